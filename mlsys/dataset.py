@@ -1,0 +1,128 @@
+"""Snapshots and splits: which rows there are, and which are for what.
+
+A `Snapshot` is a content-addressed folder of Parquet files with a schema. A `Split` is
+the same rows divided into parts, one folder a part, so that a part which a step may not
+see is not merely filtered out: the step holds no path to it. Training rows carry the
+number of their fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mlsys import errors
+from mlsys.schema import FOLD, Schema
+from mlsys.store import Store
+
+__all__ = ["PARTS", "Snapshot", "Split"]
+
+PARTS = ("train", "validation", "test", "production", "unlabelled")
+"""Parts of a split. `production` comes after the test rows in time and stands for traffic;
+`unlabelled` holds the rows without a target, which are counted and never trained on."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Checked rows at rest: ``objects/snapshot/<digest>/data/part-*.parquet``."""
+
+    digest: str
+    folder: Path
+    schema: Schema
+    num_rows: int
+
+    @classmethod
+    def open(cls, store: Store, digest: str) -> Snapshot:
+        facts = store.facts("snapshot", digest)
+        return cls(digest, store.path("snapshot", digest), Schema.model_validate(facts["schema"]), facts["num_rows"])
+
+    @property
+    def paths(self) -> list[Path]:
+        return sorted((self.folder / "data").glob("part-*.parquet"))
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows in memory; for work that was planned as one task."""
+        return read_parquet(self.paths, columns, self.schema.arrow())
+
+
+@dataclass(frozen=True)
+class Split:
+    """A stored division of a snapshot's rows: ``objects/split/<digest>/<part>/part-*.parquet``.
+
+    Attributes
+    ----------
+    num_rows
+        Rows a part.
+    num_folds
+        Folds of the training part, numbered in order of time when `forward`.
+    forward
+        Fold k is validated on a model of folds 0 … k - 1 (time), not of all others.
+    parts
+        The parts that may be read through this object.
+    """
+
+    digest: str
+    folder: Path
+    schema: Schema
+    num_rows: dict[str, int]
+    num_folds: int
+    forward: bool
+    parts: frozenset[str] = frozenset(PARTS)
+
+    @classmethod
+    def open(cls, store: Store, digest: str) -> Split:
+        facts = store.facts("split", digest)
+        return cls(
+            digest, store.path("split", digest), Schema.model_validate(facts["schema"]),
+            facts["num_rows"], facts["num_folds"], facts["forward"],
+        )
+
+    def only(self, *parts: str) -> Split:
+        """The same split with no way to the other parts."""
+        return replace(self, parts=self.parts & frozenset(parts), num_rows={p: n for p, n in self.num_rows.items() if p in parts})
+
+    def paths(self, part: str) -> list[Path]:
+        """Parquet files of a part.
+
+        Raises
+        ------
+        SealedError
+            The part may not be read here.
+        """
+        if part not in self.parts:
+            raise errors.SealedError.part(part, self.parts)
+        return sorted((self.folder / part).glob("part-*.parquet"))
+
+    def table(self, part: str, columns: Sequence[str] | None = None, folds: Iterable[int] | None = None) -> pa.Table:
+        """Rows of a part in memory, of some folds only if `folds` is given (training part)."""
+        wanted = None if columns is None else list(dict.fromkeys([*columns, FOLD] if folds is not None else columns))
+        table = read_parquet(self.paths(part), wanted, None)
+        if folds is None:
+            return table
+        kept = table.filter(pc.is_in(table[FOLD], pa.array(sorted(set(folds)), pa.int8())))
+        return kept if columns is None or FOLD in columns else kept.drop_columns([FOLD])
+
+    def rounds(self) -> list[tuple[tuple[int, ...], int]]:
+        """Cross-validation rounds as (folds to fit on, fold to judge on).
+
+        With time-ordered folds each is judged on a model of what came before it.
+        """
+        if self.forward:
+            return [(tuple(range(k)), k) for k in range(1, self.num_folds)]
+        return [(tuple(f for f in range(self.num_folds) if f != k), k) for k in range(self.num_folds)]
+
+
+def read_parquet(paths: Sequence[Path], columns: Sequence[str] | None, schema: pa.Schema | None) -> pa.Table:
+    """Files of one schema as one table, in order."""
+    if not paths:
+        if schema is None:
+            raise errors.StoreError.build("dataset: no files", got="an empty part", expected="at least one row")
+        empty = schema.empty_table()
+        return empty if columns is None else empty.select(list(columns))
+    wanted = None if columns is None else list(columns)
+    return pa.concat_tables([pq.read_table(path, columns=wanted) for path in paths])

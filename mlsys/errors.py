@@ -1,0 +1,214 @@
+"""Every error that mlsys raises on purpose, and every message it gives.
+
+Each leaf is also the builtin exception that a Python programmer would catch, so
+``except ValueError`` works for someone who has never heard of this module::
+
+    MlsysError
+    ├── RecipeError (ValueError)          what the user wrote in the recipe
+    ├── SourceError (OSError)             a source cannot be found or read
+    ├── ContractError (ValueError)        rows do not keep the schema
+    ├── TargetError (ValueError)          the target column cannot be learned from
+    ├── LeakageError (ValueError)         a column knows the answer, or parts share rows
+    ├── SealedError (PermissionError)     a step asked for rows that it may not see
+    ├── FeatureError (ValueError)         a feature specification cannot be built
+    ├── BundleError (ValueError)          a bundle is damaged or of another format
+    ├── RequestError (ValueError)         a prediction request does not fit the model
+    ├── RegistryError (LookupError)       no such model, version or alias
+    ├── GateError (ValueError)            a model did not pass its gate
+    ├── StoreError (OSError)              the store cannot be read or written
+    └── ClusterError (RuntimeError)       Ray cannot be started, reached or given work
+
+A message has up to four parts: *where* (step, object), *got*, *expected* and *hint*
+(the repair, as code or a command). Errors travel between processes by pickle, so
+``__init__`` takes the finished message alone; other facts are attributes set after.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Self
+
+__all__ = [
+    "BundleError",
+    "ClusterError",
+    "ContractError",
+    "FeatureError",
+    "GateError",
+    "LeakageError",
+    "MlsysError",
+    "RecipeError",
+    "RegistryError",
+    "RequestError",
+    "SealedError",
+    "SourceError",
+    "StoreError",
+    "TargetError",
+]
+
+
+def did_you_mean(got: str, known: Iterable[str]) -> str:
+    """The nearest known name as a sentence, or the list of what there is.
+
+    >>> did_you_mean("tagret", ["target", "name"])
+    "did you mean 'target'?"
+    >>> did_you_mean("zzz", ["target", "name"])
+    'known: name, target'
+    """
+    names = sorted(set(known))
+    near = difflib.get_close_matches(got, names, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    shown = ", ".join(names[:12]) + (f", … ({len(names)} in all)" if len(names) > 12 else "")
+    return f"known: {shown}" if names else "there are none"
+
+
+class MlsysError(Exception):
+    """Base of all errors raised on purpose; ``str(error)`` is the whole message."""
+
+    field: str | None = None
+    """The column, key or object that the error is about, where there is one."""
+
+    @classmethod
+    def build(
+        cls,
+        where: str,
+        *,
+        got: str | None = None,
+        expected: str | None = None,
+        hint: str | None = None,
+        field: str | None = None,
+    ) -> Self:
+        """Put the four parts of a message together.
+
+        >>> print(ContractError.build("collect: column 'age'", got="text", expected="number"))
+        collect: column 'age'
+          got:      text
+          expected: number
+        """
+        parts = [("got", got), ("expected", expected), ("hint", hint)]
+        lines = [where] + [f"  {word + ':':<9} {text}" for word, text in parts if text is not None]
+        error = cls("\n".join(lines))
+        error.field = field
+        return error
+
+
+class RecipeError(MlsysError, ValueError):
+    """What the user wrote in the recipe cannot be used."""
+
+    @classmethod
+    def unknown_key(cls, path: str, key: str, known: Iterable[str]) -> Self:
+        return cls.build(
+            f"recipe: unknown key '{path}'",
+            got=key,
+            expected="a key of the recipe",
+            hint=did_you_mean(key, known),
+            field=path,
+        )
+
+    @classmethod
+    def unknown_column(cls, where: str, column: str, known: Iterable[str]) -> Self:
+        return cls.build(
+            f"{where}: no column '{column}' in the table",
+            got=column,
+            expected="a column of the table",
+            hint=did_you_mean(column, known),
+            field=column,
+        )
+
+
+class SourceError(MlsysError, OSError):
+    """A source cannot be found or read."""
+
+    @classmethod
+    def missing(cls, source: str, near: Iterable[str] = ()) -> Self:
+        names = list(near)
+        hint = did_you_mean(source.rsplit("/", 1)[-1], names) if names else "check the path; it is relative to where you are"
+        return cls.build(f"collect: source '{source}'", got="nothing there", expected="a file, a folder or a glob that matches", hint=hint)
+
+    @classmethod
+    def empty(cls, source: str) -> Self:
+        return cls.build(f"collect: source '{source}'", got="no rows", expected="at least one row")
+
+
+class ContractError(MlsysError, ValueError):
+    """Rows do not keep the schema."""
+
+
+class TargetError(MlsysError, ValueError):
+    """The target column cannot be learned from."""
+
+    @classmethod
+    def one_class(cls, target: str, value: object, num_rows: int) -> Self:
+        return cls.build(
+            f"collect: target '{target}'",
+            got=f"one class only: {value!r} in all {num_rows} rows",
+            expected="at least two classes",
+            hint="check the label expression, or name another target",
+            field=target,
+        )
+
+
+class LeakageError(MlsysError, ValueError):
+    """A column knows the answer, or training and test share rows."""
+
+
+class SealedError(MlsysError, PermissionError):
+    """A step asked for rows that it may not see."""
+
+    @classmethod
+    def part(cls, part: str, open_parts: Iterable[str]) -> Self:
+        return cls.build(
+            f"dataset: part '{part}' is sealed here",
+            got=part,
+            expected="one of " + ", ".join(sorted(open_parts)),
+            hint="test rows are opened once, by evaluate",
+            field=part,
+        )
+
+
+class FeatureError(MlsysError, ValueError):
+    """A feature specification cannot be built or applied."""
+
+
+class BundleError(MlsysError, ValueError):
+    """A bundle is damaged or of another format."""
+
+
+class RequestError(MlsysError, ValueError):
+    """A prediction request does not fit the model's schema.
+
+    `violations` holds one mapping per fault with the keys ``row``, ``field``,
+    ``got`` and ``expected``.
+    """
+
+    violations: list[dict[str, object]]
+
+    @classmethod
+    def of(cls, violations: list[dict[str, object]]) -> Self:
+        shown = "; ".join(
+            f"row {v['row']}, field '{v['field']}': got {v['got']}, expected {v['expected']}" for v in violations[:5]
+        )
+        more = f"; and {len(violations) - 5} more" if len(violations) > 5 else ""
+        error = cls(f"request does not fit the model: {shown}{more}")
+        error.violations = violations
+        return error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), self.args, self.__dict__)
+
+
+class RegistryError(MlsysError, LookupError):
+    """No such model, version or alias."""
+
+
+class GateError(MlsysError, ValueError):
+    """A model did not pass its gate."""
+
+
+class StoreError(MlsysError, OSError):
+    """The store cannot be read or written."""
+
+
+class ClusterError(MlsysError, RuntimeError):
+    """Ray cannot be started, reached or given work."""

@@ -1,0 +1,165 @@
+"""What a table is: columns with a kind and a role, and the check that rows keep to it.
+
+The *kind* says how a value is treated (a number, a category, …), the *role* what the
+column is for (a feature, the target, known only after the event, …). A schema is
+inferred once by ``collect``, written out for review, and enforced from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import Any, Self
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["FOLD", "ROW", "Column", "Kind", "Role", "Schema", "Task", "TaskKind"]
+
+ROW = "__row"
+"""Number of the row in its snapshot, counted from 0 over all files in order (int64)."""
+
+FOLD = "__fold"
+"""Fold of a training row, 0 … folds - 1; -1 outside the training part (int8)."""
+
+
+class Kind(StrEnum):
+    """How the values of a column are treated."""
+
+    NUMERIC = "numeric"
+    CATEGORICAL = "categorical"
+    BOOLEAN = "boolean"
+    DATETIME = "datetime"
+    TEXT = "text"
+    IMAGE = "image"
+    LIST = "list"
+
+
+class Role(StrEnum):
+    """What a column is for; only features reach a model."""
+
+    FEATURE = "feature"
+    TARGET = "target"
+    ID = "id"
+    TIME = "time"
+    GROUP = "group"
+    SPLIT = "split"
+    AFTER = "known_after"
+    IGNORE = "ignore"
+
+
+class TaskKind(StrEnum):
+    """What is predicted."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Task(_Frozen):
+    """What is predicted: the kind, and for classification the classes in a fixed order.
+
+    `classes` are the values of the target as JSON scalars, sorted; probabilities come in
+    this order everywhere. For a binary task `classes[1]` is the positive class.
+    """
+
+    kind: TaskKind
+    target: str
+    classes: tuple[bool | int | str, ...] = ()
+
+    @property
+    def is_classification(self) -> bool:
+        return self.kind is not TaskKind.REGRESSION
+
+
+class Column(_Frozen):
+    """One column of a table.
+
+    `type` is the name of an Arrow type as ``pyarrow.type_for_alias`` reads it, or one of
+    the forms ``timestamp[us, tz=UTC]`` and ``list<item: float>`` that :func:`arrow_type`
+    understands. `minimum` and `maximum` are inclusive, in the column's own unit.
+    """
+
+    name: str
+    type: str
+    kind: Kind
+    role: Role = Role.FEATURE
+    nullable: bool = True
+    unit: str | None = None
+    allowed: tuple[Any, ...] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Schema(_Frozen):
+    """The columns of a table, in order."""
+
+    columns: tuple[Column, ...] = Field(default=())
+
+    def __iter__(self) -> Iterator[Column]:  # type: ignore[override]
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def __contains__(self, name: object) -> bool:
+        return any(column.name == name for column in self.columns)
+
+    def __getitem__(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def with_role(self, role: Role) -> list[Column]:
+        return [column for column in self.columns if column.role is role]
+
+    @property
+    def features(self) -> list[Column]:
+        return self.with_role(Role.FEATURE)
+
+    def one(self, role: Role) -> str | None:
+        """Name of the only column with this role, or None."""
+        found = self.with_role(role)
+        return found[0].name if found else None
+
+    @property
+    def target(self) -> str | None:
+        return self.one(Role.TARGET)
+
+    def select(self, names: Iterable[str]) -> Self:
+        """The named columns, in the order of the schema."""
+        wanted = set(names)
+        return type(self)(columns=tuple(c for c in self.columns if c.name in wanted))
+
+    def arrow(self) -> pa.Schema:
+        return pa.schema([pa.field(c.name, arrow_type(c.type), c.nullable) for c in self.columns])
+
+
+def arrow_type(name: str) -> pa.DataType:
+    """Arrow type of its printed name; the inverse of ``str(type)`` for the types we store.
+
+    >>> arrow_type("timestamp[us, tz=UTC]")
+    TimestampType(timestamp[us, tz=UTC])
+    >>> arrow_type("list<item: float>")
+    ListType(list<item: float>)
+    """
+    if name.startswith("timestamp["):
+        unit, _, zone = name[len("timestamp[") : -1].partition(", tz=")
+        return pa.timestamp(unit, zone or None)
+    if name.startswith("list<item: "):
+        return pa.list_(arrow_type(name[len("list<item: ") : -1]))
+    if name.startswith("decimal128("):
+        precision, scale = name[len("decimal128(") : -1].split(",")
+        return pa.decimal128(int(precision), int(scale))
+    if name == "double":
+        return pa.float64()
+    return pa.type_for_alias(name)

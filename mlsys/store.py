@@ -1,0 +1,246 @@
+"""The only module that touches storage: atomic writes, digests, content-addressed folders.
+
+Layout under the root (``.mlsys`` by default, or ``$MLSYS_STORE``; on a cluster, a folder
+that every node sees)::
+
+    objects/<kind>/<digest>/   finished outputs: files + manifest.json, never changed again
+    steps/<step>/<key>.json    what a step with exactly these inputs produced
+    runs/<name>/               resolved recipe, reports and result of the last run
+    predictions/<name>/        prediction logs of the endpoints
+    registry/                  MLflow's database and the ledger of alias moves
+    cluster/                   address, token and process ids of a cluster we started
+    staging/                   half-written outputs; safe to delete when nothing runs
+
+An output is written into ``staging``, its files are hashed and synced, and one rename
+moves it into place: a reader sees a whole output or none, at any moment of a crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlsys import errors
+
+__all__ = ["MANIFEST", "Store", "code_digest", "digest_json", "digest_of_file", "read_json", "write_atomic", "write_json"]
+
+MANIFEST = "manifest.json"
+
+
+def default_root() -> Path:
+    return Path(os.environ.get("MLSYS_STORE", ".mlsys")).absolute()
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 of a JSON value, keys sorted (64 hex digits)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code_digest(*modules: str) -> str:
+    """Digest of the source text of modules and packages: a step's key changes with its code."""
+    sha = hashlib.sha256()
+    for name in sorted(modules):
+        __import__(name)
+        source = Path(inspect.getfile(sys.modules[name]))
+        files = sorted(source.parent.rglob("*.py")) if source.name == "__init__.py" else [source]
+        for file in files:
+            sha.update(file.name.encode())
+            sha.update(file.read_bytes())
+    return sha.hexdigest()
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a file beside `path`, sync it, and move it into place; on failure the old one stays.
+
+    Raises
+    ------
+    StoreError
+        The disk is full or the folder cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise storage_error(path, error) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, (json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of the store; a damaged one is a `StoreError`, never a half value."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise storage_error(path, error) from error
+    except ValueError as error:
+        raise errors.StoreError.build(f"store: file '{path.name}'", got=str(error), expected="JSON", hint="delete it and run again") from None
+
+
+def storage_error(path: Path, error: OSError) -> errors.StoreError:
+    """Our error for one of the operating system's."""
+    if error.errno == errno.ENOSPC:
+        return errors.StoreError.build(
+            f"store: writing '{path.name}'", got="no space left on the disk", expected="room for the output",
+            hint="free some space and run again; what was there before is unchanged",
+        )
+    return errors.StoreError.build(f"store: '{path.name}'", got=error.strerror or str(error), expected="a readable and writable store", hint=f"check {path.parent}")
+
+
+@dataclass(frozen=True)
+class Store:
+    """Content-addressed folders under one root."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: str | Path | None = None) -> Store:
+        """The store at `root`, made if there is none."""
+        store = cls(Path(root).absolute() if root is not None else default_root())
+        try:
+            store.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(store.root, error) from error
+        return store
+
+    def path(self, kind: str, digest: str) -> Path:
+        """Folder of a finished output.
+
+        Raises
+        ------
+        StoreError
+            There is none with this digest.
+        """
+        folder = self.root / "objects" / kind / digest
+        if not (folder / MANIFEST).is_file():
+            raise errors.StoreError.build(f"store: {kind} '{digest[:12]}'", got="not in the store", expected=f"a folder in {self.root / 'objects' / kind}", hint="run the step that makes it again")
+        return folder
+
+    def has(self, kind: str, digest: str) -> bool:
+        return (self.root / "objects" / kind / digest / MANIFEST).is_file()
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A new empty folder, deleted afterwards unless it was moved away."""
+        folder = self.root / "staging" / uuid.uuid4().hex
+        try:
+            folder.mkdir(parents=True)
+            yield folder
+        except OSError as error:
+            if isinstance(error, errors.MlsysError):
+                raise
+            raise storage_error(folder, error) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(self, kind: str, folder: Path, facts: Mapping[str, Any] | None = None) -> str:
+        """Seal a staged folder and move it to its digest.
+
+        `facts` go into the manifest beside the list of files and count towards the digest,
+        so they must not hold times or paths. Returns the digest; if the same content is
+        there already, the staged one is dropped.
+        """
+        manifest = {"kind": kind, "facts": dict(facts or {}), "files": _seal(folder)}
+        digest = digest_json(manifest)
+        write_json(folder / MANIFEST, manifest)
+        target = self.root / "objects" / kind / digest
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self.has(kind, digest):
+            return digest
+        try:
+            os.rename(folder, target)
+        except OSError as error:
+            if not self.has(kind, digest):
+                raise storage_error(target, error) from error
+        return digest
+
+    def put(self, kind: str, write: Callable[[Path], Mapping[str, Any] | None]) -> str:
+        """Let `write(folder)` fill a staged folder and commit it; what it returns are the facts."""
+        with self.staging() as folder:
+            return self.commit(kind, folder, write(folder))
+
+    def put_json(self, kind: str, value: Any) -> str:
+        """Store one JSON value as an object of its own."""
+
+        def write(folder: Path) -> None:
+            write_json(folder / "value.json", value)
+
+        return self.put(kind, write)
+
+    def get_json(self, kind: str, digest: str) -> Any:
+        return read_json(self.path(kind, digest) / "value.json")
+
+    def facts(self, kind: str, digest: str) -> dict[str, Any]:
+        facts: dict[str, Any] = read_json(self.path(kind, digest) / MANIFEST)["facts"]
+        return facts
+
+    def verify(self, kind: str, digest: str) -> Path:
+        """Folder of an output after every file was hashed again.
+
+        Raises
+        ------
+        StoreError
+            A file is missing or its bytes changed.
+        """
+        folder = self.path(kind, digest)
+        manifest = read_json(folder / MANIFEST)
+        if digest_json(manifest) != digest:
+            raise errors.StoreError.build(f"store: {kind} '{digest[:12]}'", got="another manifest", expected="the one it was stored with", hint="restore it or run the step again")
+        for entry in manifest["files"]:
+            file = folder / entry["name"]
+            if not file.is_file() or digest_of_file(file) != entry["sha256"]:
+                raise errors.StoreError.build(f"store: {kind} '{digest[:12]}', file '{entry['name']}'", got="missing or changed bytes", expected=f"SHA-256 {entry['sha256'][:12]}…", hint="restore it or run the step again")
+        return folder
+
+    def remember(self, step: str, key: str, record: Mapping[str, Any]) -> None:
+        """Note what a step with this key produced."""
+        write_json(self.root / "steps" / step / f"{key}.json", dict(record))
+
+    def recall(self, step: str, key: str) -> dict[str, Any] | None:
+        """What a step with this key produced earlier, or None."""
+        file = self.root / "steps" / step / f"{key}.json"
+        if not file.is_file():
+            return None
+        record: dict[str, Any] = read_json(file)
+        return record
+
+    def run_folder(self, name: str) -> Path:
+        folder = self.root / "runs" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def _seal(folder: Path) -> list[dict[str, Any]]:
+    """Name, size and digest of every file below `folder`, each synced to disk."""
+    entries: list[dict[str, Any]] = []
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+        entries.append({"name": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size, "sha256": digest_of_file(file)})
+    return entries
