@@ -78,13 +78,19 @@ class Split:
     def open(cls, store: Store, digest: str) -> Split:
         facts = store.facts("split", digest)
         return cls(
-            digest, store.path("split", digest), Schema.model_validate(facts["schema"]),
-            facts["num_rows"], facts["num_folds"], facts["forward"],
+            digest,
+            store.path("split", digest),
+            Schema.model_validate(facts["schema"]),
+            facts["num_rows"],
+            facts["num_folds"],
+            facts["forward"],
         )
 
     def only(self, *parts: str) -> Split:
         """The same split with no way to the other parts."""
-        return replace(self, parts=self.parts & frozenset(parts), num_rows={p: n for p, n in self.num_rows.items() if p in parts})
+        return replace(
+            self, parts=self.parts & frozenset(parts), num_rows={p: n for p, n in self.num_rows.items() if p in parts}
+        )
 
     def paths(self, part: str) -> list[Path]:
         """Parquet files of a part.

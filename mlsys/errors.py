@@ -123,8 +123,17 @@ class SourceError(MlsysError, OSError):
     @classmethod
     def missing(cls, source: str, near: Iterable[str] = ()) -> Self:
         names = list(near)
-        hint = did_you_mean(source.rsplit("/", 1)[-1], names) if names else "check the path; it is relative to where you are"
-        return cls.build(f"collect: source '{source}'", got="nothing there", expected="a file, a folder or a glob that matches", hint=hint)
+        hint = (
+            did_you_mean(source.rsplit("/", 1)[-1], names)
+            if names
+            else "check the path; it is relative to where you are"
+        )
+        return cls.build(
+            f"collect: source '{source}'",
+            got="nothing there",
+            expected="a file, a folder or a glob that matches",
+            hint=hint,
+        )
 
     @classmethod
     def empty(cls, source: str) -> Self:

@@ -48,7 +48,9 @@ class Reading(Section):
 
     format: Literal["auto", "csv", "parquet", "jsonl", "sql"] = "auto"
     query: str | None = Field(None, description="SQL to run, when the source is a database connection string")
-    null_values: tuple[str, ...] = Field(("", "NA", "NaN", "nan", "null", "NULL", "None", "N/A"), description="texts of a CSV cell that mean null")
+    null_values: tuple[str, ...] = Field(
+        ("", "NA", "NaN", "nan", "null", "NULL", "None", "N/A"), description="texts of a CSV cell that mean null"
+    )
     delimiter: str = ","
     encoding: str = "utf-8"
 
@@ -56,15 +58,21 @@ class Reading(Section):
 class Data(Section):
     """Step 1: where the rows come from and what their columns mean."""
 
-    source: str | tuple[str, ...] = Field(description="path, glob, folder, URI, package://name/path, sklearn://name or database URL")
+    source: str | tuple[str, ...] = Field(
+        description="path, glob, folder, URI, package://name/path, sklearn://name or database URL"
+    )
     reading: Reading = Reading()
-    contract: str | None = Field(None, description="a schema file to enforce; without one the schema is inferred and written out")
+    contract: str | None = Field(
+        None, description="a schema file to enforce; without one the schema is inferred and written out"
+    )
     derive: dict[str, str] = Field({}, description="new columns as SQL over the rows as read: labels, times, keys")
     id: str | None = Field(None, description="column that names a row; labels find their predictions by it")
     time: str | None = Field(None, description="column that says when the prediction is made")
     group: str | None = Field(None, description="column whose rows must stay in one part")
     timezone: str = Field("UTC", description="zone of dates in this recipe and of times without one")
-    known_after: tuple[str, ...] = Field((), description="columns known only after the moment of prediction: never features")
+    known_after: tuple[str, ...] = Field(
+        (), description="columns known only after the moment of prediction: never features"
+    )
     ignore: tuple[str, ...] = Field((), description="columns not to use")
     kinds: dict[str, Kind] = Field({}, description="kind of a column, where the inferred one is wrong")
     max_bad_fraction: float = Field(0.01, ge=0, le=1, description="fraction of rows in quarantine that stops the run")
@@ -76,10 +84,16 @@ class Join(Section):
     source: str | tuple[str, ...]
     reading: Reading = Reading()
     derive: dict[str, str] = {}
-    keys: tuple[str, ...] | dict[str, str] = Field(description="key columns, or {column of the rows: column of the table}")
-    time: str | None = Field(None, description="when the value became known; the last one at or before the row's time is taken")
+    keys: tuple[str, ...] | dict[str, str] = Field(
+        description="key columns, or {column of the rows: column of the table}"
+    )
+    time: str | None = Field(
+        None, description="when the value became known; the last one at or before the row's time is taken"
+    )
     lookback: str | None = Field(None, description="how old a value may be, e.g. 3h, 2d")
-    columns: tuple[str, ...] | None = Field(None, description="columns to take; all others than keys and time by default")
+    columns: tuple[str, ...] | None = Field(
+        None, description="columns to take; all others than keys and time by default"
+    )
     prefix: str = ""
 
 
@@ -87,8 +101,12 @@ class Features(Section):
     """Step 3: joins, derived columns, and one line a column to override the automatic choice."""
 
     joins: dict[str, Join] = {}
-    derive: dict[str, str] = Field({}, description="new features as SQL over the request's columns; computed online too")
-    columns: dict[str, str] = Field({}, description="operation of a column: numeric, codes, onehot, frequency, boolean, datetime or drop")
+    derive: dict[str, str] = Field(
+        {}, description="new features as SQL over the request's columns; computed online too"
+    )
+    columns: dict[str, str] = Field(
+        {}, description="operation of a column: numeric, codes, onehot, frequency, boolean, datetime or drop"
+    )
 
 
 class Split(Section):
@@ -96,7 +114,10 @@ class Split(Section):
 
     by: Literal["auto", "random", "stratified", "time", "group", "column"] = "auto"
     fractions: dict[Literal["train", "validation", "test"], float] = {"train": 0.7, "validation": 0.15, "test": 0.15}
-    until: dict[Literal["train", "validation", "test"], str] = Field({}, description="for time: first date that is no longer in the part; rows after the test part become production traffic")
+    until: dict[Literal["train", "validation", "test"], str] = Field(
+        {},
+        description="for time: first date that is no longer in the part; rows after the test part become production traffic",
+    )
     column: str | None = Field(None, description="for column: holds train, validation, test or production")
     folds: int = Field(5, ge=2, le=20)
 
@@ -105,7 +126,9 @@ class Explore(Section):
     """Step 2."""
 
     allow: tuple[str, ...] = Field((), description="columns that the leakage scan flags and you have checked")
-    max_duplicate_fraction: float = Field(0.01, ge=0, le=1, description="fraction of test rows with a twin in training that stops the run")
+    max_duplicate_fraction: float = Field(
+        0.01, ge=0, le=1, description="fraction of test rows with a twin in training that stops the run"
+    )
 
 
 class Selection(Section):
@@ -113,7 +136,9 @@ class Selection(Section):
 
     families: tuple[str, ...] = ("dummy", "linear", "forest", "xgboost")
     metric: str = Field("auto", description="auto: roc_auc, log_loss or rmse by task")
-    max_rows: int = Field(40_000, ge=100, description="training rows a fold at most; more are sampled, and the plan says so")
+    max_rows: int = Field(
+        40_000, ge=100, description="training rows a fold at most; more are sampled, and the plan says so"
+    )
 
 
 class Train(Section):
@@ -147,11 +172,15 @@ class Threshold(Section):
 class Evaluate(Section):
     """Step 6."""
 
-    slices: tuple[str, ...] = Field((), description="columns whose values are judged one by one; found automatically when empty")
+    slices: tuple[str, ...] = Field(
+        (), description="columns whose values are judged one by one; found automatically when empty"
+    )
     min_slice_rows: int = Field(200, ge=10)
     bootstrap: int = Field(200, ge=0, le=10_000, description="resamples for the intervals")
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    threshold: Literal["f1", "cost", "half"] = Field("f1", description="how the decision threshold is chosen on validation")
+    threshold: Literal["f1", "cost", "half"] = Field(
+        "f1", description="how the decision threshold is chosen on validation"
+    )
     cost: dict[Literal["false_positive", "false_negative"], float] = {"false_positive": 1.0, "false_negative": 1.0}
     gate: dict[str, Threshold] = Field({}, description="bounds on test metrics; the model must also beat the dummy")
 
@@ -168,7 +197,9 @@ class Deploy(Section):
     max_ongoing_requests: int = Field(64, ge=1)
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024)
     log: bool = Field(True, description="log every prediction for the monitor")
-    replay: bool = Field(True, description="send the rows of the production part to the endpoint, as traffic for the monitor")
+    replay: bool = Field(
+        True, description="send the rows of the production part to the endpoint, as traffic for the monitor"
+    )
 
 
 class Monitor(Section):
@@ -177,9 +208,15 @@ class Monitor(Section):
     granularity: Literal["1 hour", "1 day", "1 week", "1 month"] = "1 week"
     min_rows: int = Field(200, ge=10, description="smaller windows are reported and not judged")
     slices: tuple[str, ...] = ()
-    false_alarm_rate: float = Field(0.05, gt=0, lt=1, description="chance that a window without drift raises any drift alarm")
-    max_metric_loss: float = Field(0.02, ge=0, description="loss of the chosen metric against the test rows that counts as degraded")
-    retrain_after: tuple[int, int] = Field((2, 3), description="retrain when k of the last m judged windows are degraded")
+    false_alarm_rate: float = Field(
+        0.05, gt=0, lt=1, description="chance that a window without drift raises any drift alarm"
+    )
+    max_metric_loss: float = Field(
+        0.02, ge=0, description="loss of the chosen metric against the test rows that counts as degraded"
+    )
+    retrain_after: tuple[int, int] = Field(
+        (2, 3), description="retrain when k of the last m judged windows are degraded"
+    )
 
 
 class Recipe(Section):
@@ -188,7 +225,9 @@ class Recipe(Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
     target: str
     task: TaskKind | Literal["auto"] = "auto"
-    positive: bool | int | str | None = Field(None, description="binary: the class that counts; true, 1, yes or the rarer one by default")
+    positive: bool | int | str | None = Field(
+        None, description="binary: the class that counts; true, 1, yes or the rarer one by default"
+    )
     seed: int = 0
     data: Data
     features: Features = Features()
@@ -216,10 +255,15 @@ def load(path: str | Path, settings: typing.Iterable[str] = ()) -> Recipe:
     except FileNotFoundError:
         near = [p.name for p in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
         raise errors.RecipeError.build(
-            f"recipe: file '{path}'", got="nothing there", expected="a YAML file", hint=errors.did_you_mean(file.name, near)
+            f"recipe: file '{path}'",
+            got="nothing there",
+            expected="a YAML file",
+            hint=errors.did_you_mean(file.name, near),
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise errors.RecipeError.build(f"recipe: file '{path}'", got=str(error), expected="a readable YAML file in UTF-8") from None
+        raise errors.RecipeError.build(
+            f"recipe: file '{path}'", got=str(error), expected="a readable YAML file in UTF-8"
+        ) from None
     return parse(text, settings, where=str(path))
 
 
@@ -230,7 +274,9 @@ def parse(text: str, settings: typing.Iterable[str] = (), where: str = "recipe")
     except yaml.YAMLError as error:
         raise errors.RecipeError.build(f"recipe: {where}", got=" ".join(str(error).split()), expected="YAML") from None
     if not isinstance(tree, dict):
-        raise errors.RecipeError.build(f"recipe: {where}", got=type(tree).__name__, expected="keys and values, e.g. name: demo")
+        raise errors.RecipeError.build(
+            f"recipe: {where}", got=type(tree).__name__, expected="keys and values, e.g. name: demo"
+        )
     for setting in settings:
         _override(tree, setting)
     try:
@@ -252,13 +298,17 @@ def json_schema() -> str:
 def _override(tree: dict[str, Any], setting: str) -> None:
     path, equals, value = setting.partition("=")
     if not equals or not path:
-        raise errors.RecipeError.build(f"recipe: --set {setting}", got=setting, expected="key=value, e.g. train.rounds=200")
+        raise errors.RecipeError.build(
+            f"recipe: --set {setting}", got=setting, expected="key=value, e.g. train.rounds=200"
+        )
     *parents, last = path.split(".")
     at = tree
     for parent in parents:
         at = at.setdefault(parent, {})
         if not isinstance(at, dict):
-            raise errors.RecipeError.build(f"recipe: --set {setting}", got=f"'{parent}' is a value", expected="a section")
+            raise errors.RecipeError.build(
+                f"recipe: --set {setting}", got=f"'{parent}' is a value", expected="a section"
+            )
     at[last] = yaml.safe_load(value)
 
 
@@ -271,7 +321,9 @@ def _explain(error: ValidationError) -> errors.RecipeError:
     if fault["type"] == "extra_forbidden":
         return errors.RecipeError.unknown_key(dotted, path[-1], _keys_at(path[:-1]))
     if fault["type"] == "missing":
-        return errors.RecipeError.build(f"recipe: '{dotted}' is missing", expected="a value", hint=f"add '{dotted}: …'", field=dotted)
+        return errors.RecipeError.build(
+            f"recipe: '{dotted}' is missing", expected="a value", hint=f"add '{dotted}: …'", field=dotted
+        )
     expected = fault["msg"][0].lower() + fault["msg"][1:]
     return errors.RecipeError.build(f"recipe: '{dotted}'", got=repr(fault["input"]), expected=expected, field=dotted)
 
@@ -288,7 +340,11 @@ def _keys_at(path: list[str]) -> list[str]:
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, BaseModel):
+    if (
+        isinstance(annotation, type)
+        and not isinstance(annotation, types.GenericAlias)
+        and issubclass(annotation, BaseModel)
+    ):
         return annotation
     for inner in typing.get_args(annotation):
         found = _section_of(inner)

@@ -33,7 +33,16 @@ from typing import Any
 
 from mlsys import errors
 
-__all__ = ["MANIFEST", "Store", "code_digest", "digest_json", "digest_of_file", "read_json", "write_atomic", "write_json"]
+__all__ = [
+    "MANIFEST",
+    "Store",
+    "code_digest",
+    "digest_json",
+    "digest_of_file",
+    "read_json",
+    "write_atomic",
+    "write_json",
+]
 
 MANIFEST = "manifest.json"
 
@@ -100,17 +109,26 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise storage_error(path, error) from error
     except ValueError as error:
-        raise errors.StoreError.build(f"store: file '{path.name}'", got=str(error), expected="JSON", hint="delete it and run again") from None
+        raise errors.StoreError.build(
+            f"store: file '{path.name}'", got=str(error), expected="JSON", hint="delete it and run again"
+        ) from None
 
 
 def storage_error(path: Path, error: OSError) -> errors.StoreError:
     """Our error for one of the operating system's."""
     if error.errno == errno.ENOSPC:
         return errors.StoreError.build(
-            f"store: writing '{path.name}'", got="no space left on the disk", expected="room for the output",
+            f"store: writing '{path.name}'",
+            got="no space left on the disk",
+            expected="room for the output",
             hint="free some space and run again; what was there before is unchanged",
         )
-    return errors.StoreError.build(f"store: '{path.name}'", got=error.strerror or str(error), expected="a readable and writable store", hint=f"check {path.parent}")
+    return errors.StoreError.build(
+        f"store: '{path.name}'",
+        got=error.strerror or str(error),
+        expected="a readable and writable store",
+        hint=f"check {path.parent}",
+    )
 
 
 @dataclass(frozen=True)
@@ -139,7 +157,12 @@ class Store:
         """
         folder = self.root / "objects" / kind / digest
         if not (folder / MANIFEST).is_file():
-            raise errors.StoreError.build(f"store: {kind} '{digest[:12]}'", got="not in the store", expected=f"a folder in {self.root / 'objects' / kind}", hint="run the step that makes it again")
+            raise errors.StoreError.build(
+                f"store: {kind} '{digest[:12]}'",
+                got="not in the store",
+                expected=f"a folder in {self.root / 'objects' / kind}",
+                hint="run the step that makes it again",
+            )
         return folder
 
     def has(self, kind: str, digest: str) -> bool:
@@ -211,11 +234,21 @@ class Store:
         folder = self.path(kind, digest)
         manifest = read_json(folder / MANIFEST)
         if digest_json(manifest) != digest:
-            raise errors.StoreError.build(f"store: {kind} '{digest[:12]}'", got="another manifest", expected="the one it was stored with", hint="restore it or run the step again")
+            raise errors.StoreError.build(
+                f"store: {kind} '{digest[:12]}'",
+                got="another manifest",
+                expected="the one it was stored with",
+                hint="restore it or run the step again",
+            )
         for entry in manifest["files"]:
             file = folder / entry["name"]
             if not file.is_file() or digest_of_file(file) != entry["sha256"]:
-                raise errors.StoreError.build(f"store: {kind} '{digest[:12]}', file '{entry['name']}'", got="missing or changed bytes", expected=f"SHA-256 {entry['sha256'][:12]}…", hint="restore it or run the step again")
+                raise errors.StoreError.build(
+                    f"store: {kind} '{digest[:12]}', file '{entry['name']}'",
+                    got="missing or changed bytes",
+                    expected=f"SHA-256 {entry['sha256'][:12]}…",
+                    hint="restore it or run the step again",
+                )
         return folder
 
     def remember(self, step: str, key: str, record: Mapping[str, Any]) -> None:
@@ -242,5 +275,7 @@ def _seal(folder: Path) -> list[dict[str, Any]]:
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
-        entries.append({"name": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size, "sha256": digest_of_file(file)})
+        entries.append(
+            {"name": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size, "sha256": digest_of_file(file)}
+        )
     return entries
