@@ -7,7 +7,6 @@ resolved recipe, defaults filled in, is written beside each run and reproduces i
 from __future__ import annotations
 
 import json
-import types
 import typing
 from pathlib import Path
 from typing import Any, Literal
@@ -116,7 +115,7 @@ class Split(Section):
     fractions: dict[Literal["train", "validation", "test"], float] = {"train": 0.7, "validation": 0.15, "test": 0.15}
     until: dict[Literal["train", "validation", "test"], str] = Field(
         {},
-        description="for time: first date that is no longer in the part; rows after the test part become production traffic",
+        description="for time: first date no longer in the part; rows after the test part become production traffic",
     )
     column: str | None = Field(None, description="for column: holds train, validation, test or production")
     folds: int = Field(5, ge=2, le=20)
@@ -340,11 +339,7 @@ def _keys_at(path: list[str]) -> list[str]:
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:
-    if (
-        isinstance(annotation, type)
-        and not isinstance(annotation, types.GenericAlias)
-        and issubclass(annotation, BaseModel)
-    ):
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for inner in typing.get_args(annotation):
         found = _section_of(inner)

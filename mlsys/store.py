@@ -58,6 +58,7 @@ def digest_json(value: Any) -> str:
 
 
 def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes (64 hex digits)."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -91,7 +92,7 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        beside.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -99,6 +100,7 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file through `write_atomic`, in UTF-8 and indented for people."""
     write_atomic(path, (json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n").encode())
 
 
@@ -197,7 +199,7 @@ class Store:
         if self.has(kind, digest):
             return digest
         try:
-            os.rename(folder, target)
+            folder.rename(target)
         except OSError as error:
             if not self.has(kind, digest):
                 raise storage_error(target, error) from error
