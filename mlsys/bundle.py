@@ -1,0 +1,221 @@
+"""The one thing that leaves training: a content-addressed folder that holds all that a prediction needs.
+
+::
+
+    objects/bundle/<digest>/
+      bundle.json      format, task, family, parameters, threshold, provenance
+      schema.json      columns of a request
+      program.json     the fitted feature program
+      model/           what the family saved: JSON, UBJSON, Arrow or skops, never a pickle
+      reference.json   statistics of the training rows and of the model's predictions
+      example.json     one row that can be sent as a request
+      manifest.json    size and SHA-256 of each file
+
+There are no times and no paths in it: the same inputs give the same digest. A bundle is
+found by its digest, and every byte is checked when it is opened.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from mlsys import errors
+from mlsys.schema import Role, Schema, Task
+from mlsys.store import Store, read_json, write_json
+
+if TYPE_CHECKING:
+    from mlsys.features.program import FeatureProgram
+    from mlsys.statistics import TableStatistics
+
+__all__ = ["FORMAT", "Bundle", "Reference", "open", "write"]
+
+FORMAT = 1
+"""Format of the folder; a reader refuses any other."""
+
+REQUEST_ROLES = (Role.FEATURE, Role.ID, Role.TIME)
+"""What a request may carry: features, and as context the row's id and time."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What was normal when the model was made; the monitor compares with it.
+
+    Attributes
+    ----------
+    inputs
+        Statistics of the training rows, features and target.
+    predictions
+        Statistics of the model's predictions on rows that it was not fitted on.
+    """
+
+    inputs: TableStatistics
+    predictions: TableStatistics | None = None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A stored model with everything around it; parts are read when first asked for."""
+
+    digest: str
+    folder: Path
+    manifest: dict[str, Any]
+
+    @cached_property
+    def task(self) -> Task:
+        return Task.model_validate(self.manifest["task"])
+
+    @cached_property
+    def schema(self) -> Schema:
+        """Columns that a request may carry: features, and id and time as context."""
+        return Schema.model_validate(read_json(self.folder / "schema.json"))
+
+    @property
+    def family(self) -> str:
+        return str(self.manifest["family"])
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return dict(self.manifest["params"])
+
+    @property
+    def threshold(self) -> float | None:
+        """Positive-class probability from which a binary model says yes."""
+        threshold: float | None = self.manifest["threshold"]
+        return threshold
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Digests of what the model was made from, versions, seed, chosen plan."""
+        return dict(self.manifest["provenance"])
+
+    @cached_property
+    def program(self) -> FeatureProgram:
+        from mlsys.features.program import FeatureProgram
+
+        return FeatureProgram.from_json(read_json(self.folder / "program.json"))
+
+    @cached_property
+    def reference(self) -> Reference:
+        from mlsys.statistics import TableStatistics
+
+        parts = read_json(self.folder / "reference.json")
+        predictions = parts["predictions"]
+        return Reference(
+            TableStatistics.from_json(parts["inputs"]),
+            None if predictions is None else TableStatistics.from_json(predictions),
+        )
+
+    @cached_property
+    def example(self) -> dict[str, Any]:
+        """One row as JSON values, complete and valid as a request."""
+        example: dict[str, Any] = read_json(self.folder / "example.json")
+        return example
+
+    def model(self) -> Any:
+        """The fitted model, loaded anew; keep what you get."""
+        from mlsys import models
+
+        return models.family(self.family).load(self.folder / "model")
+
+
+def write(
+    store: Store,
+    *,
+    task: Task,
+    schema: Schema,
+    program: FeatureProgram,
+    family: str,
+    model: Any,
+    params: Mapping[str, Any],
+    threshold: float | None,
+    reference: Reference,
+    provenance: Mapping[str, Any],
+    example: Mapping[str, Any],
+) -> Bundle:
+    """Store a model as a bundle.
+
+    Parameters
+    ----------
+    schema
+        Schema of the rows trained on; columns with other roles than feature, id and time
+        are left out.
+    provenance
+        JSON values without times and paths, or the digest would differ from run to run.
+    example
+        One row of JSON values for the request columns.
+
+    Raises
+    ------
+    StoreError
+        The store cannot be written.
+    """
+    from mlsys import models
+
+    request = Schema(columns=tuple(column for column in schema if column.role in REQUEST_ROLES))
+    facts = {
+        "format": FORMAT,
+        "task": task.model_dump(mode="json"),
+        "family": family,
+        "params": dict(params),
+        "threshold": threshold,
+        "provenance": dict(provenance),
+    }
+    predictions = reference.predictions
+
+    def fill(folder: Path) -> None:
+        write_json(folder / "bundle.json", _ordered(facts))
+        write_json(folder / "schema.json", request.model_dump(mode="json"))
+        write_json(folder / "program.json", program.to_json())
+        write_json(
+            folder / "reference.json",
+            {"inputs": reference.inputs.to_json(), "predictions": predictions and predictions.to_json()},
+        )
+        write_json(folder / "example.json", dict(example))
+        (folder / "model").mkdir()
+        models.family(family).save(model, folder / "model")
+
+    return open(store, store.put("bundle", fill))
+
+
+def open(store: Store, digest: str) -> Bundle:  # noqa: A001 - read at the call site as bundle.open
+    """The bundle with this digest, every file checked against its SHA-256.
+
+    Raises
+    ------
+    StoreError
+        There is none with this digest.
+    BundleError
+        A file is missing or changed, or the folder is of another format.
+    """
+    store.path("bundle", digest)
+    try:
+        folder = store.verify("bundle", digest)
+    except errors.StoreError as error:
+        raise errors.BundleError(str(error)) from error
+    manifest = read_json(folder / "bundle.json")
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise errors.BundleError.build(
+            f"bundle '{digest[:12]}'", got=f"format {found}", expected=f"format {FORMAT}",
+            hint="train again with this version of mlsys, or read it with the version that wrote it",
+        )  # fmt: skip
+    opened = Bundle(digest, folder, manifest)
+    try:
+        _ = opened.task, opened.schema
+    except (KeyError, ValidationError) as error:
+        raise errors.BundleError.build(
+            f"bundle '{digest[:12]}'", got=str(error), expected=f"the keys of format {FORMAT}"
+        ) from error
+    return opened
+
+
+def _ordered(value: Any) -> Any:
+    """Keys in sorted order: a mapping's history must not reach the digest."""
+    return json.loads(json.dumps(value, sort_keys=True, ensure_ascii=False))

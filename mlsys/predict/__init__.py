@@ -1,0 +1,159 @@
+"""The only way from rows to predictions: evaluation, batch, online and monitoring all call it.
+
+There are two entrances with one result. `Predictor.table` transforms whole columns;
+`Predictor.rows` runs a handful of records through plain Python closures in microseconds.
+The feature program and the model families promise that both give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mlsys import models
+from mlsys.bundle import Bundle
+from mlsys.predict.conform import Contract
+from mlsys.schema import Task, TaskKind
+
+__all__ = ["Predictions", "Predictor"]
+
+HALF = 0.5
+"""Decision threshold of a binary model whose bundle states none."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the model says about n rows.
+
+    Attributes
+    ----------
+    prediction
+        n class values, or n float64 values of the target.
+    probabilities
+        float64 of shape (n, classes) in the order of `Task.classes`; None for regression.
+    score
+        n float64: the positive class's probability, the highest probability, or the value.
+    unseen
+        Values that training never saw, counted by column; only columns that had any.
+    """
+
+    task: Task
+    prediction: NDArray[Any]
+    probabilities: NDArray[np.float64] | None
+    score: NDArray[np.float64]
+    unseen: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.prediction)
+
+    def arrow(self, model_version: str) -> pa.Table:
+        """Columns ``prediction``, ``probability_<class>`` …, ``model_version``."""
+        columns: dict[str, Any] = {"prediction": pa.array(self.prediction.tolist(), _arrow_type(self.prediction))}
+        if self.probabilities is not None:
+            columns |= {
+                f"probability_{name}": self.probabilities[:, k] for k, name in enumerate(class_names(self.task))
+            }
+        columns["model_version"] = pa.repeat(model_version, len(self))
+        return pa.table(columns)
+
+
+class Predictor:
+    """A loaded bundle, ready to predict; safe to share between threads.
+
+    Parameters
+    ----------
+    bundle
+        The model and everything around it.
+    timezone
+        Zone of times that come without one; None makes them faults.
+    """
+
+    def __init__(self, bundle: Bundle, timezone: str | None = None) -> None:
+        self.bundle = bundle
+        self.task = bundle.task
+        self.contract = Contract(bundle.schema, bundle.program.inputs, timezone)
+        self._program = bundle.program
+        self._row = bundle.program.row()
+        self._family = models.family(bundle.family)
+        self._model = bundle.model()
+
+    def conform(self, rows: pa.Table | Sequence[Mapping[str, Any]]) -> pa.Table | list[dict[str, Any]]:
+        """Rows of the schema's types, or every reason why they do not fit.
+
+        Raises
+        ------
+        RequestError
+            Its `violations` list row, field, got and expected.
+        """
+        return self.contract.table(rows) if isinstance(rows, pa.Table) else self.contract.records(rows)
+
+    def table(self, table: pa.Table) -> Predictions:
+        """Predictions for the rows of a table; columns that the model does not know are ignored.
+
+        Raises
+        ------
+        RequestError
+            The columns do not fit.
+        """
+        return self.conformed_table(self.contract.table(table))
+
+    def rows(self, records: Sequence[Mapping[str, Any]]) -> Predictions:
+        """As `table` for a few records of JSON values; an unknown field is a fault.
+
+        Raises
+        ------
+        RequestError
+            The records do not fit.
+        """
+        return self.conformed_rows(self.contract.records(records))
+
+    def conformed_table(self, table: pa.Table) -> Predictions:
+        """Predictions for a table that has been conformed."""
+        return self._predict(self._program.transform(table), self._program.unseen(table))
+
+    def conformed_rows(self, records: Sequence[Mapping[str, Any]]) -> Predictions:
+        """Predictions for records that have been conformed."""
+        if not records:
+            return self.conformed_table(self.contract.arrow(records))
+        X = np.stack([self._row(record) for record in records])
+        return self._predict(X, self._program.unseen(self.contract.arrow(records)))
+
+    def _predict(self, X: NDArray[np.float32], unseen: dict[str, int]) -> Predictions:
+        raw = self._family.predict(self._model, X)
+        return decide(self.task, raw, self.bundle.threshold, {name: count for name, count in unseen.items() if count})
+
+
+def decide(task: Task, raw: NDArray[np.float64], threshold: float | None, unseen: dict[str, int]) -> Predictions:
+    """Predictions of a family's output: values of shape (n,), or probabilities (n, classes).
+
+    Ties between classes go to the first; a binary score equal to the threshold is positive.
+    """
+    if not task.is_classification:
+        return Predictions(task, raw, None, raw, unseen)
+    classes = np.array(task.classes)
+    if task.kind is TaskKind.BINARY:
+        score = raw[:, 1]
+        chosen = (score >= (HALF if threshold is None else threshold)).astype(np.intp)
+    else:
+        chosen = raw.argmax(axis=1)
+        score = raw[np.arange(len(raw)), chosen]
+    return Predictions(task, classes[chosen], raw, score, unseen)
+
+
+def class_names(task: Task) -> list[str]:
+    """Classes as they are written in column names: true and false as in JSON.
+
+    >>> class_names(Task(kind="binary", target="late", classes=(False, True)))
+    ['false', 'true']
+    """
+    return [str(value).lower() if isinstance(value, bool) else str(value) for value in task.classes]
+
+
+def _arrow_type(values: NDArray[Any]) -> pa.DataType:
+    kinds = {"b": pa.bool_(), "i": pa.int64(), "f": pa.float64(), "U": pa.string()}
+    return kinds[values.dtype.kind]

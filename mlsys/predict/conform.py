@@ -1,0 +1,243 @@
+"""Do these values fit the model's columns: one set of rules for JSON records, JSON columns and Arrow tables.
+
+A value is taken over only if nothing is lost by it:
+
+=====================  ==========================================================================
+column                 accepted
+=====================  ==========================================================================
+integer                integers in range; ``3.0`` for 3, never ``3.5``, ``true`` or ``"3"``
+floating               integers that the type can hold, decimals (rounded to the type's precision)
+boolean                ``true`` and ``false``
+text, category         text; an unknown category is no fault
+time with a zone       ISO 8601 text with an offset or ``Z``; without one only if a zone is given
+time without a zone    ISO 8601 text without an offset
+binary (images)        base64 text, or bytes
+list                   a list whose every element fits
+=====================  ==========================================================================
+
+``null`` needs a nullable column; NaN in a table counts as null, JSON has no NaN. A missing
+column is null where the column is nullable and a fault where it is not. Columns that the
+model does not know are refused by `records` and `columns` and ignored by `table`, since
+a file may well hold more than the model asks for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlsys import errors
+from mlsys.predict.scalars import Convert, UnfitError, converter, shown
+from mlsys.schema import Column, Schema, arrow_type
+
+__all__ = ["MAX_VIOLATIONS", "Contract", "Violation"]
+
+MAX_VIOLATIONS = 100
+"""Faults listed in one answer; a client that got one column wrong has it wrong in every row."""
+
+Violation = dict[str, object]
+Row = int | Literal["all"]
+
+
+def violation(row: Row, field: str, got: str, expected: str) -> Violation:
+    return {"row": row, "field": field, "got": got, "expected": expected}
+
+
+class Contract:
+    """What a request must look like.
+
+    Parameters
+    ----------
+    schema
+        Every column that a request may carry, in the order of the answer.
+    needed
+        The columns that the model reads; the others are context and may be absent.
+    timezone
+        Zone of times written without one (IANA name); without it they are faults.
+    """
+
+    def __init__(self, schema: Schema, needed: Sequence[str], timezone: str | None = None) -> None:
+        self.schema = schema
+        self.needed = frozenset(needed)
+        self._columns = {column.name: (column, converter(column, timezone)) for column in schema}
+
+    def records(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Rows with every needed column present and of its Python type.
+
+        Raises
+        ------
+        RequestError
+            With all faults, at most `MAX_VIOLATIONS`.
+        """
+        faults: list[Violation] = []
+        conformed = [self._record(number, row, faults) for number, row in enumerate(rows)]
+        _refuse(faults)
+        return conformed
+
+    def columns(self, values: Mapping[str, Sequence[Any]]) -> pa.Table:
+        """A table of JSON columns, which must be of one length.
+
+        Raises
+        ------
+        RequestError
+            As `records`.
+        """
+        faults = [self._unknown("all", name) for name in values if name not in self._columns]
+        num_rows = max((len(column) for column in values.values()), default=0)
+        arrays: dict[str, pa.ChunkedArray | pa.Array] = {}
+        for name, (column, convert) in self._columns.items():
+            if name in values:
+                arrays[name] = _converted(column, convert, values[name], faults)
+            elif name in self.needed:
+                arrays[name] = _absent(column, num_rows, faults)
+        _refuse(faults)
+        return self._assemble(arrays, num_rows)
+
+    def table(self, table: pa.Table) -> pa.Table:
+        """The known columns of a table in the schema's order and types.
+
+        Raises
+        ------
+        RequestError
+            As `records`.
+        """
+        conformed, faults = self.check(table)
+        _refuse(faults)
+        return conformed
+
+    def check(self, table: pa.Table) -> tuple[pa.Table, list[Violation]]:
+        """As `table`, with all faults beside it; a value at fault is null in the table."""
+        faults: list[Violation] = []
+        arrays: dict[str, pa.ChunkedArray | pa.Array] = {}
+        for name, (column, convert) in self._columns.items():
+            found = table.schema.get_all_field_indices(name)
+            if len(found) > 1:
+                faults.append(violation("all", name, f"{len(found)} columns of this name", "one"))
+            if found:
+                arrays[name] = _cast(column, convert, table.column(found[0]), faults)
+            elif name in self.needed:
+                arrays[name] = _absent(column, table.num_rows, faults)
+        return self._assemble(arrays, table.num_rows), faults
+
+    def arrow(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """A table of rows that `records` has conformed."""
+        carried = {name for row in rows for name in row}
+        names = [name for name in self._columns if name in carried or name in self.needed]
+        return self._assemble({name: [row.get(name) for row in rows] for name in names}, len(rows))
+
+    def _assemble(self, arrays: Mapping[str, Any], num_rows: int) -> pa.Table:
+        schema = pa.schema([pa.field(name, arrow_type(self._columns[name][0].type)) for name in arrays])
+        if not arrays:
+            return pa.table({"": pa.nulls(num_rows)}).select([])
+        return pa.table(
+            {name: _typed(values, schema.field(name).type) for name, values in arrays.items()}, schema=schema
+        )
+
+    def _record(self, number: int, row: Mapping[str, Any], faults: list[Violation]) -> dict[str, Any]:
+        conformed: dict[str, Any] = {}
+        for name, value in row.items():
+            known = self._columns.get(name)
+            if known is None:
+                faults.append(self._unknown(number, name))
+                continue
+            try:
+                conformed[name] = known[1](value)
+            except UnfitError as unfit:
+                faults.append(violation(number, name, shown(value), unfit.expected))
+        for name in self.needed - row.keys():
+            if not self._columns[name][0].nullable:
+                faults.append(violation(number, name, "nothing", self._columns[name][1].expected))
+            conformed[name] = None
+        return conformed
+
+    def _unknown(self, row: Row, name: str) -> Violation:
+        hint = errors.did_you_mean(name, self._columns)
+        return violation(row, name, "a column that the model does not know", f"only the model's columns; {hint}")
+
+
+def _refuse(faults: list[Violation]) -> None:
+    if faults:
+        raise errors.RequestError.of(faults[:MAX_VIOLATIONS])
+
+
+def _typed(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    return values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, kind)
+
+
+def _absent(column: Column, num_rows: int, faults: list[Violation]) -> pa.Array:
+    if not column.nullable:
+        faults.append(violation("all", column.name, "nothing", converter(column).expected))
+    return pa.nulls(num_rows, arrow_type(column.type))
+
+
+def _converted(column: Column, convert: Convert, values: Sequence[Any], faults: list[Violation]) -> pa.Array:
+    """Value by value, which finds the row of each fault."""
+    kept: list[Any] = []
+    for row, value in enumerate(values):
+        try:
+            kept.append(convert(value))
+        except UnfitError as unfit:
+            faults.append(violation(row, column.name, shown(value), unfit.expected))
+            kept.append(None)
+    return pa.array(kept, arrow_type(column.type))
+
+
+def _cast(
+    column: Column, convert: Convert, values: pa.ChunkedArray, faults: list[Violation]
+) -> pa.Array | pa.ChunkedArray:
+    """Whole column at once where Arrow's rules are ours; else value by value."""
+    kind = arrow_type(column.type)
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    cast = _cast_whole(values, kind)
+    if cast is None or _out_of_bounds(column, cast) or (cast.null_count and not column.nullable):
+        return _converted(column, convert, values.to_pylist(), faults)
+    return cast
+
+
+def _cast_whole(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
+    if values.type == kind:
+        return values
+    if not _same_rules(values.type, kind):
+        return None
+    try:
+        cast = values.cast(kind)
+    except pa.ArrowInvalid:
+        return None
+    if pa.types.is_float32(kind) and pc.any(pc.and_(pc.is_inf(cast), pc.is_finite(values))).as_py():
+        return None
+    return cast
+
+
+def _same_rules(source: pa.DataType, target: pa.DataType) -> bool:
+    """Arrow's checked cast loses nothing and parses nothing between these types."""
+    is_number = (pa.types.is_integer(source) or pa.types.is_floating(source)) and not pa.types.is_float16(source)
+    if is_number and (pa.types.is_integer(target) or pa.types.is_floating(target)):
+        return True
+    if pa.types.is_timestamp(source) and pa.types.is_timestamp(target):
+        return (source.tz is None) == (target.tz is None)
+    if _is_text(source):
+        return _is_text(target)
+    return bool(pa.types.is_null(source))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _out_of_bounds(column: Column, values: pa.ChunkedArray) -> bool:
+    if (column.minimum is None and column.maximum is None) or not len(values):
+        return False
+    low, high = pc.min_max(values).as_py().values()
+    if low is None:
+        return False
+    least = -math.inf if column.minimum is None else column.minimum
+    most = math.inf if column.maximum is None else column.maximum
+    return bool(np.less(low, least) or np.greater(high, most))

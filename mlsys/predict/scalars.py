@@ -1,0 +1,225 @@
+"""One value into one column: lossless conversion of a JSON or Python scalar, or the reason why not."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import math
+import re
+import zoneinfo
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mlsys import errors
+from mlsys.schema import Column, arrow_type
+
+__all__ = ["Convert", "UnfitError", "converter", "shown"]
+
+_FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{6}0*[1-9]")
+_EXACT_IN = {"float": 2**24, "double": 2**53, "halffloat": 2**11}
+
+
+class UnfitError(Exception):
+    """The value does not fit; `expected` says what would."""
+
+    def __init__(self, expected: str) -> None:
+        super().__init__(expected)
+        self.expected = expected
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Conversion of one column's values; calling it raises `UnfitError`."""
+
+    expected: str
+    nullable: bool
+    minimum: float | None
+    maximum: float | None
+    one: Callable[[Any], Any]
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, np.generic):
+            value = value.item()
+        if value is None or value != value:  # noqa: PLR0124 - NaN is the one value unlike itself
+            if self.nullable:
+                return None
+            raise UnfitError(f"{self.expected}, never null")
+        try:
+            converted = self.one(value)
+        except (ValueError, TypeError, OverflowError):
+            raise UnfitError(self.expected) from None
+        if (self.minimum is not None and converted < self.minimum) or (
+            self.maximum is not None and converted > self.maximum
+        ):
+            raise UnfitError(self.expected)
+        return converted
+
+
+def converter(column: Column, timezone: str | None = None) -> Convert:
+    """The conversion for a column.
+
+    >>> converter(Column(name="age", type="int64", kind="numeric"))(3.0)
+    3
+    """
+    expected, one = _rule(arrow_type(column.type), timezone, column.name)
+    bounded = column.minimum is not None or column.maximum is not None
+    text = f"{expected} {_range(column.minimum, column.maximum)}" if bounded else expected
+    return Convert(text, column.nullable, column.minimum, column.maximum, one)
+
+
+def shown(value: Any) -> str:
+    """A value as a client would recognise it, cut to a line.
+
+    >>> shown("3"), shown(3.5), shown(True), shown(None)
+    ("text '3'", 'number 3.5', 'true', 'null')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    words = {str: "text", int: "number", float: "number", list: "list", dict: "object"}
+    text = f"{words.get(type(value), type(value).__name__)} {value!r}"
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _range(minimum: float | None, maximum: float | None) -> str:
+    if minimum is None:
+        return f"of at most {maximum:g}"
+    return f"of at least {minimum:g}" if maximum is None else f"from {minimum:g} to {maximum:g}"
+
+
+def _rule(kind: pa.DataType, timezone: str | None, name: str) -> tuple[str, Callable[[Any], Any]]:
+    if pa.types.is_boolean(kind):
+        return "true or false", _boolean
+    if pa.types.is_integer(kind):
+        return f"an integer ({kind})", _integer(kind)
+    if pa.types.is_floating(kind):
+        return "a number", _floating(kind)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return "text", _text
+    if pa.types.is_timestamp(kind):
+        zone = "with a zone, e.g. 2013-10-01T08:00:00Z" if kind.tz else "without a zone, e.g. 2013-10-01T08:00:00"
+        return f"an ISO 8601 time {zone}", _timestamp(kind, timezone)
+    return _rare_rule(kind, timezone, name)
+
+
+def _rare_rule(kind: pa.DataType, timezone: str | None, name: str) -> tuple[str, Callable[[Any], Any]]:
+    if pa.types.is_date(kind):
+        return "an ISO 8601 date, e.g. 2013-10-01", _date
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return "base64 text", _binary
+    if pa.types.is_decimal(kind):
+        return f"a number with at most {kind.scale} decimals", _decimal(kind)
+    if pa.types.is_list(kind):
+        expected, one = _rule(kind.value_type, timezone, name)
+        return f"a list of which each is {expected}", _list(one)
+    raise errors.BundleError.build(
+        f"predict: column '{name}'", got=f"Arrow type {kind}", expected="a type that a request can carry", field=name
+    )
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise TypeError
+
+
+def _integer(kind: pa.DataType) -> Callable[[Any], int]:
+    signed = pa.types.is_signed_integer(kind)
+    low = -(2 ** (kind.bit_width - 1)) if signed else 0
+    high = 2 ** (kind.bit_width - signed) - 1
+
+    def convert(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+            raise TypeError
+        number = int(value)
+        if number != value or not low <= number <= high:
+            raise ValueError
+        return number
+
+    return convert
+
+
+def _floating(kind: pa.DataType) -> Callable[[Any], float]:
+    exact = _EXACT_IN[str(kind)]
+    narrow: Callable[[float], Any] | None = {"float": np.float32, "halffloat": np.float16}.get(str(kind))
+
+    def convert(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+            raise TypeError
+        number = float(value)
+        if narrow is not None and math.isfinite(number):
+            with np.errstate(over="ignore"):
+                number = float(narrow(number))
+            if math.isinf(number):
+                raise ValueError
+        if isinstance(value, int) and abs(value) > exact and int(number) != value:
+            raise ValueError
+        return number
+
+    return convert
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        value.encode()  # a lone surrogate is no text that Arrow could hold
+        return value
+    raise TypeError
+
+
+def _timestamp(kind: pa.DataType, timezone: str | None) -> Callable[[Any], dt.datetime]:
+    zone = zoneinfo.ZoneInfo(timezone) if timezone and kind.tz else None
+
+    def convert(value: Any) -> dt.datetime:
+        if isinstance(value, str):
+            if _FINER_THAN_MICROSECONDS.search(value):
+                raise ValueError
+            value = dt.datetime.fromisoformat(value)
+        if not isinstance(value, dt.datetime):
+            raise TypeError
+        if value.tzinfo is None and zone is not None:
+            value = value.replace(tzinfo=zone)
+        if (value.tzinfo is None) != (kind.tz is None):
+            raise ValueError
+        return pa.scalar(value if kind.tz is None else value.astimezone(dt.UTC), kind).as_py()  # type: ignore[no-any-return]
+
+    return convert
+
+
+def _date(value: Any) -> dt.date:
+    if isinstance(value, dt.datetime):
+        raise TypeError
+    return value if isinstance(value, dt.date) else dt.date.fromisoformat(value)
+
+
+def _binary(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    try:
+        return base64.b64decode(value.encode("ascii"), validate=True)
+    except (binascii.Error, AttributeError) as error:
+        raise TypeError from error
+
+
+def _decimal(kind: pa.DataType) -> Callable[[Any], Decimal]:
+    def convert(value: Any) -> Decimal:
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+            raise TypeError
+        return pa.scalar(Decimal(str(value)), kind).as_py()  # type: ignore[no-any-return]
+
+    return convert
+
+
+def _list(one: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
+    def convert(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise TypeError
+        return [None if element is None else one(element) for element in value]
+
+    return convert
