@@ -1,0 +1,70 @@
+# What people type. Everything runs in .venv, which is remade when requirements.lock changes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+RECIPE ?= jobs/recipes/flights.yaml
+
+# Containers often forbid bytecode; every Ray worker would then compile all of Ray again (about 3x slower to start).
+unexport PYTHONDONTWRITEBYTECODE
+
+# Wheels of some hundred megabytes on a slow line; uv gives up after 30 s without a byte.
+export UV_HTTP_TIMEOUT ?= 300
+
+# uv does not read pip's configuration: a mirror that pip was told of is passed on.
+UV_INSTALL = index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}"; \
+    $${index:+env UV_DEFAULT_INDEX="$$index"} $(BIN)/python -m uv pip install --python $(BIN)/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo down env test unit check format lock bench clean
+
+help: ## What can be asked of this file
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(STAMP) ## The nine steps on 336,776 flights, with a live endpoint at the end
+	$(BIN)/mlsys run $(RECIPE)
+
+down: $(STAMP) ## Stop what the demo started
+	$(BIN)/mlsys down
+
+env: $(STAMP) ## Only build .venv from requirements.lock
+
+test: $(STAMP) ## All tests, the slowest named at the end
+	$(BIN)/python -m pytest
+
+unit: $(STAMP) ## The tests that need no Ray
+	$(BIN)/python -m pytest tests/unit tests/contracts tests/golden mlsys
+
+check: $(STAMP) ## Format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP) ## Rewrite the files as `make check` wants them
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only .
+
+lock: | $(BIN)/uv ## Remake requirements.lock from pyproject.toml (UPGRADE=1 takes newer versions)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+	    --all-extras --group dev $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements.lock
+
+bench: $(STAMP) ## Run every benchmark, one after another
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+clean: ## Remove .venv and caches; the store (.mlsys) stays
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find mlsys jobs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(STAMP): requirements.lock pyproject.toml | $(BIN)/uv
+	$(UV_INSTALL) --compile-bytecode -r requirements.lock
+	$(UV_INSTALL) --no-deps -e .
+	@touch $@
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+	    echo "mlsys needs Python 3.11, 3.12 or 3.13; $(PYTHON) is: $$($(PYTHON) --version 2>&1)" >&2; \
+	    echo "  hint: make $(or $(MAKECMDGOALS),demo) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    "$$(grep '^uv==' requirements.lock 2>/dev/null || echo uv)"
