@@ -1,0 +1,28 @@
+"""Charts as inline SVG: functions from plain numbers to a drawing.
+
+Missing values (None, NaN) are gaps. Every chart takes a keyword `title`, which is also its
+name for readers who cannot see it; wide ones scroll sideways on a phone, the others shrink.
+"""
+
+from __future__ import annotations
+
+from mlsys.reports.charts.diagnostics import calibration, confusion, curve, density
+from mlsys.reports.charts.distributions import bars, histogram, histogram_by_class
+from mlsys.reports.charts.intervals import Interval, intervals
+from mlsys.reports.charts.series import Series, fan, lines, sparkline
+
+__all__ = [
+    "Interval",
+    "Series",
+    "bars",
+    "calibration",
+    "confusion",
+    "curve",
+    "density",
+    "fan",
+    "histogram",
+    "histogram_by_class",
+    "intervals",
+    "lines",
+    "sparkline",
+]

@@ -1,0 +1,104 @@
+"""Numbers as a reader wants them: few digits, the same width, a dash where there is none."""
+
+from __future__ import annotations
+
+import math
+from datetime import date, datetime
+
+__all__ = ["compact", "interval", "is_missing", "label", "number", "percent", "seconds"]
+
+MISSING = "–"
+
+
+def is_missing(value: object) -> bool:
+    """None, NaN and infinities: there is nothing to draw or to write."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with `digits` significant digits, thousands parted; integers in full.
+
+    >>> number(0.123456), number(1234567), number(98765.4), number(None), number(0.00001234)
+    ('0.1235', '1,234,567', '98,765', '–', '1.234e-05')
+    """
+    if value is None or is_missing(float(value)):
+        return MISSING
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    if abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}"
+    if abs(value) < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    text = f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+    return text.rstrip("0").rstrip(".") if len(text) > digits + 3 else text
+
+
+def compact(value: float) -> str:
+    """A number for an axis, at most five characters or so.
+
+    >>> compact(12500), compact(2_000_000), compact(0.25), compact(-1500), compact(0)
+    ('12.5k', '2M', '0.25', '-1.5k', '0')
+    """
+    if is_missing(float(value)):
+        return MISSING
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{suffix}"
+    return f"{value:.4g}" if value else "0"
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """A fraction as percent.
+
+    >>> percent(0.1234), percent(1), percent(None)
+    ('12.3%', '100.0%', '–')
+    """
+    return MISSING if fraction is None or is_missing(float(fraction)) else f"{100 * fraction:.{digits}f}%"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Both ends of an interval.
+
+    >>> interval(0.71, 0.7345)
+    '0.7100 to 0.7345'
+    """
+    if low is None or high is None or is_missing(float(low)) or is_missing(float(high)):
+        return MISSING
+    return f"{number(low)} to {number(high)}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration.
+
+    >>> seconds(0.0032), seconds(4.25), seconds(95), seconds(7300)
+    ('3.2 ms', '4.2 s', '1 min 35 s', '2 h 1 min')
+    """
+    if value is None or is_missing(float(value)):
+        return MISSING
+    if value < 1:
+        return f"{1000 * value:.2g} ms"
+    if value < 60:
+        return f"{value:.1f} s"
+    if value < 3600:
+        return f"{int(value // 60)} min {int(value % 60)} s"
+    return f"{int(value // 3600)} h {int(value % 3600 // 60)} min"
+
+
+def label(value: object) -> str:
+    """Any cell or tick as text: dates short, numbers rounded, booleans as yes and no.
+
+    >>> label(datetime(2013, 11, 4)), label(True), label(0.33333), label("x"), label(None)
+    ('2013-11-04', 'yes', '0.3333', 'x', '–')
+    """
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d}" if (value.hour, value.minute, value.second) == (0, 0, 0) else f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, date):
+        return f"{value:%Y-%m-%d}"
+    if isinstance(value, int | float):
+        return number(value)
+    item = getattr(value, "item", None)
+    return label(item()) if callable(item) else str(value)

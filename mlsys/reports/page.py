@@ -1,0 +1,168 @@
+"""A report as one HTML file: sections of paragraphs, facts, tables, figures and alerts.
+
+The file holds its style and drawings and asks the network for nothing; a content security
+policy in its head makes the browser enforce that. Light and dark follow the reader's system.
+
+>>> page = Page("Penguins", "344 rows").section("Columns", table([["mass", 4201.75]], ["column", "mean"]))
+>>> page.html().startswith("<!doctype html>")
+True
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, Self
+
+from mlsys.reports import formats, style
+from mlsys.reports.markup import Html, escape, join, tag
+
+__all__ = ["Html", "Level", "Page", "alert", "badge", "bullets", "code", "details", "escape", "facts", "figure", "grid", "heading", "paragraph", "table"]
+
+Level = Literal["info", "good", "warn", "bad"]
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+def paragraph(*parts: object) -> Html:
+    """A paragraph; parts that are `Html` keep their markup."""
+    return tag("p", *parts)
+
+
+def heading(text: str) -> Html:
+    """A heading below that of the section."""
+    return tag("h3", text)
+
+
+def code(text: str) -> Html:
+    """Text in the font of code: a column name, a path, a command."""
+    return tag("code", text)
+
+
+def bullets(items: Iterable[object]) -> Html:
+    return tag("ul", *(tag("li", item) for item in items))
+
+
+def badge(level: Level, text: object) -> Html:
+    """A short word on a coloured ground: passed, failed, tie."""
+    return tag("span", text, class_=f"badge {level}")
+
+
+def alert(level: Level, text: object, title: object | None = None) -> Html:
+    """A message that must not be overlooked; the title is bold on its own line."""
+    return tag("div", tag("b", title) if title is not None else "", text, class_=f"alert {level}", role="note")
+
+
+def facts(items: Mapping[str, object] | Iterable[tuple[str, object] | tuple[str, object, object]]) -> Html:
+    """Tiles of a name and a value; an optional third entry is a remark below the value."""
+    rows: Iterable[tuple[object, ...]] = items.items() if isinstance(items, Mapping) else items
+    return tag("dl", *(_tile(*row) for row in rows), class_="facts")
+
+
+def _tile(name: object, value: object, remark: object | None = None) -> Html:
+    shown = value if isinstance(value, Html) else formats.label(value)
+    return tag("div", tag("dt", name), tag("dd", shown, tag("small", remark) if remark is not None else ""))
+
+
+def grid(*blocks: object) -> Html:
+    """Blocks side by side where the window is wide enough, below each other where not."""
+    return tag("div", *(tag("div", block) for block in blocks), class_="grid")
+
+
+def details(summary: object, *blocks: object, is_open: bool = False) -> Html:
+    """Blocks that the reader opens with a click."""
+    return Html(f"<details{' open' if is_open else ''}>{tag('summary', summary)}{_body(blocks)}</details>")
+
+
+def figure(svg: Html, caption: object = "") -> Html:
+    """A drawing with its caption; a wide one scrolls sideways on a narrow window."""
+    inner = tag("div", svg, class_="scroll", tabindex="0") if 'class="wide"' in svg else svg
+    return tag("figure", inner, tag("figcaption", caption) if caption else "")
+
+
+def table(
+    rows: Iterable[Sequence[object]],
+    columns: Sequence[str],
+    *,
+    align: str | None = None,
+    caption: object | None = None,
+    sortable: bool = False,
+) -> Html:
+    """Rows of cells below named columns.
+
+    Parameters
+    ----------
+    rows
+        One sequence of cells a row, as long as `columns`. Numbers, dates and booleans are
+        formatted, None and NaN become a dash, text is escaped, `Html` is kept.
+    align
+        One letter a column: ``l``, ``r``, ``c``, or ``w`` (left, for sentences: never narrower
+        than they can be read). By default a column is ``r`` if all its cells are numbers.
+    sortable
+        The headings become buttons that sort the rows.
+    """
+    cells = [[_plain(cell) for cell in row] for row in rows]
+    letters = align or "".join(_alignment([row[i] for row in cells]) for i in range(len(columns)))
+    classes = [None if letter == "l" else letter for letter in letters]
+    head = (tag("th", tag("button", name, type="button") if sortable else name, scope="col", class_=kind) for name, kind in zip(columns, classes, strict=True))
+    body = (tag("tr", *(_cell(cell, kind) for cell, kind in zip(row, classes, strict=True))) for row in cells)
+    whole = tag("table", tag("caption", caption) if caption is not None else "", tag("thead", tag("tr", *head)), tag("tbody", *body))
+    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=re.sub(r"<[^>]*>", "", str(caption or "table")))
+
+
+def _plain(cell: object) -> object:
+    """A NumPy scalar as the Python one."""
+    item = getattr(cell, "item", None)
+    return item() if callable(item) else cell
+
+
+def _alignment(cells: Sequence[object]) -> str:
+    numbers = [isinstance(cell, int | float) and not isinstance(cell, bool) for cell in cells if cell is not None]
+    return "r" if numbers and all(numbers) else "l"
+
+
+def _cell(cell: object, kind: str | None) -> Html:
+    if isinstance(cell, Html):
+        return tag("td", cell, class_=kind)
+    is_number = isinstance(cell, int | float) and not isinstance(cell, bool)
+    value = "" if formats.is_missing(cell) else repr(cell) if is_number else None
+    return tag("td", formats.label(cell), class_=kind, data_v=value)
+
+
+class Page:
+    """A report under construction; sections appear in the order they were added."""
+
+    def __init__(self, title: str, subtitle: object = "", *, mark: Html | None = None) -> None:
+        self.title = title
+        self.subtitle = subtitle
+        self.mark = mark
+        self._sections: list[tuple[str, str, Html]] = []
+
+    def section(self, title: str, *blocks: object, note: object = "") -> Self:
+        """Add a section; a block that is plain text becomes a paragraph, a false one is left out."""
+        name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "section"
+        taken = [known for known, _, _ in self._sections]
+        anchor = name if name not in taken else f"{name}-{len(taken) + 1}"
+        self._sections.append((anchor, title, join(tag("p", note, class_="note") if note else "", _body(blocks))))
+        return self
+
+    def html(self) -> str:
+        """The whole document."""
+        body = join(self._head(), tag("main", *(tag("section", tag("h2", title), inner, id=name) for name, title, inner in self._sections)))
+        script = f"<script>{style.SCRIPT}</script>" if "<th" in body and '<button type="button">' in body else ""
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            f'<meta name="viewport" content="width=device-width,initial-scale=1"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+            f'<link rel="icon" href="data:,"><title>{escape(self.title)}</title><style>{style.STYLE}</style></head>'
+            f"<body>{body}<footer>Written by mlsys. This file needs no network.</footer>{script}</body></html>\n"
+        )
+
+    def _head(self) -> Html:
+        links = [tag("a", title, href=f"#{name}") for name, title, _ in self._sections]
+        contents = tag("nav", *links, aria_label="Contents") if len(links) >= 3 else ""
+        subtitle = tag("p", self.subtitle, class_="subtitle") if self.subtitle else ""
+        return tag("header", tag("h1", self.title, self.mark or ""), subtitle, contents)
+
+
+def _body(blocks: Iterable[object]) -> Html:
+    return join(*(block if isinstance(block, Html) else paragraph(block) for block in blocks if block))

@@ -1,0 +1,173 @@
+"""The paper that charts are drawn on: a plot area with two scales, ticks and gridlines.
+
+Colours and fonts come from the style sheet by class, so that a drawing follows the reader's
+light or dark scheme. Coordinates are rounded to a tenth: a report stays small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from mlsys.reports import formats
+from mlsys.reports.markup import Html, escape, join, tag
+
+__all__ = ["Frame", "circle", "colour", "legend", "legend_rows", "line", "nice_ticks", "path", "picture", "rect", "shorten", "text", "title"]
+
+
+def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers that span `low` … `high`: steps of 1, 2 or 5 times a power of ten.
+
+    Heckbert (1990), "Nice numbers for graph labels", Graphics Gems, p. 61.
+
+    >>> nice_ticks(0, 97)
+    [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]
+    >>> nice_ticks(0.61, 0.74, 4)
+    [0.6, 0.65, 0.7, 0.75]
+    """
+    if not high > low:
+        low, high = low - (abs(low) or 1) / 2, low + (abs(low) or 1) / 2
+    for step in _steps((high - low) / max(most, 2)):
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        if last - first + 1 <= most:
+            break
+    digits = max(0, -math.floor(math.log10(step)) + 1)
+    return [round(i * step, digits) for i in range(first, last + 1)]
+
+
+def _steps(raw: float) -> Iterable[float]:
+    power = 10.0 ** math.floor(math.log10(raw))
+    return (factor * power * scale for scale in (1, 10, 100) for factor in (1, 2, 5))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A plot area inside a picture, and the scales from values to places in it."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_low: float = 0.0
+    x_high: float = 1.0
+    y_low: float = 0.0
+    y_high: float = 1.0
+
+    @property
+    def x_end(self) -> float:
+        return self.width - self.right
+
+    @property
+    def y_end(self) -> float:
+        return self.height - self.bottom
+
+    def x(self, value: float) -> float:
+        return self.left + (value - self.x_low) / ((self.x_high - self.x_low) or 1) * (self.x_end - self.left)
+
+    def y(self, value: float) -> float:
+        return self.y_end - (value - self.y_low) / ((self.y_high - self.y_low) or 1) * (self.y_end - self.top)
+
+    def y_axis(self, ticks: Sequence[float], write: Callable[[float], str] = formats.compact, label: str = "") -> Html:
+        """Gridlines with their values at the left, and the name of the axis above them."""
+        lines = [line(self.left, self.y(t), self.x_end, self.y(t), "grid-line") for t in ticks]
+        names = [text(self.left - 6, self.y(t) + 3.5, write(t), "e") for t in ticks]
+        return join(*lines, *names, text(self.left, self.top - 8, label) if label else "")
+
+    def x_axis(self, ticks: Sequence[tuple[float, str]], label: str = "") -> Html:
+        """A base line, ticks with their words, and the name of the axis below them."""
+        base = line(self.left, self.y_end, self.x_end, self.y_end, "axis")
+        marks = [line(self.x(at), self.y_end, self.x(at), self.y_end + 4, "axis") for at, _ in ticks]
+        words = [text(self.x(at), self.y_end + 16, word, "m") for at, word in ticks]
+        name = text((self.left + self.x_end) / 2, self.y_end + 32, label, "m") if label else ""
+        return join(base, *marks, *words, name)
+
+    def x_numbers(self, ticks: Sequence[float], label: str = "", write: Callable[[float], str] = formats.compact) -> Html:
+        return self.x_axis([(t, write(t)) for t in ticks if self.x_low - 1e-9 <= t <= self.x_high + 1e-9], label)
+
+
+def picture(width: float, height: float, *content: object, name: str, description: str = "", kind: str = "normal") -> Html:
+    """The drawing as one element, with a name and a description for who cannot see it.
+
+    `kind` is ``normal`` (scales down to a phone), ``wide`` (scrolls sideways there) or ``spark``.
+    """
+    inner = join(tag("title", name), tag("desc", description) if description else "", *content)
+    return Html(f'<svg class="{kind}" viewBox="0 0 {_r(width)} {_r(height)}" role="img" aria-label="{escape(name)}">{inner}</svg>')
+
+
+def _r(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Html:
+    return Html(f'<line class="{kind}" x1="{_r(x1)}" y1="{_r(y1)}" x2="{_r(x2)}" y2="{_r(y2)}"/>')
+
+
+def rect(x: float, y: float, width: float, height: float, kind: str, hint: str = "", opacity: float | None = None) -> Html:
+    """A rectangle; `hint` is shown when the pointer rests on it."""
+    faded = f' fill-opacity="{opacity:.3g}"' if opacity is not None else ""
+    shape = f'<rect class="{kind}" x="{_r(x)}" y="{_r(y)}" width="{_r(max(width, 0))}" height="{_r(max(height, 0))}"{faded}'
+    return Html(f"{shape}>{tag('title', hint)}</rect>" if hint else f"{shape}/>")
+
+
+def circle(x: float, y: float, radius: float, kind: str, hint: str = "") -> Html:
+    return Html(f'<circle class="{kind}" cx="{_r(x)}" cy="{_r(y)}" r="{_r(radius)}">{tag("title", hint) if hint else ""}</circle>')
+
+
+def text(x: float, y: float, words: object, kind: str = "") -> Html:
+    return tag("text", words, class_=kind or None, x=_r(x), y=_r(y))
+
+
+def title(words: str, x: float = 0, y: float = 13) -> Html:
+    return text(x, y, words, "head")
+
+
+def path(points: Iterable[tuple[float, float] | None], kind: str, *, close: bool = False) -> Html:
+    """A line through points; None lifts the pen."""
+    steps: list[str] = []
+    lifted = True
+    for point in points:
+        if point is not None:
+            steps.append(f"{'M' if lifted else 'L'}{_r(point[0])} {_r(point[1])}")
+        lifted = point is None
+    return Html(f'<path class="{kind}" d="{"".join(steps)}{"Z" if close else ""}"/>')
+
+
+def legend(names: Sequence[str], x: float, y: float, width: float) -> Html:
+    """Names beside a swatch of their colour, wrapped to `width`; the n-th name has the n-th colour."""
+    parts: list[Html] = []
+    at, row = x, y
+    for number, name in enumerate(names, 1):
+        room = 18 + 6.2 * len(name)
+        if at + room > x + width and at > x:
+            at, row = x, row + 16
+        parts += [rect(at, row - 8, 9, 9, f"f{colour(number)}"), text(at + 13, row, name)]
+        at += room + 10
+    return join(*parts)
+
+
+def legend_rows(names: Sequence[str], width: float) -> int:
+    """Rows that `legend` takes."""
+    rows, at = 1, 0.0
+    for name in names:
+        room = 18 + 6.2 * len(name)
+        if at + room > width and at > 0:
+            rows, at = rows + 1, 0.0
+        at += room + 10
+    return rows
+
+
+def colour(number: int) -> int:
+    """Number of a series colour, 1 … 8, round and round."""
+    return (number - 1) % 8 + 1
+
+
+def shorten(words: str, most: int) -> str:
+    """The first characters, with an ellipsis if some are left out.
+
+    >>> shorten("Chinstrap penguin", 10)
+    'Chinstrap…'
+    """
+    return words if len(words) <= most else words[: most - 1].rstrip() + "…"
