@@ -1,0 +1,295 @@
+"""One column: everything that is counted about it, and its relation to the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlsys.schema import Kind
+from mlsys.statistics import codec
+from mlsys.statistics.distinct import DistinctSketch
+from mlsys.statistics.frequencies import FrequencyTable, label_sums
+from mlsys.statistics.hashing import hash_array
+from mlsys.statistics.lengths import Lengths
+from mlsys.statistics.moments import Comoments
+from mlsys.statistics.numbers import Numbers
+from mlsys.statistics.quantiles import QuantileSketch
+from mlsys.statistics.summary import ColumnSummary
+
+__all__ = ["ColumnStatistics"]
+
+Floats = npt.NDArray[np.float64]
+
+EXACT_CATEGORIES, FREQUENT_CATEGORIES = 10_000, 2_048
+"""Different categories counted exactly, and those kept beyond: a bound of n / 2,049 a count."""
+
+EXACT_NUMBERS, FREQUENT_NUMBERS = 512, 128
+"""The same for numbers, where quantiles say more."""
+
+CLASS_SKETCH_K, MAX_CLASS_SKETCHES = 128, 20
+"""Distributions by class are for drawing: 2.5 % rank error, and for at most 20 classes."""
+
+NUMBERS = frozenset({Kind.NUMERIC, Kind.DATETIME})
+CATEGORIES = frozenset({Kind.CATEGORICAL, Kind.BOOLEAN, Kind.TEXT})
+
+
+class ColumnStatistics:
+    """Mergeable statistics of one column.
+
+    Make one with `empty`; `update` it with rows; `merge` gives a new one. Datetimes are
+    treated as microseconds since 1970.
+
+    Attributes
+    ----------
+    classes
+        Number of classes of the target; None where it is a number or there is none.
+    num_rows, num_nulls
+        Rows seen, and those without a value.
+    numbers
+        Of numeric and datetime columns; None for others.
+    frequencies
+        Counts of values; None for lists and images.
+    target
+        Sums of the target over the rows with a value and over those without:
+        ``(2, width)``, as `label_sums`.
+    """
+
+    def __init__(self, kind: Kind, classes: int | None) -> None:
+        self.kind = kind
+        self.classes = classes
+        self.num_rows = 0
+        self.num_nulls = 0
+        width = 3 if classes is None else classes
+        self.target = np.zeros((2, width))
+        self.numbers = Numbers() if kind in NUMBERS else None
+        self.frequencies: FrequencyTable | None = None
+        if kind in NUMBERS:
+            self.frequencies = FrequencyTable(EXACT_NUMBERS, FREQUENT_NUMBERS, 0)
+        elif kind in CATEGORIES:
+            self.frequencies = FrequencyTable(EXACT_CATEGORIES, FREQUENT_CATEGORIES, width)
+        self.distinct = DistinctSketch() if self.frequencies is not None else None
+        self.lengths = None if kind in NUMBERS else Lengths()
+        by_class = classes is not None and classes <= MAX_CLASS_SKETCHES and kind in NUMBERS
+        self.by_class = [QuantileSketch(CLASS_SKETCH_K) for _ in range(classes or 0)] if by_class else []
+        self.comoments = Comoments()
+
+    @classmethod
+    def empty(cls, kind: Kind, classes: int | None = None) -> Self:
+        return cls(Kind(kind), classes)
+
+    def update(self, values: pa.Array | pa.ChunkedArray, y: npt.NDArray[Any] | None = None) -> None:
+        """Take rows in.
+
+        Parameters
+        ----------
+        y
+            Target of the same rows: class index with -1 for none, or a number with NaN
+            for none. Without it, nothing is learned about the target.
+        """
+        array = plain(values)
+        self.num_rows += len(array)
+        self.num_nulls += array.null_count
+        present = np.asarray(array.is_valid())
+        if y is not None:
+            self.target += label_sums(1 - present.astype(np.int64), 2, y, self.classes)
+            y = y[present]
+        array = array.drop_null()
+        if self.numbers is not None:
+            self._update_numbers(as_floats(array), y)
+        elif self.frequencies is not None:
+            self._update_categories(array, y)
+        elif self.lengths is not None:
+            self.lengths = self.lengths.merge(Lengths.of(array))
+
+    def _update_numbers(self, values: Floats, y: npt.NDArray[Any] | None) -> None:
+        assert self.numbers is not None and self.frequencies is not None and self.distinct is not None
+        finite = np.isfinite(values)
+        kept = values if finite.all() else values[finite]
+        ordered = np.sort(kept)
+        self.numbers.update(values, ordered)
+        first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(ordered) else np.empty(0, int)
+        keys = pa.array(ordered[first])
+        self.frequencies.update(keys, np.diff(np.append(first, len(ordered))))
+        self.distinct.update(hash_array(keys))
+        if y is None:
+            return
+        label = y if finite.all() else y[finite]
+        if self.classes is None:
+            known = np.isfinite(label)
+            self.comoments = self.comoments.merge(Comoments.of(kept[known], label[known]))
+        for index, sketch in enumerate(self.by_class):
+            sketch.update(kept[label == index])
+
+    def _update_categories(self, array: pa.Array, y: npt.NDArray[Any] | None) -> None:
+        assert self.frequencies is not None and self.distinct is not None and self.lengths is not None
+        encoded = array.dictionary_encode()
+        where = np.asarray(encoded.indices).astype(np.int64)
+        keys = encoded.dictionary
+        counts = np.bincount(where, minlength=len(keys))
+        sums = None if y is None else label_sums(where, len(keys), y, self.classes)
+        self.frequencies.update(keys, counts, sums)
+        self.distinct.update(hash_array(keys))
+        self.lengths = self.lengths.merge(Lengths.of(keys, counts))
+
+    def merge(self, other: ColumnStatistics) -> ColumnStatistics:
+        merged = ColumnStatistics(self.kind, self.classes)
+        merged.num_rows = self.num_rows + other.num_rows
+        merged.num_nulls = self.num_nulls + other.num_nulls
+        merged.target = self.target + other.target
+        if self.numbers is not None and other.numbers is not None:
+            merged.numbers = self.numbers.merge(other.numbers)
+        if self.frequencies is not None and other.frequencies is not None:
+            merged.frequencies = self.frequencies.merge(other.frequencies)
+        if self.distinct is not None and other.distinct is not None:
+            merged.distinct = self.distinct.merge(other.distinct)
+        if self.lengths is not None and other.lengths is not None:
+            merged.lengths = self.lengths.merge(other.lengths)
+        merged.by_class = [a.merge(b) for a, b in zip(self.by_class, other.by_class, strict=True)]
+        merged.comoments = self.comoments.merge(other.comoments)
+        return merged
+
+    def result(self) -> ColumnSummary:
+        """The numbers of the column, computed once a state."""
+        from mlsys.statistics.summary import summarise
+
+        return summarise(self)
+
+    @property
+    def num_distinct(self) -> int | None:
+        """Different values: exact while the counts are, then an estimate."""
+        if self.frequencies is None or self.distinct is None:
+            return None
+        if self.frequencies.exact:
+            return len(self.frequencies.counts)
+        return max(round(self.distinct.estimate()), len(self.frequencies.counts))
+
+    def cdf(self, points: Sequence[float] | Floats) -> Floats:
+        """Fraction of finite values at or below each point; NaN without any.
+
+        Exact while there are at most 512 different values; otherwise from the sketch.
+        """
+        exact = self._exact_numbers()
+        if exact is None:
+            return self._numbers().cdf(points)
+        keys, ranks = exact
+        found = np.searchsorted(keys, np.asarray(points, dtype=float), side="right")
+        return np.concatenate([[0], ranks])[found] / ranks[-1]
+
+    def quantiles(self, probabilities: Sequence[float] | Floats) -> Floats:
+        """Smallest value that each fraction of the finite values does not exceed; NaN without any.
+
+        Exact while there are at most 512 different values; otherwise from the sketch.
+        """
+        exact = self._exact_numbers()
+        if exact is None:
+            return self._numbers().quantiles(probabilities)
+        keys, ranks = exact
+        wanted = np.asarray(probabilities, dtype=float) * ranks[-1]
+        found: Floats = keys[np.minimum(np.searchsorted(ranks, wanted * (1 - 1e-12), side="left"), len(keys) - 1)]
+        return found
+
+    def _numbers(self) -> Numbers:
+        if self.numbers is None:
+            raise TypeError(f"a {self.kind} column has no order")
+        return self.numbers
+
+    def _exact_numbers(self) -> tuple[Floats, npt.NDArray[np.int64]] | None:
+        table = self.frequencies
+        self._numbers()
+        if table is None or not table.exact or len(table.counts) == 0:
+            return None
+        keys = np.asarray(table.keys)
+        order = np.argsort(keys)
+        return keys[order], np.cumsum(table.counts[order])
+
+    def counts(self) -> dict[Any, int]:
+        """Value → occurrences, most frequent first; complete and exact while `counts_exact`."""
+        if self.frequencies is None:
+            return {}
+        values, table = self.frequencies.values(), self.frequencies
+        return {values[i]: int(table.counts[i]) for i in table.order()}
+
+    @property
+    def counts_exact(self) -> bool:
+        return self.frequencies is not None and self.frequencies.exact
+
+    def target_sums(self) -> dict[Any, Floats]:
+        """Category → rows of each class, or (rows, sum, sum of squares) of a numeric target.
+
+        Of categorical, boolean and text columns; in the order of `counts`. The key None
+        holds the rows without a value, where there are any.
+        """
+        if self.frequencies is None or self.kind not in CATEGORIES:
+            return {}
+        values = self.frequencies.values()
+        sums: dict[Any, Floats] = {values[i]: self.frequencies.sums[i] for i in self.frequencies.order()}
+        return {**sums, None: self.target[1]} if self.num_nulls else sums
+
+    def class_cdf(self, points: Sequence[float] | Floats) -> Floats | None:
+        """``(classes, len(points))``: the CDF within each class; None where it is not kept."""
+        return np.stack([sketch.cdf(points) for sketch in self.by_class]) if self.by_class else None
+
+    def class_rows(self) -> Floats:
+        """Finite values of each class."""
+        return np.array([sketch.n for sketch in self.by_class], dtype=float)
+
+    def to_json(self) -> dict[str, Any]:
+        exact = self.frequencies is not None and self.frequencies.exact
+        return {
+            "kind": self.kind.value,
+            "classes": self.classes,
+            "rows": [self.num_rows, self.num_nulls],
+            "target": codec.pack(self.target),
+            "numbers": self.numbers and self.numbers.to_json(),
+            "frequencies": self.frequencies and self.frequencies.to_json(),
+            "distinct": None if exact or self.distinct is None else self.distinct.to_json(),
+            "lengths": self.lengths and self.lengths.to_json(),
+            "by_class": [sketch.to_json() for sketch in self.by_class],
+            "comoments": self.comoments.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        column = cls(Kind(value["kind"]), value["classes"])
+        column.num_rows, column.num_nulls = value["rows"]
+        column.target = codec.array(value["target"])
+        if value["numbers"] is not None:
+            column.numbers = Numbers.from_json(value["numbers"])
+        if value["frequencies"] is not None:
+            column.frequencies = FrequencyTable.from_json(value["frequencies"])
+        if value["distinct"] is not None:
+            column.distinct = DistinctSketch.from_json(value["distinct"])
+        elif column.frequencies is not None and column.distinct is not None and column.frequencies.keys is not None:
+            column.distinct.update(hash_array(column.frequencies.keys))
+        if value["lengths"] is not None:
+            column.lengths = Lengths.from_json(value["lengths"])
+        column.by_class = [QuantileSketch.from_json(sketch) for sketch in value["by_class"]]
+        column.comoments = Comoments.from_json(value["comoments"])
+        return column
+
+
+def plain(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """One array, dictionaries decoded."""
+    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if isinstance(array, pa.ChunkedArray):  # combine_chunks keeps chunks that exceed 2 GB of text
+        array = pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in array.chunks])
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    return array
+
+
+def as_floats(array: pa.Array) -> Floats:
+    """Numbers as float64 and points in time as microseconds since 1970; -0.0 becomes 0.0."""
+    kind = array.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        array = array.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+    elif pa.types.is_time(kind):
+        array = array.cast(pa.time64("us"), safe=False).cast(pa.int64())
+    elif pa.types.is_duration(kind):
+        array = array.cast(pa.duration("us"), safe=False).cast(pa.int64())
+    return np.asarray(pc.cast(array, pa.float64(), safe=False)) + 0.0

@@ -1,0 +1,174 @@
+"""Counts of values: exact up to a limit of different ones, then the frequent ones with a bound.
+
+Beyond the limit the counts are thinned as in Misra & Gries: the count just below the
+kept ones is subtracted from all, and what falls to zero is forgotten. A count is then
+too low by at most `FrequencyTable.error`, which is at most n / (capacity + 1), and a
+value that is missing occurred at most that often.
+
+References
+----------
+Misra & Gries (1982), "Finding repeated elements", Science of Computer Programming 2(2),
+doi:10.1016/0167-6423(82)90012-0.
+Agarwal, Cormode, Huang, Phillips, Wei & Yi (2013), "Mergeable summaries", ACM TODS
+38(4), section 2, doi:10.1145/2500128: thinning after a merge keeps the bound.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mlsys.schema import arrow_type
+from mlsys.statistics import codec
+
+__all__ = ["FrequencyTable", "label_sums"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class FrequencyTable:
+    """How often each value occurs, and the target over the rows that have it.
+
+    Parameters
+    ----------
+    limit
+        Counts are exact while there are at most this many different values.
+    capacity
+        Values kept once there were more.
+    width
+        Columns of `sums`: one a class, or three for a number (rows, sum, sum of squares).
+
+    Attributes
+    ----------
+    keys
+        The values, in the order of their first appearance; no nulls.
+    counts
+        Occurrences of each key (int64).
+    sums
+        ``(len(keys), width)``, see `label_sums`. After thinning they cover the
+        occurrences since the key was last taken up, not all of them.
+    error
+        Largest amount that a count can be too low by; 0 while `exact`.
+    """
+
+    def __init__(self, limit: int, capacity: int, width: int) -> None:
+        self.limit, self.capacity, self.width = limit, capacity, width
+        self.keys: pa.Array | None = None
+        self.counts = np.empty(0, np.int64)
+        self.sums = np.empty((0, width))
+        self.error = 0
+        self.exact = True
+
+    def update(self, keys: pa.Array, counts: npt.NDArray[np.int64], sums: Floats | None = None) -> None:
+        """Add counted values: `keys` without nulls, and each at most once."""
+        if len(keys) == 0:
+            return
+        more = np.zeros((len(keys), self.width)) if sums is None else sums
+        if self.keys is None:
+            self.keys, self.counts, self.sums = keys, counts.astype(np.int64), more
+        else:
+            self._add(keys, counts, more)
+        self._thin()
+
+    def merge(self, other: FrequencyTable) -> FrequencyTable:
+        merged = FrequencyTable(self.limit, self.capacity, self.width)
+        merged.exact = self.exact and other.exact
+        merged.error = self.error + other.error
+        for part in (self, other):
+            if part.keys is not None:
+                if merged.keys is None:
+                    merged.keys, merged.counts, merged.sums = part.keys, part.counts, part.sums
+                else:
+                    merged._add(part.keys, part.counts, part.sums)
+        merged._thin()
+        return merged
+
+    def _add(self, keys: pa.Array, counts: npt.NDArray[np.int64], sums: Floats) -> None:
+        assert self.keys is not None
+        both = pa.concat_arrays([self.keys, keys.cast(self.keys.type)]).dictionary_encode()
+        where = np.asarray(both.indices)
+        total = np.zeros(len(both.dictionary), np.int64)
+        np.add.at(total, where, np.concatenate([self.counts, counts]))
+        summed = np.zeros((len(total), self.width))
+        np.add.at(summed, where, np.concatenate([self.sums, sums]))
+        self.keys, self.counts, self.sums = both.dictionary, total, summed
+
+    def _thin(self) -> None:
+        kept = self.limit if self.exact else self.capacity
+        if len(self.counts) <= kept:
+            return
+        self.exact = False
+        below = int(-np.partition(-self.counts, self.capacity)[self.capacity])
+        stays = self.counts > below
+        assert self.keys is not None
+        self.keys = self.keys.filter(pa.array(stays))
+        self.counts, self.sums = self.counts[stays] - below, self.sums[stays]
+        self.error += below
+
+    def order(self) -> npt.NDArray[np.int64]:
+        """Positions of the keys, most frequent first; of equal ones, the first to appear."""
+        return np.argsort(-self.counts, kind="stable")
+
+    def values(self) -> list[Any]:
+        """The keys as Python values."""
+        return [] if self.keys is None else self.keys.to_pylist()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "limits": [self.limit, self.capacity, self.width],
+            "type": None if self.keys is None else str(self.keys.type),
+            "keys": _keys_to_json(self.keys),
+            "counts": self.counts.tolist(),
+            "sums": codec.pack(self.sums),
+            "error": self.error,
+            "exact": self.exact,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        table = cls(*value["limits"])
+        if value["type"] is not None:
+            table.keys = _keys_of_json(value["keys"], arrow_type(value["type"]))
+        table.counts = np.array(value["counts"], np.int64)
+        table.sums = codec.array(value["sums"])
+        table.error, table.exact = value["error"], value["exact"]
+        return table
+
+
+def label_sums(where: npt.NDArray[np.int64], size: int, y: Floats, classes: int | None) -> Floats:
+    """Sums of the target over groups of rows; rows without a target do not count.
+
+    Parameters
+    ----------
+    where
+        Group of each row, 0 … size - 1.
+    y
+        Class index with -1 for none, or a number with NaN for none.
+    classes
+        Number of classes; None for a number.
+
+    Returns
+    -------
+    ``(size, classes)`` rows of each class, or ``(size, 3)``: rows, sum, sum of squares.
+    """
+    if classes is None:
+        known = np.isfinite(y)
+        at, value = where[known], y[known]
+        columns = [np.bincount(at, w, size) for w in (np.ones_like(value), value, value * value)]
+        return np.stack(columns, axis=1).astype(np.float64)
+    known = y >= 0
+    cells = where[known] * classes + y[known].astype(np.int64)
+    return np.bincount(cells, minlength=size * classes).reshape(size, classes).astype(np.float64)
+
+
+def _keys_to_json(keys: pa.Array | None) -> Any:
+    if keys is None:
+        return []
+    return codec.pack(np.asarray(keys)) if pa.types.is_floating(keys.type) else keys.to_pylist()
+
+
+def _keys_of_json(value: Any, kind: pa.DataType) -> pa.Array:
+    return pa.array(codec.array(value), kind) if isinstance(value, dict) else pa.array(value, kind)

@@ -1,0 +1,131 @@
+"""The accumulator of a numeric column: what there is besides nulls, and where it lies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mlsys.statistics import codec
+from mlsys.statistics.moments import Moments
+from mlsys.statistics.quantiles import QuantileSketch
+
+__all__ = ["Numbers"]
+
+Floats = npt.NDArray[np.float64]
+
+SKETCH_K = 400
+"""Rank error 0.86 % at about 10 kB a column: a quarter of what a KS test finds at 1,000 rows."""
+
+_BINS = 30
+
+
+@dataclass
+class Numbers:
+    """Counts, range, moments and quantiles of values that are not null."""
+
+    nan: int = 0
+    positive_inf: int = 0
+    negative_inf: int = 0
+    zeros: int = 0
+    negative: int = 0
+    minimum: float = math.inf
+    maximum: float = -math.inf
+    integral: bool = True
+    moments: Moments = Moments()
+    sketch: QuantileSketch = field(default_factory=lambda: QuantileSketch(SKETCH_K))
+
+    def update(self, values: Floats, finite: Floats) -> None:
+        """Take values in; `finite` are the finite ones among them, sorted."""
+        if len(finite) < len(values):
+            self.nan += int(np.isnan(values).sum())
+            self.positive_inf += int((values == math.inf).sum())
+            self.negative_inf += int((values == -math.inf).sum())
+        if len(finite) == 0:
+            return
+        first, last = np.searchsorted(finite, 0.0, "left"), np.searchsorted(finite, 0.0, "right")
+        self.zeros += int(last - first)
+        self.negative += int(first)
+        self.minimum = min(self.minimum, float(finite[0]))
+        self.maximum = max(self.maximum, float(finite[-1]))
+        self.integral = self.integral and bool((finite == np.floor(finite)).all())
+        self.moments = self.moments.merge(Moments.of(finite))
+        self.sketch.update(finite)
+
+    def merge(self, other: Numbers) -> Numbers:
+        return Numbers(
+            self.nan + other.nan,
+            self.positive_inf + other.positive_inf,
+            self.negative_inf + other.negative_inf,
+            self.zeros + other.zeros,
+            self.negative + other.negative,
+            min(self.minimum, other.minimum),
+            max(self.maximum, other.maximum),
+            self.integral and other.integral,
+            self.moments.merge(other.moments),
+            self.sketch.merge(other.sketch),
+        )
+
+    def quantiles(self, probabilities: Any) -> Floats:
+        """As `QuantileSketch.quantiles`, with the exact ends."""
+        found = self.sketch.quantiles(probabilities)
+        wanted = np.asarray(probabilities, dtype=float)
+        if self.sketch.n:
+            found = np.where(wanted <= 0, self.minimum, np.where(wanted >= 1, self.maximum, found))
+        return found
+
+    def cdf(self, points: Any) -> Floats:
+        """As `QuantileSketch.cdf`, with the exact ends."""
+        wanted = np.asarray(points, dtype=float)
+        found = self.sketch.cdf(wanted)
+        if self.sketch.n:
+            found = np.where(wanted < self.minimum, 0.0, np.where(wanted >= self.maximum, 1.0, found))
+        return found
+
+    def edges(self) -> Floats:
+        """Edges of about 30 bins over the bulk of the values; none without values.
+
+        The bins reach from minimum to maximum, unless a tail beyond the 0.5 % and 99.5 %
+        quantiles is longer than half the range between them. Whole numbers lie in the
+        middle of their bins.
+        """
+        if self.sketch.n == 0:
+            return np.empty(0)
+        low, high = (float(q) for q in self.quantiles([0.005, 0.995]))
+        reach = (high - low) / 2
+        low = self.minimum if self.minimum >= low - reach else low
+        high = self.maximum if self.maximum <= high + reach else high
+        if not math.isfinite(high - low):
+            return np.empty(0)
+        if self.integral and abs(low) < 2**52 and abs(high) < 2**52:
+            width = max(1, math.ceil((high - low + 1) / _BINS))
+            bins = math.ceil((high - low + 1) / width)
+            return low - 0.5 + width * np.arange(bins + 1, dtype=float)
+        if high == low:
+            away = abs(low) * 0.5 or 0.5
+            return np.array([low - away, low + away])
+        edges = np.linspace(low, high, _BINS + 1)
+        edges[0] = np.nextafter(low, -math.inf)  # bins are closed on the right; the minimum belongs to the first
+        return edges if bool((np.diff(edges) > 0).all()) else edges[[0, -1]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "counts": [self.nan, self.positive_inf, self.negative_inf, self.zeros, self.negative],
+            "range": [codec.number(self.minimum), codec.number(self.maximum)],
+            "integral": self.integral,
+            "moments": self.moments.to_json(),
+            "sketch": self.sketch.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        return cls(
+            *value["counts"],
+            *(codec.real(end) for end in value["range"]),
+            integral=value["integral"],
+            moments=Moments.from_json(value["moments"]),
+            sketch=QuantileSketch.from_json(value["sketch"]),
+        )

@@ -1,0 +1,139 @@
+"""Quantiles and ranks of a stream in bounded memory: the KLL sketch, on sorted NumPy arrays.
+
+The sketch is a stack of levels; an item on level h stands for 2^h values. A level that
+is too full is sorted and every second item moves up. Each such step shifts a rank by at
+most half of what the items weigh, upwards or downwards by the toss of a coin, so errors
+cancel.
+
+Differences to the paper, both of which leave its bound in place. A block of any size is
+compacted at once, which takes fewer steps and so errs less than value by value. The coin
+is a hash of the items compacted, so that the sketch is a function of its input.
+
+References
+----------
+Karnin, Lang & Liberty (2016), "Optimal quantile approximation in streams", FOCS,
+doi:10.1109/FOCS.2016.17, arXiv:1603.05346.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mlsys.statistics import codec
+from mlsys.statistics.hashing import mix
+
+__all__ = ["QuantileSketch"]
+
+Floats = npt.NDArray[np.float64]
+
+_SHRINK = 2 / 3  # capacity of a level relative to the one above; c in the paper, 2/3 in Apache DataSketches
+_SMALLEST = 8  # items of the lowest levels
+
+
+class QuantileSketch:
+    """Ranks and quantiles of finite values.
+
+    Parameters
+    ----------
+    k
+        Items of the top level; memory is about 3 k values. All values are kept, and
+        every answer is exact, up to k of them.
+    """
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        self.n = 0
+        self.levels: list[Floats] = [np.empty(0)]
+
+    @property
+    def rank_error(self) -> float:
+        """Bound on the error of a rank, as a fraction of n, that holds for all ranks at once in 99 of 100 cases.
+
+        2.446 / k^0.9433: the fit to measured errors that Apache DataSketches states for
+        this sketch (``kll_helper.hpp``, normalized_rank_error, pmf). 0 while exact.
+        """
+        return 0.0 if len(self.levels) == 1 else 2.446 / self.k**0.9433
+
+    def update(self, values: Floats) -> None:
+        """Take finite values in, in any order."""
+        self.n += len(values)
+        self.levels[0] = np.concatenate([self.levels[0], values]) if len(self.levels[0]) else values.copy()
+        self._compress()
+
+    def merge(self, other: QuantileSketch) -> QuantileSketch:
+        merged = QuantileSketch(min(self.k, other.k))
+        merged.n = self.n + other.n
+        height = max(len(self.levels), len(other.levels))
+        merged.levels = [np.concatenate([self._level(h), other._level(h)]) for h in range(height)]
+        merged._compress()
+        return merged
+
+    def _level(self, h: int) -> Floats:
+        return self.levels[h] if h < len(self.levels) else np.empty(0)
+
+    def _capacity(self, h: int) -> int:
+        return max(_SMALLEST, int(np.ceil(self.k * _SHRINK ** (len(self.levels) - 1 - h))))
+
+    def _compress(self) -> None:
+        h = 0
+        while sum(map(len, self.levels)) > sum(map(self._capacity, range(len(self.levels)))):
+            if len(self.levels[h]) > self._capacity(h):
+                self._compact(h)
+                h = -1  # a new top level lowers the capacities below it
+            h += 1
+        self.levels[0].sort()
+
+    def _compact(self, h: int) -> None:
+        """Move every second item of level h up; of an odd number, the largest stays."""
+        if h + 1 == len(self.levels):
+            self.levels.append(np.empty(0))
+        items = np.sort(self.levels[h])
+        even = len(items) // 2 * 2
+        up = items[_coin(items) : even : 2]
+        self.levels[h] = items[even:]
+        self.levels[h + 1] = np.concatenate([self.levels[h + 1], up])
+
+    def _weighted(self) -> tuple[Floats, Floats]:
+        """Items in order and the number of values up to and with each."""
+        items = np.concatenate(self.levels)
+        weights = np.concatenate([np.full(len(level), 2.0**h) for h, level in enumerate(self.levels)])
+        order = np.argsort(items, kind="stable")
+        return items[order], np.cumsum(weights[order])
+
+    def cdf(self, points: Sequence[float] | Floats) -> Floats:
+        """Fraction of values at or below each point; NaN for an empty sketch."""
+        if self.n == 0:
+            return np.full(len(points), np.nan)
+        items, ranks = self._weighted()
+        found = np.searchsorted(items, np.asarray(points, dtype=float), side="right")
+        return np.concatenate([[0.0], ranks])[found] / self.n
+
+    def quantiles(self, probabilities: Sequence[float] | Floats) -> Floats:
+        """Smallest value whose CDF reaches each probability (type 1 of Hyndman & Fan 1996); NaN for an empty sketch."""
+        if self.n == 0:
+            return np.full(len(probabilities), np.nan)
+        items, ranks = self._weighted()
+        wanted = np.asarray(probabilities, dtype=float) * self.n
+        found = np.searchsorted(ranks, wanted * (1 - 1e-12), side="left")
+        return items[np.minimum(found, len(items) - 1)]
+
+    def to_json(self) -> dict[str, Any]:
+        sizes = [len(level) for level in self.levels]
+        return {"k": self.k, "n": self.n, "sizes": sizes, "items": codec.pack(np.concatenate(self.levels))}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        sketch = cls(value["k"])
+        sketch.n = value["n"]
+        sketch.levels = np.split(codec.array(value["items"]), np.cumsum(value["sizes"])[:-1])
+        return sketch
+
+
+def _coin(items: Floats) -> int:
+    """0 or 1 by a hash of the items."""
+    words = items.view(np.uint64)
+    return int(mix(np.array([words.sum(dtype=np.uint64)]))[0] >> np.uint64(63))
