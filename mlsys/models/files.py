@@ -1,0 +1,78 @@
+"""Model files: JSON and NumPy arrays, read without running code; same content, same bytes."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from mlsys import errors
+
+__all__ = ["damaged", "read_arrays", "read_facts", "write_arrays", "write_facts"]
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def damaged(file: Path, got: str, expected: str) -> errors.BundleError:
+    """The error for a model file that is not what `save` wrote."""
+    return errors.BundleError.build(
+        f"models: file '{file.name}'", got=got, expected=expected, hint="train again, or restore the bundle from a copy"
+    )
+
+
+def write_facts(file: Path, facts: BaseModel) -> None:
+    """Write a model of facts as indented JSON."""
+    file.write_text(facts.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_facts(file: Path, model: type[T]) -> T:
+    """A JSON file as the model that wrote it.
+
+    Raises
+    ------
+    BundleError
+        The file is missing, or holds other fields or types.
+    """
+    try:
+        return model.model_validate_json(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise damaged(file, str(error), "a readable file") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise damaged(
+            file, f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", f"{model.__name__} as JSON"
+        ) from None
+
+
+def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Arrays as one ``.npz``; members carry no time, so equal arrays give equal bytes."""
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def read_arrays(file: Path, kinds: Mapping[str, tuple[str, int]]) -> dict[str, np.ndarray]:
+    """Arrays of an ``.npz``, each of the type and number of dimensions that `kinds` says.
+
+    Raises
+    ------
+    BundleError
+        The file is missing or damaged, holds Python objects, or other arrays than expected.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(file.read_bytes())) as stored:
+            arrays = {name.removesuffix(".npy"): _array(stored.read(name)) for name in stored.namelist()}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise damaged(file, str(error), "NumPy arrays without Python objects") from None
+    got = {name: (array.dtype.str, array.ndim) for name, array in arrays.items()}
+    if got != dict(kinds):
+        raise damaged(file, str(got), str(dict(kinds)))
+    return arrays
+
+
+def _array(data: bytes) -> np.ndarray:
+    return np.asarray(np.lib.format.read_array(io.BytesIO(data), allow_pickle=False))

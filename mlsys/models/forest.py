@@ -1,0 +1,210 @@
+"""Random forest: grown by scikit-learn, kept as arrays, predicted by us.
+
+The trees of all the forest stand in one table of nodes. Prediction walks all trees at
+once, one level a step, and adds leaf values tree by tree, so that a row has the same bits
+alone and in a batch (scikit-learn adds in the order in which its threads end), and a
+saved forest depends on no version of scikit-learn.
+
+A missing value goes the way that was the better one in training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlsys.models import Params as _Params
+from mlsys.models import Progress
+from mlsys.models.domains import Choice, Domain, Integer, Uniform
+from mlsys.models.files import damaged, read_arrays, read_facts, write_arrays, write_facts
+from mlsys.models.links import ordered_sum
+from mlsys.models.matrix import Matrix, bounded, check_width
+from mlsys.schema import Task
+
+NAME = "forest"
+ENCODING = "codes"
+COMPLEXITY = 3
+"""After boosting: a forest of full trees has many times its nodes and predicts slower."""
+
+_CELLS = 1 << 20
+"""Rows × trees that are walked together: temporaries of some tens of megabytes."""
+
+_ARRAYS = {
+    "roots": ("<i4", 1),
+    "feature": ("<i4", 1),
+    "limit": ("<f8", 1),
+    "children": ("<i4", 2),
+    "missing_right": ("|b1", 1),
+    "value": ("<f8", 2),
+}
+
+
+class Params(_Params):
+    """Parameters of the forest."""
+
+    trees: int = Field(100, ge=1)
+    max_depth: int = Field(16, ge=1)
+    min_leaf_rows: int = Field(5, ge=1, description="training rows a leaf at least")
+    feature_fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="features tried a split; √features (classification) or a third (regression) if null",
+    )
+    rows_a_tree: int = Field(50_000, ge=10, description="rows drawn for a tree at most")
+
+
+class Facts(BaseModel):
+    """What the arrays do not say; `classes` is 0 for regression."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: int
+    classes: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class Forest:
+    """All trees in one table of nodes.
+
+    Attributes
+    ----------
+    roots
+        Node of the root a tree.
+    feature, limit
+        A row goes left where its feature is at most the limit; a leaf has an infinite limit.
+    children
+        (nodes, 2): node to the left and to the right; a leaf is its own child.
+    missing_right
+        Whether a missing value goes right.
+    value
+        (nodes, outputs): class frequencies or mean of the training rows.
+    """
+
+    facts: Facts
+    roots: np.ndarray
+    feature: np.ndarray
+    limit: np.ndarray
+    children: np.ndarray
+    missing_right: np.ndarray
+    value: np.ndarray
+
+
+def space(task: Task) -> dict[str, Domain]:  # noqa: ARG001
+    """Size of the forest and of its trees."""
+    return {
+        "trees": Choice((100, 200, 300)),
+        "max_depth": Integer(6, 24),
+        "min_leaf_rows": Integer(1, 50, log=True),
+        "feature_fraction": Uniform(0.1, 1.0),
+    }
+
+
+def fit(
+    train: Matrix,
+    validation: Matrix | None,  # noqa: ARG001
+    task: Task,
+    params: Params,
+    *,
+    seed: int,
+    threads: int,
+    progress: Progress | None = None,  # noqa: ARG001
+) -> Forest:
+    """Grow the forest; the result does not depend on `threads`."""
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    fraction: Any = params.feature_fraction
+    shape: dict[str, Any] = {
+        "n_estimators": params.trees,
+        "max_depth": params.max_depth,
+        "min_samples_leaf": params.min_leaf_rows,
+        "max_samples": min(train.num_rows, params.rows_a_tree),
+        "n_jobs": threads,
+        "random_state": seed,
+    }
+    X = bounded(train.X)
+    if not task.is_classification:
+        grown = RandomForestRegressor(max_features=fraction or 1 / 3, **shape).fit(X, train.y)
+        return _gather(grown, None, 0)
+    grown = RandomForestClassifier(max_features=fraction or "sqrt", **shape).fit(X, train.y.astype(np.int64))
+    return _gather(grown, grown.classes_, len(task.classes))
+
+
+def predict(model: Forest, X: np.ndarray) -> np.ndarray:
+    """Mean over the trees of class frequencies, or of means."""
+    check_width(X, model.facts.features, NAME)
+    X = bounded(X)
+    step = max(1, _CELLS // model.roots.size)
+    parts = [_mean_of_leaves(model, X[start : start + step]) for start in range(0, max(1, X.shape[0]), step)]
+    mean = np.concatenate(parts)
+    return mean if model.facts.classes else np.ascontiguousarray(mean[:, 0])
+
+
+def save(model: Forest, folder: Path) -> None:
+    """Write ``forest.json`` and the table of nodes, ``forest.npz``."""
+    write_facts(folder / "forest.json", model.facts)
+    write_arrays(folder / "forest.npz", {name: getattr(model, name) for name in _ARRAYS})
+
+
+def load(folder: Path) -> Forest:
+    """Read ``forest.json`` and ``forest.npz``; every index is checked to lie inside its table."""
+    facts = read_facts(folder / "forest.json", Facts)
+    file = folder / "forest.npz"
+    model = Forest(facts, **read_arrays(file, _ARRAYS))
+    nodes, outputs = model.feature.size, facts.classes or 1
+    shapes = (model.limit.shape, model.children.shape, model.missing_right.shape, model.value.shape)
+    if shapes != ((nodes,), (nodes, 2), (nodes,), (nodes, outputs)):
+        raise damaged(file, str(shapes), f"tables of {nodes} nodes")
+    inside = [(model.roots, nodes), (model.children, nodes), (model.feature, facts.features)]
+    if any(a.size == 0 or a.min() < 0 or a.max() >= bound for a, bound in inside):
+        raise damaged(file, "a node or a feature that is not there", f"{nodes} nodes over {facts.features} features")
+    return model
+
+
+def _gather(grown: Any, present: np.ndarray | None, classes: int) -> Forest:
+    """One table of nodes from scikit-learn's trees, numbered through."""
+    trees = [estimator.tree_ for estimator in grown.estimators_]
+    roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])
+    leaf = np.concatenate([tree.children_left for tree in trees]) < 0
+    own = np.arange(leaf.size)
+    sides = [
+        np.where(
+            leaf, own, np.concatenate([getattr(tree, side) + root for tree, root in zip(trees, roots, strict=True)])
+        )
+        for side in ("children_left", "children_right")
+    ]
+    left_if_missing = np.concatenate([tree.missing_go_to_left for tree in trees]).astype(bool)
+    value = np.concatenate([tree.value[:, 0, :] for tree in trees])
+    if present is not None:
+        full = np.zeros((value.shape[0], classes))
+        full[:, present] = value / value.sum(axis=1, keepdims=True)
+        value = full
+    return Forest(
+        Facts(features=grown.n_features_in_, classes=classes, depth=max(tree.max_depth for tree in trees)),
+        roots.astype("<i4"),
+        np.where(leaf, 0, np.concatenate([tree.feature for tree in trees])).astype("<i4"),
+        np.where(leaf, np.inf, np.concatenate([tree.threshold for tree in trees])).astype("<f8"),
+        np.stack(sides, axis=1).astype("<i4"),
+        ~left_if_missing & ~leaf,
+        value.astype("<f8"),
+    )
+
+
+def _mean_of_leaves(model: Forest, X: np.ndarray) -> np.ndarray:
+    """Mean over the trees of the leaf that each row falls into, (rows, outputs)."""
+    node = np.broadcast_to(model.roots, (X.shape[0], model.roots.size))
+    any_missing = bool(np.isnan(X).any())
+    for _ in range(model.facts.depth):
+        x = np.take_along_axis(X, model.feature[node], axis=1)
+        right = x > model.limit[node]
+        if any_missing:
+            right |= np.isnan(x) & model.missing_right[node]
+        node = model.children[node, right.astype(np.int8)]
+    if X.shape[0] == 0:
+        return np.zeros((0, model.value.shape[1]))
+    return ordered_sum(model.value[node], axis=1) / model.roots.size

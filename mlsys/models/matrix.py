@@ -1,0 +1,119 @@
+"""Rows as models take them: a float32 matrix, and the target as numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlsys import errors
+from mlsys.schema import Task
+
+__all__ = ["LARGEST", "Matrix", "bounded", "check_width", "target"]
+
+LARGEST = 1e30
+"""Trees take values up to this size; scikit-learn and XGBoost refuse infinity, and XGBoost
+doubles the largest value of a feature in float32, whose own limit is 3.4e38."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Features and target of some rows.
+
+    Attributes
+    ----------
+    X
+        Float32, (rows, features), C order; NaN where a value is missing.
+    y
+        Float64, (rows,): position in `Task.classes`, or the value to predict.
+    names
+        Name a feature.
+    types
+        ``q`` (quantity) or ``c`` (category, a non-negative whole number) a feature.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.X.shape[0])
+
+    @property
+    def num_features(self) -> int:
+        return int(self.X.shape[1])
+
+    def take(self, rows: np.ndarray) -> Matrix:
+        """The rows at these positions, or where this mask is true."""
+        return Matrix(self.X[rows], self.y[rows], self.names, self.types)
+
+
+def target(values: pa.ChunkedArray | pa.Array, task: Task) -> np.ndarray:
+    """Target column as float64: class positions, or the numbers themselves.
+
+    Raises
+    ------
+    TargetError
+        A value is null, or no class of the task.
+
+    Examples
+    --------
+    >>> from mlsys.schema import TaskKind
+    >>> task = Task(kind=TaskKind.BINARY, target="late", classes=("no", "yes"))
+    >>> target(pa.array(["yes", "no", "yes"]), task).tolist()
+    [1.0, 0.0, 1.0]
+    """
+    if task.is_classification:
+        classes = pa.array(task.classes).cast(values.type)
+        numbers = pc.index_in(values, classes, skip_nulls=True).cast(pa.float64())
+    else:
+        numbers = values.cast(pa.float64())
+    if numbers.null_count:
+        raise _unlabelled(values, numbers, task)
+    return np.asarray(numbers.to_numpy(), dtype=np.float64)
+
+
+def _unlabelled(values: pa.ChunkedArray, numbers: pa.ChunkedArray, task: Task) -> errors.TargetError:
+    first = values.filter(pc.is_null(numbers))[0].as_py()
+    return errors.TargetError.build(
+        f"train: target '{task.target}'",
+        got=f"{first!r} in {numbers.null_count} rows",
+        expected=f"one of the classes {', '.join(map(repr, task.classes))}" if task.classes else "a number",
+        hint="run `mlsys collect` again: the split sets rows without a label apart",
+        field=task.target,
+    )
+
+
+def bounded(X: np.ndarray) -> np.ndarray:
+    """`X` with infinite and huge values at ±`LARGEST`: their order, and NaN, stay.
+
+    Examples
+    --------
+    >>> bounded(np.array([[np.inf, np.nan, 2.0]], dtype=np.float32)).tolist()
+    [[1.0000000150474662e+30, nan, 2.0]]
+    """
+    with np.errstate(invalid="ignore"):
+        if not (np.abs(X) > LARGEST).any():
+            return X
+        return np.asarray(np.clip(X, np.float32(-LARGEST), np.float32(LARGEST)))
+
+
+def check_width(X: np.ndarray, num_features: int, family: str) -> None:
+    """Refuse a matrix of another width than the model was fitted on.
+
+    Raises
+    ------
+    BundleError
+        Model and feature program do not belong together.
+    """
+    if X.ndim != 2 or X.shape[1] != num_features:
+        raise errors.BundleError.build(
+            f"models: {family} model",
+            got=f"a matrix of shape {X.shape}",
+            expected=f"(rows, {num_features})",
+            hint="the feature program and the model must come from one bundle",
+        )

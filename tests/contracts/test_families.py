@@ -1,0 +1,204 @@
+"""What every model family promises, asked of each for each kind of task."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlsys import errors, models
+from mlsys.models.matrix import Matrix
+from mlsys.schema import Task, TaskKind
+
+TASKS = {
+    "binary": Task(kind=TaskKind.BINARY, target="y", classes=(False, True)),
+    "multiclass": Task(kind=TaskKind.MULTICLASS, target="y", classes=("a", "b", "c")),
+    "regression": Task(kind=TaskKind.REGRESSION, target="y"),
+}
+FAST = {"forest": {"trees": 15}, "xgboost": {"rounds": 30, "early_stopping": 5}}
+
+
+def rows(kind, n=400, seed=0):
+    """Four quantities and a category, some values missing, with a signal in both."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 5)).astype(np.float32)
+    X[:, 4] = rng.integers(0, 6, n)
+    signal = 2 * X[:, 0] - X[:, 1] + X[:, 4] % 3 + 0.3 * rng.normal(size=n)
+    X[rng.random(X.shape) < 0.05] = np.nan
+    y = {"binary": signal > 1, "multiclass": np.digitize(signal, [0, 2]), "regression": signal}[kind]
+    return Matrix(X, y.astype(np.float64), tuple("abcde"), ("q", "q", "q", "q", "c"))
+
+
+@pytest.fixture(params=sorted(models.FAMILIES))
+def name(request):
+    return request.param
+
+
+@pytest.fixture(params=sorted(TASKS))
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def fitted(name, kind):
+    matrix = rows(kind)
+    family = models.family(name)
+    params = models.params_of(name, FAST.get(name, {}))
+    train, validation = matrix.take(np.arange(300)), matrix.take(np.arange(300, 400))
+    return family, family.fit(train, validation, TASKS[kind], params, seed=3, threads=2), matrix
+
+
+def test_the_names_are_those_of_the_protocol(name):
+    family = models.family(name)
+    assert name == family.NAME
+    assert family.ENCODING in {"codes", "dense", "none"}
+    assert isinstance(family.COMPLEXITY, int)
+    assert set(family.space(TASKS["binary"])) <= set(family.Params.model_fields)
+
+
+def test_defaults_lie_in_the_space_that_is_searched(name):
+    family = models.family(name)
+    defaults = family.Params().model_dump()
+    for parameter, domain in family.space(TASKS["binary"]).items():
+        assert defaults[parameter] is None or defaults[parameter] in domain
+
+
+def test_predictions_have_a_row_a_row_and_a_column_a_class(fitted, kind):
+    family, model, matrix = fitted
+    shape = (400,) if kind == "regression" else (400, len(TASKS[kind].classes))
+    predicted = family.predict(model, matrix.X)
+    assert predicted.shape == shape
+    assert predicted.dtype == np.float64
+    assert np.isfinite(predicted).all()
+    assert family.predict(model, matrix.X[:0]).shape == (0, *shape[1:])
+
+
+def test_probabilities_sum_to_one(fitted, kind):
+    family, model, matrix = fitted
+    if kind == "regression":
+        pytest.skip("a regression has no probabilities")
+    predicted = family.predict(model, matrix.X)
+    assert ((predicted >= 0) & (predicted <= 1)).all()
+    np.testing.assert_allclose(predicted.sum(axis=1), 1, rtol=0, atol=1e-12)
+
+
+def test_a_row_alone_has_the_bits_it_has_in_any_batch(fitted):
+    family, model, matrix = fitted
+    whole = family.predict(model, matrix.X)
+    alone = np.concatenate([family.predict(model, matrix.X[i : i + 1]) for i in range(60)])
+    assert alone.tobytes() == whole[:60].tobytes()
+    for size in (2, 7, 63, 64, 65, 129):
+        assert family.predict(model, matrix.X[:size]).tobytes() == whole[:size].tobytes()
+
+
+def test_the_layout_in_memory_does_not_change_a_bit(fitted):
+    family, model, matrix = fitted
+    whole = family.predict(model, matrix.X)
+    read_only = np.asfortranarray(matrix.X)
+    read_only.flags.writeable = False
+    assert family.predict(model, read_only).tobytes() == whole.tobytes()
+    assert family.predict(model, np.repeat(matrix.X, 2, axis=0)[::2]).tobytes() == whole.tobytes()
+
+
+def test_a_saved_model_predicts_the_same_bits(fitted, tmp_path):
+    family, model, matrix = fitted
+    family.save(model, tmp_path)
+    again = family.load(tmp_path)
+    assert family.predict(again, matrix.X).tobytes() == family.predict(model, matrix.X).tobytes()
+
+
+def test_the_same_seed_saves_the_same_bytes(fitted, name, kind, tmp_path):
+    family, model, matrix = fitted
+    params = models.params_of(name, FAST.get(name, {}))
+    train, validation = matrix.take(np.arange(300)), matrix.take(np.arange(300, 400))
+    twin = family.fit(train, validation, TASKS[kind], params, seed=3, threads=2)
+    for number, each in enumerate([model, twin, family_reloaded(family, model, tmp_path)]):
+        (tmp_path / str(number)).mkdir()
+        family.save(each, tmp_path / str(number))
+    contents = [{f.name: f.read_bytes() for f in (tmp_path / str(n)).iterdir()} for n in range(3)]
+    assert contents[0] == contents[1] == contents[2]
+
+
+def family_reloaded(family, model, folder):
+    (folder / "first").mkdir()
+    family.save(model, folder / "first")
+    return family.load(folder / "first")
+
+
+def test_nothing_saved_is_a_pickle(fitted, tmp_path):
+    family, model, _ = fitted
+    family.save(model, tmp_path)
+    assert {f.suffix for f in tmp_path.iterdir()} <= {".json", ".npz", ".ubj"}
+
+
+def test_a_damaged_file_is_refused_by_name(fitted, tmp_path):
+    family, model, _ = fitted
+    family.save(model, tmp_path)
+    for file in sorted(tmp_path.iterdir()):
+        whole = file.read_bytes()
+        for broken in (b"", whole[: len(whole) // 2], b"\x80\x04N."):
+            file.write_bytes(broken)
+            with pytest.raises(errors.BundleError, match=file.name):
+                family.load(tmp_path)
+        file.unlink()
+        with pytest.raises(errors.BundleError, match=file.name):
+            family.load(tmp_path)
+        file.write_bytes(whole)
+    family.load(tmp_path)
+
+
+def test_missing_and_infinite_values_are_answered(fitted):
+    family, model, matrix = fitted
+    odd = matrix.X[:4].copy()
+    odd[0] = np.nan
+    odd[1] = np.inf
+    odd[2] = -np.inf
+    odd[3, 4] = 50  # a category that training never saw
+    assert np.isfinite(family.predict(model, odd)).all()
+
+
+def test_infinite_values_in_training_are_borne(name, kind):
+    matrix = rows(kind, 200)
+    matrix.X[0, 0], matrix.X[1, 0], matrix.X[:, 3] = np.inf, -np.inf, np.nan
+    family = models.family(name)
+    model = family.fit(matrix, None, TASKS[kind], models.params_of(name, FAST.get(name, {})), seed=0, threads=1)
+    assert np.isfinite(family.predict(model, matrix.X)).all()
+
+
+def test_a_matrix_of_another_width_is_refused(fitted, name):
+    family, model, matrix = fitted
+    if name == "dummy":
+        pytest.skip("the dummy looks at no feature")
+    with pytest.raises(errors.BundleError, match="shape"):
+        family.predict(model, matrix.X[:, :3])
+
+
+def test_what_can_be_learned_is_learned(fitted, name, kind):
+    family, model, matrix = fitted
+    predicted, y = family.predict(model, matrix.X)[300:], matrix.y[300:]
+    if name == "dummy":
+        fitted_on = matrix.y[:300]
+        expected = fitted_on.mean() if kind == "regression" else np.bincount(fitted_on.astype(int)) / 300
+        np.testing.assert_allclose(predicted[0], expected, rtol=1e-12)
+    elif kind == "regression":
+        assert np.mean((predicted - y) ** 2) < 0.5 * y.var()
+    else:
+        chance = np.bincount(y.astype(int)).max() / y.size
+        assert (predicted.argmax(axis=1) == y).mean() > chance + 0.1
+
+
+def test_a_class_that_training_lacks_has_a_column_too(name):
+    matrix = rows("multiclass")
+    matrix = matrix.take(matrix.y != 1)
+    family = models.family(name)
+    model = family.fit(matrix, None, TASKS["multiclass"], models.params_of(name, FAST.get(name, {})), seed=0, threads=1)
+    predicted = family.predict(model, matrix.X)
+    assert predicted.shape == (matrix.num_rows, 3)
+    assert predicted[:, 1].max() < 0.05
+
+
+def test_one_class_alone_is_borne(name):
+    matrix = rows("binary")
+    matrix = matrix.take(matrix.y == 1)
+    family = models.family(name)
+    model = family.fit(matrix, None, TASKS["binary"], models.params_of(name, FAST.get(name, {})), seed=0, threads=1)
+    assert (family.predict(model, matrix.X).argmax(axis=1) == 1).all()
