@@ -149,7 +149,7 @@ class Contract:
                 conformed[name] = known[1](value)
             except UnfitError as unfit:
                 faults.append(violation(number, name, shown(value), unfit.expected))
-        for name in self.needed - row.keys():
+        for name in (known for known in self._columns if known in self.needed and known not in row):
             if not self._columns[name][0].nullable:
                 faults.append(violation(number, name, "nothing", self._columns[name][1].expected))
             conformed[name] = None

@@ -1,0 +1,120 @@
+"""The ledger: every registration and every alias move, one JSON line each, only ever appended and synced."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, NamedTuple
+
+from mlsys import errors
+from mlsys.store import Store, storage_error
+
+__all__ = ["Entry", "Move", "append", "locked", "read"]
+
+
+class Entry(NamedTuple):
+    """A registered model: what `resolve` finds."""
+
+    name: str
+    version: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Move:
+    """One line of the ledger.
+
+    Attributes
+    ----------
+    kind
+        ``register``: the version was made; ``move``: the alias was set to it;
+        ``rollback``: the alias went back to it.
+    at
+        When, in UTC.
+    """
+
+    kind: Literal["register", "move", "rollback"]
+    at: dt.datetime
+    name: str
+    version: int
+    digest: str
+    alias: str | None = None
+    reason: str = ""
+
+    @property
+    def entry(self) -> Entry:
+        return Entry(self.name, self.version, self.digest)
+
+
+def _file(store: Store) -> Path:
+    return store.root / "registry" / "ledger.jsonl"
+
+
+def read(store: Store) -> list[Move]:
+    """Every whole line; a last line without its end is a write that a crash cut off."""
+    try:
+        text = _file(store).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    *whole, _torn = text.split("\n")
+    return [_move(line, number) for number, line in enumerate(whole, 1)]
+
+
+def _move(line: str, number: int) -> Move:
+    try:
+        fields = json.loads(line)
+        return Move(**{**fields, "at": dt.datetime.fromisoformat(fields["at"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise errors.RegistryError.build(
+            f"registry: line {number} of ledger.jsonl",
+            got=str(error),
+            expected="one move as JSON",
+            hint="restore the file from a backup",
+        ) from None
+
+
+def append(store: Store, move: Move) -> None:
+    """Add a line and sync it; the caller holds the lock.
+
+    Raises
+    ------
+    StoreError
+        The disk is full or the file cannot be written.
+    """
+    file = _file(store)
+    fields = {**move.__dict__, "at": move.at.isoformat()}
+    try:
+        with file.open("ab+") as opened:
+            _cut_torn_line(opened)
+            opened.write((json.dumps(fields, ensure_ascii=False) + "\n").encode())
+            opened.flush()
+            os.fsync(opened.fileno())
+    except OSError as error:
+        raise storage_error(file, error) from error
+
+
+def _cut_torn_line(opened: IO[bytes]) -> None:
+    opened.seek(0)
+    whole = opened.read().rfind(b"\n") + 1
+    opened.truncate(whole)
+
+
+@contextlib.contextmanager
+def locked(store: Store) -> Iterator[None]:
+    """One writer at a time; the lock ends with the process that holds it."""
+    folder = store.root / "registry"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        if isinstance(error, errors.MlsysError):
+            raise
+        raise storage_error(folder, error) from error
