@@ -14,12 +14,12 @@ from mlsys.schema import Kind
 from mlsys.statistics import codec
 from mlsys.statistics.distinct import DistinctSketch
 from mlsys.statistics.frequencies import FrequencyTable, label_sums
-from mlsys.statistics.hashing import hash_array
+from mlsys.statistics.hashing import hash_array, hash_floats
 from mlsys.statistics.lengths import Lengths
 from mlsys.statistics.moments import Comoments
-from mlsys.statistics.numbers import Numbers
+from mlsys.statistics.numeric import Numbers
 from mlsys.statistics.quantiles import QuantileSketch
-from mlsys.statistics.summary import ColumnSummary
+from mlsys.statistics.summary import ColumnSummary, summarise
 
 __all__ = ["ColumnStatistics"]
 
@@ -52,8 +52,9 @@ class ColumnStatistics:
         Rows seen, and those without a value.
     numbers
         Of numeric and datetime columns; None for others.
-    frequencies
-        Counts of values; None for lists and images.
+    frequencies, distinct, lengths
+        Counts of values, their number, and lengths of texts and lists; empty where they
+        do not apply.
     target
         Sums of the target over the rows with a value and over those without:
         ``(2, width)``, as `label_sums`.
@@ -67,13 +68,12 @@ class ColumnStatistics:
         width = 3 if classes is None else classes
         self.target = np.zeros((2, width))
         self.numbers = Numbers() if kind in NUMBERS else None
-        self.frequencies: FrequencyTable | None = None
-        if kind in NUMBERS:
-            self.frequencies = FrequencyTable(EXACT_NUMBERS, FREQUENT_NUMBERS, 0)
-        elif kind in CATEGORIES:
-            self.frequencies = FrequencyTable(EXACT_CATEGORIES, FREQUENT_CATEGORIES, width)
-        self.distinct = DistinctSketch() if self.frequencies is not None else None
-        self.lengths = None if kind in NUMBERS else Lengths()
+        limits = (
+            (EXACT_NUMBERS, FREQUENT_NUMBERS, 0) if kind in NUMBERS else (EXACT_CATEGORIES, FREQUENT_CATEGORIES, width)
+        )
+        self.frequencies = FrequencyTable(*limits)
+        self.distinct = DistinctSketch()
+        self.lengths = Lengths()
         by_class = classes is not None and classes <= MAX_CLASS_SKETCHES and kind in NUMBERS
         self.by_class = [QuantileSketch(CLASS_SKETCH_K) for _ in range(classes or 0)] if by_class else []
         self.comoments = Comoments()
@@ -99,23 +99,21 @@ class ColumnStatistics:
             self.target += label_sums(1 - present.astype(np.int64), 2, y, self.classes)
             y = y[present]
         array = array.drop_null()
+        if len(array) == 0:
+            return
         if self.numbers is not None:
-            self._update_numbers(as_floats(array), y)
-        elif self.frequencies is not None:
+            self._update_numbers(self.numbers, as_floats(array), y)
+        elif self.kind in CATEGORIES:
             self._update_categories(array, y)
-        elif self.lengths is not None:
+        else:
             self.lengths = self.lengths.merge(Lengths.of(array))
 
-    def _update_numbers(self, values: Floats, y: npt.NDArray[Any] | None) -> None:
-        assert self.numbers is not None and self.frequencies is not None and self.distinct is not None
+    def _update_numbers(self, numbers: Numbers, values: Floats, y: npt.NDArray[Any] | None) -> None:
         finite = np.isfinite(values)
         kept = values if finite.all() else values[finite]
         ordered = np.sort(kept)
-        self.numbers.update(values, ordered)
-        first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(ordered) else np.empty(0, int)
-        keys = pa.array(ordered[first])
-        self.frequencies.update(keys, np.diff(np.append(first, len(ordered))))
-        self.distinct.update(hash_array(keys))
+        numbers.update(values, ordered)
+        self._count(ordered)
         if y is None:
             return
         label = y if finite.all() else y[finite]
@@ -123,10 +121,18 @@ class ColumnStatistics:
             known = np.isfinite(label)
             self.comoments = self.comoments.merge(Comoments.of(kept[known], label[known]))
         for index, sketch in enumerate(self.by_class):
-            sketch.update(kept[label == index])
+            sketch.update(np.sort(kept[label == index]))
+
+    def _count(self, ordered: Floats) -> None:
+        """Count sorted numbers: a value begins where it differs from the one before."""
+        begins = np.ones(len(ordered), bool)
+        begins[1:] = ordered[1:] != ordered[:-1]
+        first = np.flatnonzero(begins)
+        values = ordered[first]
+        self.frequencies.update(pa.array(values), np.diff(np.append(first, len(ordered))))
+        self.distinct.update(hash_floats(values))
 
     def _update_categories(self, array: pa.Array, y: npt.NDArray[Any] | None) -> None:
-        assert self.frequencies is not None and self.distinct is not None and self.lengths is not None
         encoded = array.dictionary_encode()
         where = np.asarray(encoded.indices).astype(np.int64)
         keys = encoded.dictionary
@@ -143,26 +149,21 @@ class ColumnStatistics:
         merged.target = self.target + other.target
         if self.numbers is not None and other.numbers is not None:
             merged.numbers = self.numbers.merge(other.numbers)
-        if self.frequencies is not None and other.frequencies is not None:
-            merged.frequencies = self.frequencies.merge(other.frequencies)
-        if self.distinct is not None and other.distinct is not None:
-            merged.distinct = self.distinct.merge(other.distinct)
-        if self.lengths is not None and other.lengths is not None:
-            merged.lengths = self.lengths.merge(other.lengths)
+        merged.frequencies = self.frequencies.merge(other.frequencies)
+        merged.distinct = self.distinct.merge(other.distinct)
+        merged.lengths = self.lengths.merge(other.lengths)
         merged.by_class = [a.merge(b) for a, b in zip(self.by_class, other.by_class, strict=True)]
         merged.comoments = self.comoments.merge(other.comoments)
         return merged
 
     def result(self) -> ColumnSummary:
-        """The numbers of the column, computed once a state."""
-        from mlsys.statistics.summary import summarise
-
+        """The numbers of the column."""
         return summarise(self)
 
     @property
     def num_distinct(self) -> int | None:
-        """Different values: exact while the counts are, then an estimate."""
-        if self.frequencies is None or self.distinct is None:
+        """Different values: exact while the counts are, then an estimate; None for lists and images."""
+        if self.kind not in NUMBERS | CATEGORIES:
             return None
         if self.frequencies.exact:
             return len(self.frequencies.counts)
@@ -178,7 +179,8 @@ class ColumnStatistics:
             return self._numbers().cdf(points)
         keys, ranks = exact
         found = np.searchsorted(keys, np.asarray(points, dtype=float), side="right")
-        return np.concatenate([[0], ranks])[found] / ranks[-1]
+        fractions: Floats = np.concatenate([[0], ranks])[found] / ranks[-1]
+        return fractions
 
     def quantiles(self, probabilities: Sequence[float] | Floats) -> Floats:
         """Smallest value that each fraction of the finite values does not exceed; NaN without any.
@@ -201,7 +203,7 @@ class ColumnStatistics:
     def _exact_numbers(self) -> tuple[Floats, npt.NDArray[np.int64]] | None:
         table = self.frequencies
         self._numbers()
-        if table is None or not table.exact or len(table.counts) == 0:
+        if not table.exact or len(table.counts) == 0:
             return None
         keys = np.asarray(table.keys)
         order = np.argsort(keys)
@@ -209,14 +211,12 @@ class ColumnStatistics:
 
     def counts(self) -> dict[Any, int]:
         """Value → occurrences, most frequent first; complete and exact while `counts_exact`."""
-        if self.frequencies is None:
-            return {}
         values, table = self.frequencies.values(), self.frequencies
         return {values[i]: int(table.counts[i]) for i in table.order()}
 
     @property
     def counts_exact(self) -> bool:
-        return self.frequencies is not None and self.frequencies.exact
+        return self.frequencies.exact
 
     def target_sums(self) -> dict[Any, Floats]:
         """Category → rows of each class, or (rows, sum, sum of squares) of a numeric target.
@@ -224,7 +224,7 @@ class ColumnStatistics:
         Of categorical, boolean and text columns; in the order of `counts`. The key None
         holds the rows without a value, where there are any.
         """
-        if self.frequencies is None or self.kind not in CATEGORIES:
+        if self.kind not in CATEGORIES:
             return {}
         values = self.frequencies.values()
         sums: dict[Any, Floats] = {values[i]: self.frequencies.sums[i] for i in self.frequencies.order()}
@@ -239,16 +239,15 @@ class ColumnStatistics:
         return np.array([sketch.n for sketch in self.by_class], dtype=float)
 
     def to_json(self) -> dict[str, Any]:
-        exact = self.frequencies is not None and self.frequencies.exact
         return {
             "kind": self.kind.value,
             "classes": self.classes,
             "rows": [self.num_rows, self.num_nulls],
             "target": codec.pack(self.target),
-            "numbers": self.numbers and self.numbers.to_json(),
-            "frequencies": self.frequencies and self.frequencies.to_json(),
-            "distinct": None if exact or self.distinct is None else self.distinct.to_json(),
-            "lengths": self.lengths and self.lengths.to_json(),
+            "numbers": None if self.numbers is None else self.numbers.to_json(),
+            "frequencies": self.frequencies.to_json(),
+            "distinct": None if self.frequencies.exact else self.distinct.to_json(),
+            "lengths": self.lengths.to_json(),
             "by_class": [sketch.to_json() for sketch in self.by_class],
             "comoments": self.comoments.to_json(),
         }
@@ -260,14 +259,12 @@ class ColumnStatistics:
         column.target = codec.array(value["target"])
         if value["numbers"] is not None:
             column.numbers = Numbers.from_json(value["numbers"])
-        if value["frequencies"] is not None:
-            column.frequencies = FrequencyTable.from_json(value["frequencies"])
+        column.frequencies = FrequencyTable.from_json(value["frequencies"])
         if value["distinct"] is not None:
             column.distinct = DistinctSketch.from_json(value["distinct"])
-        elif column.frequencies is not None and column.distinct is not None and column.frequencies.keys is not None:
+        else:  # exact counts hold every value that the sketch has seen
             column.distinct.update(hash_array(column.frequencies.keys))
-        if value["lengths"] is not None:
-            column.lengths = Lengths.from_json(value["lengths"])
+        column.lengths = Lengths.from_json(value["lengths"])
         column.by_class = [QuantileSketch.from_json(sketch) for sketch in value["by_class"]]
         column.comoments = Comoments.from_json(value["comoments"])
         return column

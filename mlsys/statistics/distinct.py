@@ -65,7 +65,7 @@ class DistinctSketch:
 
 
 def _sigma(x: float) -> float:
-    """x + sum over k of x^(2^k) 2^(k-1): the part of the registers that are still empty."""
+    """Sum x + x^2 + 2 x^4 + 4 x^8 + …: the share of the registers that are still empty."""
     if x == 1:
         return math.inf
     total, weight, before = x, 1.0, -1.0
@@ -78,7 +78,7 @@ def _sigma(x: float) -> float:
 
 
 def _tau(x: float) -> float:
-    """(1 - x - sum over k of (1 - x^(2^-k))^2 2^-k) / 3: the part of the registers that are full."""
+    """Sum (1 - x - (1 - x^(1/2))^2 / 2 - (1 - x^(1/4))^2 / 4 - …) / 3: the share of the registers that are full."""
     if x in (0.0, 1.0):
         return 0.0
     total, weight, before = 1 - x, 1.0, -1.0

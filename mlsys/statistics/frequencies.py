@@ -56,7 +56,7 @@ class FrequencyTable:
 
     def __init__(self, limit: int, capacity: int, width: int) -> None:
         self.limit, self.capacity, self.width = limit, capacity, width
-        self.keys: pa.Array | None = None
+        self.keys = pa.nulls(0)
         self.counts = np.empty(0, np.int64)
         self.sums = np.empty((0, width))
         self.error = 0
@@ -66,28 +66,23 @@ class FrequencyTable:
         """Add counted values: `keys` without nulls, and each at most once."""
         if len(keys) == 0:
             return
-        more = np.zeros((len(keys), self.width)) if sums is None else sums
-        if self.keys is None:
-            self.keys, self.counts, self.sums = keys, counts.astype(np.int64), more
-        else:
-            self._add(keys, counts, more)
+        self._add(keys, counts.astype(np.int64), np.zeros((len(keys), self.width)) if sums is None else sums)
         self._thin()
 
     def merge(self, other: FrequencyTable) -> FrequencyTable:
         merged = FrequencyTable(self.limit, self.capacity, self.width)
         merged.exact = self.exact and other.exact
         merged.error = self.error + other.error
-        for part in (self, other):
-            if part.keys is not None:
-                if merged.keys is None:
-                    merged.keys, merged.counts, merged.sums = part.keys, part.counts, part.sums
-                else:
-                    merged._add(part.keys, part.counts, part.sums)
+        merged._add(self.keys, self.counts, self.sums)
+        merged._add(other.keys, other.counts, other.sums)
         merged._thin()
         return merged
 
     def _add(self, keys: pa.Array, counts: npt.NDArray[np.int64], sums: Floats) -> None:
-        assert self.keys is not None
+        if len(keys) == 0 or len(self.keys) == 0:
+            if len(keys):
+                self.keys, self.counts, self.sums = keys, counts, sums
+            return
         both = pa.concat_arrays([self.keys, keys.cast(self.keys.type)]).dictionary_encode()
         where = np.asarray(both.indices)
         total = np.zeros(len(both.dictionary), np.int64)
@@ -103,7 +98,6 @@ class FrequencyTable:
         self.exact = False
         below = int(-np.partition(-self.counts, self.capacity)[self.capacity])
         stays = self.counts > below
-        assert self.keys is not None
         self.keys = self.keys.filter(pa.array(stays))
         self.counts, self.sums = self.counts[stays] - below, self.sums[stays]
         self.error += below
@@ -114,12 +108,13 @@ class FrequencyTable:
 
     def values(self) -> list[Any]:
         """The keys as Python values."""
-        return [] if self.keys is None else self.keys.to_pylist()
+        found: list[Any] = self.keys.to_pylist()
+        return found
 
     def to_json(self) -> dict[str, Any]:
         return {
             "limits": [self.limit, self.capacity, self.width],
-            "type": None if self.keys is None else str(self.keys.type),
+            "type": str(self.keys.type),
             "keys": _keys_to_json(self.keys),
             "counts": self.counts.tolist(),
             "sums": codec.pack(self.sums),
@@ -130,8 +125,7 @@ class FrequencyTable:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         table = cls(*value["limits"])
-        if value["type"] is not None:
-            table.keys = _keys_of_json(value["keys"], arrow_type(value["type"]))
+        table.keys = _keys_of_json(value["keys"], arrow_type(value["type"]))
         table.counts = np.array(value["counts"], np.int64)
         table.sums = codec.array(value["sums"])
         table.error, table.exact = value["error"], value["exact"]
@@ -164,9 +158,7 @@ def label_sums(where: npt.NDArray[np.int64], size: int, y: Floats, classes: int 
     return np.bincount(cells, minlength=size * classes).reshape(size, classes).astype(np.float64)
 
 
-def _keys_to_json(keys: pa.Array | None) -> Any:
-    if keys is None:
-        return []
+def _keys_to_json(keys: pa.Array) -> Any:
     return codec.pack(np.asarray(keys)) if pa.types.is_floating(keys.type) else keys.to_pylist()
 
 

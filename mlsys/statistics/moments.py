@@ -61,12 +61,14 @@ class Moments:
         with np.errstate(over="ignore", invalid="ignore"):
             m2 = self.m2 + other.m2 + d * d * (a / n) * b
             m3 = (
-                self.m3 + other.m3
+                self.m3
+                + other.m3
                 + _power(d, 3) * (a / n) * (b / n) * (a - b)
                 + 3 * d * (a * other.m2 - b * self.m2) / n
             )
             m4 = (
-                self.m4 + other.m4
+                self.m4
+                + other.m4
                 + _power(d, 4) * (a / n) * (b / n) * ((a * a - a * b + b * b) / n)
                 + 6 * d * d * ((a / n) ** 2 * other.m2 + (b / n) ** 2 * self.m2)
                 + 4 * d * (a * other.m3 - b * self.m3) / n

@@ -59,9 +59,9 @@ class QuantileSketch:
         return 0.0 if len(self.levels) == 1 else 2.446 / self.k**0.9433
 
     def update(self, values: Floats) -> None:
-        """Take finite values in, in any order."""
+        """Take finite values in; sorted ones are taken in faster."""
         self.n += len(values)
-        self.levels[0] = np.concatenate([self.levels[0], values]) if len(self.levels[0]) else values.copy()
+        self.levels[0] = np.concatenate([self.levels[0], values])
         self._compress()
 
     def merge(self, other: QuantileSketch) -> QuantileSketch:
@@ -85,13 +85,13 @@ class QuantileSketch:
                 self._compact(h)
                 h = -1  # a new top level lowers the capacities below it
             h += 1
-        self.levels[0].sort()
+        self.levels[0] = np.sort(self.levels[0], kind="stable")
 
     def _compact(self, h: int) -> None:
         """Move every second item of level h up; of an odd number, the largest stays."""
         if h + 1 == len(self.levels):
             self.levels.append(np.empty(0))
-        items = np.sort(self.levels[h])
+        items = np.sort(self.levels[h], kind="stable")  # merges the sorted runs that levels are made of
         even = len(items) // 2 * 2
         up = items[_coin(items) : even : 2]
         self.levels[h] = items[even:]

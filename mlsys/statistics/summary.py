@@ -9,6 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from mlsys.statistics.column import ColumnStatistics
+    from mlsys.statistics.numeric import Numbers
 
 __all__ = ["PROBABILITIES", "ColumnSummary", "summarise"]
 
@@ -101,23 +102,18 @@ def summarise(column: ColumnStatistics) -> ColumnSummary:
         "count": column.num_rows - column.num_nulls,
         "num_nulls": column.num_nulls,
         "distinct_count": column.num_distinct,
+        "frequent_items": tuple(list(column.counts().items())[:_FREQUENT]),
         "notes": _notes(column),
     }
-    if column.frequencies is not None:
-        facts["frequent_items"] = tuple(list(column.counts().items())[:_FREQUENT])
-    if column.lengths is not None and column.lengths.n:
-        facts |= {
-            "min_length": column.lengths.minimum,
-            "mean_length": column.lengths.mean,
-            "max_length": column.lengths.maximum,
-        }
-    return ColumnSummary(**facts, **_of_numbers(column))
+    if column.lengths.n:
+        lengths = column.lengths
+        facts |= {"min_length": lengths.minimum, "mean_length": lengths.mean, "max_length": lengths.maximum}
+    if column.numbers is not None:
+        facts |= _of_numbers(column, column.numbers)
+    return ColumnSummary(**facts)
 
 
-def _of_numbers(column: ColumnStatistics) -> dict[str, Any]:
-    numbers = column.numbers
-    if numbers is None:
-        return {}
+def _of_numbers(column: ColumnStatistics, numbers: Numbers) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "num_nan": numbers.nan,
         "num_inf": numbers.positive_inf + numbers.negative_inf,
@@ -128,7 +124,7 @@ def _of_numbers(column: ColumnStatistics) -> dict[str, Any]:
         return facts
     moments = numbers.moments
     quantiles = tuple(float(q) for q in column.quantiles(PROBABILITIES))
-    return facts | _histogram(column) | {
+    facts |= {
         "mean": moments.mean,
         "variance": moments.variance,
         "stddev": moments.stddev,
@@ -140,28 +136,29 @@ def _of_numbers(column: ColumnStatistics) -> dict[str, Any]:
         "median": quantiles[PROBABILITIES.index(0.5)],
         "integral": numbers.integral,
     }
+    return facts | _histogram(column, numbers)
 
 
-def _histogram(column: ColumnStatistics) -> dict[str, Any]:
-    assert column.numbers is not None
-    edges = column.numbers.edges()
+def _histogram(column: ColumnStatistics, numbers: Numbers) -> dict[str, Any]:
+    edges = numbers.edges()
     if len(edges) == 0:
         return {}
-    below = np.rint(column.cdf(edges) * column.numbers.moments.n).astype(int)
+    below = np.rint(column.cdf(edges) * numbers.moments.n).astype(int)
     return {
         "histogram_edges": tuple(edges.tolist()),
         "histogram_counts": tuple(np.diff(below).tolist()),
         "histogram_below": int(below[0]),
-        "histogram_above": int(column.numbers.moments.n - below[-1]),
+        "histogram_above": int(numbers.moments.n - below[-1]),
     }
 
 
 def _notes(column: ColumnStatistics) -> dict[str, str]:
-    notes: dict[str, str] = {}
-    if column.frequencies is None or column.distinct is None or column.frequencies.exact:
-        return notes
-    notes["distinct_count"] = f"HyperLogLog, standard error {column.distinct.relative_error:.1%}"
-    notes["frequent_items"] = f"frequent values, each count at most {column.frequencies.error:,} too low"
+    if column.frequencies.exact:
+        return {}
+    notes = {
+        "distinct_count": f"HyperLogLog, standard error {column.distinct.relative_error:.1%}",
+        "frequent_items": f"frequent values, each count at most {column.frequencies.error:,} too low",
+    }
     if column.numbers is not None and column.numbers.sketch.rank_error:
         bound = f"KLL sketch, rank error {column.numbers.sketch.rank_error:.2%} (99 % confidence)"
         notes |= {"quantiles": bound, "median": bound, "histogram_counts": bound}

@@ -35,7 +35,7 @@ class Numbers:
     minimum: float = math.inf
     maximum: float = -math.inf
     integral: bool = True
-    moments: Moments = Moments()
+    moments: Moments = field(default_factory=Moments)
     sketch: QuantileSketch = field(default_factory=lambda: QuantileSketch(SKETCH_K))
 
     def update(self, values: Floats, finite: Floats) -> None:
@@ -122,10 +122,6 @@ class Numbers:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        return cls(
-            *value["counts"],
-            *(codec.real(end) for end in value["range"]),
-            integral=value["integral"],
-            moments=Moments.from_json(value["moments"]),
-            sketch=QuantileSketch.from_json(value["sketch"]),
-        )
+        low, high = value["range"]
+        moments, sketch = Moments.from_json(value["moments"]), QuantileSketch.from_json(value["sketch"])
+        return cls(*value["counts"], codec.real(low), codec.real(high), value["integral"], moments, sketch)
