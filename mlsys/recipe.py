@@ -268,14 +268,12 @@ def load(path: str | Path, settings: typing.Iterable[str] = ()) -> Recipe:
 
 def parse(text: str, settings: typing.Iterable[str] = (), where: str = "recipe") -> Recipe:
     """A recipe of its YAML text."""
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise errors.RecipeError.build(f"recipe: {where}", got=" ".join(str(error).split()), expected="YAML") from None
+    tree = _read_yaml(text, f"recipe: {where}")
     if not isinstance(tree, dict):
         raise errors.RecipeError.build(
             f"recipe: {where}", got=type(tree).__name__, expected="keys and values, e.g. name: demo"
         )
+    tree = {key: value for key, value in tree.items() if value is not None}  # an empty section is its defaults
     for setting in settings:
         _override(tree, setting)
     try:
@@ -294,6 +292,30 @@ def json_schema() -> str:
     return json.dumps(Recipe.model_json_schema(), indent=2) + "\n"
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: dates stay text, and a key that stands twice is a mistake."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML declares it so)
+        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  (PyYAML's signature)
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506  (a safe loader with fewer types)
+    except yaml.YAMLError as error:
+        raise errors.RecipeError.build(where, got=" ".join(str(error).split()), expected="YAML") from None
+
+
 def _override(tree: dict[str, Any], setting: str) -> None:
     path, equals, value = setting.partition("=")
     if not equals or not path:
@@ -303,12 +325,14 @@ def _override(tree: dict[str, Any], setting: str) -> None:
     *parents, last = path.split(".")
     at = tree
     for parent in parents:
-        at = at.setdefault(parent, {})
+        if at.get(parent) is None:
+            at[parent] = {}
+        at = at[parent]
         if not isinstance(at, dict):
             raise errors.RecipeError.build(
                 f"recipe: --set {setting}", got=f"'{parent}' is a value", expected="a section"
             )
-    at[last] = yaml.safe_load(value)
+    at[last] = _read_yaml(value, f"recipe: --set {setting}")
 
 
 def _explain(error: ValidationError) -> errors.RecipeError:

@@ -1,0 +1,23 @@
+"""The cluster tier: one Ray of two CPUs for the whole session, started as users start it."""
+
+import os
+
+import pytest
+
+from mlsys import cluster
+from mlsys.store import Store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def store(tmp_path_factory):
+    """A store with its own running cluster, token and loopback dashboard; both end with the session."""
+    before = dict(os.environ)
+    store = Store.open(tmp_path_factory.mktemp("cluster"))
+    try:
+        cluster.up(store, num_cpus=2)
+        cluster.connect(store)
+        yield store
+    finally:
+        cluster.down(store)
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,178 @@
+import contextlib
+import json
+from textwrap import dedent
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlsys import errors, recipe
+
+MINIMAL = "name: demo\ntarget: late\ndata: {source: flights.csv}\n"
+
+
+def refusal(text, *settings):
+    """The error that a recipe text raises."""
+    with pytest.raises(errors.RecipeError) as caught:
+        recipe.parse(text, settings)
+    return caught.value
+
+
+def test_three_keys_are_a_recipe():
+    parsed = recipe.parse(MINIMAL)
+    assert (parsed.name, parsed.target, parsed.data.source) == ("demo", "late", "flights.csv")
+    assert parsed.selection.families == ("dummy", "linear", "forest", "xgboost")
+    assert parsed.split.fractions == {"train": 0.7, "validation": 0.15, "test": 0.15}
+
+
+def test_the_resolved_recipe_reproduces_itself():
+    parsed = recipe.parse(MINIMAL, ["train.rounds=200", "data.kinds={tailnum: categorical}"])
+    assert recipe.parse(recipe.dump(parsed)) == parsed
+
+
+def test_the_resolved_recipe_states_every_default():
+    stated = yaml.safe_load(recipe.dump(recipe.parse(MINIMAL)))
+    assert set(stated) == set(recipe.Recipe.model_fields)
+    for name, field in recipe.Recipe.model_fields.items():
+        section = recipe._section_of(field.annotation)
+        if section is not None:
+            assert set(stated[name]) == set(section.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("setting", "read"),
+    [
+        ("train.rounds=200", lambda r: r.train.rounds == 200),
+        ("target=delay", lambda r: r.target == "delay"),
+        ("selection.families=[dummy, linear]", lambda r: r.selection.families == ("dummy", "linear")),
+        ("evaluate.gate.roc_auc.min=0.7", lambda r: r.evaluate.gate["roc_auc"].min == 0.7),
+        ("data.id=null", lambda r: r.data.id is None),
+        ("data.source=a=b.csv", lambda r: r.data.source == "a=b.csv"),
+    ],
+)
+def test_a_setting_overrides_one_value(setting, read):
+    assert read(recipe.parse(MINIMAL, [setting]))
+
+
+def test_a_recipe_cannot_be_changed_after_it_was_read():
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.parse(MINIMAL).train.rounds = 3
+
+
+def test_a_misspelt_key_is_answered_with_the_nearest():
+    assert str(refusal(MINIMAL + "trian: {rounds: 10}\n")) == dedent("""\
+        recipe: unknown key 'trian'
+          got:      trian
+          expected: a key of the recipe
+          hint:     did you mean 'train'?""")
+
+
+def test_a_misspelt_key_inside_a_section_is_answered_from_that_section():
+    error = refusal(MINIMAL + "train: {ronds: 10}\n")
+    assert error.field == "train.ronds"
+    assert str(error).endswith("did you mean 'rounds'?")
+
+
+def test_a_misspelt_key_of_a_join_is_answered_from_the_join():
+    join = "features: {joins: {weather: {source: w.csv, keys: [origin], lokback: 3h}}}\n"
+    assert str(refusal(MINIMAL + join)).endswith("did you mean 'lookback'?")
+
+
+def test_a_misspelt_key_is_named_before_the_key_that_is_therefore_missing():
+    assert refusal("name: demo\ntraget: late\ndata: {source: x.csv}\n").field == "traget"
+
+
+@pytest.mark.parametrize(
+    ("text", "first_line", "part"),
+    [
+        ("name: demo\ndata: {source: x.csv}\n", "recipe: 'target' is missing", "add 'target: …'"),
+        (MINIMAL + "train: {rounds: 0}\n", "recipe: 'train.rounds'", "greater than or equal to 1"),
+        (MINIMAL + "train: {rounds: many}\n", "recipe: 'train.rounds'", "got:      'many'"),
+        ("name: Demo Run\ntarget: y\ndata: {source: x.csv}\n", "recipe: 'name'", "match pattern"),
+        (MINIMAL + "split: {by: tim}\n", "recipe: 'split.by'", "'tim'"),
+        ("- a\n- b\n", "recipe: recipe", "got:      list"),
+        ("name: [\n", "recipe: recipe", "expected: YAML"),
+        ("", "recipe: recipe", "got:      NoneType"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(text, first_line, part):
+    message = str(refusal(text))
+    assert message.splitlines()[0] == first_line
+    assert part in message
+
+
+@pytest.mark.parametrize(
+    ("setting", "part"),
+    [
+        ("train.rounds", "expected: key=value, e.g. train.rounds=200"),
+        ("=3", "expected: key=value, e.g. train.rounds=200"),
+        ("target.name=x", "'target' is a value"),
+        ("train.ronds=3", "did you mean 'rounds'?"),
+        ("train.rounds=[", "expected: YAML"),
+    ],
+)
+def test_a_wrong_setting_is_refused(setting, part):
+    assert part in str(refusal(MINIMAL, setting))
+
+
+def test_a_setting_reaches_into_a_section_that_was_left_empty():
+    assert recipe.parse(MINIMAL + "train:\n", ["train.rounds=7"]).train.rounds == 7
+
+
+def test_an_empty_section_is_its_defaults():
+    assert recipe.parse(MINIMAL + "train:\ntune:\n") == recipe.parse(MINIMAL)
+
+
+def test_dates_need_no_quotation_marks():
+    until = "split: {by: time, until: {train: 2013-09-01, test: 2013-11-01 00:00:00}}\n"
+    assert recipe.parse(MINIMAL + until).split.until == {"train": "2013-09-01", "test": "2013-11-01 00:00:00"}
+
+
+def test_a_key_that_stands_twice_is_refused():
+    assert "key 'target' stands twice" in str(refusal(MINIMAL + "target: delay\n"))
+
+
+def test_a_missing_file_is_answered_with_the_nearest_recipe(tmp_path):
+    (tmp_path / "flights.yaml").write_text(MINIMAL)
+    with pytest.raises(errors.RecipeError, match=r"did you mean 'flights\.yaml'") as caught:
+        recipe.load(tmp_path / "fligths.yaml")
+    assert "nothing there" in str(caught.value)
+
+
+def test_a_missing_folder_is_an_error_of_the_recipe(tmp_path):
+    with pytest.raises(errors.RecipeError, match="nothing there"):
+        recipe.load(tmp_path / "nowhere" / "demo.yaml")
+
+
+@pytest.mark.parametrize("content", [b"name: d\xe9mo\n", None], ids=["another encoding", "a folder"])
+def test_a_file_that_cannot_be_read_is_an_error_of_the_recipe(tmp_path, content):
+    path = tmp_path / "demo.yaml"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(errors.RecipeError, match="a readable YAML file in UTF-8"):
+        recipe.load(path)
+
+
+def test_yaml_cannot_make_python_objects():
+    refusal("name: !!python/object/apply:os.getcwd []\n")
+
+
+def test_the_json_schema_accepts_the_resolved_recipe_and_refuses_an_unknown_key():
+    schema = json.loads(recipe.json_schema())
+    resolved = yaml.safe_load(recipe.dump(recipe.parse(MINIMAL)))
+    jsonschema.validate(resolved, schema)
+    with pytest.raises(jsonschema.ValidationError, match="tagret"):
+        jsonschema.validate({**resolved, "tagret": "late"}, schema)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+        max_leaves=8,
+    )
+)
+def test_any_yaml_is_a_recipe_or_an_error_of_the_recipe(tree):
+    with contextlib.suppress(errors.RecipeError):
+        recipe.parse(yaml.safe_dump({"name": "demo", "target": "y", "data": tree}))
