@@ -30,6 +30,7 @@ __all__ = [
     "SETTINGS",
     "Plan",
     "call",
+    "client_environment",
     "connect",
     "down",
     "environment",
@@ -81,6 +82,7 @@ a worker group costs 5 to 30 s to start, which one core spends on about a gigaby
 
 _STATE = "state.json"
 _START_S = 60.0
+_SETTLE_TRIES, _SETTLE_S = 5, 0.1  # a task that just ended gives its CPUs back a moment later
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,13 @@ def environment(store: Store) -> dict[str, str]:
     if _has_haproxy():
         values["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
     return values
+
+
+def client_environment(store: Store) -> dict[str, str]:
+    """:func:`environment`, and where the cluster of this store is if it runs."""
+    state = status(store)
+    where = {"RAY_ADDRESS": state["address"], "RAY_API_SERVER_ADDRESS": state["dashboard"]} if state else {}
+    return {**environment(store), **where}
 
 
 def up(store: Store, num_cpus: int | None = None) -> str:
@@ -234,12 +243,22 @@ def num_cpus() -> int:
 
 
 def node_cpus() -> int:
-    """CPUs of the largest node: what one task can have."""
-    if is_connected():
-        import ray
+    """CPUs of the largest node that are free: what one task can have now.
 
-        return max(1, max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]))
-    return os.cpu_count() or 1
+    Replicas of endpoints keep theirs, so work beside a served model gets the rest.
+    """
+    if not is_connected():
+        return os.cpu_count() or 1
+    import ray
+
+    largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=1)
+    free = 1
+    for _ in range(_SETTLE_TRIES):
+        free = max(free, min(largest, int(ray.available_resources().get("CPU", 0))))
+        if free >= largest:
+            break
+        time.sleep(_SETTLE_S)
+    return free
 
 
 def call(function: Callable[..., T], *args: Any, threads: int | None = None, **kwargs: Any) -> T:
@@ -251,8 +270,9 @@ def call(function: Callable[..., T], *args: Any, threads: int | None = None, **k
         return function(*args, **kwargs)
     import ray
 
-    task = ray.remote(_with_threads).options(num_cpus=threads or node_cpus(), max_retries=1, name=_name(function))
-    return _get(task.remote(function, args, kwargs, threads or node_cpus()))  # type: ignore[no-any-return]
+    cpus = threads or node_cpus()
+    task = ray.remote(_with_threads).options(num_cpus=cpus, max_retries=1, name=_name(function))
+    return _get(task.remote(function, args, kwargs, cpus))  # type: ignore[no-any-return]
 
 
 def map(  # noqa: A001  (cluster.map reads as what it is)

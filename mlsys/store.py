@@ -20,11 +20,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import inspect
+import importlib.util
 import json
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -48,6 +47,14 @@ MANIFEST = "manifest.json"
 
 
 def default_root() -> Path:
+    """``$MLSYS_STORE``, or ``.mlsys`` here; a Ray job runs in a folder that is deleted, so there it must be named."""
+    if "MLSYS_STORE" not in os.environ and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        raise errors.StoreError.build(
+            "store: inside a Ray job",
+            got="no MLSYS_STORE",
+            expected="a folder that every node sees and that outlives the job",
+            hint='start the cluster with `eval "$(mlsys env)"` set, or pass --store',
+        )
     return Path(os.environ.get("MLSYS_STORE", ".mlsys")).absolute()
 
 
@@ -67,8 +74,10 @@ def code_digest(*modules: str) -> str:
     """Digest of the source text of modules and packages: a step's key changes with its code."""
     sha = hashlib.sha256()
     for name in sorted(modules):
-        __import__(name)
-        source = Path(inspect.getfile(sys.modules[name]))
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise errors.StoreError.build(f"store: module '{name}'", got="no source file", expected="a module of mlsys")
+        source = Path(spec.origin)
         files = sorted(source.parent.rglob("*.py")) if source.name == "__init__.py" else [source]
         for file in files:
             sha.update(file.name.encode())

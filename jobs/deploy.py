@@ -1,0 +1,8 @@
+"""Step 8, deploy, and what it needs, as a job: ``ray job submit --working-dir . -- python jobs/deploy.py --recipe jobs/recipes/penguins.yaml``."""
+
+from __future__ import annotations
+
+from mlsys import cli
+
+if __name__ == "__main__":
+    cli.job("deploy")

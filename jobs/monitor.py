@@ -1,0 +1,8 @@
+"""Step 9, monitor, and what it needs, as a job: ``ray job submit --working-dir . -- python jobs/monitor.py --recipe jobs/recipes/penguins.yaml``."""
+
+from __future__ import annotations
+
+from mlsys import cli
+
+if __name__ == "__main__":
+    cli.job("monitor")

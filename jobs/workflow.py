@@ -1,0 +1,8 @@
+"""All nine steps, as a job: ``ray job submit --working-dir . -- python jobs/workflow.py --recipe jobs/recipes/penguins.yaml``."""
+
+from __future__ import annotations
+
+from mlsys import cli
+
+if __name__ == "__main__":
+    cli.job("workflow")

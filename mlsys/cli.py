@@ -1,0 +1,246 @@
+"""The command line: ``mlsys run recipe.yaml``, one verb a step, and what a cluster needs.
+
+A verb of a step runs the recipe up to and including that step; steps whose inputs did
+not change are not run again. Exit codes: 0 done, 1 the gate or the monitor says no
+(monitor: see `mlsys.monitor.maintain`), 2 something must be mended first, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlsys import errors
+
+if TYPE_CHECKING:
+    from mlsys.store import Store
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="mlsys",
+    help="The complete machine-learning workflow on one Ray cluster.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="the recipe, a YAML file")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="override a value of the recipe, e.g. train.rounds=200"),
+]
+StoreRoot = Annotated[
+    Path | None, typer.Option("--store", envvar="MLSYS_STORE", help="folder of the store; .mlsys by default")
+]
+Labels = Annotated[Path | None, typer.Option("--labels", help="labels by id, for the monitor: csv, parquet or jsonl")]
+
+
+def main() -> None:
+    """Entry point of the console script: errors become messages and exit codes, never tracebacks."""
+    with exit_codes():
+        app(standalone_mode=True)
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Print an error that was raised on purpose and leave with its code."""
+    try:
+        yield
+    except errors.MlsysError as error:
+        sys.stdout.flush()
+        sys.stderr.write(f"\nerror: {error}\n")
+        raise SystemExit(1 if isinstance(error, errors.GateError) else 2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted: finished steps are kept; the same command goes on from there\n")
+        raise SystemExit(130) from None
+
+
+def execute(
+    recipe: Path, until: str, settings: list[str] | None, store: Path | None, labels: Path | None = None
+) -> Any:
+    """Run a recipe up to a step on the cluster that is meant, and return the run."""
+    from mlsys import cluster, workflow
+    from mlsys.recipe import load
+    from mlsys.store import Store
+
+    tree = load(recipe, settings or ())
+    run = workflow.Run(tree, Store.open(store), labels=labels)
+    run.console.progress("starting Ray")
+    how = cluster.connect(run.store)
+    run.console.line(f"mlsys {tree.name}: {cluster.num_cpus()} CPUs, cluster {how}, store {run.store.root}")
+    return workflow.run(run, until)
+
+
+def job(step: str) -> None:
+    """What ``jobs/<step>.py`` runs: a step, or all of them as ``workflow``, with ``--recipe``."""
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+    @single.command()
+    def command(
+        recipe: Annotated[Path, typer.Option("--recipe", help="the recipe, a YAML file")],
+        settings: Settings = None,
+        store: StoreRoot = None,
+        labels: Labels = None,
+    ) -> None:
+        if step == "workflow":
+            run(recipe, settings, store, labels)
+        execute(recipe, step, settings, store, labels)
+
+    with exit_codes():
+        single()
+
+
+def _verb(step: str, text: str) -> Callable[..., None]:
+    def command(recipe: RecipeFile, settings: Settings = None, store: StoreRoot = None) -> None:
+        execute(recipe, step, settings, store)
+
+    command.__doc__ = text
+    app.command(step)(command)
+    return command
+
+
+@app.command()
+def run(recipe: RecipeFile, settings: Settings = None, store: StoreRoot = None, labels: Labels = None) -> None:
+    """Run all nine steps, from the source to a monitored endpoint."""
+    from mlsys.workflow import summary
+
+    finished = execute(recipe, "monitor", settings, store, labels)
+    finished.console.line(summary.text(finished))
+    raise SystemExit(0)
+
+
+for _step, _text in {
+    "collect": "1: read, check, join and divide the rows.",
+    "explore": "2: profile the training rows; alerts, leakage scan, report.",
+    "features": "3: choose features, with a reason for each.",
+    "selection": "4: compare families by cross-validation.",
+    "tune": "7: search parameters, judged on validation rows.",
+    "train": "5: fit the model and store its bundle.",
+    "evaluate": "6: open the test rows; metrics with intervals, gate.",
+    "deploy": "8: register the model and serve it.",
+}.items():
+    _verb(_step, _text)
+
+
+@app.command()
+def monitor(recipe: RecipeFile, settings: Settings = None, store: StoreRoot = None, labels: Labels = None) -> None:
+    """9: judge the logged predictions; the exit code says what to do."""
+    finished = execute(recipe, "monitor", settings, store, labels)
+    raise SystemExit(finished.records["monitor"]["exit_code"])
+
+
+@app.command()
+def init(
+    table: Annotated[str, typer.Argument(help="csv, parquet or jsonl: path, glob or URI")],
+    target: Annotated[str, typer.Option("--target", help="column to predict")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="where to write; <name>.yaml by default")
+    ] = None,
+) -> None:
+    """Write a recipe for a table that nobody has seen; it runs without edits."""
+    from mlsys.collect import draft
+    from mlsys.recipe import parse
+    from mlsys.store import write_atomic
+
+    text = draft.write(table, target)
+    path = output or Path(f"{parse(text).name}.yaml")
+    if path.exists():
+        raise errors.RecipeError.build(
+            f"init: '{path}'", got="a file is there", expected="a new file", hint="name another with --output"
+        )
+    write_atomic(path, text.encode())
+    typer.echo(f"wrote {path}\nnext:  mlsys run {path}")
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="name@alias, name@version or name, which means name@champion")],
+    source: Annotated[str, typer.Argument(help="csv, parquet or jsonl: path, glob or folder")],
+    output: Annotated[Path, typer.Argument(help="folder for the predictions")],
+    key: Annotated[
+        list[str] | None, typer.Option("--key", help="column to carry over; the id and time columns by default")
+    ] = None,
+    store: StoreRoot = None,
+) -> None:
+    """Batch: files in, files out: keys, prediction, probabilities, model version."""
+    from mlsys import cluster
+    from mlsys.deploy import batch
+
+    home = _store(store)
+    cluster.connect(home)
+    typer.echo(batch.predict(home, model, source, output, keys=tuple(key or ())).summary)
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="the model")], store: StoreRoot = None, alias: str = "champion"
+) -> None:
+    """Give the alias back to the version that had it before."""
+    from mlsys import registry
+
+    entry = registry.rollback(_store(store), name, alias)
+    typer.echo(f"{name}@{alias} is version {entry.version} again; mlsys deploy serves it")
+
+
+@app.command()
+def up(
+    store: StoreRoot = None,
+    num_cpus: Annotated[int | None, typer.Option(help="CPUs that Ray may use; all by default")] = None,
+) -> None:
+    """Start a cluster on this machine; mlsys run does it by itself."""
+    from mlsys import cluster
+
+    typer.echo(f"cluster at {cluster.up(_store(store), num_cpus)}")
+
+
+@app.command()
+def down(store: StoreRoot = None) -> None:
+    """End the cluster and the endpoints that were started from this store, and nothing else."""
+    from mlsys import cluster
+
+    typer.echo("stopped" if cluster.down(_store(store)) else "nothing was running")
+
+
+@app.command()
+def status(store: StoreRoot = None) -> None:
+    """Say what runs: the cluster of this store."""
+    from mlsys import cluster
+
+    state = cluster.status(_store(store))
+    typer.echo(
+        f"cluster at {state['address']}, dashboard {state['dashboard']}"
+        if state
+        else "nothing runs; mlsys up starts a cluster"
+    )
+
+
+@app.command()
+def env(store: StoreRoot = None) -> None:
+    """Print what `ray`, `serve` and jobs need: eval "$(mlsys env)"."""
+    import shlex
+
+    from mlsys import cluster
+
+    for name, value in cluster.client_environment(_store(store)).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a recipe, for editors."""
+    from mlsys.recipe import json_schema
+
+    typer.echo(json_schema(), nl=False)
+
+
+def _store(root: Path | None) -> Store:
+    from mlsys.store import Store
+
+    return Store.open(root)

@@ -1,0 +1,131 @@
+"""Steps 4 to 7: from training rows to a judged bundle. Only `evaluate` can open the test rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlsys.store import write_atomic
+from mlsys.workflow.run import Record, Run
+
+__all__ = ["evaluate", "selection", "train", "tune"]
+
+FIT = ("mlsys.features", "mlsys.models", "mlsys.train", "mlsys.evaluate", "mlsys.statistics", "mlsys.expressions")
+"""Code that a fit or its score depends on."""
+
+
+def _inputs(run: Run, *sections: str) -> dict[str, Any]:
+    """What every fit depends on, and sections of the recipe."""
+    return {
+        "split": run.split.digest,
+        "statistics": run.records["explore"]["statistics"],
+        "features": run.recipe.features.model_dump(mode="json", exclude={"joins"}),
+        "metric": run.recipe.selection.metric,
+        **{name: getattr(run.recipe, name).model_dump(mode="json") for name in sections},
+    }
+
+
+def selection(run: Run) -> None:
+    """4: families × folds; the simplest within noise of the best is preferred."""
+    run.step("selection", _inputs(run, "selection"), (*FIT, "mlsys.selection"), lambda: _selection(run))
+
+
+def _selection(run: Run) -> Record:
+    from mlsys import selection as step
+
+    ranking = step.rank(run.split.only("train"), run.statistics, run.recipe, run.task, progress=run.console.progress)
+    digest = run.store.put_json("ranking", ranking.to_json())
+    return {
+        "ranking": digest,
+        "preferred": ranking.preferred,
+        "leaderboard": ranking.to_json(),
+        "objects": [("ranking", digest)],
+        "summary": ranking.summary(),
+    }
+
+
+def tune(run: Run) -> None:
+    """7: the family's parameters, judged on validation rows; the test part is out of reach."""
+    inputs = {**_inputs(run, "tune", "train"), "family": _family(run)}
+    run.step("tune", inputs, (*FIT, "mlsys.tune"), lambda: _tune(run))
+
+
+def _tune(run: Run) -> Record:
+    from mlsys import tune as step
+
+    rows = run.split.only("train", "validation")
+    tuned = step.search(
+        run.store,
+        rows,
+        run.statistics,
+        run.recipe,
+        run.task,
+        _family(run),
+        folder=run.folder,
+        progress=run.console.progress,
+    )
+    digest = run.store.put_json("params", tuned.to_json())
+    return {
+        "params": tuned.params,
+        "digest": digest,
+        "objects": [("params", digest)],
+        "summary": tuned.summary(),
+    }
+
+
+def train(run: Run) -> None:
+    """5: fit the family with its parameters on the training rows and store the bundle."""
+    inputs = {
+        **_inputs(run, "train", "evaluate"),
+        "family": _family(run),
+        "params": run.records["tune"]["params"],
+    }
+    run.step("train", inputs, (*FIT, "mlsys.bundle", "mlsys.predict"), lambda: _train(run))
+
+
+def _train(run: Run) -> Record:
+    from mlsys import train as step
+
+    rows = run.split.only("train", "validation")
+    params = {**run.records["tune"]["params"], **run.recipe.train.params}
+    bundle = step.fit(
+        run.store, rows, run.statistics, run.recipe, run.task, _family(run), params, progress=run.console.progress
+    )
+    return {
+        "bundle": bundle.digest,
+        "family": bundle.family,
+        "plan": bundle.provenance["plan"],
+        "objects": [("bundle", bundle.digest)],
+        "summary": f"{bundle.family}, {len(bundle.program.names)} features, bundle {bundle.digest[:12]}; {bundle.provenance['plan']}",
+    }
+
+
+def evaluate(run: Run) -> None:
+    """6: open the test rows once: metrics with intervals, slices, gate verdict, report."""
+    inputs = {
+        "bundle": run.bundle.digest,
+        "split": run.split.digest,
+        "evaluate": run.recipe.evaluate.model_dump(mode="json"),
+        "metric": run.recipe.selection.metric,
+    }
+    run.step("evaluate", inputs, ("mlsys.evaluate", "mlsys.predict", "mlsys.reports"), lambda: _evaluate(run))
+
+
+def _evaluate(run: Run) -> Record:
+    from mlsys import evaluate as step
+
+    evaluation = step.score(run.store, run.bundle, run.split, run.recipe, progress=run.console.progress)
+    digest = run.store.put_json("evaluation", evaluation)
+    report = run.folder / "reports" / "evaluate.html"
+    write_atomic(report, step.render.page(evaluation).encode())
+    return {
+        "evaluation": digest,
+        "passed": evaluation["verdict"]["passed"],
+        "report": str(report),
+        "objects": [("evaluation", digest)],
+        "summary": "",
+    }
+
+
+def _family(run: Run) -> str:
+    family = run.recipe.train.family
+    return str(run.records["selection"]["preferred"]) if family == "auto" else family

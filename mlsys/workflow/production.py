@@ -1,0 +1,126 @@
+"""Steps 8 and 9: a judged bundle becomes an endpoint, and its predictions are watched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mlsys import errors
+from mlsys.store import write_atomic, write_json
+from mlsys.workflow.run import Record, Run
+
+__all__ = ["deploy", "monitor"]
+
+
+def deploy(run: Run) -> None:
+    """8: register the version, move the alias, serve it; then send it the production rows.
+
+    The endpoint is looked at each time: a step that was done yesterday says nothing of
+    what runs today. Serving the same bundle again changes nothing.
+
+    Raises
+    ------
+    GateError
+        The model did not pass; what was served before stays.
+    """
+    evaluated = run.records["evaluate"]
+    if not evaluated["passed"]:
+        raise errors.GateError.build(
+            f"deploy: model '{run.recipe.name}'",
+            got="a model that did not pass its gate: " + "; ".join(evaluated["failed"]),
+            expected="every check passed",
+            hint=f"see {evaluated['report']}; what was served before stays",
+        )
+    inputs = {"bundle": run.bundle.digest, "evaluation": evaluated["evaluation"], "alias": run.recipe.deploy.alias}
+    record = run.step("deploy", inputs, ("mlsys.registry",), lambda: _register(run))
+    record["endpoint"] = _serve(run, int(record["version"]))
+    if run.recipe.deploy.replay and run.split.num_rows.get("production", 0):
+        _replay(run, record)
+
+
+def _register(run: Run) -> Record:
+    from mlsys import registry
+
+    recipe = run.recipe
+    evaluated = run.records["evaluate"]
+    run.console.progress("registering")
+    version = registry.register(
+        run.store, recipe.name, run.bundle, metrics=evaluated["metrics"], tags={"family": run.bundle.family}
+    )
+    registry.set_alias(run.store, recipe.name, recipe.deploy.alias, version, reason="passed its gate")
+    return {
+        "version": version,
+        "bundle": run.bundle.digest,
+        "objects": [("bundle", run.bundle.digest)],
+        "summary": f"{recipe.name} version {version} is {recipe.deploy.alias}",
+    }
+
+
+def _serve(run: Run, version: int) -> Record:
+    from mlsys.deploy import serving
+
+    with run.console.during("8 deploy"):
+        run.console.progress("starting the endpoint")
+        endpoint = serving.start(run.store, run.recipe.name, run.bundle.digest, version, run.recipe.deploy)
+    run.console.line(f"             {endpoint.url}   {endpoint.proxy}")
+    return {"url": endpoint.url, "curl": endpoint.curl, "proxy": endpoint.proxy}
+
+
+def _replay(run: Run, record: Record) -> None:
+    """Send the production rows to the endpoint over HTTP, as clients would, and keep their labels for later."""
+    from mlsys import cluster
+    from mlsys.deploy import replay
+
+    done = run.folder / "replayed.json"
+    what = {"bundle": run.bundle.digest, "split": run.split.digest}
+    if done.is_file() and replay.is_same(done, what):
+        return
+    with run.console.during("8 deploy"):
+        sent = cluster.call(replay.send, run.split.only("production"), run.bundle.schema, record["endpoint"]["url"], threads=1)
+    write_json(done, {**what, **sent})
+    run.console.line(
+        f"             {sent['num_rows']:,} production rows sent over HTTP in {sent['num_requests']} requests, "
+        f"{sent['num_failed']} failed, {sent['seconds']:.1f} s"
+    )
+
+
+def monitor(run: Run) -> None:
+    """9: windows of the prediction log against the training rows, labels once they are there, decision."""
+    log = run.store.root / "predictions" / run.recipe.name
+    inputs = {
+        "bundle": run.bundle.digest,
+        "evaluation": run.records["evaluate"]["evaluation"],
+        "monitor": run.recipe.monitor.model_dump(mode="json"),
+        "log": sorted(path.name for path in log.rglob("*.parquet")),
+        "labels": _fingerprint(run.labels),
+    }
+    run.step("monitor", inputs, ("mlsys.monitor", "mlsys.statistics", "mlsys.reports"), lambda: _monitor(run, log))
+
+
+def _monitor(run: Run, log: Path) -> Record:
+    from mlsys import monitor as step
+
+    judgement = step.compare(
+        run.store,
+        run.recipe.name,
+        run.bundle,
+        log,
+        run.labels or _production_labels(run),
+        run.recipe,
+        baseline=run.store.get_json("evaluation", run.records["evaluate"]["evaluation"]),
+        progress=run.console.progress,
+    )
+    report = run.folder / "reports" / "monitor.html"
+    write_atomic(report, step.render.page(judgement).encode())
+    return {"report": str(report), "exit_code": 0, "summary": ""}
+
+
+def _production_labels(run: Run) -> Any:
+    return run.split.only("production").table("production", [run.recipe.data.id or "__row", run.recipe.target])
+
+
+def _fingerprint(path: Path | None) -> Any:
+    if path is None:
+        return None
+    facts = path.stat()
+    return [path.name, facts.st_size, facts.st_mtime_ns]

@@ -1,0 +1,109 @@
+"""One run of a recipe: what its steps produced, and when a step need not run again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlsys.console import Console
+from mlsys.dataset import Snapshot, Split
+from mlsys.recipe import Recipe
+from mlsys.schema import Task
+from mlsys.store import Store, code_digest, digest_json
+
+if TYPE_CHECKING:
+    from mlsys.bundle import Bundle
+    from mlsys.statistics import TrainStatistics
+
+__all__ = ["NUMBERS", "Record", "Run"]
+
+NUMBERS = {
+    "collect": 1,
+    "explore": 2,
+    "features": 3,
+    "selection": 4,
+    "train": 5,
+    "evaluate": 6,
+    "tune": 7,
+    "deploy": 8,
+    "monitor": 9,
+}
+"""The steps as the field counts them."""
+
+Record = dict[str, Any]
+"""What a step leaves: digests and small facts; ``summary`` is its line, ``objects`` what must still be there."""
+
+
+@dataclass
+class Run:
+    """One recipe on one store.
+
+    Attributes
+    ----------
+    records
+        What each finished step of this run left.
+    labels
+        File of labels for the monitor, in place of those of the production part.
+    """
+
+    recipe: Recipe
+    store: Store
+    console: Console = field(default_factory=Console)
+    records: dict[str, Record] = field(default_factory=dict)
+    labels: Path | None = None
+
+    @cached_property
+    def folder(self) -> Path:
+        return self.store.run_folder(self.recipe.name)
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        return Snapshot.open(self.store, self.records["collect"]["snapshot"])
+
+    @cached_property
+    def split(self) -> Split:
+        return Split.open(self.store, self.records["collect"]["split"])
+
+    @cached_property
+    def task(self) -> Task:
+        return Task.model_validate(self.records["collect"]["task"])
+
+    @cached_property
+    def statistics(self) -> TrainStatistics:
+        from mlsys.statistics import TrainStatistics
+
+        return TrainStatistics.from_json(self.store.get_json("profile", self.records["explore"]["statistics"]))
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        from mlsys import bundle
+
+        return bundle.open(self.store, self.records["train"]["bundle"])
+
+    def step(self, name: str, inputs: Mapping[str, Any], code: tuple[str, ...], work: Callable[[], Record]) -> Record:
+        """Do the work of a step unless it was done with exactly these inputs, and say which.
+
+        The key is the digest of the inputs, the seed and the source text of the modules in
+        `code`. A record counts only while the objects that it names are in the store.
+        """
+        key = digest_json({"inputs": inputs, "seed": self.recipe.seed, "code": code_digest(*code)})
+        record = self.store.recall(name, key)
+        if record is not None and all(self.store.has(kind, digest) for kind, digest in record.get("objects", [])):
+            self.tell(name, record["summary"], "unchanged")
+        else:
+            began = time.monotonic()
+            with self.console.during(f"{NUMBERS[name]} {name}"):
+                record = work()
+            record["seconds"] = round(time.monotonic() - began, 1)
+            self.store.remember(name, key, record)
+            self.tell(name, record["summary"], f"{record['seconds']:.1f} s")
+        self.records[name] = record
+        return record
+
+    def tell(self, name: str, summary: str, ending: str) -> None:
+        """The one line of a finished step."""
+        self.console.line(f"{NUMBERS[name]} {name:<10} {summary}   {ending}")
