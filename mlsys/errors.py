@@ -13,6 +13,7 @@ Each leaf is also the builtin exception that a Python programmer would catch, so
     ├── FeatureError (ValueError)         a feature specification cannot be built
     ├── BundleError (ValueError)          a bundle is damaged or of another format
     ├── RequestError (ValueError)         a prediction request does not fit the model
+    ├── PayloadError (ValueError)         a body cannot be read as a prediction request
     ├── RegistryError (LookupError)       no such model, version or alias
     ├── GateError (ValueError)            a model did not pass its gate
     ├── StoreError (OSError)              the store cannot be read or written
@@ -37,6 +38,7 @@ __all__ = [
     "GateError",
     "LeakageError",
     "MlsysError",
+    "PayloadError",
     "RecipeError",
     "RegistryError",
     "RequestError",
@@ -139,6 +141,56 @@ class SourceError(MlsysError, OSError):
     def empty(cls, source: str) -> Self:
         return cls.build(f"collect: source '{source}'", got="no rows", expected="at least one row")
 
+    @classmethod
+    def damaged(cls, source: str, got: str) -> Self:
+        return cls.build(
+            f"collect: source '{source}'",
+            got=" ".join(got.split()),
+            expected="a whole file of its format",
+            hint="fetch the file again, or leave it out of the source",
+        )
+
+    @classmethod
+    def encoding(cls, source: str, encoding: str, byte: int, offset: int, line: int) -> Self:
+        other = "utf-16" if offset == 0 and byte in {0xFE, 0xFF} else "latin-1"
+        again = "utf-8" if encoding.lower().replace("_", "-") not in {"utf-8", "utf8"} else other
+        return cls.build(
+            f"collect: source '{source}', line {line}",
+            got=f"byte 0x{byte:02x} at offset {offset}",
+            expected=f"text in {encoding}",
+            hint=f"data.reading.encoding: {again}; if only some lines are in another encoding, write the file anew in one",
+        )
+
+    @classmethod
+    def stray_quote(cls, source: str, line: int) -> Self:
+        return cls.build(
+            f"collect: source '{source}', line {line}",
+            got='a " that opens a cell and is not closed before the next delimiter or line end',
+            expected='cells in pairs of ", with "" for a " inside',
+            hint="mend the line; what follows it cannot be told apart with certainty",
+        )
+
+    @classmethod
+    def duplicate_columns(cls, source: str, names: Iterable[str]) -> Self:
+        return cls.build(
+            f"collect: source '{source}'",
+            got="columns that appear twice: " + ", ".join(names),
+            expected="a name of its own for each column",
+            hint="rename them in the source",
+        )
+
+    @classmethod
+    def changed_type(cls, column: str, types: Iterable[tuple[str, str]]) -> Self:
+        """`types` pairs a type with the first piece that has it."""
+        got = "; ".join(f"{kind} in '{piece}'" for kind, piece in types)
+        return cls.build(
+            f"collect: column '{column}'",
+            got=got,
+            expected="one type in all files",
+            hint="write the files anew with one type, or leave the odd one out",
+            field=column,
+        )
+
 
 class ContractError(MlsysError, ValueError):
     """Rows do not keep the schema."""
@@ -205,6 +257,49 @@ class RequestError(MlsysError, ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), self.args, self.__dict__)
+
+
+class PayloadError(MlsysError, ValueError):
+    """A body cannot be read as a prediction request.
+
+    `reason` is one of ``malformed``, ``content_type`` and ``too_large``.
+    """
+
+    reason: str = "malformed"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), self.args, self.__dict__)
+
+    @classmethod
+    def not_json(cls, got: str) -> Self:
+        return cls.build("request: body", got=got, expected="a JSON object in UTF-8")
+
+    @classmethod
+    def form(cls, got: Iterable[str], forms: Iterable[str]) -> Self:
+        keys = ", ".join(got) or "no keys"
+        return cls.build("request: body", got=keys, expected="exactly one of " + ", ".join(forms))
+
+    @classmethod
+    def content_type(cls, got: str) -> Self:
+        error = cls.build(
+            "request: header Content-Type",
+            got=got,
+            expected="application/json",
+            hint="curl -H 'Content-Type: application/json'",
+        )
+        error.reason = "content_type"
+        return error
+
+    @classmethod
+    def too_large(cls, limit_bytes: int) -> Self:
+        error = cls.build(
+            "request: body",
+            got="more",
+            expected=f"at most {limit_bytes} bytes",
+            hint="send fewer rows, or use `mlsys predict` for files",
+        )
+        error.reason = "too_large"
+        return error
 
 
 class RegistryError(MlsysError, LookupError):

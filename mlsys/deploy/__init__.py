@@ -1,0 +1,1 @@
+"""Step 8: a bundle answers, over HTTP and over files."""
