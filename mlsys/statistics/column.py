@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mlsys.schema import Kind
 from mlsys.statistics import codec
@@ -20,6 +19,7 @@ from mlsys.statistics.moments import Comoments
 from mlsys.statistics.numeric import Numbers
 from mlsys.statistics.quantiles import QuantileSketch
 from mlsys.statistics.summary import ColumnSummary, summarise
+from mlsys.statistics.values import as_floats, plain
 
 __all__ = ["ColumnStatistics"]
 
@@ -268,25 +268,3 @@ class ColumnStatistics:
         column.by_class = [QuantileSketch.from_json(sketch) for sketch in value["by_class"]]
         column.comoments = Comoments.from_json(value["comoments"])
         return column
-
-
-def plain(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One array, dictionaries decoded."""
-    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    if isinstance(array, pa.ChunkedArray):  # combine_chunks keeps chunks that exceed 2 GB of text
-        array = pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in array.chunks])
-    if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
-    return array
-
-
-def as_floats(array: pa.Array) -> Floats:
-    """Numbers as float64 and points in time as microseconds since 1970; -0.0 becomes 0.0."""
-    kind = array.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        array = array.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
-    elif pa.types.is_time(kind):
-        array = array.cast(pa.time64("us"), safe=False).cast(pa.int64())
-    elif pa.types.is_duration(kind):
-        array = array.cast(pa.duration("us"), safe=False).cast(pa.int64())
-    return np.asarray(pc.cast(array, pa.float64(), safe=False)) + 0.0

@@ -15,6 +15,7 @@ and 3.6 (co-moment), doi:10.2172/1028931.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from typing import Any, Self
 
@@ -94,10 +95,9 @@ class Moments:
         """Excess g2 = n M4 / M2^2 - 3 (SciPy's ``kurtosis``), 0 for a normal; None for a constant."""
         return self._shape(lambda: self.n * self.m4 / (self.m2 * self.m2) - 3)
 
-    def _shape(self, formula: Any) -> float | None:
-        scale = max(abs(self.mean), 1e-300)
-        if self.n < 2 or not self.m2 > self.n * (1e-15 * scale) ** 2:  # rounding of a constant is not a shape
-            return None
+    def _shape(self, formula: Callable[[], float]) -> float | None:
+        if self.n < 2 or not math.isfinite(self.m2) or math.sqrt(self.m2 / self.n) <= 1e-15 * abs(self.mean):
+            return None  # what rounding leaves of a constant is no shape
         try:
             return _finite(formula())
         except (OverflowError, ZeroDivisionError):

@@ -124,4 +124,6 @@ class Numbers:
     def from_json(cls, value: dict[str, Any]) -> Self:
         low, high = value["range"]
         moments, sketch = Moments.from_json(value["moments"]), QuantileSketch.from_json(value["sketch"])
-        return cls(*value["counts"], codec.real(low), codec.real(high), value["integral"], moments, sketch)
+        nan, above, below, zeros, negative = value["counts"]
+        ends = codec.real(low), codec.real(high)
+        return cls(nan, above, below, zeros, negative, *ends, value["integral"], moments, sketch)

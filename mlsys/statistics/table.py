@@ -23,7 +23,7 @@ def encode_target(values: pa.Array | pa.ChunkedArray, task: Task) -> npt.NDArray
     A value that is no class of the task counts as none.
     """
     if not task.is_classification:
-        return np.asarray(pc.cast(values, pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+        return np.asarray(pc.cast(values, pa.float64(), safe=False), dtype=np.float64)
     column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
