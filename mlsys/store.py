@@ -210,9 +210,18 @@ class Store:
         try:
             folder.rename(target)
         except OSError as error:
-            if not self.has(kind, digest):
+            if self.has(kind, digest):  # another process stored the same content meanwhile
+                return digest
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise storage_error(target, error) from error
+            self._replace_remains(folder, target)
         return digest
+
+    def _replace_remains(self, folder: Path, target: Path) -> None:
+        """Take the place of an object without a manifest: its deletion was interrupted."""
+        with self.staging() as aside:
+            target.rename(aside / target.name)
+            folder.rename(target)
 
     def put(self, kind: str, write: Callable[[Path], Mapping[str, Any] | None]) -> str:
         """Let `write(folder)` fill a staged folder and commit it; what it returns are the facts."""
@@ -249,7 +258,7 @@ class Store:
                 f"store: {kind} '{digest[:12]}'",
                 got="another manifest",
                 expected="the one it was stored with",
-                hint="restore it or run the step again",
+                hint=f"delete {folder} and run again",
             )
         for entry in manifest["files"]:
             file = folder / entry["name"]
@@ -258,7 +267,7 @@ class Store:
                     f"store: {kind} '{digest[:12]}', file '{entry['name']}'",
                     got="missing or changed bytes",
                     expected=f"SHA-256 {entry['sha256'][:12]}…",
-                    hint="restore it or run the step again",
+                    hint=f"delete {folder} and run again",
                 )
         return folder
 
