@@ -45,7 +45,7 @@ import pyarrow as pa
 
 from mlsys import errors
 
-__all__ = ["FUNCTIONS", "Expression", "add", "compile", "types"]
+__all__ = ["FUNCTIONS", "WIDE", "Expression", "add", "compile", "parse", "types"]
 
 FUNCTIONS = frozenset(
     """
@@ -84,6 +84,7 @@ FLOAT_PARTS = re.compile(r"\w+\s*\(\s*'?(epoch|millisecond|microsecond|nanosecon
 
 NARROW = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
 WIDE: dict[Any, Any] = {**dict.fromkeys(NARROW, pl.Int64), pl.Float32: pl.Float64}
+"""Types that columns are cast to before an expression sees them."""
 
 QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"")
 WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
@@ -120,16 +121,22 @@ def compile(name: str, sql: str, columns: Iterable[str], where: str = "recipe: d
       expected: one value a row, computed from that row alone
       hint:     did you mean 'round'?
     """
+    parsed = parse(name, sql, where)
+    known = list(columns)
+    for column in parsed.inputs:
+        if column not in known:
+            raise errors.RecipeError.unknown_column(f"{where}: '{name}' = {sql}", column, known)
+    return parsed
+
+
+def parse(name: str, sql: str, where: str = "recipe: derive") -> Expression:
+    """One expression, before it is known which columns there are."""
     _check_words(name, sql, where)
     try:
         expr = pl.sql_expr(_widen(sql))
         inputs = tuple(sorted(set(expr.meta.root_names())))
     except pl.exceptions.PolarsError as error:
         raise _broken(name, sql, error, where) from None
-    known = list(columns)
-    for column in inputs:
-        if column not in known:
-            raise errors.RecipeError.unknown_column(f"{where}: '{name}' = {sql}", column, known)
     return Expression(name, sql, inputs, expr.alias(name))
 
 

@@ -1,0 +1,89 @@
+"""New features as SQL over the columns of a request; computed in batch and online alike.
+
+What an expression may say is written in `mlsys.expressions`. It may read what a request
+has: features, and the row's time, id and group; not the target, and nothing that is known
+only after the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
+
+from mlsys import errors, expressions
+from mlsys.schema import Column, Kind, Role, Schema
+
+__all__ = ["WHERE", "add", "extend", "inputs", "needed", "readable"]
+
+WHERE = "recipe: features.derive"
+
+READABLE = (Role.FEATURE, Role.TIME, Role.ID, Role.GROUP)
+
+
+def extend(schema: Schema, derive: Mapping[str, str]) -> Schema:
+    """The schema with the derived features after its own columns.
+
+    Raises
+    ------
+    RecipeError
+        An expression is wrong, has the name of a column, or reads what a request cannot have.
+    """
+    if not derive:
+        return schema
+    for name, sql in derive.items():
+        if name in schema:
+            raise errors.RecipeError.build(
+                f"{WHERE}: '{name}'", got=f"the name of a column of the table, = {sql}", expected="a new name", field=name
+            )
+    _refuse_unreadable(schema, derive)
+    types = expressions.types(readable(schema).arrow(), derive, WHERE)
+    new = (Column(name=name, type=str(kind), kind=kind_of(kind)) for name, kind in types.items())
+    return Schema(columns=(*schema.columns, *new))
+
+
+def add(table: pa.Table, derive: Mapping[str, str]) -> pa.Table:
+    """The table with the derived features appended."""
+    return expressions.add(table, derive, WHERE)
+
+
+def inputs(derive: Mapping[str, str]) -> list[str]:
+    """Columns that the expressions read and do not make themselves, sorted."""
+    read = {column for name, sql in derive.items() for column in expressions.parse(name, sql, WHERE).inputs}
+    return sorted(read - set(derive))
+
+
+def needed(derive: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """The expressions of these features and of the derived ones that they read, in order."""
+    wanted = set(names)
+    for name, sql in reversed(list(derive.items())):
+        if name in wanted:
+            wanted.update(expressions.parse(name, sql, WHERE).inputs)
+    return {name: sql for name, sql in derive.items() if name in wanted}
+
+
+def readable(schema: Schema) -> Schema:
+    """The columns that a request has."""
+    return Schema(columns=tuple(column for column in schema if column.role in READABLE))
+
+
+def kind_of(kind: pa.DataType) -> Kind:
+    """Kind of a derived feature: text counts as a category."""
+    if pa.types.is_boolean(kind):
+        return Kind.BOOLEAN
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return Kind.DATETIME
+    return Kind.CATEGORICAL if pa.types.is_string(kind) else Kind.NUMERIC
+
+
+def _refuse_unreadable(schema: Schema, derive: Mapping[str, str]) -> None:
+    for name, sql in derive.items():
+        for column in expressions.parse(name, sql, WHERE).inputs:
+            if column in schema and schema[column].role not in READABLE:
+                raise errors.RecipeError.build(
+                    f"{WHERE}: '{name}' = {sql}",
+                    got=f"column '{column}', whose role is {schema[column].role.value}",
+                    expected="columns that a request has",
+                    hint="what is made of it would tell the model the answer, or cannot be computed online",
+                    field=name,
+                )

@@ -1,0 +1,228 @@
+"""Operations that look up: a value becomes the number of a row in a small float32 table.
+
+Both executors read the same table, so their bits cannot differ. The last row of a table
+is for a missing value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mlsys.features.operations import Matrix, Operation, Scaling, Writer
+
+__all__ = ["OTHER", "Boolean", "Categorical", "Codes", "Frequency", "OneHot"]
+
+DTYPES = {"number": pl.Float64, "text": pl.String, "boolean": pl.Boolean}
+
+OTHER = "__other__"
+"""Where rare and unknown categories go: code 0, or a one-hot column of its own."""
+
+
+@dataclass(frozen=True)
+class Categorical(Operation):
+    """A category's row of a table.
+
+    Attributes
+    ----------
+    categories
+        Those with a row of their own, by count (largest first) and then by value.
+    rare
+        Seen in training too seldom for a row of their own: they share that of unknown ones.
+    """
+
+    categories: tuple[Any, ...] = ()
+    rare: tuple[Any, ...] = ()
+
+    @cached_property
+    def table(self) -> Matrix:
+        """``(1 + len(categories) + 1, width)``: other, each category, missing."""
+        raise NotImplementedError
+
+    @cached_property
+    def known(self) -> frozenset[Any]:
+        return frozenset(map(self.key, (*self.categories, *self.rare)))
+
+    @cached_property
+    def positions(self) -> dict[Any, int]:
+        """Category → row; of two that are one as float64, the more frequent."""
+        rows: dict[Any, int] = {}
+        for at, category in enumerate(self.categories, start=1):
+            rows.setdefault(self.key(category), at)
+        return rows
+
+    def key(self, category: Any) -> Any:
+        """The category as its domain reads it; -0.0 is 0.0."""
+        return float(category) + 0.0 if self.domain.name == "number" else category
+
+    def num_unseen(self) -> pl.Expr:
+        """Number of values that training never saw."""
+        known = pl.Series(list(self.known), dtype=DTYPES[self.domain.name])
+        value = self.value()
+        return (value.is_not_null() & ~value.is_in(known.implode())).sum()
+
+    def is_unseen(self) -> Callable[[Any], bool]:
+        """Function that says the same of one value."""
+        read, known, number = self.domain.reader(self.column), self.known, self.domain.name == "number"
+
+        def unseen(value: Any) -> bool:
+            value = read(value)
+            return value is not None and (value + 0.0 if number else value) not in known
+
+        return unseen
+
+    def value(self) -> pl.Expr:
+        value = self.domain.expr(self.column)
+        return value + 0.0 if self.domain.name == "number" else value
+
+    def raw(self) -> list[pl.Expr]:
+        value, positions = self.value(), self.positions
+        at = pl.lit(0, pl.Int32)
+        if positions:
+            keys = pl.Series(list(positions), dtype=DTYPES[self.domain.name])
+            rows = pl.Series(list(positions.values()), dtype=pl.Int32)
+            at = value.replace_strict(keys, rows, default=0, return_dtype=pl.Int32)
+        return [pl.when(value.is_null()).then(pl.lit(len(self.categories) + 1, pl.Int32)).otherwise(at)]
+
+    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
+        out[:] = self.table[raw[0].to_numpy()]
+
+    def writer(self, start: int) -> Writer:
+        read, row_of, missing = self.domain.reader(self.column), self.positions.get, len(self.categories) + 1
+        put, number = putter(self.table, start), self.domain.name == "number"
+
+        def write(value: Any, out: Matrix) -> None:
+            value = read(value)
+            if value is None:
+                put(out, missing)
+            else:
+                put(out, row_of(value + 0.0 if number else value, 0))
+
+        return write
+
+
+@dataclass(frozen=True)
+class Codes(Categorical):
+    """Number of the category, for trees that split on sets of categories; 0 is `OTHER`, NaN missing."""
+
+    name = "codes"
+
+    @property
+    def outputs(self) -> list[str]:
+        return [self.column]
+
+    @property
+    def types(self) -> list[str]:
+        return ["c"]
+
+    @cached_property
+    def table(self) -> Matrix:
+        return np.array([*range(len(self.categories) + 1), math.nan], np.float32)[:, np.newaxis]
+
+
+@dataclass(frozen=True)
+class OneHot(Categorical):
+    """One column a category, one for `OTHER`, and one for missing values if there were any in training."""
+
+    null: bool = False
+
+    name = "onehot"
+
+    @property
+    def outputs(self) -> list[str]:
+        names = [f"{self.column}={value}" for value in (OTHER, *self.categories)]
+        return [*names, f"{self.column} is missing"] if self.null else names
+
+    @cached_property
+    def table(self) -> Matrix:
+        rows = len(self.categories) + 2
+        return np.eye(rows, rows if self.null else rows - 1, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Frequency(Categorical):
+    """Fraction of the training rows with the same category; 0 for one that was not there.
+
+    Attributes
+    ----------
+    counts
+        Training rows of each of `categories`; `total` of all, missing ones included.
+    """
+
+    counts: tuple[int, ...] = ()
+    total: int = 1
+    scaling: Scaling = field(default_factory=Scaling)
+
+    name = "frequency"
+
+    @property
+    def outputs(self) -> list[str]:
+        names = [f"{self.column}: frequency"]
+        return [*names, f"{self.column} is missing"] if self.scaling.indicator else names
+
+    @cached_property
+    def table(self) -> Matrix:
+        return scaled([count / self.total for count in (0, *self.counts)], self.scaling)
+
+
+@dataclass(frozen=True)
+class Boolean(Operation):
+    """1 for true, 0 for false."""
+
+    scaling: Scaling = field(default_factory=Scaling)
+
+    name = "boolean"
+
+    @property
+    def outputs(self) -> list[str]:
+        return [self.column, f"{self.column} is missing"] if self.scaling.indicator else [self.column]
+
+    @cached_property
+    def table(self) -> Matrix:
+        return scaled([0.0, 1.0], self.scaling)
+
+    def raw(self) -> list[pl.Expr]:
+        return [self.domain.expr(self.column).cast(pl.Int32).fill_null(2)]
+
+    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
+        out[:] = self.table[raw[0].to_numpy()]
+
+    def writer(self, start: int) -> Writer:
+        read, put = self.domain.reader(self.column), putter(self.table, start)
+
+        def write(value: Any, out: Matrix) -> None:
+            truth = read(value)
+            put(out, 2 if truth is None else int(truth))
+
+        return write
+
+
+def scaled(values: Sequence[float], scaling: Scaling) -> Matrix:
+    """A table of one scaled number a row and then the missing value, with an indicator column if wanted."""
+    numbers = np.array([*map(scaling.apply, values), scaling.missing], np.float64).astype(np.float32)[:, np.newaxis]
+    if not scaling.indicator:
+        return numbers
+    return np.hstack([numbers, np.eye(len(numbers), 1, k=1 - len(numbers), dtype=np.float32)])
+
+
+def putter(table: Matrix, start: int) -> Callable[[Matrix, int], None]:
+    """Function (out, row): copy a row of the table into ``out[start:]``."""
+    stop = start + table.shape[1]
+    if table.shape[1] > 1:
+
+        def put(out: Matrix, row: int) -> None:
+            out[start:stop] = table[row]
+
+        return put
+    numbers = table[:, 0].tolist()  # one Python float is set five times faster than a slice
+
+    def put_one(out: Matrix, row: int) -> None:
+        out[start] = numbers[row]
+
+    return put_one

@@ -1,0 +1,171 @@
+"""Operations that compute: numbers, and the size of texts.
+
+An operation has two executors with one meaning: `raw` and `fill` work on whole columns,
+`writer` on one value. Here both compute in float64, the same operations in the same order,
+and round once to float32. Operations that look a value up are in `lookups`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from mlsys.features.values import FLOAT32_MAX, Domain
+
+__all__ = ["Matrix", "Numeric", "Operation", "Scaling", "Text", "Writer"]
+
+Matrix = npt.NDArray[np.float32]
+Writer = Callable[[Any, Matrix], None]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """(value - center) / scale in float64, then one rounding to float32.
+
+    Attributes
+    ----------
+    fill
+        Taken for a missing value before scaling; None leaves NaN.
+    indicator
+        A column of its own says where the value was missing.
+    """
+
+    center: float = 0.0
+    scale: float = 1.0
+    fill: float | None = None
+    indicator: bool = False
+
+    @property
+    def is_identity(self) -> bool:
+        return self.center == 0.0 and self.scale == 1.0
+
+    def expr(self, value: pl.Expr) -> pl.Expr:
+        if self.fill is not None:
+            value = value.fill_null(self.fill)
+        if not self.is_identity:
+            value = ((value - self.center) / self.scale).clip(-FLOAT32_MAX, FLOAT32_MAX)
+        return value.cast(pl.Float32)
+
+    def apply(self, value: float) -> float:
+        if self.is_identity:
+            return value
+        scaled = (value - self.center) / self.scale
+        return min(max(scaled, -FLOAT32_MAX), FLOAT32_MAX)
+
+    @property
+    def missing(self) -> float:
+        """What a missing value becomes."""
+        return math.nan if self.fill is None else self.apply(self.fill)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What is done with one column.
+
+    Attributes
+    ----------
+    column
+        The column that is read, and its `domain`.
+    outputs
+        Names of the features, in order; `types` are XGBoost's: "q" a quantity, "c" a category.
+    """
+
+    column: str
+    domain: Domain
+
+    name: ClassVar[str]
+
+    @property
+    def outputs(self) -> list[str]:
+        raise NotImplementedError
+
+    @property
+    def types(self) -> list[str]:
+        return ["q"] * len(self.outputs)
+
+    def raw(self) -> list[pl.Expr]:
+        """Expressions of the column that `fill` needs, one column each."""
+        raise NotImplementedError
+
+    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
+        """Write the features of all rows into `out`, ``(rows, len(outputs))``."""
+        for at, series in enumerate(raw):
+            out[:, at] = series.to_numpy()
+
+    def writer(self, start: int) -> Writer:
+        """Function (value, out): write the features of one row into ``out[start:]``."""
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        return {"operation": self.name, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Numeric(Operation):
+    """The number itself for trees; imputed and standardised for linear models."""
+
+    scaling: Scaling = field(default_factory=Scaling)
+
+    name = "numeric"
+
+    @property
+    def outputs(self) -> list[str]:
+        return [self.column, f"{self.column} is missing"] if self.scaling.indicator else [self.column]
+
+    def raw(self) -> list[pl.Expr]:
+        value = self.domain.expr(self.column)
+        number = self.scaling.expr(value)
+        return [number, value.is_null().cast(pl.Float32)] if self.scaling.indicator else [number]
+
+    def writer(self, start: int) -> Writer:
+        read, scaling, apply = self.domain.reader(self.column), self.scaling, self.scaling.apply
+        missing, indicator = scaling.missing, scaling.indicator
+
+        def write(value: Any, out: Matrix) -> None:
+            number = read(value)
+            out[start] = missing if number is None else apply(number)
+            if indicator:
+                out[start + 1] = number is None
+
+        return write
+
+
+WORD = r"[^ \t\n\r\x0b\x0c]+"
+"""A word of a text: what stands between ASCII white space, the same in every regex dialect."""
+
+
+@dataclass(frozen=True)
+class Text(Operation):
+    """Length in characters and number of words."""
+
+    length: Scaling = field(default_factory=Scaling)
+    words: Scaling = field(default_factory=Scaling)
+
+    name = "text"
+
+    @property
+    def outputs(self) -> list[str]:
+        return [f"{self.column}: length", f"{self.column}: words"]
+
+    def raw(self) -> list[pl.Expr]:
+        value = self.domain.expr(self.column)
+        length, words = value.str.len_chars(), value.str.count_matches(WORD)
+        return [self.length.expr(length.cast(pl.Float64)), self.words.expr(words.cast(pl.Float64))]
+
+    def writer(self, start: int) -> Writer:
+        read, length, words = self.domain.reader(self.column), self.length, self.words
+        count = re.compile(WORD).findall
+
+        def write(value: Any, out: Matrix) -> None:
+            text = read(value)
+            out[start] = length.missing if text is None else length.apply(float(len(text)))
+            out[start + 1] = words.missing if text is None else words.apply(float(len(count(text))))
+
+        return write

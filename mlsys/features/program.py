@@ -1,0 +1,216 @@
+"""A fitted plan: operations with their constants, and the two ways to run them.
+
+`FeatureProgram.transform` computes a table at once with Polars, `FeatureProgram.row`
+gives a function for one row that takes microseconds. Both give the same bits, null for
+null and refusal for refusal. A program is plain JSON; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from mlsys import errors
+from mlsys.features import rows
+from mlsys.features.constants import operation_of
+from mlsys.features.lookups import Boolean, Categorical, Codes, Frequency, OneHot
+from mlsys.features.operations import Numeric, Operation, Scaling, Text
+from mlsys.features.plan import FeaturePlan
+from mlsys.features.times import Datetime
+from mlsys.features.values import Domain, domain_of
+from mlsys.schema import arrow_type
+from mlsys.statistics import TableStatistics
+from mlsys.store import digest_json
+
+__all__ = ["FORMAT", "OPERATIONS", "FeatureProgram", "fit"]
+
+FORMAT = 1
+"""Version of the JSON form; raised when an older reader would misread it."""
+
+OPERATIONS: dict[str, type[Operation]] = {
+    kind.name: kind for kind in (Numeric, Text, Boolean, Codes, OneHot, Frequency, Datetime)
+}
+
+FORBIDDEN = str.maketrans({"[": "(", "]": ")", "<": "‹"})
+"""Characters that XGBoost refuses in the name of a feature."""
+
+
+@dataclass(frozen=True)
+class FeatureProgram:
+    """What turns request columns into the matrix that a model sees.
+
+    Attributes
+    ----------
+    columns
+        Request columns that it reads → name of their Arrow type, in order.
+    operations
+        One a column or derived feature.
+    derive
+        Derived features: name → SQL.
+    """
+
+    columns: dict[str, str]
+    operations: tuple[Operation, ...]
+    derive: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Request columns that it reads."""
+        return list(self.columns)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Names of the features, each once."""
+        seen: dict[str, int] = {}
+        names = [name.translate(FORBIDDEN) for operation in self.operations for name in operation.outputs]
+        for at, name in enumerate(names):
+            seen[name] = seen.get(name, 0) + 1
+            if seen[name] > 1:
+                names[at] = f"{name} #{seen[name]}"
+        return names
+
+    @cached_property
+    def types(self) -> list[str]:
+        """XGBoost's type of each feature: "q" a quantity, "c" the code of a category."""
+        return [kind for operation in self.operations for kind in operation.types]
+
+    @property
+    def width(self) -> int:
+        return len(self.types)
+
+    @cached_property
+    def digest(self) -> str:
+        return digest_json(self.to_json())
+
+    def transform(self, table: pa.Table) -> npt.NDArray[np.float32]:
+        """Features of all rows.
+
+        Returns
+        -------
+        ``(rows, width)``, float32, C order, owned by the caller.
+
+        Raises
+        ------
+        RequestError
+            A column is missing or of another type than in training.
+        """
+        frame = self._read(table)
+        raw = [expr for operation in self.operations for expr in operation.raw()]
+        computed = frame.select(expr.alias(str(at)) for at, expr in enumerate(raw)) if raw else frame
+        out = np.empty((table.num_rows, self.width), np.float32)
+        start, at = 0, 0
+        for operation in self.operations:
+            width, count = len(operation.outputs), len(operation.raw())
+            operation.fill(computed.get_columns()[at : at + count], out[:, start : start + width])
+            start, at = start + width, at + count
+        return out
+
+    def row(self) -> Callable[[Mapping[str, Any]], npt.NDArray[np.float32]]:
+        """Function of one record, column → Python value, that gives ``(width,)`` float32.
+
+        Make it once and keep it; it is as safe to share between threads as its result.
+        """
+        return rows.compile_row(self)
+
+    def unseen(self, table: pa.Table) -> dict[str, int]:
+        """Column → rows with a category that training never saw; columns without any are left out."""
+        frame = self._read(table)
+        counted = [operation for operation in self.operations if isinstance(operation, Categorical)]
+        if not counted:
+            return {}
+        row = frame.select(operation.num_unseen().alias(operation.column) for operation in counted).row(0, named=True)
+        return {column: int(count) for column, count in row.items() if count}
+
+    def unseen_row(self) -> Callable[[Mapping[str, Any]], list[str]]:
+        """Function of one record that gives the columns with a category that training never saw."""
+        return rows.compile_unseen(self)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "columns": self.columns,
+            "derive": self.derive,
+            "operations": [operation.to_json() for operation in self.operations],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """The program that `to_json` wrote.
+
+        Raises
+        ------
+        BundleError
+            It is of another format, or holds an operation that is not known.
+        """
+        if value.get("format") != FORMAT:
+            raise errors.BundleError.build(
+                "features: program", got=f"format {value.get('format')!r}", expected=f"format {FORMAT}",
+                hint="use the version of mlsys that wrote it, or train again",
+            )  # fmt: skip
+        return cls(dict(value["columns"]), tuple(map(_operation, value["operations"])), dict(value["derive"]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self).from_json, (self.to_json(),))
+
+    def _read(self, table: pa.Table) -> pl.DataFrame:
+        """The columns that are read, derived ones among them."""
+        for name, kind in self.columns.items():
+            domain = domain_of(arrow_type(kind))
+            if name not in table.column_names:
+                raise rows.missing(name)
+            got = table.schema.field(name).type
+            if domain is not None and not domain.accepts(got):
+                raise domain.refuse(name, str(got))
+        read = table.select(self.inputs)
+        if self.derive:
+            read = rows.derived(rows.as_declared(read, self.columns), self.derive)
+        return pl.DataFrame(pl.from_arrow(read))
+
+
+def fit(plan: FeaturePlan, statistics: TableStatistics) -> FeatureProgram:
+    """The program of a plan, its constants from the statistics of the rows that a model may learn from.
+
+    No data is read.
+
+    Raises
+    ------
+    FeatureError
+        The plan uses no column.
+    """
+    if not plan.used:
+        reasons = "; ".join(f"{choice.column}: {choice.reason}" for choice in plan.dropped)
+        raise errors.FeatureError.build(
+            "features: nothing to learn from", got=reasons or "no feature columns", expected="at least one useful column",
+            hint="features.columns: {column: operation} overrides the automatic choice",
+        )  # fmt: skip
+    dense = plan.encoding == "dense"
+    operations = (
+        operation_of(choice, plan.domains[choice.column], statistics.columns[choice.column], dense=dense)
+        for choice in plan.used
+    )
+    return FeatureProgram(dict(plan.columns), tuple(operations), dict(plan.derive))
+
+
+def _operation(value: Mapping[str, Any]) -> Operation:
+    facts = dict(value)
+    name = facts.pop("operation")
+    if name not in OPERATIONS:
+        raise errors.BundleError.build(
+            "features: program", got=f"operation {name!r}", expected="a known one",
+            hint=errors.did_you_mean(str(name), OPERATIONS),
+        )  # fmt: skip
+    for key, inner in facts.items():
+        if key == "domain":
+            facts[key] = Domain(**inner)
+        elif isinstance(inner, dict):
+            facts[key] = Scaling(**inner)
+        elif isinstance(inner, list):
+            facts[key] = tuple(inner)
+    return OPERATIONS[name](**facts)

@@ -1,0 +1,188 @@
+"""How a value is read, in a column and in a single row, to the same meaning.
+
+A domain pairs a Polars expression with a Python function; both take what the other takes,
+give null where the other gives None, and refuse the same types with the same error.
+
+==========  ===================================================  ==========================
+domain      accepts                                              gives
+==========  ===================================================  ==========================
+`number`    integers, floats, decimals                           float64; NaN, infinity and what float32 cannot hold are null
+`text`      text                                                 text
+`boolean`   true and false                                       true and false
+`instant`   times with a zone                                    local wall clock of the recipe's zone
+`clock`     times without a zone                                 the same time
+`date`      dates                                                the same date
+==========  ===================================================  ==========================
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from mlsys import errors
+
+__all__ = ["FLOAT32_MAX", "Domain", "domain_of"]
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+MAX_YEAR = 2099
+"""Times after it are null: 9999-12-31 stands for "never" in many tables, and time zone rules end there."""
+
+YEAR_1_US = -62_135_596_800_000_000
+YEAR_2101_US = 4_133_980_800_000_000
+"""Outside of these a conversion between zones could leave the calendar."""
+
+Reader = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What values a column holds.
+
+    Attributes
+    ----------
+    zone
+        Of an `instant`, the zone whose wall clock counts.
+    """
+
+    name: str
+    zone: str = "UTC"
+
+    def accepts(self, kind: pa.DataType) -> bool:
+        """Whether a column of this Arrow type can be read; one of nulls alone always can."""
+        return pa.types.is_null(kind) or name_of(kind) == self.name
+
+    def expr(self, column: str) -> pl.Expr:
+        value = pl.col(column)
+        if self.name == "number":
+            value = value.cast(pl.Float64)
+            return pl.when(value.is_between(-FLOAT32_MAX, FLOAT32_MAX)).then(value)
+        if self.name == "text":
+            return value.cast(pl.String)
+        if self.name == "boolean":
+            return value.cast(pl.Boolean)
+        if self.name == "date":
+            return _until(value.cast(pl.Date))
+        return _until(_clock(value, self.zone if self.name == "instant" else None))
+
+    def reader(self, column: str) -> Reader:
+        """The function that reads one value; it raises `RequestError` for a value of another type."""
+        if self.name in {"instant", "clock", "date"}:
+            return _time_reader(self, column)
+        return {"number": _number_reader, "text": _text_reader, "boolean": _boolean_reader}[self.name](self, column)
+
+    def refuse(self, column: str, got: str) -> errors.RequestError:
+        return errors.RequestError.of([{"row": 0, "field": column, "got": got, "expected": EXPECTED[self.name]}])
+
+
+EXPECTED = {
+    "number": "a number",
+    "text": "text",
+    "boolean": "true or false",
+    "instant": "a time with its zone",
+    "clock": "a time without zone",
+    "date": "a date",
+}
+
+
+def name_of(kind: pa.DataType) -> str | None:
+    """Name of the domain for a type, or None where there is none."""
+    tests = {
+        "number": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+        "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+        "boolean": (pa.types.is_boolean,),
+        "date": (pa.types.is_date,),
+    }
+    if pa.types.is_dictionary(kind):
+        return name_of(kind.value_type)
+    if pa.types.is_timestamp(kind):
+        return "instant" if kind.tz else "clock"
+    return next((name for name, holds in tests.items() if any(test(kind) for test in holds)), None)
+
+
+def domain_of(kind: pa.DataType, zone: str = "UTC") -> Domain | None:
+    """Domain of an Arrow type; None where no operation reads it (lists, bytes, times of day)."""
+    name = name_of(kind)
+    return None if name is None else Domain(name, zone if name == "instant" else "UTC")
+
+
+def _clock(value: pl.Expr, zone: str | None) -> pl.Expr:
+    """Wall clock of a time, microseconds; null far outside of the calendar."""
+    if zone is None:
+        return value.cast(pl.Datetime("us"))
+    utc = value.cast(pl.Datetime("us", "UTC"))
+    inside = utc.to_physical().is_between(YEAR_1_US, YEAR_2101_US, closed="left")
+    return pl.when(inside).then(utc).dt.convert_time_zone(zone).dt.replace_time_zone(None)
+
+
+def _until(value: pl.Expr) -> pl.Expr:
+    return pl.when(value.dt.year().is_between(1, MAX_YEAR)).then(value)
+
+
+def _number_reader(domain: Domain, column: str) -> Reader:
+    def read(value: Any) -> float | None:
+        if type(value) is not float:
+            if value is None:
+                return None
+            if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating | Decimal):
+                raise domain.refuse(column, type(value).__name__)
+            try:
+                value = float(value)
+            except OverflowError:
+                return None
+        return value if -FLOAT32_MAX <= value <= FLOAT32_MAX else None
+
+    return read
+
+
+def _text_reader(domain: Domain, column: str) -> Reader:
+    def read(value: Any) -> str | None:
+        if value is None or isinstance(value, str):
+            return value
+        raise domain.refuse(column, type(value).__name__)
+
+    return read
+
+
+def _boolean_reader(domain: Domain, column: str) -> Reader:
+    def read(value: Any) -> bool | None:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, np.bool_):
+            return bool(value)
+        raise domain.refuse(column, type(value).__name__)
+
+    return read
+
+
+def _time_reader(domain: Domain, column: str) -> Reader:
+    zone = ZoneInfo(domain.zone) if domain.name == "instant" else None
+
+    def read(value: Any) -> dt.date | None:
+        if value is None:
+            return None
+        if _time_name(value) != domain.name:
+            raise domain.refuse(column, _time_name(value) or type(value).__name__)
+        if zone is not None:
+            try:
+                value = value.astimezone(zone)
+            except OverflowError:
+                return None
+        return value if value.year <= MAX_YEAR else None
+
+    return read
+
+
+def _time_name(value: Any) -> str | None:
+    if isinstance(value, dt.datetime):
+        return "clock" if value.tzinfo is None else "instant"
+    return "date" if isinstance(value, dt.date) else None
