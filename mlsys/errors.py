@@ -195,6 +195,19 @@ class SourceError(MlsysError, OSError):
 class ContractError(MlsysError, ValueError):
     """Rows do not keep the schema."""
 
+    @classmethod
+    def too_many(cls, bad: int, total: int, allowed: float, rules: Iterable[tuple[str, int, str]], quarantine: str) -> Self:
+        """`rules` holds for each rule its text, how many rows break it and a sample."""
+        worst = sorted(rules, key=lambda rule: -rule[1])
+        shown = "; ".join(f"{count} × {rule} (e.g. {sample})" for rule, count, sample in worst[:5])
+        more = f"; and {len(worst) - 5} more rules" if len(worst) > 5 else ""
+        return cls.build(
+            f"collect: {bad} of {total} rows do not keep the schema",
+            got=f"{shown}{more}",
+            expected=f"at most {allowed:.2%} of the rows (data.max_bad_fraction)",
+            hint=f"look at {quarantine}; mend the source, set data.kinds of a column, or allow more",
+        )
+
 
 class TargetError(MlsysError, ValueError):
     """The target column cannot be learned from."""
@@ -206,6 +219,16 @@ class TargetError(MlsysError, ValueError):
             got=f"one class only: {value!r} in all {num_rows} rows",
             expected="at least two classes",
             hint="check the label expression, or name another target",
+            field=target,
+        )
+
+    @classmethod
+    def all_null(cls, target: str, num_rows: int) -> Self:
+        return cls.build(
+            f"collect: target '{target}'",
+            got=f"no value in any of {num_rows} rows",
+            expected="a value in the rows to learn from",
+            hint="check the label expression and data.reading.null_values, or name another target",
             field=target,
         )
 

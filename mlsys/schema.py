@@ -89,6 +89,7 @@ class Column(_Frozen):
     kind: Kind
     role: Role = Role.FEATURE
     nullable: bool = True
+    unique: bool = False
     unit: str | None = None
     allowed: tuple[Any, ...] | None = None
     minimum: float | None = None

@@ -1,0 +1,16 @@
+"""Step 1: from a source to checked rows at rest, and which rows are for what.
+
+The parts, in the order in which a run passes through them::
+
+    sources    what a source string names: files, objects, packages, databases
+    decoding   bytes → UTF-8 text, or which byte of which line is broken
+    read       one piece of a source as bounded batches, values still as they were written
+    inference  which type every column has, decided over all rows of all pieces
+    convert    written values → the types that snapshots store, misfits named
+    contract   the schema file: written, read back, enforced row by row
+    piece      all of the above for one piece; runs in a task of its own
+    snapshot   take: pieces → content-addressed Parquet, a report and a quarantine
+    task       what is to be predicted
+    split      which rows are for training, validation, test and traffic
+    draft      a recipe for a table that nobody has seen
+"""

@@ -1,0 +1,184 @@
+"""Written values → the types that snapshots store, with the values that do not fit as nulls.
+
+Snapshots hold few types, so that every later step has few cases: ``int64``, ``double``,
+``bool``, ``string``, ``timestamp[us, tz=UTC]``, ``date32[day]``, ``binary`` and lists of
+these. Text is read as
+
+=============  ==================================================================================
+``int64``      digits with or without a sign, within 64 bits
+``double``     what a programming language reads as a number
+``bool``       true and false, in any case
+``date32``     ``2013-01-31``
+``timestamp``  ISO 8601, ``T`` or a blank between, seconds and fraction optional; ``Z`` or an
+               offset, without one the time is local in the recipe's time zone. An hour that a
+               clock change repeats is the first one; a local time that it skips does not fit.
+``list``       a JSON list of numbers
+=============  ==================================================================================
+
+and blanks around numbers, dates and times do not count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlsys import errors
+
+__all__ = ["LIST", "TIME", "misfits", "read_text", "stored", "stored_type"]
+
+TIME = pa.timestamp("us", "UTC")
+LIST = pa.list_(pa.float64())
+ISO_DATE = r"^(\d{4}-\d{2}-\d{2})$"
+ISO_TIME = r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}(?::\d{2})?)(:\d{2})?([.,]\d{1,9})?\s?(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})?)?$"
+
+
+def read_text(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC") -> pa.Array:
+    """Texts as values of a stored type; null where the text is null or does not fit.
+
+    >>> read_text(pa.array(["1", " 2", "x", None]), pa.int64()).to_pylist()
+    [1, 2, None, None]
+    >>> str(read_text(pa.array(["2013-07-01 10:00"]), TIME, "America/New_York")[0])
+    '2013-07-01 14:00:00+00:00'
+    """
+    if pa.types.is_string(kind):
+        return _array(values)
+    if pa.types.is_timestamp(kind):
+        with contextlib.suppress(pa.ArrowInvalid):  # all with an offset: Arrow's parser reads them many times faster
+            return _array(values).cast(kind)
+    texts = pl.Series(values=pl.from_arrow(_array(values)), dtype=pl.String)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return _array(_number(texts, pl.Int64 if pa.types.is_integer(kind) else pl.Float64).to_arrow())
+    return _array(_parsed(texts.str.strip_chars(), kind, zone).to_arrow()).cast(kind)
+
+
+def misfits(written: pa.Array, read: pa.Array) -> pa.Array:
+    """True where a value was written and none could be read."""
+    return pc.and_(pc.is_valid(written), pc.is_null(read))
+
+
+def stored_type(kind: pa.DataType, column: str, source: str) -> pa.DataType:
+    """The type in which a snapshot holds values of an Arrow type.
+
+    Raises
+    ------
+    SourceError
+        The type has no place in a snapshot.
+    """
+    if pa.types.is_dictionary(kind):
+        return stored_type(kind.value_type, column, source)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return pa.list_(stored_type(kind.value_type, column, source))
+    for test, result in _STORED:
+        if test(kind):
+            return result
+    raise errors.SourceError.build(
+        f"collect: column '{column}' in '{source}'", got=f"type {kind}", expected="numbers, text, true and false, dates, "
+        "times, bytes or lists of these", hint="take its fields apart where the source is written", field=column,
+    )  # fmt: skip
+
+
+def stored(values: pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC") -> pa.Array:
+    """Typed values as the stored type `kind`; null where one does not fit.
+
+    Times without a zone are local in `zone`. Nanoseconds are cut to microseconds.
+    """
+    values = _array(values)
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if values.type == kind:
+        return values
+    if pa.types.is_timestamp(kind) and not getattr(values.type, "tz", None):
+        local = values.cast(pa.timestamp("us"), safe=False)
+        return _array(_localized(pl.Series(values=pl.from_arrow(local)), zone).to_arrow()).cast(kind)
+    if pa.types.is_string(values.type) and not pa.types.is_string(kind):
+        return read_text(values, kind, zone)
+    if pa.types.is_duration(values.type):
+        return pc.divide(values.cast(pa.duration("us"), safe=False).cast(pa.int64()).cast(kind), 1e6)
+    try:
+        return values.cast(kind, safe=not pa.types.is_timestamp(kind))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return _whole_numbers(values) if pa.types.is_integer(kind) else pa.nulls(len(values), kind)
+
+
+def _whole_numbers(values: pa.Array) -> pa.Array:
+    """Numbers that are integers within 64 bits, null for others."""
+    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+        return pa.nulls(len(values), pa.int64())
+    numbers = pl.Series(values=pl.from_arrow(values))
+    whole = numbers.cast(pl.Int64, strict=False)
+    return _array(whole.zip_with(whole == numbers, whole.clear(len(whole))).to_arrow())
+
+
+def _array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def _number(texts: pl.Series, kind: type[pl.DataType]) -> pl.Series:
+    """Most texts are numbers and nothing else; blanks and a plus are looked for only where one is not."""
+    numbers = texts.cast(kind, strict=False)
+    if numbers.null_count() == texts.null_count():
+        return numbers
+    return texts.str.strip_chars().str.strip_prefix("+").cast(kind, strict=False)
+
+
+def _parsed(texts: pl.Series, kind: pa.DataType, zone: str) -> pl.Series:
+    if pa.types.is_boolean(kind):
+        lower = texts.str.to_lowercase()
+        return pl.select(pl.when(lower == "true").then(statement=True).when(lower == "false").then(statement=False)).to_series()
+    if pa.types.is_date(kind):
+        return texts.str.extract(ISO_DATE).str.to_date("%Y-%m-%d", strict=False)
+    if pa.types.is_timestamp(kind):
+        return _times(texts, zone)
+    return pl.Series(values=pa.array([_numbers(text) for text in texts], LIST))
+
+
+def _times(texts: pl.Series, zone: str) -> pl.Series:
+    parts = texts.str.extract_groups(ISO_TIME).struct.unnest()
+    day, clock, seconds, fraction, offset = (parts[name] for name in parts.columns)
+    clock = clock.fill_null("00:00").str.replace(r"^(\d{2})$", "$1:00")
+    fraction = fraction.fill_null("").str.replace(",", ".", literal=True)
+    written = day + " " + clock + seconds.fill_null(":00") + fraction
+    local = written.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
+    digits = offset.str.replace("Z", "+0000").str.replace(":", "", literal=True).str.pad_end(5, "0")
+    minutes = digits.str.slice(1, 2).cast(pl.Int64) * 60 + digits.str.slice(3, 2).cast(pl.Int64)
+    signed = pl.select(pl.when(digits.str.starts_with("-")).then(-minutes).otherwise(minutes)).to_series()
+    universal = (local - pl.select(pl.duration(minutes=signed)).to_series()).dt.replace_time_zone("UTC")
+    return pl.select(pl.when(offset.is_null()).then(_localized(local, zone)).otherwise(universal)).to_series()
+
+
+def _localized(local: pl.Series, zone: str) -> pl.Series:
+    """Wall-clock times of a zone as UTC."""
+    aware = local.dt.cast_time_unit("us").dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    return aware.dt.convert_time_zone("UTC")
+
+
+def _numbers(text: str | None) -> list[float | None] | None:
+    try:
+        values = json.loads(text) if text is not None else None
+        return None if values is None else [None if value is None else float(value) for value in values]
+    except (ValueError, TypeError):
+        return None
+
+
+_STORED = (
+    (pa.types.is_null, pa.null()),
+    (pa.types.is_boolean, pa.bool_()),
+    (pa.types.is_integer, pa.int64()),
+    (pa.types.is_floating, pa.float64()),
+    (pa.types.is_decimal, pa.float64()),
+    (pa.types.is_string, pa.string()),
+    (pa.types.is_large_string, pa.string()),
+    (pa.types.is_string_view, pa.string()),
+    (pa.types.is_timestamp, TIME),
+    (pa.types.is_date, pa.date32()),
+    (pa.types.is_duration, pa.float64()),
+    (pa.types.is_time, pa.string()),
+    (pa.types.is_binary, pa.binary()),
+    (pa.types.is_large_binary, pa.binary()),
+    (pa.types.is_fixed_size_binary, pa.binary()),
+)

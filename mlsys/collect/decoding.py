@@ -1,0 +1,148 @@
+"""Bytes at rest → UTF-8 text, or an error that names the byte and the line.
+
+A file is decoded strictly and as a whole: reading on behind a broken byte, or dropping
+its row, would lose just the rows with accents and say nothing.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from mlsys import errors
+from mlsys.collect import sources
+from mlsys.collect.sources import Piece
+from mlsys.recipe import Reading
+
+__all__ = ["Text", "check_quotes", "opened"]
+
+CHUNK_BYTES = 1 << 20
+
+
+class Text(io.RawIOBase):
+    """A stream of UTF-8 bytes made of bytes in any encoding; a byte-order mark is taken off.
+
+    Attributes
+    ----------
+    has_quotes
+        Whether a double quote went through so far.
+    """
+
+    def __init__(self, raw: BinaryIO, piece: Piece, encoding: str) -> None:
+        super().__init__()
+        self.has_quotes = False
+        self._raw, self._piece, self._encoding = raw, piece, encoding
+        self._decoder = _decoder(encoding)
+        self._ready = b""
+        self._bytes_before, self._lines_before, self._ended = 0, 0, False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._ready and not self._ended:
+            self._ready = self._decode(self._fetch())
+        taken = self._ready[: len(buffer)]
+        self._ready = self._ready[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+    def _fetch(self) -> bytes:
+        try:
+            chunk = self._raw.read(CHUNK_BYTES)
+        except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+            raise errors.SourceError.damaged(self._piece.name, str(error)) from error
+        self._ended = not chunk
+        return chunk
+
+    def _decode(self, chunk: bytes) -> bytes:
+        pending = self._decoder.getstate()[0]
+        try:
+            text = self._decoder.decode(chunk, final=self._ended)
+        except UnicodeDecodeError as error:
+            line = self._lines_before + error.object[: error.start].count(b"\n") + 1
+            offset = self._bytes_before - len(pending) + error.start
+            raise errors.SourceError.encoding(
+                self._piece.name, self._encoding, error.object[error.start], offset, line
+            ) from None
+        if not self._bytes_before:
+            text = text.removeprefix("\ufeff")
+        self._bytes_before += len(chunk)
+        self._lines_before += text.count("\n")
+        self.has_quotes = self.has_quotes or '"' in text
+        return text.encode()
+
+
+@contextmanager
+def opened(piece: Piece, reading: Reading) -> Iterator[Text]:
+    """The text of a file, unpacked if its name ends in .gz or .zip."""
+    with sources.open_bytes(piece) as file, _unpacked(file, piece) as raw:
+        yield Text(raw, piece, reading.encoding)
+
+
+def check_quotes(piece: Piece, reading: Reading, delimiter: str) -> None:
+    """Refuse a CSV file in which a quote is left open or closed in the middle of a cell.
+
+    Such a quote makes everything up to the next one a single cell, and a reader that goes
+    on loses those rows without a word. Only files with quotes need this second look.
+
+    Raises
+    ------
+    SourceError
+        Names the line at which the row with the quote begins.
+    """
+    limit = csv.field_size_limit(1 << 30)
+    ended = 0
+    try:
+        with opened(piece, reading) as text:
+            lines = io.TextIOWrapper(io.BufferedReader(text, CHUNK_BYTES), "utf-8", newline="")
+            rows = csv.reader(lines, delimiter=delimiter, strict=True)
+            for _ in rows:
+                ended = rows.line_num
+    except csv.Error:
+        raise errors.SourceError.stray_quote(piece.name, ended + 1) from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+@contextmanager
+def _unpacked(file: BinaryIO, piece: Piece) -> Iterator[BinaryIO]:
+    name = piece.location.lower()
+    try:
+        if name.endswith(".gz"):
+            with gzip.open(file) as unpacked:
+                yield unpacked  # type: ignore[misc]
+        elif name.endswith(".zip"):
+            with zipfile.ZipFile(file) as archive, archive.open(_only_member(archive, piece)) as unpacked:
+                yield unpacked  # type: ignore[misc]
+        else:
+            yield file
+    except zipfile.BadZipFile as error:
+        raise errors.SourceError.damaged(piece.name, str(error)) from error
+
+
+def _only_member(archive: zipfile.ZipFile, piece: Piece) -> str:
+    members = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+    if len(members) != 1:
+        raise errors.SourceError.build(
+            f"collect: source '{piece.name}'", got=f"{len(members)} files in the archive", expected="one",
+            hint="unpack it and name the folder",
+        )  # fmt: skip
+    return members[0]
+
+
+def _decoder(encoding: str) -> codecs.IncrementalDecoder:
+    try:
+        return codecs.getincrementaldecoder(encoding)("strict")
+    except LookupError:
+        raise errors.RecipeError.build(
+            "recipe: 'data.reading.encoding'", got=repr(encoding), expected="a name that Python knows, e.g. utf-8, latin-1, "
+            "cp1252, utf-16", field="data.reading.encoding",
+        ) from None  # fmt: skip

@@ -1,0 +1,173 @@
+"""What a stored row looks like: decided between the two passes, completed after the second."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from mlsys import errors, expressions
+from mlsys.collect import contract, convert, inference, roles
+from mlsys.collect.inference import Evidence, Wording
+from mlsys.collect.read import Broken
+from mlsys.recipe import Data
+from mlsys.schema import Column, Kind, Schema, arrow_type
+
+__all__ = ["Layout", "Scan", "Written", "decide", "schema"]
+
+
+@dataclass
+class Scan:
+    """What the first pass learned of a piece: records, sound and broken, and evidence by column."""
+
+    num_rows: int
+    evidence: dict[str, Evidence]
+    broken: list[Broken]
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Types of the columns as read, then as stored with the derived ones.
+
+    `columns` are those taken from the source; `stored` has the derived ones too.
+    """
+
+    columns: dict[str, pa.DataType]
+    derive: dict[str, str]
+    stored: pa.Schema
+    zone: str
+    target: str | None
+    contract: Schema | None
+
+
+@dataclass
+class Written:
+    """Counts of the second pass, over one piece or all.
+
+    Attributes
+    ----------
+    num_rows, num_bad
+        Rows stored and rows set aside.
+    rules, samples
+        Rows that break a rule, and some of them shown.
+    nulls, wording
+        By stored column.
+    classes
+        Distinct labels with rows counted so far; complete only while there is one.
+    """
+
+    num_rows: int = 0
+    num_bad: int = 0
+    rules: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, list[str]] = field(default_factory=dict)
+    nulls: Counter[str] = field(default_factory=Counter)
+    wording: dict[str, Wording] = field(default_factory=dict)
+    classes: dict[object, int] = field(default_factory=dict)
+
+
+def decide(data: Data, target: str | None, split_column: str | None, scans: Sequence[Scan], *, is_regression: bool) -> Layout:
+    """The types of all columns, from the contract if there is one, else from the evidence of all pieces.
+
+    Raises
+    ------
+    RecipeError
+        The recipe names a column that does not exist, or an expression is none.
+    ContractError
+        The contract asks for a column that the source does not have.
+    SourceError
+        A column changes its type between files.
+    """
+    evidence = merged(scans)
+    rules = contract.load(data.contract) if data.contract else None
+    known = [*evidence, *data.derive]
+    roles.check(data, target, split_column, known)
+    columns = _of_contract(rules, evidence, data) if rules else _of_evidence(evidence, data)
+    if target in columns and target in evidence and not rules and not is_regression:
+        columns[target] = _label_type(columns[target], evidence[target])
+    if data.time in columns and pa.types.is_date(columns[data.time]):
+        columns[data.time] = convert.TIME
+    return Layout(columns, data.derive, _stored(columns, data), data.timezone, target, rules)
+
+
+def merged(scans: Iterable[Scan]) -> dict[str, Evidence]:
+    """Evidence of all pieces, columns in the order of their first appearance."""
+    whole: dict[str, Evidence] = {}
+    for scan in scans:
+        for name, found in scan.evidence.items():
+            whole[name] = inference.merge(whole[name], found) if name in whole else found
+    return whole
+
+
+def schema(layout: Layout, data: Data, split_column: str | None, counts: Written) -> Schema:
+    """The schema with kinds and roles, once all values were seen."""
+    columns = [_column(name, layout, data, counts) for name in layout.stored.names]
+    empty = [name for name in layout.stored.names if counts.nulls[name] == counts.num_rows]
+    return roles.assign(columns, data, layout.target, split_column, empty)
+
+
+def _of_contract(rules: Schema, evidence: dict[str, Evidence], data: Data) -> dict[str, pa.DataType]:
+    for column in rules:
+        if column.name not in evidence and column.name not in data.derive:
+            raise errors.ContractError.build(
+                f"collect: column '{column.name}' of the contract", got="no such column in the source",
+                expected=f"a column of type {column.type}", hint=errors.did_you_mean(column.name, evidence), field=column.name,
+            )  # fmt: skip
+    return {column.name: arrow_type(column.type) for column in rules if column.name in evidence}
+
+
+def _of_evidence(evidence: dict[str, Evidence], data: Data) -> dict[str, pa.DataType]:
+    types = {name: inference.type_of(name, found, data.kinds.get(name), data.max_bad_fraction) for name, found in evidence.items()}
+    return {name: pa.float64() if pa.types.is_null(kind) else kind for name, kind in types.items()}
+
+
+def _label_type(kind: pa.DataType, found: Evidence) -> pa.DataType:
+    """Labels 0.0 and 1.0, as pandas writes integers with gaps, are the classes 0 and 1."""
+    return pa.int64() if pa.types.is_floating(kind) and not found.fractions else kind
+
+
+def _stored(columns: dict[str, pa.DataType], data: Data) -> pa.Schema:
+    read = pa.schema(list(columns.items()))
+    derived = expressions.types(read, data.derive, "recipe: data.derive") if data.derive else {}
+    for name, kind in derived.items():
+        found = convert.stored_type(kind, name, "data.derive")
+        columns_type = convert.TIME if name == data.time and pa.types.is_date(found) else found
+        at = read.get_field_index(name)
+        read = read.append(pa.field(name, columns_type)) if at < 0 else read.set(at, pa.field(name, columns_type))
+    return read
+
+
+def _column(name: str, layout: Layout, data: Data, counts: Written) -> Column:
+    kind = layout.stored.field(name).type
+    if layout.contract is not None and name in layout.contract:
+        column = layout.contract[name]
+        return column.model_copy(update={"type": str(kind), "kind": data.kinds.get(name, column.kind)})
+    found = inference.kind_of(kind, counts.wording.get(name, Wording()))
+    demanded = data.kinds.get(name, found)
+    if not _can_be(kind, demanded):
+        raise errors.RecipeError.build(
+            f"recipe: 'data.kinds.{name}'", got=f"{demanded} for values of type {kind}", expected=f"a kind for them, e.g. {found}",
+            hint="derive a column of another type from it", field=name,
+        )  # fmt: skip
+    return Column(name=name, type=str(kind), kind=demanded, nullable=counts.nulls[name] > 0)
+
+
+def _can_be(kind: pa.DataType, demanded: Kind) -> bool:
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    match demanded:
+        case Kind.NUMERIC:
+            return is_number
+        case Kind.BOOLEAN:
+            return bool(pa.types.is_boolean(kind))
+        case Kind.DATETIME:
+            return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
+        case Kind.LIST:
+            return bool(pa.types.is_list(kind))
+        case Kind.IMAGE:
+            return bool(pa.types.is_binary(kind) or pa.types.is_string(kind))
+        case Kind.TEXT:
+            return bool(pa.types.is_string(kind))
+        case _:
+            return bool(is_number or pa.types.is_boolean(kind) or pa.types.is_string(kind))

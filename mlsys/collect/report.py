@@ -1,0 +1,102 @@
+"""What happened between the source and the snapshot: counts, samples, warnings, and whether to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mlsys import errors
+from mlsys.cluster import Plan
+from mlsys.collect import roles
+from mlsys.collect.inference import Wording
+from mlsys.collect.layout import Scan, Written, merged
+from mlsys.collect.sources import Piece
+from mlsys.recipe import Data
+from mlsys.schema import Role, Schema
+
+__all__ = ["build", "judge", "total"]
+
+NUM_SAMPLES = 3
+
+
+def total(parts: Sequence[Written]) -> Written:
+    """Counts of all pieces together."""
+    whole = Written()
+    for part in parts:
+        whole.num_rows += part.num_rows
+        whole.num_bad += part.num_bad
+        whole.rules.update(part.rules)
+        whole.nulls.update(part.nulls)
+        for rule, samples in part.samples.items():
+            whole.samples[rule] = (whole.samples.get(rule, []) + samples)[:NUM_SAMPLES]
+        for name, wording in part.wording.items():
+            whole.wording[name] = whole.wording.get(name, Wording()).merged(wording)
+        for label, count in part.classes.items():
+            whole.classes[label] = whole.classes.get(label, 0) + count
+    return whole
+
+
+def judge(counts: Written, data: Data, target: str | None, quarantine: str) -> None:
+    """Stop where too many rows were set aside, or the target has nothing to learn from.
+
+    Raises
+    ------
+    ContractError, TargetError
+    """
+    read = counts.num_rows + counts.num_bad
+    if counts.num_bad > data.max_bad_fraction * read or not counts.num_rows:
+        rules = [(rule, rows, counts.samples[rule][0]) for rule, rows in counts.rules.items()]
+        raise errors.ContractError.too_many(counts.num_bad, read, data.max_bad_fraction, rules, quarantine)
+    if target is None:
+        return
+    if not counts.classes:
+        raise errors.TargetError.all_null(target, counts.num_rows)
+    if len(counts.classes) == 1:
+        raise errors.TargetError.one_class(target, next(iter(counts.classes)), counts.num_rows - counts.nulls[target])
+
+
+def build(
+    plan: Plan, pieces: Sequence[Piece], scans: Sequence[Scan], counts: Written, schema: Schema, repeated: Mapping[str, int]
+) -> dict[str, Any]:
+    """The report of `snapshot.take`, JSON-able."""
+    target = schema.target
+    return {
+        "plan": {"kind": plan.kind, "reason": plan.reason},
+        "sources": [
+            {"name": piece.name, "bytes": piece.num_bytes if piece.is_file else None, "sha256": scan.sha256}
+            for piece, scan in zip(pieces, scans, strict=True)
+        ],
+        "num_read": counts.num_rows + counts.num_bad,
+        "num_rows": counts.num_rows,
+        "num_quarantined": counts.num_bad,
+        "quarantine": {rule: {"rows": rows, "samples": counts.samples[rule]} for rule, rows in counts.rules.most_common()},
+        "num_unlabelled": counts.nulls[target] if target else 0,
+        "num_repeated_ids": repeated.get(schema.one(Role.ID) or "", 0),
+        "empty_columns": [column.name for column in schema if counts.nulls[column.name] == counts.num_rows],
+        "warnings": list(_warnings(pieces, scans, counts, schema, repeated)),
+    }
+
+
+def _warnings(
+    pieces: Sequence[Piece], scans: Sequence[Scan], counts: Written, schema: Schema, repeated: Mapping[str, int]
+) -> Iterator[str]:
+    evidence = merged(scans)
+    for name, found in evidence.items():
+        without = [piece.name for piece, scan in zip(pieces, scans, strict=True) if scan.num_rows and name not in scan.evidence]
+        if without:
+            more = f" and {len(without) - 1} more" if len(without) > 1 else ""
+            yield f"column '{name}' is not in '{without[0]}'{more}: null there"
+        if name not in schema:
+            yield f"column '{name}' is not in the contract: left out"
+        if {"int64", "double"} <= set(found.typed):
+            yield f"column '{name}': integers in '{found.typed['int64']}', decimals in '{found.typed['double']}': decimals in all"
+        if found.objects:
+            yield f"column '{name}': {found.objects} JSON objects, kept as their text"
+    for column in schema:
+        if counts.nulls[column.name] == counts.num_rows:
+            yield f"column '{column.name}' has no value in any row: ignored"
+        elif roles.is_row_index(column.name) and column.role is Role.IGNORE:
+            yield f"column '{column.name}' has no name of its own and is taken for a row index: ignored"
+    for name, rows in repeated.items():
+        if rows:
+            yield f"column '{name}': {rows} rows repeat an earlier value"

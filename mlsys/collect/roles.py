@@ -1,0 +1,70 @@
+"""What each column is for, as the recipe says it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mlsys import errors
+from mlsys.collect.read import UNNAMED
+from mlsys.recipe import Data
+from mlsys.schema import Column, Kind, Role, Schema
+
+__all__ = ["assign", "check"]
+
+ROW_INDEX = ("__index_level_0__",)
+"""Columns that pandas writes for its row index; so does a CSV column without a name."""
+
+
+def check(data: Data, target: str | None, split_column: str | None, known: Sequence[str]) -> None:
+    """Refuse names in the recipe that no column has.
+
+    Raises
+    ------
+    RecipeError
+        Names the key of the recipe, and the column that may be meant.
+    """
+    one = {"target": target, "data.id": data.id, "data.time": data.time, "data.group": data.group, "split.column": split_column}
+    many = {"data.known_after": data.known_after, "data.ignore": data.ignore, "data.kinds": tuple(data.kinds)}
+    named = [(key, name) for key, name in one.items() if name is not None]
+    named += [(key, name) for key, names in many.items() for name in names]
+    for key, name in named:
+        if name not in known:
+            raise errors.RecipeError.unknown_column(f"recipe: '{key}'", name, known)
+
+
+def assign(columns: Iterable[Column], data: Data, target: str | None, split_column: str | None, empty: Iterable[str]) -> Schema:
+    """The schema with roles; a column with several takes the first of target, id, time, group, split, after, ignore.
+
+    Columns without a value in any row (`empty`), and row indices, are ignored. `known_after` and
+    `ignore` of a contract stay.
+    """
+    unused = set(data.ignore) | set(empty)
+    roles: dict[str | None, Role] = {name: Role.IGNORE for name in unused}
+    roles |= dict.fromkeys(data.known_after, Role.AFTER)
+    roles |= {split_column: Role.SPLIT, data.group: Role.GROUP}
+    roles |= {data.time: Role.TIME, data.id: Role.ID, target: Role.TARGET}
+    schema = Schema(columns=tuple(column.model_copy(update={"role": _role(column, roles)}) for column in columns))
+    _check_time(schema)
+    return schema
+
+
+def is_row_index(name: str) -> bool:
+    return name in ROW_INDEX or name.startswith(UNNAMED)
+
+
+def _role(column: Column, roles: dict[str | None, Role]) -> Role:
+    if column.name in roles:
+        return roles[column.name]
+    if column.role in (Role.AFTER, Role.IGNORE):
+        return column.role
+    return Role.IGNORE if is_row_index(column.name) else Role.FEATURE
+
+
+def _check_time(schema: Schema) -> None:
+    name = schema.one(Role.TIME)
+    if name and schema[name].kind is not Kind.DATETIME:
+        raise errors.RecipeError.build(
+            f"recipe: 'data.time': column '{name}'", got=f"{schema[name].kind} ({schema[name].type})", expected="dates or times",
+            hint=f"derive one, e.g. derive: {{at: \"TIMESTAMP '1970-01-01' + {name} * INTERVAL '1 second'\"}}",
+            field="data.time",
+        )  # fmt: skip
