@@ -43,7 +43,10 @@ def equal_mass(p: Floats, num_bins: int = NUM_BINS) -> NDArray[np.int64]:
 
 
 def expected_error(index: NDArray[np.int64], p: Floats, hit: Floats, weight: Floats | None = None) -> float:
-    """Expected calibration error, ``∑ n_b / n |mean hit - mean p|`` over bins (Naeini et al. 2015, AAAI). NaN without rows."""
+    """Expected calibration error, ``∑ n_b / n |mean hit - mean p|`` over bins; NaN without rows.
+
+    Naeini, Cooper & Hauskrecht (2015), AAAI, 2901-2907.
+    """
     gap = hit - p
     sums = np.bincount(index, weights=gap if weight is None else gap * weight)
     total = len(p) if weight is None else weight.sum()

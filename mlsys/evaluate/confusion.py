@@ -42,7 +42,10 @@ def recall(counts: Floats) -> Floats:
 
 
 def f1(counts: Floats) -> Floats:
-    """Per class ``2 TP / (2 TP + FP + FN)``, van Rijsbergen's F with β = 1; NaN where it neither occurs nor is predicted."""
+    """Per class ``2 TP / (2 TP + FP + FN)``; NaN where it neither occurs nor is predicted.
+
+    The harmonic mean of precision and recall (van Rijsbergen 1979, "Information Retrieval", chapter 7).
+    """
     return _divide(2 * np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1))
 
 

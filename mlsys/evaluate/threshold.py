@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from mlsys.evaluate.ranking import Ranked
 
-__all__ = ["Curve", "choose", "curve"]
+__all__ = ["Cost", "Curve", "choose", "curve"]
 
 Floats = NDArray[np.float64]
 Rule = Literal["f1", "cost", "half"]
+Cost = Mapping[Literal["false_positive", "false_negative"], float]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Curve:
         """NaN without positive rows."""
         return self.true / self.positives if self.positives else np.full(len(self.true), np.nan)
 
-    def cost(self, cost: Mapping[str, float]) -> Floats:
+    def cost(self, cost: Cost) -> Floats:
         """Mean cost a row: ``(FP c_FP + FN c_FN) / n``."""
         wrong = self.false * cost.get("false_positive", 1.0) + (self.positives - self.true) * cost.get(
             "false_negative", 1.0
@@ -71,7 +72,7 @@ def curve(y: NDArray[Any], score: NDArray[Any]) -> Curve:
     return Curve(between, np.append(0.0, true), np.append(0.0, false), float(positive.sum()), float((~positive).sum()))
 
 
-def choose(y: NDArray[Any], score: NDArray[Any], rule: Rule = "f1", cost: Mapping[str, float] | None = None) -> float:
+def choose(y: NDArray[Any], score: NDArray[Any], rule: Rule = "f1", cost: Cost | None = None) -> float:
     """The threshold that is best by `rule` on these rows; a row is positive if ``score >= threshold``.
 
     Parameters

@@ -36,6 +36,8 @@ def tag(name: str, *content: object, **attributes: object) -> Html:
     '<td class="number" data-v="3">x &amp; y</td>'
     """
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"' for key, value in attributes.items() if value is not None
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        for key, value in attributes.items()
+        if value is not None
     )
     return Html(f"<{name}{written}>{join(*content)}</{name}>")

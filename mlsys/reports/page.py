@@ -10,14 +10,32 @@ True
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from typing import Literal, Self
 
-from mlsys.reports import formats, style
+from mlsys.reports import formats
 from mlsys.reports.markup import Html, escape, join, tag
 
-__all__ = ["Html", "Level", "Page", "alert", "badge", "bullets", "code", "details", "escape", "facts", "figure", "grid", "heading", "paragraph", "table"]
+__all__ = [
+    "Html",
+    "Level",
+    "Page",
+    "alert",
+    "badge",
+    "bullets",
+    "code",
+    "details",
+    "escape",
+    "facts",
+    "figure",
+    "grid",
+    "heading",
+    "paragraph",
+    "table",
+]
 
 Level = Literal["info", "good", "warn", "bad"]
 
@@ -40,6 +58,7 @@ def code(text: str) -> Html:
 
 
 def bullets(items: Iterable[object]) -> Html:
+    """A list, one item a line."""
     return tag("ul", *(tag("li", item) for item in items))
 
 
@@ -104,10 +123,25 @@ def table(
     cells = [[_plain(cell) for cell in row] for row in rows]
     letters = align or "".join(_alignment([row[i] for row in cells]) for i in range(len(columns)))
     classes = [None if letter == "l" else letter for letter in letters]
-    head = (tag("th", tag("button", name, type="button") if sortable else name, scope="col", class_=kind) for name, kind in zip(columns, classes, strict=True))
+    head = (
+        tag("th", tag("button", name, type="button") if sortable else name, scope="col", class_=kind)
+        for name, kind in zip(columns, classes, strict=True)
+    )
     body = (tag("tr", *(_cell(cell, kind) for cell, kind in zip(row, classes, strict=True))) for row in cells)
-    whole = tag("table", tag("caption", caption) if caption is not None else "", tag("thead", tag("tr", *head)), tag("tbody", *body))
-    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=re.sub(r"<[^>]*>", "", str(caption or "table")))
+    whole = tag(
+        "table",
+        tag("caption", caption) if caption is not None else "",
+        tag("thead", tag("tr", *head)),
+        tag("tbody", *body),
+    )
+    return tag(
+        "div",
+        whole,
+        class_="scroll",
+        tabindex="0",
+        role="region",
+        aria_label=re.sub(r"<[^>]*>", "", str(caption or "table")),
+    )
 
 
 def _plain(cell: object) -> object:
@@ -148,20 +182,32 @@ class Page:
 
     def html(self) -> str:
         """The whole document."""
-        body = join(self._head(), tag("main", *(tag("section", tag("h2", title), inner, id=name) for name, title, inner in self._sections)))
-        script = f"<script>{style.SCRIPT}</script>" if "<th" in body and '<button type="button">' in body else ""
-        return (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            f'<meta name="viewport" content="width=device-width,initial-scale=1"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-            f'<link rel="icon" href="data:,"><title>{escape(self.title)}</title><style>{style.STYLE}</style></head>'
-            f"<body>{body}<footer>Written by mlsys. This file needs no network.</footer>{script}</body></html>\n"
+        body = join(
+            self._head(),
+            tag("main", *(tag("section", tag("h2", title), inner, id=name) for name, title, inner in self._sections)),
         )
+        script = (
+            f"<script>{_resource('sort.js')}</script>" if "<th" in body and '<button type="button">' in body else ""
+        )
+        head = join(
+            Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'),
+            Html(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><link rel="icon" href="data:,">'),
+            tag("title", self.title),
+            Html(f"<style>{_resource('page.css')}</style>"),
+        )
+        footer = tag("footer", "Written by mlsys. This file needs no network.")
+        return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}{footer}{script}</body></html>\n'
 
     def _head(self) -> Html:
         links = [tag("a", title, href=f"#{name}") for name, title, _ in self._sections]
         contents = tag("nav", *links, aria_label="Contents") if len(links) >= 3 else ""
         subtitle = tag("p", self.subtitle, class_="subtitle") if self.subtitle else ""
         return tag("header", tag("h1", self.title, self.mark or ""), subtitle, contents)
+
+
+@functools.cache
+def _resource(name: str) -> str:
+    return resources.files("mlsys.reports").joinpath(name).read_text(encoding="utf-8")
 
 
 def _body(blocks: Iterable[object]) -> Html:

@@ -13,7 +13,21 @@ from dataclasses import dataclass
 from mlsys.reports import formats
 from mlsys.reports.markup import Html, escape, join, tag
 
-__all__ = ["Frame", "circle", "colour", "legend", "legend_rows", "line", "nice_ticks", "path", "picture", "rect", "shorten", "text", "title"]
+__all__ = [
+    "Frame",
+    "circle",
+    "colour",
+    "legend",
+    "legend_rows",
+    "line",
+    "nice_ticks",
+    "path",
+    "picture",
+    "rect",
+    "shorten",
+    "text",
+    "title",
+]
 
 
 def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -84,17 +98,22 @@ class Frame:
         name = text((self.left + self.x_end) / 2, self.y_end + 32, label, "m") if label else ""
         return join(base, *marks, *words, name)
 
-    def x_numbers(self, ticks: Sequence[float], label: str = "", write: Callable[[float], str] = formats.compact) -> Html:
+    def x_numbers(
+        self, ticks: Sequence[float], label: str = "", write: Callable[[float], str] = formats.compact
+    ) -> Html:
         return self.x_axis([(t, write(t)) for t in ticks if self.x_low - 1e-9 <= t <= self.x_high + 1e-9], label)
 
 
-def picture(width: float, height: float, *content: object, name: str, description: str = "", kind: str = "normal") -> Html:
+def picture(
+    width: float, height: float, *content: object, name: str, description: str = "", kind: str = "normal"
+) -> Html:
     """The drawing as one element, with a name and a description for who cannot see it.
 
     `kind` is ``normal`` (scales down to a phone), ``wide`` (scrolls sideways there) or ``spark``.
     """
     inner = join(tag("title", name), tag("desc", description) if description else "", *content)
-    return Html(f'<svg class="{kind}" viewBox="0 0 {_r(width)} {_r(height)}" role="img" aria-label="{escape(name)}">{inner}</svg>')
+    box = f"0 0 {_r(width)} {_r(height)}"
+    return Html(f'<svg class="{kind}" viewBox="{box}" role="img" aria-label="{escape(name)}">{inner}</svg>')
 
 
 def _r(value: float) -> str:
@@ -102,25 +121,34 @@ def _r(value: float) -> str:
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Html:
+    """A straight line of the class `kind`."""
     return Html(f'<line class="{kind}" x1="{_r(x1)}" y1="{_r(y1)}" x2="{_r(x2)}" y2="{_r(y2)}"/>')
 
 
-def rect(x: float, y: float, width: float, height: float, kind: str, hint: str = "", opacity: float | None = None) -> Html:
+def rect(  # noqa: PLR0917 (as the element's attributes)
+    x: float, y: float, width: float, height: float, kind: str, hint: str = "", opacity: float | None = None
+) -> Html:
     """A rectangle; `hint` is shown when the pointer rests on it."""
     faded = f' fill-opacity="{opacity:.3g}"' if opacity is not None else ""
-    shape = f'<rect class="{kind}" x="{_r(x)}" y="{_r(y)}" width="{_r(max(width, 0))}" height="{_r(max(height, 0))}"{faded}'
+    shape = (
+        f'<rect class="{kind}" x="{_r(x)}" y="{_r(y)}" width="{_r(max(width, 0))}" height="{_r(max(height, 0))}"{faded}'
+    )
     return Html(f"{shape}>{tag('title', hint)}</rect>" if hint else f"{shape}/>")
 
 
 def circle(x: float, y: float, radius: float, kind: str, hint: str = "") -> Html:
-    return Html(f'<circle class="{kind}" cx="{_r(x)}" cy="{_r(y)}" r="{_r(radius)}">{tag("title", hint) if hint else ""}</circle>')
+    """A dot; `hint` is shown when the pointer rests on it."""
+    told = tag("title", hint) if hint else ""
+    return Html(f'<circle class="{kind}" cx="{_r(x)}" cy="{_r(y)}" r="{_r(radius)}">{told}</circle>')
 
 
 def text(x: float, y: float, words: object, kind: str = "") -> Html:
+    """Words at a place: class `e` ends there, `m` has its middle there."""
     return tag("text", words, class_=kind or None, x=_r(x), y=_r(y))
 
 
 def title(words: str, x: float = 0, y: float = 13) -> Html:
+    """The heading of a chart."""
     return text(x, y, words, "head")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from mlsys.reports import formats, svg
@@ -29,14 +30,21 @@ def histogram(
     heights, unequal = _heights(edges, counts)
     frame = _frame(edges, heights)
     boxes = [
-        svg.rect(frame.x(a), frame.y(h), frame.x(b) - frame.x(a) - 0.6, frame.y(0) - frame.y(h), "f1", _bin_hint(a, b, c))
+        svg.rect(
+            frame.x(a), frame.y(h), frame.x(b) - frame.x(a) - 0.6, frame.y(0) - frame.y(h), "f1", _bin_hint(a, b, c)
+        )
         for a, b, h, c in zip(edges, edges[1:], heights, counts, strict=False)
     ]
     name = f"{y_label} per unit" if unequal else y_label
     write = (lambda _: "") if unequal else formats.compact
-    axes = join(frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), write, name), frame.x_numbers(svg.nice_ticks(frame.x_low, frame.x_high), x_label))
+    axes = join(
+        frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), write, name),
+        frame.x_numbers(svg.nice_ticks(frame.x_low, frame.x_high), x_label),
+    )
     told = f"{formats.number(sum(counts))} {y_label} from {formats.number(edges[0])} to {formats.number(edges[-1])}"
-    return svg.picture(WIDTH, HEIGHT, svg.title(title), axes, *boxes, _marks(frame, marks or {}), name=title, description=told)
+    return svg.picture(
+        WIDTH, HEIGHT, svg.title(title), axes, *boxes, _marks(frame, marks or {}), name=title, description=told
+    )
 
 
 def histogram_by_class(
@@ -56,9 +64,21 @@ def histogram_by_class(
     rows = svg.legend_rows(names, WIDTH - 46)
     frame = _frame(edges, [top], head=16 * rows)
     areas = [_steps(frame, edges, shares[name], i) for i, name in enumerate(names, 1)]
-    axes = join(frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), lambda _: ""), frame.x_numbers(svg.nice_ticks(frame.x_low, frame.x_high), x_label))
+    axes = join(
+        frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), lambda _: ""),
+        frame.x_numbers(svg.nice_ticks(frame.x_low, frame.x_high), x_label),
+    )
     told = "; ".join(f"{name}: {formats.number(sum(counts[name]))} rows" for name in names)
-    return svg.picture(WIDTH, HEIGHT + 16 * rows, svg.title(title), svg.legend(names, 12, 31, WIDTH - 46), axes, *areas, name=title, description=told)
+    return svg.picture(
+        WIDTH,
+        HEIGHT + 16 * rows,
+        svg.title(title),
+        svg.legend(names, 12, 31, WIDTH - 46),
+        axes,
+        *areas,
+        name=title,
+        description=told,
+    )
 
 
 def bars(
@@ -84,7 +104,10 @@ def bars(
     for i, (name, value) in enumerate(zip(labels, values, strict=True)):
         y = 42 + 22 * i
         length = 0 if formats.is_missing(value) else value / most * (end - left - 44 * (rates is not None))
-        parts += [svg.text(left - 8, y + 12, svg.shorten(str(name), 17), "e ink"), svg.rect(left, y + 1, max(length, 0.8), 15, "f1", f"{name}: {formats.number(value)}")]
+        parts += [
+            svg.text(left - 8, y + 12, svg.shorten(str(name), 17), "e ink"),
+            svg.rect(left, y + 1, max(length, 0.8), 15, "f1", f"{name}: {formats.number(value)}"),
+        ]
         parts.append(svg.text(left + length + 5, y + 12.5, formats.compact(value)))
     if rates is not None:
         parts.append(_rates(labels, rates, rate_label, baseline, height))
@@ -92,32 +115,41 @@ def bars(
     return svg.picture(WIDTH, height, *parts, name=title, description=told)
 
 
-def _rates(labels: Sequence[str], rates: Sequence[float | None], label: str, baseline: float | None, height: float) -> Html:
+def _rates(
+    labels: Sequence[str], rates: Sequence[float | None], label: str, baseline: float | None, height: float
+) -> Html:
     known = [r for r in [*rates, baseline] if r is not None and not formats.is_missing(r)]
     ticks = svg.nice_ticks(min([0.0, *known]), max([*known, 1e-9]), 4)
     frame = svg.Frame(WIDTH, height, 268, 22, 42, 14, ticks[0], ticks[-1])
     parts = [svg.text(frame.left, 34, label)]
     for t in ticks:
-        parts += [svg.line(frame.x(t), 42, frame.x(t), frame.y_end, "grid-line"), svg.text(frame.x(t), frame.y_end + 12, formats.compact(t), "m")]
+        parts += [
+            svg.line(frame.x(t), 42, frame.x(t), frame.y_end, "grid-line"),
+            svg.text(frame.x(t), frame.y_end + 12, formats.compact(t), "m"),
+        ]
     if baseline is not None:
         parts.append(svg.line(frame.x(baseline), 42, frame.x(baseline), frame.y_end, "dash"))
     for i, (name, rate) in enumerate(zip(labels, rates, strict=True)):
         if rate is not None and not formats.is_missing(rate):
-            parts.append(svg.circle(frame.x(rate), 51 + 22 * i, 4.5, "f2 halo", f"{name}: {label} {formats.number(rate)}"))
+            parts.append(
+                svg.circle(frame.x(rate), 51 + 22 * i, 4.5, "f2 halo", f"{name}: {label} {formats.number(rate)}")
+            )
     return join(*parts)
 
 
 def _frame(edges: Sequence[float], heights: Sequence[float], head: float = 0) -> svg.Frame:
-    top = max(list(heights) + [0]) or 1
+    top = max([*heights, 0]) or 1
     ceiling = svg.nice_ticks(0, top, 5)[-1]
     low, high = (edges[0], edges[-1]) if edges[-1] > edges[0] else (edges[0] - 0.5, edges[0] + 0.5)
     return svg.Frame(WIDTH, HEIGHT + head, 46, 10, 38 + head, 40, low, high, 0, ceiling)
 
 
 def _heights(edges: Sequence[float], counts: Sequence[float]) -> tuple[list[float], bool]:
-    widths = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+    widths = [b - a for a, b in itertools.pairwise(edges)]
     equal = max(widths) - min(widths) <= 1e-6 * max(widths)
-    return (list(counts), False) if equal else ([c / w if w > 0 else 0 for c, w in zip(counts, widths, strict=True)], True)
+    return (
+        (list(counts), False) if equal else ([c / w if w > 0 else 0 for c, w in zip(counts, widths, strict=True)], True)
+    )
 
 
 def _shares(edges: Sequence[float], counts: Sequence[float]) -> list[float]:
@@ -135,7 +167,9 @@ def _steps(frame: svg.Frame, edges: Sequence[float], heights: Sequence[float], n
 
 
 def _marks(frame: svg.Frame, marks: Mapping[str, float]) -> Html:
-    inside = {name: at for name, at in marks.items() if not formats.is_missing(at) and frame.x_low <= at <= frame.x_high}
+    inside = {
+        name: at for name, at in marks.items() if not formats.is_missing(at) and frame.x_low <= at <= frame.x_high
+    }
     lines = [svg.line(frame.x(at), frame.top, frame.x(at), frame.y_end, "dash") for at in inside.values()]
     words = [svg.text(frame.x(at), frame.top - 3, name, "m ink") for name, at in inside.items()]
     return join(*lines, *words)

@@ -42,21 +42,36 @@ def intervals(
     frame = svg.Frame(WIDTH, height, 176, 84, 44, 22 + (14 if x_label else 0), ticks[0], ticks[-1])
     parts = [svg.title(title)]
     for t in ticks:
-        parts += [svg.line(frame.x(t), frame.top - 4, frame.x(t), frame.y_end, "grid-line"), svg.text(frame.x(t), frame.y_end + 14, formats.compact(t), "m")]
+        parts += [
+            svg.line(frame.x(t), frame.top - 4, frame.x(t), frame.y_end, "grid-line"),
+            svg.text(frame.x(t), frame.y_end + 14, formats.compact(t), "m"),
+        ]
     if x_label:
         parts.append(svg.text((frame.left + frame.x_end) / 2, frame.y_end + 30, x_label, "m"))
     if reference is not None and not formats.is_missing(reference):
-        parts += [svg.line(frame.x(reference), frame.top - 4, frame.x(reference), frame.y_end, "dash"), svg.text(frame.x(reference), frame.top - 9, reference_label, "m ink")]
+        parts += [
+            svg.line(frame.x(reference), frame.top - 4, frame.x(reference), frame.y_end, "dash"),
+            svg.text(frame.x(reference), frame.top - 9, reference_label, "m ink"),
+        ]
     for i, row in enumerate(rows):
         parts += _row(frame, row, frame.top + 10 + 24 * i)
-    told = "; ".join(f"{row.label}: {formats.number(row.value)} ({formats.interval(row.low, row.high)})" for row in rows[:40])
+    told = "; ".join(
+        f"{row.label}: {formats.number(row.value)} ({formats.interval(row.low, row.high)})" for row in rows[:40]
+    )
     return svg.picture(WIDTH, height, *parts, name=title, description=told, kind="normal roomy")
 
 
 def _row(frame: svg.Frame, row: Interval, y: float) -> list[Html]:
     colour = {"plain": "8", "accent": "1", "bad": "2"}[row.mark]
-    parts = [svg.text(frame.left - 10, y + 4, svg.shorten(row.label, 28), "e ink"), svg.text(frame.x_end + 10, y + 4, row.remark or formats.number(row.value))]
-    if row.low is not None and row.high is not None and not (formats.is_missing(row.low) or formats.is_missing(row.high)):
+    parts = [
+        svg.text(frame.left - 10, y + 4, svg.shorten(row.label, 28), "e ink"),
+        svg.text(frame.x_end + 10, y + 4, row.remark or formats.number(row.value)),
+    ]
+    if (
+        row.low is not None
+        and row.high is not None
+        and not (formats.is_missing(row.low) or formats.is_missing(row.high))
+    ):
         parts.append(svg.line(frame.x(row.low), y, frame.x(row.high), y, f"s{colour} whisker"))
     if row.value is not None and not formats.is_missing(row.value):
         hint = f"{row.label}: {formats.number(row.value)}, {formats.interval(row.low, row.high)}"

@@ -52,13 +52,31 @@ def lines(
     """
     known = {name: s if isinstance(s, Series) else Series(s) for name, s in series.items()}
     values = [v for s in known.values() for part in (s.values, s.low or (), s.high or ()) for v in part]
-    frame, places, axes = _stage(x, [*values, *(limits or {}).values()], list(known), y_label, y_range, wide)
+    frame, places, axes = _stage(
+        x, [*values, *(limits or {}).values()], list(known), y_label=y_label, y_range=y_range, wide=wide
+    )
     drawn = [_band(frame, places, s, i) for i, s in enumerate(known.values(), 1)]
-    drawn += [_trace(frame, places, x, name, s.values, i) for i, (name, s) in enumerate(known.items(), 1)]
+    drawn += [_trace(frame, places, x, (name, s.values), i) for i, (name, s) in enumerate(known.items(), 1)]
     flags = [svg.line(frame.x(places[i]), frame.top, frame.x(places[i]), frame.y_end, "alarm-line") for i in alarms]
     heads = [_flag(frame.x(places[i]), frame.top, f"alarm at {formats.label(x[i])}") for i in alarms]
-    told = f"{len(x)} points from {formats.label(x[0])} to {formats.label(x[-1])}, {len(alarms)} alarms" if x else "no points"
-    return svg.picture(frame.width, frame.height, svg.title(title), axes, _limits(frame, limits or {}), *flags, *drawn, *heads, name=title, description=told, kind="wide" if wide else "normal")
+    told = (
+        f"{len(x)} points from {formats.label(x[0])} to {formats.label(x[-1])}, {len(alarms)} alarms"
+        if x
+        else "no points"
+    )
+    return svg.picture(
+        frame.width,
+        frame.height,
+        svg.title(title),
+        axes,
+        _limits(frame, limits or {}),
+        *flags,
+        *drawn,
+        *heads,
+        name=title,
+        description=told,
+        kind="wide" if wide else "normal",
+    )
 
 
 def fan(
@@ -78,15 +96,39 @@ def fan(
     """
     probabilities = sorted(quantiles)
     values = [v for p in probabilities for v in quantiles[p]] + list((reference or {}).values())
-    frame, places, axes = _stage(x, values, [], y_label, None, wide)
+    frame, places, axes = _stage(x, values, [], y_label=y_label, y_range=None, wide=wide)
     pairs = [(p, q) for p, q in zip(probabilities, reversed(probabilities), strict=True) if p < q]
-    bands = [_between(frame, places, quantiles[p], quantiles[q], "f1 band2" if i else "f1 band") for i, (p, q) in enumerate(pairs)]
-    middle = [_trace(frame, places, x, "median", quantiles[p], 1) for p in probabilities if abs(p - 0.5) < 1e-9]
-    base = [svg.line(frame.left, frame.y(v), frame.x_end, frame.y(v), "dash") for v in (reference or {}).values() if not formats.is_missing(v)]
-    names = [svg.text(frame.x_end + 4, frame.y(v) + 3.5, f"{100 * p:g}%") for p, v in (reference or {}).items() if not formats.is_missing(v)]
+    bands = [
+        _between(frame, places, quantiles[p], quantiles[q], "f1 band2" if i else "f1 band")
+        for i, (p, q) in enumerate(pairs)
+    ]
+    middle = [_trace(frame, places, x, ("median", quantiles[p]), 1) for p in probabilities if abs(p - 0.5) < 1e-9]
+    base = [
+        svg.line(frame.left, frame.y(v), frame.x_end, frame.y(v), "dash")
+        for v in (reference or {}).values()
+        if not formats.is_missing(v)
+    ]
+    names = [
+        svg.text(frame.x_end + 4, frame.y(v) + 3.5, f"{100 * p:g}%")
+        for p, v in (reference or {}).items()
+        if not formats.is_missing(v)
+    ]
     heads = [_flag(frame.x(places[i]), frame.top, f"alarm at {formats.label(x[i])}") for i in alarms]
     told = "quantiles " + ", ".join(f"{100 * p:g}%" for p in probabilities) + f" over {len(x)} windows"
-    return svg.picture(frame.width, frame.height, svg.title(title), axes, *bands, *base, *middle, *names, *heads, name=title, description=told, kind="wide" if wide else "normal")
+    return svg.picture(
+        frame.width,
+        frame.height,
+        svg.title(title),
+        axes,
+        *bands,
+        *base,
+        *middle,
+        *names,
+        *heads,
+        name=title,
+        description=told,
+        kind="wide" if wide else "normal",
+    )
 
 
 def sparkline(values: Sequence[Value], *, title: str, alarms: Sequence[int] = (), limit: float | None = None) -> Html:
@@ -103,7 +145,13 @@ def sparkline(values: Sequence[Value], *, title: str, alarms: Sequence[int] = ()
 
 
 def _stage(
-    x: Sequence[Place], values: Sequence[Value], names: list[str], y_label: str, y_range: tuple[float, float] | None, wide: bool
+    x: Sequence[Place],
+    values: Sequence[Value],
+    names: list[str],
+    *,
+    y_label: str,
+    y_range: tuple[float, float] | None,
+    wide: bool,
 ) -> tuple[svg.Frame, list[float], Html]:
     """The frame, the place of each point in it, and the axes with the legend."""
     width = WIDTH if wide else 400
@@ -114,7 +162,11 @@ def _stage(
     low, high = (places[0], places[-1]) if len(places) > 1 and places[-1] > places[0] else (-0.5, 0.5)
     frame = svg.Frame(width, HEIGHT + 16 * rows, 52, 34, 42 + 16 * rows, 26, low, high, ticks[0], ticks[-1])
     key = svg.legend(names, 12, 31, width - 60) if rows else ""
-    return frame, places, join(key, frame.y_axis(ticks, label=y_label), frame.x_axis(_time_ticks(x, places, 10 if wide else 4)))
+    return (
+        frame,
+        places,
+        join(key, frame.y_axis(ticks, label=y_label), frame.x_axis(_time_ticks(x, places, 10 if wide else 4))),
+    )
 
 
 def _places(x: Sequence[Place]) -> list[float]:
@@ -152,12 +204,25 @@ def _between(frame: svg.Frame, places: list[float], low: Sequence[Value], high: 
     return join(*(svg.path(area, kind, close=True) for area in areas))
 
 
-def _trace(frame: svg.Frame, places: list[float], x: Sequence[Place], name: str, values: Sequence[Value], number: int) -> Html:
-    points = [None if v is None or formats.is_missing(v) else (frame.x(at), frame.y(v)) for at, v in zip(places, values, strict=True)]
+def _trace(
+    frame: svg.Frame, places: list[float], x: Sequence[Place], trace: tuple[str, Sequence[Value]], number: int
+) -> Html:
+    name, values = trace
+    points = [
+        None if v is None or formats.is_missing(v) else (frame.x(at), frame.y(v))
+        for at, v in zip(places, values, strict=True)
+    ]
     colour = svg.colour(number)
     dots = [
-        svg.circle(p[0], p[1], 3 if len(points) <= 60 else 1.5, f"f{colour}", f"{name}, {formats.label(at)}: {formats.number(v)}")
-        for p, at, v in zip(points, x, values, strict=True) if p is not None
+        svg.circle(
+            p[0],
+            p[1],
+            3 if len(points) <= 60 else 1.5,
+            f"f{colour}",
+            f"{name}, {formats.label(at)}: {formats.number(v)}",
+        )
+        for p, at, v in zip(points, x, values, strict=True)
+        if p is not None
     ]
     return join(svg.path(points, f"s{colour} line"), *(dots if len(points) <= 200 else []))
 
@@ -165,7 +230,10 @@ def _trace(frame: svg.Frame, places: list[float], x: Sequence[Place], name: str,
 def _limits(frame: svg.Frame, limits: Mapping[str, float]) -> Html:
     parts: list[Html] = []
     for name, at in limits.items():
-        parts += [svg.line(frame.left, frame.y(at), frame.x_end, frame.y(at), "limit"), svg.text(frame.x_end, frame.y(at) - 4, name, "e ink")]
+        parts += [
+            svg.line(frame.left, frame.y(at), frame.x_end, frame.y(at), "limit"),
+            svg.text(frame.x_end, frame.y(at) - 4, name, "e ink"),
+        ]
     return join(*parts)
 
 

@@ -1,0 +1,109 @@
+"""Intervals by resampling rows: how far a metric would move on other rows of the same kind.
+
+The percentile interval of Efron & Tibshirani (1993), "An Introduction to the Bootstrap",
+chapter 13: metrics are computed on resamples of the rows, drawn with replacement, and the
+interval runs between two quantiles of them. A resample is a count a row, so metrics that sort
+do it once (see `prepared`). Rows of one group are drawn together (the cluster bootstrap; Davison
+& Hinkley 1997, "Bootstrap Methods and their Application", section 3.8), for they are not independent.
+
+What the interval holds for: the chance of which rows came into the test part. Not the chance
+of the training rows, and not a world that changes after them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsys.evaluate.prepared import Statistic
+
+__all__ = ["Estimate", "Plan", "difference", "estimates", "weights"]
+
+Floats = NDArray[np.float64]
+
+BUDGET = 200_000_000
+"""Rows times resamples at most, so that intervals take seconds: of 10 million rows 20 resamples are
+drawn, and intervals of so many rows are narrow anyway."""
+
+MAX_UNDEFINED = 0.05
+"""With more than this share of resamples without a value, an interval would describe the others only."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, the ends of its interval and its standard error; NaN where there is none."""
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+    error: float = float("nan")
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to resample.
+
+    Attributes
+    ----------
+    num_resamples
+        0 gives values without intervals.
+    confidence
+        Chance that the interval holds the true value, 0.5 … 1.
+    groups
+        Number of each row's group, shape (n,); None if each row stands alone.
+    """
+
+    num_resamples: int = 200
+    confidence: float = 0.95
+    seed: int = 0
+    groups: NDArray[np.int64] | None = None
+
+    def affordable(self, num_rows: int) -> int:
+        """Resamples that stay within the budget, at least 20."""
+        return min(self.num_resamples, max(20, BUDGET // max(num_rows, 1)))
+
+
+def weights(num_rows: int, plan: Plan) -> Iterator[Floats]:
+    """How often each row is in a resample, one array (n,) a resample; the same for the same plan."""
+    rng = np.random.default_rng(plan.seed)
+    codes, num_groups = None, num_rows
+    if plan.groups is not None:
+        known, codes = np.unique(plan.groups, return_inverse=True)
+        num_groups = len(known)
+    for _ in range(plan.affordable(num_rows) if num_rows else 0):
+        counts = np.bincount(rng.integers(0, num_groups, num_groups), minlength=num_groups).astype(np.float64)
+        yield counts if codes is None else counts[codes]
+
+
+def estimates(statistics: Mapping[str, Statistic], num_rows: int, plan: Plan) -> dict[str, Estimate]:
+    """Each statistic on the rows, with its interval; all of them see the same resamples."""
+    drawn = [[statistic(weight) for statistic in statistics.values()] for weight in weights(num_rows, plan)]
+    columns = np.array(drawn, np.float64).reshape(len(drawn), len(statistics))
+    return {
+        name: _estimate(statistic(None), columns[:, i], plan.confidence)
+        for i, (name, statistic) in enumerate(statistics.items())
+    }
+
+
+def difference(one: Statistic, other: Statistic, num_rows: int, plan: Plan) -> Estimate:
+    """``one - other`` with its interval; paired, both are computed on the same resample."""
+
+    def gap(weight: Floats | None) -> float:
+        return one(weight) - other(weight)
+
+    return estimates({"difference": gap}, num_rows, plan)["difference"]
+
+
+def _estimate(value: float, drawn: Floats, confidence: float) -> Estimate:
+    known = drawn[np.isfinite(drawn)]
+    if len(known) < 2 or len(known) < (1 - MAX_UNDEFINED) * len(drawn) or not np.isfinite(value):
+        return Estimate(value)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(known, [tail, 1 - tail])
+    return Estimate(value, float(low), float(high), float(known.std(ddof=1)))

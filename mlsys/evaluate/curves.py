@@ -1,0 +1,122 @@
+"""What a report draws: curves and counts of bounded size from the scores of any number of rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsys.evaluate import threshold
+from mlsys.evaluate.ranking import Ranked
+from mlsys.evaluate.threshold import Cost
+
+__all__ = ["confusion_shown", "precision_recall", "regression", "roc", "scores", "thresholds"]
+
+Floats = NDArray[np.float64]
+
+MAX_POINTS = 160
+"""Points of a curve."""
+MAX_CLASSES = 12
+"""Classes of a confusion matrix that are shown; the others become one."""
+NUM_CELLS = 36
+"""Bins along each side of a density."""
+
+
+def _thin(count: int) -> NDArray[np.intp]:
+    return np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(np.intp))
+
+
+def roc(positive: NDArray[np.bool_], score: Floats) -> tuple[Floats, Floats] | None:
+    """False and true positive rates from (0, 0) to (1, 1); None with one class only."""
+    true, false = Ranked.of(positive, score).counts()
+    if not len(true) or not true[-1] or not false[-1]:
+        return None
+    x, y = np.append(0.0, false / false[-1]), np.append(0.0, true / true[-1])
+    kept = _thin(len(x))
+    return x[kept], y[kept]
+
+
+def precision_recall(positive: NDArray[np.bool_], score: Floats) -> tuple[Floats, Floats] | None:
+    """Recall and precision, by falling threshold; None without positive rows."""
+    true, false = Ranked.of(positive, score).counts()
+    if not len(true) or not true[-1]:
+        return None
+    kept = _thin(len(true))
+    return true[kept] / true[-1], (true / (true + false))[kept]
+
+
+def thresholds(y: NDArray[Any], score: Floats, cost: Cost) -> dict[str, Floats]:
+    """Precision, recall, F1 and mean cost at evenly spaced thresholds from 0 to 1."""
+    found = threshold.curve(y, score)
+    grid = np.linspace(0, 1, 101)
+    # the last cut that is not below the threshold calls the same rows positive
+    at = np.clip(np.searchsorted(-found.thresholds, -grid, side="right") - 1, 0, None)
+    return {
+        "threshold": grid,
+        "precision": found.precision[at],
+        "recall": found.recall[at],
+        "f1": found.f1[at],
+        "cost": found.cost(cost)[at],
+    }
+
+
+def scores(y: NDArray[Any], score: Floats, names: list[str]) -> dict[str, Any]:
+    """Counts of scores a class over twenty-five bins of the range they take, within 0 … 1."""
+    low, high = (float(score.min()), float(score.max())) if len(score) else (0.0, 1.0)
+    edges = np.linspace(low, high if high > low else low + 1e-6, 26)
+    return {"edges": edges, "counts": {name: np.histogram(score[y == k], edges)[0] for k, name in enumerate(names)}}
+
+
+def confusion_shown(counts: Floats, names: list[str]) -> dict[str, Any]:
+    """The matrix, its rarest classes put together if there are many."""
+    if len(names) > MAX_CLASSES:
+        order = np.argsort(-counts.sum(axis=1), kind="stable")
+        place = np.empty(len(names), np.intp)
+        place[order] = np.minimum(np.arange(len(names)), MAX_CLASSES - 1)
+        merged = np.zeros((MAX_CLASSES, MAX_CLASSES))
+        np.add.at(merged, (place[:, None], place[None, :]), counts)
+        rest = len(names) - MAX_CLASSES + 1
+        return {"labels": [names[i] for i in order[: MAX_CLASSES - 1]] + [f"{rest} others"], "counts": merged}
+    return {"labels": names, "counts": counts}
+
+
+def regression(y: Floats, predicted: Floats) -> dict[str, Any]:
+    """Densities of actual and residual against prediction, the residuals' histogram, and tenths of the prediction.
+
+    Values beyond the 0.1 and 99.9 percentiles are counted in the outermost bins.
+    """
+    residual = y - predicted
+    x, ends = _edges(predicted), _edges(np.concatenate([y, predicted]))
+    spread = _edges(residual)
+    return {
+        "actual": {"x_edges": ends, "y_edges": ends, "counts": _count(predicted, y, ends, ends)},
+        "residual": {"x_edges": x, "y_edges": spread, "counts": _count(predicted, residual, x, spread)},
+        "histogram": {"edges": spread, "counts": np.histogram(np.clip(residual, spread[0], spread[-1]), spread)[0]},
+        "tenths": _tenths(y, predicted),
+    }
+
+
+def _edges(values: Floats) -> Floats:
+    low, high = np.quantile(values, [0.001, 0.999]) if len(values) else (0.0, 1.0)
+    return np.linspace(low, high if high > low else low + max(abs(low), 1) * 1e-6, NUM_CELLS + 1)
+
+
+def _count(x: Floats, y: Floats, x_edges: Floats, y_edges: Floats) -> NDArray[np.int64]:
+    inside = np.clip(x, x_edges[0], x_edges[-1]), np.clip(y, y_edges[0], y_edges[-1])
+    return np.histogram2d(*inside, bins=(x_edges, y_edges))[0].astype(np.int64)
+
+
+def _tenths(y: Floats, predicted: Floats) -> list[dict[str, float]]:
+    """Mean prediction, mean actual and mean error in ten parts of the rows, ordered by prediction."""
+    parts = np.array_split(np.argsort(predicted, kind="stable"), min(10, max(len(y), 1)))
+    return [
+        {
+            "num_rows": len(rows),
+            "predicted": float(predicted[rows].mean()),
+            "actual": float(y[rows].mean()),
+            "rmse": float(np.sqrt(np.mean((y[rows] - predicted[rows]) ** 2))),
+        }
+        for rows in parts
+        if len(rows)
+    ]

@@ -1,0 +1,149 @@
+"""May this model serve? Bounds from the recipe, and proof that it beats saying the same to everyone.
+
+The gate fails closed: a metric that is missing or not defined on these rows does not pass, nor
+does a strict bound without an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mlsys import errors
+from mlsys.evaluate import metrics
+from mlsys.recipe import Threshold
+from mlsys.schema import TaskKind
+
+__all__ = ["Check", "Verdict", "check_names", "judge"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition: the value it looked at, its bound in words, and why it passed or not."""
+
+    name: str
+    value: float | None
+    bound: str
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All conditions; the model passes if each one does."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
+
+    def enforce(self) -> None:
+        """Let nothing pass that should not.
+
+        Raises
+        ------
+        GateError
+            A check failed; the message lists each with its reason.
+        """
+        failed = [check for check in self.checks if not check.passed]
+        if not self.passed:
+            raise errors.GateError.build(
+                "evaluate: the model did not pass its gate",
+                got="; ".join(check.reason for check in failed) or "nothing was checked",
+                expected="; ".join(f"{check.name} {check.bound}" for check in failed) or "at least one check",
+                hint="see the report; change the bounds under evaluate.gate only for a reason",
+            )
+
+
+def check_names(gate: Mapping[str, Threshold], kind: TaskKind | str) -> None:
+    """Refuse bounds that cannot be judged, before any row is opened.
+
+    Raises
+    ------
+    RecipeError
+        A name is no metric of this kind of task, or a bound has neither `min` nor `max`.
+    """
+    known = [metric.name for metric in metrics.all_for(kind)]
+    for name, bound in gate.items():
+        if name not in known:
+            raise errors.RecipeError.build(
+                "recipe: evaluate.gate",
+                got=name,
+                expected=f"a metric of a {TaskKind(kind).value} task",
+                hint=errors.did_you_mean(name, known),
+                field=name,
+            )
+        if bound.min is None and bound.max is None:
+            raise errors.RecipeError.build(
+                f"recipe: evaluate.gate.{name}",
+                got="no bound",
+                expected="min, max or both",
+                hint=f"{name}: {{ min: 0.7 }}",
+                field=name,
+            )
+
+
+def judge(evaluation: Mapping[str, Any], gate: Mapping[str, Threshold]) -> Verdict:
+    """The verdict on an evaluation: each bound of the gate, then the comparison with the dummy.
+
+    Raises
+    ------
+    RecipeError
+        As `check_names`.
+    """
+    check_names(gate, evaluation["task"]["kind"])
+    checks = [check for name, bound in gate.items() for check in _bounds(name, evaluation["metrics"].get(name), bound)]
+    return Verdict((*checks, _beats_dummy(evaluation)))
+
+
+def _bounds(name: str, found: Mapping[str, Any] | None, bound: Threshold) -> list[Check]:
+    sides = {"min": bound.min, "max": bound.max}
+    return [
+        _bound(name, found or {}, side, limit, strict=bound.strict)
+        for side, limit in sides.items()
+        if limit is not None
+    ]
+
+
+def _bound(name: str, found: Mapping[str, Any], side: str, limit: float, *, strict: bool) -> Check:
+    """One side of a bound; if strict, the end of the interval that is nearer to it must keep it."""
+    words, end, edge = ("at least", "low", "begins") if side == "min" else ("at most", "high", "ends")
+    value, seen = _number(found.get("value")), _number(found.get(end if strict else "value"))
+    told = f"{words} {limit:g}" + (", with its whole interval" if strict else "")
+    if value is None:
+        return Check(name, None, told, passed=False, reason=f"{name} is not defined on these rows")
+    if seen is None:
+        reason = f"{name} is {value:.4f} and has no interval; set evaluate.bootstrap above 0"
+        return Check(name, value, told, passed=False, reason=reason)
+    passed = seen >= limit if side == "min" else seen <= limit
+    where = f"is {value:.4f}, its interval {edge} at" if strict else "is"
+    return Check(name, value, told, passed, f"{name} {where} {seen:.4f}, {'within' if passed else 'beyond'} {limit:g}")
+
+
+def _beats_dummy(evaluation: Mapping[str, Any]) -> Check:
+    """The gain over the dummy on the same rows, in the direction that is better; its interval must be above 0."""
+    dummy = evaluation.get("dummy") or {}
+    gain = dummy.get("gain") or {}
+    value, low = _number(gain.get("value")), _number(gain.get("low"))
+    name, bound = "beats the dummy", f"a gain in {dummy.get('metric', 'the metric')} above 0"
+    if value is None:
+        return Check(
+            name, None, bound, passed=False, reason="the comparison with the dummy is not defined on these rows"
+        )
+    if evaluation.get("bootstrap", {}).get("num_resamples") == 0:
+        return Check(name, value, bound, value > 0, f"the gain is {value:.4f}; without resamples it has no interval")
+    if low is None:
+        return Check(name, value, bound, passed=False, reason=f"the gain is {value:.4f} and has no interval")
+    said = "above" if low > 0 else "not clear of"
+    return Check(name, value, bound, low > 0, f"the gain is {value:.4f}, its interval begins at {low:.4f}, {said} 0")
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, else None."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and abs(value) < float("inf") else None

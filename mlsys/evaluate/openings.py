@@ -1,0 +1,80 @@
+"""The ledger of openings: who looked at the test rows, when, with which model, and why.
+
+Test rows that have been looked at often are no longer new: each choice made after a look fits
+them a little (Dwork et al. 2015, Science 349, 636-638). Looking again is allowed; it is counted
+and told in the report. ``runs/<name>/openings.jsonl``, one JSON line each, only ever appended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mlsys.store import Store, storage_error
+
+__all__ = ["Opening", "read", "record"]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One look at the rows of a part; `at` is in UTC, `split` and `bundle` are digests."""
+
+    at: str
+    part: str
+    split: str
+    bundle: str
+    reason: str
+
+
+UNREADABLE = Opening("", "test", "", "", "a line that cannot be read")
+"""A torn line was an opening as well: it is counted, not forgotten."""
+
+
+def _file(store: Store, name: str) -> Path:
+    return store.run_folder(name) / "openings.jsonl"
+
+
+def read(store: Store, name: str) -> list[Opening]:
+    """All openings so far, the oldest first."""
+    try:
+        lines = _file(store, name).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return [_parse(line) for line in lines if line.strip()]
+
+
+def _parse(line: str) -> Opening:
+    try:
+        return Opening(**json.loads(line))
+    except (ValueError, TypeError):
+        return UNREADABLE
+
+
+def record(store: Store, name: str, *, split: str, bundle: str, reason: str, part: str = "test") -> list[Opening]:
+    """Note an opening before it happens, and return the earlier ones.
+
+    Raises
+    ------
+    StoreError
+        The line cannot be written; then the rows must not be opened.
+    """
+    earlier = read(store, name)
+    opening = Opening(datetime.now(UTC).isoformat(timespec="seconds"), part, split, bundle, reason)
+    line = json.dumps(asdict(opening), ensure_ascii=False) + "\n"
+    file = _file(store, name)
+    try:
+        with file.open("ab+") as opened:
+            whole = opened.tell() == 0 or _last_byte(opened.fileno(), opened.tell()) == b"\n"
+            opened.write(line.encode() if whole else f"\n{line}".encode())
+            opened.flush()
+            os.fsync(opened.fileno())
+    except OSError as error:
+        raise storage_error(file, error) from error
+    return earlier
+
+
+def _last_byte(descriptor: int, size: int) -> bytes:
+    return os.pread(descriptor, 1, size - 1)

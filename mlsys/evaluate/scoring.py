@@ -1,0 +1,210 @@
+"""Opening the test rows and measuring: from a bundle and a split to an evaluation in JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsys import cluster
+from mlsys.bundle import Bundle
+from mlsys.dataset import Split
+from mlsys.evaluate import bootstrap, calibration, confusion, curves, gate, metrics, openings, rows, slices
+from mlsys.evaluate.rows import Scored
+from mlsys.predict import class_names
+from mlsys.recipe import Recipe
+from mlsys.schema import Role, Task, TaskKind
+from mlsys.store import Store
+
+__all__ = ["jsonable", "score"]
+
+FORMAT = 1
+MAX_CURVES = 8
+"""Classes with a ROC curve of their own."""
+
+Floats = NDArray[np.float64]
+Evaluation = dict[str, Any]
+
+
+def score(
+    store: Store,
+    bundle: Bundle,
+    split: Split,
+    recipe: Recipe,
+    *,
+    reason: str = "evaluate",
+    progress: Callable[[str], None] = lambda _: None,
+) -> Evaluation:
+    """Judge a bundle on the test rows; the opening is recorded first.
+
+    Returns
+    -------
+    dict
+        JSON values only, None where a number is not defined. Same inputs, same values, except
+        for ``openings``, which counts the looks before this one.
+
+    Raises
+    ------
+    RecipeError
+        The gate, the slices or the metric name what is not there; no row was opened.
+    SealedError
+        `split` does not hold the test part.
+    """
+    gate.check_names(recipe.evaluate.gate, bundle.task.kind)
+    metrics.find(recipe.selection.metric, bundle.task.kind)
+    slices.columns(split.schema, recipe.evaluate.slices)
+    split.paths("test")
+    earlier = openings.record(store, recipe.name, split=split.digest, bundle=bundle.digest, reason=reason)
+    progress(f"opening {split.num_rows.get('test', 0):,} test rows")
+    evaluation = cluster.call(_evaluate, bundle, split.only("train", "test"), recipe)
+    same = [opening for opening in earlier if opening.split in ("", split.digest)]
+    evaluation["openings"] = {"earlier": len(same), "other_bundles": len({o.bundle for o in same} - {bundle.digest})}
+    evaluation["verdict"] = gate.judge(evaluation, recipe.evaluate.gate).to_json()
+    return evaluation
+
+
+def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
+    task, section = bundle.task, recipe.evaluate
+    wanted = slices.columns(split.schema, section.slices)
+    scored = rows.read(bundle, split, recipe.data.timezone, [column.name for column in wanted])
+    metric = metrics.find(recipe.selection.metric, task.kind)
+    plan = bootstrap.Plan(section.bootstrap, section.confidence, recipe.seed, scored.groups)
+    predicted = metrics.Predicted(scored.output, 0.5 if bundle.threshold is None else bundle.threshold)
+    dummy = metrics.Predicted(rows.dummy(split, task, len(scored.y)), predicted.threshold)
+    parts, left_out = slices.find(scored.context, wanted, named=bool(section.slices))
+    judged = slices.judge(parts, metric, scored.y, predicted.of(metric.needs), plan, min_rows=section.min_slice_rows)
+    value = {
+        **_facts(bundle, split, recipe, scored, plan),
+        "metrics": _metrics(task.kind, scored.y, predicted, dummy, plan),
+        "dummy": _against_dummy(metric, scored.y, predicted, dummy, plan),
+        "slices": {**judged, "columns_left_out": left_out},
+        **(
+            _classes(task, scored.y, predicted, recipe)
+            if task.is_classification
+            else {"regression": curves.regression(scored.y, scored.output)}
+        ),
+    }
+    evaluation: Evaluation = jsonable(value)
+    return evaluation
+
+
+def _facts(bundle: Bundle, split: Split, recipe: Recipe, scored: Scored, plan: bootstrap.Plan) -> dict[str, Any]:
+    group = split.schema.one(Role.GROUP)
+    return {
+        "format": FORMAT,
+        "name": recipe.name,
+        "task": bundle.task.model_dump(mode="json"),
+        "bundle": bundle.digest,
+        "family": bundle.family,
+        "split": split.digest,
+        "part": "test",
+        "num_rows": len(scored.y),
+        "metric": metrics.find(recipe.selection.metric, bundle.task.kind).name,
+        "threshold": bundle.threshold,
+        "threshold_rule": recipe.evaluate.threshold,
+        "unseen": scored.unseen,
+        "bootstrap": {
+            "num_resamples": plan.affordable(len(scored.y)),
+            "confidence": plan.confidence,
+            "seed": plan.seed,
+            "unit": f"groups of '{group}'" if group else "rows",
+        },
+    }
+
+
+def _metrics(
+    kind: TaskKind, y: Floats, predicted: metrics.Predicted, dummy: metrics.Predicted, plan: bootstrap.Plan
+) -> dict[str, Any]:
+    known = {metric.name: metric for metric in metrics.all_for(kind)}
+    found = bootstrap.estimates(
+        {name: metric.prepare(y, predicted.of(metric.needs)) for name, metric in known.items()}, len(y), plan
+    )
+    return {
+        name: {
+            "title": metric.title,
+            "meaning": metric.__doc__,
+            "greater_is_better": metric.greater_is_better,
+            **found[name].to_json(),
+            "dummy": metric.function(y, dummy.of(metric.needs)),
+        }
+        for name, metric in known.items()
+    }
+
+
+def _against_dummy(
+    metric: metrics.Metric, y: Floats, predicted: metrics.Predicted, dummy: metrics.Predicted, plan: bootstrap.Plan
+) -> dict[str, Any]:
+    """Gain over the dummy on the same rows and resamples, positive where the model is better."""
+    ours, theirs = metric.prepare(y, predicted.of(metric.needs)), metric.prepare(y, dummy.of(metric.needs))
+    gap = bootstrap.difference(ours, theirs, len(y), plan)
+    low, high = (gap.low, gap.high) if metric.greater_is_better else (-gap.high, -gap.low)
+    gain = bootstrap.Estimate(metric.sign * gap.value, low, high, gap.error)
+    return {
+        "metric": metric.name,
+        "title": metric.title,
+        "model": ours(None),
+        "dummy": theirs(None),
+        "gain": gain.to_json(),
+    }
+
+
+def _classes(task: Task, y: Floats, predicted: metrics.Predicted, recipe: Recipe) -> dict[str, Any]:
+    """What only classification has: matrix, metrics a class, calibration and curves."""
+    names = class_names(task)
+    counts = confusion.matrix(y.astype(np.int64), predicted.label, len(names))
+    rates = {"precision": confusion.precision(counts), "recall": confusion.recall(counts), "f1": confusion.f1(counts)}
+    classes = [
+        {
+            "class": name,
+            "num_rows": counts[k].sum(),
+            "num_predicted": counts[:, k].sum(),
+            **{rate: values[k] for rate, values in rates.items()},
+        }
+        for k, name in enumerate(names)
+    ]
+    return {
+        "classes": classes,
+        "confusion": curves.confusion_shown(counts, names),
+        **_probabilities(task, names, y, predicted, recipe),
+    }
+
+
+def _probabilities(
+    task: Task, names: list[str], y: Floats, predicted: metrics.Predicted, recipe: Recipe
+) -> dict[str, Any]:
+    p = predicted.output
+    is_binary = task.kind is TaskKind.BINARY
+    top, hit = (p[:, 1], y == 1) if is_binary else (p.max(axis=1), p.argmax(axis=1) == y)
+    bins = [
+        b.to_json() for b in calibration.reliability(top, hit.astype(np.float64), confidence=recipe.evaluate.confidence)
+    ]
+    shown = (
+        [1]
+        if is_binary
+        else np.argsort(-np.bincount(y.astype(np.int64), minlength=len(names)), kind="stable")[:MAX_CURVES].tolist()
+    )
+    return {
+        "calibration": {"of": f"'{names[1]}'" if is_binary else "the most probable class", "bins": bins},
+        "roc": {names[k]: curves.roc(y == k, p[:, k]) for k in shown},
+        "precision_recall": {names[k]: curves.precision_recall(y == k, p[:, k]) for k in shown},
+        "base_rates": {names[k]: float(np.mean(y == k)) for k in shown},
+        "scores": curves.scores(y, p[:, 1], names) if is_binary else None,
+        "thresholds": curves.thresholds(y, p[:, 1], recipe.evaluate.cost) if is_binary else None,
+    }
+
+
+def jsonable(value: Any) -> Any:
+    """NumPy values as Python ones, NaN and infinities as None: what strict JSON can hold.
+
+    >>> jsonable({"a": np.float64("nan"), "b": np.array([1, 2]), "c": (True,)})
+    {'a': None, 'b': [1, 2], 'c': [True]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return jsonable(value.tolist())
+    if isinstance(value, list | tuple):
+        return [jsonable(inner) for inner in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,181 @@
+"""How good the model is on parts of the rows: one value of a column, or one range of it.
+
+Many parts are looked at, so some look bad by chance alone. A part is marked as worse only if
+the distance of its metric from that of all rows holds at the confidence level after
+Bonferroni's correction for the number of parts looked at (Dunn 1961, JASA 56, 52-64), with the
+bootstrap's standard error and the normal distribution. The number is part of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mlsys import errors
+from mlsys.evaluate import bootstrap
+from mlsys.evaluate.metrics import Metric
+from mlsys.schema import Column, Kind, Role, Schema
+
+__all__ = ["Slice", "columns", "find", "judge"]
+
+MAX_VALUES = 20
+"""A column with more values is not sliced by itself; named in the recipe, its most frequent ones are."""
+NUM_RANGES = 4
+"""Ranges of a number or a time, of about the same number of rows."""
+BUDGET = 40_000_000
+"""Rows times resamples over all slices."""
+
+DISCRETE = (Kind.CATEGORICAL, Kind.BOOLEAN, Kind.TEXT)
+ORDERED = (Kind.NUMERIC, Kind.DATETIME)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The rows with one value, or one range of values, of a column; `rows` are their numbers."""
+
+    column: str
+    value: str
+    rows: NDArray[np.intp]
+
+
+def columns(schema: Schema, named: Sequence[str]) -> list[Column]:
+    """Columns to slice by: those named in the recipe, else the features that can be.
+
+    Raises
+    ------
+    RecipeError
+        A named column is not in the table, or is the target, or is of a kind without slices.
+    """
+    for name in named:
+        if name not in schema:
+            raise errors.RecipeError.unknown_column("recipe: evaluate.slices", name, schema.names)
+        if schema[name].role is Role.TARGET or schema[name].kind not in (*DISCRETE, *ORDERED):
+            raise errors.RecipeError.build(
+                "recipe: evaluate.slices",
+                got=f"'{name}', a {schema[name].kind.value} column ({schema[name].role.value})",
+                expected="a category, boolean, number, time or text beside the target",
+                field=name,
+            )
+    if named:
+        return [schema[name] for name in dict.fromkeys(named)]
+    return [column for column in schema.features if column.kind in (Kind.CATEGORICAL, Kind.BOOLEAN, Kind.NUMERIC)]
+
+
+def find(table: pa.Table, wanted: Iterable[Column], *, named: bool) -> tuple[list[Slice], list[str]]:
+    """Slices of the rows, and the columns left out because they have too many values or one only."""
+    found: list[Slice] = []
+    left_out: list[str] = []
+    for column in wanted:
+        parts = _parts(table[column.name], column.kind, named=named)
+        found += [Slice(column.name, value, rows) for value, rows in parts]
+        left_out += [] if parts else [column.name]
+    return found, left_out
+
+
+def _parts(values: pa.ChunkedArray, kind: Kind, *, named: bool) -> list[tuple[str, NDArray[np.intp]]]:
+    counted = sorted(
+        pc.value_counts(values.combine_chunks()).to_pylist(), key=lambda entry: (-entry["counts"], str(entry["values"]))
+    )
+    if len(counted) < 2:
+        return []
+    if kind in ORDERED and len(counted) > NUM_RANGES + 2:
+        return _ranges(values, is_time=kind is Kind.DATETIME)
+    if len(counted) > MAX_VALUES and not named:
+        return []
+    kept = [entry["values"] for entry in counted[:MAX_VALUES]]
+    codes = pc.index_in(values, pa.array(kept, values.type)).fill_null(len(kept)).to_numpy()
+    parts = [(_say(value), np.flatnonzero(codes == i)) for i, value in enumerate(kept)]
+    return parts + (
+        [(f"{len(counted) - len(kept)} other values", np.flatnonzero(codes == len(kept)))]
+        if len(counted) > len(kept)
+        else []
+    )
+
+
+def _ranges(values: pa.ChunkedArray, *, is_time: bool) -> list[tuple[str, NDArray[np.intp]]]:
+    numbers = (pc.cast(values, pa.timestamp("us"), safe=False).cast(pa.int64()) if is_time else values).cast(
+        pa.float64()
+    )
+    flat = numbers.to_numpy()
+    missing = np.isnan(flat)
+    cuts = np.unique(np.quantile(flat[~missing], np.arange(1, NUM_RANGES) / NUM_RANGES, method="inverted_cdf"))
+    codes = np.where(missing, -1, np.searchsorted(cuts, flat, side="left"))
+    parts = []
+    for code in np.unique(codes[~missing]):
+        rows = np.flatnonzero(codes == code)
+        low, high = flat[rows].min(), flat[rows].max()
+        parts.append((f"{_end(low, is_time=is_time)} to {_end(high, is_time=is_time)}", rows))
+    return parts + ([("missing", np.flatnonzero(missing))] if missing.any() else [])
+
+
+def _end(value: float, *, is_time: bool) -> str:
+    return str(np.datetime64(int(value), "us").astype("datetime64[m]")).replace("T", " ") if is_time else f"{value:.6g}"
+
+
+def _say(value: Any) -> str:
+    if value is None:
+        return "missing"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def judge(
+    found: Sequence[Slice],
+    metric: Metric,
+    y: NDArray[Any],
+    prediction: NDArray[Any],
+    plan: bootstrap.Plan,
+    *,
+    min_rows: int,
+) -> dict[str, Any]:
+    """The metric on each slice with its interval, the worst first, those without a value last.
+
+    Parameters
+    ----------
+    prediction
+        In the form that the metric needs, rows along the first axis.
+    min_rows
+        Slices with fewer rows are counted and not judged.
+    """
+    large = [part for part in found if len(part.rows) >= min_rows]
+    overall = metric.function(y, prediction)
+    total = sum(len(part.rows) for part in large)
+    less = replace(plan, num_resamples=min(plan.num_resamples, max(50, BUDGET // max(total, 1))))
+    z = NormalDist().inv_cdf(1 - (1 - plan.confidence) / 2 / max(len(large), 1))
+    rows = [_row(part, metric, y, prediction, less) for part in large]
+    for row in rows:
+        row["worse"] = bool(metric.sign * (overall - row["value"]) > z * row["error"])
+    rows.sort(key=lambda row: (np.isnan(row["value"]), metric.sign * row["value"]))
+    return {
+        "metric": metric.name,
+        "overall": overall,
+        "num_slices": len(large),
+        "num_too_small": len(found) - len(large),
+        "min_rows": min_rows,
+        "num_resamples": less.num_resamples,
+        "confidence": plan.confidence,
+        "rows": rows,
+    }
+
+
+def _row(
+    part: Slice, metric: Metric, y: NDArray[Any], prediction: NDArray[Any], plan: bootstrap.Plan
+) -> dict[str, Any]:
+    some = part.rows
+    groups = None if plan.groups is None else plan.groups[some]
+    statistic = metric.prepare(y[some], prediction[some])
+    estimate = bootstrap.estimates({"": statistic}, len(some), replace(plan, groups=groups))[""]
+    return {
+        "column": part.column,
+        "slice": part.value,
+        "num_rows": len(some),
+        "fraction": len(some) / len(y),
+        "mean_target": float(np.mean(y[some])),
+        **estimate.to_json(),
+    }
