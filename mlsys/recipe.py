@@ -195,6 +195,7 @@ class Deploy(Section):
     target_ongoing_requests: float = Field(16, gt=0)
     max_ongoing_requests: int = Field(64, ge=1)
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024)
+    num_cpus: float = Field(0, ge=0, description="CPUs reserved a replica; with 0 it shares them with the steps")
     log: bool = Field(True, description="log every prediction for the monitor")
     replay: bool = Field(
         True, description="send the rows of the production part to the endpoint, as traffic for the monitor"

@@ -29,6 +29,7 @@ from mlsys.predict.conform import Violation, violation
 __all__ = ["Request", "mlflow", "open_inference"]
 
 FORMS = ("dataframe_records", "dataframe_split", "inputs", "instances")
+PARAMS = ("probabilities", "prediction_ids")
 DATATYPES = frozenset("BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 FP16 FP32 FP64 BYTES".split())
 
 
@@ -42,12 +43,15 @@ class Request:
         Whether the answer carries them (``params.probabilities``, true by default).
     id
         The client's name for the request (Open Inference Protocol).
+    ids
+        The client's names for the rows: ``params.prediction_ids``, or a tensor ``prediction_id``.
     """
 
     records: list[Mapping[str, Any]] | None = None
     columns: dict[str, Sequence[Any]] = field(default_factory=dict)
     probabilities: bool = True
     id: str | None = None
+    ids: list[str] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -80,13 +84,13 @@ def mlflow(body: bytes, order: Sequence[str]) -> Request:
     unknown = sorted(tree.keys() - {*forms, "params"})
     if unknown:
         _refuse([violation("all", unknown[0], "an unknown key", f"{forms[0]} and params")])
-    probabilities = _params(tree.get("params"))
+    params = _params(tree.get("params"))
     value = tree[forms[0]]
     if forms[0] == "dataframe_split":
-        return Request(columns=_split(value), probabilities=probabilities)
+        return Request(columns=_split(value), **params)
     if forms[0] == "inputs" and isinstance(value, dict):
-        return Request(columns=_columns(value), probabilities=probabilities)
-    return Request(records=_rows(forms[0], value, order), probabilities=probabilities)
+        return Request(columns=_columns(value), **params)
+    return Request(records=_rows(forms[0], value, order), **params)
 
 
 def open_inference(body: bytes) -> Request:
@@ -110,9 +114,10 @@ def open_inference(body: bytes) -> Request:
         columns[name] = data
     _refuse(faults)
     wanted = {output.get("name") for output in tree.get("outputs") or [] if isinstance(output, dict)}
-    request_id = tree.get("id")
+    request_id, ids = tree.get("id"), columns.pop("prediction_id", None)
     return Request(
         columns=_columns(columns),
+        ids=None if ids is None else [str(value) for value in ids],
         probabilities=not wanted or "probabilities" in wanted,
         id=None if request_id is None else str(request_id),
     )
@@ -132,21 +137,24 @@ def _no_constant(text: str) -> float:
     raise ValueError(f"{text} is not JSON; send null for a missing value")
 
 
-def _params(params: Any) -> bool:
+def _params(params: Any) -> dict[str, Any]:
+    """Checked parameters of MLflow's ``params``, as arguments of `Request`."""
     if params is None:
-        return True
+        return {}
     if not isinstance(params, dict):
         _refuse([violation("all", "params", f"a JSON {type(params).__name__}", "an object")])
     faults = [
-        violation("all", f"params.{name}", "an unknown parameter", errors.did_you_mean(name, ["probabilities"]))
+        violation("all", f"params.{name}", "an unknown parameter", errors.did_you_mean(name, PARAMS))
         for name in params
-        if name != "probabilities"
+        if name not in PARAMS
     ]
-    value = params.get("probabilities", True)
-    if not isinstance(value, bool):
-        faults.append(violation("all", "params.probabilities", repr(value), "true or false"))
+    probabilities, ids = params.get("probabilities", True), params.get("prediction_ids")
+    if not isinstance(probabilities, bool):
+        faults.append(violation("all", "params.probabilities", repr(probabilities), "true or false"))
+    if ids is not None and not (isinstance(ids, list) and all(isinstance(one, str) for one in ids)):
+        faults.append(violation("all", "params.prediction_ids", f"a JSON {type(ids).__name__}", "a list of texts"))
     _refuse(faults)
-    return bool(value)
+    return {"probabilities": probabilities, "ids": ids}
 
 
 def _rows(form: str, value: Any, order: Sequence[str]) -> list[Mapping[str, Any]]:

@@ -7,6 +7,7 @@ The feature program and the model families promise that both give the same bits.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,7 @@ class Predictor:
         self.contract = Contract(bundle.schema, bundle.program.inputs, timezone)
         self._program = bundle.program
         self._row = bundle.program.row()
+        self._unseen_row = bundle.program.unseen_row()
         self._family = models.family(bundle.family)
         self._model = bundle.model()
 
@@ -112,20 +114,24 @@ class Predictor:
         """
         return self.conformed_rows(self.contract.records(records))
 
+    def unseen(self, table: pa.Table) -> dict[str, int]:
+        """Values that training never saw, counted by column of a conformed table."""
+        return {name: count for name, count in self._program.unseen(table).items() if count}
+
     def conformed_table(self, table: pa.Table) -> Predictions:
         """Predictions for a table that has been conformed."""
-        return self._predict(self._program.transform(table), self._program.unseen(table))
+        return self._predict(self._program.transform(table), self.unseen(table))
 
     def conformed_rows(self, records: Sequence[Mapping[str, Any]]) -> Predictions:
         """Predictions for records that have been conformed."""
         if not records:
             return self.conformed_table(self.contract.arrow(records))
         X = np.stack([self._row(record) for record in records])
-        return self._predict(X, self._program.unseen(self.contract.arrow(records)))
+        return self._predict(X, dict(Counter(name for record in records for name in self._unseen_row(record))))
 
     def _predict(self, X: NDArray[np.float32], unseen: dict[str, int]) -> Predictions:
         raw = self._family.predict(self._model, X)
-        return decide(self.task, raw, self.bundle.threshold, {name: count for name, count in unseen.items() if count})
+        return decide(self.task, raw, self.bundle.threshold, unseen)
 
 
 def decide(task: Task, raw: NDArray[np.float64], threshold: float | None, unseen: dict[str, int]) -> Predictions:

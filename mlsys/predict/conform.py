@@ -64,6 +64,7 @@ class Contract:
     def __init__(self, schema: Schema, needed: Sequence[str], timezone: str | None = None) -> None:
         self.schema = schema
         self.needed = frozenset(needed)
+        self.order = [column.name for column in schema if column.name in self.needed]
         self._columns = {column.name: (column, converter(column, timezone)) for column in schema}
 
     def records(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -149,7 +150,7 @@ class Contract:
                 conformed[name] = known[1](value)
             except UnfitError as unfit:
                 faults.append(violation(number, name, shown(value), unfit.expected))
-        for name in (known for known in self._columns if known in self.needed and known not in row):
+        for name in (known for known in self.order if known not in row):
             if not self._columns[name][0].nullable:
                 faults.append(violation(number, name, "nothing", self._columns[name][1].expected))
             conformed[name] = None

@@ -1,0 +1,203 @@
+"""The contract of an endpoint: an OpenAPI 3.1 document, and a page that needs no network."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+
+from mlsys.deploy.service import Loaded
+from mlsys.reports import page as report
+from mlsys.reports.markup import tag
+from mlsys.schema import Column, arrow_type
+
+__all__ = ["curl", "document", "page"]
+
+STATUSES = {
+    "400": "the body is not JSON, or none of the forms",
+    "413": "the body is too long",
+    "415": "the body is not application/json",
+    "422": "rows do not fit the model; violations list row, field, got and expected",
+    "503": "no model is loaded yet, or the endpoint is overloaded",
+}
+
+
+def document(model: Loaded, prefix: str) -> dict[str, Any]:
+    """The OpenAPI document of a model that is served below `prefix`."""
+    name = model.entry.name
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": name,
+            "version": str(model.entry.version),
+            "description": f"Predicts {model.predictor.task.target} ({model.predictor.task.kind.value}).",
+        },
+        "paths": {
+            f"{prefix}/invocations": {"post": _invocations(model)},
+            f"{prefix}/v2/models/{name}": {"get": _get("inputs and outputs of the model")},
+            f"{prefix}/v2/models/{name}/infer": {"post": _infer(name)},
+            f"{prefix}/health": {"get": _get("this process answers")},
+            f"{prefix}/ready": {"get": _get("a model is loaded, and which")},
+            f"{prefix}/stats": {"get": _get("requests, errors, latencies and the prediction log")},
+        },
+        "components": {"schemas": {"Record": record_schema(model), "Error": _ERROR}},
+    }
+
+
+def record_schema(model: Loaded) -> dict[str, Any]:
+    """JSON schema of one row; a column that may be null may also be left out."""
+    contract = model.predictor.contract
+    columns = list(contract.schema)
+    return {
+        "type": "object",
+        "properties": {column.name: _property(column) for column in columns},
+        "required": [column.name for column in columns if column.name in contract.needed and not column.nullable],
+        "additionalProperties": False,
+        "example": model.predictor.bundle.example,
+    }
+
+
+def page(model: Loaded, prefix: str) -> str:
+    """The same for people: columns, a request to paste, and where the rest is."""
+    contract = model.predictor.contract
+    example = _pretty({"dataframe_records": [model.predictor.bundle.example]})
+    columns = [
+        [
+            report.code(column.name),
+            column.type,
+            _presence(column, is_needed=column.name in contract.needed),
+            column.unit,
+        ]
+        for column in contract.schema
+    ]
+    statuses = [[int(status), meaning] for status, meaning in STATUSES.items()]
+    entry = model.entry
+    return (
+        report.Page(entry.name, f"version {entry.version}, bundle {entry.digest[:12]}")
+        .section("Request", f"POST {prefix}/invocations, Content-Type: application/json", tag("pre", example))
+        .section("Columns", report.table(columns, ["column", "type", "sent", "unit"]))
+        .section("Errors", report.table(statuses, ["status", "meaning"]))
+        .section("More", report.bullets([tag("a", path, href=path) for path in _paths(prefix, entry.name)]))
+        .html()
+    )
+
+
+def curl(url: str, example: dict[str, Any]) -> str:
+    """A command line that sends one row and works when pasted."""
+    body = json.dumps({"dataframe_records": [example]}, ensure_ascii=False).replace("'", "'\\''")
+    return f"curl -s {url}/invocations -H 'Content-Type: application/json' -d '{body}'"
+
+
+def _invocations(model: Loaded) -> dict[str, Any]:
+    rows = {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}
+    params = {"type": "object", "properties": {"probabilities": {"type": "boolean", "default": True}}}
+    table = {"type": "object", "required": ["columns", "data"], "properties": {"columns": {}, "data": {}}}
+    forms = {
+        "dataframe_records": rows,
+        "dataframe_split": table,
+        "instances": {"anyOf": [rows, {"type": "array", "items": {"type": "array"}}]},
+        "inputs": {"anyOf": [rows, {"type": "object", "additionalProperties": {"type": "array"}}]},
+    }
+    body = {
+        "oneOf": [
+            {"type": "object", "required": [form], "properties": {form: schema, "params": params}}
+            for form, schema in forms.items()
+        ],
+        "example": {"dataframe_records": [model.predictor.bundle.example]},
+    }
+    return {
+        "summary": "Predict rows",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {"200": {"description": "predictions in the order of the rows"}, **_failures()},
+    }
+
+
+def _infer(name: str) -> dict[str, Any]:
+    tensor = {"type": "object", "required": ["name", "shape", "datatype", "data"]}
+    body = {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {"id": {"type": "string"}, "inputs": {"type": "array", "items": tensor}},
+    }
+    return {
+        "summary": f"Predict with {name} (Open Inference Protocol)",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {"200": {"description": "tensors prediction, probabilities and prediction_id"}, **_failures()},
+    }
+
+
+def _failures() -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {status: {"description": meaning, "content": content} for status, meaning in STATUSES.items()}
+
+
+def _get(summary: str) -> dict[str, Any]:
+    return {"summary": summary, "responses": {"200": {"description": "OK"}}}
+
+
+def _property(column: Column) -> dict[str, Any]:
+    kind = _json_type(arrow_type(column.type))
+    schema: dict[str, Any] = dict(kind)
+    if column.nullable:
+        schema["type"] = [kind["type"], "null"]
+    if column.unit:
+        schema["description"] = f"in {column.unit}"
+    bounds = {"minimum": column.minimum, "maximum": column.maximum}
+    return schema | {word: bound for word, bound in bounds.items() if bound is not None}
+
+
+def _json_type(kind: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_boolean(kind):
+        return {"type": "boolean"}
+    if pa.types.is_integer(kind):
+        return {"type": "integer"}
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return {"type": "number"}
+    if pa.types.is_list(kind):
+        return {"type": "array", "items": _json_type(kind.value_type)}
+    text = {"type": "string"}
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return text | {"format": "date-time" if pa.types.is_timestamp(kind) else "date"}
+    return text | {"contentEncoding": "base64"} if pa.types.is_binary(kind) else text
+
+
+def _presence(column: Column, needed: frozenset[str]) -> str:
+    if column.name not in needed:
+        return "may be sent"
+    return "null if unknown" if column.nullable else "always"
+
+
+def _paths(prefix: str, name: str) -> list[str]:
+    return [f"{prefix}/{rest}" for rest in ("openapi.json", "health", "ready", "stats", f"v2/models/{name}")]
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+_ERROR: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "properties": {
+                "code": {"type": "string"},
+                "message": {"type": "string"},
+                "violations": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "row": {"type": ["integer", "string"]},
+                            "field": {"type": "string"},
+                            "got": {"type": "string"},
+                            "expected": {"type": "string"},
+                        },
+                    },
+                },
+            },
+        }
+    },
+}
