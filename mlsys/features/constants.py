@@ -34,7 +34,9 @@ def _numeric(choice: Choice, domain: Domain, statistics: ColumnStatistics, dense
     spread = math.sqrt(moments.m2 / moments.n) if numbers.minimum < numbers.maximum else 0.0
     median = float(statistics.quantiles([0.5])[0])
     return Numeric(
-        choice.column, domain, Scaling(moments.mean, divisor(spread), median, num_present(statistics) < statistics.num_rows)
+        choice.column,
+        domain,
+        Scaling(moments.mean, divisor(spread), median, num_present(statistics) < statistics.num_rows),
     )
 
 

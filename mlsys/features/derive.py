@@ -34,7 +34,10 @@ def extend(schema: Schema, derive: Mapping[str, str]) -> Schema:
     for name, sql in derive.items():
         if name in schema:
             raise errors.RecipeError.build(
-                f"{WHERE}: '{name}'", got=f"the name of a column of the table, = {sql}", expected="a new name", field=name
+                f"{WHERE}: '{name}'",
+                got=f"the name of a column of the table, = {sql}",
+                expected="a new name",
+                field=name,
             )
     _refuse_unreadable(schema, derive)
     types = expressions.types(readable(schema).arrow(), derive, WHERE)

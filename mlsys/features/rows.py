@@ -50,7 +50,11 @@ def compile_row(program: FeatureProgram) -> Callable[[Record], npt.NDArray[np.fl
 
 def compile_unseen(program: FeatureProgram) -> Callable[[Record], list[str]]:
     """The function of :meth:`FeatureProgram.unseen_row`."""
-    checks = [(operation.column, operation.is_unseen()) for operation in program.operations if isinstance(operation, Categorical)]
+    checks = [
+        (operation.column, operation.is_unseen())
+        for operation in program.operations
+        if isinstance(operation, Categorical)
+    ]
     complete = completer(program)
 
     def unseen(record: Record) -> list[str]:

@@ -1,0 +1,294 @@
+"""Feature tables joined on keys: as of the row's time where the table has one.
+
+Point in time means: a row gets the last value that was known at its own time, never a
+later one. The rows keep their number and their order; a row without a match gets nulls,
+and how many there are of which kind is counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import polars.selectors as cs
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlsys import cluster, errors, recipe
+from mlsys.dataset import Snapshot
+from mlsys.schema import FOLD, ROW, Column, Role, Schema
+from mlsys.store import Store
+
+__all__ = ["Lookup", "assemble", "columns_of", "join", "match", "prepare"]
+
+UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+"""Microseconds in a unit of ``lookback``; a week is written 7d."""
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A feature table made ready to be looked up in: the whole of it is held in memory.
+
+    Attributes
+    ----------
+    keys
+        Column of the rows → column of the table.
+    index
+        Key columns ``__key0`` …, ``__time`` where there is one, and ``__match``, the row of
+        `table`; without null keys, sorted by time.
+    values
+        The columns to take, under the names that they will have.
+    """
+
+    name: str
+    keys: Mapping[str, str]
+    time: str | None
+    lookback_us: int | None
+    index: pl.DataFrame
+    values: pa.Table
+
+
+def join(
+    rows: pa.Table, table: pa.Table, spec: recipe.Join, time_column: str | None, name: str = "table"
+) -> tuple[pa.Table, dict[str, int]]:
+    """Rows with the columns of a table appended.
+
+    With ``spec.time``, a row gets the table's last value of its keys at or before the
+    row's time (of several at one time, the last in the table's order), unless that is more
+    than ``spec.lookback`` older. Without, the table must hold a key once. Null keys, NaN
+    keys and null times match nothing.
+
+    Returns
+    -------
+    table, counts
+        All rows in their order, and the numbers of rows ``matched``, ``missing`` (no value
+        known by then) and ``too_old``; the three add up to the rows.
+
+    Raises
+    ------
+    FeatureError
+        A key is twice in a table without time, a name is there already, types do not fit.
+    RecipeError
+        A column that the recipe names is not in the table.
+    """
+    return match(rows, prepare(table, spec, name), time_column)
+
+
+def prepare(table: pa.Table, spec: recipe.Join, name: str = "table") -> Lookup:
+    """Check a feature table against its spec and sort it."""
+    where = f"features: join '{name}'"
+    keys = dict(spec.keys) if isinstance(spec.keys, dict) else {key: key for key in spec.keys}
+    taken = columns_of(table.column_names, spec, name)
+    times = [spec.time] if spec.time else []
+    if not keys:
+        raise errors.FeatureError.build(where, got="no keys", expected="at least one", hint="keys: [column]")
+    if spec.lookback is not None and not times:
+        raise errors.FeatureError.build(
+            where, got="lookback without time", expected="the table's time column", hint="time: column"
+        )
+    index = _keyed(table, list(keys.values()), spec.time, where).rename({"__at": "__match"})
+    if not times:
+        _refuse_duplicates(index, keys, name)
+    else:  # of several at one time the last one stays
+        index = index.unique([c for c in index.columns if c != "__match"], keep="last", maintain_order=True)
+        index = index.sort("__time", maintain_order=True)
+    values = table.select(taken).rename_columns([spec.prefix + column for column in taken])
+    return Lookup(name, keys, spec.time, lookback_us(spec.lookback, where), index, values)
+
+
+def match(rows: pa.Table, lookup: Lookup, time_column: str | None) -> tuple[pa.Table, dict[str, int]]:
+    """Rows with the values of a prepared table; see :func:`join`."""
+    where = f"features: join '{lookup.name}'"
+    _refuse_collisions(rows.column_names, lookup)
+    if lookup.time is not None and time_column is None:
+        raise errors.FeatureError.build(
+            where, got="rows without time", expected="the time of each row, to look up what was known then",
+            hint="data.time: column",
+        )  # fmt: skip
+    asked = _keyed(rows, list(lookup.keys), time_column if lookup.time else None, where)
+    asked, index = _comparable(asked, lookup, where)
+    by = [column for column in index.columns if column.startswith("__key")]
+    if lookup.time is None:
+        found, too_old = asked.join(index, on=by, how="inner"), 0
+    else:
+        found, too_old = _as_of(asked, index, by, lookup.lookback_us)
+    counts = {"matched": found.height, "missing": rows.num_rows - found.height - too_old, "too_old": too_old}
+    return _append(rows, lookup.values, found), counts
+
+
+def columns_of(names: Sequence[str], spec: recipe.Join, name: str = "table") -> list[str]:
+    """Columns of a feature table that a join takes: the named ones, or all but keys and time."""
+    where = f"features: join '{name}'"
+    keys = list(spec.keys.values()) if isinstance(spec.keys, dict) else list(spec.keys)
+    for column in [*keys, *([spec.time] if spec.time else []), *(spec.columns or ())]:
+        if column not in names:
+            raise errors.RecipeError.unknown_column(where, column, names)
+    if spec.columns is not None:
+        return list(spec.columns)
+    return [column for column in names if column not in {*keys, spec.time, ROW, FOLD}]
+
+
+def lookback_us(text: str | None, where: str) -> int | None:
+    """Microseconds of a span such as ``90m``, ``3h`` or ``2d``.
+
+    >>> lookback_us("3h", "features")
+    10800000000
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+)\s*(us|ms|[smhd])\s*", text)
+    if found is None:
+        raise errors.RecipeError.build(
+            f"{where}: lookback", got=text, expected="a number and a unit of " + ", ".join(UNITS_US), hint="3h or 2d"
+        )
+    return int(found[1]) * UNITS_US[found[2]]
+
+
+def assemble(
+    store: Store,
+    snapshot: Snapshot,
+    tables: Mapping[str, tuple[recipe.Join, Snapshot]],
+    progress: Callable[[str], None] = lambda _: None,
+) -> Snapshot:
+    """A new snapshot with the columns of all tables joined on, in the order of `tables`.
+
+    The rows go file by file; each feature table is held in memory as a whole, on the one
+    node that does the work. The counts of each join are the fact ``joins`` of the new
+    snapshot: ``store.facts("snapshot", digest)["joins"]``.
+    """
+    progress(f"joining {', '.join(tables)} to {snapshot.num_rows:,} rows")
+    digest = cluster.call(_assemble, store, snapshot, dict(tables))
+    return Snapshot.open(store, digest)
+
+
+def _assemble(store: Store, snapshot: Snapshot, tables: dict[str, tuple[recipe.Join, Snapshot]]) -> str:
+    time_column = snapshot.schema.one(Role.TIME)
+    lookups = [prepare(table.table(), spec, name) for name, (spec, table) in tables.items()]
+    schema = Schema(
+        columns=(*snapshot.schema, *(c for n, (spec, table) in tables.items() for c in _joined(n, spec, table)))
+    )
+
+    def write(folder: Path) -> dict[str, Any]:
+        counts: dict[str, Counter[str]] = {name: Counter() for name in tables}
+        (folder / "data").mkdir()
+        for path in snapshot.paths:
+            rows = pq.read_table(path)
+            for lookup in lookups:
+                rows, found = match(rows, lookup, time_column)
+                counts[lookup.name].update(found)
+            pq.write_table(rows, folder / "data" / path.name, compression="zstd")
+        joins = {
+            name: {kind: count[kind] for kind in ("matched", "missing", "too_old")} for name, count in counts.items()
+        }
+        return {"schema": schema.model_dump(mode="json"), "num_rows": snapshot.num_rows, "joins": joins}
+
+    return store.put("snapshot", write)
+
+
+def _joined(name: str, spec: recipe.Join, table: Snapshot) -> list[Column]:
+    """Columns that a join adds: features, null where there is no match."""
+    return [
+        table.schema[column].model_copy(update={"name": spec.prefix + column, "role": Role.FEATURE, "nullable": True})
+        for column in columns_of(table.schema.names, spec, name)
+    ]
+
+
+def _keyed(table: pa.Table, keys: Sequence[str], time: str | None, where: str) -> pl.DataFrame:
+    """Keys as ``__key0`` …, time as ``__time``, row number as ``__at``; only rows that have all of them."""
+    for column in [*keys, *([time] if time else [])]:
+        if column not in table.column_names:
+            raise errors.FeatureError.build(
+                where, got=f"no column '{column}' in the rows", expected="each key and the time",
+                hint=errors.did_you_mean(column, table.column_names), field=column,
+            )  # fmt: skip
+    columns = {f"__key{at}": key for at, key in enumerate(keys)} | ({"__time": time} if time else {})
+    frame = pl.DataFrame({name: pl.from_arrow(table[column]) for name, column in columns.items()}, strict=False)
+    plain = frame.with_columns(
+        pl.col(pl.Categorical, pl.Enum).cast(pl.String), pl.col(pl.Float32, pl.Float64).cast(pl.Float64).fill_nan(None),
+        pl.col(pl.Date).cast(pl.Datetime("us")), cs.integer().cast(pl.Int64, strict=False),
+    )  # fmt: skip
+    return plain.with_row_index("__at").cast({"__at": pl.Int64}).drop_nulls()
+
+
+def _comparable(asked: pl.DataFrame, lookup: Lookup, where: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Both sides with keys and times of the same types."""
+    index, names = lookup.index, [*lookup.keys.items(), ("the row's time", lookup.time)]
+    for column in (c for c in index.columns if c != "__match"):
+        ours, theirs = asked.schema[column], index.schema[column]
+        same = _common(ours, theirs)
+        if same is None or (column == "__time" and not isinstance(same, pl.Datetime)):
+            mine, other = names[-1 if column == "__time" else int(column.removeprefix("__key"))]
+            raise errors.FeatureError.build(
+                where, got=f"{mine} is {ours}, the table's {other} is {theirs}", expected="the same type on both sides",
+                hint="derive: in data or in the join makes a column of another type; see data.timezone for times",
+            )  # fmt: skip
+        asked, index = asked.cast({column: same}), index.cast({column: same})
+    return asked, index
+
+
+def _common(ours: pl.DataType, theirs: pl.DataType) -> pl.DataType | None:
+    """The type in which two columns can be compared, or None."""
+    if isinstance(ours, pl.Datetime) and isinstance(theirs, pl.Datetime):
+        if (ours.time_zone is None) != (theirs.time_zone is None):
+            return None
+        unit: Any = "ns" if "ns" in (ours.time_unit, theirs.time_unit) else "us"
+        return pl.Datetime(unit, ours.time_zone and "UTC")
+    if ours.is_numeric() and theirs.is_numeric():
+        return pl.Int64() if ours == theirs == pl.Int64 else pl.Float64()
+    return ours if ours == theirs else None
+
+
+def _as_of(
+    asked: pl.DataFrame, index: pl.DataFrame, by: Sequence[str], lookback: int | None
+) -> tuple[pl.DataFrame, int]:
+    """Last row of each key at or before the time, and how many of those are too old."""
+    known = index.with_columns(pl.col("__time").alias("__known"))
+    # Both sides are sorted just here; Polars warns that it cannot check that within groups.
+    found = asked.sort("__time").join_asof(
+        known, on="__time", by=list(by), strategy="backward", check_sortedness=False
+    ).drop_nulls("__match")  # fmt: skip
+    if lookback is None:
+        return found, 0
+    fresh = found.filter((pl.col("__time") - pl.col("__known")) <= pl.duration(microseconds=lookback))
+    return fresh, found.height - fresh.height
+
+
+def _append(rows: pa.Table, values: pa.Table, found: pl.DataFrame) -> pa.Table:
+    """Rows with the values of their matches, in the types of the table; null without a match."""
+    at = np.full(rows.num_rows, -1, np.int64)
+    at[found["__at"].to_numpy()] = found["__match"].to_numpy()
+    matches = pa.array(at, mask=at < 0)
+    for field in values.schema:
+        column = values[field.name].combine_chunks() if values.num_rows else pa.nulls(1, field.type)
+        rows = rows.append_column(
+            pa.field(field.name, field.type), pa.chunked_array([column.take(matches)], field.type)
+        )
+    return rows
+
+
+def _refuse_duplicates(index: pl.DataFrame, keys: Mapping[str, str], name: str) -> None:
+    columns = [column for column in index.columns if column.startswith("__key")]
+    twice = index.filter(pl.struct(columns).is_duplicated()).sort("__match")
+    if twice.height:
+        shown = ", ".join(f"{key} = {twice[column][0]!r}" for column, key in zip(columns, keys.values(), strict=True))
+        count = twice.filter(pl.all_horizontal(pl.col(c) == twice[c][0] for c in columns)).height
+        raise errors.FeatureError.build(
+            f"features: join '{name}'", got=f"{count} rows with {shown}", expected="one row a key in a table without time",
+            hint="time: column takes the last one known by then; or make the keys unique in the source",
+            field=next(iter(keys.values())),
+        )  # fmt: skip
+
+
+def _refuse_collisions(names: Sequence[str], lookup: Lookup) -> None:
+    for column in lookup.values.column_names:
+        if column in names:
+            raise errors.FeatureError.build(
+                f"features: join '{lookup.name}'", got=f"column '{column}' is there already", expected="new names",
+                hint=f"prefix: {lookup.name}_ before the table's names, or columns: [the ones to take]", field=column,
+            )  # fmt: skip
