@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlsys import cluster
-from mlsys.store import write_atomic
+from mlsys.store import write_json
 from mlsys.workflow.run import Record, Run
 
 __all__ = ["collect", "explore", "features"]
@@ -40,12 +39,19 @@ def _collect(run: Run) -> Record:
 
     recipe, store = run.recipe, run.store
     run.console.progress("reading")
-    taken = snapshot.take(store, recipe.data, target=recipe.target, folder=run.folder)
-    tables = {name: (join, snapshot.take_table(store, join)) for name, join in recipe.features.joins.items()}
-    whole, counts = taken.snapshot, {}
-    if tables:
-        run.console.progress("joining")
-        whole, counts = joins.assemble(store, whole, tables)
+    taken = snapshot.take(
+        store,
+        recipe.data,
+        target=recipe.target,
+        folder=run.folder,
+        split_column=recipe.split.column,
+        task=recipe.task,
+    )
+    tables = {
+        name: (join, snapshot.take_table(store, join, timezone=recipe.data.timezone, folder=run.folder / name))
+        for name, join in recipe.features.joins.items()
+    }
+    whole = joins.assemble(store, taken.snapshot, tables, run.console.progress) if tables else taken.snapshot
     what = task.decide(whole, recipe)
     run.console.progress("dividing")
     parts = split.divide(store, whole, recipe, what)
@@ -55,7 +61,7 @@ def _collect(run: Run) -> Record:
         "task": what.model_dump(mode="json"),
         "num_rows": parts.num_rows,
         "report": taken.report,
-        "joins": counts,
+        "joins": store.facts("snapshot", whole.digest).get("joins", {}),
         "objects": [("snapshot", whole.digest), ("split", parts.digest)],
         "summary": _collected(whole.num_rows, len(whole.schema), parts.num_rows, taken.report),
     }
@@ -73,39 +79,65 @@ def explore(run: Run) -> None:
         "explore": run.recipe.explore.model_dump(mode="json"),
         "derive": run.recipe.features.derive,
     }
-    run.step("explore", inputs, ("mlsys.explore", "mlsys.statistics", "mlsys.reports"), lambda: _explore(run))
+    code = ("mlsys.explore", "mlsys.statistics", "mlsys.reports", "mlsys.expressions")
+    run.step("explore", inputs, code, lambda: _explore(run))
 
 
 def _explore(run: Run) -> Record:
     from mlsys import explore as step
+    from mlsys.explore import leakage, render
+    from mlsys.features import derive
 
-    recipe = run.recipe
-    statistics = step.profile(run.split.only("train"), run.task, progress=run.console.progress)
-    digest = run.store.put_json("profile", statistics.to_json())
-    run.console.progress("leakage scan")
-    findings = step.leakage.scan(
-        run.split, run.task, statistics, recipe.explore.allow, recipe.explore.max_duplicate_fraction
+    recipe, split, task = run.recipe, run.split, run.task
+    statistics = step.profile(
+        split.only("train"),
+        task,
+        schema=derive.extend(split.schema, recipe.features.derive),
+        derive=recipe.features.derive,
+        progress=run.console.progress,
     )
-    page = step.render.document(run.split, run.task, statistics, findings)
-    report = run.folder / "reports" / "explore.html"
-    write_atomic(report, page.encode())
-    step.leakage.enforce(findings)
+    run.console.progress("leakage scan")
+    settings = recipe.explore
+    findings = leakage.scan(split, task, statistics, settings.allow, settings.max_duplicate_fraction)
+    run.console.progress("report")
+    profile = step.describe(split, task, statistics, findings, title=recipe.name)
+    report = run.report("explore", render.page(profile))
+    write_json(run.folder / "reports" / "explore.json", profile)
+    digest = run.store.put_json("profile", statistics.to_json())
+    leakage.enforce(findings)
     return {
         "statistics": digest,
-        "report": str(report),
+        "report": report,
         "objects": [("profile", digest)],
-        "summary": "",
+        "summary": f"{len(profile['columns'])} columns, {len(profile['alerts'])} alerts, {len(findings)} leakage findings",
     }
 
 
 def features(run: Run) -> None:
-    """3: the plan of features for each encoding that a family of the recipe needs."""
+    """3: the plan of features for each encoding, with a reason for each choice; fitted on training rows."""
     inputs = {
         "statistics": run.records["explore"]["statistics"],
         "features": run.recipe.features.model_dump(mode="json", exclude={"joins"}),
+        "timezone": run.recipe.data.timezone,
     }
     run.step("features", inputs, ("mlsys.features", "mlsys.expressions"), lambda: _features(run))
 
 
 def _features(run: Run) -> Record:
-    return {"summary": "", "plan": cluster.plan(0, 0).reason}
+    from mlsys.features import plan, program
+
+    recipe, whole = run.recipe, run.statistics.whole()
+    encodings: tuple[plan.Encoding, ...] = ("codes", "dense")
+    plans = {e: plan.choose(run.split.schema, whole, recipe.features, e, recipe.data.timezone) for e in encodings}
+    width = {e: len(program.fit(chosen, whole).names) for e, chosen in plans.items()}
+    digest = run.store.put_json("plan", {e: chosen.to_json() for e, chosen in plans.items()})
+    codes = plans["codes"]
+    return {
+        "plan": digest,
+        "used": [choice.column for choice in codes.used],
+        "dropped": {choice.column: choice.reason for choice in codes.dropped},
+        "objects": [("plan", digest)],
+        "summary": f"{len(codes.used)} columns in use, {len(codes.dropped)} dropped → "
+        f"{width['codes']} features for trees, {width['dense']} for linear models; "
+        f"fitted on {whole.num_rows:,} training rows",
+    }

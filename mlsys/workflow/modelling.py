@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlsys.store import write_atomic
+from mlsys.store import write_json
 from mlsys.workflow.run import Record, Run
 
 __all__ = ["evaluate", "selection", "train", "tune"]
@@ -115,14 +115,18 @@ def _evaluate(run: Run) -> Record:
 
     evaluation = step.score(run.store, run.bundle, run.split, run.recipe, progress=run.console.progress)
     digest = run.store.put_json("evaluation", evaluation)
-    report = run.folder / "reports" / "evaluate.html"
-    write_atomic(report, step.render.page(evaluation).encode())
+    write_json(run.folder / "reports" / "evaluate.json", evaluation)
+    verdict = evaluation["verdict"]
     return {
         "evaluation": digest,
-        "passed": evaluation["verdict"]["passed"],
-        "report": str(report),
+        "metric": evaluation["metric"],
+        "metrics": evaluation["metrics"],
+        "passed": verdict["passed"],
+        "failed": [check["reason"] for check in verdict["checks"] if not check["passed"]],
+        "checks": verdict["checks"],
+        "report": run.report("evaluate", step.render.page(evaluation)),
         "objects": [("evaluation", digest)],
-        "summary": "",
+        "summary": step.summary(evaluation),
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mlsys import errors
-from mlsys.store import write_atomic, write_json
+from mlsys.store import read_json, write_json
 from mlsys.workflow.run import Record, Run
 
 __all__ = ["deploy", "monitor"]
@@ -35,7 +35,7 @@ def deploy(run: Run) -> None:
     record = run.step("deploy", inputs, ("mlsys.registry",), lambda: _register(run))
     record["endpoint"] = _serve(run, int(record["version"]))
     if run.recipe.deploy.replay and run.split.num_rows.get("production", 0):
-        _replay(run, record)
+        _replay(run, record["endpoint"]["url"])
 
 
 def _register(run: Run) -> Record:
@@ -45,7 +45,12 @@ def _register(run: Run) -> Record:
     evaluated = run.records["evaluate"]
     run.console.progress("registering")
     version = registry.register(
-        run.store, recipe.name, run.bundle, metrics=evaluated["metrics"], tags={"family": run.bundle.family}
+        run.store,
+        recipe.name,
+        run.bundle,
+        metrics={name: found["value"] for name, found in evaluated["metrics"].items() if found["value"] is not None},
+        tags={"family": run.bundle.family},
+        reports=[Path(record["report"]) for record in run.records.values() if "report" in record],
     )
     registry.set_alias(run.store, recipe.name, recipe.deploy.alias, version, reason="passed its gate")
     return {
@@ -66,21 +71,22 @@ def _serve(run: Run, version: int) -> Record:
     return {"url": endpoint.url, "curl": endpoint.curl, "proxy": endpoint.proxy}
 
 
-def _replay(run: Run, record: Record) -> None:
-    """Send the production rows to the endpoint over HTTP, as clients would, and keep their labels for later."""
+def _replay(run: Run, url: str) -> None:
+    """Send the production rows to the endpoint over HTTP, once a bundle and split."""
     from mlsys import cluster
     from mlsys.deploy import replay
 
     done = run.folder / "replayed.json"
     what = {"bundle": run.bundle.digest, "split": run.split.digest}
-    if done.is_file() and replay.is_same(done, what):
+    if done.is_file() and read_json(done).items() >= what.items():
         return
+    rows = run.split.only("production")
     with run.console.during("8 deploy"):
-        sent = cluster.call(replay.send, run.split.only("production"), run.bundle.schema, record["endpoint"]["url"], threads=1)
-    write_json(done, {**what, **sent})
+        run.console.progress(f"sending {rows.num_rows['production']:,} production rows")
+        sent = cluster.call(replay.send, rows, "production", run.bundle.schema, url, threads=1)
+    write_json(done, {**what, **sent.to_json()})
     run.console.line(
-        f"             {sent['num_rows']:,} production rows sent over HTTP in {sent['num_requests']} requests, "
-        f"{sent['num_failed']} failed, {sent['seconds']:.1f} s"
+        f"{'':13}{sent.num_rows:,} production rows answered over HTTP in {sent.num_requests} requests, {sent.seconds:.1f} s"
     )
 
 

