@@ -1,0 +1,140 @@
+"""What is to be predicted, decided from the target's values.
+
+========================================================  ==================================================
+target                                                    task
+========================================================  ==================================================
+true and false, or two distinct values                    binary
+text, or integers with at most 20 distinct values of      multiclass
+which each has ten rows on average
+anything else                                             regression
+========================================================  ==================================================
+
+``task`` in the recipe overrides it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mlsys import cluster, errors
+from mlsys.dataset import Snapshot
+from mlsys.recipe import Recipe
+from mlsys.schema import Task, TaskKind
+
+__all__ = ["decide"]
+
+Label = bool | int | str
+
+MAX_INTEGER_CLASSES = 20
+MIN_ROWS_PER_CLASS = 10
+MAX_CLASSES = 1000
+"""More are an id or free text; a model of one probability each would not fit in memory either."""
+
+POSITIVE = ("true", "1", "yes", "y", "t", "positive", "pos")
+
+
+def decide(snapshot: Snapshot, recipe: Recipe) -> Task:
+    """The task of a snapshot.
+
+    Classes come sorted; in a binary task the positive one, ``recipe.positive`` or else true,
+    1, yes or the rarer, comes last.
+
+    Raises
+    ------
+    TargetError
+        The target cannot be learned from as that task: one class, numbers needed, too many classes.
+    RecipeError
+        ``positive`` is no class of the target.
+    """
+    target = recipe.target
+    if target not in snapshot.schema:
+        raise errors.RecipeError.unknown_column("recipe: 'target'", target, snapshot.schema.names)
+    counts, is_numeric, is_integer = cluster.call(_labels, snapshot, target, threads=1)
+    if not counts:
+        raise errors.TargetError.all_null(target, snapshot.num_rows)
+    if len(counts) == 1:
+        raise errors.TargetError.one_class(target, next(iter(counts)), sum(counts.values()))
+    kind = TaskKind(recipe.task) if recipe.task != "auto" else _kind(counts, is_numeric=is_numeric, is_integer=is_integer)
+    if kind is TaskKind.REGRESSION:
+        return _regression(target, counts, is_numeric=is_numeric)
+    classes = _classes(target, counts, kind)
+    if kind is TaskKind.BINARY:
+        positive = _positive(classes, counts, recipe.positive, target)
+        classes = [label for label in classes if label != positive] + [positive]
+    return Task(kind=kind, target=target, classes=tuple(classes))
+
+
+def _labels(snapshot: Snapshot, target: str) -> tuple[Counter[object], bool, bool]:
+    """Rows by label (labels beyond `MAX_CLASSES` + 1 are dropped), and whether they are numbers, integers."""
+    counts: Counter[object] = Counter()
+    kind: pa.DataType = pa.null()
+    for path in snapshot.paths:
+        values = pq.read_table(path, columns=[target])[target]
+        kind = values.type
+        for entry in pc.value_counts(values.combine_chunks().drop_null())[: MAX_CLASSES + 1].to_pylist():
+            if entry["values"] in counts or len(counts) <= MAX_CLASSES:
+                counts[entry["values"]] += entry["counts"]
+    is_integer = pa.types.is_integer(kind)
+    return counts, is_integer or pa.types.is_floating(kind), is_integer
+
+
+def _kind(counts: Counter[object], *, is_numeric: bool, is_integer: bool) -> TaskKind:
+    if len(counts) == 2:
+        return TaskKind.BINARY
+    few = len(counts) <= MAX_INTEGER_CLASSES and sum(counts.values()) >= MIN_ROWS_PER_CLASS * len(counts)
+    return TaskKind.MULTICLASS if not is_numeric or (is_integer and few) else TaskKind.REGRESSION
+
+
+def _regression(target: str, counts: Counter[object], *, is_numeric: bool) -> Task:
+    if not is_numeric:
+        raise errors.TargetError.build(
+            f"collect: target '{target}'", got=f"values such as {next(iter(counts))!r}", expected="numbers, for regression",
+            hint="leave out task, or derive a number", field=target,
+        )  # fmt: skip
+    return Task(kind=TaskKind.REGRESSION, target=target)
+
+
+def _classes(target: str, counts: Counter[object], kind: TaskKind) -> list[Label]:
+    labels = [label for label in counts if isinstance(label, bool | int | str)]
+    if len(labels) < len(counts):
+        raise errors.TargetError.build(
+            f"collect: target '{target}'", got=f"values such as {next(x for x in counts if x not in labels)!r} as classes",
+            expected="text, integers, or true and false", hint=f"derive it: CAST({target} AS BIGINT), or CAST({target} AS VARCHAR)",
+            field=target,
+        )  # fmt: skip
+    most = 2 if kind is TaskKind.BINARY else MAX_CLASSES
+    if len(labels) > most:
+        shown = ", ".join(repr(label) for label in sorted(labels, key=str)[:5])
+        raise errors.TargetError.build(
+            f"collect: target '{target}'", got=f"more than {most} classes: {shown}, …", expected=f"at most {most}",
+            hint="task: multiclass" if most == 2 else "group the classes in data.derive, or name another target", field=target,
+        )  # fmt: skip
+    return sorted(labels)  # of one type: they come from one column
+
+
+def _positive(classes: list[Label], counts: Counter[object], wanted: Label | None, target: str) -> Label:
+    if wanted is not None:
+        return _wanted(classes, wanted, target)
+    said = [label for label in classes if str(label).strip().lower() in POSITIVE]
+    if len(said) == 1:
+        return said[0]
+    return min(reversed(classes), key=lambda label: counts[label])  # of equals the last
+
+
+def _wanted(classes: list[Label], wanted: Label, target: str) -> Label:
+    """The class that the recipe means; YAML reads an unquoted yes as true and 1 as a number."""
+    for label in classes:
+        if label == wanted and isinstance(label, bool) == isinstance(wanted, bool):
+            return label
+    words = POSITIVE if wanted is True else ("false", "no", "n", "f", "0") if wanted is False else (str(wanted).lower(),)
+    meant = [label for label in classes if str(label).lower() in words]
+    if len(meant) == 1:
+        return meant[0]
+    raise errors.RecipeError.build(
+        f"recipe: 'positive' for target '{target}'", got=repr(wanted), expected=" or ".join(repr(label) for label in classes),
+        hint=errors.did_you_mean(str(wanted), map(str, classes)), field="positive",
+    )  # fmt: skip
