@@ -1,0 +1,189 @@
+"""Labels that come late: joined by id, judged only where enough of them have come.
+
+The rows that are labelled first are seldom like the others (a fraud is reported before a
+good payment is known to be one), so a metric on a window with half of its labels is not a
+noisy version of the final one but another number. A window is *mature* when the stated
+fraction of its predictions has a label; a label that is null says that there will be none.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mlsys import errors
+from mlsys.schema import ROW, Task
+
+__all__ = ["Labels", "class_codes"]
+
+UNKNOWN = -2
+"""Class index of a label that is no class of the task."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Truth by id.
+
+    Attributes
+    ----------
+    frame
+        ``key`` text, ``y`` class index or value, ``void`` whether there will be none,
+        ``known_at`` where the source says it; one row an id, the last known one.
+    join_on
+        Column of the log that the key is matched with.
+    """
+
+    frame: pl.DataFrame
+    join_on: str
+    num_repeated: int = 0
+
+    @classmethod
+    def read(
+        cls,
+        source: str | Path | pa.Table | Sequence[str | Path],
+        task: Task,
+        id_column: str | None = None,
+        as_of: dt.datetime | None = None,
+    ) -> Labels:
+        """Labels of a table, or of Parquet, CSV or JSON-lines files.
+
+        The key is the column ``prediction_id``, the recipe's id column, ``id`` or the number of
+        the row in its snapshot; the label the column ``label`` or the target's name; ``known_at`` is optional.
+
+        Parameters
+        ----------
+        as_of
+            Labels known only later are left out, as if they had not come yet.
+
+        Raises
+        ------
+        SourceError
+            A file is missing or cannot be read.
+        RecipeError
+            The key or the label is missing.
+        ContractError
+            No label is a class of the task.
+        """
+        frame = _as_frame(source)
+        names = frame.columns
+        key = _one_of(names, ["prediction_id", *([id_column] if id_column else []), "id", ROW], "prediction_id")
+        label = _one_of(names, ["label", task.target], "label")
+        columns = [pl.col(key).cast(pl.String).alias("key"), pl.col(label).alias("label")]
+        known_at = pl.col("known_at") if "known_at" in names else pl.lit(None, pl.Datetime("us", "UTC")).alias("known_at")
+        frame = _with_utc(frame.select(*columns, known_at))
+        if as_of is not None:
+            frame = frame.filter(pl.col("known_at").is_null() | (pl.col("known_at") <= as_of))
+        latest = frame.sort("known_at", maintain_order=True).unique("key", keep="last", maintain_order=True)
+        y, void = _encode(latest["label"], task)
+        coded = latest.select("key", "known_at").with_columns(pl.Series("y", y), pl.Series("void", void))
+        return cls(coded, id_column if key == id_column and id_column else "prediction_id", frame.height - latest.height)
+
+    def join(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows with ``y`` (null: not known), ``void`` and ``known_at``, in the same order."""
+        on = pl.col(self.join_on).cast(pl.String) if self.join_on in rows.columns else pl.col("prediction_id")
+        found = rows.select(on.alias("key")).join(self.frame, on="key", how="left", maintain_order="left")
+        return rows.with_columns(found["y"], found["void"].fill_null(value=False), found["known_at"])
+
+
+def class_codes(values: pl.Series, task: Task) -> NDArray[np.float64]:
+    """Class index of each value: NaN for null, `UNKNOWN` for what is no class.
+
+    A class is recognised as itself, as its JSON text and as plain text, so that labels of a
+    CSV file fit a model trained on booleans.
+
+    Examples
+    --------
+    >>> task = Task(kind="binary", target="late", classes=(False, True))
+    >>> class_codes(pl.Series(["true", "0", None, "maybe"]), task).tolist()
+    [1.0, 0.0, nan, -2.0]
+    """
+    spellings: dict[str, int] = {}
+    for index, name in enumerate(task.classes):
+        for text in _spellings(name):
+            spellings.setdefault(text, index)
+    distinct = values.unique().to_list()
+    codes = {value: _code(value, spellings) for value in distinct}
+    return np.array([codes[value] for value in values.to_list()], dtype=np.float64)
+
+
+def _spellings(name: bool | int | str) -> list[str]:
+    if isinstance(name, bool):
+        return [json.dumps(name), str(name), str(name).upper(), str(int(name))]
+    return [str(name), json.dumps(name, ensure_ascii=False)]
+
+
+def _code(value: Any, spellings: dict[str, int]) -> float:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return np.nan
+    if isinstance(value, bool):
+        return spellings.get(json.dumps(value), spellings.get(str(int(value)), UNKNOWN))
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if text in spellings:
+        return spellings[text]
+    short = text.removesuffix(".0")
+    return spellings.get(short, UNKNOWN)
+
+
+def _encode(label: pl.Series, task: Task) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    if task.is_classification:
+        y = class_codes(label, task)
+    else:
+        y = label.cast(pl.Float64, strict=False).to_numpy().astype(np.float64)
+    void = label.is_null().to_numpy() if task.is_classification else np.isnan(y)
+    if len(y) and not void.all() and task.is_classification and (y[~void] == UNKNOWN).all():
+        raise errors.ContractError.build(
+            "monitor: labels", got=f"values such as {label.drop_nulls()[0]!r}",
+            expected="one of " + ", ".join(repr(name) for name in task.classes[:8]), field=task.target,
+        )  # fmt: skip
+    return y, void | np.isnan(y)
+
+
+def _one_of(names: Sequence[str], wanted: Sequence[str], default: str) -> str:
+    for name in wanted:
+        if name in names:
+            return name
+    raise errors.RecipeError.unknown_column("monitor: labels", default, names)
+
+
+def _with_utc(frame: pl.DataFrame) -> pl.DataFrame:
+    kind = frame.schema["known_at"]
+    column = pl.col("known_at")
+    if kind == pl.String:
+        column = column.str.to_datetime(time_unit="us", time_zone="UTC")
+    elif isinstance(kind, pl.Datetime) and kind.time_zone is None:
+        column = column.dt.replace_time_zone("UTC")
+    return frame.with_columns(column.cast(pl.Datetime("us", "UTC")))
+
+
+def _as_frame(source: str | Path | pa.Table | Sequence[str | Path]) -> pl.DataFrame:
+    if isinstance(source, pa.Table):
+        frame = pl.from_arrow(source)
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+    paths = [Path(source)] if isinstance(source, str | Path) else [Path(path) for path in source]
+    files = [file for path in paths for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])]
+    if not files:
+        raise errors.SourceError.build(f"monitor: labels '{paths[0] if paths else ''}'", got="no files", expected="labels")
+    return pl.concat([_read(file) for file in files], how="vertical_relaxed")
+
+
+def _read(file: Path) -> pl.DataFrame:
+    try:
+        if file.suffix == ".csv":
+            return pl.read_csv(file, infer_schema=False, null_values=["", "NA", "NaN", "nan", "null", "NULL", "None"])
+        if file.suffix in (".jsonl", ".ndjson"):
+            return pl.read_ndjson(file)
+        return pl.read_parquet(file)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise errors.SourceError.build(
+            f"monitor: labels '{file}'", got=str(error).splitlines()[0], expected="a Parquet, CSV or JSON-lines file"
+        ) from error

@@ -1,0 +1,236 @@
+"""One pass over the prediction log: every window with its statistics, counts and labelled rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mlsys import errors, expressions
+from mlsys.bundle import Bundle
+from mlsys.monitor.bins import Bins
+from mlsys.monitor.delayed import UNKNOWN, Labels, class_codes
+from mlsys.monitor.log import Log, logged_name
+from mlsys.monitor.windows import Calendar, Window
+from mlsys.predict import class_names
+from mlsys.schema import Column, Kind, Schema, Task, TaskKind
+from mlsys.statistics import ColumnStatistics, TableStatistics
+
+__all__ = ["PREDICTION", "SCORE", "Reference", "Scan", "read"]
+
+PREDICTION, SCORE = "prediction", "score"
+"""Columns of the log that are judged beside the features."""
+
+MAX_SLICE_VALUES = 20
+"""Values of a slicing column that are followed, the most frequent of the reference."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What windows are compared with.
+
+    Attributes
+    ----------
+    columns
+        Column of the log → statistics of it in the reference; the target under its own name.
+    bins
+        The same columns cut into bins; without the target where a feature has its name.
+    watched
+        Columns whose drift is judged. Points in time are not: they move by nature.
+    """
+
+    task: Task
+    schema: Schema
+    columns: dict[str, ColumnStatistics]
+    bins: dict[str, Bins]
+    watched: tuple[str, ...]
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Reference:
+        """Of a bundle's training rows and of its predictions on rows that it was not fitted on."""
+        task, inputs = bundle.task, bundle.reference.inputs
+        features = [column for column in bundle.schema.features if column.name in inputs.columns]
+        named = [column.model_copy(update={"name": logged_name(column.name)}) for column in features]
+        columns = {new.name: inputs.columns[old.name] for new, old in zip(named, features, strict=True)}
+        said = bundle.reference.predictions
+        own = {name: said.columns[name] for name in (PREDICTION, SCORE) if said and name in said.columns}
+        columns |= {**own, task.target: inputs.target}
+        bins = {name: Bins.of(name, column) for name, column in columns.items()}
+        pseudo = PREDICTION if task.kind is TaskKind.MULTICLASS else SCORE
+        moving = {column.name for column in named if column.kind is Kind.DATETIME}
+        watched = tuple(name for name in columns if name not in moving and name not in {PREDICTION, SCORE, task.target})
+        watched += (pseudo,) if pseudo in own else ()
+        schema = Schema(columns=(*named, *_prediction_columns(task)))
+        return cls(task, schema, columns, bins, watched)
+
+
+def _prediction_columns(task: Task) -> tuple[Column, ...]:
+    kind, name = (Kind.CATEGORICAL, "string") if task.is_classification else (Kind.NUMERIC, "double")
+    return (Column(name=PREDICTION, type=name, kind=kind), Column(name=SCORE, type="double", kind=Kind.NUMERIC))
+
+
+@dataclass
+class Scan:
+    """What one pass found.
+
+    Attributes
+    ----------
+    windows
+        All rows of each window, in order of time.
+    slices
+        The same rows by the slices of the recipe.
+    delays
+        Seconds from event to label, of rows whose labels say when they came.
+    """
+
+    windows: list[Window] = field(default_factory=list)
+    slices: list[Window] = field(default_factory=list)
+    delays: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+
+Place = Callable[[dt.datetime, str | None, str | None], Window]
+
+
+def read(
+    log: Log,
+    reference: Reference,
+    calendar: Calendar,
+    labels: Labels | None,
+    slices: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda _: None,
+) -> Scan:
+    """Read the log once; memory holds the statistics of each window, and the score of labelled rows."""
+    windows: dict[tuple[dt.datetime, str | None, str | None], Window] = {}
+    delays: list[NDArray[np.float64]] = []
+
+    def window(start: dt.datetime, key: str | None, value: str | None) -> Window:
+        if (start, key, value) not in windows:
+            statistics = TableStatistics.empty(reference.schema, reference.task)
+            windows[start, key, value] = Window(start, calendar.end(start), statistics, key, value)
+        return windows[start, key, value]
+
+    for frame in log.batches():
+        labelled = labels.join(frame) if labels is not None else _unlabelled(frame)
+        delays.append(_delays(labelled))
+        _take(labelled, reference, calendar, slices, window)
+        progress(f"{log.num_rows:,} predictions read")
+    ordered = sorted(windows.values(), key=lambda w: (w.start, w.slice_key or "", w.slice_value or ""))
+    whole = [w for w in ordered if w.slice_key is None]
+    _mark_partial(whole, calendar)
+    return Scan(whole, [w for w in ordered if w.slice_key is not None], np.concatenate([np.empty(0), *delays]))
+
+
+def _take(
+    frame: pl.DataFrame, reference: Reference, calendar: Calendar, slices: Sequence[str], window: Place
+) -> None:
+    starts, block = calendar.place(frame["event_at"])
+    frame = frame.with_columns(starts.alias("__start"), pl.Series("__block", block))
+    for (start,), rows in frame.group_by("__start", maintain_order=True):
+        assert isinstance(start, dt.datetime)
+        for key, value, part in [(None, None, rows), *_sliced(rows, reference, slices)]:
+            _fill(window(start, key, value), part, reference, calendar)
+
+
+def _fill(window: Window, rows: pl.DataFrame, reference: Reference, calendar: Calendar) -> None:
+    block = rows["__block"].to_numpy()
+    task = reference.task
+    truth = rows["y"].to_numpy().astype(np.float64)
+    window.unknown_labels += int((truth == UNKNOWN).sum())
+    window.num_void += int(rows["void"].sum())
+    known = np.isfinite(truth) & (truth != UNKNOWN)
+    window.num_resolved += int(known.sum())
+    table = _typed(rows, reference, truth, known)
+    counted = {name: bins for name, bins in reference.bins.items() if name != task.target}
+    window.update(table, counted, block, calendar.max_blocks)
+    if known.any():
+        window.performance.y.append(truth[known])
+        window.performance.output.append(_output(rows, task)[known])
+        window.performance.block.append(block[known])
+
+
+def _typed(rows: pl.DataFrame, reference: Reference, truth: NDArray[np.float64], known: NDArray[np.bool_]) -> pa.Table:
+    """The rows as the statistics take them: classes as values, the label under the target's name."""
+    task = reference.task
+    table = rows.select(*[name for name in reference.schema.names if name != PREDICTION], "model_version").to_arrow()
+    if task.is_classification:
+        said = _values(class_codes(rows[PREDICTION], task), class_names(task))
+    else:
+        said = rows[PREDICTION].cast(pl.Float64).to_arrow()
+    table = table.append_column(PREDICTION, said)
+    if not known.any() or task.target in table.column_names:
+        return table
+    label = _values(np.where(known, truth, np.nan), task.classes) if task.is_classification else pa.array(truth, mask=~known)
+    return table.append_column(task.target, label)
+
+
+def _values(codes: NDArray[np.float64], names: Sequence[Any]) -> pa.Array:
+    classes = pa.array(list(names))
+    index = pa.array(np.where(codes >= 0, codes, 0).astype(np.int64), mask=~(codes >= 0))
+    return classes.take(index)
+
+
+def _output(rows: pl.DataFrame, task: Task) -> NDArray[np.float64]:
+    """What the model gave: probabilities (n, classes) or values (n,)."""
+    if not task.is_classification:
+        return rows[SCORE].to_numpy().astype(np.float64)
+    width = len(task.classes)
+    return rows["probabilities"].cast(pl.Array(pl.Float64, width)).to_numpy().astype(np.float64)
+
+
+def _unlabelled(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(
+        pl.lit(None, pl.Float64).alias("y"),
+        pl.lit(value=False).alias("void"),
+        pl.lit(None, pl.Datetime("us", "UTC")).alias("known_at"),
+    )
+
+
+def _delays(frame: pl.DataFrame) -> NDArray[np.float64]:
+    known = frame.filter(pl.col("known_at").is_not_null())
+    seconds: NDArray[np.float64] = (known["known_at"] - known["event_at"]).dt.total_microseconds().to_numpy() / 1e6
+    return seconds
+
+
+def _sliced(
+    rows: pl.DataFrame, reference: Reference, slices: Sequence[str]
+) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    """Each value of a column, or both sides of a predicate."""
+    for key in slices:
+        if key in reference.bins:
+            bins = reference.bins[key]
+            index = bins.group[bins.index(rows[key].to_arrow())]
+            wanted = range(min(len(bins.labels), MAX_SLICE_VALUES)) if bins.ordered else _frequent(bins)
+            parts: Mapping[str, NDArray[np.bool_]] = {bins.labels[group]: index == group for group in wanted}
+        else:
+            holds = _predicate(rows, key, reference)
+            parts = {"true": holds, "false": ~holds}
+        yield from ((key, value, rows.filter(pl.Series(mask))) for value, mask in parts.items() if mask.any())
+
+
+def _frequent(bins: Bins) -> Sequence[int]:
+    return [*range(min(len(bins.labels) - 2, MAX_SLICE_VALUES))]
+
+
+def _predicate(rows: pl.DataFrame, sql: str, reference: Reference) -> NDArray[np.bool_]:
+    names = [name for name in reference.schema.names if name in rows.columns]
+    found = expressions.add(rows.select(names).to_arrow(), {"__slice": sql}, where="recipe: monitor.slices")["__slice"]
+    if not pa.types.is_boolean(found.type):
+        raise errors.RecipeError.build(
+            f"recipe: monitor.slices '{sql}'", got=f"an expression of type {found.type}",
+            expected="a column, or a condition such as distance > 1000",
+        )  # fmt: skip
+    return np.asarray(found.fill_null(False)).astype(np.bool_)
+
+
+def _mark_partial(windows: Sequence[Window], calendar: Calendar) -> None:
+    """The first and the last window are partial unless the log reaches their ends."""
+    if windows:
+        windows[0].partial |= min(windows[0].blocks_seen) > 0
+        last = windows[-1]
+        last.partial |= max(last.blocks_seen) < calendar.num_blocks(last.start) - 1

@@ -1,0 +1,154 @@
+"""Windows of time, and what accumulates in each while the log is read once.
+
+A window is a calendar interval in the recipe's zone: an hour, a day, a week from Monday or
+a month. Inside, rows are counted by *block* (five minutes of an hour, hours of a day, days
+of a week or month), for rows that lie close together in time are often alike, and a test
+that takes them for independent calls every cold spell an alarm.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mlsys.monitor.bins import Bins
+from mlsys.statistics import TableStatistics
+
+__all__ = ["GRANULARITIES", "Calendar", "Window"]
+
+Counts = NDArray[np.int64]
+
+GRANULARITIES: dict[str, tuple[str, str, dt.timedelta, int]] = {
+    "1 hour": ("1h", "5m", dt.timedelta(minutes=5), 12),
+    "1 day": ("1d", "1h", dt.timedelta(hours=1), 25),
+    "1 week": ("1w", "1d", dt.timedelta(days=1), 7),
+    "1 month": ("1mo", "1d", dt.timedelta(days=1), 31),
+}
+"""Name in the recipe → (window and block as Polars writes them, length of a block, most blocks)."""
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """Division of time into windows and blocks."""
+
+    granularity: str
+    timezone: str = "UTC"
+
+    def place(self, times: pl.Series) -> tuple[pl.Series, Counts]:
+        """Start of each time's window (UTC), and the number of its block in it.
+
+        Examples
+        --------
+        >>> times = pl.Series([dt.datetime(2013, 11, 1, 3, tzinfo=dt.UTC)]).dt.cast_time_unit("us")
+        >>> start, block = Calendar("1 week", "America/New_York").place(times)
+        >>> start[0].isoformat(), block.tolist()
+        ('2013-10-28T04:00:00+00:00', [3])
+        """
+        every, part, length, _ = GRANULARITIES[self.granularity]
+        local = times.dt.convert_time_zone(self.timezone)
+        start = local.dt.truncate(every).dt.convert_time_zone("UTC")
+        since = local.dt.truncate(part).dt.convert_time_zone("UTC") - start
+        microseconds = since.dt.total_microseconds().to_numpy()
+        block = np.rint(microseconds / (length / dt.timedelta(microseconds=1))).astype(np.int64)
+        return start, block
+
+    def end(self, start: dt.datetime) -> dt.datetime:
+        """Where the window that starts there ends, exclusive."""
+        every = GRANULARITIES[self.granularity][0]
+        local = pl.Series([start]).dt.convert_time_zone(self.timezone)
+        end: dt.datetime = local.dt.offset_by(every).dt.convert_time_zone("UTC")[0]
+        return end
+
+    @property
+    def max_blocks(self) -> int:
+        return GRANULARITIES[self.granularity][3]
+
+    def num_blocks(self, start: dt.datetime) -> int:
+        """Blocks of the window that starts there."""
+        return round((self.end(start) - start) / GRANULARITIES[self.granularity][2])
+
+
+@dataclass
+class Performance:
+    """Labelled predictions of a window: kept row by row, for ranking metrics do not merge."""
+
+    y: list[NDArray[np.float64]] = field(default_factory=list)
+    output: list[NDArray[np.float64]] = field(default_factory=list)
+    block: list[Counts] = field(default_factory=list)
+
+    def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64], Counts]:
+        """Truth (class index or value), model output and block of each row."""
+        if not self.y:
+            return np.empty(0), np.empty(0), np.empty(0, np.int64)
+        return np.concatenate(self.y), np.concatenate(self.output), np.concatenate(self.block)
+
+
+@dataclass
+class Window:
+    """Rows of one window, of all of them or of one slice.
+
+    Attributes
+    ----------
+    counts
+        Column → counts of shape (blocks, bins) in the reference's bins.
+    scores
+        Column → sums of the score over the rows of each bin.
+    num_resolved, num_void
+        Rows whose label is known, and rows known to get none (a cancelled flight).
+    """
+
+    start: dt.datetime
+    end: dt.datetime
+    statistics: TableStatistics
+    slice_key: str | None = None
+    slice_value: str | None = None
+    partial: bool = False
+    num_rows: int = 0
+    num_resolved: int = 0
+    num_void: int = 0
+    unknown_labels: int = 0
+    blocks_seen: set[int] = field(default_factory=set)
+    versions: set[str] = field(default_factory=set)
+    counts: dict[str, Counts] = field(default_factory=dict)
+    scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    performance: Performance = field(default_factory=Performance)
+
+    def update(self, rows: pa.Table, bins: Mapping[str, Bins], block: Counts, max_blocks: int) -> None:
+        """Take in rows that belong here: features, prediction and score."""
+        self.num_rows += rows.num_rows
+        self.blocks_seen.update(np.unique(block).tolist())
+        self.versions.update(v for v in rows["model_version"].unique().to_pylist() if v is not None)
+        self.statistics.update(rows)
+        score = np.nan_to_num(np.asarray(rows["score"].to_numpy(), dtype=np.float64))
+        for name, column in bins.items():
+            self._count(name, column.index(rows[name]), column.size, score, block, max_blocks)
+
+    def _count(
+        self, name: str, index: Counts, size: int, score: NDArray[np.float64], block: Counts, max_blocks: int
+    ) -> None:
+        counted = np.bincount(block * size + index, minlength=max_blocks * size).reshape(max_blocks, size)
+        summed = np.bincount(index, weights=score, minlength=size)
+        self.counts[name] = self.counts[name] + counted if name in self.counts else counted
+        self.scores[name] = self.scores[name] + summed if name in self.scores else summed
+
+    def total(self, column: str) -> Counts:
+        """Rows a bin, all blocks together."""
+        total: Counts = self.counts[column].sum(axis=0)
+        return total
+
+    @property
+    def num_pending(self) -> int:
+        """Rows whose label may still come."""
+        return self.num_rows - self.num_resolved - self.num_void
+
+    @property
+    def coverage(self) -> float:
+        """Fraction of the rows that can have a label and have it."""
+        wanted = self.num_rows - self.num_void
+        return self.num_resolved / wanted if wanted else 0.0
