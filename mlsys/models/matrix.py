@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from mlsys import errors
-from mlsys.schema import Task
 
-__all__ = ["LARGEST", "Matrix", "bounded", "check_width", "target"]
+__all__ = ["LARGEST", "Matrix", "bounded", "check_width"]
 
 LARGEST = 1e30
 """Trees take values up to this size; scikit-learn and XGBoost refuse infinity, and XGBoost
@@ -50,42 +47,6 @@ class Matrix:
     def take(self, rows: np.ndarray) -> Matrix:
         """The rows at these positions, or where this mask is true."""
         return Matrix(self.X[rows], self.y[rows], self.names, self.types)
-
-
-def target(values: pa.ChunkedArray | pa.Array, task: Task) -> np.ndarray:
-    """Target column as float64: class positions, or the numbers themselves.
-
-    Raises
-    ------
-    TargetError
-        A value is null, or no class of the task.
-
-    Examples
-    --------
-    >>> from mlsys.schema import TaskKind
-    >>> task = Task(kind=TaskKind.BINARY, target="late", classes=("no", "yes"))
-    >>> target(pa.array(["yes", "no", "yes"]), task).tolist()
-    [1.0, 0.0, 1.0]
-    """
-    if task.is_classification:
-        classes = pa.array(task.classes).cast(values.type)
-        numbers = pc.index_in(values, classes, skip_nulls=True).cast(pa.float64())
-    else:
-        numbers = values.cast(pa.float64())
-    if numbers.null_count:
-        raise _unlabelled(values, numbers, task)
-    return np.asarray(numbers.to_numpy(), dtype=np.float64)
-
-
-def _unlabelled(values: pa.ChunkedArray, numbers: pa.ChunkedArray, task: Task) -> errors.TargetError:
-    first = values.filter(pc.is_null(numbers))[0].as_py()
-    return errors.TargetError.build(
-        f"train: target '{task.target}'",
-        got=f"{first!r} in {numbers.null_count} rows",
-        expected=f"one of the classes {', '.join(map(repr, task.classes))}" if task.classes else "a number",
-        hint="run `mlsys collect` again: the split sets rows without a label apart",
-        field=task.target,
-    )
 
 
 def bounded(X: np.ndarray) -> np.ndarray:

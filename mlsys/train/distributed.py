@@ -1,0 +1,207 @@
+"""XGBoost on Ray Train: for tables that one task should not hold.
+
+Ray Data streams the training files through the feature program into float32 blocks; each
+worker keeps its blocks, quantises them one after another, and XGBoost sums histograms over
+the workers. The arithmetic is `boosting.grow`, as in one task.
+
+What had to be minded: workers must leave CPUs to Ray Data, or both wait for ever; Ray Train
+divides a dataset into equal shares and drops the last few rows that do not fit, so the
+validation rows are not given to it: each worker reads its share of the files; a run of a
+name that was used before would resume that run, so names are new; results are written below
+the store and nowhere else.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlsys import cluster, errors
+from mlsys.models.matrix import Matrix
+from mlsys.train.job import Job
+
+__all__ = ["fit"]
+
+DATA_CPUS = 1.0
+"""CPUs of each node that stay with Ray Data, or half of what there is on a node with fewer than two."""
+
+RESTARTS = 2
+"""Lost workers that a run survives; it starts anew, for a booster is made in one go."""
+
+
+def fit(folder: Path, job: Job, *, progress: Callable[[str], None] = lambda _: None) -> Any:
+    """Fit on the workers of the cluster and return the model.
+
+    Parameters
+    ----------
+    folder
+        Where Ray Train keeps its state while it runs; seen by every node, empty again afterwards.
+
+    Raises
+    ------
+    ClusterError
+        The workers cannot be started, or were lost too often.
+    """
+    from mlsys.models import boosting
+
+    workers, cpus = shape(job.recipe.train.workers)
+    own = folder / uuid.uuid4().hex
+    own.mkdir(parents=True)
+    note = own / "progress.json"
+    progress(f"{job.family}: {workers} workers with {cpus:g} CPUs each")
+    try:
+        with _Watch(note, progress):
+            data = _run(job, own, note, workers, cpus)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+    return boosting.from_bytes(data)
+
+
+def shape(workers: int | None) -> tuple[int, float]:
+    """Number of workers, one a node by default, and CPUs for each, some left to Ray Data."""
+    total = cluster.num_cpus()
+    nodes = max(1, total // cluster.node_cpus())
+    count = workers or nodes
+    each = max(total - DATA_CPUS * nodes, total / 2) / count
+    return count, float(int(each)) if each >= 1 else round(each, 2)
+
+
+def _dataset(job: Job) -> Any:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    table = ray.data.read_parquet([str(path) for path in job.split.paths("train")]).select_columns(job.columns)
+    return table.map_batches(functools.partial(_block, job=job), batch_format="pyarrow", batch_size=None)
+
+
+def _block(table: pa.Table, job: Job) -> dict[str, np.ndarray]:
+    """Rows of one block as arrays; the names are those of `Matrix`."""
+    made = job.matrix(table)
+    return {"X": made.X, "y": made.y}
+
+
+def _run(job: Job, folder: Path, note: Path, workers: int, cpus: float) -> bytes:
+    import ray.train
+    from ray.train.v2.api.config import FailureConfig
+    from ray.train.v2.api.exceptions import TrainingFailedError
+    from ray.train.xgboost import XGBoostTrainer
+
+    trainer: Any = XGBoostTrainer(
+        _worker,  # type: ignore[arg-type]  # Ray demands Callable[[dict[Any, Any]], None] and returns what the loop returns
+        train_loop_config={"job": job, "threads": max(1, int(cpus)), "note": note},
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cpus}),
+        run_config=ray.train.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            failure_config=FailureConfig(max_failures=RESTARTS, controller_failure_limit=1),
+        ),
+        datasets={"train": _dataset(job)},
+    )
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        raise _failure(error, workers, cpus) from error
+    return bytes(result.return_value)
+
+
+def _failure(error: Exception, workers: int, cpus: float) -> errors.MlsysError:
+    """The worker's own error if it is one of ours, else what Ray says."""
+    for inner in getattr(error, "worker_failures", {}).values():
+        if isinstance(inner, errors.MlsysError):
+            return inner
+    return errors.ClusterError.build(
+        f"train: {workers} workers with {cpus:g} CPUs each",
+        got=" ".join(str(error).split())[:300],
+        expected="workers that start and finish",
+        hint="set train.workers to what the cluster holds, or train.plan: task",
+    )
+
+
+def _worker(loop: dict[str, Any]) -> bytes | None:
+    """What every worker runs: its share of the rows, then boosting in step with the others."""
+    import ray.train
+
+    from mlsys.models import boosting
+
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    job: Job = loop["job"]
+    model = boosting.grow(
+        _blocks(job, ray.train.get_dataset_shard("train")),
+        validation_share(job, rank, world),
+        job.task,
+        job.params,  # type: ignore[arg-type]  # the plan spreads no other family
+        seed=job.recipe.seed,
+        threads=loop["threads"],
+        progress=functools.partial(_note, loop["note"] if rank == 0 else None),
+    )
+    return boosting.to_bytes(model) if rank == 0 else None
+
+
+def _blocks(job: Job, shard: Any) -> list[Matrix]:
+    """The worker's training rows, taken once: XGBoost passes over them four times."""
+    names, types = tuple(job.program.names), tuple(job.program.types)
+    arrays = shard.iter_batches(batch_size=None, batch_format="numpy")
+    blocks = (Matrix(np.ascontiguousarray(a["X"], dtype=np.float32), a["y"], names, types) for a in arrays)
+    return [block for block in blocks if block.num_rows]
+
+
+def validation_share(job: Job, rank: int, world: int) -> Matrix | None:
+    """Every world-th validation row for each worker; all of them where there are too few to share."""
+    total = job.split.num_rows.get("validation", 0)
+    if total == 0:
+        return None
+    step, first = (world, rank) if total >= world else (1, 0)
+    tables, before = [], 0
+    for path in job.split.paths("validation"):
+        table = pq.read_table(path, columns=job.columns)
+        tables.append(table.take(pa.array(range((first - before) % step, table.num_rows, step), pa.int64())))
+        before += table.num_rows
+    return job.matrix(pa.concat_tables(tables))
+
+
+def _note(file: Path | None, number: int, _predictions: np.ndarray) -> None:
+    """Leave the number of the round where the driver looks."""
+    if file is None:
+        return
+    beside = file.with_suffix(".new")
+    beside.write_text(json.dumps({"round": number}), encoding="utf-8")
+    beside.replace(file)
+
+
+class _Watch:
+    """Tells the driver's `progress` which round the workers are in, while they run."""
+
+    def __init__(self, file: Path, progress: Callable[[str], None]) -> None:
+        self.file = file
+        self.progress = progress
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.thread.join()
+
+    def _follow(self) -> None:
+        told = 0
+        while not self.ended.wait(1.0):
+            if self.file.is_file():
+                number = json.loads(self.file.read_text(encoding="utf-8"))["round"]
+                if number != told:
+                    told = number
+                    self.progress(f"xgboost: round {number}")

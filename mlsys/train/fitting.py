@@ -1,0 +1,146 @@
+"""The training step: plan, fit, what validation says, bundle."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.metadata
+import math
+import platform
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from mlsys import bundle, cluster
+from mlsys.dataset import Split
+from mlsys.recipe import Recipe
+from mlsys.schema import Task
+from mlsys.statistics import TrainStatistics
+from mlsys.store import Store
+from mlsys.train import parameters, rows
+from mlsys.train.job import Job
+from mlsys.train.validation import Validated, validate
+
+__all__ = ["fit", "fit_in_one_task", "plan"]
+
+Tell = Callable[[str], None]
+
+LIBRARIES = {"linear": ("scikit-learn",), "forest": ("scikit-learn",), "xgboost": ("xgboost",)}
+"""Distributions that fit a family, beside NumPy; their versions are kept with the model."""
+
+
+def fit(  # noqa: PLR0917  (the steps share this order: store, rows, what is known of them, what is wanted)
+    store: Store,
+    split: Split,
+    statistics: TrainStatistics,
+    recipe: Recipe,
+    task: Task,
+    family: str,
+    params: Mapping[str, Any],
+    *,
+    progress: Tell = lambda _: None,
+) -> bundle.Bundle:
+    """Fit a family on all training rows and store what a prediction needs.
+
+    Features are fitted on the statistics of the training rows; validation rows say when
+    boosting stops, where the decision threshold lies, and what predictions look like.
+
+    Raises
+    ------
+    RecipeError
+        The family or one of its parameters is not known.
+    StoreError
+        The bundle cannot be written.
+    """
+    whole = statistics.whole()
+    chosen = parameters.of(recipe, family, params)
+    job = Job(split, rows.fit_program(split.schema, whole, recipe, family), recipe, task, family, chosen)
+    how = plan(split, recipe, family)
+    progress(f"{family}: {how.kind} plan, {how.reason}")
+    model, validated = _fit(store, job, how, progress)
+    if validated.score is not None:
+        count = split.num_rows["validation"]
+        progress(f"{family}: {validated.metric} {validated.score:.4f} on {count:,} validation rows")
+    return bundle.write(
+        store,
+        task=task,
+        schema=split.schema,
+        program=job.program,
+        family=family,
+        model=model,
+        params=chosen.model_dump(mode="json"),
+        threshold=validated.threshold,
+        reference=bundle.Reference(whole, validated.predictions),
+        provenance=_provenance(job, how, model, validated),
+        example=cluster.call(example, split, threads=1),
+    )
+
+
+def plan(split: Split, recipe: Recipe, family: str) -> cluster.Plan:
+    """One task or the cluster; only XGBoost can be spread."""
+    num_rows = split.num_rows["train"]
+    if family != "xgboost":
+        return cluster.Plan("task", f"{num_rows:,} rows: {family} is fitted by one task, whatever the size")
+    num_bytes = sum(_bytes_in_memory(pq.read_metadata(path)) for path in split.paths("train"))
+    return cluster.plan(num_rows, num_bytes, recipe.train.plan)
+
+
+def _bytes_in_memory(metadata: Any) -> int:
+    return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+
+
+def _fit(store: Store, job: Job, how: cluster.Plan, progress: Tell) -> tuple[Any, Validated]:
+    if how.kind == "task":
+        threads = cluster.node_cpus()
+        return cluster.call(fit_in_one_task, job, threads, threads=threads)
+    from mlsys.train import distributed
+
+    model = distributed.fit(store.run_folder(job.recipe.name) / "train", job, progress=progress)
+    return model, cluster.call(validate, job, model)
+
+
+def fit_in_one_task(job: Job, threads: int) -> tuple[Any, Validated]:
+    """Read, transform, fit and validate in this process."""
+    validation = job.read("validation")
+    model = job.fit(job.read("train"), validation, threads)
+    return model, validate(job, model, validation)
+
+
+def example(split: Split) -> dict[str, Any]:
+    """A row that can be sent as a request: the fullest of the first hundred training rows."""
+    names = [column.name for column in split.schema if column.role in bundle.REQUEST_ROLES]
+    records: list[dict[str, Any]] = []
+    for path in split.paths("train"):
+        batches = pq.ParquetFile(path).iter_batches(batch_size=100, columns=names)
+        records += next((batch.to_pylist() for batch in batches), [])
+        if records:
+            break
+    fullest = min(records, key=lambda record: sum(value is None for value in record.values()))
+    return {name: _json(value) for name, value in fullest.items()}
+
+
+def _json(value: Any) -> Any:
+    """A value as JSON says it: times as ISO text, decimals as text, what is no number as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, list):
+        return [_json(item) for item in value]
+    return value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)
+
+
+def _provenance(job: Job, how: cluster.Plan, model: Any, validated: Validated) -> dict[str, Any]:
+    libraries = ("mlsys", "numpy", *LIBRARIES.get(job.family, ()))
+    return {
+        "split": job.split.digest,
+        "num_rows": dict(sorted(job.split.num_rows.items())),
+        "seed": job.recipe.seed,
+        "plan": f"{how.kind}: {how.reason}",
+        "rounds": getattr(model, "rounds", None),
+        "validation": {"metric": validated.metric, "score": validated.score},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in libraries},
+        },
+    }

@@ -1,0 +1,101 @@
+"""Rows of a part as a matrix; samples and hold-outs that depend on the rows alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mlsys import errors
+from mlsys.features import plan, program
+from mlsys.features.program import FeatureProgram
+from mlsys.models import family
+from mlsys.models.matrix import Matrix
+from mlsys.recipe import Recipe
+from mlsys.schema import ROW, Role, Schema, Task
+from mlsys.statistics import TableStatistics, encode_target
+
+__all__ = ["columns", "fit_program", "held_out", "matrix", "sampled"]
+
+HELD_OUT = 0.1
+"""Fraction of the rows to fit on that decides when boosting stops, where no validation part may be used."""
+
+
+def fit_program(schema: Schema, statistics: TableStatistics, recipe: Recipe, name: str) -> FeatureProgram:
+    """Features for a family, fitted on `statistics`; the dummy looks at none and takes what trees take."""
+    wanted = family(name).ENCODING
+    encoding = "codes" if wanted == "none" else wanted
+    chosen = plan.choose(schema, statistics, recipe.features, encoding, recipe.data.timezone)
+    return program.fit(chosen, statistics)
+
+
+def columns(fitted: FeatureProgram, schema: Schema, task: Task) -> list[str]:
+    """Columns to read: what the program takes, the target, and what samples and hold-outs go by."""
+    context = [name for name in (schema.one(Role.TIME), schema.one(Role.GROUP)) if name]
+    return list(dict.fromkeys([*fitted.inputs, task.target, ROW, *context]))
+
+
+def matrix(table: pa.Table, fitted: FeatureProgram, task: Task) -> Matrix:
+    """Features and target of a table.
+
+    Raises
+    ------
+    TargetError
+        A row has no target; the split sets such rows apart.
+    """
+    y = np.asarray(encode_target(table[task.target], task), dtype=np.float64)
+    absent = (y < 0) if task.is_classification else ~np.isfinite(y)
+    if absent.any():
+        raise _unlabelled(table[task.target].filter(pa.array(absent)), task)
+    return Matrix(fitted.transform(table), y, tuple(fitted.names), tuple(fitted.types))
+
+
+def _unlabelled(values: pa.ChunkedArray, task: Task) -> errors.TargetError:
+    return errors.TargetError.build(
+        f"train: target '{task.target}'",
+        got=f"{values[0].as_py()!r} in {len(values)} rows",
+        expected=f"one of {', '.join(map(repr, task.classes))}" if task.classes else "a finite number",
+        hint="run `mlsys collect` again: it sets rows without a label apart",
+        field=task.target,
+    )
+
+
+def sampled(table: pa.Table, max_rows: int | None, seed: int) -> pa.Table:
+    """At most `max_rows` rows, in their order: those whose number has the smallest hash.
+
+    The same rows are drawn however the table is divided into files, and a larger sample
+    holds the smaller one.
+    """
+    if max_rows is None or table.num_rows <= max_rows:
+        return table
+    order = np.argsort(_hash(np.asarray(table[ROW]), seed), kind="stable")
+    return table.take(pa.array(np.sort(order[:max_rows])))
+
+
+def held_out(table: pa.Table, schema: Schema, *, forward: bool, seed: int) -> NDArray[np.bool_]:
+    """Mask of the tenth of the rows that says when to stop.
+
+    It is drawn as the parts of the split were: the latest rows where time divides them
+    (`forward`), whole groups where there are groups, rows otherwise.
+    """
+    time, group = schema.one(Role.TIME), schema.one(Role.GROUP)
+    if forward and time:
+        order = np.asarray(pc.rank(table[time].combine_chunks(), tiebreaker="first"))
+        return np.asarray(order > table.num_rows * (1 - HELD_OUT))
+    keys = np.asarray(table[ROW])
+    if group:
+        codes = np.asarray(table[group].combine_chunks().dictionary_encode("encode").indices)
+        first = np.full(int(codes.max(initial=0)) + 1, np.iinfo(np.int64).max)
+        np.minimum.at(first, codes, keys)
+        keys = first[codes]
+    return np.asarray(_hash(keys, seed + 1) < HELD_OUT * 2.0**64)
+
+
+def _hash(keys: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """SplitMix64 of each key: Steele, Lea and Flood, OOPSLA 2014, doi:10.1145/2660193.2660195."""
+    with np.errstate(over="ignore"):
+        z = keys.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15) * np.uint64(2 * seed + 1 & (2**64 - 1))
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.asarray(z ^ (z >> np.uint64(31)))

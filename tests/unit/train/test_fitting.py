@@ -1,0 +1,131 @@
+"""The training step in one task: what the bundle holds and where each part of it comes from."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, log_loss, root_mean_squared_error
+
+from mlsys import train
+from mlsys.predict import Predictor
+from mlsys.statistics import encode_target
+from mlsys.store import Store
+from mlsys.train import fitting
+
+SETTINGS = {"train": {"rounds": 60, "early_stopping": 5}}
+SMALL = {"forest": {"trees": 10}}
+
+
+def fit(built, folder, family="xgboost", **params):
+    split, statistics, recipe, task = built
+    told = []
+    store = Store.open(folder)
+    rows = split.only("train", "validation")
+    chosen = {**SMALL.get(family, {}), **params}
+    return train.fit(store, rows, statistics, recipe, task, family, chosen, progress=told.append), told
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("family", ["dummy", "linear", "forest", "xgboost"])
+def test_a_bundle_predicts_and_keeps_its_validation_score(make_split, tmp_path, kind, family):
+    built = make_split(kind, **SETTINGS)
+    split, _, _, task = built
+    made, _ = fit(built, tmp_path, family)
+    validation = split.table("validation")
+    predicted = Predictor(made).table(validation)
+    y = encode_target(validation["y"], task)
+    if kind == "regression":
+        expected = root_mean_squared_error(y, predicted.score)
+    elif kind == "multiclass":
+        expected = log_loss(y, predicted.probabilities)
+    else:
+        return
+    assert made.provenance["validation"]["score"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_threshold_is_the_best_one_on_the_validation_rows(make_split, tmp_path):
+    built = make_split(**SETTINGS)
+    split, _, _, task = built
+    made, _ = fit(built, tmp_path)
+    validation = split.table("validation")
+    score = Predictor(made).table(validation).score
+    y = encode_target(validation["y"], task)
+    assert made.threshold is not None
+    kept = f1_score(y, score >= made.threshold)
+    assert kept == pytest.approx(max(f1_score(y, score >= cut) for cut in np.unique(score)), abs=1e-12)
+
+
+def test_only_binary_models_have_a_threshold(make_split, tmp_path):
+    assert fit(make_split("multiclass", **SETTINGS), tmp_path, "linear")[0].threshold is None
+    assert fit(make_split("regression", **SETTINGS), tmp_path, "linear")[0].threshold is None
+
+
+def test_the_same_inputs_give_the_same_digest(make_split, tmp_path):
+    built = make_split(**SETTINGS)
+    first, second = fit(built, tmp_path / "one")[0], fit(built, tmp_path / "two")[0]
+    assert first.digest == second.digest
+
+
+def test_another_seed_gives_another_model(make_split, tmp_path):
+    split, statistics, recipe, task = make_split(**SETTINGS)
+    first, second = (
+        fit((split, statistics, recipe.model_copy(update={"seed": seed}), task), tmp_path)[0] for seed in (0, 1)
+    )
+    rows = split.table("validation")
+    assert Predictor(first).table(rows).score.tobytes() != Predictor(second).table(rows).score.tobytes()
+
+
+def test_the_booster_stops_and_is_cut_to_its_best_round(make_split, tmp_path):
+    made, _ = fit(make_split(train={"rounds": 2_000, "early_stopping": 10}), tmp_path, learning_rate=0.3)
+    rounds = made.provenance["rounds"]
+    assert 1 <= rounds < 200
+    assert made.model().booster.num_boosted_rounds() == rounds
+
+
+def test_the_reference_is_the_training_rows_and_the_validation_predictions(make_split, tmp_path):
+    built = make_split(**SETTINGS)
+    split, statistics, _, _ = built
+    made, _ = fit(built, tmp_path)
+    reference = made.reference
+    predicted = Predictor(made).table(split.table("validation"))
+    assert reference.inputs.to_json() == statistics.whole().to_json()
+    assert reference.predictions is not None
+    assert list(reference.predictions.columns) == ["prediction", "score", "label"]
+    assert reference.predictions.num_rows == split.num_rows["validation"]
+    assert reference.predictions.columns["score"].result().mean == pytest.approx(predicted.score.mean(), rel=1e-12)
+    counts = reference.predictions.columns["prediction"].counts()
+    assert counts == {name: int((predicted.prediction == name).sum()) for name in ("no", "yes")}
+
+
+def test_the_example_can_be_sent_as_a_request(make_split, tmp_path):
+    made, _ = fit(make_split(**SETTINGS), tmp_path)
+    assert set(made.example) == {"at", "a", "b", "c", "colour"}
+    assert all(value is not None for value in made.example.values())
+    assert len(Predictor(made).rows([made.example])) == 1
+
+
+def test_no_validation_rows_mean_all_rounds_and_no_statistics_of_predictions(make_split, tmp_path):
+    built = make_split(parts={"train": 0.7, "validation": 0.0, "test": 0.3}, **SETTINGS)
+    made, _ = fit(built, tmp_path)
+    assert made.provenance["rounds"] == 60
+    assert made.reference.predictions is None
+    assert made.provenance["validation"]["score"] is None
+    assert made.threshold == 0.5
+
+
+def test_the_plan_is_told_and_kept(make_split, tmp_path):
+    made, told = fit(make_split(**SETTINGS), tmp_path)
+    assert made.provenance["plan"].startswith("task: 360 rows, ")
+    assert told[0].startswith("xgboost: task plan, 360 rows")
+    linear, _ = fit(make_split(train={"plan": "cluster"}), tmp_path, "linear")
+    assert linear.provenance["plan"] == "task: 360 rows: linear is fitted by one task, whatever the size"
+
+
+def test_the_recipe_can_ask_for_the_cluster(make_split):
+    split, _, recipe, _ = make_split(train={"plan": "cluster"})
+    assert fitting.plan(split, recipe, "xgboost").kind == "cluster"
+
+
+def test_the_provenance_holds_no_time_and_no_path(make_split, tmp_path):
+    made, _ = fit(make_split(**SETTINGS), tmp_path)
+    assert set(made.provenance) == {"split", "num_rows", "seed", "plan", "rounds", "validation", "versions"}
+    assert set(made.provenance["versions"]) == {"python", "mlsys", "numpy", "xgboost"}
+    assert str(tmp_path) not in str(made.provenance)

@@ -1,0 +1,87 @@
+"""Samples and hold-outs depend on the rows alone."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlsys import errors
+from mlsys.schema import ROW, Column, Kind, Role, Schema
+from mlsys.train import rows
+
+
+def numbered(num_rows, **columns):
+    return pa.table({ROW: pa.array(np.arange(num_rows)), **columns})
+
+
+def schema_with(role, name, kind=Kind.CATEGORICAL, type_="string"):
+    return Schema(columns=(Column(name=name, type=type_, kind=kind, role=role),))
+
+
+def test_the_hash_is_splitmix64():
+    # First outputs of the published generator for seed 1234567 (prng.di.unimi.it/splitmix64.c): state + i * gamma, mixed.
+    state, gamma, mask = 1234567, 0x9E3779B97F4A7C15, 2**64 - 1
+    states = np.array([(state + i * gamma) & mask for i in range(3)], dtype=np.uint64).astype(np.int64)
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    assert rows._hash(states, 0).tolist() == expected
+
+
+def test_a_small_table_is_not_sampled():
+    table = numbered(50)
+    assert rows.sampled(table, None, 0) is table
+    assert rows.sampled(table, 50, 0) is table
+
+
+def test_a_sample_keeps_the_order_and_is_the_same_however_the_rows_lie():
+    table = numbered(1_000)
+    shuffled = table.take(pa.array(np.random.default_rng(1).permutation(1_000)))
+    sample = rows.sampled(table, 100, 7)[ROW].to_pylist()
+    assert len(sample) == 100
+    assert sample == sorted(sample)
+    assert set(sample) == set(rows.sampled(shuffled, 100, 7)[ROW].to_pylist())
+
+
+def test_a_larger_sample_holds_the_smaller_one_and_another_seed_draws_other_rows():
+    table = numbered(1_000)
+    small, large, other = (
+        set(rows.sampled(table, n, seed)[ROW].to_pylist()) for n, seed in ((100, 0), (300, 0), (100, 1))
+    )
+    assert small < large
+    assert small != other
+
+
+def test_about_a_tenth_is_held_out():
+    out = rows.held_out(numbered(10_000), Schema(), forward=False, seed=0)
+    assert 900 <= out.sum() <= 1_100  # binomial, 3.3 standard deviations
+
+
+def test_the_latest_tenth_is_held_out_where_time_divides_the_rows():
+    minutes = np.random.default_rng(0).permutation(100)
+    table = numbered(100, at=pa.array(minutes, pa.timestamp("us")))
+    schema = schema_with(Role.TIME, "at", Kind.DATETIME, "timestamp[us]")
+    out = rows.held_out(table, schema, forward=True, seed=0)
+    assert sorted(minutes[out].tolist()) == list(range(90, 100))
+
+
+def test_groups_are_held_out_whole_wherever_their_rows_lie():
+    group = pa.array([f"g{n % 200}" for n in range(2_000)]).take(pa.array(np.random.default_rng(0).permutation(2_000)))
+    out = rows.held_out(numbered(2_000, g=group), schema_with(Role.GROUP, "g"), forward=False, seed=0)
+    names = np.array(group.to_pylist())
+    assert 0 < out.sum() < 2_000
+    assert not set(names[out]) & set(names[~out])
+
+
+def test_a_row_without_a_target_is_refused_by_its_value(make_split):
+    split, statistics, recipe, task = make_split()
+    fitted = rows.fit_program(split.schema, statistics.whole(), recipe, "xgboost")
+    table = split.table("train")
+    holed = table.set_column(
+        table.schema.get_field_index("y"), "y", pa.array([None, "perhaps", *table["y"].to_pylist()[2:]])
+    )
+    with pytest.raises(errors.TargetError) as caught:
+        rows.matrix(holed, fitted, task)
+    assert str(caught.value) == (
+        "train: target 'y'\n"
+        "  got:      None in 2 rows\n"
+        "  expected: one of 'no', 'yes'\n"
+        "  hint:     run `mlsys collect` again: it sets rows without a label apart"
+    )
