@@ -1,0 +1,190 @@
+"""What is odd about a column or the table, and what the following steps do about it.
+
+Alerts never stop a run. The action says what happens with no change to the recipe; it can
+be overridden by ``features.columns``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mlsys.reports.formats import number, percent
+from mlsys.schema import Column, Kind, Schema, Task, TaskKind
+from mlsys.statistics import ColumnStatistics, ColumnSummary, TableStatistics
+
+__all__ = ["MOST_CODES", "NAMES_ROWS", "Alert", "find"]
+
+MOSTLY_NULL = 0.5
+
+SKEWED = 2.0
+"""|g1| of an exponential distribution; from there a mean says little about a typical value."""
+
+FENCES = 3.0
+"""Interquartile ranges beyond the quartiles: Tukey's outer fences (Exploratory Data Analysis,
+1977, section 2D), outside of which a normal distribution has 2 values in a million."""
+
+OUTLYING = 0.001
+"""Fraction of values outside the outer fences worth a word: 400 times that of a normal."""
+
+MOST_CODES, NAMES_ROWS = 254, 0.9
+"""The bounds of `mlsys.features.plan`: categories with a code of their own, and the fraction of
+different values from which a category column names rows."""
+
+IMBALANCED = 0.1
+"""Share of the rarest class of two; with more classes, this fraction of an equal share."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One thing to know about a column (or, where `column` is None, the table)."""
+
+    kind: str
+    column: str | None
+    detail: str
+    action: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def find(statistics: TableStatistics, schema: Schema, task: Task, *, num_duplicates: int = 0) -> list[Alert]:
+    """Alerts about the table, then about each feature in the order of the schema.
+
+    Parameters
+    ----------
+    num_duplicates
+        Training rows that repeat an earlier one on all features and the target.
+    """
+    found = [*_duplicates(statistics.num_rows, num_duplicates), *_target(statistics, task)]
+    for column in schema.features:
+        if column.name in statistics.features:
+            found += _of_column(column, statistics.columns[column.name])
+    return found
+
+
+def _duplicates(num_rows: int, repeated: int) -> Iterator[Alert]:
+    if num_rows and repeated / num_rows > 0.001:
+        detail = f"{repeated:,} of {num_rows:,} training rows repeat an earlier one ({percent(repeated / num_rows)})"
+        yield Alert("duplicates", None, detail, "kept; the leakage scan looks for them in the other parts")
+
+
+def _target(statistics: TableStatistics, task: Task) -> Iterator[Alert]:
+    if not task.is_classification:
+        yield from _of_numeric_target(statistics.target.result(), task)
+        return
+    counts = statistics.class_counts()
+    total = sum(counts.values())
+    for value, rows in counts.items():
+        if rows < 2 * len(counts) and total > 10 * len(counts):
+            detail = f"class {value!r} has {rows:,} of {total:,} training rows"
+            yield Alert("rare_class", task.target, detail, "kept; too few rows to learn or to judge it reliably")
+    bound = IMBALANCED * (1 if task.kind is TaskKind.BINARY else 2 / len(counts))
+    rarest = min(counts, key=lambda value: counts[value])
+    if total and counts[rarest] / total < bound:
+        detail = f"class {rarest!r} is {percent(counts[rarest] / total)} of the training rows"
+        action = (
+            "rows are neither dropped nor repeated; models are ranked by a metric that does not depend on the shares"
+        )
+        if task.kind is TaskKind.BINARY:
+            action += ", and the threshold is chosen on validation"
+        yield Alert("imbalanced", task.target, detail, action)
+
+
+def _of_numeric_target(summary: ColumnSummary, task: Task) -> Iterator[Alert]:
+    if summary.skewness is not None and abs(summary.skewness) > SKEWED:
+        detail = f"skewness {number(summary.skewness)}: a few rows decide the squared error"
+        yield Alert(
+            "skewed", task.target, detail, "kept as it is; the median absolute error is reported beside the RMSE"
+        )
+
+
+def _of_column(column: Column, statistics: ColumnStatistics) -> list[Alert]:
+    summary = statistics.result()
+    finite = summary.count - (summary.num_nan or 0) - (summary.num_inf or 0)
+    if finite == 0:
+        return [Alert("all_null", column.name, "no value in any training row", "dropped")]
+    if summary.distinct_count == 1 and finite == summary.num_rows:
+        value = summary.frequent_items[0][0]
+        return [Alert("constant", column.name, f"{value!r} in all training rows", "dropped")]
+    return [alert for check in CHECKS for alert in check(column, statistics, summary)]
+
+
+def _mostly_null(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    if summary.null_fraction > MOSTLY_NULL:
+        action = "kept; trees learn where a missing value goes, linear models get a column that says so"
+        yield Alert("mostly_null", column.name, f"null in {percent(summary.null_fraction)} of the rows", action)
+
+
+def _one_value(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    if summary.distinct_count == 1:
+        value, rows = summary.frequent_items[0]
+        yield Alert(
+            "one_value", column.name, f"{value!r} in {rows:,} rows, null in the others", "kept: null or not is a fact"
+        )
+
+
+def _names_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    distinct = summary.distinct_count or 0
+    if column.kind is Kind.CATEGORICAL and distinct >= NAMES_ROWS * summary.count:
+        detail = f"{distinct:,} different values in {summary.count:,} rows: it names rows"
+        yield Alert("id_like", column.name, detail, "dropped; name it as data.id if it identifies a row")
+    elif column.kind is Kind.CATEGORICAL and distinct > MOST_CODES:
+        detail = f"{distinct:,} categories"
+        action = "its frequency takes the place of the category"
+        yield Alert("high_cardinality", column.name, detail, action)
+
+
+def _numbers_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    """Whole numbers that are all different and leave no gaps: a counter."""
+    if column.kind is not Kind.NUMERIC or not summary.integral or summary.count < 100:
+        return
+    span = (summary.max or 0) - (summary.min or 0) + 1
+    distinct = summary.distinct_count or 0
+    if distinct >= 0.95 * summary.count and summary.count >= 0.5 * span:
+        ends = f"{number(summary.min)} to {number(summary.max)}"
+        detail = f"{distinct:,} different whole numbers in {summary.count:,} rows, from {ends}"
+        action = "kept as a number; a row number tells nothing about new rows: put it under data.ignore"
+        yield Alert("id_like", column.name, detail, action)
+
+
+def _not_finite(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    for kind, rows, word in (("infinite", summary.num_inf, "infinite"), ("nan", summary.num_nan, "not a number (NaN)")):
+        if rows:
+            detail = f"{word} in {rows:,} of {summary.num_rows:,} rows"
+            yield Alert(kind, column.name, detail, "counted apart and treated as missing")
+
+
+def _skewed(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    if column.kind is Kind.NUMERIC and summary.skewness is not None and abs(summary.skewness) > SKEWED:
+        detail = f"skewness {number(summary.skewness)}, median {number(summary.median)}, mean {number(summary.mean)}"
+        action = "kept as it is; trees are not affected, for a linear model derive its logarithm"
+        yield Alert("skewed", column.name, detail, action)
+
+
+def _outlying(column: Column, statistics: ColumnStatistics, _: ColumnSummary) -> Iterator[Alert]:
+    if column.kind is not Kind.NUMERIC or statistics.numbers is None:
+        return
+    low, high = statistics.quantiles([0.25, 0.75])
+    reach = FENCES * (high - low)
+    if reach <= 0:
+        return
+    outside = statistics.cdf([low - reach, high + reach])
+    share = float(outside[0] + 1 - outside[1])
+    rows = round(share * statistics.numbers.moments.n)
+    bound = statistics.numbers.sketch.rank_error * (not statistics.counts_exact)
+    if share > max(OUTLYING, bound) and rows >= 3:
+        detail = f"{rows:,} values ({percent(share)}) outside {number(low - reach)} to {number(high + reach)}"
+        yield Alert("outliers", column.name, detail, "kept; look whether they are errors of measurement")
+
+
+CHECKS: tuple[Callable[[Column, ColumnStatistics, ColumnSummary], Iterator[Alert]], ...] = (
+    _mostly_null,
+    _one_value,
+    _names_rows,
+    _numbers_rows,
+    _not_finite,
+    _skewed,
+    _outlying,
+)

@@ -1,0 +1,254 @@
+"""What must not reach a model: rows in two parts, columns that know the answer, broken order.
+
+==============  ==========================================================  ==============
+finding         what it says                                                stops the run
+==============  ==========================================================  ==============
+``twins``       rows of a part are copies of training rows                  over a fraction
+``identical``   a column equals the target in every row                     yes
+``proxy``       a column alone predicts the target almost perfectly         above a bound
+``after_event`` a column is filled where there is a label, and null where   yes
+                there is none: it is written when the answer is known
+``group``       a group of rows that belong together stands in two parts    yes
+``time``        training rows are later than rows that are to be predicted  yes
+==============  ==========================================================  ==============
+
+A column that the recipe lists under ``explore.allow`` is reported and does not stop.
+
+References
+----------
+Kaufman, Rosset, Perlich & Stitelman (2012), "Leakage in data mining: formulation,
+detection, and avoidance", ACM TKDD 6(4), doi:10.1145/2382577.2382579: a legitimate
+feature is one that is observable before the target.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlsys import errors
+from mlsys.dataset import Split
+from mlsys.explore import relation, sample, twins
+from mlsys.reports.formats import percent
+from mlsys.schema import Role, Task
+from mlsys.statistics import TrainStatistics
+
+__all__ = ["Finding", "enforce", "scan"]
+
+BLOCKING = {"auc": 0.98, "r2": 0.98}
+WARNING = {"auc": 0.95, "r2": 0.9}
+"""Strength of a single column. The classic one-column problems stay below the first: the best
+column of scikit-learn's breast cancer has an AUC of 0.975, of iris 0.96 for the hardest class."""
+
+FILLED, UNFILLED = 0.05, 0.5
+"""A column is written after the event if it is null in at most 5 % of the rows with a label
+and in at least half of those without."""
+
+LATER = ("validation", "test", "production")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that leaks, or may.
+
+    Attributes
+    ----------
+    evidence
+        What was measured: fraction of twins, AUC or R², fraction of nulls, of groups, of rows.
+    blocking
+        The run stops unless the recipe allows the column or the fraction.
+    """
+
+    kind: str
+    column: str | None
+    detail: str
+    evidence: float
+    blocking: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def scan(
+    split: Split,
+    task: Task,
+    statistics: TrainStatistics,
+    allow: Iterable[str] = (),
+    max_duplicate_fraction: float = 0.01,
+) -> list[Finding]:
+    """Look for leaks; blocking findings first.
+
+    Of the rows of later parts only features, groups and times are read, never the target.
+    Parts that `split` does not open are left out.
+    """
+    rows = sample.draw(split, "train")
+    found = [
+        *_twins(split, task, rows, max_duplicate_fraction),
+        *_identical(rows, split, task),
+        *_proxies(rows, split, task),
+        *_after_event(split, task, statistics),
+        *_groups(split),
+        *_times(split),
+    ]
+    allowed = set(allow)
+    known = {finding.column for finding in found if finding.kind == "identical"}
+    shown = [_allow(f, allowed) for f in found if f.kind != "proxy" or f.column not in known]
+    return sorted(shown, key=lambda finding: (not finding.blocking, -finding.evidence))
+
+
+def enforce(findings: Iterable[Finding]) -> None:
+    """Stop at findings that block.
+
+    Raises
+    ------
+    LeakageError
+        The first of them, with the number of others and how to go on.
+    """
+    blocking = [finding for finding in findings if finding.blocking]
+    if not blocking:
+        return
+    first = blocking[0]
+    others = "".join(f"\n            also {f.kind}: {f.detail}" for f in blocking[1:5])
+    more = f"\n            and {len(blocking) - 5} more" if len(blocking) > 5 else ""
+    columns = ", ".join(sorted({f.column for f in blocking if f.column is not None}))
+    hint = "remove the copies or keep them together with split.by: group; explore.max_duplicate_fraction is the bound"
+    if columns:
+        hint = f"put {columns} under data.known_after or data.ignore; if you have checked them, under explore.allow"
+    raise errors.LeakageError.build(
+        f"explore: leakage scan, {first.kind}" + (f" '{first.column}'" if first.column else ""),
+        got=first.detail + others + more,
+        expected="training rows and features that know nothing of the answer",
+        hint=hint,
+        field=first.column,
+    )
+
+
+def _allow(finding: Finding, allowed: set[str]) -> Finding:
+    if finding.column not in allowed or not finding.blocking:
+        return finding
+    return Finding(finding.kind, finding.column, finding.detail + "; allowed by the recipe", finding.evidence, False)
+
+
+def _features(split: Split, task: Task) -> list[str]:
+    return [column.name for column in split.schema.features if column.name != task.target]
+
+
+def _open(split: Split, parts: Sequence[str]) -> list[str]:
+    return [part for part in parts if part in split.parts and split.num_rows.get(part, 0)]
+
+
+def _twins(split: Split, task: Task, rows: pa.Table, limit: float) -> list[Finding]:
+    names = _features(split, task)
+    if not names:
+        return []
+    found = []
+    for overlap in twins.overlaps(split, names, _open(split, LATER), rows):
+        if not overlap.twins:
+            continue
+        share = overlap.copies / overlap.num_rows
+        chance = overlap.twins - overlap.copies
+        detail = (
+            f"{overlap.copies:,} of {overlap.num_rows:,} {overlap.part} rows ({percent(share)}) are copies"
+            f" of training rows on all {len(names)} features"
+        )
+        detail += f"; {chance:,} more are equal as may happen by chance with columns this coarse" if chance else ""
+        blocks = share > limit and overlap.part != "production"  # traffic may repeat what was seen
+        found.append(Finding("twins", None, detail, share, blocks))
+    return found
+
+
+def _identical(rows: pa.Table, split: Split, task: Task) -> list[Finding]:
+    target = rows[task.target]
+    known = rows.filter(pc.is_valid(target))
+    if known.num_rows < relation.MIN_ROWS or pc.count_distinct(known[task.target]).as_py() < 2:
+        return []
+    answer = known[task.target]
+    found = []
+    for name in _features(split, task):
+        if known[name].null_count == 0 and _equal(known[name], answer):
+            detail = f"'{name}' equals the target '{task.target}' in all {known.num_rows:,} rows looked at"
+            found.append(Finding("identical", name, detail, 1.0, True))
+    return found
+
+
+def _equal(values: pa.ChunkedArray, answer: pa.ChunkedArray) -> bool:
+    """Equal in every row, in the type of the answer; never for values that it cannot hold."""
+    try:
+        return bool(pc.all(pc.equal(values.cast(answer.type), answer)).as_py())
+    except pa.ArrowException:
+        return False
+
+
+def _proxies(rows: pa.Table, split: Split, task: Task) -> list[Finding]:
+    found = []
+    for name, strength in relation.measure(rows, split.schema, task).items():
+        measure = strength.measure
+        if strength.weakest < WARNING[measure]:
+            continue
+        shown = {"auc": "an AUC of", "r2": "an R² of"}[measure]
+        worst = " for the class that it tells apart worst" if len(strength.by_class) > 2 else ""
+        detail = f"'{name}' alone predicts the target with {shown} {strength.weakest:.3f}{worst}"
+        found.append(Finding("proxy", name, detail, strength.weakest, strength.weakest > BLOCKING[measure]))
+    return found
+
+
+def _after_event(split: Split, task: Task, statistics: TrainStatistics) -> list[Finding]:
+    """Columns null without a label; if most are, the rows are broken and no column is to blame."""
+    if not _open(split, ["unlabelled"]) or split.num_rows["unlabelled"] < relation.MIN_ROWS:
+        return []
+    names = _features(split, task)
+    without = sample.draw(split, "unlabelled", names=names)
+    columns = statistics.whole().columns
+    found = []
+    for name in names:
+        empty = without[name].null_count / max(without.num_rows, 1)
+        filled = columns[name].num_nulls / max(columns[name].num_rows, 1)
+        if empty >= UNFILLED and filled <= FILLED:
+            detail = (
+                f"'{name}' is null in {percent(empty)} of the rows without a label, {percent(filled)} of those with one"
+            )
+            found.append(Finding("after_event", name, detail, empty, True))
+    if len(found) > len(names) / 2:
+        return [Finding(f.kind, f.column, f"{f.detail}, as most columns are", f.evidence, False) for f in found]
+    return found
+
+
+def _groups(split: Split) -> list[Finding]:
+    name = split.schema.one(Role.GROUP)
+    if name is None:
+        return []
+    train = np.unique(twins.row_hashes(split, "train", [name]))
+    found = []
+    for part in _open(split, ("validation", "test")):
+        groups = np.unique(twins.row_hashes(split, part, [name]))
+        shared = int(np.isin(groups, train).sum())
+        if shared:
+            detail = f"{shared:,} of {len(groups):,} groups of '{name}' in the {part} part are in the training part too"
+            detail += "; natural where parts follow each other in time" if split.forward else ""
+            found.append(Finding("group", name, detail, shared / len(groups), not split.forward))
+    return found
+
+
+def _times(split: Split) -> list[Finding]:
+    name = split.schema.one(Role.TIME)
+    if name is None:
+        return []
+    found = []
+    for before, after in itertools.pairwise(_open(split, ("train", "validation", "test"))):
+        last = pc.max(split.table(before, [name])[name])
+        times = split.table(after, [name])[name].drop_null()
+        early = 0 if last.as_py() is None else pc.sum(pc.less(times, last)).as_py() or 0
+        if early:
+            share = early / len(times)
+            detail = f"{percent(share)} of the {after} rows are earlier than the last {before} row by '{name}'"
+            detail += (
+                "" if split.forward else "; the parts are not divided by time: the past is predicted from the future"
+            )
+            found.append(Finding("time", name, detail, share, split.forward))
+    return found

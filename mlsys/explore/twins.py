@@ -1,0 +1,111 @@
+"""Rows that stand in two parts: equal on every feature.
+
+A copied row lets the model recite an answer that it was shown. But rows may also be equal
+by chance, in a table of few and coarse columns. They are told apart by how surprising a
+twin is: if the columns were independent, a row with shares p1 … pk of its values among
+n training rows would find n p1 … pk of them equal to it by chance. A twin where
+that number is below `SURPRISE` counts as a copy. Columns do depend on each other, so
+the number is too low; the bound leaves room for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mlsys import cluster
+from mlsys.dataset import Split
+from mlsys.explore import scan
+from mlsys.statistics.hashing import combine, hash_array
+
+__all__ = ["SURPRISE", "Overlap", "num_duplicates", "overlaps", "row_hashes"]
+
+UInt64 = npt.NDArray[np.uint64]
+
+SURPRISE = 1e-3
+"""Training rows that may be expected to equal a row by chance, for its twin to count as a copy."""
+
+MAX_JUDGED = 2_000
+"""Twins judged one by one; of more, the share of copies is that of these."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Rows of a part that are equal to a training row on all features.
+
+    Attributes
+    ----------
+    twins
+        How many there are.
+    copies
+        How many of them chance does not explain.
+    """
+
+    part: str
+    num_rows: int
+    twins: int
+    copies: int
+
+
+def overlaps(split: Split, names: Sequence[str], parts: Sequence[str], sample: pa.Table) -> list[Overlap]:
+    """Twins of the training rows in other parts; `sample` holds training rows to take shares of values from.
+
+    Row hashes are compared in this process: 8 bytes a row.
+    """
+    train = np.unique(row_hashes(split, "train", names))
+    found = []
+    for part in parts:
+        keys = row_hashes(split, part, names)
+        twins = keys[np.isin(keys, train)]
+        judged = np.unique(twins)[:MAX_JUDGED]
+        copies = 0
+        if len(judged):
+            rows = _rows_with(split, part, names, judged)
+            surprising = _expected(sample, rows, split.num_rows["train"], names) < SURPRISE
+            copies = round(len(twins) * float(surprising.mean()))
+        found.append(Overlap(part, len(keys), len(twins), copies))
+    return found
+
+
+def num_duplicates(split: Split, names: Sequence[str], part: str = "train") -> int:
+    """Rows of a part that repeat an earlier one on all of these columns."""
+    keys = row_hashes(split, part, names)
+    return len(keys) - len(np.unique(keys))
+
+
+def row_hashes(split: Split, part: str, names: Sequence[str]) -> UInt64:
+    """A hash of each row over the named columns, in the order of the rows."""
+    work = [(piece, tuple(names)) for piece in scan.pieces(split.paths(part))]
+    return np.concatenate([np.empty(0, np.uint64), *cluster.map(_row_hashes, work)])
+
+
+def _row_hashes(work: tuple[scan.Piece, tuple[str, ...]]) -> UInt64:
+    table = scan.read(work[0], list(work[1]), {})
+    return combine([hash_array(table[name]) for name in work[1]])
+
+
+def _rows_with(split: Split, part: str, names: Sequence[str], keys: UInt64) -> pa.Table:
+    work = [(piece, tuple(names), keys) for piece in scan.pieces(split.paths(part))]
+    return pa.concat_tables(cluster.map(_pick, work))
+
+
+def _pick(work: tuple[scan.Piece, tuple[str, ...], UInt64]) -> pa.Table:
+    piece, names, keys = work
+    table = scan.read(piece, list(names), {})
+    return table.filter(pa.array(np.isin(combine([hash_array(table[name]) for name in names]), keys)))
+
+
+def _expected(sample: pa.Table, rows: pa.Table, num_train: int, names: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Training rows that equal each row by chance, if the columns were independent."""
+    expected = np.full(rows.num_rows, float(num_train))
+    for name in names:
+        values, counts = np.unique(hash_array(sample[name]), return_counts=True)
+        wanted = hash_array(rows[name])
+        at = np.minimum(np.searchsorted(values, wanted), len(values) - 1)
+        seen = np.where(values[at] == wanted, counts[at], 0)
+        expected *= (seen + 1) / (sample.num_rows + 1)  # a value that the sample missed is rare, not impossible
+    return expected
