@@ -32,7 +32,10 @@ HEADER = """\
 def save(schema: Schema, path: Path, name: str) -> None:
     """Write a schema for review; `load` reads it back."""
     rows = [column.model_dump(mode="json", exclude_defaults=True) for column in schema]
-    lines = [f"- {yaml.safe_dump(row, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000).strip()}" for row in rows]
+    lines = [
+        f"- {yaml.safe_dump(row, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000).strip()}"
+        for row in rows
+    ]
     text = HEADER.format(name=name, file=path.name) + "columns:\n" + "\n".join(lines) + "\n"
     write_atomic(path, text.encode())
 
@@ -60,7 +63,9 @@ def load(path: str | Path) -> Schema:
     except ValidationError as error:
         raise _explained(where, error, tree) from None
     except ValueError as error:
-        raise errors.ContractError.build(where, got=str(error), expected="Arrow types, e.g. int64, double, string") from None
+        raise errors.ContractError.build(
+            where, got=str(error), expected="Arrow types, e.g. int64, double, string"
+        ) from None
     return schema
 
 

@@ -77,9 +77,12 @@ def stored_type(kind: pa.DataType, column: str, source: str) -> pa.DataType:
         if test(kind):
             return result
     raise errors.SourceError.build(
-        f"collect: column '{column}' in '{source}'", got=f"type {kind}", expected="numbers, text, true and false, dates, "
-        "times, bytes or lists of these", hint="take its fields apart where the source is written", field=column,
-    )  # fmt: skip
+        f"collect: column '{column}' in '{source}'",
+        got=f"type {kind}",
+        expected="numbers, text, true and false, dates, times, bytes or lists of these",
+        hint="take its fields apart where the source is written",
+        field=column,
+    )
 
 
 def stored(values: pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC") -> pa.Array:
@@ -129,7 +132,9 @@ def _number(texts: pl.Series, kind: type[pl.DataType]) -> pl.Series:
 def _parsed(texts: pl.Series, kind: pa.DataType, zone: str) -> pl.Series:
     if pa.types.is_boolean(kind):
         lower = texts.str.to_lowercase()
-        return pl.select(pl.when(lower == "true").then(statement=True).when(lower == "false").then(statement=False)).to_series()
+        return pl.select(
+            pl.when(lower == "true").then(statement=True).when(lower == "false").then(statement=False)
+        ).to_series()
     if pa.types.is_date(kind):
         return texts.str.extract(ISO_DATE).str.to_date("%Y-%m-%d", strict=False)
     if pa.types.is_timestamp(kind):

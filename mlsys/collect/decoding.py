@@ -132,9 +132,11 @@ def _only_member(archive: zipfile.ZipFile, piece: Piece) -> str:
     members = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
     if len(members) != 1:
         raise errors.SourceError.build(
-            f"collect: source '{piece.name}'", got=f"{len(members)} files in the archive", expected="one",
+            f"collect: source '{piece.name}'",
+            got=f"{len(members)} files in the archive",
+            expected="one",
             hint="unpack it and name the folder",
-        )  # fmt: skip
+        )
     return members[0]
 
 
@@ -143,6 +145,8 @@ def _decoder(encoding: str) -> codecs.IncrementalDecoder:
         return codecs.getincrementaldecoder(encoding)("strict")
     except LookupError:
         raise errors.RecipeError.build(
-            "recipe: 'data.reading.encoding'", got=repr(encoding), expected="a name that Python knows, e.g. utf-8, latin-1, "
-            "cp1252, utf-16", field="data.reading.encoding",
-        ) from None  # fmt: skip
+            "recipe: 'data.reading.encoding'",
+            got=repr(encoding),
+            expected="a name that Python knows, e.g. utf-8, latin-1, cp1252, utf-16",
+            field="data.reading.encoding",
+        ) from None

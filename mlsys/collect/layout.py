@@ -68,7 +68,9 @@ class Written:
     classes: dict[object, int] = field(default_factory=dict)
 
 
-def decide(data: Data, target: str | None, split_column: str | None, scans: Sequence[Scan], *, is_regression: bool) -> Layout:
+def decide(
+    data: Data, target: str | None, split_column: str | None, scans: Sequence[Scan], *, is_regression: bool
+) -> Layout:
     """The types of all columns, from the contract if there is one, else from the evidence of all pieces.
 
     Raises
@@ -112,14 +114,20 @@ def _of_contract(rules: Schema, evidence: dict[str, Evidence], data: Data) -> di
     for column in rules:
         if column.name not in evidence and column.name not in data.derive:
             raise errors.ContractError.build(
-                f"collect: column '{column.name}' of the contract", got="no such column in the source",
-                expected=f"a column of type {column.type}", hint=errors.did_you_mean(column.name, evidence), field=column.name,
-            )  # fmt: skip
+                f"collect: column '{column.name}' of the contract",
+                got="no such column in the source",
+                expected=f"a column of type {column.type}",
+                hint=errors.did_you_mean(column.name, evidence),
+                field=column.name,
+            )
     return {column.name: arrow_type(column.type) for column in rules if column.name in evidence}
 
 
 def _of_evidence(evidence: dict[str, Evidence], data: Data) -> dict[str, pa.DataType]:
-    types = {name: inference.type_of(name, found, data.kinds.get(name), data.max_bad_fraction) for name, found in evidence.items()}
+    types = {
+        name: inference.type_of(name, found, data.kinds.get(name), data.max_bad_fraction)
+        for name, found in evidence.items()
+    }
     return {name: pa.float64() if pa.types.is_null(kind) else kind for name, kind in types.items()}
 
 
@@ -148,9 +156,12 @@ def _column(name: str, layout: Layout, data: Data, counts: Written) -> Column:
     demanded = data.kinds.get(name, found)
     if not _can_be(kind, demanded):
         raise errors.RecipeError.build(
-            f"recipe: 'data.kinds.{name}'", got=f"{demanded} for values of type {kind}", expected=f"a kind for them, e.g. {found}",
-            hint="derive a column of another type from it", field=name,
-        )  # fmt: skip
+            f"recipe: 'data.kinds.{name}'",
+            got=f"{demanded} for values of type {kind}",
+            expected=f"a kind for them, e.g. {found}",
+            hint="derive a column of another type from it",
+            field=name,
+        )
     return Column(name=name, type=str(kind), kind=demanded, nullable=counts.nulls[name] > 0)
 
 

@@ -28,7 +28,9 @@ from mlsys.schema import ROW
 
 __all__ = ["QUARANTINE", "ScanJob", "WriteJob", "scan", "write"]
 
-QUARANTINE = pa.schema([("source", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.string())])
+QUARANTINE = pa.schema(
+    [("source", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.string())]
+)
 NUM_SAMPLES = 3
 """Rows shown for each rule in reports and messages; the quarantine holds all."""
 
@@ -133,7 +135,9 @@ def _converted(table: pa.Table, job: WriteJob, bad: pq.ParquetWriter, written: W
             continue
         values = table[name].combine_chunks()
         is_text = pa.types.is_string(values.type)
-        arrays[name] = convert.read_text(values, kind, layout.zone) if is_text else convert.stored(values, kind, layout.zone)
+        arrays[name] = (
+            convert.read_text(values, kind, layout.zone) if is_text else convert.stored(values, kind, layout.zone)
+        )
         mask = convert.misfits(values, arrays[name])
         if mask.true_count:
             broken.append((name, f"column '{name}': not {kind}", mask))
@@ -159,7 +163,9 @@ def _checked(table: pa.Table, job: WriteJob, bad: pq.ParquetWriter, written: Wri
     return table.filter(_set_aside(table, broken, job, bad, written))
 
 
-def _set_aside(table: pa.Table, broken: list[tuple[str, str, pa.Array]], job: WriteJob, bad: pq.ParquetWriter, written: Written) -> pa.Array:
+def _set_aside(
+    table: pa.Table, broken: list[tuple[str, str, pa.Array]], job: WriteJob, bad: pq.ParquetWriter, written: Written
+) -> pa.Array:
     """Put rows that break a rule into quarantine, and return the mask of the others."""
     keep = np.ones(table.num_rows, bool)
     if not broken:
@@ -171,8 +177,12 @@ def _set_aside(table: pa.Table, broken: list[tuple[str, str, pa.Array]], job: Wr
             reasons.setdefault(at, []).append(rule)
             _sample(written, rule, job.piece, table[ROW][at].as_py() - job.first_row, repr(table[name][at].as_py()))
     order = sorted(reasons)
-    contents = [json.dumps(row, ensure_ascii=False, default=str) for row in table.drop_columns([ROW]).take(order).to_pylist()]
-    _quarantine(bad, job.piece, [table[ROW][at].as_py() for at in order], ["; ".join(reasons[at]) for at in order], contents)
+    contents = [
+        json.dumps(row, ensure_ascii=False, default=str) for row in table.drop_columns([ROW]).take(order).to_pylist()
+    ]
+    _quarantine(
+        bad, job.piece, [table[ROW][at].as_py() for at in order], ["; ".join(reasons[at]) for at in order], contents
+    )
     written.num_bad += len(order)
     keep[order] = False
     return pa.array(keep)
@@ -183,7 +193,11 @@ def _set_broken_aside(job: WriteJob, bad: pq.ParquetWriter, written: Written) ->
         written.rules[record.reason] += 1
         _sample(written, record.reason, job.piece, record.row, repr(record.content[:80]))
     written.num_bad += len(job.broken)
-    columns = ([r.row + job.first_row for r in job.broken], [r.reason for r in job.broken], [r.content for r in job.broken])
+    columns = (
+        [r.row + job.first_row for r in job.broken],
+        [r.reason for r in job.broken],
+        [r.content for r in job.broken],
+    )
     _quarantine(bad, job.piece, *columns)
 
 

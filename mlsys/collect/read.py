@@ -182,9 +182,11 @@ def _record(piece: Piece, line: bytes, row: int) -> dict[str, Any] | str:
     """The object of a line, or why there is none."""
     if row == 0 and line.startswith(b"["):
         raise errors.SourceError.build(
-            f"collect: source '{piece.name}'", got="a JSON array", expected="JSON lines: one object a line",
+            f"collect: source '{piece.name}'",
+            got="a JSON array",
+            expected="JSON lines: one object a line",
             hint="jq -c '.[]' old.json > new.jsonl",
-        )  # fmt: skip
+        )
     try:
         record = json.loads(line)
     except ValueError as error:
@@ -209,9 +211,11 @@ def _sql(piece: Piece, reading: Reading) -> Iterator[Batch]:
     except (sa.exc.SQLAlchemyError, ImportError) as error:
         cause = getattr(error, "orig", None) or error
         raise errors.SourceError.build(
-            f"collect: source '{piece.name}'", got=" ".join(str(cause).split()), expected="rows of data.reading.query",
+            f"collect: source '{piece.name}'",
+            got=" ".join(str(cause).split()),
+            expected="rows of data.reading.query",
             hint=f"the query was: {reading.query}",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _parquet(piece: Piece) -> Iterator[Batch]:
@@ -284,15 +288,20 @@ def _checked_names(piece: Piece, names: list[str]) -> list[str]:
         raise errors.SourceError.duplicate_columns(piece.name, twice)
     for reserved in {ROW, FOLD} & set(named):
         raise errors.SourceError.build(
-            f"collect: source '{piece.name}'", got=f"a column '{reserved}'", expected="names that mlsys does not use itself",
-            hint="rename it in the source", field=reserved,
-        )  # fmt: skip
+            f"collect: source '{piece.name}'",
+            got=f"a column '{reserved}'",
+            expected="names that mlsys does not use itself",
+            hint="rename it in the source",
+            field=reserved,
+        )
     return named
 
 
 def _refuse_other_delimiter(piece: Piece, names: list[str]) -> None:
     if len(names) == 1 and (found := re.search(r"[;\t|]", names[0])):
         raise errors.SourceError.build(
-            f"collect: source '{piece.name}'", got=f"one column, {names[0]!r}", expected="a header of several columns",
+            f"collect: source '{piece.name}'",
+            got=f"one column, {names[0]!r}",
+            expected="a header of several columns",
             hint=f"data.reading.delimiter: {json.dumps(found[0])}",
-        )  # fmt: skip
+        )

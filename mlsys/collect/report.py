@@ -56,7 +56,12 @@ def judge(counts: Written, data: Data, target: str | None, quarantine: str) -> N
 
 
 def build(
-    plan: Plan, pieces: Sequence[Piece], scans: Sequence[Scan], counts: Written, schema: Schema, repeated: Mapping[str, int]
+    plan: Plan,
+    pieces: Sequence[Piece],
+    scans: Sequence[Scan],
+    counts: Written,
+    schema: Schema,
+    repeated: Mapping[str, int],
 ) -> dict[str, Any]:
     """The report of `snapshot.take`, JSON-able."""
     target = schema.target
@@ -69,7 +74,9 @@ def build(
         "num_read": counts.num_rows + counts.num_bad,
         "num_rows": counts.num_rows,
         "num_quarantined": counts.num_bad,
-        "quarantine": {rule: {"rows": rows, "samples": counts.samples[rule]} for rule, rows in counts.rules.most_common()},
+        "quarantine": {
+            rule: {"rows": rows, "samples": counts.samples[rule]} for rule, rows in counts.rules.most_common()
+        },
         "num_unlabelled": counts.nulls[target] if target else 0,
         "num_repeated_ids": repeated.get(schema.one(Role.ID) or "", 0),
         "empty_columns": [column.name for column in schema if counts.nulls[column.name] == counts.num_rows],
@@ -82,7 +89,9 @@ def _warnings(
 ) -> Iterator[str]:
     evidence = merged(scans)
     for name, found in evidence.items():
-        without = [piece.name for piece, scan in zip(pieces, scans, strict=True) if scan.num_rows and name not in scan.evidence]
+        without = [
+            piece.name for piece, scan in zip(pieces, scans, strict=True) if scan.num_rows and name not in scan.evidence
+        ]
         if without:
             more = f" and {len(without) - 1} more" if len(without) > 1 else ""
             yield f"column '{name}' is not in '{without[0]}'{more}: null there"

@@ -23,7 +23,13 @@ def check(data: Data, target: str | None, split_column: str | None, known: Seque
     RecipeError
         Names the key of the recipe, and the column that may be meant.
     """
-    one = {"target": target, "data.id": data.id, "data.time": data.time, "data.group": data.group, "split.column": split_column}
+    one = {
+        "target": target,
+        "data.id": data.id,
+        "data.time": data.time,
+        "data.group": data.group,
+        "split.column": split_column,
+    }
     many = {"data.known_after": data.known_after, "data.ignore": data.ignore, "data.kinds": tuple(data.kinds)}
     named = [(key, name) for key, name in one.items() if name is not None]
     named += [(key, name) for key, names in many.items() for name in names]
@@ -32,7 +38,9 @@ def check(data: Data, target: str | None, split_column: str | None, known: Seque
             raise errors.RecipeError.unknown_column(f"recipe: '{key}'", name, known)
 
 
-def assign(columns: Iterable[Column], data: Data, target: str | None, split_column: str | None, empty: Iterable[str]) -> Schema:
+def assign(
+    columns: Iterable[Column], data: Data, target: str | None, split_column: str | None, empty: Iterable[str]
+) -> Schema:
     """The schema with roles; a column with several takes the first of target, id, time, group, split, after, ignore.
 
     Columns without a value in any row (`empty`), and row indices, are ignored. `known_after` and
@@ -64,7 +72,9 @@ def _check_time(schema: Schema) -> None:
     name = schema.one(Role.TIME)
     if name and schema[name].kind is not Kind.DATETIME:
         raise errors.RecipeError.build(
-            f"recipe: 'data.time': column '{name}'", got=f"{schema[name].kind} ({schema[name].type})", expected="dates or times",
+            f"recipe: 'data.time': column '{name}'",
+            got=f"{schema[name].kind} ({schema[name].type})",
+            expected="dates or times",
             hint=f"derive one, e.g. derive: {{at: \"TIMESTAMP '1970-01-01' + {name} * INTERVAL '1 second'\"}}",
             field="data.time",
-        )  # fmt: skip
+        )

@@ -108,7 +108,10 @@ def take_table(store: Store, join: recipe.Join, *, timezone: str = "UTC", folder
 
 
 def _plan(pieces: Sequence[Piece]) -> cluster.Plan:
-    packed = sum(p.num_bytes * (PACKED_RATIO if p.format == "parquet" or p.location.endswith(sources.PACKED) else 1) for p in pieces)
+    packed = sum(
+        p.num_bytes * (PACKED_RATIO if p.format == "parquet" or p.location.endswith(sources.PACKED) else 1)
+        for p in pieces
+    )
     if len(pieces) == 1:
         return cluster.Plan("task", "one piece, which one task reads from its beginning to its end")
     return cluster.plan(0, packed)
@@ -146,10 +149,22 @@ def _collect(store: Store, wanted: _Wanted, pieces: list[Piece], each: Each[Any,
         scans: list[Scan] = each(piece.scan, jobs)
         if not any(found.num_rows for found in scans):
             raise errors.SourceError.empty(", ".join(one.name for one in pieces))
-        planned = layout.decide(wanted.data, wanted.target, wanted.split_column, scans, is_regression=wanted.is_regression)
+        planned = layout.decide(
+            wanted.data, wanted.target, wanted.split_column, scans, is_regression=wanted.is_regression
+        )
         firsts = accumulate((found.num_rows for found in scans), initial=0)
         writes = [
-            WriteJob(one, reading, number, first, scans[number].broken, planned, staged[number], folder / "data", scratch / "bad")
+            WriteJob(
+                one,
+                reading,
+                number,
+                first,
+                scans[number].broken,
+                planned,
+                staged[number],
+                folder / "data",
+                scratch / "bad",
+            )
             for number, (one, first) in enumerate(zip(pieces, firsts, strict=False))
         ]
         written: list[Written] = each(piece.write, writes)
@@ -200,8 +215,10 @@ def _repeats(data: Path, schema: Schema) -> dict[str, int]:
         repeated[column.name] = len(values) - values.n_unique()
         if column.unique and repeated[column.name]:
             raise errors.ContractError.build(
-                f"collect: column '{column.name}'", got=f"{repeated[column.name]} repeated values, e.g. "
-                f"{values.filter(values.is_duplicated())[0]!r}", expected="each value once, as the contract says",
-                hint="mend the source, or take unique out of the contract", field=column.name,
-            )  # fmt: skip
+                f"collect: column '{column.name}'",
+                got=f"{repeated[column.name]} repeated values, e.g. {values.filter(values.is_duplicated())[0]!r}",
+                expected="each value once, as the contract says",
+                hint="mend the source, or take unique out of the contract",
+                field=column.name,
+            )
     return repeated

@@ -157,9 +157,11 @@ def _find_one(source: str, reading: Reading) -> list[Piece]:
         return _remote(source, reading)
     if scheme in ("http", "https", "ftp"):
         raise errors.SourceError.build(
-            f"collect: source '{source}'", got=f"{scheme}://", expected="a path, s3://, gs://, file://, package://, "
-            "sklearn:// or a database URL", hint="download the file and name its path",
-        )  # fmt: skip
+            f"collect: source '{source}'",
+            got=f"{scheme}://",
+            expected="a path, s3://, gs://, file://, package://, sklearn:// or a database URL",
+            hint="download the file and name its path",
+        )
     if scheme:
         return [_database(source, reading)]
     return _local(source, source, reading)
@@ -207,9 +209,11 @@ def _inside_package(source: str) -> Path:
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise errors.SourceError.build(
-            f"collect: source '{source}'", got=f"no package '{package}' in this environment",
-            expected="an installed package", hint=f"uv pip install {package}",
-        )  # fmt: skip
+            f"collect: source '{source}'",
+            got=f"no package '{package}' in this environment",
+            expected="an installed package",
+            hint=f"uv pip install {package}",
+        )
     return Path(next(iter(spec.submodule_search_locations))) / inside
 
 
@@ -217,9 +221,12 @@ def _database(source: str, reading: Reading) -> Piece:
     """A query's result; what the name shows holds neither the password nor a local path."""
     if reading.query is None:
         raise errors.RecipeError.build(
-            "recipe: 'data.reading.query' is missing", got="a database URL as source", expected="the SQL to run there",
-            hint='reading: {query: "SELECT * FROM …"}', field="data.reading.query",
-        )  # fmt: skip
+            "recipe: 'data.reading.query' is missing",
+            got="a database URL as source",
+            expected="the SQL to run there",
+            hint='reading: {query: "SELECT * FROM …"}',
+            field="data.reading.query",
+        )
     shown = re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", source)
     file = _sqlite_file(source)
     if file is None:
@@ -238,10 +245,11 @@ def _piece(name: str, location: str, num_bytes: int, reading: Reading) -> Piece:
     found = reading.format if reading.format not in ("auto", "sql") else _format(name)
     if found is None:
         raise errors.SourceError.build(
-            f"collect: source '{name}'", got="a name that does not tell the format",
+            f"collect: source '{name}'",
+            got="a name that does not tell the format",
             expected="a name in " + ", ".join(SUFFIXES) + ", packed as .gz or .zip or not",
             hint="say reading: {format: csv}, parquet or jsonl",
-        )  # fmt: skip
+        )
     return Piece(name, location, found, num_bytes)
 
 

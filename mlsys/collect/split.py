@@ -93,16 +93,33 @@ def divide(store: Store, snapshot: Snapshot, recipe: Recipe, task: Task) -> Spli
 def _resolve(recipe: Recipe, task: Task) -> str:
     by = recipe.split.by
     if by == "auto":
-        by = "time" if recipe.split.until else "group" if recipe.data.group else "stratified" if task.is_classification else "random"
-    needed = {"time": ("data.time", recipe.data.time), "group": ("data.group", recipe.data.group), "column": ("split.column", recipe.split.column)}
+        by = (
+            "time"
+            if recipe.split.until
+            else "group"
+            if recipe.data.group
+            else "stratified"
+            if task.is_classification
+            else "random"
+        )
+    needed = {
+        "time": ("data.time", recipe.data.time),
+        "group": ("data.group", recipe.data.group),
+        "column": ("split.column", recipe.split.column),
+    }
     if by in needed and needed[by][1] is None:
         key = needed[by][0]
-        raise errors.RecipeError.build(f"recipe: split by {by}", got=f"no '{key}'", expected=f"the column in '{key}'", field=key)
+        raise errors.RecipeError.build(
+            f"recipe: split by {by}", got=f"no '{key}'", expected=f"the column in '{key}'", field=key
+        )
     if recipe.data.group and by in ("random", "stratified"):
         raise errors.RecipeError.build(
-            f"recipe: split by {by}", got=f"'data.group: {recipe.data.group}', whose rows must stay in one part",
-            expected="split.by: group", hint="set split.by: group, or take data.group out", field="split.by",
-        )  # fmt: skip
+            f"recipe: split by {by}",
+            got=f"'data.group: {recipe.data.group}', whose rows must stay in one part",
+            expected="split.by: group",
+            hint="set split.by: group, or take data.group out",
+            field="split.by",
+        )
     return by
 
 
@@ -146,7 +163,9 @@ def _assign(snapshot: Snapshot, recipe: Recipe, task: Task, by: str) -> _Divisio
     return _Division(by, parts, folds, boundaries)
 
 
-def _rows(snapshot: Snapshot, recipe: Recipe, task: Task, targets: pl.Series, labelled: NDArray[np.int64], by: str) -> _Rows:
+def _rows(
+    snapshot: Snapshot, recipe: Recipe, task: Task, targets: pl.Series, labelled: NDArray[np.int64], by: str
+) -> _Rows:
     found = targets.gather(labelled)
     if task.is_classification:
         classes = found.rank("dense").to_numpy()
@@ -209,9 +228,12 @@ def _check(
         least = recipe.split.folds if part == "train" else 1
         if sizes[at] < least:
             raise errors.TargetError.build(
-                f"collect: split, part '{part}'", got=f"{sizes[at]} of {len(drawn)} labelled rows", expected=f"at least {least}",
-                hint="change split.fractions, split.until or split.folds, or bring more rows", field=part,
-            )  # fmt: skip
+                f"collect: split, part '{part}'",
+                got=f"{sizes[at]} of {len(drawn)} labelled rows",
+                expected=f"at least {least}",
+                hint="change split.fractions, split.until or split.folds, or bring more rows",
+                field=part,
+            )
     if not task.is_classification:
         return
     in_train = np.bincount(rows.classes[drawn == 0], minlength=int(rows.classes.max()) + 1)
@@ -221,8 +243,9 @@ def _check(
             f"collect: split, class {value!r} of target '{task.target}'",
             got=f"{in_train[label]} of its {int((rows.classes == label).sum())} rows in the training part",
             expected="at least 2, so that every fold leaves one to learn from",
-            hint="bring more rows of it, merge it with another class or drop it in data.derive", field=task.target,
-        )  # fmt: skip
+            hint="bring more rows of it, merge it with another class or drop it in data.derive",
+            field=task.target,
+        )
 
 
 def _shares(recipe: Recipe) -> list[float]:
@@ -230,10 +253,12 @@ def _shares(recipe: Recipe) -> list[float]:
     shares = [float(given.get(part, 0.0)) for part in DRAWN]  # type: ignore[call-overload]
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise errors.RecipeError.build(
-            "recipe: 'split.fractions'", got=", ".join(f"{part} {share:g}" for part, share in zip(DRAWN, shares, strict=True)),
-            expected="train, validation and test, each above 0, that add up to 1", hint="{train: 0.7, validation: 0.15, test: 0.15}",
+            "recipe: 'split.fractions'",
+            got=", ".join(f"{part} {share:g}" for part, share in zip(DRAWN, shares, strict=True)),
+            expected="train, validation and test, each above 0, that add up to 1",
+            hint="{train: 0.7, validation: 0.15, test: 0.15}",
             field="split.fractions",
-        )  # fmt: skip
+        )
     return shares
 
 
@@ -245,10 +270,12 @@ def _until(recipe: Recipe) -> dict[str, int]:
     in_order = None not in values and all(a < b for a, b in zip(values, values[1:], strict=False))
     if not in_order or "train" not in given or "validation" not in given:
         raise errors.RecipeError.build(
-            "recipe: 'split.until'", got=", ".join(f"{part}: {text}" for part, text in given.items()) or "nothing",
+            "recipe: 'split.until'",
+            got=", ".join(f"{part}: {text}" for part, text in given.items()) or "nothing",
             expected="dates for train and validation, and for test if later rows are to be traffic, one after the other",
-            hint="{train: 2013-09-01, validation: 2013-10-01, test: 2013-11-01}", field="split.until",
-        )  # fmt: skip
+            hint="{train: 2013-09-01, validation: 2013-10-01, test: 2013-11-01}",
+            field="split.until",
+        )
     return dict(zip(given, values, strict=True))
 
 
@@ -258,9 +285,12 @@ def _said(values: pl.Series, column: str) -> NDArray[np.int8]:
     allowed = list(PARTS[:4])
     for value in values.filter(~names.is_in(allowed).fill_null(value=False)).head(1):
         raise errors.RecipeError.build(
-            f"recipe: 'split.column': column '{column}'", got=repr(value), expected=", ".join(allowed) + " in every labelled row",
-            hint=errors.did_you_mean(str(value), allowed), field="split.column",
-        )  # fmt: skip
+            f"recipe: 'split.column': column '{column}'",
+            got=repr(value),
+            expected=", ".join(allowed) + " in every labelled row",
+            hint=errors.did_you_mean(str(value), allowed),
+            field="split.column",
+        )
     return names.replace_strict(allowed, list(range(len(allowed))), return_dtype=pl.Int8).to_numpy()
 
 
@@ -268,10 +298,12 @@ def _times(snapshot: Snapshot, column: str, labelled: NDArray[np.int64]) -> NDAr
     times = _column(snapshot, column).gather(labelled)
     if times.null_count():
         raise errors.ContractError.build(
-            f"collect: split by time, column '{column}'", got=f"{times.null_count()} labelled rows without a time",
-            expected="a time in every labelled row", field=column,
+            f"collect: split by time, column '{column}'",
+            got=f"{times.null_count()} labelled rows without a time",
+            expected="a time in every labelled row",
+            field=column,
             hint="nullable: false for it in data.contract sets such rows aside",
-        )  # fmt: skip
+        )
     return times.cast(pl.Datetime("us", "UTC")).to_physical().to_numpy()
 
 
@@ -290,7 +322,9 @@ def _row_numbers(snapshot: Snapshot) -> NDArray[np.int64]:
 
 def _write(snapshot: Snapshot, division: _Division, folder: Path) -> None:
     """Each part's rows in the snapshot's order, in files of `FILE_ROWS`; a part without rows is one empty file."""
-    kind = _with_numbers(pq.read_schema(snapshot.paths[0]).empty_table(), np.array([], np.int64), np.array([], np.int8)).schema
+    kind = _with_numbers(
+        pq.read_schema(snapshot.paths[0]).empty_table(), np.array([], np.int64), np.array([], np.int8)
+    ).schema
     waiting = {part: kind.empty_table() for part in PARTS}
     numbers = dict.fromkeys(PARTS, 0)
     for table, at in _numbered(snapshot, division):
@@ -321,7 +355,12 @@ def _with_numbers(table: pa.Table, rows: NDArray[np.int64], folds: NDArray[np.in
 
 def _write_file(folder: Path, numbers: dict[str, int], table: pa.Table) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table.combine_chunks(), folder / f"part-{numbers[folder.name]:05d}.parquet", compression="zstd", row_group_size=FILE_ROWS)
+    pq.write_table(
+        table.combine_chunks(),
+        folder / f"part-{numbers[folder.name]:05d}.parquet",
+        compression="zstd",
+        row_group_size=FILE_ROWS,
+    )
     numbers[folder.name] += 1
 
 
@@ -337,4 +376,6 @@ def _shown(begins: dict[str, int]) -> dict[str, str]:
 
 
 def _too_few(what: str, got: int, expected: int) -> errors.TargetError:
-    return errors.TargetError.build(f"collect: split, {what}", got=str(got), expected=f"at least {expected}", hint="set split.folds or split.by")
+    return errors.TargetError.build(
+        f"collect: split, {what}", got=str(got), expected=f"at least {expected}", hint="set split.folds or split.by"
+    )

@@ -58,7 +58,9 @@ def decide(snapshot: Snapshot, recipe: Recipe) -> Task:
         raise errors.TargetError.all_null(target, snapshot.num_rows)
     if len(counts) == 1:
         raise errors.TargetError.one_class(target, next(iter(counts)), sum(counts.values()))
-    kind = TaskKind(recipe.task) if recipe.task != "auto" else _kind(counts, is_numeric=is_numeric, is_integer=is_integer)
+    kind = (
+        TaskKind(recipe.task) if recipe.task != "auto" else _kind(counts, is_numeric=is_numeric, is_integer=is_integer)
+    )
     if kind is TaskKind.REGRESSION:
         return _regression(target, counts, is_numeric=is_numeric)
     classes = _classes(target, counts, kind)
@@ -92,9 +94,12 @@ def _kind(counts: Counter[object], *, is_numeric: bool, is_integer: bool) -> Tas
 def _regression(target: str, counts: Counter[object], *, is_numeric: bool) -> Task:
     if not is_numeric:
         raise errors.TargetError.build(
-            f"collect: target '{target}'", got=f"values such as {next(iter(counts))!r}", expected="numbers, for regression",
-            hint="leave out task, or derive a number", field=target,
-        )  # fmt: skip
+            f"collect: target '{target}'",
+            got=f"values such as {next(iter(counts))!r}",
+            expected="numbers, for regression",
+            hint="leave out task, or derive a number",
+            field=target,
+        )
     return Task(kind=TaskKind.REGRESSION, target=target)
 
 
@@ -102,17 +107,22 @@ def _classes(target: str, counts: Counter[object], kind: TaskKind) -> list[Label
     labels = [label for label in counts if isinstance(label, bool | int | str)]
     if len(labels) < len(counts):
         raise errors.TargetError.build(
-            f"collect: target '{target}'", got=f"values such as {next(x for x in counts if x not in labels)!r} as classes",
-            expected="text, integers, or true and false", hint=f"derive it: CAST({target} AS BIGINT), or CAST({target} AS VARCHAR)",
+            f"collect: target '{target}'",
+            got=f"values such as {next(x for x in counts if x not in labels)!r} as classes",
+            expected="text, integers, or true and false",
+            hint=f"derive it: CAST({target} AS BIGINT), or CAST({target} AS VARCHAR)",
             field=target,
-        )  # fmt: skip
+        )
     most = 2 if kind is TaskKind.BINARY else MAX_CLASSES
     if len(labels) > most:
         shown = ", ".join(repr(label) for label in sorted(labels, key=str)[:5])
         raise errors.TargetError.build(
-            f"collect: target '{target}'", got=f"more than {most} classes: {shown}, …", expected=f"at most {most}",
-            hint="task: multiclass" if most == 2 else "group the classes in data.derive, or name another target", field=target,
-        )  # fmt: skip
+            f"collect: target '{target}'",
+            got=f"more than {most} classes: {shown}, …",
+            expected=f"at most {most}",
+            hint="task: multiclass" if most == 2 else "group the classes in data.derive, or name another target",
+            field=target,
+        )
     return sorted(labels)  # of one type: they come from one column
 
 
@@ -130,11 +140,16 @@ def _wanted(classes: list[Label], wanted: Label, target: str) -> Label:
     for label in classes:
         if label == wanted and isinstance(label, bool) == isinstance(wanted, bool):
             return label
-    words = POSITIVE if wanted is True else ("false", "no", "n", "f", "0") if wanted is False else (str(wanted).lower(),)
+    words = (
+        POSITIVE if wanted is True else ("false", "no", "n", "f", "0") if wanted is False else (str(wanted).lower(),)
+    )
     meant = [label for label in classes if str(label).lower() in words]
     if len(meant) == 1:
         return meant[0]
     raise errors.RecipeError.build(
-        f"recipe: 'positive' for target '{target}'", got=repr(wanted), expected=" or ".join(repr(label) for label in classes),
-        hint=errors.did_you_mean(str(wanted), map(str, classes)), field="positive",
-    )  # fmt: skip
+        f"recipe: 'positive' for target '{target}'",
+        got=repr(wanted),
+        expected=" or ".join(repr(label) for label in classes),
+        hint=errors.did_you_mean(str(wanted), map(str, classes)),
+        field="positive",
+    )
