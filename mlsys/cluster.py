@@ -157,7 +157,7 @@ def up(store: Store, num_cpus: int | None = None) -> str:
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env=env, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
-        )  # noqa: S603
+        )
     address = f"127.0.0.1:{gcs}"
     write_json(
         folder / _STATE,
@@ -169,6 +169,7 @@ def up(store: Store, num_cpus: int | None = None) -> str:
         },
     )
     _wait(process, dashboard, log, store)
+    process.returncode = 0  # it outlives this object on purpose, of which Python would warn
     return address
 
 
@@ -271,7 +272,7 @@ def call(function: Callable[..., T], *args: Any, threads: int | None = None, **k
     import ray
 
     cpus = threads or node_cpus()
-    task = ray.remote(_with_threads).options(num_cpus=cpus, max_retries=1, name=_name(function))
+    task: Any = ray.remote(_with_threads).options(num_cpus=cpus, max_retries=1, name=_name(function))
     return _get(task.remote(function, args, kwargs, cpus))  # type: ignore[no-any-return]
 
 
@@ -295,7 +296,7 @@ def map(  # noqa: A001  (cluster.map reads as what it is)
         return results
     import ray
 
-    task = ray.remote(_with_threads).options(num_cpus=cpus_each, max_retries=1, name=_name(function))
+    task: Any = ray.remote(_with_threads).options(num_cpus=cpus_each, max_retries=1, name=_name(function))
     references = [task.remote(function, (item,), {}, cpus_each) for item in items]
     waiting = list(references)
     while waiting:
@@ -335,7 +336,11 @@ def _name(function: Callable[..., Any]) -> str:
 
 def _join(address: str) -> None:
     import ray
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
 
+    # Ray read the token's mode and place when it was imported, perhaps before `connect` set them.
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False, namespace="mlsys")
     except Exception as error:

@@ -11,7 +11,7 @@ from mlsys.store import Store
 @pytest.fixture(scope="session", autouse=True)
 def store(tmp_path_factory):
     """A store with its own running cluster, token and loopback dashboard; both end with the session."""
-    before = dict(os.environ)
+    before = dict(os.environ)  # what `connect` sets, among it the token, is for this tier alone
     store = Store.open(tmp_path_factory.mktemp("cluster"))
     try:
         cluster.up(store, num_cpus=2)

@@ -1,0 +1,105 @@
+import os
+import stat
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from mlsys import cluster, errors
+
+
+def process_id(_=None):
+    return os.getpid()
+
+
+def refuse(column):
+    raise errors.ContractError.build("collect: column", got=column, expected="a number", field=column)
+
+
+def divide(by):
+    return 1 / by
+
+
+def num_threads():
+    import numpy as np  # noqa: F401  (brings BLAS, whose threads are counted)
+    from threadpoolctl import threadpool_info
+
+    return {library["num_threads"] for library in threadpool_info()}
+
+
+def test_a_call_runs_in_another_process_and_brings_its_result():
+    assert cluster.call(process_id) != os.getpid()
+    assert cluster.call(divmod, 7, 2) == (3, 1)
+
+
+def test_a_call_has_the_threads_it_was_given():
+    assert cluster.call(num_threads, threads=2) == {2}
+    assert cluster.call(num_threads, threads=1) == {1}
+
+
+def test_results_come_in_the_order_of_the_items_and_progress_as_they_end():
+    ended = []
+    results = cluster.map(abs, [-3, -1, -2], progress=lambda done, total: ended.append((done, total)))
+    assert results == [3, 1, 2]
+    assert ended == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    "send", [lambda: cluster.call(refuse, "age"), lambda: cluster.map(refuse, ["age"])], ids=["call", "map"]
+)
+def test_an_error_raised_on_purpose_arrives_as_itself(send):
+    with pytest.raises(errors.ContractError) as caught:
+        send()
+    assert str(caught.value) == "collect: column\n  got:      age\n  expected: a number"
+    assert caught.value.field == "age"
+
+
+def test_another_error_arrives_with_its_own_kind():
+    with pytest.raises(ZeroDivisionError):
+        cluster.call(divide, 0)
+
+
+def test_the_cluster_has_the_cpus_it_was_given():
+    assert cluster.num_cpus() == cluster.node_cpus() == 2
+
+
+def test_the_cluster_that_is_up_is_joined_and_not_started_again(store):
+    before = cluster.status(store)
+    assert cluster.up(store, num_cpus=1) == before["address"]
+    assert cluster.connect(store) == "running"
+    assert cluster.status(store) == before
+
+
+def test_workers_have_the_settings():
+    wanted = {name: value for name, (value, _) in cluster.SETTINGS.items()}
+    assert cluster.call(environment_of, list(wanted)) == wanted
+
+
+def environment_of(names):
+    return {name: os.environ.get(name) for name in names}
+
+
+def test_the_token_is_readable_by_its_owner_alone(store):
+    token = cluster.environment(store)["RAY_AUTH_TOKEN_PATH"]
+    assert stat.S_IMODE(Path(token).stat().st_mode) == 0o600
+
+
+def test_the_dashboard_listens_on_loopback_and_asks_for_the_token(store):
+    dashboard = cluster.status(store)["dashboard"]
+    port = int(dashboard.rpartition(":")[2])
+    bound = {
+        c.laddr.ip for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port
+    }
+    assert bound == {"127.0.0.1"}
+    with pytest.raises(urllib.error.HTTPError) as caught, urllib.request.urlopen(f"{dashboard}/api/jobs/", timeout=20):
+        pass
+    assert caught.value.code == 401
+    caught.value.close()
+
+
+def test_ray_writes_no_token_into_the_home_of_its_user(store):
+    assert os.environ["RAY_AUTH_TOKEN_PATH"].startswith(str(store.root))
+    assert ray.is_initialized()
