@@ -8,17 +8,19 @@ column                 accepted
 integer                integers in range; ``3.0`` for 3, never ``3.5``, ``true`` or ``"3"``
 floating               integers that the type can hold, decimals (rounded to the type's precision)
 boolean                ``true`` and ``false``
-text, category         text; an unknown category is no fault
+text, category         text; a category that training never saw is no fault
 time with a zone       ISO 8601 text with an offset or ``Z``; without one only if a zone is given
 time without a zone    ISO 8601 text without an offset
 binary (images)        base64 text, or bytes
 list                   a list whose every element fits
+others                 anything, taken as null: no feature reads them
 =====================  ==========================================================================
 
-``null`` needs a nullable column; NaN in a table counts as null, JSON has no NaN. A missing
-column is null where the column is nullable and a fault where it is not. Columns that the
-model does not know are refused by `records` and `columns` and ignored by `table`, since
-a file may well hold more than the model asks for.
+Bounds and allowed values count where someone wrote them into the schema. ``null`` needs a
+nullable column; NaN in a table counts as null, JSON has no NaN. A missing column is null
+where the column is nullable and a fault where it is not. Columns that the model does not
+know are refused by `records` and `columns` and ignored by `table`, since a file may well
+hold more than the model asks for.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -80,24 +81,19 @@ class Contract:
         _refuse(faults)
         return conformed
 
-    def columns(self, values: Mapping[str, Sequence[Any]]) -> pa.Table:
-        """A table of JSON columns, which must be of one length.
+    def columns(self, values: Mapping[str, Any]) -> pa.Table:
+        """A table of JSON columns of one length; an unknown column is a fault.
 
         Raises
         ------
         RequestError
             As `records`.
         """
-        faults = [self._unknown("all", name) for name in values if name not in self._columns]
+        unknown = [self._unknown("all", name) for name in values if name not in self._columns]
         num_rows = max((len(column) for column in values.values()), default=0)
-        arrays: dict[str, pa.ChunkedArray | pa.Array] = {}
-        for name, (column, convert) in self._columns.items():
-            if name in values:
-                arrays[name] = _converted(column, convert, values[name], faults)
-            elif name in self.needed:
-                arrays[name] = _absent(column, num_rows, faults)
-        _refuse(faults)
-        return self._assemble(arrays, num_rows)
+        conformed, faults = self.check(values, num_rows)
+        _refuse(unknown + faults)
+        return conformed
 
     def table(self, table: pa.Table) -> pa.Table:
         """The known columns of a table in the schema's order and types.
@@ -107,23 +103,30 @@ class Contract:
         RequestError
             As `records`.
         """
-        conformed, faults = self.check(table)
+        names = table.column_names
+        twice = [name for name in self._columns if names.count(name) > 1]
+        _refuse([violation("all", name, f"{names.count(name)} columns of this name", "one") for name in twice])
+        known = {name: table[name] for name in self._columns if name in names}
+        conformed, faults = self.check(known, table.num_rows)
         _refuse(faults)
         return conformed
 
-    def check(self, table: pa.Table) -> tuple[pa.Table, list[Violation]]:
-        """As `table`, with all faults beside it; a value at fault is null in the table."""
+    def check(self, values: Mapping[str, Any], num_rows: int) -> tuple[pa.Table, list[Violation]]:
+        """The known columns as a table, with every fault beside it; a value at fault is null in the table.
+
+        A column is an Arrow array or a sequence of Python values, each of `num_rows`.
+        """
         faults: list[Violation] = []
-        arrays: dict[str, pa.ChunkedArray | pa.Array] = {}
+        arrays: dict[str, pa.Array | pa.ChunkedArray] = {}
         for name, (column, convert) in self._columns.items():
-            found = table.schema.get_all_field_indices(name)
-            if len(found) > 1:
-                faults.append(violation("all", name, f"{len(found)} columns of this name", "one"))
-            if found:
-                arrays[name] = _cast(column, convert, table.column(found[0]), faults)
+            given = values.get(name)
+            if isinstance(given, pa.Array | pa.ChunkedArray):
+                arrays[name] = _cast(column, convert, given, faults)
+            elif given is not None:
+                arrays[name] = _converted(column, convert, given, faults)
             elif name in self.needed:
-                arrays[name] = _absent(column, table.num_rows, faults)
-        return self._assemble(arrays, table.num_rows), faults
+                arrays[name] = _absent(column, convert, num_rows, faults)
+        return self._assemble(arrays, num_rows), faults
 
     def arrow(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         """A table of rows that `records` has conformed."""
@@ -170,9 +173,9 @@ def _typed(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
     return values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, kind)
 
 
-def _absent(column: Column, num_rows: int, faults: list[Violation]) -> pa.Array:
+def _absent(column: Column, convert: Convert, num_rows: int, faults: list[Violation]) -> pa.Array:
     if not column.nullable:
-        faults.append(violation("all", column.name, "nothing", converter(column).expected))
+        faults.append(violation("all", column.name, "nothing", convert.expected))
     return pa.nulls(num_rows, arrow_type(column.type))
 
 
@@ -188,9 +191,7 @@ def _converted(column: Column, convert: Convert, values: Sequence[Any], faults: 
     return pa.array(kept, arrow_type(column.type))
 
 
-def _cast(
-    column: Column, convert: Convert, values: pa.ChunkedArray, faults: list[Violation]
-) -> pa.Array | pa.ChunkedArray:
+def _cast(column: Column, convert: Convert, values: pa.Array | pa.ChunkedArray, faults: list[Violation]) -> Any:
     """Whole column at once where Arrow's rules are ours; else value by value."""
     kind = arrow_type(column.type)
     if pa.types.is_dictionary(values.type):
@@ -198,12 +199,12 @@ def _cast(
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     cast = _cast_whole(values, kind)
-    if cast is None or _out_of_bounds(column, cast) or (cast.null_count and not column.nullable):
+    if cast is None or (cast.null_count and not column.nullable) or _out_of_bounds(column, cast):
         return _converted(column, convert, values.to_pylist(), faults)
     return cast
 
 
-def _cast_whole(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
+def _cast_whole(values: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray | None:
     if values.type == kind:
         return values
     if not _same_rules(values.type, kind):
@@ -233,12 +234,12 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _out_of_bounds(column: Column, values: pa.ChunkedArray) -> bool:
-    if (column.minimum is None and column.maximum is None) or not len(values):
+def _out_of_bounds(column: Column, values: pa.Array | pa.ChunkedArray) -> bool:
+    if column.allowed is not None and not pc.all(pc.is_in(values, pa.array(column.allowed, values.type))).as_py():
+        return True
+    if (column.minimum is None and column.maximum is None) or values.null_count == len(values):
         return False
     low, high = pc.min_max(values).as_py().values()
-    if low is None:
-        return False
-    least = -math.inf if column.minimum is None else column.minimum
-    most = math.inf if column.maximum is None else column.maximum
-    return bool(np.less(low, least) or np.greater(high, most))
+    return bool(low < (-math.inf if column.minimum is None else column.minimum)) or bool(
+        high > (math.inf if column.maximum is None else column.maximum)
+    )

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mlsys import errors
 from mlsys.schema import Column, arrow_type
 
 __all__ = ["Convert", "UnfitError", "converter", "shown"]
@@ -41,6 +40,7 @@ class Convert:
     nullable: bool
     minimum: float | None
     maximum: float | None
+    allowed: frozenset[Any] | None
     one: Callable[[Any], Any]
 
     def __call__(self, value: Any) -> Any:
@@ -54,11 +54,15 @@ class Convert:
             converted = self.one(value)
         except (ValueError, TypeError, OverflowError):
             raise UnfitError(self.expected) from None
-        if (self.minimum is not None and converted < self.minimum) or (
-            self.maximum is not None and converted > self.maximum
-        ):
+        if self._is_outside(converted):
             raise UnfitError(self.expected)
         return converted
+
+    def _is_outside(self, value: Any) -> bool:
+        if self.allowed is not None and value not in self.allowed:
+            return True
+        too_small = self.minimum is not None and value < self.minimum
+        return too_small or (self.maximum is not None and value > self.maximum)
 
 
 def converter(column: Column, timezone: str | None = None) -> Convert:
@@ -67,10 +71,13 @@ def converter(column: Column, timezone: str | None = None) -> Convert:
     >>> converter(Column(name="age", type="int64", kind="numeric"))(3.0)
     3
     """
-    expected, one = _rule(arrow_type(column.type), timezone, column.name)
-    bounded = column.minimum is not None or column.maximum is not None
-    text = f"{expected} {_range(column.minimum, column.maximum)}" if bounded else expected
-    return Convert(text, column.nullable, column.minimum, column.maximum, one)
+    expected, one = _rule(arrow_type(column.type), timezone)
+    if column.minimum is not None or column.maximum is not None:
+        expected = f"{expected} {_range(column.minimum, column.maximum)}"
+    if column.allowed is not None:
+        expected = f"one of {', '.join(map(repr, column.allowed))}"
+    allowed = None if column.allowed is None else frozenset(column.allowed)
+    return Convert(expected, column.nullable, column.minimum, column.maximum, allowed, one)
 
 
 def shown(value: Any) -> str:
@@ -94,7 +101,7 @@ def _range(minimum: float | None, maximum: float | None) -> str:
     return f"of at least {minimum:g}" if maximum is None else f"from {minimum:g} to {maximum:g}"
 
 
-def _rule(kind: pa.DataType, timezone: str | None, name: str) -> tuple[str, Callable[[Any], Any]]:
+def _rule(kind: pa.DataType, timezone: str | None) -> tuple[str, Callable[[Any], Any]]:
     if pa.types.is_boolean(kind):
         return "true or false", _boolean
     if pa.types.is_integer(kind):
@@ -106,10 +113,10 @@ def _rule(kind: pa.DataType, timezone: str | None, name: str) -> tuple[str, Call
     if pa.types.is_timestamp(kind):
         zone = "with a zone, e.g. 2013-10-01T08:00:00Z" if kind.tz else "without a zone, e.g. 2013-10-01T08:00:00"
         return f"an ISO 8601 time {zone}", _timestamp(kind, timezone)
-    return _rare_rule(kind, timezone, name)
+    return _rare_rule(kind, timezone)
 
 
-def _rare_rule(kind: pa.DataType, timezone: str | None, name: str) -> tuple[str, Callable[[Any], Any]]:
+def _rare_rule(kind: pa.DataType, timezone: str | None) -> tuple[str, Callable[[Any], Any]]:
     if pa.types.is_date(kind):
         return "an ISO 8601 date, e.g. 2013-10-01", _date
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
@@ -117,11 +124,9 @@ def _rare_rule(kind: pa.DataType, timezone: str | None, name: str) -> tuple[str,
     if pa.types.is_decimal(kind):
         return f"a number with at most {kind.scale} decimals", _decimal(kind)
     if pa.types.is_list(kind):
-        expected, one = _rule(kind.value_type, timezone, name)
+        expected, one = _rule(kind.value_type, timezone)
         return f"a list of which each is {expected}", _list(one)
-    raise errors.BundleError.build(
-        f"predict: column '{name}'", got=f"Arrow type {kind}", expected="a type that a request can carry", field=name
-    )
+    return "anything (it is not read)", lambda _value: None
 
 
 def _boolean(value: Any) -> bool:
@@ -176,7 +181,7 @@ def _text(value: Any) -> str:
 def _timestamp(kind: pa.DataType, timezone: str | None) -> Callable[[Any], dt.datetime]:
     zone = zoneinfo.ZoneInfo(timezone) if timezone and kind.tz else None
 
-    def convert(value: Any) -> dt.datetime:
+    def convert(value: Any) -> Any:
         if isinstance(value, str):
             if _FINER_THAN_MICROSECONDS.search(value):
                 raise ValueError
@@ -184,12 +189,21 @@ def _timestamp(kind: pa.DataType, timezone: str | None) -> Callable[[Any], dt.da
         if not isinstance(value, dt.datetime):
             raise TypeError
         if value.tzinfo is None and zone is not None:
-            value = value.replace(tzinfo=zone)
+            value = _localized(value, zone)
         if (value.tzinfo is None) != (kind.tz is None):
             raise ValueError
-        return pa.scalar(value if kind.tz is None else value.astimezone(dt.UTC), kind).as_py()  # type: ignore[no-any-return]
+        value = value if kind.tz is None else value.astimezone(dt.UTC)
+        return value if kind.unit == "us" else pa.scalar(value, kind).as_py()
 
     return convert
+
+
+def _localized(value: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
+    """The wall-clock time as UTC; the first of an hour that comes twice, and no time that the clocks skip."""
+    universal = value.replace(tzinfo=zone).astimezone(dt.UTC)
+    if universal.astimezone(zone).replace(tzinfo=None) != value:
+        raise ValueError
+    return universal
 
 
 def _date(value: Any) -> dt.date:

@@ -1,0 +1,103 @@
+"""Small models of generated rows, fitted and stored by the package's own parts, for tests that serve them."""
+
+import datetime as dt
+
+import numpy as np
+import pyarrow as pa
+
+from mlsys import bundle, models
+from mlsys.features import plan, program
+from mlsys.models.matrix import Matrix
+from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
+from mlsys.statistics import TableStatistics, encode_target
+
+UTC = dt.UTC
+CLASSES = {TaskKind.BINARY: (False, True), TaskKind.MULTICLASS: ("blue", "green", "red"), TaskKind.REGRESSION: ()}
+TARGET_TYPE = {TaskKind.BINARY: "bool", TaskKind.MULTICLASS: "string", TaskKind.REGRESSION: "double"}
+
+
+def schema(kind=TaskKind.BINARY):
+    return Schema(
+        columns=(
+            Column(name="flight", type="string", kind=Kind.TEXT, role=Role.ID),
+            Column(name="scheduled", type="timestamp[us, tz=UTC]", kind=Kind.DATETIME, role=Role.TIME),
+            Column(name="distance", type="double", kind=Kind.NUMERIC, unit="km"),
+            Column(name="seats", type="int64", kind=Kind.NUMERIC, nullable=False, minimum=0),
+            Column(name="load", type="float", kind=Kind.NUMERIC),
+            Column(name="carrier", type="string", kind=Kind.CATEGORICAL),
+            Column(name="night", type="bool", kind=Kind.BOOLEAN),
+            Column(name="departs", type="timestamp[us, tz=UTC]", kind=Kind.DATETIME),
+            Column(name="constant", type="int64", kind=Kind.NUMERIC),
+            Column(name="y", type=TARGET_TYPE[kind], kind=Kind.CATEGORICAL, role=Role.TARGET),
+        )
+    )
+
+
+def rows(num_rows, seed=0, kind=TaskKind.BINARY):
+    """Rows with nulls in every column that may have them, and a target that depends on three of them."""
+    rng = np.random.default_rng(seed)
+    start = dt.datetime(2013, 1, 1, tzinfo=UTC)
+    distance = rng.gamma(2.0, 400.0, num_rows)
+    carrier = rng.choice(["AA", "B6", "UA", "WN"], num_rows)
+    night = rng.random(num_rows) < 0.3
+    value = distance / 500 + (carrier == "B6") - night + rng.normal(0, 0.5, num_rows)
+    answer = {
+        TaskKind.BINARY: lambda: value > np.median(value),
+        TaskKind.MULTICLASS: lambda: np.array(CLASSES[kind])[np.digitize(value, np.quantile(value, [0.3, 0.7]))],
+        TaskKind.REGRESSION: lambda: value,
+    }[kind]()
+    departs = [start + dt.timedelta(minutes=int(minute)) for minute in rng.integers(0, 500_000, num_rows)]
+
+    def holed(values, fraction=0.1):
+        return [None if hole else value for value, hole in zip(values, rng.random(num_rows) < fraction, strict=True)]
+
+    return pa.table(
+        {
+            "flight": [f"F{seed}-{number}" for number in range(num_rows)],
+            "scheduled": departs,
+            "distance": holed(distance.tolist()),
+            "seats": rng.integers(50, 400, num_rows).tolist(),
+            "load": holed(rng.random(num_rows).astype(np.float32).tolist()),
+            "carrier": holed(carrier.tolist()),
+            "night": holed(night.tolist()),
+            "departs": holed(departs),
+            "constant": [7] * num_rows,
+            "y": answer.tolist(),
+        },
+        schema=schema(kind).arrow(),
+    )
+
+
+def requests(table):
+    """Rows of a table as a client would send them: JSON values, without the target."""
+    records = table.drop_columns(["y"]).to_pylist()
+    return [
+        {name: value.isoformat() if isinstance(value, dt.datetime) else value for name, value in record.items()}
+        for record in records
+    ]
+
+
+def fit(store, kind=TaskKind.BINARY, family="xgboost", seed=0, num_rows=400, **changes):
+    """A stored bundle of a model that was fitted on generated rows."""
+    task = Task(kind=kind, target="y", classes=CLASSES[kind])
+    table = rows(num_rows, seed, kind)
+    statistics = TableStatistics.empty(schema(kind), task)
+    statistics.update(table)
+    module = models.family(family)
+    encoding = "codes" if module.ENCODING == "none" else module.ENCODING
+    fitted = program.fit(plan.choose(schema(kind), statistics, encoding=encoding), statistics)
+    params = module.Params(rounds=8) if family == "xgboost" else module.Params()
+    matrix = Matrix(fitted.transform(table), encode_target(table["y"], task).astype(np.float64), tuple(fitted.names), tuple(fitted.types))
+    parts = {
+        "task": task,
+        "schema": schema(kind),
+        "program": fitted,
+        "family": family,
+        "model": module.fit(matrix, None, task, params, seed=seed, threads=1),
+        "params": params.model_dump(mode="json"),
+        "threshold": 0.4 if kind is TaskKind.BINARY else None,
+        "reference": bundle.Reference(statistics),
+        "provenance": {"seed": seed},
+        "example": requests(table.slice(0, 1))[0],
+    }
+    return bundle.write(store, **{**parts, **changes})
