@@ -60,7 +60,7 @@ def _collect(run: Run) -> Record:
         "split": parts.digest,
         "task": what.model_dump(mode="json"),
         "num_rows": parts.num_rows,
-        "report": taken.report,
+        "taken": taken.report,
         "joins": store.facts("snapshot", whole.digest).get("joins", {}),
         "objects": [("snapshot", whole.digest), ("split", parts.digest)],
         "summary": _collected(whole.num_rows, len(whole.schema), parts.num_rows, taken.report),

@@ -106,6 +106,7 @@ def monitor(run: Run) -> None:
 def _monitor(run: Run, log: Path) -> Record:
     from mlsys import monitor as step
 
+    evaluation = run.store.get_json("evaluation", run.records["evaluate"]["evaluation"])
     judgement = step.compare(
         run.store,
         run.recipe.name,
@@ -113,16 +114,26 @@ def _monitor(run: Run, log: Path) -> Record:
         log,
         run.labels or _production_labels(run),
         run.recipe,
-        baseline=run.store.get_json("evaluation", run.records["evaluate"]["evaluation"]),
+        baseline=evaluation,
         progress=run.console.progress,
     )
-    report = run.folder / "reports" / "monitor.html"
-    write_atomic(report, step.render.page(judgement).encode())
-    return {"report": str(report), "exit_code": 0, "summary": ""}
+    return {
+        "judgement": judgement.digest,
+        "decision": judgement.decision,
+        "exit_code": judgement.exit_code,
+        "windows": judgement.value["windows"],
+        "report": run.report("monitor", (judgement.folder / "report.html").read_text(encoding="utf-8")),
+        "objects": [("monitor", judgement.digest)],
+        "summary": judgement.summary,
+    }
 
 
-def _production_labels(run: Run) -> Any:
-    return run.split.only("production").table("production", [run.recipe.data.id or "__row", run.recipe.target])
+def _production_labels(run: Run) -> Path | None:
+    """Labels of the replayed rows, which their ids find; without an id there are none."""
+    rows = run.split.only("production")
+    if run.recipe.data.id is None or not rows.num_rows.get("production"):
+        return None
+    return rows.paths("production")[0].parent
 
 
 def _fingerprint(path: Path | None) -> Any:
