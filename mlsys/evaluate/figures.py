@@ -65,9 +65,8 @@ def _calibration(found: Mapping[str, Any]) -> Html:
 def _thresholds(evaluation: Evaluation) -> Html:
     found = evaluation["thresholds"]
     x = found["threshold"]
-    series = {
-        name: (x, [float("nan") if v is None else v for v in found[name]]) for name in ("precision", "recall", "f1")
-    }
+    names = {"precision": "precision", "recall": "recall", "F1": "f1"}
+    series = {name: (x, [float("nan") if v is None else v for v in found[column]]) for name, column in names.items()}
     return charts.curve(
         series, title="By threshold", x_label="threshold", y_label="value", upright=("chosen", evaluation["threshold"])
     )
@@ -104,7 +103,7 @@ def regression(found: Mapping[str, Any], target: str) -> Html:
         _tenths(tenths, target),
     ]
     captions = [
-        "The darker, the more rows; on the broken line they agree.",
+        "The stronger the colour, the more rows; on the broken line they agree.",
         "A pattern here is something that the model has not learned.",
         "The outermost bins hold all that lies beyond the 0.1 and 99.9 percentiles.",
         "Ten equal parts of the rows, ordered by prediction.",

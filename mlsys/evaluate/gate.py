@@ -122,7 +122,8 @@ def _bound(name: str, found: Mapping[str, Any], side: str, limit: float, *, stri
         return Check(name, value, told, passed=False, reason=reason)
     passed = seen >= limit if side == "min" else seen <= limit
     where = f"is {value:.4f}, its interval {edge} at" if strict else "is"
-    return Check(name, value, told, passed, f"{name} {where} {seen:.4f}, {'within' if passed else 'beyond'} {limit:g}")
+    said = words if passed else "below" if side == "min" else "above"
+    return Check(name, value, told, passed, f"{name} {where} {seen:.4f}, {said} {limit:g}")
 
 
 def _beats_dummy(evaluation: Mapping[str, Any]) -> Check:

@@ -166,6 +166,11 @@ def _number(name: str, title: str, better: bool, prepare: Prepare, text: str) ->
     return Metric(name, title, frozenset({REGRESSION}), "value", better, prepare, text)
 
 
+MEANINGS = {
+    "precision": "share of what is called a class that belongs to it",
+    "recall": "share of a class that is found",
+    "f1": "2 TP / (2 TP + FP + FN)",
+}
 _CLASSES = frozenset({BINARY, MULTICLASS})
 _PER_CLASS = {"precision": confusion.precision, "recall": confusion.recall, "f1": confusion.f1}
 
@@ -177,7 +182,8 @@ _ALL = [
         "score",
         True,
         prepared.of_order(ranking.roc_auc),
-        "see `ranking.roc_auc`; several classes: one against the rest, plain mean",
+        "chance that a positive row outranks a negative one, ties count half; several classes: each against the "
+        "rest, plain mean",
     ),
     Metric(
         "pr_auc",
@@ -186,7 +192,7 @@ _ALL = [
         "score",
         True,
         prepared.of_order(ranking.average_precision),
-        "see `ranking.average_precision`; several classes: one against the rest, plain mean",
+        "average precision, ∑ (R_k − R_{k−1}) P_k; several classes: each against the rest, plain mean",
     ),
     Metric(
         "log_loss",
@@ -213,7 +219,8 @@ _ALL = [
         "probability",
         False,
         prepared.calibration_error,
-        "see `calibration.expected_error`; several classes: of the most probable class (Guo et al. 2017)",
+        "mean distance of probability and observed rate over bins of equal size (Naeini et al. 2015); several "
+        "classes: of the most probable one (Guo et al. 2017); resampling adds noise to it, so its interval lies high",
     ),
     _label("accuracy", "Accuracy", confusion.accuracy, "share of rows with the right class"),
     _label(
@@ -227,13 +234,18 @@ _ALL = [
             n,
             f"{n.capitalize()}, positive class",
             _positive(of),
-            f"{n} of the positive class; see `confusion`",
+            MEANINGS[n] + ", for the positive class",
             (BINARY,),
         )
         for n, of in _PER_CLASS.items()
     ),
     *(_average(n, of, weighted=weighted) for weighted in (False, True) for n, of in _PER_CLASS.items()),
-    _label("mcc", "Matthews correlation", confusion.matthews, "see `confusion.matthews`"),
+    _label(
+        "mcc",
+        "Matthews correlation",
+        confusion.matthews,
+        "correlation of truth and prediction (Gorodkin 2004); not defined if either has one class only",
+    ),
     _number(
         "rmse",
         "RMSE",

@@ -13,6 +13,11 @@ __all__ = ["page"]
 
 Evaluation = Mapping[str, Any]
 
+HEADLINES = ("roc_auc", "pr_auc", "accuracy", "balanced_accuracy", "f1", "f1_macro", "mcc", "r2")
+"""Metrics that are drawn on one scale: 1 is perfect."""
+
+RULES = {"f1": "best F1 on validation", "cost": "least cost on validation", "half": "fixed"}
+
 MOST_SLICES = 14
 """Slices in the drawing; the table has all."""
 
@@ -55,7 +60,7 @@ def _verdict(evaluation: Evaluation) -> list[Html]:
             (
                 "Decision threshold",
                 formats.number(evaluation["threshold"]),
-                f"{evaluation['threshold_rule']}, on validation",
+                RULES[evaluation["threshold_rule"]],
             )
         )
     checks = evaluation["verdict"]["checks"]
@@ -98,39 +103,36 @@ def _how(bootstrap: Mapping[str, Any]) -> str:
 
 def _metrics(evaluation: Evaluation) -> list[Html]:
     found = evaluation["metrics"]
-    unit = {n: m for n, m in found.items() if n not in ("log_loss", "rmse", "mae", "median_absolute_error", "bias")}
-    dots = [
-        charts.Interval(m["title"], m["value"], m["low"], m["high"], "accent" if n == evaluation["metric"] else "plain")
-        for n, m in unit.items()
-    ]
+    columns = ["metric", "value", "interval", "dummy", "better"]
     rows = [
-        [
-            m["title"],
-            m["value"],
-            formats.interval(m["low"], m["high"]),
-            m["dummy"],
-            "higher" if m["greater_is_better"] else "nearer to 0" if n == "bias" else "lower",
-            m["meaning"],
-        ]
-        for n, m in found.items()
+        [m["title"], m["value"], formats.interval(m["low"], m["high"]), m["dummy"], _better(name, m)]
+        for name, m in found.items()
     ]
-    columns = ["metric", "value", "interval", "dummy", "better", "meaning"]
+    caption = "On the test rows, beside a dummy that says the same for every row"
+    meanings = table([[m["title"], m["meaning"]] for m in found.values()], ["metric", "definition"], align="lw")
     blocks = [
-        table(
-            [row[:5] for row in rows],
-            columns[:5],
-            align="lrrrl",
-            caption="On the test rows, beside a model that answers the same for every row",
-        )
+        table(rows, columns, align="lrrrl", caption=caption),
+        details("How each metric is defined", meanings),
     ]
-    if len(dots) > 2:
-        blocks.insert(0, figure(charts.intervals(dots, title="Metrics and their intervals")))
-    return [
-        *blocks,
-        details(
-            "How each metric is defined", table([[r[0], r[5]] for r in rows], ["metric", "definition"], align="lw")
-        ),
-    ]
+    dots = [_dot(found[name], accent=name == evaluation["metric"]) for name in HEADLINES if name in found]
+    drawn = charts.intervals(dots, title="Model and dummy") if dots else None
+    told = "Dots are the model with its interval, rings the dummy; greater is better for all."
+    return [figure(drawn, told), *blocks] if drawn else blocks
+
+
+def _dot(metric: Mapping[str, Any], *, accent: bool) -> charts.Interval:
+    return charts.Interval(
+        metric["title"],
+        metric["value"],
+        metric["low"],
+        metric["high"],
+        mark="accent" if accent else "plain",
+        other=metric["dummy"],
+    )
+
+
+def _better(name: str, metric: Mapping[str, Any]) -> str:
+    return "higher" if metric["greater_is_better"] else "nearer to 0" if name == "bias" else "lower"
 
 
 def _classes(evaluation: Evaluation) -> Html:
@@ -174,7 +176,7 @@ def _slices(evaluation: Evaluation) -> list[Html]:
             r["low"],
             r["high"],
             "bad" if r["worse"] else "plain",
-            f"{r['num_rows']:,} rows",
+            f"{formats.number(r['value'])} ({formats.compact(r['num_rows'])})",
         )
         for r in known[:MOST_SLICES]
     ]
@@ -189,7 +191,7 @@ def _slices_caption(evaluation: Evaluation) -> str:
     said = f"{marked} marked as worse, in the other colour." if marked else "None is marked as worse."
     if evaluation["metric"] in ("roc_auc", "pr_auc"):
         said += " Within a slice, differences between slices do not help to rank rows: lower values are usual."
-    return said
+    return f"{said} In brackets: rows."
 
 
 def _slices_table(evaluation: Evaluation, title: str) -> Html:

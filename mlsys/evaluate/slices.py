@@ -80,23 +80,20 @@ def find(table: pa.Table, wanted: Iterable[Column], *, named: bool) -> tuple[lis
 
 
 def _parts(values: pa.ChunkedArray, kind: Kind, *, named: bool) -> list[tuple[str, NDArray[np.intp]]]:
-    counted = sorted(
-        pc.value_counts(values.combine_chunks()).to_pylist(), key=lambda entry: (-entry["counts"], str(entry["values"]))
-    )
-    if len(counted) < 2:
+    num_values = pc.count_distinct(values, mode="all").as_py()
+    if num_values < 2:
         return []
-    if kind in ORDERED and len(counted) > NUM_RANGES + 2:
+    if kind in ORDERED and num_values > NUM_RANGES + 2:
         return _ranges(values, is_time=kind is Kind.DATETIME)
-    if len(counted) > MAX_VALUES and not named:
+    if num_values > MAX_VALUES and not named:
         return []
+    counted = pc.value_counts(values.combine_chunks()).to_pylist()
+    counted.sort(key=lambda entry: (-entry["counts"], str(entry["values"])))
     kept = [entry["values"] for entry in counted[:MAX_VALUES]]
     codes = pc.index_in(values, pa.array(kept, values.type)).fill_null(len(kept)).to_numpy()
     parts = [(_say(value), np.flatnonzero(codes == i)) for i, value in enumerate(kept)]
-    return parts + (
-        [(f"{len(counted) - len(kept)} other values", np.flatnonzero(codes == len(kept)))]
-        if len(counted) > len(kept)
-        else []
-    )
+    rest = np.flatnonzero(codes == len(kept))
+    return [*parts, (f"{num_values - len(kept)} other values", rest)] if len(rest) else parts
 
 
 def _ranges(values: pa.ChunkedArray, *, is_time: bool) -> list[tuple[str, NDArray[np.intp]]]:
@@ -116,7 +113,7 @@ def _ranges(values: pa.ChunkedArray, *, is_time: bool) -> list[tuple[str, NDArra
 
 
 def _end(value: float, *, is_time: bool) -> str:
-    return str(np.datetime64(int(value), "us").astype("datetime64[m]")).replace("T", " ") if is_time else f"{value:.6g}"
+    return str(np.datetime64(int(value), "us").astype("datetime64[m]")).replace("T", " ") if is_time else f"{value:.3g}"
 
 
 def _say(value: Any) -> str:

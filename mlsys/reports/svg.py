@@ -125,7 +125,7 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Html:
     return Html(f'<line class="{kind}" x1="{_r(x1)}" y1="{_r(y1)}" x2="{_r(x2)}" y2="{_r(y2)}"/>')
 
 
-def rect(  # noqa: PLR0917 (as the element's attributes)
+def rect(
     x: float, y: float, width: float, height: float, kind: str, hint: str = "", opacity: float | None = None
 ) -> Html:
     """A rectangle; `hint` is shown when the pointer rests on it."""

@@ -147,7 +147,10 @@ def density(
     y_label: str,
     diagonal: bool = False,
 ) -> Html:
-    """Rows counted on a grid, ``counts[i][j]`` in x bin i and y bin j; the darker, the more rows (on a root scale)."""
+    """Rows counted on a grid, ``counts[i][j]`` in x bin i and y bin j.
+
+    The stronger the colour, the more rows, on a root scale.
+    """
     frame = svg.Frame(WIDTH, HEIGHT, 54, 12, 42, 42, x_edges[0], x_edges[-1], y_edges[0], y_edges[-1])
     y_ticks = [t for t in svg.nice_ticks(y_edges[0], y_edges[-1]) if y_edges[0] <= t <= y_edges[-1]]
     parts = [
@@ -159,7 +162,7 @@ def density(
     for i, column in enumerate(counts):
         for j, count in enumerate(column):
             if count:
-                parts.append(_cell(frame, x_edges[i : i + 2], y_edges[j : j + 2], count, (count / most) ** 0.5))
+                parts.append(_cell(frame, x_edges[i : i + 2], y_edges[j : j + 2], (count / most) ** 0.5))
     if diagonal:
         low, high = max(x_edges[0], y_edges[0]), min(x_edges[-1], y_edges[-1])
         parts.append(svg.line(frame.x(low), frame.y(low), frame.x(high), frame.y(high), "dash"))
@@ -168,10 +171,9 @@ def density(
     return svg.picture(WIDTH, HEIGHT, *parts, name=title, description=f"{formats.number(sum(map(sum, counts)))} rows")
 
 
-def _cell(frame: svg.Frame, x: Sequence[float], y: Sequence[float], count: float, shade: float) -> Html:
+def _cell(frame: svg.Frame, x: Sequence[float], y: Sequence[float], shade: float) -> Html:
     left, top = frame.x(x[0]), frame.y(y[1])
-    hint = f"{formats.number(count)} rows from ({formats.number(x[0])}, {formats.number(y[0])})"
-    return svg.rect(left, top, frame.x(x[1]) - left, frame.y(y[0]) - top, "f1", hint, 0.08 + 0.92 * shade)
+    return svg.rect(left, top, frame.x(x[1]) - left, frame.y(y[0]) - top, "f1", opacity=0.08 + 0.92 * shade)
 
 
 def _point(frame: svg.Frame, name: str, x: float, y: float) -> Html:
@@ -183,13 +185,14 @@ def _point(frame: svg.Frame, name: str, x: float, y: float) -> Html:
 
 
 def _square(corner: tuple[float, float], side: float, count: float, share: float, hint: str) -> Html:
-    x, y = corner
+    """A cell whose shade stops short of the full colour, so that one ink can be read on all of them."""
+    (x, y), middle = corner, corner[0] + side / 2
     told = f"{hint}: {formats.number(count)} ({formats.percent(share)})"
-    ink = "m on" if share > 0.55 else "m ink"
-    parts = [svg.rect(x, y, side, side, "empty cell"), svg.rect(x, y, side, side, "f1 cell", told, share)]
-    middle = x + side / 2
+    exact = formats.number(count)
+    parts = [svg.rect(x, y, side, side, "empty cell"), svg.rect(x, y, side, side, "f1 cell", told, 0.6 * share)]
     if side >= 34:
-        parts.append(svg.text(middle, y + side / 2 + (0 if side >= 46 else 4), formats.compact(count), ink))
+        words = exact if 6.5 * len(exact) < side else formats.compact(count)
+        parts.append(svg.text(middle, y + side / 2 + (0 if side >= 46 else 4), words, "m ink"))
     if side >= 46:
-        parts.append(svg.text(middle, y + side / 2 + 15, formats.percent(share, 0), ink))
+        parts.append(svg.text(middle, y + side / 2 + 15, formats.percent(share, 0), "m"))
     return join(*parts)

@@ -11,12 +11,16 @@ from mlsys.reports.markup import Html
 
 __all__ = ["Interval", "intervals"]
 
-WIDTH = 560
+WIDTH = 480
 
 
 @dataclass(frozen=True)
 class Interval:
-    """One row: a name, an estimate and the ends of its interval."""
+    """One row: a name, an estimate and the ends of its interval.
+
+    `other` is a value to compare with, drawn as a ring; `remark` takes the place of the
+    value at the right.
+    """
 
     label: str
     value: float | None
@@ -24,6 +28,7 @@ class Interval:
     high: float | None = None
     mark: Literal["plain", "accent", "bad"] = "plain"
     remark: str = ""
+    other: float | None = None
 
 
 def intervals(
@@ -35,11 +40,16 @@ def intervals(
     reference_label: str = "",
 ) -> Html:
     """A dot and a whisker a row on one scale; `reference` is a broken line down through all."""
-    numbers = [v for row in rows for v in (row.value, row.low, row.high) if v is not None and not formats.is_missing(v)]
+    numbers = [
+        v
+        for row in rows
+        for v in (row.value, row.low, row.high, row.other)
+        if v is not None and not formats.is_missing(v)
+    ]
     numbers += [reference] if reference is not None and not formats.is_missing(reference) else []
     ticks = svg.nice_ticks(min(numbers, default=0.0), max(numbers, default=1.0), 6)
     height = 60 + 24 * len(rows) + (14 if x_label else 0)
-    frame = svg.Frame(WIDTH, height, 176, 84, 44, 22 + (14 if x_label else 0), ticks[0], ticks[-1])
+    frame = svg.Frame(WIDTH, height, 158, 78, 44, 22 + (14 if x_label else 0), ticks[0], ticks[-1])
     parts = [svg.title(title)]
     for t in ticks:
         parts += [
@@ -64,7 +74,7 @@ def intervals(
 def _row(frame: svg.Frame, row: Interval, y: float) -> list[Html]:
     colour = {"plain": "8", "accent": "1", "bad": "2"}[row.mark]
     parts = [
-        svg.text(frame.left - 10, y + 4, svg.shorten(row.label, 28), "e ink"),
+        svg.text(frame.left - 10, y + 4, svg.shorten(row.label, 25), "e ink"),
         svg.text(frame.x_end + 10, y + 4, row.remark or formats.number(row.value)),
     ]
     if (
