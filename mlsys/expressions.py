@@ -36,7 +36,7 @@ time zones
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +45,7 @@ import pyarrow as pa
 
 from mlsys import errors
 
-__all__ = ["FUNCTIONS", "WIDE", "Expression", "add", "compile", "parse", "types"]
+__all__ = ["FUNCTIONS", "WIDE", "Expression", "add", "compile", "parse", "row_function", "types"]
 
 FUNCTIONS = frozenset(
     """
@@ -172,6 +172,42 @@ def types(schema: pa.Schema, expressions: Mapping[str, str], where: str = "recip
     return {name: result.field(name).type for name in expressions}
 
 
+def row_function(
+    schema: pa.Schema, expressions: Mapping[str, str], where: str = "recipe: derive"
+) -> Callable[[Mapping[str, pa.Array]], dict[str, Any]]:
+    """Function of one row, column → array of its one value, that gives what `add` would.
+
+    Made once, it takes about a tenth of a millisecond a call. It raises `ContractError`
+    as `add` does. The arrays must have the types of `schema`.
+    """
+    types(schema, expressions, where)
+    steps = _steps([parse(name, sql, where) for name, sql in expressions.items()])
+    read = sorted({column for step in steps for each in step for column in each.inputs} - set(expressions))
+
+    def row(values: Mapping[str, pa.Array]) -> dict[str, Any]:
+        frame = pl.DataFrame([pl.Series(column, values[column]) for column in read] or {"": [None]})
+        for step in steps:
+            try:
+                frame = frame.cast(WIDE).with_columns(each.expr for each in step)
+            except pl.exceptions.PolarsError as error:
+                raise _failed(step[0], error, where) from None
+        found = frame.row(0, named=True)
+        return {name: found[name] for name in expressions}
+
+    return row
+
+
+def _steps(expressions: list[Expression]) -> list[list[Expression]]:
+    """The expressions in groups of which none reads a column that its own group makes."""
+    steps: list[list[Expression]] = []
+    for expression in expressions:
+        made = {each.name for each in steps[-1]} if steps else set()
+        if not steps or made & {*expression.inputs, expression.name}:
+            steps.append([])
+        steps[-1].append(expression)
+    return steps
+
+
 def _evaluate(table: pa.Table, expression: Expression, where: str) -> pa.ChunkedArray:
     read = table.select(expression.inputs or table.column_names[:1])
     try:
@@ -179,13 +215,7 @@ def _evaluate(table: pa.Table, expression: Expression, where: str) -> pa.Chunked
     except pl.exceptions.PolarsError as error:
         if not table.num_rows:
             raise _broken(expression.name, expression.sql, error, where) from None
-        raise errors.ContractError.build(
-            f"{where}: '{expression.name}' = {expression.sql}",
-            got=_first_line(error),
-            expected="an expression that every row can be put into",
-            hint="TRY_CAST gives null where CAST fails; a CASE does not help, both its sides are computed for all rows",
-            field=expression.name,
-        ) from None
+        raise _failed(expression, error, where) from None
     return _plain(frame.to_arrow()[expression.name], expression, where)
 
 
@@ -261,6 +291,16 @@ def _broken(name: str, sql: str, error: Exception, where: str) -> errors.RecipeE
         hint = "write times as TIMESTAMP '2013-01-01' or CAST('2013-01-01' AS TIMESTAMP WITH TIME ZONE)"
     return errors.RecipeError.build(
         f"{where}: '{name}' = {sql}", got=text, expected="an SQL expression over the columns", hint=hint, field=name
+    )
+
+
+def _failed(expression: Expression, error: Exception, where: str) -> errors.ContractError:
+    return errors.ContractError.build(
+        f"{where}: '{expression.name}' = {expression.sql}",
+        got=_first_line(error),
+        expected="an expression that every row can be put into",
+        hint="TRY_CAST gives null where CAST fails; a CASE does not help, both its sides are computed for all rows",
+        field=expression.name,
     )
 
 

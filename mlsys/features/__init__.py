@@ -1,11 +1,17 @@
 """Step 3: from the rows of a request to the numbers that a model sees.
 
-===========  ================================================================
-`joins`      feature tables joined on keys, as of the row's time
-`derive`     new features as SQL over the row's columns
-`plan`       which operation each column gets, and why
-`operations` the operations: what each computes, for columns and for one row
-`rows`       how one row is computed: closures, a few microseconds
-`program`    a fitted plan: frozen, portable, the same bits in both ways
-===========  ================================================================
+============  ==============================================================
+`joins`       feature tables joined on keys, as of the row's time
+`matching`    which row goes with which: keys, and the last time at or before
+`derive`      new features as SQL over the row's columns
+`plan`        which operation each column gets; the recipe's word is last
+`choices`     the automatic choice for each kind, and why
+`constants`   the constants of an operation, from the training statistics
+`program`     a fitted plan: frozen, portable, the same bits in both ways
+`rows`        one row: closures, a few microseconds
+`values`      how a value is read, in a column and alone
+`operations`  what is computed: numbers, the size of texts
+`lookups`     what is looked up: categories, true and false
+`times`       what is looked up: parts of a time
+============  ==============================================================
 """

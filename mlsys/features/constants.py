@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mlsys.features.choices import Choice, num_present
 from mlsys.features.lookups import Boolean, Codes, Frequency, OneHot
 from mlsys.features.operations import Numeric, Operation, Scaling, Text
-from mlsys.features.plan import Choice, num_present
 from mlsys.features.times import Datetime
 from mlsys.features.values import Domain
 from mlsys.statistics import ColumnStatistics
@@ -78,9 +78,10 @@ def _datetime(choice: Choice, domain: Domain, statistics: ColumnStatistics, dens
 
 def _text(choice: Choice, domain: Domain, statistics: ColumnStatistics, dense: bool) -> Text:  # noqa: FBT001
     lengths = statistics.lengths
-    if not dense or lengths is None or not lengths.n:
-        fill = 0.0 if dense else None
-        return Text(choice.column, domain, Scaling(fill=fill), Scaling(fill=fill))
+    if not dense:
+        return Text(choice.column, domain)
+    if not lengths.n:
+        return Text(choice.column, domain, Scaling(fill=0.0), Scaling(fill=0.0))
     # The spread of lengths is not counted; a quarter of the range stands for it (range rule of thumb).
     mean, spread = lengths.mean, max((lengths.maximum - lengths.minimum) / 4, 1.0)
     length = Scaling(mean, spread, mean)
@@ -106,10 +107,11 @@ def divisor(spread: float) -> float:
 
 def counts_of(statistics: ColumnStatistics) -> dict[Any, int]:
     """Value → rows, largest count first and then by value; whole numbers as integers."""
-    counts = statistics.counts()
+    counts = {
+        value: n for value, n in statistics.counts().items() if not isinstance(value, float) or math.isfinite(value)
+    }
     if all(isinstance(value, float) and value.is_integer() for value in counts):
         counts = {int(value): count for value, count in counts.items()}
-    counts = {value: count for value, count in counts.items() if value == value}  # noqa: PLR0124 - NaN is missing
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 

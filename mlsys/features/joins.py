@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import polars.selectors as cs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlsys import cluster, errors, recipe
 from mlsys.dataset import Snapshot
+from mlsys.features.matching import as_of, comparable, keyed
 from mlsys.schema import FOLD, ROW, Column, Role, Schema
 from mlsys.store import Store
 
@@ -92,7 +92,7 @@ def prepare(table: pa.Table, spec: recipe.Join, name: str = "table") -> Lookup:
         raise errors.FeatureError.build(
             where, got="lookback without time", expected="the table's time column", hint="time: column"
         )
-    index = _keyed(table, list(keys.values()), spec.time, where).rename({"__at": "__match"})
+    index = keyed(table, list(keys.values()), spec.time, where).rename({"__at": "__match"})
     if not times:
         _refuse_duplicates(index, keys, name)
     else:  # of several at one time the last one stays
@@ -107,17 +107,18 @@ def match(rows: pa.Table, lookup: Lookup, time_column: str | None) -> tuple[pa.T
     where = f"features: join '{lookup.name}'"
     _refuse_collisions(rows.column_names, lookup)
     if lookup.time is not None and time_column is None:
-        raise errors.FeatureError.build(
-            where, got="rows without time", expected="the time of each row, to look up what was known then",
-            hint="data.time: column",
-        )  # fmt: skip
-    asked = _keyed(rows, list(lookup.keys), time_column if lookup.time else None, where)
-    asked, index = _comparable(asked, lookup, where)
-    by = [column for column in index.columns if column.startswith("__key")]
+        expected = "the time of each row, to look up what was known then"
+        raise errors.FeatureError.build(where, got="rows without time", expected=expected, hint="data.time: column")
+    asked = keyed(rows, list(lookup.keys), time_column if lookup.time else None, where)
+    titles = {f"__key{at}": pair for at, pair in enumerate(lookup.keys.items())}
+    by = list(titles)
+    if lookup.time is not None:
+        titles["__time"] = ("the row's time", lookup.time)
+    asked, index = comparable(asked, lookup.index, titles, where)
     if lookup.time is None:
         found, too_old = asked.join(index, on=by, how="inner"), 0
     else:
-        found, too_old = _as_of(asked, index, by, lookup.lookback_us)
+        found, too_old = as_of(asked, index, by, lookup.lookback_us)
     counts = {"matched": found.height, "missing": rows.num_rows - found.height - too_old, "too_old": too_old}
     return _append(rows, lookup.values, found), counts
 
@@ -199,66 +200,6 @@ def _joined(name: str, spec: recipe.Join, table: Snapshot) -> list[Column]:
     ]
 
 
-def _keyed(table: pa.Table, keys: Sequence[str], time: str | None, where: str) -> pl.DataFrame:
-    """Keys as ``__key0`` …, time as ``__time``, row number as ``__at``; only rows that have all of them."""
-    for column in [*keys, *([time] if time else [])]:
-        if column not in table.column_names:
-            raise errors.FeatureError.build(
-                where, got=f"no column '{column}' in the rows", expected="each key and the time",
-                hint=errors.did_you_mean(column, table.column_names), field=column,
-            )  # fmt: skip
-    columns = {f"__key{at}": key for at, key in enumerate(keys)} | ({"__time": time} if time else {})
-    frame = pl.DataFrame({name: pl.from_arrow(table[column]) for name, column in columns.items()}, strict=False)
-    plain = frame.with_columns(
-        pl.col(pl.Categorical, pl.Enum).cast(pl.String), pl.col(pl.Float32, pl.Float64).cast(pl.Float64).fill_nan(None),
-        pl.col(pl.Date).cast(pl.Datetime("us")), cs.integer().cast(pl.Int64, strict=False),
-    )  # fmt: skip
-    return plain.with_row_index("__at").cast({"__at": pl.Int64}).drop_nulls()
-
-
-def _comparable(asked: pl.DataFrame, lookup: Lookup, where: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Both sides with keys and times of the same types."""
-    index, names = lookup.index, [*lookup.keys.items(), ("the row's time", lookup.time)]
-    for column in (c for c in index.columns if c != "__match"):
-        ours, theirs = asked.schema[column], index.schema[column]
-        same = _common(ours, theirs)
-        if same is None or (column == "__time" and not isinstance(same, pl.Datetime)):
-            mine, other = names[-1 if column == "__time" else int(column.removeprefix("__key"))]
-            raise errors.FeatureError.build(
-                where, got=f"{mine} is {ours}, the table's {other} is {theirs}", expected="the same type on both sides",
-                hint="derive: in data or in the join makes a column of another type; see data.timezone for times",
-            )  # fmt: skip
-        asked, index = asked.cast({column: same}), index.cast({column: same})
-    return asked, index
-
-
-def _common(ours: pl.DataType, theirs: pl.DataType) -> pl.DataType | None:
-    """The type in which two columns can be compared, or None."""
-    if isinstance(ours, pl.Datetime) and isinstance(theirs, pl.Datetime):
-        if (ours.time_zone is None) != (theirs.time_zone is None):
-            return None
-        unit: Any = "ns" if "ns" in (ours.time_unit, theirs.time_unit) else "us"
-        return pl.Datetime(unit, ours.time_zone and "UTC")
-    if ours.is_numeric() and theirs.is_numeric():
-        return pl.Int64() if ours == theirs == pl.Int64 else pl.Float64()
-    return ours if ours == theirs else None
-
-
-def _as_of(
-    asked: pl.DataFrame, index: pl.DataFrame, by: Sequence[str], lookback: int | None
-) -> tuple[pl.DataFrame, int]:
-    """Last row of each key at or before the time, and how many of those are too old."""
-    known = index.with_columns(pl.col("__time").alias("__known"))
-    # Both sides are sorted just here; Polars warns that it cannot check that within groups.
-    found = asked.sort("__time").join_asof(
-        known, on="__time", by=list(by), strategy="backward", check_sortedness=False
-    ).drop_nulls("__match")  # fmt: skip
-    if lookback is None:
-        return found, 0
-    fresh = found.filter((pl.col("__time") - pl.col("__known")) <= pl.duration(microseconds=lookback))
-    return fresh, found.height - fresh.height
-
-
 def _append(rows: pa.Table, values: pa.Table, found: pl.DataFrame) -> pa.Table:
     """Rows with the values of their matches, in the types of the table; null without a match."""
     at = np.full(rows.num_rows, -1, np.int64)
@@ -274,21 +215,27 @@ def _append(rows: pa.Table, values: pa.Table, found: pl.DataFrame) -> pa.Table:
 
 def _refuse_duplicates(index: pl.DataFrame, keys: Mapping[str, str], name: str) -> None:
     columns = [column for column in index.columns if column.startswith("__key")]
-    twice = index.filter(pl.struct(columns).is_duplicated()).sort("__match")
+    twice = index.filter(pl.struct(columns).is_duplicated())
     if twice.height:
-        shown = ", ".join(f"{key} = {twice[column][0]!r}" for column, key in zip(columns, keys.values(), strict=True))
-        count = twice.filter(pl.all_horizontal(pl.col(c) == twice[c][0] for c in columns)).height
+        first = twice.sort("__match").row(0, named=True)
+        shown = ", ".join(f"{key} = {first[column]!r}" for column, key in zip(columns, keys.values(), strict=True))
+        count = twice.filter(pl.all_horizontal(pl.col(column) == first[column] for column in columns)).height
         raise errors.FeatureError.build(
-            f"features: join '{name}'", got=f"{count} rows with {shown}", expected="one row a key in a table without time",
+            f"features: join '{name}'",
+            got=f"{count} rows with {shown}",
+            expected="one row a key in a table without time",
             hint="time: column takes the last one known by then; or make the keys unique in the source",
             field=next(iter(keys.values())),
-        )  # fmt: skip
+        )
 
 
 def _refuse_collisions(names: Sequence[str], lookup: Lookup) -> None:
     for column in lookup.values.column_names:
         if column in names:
             raise errors.FeatureError.build(
-                f"features: join '{lookup.name}'", got=f"column '{column}' is there already", expected="new names",
-                hint=f"prefix: {lookup.name}_ before the table's names, or columns: [the ones to take]", field=column,
-            )  # fmt: skip
+                f"features: join '{lookup.name}'",
+                got=f"column '{column}' is there already",
+                expected="new names",
+                hint=f"prefix: {lookup.name}_ before the table's names, or columns: [the ones to take]",
+                field=column,
+            )

@@ -24,7 +24,7 @@ from mlsys.features.lookups import Boolean, Categorical, Codes, Frequency, OneHo
 from mlsys.features.operations import Numeric, Operation, Scaling, Text
 from mlsys.features.plan import FeaturePlan
 from mlsys.features.times import Datetime
-from mlsys.features.values import Domain, domain_of
+from mlsys.features.values import Domain, domain_of, in_utc
 from mlsys.schema import arrow_type
 from mlsys.statistics import TableStatistics
 from mlsys.store import digest_json
@@ -38,7 +38,7 @@ OPERATIONS: dict[str, type[Operation]] = {
     kind.name: kind for kind in (Numeric, Text, Boolean, Codes, OneHot, Frequency, Datetime)
 }
 
-FORBIDDEN = str.maketrans({"[": "(", "]": ")", "<": "‹"})
+FORBIDDEN = str.maketrans({"[": "(", "]": ")", "<": "{"})
 """Characters that XGBoost refuses in the name of a feature."""
 
 
@@ -150,10 +150,8 @@ class FeatureProgram:
             It is of another format, or holds an operation that is not known.
         """
         if value.get("format") != FORMAT:
-            raise errors.BundleError.build(
-                "features: program", got=f"format {value.get('format')!r}", expected=f"format {FORMAT}",
-                hint="use the version of mlsys that wrote it, or train again",
-            )  # fmt: skip
+            got, hint = f"format {value.get('format')!r}", "use the version of mlsys that wrote it, or train again"
+            raise errors.BundleError.build("features: program", got=got, expected=f"format {FORMAT}", hint=hint)
         return cls(dict(value["columns"]), tuple(map(_operation, value["operations"])), dict(value["derive"]))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -168,9 +166,9 @@ class FeatureProgram:
             got = table.schema.field(name).type
             if domain is not None and not domain.accepts(got):
                 raise domain.refuse(name, str(got))
-        read = table.select(self.inputs)
+        read = in_utc(table.select(self.inputs))
         if self.derive:
-            read = rows.derived(rows.as_declared(read, self.columns), self.derive)
+            read = rows.with_derived(read, self)
         return pl.DataFrame(pl.from_arrow(read))
 
 
@@ -187,9 +185,11 @@ def fit(plan: FeaturePlan, statistics: TableStatistics) -> FeatureProgram:
     if not plan.used:
         reasons = "; ".join(f"{choice.column}: {choice.reason}" for choice in plan.dropped)
         raise errors.FeatureError.build(
-            "features: nothing to learn from", got=reasons or "no feature columns", expected="at least one useful column",
+            "features: nothing to learn from",
+            got=reasons or "no feature columns",
+            expected="at least one useful column",
             hint="features.columns: {column: operation} overrides the automatic choice",
-        )  # fmt: skip
+        )
     dense = plan.encoding == "dense"
     operations = (
         operation_of(choice, plan.domains[choice.column], statistics.columns[choice.column], dense=dense)
@@ -202,10 +202,10 @@ def _operation(value: Mapping[str, Any]) -> Operation:
     facts = dict(value)
     name = facts.pop("operation")
     if name not in OPERATIONS:
+        hint = errors.did_you_mean(str(name), OPERATIONS)
         raise errors.BundleError.build(
-            "features: program", got=f"operation {name!r}", expected="a known one",
-            hint=errors.did_you_mean(str(name), OPERATIONS),
-        )  # fmt: skip
+            "features: program", got=f"operation {name!r}", expected="a known one", hint=hint
+        )
     for key, inner in facts.items():
         if key == "domain":
             facts[key] = Domain(**inner)

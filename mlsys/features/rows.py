@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlsys import errors
+from mlsys import errors, expressions
 from mlsys.features import derive
 from mlsys.features.lookups import Categorical
 from mlsys.features.values import domain_of
@@ -23,7 +23,7 @@ from mlsys.schema import arrow_type
 if TYPE_CHECKING:
     from mlsys.features.program import FeatureProgram
 
-__all__ = ["as_declared", "compile_row", "compile_unseen", "derived", "missing"]
+__all__ = ["compile_row", "compile_unseen", "missing", "with_derived"]
 
 Record = Mapping[str, Any]
 
@@ -68,19 +68,22 @@ def completer(program: FeatureProgram) -> Callable[[Record], Record]:
     """Function that adds the derived features to a record; without any, it gives the record itself."""
     if not program.derive:
         return lambda record: record
-    kinds = {name: arrow_type(kind) for name, kind in program.columns.items()}
+    kinds = {name: arrow_type(program.columns[name]) for name in derive.inputs(program.derive)}
     readers = {name: domain.reader(name) for name, kind in kinds.items() if (domain := domain_of(kind))}
+    compute = expressions.row_function(pa.schema(list(kinds.items())), program.derive, derive.WHERE)
 
     def complete(record: Record) -> Record:
-        arrays = {}
+        values = {}
         for name, kind in kinds.items():
             if name not in record:
                 raise missing(name)
             if name in readers:
                 readers[name](record[name])
-            arrays[name] = one(record[name], name, kind)
-        row: Record = derived(pa.table(arrays), program.derive).to_pylist()[0]
-        return row
+            values[name] = one(record[name], name, kind)
+        try:
+            return {**record, **compute(values)}
+        except errors.ContractError as error:
+            raise failed(error) from None
 
     return complete
 
@@ -93,26 +96,31 @@ def one(value: Any, name: str, kind: pa.DataType) -> pa.Array:
         raise errors.RequestError.of([{"row": 0, "field": name, "got": repr(value), "expected": str(kind)}]) from None
 
 
-def as_declared(table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
-    """The columns in the types that they had in training; refused where that would lose something."""
-    cast = {}
-    for name, kind in columns.items():
+def with_derived(table: pa.Table, program: FeatureProgram) -> pa.Table:
+    """The table with the derived features.
+
+    What they read is cast to the types of training first, and refused where that would
+    lose something: the same expression means other things of other types.
+    """
+    for name in derive.inputs(program.derive):
+        kind, at = arrow_type(program.columns[name]), table.schema.get_field_index(name)
         try:
-            cast[name] = table[name].cast(arrow_type(kind))
+            table = table.set_column(at, pa.field(name, kind), table[name].cast(kind))
         except pa.ArrowException:
             got = str(table.schema.field(name).type)
-            raise errors.RequestError.of([{"row": 0, "field": name, "got": got, "expected": kind}]) from None
-    return pa.table(cast)
-
-
-def derived(table: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
-    """The table with the derived features; a value that an expression cannot take is the request's fault."""
+            raise errors.RequestError.of([{"row": 0, "field": name, "got": got, "expected": str(kind)}]) from None
     try:
-        return derive.add(table, expressions)
+        return derive.add(table, program.derive)
     except errors.ContractError as error:
-        got, expected = f"values on which it fails: {error}", "values that the expression can take"
-        raise errors.RequestError.of([{"row": 0, "field": error.field, "got": got, "expected": expected}]) from None
+        raise failed(error) from None
+
+
+def failed(error: errors.ContractError) -> errors.RequestError:
+    """A value that an expression cannot take is the request's fault."""
+    got, expected = f"values on which it fails: {error}", "values that the expression can take"
+    return errors.RequestError.of([{"row": 0, "field": error.field, "got": got, "expected": expected}])
 
 
 def missing(column: str) -> errors.RequestError:
+    """A field is not there at all."""
     return errors.RequestError.of([{"row": 0, "field": column, "got": "no such field", "expected": "a value or null"}])

@@ -3,16 +3,16 @@
 A domain pairs a Polars expression with a Python function; both take what the other takes,
 give null where the other gives None, and refuse the same types with the same error.
 
-==========  ===================================================  ==========================
-domain      accepts                                              gives
-==========  ===================================================  ==========================
-`number`    integers, floats, decimals                           float64; NaN, infinity and what float32 cannot hold are null
-`text`      text                                                 text
-`boolean`   true and false                                       true and false
-`instant`   times with a zone                                    local wall clock of the recipe's zone
-`clock`     times without a zone                                 the same time
-`date`      dates                                                the same date
-==========  ===================================================  ==========================
+==========  ==========================  ================================================
+domain      accepts                     gives
+==========  ==========================  ================================================
+`number`    integers, floats, decimals  float64; null for NaN and beyond float32's range
+`text`      text                        the text
+`boolean`   true and false              true and false
+`instant`   times with a zone           the wall clock of the recipe's zone
+`clock`     times without a zone        the same time
+`date`      dates                       the same date
+==========  ==========================  ================================================
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import pyarrow as pa
 
 from mlsys import errors
 
-__all__ = ["FLOAT32_MAX", "Domain", "domain_of"]
+__all__ = ["FLOAT32_MAX", "Domain", "domain_of", "in_utc"]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -113,6 +113,15 @@ def domain_of(kind: pa.DataType, zone: str = "UTC") -> Domain | None:
     """Domain of an Arrow type; None where no operation reads it (lists, bytes, times of day)."""
     name = name_of(kind)
     return None if name is None else Domain(name, zone if name == "instant" else "UTC")
+
+
+def in_utc(table: pa.Table) -> pa.Table:
+    """The table with times in other zones, fixed offsets among them, as the same instants in UTC."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz not in (None, "UTC"):
+            kind = pa.timestamp(field.type.unit, "UTC")
+            table = table.set_column(at, pa.field(field.name, kind), table[field.name].cast(kind))
+    return table
 
 
 def _clock(value: pl.Expr, zone: str | None) -> pl.Expr:

@@ -1,0 +1,158 @@
+"""The automatic choice for a column of each kind, and its reason in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mlsys.features.lookups import OTHER
+from mlsys.features.times import CYCLES
+from mlsys.features.values import domain_of
+from mlsys.schema import Column, Kind, arrow_type
+from mlsys.statistics import ColumnStatistics
+
+__all__ = [
+    "ID_LIKE_FRACTION",
+    "MAX_CODES",
+    "MAX_ONEHOT",
+    "Choice",
+    "Encoding",
+    "automatic",
+    "min_rows",
+    "num_present",
+    "parts_of",
+]
+
+MAX_CODES = 254
+"""Categories with a code of their own: with `OTHER` and missing they fit XGBoost's default of 256 bins."""
+
+MAX_ONEHOT = 128
+"""Categories with a column of their own: 128 float32 columns are half a gigabyte a million rows."""
+
+ID_LIKE_FRACTION = 0.9
+"""A category column in which this fraction of the values differ names rows, it does not group them."""
+
+Encoding = Literal["codes", "dense"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The operation of a column, what the fit has to know, and the reason in one sentence."""
+
+    column: str
+    operation: str
+    params: dict[str, Any]
+    reason: str
+
+
+def automatic(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> Choice:
+    """The choice that the recipe can override."""
+    nothing = _useless(column, statistics)
+    if nothing is not None:
+        return Choice(column.name, "drop", {}, nothing)
+    return BY_KIND[column.kind](column, statistics, encoding)
+
+
+def min_rows(num_rows: int) -> int:
+    """Rows that a category needs in training for a place of its own.
+
+    A mean over fewer than 10 rows has a standard error of a third of the spread; small
+    tables have to do with less.
+    """
+    return max(2, min(10, num_rows // 100))
+
+
+def _useless(column: Column, statistics: ColumnStatistics) -> str | None:
+    """Why a column tells nothing, or None."""
+    present, distinct = num_present(statistics), statistics.num_distinct
+    if domain_of(arrow_type(column.type)) is None:
+        return f"no operation reads values of type {column.type}"
+    if not present:
+        return "no value in any training row"
+    if distinct == 1 and present == statistics.num_rows:
+        return "the same value in all training rows"
+    if column.kind is Kind.CATEGORICAL and (distinct or 0) >= ID_LIKE_FRACTION * present:
+        return f"{distinct:,} different values in {present:,} training rows: it names rows, new ones will have others"
+    return None
+
+
+def num_present(statistics: ColumnStatistics) -> int:
+    """Rows with a value that counts: of numbers, the finite ones."""
+    numbers = statistics.numbers
+    return statistics.num_rows - statistics.num_nulls if numbers is None else numbers.moments.n
+
+
+def _numeric(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> Choice:
+    if encoding == "codes":
+        reason = "a number: trees split it at any scale, a missing one takes the branch that fits better"
+    else:
+        numbers = statistics.numbers
+        spread = numbers is not None and numbers.moments.stddev
+        if not spread:
+            return Choice(column.name, "drop", {}, "its numbers are all the same or too large for a standard deviation")
+        reason = "a number: centred and divided by its standard deviation; a missing one takes the median and is marked"
+    return Choice(column.name, "numeric", {}, reason)
+
+
+def _categorical(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> Choice:
+    distinct, least = statistics.num_distinct or 0, min_rows(statistics.num_rows)
+    limit, operation = (MAX_CODES, "codes") if encoding == "codes" else (MAX_ONEHOT, "onehot")
+    if distinct > limit:
+        reason = f"{distinct:,} categories, more than {limit}: how frequent each is in training"
+        return Choice(column.name, "frequency", {}, reason)
+    params = {"max_categories": limit, "min_rows": least}
+    form = "codes that trees split in sets" if encoding == "codes" else "one column each"
+    return Choice(
+        column.name, operation, params, f"{distinct} categories: {form}; under {least} rows or unknown go to {OTHER}"
+    )
+
+
+def _boolean(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> Choice:
+    del statistics
+    missing = "a missing one stays missing" if encoding == "codes" else "a missing one takes the mean and is marked"
+    return Choice(column.name, "boolean", {}, f"true and false as 1 and 0; {missing}")
+
+
+def _datetime(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> Choice:
+    parts = parts_of(column, statistics)
+    if not parts:
+        return Choice(column.name, "drop", {}, "training spans less than one cycle of any of its parts")
+    titles = ", ".join(CYCLES[part].title.split(",")[0] for part in parts)
+    form = "points on a circle" if encoding == "dense" else "numbers"
+    reason = f"{titles} as {form}: training has seen their whole cycle; how long ago is left out, it only ever grows"
+    return Choice(column.name, "datetime", {"parts": parts}, reason)
+
+
+def parts_of(column: Column, statistics: ColumnStatistics) -> list[str]:
+    """Parts of a time whose whole cycle the training rows span.
+
+    The outermost percent on either side does not count: there are the stand-ins such as
+    9999-12-31.
+    """
+    low, high = statistics.quantiles([0.01, 0.99])
+    span = (high - low) / 0.98
+    domain = domain_of(arrow_type(column.type))
+    parts = [part for part in CYCLES if part != "hour" or (domain is not None and domain.name != "date")]
+    return [part for part in parts if span >= CYCLES[part].seen_after_us]
+
+
+def _text(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> Choice:
+    del statistics, encoding
+    return Choice(column.name, "text", {}, "text: its length and number of words; what it says is not read")
+
+
+def _unread(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> Choice:
+    del statistics, encoding
+    return Choice(column.name, "drop", {}, f"no operation reads {column.kind.value} values")
+
+
+BY_KIND: Mapping[Kind, Callable[[Column, ColumnStatistics, Encoding], Choice]] = {
+    Kind.NUMERIC: _numeric,
+    Kind.CATEGORICAL: _categorical,
+    Kind.BOOLEAN: _boolean,
+    Kind.DATETIME: _datetime,
+    Kind.TEXT: _text,
+    Kind.IMAGE: _unread,
+    Kind.LIST: _unread,
+}

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import pyarrow as pa
+import pytest
+
+from mlsys import recipe
+from mlsys.features import derive, plan, program
+from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
+from mlsys.statistics import TableStatistics
+
+ZONE = "America/New_York"
+NOTHING = recipe.Features()
+TASK = Task(kind=TaskKind.REGRESSION, target="y")
+
+SCHEMA = Schema(
+    columns=(
+        Column(name="x", type="double", kind=Kind.NUMERIC),
+        Column(name="i", type="int64", kind=Kind.NUMERIC),
+        Column(name="c", type="string", kind=Kind.CATEGORICAL),
+        Column(name="m", type="int16", kind=Kind.CATEGORICAL),
+        Column(name="f", type="string", kind=Kind.CATEGORICAL),
+        Column(name="b", type="bool", kind=Kind.BOOLEAN),
+        Column(name="t", type="timestamp[us, tz=UTC]", kind=Kind.DATETIME),
+        Column(name="w", type="timestamp[us]", kind=Kind.DATETIME),
+        Column(name="d", type="date32[day]", kind=Kind.DATETIME),
+        Column(name="s", type="string", kind=Kind.TEXT),
+        Column(name="y", type="double", kind=Kind.NUMERIC, role=Role.TARGET),
+    )
+)
+
+NAIVE = dt.datetime(2012, 1, 1)  # noqa: DTZ001 - a clock without zone is the point
+ROWS = [
+    {
+        "x": None if i % 7 == 0 else (i * 37 % 101) / 8,
+        "i": i * i - 500,
+        "c": None if i % 11 == 0 else ["EWR", "JFK", "LGA", "", "ü"][i % 5],
+        "m": [1, 2, 3][i % 3],
+        "f": f"N{i % 13}" if i % 17 else None,
+        "b": None if i % 5 == 0 else i % 2 == 0,
+        "t": NAIVE.replace(tzinfo=dt.UTC) + dt.timedelta(hours=101 * i),
+        "w": NAIVE + dt.timedelta(hours=67 * i),
+        "d": None if i % 19 == 0 else NAIVE.date() + dt.timedelta(days=5 * i),
+        "s": "so it goes " * (i % 4),
+        "y": float(i),
+    }
+    for i in range(150)
+]
+
+
+def scanned(table, schema=SCHEMA, features=NOTHING, task=TASK):
+    statistics = TableStatistics.empty(derive.extend(schema, features.derive), task)
+    statistics.update(derive.add(table, features.derive))
+    return statistics
+
+
+def fitted(table, schema=SCHEMA, features=NOTHING, encoding="codes", zone=ZONE, task=TASK):
+    statistics = scanned(table, schema, features, task)
+    return program.fit(plan.choose(schema, statistics, features, encoding, zone), statistics)
+
+
+@pytest.fixture(scope="session")
+def schema():
+    return SCHEMA
+
+
+@pytest.fixture(scope="session")
+def scan():
+    """Function (table, schema, features): statistics of a table with its derived features."""
+    return scanned
+
+
+@pytest.fixture(scope="session")
+def fit():
+    """Function (table, schema, features, encoding): the program fitted on all its rows."""
+    return fitted
+
+
+@pytest.fixture(scope="session")
+def rows():
+    return pa.Table.from_pylist(ROWS, schema=SCHEMA.arrow())
+
+
+@pytest.fixture(scope="session")
+def programs(rows):
+    """One program of every operation in each encoding; of derived features too."""
+    wanted = recipe.Features(columns={"f": "frequency"})
+    derived = recipe.Features(
+        derive={
+            "xi": "x * i",
+            "local": "t",
+            "late": "x > 5",
+            "h": "EXTRACT(hour FROM w) * 60 + m",
+            "u": "UPPER(c) || m",
+        }
+    )
+    made = {f"{e}": fitted(rows, SCHEMA, wanted, e) for e in ("codes", "dense")}
+    return made | {f"derived {e}": fitted(rows, SCHEMA, derived, e) for e in ("codes", "dense")}

@@ -1,0 +1,163 @@
+"""What the operations compute, against scikit-learn, the calendar and hand counts."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from mlsys import recipe
+from mlsys.schema import Column, Kind, Role, Schema
+
+Y = Column(name="y", type="double", kind=Kind.NUMERIC, role=Role.TARGET)
+NAN = float("nan")
+
+
+def one(kind, values, type_=None):
+    column = pa.array(values, type_)
+    schema = Schema(columns=(Column(name="a", type=str(column.type), kind=kind), Y))
+    return pa.table({"a": column, "y": pa.array(np.arange(float(len(values))))}), schema
+
+
+def of(made, values, type_):
+    return made.transform(pa.table({"a": pa.array(values, type_)}))
+
+
+def test_dense_numbers_equal_scikit_learn_imputed_with_the_median_and_standardised(fit):
+    values = [None if i % 6 == 0 else math.sin(i) * 1e3 + 5e5 for i in range(304)]  # 253 values: one median
+    made = fit(*one(Kind.NUMERIC, values), encoding="dense")
+    column = np.array([[NAN if v is None else v] for v in values])
+    expected = StandardScaler().fit(column).transform(SimpleImputer(strategy="median").fit_transform(column))
+    X = of(made, values, pa.float64())
+    np.testing.assert_allclose(X[:, 0], expected[:, 0], rtol=2e-6)
+    assert X[:, 1].tolist() == np.isnan(column[:, 0]).astype(float).tolist()
+    assert made.names == ["a", "a is missing"]
+
+
+def test_codes_leave_numbers_as_they_are_and_turn_what_is_no_measurement_into_missing(fit):
+    made = fit(*one(Kind.NUMERIC, [1.0, 2.0, None]))
+    X = of(made, [1.5, -0.0, None, NAN, float("inf"), -1e300, 16_777_217.0], pa.float64())
+    np.testing.assert_array_equal(X[:, 0], [1.5, -0.0, NAN, NAN, NAN, NAN, 16_777_216.0])
+
+
+def test_one_hot_equals_scikit_learn_with_rare_and_unknown_categories_together(fit):
+    values = ["b"] * 30 + ["a"] * 30 + ["c"] * 50 + ["once"]
+    made = fit(*one(Kind.CATEGORICAL, values), encoding="dense")
+    new = ["a", "b", "c", "once", "never seen", "c"]
+    encoder = OneHotEncoder(
+        categories=[["c", "a", "b"]], handle_unknown="ignore", sparse_output=False, dtype=np.float32
+    )
+    known = encoder.fit([[v] for v in "cab"]).transform([[v] for v in new])
+    X = of(made, new, pa.string())
+    assert made.names == ["a=__other__", "a=c", "a=a", "a=b"]
+    np.testing.assert_array_equal(X[:, 1:], known)
+    assert X[:, 0].tolist() == [0, 0, 0, 1, 1, 0]
+    assert made.unseen(pa.table({"a": new})) == {"a": 1}
+
+
+def test_codes_are_numbered_by_count_and_then_by_value(fit):
+    values = ["b"] * 30 + ["a"] * 30 + ["c"] * 50 + ["once", None]
+    made = fit(*one(Kind.CATEGORICAL, values))
+    X = of(made, ["c", "a", "b", "once", "never seen", None, ""], pa.string())
+    np.testing.assert_array_equal(X[:, 0], [1, 2, 3, 0, 0, NAN, 0])
+    assert made.types == ["c"]
+
+
+def test_a_missing_category_has_a_column_of_its_own(fit):
+    made = fit(*one(Kind.CATEGORICAL, ["x", "x", "z", "z", None, None]), encoding="dense")
+    assert made.names == ["a=__other__", "a=x", "a=z", "a is missing"]
+    assert of(made, [None, "q"], pa.string()).tolist() == [[0, 0, 0, 1], [1, 0, 0, 0]]
+
+
+def test_number_categories_are_numbers(fit):
+    made = fit(*one(Kind.CATEGORICAL, [3, 3, 3, 11, 11, None], pa.int8()))
+    assert of(made, [3.0, 11.0, 11.5, -0.0, NAN], pa.float64())[:-1, 0].tolist() == [1, 2, 0, 0]
+    assert made.row()({"a": 3})[0] == 1
+
+
+def test_a_frequency_is_the_fraction_of_training_rows(fit):
+    table, schema = one(Kind.CATEGORICAL, ["x"] * 5 + ["z"] * 3 + [None] * 2)
+    wanted = recipe.Features(columns={"a": "frequency"})
+    X = of(fit(table, schema, wanted), ["x", "z", "q", None], pa.string())
+    np.testing.assert_array_equal(X[:, 0], np.array([0.5, 0.3, 0.0, NAN], np.float32))
+    dense = fit(table, schema, wanted, "dense")
+    scaled = dense.transform(table)
+    # Mean and deviation over the eight rows with a value: 5 x 0.5, 3 x 0.3.
+    mean, spread = 0.425, np.std([0.5] * 5 + [0.3] * 3)
+    np.testing.assert_allclose(
+        scaled[[0, 5, 8], 0], [(0.5 - mean) / spread, (0.3 - mean) / spread, 0.0], rtol=1e-6, atol=1e-7
+    )
+    assert scaled[:, 1].tolist() == [0] * 8 + [1] * 2
+
+
+def test_truth_is_one_and_zero(fit):
+    table, schema = one(Kind.BOOLEAN, [True, False, True, None])
+    np.testing.assert_array_equal(fit(table, schema).transform(table)[:, 0], [1, 0, 1, NAN])
+    np.testing.assert_allclose(
+        fit(table, schema, encoding="dense").transform(table), [[1, 0], [0, 0], [1, 0], [2 / 3, 1]], rtol=1e-7
+    )
+
+
+YEAR = [dt.datetime(2012, 1, 1, tzinfo=dt.UTC) + dt.timedelta(hours=35 * i) for i in range(300)]
+
+
+@pytest.mark.parametrize(
+    ("utc", "hour", "weekday", "yearday"),
+    [
+        # 15 USC 260a: in 2013 New York's clocks went from 02:00 to 03:00 on 10 March and back on 3 November.
+        (dt.datetime(2013, 3, 10, 6, 59, tzinfo=dt.UTC), 1 + 59 / 60, 6, 68),
+        (dt.datetime(2013, 3, 10, 7, 0, tzinfo=dt.UTC), 3, 6, 68),
+        (dt.datetime(2013, 11, 3, 5, 30, tzinfo=dt.UTC), 1.5, 6, 306),
+        (dt.datetime(2013, 11, 3, 6, 30, tzinfo=dt.UTC), 1.5, 6, 306),
+        (dt.datetime(2012, 12, 31, 20, 15, tzinfo=dt.UTC), 15.25, 0, 365),  # a leap year
+        (
+            dt.datetime(1969, 7, 21, 2, 56, 15, tzinfo=dt.UTC),
+            22 + 56 / 60,
+            6,
+            200,
+        ),  # the first step on the Moon
+        (dt.datetime(9999, 12, 31, tzinfo=dt.UTC), NAN, NAN, NAN),  # "never"
+        (None, NAN, NAN, NAN),
+    ],
+)
+def test_parts_of_a_time_follow_the_wall_clock_of_the_zone(fit, utc, hour, weekday, yearday):
+    made = fit(*one(Kind.DATETIME, YEAR, pa.timestamp("us", "UTC")))
+    assert made.names == ["a: hour", "a: weekday", "a: yearday"]
+    np.testing.assert_array_equal(made.row()({"a": utc}), np.array([hour, weekday, yearday], np.float32))
+
+
+def test_a_time_in_another_unit_or_zone_is_the_same_time(fit):
+    made = fit(*one(Kind.DATETIME, YEAR, pa.timestamp("us", "UTC")))
+    expected = made.transform(pa.table({"a": pa.array(YEAR, pa.timestamp("us", "UTC"))}))
+    for kind in (pa.timestamp("ns", "UTC"), pa.timestamp("s", "Europe/Berlin"), pa.timestamp("ms", "+05:30")):
+        np.testing.assert_array_equal(of(made, YEAR, kind), expected)
+    tokyo = dt.timezone(dt.timedelta(hours=9))
+    np.testing.assert_array_equal(made.row()({"a": YEAR[7].astimezone(tokyo)}), expected[7])
+
+
+def test_linear_models_get_points_on_the_circle_where_midnight_is_near_midnight(fit):
+    values = [*YEAR, None]
+    made = fit(*one(Kind.DATETIME, values, pa.timestamp("us", "UTC")), encoding="dense")
+    row = made.row()
+    late, early = (
+        row({"a": dt.datetime(2013, 1, 15, h, m, tzinfo=dt.UTC)})[:2] for h, m in ((4, 59), (5, 1))
+    )  # 23:59 and 00:01
+    assert np.linalg.norm(late - early) < 0.01
+    assert row({"a": None}).tolist() == [0, 0, 0, 0, 0, 0, 1]
+
+
+def test_a_date_has_no_hour(fit):
+    made = fit(*one(Kind.DATETIME, [day.date() for day in YEAR], pa.date32()))
+    assert made.names == ["a: weekday", "a: yearday"]
+    assert made.row()({"a": dt.date(1970, 1, 1)}).tolist() == [3, 0]
+
+
+def test_texts_are_measured_in_characters_and_words(fit):
+    made = fit(*one(Kind.TEXT, ["one two", "three"] * 3))
+    X = of(made, ["so it  goes", "", "日本 語", None], pa.string())
+    np.testing.assert_array_equal(X, [[11, 3], [0, 0], [4, 2], [NAN, NAN]])

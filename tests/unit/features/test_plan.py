@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlsys import errors, recipe
+from mlsys.features import derive, plan, program
+from mlsys.schema import Column, Kind, Role, Schema
+
+Y = Column(name="y", type="double", kind=Kind.NUMERIC, role=Role.TARGET)
+
+
+def one(kind, values, type_=None):
+    """Schema and table of one feature `a` and a target."""
+    column = pa.array(values, type_)
+    schema = Schema(columns=(Column(name="a", type=str(column.type), kind=kind), Y))
+    return schema, pa.table({"a": column, "y": pa.array(np.arange(float(len(values))))})
+
+
+def times(days):
+    return [dt.datetime(2013, 1, 1, tzinfo=dt.UTC) + dt.timedelta(days=day) for day in days]
+
+
+STAMP = pa.timestamp("us", "UTC")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "type_", "codes", "dense", "reason"),
+    [
+        (Kind.NUMERIC, [1, 2, 3, 4], None, "numeric", "numeric", "a number"),
+        (Kind.NUMERIC, [7, 7, 7, 7], None, "drop", "drop", "the same value in all training rows"),
+        (Kind.NUMERIC, [None, None, None], pa.float64(), "drop", "drop", "no value in any training row"),
+        (Kind.NUMERIC, [float("nan"), float("inf"), None], None, "drop", "drop", "no value in any training row"),
+        (Kind.NUMERIC, [7, None, 7, 7], None, "numeric", "drop", "number"),
+        (Kind.CATEGORICAL, ["a", "b"] * 9, None, "codes", "onehot", "2 categories"),
+        (
+            Kind.CATEGORICAL,
+            [f"r{i}" for i in range(40)],
+            None,
+            "drop",
+            "drop",
+            "40 different values in 40 training rows",
+        ),
+        (Kind.CATEGORICAL, [f"r{i}" for i in range(300)] * 3, None, "frequency", "frequency", "300 categories"),
+        (Kind.CATEGORICAL, [f"r{i}" for i in range(200)] * 3, None, "codes", "frequency", "200 categories"),
+        (Kind.BOOLEAN, [True, False, None], None, "boolean", "boolean", "true and false as 1 and 0"),
+        (Kind.DATETIME, times(range(0, 400, 9)), STAMP, "datetime", "datetime", "day of the year"),
+        (Kind.DATETIME, times(range(9)), STAMP, "datetime", "datetime", "hour of the day, day of the week as"),
+        (Kind.DATETIME, times([0, 0.3, 0.7]), STAMP, "drop", "drop", "less than one cycle"),
+        (Kind.TEXT, ["so it goes", "x"] * 5, None, "text", "text", "length and number of words"),
+        (Kind.LIST, [[1.0], [2.0]], pa.list_(pa.float32()), "drop", "drop", "no operation reads values of type list"),
+    ],
+)
+def test_the_choice_of_each_kind_and_its_reason(scan, kind, values, type_, codes, dense, reason):
+    schema, table = one(kind, values, type_)
+    statistics = scan(table, schema)
+    for encoding, expected in (("codes", codes), ("dense", dense)):
+        (choice,) = plan.choose(schema, statistics, encoding=encoding).choices
+        assert choice.operation == expected
+        assert reason in choice.reason
+
+
+def test_a_part_of_a_time_is_taken_when_training_has_seen_its_whole_cycle(scan):
+    schema, table = one(Kind.DATETIME, times(range(0, 243, 3)), STAMP)  # January to August
+    (choice,) = plan.choose(schema, scan(table, schema)).choices
+    assert choice.params["parts"] == ["hour", "weekday"]
+
+
+def test_the_recipe_overrides_the_choice(rows, schema, scan):
+    wanted = recipe.Features(columns={"m": "onehot", "i": "codes", "x": "drop", "b": "codes"})
+    chosen = {choice.column: choice for choice in plan.choose(schema, scan(rows), wanted).choices}
+    assert {name: chosen[name].operation for name in wanted.columns} == wanted.columns
+    assert chosen["m"].reason == "asked for in the recipe"
+    dense = {choice.column: choice.operation for choice in plan.choose(schema, scan(rows), wanted, "dense").choices}
+    assert dense["i"] == "onehot"
+
+
+@pytest.mark.parametrize(
+    ("columns", "error", "part"),
+    [
+        ({"zz": "numeric"}, errors.RecipeError, "known: b, c, d, f, i, m, s, t, w, x"),
+        ({"x": "onehott"}, errors.RecipeError, "did you mean 'onehot'"),
+        ({"y": "numeric"}, errors.RecipeError, "role target"),
+        ({"c": "numeric"}, errors.FeatureError, "expected: codes or onehot or frequency or text or drop"),
+        ({"x": "datetime"}, errors.FeatureError, "features.columns: {x: numeric}"),
+    ],
+)
+def test_an_override_that_does_not_fit_is_refused(rows, schema, scan, columns, error, part):
+    with pytest.raises(error) as caught:
+        plan.choose(schema, scan(rows), recipe.Features(columns=columns))
+    assert part in str(caught.value)
+
+
+def test_a_table_without_a_useful_column_is_refused_with_the_reasons(scan):
+    schema, table = one(Kind.NUMERIC, [7, 7, 7])
+    with pytest.raises(errors.FeatureError, match="a: the same value in all training rows"):
+        program.fit(plan.choose(schema, scan(table, schema)), scan(table, schema))
+
+
+def test_the_target_and_columns_known_only_afterwards_never_are_features(rows, schema, fit):
+    after = Schema(columns=tuple(c.model_copy(update={"role": Role.AFTER}) if c.name == "x" else c for c in schema))
+    made = fit(rows, after)
+    assert not {"x", "y"} & {*made.inputs, *made.names}
+
+
+def test_a_program_of_a_plan_fits_on_folds_that_lack_values(rows, schema, scan):
+    empty = scan(rows.slice(0, 0))
+    for encoding in ("codes", "dense"):
+        made = program.fit(plan.choose(schema, scan(rows), encoding=encoding), empty)
+        X = made.transform(rows)
+        assert np.isfinite(X).all() if encoding == "dense" else X.shape == (rows.num_rows, made.width)
+
+
+DERIVED = {"speed": "x / 2", "faster": "speed + 1", "late": "x > 3", "unused": "UPPER(c)"}
+
+
+def test_derived_features_extend_the_schema_by_kind(schema):
+    extended = derive.extend(schema, {**DERIVED, "then": "t + INTERVAL '1 day'"})
+    kinds = {name: extended[name].kind.value for name in (*DERIVED, "then")}
+    assert kinds == {
+        "speed": "numeric",
+        "faster": "numeric",
+        "late": "boolean",
+        "unused": "categorical",
+        "then": "datetime",
+    }
+    assert extended["speed"].role is Role.FEATURE
+
+
+def test_the_program_reads_what_derived_features_are_made_of_and_no_more(rows, schema, fit):
+    settings = recipe.Features(
+        derive=DERIVED, columns={"unused": "drop", **dict.fromkeys([*"xitwdsmfbc", "speed", "late"], "drop")}
+    )
+    made = fit(rows, schema, settings)
+    assert made.inputs == ["x"]
+    assert made.names == ["faster"]
+    assert list(made.derive) == ["speed", "faster"]
+    assert made.row()({"x": 5.0}).tolist() == [3.5]
+
+
+@pytest.mark.parametrize(
+    ("expressions", "part"),
+    [
+        ({"x": "i + 1"}, "expected: a new name"),
+        ({"z": "y * 2"}, "column 'y', whose role is target"),
+        ({"z": "xx * 2"}, "no column 'xx'"),
+        ({"z": "AVG(x)"}, "one value a row"),
+    ],
+)
+def test_a_derived_feature_that_cannot_be_is_refused(schema, expressions, part):
+    with pytest.raises(errors.RecipeError) as caught:
+        derive.extend(schema, expressions)
+    assert part in str(caught.value)
+
+
+def test_a_derived_feature_may_read_the_time_of_the_row_and_nothing_known_afterwards(schema):
+    roles = {"t": Role.TIME, "x": Role.AFTER}
+    changed = Schema(columns=tuple(c.model_copy(update={"role": roles.get(c.name, c.role)}) for c in schema))
+    assert derive.extend(changed, {"z": "EXTRACT(hour FROM t)"})["z"].kind is Kind.NUMERIC
+    with pytest.raises(errors.RecipeError, match="role is known_after"):
+        derive.extend(changed, {"z": "x + 1"})
+
+
+def test_a_value_that_a_derived_feature_cannot_take_is_refused_alike_in_rows_and_columns(rows, schema, fit):
+    clean = rows.set_column(2, "c", pa.array(["2013-01-01", "2014-02-03"] * (rows.num_rows // 2)))
+    made = fit(clean, schema, recipe.Features(derive={"when": "STRPTIME(c, '%Y-%m-%d')"}))
+    record = {**clean.to_pylist()[0], "c": "soon"}
+    for refused in (lambda: made.row()(record), lambda: made.transform(pa.Table.from_pylist([record], clean.schema))):
+        with pytest.raises(errors.RequestError, match="field 'when'"):
+            refused()

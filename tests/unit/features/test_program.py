@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlsys import errors
+from mlsys.features.program import FeatureProgram
+from mlsys.schema import arrow_type
+
+NAIVE = dt.datetime(2013, 1, 1)  # noqa: DTZ001 - without a zone on purpose
+US = dt.timedelta(microseconds=1)
+FIRST, LAST = dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31, 23, 59, 59)  # noqa: DTZ001
+# Clock changes of New York: an hour skipped, an hour repeated, and before there were zones.
+EDGES = [dt.datetime(2013, 3, 10, 7), dt.datetime(2013, 11, 3, 6), dt.datetime(1883, 11, 18, 17), FIRST, LAST]  # noqa: DTZ001
+clocks = st.datetimes(FIRST, LAST) | st.builds(
+    lambda edge, us: min(max(edge, FIRST + 2 * us * US), LAST - 2 * us * US) + us * US,
+    st.sampled_from(EDGES),
+    st.integers(0, 10**11),
+)
+RECORDS = st.fixed_dictionaries(
+    {
+        "x": st.none() | st.floats() | st.sampled_from([-0.0, 3.4028234663852886e38, 3.5e38, 1e-46, 12.5]),
+        "i": st.none() | st.integers(-(2**63), 2**63 - 1) | st.integers(-5, 5),
+        "c": st.none() | st.text() | st.sampled_from(["EWR", "", "ü", "__other__"]),
+        "m": st.none() | st.integers(-(2**15), 2**15 - 1) | st.integers(0, 4),
+        "f": st.none() | st.sampled_from(["N1", "N2", "n1", "N99"]),
+        "b": st.none() | st.booleans(),
+        "t": st.none() | clocks.map(lambda t: t.replace(tzinfo=dt.UTC)),
+        "w": st.none() | clocks,
+        "d": st.none() | st.dates(),
+        "s": st.none() | st.text() | st.sampled_from(["a\tb\nc", " a  b ", "\x1c\x85\u2003", "日本 語"]),
+    }
+)
+
+
+def table_of(records, program):
+    return pa.Table.from_pylist(
+        records, pa.schema([(name, arrow_type(kind)) for name, kind in program.columns.items()])
+    )
+
+
+def bits(X):
+    return np.ascontiguousarray(X).view(np.uint32).tolist()
+
+
+@pytest.mark.parametrize("name", ["codes", "dense"])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records=st.lists(RECORDS, min_size=1, max_size=12))
+def test_rows_and_columns_give_the_same_bits(programs, name, records):
+    program = programs[name]
+    X = program.transform(table_of(records, program))
+    row = program.row()
+    assert bits(X) == [bits(row(record)) for record in records]
+    assert X.dtype == np.float32
+    assert X.flags.c_contiguous
+    assert X.shape == (len(records), program.width)
+    assert np.isfinite(X).all() if name == "dense" else not np.isinf(X).any()
+
+
+@pytest.mark.parametrize("name", ["derived codes", "derived dense"])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records=st.lists(RECORDS, min_size=1, max_size=5))
+def test_rows_and_columns_give_the_same_bits_of_derived_features(programs, name, records):
+    program = programs[name]
+    row = program.row()
+    assert bits(program.transform(table_of(records, program))) == [bits(row(record)) for record in records]
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records=st.lists(RECORDS, min_size=1, max_size=12))
+def test_unseen_categories_are_counted_alike_in_rows_and_columns(programs, records):
+    program = programs["codes"]
+    counted = program.unseen(table_of(records, program))
+    by_row = [column for record in records for column in program.unseen_row()(record)]
+    assert counted == {column: by_row.count(column) for column in set(by_row)}
+
+
+def test_chunks_and_dictionaries_change_nothing(programs, rows):
+    program = programs["codes"]
+    whole = program.transform(rows)
+    cut = pa.concat_tables([rows.slice(start, 40) for start in range(0, rows.num_rows, 40)])
+    coded = cut.set_column(cut.schema.get_field_index("c"), "c", cut["c"].dictionary_encode())
+    assert bits(program.transform(coded)) == bits(whole)
+
+
+def test_whole_numbers_are_taken_where_training_had_fractions(programs, rows):
+    program = programs["codes"]
+    whole = rows.set_column(0, "x", pa.array(range(rows.num_rows), pa.int32()))
+    assert program.transform(whole)[:3, 0].tolist() == [0.0, 1.0, 2.0]
+    assert program.row()({**rows.to_pylist()[0], "x": 7})[0] == 7.0
+
+
+def test_no_rows_give_no_rows(programs, rows):
+    for program in programs.values():
+        assert program.transform(rows.slice(0, 0)).shape == (0, program.width)
+
+
+@pytest.mark.parametrize("name", ["codes", "derived dense"])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("x", "1.5"),
+        ("x", True),
+        ("i", "7"),
+        ("c", 1),
+        ("b", 1),
+        ("b", "true"),
+        ("s", 1.0),
+        ("t", "2013-01-01"),
+        ("t", NAIVE),
+        ("w", dt.datetime(2013, 1, 1, tzinfo=dt.UTC)),
+        ("w", dt.date(2013, 1, 1)),
+        ("m", "1"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_alike_in_rows_and_columns(programs, rows, name, column, value):
+    program = programs[name]
+    record = {**rows.to_pylist()[1], column: value}
+    wrong = rows.slice(1, 1).set_column(rows.schema.get_field_index(column), column, pa.array([value]))
+    for refused in (lambda: program.row()(record), lambda: program.transform(wrong)):
+        with pytest.raises(errors.RequestError) as caught:
+            refused()
+        assert caught.value.violations[0]["field"] == column
+
+
+def test_a_missing_field_is_refused_alike_in_rows_and_columns(programs, rows):
+    program = programs["codes"]
+    record = {key: value for key, value in rows.to_pylist()[0].items() if key != "c"}
+    for refused in (lambda: program.row()(record), lambda: program.transform(rows.drop_columns(["c"]))):
+        with pytest.raises(errors.RequestError, match="field 'c': got no such field"):
+            refused()
+
+
+def test_a_program_comes_back_from_its_text_with_the_same_digest(programs, rows):
+    for program in programs.values():
+        back = FeatureProgram.from_json(json.loads(json.dumps(program.to_json(), allow_nan=False)))
+        assert back == program
+        assert back.digest == program.digest
+        assert bits(back.transform(rows)) == bits(program.transform(rows))
+
+
+def test_a_program_travels_between_processes(programs, rows):
+    program = programs["derived dense"]
+    program.row()
+    assert pickle.loads(pickle.dumps(program)) == program
+
+
+def test_a_program_of_another_format_or_with_an_unknown_operation_is_refused(programs):
+    told = programs["codes"].to_json()
+    with pytest.raises(errors.BundleError, match="got:      format 99"):
+        FeatureProgram.from_json({**told, "format": 99})
+    told["operations"][0]["operation"] = "numerical"
+    with pytest.raises(errors.BundleError, match="did you mean 'numeric'"):
+        FeatureProgram.from_json(told)
+
+
+def test_every_feature_has_one_name_and_one_type(programs):
+    for program in programs.values():
+        assert len(program.names) == len(set(program.names)) == len(program.types) == program.width
+        assert not any(character in name for name in program.names for character in "[]<")
