@@ -18,7 +18,7 @@ from mlsys.features.values import Domain, domain_of
 from mlsys.schema import Column, Schema, arrow_type
 from mlsys.statistics import ColumnStatistics, TableStatistics
 
-__all__ = ["FeaturePlan", "choose"]
+__all__ = ["Choice", "Encoding", "FeaturePlan", "choose"]
 
 
 @dataclass(frozen=True)
