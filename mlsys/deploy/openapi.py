@@ -66,7 +66,7 @@ def page(model: Loaded, prefix: str) -> str:
         [
             report.code(column.name),
             column.type,
-            _presence(column, is_needed=column.name in contract.needed),
+            _presence(column, contract.needed),
             column.unit,
         ]
         for column in contract.schema

@@ -1,0 +1,201 @@
+"""One piece of a batch: read, check, predict, write, count; the same in a task and in an actor."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlsys import bundle, errors
+from mlsys.deploy import reading
+from mlsys.deploy.reading import Batch, Piece
+from mlsys.predict import Predictor
+from mlsys.predict.conform import Contract, Violation
+from mlsys.recipe import Reading
+from mlsys.registry import Entry
+from mlsys.schema import Role
+from mlsys.store import Store
+
+__all__ = ["REJECTED", "Count", "Job", "Scorer"]
+
+REASONS = 5
+"""Reasons that are written for one rejected row; the first few say what is wrong with it."""
+
+REJECTED = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reasons", pa.string()), ("content", pa.string())])
+"""Columns of the rejected rows: where they stood, why, and the row as JSON or as its text."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every task needs to know."""
+
+    root: Path
+    folder: Path
+    entry: Entry
+    keys: tuple[str, ...]
+    reading: Reading
+    timezone: str | None
+
+
+@dataclass
+class Count:
+    """What came of some rows.
+
+    Attributes
+    ----------
+    first_reasons
+        Why the first rejected row was rejected.
+    unseen
+        Values that training never saw, by column.
+    """
+
+    num_rows: int = 0
+    num_rejected: int = 0
+    first_reasons: str = ""
+    unseen: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: Count) -> None:
+        """Count what came of other rows too."""
+        self.num_rows += other.num_rows
+        self.num_rejected += other.num_rejected
+        self.first_reasons = self.first_reasons or other.first_reasons
+        self.unseen = dict(Counter(self.unseen) + Counter(other.unseen))
+
+
+class Scorer:
+    """The model, and what is done with a piece."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        opened = bundle.open(Store.open(job.root), job.entry.digest)
+        self._predictor = Predictor(opened)
+        needed = opened.schema.select(self._predictor.contract.needed)
+        self._contract = Contract(needed, needed.names, job.timezone)
+        context = [opened.schema.one(role) for role in (Role.ID, Role.TIME)]
+        self._default_keys = [name for name in context if name is not None]
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """One row of a dataset of pieces."""
+        facts = json.loads(row["piece"])
+        count = self.piece(row["number"], Piece(**{**facts, "row_groups": tuple(facts["row_groups"])}))
+        return {"count": json.dumps(asdict(count))}
+
+    def piece(self, number: int, piece: Piece) -> Count:
+        """Read, check, predict and write one piece.
+
+        Raises
+        ------
+        RequestError
+            A column that the model needs is missing.
+        SourceError
+            The file is damaged, or a key column is missing.
+        """
+        count = Count()
+        name = f"part-{number:05d}.parquet"
+        with _Part(self._job.folder / name) as kept, _Part(self._job.folder / "_rejected" / name) as apart:
+            for batch in reading.batches(piece, self._contract.schema, self._job.reading):
+                predicted, rejected, unseen = self._batch(piece, batch)
+                kept.add(predicted)
+                if rejected.num_rows:
+                    apart.add(rejected)
+                first = str(rejected["reasons"][0]) if rejected.num_rows else ""
+                count.add(Count(predicted.num_rows + rejected.num_rows, rejected.num_rows, first, unseen))
+        return count
+
+    def _batch(self, piece: Piece, batch: Batch) -> tuple[pa.Table, pa.Table, dict[str, int]]:
+        """Predicted rows, rejected rows and unseen categories of a batch."""
+        table, faults = self._contract.check(batch.values, len(batch.rows))
+        missing = [fault for fault in faults if fault["row"] == "all"]
+        if missing and batch.rows:
+            raise errors.RequestError.of([{**fault, "row": f"all of {piece.name}"} for fault in missing])
+        reasons: dict[int, list[Violation]] = {}
+        for fault in faults:
+            if isinstance(fault["row"], int):
+                reasons.setdefault(fault["row"], []).append(fault)
+        good = pa.array([row not in reasons for row in range(len(batch.rows))], pa.bool_())
+        said = self._predictor.conformed_table(table.filter(good))
+        keys = self._keys(piece, batch.source).filter(good)
+        predicted = said.arrow(str(self._job.entry.version))
+        _check_keys(keys.column_names, predicted.column_names)
+        together = {**_columns(keys), **_columns(predicted)}
+        return pa.table(together), _rejected(piece, batch, reasons), said.unseen
+
+    def _keys(self, piece: Piece, source: pa.Table) -> pa.Table:
+        """Columns to carry over; one of nulls alone counts as text."""
+        wanted = self._job.keys or tuple(name for name in self._default_keys if name in source.column_names)
+        for name in wanted:
+            if name not in source.column_names:
+                raise errors.SourceError.build(
+                    f"predict: key '{name}'",
+                    got=f"no such column in '{piece.name}'",
+                    expected="a column of the source",
+                    hint=errors.did_you_mean(name, source.column_names),
+                    field=name,
+                )
+        keys = source.select(list(wanted))
+        types = [pa.string() if pa.types.is_null(column.type) else column.type for column in keys.schema]
+        return keys.cast(pa.schema(list(zip(wanted, types, strict=True))))
+
+
+class _Part:
+    """A Parquet file that appears when it is complete; without tables there is none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, table: pa.Table) -> None:
+        if self._writer is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self._partial, table.schema)
+        try:
+            self._writer.write_table(table.cast(self._writer.schema))
+        except pa.ArrowInvalid as error:
+            raise errors.SourceError.build(
+                "predict: key columns", got=str(error), expected="one type in all rows of a file"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._writer is None:
+            return
+        self._writer.close()
+        if kind is None:
+            self._partial.replace(self._path)
+        else:
+            self._partial.unlink(missing_ok=True)
+
+
+def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return dict(zip(table.column_names, table.columns, strict=True))
+
+
+def _check_keys(keys: Sequence[str], predicted: Sequence[str]) -> None:
+    for name in {*keys} & {*predicted}:
+        raise errors.SourceError.build(
+            f"predict: key '{name}'",
+            got="the name of a column of the predictions",
+            expected="another name",
+            hint="rename the column in the source",
+            field=name,
+        )
+
+
+def _rejected(piece: Piece, batch: Batch, reasons: Mapping[int, Sequence[Violation]]) -> pa.Table:
+    """Rows that do not fit and records that are no rows, with nothing of them lost."""
+    lines = [(piece.name, number, reason, text) for number, reason, text in batch.broken]
+    for row, faults in sorted(reasons.items()):
+        told = [f"{fault['field']}: got {fault['got']}, expected {fault['expected']}" for fault in faults[:REASONS]]
+        content = json.dumps(batch.source.slice(row, 1).to_pylist()[0], default=str, ensure_ascii=False)
+        lines.append((piece.name, batch.rows[row], "; ".join(told), content))
+    return pa.Table.from_pylist([dict(zip(REJECTED.names, line, strict=True)) for line in lines], schema=REJECTED)
