@@ -47,6 +47,71 @@ MESSAGES = {
           expected: at least one row""",
         None,
     ),
+    "SourceError.damaged": (
+        errors.SourceError.damaged("a.parquet", "Parquet magic bytes\nnot found"),
+        """\
+        collect: source 'a.parquet'
+          got:      Parquet magic bytes not found
+          expected: a whole file of its format
+          hint:     fetch the file again, or leave it out of the source""",
+        None,
+    ),
+    "SourceError.encoding": (
+        errors.SourceError.encoding("a.csv", "utf-8", 0xE9, 17, 2),
+        """\
+        collect: source 'a.csv', line 2
+          got:      byte 0xe9 at offset 17
+          expected: text in utf-8
+          hint:     data.reading.encoding: latin-1; if only some lines are in another encoding, write the file anew in one""",  # noqa: E501
+        None,
+    ),
+    "SourceError.stray_quote": (
+        errors.SourceError.stray_quote("a.csv", 3),
+        """\
+        collect: source 'a.csv', line 3
+          got:      a " that opens a cell and is not closed before the next delimiter or line end
+          expected: cells in pairs of ", with "" for a " inside
+          hint:     mend the line; what follows it cannot be told apart with certainty""",
+        None,
+    ),
+    "SourceError.duplicate_columns": (
+        errors.SourceError.duplicate_columns("a.csv", ["age", "name"]),
+        """\
+        collect: source 'a.csv'
+          got:      columns that appear twice: age, name
+          expected: a name of its own for each column
+          hint:     rename them in the source""",
+        None,
+    ),
+    "SourceError.changed_type": (
+        errors.SourceError.changed_type("age", [("int64", "a.parquet"), ("string", "b.parquet")]),
+        """\
+        collect: column 'age'
+          got:      int64 in 'a.parquet'; string in 'b.parquet'
+          expected: one type in all files
+          hint:     write the files anew with one type, or leave the odd one out""",
+        "age",
+    ),
+    "ContractError.too_many": (
+        errors.ContractError.too_many(
+            30, 1000, 0.01, [("age is a number", 10, "'old'"), ("id is not null", 20, "row 3")], "quarantine.parquet"
+        ),
+        """\
+        collect: 30 of 1000 rows do not keep the schema
+          got:      20 × id is not null (e.g. row 3); 10 × age is a number (e.g. 'old')
+          expected: at most 1.00% of the rows (data.max_bad_fraction)
+          hint:     look at quarantine.parquet; mend the source, set data.kinds of a column, or allow more""",
+        None,
+    ),
+    "TargetError.all_null": (
+        errors.TargetError.all_null("late", 120),
+        """\
+        collect: target 'late'
+          got:      no value in any of 120 rows
+          expected: a value in the rows to learn from
+          hint:     check the label expression and data.reading.null_values, or name another target""",
+        "late",
+    ),
     "TargetError.one_class": (
         errors.TargetError.one_class("late", False, 120),
         """\
@@ -64,6 +129,40 @@ MESSAGES = {
           expected: one of train, validation
           hint:     test rows are opened once, by evaluate""",
         "test",
+    ),
+    "PayloadError.not_json": (
+        errors.PayloadError.not_json("an empty body"),
+        """\
+        request: body
+          got:      an empty body
+          expected: a JSON object in UTF-8""",
+        None,
+    ),
+    "PayloadError.form": (
+        errors.PayloadError.form(["rows", "columns"], ["dataframe_records", "instances"]),
+        """\
+        request: body
+          got:      rows, columns
+          expected: exactly one of dataframe_records, instances""",
+        None,
+    ),
+    "PayloadError.content_type": (
+        errors.PayloadError.content_type("text/csv"),
+        """\
+        request: header Content-Type
+          got:      text/csv
+          expected: application/json
+          hint:     curl -H 'Content-Type: application/json'""",
+        None,
+    ),
+    "PayloadError.too_large": (
+        errors.PayloadError.too_large(1024),
+        """\
+        request: body
+          got:      more
+          expected: at most 1024 bytes
+          hint:     send fewer rows, or use `mlsys predict` for files""",
+        None,
     ),
     "RequestError.of": (
         errors.RequestError.of([VIOLATION]),
@@ -100,6 +199,30 @@ def test_a_missing_source_without_neighbours_says_what_paths_are_relative_to():
     assert str(errors.SourceError.missing("s3://bucket/x.csv")).endswith(
         "hint:     check the path; it is relative to where you are"
     )
+
+
+@pytest.mark.parametrize(
+    ("tried", "offset", "byte", "offered"),
+    [
+        ("utf-8", 17, 0xE9, "latin-1"),
+        ("utf-8", 0, 0xFF, "utf-16"),
+        ("utf-16", 17, 0xE9, "utf-8"),
+        ("UTF_8", 0, 0xFE, "utf-16"),
+    ],
+)
+def test_another_encoding_is_offered(tried, offset, byte, offered):
+    assert f"data.reading.encoding: {offered};" in str(errors.SourceError.encoding("a.csv", tried, byte, offset, 1))
+
+
+def test_the_five_most_frequent_faults_of_the_rows_are_shown():
+    rules = [(f"rule {number}", number, "x") for number in range(1, 8)]
+    text = str(errors.ContractError.too_many(28, 100, 0.01, rules, "quarantine.parquet"))
+    assert "got:      7 × rule 7 (e.g. x); 6 × rule 6 (e.g. x)" in text
+    assert "3 × rule 3 (e.g. x); and 2 more rules" in text
+
+
+def test_a_body_without_keys_says_so():
+    assert "got:      no keys" in str(errors.PayloadError.form([], ["inputs"]))
 
 
 def test_a_request_with_many_faults_shows_five_and_counts_the_rest():
@@ -143,6 +266,7 @@ def test_a_hint_can_be_made_for_any_name(got, known):
         (errors.SealedError, PermissionError),
         (errors.FeatureError, ValueError),
         (errors.BundleError, ValueError),
+        (errors.PayloadError, ValueError),
         (errors.RequestError, ValueError),
         (errors.RegistryError, LookupError),
         (errors.GateError, ValueError),
