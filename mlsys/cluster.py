@@ -282,17 +282,24 @@ def map(  # noqa: A001  (cluster.map reads as what it is)
     *,
     cpus_each: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    ended: Callable[[T, int, int], None] | None = None,
 ) -> list[T]:
     """Run `function(item)` as one task an item; results in the order of `items`.
 
-    `progress(done, total)` is called as tasks end.
+    `progress(done, total)` and `ended(result, done, total)` are called as tasks end.
     """
-    tell = progress or (lambda _done, _total: None)
+
+    def tell(result: T, done: int) -> None:
+        if progress is not None:
+            progress(done, len(items))
+        if ended is not None:
+            ended(result, done, len(items))
+
     if not is_connected():
         results = []
         for done, item in enumerate(items, 1):
             results.append(function(item))
-            tell(done, len(items))
+            tell(results[-1], done)
         return results
     import ray
 
@@ -302,12 +309,12 @@ def map(  # noqa: A001  (cluster.map reads as what it is)
     while waiting:
         ready, waiting = ray.wait(waiting, num_returns=1)
         try:
-            _get(ready[0])
+            result = _get(ready[0])
         except BaseException:
             for reference in waiting:
                 ray.cancel(reference)
             raise
-        tell(len(references) - len(waiting), len(references))
+        tell(result, len(references) - len(waiting))
     return [_get(reference) for reference in references]
 
 

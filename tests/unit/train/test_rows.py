@@ -18,7 +18,7 @@ def schema_with(role, name, kind=Kind.CATEGORICAL, type_="string"):
 
 
 def test_the_hash_is_splitmix64():
-    # First outputs of the published generator for seed 1234567 (prng.di.unimi.it/splitmix64.c): state + i * gamma, mixed.
+    # First outputs of the published generator for seed 1234567 (prng.di.unimi.it/splitmix64.c).
     state, gamma, mask = 1234567, 0x9E3779B97F4A7C15, 2**64 - 1
     states = np.array([(state + i * gamma) & mask for i in range(3)], dtype=np.uint64).astype(np.int64)
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]

@@ -1,0 +1,178 @@
+"""What the scores of families on the same folds say: order, ties, and whom to prefer.
+
+Two families differ by their paired differences, fold by fold. Folds share training rows,
+so these differences are not independent: their variance is corrected after Nadeau and
+Bengio. A family is *tied* with the best when it is behind by no more than one such standard
+error (the one-standard-error rule), and of the tied ones the simplest is preferred.
+
+References
+----------
+Breiman, Friedman, Olshen, Stone: Classification and Regression Trees, 1984, section 3.4.3.
+Hastie, Tibshirani, Friedman: The Elements of Statistical Learning, 2nd ed., section 7.10.
+Nadeau, Bengio: Inference for the Generalization Error, Machine Learning 52, 2003,
+doi:10.1023/A:1024068626366.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsys import errors, models
+from mlsys.evaluate import metrics
+from mlsys.train import FoldResult
+
+__all__ = ["Entry", "Ranking", "corrected_error", "leaderboard"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One family on the leaderboard.
+
+    Attributes
+    ----------
+    mean
+        Mean of the metric over the folds.
+    std_error
+        Its standard error, corrected for shared training rows; None with one fold.
+    scores
+        The metric a fold.
+    behind, behind_error
+        Mean gain of the best family over this one, and the corrected standard error of that
+        mean over paired folds; 0 and None for the best itself.
+    tie
+        Behind by at most one standard error.
+    """
+
+    family: str
+    mean: float
+    std_error: float | None
+    scores: tuple[float, ...]
+    behind: float
+    behind_error: float | None
+    tie: bool
+    fit_s: float
+    predict_us_per_row: float
+    best_rounds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The leaderboard, best first.
+
+    Attributes
+    ----------
+    preferred
+        The simplest of the families that are tied with the best.
+    rounds
+        Fold judged → rows fitted on and rows judged.
+    notes
+        What a reader has to know: samples, folds left out.
+    """
+
+    metric: str
+    greater_is_better: bool
+    entries: tuple[Entry, ...]
+    best: str
+    preferred: str
+    rounds: tuple[dict[str, int], ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Ranking:
+        entries = tuple(
+            Entry(**{**entry, "scores": tuple(entry["scores"]), "best_rounds": tuple(entry["best_rounds"])})
+            for entry in value["entries"]
+        )
+        return cls(**{**value, "entries": entries, "rounds": tuple(value["rounds"]), "notes": tuple(value["notes"])})
+
+    def summary(self) -> str:
+        """One line: the best, who is tied with it, and who is preferred."""
+        first = self.entries[0]
+        spread = "" if first.std_error is None else f" ± {first.std_error:.4f}"
+        tied = [entry.family for entry in self.entries[1:] if entry.tie]
+        others = f", tied with {', '.join(tied)}" if tied else ""
+        chosen = "" if self.preferred == self.best else f"; {self.preferred} preferred as the simplest within noise"
+        size = f"{len(self.entries)} families × {len(self.rounds)} folds"
+        return f"{size}: {self.best} {self.metric} {first.mean:.4f}{spread}{others}{chosen}"
+
+
+def leaderboard(metric: metrics.Metric, results: dict[str, list[FoldResult]], notes: Sequence[str] = ()) -> Ranking:
+    """Order families by mean score and say which differences are larger than noise.
+
+    A fold on which the metric is not defined (one class only) is left out for all families.
+    """
+    scores = {family: np.array([r.score for r in fits]) for family, fits in results.items()}
+    defined = np.all([np.isfinite(s) for s in scores.values()], axis=0)
+    if not defined.any():
+        raise errors.TargetError.build(
+            "selection: folds",
+            got=f"{metric.name} is defined on none of {defined.size} folds",
+            expected="folds with more than one class",
+            hint="take fewer folds (split.folds), or another metric (selection.metric)",
+        )
+    if not defined.all():
+        notes = [
+            *notes,
+            f"{metric.name} is not defined on {int((~defined).sum())} of {defined.size} folds; they are left out",
+        ]
+    kept = {family: [r for r, ok in zip(fits, defined, strict=True) if ok] for family, fits in results.items()}
+    best = max(kept, key=lambda family: (metric.sign * _scores(kept[family]).mean(), -_complexity(family)))
+    entries = sorted(
+        (_entry(metric, family, kept[family], kept[best], is_best=family == best) for family in kept),
+        key=lambda entry: (entry.family != best, -metric.sign * entry.mean, _complexity(entry.family)),
+    )
+    preferred = min((entry.family for entry in entries if entry.tie), key=_complexity)
+    rounds = tuple({"num_rows": r.num_rows, "num_judged": r.num_judged} for r in kept[best])
+    return Ranking(metric.name, metric.greater_is_better, tuple(entries), best, preferred, rounds, tuple(notes))
+
+
+def _entry(
+    metric: metrics.Metric, family: str, fits: list[FoldResult], best: list[FoldResult], *, is_best: bool
+) -> Entry:
+    scores = _scores(fits)
+    gains = metric.sign * (_scores(best) - scores)
+    behind_error = None if is_best else corrected_error(gains, best)
+    behind = float(gains.mean())
+    return Entry(
+        family=family,
+        mean=float(scores.mean()),
+        std_error=corrected_error(scores, fits),
+        scores=tuple(scores.tolist()),
+        behind=behind,
+        behind_error=behind_error,
+        tie=is_best or behind <= (behind_error or 0.0),
+        fit_s=float(np.mean([r.fit_s for r in fits])),
+        predict_us_per_row=float(np.median([r.predict_us_per_row for r in fits])),
+        best_rounds=tuple(r.best_rounds for r in fits if r.best_rounds is not None),
+    )
+
+
+def corrected_error(values: NDArray[np.float64], fits: Sequence[FoldResult]) -> float | None:
+    """Standard error of the mean over J folds whose training rows overlap; None for one fold.
+
+    ``sqrt((1/J + n_judged/n_fitted) · s²)`` with s² the variance over folds (n - 1), after
+    Nadeau and Bengio, 2003, equation 9; the ratio of rows is the mean over the folds.
+    """
+    folds = len(values)
+    if folds < 2:
+        return None
+    ratio = float(np.mean([fit.num_judged / max(1, fit.num_rows) for fit in fits]))
+    return math.sqrt((1 / folds + ratio) * float(np.var(values, ddof=1)))
+
+
+def _scores(fits: Sequence[FoldResult]) -> NDArray[np.float64]:
+    return np.array([fit.score for fit in fits])
+
+
+def _complexity(family: str) -> int:
+    return models.family(family).COMPLEXITY

@@ -1,0 +1,233 @@
+"""Trials on Ray Tune: Optuna proposes parameters, ASHA stops boosting that is behind.
+
+The rows are prepared once, by a task, and lie in Ray's object store; trials read them
+there. Each trial has one CPU, in a worker process that is used again for the next one.
+
+Given the seed, the proposals depend on the order in which trials end, so with several
+trials at a time a search is not repeatable to the last digit; the journal is the record of
+what was done. One trial at a time is repeatable.
+
+References
+----------
+Akiba et al.: Optuna, KDD 2019, doi:10.1145/3292500.3330701 (tree-structured Parzen estimator).
+Li et al.: A System for Massively Parallel Hyperparameter Tuning, MLSys 2020 (ASHA).
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from mlsys import cluster, errors, models, train
+from mlsys.evaluate import metrics
+from mlsys.models.domains import Choice, Domain, Integer
+from mlsys.schema import Task
+from mlsys.train import FoldResult
+from mlsys.tune.journal import Journal, Trial
+
+__all__ = ["Search", "judge", "run"]
+
+REDUCTION = 2
+"""Of the trials that reach a rung, one in this many goes on."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What all trials of a search share.
+
+    Attributes
+    ----------
+    rows
+        Reference to the `train.Prepared` in Ray's object store.
+    defaults
+        Parameters that the space does not name.
+    """
+
+    rows: Any
+    task: Task
+    family: str
+    metric: str
+    seed: int
+    defaults: Mapping[str, Any]
+    space: Mapping[str, Domain]
+
+    @property
+    def mode(self) -> str:
+        return "max" if metrics.METRICS[self.metric].greater_is_better else "min"
+
+    @property
+    def rounds(self) -> int | None:
+        """Boosting rounds at most; None for families without rounds."""
+        rounds: int | None = self.defaults.get("rounds")
+        return rounds
+
+
+def judge(
+    search: Search, params: Mapping[str, Any], threads: int, progress: models.Progress | None = None
+) -> FoldResult:
+    """Fit with `params` over the defaults and judge on the validation rows, in this process."""
+    prepared: train.Prepared = ray.get(search.rows)
+    checked = models.params_of(search.family, {**search.defaults, **params})
+    return train.fit_prepared(
+        prepared,
+        search.task,
+        search.family,
+        checked,
+        search.metric,
+        seed=search.seed,
+        threads=threads,
+        progress=progress,
+    )
+
+
+def run(
+    search: Search,
+    journal: Journal,
+    folder: Path,
+    *,
+    num_trials: int,
+    seconds: float | None,
+    tell: Callable[[str], None],
+) -> list[str]:
+    """Run trials until `num_trials` more have ended or `seconds` are over; they are added to the journal.
+
+    Parameters
+    ----------
+    folder
+        Where Tune keeps its state meanwhile; removed afterwards.
+
+    Returns
+    -------
+    list[str]
+        One line for each trial that failed.
+    """
+    name = uuid.uuid4().hex
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(_trainable, search=[search]), {"cpu": 1}),
+        tune_config=tune.TuneConfig(
+            search_alg=_searcher(search, journal),
+            scheduler=_scheduler(search),
+            num_samples=num_trials,
+            time_budget_s=seconds,
+            max_concurrent_trials=cluster.num_cpus(),
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=name, storage_path=str(folder), verbose=0, callbacks=[_Record(journal, num_trials, tell)]
+        ),
+    )
+    try:
+        results = tuner.fit()
+    finally:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    ended = (results[i] for i in range(len(results)))
+    return [f"trial {result.config}: {_reason(result.error)}" for result in ended if result.error]
+
+
+def _trainable(config: dict[str, Any], search: list[Search]) -> None:
+    """One trial: reports the score every few rounds, and once at the end."""
+    shared = search[0]
+    prepared: train.Prepared = ray.get(shared.rows)
+
+    def report(number: int, output: np.ndarray) -> None:
+        score = metrics.measure(shared.metric, prepared.judged.y, output)
+        tune.report({"score": score, "round": number, "kept": number, "finished": False, "fit_s": 0.0})
+
+    result = judge(shared, config, threads=1, progress=report)
+    tune.report({
+        "score": result.score,
+        "round": shared.rounds or 1,
+        "kept": result.best_rounds,
+        "finished": True,
+        "fit_s": result.fit_s,
+    })  # fmt: skip
+
+
+def _searcher(search: Search, journal: Journal) -> OptunaSearch:
+    """TPE that knows the trials of the journal; its own seed moves on, or it would propose them again."""
+    seen = [trial for trial in journal.trials if _inside(search, trial.params)]
+    return OptunaSearch(
+        space={name: _distribution(domain) for name, domain in search.space.items()},
+        metric="score",
+        mode=search.mode,
+        seed=search.seed + len(journal.trials),
+        points_to_evaluate=[trial.params for trial in seen] or None,
+        evaluated_rewards=[trial.score for trial in seen] or None,
+    )
+
+
+def _inside(search: Search, params: Mapping[str, Any]) -> bool:
+    return set(params) == set(search.space) and all(params[name] in search.space[name] for name in params)
+
+
+def _distribution(domain: Domain) -> Any:
+    from optuna import distributions
+
+    if isinstance(domain, Choice):
+        return distributions.CategoricalDistribution(domain.values)
+    if isinstance(domain, Integer):
+        return distributions.IntDistribution(domain.low, domain.high, log=domain.log)
+    return distributions.FloatDistribution(domain.low, domain.high, log=domain.log)
+
+
+def _scheduler(search: Search) -> ASHAScheduler | None:
+    """Stops boosting from a quarter of the rounds on; families without rounds are not stopped."""
+    if search.rounds is None:
+        return None
+    return ASHAScheduler(
+        time_attr="round",
+        metric="score",
+        mode=search.mode,
+        max_t=search.rounds,
+        grace_period=max(1, search.rounds // 4),
+        reduction_factor=REDUCTION,
+    )
+
+
+class _Record(tune.Callback):
+    """Writes each trial that ends into the journal, in the driver, and tells of it."""
+
+    def __init__(self, journal: Journal, num_trials: int, tell: Callable[[str], None]) -> None:
+        self.journal = journal
+        self.last = max((trial.number for trial in journal.trials), default=0) + num_trials
+        self.tell = tell
+        self.before = journal.elapsed_s
+        self.began = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles callbacks with its own state, which is never restored: nothing to keep."""
+        return {}
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        result = trial.last_result
+        if not math.isfinite(result.get("score", math.nan)):
+            return
+        number = max((done.number for done in self.journal.trials), default=0) + 1
+        done = Trial(
+            number=number,
+            params=dict(trial.config),
+            score=float(result["score"]),
+            rounds=result["kept"],
+            finished=bool(result["finished"]),
+            fit_s=float(result["fit_s"]),
+            elapsed_s=self.before + time.monotonic() - self.began,
+        )
+        self.journal.append(done)
+        self.tell(f"trial {number}/{self.last}  {done.score:.4f}{'' if done.finished else '  stopped early'}")
+
+
+def _reason(error: Any) -> str:
+    cause = getattr(error, "cause", None)
+    return " ".join(str(cause if isinstance(cause, errors.MlsysError) else error).split())[-300:]

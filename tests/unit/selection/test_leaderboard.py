@@ -1,0 +1,97 @@
+"""Order, ties and preference from scores on the same folds."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from mlsys import errors
+from mlsys.evaluate import metrics
+from mlsys.selection import Ranking
+from mlsys.selection.leaderboard import corrected_error, leaderboard
+from mlsys.train import FoldResult
+
+AUC, RMSE = metrics.METRICS["roc_auc"], metrics.METRICS["rmse"]
+
+
+def fits(scores, num_rows=80, num_judged=20):
+    return [FoldResult(score, 0.5, 3.0, None, num_rows, num_judged) for score in scores]
+
+
+def test_the_error_is_that_of_nadeau_and_bengio():
+    # By hand: J = 4, ratio 20/80, scores 1 2 3 4 with variance 5/3: sqrt((1/4 + 1/4) * 5/3) = sqrt(5/6).
+    assert corrected_error(np.array([1.0, 2, 3, 4]), fits([1, 2, 3, 4])) == pytest.approx(math.sqrt(5 / 6), rel=1e-15)
+
+
+def test_without_judged_rows_it_is_the_plain_standard_error():
+    # scipy.stats.sem([1, 2, 3, 4]) = 0.6454972243679028
+    assert corrected_error(np.array([1.0, 2, 3, 4]), fits([1, 2, 3, 4], num_judged=0)) == pytest.approx(
+        0.6454972243679028
+    )
+
+
+def test_one_fold_has_no_error():
+    assert corrected_error(np.array([0.7]), fits([0.7])) is None
+
+
+def test_the_best_comes_first_in_the_metrics_own_direction():
+    scores = {"dummy": fits([0.5, 0.5]), "linear": fits([0.9, 0.91]), "forest": fits([0.7, 0.72])}
+    assert [e.family for e in leaderboard(AUC, scores).entries] == ["linear", "forest", "dummy"]
+    assert [e.family for e in leaderboard(RMSE, scores).entries] == ["dummy", "forest", "linear"]
+
+
+def test_the_simplest_within_noise_is_preferred():
+    # Differences .02 -.01 .01: mean .00667, corrected error sqrt((1/3 + 1/4) * 2.333e-4) = .01167: tied.
+    ranking = leaderboard(
+        AUC, {"dummy": fits([0.5] * 3), "linear": fits([0.78, 0.81, 0.8]), "xgboost": fits([0.8, 0.8, 0.81])}
+    )
+    assert (ranking.best, ranking.preferred) == ("xgboost", "linear")
+    linear = next(e for e in ranking.entries if e.family == "linear")
+    assert linear.tie
+    assert linear.behind == pytest.approx(0.02 / 3)
+    assert linear.behind_error == pytest.approx(math.sqrt((1 / 3 + 1 / 4) * 0.0007 / 3), rel=1e-9)
+    assert not ranking.entries[-1].tie
+
+
+def test_a_small_but_constant_lead_is_no_tie():
+    ranking = leaderboard(AUC, {"linear": fits([0.70, 0.80, 0.60]), "xgboost": fits([0.71, 0.81, 0.61])})
+    assert (ranking.best, ranking.preferred) == ("xgboost", "xgboost")
+
+
+def test_equal_scores_are_a_tie_that_the_simpler_wins():
+    ranking = leaderboard(AUC, {"forest": fits([0.7, 0.8]), "linear": fits([0.7, 0.8])})
+    assert (ranking.best, ranking.preferred) == ("linear", "linear")
+
+
+def test_one_fold_alone_ties_nothing_but_equals():
+    ranking = leaderboard(AUC, {"linear": fits([0.8]), "xgboost": fits([0.801])})
+    assert ranking.preferred == "xgboost"
+    assert ranking.entries[0].std_error is None
+
+
+def test_a_fold_without_the_metric_is_left_out_for_all_and_said():
+    ranking = leaderboard(AUC, {"linear": fits([math.nan, 0.8, 0.7]), "dummy": fits([0.5, 0.5, 0.5])})
+    assert ranking.entries[0].scores == (0.8, 0.7)
+    assert ranking.entries[1].scores == (0.5, 0.5)
+    assert ranking.notes == ("roc_auc is not defined on 1 of 3 folds; they are left out",)
+
+
+def test_a_metric_defined_on_no_fold_is_an_error():
+    with pytest.raises(errors.TargetError) as caught:
+        leaderboard(AUC, {"linear": fits([math.nan]), "dummy": fits([math.nan])})
+    assert str(caught.value) == (
+        "selection: folds\n"
+        "  got:      roc_auc is defined on none of 1 folds\n"
+        "  expected: folds with more than one class\n"
+        "  hint:     take fewer folds (split.folds), or another metric (selection.metric)"
+    )
+
+
+def test_a_ranking_survives_json_and_says_itself_in_a_line():
+    ranking = leaderboard(AUC, {"dummy": fits([0.5] * 2), "linear": fits([0.79, 0.81]), "xgboost": fits([0.8, 0.81])})
+    assert Ranking.from_json(json.loads(json.dumps(ranking.to_json()))) == ranking
+    assert ranking.summary() == (
+        "3 families × 2 folds: xgboost roc_auc 0.8050 ± 0.0061, tied with linear; "
+        "linear preferred as the simplest within noise"
+    )

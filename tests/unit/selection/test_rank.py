@@ -1,0 +1,55 @@
+"""The grid of families and folds, one after another without Ray."""
+
+import pytest
+
+from mlsys import errors, selection
+
+FAST = {"train": {"rounds": 30, "early_stopping": 5}}
+
+
+def rank(built, progress=lambda _: None):
+    split, statistics, recipe, task = built
+    return selection.rank(split.only("train"), statistics, recipe, task, progress=progress)
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+def test_what_learns_beats_the_baseline_which_is_always_there(make_split, kind):
+    ranking = rank(make_split(kind, **FAST, selection={"families": ["linear", "xgboost"]}))
+    assert {entry.family for entry in ranking.entries} == {"dummy", "linear", "xgboost"}
+    assert ranking.entries[-1].family == "dummy"
+    assert ranking.preferred != "dummy"
+    assert ranking.metric == {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}[kind]
+
+
+def test_each_fit_is_told_with_its_place(make_split):
+    told = []
+    rank(make_split(selection={"families": ["dummy"]}), told.append)
+    assert told == [
+        "1 families × 3 folds, roc_auc",
+        "dummy fold 1/3  roc_auc 0.500  (1 of 3)",
+        "dummy fold 2/3  roc_auc 0.500  (2 of 3)",
+        "dummy fold 3/3  roc_auc 0.500  (3 of 3)",
+    ]
+
+
+def test_time_ordered_folds_are_judged_on_models_of_the_past(make_split):
+    ranking = rank(make_split(forward=True, folds=4, **FAST, selection={"families": ["linear"]}))
+    assert [r["num_rows"] for r in ranking.rounds] == [90, 180, 270]
+    assert ranking.notes == ("each fold is judged on a model of the folds before it in time",)
+
+
+def test_samples_are_noted(make_split):
+    ranking = rank(make_split(selection={"families": ["linear"], "max_rows": 100}))
+    assert ranking.notes == ("fitted on samples of 100 rows a fold",)
+
+
+def test_the_same_rows_rank_the_same(make_split):
+    built = make_split(**FAST, selection={"families": ["xgboost"]})
+    assert [e.scores for e in rank(built).entries] == [e.scores for e in rank(built).entries]
+
+
+def test_a_misspelt_family_or_metric_is_refused_before_any_fit(make_split):
+    with pytest.raises(errors.RecipeError, match="did you mean 'linear'"):
+        rank(make_split(selection={"families": ["lineer"]}))
+    with pytest.raises(errors.RecipeError, match="did you mean 'roc_auc'"):
+        rank(make_split(selection={"metric": "roc_acu"}))
