@@ -4,13 +4,15 @@ The parts, in the order in which a run passes through them::
 
     sources    what a source string names: files, objects, packages, databases
     decoding   bytes → UTF-8 text, or which byte of which line is broken
-    read       one piece of a source as bounded batches, values still as they were written
+    read       one piece of a source as bounded batches (`batch`), values still as they were written;
+               `records` for JSON lines and databases
     inference  which type every column has, decided over all rows of all pieces
     convert    written values → the types that snapshots store, misfits named
     contract   the schema file: written, read back, enforced row by row
-    piece      all of the above for one piece; runs in a task of its own
-    snapshot   take: pieces → content-addressed Parquet, a report and a quarantine
+    layout     what a stored row looks like; `roles` says what its columns are for
+    piece      all of the above for one piece, in two passes; runs in a task of its own
+    snapshot   take: pieces → content-addressed Parquet, a quarantine and a `report`
     task       what is to be predicted
-    split      which rows are for training, validation, test and traffic
+    split      which rows are for training, validation, test and traffic: `draw` by `assignment`
     draft      a recipe for a table that nobody has seen
 """

@@ -112,7 +112,7 @@ def _mixed(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def _sizes(count: int, shares: list[float]) -> NDArray[np.int64]:
     ends = np.rint(np.cumsum(shares) * count).astype(np.int64)
     ends[-1] = count
-    return np.diff(ends, prepend=0)
+    return np.asarray(np.diff(ends, prepend=0), np.int64)
 
 
 def _fill(sizes: NDArray[np.int64], behind: NDArray[np.float64]) -> None:
@@ -120,5 +120,5 @@ def _fill(sizes: NDArray[np.int64], behind: NDArray[np.float64]) -> None:
     for at in np.flatnonzero(sizes == 0):
         largest = int(np.argmax(sizes))
         if sizes[largest] > 2:
-            sizes[[at, largest]] += (1, -1)
-            behind[[at, largest]] += (-1, 1)
+            sizes[at], sizes[largest] = 1, sizes[largest] - 1
+            behind[at], behind[largest] = behind[at] - 1, behind[largest] + 1

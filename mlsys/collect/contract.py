@@ -76,7 +76,7 @@ def broken_rules(table: pa.Table, contract: Schema) -> Iterator[tuple[str, str, 
             continue
         values = table[column.name].combine_chunks()
         for rule, mask in _rules(column, values):
-            filled = mask.fill_null(False)  # noqa: FBT003
+            filled = mask.fill_null(False)
             if filled.true_count:
                 yield column.name, f"column '{column.name}': {rule}", filled
 

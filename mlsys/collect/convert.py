@@ -57,8 +57,11 @@ def read_text(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str =
 
 
 def misfits(written: pa.Array, read: pa.Array) -> pa.Array:
-    """True where a value was written and none could be read."""
-    return pc.and_(pc.is_valid(written), pc.is_null(read))
+    """True where a value was written and none could be read; NaN is no value."""
+    is_written = pc.is_valid(written)
+    if pa.types.is_floating(written.type):
+        is_written = pc.and_(is_written, pc.invert(pc.is_nan(written)).fill_null(False))
+    return pc.and_(is_written, pc.is_null(read))
 
 
 def stored_type(kind: pa.DataType, column: str, source: str) -> pa.DataType:
@@ -152,7 +155,7 @@ def _times(texts: pl.Series, zone: str) -> pl.Series:
     digits = offset.str.replace("Z", "+0000").str.replace(":", "", literal=True).str.pad_end(5, "0")
     minutes = digits.str.slice(1, 2).cast(pl.Int64) * 60 + digits.str.slice(3, 2).cast(pl.Int64)
     signed = pl.select(pl.when(digits.str.starts_with("-")).then(-minutes).otherwise(minutes)).to_series()
-    universal = (local - pl.select(pl.duration(minutes=signed)).to_series()).dt.replace_time_zone("UTC")
+    universal = (local - (signed * 60_000_000).cast(pl.Duration("us"))).dt.replace_time_zone("UTC")
     return pl.select(pl.when(offset.is_null()).then(_localized(local, zone)).otherwise(universal)).to_series()
 
 

@@ -27,7 +27,8 @@ __all__ = ["write"]
 LOOKED_ROWS = 50_000
 SNIFFED_BYTES = 1 << 16
 DELIMITERS = ",;\t|"
-ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+ENCODINGS = ("utf-8", "cp1252", "latin-1")
 """Tried in this order; the last one reads everything."""
 MIN_ROWS = 20
 """In fewer rows, values that all differ say nothing."""
@@ -110,7 +111,9 @@ def _read(name: str, values: pa.Array, json_types: Evidence | None) -> pa.Array:
 
 def _sniff(piece: Piece) -> Reading:
     """Encoding by decoding the whole file, delimiter by what is most frequent in the header."""
-    encoding = next((name for name in ENCODINGS if _decodes(piece, name)), ENCODINGS[-1])
+    with sources.open_bytes(piece) as file:
+        has_mark = file.read(2) in UTF16_MARKS
+    encoding = "utf-16" if has_mark else next(name for name in ENCODINGS if _decodes(piece, name))
     with decoding.opened(piece, Reading(encoding=encoding)) as text:
         header = text.read(SNIFFED_BYTES).decode(errors="replace").partition("\n")[0]
     bare = re.sub(r'"[^"]*"', "", header)

@@ -66,7 +66,7 @@ class Evidence:
 def merge(one: Evidence, other: Evidence) -> Evidence:
     """Both counts together; the first piece of a type stays its witness."""
     counts = {f.name: getattr(one, f.name) + getattr(other, f.name) for f in fields(Evidence) if f.name != "typed"}
-    return Evidence(**counts, typed={**other.typed, **one.typed})
+    return Evidence(**counts, typed=one.typed | {k: v for k, v in other.typed.items() if k not in one.typed})
 
 
 def observe(texts: pa.Array, zone: str, seen: Evidence | None = None) -> Evidence:

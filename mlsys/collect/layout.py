@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from mlsys import errors, expressions
 from mlsys.collect import contract, convert, inference, roles
+from mlsys.collect.batch import Broken
 from mlsys.collect.inference import Evidence, Wording
-from mlsys.collect.read import Broken
 from mlsys.recipe import Data
 from mlsys.schema import Column, Kind, Schema, arrow_type
 
@@ -166,19 +166,17 @@ def _column(name: str, layout: Layout, data: Data, counts: Written) -> Column:
 
 
 def _can_be(kind: pa.DataType, demanded: Kind) -> bool:
-    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    match demanded:
-        case Kind.NUMERIC:
-            return is_number
-        case Kind.BOOLEAN:
-            return bool(pa.types.is_boolean(kind))
-        case Kind.DATETIME:
-            return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
-        case Kind.LIST:
-            return bool(pa.types.is_list(kind))
-        case Kind.IMAGE:
-            return bool(pa.types.is_binary(kind) or pa.types.is_string(kind))
-        case Kind.TEXT:
-            return bool(pa.types.is_string(kind))
-        case _:
-            return bool(is_number or pa.types.is_boolean(kind) or pa.types.is_string(kind))
+    """Whether values of a stored type can be treated as a kind."""
+    return any(test(kind) for test in _TYPES_OF[demanded])
+
+
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating)
+_TYPES_OF = {
+    Kind.NUMERIC: _NUMBERS,
+    Kind.CATEGORICAL: (*_NUMBERS, pa.types.is_boolean, pa.types.is_string),
+    Kind.BOOLEAN: (pa.types.is_boolean,),
+    Kind.DATETIME: (pa.types.is_timestamp, pa.types.is_date),
+    Kind.TEXT: (pa.types.is_string,),
+    Kind.IMAGE: (pa.types.is_binary, pa.types.is_string),
+    Kind.LIST: (pa.types.is_list,),
+}

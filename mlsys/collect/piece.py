@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.feather as feather
 import pyarrow.parquet as pq
+from pyarrow import feather
 
 from mlsys import expressions
 from mlsys.collect import contract, convert, inference, read, sources
+from mlsys.collect.batch import BATCH_ROWS, Broken
 from mlsys.collect.inference import Evidence, Wording
 from mlsys.collect.layout import Layout, Scan, Written
-from mlsys.collect.read import Broken
 from mlsys.collect.sources import Piece
 from mlsys.recipe import Reading
 from mlsys.schema import ROW
@@ -70,8 +70,9 @@ def scan(job: ScanJob) -> Scan:
         for column in schema:
             kind = convert.stored_type(column.type, column.name, job.piece.name)
             found.evidence[column.name] = Evidence(typed={str(kind): job.piece.name})
-        if job.target in schema.names and pa.types.is_floating(schema.field(job.target).type):
-            found.evidence[job.target].fractions = _num_fractions(read.column(job.piece, job.target))
+        target = job.target
+        if target is not None and target in schema.names and pa.types.is_floating(schema.field(target).type):
+            found.evidence[target].fractions = _num_fractions(read.column(job.piece, target))
         return found
     job.staged.mkdir(parents=True)
     for number, batch in enumerate(read.batches(job.piece, job.reading, found.broken)):
@@ -99,7 +100,7 @@ def write(job: WriteJob) -> Written:
         _set_broken_aside(job, bad, written)
         for table in _batches(job):
             rows = _checked(_derived(_converted(table, job, bad, written), job.layout), job, bad, written)
-            kept.write_table(rows.select(schema.names), row_group_size=read.BATCH_ROWS)
+            kept.write_table(rows.select(schema.names), row_group_size=BATCH_ROWS)
             _count(rows, job.layout, written)
     return written
 
@@ -134,15 +135,22 @@ def _converted(table: pa.Table, job: WriteJob, bad: pq.ParquetWriter, written: W
             arrays[name] = pa.nulls(table.num_rows, kind)
             continue
         values = table[name].combine_chunks()
-        is_text = pa.types.is_string(values.type)
-        arrays[name] = (
-            convert.read_text(values, kind, layout.zone) if is_text else convert.stored(values, kind, layout.zone)
-        )
+        arrays[name] = _read(values, kind, layout, name)
         mask = convert.misfits(values, arrays[name])
         if mask.true_count:
             broken.append((name, f"column '{name}': not {kind}", mask))
     arrays[ROW] = table[ROW]
     return pa.table(arrays).filter(_set_aside(table, broken, job, bad, written))
+
+
+def _read(values: pa.Array, kind: pa.DataType, layout: Layout, name: str) -> pa.Array:
+    if not pa.types.is_string(values.type):
+        return convert.stored(values, kind, layout.zone)
+    read = convert.read_text(values, kind, layout.zone)
+    if name == layout.target and pa.types.is_integer(kind):  # labels written as 0.0 and 1.0
+        decimals = convert.read_text(values, pa.float64())
+        read = pc.coalesce(read, convert.stored(decimals, kind))
+    return read
 
 
 def _derived(table: pa.Table, layout: Layout) -> pa.Table:

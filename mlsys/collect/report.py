@@ -8,7 +8,7 @@ from typing import Any
 from mlsys import errors
 from mlsys.cluster import Plan
 from mlsys.collect import roles
-from mlsys.collect.inference import Wording
+from mlsys.collect.inference import Evidence, Wording
 from mlsys.collect.layout import Scan, Written, merged
 from mlsys.collect.sources import Piece
 from mlsys.recipe import Data
@@ -87,20 +87,10 @@ def build(
 def _warnings(
     pieces: Sequence[Piece], scans: Sequence[Scan], counts: Written, schema: Schema, repeated: Mapping[str, int]
 ) -> Iterator[str]:
-    evidence = merged(scans)
-    for name, found in evidence.items():
-        without = [
-            piece.name for piece, scan in zip(pieces, scans, strict=True) if scan.num_rows and name not in scan.evidence
-        ]
-        if without:
-            more = f" and {len(without) - 1} more" if len(without) > 1 else ""
-            yield f"column '{name}' is not in '{without[0]}'{more}: null there"
+    for name, found in merged(scans).items():
+        yield from _about_source(name, found, pieces, scans)
         if name not in schema:
             yield f"column '{name}' is not in the contract: left out"
-        if {"int64", "double"} <= set(found.typed):
-            yield f"column '{name}': integers in '{found.typed['int64']}', decimals in '{found.typed['double']}': decimals in all"
-        if found.objects:
-            yield f"column '{name}': {found.objects} JSON objects, kept as their text"
     for column in schema:
         if counts.nulls[column.name] == counts.num_rows:
             yield f"column '{column.name}' has no value in any row: ignored"
@@ -109,3 +99,17 @@ def _warnings(
     for name, rows in repeated.items():
         if rows:
             yield f"column '{name}': {rows} rows repeat an earlier value"
+
+
+def _about_source(name: str, found: Evidence, pieces: Sequence[Piece], scans: Sequence[Scan]) -> Iterator[str]:
+    """Where pieces differ, and what a stored column does not show any more."""
+    read = zip(pieces, scans, strict=True)
+    without = [piece.name for piece, scan in read if scan.num_rows and name not in scan.evidence]
+    if without:
+        more = f" and {len(without) - 1} more" if len(without) > 1 else ""
+        yield f"column '{name}' is not in '{without[0]}'{more}: null there"
+    if {"int64", "double"} <= set(found.typed):
+        integers, decimals = found.typed["int64"], found.typed["double"]
+        yield f"column '{name}': integers in '{integers}', decimals in '{decimals}': decimals in all"
+    if found.objects:
+        yield f"column '{name}': {found.objects} JSON objects, kept as their text"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mlsys import errors
-from mlsys.collect.read import UNNAMED
+from mlsys.collect.batch import UNNAMED
 from mlsys.recipe import Data
 from mlsys.schema import Column, Kind, Role, Schema
 
@@ -47,7 +47,7 @@ def assign(
     `ignore` of a contract stay.
     """
     unused = set(data.ignore) | set(empty)
-    roles: dict[str | None, Role] = {name: Role.IGNORE for name in unused}
+    roles: dict[str | None, Role] = dict.fromkeys(unused, Role.IGNORE)
     roles |= dict.fromkeys(data.known_after, Role.AFTER)
     roles |= {split_column: Role.SPLIT, data.group: Role.GROUP}
     roles |= {data.time: Role.TIME, data.id: Role.ID, target: Role.TARGET}

@@ -125,7 +125,7 @@ def _on_cluster(function: Callable[[S], T], jobs: Sequence[S]) -> list[T]:
     """The same function, a job a block of Ray Data, results in the order of the jobs."""
     import ray
 
-    def run(batch: dict[str, Any]) -> dict[str, Any]:
+    def run(batch: Any) -> Any:
         results = [pickle.dumps(function(pickle.loads(job))) for job in batch["job"]]  # noqa: S301  (our own, a moment ago)
         return {"number": batch["number"], "result": results}
 
@@ -210,8 +210,8 @@ def _repeats(data: Path, schema: Schema) -> dict[str, int]:
     for column in schema:
         if not (column.unique or column.role is Role.ID):
             continue
-        values = pl.concat(pl.read_parquet(file, columns=[column.name]) for file in sorted(data.glob("*.parquet")))
-        values = values.to_series().drop_nulls()
+        files = [pl.read_parquet(file, columns=[column.name]) for file in sorted(data.glob("*.parquet"))]
+        values = pl.concat(files).to_series().drop_nulls()
         repeated[column.name] = len(values) - values.n_unique()
         if column.unique and repeated[column.name]:
             raise errors.ContractError.build(

@@ -94,7 +94,7 @@ def open_bytes(piece: Piece) -> BinaryIO:
     try:
         if _scheme(piece.location) in REMOTE:
             filesystem, path = pafs.FileSystem.from_uri(piece.location)
-            return cast(BinaryIO, filesystem.open_input_file(path))
+            return cast("BinaryIO", filesystem.open_input_file(path))
         return Path(piece.location).open("rb")
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(piece.name, error) from error
@@ -192,6 +192,7 @@ def _remote(source: str, reading: Reading) -> list[Piece]:
             return [_piece(_shown(source), source, info.size or 0, reading)]
         selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
         listed = [found for found in filesystem.get_file_info(selector) if found.type is pafs.FileType.File]
+        beside = filesystem.get_file_info(pafs.FileSelector(str(PurePosixPath(path).parent), allow_not_found=True))
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(source, error) from error
     root = fixed.rstrip("/") + "/"
@@ -199,7 +200,7 @@ def _remote(source: str, reading: Reading) -> list[Piece]:
     pattern = source[len(root) :] if glob else "*"
     names = _readable([name for name in inside if fnmatch.fnmatchcase(name, pattern)], reading)
     if not names:
-        raise errors.SourceError.missing(source, inside)
+        raise errors.SourceError.missing(source, [*inside, *(found.base_name for found in beside)])
     return [_piece(_shown(root + name), root + name, inside[name], reading) for name in names]
 
 

@@ -1,0 +1,126 @@
+"""Records of Python values, from JSON lines and database queries, as batches of text."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mlsys import errors
+from mlsys.collect import decoding
+from mlsys.collect.batch import BATCH_ROWS, Batch, Broken, checked_names
+from mlsys.collect.inference import Evidence
+from mlsys.collect.sources import Piece
+from mlsys.recipe import Reading
+
+__all__ = ["json_lines", "query"]
+
+RECORDS = BATCH_ROWS // 2
+"""Records held as Python objects at a time."""
+
+
+def json_lines(piece: Piece, reading: Reading, broken: list[Broken]) -> Iterator[Batch]:
+    """Objects, one a line; lines that are none are appended to `broken`, blank lines do not count."""
+    rows: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    row = -1
+    with decoding.opened(piece, reading) as text:
+        for line in _lines(text):
+            row += 1
+            record = _record(piece, line, row)
+            if isinstance(record, dict):
+                rows.append(record)
+                numbers.append(row)
+            else:
+                broken.append(Broken(row, record, line.decode()))
+            if len(rows) == RECORDS:
+                yield _of_records(piece, rows, numbers)
+                rows, numbers = [], []
+    if rows:
+        yield _of_records(piece, rows, numbers)
+
+
+def _lines(text: decoding.Text) -> Iterator[bytes]:
+    """Lines that are not blank, without their ends."""
+    for line in io.BufferedReader(text, decoding.CHUNK_BYTES):
+        stripped = line.strip()
+        if stripped:
+            yield stripped
+
+
+def _record(piece: Piece, line: bytes, row: int) -> dict[str, Any] | str:
+    """The object of a line, or why there is none."""
+    if row == 0 and line.startswith(b"["):
+        raise errors.SourceError.build(
+            f"collect: source '{piece.name}'",
+            got="a JSON array",
+            expected="JSON lines: one object a line",
+            hint="jq -c '.[]' old.json > new.jsonl",
+        )
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        return f"json: {error}"
+    return record if isinstance(record, dict) else f"json: {type(record).__name__} instead of an object"
+
+
+def query(piece: Piece, reading: Reading) -> Iterator[Batch]:
+    """Rows of ``reading.query``, fetched in batches."""
+    import sqlalchemy as sa
+
+    try:
+        engine = sa.create_engine(piece.location)
+        with engine.connect() as connection:
+            result = connection.execution_options(stream_results=True).execute(sa.text(str(reading.query)))
+            names = checked_names(piece, list(result.keys()))
+            first = 0
+            while rows := result.fetchmany(RECORDS):
+                records = [dict(zip(names, row, strict=True)) for row in rows]
+                yield _of_records(piece, records, list(range(first, first + len(rows))))
+                first += len(rows)
+        engine.dispose()
+    except (sa.exc.SQLAlchemyError, ImportError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise errors.SourceError.build(
+            f"collect: source '{piece.name}'",
+            got=" ".join(str(cause).split()),
+            expected="rows of data.reading.query",
+            hint=f"the query was: {reading.query}",
+        ) from None
+
+
+def _of_records(piece: Piece, records: list[dict[str, Any]], numbers: list[int]) -> Batch:
+    """Python values as columns of text, with the count of JSON strings, lists and objects."""
+    names = dict.fromkeys(name for record in records for name in record)
+    checked_names(piece, list(names))
+    arrays, json_types = {}, {}
+    for name in names:
+        values = [record.get(name) for record in records]
+        types = {type(value) for value in values} - {type(None)}
+        arrays[name] = pa.array(values if types <= {str} else [_written(value) for value in values], pa.string())
+        json_types[name] = Evidence(
+            quoted=sum(isinstance(value, str) for value in values),
+            lists=sum(isinstance(value, list) for value in values) if list in types else 0,
+            objects=sum(isinstance(value, dict) for value in values) if dict in types else 0,
+        )
+    return Batch(pa.table(arrays), np.array(numbers, np.int64), json_types)
+
+
+def _written(value: Any) -> str | None:
+    """A JSON or database value as the text that `convert` reads back."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return None if value != value else repr(value)  # noqa: PLR0124  (NaN, which JSON does not know)
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return repr(value.total_seconds()) if isinstance(value, dt.timedelta) else str(value)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlsys import errors, recipe
+from mlsys.collect import draft, snapshot, split, task
+from mlsys.schema import Role, TaskKind
+from mlsys.store import Store
+
+
+def rows(count=120):
+    return [
+        {
+            "Order-Id": f"o{i:04d}",
+            "n": i,
+            "bought at": f"2024-01-{i % 28 + 1:02d}T10:00:00Z",
+            "size": i * 7 % 13,
+            "kind": "abc"[i % 3],
+            "y": "rare" if i == 5 else ["low", "high", "mid"][i % 3],
+        }
+        for i in range(count)
+    ]
+
+
+def as_csv(path, delimiter=",", encoding="utf-8"):
+    table = rows()
+    lines = [table[0].keys(), *(row.values() for row in table)]
+    path.write_text("\n".join(delimiter.join(map(str, line)) for line in lines), encoding=encoding)
+
+
+def as_jsonl(path):
+    path.write_text("\n".join(json.dumps(row) for row in rows()))
+
+
+def as_parquet(path):
+    pq.write_table(pa.Table.from_pylist(rows()), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("my table.csv", as_csv),
+        ("2024-orders.csv", lambda path: as_csv(path, ";")),
+        ("t.tsv", lambda path: as_csv(path, "\t")),
+        ("u.csv", lambda path: as_csv(path, ",", "utf-16")),
+        ("t.jsonl", as_jsonl),
+        ("t.parquet", as_parquet),
+    ],
+)
+def test_a_drafted_recipe_collects_divides_and_decides_without_edits(tmp_path, name, write):
+    write(tmp_path / name)
+    drafted = recipe.parse(draft.write(str(tmp_path / name), "y"))
+    store = Store.open(tmp_path / "store")
+    taken = snapshot.take(store, drafted.data, target=drafted.target, folder=tmp_path / "run")
+    what = task.decide(taken.snapshot, drafted)
+    parts = split.divide(store, taken.snapshot, drafted, what)
+    assert (what.kind, what.classes) == (TaskKind.MULTICLASS, ("high", "low", "mid"))
+    assert parts.num_rows["unlabelled"] == 1
+    roles = {column.name: column.role for column in taken.snapshot.schema}
+    assert (roles["Order-Id"], roles["n"], roles["size"]) == (Role.ID, Role.IGNORE, Role.FEATURE)
+
+
+def test_what_may_be_wanted_stands_as_a_comment(tmp_path):
+    as_csv(tmp_path / "t.csv")
+    text = draft.write(str(tmp_path / "t.csv"), "y", name="orders")
+    assert "name: orders\n" in text
+    assert "  # time: bought at " in text
+    assert "5 classes" not in text
+    assert "4 classes: multiclass" in text
+
+
+def test_a_misspelt_target_is_named(tmp_path):
+    as_csv(tmp_path / "t.csv")
+    with pytest.raises(errors.RecipeError, match="did you mean 'size'"):
+        draft.write(str(tmp_path / "t.csv"), "sise")
+
+
+def test_bytes_that_are_not_utf8_are_read_as_what_they_are(tmp_path):
+    (tmp_path / "t.csv").write_bytes("x,y\ncafé,1\nthé,0\n".encode("cp1252"))
+    drafted = recipe.parse(draft.write(str(tmp_path / "t.csv"), "y"))
+    assert drafted.data.reading.encoding == "cp1252"

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from mlsys import errors
+from mlsys.collect import snapshot, task
+from mlsys.recipe import Data, Recipe
+from mlsys.schema import TaskKind
+from mlsys.store import Store
+
+
+@pytest.fixture
+def decide(tmp_path):
+    def run(values, **keys):
+        file = tmp_path / "a.csv"
+        file.write_text("x,y\n" + "".join(f"{i},{value}\n" for i, value in enumerate(values)))
+        recipe = Recipe(name="t", target="y", data=Data(source=str(file)), **keys)
+        taken = snapshot.take(Store.open(tmp_path / "store"), recipe.data, target="y", folder=tmp_path / "run")
+        return task.decide(taken.snapshot, recipe)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "classes"),
+    [
+        (["true", "false", "false"], TaskKind.BINARY, (False, True)),
+        (["0", "1", "1", "1"], TaskKind.BINARY, (0, 1)),
+        (["0.0", "1.0", "1.0", ""], TaskKind.BINARY, (0, 1)),
+        (["yes", "no", "no"], TaskKind.BINARY, ("no", "yes")),
+        (["YES", "NO", "YES"], TaskKind.BINARY, ("NO", "YES")),
+        (["a", "b", "a"], TaskKind.BINARY, ("a", "b")),
+        (["a", "b", "b"], TaskKind.BINARY, ("b", "a")),
+        (["c", "a", "b"], TaskKind.MULTICLASS, ("a", "b", "c")),
+        ([str(i % 3) for i in range(30)], TaskKind.MULTICLASS, (0, 1, 2)),
+        ([str(i % 3) for i in range(29)], TaskKind.REGRESSION, ()),
+        ([str(i % 21) for i in range(300)], TaskKind.REGRESSION, ()),
+        (["0.5", "1.5", "2.5"], TaskKind.REGRESSION, ()),
+    ],
+)
+def test_the_target_decides_the_task(decide, values, kind, classes):
+    found = decide(values)
+    assert (found.kind, found.classes) == (kind, classes)
+
+
+def test_the_recipe_overrides_the_task_and_the_positive_class(decide):
+    assert decide(["1", "2", "3"], task="multiclass").classes == (1, 2, 3)
+    assert decide(["0", "1", "1"], task="regression").kind is TaskKind.REGRESSION
+    assert decide(["0", "1", "1"], positive=0).classes == (1, 0)
+    assert decide(["yes", "no", "no"], positive=False).classes == ("yes", "no")
+
+
+@pytest.mark.parametrize(
+    ("values", "keys", "error", "message"),
+    [
+        (["a", "b", "c"], {"task": "regression"}, errors.TargetError, "numbers, for regression"),
+        (["a", "b", "c"], {"task": "binary"}, errors.TargetError, "task: multiclass"),
+        (["0.5", "1.5", "2.5"], {"task": "multiclass"}, errors.TargetError, "CAST"),
+        (["left", "right", "left"], {"positive": "rigth"}, errors.RecipeError, "did you mean 'right'"),
+        ([f"name{i}" for i in range(1002)], {}, errors.TargetError, "more than 1000 classes"),
+    ],
+)
+def test_a_target_that_cannot_be_learned_as_asked_is_refused(decide, values, keys, error, message):
+    with pytest.raises(error, match=message):
+        decide(values, **keys)
