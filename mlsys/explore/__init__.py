@@ -48,9 +48,21 @@ def profile(
 
 
 def describe(
-    split: Split, task: Task, statistics: TrainStatistics, findings: Iterable[Finding], *, title: str = ""
+    split: Split,
+    task: Task,
+    statistics: TrainStatistics,
+    findings: Iterable[Finding],
+    *,
+    derive: Mapping[str, str] | None = None,
+    title: str = "",
 ) -> dict[str, Any]:
-    """The profile as JSON: overview, alerts, findings of the leakage scan, and every column."""
+    """The profile as JSON: overview, alerts, findings of the leakage scan, and every column.
+
+    Parameters
+    ----------
+    derive
+        Derived features as SQL; those left out are described without their relation to the target.
+    """
     from mlsys.explore.document import describe as run
 
-    return run(split, task, statistics, findings, title=title)
+    return run(split, task, statistics, findings, derive=derive, title=title)

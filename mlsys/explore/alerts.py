@@ -29,7 +29,7 @@ OUTLYING = 0.001
 """Fraction of values outside the outer fences worth a word: 400 times that of a normal."""
 
 MOST_CODES, NAMES_ROWS = 254, 0.9
-"""The bounds of `mlsys.features.plan`: categories with a code of their own, and the fraction of
+"""The bounds of `mlsys.features.choices`: categories with a code of their own, and the fraction of
 different values from which a category column names rows."""
 
 IMBALANCED = 0.1
@@ -163,8 +163,9 @@ def _skewed(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iter
         yield Alert("skewed", column.name, detail, action)
 
 
-def _outlying(column: Column, statistics: ColumnStatistics, _: ColumnSummary) -> Iterator[Alert]:
-    if column.kind is not Kind.NUMERIC or statistics.numbers is None:
+def _outlying(column: Column, statistics: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    """Values far outside, where the column is not skewed as a whole: a long tail is told once."""
+    if column.kind is not Kind.NUMERIC or statistics.numbers is None or abs(summary.skewness or 0) > SKEWED:
         return
     low, high = statistics.quantiles([0.25, 0.75])
     reach = FENCES * (high - low)

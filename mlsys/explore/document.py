@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,19 @@ Z = 1.96
 
 
 def describe(
-    split: Split, task: Task, statistics: TrainStatistics, findings: Iterable[Finding], *, title: str = ""
+    split: Split,
+    task: Task,
+    statistics: TrainStatistics,
+    findings: Iterable[Finding],
+    *,
+    derive: Mapping[str, str] | None = None,
+    title: str = "",
 ) -> dict[str, Any]:
     """See `mlsys.explore.describe`."""
     whole = statistics.whole()
-    rows = sample.draw(split, "train")
-    strengths = relation.measure(rows, split.schema, task)
+    rows = sample.draw(split, "train", derive=derive)
+    known = whole.schema.select(rows.column_names)
+    strengths = relation.measure(rows, known, task)
     y = encode_target(rows[task.target], task)
     names = [name for name in whole.features if name in split.schema]
     repeated = twins.num_duplicates(split, [*names, task.target])

@@ -13,6 +13,10 @@ doi:10.1016/j.patrec.2005.10.010: AUC as the probability of a concordant pair (s
 one class against the rest (section 9).
 Micci-Barreca (2001), "A preprocessing scheme for high-cardinality categorical attributes",
 SIGKDD Explorations 3(1), doi:10.1145/507533.507538: rates pulled towards the overall one.
+Hanley & McNeil (1982), "The meaning and use of the area under a ROC curve", Radiology
+143(1), doi:10.1148/radiology.143.1.7063747: standard error of an AUC.
+Olkin & Finn (1995), "Correlations redux", Psychological Bulletin 118(1),
+doi:10.1037/0033-2909.118.1.155: standard error of R², 2 R (1 - R²) / sqrt(n).
 """
 
 from __future__ import annotations
@@ -38,6 +42,9 @@ MIN_ROWS, MIN_CLASS_ROWS = 30, 10
 """Labelled rows, and rows of a class, below which nothing is said: with 10 of each of two
 classes, chance parts them perfectly in one of 92,378 columns."""
 
+Z = 1.645
+"""Standard errors of a one-sided 95 % interval."""
+
 GROUPS = 5
 BINS = 20
 PULL = 5.0
@@ -56,6 +63,8 @@ class Strength:
         The measure over the sample.
     weakest
         The AUC of the class that is told apart worst; `value` for two classes and numbers.
+    low
+        Lower end of a one-sided 95 % interval of `weakest`.
     by_class
         AUC of each class with enough rows, by its position in the task.
     """
@@ -63,6 +72,7 @@ class Strength:
     measure: str
     value: float
     weakest: float
+    low: float
     by_class: dict[int, float]
 
 
@@ -138,8 +148,9 @@ def _of_classes(cells: Ints, number: Floats | None, label: Ints, dealt: Ints, cl
         by_class[index] = max(0.5, *scores)
     if not by_class:
         return None
-    values = list(by_class.values())
-    return Strength("auc", float(np.mean(values)), min(values), by_class)
+    worst = min(by_class, key=lambda index: by_class[index])
+    low = by_class[worst] - Z * _auc_error(by_class[worst], int((label == worst).sum()), int((label != worst).sum()))
+    return Strength("auc", float(np.mean(list(by_class.values()))), by_class[worst], low, by_class)
 
 
 def _of_number(cells: Ints, number: Floats | None, y: Floats, dealt: Ints) -> Strength | None:
@@ -150,7 +161,15 @@ def _of_number(cells: Ints, number: Floats | None, y: Floats, dealt: Ints) -> St
     scores = [max(0.0, 1 - left / total)]
     if number is not None:
         scores += [_squared_correlation(number, y), _squared_correlation(_ranks(number), _ranks(y))]
-    return Strength("r2", max(scores), max(scores), {})
+    best = max(scores)
+    return Strength("r2", best, best, best - Z * 2 * best**0.5 * (1 - best) / len(y) ** 0.5, {})
+
+
+def _auc_error(area: float, positives: int, negatives: int) -> float:
+    """Standard error of an AUC (Hanley & McNeil, equation 1); 0 where the classes are parted perfectly."""
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    spread = area * (1 - area) + (positives - 1) * (q1 - area**2) + (negatives - 1) * (q2 - area**2)
+    return float((spread / (positives * negatives)) ** 0.5)
 
 
 def auc(score: Floats, positive: npt.NDArray[np.bool_]) -> float:

@@ -52,7 +52,10 @@ def page(profile: Json) -> str:
 
 def _mark(profile: Json) -> Html:
     blocking = sum(finding["blocking"] for finding in profile["findings"])
-    return html.badge("bad", f"{blocking} blocking") if blocking else html.badge("good", "no leak found")
+    if blocking:
+        return html.badge("bad", f"{blocking} blocking")
+    others = len(profile["findings"])
+    return html.badge("warn", f"{others} to be looked at") if others else html.badge("good", "no leak found")
 
 
 def _findings(findings: list[Json]) -> list[Html]:
@@ -94,14 +97,14 @@ def _overview(profile: Json) -> list[Html]:
         ("repeated rows", overview["num_duplicates"], "equal to an earlier one, target included"),
         ("folds", len(profile["folds"])),
     ]
-    parts = [[part, rows] for part, rows in profile["parts"].items()]
-    return [html.facts(tiles), html.table(parts, ["part", "rows"])]
+    parts = ", ".join(f"{part} {rows:,}" for part, rows in profile["parts"].items() if rows)
+    return [html.facts(tiles), html.paragraph(f"Rows by part: {parts}.")]
 
 
 def _target(profile: Json) -> list[Html]:
     target = profile["target"]
     if not target["classes"]:
-        return [_numeric_card(target["summary"], target["name"], {}), _numbers(target["summary"])]
+        return [html.grid(_numeric_card(target["summary"], target["name"], {}), _numbers(target["summary"]))]
     labels = [str(value) for value, _ in target["classes"]]
     rows = [count for _, count in target["classes"]]
     total = sum(rows) or 1
@@ -114,12 +117,17 @@ def _relations(profile: Json) -> list[Html]:
     known = [column for column in profile["columns"] if column["relation"]]
     if not known:
         return [html.paragraph("Too few labelled rows to say anything.")]
-    names = [column["name"] for column in known[:30]]
-    values = [column["relation"]["value"] for column in known[:30]]
-    measure = {"auc": "AUC", "r2": "R²"}[known[0]["relation"]["measure"]]
-    blocks = [html.figure(charts.bars(names, values, title="Each column alone", value_label=measure))]
-    left = len(known) - len(names)
-    return [*blocks, html.paragraph(f"{left} columns with less are not drawn.")] if left else blocks
+    is_auc = known[0]["relation"]["measure"] == "auc"
+    rows = [charts.Interval(column["name"], column["relation"]["value"]) for column in known[:30]]
+    drawing = charts.intervals(
+        rows,
+        title="Each column alone",
+        x_label="area under the ROC curve" if is_auc else "R²",
+        reference=0.5 if is_auc else 0.0,
+        reference_label="nothing",
+    )
+    left = len(known) - len(rows)
+    return [html.figure(drawing), html.paragraph(f"{left} columns that tell less are not drawn.") if left else Html("")]
 
 
 def _measure_note(profile: Json) -> str:
@@ -154,7 +162,8 @@ def _missing_fraction(summary: Json) -> float:
 def _columns(profile: Json) -> list[Html]:
     columns = profile["columns"]
     rows = [_row(column) for column in columns]
-    heads = ["column", "kind", "missing", "distinct", "mean", "median", "min", "max", "target"]
+    measure = "R²" if profile["task"]["kind"] == "regression" else "AUC"
+    heads = ["column", "kind", "missing", "distinct", "mean", "median", "min", "max", measure]
     blocks = [html.table(rows, heads, align="llrrrrrrr", sortable=True)]
     cards = [html.grid(*_card(column, profile)) for column in columns[:MOST_CARDS]]
     blocks += [
@@ -250,8 +259,8 @@ def _numbers(summary: Json) -> Html:
     rows: list[list[object]] = [
         ["values", summary["count"]],
         ["null", summary["num_nulls"]],
-        ["NaN", summary["num_nan"]],
-        ["infinite", summary["num_inf"]],
+        ["NaN", summary["num_nan"] or None],
+        ["infinite", summary["num_inf"] or None],
         ["zero", summary["num_zeros"] if kind == "numeric" else None],
         ["distinct", summary["distinct_count"]],
         ["mean", _value(summary["mean"], kind)],
@@ -264,7 +273,7 @@ def _numbers(summary: Json) -> Html:
         ["length", _lengths(summary)],
         ["most frequent", _frequent(summary)],
     ]
-    return html.table([row for row in rows if row[1] not in {None, ""}], ["", ""], align="lr")
+    return html.table([row for row in rows if row[1] is not None and row[1] != ""], ["", ""], align="lr")
 
 
 def _value(value: float | None, kind: str) -> object:

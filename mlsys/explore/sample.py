@@ -36,7 +36,7 @@ def draw(
     share = max_rows / max(split.num_rows.get(part, 0), 1)
     columns = [column.name for column in split.schema] if names is None else names
     work = [
-        _Work(piece, tuple(dict.fromkeys([*columns, ROW])), share, tuple((derive or {}).items()))
+        _Work(piece, tuple(dict.fromkeys([*columns, *(derive or {}), ROW])), share, tuple((derive or {}).items()))
         for piece in scan.pieces(split.paths(part))
     ]
     return pa.concat_tables(cluster.map(_take, work)) if work else split.table(part, columns)

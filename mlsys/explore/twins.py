@@ -2,10 +2,15 @@
 
 A copied row lets the model recite an answer that it was shown. But rows may also be equal
 by chance, in a table of few and coarse columns. They are told apart by how surprising a
-twin is: if the columns were independent, a row with shares p1 … pk of its values among
-n training rows would find n p1 … pk of them equal to it by chance. A twin where
-that number is below `SURPRISE` counts as a copy. Columns do depend on each other, so
-the number is too low; the bound leaves room for it.
+twin is: if the columns were independent, a row whose values have the shares p1 … pk among
+n other training rows would find n p1 … pk of them equal to it. A twin where that number is
+below `SURPRISE` counts as a copy. Columns do depend on each other, so the number is too
+low; the bound leaves room for it.
+
+The share of a value that no other row has is not zero. It is taken from the rows whose
+value at most one other has: the fraction of them that have one, spread over all rows, as
+in Good (1953), "The population frequencies of species", Biometrika 40, section 2,
+doi:10.1093/biomet/40.3-4.237.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ __all__ = ["SURPRISE", "Overlap", "num_duplicates", "overlaps", "row_hashes"]
 
 UInt64 = npt.NDArray[np.uint64]
 
-SURPRISE = 1e-3
+SURPRISE = 0.01
 """Training rows that may be expected to equal a row by chance, for its twin to count as a copy."""
 
 MAX_JUDGED = 2_000
@@ -106,6 +111,8 @@ def _expected(sample: pa.Table, rows: pa.Table, num_train: int, names: Sequence[
         values, counts = np.unique(hash_array(sample[name]), return_counts=True)
         wanted = hash_array(rows[name])
         at = np.minimum(np.searchsorted(values, wanted), len(values) - 1)
-        seen = np.where(values[at] == wanted, counts[at], 0)
-        expected *= (seen + 1) / (sample.num_rows + 1)  # a value that the sample missed is rare, not impossible
+        others = np.where(values[at] == wanted, counts[at] - 1, 0)
+        alone, paired = int((counts == 1).sum()), 2 * int((counts == 2).sum())
+        rare = (paired + 1) / (alone + paired + 1)
+        expected *= np.where(others > 0, others, rare) / sample.num_rows
     return expected

@@ -1,0 +1,105 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlsys.explore import alerts
+from mlsys.features import choices
+from mlsys.schema import Column, Kind, Role, Schema, Task
+from mlsys.statistics import TableStatistics
+
+N = 1_000
+RNG = np.random.default_rng(0)
+LABELS = np.arange(N) % 2
+
+
+def found(values=None, kind=Kind.NUMERIC, *, y=LABELS, task=None, num_duplicates=0):
+    values = RNG.normal(size=len(y)) if values is None else values
+    table = pa.table({"x": values, "y": y})
+    task = task or Task(kind="binary", target="y", classes=(0, 1))
+    columns = (
+        Column(name="x", type=str(table["x"].type), kind=kind),
+        Column(name="y", type=str(table["y"].type), kind=Kind.NUMERIC, role=Role.TARGET),
+    )
+    statistics = TableStatistics.empty(Schema(columns=columns), task)
+    statistics.update(table)
+    return alerts.find(statistics, statistics.schema, task, num_duplicates=num_duplicates)
+
+
+COLUMNS = {
+    "all_null": (pa.nulls(N, pa.float64()), Kind.NUMERIC, "no value in any training row"),
+    "constant": (np.full(N, 7), Kind.NUMERIC, "7.0 in all training rows"),
+    "mostly_null": (pa.array(RNG.normal(size=N), mask=np.arange(N) < 600), Kind.NUMERIC, "null in 60.0% of the rows"),
+    "one_value": (
+        pa.array(["yes"] * N, mask=np.arange(N) < 400),
+        Kind.CATEGORICAL,
+        "'yes' in 600 rows, null in the others",
+    ),
+    "id_like": ([f"k{i}" for i in range(N)], Kind.CATEGORICAL, "1,000 different values in 1,000 rows: it names rows"),
+    "high_cardinality": ([f"k{i % 400}" for i in range(N)], Kind.CATEGORICAL, "400 categories"),
+    "infinite": ([np.inf] * 3 + RNG.normal(size=N - 3).tolist(), Kind.NUMERIC, "infinite in 3 of 1,000 rows"),
+    "nan": ([np.nan] * 2 + RNG.normal(size=N - 2).tolist(), Kind.NUMERIC, "not a number (NaN) in 2 of 1,000 rows"),
+}
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_a_column_is_told_on(kind):
+    values, column_kind, detail = COLUMNS[kind]
+    (alert,) = found(values, column_kind)
+    assert (alert.kind, alert.column, alert.detail) == (kind, "x", detail)
+    assert alert.action
+
+
+def test_a_row_number_is_told_on():
+    (alert,) = found(np.arange(500) + 5_000, y=LABELS[:500])
+    assert (alert.kind, alert.detail) == ("id_like", "500 different whole numbers in 500 rows, from 5,000 to 5,499")
+
+
+def test_a_long_tail_is_told_once():
+    (alert,) = found(np.random.default_rng(1).lognormal(0, 2, N))
+    assert alert.kind == "skewed"
+
+
+def test_values_far_outside_are_counted():
+    values = np.random.default_rng(2).uniform(0, 1, N).round(2)
+    values[:6] = [9, 9, 9, -9, -9, -9]
+    (alert,) = found(values)
+    assert alert.kind == "outliers"
+    assert alert.detail.startswith("6 values (0.6%) outside ")
+
+
+def test_what_the_sketch_cannot_tell_from_nothing_is_not_told():
+    values = np.random.default_rng(2).uniform(0, 1, N)
+    values[:6] = [9, 9, 9, -9, -9, -9]
+    assert found(values) == []
+
+
+def test_an_ordinary_column_is_not_told_on():
+    assert found() == []
+    assert found(["a", "b", "c", "d"] * (N // 4), Kind.CATEGORICAL) == []
+    assert found([f"some text number {i}" for i in range(N)], Kind.TEXT) == []
+
+
+def test_repeated_rows_are_told():
+    (alert,) = found(num_duplicates=50)
+    assert (alert.kind, alert.column) == ("duplicates", None)
+    assert alert.detail == "50 of 1,000 training rows repeat an earlier one (5.0%)"
+
+
+def test_a_rare_class_is_told():
+    (alert,) = found(y=(np.arange(N) % 20 == 0).astype(int))
+    assert (alert.kind, alert.column, alert.detail) == ("imbalanced", "y", "class 1 is 5.0% of the training rows")
+    kinds = [alert.kind for alert in found(y=(np.arange(N) == 0).astype(int))]
+    assert kinds == ["rare_class", "imbalanced"]
+
+
+def test_three_even_classes_are_not_told():
+    assert found(y=np.arange(N) % 3, task=Task(kind="multiclass", target="y", classes=(0, 1, 2))) == []
+
+
+def test_a_skewed_numeric_target_is_told():
+    (alert,) = found(y=np.random.default_rng(3).lognormal(0, 2, N), task=Task(kind="regression", target="y"))
+    assert (alert.kind, alert.column) == ("skewed", "y")
+
+
+def test_actions_are_those_of_the_feature_plan():
+    assert (alerts.MOST_CODES, alerts.NAMES_ROWS) == (choices.MAX_CODES, choices.ID_LIKE_FRACTION)

@@ -1,0 +1,109 @@
+import json
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlsys import explore
+from mlsys.explore import leakage, render
+from mlsys.schema import Task
+
+N = 400
+RNG = np.random.default_rng(0)
+TASKS = {
+    "binary": (Task(kind="binary", target="y", classes=("no", "yes")), RNG.choice(["no", "yes"], N)),
+    "multiclass": (Task(kind="multiclass", target="y", classes=(0, 1, 2)), RNG.integers(0, 3, N)),
+    "regression": (Task(kind="regression", target="y"), RNG.normal(size=N)),
+}
+
+
+class Checker(HTMLParser):
+    """Every element that is opened is closed, in order."""
+
+    void = frozenset({"meta", "link", "br", "hr", "img", "input", "line", "rect", "circle", "path"})
+
+    def __init__(self):
+        super().__init__()
+        self.open = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.void:
+            assert self.open.pop() == tag
+
+
+def described(divide, name):
+    task, y = TASKS[name]
+    start = datetime(2013, 1, 1, tzinfo=UTC)
+    x = RNG.normal(size=N)
+    x[:4] = [np.nan, np.inf, -np.inf, 1e6]
+    train = pa.table(
+        {
+            "x": pa.array(x, mask=RNG.random(N) < 0.2),
+            "<b>&": RNG.choice(["<script>", "b", "c"], N),
+            "many": [f"k{i % 90}" for i in range(N)],
+            "flag": RNG.random(N) < 0.5,
+            "at": pa.array([start + timedelta(hours=i) for i in range(N)], pa.timestamp("us", "UTC")),
+            "none": pa.nulls(N, pa.float64()),
+            "y": y,
+        }
+    )
+    split = divide(train, test=train.slice(0, 40))
+    statistics = explore.profile(split, task)
+    findings = leakage.scan(split, task, statistics)
+    return explore.describe(split, task, statistics, findings, title="demo")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_profile_is_json_and_the_page_is_made_of_it_alone(divide, name):
+    profile = described(divide, name)
+    again = json.loads(json.dumps(profile, allow_nan=False))
+    page = render.page(again)
+    assert page == render.page(again)
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    assert "<script>b" not in page
+    assert "&lt;script&gt;" in page
+    for word in ("http://", "https://", "src=", "@import"):
+        assert word not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_the_profile_holds_what_the_issue_asks_for(divide):
+    profile = described(divide, "binary")
+    columns = {column["name"]: column for column in profile["columns"]}
+    assert set(columns) == {"x", "<b>&", "many", "flag", "at", "none"}
+    x = columns["x"]["summary"]
+    assert x["num_rows"] == N
+    assert (x["num_nan"], x["num_inf"]) == pytest.approx((1, 2), abs=2)
+    assert sum(sum(counts) for counts in columns["x"]["by_class"].values()) == pytest.approx(x["count"], abs=5)
+    assert sum(category["rows"] for category in columns["many"]["categories"]) == N
+    assert columns["many"]["categories"][-1]["value"] == "(others)"
+    assert columns["none"]["relation"] is None
+    assert profile["overview"]["num_duplicates"] == 0
+    assert [alert["column"] for alert in profile["alerts"] if alert["kind"] == "all_null"] == ["none"]
+    assert profile["findings"][0]["kind"] == "twins"
+
+
+def test_blocking_findings_stand_first_and_are_counted(divide):
+    page = render.page(described(divide, "binary"))
+    assert "1 blocking" in page
+    assert page.index("copies in two parts: stops the run") < page.index("Overview</h2>")
+
+
+def test_points_in_time_are_shown_as_dates(divide):
+    page = render.page(described(divide, "regression"))
+    assert "2013-01-01" in page
+    assert "1.35" not in page.split('id="columns"')[1].split("at: datetime")[0][:200]
+
+
+def test_the_mean_of_a_numeric_target_is_drawn_with_its_interval(divide):
+    profile = described(divide, "regression")
+    curve = next(column["curve"] for column in profile["columns"] if column["name"] == "at")
+    assert sum(point["rows"] for point in curve) == N
+    assert all(point["low"] <= point["mean"] <= point["high"] for point in curve)
