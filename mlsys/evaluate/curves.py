@@ -50,8 +50,9 @@ def thresholds(y: NDArray[Any], score: Floats, cost: Cost) -> dict[str, Floats]:
     """Precision, recall, F1 and mean cost at evenly spaced thresholds from 0 to 1."""
     found = threshold.curve(y, score)
     grid = np.linspace(0, 1, 101)
-    # the last cut that is not below the threshold calls the same rows positive
-    at = np.clip(np.searchsorted(-found.thresholds, -grid, side="right") - 1, 0, None)
+    known = np.unique(score)
+    # the curve's first entry calls none, the next the highest score, and so on
+    at = len(known) - np.searchsorted(known, grid)
     return {
         "threshold": grid,
         "precision": found.precision[at],

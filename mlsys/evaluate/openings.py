@@ -39,10 +39,13 @@ def _file(store: Store, name: str) -> Path:
 
 def read(store: Store, name: str) -> list[Opening]:
     """All openings so far, the oldest first."""
+    file = _file(store, name)
     try:
-        lines = _file(store, name).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise storage_error(file, error) from error
     return [_parse(line) for line in lines if line.strip()]
 
 

@@ -23,7 +23,9 @@ def number(value: float | None, digits: int = 4) -> str:
     """
     if value is None or is_missing(float(value)):
         return MISSING
-    if float(value).is_integer() and abs(value) < 1e15:
+    if abs(value) >= 1e15:
+        return f"{value:.{digits}g}"
+    if float(value).is_integer():
         return f"{int(value):,}"
     if abs(value) >= 10 ** (digits - 1):
         return f"{value:,.0f}"

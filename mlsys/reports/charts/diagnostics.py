@@ -194,5 +194,5 @@ def _square(corner: tuple[float, float], side: float, count: float, share: float
         words = exact if 6.5 * len(exact) < side else formats.compact(count)
         parts.append(svg.text(middle, y + side / 2 + (0 if side >= 46 else 4), words, "m ink"))
     if side >= 46:
-        parts.append(svg.text(middle, y + side / 2 + 15, formats.percent(share, 0), "m"))
+        parts.append(svg.text(middle, y + side / 2 + 15, formats.percent(share, 0), "m ink"))
     return join(*parts)

@@ -77,11 +77,9 @@ def _row(frame: svg.Frame, row: Interval, y: float) -> list[Html]:
         svg.text(frame.left - 10, y + 4, svg.shorten(row.label, 25), "e ink"),
         svg.text(frame.x_end + 10, y + 4, row.remark or formats.number(row.value)),
     ]
-    if (
-        row.low is not None
-        and row.high is not None
-        and not (formats.is_missing(row.low) or formats.is_missing(row.high))
-    ):
+    if row.other is not None and not formats.is_missing(row.other):
+        parts.append(svg.circle(frame.x(row.other), y, 3.6, "ring", formats.number(row.other)))
+    if row.low is not None and row.high is not None and not any(map(formats.is_missing, (row.low, row.high))):
         parts.append(svg.line(frame.x(row.low), y, frame.x(row.high), y, f"s{colour} whisker"))
     if row.value is not None and not formats.is_missing(row.value):
         hint = f"{row.label}: {formats.number(row.value)}, {formats.interval(row.low, row.high)}"

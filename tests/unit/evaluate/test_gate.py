@@ -1,0 +1,138 @@
+"""The gate: bounds and the dummy; whatever is missing does not pass."""
+
+import json
+import math
+
+import pytest
+
+from mlsys import errors
+from mlsys.evaluate import gate
+from mlsys.recipe import Threshold
+
+GAIN = {"metric": "roc_auc", "gain": {"value": 0.2, "low": 0.15, "high": 0.25}}
+
+
+def evaluation(dummy=GAIN, num_resamples=200, **metrics):
+    return {
+        "task": {"kind": "binary"},
+        "metrics": {name: dict(zip(("value", "low", "high"), found, strict=True)) for name, found in metrics.items()},
+        "dummy": dummy,
+        "bootstrap": {"num_resamples": num_resamples},
+    }
+
+
+def verdict(found, **bounds):
+    return gate.judge(found, {name: Threshold(**bound) for name, bound in bounds.items()})
+
+
+@pytest.mark.parametrize(
+    ("bound", "passed", "reason"),
+    [
+        ({"min": 0.7}, True, "roc_auc is 0.7500, at least 0.7"),
+        ({"min": 0.75}, True, "roc_auc is 0.7500, at least 0.75"),
+        ({"min": 0.76}, False, "roc_auc is 0.7500, below 0.76"),
+        ({"max": 0.7}, False, "roc_auc is 0.7500, above 0.7"),
+        ({"min": 0.7, "strict": True}, True, "roc_auc is 0.7500, its interval begins at 0.7200, at least 0.7"),
+        ({"min": 0.74, "strict": True}, False, "roc_auc is 0.7500, its interval begins at 0.7200, below 0.74"),
+        ({"max": 0.77, "strict": True}, False, "roc_auc is 0.7500, its interval ends at 0.7800, above 0.77"),
+    ],
+)
+def test_a_bound_says_what_it_saw(bound, passed, reason):
+    check = verdict(evaluation(roc_auc=(0.75, 0.72, 0.78)), roc_auc=bound).checks[0]
+    assert (check.passed, check.reason) == (passed, reason)
+
+
+def test_both_sides_of_a_bound_are_checked():
+    assert [c.passed for c in verdict(evaluation(ece=(0.05, 0.04, 0.06)), ece={"min": 0.0, "max": 0.01}).checks] == [
+        True,
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, "0.9", True])
+def test_a_value_that_is_no_number_does_not_pass(value):
+    check = verdict(evaluation(roc_auc=(value, None, None)), roc_auc={"min": 0.0}).checks[0]
+    assert (check.passed, check.reason) == (False, "roc_auc is not defined on these rows")
+
+
+def test_a_metric_that_is_missing_does_not_pass():
+    assert not verdict(evaluation(), roc_auc={"min": 0.0}).checks[0].passed
+
+
+def test_a_strict_bound_without_an_interval_does_not_pass():
+    check = verdict(evaluation(roc_auc=(0.9, None, None)), roc_auc={"min": 0.1, "strict": True}).checks[0]
+    assert (check.passed, check.reason) == (
+        False,
+        "roc_auc is 0.9000 and has no interval; set evaluate.bootstrap above 0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("gain", "passed", "reason"),
+    [
+        ({"value": 0.2, "low": 0.15, "high": 0.3}, True, "the gain is 0.2000, its interval begins at 0.1500, above 0"),
+        (
+            {"value": 0.2, "low": -0.01, "high": 0.3},
+            False,
+            "the gain is 0.2000, its interval begins at -0.0100, not clear of 0",
+        ),
+        (
+            {"value": 0.0, "low": 0.0, "high": 0.0},
+            False,
+            "the gain is 0.0000, its interval begins at 0.0000, not clear of 0",
+        ),
+        ({"value": 0.2, "low": math.nan, "high": math.nan}, False, "the gain is 0.2000 and has no interval"),
+        ({}, False, "the comparison with the dummy is not defined on these rows"),
+    ],
+)
+def test_the_dummy_is_beaten_only_if_the_interval_of_the_gain_is_above_zero(gain, passed, reason):
+    check = verdict(evaluation({"metric": "roc_auc", "gain": gain})).checks[-1]
+    assert (check.passed, check.reason) == (passed, reason)
+
+
+def test_an_evaluation_without_a_dummy_does_not_pass():
+    assert not verdict(evaluation(None)).passed
+
+
+def test_without_resamples_the_gain_itself_decides():
+    gain = {"metric": "roc_auc", "gain": {"value": 0.1, "low": None, "high": None}}
+    assert verdict(evaluation(gain, num_resamples=0)).passed
+
+
+def test_nothing_checked_is_not_passed():
+    assert not gate.Verdict(()).passed
+
+
+def test_a_misspelt_metric_is_answered_with_the_nearest():
+    with pytest.raises(errors.RecipeError) as raised:
+        verdict(evaluation(), roc_aux={"min": 0.5})
+    assert str(raised.value) == (
+        "recipe: evaluate.gate\n  got:      roc_aux\n  expected: a metric of a binary task\n"
+        "  hint:     did you mean 'roc_auc'?"
+    )
+
+
+def test_a_bound_without_ends_is_refused():
+    with pytest.raises(errors.RecipeError) as raised:
+        gate.check_names({"rmse": Threshold()}, "regression")
+    assert str(raised.value) == (
+        "recipe: evaluate.gate.rmse\n  got:      no bound\n  expected: min, max or both\n  hint:     rmse: { min: 0.7 }"
+    )
+
+
+def test_a_verdict_is_strict_json():
+    found = verdict(evaluation(roc_auc=(math.nan, None, None)), roc_auc={"min": 0.5})
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["passed"] is False
+
+
+def test_a_failed_gate_raises_with_its_reasons():
+    found = verdict(evaluation(roc_auc=(0.6, 0.5, 0.7)), roc_auc={"min": 0.65})
+    with pytest.raises(errors.GateError) as raised:
+        found.enforce()
+    assert str(raised.value) == (
+        "evaluate: the model did not pass its gate\n  got:      roc_auc is 0.6000, below 0.65\n"
+        "  expected: roc_auc at least 0.65\n  hint:     see the report; "
+        "change the bounds under evaluate.gate only for a reason"
+    )
+    verdict(evaluation()).enforce()

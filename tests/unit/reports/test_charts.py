@@ -1,0 +1,131 @@
+"""Charts: valid drawings with a name, gaps for what is missing, marks at the right place."""
+
+import re
+import xml.etree.ElementTree as ET
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlsys.reports import charts, svg
+
+WEEKS = [datetime(2013, 11, 4, tzinfo=UTC) + timedelta(weeks=i) for i in range(4)]
+NAN = float("nan")
+
+DRAWN = {
+    "histogram": lambda: charts.histogram([0, 1, 2], [3, 4], title="<t>", marks={"mean": 1.2}),
+    "histogram of one value": lambda: charts.histogram([5, 5], [3], title="<t>"),
+    "histogram of nothing": lambda: charts.histogram([0, 1], [0], title="<t>"),
+    "uneven histogram": lambda: charts.histogram([0, 1, 10], [3, 4], title="<t>"),
+    "by class": lambda: charts.histogram_by_class([0, 1, 2], {"a<": [3, 4], "b": [0, 0]}, title="<t>"),
+    "bars": lambda: charts.bars(["a<", "b"], [3, NAN], title="<t>", rates=[0.1, None], baseline=0.2),
+    "no bars": lambda: charts.bars([], [], title="<t>"),
+    "lines": lambda: charts.lines(
+        WEEKS,
+        {"a<": charts.Series([1, None, NAN, 2], [0, 0, None, 1], [2, 2, 2, 3])},
+        title="<t>",
+        limits={"limit": 1.5},
+        alarms=[3],
+    ),
+    "lines without values": lambda: charts.lines(WEEKS, {"a": [None] * 4}, title="<t>"),
+    "lines without places": lambda: charts.lines([], {"a": []}, title="<t>"),
+    "one place": lambda: charts.lines([WEEKS[0]], {"a": [1.0]}, title="<t>"),
+    "lines over texts": lambda: charts.lines(["<a>", "b"], {"a": [1, 2], "b": [2, 1]}, title="<t>", wide=False),
+    "fan": lambda: charts.fan(
+        WEEKS, {0.05: [1, 1, None, 1], 0.5: [2] * 4, 0.95: [3] * 4}, title="<t>", reference={0.5: 2}, alarms=[0]
+    ),
+    "sparkline": lambda: charts.sparkline([1, None, 2], title="<t>", alarms=[2], limit=3),
+    "empty sparkline": lambda: charts.sparkline([], title="<t>"),
+    "intervals": lambda: charts.intervals(
+        [charts.Interval("<a>", 1, 0, 2, "accent", other=0.5), charts.Interval("b", None)], title="<t>", reference=1
+    ),
+    "curve": lambda: charts.curve(
+        {"a<": ([0, 1], [0, NAN])},
+        title="<t>",
+        x_label="x",
+        y_label="y",
+        diagonal=True,
+        level=0.3,
+        point=("here", 0.5, 0.5),
+        upright=("<at>", 0.7),
+    ),
+    "calibration": lambda: charts.calibration(
+        [0.1, 0.4], [0.2, 0.5], low=[0.1, 0.4], high=[0.3, 0.6], counts=[5, 6], title="<t>"
+    ),
+    "confusion": lambda: charts.confusion([[3, 0], [0, 0]], ["<a>", "b"], title="<t>"),
+    "large confusion": lambda: charts.confusion(np.eye(12).tolist(), [f"class {i}" for i in range(12)], title="<t>"),
+    "density": lambda: charts.density([0, 1, 2], [-1, 0, 1], [[1, 0], [2, 3]], title="<t>", x_label="x", y_label="y"),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_drawing_is_valid_xml_with_a_name_and_no_missing_number(name):
+    drawn = DRAWN[name]()
+    root = ET.fromstring(drawn)
+    assert root.find("title").text == "<t>"
+    assert root.get("role") == "img"
+    assert not re.search(r"\b(nan|inf|None)\b", re.sub(r"<(title|desc|text)[^>]*>[^<]*", "", drawn))
+
+
+@pytest.mark.parametrize("name", [name for name in DRAWN if "sparkline" not in name])
+def test_a_drawing_stays_on_its_paper(name):
+    root = ET.fromstring(DRAWN[name]())
+    _, _, width, height = map(float, root.get("viewBox").split())
+    for shape in root.iter("circle"):
+        assert -1 <= float(shape.get("cx")) <= width + 1
+        assert -1 <= float(shape.get("cy")) <= height + 1
+
+
+def test_a_missing_value_is_a_gap_in_the_line():
+    drawn = charts.lines([1, 2, 3, 4], {"a": [1.0, None, 2.0, 3.0]}, title="t")
+    line = next(re.finditer(r'<path class="s1 line" d="([^"]+)"', drawn))[1]
+    assert [step[0] for step in re.findall(r"[ML][^ML]+", line)] == ["M", "M", "L"]
+    assert drawn.count("<circle") == 3
+
+
+def test_times_are_spaced_to_scale():
+    days = [datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 1, 2, tzinfo=UTC), datetime(2013, 1, 11, tzinfo=UTC)]
+    drawn = ET.fromstring(charts.lines(days, {"a": [1.0, 1.0, 1.0]}, title="t"))
+    first, second, last = (float(dot.get("cx")) for dot in drawn.iter("circle"))
+    assert (second - first) / (last - first) == pytest.approx(0.1, abs=0.001)
+
+
+def test_heights_of_a_histogram_are_in_proportion_to_the_counts():
+    boxes = [
+        float(box.get("height")) for box in ET.fromstring(charts.histogram([0, 1, 2], [10, 5], title="t")).iter("rect")
+    ]
+    assert boxes[0] == pytest.approx(2 * boxes[1], rel=0.01)
+
+
+def test_areas_of_an_uneven_histogram_are_in_proportion_to_the_counts():
+    wide, narrow = ET.fromstring(charts.histogram([0, 4, 5], [40, 10], title="t")).iter("rect")
+    assert float(wide.get("height")) == pytest.approx(float(narrow.get("height")), rel=0.01)
+
+
+def test_classes_of_different_size_are_drawn_at_the_same_scale():
+    drawn = charts.histogram_by_class([0, 1, 2], {"many": [900, 100], "few": [9, 1]}, title="t")
+    shapes = re.findall(r'<path class="f\d area" d="([^"]+)"', drawn)
+    assert shapes[0] == shapes[1]
+
+
+def test_a_confusion_matrix_says_counts_and_shares_of_the_row():
+    drawn = charts.confusion([[90, 10], [0, 50]], ["no", "yes"], title="t")
+    assert "actual no, predicted yes: 10 (10.0%)" in drawn
+    assert "no: 90 of 100 found; yes: 50 of 50 found" in drawn
+
+
+def test_a_mark_outside_of_the_bins_is_not_drawn():
+    assert "far" not in charts.histogram([0, 1], [1], title="t", marks={"far": 9.0})
+
+
+@given(st.floats(-1e12, 1e12), st.floats(-1e12, 1e12), st.integers(3, 9))
+def test_ticks_span_the_values_and_are_few(one, other, most):
+    low, high = min(one, other), max(one, other)
+    ticks = svg.nice_ticks(low, high, most)
+    slack = 1e-6 * max(abs(low), abs(high), 1e-300)
+    assert 2 <= len(ticks) <= max(most, 3)
+    assert ticks == sorted(ticks)
+    assert ticks[0] <= low + slack
+    assert ticks[-1] >= high - slack
