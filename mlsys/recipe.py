@@ -212,7 +212,7 @@ class Monitor(Section):
         0.05, gt=0, lt=1, description="chance that a window without drift raises any drift alarm"
     )
     min_js_distance: float = Field(
-        0.1, ge=0, le=1, description="Jensen-Shannon distance, noise taken off, from which a shift is large enough to name"
+        0.1, ge=0, le=1, description="Jensen-Shannon distance, noise taken off, from which a shift is named"
     )
     min_label_coverage: float = Field(
         0.9, gt=0, le=1, description="fraction of a window's predictions that must have labels before it is measured"
@@ -224,7 +224,9 @@ class Monitor(Section):
         "of an error in the target's unit, as a fraction of it",
     )
     max_calibration_gap: float = Field(
-        0.05, ge=0, description="change of mean predicted less observed rate, against the test rows, that counts as degraded"
+        0.05,
+        ge=0,
+        description="difference of mean predicted and observed rate that counts as degraded, unless the test rows had it",
     )
     retrain_after: tuple[int, int] = Field(
         (2, 3), description="retrain when k of the last m judged windows are degraded"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsys import cluster
@@ -67,4 +66,6 @@ def compare(
     from mlsys.monitor import judgement
 
     progress("reading the prediction log")
-    return cluster.call(judgement.judge, store, name, bundle, log, labels, recipe, baseline, as_of)
+    return cluster.call(
+        judgement.judge, store, name, bundle, log, labels, recipe=recipe, baseline=baseline, as_of=as_of
+    )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mlsys.schema import Kind
 from mlsys.statistics import ColumnStatistics
-from mlsys.statistics.column import as_floats, plain
+from mlsys.statistics.values import as_floats, plain
 
 __all__ = ["Bins"]
 
@@ -81,6 +81,12 @@ class Bins:
         starts = np.flatnonzero(np.diff(self.group, prepend=-1))
         return np.add.reduceat(counts, starts, axis=-1)
 
+    def outside(self, counts: NDArray[np.int64]) -> float:
+        """Fraction of the rows with a number below or above all of the reference; 0 for categories."""
+        if not len(self.edges) or not counts.sum():
+            return 0.0
+        return float((counts[0] + counts[-2]) / counts.sum())
+
     def index(self, values: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
         """Bin of each value."""
         array = plain(values)
@@ -100,7 +106,8 @@ class Bins:
 
 def _of_numbers(name: str, column: ColumnStatistics) -> Bins:
     facts = column.numbers
-    assert facts is not None
+    if facts is None:
+        raise TypeError(name)
     finite = facts.moments.n
     missing = column.num_nulls + facts.nan
     if not finite:
@@ -128,9 +135,6 @@ def _interval_labels(cuts: Floats, minimum: float) -> tuple[str, ...]:
 def _of_categories(name: str, column: ColumnStatistics) -> Bins:
     present = column.num_rows - column.num_nulls
     table = column.frequencies
-    if table is None or table.keys is None:
-        return Bins(name, column.kind, np.empty(0), pa.array([], pa.string()), np.array([present, column.num_nulls]),
-                    np.arange(2), np.inf, ("values", "null"))  # fmt: skip
     kept = table.order()[:MAX_CATEGORIES]
     counts = table.counts[kept] + table.error  # a frequent value was counted too low by exactly that
     counts = np.diff(np.minimum(np.cumsum(counts), present), prepend=0)

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,8 @@ from mlsys import errors
 from mlsys.schema import ROW, Task
 
 __all__ = ["Labels", "class_codes"]
+
+_UTC = pl.Datetime("us", "UTC")
 
 UNKNOWN = -2
 """Class index of a label that is no class of the task."""
@@ -78,18 +80,20 @@ class Labels:
         key = _one_of(names, ["prediction_id", *([id_column] if id_column else []), "id", ROW], "prediction_id")
         label = _one_of(names, ["label", task.target], "label")
         columns = [pl.col(key).cast(pl.String).alias("key"), pl.col(label).alias("label")]
-        known_at = pl.col("known_at") if "known_at" in names else pl.lit(None, pl.Datetime("us", "UTC")).alias("known_at")
+        known_at = pl.col("known_at") if "known_at" in names else pl.lit(None, _UTC).alias("known_at")
         frame = _with_utc(frame.select(*columns, known_at))
         if as_of is not None:
             frame = frame.filter(pl.col("known_at").is_null() | (pl.col("known_at") <= as_of))
         latest = frame.sort("known_at", maintain_order=True).unique("key", keep="last", maintain_order=True)
         y, void = _encode(latest["label"], task)
         coded = latest.select("key", "known_at").with_columns(pl.Series("y", y), pl.Series("void", void))
-        return cls(coded, id_column if key == id_column and id_column else "prediction_id", frame.height - latest.height)
+        join_on = key if key == id_column else "prediction_id"
+        return cls(coded, join_on, frame.height - latest.height)
 
     def join(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows with ``y`` (null: not known), ``void`` and ``known_at``, in the same order."""
-        on = pl.col(self.join_on).cast(pl.String) if self.join_on in rows.columns else pl.col("prediction_id")
+        own = pl.col(self.join_on).cast(pl.String) if self.join_on in rows.columns else pl.lit(None, pl.String)
+        on = pl.coalesce(own, "prediction_id")  # a client that sends the id gets it back as prediction_id
         found = rows.select(on.alias("key")).join(self.frame, on="key", how="left", maintain_order="left")
         return rows.with_columns(found["y"], found["void"].fill_null(value=False), found["known_at"])
 
@@ -115,7 +119,7 @@ def class_codes(values: pl.Series, task: Task) -> NDArray[np.float64]:
     return np.array([codes[value] for value in values.to_list()], dtype=np.float64)
 
 
-def _spellings(name: bool | int | str) -> list[str]:
+def _spellings(name: str | int) -> list[str]:
     if isinstance(name, bool):
         return [json.dumps(name), str(name), str(name).upper(), str(int(name))]
     return [str(name), json.dumps(name, ensure_ascii=False)]
@@ -161,18 +165,16 @@ def _with_utc(frame: pl.DataFrame) -> pl.DataFrame:
         column = column.str.to_datetime(time_unit="us", time_zone="UTC")
     elif isinstance(kind, pl.Datetime) and kind.time_zone is None:
         column = column.dt.replace_time_zone("UTC")
-    return frame.with_columns(column.cast(pl.Datetime("us", "UTC")))
+    return frame.with_columns(column.cast(_UTC))
 
 
 def _as_frame(source: str | Path | pa.Table | Sequence[str | Path]) -> pl.DataFrame:
     if isinstance(source, pa.Table):
-        frame = pl.from_arrow(source)
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        return cast("pl.DataFrame", pl.from_arrow(source))
     paths = [Path(source)] if isinstance(source, str | Path) else [Path(path) for path in source]
     files = [file for path in paths for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])]
     if not files:
-        raise errors.SourceError.build(f"monitor: labels '{paths[0] if paths else ''}'", got="no files", expected="labels")
+        raise errors.SourceError.build("monitor: labels", got=f"no file in '{paths[0]}'", expected="a file of labels")
     return pl.concat([_read(file) for file in files], how="vertical_relaxed")
 
 

@@ -68,7 +68,14 @@ def beside(
         for k, share in enumerate((window[i], reference[i])):
             who = name if k == 0 else "reference"
             length = share / most * reach
-            parts.append(svg.rect(left, y + 11 * k, max(length, 0.8), 10, f"f{k + 1}", f"{label}, {who}: {formats.percent(share)}"))
+            parts.append(
+                svg.rect(
+                    left, y + 11 * k, max(length, 0.8), 10, f"f{k + 1}", f"{label}, {who}: {formats.percent(share)}"
+                )
+            )
             parts.append(svg.text(left + length + 4, y + 11 * k + 9, formats.percent(share)))
-    told = "; ".join(f"{label}: {formats.percent(w)} after {formats.percent(r)}" for label, r, w in zip(labels, reference, window, strict=True))
+    told = "; ".join(
+        f"{label}: {formats.percent(w)} after {formats.percent(r)}"
+        for label, r, w in zip(labels, reference, window, strict=True)
+    )
     return svg.picture(width, 50 + row * len(labels), *parts, name=title, description=told)

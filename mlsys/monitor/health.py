@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from mlsys.evaluate.metrics import Metric
 from mlsys.monitor import performance
 from mlsys.monitor.performance import Baseline, Estimate
 from mlsys.monitor.windows import Window
+from mlsys.predict import class_names
 from mlsys.reports import formats
 from mlsys.schema import Task, TaskKind
 
@@ -31,7 +32,7 @@ class Limits:
     max_loss
         Of the chosen metric, in its unit.
     max_gap
-        Of calibration in the large: mean predicted less observed, against the test rows'.
+        Of calibration in the large: mean predicted less observed, without its sign.
     """
 
     metric: Metric
@@ -43,23 +44,31 @@ class Limits:
 
 @dataclass(frozen=True)
 class Loss:
-    """How much worse a number is than on the test rows: positive is worse.
+    """How much worse one number is than it should be.
 
-    `degraded` when the loss exceeds its limit and its interval excludes zero.
+    Attributes
+    ----------
+    what
+        Name of the metric, or ``calibration``.
+    value, limit
+        Of the metric, what it lost against the test rows; of calibration, mean predicted
+        less observed without its sign. The limit is what is allowed.
+    certain
+        The interval of the change since the test rows excludes zero.
     """
 
     what: str
     value: float
-    low: float
-    high: float
     limit: float
-    degraded: bool
+    certain: bool
     detail: str
 
+    @property
+    def degraded(self) -> bool:
+        return self.value > self.limit and self.certain
+
     def to_json(self) -> dict[str, Any]:
-        numbers = {"value": self.value, "low": self.low, "high": self.high, "limit": self.limit}
-        shown = {name: None if math.isnan(number) else number for name, number in numbers.items()}
-        return {"what": self.what, **shown, "degraded": self.degraded, "detail": self.detail}
+        return {**asdict(self), "degraded": self.degraded}
 
 
 @dataclass
@@ -135,9 +144,10 @@ def inflation(healths: Sequence[Health], name: str) -> float:
 
 
 def judge(healths: Sequence[Health], baseline: Baseline, task: Task, limits: Limits) -> None:
-    """Fill in the losses of each window against the baseline."""
+    """Widen the intervals that took rows for independent, and fill in each window's losses against the baseline."""
     wider = {name: inflation(healths, name) for name in _names(task, limits)}
     for health in healths:
+        _widen(health, wider, limits)
         estimate = health.metrics.get(limits.metric.name)
         base = baseline.metrics.get(limits.metric.name)
         if estimate is not None and base is not None and not math.isnan(estimate.value):
@@ -146,57 +156,66 @@ def judge(healths: Sequence[Health], baseline: Baseline, task: Task, limits: Lim
             health.losses.append(_gap_loss(health, baseline, wider, task, limits))
 
 
+def _widen(health: Health, wider: Mapping[str, float], limits: Limits) -> None:
+    chosen = limits.metric.name
+    if chosen in health.metrics:
+        health.metrics[chosen] = health.metrics[chosen].widened(wider[chosen])
+    health.gaps = {index: gap.widened(wider[f"gap {index}"]) for index, gap in health.gaps.items()}
+
+
 def _names(task: Task, limits: Limits) -> list[str]:
     return [limits.metric.name, *(f"gap {index}" for index in _gap_indices(task))]
 
 
 def _metric_loss(estimate: Estimate, base: Estimate, wider: float, limits: Limits) -> Loss:
-    loss = limits.metric.sign * (base.value - estimate.value)
+    metric = limits.metric
+    lost = metric.sign * (base.value - estimate.value)
     reach = _reach(estimate, base, wider, limits.confidence)
-    limit = limits.max_loss * (abs(base.value) if limits.metric.name in IN_TARGET_UNIT else 1)
-    degraded = loss > limit and loss - reach > 0
-    word = "worse" if loss > 0 else "better"
-    span = formats.interval(estimate.low, estimate.high)
+    limit = limits.max_loss * (abs(base.value) if metric.name in IN_TARGET_UNIT else 1)
+    span = f"{formats.number(estimate.low, 3)} to {formats.number(estimate.high, 3)}"
     detail = (
-        f"{limits.metric.title} {formats.number(estimate.value)} ({span}), on the test rows {formats.number(base.value)}: "
-        f"{formats.number(abs(loss))} {word}"
-        + ("" if degraded else _why_not(loss, reach, limit))
+        f"{metric.title} {formats.number(estimate.value, 3)} ({span}), {formats.number(base.value, 3)} on the test "
+        f"rows: {formats.number(abs(lost), 2)} {'worse' if lost > 0 else 'better'}"
     )
-    return Loss(limits.metric.name, loss, loss - reach, loss + reach, limit, degraded, detail)
+    return _loss(metric.name, lost, limit, lost - reach > 0, reach, detail)
 
 
 def _gap_loss(health: Health, baseline: Baseline, wider: Mapping[str, float], task: Task, limits: Limits) -> Loss:
-    """The class whose calibration moved most, at a confidence shared among the classes."""
+    """The class whose calibration is worst, at a confidence shared among the classes.
+
+    What is allowed is the stated gap, or that of the test rows where it is larger: a model
+    is not asked for more than its gate asked for, and a gap that shrinks is no loss.
+    """
     confidence = 1 - (1 - limits.confidence) / len(health.gaps)
     losses = []
     for index, estimate in health.gaps.items():
         base = baseline.gaps.get(index, Estimate(0.0, error=0.0))
-        moved = estimate.value - base.value
         reach = _reach(estimate, base, wider[f"gap {index}"], confidence)
-        loss = abs(moved)
-        degraded = loss > limits.max_gap and loss - reach > 0
-        detail = _gap_detail(health, task, index, estimate.value, base.value) + (
-            "" if degraded else _why_not(loss, reach, limits.max_gap)
-        )
-        losses.append(Loss("calibration", loss, loss - reach, loss + reach, limits.max_gap, degraded, detail))
+        certain = abs(estimate.value - base.value) - reach > 0
+        detail = _gap_detail(health, task, index, estimate.value, base.value)
+        limit = max(limits.max_gap, abs(base.value))
+        losses.append(_loss("calibration", abs(estimate.value), limit, certain, reach, detail))
     return max(losses, key=lambda loss: (loss.degraded, loss.value))
 
 
+def _loss(what: str, value: float, limit: float, certain: bool, reach: float, detail: str) -> Loss:  # noqa: FBT001
+    """The loss, with a remark where noise alone keeps it from counting."""
+    noise = value > limit and not certain and math.isfinite(reach)
+    remark = f"; the change is within the noise of the two (± {formats.number(reach, 2)})" if noise else ""
+    return Loss(what, value, limit, certain, detail + remark)
+
+
 def _gap_detail(health: Health, task: Task, index: int, gap: float, base: float) -> str:
-    name = task.classes[index]
-    points = f"{100 * abs(gap):.1f} points too {'high' if gap > 0 else 'low'}"
-    said = (
-        f"{task.target}={str(name).lower() if isinstance(name, bool) else name}: "
-        + (f"{formats.percent(health.predicted)} predicted, {formats.percent(health.observed)} came, " if task.kind is TaskKind.BINARY else "probabilities ")
-        + points
-    )
-    return said + (f" (on the test rows {100 * abs(base):.1f} too {'high' if base > 0 else 'low'})" if base else "")
+    """``late=true: predicted 28.2%, observed 39.5%: 11.3 points too low (4.8 too high on the test rows)``."""
+    name = f"{task.target}={class_names(task)[index]}"
+    rates = f"predicted {formats.percent(health.predicted)}, observed {formats.percent(health.observed)}: "
+    points = f"{100 * abs(gap):.1f} points too {_side(gap)}"
+    tested = f" ({100 * abs(base):.1f} too {_side(base)} on the test rows)" if base else ""
+    return f"{name}: {rates if health.predicted is not None else 'probabilities '}{points}{tested}"
 
 
-def _why_not(loss: float, reach: float, limit: float) -> str:
-    if loss <= limit:
-        return ""
-    return f" (within the noise of the two, ± {formats.number(reach)})" if loss - reach <= 0 else ""
+def _side(gap: float) -> str:
+    return "high" if gap > 0 else "low"
 
 
 def _reach(estimate: Estimate, base: Estimate, wider: float, confidence: float) -> float:

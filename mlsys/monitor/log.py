@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -49,8 +50,34 @@ def files_of(source: str | Path | Sequence[str | Path]) -> list[Path]:
                 f"monitor: prediction log '{path}'", got="nothing there", expected="Parquet files or a folder of them",
                 hint="the endpoint writes to <store>/predictions/<name>; send it a request first",
             )  # fmt: skip
-        found.update(p for p in path.rglob("*.parquet") if not p.name.startswith(".")) if path.is_dir() else found.add(path)
+        found.update(path.rglob("*.parquet") if path.is_dir() else [path])
     return sorted(found)
+
+
+class _Seen:
+    """Hashes of the ids met so far, in sorted runs that are merged when they have grown alike."""
+
+    def __init__(self) -> None:
+        self.runs: list[NDArray[np.uint64]] = []
+
+    def first(self, ids: pl.Series) -> pl.Series:
+        """Which of these ids were not there before; an id that is null always counts."""
+        hashes = ids.hash(seed=0).to_numpy()
+        fresh = ids.is_first_distinct().to_numpy().copy()
+        for run in self.runs:
+            at = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
+            fresh &= run[at] != hashes
+        null = ids.is_null().to_numpy()
+        self._add(np.sort(hashes[fresh & ~null]))
+        return pl.Series(fresh | null)
+
+    def _add(self, run: NDArray[np.uint64]) -> None:
+        if not len(run):
+            return
+        self.runs.append(run)
+        while len(self.runs) > 1 and len(self.runs[-2]) <= 2 * len(self.runs[-1]):
+            last, before = self.runs.pop(), self.runs.pop()
+            self.runs.append(np.sort(np.concatenate([before, last])))
 
 
 @dataclass
@@ -71,7 +98,7 @@ class Log:
     num_duplicates: int = 0
     num_other: int = 0
     num_without_time: int = 0
-    _seen: _Seen = field(default_factory=lambda: _Seen())
+    _seen: _Seen = field(default_factory=_Seen)
 
     def batches(self) -> Iterator[pl.DataFrame]:
         """The rows, in the order of the files; ``event_at`` falls back to ``logged_at``.
@@ -131,32 +158,4 @@ def _completed(table: pa.Table, schema: Schema) -> pl.DataFrame:
     for name, kind in types.items():
         present = name in table.column_names
         arrays[name] = table[name].cast(kind, safe=False) if present else pa.nulls(table.num_rows, kind)
-    frame = pl.from_arrow(pa.table(arrays))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
-class _Seen:
-    """Hashes of the ids met so far, in sorted runs that are merged when they have grown alike."""
-
-    def __init__(self) -> None:
-        self.runs: list[NDArray[np.uint64]] = []
-
-    def first(self, ids: pl.Series) -> pl.Series:
-        """Which of these ids were not there before; an id that is null always counts."""
-        hashes = ids.hash(seed=0).to_numpy()
-        fresh = ids.is_first_distinct().to_numpy().copy()
-        for run in self.runs:
-            at = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
-            fresh &= run[at] != hashes
-        null = ids.is_null().to_numpy()
-        self._add(np.sort(hashes[fresh & ~null]))
-        return pl.Series(fresh | null)
-
-    def _add(self, run: NDArray[np.uint64]) -> None:
-        if not len(run):
-            return
-        self.runs.append(run)
-        while len(self.runs) > 1 and len(self.runs[-2]) <= 2 * len(self.runs[-1]):
-            last, before = self.runs.pop(), self.runs.pop()
-            self.runs.append(np.sort(np.concatenate([before, last])))
+    return cast("pl.DataFrame", pl.from_arrow(pa.table(arrays)))

@@ -48,11 +48,15 @@ class WindowVerdict:
     label
         The window in words.
     measured
-        Whether labels were mature, so that performance is known.
+        Whether performance is known: labels are mature and there are test rows to compare with.
     moved
         Columns with a drift alarm.
+    beyond
+        Those of them where most rows lie outside of the reference's range.
+    worse
+        What is degraded: the name of the metric, ``calibration``, or both.
     reasons
-        Sentences that explain the verdict.
+        Sentences that explain the verdict, the one that decided first.
     """
 
     label: str
@@ -60,6 +64,8 @@ class WindowVerdict:
     partial: bool = False
     measured: bool = False
     moved: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
+    worse: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
 
 
@@ -79,7 +85,7 @@ class Decision:
         return {"word": self.word, "exit_code": self.exit_code, "headline": self.headline, "reasons": self.reasons}
 
 
-def decide(windows: Sequence[WindowVerdict], retrain_after: tuple[int, int]) -> Decision:
+def decide(windows: Sequence[WindowVerdict], retrain_after: tuple[int, int], metric: str) -> Decision:
     """The decision over all windows, in order of time.
 
     Windows that are partial count only where there is no complete one.
@@ -88,6 +94,8 @@ def decide(windows: Sequence[WindowVerdict], retrain_after: tuple[int, int]) -> 
     ----------
     retrain_after
         k and m: retrain when k of the last m measured windows are degraded.
+    metric
+        Title of the chosen metric.
     """
     complete = [window for window in windows if not window.partial]
     judged = [window for window in (complete or windows) if window.verdict != "too_few"]
@@ -97,7 +105,7 @@ def decide(windows: Sequence[WindowVerdict], retrain_after: tuple[int, int]) -> 
     recent = [window for window in judged if window.measured][-m:]
     degraded = [window for window in recent if window.verdict == "degraded"]
     if len(degraded) >= k:
-        return _retrain(recent, degraded)
+        return _retrain(recent, degraded, metric)
     if degraded:
         return _watch_degraded(recent, degraded, k)
     last = judged[-m:]
@@ -107,23 +115,37 @@ def decide(windows: Sequence[WindowVerdict], retrain_after: tuple[int, int]) -> 
 
 
 def _nothing(windows: Sequence[WindowVerdict]) -> Decision:
-    reason = "No prediction of this model is in the log." if not windows else "Every window has too few rows to be judged."
-    return Decision("watch", "Nothing could be judged yet.", [reason])
+    if not windows:
+        return Decision("watch", "Nothing could be judged yet.", ["No prediction of this model is in the log."])
+    return Decision("watch", "Nothing could be judged yet.", ["Every window has too few rows."])
 
 
-def _retrain(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVerdict]) -> Decision:
+def _retrain(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVerdict], metric: str) -> Decision:
     reasons = [f"{window.label}: {reason}" for window in degraded for reason in window.reasons[:1]]
-    advice = (
-        "Train on rows that include these windows, and let the gate compare the new model with this one on the latest rows."
+    if all(window.worse == ("calibration",) for window in degraded):
+        reasons.append(
+            f"{metric} is not measurably worse than on the test rows: the model still tells rows apart as well as it did, but its "
+            "probabilities are off, and so is every decision that compares them with a threshold or a cost."
+        )
+    beyond = sorted({name for window in degraded for name in window.beyond})
+    if beyond:
+        reasons.append(
+            f"Training never saw values of {_list(beyond)} like these: the model works outside of what it knows, "
+            "as it will whenever a season comes that its rows do not cover."
+        )
+    reasons.append(
+        "Train on rows that include these windows, and let the gate compare the new model with this one on the latest."
     )
-    return Decision(
-        "retrain", f"Retrain: {len(degraded)} of the last {len(recent)} measured windows are degraded.", [*reasons, advice]
-    )
+    headline = f"Retrain: {len(degraded)} of the last {len(recent)} measured windows are degraded."
+    return Decision("retrain", headline, reasons)
 
 
 def _watch_degraded(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVerdict], k: int) -> Decision:
     reasons = [f"{window.label}: {reason}" for window in degraded for reason in window.reasons[:1]]
-    headline = f"Watch: {len(degraded)} of the last {len(recent)} measured windows {_is(degraded)} degraded; {k} ask for retraining."
+    verb = "is" if len(degraded) == 1 else "are"
+    headline = (
+        f"Watch: {len(degraded)} of the last {len(recent)} measured windows {verb} degraded; {k} mean retraining."
+    )
     return Decision("watch", headline, reasons)
 
 
@@ -140,17 +162,13 @@ def _watch_unlabelled(last: Sequence[WindowVerdict]) -> Decision:
 def _keep(last: Sequence[WindowVerdict], recent: Sequence[WindowVerdict]) -> Decision:
     reasons = []
     if recent:
-        reasons.append(f"Performance holds in the last {len(recent)} measured {'window' if len(recent) == 1 else 'windows'}.")
+        reasons.append(f"Performance holds in the last {len(recent)} measured window{'' if len(recent) == 1 else 's'}.")
     else:
         reasons.append("No labels yet: performance is not known, and inputs and predictions are as in training.")
     moved = sorted({name for window in last for name in window.moved})
     if moved:
         reasons.append(f"What moved ({_list(moved)}) did not cost performance.")
     return Decision("keep", "Keep: nothing calls for a new model.", reasons)
-
-
-def _is(items: Sequence[object]) -> str:
-    return "is" if len(items) == 1 else "are"
 
 
 def _list(names: Sequence[str], most: int = 5) -> str:

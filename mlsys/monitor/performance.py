@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,13 @@ class Estimate:
     error: float = math.nan
     freedom: int = 0
     clustered: bool = False
+
+    def widened(self, factor: float) -> Estimate:
+        """With an interval `factor` times as wide, unless it comes from blocks of time already."""
+        if self.clustered or math.isnan(self.error):
+            return self
+        low, high = (self.value + factor * (end - self.value) for end in (self.low, self.high))
+        return replace(self, low=low, high=high, error=factor * self.error)
 
     def to_json(self) -> dict[str, Any]:
         shown = {"value": self.value, "low": self.low, "high": self.high, "error": self.error}
@@ -102,7 +109,7 @@ def measured(statistic: Statistic, block: NDArray[np.int64], confidence: float) 
     if len(np.unique(block)) < MIN_BLOCKS:
         return by_rows(statistic, len(block), confidence)
     estimate = jackknife(statistic, block, confidence)
-    return Estimate(estimate.value, estimate.low, estimate.high, estimate.error, estimate.freedom, clustered=True)
+    return replace(estimate, clustered=True)
 
 
 def by_rows(statistic: Statistic, num_rows: int, confidence: float) -> Estimate:
@@ -157,25 +164,26 @@ class Baseline:
         if not evaluation:
             return cls()
         entries = evaluation.get("metrics", evaluation)
-        metrics = {name: _estimate(entry) for name, entry in entries.items() if _value(entry) is not None}
+        values = {name: _value(entry) for name, entry in entries.items()}
+        metrics = {name: _estimate(value, entries[name]) for name, value in values.items() if value is not None}
         bins = evaluation.get("calibration", {}).get("bins") if task.kind is TaskKind.BINARY else None
         if not bins:
             return cls(metrics)
         count = np.array([entry["count"] for entry in bins], np.float64)
-        predicted, observed = (float(count @ [entry[key] for entry in bins] / count.sum()) for key in ("predicted", "observed"))
+        rates = np.array([[entry["predicted"], entry["observed"]] for entry in bins], np.float64)
+        predicted, observed = (count @ rates / count.sum()).tolist()
         error = math.sqrt(observed * (1 - observed) / count.sum())
         return cls(metrics, {1: Estimate(predicted - observed, error=error)}, observed, predicted)
 
 
 def _value(entry: Any) -> float | None:
     value = entry.get("value") if isinstance(entry, Mapping) else entry
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
-def _estimate(entry: Any) -> Estimate:
-    value = _value(entry)
-    assert value is not None
+def _estimate(value: float, entry: Any) -> Estimate:
     ends = entry if isinstance(entry, Mapping) else {}
     low, high, error = (math.nan if ends.get(key) is None else float(ends[key]) for key in ("low", "high", "error"))
     return Estimate(value, low, high, error)

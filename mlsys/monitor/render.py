@@ -50,7 +50,11 @@ def _facts(value: Json) -> html.Html:
     log, windows = value["log"], value["windows"]
     judged = [w for w in windows if w["verdict"] != "too_few"]
     rows: list[tuple[str, object, object]] = [
-        ("Judged windows", len(judged), f"of {len(windows)}; {sum(w['labels']['mature'] for w in windows)} with mature labels"),
+        (
+            "Judged windows",
+            len(judged),
+            f"of {len(windows)}; {sum(w['labels']['mature'] for w in windows)} with mature labels",
+        ),
         ("Degraded", sum(w["verdict"] == "degraded" for w in windows), "worse than the test rows, beyond noise"),
         ("With drift alarms", sum(any(s["alarmed"] for s in w["shifts"]) for w in windows), "large and certain"),
         ("Retries left out", log["num_duplicates"], "prediction ids that came again"),
@@ -90,8 +94,9 @@ def _with_interval(estimate: Json | None) -> str | None:
 
 def _windows_note(rules: Json) -> str:
     return (
-        f"Windows of fewer than {rules['min_rows']:,} rows are reported and not judged; performance is measured where at least "
-        f"{rules['min_label_coverage']:.0%} of the predictions that can have a label have it. Partial windows count only if there is no other."
+        f"Windows of fewer than {rules['min_rows']:,} rows are reported and not judged. Performance is measured where "
+        f"at least {rules['min_label_coverage']:.0%} of the predictions that can have a label have it. Partial windows "
+        "count for the decision only if there is no other."
     )
 
 
@@ -108,11 +113,15 @@ def _performance(report: html.Page, value: Json) -> None:
         report.section("Performance", "No labels were given, so performance is not known.")
         return
     windows, times, base = value["windows"], _times(value), value["baseline"]
-    blocks = [_metric_chart(windows, times, base), *_rate_charts(value, times), _coverage(windows, times, value["rules"])]
+    blocks = [
+        _metric_chart(windows, times, base),
+        *_rate_charts(value, times),
+        _coverage(windows, times, value["rules"]),
+    ]
     report.section(
         "Performance",
         *blocks,
-        note="Bands are intervals from leaving out one block of time after another, so rows that are alike are not counted as many.",
+        note="Bands are intervals from leaving out one block of time after another: rows that are alike count as few.",
     )
 
 
@@ -129,10 +138,18 @@ def _metric_chart(windows: Sequence[Json], times: Sequence[str], base: Json) -> 
         low, high = test["low"], test["high"]
         ends = ([low] * many, [high] * many) if low is not None and high is not None else (None, None)
         series["test rows"] = charts.Series([test["value"]] * many, *ends)
-    alarms = [i for i, w in enumerate(windows) if any(x["degraded"] and x["what"] == base["metric"] for x in w["losses"])]
+    alarms = [
+        i for i, w in enumerate(windows) if any(x["degraded"] and x["what"] == base["metric"] for x in w["losses"])
+    ]
     better = "higher" if base["greater_is_better"] else "lower"
     return html.figure(
-        charts.lines(list(times), series, title=f"{base['title']} by window", y_label=f"{base['title']}, {better} is better", alarms=alarms),
+        charts.lines(
+            list(times),
+            series,
+            title=f"{base['title']} by window",
+            y_label=f"{base['title']}, {better} is better",
+            alarms=alarms,
+        ),
         "Flags mark windows where it is worse than on the test rows by more than stated and more than noise.",
     )
 
@@ -151,7 +168,9 @@ def _rate_charts(value: Json, times: Sequence[str]) -> list[html.Html]:
     limits = {}
     if base["observed"] is not None:
         limits = {f"test rows, observed {what}": base["observed"], f"test rows, predicted {what}": base["predicted"]}
-    alarms = [i for i, w in enumerate(windows) if any(x["degraded"] and x["what"] == "calibration" for x in w["losses"])]
+    alarms = [
+        i for i, w in enumerate(windows) if any(x["degraded"] and x["what"] == "calibration" for x in w["losses"])
+    ]
     chart = charts.lines(
         list(times),
         {f"observed {what}": charts.Series(observed, low, high), f"predicted {what}": predicted},
@@ -159,7 +178,10 @@ def _rate_charts(value: Json, times: Sequence[str]) -> list[html.Html]:
         limits=limits,
         alarms=alarms,
     )
-    caption = "The band is where the observed value lies, given the prediction's error. Flags mark windows whose gap differs from that of the test rows by more than stated."
+    caption = (
+        "The gap between the lines is calibration; the band is its interval. Flags mark windows where it is wider than "
+        "allowed and has changed since the test rows by more than noise."
+    )
     return [html.figure(chart, caption)]
 
 
@@ -172,7 +194,9 @@ def _coverage(windows: Sequence[Json], times: Sequence[str], rules: Json) -> htm
         limits={"mature from": rules["min_label_coverage"]},
         y_range=(0, 1),
     )
-    return html.figure(chart, "Below the line a window's metrics are not shown: early labels are seldom like the later ones.")
+    return html.figure(
+        chart, "Below the line a window's metrics are not shown: early labels are seldom like the later ones."
+    )
 
 
 def _drift(report: html.Page, value: Json) -> None:
@@ -185,22 +209,39 @@ def _drift(report: html.Page, value: Json) -> None:
     excess = [[found[name]["excess"] if name in found else None for found in by] for name in names]
     alarms = [[name in found and found[name]["alarmed"] for found in by] for name in names]
     floor = value["rules"]["min_js_distance"]
-    chart = drawings.heat(names, times, excess, alarms, title="Distance from the reference, noise taken off", floor=floor)
+    chart = drawings.heat(
+        names, times, excess, alarms, title="Distance from the reference, noise taken off", floor=floor
+    )
     report.section(
         "Drift",
-        html.figure(chart, f"Jensen-Shannon distance beyond what noise gives. A dot is an alarm: at least {floor:g}, and certain."),
+        html.figure(
+            chart,
+            f"Jensen-Shannon distance beyond what noise gives. A dot is an alarm: at least {floor:g}, and certain.",
+        ),
         _alarm_table(windows),
         note="Inputs and labels against the training rows, predictions against those on the validation rows.",
     )
     drawn = [_beside(column, windows, by) for column in columns if column["windows"]]
     shown = [block for block in drawn if block][:MAX_DRAWN]
     if shown:
-        report.section("What moved most", html.grid(*shown), note="The reference's deciles or categories, in the window where the column moved most.")
+        report.section(
+            "What moved most",
+            html.grid(*shown),
+            note="The reference's deciles or categories, in the window where the column moved most.",
+        )
 
 
 def _alarm_table(windows: Sequence[Json]) -> html.Html:
     rows = [
-        [window["label"], shift["column"], shift["detail"], shift["js_distance"], shift["noise"], _p(shift["adjusted"]), shift["effect"]]
+        [
+            window["label"],
+            shift["column"],
+            shift["detail"],
+            shift["js_distance"],
+            shift["noise"],
+            _p(shift["adjusted"]),
+            shift["effect"],
+        ]
         for window in windows
         for shift in window["shifts"]
         if shift["alarmed"]
@@ -230,27 +271,36 @@ def _beside(column: Json, windows: Sequence[Json], by: Sequence[Mapping[str, Jso
     if len(kept) > MAX_BARS:
         kept = sorted(sorted(kept, key=lambda i: -max(reference[i], window[i]))[:MAX_BARS])
     chart = drawings.beside(
-        [labels[i] for i in kept], [reference[i] for i in kept], [window[i] for i in kept], title=name, name=windows[at]["label"]
+        [labels[i] for i in kept],
+        [reference[i] for i in kept],
+        [window[i] for i in kept],
+        title=name,
+        name=windows[at]["label"],
     )
     return html.figure(chart, by[at][name]["detail"])
 
 
 def _method(value: Json) -> list[object]:
-    rules = value["rules"]
+    rules, metric = value["rules"], value["baseline"]["title"]
     k, m = rules["retrain_after"]
-    metric = value["baseline"]["title"]
-    rows = [[c["column"], c["largest"], c["design_effect"]] for c in value["columns"][:MAX_COLUMNS]]
-    return [
-        html.bullets(
-            [
-                f"A column is named when its Jensen-Shannon distance, less what noise gives, reaches {rules['min_js_distance']:g} and a test "
-                f"of equal distributions is significant at {rules['false_alarm_rate']:g} after Benjamini-Hochberg over the columns of the window. "
-                f"A window without drift raises any alarm with a chance of at most {rules['false_alarm_rate']:.0%}.",
-                "Tests divide by the design effect: rows that are worth one independent row, measured between blocks of time.",
-                f"A window is degraded when {metric} is worse than on the test rows by more than {rules['max_metric_loss']:g}, or mean predicted less "
-                f"observed rate differs from theirs by more than {rules['max_calibration_gap']:g}, and the {rules['confidence']:.0%} interval of the difference excludes zero.",
-                f"Retrain when {k} of the last {m} measured windows are degraded. Drift alone never asks for a new model.",
-            ]
-        ),
-        html.details("Design effect by column", html.table(rows, ["column", "largest distance", "design effect"], sortable=True)) if rows else "",
-    ]
+    rate = rules["false_alarm_rate"]
+    named = (
+        f"A column is named when its Jensen-Shannon distance, less what noise gives, reaches "
+        f"{rules['min_js_distance']:g}, and a test of equal distributions is significant at {rate:g} after "
+        f"Benjamini-Hochberg over the columns of the window. A window without drift raises any alarm with a chance of "
+        f"at most {rate:.0%}."
+    )
+    noise = (
+        "The tests divide by the design effect, the number of rows that are worth one independent row, measured "
+        "between the blocks of time inside the windows."
+    )
+    degraded = (
+        f"A window is degraded when {metric} is worse than on the test rows by more than {rules['max_metric_loss']:g}, "
+        f"or mean predicted and observed rate differ by more than {rules['max_calibration_gap']:g} (or than on the "
+        f"test rows, if that is more), and the {rules['confidence']:.0%} interval of the change since the test rows "
+        "excludes zero."
+    )
+    decision = f"Retrain when {k} of the last {m} measured windows are degraded. Drift alone never asks for it."
+    rows = [[c["column"], c["kind"], c["largest"], c["design_effect"]] for c in value["columns"][:MAX_COLUMNS]]
+    columns = html.table(rows, ["column", "kind", "largest distance", "design effect"], sortable=True)
+    return [html.bullets([named, noise, degraded, decision]), html.details("Columns", columns) if rows else ""]

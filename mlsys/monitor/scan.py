@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -102,6 +102,7 @@ def read(
     reference: Reference,
     calendar: Calendar,
     labels: Labels | None,
+    *,
     slices: Sequence[str] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> Scan:
@@ -126,15 +127,12 @@ def read(
     return Scan(whole, [w for w in ordered if w.slice_key is not None], np.concatenate([np.empty(0), *delays]))
 
 
-def _take(
-    frame: pl.DataFrame, reference: Reference, calendar: Calendar, slices: Sequence[str], window: Place
-) -> None:
+def _take(frame: pl.DataFrame, reference: Reference, calendar: Calendar, slices: Sequence[str], window: Place) -> None:
     starts, block = calendar.place(frame["event_at"])
     frame = frame.with_columns(starts.alias("__start"), pl.Series("__block", block))
     for (start,), rows in frame.group_by("__start", maintain_order=True):
-        assert isinstance(start, dt.datetime)
         for key, value, part in [(None, None, rows), *_sliced(rows, reference, slices)]:
-            _fill(window(start, key, value), part, reference, calendar)
+            _fill(window(cast("dt.datetime", start), key, value), part, reference, calendar)
 
 
 def _fill(window: Window, rows: pl.DataFrame, reference: Reference, calendar: Calendar) -> None:
@@ -165,8 +163,9 @@ def _typed(rows: pl.DataFrame, reference: Reference, truth: NDArray[np.float64],
     table = table.append_column(PREDICTION, said)
     if not known.any() or task.target in table.column_names:
         return table
-    label = _values(np.where(known, truth, np.nan), task.classes) if task.is_classification else pa.array(truth, mask=~known)
-    return table.append_column(task.target, label)
+    if not task.is_classification:
+        return table.append_column(task.target, pa.array(truth, mask=~known))
+    return table.append_column(task.target, _values(np.where(known, truth, np.nan), task.classes))
 
 
 def _values(codes: NDArray[np.float64], names: Sequence[Any]) -> pa.Array:
@@ -197,9 +196,7 @@ def _delays(frame: pl.DataFrame) -> NDArray[np.float64]:
     return seconds
 
 
-def _sliced(
-    rows: pl.DataFrame, reference: Reference, slices: Sequence[str]
-) -> Iterator[tuple[str, str, pl.DataFrame]]:
+def _sliced(rows: pl.DataFrame, reference: Reference, slices: Sequence[str]) -> Iterator[tuple[str, str, pl.DataFrame]]:
     """Each value of a column, or both sides of a predicate."""
     for key in slices:
         if key in reference.bins:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsys.monitor import drift
+from mlsys.monitor import drift, noise
 from mlsys.monitor.bins import Bins
-from mlsys.monitor.drift import Dispersion
+from mlsys.monitor.noise import Dispersion
 from mlsys.monitor.windows import Window
 from mlsys.reports import formats
 from mlsys.schema import TaskKind
@@ -58,12 +58,14 @@ class Shift:
     excess
         Its part beyond the mean that noise alone would give.
     noise
-        What noise alone stays below with chance ``1 - rate / columns``.
+        What noise alone stays below with chance ``1 - rate``, in this column.
     pvalue, adjusted
         Of the homogeneity test, and after the adjustment for all columns of the window.
     effect
         How far this column's shift alone would move the mean prediction; None where the
         score is not one number with a direction.
+    outside
+        Fraction of the window's rows with a number outside of the reference's range.
     detail
         What moved, in words.
     """
@@ -75,6 +77,7 @@ class Shift:
     pvalue: float
     adjusted: float
     effect: float | None
+    outside: float
     alarmed: bool
     detail: str
 
@@ -85,14 +88,13 @@ class Shift:
 def dispersions(windows: Sequence[Window], bins: Mapping[str, Bins]) -> dict[str, Dispersion]:
     """How alike the rows of a block are, by column, from all windows together."""
     return {
-        name: drift.design_effect([column.coarse(window.counts[name]) for window in windows if name in window.counts])
+        name: noise.design_effect([column.coarse(window.counts[name]) for window in windows if name in window.counts])
         for name, column in bins.items()
     }
 
 
 def find(
-    totals: Mapping[str, Counts],
-    bins: Mapping[str, Bins],
+    columns: Mapping[str, tuple[Bins, Counts]],
     spread: Mapping[str, Dispersion],
     rule: Rule,
     effects: Mapping[str, float | None],
@@ -102,18 +104,27 @@ def find(
 
     Parameters
     ----------
-    totals
-        Column → rows in its bins.
+    columns
+        Name → the reference's bins, and the window's rows in them.
     """
-    names = list(totals)
-    tests = [_test(totals[name], bins[name], spread[name]) for name in names]
-    adjusted = drift.benjamini_hochberg([test.pvalue for test in tests])
+    tests = [_test(counts, bins, spread[name]) for name, (bins, counts) in columns.items()]
+    adjusted = noise.benjamini_hochberg([test.pvalue for test in tests])
     shifts = []
-    for name, test, p in zip(names, tests, adjusted, strict=True):
-        distance, excess, noise = _distance(totals[name], bins[name], spread[name], rule.rate / len(names))
-        alarmed = bool(excess >= rule.floor and p <= rule.rate)
+    for (name, (bins, counts)), test, p in zip(columns.items(), tests, adjusted.tolist(), strict=True):
+        distance, excess, usual = _distance(counts, bins, spread[name], rule.rate)
         shifts.append(
-            Shift(name, distance, excess, noise, test.pvalue, float(p), effects.get(name), alarmed, details.get(name, ""))
+            Shift(
+                name,
+                distance,
+                excess,
+                usual,
+                test.pvalue,
+                p,
+                effects.get(name),
+                bins.outside(counts),
+                alarmed=excess >= rule.floor and p <= rule.rate,
+                detail=details[name],
+            )
         )
     return sorted(shifts, key=lambda shift: -shift.excess)
 
@@ -121,11 +132,11 @@ def find(
 def _pair(counts: Counts, bins: Bins) -> tuple[NDArray[np.float64], Counts]:
     """Reference and window in the coarse bins, the reference as if of its effective rows."""
     scale = bins.effective_rows / max(bins.num_rows, 1)
-    return bins.coarse(bins.reference) * scale, bins.coarse(counts)
+    return np.asarray(bins.coarse(bins.reference) * scale, np.float64), bins.coarse(counts)
 
 
 def _test(counts: Counts, bins: Bins, spread: Dispersion) -> drift.Test:
-    test = drift.homogeneity_test(*_pair(counts, bins), spread)
+    test = noise.homogeneity_test(*_pair(counts, bins), spread)
     return drift.Test(0.0, 1.0) if math.isnan(test.pvalue) else test
 
 
@@ -133,16 +144,18 @@ def _distance(counts: Counts, bins: Bins, spread: Dispersion, alpha: float) -> t
     """Distance, its part beyond noise, and the distance that noise stays below."""
     reference, window = _pair(counts, bins)
     distance = drift.js_distance(reference, window)
-    a, b = drift.merge_rare(reference, window)
+    a, b = noise.merge_rare(reference, window)
     n, m, k = float(a.sum()), float(b.sum()), int(a.size)
     if not n or not m:
         return distance, 0.0, 0.0
     expected = (k - 1) * spread.effect * (1 / n + 1 / m) / (8 * math.log(2))
     excess = math.sqrt(max(drift.js_distance(a, b) ** 2 - expected, 0.0))
-    return distance, excess, drift.noise_floor(m, n, k, alpha, spread)
+    return distance, excess, noise.noise_floor(m, n, k, alpha, spread)
 
 
-def effect_on_prediction(windows: Sequence[Window], name: str, bins: Bins, counts: Counts, kind: TaskKind) -> float | None:
+def effect_on_prediction(
+    windows: Sequence[Window], name: str, bins: Bins, counts: Counts, kind: TaskKind
+) -> float | None:
     """``sum((q - p) * s)``: the column's shift times the mean score in each of its bins.
 
     p and q are the reference's and the window's fractions, s the mean score over all windows
@@ -179,8 +192,8 @@ def _of_numbers(
     words = []
     for index, word in ((0, "below"), (len(p) - 2, "above")):
         if q[index] > max(0.01, 2 * p[index]):
-            edge = bins.labels[index].split(" ", 1)[1]
-            words.append(f"{formats.percent(q[index])} of rows {word} {edge}, the {'least' if word == 'below' else 'most'} in training")
+            end = "least" if word == "below" else "most"
+            words.append(f"{formats.percent(q[index])} of rows {bins.labels[index]}, the {end} in the reference")
     if reference.numbers is not None and window.numbers is not None:
         old, new = reference.numbers.moments, window.numbers.moments
         sd = f" ({(new.mean - old.mean) / old.stddev:+.2g} sd)" if old.stddev else ""
@@ -190,4 +203,4 @@ def _of_numbers(
 
 def design_effect_of(counts: Iterable[Counts], bins: Bins) -> Dispersion:
     """As `dispersions`, of counts (blocks, bins) that stand outside the windows."""
-    return drift.design_effect([bins.coarse(count) for count in counts])
+    return noise.design_effect([bins.coarse(count) for count in counts])

@@ -127,15 +127,11 @@ class Window:
         self.statistics.update(rows)
         score = np.nan_to_num(np.asarray(rows["score"].to_numpy(), dtype=np.float64))
         for name, column in bins.items():
-            self._count(name, column.index(rows[name]), column.size, score, block, max_blocks)
-
-    def _count(
-        self, name: str, index: Counts, size: int, score: NDArray[np.float64], block: Counts, max_blocks: int
-    ) -> None:
-        counted = np.bincount(block * size + index, minlength=max_blocks * size).reshape(max_blocks, size)
-        summed = np.bincount(index, weights=score, minlength=size)
-        self.counts[name] = self.counts[name] + counted if name in self.counts else counted
-        self.scores[name] = self.scores[name] + summed if name in self.scores else summed
+            index, size = column.index(rows[name]), column.size
+            counted = np.bincount(block * size + index, minlength=max_blocks * size).reshape(max_blocks, size)
+            self.counts[name] = self.counts.get(name, 0) + counted
+            summed = np.bincount(index, weights=score, minlength=size).astype(np.float64)
+            self.scores[name] = self.scores[name] + summed if name in self.scores else summed
 
     def total(self, column: str) -> Counts:
         """Rows a bin, all blocks together."""
