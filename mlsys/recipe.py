@@ -226,7 +226,7 @@ class Monitor(Section):
     max_calibration_gap: float = Field(
         0.05,
         ge=0,
-        description="difference of mean predicted and observed rate that counts as degraded, unless the test rows had it",
+        description="difference of mean predicted and observed rate that counts as degraded, unless test rows had it",
     )
     retrain_after: tuple[int, int] = Field(
         (2, 3), description="retrain when k of the last m judged windows are degraded"
