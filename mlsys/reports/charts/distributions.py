@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 from mlsys.reports import formats, svg
 from mlsys.reports.markup import Html, join
@@ -11,6 +12,7 @@ from mlsys.reports.markup import Html, join
 __all__ = ["bars", "histogram", "histogram_by_class"]
 
 WIDTH, HEIGHT = 400, 210
+DAY = 86_400_000_000
 
 
 def histogram(
@@ -21,17 +23,25 @@ def histogram(
     x_label: str = "",
     y_label: str = "rows",
     marks: Mapping[str, float] | None = None,
+    x_time: bool = False,
 ) -> Html:
     """Bars over adjoining bins: ``len(edges) == len(counts) + 1``, edges ascending.
 
     Bins of unequal width are drawn by density, so that area stays proportional to count.
-    `marks` are named places, such as a mean or a threshold, drawn as broken lines.
+    `marks` are named places, such as a mean or a threshold, drawn as broken lines. With
+    `x_time` the edges are microseconds since 1970 in UTC, and are written as dates.
     """
     heights, unequal = _heights(edges, counts)
     frame = _frame(edges, heights)
+    say = _date if x_time else formats.number
     boxes = [
         svg.rect(
-            frame.x(a), frame.y(h), frame.x(b) - frame.x(a) - 0.6, frame.y(0) - frame.y(h), "f1", _bin_hint(a, b, c)
+            frame.x(a),
+            frame.y(h),
+            frame.x(b) - frame.x(a) - 0.6,
+            frame.y(0) - frame.y(h),
+            "f1",
+            f"{say(a)} to {say(b)}: {formats.number(c)}",
         )
         for a, b, h, c in zip(edges, edges[1:], heights, counts, strict=False)
     ]
@@ -39,9 +49,9 @@ def histogram(
     write = (lambda _: "") if unequal else formats.compact
     axes = join(
         frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), write, name),
-        frame.x_numbers(svg.nice_ticks(frame.x_low, frame.x_high), x_label),
+        _places(frame, x_label, x_time=x_time),
     )
-    told = f"{formats.number(sum(counts))} {y_label} from {formats.number(edges[0])} to {formats.number(edges[-1])}"
+    told = f"{formats.number(sum(counts))} {y_label} from {say(edges[0])} to {say(edges[-1])}"
     return svg.picture(
         WIDTH, HEIGHT, svg.title(title), axes, *boxes, _marks(frame, marks or {}), name=title, description=told
     )
@@ -53,10 +63,12 @@ def histogram_by_class(
     *,
     title: str,
     x_label: str = "",
+    x_time: bool = False,
 ) -> Html:
     """Shares of each class over the same bins, laid over one another.
 
-    Each class sums to one, so classes of very different size can be compared.
+    Each class sums to one, so classes of very different size can be compared; `x_time` as
+    for `histogram`.
     """
     names = list(counts)
     shares = {name: _shares(edges, counts[name]) for name in names}
@@ -66,7 +78,7 @@ def histogram_by_class(
     areas = [_steps(frame, edges, shares[name], i) for i, name in enumerate(names, 1)]
     axes = join(
         frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), lambda _: ""),
-        frame.x_numbers(svg.nice_ticks(frame.x_low, frame.x_high), x_label),
+        _places(frame, x_label, x_time=x_time),
     )
     told = "; ".join(f"{name}: {formats.number(sum(counts[name]))} rows" for name in names)
     return svg.picture(
@@ -175,5 +187,14 @@ def _marks(frame: svg.Frame, marks: Mapping[str, float]) -> Html:
     return join(*lines, *words)
 
 
-def _bin_hint(low: float, high: float, count: float) -> str:
-    return f"{formats.number(low)} to {formats.number(high)}: {formats.number(count)}"
+def _places(frame: svg.Frame, label: str, *, x_time: bool) -> Html:
+    """The x axis: round numbers, or four days (times, if there are few days) evenly spaced."""
+    if not x_time:
+        return frame.x_numbers(svg.nice_ticks(frame.x_low, frame.x_high), label)
+    step = (frame.x_high - frame.x_low) / 4
+    places = [frame.x_low + (i + 0.5) * step for i in range(4)]
+    return frame.x_axis([(at, _date(at) if step >= DAY else _date(at, "%m-%d %H:%M")) for at in places], label)
+
+
+def _date(microseconds: float, form: str = "%Y-%m-%d") -> str:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)).strftime(form)

@@ -116,6 +116,14 @@ def test_a_confusion_matrix_says_counts_and_shares_of_the_row():
     assert "no: 90 of 100 found; yes: 50 of 50 found" in drawn
 
 
+def test_edges_in_microseconds_are_written_as_dates():
+    year = [1.3569984e15, 1.3727232e15, 1.3885344e15]  # 2013-01-01, 2013-07-02, 2014-01-01
+    drawn = charts.histogram(year, [3, 4], title="t", x_time=True)
+    assert "7 rows from 2013-01-01 to 2014-01-01" in drawn
+    assert re.findall(r">(2013-\d\d-\d\d)</text>", drawn) == ["2013-02-15", "2013-05-17", "2013-08-17", "2013-11-16"]
+    assert "2013-08-17" in charts.histogram_by_class(year, {"a": [1, 2]}, title="t", x_time=True)
+
+
 def test_a_mark_outside_of_the_bins_is_not_drawn():
     assert "far" not in charts.histogram([0, 1], [1], title="t", marks={"far": 9.0})
 
