@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlsys.reports import charts, formats
 from mlsys.reports import page as html
+from mlsys.reports.markup import join
 from mlsys.reports.page import Html, Page
 
 __all__ = ["page"]
@@ -165,7 +167,7 @@ def _columns(profile: Json) -> list[Html]:
     measure = "R²" if profile["task"]["kind"] == "regression" else "AUC"
     heads = ["column", "kind", "missing", "distinct", "mean", "median", "min", "max", measure]
     blocks = [html.table(rows, heads, align="llrrrrrrr", sortable=True)]
-    cards = [html.grid(*_card(column, profile)) for column in columns[:MOST_CARDS]]
+    cards = [_card(column, profile) for column in columns[:MOST_CARDS]]
     blocks += [
         html.details(f"{column['name']}: {column['kind']}", card, is_open=number < 8)
         for number, (column, card) in enumerate(zip(columns, cards, strict=False))
@@ -190,9 +192,13 @@ def _row(column: Json) -> list[object]:
     ]
 
 
-def _card(column: Json, profile: Json) -> list[Html]:
-    blocks = _drawings(column, profile) or [html.paragraph("No values to draw.")]
-    return [*blocks, _numbers(column["summary"])]
+def _card(column: Json, profile: Json) -> Html:
+    """Drawings side by side; the numbers beside a single one, folded away below two."""
+    drawings = _drawings(column, profile) or [html.paragraph("No values to draw.")]
+    numbers = _numbers(column["summary"])
+    if len(drawings) == 1:
+        return html.grid(*drawings, numbers)
+    return join(html.grid(*drawings), html.details("Numbers", numbers))
 
 
 def _drawings(column: Json, profile: Json) -> list[Html]:
@@ -225,15 +231,20 @@ def _numeric_card(summary: Json, name: str, by_class: Mapping[str, list[float]])
     edges, counts = summary["histogram_edges"], summary["histogram_counts"]
     if not edges:
         return Html("")
-    is_time = summary["kind"] == "datetime"
-    places = [edge / 86_400e6 for edge in edges] if is_time else list(edges)
-    unit = "days since 1970" if is_time else ""
     caption = _tails(summary)
+    if summary["kind"] == "datetime":
+        return html.figure(_over_time(summary, name, by_class), f"By time, in bins of equal length. {caption}")
     if by_class:
-        drawing = charts.histogram_by_class(places, by_class, title=f"{name} by class", x_label=unit)
+        drawing = charts.histogram_by_class(edges, by_class, title=f"{name} by class")
         return html.figure(drawing, f"Share of each class. {caption}")
-    marks = {} if is_time else {"median": summary["median"]}
-    return html.figure(charts.histogram(places, counts, title=name, x_label=unit, marks=marks), caption)
+    return html.figure(charts.histogram(edges, counts, title=name, marks={"median": summary["median"]}), caption)
+
+
+def _over_time(summary: Json, name: str, by_class: Mapping[str, list[float]]) -> Html:
+    edges = summary["histogram_edges"]
+    x: list[Any] = [_value((a + b) / 2, "datetime") for a, b in itertools.pairwise(edges)]
+    series = by_class or {"rows": summary["histogram_counts"]}
+    return charts.lines(x, series, title=name, y_label="rows", wide=False)
 
 
 def _tails(summary: Json) -> str:

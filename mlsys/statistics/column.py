@@ -31,8 +31,11 @@ EXACT_CATEGORIES, FREQUENT_CATEGORIES = 10_000, 2_048
 EXACT_NUMBERS, FREQUENT_NUMBERS = 512, 128
 """The same for numbers, where quantiles say more."""
 
-CLASS_SKETCH_K, MAX_CLASS_SKETCHES = 128, 20
-"""Distributions by class are for drawing: 2.5 % rank error, and for at most 20 classes."""
+CLASS_SKETCH_K, MAX_CLASS_SKETCHES = 200, 20
+"""Distributions by class are for drawing: 1.65 % rank error, and for at most 20 classes."""
+
+MAX_SUMS = 500_000
+"""Sums of the target kept a column: with very many classes, fewer categories are counted exactly."""
 
 NUMBERS = frozenset({Kind.NUMERIC, Kind.DATETIME})
 CATEGORIES = frozenset({Kind.CATEGORICAL, Kind.BOOLEAN, Kind.TEXT})
@@ -68,9 +71,7 @@ class ColumnStatistics:
         width = 3 if classes is None else classes
         self.target = np.zeros((2, width))
         self.numbers = Numbers() if kind in NUMBERS else None
-        limits = (
-            (EXACT_NUMBERS, FREQUENT_NUMBERS, 0) if kind in NUMBERS else (EXACT_CATEGORIES, FREQUENT_CATEGORIES, width)
-        )
+        limits = (EXACT_NUMBERS, FREQUENT_NUMBERS, 0) if kind in NUMBERS else _category_limits(width)
         self.frequencies = FrequencyTable(*limits)
         self.distinct = DistinctSketch()
         self.lengths = Lengths()
@@ -268,3 +269,13 @@ class ColumnStatistics:
         column.by_class = [QuantileSketch.from_json(sketch) for sketch in value["by_class"]]
         column.comoments = Comoments.from_json(value["comoments"])
         return column
+
+
+def _category_limits(width: int) -> tuple[int, int, int]:
+    """Limit, capacity and width of the frequencies of a category column.
+
+    >>> _category_limits(2), _category_limits(1000)
+    ((10000, 2048, 2), (500, 500, 1000))
+    """
+    limit = min(EXACT_CATEGORIES, MAX_SUMS // width) if width else EXACT_CATEGORIES
+    return limit, min(FREQUENT_CATEGORIES, limit), width
