@@ -127,7 +127,7 @@ def fit(
         "n_jobs": threads,
         "random_state": seed,
     }
-    X = bounded(train.X)
+    X = np.require(bounded(train.X), requirements="W")  # rows from Ray's object store are read-only
     if not task.is_classification:
         grown = RandomForestRegressor(max_features=fraction or 1 / 3, **shape).fit(X, train.y)
         return _gather(grown, None, 0)

@@ -29,7 +29,8 @@ def collect(run: Run) -> None:
             ]
         ],
     }
-    code = ("mlsys.collect", "mlsys.features.joins", "mlsys.expressions", "mlsys.schema")
+    joining = ("mlsys.features.joins", "mlsys.features.matching", "mlsys.features.values")
+    code = ("mlsys.collect", *joining, "mlsys.expressions", "mlsys.schema")
     run.step("collect", inputs, code, lambda: _collect(run))
 
 
