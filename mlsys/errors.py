@@ -158,7 +158,7 @@ class SourceError(MlsysError, OSError):
             f"collect: source '{source}', line {line}",
             got=f"byte 0x{byte:02x} at offset {offset}",
             expected=f"text in {encoding}",
-            hint=f"data.reading.encoding: {again}; if only some lines are in another encoding, write the file anew in one",
+            hint=f"data.reading.encoding: {again}; where lines differ in it, write the file anew in one encoding",
         )
 
     @classmethod
@@ -196,7 +196,9 @@ class ContractError(MlsysError, ValueError):
     """Rows do not keep the schema."""
 
     @classmethod
-    def too_many(cls, bad: int, total: int, allowed: float, rules: Iterable[tuple[str, int, str]], quarantine: str) -> Self:
+    def too_many(
+        cls, bad: int, total: int, allowed: float, rules: Iterable[tuple[str, int, str]], quarantine: str
+    ) -> Self:
         """`rules` holds for each rule its text, how many rows break it and a sample."""
         worst = sorted(rules, key=lambda rule: -rule[1])
         shown = "; ".join(f"{count} × {rule} (e.g. {sample})" for rule, count, sample in worst[:5])

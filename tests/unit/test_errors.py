@@ -62,7 +62,7 @@ MESSAGES = {
         collect: source 'a.csv', line 2
           got:      byte 0xe9 at offset 17
           expected: text in utf-8
-          hint:     data.reading.encoding: latin-1; if only some lines are in another encoding, write the file anew in one""",  # noqa: E501
+          hint:     data.reading.encoding: latin-1; where lines differ in it, write the file anew in one encoding""",
         None,
     ),
     "SourceError.stray_quote": (
