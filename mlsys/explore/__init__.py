@@ -7,7 +7,7 @@
 `alerts`      what is odd about a column, and what is done about it
 `leakage`     columns that know the answer, rows in two parts, broken order
 `document`    all of it as JSON: what is stored
-`render`      the JSON as one HTML page
+`render`      the JSON as one HTML page; `cards`, its drawings by column
 ============  ===============================================================
 """
 
