@@ -126,18 +126,27 @@ def _on_cluster(function: Callable[[S], T], jobs: Sequence[S]) -> list[T]:
     import ray
 
     def run(batch: Any) -> Any:
-        results = [pickle.dumps(function(pickle.loads(job))) for job in batch["job"]]  # noqa: S301  (our own, a moment ago)
-        return {"number": batch["number"], "result": results}
+        return {"number": batch["number"], "result": [_packed(function, job) for job in batch["job"]]}
 
     items = [{"number": number, "job": pickle.dumps(job)} for number, job in enumerate(jobs)]
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(run, batch_size=1)
+    rows = sorted(dataset.take_all(), key=lambda row: int(row["number"]))
+    return [_unpacked(row["result"]) for row in rows]
+
+
+def _packed(function: Callable[[Any], Any], job: bytes) -> bytes:
+    """What the function gives, or our error as a result: Ray Data would wrap it and stop the other pieces."""
     try:
-        rows = dataset.take_all()
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, errors.MlsysError):
-            raise error.cause from None
-        raise
-    return [pickle.loads(row["result"]) for row in sorted(rows, key=lambda row: int(row["number"]))]  # noqa: S301
+        return pickle.dumps(function(pickle.loads(job)))  # noqa: S301  (made a moment ago by the driver)
+    except errors.MlsysError as error:
+        return pickle.dumps(error)
+
+
+def _unpacked(result: bytes) -> Any:
+    value = pickle.loads(result)  # noqa: S301  (made a moment ago by our own task)
+    if isinstance(value, errors.MlsysError):
+        raise value
+    return value
 
 
 def _collect(store: Store, wanted: _Wanted, pieces: list[Piece], each: Each[Any, Any]) -> Taken:

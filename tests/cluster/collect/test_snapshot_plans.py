@@ -1,0 +1,38 @@
+"""Many files through Ray Data: the same snapshot as in one task, and the same errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlsys import cluster, errors
+from mlsys.collect import snapshot
+from mlsys.recipe import Data
+
+# Ray Data sets settings of its own that it calls deprecated, when it is first used.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(3):
+        lines = "".join(f"{number * 100 + i},{i % 2}\n" for i in range(100))
+        (tmp_path / f"{number}.csv").write_text("x,y\n" + lines)
+    return tmp_path
+
+
+def test_both_plans_take_the_same_snapshot(store, folder, tmp_path_factory, monkeypatch):
+    data = Data(source=str(folder), derive={"double": "x * 2"})
+    run = tmp_path_factory.mktemp("run")
+    in_a_task = snapshot.take(store, data, target="y", folder=run)
+    monkeypatch.setattr(cluster, "TASK_BYTES", 1)
+    spread = snapshot.take(store, data, target="y", folder=run)
+    assert (in_a_task.report["plan"]["kind"], spread.report["plan"]["kind"]) == ("task", "cluster")
+    assert spread.snapshot.digest == in_a_task.snapshot.digest
+    assert spread.snapshot.table()["__row"].to_pylist() == list(range(300))
+
+
+def test_an_error_in_a_piece_arrives_as_itself(store, folder, monkeypatch):
+    monkeypatch.setattr(cluster, "TASK_BYTES", 1)
+    (folder / "1.csv").write_bytes(b"x,y\n\xff,1\n")
+    with pytest.raises(errors.SourceError, match=r"source '1.csv', line 2"):
+        snapshot.take(store, Data(source=str(folder)), target="y", folder=folder / "run")
