@@ -159,8 +159,8 @@ def _slices_note(found: Mapping[str, Any]) -> str:
     level = formats.percent(found["confidence"], 0)
     return (
         f"{found['num_slices']} slices were looked at{small}. Among many, some look bad by chance: a slice is marked "
-        f"only if it is worse than all rows at {level} confidence after Bonferroni's correction. "
-        "The intervals drawn are not corrected."
+        f"only if it is worse than the middle one of the column's other slices at {level} confidence after "
+        "Bonferroni's correction. The intervals drawn are not corrected."
     )
 
 
@@ -176,7 +176,7 @@ def _slices(evaluation: Evaluation) -> list[Html]:
             r["low"],
             r["high"],
             "bad" if r["worse"] else "plain",
-            f"{formats.number(r['value'])} ({formats.compact(r['num_rows'])})",
+            f"{formats.number(r['value'])} ({r['num_rows']:,})",
         )
         for r in known[:MOST_SLICES]
     ]
@@ -197,15 +197,24 @@ def _slices_caption(evaluation: Evaluation) -> str:
 def _slices_table(evaluation: Evaluation, title: str) -> Html:
     found, task = evaluation["slices"], evaluation["task"]
     mean = {"binary": "rate of the positive class", "regression": f"mean {task['target']}"}.get(task["kind"])
-    columns = ["column", "slice", "rows", "share", *([mean] if mean else []), title, "interval", ""]
+    columns = ["column", "slice", "rows", "share", *([mean] if mean else []), title, "interval", "others", ""]
     rows = [
         [r["column"], r["slice"], r["num_rows"], formats.percent(r["fraction"]), *([r["mean_target"]] if mean else []),
          r["value"],
-         formats.interval(r["low"], r["high"]), badge("bad", "worse") if r["worse"] else ""]
+         formats.interval(r["low"], r["high"]), r["peers"], badge("bad", "worse") if r["worse"] else ""]
         for r in found["rows"]
     ]  # fmt: skip
-    align = "llrr" + ("r" if mean else "") + "rrl"
-    return details(f"All {len(rows)} slices", table(rows, columns, align=align, caption="Worst first", sortable=True))
+    align = "llrr" + ("r" if mean else "") + "rrrl"
+    return details(
+        f"All {len(rows)} slices",
+        table(
+            rows,
+            columns,
+            align=align,
+            caption="Worst first; others: the middle one of the column's other slices",
+            sortable=True,
+        ),
+    )
 
 
 def _about(evaluation: Evaluation) -> list[Html]:

@@ -1,9 +1,12 @@
 """How good the model is on parts of the rows: one value of a column, or one range of it.
 
-Many parts are looked at, so some look bad by chance alone. A part is marked as worse only if
-the distance of its metric from that of all rows holds at the confidence level after
-Bonferroni's correction for the number of parts looked at (Dunn 1961, JASA 56, 52-64), with the
-bootstrap's standard error and the normal distribution. The number is part of the result.
+A slice is compared with the middle one of the other slices of its column, not with all rows: a
+column that predicts well makes the ranking within each of its slices harder, which is no fault
+of any of them. Slices of a column share no rows, so the difference has the error of two
+independent estimates. Many slices are looked at, so some look bad by chance: one is marked as worse only if
+the difference holds at the confidence level after Bonferroni's correction for the number of
+slices (Dunn 1961, JASA 56, 52-64), with bootstrap standard errors and the normal distribution.
+The number is part of the result.
 """
 
 from __future__ import annotations
@@ -147,7 +150,7 @@ def judge(
     z = NormalDist().inv_cdf(1 - (1 - plan.confidence) / 2 / max(len(large), 1))
     rows = [_row(part, metric, y, prediction, less) for part in large]
     for row in rows:
-        row["worse"] = bool(metric.sign * (overall - row["value"]) > z * row["error"])
+        row.update(_against_peers(row, [r for r in rows if r["column"] == row["column"]], metric.sign, z))
     rows.sort(key=lambda row: (np.isnan(row["value"]), metric.sign * row["value"]))
     return {
         "metric": metric.name,
@@ -176,3 +179,18 @@ def _row(
         "mean_target": float(np.mean(y[some])),
         **estimate.to_json(),
     }
+
+
+def _against_peers(row: dict[str, Any], column: Sequence[dict[str, Any]], sign: int, z: float) -> dict[str, Any]:
+    """The middle one of the column's other slices, and whether this one is worse beyond `z` standard errors.
+
+    The middle and not the mean: one very good slice must not make all others look bad.
+    """
+    peers = [other for other in column if other is not row and np.isfinite([other["value"], other["error"]]).all()]
+    if not peers:
+        return {"peers": float("nan"), "worse": False}
+    peers.sort(key=lambda other: float(other["value"]))
+    middle = {(len(peers) - 1) // 2, len(peers) // 2}
+    value = float(np.mean([peers[i]["value"] for i in middle]))
+    error = np.linalg.norm([row["error"], *(peers[i]["error"] / len(middle) for i in middle)])
+    return {"peers": value, "worse": bool(sign * (value - row["value"]) > z * error)}

@@ -49,7 +49,7 @@ def intervals(
     numbers += [reference] if reference is not None and not formats.is_missing(reference) else []
     ticks = svg.nice_ticks(min(numbers, default=0.0), max(numbers, default=1.0), 6)
     height = 60 + 24 * len(rows) + (14 if x_label else 0)
-    frame = svg.Frame(WIDTH, height, 158, 78, 44, 22 + (14 if x_label else 0), ticks[0], ticks[-1])
+    frame = svg.Frame(WIDTH, height, 154, 104, 44, 22 + (14 if x_label else 0), ticks[0], ticks[-1])
     parts = [svg.title(title)]
     for t in ticks:
         parts += [

@@ -124,6 +124,26 @@ def test_a_good_slice_is_not_marked():
     assert [row["slice"] for row in judged(0.1)["rows"] if row["worse"]] == []
 
 
+def test_a_column_that_predicts_well_marks_none_of_its_slices():
+    rng = np.random.default_rng(0)
+    strong = rng.integers(0, 4, 8000)
+    p = np.clip(strong / 4 + rng.random(8000) / 4, 0, 1)
+    y = (rng.random(8000) < p).astype(int)
+    parts = [slices.Slice("strong", str(i), np.flatnonzero(strong == i)) for i in (1, 2)]
+    result = slices.judge(parts, METRICS["roc_auc"], y, p, PLAN, min_rows=50)
+    assert all(row["high"] < result["overall"] for row in result["rows"])  # within a slice, ranking is harder
+    assert not any(row["worse"] for row in result["rows"])
+
+
+def test_a_slice_without_others_to_compare_with_is_not_marked():
+    y, predicted = np.zeros(200), np.repeat([0.1, 9.0], 100)
+    row = slices.judge(
+        [slices.Slice("c", "bad", np.arange(100, 200))], METRICS["rmse"], y, predicted, PLAN, min_rows=50
+    )
+    assert not row["rows"][0]["worse"]
+    assert np.isnan(row["rows"][0]["peers"])
+
+
 def test_small_slices_are_counted_and_not_judged():
     result = judged(3.0, min_rows=201)
     assert (result["num_slices"], result["num_too_small"], result["rows"]) == (0, 10, [])
