@@ -1,4 +1,9 @@
-"""Step 2, explore, and what it needs, as a job: ``ray job submit --working-dir . -- python jobs/explore.py --recipe jobs/recipes/penguins.yaml``."""
+"""Step 2, explore, and the steps before it, as a job.
+
+Submit it from the repository::
+
+    ray job submit --working-dir . -- python jobs/explore.py --recipe jobs/recipes/penguins.yaml
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""All nine steps, as a job: ``ray job submit --working-dir . -- python jobs/workflow.py --recipe jobs/recipes/penguins.yaml``."""
+"""All nine steps as a job.
+
+Submit it from the repository::
+
+    ray job submit --working-dir . -- python jobs/workflow.py --recipe jobs/recipes/penguins.yaml
+"""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def _explore(run: Run) -> Record:
     settings = recipe.explore
     findings = leakage.scan(split, task, statistics, settings.allow, settings.max_duplicate_fraction)
     run.console.progress("report")
-    profile = step.describe(split, task, statistics, findings, title=recipe.name)
+    profile = step.describe(split, task, statistics, findings, derive=recipe.features.derive, title=recipe.name)
     report = run.report("explore", render.page(profile))
     write_json(run.folder / "reports" / "explore.json", profile)
     digest = run.store.put_json("profile", statistics.to_json())
@@ -110,7 +110,8 @@ def _explore(run: Run) -> Record:
         "statistics": digest,
         "report": report,
         "objects": [("profile", digest)],
-        "summary": f"{len(profile['columns'])} columns, {len(profile['alerts'])} alerts, {len(findings)} leakage findings",
+        "summary": f"{statistics.whole().num_rows:,} training rows, {len(profile['columns'])} columns: "
+        f"{len(profile['alerts'])} alerts, {len(findings)} leakage findings",
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlsys.bundle import Bundle
 from mlsys.store import write_json
 from mlsys.workflow.run import Record, Run
 
@@ -95,8 +96,14 @@ def _train(run: Run) -> Record:
         "family": bundle.family,
         "plan": bundle.provenance["plan"],
         "objects": [("bundle", bundle.digest)],
-        "summary": f"{bundle.family}, {len(bundle.program.names)} features, bundle {bundle.digest[:12]}; {bundle.provenance['plan']}",
+        "summary": _trained(bundle),
     }
+
+
+def _trained(bundle: Bundle) -> str:
+    made = bundle.provenance
+    width = len(bundle.program.names)
+    return f"{bundle.family}, {width} features, bundle {bundle.digest[:12]}; plan {made['plan']}"
 
 
 def evaluate(run: Run) -> None:

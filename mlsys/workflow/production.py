@@ -86,7 +86,8 @@ def _replay(run: Run, url: str) -> None:
         sent = cluster.call(replay.send, rows, "production", run.bundle.schema, url, threads=1)
     write_json(done, {**what, **sent.to_json()})
     run.console.line(
-        f"{'':13}{sent.num_rows:,} production rows answered over HTTP in {sent.num_requests} requests, {sent.seconds:.1f} s"
+        f"{'':13}{sent.num_rows:,} production rows answered over HTTP "
+        f"in {sent.num_requests} requests, {sent.seconds:.1f} s"
     )
 
 

@@ -49,7 +49,7 @@ def served(store, records):
 
 
 def numbered(output):
-    return [int(found[1]) for found in re.finditer(r"^([1-9]) [a-z]+ ", output, re.M)]
+    return [int(found[1]) for found in re.finditer(r"^([1-9]) [a-z]+ ", output, re.MULTILINE)]
 
 
 def test_nine_numbered_lines_in_the_order_that_opens_the_test_rows_last(demo):
@@ -110,7 +110,7 @@ def test_batch_http_and_in_process_predictions_are_equal(demo, command, records,
 
 
 def test_the_printed_curl_line_works_when_pasted(demo):
-    line = re.search(r"^\s*(curl .*)$", demo.stdout, re.M)[1]
+    line = re.search(r"^\s*(curl .*)$", demo.stdout, re.MULTILINE)[1]
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=True)
     assert json.loads(done.stdout)["predictions"][0] in (True, False)
 
@@ -158,7 +158,7 @@ def _baseline(split, served):
     for name in frames["train"].select_dtypes("str"):
         levels = frames["train"][name].astype("category").cat.categories
         for frame in frames.values():
-            frame[name] = frame[name].astype(f"category").cat.set_categories(levels)
+            frame[name] = frame[name].astype("category").cat.set_categories(levels)
     model = HistGradientBoostingClassifier(categorical_features="from_dtype", random_state=0)
     model.fit(frames["train"][columns], frames["train"]["late"].astype(int))
     return model.predict_proba(frames["test"][columns])[:, 1]
