@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlsys.schema import Kind
 from mlsys.statistics import ColumnStatistics
+from mlsys.statistics.numeric import Numbers
 from mlsys.statistics.values import as_floats, plain
 
 __all__ = ["Bins"]
@@ -123,13 +124,17 @@ def _of_numbers(name: str, column: ColumnStatistics) -> Bins:
     exact = column.counts_exact or facts.sketch.rank_error == 0
     spread = facts.sketch.rank_error / _Z99
     sketch_rows = np.inf if exact else (1 / COARSE) * (1 - 1 / COARSE) / spread**2
-    return Bins(name, column.kind, edges, None, counts, group, sketch_rows, _interval_labels(cuts, facts.minimum))
+    return Bins(name, column.kind, edges, None, counts, group, sketch_rows, _interval_labels(cuts, facts))
 
 
-def _interval_labels(cuts: Floats, minimum: float) -> tuple[str, ...]:
-    left = [minimum, *cuts[1:-1]]
-    inner = [f"{low:.4g} to {high:.4g}" for low, high in zip(left, cuts[1:], strict=True)]
-    return (f"below {minimum:.4g}", *inner, f"above {cuts[-1]:.4g}", "null")
+def _interval_labels(cuts: Floats, facts: Numbers) -> tuple[str, ...]:
+    """Words for the coarse bins; of whole numbers the first and last that a bin holds."""
+    step = 1.0 if facts.integral else 0.0
+    left = [facts.minimum, *(cuts[1:-1] + step)]
+    inner = [
+        f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}" for low, high in zip(left, cuts[1:], strict=True)
+    ]
+    return (f"below {facts.minimum:.4g}", *inner, f"above {cuts[-1]:.4g}", "null")
 
 
 def _of_categories(name: str, column: ColumnStatistics) -> Bins:

@@ -124,8 +124,8 @@ def _retrain(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVerdict],
     reasons = [f"{window.label}: {reason}" for window in degraded for reason in window.reasons[:1]]
     if all(window.worse == ("calibration",) for window in degraded):
         reasons.append(
-            f"{metric} is not measurably worse than on the test rows: the model still tells rows apart as well as it did, "
-            "but its probabilities are off, and so is every decision that compares them with a threshold or a cost."
+            f"{metric} is not measurably worse than on the test rows: the model still tells rows apart as well as it "
+            "did, but its probabilities are off, and so is every decision that compares them with a threshold or a cost."
         )
     beyond = sorted({name for window in degraded for name in window.beyond})
     if beyond:

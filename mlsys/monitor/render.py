@@ -39,9 +39,9 @@ def page(judgement: Json) -> str:
         _facts(value),
     )
     if value["windows"]:
-        report.section("Windows", _windows(value), note=_windows_note(rules))
         _performance(report, value)
         _drift(report, value)
+        report.section("Windows", _windows(value), note=_windows_note(rules))
     report.section("How it is judged", *_method(value))
     return report.html()
 
@@ -74,7 +74,9 @@ def _windows(value: Json) -> html.Html:
     metric = value["baseline"]["metric"]
     rows = [
         [
-            window["label"] + (" (partial)" if window["partial"] else ""),
+            html.Html(
+                html.escape(window["label"]).replace(" ", "\u00a0") + (" (partial)" if window["partial"] else "")
+            ),
             window["num_rows"],
             html.badge(_BADGE[window["verdict"]], window["verdict"].replace("_", " ")),
             _with_interval(window["metrics"].get(metric)),
@@ -165,9 +167,7 @@ def _rate_charts(value: Json, times: Sequence[str]) -> list[html.Html]:
     gaps = [window["gap"] or {} for window in windows]
     low = [None if g.get("low") is None or p is None else p - g["high"] for g, p in zip(gaps, predicted, strict=True)]
     high = [None if g.get("high") is None or p is None else p - g["low"] for g, p in zip(gaps, predicted, strict=True)]
-    limits = {}
-    if base["observed"] is not None:
-        limits = {f"test rows, observed {what}": base["observed"], f"test rows, predicted {what}": base["predicted"]}
+    limits = {} if base["observed"] is None else {f"observed {what} of the test rows": base["observed"]}
     alarms = [
         i for i, w in enumerate(windows) if any(x["degraded"] and x["what"] == "calibration" for x in w["losses"])
     ]
@@ -216,7 +216,8 @@ def _drift(report: html.Page, value: Json) -> None:
         "Drift",
         html.figure(
             chart,
-            f"Jensen-Shannon distance beyond what noise gives. A dot is an alarm: at least {floor:g}, and certain.",
+            f"Jensen-Shannon distance beyond the mean that noise gives. A dot is an alarm: at least {floor:g}, and "
+            "certain. Dark without a dot: far, but blocks of time inside one window are as far from each other.",
         ),
         _alarm_table(windows),
         note="Inputs and labels against the training rows, predictions against those on the validation rows.",

@@ -136,9 +136,7 @@ def _conclude(one: Judged, section: Monitor) -> None:
     if window.unknown_labels:
         one.reasons.append(f"{window.unknown_labels:,} labels are no class of the model and are left out.")
     if one.alarms:
-        names = ", ".join(f"{shift.column} ({shift.detail})" for shift in one.alarms[:3])
-        more = f" and {len(one.alarms) - 3} more" if len(one.alarms) > 3 else ""
-        one.reasons.append(f"Moved: {names}{more}.")
+        one.reasons.append(f"Moved: {', '.join(shift.column for shift in one.alarms)}.")
     degraded = any(loss.degraded for loss in losses)
     one.verdict = "degraded" if degraded else "drift" if one.alarms else "ok"
 

@@ -1,0 +1,266 @@
+"""The whole step on logs of a world whose truth is known."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlsys import errors, monitor
+from traffic import MONDAY, WEEK, Traffic, logged
+
+ROWS = 1_500
+
+
+def weeks(number, seed=0, **options):
+    return [Traffic.draw(ROWS, seed + k, **options) for k in range(number)]
+
+
+def judge(world, labels=None, *, baseline=True, as_of=None, **section):
+    return monitor.compare(
+        world.store,
+        "world",
+        world.bundle,
+        world.folder,
+        labels,
+        world.recipe(**section),
+        baseline=world.baseline if baseline else None,
+        as_of=as_of,
+    )
+
+
+def labels_of(traffics):
+    return pa.concat_tables([traffic.labels() for traffic in traffics])
+
+
+def verdicts(judgement):
+    return [window["verdict"] for window in judgement.value["windows"]]
+
+
+def alarms(judgement, window):
+    return {shift["column"] for shift in judgement.value["windows"][window]["shifts"] if shift["alarmed"]}
+
+
+def shift_of(judgement, window, column):
+    return next(s for s in judgement.value["windows"][window]["shifts"] if s["column"] == column)
+
+
+def test_an_unchanged_world_is_kept_without_an_alarm(world):
+    traffic = weeks(8)
+    world.write(traffic)
+    judgement = judge(world, labels_of(traffic))
+    assert verdicts(judgement) == ["ok"] * 8
+    assert (judgement.decision, judgement.exit_code) == ("keep", 0)
+
+
+def test_windows_without_drift_raise_an_alarm_no_more_often_than_stated(world):
+    """80 windows, no floor on the size, 20 % stated: at most 27 windows (99.9 % point of a binomial) have an alarm."""
+    world.write([Traffic.draw(400, 50_000 + k) for k in range(80)])
+    judgement = judge(world, false_alarm_rate=0.2, min_js_distance=0)
+    assert sum(bool(alarms(judgement, k)) for k in range(80)) <= 27
+
+
+@pytest.mark.parametrize(
+    ("change", "column", "detail"),
+    [
+        ({"shift": 0.6}, "a", "mean"),
+        ({"nulls": 0.3}, "b", "nulls 5."),
+        ({"red": 0.4}, "colour", "'red' 1"),
+    ],
+)
+def test_a_shift_of_one_column_is_named_and_nothing_else(world, change, column, detail):
+    traffic = [*weeks(3), *weeks(2, seed=10, **change)]
+    world.write(traffic)
+    judgement = judge(world)
+    assert [alarms(judgement, k) for k in range(5)] == [set(), set(), set(), {column}, {column}]
+    assert shift_of(judgement, 4, column)["detail"].startswith(detail)
+    assert verdicts(judgement)[3:] == ["drift", "drift"]
+
+
+def test_drift_without_labels_is_watched_and_with_good_labels_kept(world):
+    traffic = [*weeks(3), *weeks(2, seed=10, shift=0.6)]
+    world.write(traffic)
+    assert (judge(world).decision, judge(world).exit_code) == ("watch", 3)
+    assert judge(world, labels_of(traffic)).decision == "keep"
+
+
+def test_a_category_that_training_never_saw_is_named(world):
+    changed = Traffic.draw(ROWS, 3)
+    changed.colour = np.where(changed.colour == "green", "violet", changed.colour)
+    world.write([*weeks(2), changed])
+    assert alarms(judge(world), 2) == {"colour"}
+
+
+def test_values_beyond_the_training_range_are_counted(world):
+    changed = Traffic.draw(ROWS, 3)
+    changed.seats = changed.seats + 1_000
+    world.write([changed])
+    shift = shift_of(judge(world), 0, "seats")
+    assert shift["outside"] == 1.0
+    assert shift["detail"].startswith("100.0% of rows above 299, the most in the reference")
+
+
+def test_probabilities_that_no_longer_hold_ask_for_retraining(world):
+    """A change of the odds that the model does not know: the order stays, the probabilities do not."""
+    traffic = [*weeks(3), *weeks(3, seed=10, odds=1.0)]
+    world.write(traffic)
+    judgement = judge(world, labels_of(traffic))
+    assert verdicts(judgement) == ["ok"] * 3 + ["degraded"] * 3
+    assert (judgement.decision, judgement.exit_code) == ("retrain", 4)
+    losses = judgement.value["windows"][4]["losses"]
+    assert {loss["what"] for loss in losses if loss["degraded"]} == {"calibration"}
+    assert "label" in alarms(judgement, 4)
+    assert any("ROC AUC is not measurably worse" in reason for reason in judgement.value["decision"]["reasons"])
+
+
+def test_a_model_that_no_longer_ranks_asks_for_retraining(world):
+    traffic = [*weeks(3), *weeks(3, seed=10, blind=True)]
+    world.write(traffic)
+    judgement = judge(world, labels_of(traffic))
+    assert verdicts(judgement)[3:] == ["degraded"] * 3
+    assert judgement.decision == "retrain"
+    assert "roc_auc" in {loss["what"] for loss in judgement.value["windows"][4]["losses"] if loss["degraded"]}
+
+
+def test_one_bad_window_is_watched(world):
+    traffic = [*weeks(3), *weeks(1, seed=10, blind=True)]
+    world.write(traffic)
+    assert judge(world, labels_of(traffic)).decision == "watch"
+
+
+def test_without_test_rows_to_compare_with_the_metric_is_shown_and_not_judged(world):
+    traffic = weeks(2)
+    world.write(traffic)
+    judgement = judge(world, labels_of(traffic), baseline=False)
+    window = judgement.value["windows"][0]
+    assert window["metrics"]["roc_auc"]["value"] == pytest.approx(0.82, abs=0.03)
+    assert {loss["what"] for loss in window["losses"]} == {"calibration"}
+
+
+def test_a_window_is_measured_only_when_its_labels_are_mature(world):
+    traffic = weeks(3)
+    world.write(traffic)
+    half = pa.concat_tables([traffic[0].labels(), traffic[1].labels(), traffic[2].labels().slice(0, ROWS // 2)])
+    judgement = judge(world, half)
+    assert [window["labels"]["mature"] for window in judgement.value["windows"]] == [True, True, False]
+    last = judgement.value["windows"][2]
+    assert last["metrics"] == {}
+    assert last["labels"]["coverage"] == pytest.approx(0.5)
+    assert "50% of the predictions have labels" in last["reasons"][0]
+
+
+def test_labels_that_are_null_are_not_waited_for(world):
+    traffic = weeks(1)
+    world.write(traffic)
+    labels = traffic[0].labels()
+    late = [None if number % 4 == 0 else value for number, value in enumerate(labels["late"].to_pylist())]
+    window = judge(world, labels.set_column(1, "late", pa.array(late))).value["windows"][0]
+    assert window["labels"]["num_void"] == ROWS // 4
+    assert window["labels"]["coverage"] == 1.0
+    assert window["labels"]["mature"]
+
+
+def test_labels_of_the_future_are_not_there_yet(world):
+    traffic = weeks(2)
+    world.write(traffic)
+    known = [[MONDAY + WEEK * (k + 1) + dt.timedelta(days=1)] * ROWS for k in range(2)]
+    labels = pa.concat_tables([t.labels(known_at=pa.array(at)) for t, at in zip(traffic, known, strict=True)])
+    judgement = judge(world, labels, as_of=MONDAY + 2 * WEEK)
+    assert [window["labels"]["coverage"] for window in judgement.value["windows"]] == [1.0, 0.0]
+    assert judgement.value["labels"]["delay_s"]["median"] == pytest.approx(4.5 * 86_400, rel=0.01)
+
+
+def test_a_retry_counts_once(world):
+    traffic = weeks(1)
+    world.write(traffic)
+    world.add(logged(traffic[0], MONDAY, digest=world.bundle.digest).slice(0, 100))
+    log = judge(world).value["log"]
+    assert (log["num_rows"], log["num_duplicates"]) == (ROWS, 100)
+
+
+def test_rows_of_another_bundle_are_counted_and_left_out(world):
+    world.write(weeks(1))
+    world.add(logged(Traffic.draw(200, 99), MONDAY, digest="another"))
+    log = judge(world).value["log"]
+    assert (log["num_rows"], log["num_other"]) == (ROWS, 200)
+
+
+def test_rows_without_a_time_of_their_own_use_that_of_the_log(world):
+    world.write(weeks(2), event_at=False)
+    assert [window["num_rows"] for window in judge(world).value["windows"]] == [ROWS, ROWS]
+
+
+def test_small_windows_are_reported_and_not_judged(world):
+    world.write([Traffic.draw(50, 1), Traffic.draw(60, 2)])
+    judgement = judge(world)
+    assert verdicts(judgement) == ["too_few", "too_few"]
+    assert judgement.decision == "watch"
+    assert judgement.value["windows"][0]["reasons"] == ["50 rows; 200 are needed to judge."]
+
+
+def test_an_empty_log_is_watched(world):
+    world.folder.mkdir()
+    judgement = judge(world)
+    assert (judgement.decision, judgement.value["windows"]) == ("watch", [])
+
+
+def test_partial_windows_are_marked_and_do_not_count_beside_complete_ones(world):
+    """Three and a half weeks; the half is bad."""
+    traffic = weeks(3)
+    world.write(traffic)
+    bad = Traffic.draw(ROWS, 77, blind=True)
+    world.add(logged(bad, MONDAY + 3 * WEEK, WEEK / 2, digest=world.bundle.digest))
+    judgement = judge(world, labels_of([*traffic, bad]))
+    assert [window["partial"] for window in judgement.value["windows"]] == [False, False, False, True]
+    assert verdicts(judgement) == ["ok", "ok", "ok", "degraded"]
+    assert judgement.decision == "keep"
+
+
+def test_the_order_of_files_changes_nothing_that_is_judged(world, tmp_path):
+    traffic = [*weeks(2), *weeks(1, seed=10, shift=0.6)]
+    world.write(traffic)
+    forward = judge(world).value
+    for number, file in enumerate(sorted(world.folder.iterdir(), reverse=True)):
+        file.rename(world.folder / f"r{number}.parquet")
+    backward = judge(world).value
+    assert backward["windows"] == forward["windows"]
+    assert backward["decision"] == forward["decision"]
+
+
+def test_the_same_log_gives_the_same_digest(world):
+    world.write(weeks(2))
+    assert judge(world).digest == judge(world).digest
+
+
+def test_everything_is_stored_and_reads_back(world):
+    traffic = weeks(2)
+    world.write(traffic)
+    judgement = judge(world, labels_of(traffic), slices=["colour", "seats > 150"])
+    stored = json.loads((judgement.folder / "judgement.json").read_text())
+    assert stored == json.loads(json.dumps(judgement.to_json()))
+    assert judgement.summary.startswith("3,000 predictions in 2 windows (2 ok); Keep")
+    profile = pq.read_table(judgement.folder / "profile.parquet")
+    slices = set(zip(profile["slice_key"].to_pylist(), profile["slice_value"].to_pylist(), strict=True))
+    assert {("colour", "red"), ("seats > 150", "true"), ("seats > 150", "false"), (None, None)} <= slices
+
+
+def test_a_log_that_is_not_there_says_where_it_would_be(world):
+    with pytest.raises(errors.SourceError, match="nothing there"):
+        judge(world)
+
+
+def test_a_damaged_file_is_named(world):
+    world.write(weeks(1))
+    (world.folder / "damaged.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(errors.StoreError, match=r"damaged\.parquet"):
+        judge(world)
+
+
+def test_a_slice_that_is_no_condition_is_refused(world):
+    world.write(weeks(1))
+    with pytest.raises(errors.RecipeError, match="a condition such as"):
+        judge(world, slices=["seats + 1"])
