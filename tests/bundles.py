@@ -87,7 +87,12 @@ def fit(store, kind=TaskKind.BINARY, family="xgboost", seed=0, num_rows=400, **c
     encoding = "codes" if module.ENCODING == "none" else module.ENCODING
     fitted = program.fit(plan.choose(schema(kind), statistics, encoding=encoding), statistics)
     params = module.Params(rounds=8) if family == "xgboost" else module.Params()
-    matrix = Matrix(fitted.transform(table), encode_target(table["y"], task).astype(np.float64), tuple(fitted.names), tuple(fitted.types))
+    matrix = Matrix(
+        fitted.transform(table),
+        encode_target(table["y"], task).astype(np.float64),
+        tuple(fitted.names),
+        tuple(fitted.types),
+    )
     parts = {
         "task": task,
         "schema": schema(kind),

@@ -121,7 +121,8 @@ class Gateway:
         return self._handles[name]
 
 
-def app(args: Args) -> Application:
+def app(args: Args | dict[str, Any]) -> Application:
     """The gateway; give it the route prefix ``/``."""
+    args = Args.model_validate(args)  # Serve reads annotations as they are written: a string here
     gateway: Deployment = Gateway  # type: ignore[assignment]  # the decorator's annotations keep the class
     return gateway.options(user_config={"models": list(args.models)}).bind(args.max_body_bytes)

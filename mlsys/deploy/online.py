@@ -116,8 +116,9 @@ class Model:
             self._service.close()
 
 
-def app(args: Args) -> Application:
+def app(args: Args | dict[str, Any]) -> Application:
     """The application of one model; give it the route prefix ``/<name>``."""
+    args = Args.model_validate(args)  # Serve reads annotations as they are written: a string here
     config = args.choice.model_dump(exclude_none=True)
     model: Deployment = Model  # type: ignore[assignment]  # the decorator's annotations keep the class
     return model.options(user_config=config).bind(args.model_dump(mode="json"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import socket
 import time
@@ -66,7 +67,7 @@ def start(store: Store, name: str, digest: str, version: int, settings: recipe.D
         client = _client(settings)
         _apply(client, [_application(store, name, digest, version, settings)], without=())
     url = f"{_root(client)}/{name}"
-    _wait(client, url, name, digest)
+    _wait(client, url, name, digest, looks=2 * settings.max_replicas)
     return Endpoint(url, openapi.curl(url, opened.example), _proxy())
 
 
@@ -151,6 +152,7 @@ def _client(settings: recipe.Deploy) -> Any:
 
     client = _get_global_client(raise_if_no_controller_running=False)
     if client is None:
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         port = settings.port or _free_port(settings.host)
         _check_port(settings.host, port)
         serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": port})
@@ -187,10 +189,10 @@ def _check_port(host: str, port: int) -> None:
             ) from None
 
 
-def _wait(client: Any, url: str, name: str, digest: str) -> None:
-    """Until the endpoint answers with this bundle and every replica has it."""
+def _wait(client: Any, url: str, name: str, digest: str, *, looks: int) -> None:
+    """Until the endpoint answers with this bundle, `looks` times in a row: one answer is one replica's."""
     end = time.monotonic() + READY_S
-    got = "no answer"
+    got, seen = "no answer", 0
     while time.monotonic() < end:
         app = client.get_serve_status(name).app_status
         if app.status == "DEPLOY_FAILED":
@@ -198,9 +200,10 @@ def _wait(client: Any, url: str, name: str, digest: str) -> None:
             break
         if app.status == "RUNNING":
             got = _served(url)
-            if got == digest:
+            seen = seen + 1 if got == digest else 0
+            if seen == looks:
                 return
-        time.sleep(0.05)
+        time.sleep(0.0 if seen else 0.05)
     raise errors.ClusterError.build(
         f"deploy: endpoint '{name}'",
         got=got.strip().split("\n")[-1],

@@ -1,0 +1,264 @@
+import datetime as dt
+import math
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlsys import errors
+from mlsys.predict.conform import MAX_VIOLATIONS, Contract
+from mlsys.schema import Column, Kind, Role, Schema
+
+UTC = dt.UTC
+NOON = dt.datetime(2013, 10, 1, 12, tzinfo=UTC)
+
+
+def contract(type_name, *, nullable=True, timezone=None, **facts):
+    column = Column(name="x", type=type_name, kind=Kind.NUMERIC, nullable=nullable, **facts)
+    return Contract(Schema(columns=(column,)), ["x"], timezone)
+
+
+def one(type_name, value, **facts):
+    return contract(type_name, **facts).records([{"x": value}])[0]["x"]
+
+
+def refused(type_name, value, **facts):
+    with pytest.raises(errors.RequestError) as caught:
+        one(type_name, value, **facts)
+    (violation,) = caught.value.violations
+    assert violation["row"] == 0
+    assert violation["field"] == "x"
+    return violation["got"], violation["expected"]
+
+
+@pytest.mark.parametrize(
+    ("type_name", "value", "result"),
+    [
+        ("double", 3, 3.0),
+        ("double", 2.5, 2.5),
+        ("double", 2**53, float(2**53)),
+        ("float", 0.1, float(np.float32(0.1))),
+        ("int64", 3.0, 3),
+        ("int64", -(2**63), -(2**63)),
+        ("uint8", 255, 255),
+        ("bool", True, True),
+        ("string", "", ""),
+        ("string", "☃", "☃"),
+        ("timestamp[us, tz=UTC]", "2013-10-01T12:00:00Z", NOON),
+        ("timestamp[us, tz=UTC]", "2013-10-01 08:00:00-04:00", NOON),
+        ("timestamp[us, tz=UTC]", NOON, NOON),
+        ("timestamp[us]", "2013-10-01T12:00:00", dt.datetime(2013, 10, 1, 12)),  # noqa: DTZ001
+        ("date32", "2013-10-01", dt.date(2013, 10, 1)),
+        ("binary", "AAE=", b"\x00\x01"),
+        ("list<item: double>", [1, 2.5, None], [1.0, 2.5, None]),
+        ("decimal128(5, 2)", 1.25, Decimal("1.25")),
+        ("double", None, None),
+        ("double", math.nan, None),
+        ("double", np.float64(1.5), 1.5),
+        ("int64", np.int32(7), 7),
+    ],
+)
+def test_what_loses_nothing_is_taken_over(type_name, value, result):
+    taken = one(type_name, value)
+    assert taken == result
+    assert type(taken) is type(result)
+
+
+@pytest.mark.parametrize(
+    ("type_name", "value", "got", "expected"),
+    [
+        ("double", "3", "text '3'", "a number"),
+        ("double", True, "true", "a number"),
+        ("double", 2**53 + 1, "number 9007199254740993", "a number"),
+        ("double", [1], "list [1]", "a number"),
+        ("float", 1e39, "number 1e+39", "a number"),
+        ("int64", 3.5, "number 3.5", "an integer (int64)"),
+        ("int64", "3", "text '3'", "an integer (int64)"),
+        ("int64", False, "false", "an integer (int64)"),
+        ("int64", 2**63, "number 9223372036854775808", "an integer (int64)"),
+        ("int64", 1e300, "number 1e+300", "an integer (int64)"),
+        ("int64", math.inf, "number inf", "an integer (int64)"),
+        ("uint8", -1, "number -1", "an integer (uint8)"),
+        ("bool", 1, "number 1", "true or false"),
+        ("bool", "true", "text 'true'", "true or false"),
+        ("string", 1, "number 1", "text"),
+        ("string", "\ud800", "text '\\ud800'", "text"),
+        ("string", {"a": 1}, "object {'a': 1}", "text"),
+        ("date32", "2013-13-01", "text '2013-13-01'", "an ISO 8601 date, e.g. 2013-10-01"),
+        ("binary", "no base64!", "text 'no base64!'", "base64 text"),
+        ("list<item: double>", 1, "number 1", "a list of which each is a number"),
+        ("list<item: double>", ["a"], "list ['a']", "a list of which each is a number"),
+        ("decimal128(5, 2)", 1.255, "number 1.255", "a number with at most 2 decimals"),
+    ],
+)
+def test_what_would_lose_something_is_refused_with_what_was_got_and_expected(type_name, value, got, expected):
+    assert refused(type_name, value) == (got, expected)
+
+
+ZONED = "an ISO 8601 time with a zone, e.g. 2013-10-01T08:00:00Z"
+
+
+@pytest.mark.parametrize(
+    "value", ["2013-10-01T12:00:00", "yesterday", 1380628800, "2013-10-01T12:00:00.1234567Z", "2013-02-30T00:00:00Z"]
+)
+def test_a_time_that_is_not_the_whole_truth_is_refused(value):
+    assert refused("timestamp[us, tz=UTC]", value)[1] == ZONED
+
+
+def test_a_time_with_a_zone_is_refused_where_the_column_has_none():
+    assert refused("timestamp[us]", "2013-10-01T12:00:00Z")[1].startswith("an ISO 8601 time without a zone")
+
+
+@pytest.mark.parametrize(
+    ("text", "universal"),
+    [("2013-10-01T08:00:00", NOON), ("2013-11-03T01:30:00", dt.datetime(2013, 11, 3, 5, 30, tzinfo=UTC))],
+)
+def test_with_a_zone_given_times_without_one_are_its_wall_clock_and_the_first_of_two(text, universal):
+    assert one("timestamp[us, tz=UTC]", text, timezone="America/New_York") == universal
+
+
+def test_a_wall_clock_time_that_the_clocks_skip_is_refused():
+    assert refused("timestamp[us, tz=UTC]", "2013-03-10T02:30:00", timezone="America/New_York")[1] == ZONED
+
+
+def test_null_needs_a_nullable_column():
+    assert refused("double", None, nullable=False) == ("null", "a number, never null")
+    assert refused("double", math.nan, nullable=False)[1] == "a number, never null"
+
+
+@pytest.mark.parametrize(
+    ("facts", "value", "expected"),
+    [
+        ({"minimum": 0}, -1, "a number of at least 0"),
+        ({"maximum": 1.5}, 2, "a number of at most 1.5"),
+        ({"minimum": 0, "maximum": 1}, 2, "a number from 0 to 1"),
+        ({"allowed": (1.0, 2.0)}, 3, "one of 1.0, 2.0"),
+    ],
+)
+def test_bounds_of_the_schema_hold_for_requests(facts, value, expected):
+    assert refused("double", value, **facts)[1] == expected
+    with pytest.raises(errors.RequestError, match="row 1, field 'x'"):
+        contract("double", **facts).table(pa.table({"x": [1.0, float(value)]}))
+    assert contract("double", **facts).table(pa.table({"x": [1.0, None]})).num_rows == 2
+
+
+SCHEMA = Schema(
+    columns=(
+        Column(name="id", type="string", kind=Kind.TEXT, role=Role.ID, nullable=False),
+        Column(name="age", type="int64", kind=Kind.NUMERIC, nullable=False),
+        Column(name="city", type="string", kind=Kind.CATEGORICAL),
+        Column(name="unused", type="double", kind=Kind.NUMERIC, nullable=False),
+    )
+)
+PEOPLE = Contract(SCHEMA, ["age", "city"])
+
+
+def test_every_fault_of_every_row_is_listed_in_order():
+    with pytest.raises(errors.RequestError) as caught:
+        PEOPLE.records([{"age": "3", "city": 5}, {"age": 1}, {"agee": 1, "id": None}])
+    assert caught.value.violations == [
+        {"row": 0, "field": "age", "got": "text '3'", "expected": "an integer (int64)"},
+        {"row": 0, "field": "city", "got": "number 5", "expected": "text"},
+        {
+            "row": 2,
+            "field": "agee",
+            "got": "a column that the model does not know",
+            "expected": "only the model's columns; did you mean 'age'?",
+        },
+        {"row": 2, "field": "id", "got": "null", "expected": "text, never null"},
+        {"row": 2, "field": "age", "got": "nothing", "expected": "an integer (int64)"},
+    ]
+
+
+def test_columns_that_the_model_does_not_read_may_be_absent_and_nullable_ones_are_null():
+    assert PEOPLE.records([{"age": 1}]) == [{"age": 1, "city": None}]
+    assert PEOPLE.columns({"age": [1]}).to_pylist() == [{"age": 1, "city": None}]
+    assert PEOPLE.table(pa.table({"age": [1]})).to_pylist() == [{"age": 1, "city": None}]
+
+
+def test_columns_refuse_unknown_names_and_tables_ignore_them():
+    with pytest.raises(errors.RequestError, match="only the model's columns; did you mean 'city'"):
+        PEOPLE.columns({"age": [1], "cty": ["x"]})
+    assert PEOPLE.table(pa.table({"age": [1], "cty": ["x"]})).column_names == ["age", "city"]
+
+
+def test_a_missing_column_of_a_table_is_a_fault_of_all_rows():
+    with pytest.raises(errors.RequestError) as caught:
+        PEOPLE.table(pa.table({"city": ["a", "b"]}))
+    assert caught.value.violations == [
+        {"row": "all", "field": "age", "got": "nothing", "expected": "an integer (int64)"}
+    ]
+
+
+def test_two_columns_of_one_name_are_a_fault():
+    table = pa.table([pa.array([1]), pa.array([2])], names=["age", "age"])
+    with pytest.raises(errors.RequestError, match="2 columns of this name"):
+        PEOPLE.table(table)
+
+
+def test_an_answer_lists_at_most_a_hundred_faults():
+    with pytest.raises(errors.RequestError) as caught:
+        PEOPLE.columns({"age": ["x"] * 500})
+    assert len(caught.value.violations) == MAX_VIOLATIONS
+
+
+def test_a_table_says_the_row_of_each_fault_and_keeps_the_rest():
+    table, faults = PEOPLE.check({"age": pa.chunked_array([[1.0], [2.5, None]])}, 3)
+    assert table["age"].to_pylist() == [1, None, None]
+    assert [(fault["row"], fault["got"]) for fault in faults] == [(1, "number 2.5"), (2, "null")]
+
+
+@pytest.mark.parametrize(
+    ("type_name", "values"),
+    [
+        ("double", pa.array([1, 2, None], pa.int32())),
+        ("double", pa.array([1.5, None], pa.float32())),
+        ("int64", pa.array([1.0, float("nan")])),
+        ("float", pa.array([0.1, 1e30])),
+        ("string", pa.array(["a", None]).dictionary_encode()),
+        ("string", pa.array(["a"], pa.large_string())),
+        ("timestamp[us, tz=UTC]", pa.array([0], pa.timestamp("ms", "America/New_York"))),
+        ("timestamp[us, tz=UTC]", pa.array(["2013-10-01T12:00:00Z"])),
+        ("double", pa.nulls(2)),
+    ],
+)
+def test_a_column_and_its_values_one_by_one_conform_to_the_same(type_name, values):
+    whole = contract(type_name).table(pa.table({"x": values}))["x"].to_pylist()
+    single = [one(type_name, value) for value in values.to_pylist()]
+    assert whole == single
+
+
+numbers = st.one_of(
+    st.integers(-(2**70), 2**70), st.floats(), st.booleans(), st.none(), st.text(max_size=3), st.just(1e39)
+)
+
+
+@given(st.sampled_from(["double", "float", "int64", "int8", "bool", "string"]), st.lists(numbers, max_size=8))
+def test_records_and_columns_agree_on_any_json_values(type_name, values):
+    """The same values are taken over, to the same result, and the same are refused."""
+
+    def outcome(run):
+        try:
+            return run(), None
+        except errors.RequestError as error:
+            return None, error.violations
+
+    records, record_faults = outcome(
+        lambda: [row["x"] for row in contract(type_name).records([{"x": v} for v in values])]
+    )
+    columns, column_faults = outcome(lambda: contract(type_name).columns({"x": values})["x"].to_pylist())
+    assert (records, record_faults) == (columns, column_faults)
+
+
+@given(st.sampled_from(["float", "int64", "int8", "double"]), st.lists(st.one_of(st.floats(), st.none()), max_size=8))
+def test_arrow_columns_and_records_agree_on_any_floats(type_name, values):
+    table, faults = contract(type_name).check({"x": pa.array(values, pa.float64())}, len(values))
+    for row, (value, taken) in enumerate(zip(values, table["x"].to_pylist(), strict=True)):
+        wrong = any(fault["row"] == row for fault in faults)
+        if wrong:
+            refused(type_name, value)
+        else:
+            assert one(type_name, value) == taken

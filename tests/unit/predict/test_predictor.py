@@ -1,0 +1,119 @@
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from bundles import fit, requests, rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlsys import errors
+from mlsys.predict import Predictor, decide
+from mlsys.schema import Task, TaskKind
+from mlsys.store import Store
+
+FAMILIES = ("dummy", "linear", "forest", "xgboost")
+
+
+@pytest.fixture(scope="module")
+def predictors(tmp_path_factory):
+    store = Store.open(tmp_path_factory.mktemp("predictors"))
+    return {(kind, family): Predictor(fit(store, kind, family)) for kind in TaskKind for family in FAMILIES}
+
+
+@pytest.mark.parametrize("kind", TaskKind)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_and_tables_give_the_same_bits(predictors, kind, family):
+    predictor = predictors[kind, family]
+    table = rows(64, seed=11, kind=kind)
+    whole, single = predictor.table(table), predictor.rows(requests(table))
+    assert np.array_equal(whole.prediction, single.prediction)
+    assert np.array_equal(whole.score, single.score)
+    if whole.probabilities is not None:
+        assert np.array_equal(whole.probabilities, single.probabilities)
+
+
+@pytest.mark.parametrize("kind", TaskKind)
+def test_a_row_is_predicted_the_same_whatever_stands_beside_it(predictors, kind):
+    predictor = predictors[kind, "xgboost"]
+    table = rows(40, seed=12, kind=kind)
+    whole = predictor.table(table).score
+    assert [float(predictor.table(table.slice(at, 1)).score[0]) for at in range(40)] == whole.tolist()
+
+
+record = st.fixed_dictionaries(
+    {"seats": st.integers(0, 2**62)},
+    optional={
+        "distance": st.none() | st.floats(allow_infinity=False, allow_nan=False),
+        "load": st.none() | st.floats(width=32, allow_infinity=False, allow_nan=False),
+        "carrier": st.none() | st.sampled_from(["AA", "B6"]) | st.text(max_size=4),
+        "night": st.none() | st.booleans(),
+        "departs": st.none() | st.datetimes(timezones=st.timezones()).map(lambda time: time.isoformat()),
+        "flight": st.text(max_size=3),
+        "constant": st.none() | st.integers(-5, 5),
+    },
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(record, min_size=1, max_size=20))
+def test_any_valid_request_is_predicted_the_same_by_rows_columns_and_table(predictors, records):
+    predictor = predictors[TaskKind.BINARY, "xgboost"]
+    try:
+        single = predictor.rows(records)
+    except errors.RequestError as error:  # a time that its zone puts out of the calendar
+        assert {violation["field"] for violation in error.violations} == {"departs"}
+        return
+    conformed = predictor.contract.arrow(predictor.contract.records(records))
+    whole = predictor.conformed_table(conformed)
+    assert np.array_equal(single.score, whole.score)
+    assert single.unseen == whole.unseen
+
+
+def test_an_unknown_category_is_counted_and_no_fault(predictors):
+    predictor = predictors[TaskKind.BINARY, "xgboost"]
+    records = [{"seats": 1, "carrier": "XX"}, {"seats": 1, "carrier": "B6"}, {"seats": 1, "carrier": "YY"}]
+    assert predictor.rows(records).unseen == {"carrier": 2}
+    table = pa.table({"seats": [1, 1, 1], "carrier": ["XX", "B6", "YY"]})
+    assert predictor.table(table).unseen == {"carrier": 2}
+    assert predictor.rows(records[1:2]).unseen == {}
+
+
+def test_no_rows_give_no_predictions(predictors):
+    for (kind, _), predictor in predictors.items():
+        assert len(predictor.rows([])) == 0
+        assert len(predictor.table(rows(1, kind=kind).slice(1))) == 0
+
+
+def test_wrong_rows_are_refused_by_both_entrances(predictors):
+    predictor = predictors[TaskKind.BINARY, "linear"]
+    with pytest.raises(errors.RequestError, match="row 0, field 'seats': got nothing, expected an integer"):
+        predictor.rows([{}])
+    with pytest.raises(errors.RequestError, match="row all, field 'seats': got nothing, expected an integer"):
+        predictor.table(pa.table({"distance": [1.0]}))
+
+
+def test_the_threshold_of_the_bundle_decides_and_equality_is_positive():
+    task = Task(kind=TaskKind.BINARY, target="y", classes=("no", "yes"))
+    raw = np.array([[0.6, 0.4], [0.61, 0.39], [0.0, 1.0]])
+    assert decide(task, raw, 0.4, {}).prediction.tolist() == ["yes", "no", "yes"]
+    assert decide(task, raw, None, {}).prediction.tolist() == ["no", "no", "yes"]
+    assert decide(task, raw, 0.4, {}).score.tolist() == [0.4, 0.39, 1.0]
+
+
+def test_the_most_probable_class_is_predicted_and_the_first_of_a_tie():
+    task = Task(kind=TaskKind.MULTICLASS, target="y", classes=(1, 2, 3))
+    said = decide(task, np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]]), None, {})
+    assert said.prediction.tolist() == [2, 1]
+    assert said.score.tolist() == [0.5, 0.4]
+
+
+def test_predictions_as_a_table_name_a_probability_by_its_class(predictors):
+    table = rows(3, kind=TaskKind.BINARY)
+    binary = predictors[TaskKind.BINARY, "xgboost"].table(table).arrow("7")
+    assert binary.schema.names == ["prediction", "probability_false", "probability_true", "model_version"]
+    assert [str(kind) for kind in binary.schema.types] == ["bool", "double", "double", "string"]
+    assert binary["model_version"].to_pylist() == ["7"] * 3
+    regression = predictors[TaskKind.REGRESSION, "xgboost"].table(rows(3, kind=TaskKind.REGRESSION)).arrow("7")
+    assert regression.schema.names == ["prediction", "model_version"]
+    assert all(math.isfinite(value) for value in regression["prediction"].to_pylist())
