@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from mlsys import errors
+from mlsys.monitor.delayed import UNKNOWN, Labels, class_codes
+from mlsys.schema import Task, TaskKind
+
+UTC = dt.UTC
+BINARY = Task(kind=TaskKind.BINARY, target="late", classes=(False, True))
+WORDS = Task(kind=TaskKind.MULTICLASS, target="species", classes=("Adelie", "Chinstrap", "Gentoo"))
+NUMBERS = Task(kind=TaskKind.MULTICLASS, target="stars", classes=(1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "codes"),
+    [
+        (BINARY, [True, False, None], [1, 0, np.nan]),
+        (BINARY, ["true", "False", "1", "0", "?"], [1, 0, 1, 0, UNKNOWN]),
+        (BINARY, [1, 0], [1, 0]),
+        (BINARY, [1.0, 0.0], [1, 0]),
+        (WORDS, ["Gentoo", '"Adelie"', "Emperor"], [2, 0, UNKNOWN]),
+        (NUMBERS, [3, 1], [2, 0]),
+        (NUMBERS, ["2", "3.0"], [1, 2]),
+    ],
+)
+def test_classes_are_recognised_as_themselves_as_json_and_as_text(task, values, codes):
+    assert class_codes(pl.Series(values), task).tolist() == pytest.approx(codes, nan_ok=True)
+
+
+def test_labels_come_from_csv_with_the_zeros_of_their_ids(tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("id,late\n007,true\n008,\n009,NA\n")
+    labels = Labels.read(file, BINARY)
+    assert labels.frame["key"].to_list() == ["007", "008", "009"]
+    assert labels.frame["y"].to_list()[0] == 1.0
+    assert labels.frame["void"].to_list() == [False, True, True]
+
+
+def test_labels_come_from_json_lines_and_parquet(tmp_path):
+    rows = [{"prediction_id": "a", "label": 1.5}, {"prediction_id": "b", "label": None}]
+    task = Task(kind=TaskKind.REGRESSION, target="y")
+    (tmp_path / "l.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    pl.DataFrame(rows).write_parquet(tmp_path / "l.parquet")
+    for name in ("l.jsonl", "l.parquet"):
+        frame = Labels.read(tmp_path / name, task).frame
+        assert frame["y"].to_list() == pytest.approx([1.5, np.nan], nan_ok=True)
+        assert frame["void"].to_list() == [False, True]
+
+
+def test_of_several_labels_the_last_known_counts():
+    at = [dt.datetime(2024, 1, day, tzinfo=UTC) for day in (3, 1, 2)]
+    labels = Labels.read(pa.table({"id": ["a"] * 3, "late": [True, False, False], "known_at": at}), BINARY)
+    assert labels.frame["y"].to_list() == [1.0]
+    assert labels.num_repeated == 2
+
+
+def test_labels_join_by_the_id_of_the_rows_or_of_the_prediction():
+    rows = pl.DataFrame({"prediction_id": ["p1", "p2"], "flight": ["f1", None]})
+    labels = Labels.read(pa.table({"flight": ["f1", "p2"], "late": [True, False]}), BINARY, "flight")
+    assert labels.join(rows)["y"].to_list() == [1.0, 0.0]
+
+
+def test_labels_without_a_key_name_what_is_there():
+    with pytest.raises(errors.RecipeError, match="no column 'prediction_id'"):
+        Labels.read(pa.table({"key": ["a"], "late": [True]}), BINARY)
+
+
+def test_labels_of_another_task_are_refused():
+    with pytest.raises(errors.ContractError, match="one of 'Adelie', 'Chinstrap', 'Gentoo'"):
+        Labels.read(pa.table({"id": ["a"], "species": ["blue"]}), WORDS)
+
+
+def test_a_file_of_labels_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(errors.SourceError, match="labels"):
+        Labels.read(tmp_path / "none.csv", BINARY)

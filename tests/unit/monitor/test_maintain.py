@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from mlsys.monitor import maintain
+from mlsys.monitor.maintain import WindowVerdict
+
+
+def window(verdict, **facts):
+    return WindowVerdict("w", verdict, **{"measured": True, **facts})
+
+
+OK, BAD = window("ok"), window("degraded", worse=("roc_auc",), reasons=("ROC AUC 0.6, 0.7 on the test rows.",))
+BLIND = window("drift", measured=False, moved=("a",))
+
+
+@pytest.mark.parametrize(
+    ("windows", "word"),
+    [
+        ([OK, OK, OK], "keep"),
+        ([BAD, OK, BAD], "retrain"),
+        ([BAD, BAD, OK, OK, BAD], "watch"),
+        ([BAD, BAD, OK, OK, OK], "keep"),
+        ([OK, window("drift", moved=("a",))], "keep"),
+        ([OK, BLIND], "watch"),
+        ([BLIND, OK, OK, OK], "keep"),
+        ([window("too_few", measured=False)] * 3, "watch"),
+        ([], "watch"),
+        ([BAD, window("too_few", measured=False), BAD], "retrain"),
+        ([OK, window("degraded", partial=True, worse=("roc_auc",))], "keep"),
+        ([window("degraded", partial=True, worse=("roc_auc",), reasons=("x.",))], "watch"),
+    ],
+)
+def test_decision(windows, word):
+    decision = maintain.decide(windows, (2, 3), "ROC AUC")
+    assert decision.word == word
+    assert decision.exit_code == {"keep": 0, "watch": 3, "retrain": 4}[word]
+    assert decision.headline
+    assert decision.reasons
+
+
+def test_one_of_one_retrains_at_once():
+    assert maintain.decide([OK, BAD], (1, 1), "ROC AUC").word == "retrain"
+
+
+def test_the_reasons_of_a_retraining_can_be_checked():
+    bad = window("degraded", worse=("calibration",), beyond=("month",), reasons=("predicted 20.0%, observed 30.0%.",))
+    reasons = maintain.decide([bad, bad], (2, 3), "ROC AUC").reasons
+    assert reasons[0] == "w: predicted 20.0%, observed 30.0%."
+    assert reasons[2].startswith("ROC AUC is not measurably worse")
+    assert reasons[3].startswith("Training never saw values of month like these")
+
+
+def test_exit_codes_leave_those_of_failures_alone():
+    assert not {1, 2} & set(maintain.EXIT_CODES.values())

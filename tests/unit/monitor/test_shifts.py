@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+from mlsys.monitor import shifts
+from mlsys.monitor.bins import Bins
+from mlsys.monitor.noise import INDEPENDENT
+from mlsys.monitor.shifts import Rule
+from mlsys.schema import Kind
+from mlsys.statistics import ColumnStatistics
+
+COLUMNS = 20
+SHARES = (0.5, 0.3, 0.15, 0.04, 0.009, 0.001)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Twenty columns of 20,000 rows: half of them numbers, half categories, the rarest at 0.1 %."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for number in range(COLUMNS):
+        kind = Kind.NUMERIC if number % 2 else Kind.CATEGORICAL
+        column = ColumnStatistics.empty(kind)
+        column.update(draw(rng, kind, 20_000))
+        found[str(number)] = Bins.of(str(number), column)
+    return found
+
+
+def draw(rng, kind, rows):
+    if kind is Kind.NUMERIC:
+        return pa.array(rng.lognormal(size=rows))
+    return pa.array(np.array(list("abcdef"))[rng.choice(6, rows, p=SHARES)])
+
+
+def truth(bins):
+    """True fractions of the bins that `draw` fills; SciPy knows the lognormal's."""
+    if bins.ordered:
+        return np.diff(stats.lognorm(1).cdf(bins.edges), prepend=0, append=1).tolist() + [0]
+    shares = dict(zip("abcdef", SHARES, strict=True))
+    return [shares[name] for name in bins.categories.to_pylist()] + [0, 0]
+
+
+def judged(reference, rng, rule, rows):
+    spread = dict.fromkeys(reference, INDEPENDENT)
+    counted = {name: (bins, rng.multinomial(rows, truth(bins))) for name, bins in reference.items()}
+    return shifts.find(counted, spread, rule, {}, dict.fromkeys(reference, ""))
+
+
+@pytest.mark.parametrize("rows", [200, 2_000])
+def test_any_alarm_in_twenty_stationary_columns_is_as_rare_as_stated(reference, rows):
+    """300 windows at 10 %, no floor: at most 47 (99.9 % point of a binomial). A fixed 10 % a column gives 88 %."""
+    rng = np.random.default_rng(rows)
+    found = [judged(reference, rng, Rule(0.1, 0.0), rows) for _ in range(300)]
+    assert sum(any(shift.alarmed for shift in window) for window in found) <= 47
+    assert sum(any(shift.pvalue <= 0.1 for shift in window) for window in found) > 200
+
+
+def test_the_floor_leaves_nothing_of_that(reference):
+    rng = np.random.default_rng(1)
+    found = [judged(reference, rng, Rule(0.1, 0.1), 500) for _ in range(100)]
+    assert not any(shift.alarmed for window in found for shift in window)
+
+
+def test_a_difference_that_is_certain_and_small_is_no_alarm(reference):
+    bins = reference["0"]
+    counts = (bins.reference * 50).astype(np.int64)
+    counts[0] += counts.sum() // 10
+    found = shifts.find({"0": (bins, counts)}, {"0": INDEPENDENT}, Rule(0.05, 0.1), {}, {"0": ""})[0]
+    assert found.pvalue < 1e-6
+    assert not found.alarmed
