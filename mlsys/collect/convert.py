@@ -7,7 +7,7 @@ these. Text is read as
 =============  ==================================================================================
 ``int64``      digits with or without a sign, within 64 bits
 ``double``     what a programming language reads as a number
-``bool``       true and false, in any case
+``bool``       true and false, in any case; 1 and 0 if the recipe says that the column is boolean
 ``date32``     ``2013-01-31``
 ``timestamp``  ISO 8601, ``T`` or a blank between, seconds and fraction optional; ``Z`` or an
                offset, without one the time is local in the recipe's time zone. An hour that a
@@ -33,6 +33,7 @@ __all__ = ["LIST", "TIME", "misfits", "read_text", "stored", "stored_type"]
 
 TIME = pa.timestamp("us", "UTC")
 LIST = pa.list_(pa.float64())
+TRUE, FALSE = ("true", "1"), ("false", "0")
 ISO_DATE = r"^(\d{4}-\d{2}-\d{2})$"
 ISO_TIME = r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}(?::\d{2})?)(:\d{2})?([.,]\d{1,9})?\s?(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})?)?$"
 
@@ -136,7 +137,7 @@ def _parsed(texts: pl.Series, kind: pa.DataType, zone: str) -> pl.Series:
     if pa.types.is_boolean(kind):
         lower = texts.str.to_lowercase()
         return pl.select(
-            pl.when(lower == "true").then(statement=True).when(lower == "false").then(statement=False)
+            pl.when(lower.is_in(TRUE)).then(statement=True).when(lower.is_in(FALSE)).then(statement=False)
         ).to_series()
     if pa.types.is_date(kind):
         return texts.str.extract(ISO_DATE).str.to_date("%Y-%m-%d", strict=False)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from mlsys import errors, expressions
-from mlsys.collect import contract, convert, inference, roles
+from mlsys.collect import convert, inference, roles
 from mlsys.collect.batch import Broken
 from mlsys.collect.inference import Evidence, Wording
 from mlsys.recipe import Data
@@ -69,7 +69,13 @@ class Written:
 
 
 def decide(
-    data: Data, target: str | None, split_column: str | None, scans: Sequence[Scan], *, is_regression: bool
+    data: Data,
+    target: str | None,
+    split_column: str | None,
+    scans: Sequence[Scan],
+    rules: Schema | None,
+    *,
+    is_regression: bool,
 ) -> Layout:
     """The types of all columns, from the contract if there is one, else from the evidence of all pieces.
 
@@ -83,7 +89,6 @@ def decide(
         A column changes its type between files.
     """
     evidence = merged(scans)
-    rules = contract.load(data.contract) if data.contract else None
     known = [*evidence, *data.derive]
     roles.check(data, target, split_column, known)
     columns = _of_contract(rules, evidence, data) if rules else _of_evidence(evidence, data)

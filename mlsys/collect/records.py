@@ -64,7 +64,9 @@ def _record(piece: Piece, line: bytes, row: int) -> dict[str, Any] | str:
         )
     try:
         record = json.loads(line)
-    except ValueError as error:
+        if b"\\ud" in line.lower():
+            json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except (ValueError, RecursionError) as error:
         return f"json: {error}"
     return record if isinstance(record, dict) else f"json: {type(record).__name__} instead of an object"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from mlsys import errors
@@ -11,8 +12,8 @@ from mlsys.schema import Column, Kind, Role, Schema
 
 __all__ = ["assign", "check"]
 
-ROW_INDEX = ("__index_level_0__",)
-"""Columns that pandas writes for its row index; so does a CSV column without a name."""
+ROW_INDEX = re.compile(rf"(__index_level_\d+__|Unnamed: \d+|{UNNAMED}\d+)")
+"""Names that a row index gets: from pandas in Parquet and CSV, and from us where a CSV column has none."""
 
 
 def check(data: Data, target: str | None, split_column: str | None, known: Sequence[str]) -> None:
@@ -57,7 +58,8 @@ def assign(
 
 
 def is_row_index(name: str) -> bool:
-    return name in ROW_INDEX or name.startswith(UNNAMED)
+    """Whether a column is a row index by its name."""
+    return ROW_INDEX.fullmatch(name) is not None
 
 
 def _role(column: Column, roles: dict[str | None, Role]) -> Role:

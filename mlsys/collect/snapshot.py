@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zoneinfo
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -46,6 +47,7 @@ class _Wanted:
     data: recipe.Data
     target: str | None
     split_column: str | None
+    rules: Schema | None
     folder: Path | None
     plan: cluster.Plan
     is_regression: bool
@@ -85,7 +87,9 @@ def take(
         The target has no value, or one class only.
     """
     pieces = sources.find(data.source, data.reading)
-    wanted = _Wanted(data, target, split_column, folder, _plan(pieces), task == TaskKind.REGRESSION)
+    _check_zone(data.timezone)
+    rules = contract.load(data.contract) if data.contract else None
+    wanted = _Wanted(data, target, split_column, rules, folder.absolute(), _plan(pieces), task == TaskKind.REGRESSION)
     if wanted.plan.kind == "cluster":
         return _collect(store, wanted, pieces, _on_cluster)
     return cluster.call(_collect, store, wanted, pieces, _one_by_one)
@@ -95,7 +99,7 @@ def take_table(store: Store, join: recipe.Join, *, timezone: str = "UTC", folder
     """Collect a feature table: as `take`, without target; its keys and its time must be there."""
     data = recipe.Data(source=join.source, reading=join.reading, derive=join.derive, time=join.time, timezone=timezone)
     pieces = sources.find(data.source, data.reading)
-    wanted = _Wanted(data, None, None, folder, _plan(pieces), is_regression=False)
+    wanted = _Wanted(data, None, None, None, folder.absolute() if folder else None, _plan(pieces), is_regression=False)
     if wanted.plan.kind == "cluster":
         snapshot = _collect(store, wanted, pieces, _on_cluster).snapshot
     else:
@@ -105,6 +109,19 @@ def take_table(store: Store, join: recipe.Join, *, timezone: str = "UTC", folder
         if name not in snapshot.schema:
             raise errors.RecipeError.unknown_column("recipe: 'features.joins'", name, snapshot.schema.names)
     return snapshot
+
+
+def _check_zone(name: str) -> None:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (ValueError, zoneinfo.ZoneInfoNotFoundError):
+        raise errors.RecipeError.build(
+            "recipe: 'data.timezone'",
+            got=repr(name),
+            expected="a time zone of the IANA data base, e.g. Europe/Berlin",
+            hint=errors.did_you_mean(name, zoneinfo.available_timezones()),
+            field="data.timezone",
+        ) from None
 
 
 def _plan(pieces: Sequence[Piece]) -> cluster.Plan:
@@ -159,7 +176,7 @@ def _collect(store: Store, wanted: _Wanted, pieces: list[Piece], each: Each[Any,
         if not any(found.num_rows for found in scans):
             raise errors.SourceError.empty(", ".join(one.name for one in pieces))
         planned = layout.decide(
-            wanted.data, wanted.target, wanted.split_column, scans, is_regression=wanted.is_regression
+            wanted.data, wanted.target, wanted.split_column, scans, wanted.rules, is_regression=wanted.is_regression
         )
         firsts = accumulate((found.num_rows for found in scans), initial=0)
         writes = [

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlsys import errors
-from mlsys.collect import snapshot
+from mlsys.collect import snapshot, sources
 from mlsys.recipe import Data, Join, Reading
 from mlsys.schema import Kind, Role
 from mlsys.store import Store
@@ -400,7 +400,7 @@ def test_a_changed_type_names_the_files(take, tmp_path):
 
 
 def test_a_damaged_parquet_file_is_named(take, tmp_path):
-    with pytest.raises(errors.SourceError, match="source 'a.parquet'"):
+    with pytest.raises(errors.SourceError, match=r"source 'a.parquet'"):
         take(written(tmp_path / "a.parquet", b"PAR1 not really"))
 
 
@@ -507,3 +507,52 @@ def test_a_feature_table_needs_its_keys(store, tmp_path):
     assert (table.schema["at"].type, table.schema["at"].role) == ("timestamp[us, tz=UTC]", Role.TIME)
     with pytest.raises(errors.RecipeError, match=r"did you mean 'origin'"):
         snapshot.take_table(store, Join(source=str(file), keys=("orgin",)))
+
+
+def test_a_misspelt_time_zone_is_named(take, tmp_path):
+    with pytest.raises(errors.RecipeError, match=r"did you mean 'Europe/Berlin'\?"):
+        take(written(tmp_path / "a.csv", "x,y\n1,0\n2,1\n"), timezone="Europe/Berln")
+
+
+def test_zeros_and_ones_are_booleans_if_the_recipe_says_so(take, tmp_path):
+    taken = take(written(tmp_path / "a.csv", "x,y\n1,0\n0,1\n"), kinds={"x": "boolean"})
+    assert taken.snapshot.table()["x"].to_pylist() == [True, False]
+
+
+def test_a_kind_that_the_values_cannot_have_is_refused(take, tmp_path):
+    pq.write_table(pa.table({"x": [1, 2], "y": [0, 1]}), tmp_path / "a.parquet")
+    with pytest.raises(errors.RecipeError, match=r"recipe: 'data.kinds.x'"):
+        take(tmp_path / "a.parquet", kinds={"x": "datetime"})
+
+
+def test_half_a_surrogate_pair_goes_to_quarantine(take, tmp_path):
+    lines = ['{"x": "a", "y": 0}', '{"x": "\\ud83d", "y": 1}', '{"x": "\\ud83d\\ude00", "y": 1}']
+    taken = take(written(tmp_path / "a.jsonl", "\n".join(lines)), max_bad_fraction=0.5)
+    assert taken.snapshot.table()["x"].to_pylist() == ["a", "\U0001f600"]
+
+
+def test_a_source_is_found_from_another_folder(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "a.csv", "x,y\n1,0\n2,1\n")
+    with sqlite3.connect("a.db") as db:
+        db.execute("create table t as select 1 as x, 0 as y union select 2, 1")
+    db.close()
+    for source, reading in (("a.csv", Reading()), ("sqlite:///a.db", Reading(query="select * from t"))):
+        (piece,) = sources.find(source, reading)
+        assert str(tmp_path) in piece.location
+        assert str(tmp_path) not in piece.name
+        taken = snapshot.take(store, Data(source=source, reading=reading), target="y", folder=tmp_path / "run")
+        assert taken.snapshot.num_rows == 2
+
+
+def test_a_fingerprint_changes_with_the_files_alone(tmp_path):
+    file = written(tmp_path / "a.csv", "x,y\n1,0\n")
+    before = sources.fingerprint(str(file), Reading())
+    assert sources.fingerprint(str(file), Reading()) == before
+    written(file, "x,y\n1,0\n2,1\n")
+    assert sources.fingerprint(str(file), Reading()) != before
+
+
+def test_a_database_password_is_not_shown():
+    (piece,) = sources.find("postgresql://me:secret@host/db", Reading(query="select 1"))
+    assert piece.name == "postgresql://me:***@host/db"
