@@ -38,9 +38,9 @@ def draw(rng, kind, rows):
 def truth(bins):
     """True fractions of the bins that `draw` fills; SciPy knows the lognormal's."""
     if bins.ordered:
-        return np.diff(stats.lognorm(1).cdf(bins.edges), prepend=0, append=1).tolist() + [0]
+        return [*np.diff(stats.lognorm(1).cdf(bins.edges), prepend=0, append=1), 0]
     shares = dict(zip("abcdef", SHARES, strict=True))
-    return [shares[name] for name in bins.categories.to_pylist()] + [0, 0]
+    return [*(shares[name] for name in bins.categories.to_pylist()), 0, 0]
 
 
 def judged(reference, rng, rule, rows):
