@@ -66,6 +66,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": ("0", "one process less a run; laptops are not preempted"),
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": ("1", "the trial journal is ours; no CSV and TensorBoard files a trial"),
     "RAY_AIR_NEW_OUTPUT": ("0", "progress is printed by the steps"),
+    "TUNE_DISABLE_SIGINT_HANDLER": ("1", "Ctrl-C ends the run; Tune would end the search as if its budget were spent"),
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": ("1", "one event loop a replica: 10x the requests of the default with HAProxy"),
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": ("1", "shutting down waits 30 s otherwise"),
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": (

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 import threading
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,8 +33,10 @@ __all__ = ["fit"]
 DATA_CPUS = 1.0
 """CPUs of each node that stay with Ray Data, or half of what there is on a node with fewer than two."""
 
-RESTARTS = 2
+RESTARTS = 1
 """Lost workers that a run survives; it starts anew, for a booster is made in one go."""
+
+_OWN = "mlsys.errors."
 
 
 def fit(folder: Path, job: Job, *, progress: Callable[[str], None] = lambda _: None) -> Any:
@@ -45,7 +45,7 @@ def fit(folder: Path, job: Job, *, progress: Callable[[str], None] = lambda _: N
     Parameters
     ----------
     folder
-        Where Ray Train keeps its state while it runs; seen by every node, empty again afterwards.
+        An empty folder of a new name that every node sees, for Ray Train's state meanwhile.
 
     Raises
     ------
@@ -55,16 +55,10 @@ def fit(folder: Path, job: Job, *, progress: Callable[[str], None] = lambda _: N
     from mlsys.models import boosting
 
     workers, cpus = shape(job.recipe.train.workers)
-    own = folder / uuid.uuid4().hex
-    own.mkdir(parents=True)
-    note = own / "progress.json"
     progress(f"{job.family}: {workers} workers with {cpus:g} CPUs each")
-    try:
-        with _Watch(note, progress):
-            data = _run(job, own, note, workers, cpus)
-    finally:
-        shutil.rmtree(own, ignore_errors=True)
-    return boosting.from_bytes(data)
+    note = folder / "progress.json"
+    with _Watch(note, progress):
+        return boosting.from_bytes(_run(job, folder, note, workers, cpus))
 
 
 def shape(workers: int | None) -> tuple[int, float]:
@@ -116,14 +110,15 @@ def _run(job: Job, folder: Path, note: Path, workers: int, cpus: float) -> bytes
     return bytes(result.return_value)
 
 
-def _failure(error: Exception, workers: int, cpus: float) -> errors.MlsysError:
-    """The worker's own error if it is one of ours, else what Ray says."""
-    for inner in getattr(error, "worker_failures", {}).values():
-        if isinstance(inner, errors.MlsysError):
-            return inner
+def _failure(error: Exception, workers: int, cpus: float) -> errors.ClusterError:
+    """Ray's error as ours, with the cause that stands last in the worker's traceback."""
+    failures = getattr(error, "worker_failures", {})
+    text = str(next(iter(failures.values()), error))
+    lines = [line for line in text.splitlines() if line and not line[0].isspace()]
+    cause = text[text.rfind(_OWN) :] if _OWN in text else lines[-1]
     return errors.ClusterError.build(
         f"train: {workers} workers with {cpus:g} CPUs each",
-        got=" ".join(str(error).split())[:300],
+        got=" ".join(cause.split())[:400],
         expected="workers that start and finish",
         hint="set train.workers to what the cluster holds, or train.plan: task",
     )

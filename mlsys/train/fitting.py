@@ -29,7 +29,7 @@ LIBRARIES = {"linear": ("scikit-learn",), "forest": ("scikit-learn",), "xgboost"
 """Distributions that fit a family, beside NumPy; their versions are kept with the model."""
 
 
-def fit(  # noqa: PLR0917  (the steps share this order: store, rows, what is known of them, what is wanted)
+def fit(
     store: Store,
     split: Split,
     statistics: TrainStatistics,
@@ -95,7 +95,8 @@ def _fit(store: Store, job: Job, how: cluster.Plan, progress: Tell) -> tuple[Any
         return cluster.call(fit_in_one_task, job, threads, threads=threads)
     from mlsys.train import distributed
 
-    model = distributed.fit(store.run_folder(job.recipe.name) / "train", job, progress=progress)
+    with store.staging() as folder:
+        model = distributed.fit(folder, job, progress=progress)
     return model, cluster.call(validate, job, model)
 
 

@@ -129,7 +129,7 @@ def fit_prepared(
     )
 
 
-def fit_fold(  # noqa: PLR0917  (the order that the steps share)
+def fit_fold(
     split: Split,
     statistics: TrainStatistics,
     recipe: Recipe,

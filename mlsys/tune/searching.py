@@ -77,7 +77,7 @@ class Tuned:
 
 
 def search(
-    store: Store,  # noqa: ARG001
+    store: Store,
     split: Split,
     statistics: TrainStatistics,
     recipe: Recipe,
@@ -106,7 +106,7 @@ def search(
     reason = _nothing_to_do(split, recipe, space)
     if reason:
         return Tuned(family, default, metric.name, None, None, "default", (), (reason,))
-    found = _Searching(split, statistics, recipe, task, family, default, space, metric, progress)
+    found = _Searching(store, split, statistics, recipe, task, family, default, space, metric, progress)
     journal = Journal(folder / "tune" / f"{family}-{_key(split, recipe, family, space)}" / "journal.jsonl")
     notes = found.run(journal)
     return _better(family, default, metric, tuple(journal.trials), tuple(notes))
@@ -163,6 +163,7 @@ def _key(split: Split, recipe: Recipe, family: str, space: dict[str, Domain]) ->
 class _Searching:
     """One call of `search` that has something to do."""
 
+    store: Store
     split: Split
     statistics: TrainStatistics
     recipe: Recipe
@@ -187,14 +188,15 @@ class _Searching:
         shared = self._share()
         if not journal.trials:
             self._judge_default(shared, journal)
-        failed = trials.run(
-            shared,
-            journal,
-            journal.file.parent,
-            num_trials=budget.trials - done,
-            seconds=seconds,
-            tell=lambda line: self.progress(f"{self.family} {self.metric.name}  {line}"),
-        )
+        with self.store.staging() as folder:
+            failed = trials.run(
+                shared,
+                journal,
+                folder=folder,
+                num_trials=budget.trials - done,
+                seconds=seconds,
+                tell=lambda line: self.progress(f"{self.family} {self.metric.name}  {line}"),
+            )
         if failed and len(failed) == budget.trials - done:
             raise errors.ClusterError.build(f"tune: {len(failed)} trials", got=failed[0], expected="a trial that ends")
         return failed

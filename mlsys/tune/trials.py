@@ -15,11 +15,11 @@ Li et al.: A System for Massively Parallel Hyperparameter Tuning, MLSys 2020 (AS
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
-import shutil
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,8 @@ def judge(
 def run(
     search: Search,
     journal: Journal,
-    folder: Path,
     *,
+    folder: Path,
     num_trials: int,
     seconds: float | None,
     tell: Callable[[str], None],
@@ -106,34 +106,48 @@ def run(
     Parameters
     ----------
     folder
-        Where Tune keeps its state meanwhile; removed afterwards.
+        An empty folder that every node sees, for Tune's state meanwhile.
 
     Returns
     -------
     list[str]
         One line for each trial that failed.
     """
-    name = uuid.uuid4().hex
-    tuner = tune.Tuner(
+    with _quiet():
+        results = _tuner(search, _Record(journal, num_trials, tell), folder, num_trials, seconds).fit()
+    ended = (results[i] for i in range(len(results)))
+    return [f"trial {result.config}: {_reason(result.error)}" for result in ended if result.error]
+
+
+def _tuner(search: Search, record: _Record, folder: Path, num_trials: int, seconds: float | None) -> tune.Tuner:
+    return tune.Tuner(
         tune.with_resources(tune.with_parameters(_trainable, search=[search]), {"cpu": 1}),
         tune_config=tune.TuneConfig(
-            search_alg=_searcher(search, journal),
+            search_alg=_searcher(search, record.journal),
             scheduler=_scheduler(search),
             num_samples=num_trials,
             time_budget_s=seconds,
             max_concurrent_trials=cluster.num_cpus(),
             reuse_actors=True,
         ),
-        run_config=tune.RunConfig(
-            name=name, storage_path=str(folder), verbose=0, callbacks=[_Record(journal, num_trials, tell)]
-        ),
+        run_config=tune.RunConfig(name=folder.name, storage_path=str(folder.parent), verbose=0, callbacks=[record]),
     )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Errors alone are printed: the journal takes the place of the files that Tune says it misses."""
+    from optuna import logging as optuna_logging
+
+    ray_logger = logging.getLogger("ray.tune")
+    level, verbosity = ray_logger.level, optuna_logging.get_verbosity()
     try:
-        results = tuner.fit()
+        ray_logger.setLevel(logging.ERROR)
+        optuna_logging.set_verbosity(logging.ERROR)
+        yield
     finally:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    ended = (results[i] for i in range(len(results)))
-    return [f"trial {result.config}: {_reason(result.error)}" for result in ended if result.error]
+        ray_logger.setLevel(level)
+        optuna_logging.set_verbosity(verbosity)
 
 
 def _trainable(config: dict[str, Any], search: list[Search]) -> None:
@@ -190,7 +204,7 @@ def _scheduler(search: Search) -> ASHAScheduler | None:
         time_attr="round",
         metric="score",
         mode=search.mode,
-        max_t=search.rounds,
+        max_t=search.rounds + 1,  # the last report, made after all rounds
         grace_period=max(1, search.rounds // 4),
         reduction_factor=REDUCTION,
     )

@@ -58,7 +58,7 @@ def test_the_best_round_is_kept_and_not_the_last(both):
 
 
 def test_nothing_of_ray_train_stays_behind(both, store):
-    assert list((store.run_folder("generated") / "train").iterdir()) == []
+    assert list((store.root / "staging").iterdir()) == []
 
 
 def test_the_blocks_that_workers_get_hold_the_features_of_the_table(store, make_split):
@@ -74,10 +74,10 @@ def test_the_blocks_that_workers_get_hold_the_features_of_the_table(store, make_
     assert np.array_equal(streamed[order[0]], table[order[1]], equal_nan=True)
 
 
-def test_an_error_of_ours_in_a_worker_arrives_as_itself(store, make_split):
+def test_what_went_wrong_in_a_worker_is_said(store, make_split, tmp_path):
     split, statistics, recipe, task = built(make_split, "cluster")
     wrong = task.model_copy(update={"classes": ("no", "never")})
     program = rows.fit_program(split.schema, statistics.whole(), recipe, "xgboost")
     job = Job(split, program, recipe, wrong, "xgboost", None)
-    with pytest.raises(errors.TargetError, match="'yes'"):
-        distributed.fit(store.root / "wrong", job)
+    with pytest.raises(errors.ClusterError, match="got: .*TargetError: train: target 'y' got: 'yes' in"):
+        distributed.fit(tmp_path, job)
