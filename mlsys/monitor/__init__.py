@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsys import cluster
@@ -67,5 +68,20 @@ def compare(
 
     progress("reading the prediction log")
     return cluster.call(
-        judgement.judge, store, name, bundle, log, labels, recipe=recipe, baseline=baseline, as_of=as_of
+        judgement.judge,
+        store,
+        name,
+        bundle,
+        _absolute(log),
+        _absolute(labels),
+        recipe=recipe,
+        baseline=baseline,
+        as_of=as_of,
     )
+
+
+def _absolute(source: Any) -> Any:
+    """Paths as they are on every node: the task does not run in the folder of the caller."""
+    if isinstance(source, str | Path):
+        return Path(source).absolute()
+    return [Path(path).absolute() for path in source] if isinstance(source, list | tuple) else source

@@ -23,9 +23,12 @@ from numpy.typing import NDArray
 from mlsys import errors
 from mlsys.schema import ROW, Task
 
-__all__ = ["Labels", "class_codes"]
+__all__ = ["KNOWN_AT", "LABEL", "UNKNOWN", "VOID", "Labels", "class_codes"]
 
 _UTC = pl.Datetime("us", "UTC")
+
+LABEL, VOID, KNOWN_AT = "__label", "__void", "__known_at"
+"""Columns that `Labels.join` adds; a feature may be called ``y`` or ``label``."""
 
 UNKNOWN = -2
 """Class index of a label that is no class of the task."""
@@ -91,11 +94,13 @@ class Labels:
         return cls(coded, join_on, frame.height - latest.height)
 
     def join(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows with ``y`` (null: not known), ``void`` and ``known_at``, in the same order."""
+        """The rows with `LABEL` (null: not known), `VOID` and `KNOWN_AT`, in the same order."""
         own = pl.col(self.join_on).cast(pl.String) if self.join_on in rows.columns else pl.lit(None, pl.String)
         on = pl.coalesce(own, "prediction_id")  # a client that sends the id gets it back as prediction_id
         found = rows.select(on.alias("key")).join(self.frame, on="key", how="left", maintain_order="left")
-        return rows.with_columns(found["y"], found["void"].fill_null(value=False), found["known_at"])
+        return rows.with_columns(
+            found["y"].alias(LABEL), found["void"].fill_null(value=False).alias(VOID), found["known_at"].alias(KNOWN_AT)
+        )
 
 
 def class_codes(values: pl.Series, task: Task) -> NDArray[np.float64]:

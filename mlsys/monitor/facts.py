@@ -16,7 +16,7 @@ from mlsys.monitor.log import Log
 from mlsys.monitor.noise import INDEPENDENT, Dispersion
 from mlsys.monitor.performance import Baseline
 from mlsys.monitor.scan import Reference
-from mlsys.monitor.verdicts import LABEL, Judged
+from mlsys.monitor.verdicts import Judged
 from mlsys.monitor.windows import Calendar, Window
 
 __all__ = ["baseline", "columns", "labels", "log", "name", "window"]
@@ -117,8 +117,8 @@ def _down(largest: Mapping[str, float]) -> Any:
 def _column(
     column: str, largest: float, judged: Sequence[Judged], reference: Reference, spread: Mapping[str, Dispersion]
 ) -> dict[str, Any]:
-    bins = reference.bins[reference.task.target if column == LABEL else column]
-    counted = [] if column == LABEL else [bins.coarse(one.window.total(column)) for one in judged]
+    bins = reference.bins[column]
+    counted = [] if column == reference.task.target else [bins.coarse(one.window.total(column)) for one in judged]
     return {
         "column": column,
         "kind": bins.kind.value,

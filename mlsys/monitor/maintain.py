@@ -125,7 +125,7 @@ def _retrain(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVerdict],
     if all(window.worse == ("calibration",) for window in degraded):
         reasons.append(
             f"{metric} is not measurably worse than on the test rows: the model still tells rows apart as well as it "
-            "did, but its probabilities are off, and so is every decision that compares them with a threshold or a cost."
+            "did. Its probabilities are off, and so is every decision that compares them with a threshold or a cost."
         )
     beyond = sorted({name for window in degraded for name in window.beyond})
     if beyond:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlsys import errors, expressions
 from mlsys.bundle import Bundle
 from mlsys.monitor.bins import Bins
-from mlsys.monitor.delayed import UNKNOWN, Labels, class_codes
+from mlsys.monitor.delayed import KNOWN_AT, LABEL, UNKNOWN, VOID, Labels, class_codes
 from mlsys.monitor.log import Log, logged_name
 from mlsys.monitor.windows import Calendar, Window
 from mlsys.predict import class_names
@@ -138,9 +138,9 @@ def _take(frame: pl.DataFrame, reference: Reference, calendar: Calendar, slices:
 def _fill(window: Window, rows: pl.DataFrame, reference: Reference, calendar: Calendar) -> None:
     block = rows["__block"].to_numpy()
     task = reference.task
-    truth = rows["y"].to_numpy().astype(np.float64)
+    truth = rows[LABEL].to_numpy().astype(np.float64)
     window.unknown_labels += int((truth == UNKNOWN).sum())
-    window.num_void += int(rows["void"].sum())
+    window.num_void += int(rows[VOID].sum())
     known = np.isfinite(truth) & (truth != UNKNOWN)
     window.num_resolved += int(known.sum())
     table = _typed(rows, reference, truth, known)
@@ -184,15 +184,15 @@ def _output(rows: pl.DataFrame, task: Task) -> NDArray[np.float64]:
 
 def _unlabelled(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(
-        pl.lit(None, pl.Float64).alias("y"),
-        pl.lit(value=False).alias("void"),
-        pl.lit(None, pl.Datetime("us", "UTC")).alias("known_at"),
+        pl.lit(None, pl.Float64).alias(LABEL),
+        pl.lit(value=False).alias(VOID),
+        pl.lit(None, pl.Datetime("us", "UTC")).alias(KNOWN_AT),
     )
 
 
 def _delays(frame: pl.DataFrame) -> NDArray[np.float64]:
-    known = frame.filter(pl.col("known_at").is_not_null())
-    seconds: NDArray[np.float64] = (known["known_at"] - known["event_at"]).dt.total_microseconds().to_numpy() / 1e6
+    known = frame.filter(pl.col(KNOWN_AT).is_not_null())
+    seconds: NDArray[np.float64] = (known[KNOWN_AT] - known["event_at"]).dt.total_microseconds().to_numpy() / 1e6
     return seconds
 
 

@@ -22,10 +22,7 @@ from mlsys.monitor.windows import Window
 from mlsys.recipe import Monitor
 from mlsys.schema import Task
 
-__all__ = ["LABEL", "Judged", "judge_windows", "verdict_of"]
-
-LABEL = "label"
-"""Name of the target among judged columns."""
+__all__ = ["Judged", "judge_windows", "verdict_of"]
 
 _SHOWN = {
     "binary": ("roc_auc", "log_loss", "brier"),
@@ -67,7 +64,8 @@ def judge_windows(
         one.health = health.measure(one.window, reference.task, _shown(reference.task, limits), limits)
     health.judge([one.health for one in ripe if one.health], base, reference.task, limits)
     labels = {id(one): _label_counts(one.window, reference) for one in ripe}
-    spread[LABEL] = shifts.design_effect_of(labels.values(), reference.bins[reference.task.target])
+    target = reference.task.target
+    spread[target] = shifts.design_effect_of(labels.values(), reference.bins[target])
     rule = Rule(section.false_alarm_rate, section.min_js_distance)
     for one in judged:
         if one.window in large:
@@ -110,8 +108,8 @@ def _shifts(
     details = {name: _describe(window, reference, name, bins, counts) for name, (bins, counts) in found.items()}
     if labels is not None:
         target = reference.task.target
-        found[LABEL] = (reference.bins[target], labels.sum(axis=0))
-        details[LABEL] = _describe(window, reference, target, *found[LABEL])
+        found[target] = (reference.bins[target], labels.sum(axis=0))
+        details[target] = _describe(window, reference, target, *found[target])
     return shifts.find(found, spread, rule, effects, details)
 
 

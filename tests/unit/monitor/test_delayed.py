@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from mlsys import errors
-from mlsys.monitor.delayed import UNKNOWN, Labels, class_codes
+from mlsys.monitor.delayed import LABEL, UNKNOWN, Labels, class_codes
 from mlsys.schema import Task, TaskKind
 
 UTC = dt.UTC
@@ -64,7 +64,13 @@ def test_of_several_labels_the_last_known_counts():
 def test_labels_join_by_the_id_of_the_rows_or_of_the_prediction():
     rows = pl.DataFrame({"prediction_id": ["p1", "p2"], "flight": ["f1", None]})
     labels = Labels.read(pa.table({"flight": ["f1", "p2"], "late": [True, False]}), BINARY, "flight")
-    assert labels.join(rows)["y"].to_list() == [1.0, 0.0]
+    assert labels.join(rows)[LABEL].to_list() == [1.0, 0.0]
+
+
+def test_a_feature_may_have_the_name_of_the_label():
+    rows = pl.DataFrame({"prediction_id": ["a"], "y": [0.5], "label": [7]})
+    joined = Labels.read(pa.table({"id": ["a"], "late": [True]}), BINARY).join(rows)
+    assert joined.select("y", "label", LABEL).row(0) == (0.5, 7, 1.0)
 
 
 def test_labels_without_a_key_name_what_is_there():
