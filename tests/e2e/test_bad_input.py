@@ -1,0 +1,120 @@
+"""What a person does wrong at the command line, and what is told; nothing of it needs a cluster or loses data."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mlsys.store import Store, read_json
+
+ROWS = "x,colour,y\n" + "".join(f"{i},{'rgb'[i % 3]},{i % 2}\n" for i in range(200))
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(ROWS)
+    return path
+
+
+def recipe_of(table, **changes):
+    text = {"name": "small", "target": "y", "data": {"source": str(table)}, **changes}
+    path = table.parent / "small.yaml"
+    path.write_text(json.dumps(text))
+    return path
+
+
+def refused(command, *words, **options):
+    done = command(*words, expect=2, **options)
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_misspelt_key_names_the_one_that_was_meant(command, table):
+    told = refused(command, "mlsys", "run", recipe_of(table, trian={"rounds": 5}))
+    assert "unknown key 'trian'" in told
+    assert "did you mean 'train'?" in told
+
+
+def test_a_misspelt_target_names_the_column_that_was_meant(command, table):
+    told = refused(command, "mlsys", "collect", recipe_of(table, data={"source": str(table), "id": "colur"}))
+    assert "colur" in told
+    assert "did you mean 'colour'?" in told
+
+
+def test_a_missing_recipe_names_the_one_beside_it(command, table):
+    path = recipe_of(table)
+    told = refused(command, "mlsys", "run", path.with_name("smal.yaml"))
+    assert "did you mean 'small.yaml'?" in told
+
+
+def test_one_class_only_is_refused_before_anything_is_trained(command, table):
+    table.write_text("x,y\n" + "".join(f"{i},1\n" for i in range(200)))
+    assert "one class only" in refused(command, "mlsys", "run", recipe_of(table))
+
+
+def test_a_port_in_use_is_named_with_what_to_do(command, store_root, table):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        told = refused(
+            command, "mlsys", "deploy", recipe_of(table), "--set", f"deploy.port={port}", "--set", "tune.trials=0",
+            "--set", "selection.families=[linear]", "--set", "split.folds=2",
+        )  # fmt: skip
+    assert str(port) in told
+    assert "hint" in told
+
+
+def test_interrupted_means_that_the_same_command_goes_on(command, store_root, table):
+    """Ctrl-C during a step: exit code 130, finished steps stay, the next run does only the rest."""
+    path = recipe_of(table, name="interrupted")
+    words = [str(Path(sys.executable).parent / "mlsys"), "run", str(path), "--store", str(store_root)]
+    words += ["--set", "deploy.port=0", "--set", "tune.trials=2"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("3 features"):
+            process.send_signal(signal.SIGINT)
+            break
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "goes on from there" in told
+    again = command(*words)
+    endings = {
+        line.split()[1]: line.rsplit("   ", 1)[-1] for line in again.stdout.splitlines() if line[:2].strip().isdigit()
+    }
+    assert [endings[step] for step in ("collect", "explore", "features")] == ["unchanged"] * 3
+
+
+def test_a_killed_run_leaves_a_store_that_the_next_run_finishes(command, store_root, table):
+    """SIGKILL, so no handler runs: what is in the store is whole, and the rest is done again."""
+    path = recipe_of(table, name="killed")
+    words = [
+        str(Path(sys.executable).parent / "mlsys"),
+        "train",
+        str(path),
+        "--store",
+        str(store_root),
+        "--set",
+        "tune.trials=2",
+    ]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("2 explore"):
+            time.sleep(1)
+            process.kill()
+            break
+    process.communicate(timeout=60)
+    command(*words)
+    killed = read_json(store_root / "runs" / "killed" / "result.json")
+    store = Store.open(store_root)
+    fresh = command("mlsys", "train", path, "--store", store_root.parent / "undisturbed", "--set", "tune.trials=2")
+    undisturbed = read_json(store_root.parent / "undisturbed" / "runs" / "killed" / "result.json")
+    command("mlsys", "down", "--store", store_root.parent / "undisturbed")
+    assert store.verify("bundle", killed["train"]["bundle"])
+    assert killed["train"]["bundle"] == undisturbed["train"]["bundle"], fresh.stdout

@@ -1,0 +1,56 @@
+"""Every command of the README, in its order, as someone types it who follows the page."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from readme import ROOT, blocks
+
+LIMIT_S = 600
+BLOCKS = [block for block in blocks((ROOT / "README.md").read_text()) if block.runs]
+
+# `ray stop` ends every Ray of the machine: that is for the person who typed it, not for a test.
+GUARD = 'ray() { if [ "$1" = stop ]; then echo "not in a test"; else command ray "$@"; fi; }\nset -eo pipefail\n'
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A copy of what the commands name, so that they leave nothing in the repository."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name in ("jobs", "serve_configs"):
+        shutil.copytree(ROOT / name, folder / name)
+    yield folder
+    end_processes_of(folder / ".mlsys")
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_a_block_runs_as_it_stands(block, place):
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for name in ("MLSYS_STORE", "PYTHONDONTWRITEBYTECODE", "RAY_ADDRESS"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        ["bash", "-c", GUARD + block.script], cwd=place, env=environment, capture_output=True, text=True,
+        timeout=LIMIT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def end_processes_of(store):
+    """End the processes that were started with this store, found by their environment."""
+    ours = [process for process in psutil.process_iter() if belongs(process, store)]
+    for process in ours:
+        process.kill()
+    psutil.wait_procs(ours, timeout=10)
+
+
+def belongs(process, store):
+    try:
+        return process.environ().get("MLSYS_STORE") == str(store)
+    except (psutil.Error, OSError):
+        return False
