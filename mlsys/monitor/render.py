@@ -293,7 +293,7 @@ def _method(value: Json) -> list[object]:
     )
     noise = (
         "The tests divide by the design effect, the number of rows that are worth one independent row, measured "
-        "between the blocks of time inside the windows. What stays alike for longer than a window, as a season does, is "
+        "between the blocks of time inside the windows. What stays alike longer than a window, as a season does, is "
         "no noise to them: it is named as drift."
     )
     degraded = (
