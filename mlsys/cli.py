@@ -1,8 +1,9 @@
 """The command line: ``mlsys run recipe.yaml``, one verb a step, and what a cluster needs.
 
 A verb of a step runs the recipe up to and including that step; steps whose inputs did
-not change are not run again. Exit codes: 0 done, 1 the gate or the monitor says no
-(monitor: see `mlsys.monitor.maintain`), 2 something must be mended first, 130 interrupted.
+not change are not run again. Exit codes: 0 done, 1 the model did not pass its gate, 2
+something must be mended first, 130 interrupted; ``mlsys monitor`` ends with 3 to watch and
+4 to retrain (`mlsys.monitor.maintain`).
 """
 
 from __future__ import annotations
