@@ -11,6 +11,7 @@ the workers. The same seed, rows, threads and workers give the same booster.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import xgboost
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from mlsys.models import Params as _Params
 from mlsys.models import Progress
 from mlsys.models.domains import Domain, Integer, Uniform
-from mlsys.models.files import damaged
+from mlsys.models.files import damaged, read_facts, write_facts
 from mlsys.models.links import probabilities
 from mlsys.models.matrix import Matrix, bounded, check_width
 from mlsys.schema import Task, TaskKind
@@ -55,6 +56,14 @@ class Params(_Params):
     reg_lambda: float = Field(1.0, ge=0)
     reg_alpha: float = Field(0.0, ge=0)
     max_bin: int = Field(256, ge=2, le=4096)
+
+
+class Facts(BaseModel):
+    """What is checked before XGBoost reads the model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -129,23 +138,33 @@ def grow(
 def predict(model: Boosted, X: np.ndarray) -> np.ndarray:
     """Values, or probabilities from the float32 margins in double precision."""
     check_width(X, model.booster.num_features(), NAME)
+    outputs = model.classes if model.task is TaskKind.MULTICLASS else 1
+    if X.shape[0] == 0:  # the shape that XGBoost gives then depends on its version
+        return _outputs(np.zeros((0, outputs), dtype=np.float32), model.task)
     margin = model.booster.inplace_predict(bounded(X), predict_type="margin", missing=np.nan)
-    if model.task is TaskKind.MULTICLASS:
-        margin = margin.reshape(-1, model.classes)
-    return _outputs(margin, model.task)
+    return _outputs(margin.reshape(-1, outputs), model.task)
 
 
 def save(model: Boosted, folder: Path) -> None:
-    """Write ``booster.ubj``."""
-    (folder / "booster.ubj").write_bytes(to_bytes(model))
+    """Write ``booster.ubj``, and its digest into ``booster.json``."""
+    data = to_bytes(model)
+    (folder / "booster.ubj").write_bytes(data)
+    write_facts(folder / "booster.json", Facts(sha256=hashlib.sha256(data).hexdigest()))
 
 
 def load(folder: Path) -> Boosted:
-    """Read ``booster.ubj``."""
+    """Read ``booster.ubj`` once its digest is found right: XGBoost's reader may crash on damaged bytes."""
+    facts = read_facts(folder / "booster.json", Facts)
     file = folder / "booster.ubj"
     try:
-        return from_bytes(file.read_bytes())
-    except (OSError, xgboost.core.XGBoostError, ValueError) as error:
+        data = file.read_bytes()
+    except OSError as error:
+        raise damaged(file, str(error), "a readable file") from None
+    if hashlib.sha256(data).hexdigest() != facts.sha256:
+        raise damaged(file, "missing or changed bytes", f"SHA-256 {facts.sha256[:12]}…")
+    try:
+        return from_bytes(data)
+    except (xgboost.core.XGBoostError, ValueError) as error:
         raise damaged(file, str(error).strip().splitlines()[0], "an XGBoost model of mlsys in UBJSON") from None
 
 
