@@ -142,11 +142,14 @@ def _on_cluster(job: Job, found: Sequence[Piece]) -> Count:
     workers = min(len(rows), max(1, cluster.num_cpus() - 1))
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers)
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    dataset.context.enable_progress_bars = False
     actor: Any = Scorer  # Ray takes a class here, its annotations only functions
     scored = dataset.map(actor, fn_constructor_args=(job,), compute=pool, num_cpus=1)
     count = Count()
     for row in scored.iter_rows():
-        count.add(Count(**json.loads(row["count"])))
+        if isinstance(row["outcome"], errors.MlsysError):
+            raise row["outcome"]
+        count.add(row["outcome"])
     return count
 
 

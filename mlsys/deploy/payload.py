@@ -129,7 +129,7 @@ def _object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise errors.PayloadError.not_json(str(error)) from None
     if not isinstance(tree, dict):
-        raise errors.PayloadError.not_json(f"a JSON {type(tree).__name__}")
+        raise errors.PayloadError.not_json(_json_kind(tree))
     return tree
 
 
@@ -142,7 +142,7 @@ def _params(params: Any) -> dict[str, Any]:
     if params is None:
         return {}
     if not isinstance(params, dict):
-        _refuse([violation("all", "params", f"a JSON {type(params).__name__}", "an object")])
+        _refuse([violation("all", "params", _json_kind(params), "an object")])
     faults = [
         violation("all", f"params.{name}", "an unknown parameter", errors.did_you_mean(name, PARAMS))
         for name in params
@@ -152,14 +152,14 @@ def _params(params: Any) -> dict[str, Any]:
     if not isinstance(probabilities, bool):
         faults.append(violation("all", "params.probabilities", repr(probabilities), "true or false"))
     if ids is not None and not (isinstance(ids, list) and all(isinstance(one, str) for one in ids)):
-        faults.append(violation("all", "params.prediction_ids", f"a JSON {type(ids).__name__}", "a list of texts"))
+        faults.append(violation("all", "params.prediction_ids", _json_kind(ids), "a list of texts"))
     _refuse(faults)
     return {"probabilities": probabilities, "ids": ids}
 
 
 def _rows(form: str, value: Any, order: Sequence[str]) -> list[Mapping[str, Any]]:
     if not isinstance(value, list):
-        _refuse([violation("all", form, f"a JSON {type(value).__name__}", "a list of rows")])
+        _refuse([violation("all", form, _json_kind(value), "a list of rows")])
     faults: list[Violation] = []
     rows: list[Mapping[str, Any]] = []
     for number, row in enumerate(value):
@@ -170,7 +170,7 @@ def _rows(form: str, value: Any, order: Sequence[str]) -> list[Mapping[str, Any]
                 faults.append(_wrong_length(number, form, row, order))
             rows.append(dict(zip(order, row, strict=False)))
         else:
-            faults.append(violation(number, form, f"a JSON {type(row).__name__}", "an object of column and value"))
+            faults.append(violation(number, form, _json_kind(row), "an object of column and value"))
     _refuse(faults)
     return rows
 
@@ -180,17 +180,15 @@ def _split(value: Any) -> dict[str, Sequence[Any]]:
         _refuse([violation("all", "dataframe_split", "another form", "an object with columns and data")])
     names, data = value["columns"], value.get("data")
     if not isinstance(data, list):
-        _refuse([violation("all", "dataframe_split.data", f"a JSON {type(data).__name__}", "a list of rows")])
+        _refuse([violation("all", "dataframe_split.data", _json_kind(data), "a list of rows")])
     faults = [
-        violation(
-            "all", str(name), "a column named twice" if names.count(name) > 1 else "no name", "unique names as text"
-        )
+        violation("all", str(name), f"{names.count(name)} columns of this name", "names as text, each once")
         for name in names
         if not isinstance(name, str) or names.count(name) > 1
     ]
     for number, row in enumerate(data):
         if not isinstance(row, list):
-            faults.append(violation(number, "dataframe_split.data", f"a JSON {type(row).__name__}", "a list of values"))
+            faults.append(violation(number, "dataframe_split.data", _json_kind(row), "a list of values"))
         elif len(row) != len(names):
             faults.append(_wrong_length(number, "dataframe_split.data", row, names))
     _refuse(faults)
@@ -200,13 +198,13 @@ def _split(value: Any) -> dict[str, Sequence[Any]]:
 def _columns(columns: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
     """Columns of one length, the length that most of them have."""
     faults = [
-        violation("all", name, f"a JSON {type(values).__name__}", "a list of values")
+        violation("all", name, _json_kind(values), "a list of values")
         for name, values in columns.items()
         if not isinstance(values, list)
     ]
     _refuse(faults)
     lengths = [len(values) for values in columns.values()]
-    usual = max(set(lengths), key=lengths.count, default=0)
+    usual = max(lengths, key=lengths.count, default=0)
     _refuse([
         violation("all", name, f"{len(values)} values", f"{usual} values, as the other columns")
         for name, values in columns.items()
@@ -228,7 +226,7 @@ def _tensor(position: int, tensor: Any, faults: list[Violation]) -> tuple[str, l
         faults.append(violation("all", f"{name}.shape", repr(shape), "[rows] or [rows, 1]"))
         return name, []
     if not isinstance(data, list):
-        faults.append(violation("all", f"{name}.data", f"a JSON {type(data).__name__}", "a list of values"))
+        faults.append(violation("all", f"{name}.data", _json_kind(data), "a list of values"))
         return name, []
     flat = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in data]
     if len(flat) != math.prod(shape):
@@ -243,3 +241,8 @@ def _wrong_length(number: int, where: str, row: Sequence[Any], names: Sequence[A
 def _refuse(faults: list[Violation]) -> None:
     if faults:
         raise errors.RequestError.of(faults)
+
+
+def _json_kind(value: Any) -> str:
+    words = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return words.get(type(value), "a number")

@@ -111,6 +111,8 @@ def batches(piece: Piece, schema: Schema, reading: Reading) -> Iterator[Batch]:
     read = {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl}[piece.format]
     try:
         yield from read(piece, schema, reading)
+    except errors.MlsysError:
+        raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise errors.SourceError.build(
             f"predict: file '{piece.name}'",

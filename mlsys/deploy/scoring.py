@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -82,10 +82,16 @@ class Scorer:
         self._default_keys = [name for name in context if name is not None]
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """One row of a dataset of pieces."""
+        """One row of a dataset of pieces.
+
+        An error of ours is given back as a value: Ray Data would wrap a raised one and lose its type.
+        """
         facts = json.loads(row["piece"])
-        count = self.piece(row["number"], Piece(**{**facts, "row_groups": tuple(facts["row_groups"])}))
-        return {"count": json.dumps(asdict(count))}
+        piece = Piece(**{**facts, "row_groups": tuple(facts["row_groups"])})
+        try:
+            return {"outcome": self.piece(row["number"], piece)}
+        except errors.MlsysError as error:
+            return {"outcome": error}
 
     def piece(self, number: int, piece: Piece) -> Count:
         """Read, check, predict and write one piece.
@@ -121,13 +127,13 @@ class Scorer:
                 reasons.setdefault(fault["row"], []).append(fault)
         good = pa.array([row not in reasons for row in range(len(batch.rows))], pa.bool_())
         said = self._predictor.conformed_table(table.filter(good))
-        keys = self._keys(piece, batch.source).filter(good)
+        keys = {name: values.filter(good) for name, values in self._keys(piece, batch.source).items()}
         predicted = said.arrow(str(self._job.entry.version))
-        _check_keys(keys.column_names, predicted.column_names)
-        together = {**_columns(keys), **_columns(predicted)}
-        return pa.table(together), _rejected(piece, batch, reasons), said.unseen
+        _check_keys(keys, predicted.column_names)
+        together = pa.table(keys | dict(zip(predicted.column_names, predicted.columns, strict=True)))
+        return together, _rejected(piece, batch, reasons), said.unseen
 
-    def _keys(self, piece: Piece, source: pa.Table) -> pa.Table:
+    def _keys(self, piece: Piece, source: pa.Table) -> dict[str, pa.ChunkedArray]:
         """Columns to carry over; one of nulls alone counts as text."""
         wanted = self._job.keys or tuple(name for name in self._default_keys if name in source.column_names)
         for name in wanted:
@@ -139,9 +145,7 @@ class Scorer:
                     hint=errors.did_you_mean(name, source.column_names),
                     field=name,
                 )
-        keys = source.select(list(wanted))
-        types = [pa.string() if pa.types.is_null(column.type) else column.type for column in keys.schema]
-        return keys.cast(pa.schema(list(zip(wanted, types, strict=True))))
+        return {name: _typed(source[name]) for name in wanted}
 
 
 class _Part:
@@ -176,11 +180,11 @@ class _Part:
             self._partial.unlink(missing_ok=True)
 
 
-def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
-    return dict(zip(table.column_names, table.columns, strict=True))
+def _typed(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    return values.cast(pa.string()) if pa.types.is_null(values.type) else values
 
 
-def _check_keys(keys: Sequence[str], predicted: Sequence[str]) -> None:
+def _check_keys(keys: Iterable[str], predicted: Iterable[str]) -> None:
     for name in {*keys} & {*predicted}:
         raise errors.SourceError.build(
             f"predict: key '{name}'",
@@ -196,6 +200,10 @@ def _rejected(piece: Piece, batch: Batch, reasons: Mapping[int, Sequence[Violati
     lines = [(piece.name, number, reason, text) for number, reason, text in batch.broken]
     for row, faults in sorted(reasons.items()):
         told = [f"{fault['field']}: got {fault['got']}, expected {fault['expected']}" for fault in faults[:REASONS]]
-        content = json.dumps(batch.source.slice(row, 1).to_pylist()[0], default=str, ensure_ascii=False)
+        content = json.dumps(_record(batch.source, row), default=str, ensure_ascii=False)
         lines.append((piece.name, batch.rows[row], "; ".join(told), content))
     return pa.Table.from_pylist([dict(zip(REJECTED.names, line, strict=True)) for line in lines], schema=REJECTED)
+
+
+def _record(table: pa.Table, row: int) -> dict[str, Any]:
+    return {name: table[name][row].as_py() for name in table.column_names}

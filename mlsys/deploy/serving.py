@@ -10,24 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import socket
-import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlsys import bundle, errors, recipe
-from mlsys.deploy import gateway, openapi
+from mlsys.deploy import gateway, openapi, probing
 from mlsys.store import Store
 
-__all__ = ["Endpoint", "start", "stop"]
-
-READY_S = 120.0
-"""Longest wait for an endpoint: a replica starts in seconds, on a busy laptop in tens of them."""
+__all__ = ["Endpoint", "check_port", "start", "stop"]
 
 
 @dataclass(frozen=True)
@@ -66,9 +60,10 @@ def start(store: Store, name: str, digest: str, version: int, settings: recipe.D
     with _one_at_a_time(store):
         client = _client(settings)
         _apply(client, [_application(store, name, digest, version, settings)], without=())
-    url = f"{_root(client)}/{name}"
-    _wait(client, url, name, digest, looks=2 * settings.max_replicas)
-    return Endpoint(url, openapi.curl(url, opened.example), _proxy())
+    root = _root(client)
+    probing.until_served(client, root, name, digest, looks=2 * settings.max_replicas)
+    url = f"{root}/{name}"
+    return Endpoint(url, openapi.curl(url, opened.example), probing.proxy(root))
 
 
 def stop(store: Store, name: str) -> bool:
@@ -80,6 +75,7 @@ def stop(store: Store, name: str) -> bool:
         if client is None or name not in _running(client):
             return False
         _apply(client, [], without=(name,))
+    probing.until_gone(client, _root(client), name)
     return True
 
 
@@ -154,7 +150,7 @@ def _client(settings: recipe.Deploy) -> Any:
     if client is None:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         port = settings.port or _free_port(settings.host)
-        _check_port(settings.host, port)
+        check_port(settings.host, port)
         serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": port})
         client = _get_global_client()
     return client
@@ -175,7 +171,14 @@ def _free_port(host: str) -> int:
         return int(opened.getsockname()[1])
 
 
-def _check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that something listens on.
+
+    Raises
+    ------
+    ClusterError
+        Names it, and how to take another.
+    """
     with socket.socket() as opened:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -187,44 +190,6 @@ def _check_port(host: str, port: int) -> None:
                 expected="a free port",
                 hint="--set deploy.port=0 takes any free one",
             ) from None
-
-
-def _wait(client: Any, url: str, name: str, digest: str, *, looks: int) -> None:
-    """Until the endpoint answers with this bundle, `looks` times in a row: one answer is one replica's."""
-    end = time.monotonic() + READY_S
-    got, seen = "no answer", 0
-    while time.monotonic() < end:
-        app = client.get_serve_status(name).app_status
-        if app.status == "DEPLOY_FAILED":
-            got = app.message
-            break
-        if app.status == "RUNNING":
-            got = _served(url)
-            seen = seen + 1 if got == digest else 0
-            if seen == looks:
-                return
-        time.sleep(0.0 if seen else 0.05)
-    raise errors.ClusterError.build(
-        f"deploy: endpoint '{name}'",
-        got=got.strip().split("\n")[-1],
-        expected=f"an answer from {url}/ready within {READY_S:.0f} s",
-        hint="`serve status` and the replica's log in Ray's dashboard say more",
-    )
-
-
-def _served(url: str) -> str:
-    """Digest of the bundle that answers, or what stood in the way."""
-    try:
-        with urllib.request.urlopen(f"{url}/ready", timeout=5) as answer:  # noqa: S310 - http, by construction
-            return str(json.load(answer)["model"]["digest"])
-    except (OSError, ValueError, KeyError) as error:
-        return f"{type(error).__name__}: {error}"
-
-
-def _proxy() -> str:
-    from ray.serve._private import constants
-
-    return "HAProxy" if constants.RAY_SERVE_ENABLE_HA_PROXY else "Ray's Python proxy"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,211 @@
+import datetime as dt
+import json
+import threading
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bundles import fit, requests, rows
+from mlsys.deploy import log
+from mlsys.deploy.log import Logged, PredictionLog
+from mlsys.predict import Predictor
+from mlsys.registry import Entry
+from mlsys.schema import Column, Kind, Schema, TaskKind
+from mlsys.store import Store
+
+NOW = dt.datetime(2013, 11, 5, 23, 59, 59, 5, tzinfo=dt.UTC)
+FOREVER_S = 3600.0
+
+
+@pytest.fixture(scope="module")
+def predictors(tmp_path_factory):
+    store = Store.open(tmp_path_factory.mktemp("log"))
+    return {kind: Predictor(fit(store, kind)) for kind in TaskKind}
+
+
+def logged(predictor, records, *, ids=None, at=NOW, version=1):
+    conformed = predictor.contract.records(records)
+    ids = ids or [f"p{number}" for number in range(len(records))]
+    entry = Entry("late", version, predictor.bundle.digest)
+    return Logged(predictor, entry, conformed, predictor.conformed_rows(conformed), ids, at, 1.5)
+
+
+def files(folder):
+    return sorted(folder.rglob("*.parquet"))
+
+
+def written(folder):
+    return pa.concat_tables([pq.ParquetFile(file).read() for file in files(folder)])
+
+
+def test_a_row_of_the_log_says_all_about_a_prediction(tmp_path, predictors):
+    predictor = predictors[TaskKind.BINARY]
+    record = requests(rows(1, seed=4))[0] | {"carrier": "??", "scheduled": "2013-11-05T10:00:00Z"}
+    said = predictor.rows([record])
+    writer = PredictionLog(tmp_path, flush_s=FOREVER_S)
+    writer.add(logged(predictor, [record]))
+    writer.close()
+    (row,) = written(tmp_path).to_pylist()
+    assert row["prediction_id"] == "p0"
+    assert row["logged_at"] == NOW
+    assert row["event_at"] == dt.datetime(2013, 11, 5, 10, tzinfo=dt.UTC)
+    assert row["model_version"] == "1"
+    assert row["bundle"] == predictor.bundle.digest
+    assert json.loads(row["prediction"]) is bool(said.prediction[0])
+    assert row["score"] == said.score[0]
+    assert row["probabilities"] == said.probabilities[0].tolist()
+    assert row["latency_ms"] == 1.5
+    assert row["unseen"] == 1
+    assert {name: row[name] for name in ("seats", "carrier", "night")} == {
+        name: record[name] for name in ("seats", "carrier", "night")
+    }
+
+
+def test_the_types_of_the_log_are_fixed_whatever_the_task(tmp_path, predictors):
+    for kind, prediction in ((TaskKind.MULTICLASS, pa.string()), (TaskKind.REGRESSION, pa.float64())):
+        writer = PredictionLog(tmp_path / kind, flush_s=FOREVER_S)
+        writer.add(logged(predictors[kind], [{"seats": 1}]))
+        writer.close()
+        schema = written(tmp_path / kind).schema
+        assert schema.names[: len(log.OWN)] == list(log.OWN)
+        assert schema.field("prediction").type == prediction
+        assert schema.field("probabilities").type == pa.list_(pa.float64())
+        assert schema.field("event_at").type == pa.timestamp("us", "UTC")
+        assert schema.field("unseen").type == pa.int32()
+        assert schema.field("load").type == pa.float32()
+        assert "flight" not in schema.names
+
+
+def test_without_a_time_of_its_own_a_row_happened_when_it_was_logged(tmp_path, predictors):
+    writer = PredictionLog(tmp_path, flush_s=FOREVER_S)
+    writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 1}, {"seats": 1, "scheduled": "2013-01-01T00:00:00Z"}]))
+    writer.close()
+    assert written(tmp_path)["event_at"].to_pylist() == [NOW, dt.datetime(2013, 1, 1, tzinfo=dt.UTC)]
+
+
+def test_records_and_tables_are_logged_alike(tmp_path, predictors):
+    predictor = predictors[TaskKind.BINARY]
+    records = [*requests(rows(5, seed=6)), {"seats": 3, "carrier": "??"}]
+    conformed = predictor.contract.records(records)
+    one = logged(predictor, records)
+    table = predictor.contract.arrow(conformed)
+    other = Logged(predictor, one.entry, table, predictor.conformed_table(table), one.ids, NOW, 1.5)
+    assert one.arrow().equals(other.arrow())
+    assert one.arrow()["unseen"].to_pylist() == [0, 0, 0, 0, 0, 1]
+
+
+def test_a_feature_with_a_name_of_the_log_is_set_apart(tmp_path, predictors, monkeypatch):
+    predictor = predictors[TaskKind.BINARY]
+    entry = logged(predictor, [{"seats": 1}])
+    columns = (Column(name="score", type="double", kind=Kind.NUMERIC), *predictor.bundle.schema)
+    monkeypatch.setitem(predictor.bundle.__dict__, "schema", Schema(columns=columns))
+    names = entry.arrow().schema.names
+    assert "input.score" in names
+    assert names.count("score") == 1
+
+
+def test_rows_of_two_days_and_two_models_are_in_files_of_their_own(tmp_path, predictors):
+    writer = PredictionLog(tmp_path, flush_s=FOREVER_S)
+    tomorrow = NOW + dt.timedelta(seconds=1)
+    for at in (NOW, tomorrow):
+        for kind in (TaskKind.BINARY, TaskKind.REGRESSION):
+            writer.add(logged(predictors[kind], [{"seats": 1}], at=at))
+    writer.close()
+    assert [file.parent.name for file in files(tmp_path)] == ["2013-11-05"] * 2 + ["2013-11-06"] * 2
+    assert [file.metadata.num_rows for file in map(pq.ParquetFile, files(tmp_path))] == [1] * 4
+
+
+def wait_until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "waited 30 s"
+        time.sleep(0.01)
+
+
+def test_a_file_is_written_when_enough_rows_wait(tmp_path, predictors):
+    writer = PredictionLog(tmp_path, flush_rows=4, flush_s=FOREVER_S)
+    for number in range(4):
+        writer.add(logged(predictors[TaskKind.BINARY], [{"seats": number}]))
+    wait_until(lambda: writer.stats()["logged"] == 4)
+    assert sum(pq.ParquetFile(file).metadata.num_rows for file in files(tmp_path)) == 4
+    writer.close()
+
+
+def test_a_file_is_written_when_a_row_has_waited_long_enough(tmp_path, predictors):
+    writer = PredictionLog(tmp_path, flush_s=0.05)
+    writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 1}]))
+    wait_until(lambda: writer.stats()["logged"] == 1)
+    assert writer.stats() == {"logged": 1, "pending": 0, "dropped": 0, "error": None}
+    writer.close()
+
+
+def test_a_full_queue_drops_and_counts_and_never_waits(tmp_path, predictors):
+    writer = PredictionLog(tmp_path, flush_s=FOREVER_S, max_pending_rows=3)
+    for number in range(5):
+        writer.add(logged(predictors[TaskKind.BINARY], [{"seats": number}]))
+    assert writer.stats() == {"logged": 0, "pending": 3, "dropped": 2, "error": None}
+    writer.close()
+    assert written(tmp_path)["seats"].to_pylist() == [0, 1, 2]
+
+
+def test_what_waits_is_written_on_closing_and_later_rows_are_dropped(tmp_path, predictors):
+    writer = PredictionLog(tmp_path, flush_s=FOREVER_S)
+    writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 1}]))
+    writer.close()
+    writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 2}]))
+    assert writer.stats() == {"logged": 1, "pending": 0, "dropped": 1, "error": None}
+
+
+def test_a_disk_that_cannot_be_written_keeps_rows_waiting_until_it_can(tmp_path, predictors):
+    folder = tmp_path / "log"
+    folder.write_text("a file where the folder should be")
+    writer = PredictionLog(folder, flush_s=0.05)
+    writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 1}]))
+    wait_until(lambda: writer.stats()["error"] is not None)
+    assert writer.stats()["pending"] == 1
+    folder.unlink()
+    wait_until(lambda: writer.stats()["logged"] == 1)
+    assert writer.stats()["error"] is None
+    writer.close()
+
+
+def test_no_row_is_lost_or_written_twice_under_many_threads(tmp_path, predictors):
+    writer = PredictionLog(tmp_path, flush_rows=50, flush_s=0.01)
+
+    def send(thread):
+        for number in range(40):
+            writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 1}], ids=[f"{thread}-{number}"]))
+
+    threads = [threading.Thread(target=send, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    writer.close()
+    ids = written(tmp_path)["prediction_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == 160
+    assert writer.stats()["logged"] == 160
+
+
+def test_only_finished_files_have_the_name_of_one(tmp_path, predictors):
+    writer = PredictionLog(tmp_path, flush_rows=1, flush_s=0.01)
+    for number in range(20):
+        writer.add(logged(predictors[TaskKind.BINARY], [{"seats": number}]))
+        for file in files(tmp_path):
+            if not file.name.startswith("."):
+                assert pq.ParquetFile(file).metadata.num_rows >= 1
+    writer.close()
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_unseen_values_are_counted_by_row(predictors):
+    predictor = predictors[TaskKind.BINARY]
+    carriers = np.array(["B6"] * 50, dtype=object)
+    carriers[[3, 17, 49]] = "??"
+    table = predictor.contract.table(pa.table({"seats": [1] * 50, "carrier": carriers.tolist()}))
+    counts = log.unseen_by_row(predictor, table)
+    assert [row for row, count in enumerate(counts) if count] == [3, 17, 49]
+    assert sum(counts) == 3
