@@ -81,5 +81,5 @@ def test_what_went_wrong_in_a_worker_is_said(store, make_split, tmp_path):
     wrong = task.model_copy(update={"classes": ("no", "never")})
     program = rows.fit_program(split.schema, statistics.whole(), recipe, "xgboost")
     job = Job(split, program, recipe, wrong, "xgboost", None)
-    with pytest.raises(errors.ClusterError, match="got: .*TargetError: train: target 'y' got: 'yes' in"):
+    with pytest.raises(errors.ClusterError, match=r"got: .*TargetError: train: target 'y' got: 'yes' in"):
         distributed.fit(tmp_path, job)
