@@ -123,7 +123,10 @@ def environment(store: Store) -> dict[str, str]:
 def client_environment(store: Store) -> dict[str, str]:
     """:func:`environment`, and where the cluster of this store is if it runs."""
     state = status(store)
-    where = {"RAY_ADDRESS": state["address"], "RAY_API_SERVER_ADDRESS": state["dashboard"]} if state else {}
+    if state is None:
+        return environment(store)
+    where = {"RAY_ADDRESS": state["address"]}  # for drivers; the next for `ray job`, the last for `serve`
+    where |= {"RAY_API_SERVER_ADDRESS": state["dashboard"], "RAY_DASHBOARD_ADDRESS": state["dashboard"]}
     return {**environment(store), **where}
 
 
@@ -138,8 +141,8 @@ def up(store: Store, num_cpus: int | None = None) -> str:
         return str(state["address"])
     folder = store.root / "cluster"
     folder.mkdir(parents=True, exist_ok=True)
-    gcs, dashboard, agent, stats = _free_ports(4)
-    env = {**os.environ, **environment(store), **_haproxy_files(stats)}
+    gcs, dashboard, agent, stats, metrics = _free_ports(5)
+    env = {**os.environ, **environment(store), **_haproxy_files(stats, metrics)}
     for name in ("PYTHONDONTWRITEBYTECODE", "RAY_ADDRESS"):
         env.pop(name, None)
     env["PYTHONPYCACHEPREFIX"] = (
@@ -394,8 +397,8 @@ def _has_haproxy() -> bool:
     return False
 
 
-def _haproxy_files(stats_port: int) -> dict[str, str]:
-    """Files and port of HAProxy, apart for each cluster: two on one machine collide otherwise."""
+def _haproxy_files(stats_port: int, metrics_port: int) -> dict[str, str]:
+    """Files and ports of HAProxy, apart for each cluster: two on one machine collide otherwise."""
     folder = f"/tmp/ray/haproxy-{stats_port}"  # noqa: S108  (Ray's temp folder; socket paths must be short)
     return {
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
@@ -403,6 +406,7 @@ def _haproxy_files(stats_port: int) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),  # bound even if its metrics are off
     }
 
 
