@@ -94,6 +94,10 @@ def _replay(run: Run, url: str) -> None:
 def monitor(run: Run) -> None:
     """9: windows of the prediction log against the training rows, labels once they are there, decision."""
     log = run.store.root / "predictions" / run.recipe.name
+    if not any(log.rglob("*.parquet")):
+        run.records["monitor"] = {"decision": "keep", "exit_code": 0, "windows": [], "summary": "no predictions yet"}
+        run.tell("monitor", "no predictions yet: send the endpoint requests and run `mlsys monitor` again", "")
+        return
     inputs = {
         "bundle": run.bundle.digest,
         "evaluation": run.records["evaluate"]["evaluation"],
