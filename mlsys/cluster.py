@@ -83,6 +83,7 @@ a worker group costs 5 to 30 s to start, which one core spends on about a gigaby
 
 _STATE = "state.json"
 _START_S = 60.0
+_REPLICA_PORTS = 100
 _SETTLE_TRIES, _SETTLE_S = 5, 0.1  # a task that just ended gives its CPUs back a moment later
 
 
@@ -407,7 +408,28 @@ def _haproxy_files(stats_port: int, metrics_port: int) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),  # bound even if its metrics are off
+        **_replica_ports(),
     }
+
+
+def _replica_ports() -> dict[str, str]:
+    """Ports that HAProxy reaches replicas at, apart for each cluster.
+
+    While a replica starts, HAProxy may already send requests to the first port of the range:
+    with Ray's fixed range that is a replica of another cluster on this machine.
+    """
+    for start in secrets.SystemRandom().sample(range(20_000, 32_000, _REPLICA_PORTS), k=120):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in range(start, start + _REPLICA_PORTS):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            last = start + _REPLICA_PORTS - 1
+            return {
+                "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(start),
+                "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(last),
+            }
+    raise errors.ClusterError.build(
+        "cluster: ports for replicas", got="none", expected=f"{_REPLICA_PORTS} free ports between 20000 and 32000"
+    )
 
 
 def _free_ports(count: int) -> list[int]:
