@@ -2,9 +2,10 @@
 
 Claim: ROC AUC on the test rows (October) is at least that of scikit-learn's
 HistGradientBoostingClassifier with its defaults, fitted on the same training rows. The
-peer gets every column that it can take: the time of the row is not among them, so a second
-one is given its weekday by hand. The model is the one that ``mlsys run jobs/recipes/flights.yaml`` left in the store; if there is
-none, it is made first. With ``--json`` the last line is one JSON object.
+peer gets every column that it can take. The time of the row is none of these, so a second
+peer is given its weekday by hand. The model is the one that
+``mlsys run jobs/recipes/flights.yaml`` left in the store; if there is none, it is made
+first. With ``--json`` the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def frame(split: Split, served: Bundle, part: str) -> pd.DataFrame:
     """Rows of a part: the columns that the model was given, the weekday of the time, and the target."""
     columns = [column.name for column in served.schema.with_role(Role.FEATURE)]
     rows = split.table(part, [*columns, "scheduled_at", "late"]).to_pandas()
-    return rows.assign(weekday=rows.pop("scheduled_at").dt.tz_convert("America/New_York").dt.weekday)
+    return rows.assign(weekday=rows.pop("scheduled_at").dt.tz_convert("America/New_York").dt.day_of_week)
 
 
 def peer(frames: dict[str, pd.DataFrame], *, weekday: bool) -> float:
