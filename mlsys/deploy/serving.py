@@ -21,7 +21,11 @@ from mlsys import bundle, errors, recipe
 from mlsys.deploy import gateway, openapi, probing
 from mlsys.store import Store
 
-__all__ = ["Endpoint", "check_port", "start", "stop"]
+__all__ = ["Endpoint", "application", "check_port", "start", "stop"]
+
+
+QUIET = {"enable_access_log": False}
+"""A line a request is written by the prediction log; Serve's own would cost as much as an answer."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def start(store: Store, name: str, digest: str, version: int, settings: recipe.D
     opened = bundle.open(store, digest)
     with _one_at_a_time(store):
         client = _client(settings)
-        _apply(client, [_application(store, name, digest, version, settings)], without=())
+        _apply(client, [application(store, name, digest, version, settings)], without=())
     root = _root(client)
     probing.until_served(client, root, name, digest, looks=2 * settings.max_replicas)
     url = f"{root}/{name}"
@@ -79,8 +83,14 @@ def stop(store: Store, name: str) -> bool:
     return True
 
 
-def _application(store: Store, name: str, digest: str, version: int, settings: recipe.Deploy) -> dict[str, Any]:
-    """The model's entry in Serve's configuration."""
+def application(store: Store, name: str, digest: str, version: int, settings: recipe.Deploy) -> dict[str, Any]:
+    """The model's entry in Serve's configuration.
+
+    Raises
+    ------
+    RecipeError
+        The name is the gateway's.
+    """
     if name == gateway.NAME:
         raise errors.RecipeError.build(
             "recipe: 'name'", got=name, expected="another name: this one is the gateway's", field="name"
@@ -108,6 +118,7 @@ def _application(store: Store, name: str, digest: str, version: int, settings: r
         "route_prefix": f"/{name}",
         "import_path": "mlsys.deploy.online:app",
         "args": args,
+        "logging_config": QUIET,
         "deployments": [model],
     }
 
@@ -118,6 +129,7 @@ def _gateway(models: Sequence[str]) -> dict[str, Any]:
         "route_prefix": "/",
         "import_path": "mlsys.deploy.gateway:app",
         "args": {},
+        "logging_config": QUIET,
         "deployments": [{"name": "Gateway", "user_config": {"models": sorted(models)}}],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import importlib.metadata
 import math
@@ -121,13 +122,15 @@ def example(split: Split) -> dict[str, Any]:
 
 
 def _json(value: Any) -> Any:
-    """A value as JSON says it: times as ISO text, decimals as text, what is no number as null."""
+    """A value as JSON says it: times as ISO text, bytes as base64, decimals as text, what is no number as null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, list):
         return [_json(item) for item in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     return value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)
 
 

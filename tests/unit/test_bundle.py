@@ -2,8 +2,8 @@ import json
 
 import numpy as np
 import pytest
-from bundles import fit, requests, rows
 
+from bundles import fit, requests, rows
 from mlsys import bundle, errors
 from mlsys.schema import TaskKind
 from mlsys.store import Store
