@@ -97,7 +97,7 @@ def test_batch_http_and_in_process_predictions_are_equal(demo, command, records,
     pl.from_arrow(table.select(names)).write_parquet(source)
     command("mlsys", "predict", "flights@champion", source, tmp_path / "out")
     batch = pl.read_parquet(tmp_path / "out" / "*.parquet").sort("flight_id")
-    online = _post(records["deploy"]["endpoint"]["url"], table.select(names))
+    online = _post(records["deploy"]["endpoint"]["url"] + "/invocations", table.select(names))
     here = Predictor(served).table(table).score
     positive = f"probability_{str(served.task.classes[1]).lower()}"
     by_id = dict(zip(batch["flight_id"], batch[positive], strict=True))
