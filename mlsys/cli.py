@@ -71,12 +71,13 @@ def execute(
     from mlsys.recipe import load
     from mlsys.store import Store
 
-    tree = load(recipe, settings or ())
-    run = workflow.Run(tree, Store.open(store), labels=labels)
-    run.console.progress("starting Ray")
-    how = cluster.connect(run.store)
-    run.console.line(f"mlsys {tree.name}: {cluster.num_cpus()} CPUs, cluster {how}, store {run.store.root}")
-    return workflow.run(run, until)
+    with exit_codes():  # here too: typer answers Ctrl-C by itself, without a word
+        tree = load(recipe, settings or ())
+        run = workflow.Run(tree, Store.open(store), labels=labels)
+        run.console.progress("starting Ray")
+        how = cluster.connect(run.store)
+        run.console.line(f"mlsys {tree.name}: {cluster.num_cpus()} CPUs, cluster {how}, store {run.store.root}")
+        return workflow.run(run, until)
 
 
 def job(step: str) -> None:

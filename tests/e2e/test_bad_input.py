@@ -12,7 +12,8 @@ import pytest
 
 from mlsys.store import Store, read_json
 
-ROWS = "x,colour,y\n" + "".join(f"{i},{'rgb'[i % 3]},{i % 2}\n" for i in range(200))
+ROWS = "x,colour,y\n" + "".join(f"{i},{'rgb'[i % 3]},{int((i > 300) != (i % 10 == 0))}\n" for i in range(600))
+"""A target that x tells in nine rows of ten: enough for the gate, too little for a leak."""
 
 
 @pytest.fixture
@@ -69,6 +70,14 @@ def test_a_port_in_use_is_named_with_what_to_do(command, store_root, table):
         )  # fmt: skip
     assert str(port) in told
     assert "hint" in told
+
+
+def test_a_model_that_learnt_nothing_is_not_served(command, table):
+    """Exit code 1, and the reason: the target alternates, whatever the columns say."""
+    table.write_text("x,colour,y\n" + "".join(f"{i},{'rgb'[i % 3]},{i % 2}\n" for i in range(200)))
+    settings = ["--set", "tune.trials=0", "--set", "selection.families=[linear]"]
+    done = command("mlsys", "deploy", recipe_of(table, name="nothing"), *settings, expect=1)
+    assert "did not pass its gate" in done.stderr
 
 
 def test_interrupted_means_that_the_same_command_goes_on(command, store_root, table):

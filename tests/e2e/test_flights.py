@@ -53,6 +53,13 @@ def test_nine_numbered_lines_in_the_order_that_opens_the_test_rows_last(demo):
     assert numbered(demo.stdout) == ORDER
 
 
+def test_running_again_does_nothing_and_says_so(demo, command):
+    """Before any other test sends the endpoint a request, of which the monitor would have news."""
+    again = command("mlsys", "run", RECIPE)
+    lines = [line for line in again.stdout.splitlines() if re.match(r"[1-9] [a-z]+ ", line)]
+    assert [line.split("   ")[-1].strip() for line in lines] == ["unchanged"] * len(ORDER)
+
+
 def test_every_flight_is_accounted_for(records):
     rows = records["collect"]["num_rows"]
     assert sum(rows.values()) == 336_776
@@ -123,12 +130,6 @@ def test_reports_are_whole_files_that_need_no_network(records):
         page = Path(records[step]["report"]).read_text(encoding="utf-8")
         assert page.rstrip().endswith("</html>")
         assert not re.search(r"""(src|href)\s*=\s*["']?https?:|url\(\s*["']?https?:|@import""", page)
-
-
-def test_running_again_does_nothing_and_says_so(demo, command):
-    again = command("mlsys", "run", RECIPE)
-    lines = [line for line in again.stdout.splitlines() if re.match(r"[1-9] [a-z]+ ", line)]
-    assert [line.split("   ")[-1].strip() for line in lines] == ["unchanged"] * len(ORDER)
 
 
 def test_alias_moves_are_in_the_ledger(store, served):
