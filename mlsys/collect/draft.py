@@ -210,7 +210,7 @@ def _task(values: pl.Series) -> str:
 
 def _name(source: str) -> str:
     stem = PurePosixPath(source.rstrip("/").rsplit("://", 1)[-1]).name.partition(".")[0]
-    plain = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
+    plain = re.sub(r"[^a-z0-9_]+", "-", stem.lower()).strip("-_")
     return (plain if plain[:1].isalpha() else f"table-{plain}".rstrip("-"))[:63]
 
 
