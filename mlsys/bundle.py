@@ -6,7 +6,7 @@
       bundle.json      format, task, family, parameters, threshold, provenance
       schema.json      columns of a request
       program.json     the fitted feature program
-      model/           what the family saved: JSON, UBJSON, Arrow or skops, never a pickle
+      model/           what the family saved: JSON, UBJSON, or arrays, never a pickle
       reference.json   statistics of the training rows and of the model's predictions
       example.json     one row that can be sent as a request
       manifest.json    size and SHA-256 of each file

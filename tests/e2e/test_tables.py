@@ -1,0 +1,37 @@
+"""Recipes for tables of every form: those of the repository, and those that `mlsys init` writes."""
+
+import pandas as pd
+import pytest
+from sklearn import datasets
+
+from mlsys.store import read_json
+
+QUICK = ["--set", "tune.trials=2", "--set", "split.folds=2"]
+
+WRITERS = {
+    "parquet": lambda frame, path: frame.to_parquet(path, index=False),
+    "jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+}
+
+
+def test_the_regression_recipe_runs_to_its_endpoint(command, store_root):
+    done = command("mlsys", "run", "jobs/recipes/diabetes.yaml", "--set", "deploy.port=0")
+    assert "Traceback" not in done.stderr
+    evaluated = read_json(store_root / "runs" / "diabetes" / "result.json")["evaluate"]
+    assert evaluated["metric"] == "rmse"
+    assert {"rmse", "mae", "mape", "r2", "median_absolute_error"} <= set(evaluated["metrics"])
+    assert all(found["low"] <= found["value"] <= found["high"] for found in evaluated["metrics"].values())
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_a_recipe_that_init_writes_runs_without_edits(command, store_root, tmp_path, form):
+    frame = datasets.load_breast_cancer(as_frame=True).frame
+    labels = frame["target"].map({0: "malignant", 1: "benign"})
+    frame = pd.concat([frame.drop(columns="target").iloc[:, :8], labels.rename("diagnosis")], axis=1)
+    WRITERS[form](frame, tmp_path / f"cells.{form}")
+    recipe = tmp_path / f"{form}.yaml"
+    command("mlsys", "init", tmp_path / f"cells.{form}", "--target", "diagnosis", "--output", recipe)
+    command("mlsys", "evaluate", recipe, *QUICK)
+    records = read_json(store_root / "runs" / "cells" / "result.json")
+    assert records["collect"]["task"]["classes"] == ["benign", "malignant"]
+    assert records["evaluate"]["passed"]
