@@ -182,13 +182,24 @@ def predict(
 
 @app.command()
 def rollback(
-    name: Annotated[str, typer.Argument(help="the model")], store: StoreRoot = None, alias: str = "champion"
+    name: Annotated[str, typer.Argument(help="the model")],
+    alias: Annotated[str, typer.Option(help="the alias to move")] = "champion",
+    store: StoreRoot = None,
 ) -> None:
-    """Give the alias back to the version that had it before."""
-    from mlsys import registry
+    """Give the alias back to the version that had it before, and serve that one if an endpoint runs."""
+    from mlsys import cluster, registry
+    from mlsys.recipe import load
 
-    entry = registry.rollback(_store(store), name, alias)
-    typer.echo(f"{name}@{alias} is version {entry.version} again; mlsys deploy serves it")
+    home = _store(store)
+    entry = registry.rollback(home, name, alias)
+    typer.echo(f"{name}@{alias} is version {entry.version} again")
+    if cluster.status(home) is not None:
+        from mlsys.deploy import serving
+
+        cluster.connect(home)
+        settings = load(home.run_folder(name) / "resolved.yaml").deploy
+        endpoint = serving.start(home, name, entry.digest, entry.version, settings)
+        typer.echo(f"{endpoint.url} answers with it")
 
 
 @app.command()

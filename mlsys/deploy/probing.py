@@ -10,7 +10,7 @@ from typing import Any
 
 from mlsys import errors
 
-__all__ = ["proxy", "until_gone", "until_served"]
+__all__ = ["proxy", "serves", "until_gone", "until_served"]
 
 READY_S = 120.0
 """Longest wait for an endpoint: a replica starts in seconds, on a busy laptop in tens of them."""
@@ -66,6 +66,11 @@ def until_gone(client: Any, root: str, name: str) -> None:
         return f"the gateway says {models}" if name in models else None
 
     _until(obstacle, root, name)
+
+
+def serves(root: str, name: str, digest: str) -> bool:
+    """Whether the model answers with this bundle now."""
+    return bool(_at(f"{root}/{name}/ready", "model", "digest") == digest)
 
 
 def proxy(root: str) -> str:

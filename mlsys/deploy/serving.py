@@ -40,11 +40,14 @@ class Endpoint:
         A command that sends it the bundle's example row.
     proxy
         What takes the requests in: ``HAProxy`` or ``Ray's Python proxy``.
+    was_served
+        The bundle answered there before.
     """
 
     url: str
     curl: str
     proxy: str
+    was_served: bool
 
 
 def start(store: Store, name: str, digest: str, version: int, settings: recipe.Deploy) -> Endpoint:
@@ -63,11 +66,12 @@ def start(store: Store, name: str, digest: str, version: int, settings: recipe.D
     opened = bundle.open(store, digest)
     with _one_at_a_time(store):
         client = _client(settings)
+        was_served = probing.serves(_root(client), name, digest)
         _apply(client, [application(store, name, digest, version, settings)], without=())
     root = _root(client)
     probing.until_served(client, root, name, digest, looks=2 * settings.max_replicas)
     url = f"{root}/{name}"
-    return Endpoint(url, openapi.curl(url, opened.example), probing.proxy(root))
+    return Endpoint(url, openapi.curl(url, opened.example), probing.proxy(root), was_served)
 
 
 def stop(store: Store, name: str) -> bool:

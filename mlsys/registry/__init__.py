@@ -100,7 +100,7 @@ def rollback(store: Store, name: str, alias: str, reason: str = "rollback") -> E
                 f"registry: alias '{alias}' of '{name}'",
                 got=f"{len(stack)} version in its history",
                 expected="an earlier one to go back to",
-                hint=f"mlsys deploy --version N moves '{alias}' to any version",
+                hint="`mlsys deploy RECIPE` moves it to the version that a recipe makes",
             )
         _move(store, "rollback", alias, stack[-2], reason)
     return stack[-2]

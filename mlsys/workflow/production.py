@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlsys import errors
 from mlsys.store import read_json, write_json
 from mlsys.workflow.run import Record, Run
+
+if TYPE_CHECKING:
+    from mlsys.deploy.serving import Endpoint
 
 __all__ = ["deploy", "monitor"]
 
@@ -31,11 +35,17 @@ def deploy(run: Run) -> None:
             expected="every check passed",
             hint=f"see {evaluated['report']}; what was served before stays",
         )
+    began = time.monotonic()
     inputs = {"bundle": run.bundle.digest, "evaluation": evaluated["evaluation"], "alias": run.recipe.deploy.alias}
-    record = run.step("deploy", inputs, ("mlsys.registry",), lambda: _register(run))
-    record["endpoint"] = _serve(run, int(record["version"]))
-    if run.recipe.deploy.replay and run.split.num_rows.get("production", 0):
-        _replay(run, record["endpoint"]["url"])
+    record, is_new = run.recall("deploy", inputs, ("mlsys.registry",), lambda: _register(run))
+    is_new = _take_alias(run, int(record["version"])) or is_new
+    with run.console.during("8 deploy"):
+        endpoint = _serve(run, int(record["version"]))
+        sent = _replay(run, endpoint.url)
+    record["endpoint"] = {"url": endpoint.url, "curl": endpoint.curl, "proxy": endpoint.proxy}
+    summary = f"{record['summary']} at {endpoint.url} ({endpoint.proxy}){sent or ''}"
+    changed = is_new or sent is not None or not endpoint.was_served
+    run.tell("deploy", summary, time.monotonic() - began if changed else None)
 
 
 def _register(run: Run) -> Record:
@@ -52,7 +62,6 @@ def _register(run: Run) -> Record:
         tags={"family": run.bundle.family},
         reports=[Path(record["report"]) for record in run.records.values() if "report" in record],
     )
-    registry.set_alias(run.store, recipe.name, recipe.deploy.alias, version, reason="passed its gate")
     return {
         "version": version,
         "bundle": run.bundle.digest,
@@ -61,34 +70,41 @@ def _register(run: Run) -> Record:
     }
 
 
-def _serve(run: Run, version: int) -> Record:
+def _take_alias(run: Run, version: int) -> bool:
+    """Let the alias mean this version, also where someone moved it since; whether that was a change."""
+    from mlsys import registry
+
+    name, alias = run.recipe.name, run.recipe.deploy.alias
+    moves = registry.history(run.store, name, alias)
+    if moves and moves[-1].version == version:
+        return False
+    registry.set_alias(run.store, name, alias, version, reason="passed its gate")
+    return True
+
+
+def _serve(run: Run, version: int) -> Endpoint:
     from mlsys.deploy import serving
 
-    with run.console.during("8 deploy"):
-        run.console.progress("starting the endpoint")
-        endpoint = serving.start(run.store, run.recipe.name, run.bundle.digest, version, run.recipe.deploy)
-    run.console.line(f"             {endpoint.url}   {endpoint.proxy}")
-    return {"url": endpoint.url, "curl": endpoint.curl, "proxy": endpoint.proxy}
+    run.console.progress("starting the endpoint")
+    return serving.start(run.store, run.recipe.name, run.bundle.digest, version, run.recipe.deploy)
 
 
-def _replay(run: Run, url: str) -> None:
-    """Send the production rows to the endpoint over HTTP, once a bundle and split."""
+def _replay(run: Run, url: str) -> str | None:
+    """Send the production rows to the endpoint over HTTP, once a bundle and split; what was sent, in words."""
     from mlsys import cluster
     from mlsys.deploy import replay
 
+    rows = run.split.only("production")
     done = run.folder / "replayed.json"
     what = {"bundle": run.bundle.digest, "split": run.split.digest}
+    if not run.recipe.deploy.replay or not rows.num_rows.get("production"):
+        return None
     if done.is_file() and read_json(done).items() >= what.items():
-        return
-    rows = run.split.only("production")
-    with run.console.during("8 deploy"):
-        run.console.progress(f"sending {rows.num_rows['production']:,} production rows")
-        sent = cluster.call(replay.send, rows, "production", run.bundle.schema, url, threads=1)
+        return None
+    run.console.progress(f"sending {rows.num_rows['production']:,} production rows")
+    sent = cluster.call(replay.send, rows, "production", run.bundle.schema, url, threads=1)
     write_json(done, {**what, **sent.to_json()})
-    run.console.line(
-        f"{'':13}{sent.num_rows:,} production rows answered over HTTP "
-        f"in {sent.num_requests} requests, {sent.seconds:.1f} s"
-    )
+    return f"; {sent.num_rows:,} production rows answered in {sent.num_requests} requests, {sent.seconds:.1f} s"
 
 
 def monitor(run: Run) -> None:
@@ -96,7 +112,7 @@ def monitor(run: Run) -> None:
     log = run.store.root / "predictions" / run.recipe.name
     if not any(log.rglob("*.parquet")):
         run.records["monitor"] = {"decision": "keep", "exit_code": 0, "windows": [], "summary": "no predictions yet"}
-        run.tell("monitor", "no predictions yet: send the endpoint requests and run `mlsys monitor` again", "")
+        run.tell("monitor", "no predictions yet: send the endpoint requests and run `mlsys monitor` again", None)
         return
     inputs = {
         "bundle": run.bundle.digest,

@@ -84,25 +84,31 @@ class Run:
 
         return bundle.open(self.store, self.records["train"]["bundle"])
 
-    def step(self, name: str, inputs: Mapping[str, Any], code: tuple[str, ...], work: Callable[[], Record]) -> Record:
-        """Do the work of a step unless it was done with exactly these inputs, and say which.
+    def step(self, name: str, inputs: Mapping[str, Any], code: tuple[str, ...], work: Callable[[], Record]) -> None:
+        """Do the work of a step unless it was done with exactly these inputs, and say which."""
+        began = time.monotonic()
+        record, is_new = self.recall(name, inputs, code, work)
+        self.tell(name, record["summary"], time.monotonic() - began if is_new else None)
+
+    def recall(
+        self, name: str, inputs: Mapping[str, Any], code: tuple[str, ...], work: Callable[[], Record]
+    ) -> tuple[Record, bool]:
+        """The record of a step, and whether its work had to be done now.
 
         The key is the digest of the inputs, the seed and the source text of the modules in
         `code`. A record counts only while the objects that it names are in the store.
         """
         key = digest_json({"inputs": inputs, "seed": self.recipe.seed, "code": code_digest(*code)})
         record = self.store.recall(name, key)
-        if record is not None and all(self.store.has(kind, digest) for kind, digest in record.get("objects", [])):
-            self.tell(name, record["summary"], "unchanged")
-        else:
+        is_new = record is None or not all(self.store.has(kind, digest) for kind, digest in record.get("objects", []))
+        if record is None or is_new:
             began = time.monotonic()
             with self.console.during(f"{NUMBERS[name]} {name}"):
                 record = work()
             record["seconds"] = round(time.monotonic() - began, 1)
             self.store.remember(name, key, record)
-            self.tell(name, record["summary"], f"{record['seconds']:.1f} s")
         self.records[name] = record
-        return record
+        return record, is_new
 
     def report(self, step: str, page: str) -> str:
         """Write a step's HTML page and return its path."""
@@ -110,6 +116,7 @@ class Run:
         write_atomic(path, page.encode())
         return str(path)
 
-    def tell(self, name: str, summary: str, ending: str) -> None:
-        """The one line of a finished step."""
+    def tell(self, name: str, summary: str, seconds: float | None) -> None:
+        """The one line of a finished step; without seconds there was nothing to do."""
+        ending = "unchanged" if seconds is None else f"{seconds:.1f} s"
         self.console.line(f"{NUMBERS[name]} {name:<10} {summary}   {ending}")

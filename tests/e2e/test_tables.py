@@ -1,5 +1,8 @@
 """Recipes for tables of every form: those of the repository, and those that `mlsys init` writes."""
 
+import json
+import urllib.request
+
 import pandas as pd
 import pytest
 from sklearn import datasets
@@ -21,6 +24,20 @@ def test_the_regression_recipe_runs_to_its_endpoint(command, store_root):
     assert evaluated["metric"] == "rmse"
     assert {"rmse", "mae", "mape", "r2", "median_absolute_error"} <= set(evaluated["metrics"])
     assert all(found["low"] <= found["value"] <= found["high"] for found in evaluated["metrics"].values())
+
+
+def test_a_rollback_puts_the_version_before_back_into_the_running_endpoint(command, store_root):
+    """Another seed is another split and another model: version 2, until it is taken back."""
+    command("mlsys", "deploy", "jobs/recipes/diabetes.yaml", "--set", "seed=1", "--set", "tune.trials=0")
+    url = read_json(store_root / "runs" / "diabetes" / "result.json")["deploy"]["endpoint"]["url"]
+    assert version_at(url) == "2"
+    assert "diabetes@champion is version 1 again" in command("mlsys", "rollback", "diabetes").stdout
+    assert version_at(url) == "1"
+
+
+def version_at(url):
+    with urllib.request.urlopen(f"{url}/v2/models/diabetes", timeout=10) as answer:
+        return json.load(answer)["versions"][0]
 
 
 @pytest.mark.parametrize("form", WRITERS)
