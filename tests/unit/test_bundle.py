@@ -51,7 +51,7 @@ def test_no_file_of_a_bundle_is_a_pickle(store):
     for family in ("xgboost", "linear", "forest", "dummy"):
         folder = fit(store, family=family).folder
         suffixes = {file.suffix for file in folder.rglob("*") if file.is_file()}
-        assert suffixes <= {".json", ".ubj", ".npz", ".npy", ".arrow", ".skops"}
+        assert suffixes <= {".json", ".ubj", ".npz", ".npy", ".arrow"}
         assert not any(file.read_bytes().startswith(b"\x80") for file in folder.rglob("*") if file.is_file())
 
 
