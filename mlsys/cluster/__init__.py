@@ -1,0 +1,41 @@
+"""The only package that starts or joins Ray, and the one place where Ray's settings stand.
+
+A laptop cluster is a head node in a session of its own, so that endpoints outlive the
+command that deployed them; :func:`down` ends exactly that session. On a real cluster, or
+inside ``ray job submit``, :func:`connect` joins what is there.
+
+Work is sent with :func:`call` (one task with all threads of a node) and :func:`map` (one
+task an item). Without Ray both run here, one after another, with the same result.
+
+==========  ===========================================================
+`settings`  Ray's settings, each with its reason; the token
+`ports`     ports and files that two clusters must not share
+`head`      a head node of our own: up, status, down
+`joining`   which cluster is meant, and joining it
+`work`      plans by size; tasks
+==========  ===========================================================
+"""
+
+from __future__ import annotations
+
+from mlsys.cluster.head import client_environment, down, status, up
+from mlsys.cluster.joining import connect
+from mlsys.cluster.settings import SETTINGS, environment
+from mlsys.cluster.work import Plan, call, is_connected, map, node_cpus, num_cpus, plan  # noqa: A004
+
+__all__ = [
+    "SETTINGS",
+    "Plan",
+    "call",
+    "client_environment",
+    "connect",
+    "down",
+    "environment",
+    "is_connected",
+    "map",
+    "node_cpus",
+    "num_cpus",
+    "plan",
+    "status",
+    "up",
+]

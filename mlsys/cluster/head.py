@@ -1,0 +1,174 @@
+"""A head node of our own: started in a session of its own, found again, and ended by id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlsys import errors
+from mlsys.cluster import ports
+from mlsys.cluster.settings import environment
+from mlsys.store import Store, read_json, write_json
+
+__all__ = ["client_environment", "down", "status", "up"]
+
+_STATE = "state.json"
+_START_S = 60.0
+
+
+def up(store: Store, num_cpus: int | None = None) -> str:
+    """Start a head node on this machine for this store and return its address.
+
+    The node runs in a session of its own and ends with :func:`down`. One that is already
+    up is left as it is.
+    """
+    state = status(store)
+    if state is not None:
+        return str(state["address"])
+    folder = store.root / "cluster"
+    folder.mkdir(parents=True, exist_ok=True)
+    gcs, dashboard, agent = ports.free(3)
+    command = [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={gcs}",
+        "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
+        "--disable-usage-stats", "--log-style=record",
+    ]  # fmt: skip
+    if num_cpus is not None:
+        command.append(f"--num-cpus={num_cpus}")
+    log = folder / "head.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            env=_environment(store),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    address = f"127.0.0.1:{gcs}"
+    write_json(
+        folder / _STATE,
+        {
+            "address": address,
+            "dashboard": f"http://127.0.0.1:{dashboard}",
+            "pid": process.pid,
+            "started": _process_start(process.pid),
+        },
+    )
+    _wait(process, dashboard, log, store)
+    process.returncode = 0  # it outlives this object on purpose, of which Python would warn
+    return address
+
+
+def status(store: Store) -> dict[str, Any] | None:
+    """Address, dashboard and process id of the cluster that this store started, if it runs."""
+    file = store.root / "cluster" / _STATE
+    if not file.is_file():
+        return None
+    state: dict[str, Any] = read_json(file)
+    return state if _process_start(state["pid"]) == state["started"] else None
+
+
+def down(store: Store) -> bool:
+    """End the cluster that this store started: its own processes, by id. False if none runs."""
+    with contextlib.suppress(ImportError):
+        if "ray" in sys.modules:
+            sys.modules["ray"].shutdown()
+    state = status(store)
+    file = store.root / "cluster" / _STATE
+    if state is not None:
+        _end_session(int(state["pid"]))
+    file.unlink(missing_ok=True)
+    return state is not None
+
+
+def client_environment(store: Store) -> dict[str, str]:
+    """:func:`environment`, and where the cluster of this store is if it runs."""
+    state = status(store)
+    if state is None:
+        return environment(store)
+    where = {"RAY_ADDRESS": state["address"]}  # for drivers; the next for `ray job`, the last for `serve`
+    where |= {"RAY_API_SERVER_ADDRESS": state["dashboard"], "RAY_DASHBOARD_ADDRESS": state["dashboard"]}
+    return {**environment(store), **where}
+
+
+def _environment(store: Store) -> dict[str, str]:
+    """Environment of the head node, which its workers inherit.
+
+    Where bytecode is not to be written beside the sources, it goes into the store: each
+    worker would compile all of Ray again.
+    """
+    env = {**os.environ, **environment(store), **ports.of_haproxy()}
+    env.pop("RAY_ADDRESS", None)
+    if env.pop("PYTHONDONTWRITEBYTECODE", None):
+        env["PYTHONPYCACHEPREFIX"] = str(store.root / "cache" / "bytecode")
+    return env
+
+
+def _wait(process: subprocess.Popen[bytes], dashboard: int, log: Path, store: Store) -> None:
+    """Until the dashboard answers, which is the last to start."""
+    end = time.monotonic() + _START_S
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", dashboard), timeout=1):
+            return
+        time.sleep(0.1)
+    tail = log.read_text(errors="replace").strip().splitlines()[-3:]
+    down(store)
+    raise errors.ClusterError.build(
+        "cluster: starting a head node",
+        got=" | ".join(tail) or "no answer",
+        expected=f"a node within {_START_S:.0f} s",
+        hint=f"the whole log is in {log}",
+    )
+
+
+def _process_start(pid: int) -> str | None:
+    """When a process began, as the kernel or ps tells it: with the id it names one process for ever."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _session(leader: int) -> Iterator[Any]:
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.Error):
+            if os.getsid(process.pid) == leader:
+                yield process
+
+
+def _end_session(leader: int) -> None:
+    """Ask every process of a session to end, wait, then insist."""
+    import psutil
+
+    members = list(_session(leader))
+    children = [child for process in members for child in _children(process)]
+    everyone = list({process.pid: process for process in [*members, *children]}.values())
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in everyone:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(number)
+        _, everyone = psutil.wait_procs(everyone, timeout=3)
+
+
+def _children(process: Any) -> list[Any]:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return list(process.children(recursive=True))
+    return []
