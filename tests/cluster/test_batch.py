@@ -8,9 +8,6 @@ from mlsys import errors, registry
 from mlsys.deploy import batch
 from mlsys.predict import Predictor
 
-# Ray Data 2.60 sets its own deprecated fields when it copies its context.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
-
 
 @pytest.fixture(scope="module")
 def model(store):

@@ -12,9 +12,6 @@ from mlsys.train.job import Job
 
 WORKERS = 2
 
-# Ray Data sets attributes of its own settings that it has deprecated.
-pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\..*")
-
 
 def built(make_split, plan, **settings):
     return make_split(

@@ -13,8 +13,6 @@ from mlsys import tune
 from mlsys.evaluate import metrics
 from mlsys.tune.journal import Journal
 
-pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\..*")
-
 SETTINGS = {"train": {"rounds": 100, "early_stopping": 10}}
 
 

@@ -58,6 +58,13 @@ def test_jobs_are_thin_and_shadow_no_standard_module(root):
         assert path.stem not in sys.stdlib_module_names, path.name
 
 
+def test_make_test_runs_every_tier_once(root):
+    lines = (root / "Makefile").read_text().split("\ntest:")[1].split("\n\n")[0]
+    units = re.search(r"^UNITS = .*$", (root / "Makefile").read_text(), re.MULTILINE)[0]
+    tiers = {path.relative_to(root).parts[1] for path in (root / "tests").rglob("test_*.py")}
+    assert sorted(re.findall(r"tests/(\w+)", lines.replace("$(UNITS)", units))) == sorted(tiers)
+
+
 def test_the_licence_is_apache_2_in_full(root):
     # Of https://www.apache.org/licenses/LICENSE-2.0.txt
     digest = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"

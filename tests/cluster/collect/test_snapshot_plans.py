@@ -8,9 +8,6 @@ from mlsys import cluster, errors
 from mlsys.collect import snapshot
 from mlsys.recipe import Data
 
-# Ray Data sets settings of its own that it calls deprecated, when it is first used.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
-
 
 @pytest.fixture
 def folder(tmp_path):

@@ -18,14 +18,18 @@ SHARES = (0.5, 0.3, 0.15, 0.04, 0.009, 0.001)
 
 @pytest.fixture(scope="module")
 def reference():
-    """Twenty columns of 20,000 rows: half of them numbers, half categories, the rarest at 0.1 %."""
+    """Twenty columns of 20,000 rows: half of them numbers, half categories, the rarest at 0.1 %.
+
+    Each is its bins and the true fractions of rows in them.
+    """
     rng = np.random.default_rng(0)
     found = {}
     for number in range(COLUMNS):
         kind = Kind.NUMERIC if number % 2 else Kind.CATEGORICAL
         column = ColumnStatistics.empty(kind)
         column.update(draw(rng, kind, 20_000))
-        found[str(number)] = Bins.of(str(number), column)
+        bins = Bins.of(str(number), column)
+        found[str(number)] = bins, truth(bins)
     return found
 
 
@@ -45,7 +49,7 @@ def truth(bins):
 
 def judged(reference, rng, rule, rows):
     spread = dict.fromkeys(reference, INDEPENDENT)
-    counted = {name: (bins, rng.multinomial(rows, truth(bins))) for name, bins in reference.items()}
+    counted = {name: (bins, rng.multinomial(rows, fractions)) for name, (bins, fractions) in reference.items()}
     return shifts.find(counted, spread, rule, {}, dict.fromkeys(reference, ""))
 
 
@@ -65,7 +69,7 @@ def test_the_floor_leaves_nothing_of_that(reference):
 
 
 def test_a_difference_that_is_certain_and_small_is_no_alarm(reference):
-    bins = reference["0"]
+    bins, _ = reference["0"]
     counts = (bins.reference * 50).astype(np.int64)
     counts[0] += counts.sum() // 10
     found = shifts.find({"0": (bins, counts)}, {"0": INDEPENDENT}, Rule(0.05, 0.1), {}, {"0": ""})[0]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, log_loss, root_mean_squared_error
+from sklearn.metrics import f1_score, log_loss, roc_auc_score, root_mean_squared_error
 
 from mlsys import train
 from mlsys.predict import Predictor
@@ -37,7 +37,7 @@ def test_a_bundle_predicts_and_keeps_its_validation_score(make_split, tmp_path, 
     elif kind == "multiclass":
         expected = log_loss(y, predicted.probabilities)
     else:
-        return
+        expected = roc_auc_score(y, predicted.score)
     assert made.provenance["validation"]["score"] == pytest.approx(expected, rel=1e-9)
 
 
