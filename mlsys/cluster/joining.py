@@ -12,6 +12,8 @@ from mlsys.store import Store
 
 __all__ = ["connect"]
 
+TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
+
 
 def connect(store: Store) -> str:
     """Join the cluster that is meant: a job's own, ``$RAY_ADDRESS``, this store's, or a new one.
@@ -28,25 +30,28 @@ def connect(store: Store) -> str:
     """
     if is_connected():
         return "running"
-    how, address = "joined", os.environ.get("RAY_ADDRESS")
-    inside_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        _set(store, own=False)
+        return _join("auto", "job")
+    if os.environ.get("RAY_ADDRESS"):
+        _set(store, own=False)
+        return _join(os.environ["RAY_ADDRESS"], "joined")
+    how = "running" if status(store) else "started"
+    address = up(store)
+    _set(store, own=True)
+    return _join(address, how)
+
+
+def _set(store: Store, *, own: bool) -> None:
+    """Ray's settings for this process; what is set already stays, but for the token of a cluster of our own."""
     for name, value in environment(store).items():
-        if name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH") and (inside_job or address):
-            continue
-        os.environ.setdefault(name, value)
-    if inside_job:
-        how, address = "job", "auto"
-    elif not address:
-        running = status(store)
-        how = "running" if running else "started"
-        address = up(store)
-        state = status(store)
-        os.environ["RAY_API_SERVER_ADDRESS"] = state["dashboard"] if state else ""
-    _join(address)
-    return how
+        if name not in TOKEN:
+            os.environ.setdefault(name, value)
+        elif own:
+            os.environ[name] = value
 
 
-def _join(address: str) -> None:
+def _join(address: str, how: str) -> str:
     import ray
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
 
@@ -62,3 +67,4 @@ def _join(address: str) -> None:
             expected="a running Ray cluster and its token",
             hint='eval "$(mlsys env)" sets the address and the token of a cluster that mlsys started',
         ) from error
+    return how

@@ -7,6 +7,7 @@ is for a missing value.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -40,10 +41,10 @@ class Categorical(Operation):
     categories: tuple[Any, ...] = ()
     rare: tuple[Any, ...] = ()
 
-    @cached_property
+    @property
+    @abstractmethod
     def table(self) -> Matrix:
         """``(1 + len(categories) + 1, width)``: other, each category, missing."""
-        raise NotImplementedError
 
     @cached_property
     def known(self) -> frozenset[Any]:

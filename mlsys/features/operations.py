@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
@@ -66,7 +67,7 @@ class Scaling:
 
 
 @dataclass(frozen=True)
-class Operation:
+class Operation(ABC):
     """What is done with one column.
 
     Attributes
@@ -83,25 +84,25 @@ class Operation:
     name: ClassVar[str]
 
     @property
-    def outputs(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def outputs(self) -> list[str]: ...
 
     @property
     def types(self) -> list[str]:
         return ["q"] * len(self.outputs)
 
+    @abstractmethod
     def raw(self) -> list[pl.Expr]:
         """Expressions of the column that `fill` needs, one column each."""
-        raise NotImplementedError
 
     def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
         """Write the features of all rows into `out`, ``(rows, len(outputs))``."""
         for at, series in enumerate(raw):
             out[:, at] = series.to_numpy()
 
+    @abstractmethod
     def writer(self, start: int) -> Writer:
         """Function (value, out): write the features of one row into ``out[start:]``."""
-        raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:
         return {"operation": self.name, **asdict(self)}

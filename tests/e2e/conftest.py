@@ -1,11 +1,11 @@
 """The end-to-end tier: the commands that people type, as processes of their own."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from shell import shell
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 900
@@ -38,9 +38,7 @@ def command(store_root):
     return run
 
 
-def _command(words, root, *, cwd=ROOT, env=None, timeout=LIMIT_S):
-    """Commands of the environment that runs the tests come first, as after `source .venv/bin/activate`."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "MLSYS_STORE": str(root), **(env or {})}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+def _command(words, root, *, cwd=ROOT, timeout=LIMIT_S):
+    return subprocess.run(
+        words, cwd=cwd, env=shell(MLSYS_STORE=str(root)), capture_output=True, text=True, timeout=timeout, check=False
+    )

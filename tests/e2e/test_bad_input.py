@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlsys.store import Store, read_json
+from shell import shell
 
 ROWS = "x,colour,y\n" + "".join(f"{i},{'rgb'[i % 3]},{int((i > 300) != (i % 10 == 0))}\n" for i in range(600))
 """A target that x tells in nine rows of ten: enough for the gate, too little for a leak."""
@@ -85,7 +86,7 @@ def test_interrupted_means_that_the_same_command_goes_on(command, store_root, ta
     path = recipe_of(table, name="interrupted")
     words = [str(Path(sys.executable).parent / "mlsys"), "run", str(path), "--store", str(store_root)]
     words += ["--set", "deploy.port=0", "--set", "tune.trials=2"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=shell())
     for line in process.stdout:
         if line.startswith("3 features"):
             process.send_signal(signal.SIGINT)
@@ -112,7 +113,7 @@ def test_a_killed_run_leaves_a_store_that_the_next_run_finishes(command, store_r
         "--set",
         "tune.trials=2",
     ]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=shell())
     for line in process.stdout:
         if line.startswith("2 explore"):
             time.sleep(1)

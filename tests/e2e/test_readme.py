@@ -1,15 +1,13 @@
 """Every command of the README, in its order, as someone types it who follows the page."""
 
-import os
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import psutil
 import pytest
 
 from readme import ROOT, blocks
+from shell import shell
 
 LIMIT_S = 600
 BLOCKS = [block for block in blocks((ROOT / "README.md").read_text()) if block.runs]
@@ -30,11 +28,8 @@ def place(tmp_path_factory):
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_a_block_runs_as_it_stands(block, place):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    for name in ("MLSYS_STORE", "PYTHONDONTWRITEBYTECODE", "RAY_ADDRESS"):
-        environment.pop(name, None)
     done = subprocess.run(
-        ["bash", "-c", GUARD + block.script], cwd=place, env=environment, capture_output=True, text=True,
+        ["bash", "-c", GUARD + block.script], cwd=place, env=shell(), capture_output=True, text=True,
         timeout=LIMIT_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
