@@ -4,6 +4,7 @@ import pytest
 import ray
 
 from mlsys import cluster
+from mlsys.cluster import joining
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +17,4 @@ def no_ray(monkeypatch):
 
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setattr(cluster, "up", refuse)
+    monkeypatch.setattr(joining, "up", refuse)

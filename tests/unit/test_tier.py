@@ -18,6 +18,8 @@ def test_ray_does_not_start_itself_when_a_task_is_sent():
 def test_no_cluster_can_be_started_for_a_store(tmp_path):
     with pytest.raises(RuntimeError, match="tests/cluster"):
         cluster.up(Store.open(tmp_path))
+    with pytest.raises(RuntimeError, match="tests/cluster"):
+        cluster.connect(Store.open(tmp_path))
 
 
 def test_work_sent_without_a_cluster_runs_here_in_order():
