@@ -109,6 +109,7 @@ def stored(values: pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC") -> pa.
     try:
         return values.cast(kind, safe=not pa.types.is_timestamp(kind))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        # Arrow casts all values or none. Here null means "does not fit": the caller puts those rows in quarantine.
         return _whole_numbers(values) if pa.types.is_integer(kind) else pa.nulls(len(values), kind)
 
 
