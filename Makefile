@@ -54,7 +54,7 @@ lock: | $(BIN)/uv ## Remake requirements.lock from pyproject.toml (UPGRADE=1 tak
 	    --all-extras --group dev $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements.lock
 
 bench: $(STAMP) ## Run every benchmark, one after another
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@set -e; for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file"; done
 
 clean: ## Remove .venv and caches; the store (.mlsys) stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
