@@ -1,8 +1,7 @@
 """Step 2, exploratory analysis: what the training rows are like, and whether something leaks.
 
 ============  ===============================================================
-`scan`        one pass over the training rows: mergeable statistics by fold
-`sample`      a fixed random sample of rows, for what cannot be merged
+`scan`        one pass over the training rows: statistics by fold, a sample, row hashes
 `relation`    how well each column alone predicts the target
 `alerts`      what is odd about a column, and what is done about it
 `leakage`     columns that know the answer, rows in two parts, broken order
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlsys.dataset import Split
     from mlsys.explore.leakage import Finding
+    from mlsys.explore.scan import Profile
     from mlsys.schema import Schema, Task
-    from mlsys.statistics import TrainStatistics
 
 __all__ = ["describe", "profile"]
 
@@ -32,8 +31,8 @@ def profile(
     schema: Schema | None = None,
     derive: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> TrainStatistics:
-    """Statistics of the training rows, fold by fold, from one pass over them.
+) -> Profile:
+    """What one pass over the training rows sees: statistics fold by fold, a sample, a hash of each row.
 
     Parameters
     ----------
@@ -50,19 +49,12 @@ def profile(
 def describe(
     split: Split,
     task: Task,
-    statistics: TrainStatistics,
+    profile: Profile,
     findings: Iterable[Finding],
     *,
-    derive: Mapping[str, str] | None = None,
     title: str = "",
 ) -> dict[str, Any]:
-    """The profile as JSON: overview, alerts, findings of the leakage scan, and every column.
-
-    Parameters
-    ----------
-    derive
-        Derived features as SQL; those left out are described without their relation to the target.
-    """
+    """The profile as JSON: overview, alerts, findings of the leakage scan, and every column. Reads no rows."""
     from mlsys.explore.document import describe as run
 
-    return run(split, task, statistics, findings, derive=derive, title=title)
+    return run(split, task, profile, findings, title=title)

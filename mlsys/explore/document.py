@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mlsys.dataset import Split
-from mlsys.explore import alerts, relation, sample, twins
+from mlsys.explore import alerts, relation
 from mlsys.explore.leakage import Finding
 from mlsys.explore.relation import Strength
+from mlsys.explore.scan import Profile
 from mlsys.schema import Column, Kind, Task
-from mlsys.statistics import ColumnStatistics, TableStatistics, TrainStatistics, encode_target
+from mlsys.statistics import ColumnStatistics, TableStatistics, encode_target
 from mlsys.statistics.values import as_floats, plain
 
 __all__ = ["describe"]
@@ -33,20 +34,16 @@ Z = 1.96
 def describe(
     split: Split,
     task: Task,
-    statistics: TrainStatistics,
+    profile: Profile,
     findings: Iterable[Finding],
     *,
-    derive: Mapping[str, str] | None = None,
     title: str = "",
 ) -> dict[str, Any]:
     """See `mlsys.explore.describe`."""
-    whole = statistics.whole()
-    rows = sample.draw(split, "train", derive=derive)
-    known = whole.schema.select(rows.column_names)
-    strengths = relation.measure(rows, known, task)
+    whole, rows = profile.statistics.whole(), profile.sample
+    strengths = relation.measure(rows, whole.schema, task)
     y = encode_target(rows[task.target], task)
-    names = [name for name in whole.features if name in split.schema]
-    repeated = twins.num_duplicates(split, [*names, task.target])
+    repeated = profile.num_duplicates
     columns = [
         _column(whole.schema[name], column, whole, strengths.get(name), _curve(rows, name, whole, y))
         for name, column in whole.features.items()
@@ -56,7 +53,7 @@ def describe(
         "title": title or task.target,
         "task": task.model_dump(mode="json"),
         "parts": {part: split.num_rows[part] for part in split.num_rows},
-        "folds": {str(number): table.num_rows for number, table in statistics.folds.items()},
+        "folds": {str(number): table.num_rows for number, table in profile.statistics.folds.items()},
         "overview": _overview(whole, repeated, rows.num_rows),
         "target": _target(whole),
         "alerts": [alert.to_json() for alert in alerts.find(whole, whole.schema, task, num_duplicates=repeated)],

@@ -33,12 +33,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlsys import errors
+from mlsys import cluster, errors
 from mlsys.dataset import Split
-from mlsys.explore import relation, sample, twins
+from mlsys.explore import relation, twins
+from mlsys.explore.scan import Piece, Profile, pieces, read
 from mlsys.reports.formats import percent
 from mlsys.schema import Role, Task
-from mlsys.statistics import TrainStatistics
+from mlsys.statistics import TableStatistics
 
 __all__ = ["Finding", "enforce", "scan"]
 
@@ -80,23 +81,23 @@ class Finding:
 def scan(
     split: Split,
     task: Task,
-    statistics: TrainStatistics,
+    profile: Profile,
     allow: Iterable[str] = (),
     max_duplicate_fraction: float = 0.01,
 ) -> list[Finding]:
     """Look for leaks; blocking findings first.
 
-    Of the rows of later parts only features, groups and times are read, never the target.
-    Parts that `split` does not open are left out.
+    The training rows are not read again: `profile` has seen them. Of the rows of later parts
+    only features, groups and times are read, never the target. Parts that `split` does not
+    open are left out.
     """
-    rows = sample.draw(split, "train")
     found = [
-        *_twins(split, task, rows, max_duplicate_fraction),
-        *_identical(rows, split, task),
-        *_proxies(rows, split, task),
-        *_after_event(split, task, statistics),
-        *_groups(split),
-        *_times(split),
+        *_twins(split, task, profile, max_duplicate_fraction),
+        *_identical(profile.sample, split, task),
+        *_proxies(profile.sample, split, task),
+        *_after_event(split, task, profile.statistics.whole()),
+        *_groups(split, profile),
+        *_times(split, profile),
     ]
     allowed = set(allow)
     known = {finding.column for finding in found if finding.kind == "identical"}
@@ -145,12 +146,12 @@ def _open(split: Split, parts: Sequence[str]) -> list[str]:
     return [part for part in parts if part in split.parts and split.num_rows.get(part, 0)]
 
 
-def _twins(split: Split, task: Task, rows: pa.Table, limit: float) -> list[Finding]:
+def _twins(split: Split, task: Task, profile: Profile, limit: float) -> list[Finding]:
     names = _features(split, task)
     if not names:
         return []
     found = []
-    for overlap in twins.overlaps(split, names, _open(split, LATER), rows):
+    for overlap in twins.overlaps(split, names, _open(split, LATER), profile):
         if not overlap.twins:
             continue
         share = overlap.copies / overlap.num_rows
@@ -215,17 +216,16 @@ def _proxies(rows: pa.Table, split: Split, task: Task) -> list[Finding]:
     return found
 
 
-def _after_event(split: Split, task: Task, statistics: TrainStatistics) -> list[Finding]:
+def _after_event(split: Split, task: Task, whole: TableStatistics) -> list[Finding]:
     """Columns null without a label; if most are, the rows are broken and no column is to blame."""
     if not _open(split, ["unlabelled"]) or split.num_rows["unlabelled"] < relation.MIN_ROWS:
         return []
     names = _features(split, task)
-    without = sample.draw(split, "unlabelled", names=names)
-    columns = statistics.whole().columns
+    without = _num_nulls(split, "unlabelled", names)
     found = []
     for name in names:
-        empty = without[name].null_count / max(without.num_rows, 1)
-        filled = columns[name].num_nulls / max(columns[name].num_rows, 1)
+        empty = without[name] / split.num_rows["unlabelled"]
+        filled = whole.columns[name].num_nulls / max(whole.columns[name].num_rows, 1)
         if empty >= UNFILLED and filled <= FILLED:
             detail = (
                 f"'{name}' is null in {percent(empty)} of the rows without a label, {percent(filled)} of those with one"
@@ -236,15 +236,14 @@ def _after_event(split: Split, task: Task, statistics: TrainStatistics) -> list[
     return found
 
 
-def _groups(split: Split) -> list[Finding]:
+def _groups(split: Split, profile: Profile) -> list[Finding]:
     name = split.schema.one(Role.GROUP)
     if name is None:
         return []
-    train = np.unique(twins.row_hashes(split, "train", [name]))
     found = []
     for part in _open(split, ("validation", "test")):
         groups = np.unique(twins.row_hashes(split, part, [name]))
-        shared = int(np.isin(groups, train).sum())
+        shared = int(np.isin(groups, profile.groups).sum())
         if shared:
             detail = f"{shared:,} of {len(groups):,} groups of '{name}' in the {part} part are in the training part too"
             detail += "; natural where parts follow each other in time" if split.forward else ""
@@ -252,15 +251,14 @@ def _groups(split: Split) -> list[Finding]:
     return found
 
 
-def _times(split: Split) -> list[Finding]:
+def _times(split: Split, profile: Profile) -> list[Finding]:
     name = split.schema.one(Role.TIME)
     if name is None:
         return []
-    found = []
+    found, last = [], profile.latest
     for before, after in itertools.pairwise(_open(split, ("train", "validation", "test"))):
-        last = pc.max(split.table(before, [name])[name])
         times = split.table(after, [name])[name].drop_null()
-        early = 0 if last.as_py() is None else pc.sum(pc.less(times, last)).as_py() or 0
+        early = 0 if last is None else pc.sum(pc.less(times, pa.scalar(last, times.type))).as_py() or 0
         if early:
             share = early / len(times)
             detail = f"{percent(share)} of the {after} rows are earlier than the last {before} row by '{name}'"
@@ -268,4 +266,17 @@ def _times(split: Split) -> list[Finding]:
                 "" if split.forward else "; the parts are not divided by time: the past is predicted from the future"
             )
             found.append(Finding("time", name, detail, share, split.forward))
+        last = pc.max(times).as_py()
     return found
+
+
+def _num_nulls(split: Split, part: str, names: Sequence[str]) -> dict[str, int]:
+    """Nulls of each column in a part."""
+    work = [(piece, tuple(names)) for piece in pieces(split.paths(part))]
+    counts = cluster.map(_nulls_of_piece, work)
+    return {name: sum(count[name] for count in counts) for name in names}
+
+
+def _nulls_of_piece(work: tuple[Piece, tuple[str, ...]]) -> dict[str, int]:
+    table = read(work[0], list(work[1]), {})
+    return {name: table[name].null_count for name in work[1]}

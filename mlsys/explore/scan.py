@@ -1,4 +1,10 @@
-"""One pass over the training rows: each piece of the files is a task, and the pieces merge."""
+"""One pass over the training rows: each piece of the files is a task, and what the pieces saw merges.
+
+Everything that a later step needs to know of the training rows is taken in this pass: the
+statistics of each fold, from which the features of any choice of folds are fitted and which
+are the baseline of the monitor; a sample; a hash of each row; the time and the groups that
+later parts are compared with. Nothing reads the rows again but the fit of a model.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +12,75 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlsys import cluster, errors, expressions
 from mlsys.dataset import Split
-from mlsys.schema import FOLD, Schema, Task
+from mlsys.schema import FOLD, ROW, Kind, Role, Schema, Task
 from mlsys.statistics import TrainStatistics
+from mlsys.statistics.hashing import combine, hash_array, mix
 
-__all__ = ["Piece", "pieces", "profile", "read"]
+__all__ = ["SAMPLE_ROWS", "Piece", "Profile", "light", "pieces", "profile", "read", "sampled"]
+
+UInt64 = npt.NDArray[np.uint64]
 
 PIECE_ROWS = 131_072
 """Rows of a piece at least: about a second of work, against milliseconds to send it."""
 
 MOST_PIECES = 64
 """Pieces at most: the results of all of them are merged in one process."""
+
+SAMPLE_ROWS = 20_000
+"""Rows of the sample: an AUC near 0.98 is then known to ±0.002 (Hanley & McNeil 1982)."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one pass over the training rows saw; parts merge in the order of the rows.
+
+    Attributes
+    ----------
+    statistics
+        By fold.
+    sample
+        About `SAMPLE_ROWS` rows, or all if there are fewer: features (derived ones too), the
+        target and ``ROW``. Images are in it as the hash of their bytes.
+    features, records
+        A hash of each row over its stored features, and over these and the target (8 bytes a row each).
+    groups
+        The different hashes of the group column; empty where there is none.
+    latest
+        Greatest value of the time column; None where there is none.
+    """
+
+    statistics: TrainStatistics
+    sample: pa.Table
+    features: UInt64
+    records: UInt64
+    groups: UInt64
+    latest: Any
+
+    def merge(self, other: Profile) -> Profile:
+        times = [time for time in (self.latest, other.latest) if time is not None]
+        return Profile(
+            self.statistics.merge(other.statistics),
+            pa.concat_tables([self.sample, other.sample]),
+            np.concatenate([self.features, other.features]),
+            np.concatenate([self.records, other.records]),
+            np.union1d(self.groups, other.groups),
+            max(times, default=None),
+        )
+
+    @property
+    def num_duplicates(self) -> int:
+        """Rows that repeat an earlier one on all features and the target."""
+        return len(self.records) - len(np.unique(self.records))
 
 
 @dataclass(frozen=True)
@@ -63,10 +122,11 @@ def profile(
     schema: Schema | None = None,
     derive: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> TrainStatistics:
+) -> Profile:
     """See `mlsys.explore.profile`."""
+    share = SAMPLE_ROWS / max(split.num_rows.get("train", 0), 1)
     work = [
-        _Work(piece, schema or split.schema, task, tuple((derive or {}).items()))
+        _Work(piece, split.schema, schema or split.schema, task, tuple((derive or {}).items()), share)
         for piece in pieces(split.paths("train"))
     ]
     if not work:
@@ -77,21 +137,57 @@ def profile(
             hint="look at the split: its fractions or dates may leave no row for training",
         )
     parts = cluster.map(_learn, work, progress=lambda done, total: progress(f"{done} of {total} pieces scanned"))
-    return reduce(TrainStatistics.merge, parts)
+    return reduce(Profile.merge, parts)
 
 
 @dataclass(frozen=True)
 class _Work:
+    """A piece; `stored` is the schema of the files, `schema` has the derived features too."""
+
     piece: Piece
+    stored: Schema
     schema: Schema
     task: Task
     derive: tuple[tuple[str, str], ...]
+    share: float
 
 
-def _learn(work: _Work) -> TrainStatistics:
-    derive = dict(work.derive)
-    names = [column.name for column in work.schema.features] + [work.task.target, FOLD]
-    return TrainStatistics.of_table(read(work.piece, names, derive), work.schema, work.task)
+def _learn(work: _Work) -> Profile:
+    target = work.task.target
+    features = [column.name for column in work.schema.features if column.name != target]
+    time, group = work.stored.one(Role.TIME), work.stored.one(Role.GROUP)
+    extra = [name for name in (time, group) if name]
+    table = read(work.piece, list(dict.fromkeys([*features, target, FOLD, ROW, *extra])), dict(work.derive))
+    seen = combine([hash_array(table[name]) for name in features if name in work.stored])
+    if not len(seen):  # no stored feature
+        seen = np.zeros(table.num_rows, np.uint64)
+    return Profile(
+        TrainStatistics.of_table(table, work.schema, work.task),
+        light(sampled(table.select([*features, target, ROW]), work.share), work.schema),
+        seen,
+        combine([seen, hash_array(table[target])]),
+        np.unique(combine([hash_array(table[group])])) if group else np.empty(0, np.uint64),
+        pc.max(table[time]).as_py() if time else None,
+    )
+
+
+def sampled(table: pa.Table, share: float) -> pa.Table:
+    """About this share of the rows: those whose number has a small hash.
+
+    The same rows on every run, however they are stored.
+    """
+    if share >= 1:
+        return table
+    place = mix(np.asarray(table[ROW]).astype(np.uint64)).astype(np.float64) / 2.0**64
+    return table.filter(pa.array(place < share))
+
+
+def light(table: pa.Table, schema: Schema) -> pa.Table:
+    """The rows with images as the hash of their bytes: what tells them apart, in 8 bytes."""
+    for at, name in enumerate(table.column_names):
+        if name in schema and schema[name].kind is Kind.IMAGE:
+            table = table.set_column(at, name, pa.array(hash_array(table[name])))
+    return table
 
 
 def read(piece: Piece, names: list[str], derive: Mapping[str, str]) -> pa.Table:

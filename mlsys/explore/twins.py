@@ -24,10 +24,11 @@ import pyarrow as pa
 
 from mlsys import cluster
 from mlsys.dataset import Split
-from mlsys.explore import scan
+from mlsys.explore.scan import Piece, Profile, light, pieces, read
+from mlsys.schema import Schema
 from mlsys.statistics.hashing import combine, hash_array
 
-__all__ = ["SURPRISE", "Overlap", "num_duplicates", "overlaps", "row_hashes"]
+__all__ = ["SURPRISE", "Overlap", "overlaps", "row_hashes"]
 
 UInt64 = npt.NDArray[np.uint64]
 
@@ -56,12 +57,12 @@ class Overlap:
     copies: int
 
 
-def overlaps(split: Split, names: Sequence[str], parts: Sequence[str], sample: pa.Table) -> list[Overlap]:
-    """Twins of the training rows in other parts; `sample` holds training rows to take shares of values from.
+def overlaps(split: Split, names: Sequence[str], parts: Sequence[str], profile: Profile) -> list[Overlap]:
+    """Twins of the training rows, which `profile` has seen, in other parts.
 
     Row hashes are compared in this process: 8 bytes a row.
     """
-    train = np.unique(row_hashes(split, "train", names))
+    train = np.unique(profile.features)
     found = []
     for part in parts:
         keys = row_hashes(split, part, names)
@@ -70,38 +71,32 @@ def overlaps(split: Split, names: Sequence[str], parts: Sequence[str], sample: p
         copies = 0
         if len(judged):
             rows = _rows_with(split, part, names, judged)
-            surprising = _expected(sample, rows, split.num_rows["train"], names) < SURPRISE
+            surprising = _expected(profile.sample, rows, split.num_rows["train"], names) < SURPRISE
             copies = round(len(twins) * float(surprising.mean()))
         found.append(Overlap(part, len(keys), len(twins), copies))
     return found
 
 
-def num_duplicates(split: Split, names: Sequence[str], part: str = "train") -> int:
-    """Rows of a part that repeat an earlier one on all of these columns."""
-    keys = row_hashes(split, part, names)
-    return len(keys) - len(np.unique(keys))
-
-
 def row_hashes(split: Split, part: str, names: Sequence[str]) -> UInt64:
     """A hash of each row over the named columns, in the order of the rows."""
-    work = [(piece, tuple(names)) for piece in scan.pieces(split.paths(part))]
+    work = [(piece, tuple(names)) for piece in pieces(split.paths(part))]
     return np.concatenate([np.empty(0, np.uint64), *cluster.map(_row_hashes, work)])
 
 
-def _row_hashes(work: tuple[scan.Piece, tuple[str, ...]]) -> UInt64:
-    table = scan.read(work[0], list(work[1]), {})
+def _row_hashes(work: tuple[Piece, tuple[str, ...]]) -> UInt64:
+    table = read(work[0], list(work[1]), {})
     return combine([hash_array(table[name]) for name in work[1]])
 
 
 def _rows_with(split: Split, part: str, names: Sequence[str], keys: UInt64) -> pa.Table:
-    work = [(piece, tuple(names), keys) for piece in scan.pieces(split.paths(part))]
+    work = [(piece, tuple(names), keys, split.schema) for piece in pieces(split.paths(part))]
     return pa.concat_tables(cluster.map(_pick, work))
 
 
-def _pick(work: tuple[scan.Piece, tuple[str, ...], UInt64]) -> pa.Table:
-    piece, names, keys = work
-    table = scan.read(piece, list(names), {})
-    return table.filter(pa.array(np.isin(combine([hash_array(table[name]) for name in names]), keys)))
+def _pick(work: tuple[Piece, tuple[str, ...], UInt64, Schema]) -> pa.Table:
+    piece, names, keys, schema = work
+    table = read(piece, list(names), {})
+    return light(table.filter(pa.array(np.isin(combine([hash_array(table[name]) for name in names]), keys))), schema)
 
 
 def _expected(sample: pa.Table, rows: pa.Table, num_train: int, names: Sequence[str]) -> npt.NDArray[np.float64]:

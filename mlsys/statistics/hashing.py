@@ -7,6 +7,7 @@ change by version) may decide what a stored sketch holds.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -49,9 +50,14 @@ def hash_floats(values: npt.NDArray[np.float64]) -> UInt64:
 
 
 def hash_texts(values: list[str]) -> UInt64:
-    """Hash by the UTF-8 bytes (BLAKE2b, 8 bytes)."""
+    """Hash by the UTF-8 bytes."""
+    return hash_bytes(value.encode("utf-8", "surrogatepass") for value in values)
+
+
+def hash_bytes(values: Iterable[bytes]) -> UInt64:
+    """BLAKE2b, 8 bytes."""
     blake = hashlib.blake2b
-    digests = b"".join(blake(value.encode("utf-8", "surrogatepass"), digest_size=8).digest() for value in values)
+    digests = b"".join(blake(value, digest_size=8).digest() for value in values)
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
@@ -87,6 +93,8 @@ def _hash_present(array: pa.Array) -> UInt64:
         encoded = array.dictionary_encode()
         words = hash_texts([str(value) for value in encoded.dictionary.to_pylist()])
         return words[np.asarray(encoded.indices)] if len(words) else np.empty(0, np.uint64)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return hash_bytes(array.to_pylist())
     return hash_texts([repr(value) for value in array.to_pylist()])
 
 

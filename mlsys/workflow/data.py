@@ -90,7 +90,7 @@ def _explore(run: Run) -> Record:
     from mlsys.features import derive
 
     recipe, split, task = run.recipe, run.split, run.task
-    statistics = step.profile(
+    seen = step.profile(
         split.only("train"),
         task,
         schema=derive.extend(split.schema, recipe.features.derive),
@@ -99,18 +99,18 @@ def _explore(run: Run) -> Record:
     )
     run.console.progress("leakage scan")
     settings = recipe.explore
-    findings = leakage.scan(split, task, statistics, settings.allow, settings.max_duplicate_fraction)
+    findings = leakage.scan(split, task, seen, settings.allow, settings.max_duplicate_fraction)
     run.console.progress("report")
-    profile = step.describe(split, task, statistics, findings, derive=recipe.features.derive, title=recipe.name)
+    profile = step.describe(split, task, seen, findings, title=recipe.name)
     report = run.report("explore", render.page(profile))
     write_json(run.folder / "reports" / "explore.json", profile)
-    digest = run.store.put_json("profile", statistics.to_json())
+    digest = run.store.put_json("profile", seen.statistics.to_json())
     leakage.enforce(findings)
     return {
         "statistics": digest,
         "report": report,
         "objects": [("profile", digest)],
-        "summary": f"{statistics.whole().num_rows:,} training rows, {len(profile['columns'])} columns: "
+        "summary": f"{seen.statistics.whole().num_rows:,} training rows, {len(profile['columns'])} columns: "
         f"{len(profile['alerts'])} alerts, {len(findings)} leakage findings",
     }
 

@@ -54,9 +54,9 @@ def described(divide, name):
         }
     )
     split = divide(train, test=train.slice(0, 40))
-    statistics = explore.profile(split, task)
-    findings = leakage.scan(split, task, statistics)
-    return explore.describe(split, task, statistics, findings, title="demo")
+    profile = explore.profile(split, task)
+    findings = leakage.scan(split, task, profile)
+    return explore.describe(split, task, profile, findings, title="demo")
 
 
 @pytest.mark.parametrize("name", TASKS)
