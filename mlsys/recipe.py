@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mlsys import errors
 from mlsys.schema import Kind, TaskKind
 
 __all__ = [
+    "Aggregate",
     "Data",
     "Deploy",
     "Evaluate",
@@ -77,8 +78,35 @@ class Data(Section):
     max_bad_fraction: float = Field(0.01, ge=0, le=1, description="fraction of rows in quarantine that stops the run")
 
 
+class Aggregate(Section):
+    """A number over the events of a row's keys in a span that ends at the row's time.
+
+    The window is (t - window, t]: open at its start, closed at its end, as a point-in-time
+    join takes what is known at t. Each row of the table is an event.
+    """
+
+    function: Literal["count", "sum", "mean", "min", "max", "distinct"] = Field(
+        description="count of events, or of one column: sum, mean, min, max, number of distinct values"
+    )
+    column: str | None = Field(None, description="column of the table; none for count")
+    window: str = Field(pattern=r"^[1-9]\d*(us|ms|s|m|h|d)$", description="length of the span, e.g. 1h, 7d, 90d")
+
+    @model_validator(mode="after")
+    def _column_fits(self) -> Self:
+        if (self.function == "count") != (self.column is None):
+            message = f"a column for {self.function}" if self.column is None else "no column: count counts events"
+            raise ValueError(message)
+        return self
+
+
 class Join(Section):
-    """A feature table joined on keys, as of the row's time where the table has one."""
+    """A feature table joined on keys, as of the row's time where the table has one.
+
+    Of the table's rows known by the row's time t (``time`` and ``known_at`` at or before t)
+    the one with the latest ``time`` is taken; of several, the last one known; of several
+    known at once, the last in the table. So a row that was written late changes no row
+    from before it was written.
+    """
 
     source: str | tuple[str, ...]
     reading: Reading = Reading()
@@ -87,13 +115,19 @@ class Join(Section):
         description="key columns, or {column of the rows: column of the table}"
     )
     time: str | None = Field(
-        None, description="when the value became known; the last one at or before the row's time is taken"
+        None, description="when the value holds from; the last one at or before the row's time is taken"
+    )
+    known_at: str | None = Field(
+        None, description="when the table learned of the value (ingestion time); by default its time"
     )
     lookback: str | None = Field(None, description="how old a value may be, e.g. 3h, 2d")
     columns: tuple[str, ...] | None = Field(
-        None, description="columns to take; all others than keys and time by default"
+        None, description="columns to take; all others than keys and times by default"
     )
-    prefix: str = ""
+    aggregates: dict[str, Aggregate] = Field(
+        {}, description="new columns over the key's latest events: {name: {function, column, window}}"
+    )
+    prefix: str = Field("", description="before the names of the columns and aggregates joined")
 
 
 class Features(Section):
@@ -362,7 +396,8 @@ def _explain(error: ValidationError) -> errors.RecipeError:
         return errors.RecipeError.build(
             f"recipe: '{dotted}' is missing", expected="a value", hint=f"add '{dotted}: …'", field=dotted
         )
-    expected = fault["msg"][0].lower() + fault["msg"][1:]
+    text = fault["msg"].removeprefix("Value error, ")
+    expected = text[0].lower() + text[1:]
     return errors.RecipeError.build(f"recipe: '{dotted}'", got=repr(fault["input"]), expected=expected, field=dotted)
 
 

@@ -3,6 +3,8 @@
 ============  ==============================================================
 `joins`       feature tables joined on keys, as of the row's time
 `matching`    which row goes with which: keys, and the last time at or before
+`windows`     aggregates over the latest events of a key: the one definition
+`spans`       spans of time as a recipe writes them
 `derive`      new features as SQL over the row's columns
 `plan`        which operation each column gets; the recipe's word is last
 `choices`     the automatic choice for each kind, and why

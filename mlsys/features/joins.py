@@ -7,7 +7,6 @@ and how many there are of which kind is counted.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +21,11 @@ import pyarrow.parquet as pq
 from mlsys import cluster, errors, recipe
 from mlsys.dataset import Snapshot
 from mlsys.features.matching import as_of, comparable, keyed
+from mlsys.features.spans import span_us
 from mlsys.schema import FOLD, ROW, Column, Role, Schema
 from mlsys.store import Store
 
 __all__ = ["Lookup", "assemble", "columns_of", "join", "match", "prepare"]
-
-UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
-"""Microseconds in a unit of ``lookback``; a week is written 7d."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,8 @@ def prepare(table: pa.Table, spec: recipe.Join, name: str = "table") -> Lookup:
         index = index.unique([c for c in index.columns if c != "__match"], keep="last", maintain_order=True)
         index = index.sort("__time", maintain_order=True)
     values = table.select(taken).rename_columns([spec.prefix + column for column in taken])
-    return Lookup(name, keys, spec.time, lookback_us(spec.lookback, where), index, values)
+    lookback = None if spec.lookback is None else span_us(spec.lookback, f"{where}: lookback")
+    return Lookup(name, keys, spec.time, lookback, index, values)
 
 
 def match(rows: pa.Table, lookup: Lookup, time_column: str | None) -> tuple[pa.Table, dict[str, int]]:
@@ -124,31 +122,17 @@ def match(rows: pa.Table, lookup: Lookup, time_column: str | None) -> tuple[pa.T
 
 
 def columns_of(names: Sequence[str], spec: recipe.Join, name: str = "table") -> list[str]:
-    """Columns of a feature table that a join takes: the named ones, or all but keys and time."""
+    """Columns of a feature table that a join takes: the named ones, or all but keys and times."""
     where = f"features: join '{name}'"
     keys = list(spec.keys.values()) if isinstance(spec.keys, dict) else list(spec.keys)
-    for column in [*keys, *([spec.time] if spec.time else []), *(spec.columns or ())]:
+    times = [time for time in (spec.time, spec.known_at) if time]
+    read = [one.column for one in spec.aggregates.values() if one.column]
+    for column in [*keys, *times, *(spec.columns or ()), *read]:
         if column not in names:
             raise errors.RecipeError.unknown_column(where, column, names)
     if spec.columns is not None:
         return list(spec.columns)
-    return [column for column in names if column not in {*keys, spec.time, ROW, FOLD}]
-
-
-def lookback_us(text: str | None, where: str) -> int | None:
-    """Microseconds of a span such as ``90m``, ``3h`` or ``2d``.
-
-    >>> lookback_us("3h", "features")
-    10800000000
-    """
-    if text is None:
-        return None
-    found = re.fullmatch(r"\s*(\d+)\s*(us|ms|[smhd])\s*", text)
-    if found is None:
-        raise errors.RecipeError.build(
-            f"{where}: lookback", got=text, expected="a number and a unit of " + ", ".join(UNITS_US), hint="3h or 2d"
-        )
-    return int(found[1]) * UNITS_US[found[2]]
+    return [column for column in names if column not in {*keys, *times, ROW, FOLD}]
 
 
 def assemble(

@@ -29,7 +29,7 @@ def collect(run: Run) -> None:
             ]
         ],
     }
-    joining = ("mlsys.features.joins", "mlsys.features.matching", "mlsys.features.values")
+    joining = tuple(f"mlsys.features.{part}" for part in ("joins", "matching", "spans", "values", "windows"))
     code = ("mlsys.collect", *joining, "mlsys.expressions", "mlsys.schema")
     run.step("collect", inputs, code, lambda: _collect(run))
 

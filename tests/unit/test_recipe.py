@@ -84,6 +84,13 @@ def test_a_misspelt_key_is_named_before_the_key_that_is_therefore_missing():
     assert refusal("name: demo\ntraget: late\ndata: {source: x.csv}\n").field == "traget"
 
 
+AGGREGATE = "recipe: 'features.joins.weather.aggregates.rain'"
+
+
+def joined(aggregate):
+    return f"features: {{joins: {{weather: {{source: w, keys: [a], time: t, aggregates: {{rain: {aggregate}}}}}}}}}\n"
+
+
 @pytest.mark.parametrize(
     ("text", "first_line", "part"),
     [
@@ -92,6 +99,10 @@ def test_a_misspelt_key_is_named_before_the_key_that_is_therefore_missing():
         (MINIMAL + "train: {rounds: many}\n", "recipe: 'train.rounds'", "got:      'many'"),
         ("name: Demo Run\ntarget: y\ndata: {source: x.csv}\n", "recipe: 'name'", "match pattern"),
         (MINIMAL + "split: {by: tim}\n", "recipe: 'split.by'", "'tim'"),
+        (MINIMAL + joined("{function: sum, window: 1h}"), AGGREGATE, "expected: a column for sum"),
+        (MINIMAL + joined("{function: count, column: mm, window: 1h}"), AGGREGATE, "expected: no column"),
+        (MINIMAL + joined("{function: count, window: 0h}"), f"{AGGREGATE[:-1]}.window'", "got:      '0h'"),
+        (MINIMAL + joined("{function: last, window: 1h}"), f"{AGGREGATE[:-1]}.function'", "'distinct'"),
         ("- a\n- b\n", "recipe: recipe", "got:      list"),
         ("name: [\n", "recipe: recipe", "expected: YAML"),
         ("", "recipe: recipe", "got:      NoneType"),
