@@ -118,6 +118,18 @@ class RecipeError(MlsysError, ValueError):
             field=column,
         )
 
+    @classmethod
+    def no_effect(cls, column: str, operation: str, option: str, known: Iterable[str]) -> Self:
+        """An option that the operation of a column does not have."""
+        names = list(known)
+        return cls.build(
+            f"recipe: features.columns '{column}'",
+            got=f"{option}, which has no effect on {operation}",
+            expected=f"an option of {operation}" if names else f"no options: {operation} has none",
+            hint=did_you_mean(option, names) if names else f"{column}: {operation}",
+            field=column,
+        )
+
 
 class SourceError(MlsysError, OSError):
     """A source cannot be found or read."""

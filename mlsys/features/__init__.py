@@ -14,6 +14,7 @@
 `values`      how a value is read, in a column and alone
 `operations`  what is computed: numbers, the size of texts
 `lookups`     what is looked up: categories, true and false
+`bins`        what is looked up: the quantile bin of a number
 `times`       what is looked up: parts of a time
 ============  ==============================================================
 """

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from mlsys.features.lookups import OTHER
+from mlsys.features.operations import signed_log
 from mlsys.features.times import CYCLES
 from mlsys.features.values import domain_of
 from mlsys.schema import Column, Kind, arrow_type
@@ -19,9 +24,11 @@ __all__ = [
     "Choice",
     "Encoding",
     "automatic",
+    "defaults",
     "min_rows",
     "num_present",
     "parts_of",
+    "signed_logs",
 ]
 
 MAX_CODES = 254
@@ -33,25 +40,53 @@ MAX_ONEHOT = 128
 ID_LIKE_FRACTION = 0.9
 """A category column in which this fraction of the values differ names rows, it does not group them."""
 
+LONG_TAIL = 2.0
+"""Skewness of an exponential distribution: a longer tail than that is looked at as a logarithm."""
+
+LOG_SAMPLE = 1_000
+"""Quantiles that stand for the rows: with them the deviation of an exponential variable is 0.5 % too small."""
+
 Encoding = Literal["codes", "dense"]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The operation of a column, what the fit has to know, and the reason in one sentence."""
+    """An operation of a column, what the fit has to know, and the reason in one sentence.
+
+    Attributes
+    ----------
+    params
+        The options that were given, and those that are chosen with the operation. Others are
+        constants, which the fit computes.
+    """
 
     column: str
     operation: str
     params: dict[str, Any]
     reason: str
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that it reads."""
+        return (self.column,)
 
-def automatic(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> Choice:
-    """The choice that the recipe can override."""
+
+def automatic(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
+    """The choices that the recipe can override: one or more operations, or the one to drop the column."""
     nothing = _useless(column, statistics)
     if nothing is not None:
-        return Choice(column.name, "drop", {}, nothing)
+        return [Choice(column.name, "drop", {}, nothing)]
     return BY_KIND[column.kind](column, statistics, encoding)
+
+
+def defaults(operation: str, column: Column, statistics: ColumnStatistics) -> dict[str, Any]:
+    """What an operation has to know besides the options that were given."""
+    limits = {"codes": MAX_CODES, "onehot": MAX_ONEHOT}
+    if operation in limits:
+        return {"max_categories": limits[operation], "min_rows": min_rows(statistics.num_rows)}
+    if operation == "datetime":
+        return {"parts": parts_of(column, statistics) or ["weekday"]}
+    return {}
 
 
 def min_rows(num_rows: int) -> int:
@@ -83,45 +118,70 @@ def num_present(statistics: ColumnStatistics) -> int:
     return statistics.num_rows - statistics.num_nulls if numbers is None else numbers.moments.n
 
 
-def _numeric(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> Choice:
+def _numeric(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
     if encoding == "codes":
         reason = "a number: trees split it at any scale, a missing one takes the branch that fits better"
-    else:
-        numbers = statistics.numbers
-        spread = numbers is not None and numbers.moments.stddev
-        if not spread:
-            return Choice(column.name, "drop", {}, "its numbers are all the same or too large for a standard deviation")
-        reason = "a number: centred and divided by its standard deviation; a missing one takes the median and is marked"
-    return Choice(column.name, "numeric", {}, reason)
+        return [Choice(column.name, "numeric", {}, reason)]
+    numbers = statistics.numbers
+    if numbers is None or not numbers.moments.stddev:
+        reason = "its numbers are all the same or too large for a standard deviation"
+        return [Choice(column.name, "drop", {}, reason)]
+    form = "centred and divided by its standard deviation; a missing one takes the median and is marked"
+    skewness = _tamed(statistics)
+    if skewness is None:
+        return [Choice(column.name, "numeric", {}, f"a number: {form}")]
+    reason = f"a number with a long tail, skewness {skewness[0]:.1f} and {skewness[1]:.1f} as a logarithm: {form}"
+    return [Choice(column.name, "numeric", {"log": True}, reason)]
 
 
-def _categorical(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> Choice:
-    distinct, least = statistics.num_distinct or 0, min_rows(statistics.num_rows)
+def _tamed(statistics: ColumnStatistics) -> tuple[float, float] | None:
+    """Skewness of numbers and of their logarithms, where the latter should be taken; else None.
+
+    That is: none is negative, a tail drags a straight line after it, and the logarithm takes
+    most of it away.
+    """
+    numbers = statistics.numbers
+    if numbers is None or numbers.negative or (numbers.moments.skewness or 0.0) < LONG_TAIL:
+        return None
+    logs = signed_logs(statistics)
+    spread = float(logs.std())
+    skewness = float(((logs - logs.mean()) ** 3).mean()) / spread**3 if spread else math.inf
+    before = float(numbers.moments.skewness or 0.0)
+    return (before, skewness) if abs(skewness) < before / 2 else None
+
+
+def signed_logs(statistics: ColumnStatistics) -> npt.NDArray[np.float64]:
+    """`signed_log` of `LOG_SAMPLE` quantiles, evenly spaced: their moments are near those of all rows."""
+    values = statistics.quantiles((np.arange(LOG_SAMPLE) + 0.5) / LOG_SAMPLE)
+    return np.array([signed_log(value) for value in values.tolist()])
+
+
+def _categorical(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
+    distinct = statistics.num_distinct or 0
     limit, operation = (MAX_CODES, "codes") if encoding == "codes" else (MAX_ONEHOT, "onehot")
     if distinct > limit:
         reason = f"{distinct:,} categories, more than {limit}: how frequent each is in training"
-        return Choice(column.name, "frequency", {}, reason)
-    params = {"max_categories": limit, "min_rows": least}
+        return [Choice(column.name, "frequency", {}, reason)]
+    params = defaults(operation, column, statistics)
     form = "codes that trees split in sets" if encoding == "codes" else "one column each"
-    return Choice(
-        column.name, operation, params, f"{distinct} categories: {form}; under {least} rows or unknown go to {OTHER}"
-    )
+    reason = f"{distinct} categories: {form}; under {params['min_rows']} rows or unknown go to {OTHER}"
+    return [Choice(column.name, operation, params, reason)]
 
 
-def _boolean(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> Choice:
+def _boolean(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
     del statistics
     missing = "a missing one stays missing" if encoding == "codes" else "a missing one takes the mean and is marked"
-    return Choice(column.name, "boolean", {}, f"true and false as 1 and 0; {missing}")
+    return [Choice(column.name, "boolean", {}, f"true and false as 1 and 0; {missing}")]
 
 
-def _datetime(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> Choice:
+def _datetime(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
     parts = parts_of(column, statistics)
     if not parts:
-        return Choice(column.name, "drop", {}, "training spans less than one cycle of any of its parts")
+        return [Choice(column.name, "drop", {}, "training spans less than one cycle of any of its parts")]
     titles = ", ".join(CYCLES[part].title.split(",")[0] for part in parts)
     form = "points on a circle" if encoding == "dense" else "numbers"
     reason = f"{titles} as {form}: training has seen their whole cycle; how long ago is left out, it only ever grows"
-    return Choice(column.name, "datetime", {"parts": parts}, reason)
+    return [Choice(column.name, "datetime", {"parts": parts}, reason)]
 
 
 def parts_of(column: Column, statistics: ColumnStatistics) -> list[str]:
@@ -137,17 +197,17 @@ def parts_of(column: Column, statistics: ColumnStatistics) -> list[str]:
     return [part for part in parts if span >= CYCLES[part].seen_after_us]
 
 
-def _text(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> Choice:
+def _text(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
     del statistics, encoding
-    return Choice(column.name, "text", {}, "text: its length and number of words; what it says is not read")
+    return [Choice(column.name, "text", {}, "text: its length and number of words; what it says is not read")]
 
 
-def _unread(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> Choice:
+def _unread(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
     del statistics, encoding
-    return Choice(column.name, "drop", {}, f"no operation reads {column.kind.value} values")
+    return [Choice(column.name, "drop", {}, f"no operation reads {column.kind.value} values")]
 
 
-BY_KIND: Mapping[Kind, Callable[[Column, ColumnStatistics, Encoding], Choice]] = {
+BY_KIND: Mapping[Kind, Callable[[Column, ColumnStatistics, Encoding], list[Choice]]] = {
     Kind.NUMERIC: _numeric,
     Kind.CATEGORICAL: _categorical,
     Kind.BOOLEAN: _boolean,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from mlsys.features.choices import Choice, num_present
+import numpy as np
+
+from mlsys.features.bins import Bins
+from mlsys.features.choices import Choice, num_present, signed_logs
 from mlsys.features.lookups import Boolean, Codes, Frequency, OneHot
-from mlsys.features.operations import Numeric, Operation, Scaling, Text
+from mlsys.features.operations import Numeric, Operation, Scaling, Text, signed_log
 from mlsys.features.times import Datetime
 from mlsys.features.values import Domain
 from mlsys.statistics import ColumnStatistics
@@ -19,77 +23,153 @@ MEAN_WORD_LENGTH = 6
 """Characters a word with its blank in English prose; only scales the number of words."""
 
 
-def operation_of(choice: Choice, domain: Domain, statistics: ColumnStatistics, *, dense: bool) -> Operation:
+@dataclass(frozen=True)
+class Facts:
+    """What an operation is fitted with.
+
+    Attributes
+    ----------
+    domains
+        One for each column that the choice reads.
+    dense
+        For a model that needs every value there and on one scale.
+    """
+
+    choice: Choice
+    domains: tuple[Domain, ...]
+    statistics: ColumnStatistics
+    dense: bool
+
+    @property
+    def column(self) -> str:
+        return self.choice.column
+
+    @property
+    def domain(self) -> Domain:
+        return self.domains[0]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return self.choice.params
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether a training row lacks a value that counts."""
+        return num_present(self.statistics) < self.statistics.num_rows
+
+
+def operation_of(
+    choice: Choice, domains: Mapping[str, Domain], statistics: ColumnStatistics, *, dense: bool
+) -> Operation:
     """The operation of a choice, fitted; it does not fail on a column without values."""
-    return FITS[choice.operation](choice, domain, statistics, dense)
+    facts = Facts(choice, tuple(domains[column] for column in choice.reads), statistics, dense)
+    return FITS[choice.operation](facts)
 
 
-def _numeric(choice: Choice, domain: Domain, statistics: ColumnStatistics, dense: bool) -> Numeric:  # noqa: FBT001
+def _numeric(facts: Facts) -> Operation:
+    if "bins" in facts.params:
+        return Bins(facts.column, facts.domain, _edges(facts.statistics, facts.params["bins"]), facts.dense)
+    numbers, dense, params = facts.statistics.numbers, facts.dense, facts.params
+    if numbers is None:
+        return Numeric(facts.column, facts.domain)
+    log = params.get("log", False)
+    if not numbers.moments.n:
+        given = params.get("impute", 0.0 if dense else "none")
+        fill = {"none": None, "mean": 0.0, "median": 0.0}[given] if isinstance(given, str) else float(given)
+        return Numeric(facts.column, facts.domain, Scaling(fill=fill, indicator=dense, log=log))
+    center, scale = _center_and_scale(facts.statistics, params.get("scale", "standard" if dense else "none"), log=log)
+    fill = _fill(facts.statistics, params.get("impute", "median" if dense else "none"))
+    indicator = params.get("indicator", dense and facts.has_missing)
+    return Numeric(facts.column, facts.domain, Scaling(center, scale, fill, indicator, log))
+
+
+def _fill(statistics: ColumnStatistics, impute: str | float) -> float | None:
+    """What stands for a missing value."""
+    if not isinstance(impute, str):
+        return float(impute)
+    if impute == "none" or statistics.numbers is None:
+        return None
+    return statistics.numbers.moments.mean if impute == "mean" else float(statistics.quantiles([0.5])[0])
+
+
+def _center_and_scale(statistics: ColumnStatistics, scale: str, *, log: bool) -> tuple[float, float]:
+    """What is subtracted and what is divided by.
+
+    The mean and the deviation of a logarithm are those of `SAMPLE` of its quantiles, which a
+    monotone function moves along.
+    """
     numbers = statistics.numbers
-    if not dense or numbers is None:
-        return Numeric(choice.column, domain)
-    moments = numbers.moments
-    if not moments.n:
-        return Numeric(choice.column, domain, Scaling(fill=0.0, indicator=True))
-    spread = math.sqrt(moments.m2 / moments.n) if numbers.minimum < numbers.maximum else 0.0
-    median = float(statistics.quantiles([0.5])[0])
-    return Numeric(
-        choice.column,
-        domain,
-        Scaling(moments.mean, divisor(spread), median, num_present(statistics) < statistics.num_rows),
-    )
+    if scale == "none" or numbers is None:
+        return 0.0, 1.0
+    values = signed_logs(statistics) if log else None
+    mean, spread = numbers.moments.mean, math.sqrt(numbers.moments.m2 / numbers.moments.n)
+    if values is not None:
+        mean, spread = float(values.mean()), float(values.std())
+    spread = spread if numbers.minimum < numbers.maximum else 0.0
+    if scale == "standard":
+        return mean, divisor(spread)
+    low, middle, high = (float(q) for q in statistics.quantiles([0.25, 0.5, 0.75]))
+    if log:
+        low, middle, high = signed_log(low), signed_log(middle), signed_log(high)
+    return middle, divisor(high - low or spread)  # a column of mostly one value has no interquartile range
 
 
-def _codes(choice: Choice, domain: Domain, statistics: ColumnStatistics, dense: bool) -> Codes:  # noqa: FBT001
-    del dense
-    kept, rare = _divide(choice, statistics)
-    return Codes(choice.column, domain, kept, rare)
+def _edges(statistics: ColumnStatistics, bins: int) -> tuple[float, ...]:
+    """Inner edges of quantile bins, each once; the largest value ends no bin."""
+    numbers = statistics.numbers
+    if numbers is None or not numbers.moments.n:
+        return ()
+    edges = np.unique(statistics.quantiles(np.arange(1, bins) / bins))
+    return tuple(edges[edges < numbers.maximum].tolist())
 
 
-def _onehot(choice: Choice, domain: Domain, statistics: ColumnStatistics, dense: bool) -> OneHot:  # noqa: FBT001
-    del dense
-    kept, rare = _divide(choice, statistics)
-    return OneHot(choice.column, domain, kept, rare, null=num_present(statistics) < statistics.num_rows)
+def _codes(facts: Facts) -> Codes:
+    return Codes(facts.column, facts.domain, *_divide(facts))
 
 
-def _frequency(choice: Choice, domain: Domain, statistics: ColumnStatistics, dense: bool) -> Frequency:  # noqa: FBT001
-    counts, total = counts_of(statistics), max(statistics.num_rows, 1)
+def _onehot(facts: Facts) -> OneHot:
+    return OneHot(facts.column, facts.domain, *_divide(facts), null=facts.has_missing)
+
+
+def _frequency(facts: Facts) -> Frequency:
+    counts, total = counts_of(facts.statistics), max(facts.statistics.num_rows, 1)
     scaling = Scaling()
-    if dense:
+    if facts.dense:
         present = sum(counts.values()) or 1
         mean = sum(n * (n / total) for n in counts.values()) / present
         variance = sum(n * (n / total - mean) ** 2 for n in counts.values()) / present
-        scaling = Scaling(mean, divisor(math.sqrt(variance)), mean, statistics.num_nulls > 0)
-    return Frequency(choice.column, domain, tuple(counts), (), tuple(counts.values()), total, scaling)
+        scaling = Scaling(mean, divisor(math.sqrt(variance)), mean, facts.statistics.num_nulls > 0)
+    return Frequency(facts.column, facts.domain, tuple(counts), (), tuple(counts.values()), total, scaling)
 
 
-def _boolean(choice: Choice, domain: Domain, statistics: ColumnStatistics, dense: bool) -> Boolean:  # noqa: FBT001
-    if not dense:
-        return Boolean(choice.column, domain)
-    present = num_present(statistics)
-    mean = statistics.counts().get(True, 0) / present if present else 0.0
-    return Boolean(choice.column, domain, Scaling(fill=mean, indicator=statistics.num_nulls > 0))
+def _boolean(facts: Facts) -> Boolean:
+    if not facts.dense:
+        return Boolean(facts.column, facts.domain)
+    present = num_present(facts.statistics)
+    mean = facts.statistics.counts().get(True, 0) / present if present else 0.0
+    return Boolean(facts.column, facts.domain, Scaling(fill=mean, indicator=facts.statistics.num_nulls > 0))
 
 
-def _datetime(choice: Choice, domain: Domain, statistics: ColumnStatistics, dense: bool) -> Datetime:  # noqa: FBT001
-    parts = tuple(choice.params["parts"])
-    return Datetime(choice.column, domain, parts, cyclic=dense, indicator=dense and statistics.num_nulls > 0)
+def _datetime(facts: Facts) -> Datetime:
+    parts, cyclic = tuple(facts.params["parts"]), facts.params.get("cyclic", facts.dense)
+    indicator = cyclic and facts.statistics.num_nulls > 0
+    return Datetime(facts.column, facts.domain, parts, cyclic=cyclic, indicator=indicator)
 
 
-def _text(choice: Choice, domain: Domain, statistics: ColumnStatistics, dense: bool) -> Text:  # noqa: FBT001
-    lengths = statistics.lengths
-    if not dense:
-        return Text(choice.column, domain)
+def _text(facts: Facts) -> Text:
+    lengths = facts.statistics.lengths
+    if not facts.dense:
+        return Text(facts.column, facts.domain)
     if not lengths.n:
-        return Text(choice.column, domain, Scaling(fill=0.0), Scaling(fill=0.0))
+        return Text(facts.column, facts.domain, Scaling(fill=0.0), Scaling(fill=0.0))
     # The spread of lengths is not counted; a quarter of the range stands for it (range rule of thumb).
     mean, spread = lengths.mean, max((lengths.maximum - lengths.minimum) / 4, 1.0)
     length = Scaling(mean, spread, mean)
     words = Scaling(mean / MEAN_WORD_LENGTH, spread / MEAN_WORD_LENGTH, mean / MEAN_WORD_LENGTH)
-    return Text(choice.column, domain, length, words)
+    return Text(facts.column, facts.domain, length, words)
 
 
-FITS: Mapping[str, Callable[[Choice, Domain, ColumnStatistics, bool], Operation]] = {
+FITS: Mapping[str, Callable[[Facts], Operation]] = {
     "numeric": _numeric,
     "codes": _codes,
     "onehot": _onehot,
@@ -115,8 +195,8 @@ def counts_of(statistics: ColumnStatistics) -> dict[Any, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _divide(choice: Choice, statistics: ColumnStatistics) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _divide(facts: Facts) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Categories with a place of their own, and the rare ones."""
-    counts, least, most = counts_of(statistics), choice.params["min_rows"], choice.params["max_categories"]
+    counts, least, most = counts_of(facts.statistics), facts.params["min_rows"], facts.params["max_categories"]
     kept = [value for value, count in counts.items() if count >= least][:most]
     return tuple(kept), tuple(value for value in counts if value not in set(kept))

@@ -20,7 +20,7 @@ import polars as pl
 
 from mlsys.features.values import FLOAT32_MAX, Domain
 
-__all__ = ["Matrix", "Numeric", "Operation", "Scaling", "Text", "Writer"]
+__all__ = ["Matrix", "Numeric", "Operation", "Scaling", "Text", "Writer", "signed_log"]
 
 Matrix = npt.NDArray[np.float32]
 Writer = Callable[[Any, Matrix], None]
@@ -33,23 +33,28 @@ class Scaling:
     Attributes
     ----------
     fill
-        Taken for a missing value before scaling; None leaves NaN.
+        Taken for a missing value before all else; None leaves NaN.
     indicator
         A column of its own says where the value was missing.
+    log
+        sign(value) · log(1 + abs(value)) before scaling: odd, so that it takes any number.
     """
 
     center: float = 0.0
     scale: float = 1.0
     fill: float | None = None
     indicator: bool = False
+    log: bool = False
 
     @property
     def is_identity(self) -> bool:
-        return self.center == 0.0 and self.scale == 1.0
+        return self.center == 0.0 and self.scale == 1.0 and not self.log
 
     def expr(self, value: pl.Expr) -> pl.Expr:
         if self.fill is not None:
             value = value.fill_null(self.fill)
+        if self.log:
+            value = pl.when(value < 0).then(-(-value).log1p()).otherwise(value.log1p())
         if not self.is_identity:
             value = ((value - self.center) / self.scale).clip(-FLOAT32_MAX, FLOAT32_MAX)
         return value.cast(pl.Float32)
@@ -57,6 +62,8 @@ class Scaling:
     def apply(self, value: float) -> float:
         if self.is_identity:
             return value
+        if self.log:
+            value = signed_log(value)
         scaled = (value - self.center) / self.scale
         return min(max(scaled, -FLOAT32_MAX), FLOAT32_MAX)
 
@@ -66,14 +73,23 @@ class Scaling:
         return math.nan if self.fill is None else self.apply(self.fill)
 
 
+def signed_log(value: float) -> float:
+    """sign(value) · log(1 + abs(value)).
+
+    >>> signed_log(math.e - 1), signed_log(0.0), signed_log(1 - math.e)
+    (1.0, 0.0, -1.0)
+    """
+    return -math.log1p(-value) if value < 0 else math.log1p(value)
+
+
 @dataclass(frozen=True)
 class Operation(ABC):
-    """What is done with one column.
+    """What is done with a column.
 
     Attributes
     ----------
     column
-        The column that is read, and its `domain`.
+        The column that it is about, and its `domain`.
     outputs
         Names of the features, in order; `types` are XGBoost's: "q" a quantity, "c" a category.
     """
@@ -82,6 +98,11 @@ class Operation(ABC):
     domain: Domain
 
     name: ClassVar[str]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that it reads; `writer` takes the value of one, or a tuple of the values of several."""
+        return (self.column,)
 
     @property
     @abstractmethod

@@ -7,14 +7,15 @@ value there, on one scale, and a column a category.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mlsys import errors, recipe
 from mlsys.features import derive
-from mlsys.features.choices import MAX_CODES, MAX_ONEHOT, Choice, Encoding, automatic, min_rows, parts_of
+from mlsys.features.choices import Choice, Encoding, automatic, defaults
 from mlsys.features.values import Domain, domain_of
+from mlsys.recipe.columns import Treatment
 from mlsys.schema import Column, Schema, arrow_type
 from mlsys.statistics import ColumnStatistics, TableStatistics
 
@@ -23,7 +24,7 @@ __all__ = ["Choice", "Encoding", "FeaturePlan", "choose"]
 
 @dataclass(frozen=True)
 class FeaturePlan:
-    """One choice a column.
+    """One choice a column, or more: operations, or the one to drop it.
 
     Attributes
     ----------
@@ -82,15 +83,19 @@ def choose(
     extended = derive.extend(schema, settings.derive)
     _check_overrides(extended, settings.columns)
     columns = [column for column in extended.features if column.name != statistics.task.target]
-    choices = tuple(_choose(column, statistics, settings.columns.get(column.name), encoding) for column in columns)
-    used = [choice.column for choice in choices if choice.operation != "drop"]
+    choices = tuple(
+        choice
+        for column in columns
+        for choice in _choose(column, statistics, settings.columns.get(column.name, ()), encoding)
+    )
+    used = {column for choice in choices if choice.operation != "drop" for column in choice.reads}
     expressions = derive.needed(settings.derive, used)
     read = {*used, *derive.inputs(expressions)} - set(expressions)
     domains = {c.name: d for c in columns if (d := domain_of(arrow_type(c.type), timezone)) and c.name in used}
     return FeaturePlan(encoding, choices, {c.name: c.type for c in schema if c.name in read}, domains, expressions)
 
 
-def _choose(column: Column, table: TableStatistics, wanted: str | None, encoding: Encoding) -> Choice:
+def _choose(column: Column, table: TableStatistics, wanted: Sequence[Treatment], encoding: Encoding) -> list[Choice]:
     statistics = table.columns.get(column.name)
     if statistics is None:
         raise errors.FeatureError.build(
@@ -100,9 +105,9 @@ def _choose(column: Column, table: TableStatistics, wanted: str | None, encoding
             hint="scan the training rows with derived features added",
             field=column.name,
         )
-    if wanted is None:
+    if not wanted:
         return automatic(column, statistics, encoding)
-    return _override(column, statistics, wanted, encoding)
+    return [_override(column, statistics, treatment, encoding) for treatment in wanted]
 
 
 FITTING: Mapping[str, tuple[str, ...]] = {
@@ -118,19 +123,27 @@ FITTING: Mapping[str, tuple[str, ...]] = {
 """Operation of the recipe → domains that it reads."""
 
 
-def _override(column: Column, statistics: ColumnStatistics, wanted: str, encoding: Encoding) -> Choice:
-    if wanted != "drop":
-        _refuse_unfit(column, wanted)
-    reason = "asked for in the recipe"
-    if wanted == "codes" and encoding == "dense":
-        wanted, reason = "onehot", "codes asked for in the recipe; a linear model needs a column a category"
-    limits = {"codes": MAX_CODES, "onehot": MAX_ONEHOT}
-    params: dict[str, Any] = {}
-    if wanted in limits:
-        params = {"max_categories": limits[wanted], "min_rows": min_rows(statistics.num_rows)}
-    elif wanted == "datetime":
-        params = {"parts": parts_of(column, statistics) or ["weekday"]}
-    return Choice(column.name, wanted, params, reason)
+ASKED = "asked for in the recipe"
+
+
+def _override(column: Column, statistics: ColumnStatistics, wanted: Treatment, encoding: Encoding) -> Choice:
+    operation, given, reason = wanted.operation, wanted.options, ASKED
+    if operation != "drop":
+        _refuse_unfit(column, operation)
+    if encoding == "dense":
+        operation, given, reason = _for_linear(operation, given)
+    return Choice(column.name, operation, {**defaults(operation, column, statistics), **given}, reason)
+
+
+def _for_linear(operation: str, given: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
+    """What comes nearest for a model that needs every value there and a column a category; and why."""
+    if operation == "codes":
+        return "onehot", given, f"codes {ASKED}; a linear model needs a column a category"
+    for option, value in (("impute", "none"), ("cyclic", False)):
+        if given.get(option) == value:
+            kept = {name: setting for name, setting in given.items() if name != option}
+            return operation, kept, f"{ASKED}, without {option}: a linear model needs every value there"
+    return operation, given, ASKED
 
 
 def _refuse_unfit(column: Column, wanted: str) -> None:
@@ -148,14 +161,11 @@ def _refuse_unfit(column: Column, wanted: str) -> None:
         )
 
 
-def _check_overrides(schema: Schema, columns: Mapping[str, str]) -> None:
-    for name, operation in columns.items():
+def _check_overrides(schema: Schema, columns: Mapping[str, Sequence[Treatment]]) -> None:
+    for name in columns:
         where = f"recipe: features.columns '{name}'"
         if name not in schema:
             raise errors.RecipeError.unknown_column(where, name, [column.name for column in schema.features])
-        if operation not in FITTING:
-            hint = errors.did_you_mean(operation, FITTING)
-            raise errors.RecipeError.build(where, got=operation, expected="an operation", hint=hint, field=name)
         if schema[name] not in schema.features:
             got = f"a column with the role {schema[name].role.value}"
             hint = f"a derived feature can read what a request has: features.derive: {{new_name: {name}}}"

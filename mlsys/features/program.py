@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from mlsys import errors
 from mlsys.features import rows
+from mlsys.features.bins import Bins
 from mlsys.features.constants import operation_of
 from mlsys.features.lookups import Boolean, Categorical, Codes, Frequency, OneHot
 from mlsys.features.operations import Numeric, Operation, Scaling, Text
@@ -31,11 +32,11 @@ from mlsys.store import digest_json
 
 __all__ = ["FORMAT", "OPERATIONS", "FeatureProgram", "fit"]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the JSON form; raised when an older reader would misread it."""
 
 OPERATIONS: dict[str, type[Operation]] = {
-    kind.name: kind for kind in (Numeric, Text, Boolean, Codes, OneHot, Frequency, Datetime)
+    kind.name: kind for kind in (Numeric, Bins, Text, Boolean, Codes, OneHot, Frequency, Datetime)
 }
 
 FORBIDDEN = str.maketrans({"[": "(", "]": ")", "<": "{"})
@@ -51,7 +52,7 @@ class FeatureProgram:
     columns
         Request columns that it reads → name of their Arrow type, in order.
     operations
-        One a column or derived feature.
+        One or more a column or derived feature.
     derive
         Derived features: name → SQL.
     """
@@ -122,10 +123,10 @@ class FeatureProgram:
     def unseen(self, table: pa.Table) -> dict[str, int]:
         """Column → rows with a category that training never saw; columns without any are left out."""
         frame = self._read(table)
-        counted = [operation for operation in self.operations if isinstance(operation, Categorical)]
+        counted = {op.column: op.num_unseen() for op in self.operations if isinstance(op, Categorical)}
         if not counted:
             return {}
-        row = frame.select(operation.num_unseen().alias(operation.column) for operation in counted).row(0, named=True)
+        row = frame.select(count.alias(column) for column, count in counted.items()).row(0, named=True)
         return {column: int(count) for column, count in row.items() if count}
 
     def unseen_row(self) -> Callable[[Mapping[str, Any]], list[str]]:
@@ -192,8 +193,7 @@ def fit(plan: FeaturePlan, statistics: TableStatistics) -> FeatureProgram:
         )
     dense = plan.encoding == "dense"
     operations = (
-        operation_of(choice, plan.domains[choice.column], statistics.columns[choice.column], dense=dense)
-        for choice in plan.used
+        operation_of(choice, plan.domains, statistics.columns[choice.column], dense=dense) for choice in plan.used
     )
     return FeatureProgram(dict(plan.columns), tuple(operations), dict(plan.derive))
 

@@ -30,36 +30,43 @@ Record = Mapping[str, Any]
 
 def compile_row(program: FeatureProgram) -> Callable[[Record], npt.NDArray[np.float32]]:
     """The function of :meth:`FeatureProgram.row`."""
-    steps, start = [], 0
+    single, joint, start = [], [], 0
     for operation in program.operations:
-        steps.append((operation.column, operation.writer(start)))
+        if len(operation.reads) == 1:
+            single.append((operation.column, operation.writer(start)))
+        else:
+            joint.append((operation.reads, operation.writer(start)))
         start += len(operation.outputs)
     width, complete = start, completer(program)
 
     def row(record: Record) -> npt.NDArray[np.float32]:
         record = complete(record)
         out = np.empty(width, np.float32)
-        for column, write in steps:
+        for column, write in single:
             if column not in record:
                 raise missing(column)
             write(record[column], out)
+        for columns, write in joint:
+            write(tuple(value_of(record, column) for column in columns), out)
         return out
 
     return row
 
 
+def value_of(record: Record, column: str) -> Any:
+    if column not in record:
+        raise missing(column)
+    return record[column]
+
+
 def compile_unseen(program: FeatureProgram) -> Callable[[Record], list[str]]:
     """The function of :meth:`FeatureProgram.unseen_row`."""
-    checks = [
-        (operation.column, operation.is_unseen())
-        for operation in program.operations
-        if isinstance(operation, Categorical)
-    ]
+    checks = {op.column: op.is_unseen() for op in program.operations if isinstance(op, Categorical)}
     complete = completer(program)
 
     def unseen(record: Record) -> list[str]:
         record = complete(record)
-        return [column for column, is_unseen in checks if is_unseen(record[column])]
+        return [column for column, is_unseen in checks.items() if is_unseen(record[column])]
 
     return unseen
 

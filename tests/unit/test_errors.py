@@ -30,6 +30,15 @@ MESSAGES = {
           hint:     did you mean 'late'?""",
         "lat",
     ),
+    "RecipeError.no_effect": (
+        errors.RecipeError.no_effect("distance", "numeric", "scal", ["impute", "scale"]),
+        """\
+        recipe: features.columns 'distance'
+          got:      scal, which has no effect on numeric
+          expected: an option of numeric
+          hint:     did you mean 'scale'?""",
+        "distance",
+    ),
     "SourceError.missing": (
         errors.SourceError.missing("data/fligths.csv", ["flights.csv", "notes.txt"]),
         """\

@@ -169,6 +169,69 @@ def test_yaml_cannot_make_python_objects():
     refusal("name: !!python/object/apply:os.getcwd []\n")
 
 
+COLUMNS = MINIMAL + "features: {columns: {distance: %s}}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("numeric", ["numeric"]),
+        ("{operation: numeric, impute: 0}", ["numeric"]),
+        ("[datetime, {operation: onehot, max_categories: 9}]", ["datetime", "onehot"]),
+    ],
+)
+def test_a_column_is_one_line_that_comes_back_as_it_was_written(line, words):
+    parsed = recipe.parse(COLUMNS % line)
+    assert [step.operation for step in parsed.features.columns["distance"]] == words
+    written = recipe.dump(parsed)
+    assert recipe.parse(written) == parsed
+    assert yaml.safe_load(written)["features"]["columns"]["distance"] == yaml.safe_load(line)
+    jsonschema.validate(yaml.safe_load(written), json.loads(recipe.json_schema()))
+
+
+@pytest.mark.parametrize(
+    ("line", "got", "expected", "hint"),
+    [
+        ("onehott", "onehott", "an operation", "did you mean 'onehot'?"),
+        ("{scale: robust}", "{'scale': 'robust'}", "an operation", "known: "),
+        ("3", "3", "an operation", "known: "),
+        ("[numeric, 3]", "3", "an operation", "known: "),
+        ("[]", "()", "an operation", "known: "),
+        (
+            "{operation: numeric, imput: mean}",
+            "imput, which has no effect on numeric",
+            "an option of numeric",
+            "did you mean 'impute'?",
+        ),
+        (
+            "{operation: onehot, impute: mean}",
+            "impute, which has no effect on onehot",
+            "an option of onehot",
+            "known: max_categories, min_rows",
+        ),
+        (
+            "{operation: drop, impute: mean}",
+            "impute, which has no effect on drop",
+            "no options: drop has none",
+            "distance: drop",
+        ),
+        ("{operation: numeric, bins: 4, log: true}", "{", "bins alone: log would have no effect", ""),
+        ("{operation: numeric, impute: constant}", "'constant'", "'mean', 'median' or 'none' or a valid number", ""),
+        ("{operation: numeric, impute: 1.0e+39}", "1e+39", "'mean', 'median' or 'none' or less than", ""),
+        ("{operation: numeric, bins: 1}", "1", "greater than or equal to 2", ""),
+        ("{operation: datetime, parts: [hours]}", "'hours'", "'hour', 'weekday' or 'yearday'", ""),
+    ],
+)
+def test_a_line_of_a_column_that_cannot_be_is_answered_with_what_could(line, got, expected, hint):
+    error = refusal(COLUMNS % line)
+    message = str(error)
+    assert message.startswith("recipe: features.columns 'distance'")
+    assert f"got:      {got}" in message
+    assert f"expected: {expected}" in message
+    assert hint in message
+    assert error.field == "distance"
+
+
 def test_the_json_schema_accepts_the_resolved_recipe_and_refuses_an_unknown_key():
     schema = json.loads(recipe.json_schema())
     resolved = yaml.safe_load(recipe.dump(recipe.parse(MINIMAL)))

@@ -95,5 +95,21 @@ def programs(rows):
             "u": "UPPER(c) || m",
         }
     )
+    numbers = recipe.Features(
+        columns={
+            "x": [
+                {"operation": "numeric", "log": True, "scale": "robust", "impute": -3, "indicator": True},
+                {"operation": "numeric", "bins": 5},
+                {"operation": "numeric", "scale": "none"},
+            ],
+            "i": [
+                {"operation": "numeric", "log": True},
+                {"operation": "numeric", "scale": "robust", "impute": "mean"},
+                {"operation": "onehot", "min_rows": 1, "max_categories": 3},
+            ],
+            "t": {"operation": "datetime", "parts": ["hour"], "cyclic": True},
+        }
+    )
     made = {f"{e}": fitted(rows, SCHEMA, wanted, e) for e in ("codes", "dense")}
+    made |= {f"options {e}": fitted(rows, SCHEMA, numbers, e) for e in ("codes", "dense")}
     return made | {f"derived {e}": fitted(rows, SCHEMA, derived, e) for e in ("codes", "dense")}

@@ -72,7 +72,12 @@ def test_a_part_of_a_time_is_taken_when_training_has_seen_its_whole_cycle(scan):
 def test_the_recipe_overrides_the_choice(rows, schema, scan):
     wanted = recipe.Features(columns={"m": "onehot", "i": "codes", "x": "drop", "b": "codes"})
     chosen = {choice.column: choice for choice in plan.choose(schema, scan(rows), wanted).choices}
-    assert {name: chosen[name].operation for name in wanted.columns} == wanted.columns
+    assert {name: chosen[name].operation for name in wanted.columns} == {
+        "m": "onehot",
+        "i": "codes",
+        "x": "drop",
+        "b": "codes",
+    }
     assert chosen["m"].reason == "asked for in the recipe"
     dense = {choice.column: choice.operation for choice in plan.choose(schema, scan(rows), wanted, "dense").choices}
     assert dense["i"] == "onehot"
@@ -82,7 +87,6 @@ def test_the_recipe_overrides_the_choice(rows, schema, scan):
     ("columns", "error", "part"),
     [
         ({"zz": "numeric"}, errors.RecipeError, "known: b, c, d, f, i, m, s, t, w, x"),
-        ({"x": "onehott"}, errors.RecipeError, "did you mean 'onehot'"),
         ({"y": "numeric"}, errors.RecipeError, "role target"),
         ({"c": "numeric"}, errors.FeatureError, "expected: codes or onehot or frequency or text or drop"),
         ({"x": "datetime"}, errors.FeatureError, "features.columns: {x: numeric}"),
@@ -92,6 +96,42 @@ def test_an_override_that_does_not_fit_is_refused(rows, schema, scan, columns, e
     with pytest.raises(error) as caught:
         plan.choose(schema, scan(rows), recipe.Features(columns=columns))
     assert part in str(caught.value)
+
+
+def test_options_of_the_recipe_reach_the_fit_and_the_others_are_chosen(rows, schema, scan):
+    wanted = recipe.Features(columns={"c": {"operation": "codes", "max_categories": 2}, "x": ["numeric", "codes"]})
+    choices = plan.choose(schema, scan(rows), wanted).choices
+    (carrier,) = (choice for choice in choices if choice.column == "c")
+    assert carrier.params == {"max_categories": 2, "min_rows": 2}  # 150 rows
+    assert [choice.operation for choice in choices if choice.column == "x"] == ["numeric", "codes"]
+
+
+def test_a_linear_model_is_given_every_value_and_the_reason_says_so(rows, schema, scan):
+    columns = {
+        "x": {"operation": "numeric", "impute": "none", "log": True},
+        "t": {"operation": "datetime", "cyclic": False},
+    }
+    chosen = {c.column: c for c in plan.choose(schema, scan(rows), recipe.Features(columns=columns), "dense").choices}
+    assert chosen["x"].params == {"log": True}
+    assert "without impute: a linear model needs every value there" in chosen["x"].reason
+    assert "without cyclic" in chosen["t"].reason
+
+
+def test_a_long_tail_is_taken_as_a_logarithm_by_linear_models_alone(scan):
+    rng = np.random.default_rng(0)
+    for values, log in (
+        (rng.lognormal(5, 1.5, 4_000), True),
+        (rng.normal(50, 3, 4_000), False),
+        (rng.exponential(1e-3, 4_000), False),  # so small that the logarithm is the number itself
+        (-rng.lognormal(5, 1.5, 4_000), False),
+    ):
+        schema, table = one(Kind.NUMERIC, values)
+        statistics = scan(table, schema)
+        (dense,) = plan.choose(schema, statistics, encoding="dense").choices
+        (codes,) = plan.choose(schema, statistics, encoding="codes").choices
+        assert dense.params == ({"log": True} if log else {})
+        assert ("a number with a long tail, skewness" in dense.reason) is log
+        assert codes.params == {}
 
 
 def test_a_table_without_a_useful_column_is_refused_with_the_reasons(scan):

@@ -50,8 +50,8 @@ def bits(X):
     return np.ascontiguousarray(X).view(np.uint32).tolist()
 
 
-@pytest.mark.parametrize("name", ["codes", "dense"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("name", ["codes", "dense", "options codes", "options dense"])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records=st.lists(RECORDS, min_size=1, max_size=12))
 def test_rows_and_columns_give_the_same_bits(programs, name, records):
     program = programs[name]
@@ -61,7 +61,7 @@ def test_rows_and_columns_give_the_same_bits(programs, name, records):
     assert X.dtype == np.float32
     assert X.flags.c_contiguous
     assert X.shape == (len(records), program.width)
-    assert np.isfinite(X).all() if name == "dense" else not np.isinf(X).any()
+    assert np.isfinite(X).all() if "dense" in name else not np.isinf(X).any()
 
 
 @pytest.mark.parametrize("name", ["derived codes", "derived dense"])
@@ -76,7 +76,7 @@ def test_rows_and_columns_give_the_same_bits_of_derived_features(programs, name,
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records=st.lists(RECORDS, min_size=1, max_size=12))
 def test_unseen_categories_are_counted_alike_in_rows_and_columns(programs, records):
-    program = programs["codes"]
+    program = programs["options codes"]
     counted = program.unseen(table_of(records, program))
     by_row = [column for record in records for column in program.unseen_row()(record)]
     assert counted == {column: by_row.count(column) for column in set(by_row)}

@@ -15,6 +15,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mlsys import errors
+from mlsys.recipe import columns
+from mlsys.recipe.columns import Columns
 from mlsys.schema import Kind, TaskKind
 
 __all__ = [
@@ -137,8 +139,8 @@ class Features(Section):
     derive: dict[str, str] = Field(
         {}, description="new features as SQL over the request's columns; computed online too"
     )
-    columns: dict[str, str] = Field(
-        {}, description="operation of a column: numeric, codes, onehot, frequency, boolean, datetime or drop"
+    columns: Columns = Field(
+        {}, description="a line a column: an operation, {operation: …, option: …}, or a list of them"
     )
 
 
@@ -387,9 +389,11 @@ def _override(tree: dict[str, Any], setting: str) -> None:
 def _explain(error: ValidationError) -> errors.RecipeError:
     """The first fault as a message; unknown keys first, for they often explain the rest."""
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    fault = faults[0]
+    fault: Any = faults[0]
     path = [str(step) for step in fault["loc"]]
     dotted = ".".join(path)
+    if path[:2] == ["features", "columns"] and len(path) > 2:
+        return _explain_column(faults, path[2])
     if fault["type"] == "extra_forbidden":
         return errors.RecipeError.unknown_key(dotted, path[-1], _keys_at(path[:-1]))
     if fault["type"] == "missing":
@@ -399,6 +403,33 @@ def _explain(error: ValidationError) -> errors.RecipeError:
     text = fault["msg"].removeprefix("Value error, ")
     expected = text[0].lower() + text[1:]
     return errors.RecipeError.build(f"recipe: '{dotted}'", got=repr(fault["input"]), expected=expected, field=dotted)
+
+
+def _explain_column(faults: list[typing.Any], column: str) -> errors.RecipeError:
+    """A fault in the line of a column."""
+    fault, where = faults[0], f"recipe: features.columns '{column}'"
+    steps = [str(step) for step in fault["loc"][3:]]
+    operation = next((step for step in steps if step in columns.OPERATIONS), None)
+    if operation is None:
+        word = str(fault.get("ctx", {}).get("tag") or repr(fault["input"]))
+        hint = errors.did_you_mean(word, columns.OPERATIONS)
+        return errors.RecipeError.build(where, got=word, expected="an operation", hint=hint, field=column)
+    if fault["type"] == "extra_forbidden":
+        return errors.RecipeError.no_effect(column, operation, steps[-1], columns.options_of(operation))
+    if fault["type"] == "missing":
+        hint = f"{column}: {{operation: {operation}, {steps[-1]}: …}}"
+        return errors.RecipeError.build(
+            where, got=operation, expected=f"'{steps[-1]}' with it", hint=hint, field=column
+        )
+    option = next((step for step in steps if step in columns.options_of(operation)), None)
+    if option is None:
+        return errors.RecipeError.build(
+            where, got=repr(fault["input"]), expected=str(fault["ctx"]["error"]), field=column
+        )
+    said = [each["msg"].removeprefix("Input should be ") for each in faults if option in each["loc"]]
+    return errors.RecipeError.build(
+        f"{where}, {option}", got=repr(fault["input"]), expected=" or ".join(said), field=column
+    )
 
 
 def _keys_at(path: list[str]) -> list[str]:

@@ -1,0 +1,146 @@
+"""What a user may say about a column: one line, an operation and its options.
+
+    features:
+      columns:
+        carrier: onehot                                             # a word
+        distance: {operation: numeric, impute: median, log: true}   # with options
+        dest: [frequency, {operation: codes, max_categories: 50}]   # several operations
+
+One class an operation, one field an option. An option that is not given is chosen
+automatically. An option of another operation is refused: it would have no effect.
+"""
+
+from __future__ import annotations
+
+import typing
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, Strict, model_validator
+
+__all__ = ["OPERATIONS", "Columns", "Treatment", "options_of"]
+
+MAX_BINS = 254
+"""With missing values and a spare one they fit XGBoost's default of 256 bins."""
+
+MAX_COLUMNS = 4_096
+"""Columns that one column may become: 4,096 float32 are 16 GB a million rows."""
+
+
+LARGEST = 3.4028234663852886e38
+"""Of float32, in which features are."""
+
+
+class Treatment(BaseModel):
+    """What is done with a column. A subclass is an operation, its fields after `operation` are the options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    operation: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that were given."""
+        return {name: value for name, value in self if name != "operation" and value is not None}
+
+
+class Numeric(Treatment):
+    operation: Literal["numeric"] = "numeric"
+    impute: Literal["mean", "median", "none"] | Annotated[float, Strict(), Field(ge=-LARGEST, le=LARGEST)] | None = (
+        Field(None, description="what stands for a missing value: mean, median, a number, or none to leave it missing")
+    )
+    indicator: bool | None = Field(None, description="a column that says where a value was missing")
+    scale: Literal["standard", "robust", "none"] | None = Field(
+        None, description="standard: by mean and standard deviation; robust: by median and interquartile range"
+    )
+    log: bool | None = Field(None, description="sign(x) · log(1 + |x|) before all else, for long tails")
+    bins: int | None = Field(None, ge=2, le=MAX_BINS, description="number of its quantile bin in place of the value")
+
+    @model_validator(mode="after")
+    def _bins_stand_alone(self) -> Numeric:
+        others = [name for name in self.options if name != "bins"]
+        if self.bins is not None and others:
+            raise ValueError(f"bins alone: {', '.join(others)} would have no effect on the number of a bin")
+        return self
+
+
+class Categorical(Treatment):
+    min_rows: int | None = Field(
+        None, ge=1, description="training rows that a category needs; rarer ones share a place with unknown ones"
+    )
+
+
+class Codes(Categorical):
+    operation: Literal["codes"] = "codes"
+    max_categories: int | None = Field(None, ge=1, le=MAX_BINS, description="the most frequent ones have a place")
+
+
+class OneHot(Categorical):
+    operation: Literal["onehot"] = "onehot"
+    max_categories: int | None = Field(None, ge=1, le=MAX_COLUMNS, description="the most frequent ones have a place")
+
+
+class Frequency(Treatment):
+    operation: Literal["frequency"] = "frequency"
+
+
+class Boolean(Treatment):
+    operation: Literal["boolean"] = "boolean"
+
+
+class Datetime(Treatment):
+    operation: Literal["datetime"] = "datetime"
+    parts: tuple[Literal["hour", "weekday", "yearday"], ...] | None = Field(None, min_length=1)
+    cyclic: bool | None = Field(None, description="points on a circle in place of numbers")
+
+
+class Text(Treatment):
+    operation: Literal["text"] = "text"
+
+
+class Drop(Treatment):
+    operation: Literal["drop"] = "drop"
+
+
+AnyTreatment = Annotated[
+    Numeric | Codes | OneHot | Frequency | Boolean | Datetime | Text | Drop,
+    Field(discriminator="operation"),
+]
+
+OPERATIONS: dict[str, type[Treatment]] = {
+    str(kind.model_fields["operation"].default): kind for kind in typing.get_args(typing.get_args(AnyTreatment)[0])
+}
+"""Word of the recipe → its options."""
+
+Word = Annotated[str, Field(json_schema_extra={"enum": list(OPERATIONS)})]
+
+
+def _listed(line: Any) -> Any:
+    """A word, a mapping, or a list of them, as a list of mappings."""
+    if isinstance(line, Treatment | str | dict):
+        line = [line]
+    if isinstance(line, list | tuple):
+        return tuple({"operation": step} if isinstance(step, str) else step for step in line)
+    return line
+
+
+def _shortest(steps: tuple[Treatment, ...]) -> Any:
+    """As a person would write it."""
+    lines = [{"operation": step.operation, **step.options} if step.options else step.operation for step in steps]
+    return lines[0] if len(lines) == 1 else lines
+
+
+def options_of(operation: str) -> list[str]:
+    """Names of the options of an operation."""
+    return [name for name in OPERATIONS[operation].model_fields if name != "operation"]
+
+
+Columns = dict[
+    str,
+    Annotated[
+        tuple[AnyTreatment, ...],
+        Field(min_length=1),
+        BeforeValidator(_listed, json_schema_input_type=Word | AnyTreatment | list[Word | AnyTreatment]),
+        PlainSerializer(_shortest, return_type=Any),
+    ],
+]
+"""Column → what is done with it, one operation after another."""
