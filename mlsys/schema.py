@@ -32,6 +32,7 @@ class Kind(StrEnum):
     DATETIME = "datetime"
     TEXT = "text"
     IMAGE = "image"
+    BYTES = "bytes"
     LIST = "list"
 
 

@@ -94,7 +94,7 @@ def _look(source: str) -> _Look:
         values = table[name].combine_chunks()
         typed[name] = _typed(name, values, piece) if is_typed else _read(name, values, first.json.get(name))
         wording = Wording()
-        if pa.types.is_string(typed[name].type):
+        if pa.types.is_string(typed[name].type) or pa.types.is_binary(typed[name].type):
             wording.add(typed[name])
         kinds[name] = inference.kind_of(typed[name].type, wording)
     return _Look(reading, pl.DataFrame(pl.from_arrow(pa.table(typed))), kinds)

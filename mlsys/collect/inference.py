@@ -25,11 +25,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlsys import errors
+from mlsys import errors, images
 from mlsys.collect.convert import LIST, TIME, read_text
 from mlsys.schema import Kind, arrow_type
 
-__all__ = ["Evidence", "Wording", "kind_of", "merge", "num_whole", "observe", "type_of"]
+__all__ = ["Evidence", "Wording", "is_image", "kind_of", "merge", "num_pictures", "num_whole", "observe", "type_of"]
 
 PADDED = r"^\s*[+-]?0\d+\s*$"
 DATED = r"^\s*\d{4}-\d{2}-\d{2}"
@@ -45,7 +45,8 @@ class Evidence:
     """How many values of a text column could be read as what.
 
     `fractions` are numbers that are no integers. `typed` maps the stored types of sources
-    that have types to the first piece with it; of these nothing is counted.
+    that have types to the first piece with it; of these nothing is counted but, of bytes, the
+    values and those among them that begin as a picture does.
     """
 
     count: int = 0
@@ -60,6 +61,7 @@ class Evidence:
     quoted: int = 0
     lists: int = 0
     objects: int = 0
+    pictures: int = 0
     typed: dict[str, str] = field(default_factory=dict)
 
 
@@ -84,6 +86,11 @@ def observe(texts: pa.Array, zone: str, seen: Evidence | None = None) -> Evidenc
     return found
 
 
+def is_image(evidence: Evidence, kind: Kind | None) -> bool:
+    """Whether a column holds pictures: the recipe says so, or more than half of its bytes begin as one."""
+    return kind is Kind.IMAGE or (kind is None and 2 * evidence.pictures > evidence.count)
+
+
 def type_of(name: str, evidence: Evidence, kind: Kind | None, max_bad_fraction: float) -> pa.DataType:
     """The stored type of a column, ``pa.null()`` if there is no value.
 
@@ -99,7 +106,7 @@ def type_of(name: str, evidence: Evidence, kind: Kind | None, max_bad_fraction: 
         raise errors.SourceError.changed_type(name, typed.items())
     if typed:
         found = next(iter(typed))
-        if found == "string" and kind in _READ_FROM_TEXT:
+        if found == "string" and kind in _READ_FROM_TEXT:  # of pictures, paths
             return _READ_FROM_TEXT[kind]
         is_decimal = found == "int64" and evidence.floats > evidence.ints
         return pa.float64() if is_decimal else arrow_type(found)
@@ -112,24 +119,32 @@ def kind_of(kind: pa.DataType, wording: Wording) -> Kind:
     """How values of a stored type are treated, unless ``data.kinds`` says otherwise.
 
     Strings are text when they hold `TEXT_WORDS` words on average, or `TEXT_CHARS` characters
-    and mostly differ; else categories. Numbers are numeric however few distinct ones there are.
+    and mostly differ; else categories. Bytes are images if most begin as PNG or JPEG do. Numbers
+    are numeric however few distinct ones there are.
     """
     if pa.types.is_string(kind):
         return Kind.TEXT if wording.is_prose else Kind.CATEGORICAL
+    if pa.types.is_binary(kind):
+        return Kind.IMAGE if 2 * wording.pictures > wording.count else Kind.BYTES
     return _KINDS.get(str(kind), Kind.LIST if pa.types.is_list(kind) else Kind.NUMERIC)
 
 
 @dataclass
 class Wording:
-    """What tells prose from categories: sums over the values of a string column."""
+    """What tells prose from categories, and pictures from other bytes: sums over the values of a column."""
 
     count: int = 0
     words: int = 0
     chars: int = 0
     distinct: int = 0
+    pictures: int = 0
 
     def add(self, values: pa.Array | pa.ChunkedArray) -> None:
         """Count a batch; `distinct` sums the distinct values of batches, an upper bound of the whole."""
+        if pa.types.is_binary(values.type):
+            self.count += len(values) - values.null_count
+            self.pictures += num_pictures(values)
+            return
         series = pl.Series(values=pl.from_arrow(values)).drop_nulls()
         self.count += len(series)
         self.words += int(series.str.count_matches(r"\S+").sum())
@@ -145,6 +160,12 @@ class Wording:
             return False
         is_long = self.chars >= TEXT_CHARS * self.count and 2 * self.distinct >= self.count
         return self.words >= TEXT_WORDS * self.count or is_long
+
+
+def num_pictures(values: pa.Array | pa.ChunkedArray) -> int:
+    """How many byte values begin as a PNG or a JPEG does."""
+    masks = (pc.starts_with(values, pattern=start) for start in images.MAGIC)
+    return sum(int(pc.sum(mask).as_py() or 0) for mask in masks)
 
 
 def num_whole(values: pa.Array) -> int:
@@ -180,7 +201,7 @@ def _demanded(evidence: Evidence, kind: Kind) -> pa.DataType:
         return pa.date32() if evidence.dates == evidence.times else TIME
     if kind is Kind.CATEGORICAL and evidence.ints == evidence.count and not evidence.padded:
         return pa.int64()
-    return {Kind.BOOLEAN: pa.bool_(), Kind.LIST: LIST}.get(kind, pa.string())
+    return {Kind.BOOLEAN: pa.bool_(), Kind.LIST: LIST, Kind.IMAGE: pa.binary()}.get(kind, pa.string())
 
 
 def _most_fitting(evidence: Evidence, max_bad_fraction: float) -> pa.DataType:
@@ -200,11 +221,15 @@ def _most_fitting(evidence: Evidence, max_bad_fraction: float) -> pa.DataType:
     return best if evidence.count - fits[best] <= allowed and fits[best] else pa.string()
 
 
-_READ_FROM_TEXT = {Kind.NUMERIC: pa.float64(), Kind.BOOLEAN: pa.bool_(), Kind.DATETIME: TIME}
+_READ_FROM_TEXT = {
+    Kind.NUMERIC: pa.float64(),
+    Kind.BOOLEAN: pa.bool_(),
+    Kind.DATETIME: TIME,
+    Kind.IMAGE: pa.binary(),
+}
 
 _KINDS = {
     "bool": Kind.BOOLEAN,
     "timestamp[us, tz=UTC]": Kind.DATETIME,
     "date32[day]": Kind.DATETIME,
-    "binary": Kind.IMAGE,
 }

@@ -32,7 +32,8 @@ class Scan:
 class Layout:
     """Types of the columns as read, then as stored with the derived ones.
 
-    `columns` are those taken from the source; `stored` has the derived ones too.
+    `columns` are those taken from the source; `stored` has the derived ones too. Of the
+    columns, `images` are to be decoded, and are read first where they hold paths.
     """
 
     columns: dict[str, pa.DataType]
@@ -41,6 +42,7 @@ class Layout:
     zone: str
     target: str | None
     contract: Schema | None
+    images: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -96,7 +98,10 @@ def decide(
         columns[target] = _label_type(columns[target], evidence[target])
     if data.time in columns and pa.types.is_date(columns[data.time]):
         columns[data.time] = convert.TIME
-    return Layout(columns, data.derive, _stored(columns, data), data.timezone, target, rules)
+    images = frozenset(
+        name for name, kind in columns.items() if pa.types.is_binary(kind) and _is_image(name, evidence, data, rules)
+    )
+    return Layout(columns, data.derive, _stored(columns, data), data.timezone, target, rules, images)
 
 
 def merged(scans: Iterable[Scan]) -> dict[str, Evidence]:
@@ -134,6 +139,11 @@ def _of_evidence(evidence: dict[str, Evidence], data: Data) -> dict[str, pa.Data
         for name, found in evidence.items()
     }
     return {name: pa.float64() if pa.types.is_null(kind) else kind for name, kind in types.items()}
+
+
+def _is_image(name: str, evidence: dict[str, Evidence], data: Data, rules: Schema | None) -> bool:
+    kind = rules[name].kind if rules is not None and name in rules else None
+    return inference.is_image(evidence[name], data.kinds.get(name, kind))
 
 
 def _label_type(kind: pa.DataType, found: Evidence) -> pa.DataType:
@@ -182,6 +192,7 @@ _TYPES_OF = {
     Kind.BOOLEAN: (pa.types.is_boolean,),
     Kind.DATETIME: (pa.types.is_timestamp, pa.types.is_date),
     Kind.TEXT: (pa.types.is_string,),
-    Kind.IMAGE: (pa.types.is_binary, pa.types.is_string),
+    Kind.IMAGE: (pa.types.is_binary,),
+    Kind.BYTES: (pa.types.is_binary,),
     Kind.LIST: (pa.types.is_list,),
 }

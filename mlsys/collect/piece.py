@@ -6,6 +6,7 @@ pass as it was read, so that a source is parsed, and a query run, once.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from pyarrow import feather
 
 from mlsys import expressions
-from mlsys.collect import contract, convert, inference, read, sources
+from mlsys.collect import contract, convert, inference, pictures, read, sources
 from mlsys.collect.batch import BATCH_ROWS, Broken
 from mlsys.collect.inference import Evidence, Wording
 from mlsys.collect.layout import Layout, Scan, Written
@@ -70,6 +71,8 @@ def scan(job: ScanJob) -> Scan:
         for column in schema:
             kind = convert.stored_type(column.type, column.name, job.piece.name)
             found.evidence[column.name] = Evidence(typed={str(kind): job.piece.name})
+            if pa.types.is_binary(kind):
+                _count_pictures(job.piece, column.name, found.evidence[column.name])
         target = job.target
         if target is not None and target in schema.names and pa.types.is_floating(schema.field(target).type):
             found.evidence[target].fractions = _num_fractions(read.column(job.piece, target))
@@ -105,6 +108,16 @@ def write(job: WriteJob) -> Written:
     return written
 
 
+def _count_pictures(piece: Piece, name: str, found: Evidence) -> None:
+    if piece.files:  # their names say that they are pictures
+        found.count = found.pictures = len(piece.files)
+        return
+    for values in read.column(piece, name):
+        plain = values.cast(pa.binary())
+        found.count += len(plain) - plain.null_count
+        found.pictures += inference.num_pictures(plain)
+
+
 def _num_fractions(values: Iterable[pa.Array]) -> int:
     """Values that are no integers: without any, classes numbered 0.0 and 1.0 are 0 and 1."""
     return sum(len(found) - found.null_count - inference.num_whole(found) for found in map(_without_nan, values))
@@ -115,7 +128,17 @@ def _without_nan(values: pa.Array) -> pa.Array:
 
 
 def _batches(job: WriteJob) -> Iterator[pa.Table]:
-    """Rows as read, with their number over all pieces."""
+    """Rows as read, with their number over all pieces; few at a time where paths become pictures."""
+    for table in _read_again(job):
+        has_paths = any(
+            not pa.types.is_binary(table.schema.field(name).type)
+            for name in job.layout.images & set(table.column_names)
+        )
+        step = pictures.ROWS if has_paths else max(table.num_rows, 1)
+        yield from (table.slice(first, step) for first in range(0, max(table.num_rows, 1), step))
+
+
+def _read_again(job: WriteJob) -> Iterator[pa.Table]:
     files = sorted(job.staged.glob("*.arrow")) if job.staged.is_dir() else None
     if files is not None:
         for file in files:
@@ -135,6 +158,10 @@ def _converted(table: pa.Table, job: WriteJob, bad: pq.ParquetWriter, written: W
             arrays[name] = pa.nulls(table.num_rows, kind)
             continue
         values = table[name].combine_chunks()
+        if name in layout.images:
+            arrays[name], faults = pictures.taken(values, job.piece.location)
+            broken += [(name, f"column '{name}': {fault}", mask) for fault, mask in faults.items()]
+            continue
         arrays[name] = _read(values, kind, layout, name)
         mask = convert.misfits(values, arrays[name])
         if mask.true_count:
@@ -183,10 +210,10 @@ def _set_aside(
         written.rules[rule] += mask.true_count
         for at in np.flatnonzero(mask.to_numpy(zero_copy_only=False)).tolist():
             reasons.setdefault(at, []).append(rule)
-            _sample(written, rule, job.piece, table[ROW][at].as_py() - job.first_row, repr(table[name][at].as_py()))
+            _sample(written, rule, job.piece, table[ROW][at].as_py() - job.first_row, _shown(table[name][at].as_py()))
     order = sorted(reasons)
     contents = [
-        json.dumps(row, ensure_ascii=False, default=str) for row in table.drop_columns([ROW]).take(order).to_pylist()
+        json.dumps(row, ensure_ascii=False, default=_json) for row in table.drop_columns([ROW]).take(order).to_pylist()
     ]
     _quarantine(
         bad, job.piece, [table[ROW][at].as_py() for at in order], ["; ".join(reasons[at]) for at in order], contents
@@ -214,6 +241,15 @@ def _quarantine(bad: pq.ParquetWriter, piece: Piece, rows: list[int], reasons: l
         bad.write_table(pa.table([[piece.name] * len(rows), rows, reasons, contents], schema=QUARANTINE))
 
 
+def _shown(value: object) -> str:
+    return f"{len(value):,} bytes" if isinstance(value, bytes) else repr(value)
+
+
+def _json(value: object) -> str:
+    """A value that JSON has no form for: bytes as base64, others as their text."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+
 def _sample(written: Written, rule: str, piece: Piece, row: int, value: str) -> None:
     samples = written.samples.setdefault(rule, [])
     if len(samples) < NUM_SAMPLES:
@@ -224,7 +260,7 @@ def _count(table: pa.Table, layout: Layout, written: Written) -> None:
     written.num_rows += table.num_rows
     for name in layout.stored.names:
         written.nulls[name] += table[name].null_count
-        if pa.types.is_string(table[name].type):
+        if pa.types.is_string(table[name].type) or pa.types.is_binary(table[name].type):
             written.wording.setdefault(name, Wording()).add(table[name])
     if layout.target is not None and len(written.classes) < 2:
         _count_classes(table[layout.target], written.classes)

@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from mlsys import errors
-from mlsys.collect import decoding, records, sources
+from mlsys.collect import decoding, pictures, records, sources
 from mlsys.collect.batch import BATCH_ROWS, Batch, Broken, checked_names
 from mlsys.collect.sources import Piece
 from mlsys.recipe import Reading
@@ -28,6 +28,8 @@ __all__ = ["batches", "column", "typed_shape"]
 
 BLOCK_BYTES = 1 << 24
 """Bytes of CSV parsed at a time, and so the longest record."""
+BATCH_BYTES = 1 << 28
+"""Bytes of Parquet, as encoded, read at a time."""
 
 
 def batches(piece: Piece, reading: Reading, broken: list[Broken]) -> Iterator[Batch]:
@@ -45,6 +47,8 @@ def batches(piece: Piece, reading: Reading, broken: list[Broken]) -> Iterator[Ba
             return records.json_lines(piece, reading, broken)
         case "sql":
             return records.query(piece, reading)
+        case "image":
+            return pictures.rows(piece)
         case "sklearn":
             return _typed(piece, iter([sources.built_in(piece.location.removeprefix("sklearn://"))]))
         case _:
@@ -62,6 +66,8 @@ def typed_shape(piece: Piece) -> tuple[pa.Schema, int] | None:
     if piece.format == "sklearn":
         table = sources.built_in(piece.location.removeprefix("sklearn://"))
         return table.schema, table.num_rows
+    if piece.format == "image":
+        return pictures.FOLDER, len(piece.files)
     if piece.format != "parquet":
         return None
     with sources.open_bytes(piece) as file:
@@ -78,8 +84,12 @@ def column(piece: Piece, name: str) -> Iterator[pa.Array]:
     if piece.format == "sklearn":
         yield sources.built_in(piece.location.removeprefix("sklearn://"))[name].combine_chunks()
         return
+    if piece.format == "image":
+        yield from (batch.table[name].combine_chunks() for batch in pictures.rows(piece))
+        return
     with sources.open_bytes(piece) as file:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS, columns=[name]):
+        opened = pq.ParquetFile(file)
+        for batch in opened.iter_batches(batch_size=_batch_rows(opened), columns=[name]):
             yield batch.column(0)
 
 
@@ -128,12 +138,19 @@ def _parquet(piece: Piece) -> Iterator[Batch]:
     with sources.open_bytes(piece) as file:
         try:
             opened = pq.ParquetFile(file)
-            tables = (pa.Table.from_batches([batch]) for batch in opened.iter_batches(batch_size=BATCH_ROWS))
+            tables = (pa.Table.from_batches([batch]) for batch in opened.iter_batches(batch_size=_batch_rows(opened)))
             yield from _typed(piece, tables, opened.schema_arrow)
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, errors.MlsysError):
                 raise
             raise errors.SourceError.damaged(piece.name, str(error)) from None
+
+
+def _batch_rows(file: pq.ParquetFile) -> int:
+    """Rows to read at a time, fewer where they are large: pictures, long texts, thousands of columns."""
+    groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
+    num_bytes = sum(group.total_byte_size for group in groups)
+    return int(max(1, min(BATCH_ROWS, BATCH_BYTES * file.metadata.num_rows // max(num_bytes, 1))))
 
 
 def _typed(piece: Piece, tables: Iterator[pa.Table], schema: pa.Schema | None = None) -> Iterator[Batch]:

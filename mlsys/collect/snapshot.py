@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from mlsys import cluster, errors, recipe
-from mlsys.collect import contract, layout, piece, report, sources
+from mlsys.collect import contract, layout, pictures, piece, report, sources
 from mlsys.collect.layout import Scan, Written
 from mlsys.collect.piece import ScanJob, WriteJob
 from mlsys.collect.sources import Piece
@@ -87,6 +87,8 @@ def take(
         The target has no value, or one class only.
     """
     pieces = sources.find(data.source, data.reading)
+    if data.id is None and any(one.files for one in pieces):
+        data = data.model_copy(update={"id": pictures.FILE})
     _check_zone(data.timezone)
     rules = contract.load(data.contract) if data.contract else None
     wanted = _Wanted(data, target, split_column, rules, folder.absolute(), _plan(pieces), task == TaskKind.REGRESSION)

@@ -6,6 +6,7 @@
 ``package://name/inside/file.csv``          a file of an installed package, which is not imported
 ``sklearn://iris``                          a data set that comes with scikit-learn
 ``sqlite:///file.db``, ``postgresql://…``   a database by its SQLAlchemy URL, with ``reading.query``
+``photos/``                                 a folder without tables: its PNG and JPEG files, a row each
 ==========================================  ===================================================
 
 A source becomes a list of pieces, sorted by name, each small enough in number and apart
@@ -15,10 +16,11 @@ enough to be read by a task of its own.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -42,8 +44,14 @@ SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
+    ".png": "image",
+    ".jpg": "image",
+    ".jpeg": "image",
 }
 PACKED = (".gz", ".zip")
+
+MAX_FILES, MAX_FOLDER_BYTES = 4096, 1 << 28
+"""Pictures of a folder that one task reads, in number and in bytes."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +65,18 @@ class Piece:
     location
         Where it is: path, URI, data set or database URL.
     format
-        csv, parquet, jsonl, sql or sklearn.
+        csv, parquet, jsonl, image, sql or sklearn.
     num_bytes
         Bytes at rest; 0 where nobody knows (databases, built-in sets).
+    files
+        Of a folder, the files that are a row each.
     """
 
     name: str
     location: str
     format: str
     num_bytes: int
+    files: tuple[File, ...] = ()
 
     @property
     def is_file(self) -> bool:
@@ -95,9 +106,12 @@ def digest(piece: Piece) -> str | None:
     if not piece.is_file:
         return None
     sha = hashlib.sha256()
-    with open_bytes(piece) as file:
-        while chunk := file.read(1 << 20):
-            sha.update(chunk)
+    for file in piece.files or [File(piece.name, piece.location, piece.num_bytes)]:
+        if piece.files:
+            sha.update(f"{file.name}\0{file.num_bytes}\0".encode())
+        with listing.open_file(file.name, file.location) as opened:
+            while chunk := opened.read(1 << 20):
+                sha.update(chunk)
     return sha.hexdigest()
 
 
@@ -131,6 +145,9 @@ def _changed(piece: Piece) -> str:
     if piece.format == "sql":
         file = _sqlite_file(piece.location)
         return str(file.stat().st_mtime_ns) if file else uuid.uuid4().hex
+    if piece.files:
+        changed = [[file.name, file.num_bytes, listing.changed(file.location)] for file in piece.files]
+        return hashlib.sha256(json.dumps(changed).encode()).hexdigest()
     return listing.changed(piece.location)
 
 
@@ -149,13 +166,18 @@ def _find_one(source: str, reading: Reading) -> list[Piece]:
         return [_database(source, reading)]
 
     def is_data(name: str) -> bool:
+        if reading.format == "image":
+            return _format(name) == "image"
         return reading.format not in {"auto", "sql"} or _format(name) is not None
 
     if scheme in listing.REMOTE:
         files = listing.remote(source, is_data)
     else:
         files = listing.local(str(_inside_package(source)) if scheme else source, source, is_data)
-    return [_piece(file, reading) for file in files]
+    found = [(file, _format_of(file, reading)) for file in files]
+    if any(kind != "image" for _, kind in found):  # pictures beside tables are what the tables name
+        return [Piece(file.name, file.location, kind, file.num_bytes) for file, kind in found if kind != "image"]
+    return _folders(files)
 
 
 def _inside_package(source: str) -> Path:
@@ -197,16 +219,36 @@ def _sqlite_file(url: str) -> Path | None:
     return Path(rest.removeprefix("/").partition("?")[0]) if scheme.startswith("sqlite") else None
 
 
-def _piece(file: File, reading: Reading) -> Piece:
+def _folders(files: Sequence[File]) -> list[Piece]:
+    """Files that are a row each, in pieces of bounded size, in their order."""
+    pieces: list[list[File]] = []
+    num_bytes = 0
+    for file in files:
+        if not pieces or len(pieces[-1]) == MAX_FILES or num_bytes + file.num_bytes > MAX_FOLDER_BYTES:
+            pieces.append([])
+            num_bytes = 0
+        pieces[-1].append(file)
+        num_bytes += file.num_bytes
+    return [
+        Piece(_span(part), part[0].location, "image", sum(file.num_bytes for file in part), tuple(part))
+        for part in pieces
+    ]
+
+
+def _span(files: Sequence[File]) -> str:
+    return files[0].name if len(files) == 1 else f"{files[0].name} … {files[-1].name}"
+
+
+def _format_of(file: File, reading: Reading) -> str:
     found = reading.format if reading.format not in {"auto", "sql"} else _format(file.name)
     if found is None:
         raise errors.SourceError.build(
             f"collect: source '{file.name}'",
             got="a name that does not tell the format",
             expected="a name in " + ", ".join(SUFFIXES) + ", packed as .gz or .zip or not",
-            hint="say reading: {format: csv}, parquet or jsonl",
+            hint="say reading: {format: csv}, parquet, jsonl or image",
         )
-    return Piece(file.name, file.location, found, file.num_bytes)
+    return found
 
 
 def _format(name: str) -> str | None:

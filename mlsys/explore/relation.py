@@ -83,7 +83,7 @@ def measure(rows: pa.Table, schema: Schema, task: Task) -> dict[str, Strength]:
     found = {
         column.name: strength(rows[column.name], column.kind, y, task, group)
         for column in schema.features
-        if column.name != task.target and column.kind not in {Kind.LIST, Kind.IMAGE}
+        if column.name != task.target and column.kind not in {Kind.LIST, Kind.IMAGE, Kind.BYTES}
     }
     return {name: value for name, value in found.items() if value is not None}
 

@@ -214,5 +214,6 @@ BY_KIND: Mapping[Kind, Callable[[Column, ColumnStatistics, Encoding], list[Choic
     Kind.DATETIME: _datetime,
     Kind.TEXT: _text,
     Kind.IMAGE: _unread,
+    Kind.BYTES: _unread,
     Kind.LIST: _unread,
 }

@@ -30,7 +30,7 @@ def collect(run: Run) -> None:
         ],
     }
     joining = tuple(f"mlsys.features.{part}" for part in ("joins", "matching", "spans", "values", "windows"))
-    code = ("mlsys.collect", *joining, "mlsys.expressions", "mlsys.schema")
+    code = ("mlsys.collect", *joining, "mlsys.expressions", "mlsys.images", "mlsys.schema")
     run.step("collect", inputs, code, lambda: _collect(run))
 
 

@@ -1,0 +1,157 @@
+"""PNG and JPEG bytes → pixels, the same everywhere: collection, statistics, features and requests decode here.
+
+What is stored differently is brought to one form, so that later steps know two kinds of
+pictures, grey (``L``) and colour (``RGB``), each of 8 bits:
+
+=====================  ============================================================
+stored                 becomes
+=====================  ============================================================
+1 bit, 8 bits grey     grey
+16 bits grey           grey, level · 255 / 65535 rounded
+palette                colour
+transparency           laid on white
+CMYK                   colour, by Pillow's formula (no colour profile is applied)
+EXIF orientation       turned upright
+several frames         the first one
+=====================  ============================================================
+
+Bytes come from anywhere, so the two decoders are named (Pillow knows some forty formats,
+one of which starts Ghostscript), and the size that the header states is judged before
+memory is taken for the pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["MAGIC", "MAX_PIXELS", "Picture", "UndecodableError", "decode", "each", "fault", "is_encoded"]
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+MAX_PIXELS = 1 << 25
+"""Pixels of a picture at most, 33.5 million (100 MB as RGB): a PNG of a few kilobytes can ask for gigabytes."""
+
+FORMATS = ("PNG", "JPEG")
+MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+"""First bytes of a PNG (ISO/IEC 15948, 5.2) and of a JPEG (ISO/IEC 10918-1, B.1.1: SOI and the next marker)."""
+
+FEW = 8
+"""Pictures that one thread decodes by itself."""
+
+ORIENTATION = 0x0112
+"""EXIF tag: how the stored picture lies; 1 is upright (CIPA DC-008)."""
+
+
+class UndecodableError(ValueError):
+    """Bytes that are no picture; the text says why in a few words, the same words for the same reason."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture.
+
+    Attributes
+    ----------
+    image
+        Upright, mode ``L`` or ``RGB``.
+    format, mode
+        As stored: PNG or JPEG, and Pillow's name of the pixel form, e.g. ``RGBA``.
+    """
+
+    image: Image
+    format: str
+    mode: str
+
+    @property
+    def width(self) -> int:
+        return self.image.width
+
+    @property
+    def height(self) -> int:
+        return self.image.height
+
+    @property
+    def is_grey(self) -> bool:
+        return self.image.mode == "L"
+
+
+def is_encoded(data: bytes) -> bool:
+    """Whether bytes begin as a PNG or JPEG does."""
+    return data.startswith(MAGIC)
+
+
+def decode(data: bytes) -> Picture:
+    """The picture that bytes hold.
+
+    Raises
+    ------
+    UndecodableError
+        They are no PNG or JPEG, are cut short or damaged, or hold more than `MAX_PIXELS`.
+    """
+    from PIL import Image
+
+    if not is_encoded(data):
+        raise UndecodableError("neither PNG nor JPEG")
+    try:
+        stored = Image.open(io.BytesIO(data), formats=FORMATS)
+        if stored.width * stored.height <= MAX_PIXELS:
+            stored.load()
+            return Picture(_plain(stored), str(stored.format), stored.mode)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        pass
+    except Exception:  # noqa: BLE001 - a parser fed with anything raises anything: struct.error, SyntaxError, zlib.error …
+        raise UndecodableError("cut short or damaged") from None
+    raise UndecodableError(f"more than {MAX_PIXELS:,} pixels")
+
+
+def fault(data: bytes) -> str | None:
+    """Why bytes are no picture, or None."""
+    try:
+        decode(data)
+    except UndecodableError as error:
+        return str(error)
+    return None
+
+
+def each(function: Callable[[S], T], items: Sequence[S]) -> list[T]:
+    """Results in the order of the items, computed by all threads of the task.
+
+    Pillow lets go of the interpreter while it reads, decodes and resizes, so that large
+    pictures are decoded side by side; for a few the threads would cost more than they gain.
+    """
+    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)  # Ray sets it to a task's CPUs
+    if threads == 1 or len(items) < FEW:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, items))
+
+
+def _plain(stored: Any) -> Image:
+    """Grey or colour of 8 bits, upright, without transparency."""
+    from PIL import Image, ImageOps
+
+    image = stored
+    if image.mode.startswith("I"):
+        levels = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+    elif image.mode in {"LA", "PA", "RGBA"} or "transparency" in stored.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("L" if stored.mode in {"1", "L", "LA"} else "RGB")
+    else:
+        image = image.convert("L" if image.mode in {"1", "L"} else "RGB")
+    if stored.getexif().get(ORIENTATION, 1) != 1:
+        image.info["exif"] = stored.info.get("exif", b"")
+        image = ImageOps.exif_transpose(image)
+    return image  # type: ignore[no-any-return]
