@@ -10,6 +10,7 @@
 `choices`     the automatic choice for each kind, and why
 `constants`   the constants of an operation, from the training statistics
 `program`     a fitted plan: frozen, portable, the same bits in both ways
+`columns`     many rows: Polars expressions, block by block
 `rows`        one row: closures, a few microseconds
 `values`      how a value is read, in a column and alone
 `operations`  what is computed: numbers, the size of texts

@@ -92,7 +92,7 @@ class Categorical(Operation):
         return [pl.when(value.is_null()).then(pl.lit(len(self.categories) + 1, pl.Int32)).otherwise(at)]
 
     def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
-        out[:] = self.table[raw[0].to_numpy()]
+        out[:] = self.table.take(raw[0].to_numpy(), axis=0)
 
     def writer(self, start: int) -> Writer:
         read, row_of, missing = self.domain.reader(self.column), self.positions.get, len(self.categories) + 1
@@ -192,7 +192,7 @@ class Boolean(Operation):
         return [self.domain.expr(self.column).cast(pl.Int32).fill_null(2)]
 
     def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
-        out[:] = self.table[raw[0].to_numpy()]
+        out[:] = self.table.take(raw[0].to_numpy(), axis=0)
 
     def writer(self, start: int) -> Writer:
         read, put = self.domain.reader(self.column), putter(self.table, start)

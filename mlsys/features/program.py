@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 
 from mlsys import errors
-from mlsys.features import rows
+from mlsys.features import columns, rows
 from mlsys.features.bins import Bins
 from mlsys.features.constants import operation_of
 from mlsys.features.lookups import Boolean, Categorical, Codes, Frequency, OneHot
@@ -102,16 +102,7 @@ class FeatureProgram:
         RequestError
             A column is missing or of another type than in training.
         """
-        frame = self._read(table)
-        raw = [expr for operation in self.operations for expr in operation.raw()]
-        computed = frame.select(expr.alias(str(at)) for at, expr in enumerate(raw)) if raw else frame
-        out = np.empty((table.num_rows, self.width), np.float32)
-        start, at = 0, 0
-        for operation in self.operations:
-            width, count = len(operation.outputs), len(operation.raw())
-            operation.fill(computed.get_columns()[at : at + count], out[:, start : start + width])
-            start, at = start + width, at + count
-        return out
+        return self._transform(table)
 
     def row(self) -> Callable[[Mapping[str, Any]], npt.NDArray[np.float32]]:
         """Function of one record, column → Python value, that gives ``(width,)`` float32.
@@ -122,7 +113,7 @@ class FeatureProgram:
 
     def unseen(self, table: pa.Table) -> dict[str, int]:
         """Column → rows with a category that training never saw; columns without any are left out."""
-        frame = self._read(table)
+        frame = self.read(table)
         counted = {op.column: op.num_unseen() for op in self.operations if isinstance(op, Categorical)}
         if not counted:
             return {}
@@ -155,11 +146,21 @@ class FeatureProgram:
             raise errors.BundleError.build("features: program", got=got, expected=f"format {FORMAT}", hint=hint)
         return cls(dict(value["columns"]), tuple(map(_operation, value["operations"])), dict(value["derive"]))
 
+    @cached_property
+    def _transform(self) -> Callable[[pa.Table], npt.NDArray[np.float32]]:
+        return columns.compile_columns(self)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self).from_json, (self.to_json(),))
 
-    def _read(self, table: pa.Table) -> pl.DataFrame:
-        """The columns that are read, derived ones among them."""
+    def read(self, table: pa.Table) -> pl.DataFrame:
+        """The columns that operations read, derived ones among them.
+
+        Raises
+        ------
+        RequestError
+            As `transform`.
+        """
         for name, kind in self.columns.items():
             domain = domain_of(arrow_type(kind))
             if name not in table.column_names:

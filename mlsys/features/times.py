@@ -11,15 +11,16 @@ import datetime as dt
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from mlsys.features.lookups import putter
 from mlsys.features.operations import Matrix, Operation, Writer
-from mlsys.features.values import Domain
+from mlsys.features.values import DAY_US, MAX_YEAR, YEAR_1_US
 
 __all__ = ["CYCLES", "Cycle", "Datetime"]
 
@@ -44,7 +45,7 @@ class Cycle:
     seen_after_us: int
 
 
-DAY_US = 86_400_000_000
+MINUTE_US = 60_000_000
 
 CYCLES = {
     "hour": Cycle("hour of the day", 1440, 60, DAY_US),
@@ -85,14 +86,18 @@ class Datetime(Operation):
         return [*tables, np.array([[0.0], [1.0]], np.float32)] if self.indicator else tables
 
     def raw(self) -> list[pl.Expr]:
-        time = self.domain.expr(self.column)
-        rows = [_number(time, part, self.domain).fill_null(CYCLES[part].length) for part in self.parts]
-        return [*rows, time.is_null().cast(pl.Int32)] if self.indicator else rows
+        """Microseconds since the year 1, -1 where the time is missing."""
+        time = self.domain.expr(self.column).cast(pl.Datetime("us")).to_physical()
+        return [(time - YEAR_1_US).fill_null(-1)]
 
     def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
+        us = raw[0].to_numpy()
+        missing, day = us < 0, us // DAY_US
+        numbers = {"hour": (us - day * DAY_US) // MINUTE_US, "weekday": day % 7, "yearday": yeardays()[day]}
+        rows = [np.where(missing, CYCLES[part].length, numbers[part]) for part in self.parts]
         start = 0
-        for series, table in zip(raw, self.tables, strict=True):
-            out[:, start : start + table.shape[1]] = table[series.to_numpy()]
+        for row, table in zip([*rows, missing.astype(np.intp)], self.tables, strict=False):
+            out[:, start : start + table.shape[1]] = table.take(row, axis=0)
             start += table.shape[1]
 
     def writer(self, start: int) -> Writer:
@@ -121,16 +126,11 @@ def cycle_table(cycle: Cycle, *, cyclic: bool) -> Matrix:
     return np.array([*((math.sin(a), math.cos(a)) for a in angles), (0.0, 0.0)], np.float32)
 
 
-def _number(time: pl.Expr, part: str, domain: Domain) -> pl.Expr:
-    if part == "weekday":
-        number = time.dt.weekday().cast(pl.Int32) - 1
-    elif part == "yearday":
-        number = time.dt.ordinal_day().cast(pl.Int32) - 1
-    elif domain.name == "date":
-        number = pl.when(time.is_not_null()).then(pl.lit(0, pl.Int32))
-    else:
-        number = time.dt.hour().cast(pl.Int32) * 60 + time.dt.minute().cast(pl.Int32)
-    return number
+@cache
+def yeardays() -> npt.NDArray[np.int16]:
+    """Day of the year, from 0, of each day since 0001-01-01, and the last one for a missing time."""
+    days = np.arange("0001-01-01", f"{MAX_YEAR + 1:04}-01-01", dtype="datetime64[D]")
+    return np.append((days - days.astype("datetime64[Y]")).astype(np.int16), np.int16(0))
 
 
 def _minute(time: dt.date) -> int:

@@ -30,14 +30,15 @@ import pyarrow as pa
 
 from mlsys import errors
 
-__all__ = ["FLOAT32_MAX", "Domain", "domain_of", "in_utc"]
+__all__ = ["DAY_US", "FLOAT32_MAX", "MAX_YEAR", "YEAR_1_US", "Domain", "domain_of", "in_utc"]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 MAX_YEAR = 2099
 """Times after it are null: 9999-12-31 stands for "never" in many tables, and time zone rules end there."""
 
-YEAR_1_US = -62_135_596_800_000_000
+DAY_US = 86_400_000_000
+YEAR_1_US, YEAR_2100_US = -62_135_596_800_000_000, 4_102_444_800_000_000
 YEAR_2101_US = 4_133_980_800_000_000
 """Outside of these a conversion between zones could leave the calendar."""
 
@@ -71,7 +72,7 @@ class Domain:
         if self.name == "boolean":
             return value.cast(pl.Boolean)
         if self.name == "date":
-            return _until(value.cast(pl.Date))
+            return _until(value.cast(pl.Date), DAY_US)
         return _until(_clock(value, self.zone if self.name == "instant" else None))
 
     def reader(self, column: str) -> Reader:
@@ -133,8 +134,10 @@ def _clock(value: pl.Expr, zone: str | None) -> pl.Expr:
     return pl.when(inside).then(utc).dt.convert_time_zone(zone).dt.replace_time_zone(None)
 
 
-def _until(value: pl.Expr) -> pl.Expr:
-    return pl.when(value.dt.year().is_between(1, MAX_YEAR)).then(value)
+def _until(value: pl.Expr, unit: int = 1) -> pl.Expr:
+    """The time, null outside of the years 1 to `MAX_YEAR`; `unit` is in microseconds."""
+    inside = value.to_physical().is_between(YEAR_1_US // unit, YEAR_2100_US // unit, closed="left")
+    return pl.when(inside).then(value)
 
 
 def _number_reader(domain: Domain, column: str) -> Reader:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlsys import errors
+from mlsys.features import columns
 from mlsys.features.program import FeatureProgram
 from mlsys.schema import arrow_type
 
@@ -88,6 +89,24 @@ def test_chunks_and_dictionaries_change_nothing(programs, rows):
     cut = pa.concat_tables([rows.slice(start, 40) for start in range(0, rows.num_rows, 40)])
     coded = cut.set_column(cut.schema.get_field_index("c"), "c", cut["c"].dictionary_encode())
     assert bits(program.transform(coded)) == bits(whole)
+
+
+@pytest.mark.parametrize("name", ["codes", "dense", "derived dense"])
+def test_blocks_and_strips_change_nothing(programs, rows, name, monkeypatch):
+    program = programs[name]
+    whole = bits(program.transform(rows))
+    monkeypatch.setattr(columns, "BLOCK_ROWS", 40)
+    monkeypatch.setattr(columns, "STRIP_ROWS", 7)
+    assert bits(program.transform(rows)) == whole
+
+
+def test_a_fault_in_a_later_block_is_told(programs, rows, monkeypatch):
+    monkeypatch.setattr(columns, "BLOCK_ROWS", 40)
+    wide = pa.array([2**40 if at == 120 else 1 for at in range(rows.num_rows)])
+    wrong = rows.set_column(rows.schema.get_field_index("m"), "m", wide)
+    with pytest.raises(errors.RequestError) as caught:
+        programs["derived codes"].transform(wrong)
+    assert caught.value.violations[0]["field"] == "m"
 
 
 def test_whole_numbers_are_taken_where_training_had_fractions(programs, rows):
