@@ -16,6 +16,7 @@ tests use it as the independent opinion.
 `quantiles`         KLL sketch: ranks and quantiles with a bounded error
 `distinct`          HyperLogLog: how many different values
 `frequencies`       exact counts up to a limit, then the frequent values
+`images`            forms and sizes of pictures, repeats, a few to look at
 `column`            one column: all of these, and its relation to the target
 `table`             all columns of a table; the folds of a training part
 ==================  =========================================================

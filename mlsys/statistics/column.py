@@ -14,6 +14,7 @@ from mlsys.statistics import codec
 from mlsys.statistics.distinct import DistinctSketch
 from mlsys.statistics.frequencies import FrequencyTable, label_sums
 from mlsys.statistics.hashing import hash_array, hash_floats
+from mlsys.statistics.images import Images
 from mlsys.statistics.lengths import Lengths
 from mlsys.statistics.moments import Comoments
 from mlsys.statistics.numeric import Numbers
@@ -56,8 +57,10 @@ class ColumnStatistics:
     numbers
         Of numeric and datetime columns; None for others.
     frequencies, distinct, lengths
-        Counts of values, their number, and lengths of texts and lists; empty where they
-        do not apply.
+        Counts of values, their number, and lengths of texts, lists and bytes; empty where
+        they do not apply.
+    images
+        Of image columns; None for others.
     target
         Sums of the target over the rows with a value and over those without:
         ``(2, width)``, as `label_sums`.
@@ -75,6 +78,7 @@ class ColumnStatistics:
         self.frequencies = FrequencyTable(*limits)
         self.distinct = DistinctSketch()
         self.lengths = Lengths()
+        self.images = Images() if kind is Kind.IMAGE else None
         by_class = classes is not None and classes <= MAX_CLASS_SKETCHES and kind in NUMBERS
         self.by_class = [QuantileSketch(CLASS_SKETCH_K) for _ in range(classes or 0)] if by_class else []
         self.comoments = Comoments()
@@ -108,6 +112,8 @@ class ColumnStatistics:
             self._update_categories(array, y)
         else:
             self.lengths = self.lengths.merge(Lengths.of(array))
+        if self.images is not None:
+            self.images.update(array)
 
     def _update_numbers(self, numbers: Numbers, values: Floats, y: npt.NDArray[Any] | None) -> None:
         finite = np.isfinite(values)
@@ -153,6 +159,8 @@ class ColumnStatistics:
         merged.frequencies = self.frequencies.merge(other.frequencies)
         merged.distinct = self.distinct.merge(other.distinct)
         merged.lengths = self.lengths.merge(other.lengths)
+        if self.images is not None and other.images is not None:
+            merged.images = self.images.merge(other.images)
         merged.by_class = [a.merge(b) for a, b in zip(self.by_class, other.by_class, strict=True)]
         merged.comoments = self.comoments.merge(other.comoments)
         return merged
@@ -163,7 +171,7 @@ class ColumnStatistics:
 
     @property
     def num_distinct(self) -> int | None:
-        """Different values: exact while the counts are, then an estimate; None for lists and images."""
+        """Different values: exact while the counts are, then an estimate; None for lists, images and other bytes."""
         if self.kind not in NUMBERS | CATEGORIES:
             return None
         if self.frequencies.exact:
@@ -249,6 +257,7 @@ class ColumnStatistics:
             "frequencies": self.frequencies.to_json(),
             "distinct": None if self.frequencies.exact else self.distinct.to_json(),
             "lengths": self.lengths.to_json(),
+            "images": None if self.images is None else self.images.to_json(),
             "by_class": [sketch.to_json() for sketch in self.by_class],
             "comoments": self.comoments.to_json(),
         }
@@ -266,6 +275,8 @@ class ColumnStatistics:
         else:  # exact counts hold every value that the sketch has seen
             column.distinct.update(hash_array(column.frequencies.keys))
         column.lengths = Lengths.from_json(value["lengths"])
+        if value["images"] is not None:
+            column.images = Images.from_json(value["images"])
         column.by_class = [QuantileSketch.from_json(sketch) for sketch in value["by_class"]]
         column.comoments = Comoments.from_json(value["comoments"])
         return column

@@ -47,9 +47,11 @@ class ColumnSummary:
     histogram_below, histogram_above
         Values left and right of the bins (tails that would flatten the picture).
     min_length, mean_length, max_length
-        Of texts in characters, of lists in items.
+        Of texts in characters, of lists in items, of bytes in bytes.
     integral
         Every finite value is a whole number.
+    images
+        Of images: forms, sizes, brightness and repeats, as `Images.result`.
     notes
         For each number that is not exact, how it was obtained and its bound.
     """
@@ -81,6 +83,7 @@ class ColumnSummary:
     mean_length: float | None = None
     max_length: int | None = None
     integral: bool | None = None
+    images: dict[str, Any] | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -110,6 +113,8 @@ def summarise(column: ColumnStatistics) -> ColumnSummary:
         facts |= {"min_length": lengths.minimum, "mean_length": lengths.mean, "max_length": lengths.maximum}
     if column.numbers is not None:
         facts |= _of_numbers(column, column.numbers)
+    if column.images is not None:
+        facts["images"] = column.images.result()
     return ColumnSummary(**facts)
 
 

@@ -15,8 +15,9 @@ Floats = npt.NDArray[np.float64]
 def plain(values: pa.Array | pa.ChunkedArray) -> pa.Array:
     """One array, dictionaries decoded."""
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    if isinstance(array, pa.ChunkedArray):  # combine_chunks keeps chunks that exceed 2 GB of text
-        array = pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in array.chunks])
+    if isinstance(array, pa.ChunkedArray):  # combine_chunks keeps chunks that exceed 2 GB of text or bytes
+        wide = pa.large_binary() if pa.types.is_binary(array.type) else pa.large_string()
+        array = pa.concat_arrays([chunk.cast(wide) for chunk in array.chunks])
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     return array
