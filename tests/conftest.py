@@ -5,6 +5,8 @@ cluster has been started for a test that would fail of the same cause.
 """
 
 import os
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,38 @@ def make_split(tmp_path_factory):
         return generate_split(folder, kind, num_rows, settings, folds=folds, forward=forward, parts=parts, seed=seed)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    """Address of a real Redis server of this session's own, on loopback; the program is in Debian's redis-server."""
+    import redis
+    from redis.backoff import ConstantBackoff
+    from redis.retry import Retry
+
+    port, folder = _free_port(), tmp_path_factory.mktemp("redis")
+    settings = {"bind": "127.0.0.1", "port": port, "dir": folder, "save": "", "appendonly": "no"}
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    with subprocess.Popen(["redis-server", *words], stdout=subprocess.DEVNULL) as server:
+        try:
+            client = redis.Redis(port=port, retry=Retry(ConstantBackoff(0.05), 200))
+            client.ping()
+            client.close()
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            server.terminate()
+
+
+@pytest.fixture
+def free_port():
+    """A port of loopback that nothing listens on."""
+    return _free_port()
+
+
+def _free_port():
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return opened.getsockname()[1]
 
 
 PARTS_OF_A_SPLIT = {"train": 0.6, "validation": 0.2, "test": 0.2}

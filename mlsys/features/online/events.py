@@ -1,0 +1,214 @@
+"""From a feature table to the events that the store keeps of each key, and back.
+
+The events of a key are one Arrow record batch, in the order of the look-up: time, then when
+the event was known, then the table's order. Kept is what a look-up at or after `since` can
+depend on, and no more:
+
+* events within the view's horizon (lookback, longest window) before `since`;
+* where the last value counts however old it is: of the earlier events those that are the
+  last known at some moment from `since` on. An event is not if another of the same or a
+  later time was known no later, or by `since`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import polars as pl
+import pyarrow as pa
+
+from mlsys import errors
+from mlsys.features import joins
+from mlsys.features.matching import keyed
+from mlsys.features.online.stores import Change, State
+from mlsys.features.online.views import KINDS, KNOWN, TIME, View
+
+__all__ = ["Facts", "arrange", "keys_of", "merge", "opened"]
+
+KEY = "__key"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a view beside its events; times in microseconds since 1970.
+
+    Attributes
+    ----------
+    newest_us
+        Time of the newest event when it was published, events of the future apart.
+    oldest_us
+        Time of the oldest event that was ever published.
+    since_us
+        Look-ups at earlier moments can depend on events that are kept no more; None: none are missing.
+    tables
+        Digests of the tables published last, the newest at the end.
+    """
+
+    newest_us: int | None = None
+    oldest_us: int | None = None
+    since_us: int | None = None
+    tables: tuple[str, ...] = ()
+
+
+MAX_TABLES = 20
+"""Digests that are remembered: enough to tell that a deployment's table has been published already."""
+
+
+def arrange(view: View, table: pa.Table) -> pa.Table:
+    """Key, times and stored columns of the rows that can be found: those without null key or time.
+
+    Raises
+    ------
+    FeatureError
+        A key stands twice in a table without time.
+    ContractError
+        A column is of another type than when the model was trained.
+    """
+    joins.prepare(table, view.join, view.name)
+    index = _found(view, table)
+    rows = table.take(pa.array(index["__at"].to_numpy()))
+    columns = {KEY: index[KEY].to_arrow().cast(pa.string())}
+    columns |= {name: index[name].to_arrow() for name in (TIME, KNOWN) if name in index.columns}
+    fields = list(view.schema)[len(view.schema) - len(view.stored) :]
+    return pa.table(columns | {field.name: _cast(view, rows[field.name], field) for field in fields})
+
+
+def _found(view: View, table: pa.Table) -> pl.DataFrame:
+    """Key, times and row number of the rows that have all of them."""
+    join, by = view.join, [f"__key{at}" for at in range(len(view.keys))]
+    named = [*(key.of_table for key in view.keys), *([join.known_at] if join.known_at else [])]
+    index = keyed(table, named, join.time, f"features: join '{view.name}'")
+    index = index.cast(dict(zip(by, (KINDS[key.kind] for key in view.keys), strict=True)))
+    if join.known_at:
+        index = index.rename({f"__key{len(by)}": KNOWN})
+    times = [name for name in (TIME, KNOWN) if name in index.columns]
+    index = index.with_columns(pl.col(name).dt.cast_time_unit("us").to_physical() for name in times)
+    different = index.select(by).unique(maintain_order=True)
+    texts = pl.Series(KEY, [view.key(values) for values in different.rows()], pl.String)
+    return index.join(different.with_columns(texts), on=by, how="left", maintain_order="left")
+
+
+def keys_of(events: pa.Table) -> list[str]:
+    """The keys of arranged rows, each once."""
+    return events[KEY].unique().to_pylist()  # type: ignore[no-any-return]
+
+
+def opened(view: View, value: bytes) -> pa.RecordBatch:
+    """The events of a key; nothing is copied."""
+    return pa.ipc.read_record_batch(pa.py_buffer(value), view.schema)
+
+
+def merge(
+    view: View, state: State, events: pa.Table, *, history_us: int, until_us: int, whole: bool, table: str = ""
+) -> Change | None:
+    """What publishing a table does to a view; None: nothing.
+
+    Events at a key, time and time of knowledge that the table has are replaced by the
+    table's; all others stay. So writing a table twice is writing it once, and tables may come
+    in any order unless they contradict each other.
+
+    Parameters
+    ----------
+    history_us
+        How far before the newest event moments can be looked up.
+    until_us
+        The moment of publication: events after it do not move the history, or one wrong date
+        in the future would make the store forget everything.
+    whole
+        The view shall hold this table and nothing from before.
+    table
+        Digest of the table, to be remembered.
+    """
+    before = Facts() if state.facts is None or whole else Facts(**{**state.facts, "tables": ()})
+    tables = () if state.facts is None else tuple(state.facts["tables"])
+    old = {} if whole else state.values
+    facts = _facts(view, before, events, history_us, until_us)
+    together = pa.concat_tables([*(_unpacked(view, key, value) for key, value in old.items()), events])
+    kept = _kept(view, _index(view, together, together.num_rows - events.num_rows), facts.since_us)
+    put = _packed(view, together, kept)
+    changed = {key: value for key, value in put.items() if old.get(key) != value[1]}
+    if table:
+        facts = _remember(facts, tables, table)
+    plain = {**asdict(facts), "tables": list(facts.tables)}
+    expire = None if facts.since_us is None or view.keeps_last else facts.since_us - view.horizon_us
+    if not changed and not whole and plain == state.facts:
+        return None
+    return Change(plain, changed, whole, expire)
+
+
+def _cast(view: View, values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    try:
+        return values.cast(field.type)
+    except pa.ArrowException as error:
+        raise errors.ContractError.build(
+            f"features: join '{view.name}': column '{field.name}'",
+            got=f"{values.type}: {error}",
+            expected=f"{field.type}, as when the model was trained",
+            hint="mend the source; or train again, and the new type is the model's",
+            field=field.name,
+        ) from None
+
+
+def _facts(view: View, before: Facts, events: pa.Table, history_us: int, until_us: int) -> Facts:
+    """Bounds after a table came; they only grow, for what was dropped does not come back."""
+    if view.clock is None or not events.num_rows:
+        return before
+    times = pl.Series(events[TIME].to_numpy())
+    past = times.filter(times <= until_us)
+    newest = max((int(t) for t in (before.newest_us, past.max()) if t is not None), default=None)  # type: ignore[arg-type]
+    oldest = min(int(t) for t in (before.oldest_us, times.min()) if t is not None)  # type: ignore[arg-type]
+    bounds = [] if before.since_us is None else [before.since_us]
+    if newest is not None and newest - history_us > oldest:
+        bounds.append(newest - history_us)
+    return Facts(newest, oldest, max(bounds, default=None))
+
+
+def _remember(facts: Facts, tables: tuple[str, ...], table: str) -> Facts:
+    known = (*(one for one in tables if one != table), table)[-MAX_TABLES:]
+    return Facts(facts.newest_us, facts.oldest_us, facts.since_us, known)
+
+
+def _unpacked(view: View, key: str, value: bytes) -> pa.Table:
+    batch = opened(view, value)
+    return pa.table({KEY: pa.repeat(key, batch.num_rows), **dict(zip(view.schema.names, batch.columns, strict=True))})
+
+
+def _index(view: View, together: pa.Table, num_old: int) -> pl.DataFrame:
+    """Key, ``__time``, ``__known``, whether new, and the row of each event."""
+    frame = pl.DataFrame({KEY: pl.from_arrow(together[KEY])})
+    time = pl.Series(together[TIME].to_numpy()) if view.clock else pl.zeros(together.num_rows, pl.Int64, eager=True)
+    known = pl.Series(together[KNOWN].to_numpy()) if KNOWN in together.column_names else time
+    return frame.with_columns(
+        time.cast(pl.Int64).alias("__time"), known.cast(pl.Int64).alias("__known")
+    ).with_row_index("__at").with_columns(new=pl.col("__at") >= num_old)  # fmt: skip
+
+
+def _kept(view: View, index: pl.DataFrame, since_us: int | None) -> pl.DataFrame:
+    """The rows to keep, sorted by key and in the order of the look-up."""
+    event = [KEY, "__time", "__known"]
+    index = index.filter(pl.col("new") == pl.col("new").any().over(event)).sort([*event, "__at"])
+    if not view.windows:  # of several known at once the last one is looked up; windows count each
+        index = index.unique(event, keep="last", maintain_order=True)
+    if since_us is None:
+        return index
+    within = pl.col("__time") >= since_us - view.horizon_us
+    if not view.keeps_last:
+        return index.filter(within)
+    known = pl.when(pl.col("__time") <= since_us).then(pl.col("__known").clip(lower_bound=since_us))
+    later = known.reverse().cum_min().shift(1).reverse().over(KEY)
+    return index.filter(within | (pl.col("__time") > since_us) | later.is_null() | (known < later))
+
+
+def _packed(view: View, together: pa.Table, kept: pl.DataFrame) -> dict[str, tuple[int, bytes]]:
+    """Key → time of its newest event, and its events as bytes."""
+    rows = together.select(view.schema.names).cast(view.schema).take(pa.array(kept["__at"].to_numpy()))
+    if not rows.num_rows:
+        return {}
+    batch = rows.combine_chunks().to_batches()[0]
+    groups = kept.group_by(KEY, maintain_order=True).agg(pl.len(), pl.col("__time").max())
+    packed: dict[str, tuple[int, bytes]] = {}
+    start = 0
+    for key, length, newest in groups.rows():
+        packed[key] = (newest, batch.slice(start, length).serialize().to_pybytes())
+        start += length
+    return packed

@@ -1,0 +1,159 @@
+"""An online store in one SQLite file: no server, for the replicas of one machine.
+
+The file is in write-ahead-log mode: readers never wait for the writer and see whole
+transactions. SQLite's log needs memory that all processes share, so the file must not lie
+on a network file system that several machines use; Redis is for those.
+SQLite: "Write-Ahead Logging", https://sqlite.org/wal.html.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlsys import errors
+from mlsys.features.online.stores import Change, State
+
+__all__ = ["SQLiteStore"]
+
+FORMAT = 1
+"""Of the tables, in the file's ``user_version``; a file of another one is refused."""
+
+PATIENCE_S = 60.0
+"""Longest wait of a writer for another one."""
+
+MAX_VARIABLES = 10_000
+"""Keys in one statement; SQLite takes 32,766 since 3.32."""
+
+TABLES = f"""
+CREATE TABLE views (view TEXT PRIMARY KEY, facts TEXT NOT NULL);
+CREATE TABLE events (view TEXT, key TEXT, newest INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (view, key));
+CREATE INDEX by_age ON events (view, newest);
+PRAGMA user_version = {FORMAT};
+"""
+
+
+class SQLiteStore:
+    """See `mlsys.features.online.stores.OnlineStore`; the file is made by the first update.
+
+    Each thread has a connection of its own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._threads = threading.local()
+
+    def read(self, asked: Mapping[str, Collection[str]]) -> dict[str, State]:
+        if not self._path.exists():
+            return {view: State() for view in asked}
+        with self._failures():
+            connection = self._connection()
+            connection.execute("BEGIN")  # the views of one request are those of one moment
+            try:
+                return {view: _state(connection, view, keys) for view, keys in asked.items()}
+            finally:
+                connection.execute("COMMIT")
+
+    def update(self, view: str, keys: Collection[str], change: Callable[[State], Change | None]) -> None:
+        with self._failures(), self._writing() as connection:
+            wanted = change(_state(connection, view, keys))
+            if wanted is not None:
+                _apply(connection, view, wanted)
+
+    def views(self) -> list[str]:
+        if not self._path.exists():
+            return []
+        with self._failures():
+            return [view for (view,) in self._connection().execute("SELECT view FROM views ORDER BY view")]
+
+    def drop(self, view: str) -> None:
+        with self._failures(), self._writing() as connection:
+            for table in ("events", "views"):
+                connection.execute(f"DELETE FROM {table} WHERE view = ?", (view,))  # noqa: S608 - one of two names
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that is alone among writers."""
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._threads, "connection", None)
+        if connection is None:
+            connection = self._threads.connection = self._open()
+        return connection
+
+    def _open(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self._path, timeout=PATIENCE_S, isolation_level=None)
+        found = _format(connection)
+        if found == 0:  # new: the first of several writers makes the tables
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            if _format(connection) == 0:
+                for statement in TABLES.strip().split("\n"):
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+            found = _format(connection)
+        if found != FORMAT:
+            raise errors.StoreError.build(
+                f"online store '{self._path.name}'",
+                got=f"format {found}",
+                expected=f"format {FORMAT}",
+                hint=f"delete {self._path} and run `mlsys materialize` with the recipe",
+            )
+        return connection
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, errors.MlsysError):
+                raise
+            raise errors.StoreError.build(
+                f"online store '{self._path.name}'",
+                got=str(error),
+                expected="a database that can be read and written",
+                hint=f"check {self._path.parent}; `mlsys materialize` with the recipe fills a new one",
+            ) from error
+
+
+def _format(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _state(connection: sqlite3.Connection, view: str, keys: Collection[str]) -> State:
+    facts = connection.execute("SELECT facts FROM views WHERE view = ?", (view,)).fetchone()
+    if facts is None:
+        return State()
+    values: dict[str, bytes] = {}
+    wanted = list(keys)
+    for start in range(0, len(wanted), MAX_VARIABLES):
+        some = wanted[start : start + MAX_VARIABLES]
+        marks = ",".join("?" * len(some))
+        query = f"SELECT key, value FROM events WHERE view = ? AND key IN ({marks})"  # noqa: S608 - marks alone
+        values.update(connection.execute(query, (view, *some)).fetchall())
+    return State(json.loads(facts[0]), values)
+
+
+def _apply(connection: sqlite3.Connection, view: str, change: Change) -> None:
+    if change.whole:
+        connection.execute("DELETE FROM events WHERE view = ?", (view,))
+    connection.executemany(
+        "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?)",
+        ((view, key, newest, value) for key, (newest, value) in change.put.items()),
+    )
+    if change.expire_before is not None:
+        connection.execute("DELETE FROM events WHERE view = ? AND newest < ?", (view, change.expire_before))
+    connection.execute("INSERT OR REPLACE INTO views VALUES (?, ?)", (view, json.dumps(change.facts)))
