@@ -20,7 +20,7 @@ from mlsys.statistics.moments import Comoments
 from mlsys.statistics.numeric import Numbers
 from mlsys.statistics.quantiles import QuantileSketch
 from mlsys.statistics.summary import ColumnSummary, summarise
-from mlsys.statistics.values import as_floats, plain
+from mlsys.statistics.values import as_floats, ordered, plain
 
 __all__ = ["ColumnStatistics"]
 
@@ -118,9 +118,9 @@ class ColumnStatistics:
     def _update_numbers(self, numbers: Numbers, values: Floats, y: npt.NDArray[Any] | None) -> None:
         finite = np.isfinite(values)
         kept = values if finite.all() else values[finite]
-        ordered = np.sort(kept)
-        numbers.update(values, ordered)
-        self._count(ordered)
+        rising = ordered(kept)
+        numbers.update(values, rising)
+        self._count(rising)
         if y is None:
             return
         label = y if finite.all() else y[finite]
@@ -128,15 +128,15 @@ class ColumnStatistics:
             known = np.isfinite(label)
             self.comoments = self.comoments.merge(Comoments.of(kept[known], label[known]))
         for index, sketch in enumerate(self.by_class):
-            sketch.update(np.sort(kept[label == index]))
+            sketch.update(ordered(kept[label == index]))
 
-    def _count(self, ordered: Floats) -> None:
+    def _count(self, rising: Floats) -> None:
         """Count sorted numbers: a value begins where it differs from the one before."""
-        begins = np.ones(len(ordered), bool)
-        begins[1:] = ordered[1:] != ordered[:-1]
+        begins = np.ones(len(rising), bool)
+        begins[1:] = rising[1:] != rising[:-1]
         first = np.flatnonzero(begins)
-        values = ordered[first]
-        self.frequencies.update(pa.array(values), np.diff(np.append(first, len(ordered))))
+        values = rising[first]
+        self.frequencies.update(pa.array(values), np.diff(np.append(first, len(rising))))
         self.distinct.update(hash_floats(values))
 
     def _update_categories(self, array: pa.Array, y: npt.NDArray[Any] | None) -> None:

@@ -17,7 +17,9 @@ doi:10.1109/FOCS.2016.17, arXiv:1603.05346.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -75,15 +77,12 @@ class QuantileSketch:
     def _level(self, h: int) -> Floats:
         return self.levels[h] if h < len(self.levels) else np.empty(0)
 
-    def _capacity(self, h: int) -> int:
-        return max(_SMALLEST, int(np.ceil(self.k * _SHRINK ** (len(self.levels) - 1 - h))))
-
     def _compress(self) -> None:
-        h = 0
-        while sum(map(len, self.levels)) > sum(map(self._capacity, range(len(self.levels)))):
-            if len(self.levels[h]) > self._capacity(h):
+        h, capacity = 0, _capacities(self.k, len(self.levels))
+        while sum(map(len, self.levels)) > sum(capacity):
+            if len(self.levels[h]) > capacity[h]:
                 self._compact(h)
-                h = -1  # a new top level lowers the capacities below it
+                h, capacity = -1, _capacities(self.k, len(self.levels))  # a new top level lowers those below it
             h += 1
         self.levels[0] = np.sort(self.levels[0], kind="stable")
 
@@ -131,6 +130,12 @@ class QuantileSketch:
         sketch.n = value["n"]
         sketch.levels = np.split(codec.array(value["items"]), np.cumsum(value["sizes"])[:-1])
         return sketch
+
+
+@cache
+def _capacities(k: int, height: int) -> tuple[int, ...]:
+    """Items of each level that may stay."""
+    return tuple(max(_SMALLEST, math.ceil(k * _SHRINK ** (height - 1 - h))) for h in range(height))
 
 
 def _coin(items: Floats) -> int:
