@@ -11,10 +11,12 @@
 `constants`   the constants of an operation, from the training statistics
 `program`     a fitted plan: frozen, portable, the same bits in both ways
 `columns`     many rows: Polars expressions, block by block
+`training`    what training works with: the rows of each fold get encodings of the other folds
 `rows`        one row: closures, a few microseconds
 `values`      how a value is read, in a column and alone
 `operations`  what is computed: numbers, the size of texts
 `lookups`     what is looked up: categories, true and false
+`target`      what is looked up: the mean of the target in a category
 `bins`        what is looked up: the quantile bin of a number
 `times`       what is looked up: parts of a time
 ============  ==============================================================

@@ -84,6 +84,8 @@ def defaults(operation: str, column: Column, statistics: ColumnStatistics) -> di
     limits = {"codes": MAX_CODES, "onehot": MAX_ONEHOT}
     if operation in limits:
         return {"max_categories": limits[operation], "min_rows": min_rows(statistics.num_rows)}
+    if operation == "target":
+        return {"min_rows": 1}  # the fewer rows a category has, the more the overall mean bears on it
     if operation == "datetime":
         return {"parts": parts_of(column, statistics) or ["weekday"]}
     return {}

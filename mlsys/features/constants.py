@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mlsys.features.bins import Bins
 from mlsys.features.choices import Choice, num_present, signed_logs
 from mlsys.features.lookups import Boolean, Codes, Frequency, OneHot
 from mlsys.features.operations import Numeric, Operation, Scaling, Text, signed_log
+from mlsys.features.target import Target, encode, moments
 from mlsys.features.times import Datetime
 from mlsys.features.values import Domain
-from mlsys.statistics import ColumnStatistics
+from mlsys.schema import Task
+from mlsys.statistics import ColumnStatistics, TableStatistics
 
 __all__ = ["operation_of"]
+
+Floats = npt.NDArray[np.float64]
 
 MEAN_WORD_LENGTH = 6
 """Characters a word with its blank in English prose; only scales the number of words."""
@@ -37,8 +42,12 @@ class Facts:
 
     choice: Choice
     domains: tuple[Domain, ...]
-    statistics: ColumnStatistics
+    table: TableStatistics
     dense: bool
+
+    @property
+    def statistics(self) -> ColumnStatistics:
+        return self.table.columns[self.choice.column]
 
     @property
     def column(self) -> str:
@@ -59,7 +68,7 @@ class Facts:
 
 
 def operation_of(
-    choice: Choice, domains: Mapping[str, Domain], statistics: ColumnStatistics, *, dense: bool
+    choice: Choice, domains: Mapping[str, Domain], statistics: TableStatistics, *, dense: bool
 ) -> Operation:
     """The operation of a choice, fitted; it does not fail on a column without values."""
     facts = Facts(choice, tuple(domains[column] for column in choice.reads), statistics, dense)
@@ -142,6 +151,36 @@ def _frequency(facts: Facts) -> Frequency:
     return Frequency(facts.column, facts.domain, tuple(counts), (), tuple(counts.values()), total, scaling)
 
 
+def _target(facts: Facts) -> Target:
+    kept, rare = _divide(facts)
+    sums, task = facts.statistics.target_sums(), facts.table.task
+    other = sum((sums[category] for category in rare), np.zeros(facts.statistics.target.shape[1]))
+    groups = np.stack([other, *(sums[category] for category in kept), facts.statistics.target[1]])
+    overall = _numbers_of(facts.statistics.target.sum(axis=0)[np.newaxis], task)
+    means, places = [], []
+    for (_, n, total, squares), (_, rows, whole, _) in zip(_numbers_of(groups, task), overall, strict=True):
+        mean = float(whole[0] / rows[0]) if rows[0] else 0.0
+        means.append(encode(n, total, squares, mean, facts.params.get("smoothing")))
+        center, spread = moments(means[-1], n) if facts.dense else (0.0, 1.0)
+        places.append((center, divisor(spread)))
+    rates = tuple(map(tuple, np.stack(means, axis=1).tolist()))
+    titles, (centers, scales) = tuple(title for title, *_ in overall), zip(*places, strict=True)
+    return Target(facts.column, facts.domain, kept, rare, rates, titles, centers, scales)
+
+
+def _numbers_of(sums: Floats, task: Task) -> list[tuple[str, Floats, Floats, Floats]]:
+    """Title, rows, sum and sum of squares of each number that stands for the target.
+
+    `sums` are those of groups, as `label_sums` gives them. A class is 1 in its rows and 0 in
+    others: it is its own square.
+    """
+    if not task.is_classification:
+        return [(f"mean of {task.target}", sums[:, 0], sums[:, 1], sums[:, 2])]
+    classes = list(enumerate(task.classes))[1 if len(task.classes) == 2 else 0 :]
+    n = sums.sum(axis=1)
+    return [(f"rate of {task.target}={value}", n, sums[:, k], sums[:, k]) for k, value in classes]
+
+
 def _boolean(facts: Facts) -> Boolean:
     if not facts.dense:
         return Boolean(facts.column, facts.domain)
@@ -174,6 +213,7 @@ FITS: Mapping[str, Callable[[Facts], Operation]] = {
     "codes": _codes,
     "onehot": _onehot,
     "frequency": _frequency,
+    "target": _target,
     "boolean": _boolean,
     "datetime": _datetime,
     "text": _text,
@@ -197,6 +237,6 @@ def counts_of(statistics: ColumnStatistics) -> dict[Any, int]:
 
 def _divide(facts: Facts) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Categories with a place of their own, and the rare ones."""
-    counts, least, most = counts_of(facts.statistics), facts.params["min_rows"], facts.params["max_categories"]
-    kept = [value for value, count in counts.items() if count >= least][:most]
+    counts, least = counts_of(facts.statistics), facts.params["min_rows"]
+    kept = [value for value, count in counts.items() if count >= least][: facts.params.get("max_categories")]
     return tuple(kept), tuple(value for value in counts if value not in set(kept))

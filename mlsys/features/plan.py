@@ -16,7 +16,7 @@ from mlsys.features import derive
 from mlsys.features.choices import Choice, Encoding, automatic, defaults
 from mlsys.features.values import Domain, domain_of
 from mlsys.recipe.columns import Treatment
-from mlsys.schema import Column, Schema, arrow_type
+from mlsys.schema import Column, Kind, Schema, arrow_type
 from mlsys.statistics import ColumnStatistics, TableStatistics
 
 __all__ = ["Choice", "Encoding", "FeaturePlan", "choose"]
@@ -115,6 +115,7 @@ FITTING: Mapping[str, tuple[str, ...]] = {
     "codes": ("number", "text", "boolean"),
     "onehot": ("number", "text", "boolean"),
     "frequency": ("number", "text", "boolean"),
+    "target": ("number", "text", "boolean"),
     "boolean": ("boolean",),
     "datetime": ("instant", "clock", "date"),
     "text": ("text",),
@@ -130,6 +131,14 @@ def _override(column: Column, statistics: ColumnStatistics, wanted: Treatment, e
     operation, given, reason = wanted.operation, wanted.options, ASKED
     if operation != "drop":
         _refuse_unfit(column, operation)
+    if operation == "target" and column.kind is Kind.NUMERIC:
+        raise errors.FeatureError.build(
+            f"features: column '{column.name}'",
+            got="operation target for a number",
+            expected="a category: the target is summed for each of those",
+            hint=f"data.kinds: {{{column.name}: categorical}}",
+            field=column.name,
+        )
     if encoding == "dense":
         operation, given, reason = _for_linear(operation, given)
     return Choice(column.name, operation, {**defaults(operation, column, statistics), **given}, reason)

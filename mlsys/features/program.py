@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlsys import errors
 from mlsys.features import columns, rows
@@ -24,9 +25,10 @@ from mlsys.features.constants import operation_of
 from mlsys.features.lookups import Boolean, Categorical, Codes, Frequency, OneHot
 from mlsys.features.operations import Numeric, Operation, Scaling, Text
 from mlsys.features.plan import FeaturePlan
+from mlsys.features.target import Target
 from mlsys.features.times import Datetime
 from mlsys.features.values import Domain, domain_of, in_utc
-from mlsys.schema import arrow_type
+from mlsys.schema import FOLD, arrow_type
 from mlsys.statistics import TableStatistics
 from mlsys.store import digest_json
 
@@ -36,7 +38,7 @@ FORMAT = 2
 """Version of the JSON form; raised when an older reader would misread it."""
 
 OPERATIONS: dict[str, type[Operation]] = {
-    kind.name: kind for kind in (Numeric, Bins, Text, Boolean, Codes, OneHot, Frequency, Datetime)
+    kind.name: kind for kind in (Numeric, Bins, Text, Boolean, Codes, OneHot, Frequency, Target, Datetime)
 }
 
 FORBIDDEN = str.maketrans({"[": "(", "]": ")", "<": "{"})
@@ -101,7 +103,10 @@ class FeatureProgram:
         ------
         RequestError
             A column is missing or of another type than in training.
+        FeatureError
+            These are training rows, and an encoding holds their own labels.
         """
+        self._refuse_training_rows(table)
         return self._transform(table)
 
     def row(self) -> Callable[[Mapping[str, Any]], npt.NDArray[np.float32]]:
@@ -153,6 +158,17 @@ class FeatureProgram:
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self).from_json, (self.to_json(),))
 
+    def _refuse_training_rows(self, table: pa.Table) -> None:
+        encoded = [operation.column for operation in self.operations if isinstance(operation, Target)]
+        if encoded and FOLD in table.column_names and pc.any(pc.greater_equal(table[FOLD], 0)).as_py():
+            raise errors.FeatureError.build(
+                "features: training rows",
+                got=f"means of the target that hold the rows' own labels: {', '.join(encoded)}",
+                expected="means of the other folds",
+                hint="mlsys.features.training.fit(plan, statistics).transform(table)",
+                field=encoded[0],
+            )
+
     def read(self, table: pa.Table) -> pl.DataFrame:
         """The columns that operations read, derived ones among them.
 
@@ -193,9 +209,7 @@ def fit(plan: FeaturePlan, statistics: TableStatistics) -> FeatureProgram:
             hint="features.columns: {column: operation} overrides the automatic choice",
         )
     dense = plan.encoding == "dense"
-    operations = (
-        operation_of(choice, plan.domains, statistics.columns[choice.column], dense=dense) for choice in plan.used
-    )
+    operations = (operation_of(choice, plan.domains, statistics, dense=dense) for choice in plan.used)
     return FeatureProgram(dict(plan.columns), tuple(operations), dict(plan.derive))
 
 
@@ -213,5 +227,5 @@ def _operation(value: Mapping[str, Any]) -> Operation:
         elif isinstance(inner, dict):
             facts[key] = Scaling(**inner)
         elif isinstance(inner, list):
-            facts[key] = tuple(inner)
+            facts[key] = tuple(tuple(row) if isinstance(row, list) else row for row in inner)
     return OPERATIONS[name](**facts)

@@ -83,6 +83,13 @@ class Frequency(Treatment):
     operation: Literal["frequency"] = "frequency"
 
 
+class Target(Categorical):
+    operation: Literal["target"] = "target"
+    smoothing: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="rows that the overall rate counts as; estimated by default"
+    )
+
+
 class Boolean(Treatment):
     operation: Literal["boolean"] = "boolean"
 
@@ -102,7 +109,7 @@ class Drop(Treatment):
 
 
 AnyTreatment = Annotated[
-    Numeric | Codes | OneHot | Frequency | Boolean | Datetime | Text | Drop,
+    Numeric | Codes | OneHot | Frequency | Target | Boolean | Datetime | Text | Drop,
     Field(discriminator="operation"),
 ]
 

@@ -84,6 +84,14 @@ class TableStatistics:
         merged.columns = {name: column.merge(other.columns[name]) for name, column in self.columns.items()}
         return merged
 
+    def select(self, names: Iterable[str]) -> TableStatistics:
+        """Statistics of some features alone, and of the target."""
+        kept = {*names, self.task.target}
+        part = TableStatistics(self.schema, self.task)
+        part.num_rows, part.num_labelled = self.num_rows, self.num_labelled
+        part.columns = {name: column for name, column in self.columns.items() if name in kept}
+        return part
+
     @property
     def features(self) -> dict[str, ColumnStatistics]:
         return {name: column for name, column in self.columns.items() if name != self.task.target}
@@ -140,17 +148,22 @@ class TrainStatistics:
         """Of all training rows."""
         return self.of(self.folds)
 
-    def of(self, folds: Iterable[int]) -> TableStatistics:
-        """Of the rows of some folds, merged in the order of their numbers."""
+    def only(self, folds: Iterable[int]) -> TrainStatistics:
+        """Of some folds, still apart."""
         wanted = sorted(set(folds))
         missing = [fold for fold in wanted if fold not in self.folds]
         if missing or not wanted:
             raise errors.FeatureError.build(
                 "statistics: folds", got=f"{missing or 'none'}", expected=f"some of {sorted(self.folds)}"
             )
-        merged = self.folds[wanted[0]]
-        for fold in wanted[1:]:
-            merged = merged.merge(self.folds[fold])
+        return TrainStatistics({fold: self.folds[fold] for fold in wanted})
+
+    def of(self, folds: Iterable[int]) -> TableStatistics:
+        """Of the rows of some folds, merged in the order of their numbers."""
+        first, *others = self.only(folds).folds.values()
+        merged = first
+        for part in others:
+            merged = merged.merge(part)
         return merged
 
     def to_json(self) -> dict[str, Any]:

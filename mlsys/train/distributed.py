@@ -147,7 +147,7 @@ def _worker(loop: dict[str, Any]) -> bytes | None:
 
 def _blocks(job: Job, shard: Any) -> list[Matrix]:
     """The worker's training rows, taken once: XGBoost passes over them four times."""
-    names, types = tuple(job.program.names), tuple(job.program.types)
+    names, types = tuple(job.features.program.names), tuple(job.features.program.types)
     arrays = shard.iter_batches(batch_size=None, batch_format="numpy")
     blocks = (Matrix(np.ascontiguousarray(a["X"], dtype=np.float32), a["y"], names, types) for a in arrays)
     return [block for block in blocks if block.num_rows]

@@ -55,7 +55,7 @@ def fit(
     """
     whole = statistics.whole()
     chosen = parameters.of(recipe, family, params)
-    job = Job(split, rows.fit_program(split.schema, whole, recipe, family), recipe, task, family, chosen)
+    job = Job(split, rows.fit_program(split.schema, statistics, recipe, family), recipe, task, family, chosen)
     how = plan(split, recipe, family)
     progress(f"{family}: {how.kind} plan, {how.reason}")
     model, validated = _fit(store, job, how, progress)
@@ -66,7 +66,7 @@ def fit(
         store,
         task=task,
         schema=split.schema,
-        program=job.program,
+        program=job.features.program,
         family=family,
         model=model,
         params=chosen.model_dump(mode="json"),

@@ -12,7 +12,7 @@ import numpy as np
 from mlsys import models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
-from mlsys.features.program import FeatureProgram
+from mlsys.features.training import TrainingProgram
 from mlsys.models.matrix import Matrix
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
@@ -87,7 +87,7 @@ def prepare(
         `judge` is a part that `split` does not open.
     """
     folds = sorted(set(fit_folds))
-    fitted = rows.fit_program(split.schema, statistics.of(folds), recipe, family)
+    fitted = rows.fit_program(split.schema, statistics.only(folds), recipe, family)
     wanted = rows.columns(fitted, split.schema, task)
     table = rows.sampled(split.table("train", wanted, folds), max_rows, seed)
     judged_table = split.table(judge, wanted) if isinstance(judge, str) else split.table("train", wanted, [judge])
@@ -151,7 +151,7 @@ def fit_fold(
     return fit_prepared(prepared, task, family, params, metric, seed=seed, threads=threads)
 
 
-def _timed_matrix(table: Any, fitted: FeatureProgram, task: Task) -> tuple[Matrix, float]:
+def _timed_matrix(table: Any, fitted: TrainingProgram, task: Task) -> tuple[Matrix, float]:
     began = time.perf_counter()
     made = rows.matrix(table, fitted, task)
     return made, time.perf_counter() - began

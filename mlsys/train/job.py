@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from mlsys import models
 from mlsys.dataset import Split
-from mlsys.features.program import FeatureProgram
+from mlsys.features.training import TrainingProgram
 from mlsys.models.matrix import Matrix
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
@@ -23,7 +23,7 @@ class Job:
     """A family with its parameters, fitted features, and where the rows are."""
 
     split: Split
-    program: FeatureProgram
+    features: TrainingProgram
     recipe: Recipe
     task: Task
     family: str
@@ -32,10 +32,10 @@ class Job:
     @property
     def columns(self) -> list[str]:
         """Columns to read."""
-        return rows.columns(self.program, self.split.schema, self.task)
+        return rows.columns(self.features, self.split.schema, self.task)
 
     def matrix(self, table: pa.Table) -> Matrix:
-        return rows.matrix(table, self.program, self.task)
+        return rows.matrix(table, self.features, self.task)
 
     def read(self, part: str) -> Matrix:
         """All rows of a part, in this process."""

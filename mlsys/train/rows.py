@@ -8,13 +8,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlsys import errors
-from mlsys.features import plan, program
-from mlsys.features.program import FeatureProgram
+from mlsys.features import plan, training
+from mlsys.features.training import TrainingProgram
 from mlsys.models import family
 from mlsys.models.matrix import Matrix
 from mlsys.recipe import Recipe
 from mlsys.schema import ROW, Role, Schema, Task
-from mlsys.statistics import TableStatistics, encode_target
+from mlsys.statistics import TrainStatistics, encode_target
 
 __all__ = ["columns", "fit_program", "held_out", "matrix", "sampled"]
 
@@ -22,22 +22,22 @@ HELD_OUT = 0.1
 """Fraction of the rows to fit on that decides when boosting stops, where no validation part may be used."""
 
 
-def fit_program(schema: Schema, statistics: TableStatistics, recipe: Recipe, name: str) -> FeatureProgram:
+def fit_program(schema: Schema, statistics: TrainStatistics, recipe: Recipe, name: str) -> TrainingProgram:
     """Features for a family, fitted on `statistics`; the dummy looks at none and takes what trees take."""
     wanted = family(name).ENCODING
     encoding = "codes" if wanted == "none" else wanted
-    chosen = plan.choose(schema, statistics, recipe.features, encoding, recipe.data.timezone)
-    return program.fit(chosen, statistics)
+    chosen = plan.choose(schema, statistics.whole(), recipe.features, encoding, recipe.data.timezone)
+    return training.fit(chosen, statistics)
 
 
-def columns(fitted: FeatureProgram, schema: Schema, task: Task) -> list[str]:
+def columns(fitted: TrainingProgram, schema: Schema, task: Task) -> list[str]:
     """Columns to read: what the program takes, the target, and what samples and hold-outs go by."""
     context = [name for name in (schema.one(Role.TIME), schema.one(Role.GROUP)) if name]
-    return list(dict.fromkeys([*fitted.inputs, task.target, ROW, *context]))
+    return list(dict.fromkeys([*fitted.columns, task.target, ROW, *context]))
 
 
-def matrix(table: pa.Table, fitted: FeatureProgram, task: Task) -> Matrix:
-    """Features and target of a table.
+def matrix(table: pa.Table, fitted: TrainingProgram, task: Task) -> Matrix:
+    """Features and target of a table, whose rows carry the number of their fold.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def matrix(table: pa.Table, fitted: FeatureProgram, task: Task) -> Matrix:
     absent = (y < 0) if task.is_classification else ~np.isfinite(y)
     if absent.any():
         raise _unlabelled(table[task.target].filter(pa.array(absent)), task)
-    return Matrix(fitted.transform(table), y, tuple(fitted.names), tuple(fitted.types))
+    return Matrix(fitted.transform(table), y, tuple(fitted.program.names), tuple(fitted.program.types))
 
 
 def _unlabelled(values: pa.ChunkedArray, task: Task) -> errors.TargetError:

@@ -107,6 +107,8 @@ def programs(rows):
                 {"operation": "numeric", "scale": "robust", "impute": "mean"},
                 {"operation": "onehot", "min_rows": 1, "max_categories": 3},
             ],
+            "f": ["target", "frequency"],
+            "m": {"operation": "target", "smoothing": 3, "min_rows": 60},
             "t": {"operation": "datetime", "parts": ["hour"], "cyclic": True},
         }
     )

@@ -88,7 +88,7 @@ def test_the_recipe_overrides_the_choice(rows, schema, scan):
     [
         ({"zz": "numeric"}, errors.RecipeError, "known: b, c, d, f, i, m, s, t, w, x"),
         ({"y": "numeric"}, errors.RecipeError, "role target"),
-        ({"c": "numeric"}, errors.FeatureError, "expected: codes or onehot or frequency or text or drop"),
+        ({"c": "numeric"}, errors.FeatureError, "expected: codes or onehot or frequency or target or text or drop"),
         ({"x": "datetime"}, errors.FeatureError, "features.columns: {x: numeric}"),
     ],
 )

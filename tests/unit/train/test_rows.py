@@ -72,7 +72,7 @@ def test_groups_are_held_out_whole_wherever_their_rows_lie():
 
 def test_a_row_without_a_target_is_refused_by_its_value(make_split):
     split, statistics, recipe, task = make_split()
-    fitted = rows.fit_program(split.schema, statistics.whole(), recipe, "xgboost")
+    fitted = rows.fit_program(split.schema, statistics, recipe, "xgboost")
     table = split.table("train")
     holed = table.set_column(
         table.schema.get_field_index("y"), "y", pa.array([None, "perhaps", *table["y"].to_pylist()[2:]])

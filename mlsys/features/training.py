@@ -1,0 +1,126 @@
+"""Features of the rows that a model is fitted on: no encoding of a row knows its label.
+
+A mean of the target over a category tells the label of a row that went into it; a model that
+is fitted on such means trusts them far too much, most of all those of categories with few
+rows. So the rows of a fold get the means of the other folds, and every other row (validation,
+test, requests) those of all folds. The statistics of a training part are kept by fold, so
+this takes no further look at the rows.
+
+`TrainingProgram` is what training works with. It asks for the number of each row's fold, and
+decides by it: there is no call that could forget to.
+
+References
+----------
+Pargent, Pfisterer, Thomas & Bischl (2022), "Regularized target encoding outperforms
+traditional methods in supervised machine learning with high cardinality features",
+Computational Statistics 37, doi:10.1007/s00180-022-01207-6.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mlsys import errors
+from mlsys.features import program
+from mlsys.features.constants import operation_of
+from mlsys.features.plan import Choice, FeaturePlan
+from mlsys.features.program import FeatureProgram
+from mlsys.features.target import Target
+from mlsys.schema import FOLD
+from mlsys.statistics import TrainStatistics
+
+__all__ = ["TrainingProgram", "fit"]
+
+
+@dataclass(frozen=True)
+class TrainingProgram:
+    """The program of all folds that are fitted on, and what the rows of each of them get.
+
+    Attributes
+    ----------
+    program
+        Of all these folds: what is stored, and what rows outside of them get.
+    held_out
+        Fold → the same, but for encodings, which are of the other folds. Empty where no
+        operation looks at the target.
+    """
+
+    program: FeatureProgram
+    held_out: dict[int, FeatureProgram]
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that `transform` reads."""
+        return [*self.program.inputs, FOLD]
+
+    def transform(self, table: pa.Table) -> npt.NDArray[np.float32]:
+        """Features of rows that carry the number of their fold; -1 is outside of the training part.
+
+        Returns
+        -------
+        ``(rows, width)``, float32, C order, owned by the caller.
+
+        Raises
+        ------
+        FeatureError
+            The rows do not say which fold they are of.
+        RequestError
+            A column is missing or of another type than in training.
+        """
+        if FOLD not in table.column_names:
+            raise errors.FeatureError.build(
+                "features: rows to fit a model on",
+                got="no number of their fold",
+                expected=f"the column {FOLD}",
+                hint="read it with them; rows to predict are for `FeatureProgram.transform`",
+                field=FOLD,
+            )
+        fold, rows = np.asarray(table[FOLD]), table.drop_columns([FOLD])
+        inside = [number for number in self.held_out if (fold == number).any()]
+        if not inside:
+            return self.program.transform(rows)
+        out = np.empty((table.num_rows, self.program.width), np.float32)
+        parts = [(~np.isin(fold, inside), self.program), *((fold == k, self.held_out[k]) for k in inside)]
+        for mask, fitted in parts:
+            out[mask] = fitted.transform(rows.filter(pa.array(mask)))
+        return out
+
+
+def fit(plan: FeaturePlan, statistics: TrainStatistics) -> TrainingProgram:
+    """The program of a plan and what each fold gets; no data is read.
+
+    Raises
+    ------
+    FeatureError
+        The plan uses no column.
+    """
+    whole = program.fit(plan, statistics.whole())
+    encoded = [choice.column for choice in plan.used if choice.operation == Target.name]
+    if not encoded:
+        return TrainingProgram(whole, {})
+    kept = TrainStatistics({number: table.select(encoded) for number, table in statistics.folds.items()})
+    return TrainingProgram(whole, {number: _held_out(plan, whole, kept, number) for number in kept.folds})
+
+
+def _held_out(plan: FeaturePlan, whole: FeatureProgram, statistics: TrainStatistics, fold: int) -> FeatureProgram:
+    """The program with encodings of all folds but one, on the scale of the whole.
+
+    A fold without others gets one number for all of its rows: nothing can be learned from it.
+    """
+    others = [number for number in statistics.folds if number != fold]
+    table = statistics.of(others or [fold])
+
+    def anew(choice: Choice, known: Target) -> Target:
+        if not others:
+            choice = replace(choice, params={**choice.params, "smoothing": math.inf})
+        fitted = operation_of(choice, plan.domains, table, dense=False)
+        return replace(fitted, center=known.center, scale=known.scale)  # type: ignore[return-value, call-arg]
+
+    pairs = zip(plan.used, whole.operations, strict=True)
+    operations = tuple(anew(choice, known) if isinstance(known, Target) else known for choice, known in pairs)
+    return replace(whole, operations=operations)
