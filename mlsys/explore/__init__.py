@@ -1,6 +1,7 @@
 """Step 2, exploratory analysis: what the training rows are like, and whether something leaks.
 
 ============  ===============================================================
+`pilot`       a look at some rows: which categories and bins are counted
 `scan`        one pass over the training rows: statistics by fold, a sample, row hashes
 `relation`    how well each column alone predicts the target
 `alerts`      what is odd about a column, and what is done about it
@@ -41,9 +42,10 @@ def profile(
     derive
         Derived features as SQL, computed before they are counted.
     """
-    from mlsys.explore.scan import profile as run
+    from mlsys.explore import pilot, scan
 
-    return run(split, task, schema=schema, derive=derive, progress=progress)
+    layout = pilot.layout(split, schema or split.schema, task, derive or {})
+    return scan.profile(split, task, schema=schema, derive=derive, layout=layout, progress=progress)
 
 
 def describe(

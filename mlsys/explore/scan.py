@@ -8,6 +8,7 @@ later parts are compared with. Nothing reads the rows again but the fit of a mod
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -23,8 +24,9 @@ import pyarrow.parquet as pq
 from mlsys import cluster, errors, expressions
 from mlsys.dataset import Split
 from mlsys.schema import FOLD, ROW, Kind, Role, Schema, Task
-from mlsys.statistics import TrainStatistics
+from mlsys.statistics import TrainStatistics, encode_target
 from mlsys.statistics.hashing import combine, hash_array, mix
+from mlsys.statistics.joint import JointStatistics, Layout
 
 __all__ = ["SAMPLE_ROWS", "Piece", "Profile", "light", "pieces", "profile", "read", "sampled"]
 
@@ -57,6 +59,8 @@ class Profile:
         The different hashes of the group column; empty where there is none.
     latest
         Greatest value of the time column; None where there is none.
+    joint
+        What columns say of each other, for the report; None if it was not asked for.
     """
 
     statistics: TrainStatistics
@@ -65,6 +69,7 @@ class Profile:
     records: UInt64
     groups: UInt64
     latest: Any
+    joint: JointStatistics | None = None
 
     def merge(self, other: Profile) -> Profile:
         times = [time for time in (self.latest, other.latest) if time is not None]
@@ -75,6 +80,7 @@ class Profile:
             np.concatenate([self.records, other.records]),
             np.union1d(self.groups, other.groups),
             max(times, default=None),
+            None if self.joint is None or other.joint is None else self.joint.merge(other.joint),
         )
 
     @property
@@ -121,12 +127,13 @@ def profile(
     *,
     schema: Schema | None = None,
     derive: Mapping[str, str] | None = None,
+    layout: Layout | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Profile:
-    """See `mlsys.explore.profile`."""
+    """See `mlsys.explore.profile`; with a layout, pairs of columns are counted in the same pass."""
     share = SAMPLE_ROWS / max(split.num_rows.get("train", 0), 1)
     work = [
-        _Work(piece, split.schema, schema or split.schema, task, tuple((derive or {}).items()), share)
+        _Work(piece, split.schema, schema or split.schema, task, tuple((derive or {}).items()), share, layout)
         for piece in pieces(split.paths("train"))
     ]
     if not work:
@@ -150,6 +157,7 @@ class _Work:
     task: Task
     derive: tuple[tuple[str, str], ...]
     share: float
+    layout: Layout | None
 
 
 def _learn(work: _Work) -> Profile:
@@ -168,6 +176,7 @@ def _learn(work: _Work) -> Profile:
         combine([seen, hash_array(table[target])]),
         np.unique(combine([hash_array(table[group])])) if group else np.empty(0, np.uint64),
         pc.max(table[time]).as_py() if time else None,
+        None if work.layout is None else JointStatistics.of(table, work.layout, encode_target(table[target], work.task)),
     )
 
 
@@ -190,10 +199,15 @@ def light(table: pa.Table, schema: Schema) -> pa.Table:
     return table
 
 
-def read(piece: Piece, names: list[str], derive: Mapping[str, str]) -> pa.Table:
-    """Columns of a piece, derived ones computed."""
+def read(piece: Piece, names: list[str], derive: Mapping[str, str], most_rows: int | None = None) -> pa.Table:
+    """Columns of a piece, derived ones computed; of all its rows or of the first ones."""
     where = "recipe: features.derive"
     inputs = [name for key, sql in derive.items() for name in expressions.parse(key, sql, where).inputs]
     stored = [name for name in dict.fromkeys([*names, *inputs]) if name not in derive]
-    table = pq.ParquetFile(piece.path).read_row_groups(list(piece.row_groups), columns=stored)
+    file, row_groups = pq.ParquetFile(piece.path), list(piece.row_groups)
+    if most_rows is None:
+        table = file.read_row_groups(row_groups, columns=stored)
+    else:
+        first = itertools.islice(file.iter_batches(most_rows, row_groups, stored), 1)
+        table = pa.Table.from_batches(first, pq.read_schema(piece.path).empty_table().select(stored).schema)
     return expressions.add(table, derive, where) if derive else table
