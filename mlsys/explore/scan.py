@@ -176,7 +176,9 @@ def _learn(work: _Work) -> Profile:
         combine([seen, hash_array(table[target])]),
         np.unique(combine([hash_array(table[group])])) if group else np.empty(0, np.uint64),
         pc.max(table[time]).as_py() if time else None,
-        None if work.layout is None else JointStatistics.of(table, work.layout, encode_target(table[target], work.task)),
+        None
+        if work.layout is None
+        else JointStatistics.of(table, work.layout, encode_target(table[target], work.task)),
     )
 
 

@@ -58,7 +58,7 @@ class Block:
 def blocks(table: pa.Table, layout: Layout, y: npt.NDArray[Any]) -> Iterator[tuple[int, Block]]:
     """Blocks of a table, each with the number of its first row; `y` is the target as `encode_target` gives it."""
     raw = [y if column.name == layout.task.target else _floats(table[column.name]) for column in layout.numbers]
-    levels = [_levels(column, table, y, layout) for column in layout.categories]
+    levels = [_levels(column, table, y) for column in layout.categories]
     for start in range(0, table.num_rows, ROWS):
         rows = slice(start, start + ROWS)
         yield start, _block([values[rows] for values in raw], [level[rows] for level in levels], layout)
@@ -83,7 +83,7 @@ def _block(raw: list[Floats], levels: list[Ints], layout: Layout) -> Block:
             known_of[at] = len(known)
         bins.append(bin_of.astype(np.int64))
     both = np.empty((rows, len(raw) + 1 + len(known)))
-    for at, part in enumerate((*away, 1.0, *known)):
+    for at, part in enumerate((*away, np.ones(rows), *known)):
         both[:, at] = part
     numbers = both[:, : len(raw)]
     with np.errstate(over="ignore", under="ignore"):
@@ -98,21 +98,21 @@ def _bins(values: Floats, edges: tuple[float, ...]) -> npt.NDArray[np.uint8]:
     return found
 
 
-def _levels(column: Categories, table: pa.Table, y: npt.NDArray[Any], layout: Layout) -> Ints:
+def _levels(column: Categories, table: pa.Table, y: npt.NDArray[Any]) -> Ints:
     if column.values is None:
-        return np.where(y >= 0, y, len(layout.task.classes) + 1)
+        return np.where(y >= 0, y, column.num_levels + 1)
     values = table[column.name]
-    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    array: Any = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if isinstance(array, pa.ChunkedArray) or not pa.types.is_dictionary(array.type):
-        return _places(plain(values), column)
-    of_word = _places(array.dictionary, column)
+        return _places(plain(values), column.values, column.num_levels)
+    of_word = _places(array.dictionary, column.values, column.num_levels)
     where = np.asarray(array.indices.fill_null(len(of_word))).astype(np.int64)
     return np.append(of_word, column.num_levels + 1)[where]
 
 
-def _places(words: pa.Array, column: Categories) -> Ints:
-    found = np.asarray(pc.index_in(words, value_set=column.values.cast(words.type)).fill_null(column.num_levels))
-    levels = found.astype(np.int64)
+def _places(words: pa.Array, known: pa.Array, others: int) -> Ints:
+    """Place of each word among the known ones; `others` where it is none of them, one more for null."""
+    levels: Ints = np.asarray(pc.index_in(words, value_set=known.cast(words.type)).fill_null(others)).astype(np.int64)
     if words.null_count:
-        levels[np.asarray(words.is_null())] = column.num_levels + 1
+        levels[np.asarray(words.is_null())] = others + 1
     return levels

@@ -32,11 +32,10 @@ ROWS = 16_384
 
 def missing(values: pa.ChunkedArray | pa.Array) -> Bools | None:
     """Where there is no value; None if there is one everywhere."""
-    array = values
-    if pa.types.is_floating(array.type):
-        finite = np.asarray(pc.fill_null(pc.is_finite(plain(array)), False))  # noqa: FBT003
+    if pa.types.is_floating(values.type):
+        finite = np.asarray(pc.fill_null(pc.is_finite(plain(values)), False))
         return None if finite.all() else ~finite
-    return None if array.null_count == 0 else np.asarray(pc.is_null(plain(array)))
+    return None if values.null_count == 0 else np.asarray(pc.is_null(values))
 
 
 @dataclass(frozen=True)
@@ -90,9 +89,7 @@ class Gaps:
         self.patterns.update(pa.array(packed, pa.binary()), np.bincount(where))
 
     def merge(self, other: Gaps) -> Gaps:
-        return Gaps(
-            self.num_rows + other.num_rows, self.together + other.together, self.patterns.merge(other.patterns)
-        )
+        return Gaps(self.num_rows + other.num_rows, self.together + other.together, self.patterns.merge(other.patterns))
 
     def frequent(self, names: Sequence[str], most: int) -> list[tuple[list[str], int]]:
         """The most frequent sets of missing columns with their rows; of equal ones, those of fewer columns."""

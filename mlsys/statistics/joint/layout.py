@@ -88,7 +88,8 @@ class Layout:
         """Decide from some rows, which should come from everywhere in the table."""
         columns = [column for column in schema.features if column.name != task.target]
         names = [c.name for c in columns if c.kind in {Kind.NUMERIC, Kind.DATETIME}]
-        words = [c.name for c in columns if c.kind in {Kind.CATEGORICAL, Kind.BOOLEAN} and not _names_rows(look, c.name)]
+        words = [c.name for c in columns if c.kind in {Kind.CATEGORICAL, Kind.BOOLEAN}]
+        words = [name for name in words if not _names_rows(look, name)]
         numbers = [_number(name, look) for name in names[:MOST_NUMBERS]]
         categories = [_categories(name, look) for name in words[:MOST_CATEGORICAL]]
         if task.is_classification:
@@ -96,7 +97,7 @@ class Layout:
         else:
             numbers.append(_number(task.target, look))
         gaps = sorted((c.name for c in columns), key=lambda name: name in look.column_names and -_num_gaps(look, name))
-        taken = {column.name for column in (*numbers, *categories)}
+        taken = {*(column.name for column in numbers), *(column.name for column in categories)}
         compared = {Kind.NUMERIC, Kind.DATETIME, Kind.CATEGORICAL, Kind.BOOLEAN}
         left = tuple(c.name for c in columns if c.kind in compared and c.name not in taken)
         time = schema.one(Role.TIME)

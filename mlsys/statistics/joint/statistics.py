@@ -64,7 +64,7 @@ class JointStatistics:
             tables.update(block, layout)
             label = y[start : start + len(block.numbers)]
             for curve, at in zip(curves, block.bins, strict=False):
-                curve += label_sums(at, len(curve), label, None)
+                np.add(curve, label_sums(at, len(curve), label, None), out=curve)
         gaps = Gaps.of([missing(table[name]) for name in layout.gaps], table.num_rows)
         return cls(layout, products, groups, tables, curves, gaps, _timeline(table, layout, y))
 
@@ -88,8 +88,9 @@ class JointStatistics:
         Pearson's r for two numbers, η for a number and a category, Cramér's V for two
         categories; over the rows where both have a value, NaN where one does not vary.
         """
-        names = [column.name for column in (*self.layout.numbers, *self.layout.categories)]
-        size = len(self.layout.numbers)
+        names = [column.name for column in self.layout.numbers]
+        size = len(names)
+        names += [column.name for column in self.layout.categories]
         whole = np.full((len(names), len(names)), np.nan)
         whole[:size, :size] = self.products.correlations()
         whole[size:, :size] = self.groups.ratios()

@@ -95,12 +95,12 @@ class Timeline:
 
     @property
     def width_s(self) -> float:
-        return WIDTHS[self.rung] / SECOND
+        return float(WIDTHS[self.rung] / SECOND)
 
     def start(self, at: int) -> int:
         """Where a bin begins, in microseconds since 1970."""
         width = WIDTHS[self.rung]
-        return (self.first + at) * width - (MONDAY if width > DAY else 0)
+        return int((self.first + at) * width - (MONDAY if width > DAY else 0))
 
 
 def _bin(when: Any, rung: int) -> Any:
