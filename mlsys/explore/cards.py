@@ -4,59 +4,43 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from mlsys.explore import listing
+from mlsys.explore.listing import point_in_time, sketched
 from mlsys.reports import charts, formats
 from mlsys.reports import page as html
-from mlsys.reports.markup import join
+from mlsys.reports.markup import join, tag
 from mlsys.reports.page import Html
 
-__all__ = ["columns", "histogram", "missing_fraction", "numbers"]
+__all__ = ["columns", "histogram", "numbers"]
 
 Json = Mapping[str, Any]
 
 MOST_CARDS = 60
 """Columns drawn; of a wider table, those that tell most about the target."""
 
-
-def missing_fraction(summary: Json) -> float:
-    """Nulls, NaN and infinities, as a fraction of the rows."""
-    rows = summary["num_rows"] or 1
-    missing: float = (summary["num_nulls"] + (summary["num_nan"] or 0) + (summary["num_inf"] or 0)) / rows
-    return missing
+MOST_OPEN = 8
+"""Cards that need no click."""
 
 
 def columns(profile: Json) -> list[Html]:
     """The table, then the cards, those of the columns that tell most first."""
     shown = profile["columns"]
-    rows = [_row(column) for column in shown]
-    measure = "R²" if profile["task"]["kind"] == "regression" else "AUC"
-    heads = ["column", "kind", "missing", "distinct", "mean", "median", "min", "max", measure]
-    blocks = [html.table(rows, heads, align="llrrrrrrr", sortable=True)]
+    blocks = listing.listing(profile, MOST_CARDS)
     cards = [_card(column, profile) for column in shown[:MOST_CARDS]]
     blocks += [
-        html.details(f"{column['name']}: {column['kind']}", card, is_open=number < 8)
-        for number, (column, card) in enumerate(zip(shown, cards, strict=False))
+        html.details(_heading(column), card, is_open=place < MOST_OPEN, anchor=listing.anchor(place))
+        for place, (column, card) in enumerate(zip(shown, cards, strict=False))
     ]
     if len(shown) > MOST_CARDS:
         blocks.append(html.paragraph(f"{len(shown) - MOST_CARDS} columns that tell less are in the table alone."))
     return blocks
 
 
-def _row(column: Json) -> list[object]:
-    summary = column["summary"]
-    numbers = [_value(summary[name], column["kind"]) for name in ("mean", "median", "min", "max")]
-    relation = column["relation"]
-    missing = formats.percent(missing_fraction(summary))
-    return [
-        html.code(column["name"]),
-        column["kind"],
-        missing,
-        summary["distinct_count"],
-        *numbers,
-        relation and relation["value"],
-    ]
+def _heading(column: Json) -> Html:
+    unit = f" in {column['unit']}" if column["unit"] else ""
+    return join(html.code(column["name"]), tag("small", f"{column['kind']}{unit}"))
 
 
 def _card(column: Json, profile: Json) -> Html:
@@ -72,7 +56,7 @@ def _drawings(column: Json, profile: Json) -> list[Html]:
     if column["categories"]:
         return [_categories(column, profile)]
     drawings = [histogram(column["summary"], column["name"], column["by_class"] or {})]
-    if column["curve"] and len(column["curve"]) > 1:
+    if column["curve"]:
         drawings.append(_curve(column, profile))
     return [drawing for drawing in drawings if drawing]
 
@@ -87,7 +71,7 @@ def _categories(column: Json, profile: Json) -> Html:
         counts = [count for _, count in profile["target"]["classes"]]
         index = 1 if len(classes) == 2 else counts.index(max(counts))
         rates = [item["shares"][index] if item["shares"] else None for item in shown]
-        label, baseline = f"share of {classes[index]}", counts[index] / (sum(counts) or 1)
+        label, baseline = f"share of {formats.label(classes[index])}", counts[index] / (sum(counts) or 1)
     drawing = charts.bars(
         labels, [item["rows"] for item in shown], title=column["name"], rates=rates, rate_label=label, baseline=baseline
     )
@@ -110,7 +94,7 @@ def histogram(summary: Json, name: str, by_class: Mapping[str, list[float]]) -> 
 
 def _over_time(summary: Json, name: str, by_class: Mapping[str, list[float]]) -> Html:
     edges = summary["histogram_edges"]
-    x: list[Any] = [_value((a + b) / 2, "datetime") for a, b in itertools.pairwise(edges)]
+    x: list[Any] = [point_in_time((a + b) / 2, "datetime") for a, b in itertools.pairwise(edges)]
     series = by_class or {"rows": summary["histogram_counts"]}
     return charts.lines(x, series, title=name, y_label="rows", wide=False)
 
@@ -122,54 +106,60 @@ def _tails(summary: Json) -> str:
 
 
 def _curve(column: Json, profile: Json) -> Html:
-    points = column["curve"]
-    x: list[Any] = [_value(point["x"], column["kind"]) for point in points]
-    band = charts.Series(
-        [point["mean"] for point in points], [point["low"] for point in points], [point["high"] for point in points]
-    )
+    points, missing = column["curve"]["points"], column["curve"]["missing"]
+    x: list[Any] = [point_in_time(point["x"], column["kind"]) for point in points]
+    band = charts.Series(*([point[name] for point in points] for name in ("mean", "low", "high")))
     classes = profile["task"]["classes"]
-    label = f"rate of {classes[1]}" if classes else f"mean {profile['target']['name']}"
-    drawing = charts.lines(x, {label: band}, title=f"{label} by {column['name']}", y_label=label, wide=False)
-    return html.figure(drawing, "Bins of equally many rows at their medians, with 95 % intervals; from the sample.")
+    target = profile["target"]["name"]
+    label = f"share of {target} = {formats.label(classes[1])}" if classes else f"mean {target}"
+    limits = {"all rows": _share(profile) if classes else profile["target"]["summary"]["mean"]}
+    drawing = charts.lines(
+        x, {label: band}, title=f"{target} by {column['name']}", y_label=label, limits=limits, wide=False
+    )
+    told = (
+        ""
+        if missing is None
+        else f" Where it is missing: {formats.number(missing['mean'])} ({missing['rows']:,} rows)."
+    )
+    return html.figure(drawing, f"Bins of about equally many rows at their medians, with 95 % intervals.{told}")
+
+
+def _share(profile: Json) -> float:
+    """Share of the positive class of two."""
+    counts = [count for _, count in profile["target"]["classes"]]
+    return float(counts[1] / (sum(counts) or 1))
 
 
 def numbers(summary: Json) -> Html:
-    """The summary as a table, without what does not apply."""
+    """The summary as a table, without what does not apply; a sketched number says so."""
     kind = summary["kind"]
-    rows: list[list[object]] = [
-        ["values", summary["count"]],
-        ["null", summary["num_nulls"]],
-        ["NaN", summary["num_nan"] or None],
-        ["infinite", summary["num_inf"] or None],
-        ["zero", summary["num_zeros"] if kind == "numeric" else None],
-        ["distinct", summary["distinct_count"]],
-        ["mean", _value(summary["mean"], kind)],
-        ["standard deviation", summary["stddev"] if kind == "numeric" else None],
-        ["skewness", summary["skewness"]],
-        ["excess kurtosis", summary["kurtosis"]],
-        ["minimum", _value(summary["min"], kind)],
-        ["quartiles", _quartiles(summary)],
-        ["maximum", _value(summary["max"], kind)],
-        ["length", _lengths(summary)],
-        ["most frequent", _frequent(summary)],
+    rows: list[tuple[str, str, object]] = [
+        ("values", "count", summary["count"]),
+        ("null", "num_nulls", summary["num_nulls"]),
+        ("NaN", "num_nan", summary["num_nan"] or None),
+        ("infinite", "num_inf", summary["num_inf"] or None),
+        ("zero", "num_zeros", summary["num_zeros"] if kind == "numeric" else None),
+        ("negative", "num_negative", summary["num_negative"] if kind == "numeric" else None),
+        ("distinct", "distinct_count", summary["distinct_count"]),
+        ("mean", "mean", point_in_time(summary["mean"], kind)),
+        ("standard deviation", "stddev", summary["stddev"] if kind == "numeric" else None),
+        ("skewness", "skewness", summary["skewness"]),
+        ("excess kurtosis", "kurtosis", summary["kurtosis"]),
+        ("minimum", "min", point_in_time(summary["min"], kind)),
+        ("quartiles", "quantiles", _quartiles(summary)),
+        ("maximum", "max", point_in_time(summary["max"], kind)),
+        ("length", "mean_length", _lengths(summary)),
+        ("most frequent", "frequent_items", _frequent(summary)),
     ]
-    return html.table([row for row in rows if row[1] is not None and row[1] != ""], ["", ""], align="lr")
-
-
-def _value(value: float | None, kind: str) -> object:
-    """A number, or the point in time that it stands for."""
-    if value is None or kind != "datetime":
-        return value
-    try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
-    except OverflowError:
-        return value
+    shown = [(name, key, value) for name, key, value in rows if value is not None and value != ""]
+    cells = [[name, sketched(summary, key, formats.label(value))] for name, key, value in shown]
+    return html.table(cells, ["", ""], align="lr")
 
 
 def _quartiles(summary: Json) -> str:
     if not summary["quantiles"]:
         return ""
-    return ", ".join(formats.label(_value(summary["quantiles"][at], summary["kind"])) for at in (3, 4, 5))
+    return ", ".join(formats.label(point_in_time(summary["quantiles"][at], summary["kind"])) for at in (3, 4, 5))
 
 
 def _lengths(summary: Json) -> str:
@@ -181,4 +171,4 @@ def _lengths(summary: Json) -> str:
 
 def _frequent(summary: Json) -> str:
     items = summary["frequent_items"][:4]
-    return ", ".join(f"{formats.label(_value(value, summary['kind']))} ({rows:,})" for value, rows in items)
+    return ", ".join(f"{formats.label(point_in_time(value, summary['kind']))} ({rows:,})" for value, rows in items)

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from mlsys.dataset import Split
-from mlsys.explore import alerts, relation
+from mlsys.explore import alerts, associations, relation
 from mlsys.explore.leakage import Finding
 from mlsys.explore.relation import Strength
 from mlsys.explore.scan import Profile
 from mlsys.schema import Column, Kind, Task
-from mlsys.statistics import ColumnStatistics, TableStatistics, encode_target
-from mlsys.statistics.values import as_floats, plain
+from mlsys.statistics import ColumnStatistics, TableStatistics
+from mlsys.statistics.joint.tables import Information
 
 __all__ = ["describe"]
 
-FORMAT = 1
+FORMAT = 2
 
 MOST_CATEGORIES = 12
 MOST_CLASSES = 6
 """Categories, and classes with a line of their own in a picture."""
-
-CURVE_BINS = 12
-Z = 1.96
-"""Half width of a 95 % interval in standard errors."""
 
 
 def describe(
@@ -42,10 +38,12 @@ def describe(
     """See `mlsys.explore.describe`."""
     whole, rows = profile.statistics.whole(), profile.sample
     strengths = relation.measure(rows, whole.schema, task)
-    y = encode_target(rows[task.target], task)
+    joint = profile.joint
+    told = joint.information() if joint is not None else {}
+    curves = associations.curves(joint, whole.columns) if joint is not None else {}
     repeated = profile.num_duplicates
     columns = [
-        _column(whole.schema[name], column, whole, strengths.get(name), _curve(rows, name, whole, y))
+        _column(whole.schema[name], column, whole, strengths.get(name), curves.get(name), told.get(name))
         for name, column in whole.features.items()
     ]
     return {
@@ -59,6 +57,9 @@ def describe(
         "alerts": [alert.to_json() for alert in alerts.find(whole, whole.schema, task, num_duplicates=repeated)],
         "findings": [finding.to_json() for finding in findings],
         "columns": sorted(columns, key=lambda column: -(column["relation"] or {"value": -1.0})["value"]),
+        "associations": None if joint is None else associations.matrix(joint),
+        "gaps": None if joint is None else associations.gaps(joint),
+        "timeline": None if joint is None else associations.timeline(joint),
     }
 
 
@@ -88,7 +89,8 @@ def _column(
     statistics: ColumnStatistics,
     whole: TableStatistics,
     strength: Strength | None,
-    curve: list[dict[str, Any]] | None,
+    curve: dict[str, Any] | None,
+    information: Information | None,
 ) -> dict[str, Any]:
     told = None
     if strength is not None:
@@ -104,6 +106,7 @@ def _column(
         "categories": _categories(statistics, whole),
         "by_class": _by_class(statistics, whole),
         "curve": curve,
+        "information": None if information is None else asdict(information),
     }
 
 
@@ -142,29 +145,3 @@ def _by_class(statistics: ColumnStatistics, whole: TableStatistics) -> dict[str,
         return None
     counts = np.diff(np.nan_to_num(cdf), axis=1) * statistics.class_rows()[:, None]
     return {str(value): np.round(row, 1).tolist() for value, row in zip(classes, counts, strict=True)}
-
-
-def _curve(rows: pa.Table, name: str, whole: TableStatistics, y: npt.NDArray[Any]) -> list[dict[str, Any]] | None:
-    """Mean of a numeric target, or rate of the positive class, in bins of equal size of a number.
-
-    From the sample, with 95 % intervals of the mean (normal approximation).
-    """
-    if whole.columns[name].numbers is None or name not in rows.column_names or len(whole.task.classes) > 2:
-        return None
-    array = plain(rows[name])
-    x = np.full(len(array), np.nan)
-    x[np.asarray(array.is_valid())] = as_floats(array.drop_null())
-    known = np.isfinite(x) & (y >= 0 if whole.task.is_classification else np.isfinite(y))
-    x, label = x[known], y[known].astype(np.float64)
-    if len(x) < relation.MIN_ROWS:
-        return None
-    edges = np.unique(np.quantile(x, np.arange(1, CURVE_BINS) / CURVE_BINS))
-    cells = np.searchsorted(edges, x, side="left")
-    return [_point(x[cells == cell], label[cells == cell]) for cell in np.unique(cells)]
-
-
-def _point(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> dict[str, Any]:
-    mean = float(y.mean())
-    half = Z * float(y.std(ddof=1)) / len(y) ** 0.5 if len(y) > 1 else None
-    ends = (None, None) if half is None else (mean - half, mean + half)
-    return {"x": float(np.median(x)), "rows": len(x), "mean": mean, "low": ends[0], "high": ends[1]}

@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlsys.explore import cards
+from mlsys.explore import cards, panels
 from mlsys.reports import charts, formats
 from mlsys.reports import page as html
+from mlsys.reports.markup import join
 from mlsys.reports.page import Html, Page
 
 __all__ = ["page"]
 
 Json = Mapping[str, Any]
+
+ALL = "all training rows"
+
+TELLS = (
+    "mutual information with the target divided by its entropy (Theil's U), less the (cells - rows - columns + 1) / 2n"
+    " that chance adds (Miller 1955; Roulston 1999); missing is a value; a number in 16 bins, a category by its 48 most"
+    " frequent values and the rest as one"
+)
+
+PAIRS = (
+    "Over all training rows in which both columns have a value. V and η are corrected for what chance adds (Bergsma"
+    " 2013; Kelley 1935). A dependence that does not rise or fall throughout does not show in r."
+)
 
 FINDINGS = {
     "twins": "copies in two parts",
@@ -36,13 +50,20 @@ def page(profile: Json) -> str:
     size = f"{overview['num_rows']:,} training rows × {overview['num_features']} features"
     subtitle = f"{size}; target {profile['target']['name']}"
     report = Page(f"Exploration: {profile['title']}", subtitle, mark=_mark(profile))
-    report.section("Leakage", *_findings(profile["findings"]))
-    report.section("Alerts", *_alerts(profile["alerts"]))
+    leaks = any(finding["blocking"] for finding in profile["findings"])
+    if leaks:
+        report.section("Leakage", *_findings(profile["findings"]))
     report.section("Overview", *_overview(profile))
+    report.section("Alerts", *_alerts(profile["alerts"]))
+    if not leaks:
+        report.section("Leakage", *_findings(profile["findings"]))
     report.section("Target", *_target(profile))
-    report.section("Relation with the target", *_relations(profile), note=_measure_note(profile))
-    report.section("Missing values", *_missing(profile))
-    report.section("Columns", *cards.columns(profile))
+    report.section("Columns", *cards.columns(profile), note=_columns_note(profile))
+    report.section("Missing values", *panels.missing(profile), note="Null, NaN and infinite values.")
+    if profile["associations"]:
+        report.section("Pairs of columns", *panels.associations(profile["associations"]), note=PAIRS)
+    if profile["timeline"]:
+        report.section("Time", *panels.times(profile["timeline"], profile["task"]))
     report.section("What is exact", *_exactness(profile))
     return report.html()
 
@@ -110,64 +131,54 @@ def _target(profile: Json) -> list[Html]:
     return [html.grid(shown, html.table(table, ["class", "rows", "share"], align="lrr"))]
 
 
-def _relations(profile: Json) -> list[Html]:
-    known = [column for column in profile["columns"] if column["relation"]]
-    if not known:
-        return [html.paragraph("Too few labelled rows to say anything.")]
-    is_auc = known[0]["relation"]["measure"] == "auc"
-    rows = [charts.Interval(column["name"], column["relation"]["value"]) for column in known[:30]]
-    drawing = charts.intervals(
-        rows,
-        title="Each column alone",
-        x_label="area under the ROC curve" if is_auc else "R²",
-        reference=0.5 if is_auc else 0.0,
-        reference_label="nothing",
+def _columns_note(profile: Json) -> str:
+    is_number = profile["task"]["kind"] == "regression"
+    measure = "R²" if is_number else "AUC"
+    ends = (
+        "0 (nothing) to 1 (everything)" if is_number else "0.5 (nothing) to 1 (everything), averaged over the classes"
     )
-    left = len(known) - len(rows)
-    return [html.figure(drawing), html.paragraph(f"{left} columns that tell less are not drawn.") if left else Html("")]
-
-
-def _measure_note(profile: Json) -> str:
-    if profile["task"]["kind"] == "regression":
-        return (
-            "R² of the target from one column alone, 0 to 1; from means in categories or twentieths that no row's own"
-            " target has influenced, or from the order of the values, whichever is better."
-        )
     return (
-        "Area under the ROC curve of one column alone, 0.5 (nothing) to 1 (everything), one class against the rest and"
-        " averaged; from rates in categories or twentieths that no row's own target has influenced, or from the order"
-        " of the values, whichever is better."
+        f"{measure}: how well the column alone predicts the target, {ends}; no row is judged by its own target."
+        f" Tells: the share of the target's entropy that the column's bins or categories take away. How both are"
+        f" computed stands at the end. ≈ marks what a sketch gave; its bound is in the hint and at the end."
     )
-
-
-def _missing(profile: Json) -> list[Html]:
-    found = [(column["name"], cards.missing_fraction(column["summary"])) for column in profile["columns"]]
-    shown = sorted((item for item in found if item[1] > 0), key=lambda item: -item[1])[:30]
-    if not shown:
-        return [html.paragraph("No feature has missing values.")]
-    shares = [100 * fraction for _, fraction in shown]
-    drawing = charts.bars([name for name, _ in shown], shares, title="Missing by column", value_label="% of rows")
-    return [html.figure(drawing, "Nulls, NaN and infinities.")]
 
 
 def _exactness(profile: Json) -> list[Html]:
-    sketched = [column for column in profile["columns"] if column["summary"]["notes"]]
-    text = (
-        "Counts, nulls, minimum, maximum, mean, standard deviation, skewness and kurtosis are exact, from all training"
-        " rows, and so is everything else of a column that is not listed here."
-    )
-    sample = (
-        f"Relations with the target and copies of rows are judged on a fixed random sample of"
-        f" {profile['overview']['num_sampled']:,} training rows."
-    )
-    blocks = [html.paragraph(text), html.paragraph(sample)]
-    rows = [
-        [html.code(column["name"]), name.replace("_", " "), how]
-        for column in sketched
-        for name, how in column["summary"]["notes"].items()
+    """Each kind of number: from which rows, and how it was obtained."""
+    sampled = profile["overview"]["num_sampled"]
+    is_all = sampled >= profile["overview"]["num_rows"]
+    rows = f"a fixed random sample of {sampled:,} rows" if not is_all else "all training rows, which are few"
+    facts = [
+        ["counts, missing, minimum, maximum, mean, deviation, skewness, kurtosis", ALL, "exact"],
+        ["target within categories and bins, over time", ALL, "exact, with 95 % intervals (Wilson; normal for means)"],
+        ["pairs of columns, missing together", ALL, "exact for the categories named below the picture"],
+        ["tells: share of the target's entropy", ALL, TELLS],
+        ["quantiles, histograms, distinct, frequent values", ALL, "exact unless listed below"],
+        ["histograms by class", ALL, "KLL sketch, rank error 1.65 % (99 % confidence)"],
+        ["AUC and R² of a column alone", rows, _measure(profile)],
     ]
-    return (
-        [*blocks, html.table(rows, ["column", "number", "how, and how far it can be off"], align="llw")]
-        if rows
-        else blocks
-    )
+    blocks = [html.table(facts, ["number", "from", "how"], align="wlw")]
+    notes = _notes(profile)
+    if notes:
+        blocks.append(html.table(notes, ["sketched", "how, and how far it can be off", "columns"], align="lww"))
+    return blocks
+
+
+def _measure(profile: Json) -> str:
+    how = "categories or twentieths whose rates no row's own target has influenced, or the order of the values"
+    if profile["task"]["kind"] == "regression":
+        return f"R² of means in {how}, whichever is better"
+    return f"area under the ROC curve, one class against the rest, averaged; by {how}, whichever is better"
+
+
+def _notes(profile: Json) -> list[list[object]]:
+    """What came from a sketch, one line a bound, with the columns that it holds for."""
+    found: dict[tuple[str, str], list[Html]] = {}
+    for column in profile["columns"]:
+        for name, how in column["summary"]["notes"].items():
+            found.setdefault((name, how), []).append(html.code(column["name"]))
+    return [
+        [name.replace("_", " "), how, join(*(join(", " if at else "", column) for at, column in enumerate(columns)))]
+        for (name, how), columns in found.items()
+    ]

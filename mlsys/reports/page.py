@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Literal, Self
 
@@ -20,6 +21,7 @@ from mlsys.reports import formats
 from mlsys.reports.markup import Html, escape, join, tag
 
 __all__ = [
+    "Cell",
     "Html",
     "Level",
     "Page",
@@ -34,12 +36,21 @@ __all__ = [
     "grid",
     "heading",
     "paragraph",
+    "search",
     "table",
 ]
 
 Level = Literal["info", "good", "warn", "bad"]
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table that is sorted by another value than the one shown; None goes last."""
+
+    shown: object
+    value: float | str | None
 
 
 def paragraph(*parts: object) -> Html:
@@ -88,9 +99,16 @@ def grid(*blocks: object) -> Html:
     return tag("div", *(tag("div", block) for block in blocks), class_="grid")
 
 
-def details(summary: object, *blocks: object, is_open: bool = False) -> Html:
-    """Blocks that the reader opens with a click."""
-    return Html(f"<details{' open' if is_open else ''}>{tag('summary', summary)}{_body(blocks)}</details>")
+def details(summary: object, *blocks: object, is_open: bool = False, anchor: str | None = None) -> Html:
+    """Blocks that the reader opens with a click, or by following a link to `anchor`."""
+    place = f' id="{escape(anchor)}"' if anchor else ""
+    return Html(f"<details{place}{' open' if is_open else ''}>{tag('summary', summary)}{_body(blocks)}</details>")
+
+
+def search(label: str, what: str) -> Html:
+    """A field that hides, of the elements that the CSS selector `what` names, those without the text typed."""
+    field = Html(f'<input type="search" data-what="{escape(what)}" autocomplete="off" spellcheck="false">')
+    return tag("p", tag("label", label, " ", field), tag("output"), class_="search")
 
 
 def figure(svg: Html, caption: object = "") -> Html:
@@ -118,14 +136,15 @@ def table(
         One letter a column: ``l``, ``r``, ``c``, or ``w`` (left, for sentences: never narrower
         than they can be read). By default a column is ``r`` if all its cells are numbers.
     sortable
-        The headings become buttons that sort the rows.
+        The headings become buttons that sort the rows; not those of columns without a value to sort by.
     """
     cells = [[_plain(cell) for cell in row] for row in rows]
+    mute = [bool(cells) and all(_is_mute(row[i]) for row in cells) for i in range(len(columns))]
     letters = align or "".join(_alignment([row[i] for row in cells]) for i in range(len(columns)))
     classes = [None if letter == "l" else letter for letter in letters]
     head = (
-        tag("th", tag("button", name, type="button") if sortable else name, scope="col", class_=kind)
-        for name, kind in zip(columns, classes, strict=True)
+        tag("th", tag("button", name, type="button") if sortable and not is_mute else name, scope="col", class_=kind)
+        for name, kind, is_mute in zip(columns, classes, mute, strict=True)
     )
     body = (tag("tr", *(_cell(cell, kind) for cell, kind in zip(row, classes, strict=True))) for row in cells)
     whole = tag(
@@ -150,12 +169,19 @@ def _plain(cell: object) -> object:
     return item() if callable(item) else cell
 
 
+def _is_mute(cell: object) -> bool:
+    return isinstance(cell, Cell) and cell.value is None
+
+
 def _alignment(cells: Sequence[object]) -> str:
     numbers = [isinstance(cell, int | float) and not isinstance(cell, bool) for cell in cells if cell is not None]
     return "r" if numbers and all(numbers) else "l"
 
 
 def _cell(cell: object, kind: str | None) -> Html:
+    if isinstance(cell, Cell):
+        value = "" if formats.is_missing(cell.value) else cell.value
+        return tag("td", cell.shown, class_=kind, data_v=value)
     if isinstance(cell, Html):
         return tag("td", cell, class_=kind)
     is_number = isinstance(cell, int | float) and not isinstance(cell, bool)
@@ -186,9 +212,7 @@ class Page:
             self._head(),
             tag("main", *(tag("section", tag("h2", title), inner, id=name) for name, title, inner in self._sections)),
         )
-        script = (
-            f"<script>{_resource('sort.js')}</script>" if "<th" in body and '<button type="button">' in body else ""
-        )
+        script = f"<script>{_resource('page.js')}</script>" if re.search(r"<(button|details|input)\b", body) else ""
         head = join(
             Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'),
             Html(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><link rel="icon" href="data:,">'),

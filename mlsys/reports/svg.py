@@ -105,15 +105,23 @@ class Frame:
 
 
 def picture(
-    width: float, height: float, *content: object, name: str, description: str = "", kind: str = "normal"
+    width: float,
+    height: float,
+    *content: object,
+    name: str,
+    description: str = "",
+    kind: str = "normal",
+    most_px: float | None = None,
 ) -> Html:
     """The drawing as one element, with a name and a description for who cannot see it.
 
-    `kind` is ``normal`` (scales down to a phone), ``wide`` (scrolls sideways there) or ``spark``.
+    `kind` is ``normal`` (scales down to a phone), ``wide`` (scrolls sideways there) or ``spark``;
+    `most_px` is the greatest width on a page, where it depends on what is drawn.
     """
     inner = join(tag("title", name), tag("desc", description) if description else "", *content)
     box = f"0 0 {_r(width)} {_r(height)}"
-    return Html(f'<svg class="{kind}" viewBox="{box}" role="img" aria-label="{escape(name)}">{inner}</svg>')
+    style = "" if most_px is None else f' style="max-width:{most_px:.0f}px"'
+    return Html(f'<svg class="{kind}" viewBox="{box}"{style} role="img" aria-label="{escape(name)}">{inner}</svg>')
 
 
 def _r(value: float) -> str:

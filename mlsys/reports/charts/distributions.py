@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from mlsys.reports import formats, svg
 from mlsys.reports.markup import Html, join
 
-__all__ = ["bars", "histogram", "histogram_by_class"]
+__all__ = ["bars", "histogram", "histogram_by_class", "spark_bars"]
 
 WIDTH, HEIGHT = 400, 210
 DAY = 86_400_000_000
@@ -125,6 +125,18 @@ def bars(
         parts.append(_rates(labels, rates, rate_label, baseline, height))
     told = "; ".join(f"{name}: {formats.number(value)}" for name, value in list(zip(labels, values, strict=True))[:30])
     return svg.picture(WIDTH, height, *parts, name=title, description=told)
+
+
+def spark_bars(counts: Sequence[float], *, title: str, most: int = 25) -> Html:
+    """Bars small enough for a table cell; neighbours are put together until at most `most` are left."""
+    together = -(-len(counts) // most) or 1
+    sums = [sum(counts[at : at + together]) for at in range(0, len(counts), together)]
+    frame = svg.Frame(110, 26, 1, 1, 2, 2, 0, max(len(sums), 1), 0, max(sums, default=0) or 1)
+    steps = [
+        f"M{frame.x(at):.1f} 24V{min(frame.y(height), 23.5 if height else 24):.1f}H{frame.x(at + 1) - 0.8:.1f}V24Z"
+        for at, height in enumerate(sums)
+    ]
+    return svg.picture(110, 26, Html(f'<path class="f1" d="{"".join(steps)}"/>'), name=title, kind="spark")
 
 
 def _rates(

@@ -160,12 +160,14 @@ def _stage(
     rows = svg.legend_rows(names, width - 60) if len(names) > 1 else 0
     places = _places(x)
     low, high = (places[0], places[-1]) if len(places) > 1 and places[-1] > places[0] else (-0.5, 0.5)
-    frame = svg.Frame(width, HEIGHT + 16 * rows, 52, 34, 42 + 16 * rows, 26, low, high, ticks[0], ticks[-1])
+    frame = svg.Frame(
+        width, (HEIGHT if wide else 230) + 16 * rows, 52, 34, 42 + 16 * rows, 26, low, high, ticks[0], ticks[-1]
+    )
     key = svg.legend(names, 12, 31, width - 60) if rows else ""
     return (
         frame,
         places,
-        join(key, frame.y_axis(ticks, label=y_label), frame.x_axis(_time_ticks(x, places, 10 if wide else 4))),
+        join(key, frame.y_axis(ticks, label=y_label), frame.x_axis(_ticks(x, places, frame.x_end - frame.left))),
     )
 
 
@@ -181,9 +183,20 @@ def _seconds(value: Place) -> float:
     return float(value.toordinal()) if isinstance(value, date) else float(value)
 
 
-def _time_ticks(x: Sequence[Place], places: list[float], most: int) -> list[tuple[float, str]]:
-    step = max(1, -(-len(x) // most))
-    return [(places[i], svg.shorten(formats.label(x[i]), 16)) for i in range(0, len(x), step)]
+def _ticks(x: Sequence[Place], places: list[float], width: float) -> list[tuple[float, str]]:
+    """Round numbers; of times and texts those that have room, times without the hour where days tell them apart."""
+    low, high = places[0] if places else 0.0, places[-1] if places else 0.0
+    if high > low and all(isinstance(place, int | float) for place in x):
+        return [(t, formats.compact(t)) for t in svg.nice_ticks(low, high, int(width // 70)) if low <= t <= high]
+    words = [svg.shorten(formats.label(place), 16) for place in x]
+    if all(isinstance(place, datetime) for place in x) and high - low > 5 * 86_400:
+        words = [f"{place:%Y-%m-%d}" for place in x if isinstance(place, datetime)]
+    room = (6.2 * max((len(word) for word in words), default=0) + 14) / width * ((high - low) or 1)
+    found: list[tuple[float, str]] = []
+    for place, word in zip(places, words, strict=True):
+        if not found or place >= found[-1][0] + room:
+            found.append((place, word))
+    return found
 
 
 def _band(frame: svg.Frame, places: list[float], series: Series, number: int) -> Html:

@@ -104,6 +104,12 @@ def test_points_in_time_are_shown_as_dates(divide):
 
 def test_the_mean_of_a_numeric_target_is_drawn_with_its_interval(divide):
     profile = described(divide, "regression")
-    curve = next(column["curve"] for column in profile["columns"] if column["name"] == "at")
-    assert sum(point["rows"] for point in curve) == N
-    assert all(point["low"] <= point["mean"] <= point["high"] for point in curve)
+    curves = {column["name"]: column["curve"] for column in profile["columns"]}
+    points = curves["at"]["points"]
+    assert sum(point["rows"] for point in points) == N
+    assert all(point["low"] <= point["mean"] <= point["high"] for point in points)
+    y, x = TASKS["regression"][1], np.arange(N)
+    first = points[0]["rows"]
+    assert points[0]["mean"] == pytest.approx(np.mean(y[x < first]))
+    missing = next(column["summary"] for column in profile["columns"] if column["name"] == "x")
+    assert curves["x"]["missing"]["rows"] == missing["num_nulls"] + missing["num_nan"] + missing["num_inf"]

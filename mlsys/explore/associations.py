@@ -1,0 +1,179 @@
+"""What columns say of each other and of the target, and the course of time, as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.cluster import hierarchy
+
+from mlsys.schema import Task
+from mlsys.statistics import ColumnStatistics
+from mlsys.statistics.joint import JointStatistics, layout
+from mlsys.statistics.joint.layout import Layout
+
+__all__ = ["LEAST_ROWS", "curves", "gaps", "matrix", "timeline"]
+
+Floats = npt.NDArray[np.float64]
+
+MOST_PATTERNS = 12
+Z = 1.96
+"""Half width of a 95 % interval in standard errors."""
+
+LEAST_ROWS = 10
+"""Rows of a bin below which its mean is not drawn."""
+
+
+def matrix(joint: JointStatistics) -> dict[str, Any]:
+    """Strength of every pair of columns, and how categories were bounded.
+
+    `values` is square, in the order of `names`: the numbers, then the categories; None where
+    one of the two does not vary. `bounded` has the categories of which only the frequent ones have
+    a level of their own: how many, and the rows that the others share. In the `order` columns that
+    are alike are neighbours.
+    """
+    names, strengths = joint.associations()
+    values = [[None if np.isnan(value) else round(float(value), 4) for value in row] for row in strengths]
+    plan = joint.layout
+    return {
+        "names": names,
+        "num_numbers": len(plan.numbers),
+        "order": _order(strengths),
+        "values": values,
+        "bounded": _bounded(joint),
+        "limits": {"numbers": layout.MOST_NUMBERS, "categories": layout.MOST_CATEGORICAL, "levels": layout.MOST_LEVELS},
+        "left_out": list(plan.left_out),
+    }
+
+
+def _order(strengths: Floats) -> list[int]:
+    """Columns by average linkage, so that those that go together are neighbours.
+
+    Bar-Joseph, Gifford & Jaakkola (2001), "Fast optimal leaf ordering for hierarchical
+    clustering", Bioinformatics 17, doi:10.1093/bioinformatics/17.suppl_1.S22.
+    """
+    away = 1 - np.abs(np.nan_to_num(strengths))
+    size = len(away)
+    if size < 3:
+        return list(range(size))
+    apart = away[np.triu_indices(size, 1)]
+    tree = hierarchy.optimal_leaf_ordering(hierarchy.average(apart), apart)
+    return [int(place) for place in hierarchy.leaves_list(tree)]
+
+
+def _bounded(joint: JointStatistics) -> list[dict[str, Any]]:
+    plan, found = joint.layout, []
+    for at, column in enumerate(plan.categories):
+        pairs = [(pair, table) for pair, table in joint.tables.pairs.items() if at in pair]
+        if not pairs:
+            continue
+        pair, table = pairs[0]
+        rows = table.sum(axis=1 - pair.index(at))
+        if rows[column.num_levels]:
+            share = float(rows[column.num_levels] / max(rows[:-1].sum(), 1))
+            found.append({"name": column.name, "levels": column.num_levels, "others": round(share, 4)})
+    return found
+
+
+def gaps(joint: JointStatistics) -> dict[str, Any]:
+    """Columns with missing values, the pairs of them, and the frequent patterns of rows."""
+    names, found = joint.layout.gaps, joint.gaps
+    some = [at for at in range(len(names)) if found.together[at, at]]
+    some = sorted(some, key=lambda at: (-found.together[at, at], names[at]))
+    return {
+        "num_rows": found.num_rows,
+        "columns": [names[at] for at in some],
+        "together": found.together[np.ix_(some, some)].tolist(),
+        "patterns": [{"columns": columns, "rows": n} for columns, n in found.frequent(names, MOST_PATTERNS)],
+        "num_patterns": len(found.patterns.counts),
+        "error": found.patterns.error,
+        "limit": layout.MOST_GAPS,
+    }
+
+
+def timeline(joint: JointStatistics) -> dict[str, Any] | None:
+    """Rows and the target in bins of time; None without a time."""
+    line, task = joint.timeline, joint.layout.task
+    if line is None or not len(line.rows):
+        return None
+    return {
+        "column": joint.layout.time,
+        "width_s": line.width_s,
+        "starts": [line.start(at) for at in range(len(line.rows))],
+        "rows": line.rows.tolist(),
+        "target": _series(line.sums, task),
+        "num_missing": line.num_missing,
+    }
+
+
+def _series(sums: Floats, task: Task) -> dict[str, dict[str, list[float | None]]]:
+    """Mean of a numeric target, or share of classes, with the ends of a 95 % interval."""
+    if not task.is_classification:
+        return {f"mean {task.target}": _ends([_mean(row) for row in sums])}
+    wanted = [1] if len(task.classes) == 2 else range(len(task.classes))
+    return {str(task.classes[at]): _ends([_share(row, at) for row in sums]) for at in wanted}
+
+
+def _ends(points: list[tuple[float, float, float] | None]) -> dict[str, list[float | None]]:
+    names = ("mean", "low", "high")
+    return {name: [None if p is None else float(f"{p[at]:.6g}") for p in points] for at, name in enumerate(names)}
+
+
+def _mean(sums: Floats) -> tuple[float, float, float] | None:
+    """Mean and its 95 % interval (normal approximation) from rows, sum and sum of squares."""
+    n, total, square = (float(value) for value in sums)
+    if n < LEAST_ROWS:
+        return None
+    mean = total / n
+    half = Z * (max(0.0, square - n * mean * mean) / (n - 1) / n) ** 0.5
+    return mean, mean - half, mean + half
+
+
+def _share(counts: Floats, at: int) -> tuple[float, float, float] | None:
+    """Share of a class and its 95 % interval (Wilson 1927, doi:10.1080/01621459.1927.10502953)."""
+    n = float(counts.sum())
+    if n < LEAST_ROWS:
+        return None
+    share = float(counts[at]) / n
+    middle, half = share + Z * Z / (2 * n), Z * (share * (1 - share) / n + Z * Z / (4 * n * n)) ** 0.5
+    return share, (middle - half) / (1 + Z * Z / n), (middle + half) / (1 + Z * Z / n)
+
+
+def curves(joint: JointStatistics, columns: dict[str, ColumnStatistics]) -> dict[str, dict[str, Any]]:
+    """Column → the target within the bins of its values, and where it is missing, from all rows.
+
+    For a numeric target its mean, for two classes the share of the second; a point stands at
+    the median of its bin. Columns of which fewer than two bins can be drawn are left out.
+    """
+    plan = joint.layout
+    if len(plan.task.classes) > 2:
+        return {}
+    found = {}
+    for at, number in enumerate(plan.numbers):
+        if number.name == plan.task.target:
+            continue
+        sums = joint.tables.numbers[at][:, :2].astype(float) if plan.task.is_classification else joint.curves[at]
+        points = _points(sums[:-1], _medians(columns[number.name], number.edges), plan)
+        if len(points) > 1:
+            found[number.name] = {"points": points, "missing": _point(sums[-1], None, plan)}
+    return found
+
+
+def _points(sums: Floats, x: list[float], plan: Layout) -> list[dict[str, Any]]:
+    points = [_point(row, place, plan) for row, place in zip(sums, x, strict=True) if np.isfinite(place)]
+    return [point for point in points if point is not None]
+
+
+def _point(sums: Floats, x: float | None, plan: Layout) -> dict[str, Any] | None:
+    found = _share(sums, 1) if plan.task.is_classification else _mean(sums)
+    rows = int(sums.sum() if plan.task.is_classification else sums[0])
+    return None if found is None else {"x": x, "rows": rows, "mean": found[0], "low": found[1], "high": found[2]}
+
+
+def _medians(column: ColumnStatistics, edges: tuple[float, ...]) -> list[float]:
+    """Median of the values between each two edges."""
+    if not edges:
+        return [float(column.quantiles([0.5])[0])]
+    ranks = np.concatenate([[0.0], column.cdf(edges), [1.0]])
+    return [float(x) for x in column.quantiles((ranks[:-1] + ranks[1:]) / 2)]

@@ -1,0 +1,67 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlsys import explore
+from mlsys.explore import pilot, scan
+from mlsys.schema import Column, Kind, Role, Schema, Task
+from mlsys.statistics.joint.layout import NUM_BINS
+
+TASK = Task(kind="binary", target="y", classes=(0, 1))
+
+
+def rows(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return pa.table({"x": np.arange(n) / n, "c": rng.choice(["a", "b"], n), "y": rng.integers(0, 2, n)})
+
+
+def test_the_look_covers_rows_that_are_in_order_from_the_first_to_the_last(divide, monkeypatch):
+    monkeypatch.setattr(pilot, "ROWS", 1_000)
+    split = divide(rows(20_000))
+    seen = pilot.look(scan.pieces(split.paths("train")), ["x", "y"], {})["x"].to_numpy()
+    assert len(seen) == 1_000
+    assert np.quantile(seen, [0.0, 0.25, 0.5, 0.75, 1.0]) == pytest.approx([0, 0.25, 0.5, 0.75, 1], abs=0.01)
+
+
+def test_the_look_is_into_a_few_row_groups_however_many_there_are(tmp_path, monkeypatch):
+    pq.write_table(rows(5_000), tmp_path / "a.parquet", row_group_size=50)
+    opened = []
+    read = pq.ParquetFile.iter_batches
+
+    def counted(file, *more, row_groups, **options):
+        opened.extend(row_groups)
+        return read(file, *more, row_groups=row_groups, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
+    seen = pilot.look(scan.pieces([tmp_path / "a.parquet"]), ["x"], {})["x"].to_numpy()
+    assert len(opened) == pilot.MOST_GROUPS
+    assert opened == sorted(opened)
+    assert (seen.min(), seen.max()) == pytest.approx((0, 1), abs=0.13)
+
+
+def test_bins_decided_from_the_look_hold_equally_many_of_all_rows(divide):
+    split = divide(rows(4_000))
+    layout = pilot.layout(split, split.schema, TASK, {})
+    assert len(layout.numbers[0].edges) == NUM_BINS - 1
+    counts = explore.profile(split, TASK).joint.tables.numbers[0].sum(axis=1)
+    assert counts[:-1].tolist() == pytest.approx([250] * NUM_BINS, abs=2)
+
+
+def test_derived_features_are_compared_too_and_the_time_of_a_row_is_the_axis(divide, schema_of):
+    train = rows(500).append_column("at", pa.array(np.arange(500) * 3_600_000_000, pa.timestamp("us")))
+    split = divide(train, schema_of(train, at=Role.TIME))
+    more = Column(name="half", type="double", kind=Kind.NUMERIC)
+    schema = Schema(columns=(*split.schema.columns, more))
+    joint = explore.profile(split, TASK, schema=schema, derive={"half": "x / 2"}).joint
+    names, strengths = joint.associations()
+    assert names == ["x", "half", "c", "y"]
+    assert strengths[0, 1] == pytest.approx(1)
+    assert joint.timeline.rows.sum() == 500
+
+
+def test_without_training_rows_there_is_nothing_to_look_at(divide):
+    split = divide(rows(10))
+    for path in split.paths("train"):
+        path.unlink()
+    assert pilot.layout(split, split.schema, TASK, {}) is None
