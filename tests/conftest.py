@@ -23,11 +23,8 @@ settings.register_profile("same", derandomize=True, deadline=None, print_blob=Tr
 settings.register_profile("search", max_examples=2_000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
-# Threads that wait for each other give up the processor: fits that share two cores took 3 to 60 times as long when they
-# spun instead. OpenMP reads this when the first library that has it is loaded; no result depends on it.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-# Ray reads its settings when it is imported, which a unit test may do long before the first cluster is joined.
+# Ray and OpenMP read their settings when they are first imported, which a unit test may do long before the first cluster
+# is joined.
 os.environ.update({name: value for name, (value, _) in cluster.SETTINGS.items()})
 
 
