@@ -19,5 +19,8 @@
 `target`      what is looked up: the mean of the target in a category
 `bins`        what is looked up: the quantile bin of a number
 `times`       what is looked up: parts of a time
+`pictures`    what operations on pictures share
+`image`       sizes, levels, gradients and pixels of pictures
+`gradients`   histograms of oriented gradients
 ============  ==============================================================
 """

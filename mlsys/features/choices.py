@@ -40,6 +40,12 @@ MAX_ONEHOT = 128
 ID_LIKE_FRACTION = 0.9
 """A category column in which this fraction of the values differ names rows, it does not group them."""
 
+SIDE = 32
+"""Side of the square on which the gradients of a picture are taken: cells of 8 pixels, as in the paper."""
+
+SMALL, PIXELS = 32, 16
+"""Pictures up to this size show something in a pixel; side of the square to which they are reduced."""
+
 LONG_TAIL = 2.0
 """Skewness of an exponential distribution: a longer tail than that is looked at as a logarithm."""
 
@@ -88,6 +94,15 @@ def defaults(operation: str, column: Column, statistics: ColumnStatistics) -> di
         return {"min_rows": 1}  # the fewer rows a category has, the more the overall mean bears on it
     if operation == "datetime":
         return {"parts": parts_of(column, statistics) or ["weekday"]}
+    if operation == "image" and statistics.images is not None:
+        found = statistics.images
+        small = max(found.widths.maximum, found.heights.maximum) <= SMALL
+        return {
+            "size": SIDE,
+            "pixels": PIXELS if small else 0,
+            "colour": not found.is_grey,
+            "sized": not found.is_one_size,
+        }
     return {}
 
 
@@ -204,6 +219,19 @@ def _text(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> l
     return [Choice(column.name, "text", {}, "text: its length and number of words; what it says is not read")]
 
 
+def _image(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
+    del encoding
+    params, found = defaults("image", column, statistics), statistics.images
+    if found is None or not found.n:
+        return [Choice(column.name, "drop", {}, "no picture in any training row")]
+    sizes = f"{found.widths.maximum} × {found.heights.maximum}"
+    form = f"{'grey' if found.is_grey else 'colour'}, {'all' if found.is_one_size else 'up to'} {sizes}"
+    pixels = f" and {params['pixels']} × {params['pixels']} pixels" if params["pixels"] else ""
+    size = "" if found.is_one_size else "size, "
+    reason = f"pictures ({form}): {size}levels, gradients of {params['size']} × {params['size']}{pixels}"
+    return [Choice(column.name, "image", params, reason)]
+
+
 def _unread(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
     del statistics, encoding
     return [Choice(column.name, "drop", {}, f"no operation reads {column.kind.value} values")]
@@ -215,7 +243,7 @@ BY_KIND: Mapping[Kind, Callable[[Column, ColumnStatistics, Encoding], list[Choic
     Kind.BOOLEAN: _boolean,
     Kind.DATETIME: _datetime,
     Kind.TEXT: _text,
-    Kind.IMAGE: _unread,
+    Kind.IMAGE: _image,
     Kind.BYTES: _unread,
     Kind.LIST: _unread,
 }

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mlsys.features.bins import Bins
 from mlsys.features.choices import Choice, num_present, signed_logs
+from mlsys.features.image import Image
 from mlsys.features.lookups import Boolean, Codes, Frequency, OneHot
 from mlsys.features.operations import Numeric, Operation, Scaling, Text, signed_log
 from mlsys.features.target import Target, encode, moments
@@ -208,7 +209,22 @@ def _text(facts: Facts) -> Text:
     return Text(facts.column, facts.domain, length, words)
 
 
+def _image(facts: Facts) -> Operation:
+    params = facts.params
+    return Image(
+        facts.column,
+        facts.domain,
+        stand_in=0.0 if facts.dense else None,
+        indicator=facts.dense and facts.has_missing,
+        side=params["size"],
+        pixels=params["pixels"],
+        colour=params["colour"],
+        sized=params["sized"],
+    )
+
+
 FITS: Mapping[str, Callable[[Facts], Operation]] = {
+    "image": _image,
     "numeric": _numeric,
     "codes": _codes,
     "onehot": _onehot,

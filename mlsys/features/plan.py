@@ -119,7 +119,8 @@ FITTING: Mapping[str, tuple[str, ...]] = {
     "boolean": ("boolean",),
     "datetime": ("instant", "clock", "date"),
     "text": ("text",),
-    "drop": ("number", "text", "boolean", "instant", "clock", "date"),
+    "image": ("bytes",),
+    "drop": ("number", "text", "boolean", "instant", "clock", "date", "bytes"),
 }
 """Operation of the recipe → domains that it reads."""
 
@@ -157,6 +158,12 @@ def _for_linear(operation: str, given: dict[str, Any]) -> tuple[str, dict[str, A
 
 def _refuse_unfit(column: Column, wanted: str) -> None:
     domain = domain_of(arrow_type(column.type))
+    if wanted == "image" and column.kind is Kind.BYTES:
+        hint = f"data.kinds: {{{column.name}: image}} decodes them"
+        got = "operation image for bytes of unknown form"
+        raise errors.FeatureError.build(
+            f"features: column '{column.name}'", got=got, expected="pictures", hint=hint, field=column.name
+        )
     if domain is None or domain.name not in FITTING[wanted]:
         fitting = [name for name, domains in FITTING.items() if domain is not None and domain.name in domains] or [
             "drop"

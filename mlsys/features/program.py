@@ -22,6 +22,7 @@ from mlsys import errors
 from mlsys.features import columns, rows
 from mlsys.features.bins import Bins
 from mlsys.features.constants import operation_of
+from mlsys.features.image import Image
 from mlsys.features.lookups import Boolean, Categorical, Codes, Frequency, OneHot
 from mlsys.features.operations import Numeric, Operation, Scaling, Text
 from mlsys.features.plan import FeaturePlan
@@ -38,7 +39,8 @@ FORMAT = 2
 """Version of the JSON form; raised when an older reader would misread it."""
 
 OPERATIONS: dict[str, type[Operation]] = {
-    kind.name: kind for kind in (Numeric, Bins, Text, Boolean, Codes, OneHot, Frequency, Target, Datetime)
+    kind.name: kind
+    for kind in (Numeric, Bins, Text, Boolean, Codes, OneHot, Frequency, Target, Datetime, Image)
 }
 
 FORBIDDEN = str.maketrans({"[": "(", "]": ")", "<": "{"})

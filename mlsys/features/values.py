@@ -12,13 +12,14 @@ domain      accepts                     gives
 `instant`   times with a zone           the wall clock of the recipe's zone
 `clock`     times without a zone        the same time
 `date`      dates                       the same date
+`bytes`     bytes                       the same bytes
 ==========  ==========================  ================================================
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -71,6 +72,8 @@ class Domain:
             return value.cast(pl.String)
         if self.name == "boolean":
             return value.cast(pl.Boolean)
+        if self.name == "bytes":
+            return value.cast(pl.Binary)
         if self.name == "date":
             return _until(value.cast(pl.Date), DAY_US)
         return _until(_clock(value, self.zone if self.name == "instant" else None))
@@ -79,7 +82,7 @@ class Domain:
         """The function that reads one value; it raises `RequestError` for a value of another type."""
         if self.name in {"instant", "clock", "date"}:
             return _time_reader(self, column)
-        return {"number": _number_reader, "text": _text_reader, "boolean": _boolean_reader}[self.name](self, column)
+        return READERS[self.name](self, column)
 
     def refuse(self, column: str, got: str) -> errors.RequestError:
         return errors.RequestError.of([{"row": 0, "field": column, "got": got, "expected": EXPECTED[self.name]}])
@@ -92,6 +95,7 @@ EXPECTED = {
     "instant": "a time with its zone",
     "clock": "a time without zone",
     "date": "a date",
+    "bytes": "bytes",
 }
 
 
@@ -102,6 +106,7 @@ def name_of(kind: pa.DataType) -> str | None:
         "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
         "boolean": (pa.types.is_boolean,),
         "date": (pa.types.is_date,),
+        "bytes": (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
     }
     if pa.types.is_dictionary(kind):
         return name_of(kind.value_type)
@@ -111,7 +116,7 @@ def name_of(kind: pa.DataType) -> str | None:
 
 
 def domain_of(kind: pa.DataType, zone: str = "UTC") -> Domain | None:
-    """Domain of an Arrow type; None where no operation reads it (lists, bytes, times of day)."""
+    """Domain of an Arrow type; None where no operation reads it (lists, times of day)."""
     name = name_of(kind)
     return None if name is None else Domain(name, zone if name == "instant" else "UTC")
 
@@ -174,6 +179,23 @@ def _boolean_reader(domain: Domain, column: str) -> Reader:
         raise domain.refuse(column, type(value).__name__)
 
     return read
+
+
+def _bytes_reader(domain: Domain, column: str) -> Reader:
+    def read(value: Any) -> bytes | None:
+        if value is None or isinstance(value, bytes):
+            return value
+        raise domain.refuse(column, type(value).__name__)
+
+    return read
+
+
+READERS: Mapping[str, Callable[[Domain, str], Reader]] = {
+    "number": _number_reader,
+    "text": _text_reader,
+    "boolean": _boolean_reader,
+    "bytes": _bytes_reader,
+}
 
 
 def _time_reader(domain: Domain, column: str) -> Reader:

@@ -22,6 +22,9 @@ __all__ = ["OPERATIONS", "Columns", "Treatment", "options_of"]
 MAX_BINS = 254
 """With missing values and a spare one they fit XGBoost's default of 256 bins."""
 
+MAX_PIXELS = 36
+"""36 × 36 in three colours are 3,888 columns: below `MAX_COLUMNS`."""
+
 MAX_COLUMNS = 4_096
 """Columns that one column may become: 4,096 float32 are 16 GB a million rows."""
 
@@ -104,12 +107,23 @@ class Text(Treatment):
     operation: Literal["text"] = "text"
 
 
+class Image(Treatment):
+    operation: Literal["image"] = "image"
+    size: int | None = Field(
+        None, ge=16, le=512, multiple_of=4, description="side of the square on which gradients are taken"
+    )
+    pixels: int | None = Field(
+        None, ge=0, le=MAX_PIXELS, description="side of the square whose pixels are features; 0 for none"
+    )
+    colour: bool | None = Field(None, description="red, green and blue apart; false for grey")
+
+
 class Drop(Treatment):
     operation: Literal["drop"] = "drop"
 
 
 AnyTreatment = Annotated[
-    Numeric | Codes | OneHot | Frequency | Target | Boolean | Datetime | Text | Drop,
+    Numeric | Codes | OneHot | Frequency | Target | Boolean | Datetime | Text | Image | Drop,
     Field(discriminator="operation"),
 ]
 
