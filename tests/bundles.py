@@ -81,28 +81,33 @@ def fit(store, kind=TaskKind.BINARY, family="xgboost", seed=0, num_rows=400, **c
     """A stored bundle of a model that was fitted on generated rows."""
     task = Task(kind=kind, target="y", classes=CLASSES[kind])
     table = rows(num_rows, seed, kind)
-    statistics = TableStatistics.empty(schema(kind), task)
+    example = requests(table.slice(0, 1))[0]
+    return stored(store, table, schema(kind), task, family, seed, **{"example": example, **changes})
+
+
+def stored(store, table, schema, task, family="xgboost", seed=0, features=None, **changes):
+    """A stored bundle of a model that was fitted on a table."""
+    statistics = TableStatistics.empty(schema, task)
     statistics.update(table)
     module = models.family(family)
     encoding = "codes" if module.ENCODING == "none" else module.ENCODING
-    fitted = program.fit(plan.choose(schema(kind), statistics, encoding=encoding), statistics)
+    fitted = program.fit(plan.choose(schema, statistics, features, encoding), statistics)
     params = module.Params(rounds=8) if family == "xgboost" else module.Params()
     matrix = Matrix(
         fitted.transform(table),
-        encode_target(table["y"], task).astype(np.float64),
+        encode_target(table[task.target], task).astype(np.float64),
         tuple(fitted.names),
         tuple(fitted.types),
     )
     parts = {
         "task": task,
-        "schema": schema(kind),
+        "schema": schema,
         "program": fitted,
         "family": family,
         "model": module.fit(matrix, None, task, params, seed=seed, threads=1),
         "params": params.model_dump(mode="json"),
-        "threshold": 0.4 if kind is TaskKind.BINARY else None,
+        "threshold": 0.4 if task.kind is TaskKind.BINARY else None,
         "reference": bundle.Reference(statistics),
         "provenance": {"seed": seed},
-        "example": requests(table.slice(0, 1))[0],
     }
     return bundle.write(store, **{**parts, **changes})

@@ -7,10 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from mlsys import images
 from mlsys.deploy.service import Loaded
 from mlsys.reports import page as report
 from mlsys.reports.markup import tag
-from mlsys.schema import Column, arrow_type
+from mlsys.schema import Column, Kind, arrow_type
 
 __all__ = ["curl", "document", "page"]
 
@@ -143,6 +144,8 @@ def _property(column: Column) -> dict[str, Any]:
         schema["type"] = [kind["type"], "null"]
     if column.unit:
         schema["description"] = f"in {column.unit}"
+    if column.kind is Kind.IMAGE:
+        schema["description"] = f"a PNG or JPEG of at most {images.MAX_PIXELS:,} pixels"
     bounds = {"minimum": column.minimum, "maximum": column.maximum}
     return schema | {word: bound for word, bound in bounds.items() if bound is not None}
 

@@ -11,7 +11,7 @@ boolean                ``true`` and ``false``
 text, category         text; a category that training never saw is no fault
 time with a zone       ISO 8601 text with an offset or ``Z``; without one only if a zone is given
 time without a zone    ISO 8601 text without an offset
-binary (images)        base64 text, or bytes
+binary                 base64 text, or bytes; of an image, only those of a PNG or JPEG that decodes
 list                   a list whose every element fits
 others                 anything, taken as null: no feature reads them
 =====================  ==========================================================================
@@ -32,9 +32,9 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlsys import errors
+from mlsys import errors, images
 from mlsys.predict.scalars import Convert, UnfitError, converter, shown
-from mlsys.schema import Column, Schema, arrow_type
+from mlsys.schema import Column, Kind, Schema, arrow_type
 
 __all__ = ["MAX_VIOLATIONS", "Contract", "Violation"]
 
@@ -152,7 +152,7 @@ class Contract:
             try:
                 conformed[name] = known[1](value)
             except UnfitError as unfit:
-                faults.append(violation(number, name, shown(value), unfit.expected))
+                faults.append(violation(number, name, unfit.got or shown(value), unfit.expected))
         for name in (known for known in self.order if known not in row):
             if not self._columns[name][0].nullable:
                 faults.append(violation(number, name, "nothing", self._columns[name][1].expected))
@@ -186,7 +186,7 @@ def _converted(column: Column, convert: Convert, values: Sequence[Any], faults: 
         try:
             kept.append(convert(value))
         except UnfitError as unfit:
-            faults.append(violation(row, column.name, shown(value), unfit.expected))
+            faults.append(violation(row, column.name, unfit.got or shown(value), unfit.expected))
             kept.append(None)
     return pa.array(kept, arrow_type(column.type))
 
@@ -199,9 +199,16 @@ def _cast(column: Column, convert: Convert, values: pa.Array | pa.ChunkedArray, 
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     cast = _cast_whole(values, kind)
-    if cast is None or (cast.null_count and not column.nullable) or _out_of_bounds(column, cast):
+    if cast is None or (cast.null_count and not column.nullable) or _unfit(column, cast):
         return _converted(column, convert, values.to_pylist(), faults)
     return cast
+
+
+def _unfit(column: Column, values: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether some value is out of bounds, or a picture that does not decode."""
+    if column.kind is Kind.IMAGE:
+        return any(images.each(images.fault, values.drop_null().to_pylist()))
+    return _out_of_bounds(column, values)
 
 
 def _cast_whole(values: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray | None:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mlsys.schema import Column, arrow_type
+from mlsys import images
+from mlsys.schema import Column, Kind, arrow_type
 
 __all__ = ["Convert", "UnfitError", "converter", "shown"]
 
@@ -24,12 +25,16 @@ _FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{6}0*[1-9]")
 _EXACT_IN = {"float": 2**24, "double": 2**53, "halffloat": 2**11}
 
 
-class UnfitError(Exception):
-    """The value does not fit; `expected` says what would."""
+PICTURE = "base64 text of a PNG or JPEG"
 
-    def __init__(self, expected: str) -> None:
+
+class UnfitError(Exception):
+    """The value does not fit; `expected` says what would, `got` what it is where the value itself shows little."""
+
+    def __init__(self, expected: str, got: str | None = None) -> None:
         super().__init__(expected)
         self.expected = expected
+        self.got = got
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ def converter(column: Column, timezone: str | None = None) -> Convert:
     3
     """
     expected, one = _rule(arrow_type(column.type), timezone)
+    if column.kind is Kind.IMAGE and pa.types.is_binary(arrow_type(column.type)):
+        expected, one = PICTURE, _picture
     if column.minimum is not None or column.maximum is not None:
         expected = f"{expected} {_range(column.minimum, column.maximum)}"
     if column.allowed is not None:
@@ -219,6 +226,14 @@ def _binary(value: Any) -> bytes:
         return base64.b64decode(value.encode("ascii"), validate=True)
     except (binascii.Error, AttributeError) as error:
         raise TypeError from error
+
+
+def _picture(value: Any) -> bytes:
+    data = _binary(value)
+    fault = images.fault(data)
+    if fault is not None:
+        raise UnfitError(PICTURE, f"{len(data):,} bytes: {fault}")
+    return data
 
 
 def _decimal(kind: pa.DataType) -> Callable[[Any], Decimal]:

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from bundles import stored
+from PIL import Image
+from pictures import encoded, striped
+
+from mlsys.deploy import batch, web
+from mlsys.deploy.openapi import document
+from mlsys.deploy.service import Service, load
+from mlsys.registry import Entry
+from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
+from mlsys.store import Store
+
+LIMIT = 200_000
+BROKEN = encoded(striped(upright=True))[:-40]
+SCHEMA = Schema(
+    columns=(
+        Column(name="photo", type="binary", kind=Kind.IMAGE),
+        Column(name="standing", type="bool", kind=Kind.CATEGORICAL, role=Role.TARGET),
+    )
+)
+
+
+def photos(count, first=0):
+    return [encoded(striped(n % 2 == 0, seed=first + n), "PNG" if n % 3 else "JPEG") for n in range(count)]
+
+
+@pytest.fixture(scope="module", params=["linear", "xgboost"])
+def loaded(tmp_path_factory, request):
+    store = Store.open(tmp_path_factory.mktemp("pictures"))
+    data = photos(80)
+    table = pa.table({"photo": data, "standing": [n % 2 == 0 for n in range(80)]}, schema=SCHEMA.arrow())
+    task = Task(kind=TaskKind.BINARY, target="standing", classes=(False, True))
+    example = {"photo": base64.b64encode(data[0]).decode()}
+    return load(store, Entry("stripes", 1, stored(store, table, SCHEMA, task, request.param, example=example).digest))
+
+
+@pytest.fixture
+def post(loaded):
+    service = Service("stripes", log=None)
+    service.model = loaded
+    app = web.app(service, LIMIT)
+
+    async def send(path, body):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post(path, json=body)
+
+    return lambda path, body: asyncio.run(send(path, body))
+
+
+def forms(data):
+    texts = [base64.b64encode(one).decode() for one in data]
+    tensor = {"name": "photo", "shape": [len(texts)], "datatype": "BYTES", "data": texts}
+    return {
+        "dataframe_records": {"dataframe_records": [{"photo": text} for text in texts]},
+        "dataframe_split": {"dataframe_split": {"columns": ["photo"], "data": [[text] for text in texts]}},
+        "instances": {"instances": [[text] for text in texts]},
+        "inputs": {"inputs": {"photo": texts}},
+        "infer": {"inputs": [tensor]},
+    }
+
+
+@pytest.mark.parametrize("form", ["dataframe_records", "dataframe_split", "instances", "inputs", "infer"])
+@pytest.mark.parametrize("num_rows", [1, 30])
+def test_pictures_are_sent_as_base64_in_every_form(loaded, post, form, num_rows):
+    data = photos(num_rows, first=100)
+    path = "/v2/models/stripes/infer" if form == "infer" else "/invocations"
+    answer = post(path, forms(data)[form])
+    assert answer.status_code == 200
+    body = answer.json()
+    predictions = body["outputs"][0]["data"] if form == "infer" else body["predictions"]
+    assert predictions == [n % 2 == 0 for n in range(num_rows)]
+    assert predictions == loaded.predictor.table(pa.table({"photo": data})).prediction.tolist()
+
+
+@pytest.mark.parametrize("form", ["dataframe_records", "dataframe_split", "instances", "inputs", "infer"])
+def test_a_picture_that_does_not_decode_is_a_422_that_names_it(post, form):
+    large = encoded(Image.fromarray(np.zeros((6000, 6000), np.uint8)))
+    path = "/v2/models/stripes/infer" if form == "infer" else "/invocations"
+    answer = post(path, forms([photos(1)[0], BROKEN, b"no picture", large])[form])
+    assert answer.status_code == 422
+    body = answer.json()
+    expected = "base64 text of a PNG or JPEG"
+    assert (body if form == "infer" else body["error"])["violations"] == [
+        {"row": 1, "field": "photo", "got": f"{len(BROKEN)} bytes: cut short or damaged", "expected": expected},
+        {"row": 2, "field": "photo", "got": "10 bytes: neither PNG nor JPEG", "expected": expected},
+        {
+            "row": 3,
+            "field": "photo",
+            "got": f"{len(large):,} bytes: more than 33,554,432 pixels",
+            "expected": expected,
+        },
+    ]
+
+
+def test_what_is_no_base64_is_a_422_too(post):
+    fault = post("/invocations", {"instances": [{"photo": "photo.png"}]}).json()["error"]["violations"][0]
+    assert (fault["got"], fault["expected"]) == ("text 'photo.png'", "base64 text of a PNG or JPEG")
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(post):
+    assert post("/invocations", {"instances": [{"photo": "A" * LIMIT}]}).status_code == 413
+
+
+def test_the_document_says_what_a_picture_is(loaded):
+    found = document(loaded, "")["components"]["schemas"]["Record"]["properties"]["photo"]
+    assert found == {
+        "type": ["string", "null"],
+        "contentEncoding": "base64",
+        "description": "a PNG or JPEG of at most 33,554,432 pixels",
+    }
+
+
+def test_files_of_pictures_are_predicted_and_broken_ones_set_aside(loaded, tmp_path):
+    data = [*photos(9, first=200), BROKEN]
+    pq.write_table(pa.table({"photo": data, "name": [str(n) for n in range(10)]}), tmp_path / "a.parquet")
+    faults = loaded.predictor.contract.check({"photo": pq.read_table(tmp_path / "a.parquet")["photo"]}, 10)[1]
+    assert [(fault["row"], fault["got"]) for fault in faults] == [(9, f"{len(BROKEN)} bytes: cut short or damaged")]
+    assert callable(batch.predict)
