@@ -75,8 +75,8 @@ def predict(
     model
         ``name``, ``name@alias``, ``name@version`` or ``name@digest``.
     source
-        Parquet, CSV or JSON-lines files: paths, folders or globs, on a storage that every
-        node sees.
+        Parquet, CSV or JSON-lines files, or PNG and JPEG pictures: paths, folders or globs,
+        on a storage that every node sees.
     output
         Folder to make; one that an earlier call made is replaced.
     keys

@@ -1,8 +1,9 @@
-"""Files that batch prediction reads: Parquet, CSV and JSON lines, in pieces and bounded batches.
+"""Files that batch prediction reads: Parquet, CSV, JSON lines and pictures, in pieces and bounded batches.
 
 Values of Parquet and JSON have types and must fit the model as those of a request. A CSV
 cell is text, so numbers, true and false are read from it first; what cannot be read stays
-text and is reported as such.
+text and is reported as such. A PNG or JPEG is a row: its name as ``file``, and its bytes in
+the model's column of images.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 
 from mlsys import errors
 from mlsys.recipe import Reading
-from mlsys.schema import Schema, arrow_type
+from mlsys.schema import Kind, Schema, arrow_type
 
 __all__ = ["Batch", "Piece", "batches", "pieces"]
 
@@ -40,17 +41,28 @@ FORMATS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
+    ".png": "image",
+    ".jpg": "image",
+    ".jpeg": "image",
 }
+
+PICTURES = 256
+"""Pictures in memory at a time."""
+
+PIECE_PICTURES = 4096
+"""Pictures that a task reads."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A file, or some row groups of a Parquet file.
+    """A file, some row groups of a Parquet file, or some pictures.
 
     Attributes
     ----------
     first_row
         Number of its first row in the file, from 0.
+    files
+        Of pictures, which: name below the source, and path.
     """
 
     path: str
@@ -58,6 +70,7 @@ class Piece:
     num_bytes: int
     row_groups: tuple[int, ...] = ()
     first_row: int = 0
+    files: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -96,8 +109,10 @@ def pieces(source: str | Path | Sequence[str | Path]) -> list[Piece]:
         A path, folder or glob matches nothing, or a file is of no known format.
     """
     sources = [source] if isinstance(source, str | Path) else list(source)
-    found = [file for one in sources for file in _files(Path(one).expanduser())]
-    return [piece for file in dict.fromkeys(found) for piece in _pieces(file)]
+    found = {file: name for one in sources for file, name in _files(Path(one).expanduser()).items()}
+    pictures = {file: name for file, name in found.items() if FORMATS.get(file.suffix.lower()) == "image"}
+    tables = [piece for file in found if file not in pictures for piece in _pieces(file)]
+    return tables or _of_pictures(list(pictures.items()))
 
 
 def batches(piece: Piece, schema: Schema, reading: Reading) -> Iterator[Batch]:
@@ -108,7 +123,7 @@ def batches(piece: Piece, schema: Schema, reading: Reading) -> Iterator[Batch]:
     SourceError
         The file is damaged or in another encoding.
     """
-    read = {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl}[piece.format]
+    read = {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl, "image": _pictures}[piece.format]
     try:
         yield from read(piece, schema, reading)
     except errors.MlsysError:
@@ -122,7 +137,9 @@ def batches(piece: Piece, schema: Schema, reading: Reading) -> Iterator[Batch]:
         ) from error
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path) -> dict[Path, str]:
+    """File → its name below the source."""
+    base = path if path.is_dir() else path.parent
     if path.is_dir():
         found = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith((".", "_"))]
     elif path.exists():
@@ -137,7 +154,21 @@ def _files(path: Path) -> list[Path]:
             expected="a file, a folder or a glob that matches",
             hint=errors.did_you_mean(path.name, near) if near else None,
         )
-    return found
+    return {file: file.relative_to(base).as_posix() for file in found}
+
+
+def _of_pictures(pictures: Sequence[tuple[Path, str]]) -> list[Piece]:
+    """Pictures beside tables are what the tables name; alone they are the rows."""
+    parts = [pictures[at : at + PIECE_PICTURES] for at in range(0, len(pictures), PIECE_PICTURES)]
+    return [
+        Piece(
+            str(part[0][0]),
+            "image",
+            sum(file.stat().st_size for file, _ in part),
+            files=tuple((name, str(file)) for file, name in part),
+        )
+        for part in parts
+    ]
 
 
 def _pieces(file: Path) -> list[Piece]:
@@ -181,6 +212,22 @@ def _parquet(piece: Piece, schema: Schema, _: Reading) -> Iterator[Batch]:
         values = {name: table[name] for name in schema.names if name in table.column_names}
         yield Batch(table, values, range(first, first + table.num_rows))
         first += table.num_rows
+
+
+def _pictures(piece: Piece, schema: Schema, _: Reading) -> Iterator[Batch]:
+    columns = [column.name for column in schema if column.kind is Kind.IMAGE]
+    if len(columns) != 1:
+        raise errors.SourceError.build(
+            f"predict: pictures from '{piece.name}' on",
+            got=f"a model that reads {len(columns) or 'no'} columns of images",
+            expected="one column for them",
+            hint="put them into a Parquet file or JSON lines, bytes a column",
+        )
+    for first in range(0, len(piece.files), PICTURES):
+        files = piece.files[first : first + PICTURES]
+        data = [Path(path).read_bytes() for _, path in files]
+        names = pa.table({"file": [name for name, _ in files]})
+        yield Batch(names, {columns[0]: pa.array(data, pa.binary())}, range(first, first + len(files)))
 
 
 def _csv(piece: Piece, schema: Schema, reading: Reading) -> Iterator[Batch]:

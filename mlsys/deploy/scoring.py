@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
 from collections import Counter
@@ -87,7 +88,8 @@ class Scorer:
         An error of ours is given back as a value: Ray Data would wrap a raised one and lose its type.
         """
         facts = json.loads(row["piece"])
-        piece = Piece(**{**facts, "row_groups": tuple(facts["row_groups"])})
+        files = tuple(tuple(file) for file in facts["files"])
+        piece = Piece(**{**facts, "row_groups": tuple(facts["row_groups"]), "files": files})
         try:
             return {"outcome": self.piece(row["number"], piece)}
         except errors.MlsysError as error:
@@ -200,9 +202,14 @@ def _rejected(piece: Piece, batch: Batch, reasons: Mapping[int, Sequence[Violati
     lines = [(piece.name, number, reason, text) for number, reason, text in batch.broken]
     for row, faults in sorted(reasons.items()):
         told = [f"{fault['field']}: got {fault['got']}, expected {fault['expected']}" for fault in faults[:REASONS]]
-        content = json.dumps(_record(batch.source, row), default=str, ensure_ascii=False)
+        content = json.dumps(_record(batch.source, row), default=_json, ensure_ascii=False)
         lines.append((piece.name, batch.rows[row], "; ".join(told), content))
     return pa.Table.from_pylist([dict(zip(REJECTED.names, line, strict=True)) for line in lines], schema=REJECTED)
+
+
+def _json(value: object) -> str:
+    """A value that JSON has no form for: bytes as base64, others as their text."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
 def _record(table: pa.Table, row: int) -> dict[str, Any]:

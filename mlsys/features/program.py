@@ -39,8 +39,7 @@ FORMAT = 2
 """Version of the JSON form; raised when an older reader would misread it."""
 
 OPERATIONS: dict[str, type[Operation]] = {
-    kind.name: kind
-    for kind in (Numeric, Bins, Text, Boolean, Codes, OneHot, Frequency, Target, Datetime, Image)
+    kind.name: kind for kind in (Numeric, Bins, Text, Boolean, Codes, OneHot, Frequency, Target, Datetime, Image)
 }
 
 FORBIDDEN = str.maketrans({"[": "(", "]": ")", "<": "{"})

@@ -2,22 +2,27 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+from dataclasses import asdict
 
 import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bundles import stored
 from PIL import Image
-from pictures import encoded, striped
 
-from mlsys.deploy import batch, web
+from bundles import stored
+from mlsys import errors
+from mlsys.deploy import reading, web
 from mlsys.deploy.openapi import document
+from mlsys.deploy.scoring import Job, Scorer
 from mlsys.deploy.service import Service, load
+from mlsys.recipe import Reading
 from mlsys.registry import Entry
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.store import Store
+from pictures import encoded, striped
 
 LIMIT = 200_000
 BROKEN = encoded(striped(upright=True))[:-40]
@@ -33,14 +38,18 @@ def photos(count, first=0):
     return [encoded(striped(n % 2 == 0, seed=first + n), "PNG" if n % 3 else "JPEG") for n in range(count)]
 
 
-@pytest.fixture(scope="module", params=["linear", "xgboost"])
-def loaded(tmp_path_factory, request):
-    store = Store.open(tmp_path_factory.mktemp("pictures"))
+def stripes(store, family):
+    """A stored model of stripes that stand or lie."""
     data = photos(80)
     table = pa.table({"photo": data, "standing": [n % 2 == 0 for n in range(80)]}, schema=SCHEMA.arrow())
     task = Task(kind=TaskKind.BINARY, target="standing", classes=(False, True))
-    example = {"photo": base64.b64encode(data[0]).decode()}
-    return load(store, Entry("stripes", 1, stored(store, table, SCHEMA, task, request.param, example=example).digest))
+    return stored(store, table, SCHEMA, task, family, example={"photo": base64.b64encode(data[0]).decode()})
+
+
+@pytest.fixture(scope="module", params=["linear", "xgboost"])
+def loaded(tmp_path_factory, request):
+    store = Store.open(tmp_path_factory.mktemp("pictures"))
+    return load(store, Entry("stripes", 1, stripes(store, request.param).digest))
 
 
 @pytest.fixture
@@ -120,9 +129,53 @@ def test_the_document_says_what_a_picture_is(loaded):
     }
 
 
-def test_files_of_pictures_are_predicted_and_broken_ones_set_aside(loaded, tmp_path):
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory):
+    store = Store.open(tmp_path_factory.mktemp("batch"))
+    return store, Entry("stripes", 1, stripes(store, "linear").digest)
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "folder"])
+def test_files_of_pictures_are_predicted_and_broken_ones_set_aside(champion, tmp_path, monkeypatch, form):
+    monkeypatch.setattr(reading, "PICTURES", 4)
     data = [*photos(9, first=200), BROKEN]
-    pq.write_table(pa.table({"photo": data, "name": [str(n) for n in range(10)]}), tmp_path / "a.parquet")
-    faults = loaded.predictor.contract.check({"photo": pq.read_table(tmp_path / "a.parquet")["photo"]}, 10)[1]
-    assert [(fault["row"], fault["got"]) for fault in faults] == [(9, f"{len(BROKEN)} bytes: cut short or damaged")]
-    assert callable(batch.predict)
+    source = tmp_path / f"in.{form}"
+    names = [f"{number}.png" for number in range(10)]
+    if form == "parquet":
+        pq.write_table(pa.table({"photo": data, "file": names}), source)
+    elif form == "jsonl":
+        rows = zip(forms(data)["instances"]["instances"], names, strict=True)
+        source.write_text("".join(json.dumps({"photo": text, "file": name}) + "\n" for (text,), name in rows))
+    else:
+        (source / "of" / "photos").mkdir(parents=True)
+        names = [f"of/photos/{name}" for name in names]
+        for name, one in zip(names, data, strict=True):
+            (source / name).write_bytes(one)
+    store, entry = champion
+    scorer = Scorer(Job(store.root, tmp_path / "out", entry, ("file",), Reading(), None))
+    facts = [json.dumps(asdict(piece)) for piece in reading.pieces(source)]  # as a task gets them
+    counts = [scorer({"number": number, "piece": piece})["outcome"] for number, piece in enumerate(facts)]
+    assert [(count.num_rows, count.num_rejected) for count in counts] == [(10, 1)]
+    found = pq.read_table(tmp_path / "out" / "part-00000.parquet")
+    assert found["file"].to_pylist() == names[:9]
+    assert found["prediction"].to_pylist() == [n % 2 == 0 for n in range(9)]
+    rejected = pq.read_table(tmp_path / "out" / "_rejected").to_pylist()[0]
+    assert rejected["reasons"].startswith(f"photo: got {len(BROKEN)} bytes: cut short or damaged")
+    assert rejected["row"] == 9
+    content = json.loads(rejected["content"])
+    assert content["file"] == names[9]
+    if form != "folder":
+        assert base64.b64decode(content["photo"]) == BROKEN
+
+
+def test_a_folder_of_pictures_needs_a_model_of_one_column_of_images(tmp_path):
+    (tmp_path / "a.png").write_bytes(photos(1)[0])
+    piece = reading.pieces(tmp_path)[0]
+    with pytest.raises(errors.SourceError, match="a model that reads no columns of images"):
+        list(reading.batches(piece, Schema(columns=(SCHEMA["standing"],)), Reading()))
+
+
+def test_pictures_beside_tables_are_no_rows(tmp_path):
+    (tmp_path / "a.png").write_bytes(photos(1)[0])
+    (tmp_path / "a.csv").write_text("photo\na.png\n")
+    assert [piece.name for piece in reading.pieces(tmp_path)] == ["a.csv"]
