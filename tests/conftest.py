@@ -23,7 +23,7 @@ settings.register_profile("same", derandomize=True, deadline=None, print_blob=Tr
 settings.register_profile("search", max_examples=2_000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
-# Ray and OpenMP read their settings when they are first imported, which a unit test may do long before the first cluster
+# Ray and OpenMP read their settings when they are first imported, which a unit test may do long before a cluster
 # is joined.
 os.environ.update({name: value for name, (value, _) in cluster.SETTINGS.items()})
 
