@@ -2,7 +2,15 @@
 
 ============  ==============================================================
 `joins`       feature tables joined on keys, as of the row's time
-`matching`    which row goes with which: keys, and the last time at or before
+`joining`     a join with all its checks done: what meets, what is taken
+`matching`    which row goes with which: keys, and the last one known by then
+`resolving`   what each row gets: the core of every join
+`assembly`    stored tables of any size joined to stored rows
+`partwise`    one such join, part by part
+`parts`       keys, times and values divided by the hash of the key
+`placing`     what was found, put beside the rows
+`sweeps`      window aggregates of all keys at once
+`exact`       sums of floats without rounding
 `windows`     aggregates over the latest events of a key: the one definition
 `spans`       spans of time as a recipe writes them
 `derive`      new features as SQL over the row's columns

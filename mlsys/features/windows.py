@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlsys import errors, recipe
+from mlsys import recipe
 from mlsys.features.spans import span_us
 
 __all__ = ["Events", "Window", "aggregate", "windows_of"]
@@ -72,13 +72,6 @@ class Events:
 
 def windows_of(join: recipe.Join, name: str, per_us: int = 1) -> list[Window]:
     """The aggregates of a join in the recipe's order; `per_us` is 1000 for times in nanoseconds."""
-    if join.aggregates and join.time is None:
-        raise errors.FeatureError.build(
-            f"features: join '{name}'",
-            got="aggregates without time",
-            expected="the table's time column",
-            hint="time: column",
-        )
     where = f"features: join '{name}': aggregates"
     return [
         Window(join.prefix + title, one.function, one.column, span_us(one.window, f"{where}: {title}: window") * per_us)

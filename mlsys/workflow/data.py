@@ -9,6 +9,12 @@ from mlsys.workflow.run import Record, Run
 
 __all__ = ["collect", "explore", "features"]
 
+JOINING = (
+    *("assembly", "partwise", "parts", "placing"),
+    *("joins", "joining", "matching", "resolving", "sweeps", "exact", "windows", "spans", "values"),
+)
+"""Modules of `mlsys.features` that decide what a join gives; a change in one of them runs `collect` again."""
+
 
 def collect(run: Run) -> None:
     """1: the source's rows, checked, joined as of their time, and divided into parts."""
@@ -29,14 +35,14 @@ def collect(run: Run) -> None:
             ]
         ],
     }
-    joining = tuple(f"mlsys.features.{part}" for part in ("joins", "matching", "spans", "values", "windows"))
+    joining = tuple(f"mlsys.features.{part}" for part in JOINING)
     code = ("mlsys.collect", *joining, "mlsys.expressions", "mlsys.images", "mlsys.schema")
     run.step("collect", inputs, code, lambda: _collect(run))
 
 
 def _collect(run: Run) -> Record:
     from mlsys.collect import snapshot, split, task
-    from mlsys.features import joins
+    from mlsys.features import assembly
 
     recipe, store = run.recipe, run.store
     run.console.progress("reading")
@@ -52,7 +58,10 @@ def _collect(run: Run) -> Record:
         name: (join, snapshot.take_table(store, join, timezone=recipe.data.timezone, folder=run.folder / name))
         for name, join in recipe.features.joins.items()
     }
-    whole = joins.assemble(store, taken.snapshot, tables, run.console.progress) if tables else taken.snapshot
+    whole, joined = taken.snapshot, {}
+    if tables:
+        done = assembly.assemble(store, whole, tables, run.console.progress)
+        whole, joined = done.snapshot, done.report
     what = task.decide(whole, recipe)
     run.console.progress("dividing")
     parts = split.divide(store, whole, recipe, what)
@@ -62,7 +71,7 @@ def _collect(run: Run) -> Record:
         "task": what.model_dump(mode="json"),
         "num_rows": parts.num_rows,
         "taken": taken.report,
-        "joins": store.facts("snapshot", whole.digest).get("joins", {}),
+        "joined": joined,
         "objects": [("snapshot", whole.digest), ("split", parts.digest)],
         "summary": _collected(whole.num_rows, len(whole.schema), parts.num_rows, taken.report),
     }

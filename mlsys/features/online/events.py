@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from mlsys import errors
 from mlsys.features import joins
-from mlsys.features.matching import keyed
+from mlsys.features.matching import Terms
 from mlsys.features.online.stores import Change, State
 from mlsys.features.online.views import KINDS, KNOWN, TIME, View
 
@@ -75,14 +75,12 @@ def arrange(view: View, table: pa.Table) -> pa.Table:
 
 def _found(view: View, table: pa.Table) -> pl.DataFrame:
     """Key, times and row number of the rows that have all of them."""
-    join, by = view.join, [f"__key{at}" for at in range(len(view.keys))]
-    named = [*(key.of_table for key in view.keys), *([join.known_at] if join.known_at else [])]
-    index = keyed(table, named, join.time, f"features: join '{view.name}'")
-    index = index.cast(dict(zip(by, (KINDS[key.kind] for key in view.keys), strict=True)))
-    if join.known_at:
-        index = index.rename({f"__key{len(by)}": KNOWN})
-    times = [name for name in (TIME, KNOWN) if name in index.columns]
-    index = index.with_columns(pl.col(name).dt.cast_time_unit("us").to_physical() for name in times)
+    join = view.join
+    times = (join.time, join.known_at or join.time) if join.time else None
+    types = tuple(KINDS[key.kind]() for key in view.keys)
+    terms = Terms({key.column: key.of_table for key in view.keys}, types, view.clock, times)
+    index = terms.table(table).drop([] if join.known_at else [KNOWN]).drop([] if times else [TIME])
+    by = terms.by
     different = index.select(by).unique(maintain_order=True)
     texts = pl.Series(KEY, [view.key(values) for values in different.rows()], pl.String)
     return index.join(different.with_columns(texts), on=by, how="left", maintain_order="left")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mlsys import errors, recipe
 from mlsys.features import joins, windows
-from mlsys.features.matching import comparable, keyed
+from mlsys.features.matching import agree
 from mlsys.features.spans import span_us
 from mlsys.features.values import domain_of
 from mlsys.schema import Role, Schema, arrow_type
@@ -167,18 +167,13 @@ def define(name: str, join: recipe.Join, table: Schema, rows: Schema, *, owner: 
 
 def _keys(name: str, join: recipe.Join, table: Schema, rows: Schema, clock: str | None) -> tuple[Key, ...]:
     where = f"features: join '{name}'"
-    pairs = dict(join.keys) if isinstance(join.keys, dict) else {key: key for key in join.keys}
-    mine = keyed(rows.arrow().empty_table(), list(pairs), clock, where)
-    other = keyed(table.arrow().empty_table(), list(pairs.values()), join.time, where)
-    titles = {f"__key{at}": pair for at, pair in enumerate(pairs.items())}
-    if clock is not None and join.time is not None:
-        titles["__time"] = ("the row's time", join.time)
-    _, same = comparable(mine, other, titles, where)
-    if clock is not None and getattr(same.schema["__time"], "time_unit", None) != "us":
-        raise _refused(where, f"time '{join.time}'", str(same.schema["__time"]), "times in microseconds")
+    times = (join.time, join.known_at or join.time) if join.time else None
+    terms = agree(rows.arrow(), table.arrow(), joins.keys_of(join), clock, times, where)
+    if times is not None and terms.unit != "us":
+        raise _refused(where, f"time '{join.time}'", f"times in {terms.unit}", "times in microseconds")
     return tuple(
-        Key(column=column, of_table=of_table, kind=_kind(where, column, same.schema[f"__key{at}"]))
-        for at, (column, of_table) in enumerate(pairs.items())
+        Key(column=column, of_table=of_table, kind=_kind(where, column, found))
+        for (column, of_table), found in zip(terms.keys.items(), terms.types, strict=True)
     )
 
 
@@ -218,8 +213,10 @@ def _integer(value: Any) -> int | None:
     return None if value is None or value not in INT64 else int(value)
 
 
-def _float(value: Any) -> float | None:
+def _float(value: Any) -> float | int | None:
     number = None if value is None else float(value)
+    if isinstance(value, int) and number != value:
+        return value  # no float is equal to it, so it finds none
     return None if number is None or number != number else number + 0.0  # noqa: PLR0124 - NaN; and -0.0 is 0.0
 
 

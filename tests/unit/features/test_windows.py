@@ -3,11 +3,10 @@
 import math
 from fractions import Fraction
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlsys import errors, recipe
+from mlsys import recipe
 from mlsys.features.windows import Events, Window, aggregate, windows_of
 
 FUNCTIONS = ("count", "sum", "mean", "min", "max", "distinct")
@@ -71,5 +70,3 @@ def test_windows_come_from_the_recipe_under_their_joined_names():
         Window("w_rain", "sum", "mm", 3_600_000_000),
     ]
     assert [window.length for window in windows_of(join, "weather", per_us=1_000)][1] == 3_600_000_000_000
-    with pytest.raises(errors.FeatureError, match="aggregates without time"):
-        windows_of(join.model_copy(update={"time": None}), "weather")
