@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Measured", "fresh", "median", "options", "repeat", "report", "spread"]
+__all__ = ["Measured", "fresh", "median", "options", "repeat", "report", "say", "spread", "table"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,13 @@ def report(
     facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Print the table, and the line of JSON with `facts` at its end if it is wanted."""
+    ratios = table(claim, ours, peers, rows=rows)
+    if as_json:
+        say(claim, ratios, spread(ours.runs), rows, facts)
+
+
+def table(claim: str, ours: Measured, peers: Iterable[Measured], *, rows: int) -> dict[str, float]:
+    """Print the table and give peer → ratio."""
     contenders = [ours, *peers]
     headings = list(dict.fromkeys(heading for each in contenders for heading in each.notes))
     lines = [["", "median", "spread", "ratio", *headings]]
@@ -122,19 +129,17 @@ def report(
         lines.append([each.name, _seconds(each.median), f"{spread(each.runs):.0%}", ratio, *notes])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     print(f"{claim} ({rows:,} rows)")
-    for line in lines:
-        print(
-            "  "
-            + "  ".join(
-                text.ljust(w) if not at else text.rjust(w)
-                for at, (text, w) in enumerate(zip(line, widths, strict=True))
-            )
-        )
-    if as_json:
-        ratios = {each.name: each.median / ours.median for each in contenders[1:]}
-        print(
-            json.dumps({"claim": claim, "ratios": ratios, "spread": spread(ours.runs), "rows": rows, **(facts or {})})
-        )
+    for name, *cells in lines:
+        shown = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        print("  " + "  ".join([name.ljust(widths[0]), *shown]))
+    return {each.name: each.median / ours.median for each in contenders[1:]}
+
+
+def say(
+    claim: str, ratios: Mapping[str, float], spread: float, rows: int, facts: Mapping[str, Any] | None = None
+) -> None:
+    """The line of JSON."""
+    print(json.dumps({"claim": claim, "ratios": dict(ratios), "spread": spread, "rows": rows, **(facts or {})}))
 
 
 def _seconds(value: float) -> str:

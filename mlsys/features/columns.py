@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mlsys.features.operations import Matrix
 
 if TYPE_CHECKING:
     from mlsys.features.program import FeatureProgram
 
-__all__ = ["BLOCK_ROWS", "compile_columns"]
+__all__ = ["BLOCK_ROWS", "compile_columns", "transform_files"]
 
 BLOCK_ROWS = 131_072
 """Rows of a block: 1 MB a number column. Each expression costs some 50 µs a block, a tenth of its work at this size."""
@@ -31,7 +33,7 @@ MAX_THREADS = 4
 """Blocks at work at once: while one is computed, which uses all threads, others are read and written."""
 
 
-def compile_columns(program: FeatureProgram) -> Callable[[pa.Table], Matrix]:
+def compile_columns(program: FeatureProgram) -> Callable[..., Matrix]:
     """The function of :meth:`FeatureProgram.transform`."""
     expressions: list[pl.Expr] = []
     steps, width = [], 0
@@ -51,21 +53,52 @@ def compile_columns(program: FeatureProgram) -> Callable[[pa.Table], Matrix]:
             for fill, columns, features in steps:
                 fill(series[columns], strip[:, features])
 
-    def transform(table: pa.Table) -> Matrix:
-        out = np.empty((table.num_rows, width), np.float32)
-        parts = [
-            (table.slice(at, BLOCK_ROWS), out[at : at + BLOCK_ROWS]) for at in range(0, table.num_rows, BLOCK_ROWS)
-        ]
-        _each(block, parts or [(table, out)])
-        return out
+    def transform(table: pa.Table, out: Matrix | None = None) -> Matrix:
+        rows, made = table.num_rows, np.empty((table.num_rows, width), np.float32) if out is None else out
+        parts = [(table.slice(at, BLOCK_ROWS), made[at : at + BLOCK_ROWS]) for at in range(0, rows, BLOCK_ROWS)]
+        _each(block, parts or [(table, made)])
+        return made
 
     return transform
 
 
-def _each(block: Callable[[pa.Table, Matrix], None], parts: Sequence[tuple[pa.Table, Matrix]]) -> None:
-    if len(parts) == 1:
-        block(*parts[0])
+def transform_files(
+    paths: Sequence[Path], columns: Sequence[str], transform: Callable[[pa.Table, Matrix], Matrix], width: int
+) -> Matrix:
+    """``(rows, width)``: what `transform` writes of these columns of all rows of some Parquet files.
+
+    The files say how many rows there are, so the matrix is made once, and of the columns no
+    more than a few row groups are in memory. Polars reads them: it leaves texts as they are
+    encoded in the file, which takes a fifth of the time of decoding them.
+    """
+    work, at = [], 0
+    for path in paths:
+        first = 0
+        for rows in _rows_of_groups(path):
+            work.append((path, first, at, rows))
+            first, at = first + rows, at + rows
+    out = np.empty((at, width), np.float32)
+
+    def place(path: Path, first: int, at: int, rows: int) -> None:
+        frame = pl.scan_parquet(path).slice(first, rows).select(columns).collect()
+        transform(frame.to_arrow(), out[at : at + rows])
+
+    _each(place, work)
+    return out
+
+
+def _rows_of_groups(path: Path) -> list[int]:
+    facts = pq.read_metadata(path)
+    return [facts.row_group(number).num_rows for number in range(facts.num_row_groups)]
+
+
+def _each(function: Callable[..., None], work: Sequence[tuple[Any, ...]]) -> None:
+    """Call the function with each tuple, some at the same time."""
+    threads = min(MAX_THREADS, pl.thread_pool_size(), len(work))
+    if threads < 2:
+        for arguments in work:
+            function(*arguments)
         return
-    with ThreadPoolExecutor(min(MAX_THREADS, pl.thread_pool_size())) as threads:
-        for _ in threads.map(block, *zip(*parts, strict=True)):
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(function, *zip(*work, strict=True)):
             pass

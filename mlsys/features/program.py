@@ -93,8 +93,13 @@ class FeatureProgram:
     def digest(self) -> str:
         return digest_json(self.to_json())
 
-    def transform(self, table: pa.Table) -> npt.NDArray[np.float32]:
+    def transform(self, table: pa.Table, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
         """Features of all rows.
+
+        Parameters
+        ----------
+        out
+            Where to write them; made here if it is not given.
 
         Returns
         -------
@@ -108,7 +113,7 @@ class FeatureProgram:
             These are training rows, and an encoding holds their own labels.
         """
         self._refuse_training_rows(table)
-        return self._transform(table)
+        return self._transform(table, out)
 
     def row(self) -> Callable[[Mapping[str, Any]], npt.NDArray[np.float32]]:
         """Function of one record, column → Python value, that gives ``(width,)`` float32.
@@ -153,7 +158,7 @@ class FeatureProgram:
         return cls(dict(value["columns"]), tuple(map(_operation, value["operations"])), dict(value["derive"]))
 
     @cached_property
-    def _transform(self) -> Callable[[pa.Table], npt.NDArray[np.float32]]:
+    def _transform(self) -> Callable[..., npt.NDArray[np.float32]]:
         return columns.compile_columns(self)
 
     def __reduce__(self) -> tuple[Any, ...]:

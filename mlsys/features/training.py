@@ -58,8 +58,13 @@ class TrainingProgram:
         """Columns that `transform` reads."""
         return [*self.program.inputs, FOLD]
 
-    def transform(self, table: pa.Table) -> npt.NDArray[np.float32]:
+    def transform(self, table: pa.Table, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
         """Features of rows that carry the number of their fold; -1 is outside of the training part.
+
+        Parameters
+        ----------
+        out
+            Where to write them; made here if it is not given.
 
         Returns
         -------
@@ -83,12 +88,12 @@ class TrainingProgram:
         fold, rows = np.asarray(table[FOLD]), table.drop_columns([FOLD])
         inside = [number for number in self.held_out if (fold == number).any()]
         if not inside:
-            return self.program.transform(rows)
-        out = np.empty((table.num_rows, self.program.width), np.float32)
+            return self.program.transform(rows, out)
+        made = np.empty((table.num_rows, self.program.width), np.float32) if out is None else out
         parts = [(~np.isin(fold, inside), self.program), *((fold == k, self.held_out[k]) for k in inside)]
         for mask, fitted in parts:
-            out[mask] = fitted.transform(rows.filter(pa.array(mask)))
-        return out
+            made[mask] = fitted.transform(rows.filter(pa.array(mask)))
+        return made
 
 
 def fit(plan: FeaturePlan, statistics: TrainStatistics) -> TrainingProgram:

@@ -39,7 +39,7 @@ class Job:
 
     def read(self, part: str) -> Matrix:
         """All rows of a part, in this process."""
-        return self.matrix(self.split.table(part, self.columns))
+        return rows.read(self.split, part, self.features, self.task)
 
     def fit(self, train: Matrix, validation: Matrix, threads: int) -> Any:
         """Fit in this process; without validation rows nothing stops the boosting."""

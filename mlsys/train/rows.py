@@ -8,6 +8,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlsys import errors
+from mlsys.dataset import Split
+from mlsys.features import columns as blocks
 from mlsys.features import plan, training
 from mlsys.features.training import TrainingProgram
 from mlsys.models import family
@@ -16,7 +18,7 @@ from mlsys.recipe import Recipe
 from mlsys.schema import ROW, Role, Schema, Task
 from mlsys.statistics import TrainStatistics, encode_target
 
-__all__ = ["columns", "fit_program", "held_out", "matrix", "sampled"]
+__all__ = ["columns", "fit_program", "held_out", "matrix", "read", "sampled"]
 
 HELD_OUT = 0.1
 """Fraction of the rows to fit on that decides when boosting stops, where no validation part may be used."""
@@ -44,11 +46,23 @@ def matrix(table: pa.Table, fitted: TrainingProgram, task: Task) -> Matrix:
     TargetError
         A row has no target; the split sets such rows apart.
     """
-    y = np.asarray(encode_target(table[task.target], task), dtype=np.float64)
+    y = _target(table[task.target], task)
+    return Matrix(fitted.transform(table), y, tuple(fitted.program.names), tuple(fitted.program.types))
+
+
+def read(split: Split, part: str, fitted: TrainingProgram, task: Task) -> Matrix:
+    """As `matrix` for all rows of a part, whose columns are never in memory all at once."""
+    y = _target(split.table(part, [task.target])[task.target], task)
+    X = blocks.transform_files(split.paths(part), fitted.columns, fitted.transform, fitted.program.width)
+    return Matrix(X, y, tuple(fitted.program.names), tuple(fitted.program.types))
+
+
+def _target(values: pa.ChunkedArray, task: Task) -> NDArray[np.float64]:
+    y = np.asarray(encode_target(values, task), dtype=np.float64)
     absent = (y < 0) if task.is_classification else ~np.isfinite(y)
     if absent.any():
-        raise _unlabelled(table[task.target].filter(pa.array(absent)), task)
-    return Matrix(fitted.transform(table), y, tuple(fitted.program.names), tuple(fitted.program.types))
+        raise _unlabelled(values.filter(pa.array(absent)), task)
+    return y
 
 
 def _unlabelled(values: pa.ChunkedArray, task: Task) -> errors.TargetError:

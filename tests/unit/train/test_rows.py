@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlsys import errors
@@ -85,3 +86,24 @@ def test_a_row_without_a_target_is_refused_by_its_value(make_split):
         "  expected: one of 'no', 'yes'\n"
         "  hint:     run `mlsys collect` again: it sets rows without a label apart"
     )
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_a_part_read_block_by_block_is_the_matrix_of_its_table(make_split, part):
+    split, statistics, recipe, task = make_split()
+    fitted = rows.fit_program(split.schema, statistics, recipe, "linear")
+    made, whole = rows.read(split, part, fitted, task), rows.matrix(split.table(part), fitted, task)
+    assert len(split.paths(part)) > 1
+    np.testing.assert_array_equal(made.X.view(np.uint32), whole.X.view(np.uint32))
+    np.testing.assert_array_equal(made.y, whole.y)
+
+
+def test_a_part_is_refused_by_its_rows_without_a_target(make_split):
+    split, statistics, recipe, task = make_split()
+    fitted = rows.fit_program(split.schema, statistics, recipe, "xgboost")
+    path = split.paths("train")[-1]
+    table = pq.read_table(path)
+    values = pa.array([None, *table["y"].to_pylist()[1:]], table["y"].type)
+    pq.write_table(table.set_column(table.schema.get_field_index("y"), "y", values), path)
+    with pytest.raises(errors.TargetError, match="None in 1 rows"):
+        rows.read(split, "train", fitted, task)
