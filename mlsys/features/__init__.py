@@ -22,7 +22,9 @@
 `training`    what training works with: the rows of each fold get encodings of the other folds
 `rows`        one row: closures, a few microseconds
 `values`      how a value is read, in a column and alone
-`operations`  what is computed: numbers, the size of texts
+`operations`  what is computed: numbers
+`text`        what is computed: numbers of a text, its place among others
+`factors`     the axes of that place, from a sample of the texts
 `lookups`     what is looked up: categories, true and false
 `target`      what is looked up: the mean of the target in a category
 `bins`        what is looked up: the quantile bin of a number

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -52,6 +52,15 @@ LONG_TAIL = 2.0
 LOG_SAMPLE = 1_000
 """Quantiles that stand for the rows: with them the deviation of an exponential variable is 0.5 % too small."""
 
+COMPONENTS, MAX_COMPONENTS = 128, 256
+"""Axes for texts: 128 float32 columns are half a gigabyte a million rows; many classes take up to twice as many."""
+
+TREE_COMPONENTS = 64
+"""For trees, which split one axis at a time and gain little from the later ones."""
+
+TEXTS_PER_COMPONENT, MIN_COMPONENTS = 8, 2
+"""Training texts an axis; with fewer than two axes, what texts say is not read."""
+
 Encoding = Literal["codes", "dense"]
 
 
@@ -85,7 +94,7 @@ def automatic(column: Column, statistics: ColumnStatistics, encoding: Encoding) 
     return BY_KIND[column.kind](column, statistics, encoding)
 
 
-def defaults(operation: str, column: Column, statistics: ColumnStatistics) -> dict[str, Any]:
+def defaults(operation: str, column: Column, statistics: ColumnStatistics, encoding: Encoding) -> dict[str, Any]:
     """What an operation has to know besides the options that were given."""
     limits = {"codes": MAX_CODES, "onehot": MAX_ONEHOT}
     if operation in limits:
@@ -94,6 +103,8 @@ def defaults(operation: str, column: Column, statistics: ColumnStatistics) -> di
         return {"min_rows": 1}  # the fewer rows a category has, the more the overall mean bears on it
     if operation == "datetime":
         return {"parts": parts_of(column, statistics) or ["weekday"]}
+    if operation == "tfidf":
+        return {"components": num_components(statistics, encoding)}
     if operation == "image" and statistics.images is not None:
         found = statistics.images
         small = max(found.widths.maximum, found.heights.maximum) <= SMALL
@@ -179,7 +190,7 @@ def _categorical(column: Column, statistics: ColumnStatistics, encoding: Encodin
     if distinct > limit:
         reason = f"{distinct:,} categories, more than {limit}: how frequent each is in training"
         return [Choice(column.name, "frequency", {}, reason)]
-    params = defaults(operation, column, statistics)
+    params = defaults(operation, column, statistics, encoding)
     form = "codes that trees split in sets" if encoding == "codes" else "one column each"
     reason = f"{distinct} categories: {form}; under {params['min_rows']} rows or unknown go to {OTHER}"
     return [Choice(column.name, operation, params, reason)]
@@ -215,13 +226,23 @@ def parts_of(column: Column, statistics: ColumnStatistics) -> list[str]:
 
 
 def _text(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
-    del statistics, encoding
-    return [Choice(column.name, "text", {}, "text: its length and number of words; what it says is not read")]
+    form = "a missing one stays missing" if encoding == "codes" else "a missing one takes the mean and is marked"
+    numbers = Choice(column.name, "text", {}, f"text: its length, words, capitals, digits and signs; {form}")
+    components = num_components(statistics, encoding)
+    if components < MIN_COMPONENTS:
+        return [replace(numbers, reason=f"{numbers.reason}; too few texts to learn from what they say")]
+    reason = f"text: what it says, by words and letters side by side, on the {components} leading axes of its texts"
+    return [numbers, Choice(column.name, "tfidf", {"components": components}, reason)]
+
+
+def num_components(statistics: ColumnStatistics, encoding: Encoding) -> int:
+    """Axes for texts: enough for the classes to lie apart, and `TEXTS_PER_COMPONENT` training texts for each."""
+    most = TREE_COMPONENTS if encoding == "codes" else max(COMPONENTS, 4 * (statistics.classes or 0))
+    return min(most, MAX_COMPONENTS, num_present(statistics) // TEXTS_PER_COMPONENT)
 
 
 def _image(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
-    del encoding
-    params, found = defaults("image", column, statistics), statistics.images
+    params, found = defaults("image", column, statistics, encoding), statistics.images
     if found is None or not found.n:
         return [Choice(column.name, "drop", {}, "no picture in any training row")]
     sizes = f"{found.widths.maximum} × {found.heights.maximum}"

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlsys import errors
+from mlsys.features import factors
 from mlsys.features.bins import Bins
 from mlsys.features.choices import Choice, num_present, signed_logs
 from mlsys.features.image import Image
 from mlsys.features.lookups import Boolean, Codes, Frequency, OneHot
-from mlsys.features.operations import Numeric, Operation, Scaling, Text, signed_log
+from mlsys.features.operations import Numeric, Operation, Scaling, signed_log
 from mlsys.features.target import Target, encode, moments
+from mlsys.features.text import Text, Tfidf
 from mlsys.features.times import Datetime
 from mlsys.features.values import Domain
 from mlsys.schema import Task
@@ -24,9 +27,6 @@ from mlsys.statistics import ColumnStatistics, TableStatistics
 __all__ = ["operation_of"]
 
 Floats = npt.NDArray[np.float64]
-
-MEAN_WORD_LENGTH = 6
-"""Characters a word with its blank in English prose; only scales the number of words."""
 
 
 @dataclass(frozen=True)
@@ -197,16 +197,27 @@ def _datetime(facts: Facts) -> Datetime:
 
 
 def _text(facts: Facts) -> Text:
-    lengths = facts.statistics.lengths
-    if not facts.dense:
+    documents = facts.statistics.documents
+    if not facts.dense or documents is None:
         return Text(facts.column, facts.domain)
-    if not lengths.n:
-        return Text(facts.column, facts.domain, Scaling(fill=0.0), Scaling(fill=0.0))
-    # The spread of lengths is not counted; a quarter of the range stands for it (range rule of thumb).
-    mean, spread = lengths.mean, max((lengths.maximum - lengths.minimum) / 4, 1.0)
-    length = Scaling(mean, spread, mean)
-    words = Scaling(mean / MEAN_WORD_LENGTH, spread / MEAN_WORD_LENGTH, mean / MEAN_WORD_LENGTH)
-    return Text(facts.column, facts.domain, length, words)
+    scalings = (
+        Scaling(moments.mean, divisor(math.sqrt(moments.m2 / max(moments.n, 1))), moments.mean)
+        for moments in documents.facts
+    )
+    return Text(facts.column, facts.domain, tuple(scalings), facts.has_missing)
+
+
+def _tfidf(facts: Facts) -> Tfidf:
+    documents = facts.statistics.documents
+    if documents is None:
+        raise errors.FeatureError.build(
+            f"features: column '{facts.column}'",
+            got=f"operation tfidf for a {facts.statistics.kind} column, whose words are not counted",
+            expected="a column of the kind text",
+            hint=f"data.kinds: {{{facts.column}: text}}",
+            field=facts.column,
+        )
+    return factors.fit(facts.column, facts.domain, documents, facts.params["components"], dense=facts.dense)
 
 
 def _image(facts: Facts) -> Operation:
@@ -233,6 +244,7 @@ FITS: Mapping[str, Callable[[Facts], Operation]] = {
     "boolean": _boolean,
     "datetime": _datetime,
     "text": _text,
+    "tfidf": _tfidf,
 }
 
 

@@ -1,14 +1,13 @@
-"""Operations that compute: numbers, and the size of texts.
+"""Operations that compute: numbers.
 
 An operation has two executors with one meaning: `raw` and `fill` work on whole columns,
 `writer` on one value. Here both compute in float64, the same operations in the same order,
-and round once to float32. Operations that look a value up are in `lookups`.
+and round once to float32. Operations that look a value up are in `lookups`, those on texts in `text`.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,7 +19,7 @@ import polars as pl
 
 from mlsys.features.values import FLOAT32_MAX, Domain
 
-__all__ = ["Matrix", "Numeric", "Operation", "Scaling", "Text", "Writer", "signed_log"]
+__all__ = ["Matrix", "Numeric", "Operation", "Scaling", "Writer", "signed_log"]
 
 Matrix = npt.NDArray[np.float32]
 Writer = Callable[[Any, Matrix], None]
@@ -91,7 +90,8 @@ class Operation(ABC):
     column
         The column that it is about, and its `domain`.
     outputs
-        Names of the features, in order; `types` are XGBoost's: "q" a quantity, "c" a category.
+        Names of the features, in order; `types` as those of `models.matrix.Matrix`: "q" a
+        quantity, "c" the code of a category, "e" a coordinate of an embedding.
     """
 
     column: str
@@ -155,39 +155,5 @@ class Numeric(Operation):
             out[start] = missing if number is None else apply(number)
             if indicator:
                 out[start + 1] = number is None
-
-        return write
-
-
-WORD = r"[^ \t\n\r\x0b\x0c]+"
-"""A word of a text: what stands between ASCII white space, the same in every regex dialect."""
-
-
-@dataclass(frozen=True)
-class Text(Operation):
-    """Length in characters and number of words."""
-
-    length: Scaling = field(default_factory=Scaling)
-    words: Scaling = field(default_factory=Scaling)
-
-    name = "text"
-
-    @property
-    def outputs(self) -> list[str]:
-        return [f"{self.column}: length", f"{self.column}: words"]
-
-    def raw(self) -> list[pl.Expr]:
-        value = self.domain.expr(self.column)
-        length, words = value.str.len_chars(), value.str.count_matches(WORD)
-        return [self.length.expr(length.cast(pl.Float64)), self.words.expr(words.cast(pl.Float64))]
-
-    def writer(self, start: int) -> Writer:
-        read, length, words = self.domain.reader(self.column), self.length, self.words
-        count = re.compile(WORD).findall
-
-        def write(value: Any, out: Matrix) -> None:
-            text = read(value)
-            out[start] = length.missing if text is None else length.apply(float(len(text)))
-            out[start + 1] = words.missing if text is None else words.apply(float(len(count(text))))
 
         return write

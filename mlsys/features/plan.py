@@ -119,6 +119,7 @@ FITTING: Mapping[str, tuple[str, ...]] = {
     "boolean": ("boolean",),
     "datetime": ("instant", "clock", "date"),
     "text": ("text",),
+    "tfidf": ("text",),
     "image": ("bytes",),
     "drop": ("number", "text", "boolean", "instant", "clock", "date", "bytes"),
 }
@@ -142,7 +143,7 @@ def _override(column: Column, statistics: ColumnStatistics, wanted: Treatment, e
         )
     if encoding == "dense":
         operation, given, reason = _for_linear(operation, given)
-    return Choice(column.name, operation, {**defaults(operation, column, statistics), **given}, reason)
+    return Choice(column.name, operation, {**defaults(operation, column, statistics, encoding), **given}, reason)
 
 
 def _for_linear(operation: str, given: dict[str, Any]) -> tuple[str, dict[str, Any], str]:

@@ -24,9 +24,10 @@ from mlsys.features.bins import Bins
 from mlsys.features.constants import operation_of
 from mlsys.features.image import Image
 from mlsys.features.lookups import Boolean, Categorical, Codes, Frequency, OneHot
-from mlsys.features.operations import Numeric, Operation, Scaling, Text
+from mlsys.features.operations import Numeric, Operation, Scaling
 from mlsys.features.plan import FeaturePlan
 from mlsys.features.target import Target
+from mlsys.features.text import Text, Tfidf
 from mlsys.features.times import Datetime
 from mlsys.features.values import Domain, domain_of, in_utc
 from mlsys.schema import FOLD, arrow_type
@@ -35,11 +36,11 @@ from mlsys.store import digest_json
 
 __all__ = ["FORMAT", "OPERATIONS", "FeatureProgram", "fit"]
 
-FORMAT = 2
+FORMAT = 3
 """Version of the JSON form; raised when an older reader would misread it."""
 
 OPERATIONS: dict[str, type[Operation]] = {
-    kind.name: kind for kind in (Numeric, Bins, Text, Boolean, Codes, OneHot, Frequency, Target, Datetime, Image)
+    kind.name: kind for kind in (Numeric, Bins, Text, Tfidf, Boolean, Codes, OneHot, Frequency, Target, Datetime, Image)
 }
 
 FORBIDDEN = str.maketrans({"[": "(", "]": ")", "<": "{"})
@@ -82,7 +83,7 @@ class FeatureProgram:
 
     @cached_property
     def types(self) -> list[str]:
-        """XGBoost's type of each feature: "q" a quantity, "c" the code of a category."""
+        """Type of each feature, as in `models.matrix.Matrix`."""
         return [kind for operation in self.operations for kind in operation.types]
 
     @property
@@ -230,8 +231,8 @@ def _operation(value: Mapping[str, Any]) -> Operation:
     for key, inner in facts.items():
         if key == "domain":
             facts[key] = Domain(**inner)
-        elif isinstance(inner, dict):
-            facts[key] = Scaling(**inner)
+        elif key in {"scaling", "scalings"}:
+            facts[key] = Scaling(**inner) if isinstance(inner, dict) else tuple(Scaling(**each) for each in inner)
         elif isinstance(inner, list):
             facts[key] = tuple(tuple(row) if isinstance(row, list) else row for row in inner)
     return OPERATIONS[name](**facts)

@@ -202,7 +202,9 @@ class _Blocks(xgboost.DataIter):
         if self.at == len(self.blocks):
             return False
         block = self.blocks[self.at]
-        input_data(data=bounded(block.X), label=block.y, feature_types=list(block.types))
+        input_data(
+            data=bounded(block.X), label=block.y, feature_types=["c" if kind == "c" else "q" for kind in block.types]
+        )
         self.at += 1
         return True
 

@@ -1,8 +1,9 @@
 """Linear models: logistic and ridge regression, fitted by scikit-learn, predicted by us.
 
-Features are centred and scaled by their training mean and standard deviation; a missing
-value stands at the mean and so adds nothing. Prediction is our own arithmetic in a fixed
-order (see ``links``), needs no scikit-learn, and gives a row the same bits in any batch.
+Features are centred and scaled by their training mean and standard deviation, coordinates of
+an embedding only centred; a missing value stands at the mean and so adds nothing. Prediction
+is our own arithmetic in a fixed order (see ``links``), needs no scikit-learn, and gives a row
+the same bits in any batch.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def fit(
     progress: Progress | None = None,  # noqa: ARG001
 ) -> Linear:
     """Fit on `train`; both solvers are deterministic, so `seed` has nothing to do."""
-    centre, scale = _standard(train.X)
+    centre, scale = _standard(train.X, train.types)
     standard_X = _standardised(train.X, centre, scale)
     if not task.is_classification:
         coefficient, intercept = _ridge(standard_X, train.y, params)
@@ -128,8 +129,12 @@ def load(folder: Path) -> Linear:
     return model
 
 
-def _standard(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation a feature over its finite values; a constant feature keeps scale 1."""
+def _standard(X: np.ndarray, types: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation a feature over its finite values.
+
+    A constant feature keeps scale 1, and so do coordinates: their lesser axes, which are mostly
+    noise, would weigh as much as the leading ones.
+    """
     centre, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
     for j in range(X.shape[1]):
         column = X[:, j].astype(np.float64)
@@ -137,7 +142,7 @@ def _standard(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if column.size:
             centre[j] = column.mean()
             spread = column.std()
-            scale[j] = spread if spread > 0 else 1.0
+            scale[j] = spread if spread > 0 and types[j] != "e" else 1.0
     return centre, scale
 
 

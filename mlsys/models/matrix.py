@@ -28,7 +28,8 @@ class Matrix:
     names
         Name a feature.
     types
-        ``q`` (quantity) or ``c`` (category, a non-negative whole number) a feature.
+        A feature: ``q`` a quantity, ``c`` a category (a non-negative whole number), ``e`` a coordinate
+        of an embedding, whose distances mean something: no family may scale one apart from the others.
     """
 
     X: np.ndarray

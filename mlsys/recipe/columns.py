@@ -107,6 +107,13 @@ class Text(Treatment):
     operation: Literal["text"] = "text"
 
 
+class Tfidf(Treatment):
+    operation: Literal["tfidf"] = "tfidf"
+    components: int | None = Field(
+        None, ge=1, le=1_024, description="axes of the space in which texts that say alike lie side by side"
+    )
+
+
 class Image(Treatment):
     operation: Literal["image"] = "image"
     size: int | None = Field(
@@ -123,7 +130,7 @@ class Drop(Treatment):
 
 
 AnyTreatment = Annotated[
-    Numeric | Codes | OneHot | Frequency | Target | Boolean | Datetime | Text | Image | Drop,
+    Numeric | Codes | OneHot | Frequency | Target | Boolean | Datetime | Text | Tfidf | Image | Drop,
     Field(discriminator="operation"),
 ]
 

@@ -16,6 +16,8 @@ tests use it as the independent opinion.
 `quantiles`         KLL sketch: ranks and quantiles with a bounded error
 `distinct`          HyperLogLog: how many different values
 `frequencies`       exact counts up to a limit, then the frequent values
+`tokens`            texts as counts of hashed words and letters side by side
+`documents`         texts that hold each token, a few thousand to fit on
 `images`            forms and sizes of pictures, repeats, a few to look at
 `column`            one column: all of these, and its relation to the target
 `table`             all columns of a table; the folds of a training part

@@ -12,6 +12,7 @@ import pyarrow as pa
 from mlsys.schema import Kind
 from mlsys.statistics import codec
 from mlsys.statistics.distinct import DistinctSketch
+from mlsys.statistics.documents import Documents
 from mlsys.statistics.frequencies import FrequencyTable, label_sums
 from mlsys.statistics.hashing import hash_array, hash_floats
 from mlsys.statistics.images import Images
@@ -59,8 +60,8 @@ class ColumnStatistics:
     frequencies, distinct, lengths
         Counts of values, their number, and lengths of texts, lists and bytes; empty where
         they do not apply.
-    images
-        Of image columns; None for others.
+    documents, images
+        Of text and of image columns; None for others.
     target
         Sums of the target over the rows with a value and over those without:
         ``(2, width)``, as `label_sums`.
@@ -78,6 +79,7 @@ class ColumnStatistics:
         self.frequencies = FrequencyTable(*limits)
         self.distinct = DistinctSketch()
         self.lengths = Lengths()
+        self.documents = Documents() if kind is Kind.TEXT else None
         self.images = Images() if kind is Kind.IMAGE else None
         by_class = classes is not None and classes <= MAX_CLASS_SKETCHES and kind in NUMBERS
         self.by_class = [QuantileSketch(CLASS_SKETCH_K) for _ in range(classes or 0)] if by_class else []
@@ -112,6 +114,8 @@ class ColumnStatistics:
             self._update_categories(array, y)
         else:
             self.lengths = self.lengths.merge(Lengths.of(array))
+        if self.documents is not None:
+            self.documents.update(array)
         if self.images is not None:
             self.images.update(array)
 
@@ -159,6 +163,8 @@ class ColumnStatistics:
         merged.frequencies = self.frequencies.merge(other.frequencies)
         merged.distinct = self.distinct.merge(other.distinct)
         merged.lengths = self.lengths.merge(other.lengths)
+        if self.documents is not None and other.documents is not None:
+            merged.documents = self.documents.merge(other.documents)
         if self.images is not None and other.images is not None:
             merged.images = self.images.merge(other.images)
         merged.by_class = [a.merge(b) for a, b in zip(self.by_class, other.by_class, strict=True)]
@@ -257,6 +263,7 @@ class ColumnStatistics:
             "frequencies": self.frequencies.to_json(),
             "distinct": None if self.frequencies.exact else self.distinct.to_json(),
             "lengths": self.lengths.to_json(),
+            "documents": None if self.documents is None else self.documents.to_json(),
             "images": None if self.images is None else self.images.to_json(),
             "by_class": [sketch.to_json() for sketch in self.by_class],
             "comoments": self.comoments.to_json(),
@@ -275,6 +282,8 @@ class ColumnStatistics:
         else:  # exact counts hold every value that the sketch has seen
             column.distinct.update(hash_array(column.frequencies.keys))
         column.lengths = Lengths.from_json(value["lengths"])
+        if value["documents"] is not None:
+            column.documents = Documents.from_json(value["documents"])
         if value["images"] is not None:
             column.images = Images.from_json(value["images"])
         column.by_class = [QuantileSketch.from_json(sketch) for sketch in value["by_class"]]

@@ -50,6 +50,8 @@ class ColumnSummary:
         Of texts in characters, of lists in items, of bytes in bytes.
     integral
         Every finite value is a whole number.
+    texts
+        Of texts: tokens, means of `tokens.FACTS`, frequent words, as `Documents.result`.
     images
         Of images: forms, sizes, brightness and repeats, as `Images.result`.
     notes
@@ -83,6 +85,7 @@ class ColumnSummary:
     mean_length: float | None = None
     max_length: int | None = None
     integral: bool | None = None
+    texts: dict[str, Any] | None = None
     images: dict[str, Any] | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -113,6 +116,8 @@ def summarise(column: ColumnStatistics) -> ColumnSummary:
         facts |= {"min_length": lengths.minimum, "mean_length": lengths.mean, "max_length": lengths.maximum}
     if column.numbers is not None:
         facts |= _of_numbers(column, column.numbers)
+    if column.documents is not None and column.documents.n:
+        facts["texts"] = column.documents.result()
     if column.images is not None:
         facts["images"] = column.images.result()
     return ColumnSummary(**facts)

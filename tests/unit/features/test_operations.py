@@ -212,9 +212,3 @@ def test_a_date_has_no_hour(fit):
     made = fit(*one(Kind.DATETIME, [day.date() for day in YEAR], pa.date32()))
     assert made.names == ["a: weekday", "a: yearday"]
     assert made.row()({"a": dt.date(1970, 1, 1)}).tolist() == [3, 0]
-
-
-def test_texts_are_measured_in_characters_and_words(fit):
-    made = fit(*one(Kind.TEXT, ["one two", "three"] * 3))
-    X = of(made, ["so it  goes", "", "日本 語", None], pa.string())
-    np.testing.assert_array_equal(X, [[11, 3], [0, 0], [4, 2], [NAN, NAN]])

@@ -50,7 +50,7 @@ STAMP = pa.timestamp("us", "UTC")
         (Kind.DATETIME, times(range(0, 400, 9)), STAMP, "datetime", "datetime", "day of the year"),
         (Kind.DATETIME, times(range(9)), STAMP, "datetime", "datetime", "hour of the day, day of the week as"),
         (Kind.DATETIME, times([0, 0.3, 0.7]), STAMP, "drop", "drop", "less than one cycle"),
-        (Kind.TEXT, ["so it goes", "x"] * 5, None, "text", "text", "length and number of words"),
+        (Kind.TEXT, ["so it goes", "x"] * 5, None, "text", "text", "length, words, capitals, digits and signs"),
         (Kind.LIST, [[1.0], [2.0]], pa.list_(pa.float32()), "drop", "drop", "no operation reads values of type list"),
     ],
 )
@@ -88,7 +88,11 @@ def test_the_recipe_overrides_the_choice(rows, schema, scan):
     [
         ({"zz": "numeric"}, errors.RecipeError, "known: b, c, d, f, i, m, s, t, w, x"),
         ({"y": "numeric"}, errors.RecipeError, "role target"),
-        ({"c": "numeric"}, errors.FeatureError, "expected: codes or onehot or frequency or target or text or drop"),
+        (
+            {"c": "numeric"},
+            errors.FeatureError,
+            "expected: codes or onehot or frequency or target or text or tfidf or drop",
+        ),
         ({"x": "datetime"}, errors.FeatureError, "features.columns: {x: numeric}"),
     ],
 )

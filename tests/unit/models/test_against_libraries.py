@@ -45,6 +45,38 @@ def test_linear_predicts_as_scikit_learns_pipeline(kind):
 
 
 @pytest.mark.parametrize("kind", sorted(TASKS))
+def test_linear_centres_the_coordinates_of_an_embedding_and_leaves_their_scale(kind):
+    rows = matrix(kind)
+    coordinates = Matrix(rows.X * [10, 1, 0.1, 1], rows.y, rows.names, ("e", "e", "e", "q"))
+    ours = linear.fit(coordinates, None, TASKS[kind], linear.Params(), seed=0, threads=1)
+    X = coordinates.X.astype(np.float64)
+    np.testing.assert_allclose(ours.centre, X.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(ours.scale, [1, 1, 1, X[:, 3].std()], rtol=1e-12)
+    X = (X - ours.centre) / ours.scale
+    if kind == "regression":
+        theirs = Ridge().fit(X, rows.y).predict(X)
+    else:
+        theirs = LogisticRegression(max_iter=500).fit(X, rows.y.astype(int)).predict_proba(X)
+    np.testing.assert_allclose(linear.predict(ours, coordinates.X), theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_boosting_takes_coordinates_as_quantities():
+    rows = matrix("binary")
+    one, two = (
+        boosting.fit(
+            Matrix(rows.X, rows.y, rows.names, kinds),
+            None,
+            TASKS["binary"],
+            boosting.Params(rounds=5),
+            seed=0,
+            threads=1,
+        )
+        for kinds in (("q",) * 4, ("e", "e", "q", "q"))
+    )
+    assert boosting.predict(one, rows.X).tobytes() == boosting.predict(two, rows.X).tobytes()
+
+
+@pytest.mark.parametrize("kind", sorted(TASKS))
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_the_forest_predicts_as_scikit_learns(kind, missing):
     rows = matrix(kind, missing=missing)
