@@ -20,6 +20,9 @@ Json = Mapping[str, Any]
 MOST_CARDS = 60
 """Columns drawn; of a wider table, those that tell most about the target."""
 
+MOST_CLASSES = 6
+"""Classes with a colour of their own."""
+
 MOST_OPEN = 8
 """Cards that need no click."""
 
@@ -65,13 +68,21 @@ def _categories(column: Json, profile: Json) -> Html:
     shown = column["categories"]
     classes = profile["task"]["classes"]
     labels = [formats.label(item["value"]) for item in shown]
-    rates, label, baseline = [item["mean"] for item in shown], "mean target", profile["target"]["summary"]["mean"]
+    target = profile["target"]["name"]
+    if 2 < len(classes) <= MOST_CLASSES:
+        parts = {
+            formats.label(name): [item["shares"] and item["shares"][at] for item in shown]
+            for at, name in enumerate(classes)
+        }
+        made = charts.shares(labels, [item["rows"] for item in shown], parts, title=column["name"])
+        return html.figure(made, "Rows, and the shares of the classes within each category.")
+    rates, label, baseline = [item["mean"] for item in shown], f"mean {target}", profile["target"]["summary"]["mean"]
     if classes:
         # Of two classes the positive one; of more, the most frequent.
         counts = [count for _, count in profile["target"]["classes"]]
         index = 1 if len(classes) == 2 else counts.index(max(counts))
         rates = [item["shares"][index] if item["shares"] else None for item in shown]
-        label, baseline = f"share of {formats.label(classes[index])}", counts[index] / (sum(counts) or 1)
+        label, baseline = f"share of {target} = {formats.label(classes[index])}", counts[index] / (sum(counts) or 1)
     drawing = charts.bars(
         labels, [item["rows"] for item in shown], title=column["name"], rates=rates, rate_label=label, baseline=baseline
     )
@@ -112,9 +123,9 @@ def _curve(column: Json, profile: Json) -> Html:
     classes = profile["task"]["classes"]
     target = profile["target"]["name"]
     label = f"share of {target} = {formats.label(classes[1])}" if classes else f"mean {target}"
-    limits = {"all rows": _share(profile) if classes else profile["target"]["summary"]["mean"]}
+    level = _share(profile) if classes else profile["target"]["summary"]["mean"]
     drawing = charts.lines(
-        x, {label: band}, title=f"{target} by {column['name']}", y_label=label, limits=limits, wide=False
+        x, {label: band}, title=f"{target} by {column['name']}", y_label=label, level=("all rows", level), wide=False
     )
     told = (
         ""

@@ -15,6 +15,8 @@ __all__ = ["anchor", "listing", "missing_fraction", "point_in_time", "sketched"]
 
 Json = Mapping[str, Any]
 
+TABLE = "column-list"
+
 OTHERS = ("(others)", "(null)")
 
 LEAST_SEARCHED = 12
@@ -31,10 +33,10 @@ def listing(profile: Json, num_cards: int) -> list[Html]:
     measure = "R²" if profile["task"]["kind"] == "regression" else "AUC"
     heads = ["column", "kind", "values", measure, "tells", "missing", "distinct", "mean", "min", "max"]
     rows = [_row(place, column, num_cards) for place, column in enumerate(profile["columns"])]
-    table = html.table(rows, heads, align="lllrrrrrrr", sortable=True)
+    table = html.table(rows, heads, align="lllrrrrrrr", sortable=True, anchor=TABLE)
     if len(rows) < LEAST_SEARCHED:
         return [table]
-    field = html.search("Search columns", "#columns tbody tr, #columns details[id]")
+    field = html.search("Search columns", f"#{TABLE} tbody tr, #columns details[id]")
     return [field, table]
 
 

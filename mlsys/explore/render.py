@@ -8,7 +8,7 @@ from typing import Any
 from mlsys.explore import cards, panels
 from mlsys.reports import charts, formats
 from mlsys.reports import page as html
-from mlsys.reports.markup import join
+from mlsys.reports.markup import join, tag
 from mlsys.reports.page import Html, Page
 
 __all__ = ["page"]
@@ -27,6 +27,13 @@ PAIRS = (
     "Over all training rows in which both columns have a value. V and η are corrected for what chance adds (Bergsma"
     " 2013; Kelley 1935). A dependence that does not rise or fall throughout does not show in r."
 )
+
+REPAIRS = {
+    "twins": "Remove the copies, or keep them in one part with split.by: group; explore.max_duplicate_fraction is the"
+    " bound.",
+    "group": "split.by: group keeps the rows of a group in one part.",
+    "time": "split.by: time predicts the future from the past.",
+}
 
 FINDINGS = {
     "twins": "copies in two parts",
@@ -80,9 +87,21 @@ def _findings(findings: list[Json]) -> list[Html]:
     if not findings:
         return [html.alert("good", "No copies between the parts, no column that knows the answer, order of time kept.")]
     return [
-        html.alert("bad" if finding["blocking"] else "warn", finding["detail"], title=_finding_title(finding))
+        html.alert(
+            "bad" if finding["blocking"] else "warn",
+            join(finding["detail"], tag("small", _repair(finding))),
+            title=_finding_title(finding),
+        )
         for finding in findings
     ]
+
+
+def _repair(finding: Json) -> str:
+    """What to change in the recipe."""
+    if finding["column"] is not None and finding["kind"] in {"identical", "proxy", "after_event"}:
+        name = finding["column"]
+        return f"If it is known only with the answer: data.known_after: [{name}]. If not: explore.allow: [{name}]."
+    return REPAIRS.get(finding["kind"], "")
 
 
 def _finding_title(finding: Json) -> str:

@@ -21,12 +21,12 @@ for (const button of document.querySelectorAll("th button")) {
 for (const field of document.querySelectorAll("input[data-what]")) {
   field.oninput = () => {
     const words = field.value.toLowerCase().split(/\s+/).filter(Boolean), all = document.querySelectorAll(field.dataset.what);
-    let left = 0;
     for (const element of all) {
-      const text = (element.dataset.text ?? element.textContent).toLowerCase();
-      left += !(element.hidden = !words.every((word) => text.includes(word)));
+      const text = (element.querySelector("summary") ?? element).textContent.toLowerCase();
+      element.hidden = !words.every((word) => text.includes(word));
     }
-    field.closest("p").querySelector("output").textContent = words.length ? `${left} of ${all.length}` : "";
+    const rows = [...all].filter((element) => element.tagName === "TR"), left = rows.filter((row) => !row.hidden);
+    field.closest("p").querySelector("output").textContent = words.length ? `${left.length} of ${rows.length}` : "";
   };
 }
 

@@ -106,7 +106,10 @@ def details(summary: object, *blocks: object, is_open: bool = False, anchor: str
 
 
 def search(label: str, what: str) -> Html:
-    """A field that hides, of the elements that the CSS selector `what` names, those without the text typed."""
+    """A field that hides, of the elements that the CSS selector `what` names, those without the words typed.
+
+    Rows of a table are judged by all their text and counted, folded blocks by their summary.
+    """
     field = Html(f'<input type="search" data-what="{escape(what)}" autocomplete="off" spellcheck="false">')
     return tag("p", tag("label", label, " ", field), tag("output"), class_="search")
 
@@ -124,6 +127,7 @@ def table(
     align: str | None = None,
     caption: object | None = None,
     sortable: bool = False,
+    anchor: str | None = None,
 ) -> Html:
     """Rows of cells below named columns.
 
@@ -137,6 +141,8 @@ def table(
         than they can be read). By default a column is ``r`` if all its cells are numbers.
     sortable
         The headings become buttons that sort the rows; not those of columns without a value to sort by.
+    anchor
+        Name of the table for links and for `search`.
     """
     cells = [[_plain(cell) for cell in row] for row in rows]
     mute = [bool(cells) and all(_is_mute(row[i]) for row in cells) for i in range(len(columns))]
@@ -152,6 +158,7 @@ def table(
         tag("caption", caption) if caption is not None else "",
         tag("thead", tag("tr", *head)),
         tag("tbody", *body),
+        id=anchor,
     )
     return tag(
         "div",

@@ -11,6 +11,7 @@ from mlsys.reports.charts.distributions import bars, histogram, histogram_by_cla
 from mlsys.reports.charts.intervals import Interval, intervals
 from mlsys.reports.charts.matrices import Pair, heat, patterns
 from mlsys.reports.charts.series import Series, fan, lines, sparkline
+from mlsys.reports.charts.shares import shares
 
 __all__ = [
     "Interval",
@@ -28,6 +29,7 @@ __all__ = [
     "intervals",
     "lines",
     "patterns",
+    "shares",
     "spark_bars",
     "sparkline",
 ]

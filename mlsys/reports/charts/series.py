@@ -33,6 +33,7 @@ def lines(
     title: str,
     y_label: str = "",
     limits: Mapping[str, float] | None = None,
+    level: tuple[str, float] | None = None,
     alarms: Sequence[int] = (),
     y_range: tuple[float, float] | None = None,
     wide: bool = True,
@@ -45,6 +46,8 @@ def lines(
         Places in order: times and numbers are spaced to scale, texts evenly.
     limits
         Named bounds, drawn as broken lines across.
+    level
+        A named value to compare with, drawn as a quiet broken line.
     alarms
         Positions in `x` that are marked as alarms.
     y_range
@@ -53,7 +56,12 @@ def lines(
     known = {name: s if isinstance(s, Series) else Series(s) for name, s in series.items()}
     values = [v for s in known.values() for part in (s.values, s.low or (), s.high or ()) for v in part]
     frame, places, axes = _stage(
-        x, [*values, *(limits or {}).values()], list(known), y_label=y_label, y_range=y_range, wide=wide
+        x,
+        [*values, *(limits or {}).values(), *((level[1],) if level else ())],
+        list(known),
+        y_label=y_label,
+        y_range=y_range,
+        wide=wide,
     )
     drawn = [_band(frame, places, s, i) for i, s in enumerate(known.values(), 1)]
     drawn += [_trace(frame, places, x, (name, s.values), i) for i, (name, s) in enumerate(known.items(), 1)]
@@ -69,7 +77,8 @@ def lines(
         frame.height,
         svg.title(title),
         axes,
-        _limits(frame, limits or {}),
+        _limits(frame, limits or {}, "limit"),
+        _limits(frame, dict([level] if level else []), "dash"),
         *flags,
         *drawn,
         *heads,
@@ -187,7 +196,9 @@ def _ticks(x: Sequence[Place], places: list[float], width: float) -> list[tuple[
     """Round numbers; of times and texts those that have room, times without the hour where days tell them apart."""
     low, high = places[0] if places else 0.0, places[-1] if places else 0.0
     if high > low and all(isinstance(place, int | float) for place in x):
-        return [(t, formats.compact(t)) for t in svg.nice_ticks(low, high, int(width // 70)) if low <= t <= high]
+        sizes = ([t for t in svg.nice_ticks(low, high, most) if low <= t <= high] for most in (4, 6, 8))
+        best = next((ticks for ticks in sizes if len(ticks) > 2), None)
+        return [(t, formats.compact(t)) for t in best or svg.nice_ticks(low, high, 8) if low <= t <= high]
     words = [svg.shorten(formats.label(place), 16) for place in x]
     if all(isinstance(place, datetime) for place in x) and high - low > 5 * 86_400:
         words = [f"{place:%Y-%m-%d}" for place in x if isinstance(place, datetime)]
@@ -240,11 +251,11 @@ def _trace(
     return join(svg.path(points, f"s{colour} line"), *(dots if len(points) <= 200 else []))
 
 
-def _limits(frame: svg.Frame, limits: Mapping[str, float]) -> Html:
+def _limits(frame: svg.Frame, limits: Mapping[str, float], kind: str) -> Html:
     parts: list[Html] = []
     for name, at in limits.items():
         parts += [
-            svg.line(frame.left, frame.y(at), frame.x_end, frame.y(at), "limit"),
+            svg.line(frame.left, frame.y(at), frame.x_end, frame.y(at), kind),
             svg.text(frame.x_end, frame.y(at) - 4, name, "e ink"),
         ]
     return join(*parts)
