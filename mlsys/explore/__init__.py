@@ -1,14 +1,19 @@
 """Step 2, exploratory analysis: what the training rows are like, and whether something leaks.
 
-============  ===============================================================
-`pilot`       a look at some rows: which categories and bins are counted
-`scan`        one pass over the training rows: statistics by fold, a sample, row hashes
-`relation`    how well each column alone predicts the target
-`alerts`      what is odd about a column, and what is done about it
-`leakage`     columns that know the answer, rows in two parts, broken order
-`document`    all of it as JSON: what is stored
-`render`      the JSON as one HTML page; `cards`, its drawings by column
-============  ===============================================================
+==============  =====================================================================
+`pilot`         a look at some rows: which categories and bins are counted
+`scan`          one pass over the training rows: statistics by fold, a sample, row hashes
+`relation`      how well each column alone predicts the target
+`alerts`        what is odd about a column, and what is done about it
+`leakage`       columns that know the answer, rows in two parts, broken order
+`associations`  pairs of columns, gaps and time, for the document
+`texts`         what stands in a text column, for the document
+`document`      all of it as JSON: what is stored
+`render`        the JSON as one HTML page
+`listing`       its table of columns
+`cards`         a card a column; `contents`, those of texts and pictures
+`panels`        what is about all columns
+==============  =====================================================================
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 from mlsys.reports.formats import number, percent
 from mlsys.schema import Column, Kind, Schema, Task, TaskKind
 from mlsys.statistics import ColumnStatistics, ColumnSummary, TableStatistics
+from mlsys.statistics.joint import JointStatistics
 
 __all__ = ["MOST_CODES", "NAMES_ROWS", "Alert", "find"]
 
@@ -27,6 +28,12 @@ FENCES = 3.0
 
 OUTLYING = 0.001
 """Fraction of values outside the outer fences worth a word: 400 times that of a normal."""
+
+REDUNDANT = 0.98
+"""Strength of a pair from which one column all but determines the other: r² = 0.96."""
+
+REPEATED = 0.01
+"""Fraction of pictures or texts that repeat an earlier one, from which it is worth a word."""
 
 MOST_CODES, NAMES_ROWS = 254, 0.9
 """The bounds of `mlsys.features.choices`: categories with a code of their own, and the fraction of
@@ -49,19 +56,28 @@ class Alert:
         return asdict(self)
 
 
-def find(statistics: TableStatistics, schema: Schema, task: Task, *, num_duplicates: int = 0) -> list[Alert]:
-    """Alerts about the table, then about each feature in the order of the schema.
+def find(
+    statistics: TableStatistics,
+    schema: Schema,
+    task: Task,
+    *,
+    num_duplicates: int = 0,
+    joint: JointStatistics | None = None,
+) -> list[Alert]:
+    """Alerts about the table, then about each feature in the order of the schema, then about pairs.
 
     Parameters
     ----------
     num_duplicates
         Training rows that repeat an earlier one on all features and the target.
+    joint
+        What columns say of each other, where it was counted.
     """
     found = [*_duplicates(statistics.num_rows, num_duplicates), *_target(statistics, task)]
     for column in schema.features:
         if column.name in statistics.features:
             found += _of_column(column, statistics.columns[column.name])
-    return found
+    return found if joint is None else [*found, *_redundant(joint, task)]
 
 
 def _duplicates(num_rows: int, repeated: int) -> Iterator[Alert]:
@@ -100,8 +116,25 @@ def _of_numeric_target(summary: ColumnSummary, task: Task) -> Iterator[Alert]:
         )
 
 
+def _redundant(joint: JointStatistics, task: Task) -> Iterator[Alert]:
+    """Columns that an earlier one all but determines, each with the one that it goes with best."""
+    names, strengths = joint.associations()
+    size = len(joint.layout.numbers)
+    for later in range(len(names)):
+        earlier = [at for at in range(later) if abs(strengths[later, at]) >= REDUNDANT and names[at] != task.target]
+        if names[later] == task.target or not earlier:
+            continue
+        best = max(earlier, key=lambda at: abs(strengths[later, at]))
+        measure = "r" if later < size else "η" if best < size else "V"
+        detail = f"goes with '{names[best]}': {measure} = {strengths[later, best]:.3f}"
+        action = "both kept; trees use either, for a linear model put one under data.ignore"
+        yield Alert("redundant", names[later], detail, action)
+
+
 def _of_column(column: Column, statistics: ColumnStatistics) -> list[Alert]:
     summary = statistics.result()
+    if summary.images is not None:
+        return list(_of_pictures(column, summary.images))
     finite = summary.count - (summary.num_nan or 0) - (summary.num_inf or 0)
     if finite == 0:
         return [Alert("all_null", column.name, "no value in any training row", "dropped")]
@@ -109,6 +142,18 @@ def _of_column(column: Column, statistics: ColumnStatistics) -> list[Alert]:
         value = summary.frequent_items[0][0]
         return [Alert("constant", column.name, f"{value!r} in all training rows", "dropped")]
     return [alert for check in CHECKS for alert in check(column, statistics, summary)]
+
+
+def _of_pictures(column: Column, images: dict[str, Any]) -> Iterator[Alert]:
+    total = images["count"] + images["num_broken"]
+    if not total:
+        yield Alert("all_null", column.name, "no picture in any training row", "dropped")
+    if images["num_broken"]:
+        detail = f"{images['num_broken']:,} of {total:,} pictures do not decode"
+        yield Alert("broken", column.name, detail, "treated as missing; the card of the column says why")
+    if images["alike_fraction"] > REPEATED:
+        detail = f"{percent(images['alike_fraction'])} of the pictures look like an earlier one"
+        yield Alert("repeated", column.name, detail, "kept; keep copies in one part with split.by: group")
 
 
 def _mostly_null(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
@@ -180,6 +225,16 @@ def _outlying(column: Column, statistics: ColumnStatistics, summary: ColumnSumma
         yield Alert("outliers", column.name, detail, "kept; look whether they are errors of measurement")
 
 
+def _repeated(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    if column.kind is not Kind.TEXT or not summary.count:
+        return
+    share = max(0.0, 1 - (summary.distinct_count or 0) / summary.count)
+    if share > REPEATED:
+        about = "about " if "distinct_count" in summary.notes else ""
+        detail = f"{about}{percent(share)} of the texts stand in an earlier row too"
+        yield Alert("repeated", column.name, detail, "kept; keep copies in one part with split.by: group")
+
+
 CHECKS: tuple[Callable[[Column, ColumnStatistics, ColumnSummary], Iterator[Alert]], ...] = (
     _mostly_null,
     _one_value,
@@ -188,4 +243,5 @@ CHECKS: tuple[Callable[[Column, ColumnStatistics, ColumnSummary], Iterator[Alert
     _not_finite,
     _skewed,
     _outlying,
+    _repeated,
 )

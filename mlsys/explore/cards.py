@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from mlsys.explore import listing
+from mlsys.explore import contents, listing
 from mlsys.explore.listing import point_in_time, sketched
 from mlsys.reports import charts, formats
 from mlsys.reports import page as html
@@ -48,8 +48,12 @@ def _heading(column: Json) -> Html:
 
 def _card(column: Json, profile: Json) -> Html:
     """Drawings side by side; the numbers beside a single one, folded away below two."""
-    drawings = _drawings(column, profile) or [html.paragraph("No values to draw.")]
     table = numbers(column["summary"])
+    if column["texts"]:
+        return join(contents.texts(column, profile), html.details("Numbers", table))
+    if column["summary"]["images"]:
+        return join(contents.pictures(column), html.details("Numbers", table))
+    drawings = _drawings(column, profile) or [html.paragraph("No values to draw.")]
     if len(drawings) == 1:
         return html.grid(*drawings, table)
     return join(html.grid(*drawings), html.details("Numbers", table))

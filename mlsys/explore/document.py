@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from mlsys.dataset import Split
-from mlsys.explore import alerts, associations, relation
+from mlsys.explore import alerts, associations, relation, texts
 from mlsys.explore.leakage import Finding
 from mlsys.explore.relation import Strength
 from mlsys.explore.scan import Profile
 from mlsys.schema import Column, Kind, Task
 from mlsys.statistics import ColumnStatistics, TableStatistics
+from mlsys.statistics.images import Images
 from mlsys.statistics.joint.tables import Information
 
 __all__ = ["describe"]
@@ -43,7 +46,7 @@ def describe(
     curves = associations.curves(joint, whole.columns) if joint is not None else {}
     repeated = profile.num_duplicates
     columns = [
-        _column(whole.schema[name], column, whole, strengths.get(name), curves.get(name), told.get(name))
+        _column(whole.schema[name], column, whole, strengths.get(name), curves.get(name), told.get(name), rows)
         for name, column in whole.features.items()
     ]
     return {
@@ -54,7 +57,9 @@ def describe(
         "folds": {str(number): table.num_rows for number, table in profile.statistics.folds.items()},
         "overview": _overview(whole, repeated, rows.num_rows),
         "target": _target(whole),
-        "alerts": [alert.to_json() for alert in alerts.find(whole, whole.schema, task, num_duplicates=repeated)],
+        "alerts": [
+            alert.to_json() for alert in alerts.find(whole, whole.schema, task, num_duplicates=repeated, joint=joint)
+        ],
         "findings": [finding.to_json() for finding in findings],
         "columns": sorted(columns, key=lambda column: -(column["relation"] or {"value": -1.0})["value"]),
         "associations": None if joint is None else associations.matrix(joint),
@@ -91,6 +96,7 @@ def _column(
     strength: Strength | None,
     curve: dict[str, Any] | None,
     information: Information | None,
+    rows: pa.Table,
 ) -> dict[str, Any]:
     told = None
     if strength is not None:
@@ -107,7 +113,14 @@ def _column(
         "by_class": _by_class(statistics, whole),
         "curve": curve,
         "information": None if information is None else asdict(information),
+        "texts": texts.describe(rows, column.name, whole.task) if column.kind is Kind.TEXT else None,
+        "thumbnails": None if statistics.images is None else _thumbnails(statistics.images),
     }
+
+
+def _thumbnails(images: Images) -> list[str]:
+    """The pictures kept to look at, PNG in base64."""
+    return [base64.b64encode(images.thumbnails[place]).decode() for place in sorted(images.thumbnails)]
 
 
 def _categories(statistics: ColumnStatistics, whole: TableStatistics) -> list[dict[str, Any]] | None:

@@ -35,6 +35,9 @@ REPAIRS = {
     "time": "split.by: time predicts the future from the past.",
 }
 
+MOST_ALERTS = 30
+"""Alerts in one table; more are put together by their kind."""
+
 FINDINGS = {
     "twins": "copies in two parts",
     "identical": "equals the target",
@@ -67,7 +70,7 @@ def page(profile: Json) -> str:
     report.section("Target", *_target(profile))
     report.section("Columns", *cards.columns(profile), note=_columns_note(profile))
     report.section("Missing values", *panels.missing(profile), note="Null, NaN and infinite values.")
-    if profile["associations"]:
+    if profile["associations"] and len(profile["associations"]["names"]) > 1:
         report.section("Pairs of columns", *panels.associations(profile["associations"]), note=PAIRS)
     if profile["timeline"]:
         report.section("Time", *panels.times(profile["timeline"], profile["task"]))
@@ -110,18 +113,33 @@ def _finding_title(finding: Json) -> str:
 
 
 def _alerts(alerts: list[Json]) -> list[Html]:
+    """All in one table; of a wide table with very many, a table a kind, folded."""
     if not alerts:
         return [html.paragraph("Nothing odd about any column.")]
+    if len(alerts) <= MOST_ALERTS:
+        return [_alert_table(alerts)]
+    kinds: dict[str, list[Json]] = {}
+    for alert in alerts:
+        kinds.setdefault(alert["kind"], []).append(alert)
+    most_first = sorted(kinds.items(), key=lambda item: -len(item[1]))
+    return [html.details(f"{_words(kind)}: {len(found)}", _alert_table(found)) for kind, found in most_first]
+
+
+def _alert_table(alerts: list[Json]) -> Html:
     rows = [
         [
             html.code(alert["column"]) if alert["column"] else "table",
-            html.badge("warn", alert["kind"].replace("_", " ")),
+            html.badge("warn", _words(alert["kind"])),
             alert["detail"],
             alert["action"],
         ]
         for alert in alerts
     ]
-    return [html.table(rows, ["column", "alert", "what", "what is done"], align="llww", sortable=True)]
+    return html.table(rows, ["column", "alert", "what", "what is done"], align="llww", sortable=True)
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ")
 
 
 def _overview(profile: Json) -> list[Html]:

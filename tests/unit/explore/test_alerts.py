@@ -6,6 +6,8 @@ from mlsys.explore import alerts
 from mlsys.features import choices
 from mlsys.schema import Column, Kind, Role, Schema, Task
 from mlsys.statistics import TableStatistics
+from mlsys.statistics.joint import JointStatistics, Layout
+from pictures import encoded, noise
 
 N = 1_000
 RNG = np.random.default_rng(0)
@@ -103,3 +105,32 @@ def test_a_skewed_numeric_target_is_told():
 
 def test_actions_are_those_of_the_feature_plan():
     assert (alerts.MOST_CODES, alerts.NAMES_ROWS) == (choices.MAX_CODES, choices.ID_LIKE_FRACTION)
+
+
+def test_a_column_that_another_determines_is_named_with_it():
+    x = RNG.normal(size=N)
+    table = pa.table({"x": x, "again": 3 * x + 1, "noise": RNG.normal(size=N), "y": LABELS})
+    columns = [Column(name=name, type="double", kind=Kind.NUMERIC) for name in ("x", "again", "noise")]
+    schema = Schema(columns=(*columns, Column(name="y", type="int64", kind=Kind.NUMERIC, role=Role.TARGET)))
+    task = Task(kind="binary", target="y", classes=(0, 1))
+    statistics = TableStatistics.empty(schema, task)
+    statistics.update(table)
+    joint = JointStatistics.of(table, Layout.of(table, schema, task), LABELS)
+    redundant = [a for a in alerts.find(statistics, schema, task, joint=joint) if a.kind == "redundant"]
+    assert [(alert.column, alert.detail) for alert in redundant] == [("again", "goes with 'x': r = 1.000")]
+
+
+def test_texts_that_repeat_are_told():
+    texts = [f"text {i % 900}" for i in range(N)]
+    repeated = [alert for alert in found(texts, Kind.TEXT) if alert.kind == "repeated"]
+    assert [alert.detail for alert in repeated] == ["10.0% of the texts stand in an earlier row too"]
+    assert "repeated" not in {alert.kind for alert in found([f"text {i}" for i in range(N)], Kind.TEXT)}
+
+
+def test_broken_and_repeated_pictures_are_told():
+    pictures = [encoded(noise(seed=i % 90)) for i in range(95)] + [b"no picture"] * 5
+    told = {alert.kind: alert.detail for alert in found(pa.array(pictures), Kind.IMAGE, y=np.arange(100) % 2)}
+    assert told == {
+        "broken": "5 of 100 pictures do not decode",
+        "repeated": "5.3% of the pictures look like an earlier one",
+    }

@@ -56,6 +56,18 @@ DRAWN = {
     ),
     "confusion": lambda: charts.confusion([[3, 0], [0, 0]], ["<a>", "b"], title="<t>"),
     "large confusion": lambda: charts.confusion(np.eye(12).tolist(), [f"class {i}" for i in range(12)], title="<t>"),
+    "spark bars": lambda: charts.spark_bars(list(range(90)), title="<t>"),
+    "spark bars of nothing": lambda: charts.spark_bars([], title="<t>"),
+    "shares": lambda: charts.shares(["a<", "b"], [3, 0], {"x<": [0.2, None], "y": [0.8, None]}, title="<t>"),
+    "heat": lambda: charts.heat(
+        ["a<", "b"], [[None, charts.Pair(0.9, 1, "<h>")], [charts.Pair(-0.3, 2, "h"), None]], title="<t>"
+    ),
+    "large heat": lambda: charts.heat(
+        [f"column {i}" for i in range(30)], [[charts.Pair(i / 30, 3, "h")] * 30 for i in range(30)], title="<t>"
+    ),
+    "patterns": lambda: charts.patterns(["a<", "b"], [([], 5), (["a<"], 2), (["a<", "b"], 1)], total=8, title="<t>"),
+    "patterns of nothing": lambda: charts.patterns([], [([], 5)], total=5, title="<t>"),
+    "lines over numbers": lambda: charts.lines([0, 2.5, 300], {"a": [1, 2, 3]}, title="<t>", level=("all", 2)),
     "density": lambda: charts.density([0, 1, 2], [-1, 0, 1], [[1, 0], [2, 3]], title="<t>", x_label="x", y_label="y"),
 }
 
@@ -137,3 +149,38 @@ def test_ticks_span_the_values_and_are_few(one, other, most):
     assert ticks == sorted(ticks)
     assert ticks[0] <= low + slack
     assert ticks[-1] >= high - slack
+
+
+def test_ticks_of_numbers_are_round_and_ticks_of_times_do_not_run_into_each_other():
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", charts.lines([1.94, 46.64, 97.3], {"a": [1, 2, 3]}, title="t"))
+    assert {"20", "40", "60", "80"} <= set(words)
+    crowded = [WEEKS[0] + timedelta(hours=h) for h in (0, 1, 2, 3, 500)]
+    drawn = charts.lines(crowded, {"a": [1] * 5}, title="t", wide=False)
+    assert len(re.findall(r">2013-\d\d-\d\d</text>", drawn)) == 2
+
+
+def test_a_stronger_pair_has_a_stronger_colour_and_none_has_none():
+    pairs = [[None, charts.Pair(0.9, 1, "a, b: 0.9")], [charts.Pair(0.1, 1, "b, a: 0.1"), None]]
+    opacities = [
+        float(value) for value in re.findall(r'fill-opacity="([\d.]+)"', charts.heat(["a", "b"], pairs, title="t"))
+    ]
+    assert opacities[0] > 5 * opacities[1]
+    nothing = charts.heat(["a", "b"], [[None, charts.Pair(0.001, 1, "h")], [None, None]], title="t")
+    assert "fill-opacity" not in nothing
+
+
+def test_a_pattern_fills_the_squares_of_the_columns_that_are_missing():
+    drawn = charts.patterns(["a", "b", "c"], [(["a", "c"], 3), ([], 1)], total=4, title="t")
+    assert drawn.count('class="f2 cell"') == 2
+    assert drawn.count('class="empty cell"') == 4
+    assert "3 rows (75.0%)" in drawn
+
+
+def test_the_shares_of_a_category_fill_its_line():
+    drawn = charts.shares(["x"], [10], {"a": [0.25], "b": [0.75]}, title="t")
+    widths = [float(width) for width in re.findall(r'width="([\d.]+)" height="15"><title>x: \d+\.\d%', drawn)]
+    assert widths[1] == pytest.approx(3 * widths[0], abs=0.2)
+
+
+def test_spark_bars_put_neighbours_together_and_lose_no_row():
+    assert charts.spark_bars([1] * 90, title="t").count("M") <= 25

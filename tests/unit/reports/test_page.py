@@ -129,3 +129,21 @@ def test_a_table_can_be_scrolled_with_the_keyboard_and_has_a_name():
     assert page.table([[1]], ["a"], caption="Columns").startswith(
         '<div class="scroll" tabindex="0" role="region" aria-label="Columns">'
     )
+
+
+def test_a_cell_can_be_sorted_by_another_value_than_it_shows():
+    html = page.table([[page.Cell("12 %", 0.12)], [page.Cell("–", None)]], ["share"], sortable=True)
+    assert '<td data-v="0.12">12 %</td><' in html
+    assert '<td data-v="">–</td>' in html
+
+
+def test_a_column_without_a_value_to_sort_by_has_no_button():
+    html = page.table([[page.Cell("a", None), 1]], ["drawing", "n"], sortable=True)
+    assert html.count("<button") == 1
+
+
+def test_a_search_says_what_it_searches_and_brings_the_script():
+    html = Page("t").section("s", page.search("Find <it>", "#a > b")).html()
+    assert 'data-what="#a &gt; b"' in html
+    assert "Find &lt;it&gt;" in html
+    assert "<script>" in html
