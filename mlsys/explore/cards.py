@@ -88,7 +88,13 @@ def _categories(column: Json, profile: Json) -> Html:
         rates = [item["shares"][index] if item["shares"] else None for item in shown]
         label, baseline = f"share of {target} = {formats.label(classes[index])}", counts[index] / (sum(counts) or 1)
     drawing = charts.bars(
-        labels, [item["rows"] for item in shown], title=column["name"], rates=rates, rate_label=label, baseline=baseline
+        labels,
+        [item["rows"] for item in shown],
+        title=column["name"],
+        rates=rates,
+        rate_label=label,
+        baseline=baseline,
+        quiet=listing.OTHERS,
     )
     return html.figure(drawing, "Rows, and the target within each category; the broken line is that of all rows.")
 
@@ -167,14 +173,14 @@ def numbers(summary: Json) -> Html:
         ("most frequent", "frequent_items", _frequent(summary)),
     ]
     shown = [(name, key, value) for name, key, value in rows if value is not None and value != ""]
-    cells = [[name, sketched(summary, key, formats.label(value))] for name, key, value in shown]
+    cells = [[name, sketched(summary, key, listing.label(value))] for name, key, value in shown]
     return html.table(cells, ["", ""], align="lr")
 
 
 def _quartiles(summary: Json) -> str:
     if not summary["quantiles"]:
         return ""
-    return ", ".join(formats.label(point_in_time(summary["quantiles"][at], summary["kind"])) for at in (3, 4, 5))
+    return ", ".join(listing.label(point_in_time(summary["quantiles"][at], summary["kind"])) for at in (3, 4, 5))
 
 
 def _lengths(summary: Json) -> str:
@@ -186,4 +192,4 @@ def _lengths(summary: Json) -> str:
 
 def _frequent(summary: Json) -> str:
     items = summary["frequent_items"][:4]
-    return ", ".join(f"{formats.label(point_in_time(value, summary['kind']))} ({rows:,})" for value, rows in items)
+    return ", ".join(f"{listing.label(point_in_time(value, summary['kind']))} ({rows:,})" for value, rows in items)

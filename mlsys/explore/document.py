@@ -16,6 +16,7 @@ from mlsys.explore import alerts, associations, relation, texts
 from mlsys.explore.leakage import Finding
 from mlsys.explore.relation import Strength
 from mlsys.explore.scan import Profile
+from mlsys.reports import formats
 from mlsys.schema import Column, Kind, Task
 from mlsys.statistics import ColumnStatistics, TableStatistics
 from mlsys.statistics.images import Images
@@ -157,4 +158,4 @@ def _by_class(statistics: ColumnStatistics, whole: TableStatistics) -> dict[str,
     if cdf is None:
         return None
     counts = np.diff(np.nan_to_num(cdf), axis=1) * statistics.class_rows()[:, None]
-    return {str(value): np.round(row, 1).tolist() for value, row in zip(classes, counts, strict=True)}
+    return {formats.label(value): np.round(row, 1).tolist() for value, row in zip(classes, counts, strict=True)}

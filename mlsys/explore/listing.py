@@ -11,13 +11,14 @@ from mlsys.reports import page as html
 from mlsys.reports.markup import tag
 from mlsys.reports.page import Cell, Html
 
-__all__ = ["anchor", "listing", "missing_fraction", "point_in_time", "sketched"]
+__all__ = ["OTHERS", "anchor", "label", "listing", "missing_fraction", "point_in_time", "sketched"]
 
 Json = Mapping[str, Any]
 
 TABLE = "column-list"
 
 OTHERS = ("(others)", "(null)")
+"""Bars that stand for more than one value, or for none."""
 
 LEAST_SEARCHED = 12
 """Columns from which a field to search them is worth its place."""
@@ -60,7 +61,7 @@ def _row(place: int, column: Json, num_cards: int) -> list[object]:
 
 def _number(summary: Json, name: str, kind: str) -> Cell:
     value = point_in_time(summary[name], kind)
-    return Cell(sketched(summary, name, formats.label(value)), str(value) if isinstance(value, datetime) else value)
+    return Cell(sketched(summary, name, label(value)), str(value) if isinstance(value, datetime) else value)
 
 
 def _spark(column: Json) -> Html:
@@ -68,6 +69,17 @@ def _spark(column: Json) -> Html:
     named = [item["rows"] for item in column["categories"] or () if item["value"] not in OTHERS]
     counts = named or summary["histogram_counts"]
     return charts.spark_bars(counts, title=f"distribution of {column['name']}") if counts else Html("")
+
+
+def label(value: object) -> str:
+    """A value as text; numbers of four digits, which may be years, without a comma.
+
+    >>> label(2004), label(20040.0), label(-1999.5), label("x")
+    ('2004', '20,040', '-2000', 'x')
+    """
+    text = formats.label(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return text.replace(",", "") if is_number and len(text.strip("-")) == 5 else text
 
 
 def missing_fraction(summary: Json) -> float:

@@ -36,15 +36,15 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def compact(value: float) -> str:
-    """A number for an axis, at most five characters or so.
+    """A number for an axis, at most five characters or so; years and their like stay whole.
 
     >>> compact(12500), compact(2_000_000), compact(0.25), compact(-1500), compact(0)
-    ('12.5k', '2M', '0.25', '-1.5k', '0')
+    ('12.5k', '2M', '0.25', '-1500', '0')
     """
     if is_missing(float(value)):
         return MISSING
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
+        if abs(value) >= max(size, 1e4):
             return f"{value / size:.4g}{suffix}"
     return f"{value:.4g}" if value else "0"
 

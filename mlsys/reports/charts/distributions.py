@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from mlsys.reports import formats, svg
@@ -12,6 +13,10 @@ from mlsys.reports.markup import Html, join
 __all__ = ["bars", "histogram", "histogram_by_class", "spark_bars"]
 
 WIDTH, HEIGHT = 400, 210
+
+LONGEST = 26
+"""Characters of a category's name; for more than 17 the drawing becomes wider."""
+
 DAY = 86_400_000_000
 
 
@@ -102,29 +107,34 @@ def bars(
     rates: Sequence[float | None] | None = None,
     rate_label: str = "target rate",
     baseline: float | None = None,
+    quiet: Collection[str] = (),
 ) -> Html:
-    """Horizontal bars, one a category, in the order given.
+    """Horizontal bars, one a category, in the order given; those named in `quiet` are grey.
 
     `rates` puts a second plot beside them with a dot a category (0 … the greatest rate), and
     `baseline` a broken line at the rate of all rows.
     """
     rows = len(labels)
+    names = [svg.shorten(str(label), LONGEST) for label in labels]
+    extra = max(0.0, 6.2 * max((len(name) for name in names), default=0) - 104)
     height = 48 + 22 * rows + (14 if rates is not None else 0)
-    left, end = 112, 250 if rates is not None else WIDTH - 44
+    left, end = 112 + extra, (250 if rates is not None else WIDTH - 44) + extra
     most = max([v for v in values if not formats.is_missing(v)] + [0]) or 1
     parts: list[Html] = [svg.title(title), svg.text(left, 34, value_label)]
-    for i, (name, value) in enumerate(zip(labels, values, strict=True)):
+    for i, (label, value) in enumerate(zip(labels, values, strict=True)):
         y = 42 + 22 * i
         length = 0 if formats.is_missing(value) else value / most * (end - left - 44 * (rates is not None))
+        kind = "f8" if label in quiet else "f1"
         parts += [
-            svg.text(left - 8, y + 12, svg.shorten(str(name), 17), "e ink"),
-            svg.rect(left, y + 1, max(length, 0.8), 15, "f1", f"{name}: {formats.number(value)}"),
+            svg.text(left - 8, y + 12, names[i], "e ink"),
+            svg.rect(left, y + 1, max(length, 0.8), 15, kind, f"{label}: {formats.number(value)}"),
         ]
         parts.append(svg.text(left + length + 5, y + 12.5, formats.compact(value)))
     if rates is not None:
-        parts.append(_rates(labels, rates, rate_label, baseline, height))
+        frame = svg.Frame(WIDTH + extra, height, 268 + extra, 22, 42, 14)
+        parts.append(_rates(frame, labels, rates, rate_label, baseline))
     told = "; ".join(f"{name}: {formats.number(value)}" for name, value in list(zip(labels, values, strict=True))[:30])
-    return svg.picture(WIDTH, height, *parts, name=title, description=told)
+    return svg.picture(WIDTH + extra, height, *parts, name=title, description=told)
 
 
 def spark_bars(counts: Sequence[float], *, title: str, most: int = 25) -> Html:
@@ -140,12 +150,12 @@ def spark_bars(counts: Sequence[float], *, title: str, most: int = 25) -> Html:
 
 
 def _rates(
-    labels: Sequence[str], rates: Sequence[float | None], label: str, baseline: float | None, height: float
+    place: svg.Frame, labels: Sequence[str], rates: Sequence[float | None], label: str, baseline: float | None
 ) -> Html:
     known = [r for r in [*rates, baseline] if r is not None and not formats.is_missing(r)]
     ticks = svg.nice_ticks(min([0.0, *known]), max([*known, 1e-9]), 4)
-    frame = svg.Frame(WIDTH, height, 268, 22, 42, 14, ticks[0], ticks[-1])
-    parts = [svg.text(frame.left, 34, label)]
+    frame = replace(place, x_low=ticks[0], x_high=ticks[-1])
+    parts = [svg.text(frame.width - 4, 34, svg.shorten(label, 30), "e")]
     for t in ticks:
         parts += [
             svg.line(frame.x(t), 42, frame.x(t), frame.y_end, "grid-line"),
@@ -195,7 +205,11 @@ def _marks(frame: svg.Frame, marks: Mapping[str, float]) -> Html:
         name: at for name, at in marks.items() if not formats.is_missing(at) and frame.x_low <= at <= frame.x_high
     }
     lines = [svg.line(frame.x(at), frame.top, frame.x(at), frame.y_end, "dash") for at in inside.values()]
-    words = [svg.text(frame.x(at), frame.top - 3, name, "m ink") for name, at in inside.items()]
+    right = {name: at > (frame.x_low + 2 * frame.x_high) / 3 for name, at in inside.items()}
+    words = [
+        svg.text(frame.x(at) + (-5 if right[name] else 5), frame.top + 9, name, "e ink" if right[name] else "ink")
+        for name, at in inside.items()
+    ]
     return join(*lines, *words)
 
 
