@@ -173,7 +173,8 @@ def numbers(summary: Json) -> Html:
         ("most frequent", "frequent_items", _frequent(summary)),
     ]
     shown = [(name, key, value) for name, key, value in rows if value is not None and value != ""]
-    cells = [[name, sketched(summary, key, listing.label(value))] for name, key, value in shown]
+    write = {key: listing.label if key in {"mean", "min", "max"} else formats.label for _, key, _ in shown}
+    cells = [[name, sketched(summary, key, write[key](value))] for name, key, value in shown]
     return html.table(cells, ["", ""], align="lr")
 
 

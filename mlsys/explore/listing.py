@@ -61,7 +61,8 @@ def _row(place: int, column: Json, num_cards: int) -> list[object]:
 
 def _number(summary: Json, name: str, kind: str) -> Cell:
     value = point_in_time(summary[name], kind)
-    return Cell(sketched(summary, name, label(value)), str(value) if isinstance(value, datetime) else value)
+    shown = formats.label(value) if kind == "count" else label(value)
+    return Cell(sketched(summary, name, shown), str(value) if isinstance(value, datetime) else value)
 
 
 def _spark(column: Json) -> Html:
