@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mlsys.dataset import Split
-from mlsys.explore import alerts, associations, relation, texts
+from mlsys.explore import alerts, associations, texts
 from mlsys.explore.leakage import Finding
 from mlsys.explore.relation import Strength
 from mlsys.explore.scan import Profile
@@ -40,8 +40,7 @@ def describe(
     title: str = "",
 ) -> dict[str, Any]:
     """See `mlsys.explore.describe`."""
-    whole, rows = profile.statistics.whole(), profile.sample
-    strengths = relation.measure(rows, whole.schema, task)
+    whole, rows, strengths = profile.whole, profile.sample, profile.strengths
     joint = profile.joint
     told = joint.information() if joint is not None else {}
     curves = associations.curves(joint, whole.columns) if joint is not None else {}

@@ -94,8 +94,8 @@ def scan(
     found = [
         *_twins(split, task, profile, max_duplicate_fraction),
         *_identical(profile.sample, split, task),
-        *_proxies(profile.sample, split, task),
-        *_after_event(split, task, profile.statistics.whole()),
+        *_proxies(profile, split),
+        *_after_event(split, task, profile.whole),
         *_groups(split, profile),
         *_times(split, profile),
     ]
@@ -203,11 +203,11 @@ def _equal(values: pa.ChunkedArray, answer: pa.ChunkedArray) -> bool:
         return False
 
 
-def _proxies(rows: pa.Table, split: Split, task: Task) -> list[Finding]:
+def _proxies(profile: Profile, split: Split) -> list[Finding]:
     found = []
-    for name, strength in relation.measure(rows, split.schema, task).items():
+    for name, strength in profile.strengths.items():
         measure = strength.measure
-        if strength.weakest < WARNING[measure]:
+        if strength.weakest < WARNING[measure] or name not in split.schema:
             continue
         shown = {"auc": "an AUC of", "r2": "an R² of"}[measure]
         worst = " for the class that it tells apart worst" if len(strength.by_class) > 2 else ""

@@ -124,7 +124,7 @@ def _cells(array: pa.Array, kind: Kind) -> tuple[Ints, Floats | None]:
 
 
 def _learned(cells: Ints, y: Floats, dealt: Ints) -> Floats:
-    """Mean of y in the same cell over the other groups, pulled towards the mean of all."""
+    """``(GROUPS, cells)``: mean of y in the cell over the other groups, pulled towards the mean of all."""
     size = int(cells.max()) + 1
     at = dealt * size + cells
     rows = np.bincount(at, minlength=GROUPS * size).reshape(GROUPS, size)
@@ -132,18 +132,19 @@ def _learned(cells: Ints, y: Floats, dealt: Ints) -> Floats:
     other_rows, other_sums = rows.sum(0) - rows, sums.sum(0) - sums
     means = (y.sum() - sums.sum(1)) / np.maximum(len(y) - rows.sum(1), 1)
     rates: Floats = (other_sums + PULL * means[:, None]) / (other_rows + PULL)
-    return rates[dealt, cells]
+    return rates
 
 
 def _of_classes(cells: Ints, number: Floats | None, label: Ints, dealt: Ints, classes: int) -> Strength | None:
     by_class: dict[int, float] = {}
+    order = None if number is None else _ranks(number)
     for index in range(classes):
         is_class = label == index
         if min(is_class.sum(), (~is_class).sum()) < MIN_CLASS_ROWS:
             continue
-        scores = [auc(_learned(cells, is_class.astype(np.float64), dealt), is_class)]
-        if number is not None:
-            in_order = auc(number, is_class)
+        scores = [_auc_of_cells(cells, is_class, dealt)]
+        if order is not None:
+            in_order = _auc_of_ranks(order, is_class)
             scores.append(max(in_order, 1 - in_order))
         by_class[index] = max(0.5, *scores)
     if not by_class:
@@ -157,7 +158,7 @@ def _of_number(cells: Ints, number: Floats | None, y: Floats, dealt: Ints) -> St
     total = float(((y - y.mean()) ** 2).sum())
     if total <= 0:
         return None
-    left = float(((y - _learned(cells, y, dealt)) ** 2).sum())
+    left = float(((y - _learned(cells, y, dealt)[dealt, cells]) ** 2).sum())
     scores = [max(0.0, 1 - left / total)]
     if number is not None:
         scores += [_squared_correlation(number, y), _squared_correlation(_ranks(number), _ranks(y))]
@@ -178,9 +179,25 @@ def auc(score: Floats, positive: npt.NDArray[np.bool_]) -> float:
     >>> auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.75
     """
+    return _auc_of_ranks(_ranks(score), positive)
+
+
+def _auc_of_cells(cells: Ints, positive: npt.NDArray[np.bool_], dealt: Ints) -> float:
+    """AUC of what is learned about the cells; of few cells from counts, without sorting the rows."""
+    rates = _learned(cells, positive.astype(np.float64), dealt)
+    if rates.size > len(cells):
+        return auc(rates[dealt, cells], positive)
+    _, place = np.unique(rates.ravel(), return_inverse=True)
+    score = place[dealt * rates.shape[1] + cells]
+    size = int(place.max()) + 1
+    hits, misses = (np.bincount(score[chosen], minlength=size) for chosen in (positive, ~positive))
+    below = np.cumsum(misses) - misses / 2
+    return float(hits @ below / (hits.sum() * misses.sum()))
+
+
+def _auc_of_ranks(ranks: Floats, positive: npt.NDArray[np.bool_]) -> float:
     n = int(positive.sum())
-    ranks = _ranks(score)
-    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(score) - n)))
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(ranks) - n)))
 
 
 def _ranks(values: Floats) -> Floats:

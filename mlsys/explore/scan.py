@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ import pyarrow.parquet as pq
 
 from mlsys import cluster, errors, expressions
 from mlsys.dataset import Split
+from mlsys.explore import relation
+from mlsys.explore.relation import Strength
 from mlsys.schema import FOLD, ROW, Kind, Role, Schema, Task
-from mlsys.statistics import TrainStatistics, encode_target
+from mlsys.statistics import TableStatistics, TrainStatistics, encode_target
 from mlsys.statistics.hashing import combine, hash_array, mix
 from mlsys.statistics.joint import JointStatistics, Layout
 
@@ -83,6 +85,16 @@ class Profile:
             max(times, default=None),
             None if self.joint is None or other.joint is None else self.joint.merge(other.joint),
         )
+
+    @cached_property
+    def whole(self) -> TableStatistics:
+        """Statistics of all training rows, merged once."""
+        return self.statistics.whole()
+
+    @cached_property
+    def strengths(self) -> dict[str, Strength]:
+        """How well each feature alone predicts the target, judged once, on the sample."""
+        return relation.measure(self.sample, self.whole.schema, self.whole.task)
 
     @property
     def num_duplicates(self) -> int:

@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -22,6 +22,16 @@ def test_auc_is_that_of_scikit_learn(pairs):
     score, positive = np.array([p[0] for p in pairs], float), np.array([p[1] for p in pairs])
     if positive.any() and not positive.all():
         assert relation.auc(score, positive) == pytest.approx(roc_auc_score(positive, score))
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_the_auc_of_cells_is_that_of_scikit_learn_over_the_rows(num_cells, seed):
+    rng = np.random.default_rng(seed)
+    cells, dealt, positive = rng.integers(0, num_cells, 300), rng.integers(0, 5, 300), rng.random(300) < 0.3
+    rates = relation._learned(cells, positive.astype(float), dealt)
+    expected = roc_auc_score(positive, rates[dealt, cells])
+    assert relation._auc_of_cells(cells, positive, dealt) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_error_of_an_auc_is_that_of_the_paper():
