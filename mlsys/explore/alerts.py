@@ -202,7 +202,9 @@ def _not_finite(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> 
 
 
 def _skewed(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    if column.kind is Kind.NUMERIC and summary.skewness is not None and abs(summary.skewness) > SKEWED:
+    if column.kind is not Kind.NUMERIC or summary.distinct_count == 2:  # of two values one is rare, no more
+        return
+    if summary.skewness is not None and abs(summary.skewness) > SKEWED:
         detail = f"skewness {number(summary.skewness)}, median {number(summary.median)}, mean {number(summary.mean)}"
         action = "kept as it is; trees are not affected, for a linear model derive its logarithm"
         yield Alert("skewed", column.name, detail, action)

@@ -73,14 +73,15 @@ def _spark(column: Json) -> Html:
 
 
 def label(value: object) -> str:
-    """A value as text; numbers of four digits, which may be years, without a comma.
+    """A value as text; a number of four digits, which may be a year, without a comma, and one of few digits in full.
 
-    >>> label(2004), label(20040.0), label(-1999.5), label("x")
-    ('2004', '20,040', '-2000', 'x')
+    >>> label(2004), label(20040.0), label(0.02), label(0.020004), label("x")
+    ('2004', '20,040', '0.02', '0.02000', 'x')
     """
-    text = formats.label(value)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return text.replace(",", "") if is_number and len(text.strip("-")) == 5 else text
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return formats.label(value)
+    short = f"{value:.4g}"
+    return short if "e" not in short and float(short) == value else formats.label(value)
 
 
 def missing_fraction(summary: Json) -> float:

@@ -107,7 +107,7 @@ def summarise(column: ColumnStatistics) -> ColumnSummary:
         "num_rows": column.num_rows,
         "count": column.num_rows - column.num_nulls,
         "num_nulls": column.num_nulls,
-        "distinct_count": column.num_distinct,
+        "distinct_count": None if column.num_distinct is None else min(column.num_distinct, _most_distinct(column)),
         "frequent_items": tuple(list(column.counts().items())[:_FREQUENT]),
         "notes": _notes(column),
     }
@@ -121,6 +121,14 @@ def summarise(column: ColumnStatistics) -> ColumnSummary:
     if column.images is not None:
         facts["images"] = column.images.result()
     return ColumnSummary(**facts)
+
+
+def _most_distinct(column: ColumnStatistics) -> int:
+    """No estimate is above the number of values."""
+    values = column.num_rows - column.num_nulls
+    if column.numbers is None:
+        return values
+    return values - column.numbers.nan - column.numbers.positive_inf - column.numbers.negative_inf
 
 
 def _of_numbers(column: ColumnStatistics, numbers: Numbers) -> dict[str, Any]:

@@ -207,7 +207,7 @@ def _marks(frame: svg.Frame, marks: Mapping[str, float]) -> Html:
     lines = [svg.line(frame.x(at), frame.top, frame.x(at), frame.y_end, "dash") for at in inside.values()]
     right = {name: at > (frame.x_low + 2 * frame.x_high) / 3 for name, at in inside.items()}
     words = [
-        svg.text(frame.x(at) + (-5 if right[name] else 5), frame.top + 9, name, "e ink" if right[name] else "ink")
+        svg.text(frame.x(at) + (-5 if right[name] else 5), frame.top + 9, name, "e mark" if right[name] else "mark")
         for name, at in inside.items()
     ]
     return join(*lines, *words)

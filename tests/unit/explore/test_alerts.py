@@ -134,3 +134,7 @@ def test_broken_and_repeated_pictures_are_told():
         "broken": "5 of 100 pictures do not decode",
         "repeated": "5.3% of the pictures look like an earlier one",
     }
+
+
+def test_a_rare_one_of_two_values_is_not_called_skewed():
+    assert found((np.arange(N) < 20).astype(float)) == []

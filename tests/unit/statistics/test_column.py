@@ -238,3 +238,10 @@ def test_hashes_are_by_value_and_never_change():
 def test_row_hashes_tell_columns_and_nulls_apart():
     a, b = hash_array(pa.array([1, None])), hash_array(pa.array([2, 1]))
     assert len({*combine([a, b]).tolist(), *combine([b, a]).tolist()}) == 4
+
+
+def test_no_more_different_values_are_told_than_there_are_values():
+    for seed in range(5):
+        column = ColumnStatistics.empty(Kind.NUMERIC)
+        column.update(pa.array(np.random.default_rng(seed).random(12_165)))
+        assert column.result().distinct_count <= 12_165
