@@ -6,6 +6,7 @@
       bundle.json      format, task, family, parameters, threshold, provenance
       schema.json      columns of a request
       program.json     the fitted feature program
+      views.json       feature tables whose columns an endpoint looks up, as the recipe joins them
       model/           what the family saved: JSON, UBJSON, or arrays, never a pickle
       reference.json   statistics of the training rows and of the model's predictions
       example.json     one row that can be sent as a request
@@ -18,7 +19,7 @@ found by its digest, and every byte is checked when it is opened.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,16 +32,17 @@ from mlsys.schema import Role, Schema, Task
 from mlsys.store import Store, read_json, write_json
 
 if TYPE_CHECKING:
+    from mlsys.features.online.views import View
     from mlsys.features.program import FeatureProgram
     from mlsys.statistics import TableStatistics
 
-__all__ = ["FORMAT", "Bundle", "Reference", "open", "write"]
+__all__ = ["FORMAT", "Bundle", "Reference", "open", "request_columns", "write"]
 
-FORMAT = 1
+FORMAT = 2
 """Format of the folder; a reader refuses any other."""
 
 REQUEST_ROLES = (Role.FEATURE, Role.ID, Role.TIME)
-"""What a request may carry: features, and as context the row's id and time."""
+"""What a request may carry: features, and as context the row's id and time; and keys of feature tables."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Bundle:
 
     @cached_property
     def schema(self) -> Schema:
-        """Columns that a request may carry: features, and id and time as context."""
+        """Columns that a request may carry: features, id and time as context, keys of feature tables."""
         return Schema.model_validate(read_json(self.folder / "schema.json"))
 
     @property
@@ -100,6 +102,13 @@ class Bundle:
         from mlsys.features.program import FeatureProgram
 
         return FeatureProgram.from_json(read_json(self.folder / "program.json"))
+
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """Feature tables, for rows that come without their columns."""
+        from mlsys.features.online.views import View
+
+        return tuple(View.model_validate(view) for view in read_json(self.folder / "views.json"))
 
     @cached_property
     def reference(self) -> Reference:
@@ -138,6 +147,7 @@ def write(
     reference: Reference,
     provenance: Mapping[str, Any],
     example: Mapping[str, Any],
+    views: Sequence[View] = (),
 ) -> Bundle:
     """Store a model as a bundle.
 
@@ -145,7 +155,7 @@ def write(
     ----------
     schema
         Schema of the rows trained on; columns with other roles than feature, id and time
-        are left out.
+        are left out, keys of `views` apart.
     provenance
         JSON values without times and paths, or the digest would differ from run to run.
     example
@@ -158,7 +168,7 @@ def write(
     """
     from mlsys import models
 
-    request = Schema(columns=tuple(column for column in schema if column.role in REQUEST_ROLES))
+    request = schema.select(request_columns(schema, views))
     facts = {
         "format": FORMAT,
         "task": task.model_dump(mode="json"),
@@ -173,6 +183,7 @@ def write(
         write_json(folder / "bundle.json", _ordered(facts))
         write_json(folder / "schema.json", request.model_dump(mode="json"))
         write_json(folder / "program.json", program.to_json())
+        write_json(folder / "views.json", [view.model_dump(mode="json") for view in views])
         write_json(
             folder / "reference.json",
             {"inputs": reference.inputs.to_json(), "predictions": predictions and predictions.to_json()},
@@ -182,6 +193,12 @@ def write(
         models.family(family).save(model, folder / "model")
 
     return open(store, store.put("bundle", fill))
+
+
+def request_columns(schema: Schema, views: Sequence[View]) -> list[str]:
+    """Names of the columns that a request may carry, in the order of the schema."""
+    keys = {key.column for view in views for key in view.keys}
+    return [column.name for column in schema if column.role in REQUEST_ROLES or column.name in keys]
 
 
 def open(store: Store, digest: str) -> Bundle:  # noqa: A001 - read at the call site as bundle.open

@@ -181,6 +181,26 @@ def predict(
 
 
 @app.command()
+def materialize(
+    recipe: RecipeFile,
+    settings: Settings = None,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="hold what the sources hold now; without it, what they no longer hold stays"),
+    ] = False,
+    store: StoreRoot = None,
+) -> None:
+    """Read the feature tables again and publish what is new to the endpoint, without training."""
+    from mlsys import cluster, workflow
+    from mlsys.recipe import load
+
+    run = workflow.Run(load(recipe, settings or ()), _store(store))
+    cluster.connect(run.store)
+    for done in workflow.tables.materialize(run, rebuild=rebuild):
+        typer.echo(done.summary)
+
+
+@app.command()
 def rollback(
     name: Annotated[str, typer.Argument(help="the model")],
     alias: Annotated[str, typer.Option(help="the alias to move")] = "champion",

@@ -13,6 +13,8 @@ from starlette.exceptions import HTTPException
 
 from mlsys import errors
 from mlsys.deploy.service import Answer, Loaded
+from mlsys.features.online.moments import Found
+from mlsys.predict.scalars import to_json
 from mlsys.schema import Task, arrow_type
 
 __all__ = ["error_body", "metadata", "mlflow", "open_inference", "status_of"]
@@ -36,6 +38,9 @@ def mlflow(answer: Answer) -> dict[str, Any]:
     body |= {"prediction_ids": answer.ids, "model": answer.model.identity}
     if said.unseen:
         body["unseen"] = said.unseen
+    if answer.request.features and answer.looked is not None and answer.looked.found is not None:
+        names = [view.name for view in answer.looked.views]
+        body["features"] = [{name: _found(row.get(name)) for name in names} for row in answer.looked.found]
     return body
 
 
@@ -56,7 +61,7 @@ def open_inference(answer: Answer) -> dict[str, Any]:
 
 def metadata(model: Loaded) -> dict[str, Any]:
     """Model metadata of the Open Inference Protocol; -1 is any number of rows."""
-    schema, needed = model.predictor.bundle.schema, model.predictor.contract.needed
+    schema, needed = model.predictor.bundle.schema, model.required
     task = model.predictor.task
     outputs = [{"name": "prediction", "datatype": _datatype_of_task(task), "shape": [-1]}]
     if task.is_classification:
@@ -121,6 +126,14 @@ def error_body(error: Exception, *, as_text: bool = False) -> bytes:
     code = HTTPStatus(status).name.lower()
     body = {"error": message, **facts} if as_text else {"error": {"code": code, "message": message, **facts}}
     return json.dumps(body, ensure_ascii=False).encode()
+
+
+def _found(found: Found | None) -> dict[str, Any]:
+    """What was looked up of a join for a row; None: the row carried it."""
+    if found is None:
+        return {"status": "given"}
+    age = {} if found.age_us is None else {"age_s": found.age_us / 1e6}
+    return {"status": found.status, **age, "values": {name: to_json(value) for name, value in found.values.items()}}
 
 
 def _datatype_of_task(task: Task) -> str:

@@ -46,6 +46,7 @@ class Result:
     num_rows: int
     num_rejected: int
     unseen: dict[str, int]
+    lookup: dict[str, dict[str, int]]
     plan: str
 
     @property
@@ -112,7 +113,9 @@ def predict(
         count = _on_cluster(job, found) if how.kind == "cluster" else cluster.call(_score, job, found)
         _check_rejected(count, max_rejected_fraction)
         unseen = dict(sorted(count.unseen.items()))
-        result = Result(str(output), *entry, count.num_rows, count.num_rejected, unseen, f"{how.kind}: {how.reason}")
+        result = Result(
+            str(output), *entry, count.num_rows, count.num_rejected, unseen, count.lookup, f"{how.kind}: {how.reason}"
+        )
         write_json(folder / RESULT, asdict(result))
         _replace(target, folder)
     return result

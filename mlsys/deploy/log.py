@@ -20,6 +20,7 @@ score           double                   positive or highest probability, or the
 probabilities   list<double>             in the order of the classes; null for regression
 latency_ms      double                   of the whole request
 unseen          int32                    values of this row that training never saw
+unknown         int32                    joins of which nothing usable was known when they were looked up for this row
 <feature>       as in the bundle         one column a feature, null where absent
 ==============  =======================  ==================================================
 
@@ -45,6 +46,7 @@ import pyarrow.parquet as pq
 
 from mlsys import errors
 from mlsys.predict import Predictions, Predictor
+from mlsys.predict.lookup import Looked
 from mlsys.registry import Entry
 from mlsys.schema import Role
 from mlsys.store import write_atomic
@@ -63,6 +65,7 @@ OWN = (
     "probabilities",
     "latency_ms",
     "unseen",
+    "unknown",
 )
 """Columns of the log that are not features, in order."""
 
@@ -78,6 +81,7 @@ class Logged:
     ids: Sequence[str]
     logged_at: dt.datetime
     latency_ms: float
+    looked: Looked | None = None
 
     def arrow(self) -> pa.Table:
         """The rows of the log."""
@@ -97,6 +101,7 @@ class Logged:
             pa.nulls(count, pa.list_(pa.float64())) if probabilities is None else pa.array(probabilities),
             pa.repeat(self.latency_ms, count),
             pa.array(unseen_by_row(self.predictor, rows), pa.int32()),
+            pa.array((self.looked and self.looked.unknown()) or [0] * count, pa.int32()),
         ]
         table = pa.table(dict(zip(OWN, own, strict=True)))
         for name, kind in self._features().items():

@@ -60,12 +60,15 @@ class Args(_Checked):
     store
         Absolute path of the store; ``$MLSYS_STORE`` of the replica if not given. A relative
         path would mean another folder in each process.
+    lookup
+        Where columns of feature tables are looked up, as ``deploy.lookup`` of a recipe.
     """
 
     name: str
     store: str | None = None
     choice: Choice = Choice()
     log: Log = Log()
+    lookup: str = "sqlite"
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024)
 
 
@@ -99,7 +102,8 @@ class Model:
         """Put the chosen model into service; requests in flight keep the one they started with."""
         entry = Choice.model_validate(config).entry(self._store, self._args.name)
         if self._service.model is None or self._service.model.entry != entry:
-            self._service.model = await asyncio.get_running_loop().run_in_executor(None, load, self._store, entry)
+            loop, where = asyncio.get_running_loop(), self._args.lookup
+            self._service.model = await loop.run_in_executor(None, load, self._store, entry, where)
 
     async def infer(self, body: bytes) -> tuple[int, bytes]:
         """Open Inference by handle, for the gateway: status and JSON."""

@@ -20,7 +20,7 @@ STATUSES = {
     "413": "the body is too long",
     "415": "the body is not application/json",
     "422": "rows do not fit the model; violations list row, field, got and expected",
-    "503": "no model is loaded yet, or the endpoint is overloaded",
+    "503": "no model is loaded yet, the endpoint is overloaded, or the online store of features does not answer",
 }
 
 
@@ -47,27 +47,27 @@ def document(model: Loaded, prefix: str) -> dict[str, Any]:
 
 
 def record_schema(model: Loaded) -> dict[str, Any]:
-    """JSON schema of one row; a column that may be null may also be left out."""
+    """JSON schema of one row; a column that may be null may also be left out, the key of a look-up apart."""
     contract = model.predictor.contract
     columns = list(contract.schema)
     return {
         "type": "object",
-        "properties": {column.name: _property(column) for column in columns},
-        "required": [column.name for column in columns if column.name in contract.needed and not column.nullable],
+        "properties": {column.name: _property(column, _looked_up(model, column.name)) for column in columns},
+        "required": [column.name for column in columns if _is_required(model, column)],
         "additionalProperties": False,
-        "example": model.predictor.bundle.example,
+        "example": model.example(),
     }
 
 
 def page(model: Loaded, prefix: str) -> str:
     """The same for people: columns, a request to paste, and where the rest is."""
     contract = model.predictor.contract
-    example = _pretty({"dataframe_records": [model.predictor.bundle.example]})
+    example = _pretty({"dataframe_records": [model.example()]})
     columns = [
         [
             report.code(column.name),
             column.type,
-            _presence(column, contract.needed),
+            _presence(model, column),
             column.unit,
         ]
         for column in contract.schema
@@ -92,7 +92,11 @@ def curl(url: str, example: dict[str, Any]) -> str:
 
 def _invocations(model: Loaded) -> dict[str, Any]:
     rows = {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}
-    params = {"type": "object", "properties": {"probabilities": {"type": "boolean", "default": True}}}
+    switches = {
+        "probabilities": {"type": "boolean", "default": True},
+        "features": {"type": "boolean", "default": False},
+    }
+    params = {"type": "object", "properties": switches}
     table = {"type": "object", "required": ["columns", "data"], "properties": {"columns": {}, "data": {}}}
     forms = {
         "dataframe_records": rows,
@@ -105,7 +109,7 @@ def _invocations(model: Loaded) -> dict[str, Any]:
             {"type": "object", "required": [form], "properties": {form: schema, "params": params}}
             for form, schema in forms.items()
         ],
-        "example": {"dataframe_records": [model.predictor.bundle.example]},
+        "example": {"dataframe_records": [model.example()]},
     }
     return {
         "summary": "Predict rows",
@@ -137,15 +141,32 @@ def _get(summary: str) -> dict[str, Any]:
     return {"summary": summary, "responses": {"200": {"description": "OK"}}}
 
 
-def _property(column: Column) -> dict[str, Any]:
+def _looked_up(model: Loaded, name: str) -> str | None:
+    """What a column has to do with look-ups, in words."""
+    lookup = model.predictor.lookup
+    for view in lookup.views if lookup else ():
+        if name in view.names:
+            return f"looked up in {view.name} unless sent"
+        if name in {key.column for key in view.keys}:
+            return f"key of {view.name}"
+    return None
+
+
+def _is_required(model: Loaded, column: Column) -> bool:
+    """A key may be null, but not left out; unless the joined columns are sent."""
+    return column.name in model.required & model.predictor.contract.needed and not column.nullable
+
+
+def _property(column: Column, looked_up: str | None) -> dict[str, Any]:
     kind = _json_type(arrow_type(column.type))
     schema: dict[str, Any] = dict(kind)
     if column.nullable:
         schema["type"] = [kind["type"], "null"]
-    if column.unit:
-        schema["description"] = f"in {column.unit}"
-    if column.kind is Kind.IMAGE:
-        schema["description"] = f"a PNG or JPEG of at most {images.MAX_PIXELS:,} pixels"
+    said = [f"in {column.unit}"] if column.unit else []
+    said += [f"a PNG or JPEG of at most {images.MAX_PIXELS:,} pixels"] if column.kind is Kind.IMAGE else []
+    said += [looked_up] if looked_up else []
+    if said:
+        schema["description"] = "; ".join(said)
     bounds = {"minimum": column.minimum, "maximum": column.maximum}
     return schema | {word: bound for word, bound in bounds.items() if bound is not None}
 
@@ -165,10 +186,14 @@ def _json_type(kind: pa.DataType) -> dict[str, Any]:
     return text | {"contentEncoding": "base64"} if pa.types.is_binary(kind) else text
 
 
-def _presence(column: Column, needed: frozenset[str]) -> str:
-    if column.name not in needed:
+def _presence(model: Loaded, column: Column) -> str:
+    looked_up = _looked_up(model, column.name)
+    if looked_up is None and column.name not in model.required:
         return "may be sent"
-    return "null if unknown" if column.nullable else "always"
+    presence = "null if unknown" if column.nullable else "always"
+    return (
+        presence if looked_up is None else looked_up if looked_up.startswith("looked") else f"{looked_up}; {presence}"
+    )
 
 
 def _paths(prefix: str, name: str) -> list[str]:

@@ -29,7 +29,7 @@ from mlsys.predict.conform import Violation, violation
 __all__ = ["Request", "mlflow", "open_inference"]
 
 FORMS = ("dataframe_records", "dataframe_split", "inputs", "instances")
-PARAMS = ("probabilities", "prediction_ids")
+PARAMS = ("features", "probabilities", "prediction_ids")
 DATATYPES = frozenset("BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 FP16 FP32 FP64 BYTES".split())
 
 
@@ -41,6 +41,8 @@ class Request:
     ----------
     probabilities
         Whether the answer carries them (``params.probabilities``, true by default).
+    features
+        Whether the answer says what was looked up (``params.features``, false by default).
     id
         The client's name for the request (Open Inference Protocol).
     ids
@@ -50,6 +52,7 @@ class Request:
     records: list[Mapping[str, Any]] | None = None
     columns: dict[str, Sequence[Any]] = field(default_factory=dict)
     probabilities: bool = True
+    features: bool = False
     id: str | None = None
     ids: list[str] | None = None
 
@@ -148,13 +151,15 @@ def _params(params: Any) -> dict[str, Any]:
         for name in params
         if name not in PARAMS
     ]
-    probabilities, ids = params.get("probabilities", True), params.get("prediction_ids")
-    if not isinstance(probabilities, bool):
-        faults.append(violation("all", "params.probabilities", repr(probabilities), "true or false"))
+    switches = {name: params.get(name, default) for name, default in (("probabilities", True), ("features", False))}
+    ids = params.get("prediction_ids")
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            faults.append(violation("all", f"params.{name}", repr(value), "true or false"))
     if ids is not None and not (isinstance(ids, list) and all(isinstance(one, str) for one in ids)):
         faults.append(violation("all", "params.prediction_ids", _json_kind(ids), "a list of texts"))
     _refuse(faults)
-    return {"probabilities": probabilities, "ids": ids}
+    return {**switches, "ids": ids}
 
 
 def _rows(form: str, value: Any, order: Sequence[str]) -> list[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlsys import errors
 
-__all__ = ["proxy", "serves", "until_gone", "until_served"]
+__all__ = ["example", "proxy", "serves", "until_gone", "until_served"]
 
 READY_S = 120.0
 """Longest wait for an endpoint: a replica starts in seconds, on a busy laptop in tens of them."""
@@ -71,6 +71,12 @@ def until_gone(client: Any, root: str, name: str) -> None:
 def serves(root: str, name: str, digest: str) -> bool:
     """Whether the model answers with this bundle now."""
     return bool(_at(f"{root}/{name}/ready", "model", "digest") == digest)
+
+
+def example(root: str, name: str) -> dict[str, Any]:
+    """A row that the model would answer now, as its own description has it."""
+    row: dict[str, Any] = _at(f"{root}/{name}/openapi.json", "components", "schemas", "Record", "example")
+    return row
 
 
 def proxy(root: str) -> str:

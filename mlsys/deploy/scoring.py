@@ -17,14 +17,19 @@ import pyarrow.parquet as pq
 from mlsys import bundle, errors
 from mlsys.deploy import reading
 from mlsys.deploy.reading import Batch, Piece
+from mlsys.features.online.sources import FromTables
 from mlsys.predict import Predictor
 from mlsys.predict.conform import Contract, Violation
+from mlsys.predict.lookup import Plan
 from mlsys.recipe import Reading
 from mlsys.registry import Entry
 from mlsys.schema import Role
 from mlsys.store import Store
 
 __all__ = ["REJECTED", "Count", "Job", "Scorer"]
+
+Looked = dict[str, dict[str, int]]
+"""Join → status → rows."""
 
 REASONS = 5
 """Reasons that are written for one rejected row; the first few say what is wrong with it."""
@@ -55,12 +60,15 @@ class Count:
         Why the first rejected row was rejected.
     unseen
         Values that training never saw, by column.
+    lookup
+        Join → status → rows: matched, missing, too_old, or given by the file.
     """
 
     num_rows: int = 0
     num_rejected: int = 0
     first_reasons: str = ""
     unseen: dict[str, int] = field(default_factory=dict)
+    lookup: Looked = field(default_factory=dict)
 
     def add(self, other: Count) -> None:
         """Count what came of other rows too."""
@@ -68,6 +76,10 @@ class Count:
         self.num_rejected += other.num_rejected
         self.first_reasons = self.first_reasons or other.first_reasons
         self.unseen = dict(Counter(self.unseen) + Counter(other.unseen))
+        names = {**self.lookup, **other.lookup}
+        self.lookup = {
+            name: dict(Counter(self.lookup.get(name, {})) + Counter(other.lookup.get(name, {}))) for name in names
+        }
 
 
 class Scorer:
@@ -75,12 +87,15 @@ class Scorer:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        opened = bundle.open(Store.open(job.root), job.entry.digest)
-        self._predictor = Predictor(opened)
-        needed = opened.schema.select(self._predictor.contract.needed)
-        self._contract = Contract(needed, needed.names, job.timezone)
-        context = [opened.schema.one(role) for role in (Role.ID, Role.TIME)]
-        self._default_keys = [name for name in context if name is not None]
+        store = Store.open(job.root)
+        opened = bundle.open(store, job.entry.digest)
+        self._predictor = Predictor(opened, source=FromTables.latest(store, opened.schema))
+        self._lookup = self._predictor.lookup
+        context = self._lookup.context if self._lookup else set()
+        needed = opened.schema.select(self._predictor.contract.needed | context)
+        self._contract = Contract(needed, tuple(self._predictor.contract.needed), job.timezone)
+        of_row = [opened.schema.one(role) for role in (Role.ID, Role.TIME)]
+        self._default_keys = [name for name in of_row if name is not None]
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """One row of a dataset of pieces.
@@ -109,17 +124,17 @@ class Scorer:
         name = f"part-{number:05d}.parquet"
         with _Part(self._job.folder / name) as kept, _Part(self._job.folder / "_rejected" / name) as apart:
             for batch in reading.batches(piece, self._contract.schema, self._job.reading):
-                predicted, rejected, unseen = self._batch(piece, batch)
+                predicted, rejected, unseen, looked = self._batch(piece, batch)
                 kept.add(predicted)
                 if rejected.num_rows:
                     apart.add(rejected)
                 first = str(rejected["reasons"][0]) if rejected.num_rows else ""
-                count.add(Count(predicted.num_rows + rejected.num_rows, rejected.num_rows, first, unseen))
+                count.add(Count(predicted.num_rows + rejected.num_rows, rejected.num_rows, first, unseen, looked))
         return count
 
-    def _batch(self, piece: Piece, batch: Batch) -> tuple[pa.Table, pa.Table, dict[str, int]]:
-        """Predicted rows, rejected rows and unseen categories of a batch."""
-        table, faults = self._contract.check(batch.values, len(batch.rows))
+    def _batch(self, piece: Piece, batch: Batch) -> tuple[pa.Table, pa.Table, dict[str, int], Looked]:
+        """Predicted rows, rejected rows, unseen categories of a batch, and what was looked up for it."""
+        table, faults, plan = self._checked(batch)
         missing = [fault for fault in faults if fault["row"] == "all"]
         if missing and batch.rows:
             raise errors.RequestError.of([{**fault, "row": f"all of {piece.name}"} for fault in missing])
@@ -128,12 +143,25 @@ class Scorer:
             if isinstance(fault["row"], int):
                 reasons.setdefault(fault["row"], []).append(fault)
         good = pa.array([row not in reasons for row in range(len(batch.rows))], pa.bool_())
-        said = self._predictor.conformed_table(table.filter(good))
+        table, looked = table.filter(good), {}
+        if self._lookup is not None:
+            table, found = self._lookup.fill(table, plan)
+            looked = {name: dict(counts) for name, counts in found.counts.items()}
+        said = self._predictor.conformed_table(table)
         keys = {name: values.filter(good) for name, values in self._keys(piece, batch.source).items()}
         predicted = said.arrow(str(self._job.entry.version))
         _check_keys(keys, predicted.column_names)
         together = pa.table(keys | dict(zip(predicted.column_names, predicted.columns, strict=True)))
-        return together, _rejected(piece, batch, reasons), said.unseen
+        return together, _rejected(piece, batch, reasons), said.unseen, looked
+
+    def _checked(self, batch: Batch) -> tuple[pa.Table, list[Violation], Plan]:
+        """Conformed columns with every fault, and the joined tables whose columns are to be looked up."""
+        if self._lookup is None:
+            return *self._contract.check(batch.values, len(batch.rows)), ()
+        faults: list[Violation] = []
+        plan = self._lookup.plan(batch.values, "all", faults)
+        table, others = self._contract.check(self._lookup.timed(batch.values, plan), len(batch.rows))
+        return table, faults + others, plan
 
     def _keys(self, piece: Piece, source: pa.Table) -> dict[str, pa.ChunkedArray]:
         """Columns to carry over; one of nulls alone counts as text."""

@@ -20,8 +20,12 @@ import pyarrow as pa
 from mlsys import bundle, errors
 from mlsys.deploy.log import Logged, PredictionLog
 from mlsys.deploy.payload import Request
+from mlsys.features.online.sources import FromStore
+from mlsys.features.online.stores import is_remote, open_store
+from mlsys.features.online.views import instant
 from mlsys.predict import Predictions, Predictor
 from mlsys.predict.conform import violation
+from mlsys.predict.lookup import Looked
 from mlsys.registry import Entry
 from mlsys.schema import Role
 from mlsys.store import Store
@@ -37,10 +41,40 @@ LATENCIES = 2_048
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in memory and what it is registered as."""
+    """A model in memory and what it is registered as.
+
+    Attributes
+    ----------
+    waits
+        Its look-ups wait for a network, so its answers are better given by a thread.
+    """
 
     entry: Entry
     predictor: Predictor
+    waits: bool = False
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Columns that a request carries: those that the model reads, or in place of a join its keys."""
+        needed, lookup = self.predictor.contract.needed, self.predictor.lookup
+        if lookup is None:
+            return needed
+        return (needed - lookup.names) | {key.column for view in lookup.views for key in view.keys} - lookup.names
+
+    def example(self) -> dict[str, Any]:
+        """A row to send. Where columns are looked up it carries the keys alone, and a time at which all are known.
+
+        The bundle's row is an old one, and of its time the store may remember nothing.
+        """
+        full, lookup = self.predictor.bundle.example, self.predictor.lookup
+        if lookup is None or not isinstance(lookup.source, FromStore):
+            return full
+        try:
+            newest = lookup.source.newest_us([view for view in lookup.views if view.clock])
+        except errors.StoreError:
+            return full
+        row = {name: value for name, value in full.items() if name not in lookup.names}
+        return row if lookup.clock is None or newest is None else {**row, lookup.clock: instant(newest).isoformat()}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -55,19 +89,23 @@ class Answer:
     predictions: Predictions
     ids: list[str]
     request: Request
+    looked: Looked | None = None
 
 
-def load(store: Store, entry: Entry) -> Loaded:
+def load(store: Store, entry: Entry, lookup: str = "none") -> Loaded:
     """Open the bundle, check it, and predict its example, so that the first request is not the slow one.
+
+    `lookup` is the address of the online store, as ``deploy.lookup`` of a recipe.
 
     Raises
     ------
     StoreError, BundleError
         There is no such bundle, or it is damaged.
     """
-    predictor = Predictor(bundle.open(store, entry.digest))
+    source = None if lookup == "none" else FromStore(open_store(lookup, store.root))
+    predictor = Predictor(bundle.open(store, entry.digest), source=source)
     predictor.rows([predictor.bundle.example])
-    return Loaded(entry, predictor)
+    return Loaded(entry, predictor, waits=predictor.lookup is not None and is_remote(lookup))
 
 
 class Service:
@@ -87,6 +125,7 @@ class Service:
         self.model: Loaded | None = None
         self.started_at = dt.datetime.now(dt.UTC)
         self._statuses: Counter[int] = Counter()
+        self._looked: dict[str, Counter[str]] = {}
         self._num_rows = 0
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
 
@@ -97,16 +136,23 @@ class Service:
         ------
         RequestError
             They do not fit the model.
+        StoreError
+            What they ask to look up cannot be looked up.
         """
         start = time.perf_counter()
-        rows, predictions = _predict(model.predictor, request)
-        ids = _ids(model.predictor, request, rows, len(predictions))
+        rows, looked = _conformed(model.predictor, request)
+        predictor = model.predictor
+        predictions = predictor.conformed_table(rows) if isinstance(rows, pa.Table) else predictor.conformed_rows(rows)
+        if looked is not None:
+            for name, counts in looked.counts.items():
+                self._looked.setdefault(name, Counter()).update(counts)
+        ids = _ids(predictor, request, rows, len(predictions))
         self._num_rows += len(ids)
         if self.log is not None and ids:
             latency_ms = (time.perf_counter() - start) * 1e3
             now = dt.datetime.now(dt.UTC)
-            self.log.add(Logged(model.predictor, model.entry, rows, predictions, ids, now, latency_ms))
-        return Answer(model, predictions, ids, request)
+            self.log.add(Logged(predictor, model.entry, rows, predictions, ids, now, latency_ms, looked))
+        return Answer(model, predictions, ids, request, looked)
 
     def count(self, status: int, latency_ms: float) -> None:
         """Note that a request ended."""
@@ -124,6 +170,7 @@ class Service:
             "rows": self._num_rows,
             "errors": {str(status): count for status, count in sorted(self._statuses.items()) if status >= 400},
             "latency_ms": {f"p{q}": round(float(np.percentile(latencies, q)), 3) for q in at},
+            "lookup": {name: dict(sorted(counts.items())) for name, counts in self._looked.items()},
             "log": self.log.stats() if self.log else None,
         }
 
@@ -133,15 +180,15 @@ class Service:
             self.log.close()
 
 
-def _predict(predictor: Predictor, request: Request) -> tuple[pa.Table | list[dict[str, Any]], Predictions]:
-    if request.num_rows <= FEW_ROWS:
-        records = predictor.contract.records(request.as_records())
-        return records, predictor.conformed_rows(records)
-    if request.records is not None:
-        table = predictor.contract.arrow(predictor.contract.records(request.records))
-    else:
-        table = predictor.contract.columns(request.columns)
-    return table, predictor.conformed_table(table)
+def _conformed(predictor: Predictor, request: Request) -> tuple[pa.Table | list[dict[str, Any]], Looked | None]:
+    """The rows of a request, few of them as records, and what was looked up for them."""
+    contract, lookup = predictor.contract, predictor.lookup
+    is_few = request.num_rows <= FEW_ROWS
+    if is_few or request.records is not None:
+        sent = request.as_records()
+        records, looked = (contract.records(sent), None) if lookup is None else lookup.records(sent)
+        return (records if is_few else contract.arrow(records)), looked
+    return (contract.columns(request.columns), None) if lookup is None else lookup.columns(request.columns)
 
 
 def _ids(predictor: Predictor, request: Request, rows: pa.Table | Sequence[Mapping[str, Any]], count: int) -> list[str]:

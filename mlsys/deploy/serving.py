@@ -63,7 +63,7 @@ def start(store: Store, name: str, digest: str, version: int, settings: recipe.D
     BundleError, StoreError
         The bundle is damaged or missing.
     """
-    opened = bundle.open(store, digest)
+    bundle.open(store, digest)  # a damaged one is refused before anything changes
     with _one_at_a_time(store):
         client = _client(settings)
         was_served = probing.serves(_root(client), name, digest)
@@ -71,7 +71,7 @@ def start(store: Store, name: str, digest: str, version: int, settings: recipe.D
     root = _root(client)
     probing.until_served(client, root, name, digest, looks=2 * settings.max_replicas)
     url = f"{root}/{name}"
-    return Endpoint(url, openapi.curl(url, opened.example), probing.proxy(root), was_served)
+    return Endpoint(url, openapi.curl(url, probing.example(root, name)), probing.proxy(root), was_served)
 
 
 def stop(store: Store, name: str) -> bool:
@@ -104,6 +104,7 @@ def application(store: Store, name: str, digest: str, version: int, settings: re
         "store": str(store.root),
         "choice": {"alias": settings.alias},
         "log": {"enabled": settings.log},
+        "lookup": settings.lookup,
         "max_body_bytes": settings.max_body_bytes,
     }
     model = {

@@ -34,7 +34,7 @@ JSON = "application/json"
 
 SMALL_BODY_BYTES = 64 * 1024
 """Bodies up to this size are answered at once, in about a millisecond; larger ones in a thread,
-so that health checks and small requests are not held up."""
+so that health checks and small requests are not held up; and so are all that wait for a network."""
 
 Form = Callable[[Service, Loaded, bytes], bytes]
 
@@ -136,7 +136,7 @@ async def _answered(service: Service, form: Form, body: bytes) -> tuple[int, byt
     start = time.perf_counter()
     try:
         model = _loaded(service)
-        if len(body) <= SMALL_BODY_BYTES:
+        if len(body) <= SMALL_BODY_BYTES and not model.waits:
             answer = form(service, model, body)
         else:
             answer = await asyncio.get_running_loop().run_in_executor(None, form, service, model, body)

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from mlsys import models
 from mlsys.bundle import Bundle
+from mlsys.features.online.sources import Source
 from mlsys.predict.conform import Contract
+from mlsys.predict.lookup import Lookup
 from mlsys.schema import Task, TaskKind
 
 __all__ = ["Predictions", "Predictor"]
@@ -72,12 +74,19 @@ class Predictor:
         The model and everything around it.
     timezone
         Zone of times that come without one; None makes them faults.
+    source
+        Where rows that carry no column of a joined table get them from, as of their time:
+        `mlsys.features.online.sources`. Without one, columns that are not there are null.
     """
 
-    def __init__(self, bundle: Bundle, timezone: str | None = None) -> None:
+    def __init__(self, bundle: Bundle, timezone: str | None = None, source: Source | None = None) -> None:
         self.bundle = bundle
         self.task = bundle.task
         self.contract = Contract(bundle.schema, bundle.program.inputs, timezone)
+        self.lookup: Lookup | None = None
+        if source is not None and bundle.views:
+            lookup = Lookup(bundle.views, self.contract, source)
+            self.lookup = lookup if lookup.views else None
         self._program = bundle.program
         self._row = bundle.program.row()
         self._unseen_row = bundle.program.unseen_row()
@@ -85,14 +94,18 @@ class Predictor:
         self._model = bundle.model()
 
     def conform(self, rows: pa.Table | Sequence[Mapping[str, Any]]) -> pa.Table | list[dict[str, Any]]:
-        """Rows of the schema's types, or every reason why they do not fit.
+        """Rows of the schema's types, joined columns looked up, or every reason why they do not fit.
 
         Raises
         ------
         RequestError
             Its `violations` list row, field, got and expected.
+        StoreError
+            Joined columns cannot be looked up.
         """
-        return self.contract.table(rows) if isinstance(rows, pa.Table) else self.contract.records(rows)
+        rules = self.lookup or self.contract
+        conformed = rules.table(rows) if isinstance(rows, pa.Table) else rules.records(rows)
+        return conformed[0] if isinstance(conformed, tuple) else conformed
 
     def table(self, table: pa.Table) -> Predictions:
         """Predictions for the rows of a table; columns that the model does not know are ignored.
@@ -102,7 +115,7 @@ class Predictor:
         RequestError
             The columns do not fit.
         """
-        return self.conformed_table(self.contract.table(table))
+        return self.conformed_table(self.conform(table))
 
     def rows(self, records: Sequence[Mapping[str, Any]]) -> Predictions:
         """As `table` for a few records of JSON values; an unknown field is a fault.
@@ -112,7 +125,7 @@ class Predictor:
         RequestError
             The records do not fit.
         """
-        return self.conformed_rows(self.contract.records(records))
+        return self.conformed_rows(self.conform(records))
 
     def unseen(self, table: pa.Table) -> dict[str, int]:
         """Values that training never saw, counted by column of a conformed table."""

@@ -36,7 +36,7 @@ from mlsys import errors, images
 from mlsys.predict.scalars import Convert, UnfitError, converter, shown
 from mlsys.schema import Column, Kind, Schema, arrow_type
 
-__all__ = ["MAX_VIOLATIONS", "Contract", "Violation"]
+__all__ = ["MAX_VIOLATIONS", "Contract", "Violation", "refuse", "violation"]
 
 MAX_VIOLATIONS = 100
 """Faults listed in one answer; a client that got one column wrong has it wrong in every row."""
@@ -46,6 +46,7 @@ Row = int | Literal["all"]
 
 
 def violation(row: Row, field: str, got: str, expected: str) -> Violation:
+    """One fault of a request, as the answer lists it."""
     return {"row": row, "field": field, "got": got, "expected": expected}
 
 
@@ -78,7 +79,7 @@ class Contract:
         """
         faults: list[Violation] = []
         conformed = [self._record(number, row, faults) for number, row in enumerate(rows)]
-        _refuse(faults)
+        refuse(faults)
         return conformed
 
     def columns(self, values: Mapping[str, Any]) -> pa.Table:
@@ -92,7 +93,7 @@ class Contract:
         unknown = [self._unknown("all", name) for name in values if name not in self._columns]
         num_rows = max((len(column) for column in values.values()), default=0)
         conformed, faults = self.check(values, num_rows)
-        _refuse(unknown + faults)
+        refuse(unknown + faults)
         return conformed
 
     def table(self, table: pa.Table) -> pa.Table:
@@ -105,10 +106,10 @@ class Contract:
         """
         names = table.column_names
         twice = [name for name in self._columns if names.count(name) > 1]
-        _refuse([violation("all", name, f"{names.count(name)} columns of this name", "one") for name in twice])
+        refuse([violation("all", name, f"{names.count(name)} columns of this name", "one") for name in twice])
         known = {name: table[name] for name in self._columns if name in names}
         conformed, faults = self.check(known, table.num_rows)
-        _refuse(faults)
+        refuse(faults)
         return conformed
 
     def check(self, values: Mapping[str, Any], num_rows: int) -> tuple[pa.Table, list[Violation]]:
@@ -164,7 +165,8 @@ class Contract:
         return violation(row, name, "a column that the model does not know", f"only the model's columns; {hint}")
 
 
-def _refuse(faults: list[Violation]) -> None:
+def refuse(faults: list[Violation]) -> None:
+    """Raise the first faults, if there are any."""
     if faults:
         raise errors.RequestError.of(faults[:MAX_VIOLATIONS])
 

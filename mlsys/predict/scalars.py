@@ -19,7 +19,7 @@ import pyarrow as pa
 from mlsys import images
 from mlsys.schema import Column, Kind, arrow_type
 
-__all__ = ["Convert", "UnfitError", "converter", "shown"]
+__all__ = ["Convert", "UnfitError", "converter", "shown", "to_json"]
 
 _FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{6}0*[1-9]")
 _EXACT_IN = {"float": 2**24, "double": 2**53, "halffloat": 2**11}
@@ -100,6 +100,19 @@ def shown(value: Any) -> str:
     words = {str: "text", int: "number", float: "number", list: "list", dict: "object"}
     text = f"{words.get(type(value), type(value).__name__)} {value!r}"
     return text if len(text) <= 80 else text[:79] + "…"
+
+
+def to_json(value: Any) -> Any:
+    """A value as JSON says it: times as ISO text, bytes as base64, decimals as text, what is no number as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, list):
+        return [to_json(item) for item in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)
 
 
 def _range(minimum: float | None, maximum: float | None) -> str:

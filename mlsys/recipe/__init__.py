@@ -233,6 +233,17 @@ class Deploy(Section):
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024)
     num_cpus: float = Field(0, ge=0, description="CPUs reserved a replica; with 0 it shares them with the steps")
     log: bool = Field(True, description="log every prediction for the monitor")
+    lookup: str = Field(
+        "sqlite",
+        pattern=r"^(sqlite|none|(redis|rediss|unix)://.+)$",
+        description="where the columns of feature tables are looked up for a request that does not carry them: sqlite "
+        "(a file in the store, for one machine), redis://host:port/db, or none",
+    )
+    history: str = Field(
+        "1d",
+        pattern=r"^\d+(us|ms|s|m|h|d)$",
+        description="how far before a feature table's newest value the time of a request may lie, to be looked up",
+    )
     replay: bool = Field(
         True, description="send the rows of the production part to the endpoint, as traffic for the monitor"
     )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import datetime as dt
 import importlib.metadata
-import math
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from mlsys import bundle, cluster
 from mlsys.dataset import Split
+from mlsys.features.online.views import View
+from mlsys.predict.scalars import to_json
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
@@ -39,12 +38,14 @@ def fit(
     family: str,
     params: Mapping[str, Any],
     *,
+    views: Sequence[View] = (),
     progress: Tell = lambda _: None,
 ) -> bundle.Bundle:
     """Fit a family on all training rows and store what a prediction needs.
 
     Features are fitted on the statistics of the training rows; validation rows say when
     boosting stops, where the decision threshold lies, and what predictions look like.
+    `views` are the feature tables that rows were joined with.
 
     Raises
     ------
@@ -73,7 +74,8 @@ def fit(
         threshold=validated.threshold,
         reference=bundle.Reference(whole, validated.predictions),
         provenance=_provenance(job, how, model, validated),
-        example=cluster.call(example, split, threads=1),
+        example=cluster.call(example, split, bundle.request_columns(split.schema, views), threads=1),
+        views=views,
     )
 
 
@@ -108,30 +110,16 @@ def fit_in_one_task(job: Job, threads: int) -> tuple[Any, Validated]:
     return model, validate(job, model, validation)
 
 
-def example(split: Split) -> dict[str, Any]:
+def example(split: Split, names: Sequence[str]) -> dict[str, Any]:
     """A row that can be sent as a request: the fullest of the first hundred training rows."""
-    names = [column.name for column in split.schema if column.role in bundle.REQUEST_ROLES]
     records: list[dict[str, Any]] = []
     for path in split.paths("train"):
-        batches = pq.ParquetFile(path).iter_batches(batch_size=100, columns=names)
+        batches = pq.ParquetFile(path).iter_batches(batch_size=100, columns=list(names))
         records += next((batch.to_pylist() for batch in batches), [])
         if records:
             break
     fullest = min(records, key=lambda record: sum(value is None for value in record.values()))
-    return {name: _json(value) for name, value in fullest.items()}
-
-
-def _json(value: Any) -> Any:
-    """A value as JSON says it: times as ISO text, bytes as base64, decimals as text, what is no number as null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, list):
-        return [_json(item) for item in value]
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)
+    return {name: to_json(value) for name, value in fullest.items()}
 
 
 def _provenance(job: Job, how: cluster.Plan, model: Any, validated: Validated) -> dict[str, Any]:

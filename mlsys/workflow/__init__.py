@@ -23,10 +23,10 @@ from collections.abc import Callable
 
 from mlsys.recipe import dump
 from mlsys.store import write_atomic, write_json
-from mlsys.workflow import data, modelling, production
+from mlsys.workflow import data, modelling, production, tables
 from mlsys.workflow.run import NUMBERS, Run
 
-__all__ = ["NUMBERS", "STEPS", "Run", "run"]
+__all__ = ["NUMBERS", "STEPS", "Run", "run", "tables"]
 
 STEPS: dict[str, Callable[[Run], None]] = {
     "collect": data.collect,

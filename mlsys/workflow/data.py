@@ -72,7 +72,12 @@ def _collect(run: Run) -> Record:
         "num_rows": parts.num_rows,
         "taken": taken.report,
         "joined": joined,
-        "objects": [("snapshot", whole.digest), ("split", parts.digest)],
+        "tables": {name: table.digest for name, (_, table) in tables.items()},
+        "objects": [
+            ("snapshot", whole.digest),
+            ("split", parts.digest),
+            *(("snapshot", table.digest) for _, table in tables.values()),
+        ],
         "summary": _collected(whole.num_rows, len(whole.schema), parts.num_rows, taken.report),
     }
 

@@ -79,6 +79,7 @@ def train(run: Run) -> None:
         **_inputs(run, "train", "evaluate"),
         "family": _family(run),
         "params": run.records["tune"]["params"],
+        "views": [view.model_dump(mode="json") for view in run.views],
     }
     run.step("train", inputs, (*FIT, "mlsys.bundle", "mlsys.predict"), lambda: _train(run))
 
@@ -89,7 +90,15 @@ def _train(run: Run) -> Record:
     rows = run.split.only("train", "validation")
     params = {**run.records["tune"]["params"], **run.recipe.train.params}
     bundle = step.fit(
-        run.store, rows, run.statistics, run.recipe, run.task, _family(run), params, progress=run.console.progress
+        run.store,
+        rows,
+        run.statistics,
+        run.recipe,
+        run.task,
+        _family(run),
+        params,
+        views=run.views,
+        progress=run.console.progress,
     )
     return {
         "bundle": bundle.digest,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlsys import errors
 from mlsys.store import read_json, write_json
+from mlsys.workflow import tables
 from mlsys.workflow.run import Record, Run
 
 if TYPE_CHECKING:
@@ -40,11 +41,13 @@ def deploy(run: Run) -> None:
     record, is_new = run.recall("deploy", inputs, ("mlsys.registry",), lambda: _register(run))
     is_new = _take_alias(run, int(record["version"])) or is_new
     with run.console.during("8 deploy"):
+        published = tables.publish(run)
         endpoint = _serve(run, int(record["version"]))
         sent = _replay(run, endpoint.url)
     record["endpoint"] = {"url": endpoint.url, "curl": endpoint.curl, "proxy": endpoint.proxy}
-    summary = f"{record['summary']} at {endpoint.url} ({endpoint.proxy}){sent or ''}"
-    changed = is_new or sent is not None or not endpoint.was_served
+    looked_up = f"; {', '.join(view.name for view in run.bundle.views)} looked up" if published else ""
+    summary = f"{record['summary']} at {endpoint.url} ({endpoint.proxy}){looked_up}{sent or ''}"
+    changed = is_new or sent is not None or not endpoint.was_served or any(one.num_keys for one in published)
     run.tell("deploy", summary, time.monotonic() - began if changed else None)
 
 

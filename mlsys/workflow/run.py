@@ -17,6 +17,7 @@ from mlsys.store import Store, code_digest, digest_json, write_atomic
 
 if TYPE_CHECKING:
     from mlsys.bundle import Bundle
+    from mlsys.features.online.views import View
     from mlsys.statistics import TrainStatistics
 
 __all__ = ["NUMBERS", "Record", "Run"]
@@ -67,6 +68,31 @@ class Run:
     @cached_property
     def split(self) -> Split:
         return Split.open(self.store, self.records["collect"]["split"])
+
+    @cached_property
+    def tables(self) -> dict[str, Snapshot]:
+        """The feature tables that rows were joined with, by name of the join."""
+        return {name: Snapshot.open(self.store, digest) for name, digest in self.records["collect"]["tables"].items()}
+
+    @cached_property
+    def views(self) -> list[View]:
+        """What an endpoint needs to know to look their columns up; none if it shall not."""
+        from mlsys.features.online import views
+
+        recipe = self.recipe
+        if recipe.deploy.lookup == "none":
+            return []
+        return [
+            views.define(
+                name,
+                join,
+                self.tables[name].schema,
+                self.split.schema,
+                owner=recipe.name,
+                timezone=recipe.data.timezone,
+            )
+            for name, join in recipe.features.joins.items()
+        ]
 
     @cached_property
     def task(self) -> Task:

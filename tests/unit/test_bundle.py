@@ -94,16 +94,16 @@ def test_another_format_is_refused_with_what_to_do(store):
     assert str(caught.value) == (
         f"bundle '{digest[:12]}'\n"
         "  got:      format 99\n"
-        "  expected: format 1\n"
+        "  expected: format 2\n"
         "  hint:     train again with this version of mlsys, or read it with the version that wrote it"
     )
 
 
 def test_a_bundle_of_our_format_without_its_keys_is_refused(store):
     def fill(folder):
-        (folder / "bundle.json").write_text(json.dumps({"format": 1}))
+        (folder / "bundle.json").write_text(json.dumps({"format": 2}))
 
-    with pytest.raises(errors.BundleError, match="the keys of format 1"):
+    with pytest.raises(errors.BundleError, match="the keys of format 2"):
         bundle.open(store, store.put("bundle", fill))
 
 

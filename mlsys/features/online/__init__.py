@@ -7,6 +7,7 @@
 `on_redis`    … kept in Redis, for replicas on several machines
 `events`      from a feature table to the events that are kept of each key
 `moments`     one key, one moment: the rule of the as-of join for one row
+`sources`     … for the rows of a request, and for those of a file
 `publishing`  feature tables into the store, whole or not at all
 ============  ==================================================================
 """

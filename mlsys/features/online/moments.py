@@ -31,11 +31,14 @@ class Found:
         From the event's time to the row's; also of one that is too old.
     values
         Column of the request → value; null unless matched, aggregates apart.
+    since_us
+        From when on the store can tell, where it cannot.
     """
 
     status: str
     age_us: int | None
     values: dict[str, Any]
+    since_us: int | None = None
 
 
 def look_up(view: View, value: bytes | None, moment_us: int | None) -> Found:

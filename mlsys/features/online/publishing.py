@@ -30,6 +30,8 @@ class Published:
     ----------
     num_keys
         Keys whose events changed.
+    is_new
+        The table was not skipped as one that is known.
     newest_us
         Time of the newest event, in microseconds since 1970.
     """
@@ -37,6 +39,7 @@ class Published:
     view: str
     num_keys: int
     newest_us: int | None
+    is_new: bool = True
 
     @property
     def summary(self) -> str:
@@ -87,7 +90,7 @@ def publish(
     def change(state: State) -> Change | None:
         nonlocal done
         if unless_known and state.facts is not None and digest in state.facts["tables"]:
-            done = Published(view.id, 0, state.facts["newest_us"])
+            done = Published(view.id, 0, state.facts["newest_us"], is_new=False)
             return None
         made = events.merge(
             view, state, arranged, history_us=span, until_us=micros(until), whole=whole, table=digest

@@ -97,6 +97,18 @@ class View(_Frozen):
         return [*self.columns, *(window.name for window in self.windows)]
 
     @cached_property
+    def types(self) -> dict[str, pa.DataType]:
+        """Type of each column that a request gets."""
+        columns = {name: arrow_type(self.stored[column]) for name, column in self.columns.items()}
+        whole = {"count", "distinct"}
+        return columns | {w.name: pa.int64() if w.function in whole else pa.float64() for w in self.windows}
+
+    @cached_property
+    def context(self) -> list[str]:
+        """Columns of a row that the look-up reads: the keys, and the time where the table has one."""
+        return list(dict.fromkeys([*(key.column for key in self.keys), *([self.clock] if self.clock else [])]))
+
+    @cached_property
     def horizon_us(self) -> int:
         """How far before a moment an event may lie and still count, last values without limit apart."""
         return max([self.lookback_us or 0, *(window.length for window in self.windows)])

@@ -215,6 +215,7 @@ class Broken:
     def __init__(self, predictor):
         self.contract = predictor.contract
         self.bundle = predictor.bundle
+        self.lookup = predictor.lookup
 
     def conformed_rows(self, records):
         raise ZeroDivisionError("a secret of the house")
@@ -254,7 +255,7 @@ def test_a_long_request_does_not_hold_up_a_health_check(service, models, table):
     predictor = models[TaskKind.BINARY].predictor
 
     class Slow:
-        contract, bundle = predictor.contract, predictor.bundle
+        contract, bundle, lookup = predictor.contract, predictor.bundle, predictor.lookup
 
         def conformed_table(self, rows_):
             loop.call_soon_threadsafe(started.set)

@@ -1,0 +1,38 @@
+"""Feature tables of a run for its endpoint, without Ray: tables published in this process."""
+
+import pytest
+
+import joined
+from mlsys import errors
+from mlsys.recipe import Recipe
+from mlsys.store import Store
+from mlsys.workflow import Run, tables
+
+
+def run(tmp_path, **joins):
+    settings = {"name": "joined", "target": "y", "data": {"source": "rows.csv"}, "features": {"joins": joins}}
+    return Run(Recipe.model_validate(settings), Store.open(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def views(tmp_path_factory):
+    return {view.name: view for view in joined.fit(Store.open(tmp_path_factory.mktemp("model"))).views}
+
+
+def test_the_definitions_of_the_served_model_are_accepted(tmp_path, views):
+    tables._check(run(tmp_path, **joined.JOINS), views)
+
+
+def test_other_definitions_would_reach_nobody_and_are_refused(tmp_path, views):
+    changed = {**joined.JOINS, "weather": joined.JOINS["weather"].model_copy(update={"lookback": "3h"})}
+    for joins in (changed, {"planes": joined.JOINS["planes"]}):
+        with pytest.raises(errors.RecipeError) as caught:
+            tables._check(run(tmp_path, **joins), views)
+        assert str(caught.value) == (
+            "materialize: 'features.joins'\n"
+            "  got:      other definitions of weather\n"
+            "  expected: the feature tables of the served model\n"
+            "  hint:     `mlsys deploy` with this recipe serves a model that knows them"
+        )
+    with pytest.raises(errors.RecipeError, match="no feature tables"):
+        tables._check(run(tmp_path), {})
