@@ -83,7 +83,7 @@ def _found(view: View, table: pa.Table) -> pl.DataFrame:
     by = terms.by
     different = index.select(by).unique(maintain_order=True)
     texts = pl.Series(KEY, [view.key(values) for values in different.rows()], pl.String)
-    return index.join(different.with_columns(texts), on=by, how="left", maintain_order="left")
+    return index.join(different.with_columns(texts), on=by, how="left", maintain_order="left").drop_nulls(KEY)
 
 
 def keys_of(events: pa.Table) -> list[str]:

@@ -121,13 +121,31 @@ def check(store, found, asked, wanted, **settings):
         assert [statuses.count(status) for status in told] == [counts[status] for status in told]
 
 
-@settings(max_examples=60)
-@given(EVENTS, ROWS, st.sampled_from([None, "0h", "2h"]), st.booleans())
-def test_an_online_row_equals_the_training_row_of_the_same_moment(store, found, asked, lookback, two_keys):
-    check(store, found, asked, join(lookback=lookback, two_keys=two_keys))
+AGGREGATES = {
+    "n": {"function": "count", "window": "2h"},
+    "sum": {"function": "sum", "column": "rain", "window": "3h"},
+    "mean": {"function": "mean", "column": "rain", "window": "1h"},
+    "low": {"function": "min", "column": "rain", "window": "3h"},
+    "high": {"function": "max", "column": "temp", "window": "3h"},
+    "kinds": {"function": "distinct", "column": "temp", "window": "4h"},
+}
+WANTED = st.builds(
+    join,
+    two_keys=st.booleans(),
+    lookback=st.sampled_from([None, "0h", "2h"]),
+    known_at=st.sampled_from([None, "written"]),
+    columns=st.sampled_from([("temp", "rain"), ("rain",), ()]),
+    aggregates=st.sampled_from([{}, AGGREGATES]),
+).filter(lambda wanted: wanted.columns or wanted.aggregates)
 
 
-@settings(max_examples=60)
-@given(EVENTS, ROWS, st.sampled_from([None, "2h"]), st.sampled_from(["0h", "1h", "4h"]))
-def test_a_bounded_history_answers_alike_from_its_beginning_on(sqlite, found, asked, lookback, history):
-    check(sqlite, found, asked, join(lookback=lookback), history=history)
+@settings(max_examples=50)
+@given(EVENTS, ROWS, WANTED)
+def test_an_online_row_equals_the_training_row_of_the_same_moment(store, found, asked, wanted):
+    check(store, found, asked, wanted)
+
+
+@settings(max_examples=50)
+@given(EVENTS, ROWS, WANTED, st.sampled_from(["0h", "1h", "4h"]))
+def test_a_bounded_history_answers_alike_from_its_beginning_on(sqlite, found, asked, wanted, history):
+    check(sqlite, found, asked, wanted, history=history)
