@@ -21,7 +21,7 @@ from __future__ import annotations
 from mlsys.cluster.head import client_environment, down, status, up
 from mlsys.cluster.joining import connect
 from mlsys.cluster.settings import SETTINGS, environment
-from mlsys.cluster.work import Plan, call, is_connected, map, node_cpus, num_cpus, plan  # noqa: A004
+from mlsys.cluster.work import Plan, call, is_connected, map, node_cpus, num_cpus, num_nodes, plan  # noqa: A004
 
 __all__ = [
     "SETTINGS",
@@ -35,6 +35,7 @@ __all__ = [
     "map",
     "node_cpus",
     "num_cpus",
+    "num_nodes",
     "plan",
     "status",
     "up",

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from mlsys import errors
 
-__all__ = ["Plan", "call", "is_connected", "map", "node_cpus", "num_cpus", "plan"]
+__all__ = ["Plan", "call", "is_connected", "map", "node_cpus", "num_cpus", "num_nodes", "plan"]
 
 T = TypeVar("T")
 
@@ -55,6 +55,15 @@ def num_cpus() -> int:
 
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
     return os.cpu_count() or 1
+
+
+def num_nodes() -> int:
+    """Machines of the cluster that are alive; 1 without one."""
+    if not is_connected():
+        return 1
+    import ray
+
+    return sum(node["Alive"] for node in ray.nodes())
 
 
 def node_cpus() -> int:

@@ -3,6 +3,7 @@
 ============  ==============================================================
 `joins`       feature tables joined on keys, as of the row's time
 `joining`     a join with all its checks done: what meets, what is taken
+`online`      the same at prediction time, from a store of latest values
 `matching`    which row goes with which: keys, and the last one known by then
 `resolving`   what each row gets: the core of every join
 `assembly`    stored tables of any size joined to stored rows

@@ -24,6 +24,9 @@ from mlsys.schema import arrow_type
 
 __all__ = ["Looked", "Lookup", "Plan"]
 
+MAX_PLANS = 1_000
+"""Plans that are remembered: clients send few sets of columns, unless they mean harm."""
+
 Plan = tuple[View, ...]
 """The views to look up for a row; it carries the columns of all others."""
 
@@ -73,6 +76,7 @@ class Lookup:
         self.names = {name for view in self.views for name in view.names}
         self._contract = contract
         self.clock = next((view.clock for view in self.views if view.clock), None)
+        self._relevant = frozenset(self.names | self.context)
         self._plans: dict[frozenset[str], tuple[Plan, list[Violation]]] = {}
 
     def records(
@@ -124,9 +128,12 @@ class Lookup:
 
     def plan(self, names: Collection[str], row: Row, faults: list[Violation]) -> Plan:
         """The views to look up for a row of these columns."""
-        known = self._plans.get(frozenset(names))
+        there = self._relevant.intersection(names)
+        known = self._plans.get(there)
         if known is None:
-            known = self._plans[frozenset(names)] = self._planned(names)
+            if len(self._plans) == MAX_PLANS:
+                self._plans.clear()
+            known = self._plans[there] = self._planned(there)
         faults += [{**fault, "row": row} for fault in known[1]]
         return known[0]
 

@@ -45,9 +45,9 @@ def deploy(run: Run) -> None:
         endpoint = _serve(run, int(record["version"]))
         sent = _replay(run, endpoint.url)
     record["endpoint"] = {"url": endpoint.url, "curl": endpoint.curl, "proxy": endpoint.proxy}
-    looked_up = f"; {', '.join(view.name for view in run.bundle.views)} looked up" if published else ""
+    looked_up = f"; {', '.join(view.name for view in run.bundle.views)} looked up" if run.bundle.views else ""
     summary = f"{record['summary']} at {endpoint.url} ({endpoint.proxy}){looked_up}{sent or ''}"
-    changed = is_new or sent is not None or not endpoint.was_served or any(one.num_keys for one in published)
+    changed = is_new or sent is not None or not endpoint.was_served or bool(published)
     run.tell("deploy", summary, time.monotonic() - began if changed else None)
 
 

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from mlsys.features.online.publishing import Published
     from mlsys.features.online.views import View
 
-__all__ = ["materialize", "publish"]
+__all__ = ["check_machines", "materialize", "publish"]
 
 
 def publish(run: Run) -> list[Published]:
     """The tables that the run's rows were joined with, for the views of its bundle.
 
-    A table that was published before is not published again: a newer one may have come since.
+    A table that was published before is left alone, for a newer one may have come since; so
+    what is returned are those that are new.
     """
     views = run.bundle.views
     pairs = [(view, run.tables[view.name].digest) for view in views]
@@ -65,13 +66,27 @@ def _bring(run: Run, pairs: Sequence[tuple[View, str]], *, whole: bool, again: b
         "history": settings.history,
         "until": dt.datetime.now(dt.UTC),
         "whole": whole,
-        "unless_known": not again,
     }
-    return cluster.call(_publish, run.store, settings.lookup, list(pairs), facts)
+    check_machines(settings.lookup, cluster.num_nodes())
+    return cluster.call(_publish, run.store, settings.lookup, list(pairs), facts, again=again)
 
 
-def _publish(store: Store, lookup: str, pairs: Sequence[tuple[View, str]], facts: dict[str, Any]) -> list[Published]:
-    """On one node, which holds one table in memory at a time."""
+def check_machines(lookup: str, num_nodes: int) -> None:
+    """Refuse a file as the online store of several machines: its log is in memory that they do not share."""
+    if lookup == "sqlite" and num_nodes > 1:
+        raise errors.RecipeError.build(
+            "recipe: 'deploy.lookup'",
+            got=f"sqlite on a cluster of {num_nodes} nodes",
+            expected="a store that all of them reach",
+            hint="deploy.lookup: redis://host:6379/0; or none, and requests carry the joined columns",
+            field="deploy.lookup",
+        )
+
+
+def _publish(
+    store: Store, lookup: str, pairs: Sequence[tuple[View, str]], facts: dict[str, Any], *, again: bool
+) -> list[Published]:
+    """On one node, which holds one table in memory at a time; a table that is known is left alone unless `again`."""
     from mlsys.dataset import Snapshot
     from mlsys.features.online import publishing
     from mlsys.features.online.stores import open_store
@@ -79,11 +94,10 @@ def _publish(store: Store, lookup: str, pairs: Sequence[tuple[View, str]], facts
     online = open_store(lookup, store.root)
     published = []
     for view, digest in pairs:
-        snapshot = Snapshot.open(store, digest)
-        done = publishing.publish(online, view, snapshot.table(), digest=digest, **facts)
-        if done.is_new:
+        if again or not publishing.knows(online, view, digest):
+            snapshot = Snapshot.open(store, digest)
+            published.append(publishing.publish(online, view, snapshot.table(), digest=digest, **facts))
             publishing.note(store, view, snapshot)
-        published.append(done)
     return published
 
 

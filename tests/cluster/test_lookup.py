@@ -132,7 +132,7 @@ def test_files_of_keys_are_joined_with_the_tables_published_last(done, store, tm
 
 
 def test_deploying_an_old_table_again_does_not_undo_what_was_materialized(done):
-    assert [one.num_keys for one in tables.publish(done)] == [0, 0]
+    assert tables.publish(done) == []
 
 
 def test_other_joins_than_those_of_the_served_model_are_not_materialized(done, store, folder):

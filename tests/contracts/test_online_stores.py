@@ -176,6 +176,20 @@ def test_a_server_that_is_not_there_is_named_without_its_password(tmp_path, free
     assert "ConnectionError" in str(caught.value)
 
 
+def test_a_password_can_come_from_the_environment(redis_server, tmp_path, monkeypatch):
+    import redis
+
+    admin = redis.Redis.from_url(redis_server)
+    admin.execute_command("ACL", "SETUSER", "features", "on", ">open sesame", "~mlsys:*", "+@all")
+    admin.close()
+    address = redis_server.replace("redis://", "redis://features@")
+    monkeypatch.delenv("MLSYS_REDIS_PASSWORD", raising=False)
+    with pytest.raises(errors.StoreError):
+        open_store(address, tmp_path).read({VIEW: ["a"]})
+    monkeypatch.setenv("MLSYS_REDIS_PASSWORD", "open sesame")
+    assert open_store(address, tmp_path).read({VIEW: ["never written"]})[VIEW].values == {}
+
+
 def test_another_address_is_refused_with_what_there_is(tmp_path):
     with pytest.raises(errors.RecipeError, match=r"(?s)got: +memcached.*redis://127.0.0.1:6379/0"):
         open_store("memcached://host", tmp_path)

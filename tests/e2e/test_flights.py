@@ -136,6 +136,20 @@ def test_alias_moves_are_in_the_ledger(store, served):
     assert registry.resolve(store, "flights", "champion").digest == served.digest
 
 
+def test_the_last_flights_of_the_year_are_predicted_alike_from_their_keys_alone(demo, command, records, split, served):
+    """The endpoint looks up weather and aircraft; a day back from the last report it remembers all of the weather."""
+    printed = command("mlsys", "materialize", RECIPE).stdout
+    assert re.search(r"^weather: 0 keys changed, known until 2013-12-30T23:00:00\+00:00$", printed, re.MULTILINE)
+    rows = pl.from_arrow(split.table("production")).filter(
+        pl.col("scheduled_at") >= pl.datetime(2013, 12, 30, time_zone="UTC")
+    )
+    joined = {name for view in served.views for name in view.names}
+    names = [column.name for column in served.schema if column.name not in joined]
+    online = _post(records["deploy"]["endpoint"]["url"] + "/invocations", rows.select(names).to_arrow())
+    assert [row[1] for row in online["probabilities"]] == Predictor(served).table(rows.to_arrow()).score.tolist()
+    assert rows.height > NUM_ROWS
+
+
 def _package(name, path):
     from importlib.util import find_spec
 

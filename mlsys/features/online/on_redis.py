@@ -10,6 +10,7 @@ Redis: "Transactions", https://redis.io/docs/latest/develop/using-commands/trans
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -37,8 +38,9 @@ class RedisStore:
     Parameters
     ----------
     address
-        ``redis://host:port/db``, ``rediss://…`` with TLS, or ``unix://path``. The user name and
-        the password may stand in it.
+        ``redis://user@host:port/db``, ``rediss://…`` with TLS, or ``unix://path``. The password may
+        stand in it, but the recipe is kept beside each run: ``$MLSYS_REDIS_PASSWORD`` of the
+        writing process and of the replicas is better.
     """
 
     def __init__(self, address: str) -> None:
@@ -89,6 +91,7 @@ class RedisStore:
 
         return redis.Redis.from_url(
             self._address,
+            password=os.environ.get("MLSYS_REDIS_PASSWORD"),  # one in the address goes before it
             socket_timeout=timeout_s,
             socket_connect_timeout=READ_S,
             retry=Retry(NoBackoff(), 1),  # a connection that the server closed meanwhile is opened anew, once

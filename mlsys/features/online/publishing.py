@@ -19,7 +19,7 @@ from mlsys.features.online.views import View, instant, micros
 from mlsys.features.spans import span_us
 from mlsys.store import Store, read_json, write_json
 
-__all__ = ["Published", "note", "publish", "snapshot_of"]
+__all__ = ["Published", "knows", "note", "publish", "snapshot_of"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,6 @@ class Published:
     ----------
     num_keys
         Keys whose events changed.
-    is_new
-        The table was not skipped as one that is known.
     newest_us
         Time of the newest event, in microseconds since 1970.
     """
@@ -39,7 +37,6 @@ class Published:
     view: str
     num_keys: int
     newest_us: int | None
-    is_new: bool = True
 
     @property
     def summary(self) -> str:
@@ -57,7 +54,6 @@ def publish(
     until: dt.datetime,
     digest: str = "",
     whole: bool = False,
-    unless_known: bool = False,
 ) -> Published:
     """Bring the events of a feature table into the store.
 
@@ -71,8 +67,6 @@ def publish(
         Of the table.
     whole
         The view shall hold this table and nothing else.
-    unless_known
-        Change nothing if a table of this digest was published before: others may have come since.
 
     Raises
     ------
@@ -89,9 +83,6 @@ def publish(
 
     def change(state: State) -> Change | None:
         nonlocal done
-        if unless_known and state.facts is not None and digest in state.facts["tables"]:
-            done = Published(view.id, 0, state.facts["newest_us"], is_new=False)
-            return None
         made = events.merge(
             view, state, arranged, history_us=span, until_us=micros(until), whole=whole, table=digest
         )  # fmt: skip
@@ -101,6 +92,12 @@ def publish(
 
     online.update(view.id, events.keys_of(arranged), change)
     return done
+
+
+def knows(online: OnlineStore, view: View, digest: str) -> bool:
+    """Whether a table of this digest was published before; others may have come since."""
+    facts = online.read({view.id: ()})[view.id].facts
+    return facts is not None and digest in facts["tables"]
 
 
 def note(store: Store, view: View, snapshot: Snapshot) -> None:

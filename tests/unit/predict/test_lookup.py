@@ -177,6 +177,14 @@ def test_a_table_that_was_never_published_is_said_to_be(store, model, tmp_path, 
             Predictor(model, source=source).rows(joined.requests(sent)[:1])
 
 
+def test_columns_that_nobody_knows_do_not_fill_the_memory(predictor, sent):
+    row = joined.requests(sent)[0]
+    for number in range(20):
+        with pytest.raises(errors.RequestError):
+            predictor.rows([{**row, f"unknown{number}": 1}])
+    assert len(predictor.lookup._plans) < 20
+
+
 def test_joins_of_which_the_model_reads_no_column_are_not_looked_up(model, online):
     contract = type(Predictor(model).contract)(model.schema, ["distance", "temp", "wind"])
     from mlsys.predict.lookup import Lookup

@@ -23,6 +23,13 @@ def test_the_definitions_of_the_served_model_are_accepted(tmp_path, views):
     tables._check(run(tmp_path, **joined.JOINS), views)
 
 
+def test_a_file_is_no_store_for_several_machines():
+    tables.check_machines("sqlite", 1)
+    tables.check_machines("redis://cache:6379/0", 3)
+    with pytest.raises(errors.RecipeError, match=r"(?s)sqlite on a cluster of 3 nodes.*redis://host:6379/0"):
+        tables.check_machines("sqlite", 3)
+
+
 def test_other_definitions_would_reach_nobody_and_are_refused(tmp_path, views):
     changed = {**joined.JOINS, "weather": joined.JOINS["weather"].model_copy(update={"lookback": "3h"})}
     for joins in (changed, {"planes": joined.JOINS["planes"]}):
