@@ -20,7 +20,7 @@ from mlsys.deploy.reading import Batch, Piece
 from mlsys.features.online.sources import FromTables
 from mlsys.predict import Predictor
 from mlsys.predict.conform import Contract, Violation
-from mlsys.predict.lookup import Plan
+from mlsys.predict.lookup import NOTHING, Plan
 from mlsys.recipe import Reading
 from mlsys.registry import Entry
 from mlsys.schema import Role
@@ -157,7 +157,7 @@ class Scorer:
     def _checked(self, batch: Batch) -> tuple[pa.Table, list[Violation], Plan]:
         """Conformed columns with every fault, and the joined tables whose columns are to be looked up."""
         if self._lookup is None:
-            return *self._contract.check(batch.values, len(batch.rows)), ()
+            return *self._contract.check(batch.values, len(batch.rows)), NOTHING
         faults: list[Violation] = []
         plan = self._lookup.plan(batch.values, "all", faults)
         table, others = self._contract.check(self._lookup.timed(batch.values, plan), len(batch.rows))

@@ -22,13 +22,41 @@ from mlsys.features.online.views import View, instant
 from mlsys.predict.conform import Contract, Row, Violation, refuse, violation
 from mlsys.schema import arrow_type
 
-__all__ = ["Looked", "Lookup", "Plan"]
+__all__ = ["NOTHING", "Looked", "Lookup", "Plan"]
 
 MAX_PLANS = 1_000
 """Plans that are remembered: clients send few sets of columns, unless they mean harm."""
 
-Plan = tuple[View, ...]
-"""The views to look up for a row; it carries the columns of all others."""
+
+@dataclass(frozen=True)
+class Plan:
+    """The views to look up for a row; it carries the columns of all others.
+
+    Attributes
+    ----------
+    rounds
+        The same views, those together that can be looked up at once.
+    """
+
+    views: tuple[View, ...]
+    rounds: tuple[tuple[View, ...], ...]
+
+    @classmethod
+    def of(cls, views: Sequence[View]) -> Plan:
+        """One whose key another one gives comes after it."""
+        rounds: list[tuple[View, ...]] = []
+        given: set[str] = set()
+        for view in views:
+            if not rounds or any(key.column in given for key in view.keys):
+                rounds.append(())
+                given = set()
+            rounds[-1] += (view,)
+            given.update(view.names)
+        return cls(tuple(views), tuple(rounds))
+
+
+NOTHING = Plan.of(())
+"""All columns are there."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +74,7 @@ class Looked:
         source cannot tell for single rows.
     """
 
-    views: Plan
+    views: tuple[View, ...]
     counts: dict[str, Counter[str]]
     found: list[dict[str, Found]] | None
 
@@ -71,7 +99,7 @@ class Lookup:
 
     def __init__(self, views: Sequence[View], contract: Contract, source: Source) -> None:
         self.source = source
-        self.views: Plan = tuple(view for view in views if contract.needed.intersection(view.names))
+        self.views = tuple(view for view in views if contract.needed.intersection(view.names))
         self.context = {name for view in self.views for name in view.context}
         self.names = {name for view in self.views for name in view.names}
         self._contract = contract
@@ -99,8 +127,10 @@ class Lookup:
                  for row, plan in zip(rows, plans, strict=True)]  # fmt: skip
         records = self._contract.records(timed)
         found: list[dict[str, Found]] = [{} for _ in records]
-        for some in _rounds(self.views):
-            places = [(at, view) for at, plan in enumerate(plans) for view in some if view in plan]
+        for turn in range(max((len(plan.rounds) for plan in plans), default=0)):
+            places = [
+                (at, view) for at, plan in enumerate(plans) for some in plan.rounds[turn : turn + 1] for view in some
+            ]
             answers = self.source.rows([Asked(view, records[at]) for at, view in places])
             for (at, view), answer in zip(places, answers, strict=True):
                 found[at][view.name] = answer
@@ -147,9 +177,9 @@ class Lookup:
     def fill(self, table: pa.Table, plan: Plan) -> tuple[pa.Table, Looked]:
         """A conformed table with the columns of the views in a plan."""
         faults: list[Violation] = []
-        counts = {view.name: Counter({} if view in plan else {"given": table.num_rows}) for view in self.views}
+        counts = {view.name: Counter({} if view in plan.views else {"given": table.num_rows}) for view in self.views}
         found: list[dict[str, Found]] | None = [{} for _ in range(table.num_rows)]
-        for view in plan:
+        for view in plan.views:
             joined = self.source.table(view, table.select(view.context))
             counts[view.name] += joined.counts
             for name in view.names:
@@ -178,10 +208,10 @@ class Lookup:
                 expected = f"all columns of '{view.name}', or none of them to have them looked up"
                 absent = [name for name in needed if name not in there]
             faults += [violation("all", name, "nothing", expected) for name in absent]
-        return tuple(plan), faults
+        return Plan.of(plan), faults
 
     def _untimed(self, names: Collection[str], plan: Plan) -> bool:
-        return self.clock is not None and self.clock not in names and any(view.clock for view in plan)
+        return self.clock is not None and self.clock not in names and any(view.clock for view in plan.views)
 
     def _moment(self, now: dt.datetime | None) -> dt.date:
         """The time of asking in UTC, as the rows have their times: with or without zone, or a date."""
@@ -194,19 +224,6 @@ class Lookup:
     def _counts(self, found: Sequence[Mapping[str, Found]]) -> dict[str, Counter[str]]:
         return {view.name: Counter(row[view.name].status if view.name in row else "given" for row in found)
                 for view in self.views}  # fmt: skip
-
-
-def _rounds(views: Plan) -> list[list[View]]:
-    """Views that can be looked up at once; one whose key another one gives comes after it."""
-    rounds: list[list[View]] = []
-    given: set[str] = set()
-    for view in views:
-        if not rounds or any(key.column in given for key in view.keys):
-            rounds.append([])
-            given = set()
-        rounds[-1].append(view)
-        given.update(view.names)
-    return rounds
 
 
 def _put(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:

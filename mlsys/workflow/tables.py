@@ -96,7 +96,8 @@ def _publish(
     for view, digest in pairs:
         if again or not publishing.knows(online, view, digest):
             snapshot = Snapshot.open(store, digest)
-            published.append(publishing.publish(online, view, snapshot.table(), digest=digest, **facts))
+            remembered = "" if again else digest
+            published.append(publishing.publish(online, view, snapshot.table(), digest=remembered, **facts))
             publishing.note(store, view, snapshot)
     return published
 

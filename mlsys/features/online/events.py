@@ -12,7 +12,7 @@ depend on, and no more:
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import polars as pl
 import pyarrow as pa
@@ -40,18 +40,14 @@ class Facts:
         Time of the oldest event that was ever published.
     since_us
         Look-ups at earlier moments can depend on events that are kept no more; None: none are missing.
-    tables
-        Digests of the tables published last, the newest at the end.
+    table
+        Digest of the table that a deployment brought last; later ones may have come since.
     """
 
     newest_us: int | None = None
     oldest_us: int | None = None
     since_us: int | None = None
-    tables: tuple[str, ...] = ()
-
-
-MAX_TABLES = 20
-"""Digests that are remembered: enough to tell that a deployment's table has been published already."""
+    table: str = ""
 
 
 def arrange(view: View, table: pa.Table) -> pa.Table:
@@ -115,19 +111,17 @@ def merge(
     whole
         The view shall hold this table and nothing from before.
     table
-        Digest of the table, to be remembered.
+        Digest of the table, if it is to be remembered.
     """
-    before = Facts() if state.facts is None or whole else Facts(**{**state.facts, "tables": ()})
-    tables = () if state.facts is None else tuple(state.facts["tables"])
+    known = Facts(**(state.facts or {}))
+    before = Facts(table=known.table) if whole else known
     old = {} if whole else state.values
     facts = _facts(view, before, events, history_us, until_us)
     together = pa.concat_tables([*(_unpacked(view, key, value) for key, value in old.items()), events])
     kept = _kept(view, _index(view, together, together.num_rows - events.num_rows), facts.since_us)
     put = _packed(view, together, kept)
     changed = {key: value for key, value in put.items() if old.get(key) != value[1]}
-    if table:
-        facts = _remember(facts, tables, table)
-    plain = {**asdict(facts), "tables": list(facts.tables)}
+    plain = asdict(replace(facts, table=table or facts.table))
     expire = None if facts.since_us is None or view.keeps_last else facts.since_us - view.horizon_us
     if not changed and not whole and plain == state.facts:
         return None
@@ -158,12 +152,7 @@ def _facts(view: View, before: Facts, events: pa.Table, history_us: int, until_u
     bounds = [] if before.since_us is None else [before.since_us]
     if newest is not None and newest - history_us > oldest:
         bounds.append(newest - history_us)
-    return Facts(newest, oldest, max(bounds, default=None))
-
-
-def _remember(facts: Facts, tables: tuple[str, ...], table: str) -> Facts:
-    known = (*(one for one in tables if one != table), table)[-MAX_TABLES:]
-    return Facts(facts.newest_us, facts.oldest_us, facts.since_us, known)
+    return Facts(newest, oldest, max(bounds, default=None), before.table)
 
 
 def _unpacked(view: View, key: str, value: bytes) -> pa.Table:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mlsys import errors
 from mlsys.features.online.stores import Change, State
@@ -26,15 +27,22 @@ FORMAT = 1
 PATIENCE_S = 60.0
 """Longest wait of a writer for another one."""
 
-MAX_VARIABLES = 10_000
-"""Keys in one statement; SQLite takes 32,766 since 3.32."""
-
 TABLES = f"""
 CREATE TABLE views (view TEXT PRIMARY KEY, facts TEXT NOT NULL);
 CREATE TABLE events (view TEXT, key TEXT, newest INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (view, key));
 CREATE INDEX by_age ON events (view, newest);
 PRAGMA user_version = {FORMAT};
 """
+
+
+OF_A_VIEW = """
+SELECT view, NULL, facts FROM views WHERE view = ?
+UNION ALL
+SELECT events.view, events.key, events.value FROM json_each(?) AS wanted
+CROSS JOIN events ON events.view = ? AND events.key = wanted.value
+"""
+"""Facts and values of some keys; keys come as one JSON list, whose number SQLite does not bound.
+CROSS JOIN keeps this order, so that each key is found by the index."""
 
 
 class SQLiteStore:
@@ -51,16 +59,11 @@ class SQLiteStore:
         if not self._path.exists():
             return {view: State() for view in asked}
         with self._failures():
-            connection = self._connection()
-            connection.execute("BEGIN")  # the views of one request are those of one moment
-            try:
-                return {view: _state(connection, view, keys) for view, keys in asked.items()}
-            finally:
-                connection.execute("COMMIT")
+            return _states(self._connection(), asked)
 
     def update(self, view: str, keys: Collection[str], change: Callable[[State], Change | None]) -> None:
         with self._failures(), self._writing() as connection:
-            wanted = change(_state(connection, view, keys))
+            wanted = change(_states(connection, {view: keys})[view])
             if wanted is not None:
                 _apply(connection, view, wanted)
 
@@ -133,18 +136,18 @@ def _format(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _state(connection: sqlite3.Connection, view: str, keys: Collection[str]) -> State:
-    facts = connection.execute("SELECT facts FROM views WHERE view = ?", (view,)).fetchone()
-    if facts is None:
-        return State()
-    values: dict[str, bytes] = {}
-    wanted = list(keys)
-    for start in range(0, len(wanted), MAX_VARIABLES):
-        some = wanted[start : start + MAX_VARIABLES]
-        marks = ",".join("?" * len(some))
-        query = f"SELECT key, value FROM events WHERE view = ? AND key IN ({marks})"  # noqa: S608 - marks alone
-        values.update(connection.execute(query, (view, *some)).fetchall())
-    return State(json.loads(facts[0]), values)
+def _states(connection: sqlite3.Connection, asked: Mapping[str, Collection[str]]) -> dict[str, State]:
+    """One statement, and so one moment, for all views: facts have a null in place of a key."""
+    arguments = [argument for view, keys in asked.items() for argument in (view, json.dumps(list(keys)), view)]
+    facts: dict[str, dict[str, Any]] = {}
+    values: dict[str, dict[str, bytes]] = {view: {} for view in asked}
+    if asked:
+        for view, key, value in connection.execute(" UNION ALL ".join([OF_A_VIEW] * len(asked)), arguments):
+            if key is None:
+                facts[view] = json.loads(value)
+            else:
+                values[view][key] = value
+    return {view: State(facts.get(view), values[view]) for view in asked}
 
 
 def _apply(connection: sqlite3.Connection, view: str, change: Change) -> None:

@@ -64,7 +64,7 @@ def publish(
     until
         The moment of publication; later events are stored and do not count as the newest.
     digest
-        Of the table.
+        Of the table, if it is to be remembered; see `knows`.
     whole
         The view shall hold this table and nothing else.
 
@@ -95,9 +95,9 @@ def publish(
 
 
 def knows(online: OnlineStore, view: View, digest: str) -> bool:
-    """Whether a table of this digest was published before; others may have come since."""
+    """Whether the table remembered last is this one; others, not remembered, may have come since."""
     facts = online.read({view.id: ()})[view.id].facts
-    return facts is not None and digest in facts["tables"]
+    return facts is not None and digest == facts["table"]
 
 
 def note(store: Store, view: View, snapshot: Snapshot) -> None:
