@@ -38,6 +38,7 @@ KINDS: dict[str, type[pl.DataType]] = {
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MICROSECOND = dt.timedelta(microseconds=1)
+TO_TEXT = json.JSONEncoder(ensure_ascii=False).encode
 INT64 = range(-(2**63), 2**63)
 
 
@@ -141,7 +142,7 @@ class View(_Frozen):
     def key(self, values: Sequence[Any]) -> str | None:
         """The key of a request's values as the store has it; None where one is null: it matches nothing."""
         parts = [read(value) for read, value in zip(self._readers, values, strict=True)]
-        return None if any(part is None for part in parts) else json.dumps(parts, ensure_ascii=False)
+        return None if any(part is None for part in parts) else TO_TEXT(parts)
 
     @cached_property
     def _readers(self) -> list[Callable[[Any], Any]]:
