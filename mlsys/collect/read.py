@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from mlsys import errors
-from mlsys.collect import decoding, pictures, records, sources
+from mlsys.collect import decoding, documents, pictures, records, sources
 from mlsys.collect.batch import BATCH_ROWS, Batch, Broken, checked_names
 from mlsys.collect.sources import Piece
 from mlsys.recipe import Reading
@@ -47,8 +47,8 @@ def batches(piece: Piece, reading: Reading, broken: list[Broken]) -> Iterator[Ba
             return records.json_lines(piece, reading, broken)
         case "sql":
             return records.query(piece, reading)
-        case "image":
-            return pictures.rows(piece)
+        case "image" | "text":
+            return pictures.rows(piece) if piece.format == "image" else documents.rows(piece, reading, broken)
         case "sklearn":
             return _typed(piece, iter([sources.built_in(piece.location.removeprefix("sklearn://"))]))
         case _:

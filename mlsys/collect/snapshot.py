@@ -14,12 +14,12 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from mlsys import cluster, errors, recipe
-from mlsys.collect import contract, layout, pictures, piece, report, sources
+from mlsys.collect import contract, documents, layout, pictures, piece, report, sources
 from mlsys.collect.layout import Scan, Written
 from mlsys.collect.piece import ScanJob, WriteJob
 from mlsys.collect.sources import Piece
 from mlsys.dataset import Snapshot
-from mlsys.schema import Role, Schema, TaskKind
+from mlsys.schema import Kind, Role, Schema, TaskKind
 from mlsys.store import Store
 
 __all__ = ["Taken", "take", "take_table"]
@@ -89,6 +89,8 @@ def take(
     pieces = sources.find(data.source, data.reading)
     if data.id is None and any(one.files for one in pieces):
         data = data.model_copy(update={"id": pictures.FILE})
+    if any(one.format == "text" for one in pieces):
+        data = data.model_copy(update={"kinds": {documents.TEXT: Kind.TEXT, **data.kinds}})
     _check_zone(data.timezone)
     rules = contract.load(data.contract) if data.contract else None
     wanted = _Wanted(data, target, split_column, rules, folder.absolute(), _plan(pieces), task == TaskKind.REGRESSION)

@@ -7,6 +7,7 @@
 ``sklearn://iris``                          a data set that comes with scikit-learn
 ``sqlite:///file.db``, ``postgresql://…``   a database by its SQLAlchemy URL, with ``reading.query``
 ``photos/``                                 a folder without tables: its PNG and JPEG files, a row each
+``letters/``                                with ``reading: {format: text}``: its ``.txt`` files, a row each
 ==========================================  ===================================================
 
 A source becomes a list of pieces, sorted by name, each small enough in number and apart
@@ -51,7 +52,7 @@ SUFFIXES = {
 PACKED = (".gz", ".zip")
 
 MAX_FILES, MAX_FOLDER_BYTES = 4096, 1 << 28
-"""Pictures of a folder that one task reads, in number and in bytes."""
+"""Files of a folder that one task reads, in number and in bytes."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Piece:
     location
         Where it is: path, URI, data set or database URL.
     format
-        csv, parquet, jsonl, image, sql or sklearn.
+        csv, parquet, jsonl, image, text, sql or sklearn.
     num_bytes
         Bytes at rest; 0 where nobody knows (databases, built-in sets).
     files
@@ -165,19 +166,35 @@ def _find_one(source: str, reading: Reading) -> list[Piece]:
     if scheme and scheme != "package" and scheme not in listing.REMOTE:
         return [_database(source, reading)]
 
+    return _of_files(source, _files(source, scheme, reading), reading)
+
+
+def _files(source: str, scheme: str, reading: Reading) -> list[File]:
+    """The files of a source that are to be read."""
+
     def is_data(name: str) -> bool:
         if reading.format == "image":
             return _format(name) == "image"
+        if reading.format == "text":
+            return _is_document(name)
         return reading.format not in {"auto", "sql"} or _format(name) is not None
 
     if scheme in listing.REMOTE:
-        files = listing.remote(source, is_data)
-    else:
-        files = listing.local(str(_inside_package(source)) if scheme else source, source, is_data)
+        return listing.remote(source, is_data)
+    return listing.local(str(_inside_package(source)) if scheme else source, source, is_data)
+
+
+def _of_files(source: str, files: Sequence[File], reading: Reading) -> list[Piece]:
+    """The pieces of files: a table each, or many that are a row each."""
+    if reading.format == "text":
+        return _folders(files, "text")
+    num_documents = sum(_is_document(file.name) for file in files)
+    if reading.format == "auto" and num_documents > 1:
+        raise _undecided(source, num_documents)
     found = [(file, _format_of(file, reading)) for file in files]
     if any(kind != "image" for _, kind in found):  # pictures beside tables are what the tables name
         return [Piece(file.name, file.location, kind, file.num_bytes) for file, kind in found if kind != "image"]
-    return _folders(files)
+    return _folders(files, "image")
 
 
 def _inside_package(source: str) -> Path:
@@ -219,7 +236,22 @@ def _sqlite_file(url: str) -> Path | None:
     return Path(rest.removeprefix("/").partition("?")[0]) if scheme.startswith("sqlite") else None
 
 
-def _folders(files: Sequence[File]) -> list[Piece]:
+def _is_document(name: str) -> bool:
+    return name.lower().endswith(".txt")
+
+
+def _undecided(source: str, count: int) -> errors.SourceError:
+    """Text files hold tables here and documents there, and no rule could tell for sure."""
+    return errors.SourceError.build(
+        f"collect: source '{source}'",
+        got=f"{count:,} .txt files, which may be documents or tables",
+        expected="a word about which",
+        hint="data.reading: {format: text} takes each file as a row, {format: csv} as a table",
+        field="data.reading.format",
+    )
+
+
+def _folders(files: Sequence[File], kind: str) -> list[Piece]:
     """Files that are a row each, in pieces of bounded size, in their order."""
     pieces: list[list[File]] = []
     num_bytes = 0
@@ -230,8 +262,7 @@ def _folders(files: Sequence[File]) -> list[Piece]:
         pieces[-1].append(file)
         num_bytes += file.num_bytes
     return [
-        Piece(_span(part), part[0].location, "image", sum(file.num_bytes for file in part), tuple(part))
-        for part in pieces
+        Piece(_span(part), part[0].location, kind, sum(file.num_bytes for file in part), tuple(part)) for part in pieces
     ]
 
 
@@ -246,7 +277,7 @@ def _format_of(file: File, reading: Reading) -> str:
             f"collect: source '{file.name}'",
             got="a name that does not tell the format",
             expected="a name in " + ", ".join(SUFFIXES) + ", packed as .gz or .zip or not",
-            hint="say reading: {format: csv}, parquet, jsonl or image",
+            hint="say reading: {format: csv}, parquet, jsonl, image or text",
         )
     return found
 

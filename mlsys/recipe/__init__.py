@@ -48,7 +48,7 @@ class Section(BaseModel):
 class Reading(Section):
     """How the bytes of a source become a table."""
 
-    format: Literal["auto", "csv", "parquet", "jsonl", "image", "sql"] = "auto"
+    format: Literal["auto", "csv", "parquet", "jsonl", "image", "text", "sql"] = "auto"
     query: str | None = Field(None, description="SQL to run, when the source is a database connection string")
     null_values: tuple[str, ...] = Field(
         ("", "NA", "NaN", "nan", "null", "NULL", "None", "N/A"), description="texts of a CSV cell that mean null"

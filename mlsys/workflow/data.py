@@ -148,12 +148,13 @@ def _features(run: Run) -> Record:
     width = {e: len(program.fit(chosen, whole).names) for e, chosen in plans.items()}
     digest = run.store.put_json("plan", {e: chosen.to_json() for e, chosen in plans.items()})
     codes = plans["codes"]
+    used = list(dict.fromkeys(choice.column for choice in codes.used))
     return {
         "plan": digest,
-        "used": [choice.column for choice in codes.used],
+        "used": used,
         "dropped": {choice.column: choice.reason for choice in codes.dropped},
         "objects": [("plan", digest)],
-        "summary": f"{len(codes.used)} columns in use, {len(codes.dropped)} dropped → "
+        "summary": f"{len(used)} columns in use, {len(codes.dropped)} dropped → "
         f"{width['codes']} features for trees, {width['dense']} for linear models; "
         f"fitted on {whole.num_rows:,} training rows",
     }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlsys import errors, selection
+from mlsys import errors, models, selection
 
 FAST = {"train": {"rounds": 30, "early_stopping": 5}}
 
@@ -41,6 +41,25 @@ def test_time_ordered_folds_are_judged_on_models_of_the_past(make_split):
 def test_samples_are_noted(make_split):
     ranking = rank(make_split(selection={"families": ["linear"], "max_rows": 100}))
     assert ranking.notes == ("fitted on samples of 100 rows a fold",)
+
+
+def test_many_classes_are_compared_with_fewer_and_larger_steps(make_split, monkeypatch):
+    built = make_split("multiclass", train={"rounds": 60}, selection={"families": ["xgboost"]})
+    classes = len(built[3].classes)
+    monkeypatch.setattr(selection, "TREES", 20 * classes)
+    ranking = rank(built)
+    assert ranking.notes == (f"boosting: {20 * classes} trees a fit at most, 20 rounds, with larger steps",)
+    (best,) = [entry for entry in ranking.entries if entry.family == "xgboost"]
+    assert max(best.best_rounds) <= 20
+    params = selection._affordable(models.params_of("xgboost", {"rounds": 60, "learning_rate": 0.05}), built[3])
+    assert (params.rounds, params.learning_rate) == (20, pytest.approx(0.15))
+
+
+def test_few_classes_are_compared_with_the_parameters_of_training(make_split):
+    task = make_split("multiclass")[3]
+    for family in ("xgboost", "linear"):
+        params = models.params_of(family, {})
+        assert selection._affordable(params, task) is params
 
 
 def test_the_same_rows_rank_the_same(make_split):
