@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mlsys.schema import Kind
-from mlsys.statistics import codec
+from mlsys.statistics import codec, documents
 from mlsys.statistics.distinct import DistinctSketch
 from mlsys.statistics.documents import Documents
 from mlsys.statistics.frequencies import FrequencyTable, label_sums
@@ -29,6 +30,9 @@ Floats = npt.NDArray[np.float64]
 
 EXACT_CATEGORIES, FREQUENT_CATEGORIES = 10_000, 2_048
 """Different categories counted exactly, and those kept beyond: a bound of n / 2,049 a count."""
+
+EXACT_TEXTS, FREQUENT_TEXTS = 2_048, 256
+"""The same for texts, which are long and seldom repeat; see also `documents`."""
 
 EXACT_NUMBERS, FREQUENT_NUMBERS = 512, 128
 """The same for numbers, where quantiles say more."""
@@ -75,7 +79,7 @@ class ColumnStatistics:
         width = 3 if classes is None else classes
         self.target = np.zeros((2, width))
         self.numbers = Numbers() if kind in NUMBERS else None
-        limits = (EXACT_NUMBERS, FREQUENT_NUMBERS, 0) if kind in NUMBERS else _category_limits(width)
+        limits = (EXACT_NUMBERS, FREQUENT_NUMBERS, 0) if kind in NUMBERS else _category_limits(kind, width)
         self.frequencies = FrequencyTable(*limits)
         self.distinct = DistinctSketch()
         self.lengths = Lengths()
@@ -146,12 +150,12 @@ class ColumnStatistics:
     def _update_categories(self, array: pa.Array, y: npt.NDArray[Any] | None) -> None:
         encoded = array.dictionary_encode()
         where = np.asarray(encoded.indices).astype(np.int64)
-        keys = encoded.dictionary
+        keys = encoded.dictionary if self.kind is not Kind.TEXT else documents.abbreviated(encoded.dictionary)
         counts = np.bincount(where, minlength=len(keys))
         sums = None if y is None else label_sums(where, len(keys), y, self.classes)
         self.frequencies.update(keys, counts, sums)
         self.distinct.update(hash_array(keys))
-        self.lengths = self.lengths.merge(Lengths.of(keys, counts))
+        self.lengths = self.lengths.merge(Lengths.of(encoded.dictionary, counts))
 
     def merge(self, other: ColumnStatistics) -> ColumnStatistics:
         merged = ColumnStatistics(self.kind, self.classes)
@@ -170,6 +174,17 @@ class ColumnStatistics:
         merged.by_class = [a.merge(b) for a, b in zip(self.by_class, other.by_class, strict=True)]
         merged.comoments = self.comoments.merge(other.comoments)
         return merged
+
+    def without_rows(self) -> ColumnStatistics:
+        """The same numbers without the texts and pictures that are kept."""
+        bare = copy.copy(self)
+        if bare.documents is not None:
+            bare.documents = copy.copy(bare.documents)
+            bare.documents.sample = {}
+        if bare.images is not None:
+            bare.images = copy.copy(bare.images)
+            bare.images.thumbnails = {}
+        return bare
 
     def result(self) -> ColumnSummary:
         """The numbers of the column."""
@@ -291,11 +306,12 @@ class ColumnStatistics:
         return column
 
 
-def _category_limits(width: int) -> tuple[int, int, int]:
-    """Limit, capacity and width of the frequencies of a category column.
+def _category_limits(kind: Kind, width: int) -> tuple[int, int, int]:
+    """Limit, capacity and width of the frequencies of a column of categories or texts.
 
-    >>> _category_limits(2), _category_limits(1000)
+    >>> _category_limits(Kind.CATEGORICAL, 2), _category_limits(Kind.CATEGORICAL, 1000)
     ((10000, 2048, 2), (500, 500, 1000))
     """
-    limit = min(EXACT_CATEGORIES, MAX_SUMS // width) if width else EXACT_CATEGORIES
-    return limit, min(FREQUENT_CATEGORIES, limit), width
+    most, frequent = (EXACT_TEXTS, FREQUENT_TEXTS) if kind is Kind.TEXT else (EXACT_CATEGORIES, FREQUENT_CATEGORIES)
+    limit = min(most, MAX_SUMS // width) if width else most
+    return limit, min(frequent, limit), width

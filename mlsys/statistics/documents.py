@@ -12,13 +12,14 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlsys.statistics import codec
 from mlsys.statistics.hashing import hash_texts
 from mlsys.statistics.moments import Moments
 from mlsys.statistics.tokens import BUCKETS, FACTS, Texts, batches
 
-__all__ = ["KEPT_CHARACTERS", "SAMPLE", "Documents"]
+__all__ = ["KEPT_CHARACTERS", "SAMPLE", "Documents", "abbreviated"]
 
 SAMPLE = 4_096
 """Different texts kept. Factors of 2,048 short questions in 77 classes already classify as well as those of 10,000."""
@@ -27,6 +28,17 @@ KEPT_CHARACTERS = 1_000
 """Of each of them, its first characters: 4 MB a column at most."""
 
 FREQUENT_WORDS = 20
+
+
+def abbreviated(texts: pa.Array) -> pa.Array:
+    """Texts without nulls; of a longer one, its first `KEPT_CHARACTERS` and its hash, so that it stays itself."""
+    longer = pc.greater(pc.utf8_length(texts), KEPT_CHARACTERS)
+    if not pc.any(longer).as_py():
+        return texts
+    found = texts.to_pylist()
+    for at in np.flatnonzero(np.asarray(longer)).tolist():
+        found[at] = f"{found[at][:KEPT_CHARACTERS]}… {int(hash_texts([found[at]])[0]):016x}"
+    return pa.array(found, texts.type)
 
 
 class Documents:

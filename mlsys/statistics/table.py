@@ -92,6 +92,13 @@ class TableStatistics:
         part.columns = {name: column for name, column in self.columns.items() if name in kept}
         return part
 
+    def without_rows(self) -> TableStatistics:
+        """The same numbers without the texts and pictures that are kept to fit on and to look at."""
+        bare = TableStatistics(self.schema, self.task)
+        bare.num_rows, bare.num_labelled = self.num_rows, self.num_labelled
+        bare.columns = {name: column.without_rows() for name, column in self.columns.items()}
+        return bare
+
     @property
     def features(self) -> dict[str, ColumnStatistics]:
         return {name: column for name, column in self.columns.items() if name != self.task.target}

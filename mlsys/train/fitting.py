@@ -72,7 +72,7 @@ def fit(
         model=model,
         params=chosen.model_dump(mode="json"),
         threshold=validated.threshold,
-        reference=bundle.Reference(whole, validated.predictions),
+        reference=bundle.Reference(whole.without_rows(), validated.predictions),
         provenance=_provenance(job, how, model, validated),
         example=cluster.call(example, split, bundle.request_columns(split.schema, views), threads=1),
         views=views,

@@ -158,6 +158,27 @@ def test_a_text_of_a_megabyte_is_counted_whole_and_kept_in_part():
     assert [len(text) for text in found.sample.values()] == [documents.KEPT_CHARACTERS]
 
 
+def test_long_texts_are_counted_apart_by_what_differs_far_down():
+    same = "so it goes " * 200
+    column = ColumnStatistics.empty(Kind.TEXT)
+    column.update(pa.array([same + "a", same + "b", same + "a", "short"]))
+    assert [count for _, count in column.result().frequent_items] == [2, 1, 1]
+    assert column.num_distinct == 3
+    assert max(len(text) for text in column.counts()) < documents.KEPT_CHARACTERS + 20
+    back = ColumnStatistics.from_json(json.loads(json.dumps(column.to_json())))
+    assert (back.merge(column).num_distinct, back.result().max_length) == (3, 2_201)
+
+
+def test_statistics_without_rows_hold_no_text_that_is_kept_to_fit_on():
+    column = ColumnStatistics.empty(Kind.TEXT)
+    column.update(pa.array([f"text number {i}" for i in range(9_000)]))
+    assert len(column.documents.sample) == documents.SAMPLE
+    bare = column.without_rows()
+    assert not bare.documents.sample
+    assert bare.documents.num_tokens == column.documents.num_tokens
+    assert len(column.documents.sample) == documents.SAMPLE
+
+
 def test_a_column_of_texts_says_its_words():
     column = ColumnStatistics.empty(Kind.TEXT)
     column.update(pa.array(["The card", "the card, the card", None, "Money"]))
