@@ -110,8 +110,10 @@ def _leading(matrix: Any, components: int) -> Floats:
     with threadpool_limits(limits=1):
         basis = np.linalg.qr(matrix @ start)[0]
         for _ in range(POWER_ITERATIONS):
-            basis = np.linalg.qr(matrix @ np.linalg.qr(matrix.T @ basis)[0])[0]
-        _, values, axes = np.linalg.svd((matrix.T @ basis).T, full_matrices=False)
-    axes = axes[:rank][values[:rank] > values[0] * 1e-9].T
+            basis = np.linalg.qr(matrix @ (matrix.T @ basis))[0]
+        small = matrix.T @ basis
+        squares, turn = np.linalg.eigh(small.T @ small)  # rising
+        kept = np.flatnonzero(squares > squares[-1] * 1e-9)[::-1][:rank]
+        axes = small @ turn[:, kept] / np.sqrt(squares[kept])
     strongest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
     return np.asarray(axes * np.sign(strongest))
