@@ -39,6 +39,9 @@ MOST_CODES, NAMES_ROWS = 254, 0.9
 """The bounds of `mlsys.features.choices`: categories with a code of their own, and the fraction of
 different values from which a category column names rows."""
 
+RARE_ROWS = 20
+"""Rows from which a class is not rare however many others there are: a recall on them is known to ±0.22."""
+
 IMBALANCED = 0.1
 """Share of the rarest class of two; with more classes, this fraction of an equal share."""
 
@@ -93,7 +96,7 @@ def _target(statistics: TableStatistics, task: Task) -> Iterator[Alert]:
     counts = statistics.class_counts()
     total = sum(counts.values())
     for value, rows in counts.items():
-        if rows < 2 * len(counts) and total > 10 * len(counts):
+        if rows < min(2 * len(counts), RARE_ROWS) and total > 10 * len(counts):
             detail = f"class {value!r} has {rows:,} of {total:,} training rows"
             yield Alert("rare_class", task.target, detail, "kept; too few rows to learn or to judge it reliably")
     bound = IMBALANCED * (1 if task.kind is TaskKind.BINARY else 2 / len(counts))

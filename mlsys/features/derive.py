@@ -41,7 +41,10 @@ def extend(schema: Schema, derive: Mapping[str, str]) -> Schema:
             )
     _refuse_unreadable(schema, derive)
     types = expressions.types(readable(schema).arrow(), derive, WHERE)
-    new = (Column(name=name, type=str(kind), kind=kind_of(kind)) for name, kind in types.items())
+    texts = _texts(schema, derive)
+    new = (
+        Column(name=name, type=str(kind), kind=kind_of(kind, from_text=name in texts)) for name, kind in types.items()
+    )
     return Schema(columns=(*schema.columns, *new))
 
 
@@ -70,13 +73,24 @@ def readable(schema: Schema) -> Schema:
     return Schema(columns=tuple(column for column in schema if column.role in READABLE))
 
 
-def kind_of(kind: pa.DataType) -> Kind:
-    """Kind of a derived feature: text counts as a category."""
+def kind_of(kind: pa.DataType, *, from_text: bool = False) -> Kind:
+    """Kind of a derived feature: a string is a category unless it is made of a text."""
     if pa.types.is_boolean(kind):
         return Kind.BOOLEAN
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return Kind.DATETIME
-    return Kind.CATEGORICAL if pa.types.is_string(kind) else Kind.NUMERIC
+    if pa.types.is_string(kind):
+        return Kind.TEXT if from_text else Kind.CATEGORICAL
+    return Kind.NUMERIC
+
+
+def _texts(schema: Schema, derive: Mapping[str, str]) -> set[str]:
+    """Texts, and derived features that read one; each reads only what stands before it."""
+    texts = {column.name for column in schema if column.kind is Kind.TEXT}
+    for name, sql in derive.items():
+        if texts & set(expressions.parse(name, sql, WHERE).inputs):
+            texts.add(name)
+    return texts
 
 
 def _refuse_unreadable(schema: Schema, derive: Mapping[str, str]) -> None:

@@ -94,6 +94,16 @@ def test_a_rare_class_is_told():
     assert kinds == ["rare_class", "imbalanced"]
 
 
+def test_a_class_of_many_is_rare_by_its_rows_and_not_by_how_many_others_there_are():
+    def told(rows):
+        y = np.concatenate([np.repeat(np.arange(76), 30), np.full(rows, 76)])
+        return [alert.kind for alert in found((np.arange(len(y)) % 50 / 2).tolist(), y=y, task=task)]
+
+    task = Task(kind="multiclass", target="y", classes=tuple(range(77)))
+    assert told(30) == told(20) == []
+    assert told(19) == ["rare_class"]
+
+
 def test_three_even_classes_are_not_told():
     assert found(y=np.arange(N) % 3, task=Task(kind="multiclass", target="y", classes=(0, 1, 2))) == []
 

@@ -181,6 +181,15 @@ def test_components_follow_rows_and_classes(rows, classes, encoding, components)
     assert num_components(statistics, encoding) == components
 
 
+def test_what_is_derived_of_a_text_is_a_text(fit):
+    wanted = recipe.Features(derive={"both": "s || ' ' || UPPER(s)", "again": "both || '!'", "n": "LENGTH(s)"})
+    program = fit(table_of(TEXTS), SCHEMA, wanted)
+    assert {op.column for op in program.operations if op.name == "tfidf"} == {"s", "both", "again"}
+    assert {op.column for op in program.operations if op.name == "numeric"} == {"n"}
+    X = program.transform(table_of(TEXTS[:3]))
+    assert bits(X) == [bits(program.row()({"s": value})) for value in TEXTS[:3]]
+
+
 def test_the_words_of_a_category_are_not_counted_and_the_error_says_what_to_write(fit):
     schema = Schema(columns=(Column(name="s", type="string", kind=Kind.CATEGORICAL), SCHEMA["y"]))
     with pytest.raises(errors.FeatureError) as caught:
