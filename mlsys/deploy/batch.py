@@ -76,7 +76,7 @@ def predict(
     model
         ``name``, ``name@alias``, ``name@version`` or ``name@digest``.
     source
-        Parquet, CSV or JSON-lines files, or PNG and JPEG pictures: paths, folders or globs,
+        Parquet, CSV or JSON-lines files, or PNG, JPEG or text files: paths, folders or globs,
         on a storage that every node sees.
     output
         Folder to make; one that an earlier call made is replaced.

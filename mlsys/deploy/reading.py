@@ -1,9 +1,9 @@
-"""Files that batch prediction reads: Parquet, CSV, JSON lines and pictures, in pieces and bounded batches.
+"""Files that batch prediction reads: Parquet, CSV, JSON lines, pictures and texts, in pieces and bounded batches.
 
 Values of Parquet and JSON have types and must fit the model as those of a request. A CSV
 cell is text, so numbers, true and false are read from it first; what cannot be read stays
 text and is reported as such. A PNG or JPEG is a row: its name as ``file``, and its bytes in
-the model's column of images.
+the model's column of images. So is a ``.txt`` file, with what it says in the column of texts.
 """
 
 from __future__ import annotations
@@ -44,25 +44,29 @@ FORMATS = {
     ".png": "image",
     ".jpg": "image",
     ".jpeg": "image",
+    ".txt": "text",
 }
 
-PICTURES = 256
-"""Pictures in memory at a time."""
+ROWS = ("image", "text")
+"""Formats whose files are a row each."""
 
-PIECE_PICTURES = 4096
-"""Pictures that a task reads."""
+PICTURES = 256
+"""Pictures or texts in memory at a time."""
+
+PIECE_FILES = 4096
+"""Pictures or texts that a task reads."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A file, some row groups of a Parquet file, or some pictures.
+    """A file, some row groups of a Parquet file, or some pictures or texts.
 
     Attributes
     ----------
     first_row
         Number of its first row in the file, from 0.
     files
-        Of pictures, which: name below the source, and path.
+        Of pictures and texts, which: name below the source, and path.
     """
 
     path: str
@@ -110,9 +114,11 @@ def pieces(source: str | Path | Sequence[str | Path]) -> list[Piece]:
     """
     sources = [source] if isinstance(source, str | Path) else list(source)
     found = {file: name for one in sources for file, name in _files(Path(one).expanduser()).items()}
-    pictures = {file: name for file, name in found.items() if FORMATS.get(file.suffix.lower()) == "image"}
-    tables = [piece for file in found if file not in pictures for piece in _pieces(file)]
-    return tables or _of_pictures(list(pictures.items()))
+    kinds = {file: FORMATS.get(file.suffix.lower()) for file in found}
+    tables = [piece for file, kind in kinds.items() if kind not in ROWS for piece in _pieces(file)]
+    return tables or [
+        piece for kind in ROWS for piece in _of_files(kind, [each for each in found.items() if kinds[each[0]] == kind])
+    ]
 
 
 def batches(piece: Piece, schema: Schema, reading: Reading) -> Iterator[Batch]:
@@ -123,7 +129,7 @@ def batches(piece: Piece, schema: Schema, reading: Reading) -> Iterator[Batch]:
     SourceError
         The file is damaged or in another encoding.
     """
-    read = {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl, "image": _pictures}[piece.format]
+    read = {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl, "image": _pictures, "text": _documents}[piece.format]
     try:
         yield from read(piece, schema, reading)
     except errors.MlsysError:
@@ -157,13 +163,13 @@ def _files(path: Path) -> dict[Path, str]:
     return {file: file.relative_to(base).as_posix() for file in found}
 
 
-def _of_pictures(pictures: Sequence[tuple[Path, str]]) -> list[Piece]:
-    """Pictures beside tables are what the tables name; alone they are the rows."""
-    parts = [pictures[at : at + PIECE_PICTURES] for at in range(0, len(pictures), PIECE_PICTURES)]
+def _of_files(kind: str, files: Sequence[tuple[Path, str]]) -> list[Piece]:
+    """Pictures and texts beside tables belong to these; alone they are the rows."""
+    parts = [files[at : at + PIECE_FILES] for at in range(0, len(files), PIECE_FILES)]
     return [
         Piece(
             str(part[0][0]),
-            "image",
+            kind,
             sum(file.stat().st_size for file, _ in part),
             files=tuple((name, str(file)) for file, name in part),
         )
@@ -215,19 +221,43 @@ def _parquet(piece: Piece, schema: Schema, _: Reading) -> Iterator[Batch]:
 
 
 def _pictures(piece: Piece, schema: Schema, _: Reading) -> Iterator[Batch]:
-    columns = [column.name for column in schema if column.kind is Kind.IMAGE]
-    if len(columns) != 1:
-        raise errors.SourceError.build(
-            f"predict: pictures from '{piece.name}' on",
-            got=f"a model that reads {len(columns) or 'no'} columns of images",
-            expected="one column for them",
-            hint="put them into a Parquet file or JSON lines, bytes a column",
-        )
+    column = _only_column(piece, schema, Kind.IMAGE)
     for first in range(0, len(piece.files), PICTURES):
         files = piece.files[first : first + PICTURES]
         data = [Path(path).read_bytes() for _, path in files]
         names = pa.table({"file": [name for name, _ in files]})
-        yield Batch(names, {columns[0]: pa.array(data, pa.binary())}, range(first, first + len(files)))
+        yield Batch(names, {column: pa.array(data, pa.binary())}, range(first, first + len(files)))
+
+
+def _documents(piece: Piece, schema: Schema, reading: Reading) -> Iterator[Batch]:
+    column = _only_column(piece, schema, Kind.TEXT)
+    for first in range(0, len(piece.files), PICTURES):
+        rows, names, texts, broken = [], [], [], []
+        for row, (name, path) in enumerate(piece.files[first : first + PICTURES], first):
+            data = Path(path).read_bytes()
+            try:
+                texts.append(data.decode(reading.encoding).removeprefix("\ufeff"))
+            except UnicodeDecodeError as error:
+                broken.append((row, f"{name}: not {reading.encoding} at byte {error.start}", data.decode("latin-1")))
+            else:
+                rows.append(row)
+                names.append(name)
+        yield Batch(
+            pa.table({"file": pa.array(names, pa.string())}), {column: pa.array(texts, pa.string())}, rows, broken
+        )
+
+
+def _only_column(piece: Piece, schema: Schema, kind: Kind) -> str:
+    """The column of the model that files of one kind fill."""
+    columns = [column.name for column in schema if column.kind is kind]
+    if len(columns) != 1:
+        raise errors.SourceError.build(
+            f"predict: files from '{piece.name}' on",
+            got=f"a model that reads {len(columns) or 'no'} columns of {kind}s",
+            expected="one column for them",
+            hint="put them into a Parquet file or JSON lines, a column each",
+        )
+    return columns[0]
 
 
 def _csv(piece: Piece, schema: Schema, reading: Reading) -> Iterator[Batch]:
