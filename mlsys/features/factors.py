@@ -24,7 +24,7 @@ from mlsys.features.text import Tfidf, term_weights
 from mlsys.features.values import Domain
 from mlsys.statistics import codec
 from mlsys.statistics.documents import Documents
-from mlsys.statistics.tokens import count
+from mlsys.statistics.tokens import BUCKETS, count
 
 __all__ = ["LENGTH", "fit"]
 
@@ -90,7 +90,7 @@ def _weighted(texts: list[str], known: _Vocabulary) -> Any:
     from scipy.sparse import csr_array, diags_array
 
     tokens = count(texts)
-    counts = csr_array((tokens.counts, tokens.buckets, tokens.starts), (len(tokens), 1 << 16))[:, known.buckets].tocsr()
+    counts = csr_array((tokens.counts, tokens.buckets, tokens.starts), (len(tokens), BUCKETS))[:, known.buckets].tocsr()
     weights = (term_weights(counts.data) * known.weights[counts.indices]).astype(np.float64)
     matrix = csr_array((weights, counts.indices, counts.indptr), counts.shape)
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())

@@ -19,7 +19,7 @@ analysis", JASIS 41(6).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -37,6 +37,9 @@ __all__ = ["Text", "Tfidf", "term_weights"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+Of = Callable[[Sequence[str]], Floats]
+"""Features of texts, ``(texts, features)``."""
 
 COUNT_STEPS = 16
 """Steps of 1 in the weight of a count."""
@@ -191,7 +194,7 @@ def scaled(values: Floats, scaling: Scaling) -> Floats:
     return np.clip((values - scaling.center) / scaling.scale, -FLOAT32_MAX, FLOAT32_MAX)
 
 
-def write_present(series: pl.Series, out: Matrix, missing: Matrix, of: Any) -> None:
+def write_present(series: pl.Series, out: Matrix, missing: Matrix, of: Of) -> None:
     """Write the features of the texts that are there, and the row of a missing one elsewhere."""
     present = series.is_not_null().to_numpy()
     texts = series.drop_nulls().to_list()
@@ -201,7 +204,7 @@ def write_present(series: pl.Series, out: Matrix, missing: Matrix, of: Any) -> N
         out[present] = of(texts)
 
 
-def row_writer(operation: Operation, start: int, missing: Matrix, of: Any) -> Writer:
+def row_writer(operation: Operation, start: int, missing: Matrix, of: Of) -> Writer:
     """The writer of an operation on texts: the computation of many, of one."""
     read, stop = operation.domain.reader(operation.column), start + len(missing)
 
