@@ -36,8 +36,6 @@ DATED = r"^\s*\d{4}-\d{2}-\d{2}"
 DIGITS = r"^\s*[+-]?\d+\s*$"
 TEXT_WORDS = 5.0
 """Mean words a value from which a string column is prose rather than a category."""
-TITLE_WORDS = 3.0
-"""Mean words from which mostly distinct strings are prose: titles, names with a form of address, places."""
 REPEATS = 20
 """Rows a distinct value from which sentences are categories, such as the answers of a questionnaire."""
 TEXT_CHARS = 60.0
@@ -123,9 +121,9 @@ def kind_of(kind: pa.DataType, wording: Wording) -> Kind:
     """How values of a stored type are treated, unless ``data.kinds`` says otherwise.
 
     Strings are text when they hold `TEXT_WORDS` words on average and do not stand in `REPEATS`
-    rows each, or when they mostly differ and hold `TITLE_WORDS` words or `TEXT_CHARS`
-    characters; else categories. Bytes are images if most begin as PNG or JPEG do. Numbers are
-    numeric however few distinct ones there are.
+    rows each, or when they hold `TEXT_CHARS` characters and mostly differ; else categories.
+    Bytes are images if most begin as PNG or JPEG do. Numbers are numeric however few distinct
+    ones there are.
     """
     if pa.types.is_string(kind):
         return Kind.TEXT if wording.is_prose else Kind.CATEGORICAL
@@ -163,10 +161,9 @@ class Wording:
     def is_prose(self) -> bool:
         if not self.count:
             return False
-        mostly_differ = 2 * self.distinct >= self.count
-        is_long = self.words >= TITLE_WORDS * self.count or self.chars >= TEXT_CHARS * self.count
+        is_long = self.chars >= TEXT_CHARS * self.count and 2 * self.distinct >= self.count
         is_said_again = REPEATS * self.distinct < self.count
-        return (mostly_differ and is_long) or (self.words >= TEXT_WORDS * self.count and not is_said_again)
+        return is_long or (self.words >= TEXT_WORDS * self.count and not is_said_again)
 
 
 def num_pictures(values: pa.Array | pa.ChunkedArray) -> int:

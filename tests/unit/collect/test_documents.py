@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from mlsys import errors
-from mlsys.collect import documents, snapshot, sources
+from mlsys.collect import documents, inference, snapshot, sources
 from mlsys.recipe import Data, Reading
 from mlsys.schema import Kind, Role
 from mlsys.store import Store
@@ -95,3 +96,23 @@ def test_the_fingerprint_of_a_folder_of_documents_changes_with_any_of_its_files(
     assert sources.fingerprint(str(letters), reading) == before
     (letters / "praise" / "a.txt").write_text("So it went.")
     assert sources.fingerprint(str(letters), reading) != before
+
+
+ANSWERS = ["I agree with all of it", "I do not agree with it at all", "I have no opinion on it"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([f"so it goes for the {i}th time" for i in range(60)], Kind.TEXT),
+        ([ANSWERS[i % 3] for i in range(300)], Kind.CATEGORICAL),  # of a questionnaire: 100 rows an answer
+        ([ANSWERS[i % 3] for i in range(30)], Kind.TEXT),
+        ([f"Mr. {i} Smith" for i in range(60)], Kind.CATEGORICAL),
+        (["日本語" * 25 + str(i) for i in range(60)], Kind.TEXT),  # no blanks, and long
+        (["x" * 80, "y" * 80] * 60, Kind.CATEGORICAL),
+    ],
+)
+def test_sentences_that_differ_are_texts_and_those_that_many_rows_share_are_categories(texts, expected):
+    wording = inference.Wording()
+    wording.add(pa.array(texts))
+    assert inference.kind_of(pa.string(), wording) is expected
