@@ -24,6 +24,9 @@ __all__ = ["ROWS", "layout", "look"]
 ROWS = 65_536
 """Rows looked at: the quantiles that part the bins are then known to ± 0.5 % (99 % confidence)."""
 
+MOST_CELLS = 16_000_000
+"""Values kept of a look: 128 MB. Of a table of thousands of columns fewer rows are looked at."""
+
 MOST_GROUPS = 8
 """Row groups looked into."""
 
@@ -51,7 +54,7 @@ def look(groups: Sequence[Piece], names: Sequence[str], derive: Mapping[str, str
     """Rows at equal distances from row groups spread evenly over the files, derived columns computed."""
     single = [Piece(piece.path, (number,)) for piece in groups for number in piece.row_groups]
     taken = single[:: max(1, -(-len(single) // MOST_GROUPS))]
-    most = max(1, ROWS // max(len(taken), 1))
+    most = max(1, min(ROWS, MOST_CELLS // len(names)) // len(taken))
     return pa.concat_tables(cluster.map(_some, [(group, tuple(names), dict(derive), most) for group in taken]))
 
 
@@ -61,7 +64,7 @@ def _some(work: tuple[Piece, tuple[str, ...], dict[str, str], int]) -> pa.Table:
     file, columns = pq.ParquetFile(group.path), stored(list(names), derive)
     step = max(1, -(-file.metadata.row_group(group.row_groups[0]).num_rows // most))
     kept, at = [], 0
-    for batch in file.iter_batches(row_groups=list(group.row_groups), columns=columns):
+    for batch in file.iter_batches(max(1, MOST_CELLS // len(names)), list(group.row_groups), columns):
         kept.append(batch.take(np.arange(-at % step, batch.num_rows, step)))
         at += batch.num_rows
     table = pa.Table.from_batches(kept)

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from mlsys import explore
-from mlsys.explore import associations, render, texts
+from mlsys.explore import associations, listing, render, texts
 from mlsys.schema import Kind, Role, Schema, Task
 from pictures import encoded, noise
 
@@ -140,3 +140,13 @@ def test_very_many_alerts_are_put_together_by_their_kind(divide, schema_of):
     table = pa.table({f"c{i}": np.zeros(N) for i in range(40)} | {"y": LABELS})
     page = render.page(described(divide, schema_of, table))
     assert "<summary>constant: 40</summary>" in page
+
+
+def test_of_a_table_of_very_many_columns_those_that_tell_most_are_listed(divide, schema_of, monkeypatch):
+    monkeypatch.setattr(listing, "MOST_ROWS", 20)
+    table = pa.table({f"c{i}": RNG.normal(size=N) for i in range(29)} | {"best": X, "y": LABELS})
+    page = render.page(described(divide, schema_of, table))
+    rows = page.split('<table id="column-list">')[1].split("</table>")[0].split("<tbody>")[1]
+    assert rows.count("<tr>") == 20
+    assert rows.index("<code>best</code>") < rows.index("<code>c")
+    assert "10 columns that tell less are in explore.json." in page

@@ -29,15 +29,21 @@ def test_the_look_is_into_a_few_row_groups_however_many_there_are(tmp_path, monk
     opened = []
     read = pq.ParquetFile.iter_batches
 
-    def counted(file, *more, row_groups, **options):
+    def counted(file, batch_size, row_groups, columns):
         opened.extend(row_groups)
-        return read(file, *more, row_groups=row_groups, **options)
+        return read(file, batch_size, row_groups, columns)
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
     seen = pilot.look(scan.pieces([tmp_path / "a.parquet"]), ["x"], {})["x"].to_numpy()
     assert len(opened) == pilot.MOST_GROUPS
     assert opened == sorted(opened)
     assert (seen.min(), seen.max()) == pytest.approx((0, 1), abs=0.13)
+
+
+def test_of_a_very_wide_table_fewer_rows_are_looked_at(divide, monkeypatch):
+    monkeypatch.setattr(pilot, "MOST_CELLS", 600)
+    split = divide(rows(20_000))
+    assert pilot.look(scan.pieces(split.paths("train")), ["x", "c", "y"], {}).num_rows == 200
 
 
 def test_bins_decided_from_the_look_hold_equally_many_of_all_rows(divide):
