@@ -5,7 +5,7 @@ The parts, in the order in which a run passes through them::
     sources    what a source string names: files, objects, packages, databases
     decoding   bytes → UTF-8 text, or which byte of which line is broken
     read       one piece of a source as bounded batches (`batch`), values still as they were written;
-               `records` for JSON lines and databases
+               `records` for JSON lines and databases, `pictures` and `documents` for folders of these
     inference  which type every column has, decided over all rows of all pieces
     convert    written values → the types that snapshots store, misfits named
     contract   the schema file: written, read back, enforced row by row
