@@ -174,6 +174,18 @@ class SourceError(MlsysError, OSError):
         )
 
     @classmethod
+    def several(cls, names: Iterable[str], num_files: int, first: str) -> Self:
+        """Several files of a source cannot be read; `first` is the message of the first."""
+        shown = list(names)
+        more = f" and {len(shown) - 10} more" if len(shown) > 10 else ""
+        return cls.build(
+            f"collect: {len(shown)} of {num_files} files cannot be read",
+            got=", ".join(f"'{name}'" for name in shown[:10]) + more,
+            expected="at most data.max_bad_fraction of the files and of the bytes",
+            hint=f"fetch them again or leave them out; the first: {' '.join(first.split())}",
+        )
+
+    @classmethod
     def stray_quote(cls, source: str, line: int) -> Self:
         return cls.build(
             f"collect: source '{source}', line {line}",
@@ -220,6 +232,49 @@ class ContractError(MlsysError, ValueError):
             got=f"{shown}{more}",
             expected=f"at most {allowed:.2%} of the rows (data.max_bad_fraction)",
             hint=f"look at {quarantine}; mend the source, set data.kinds of a column, or allow more",
+        )
+
+    @classmethod
+    def evolved(cls, changes: Iterable[str], column: str) -> Self:
+        """Columns are not those of the last collection."""
+        return cls.build(
+            "collect: columns changed since the last collection",
+            got="; ".join(changes),
+            expected="the columns there were, new ones, and wider types",
+            hint="mend the source; to take it as it is now, once: --set data.evolution=accept",
+            field=column,
+        )
+
+    @classmethod
+    def unusual_volume(cls, rows: int, usual: float, runs: int, z: float) -> Self:
+        return cls.build(
+            "collect: volume",
+            got=f"{rows:,} rows",
+            expected=f"about {usual:,.0f}, as in {runs} earlier collections (modified z {z:+.1f}, at most 3.5)",
+            hint="look at the source; to take it as it is now, once: --set data.volume=warn",
+            field="data.volume",
+        )
+
+    @classmethod
+    def stale(cls, column: str, newest: str, age: str, limit: str) -> Self:
+        return cls.build(
+            f"collect: column '{column}'",
+            got=f"the newest value {newest}, {age} old",
+            expected=f"at most {limit} (data.freshness)",
+            hint="see why the source is late, or allow more",
+            field=column,
+        )
+
+    @classmethod
+    def too_many_of(
+        cls, rule: str, bad: int, total: int, allowed: float, samples: Iterable[str], quarantine: str
+    ) -> Self:
+        """One rule with a limit of its own."""
+        return cls.build(
+            f"collect: {rule}",
+            got=f"{bad} of {total} rows break it, e.g. {'; '.join(samples)}",
+            expected=f"at most {allowed:.2%} of the rows (its max_fraction)",
+            hint=f"look at {quarantine}; mend the source, or allow more",
         )
 
 

@@ -1,59 +1,119 @@
 """The schema file: written after a collection, reviewed by a person, enforced from then on.
 
-A contract fixes type, nullability, range, allowed values and uniqueness of each column. Rows
-that break it go to quarantine with the rule that they break. A column that the contract asks
-for and nobody delivers stops the run; one that it does not know is left out, and the report
-says so.
+A contract fixes type, nullability, range, length, pattern, allowed values and uniqueness of
+each column, and holds rules over the columns of a row::
+
+    columns:
+    - {name: tailnum, type: string, kind: categorical, pattern: '^N[0-9A-Z]+$', max_length: 6}
+    - {name: flight_id, type: string, kind: categorical, nullable: false, unique: true}
+    rules:
+      arrives_after_departure: arr_time >= dep_time
+      flies: {check: distance > 0, max_fraction: 0.001}
+
+Rows that break it go to quarantine with every rule that they break. A rule is SQL as in
+``data.derive`` and breaks where it is false; where it is null, nothing is known and nothing
+breaks. More rows than its own `max_fraction` break a rule: the run stops, whatever
+``data.max_bad_fraction`` allows. Of rows that repeat a unique value the first stays and the
+later ones are set aside (``data.dedupe`` keeps the last instead). A column that the contract
+asks for and nobody delivers stops the run; one that it does not know is left out, and the
+report says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from mlsys import errors
-from mlsys.schema import Column, Schema, arrow_type
+from mlsys import errors, expressions
+from mlsys.schema import ROW, Column, Schema, arrow_type
 from mlsys.store import write_atomic
 
-__all__ = ["broken_rules", "load", "save"]
+__all__ = ["Checked", "Contract", "Rule", "broken_rules", "check_rules", "load", "save"]
 
+DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""The same YAML, five times as fast where PyYAML was built with libyaml: tables may have 10,000 columns."""
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 HEADER = """\
-# The columns of '{name}' as collected. Edit it (minimum, maximum, allowed, nullable, unique, kind, unit) and
-# enforce it from then on with, in the recipe:   data: {{contract: {file}}}
+# The columns of '{name}' as collected. Edit it (minimum, maximum, allowed, nullable, unique, pattern, min_length,
+# max_length, kind, unit), add rules over several columns, e.g.  rules: {{arrives_later: arr_time >= dep_time}},
+# and enforce it from then on with, in the recipe:   data: {{contract: {file}}}
 """
 
 
-def save(schema: Schema, path: Path, name: str) -> None:
-    """Write a schema for review; `load` reads it back."""
-    rows = [column.model_dump(mode="json", exclude_defaults=True) for column in schema]
-    lines = [
-        f"- {yaml.safe_dump(row, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000).strip()}"
-        for row in rows
-    ]
-    text = HEADER.format(name=name, file=path.name) + "columns:\n" + "\n".join(lines) + "\n"
-    write_atomic(path, text.encode())
+class Checked(Column):
+    """A column with what is checked of its texts.
+
+    `pattern` is a regular expression (RE2) that has to match somewhere in the value, so ``^``
+    and ``$`` belong to one for the whole of it; lengths are in characters, ends included.
+    """
+
+    pattern: str | None = None
+    min_length: int | None = Field(None, ge=0)
+    max_length: int | None = Field(None, ge=0)
 
 
-def load(path: str | Path) -> Schema:
+class Rule(BaseModel):
+    """What has to hold between the columns of a row, and the fraction of rows that may break it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    check: str
+    max_fraction: float | None = Field(None, ge=0, le=1)
+
+
+def _spelt_out(value: Any) -> Any:
+    return {"check": value} if isinstance(value, str) else value
+
+
+class Contract(Schema):
+    """Columns with their checks, and rules by name."""
+
+    columns: tuple[Checked, ...] = ()
+    rules: dict[str, Annotated[Rule, BeforeValidator(_spelt_out)]] = Field(default={})
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """By the text of a rule, the fraction of rows that may break it."""
+        return {
+            _text(name, rule): rule.max_fraction for name, rule in self.rules.items() if rule.max_fraction is not None
+        }
+
+
+def save(schema: Schema, path: Path, name: str, contract: Contract | None = None) -> None:
+    """Write a schema for review, with what `contract` checks beyond it; `load` reads it back."""
+    rows = []
+    for column in schema:
+        row = column.model_dump(mode="json", exclude_defaults=True)
+        if contract is not None and column.name in contract:
+            checks = contract[column.name].model_dump(mode="json", exclude_defaults=True)
+            row |= {key: value for key, value in checks.items() if key not in Column.model_fields}
+        rows.append(f"- {_line(row)}")
+    rules = [f"  {_line({key: _written(rule)})[1:-1]}" for key, rule in (contract.rules if contract else {}).items()]
+    text = HEADER.format(name=name, file=path.name) + "\n".join(
+        ["columns:", *rows, *(["rules:", *rules] if rules else [])]
+    )
+    write_atomic(path, (text + "\n").encode())
+
+
+def load(path: str | Path) -> Contract:
     """Read a schema file.
 
     Raises
     ------
     ContractError
-        It is missing, not YAML, or a column has an unknown key, type or kind.
+        It is missing, not YAML, a column has an unknown key, type or kind, or a check that values
+        of its type cannot have, or a rule is no expression.
     """
     where = f"contract '{path}'"
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        schema = Schema.model_validate(tree)
-        for column in schema:
-            arrow_type(column.type)
+        tree = yaml.load(Path(path).read_text(encoding="utf-8"), LOADER)  # noqa: S506  (a safe loader)
+        contract = Contract.model_validate(tree)
     except (OSError, UnicodeDecodeError) as error:
         raise errors.ContractError.build(
             where, got=str(error), expected="a schema file", hint="a run without data.contract writes one: schema.yaml"
@@ -62,28 +122,59 @@ def load(path: str | Path) -> Schema:
         raise errors.ContractError.build(where, got=" ".join(str(error).split()), expected="YAML") from None
     except ValidationError as error:
         raise _explained(where, error, tree) from None
-    except ValueError as error:
-        raise errors.ContractError.build(
-            where, got=str(error), expected="Arrow types, e.g. int64, double, string"
-        ) from None
-    return schema
+    for column in contract.columns:
+        _check_column(where, column)
+    try:
+        for name, rule in contract.rules.items():
+            expressions.parse(name, rule.check, f"{where}, rule")
+    except errors.RecipeError as error:
+        raise errors.ContractError(str(error)) from None
+    return contract
 
 
-def broken_rules(table: pa.Table, contract: Schema) -> Iterator[tuple[str, str, pa.Array]]:
-    """Rules that some rows break: the column, the rule's text, and a mask of the rows (never null)."""
-    for column in contract:
+def check_rules(contract: Contract, stored: pa.Schema) -> None:
+    """Refuse rules that the columns of the snapshot cannot be put into, or that are neither true nor false.
+
+    Raises
+    ------
+    ContractError
+    """
+    for name, rule in contract.rules.items():
+        try:
+            (kind,) = expressions.types(stored, {name: rule.check}, "contract: rule").values()
+        except errors.RecipeError as error:
+            raise errors.ContractError(str(error)) from None
+        if not pa.types.is_boolean(kind):
+            raise errors.ContractError.build(
+                f"contract: rule '{name}' = {rule.check}",
+                got=f"a value of type {kind}",
+                expected="a comparison, true or false for each row",
+                hint="e.g. arr_time >= dep_time",
+                field=name,
+            )
+
+
+def broken_rules(table: pa.Table, contract: Contract) -> Iterator[tuple[list[str], str, pa.Array]]:
+    """Rules that some rows break: the columns, the rule's text, and a mask of the rows (never null)."""
+    for column in contract.columns:
         if column.name not in table.column_names:
             continue
         values = table[column.name].combine_chunks()
-        for rule, mask in _rules(column, values):
+        for text, mask in _rules(column, values):
             filled = mask.fill_null(False)
             if filled.true_count:
-                yield column.name, f"column '{column.name}': {rule}", filled
+                yield [column.name], f"column '{column.name}': {text}", filled
+    for name, rule in contract.rules.items():
+        read = list(expressions.parse(name, rule.check, "contract: rule").inputs)
+        kept = expressions.add(table.select([*read, ROW]), {name: rule.check}, "contract: rule")[name].combine_chunks()
+        broken = pc.invert(kept).fill_null(False)
+        if broken.true_count:
+            yield read, _text(name, rule), broken
 
 
-def _rules(column: Column, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
+def _rules(column: Checked, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
     if not column.nullable:
-        yield "null", pc.is_null(values)
+        yield "null", pc.is_null(values, nan_is_null=pa.types.is_floating(values.type))
     if column.minimum is not None:
         yield f"below the minimum {column.minimum:g}", pc.less(values, column.minimum)
     if column.maximum is not None:
@@ -91,17 +182,76 @@ def _rules(column: Column, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
     if column.allowed is not None:
         allowed = pa.array(column.allowed).cast(values.type)
         yield "not among the allowed values", pc.and_(pc.is_valid(values), pc.invert(pc.is_in(values, allowed)))
+    if column.pattern is not None:
+        yield f"does not match {column.pattern}", pc.invert(pc.match_substring_regex(values, column.pattern))
+    if column.min_length is not None:
+        yield f"shorter than {column.min_length} characters", pc.less(pc.utf8_length(values), column.min_length)
+    if column.max_length is not None:
+        yield f"longer than {column.max_length} characters", pc.greater(pc.utf8_length(values), column.max_length)
+
+
+def _text(name: str, rule: Rule) -> str:
+    return f"rule '{name}': {rule.check}"
+
+
+def _line(row: dict[str, Any]) -> str:
+    return yaml.dump(
+        row, None, DUMPER, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9
+    ).strip()
+
+
+def _written(rule: Rule) -> Any:
+    return rule.check if rule.max_fraction is None else rule.model_dump()
+
+
+def _check_column(where: str, column: Checked) -> None:
+    """Whether its type is one that we store, and its checks are such that values of it can be put to."""
+    where = f"{where}, column '{column.name}'"
+    try:
+        kind = arrow_type(column.type)
+    except ValueError as error:
+        raise errors.ContractError.build(
+            where, got=str(error), expected="Arrow types, e.g. int64, double, string", field="type"
+        ) from None
+    is_number, is_text = pa.types.is_integer(kind) or pa.types.is_floating(kind), pa.types.is_string(kind)
+    fitting = {"minimum": is_number, "maximum": is_number, "pattern": is_text}
+    for key, fits in (fitting | dict.fromkeys(("min_length", "max_length"), is_text)).items():
+        if getattr(column, key) is not None and not fits:
+            raise errors.ContractError.build(
+                where,
+                got=f"'{key}' for values of type {column.type}",
+                expected="minimum and maximum for numbers; pattern, min_length and max_length for text",
+                hint=f"rules: {{a_name: {column.name} …}} says it in SQL",
+                field=key,
+            )
+    try:
+        pc.match_substring_regex(pa.array([""]), column.pattern or "")
+        pa.array(column.allowed or ()).cast(kind)
+    except pa.ArrowException as error:
+        key = "pattern" if "regular expression" in str(error) else "allowed"
+        raise errors.ContractError.build(
+            where,
+            got=f"{key}: {' '.join(str(error).split())}",
+            expected="a regular expression (RE2)" if key == "pattern" else f"values of type {column.type}",
+            field=key,
+        ) from None
 
 
 def _explained(where: str, error: ValidationError, tree: Any) -> errors.ContractError:
-    """The first fault, with the name of its column."""
+    """The first fault, with the name of its column or rule."""
     fault = error.errors()[0]
     path = fault["loc"]
-    if len(path) > 1 and isinstance(path[1], int):
-        row = tree["columns"][path[1]]
+    known: type[BaseModel] = Contract
+    what = "schema file"
+    if len(path) > 1 and path[0] == "columns":
+        row, known, what = tree["columns"][path[1]], Checked, "column"
         where = f"{where}, column '{row.get('name', path[1]) if isinstance(row, dict) else path[1]}'"
+    elif len(path) > 1:
+        where, known, what = f"{where}, rule '{path[1]}'", Rule, "rule"
     key = str(path[-1]) if path else ""
     if fault["type"] == "extra_forbidden":
-        hint = errors.did_you_mean(key, Column.model_fields)
-        return errors.ContractError.build(where, got=f"key '{key}'", expected="a key of a column", hint=hint, field=key)
+        hint = errors.did_you_mean(key, known.model_fields)
+        return errors.ContractError.build(
+            where, got=f"key '{key}'", expected=f"a key of a {what}", hint=hint, field=key
+        )
     return errors.ContractError.build(where, got=f"{key}: {fault['input']!r}", expected=fault["msg"], field=key)

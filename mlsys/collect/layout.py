@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
 from mlsys import errors, expressions
 from mlsys.collect import convert, inference, roles
 from mlsys.collect.batch import Broken
+from mlsys.collect.contract import Contract, check_rules
 from mlsys.collect.inference import Evidence, Wording
 from mlsys.recipe import Data
 from mlsys.schema import Column, Kind, Schema, arrow_type
@@ -20,12 +22,18 @@ __all__ = ["Layout", "Scan", "Written", "decide", "schema"]
 
 @dataclass
 class Scan:
-    """What the first pass learned of a piece: records, sound and broken, and evidence by column."""
+    """What the first pass learned of a piece: records, sound and broken, and evidence by column.
+
+    `damage` is the error of a piece that cannot be read, `changed` when it was last changed.
+    """
 
     num_rows: int
     evidence: dict[str, Evidence]
     broken: list[Broken]
     sha256: str | None
+    damage: str | None = None
+    changed: str = ""
+    is_reused: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,22 @@ class Layout:
     stored: pa.Schema
     zone: str
     target: str | None
-    contract: Schema | None
+    contract: Contract | None
     images: frozenset[str] = frozenset()
+    time: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that decides what a stored row looks like."""
+        return {
+            "columns": [[name, str(kind)] for name, kind in self.columns.items()],
+            "derive": list(self.derive.items()),
+            "stored": [[column.name, str(column.type)] for column in self.stored],
+            "zone": self.zone,
+            "target": self.target,
+            "time": self.time,
+            "contract": None if self.contract is None else self.contract.model_dump(mode="json"),
+            "images": sorted(self.images),
+        }
 
 
 @dataclass
@@ -51,23 +73,34 @@ class Written:
 
     Attributes
     ----------
-    num_rows, num_bad
-        Rows stored and rows set aside.
+    num_rows, num_bad, num_superseded
+        Rows stored, set aside, and left out because a later row has their key.
     rules, samples
         Rows that break a rule, and some of them shown.
     nulls, wording
         By stored column.
     classes
         Distinct labels with rows counted so far; complete only while there is one.
+    newest
+        The latest value of ``data.time``, in microseconds.
+    damage
+        The error of a piece that turned out to be unreadable.
     """
 
     num_rows: int = 0
     num_bad: int = 0
+    num_superseded: int = 0
     rules: Counter[str] = field(default_factory=Counter)
     samples: dict[str, list[str]] = field(default_factory=dict)
     nulls: Counter[str] = field(default_factory=Counter)
     wording: dict[str, Wording] = field(default_factory=dict)
-    classes: dict[object, int] = field(default_factory=dict)
+    classes: dict[Any, int] = field(default_factory=dict)
+    newest: int | None = None
+    damage: str | None = None
+
+    @property
+    def num_read(self) -> int:
+        return self.num_rows + self.num_bad + self.num_superseded
 
 
 def decide(
@@ -75,7 +108,7 @@ def decide(
     target: str | None,
     split_column: str | None,
     scans: Sequence[Scan],
-    rules: Schema | None,
+    rules: Contract | None,
     *,
     is_regression: bool,
 ) -> Layout:
@@ -101,7 +134,12 @@ def decide(
     images = frozenset(
         name for name, kind in columns.items() if pa.types.is_binary(kind) and _is_image(name, evidence, data, rules)
     )
-    return Layout(columns, data.derive, _stored(columns, data), data.timezone, target, rules, images)
+    stored = _stored(columns, data)
+    if rules is not None:
+        check_rules(rules, stored)
+        roles.check_stored(data, target, split_column, stored.names)
+    time = data.time if data.time and pa.types.is_timestamp(stored.field(data.time).type) else None
+    return Layout(columns, data.derive, stored, data.timezone, target, rules, images, time)
 
 
 def merged(scans: Iterable[Scan]) -> dict[str, Evidence]:
@@ -120,7 +158,7 @@ def schema(layout: Layout, data: Data, split_column: str | None, counts: Written
     return roles.assign(columns, data, layout.target, split_column, empty)
 
 
-def _of_contract(rules: Schema, evidence: dict[str, Evidence], data: Data) -> dict[str, pa.DataType]:
+def _of_contract(rules: Contract, evidence: dict[str, Evidence], data: Data) -> dict[str, pa.DataType]:
     for column in rules:
         if column.name not in evidence and column.name not in data.derive:
             raise errors.ContractError.build(
@@ -165,8 +203,8 @@ def _stored(columns: dict[str, pa.DataType], data: Data) -> pa.Schema:
 def _column(name: str, layout: Layout, data: Data, counts: Written) -> Column:
     kind = layout.stored.field(name).type
     if layout.contract is not None and name in layout.contract:
-        column = layout.contract[name]
-        return column.model_copy(update={"type": str(kind), "kind": data.kinds.get(name, column.kind)})
+        facts = layout.contract[name].model_dump(include=set(Column.model_fields))
+        return Column.model_validate(facts | {"type": str(kind), "kind": data.kinds.get(name, facts["kind"])})
     found = inference.kind_of(kind, counts.wording.get(name, Wording()))
     demanded = data.kinds.get(name, found)
     if not _can_be(kind, demanded):

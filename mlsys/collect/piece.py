@@ -1,39 +1,38 @@
 """The two passes over one piece, each in a task of its own: `scan` counts, `write` stores.
 
 Between them the types are decided over the scans of all pieces. Text is staged by the first
-pass as it was read, so that a source is parsed, and a query run, once.
+pass as it was read, so that a source is parsed, and a query run, once. What an earlier
+collection found of the same bytes is taken from `reuse`. A third pass, `winnow`, takes rows
+out that repeat others.
 """
 
 from __future__ import annotations
 
-import base64
-import json
+import collections
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import feather
 
-from mlsys import expressions
-from mlsys.collect import contract, convert, inference, pictures, read, sources
-from mlsys.collect.batch import BATCH_ROWS, Broken
+from mlsys import errors, expressions
+from mlsys.collect import convert, inference, pictures, read, sources
+from mlsys.collect.aside import Quarantine
+from mlsys.collect.batch import BATCH_ROWS
+from mlsys.collect.contract import broken_rules
 from mlsys.collect.inference import Evidence, Wording
 from mlsys.collect.layout import Layout, Scan, Written
+from mlsys.collect.repeats import Repeats
+from mlsys.collect.reuse import PART, REJECTED, Memory, Stored
 from mlsys.collect.sources import Piece
 from mlsys.recipe import Reading
 from mlsys.schema import ROW
 
-__all__ = ["QUARANTINE", "ScanJob", "WriteJob", "scan", "write"]
-
-QUARANTINE = pa.schema(
-    [("source", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.string())]
-)
-NUM_SAMPLES = 3
-"""Rows shown for each rule in reports and messages; the quarantine holds all."""
+__all__ = ["ScanJob", "WinnowJob", "WriteJob", "scan", "winnow", "write"]
 
 
 @dataclass(frozen=True)
@@ -45,26 +44,102 @@ class ScanJob:
     zone: str
     target: str | None
     staged: Path
+    memory: Memory
 
 
 @dataclass(frozen=True)
 class WriteJob:
-    """One piece to store as ``<data>/part-<number>.parquet``; its records count from `first_row`."""
+    """One piece to store, in `folder` if it cannot be kept for later; its records count from `first_row`."""
 
     piece: Piece
     reading: Reading
-    number: int
     first_row: int
-    broken: list[Broken]
+    scan: Scan
     layout: Layout
     staged: Path
-    data: Path
-    quarantine: Path
+    folder: Path
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class WinnowJob:
+    """Stored rows of which some are to go: superseded ones, and repeats of a unique value into quarantine."""
+
+    piece: Piece
+    first_row: int
+    stored: Stored
+    repeats: Repeats
+    layout: Layout
+    folder: Path
 
 
 def scan(job: ScanJob) -> Scan:
-    """First pass: count what every column can be read as, and stage text as it is."""
-    found = Scan(0, {}, [], sources.digest(job.piece))
+    """First pass: count what every column can be read as, and stage text as it is.
+
+    A file that cannot be read is a scan with `damage` and without rows.
+    """
+    try:
+        changed, sha256 = sources.changed(job.piece), sources.digest(job.piece)
+        how = (job.reading.model_dump(mode="json"), job.zone, job.target)
+        found = job.memory.scan(job.piece, sha256, *how) if sha256 else None
+        if found is None:
+            found = _scan(job, sha256)
+            sources.check_unchanged(job.piece, changed)
+            if sha256:
+                job.memory.note_scan(job.piece, found, *how)
+    except errors.SourceError as error:
+        return Scan(0, {}, [], None, damage=str(error))
+    found.changed = changed
+    return found
+
+
+def write(job: WriteJob) -> Stored:
+    """Second pass: convert, derive, check and store; rows that do not fit go to quarantine."""
+    sha256 = None if _has_paths(job) else job.scan.sha256
+    known = (job.reading, job.layout, job.first_row)
+    kept = job.memory.part(job.piece, sha256, *known) if sha256 else None
+    if kept is not None:
+        return kept
+    try:
+        made = _write(job)
+        sources.check_unchanged(job.piece, job.scan.changed)
+    except errors.SourceError as error:
+        return Stored(job.folder, Written(damage=str(error)))
+    return job.memory.note_part(job.piece, sha256, *known, made) if sha256 else made
+
+
+def winnow(job: WinnowJob) -> Stored:
+    """Stored rows without those that repeat others."""
+    old, written = job.stored, Written(num_superseded=len(job.repeats.superseded))
+    written.num_bad, written.rules = old.written.num_bad, old.written.rules.copy()
+    written.samples = {rule: list(samples) for rule, samples in old.written.samples.items()}
+    job.folder.mkdir(parents=True)
+    parts = pq.ParquetFile(old.folder / PART)
+    with (
+        pq.ParquetWriter(job.folder / PART, parts.schema_arrow, compression="zstd") as kept,
+        Quarantine(job.folder / REJECTED, job.piece.name, job.first_row, written, old.folder / REJECTED) as bad,
+    ):
+        for batch in parts.iter_batches(batch_size=BATCH_ROWS):
+            table = pa.Table.from_batches([batch])
+            table = table.filter(pc.invert(_among(table[ROW], job.repeats.superseded)))
+            broken = [
+                ([name], f"column '{name}': repeats an earlier value", _among(table[ROW], rows).combine_chunks())
+                for name, rows in job.repeats.unique.items()
+            ]
+            rows = table.filter(bad.rows(table, [rule for rule in broken if rule[2].true_count]))
+            kept.write_table(rows, row_group_size=BATCH_ROWS)
+            _count(rows, job.layout, written)
+    return Stored(job.folder, written)
+
+
+def _has_paths(job: WriteJob) -> bool:
+    """Whether rows are more than the bytes of their file: pictures that it only names."""
+    there = job.layout.images & set(job.scan.evidence)
+    return any(set(job.scan.evidence[name].typed) != {"binary"} for name in there)
+
+
+def _scan(job: ScanJob, sha256: str | None) -> Scan:
+    found = Scan(0, {}, [], sha256)
     typed = read.typed_shape(job.piece)
     if typed is not None:
         schema, found.num_rows = typed
@@ -76,6 +151,8 @@ def scan(job: ScanJob) -> Scan:
         target = job.target
         if target is not None and target in schema.names and pa.types.is_floating(schema.field(target).type):
             found.evidence[target].fractions = _num_fractions(read.column(job.piece, target))
+        if job.piece.format == "increment":
+            collections.deque(read.batches(job.piece, job.reading, found.broken), maxlen=0)
         return found
     job.staged.mkdir(parents=True)
     for number, batch in enumerate(read.batches(job.piece, job.reading, found.broken)):
@@ -89,23 +166,23 @@ def scan(job: ScanJob) -> Scan:
     return found
 
 
-def write(job: WriteJob) -> Written:
-    """Second pass: convert, derive, check and store; rows that do not fit go to quarantine."""
+def _write(job: WriteJob) -> Stored:
     written = Written()
-    job.data.mkdir(parents=True, exist_ok=True)
-    job.quarantine.mkdir(parents=True, exist_ok=True)
-    part = f"part-{job.number:05d}.parquet"
+    job.folder.mkdir(parents=True)
     schema = job.layout.stored.append(pa.field(ROW, pa.int64()))
     with (
-        pq.ParquetWriter(job.data / part, schema, compression="zstd") as kept,
-        pq.ParquetWriter(job.quarantine / part, QUARANTINE, compression="zstd") as bad,
+        pq.ParquetWriter(job.folder / PART, schema, compression="zstd") as kept,
+        Quarantine(job.folder / REJECTED, job.piece.name, job.first_row, written) as bad,
     ):
-        _set_broken_aside(job, bad, written)
+        if job.scan.damage:
+            bad.file(job.scan.damage)
+            return Stored(job.folder, written)
+        bad.records(job.scan.broken)
         for table in _batches(job):
-            rows = _checked(_derived(_converted(table, job, bad, written), job.layout), job, bad, written)
+            rows = _checked(_derived(_converted(table, job, bad), job.layout), job.layout, bad)
             kept.write_table(rows.select(schema.names), row_group_size=BATCH_ROWS)
             _count(rows, job.layout, written)
-    return written
+    return Stored(job.folder, written)
 
 
 def _count_pictures(piece: Piece, name: str, found: Evidence) -> None:
@@ -150,24 +227,24 @@ def _read_again(job: WriteJob) -> Iterator[pa.Table]:
         yield batch.table.append_column(ROW, pa.array(batch.rows + job.first_row))
 
 
-def _converted(table: pa.Table, job: WriteJob, bad: pq.ParquetWriter, written: Written) -> pa.Table:
+def _converted(table: pa.Table, job: WriteJob, bad: Quarantine) -> pa.Table:
     """The columns of the layout in their types, without the rows in which a value does not fit."""
-    layout, arrays, broken = job.layout, {}, []
+    layout, arrays, broken, there = job.layout, {}, [], set(table.column_names)
     for name, kind in layout.columns.items():
-        if name not in table.column_names:
+        if name not in there:
             arrays[name] = pa.nulls(table.num_rows, kind)
             continue
         values = table[name].combine_chunks()
         if name in layout.images:
             arrays[name], faults = pictures.taken(values, job.piece.location)
-            broken += [(name, f"column '{name}': {fault}", mask) for fault, mask in faults.items()]
+            broken += [([name], f"column '{name}': {fault}", mask) for fault, mask in faults.items()]
             continue
         arrays[name] = _read(values, kind, layout, name)
         mask = convert.misfits(values, arrays[name])
         if mask.true_count:
-            broken.append((name, f"column '{name}': not {kind}", mask))
-    arrays[ROW] = table[ROW]
-    return pa.table(arrays).filter(_set_aside(table, broken, job, bad, written))
+            broken.append(([name], f"column '{name}': not {kind}", mask))
+    converted = pa.table(arrays | {ROW: table[ROW]})
+    return converted.filter(bad.rows(table, broken)) if broken else converted
 
 
 def _read(values: pa.Array, kind: pa.DataType, layout: Layout, name: str) -> pa.Array:
@@ -183,77 +260,22 @@ def _read(values: pa.Array, kind: pa.DataType, layout: Layout, name: str) -> pa.
 def _derived(table: pa.Table, layout: Layout) -> pa.Table:
     """With the derived columns, all in the types of the snapshot; NaN in the target is no value."""
     added = expressions.add(table.drop_columns([ROW]), layout.derive, "recipe: data.derive")
+    columns = []
     for column in layout.stored:
         values = convert.stored(added[column.name], column.type, layout.zone)
         if column.name == layout.target and pa.types.is_floating(values.type):
             values = _without_nan(values)
-        added = added.set_column(added.schema.get_field_index(column.name), column.name, values)
-    return added.append_column(ROW, table[ROW])
+        columns.append(values)
+    return pa.table([*columns, table[ROW]], names=[*layout.stored.names, ROW])
 
 
-def _checked(table: pa.Table, job: WriteJob, bad: pq.ParquetWriter, written: Written) -> pa.Table:
-    if job.layout.contract is None:
-        return table
-    broken = list(contract.broken_rules(table, job.layout.contract))
-    return table.filter(_set_aside(table, broken, job, bad, written))
+def _checked(table: pa.Table, layout: Layout, bad: Quarantine) -> pa.Table:
+    broken = list(broken_rules(table, layout.contract)) if layout.contract else []
+    return table.filter(bad.rows(table, broken)) if broken else table
 
 
-def _set_aside(
-    table: pa.Table, broken: list[tuple[str, str, pa.Array]], job: WriteJob, bad: pq.ParquetWriter, written: Written
-) -> pa.Array:
-    """Put rows that break a rule into quarantine, and return the mask of the others."""
-    keep = np.ones(table.num_rows, bool)
-    if not broken:
-        return pa.array(keep)
-    reasons: dict[int, list[str]] = {}
-    for name, rule, mask in broken:
-        written.rules[rule] += mask.true_count
-        for at in np.flatnonzero(mask.to_numpy(zero_copy_only=False)).tolist():
-            reasons.setdefault(at, []).append(rule)
-            _sample(written, rule, job.piece, table[ROW][at].as_py() - job.first_row, _shown(table[name][at].as_py()))
-    order = sorted(reasons)
-    contents = [
-        json.dumps(row, ensure_ascii=False, default=_json) for row in table.drop_columns([ROW]).take(order).to_pylist()
-    ]
-    _quarantine(
-        bad, job.piece, [table[ROW][at].as_py() for at in order], ["; ".join(reasons[at]) for at in order], contents
-    )
-    written.num_bad += len(order)
-    keep[order] = False
-    return pa.array(keep)
-
-
-def _set_broken_aside(job: WriteJob, bad: pq.ParquetWriter, written: Written) -> None:
-    for record in job.broken:
-        written.rules[record.reason] += 1
-        _sample(written, record.reason, job.piece, record.row, repr(record.content[:80]))
-    written.num_bad += len(job.broken)
-    columns = (
-        [r.row + job.first_row for r in job.broken],
-        [r.reason for r in job.broken],
-        [r.content for r in job.broken],
-    )
-    _quarantine(bad, job.piece, *columns)
-
-
-def _quarantine(bad: pq.ParquetWriter, piece: Piece, rows: list[int], reasons: list[str], contents: list[str]) -> None:
-    if rows:
-        bad.write_table(pa.table([[piece.name] * len(rows), rows, reasons, contents], schema=QUARANTINE))
-
-
-def _shown(value: object) -> str:
-    return f"{len(value):,} bytes" if isinstance(value, bytes) else repr(value)
-
-
-def _json(value: object) -> str:
-    """A value that JSON has no form for: bytes as base64, others as their text."""
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
-
-
-def _sample(written: Written, rule: str, piece: Piece, row: int, value: str) -> None:
-    samples = written.samples.setdefault(rule, [])
-    if len(samples) < NUM_SAMPLES:
-        samples.append(f"{value} in '{piece.name}' row {row}")
+def _among(numbers: pa.ChunkedArray, rows: Any) -> pa.ChunkedArray:
+    return pc.is_in(numbers, pa.array(rows, pa.int64()))
 
 
 def _count(table: pa.Table, layout: Layout, written: Written) -> None:
@@ -262,11 +284,15 @@ def _count(table: pa.Table, layout: Layout, written: Written) -> None:
         written.nulls[name] += table[name].null_count
         if pa.types.is_string(table[name].type) or pa.types.is_binary(table[name].type):
             written.wording.setdefault(name, Wording()).add(table[name])
+    if layout.time is not None and (newest := pc.max(table[layout.time]).cast(pa.int64()).as_py()) is not None:
+        written.newest = newest if written.newest is None else max(newest, written.newest)
     if layout.target is not None and len(written.classes) < 2:
         _count_classes(table[layout.target], written.classes)
 
 
-def _count_classes(values: pa.ChunkedArray, classes: dict[object, int]) -> None:
+def _count_classes(values: pa.ChunkedArray, classes: dict[Any, int]) -> None:
     """Distinct labels until there are two: whether there is anything to learn."""
     for entry in pc.value_counts(values.combine_chunks().drop_null()).to_pylist()[:2]:
-        classes[entry["values"]] = classes.get(entry["values"], 0) + entry["counts"]
+        value = entry["values"]
+        label = value if isinstance(value, bool | int | float | str) else str(value)
+        classes[label] = classes.get(label, 0) + entry["counts"]

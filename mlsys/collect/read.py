@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from mlsys import errors
-from mlsys.collect import decoding, documents, pictures, records, sources
+from mlsys.collect import decoding, documents, lake, pictures, records, sources, stored
 from mlsys.collect.batch import BATCH_ROWS, Batch, Broken, checked_names
 from mlsys.collect.sources import Piece
 from mlsys.recipe import Reading
@@ -32,8 +32,12 @@ BATCH_BYTES = 1 << 28
 """Bytes of Parquet, as encoded, read at a time."""
 
 
-def batches(piece: Piece, reading: Reading, broken: list[Broken]) -> Iterator[Batch]:
+def batches(
+    piece: Piece, reading: Reading, broken: list[Broken], after: records.After | None = None
+) -> Iterator[Batch]:
     """Read a piece; records that are no rows are appended to `broken`.
+
+    A database leaves rows out that are certainly not `after`; other sources give all.
 
     Raises
     ------
@@ -42,17 +46,24 @@ def batches(piece: Piece, reading: Reading, broken: list[Broken]) -> Iterator[Ba
     """
     match piece.format:
         case "csv":
-            return _csv(piece, reading, broken)
+            found = _csv(piece, reading, broken)
         case "jsonl":
-            return records.json_lines(piece, reading, broken)
+            found = records.json_lines(piece, reading, broken)
         case "sql":
-            return records.query(piece, reading)
-        case "image" | "text":
-            return pictures.rows(piece) if piece.format == "image" else documents.rows(piece, reading, broken)
+            found = records.query(piece, reading, after)
+        case "image":
+            found = pictures.rows(piece)
+        case "text":
+            found = documents.rows(piece, reading, broken)
         case "sklearn":
-            return _typed(piece, iter([sources.built_in(piece.location.removeprefix("sklearn://"))]))
+            found = _typed(piece, iter([sources.built_in(piece.location.removeprefix("sklearn://"))]))
+        case "increment":
+            found = stored.batches(piece, broken)
+        case "delta" | "iceberg":
+            found = _typed(piece, map(_table, lake.batches(piece)), typed_shape(piece)[0])  # type: ignore[index]
         case _:
-            return _parquet(piece)
+            found = _parquet(piece)
+    return found
 
 
 def typed_shape(piece: Piece) -> tuple[pa.Schema, int] | None:
@@ -68,6 +79,12 @@ def typed_shape(piece: Piece) -> tuple[pa.Schema, int] | None:
         return table.schema, table.num_rows
     if piece.format == "image":
         return pictures.FOLDER, len(piece.files)
+    if piece.format == "increment":
+        return stored.typed_shape(piece)
+    if piece.format in {"delta", "iceberg"}:
+        found, num_rows = lake.schema(piece)
+        checked_names(piece, found.names)
+        return found.remove_metadata(), num_rows
     if piece.format != "parquet":
         return None
     with sources.open_bytes(piece) as file:
@@ -81,11 +98,8 @@ def typed_shape(piece: Piece) -> tuple[pa.Schema, int] | None:
 
 def column(piece: Piece, name: str) -> Iterator[pa.Array]:
     """One column of a piece whose values have types."""
-    if piece.format == "sklearn":
-        yield sources.built_in(piece.location.removeprefix("sklearn://"))[name].combine_chunks()
-        return
-    if piece.format == "image":
-        yield from (batch.table[name].combine_chunks() for batch in pictures.rows(piece))
+    if piece.format != "parquet":
+        yield from (batch.table[name].combine_chunks() for batch in batches(piece, Reading(), []))
         return
     with sources.open_bytes(piece) as file:
         opened = pq.ParquetFile(file)
@@ -113,7 +127,7 @@ def _csv(piece: Piece, reading: Reading, broken: list[Broken]) -> Iterator[Batch
             )
             names = checked_names(piece, reader.schema.names)
             _refuse_other_delimiter(piece, names)
-            yield from _numbered((pa.Table.from_batches([batch]).rename_columns(names) for batch in reader), broken)
+            yield from _numbered((_table(batch).rename_columns(names) for batch in reader), broken)
         except pa.ArrowInvalid as error:
             if "Empty CSV" in str(error):
                 raise errors.SourceError.empty(piece.name) from None
@@ -138,7 +152,7 @@ def _parquet(piece: Piece) -> Iterator[Batch]:
     with sources.open_bytes(piece) as file:
         try:
             opened = pq.ParquetFile(file)
-            tables = (pa.Table.from_batches([batch]) for batch in opened.iter_batches(batch_size=_batch_rows(opened)))
+            tables = map(_table, opened.iter_batches(batch_size=_batch_rows(opened)))
             yield from _typed(piece, tables, opened.schema_arrow)
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, errors.MlsysError):
@@ -151,6 +165,10 @@ def _batch_rows(file: pq.ParquetFile) -> int:
     groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
     num_bytes = sum(group.total_byte_size for group in groups)
     return int(max(1, min(BATCH_ROWS, BATCH_BYTES * file.metadata.num_rows // max(num_bytes, 1))))
+
+
+def _table(batch: pa.RecordBatch) -> pa.Table:
+    return pa.Table.from_batches([batch])
 
 
 def _typed(piece: Piece, tables: Iterator[pa.Table], schema: pa.Schema | None = None) -> Iterator[Batch]:

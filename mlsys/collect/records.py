@@ -6,6 +6,7 @@ import datetime as dt
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from mlsys.collect.inference import Evidence
 from mlsys.collect.sources import Piece
 from mlsys.recipe import Reading
 
-__all__ = ["json_lines", "query"]
+__all__ = ["After", "json_lines", "query"]
 
 RECORDS = BATCH_ROWS // 2
 """Records held as Python objects at a time."""
@@ -71,14 +72,26 @@ def _record(piece: Piece, line: bytes, row: int) -> dict[str, Any] | str:
     return record if isinstance(record, dict) else f"json: {type(record).__name__} instead of an object"
 
 
-def query(piece: Piece, reading: Reading) -> Iterator[Batch]:
-    """Rows of ``reading.query``, fetched in batches."""
+@dataclass(frozen=True)
+class After:
+    """A mark in a column that grows; times are microseconds."""
+
+    column: str
+    kind: str
+    mark: float
+
+
+def query(piece: Piece, reading: Reading, after: After | None = None) -> Iterator[Batch]:
+    """Rows of ``reading.query``, fetched in batches; with `after` at least all that are not before it."""
     import sqlalchemy as sa
 
     try:
         engine = sa.create_engine(piece.location)
         with engine.connect() as connection:
-            result = connection.execution_options(stream_results=True).execute(sa.text(str(reading.query)))
+            asked, values = str(reading.query), dict[str, Any]()
+            if after is not None:
+                asked, values = _beyond(asked, after, engine.dialect.identifier_preparer.quote(after.column))
+            result = connection.execution_options(stream_results=True).execute(sa.text(asked), values)
             names = checked_names(piece, list(result.keys()))
             first = 0
             while rows := result.fetchmany(RECORDS):
@@ -94,6 +107,19 @@ def query(piece: Piece, reading: Reading) -> Iterator[Batch]:
             expected="rows of data.reading.query",
             hint=f"the query was: {reading.query}",
         ) from None
+
+
+def _beyond(asked: str, after: After, column: str) -> tuple[str, dict[str, Any]]:
+    """The query without rows that are certainly before a mark.
+
+    Databases hold times as times or as text in any ISO form and zone; the date of the day before
+    compares rightly with all of them, and what it lets through too much is sorted out here.
+    """
+    mark: Any = after.mark
+    if after.kind == "timestamp":
+        mark = (dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=after.mark, days=-1)).date().isoformat()  # noqa: DTZ001  (a date in any zone)
+    wrapped = f"SELECT * FROM ({asked.strip().rstrip(';')}) AS collected WHERE {column} >= :beyond_mark"  # noqa: S608  (the user's own query)
+    return wrapped, {"beyond_mark": mark}
 
 
 def _of_records(piece: Piece, records: list[dict[str, Any]], numbers: list[int]) -> Batch:

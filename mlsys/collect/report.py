@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mlsys import errors
 from mlsys.cluster import Plan
 from mlsys.collect import roles
+from mlsys.collect.contract import Contract
 from mlsys.collect.inference import Evidence, Wording
 from mlsys.collect.layout import Scan, Written, merged
+from mlsys.collect.repeats import Repeats
+from mlsys.collect.reuse import Stored
 from mlsys.collect.sources import Piece
 from mlsys.recipe import Data
 from mlsys.schema import Role, Schema
 
-__all__ = ["build", "judge", "total"]
+__all__ = ["build", "judge", "judge_damage", "total"]
 
 NUM_SAMPLES = 3
 
@@ -25,6 +28,8 @@ def total(parts: Sequence[Written]) -> Written:
     for part in parts:
         whole.num_rows += part.num_rows
         whole.num_bad += part.num_bad
+        whole.num_superseded += part.num_superseded
+        whole.newest = max((at for at in (whole.newest, part.newest) if at is not None), default=None)
         whole.rules.update(part.rules)
         whole.nulls.update(part.nulls)
         for rule, samples in part.samples.items():
@@ -36,17 +41,43 @@ def total(parts: Sequence[Written]) -> Written:
     return whole
 
 
-def judge(counts: Written, data: Data, target: str | None, quarantine: str) -> None:
+def judge_damage(pieces: Sequence[Piece], scans: Sequence[Scan], max_fraction: float) -> None:
+    """Stop where files cannot be read, unless they are at most this fraction of the files and of the bytes.
+
+    How many rows a damaged file has is not known; its bytes alone would say too little, for a
+    file that was cut short is small.
+
+    Raises
+    ------
+    SourceError
+    """
+    damaged = [(piece, scan.damage) for piece, scan in zip(pieces, scans, strict=True) if scan.damage]
+    num_bytes = sum(piece.num_bytes for piece, _ in damaged)
+    is_little = num_bytes <= max_fraction * sum(piece.num_bytes for piece in pieces)
+    if not damaged or (is_little and len(damaged) <= max_fraction * len(pieces) and len(damaged) < len(pieces)):
+        return
+    first = damaged[0][1]
+    if len(damaged) == 1:
+        raise errors.SourceError(first)
+    raise errors.SourceError.several([piece.name for piece, _ in damaged], len(pieces), str(first))
+
+
+def judge(counts: Written, data: Data, target: str | None, rules: Contract | None, quarantine: str) -> None:
     """Stop where too many rows were set aside, or the target has nothing to learn from.
 
     Raises
     ------
     ContractError, TargetError
     """
-    read = counts.num_rows + counts.num_bad
+    read = counts.num_read
     if counts.num_bad > data.max_bad_fraction * read or not counts.num_rows:
-        rules = [(rule, rows, counts.samples[rule][0]) for rule, rows in counts.rules.items()]
-        raise errors.ContractError.too_many(counts.num_bad, read, data.max_bad_fraction, rules, quarantine)
+        broken = [(rule, rows, counts.samples[rule][0]) for rule, rows in counts.rules.items()]
+        raise errors.ContractError.too_many(counts.num_bad, read, data.max_bad_fraction, broken, quarantine)
+    for rule, fraction in (rules.limits if rules else {}).items():
+        if counts.rules[rule] > fraction * read:
+            raise errors.ContractError.too_many_of(
+                rule, counts.rules[rule], read, fraction, counts.samples[rule], quarantine
+            )
     if target is None:
         return
     if not counts.classes:
@@ -59,46 +90,65 @@ def build(
     plan: Plan,
     pieces: Sequence[Piece],
     scans: Sequence[Scan],
+    parts: Sequence[Stored],
     counts: Written,
     schema: Schema,
-    repeated: Mapping[str, int],
+    repeats: Repeats,
 ) -> dict[str, Any]:
     """The report of `snapshot.take`, JSON-able."""
     target = schema.target
     return {
         "plan": {"kind": plan.kind, "reason": plan.reason},
         "sources": [
-            {"name": piece.name, "bytes": piece.num_bytes if piece.is_file else None, "sha256": scan.sha256}
+            {"name": piece.name, "bytes": piece.num_bytes if scan.sha256 else None, "sha256": scan.sha256}
+            | ({"version": piece.version} if piece.version else {})
             for piece, scan in zip(pieces, scans, strict=True)
         ],
-        "num_read": counts.num_rows + counts.num_bad,
+        "num_pieces": len(pieces),
+        "num_reused": sum(part.is_reused for part in parts),
+        "num_read": counts.num_read,
         "num_rows": counts.num_rows,
         "num_quarantined": counts.num_bad,
+        "num_superseded": counts.num_superseded,
+        "damaged": [
+            {"name": piece.name, "reason": scan.damage}
+            for piece, scan in zip(pieces, scans, strict=True)
+            if scan.damage
+        ],
         "quarantine": {
             rule: {"rows": rows, "samples": counts.samples[rule]} for rule, rows in counts.rules.most_common()
         },
         "num_unlabelled": counts.nulls[target] if target else 0,
-        "num_repeated_ids": repeated.get(schema.one(Role.ID) or "", 0),
+        "num_repeated_ids": repeats.ids.get(schema.one(Role.ID) or "", 0),
         "empty_columns": [column.name for column in schema if counts.nulls[column.name] == counts.num_rows],
-        "warnings": list(_warnings(pieces, scans, counts, schema, repeated)),
+        "warnings": list(_warnings(pieces, scans, counts, schema, repeats)),
     }
 
 
 def _warnings(
-    pieces: Sequence[Piece], scans: Sequence[Scan], counts: Written, schema: Schema, repeated: Mapping[str, int]
+    pieces: Sequence[Piece], scans: Sequence[Scan], counts: Written, schema: Schema, repeats: Repeats
 ) -> Iterator[str]:
-    for name, found in merged(scans).items():
-        yield from _about_source(name, found, pieces, scans)
-        if name not in schema:
-            yield f"column '{name}' is not in the contract: left out"
+    yield from _about_pieces(pieces, scans, schema)
     for column in schema:
         if counts.nulls[column.name] == counts.num_rows:
             yield f"column '{column.name}' has no value in any row: ignored"
         elif roles.is_row_index(column.name) and column.role is Role.IGNORE:
             yield f"column '{column.name}' has no name of its own and is taken for a row index: ignored"
-    for name, rows in repeated.items():
+    if counts.num_superseded:
+        yield f"{counts.num_superseded:,} rows superseded by a later row of their key: left out"
+    for name, rows in repeats.ids.items():
         if rows:
             yield f"column '{name}': {rows} rows repeat an earlier value"
+
+
+def _about_pieces(pieces: Sequence[Piece], scans: Sequence[Scan], schema: Schema) -> Iterator[str]:
+    for piece, scan in zip(pieces, scans, strict=True):
+        if scan.damage:
+            yield f"'{piece.name}' cannot be read and is left out: {' '.join(scan.damage.split())}"
+    for name, found in merged(scans).items():
+        yield from _about_source(name, found, pieces, scans)
+        if name not in schema:
+            yield f"column '{name}' is not in the contract: left out"
 
 
 def _about_source(name: str, found: Evidence, pieces: Sequence[Piece], scans: Sequence[Scan]) -> Iterator[str]:

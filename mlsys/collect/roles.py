@@ -10,7 +10,7 @@ from mlsys.collect.batch import UNNAMED
 from mlsys.recipe import Data
 from mlsys.schema import Column, Kind, Role, Schema
 
-__all__ = ["assign", "check"]
+__all__ = ["assign", "check", "check_stored"]
 
 ROW_INDEX = re.compile(rf"(__index_level_\d+__|Unnamed: \d+|{UNNAMED}\d+)")
 """Names that a row index gets: from pandas in Parquet and CSV, and from us where a CSV column has none."""
@@ -24,19 +24,46 @@ def check(data: Data, target: str | None, split_column: str | None, known: Seque
     RecipeError
         Names the key of the recipe, and the column that may be meant.
     """
+    cursor = data.incremental.cursor if data.incremental else None
+    named = [*_needed(data, target, split_column), *([("data.incremental.cursor", cursor)] if cursor else [])]
+    many = {"data.known_after": data.known_after, "data.ignore": data.ignore, "data.kinds": tuple(data.kinds)}
+    named += [(key, name) for key, names in many.items() for name in names]
+    there = set(known)
+    for key, name in named:
+        if name not in there:
+            raise errors.RecipeError.unknown_column(f"recipe: '{key}'", name, known)
+
+
+def check_stored(data: Data, target: str | None, split_column: str | None, stored: Sequence[str]) -> None:
+    """Refuse a contract that leaves out what the recipe works with.
+
+    Raises
+    ------
+    ContractError
+    """
+    for key, name in _needed(data, target, split_column):
+        if name not in stored:
+            raise errors.ContractError.build(
+                f"recipe: '{key}'",
+                got=f"column '{name}', which the contract leaves out",
+                expected="a column of the contract",
+                hint=f"add '{name}' to the columns of the contract",
+                field=name,
+            )
+
+
+def _needed(data: Data, target: str | None, split_column: str | None) -> list[tuple[str, str]]:
+    """Columns whose values are used, by the key of the recipe that names them."""
     one = {
         "target": target,
         "data.id": data.id,
         "data.time": data.time,
         "data.group": data.group,
         "split.column": split_column,
+        "data.dedupe.order": data.dedupe.order if data.dedupe else None,
     }
-    many = {"data.known_after": data.known_after, "data.ignore": data.ignore, "data.kinds": tuple(data.kinds)}
     named = [(key, name) for key, name in one.items() if name is not None]
-    named += [(key, name) for key, names in many.items() for name in names]
-    for key, name in named:
-        if name not in known:
-            raise errors.RecipeError.unknown_column(f"recipe: '{key}'", name, known)
+    return named + [("data.dedupe.keys", name) for name in (data.dedupe.keys if data.dedupe else ())]
 
 
 def assign(

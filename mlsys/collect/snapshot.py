@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-import pickle
+import datetime as dt
 import zoneinfo
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeVar
-
-import polars as pl
-import pyarrow.parquet as pq
+from typing import Any, Literal
 
 from mlsys import cluster, errors, recipe
-from mlsys.collect import contract, documents, layout, pictures, piece, report, sources
-from mlsys.collect.layout import Scan, Written
-from mlsys.collect.piece import ScanJob, WriteJob
+from mlsys.collect import (
+    aside,
+    contract,
+    documents,
+    evolution,
+    history,
+    increment,
+    layout,
+    pictures,
+    piece,
+    report,
+    sources,
+)
+from mlsys.collect import repeats as repeated
+from mlsys.collect.contract import Contract
+from mlsys.collect.history import Entry
+from mlsys.collect.layout import Layout, Scan, Written
+from mlsys.collect.piece import ScanJob, WinnowJob, WriteJob
+from mlsys.collect.reuse import PART, REJECTED, Memory, Stored, link
 from mlsys.collect.sources import Piece
+from mlsys.collect.spread import Here, OnCluster, Spread
 from mlsys.dataset import Snapshot
-from mlsys.schema import Kind, Role, Schema, TaskKind
+from mlsys.schema import Kind, Schema, TaskKind
 from mlsys.store import Store
 
 __all__ = ["Taken", "take", "take_table"]
-
-S = TypeVar("S")
-T = TypeVar("T")
-Each = Callable[[Callable[[S], T], Sequence[S]], list[T]]
 
 PACKED_RATIO = 4
 """Bytes in memory of a byte at rest, for Parquet and packed text; the choice of plan needs no better."""
@@ -41,16 +51,28 @@ class Taken:
 
 
 @dataclass(frozen=True)
+class _Found:
+    """What there is to read, and what earlier collections noted."""
+
+    pieces: list[Piece]
+    plan: cluster.Plan
+    before: list[Entry]
+    entries: list[Entry]
+    state: increment.State | None
+    num_new: int | None
+
+
+@dataclass(frozen=True)
 class _Wanted:
     """What is to be collected; `folder` takes the schema file and the quarantine."""
 
     data: recipe.Data
     target: str | None
     split_column: str | None
-    rules: Schema | None
+    rules: Contract | None
     folder: Path | None
-    plan: cluster.Plan
     is_regression: bool
+    now: dt.datetime
 
 
 def take(
@@ -61,19 +83,22 @@ def take(
     folder: Path,
     split_column: str | None = None,
     task: TaskKind | str = "auto",
+    now: dt.datetime | None = None,
 ) -> Taken:
     """Collect the rows to learn from.
 
     Writes ``schema.yaml`` and, if rows were set aside, ``quarantine.parquet`` (source, row,
     reason, content) into `folder`. Files of the snapshot hold the columns of its schema and
     ``__row``, the number of the row counted from 0 over all records of all pieces in order,
-    those in quarantine included. Rows without a target are kept.
+    those in quarantine included. Rows without a target are kept. What earlier collections into
+    `folder` found is compared (see `history` and `evolution`); nothing else depends on `now`.
 
     Returns
     -------
     Taken
         The report says how many rows were read, kept, set aside (by rule, with samples) and
-        without label, which columns are empty, how many ids repeat, and warnings.
+        without label, which columns are empty, how many ids repeat, warnings, and notes: what
+        changed since the last collection or is unusual.
 
     Raises
     ------
@@ -82,37 +107,68 @@ def take(
     RecipeError
         A column that the recipe names does not exist, or an expression is none.
     ContractError
-        More than ``data.max_bad_fraction`` of the rows do not fit.
+        More than ``data.max_bad_fraction`` of the rows do not fit; a column is gone or of another
+        type than before; or ``data.freshness`` or ``data.volume`` stops the run.
     TargetError
         The target has no value, or one class only.
     """
-    pieces = sources.find(data.source, data.reading)
-    if data.id is None and any(one.files for one in pieces):
-        data = data.model_copy(update={"id": pictures.FILE})
-    if any(one.format == "text" for one in pieces):
-        data = data.model_copy(update={"kinds": {documents.TEXT: Kind.TEXT, **data.kinds}})
     _check_zone(data.timezone)
+    if data.freshness and not data.time:
+        raise errors.RecipeError.build(
+            "recipe: 'data.freshness'",
+            got="no 'data.time'",
+            expected="the column that says when",
+            field="data.freshness",
+        )
     rules = contract.load(data.contract) if data.contract else None
-    wanted = _Wanted(data, target, split_column, rules, folder.absolute(), _plan(pieces), task == TaskKind.REGRESSION)
-    if wanted.plan.kind == "cluster":
-        return _collect(store, wanted, pieces, _on_cluster)
-    return cluster.call(_collect, store, wanted, pieces, _one_by_one)
+    is_regression = task == TaskKind.REGRESSION
+    when = now or dt.datetime.now(dt.UTC)
+    return _start(store, _Wanted(data, target, split_column, rules, folder.absolute(), is_regression, when))
 
 
-def take_table(store: Store, join: recipe.Join, *, timezone: str = "UTC", folder: Path | None = None) -> Snapshot:
+def take_table(
+    store: Store,
+    join: recipe.Join,
+    *,
+    timezone: str = "UTC",
+    folder: Path | None = None,
+    evolution: Literal["refuse", "accept"] = "refuse",
+) -> Snapshot:
     """Collect a feature table: as `take`, without target; its keys and its time must be there."""
-    data = recipe.Data(source=join.source, reading=join.reading, derive=join.derive, time=join.time, timezone=timezone)
-    pieces = sources.find(data.source, data.reading)
-    wanted = _Wanted(data, None, None, None, folder.absolute() if folder else None, _plan(pieces), is_regression=False)
-    if wanted.plan.kind == "cluster":
-        snapshot = _collect(store, wanted, pieces, _on_cluster).snapshot
-    else:
-        snapshot = cluster.call(_collect, store, wanted, pieces, _one_by_one).snapshot
+    data = recipe.Data(
+        source=join.source,
+        reading=join.reading,
+        derive=join.derive,
+        time=join.time,
+        timezone=timezone,
+        evolution=evolution,
+    )
+    at, when = folder.absolute() if folder else None, dt.datetime.now(dt.UTC)
+    snapshot = _start(store, _Wanted(data, None, None, None, at, is_regression=False, now=when)).snapshot
     keys = join.keys.values() if isinstance(join.keys, dict) else join.keys
     for name in [*keys, *(join.columns or ())]:
         if name not in snapshot.schema:
             raise errors.RecipeError.unknown_column("recipe: 'features.joins'", name, snapshot.schema.names)
     return snapshot
+
+
+def _start(store: Store, wanted: _Wanted) -> Taken:
+    """Find what there is to read, and read it here, in one task or all over the cluster."""
+    pieces, noted = sources.find(wanted.data.source, wanted.data.reading), history.load(wanted.folder)
+    if wanted.data.id is None and any(one.files for one in pieces):
+        wanted = replace(wanted, data=wanted.data.model_copy(update={"id": pictures.FILE}))
+    if any(one.format == "text" for one in pieces):
+        kinds = {documents.TEXT: Kind.TEXT, **wanted.data.kinds}
+        wanted = replace(wanted, data=wanted.data.model_copy(update={"kinds": kinds}))
+    state, num_new = None, None
+    if wanted.data.incremental is not None:
+        state, pieces, num_new = cluster.call(increment.advance, store, wanted.data, pieces, noted["incremental"])
+    before = history.last(noted, history.key(wanted.data, wanted.target))
+    entries = [Entry(**one) for one in noted["entries"]]
+    found = _Found(pieces, _plan(pieces), before, entries, state, num_new)
+    if found.plan.kind == "cluster":
+        return _collect(store, wanted, found, OnCluster())
+    return cluster.call(_collect, store, wanted, found, Here())
 
 
 def _check_zone(name: str) -> None:
@@ -138,117 +194,109 @@ def _plan(pieces: Sequence[Piece]) -> cluster.Plan:
     return cluster.plan(0, packed)
 
 
-def _one_by_one(function: Callable[[S], T], jobs: Sequence[S]) -> list[T]:
-    return [function(job) for job in jobs]
-
-
-def _on_cluster(function: Callable[[S], T], jobs: Sequence[S]) -> list[T]:
-    """The same function, a job a block of Ray Data, results in the order of the jobs."""
-    import ray
-
-    def run(batch: Any) -> Any:
-        return {"number": batch["number"], "result": [_packed(function, job) for job in batch["job"]]}
-
-    items = [{"number": number, "job": pickle.dumps(job)} for number, job in enumerate(jobs)]
-    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(run, batch_size=1)
-    rows = sorted(dataset.take_all(), key=lambda row: int(row["number"]))
-    return [_unpacked(row["result"]) for row in rows]
-
-
-def _packed(function: Callable[[Any], Any], job: bytes) -> bytes:
-    """What the function gives, or our error as a result: Ray Data would wrap it and stop the other pieces."""
-    try:
-        return pickle.dumps(function(pickle.loads(job)))  # noqa: S301  (made a moment ago by the driver)
-    except errors.MlsysError as error:
-        return pickle.dumps(error)
-
-
-def _unpacked(result: bytes) -> Any:
-    value = pickle.loads(result)  # noqa: S301  (made a moment ago by our own task)
-    if isinstance(value, errors.MlsysError):
-        raise value
-    return value
-
-
-def _collect(store: Store, wanted: _Wanted, pieces: list[Piece], each: Each[Any, Any]) -> Taken:
-    """The two passes over all pieces, and between them the decision on the types."""
+def _collect(store: Store, wanted: _Wanted, found: _Found, spread: Spread) -> Taken:
+    """The passes over all pieces, and between them the decision on the types."""
     with store.staging() as scratch, store.staging() as folder:
+        memory, data, pieces = Memory.of(store), wanted.data, found.pieces
         staged = [scratch / f"text-{number:05d}" for number in range(len(pieces))]
-        reading, zone = wanted.data.reading, wanted.data.timezone
-        jobs = [ScanJob(one, reading, zone, wanted.target, at) for one, at in zip(pieces, staged, strict=True)]
-        scans: list[Scan] = each(piece.scan, jobs)
+        scan_jobs = [
+            ScanJob(one, data.reading, data.timezone, wanted.target, at, memory)
+            for one, at in zip(pieces, staged, strict=True)
+        ]
+        scans: list[Scan] = spread.each(piece.scan, scan_jobs)
+        planned, parts, changes = _written(wanted, found, scans, staged, memory, scratch, spread)
+        firsts = _firsts(scans)
+        repeats = spread.once(repeated.find, [part.folder / PART for part in parts], data.dedupe, *_unique(wanted))
+        winnowed = [
+            WinnowJob(
+                one, first, part, repeats.within(first, first + scan.num_rows), planned, scratch / f"kept-{first}"
+            )
+            for one, first, part, scan in zip(pieces, firsts, parts, scans, strict=False)
+        ]
+        parts = _replaced(parts, [job for job in winnowed if job.repeats], spread)
+        quarantine = aside.gather([part.folder / REJECTED for part in parts], wanted.folder)
+        counts = report.total([part.written for part in parts])
+        report.judge(counts, data, wanted.target, wanted.rules, quarantine)
+        schema = layout.schema(planned, data, wanted.split_column, counts)
+        told = report.build(found.plan, pieces, scans, parts, counts, schema, repeats)
+        (folder / "data").mkdir()
+        for number, part in enumerate(parts):
+            link(part.folder / PART, folder / "data" / f"part-{number:05d}.parquet")
+        facts = {"schema": schema.model_dump(mode="json"), "num_rows": counts.num_rows, "sources": told["sources"]}
+        digest = store.commit("snapshot", folder, facts)
+    entry = _entry(wanted, found, digest, schema, counts)
+    unusual = history.judge(found.before, entry, data, wanted.now)
+    if wanted.folder is not None:
+        contract.save(schema, wanted.folder / "schema.yaml", ", ".join(one.name for one in pieces[:3]), wanted.rules)
+        is_new = not found.before or found.before[-1].snapshot != digest
+        history.save(wanted.folder, [*found.entries, *([entry] if is_new else [])], found.state)
+    return Taken(Snapshot.open(store, digest), told | {"notes": [*changes, *unusual], "newest": entry.newest})
+
+
+def _entry(wanted: _Wanted, found: _Found, digest: str, schema: Schema, counts: Written) -> Entry:
+    key = history.key(wanted.data, wanted.target)
+    num_new = counts.num_read if found.num_new is None else found.num_new
+    if found.num_new == 0 and found.before:  # the rows of the last collection: the same observation
+        num_new = found.before[-1].num_new
+    return history.make(found.before, key, digest, schema, counts, num_new, wanted.now)
+
+
+def _written(
+    wanted: _Wanted,
+    found: _Found,
+    scans: list[Scan],
+    staged: Sequence[Path],
+    memory: Memory,
+    scratch: Path,
+    spread: Spread,
+) -> tuple[Layout, list[Stored], list[str]]:
+    """The layout, the stored pieces and what changed; again without a piece that turns out to be damaged.
+
+    The scan of such a piece is replaced.
+    """
+    data, pieces = wanted.data, found.pieces
+    for attempt in range(len(pieces) + 1):
+        report.judge_damage(pieces, scans, data.max_bad_fraction)
         if not any(found.num_rows for found in scans):
             raise errors.SourceError.empty(", ".join(one.name for one in pieces))
         planned = layout.decide(
-            wanted.data, wanted.target, wanted.split_column, scans, wanted.rules, is_regression=wanted.is_regression
+            data, wanted.target, wanted.split_column, scans, wanted.rules, is_regression=wanted.is_regression
         )
-        firsts = accumulate((found.num_rows for found in scans), initial=0)
-        writes = [
-            WriteJob(
-                one,
-                reading,
-                number,
-                first,
-                scans[number].broken,
-                planned,
-                staged[number],
-                folder / "data",
-                scratch / "bad",
-            )
-            for number, (one, first) in enumerate(zip(pieces, firsts, strict=False))
+        changes = _changes(wanted, found, scans, planned)
+        jobs = [
+            WriteJob(one, data.reading, first, scan, planned, at, scratch / f"rows-{attempt}-{number}", memory)
+            for number, (one, first, scan, at) in enumerate(zip(pieces, _firsts(scans), scans, staged, strict=False))
         ]
-        written: list[Written] = each(piece.write, writes)
-        quarantine = _save_quarantine(scratch / "bad", wanted.folder)
-        counts = report.total(written)
-        report.judge(counts, wanted.data, wanted.target, quarantine)
-        schema = layout.schema(planned, wanted.data, wanted.split_column, counts)
-        repeated = _repeats(folder / "data", schema)
-        told = report.build(wanted.plan, pieces, scans, counts, schema, repeated)
-        facts = {"schema": schema.model_dump(mode="json"), "num_rows": counts.num_rows, "sources": told["sources"]}
-        digest = store.commit("snapshot", folder, facts)
-    if wanted.folder is not None:
-        contract.save(schema, wanted.folder / "schema.yaml", ", ".join(one.name for one in pieces[:3]))
-    return Taken(Snapshot.open(store, digest), told)
+        parts: list[Stored] = spread.each(piece.write, jobs)
+        damaged = {number: part.written.damage for number, part in enumerate(parts) if part.written.damage}
+        for number, damage in damaged.items():
+            scans[number] = Scan(0, {}, [], None, damage=damage)
+        if not damaged:
+            break
+    return planned, parts, changes
 
 
-def _save_quarantine(bad: Path, folder: Path | None) -> str:
-    """All rows set aside as one file beside the report; an old one goes if there is none now."""
-    files = [file for file in sorted(bad.glob("part-*.parquet")) if pq.read_metadata(file).num_rows]
-    if folder is None:
-        return "the source"
-    target = folder / "quarantine.parquet"
-    target.unlink(missing_ok=True)
-    if files:
-        folder.mkdir(parents=True, exist_ok=True)
-        beside = folder / ".quarantine.parquet"
-        with pq.ParquetWriter(beside, piece.QUARANTINE, compression="zstd") as writer:
-            for file in files:
-                writer.write_table(pq.read_table(file))
-        beside.replace(target)
-    return str(target)
+def _changes(wanted: _Wanted, found: _Found, scans: Sequence[Scan], planned: Layout) -> list[str]:
+    """Columns that are new, wider, gone or others than at the last collection."""
+    if not found.before or wanted.rules is not None:
+        return []
+    seen = layout.merged(scans)
+    empty = {name for name, evidence in seen.items() if not evidence.count and set(evidence.typed) <= {"null"}}
+    return evolution.check(found.before[-1].types, planned.stored, empty, accept=wanted.data.evolution == "accept")
 
 
-def _repeats(data: Path, schema: Schema) -> dict[str, int]:
-    """Rows whose value was there before, for ids and columns that the contract calls unique.
+def _firsts(scans: Sequence[Scan]) -> list[int]:
+    """Number of each piece's first row."""
+    return list(accumulate((found.num_rows for found in scans), initial=0))
 
-    Raises
-    ------
-    ContractError
-        A column of the contract that is unique repeats: which row is right cannot be told.
-    """
-    repeated = {}
-    for column in schema:
-        if not (column.unique or column.role is Role.ID):
-            continue
-        files = [pl.read_parquet(file, columns=[column.name]) for file in sorted(data.glob("*.parquet"))]
-        values = pl.concat(files).to_series().drop_nulls()
-        repeated[column.name] = len(values) - values.n_unique()
-        if column.unique and repeated[column.name]:
-            raise errors.ContractError.build(
-                f"collect: column '{column.name}'",
-                got=f"{repeated[column.name]} repeated values, e.g. {values.filter(values.is_duplicated())[0]!r}",
-                expected="each value once, as the contract says",
-                hint="mend the source, or take unique out of the contract",
-                field=column.name,
-            )
-    return repeated
+
+def _unique(wanted: _Wanted) -> tuple[list[str], list[str]]:
+    """Columns whose values must be unique by contract, and those that name rows."""
+    unique = [column.name for column in wanted.rules or () if column.unique]
+    return unique, [wanted.data.id] if wanted.data.id and wanted.data.id not in unique else []
+
+
+def _replaced(parts: list[Stored], jobs: list[WinnowJob], spread: Spread) -> list[Stored]:
+    """The parts, those of the jobs without their repeats."""
+    by_folder = {job.stored.folder: made for job, made in zip(jobs, spread.each(piece.winnow, jobs), strict=True)}
+    return [by_folder.get(part.folder, part) for part in parts]

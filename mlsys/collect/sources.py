@@ -5,6 +5,7 @@
 ``s3://…``, ``gs://…``, ``file://…``        the same, through ``pyarrow.fs``
 ``package://name/inside/file.csv``          a file of an installed package, which is not imported
 ``sklearn://iris``                          a data set that comes with scikit-learn
+``delta://path``, ``iceberg://…``           tables of a lake, at a version if one is given (`lake`)
 ``sqlite:///file.db``, ``postgresql://…``   a database by its SQLAlchemy URL, with ``reading.query``
 ``photos/``                                 a folder without tables: its PNG and JPEG files, a row each
 ``letters/``                                with ``reading: {format: text}``: its ``.txt`` files, a row each
@@ -34,7 +35,7 @@ from mlsys.collect import listing
 from mlsys.collect.listing import File
 from mlsys.recipe import Reading
 
-__all__ = ["Piece", "built_in", "digest", "find", "fingerprint", "open_bytes"]
+__all__ = ["Piece", "built_in", "changed", "check_unchanged", "digest", "find", "fingerprint", "open_bytes"]
 
 SUFFIXES = {
     ".csv": "csv",
@@ -66,11 +67,15 @@ class Piece:
     location
         Where it is: path, URI, data set or database URL.
     format
-        csv, parquet, jsonl, image, text, sql or sklearn.
+        csv, parquet, jsonl, image, text, sql, sklearn, delta, iceberg or increment.
     num_bytes
         Bytes at rest; 0 where nobody knows (databases, built-in sets).
     files
         Of a folder, the files that are a row each.
+    identity
+        Digest of what is known to hold these rows and never changes; None where bytes have to be hashed.
+    version
+        Of the table that a data file belongs to.
     """
 
     name: str
@@ -78,10 +83,12 @@ class Piece:
     format: str
     num_bytes: int
     files: tuple[File, ...] = ()
+    identity: str | None = None
+    version: str | None = None
 
     @property
     def is_file(self) -> bool:
-        return self.format not in ("sql", "sklearn")
+        return self.format not in ("sql", "sklearn") and self.identity is None
 
 
 def find(source: str | Iterable[str], reading: Reading) -> list[Piece]:
@@ -103,9 +110,9 @@ def open_bytes(piece: Piece) -> BinaryIO:
 
 
 def digest(piece: Piece) -> str | None:
-    """SHA-256 of the bytes at rest; None for what is no file."""
+    """SHA-256 of the bytes at rest, or what stands for it; None for what is no file."""
     if not piece.is_file:
-        return None
+        return piece.identity
     sha = hashlib.sha256()
     for file in piece.files or [File(piece.name, piece.location, piece.num_bytes)]:
         if piece.files:
@@ -122,7 +129,36 @@ def fingerprint(source: str | Iterable[str], reading: Reading) -> list[list[obje
     A database other than SQLite does not say whether it changed, so its fingerprint is new
     each time and its query is run again; the rows then tell whether anything is new.
     """
-    return [[piece.name, piece.num_bytes, _changed(piece)] for piece in find(source, reading)]
+    return [[piece.name, piece.num_bytes, changed(piece)] for piece in find(source, reading)]
+
+
+def changed(piece: Piece) -> str:
+    """When a piece was last changed, as text; new each time where nobody can tell."""
+    if piece.format == "sklearn" or piece.identity is not None:
+        return piece.identity or ""
+    if piece.format == "sql":
+        file = _sqlite_file(piece.location)
+        return str(file.stat().st_mtime_ns) if file else uuid.uuid4().hex
+    if piece.files:
+        changed = [[file.name, file.num_bytes, listing.changed(file.location)] for file in piece.files]
+        return hashlib.sha256(json.dumps(changed).encode()).hexdigest()
+    return listing.changed(piece.location)
+
+
+def check_unchanged(piece: Piece, before: str) -> None:
+    """Refuse a file that was written to while it was read: what was read is neither the old nor the new one.
+
+    Raises
+    ------
+    SourceError
+    """
+    if piece.is_file and changed(piece) != before:
+        raise errors.SourceError.build(
+            f"collect: source '{piece.name}'",
+            got="a file that changed while it was read",
+            expected="a file that is finished",
+            hint="run again when it is; whoever writes it can write beside and rename",
+        )
 
 
 def built_in(name: str) -> pa.Table:
@@ -140,27 +176,19 @@ def built_in(name: str) -> pa.Table:
     return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
 
 
-def _changed(piece: Piece) -> str:
-    if piece.format == "sklearn":
-        return ""
-    if piece.format == "sql":
-        file = _sqlite_file(piece.location)
-        return str(file.stat().st_mtime_ns) if file else uuid.uuid4().hex
-    if piece.files:
-        changed = [[file.name, file.num_bytes, listing.changed(file.location)] for file in piece.files]
-        return hashlib.sha256(json.dumps(changed).encode()).hexdigest()
-    return listing.changed(piece.location)
-
-
 def _find_one(source: str, reading: Reading) -> list[Piece]:
     scheme = listing.scheme(source)
     if scheme == "sklearn":
         return [Piece(source, source, "sklearn", 0)]
+    if scheme.startswith("delta") or scheme == "iceberg":
+        from mlsys.collect import lake
+
+        return lake.find(source, reading)
     if scheme in {"http", "https", "ftp"}:
         raise errors.SourceError.build(
             f"collect: source '{source}'",
             got=f"{scheme}://",
-            expected="a path, s3://, gs://, file://, package://, sklearn:// or a database URL",
+            expected="a path, s3://, gs://, file://, package://, sklearn://, delta://, iceberg:// or a database URL",
             hint="download the file and name its path",
         )
     if scheme and scheme != "package" and scheme not in listing.REMOTE:

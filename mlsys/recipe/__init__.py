@@ -22,10 +22,12 @@ from mlsys.schema import Kind, TaskKind
 __all__ = [
     "Aggregate",
     "Data",
+    "Dedupe",
     "Deploy",
     "Evaluate",
     "Explore",
     "Features",
+    "Incremental",
     "Join",
     "Monitor",
     "Reading",
@@ -55,13 +57,30 @@ class Reading(Section):
     )
     delimiter: str = ","
     encoding: str = "utf-8"
+    version: int | str | None = Field(
+        None, description="of a Delta or Iceberg table: version or snapshot id, tag, branch or time; the latest without"
+    )
+
+
+class Dedupe(Section):
+    """Rows of one key of which the last stays."""
+
+    keys: tuple[str, ...] = Field(min_length=1, description="columns that name what the rows are about")
+    order: str | None = Field(None, description="column that says which row is the last; the order of reading without")
+
+
+class Incremental(Section):
+    """A source that only grows: each collection takes the rows beyond the last one."""
+
+    cursor: str = Field(description="column that grows with each write: a number, or when the row was written")
 
 
 class Data(Section):
     """Step 1: where the rows come from and what their columns mean."""
 
     source: str | tuple[str, ...] = Field(
-        description="path, glob, folder, URI, package://name/path, sklearn://name or database URL"
+        description="path, glob, folder, URI, package://name/path, sklearn://name, delta://path, "
+        "iceberg://catalog/table or database URL"
     )
     reading: Reading = Reading()
     contract: str | None = Field(
@@ -77,7 +96,25 @@ class Data(Section):
     )
     ignore: tuple[str, ...] = Field((), description="columns not to use")
     kinds: dict[str, Kind] = Field({}, description="kind of a column, where the inferred one is wrong")
-    max_bad_fraction: float = Field(0.01, ge=0, le=1, description="fraction of rows in quarantine that stops the run")
+    max_bad_fraction: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="fraction of rows in quarantine, or of files that cannot be read, that stops the run",
+    )
+    incremental: Incremental | None = Field(
+        None, description="keep the rows of earlier collections and take only those beyond them"
+    )
+    evolution: Literal["refuse", "accept"] = Field(
+        "refuse", description="what a column that is gone or of another type than at the last collection does"
+    )
+    freshness: str | None = Field(
+        None, pattern=r"^\d+[mhd]$", description="age of the newest data.time that stops the run, e.g. 36h, 7d"
+    )
+    volume: Literal["warn", "stop"] = Field(
+        "warn", description="what a number of rows far outside of that of earlier collections does"
+    )
+    dedupe: Dedupe | None = Field(None, description="rows that repeat a key: the last in order stays, the others go")
 
 
 class Aggregate(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from mlsys.store import write_json
@@ -18,7 +19,7 @@ JOINING = (
 
 def collect(run: Run) -> None:
     """1: the source's rows, checked, joined as of their time, and divided into parts."""
-    from mlsys.collect import sources
+    from mlsys.collect import history, sources
 
     recipe = run.recipe
     joins = {name: join.model_dump(mode="json") for name, join in recipe.features.joins.items()}
@@ -38,6 +39,11 @@ def collect(run: Run) -> None:
     joining = tuple(f"mlsys.features.{part}" for part in JOINING)
     code = ("mlsys.collect", *joining, "mlsys.expressions", "mlsys.images", "mlsys.schema")
     run.step("collect", inputs, code, lambda: _collect(run))
+    taken = run.records["collect"]["taken"]
+    for note in taken["notes"]:
+        run.console.line(f"            {note}")
+    # A source that stands still is no new step, and the later it gets the staler it is.
+    history.check_age(taken["newest"], recipe.data, dt.datetime.now(dt.UTC))
 
 
 def _collect(run: Run) -> Record:
@@ -55,7 +61,16 @@ def _collect(run: Run) -> Record:
         task=recipe.task,
     )
     tables = {
-        name: (join, snapshot.take_table(store, join, timezone=recipe.data.timezone, folder=run.folder / name))
+        name: (
+            join,
+            snapshot.take_table(
+                store,
+                join,
+                timezone=recipe.data.timezone,
+                folder=run.folder / name,
+                evolution=recipe.data.evolution,
+            ),
+        )
         for name, join in recipe.features.joins.items()
     }
     whole, joined = taken.snapshot, {}

@@ -83,6 +83,15 @@ MESSAGES = {
           hint:     mend the line; what follows it cannot be told apart with certainty""",
         None,
     ),
+    "SourceError.several": (
+        errors.SourceError.several(["a.csv", "b.csv"], 9, "collect: source 'a.csv'\n  got:      nothing"),
+        """\
+        collect: 2 of 9 files cannot be read
+          got:      'a.csv', 'b.csv'
+          expected: at most data.max_bad_fraction of the files and of the bytes
+          hint:     fetch them again or leave them out; the first: collect: source 'a.csv' got: nothing""",
+        None,
+    ),
     "SourceError.duplicate_columns": (
         errors.SourceError.duplicate_columns("a.csv", ["age", "name"]),
         """\
@@ -110,6 +119,44 @@ MESSAGES = {
           got:      20 × id is not null (e.g. row 3); 10 × age is a number (e.g. 'old')
           expected: at most 1.00% of the rows (data.max_bad_fraction)
           hint:     look at quarantine.parquet; mend the source, set data.kinds of a column, or allow more""",
+        None,
+    ),
+    "ContractError.evolved": (
+        errors.ContractError.evolved(["column 'a' (int64) is gone", "column 'b': int64 → string"], "a"),
+        """\
+        collect: columns changed since the last collection
+          got:      column 'a' (int64) is gone; column 'b': int64 → string
+          expected: the columns there were, new ones, and wider types
+          hint:     mend the source; to take it as it is now, once: --set data.evolution=accept""",
+        "a",
+    ),
+    "ContractError.unusual_volume": (
+        errors.ContractError.unusual_volume(10, 1000.0, 6, -31.2),
+        """\
+        collect: volume
+          got:      10 rows
+          expected: about 1,000, as in 6 earlier collections (modified z -31.2, at most 3.5)
+          hint:     look at the source; to take it as it is now, once: --set data.volume=warn""",
+        "data.volume",
+    ),
+    "ContractError.stale": (
+        errors.ContractError.stale("at", "2024-01-08T00:00:00+00:00", "48 hours", "36h"),
+        """\
+        collect: column 'at'
+          got:      the newest value 2024-01-08T00:00:00+00:00, 48 hours old
+          expected: at most 36h (data.freshness)
+          hint:     see why the source is late, or allow more""",
+        "at",
+    ),
+    "ContractError.too_many_of": (
+        errors.ContractError.too_many_of(
+            "rule 'later': arr >= dep", 26, 100, 0.25, ["2, 5 in 'a.csv' row 4"], "quarantine.parquet"
+        ),
+        """\
+        collect: rule 'later': arr >= dep
+          got:      26 of 100 rows break it, e.g. 2, 5 in 'a.csv' row 4
+          expected: at most 25.00% of the rows (its max_fraction)
+          hint:     look at quarantine.parquet; mend the source, or allow more""",
         None,
     ),
     "TargetError.all_null": (

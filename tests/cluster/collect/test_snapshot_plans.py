@@ -34,3 +34,18 @@ def test_an_error_in_a_piece_arrives_as_itself(store, folder, monkeypatch):
     (folder / "1.csv").write_bytes(b"x,y\n\xff,1\n")
     with pytest.raises(errors.SourceError, match=r"source '1.csv', line 2"):
         snapshot.take(store, Data(source=str(folder)), target="y", folder=folder / "run")
+
+
+def test_both_plans_drop_the_same_repeats_and_take_only_what_is_new(store, folder, tmp_path_factory, monkeypatch):
+    (folder / "2.csv").write_text("x,y\n7,0\n500,1\n501,0\n")
+    data = Data(source=str(folder), dedupe={"keys": ("x",)}, incremental={"cursor": "x"})
+    runs = [tmp_path_factory.mktemp("task"), tmp_path_factory.mktemp("spread")]
+    in_a_task = snapshot.take(store, data, target="y", folder=runs[0])
+    monkeypatch.setattr(work, "TASK_BYTES", 1)
+    spread = snapshot.take(store, data, target="y", folder=runs[1])
+    assert spread.snapshot.digest == in_a_task.snapshot.digest
+    assert spread.report["num_superseded"] == 1
+    (folder / "3.csv").write_text("x,y\n502,0\n")
+    more = snapshot.take(store, data, target="y", folder=runs[1])
+    assert (more.report["num_pieces"], more.report["plan"]["kind"]) == (4, "cluster")
+    assert more.snapshot.table()["x"].to_pylist()[-3:] == [500, 501, 502]

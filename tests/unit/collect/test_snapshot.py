@@ -476,13 +476,20 @@ def test_rows_that_break_the_contract_go_to_quarantine_by_rule(take, tmp_path):
     )
 
 
-def test_a_repeated_value_in_a_unique_column_stops_the_run(take, tmp_path):
+def test_of_rows_that_repeat_a_unique_value_the_first_stays(take, tmp_path):
     contract = written(
         tmp_path / "c.yaml",
         "columns:\n- {name: x, type: int64, kind: numeric, unique: true}\n- {name: y, type: int64, kind: numeric}\n",
     )
-    with pytest.raises(errors.ContractError, match=r"1 repeated values, e\.g\. 7"):
-        take(written(tmp_path / "a.csv", "x,y\n7,0\n8,1\n7,1\n"), contract=str(contract))
+    file = written(tmp_path / "a.csv", "x,y\n7,0\n8,1\n7,1\n,0\n,1\n")
+    with pytest.raises(
+        errors.ContractError, match=r"1 × column 'x': repeats an earlier value \(e.g. 7 in 'a.csv' row 2"
+    ):
+        take(file, contract=str(contract))
+    taken = take(file, contract=str(contract), max_bad_fraction=0.2)
+    assert taken.snapshot.table()["__row"].to_pylist() == [0, 1, 3, 4]  # missing values equal no other
+    assert (taken.report["num_read"], taken.report["num_rows"], taken.report["num_quarantined"]) == (5, 4, 1)
+    assert pl.read_parquet(tmp_path / "run" / "quarantine.parquet")["row"].to_list() == [2]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 from mlsys import errors
@@ -15,7 +17,8 @@ def decide(tmp_path):
         file = tmp_path / "a.csv"
         file.write_text("x,y\n" + "".join(f"{i},{value}\n" for i, value in enumerate(values)))
         recipe = Recipe(name="t", target="y", data=Data(source=str(file)), **keys)
-        taken = snapshot.take(Store.open(tmp_path / "store"), recipe.data, target="y", folder=tmp_path / "run")
+        folder = tmp_path / uuid.uuid4().hex  # each is a recipe of its own: nothing to compare the columns with
+        taken = snapshot.take(Store.open(tmp_path / "store"), recipe.data, target="y", folder=folder)
         return task.decide(taken.snapshot, recipe)
 
     return run

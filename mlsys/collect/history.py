@@ -1,0 +1,204 @@
+"""What earlier collections of a recipe found, and whether this one fits in: volume, freshness, columns.
+
+Kept as ``collections.json`` in the run's folder, an entry a collection that found something new;
+one that ends in the same snapshot as the last adds nothing. Only entries of the same source,
+reading and columns are compared, so that a changed recipe begins anew.
+
+Volume
+    Rows (with ``data.incremental``, new rows) are compared on a log scale by the modified
+    z-score ``0.6745 (ln n − median) / MAD`` over the earlier entries; beyond 3.5 the count is
+    far outside: Iglewicz and Hoaglin (1993), How to Detect and Handle Outliers, ASQC Quality
+    Press. There must be `MIN_ENTRIES` of them, and the MAD is taken as no smaller than what
+    lets changes of 10 % pass, for equal counts have none.
+Freshness
+    The age of the newest ``data.time`` when it was collected, by the same rule, on its old
+    side alone; and against ``data.freshness`` where the recipe gives a limit.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlsys import errors
+from mlsys.collect.increment import State
+from mlsys.collect.layout import Written
+from mlsys.recipe import Data
+from mlsys.schema import Schema
+from mlsys.store import digest_json, read_json, write_json
+
+__all__ = ["Entry", "check_age", "judge", "key", "last", "load", "make", "save", "span_s"]
+
+FILE = "collections.json"
+MAX_ENTRIES = 1000
+MIN_ENTRIES = 5
+"""Entries from which a median and a spread say something."""
+MAX_Z = 3.5
+MIN_CHANGE = 1.1
+"""Factor by which a value may always differ from the median."""
+UNITS_S = {"m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One collection.
+
+    Attributes
+    ----------
+    key
+        Digest of what the recipe says of the source and its columns.
+    num_new
+        Rows read that the collection before did not have; all without ``data.incremental``.
+    newest, age_s
+        The latest value of ``data.time``, and how old it was when it was collected.
+    seconds_since
+        Since the entry before.
+    types
+        Type of each column as stored; None where no row has a value.
+    """
+
+    key: str
+    snapshot: str
+    collected_at: str
+    num_read: int
+    num_rows: int
+    num_new: int
+    newest: str | None
+    age_s: float | None
+    seconds_since: float | None
+    nulls: dict[str, int] = field(default_factory=dict)
+    types: dict[str, str | None] = field(default_factory=dict)
+
+
+def key(data: Data, target: str | None) -> str:
+    """Digest of what decides which columns there are."""
+    judged = {"contract", "evolution", "freshness", "max_bad_fraction", "volume"}
+    return digest_json([data.model_dump(mode="json", exclude=judged), target])
+
+
+def load(folder: Path | None) -> dict[str, Any]:
+    """What was noted: ``entries``, oldest first, and the state of ``incremental``."""
+    if folder is None or not (folder / FILE).is_file():
+        return {"entries": [], "incremental": None}
+    noted: dict[str, Any] = read_json(folder / FILE)
+    return noted
+
+
+def save(folder: Path, entries: Sequence[Entry], state: State | None) -> None:
+    """Note entries and state together: a reader sees both or neither."""
+    write_json(
+        folder / FILE,
+        {"entries": [asdict(one) for one in entries[-MAX_ENTRIES:]], "incremental": state and asdict(state)},
+    )
+
+
+def last(noted: dict[str, Any], wanted: str) -> list[Entry]:
+    """Entries of this key, oldest first."""
+    return [Entry(**one) for one in noted["entries"] if one["key"] == wanted]
+
+
+def make(
+    before: Sequence[Entry],
+    wanted: str,
+    snapshot: str,
+    schema: Schema,
+    counts: Written,
+    num_new: int,
+    now: dt.datetime,
+) -> Entry:
+    """The entry of a collection; `counts` are those of all pieces."""
+    newest = None if counts.newest is None else dt.datetime.fromtimestamp(counts.newest / 1e6, dt.UTC)
+    since = (now - dt.datetime.fromisoformat(before[-1].collected_at)).total_seconds() if before else None
+    return Entry(
+        key=wanted,
+        snapshot=snapshot,
+        collected_at=now.isoformat(timespec="seconds"),
+        num_read=counts.num_read,
+        num_rows=counts.num_rows,
+        num_new=num_new,
+        newest=None if newest is None else newest.isoformat(),
+        age_s=None if newest is None else (now - newest).total_seconds(),
+        seconds_since=since,
+        nulls={name: rows for name, rows in counts.nulls.items() if rows},
+        types={c.name: None if counts.nulls[c.name] == counts.num_rows else c.type for c in schema},
+    )
+
+
+def judge(before: Sequence[Entry], entry: Entry, data: Data, now: dt.datetime) -> list[str]:
+    """What is unusual about a collection, as sentences.
+
+    Raises
+    ------
+    ContractError
+        The rows are far fewer or more than before and ``data.volume`` is ``stop``, or the newest
+        row is older than ``data.freshness``.
+    """
+    check_age(entry.newest, data, now)
+    told = []
+    counts = [one.num_new for one in before]
+    if (z := _z(entry.num_new, counts)) is not None and abs(z) > MAX_Z:
+        usual = statistics.median(counts)
+        if data.volume == "stop":
+            raise errors.ContractError.unusual_volume(entry.num_new, usual, len(counts), z)
+        told.append(
+            f"{entry.num_new:,} rows, where {usual:,.0f} are usual (modified z {z:+.1f} over {len(counts)} runs)"
+        )
+    ages = [one.age_s for one in before if one.age_s is not None]
+    if entry.age_s is not None and (z := _z(entry.age_s, ages)) is not None and z > MAX_Z:
+        usual = statistics.median(ages)
+        told.append(
+            f"the newest row is {_span(entry.age_s)} old, where {_span(usual)} is usual "
+            f"(modified z {z:+.1f} over {len(ages)} runs)"
+        )
+    return told
+
+
+def check_age(newest: str | None, data: Data, now: dt.datetime) -> None:
+    """Stop where the newest row is older than ``data.freshness``.
+
+    Raises
+    ------
+    ContractError
+    """
+    if data.freshness is None or newest is None:
+        return
+    age_s = (now - dt.datetime.fromisoformat(newest)).total_seconds()
+    if age_s > span_s(data.freshness):
+        raise errors.ContractError.stale(str(data.time), newest, _span(age_s), data.freshness)
+
+
+def span_s(text: str) -> float:
+    """Seconds of a span such as ``90m``, ``36h`` or ``2d``.
+
+    >>> span_s("36h")
+    129600
+    """
+    return int(text[:-1]) * UNITS_S[text[-1]]
+
+
+def _z(value: float, before: Sequence[float]) -> float | None:
+    """Modified z-score of ln(value); None where there is too little to compare with."""
+    if len(before) < MIN_ENTRIES:
+        return None
+    logs = [math.log(max(one, 1.0)) for one in before]
+    middle = statistics.median(logs)
+    spread = statistics.median(abs(one - middle) for one in logs)
+    least = 0.6745 * math.log(MIN_CHANGE) / MAX_Z
+    return 0.6745 * (math.log(max(value, 1.0)) - middle) / max(spread, least)
+
+
+def _span(seconds: float) -> str:
+    """For people: the largest unit of which there are two.
+
+    >>> _span(200_000), _span(5400)
+    ('56 hours', '90 minutes')
+    """
+    for name, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size and (name != "days" or seconds >= 3 * size):
+            return f"{seconds / size:,.0f} {name}"
+    return f"{seconds:,.0f} seconds"

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from mlsys import errors
+from mlsys.collect import contract
+
+FLIGHTS = """\
+columns:
+- {name: tail, type: string, kind: categorical, pattern: '^N[0-9A-Z]+$', min_length: 3, max_length: 6}
+- {name: dep, type: int64, kind: numeric}
+- {name: arr, type: int64, kind: numeric}
+- {name: y, type: int64, kind: numeric}
+rules:
+  later: arr >= dep
+  flies: {check: dep <> 13, max_fraction: 0.25}
+"""
+ROWS = "tail,dep,arr,y\nN12,1,2,0\nX12,1,2,1\nN1,1,2,0\nN123456,1,2,1\nN14,5,2,0\nN15,5,,1\n,3,3,0\nN16,13,14,1\n"
+
+
+def test_patterns_lengths_and_rules_are_counted_by_rule_with_samples(take, write):
+    taken = take(write("a.csv", ROWS), contract=str(write("c.yaml", FLIGHTS)), max_bad_fraction=0.9)
+    assert taken.report["quarantine"] == {
+        "column 'tail': does not match ^N[0-9A-Z]+$": {"rows": 1, "samples": ["'X12' in 'a.csv' row 1"]},
+        "column 'tail': shorter than 3 characters": {"rows": 1, "samples": ["'N1' in 'a.csv' row 2"]},
+        "column 'tail': longer than 6 characters": {"rows": 1, "samples": ["'N123456' in 'a.csv' row 3"]},
+        "rule 'later': arr >= dep": {"rows": 1, "samples": ["2, 5 in 'a.csv' row 4"]},
+        "rule 'flies': dep <> 13": {"rows": 1, "samples": ["13 in 'a.csv' row 7"]},
+    }
+    assert taken.snapshot.table()["__row"].to_pylist() == [0, 5, 6]  # null breaks no rule
+
+
+def test_the_quarantine_holds_each_row_with_every_rule_it_breaks(take, write, tmp_path):
+    file = write("a.csv", "tail,dep,arr,y\nN12,1,2,0\nN13,1,2,1\nN14,1,2,1\nN15,1,2,1\nX,13,2,1\n")
+    take(file, contract=str(write("c.yaml", FLIGHTS)), max_bad_fraction=0.9)
+    (row,) = pl.read_parquet(tmp_path / "run" / "quarantine.parquet").to_dicts()
+    assert row["reason"].split("; ") == [
+        "column 'tail': does not match ^N[0-9A-Z]+$", "column 'tail': shorter than 3 characters",
+        "rule 'later': arr >= dep", "rule 'flies': dep <> 13",
+    ]  # fmt: skip
+    assert row["content"] == '{"tail": "X", "dep": 13, "arr": 2, "y": 1}'
+
+
+def test_a_rule_with_a_limit_of_its_own_stops_the_run(take, write):
+    rows = "tail,dep,arr,y\n" + "N12,13,14,0\n" * 26 + "N12,1,2,1\n" * 74
+    with pytest.raises(errors.ContractError) as caught:
+        take(write("a.csv", rows), contract=str(write("c.yaml", FLIGHTS)), max_bad_fraction=0.9)
+    assert str(caught.value).splitlines()[:3] == [
+        "collect: rule 'flies': dep <> 13",
+        "  got:      26 of 100 rows break it, e.g. 13 in 'a.csv' row 0; 13 in 'a.csv' row 1; 13 in 'a.csv' row 2",
+        "  expected: at most 25.00% of the rows (its max_fraction)",
+    ]
+
+
+def test_rules_may_read_derived_columns(take, write):
+    text = FLIGHTS.replace("later: arr >= dep", "short: air <= 2")
+    taken = take(
+        write("a.csv", ROWS), contract=str(write("c.yaml", text)), max_bad_fraction=0.9, derive={"air": "arr - dep"}
+    )
+    assert "rule 'short': air <= 2" not in taken.report["quarantine"]
+
+
+def test_a_contract_is_written_back_with_its_checks_and_rules(take, write, tmp_path):
+    first = take(write("a.csv", ROWS), contract=str(write("c.yaml", FLIGHTS)), max_bad_fraction=0.9)
+    again = tmp_path / "again.yaml"
+    again.write_bytes((tmp_path / "run" / "schema.yaml").read_bytes())
+    assert contract.load(again).rules == contract.load(tmp_path / "c.yaml").rules
+    second = take(tmp_path / "a.csv", contract=str(again), max_bad_fraction=0.9)
+    assert second.snapshot.digest == first.snapshot.digest
+    assert second.report["quarantine"] == first.report["quarantine"]
+    written = yaml.safe_load(again.read_text())
+    assert written["columns"][0] == {
+        "name": "tail", "type": "string", "kind": "categorical",
+        "pattern": "^N[0-9A-Z]+$", "min_length": 3, "max_length": 6,
+    }  # fmt: skip
+    assert written["rules"] == {"later": "arr >= dep", "flies": {"check": "dep <> 13", "max_fraction": 0.25}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("max_length", "max_lenght", r"column 'tail'\n.*key 'max_lenght'\n.*\n.*did you mean 'max_length'"),
+        ("rules:", "ruels:", r"key 'ruels'\n.*a key of a schema file\n.*did you mean 'rules'"),
+        ("max_fraction", "max_fracton", r"rule 'flies'\n.*\n.*a key of a rule\n.*did you mean 'max_fraction'"),
+        ("'^N[0-9A-Z]+$'", "'^N[0-9'", r"column 'tail'\n.*pattern: .*\n.*RE2"),
+        ("name: dep, type: int64", "name: dep, type: int64, pattern: x", r"'pattern' for values of type int64"),
+        ("name: tail, type: string", "name: tail, type: string, minimum: 1", r"'minimum' for values of type string"),
+        ("arr >= dep", "arr >= depp", r"rule: 'later' = arr >= depp: no column 'depp'"),
+        ("arr >= dep", "arr - dep", r"rule 'later' = arr - dep\n.*type int64\n.*true or false"),
+        ("arr >= dep", "arr >= MAX(dep)", r"function 'max'"),
+        ("arr >= dep", "arr >>= dep", r"'later' = arr >>= dep"),
+        ("min_length: 3", "allowed: [1.5, a]", r"column 'tail'\n.*allowed: "),
+    ],
+)
+def test_a_contract_that_cannot_be_checked_says_why(take, write, old, new, message):
+    with pytest.raises(errors.ContractError, match=message):
+        take(write("a.csv", ROWS), contract=str(write("c.yaml", FLIGHTS.replace(old, new, 1))))
+
+
+def test_nan_is_no_value_where_one_is_asked_for(take, write, tmp_path):
+    pq.write_table(pa.table({"x": [1.0, float("nan"), 2.0], "y": [0, 1, 1]}), tmp_path / "a.parquet")
+    rules = (
+        "columns:\n- {name: x, type: double, kind: numeric, nullable: false}\n- {name: y, type: int64, kind: numeric}\n"
+    )
+    taken = take(tmp_path / "a.parquet", contract=str(write("c.yaml", rules)), max_bad_fraction=0.5)
+    assert taken.report["quarantine"]["column 'x': null"]["rows"] == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [({"time": "at"}, "data.time"), ({"id": "at"}, "data.id"), ({"dedupe": {"keys": ("at",)}}, "data.dedupe.keys")],
+)
+def test_a_contract_that_leaves_out_what_the_recipe_needs_is_refused(take, write, data, key):
+    rules = write("c.yaml", "columns:\n- {name: y, type: int64, kind: numeric}\n")
+    with pytest.raises(errors.ContractError, match=f"recipe: '{key}'\n.*'at', which the contract leaves out"):
+        take(write("a.csv", "at,y\n2024-01-01,0\n2024-01-02,1\n"), contract=str(rules), **data)

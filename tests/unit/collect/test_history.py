@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import pytest
+
+from mlsys import errors
+from mlsys.collect import snapshot
+from mlsys.collect.history import Entry, judge
+from mlsys.recipe import Data, Join
+
+NOW = dt.datetime(2024, 1, 10, tzinfo=dt.UTC)
+
+
+def entries(counts, ages=()):
+    ages = ages or [None] * len(counts)
+    return [Entry("k", str(n), NOW.isoformat(), n, n, n, None, age, None) for n, age in zip(counts, ages, strict=True)]
+
+
+def told(before, now, **data):
+    return judge(before, entries([now])[0], Data(source="a.csv", **data), NOW)
+
+
+def test_the_modified_z_score_is_that_of_its_definition():
+    counts = [900, 1000, 1100, 1300, 800, 1000]  # ln: median 6.9078, MAD 0.1003 (by hand: medians of 6 values)
+    assert told(entries(counts), 1600) == []  # 0.6745 · ln(1.6) / 0.1003 = 3.16
+    (note,) = told(entries(counts), 1800)  # 0.6745 · ln(1.8) / 0.1003 = 3.95
+    assert note == "1,800 rows, where 1,000 are usual (modified z +4.0 over 6 runs)"
+    assert "z -" in told(entries(counts), 400)[0]
+
+
+def test_less_than_five_collections_say_nothing_and_ten_percent_is_no_news():
+    assert told(entries([1000] * 4), 1) == []
+    assert told(entries([1000] * 5), 1099) == []
+    assert told(entries([1000] * 5), 1101) != []
+
+
+def test_volume_stop_refuses(take, write):
+    with pytest.raises(errors.ContractError, match=r"collect: volume\n  got:      10 rows\n  expected: about 1,000"):
+        told(entries([1000] * 5), 10, volume="stop")
+
+
+def test_a_newest_row_older_than_usual_is_told():
+    before = entries([10] * 5, [3600.0, 4000.0, 3800.0, 3500.0, 3700.0])
+    late = Entry("k", "s", NOW.isoformat(), 10, 10, 10, None, 7 * 86400.0, None)
+    assert judge(before, late, Data(source="a.csv"), NOW) == [
+        # ln: median that of 3700, MAD ln(3700 / 3600) = 0.0274; 0.6745 · ln(604800 / 3700) / 0.0274 = 125.5
+        "the newest row is 7 days old, where 62 minutes is usual (modified z +125.5 over 5 runs)"
+    ]
+    fresh = Entry("k", "s", NOW.isoformat(), 10, 10, 10, None, 1.0, None)
+    assert judge(before, fresh, Data(source="a.csv"), NOW) == []
+
+
+def history(tmp_path):
+    return json.loads((tmp_path / "run" / "collections.json").read_text())["entries"]
+
+
+def test_each_collection_that_finds_something_new_is_an_entry(store, write, tmp_path):
+    def collect(content, now):
+        data = Data(source=str(write("a.csv", content)), time="at")
+        return snapshot.take(store, data, target="y", folder=tmp_path / "run", now=now)
+
+    collect("at,z,y\n2024-01-01,,0\n2024-01-09,1,1\n", NOW)
+    collect("at,z,y\n2024-01-01,,0\n2024-01-09,1,1\n", NOW + dt.timedelta(hours=1))
+    collect("at,z,y\n2024-01-01,,0\n2024-01-10,1,1\n2024-01-08,1,1\n", NOW + dt.timedelta(days=1))
+    first, second = history(tmp_path)
+    assert first == {
+        "key": first["key"],
+        "snapshot": first["snapshot"],
+        "collected_at": "2024-01-10T00:00:00+00:00",
+        "num_read": 2,
+        "num_rows": 2,
+        "num_new": 2,
+        "newest": "2024-01-09T00:00:00+00:00",
+        "age_s": 86400.0,
+        "seconds_since": None,
+        "nulls": {"z": 1},
+        "types": {"at": "timestamp[us, tz=UTC]", "z": "int64", "y": "int64"},
+    }
+    assert (second["num_rows"], second["age_s"], second["seconds_since"]) == (3, 86400.0, 86400.0)
+
+
+def test_an_older_source_than_the_recipe_allows_stops_the_run(store, write, tmp_path):
+    file = write("a.csv", "at,y\n2024-01-01,0\n2024-01-08,1\n")
+    for limit in ("3d", "50h"):
+        data = Data(source=str(file), time="at", freshness=limit)
+        snapshot.take(store, data, target="y", folder=tmp_path / "run", now=NOW)
+    with pytest.raises(errors.ContractError, match=r"column 'at'\n.*2024-01-08.*, 2 days old|48 hours old"):
+        snapshot.take(
+            store, Data(source=str(file), time="at", freshness="47h"), target="y", folder=tmp_path / "run", now=NOW
+        )
+    with pytest.raises(errors.RecipeError, match=r"no 'data.time'"):
+        snapshot.take(store, Data(source=str(file), freshness="3d"), target="y", folder=tmp_path / "run", now=NOW)
+
+
+def test_new_columns_and_wider_types_are_accepted_and_told(take, write):
+    take(write("a.csv", "n,d,e,y\n1,2024-01-01,,0\n2,2024-01-02,,1\n"))
+    taken = take(write("a.csv", "n,d,e,z,y\n1.5,2024-01-01 10:00,word,5,0\n2,2024-01-02,word,5,1\n"))
+    assert taken.report["notes"] == [
+        "column 'n': wider, int64 → double",
+        "column 'd': wider, date32[day] → timestamp[us, tz=UTC]",
+        "column 'e' had no value before: string",
+        "column 'z' (int64) is new",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "change"),
+    [
+        ("c,y\na,0\nb,1\n", r"column 'n' \(int64\) is gone"),
+        ("n,c,y\nword,a,0\nother,b,1\n", "column 'n': int64 → string"),
+        ("n,c,y\n1,5,0\n2,6,1\n", "column 'c': string → int64"),
+    ],
+)
+def test_columns_that_are_gone_or_others_are_refused_until_accepted(take, write, content, change):
+    take(write("a.csv", "n,c,y\n1,a,0\n2,b,1\n"))
+    file = write("a.csv", content)
+    for _ in range(2):  # a refusal leaves nothing to compare with
+        with pytest.raises(errors.ContractError, match=rf"(?s)columns changed.*{change}.*--set data.evolution=accept"):
+            take(file)
+    assert any("accepted" in note for note in take(file, evolution="accept").report["notes"])
+    assert take(file).report["notes"] == []
+
+
+def test_a_column_without_a_value_now_is_no_change_of_type(take, write):
+    take(write("a.csv", "n,c,y\n1,a,0\n2,b,1\n"))
+    assert take(write("a.csv", "n,c,y\n1,,0\n2,,1\n")).snapshot.num_rows == 2
+
+
+def test_a_recipe_that_changed_compares_with_nothing(take, write):
+    take(write("a.csv", "n,y\n1,0\n2,1\n"), derive={"half": "n / 2"})
+    assert take(write("a.csv", "n,y\n1,0\n2,1\n"), derive={"double": "n * 2"}).report["notes"] == []
+
+
+def test_a_feature_table_whose_columns_changed_is_refused_until_accepted(store, write, tmp_path):
+    join = Join(source=str(write("w.csv", "k,a\n1,2\n")), keys=("k",))
+    snapshot.take_table(store, join, folder=tmp_path / "w")
+    write("w.csv", "k,b\n1,2\n")
+    with pytest.raises(errors.ContractError, match=r"column 'a' \(int64\) is gone"):
+        snapshot.take_table(store, join, folder=tmp_path / "w")
+    assert "b" in snapshot.take_table(store, join, folder=tmp_path / "w", evolution="accept").schema
