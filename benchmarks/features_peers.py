@@ -1,28 +1,44 @@
 """How others fit and transform the flights table: Ray's preprocessors, scikit-learn, Polars by hand.
 
-Each function reads a Parquet file, makes one float32 matrix of it, and tells the seconds of
-fit and transform. Ray and scikit-learn have no parts of a time: their file has the time as a
-number, which costs them nothing.
+A function reads a Parquet file, makes one float32 matrix of it, and tells the seconds of fit
+and transform; or it fits on the file and tells the microseconds of single rows. Ray and
+scikit-learn have no parts of a time: their file has the time as a number, at no cost to them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import os
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from flights_table import CATEGORICAL, FEATURES, NUMERIC, TIME
 from mlsys import cluster
+from mlsys.store import Store
 
-__all__ = ["CYCLES", "by_hand", "matrix_by_hand", "ray_chain", "ray_scaler", "scikit_learn", "scikit_learn_scaler"]
+__all__ = [
+    "CYCLES",
+    "by_hand",
+    "each",
+    "matrix_by_hand",
+    "ray_chain",
+    "ray_rows",
+    "ray_scaler",
+    "scikit_learn",
+    "scikit_learn_rows",
+    "scikit_learn_scaler",
+    "some_rows",
+]
 
+NUMBERS = [*NUMERIC, TIME]
 CYCLES = {"hour": 1440, "weekday": 7, "yearday": 366}
 
 
@@ -62,44 +78,66 @@ def matrix_by_hand(path: Path) -> tuple[float, np.ndarray]:
 
 def scikit_learn(path: Path) -> dict[str, Any]:
     """`ColumnTransformer` in one process."""
-    import pandas as pd
+    began = time.perf_counter()
+    frame = _frame(pq.read_table(path, columns=FEATURES))
+    transformer = _column_transformer().fit(frame)
+    fitted = time.perf_counter()
+    return _told(began, fitted, transformer.transform(frame).astype(np.float32))
+
+
+def scikit_learn_rows(path: Path, rows: int) -> dict[str, Any]:
+    """Microseconds of each of some rows."""
+    table = pq.read_table(path, columns=FEATURES)
+    transformer = _column_transformer().fit(_frame(table))
+    some = some_rows(path, rows)
+    frames = [_frame(some.slice(at, 1)) for at in range(rows)]
+    return {"us": each(lambda frame: transformer.transform(frame).astype(np.float32), frames)}
+
+
+def _column_transformer() -> Any:
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
     encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32)
-    began = time.perf_counter()
-    frame = pd.read_parquet(path, columns=FEATURES)
-    # An older scikit-learn takes texts with holes as objects only.
+    imputer = SimpleImputer(missing_values=None, strategy="most_frequent")
+    numbers = make_pipeline(SimpleImputer(), StandardScaler())
+    categories = make_pipeline(imputer, encoder)
+    return ColumnTransformer([("numbers", numbers, NUMBERS), ("categories", categories, CATEGORICAL)])
+
+
+def _frame(table: pa.Table) -> Any:
+    """A pandas frame whose missing texts are None, as scikit-learn's imputer takes them."""
+    frame = table.to_pandas()
     frame[CATEGORICAL] = frame[CATEGORICAL].astype(object).where(frame[CATEGORICAL].notna(), None)
-    transformer = ColumnTransformer(
-        [
-            ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), [*NUMERIC, TIME]),
-            (
-                "categories",
-                make_pipeline(SimpleImputer(missing_values=None, strategy="most_frequent"), encoder),
-                CATEGORICAL,
-            ),
-        ]
-    )
-    transformer.fit(frame)
-    fitted = time.perf_counter()
-    return _told(began, fitted, transformer.transform(frame).astype(np.float32))
+    return frame
 
 
 def ray_chain(path: Path) -> dict[str, Any]:
     """Ray's own preprocessors, on a local cluster of all cores that is started before."""
+    return _by_ray(_chain(), path, FEATURES)
+
+
+def ray_rows(path: Path, rows: int) -> dict[str, Any]:
+    """Microseconds of each of some rows."""
+    with _local_ray():
+        import ray.data
+
+        chain = _chain().fit(ray.data.read_parquet(str(path), columns=FEATURES))
+        some = some_rows(path, rows)
+        return {"us": each(chain.transform_batch, [some.slice(at, 1) for at in range(rows)])}
+
+
+def _chain() -> Any:
     from ray.data import preprocessors as ray
 
-    numbers = [*NUMERIC, TIME]
-    chain = ray.Chain(
-        ray.SimpleImputer(numbers),
+    return ray.Chain(
+        ray.SimpleImputer(NUMBERS),
         ray.SimpleImputer(CATEGORICAL, strategy="most_frequent"),
         ray.OrdinalEncoder(CATEGORICAL),
-        ray.StandardScaler(numbers),
+        ray.StandardScaler(NUMBERS),
     )
-    return _by_ray(chain, path, FEATURES)
 
 
 def ray_scaler(path: Path) -> dict[str, Any]:
@@ -121,6 +159,24 @@ def scikit_learn_scaler(path: Path) -> dict[str, Any]:
     return _told(began, fitted, scaler.transform(X).astype(np.float32))
 
 
+def some_rows(path: Path, rows: int) -> pa.Table:
+    """Rows spread evenly over the table."""
+    table = pq.read_table(path, columns=FEATURES)
+    return table.take(np.linspace(0, table.num_rows - 1, rows).astype(np.int64))
+
+
+def each(function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[float]:
+    """Microseconds of each call, after some that do not count."""
+    for argument in arguments[:100]:
+        function(argument)
+    found = []
+    for argument in arguments:
+        began = time.perf_counter_ns()
+        function(argument)
+        found.append((time.perf_counter_ns() - began) / 1e3)
+    return found
+
+
 def _by_ray(preprocessor: Any, path: Path, columns: list[str]) -> dict[str, Any]:
     with _local_ray():
         import ray.data
@@ -136,17 +192,19 @@ def _by_ray(preprocessor: Any, path: Path, columns: list[str]) -> dict[str, Any]
 
 @contextlib.contextmanager
 def _local_ray() -> Iterator[None]:
-    """A cluster of this process with the settings that we found fastest, tasks warmed up."""
-    os.environ.update({name: value for name, (value, _) in cluster.SETTINGS.items() if name != "RAY_AUTH_MODE"})
-    import ray
+    """A cluster of its own of all cores, with the settings that we found fastest; its first tasks are done."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(Path(folder))
+        try:
+            cluster.up(store)
+            cluster.connect(store)
+            import ray.data
 
-    ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    ray.data.range(1000).map_batches(lambda batch: batch).materialize()
-    try:
-        yield
-    finally:
-        ray.shutdown()
+            ray.data.DataContext.get_current().enable_progress_bars = False
+            ray.data.range(1000).map_batches(lambda batch: batch).materialize()
+            yield
+        finally:
+            cluster.down(store)
 
 
 def _told(began: float, fitted: float, matrix: np.ndarray) -> dict[str, Any]:

@@ -214,16 +214,20 @@ def scaled(values: Sequence[float], scaling: Scaling) -> Matrix:
 
 def putter(table: Matrix, start: int) -> Callable[[Matrix, int], None]:
     """Function (out, row): copy a row of the table into ``out[start:]``."""
-    stop = start + table.shape[1]
-    if table.shape[1] > 1:
+    if table.shape[1] > 2:
+        stop = start + table.shape[1]
 
         def put(out: Matrix, row: int) -> None:
             out[start:stop] = table[row]
 
         return put
-    numbers = table[:, 0].tolist()  # one Python float is set five times faster than a slice
+    first, *second = table.T.tolist()  # Python floats are set several times faster than a slice
 
     def put_one(out: Matrix, row: int) -> None:
-        out[start] = numbers[row]
+        out[start] = first[row]
 
-    return put_one
+    def put_two(out: Matrix, row: int) -> None:
+        out[start] = first[row]
+        out[start + 1] = second[0][row]
+
+    return put_two if second else put_one

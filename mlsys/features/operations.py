@@ -64,7 +64,9 @@ class Scaling:
         if self.log:
             value = signed_log(value)
         scaled = (value - self.center) / self.scale
-        return min(max(scaled, -FLOAT32_MAX), FLOAT32_MAX)
+        if -FLOAT32_MAX <= scaled <= FLOAT32_MAX:
+            return scaled
+        return FLOAT32_MAX if scaled > 0 else -FLOAT32_MAX
 
     @property
     def missing(self) -> float:

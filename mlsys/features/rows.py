@@ -43,9 +43,11 @@ def compile_row(program: FeatureProgram) -> Callable[[Record], npt.NDArray[np.fl
         record = complete(record)
         out = np.empty(width, np.float32)
         for column, write in single:
-            if column not in record:
-                raise missing(column)
-            write(record[column], out)
+            try:
+                value = record[column]
+            except KeyError:
+                raise missing(column) from None
+            write(value, out)
         for columns, write in joint:
             write(tuple(value_of(record, column) for column in columns), out)
         return out

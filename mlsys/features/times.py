@@ -142,8 +142,11 @@ def _weekday(time: dt.date) -> int:
 
 
 def _yearday(time: dt.date) -> int:
-    return time.timetuple().tm_yday - 1
+    return time.toordinal() - FIRST_DAYS[time.year]
 
+
+FIRST_DAYS = [0, *(dt.date(year, 1, 1).toordinal() for year in range(1, MAX_YEAR + 1))]
+"""Number of the first day of each year."""
 
 NUMBERS: dict[str, Callable[[dt.date], int]] = {"hour": _minute, "weekday": _weekday, "yearday": _yearday}
 """The same number of a Python time."""

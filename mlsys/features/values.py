@@ -145,13 +145,17 @@ def _until(value: pl.Expr, unit: int = 1) -> pl.Expr:
     return pl.when(inside).then(value)
 
 
+NUMBERS = (int, float, np.integer, np.floating, Decimal)
+
+
 def _number_reader(domain: Domain, column: str) -> Reader:
     def read(value: Any) -> float | None:
-        if type(value) is not float:
+        kind = type(value)
+        if kind is not float:
             if value is None:
                 return None
-            if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating | Decimal):
-                raise domain.refuse(column, type(value).__name__)
+            if kind is not int and (kind is bool or not isinstance(value, NUMBERS)):
+                raise domain.refuse(column, kind.__name__)
             try:
                 value = float(value)
             except OverflowError:
@@ -200,13 +204,14 @@ READERS: Mapping[str, Callable[[Domain, str], Reader]] = {
 
 def _time_reader(domain: Domain, column: str) -> Reader:
     zone = ZoneInfo(domain.zone) if domain.name == "instant" else None
+    there = (zone, dt.UTC) if domain.zone == "UTC" else (zone,)
 
     def read(value: Any) -> dt.date | None:
         if value is None:
             return None
         if _time_name(value) != domain.name:
             raise domain.refuse(column, _time_name(value) or type(value).__name__)
-        if zone is not None:
+        if zone is not None and value.tzinfo not in there:
             try:
                 value = value.astimezone(zone)
             except OverflowError:
