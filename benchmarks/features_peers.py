@@ -200,7 +200,8 @@ def _local_ray() -> Iterator[None]:
             cluster.connect(store)
             import ray.data
 
-            ray.data.DataContext.get_current().enable_progress_bars = False
+            context = ray.data.DataContext.get_current()
+            context.enable_progress_bars = context.print_on_execution_start = False
             ray.data.range(1000).map_batches(lambda batch: batch).materialize()
             yield
         finally:

@@ -25,6 +25,10 @@ Matrix = npt.NDArray[np.float32]
 Writer = Callable[[Any, Matrix], None]
 
 
+LARGEST_LOG = 89.0
+"""Above log(1 + `FLOAT32_MAX`)."""
+
+
 @dataclass(frozen=True)
 class Scaling:
     """(value - center) / scale in float64, then one rounding to float32.
@@ -49,13 +53,24 @@ class Scaling:
     def is_identity(self) -> bool:
         return self.center == 0.0 and self.scale == 1.0 and not self.log
 
+    @property
+    def may_overflow(self) -> bool:
+        """Whether a scaled value can lie beyond float32; to look at each is half of the work of a column.
+
+        Rounding keeps the order, so no value is scaled beyond what the largest one is.
+        """
+        largest = LARGEST_LOG if self.log else FLOAT32_MAX
+        return not self.is_identity and (largest + abs(self.center)) / self.scale > FLOAT32_MAX
+
     def expr(self, value: pl.Expr) -> pl.Expr:
         if self.fill is not None:
             value = value.fill_null(self.fill)
         if self.log:
             value = pl.when(value < 0).then(-(-value).log1p()).otherwise(value.log1p())
         if not self.is_identity:
-            value = ((value - self.center) / self.scale).clip(-FLOAT32_MAX, FLOAT32_MAX)
+            value = (value - self.center) / self.scale
+        if self.may_overflow:
+            value = value.clip(-FLOAT32_MAX, FLOAT32_MAX)
         return value.cast(pl.Float32)
 
     def apply(self, value: float) -> float:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from mlsys import errors
 from mlsys.features import columns
+from mlsys.features.operations import Numeric, Scaling
 from mlsys.features.program import FeatureProgram
+from mlsys.features.values import FLOAT32_MAX, Domain
 from mlsys.schema import arrow_type
 
 NAIVE = dt.datetime(2013, 1, 1)  # noqa: DTZ001 - without a zone on purpose
@@ -63,6 +65,23 @@ def test_rows_and_columns_give_the_same_bits(programs, name, records):
     assert X.flags.c_contiguous
     assert X.shape == (len(records), program.width)
     assert np.isfinite(X).all() if "dense" in name else not np.isinf(X).any()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    values=st.lists(st.none() | st.floats() | st.sampled_from([FLOAT32_MAX, -FLOAT32_MAX]), min_size=1, max_size=5),
+    center=st.floats(-FLOAT32_MAX, FLOAT32_MAX),
+    scale=st.floats(1e-300, FLOAT32_MAX) | st.sampled_from([0.5, 1.0, 1.5, 2.0]),
+    fill=st.none() | st.floats(-FLOAT32_MAX, FLOAT32_MAX),
+    log=st.booleans(),
+)
+def test_scaled_numbers_are_the_same_bits_in_rows_and_columns_and_never_infinite(values, center, scale, fill, log):
+    scaling = Scaling(center, scale, fill, log=log)
+    program = FeatureProgram({"x": "double"}, (Numeric("x", Domain("number"), scaling),))
+    X = program.transform(pa.table({"x": pa.array(values, pa.float64())}))
+    row = program.row()
+    assert bits(X) == [bits(row({"x": value})) for value in values]
+    assert not np.isinf(X).any()
 
 
 @pytest.mark.parametrize("name", ["derived codes", "derived dense"])
