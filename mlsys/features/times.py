@@ -93,8 +93,7 @@ class Datetime(Operation):
     def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
         us = raw[0].to_numpy()
         missing, day = us < 0, us // DAY_US
-        numbers = {"hour": (us - day * DAY_US) // MINUTE_US, "weekday": day % 7, "yearday": yeardays()[day]}
-        rows = [np.where(missing, CYCLES[part].length, numbers[part]) for part in self.parts]
+        rows = [np.where(missing, CYCLES[part].length, IN_COLUMNS[part](us, day)) for part in self.parts]
         start = 0
         for row, table in zip([*rows, missing.astype(np.intp)], self.tables, strict=False):
             out[:, start : start + table.shape[1]] = table.take(row, axis=0)
@@ -144,6 +143,13 @@ def _weekday(time: dt.date) -> int:
 def _yearday(time: dt.date) -> int:
     return time.toordinal() - FIRST_DAYS[time.year]
 
+
+IN_COLUMNS: dict[str, Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.integer[Any]]]] = {
+    "hour": lambda us, day: (us - day * DAY_US) // MINUTE_US,
+    "weekday": lambda _, day: day % 7,
+    "yearday": lambda _, day: yeardays().take(day),
+}
+"""The number of a part from microseconds and days since Monday, 1 January of the year 1; days may be -1."""
 
 FIRST_DAYS = [0, *(dt.date(year, 1, 1).toordinal() for year in range(1, MAX_YEAR + 1))]
 """Number of the first day of each year."""

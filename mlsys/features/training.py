@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 
 from mlsys import errors
@@ -90,9 +91,10 @@ class TrainingProgram:
         if not inside:
             return self.program.transform(rows, out)
         made = np.empty((table.num_rows, self.program.width), np.float32) if out is None else out
+        frame = pl.DataFrame(pl.from_arrow(rows))  # which can filter views of texts
         parts = [(~np.isin(fold, inside), self.program), *((fold == k, self.held_out[k]) for k in inside)]
         for mask, fitted in parts:
-            made[mask] = fitted.transform(rows.filter(pa.array(mask)))
+            made[mask] = fitted.transform(frame.filter(pl.Series(mask)).to_arrow(compat_level=pl.CompatLevel.newest()))
         return made
 
 

@@ -107,3 +107,12 @@ def test_a_part_is_refused_by_its_rows_without_a_target(make_split):
     pq.write_table(table.set_column(table.schema.get_field_index("y"), "y", values), path)
     with pytest.raises(errors.TargetError, match="None in 1 rows"):
         rows.read(split, "train", fitted, task)
+
+
+def test_rows_read_block_by_block_get_the_encoding_of_the_other_folds(make_split):
+    split, statistics, recipe, task = make_split(features={"columns": {"colour": "target"}})
+    fitted = rows.fit_program(split.schema, statistics, recipe, "xgboost")
+    table = split.table("train")
+    assert fitted.held_out
+    whole = rows.matrix(table, fitted, task)
+    np.testing.assert_array_equal(rows.read(split, "train", fitted, task).X.view(np.uint32), whole.X.view(np.uint32))
