@@ -52,8 +52,8 @@ LONG_TAIL = 2.0
 LOG_SAMPLE = 1_000
 """Quantiles that stand for the rows: with them the deviation of an exponential variable is 0.5 % too small."""
 
-COMPONENTS, MAX_COMPONENTS = 128, 256
-"""Axes for texts: 128 float32 columns are half a gigabyte a million rows; many classes take up to twice as many."""
+COMPONENTS, MAX_COMPONENTS = 256, 512
+"""Axes for texts: 256 float32 columns are a gigabyte a million rows; many classes take up to twice as many."""
 
 TREE_COMPONENTS = 64
 """For trees, which split one axis at a time and gain little from the later ones."""

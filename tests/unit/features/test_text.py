@@ -168,10 +168,10 @@ def test_what_texts_say_is_read_where_there_are_enough_of_them(scan, rows, opera
     ("rows", "classes", "encoding", "components"),
     [
         (160, 2, "dense", 20),
-        (5_000, 2, "dense", 128),
-        (5_000, 50, "dense", 200),
-        (5_000, 77, "dense", 256),
-        (5_000, None, "dense", 128),
+        (5_000, 2, "dense", 256),
+        (5_000, 50, "dense", 256),
+        (5_000, 77, "dense", 308),
+        (5_000, None, "dense", 256),
         (5_000, 77, "codes", 64),
     ],
 )
