@@ -28,10 +28,13 @@
 `factors`     the axes of that place, from a sample of the texts
 `lookups`     what is looked up: categories, true and false
 `target`      what is looked up: the mean of the target in a category
+`hashed`      what is looked up: the bucket of a category
 `bins`        what is looked up: the quantile bin of a number
 `times`       what is looked up: parts of a time
 `pictures`    what operations on pictures share
 `image`       sizes, levels, gradients and pixels of pictures
 `gradients`   histograms of oriented gradients
+`elapsed`     what is computed: the time between two columns
+`lists`       what is computed: numbers of a list of numbers
 ============  ==============================================================
 """

@@ -45,6 +45,11 @@ SIDE = 32
 
 SMALL, PIXELS = 32, 16
 """Pictures up to this size show something in a pixel; side of the square to which they are reduced."""
+MAX_RATES = 20
+"""Classes up to which many categories become the rate of each class in them, a column a class."""
+
+MAX_ELEMENTS = 64
+"""Elements of lists taken one by one: a sensor's readings or a small embedding."""
 
 LONG_TAIL = 2.0
 """Skewness of an exponential distribution: a longer tail than that is looked at as a logarithm."""
@@ -83,15 +88,25 @@ class Choice:
     @property
     def reads(self) -> tuple[str, ...]:
         """The columns that it reads."""
-        return (self.column,)
+        return (self.column, self.params["since"]) if self.operation == "elapsed" else (self.column,)
 
 
-def automatic(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
-    """The choices that the recipe can override: one or more operations, or the one to drop the column."""
+def automatic(
+    column: Column, statistics: ColumnStatistics, encoding: Encoding, time: str | None = None
+) -> list[Choice]:
+    """The choices that the recipe can override: one or more operations, or the one to drop the column.
+
+    `time` is the column of the row's own time, for a column that may be measured from it.
+    """
     nothing = _useless(column, statistics)
     if nothing is not None:
         return [Choice(column.name, "drop", {}, nothing)]
-    return BY_KIND[column.kind](column, statistics, encoding)
+    choices = BY_KIND[column.kind](column, statistics, encoding)
+    if column.kind is not Kind.DATETIME or time is None:
+        return choices
+    reason = f"days from {time}, the time of the row: that means the same in every year"
+    elapsed = Choice(column.name, "elapsed", {"since": time}, reason)
+    return [*(choice for choice in choices if choice.operation != "drop"), elapsed]
 
 
 def defaults(operation: str, column: Column, statistics: ColumnStatistics, encoding: Encoding) -> dict[str, Any]:
@@ -99,22 +114,28 @@ def defaults(operation: str, column: Column, statistics: ColumnStatistics, encod
     limits = {"codes": MAX_CODES, "onehot": MAX_ONEHOT}
     if operation in limits:
         return {"max_categories": limits[operation], "min_rows": min_rows(statistics.num_rows)}
-    if operation == "target":
-        return {"min_rows": 1}  # the fewer rows a category has, the more the overall mean bears on it
-    if operation == "datetime":
-        return {"parts": parts_of(column, statistics) or ["weekday"]}
-    if operation == "tfidf":
-        return {"components": num_components(statistics, encoding)}
-    if operation == "image" and statistics.images is not None:
-        found = statistics.images
-        small = max(found.widths.maximum, found.heights.maximum) <= SMALL
-        return {
-            "size": SIDE,
-            "pixels": PIXELS if small else 0,
-            "colour": not found.is_grey,
-            "sized": not found.is_one_size,
-        }
-    return {}
+    chosen: dict[str, Callable[[], dict[str, Any]]] = {
+        "target": lambda: {"min_rows": 1},  # the fewer rows a category has, the more the overall mean bears on it
+        "hash": lambda: {"buckets": MAX_ONEHOT},
+        "list": lambda: {"elements": num_elements(statistics)},
+        "datetime": lambda: {"parts": parts_of(column, statistics) or ["weekday"]},
+        "tfidf": lambda: {"components": num_components(statistics, encoding)},
+        "image": lambda: _picture(statistics),
+    }
+    return chosen.get(operation, dict)()
+
+
+def _picture(statistics: ColumnStatistics) -> dict[str, Any]:
+    found = statistics.images
+    if found is None:
+        return {}
+    small = max(found.widths.maximum, found.heights.maximum) <= SMALL
+    return {
+        "size": SIDE,
+        "pixels": PIXELS if small else 0,
+        "colour": not found.is_grey,
+        "sized": not found.is_one_size,
+    }
 
 
 def min_rows(num_rows: int) -> int:
@@ -188,8 +209,11 @@ def _categorical(column: Column, statistics: ColumnStatistics, encoding: Encodin
     distinct = statistics.num_distinct or 0
     limit, operation = (MAX_CODES, "codes") if encoding == "codes" else (MAX_ONEHOT, "onehot")
     if distinct > limit:
-        reason = f"{distinct:,} categories, more than {limit}: how frequent each is in training"
-        return [Choice(column.name, "frequency", {}, reason)]
+        many = f"{distinct:,} categories, more than {limit}:"
+        if (statistics.classes or 0) > MAX_RATES:
+            return [Choice(column.name, "frequency", {}, f"{many} how frequent each is in training")]
+        reason = f"{many} the mean of the target in each; training rows get that of the other folds"
+        return [Choice(column.name, "target", defaults("target", column, statistics, encoding), reason)]
     params = defaults(operation, column, statistics, encoding)
     form = "codes that trees split in sets" if encoding == "codes" else "one column each"
     reason = f"{distinct} categories: {form}; under {params['min_rows']} rows or unknown go to {OTHER}"
@@ -253,6 +277,20 @@ def _image(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> 
     return [Choice(column.name, "image", params, reason)]
 
 
+def _list(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
+    del encoding
+    elements = num_elements(statistics)
+    one_by_one = f", and its {elements} elements: all lists have so many" if elements else ""
+    reason = f"a list of numbers: length, mean, min, max and standard deviation{one_by_one}"
+    return [Choice(column.name, "list", {"elements": elements}, reason)]
+
+
+def num_elements(statistics: ColumnStatistics) -> int:
+    """Elements that are taken one by one: all of them where all lists have the same few, else none."""
+    lengths = statistics.lengths
+    return lengths.maximum if lengths.minimum == lengths.maximum <= MAX_ELEMENTS else 0
+
+
 def _unread(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
     del statistics, encoding
     return [Choice(column.name, "drop", {}, f"no operation reads {column.kind.value} values")]
@@ -266,5 +304,5 @@ BY_KIND: Mapping[Kind, Callable[[Column, ColumnStatistics, Encoding], list[Choic
     Kind.TEXT: _text,
     Kind.IMAGE: _image,
     Kind.BYTES: _unread,
-    Kind.LIST: _unread,
+    Kind.LIST: _list,
 }

@@ -13,8 +13,11 @@ import numpy.typing as npt
 from mlsys import errors
 from mlsys.features import factors
 from mlsys.features.bins import Bins
-from mlsys.features.choices import Choice, num_present, signed_logs
+from mlsys.features.choices import MAX_CODES, Choice, num_present, signed_logs
+from mlsys.features.elapsed import Elapsed, comparable
+from mlsys.features.hashed import Hashed
 from mlsys.features.image import Image
+from mlsys.features.lists import Numbers
 from mlsys.features.lookups import Boolean, Codes, Frequency, OneHot
 from mlsys.features.operations import Numeric, Operation, Scaling, signed_log
 from mlsys.features.target import Target, encode, moments
@@ -182,6 +185,21 @@ def _numbers_of(sums: Floats, task: Task) -> list[tuple[str, Floats, Floats, Flo
     return [(f"rate of {task.target}={value}", n, sums[:, k], sums[:, k]) for k, value in classes]
 
 
+def _hash(facts: Facts) -> Hashed:
+    buckets = facts.params["buckets"]
+    return Hashed(facts.column, facts.domain, buckets, onehot=facts.dense or buckets > MAX_CODES)
+
+
+def _elapsed(facts: Facts) -> Elapsed:
+    ours, theirs = comparable(*facts.domains)
+    scaling = Scaling(fill=0.0, indicator=True, log=True) if facts.dense else Scaling()
+    return Elapsed(facts.column, ours, facts.params["since"], theirs, scaling)
+
+
+def _list(facts: Facts) -> Numbers:
+    return Numbers(facts.column, facts.domain, facts.params["elements"], facts.dense)
+
+
 def _boolean(facts: Facts) -> Boolean:
     if not facts.dense:
         return Boolean(facts.column, facts.domain)
@@ -241,6 +259,9 @@ FITS: Mapping[str, Callable[[Facts], Operation]] = {
     "onehot": _onehot,
     "frequency": _frequency,
     "target": _target,
+    "hash": _hash,
+    "elapsed": _elapsed,
+    "list": _list,
     "boolean": _boolean,
     "datetime": _datetime,
     "text": _text,

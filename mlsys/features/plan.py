@@ -16,7 +16,7 @@ from mlsys.features import derive
 from mlsys.features.choices import Choice, Encoding, automatic, defaults
 from mlsys.features.values import Domain, domain_of
 from mlsys.recipe.columns import Treatment
-from mlsys.schema import Column, Kind, Schema, arrow_type
+from mlsys.schema import Column, Kind, Role, Schema, arrow_type
 from mlsys.statistics import ColumnStatistics, TableStatistics
 
 __all__ = ["Choice", "Encoding", "FeaturePlan", "choose"]
@@ -82,20 +82,23 @@ def choose(
     settings = features or recipe.Features()
     extended = derive.extend(schema, settings.derive)
     _check_overrides(extended, settings.columns)
+    _check_elapsed(extended, settings.columns)
     columns = [column for column in extended.features if column.name != statistics.task.target]
     choices = tuple(
         choice
         for column in columns
-        for choice in _choose(column, statistics, settings.columns.get(column.name, ()), encoding)
+        for choice in _choose(column, statistics, settings.columns.get(column.name, ()), encoding, schema)
     )
     used = {column for choice in choices if choice.operation != "drop" for column in choice.reads}
     expressions = derive.needed(settings.derive, used)
     read = {*used, *derive.inputs(expressions)} - set(expressions)
-    domains = {c.name: d for c in columns if (d := domain_of(arrow_type(c.type), timezone)) and c.name in used}
+    domains = {c.name: d for c in extended if (d := domain_of(arrow_type(c.type), timezone)) and c.name in used}
     return FeaturePlan(encoding, choices, {c.name: c.type for c in schema if c.name in read}, domains, expressions)
 
 
-def _choose(column: Column, table: TableStatistics, wanted: Sequence[Treatment], encoding: Encoding) -> list[Choice]:
+def _choose(
+    column: Column, table: TableStatistics, wanted: Sequence[Treatment], encoding: Encoding, schema: Schema
+) -> list[Choice]:
     statistics = table.columns.get(column.name)
     if statistics is None:
         raise errors.FeatureError.build(
@@ -106,8 +109,34 @@ def _choose(column: Column, table: TableStatistics, wanted: Sequence[Treatment],
             field=column.name,
         )
     if not wanted:
-        return automatic(column, statistics, encoding)
+        return automatic(column, statistics, encoding, _time_beside(column, schema))
     return [_override(column, statistics, treatment, encoding) for treatment in wanted]
+
+
+def _time_beside(column: Column, schema: Schema) -> str | None:
+    """The time of the row, for a time of the table beside it; a derived one may well be the same time."""
+    time = schema.one(Role.TIME)
+    return time if time and column.name in schema and _is_time(schema[time]) else None
+
+
+def _is_time(column: Column) -> bool:
+    domain = domain_of(arrow_type(column.type))
+    return domain is not None and domain.name in FITTING["elapsed"]
+
+
+def _check_elapsed(schema: Schema, columns: Mapping[str, Sequence[Treatment]]) -> None:
+    """The other column of an elapsed time has to be one that a request has, and a time."""
+    times = [column.name for column in derive.readable(schema) if _is_time(column)]
+    for name, treatments in columns.items():
+        for since in (treatment.options["since"] for treatment in treatments if treatment.operation == "elapsed"):
+            if since == name or since not in times:
+                raise errors.RecipeError.build(
+                    f"recipe: features.columns '{name}', since",
+                    got=since,
+                    expected="another column that is a time, and that a request has",
+                    hint=errors.did_you_mean(since, set(times) - {name}),
+                    field=name,
+                )
 
 
 FITTING: Mapping[str, tuple[str, ...]] = {
@@ -116,12 +145,15 @@ FITTING: Mapping[str, tuple[str, ...]] = {
     "onehot": ("number", "text", "boolean"),
     "frequency": ("number", "text", "boolean"),
     "target": ("number", "text", "boolean"),
+    "hash": ("number", "text", "boolean"),
     "boolean": ("boolean",),
     "datetime": ("instant", "clock", "date"),
+    "elapsed": ("instant", "clock", "date"),
+    "list": ("numbers",),
     "text": ("text",),
     "tfidf": ("text",),
     "image": ("bytes",),
-    "drop": ("number", "text", "boolean", "instant", "clock", "date", "bytes"),
+    "drop": ("number", "text", "boolean", "instant", "clock", "date", "numbers", "bytes"),
 }
 """Operation of the recipe → domains that it reads."""
 

@@ -22,7 +22,10 @@ from mlsys import errors
 from mlsys.features import columns, rows
 from mlsys.features.bins import Bins
 from mlsys.features.constants import operation_of
+from mlsys.features.elapsed import Elapsed
+from mlsys.features.hashed import Hashed
 from mlsys.features.image import Image
+from mlsys.features.lists import Numbers
 from mlsys.features.lookups import Boolean, Categorical, Codes, Frequency, OneHot
 from mlsys.features.operations import Numeric, Operation, Scaling
 from mlsys.features.plan import FeaturePlan
@@ -40,7 +43,23 @@ FORMAT = 3
 """Version of the JSON form; raised when an older reader would misread it."""
 
 OPERATIONS: dict[str, type[Operation]] = {
-    kind.name: kind for kind in (Numeric, Bins, Text, Tfidf, Boolean, Codes, OneHot, Frequency, Target, Datetime, Image)
+    kind.name: kind
+    for kind in (
+        Numeric,
+        Bins,
+        Text,
+        Tfidf,
+        Boolean,
+        Codes,
+        OneHot,
+        Frequency,
+        Target,
+        Hashed,
+        Datetime,
+        Elapsed,
+        Numbers,
+        Image,
+    )
 }
 
 FORBIDDEN = str.maketrans({"[": "(", "]": ")", "<": "{"})
@@ -229,7 +248,7 @@ def _operation(value: Mapping[str, Any]) -> Operation:
             "features: program", got=f"operation {name!r}", expected="a known one", hint=hint
         )
     for key, inner in facts.items():
-        if key == "domain":
+        if key in {"domain", "since_domain"}:
             facts[key] = Domain(**inner)
         elif key in {"scaling", "scalings"}:
             facts[key] = Scaling(**inner) if isinstance(inner, dict) else tuple(Scaling(**each) for each in inner)

@@ -22,7 +22,7 @@ from mlsys.features.lookups import putter
 from mlsys.features.operations import Matrix, Operation, Writer
 from mlsys.features.values import DAY_US, MAX_YEAR, YEAR_1_US
 
-__all__ = ["CYCLES", "Cycle", "Datetime"]
+__all__ = ["CYCLES", "DAY_US", "Cycle", "Datetime"]
 
 
 @dataclass(frozen=True)

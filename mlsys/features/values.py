@@ -13,6 +13,7 @@ domain      accepts                     gives
 `clock`     times without a zone        the same time
 `date`      dates                       the same date
 `bytes`     bytes                       the same bytes
+`numbers`   lists of numbers            the list, each element as in `number`
 ==========  ==========================  ================================================
 """
 
@@ -43,6 +44,14 @@ YEAR_1_US, YEAR_2100_US = -62_135_596_800_000_000, 4_102_444_800_000_000
 YEAR_2101_US = 4_133_980_800_000_000
 """Outside of these a conversion between zones could leave the calendar."""
 
+PLAIN: Mapping[str, pl.DataType | type[pl.DataType]] = {
+    "text": pl.String,
+    "boolean": pl.Boolean,
+    "bytes": pl.Binary,
+    "numbers": pl.List(pl.Float64),
+}
+"""Domains whose values are taken as they are."""
+
 Reader = Callable[[Any], Any]
 
 
@@ -68,12 +77,8 @@ class Domain:
         if self.name == "number":
             value = value.cast(pl.Float64)
             return pl.when(value.is_between(-FLOAT32_MAX, FLOAT32_MAX)).then(value)
-        if self.name == "text":
-            return value.cast(pl.String)
-        if self.name == "boolean":
-            return value.cast(pl.Boolean)
-        if self.name == "bytes":
-            return value.cast(pl.Binary)
+        if self.name in PLAIN:
+            return value.cast(PLAIN[self.name])
         if self.name == "date":
             return _until(value.cast(pl.Date), DAY_US)
         return _until(_clock(value, self.zone if self.name == "instant" else None))
@@ -96,6 +101,7 @@ EXPECTED = {
     "clock": "a time without zone",
     "date": "a date",
     "bytes": "bytes",
+    "numbers": "a list of numbers",
 }
 
 
@@ -112,11 +118,13 @@ def name_of(kind: pa.DataType) -> str | None:
         return name_of(kind.value_type)
     if pa.types.is_timestamp(kind):
         return "instant" if kind.tz else "clock"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return "numbers" if pa.types.is_null(kind.value_type) or name_of(kind.value_type) == "number" else None
     return next((name for name, holds in tests.items() if any(test(kind) for test in holds)), None)
 
 
 def domain_of(kind: pa.DataType, zone: str = "UTC") -> Domain | None:
-    """Domain of an Arrow type; None where no operation reads it (lists, times of day)."""
+    """Domain of an Arrow type; None where no operation reads it (times of day, lists of other things)."""
     name = name_of(kind)
     return None if name is None else Domain(name, zone if name == "instant" else "UTC")
 
@@ -165,6 +173,19 @@ def _number_reader(domain: Domain, column: str) -> Reader:
     return read
 
 
+def _numbers_reader(domain: Domain, column: str) -> Reader:
+    one = _number_reader(domain, column)
+
+    def read(value: Any) -> list[float | None] | None:
+        if value is None:
+            return None
+        if not isinstance(value, list | tuple | np.ndarray):
+            raise domain.refuse(column, type(value).__name__)
+        return [one(element) for element in value]
+
+    return read
+
+
 def _text_reader(domain: Domain, column: str) -> Reader:
     def read(value: Any) -> str | None:
         if value is None or isinstance(value, str):
@@ -198,6 +219,7 @@ READERS: Mapping[str, Callable[[Domain, str], Reader]] = {
     "number": _number_reader,
     "text": _text_reader,
     "boolean": _boolean_reader,
+    "numbers": _numbers_reader,
     "bytes": _bytes_reader,
 }
 

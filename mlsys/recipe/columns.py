@@ -2,9 +2,9 @@
 
     features:
       columns:
-        carrier: onehot                                             # a word
+        carrier: target                                             # a word
         distance: {operation: numeric, impute: median, log: true}   # with options
-        dest: [frequency, {operation: codes, max_categories: 50}]   # several operations
+        hired: [datetime, {operation: elapsed, since: seen_at}]     # several operations
 
 One class an operation, one field an option. An option that is not given is chosen
 automatically. An option of another operation is refused: it would have no effect.
@@ -93,6 +93,11 @@ class Target(Categorical):
     )
 
 
+class Hashed(Treatment):
+    operation: Literal["hash"] = "hash"
+    buckets: int | None = Field(None, ge=2, le=MAX_COLUMNS, description="places that the categories share")
+
+
 class Boolean(Treatment):
     operation: Literal["boolean"] = "boolean"
 
@@ -101,6 +106,16 @@ class Datetime(Treatment):
     operation: Literal["datetime"] = "datetime"
     parts: tuple[Literal["hour", "weekday", "yearday"], ...] | None = Field(None, min_length=1)
     cyclic: bool | None = Field(None, description="points on a circle in place of numbers")
+
+
+class Elapsed(Treatment):
+    operation: Literal["elapsed"] = "elapsed"
+    since: str = Field(description="column of the time that is subtracted; the time of the row may be one")
+
+
+class Numbers(Treatment):
+    operation: Literal["list"] = "list"
+    elements: int | None = Field(None, ge=0, le=MAX_COLUMNS, description="elements taken one by one, from the first")
 
 
 class Text(Treatment):
@@ -130,7 +145,20 @@ class Drop(Treatment):
 
 
 AnyTreatment = Annotated[
-    Numeric | Codes | OneHot | Frequency | Target | Boolean | Datetime | Text | Tfidf | Image | Drop,
+    Numeric
+    | Codes
+    | OneHot
+    | Frequency
+    | Target
+    | Hashed
+    | Boolean
+    | Datetime
+    | Elapsed
+    | Numbers
+    | Text
+    | Tfidf
+    | Image
+    | Drop,
     Field(discriminator="operation"),
 ]
 

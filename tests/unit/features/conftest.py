@@ -23,9 +23,11 @@ SCHEMA = Schema(
         Column(name="f", type="string", kind=Kind.CATEGORICAL),
         Column(name="b", type="bool", kind=Kind.BOOLEAN),
         Column(name="t", type="timestamp[us, tz=UTC]", kind=Kind.DATETIME),
+        Column(name="e", type="timestamp[us, tz=UTC]", kind=Kind.DATETIME, role=Role.TIME),
         Column(name="w", type="timestamp[us]", kind=Kind.DATETIME),
         Column(name="d", type="date32[day]", kind=Kind.DATETIME),
         Column(name="s", type="string", kind=Kind.TEXT),
+        Column(name="l", type="list<item: double>", kind=Kind.LIST),
         Column(name="y", type="double", kind=Kind.NUMERIC, role=Role.TARGET),
     )
 )
@@ -40,9 +42,11 @@ ROWS = [
         "f": f"N{i % 13}" if i % 17 else None,
         "b": None if i % 5 == 0 else i % 2 == 0,
         "t": NAIVE.replace(tzinfo=dt.UTC) + dt.timedelta(hours=101 * i),
+        "e": None if i % 23 == 0 else NAIVE.replace(tzinfo=dt.UTC) + dt.timedelta(minutes=i * i),
         "w": NAIVE + dt.timedelta(hours=67 * i),
         "d": None if i % 19 == 0 else NAIVE.date() + dt.timedelta(days=5 * i),
         "s": "so it goes " * (i % 4),
+        "l": None if i % 13 == 0 else [i / 7, None, float(i), -1.5][: i % 5],
         "y": float(i),
     }
     for i in range(150)
@@ -107,9 +111,14 @@ def programs(rows):
                 {"operation": "numeric", "scale": "robust", "impute": "mean"},
                 {"operation": "onehot", "min_rows": 1, "max_categories": 3},
             ],
-            "f": ["target", "frequency"],
-            "m": {"operation": "target", "smoothing": 3, "min_rows": 60},
-            "t": {"operation": "datetime", "parts": ["hour"], "cyclic": True},
+            "f": ["target", "frequency", {"operation": "hash", "buckets": 7}],
+            "c": ["codes", {"operation": "hash", "buckets": 300}],
+            "b": ["boolean", "hash", "target"],
+            "l": {"operation": "list", "elements": 3},
+            "w": [{"operation": "elapsed", "since": "d"}, {"operation": "elapsed", "since": "t"}],
+            "d": ["datetime", {"operation": "elapsed", "since": "w"}],
+            "m": [{"operation": "target", "smoothing": 3, "min_rows": 60}, "hash"],
+            "t": [{"operation": "datetime", "parts": ["hour"], "cyclic": True}, {"operation": "elapsed", "since": "e"}],
         }
     )
     made = {f"{e}": fitted(rows, SCHEMA, wanted, e) for e in ("codes", "dense")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import math
 
 import numpy as np
@@ -94,6 +95,96 @@ def test_bins_of_a_column_of_mostly_one_value_are_fewer(fit):
     table, schema = one(Kind.NUMERIC, [0.0] * 90 + [1.0] * 5 + [2.0] * 5)
     made = fit(table, schema, numeric(bins=10))
     assert made.transform(table)[:, 0].tolist() == [0] * 90 + [1] * 10  # the last decile begins after 0
+
+
+def test_many_categories_share_buckets_that_follow_from_the_value_alone(fit):
+    values = [f"n{i % 40}" for i in range(120)]
+    wanted = recipe.Features(columns={"a": {"operation": "hash", "buckets": 8}})
+    made = fit(*one(Kind.CATEGORICAL, values), wanted)
+    new = ["n1", "never seen", "", "ü", None]
+    X = of(made, new, pa.string())[:, 0]
+    blake = [hashlib.blake2b(v.encode(), digest_size=8).digest() for v in new[:-1]]
+    assert X[:-1].tolist() == [int.from_bytes(digest, "little") % 8 for digest in blake]
+    assert np.isnan(X[-1])
+    assert made.types == ["c"]
+    dense = fit(*one(Kind.CATEGORICAL, values), wanted, "dense")
+    onehot = of(dense, new, pa.string())
+    assert onehot.argmax(axis=1).tolist() == [*X[:-1].astype(int), 8]
+    assert onehot.sum(axis=1).tolist() == [1] * 5
+    assert len(np.unique(of(made, [f"x{i}" for i in range(200)], pa.string()))) == 8
+
+
+def test_a_number_hashes_by_value_whatever_its_type(fit):
+    wanted = recipe.Features(columns={"a": {"operation": "hash", "buckets": 101}})
+    made = fit(*one(Kind.CATEGORICAL, [1, 2, 3] * 9), wanted)
+    whole, real = of(made, [1, 0, 3], pa.int8()), of(made, [1.0, -0.0, 3.0], pa.float64())
+    np.testing.assert_array_equal(whole, real)
+
+
+LISTS = [[3.0, 1.0, 2.0], [7.0], [], None, [None, 4.0, NAN, float("inf"), 6.0], [None]]
+
+
+def test_a_list_of_numbers_is_measured(fit):
+    made = fit(*one(Kind.LIST, LISTS, pa.list_(pa.float64())))
+    assert made.names == ["a: length", "a: mean", "a: min", "a: max", "a: std"]
+    expected = [
+        [3, 2, 1, 3, np.std([3, 1, 2])],
+        [1, 7, 7, 7, 0],
+        [0, NAN, NAN, NAN, NAN],
+        [NAN] * 5,
+        [5, 5, 4, 6, 1],
+        [1, NAN, NAN, NAN, NAN],
+    ]
+    np.testing.assert_allclose(of(made, LISTS, pa.list_(pa.float64())), expected, rtol=1e-6)
+    np.testing.assert_array_equal(of(made, LISTS, pa.large_list(pa.float32()))[0], np.float32(expected[0]))
+
+
+def test_lists_of_one_length_are_taken_element_by_element(fit):
+    vectors = [[i / 3, -float(i)] for i in range(20)]
+    for encoding, absent in (("codes", NAN), ("dense", 0.0)):
+        made = fit(*one(Kind.LIST, vectors, pa.list_(pa.float64())), encoding=encoding)
+        assert made.names[5:7] == ["a #0", "a #1"]
+        for kind in (pa.list_(pa.float64()), pa.list_(pa.float64(), 2)):
+            np.testing.assert_array_equal(of(made, vectors, kind)[:, 5:7], np.array(vectors, np.float32))
+        np.testing.assert_array_equal(made.row()({"a": [5]})[5:7], [5, absent])
+        np.testing.assert_array_equal(made.row()({"a": np.array([1, 2, 3])})[5:7], [1, 2])
+    assert made.names[-1] == "a is missing"
+    assert of(made, [[1.0], None], pa.list_(pa.float64()))[:, -1].tolist() == [0, 1]
+
+
+def between(fit, first, second, kinds, encoding="codes", **roles):
+    columns = tuple(
+        Column(name=name, type=str(kind), kind=Kind.DATETIME, role=roles.get(name, Role.FEATURE))
+        for name, kind in zip("ab", kinds, strict=True)
+    )
+    schema = Schema(columns=(*columns, Y))
+    table = pa.table({"a": pa.array(first, kinds[0]), "b": pa.array(second, kinds[1]), "y": [0.0] * len(first)})
+    wanted = recipe.Features(columns={"a": {"operation": "elapsed", "since": "b"}})
+    return fit(table, schema, wanted, encoding), table
+
+
+UTC, CLOCK = pa.timestamp("us", "UTC"), pa.timestamp("us")
+
+
+def test_days_since_another_column_are_counted_between_instants_and_not_between_clocks(fit):
+    # The night in which New York's clocks go from 02:00 to 03:00 has 23 hours.
+    first = [dt.datetime(2013, 3, 10, 12, tzinfo=dt.UTC), dt.datetime(2013, 3, 9, tzinfo=dt.UTC), None]
+    second = [dt.datetime(2013, 3, 9, 12, tzinfo=dt.UTC), dt.datetime(2013, 3, 19, 6, tzinfo=dt.UTC), first[0]]
+    made, table = between(fit, first, second, (UTC, UTC))
+    at = made.names.index("a: days since b")
+    np.testing.assert_array_equal(made.transform(table)[:, at], [1, -10.25, NAN])
+    dense, _ = between(fit, first, second, (UTC, UTC), "dense")
+    at = dense.names.index("a: days since b")
+    expected = [[math.log(2), 0], [-math.log(11.25), 0], [0, 1]]
+    np.testing.assert_allclose(dense.transform(table)[:, at : at + 2], expected, rtol=1e-6)
+
+
+def test_an_instant_beside_a_time_without_zone_is_read_from_the_clock_on_the_wall(fit):
+    summer = dt.datetime(2013, 7, 1, 4, tzinfo=dt.UTC)  # midnight in New York
+    made, table = between(fit, [summer] * 2, [dt.datetime(2013, 6, 30)] * 2, (UTC, CLOCK))  # noqa: DTZ001
+    assert made.transform(table)[:, made.names.index("a: days since b")].tolist() == [1, 1]
+    made, table = between(fit, [summer] * 2, [dt.date(2013, 6, 1)] * 2, (UTC, pa.date32()))
+    assert made.row()(table.to_pylist()[0])[made.names.index("a: days since b")] == 30
 
 
 def test_codes_leave_numbers_as_they_are_and_turn_what_is_no_measurement_into_missing(fit):

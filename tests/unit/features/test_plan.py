@@ -44,14 +44,16 @@ STAMP = pa.timestamp("us", "UTC")
             "drop",
             "40 different values in 40 training rows",
         ),
-        (Kind.CATEGORICAL, [f"r{i}" for i in range(300)] * 3, None, "frequency", "frequency", "300 categories"),
-        (Kind.CATEGORICAL, [f"r{i}" for i in range(200)] * 3, None, "codes", "frequency", "200 categories"),
+        (Kind.CATEGORICAL, [f"r{i}" for i in range(300)] * 3, None, "target", "target", "300 categories, more than"),
+        (Kind.CATEGORICAL, [f"r{i}" for i in range(200)] * 3, None, "codes", "target", "200 categories"),
         (Kind.BOOLEAN, [True, False, None], None, "boolean", "boolean", "true and false as 1 and 0"),
         (Kind.DATETIME, times(range(0, 400, 9)), STAMP, "datetime", "datetime", "day of the year"),
         (Kind.DATETIME, times(range(9)), STAMP, "datetime", "datetime", "hour of the day, day of the week as"),
         (Kind.DATETIME, times([0, 0.3, 0.7]), STAMP, "drop", "drop", "less than one cycle"),
         (Kind.TEXT, ["so it goes", "x"] * 5, None, "text", "text", "length, words, capitals, digits and signs"),
-        (Kind.LIST, [[1.0], [2.0]], pa.list_(pa.float32()), "drop", "drop", "no operation reads values of type list"),
+        (Kind.LIST, [[1.0], [2.0]], pa.list_(pa.float32()), "list", "list", "its 1 elements: all lists have so many"),
+        (Kind.LIST, [[1.0], [2.0, 3.0]], pa.list_(pa.int8()), "list", "list", "length, mean, min, max"),
+        (Kind.LIST, [["a"], ["b"]], pa.list_(pa.string()), "drop", "drop", "no operation reads values of type list"),
     ],
 )
 def test_the_choice_of_each_kind_and_its_reason(scan, kind, values, type_, codes, dense, reason):
@@ -86,12 +88,12 @@ def test_the_recipe_overrides_the_choice(rows, schema, scan):
 @pytest.mark.parametrize(
     ("columns", "error", "part"),
     [
-        ({"zz": "numeric"}, errors.RecipeError, "known: b, c, d, f, i, m, s, t, w, x"),
+        ({"zz": "numeric"}, errors.RecipeError, "known: b, c, d, f, i, l, m, s, t, w, x"),
         ({"y": "numeric"}, errors.RecipeError, "role target"),
         (
             {"c": "numeric"},
             errors.FeatureError,
-            "expected: codes or onehot or frequency or target or text or tfidf or drop",
+            "expected: codes or onehot or frequency or target or hash or text or tfidf or drop",
         ),
         ({"x": "datetime"}, errors.FeatureError, "features.columns: {x: numeric}"),
     ],
@@ -138,6 +140,49 @@ def test_a_long_tail_is_taken_as_a_logarithm_by_linear_models_alone(scan):
         assert codes.params == {}
 
 
+TIMES = Schema(
+    columns=(
+        Column(name="at", type=str(STAMP), kind=Kind.DATETIME, role=Role.TIME),
+        Column(name="hired", type="date32[day]", kind=Kind.DATETIME),
+        Column(name="paid", type=str(STAMP), kind=Kind.DATETIME, role=Role.AFTER),
+        Y,
+    )
+)
+
+
+def hired(days):
+    stamps = pa.array(times(range(len(days))), STAMP)
+    dates = pa.array([time.date() for time in times(days)])
+    return pa.table({"at": stamps, "hired": dates, "paid": stamps, "y": [1.0] * len(days)})
+
+
+def test_a_time_beside_the_time_of_the_row_is_measured_from_it(scan):
+    table = hired([0, -400, 3, 900] * 3)
+    chosen = plan.choose(TIMES, scan(table, TIMES))
+    assert [(choice.column, choice.operation) for choice in chosen.choices] == [
+        ("hired", "datetime"),
+        ("hired", "elapsed"),
+    ]
+    assert chosen.choices[1].reason == "days from at, the time of the row: that means the same in every year"
+    assert chosen.columns == {"at": "timestamp[us, tz=UTC]", "hired": "date32[day]"}
+    made = program.fit(chosen, scan(table, TIMES))
+    assert made.names[-1] == "hired: days since at"
+    assert made.row()({"at": times([10])[0], "hired": dt.date(2013, 1, 1)})[-1] == -10
+    short = hired([0, 1, 2, 3])  # no whole week: no part of the time, but still the time since
+    assert [choice.operation for choice in plan.choose(TIMES, scan(short, TIMES)).choices] == ["elapsed"]
+
+
+@pytest.mark.parametrize(
+    ("since", "hint"),
+    [("att", "did you mean 'at'?"), ("paid", "known: at"), ("hired", "known: at"), ("y", "known: at")],
+)
+def test_a_time_is_measured_from_another_time_that_a_request_has(scan, since, hint):
+    wanted = recipe.Features(columns={"hired": {"operation": "elapsed", "since": since}})
+    with pytest.raises(errors.RecipeError) as caught:
+        plan.choose(TIMES, scan(hired([0, 1, 2]), TIMES), wanted)
+    assert hint in str(caught.value)
+
+
 def test_a_table_without_a_useful_column_is_refused_with_the_reasons(scan):
     schema, table = one(Kind.NUMERIC, [7, 7, 7])
     with pytest.raises(errors.FeatureError, match="a: the same value in all training rows"):
@@ -176,7 +221,7 @@ def test_derived_features_extend_the_schema_by_kind(schema):
 
 def test_the_program_reads_what_derived_features_are_made_of_and_no_more(rows, schema, fit):
     settings = recipe.Features(
-        derive=DERIVED, columns={"unused": "drop", **dict.fromkeys([*"xitwdsmfbc", "speed", "late"], "drop")}
+        derive=DERIVED, columns={"unused": "drop", **dict.fromkeys([*"xitwdsmfbcl", "speed", "late"], "drop")}
     )
     made = fit(rows, schema, settings)
     assert made.inputs == ["x"]

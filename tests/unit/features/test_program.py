@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import pickle
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,21 @@ clocks = st.datetimes(FIRST, LAST) | st.builds(
     st.sampled_from(EDGES),
     st.integers(0, 10**11),
 )
+ZONES = [
+    dt.UTC,
+    dt.timezone(dt.timedelta(hours=5, minutes=30)),
+    ZoneInfo("Europe/Berlin"),
+    ZoneInfo("America/New_York"),
+]
+
+
+def in_zone(clock, zone):
+    """The clock's time in a zone; in UTC where it would leave the calendar there."""
+    near_end = not FIRST + dt.timedelta(days=2) < clock < LAST - dt.timedelta(days=2)
+    return clock.replace(tzinfo=dt.UTC if near_end else zone)
+
+
+instants = st.builds(in_zone, clocks, st.sampled_from(ZONES))
 RECORDS = st.fixed_dictionaries(
     {
         "x": st.none() | st.floats() | st.sampled_from([-0.0, 3.4028234663852886e38, 3.5e38, 1e-46, 12.5]),
@@ -35,8 +51,10 @@ RECORDS = st.fixed_dictionaries(
         "m": st.none() | st.integers(-(2**15), 2**15 - 1) | st.integers(0, 4),
         "f": st.none() | st.sampled_from(["N1", "N2", "n1", "N99"]),
         "b": st.none() | st.booleans(),
-        "t": st.none() | clocks.map(lambda t: t.replace(tzinfo=dt.UTC)),
+        "t": st.none() | instants,
+        "e": st.none() | instants,
         "w": st.none() | clocks,
+        "l": st.none() | st.lists(st.none() | st.floats() | st.floats(-1e3, 1e3), max_size=6),
         "d": st.none() | st.dates(),
         "s": st.none() | st.text() | st.sampled_from(["a\tb\nc", " a  b ", "\x1c\x85\u2003", "日本 語"]),
     }
@@ -140,7 +158,7 @@ def test_no_rows_give_no_rows(programs, rows):
         assert program.transform(rows.slice(0, 0)).shape == (0, program.width)
 
 
-@pytest.mark.parametrize("name", ["codes", "derived dense"])
+@pytest.mark.parametrize("name", ["codes", "options dense"])
 @pytest.mark.parametrize(
     ("column", "value"),
     [
@@ -156,6 +174,11 @@ def test_no_rows_give_no_rows(programs, rows):
         ("w", dt.datetime(2013, 1, 1, tzinfo=dt.UTC)),
         ("w", dt.date(2013, 1, 1)),
         ("m", "1"),
+        ("l", 1.0),
+        ("l", "1, 2"),
+        ("l", ["1", "2"]),
+        ("l", [True]),
+        ("e", NAIVE),
     ],
 )
 def test_a_value_of_another_type_is_refused_alike_in_rows_and_columns(programs, rows, name, column, value):
