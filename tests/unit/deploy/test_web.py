@@ -72,7 +72,7 @@ def truth(models, table):
 def forms(table):
     records = requests(table)
     names = list(records[0])
-    order = [name for name in names if name not in ("flight", "scheduled", "constant")]
+    order = [name for name in names if name not in ("flight", "constant")]
     return {
         "dataframe_records": records,
         "dataframe_split": {"columns": names, "data": [[row[name] for name in names] for row in records]},
