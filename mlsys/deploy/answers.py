@@ -36,11 +36,13 @@ def mlflow(answer: Answer) -> dict[str, Any]:
     if said.probabilities is not None and answer.request.probabilities:
         body |= {"classes": list(said.task.classes), "probabilities": said.probabilities.tolist()}
     body |= {"prediction_ids": answer.ids, "model": answer.model.identity}
-    if said.unseen:
+    if said.unseen or answer.request.counts:
         body["unseen"] = said.unseen
     if answer.request.features and answer.looked is not None and answer.looked.found is not None:
         names = [view.name for view in answer.looked.views]
         body["features"] = [{name: _found(row.get(name)) for name in names} for row in answer.looked.found]
+    if answer.request.counts:
+        body["rare"] = said.rare
     return body
 
 
@@ -56,6 +58,8 @@ def open_inference(answer: Answer) -> dict[str, Any]:
     entry = answer.model.entry
     body: dict[str, Any] = {"model_name": entry.name, "model_version": str(entry.version), "outputs": outputs}
     body["parameters"] = {"digest": entry.digest}
+    if answer.request.counts:  # parameters are scalars in the protocol
+        body["parameters"] |= {"unseen": sum(said.unseen.values()), "rare": sum(said.rare.values())}
     return body if answer.request.id is None else {**body, "id": answer.request.id}
 
 

@@ -20,6 +20,7 @@ score           double                   positive or highest probability, or the
 probabilities   list<double>             in the order of the classes; null for regression
 latency_ms      double                   of the whole request
 unseen          int32                    values of this row that training never saw
+rare            int32                    and those that it saw too seldom to keep apart
 unknown         int32                    joins of which nothing usable was known when they were looked up for this row
 <feature>       as in the bundle         one column a feature, null where absent
 ==============  =======================  ==================================================
@@ -35,7 +36,7 @@ import json
 import threading
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ OWN = (
     "probabilities",
     "latency_ms",
     "unseen",
+    "rare",
     "unknown",
 )
 """Columns of the log that are not features, in order."""
@@ -100,7 +102,8 @@ class Logged:
             pa.array(said.score),
             pa.nulls(count, pa.list_(pa.float64())) if probabilities is None else pa.array(probabilities),
             pa.repeat(self.latency_ms, count),
-            pa.array(unseen_by_row(self.predictor, rows), pa.int32()),
+            pa.array(count_by_row(self.predictor.unseen, rows), pa.int32()),
+            pa.array(count_by_row(self.predictor.rare, rows), pa.int32()),
             pa.array((self.looked and self.looked.unknown()) or [0] * count, pa.int32()),
         ]
         table = pa.table(dict(zip(OWN, own, strict=True)))
@@ -126,13 +129,13 @@ class Logged:
         return pc.coalesce(event_at.cast(_UTC), logged_at)
 
 
-def unseen_by_row(predictor: Predictor, rows: pa.Table) -> list[int]:
-    """Values of each row that training never saw; halves without any are not looked into."""
-    total = sum(predictor.unseen(rows).values())
+def count_by_row(count: Callable[[pa.Table], dict[str, int]], rows: pa.Table) -> list[int]:
+    """What is counted by column, by row; halves without any are not looked into."""
+    total = sum(count(rows).values())
     if not total or rows.num_rows == 1:
         return [total] * rows.num_rows
     half = rows.num_rows // 2
-    return unseen_by_row(predictor, rows.slice(0, half)) + unseen_by_row(predictor, rows.slice(half))
+    return count_by_row(count, rows.slice(0, half)) + count_by_row(count, rows.slice(half))
 
 
 class PredictionLog:

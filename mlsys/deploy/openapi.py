@@ -92,11 +92,11 @@ def curl(url: str, example: dict[str, Any]) -> str:
 
 def _invocations(model: Loaded) -> dict[str, Any]:
     rows = {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}
-    switches = {
-        "probabilities": {"type": "boolean", "default": True},
-        "features": {"type": "boolean", "default": False},
+    switches = {"probabilities": True, "counts": False, "features": False}
+    params = {
+        "type": "object",
+        "properties": {name: {"type": "boolean", "default": default} for name, default in switches.items()},
     }
-    params = {"type": "object", "properties": switches}
     table = {"type": "object", "required": ["columns", "data"], "properties": {"columns": {}, "data": {}}}
     forms = {
         "dataframe_records": rows,

@@ -29,7 +29,7 @@ from mlsys.predict.conform import Violation, violation
 __all__ = ["Request", "mlflow", "open_inference"]
 
 FORMS = ("dataframe_records", "dataframe_split", "inputs", "instances")
-PARAMS = ("features", "probabilities", "prediction_ids")
+PARAMS = ("counts", "features", "probabilities", "prediction_ids")
 DATATYPES = frozenset("BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 FP16 FP32 FP64 BYTES".split())
 
 
@@ -41,6 +41,9 @@ class Request:
     ----------
     probabilities
         Whether the answer carries them (``params.probabilities``, true by default).
+    counts
+        Whether the answer counts values that training never saw or too seldom (``params.counts``,
+        or ``parameters.counts`` of the protocol; false by default).
     features
         Whether the answer says what was looked up (``params.features``, false by default).
     id
@@ -52,6 +55,7 @@ class Request:
     records: list[Mapping[str, Any]] | None = None
     columns: dict[str, Sequence[Any]] = field(default_factory=dict)
     probabilities: bool = True
+    counts: bool = False
     features: bool = False
     id: str | None = None
     ids: list[str] | None = None
@@ -118,10 +122,12 @@ def open_inference(body: bytes) -> Request:
     _refuse(faults)
     wanted = {output.get("name") for output in tree.get("outputs") or [] if isinstance(output, dict)}
     request_id, ids = tree.get("id"), columns.pop("prediction_id", None)
+    parameters = tree.get("parameters")
     return Request(
         columns=_columns(columns),
         ids=None if ids is None else [str(value) for value in ids],
         probabilities=not wanted or "probabilities" in wanted,
+        counts=isinstance(parameters, dict) and parameters.get("counts") is True,
         id=None if request_id is None else str(request_id),
     )
 
@@ -151,7 +157,8 @@ def _params(params: Any) -> dict[str, Any]:
         for name in params
         if name not in PARAMS
     ]
-    switches = {name: params.get(name, default) for name, default in (("probabilities", True), ("features", False))}
+    defaults = {"counts": False, "features": False, "probabilities": True}
+    switches = {name: params.get(name, default) for name, default in defaults.items()}
     ids = params.get("prediction_ids")
     for name, value in switches.items():
         if not isinstance(value, bool):

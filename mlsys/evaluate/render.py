@@ -228,15 +228,17 @@ def _about(evaluation: Evaluation) -> list[Html]:
         ],
         ["columns without slices", ", ".join(evaluation["slices"]["columns_left_out"]) or "none"],
     ]
-    unseen = [[name, count] for name, count in sorted(evaluation["unseen"].items(), key=lambda item: -item[1])]
+    unseen, rare = evaluation["unseen"], evaluation["rare"]
+    columns = sorted({*unseen, *rare}, key=lambda name: (-unseen.get(name, 0), -rare.get(name, 0), name))
+    strange = [[name, unseen.get(name, 0), rare.get(name, 0)] for name in columns]
     blocks = [table(rows, ["", ""], align="lw")]
-    if unseen:
+    if strange:
         blocks.append(
             table(
-                unseen,
-                ["column", "values"],
-                caption="Values in the test rows that training never saw",
-                sortable=len(unseen) > 3,
+                strange,
+                ["column", "never", "too seldom"],
+                caption="Values in the test rows that training never saw, or too seldom to keep them apart",
+                sortable=len(strange) > 3,
             )
         )
     return blocks

@@ -6,6 +6,7 @@ are sliced or grouped by.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +29,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scored:
-    """Test rows after prediction: truth, model output, and what to slice and group by."""
+    """Test rows after prediction: truth, model output, and what to slice and group by.
+
+    `unseen` and `rare` count values that training never saw, or too seldom, by column.
+    """
 
     y: Floats
     output: Floats
     unseen: dict[str, int]
+    rare: dict[str, int]
     context: pa.Table
     groups: NDArray[np.int64] | None
 
@@ -52,15 +57,16 @@ def read(bundle: Bundle, split: Split, timezone: str, sliced: list[str]) -> Scor
     truth: list[Floats] = []
     outputs: list[Floats] = []
     kept: list[pa.Table] = []
-    unseen: dict[str, int] = {}
+    unseen: Counter[str] = Counter()
+    rare: Counter[str] = Counter()
     for path in split.paths("test"):
         table = pq.read_table(path, columns=list(dict.fromkeys([*request, target, *context])))
         predictions = predictor.table(table.select(request))
         outputs.append(predictions.score if predictions.probabilities is None else predictions.probabilities)
         truth.append(_labels(table[target], bundle.task, "test"))
         kept.append(table.select(context))
-        for name, count in predictions.unseen.items():
-            unseen[name] = unseen.get(name, 0) + count
+        unseen.update(predictions.unseen)
+        rare.update(predictions.rare)
     if not sum(map(len, truth)):
         raise errors.TargetError.build(
             "evaluate: the test part",
@@ -69,9 +75,8 @@ def read(bundle: Bundle, split: Split, timezone: str, sliced: list[str]) -> Scor
             hint="give it a larger fraction or other dates under split",
         )
     whole = pa.concat_tables(kept)
-    return Scored(
-        np.concatenate(truth), np.concatenate(outputs), unseen, whole, _codes(whole[group]) if group else None
-    )
+    groups = _codes(whole[group]) if group else None
+    return Scored(np.concatenate(truth), np.concatenate(outputs), dict(unseen), dict(rare), whole, groups)
 
 
 def dummy(split: Split, task: Task, num_rows: int) -> Floats:

@@ -105,6 +105,7 @@ def _facts(bundle: Bundle, split: Split, recipe: Recipe, scored: Scored, plan: b
         "threshold": bundle.threshold,
         "threshold_rule": recipe.evaluate.threshold,
         "unseen": scored.unseen,
+        "rare": scored.rare,
         "bootstrap": {
             "num_resamples": plan.affordable(len(scored.y)),
             "confidence": plan.confidence,

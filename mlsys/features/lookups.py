@@ -51,6 +51,10 @@ class Categorical(Operation):
         return frozenset(map(self.key, (*self.categories, *self.rare)))
 
     @cached_property
+    def uncommon(self) -> frozenset[Any]:
+        return frozenset(map(self.key, self.rare)) - frozenset(map(self.key, self.categories))
+
+    @cached_property
     def positions(self) -> dict[Any, int]:
         """Category → row; of two that are one as float64, the more frequent."""
         rows: dict[Any, int] = {}
@@ -67,6 +71,21 @@ class Categorical(Operation):
         known = pl.Series(list(self.known), dtype=DTYPES[self.domain.name])
         value = self.value()
         return (value.is_not_null() & ~value.is_in(known.implode())).sum()
+
+    def num_rare(self) -> pl.Expr:
+        """Number of values that training saw too seldom for a row of their own."""
+        rare = pl.Series(list(self.uncommon), dtype=DTYPES[self.domain.name])
+        return self.value().is_in(rare.implode()).sum()
+
+    def is_rare(self) -> Callable[[Any], bool]:
+        """Function that says the same of one value."""
+        read, uncommon, number = self.domain.reader(self.column), self.uncommon, self.domain.name == "number"
+
+        def rare(value: Any) -> bool:
+            value = read(value)
+            return value is not None and (value + 0.0 if number else value) in uncommon
+
+        return rare
 
     def is_unseen(self) -> Callable[[Any], bool]:
         """Function that says the same of one value."""

@@ -144,16 +144,29 @@ class FeatureProgram:
 
     def unseen(self, table: pa.Table) -> dict[str, int]:
         """Column → rows with a category that training never saw; columns without any are left out."""
-        frame = self.read(table)
-        counted = {op.column: op.num_unseen() for op in self.operations if isinstance(op, Categorical)}
-        if not counted:
+        return self._counted(table, {op.column: op.num_unseen() for op in self._categorical})
+
+    def rare(self, table: pa.Table) -> dict[str, int]:
+        """Column → rows with a category that training saw too seldom to keep apart; those without any are left out."""
+        return self._counted(table, {op.column: op.num_rare() for op in self._categorical if op.uncommon})
+
+    @property
+    def _categorical(self) -> list[Categorical]:
+        return [operation for operation in self.operations if isinstance(operation, Categorical)]
+
+    def _counted(self, table: pa.Table, counts: Mapping[str, pl.Expr]) -> dict[str, int]:
+        if not counts:
             return {}
-        row = frame.select(count.alias(column) for column, count in counted.items()).row(0, named=True)
+        row = self.read(table).select(count.alias(column) for column, count in counts.items()).row(0, named=True)
         return {column: int(count) for column, count in row.items() if count}
 
     def unseen_row(self) -> Callable[[Mapping[str, Any]], list[str]]:
         """Function of one record that gives the columns with a category that training never saw."""
-        return rows.compile_unseen(self)
+        return rows.compile_checks(self, {op.column: op.is_unseen() for op in self._categorical})
+
+    def rare_row(self) -> Callable[[Mapping[str, Any]], list[str]]:
+        """Function of one record that gives the columns with a category that training saw too seldom."""
+        return rows.compile_checks(self, {op.column: op.is_rare() for op in self._categorical if op.uncommon})
 
     def to_json(self) -> dict[str, Any]:
         return {

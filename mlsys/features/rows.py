@@ -16,14 +16,13 @@ import pyarrow as pa
 
 from mlsys import errors, expressions
 from mlsys.features import derive
-from mlsys.features.lookups import Categorical
 from mlsys.features.values import domain_of
 from mlsys.schema import arrow_type
 
 if TYPE_CHECKING:
     from mlsys.features.program import FeatureProgram
 
-__all__ = ["compile_row", "compile_unseen", "missing", "with_derived"]
+__all__ = ["compile_checks", "compile_row", "missing", "with_derived"]
 
 Record = Mapping[str, Any]
 
@@ -61,16 +60,19 @@ def value_of(record: Record, column: str) -> Any:
     return record[column]
 
 
-def compile_unseen(program: FeatureProgram) -> Callable[[Record], list[str]]:
-    """The function of :meth:`FeatureProgram.unseen_row`."""
-    checks = {op.column: op.is_unseen() for op in program.operations if isinstance(op, Categorical)}
+def compile_checks(
+    program: FeatureProgram, checks: Mapping[str, Callable[[Any], bool]]
+) -> Callable[[Record], list[str]]:
+    """Function of one record that gives the columns whose check holds."""
+    if not checks:
+        return lambda _record: []
     complete = completer(program)
 
-    def unseen(record: Record) -> list[str]:
+    def found(record: Record) -> list[str]:
         record = complete(record)
-        return [column for column, is_unseen in checks.items() if is_unseen(record[column])]
+        return [column for column, holds in checks.items() if holds(record[column])]
 
-    return unseen
+    return found
 
 
 def completer(program: FeatureProgram) -> Callable[[Record], Record]:

@@ -74,6 +74,8 @@ def window(one: Judged, calendar: Calendar) -> dict[str, Any]:
         "end": of.end.isoformat(),
         "partial": of.partial,
         "num_rows": of.num_rows,
+        "num_unseen": of.num_unseen,
+        "num_rare": of.num_rare,
         "model_versions": sorted(of.versions),
         "verdict": one.verdict,
         "reasons": one.reasons,

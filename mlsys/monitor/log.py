@@ -31,6 +31,8 @@ _OWN = {
     "score": pa.float64(),
     "probabilities": pa.list_(pa.float64()),
     "latency_ms": pa.float64(),
+    "unseen": pa.int32(),
+    "rare": pa.int32(),
 }
 
 

@@ -78,6 +78,8 @@ def _windows(value: Json) -> html.Html:
                 html.escape(window["label"]).replace(" ", "\u00a0") + (" (partial)" if window["partial"] else "")
             ),
             window["num_rows"],
+            window["num_unseen"],
+            window["num_rare"],
             html.badge(_BADGE[window["verdict"]], window["verdict"].replace("_", " ")),
             _with_interval(window["metrics"].get(metric)),
             f"{window['labels']['coverage']:.0%}" if value["labels"] else None,
@@ -85,7 +87,8 @@ def _windows(value: Json) -> html.Html:
         ]
         for window in value["windows"]
     ]
-    return html.table(rows, ["window", "rows", "verdict", title, "labels", "why"], align="lrlrrw")
+    head = ["window", "rows", "unseen values", "rare ones", "verdict", title, "labels", "why"]
+    return html.table(rows, head, align="lrrrlrrw")
 
 
 def _with_interval(estimate: Json | None) -> str | None:

@@ -141,6 +141,8 @@ def _fill(window: Window, rows: pl.DataFrame, reference: Reference, calendar: Ca
     truth = rows[LABEL].to_numpy().astype(np.float64)
     window.unknown_labels += int((truth == UNKNOWN).sum())
     window.num_void += int(rows[VOID].sum())
+    window.num_unseen += int(rows["unseen"].sum())
+    window.num_rare += int(rows["rare"].sum())
     known = np.isfinite(truth) & (truth != UNKNOWN)
     window.num_resolved += int(known.sum())
     table = _typed(rows, reference, truth, known)

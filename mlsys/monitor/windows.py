@@ -99,6 +99,8 @@ class Window:
         Column → counts of shape (blocks, bins) in the reference's bins.
     scores
         Column → sums of the score over the rows of each bin.
+    num_unseen, num_rare
+        Values in these rows that training never saw, or too seldom to keep them apart.
     num_resolved, num_void
         Rows whose label is known, and rows known to get none (a cancelled flight).
     """
@@ -110,6 +112,8 @@ class Window:
     slice_value: str | None = None
     partial: bool = False
     num_rows: int = 0
+    num_unseen: int = 0
+    num_rare: int = 0
     num_resolved: int = 0
     num_void: int = 0
     unknown_labels: int = 0

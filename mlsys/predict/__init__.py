@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,13 +43,16 @@ class Predictions:
         n float64: the positive class's probability, the highest probability, or the value.
     unseen
         Values that training never saw, counted by column; only columns that had any.
+    rare
+        Values that training saw too seldom to keep apart, likewise.
     """
 
     task: Task
     prediction: NDArray[Any]
     probabilities: NDArray[np.float64] | None
     score: NDArray[np.float64]
-    unseen: dict[str, int]
+    unseen: dict[str, int] = field(default_factory=dict)
+    rare: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.prediction)
@@ -90,6 +93,7 @@ class Predictor:
         self._program = bundle.program
         self._row = bundle.program.row()
         self._unseen_row = bundle.program.unseen_row()
+        self._rare_row = bundle.program.rare_row()
         self._family = models.family(bundle.family)
         self._model = bundle.model()
 
@@ -131,29 +135,37 @@ class Predictor:
         """Values that training never saw, counted by column of a conformed table."""
         return {name: count for name, count in self._program.unseen(table).items() if count}
 
+    def rare(self, table: pa.Table) -> dict[str, int]:
+        """Values that training saw too seldom to keep apart, counted by column of a conformed table."""
+        return self._program.rare(table)
+
     def conformed_table(self, table: pa.Table) -> Predictions:
         """Predictions for a table that has been conformed."""
-        return self._predict(self._program.transform(table), self.unseen(table))
+        return self._predict(self._program.transform(table), self.unseen(table), self.rare(table))
 
     def conformed_rows(self, records: Sequence[Mapping[str, Any]]) -> Predictions:
         """Predictions for records that have been conformed."""
         if not records:
             return self.conformed_table(self.contract.arrow(records))
         X = np.stack([self._row(record) for record in records])
-        return self._predict(X, dict(Counter(name for record in records for name in self._unseen_row(record))))
+        unseen, rare = (
+            dict(Counter(name for record in records for name in found(record)))
+            for found in (self._unseen_row, self._rare_row)
+        )
+        return self._predict(X, unseen, rare)
 
-    def _predict(self, X: NDArray[np.float32], unseen: dict[str, int]) -> Predictions:
+    def _predict(self, X: NDArray[np.float32], unseen: dict[str, int], rare: dict[str, int]) -> Predictions:
         raw = self._family.predict(self._model, X)
-        return decide(self.task, raw, self.bundle.threshold, unseen)
+        return replace(decide(self.task, raw, self.bundle.threshold), unseen=unseen, rare=rare)
 
 
-def decide(task: Task, raw: NDArray[np.float64], threshold: float | None, unseen: dict[str, int]) -> Predictions:
+def decide(task: Task, raw: NDArray[np.float64], threshold: float | None) -> Predictions:
     """Predictions of a family's output: values of shape (n,), or probabilities (n, classes).
 
     Ties between classes go to the first; a binary score equal to the threshold is positive.
     """
     if not task.is_classification:
-        return Predictions(task, raw, None, raw, unseen)
+        return Predictions(task, raw, None, raw)
     classes = np.array(task.classes)
     if task.kind is TaskKind.BINARY:
         score = raw[:, 1]
@@ -161,7 +173,7 @@ def decide(task: Task, raw: NDArray[np.float64], threshold: float | None, unseen
     else:
         chosen = raw.argmax(axis=1)
         score = raw[np.arange(len(raw)), chosen]
-    return Predictions(task, classes[chosen], raw, score, unseen)
+    return Predictions(task, classes[chosen], raw, score)
 
 
 def class_names(task: Task) -> list[str]:

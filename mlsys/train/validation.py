@@ -63,7 +63,7 @@ def _threshold(job: Job, y: NDArray[np.float64], output: NDArray[np.float64]) ->
 
 def _statistics(task: Task, y: NDArray[np.float64], output: NDArray[np.float64], cut: float | None) -> TableStatistics:
     """Statistics of what the model says, decided as `Predictor` decides, and of the labels."""
-    said = decide(task, output, cut, {})
+    said = decide(task, output, cut)
     if task.is_classification:
         names = dict(zip(task.classes, class_names(task), strict=True))
         prediction = pa.array([names[value] for value in said.prediction.tolist()])

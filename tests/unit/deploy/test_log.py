@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bundles import fit, requests, rows
+from mlsys import recipe
 from mlsys.deploy import log
 from mlsys.deploy.log import Logged, PredictionLog
 from mlsys.predict import Predictor
@@ -201,11 +202,16 @@ def test_only_finished_files_have_the_name_of_one(tmp_path, predictors):
     assert not list(tmp_path.rglob(".*"))
 
 
-def test_unseen_values_are_counted_by_row(predictors):
+def test_values_that_training_never_saw_or_too_seldom_are_counted_by_row(predictors, tmp_path):
     predictor = predictors[TaskKind.BINARY]
     carriers = np.array(["B6"] * 50, dtype=object)
     carriers[[3, 17, 49]] = "??"
     table = predictor.contract.table(pa.table({"seats": [1] * 50, "carrier": carriers.tolist()}))
-    counts = log.unseen_by_row(predictor, table)
+    counts = log.count_by_row(predictor.unseen, table)
     assert [row for row, count in enumerate(counts) if count] == [3, 17, 49]
     assert sum(counts) == 3
+    few = recipe.Features(columns={"carrier": {"operation": "codes", "min_rows": 1_000}})
+    seldom = Predictor(fit(Store.open(tmp_path), features=few))
+    assert logged(seldom, [{"seats": 1, "carrier": name} for name in ("B6", "??", None)]).arrow().select(
+        ["unseen", "rare"]
+    ).to_pylist() == [{"unseen": 0, "rare": 1}, {"unseen": 1, "rare": 0}, {"unseen": 0, "rare": 0}]

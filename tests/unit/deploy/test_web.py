@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from bundles import fit, requests, rows
+from mlsys import recipe
 from mlsys.deploy import answers, web
 from mlsys.deploy.service import Loaded, Service, load
 from mlsys.predict import Predictor
@@ -147,6 +148,29 @@ def test_the_clients_ids_come_back_and_others_are_made(client):
 def test_unknown_categories_are_answered_and_counted(client):
     body = client.post("/invocations", json={"instances": [{"seats": 1, "carrier": "??"}]}).json()
     assert body["unseen"] == {"carrier": 1}
+
+
+def test_values_that_training_never_saw_or_too_seldom_are_counted_on_request(service, store):
+    few = recipe.Features(columns={"carrier": {"operation": "codes", "min_rows": 1_000}})
+    service.model = load(store, Entry("late", 4, fit(store, features=few).digest))
+    client = Client(web.app(service, LIMIT))
+    instances = [{"seats": 1, "carrier": name} for name in ("B6", "B6", "??", None)]
+    counted = client.post("/invocations", json={"instances": instances, "params": {"counts": True}}).json()
+    assert (counted["unseen"], counted["rare"]) == ({"carrier": 1}, {"carrier": 2})
+    none = client.post("/invocations", json={"instances": instances[3:], "params": {"counts": True}}).json()
+    assert (none["unseen"], none["rare"]) == ({}, {})
+    assert "rare" not in client.post("/invocations", json={"instances": instances}).json()
+    many = client.post("/invocations", json={"instances": instances * 10, "params": {"counts": True}}).json()
+    assert (many["unseen"], many["rare"]) == ({"carrier": 10}, {"carrier": 20})
+    tensors = [
+        {"name": "seats", "shape": [4], "datatype": "INT64", "data": [1] * 4},
+        {"name": "carrier", "shape": [4], "datatype": "BYTES", "data": ["B6", "B6", "??", None]},
+    ]
+    body = {"inputs": tensors, "parameters": {"counts": True}}
+    answered = client.post("/v2/models/late/infer", json=body).json()["parameters"]
+    assert (answered["unseen"], answered["rare"]) == (1, 2)
+    refused = client.post("/invocations", json={"instances": instances, "params": {"counts": 1}})
+    assert refused.json()["error"]["violations"][0]["field"] == "params.counts"
 
 
 def test_wrong_rows_are_422_with_every_fault(client):

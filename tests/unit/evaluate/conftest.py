@@ -81,12 +81,14 @@ def stored_split(store, kind, sizes, *, grouped=False):
     return Split.open(store, store.put("split", write))
 
 
-def fitted_bundle(store, split, kind, *, family="linear", threshold=0.5):
+def fitted_bundle(store, split, kind, *, family="linear", threshold=0.5, columns=None):
     task = Task(kind=kind, target="y", classes=CLASSES[kind])
     train = split.table("train")
     statistics = TableStatistics(split.schema, task)
     statistics.update(train)
-    made = program.fit(plan.choose(split.schema, statistics, recipe.Features(), "dense"), statistics)
+    made = program.fit(
+        plan.choose(split.schema, statistics, recipe.Features(columns=columns or {}), "dense"), statistics
+    )
     y = np.asarray(encode_target(train["y"], task), np.float64)
     module = models.family(family)
     data = Matrix(made.transform(train), y, tuple(made.names), tuple(made.types))
@@ -98,10 +100,10 @@ def fitted_bundle(store, split, kind, *, family="linear", threshold=0.5):
     )  # fmt: skip
 
 
-def build(folder, kind, *, num_test=600, family="linear", grouped=False):
+def build(folder, kind, *, num_test=600, family="linear", grouped=False, columns=None):
     store = Store.open(folder)
     split = stored_split(store, kind, {"train": 800, "test": num_test}, grouped=grouped)
-    made = fitted_bundle(store, split, kind, family=family)
+    made = fitted_bundle(store, split, kind, family=family, columns=columns)
     chosen = recipe.Recipe(name="demo", target="y", data=recipe.Data(source="x.csv"))
     world = World(store, split, made, chosen)
     world.recipe = world.with_evaluate()

@@ -27,6 +27,15 @@ def test_metrics_are_those_of_the_predictor_on_the_test_rows(binary_world):
     assert found["roc_auc"]["low"] < found["roc_auc"]["value"] < found["roc_auc"]["high"]
 
 
+def test_values_that_training_saw_too_seldom_are_counted(make_world):
+    world = make_world("binary", columns={"origin": {"operation": "onehot", "min_rows": 10_000}})
+    origins = world.split.table("test")["origin"]
+    evaluation = score(world)
+    assert evaluation["rare"] == {"origin": len(origins) - origins.null_count}
+    assert evaluation["unseen"] == {}
+    assert "or too seldom to keep them apart" in evaluate.render.page(evaluation)
+
+
 def test_an_evaluation_is_strict_json_and_the_same_again(world):
     first, again = score(world), score(world)
     assert json.loads(json.dumps(first, allow_nan=False)) == first

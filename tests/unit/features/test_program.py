@@ -111,6 +111,17 @@ def test_rows_and_columns_give_the_same_bits_of_derived_features(programs, name,
     assert bits(program.transform(table_of(records, program))) == [bits(row(record)) for record in records]
 
 
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records=st.lists(RECORDS, min_size=1, max_size=12))
+def test_rare_categories_are_counted_alike_in_rows_and_columns(programs, records):
+    program = programs["options codes"]
+    counted = program.rare(table_of(records, program))
+    by_row = [column for record in records for column in program.rare_row()(record)]
+    assert counted == {column: by_row.count(column) for column in set(by_row)}
+    few = [record["m"] for record in records].count(3)  # in 50 of 150 rows, and 60 are asked for
+    assert counted.get("m", 0) >= few
+
+
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records=st.lists(RECORDS, min_size=1, max_size=12))
 def test_unseen_categories_are_counted_alike_in_rows_and_columns(programs, records):

@@ -95,6 +95,15 @@ def test_a_category_that_training_never_saw_is_named(world):
     assert alarms(judge(world), 2) == {"colour"}
 
 
+def test_values_that_training_never_saw_or_too_seldom_are_counted_by_window(world):
+    for number, (unseen, rare) in enumerate([(0, 0), (3, 1)]):
+        log = logged(Traffic.draw(200, number), MONDAY + WEEK * number, digest=world.bundle.digest)
+        counted = pa.array([unseen, rare] + [0] * 198, pa.int32())
+        world.add(log.drop_columns(["unseen"]).append_column("unseen", counted).append_column("rare", counted))
+    windows = judge(world).value["windows"]
+    assert [(window["num_unseen"], window["num_rare"]) for window in windows] == [(0, 0), (4, 4)]
+
+
 def test_values_beyond_the_training_range_are_counted(world):
     changed = Traffic.draw(ROWS, 3)
     changed.seats = changed.seats + 1_000

@@ -97,14 +97,14 @@ def test_wrong_rows_are_refused_by_both_entrances(predictors):
 def test_the_threshold_of_the_bundle_decides_and_equality_is_positive():
     task = Task(kind=TaskKind.BINARY, target="y", classes=("no", "yes"))
     raw = np.array([[0.6, 0.4], [0.61, 0.39], [0.0, 1.0]])
-    assert decide(task, raw, 0.4, {}).prediction.tolist() == ["yes", "no", "yes"]
-    assert decide(task, raw, None, {}).prediction.tolist() == ["no", "no", "yes"]
-    assert decide(task, raw, 0.4, {}).score.tolist() == [0.4, 0.39, 1.0]
+    assert decide(task, raw, 0.4).prediction.tolist() == ["yes", "no", "yes"]
+    assert decide(task, raw, None).prediction.tolist() == ["no", "no", "yes"]
+    assert decide(task, raw, 0.4).score.tolist() == [0.4, 0.39, 1.0]
 
 
 def test_the_most_probable_class_is_predicted_and_the_first_of_a_tie():
     task = Task(kind=TaskKind.MULTICLASS, target="y", classes=(1, 2, 3))
-    said = decide(task, np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]]), None, {})
+    said = decide(task, np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]]), None)
     assert said.prediction.tolist() == [2, 1]
     assert said.score.tolist() == [0.5, 0.4]
 
