@@ -51,6 +51,9 @@ MAX_RATES = 20
 MAX_ELEMENTS = 64
 """Elements of lists taken one by one: a sensor's readings or a small embedding."""
 
+PHRASE = 2.0
+"""Words a category from which categories are phrases, whose words say which of them are alike."""
+
 LONG_TAIL = 2.0
 """Skewness of an exponential distribution: a longer tail than that is looked at as a logarithm."""
 
@@ -213,7 +216,12 @@ def _categorical(column: Column, statistics: ColumnStatistics, encoding: Encodin
         if (statistics.classes or 0) > MAX_RATES:
             return [Choice(column.name, "frequency", {}, f"{many} how frequent each is in training")]
         reason = f"{many} the mean of the target in each; training rows get that of the other folds"
-        return [Choice(column.name, "target", defaults("target", column, statistics, encoding), reason)]
+        means = Choice(column.name, "target", defaults("target", column, statistics, encoding), reason)
+        components = num_components(statistics, encoding)
+        if words_of(statistics) < PHRASE or components < MIN_COMPONENTS:
+            return [means]
+        reason = f"{many} phrases, which say what is alike: their words and letters on {components} leading axes"
+        return [means, Choice(column.name, "tfidf", {"components": components}, reason)]
     params = defaults(operation, column, statistics, encoding)
     form = "codes that trees split in sets" if encoding == "codes" else "one column each"
     reason = f"{distinct} categories: {form}; under {params['min_rows']} rows or unknown go to {OTHER}"
@@ -260,9 +268,16 @@ def _text(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> l
 
 
 def num_components(statistics: ColumnStatistics, encoding: Encoding) -> int:
-    """Axes for texts: enough for the classes to lie apart, and `TEXTS_PER_COMPONENT` training texts for each."""
+    """Axes for texts: enough for the classes to lie apart, and `TEXTS_PER_COMPONENT` different texts for each."""
     most = TREE_COMPONENTS if encoding == "codes" else max(COMPONENTS, 4 * (statistics.classes or 0))
-    return min(most, MAX_COMPONENTS, num_present(statistics) // TEXTS_PER_COMPONENT)
+    texts = num_present(statistics) if statistics.kind is Kind.TEXT else statistics.num_distinct or 0
+    return min(most, MAX_COMPONENTS, texts // TEXTS_PER_COMPONENT)
+
+
+def words_of(statistics: ColumnStatistics) -> float:
+    """Words a category, on average over the categories."""
+    categories = [value for value in statistics.counts() if isinstance(value, str)]
+    return sum(len(category.split()) for category in categories) / len(categories) if categories else 0.0
 
 
 def _image(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from mlsys import errors
 from mlsys.features import factors
 from mlsys.features.bins import Bins
 from mlsys.features.choices import MAX_CODES, Choice, num_present, signed_logs
@@ -26,6 +26,7 @@ from mlsys.features.times import Datetime
 from mlsys.features.values import Domain
 from mlsys.schema import Task
 from mlsys.statistics import ColumnStatistics, TableStatistics
+from mlsys.statistics.documents import Documents
 
 __all__ = ["operation_of"]
 
@@ -226,16 +227,15 @@ def _text(facts: Facts) -> Text:
 
 
 def _tfidf(facts: Facts) -> Tfidf:
-    documents = facts.statistics.documents
-    if documents is None:
-        raise errors.FeatureError.build(
-            f"features: column '{facts.column}'",
-            got=f"operation tfidf for a {facts.statistics.kind} column, whose words are not counted",
-            expected="a column of the kind text",
-            hint=f"data.kinds: {{{facts.column}: text}}",
-            field=facts.column,
-        )
+    documents = facts.statistics.documents or _of_categories(facts)
     return factors.fit(facts.column, facts.domain, documents, facts.params["components"], dense=facts.dense)
+
+
+def _of_categories(facts: Facts) -> Documents:
+    """The categories as texts, each once: with their frequencies they are all there."""
+    documents = Documents()
+    documents.update(pa.array([str(category) for category in counts_of(facts.statistics)], pa.string()))
+    return documents
 
 
 def _image(facts: Facts) -> Operation:

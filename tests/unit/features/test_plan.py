@@ -183,6 +183,19 @@ def test_a_time_is_measured_from_another_time_that_a_request_has(scan, since, hi
     assert hint in str(caught.value)
 
 
+def test_many_phrases_are_read_besides(scan):
+    words = ["police", "senior", "office", "social", "worker", "manager", "school", "nurse"]
+    phrases = [f"{words[i % 8]} {words[i // 8 % 8]} {words[i // 64]}" for i in range(400)]
+    schema, table = one(Kind.CATEGORICAL, phrases * 3)
+    means, read = plan.choose(schema, scan(table, schema)).choices
+    assert (means.operation, read.operation) == ("target", "tfidf")
+    assert "400 categories, more than 254: phrases, which say what is alike" in read.reason
+    made = program.fit(plan.choose(schema, scan(table, schema)), scan(table, schema))
+    X = made.transform(pa.table({"a": ["police senior office", "police senior officer", "nurse nurse nurse", None]}))
+    near, far = np.linalg.norm(X[0, 1:] - X[1, 1:]), np.linalg.norm(X[0, 1:] - X[2, 1:])
+    assert near < far
+
+
 def test_a_table_without_a_useful_column_is_refused_with_the_reasons(scan):
     schema, table = one(Kind.NUMERIC, [7, 7, 7])
     with pytest.raises(errors.FeatureError, match="a: the same value in all training rows"):

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from mlsys import errors, recipe
+from mlsys import recipe
 from mlsys.features import factors, plan, text
 from mlsys.features.choices import num_components
 from mlsys.features.program import FeatureProgram
@@ -190,11 +190,12 @@ def test_what_is_derived_of_a_text_is_a_text(fit):
     assert bits(X) == [bits(program.row()({"s": value})) for value in TEXTS[:3]]
 
 
-def test_the_words_of_a_category_are_not_counted_and_the_error_says_what_to_write(fit):
+def test_the_words_of_categories_are_counted_once_each_however_many_rows_have_them(fit):
     schema = Schema(columns=(Column(name="s", type="string", kind=Kind.CATEGORICAL), SCHEMA["y"]))
-    with pytest.raises(errors.FeatureError) as caught:
-        fit(table_of(TEXTS), schema, recipe.Features(columns={"s": "tfidf"}))
-    assert "data.kinds: {s: text}" in str(caught.value)
+    wanted = recipe.Features(columns={"s": "tfidf"})
+    once, often = (fit(table_of(texts), schema, wanted) for texts in (TEXTS, TEXTS * 5))
+    new = table_of(TEXTS).select(["s"])
+    assert bits(once.transform(new)[:, : once.width]) == bits(often.transform(new)[:, : once.width])
 
 
 def test_a_column_without_a_text_has_no_axis():
