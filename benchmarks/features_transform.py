@@ -39,6 +39,7 @@ from mlsys.statistics import TableStatistics
 CLAIM = "fit and transform of flights to a float32 matrix, 20 columns of which 4 categorical"
 WIDE_CLAIM = "standard scaling, the shape of ray#39150"
 WIDE_ROWS, WIDE_COLUMNS = 100_000, 1_000
+WIDE_GROUP = 1 << 14  # rows of a row group: 131 MB
 WIDE = f"{WIDE_ROWS:,} × {WIDE_COLUMNS:,}"
 
 TASK = Task(kind="binary", target=TARGET, classes=(False, True))
@@ -162,7 +163,7 @@ def wide(repeats: dict[str, int], our_repeats: int) -> dict[str, float]:
     """Ratios on the shape of ray#39150."""
     values = np.random.default_rng(0).normal(size=(WIDE_COLUMNS, WIDE_ROWS))
     made = pa.table({f"x{at}": values[at] for at in range(WIDE_COLUMNS)})
-    with on_disk(wide=made) as paths:
+    with on_disk(wide=made, row_group=WIDE_GROUP) as paths:
         mine = runs("mlsys", ours, paths["wide"], our_repeats)
         peers = [runs(*WIDE_PEERS[name], paths["wide"], n) for name, n in repeats.items()]
         return table(WIDE_CLAIM, mine, peers, rows=WIDE_ROWS)

@@ -59,12 +59,12 @@ def weather(scale: int = 1) -> pa.Table:
 
 
 @contextmanager
-def on_disk(**tables: pa.Table) -> Iterator[dict[str, Path]]:
+def on_disk(*, row_group: int = ROW_GROUP, **tables: pa.Table) -> Iterator[dict[str, Path]]:
     """The tables as Parquet files of a temporary folder: ``on_disk(flights=flights(10))["flights"]``."""
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder, f"{name}.parquet") for name in tables}
         for name, table in tables.items():
-            pq.write_table(table, paths[name], row_group_size=ROW_GROUP)
+            pq.write_table(table, paths[name], row_group_size=row_group)
         yield paths
 
 

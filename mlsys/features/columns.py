@@ -26,6 +26,9 @@ __all__ = ["BLOCK_ROWS", "compile_columns", "transform_files"]
 BLOCK_ROWS = 131_072
 """Rows of a block: 1 MB a number column. Each expression costs some 50 µs a block, a tenth of its work at this size."""
 
+BLOCK_CELLS = 1 << 24
+"""Features of a block at most, 64 MB: with very many of them it has fewer rows."""
+
 STRIP_ROWS = 8_192
 """Rows that are written at once: so many rows of the matrix stay in the cache from one feature to the next."""
 
@@ -54,8 +57,9 @@ def compile_columns(program: FeatureProgram) -> Callable[..., Matrix]:
                 fill(series[columns], strip[:, features])
 
     def transform(table: pa.Table, out: Matrix | None = None) -> Matrix:
-        rows, made = table.num_rows, np.empty((table.num_rows, width), np.float32) if out is None else out
-        parts = [(table.slice(at, BLOCK_ROWS), made[at : at + BLOCK_ROWS]) for at in range(0, rows, BLOCK_ROWS)]
+        made = np.empty((table.num_rows, width), np.float32) if out is None else out
+        step = _rows_of_block(width)
+        parts = [(table.slice(at, step), made[at : at + step]) for at in range(0, table.num_rows, step)]
         _each(block, parts or [(table, made)])
         return made
 
@@ -71,11 +75,13 @@ def transform_files(
     more than a few row groups are in memory. Polars reads them: texts become views of what
     the file holds once, in a tenth of the time that it takes to write each out.
     """
-    work, at = [], 0
+    work: list[tuple[Path, int, int, int]] = []
+    at = 0
     for path in paths:
-        first = 0
+        first, step = 0, _rows_of_block(max(width, len(columns)))
         for rows in _rows_of_groups(path):
-            work.append((path, first, at, rows))
+            starts = range(0, rows, step)
+            work += [(path, first + start, at + start, min(step, rows - start)) for start in starts]
             first, at = first + rows, at + rows
     out = np.empty((at, width), np.float32)
 
@@ -85,6 +91,11 @@ def transform_files(
 
     _each(place, work)
     return out
+
+
+def _rows_of_block(width: int) -> int:
+    """`BLOCK_ROWS`, or what `BLOCK_CELLS` allow of very wide rows, down to a strip."""
+    return min(BLOCK_ROWS, max(STRIP_ROWS, BLOCK_CELLS // max(1, width)))
 
 
 def _rows_of_groups(path: Path) -> list[int]:

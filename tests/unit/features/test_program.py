@@ -146,6 +146,8 @@ def test_blocks_and_strips_change_nothing(programs, rows, name, monkeypatch):
     monkeypatch.setattr(columns, "BLOCK_ROWS", 40)
     monkeypatch.setattr(columns, "STRIP_ROWS", 7)
     assert bits(program.transform(rows)) == whole
+    monkeypatch.setattr(columns, "BLOCK_CELLS", 1)
+    assert bits(program.transform(rows)) == whole
 
 
 def test_a_fault_in_a_later_block_is_told(programs, rows, monkeypatch):
