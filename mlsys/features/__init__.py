@@ -34,6 +34,7 @@
 `pictures`    what operations on pictures share
 `image`       sizes, levels, gradients and pixels of pictures
 `gradients`   histograms of oriented gradients
+`encoders`    pictures through somebody's own function
 `elapsed`     what is computed: the time between two columns
 `lists`       what is computed: numbers of a list of numbers
 ============  ==============================================================

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlsys.features import factors
+from mlsys.features import encoders, factors
 from mlsys.features.bins import Bins
 from mlsys.features.choices import MAX_CODES, Choice, num_present, signed_logs
 from mlsys.features.elapsed import Elapsed, comparable
@@ -239,12 +239,14 @@ def _of_categories(facts: Facts) -> Documents:
 
 
 def _image(facts: Facts) -> Operation:
-    params = facts.params
+    params, stand_in, indicator = facts.params, 0.0 if facts.dense else None, facts.dense and facts.has_missing
+    if "encoder" in params:
+        return encoders.fitted(facts.column, facts.domain, params["encoder"], stand_in=stand_in, indicator=indicator)
     return Image(
         facts.column,
         facts.domain,
-        stand_in=0.0 if facts.dense else None,
-        indicator=facts.dense and facts.has_missing,
+        stand_in,
+        indicator,
         side=params["size"],
         pixels=params["pixels"],
         colour=params["colour"],

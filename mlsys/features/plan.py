@@ -175,7 +175,8 @@ def _override(column: Column, statistics: ColumnStatistics, wanted: Treatment, e
         )
     if encoding == "dense":
         operation, given, reason = _for_linear(operation, given)
-    return Choice(column.name, operation, {**defaults(operation, column, statistics, encoding), **given}, reason)
+    chosen = {} if "encoder" in given else defaults(operation, column, statistics, encoding)
+    return Choice(column.name, operation, {**chosen, **given}, reason)
 
 
 def _for_linear(operation: str, given: dict[str, Any]) -> tuple[str, dict[str, Any], str]:

@@ -23,6 +23,7 @@ from mlsys.features import columns, rows
 from mlsys.features.bins import Bins
 from mlsys.features.constants import operation_of
 from mlsys.features.elapsed import Elapsed
+from mlsys.features.encoders import Encoded
 from mlsys.features.hashed import Hashed
 from mlsys.features.image import Image
 from mlsys.features.lists import Numbers
@@ -59,6 +60,7 @@ OPERATIONS: dict[str, type[Operation]] = {
         Elapsed,
         Numbers,
         Image,
+        Encoded,
     )
 }
 

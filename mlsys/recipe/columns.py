@@ -138,6 +138,18 @@ class Image(Treatment):
         None, ge=0, le=MAX_PIXELS, description="side of the square whose pixels are features; 0 for none"
     )
     colour: bool | None = Field(None, description="red, green and blue apart; false for grey")
+    encoder: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="module:function that gives the vector of a picture; it must be listed in MLSYS_ENCODERS",
+    )
+
+    @model_validator(mode="after")
+    def _encoder_stands_alone(self) -> Image:
+        others = [name for name in self.options if name != "encoder"]
+        if self.encoder is not None and others:
+            raise ValueError(f"encoder alone: {', '.join(others)} would have no effect on what it gives")
+        return self
 
 
 class Drop(Treatment):

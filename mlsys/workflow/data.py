@@ -109,7 +109,7 @@ def explore(run: Run) -> None:
         "explore": run.recipe.explore.model_dump(mode="json"),
         "derive": run.recipe.features.derive,
     }
-    code = ("mlsys.explore", "mlsys.statistics", "mlsys.reports", "mlsys.expressions")
+    code = ("mlsys.explore", "mlsys.statistics", "mlsys.images", "mlsys.reports", "mlsys.expressions")
     run.step("explore", inputs, code, lambda: _explore(run))
 
 
@@ -146,12 +146,15 @@ def _explore(run: Run) -> Record:
 
 def features(run: Run) -> None:
     """3: the plan of features for each encoding, with a reason for each choice; fitted on training rows."""
+    from mlsys.features import encoders
+
     inputs = {
         "statistics": run.records["explore"]["statistics"],
         "features": run.recipe.features.model_dump(mode="json", exclude={"joins"}),
+        "encoders": encoders.sources(run.recipe.features),
         "timezone": run.recipe.data.timezone,
     }
-    run.step("features", inputs, ("mlsys.features", "mlsys.expressions"), lambda: _features(run))
+    run.step("features", inputs, ("mlsys.features", "mlsys.images", "mlsys.expressions"), lambda: _features(run))
 
 
 def _features(run: Run) -> Record:

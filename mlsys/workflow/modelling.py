@@ -10,16 +10,19 @@ from mlsys.workflow.run import Record, Run
 
 __all__ = ["evaluate", "selection", "train", "tune"]
 
-FIT = ("mlsys.features", "mlsys.models", "mlsys.train", "mlsys.evaluate", "mlsys.statistics", "mlsys.expressions")
+FIT = tuple(f"mlsys.{part}" for part in "features images models train evaluate statistics expressions".split())
 """Code that a fit or its score depends on."""
 
 
 def _inputs(run: Run, *sections: str) -> dict[str, Any]:
     """What every fit depends on, and sections of the recipe."""
+    from mlsys.features import encoders
+
     return {
         "split": run.split.digest,
         "statistics": run.records["explore"]["statistics"],
         "features": run.recipe.features.model_dump(mode="json", exclude={"joins"}),
+        "encoders": encoders.sources(run.recipe.features),
         "metric": run.recipe.selection.metric,
         **{name: getattr(run.recipe, name).model_dump(mode="json") for name in sections},
     }
@@ -123,7 +126,9 @@ def evaluate(run: Run) -> None:
         "evaluate": run.recipe.evaluate.model_dump(mode="json"),
         "metric": run.recipe.selection.metric,
     }
-    run.step("evaluate", inputs, ("mlsys.evaluate", "mlsys.predict", "mlsys.reports"), lambda: _evaluate(run))
+    run.step(
+        "evaluate", inputs, ("mlsys.evaluate", "mlsys.images", "mlsys.predict", "mlsys.reports"), lambda: _evaluate(run)
+    )
 
 
 def _evaluate(run: Run) -> Record:
