@@ -15,7 +15,7 @@ import pyarrow as pa
 import yaml
 
 from mlsys import errors
-from mlsys.collect import convert, decoding, inference, read, roles, sources
+from mlsys.collect import convert, decoding, inference, pictures, read, roles, sources
 from mlsys.collect.inference import Evidence, Wording
 from mlsys.collect.sources import Piece
 from mlsys.collect.task import MAX_INTEGER_CLASSES
@@ -82,7 +82,11 @@ def write(source: str, target: str, name: str | None = None) -> str:
 
 
 def _look(source: str) -> _Look:
-    piece = sources.find(source, Reading())[0]
+    pieces = sources.find(source, Reading())
+    piece = pieces[0]
+    if piece.files:  # in the order of their folders, so that the first ones are all of one class
+        named = pl.DataFrame(pl.from_arrow(pa.concat_tables([pictures.named(one.files) for one in pieces])))
+        return _Look(Reading(), named, dict.fromkeys(named.columns, Kind.CATEGORICAL))
     reading = _sniff(piece) if piece.format == "csv" else Reading()
     first = next(iter(read.batches(piece, reading, [])), None)
     if first is None or not first.table.num_rows:
@@ -146,7 +150,7 @@ def _reading(reading: Reading) -> list[str]:
 def _names_of_rows(look: _Look, target: str) -> list[str]:
     """Columns that tell rows apart and nothing else: one as the id, the others ignored."""
     naming = [name for name in look.frame.columns if name != target and _names_rows(look, name)]
-    chosen = next((name for name in naming if ID_NAME.search(name)), None)
+    chosen = next((name for name in naming if ID_NAME.search(name) or name == pictures.FILE), None)
     others = [name for name in naming if name != chosen]
     lines = [f"  id: {_plain(chosen)}           # a value of its own in every row"] if chosen else []
     if others:

@@ -8,7 +8,7 @@ does not decode is null with its reason, one of few, which the quarantine counts
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -20,7 +20,7 @@ from mlsys.collect.batch import Batch
 from mlsys.collect.listing import File
 from mlsys.collect.sources import Piece
 
-__all__ = ["FILE", "FOLDER", "IMAGE", "LABEL", "MAX_BYTES", "ROWS", "rows", "taken"]
+__all__ = ["FILE", "FOLDER", "IMAGE", "LABEL", "MAX_BYTES", "ROWS", "named", "rows", "taken"]
 
 FILE, LABEL, IMAGE = "file", "label", "image"
 FOLDER = pa.schema([(FILE, pa.string()), (LABEL, pa.string()), (IMAGE, pa.binary())])
@@ -37,12 +37,17 @@ def rows(piece: Piece) -> Iterator[Batch]:
     """The files of a folder piece, bytes as they are."""
     for first in range(0, len(piece.files), ROWS):
         files = piece.files[first : first + ROWS]
-        columns = {
-            FILE: [file.name for file in files],
-            LABEL: [PurePosixPath(file.name).parent.name or None for file in files],
-            IMAGE: [_bytes(file) for file in files],
-        }
-        yield Batch(pa.table(columns, schema=FOLDER), np.arange(first, first + len(files)))
+        data = pa.array([_bytes(file) for file in files], pa.binary())
+        yield Batch(named(files).append_column(IMAGE, data), np.arange(first, first + len(files)))
+
+
+def named(files: Sequence[File]) -> pa.Table:
+    """Names and labels of files, without their bytes."""
+    columns = {
+        FILE: [file.name for file in files],
+        LABEL: [PurePosixPath(file.name).parent.name or None for file in files],
+    }
+    return pa.table(columns, schema=pa.schema([FOLDER.field(name) for name in columns]))
 
 
 def taken(values: pa.Array, location: str) -> tuple[pa.Array, dict[str, pa.Array]]:

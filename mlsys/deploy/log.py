@@ -38,6 +38,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,13 @@ class Logged:
     logged_at: dt.datetime
     latency_ms: float
     looked: Looked | None = None
+
+    @cached_property
+    def num_bytes(self) -> int:
+        """Of what may be large: the tables and byte values, pictures, that the rows hold."""
+        if isinstance(self.rows, pa.Table):
+            return int(self.rows.nbytes)
+        return sum(len(value) for row in self.rows for value in row.values() if isinstance(value, bytes))
 
     def arrow(self) -> pa.Table:
         """The rows of the log."""
@@ -147,20 +155,27 @@ class PredictionLog:
         ``<store>/predictions/<name>``.
     flush_rows, flush_s
         A file is written when so many rows wait, or when the oldest has waited so long.
-    max_pending_rows
-        Rows that may wait; more are dropped and counted.
+    max_pending_rows, max_pending_bytes
+        Rows and bytes that may wait; more are dropped and counted.
     """
 
     def __init__(
-        self, folder: Path, *, flush_rows: int = 5_000, flush_s: float = 1.0, max_pending_rows: int = 100_000
+        self,
+        folder: Path,
+        *,
+        flush_rows: int = 5_000,
+        flush_s: float = 1.0,
+        max_pending_rows: int = 100_000,
+        max_pending_bytes: int = 1 << 28,
     ) -> None:
         self.folder = folder
         self.flush_rows = flush_rows
         self.flush_s = flush_s
         self.max_pending_rows = max_pending_rows
+        self.max_pending_bytes = max_pending_bytes
         self._waiting: deque[Logged] = deque()
         self._changed = threading.Condition()
-        self._pending = self._logged = self._dropped = 0
+        self._pending = self._pending_bytes = self._logged = self._dropped = 0
         self._error: str | None = None
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
@@ -170,11 +185,14 @@ class PredictionLog:
         """Take the rows in, or drop them if the queue is full; never waits for the disk."""
         count = len(logged.ids)
         with self._changed:
-            if self._closing or self._pending + count > self.max_pending_rows:
+            full = self._pending + count > self.max_pending_rows
+            full = full or self._pending_bytes + logged.num_bytes > self.max_pending_bytes
+            if self._closing or full:
                 self._dropped += count
                 return
             self._waiting.append(logged)
             self._pending += count
+            self._pending_bytes += logged.num_bytes
             if self._pending >= self.flush_rows or len(self._waiting) == 1:
                 self._changed.notify()
 
@@ -230,6 +248,7 @@ class PredictionLog:
         with self._changed:
             for logged in part:
                 self._waiting.remove(logged)
+                self._pending_bytes -= logged.num_bytes
             self._pending -= count
             self._logged += count if kept else 0
             self._dropped += 0 if kept else count

@@ -10,6 +10,7 @@ from mlsys import errors, recipe
 from mlsys.collect import draft, snapshot, split, task
 from mlsys.schema import Role, TaskKind
 from mlsys.store import Store
+from pictures import folder
 
 
 def rows(count=120):
@@ -83,3 +84,16 @@ def test_bytes_that_are_not_utf8_are_read_as_what_they_are(tmp_path):
     (tmp_path / "t.csv").write_bytes("x,y\ncafé,1\nthé,0\n".encode("cp1252"))
     drafted = recipe.parse(draft.write(str(tmp_path / "t.csv"), "y"))
     assert drafted.data.reading.encoding == "cp1252"
+
+
+def test_a_folder_of_pictures_is_drafted_by_the_names_of_all_its_files(tmp_path):
+    at = folder(tmp_path / "photos", 60)
+    (at / "odd").mkdir()
+    (at / "odd" / "1.png").write_bytes((at / "lying" / "0001.png").read_bytes())
+    text = draft.write(str(at), "label")
+    drafted = recipe.parse(text)
+    assert "3 classes: multiclass" in text
+    assert drafted.data.id == "file"
+    assert "'odd'" in drafted.data.derive["label"]
+    taken = snapshot.take(Store.open(tmp_path / "store"), drafted.data, target=drafted.target, folder=tmp_path / "run")
+    assert taken.report["num_unlabelled"] == 1

@@ -2,6 +2,7 @@ import datetime as dt
 import json
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -150,6 +151,20 @@ def test_a_full_queue_drops_and_counts_and_never_waits(tmp_path, predictors):
     assert writer.stats() == {"logged": 0, "pending": 3, "dropped": 2, "error": None}
     writer.close()
     assert written(tmp_path)["seats"].to_pylist() == [0, 1, 2]
+
+
+def test_the_queue_is_full_by_bytes_too(tmp_path, predictors):
+    one = logged(predictors[TaskKind.BINARY], [{"seats": 1}])
+    rows = [replace(one, rows=[{**one.rows[0], "picture": bytes(100)}]) for _ in range(3)]
+    assert [row.num_bytes for row in rows] == [100, 100, 100]
+    table = replace(one, rows=pa.table({"seats": [1], "picture": [bytes(1000)]}))
+    assert table.num_bytes > 1000
+    writer = PredictionLog(tmp_path, flush_s=FOREVER_S, max_pending_bytes=250)
+    for row in (*rows, table, one):
+        writer.add(row)
+    assert writer.stats() == {"logged": 0, "pending": 3, "dropped": 2, "error": None}
+    writer.close()
+    assert writer.stats()["logged"] == 3
 
 
 def test_what_waits_is_written_on_closing_and_later_rows_are_dropped(tmp_path, predictors):

@@ -3,13 +3,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from pictures import folder
 
 from mlsys import recipe, workflow
 from mlsys.bundle import Bundle
 from mlsys.predict import Predictor
 from mlsys.store import Store
 from mlsys.workflow import Run
+from pictures import folder
 
 
 @pytest.fixture(scope="module")
