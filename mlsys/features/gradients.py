@@ -33,6 +33,9 @@ BLOCK = 4 * ORIENTATIONS
 WIDTH = BLOCKS * BLOCKS * BLOCK
 """Numbers a picture: 324."""
 
+RIM = CELLS + 2
+"""Cells of a side, with a rim on both ends for votes beyond the border."""
+
 CLIP = 0.2
 """Bound of a normalised vote (the paper, 6.4), so that one strong edge does not outweigh all."""
 
@@ -91,20 +94,15 @@ def _votes(across: npt.NDArray[np.int32], down: npt.NDArray[np.int32]) -> Floats
     first, share = _directions()
     at = (down + 255) * 511 + (across + 255)
     length = np.sqrt((across * across + down * down).astype(np.float64))
-    low, high = first[at], (first[at] + 1) % ORIENTATIONS
-    parts = ((low, length * (1.0 - share[at])), (high, length * share[at]))
-    cells, weights = _nearness(side)
-    wide = CELLS + 2  # with a rim for votes beyond the border
-    votes = np.zeros(n * wide * wide * ORIENTATIONS)
-    start = np.arange(n)[:, np.newaxis, np.newaxis] * (wide * wide)
-    for y in (0, 1):
-        for x in (0, 1):
-            place = (start + (cells[:, np.newaxis] + y) * wide + (cells + x)) * ORIENTATIONS
-            near = weights[y][:, np.newaxis] * weights[x]
-            for direction, vote in parts:
-                where = (place + direction).ravel()
-                votes += np.bincount(where, (vote * near).ravel(), minlength=len(votes))
-    return votes.reshape(n, wide, wide, ORIENTATIONS)[:, 1:-1, 1:-1]
+    low, upper = first[at], length * share[at]
+    directions = np.stack([low, (low + 1) % ORIENTATIONS]).reshape(2, n, -1)
+    parts = np.stack([length - upper, upper]).reshape(2, n, -1)
+    cells, nearness = _cells(side)
+    start = np.arange(n)[:, np.newaxis] * (RIM * RIM * ORIENTATIONS)
+    where = cells[:, np.newaxis, np.newaxis] + (start + directions)
+    weights = nearness[:, np.newaxis, np.newaxis] * parts
+    votes = np.bincount(where.ravel(), weights.ravel(), n * RIM * RIM * ORIENTATIONS).astype(np.float64, copy=False)
+    return votes.reshape(n, RIM, RIM, ORIENTATIONS)[:, 1:-1, 1:-1]
 
 
 @functools.lru_cache(maxsize=1)
@@ -120,11 +118,15 @@ def _directions() -> tuple[npt.NDArray[np.intp], Floats]:
 
 
 @functools.lru_cache
-def _nearness(side: int) -> tuple[npt.NDArray[np.intp], tuple[Floats, Floats]]:
-    """By pixel of a side: the lower of the two nearest cells, in a row with a rim, and the shares of both."""
+def _cells(side: int) -> tuple[npt.NDArray[np.intp], Floats]:
+    """``(4, side · side)``: where the votes of a pixel's four nearest cells begin, and the shares of these cells."""
     place = (np.arange(side) + 0.5) / (side / CELLS) - 0.5
     lower = np.floor(place)
-    return lower.astype(np.intp) + 1, (1.0 - (place - lower), place - lower)
+    rows, shares = lower.astype(np.intp) + 1, (1.0 - (place - lower), place - lower)
+    pairs = [(y, x) for y in (0, 1) for x in (0, 1)]
+    cells = [((rows[:, np.newaxis] + y) * RIM + (rows + x)) * ORIENTATIONS for y, x in pairs]
+    nearness = [shares[y][:, np.newaxis] * shares[x] for y, x in pairs]
+    return np.stack(cells).reshape(4, -1), np.stack(nearness).reshape(4, -1)
 
 
 def _ordered_sum(terms: Any) -> Floats:

@@ -21,7 +21,7 @@ from mlsys.features.operations import Matrix, Operation, Writer
 
 __all__ = ["EXPECTED", "Pictures"]
 
-AT_ONCE = 64
+AT_ONCE = 16
 """Pictures computed together: enough that a call of NumPy costs little, few enough for the cache."""
 
 EXPECTED = "the bytes of a PNG or JPEG"
