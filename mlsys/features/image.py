@@ -5,7 +5,8 @@ features   what
 =========  ============================================================================
 size       width, height and their ratio, where training pictures differ in size
 levels     of each channel, mean and standard deviation, and the fraction of the pixels in
-           each of eight equal ranges of levels; of the picture in its own size
+           each of eight equal ranges of levels; of the picture in its own size, or of a
+           JPEG photo as `images.decode` reads one of which `ENOUGH` pixels a side are enough
 gradients  `gradients.oriented` of the picture shrunk or stretched to a square
 pixels     of small pictures, the levels of a coarse square
 =========  ============================================================================
@@ -32,6 +33,9 @@ __all__ = ["Image"]
 
 RANGES = 8
 """Equal ranges of the 256 levels."""
+
+ENOUGH = 256
+"""Pixels a side of a photo that are enough for levels, and for gradients on far fewer."""
 
 GAP = 3.0
 """A picture more than this times too large is averaged first (Pillow's manual: no visible difference from 3 on)."""
@@ -86,8 +90,9 @@ class Image(Pictures):
         from PIL.Image import Resampling
 
         channels = 3 if self.colour else 1
-        image = images.decode(data).image.convert("RGB" if self.colour else "L")
-        size = np.array([image.width, image.height], np.float64)
+        picture = images.decode(data, max(ENOUGH, 2 * self.side))
+        image = picture.image.convert("RGB" if self.colour else "L")
+        size = np.array([picture.width, picture.height], np.float64)
         counts = np.array(image.histogram(), np.int64).reshape(channels, 256)
         square = np.asarray(image.resize((self.side, self.side), Resampling.BILINEAR, reducing_gap=GAP))
         coarse = np.empty(0, np.uint8)

@@ -50,6 +50,21 @@ def test_a_picture_that_lies_on_its_side_is_turned_upright(form):
     assert upright.getpixel((4, 14)) < 5
 
 
+def test_a_large_jpeg_is_decoded_small_where_that_is_enough():
+    photo = noise(20, 15, "RGB", seed=1).resize((1000, 750))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(photo, "JPEG", quality=95, exif=exif)
+    whole, small = images.decode(data), images.decode(data, 128)
+    assert (whole.image.size, small.image.size) == ((750, 1000), (188, 250))
+    assert (small.width, small.height) == (whole.width, whole.height) == (750, 1000)
+    shrunk = np.asarray(whole.image.resize((188, 250), Image.Resampling.BOX), float)
+    assert np.abs(np.asarray(small.image, float) - shrunk).mean() < 3
+    assert images.decode(encoded(photo), 128).image.size == (1000, 750)  # PNG has no smaller form
+    assert images.fault(data) is None
+    assert images.fault(data[: len(data) // 2]) == "cut short or damaged"
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [

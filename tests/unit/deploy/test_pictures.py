@@ -6,7 +6,6 @@ import json
 from dataclasses import asdict
 
 import httpx
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +25,7 @@ from pictures import encoded, striped
 
 LIMIT = 200_000
 BROKEN = encoded(striped(upright=True))[:-40]
+LARGE = encoded(Image.new("1", (6000, 6000)))
 SCHEMA = Schema(
     columns=(
         Column(name="photo", type="binary", kind=Kind.IMAGE),
@@ -93,9 +93,8 @@ def test_pictures_are_sent_as_base64_in_every_form(loaded, post, form, num_rows)
 
 @pytest.mark.parametrize("form", ["dataframe_records", "dataframe_split", "instances", "inputs", "infer"])
 def test_a_picture_that_does_not_decode_is_a_422_that_names_it(post, form):
-    large = encoded(Image.fromarray(np.zeros((6000, 6000), np.uint8)))
     path = "/v2/models/stripes/infer" if form == "infer" else "/invocations"
-    answer = post(path, forms([photos(1)[0], BROKEN, b"no picture", large])[form])
+    answer = post(path, forms([photos(1)[0], BROKEN, b"no picture", LARGE])[form])
     assert answer.status_code == 422
     body = answer.json()
     expected = "base64 text of a PNG or JPEG"
@@ -105,7 +104,7 @@ def test_a_picture_that_does_not_decode_is_a_422_that_names_it(post, form):
         {
             "row": 3,
             "field": "photo",
-            "got": f"{len(large):,} bytes: more than 33,554,432 pixels",
+            "got": f"{len(LARGE):,} bytes: more than 33,554,432 pixels",
             "expected": expected,
         },
     ]
