@@ -1,14 +1,18 @@
-"""Texts as features by default, beside what a person would write with scikit-learn: accuracy on the same test rows.
+"""Texts and pictures as features by default, beside what a person would write: accuracy on the same test rows.
 
 Claim: the recipe that says no more than where the rows are and what is to be predicted is
-not more than a point of accuracy below the peer. Ours goes through all steps up to `train`:
-it finds out that a column is prose, makes features of it, chooses a family on folds of the
-training rows, tunes and fits it. The peer is fitted on the training and the validation rows.
+not more than a point of accuracy below scikit-learn. Ours goes through all steps up to
+`train`: it finds out that a column is prose or pictures, makes features of it, chooses a
+family on folds of the training rows, tunes and fits it. The peer is fitted on the training
+and the validation rows.
 
-``docstrings`` needs no data: the first paragraphs of the docstrings of three installed
-packages, of which the package is to be told. ``--data`` names a folder with the other sets,
-each a folder of Parquet files: ``sms_spam`` (``sms.parquet``: label, text) and ``banking77``
-(``train.parquet``, ``test.parquet``: text, category; its official split).
+``docstrings`` (the first paragraphs of the docstrings of three installed packages, of which
+the package is to be told) and ``digits`` (which come with scikit-learn) need no data.
+``--data`` names a folder with the other sets, each a folder of Parquet files: ``sms_spam``
+(``sms.parquet``: label, text), ``banking77`` (``train.parquet``, ``test.parquet``: text,
+category; its official split), ``mnist_5k`` (``mnist.parquet``: p0 … p783, label; once more
+drawn as PNG) and ``fashion_mnist_12k`` (``train.parquet``, ``test.parquet``: png, label; its
+official split).
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+import multimodal_images as images
 from measured import options
 from mlsys import bundle, cli
 from mlsys.dataset import Split
@@ -55,6 +60,7 @@ class Case:
     peer_name: str
     recipe: dict[str, Any] = field(default_factory=dict)
     is_stored: bool = True
+    folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ def score(name: str, case: Case, data: Path | None) -> Score:
 
 def _recipe(name: str, case: Case, data: Path | None, folder: Path) -> Path:
     """Table and recipe as files."""
-    pq.write_table(case.table(Path(data or "", name)), folder / "rows.parquet")
+    pq.write_table(case.table(Path(data or "", case.folder or name)), folder / "rows.parquet")
     text = {"name": name, "target": case.target, "data": {"source": str(folder / "rows.parquet")}, **case.recipe}
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(text))
@@ -162,6 +168,11 @@ def official(folder: Path) -> pa.Table:
     return pa.concat_tables([train, test]).append_column(PART, pa.array(parts))
 
 
+def fashion(folder: Path) -> pa.Table:
+    """PNG and label; the number of a row is no feature."""
+    return official(folder).select(["png", "label", PART])
+
+
 def words(text: str, target: str) -> Peer:
     """TF-IDF of words and logistic regression, with scikit-learn's defaults."""
 
@@ -186,6 +197,10 @@ CASES = {
     "docstrings": Case(docstrings, "package", words("text", "package"), WORDS, is_stored=False),
     "sms_spam": Case(sms_spam, "label", words("text", "label"), WORDS, TWINS),
     "banking77": Case(official, "category", words("text", "category"), WORDS, {**OFFICIAL, **TWINS}),
+    "digits": Case(images.digits, "label", images.components, images.PEER, is_stored=False),
+    "mnist_5k": Case(images.pixels, "label", images.components, images.PEER),
+    "mnist_5k_png": Case(images.drawn, "label", images.components, images.PEER, folder="mnist_5k"),
+    "fashion_mnist_12k": Case(fashion, "label", images.components, images.PEER, OFFICIAL),
 }
 
 
