@@ -95,7 +95,9 @@ class Data(Section):
         (), description="columns known only after the moment of prediction: never features"
     )
     ignore: tuple[str, ...] = Field((), description="columns not to use")
-    kinds: dict[str, Kind] = Field({}, description="kind of a column, where the inferred one is wrong")
+    kinds: dict[str, Kind] = Field(
+        {}, description="kind of a column, where the inferred one is wrong; paths of a column of images are read"
+    )
     max_bad_fraction: float = Field(
         0.01,
         ge=0,
