@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+import random
 from fractions import Fraction
 
 import pyarrow as pa
@@ -102,6 +103,23 @@ def _one(key, hour, events, lookback, known_at, hours):
         }
         values[f"labels_{length}"] = len({event[4] for event in window} - {None})
     return state, {name: values[name] for name in ["v", "label", *names]}
+
+
+def crowd(seed, num_rows=300):
+    """Rows and events of few keys and hours: ties, late rows, versions, equal values, boundaries hit many times."""
+    rng = random.Random(seed)
+    keys, hours = [0, 0, 0, 0, 1, 2, None], range(30)
+    asked = [(rng.choice([*keys, 3]), rng.choice(hours)) for _ in range(num_rows)]
+    events = []
+    for _ in range(num_rows // 3):
+        hour = rng.choice(hours)
+        events.append(
+            (rng.choice(keys), hour, hour + rng.choice([-1, 0, 0, 1, 2, 9]), rng.choice(CROWDED), rng.choice("abc"))
+        )
+    return asked, events
+
+
+CROWDED = (1.0, 1.0, 2.0, 0.1, 1e16, -1e16, -0.0, None)
 
 
 def stored(store, table, columns, pieces, groups=1 << 17):

@@ -134,7 +134,7 @@ def take_table(
     folder: Path | None = None,
     evolution: Literal["refuse", "accept"] = "refuse",
 ) -> Snapshot:
-    """Collect a feature table: as `take`, without target; its keys and its time must be there."""
+    """Collect a feature table: as `take`, without target; the columns that the join names must be there."""
     data = recipe.Data(
         source=join.source,
         reading=join.reading,
@@ -146,8 +146,9 @@ def take_table(
     at, when = folder.absolute() if folder else None, dt.datetime.now(dt.UTC)
     snapshot = _start(store, _Wanted(data, None, None, None, at, is_regression=False, now=when)).snapshot
     keys = join.keys.values() if isinstance(join.keys, dict) else join.keys
-    for name in [*keys, *(join.columns or ())]:
-        if name not in snapshot.schema:
+    read = [join.known_at, *(aggregate.column for aggregate in join.aggregates.values())]
+    for name in [*keys, *(join.columns or ()), *read]:
+        if name is not None and name not in snapshot.schema:
             raise errors.RecipeError.unknown_column("recipe: 'features.joins'", name, snapshot.schema.names)
     return snapshot
 

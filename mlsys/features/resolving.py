@@ -100,10 +100,13 @@ def append(rows: pa.Table, added: pa.Schema, found: pa.Table | None, at: Ints) -
 
     A row for which nothing was found gets nulls, and 0 in columns that are not nullable.
     """
+    if found is not None and len(found) == rows.num_rows and np.array_equal(at, np.arange(len(at))):
+        return pa.table(
+            [*rows.columns, *(found[name] for name in added.names)], names=[*rows.column_names, *added.names]
+        )
     places = pa.array(at, mask=at < 0)
     for field in added:
-        column = found[field.name].combine_chunks() if found is not None and len(found) else pa.nulls(1, field.type)
-        taken = column.take(places)
+        taken = _taken(pa.chunked_array([], field.type) if found is None else found[field.name], places)
         rows = rows.append_column(field.with_nullable(True), taken if field.nullable else taken.fill_null(0))
     return rows
 
@@ -124,8 +127,9 @@ def _later(times: Ints, span: int) -> Ints:
 
 
 def _taken(column: pa.ChunkedArray, places: pa.Array) -> pa.Array:
-    """Values of the matches in the type of the table; null without a match."""
-    return (column.combine_chunks() if len(column) else pa.nulls(1, column.type)).take(places)
+    """Values at places in the type of the column, also of one without values; null for null."""
+    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which would copy one chunk
+    return (whole if len(whole) else pa.nulls(1, column.type)).take(places)
 
 
 def _read(values: pa.Table, windows: Sequence[Window]) -> dict[str, pl.Series]:

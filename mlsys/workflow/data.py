@@ -93,13 +93,24 @@ def _collect(run: Run) -> Record:
             ("split", parts.digest),
             *(("snapshot", table.digest) for _, table in tables.values()),
         ],
-        "summary": _collected(whole.num_rows, len(whole.schema), parts.num_rows, taken.report),
+        "summary": _collected(whole.num_rows, len(whole.schema), parts.num_rows, taken.report) + _matched(joined),
     }
 
 
 def _collected(num_rows: int, num_columns: int, parts: dict[str, int], report: dict[str, Any]) -> str:
     shares = ", ".join(f"{part} {rows:,}" for part, rows in parts.items() if rows)
     return f"{num_rows:,} rows × {num_columns} columns, {report['num_quarantined']:,} in quarantine: {shares}"
+
+
+def _matched(joined: dict[str, Any]) -> str:
+    """What part of the rows each feature table had a value for."""
+    counts = joined.get("joins", {})
+    shares = {name: found["matched"] / max(1, _asked(found)) for name, found in counts.items()}
+    return "".join(f"; {name} known for {share:.1%}" for name, share in shares.items())
+
+
+def _asked(found: dict[str, int]) -> int:
+    return found["matched"] + found["missing"] + found["too_old"]
 
 
 def explore(run: Run) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from mlsys import errors
 from mlsys.collect import snapshot, sources
-from mlsys.recipe import Data, Join, Reading
+from mlsys.recipe import Aggregate, Data, Join, Reading
 from mlsys.schema import Kind, Role
 from mlsys.store import Store
 
@@ -514,6 +514,11 @@ def test_a_feature_table_needs_its_keys(store, tmp_path):
     assert (table.schema["at"].type, table.schema["at"].role) == ("timestamp[us, tz=UTC]", Role.TIME)
     with pytest.raises(errors.RecipeError, match=r"did you mean 'origin'"):
         snapshot.take_table(store, Join(source=str(file), keys=("orgin",)))
+    with pytest.raises(errors.RecipeError, match="did you mean 'at'"):
+        snapshot.take_table(store, Join(source=str(file), keys=("origin",), time="at", known_at="att"))
+    aggregates = {"wet": Aggregate(function="sum", column="rain", window="1h")}
+    with pytest.raises(errors.RecipeError, match="no column 'rain'"):
+        snapshot.take_table(store, Join(source=str(file), keys=("origin",), time="at", aggregates=aggregates))
 
 
 def test_a_misspelt_time_zone_is_named(take, tmp_path):

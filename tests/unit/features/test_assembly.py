@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlsys import errors
+from mlsys.dataset import Snapshot
 from mlsys.features import assembly, joins
 from mlsys.schema import Column, Kind
 from mlsys.store import Store
-from point_in_time import aggregates, rows_of, spec, stored, stored_rows, stored_table, table_of
+from point_in_time import aggregates, crowd, rows_of, spec, stored, stored_rows, stored_table, table_of
 
 HOURS = st.none() | st.integers(-3, 12)
 EVENTS = st.tuples(
@@ -59,6 +60,21 @@ def test_parts_and_ranges_of_time_give_what_the_whole_gives(store, asked, events
     assert facts["joins"] == {"events": counts}
     assert once.table().drop_columns(["__row"]).equals(whole)
     assert once.table()["__row"].to_pylist() == list(range(len(asked)))
+
+
+@pytest.mark.parametrize("known_at", ["known", None])
+def test_crowded_keys_divided_by_time_see_what_the_whole_sees(store, known_at):
+    asked, events = crowd(seed=5)
+    wanted = spec(time="time", known_at=known_at, columns=("v", "label"), lookback="6h", aggregates=aggregates(1, 4))
+    tables = {"events": (wanted, stored_table(store, events, [(0, 40), (40, 100)], 20))}
+    rows = stored_rows(store, asked, [(0, 100), (100, 300)], 30)
+    whole, counts = joins.join(rows_of(asked), table_of(events), wanted, "t")
+    facts, digest, done = work(store, rows, tables, 1_000)
+    assert done["events"]["split"] >= 1
+    assert done["events"]["tasks"] > 10
+    assert Snapshot.open(store, digest).table().drop_columns(["__row"]).equals(whole)
+    assert facts["joins"] == {"events": counts}
+    assert digest == assembly.assemble(store, rows, tables).snapshot.digest
 
 
 def test_a_part_of_one_frequent_key_is_divided_by_time(store):

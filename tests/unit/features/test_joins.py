@@ -11,7 +11,7 @@ from mlsys import errors, recipe
 from mlsys.features import joins
 from mlsys.features.values import domain_of
 from mlsys.features.windows import Events, aggregate, windows_of
-from point_in_time import STAMP, START, aggregates, nothing, reference, rows_of, spec, table_of
+from point_in_time import STAMP, START, aggregates, crowd, nothing, reference, rows_of, spec, table_of
 
 KEYS = st.sampled_from(["EWR", "JFK", "", None])
 TEXTS = st.sampled_from(["a", "b", "", None])
@@ -48,6 +48,23 @@ def test_a_join_gives_what_plain_loops_give(asked, events, lookback, known_at, c
     assert counts["empty"] == {name: sum(row[name] == nothing(name) for row in values) for name in counts["empty"]}
     assert repr(joined.select(["key", "t"]).to_pylist()) == repr(left.to_pylist())
     assert [joined[name].type for name in ("v", "label")] == [pa.float64(), pa.string()]
+
+
+@pytest.mark.parametrize("lookback", [None, 0, 2])
+@pytest.mark.parametrize("known_at", [False, True])
+def test_a_join_of_crowded_keys_and_hours_gives_what_plain_loops_give(lookback, known_at):
+    asked, events = crowd(seed=0 if lookback is None else lookback + 1)
+    wanted = spec(
+        time="time",
+        known_at="known" if known_at else None,
+        columns=("v", "label"),
+        lookback=None if lookback is None else f"{lookback}h",
+        aggregates=aggregates(1, 4, 12),
+    )
+    joined, counts = joins.join(rows_of(asked), table_of(events), wanted, "t")
+    values, states = reference(asked, events, lookback=lookback, known_at=known_at, hours=(1, 4, 12))
+    assert repr(joined.drop_columns(["key", "t"]).to_pylist()) == repr(values)
+    assert {state: counts[state] for state in states} == states
 
 
 @settings(max_examples=40)
