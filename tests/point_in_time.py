@@ -91,7 +91,7 @@ def _one(key, hour, events, lookback, known_at, hours):
     values = {"v": best[3] if fits else None, "label": best[4] if fits else None}
     for length in hours:
         window = [event for event in seen if hour - length < event[0]]
-        numbers = [event[3] for event in window if event[3] is not None and abs(event[3]) <= 3.4e38]
+        numbers = [event[3] + 0.0 for event in window if event[3] is not None and abs(event[3]) <= 3.4e38]
         exact = float(sum(map(Fraction, numbers)))
         values |= {
             f"count_{length}": len(window),
