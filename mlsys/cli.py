@@ -164,7 +164,7 @@ def init(
 @app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="name@alias, name@version or name, which means name@champion")],
-    source: Annotated[str, typer.Argument(help="csv, parquet or jsonl: path, glob or folder")],
+    source: Annotated[str, typer.Argument(help="csv, parquet, jsonl or pictures: path, glob or folder")],
     output: Annotated[Path, typer.Argument(help="folder for the predictions")],
     key: Annotated[
         list[str] | None, typer.Option("--key", help="column to carry over; the id and time columns by default")
