@@ -28,7 +28,7 @@ from mlsys.predict import Predictor
 from mlsys.store import Store
 
 PUBLISHED = (0.894, 0.893, 0.923, 0.923, 0.922)
-"""skrub's README, "tabular_learner", read in 2025."""
+"""skrub's README, "tabular_learner"."""
 
 TARGET = "current_annual_salary"
 
