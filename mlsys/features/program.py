@@ -218,11 +218,12 @@ class FeatureProgram:
         RequestError
             As `transform`.
         """
+        there = dict(zip(table.schema.names, table.schema.types, strict=True))  # once: a look-up in a table is a search
         for name, kind in self.columns.items():
             domain = domain_of(arrow_type(kind))
-            if name not in table.column_names:
+            if name not in there:
                 raise rows.missing(name)
-            got = table.schema.field(name).type
+            got = there[name]
             if domain is not None and not domain.accepts(got):
                 raise domain.refuse(name, str(got))
         read = in_utc(table.select(self.inputs))
