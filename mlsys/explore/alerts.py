@@ -180,7 +180,7 @@ def _names_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> 
         yield Alert("id_like", column.name, detail, "dropped; name it as data.id if it identifies a row")
     elif column.kind is Kind.CATEGORICAL and distinct > MOST_CODES:
         detail = f"{distinct:,} categories"
-        action = "its frequency takes the place of the category"
+        action = "the mean of the target, or with over 20 classes its frequency, takes the place of the category"
         yield Alert("high_cardinality", column.name, detail, action)
 
 
@@ -209,7 +209,7 @@ def _skewed(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iter
         return
     if summary.skewness is not None and abs(summary.skewness) > SKEWED:
         detail = f"skewness {number(summary.skewness)}, median {number(summary.median)}, mean {number(summary.mean)}"
-        action = "kept as it is; trees are not affected, for a linear model derive its logarithm"
+        action = "kept; trees are not affected, linear models take its logarithm where that halves the skewness"
         yield Alert("skewed", column.name, detail, action)
 
 
