@@ -165,9 +165,11 @@ def _iceberg_table(source: str) -> Any:
 
         return StaticTable.from_metadata(f"file://{rest}")
     from pyiceberg.catalog import load_catalog
+    from pyiceberg.utils.config import Config
 
     catalog, _, name = rest.partition("/")
-    return load_catalog(catalog).load_table(name)
+    stated = Config().get_catalog_config(catalog) or {}  # load_catalog knows those of when it was imported
+    return load_catalog(catalog, **stated).load_table(name)
 
 
 def _iceberg_snapshot(source: str, table: Any, version: int | str | None) -> Any:

@@ -27,10 +27,12 @@ def delta(tmp_path):
 
 @pytest.fixture
 def catalog(tmp_path, monkeypatch):
-    """A SQLite catalog named ``local``, as ``load_catalog`` finds it by its configuration."""
-    made = sql.SqlCatalog("local", uri=f"sqlite:///{tmp_path}/c.db", warehouse=f"file://{tmp_path}/wh")
+    """A SQLite catalog named ``local``, described by the environment as its users do."""
+    uri, warehouse = f"sqlite:///{tmp_path}/c.db", f"file://{tmp_path}/wh"
+    monkeypatch.setenv("PYICEBERG_CATALOG__LOCAL__URI", uri)
+    monkeypatch.setenv("PYICEBERG_CATALOG__LOCAL__WAREHOUSE", warehouse)
+    made = sql.SqlCatalog("local", uri=uri, warehouse=warehouse)
     made.create_namespace("ns")
-    monkeypatch.setattr("pyiceberg.catalog.load_catalog", lambda name: {"local": made}[name])
     yield made
     made.engine.dispose()
 
