@@ -168,7 +168,9 @@ def _iceberg_table(source: str) -> Any:
     from pyiceberg.utils.config import Config
 
     catalog, _, name = rest.partition("/")
-    stated = Config().get_catalog_config(catalog) or {}  # load_catalog knows those of when it was imported
+    stated: dict[str, Any] = (
+        Config().get_catalog_config(catalog) or {}
+    )  # load_catalog knows those of when it was imported
     return load_catalog(catalog, **stated).load_table(name)
 
 

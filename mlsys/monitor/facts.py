@@ -19,7 +19,7 @@ from mlsys.monitor.scan import Reference
 from mlsys.monitor.verdicts import Judged
 from mlsys.monitor.windows import Calendar, Window
 
-__all__ = ["baseline", "columns", "labels", "log", "name", "window"]
+__all__ = ["baseline", "columns", "counted", "counts", "labels", "log", "name", "window"]
 
 _NAMES = {"1 hour": "%Y-%m-%d %H:%M", "1 day": "%Y-%m-%d", "1 week": "week of %Y-%m-%d", "1 month": "%B %Y"}
 
@@ -62,6 +62,35 @@ def baseline(base: Baseline, limits: Limits) -> dict[str, Any]:
         "title": limits.metric.title,
         "greater_is_better": limits.metric.greater_is_better,
     }
+
+
+def counts(judged: Sequence[Judged]) -> dict[str, int]:
+    """Windows by what was found in them; a degraded one may have drift alarms, too, so these overlap by `both`."""
+    moved = [one for one in judged if one.alarms]
+    return {
+        "windows": len(judged),
+        "judged": sum(one.verdict != "too_few" for one in judged),
+        "measured": sum(one.health is not None for one in judged),
+        "ok": sum(one.verdict == "ok" for one in judged),
+        "moved": len(moved),
+        "degraded": sum(one.verdict == "degraded" for one in judged),
+        "both": sum(one.verdict == "degraded" for one in moved),
+        "too_few": sum(one.verdict == "too_few" for one in judged),
+    }
+
+
+def counted(found: Mapping[str, int]) -> str:
+    """Those numbers in words.
+
+    Examples
+    --------
+    >>> counted({"ok": 1, "moved": 9, "degraded": 3, "both": 2, "too_few": 0})
+    '1 ok, 9 with drift alarms, 3 degraded, 2 both'
+    >>> counted({"ok": 0, "moved": 0, "degraded": 0, "both": 0, "too_few": 0})
+    'none'
+    """
+    words = {"ok": "ok", "moved": "with drift alarms", "degraded": "degraded", "both": "both", "too_few": "too few"}
+    return ", ".join(f"{found[key]} {text}" for key, text in words.items() if found[key]) or "none"
 
 
 def window(one: Judged, calendar: Calendar) -> dict[str, Any]:

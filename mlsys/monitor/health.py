@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,10 @@ class Loss:
         less observed without its sign. The limit is what is allowed.
     certain
         The interval of the change since the test rows excludes zero.
+    allowed
+        Of calibration, between which mean predicted less observed counts as kept: within
+        the limit, or no farther from that of the test rows than noise. None where noise
+        is not known, and of a metric.
     """
 
     what: str
@@ -62,6 +66,7 @@ class Loss:
     limit: float
     certain: bool
     detail: str
+    allowed: tuple[float, float] | None = None
 
     @property
     def degraded(self) -> bool:
@@ -194,8 +199,14 @@ def _gap_loss(health: Health, baseline: Baseline, wider: Mapping[str, float], ta
         certain = abs(estimate.value - base.value) - reach > 0
         detail = _gap_detail(health, task, index, estimate.value, base.value)
         limit = max(limits.max_gap, abs(base.value))
-        losses.append(_loss("calibration", abs(estimate.value), limit, certain, reach, detail))
+        loss = _loss("calibration", abs(estimate.value), limit, certain, reach, detail)
+        losses.append(replace(loss, allowed=_allowed(base.value, limit, reach)))
     return max(losses, key=lambda loss: (loss.degraded, loss.value))
+
+
+def _allowed(base: float, limit: float, reach: float) -> tuple[float, float] | None:
+    """Gaps that are no loss: one interval, for the gap of the test rows is itself within the limit."""
+    return (min(-limit, base - reach), max(limit, base + reach)) if math.isfinite(reach) else None
 
 
 def _loss(what: str, value: float, limit: float, certain: bool, reach: float, detail: str) -> Loss:  # noqa: FBT001

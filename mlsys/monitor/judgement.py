@@ -60,12 +60,10 @@ class Judgement:
 
     @property
     def summary(self) -> str:
-        """One line: windows by verdict, and the decision."""
-        found = [window["verdict"] for window in self.value["windows"]]
-        known = {"ok": "ok", "drift": "drift", "degraded": "degraded", "too_few": "too few"}
-        counts = ", ".join(f"{found.count(word)} {text}" for word, text in known.items() if word in found)
-        many = f"{len(found)} window{'' if len(found) == 1 else 's'}"
-        return f"{self.value['log']['num_rows']:,} predictions in {many} ({counts or 'none'}); {self.headline}"
+        """One line: windows by what was found in them, and the decision."""
+        found = self.value["counts"]
+        many = f"{found['windows']} window{'' if found['windows'] == 1 else 's'}"
+        return f"{self.value['log']['num_rows']:,} predictions in {many} ({facts.counted(found)}); {self.headline}"
 
     def to_json(self) -> dict[str, Any]:
         return self.value
@@ -109,6 +107,7 @@ def judge(
         "log": facts.log(reading),
         "labels": facts.labels(truth, found.delays),
         "baseline": facts.baseline(base, limits),
+        "counts": facts.counts(judged),
         "windows": [facts.window(one, calendar) for one in judged],
         "columns": facts.columns(judged, reference, spread),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -79,6 +80,30 @@ def test_a_shift_of_one_column_is_named_and_nothing_else(world, change, column, 
     assert [alarms(judgement, k) for k in range(5)] == [set(), set(), set(), {column}, {column}]
     assert shift_of(judgement, 4, column)["detail"].startswith(detail)
     assert verdicts(judgement)[3:] == ["drift", "drift"]
+
+
+def test_the_line_the_json_and_the_page_count_windows_alike(world):
+    """Four weeks: one as ever, one whose inputs moved, one that the model fails in, and one of both."""
+    traffic = [
+        Traffic.draw(ROWS, 1),
+        Traffic.draw(ROWS, 2, shift=0.6),
+        Traffic.draw(ROWS, 3, blind=True),
+        Traffic.draw(ROWS, 4, shift=0.6, blind=True),
+    ]
+    world.write(traffic)
+    judgement = judge(world, labels_of(traffic))
+    assert verdicts(judgement) == ["ok", "drift", "degraded", "degraded"]
+    assert [bool(alarms(judgement, k)) for k in range(4)] == [False, True, False, True]
+    counts = judgement.value["counts"]
+    assert {key: counts[key] for key in ("windows", "judged", "ok", "moved", "degraded", "both", "too_few")} == {
+        "windows": 4, "judged": 4, "ok": 1, "moved": 2, "degraded": 2, "both": 1, "too_few": 0,
+    }  # fmt: skip
+    said = "4 windows (1 ok, 2 with drift alarms, 2 degraded, 1 both)"
+    assert said in judgement.summary
+    page = re.sub(r"<[^>]+>", " ", (judgement.folder / "report.html").read_text())
+    tiles = " ".join(page.split())
+    assert "Degraded 2 worse than the test rows, beyond noise" in tiles
+    assert "With drift alarms 2 large and certain; 1 of them degraded" in tiles
 
 
 def test_drift_without_labels_is_watched_and_with_good_labels_kept(world):
