@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from mlsys import errors
 from mlsys.schema import FOLD, Schema
-from mlsys.store import Store
+from mlsys.store import MANIFEST, Store, read_json
 
 __all__ = ["PARTS", "Snapshot", "Split"]
 
@@ -45,9 +45,14 @@ class Snapshot:
     def paths(self) -> list[Path]:
         return sorted((self.folder / "data").glob("part-*.parquet"))
 
-    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All rows in memory; for work that was planned as one task."""
-        return read_parquet(self.paths, columns, self.schema.arrow())
+    def table(self, columns: Sequence[str] | None = None, *, first: int = 0) -> pa.Table:
+        """All rows in memory, or those from file number `first` on; for work that was planned as one task."""
+        return read_parquet(self.paths[first:], columns, self.schema.arrow())
+
+    def digests(self) -> list[str]:
+        """SHA-256 of each file of `paths`, as they were when they were stored."""
+        stored = {entry["name"]: entry["sha256"] for entry in read_json(self.folder / MANIFEST)["files"]}
+        return [stored[f"data/{path.name}"] for path in self.paths]
 
 
 @dataclass(frozen=True)

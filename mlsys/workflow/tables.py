@@ -31,8 +31,9 @@ def publish(run: Run) -> list[Published]:
 def materialize(run: Run, *, rebuild: bool = False) -> list[Published]:
     """Read the sources of the feature tables again and bring what is new to the served model.
 
-    Events at a key and time that the store has are replaced, all others stay, unless
-    `rebuild`, which makes the store hold what the sources hold now.
+    Of a table that only got new files, behind those that the store has taken, these alone are
+    published. Otherwise events at a key and time that the store has are replaced, all others
+    stay, unless `rebuild`, which makes the store hold what the sources hold now.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def check_machines(lookup: str, num_nodes: int) -> None:
 def _publish(
     store: Store, lookup: str, pairs: Sequence[tuple[View, str]], facts: dict[str, Any], *, again: bool
 ) -> list[Published]:
-    """On one node, which holds one table in memory at a time; a table that is known is left alone unless `again`."""
+    """On one node, one table after another; one that is known is left alone unless `again`."""
     from mlsys.dataset import Snapshot
     from mlsys.features.online import publishing
     from mlsys.features.online.stores import open_store
@@ -97,7 +98,7 @@ def _publish(
         if again or not publishing.knows(online, view, digest):
             snapshot = Snapshot.open(store, digest)
             remembered = "" if again else digest
-            published.append(publishing.publish(online, view, snapshot.table(), digest=remembered, **facts))
+            published.append(publishing.bring(online, view, snapshot, digest=remembered, **facts))
             publishing.note(store, view, snapshot)
     return published
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlsys import errors
 from mlsys.features import joins
@@ -42,12 +43,16 @@ class Facts:
         Look-ups at earlier moments can depend on events that are kept no more; None: none are missing.
     table
         Digest of the table that a deployment brought last; later ones may have come since.
+    taken
+        Which files of which table the events are from, see `mlsys.features.online.publishing`;
+        empty where that cannot be said.
     """
 
     newest_us: int | None = None
     oldest_us: int | None = None
     since_us: int | None = None
     table: str = ""
+    taken: str = ""
 
 
 def arrange(view: View, table: pa.Table) -> pa.Table:
@@ -93,7 +98,16 @@ def opened(view: View, value: bytes) -> pa.RecordBatch:
 
 
 def merge(
-    view: View, state: State, events: pa.Table, *, history_us: int, until_us: int, whole: bool, table: str = ""
+    view: View,
+    state: State,
+    events: pa.Table,
+    *,
+    history_us: int,
+    until_us: int,
+    whole: bool,
+    beside: bool = False,
+    table: str = "",
+    taken: str = "",
 ) -> Change | None:
     """What publishing a table does to a view; None: nothing.
 
@@ -110,22 +124,36 @@ def merge(
         in the future would make the store forget everything.
     whole
         The view shall hold this table and nothing from before.
+    beside
+        The events are rows of a table behind those that came before: none replaces another,
+        and of several at one moment all count, as in one table.
     table
         Digest of the table, if it is to be remembered.
+    taken
+        Record of the files, kept where the events are those of these files and no others, and
+        where none lies in the future: what is newest would be another later.
     """
     known = Facts(**(state.facts or {}))
     before = Facts(table=known.table) if whole else known
     old = {} if whole else state.values
     facts = _facts(view, before, events, history_us, until_us)
     together = pa.concat_tables([*(_unpacked(view, key, value) for key, value in old.items()), events])
-    kept = _kept(view, _index(view, together, together.num_rows - events.num_rows), facts.since_us)
+    num_old = 0 if beside else together.num_rows - events.num_rows
+    kept = _kept(view, _index(view, together, num_old), facts.since_us)
     put = _packed(view, together, kept)
     changed = {key: value for key, value in put.items() if old.get(key) != value[1]}
-    plain = asdict(replace(facts, table=table or facts.table))
+    if not (whole or beside or state.facts is None or not view.windows) or _latest(view, events) > until_us:
+        taken = ""
+    plain = asdict(replace(facts, table=table or facts.table, taken=taken))
     expire = None if facts.since_us is None or view.keeps_last else facts.since_us - view.horizon_us
     if not changed and not whole and plain == state.facts:
         return None
     return Change(plain, changed, whole, expire)
+
+
+def _latest(view: View, events: pa.Table) -> int:
+    """Time of the latest event."""
+    return pc.max(events[TIME]).as_py() if view.clock is not None and events.num_rows else 0
 
 
 def _cast(view: View, values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:

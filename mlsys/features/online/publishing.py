@@ -1,5 +1,11 @@
 """Feature tables into the online store: by `deploy`, by `mlsys materialize`; whole or not at all.
 
+The store keeps, with the events and written with them at once, a record of the files that they
+are from. Where a table still begins with these files, only the files behind them are read
+and their events added: the store answers as if all had been read again, whatever was killed
+before. A file that changed, went, or came between means that all are read. So does an event
+of the future, and a table without time, in which a key may stand only once.
+
 Beside the store of latest values, ``<root>/online/<view>.json`` names the snapshot that was
 published last: all of the table's rows, for work on many rows at once.
 """
@@ -7,7 +13,9 @@ published last: all of the table's rows, for work on many rows at once.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,9 +25,13 @@ from mlsys.features.online import events
 from mlsys.features.online.stores import Change, OnlineStore, State
 from mlsys.features.online.views import View, instant, micros
 from mlsys.features.spans import span_us
-from mlsys.store import Store, read_json, write_json
+from mlsys.store import Store, digest_json, read_json, write_json
 
-__all__ = ["Published", "knows", "note", "publish", "snapshot_of"]
+__all__ = ["Published", "bring", "knows", "note", "publish", "snapshot_of"]
+
+
+class _OvertakenError(Exception):
+    """Another writer came first: the store holds other files than it did."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +44,43 @@ class Published:
         Keys whose events changed.
     newest_us
         Time of the newest event, in microseconds since 1970.
+    num_files
+        Files that were read for it.
     """
 
     view: str
     num_keys: int
     newest_us: int | None
+    num_files: int = 0
 
     @property
     def summary(self) -> str:
         name = self.view.split("/")[1]
         until = "" if self.newest_us is None else f", known until {instant(self.newest_us).isoformat()}"
         return f"{name}: {self.num_keys:,} keys changed{until}"
+
+
+def bring(
+    online: OnlineStore, view: View, snapshot: Snapshot, *, history: str, until: dt.datetime, digest: str, whole: bool
+) -> Published:
+    """As `publish`, of a table at rest: only the files beyond those that the store has taken, where that is enough."""
+    files = snapshot.digests()
+    facts = online.read({view.id: ()})[view.id].facts or {}
+    before = "" if whole or view.clock is None else str(facts.get("taken", ""))
+    first = int(before.partition(" ")[0] or 0)
+    if not before or before != _record(files[:first]):
+        before, first = "", 0
+    settings: dict[str, Any] = {"history": history, "until": until, "digest": digest, "whole": whole}
+    try:
+        done = publish(online, view, snapshot.table(first=first), beside=before, taken=_record(files), **settings)
+    except _OvertakenError:
+        return bring(online, view, snapshot, **settings)
+    return replace(done, num_files=len(files) - first)
+
+
+def _record(files: Sequence[str]) -> str:
+    """The first files of a table in one word, however many they are: each look-up reads it."""
+    return f"{len(files)} {digest_json(list(files))[:32]}"
 
 
 def publish(
@@ -54,6 +92,8 @@ def publish(
     until: dt.datetime,
     digest: str = "",
     whole: bool = False,
+    beside: str = "",
+    taken: str = "",
 ) -> Published:
     """Bring the events of a feature table into the store.
 
@@ -67,6 +107,10 @@ def publish(
         Of the table, if it is to be remembered; see `knows`.
     whole
         The view shall hold this table and nothing else.
+    beside
+        Record of the files that the store holds: the table is what comes behind them. See `bring`.
+    taken
+        Record of the files that it holds then.
 
     Raises
     ------
@@ -83,8 +127,11 @@ def publish(
 
     def change(state: State) -> Change | None:
         nonlocal done
+        if beside and (state.facts or {}).get("taken") != beside:
+            raise _OvertakenError
         made = events.merge(
-            view, state, arranged, history_us=span, until_us=micros(until), whole=whole, table=digest
+            view, state, arranged, history_us=span, until_us=micros(until),
+            whole=whole, beside=bool(beside), table=digest, taken=taken,
         )  # fmt: skip
         facts = made.facts if made else state.facts or {}
         done = Published(view.id, len(made.put) if made else 0, facts.get("newest_us"))
