@@ -8,7 +8,7 @@ later parts are compared with. Nothing reads the rows again but the fit of a mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from pathlib import Path
@@ -26,6 +26,7 @@ from mlsys.explore import relation
 from mlsys.explore.relation import Strength
 from mlsys.schema import FOLD, ROW, Kind, Role, Schema, Task
 from mlsys.statistics import TableStatistics, TrainStatistics, encode_target
+from mlsys.statistics.table import encode_columns
 from mlsys.statistics.hashing import combine, hash_array, mix
 from mlsys.statistics.joint import JointStatistics, Layout
 
@@ -74,16 +75,18 @@ class Profile:
     latest: Any
     joint: JointStatistics | None = None
 
-    def merge(self, other: Profile) -> Profile:
-        times = [time for time in (self.latest, other.latest) if time is not None]
+    def merge(self, *others: Profile) -> Profile:
+        parts = (self, *others)
+        times = [part.latest for part in parts if part.latest is not None]
+        joint = [part.joint for part in parts if part.joint is not None]
         return Profile(
-            self.statistics.merge(other.statistics),
-            pa.concat_tables([self.sample, other.sample]),
-            np.concatenate([self.features, other.features]),
-            np.concatenate([self.records, other.records]),
-            np.union1d(self.groups, other.groups),
+            self.statistics.merge(*(part.statistics for part in others)),
+            pa.concat_tables([part.sample for part in parts]),
+            np.concatenate([part.features for part in parts]),
+            np.concatenate([part.records for part in parts]),
+            np.unique(np.concatenate([part.groups for part in parts])),
             max(times, default=None),
-            None if self.joint is None or other.joint is None else self.joint.merge(other.joint),
+            reduce(JointStatistics.merge, joint) if len(joint) == len(parts) else None,
         )
 
     @cached_property
@@ -156,8 +159,10 @@ def profile(
             expected="at least one",
             hint="look at the split: its fractions or dates may leave no row for training",
         )
-    parts = cluster.map(_learn, work, progress=lambda done, total: progress(f"{done} of {total} pieces scanned"))
-    return reduce(Profile.merge, parts)
+    first, *others = cluster.map(
+        _learn, work, progress=lambda done, total: progress(f"{done} of {total} pieces scanned")
+    )
+    return first.merge(*others)
 
 
 @dataclass(frozen=True)
@@ -178,20 +183,23 @@ def _learn(work: _Work) -> Profile:
     features = [column.name for column in work.schema.features if column.name != target]
     time, group = work.stored.one(Role.TIME), work.stored.one(Role.GROUP)
     extra = [name for name in (time, group) if name]
-    table = read(work.piece, list(dict.fromkeys([*features, target, FOLD, ROW, *extra])), dict(work.derive))
-    seen = combine([hash_array(table[name]) for name in features if name in work.stored])
+    names = list(dict.fromkeys([*features, target, FOLD, ROW, *extra]))
+    coded = [name for name in features if work.schema[name].kind is Kind.CATEGORICAL]
+    table = read(work.piece, names, dict(work.derive), coded)
+    columns = encode_columns(table, work.schema, work.task)
+    seen = combine([columns[name].row_hashes() for name in features if name in work.stored])
     if not len(seen):  # no stored feature
         seen = np.zeros(table.num_rows, np.uint64)
     return Profile(
-        TrainStatistics.of_table(table, work.schema, work.task),
+        TrainStatistics.of_columns(columns, table, work.schema, work.task),
         light(sampled(table.select([*features, target, ROW]), work.share), work.schema),
         seen,
-        combine([seen, hash_array(table[target])]),
+        combine([seen, columns[target].row_hashes()]),
         np.unique(combine([hash_array(table[group])])) if group else np.empty(0, np.uint64),
         pc.max(table[time]).as_py() if time else None,
         None
         if work.layout is None
-        else JointStatistics.of(table, work.layout, encode_target(table[target], work.task)),
+        else JointStatistics.of_columns(columns, table, work.layout, encode_target(table[target], work.task)),
     )
 
 
@@ -211,12 +219,16 @@ def light(table: pa.Table, schema: Schema) -> pa.Table:
     for at, name in enumerate(table.column_names):
         if name in schema and schema[name].kind is Kind.IMAGE:
             table = table.set_column(at, name, pa.array(hash_array(table[name])))
+        elif pa.types.is_dictionary(table.schema.field(at).type):
+            table = table.set_column(at, name, table[name].cast(table.schema.field(at).type.value_type))
     return table
 
 
-def read(piece: Piece, names: list[str], derive: Mapping[str, str]) -> pa.Table:
-    """Columns of a piece, derived ones computed."""
-    table = pq.ParquetFile(piece.path).read_row_groups(list(piece.row_groups), columns=stored(names, derive))
+def read(piece: Piece, names: list[str], derive: Mapping[str, str], coded: Sequence[str] = ()) -> pa.Table:
+    """Columns of a piece, derived ones computed; those that are `coded` with the dictionaries of the file."""
+    file = pq.ParquetFile(piece.path, read_dictionary=[name for name in coded if not derive])
+    columns = stored(names, derive)
+    table = file.read_row_groups(list(piece.row_groups), columns=columns, use_threads=pa.cpu_count() > 1)
     return expressions.add(table, derive, DERIVE) if derive else table
 
 

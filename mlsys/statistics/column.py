@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, Self
 
 import numpy as np
@@ -14,19 +15,20 @@ from mlsys.schema import Kind
 from mlsys.statistics import codec, documents
 from mlsys.statistics.distinct import DistinctSketch
 from mlsys.statistics.documents import Documents
+from mlsys.statistics.encoded import NUMBERS, WORDS, Encoded, EncodedNumbers, EncodedWords, Part, encode
 from mlsys.statistics.frequencies import FrequencyTable, label_sums
-from mlsys.statistics.hashing import hash_array, hash_floats
+from mlsys.statistics.hashing import hash_array
 from mlsys.statistics.images import Images
-from mlsys.statistics.lengths import Lengths
+from mlsys.statistics.lengths import Lengths, lengths_of
 from mlsys.statistics.moments import Comoments
 from mlsys.statistics.numeric import Numbers
 from mlsys.statistics.quantiles import QuantileSketch
 from mlsys.statistics.summary import ColumnSummary, summarise
-from mlsys.statistics.values import as_floats, ordered, plain
 
 __all__ = ["ColumnStatistics"]
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 EXACT_CATEGORIES, FREQUENT_CATEGORIES = 10_000, 2_048
 """Different categories counted exactly, and those kept beyond: a bound of n / 2,049 a count."""
@@ -42,9 +44,6 @@ CLASS_SKETCH_K, MAX_CLASS_SKETCHES = 200, 20
 
 MAX_SUMS = 500_000
 """Sums of the target kept a column: with very many classes, fewer categories are counted exactly."""
-
-NUMBERS = frozenset({Kind.NUMERIC, Kind.DATETIME})
-CATEGORIES = frozenset({Kind.CATEGORICAL, Kind.BOOLEAN, Kind.TEXT})
 
 
 class ColumnStatistics:
@@ -93,7 +92,12 @@ class ColumnStatistics:
     def empty(cls, kind: Kind, classes: int | None = None) -> Self:
         return cls(Kind(kind), classes)
 
-    def update(self, values: pa.Array | pa.ChunkedArray, y: npt.NDArray[Any] | None = None) -> None:
+    def update(
+        self,
+        values: Encoded | pa.Array | pa.ChunkedArray,
+        y: npt.NDArray[Any] | None = None,
+        rows: Ints | None = None,
+    ) -> None:
         """Take rows in.
 
         Parameters
@@ -101,78 +105,78 @@ class ColumnStatistics:
         y
             Target of the same rows: class index with -1 for none, or a number with NaN
             for none. Without it, nothing is learned about the target.
+        rows
+            Rows of `values` that are meant; all by default.
         """
-        array = plain(values)
-        self.num_rows += len(array)
-        self.num_nulls += array.null_count
-        present = np.asarray(array.is_valid())
+        encoded = values if isinstance(values, Encoded) else encode(values, self.kind)
+        where = slice(None) if rows is None else rows
+        present = None if encoded.present is None else encoded.present[where]
+        num_rows = len(encoded.array) if rows is None else len(rows)
+        self.num_rows += num_rows
+        self.num_nulls += 0 if present is None else num_rows - int(np.count_nonzero(present))
         if y is not None:
-            self.target += label_sums(1 - present.astype(np.int64), 2, y, self.classes)
-            y = y[present]
-        array = array.drop_null()
-        if len(array) == 0:
-            return
-        if self.numbers is not None:
-            self._update_numbers(self.numbers, as_floats(array), y)
-        elif self.kind in CATEGORIES:
-            self._update_categories(array, y)
+            missing = np.zeros(num_rows, np.int64) if present is None else 1 - present.astype(np.int64)
+            self.target += label_sums(missing, 2, y, self.classes)
+        if isinstance(encoded, EncodedNumbers):
+            self._update_numbers(encoded.part(where), y)
+        elif isinstance(encoded, EncodedWords):
+            self._update_words(encoded, where, y)
         else:
-            self.lengths = self.lengths.merge(Lengths.of(array))
+            self._update_others(encoded.array if rows is None else encoded.array.take(pa.array(rows)))
+
+    def _update_numbers(self, part: Part, y: npt.NDArray[Any] | None) -> None:
+        self._numbers().update(part)
+        kept = slice(None) if part.shared is None else ~part.shared
+        missed = 0 if part.shared is None else int(part.times[part.shared].max())
+        self.frequencies.update(pa.array(part.keys[kept]), part.times[kept], missed=missed)
+        self.distinct.update(part.hashes)
+        if y is None:
+            return
+        if self.classes is None:
+            known = np.isfinite(y) & np.isfinite(part.floats)
+            self.comoments = self.comoments.merge(Comoments.of(part.floats[known], y[known]))
+        if self.by_class:
+            sums = label_sums(part.codes, len(part.whole.keys) + 1, y, self.classes)[part.used].astype(np.int64)
+            for index, sketch in enumerate(self.by_class):
+                part.rank(sketch, sums[:, index], y == index)
+
+    def _update_words(self, encoded: EncodedWords, rows: Ints | slice, y: npt.NDArray[Any] | None) -> None:
+        codes, size = encoded.codes[rows], len(encoded.keys)
+        counts = np.bincount(codes, minlength=size + 1)[:size]
+        used = np.flatnonzero(counts)
+        keys = encoded.keys if len(used) == size else encoded.keys.take(pa.array(used))
+        sums = None if y is None else label_sums(codes, size + 1, y, self.classes)[used]
+        names = documents.abbreviated(keys) if self.kind is Kind.TEXT else keys
+        self.frequencies.update(names, counts[used], sums)
+        self.distinct.update(encoded.hashes[used] if names is keys else hash_array(names))
+        if encoded.lengths is not None:
+            self.lengths = self.lengths.merge(Lengths.of(encoded.lengths[used], counts[used]))
         if self.documents is not None:
-            self.documents.update(array)
+            self.documents.update(encoded.keys.take(pa.array(codes[codes < size])))
+
+    def _update_others(self, array: pa.Array) -> None:
+        array = array.drop_null()
+        self.lengths = self.lengths.merge(Lengths.of(lengths_of(array)))
         if self.images is not None:
             self.images.update(array)
 
-    def _update_numbers(self, numbers: Numbers, values: Floats, y: npt.NDArray[Any] | None) -> None:
-        finite = np.isfinite(values)
-        kept = values if finite.all() else values[finite]
-        rising = ordered(kept)
-        numbers.update(values, rising)
-        self._count(rising)
-        if y is None:
-            return
-        label = y if finite.all() else y[finite]
-        if self.classes is None:
-            known = np.isfinite(label)
-            self.comoments = self.comoments.merge(Comoments.of(kept[known], label[known]))
-        for index, sketch in enumerate(self.by_class):
-            sketch.update(ordered(kept[label == index]))
-
-    def _count(self, rising: Floats) -> None:
-        """Count sorted numbers: a value begins where it differs from the one before."""
-        begins = np.ones(len(rising), bool)
-        begins[1:] = rising[1:] != rising[:-1]
-        first = np.flatnonzero(begins)
-        values = rising[first]
-        self.frequencies.update(pa.array(values), np.diff(np.append(first, len(rising))))
-        self.distinct.update(hash_floats(values))
-
-    def _update_categories(self, array: pa.Array, y: npt.NDArray[Any] | None) -> None:
-        encoded = array.dictionary_encode()
-        where = np.asarray(encoded.indices).astype(np.int64)
-        keys = encoded.dictionary if self.kind is not Kind.TEXT else documents.abbreviated(encoded.dictionary)
-        counts = np.bincount(where, minlength=len(keys))
-        sums = None if y is None else label_sums(where, len(keys), y, self.classes)
-        self.frequencies.update(keys, counts, sums)
-        self.distinct.update(hash_array(keys))
-        self.lengths = self.lengths.merge(Lengths.of(encoded.dictionary, counts))
-
-    def merge(self, other: ColumnStatistics) -> ColumnStatistics:
+    def merge(self, *others: ColumnStatistics) -> ColumnStatistics:
+        parts = (self, *others)
         merged = ColumnStatistics(self.kind, self.classes)
-        merged.num_rows = self.num_rows + other.num_rows
-        merged.num_nulls = self.num_nulls + other.num_nulls
-        merged.target = self.target + other.target
-        if self.numbers is not None and other.numbers is not None:
-            merged.numbers = self.numbers.merge(other.numbers)
-        merged.frequencies = self.frequencies.merge(other.frequencies)
-        merged.distinct = self.distinct.merge(other.distinct)
-        merged.lengths = self.lengths.merge(other.lengths)
-        if self.documents is not None and other.documents is not None:
-            merged.documents = self.documents.merge(other.documents)
-        if self.images is not None and other.images is not None:
-            merged.images = self.images.merge(other.images)
-        merged.by_class = [a.merge(b) for a, b in zip(self.by_class, other.by_class, strict=True)]
-        merged.comoments = self.comoments.merge(other.comoments)
+        merged.num_rows = sum(part.num_rows for part in parts)
+        merged.num_nulls = sum(part.num_nulls for part in parts)
+        merged.target = sum((part.target for part in others), self.target)
+        if self.numbers is not None:
+            merged.numbers = self.numbers.merge(*(part._numbers() for part in others))
+        merged.frequencies = self.frequencies.merge(*(part.frequencies for part in others))
+        merged.distinct = self.distinct.merge(*(part.distinct for part in others))
+        merged.lengths = reduce(Lengths.merge, (part.lengths for part in parts))
+        if self.documents is not None:
+            merged.documents = reduce(Documents.merge, (part.documents for part in parts if part.documents is not None))
+        if self.images is not None:
+            merged.images = reduce(Images.merge, (part.images for part in parts if part.images is not None))
+        merged.by_class = [one.merge(*same) for one, *same in zip(*(part.by_class for part in parts), strict=True)]
+        merged.comoments = reduce(Comoments.merge, (part.comoments for part in parts))
         return merged
 
     def without_rows(self) -> ColumnStatistics:
@@ -193,7 +197,7 @@ class ColumnStatistics:
     @property
     def num_distinct(self) -> int | None:
         """Different values: exact while the counts are, then an estimate; None for lists, images and other bytes."""
-        if self.kind not in NUMBERS | CATEGORIES:
+        if self.kind not in NUMBERS | WORDS:
             return None
         if self.frequencies.exact:
             return len(self.frequencies.counts)
@@ -254,7 +258,7 @@ class ColumnStatistics:
         Of categorical, boolean and text columns; in the order of `counts`. The key None
         holds the rows without a value, where there are any.
         """
-        if self.kind not in CATEGORIES:
+        if self.kind not in WORDS:
             return {}
         values = self.frequencies.values()
         sums: dict[Any, Floats] = {values[i]: self.frequencies.sums[i] for i in self.frequencies.order()}

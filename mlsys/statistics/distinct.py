@@ -41,9 +41,9 @@ class DistinctSketch:
         zeros = _REST - np.frexp(rest)[1]
         np.maximum.at(self.registers, index, (zeros + 1).astype(np.uint8))
 
-    def merge(self, other: DistinctSketch) -> DistinctSketch:
+    def merge(self, *others: DistinctSketch) -> DistinctSketch:
         merged = DistinctSketch()
-        np.maximum(self.registers, other.registers, out=merged.registers)
+        merged.registers = np.maximum.reduce([self.registers, *(other.registers for other in others)])
         return merged
 
     def estimate(self) -> float:

@@ -27,6 +27,7 @@ from mlsys.statistics import codec
 __all__ = ["FrequencyTable", "label_sums"]
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 class FrequencyTable:
@@ -44,7 +45,7 @@ class FrequencyTable:
     Attributes
     ----------
     keys
-        The values, in the order of their first appearance; no nulls.
+        The values, no nulls.
     counts
         Occurrences of each key (int64).
     sums
@@ -62,34 +63,43 @@ class FrequencyTable:
         self.error = 0
         self.exact = True
 
-    def update(self, keys: pa.Array, counts: npt.NDArray[np.int64], sums: Floats | None = None) -> None:
-        """Add counted values: `keys` without nulls, and each at most once."""
-        if len(keys) == 0:
-            return
-        self._add(keys, counts.astype(np.int64), np.zeros((len(keys), self.width)) if sums is None else sums)
+    def update(self, keys: pa.Array, counts: Ints, sums: Floats | None = None, *, missed: int = 0) -> None:
+        """Add counted values: `keys` without nulls, and each at most once.
+
+        Of other values there may be `missed` occurrences each, at most.
+        """
+        found = np.zeros((len(keys), self.width)) if sums is None else sums
+        self._add([(self.keys, self.counts, self.sums), (keys, counts.astype(np.int64), found)])
+        self._miss(missed)
         self._thin()
 
-    def merge(self, other: FrequencyTable) -> FrequencyTable:
+    def merge(self, *others: FrequencyTable) -> FrequencyTable:
+        parts = (self, *others)
         merged = FrequencyTable(self.limit, self.capacity, self.width)
-        merged.exact = self.exact and other.exact
-        merged.error = self.error + other.error
-        merged._add(self.keys, self.counts, self.sums)
-        merged._add(other.keys, other.counts, other.sums)
+        merged.exact = all(part.exact for part in parts)
+        merged._miss(sum(part.error for part in parts))
+        merged._add([(part.keys, part.counts, part.sums) for part in parts])
         merged._thin()
         return merged
 
-    def _add(self, keys: pa.Array, counts: npt.NDArray[np.int64], sums: Floats) -> None:
-        if len(keys) == 0 or len(self.keys) == 0:
-            if len(keys):
-                self.keys, self.counts, self.sums = keys, counts, sums
+    def _miss(self, occurrences: int) -> None:
+        self.error += occurrences
+        self.exact = self.exact and self.error == 0
+
+    def _add(self, parts: list[tuple[pa.Array, Ints, Floats]]) -> None:
+        parts = [part for part in parts if len(part[0])]
+        if len(parts) < 2:
+            self.keys, self.counts, self.sums = parts[0] if parts else (self.keys, self.counts, self.sums)
             return
-        both = pa.concat_arrays([self.keys, keys.cast(self.keys.type)]).dictionary_encode()
-        where = np.asarray(both.indices)
-        total = np.zeros(len(both.dictionary), np.int64)
-        np.add.at(total, where, np.concatenate([self.counts, counts]))
-        summed = np.zeros((len(total), self.width))
-        np.add.at(summed, where, np.concatenate([self.sums, sums]))
-        self.keys, self.counts, self.sums = both.dictionary, total, summed
+        kind = parts[0][0].type
+        encoded = pa.concat_arrays([keys.cast(kind) for keys, _, _ in parts]).dictionary_encode()
+        where, size = np.asarray(encoded.indices), len(encoded.dictionary)
+        # Sums of counts are exact in floats, which bincount adds up quickly, below 2^53.
+        counts = np.bincount(where, np.concatenate([counts for _, counts, _ in parts]), size)
+        sums = np.concatenate([sums for _, _, sums in parts])
+        summed = [np.bincount(where, column, size) for column in sums.T]
+        self.keys, self.counts = encoded.dictionary, counts.astype(np.int64)
+        self.sums = np.stack(summed, axis=1) if summed else np.empty((size, 0))
 
     def _thin(self) -> None:
         kept = self.limit if self.exact else self.capacity
@@ -103,7 +113,7 @@ class FrequencyTable:
         self.error += below
 
     def order(self) -> npt.NDArray[np.int64]:
-        """Positions of the keys, most frequent first; of equal ones, the first to appear."""
+        """Positions of the keys, most frequent first."""
         return np.argsort(-self.counts, kind="stable")
 
     def values(self) -> list[Any]:
@@ -154,7 +164,9 @@ def label_sums(where: npt.NDArray[np.int64], size: int, y: Floats, classes: int 
         columns = [np.bincount(at, w, size) for w in (np.ones_like(value), value, value * value)]
         return np.stack(columns, axis=1).astype(np.float64)
     known = y >= 0
-    cells = where[known] * classes + y[known].astype(np.int64)
+    if not known.all():
+        where, y = where[known], y[known]
+    cells = where * classes + y.astype(np.int64, copy=False)
     return np.bincount(cells, minlength=size * classes).reshape(size, classes).astype(np.float64)
 
 

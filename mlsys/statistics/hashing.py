@@ -14,12 +14,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["combine", "hash_array", "hash_floats", "hash_one", "hash_texts", "mix"]
+__all__ = ["combine", "hash_array", "hash_floats", "hash_one", "hash_texts", "mix", "mix_one"]
 
 UInt64 = npt.NDArray[np.uint64]
 
 _NULL = np.uint64(0x6E756C6C)
 _WORD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio, odd
+
+_STEPS = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+_BLOCK = 8_192
+"""Words that are mixed at once: they stay in the first cache, which is three times as fast."""
 
 
 def mix(words: UInt64) -> UInt64:
@@ -38,15 +45,33 @@ def mix(words: UInt64) -> UInt64:
     >>> hex(int(mix(np.zeros(1, np.uint64))[0]))
     '0xe220a8397b1dcdaf'
     """
-    z = words + _WORD
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    mixed = np.empty(words.shape, np.uint64)
+    for start in range(0, len(words), _BLOCK):
+        z, shifted = mixed[start : start + _BLOCK], np.empty(min(_BLOCK, len(words) - start), np.uint64)
+        np.add(words[start : start + _BLOCK], _WORD, out=z)
+        for shift, factor in _STEPS:
+            z ^= np.right_shift(z, shift, out=shifted)
+            z *= factor
+        z ^= np.right_shift(z, np.uint64(31), out=shifted)
+    return mixed
+
+
+def mix_one(word: int) -> int:
+    """`mix` of one word, without an array.
+
+    >>> hex(mix_one(0))
+    '0xe220a8397b1dcdaf'
+    """
+    z = word + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+    return z ^ (z >> 31)
 
 
 def hash_floats(values: npt.NDArray[np.float64]) -> UInt64:
     """Hash by value: 0.0 and -0.0 are one, and so are all NaN."""
-    plain = np.where(np.isnan(values), np.nan, values) + 0.0
+    nan = np.isnan(values)
+    plain = (np.where(nan, np.nan, values) if nan.any() else values) + 0.0
     return mix(plain.view(np.uint64))
 
 
@@ -72,10 +97,7 @@ def hash_one(value: float | str) -> int:
         digest = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest, "little")
     word: int = struct.unpack("<Q", struct.pack("<d", value + 0.0))[0]
-    z = word + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-    return z ^ (z >> 31)
+    return mix_one(word)
 
 
 def hash_array(values: pa.Array | pa.ChunkedArray) -> UInt64:
@@ -117,7 +139,9 @@ def _hash_present(array: pa.Array) -> UInt64:
 
 def combine(columns: list[UInt64]) -> UInt64:
     """One hash a row of its columns' hashes; the order of the columns counts."""
-    row = np.zeros(len(columns[0]) if columns else 0, np.uint64)
-    for column in columns:
-        row = mix(row ^ column) * _WORD
-    return row
+    rows = np.zeros(len(columns[0]) if columns else 0, np.uint64)
+    for start in range(0, len(rows), _BLOCK):
+        row = rows[start : start + _BLOCK]
+        for column in columns:
+            np.multiply(mix(row ^ column[start : start + _BLOCK]), _WORD, out=row)
+    return rows

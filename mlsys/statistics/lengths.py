@@ -10,7 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Lengths"]
+__all__ = ["Lengths", "lengths_of"]
+
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,8 @@ class Lengths:
     maximum: int = 0
 
     @classmethod
-    def of(cls, values: pa.Array, counts: npt.NDArray[np.int64] | None = None) -> Self:
-        """Lengths of `values` without nulls, each occurring `counts` times (once by default)."""
-        lengths = _lengths(values)
+    def of(cls, lengths: Ints | None, counts: Ints | None = None) -> Self:
+        """Of lengths as `lengths_of` gives them, each occurring `counts` times (once by default)."""
         if lengths is None or len(lengths) == 0:
             return cls()
         times = np.ones(len(lengths), np.int64) if counts is None else counts
@@ -53,7 +54,8 @@ class Lengths:
         return cls(*value)
 
 
-def _lengths(values: pa.Array) -> npt.NDArray[np.int64] | None:
+def lengths_of(values: pa.Array) -> Ints | None:
+    """Length of each value, none of them null; None for a type without lengths."""
     kind: Any = values.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         found = pc.utf8_length(values)

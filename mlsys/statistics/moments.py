@@ -40,18 +40,24 @@ class Moments:
     m4: float = 0.0
 
     @classmethod
-    def of(cls, values: Floats) -> Self:
-        """Moments of finite values; a sum that overflows becomes infinite, without a warning."""
-        if len(values) == 0:
+    def of(cls, values: Floats, times: npt.NDArray[np.int64] | None = None) -> Self:
+        """Moments of finite values, each occurring `times` times (once by default).
+
+        A sum that overflows becomes infinite, without a warning.
+        """
+        n = len(values) if times is None else int(times.sum())
+        if n == 0:
             return cls()
+        weight = 1.0 if times is None else times.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            mean = float(np.mean(values))
+            mean = float((values * weight).sum() / n)
             if not math.isfinite(mean):
-                mean = float(np.mean(values / len(values)) * len(values))
+                mean = float((values / n * weight).sum())
             away = values - mean
             square = away * away
+            weighted = square * weight
             return cls(
-                len(values), mean, float(square.sum()), float((square * away).sum()), float((square * square).sum())
+                n, mean, float(weighted.sum()), float((weighted * away).sum()), float((weighted * square).sum())
             )
 
     def merge(self, other: Moments) -> Moments:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from mlsys.statistics import codec
+from mlsys.statistics.encoded import Part
 from mlsys.statistics.moments import Moments
 from mlsys.statistics.quantiles import QuantileSketch
 
@@ -38,35 +40,36 @@ class Numbers:
     moments: Moments = field(default_factory=Moments)
     sketch: QuantileSketch = field(default_factory=lambda: QuantileSketch(SKETCH_K))
 
-    def update(self, values: Floats, finite: Floats) -> None:
-        """Take values in; `finite` are the finite ones among them, sorted."""
-        if len(finite) < len(values):
-            self.nan += int(np.isnan(values).sum())
-            self.positive_inf += int((values == math.inf).sum())
-            self.negative_inf += int((values == -math.inf).sum())
-        if len(finite) == 0:
+    def update(self, part: Part) -> None:
+        """Take rows in."""
+        _, nan, above, below = part.not_finite
+        self.nan += nan
+        self.positive_inf += above
+        self.negative_inf += below
+        values, times = (part.keys, part.times) if part.is_exact else (part.values, None)
+        if len(values) == 0:
             return
-        first, last = np.searchsorted(finite, 0.0, "left"), np.searchsorted(finite, 0.0, "right")
-        self.zeros += int(last - first)
-        self.negative += int(first)
-        self.minimum = min(self.minimum, float(finite[0]))
-        self.maximum = max(self.maximum, float(finite[-1]))
-        self.integral = self.integral and bool((finite == np.floor(finite)).all())
-        self.moments = self.moments.merge(Moments.of(finite))
-        self.sketch.update(finite)
+        self.zeros += _occurrences(values == 0.0, times)
+        self.negative += _occurrences(values < 0.0, times)
+        self.minimum = min(self.minimum, float(values.min()))
+        self.maximum = max(self.maximum, float(values.max()))
+        self.integral = self.integral and bool((values == np.floor(values)).all())
+        self.moments = self.moments.merge(Moments.of(values, times))
+        part.rank(self.sketch, part.times)
 
-    def merge(self, other: Numbers) -> Numbers:
+    def merge(self, *others: Numbers) -> Numbers:
+        parts = (self, *others)
         return Numbers(
-            self.nan + other.nan,
-            self.positive_inf + other.positive_inf,
-            self.negative_inf + other.negative_inf,
-            self.zeros + other.zeros,
-            self.negative + other.negative,
-            min(self.minimum, other.minimum),
-            max(self.maximum, other.maximum),
-            self.integral and other.integral,
-            self.moments.merge(other.moments),
-            self.sketch.merge(other.sketch),
+            sum(part.nan for part in parts),
+            sum(part.positive_inf for part in parts),
+            sum(part.negative_inf for part in parts),
+            sum(part.zeros for part in parts),
+            sum(part.negative for part in parts),
+            min(part.minimum for part in parts),
+            max(part.maximum for part in parts),
+            all(part.integral for part in parts),
+            reduce(Moments.merge, (part.moments for part in parts)),
+            self.sketch.merge(*(part.sketch for part in others)),
         )
 
     def quantiles(self, probabilities: Any) -> Floats:
@@ -127,3 +130,7 @@ class Numbers:
         nan, above, below, zeros, negative = value["counts"]
         ends = codec.real(low), codec.real(high)
         return cls(nan, above, below, zeros, negative, *ends, value["integral"], moments, sketch)
+
+
+def _occurrences(where: npt.NDArray[np.bool_], times: npt.NDArray[np.int64] | None) -> int:
+    return int(np.count_nonzero(where) if times is None else times[where].sum())

@@ -26,11 +26,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsys.statistics import codec
-from mlsys.statistics.hashing import mix
+from mlsys.statistics.hashing import mix_one
 
 __all__ = ["QuantileSketch"]
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 _SHRINK = 2 / 3  # capacity of a level relative to the one above; c in the paper, 2/3 in Apache DataSketches
 _SMALLEST = 8  # items of the lowest levels
@@ -60,22 +61,38 @@ class QuantileSketch:
         """
         return 0.0 if len(self.levels) == 1 else 2.446 / self.k**0.9433
 
-    def update(self, values: Floats) -> None:
-        """Take finite values in; sorted ones are taken in faster."""
-        self.n += len(values)
-        self.levels[0] = np.concatenate([self.levels[0], values])
+    def update(self, values: Floats, times: Ints | None = None) -> None:
+        """Take finite values in: in any order, or rising and each occurring `times` times."""
+        rising = np.sort(values, kind="stable") if times is None else values
+        n = len(rising) if times is None else int(times.sum())
+        ranks, sizes = self._kept(n, _hash(rising, n))
+        items = rising[ranks if times is None else np.searchsorted(np.cumsum(times), ranks, side="right")]
+        levels = np.split(items, np.cumsum(sizes)[:-1]) if len(sizes) > 1 else [items]
+        self.levels = _joined([self.levels, levels]) if self.n else levels
+        self.n += n
         self._compress()
 
-    def merge(self, other: QuantileSketch) -> QuantileSketch:
-        merged = QuantileSketch(min(self.k, other.k))
-        merged.n = self.n + other.n
-        height = max(len(self.levels), len(other.levels))
-        merged.levels = [np.concatenate([self._level(h), other._level(h)]) for h in range(height)]
+    def _kept(self, n: int, coins: int) -> tuple[Ints, list[int]]:
+        """Ranks, from 0, of the items kept of n sorted values, level by level, and their number in each.
+
+        The steps of `_compact`, one after the other on an empty sketch, keep every second item,
+        then every second of these …: every 2^h-th, from where the coins say. Those that stay
+        because their level was odd are the largest of it.
+        """
+        height = 0
+        while (n >> height) + height > sum(_capacities(self.k, height + 1)):
+            height += 1
+        odd = [h for h in range(height) if n >> h & 1]
+        largest = [(coins & ((1 << h) - 1)) + (((n >> h) - 1) << h) for h in odd]
+        top = (coins & ((1 << height) - 1)) + (np.arange(n >> height) << height)
+        return np.concatenate([np.array(largest, np.int64), top]), [*(n >> h & 1 for h in range(height)), n >> height]
+
+    def merge(self, *others: QuantileSketch) -> QuantileSketch:
+        merged = QuantileSketch(min(self.k, *(other.k for other in others)))
+        merged.n = self.n + sum(other.n for other in others)
+        merged.levels = _joined([self.levels, *(other.levels for other in others)])
         merged._compress()
         return merged
-
-    def _level(self, h: int) -> Floats:
-        return self.levels[h] if h < len(self.levels) else np.empty(0)
 
     def _compress(self) -> None:
         h, capacity = 0, _capacities(self.k, len(self.levels))
@@ -138,7 +155,17 @@ def _capacities(k: int, height: int) -> tuple[int, ...]:
     return tuple(max(_SMALLEST, math.ceil(k * _SHRINK ** (height - 1 - h))) for h in range(height))
 
 
+def _joined(sketches: list[list[Floats]]) -> list[Floats]:
+    """The levels of several sketches, one after the other."""
+    height = max(map(len, sketches))
+    return [np.concatenate([levels[h] for levels in sketches if h < len(levels)]) for h in range(height)]
+
+
 def _coin(items: Floats) -> int:
     """0 or 1 by a hash of the items."""
-    words = items.view(np.uint64)
-    return int(mix(np.array([words.sum(dtype=np.uint64)]))[0] >> np.uint64(63))
+    return _hash(items, 0) >> 63
+
+
+def _hash(items: Floats, n: int) -> int:
+    """64 coins."""
+    return mix_one(int(items.view(np.uint64).sum(dtype=np.uint64)) + n)

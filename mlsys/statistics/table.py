@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from mlsys import errors
 from mlsys.schema import FOLD, Kind, Schema, Task
 from mlsys.statistics.column import ColumnStatistics
+from mlsys.statistics.encoded import Encoded, encode
 
-__all__ = ["TableStatistics", "TrainStatistics", "encode_target"]
+__all__ = ["TableStatistics", "TrainStatistics", "encode_columns", "encode_target"]
 
 
 def encode_target(values: pa.Array | pa.ChunkedArray, task: Task) -> npt.NDArray[Any]:
@@ -34,6 +35,16 @@ def encode_target(values: pa.Array | pa.ChunkedArray, task: Task) -> npt.NDArray
     return np.asarray(pc.fill_null(pc.index_in(column, value_set=classes), -1)).astype(np.int64)
 
 
+def encode_columns(table: pa.Table, schema: Schema, task: Task) -> dict[str, Encoded]:
+    """Features and target, each encoded as the kind that it is counted as."""
+    return {name: encode(table[name], kind) for name, kind in _kinds(schema, task).items()}
+
+
+def _kinds(schema: Schema, task: Task) -> dict[str, Kind]:
+    features = {column.name: column.kind for column in schema.features if column.name != task.target}
+    return {**features, task.target: Kind.CATEGORICAL if task.is_classification else Kind.NUMERIC}
+
+
 class TableStatistics:
     """Statistics of the features and the target of a table.
 
@@ -51,13 +62,7 @@ class TableStatistics:
         self.num_rows = 0
         self.num_labelled = 0
         classes = len(task.classes) if task.is_classification else None
-        self.columns = {
-            column.name: ColumnStatistics.empty(column.kind, classes)
-            for column in schema.features
-            if column.name != task.target
-        }
-        kind = Kind.CATEGORICAL if task.is_classification else Kind.NUMERIC
-        self.columns[task.target] = ColumnStatistics.empty(kind, classes)
+        self.columns = {name: ColumnStatistics.empty(kind, classes) for name, kind in _kinds(schema, task).items()}
 
     @classmethod
     def empty(cls, schema: Schema, task: Task) -> Self:
@@ -67,21 +72,30 @@ class TableStatistics:
     def update(self, table: pa.Table) -> None:
         """Take rows in. A table without the target column, such as requests, has no labels."""
         y = encode_target(table[self.task.target], self.task) if self.task.target in table.column_names else None
-        self.num_rows += table.num_rows
+        columns = {name: table[name] for name in self.columns if y is not None or name != self.task.target}
+        self.take(columns, y, table.num_rows)
+
+    def take(
+        self,
+        columns: Mapping[str, Encoded | pa.ChunkedArray],
+        y: npt.NDArray[Any] | None,
+        num_rows: int,
+        rows: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Take in some rows of columns, all by default; `y` is their target as `encode_target` gives it, if known."""
+        self.num_rows += num_rows
         if y is not None:
             self.num_labelled += int((y >= 0).sum() if self.task.is_classification else np.isfinite(y).sum())
-        for name, column in self.columns.items():
-            if name == self.task.target:
-                if y is not None:
-                    column.update(table[name])
-            else:
-                column.update(table[name], y)
+        for name, values in columns.items():
+            self.columns[name].update(values, None if name == self.task.target else y, rows)
 
-    def merge(self, other: TableStatistics) -> TableStatistics:
+    def merge(self, *others: TableStatistics) -> TableStatistics:
         merged = TableStatistics(self.schema, self.task)
-        merged.num_rows = self.num_rows + other.num_rows
-        merged.num_labelled = self.num_labelled + other.num_labelled
-        merged.columns = {name: column.merge(other.columns[name]) for name, column in self.columns.items()}
+        merged.num_rows = self.num_rows + sum(other.num_rows for other in others)
+        merged.num_labelled = self.num_labelled + sum(other.num_labelled for other in others)
+        merged.columns = {
+            name: column.merge(*(other.columns[name] for other in others)) for name, column in self.columns.items()
+        }
         return merged
 
     def select(self, names: Iterable[str]) -> TableStatistics:
@@ -138,18 +152,23 @@ class TrainStatistics:
     @classmethod
     def of_table(cls, table: pa.Table, schema: Schema, task: Task) -> Self:
         """Of rows that carry the number of their fold."""
-        fold = np.asarray(table[FOLD])
+        return cls.of_columns(encode_columns(table, schema, task), table, schema, task)
+
+    @classmethod
+    def of_columns(cls, columns: Mapping[str, Encoded], table: pa.Table, schema: Schema, task: Task) -> Self:
+        """The same of a table whose columns are encoded already."""
+        fold, y = np.asarray(table[FOLD]), encode_target(table[task.target], task)
         folds: dict[int, TableStatistics] = {}
         for number in np.unique(fold).tolist():
+            rows = np.flatnonzero(fold == number)
             folds[number] = TableStatistics.empty(schema, task)
-            folds[number].update(table.filter(pa.array(fold == number)))
+            folds[number].take(columns, y[rows], len(rows), rows)
         return cls(folds)
 
-    def merge(self, other: TrainStatistics) -> TrainStatistics:
-        folds = dict(self.folds)
-        for number, part in other.folds.items():
-            folds[number] = folds[number].merge(part) if number in folds else part
-        return TrainStatistics(folds)
+    def merge(self, *others: TrainStatistics) -> TrainStatistics:
+        parts = (self, *others)
+        numbers = dict.fromkeys(number for part in parts for number in part.folds)
+        return TrainStatistics({number: _merged(part.folds.get(number) for part in parts) for number in numbers})
 
     def whole(self) -> TableStatistics:
         """Of all training rows."""
@@ -167,11 +186,7 @@ class TrainStatistics:
 
     def of(self, folds: Iterable[int]) -> TableStatistics:
         """Of the rows of some folds, merged in the order of their numbers."""
-        first, *others = self.only(folds).folds.values()
-        merged = first
-        for part in others:
-            merged = merged.merge(part)
-        return merged
+        return _merged(self.only(folds).folds.values())
 
     def to_json(self) -> dict[str, Any]:
         return {"folds": {str(number): table.to_json() for number, table in self.folds.items()}}
@@ -179,3 +194,8 @@ class TrainStatistics:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         return cls({int(number): TableStatistics.from_json(table) for number, table in value["folds"].items()})
+
+
+def _merged(parts: Iterable[TableStatistics | None]) -> TableStatistics:
+    first, *others = (part for part in parts if part is not None)
+    return first.merge(*others) if others else first

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlsys.statistics.joint.layout import Categories, Layout
-from mlsys.statistics.values import as_floats, plain
+from mlsys.statistics.encoded import Encoded, EncodedNumbers, EncodedWords
+from mlsys.statistics.joint.layout import Categories, Layout, Number
 
 __all__ = ["Block", "blocks"]
 
@@ -55,39 +54,47 @@ class Block:
     bins: list[Ints]
 
 
-def blocks(table: pa.Table, layout: Layout, y: npt.NDArray[Any]) -> Iterator[tuple[int, Block]]:
-    """Blocks of a table, each with the number of its first row; `y` is the target as `encode_target` gives it."""
-    raw = [y if column.name == layout.task.target else _floats(table[column.name]) for column in layout.numbers]
-    levels = [_levels(column, table, y) for column in layout.categories]
-    for start in range(0, table.num_rows, ROWS):
+def blocks(columns: Mapping[str, Encoded], layout: Layout, y: npt.NDArray[Any]) -> Iterator[tuple[int, Block]]:
+    """Blocks of encoded columns, each with the number of its first row; `y` is their target as `encode_target` says."""
+    numbers = [_number(columns, column, layout, y) for column in layout.numbers]
+    levels = [_levels(columns, column, y) for column in layout.categories]
+    for start in range(0, len(y), ROWS):
         rows = slice(start, start + ROWS)
-        yield start, _block([values[rows] for values in raw], [level[rows] for level in levels], layout)
+        some = [(values[rows], bins[rows]) for values, bins in numbers]
+        yield start, _block(some, [level[rows] for level in levels], layout)
 
 
-def _floats(values: pa.ChunkedArray) -> Floats:
-    return as_floats(plain(values))
+def _number(
+    columns: Mapping[str, Encoded], column: Number, layout: Layout, y: npt.NDArray[Any]
+) -> tuple[Floats, Ints]:
+    """Values and bins; what is not finite has the last bin."""
+    edges, missing = np.array(column.edges), len(column.edges) + 1
+    encoded = columns[column.name]
+    if column.name == layout.task.target or not isinstance(encoded, EncodedNumbers) or encoded.shared is not None:
+        values = y if column.name == layout.task.target else encoded.floats
+        return values, np.where(np.isfinite(values), _bins(values, column.edges), missing)
+    return encoded.floats, np.append(np.searchsorted(edges, encoded.keys, side="left"), missing)[encoded.codes]
 
 
-def _block(raw: list[Floats], levels: list[Ints], layout: Layout) -> Block:
-    rows = len(raw[0]) if raw else len(levels[0])
-    known_of, known, bins, away = np.zeros(len(raw), np.int64), [], [], []
-    for at, (values, column) in enumerate(zip(raw, layout.numbers, strict=True)):
-        bin_of = _bins(values, column.edges)
+def _block(numbers: list[tuple[Floats, Ints]], levels: list[Ints], layout: Layout) -> Block:
+    rows = len(numbers[0][0]) if numbers else len(levels[0])
+    known_of, known, away = np.zeros(len(numbers), np.int64), [], []
+    for at, ((values, bins), column) in enumerate(zip(numbers, layout.numbers, strict=True)):
         with np.errstate(over="ignore", invalid="ignore"):
             away.append(values - column.shift)
         finite = np.isfinite(away[-1])
         if not finite.all():
             away[-1][~finite] = 0.0
-            bin_of[~finite] = len(column.edges) + 1
+            bins[~finite] = len(column.edges) + 1
             known.append(finite)
             known_of[at] = len(known)
-        bins.append(bin_of.astype(np.int64))
-    both = np.empty((rows, len(raw) + 1 + len(known)))
+    both = np.empty((rows, len(numbers) + 1 + len(known)))
     for at, part in enumerate((*away, np.ones(rows), *known)):
         both[:, at] = part
-    numbers = both[:, : len(raw)]
+    centred = both[:, : len(numbers)]
     with np.errstate(over="ignore", under="ignore"):
-        return Block(numbers, both[:, len(raw) :], both, numbers * numbers, known_of, levels, bins)
+        squares = centred * centred
+    return Block(centred, both[:, len(numbers) :], both, squares, known_of, levels, [bins for _, bins in numbers])
 
 
 def _bins(values: Floats, edges: tuple[float, ...]) -> npt.NDArray[np.uint8]:
@@ -98,21 +105,11 @@ def _bins(values: Floats, edges: tuple[float, ...]) -> npt.NDArray[np.uint8]:
     return found
 
 
-def _levels(column: Categories, table: pa.Table, y: npt.NDArray[Any]) -> Ints:
+def _levels(columns: Mapping[str, Encoded], column: Categories, y: npt.NDArray[Any]) -> Ints:
+    others = column.num_levels
     if column.values is None:
-        return np.where(y >= 0, y, column.num_levels + 1)
-    values = table[column.name]
-    array: Any = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    if isinstance(array, pa.ChunkedArray) or not pa.types.is_dictionary(array.type):
-        return _places(plain(values), column.values, column.num_levels)
-    of_word = _places(array.dictionary, column.values, column.num_levels)
-    where = np.asarray(array.indices.fill_null(len(of_word))).astype(np.int64)
-    return np.append(of_word, column.num_levels + 1)[where]
-
-
-def _places(words: pa.Array, known: pa.Array, others: int) -> Ints:
-    """Place of each word among the known ones; `others` where it is none of them, one more for null."""
-    levels: Ints = np.asarray(pc.index_in(words, value_set=known.cast(words.type)).fill_null(others)).astype(np.int64)
-    if words.null_count:
-        levels[np.asarray(words.is_null())] = others + 1
-    return levels
+        return np.where(y >= 0, y, others + 1)
+    encoded = columns[column.name]
+    known = column.values.cast(encoded.keys.type)
+    places = np.asarray(pc.index_in(encoded.keys, value_set=known).fill_null(others)).astype(np.int64)
+    return np.append(places, others + 1)[encoded.codes]

@@ -12,11 +12,11 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from mlsys.statistics.encoded import Encoded, EncodedNumbers
 from mlsys.statistics.frequencies import FrequencyTable
 from mlsys.statistics.hashing import mix
-from mlsys.statistics.values import plain
+from mlsys.statistics.values import as_floats
 
 __all__ = ["Gaps", "missing"]
 
@@ -30,12 +30,14 @@ ROWS = 16_384
 """Rows whose pairs are counted at once: single precision holds such counts exactly."""
 
 
-def missing(values: pa.ChunkedArray | pa.Array) -> Bools | None:
+def missing(column: Encoded) -> Bools | None:
     """Where there is no value; None if there is one everywhere."""
-    if pa.types.is_floating(values.type):
-        finite = np.asarray(pc.fill_null(pc.is_finite(plain(values)), False))
-        return None if finite.all() else ~finite
-    return None if values.null_count == 0 else np.asarray(pc.is_null(values))
+    there = column.present
+    if isinstance(column, EncodedNumbers):
+        there = column.finite
+    elif pa.types.is_floating(column.array.type):
+        there = np.isfinite(as_floats(column.array))
+    return None if there is None or there.all() else ~there
 
 
 @dataclass(frozen=True)

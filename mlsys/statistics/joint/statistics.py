@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mlsys.schema import Kind
+from mlsys.statistics.encoded import Encoded, encode
 from mlsys.statistics.frequencies import label_sums
 from mlsys.statistics.joint.block import blocks
 from mlsys.statistics.joint.gaps import Gaps, missing
@@ -54,22 +57,32 @@ class JointStatistics:
     @classmethod
     def of(cls, table: pa.Table, layout: Layout, y: npt.NDArray[Any]) -> Self:
         """Of rows; `y` is their target as `encode_target` gives it."""
+        kinds = dict.fromkeys(layout.gaps, Kind.BYTES)
+        kinds |= {column.name: Kind.CATEGORICAL for column in layout.categories}
+        kinds |= {column.name: Kind.NUMERIC for column in layout.numbers}
+        return cls.of_columns({name: encode(table[name], kind) for name, kind in kinds.items()}, table, layout, y)
+
+    @classmethod
+    def of_columns(
+        cls, columns: Mapping[str, Encoded], table: pa.Table, layout: Layout, y: npt.NDArray[Any]
+    ) -> Self:
+        """The same of a table whose columns, but for the time, are encoded already."""
         size = len(layout.numbers)
         products, groups, tables = Products.empty(size), Groups.empty(layout), Tables.empty(layout)
         bins = [] if layout.task.is_classification else [len(column.edges) + 2 for column in layout.numbers[:-1]]
         curves = [np.zeros((number, 3)) for number in bins]
-        for start, block in blocks(table, layout, y):
+        for start, block in blocks(columns, layout, y):
             products.update(block)
             groups.update(block)
             tables.update(block, layout)
             label = y[start : start + len(block.numbers)]
             for curve, at in zip(curves, block.bins, strict=False):
                 np.add(curve, label_sums(at, len(curve), label, None), out=curve)
-        gaps = Gaps.of([missing(table[name]) for name in layout.gaps], table.num_rows)
+        gaps = Gaps.of([missing(columns[name]) for name in layout.gaps], table.num_rows)
         return cls(layout, products, groups, tables, curves, gaps, _timeline(table, layout, y))
 
     def merge(self, other: JointStatistics) -> JointStatistics:
-        if self.layout != other.layout:
+        if self.layout is not other.layout and self.layout != other.layout:
             raise ValueError("statistics of two layouts do not add up")
         times = (self.timeline, other.timeline)
         return JointStatistics(
