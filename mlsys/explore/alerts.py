@@ -224,7 +224,7 @@ def _outlying(column: Column, statistics: ColumnStatistics, summary: ColumnSumma
     outside = statistics.cdf([low - reach, high + reach])
     share = float(outside[0] + 1 - outside[1])
     rows = round(share * statistics.numbers.moments.n)
-    bound = statistics.numbers.sketch.rank_error * (not statistics.counts_exact)
+    bound = statistics.numbers.rank_error * (not statistics.counts_exact)
     if share > max(OUTLYING, bound) and rows >= 3:
         detail = f"{rows:,} values ({percent(share)}) outside {number(low - reach)} to {number(high + reach)}"
         yield Alert("outliers", column.name, detail, "kept; look whether they are errors of measurement")

@@ -26,9 +26,9 @@ from mlsys.explore import relation
 from mlsys.explore.relation import Strength
 from mlsys.schema import FOLD, ROW, Kind, Role, Schema, Task
 from mlsys.statistics import TableStatistics, TrainStatistics, encode_target
-from mlsys.statistics.table import encode_columns
 from mlsys.statistics.hashing import combine, hash_array, mix
 from mlsys.statistics.joint import JointStatistics, Layout
+from mlsys.statistics.table import encode_columns
 
 __all__ = ["DERIVE", "SAMPLE_ROWS", "Piece", "Profile", "light", "pieces", "profile", "read", "sampled", "stored"]
 

@@ -121,8 +121,8 @@ def _of_numbers(name: str, column: ColumnStatistics) -> Bins:
     counts = np.concatenate([[facts.negative_inf], np.diff(rank), [facts.positive_inf], [missing]])
     cuts = np.unique(np.concatenate([[below], deciles, [facts.maximum]]))
     group = np.append(np.searchsorted(cuts, edges, side="left"), [len(cuts), len(cuts) + 1])
-    exact = column.counts_exact or facts.sketch.rank_error == 0
-    spread = facts.sketch.rank_error / _Z99
+    exact = column.counts_exact or facts.rank_error == 0
+    spread = facts.rank_error / _Z99
     sketch_rows = np.inf if exact else (1 / COARSE) * (1 - 1 / COARSE) / spread**2
     return Bins(name, column.kind, edges, None, counts, group, sketch_rows, _interval_labels(cuts, facts))
 

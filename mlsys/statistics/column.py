@@ -40,7 +40,7 @@ EXACT_NUMBERS, FREQUENT_NUMBERS = 512, 128
 """The same for numbers, where quantiles say more."""
 
 CLASS_SKETCH_K, MAX_CLASS_SKETCHES = 200, 20
-"""Distributions by class are for drawing: 1.65 % rank error, and for at most 20 classes."""
+"""Distributions by class are for drawing: 1.75 % rank error, and for at most 20 classes."""
 
 MAX_SUMS = 500_000
 """Sums of the target kept a column: with very many classes, fewer categories are counted exactly."""
@@ -167,7 +167,7 @@ class ColumnStatistics:
         merged.num_nulls = sum(part.num_nulls for part in parts)
         merged.target = sum((part.target for part in others), self.target)
         if self.numbers is not None:
-            merged.numbers = self.numbers.merge(*(part._numbers() for part in others))
+            merged.numbers = self.numbers.merge(*(part.numbers for part in others if part.numbers is not None))
         merged.frequencies = self.frequencies.merge(*(part.frequencies for part in others))
         merged.distinct = self.distinct.merge(*(part.distinct for part in others))
         merged.lengths = reduce(Lengths.merge, (part.lengths for part in parts))

@@ -56,9 +56,7 @@ class Moments:
             away = values - mean
             square = away * away
             weighted = square * weight
-            return cls(
-                n, mean, float(weighted.sum()), float((weighted * away).sum()), float((weighted * square).sum())
-            )
+            return cls(n, mean, float(weighted.sum()), float((weighted * away).sum()), float((weighted * square).sum()))
 
     def merge(self, other: Moments) -> Moments:
         if self.n == 0 or other.n == 0:

@@ -177,7 +177,7 @@ def _notes(column: ColumnStatistics) -> dict[str, str]:
         "distinct_count": f"HyperLogLog, standard error {column.distinct.relative_error:.1%}",
         "frequent_items": f"frequent values, each count at most {column.frequencies.error:,} too low",
     }
-    if column.numbers is not None and column.numbers.sketch.rank_error:
-        bound = f"KLL sketch, rank error {column.numbers.sketch.rank_error:.2%} (99 % confidence)"
+    if column.numbers is not None and column.numbers.rank_error:
+        bound = f"KLL sketch, rank error {column.numbers.rank_error:.2%} (99 % confidence)"
         notes |= {"quantiles": bound, "median": bound, "histogram_counts": bound}
     return notes

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["as_floats", "ordered", "plain"]
+__all__ = ["as_floats", "plain"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,18 +33,3 @@ def as_floats(array: pa.Array) -> Floats:
     elif pa.types.is_duration(kind):
         array = array.cast(pa.duration("us"), safe=False).cast(pa.int64())
     return np.asarray(pc.cast(array, pa.float64(), safe=False)) + 0.0
-
-
-def ordered(values: Floats) -> Floats:
-    """The finite values, sorted; whole numbers that lie close together are counted, which is five times faster.
-
-    >>> ordered(np.array([3.0, 1.0, 2.0, 1.0]))
-    array([1., 1., 2., 3.])
-    """
-    if len(values) == 0:
-        return values
-    low, high = float(values.min()), float(values.max())
-    if high - low > 2 * len(values) or not bool((values == np.floor(values)).all()):
-        return np.sort(values)
-    counts = np.bincount((values - low).astype(np.int64))
-    return np.repeat(low + np.arange(len(counts), dtype=np.float64), counts)

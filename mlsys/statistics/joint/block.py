@@ -64,16 +64,26 @@ def blocks(columns: Mapping[str, Encoded], layout: Layout, y: npt.NDArray[Any]) 
         yield start, _block(some, [level[rows] for level in levels], layout)
 
 
-def _number(
-    columns: Mapping[str, Encoded], column: Number, layout: Layout, y: npt.NDArray[Any]
-) -> tuple[Floats, Ints]:
+def _number(columns: Mapping[str, Encoded], column: Number, layout: Layout, y: npt.NDArray[Any]) -> tuple[Floats, Ints]:
     """Values and bins; what is not finite has the last bin."""
-    edges, missing = np.array(column.edges), len(column.edges) + 1
+    missing = len(column.edges) + 1
+    if column.name == layout.task.target:
+        return y, _compared(y, column, missing)
     encoded = columns[column.name]
-    if column.name == layout.task.target or not isinstance(encoded, EncodedNumbers) or encoded.shared is not None:
-        values = y if column.name == layout.task.target else encoded.floats
-        return values, np.where(np.isfinite(values), _bins(values, column.edges), missing)
-    return encoded.floats, np.append(np.searchsorted(edges, encoded.keys, side="left"), missing)[encoded.codes]
+    if not isinstance(encoded, EncodedNumbers):
+        raise TypeError(f"column {column.name!r} is not encoded as numbers")
+    if encoded.shared is not None:
+        return encoded.floats, _compared(encoded.floats, column, missing)
+    bins = np.searchsorted(np.array(column.edges), encoded.keys, side="left")
+    return encoded.floats, np.append(bins, missing)[encoded.codes]
+
+
+def _compared(values: Floats, column: Number, missing: int) -> Ints:
+    """Edges below each value: comparing with all of them is quicker than searching for one."""
+    found = np.zeros(len(values), np.uint8)
+    for edge in column.edges:
+        found += (values > edge).view(np.uint8)
+    return np.where(np.isfinite(values), found, missing)
 
 
 def _block(numbers: list[tuple[Floats, Ints]], levels: list[Ints], layout: Layout) -> Block:
@@ -97,19 +107,13 @@ def _block(numbers: list[tuple[Floats, Ints]], levels: list[Ints], layout: Layou
     return Block(centred, both[:, len(numbers) :], both, squares, known_of, levels, [bins for _, bins in numbers])
 
 
-def _bins(values: Floats, edges: tuple[float, ...]) -> npt.NDArray[np.uint8]:
-    """Edges below each value: comparing with all of them is quicker than searching for one."""
-    found = np.zeros(len(values), np.uint8)
-    for edge in edges:
-        found += (values > edge).view(np.uint8)
-    return found
-
-
 def _levels(columns: Mapping[str, Encoded], column: Categories, y: npt.NDArray[Any]) -> Ints:
     others = column.num_levels
     if column.values is None:
         return np.where(y >= 0, y, others + 1)
     encoded = columns[column.name]
+    if not isinstance(encoded, EncodedWords):
+        raise TypeError(f"column {column.name!r} is not encoded as words")
     known = column.values.cast(encoded.keys.type)
     places = np.asarray(pc.index_in(encoded.keys, value_set=known).fill_null(others)).astype(np.int64)
     return np.append(places, others + 1)[encoded.codes]

@@ -63,9 +63,7 @@ class JointStatistics:
         return cls.of_columns({name: encode(table[name], kind) for name, kind in kinds.items()}, table, layout, y)
 
     @classmethod
-    def of_columns(
-        cls, columns: Mapping[str, Encoded], table: pa.Table, layout: Layout, y: npt.NDArray[Any]
-    ) -> Self:
+    def of_columns(cls, columns: Mapping[str, Encoded], table: pa.Table, layout: Layout, y: npt.NDArray[Any]) -> Self:
         """The same of a table whose columns, but for the time, are encoded already."""
         size = len(layout.numbers)
         products, groups, tables = Products.empty(size), Groups.empty(layout), Tables.empty(layout)

@@ -1,0 +1,117 @@
+"""What is counted from the codes of a whole piece is what counting the rows alone gives."""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlsys.schema import Kind
+from mlsys.statistics import ColumnStatistics
+from mlsys.statistics.cells import SHARED
+from mlsys.statistics.encoded import encode
+from mlsys.statistics.hashing import hash_array
+
+RNG = np.random.default_rng(8)
+MANY = 20_000
+COLUMNS = {
+    "whole": (pa.array(RNG.integers(0, 90, MANY), mask=RNG.random(MANY) < 0.1), Kind.NUMERIC),
+    "real": (pa.array(RNG.lognormal(size=MANY), mask=RNG.random(MANY) < 0.1), Kind.NUMERIC),
+    "real, no gaps": (pa.array(RNG.normal(size=MANY)), Kind.NUMERIC),
+    "not finite": (pa.array(RNG.choice([math.nan, math.inf, -math.inf, 0.0, -0.0, 2.5, None], MANY)), Kind.NUMERIC),
+    "time": (pa.array(RNG.integers(0, 10**15, MANY)).cast(pa.timestamp("us")), Kind.DATETIME),
+    "nanoseconds": (pa.array(RNG.integers(0, 10**18, MANY)).cast(pa.timestamp("ns")), Kind.DATETIME),
+    "words": (pa.array(RNG.choice(["so", "", "ä", None], MANY)), Kind.CATEGORICAL),
+    "codes": (pa.array(RNG.integers(0, 9, MANY)), Kind.CATEGORICAL),
+    "truth": (pa.array(RNG.random(MANY) < 0.3, mask=RNG.random(MANY) < 0.1), Kind.BOOLEAN),
+    "texts": (pa.array([f"text {n % 700}" for n in range(MANY)]), Kind.TEXT),
+    "lists": (pa.array([[1.0] * (n % 4) if n % 5 else None for n in range(MANY)]), Kind.LIST),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_rows_have_the_hashes_of_the_column(name):
+    array, kind = COLUMNS[name]
+    assert (encode(array, kind).row_hashes() == hash_array(array)).all()
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("classes", [2, None])
+def test_some_rows_of_a_piece_count_as_they_do_alone(name, classes):
+    array, kind = COLUMNS[name]
+    rows = np.flatnonzero(np.arange(MANY) % 5 == 2)
+    y = RNG.integers(-1, 2, MANY) if classes else RNG.normal(size=MANY)
+    part, alone = ColumnStatistics.empty(kind, classes), ColumnStatistics.empty(kind, classes)
+    part.update(encode(array, kind), y[rows], rows)
+    alone.update(array.take(pa.array(rows)), y[rows])
+    assert part.num_rows == alone.num_rows == len(rows)
+    assert part.num_nulls == alone.num_nulls
+    assert part.target.tolist() == alone.target.tolist()
+    assert part.distinct.registers.tolist() == alone.distinct.registers.tolist()
+    assert part.lengths == alone.lengths
+    assert part.comoments == alone.comoments
+    if part.counts_exact:
+        assert part.counts() == alone.counts()
+        assert {key: sums.tolist() for key, sums in part.target_sums().items()} == {
+            key: sums.tolist() for key, sums in alone.target_sums().items()
+        }
+    one, other = part.result(), alone.result()
+    for name in ("num_nan", "num_inf", "num_zeros", "num_negative", "min", "max", "integral"):
+        assert getattr(one, name) == getattr(other, name), name
+    for name in ("mean", "stddev", "skewness", "kurtosis"):
+        assert getattr(one, name) == (getattr(other, name) and pytest.approx(getattr(other, name), rel=1e-9)), name
+
+
+@pytest.mark.parametrize("name", ["real", "real, no gaps", "time"])
+def test_quantiles_of_folds_and_classes_keep_their_bound(name):
+    array, kind = COLUMNS[name]
+    column = encode(array, kind)
+    y = (np.arange(MANY) % 7 == 0).astype(np.int64)
+    for fold in range(3):
+        rows = np.flatnonzero(np.arange(MANY) % 3 == fold)
+        found = ColumnStatistics.empty(kind, 2)
+        found.update(column, y[rows], rows)
+        within(found.numbers.sketch.cdf, found.numbers.rank_error, column.floats[rows])
+        for label, sketch in enumerate(found.by_class):
+            within(sketch.cdf, sketch.rank_error + SHARED, column.floats[rows][y[rows] == label])
+
+
+def within(cdf, bound, values):
+    rising = np.sort(values[np.isfinite(values)])
+    true = np.searchsorted(rising, rising, side="right") / len(rising)
+    assert 0 < np.abs(cdf(rising) - true).max() <= bound
+
+
+def test_a_class_of_few_rows_is_not_drawn_with_the_values_of_others():
+    values = RNG.normal(size=MANY)
+    y = np.zeros(MANY, np.int64)
+    rare = RNG.choice(MANY, 30, replace=False)
+    y[rare] = 1
+    found = ColumnStatistics.empty(Kind.NUMERIC, 2)
+    found.update(pa.array(values), y)
+    assert found.by_class[1].quantiles((np.arange(30) + 0.5) / 30).tolist() == np.sort(values[rare]).tolist()
+
+
+def test_a_frequent_value_is_found_among_many_and_counted_within_its_bound():
+    values = np.where(RNG.random(MANY) < 0.05, 0.125, RNG.normal(size=MANY))
+    found = ColumnStatistics.empty(Kind.NUMERIC)
+    found.update(pa.array(values))
+    true = int((values == 0.125).sum())
+    assert not found.counts_exact
+    assert true - found.frequencies.error <= found.counts()[0.125] <= true
+    assert 0 < found.frequencies.error <= MANY / 129
+
+
+@given(st.lists(st.sampled_from(["a", "b", None]), max_size=20))
+def test_a_dictionary_may_hold_a_value_twice_unused_and_null(words):
+    dictionary = pa.array(["b", "a", None, "a", "c"])
+    places = {"a": [1, 3], "b": [0], None: [2, None]}
+    indices = [places[word][at % len(places[word])] for at, word in enumerate(words)]
+    array = pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), dictionary)
+    found = ColumnStatistics.empty(Kind.CATEGORICAL)
+    found.update(array)
+    assert found.counts() == {word: words.count(word) for word in {"a", "b"} & set(words)}
+    assert found.num_nulls == words.count(None)
+    assert (encode(array, Kind.CATEGORICAL).row_hashes() == hash_array(pa.array(words, pa.string()))).all()
