@@ -15,6 +15,8 @@ tests use it as the independent opinion.
 `moments`           count, mean, variance, skewness, kurtosis; co-moments
 `quantiles`         KLL sketch: ranks and quantiles with a bounded error
 `distinct`          HyperLogLog: how many different values
+`cells`             numbers as codes of rising cells, not sorted where that can be helped
+`encoded`           a column as its different values and a code a row: what is counted
 `frequencies`       exact counts up to a limit, then the frequent values
 `tokens`            texts as counts of hashed words and letters side by side
 `documents`         texts that hold each token, a few thousand to fit on

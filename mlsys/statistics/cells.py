@@ -103,7 +103,9 @@ def _tried(values: Floats, codes: Ints | None) -> tuple[Floats, Ints, Bools | No
     return _divided(values, codes, keys, used & ~crowded, shared)
 
 
-def _divided(values: Floats, codes: Ints, keys: Floats, kept: Bools, shared: Bools) -> tuple[Floats, Ints, Bools]:
+def _divided(
+    values: Floats, codes: Ints, keys: Floats, kept: Bools, shared: Bools
+) -> tuple[Floats, Ints, Bools | None]:
     """Only some cells are kept; each value of the others gets one of its own."""
     rows = np.flatnonzero(~kept[codes])
     alone, first, which = np.unique(values[rows], return_index=True, return_inverse=True)
@@ -118,4 +120,4 @@ def _divided(values: Floats, codes: Ints, keys: Floats, kept: Bools, shared: Boo
     rising[free] = alone
     found = place[codes]
     found[rows] = np.flatnonzero(free)[which]
-    return rising, found, several
+    return rising, found, several if several.any() else None

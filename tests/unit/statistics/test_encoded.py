@@ -58,10 +58,10 @@ def test_some_rows_of_a_piece_count_as_they_do_alone(name, classes):
             key: sums.tolist() for key, sums in alone.target_sums().items()
         }
     one, other = part.result(), alone.result()
-    for name in ("num_nan", "num_inf", "num_zeros", "num_negative", "min", "max", "integral"):
-        assert getattr(one, name) == getattr(other, name), name
-    for name in ("mean", "stddev", "skewness", "kurtosis"):
-        assert getattr(one, name) == (getattr(other, name) and pytest.approx(getattr(other, name), rel=1e-9)), name
+    for fact in ("num_nan", "num_inf", "num_zeros", "num_negative", "min", "max", "integral"):
+        assert getattr(one, fact) == getattr(other, fact), fact
+    for fact in ("mean", "stddev", "skewness", "kurtosis"):
+        assert getattr(one, fact) == (getattr(other, fact) and pytest.approx(getattr(other, fact), rel=1e-9)), fact
 
 
 @pytest.mark.parametrize("name", ["real", "real, no gaps", "time"])
