@@ -26,13 +26,14 @@ from pathlib import Path
 from typing import Any
 
 from mlsys import errors
+from mlsys.collect import spans
 from mlsys.collect.increment import State
 from mlsys.collect.layout import Written
 from mlsys.recipe import Data
 from mlsys.schema import Schema
 from mlsys.store import digest_json, read_json, write_json
 
-__all__ = ["Entry", "check_age", "judge", "key", "last", "load", "make", "save", "span_s"]
+__all__ = ["Entry", "check_age", "judge", "key", "last", "load", "make", "save"]
 
 FILE = "collections.json"
 MAX_ENTRIES = 1000
@@ -41,7 +42,6 @@ MIN_ENTRIES = 5
 MAX_Z = 3.5
 MIN_CHANGE = 1.1
 """Factor by which a value may always differ from the median."""
-UNITS_S = {"m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
@@ -168,17 +168,8 @@ def check_age(newest: str | None, data: Data, now: dt.datetime) -> None:
     if data.freshness is None or newest is None:
         return
     age_s = (now - dt.datetime.fromisoformat(newest)).total_seconds()
-    if age_s > span_s(data.freshness):
+    if age_s > spans.span_s(data.freshness):
         raise errors.ContractError.stale(str(data.time), newest, _span(age_s), data.freshness)
-
-
-def span_s(text: str) -> float:
-    """Seconds of a span such as ``90m``, ``36h`` or ``2d``.
-
-    >>> span_s("36h")
-    129600
-    """
-    return int(text[:-1]) * UNITS_S[text[-1]]
 
 
 def _z(value: float, before: Sequence[float]) -> float | None:

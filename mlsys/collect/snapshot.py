@@ -60,6 +60,7 @@ class _Found:
     entries: list[Entry]
     state: increment.State | None
     num_new: int | None
+    late: str
 
 
 @dataclass(frozen=True)
@@ -161,12 +162,13 @@ def _start(store: Store, wanted: _Wanted) -> Taken:
     if any(one.format == "text" for one in pieces):
         kinds = {documents.TEXT: Kind.TEXT, **wanted.data.kinds}
         wanted = replace(wanted, data=wanted.data.model_copy(update={"kinds": kinds}))
-    state, num_new = None, None
+    state, num_new, late = None, None, ""
     if wanted.data.incremental is not None:
-        state, pieces, num_new = cluster.call(increment.advance, store, wanted.data, pieces, noted["incremental"])
+        ahead = cluster.call(increment.advance, store, wanted.data, pieces, noted["incremental"])
+        state, pieces, num_new, late = ahead.state, ahead.pieces, ahead.num_new, ahead.late
     before = history.last(noted, history.key(wanted.data, wanted.target))
     entries = [Entry(**one) for one in noted["entries"]]
-    found = _Found(pieces, _plan(pieces), before, entries, state, num_new)
+    found = _Found(pieces, _plan(pieces), before, entries, state, num_new, late)
     if found.plan.kind == "cluster":
         return _collect(store, wanted, found, OnCluster())
     return cluster.call(_collect, store, wanted, found, Here())
@@ -231,7 +233,10 @@ def _collect(store: Store, wanted: _Wanted, found: _Found, spread: Spread) -> Ta
         contract.save(schema, wanted.folder / "schema.yaml", ", ".join(one.name for one in pieces[:3]), wanted.rules)
         is_new = not found.before or found.before[-1].snapshot != digest
         history.save(wanted.folder, [*found.entries, *([entry] if is_new else [])], found.state)
-    return Taken(Snapshot.open(store, digest), told | {"notes": [*changes, *unusual], "newest": entry.newest})
+    return Taken(
+        Snapshot.open(store, digest),
+        told | {"notes": [*([found.late] if found.late else []), *changes, *unusual], "newest": entry.newest},
+    )
 
 
 def _entry(wanted: _Wanted, found: _Found, digest: str, schema: Schema, counts: Written) -> Entry:

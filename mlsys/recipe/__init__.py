@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import typing
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -73,6 +73,10 @@ class Incremental(Section):
     """A source that only grows: each collection takes the rows beyond the last one."""
 
     cursor: str = Field(description="column that grows with each write: a number, or when the row was written")
+    lookback: Annotated[str, Field(pattern=r"^\d+[smhd]$")] | Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="how far below the largest cursor so far late rows are still taken: 36h of times, 1000 of numbers",
+    )
 
 
 class Data(Section):

@@ -170,7 +170,7 @@ class Killed(BaseException):
 
 
 def test_killed_at_any_write_each_row_is_taken_exactly_once(monkeypatch, write, tmp_path):
-    data = Data(source=str(write("a.csv", "k,at,y\n1,1,0\n2,2,1\n")), incremental={"cursor": "at"})
+    data = Data(source=str(write("a.csv", "k,at,y\n1,1,0\n2,2,1\n")), incremental={"cursor": "at", "lookback": 1})
     left = [0]
 
     def dying(real):
@@ -188,14 +188,14 @@ def test_killed_at_any_write_each_row_is_taken_exactly_once(monkeypatch, write, 
     digests = []
     write("a.csv", "k,at,y\n1,1,0\n2,2,1\n")
     digests.append(run(0).snapshot.digest)
-    write("a.csv", "k,at,y\n1,1,0\n2,2,1\n3,2,1\n4,3,0\n")
+    write("a.csv", "k,at,y\n1,1,0\n2,2,1\n3,2,1\n4,3,0\n5,1,1\n")
     digests.append(run(0).snapshot.digest)
     for name in ("commit", "remember", "staging"):
         monkeypatch.setattr(Store, name, dying(getattr(Store, name)))
     monkeypatch.setattr("mlsys.collect.history.write_json", dying(snapshot.history.write_json))
     for number in range(1, 60):
         left[0], survived = number, True
-        for content, digest in zip(("", "3,2,1\n4,3,0\n"), digests, strict=True):
+        for content, digest in zip(("", "3,2,1\n4,3,0\n5,1,1\n"), digests, strict=True):
             write("a.csv", "k,at,y\n1,1,0\n2,2,1\n" + content)
             try:
                 run(number)
@@ -240,7 +240,7 @@ def test_a_process_killed_while_it_collects_leaves_nothing_half_done(write, tmp_
 
 
 def test_a_file_that_grows_while_it_is_read_is_refused_and_nothing_of_it_kept(take, write, monkeypatch):
-    file, real = write("a.csv", "k,at,y\n1,1,0\n2,2,1\n"), increment._Taken.write
+    file, real = write("a.csv", "k,at,y\n1,1,0\n2,2,1\n"), increment._Reading.write
 
     def grown(self, folder):
         facts = real(self, folder)
@@ -248,7 +248,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused_and_nothing_of_it_kept(ta
             out.write("3,3")
         return facts
 
-    monkeypatch.setattr(increment._Taken, "write", grown)
+    monkeypatch.setattr(increment._Reading, "write", grown)
     with pytest.raises(errors.SourceError, match="changed while it was read"):
         take(file, **CURSOR)
     monkeypatch.undo()
