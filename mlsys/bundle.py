@@ -8,7 +8,7 @@
       program.json     the fitted feature program
       views.json       feature tables whose columns an endpoint looks up, as the recipe joins them
       model/           what the family saved: JSON, UBJSON, or arrays, never a pickle
-      reference.json   statistics of the training rows and of the model's predictions
+      reference.json   statistics of the training rows, of their pictures and of the model's predictions
       example.json     one row that can be sent as a request
       manifest.json    size and SHA-256 of each file
 
@@ -55,10 +55,13 @@ class Reference:
         Statistics of the training rows, features and target.
     predictions
         Statistics of the model's predictions on rows that it was not fitted on.
+    looks
+        Of features that are pictures, statistics of what they look like (`mlsys.predict.looks`).
     """
 
     inputs: TableStatistics
     predictions: TableStatistics | None = None
+    looks: TableStatistics | None = None
 
 
 @dataclass(frozen=True)
@@ -115,11 +118,8 @@ class Bundle:
         from mlsys.statistics import TableStatistics
 
         parts = read_json(self.folder / "reference.json")
-        predictions = parts["predictions"]
-        return Reference(
-            TableStatistics.from_json(parts["inputs"]),
-            None if predictions is None else TableStatistics.from_json(predictions),
-        )
+        found = {name: TableStatistics.from_json(part) for name, part in parts.items() if part is not None}
+        return Reference(**found)
 
     @cached_property
     def example(self) -> dict[str, Any]:
@@ -177,17 +177,15 @@ def write(
         "threshold": threshold,
         "provenance": dict(provenance),
     }
-    predictions = reference.predictions
+    predictions, looks = reference.predictions, reference.looks
+    normal = {"inputs": reference.inputs.to_json(), "predictions": predictions and predictions.to_json()}
 
     def fill(folder: Path) -> None:
         write_json(folder / "bundle.json", _ordered(facts))
         write_json(folder / "schema.json", request.model_dump(mode="json"))
         write_json(folder / "program.json", program.to_json())
         write_json(folder / "views.json", [view.model_dump(mode="json") for view in views])
-        write_json(
-            folder / "reference.json",
-            {"inputs": reference.inputs.to_json(), "predictions": predictions and predictions.to_json()},
-        )
+        write_json(folder / "reference.json", normal | ({"looks": looks.to_json()} if looks else {}))
         write_json(folder / "example.json", dict(example))
         (folder / "model").mkdir()
         models.family(family).save(model, folder / "model")

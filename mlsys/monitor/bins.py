@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +44,8 @@ class Bins:
     sketch_rows
         Rows of a sample whose noise would be that of the sketch behind `reference`; infinite
         where the counts are exact.
+    present_only
+        Rows without a value do not count: another column tells of them.
     """
 
     name: str
@@ -54,11 +56,17 @@ class Bins:
     group: NDArray[np.int64]
     sketch_rows: float
     labels: tuple[str, ...]
+    present_only: bool = False
 
     @classmethod
     def of(cls, name: str, column: ColumnStatistics) -> Bins:
         """Bins of a column's statistics."""
         return _of_numbers(name, column) if column.numbers is not None else _of_categories(name, column)
+
+    def of_present(self) -> Bins:
+        """The same for rows with a value alone."""
+        reference = np.append(self.reference[:-1], 0)
+        return replace(self, reference=reference, present_only=True)
 
     @property
     def size(self) -> int:

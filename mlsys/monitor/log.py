@@ -19,8 +19,8 @@ from mlsys.schema import Schema
 
 __all__ = ["Log", "files_of", "logged_name"]
 
-BATCH_ROWS = 100_000
-"""Small files are read together up to this many rows: the statistics cost a fixed time an update."""
+BATCH_ROWS, BATCH_BYTES = 100_000, 1 << 28
+"""Small files are read together up to so much: the statistics cost a fixed time an update, and pictures are large."""
 
 _OWN = {
     "prediction_id": pa.string(),
@@ -113,7 +113,8 @@ class Log:
         held: list[pl.DataFrame] = []
         for file in self.files:
             held.append(self._own(self._read(file)))
-            if sum(frame.height for frame in held) >= BATCH_ROWS:
+            rows, size = (sum(found) for found in zip(*((f.height, f.estimated_size()) for f in held), strict=True))
+            if rows >= BATCH_ROWS or size >= BATCH_BYTES:
                 yield pl.concat(held, how="vertical_relaxed")
                 held = []
         if any(frame.height for frame in held):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from mlsys.monitor.bins import Bins
 from mlsys.monitor.delayed import KNOWN_AT, LABEL, UNKNOWN, VOID, Labels, class_codes
 from mlsys.monitor.log import Log, logged_name
 from mlsys.monitor.windows import Calendar, Window
-from mlsys.predict import class_names
+from mlsys.predict import class_names, looks
 from mlsys.schema import Column, Kind, Schema, Task, TaskKind
 from mlsys.statistics import ColumnStatistics, TableStatistics
 
@@ -43,6 +43,9 @@ class Reference:
         The same columns cut into bins; without the target where a feature has its name.
     watched
         Columns whose drift is judged. Points in time are not: they move by nature.
+    pictures
+        Columns of the log whose pictures are measured (`mlsys.predict.looks`), a column a measure.
+        Of their bytes only the lengths are kept.
     """
 
     task: Task
@@ -50,6 +53,7 @@ class Reference:
     columns: dict[str, ColumnStatistics]
     bins: dict[str, Bins]
     watched: tuple[str, ...]
+    pictures: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, bundle: Bundle) -> Reference:
@@ -62,12 +66,41 @@ class Reference:
         own = {name: said.columns[name] for name in (PREDICTION, SCORE) if said and name in said.columns}
         columns |= {**own, task.target: inputs.target}
         bins = {name: Bins.of(name, column) for name, column in columns.items()}
+        seen = _looks(bundle, columns)
+        columns |= seen
+        bins |= {name: Bins.of(name, column).of_present() for name, column in seen.items()}
         pseudo = PREDICTION if task.kind is TaskKind.MULTICLASS else SCORE
         moving = {column.name for column in named if column.kind is Kind.DATETIME}
         watched = tuple(name for name in columns if name not in moving and name not in {PREDICTION, SCORE, task.target})
         watched += (pseudo,) if pseudo in own else ()
-        schema = Schema(columns=(*named, *_prediction_columns(task)))
-        return cls(task, schema, columns, bins, watched)
+        pictures = tuple(column.name for column in named if column.kind is Kind.IMAGE)
+        measures = [column for name in pictures for column in looks.columns(name) if column.name in seen]
+        schema = Schema(columns=(*map(_as_bytes, named), *measures, *_prediction_columns(task)))
+        return cls(task, schema, columns, bins, watched, pictures if seen else ())
+
+    def measured(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows with what their pictures look like beside them."""
+        if not self.pictures:
+            return rows
+        found = looks.measured(rows.select(self.pictures).to_arrow(), self.pictures)
+        wanted = [name for name in found.column_names if name in self.columns]
+        return rows.hstack(cast("pl.DataFrame", pl.from_arrow(found.select(wanted))))
+
+
+def _looks(bundle: Bundle, others: Container[str]) -> dict[str, ColumnStatistics]:
+    """Measure of a picture, as the log's column is called → statistics of it; none of a name that is taken."""
+    known = bundle.reference.looks.columns if bundle.reference.looks else {}
+    return {
+        new.name: known[old.name]
+        for name in looks.pictures(bundle.schema)
+        for old, new in zip(looks.columns(name), looks.columns(logged_name(name)), strict=True)
+        if old.name in known and new.name not in others
+    }
+
+
+def _as_bytes(column: Column) -> Column:
+    """A picture as its bytes: it is decoded once, to be measured."""
+    return column.model_copy(update={"kind": Kind.BYTES}) if column.kind is Kind.IMAGE else column
 
 
 def _prediction_columns(task: Task) -> tuple[Column, ...]:
@@ -116,7 +149,7 @@ def read(
             windows[start, key, value] = Window(start, calendar.end(start), statistics, key, value)
         return windows[start, key, value]
 
-    for frame in log.batches():
+    for frame in map(reference.measured, log.batches()):
         labelled = labels.join(frame) if labels is not None else _unlabelled(frame)
         delays.append(_delays(labelled))
         _take(labelled, reference, calendar, slices, window)

@@ -100,6 +100,7 @@ def _shifts(
 ) -> list[Shift]:
     """Shifts of a window, the label among the columns where it is known."""
     found = {name: (reference.bins[name], window.total(name)) for name in reference.watched}
+    found = {name: (bins, counts) for name, (bins, counts) in found.items() if counts.any()}  # no picture, no look
     effects: dict[str, float | None] = {
         name: shifts.effect_on_prediction(large, name, bins, counts, reference.task.kind)
         for name, (bins, counts) in found.items()

@@ -133,6 +133,8 @@ class Window:
         for name, column in bins.items():
             index, size = column.index(rows[name]), column.size
             counted = np.bincount(block * size + index, minlength=max_blocks * size).reshape(max_blocks, size)
+            if column.present_only:
+                counted[:, -1] = 0
             self.counts[name] = self.counts.get(name, 0) + counted
             summed = np.bincount(index, weights=score, minlength=size).astype(np.float64)
             self.scores[name] = self.scores[name] + summed if name in self.scores else summed

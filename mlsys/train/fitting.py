@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlsys import bundle, cluster
 from mlsys.dataset import Split
 from mlsys.features.online.views import View
+from mlsys.predict import looks
 from mlsys.predict.scalars import to_json
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
-from mlsys.statistics import TrainStatistics
+from mlsys.statistics import TableStatistics, TrainStatistics
 from mlsys.store import Store
 from mlsys.train import parameters, rows
 from mlsys.train.job import Job
@@ -24,6 +28,9 @@ from mlsys.train.validation import Validated, validate
 __all__ = ["fit", "fit_in_one_task", "plan"]
 
 Tell = Callable[[str], None]
+
+MAX_LOOKED_AT, LOOKED_AT_ONCE = 5_000, 500
+"""Training pictures whose looks are kept, and rows in memory at a time: a shift of 0.1 needs some hundred."""
 
 LIBRARIES = {"linear": ("scikit-learn",), "forest": ("scikit-learn",), "xgboost": ("xgboost",)}
 """Distributions that fit a family, beside NumPy; their versions are kept with the model."""
@@ -72,7 +79,7 @@ def fit(
         model=model,
         params=chosen.model_dump(mode="json"),
         threshold=validated.threshold,
-        reference=bundle.Reference(whole.without_rows(), validated.predictions),
+        reference=bundle.Reference(whole.without_rows(), validated.predictions, _looks(split, task)),
         provenance=_provenance(job, how, model, validated),
         example=cluster.call(example, split, bundle.request_columns(split.schema, views), threads=1),
         views=views,
@@ -120,6 +127,27 @@ def example(split: Split, names: Sequence[str]) -> dict[str, Any]:
             break
     fullest = min(records, key=lambda record: sum(value is None for value in record.values()))
     return {name: to_json(value) for name, value in fullest.items()}
+
+
+def _looks(split: Split, task: Task) -> TableStatistics | None:
+    """What the pictures of training rows look like; None where there are none."""
+    names = looks.pictures(split.schema)
+    return cluster.call(_looks_of, split, names, task) if names else None
+
+
+def _looks_of(split: Split, names: Sequence[str], task: Task) -> TableStatistics:
+    """Of every k-th row, so that `MAX_LOOKED_AT` pictures are decoded however many there are."""
+    step = math.ceil(split.num_rows["train"] / MAX_LOOKED_AT)
+
+    def sampled() -> Iterator[pa.Table]:
+        first = 0
+        for path in split.paths("train"):
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=LOOKED_AT_ONCE, columns=list(names)):
+                rows = np.arange(-first % step, batch.num_rows, step)
+                first += batch.num_rows
+                yield pa.table(batch).take(pa.array(rows))
+
+    return looks.statistics(sampled(), names, task)
 
 
 def _provenance(job: Job, how: cluster.Plan, model: Any, validated: Validated) -> dict[str, Any]:

@@ -43,6 +43,12 @@ def test_the_report_of_the_pictures_is_plain_json(run):
     assert column["kind"] == "image"
 
 
+def test_the_bundle_knows_what_its_pictures_look_like(run):
+    looks = run.bundle.reference.looks
+    assert looks.columns["image: width"].num_rows == run.split.num_rows["train"]
+    assert looks.columns["image: width"].numbers.minimum == looks.columns["image: height"].numbers.maximum == 24
+
+
 def test_the_example_of_the_bundle_can_be_sent(run):
     bundle = run.bundle
     assert isinstance(bundle, Bundle)

@@ -1,0 +1,92 @@
+"""What pictures look like in a few numbers: training keeps how they are spread, the monitor compares.
+
+==========  ==============================================================================
+measure     of a picture
+==========  ==============================================================================
+width       pixels, upright
+height      pixels, upright
+brightness  mean level, 0 (black) to 1 (white); grey by the luma of ITU-R BT.601
+contrast    standard deviation of the levels, 0 to 0.5
+saturation  mean saturation (HSV), 0 (grey) to 1
+warmth      mean red less mean blue, -1 to 1
+==========  ==============================================================================
+
+Each is a column of its own, ``photo: brightness`` of the column ``photo``, null where there is
+no picture or one that does not decode. Levels are those of the whole picture, of a large JPEG
+as `images.decode` reads one of which `ENOUGH` pixels a side are enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from mlsys import images
+from mlsys.images import UndecodableError
+from mlsys.schema import Column, Kind, Schema, Task
+from mlsys.statistics import TableStatistics
+
+__all__ = ["MEASURES", "columns", "measure", "measured", "pictures", "statistics"]
+
+MEASURES = ("width", "height", "brightness", "contrast", "saturation", "warmth")
+
+ENOUGH = 256
+"""Pixels a side that are enough for the levels of a photo."""
+
+NOTHING = (None,) * len(MEASURES)
+
+
+def pictures(schema: Schema) -> list[str]:
+    """Features that are pictures."""
+    return [column.name for column in schema.features if column.kind is Kind.IMAGE]
+
+
+def columns(name: str) -> tuple[Column, ...]:
+    """The columns that stand for what the pictures of a column look like."""
+    return tuple(Column(name=f"{name}: {what}", type="double", kind=Kind.NUMERIC) for what in MEASURES)
+
+
+def measured(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The measures of some columns of pictures, in place of the table's columns."""
+    made = {}
+    for name in names:
+        looks = images.each(measure, table[name].to_pylist())
+        for at, column in enumerate(columns(name)):
+            made[column.name] = pa.array([look[at] for look in looks], pa.float64())
+    return pa.table(made)
+
+
+def measure(data: bytes | None) -> tuple[float | None, ...]:
+    """The `MEASURES` of one picture."""
+    if data is None:
+        return NOTHING
+    try:
+        picture = images.decode(data, ENOUGH)
+    except UndecodableError:
+        return NOTHING
+    levels, spread = _level(picture.image.convert("L").histogram())
+    saturation = warmth = 0.0
+    if not picture.is_grey:
+        saturation = _level(picture.image.convert("HSV").getchannel("S").histogram())[0]
+        counts = picture.image.histogram()
+        warmth = _level(counts[:256])[0] - _level(counts[512:])[0]
+    return float(picture.width), float(picture.height), levels, spread, saturation, warmth
+
+
+def _level(counts: Sequence[int]) -> tuple[float, float]:
+    """Mean and standard deviation of counted levels, 0 to 1; sums of whole numbers, which are exact."""
+    times, steps = np.array(counts, np.int64), np.arange(256)
+    total = int(times.sum())
+    mean = int(times @ steps) / total
+    variance = int(times @ (steps * steps)) / total - mean * mean
+    return mean / 255, float(np.sqrt(max(variance, 0.0))) / 255
+
+
+def statistics(tables: Iterable[pa.Table], names: Sequence[str], task: Task) -> TableStatistics:
+    """How the measures are spread over the rows of some tables."""
+    found = TableStatistics.empty(Schema(columns=tuple(one for name in names for one in columns(name))), task)
+    for table in tables:
+        found.update(measured(table, names))
+    return found
