@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 CELLS = 1 << 15
-"""Cells at most: their counts take a quarter of a megabyte and stay in the cache."""
+"""Cells at most, and no more than values: their counts take a quarter of a megabyte and stay in the cache."""
 
 FEW = 2_048
 """So many values are sorted more quickly than they are spread."""
@@ -29,8 +29,8 @@ FEW = 2_048
 SHARED = 1 / 1_024
 """Largest fraction of the values that may lie in a cell of several different ones: 0.1 % of a rank."""
 
-CROWDED = SHARED / 2
-"""The same when the cells are made: the values are later divided into folds and classes, not all evenly."""
+DOZEN = 12
+"""A cell may hold so many in any case: of few values, to look for smaller cells costs more than to sort."""
 
 
 def cells(values: Floats) -> tuple[Floats, Ints, Bools | None]:
@@ -65,7 +65,7 @@ def _evenly(values: Floats, low: float, high: float) -> Ints | None:
     if not 0 < span < math.inf:
         return None
     is_whole = span < CELLS and bool((values == np.floor(values)).all())
-    scale = 1.0 if is_whole else (CELLS - 1) / span
+    scale = 1.0 if is_whole else (min(CELLS, len(values)) - 1) / span
     return ((values - low) * scale).astype(np.int64) if math.isfinite(scale) else None
 
 
@@ -88,19 +88,20 @@ def _tried(values: Floats, codes: Ints | None) -> tuple[Floats, Ints, Bools | No
     if codes is None:
         return None
     counts = np.bincount(codes)
-    keys = np.empty(len(counts))
+    keys, place = np.empty(len(counts)), np.empty(len(counts), np.int64)
     keys[codes] = values
     differs = keys[codes] != values
     shared = np.zeros(len(counts), bool)
     shared[codes[differs]] = True
-    crowded = shared & (counts > len(values) * CROWDED)
-    num_crowded = int(counts[crowded].sum())
+    crowded = shared & (counts > max(DOZEN, len(values) * SHARED / 2))  # half: folds do not divide a cell evenly
+    num_crowded = int(counts.sum(where=crowded))
     if num_crowded > len(values) / 2:
         return None
-    used = counts > 0
-    if num_crowded == 0:
-        return keys[used], (np.cumsum(used) - 1)[codes], shared[used] if differs.any() else None
-    return _divided(values, codes, keys, used & ~crowded, shared)
+    if num_crowded:
+        return _divided(values, codes, keys, (counts > 0) & ~crowded, shared)
+    used = np.flatnonzero(counts)
+    place[used] = np.arange(len(used))
+    return keys[used], place[codes], shared[used] if differs.any() else None
 
 
 def _divided(

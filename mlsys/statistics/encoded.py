@@ -180,6 +180,10 @@ class Part:
         shared = None if self.whole.shared is None else self.whole.shared[self.used]
         return None if shared is None or not shared.any() else shared
 
+    def crowd(self, times: Ints) -> int:
+        """Most rows in a cell that may stand for another value, of which each has `times`."""
+        return 0 if self.shared is None else int(np.max(times, where=self.shared, initial=0))
+
     @property
     def is_exact(self) -> bool:
         """The keys are the values."""
@@ -197,18 +201,20 @@ class Part:
             return self.whole.hashes[self.used]
         return hash_floats(self.keys if self.is_exact else self.values)
 
-    def rank(self, sketch: QuantileSketch, times: Ints, among: Bools | None = None) -> None:
-        """Let a sketch take the values in, or those of some rows, of which each cell has `times`.
+    def rank(self, sketch: QuantileSketch) -> None:
+        """Let a sketch take the values in. A cell stands for them unless that could move a rank too far."""
+        if self.crowd(self.times) <= SHARED * self.times.sum():
+            sketch.update(self.keys, self.times)
+        else:
+            sketch.update(self.values)
 
-        A cell with several values stands for them unless that could move a rank too far.
-        """
-        if self.shared is None or times[self.shared].max() <= SHARED * times.sum():
+    def rank_some(self, sketch: QuantileSketch, times: Ints, rows: Bools) -> None:
+        """The same for some rows, of which each cell has `times`, with a bound that is four times as wide."""
+        if self.crowd(times) <= 4 * SHARED * times.sum():
             there = times > 0
             sketch.update(self.keys[there], times[there])
-        elif among is None:
-            sketch.update(self.values)
         else:
-            sketch.update(self.floats[among if self.finite is None else among & self.finite])
+            sketch.update(self.floats[rows if self.finite is None else rows & self.finite])
 
 
 def encode(values: pa.Array | pa.ChunkedArray, kind: Kind) -> Encoded:

@@ -56,7 +56,7 @@ class Numbers:
         self.maximum = max(self.maximum, float(values.max()))
         self.integral = self.integral and bool((values == np.floor(values)).all())
         self.moments = self.moments.merge(Moments.of(values, times))
-        part.rank(self.sketch, part.times)
+        part.rank(self.sketch)
 
     def merge(self, *others: Numbers) -> Numbers:
         parts = (self, *others)
