@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from mlsys.dataset import Split
 from mlsys.explore import alerts, associations, texts
 from mlsys.explore.leakage import Finding
-from mlsys.explore.relation import Strength
 from mlsys.explore.scan import Profile
 from mlsys.reports import formats
 from mlsys.schema import Column, Kind, Task
@@ -27,8 +25,7 @@ __all__ = ["describe"]
 FORMAT = 2
 
 MOST_CATEGORIES = 12
-MOST_CLASSES = 6
-"""Categories, and classes with a line of their own in a picture."""
+"""Categories with a line of their own in a picture."""
 
 
 def describe(
@@ -40,13 +37,13 @@ def describe(
     title: str = "",
 ) -> dict[str, Any]:
     """See `mlsys.explore.describe`."""
-    whole, rows, strengths = profile.whole, profile.sample, profile.strengths
+    whole = profile.whole
     joint = profile.joint
     told = joint.information() if joint is not None else {}
     curves = associations.curves(joint, whole.columns) if joint is not None else {}
     repeated = profile.num_duplicates
     columns = [
-        _column(whole.schema[name], column, whole, strengths.get(name), curves.get(name), told.get(name), rows)
+        _column(whole.schema[name], column, profile, curves.get(name), told.get(name))
         for name, column in whole.features.items()
     ]
     return {
@@ -55,7 +52,7 @@ def describe(
         "task": task.model_dump(mode="json"),
         "parts": {part: split.num_rows[part] for part in split.num_rows},
         "folds": {str(number): table.num_rows for number, table in profile.statistics.folds.items()},
-        "overview": _overview(whole, repeated, rows.num_rows),
+        "overview": _overview(whole, repeated, profile.sample.num_rows),
         "target": _target(whole),
         "alerts": [
             alert.to_json() for alert in alerts.find(whole, whole.schema, task, num_duplicates=repeated, joint=joint)
@@ -92,12 +89,11 @@ def _target(whole: TableStatistics) -> dict[str, Any]:
 def _column(
     column: Column,
     statistics: ColumnStatistics,
-    whole: TableStatistics,
-    strength: Strength | None,
+    profile: Profile,
     curve: dict[str, Any] | None,
     information: Information | None,
-    rows: pa.Table,
 ) -> dict[str, Any]:
+    whole, strength = profile.whole, profile.strengths.get(column.name)
     told = None
     if strength is not None:
         told = {"measure": strength.measure, "value": strength.value, "weakest": strength.weakest}
@@ -110,10 +106,10 @@ def _column(
         "relation": told,
         "correlation": statistics.comoments.correlation if whole.task.kind.value == "regression" else None,
         "categories": _categories(statistics, whole),
-        "by_class": _by_class(statistics, whole),
+        "by_class": _by_class(column.name, statistics, profile),
         "curve": curve,
         "information": None if information is None else asdict(information),
-        "texts": texts.describe(rows, column.name, whole.task) if column.kind is Kind.TEXT else None,
+        "texts": texts.describe(profile.sample, column.name, whole.task) if column.kind is Kind.TEXT else None,
         "thumbnails": None if statistics.images is None else _thumbnails(statistics.images),
     }
 
@@ -147,14 +143,11 @@ def _category(value: Any, rows: int, sums: npt.NDArray[np.float64], whole: Table
     return {"value": value, "rows": rows, "shares": None, "mean": float(sums[1] / sums[0]) if sums[0] > 0 else None}
 
 
-def _by_class(statistics: ColumnStatistics, whole: TableStatistics) -> dict[str, list[float]] | None:
-    """Values of each class in the bins of the histogram, for at most six classes."""
+def _by_class(name: str, statistics: ColumnStatistics, profile: Profile) -> dict[str, list[float]] | None:
+    """Values of each class in the bins of the histogram, for a few classes."""
     edges = statistics.result().histogram_edges
-    classes = whole.task.classes
-    if edges is None or not statistics.by_class or len(classes) > MOST_CLASSES:
+    counts = None if edges is None else profile.distributions.counts(name, np.array(edges))
+    if counts is None:
         return None
-    cdf = statistics.class_cdf(edges)
-    if cdf is None:
-        return None
-    counts = np.diff(np.nan_to_num(cdf), axis=1) * statistics.class_rows()[:, None]
+    classes = profile.whole.task.classes
     return {formats.label(value): np.round(row, 1).tolist() for value, row in zip(classes, counts, strict=True)}

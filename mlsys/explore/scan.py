@@ -9,7 +9,7 @@ later parts are compared with. Nothing reads the rows again but the fit of a mod
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from mlsys.explore import relation
 from mlsys.explore.relation import Strength
 from mlsys.schema import FOLD, ROW, Kind, Role, Schema, Task
 from mlsys.statistics import TableStatistics, TrainStatistics, encode_target
+from mlsys.statistics.distributions import Distributions
 from mlsys.statistics.hashing import combine, hash_array, mix
 from mlsys.statistics.joint import JointStatistics, Layout
 from mlsys.statistics.table import encode_columns
@@ -65,6 +66,8 @@ class Profile:
         Greatest value of the time column; None where there is none.
     joint
         What columns say of each other, for the report; None if it was not asked for.
+    distributions
+        Numbers by class, for the report.
     """
 
     statistics: TrainStatistics
@@ -74,6 +77,7 @@ class Profile:
     groups: UInt64
     latest: Any
     joint: JointStatistics | None = None
+    distributions: Distributions = field(default_factory=lambda: Distributions({}))
 
     def merge(self, *others: Profile) -> Profile:
         parts = (self, *others)
@@ -87,6 +91,7 @@ class Profile:
             np.unique(np.concatenate([part.groups for part in parts])),
             max(times, default=None),
             reduce(JointStatistics.merge, joint) if len(joint) == len(parts) else None,
+            self.distributions.merge(*(part.distributions for part in others)),
         )
 
     @cached_property
@@ -190,6 +195,8 @@ def _learn(work: _Work) -> Profile:
     seen = combine([columns[name].row_hashes() for name in features if name in work.stored])
     if not len(seen):  # no stored feature
         seen = np.zeros(table.num_rows, np.uint64)
+    y = encode_target(table[target], work.task)
+    classes = len(work.task.classes) if work.task.is_classification else None
     return Profile(
         TrainStatistics.of_columns(columns, table, work.schema, work.task),
         light(sampled(table.select([*features, target, ROW]), work.share), work.schema),
@@ -197,9 +204,8 @@ def _learn(work: _Work) -> Profile:
         combine([seen, columns[target].row_hashes()]),
         np.unique(combine([hash_array(table[group])])) if group else np.empty(0, np.uint64),
         pc.max(table[time]).as_py() if time else None,
-        None
-        if work.layout is None
-        else JointStatistics.of_columns(columns, table, work.layout, encode_target(table[target], work.task)),
+        None if work.layout is None else JointStatistics.of_columns(columns, table, work.layout, y),
+        Distributions.of({name: columns[name] for name in features}, y, classes),
     )
 
 

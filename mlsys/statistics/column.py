@@ -22,7 +22,6 @@ from mlsys.statistics.images import Images
 from mlsys.statistics.lengths import Lengths, lengths_of
 from mlsys.statistics.moments import Comoments
 from mlsys.statistics.numeric import Numbers
-from mlsys.statistics.quantiles import QuantileSketch
 from mlsys.statistics.summary import ColumnSummary, summarise
 
 __all__ = ["ColumnStatistics"]
@@ -38,9 +37,6 @@ EXACT_TEXTS, FREQUENT_TEXTS = 2_048, 256
 
 EXACT_NUMBERS, FREQUENT_NUMBERS = 512, 128
 """The same for numbers, where quantiles say more."""
-
-CLASS_SKETCH_K, MAX_CLASS_SKETCHES = 200, 20
-"""Distributions by class are for drawing: 2.05 % rank error, and for at most 20 classes."""
 
 MAX_SUMS = 500_000
 """Sums of the target kept a column: with very many classes, fewer categories are counted exactly."""
@@ -84,8 +80,6 @@ class ColumnStatistics:
         self.lengths = Lengths()
         self.documents = Documents() if kind is Kind.TEXT else None
         self.images = Images() if kind is Kind.IMAGE else None
-        by_class = classes is not None and classes <= MAX_CLASS_SKETCHES and kind in NUMBERS
-        self.by_class = [QuantileSketch(CLASS_SKETCH_K) for _ in range(classes or 0)] if by_class else []
         self.comoments = Comoments()
 
     @classmethod
@@ -126,19 +120,12 @@ class ColumnStatistics:
 
     def _update_numbers(self, part: Part, y: npt.NDArray[Any] | None) -> None:
         self._numbers().update(part)
-        missed = part.crowd(part.times)
-        kept = slice(None) if part.shared is None else (part.times > missed) & ~part.shared
-        self.frequencies.update(pa.array(part.keys[kept]), part.times[kept], missed=missed)
+        kept = slice(None) if part.shared is None else (part.times > part.crowd) & ~part.shared
+        self.frequencies.update(pa.array(part.keys[kept]), part.times[kept], missed=part.crowd)
         self.distinct.update(part.hashes)
-        if y is None:
-            return
-        if self.classes is None:
+        if y is not None and self.classes is None:
             known = np.isfinite(y) & np.isfinite(part.floats)
             self.comoments = self.comoments.merge(Comoments.of(part.floats[known], y[known]))
-        if self.by_class:
-            sums = label_sums(part.codes, len(part.whole.keys) + 1, y, self.classes)[part.used].astype(np.int64)
-            for index, sketch in enumerate(self.by_class):
-                part.rank_some(sketch, sums[:, index], y == index)
 
     def _update_words(self, encoded: EncodedWords, rows: Ints | slice, y: npt.NDArray[Any] | None) -> None:
         codes, size = encoded.codes[rows], len(encoded.keys)
@@ -175,7 +162,6 @@ class ColumnStatistics:
             merged.documents = reduce(Documents.merge, (part.documents for part in parts if part.documents is not None))
         if self.images is not None:
             merged.images = reduce(Images.merge, (part.images for part in parts if part.images is not None))
-        merged.by_class = [one.merge(*same) for one, *same in zip(*(part.by_class for part in parts), strict=True)]
         merged.comoments = reduce(Comoments.merge, (part.comoments for part in parts))
         return merged
 
@@ -264,27 +250,18 @@ class ColumnStatistics:
         sums: dict[Any, Floats] = {values[i]: self.frequencies.sums[i] for i in self.frequencies.order()}
         return {**sums, None: self.target[1]} if self.num_nulls else sums
 
-    def class_cdf(self, points: Sequence[float] | Floats) -> Floats | None:
-        """``(classes, len(points))``: the CDF within each class; None where it is not kept."""
-        return np.stack([sketch.cdf(points) for sketch in self.by_class]) if self.by_class else None
-
-    def class_rows(self) -> Floats:
-        """Finite values of each class."""
-        return np.array([sketch.n for sketch in self.by_class], dtype=float)
-
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": self.kind.value,
             "classes": self.classes,
             "rows": [self.num_rows, self.num_nulls],
             "target": codec.pack(self.target),
-            "numbers": None if self.numbers is None else self.numbers.to_json(),
+            "numbers": None if self.numbers is None else self.numbers.to_json(with_sketch=not self.frequencies.exact),
             "frequencies": self.frequencies.to_json(),
             "distinct": None if self.frequencies.exact else self.distinct.to_json(),
             "lengths": self.lengths.to_json(),
             "documents": None if self.documents is None else self.documents.to_json(),
             "images": None if self.images is None else self.images.to_json(),
-            "by_class": [sketch.to_json() for sketch in self.by_class],
             "comoments": self.comoments.to_json(),
         }
 
@@ -293,19 +270,21 @@ class ColumnStatistics:
         column = cls(Kind(value["kind"]), value["classes"])
         column.num_rows, column.num_nulls = value["rows"]
         column.target = codec.array(value["target"])
+        column.frequencies = FrequencyTable.from_json(value["frequencies"])
         if value["numbers"] is not None:
             column.numbers = Numbers.from_json(value["numbers"])
-        column.frequencies = FrequencyTable.from_json(value["frequencies"])
         if value["distinct"] is not None:
             column.distinct = DistinctSketch.from_json(value["distinct"])
-        else:  # exact counts hold every value that the sketch has seen
+        else:  # exact counts hold every value that the sketches have seen
             column.distinct.update(hash_array(column.frequencies.keys))
+            exact = column._exact_numbers() if column.numbers is not None else None
+            if column.numbers is not None and exact is not None:
+                column.numbers.sketch.update(exact[0], np.diff(exact[1], prepend=0))
         column.lengths = Lengths.from_json(value["lengths"])
         if value["documents"] is not None:
             column.documents = Documents.from_json(value["documents"])
         if value["images"] is not None:
             column.images = Images.from_json(value["images"])
-        column.by_class = [QuantileSketch.from_json(sketch) for sketch in value["by_class"]]
         column.comoments = Comoments.from_json(value["comoments"])
         return column
 

@@ -180,9 +180,10 @@ class Part:
         shared = None if self.whole.shared is None else self.whole.shared[self.used]
         return None if shared is None or not shared.any() else shared
 
-    def crowd(self, times: Ints) -> int:
-        """Most rows in a cell that may stand for another value, of which each has `times`."""
-        return 0 if self.shared is None else int(np.max(times, where=self.shared, initial=0))
+    @cached_property
+    def crowd(self) -> int:
+        """Most rows in a cell that may stand for another value."""
+        return 0 if self.shared is None else int(np.max(self.times, where=self.shared, initial=0))
 
     @property
     def is_exact(self) -> bool:
@@ -203,18 +204,10 @@ class Part:
 
     def rank(self, sketch: QuantileSketch) -> None:
         """Let a sketch take the values in. A cell stands for them unless that could move a rank too far."""
-        if self.crowd(self.times) <= SHARED * self.times.sum():
+        if self.crowd <= SHARED * self.times.sum():
             sketch.update(self.keys, self.times)
         else:
             sketch.update(self.values)
-
-    def rank_some(self, sketch: QuantileSketch, times: Ints, rows: Bools) -> None:
-        """The same for some rows, of which each cell has `times`, with a bound that is four times as wide."""
-        if self.crowd(times) <= 4 * SHARED * times.sum():
-            there = times > 0
-            sketch.update(self.keys[there], times[there])
-        else:
-            sketch.update(self.floats[rows if self.finite is None else rows & self.finite])
 
 
 def encode(values: pa.Array | pa.ChunkedArray, kind: Kind) -> Encoded:

@@ -120,19 +120,21 @@ class Numbers:
         edges[0] = np.nextafter(low, -math.inf)  # bins are closed on the right; the minimum belongs to the first
         return edges if bool((np.diff(edges) > 0).all()) else edges[[0, -1]]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, *, with_sketch: bool) -> dict[str, Any]:
+        """Without the sketch where counts of all values are stored besides, from which it can be made again."""
         return {
             "counts": [self.nan, self.positive_inf, self.negative_inf, self.zeros, self.negative],
             "range": [codec.number(self.minimum), codec.number(self.maximum)],
             "integral": self.integral,
             "moments": self.moments.to_json(),
-            "sketch": self.sketch.to_json(),
+            "sketch": self.sketch.to_json() if with_sketch else None,
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         low, high = value["range"]
-        moments, sketch = Moments.from_json(value["moments"]), QuantileSketch.from_json(value["sketch"])
+        moments = Moments.from_json(value["moments"])
+        sketch = QuantileSketch(SKETCH_K) if value["sketch"] is None else QuantileSketch.from_json(value["sketch"])
         nan, above, below, zeros, negative = value["counts"]
         ends = codec.real(low), codec.real(high)
         return cls(nan, above, below, zeros, negative, *ends, value["integral"], moments, sketch)

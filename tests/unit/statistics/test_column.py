@@ -218,15 +218,6 @@ def test_merging_changes_neither_part():
     assert (as_text(a), as_text(b)) == before
 
 
-def test_distribution_by_class():
-    rng = np.random.default_rng(9)
-    y = rng.integers(0, 2, 4_000)
-    column = learned(Kind.NUMERIC, rng.normal(size=4_000) + 3 * y, y, 2)
-    cdf = column.class_cdf([0.0, 3.0])
-    assert cdf.tolist() == [pytest.approx([0.5, 0.9987], abs=0.03), pytest.approx([0.0013, 0.5], abs=0.03)]
-    assert column.class_rows().tolist() == np.bincount(y).tolist()
-
-
 def test_hashes_are_by_value_and_never_change():
     assert hash_array(pa.array([1, 2])).tolist() == hash_array(pa.array([1.0, 2.0])).tolist()
     assert hash_array(pa.array([0.0])).tolist() == hash_array(pa.array([-0.0])).tolist()

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from mlsys.schema import Kind
 from mlsys.statistics import ColumnStatistics
-from mlsys.statistics.cells import SHARED
 from mlsys.statistics.encoded import encode
 from mlsys.statistics.hashing import hash_array
 
@@ -65,33 +64,16 @@ def test_some_rows_of_a_piece_count_as_they_do_alone(name, classes):
 
 
 @pytest.mark.parametrize("name", ["real", "real, no gaps", "time"])
-def test_quantiles_of_folds_and_classes_keep_their_bound(name):
+def test_quantiles_of_folds_keep_their_bound(name):
     array, kind = COLUMNS[name]
     column = encode(array, kind)
-    y = (np.arange(MANY) % 7 == 0).astype(np.int64)
     for fold in range(3):
         rows = np.flatnonzero(np.arange(MANY) % 3 == fold)
-        found = ColumnStatistics.empty(kind, 2)
-        found.update(column, y[rows], rows)
-        within(found.numbers.sketch.cdf, found.numbers.rank_error, column.floats[rows])
-        for label, sketch in enumerate(found.by_class):
-            within(sketch.cdf, sketch.rank_error + 4 * SHARED, column.floats[rows][y[rows] == label])
-
-
-def within(cdf, bound, values):
-    rising = np.sort(values[np.isfinite(values)])
-    true = np.searchsorted(rising, rising, side="right") / len(rising)
-    assert 0 < np.abs(cdf(rising) - true).max() <= bound
-
-
-def test_a_class_of_few_rows_is_not_drawn_with_the_values_of_others():
-    values = RNG.normal(size=MANY)
-    y = np.zeros(MANY, np.int64)
-    rare = RNG.choice(MANY, 30, replace=False)
-    y[rare] = 1
-    found = ColumnStatistics.empty(Kind.NUMERIC, 2)
-    found.update(pa.array(values), y)
-    assert found.by_class[1].quantiles((np.arange(30) + 0.5) / 30).tolist() == np.sort(values[rare]).tolist()
+        found = ColumnStatistics.empty(kind)
+        found.update(column, rows=rows)
+        rising = np.sort(column.floats[rows][np.isfinite(column.floats[rows])])
+        true = np.searchsorted(rising, rising, side="right") / len(rising)
+        assert 0 < np.abs(found.numbers.sketch.cdf(rising) - true).max() <= found.numbers.rank_error
 
 
 def test_a_frequent_value_is_found_among_many_and_counted_within_its_bound():
