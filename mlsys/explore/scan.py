@@ -167,7 +167,7 @@ def profile(
     first, *others = cluster.map(
         _learn, work, progress=lambda done, total: progress(f"{done} of {total} pieces scanned")
     )
-    return first.merge(*others)
+    return first.merge(*others) if others else first
 
 
 @dataclass(frozen=True)

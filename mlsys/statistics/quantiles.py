@@ -88,7 +88,7 @@ class QuantileSketch:
         return np.concatenate([np.array(largest, np.int64), top]), [*(n >> h & 1 for h in range(height)), n >> height]
 
     def merge(self, *others: QuantileSketch) -> QuantileSketch:
-        merged = QuantileSketch(min(self.k, *(other.k for other in others)))
+        merged = QuantileSketch(min([self.k, *(other.k for other in others)]))
         merged.n = self.n + sum(other.n for other in others)
         merged.levels = _joined([self.levels, *(other.levels for other in others)])
         merged._compress()

@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 from datetime import UTC, date, datetime
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -209,6 +210,22 @@ def test_json_gives_the_same_categories(values):
     again = ColumnStatistics.from_json(json.loads(as_text(column)))
     assert as_text(again) == as_text(column)
     assert as_text(again.merge(column)) == as_text(column.merge(column))
+
+
+def test_a_part_alone_merges_to_itself():
+    part = learned(Kind.NUMERIC, np.random.default_rng(1).normal(size=5_000))
+    assert as_text(part.merge()) == as_text(part)
+
+
+@pytest.mark.parametrize("kind", [Kind.NUMERIC, Kind.CATEGORICAL])
+def test_many_parts_merge_at_once_as_one_after_the_other(kind):
+    values = np.random.default_rng(2).integers(0, 300, 4_000)
+    first, *others = (learned(kind, part) for part in np.array_split(values, 7))
+    at_once, in_turn = first.merge(*others), reduce(ColumnStatistics.merge, others, first)
+    assert at_once.counts_exact
+    assert at_once.counts() == in_turn.counts() == dict(Counter(values.tolist()))
+    assert at_once.distinct.registers.tolist() == in_turn.distinct.registers.tolist()
+    assert at_once.num_rows == in_turn.num_rows == 4_000
 
 
 def test_merging_changes_neither_part():
