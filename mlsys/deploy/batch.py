@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from mlsys import cluster, errors, registry
-from mlsys.deploy import reading
-from mlsys.deploy.reading import Piece
+from mlsys.deploy import pieces
+from mlsys.deploy.pieces import Piece
 from mlsys.deploy.scoring import Count, Job, Scorer
 from mlsys.recipe import Reading
 from mlsys.store import Store, storage_error, write_json
@@ -37,7 +37,15 @@ RESULT = "_result.json"
 
 @dataclass(frozen=True)
 class Result:
-    """What was done; ``_result.json`` holds the same."""
+    """What was done; ``_result.json`` holds the same.
+
+    Attributes
+    ----------
+    unseen, rare
+        Values that training never saw, or too seldom to keep them apart, counted by column.
+    lookup
+        Join → status → rows.
+    """
 
     output: str
     model: str
@@ -46,6 +54,7 @@ class Result:
     num_rows: int
     num_rejected: int
     unseen: dict[str, int]
+    rare: dict[str, int]
     lookup: dict[str, dict[str, int]]
     plan: str
 
@@ -104,7 +113,7 @@ def predict(
     """
     name, _, which = model.partition("@")
     entry = registry.resolve(store, name, which or "champion")
-    found = reading.pieces(source)
+    found = pieces.find(source)
     target = Path(output).absolute()
     _check_target(target)
     with _beside(target) as folder:
@@ -112,10 +121,9 @@ def predict(
         how = _plan(found, plan)
         count = _on_cluster(job, found) if how.kind == "cluster" else cluster.call(_score, job, found)
         _check_rejected(count, max_rejected_fraction)
-        unseen = dict(sorted(count.unseen.items()))
-        result = Result(
-            str(output), *entry, count.num_rows, count.num_rejected, unseen, count.lookup, f"{how.kind}: {how.reason}"
-        )
+        unseen, rare = (dict(sorted(found.items())) for found in (count.unseen, count.rare))
+        rows = count.num_rows, count.num_rejected
+        result = Result(str(output), *entry, *rows, unseen, rare, count.lookup, f"{how.kind}: {how.reason}")
         write_json(folder / RESULT, asdict(result))
         _replace(target, folder)
     return result

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from mlsys import bundle, errors
 from mlsys.deploy import reading
-from mlsys.deploy.reading import Batch, Piece
+from mlsys.deploy.pieces import Batch, Piece
 from mlsys.features.online.sources import FromTables
 from mlsys.predict import Predictor
 from mlsys.predict.conform import Contract, Violation
@@ -58,8 +58,8 @@ class Count:
     ----------
     first_reasons
         Why the first rejected row was rejected.
-    unseen
-        Values that training never saw, by column.
+    unseen, rare
+        Values that training never saw, or too seldom to keep them apart, by column.
     lookup
         Join → status → rows: matched, missing, too_old, or given by the file.
     """
@@ -68,6 +68,7 @@ class Count:
     num_rejected: int = 0
     first_reasons: str = ""
     unseen: dict[str, int] = field(default_factory=dict)
+    rare: dict[str, int] = field(default_factory=dict)
     lookup: Looked = field(default_factory=dict)
 
     def add(self, other: Count) -> None:
@@ -76,6 +77,7 @@ class Count:
         self.num_rejected += other.num_rejected
         self.first_reasons = self.first_reasons or other.first_reasons
         self.unseen = dict(Counter(self.unseen) + Counter(other.unseen))
+        self.rare = dict(Counter(self.rare) + Counter(other.rare))
         names = {**self.lookup, **other.lookup}
         self.lookup = {
             name: dict(Counter(self.lookup.get(name, {})) + Counter(other.lookup.get(name, {}))) for name in names
@@ -124,16 +126,15 @@ class Scorer:
         name = f"part-{number:05d}.parquet"
         with _Part(self._job.folder / name) as kept, _Part(self._job.folder / "_rejected" / name) as apart:
             for batch in reading.batches(piece, self._contract.schema, self._job.reading):
-                predicted, rejected, unseen, looked = self._batch(piece, batch)
+                predicted, rejected, counted = self._batch(piece, batch)
                 kept.add(predicted)
                 if rejected.num_rows:
                     apart.add(rejected)
-                first = str(rejected["reasons"][0]) if rejected.num_rows else ""
-                count.add(Count(predicted.num_rows + rejected.num_rows, rejected.num_rows, first, unseen, looked))
+                count.add(counted)
         return count
 
-    def _batch(self, piece: Piece, batch: Batch) -> tuple[pa.Table, pa.Table, dict[str, int], Looked]:
-        """Predicted rows, rejected rows, unseen categories of a batch, and what was looked up for it."""
+    def _batch(self, piece: Piece, batch: Batch) -> tuple[pa.Table, pa.Table, Count]:
+        """Predicted rows and rejected rows of a batch, and what is counted of it."""
         table, faults, plan = self._checked(batch)
         missing = [fault for fault in faults if fault["row"] == "all"]
         if missing and batch.rows:
@@ -152,7 +153,10 @@ class Scorer:
         predicted = said.arrow(str(self._job.entry.version))
         _check_keys(keys, predicted.column_names)
         together = pa.table(keys | dict(zip(predicted.column_names, predicted.columns, strict=True)))
-        return together, _rejected(piece, batch, reasons), said.unseen, looked
+        rejected = _rejected(piece, batch, reasons)
+        first = str(rejected["reasons"][0]) if rejected.num_rows else ""
+        num_rows = together.num_rows + rejected.num_rows
+        return together, rejected, Count(num_rows, rejected.num_rows, first, said.unseen, said.rare, looked)
 
     def _checked(self, batch: Batch) -> tuple[pa.Table, list[Violation], Plan]:
         """Conformed columns with every fault, and the joined tables whose columns are to be looked up."""

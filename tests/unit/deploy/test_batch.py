@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bundles import fit, requests, rows
-from mlsys import errors, registry
-from mlsys.deploy import batch, reading
+from mlsys import errors, recipe, registry
+from mlsys.deploy import batch, lines, pieces, reading
 from mlsys.predict import Predictor
 from mlsys.recipe import Reading
 from mlsys.store import Store
@@ -69,8 +69,9 @@ def test_every_format_is_predicted_to_the_bits_of_the_process(store, predictor, 
 
 
 def test_the_order_of_the_rows_stays_over_files_and_row_groups(store, table, tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "PIECE_ROWS", 100)
-    monkeypatch.setattr(reading, "BATCH_ROWS", 32)
+    monkeypatch.setattr(pieces, "PIECE_ROWS", 100)
+    for reader in (reading, lines):
+        monkeypatch.setattr(reader, "BATCH_ROWS", 32)
     folder = tmp_path / "in"
     folder.mkdir()
     for number in range(3):
@@ -81,8 +82,8 @@ def test_the_order_of_the_rows_stays_over_files_and_row_groups(store, table, tmp
 
 
 def test_a_large_parquet_file_is_several_pieces(tmp_path, table, monkeypatch):
-    monkeypatch.setattr(reading, "PIECE_ROWS", 140)
-    found = reading.pieces(write(tmp_path / "a.parquet", table))
+    monkeypatch.setattr(pieces, "PIECE_ROWS", 140)
+    found = pieces.find(write(tmp_path / "a.parquet", table))
     assert [(piece.row_groups, piece.first_row) for piece in found] == [((0, 1), 0), ((2, 3), 140), ((4,), 280)]
 
 
@@ -226,6 +227,16 @@ def test_a_column_that_the_model_needs_is_missed_in_the_file(store, table, tmp_p
 def test_unseen_categories_are_counted(store, tmp_path):
     (tmp_path / "a.csv").write_text("seats,carrier\n1,B6\n1,ZZ\n1,YY\n")
     assert batch.predict(store, "late", tmp_path / "a.csv", tmp_path / "out").unseen == {"carrier": 2}
+
+
+def test_values_that_training_saw_too_seldom_are_counted_as_online(store, tmp_path):
+    few = recipe.Features(columns={"carrier": {"operation": "codes", "min_rows": 1_000}})
+    version = registry.register(store, "few", fit(store, features=few))
+    (tmp_path / "a.csv").write_text("seats,carrier\n1,B6\n1,B6\n1,??\n1,\n")
+    result = batch.predict(store, f"few@{version}", tmp_path / "a.csv", tmp_path / "out")
+    assert (result.unseen, result.rare) == ({"carrier": 1}, {"carrier": 2})
+    stored = json.loads((tmp_path / "out/_result.json").read_text())
+    assert (stored["unseen"], stored["rare"]) == ({"carrier": 1}, {"carrier": 2})
 
 
 def test_delimiter_and_null_values_can_be_given(store, tmp_path):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bundles import stored
 from mlsys import errors
-from mlsys.deploy import reading, web
+from mlsys.deploy import pieces, reading, web
 from mlsys.deploy.openapi import document
 from mlsys.deploy.scoring import Job, Scorer
 from mlsys.deploy.service import Service, load
@@ -152,7 +152,7 @@ def test_files_of_pictures_are_predicted_and_broken_ones_set_aside(champion, tmp
             (source / name).write_bytes(one)
     store, entry = champion
     scorer = Scorer(Job(store.root, tmp_path / "out", entry, ("file",), Reading(), None))
-    facts = [json.dumps(asdict(piece)) for piece in reading.pieces(source)]  # as a task gets them
+    facts = [json.dumps(asdict(piece)) for piece in pieces.find(source)]  # as a task gets them
     counts = [scorer({"number": number, "piece": piece})["outcome"] for number, piece in enumerate(facts)]
     assert [(count.num_rows, count.num_rejected) for count in counts] == [(10, 1)]
     found = pq.read_table(tmp_path / "out" / "part-00000.parquet")
@@ -169,7 +169,7 @@ def test_files_of_pictures_are_predicted_and_broken_ones_set_aside(champion, tmp
 
 def test_a_folder_of_pictures_needs_a_model_of_one_column_of_images(tmp_path):
     (tmp_path / "a.png").write_bytes(photos(1)[0])
-    piece = reading.pieces(tmp_path)[0]
+    piece = pieces.find(tmp_path)[0]
     with pytest.raises(errors.SourceError, match="a model that reads no columns of images"):
         list(reading.batches(piece, Schema(columns=(SCHEMA["standing"],)), Reading()))
 
@@ -177,4 +177,4 @@ def test_a_folder_of_pictures_needs_a_model_of_one_column_of_images(tmp_path):
 def test_pictures_beside_tables_are_no_rows(tmp_path):
     (tmp_path / "a.png").write_bytes(photos(1)[0])
     (tmp_path / "a.csv").write_text("photo\na.png\n")
-    assert [piece.name for piece in reading.pieces(tmp_path)] == ["a.csv"]
+    assert [piece.name for piece in pieces.find(tmp_path)] == ["a.csv"]

@@ -9,7 +9,7 @@ import pytest
 import joined
 from mlsys import errors
 from mlsys.dataset import Snapshot
-from mlsys.deploy import reading
+from mlsys.deploy import pieces
 from mlsys.deploy.scoring import Count, Job, Scorer
 from mlsys.features.online import publishing
 from mlsys.predict import Predictor
@@ -56,7 +56,7 @@ def score(store, model, table, folder):
 
 def score_file(store, model, path, out):
     scorer, count = Scorer(Job(store.root, out, Entry("joined", 1, model.digest), (), Reading(), None)), Count()
-    for number, piece in enumerate(reading.pieces(path)):
+    for number, piece in enumerate(pieces.find(path)):
         count.add(scorer.piece(number, piece))
     return pa.concat_tables([pq.read_table(part) for part in sorted(out.glob("part-*.parquet"))]), count
 
