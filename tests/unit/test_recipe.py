@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlsys import errors, recipe
+from mlsys.recipe import faults
 
 MINIMAL = "name: demo\ntarget: late\ndata: {source: flights.csv}\n"
 
@@ -36,7 +37,7 @@ def test_the_resolved_recipe_states_every_default():
     stated = yaml.safe_load(recipe.dump(recipe.parse(MINIMAL)))
     assert set(stated) == set(recipe.Recipe.model_fields)
     for name, field in recipe.Recipe.model_fields.items():
-        section = recipe._section_of(field.annotation)
+        section = faults._section_of(field.annotation)
         if section is not None:
             assert set(stated[name]) == set(section.model_fields)
 

@@ -1,0 +1,81 @@
+"""What does not fit a recipe, as a message of ours: which key, what was found, what is expected there."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from mlsys import errors
+from mlsys.recipe import columns
+from mlsys.recipe.sections import Recipe
+
+__all__ = ["explain"]
+
+
+def explain(error: ValidationError) -> errors.RecipeError:
+    """The first fault as a message; unknown keys first, for they often explain the rest."""
+    faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    fault: Any = faults[0]
+    path = [str(step) for step in fault["loc"]]
+    dotted = ".".join(path)
+    if path[:2] == ["features", "columns"] and len(path) > 2:
+        return _explain_column(faults, path[2])
+    if fault["type"] == "extra_forbidden":
+        return errors.RecipeError.unknown_key(dotted, path[-1], _keys_at(path[:-1]))
+    if fault["type"] == "missing":
+        return errors.RecipeError.build(
+            f"recipe: '{dotted}' is missing", expected="a value", hint=f"add '{dotted}: …'", field=dotted
+        )
+    text = fault["msg"].removeprefix("Value error, ")
+    expected = text[0].lower() + text[1:]
+    return errors.RecipeError.build(f"recipe: '{dotted}'", got=repr(fault["input"]), expected=expected, field=dotted)
+
+
+def _explain_column(faults: list[typing.Any], column: str) -> errors.RecipeError:
+    """A fault in the line of a column."""
+    fault, where = faults[0], f"recipe: features.columns '{column}'"
+    steps = [str(step) for step in fault["loc"][3:]]
+    operation = next((step for step in steps if step in columns.OPERATIONS), None)
+    if operation is None:
+        word = str(fault.get("ctx", {}).get("tag") or repr(fault["input"]))
+        hint = errors.did_you_mean(word, columns.OPERATIONS)
+        return errors.RecipeError.build(where, got=word, expected="an operation", hint=hint, field=column)
+    if fault["type"] == "extra_forbidden":
+        return errors.RecipeError.no_effect(column, operation, steps[-1], columns.options_of(operation))
+    if fault["type"] == "missing":
+        hint = f"{column}: {{operation: {operation}, {steps[-1]}: …}}"
+        return errors.RecipeError.build(
+            where, got=operation, expected=f"'{steps[-1]}' with it", hint=hint, field=column
+        )
+    option = next((step for step in steps if step in columns.options_of(operation)), None)
+    if option is None:
+        return errors.RecipeError.build(
+            where, got=repr(fault["input"]), expected=str(fault["ctx"]["error"]), field=column
+        )
+    said = [each["msg"].removeprefix("Input should be ") for each in faults if option in each["loc"]]
+    return errors.RecipeError.build(
+        f"{where}, {option}", got=repr(fault["input"]), expected=" or ".join(said), field=column
+    )
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    """Keys that the section at `path` knows."""
+    model: type[BaseModel] = Recipe
+    for step in path:
+        field = model.model_fields.get(step)
+        inner = _section_of(field.annotation) if field else None
+        if inner is not None:
+            model = inner
+    return list(model.model_fields)
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in typing.get_args(annotation):
+        found = _section_of(inner)
+        if found is not None:
+            return found
+    return None
