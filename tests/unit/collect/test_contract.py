@@ -118,3 +118,65 @@ def test_a_contract_that_leaves_out_what_the_recipe_needs_is_refused(take, write
     rules = write("c.yaml", "columns:\n- {name: y, type: int64, kind: numeric}\n")
     with pytest.raises(errors.ContractError, match=f"recipe: '{key}'\n.*'at', which the contract leaves out"):
         take(write("a.csv", "at,y\n2024-01-01,0\n2024-01-02,1\n"), contract=str(rules), **data)
+
+
+def test_a_contract_written_by_one_run_is_kept_by_the_next(take, tmp_path, write):
+    file = write("a.csv", "x,c,y\n1,a,0\n2,b,1\n")
+    first = take(file)
+    assert take(file, contract=str(tmp_path / "run" / "schema.yaml")).snapshot.digest == first.snapshot.digest
+
+
+def test_rows_that_break_the_contract_go_to_quarantine_by_rule(take, tmp_path, write):
+    contract = write(
+        "c.yaml",
+        "columns:\n- {name: x, type: int64, kind: numeric, minimum: 0, maximum: 10, nullable: false}\n"
+        "- {name: c, type: string, kind: categorical, allowed: [a, b]}\n- {name: y, type: int64, kind: numeric}\n",
+    )
+    file = write("a.csv", "x,c,extra,y\n1,a,,0\n-1,b,,1\n11,z,,1\n,a,,0\nq,a,,0\n5,,,1\n")
+    taken = take(file, contract=str(contract), max_bad_fraction=0.9)
+    assert {rule: entry["rows"] for rule, entry in taken.report["quarantine"].items()} == {
+        "column 'x': below the minimum 0": 1,
+        "column 'x': above the maximum 10": 1,
+        "column 'c': not among the allowed values": 1,
+        "column 'x': null": 1,
+        "column 'x': not int64": 1,
+    }
+    assert taken.snapshot.table()["__row"].to_pylist() == [0, 5]
+    assert "column 'extra' is not in the contract: left out" in taken.report["warnings"]
+    quarantine = pl.read_parquet(tmp_path / "run" / "quarantine.parquet").sort("row")
+    assert (
+        quarantine["reason"].to_list()[1]
+        == "column 'x': above the maximum 10; column 'c': not among the allowed values"
+    )
+
+
+def test_of_rows_that_repeat_a_unique_value_the_first_stays(take, tmp_path, write):
+    contract = write(
+        "c.yaml",
+        "columns:\n- {name: x, type: int64, kind: numeric, unique: true}\n- {name: y, type: int64, kind: numeric}\n",
+    )
+    file = write("a.csv", "x,y\n7,0\n8,1\n7,1\n,0\n,1\n")
+    with pytest.raises(
+        errors.ContractError, match=r"1 × column 'x': repeats an earlier value \(e.g. 7 in 'a.csv' row 2"
+    ):
+        take(file, contract=str(contract))
+    taken = take(file, contract=str(contract), max_bad_fraction=0.2)
+    assert taken.snapshot.table()["__row"].to_pylist() == [0, 1, 3, 4]  # missing values equal no other
+    assert (taken.report["num_read"], taken.report["num_rows"], taken.report["num_quarantined"]) == (5, 4, 1)
+    assert pl.read_parquet(tmp_path / "run" / "quarantine.parquet")["row"].to_list() == [2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("columns:\n- {name: x, type: int64, kind: numeric, minimun: 0}\n", "did you mean 'minimum'"),
+        ("columns:\n- {name: x, type: int65, kind: numeric}\n", "Arrow types"),
+        ("columns:\n- {name: x, type: int64, kind: numerical}\n", "column 'x'"),
+        ("columns: [\n", "YAML"),
+        ("columns:\n- {name: gone, type: int64, kind: numeric}\n", "column 'gone' of the contract"),
+    ],
+)
+def test_a_wrong_contract_says_what_is_wrong(take, text, message, write):
+    contract = write("c.yaml", text)
+    with pytest.raises(errors.ContractError, match=message):
+        take(write("a.csv", "x,y\n7,0\n8,1\n"), contract=str(contract))

@@ -1,0 +1,86 @@
+"""What a source string names, found wherever a task stands."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from mlsys import errors
+from mlsys.collect import snapshot, sources
+from mlsys.recipe import Data, Reading
+
+
+def test_a_missing_file_names_the_nearest(take, tmp_path, write):
+    write("flights.csv", "x,y\n1,0\n")
+    with pytest.raises(errors.SourceError, match=r"did you mean 'flights.csv'\?"):
+        take(tmp_path / "flihgts.csv")
+
+
+def test_rows_of_a_database_query_are_collected_without_its_path(take, tmp_path):
+    with sqlite3.connect(tmp_path / "a.db") as db:
+        db.execute("create table t (x real, name text, at text, y int)")
+        db.executemany(
+            "insert into t values (?, ?, ?, ?)", [(i / 2, f"n{i % 3}", "2013-01-01 10:00:00", i % 2) for i in range(10)]
+        )
+    db.close()
+    taken = take(f"sqlite:///{tmp_path}/a.db", reading=Reading(query="select * from t where x > 0"))
+    assert {c.name: c.type for c in taken.snapshot.schema} == {
+        "x": "double", "name": "string", "at": "timestamp[us, tz=UTC]", "y": "int64",
+    }  # fmt: skip
+    assert taken.snapshot.num_rows == 9
+    assert taken.report["sources"] == [{"name": "sqlite:///a.db", "bytes": None, "sha256": None}]
+    with pytest.raises(errors.SourceError, match=r"no such table: u"):
+        take(f"sqlite:///{tmp_path}/a.db", reading=Reading(query="select * from u"))
+    with pytest.raises(errors.RecipeError, match=r"data.reading.query"):
+        take(f"sqlite:///{tmp_path}/a.db")
+    with pytest.raises(errors.SourceError, match=r"did you mean 'a.db'"):
+        take(f"sqlite:///{tmp_path}/aa.db", reading=Reading(query="select 1"))
+    assert not (tmp_path / "aa.db").exists()
+
+
+def test_built_in_sets_and_package_files_are_found_without_importing_the_package(take):
+    assert take("sklearn://iris", target="target").snapshot.num_rows == 150
+    taken = take("package://palmerpenguins/data/penguins.csv", target="species")
+    assert taken.snapshot.num_rows == 344
+    with pytest.raises(errors.SourceError, match=r"did you mean 'iris'"):
+        take("sklearn://irris", target="target")
+    with pytest.raises(errors.SourceError, match="no package 'no_such_package'"):
+        take("package://no_such_package/x.csv")
+
+
+def test_file_uris_are_read(take, tmp_path, write):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write("in/a.csv", "x,y\n1,0\n2,1\n")
+    for source in (f"file://{folder}/a.csv", f"file://{folder}", f"file://{folder}/*.csv"):
+        assert [s["name"] for s in take(source).report["sources"]] == ["a.csv"]
+    with pytest.raises(errors.SourceError, match=r"did you mean 'a.csv'"):
+        take(f"file://{folder}/b.csv")
+
+
+def test_a_source_is_found_from_another_folder(store, tmp_path, monkeypatch, write):
+    monkeypatch.chdir(tmp_path)
+    write("a.csv", "x,y\n1,0\n2,1\n")
+    with sqlite3.connect("a.db") as db:
+        db.execute("create table t as select 1 as x, 0 as y union select 2, 1")
+    db.close()
+    for source, reading in (("a.csv", Reading()), ("sqlite:///a.db", Reading(query="select * from t"))):
+        (piece,) = sources.find(source, reading)
+        assert str(tmp_path) in piece.location
+        assert str(tmp_path) not in piece.name
+        taken = snapshot.take(store, Data(source=source, reading=reading), target="y", folder=tmp_path / "run")
+        assert taken.snapshot.num_rows == 2
+
+
+def test_a_fingerprint_changes_with_the_files_alone(write):
+    file = write("a.csv", "x,y\n1,0\n")
+    before = sources.fingerprint(str(file), Reading())
+    assert sources.fingerprint(str(file), Reading()) == before
+    write("a.csv", "x,y\n1,0\n2,1\n")
+    assert sources.fingerprint(str(file), Reading()) != before
+
+
+def test_a_database_password_is_not_shown():
+    (piece,) = sources.find("postgresql://me:secret@host/db", Reading(query="select 1"))
+    assert piece.name == "postgresql://me:***@host/db"
