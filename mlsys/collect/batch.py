@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mlsys import errors
 from mlsys.collect.inference import Evidence
-from mlsys.collect.sources import Piece
+from mlsys.collect.piece import Piece
 from mlsys.schema import FOLD, ROW
 
 __all__ = ["BATCH_ROWS", "UNNAMED", "Batch", "Broken", "checked_names"]

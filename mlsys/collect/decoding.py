@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from mlsys import errors
-from mlsys.collect import sources
-from mlsys.collect.sources import Piece
+from mlsys.collect.piece import Piece
 from mlsys.recipe import Reading
 
 __all__ = ["Text", "check_quotes", "opened"]
@@ -83,7 +82,7 @@ class Text(io.RawIOBase):
 @contextmanager
 def opened(piece: Piece, reading: Reading) -> Iterator[Text]:
     """The text of a file, unpacked if its name ends in .gz or .zip."""
-    with sources.open_bytes(piece) as file, _unpacked(file, piece) as raw:
+    with piece.open() as file, _unpacked(file, piece) as raw:
         yield Text(raw, piece, reading.encoding)
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from mlsys.collect import listing
 from mlsys.collect.batch import Batch, Broken
 from mlsys.collect.listing import File
-from mlsys.collect.sources import Piece
+from mlsys.collect.piece import Piece
 from mlsys.recipe import Reading
 
 __all__ = ["FILE", "LABEL", "ROWS", "TEXT", "rows"]

@@ -17,7 +17,7 @@ import yaml
 from mlsys import errors
 from mlsys.collect import convert, decoding, inference, pictures, read, roles, sources
 from mlsys.collect.inference import Evidence, Wording
-from mlsys.collect.sources import Piece
+from mlsys.collect.piece import Piece
 from mlsys.collect.task import MAX_INTEGER_CLASSES
 from mlsys.recipe import Data, Reading
 from mlsys.schema import Kind
@@ -115,7 +115,7 @@ def _read(name: str, values: pa.Array, json_types: Evidence | None) -> pa.Array:
 
 def _sniff(piece: Piece) -> Reading:
     """Encoding by decoding the whole file, delimiter by what is most frequent in the header."""
-    with sources.open_bytes(piece) as file:
+    with piece.open() as file:
         has_mark = file.read(2) in UTF16_MARKS
     encoding = "utf-16" if has_mark else next(name for name in ENCODINGS if _decodes(piece, name))
     with decoding.opened(piece, Reading(encoding=encoding)) as text:

@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlsys import errors
-from mlsys.collect.sources import Piece
+from mlsys.collect.piece import Piece
 from mlsys.recipe import Reading
 from mlsys.store import digest_json
 

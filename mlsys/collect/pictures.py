@@ -18,7 +18,7 @@ from mlsys import errors, images
 from mlsys.collect import listing
 from mlsys.collect.batch import Batch
 from mlsys.collect.listing import File
-from mlsys.collect.sources import Piece
+from mlsys.collect.piece import Piece
 
 __all__ = ["FILE", "FOLDER", "IMAGE", "LABEL", "MAX_BYTES", "ROWS", "named", "rows", "taken"]
 

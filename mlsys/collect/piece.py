@@ -1,298 +1,101 @@
-"""The two passes over one piece, each in a task of its own: `scan` counts, `write` stores.
-
-Between them the types are decided over the scans of all pieces. Text is staged by the first
-pass as it was read, so that a source is parsed, and a query run, once. What an earlier
-collection found of the same bytes is taken from `reuse`. A third pass, `winnow`, takes rows
-out that repeat others.
-"""
+"""A part of a source that a task reads by itself: where it is, what is in it, and whether it changed."""
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Iterable, Iterator
+import hashlib
+import json
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pyarrow import feather
+from mlsys import errors
+from mlsys.collect import listing
+from mlsys.collect.listing import File
 
-from mlsys import errors, expressions
-from mlsys.collect import convert, inference, pictures, read, sources
-from mlsys.collect.aside import Quarantine
-from mlsys.collect.batch import BATCH_ROWS
-from mlsys.collect.contract import broken_rules
-from mlsys.collect.inference import Evidence, Wording
-from mlsys.collect.layout import Layout, Scan, Written
-from mlsys.collect.repeats import Repeats
-from mlsys.collect.reuse import PART, REJECTED, Memory, Stored
-from mlsys.collect.sources import Piece
-from mlsys.recipe import Reading
-from mlsys.schema import ROW
-
-__all__ = ["ScanJob", "WinnowJob", "WriteJob", "scan", "winnow", "write"]
+__all__ = ["Piece", "sqlite_file"]
 
 
 @dataclass(frozen=True)
-class ScanJob:
-    """One piece to look at; text goes to `staged`."""
+class Piece:
+    """One file, data set or query result of a source.
 
-    piece: Piece
-    reading: Reading
-    zone: str
-    target: str | None
-    staged: Path
-    memory: Memory
-
-
-@dataclass(frozen=True)
-class WriteJob:
-    """One piece to store, in `folder` if it cannot be kept for later; its records count from `first_row`."""
-
-    piece: Piece
-    reading: Reading
-    first_row: int
-    scan: Scan
-    layout: Layout
-    staged: Path
-    folder: Path
-    memory: Memory
-
-
-@dataclass(frozen=True)
-class WinnowJob:
-    """Stored rows of which some are to go: superseded ones, and repeats of a unique value into quarantine."""
-
-    piece: Piece
-    first_row: int
-    stored: Stored
-    repeats: Repeats
-    layout: Layout
-    folder: Path
-
-
-def scan(job: ScanJob) -> Scan:
-    """First pass: count what every column can be read as, and stage text as it is.
-
-    A file that cannot be read is a scan with `damage` and without rows.
+    Attributes
+    ----------
+    name
+        What reports call it: the file's name below its source, or the URI; no path of this machine.
+    location
+        Where it is: path, URI, data set or database URL.
+    format
+        csv, parquet, jsonl, image, text, sql, sklearn, delta, iceberg or increment.
+    num_bytes
+        Bytes at rest; 0 where nobody knows (databases, built-in sets).
+    files
+        Of a folder, the files that are a row each.
+    identity
+        Digest of what is known to hold these rows and never changes; None where bytes have to be hashed.
+    version
+        Of the table that a data file belongs to.
     """
-    try:
-        changed, sha256 = sources.changed(job.piece), sources.digest(job.piece)
-        how = (job.reading.model_dump(mode="json"), job.zone, job.target)
-        found = job.memory.scan(job.piece, sha256, *how) if sha256 else None
-        if found is None:
-            found = _scan(job, sha256)
-            sources.check_unchanged(job.piece, changed)
-            if sha256:
-                job.memory.note_scan(job.piece, found, *how)
-    except errors.SourceError as error:
-        return Scan(0, {}, [], None, damage=str(error))
-    found.changed = changed
-    return found
+
+    name: str
+    location: str
+    format: str
+    num_bytes: int
+    files: tuple[File, ...] = ()
+    identity: str | None = None
+    version: str | None = None
+
+    @property
+    def is_file(self) -> bool:
+        return self.format not in ("sql", "sklearn") and self.identity is None
+
+    def open(self) -> BinaryIO:
+        """The bytes of a file, seekable, as they are at rest."""
+        return listing.open_file(self.name, self.location)
+
+    def digest(self) -> str | None:
+        """SHA-256 of the bytes at rest, or what stands for it; None for what is no file."""
+        if not self.is_file:
+            return self.identity
+        sha = hashlib.sha256()
+        for file in self.files or [File(self.name, self.location, self.num_bytes)]:
+            if self.files:
+                sha.update(f"{file.name}\0{file.num_bytes}\0".encode())
+            with listing.open_file(file.name, file.location) as opened:
+                while chunk := opened.read(1 << 20):
+                    sha.update(chunk)
+        return sha.hexdigest()
+
+    def changed(self) -> str:
+        """When it was last changed, as text; new each time where nobody can tell."""
+        if self.format == "sklearn" or self.identity is not None:
+            return self.identity or ""
+        if self.format == "sql":
+            file = sqlite_file(self.location)
+            return str(file.stat().st_mtime_ns) if file else uuid.uuid4().hex
+        if self.files:
+            changed = [[file.name, file.num_bytes, listing.changed(file.location)] for file in self.files]
+            return hashlib.sha256(json.dumps(changed).encode()).hexdigest()
+        return listing.changed(self.location)
+
+    def check_unchanged(self, before: str) -> None:
+        """Refuse a file that was written to while it was read: what was read is neither the old nor the new one.
+
+        Raises
+        ------
+        SourceError
+        """
+        if self.is_file and self.changed() != before:
+            raise errors.SourceError.build(
+                f"collect: source '{self.name}'",
+                got="a file that changed while it was read",
+                expected="a file that is finished",
+                hint="run again when it is; whoever writes it can write beside and rename",
+            )
 
 
-def write(job: WriteJob) -> Stored:
-    """Second pass: convert, derive, check and store; rows that do not fit go to quarantine."""
-    sha256 = None if _has_paths(job) else job.scan.sha256
-    known = (job.reading, job.layout, job.first_row)
-    kept = job.memory.part(job.piece, sha256, *known) if sha256 else None
-    if kept is not None:
-        return kept
-    try:
-        made = _write(job)
-        sources.check_unchanged(job.piece, job.scan.changed)
-    except errors.SourceError as error:
-        return Stored(job.folder, Written(damage=str(error)))
-    return job.memory.note_part(job.piece, sha256, *known, made) if sha256 else made
-
-
-def winnow(job: WinnowJob) -> Stored:
-    """Stored rows without those that repeat others."""
-    old, written = job.stored, Written(num_superseded=len(job.repeats.superseded))
-    written.num_bad, written.rules = old.written.num_bad, old.written.rules.copy()
-    written.samples = {rule: list(samples) for rule, samples in old.written.samples.items()}
-    job.folder.mkdir(parents=True)
-    parts = pq.ParquetFile(old.folder / PART)
-    with (
-        pq.ParquetWriter(job.folder / PART, parts.schema_arrow, compression="zstd") as kept,
-        Quarantine(job.folder / REJECTED, job.piece.name, job.first_row, written, old.folder / REJECTED) as bad,
-    ):
-        for batch in parts.iter_batches(batch_size=BATCH_ROWS):
-            table = pa.Table.from_batches([batch])
-            table = table.filter(pc.invert(_among(table[ROW], job.repeats.superseded)))
-            broken = [
-                ([name], f"column '{name}': repeats an earlier value", _among(table[ROW], rows).combine_chunks())
-                for name, rows in job.repeats.unique.items()
-            ]
-            rows = table.filter(bad.rows(table, [rule for rule in broken if rule[2].true_count]))
-            kept.write_table(rows, row_group_size=BATCH_ROWS)
-            _count(rows, job.layout, written)
-    return Stored(job.folder, written)
-
-
-def _has_paths(job: WriteJob) -> bool:
-    """Whether rows are more than the bytes of their file: pictures that it only names."""
-    there = job.layout.images & set(job.scan.evidence)
-    return any(set(job.scan.evidence[name].typed) != {"binary"} for name in there)
-
-
-def _scan(job: ScanJob, sha256: str | None) -> Scan:
-    found = Scan(0, {}, [], sha256)
-    typed = read.typed_shape(job.piece)
-    if typed is not None:
-        schema, found.num_rows = typed
-        for column in schema:
-            kind = convert.stored_type(column.type, column.name, job.piece.name)
-            found.evidence[column.name] = Evidence(typed={str(kind): job.piece.name})
-            if pa.types.is_binary(kind):
-                _count_pictures(job.piece, column.name, found.evidence[column.name])
-        target = job.target
-        if target is not None and target in schema.names and pa.types.is_floating(schema.field(target).type):
-            found.evidence[target].fractions = _num_fractions(read.column(job.piece, target))
-        if job.piece.format == "increment":
-            collections.deque(read.batches(job.piece, job.reading, found.broken), maxlen=0)
-        return found
-    job.staged.mkdir(parents=True)
-    for number, batch in enumerate(read.batches(job.piece, job.reading, found.broken)):
-        for name in batch.table.column_names:
-            seen = inference.observe(batch.table[name].combine_chunks(), job.zone, batch.json.get(name))
-            found.evidence[name] = inference.merge(found.evidence.get(name, Evidence()), seen)
-        staged = batch.table.append_column(ROW, pa.array(batch.rows))
-        feather.write_feather(staged, str(job.staged / f"{number:05d}.arrow"), compression="uncompressed")
-        found.num_rows += batch.table.num_rows
-    found.num_rows += len(found.broken)
-    return found
-
-
-def _write(job: WriteJob) -> Stored:
-    written = Written()
-    job.folder.mkdir(parents=True)
-    schema = job.layout.stored.append(pa.field(ROW, pa.int64()))
-    with (
-        pq.ParquetWriter(job.folder / PART, schema, compression="zstd") as kept,
-        Quarantine(job.folder / REJECTED, job.piece.name, job.first_row, written) as bad,
-    ):
-        if job.scan.damage:
-            bad.file(job.scan.damage)
-            return Stored(job.folder, written)
-        bad.records(job.scan.broken)
-        for table in _batches(job):
-            rows = _checked(_derived(_converted(table, job, bad), job.layout), job.layout, bad)
-            kept.write_table(rows.select(schema.names), row_group_size=BATCH_ROWS)
-            _count(rows, job.layout, written)
-    return Stored(job.folder, written)
-
-
-def _count_pictures(piece: Piece, name: str, found: Evidence) -> None:
-    if piece.files:  # their names say that they are pictures
-        found.count = found.pictures = len(piece.files)
-        return
-    for values in read.column(piece, name):
-        plain = values.cast(pa.binary())
-        found.count += len(plain) - plain.null_count
-        found.pictures += inference.num_pictures(plain)
-
-
-def _num_fractions(values: Iterable[pa.Array]) -> int:
-    """Values that are no integers: without any, classes numbered 0.0 and 1.0 are 0 and 1."""
-    return sum(len(found) - found.null_count - inference.num_whole(found) for found in map(_without_nan, values))
-
-
-def _without_nan(values: pa.Array) -> pa.Array:
-    return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
-
-
-def _batches(job: WriteJob) -> Iterator[pa.Table]:
-    """Rows as read, with their number over all pieces; few at a time where paths become pictures."""
-    for table in _read_again(job):
-        has_paths = any(
-            not pa.types.is_binary(table.schema.field(name).type)
-            for name in job.layout.images & set(table.column_names)
-        )
-        step = pictures.ROWS if has_paths else max(table.num_rows, 1)
-        yield from (table.slice(first, step) for first in range(0, max(table.num_rows, 1), step))
-
-
-def _read_again(job: WriteJob) -> Iterator[pa.Table]:
-    files = sorted(job.staged.glob("*.arrow")) if job.staged.is_dir() else None
-    if files is not None:
-        for file in files:
-            table = feather.read_table(str(file), memory_map=False)
-            at = table.schema.get_field_index(ROW)
-            yield table.set_column(at, ROW, pc.add(table[ROW], job.first_row))
-        return
-    for batch in read.batches(job.piece, job.reading, []):
-        yield batch.table.append_column(ROW, pa.array(batch.rows + job.first_row))
-
-
-def _converted(table: pa.Table, job: WriteJob, bad: Quarantine) -> pa.Table:
-    """The columns of the layout in their types, without the rows in which a value does not fit."""
-    layout, arrays, broken, there = job.layout, {}, [], set(table.column_names)
-    for name, kind in layout.columns.items():
-        if name not in there:
-            arrays[name] = pa.nulls(table.num_rows, kind)
-            continue
-        values = table[name].combine_chunks()
-        if name in layout.images:
-            arrays[name], faults = pictures.taken(values, job.piece.location)
-            broken += [([name], f"column '{name}': {fault}", mask) for fault, mask in faults.items()]
-            continue
-        arrays[name] = _read(values, kind, layout, name)
-        mask = convert.misfits(values, arrays[name])
-        if mask.true_count:
-            broken.append(([name], f"column '{name}': not {kind}", mask))
-    converted = pa.table(arrays | {ROW: table[ROW]})
-    return converted.filter(bad.rows(table, broken)) if broken else converted
-
-
-def _read(values: pa.Array, kind: pa.DataType, layout: Layout, name: str) -> pa.Array:
-    if not pa.types.is_string(values.type):
-        return convert.stored(values, kind, layout.zone)
-    read = convert.read_text(values, kind, layout.zone)
-    if name == layout.target and pa.types.is_integer(kind):  # labels written as 0.0 and 1.0
-        decimals = convert.read_text(values, pa.float64())
-        read = pc.coalesce(read, convert.stored(decimals, kind))
-    return read
-
-
-def _derived(table: pa.Table, layout: Layout) -> pa.Table:
-    """With the derived columns, all in the types of the snapshot; NaN in the target is no value."""
-    added = expressions.add(table.drop_columns([ROW]), layout.derive, "recipe: data.derive")
-    columns = []
-    for column in layout.stored:
-        values = convert.stored(added[column.name], column.type, layout.zone)
-        if column.name == layout.target and pa.types.is_floating(values.type):
-            values = _without_nan(values)
-        columns.append(values)
-    return pa.table([*columns, table[ROW]], names=[*layout.stored.names, ROW])
-
-
-def _checked(table: pa.Table, layout: Layout, bad: Quarantine) -> pa.Table:
-    broken = list(broken_rules(table, layout.contract)) if layout.contract else []
-    return table.filter(bad.rows(table, broken)) if broken else table
-
-
-def _among(numbers: pa.ChunkedArray, rows: Any) -> pa.ChunkedArray:
-    return pc.is_in(numbers, pa.array(rows, pa.int64()))
-
-
-def _count(table: pa.Table, layout: Layout, written: Written) -> None:
-    written.num_rows += table.num_rows
-    for name in layout.stored.names:
-        written.nulls[name] += table[name].null_count
-        if pa.types.is_string(table[name].type) or pa.types.is_binary(table[name].type):
-            written.wording.setdefault(name, Wording()).add(table[name])
-    if layout.time is not None and (newest := pc.max(table[layout.time]).cast(pa.int64()).as_py()) is not None:
-        written.newest = newest if written.newest is None else max(newest, written.newest)
-    if layout.target is not None and len(written.classes) < 2:
-        _count_classes(table[layout.target], written.classes)
-
-
-def _count_classes(values: pa.ChunkedArray, classes: dict[Any, int]) -> None:
-    """Distinct labels until there are two: whether there is anything to learn."""
-    for entry in pc.value_counts(values.combine_chunks().drop_null()).to_pylist()[:2]:
-        value = entry["values"]
-        label = value if isinstance(value, bool | int | float | str) else str(value)
-        classes[label] = classes.get(label, 0) + entry["counts"]
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite database's URL."""
+    scheme, _, rest = url.partition("://")
+    return Path(rest.removeprefix("/").partition("?")[0]) if scheme.startswith("sqlite") else None

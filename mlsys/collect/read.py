@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from mlsys import errors
 from mlsys.collect import decoding, documents, lake, pictures, records, sources, stored
 from mlsys.collect.batch import BATCH_ROWS, Batch, Broken, checked_names
-from mlsys.collect.sources import Piece
+from mlsys.collect.piece import Piece
 from mlsys.recipe import Reading
 
 __all__ = ["batches", "column", "typed_shape"]
@@ -87,7 +87,7 @@ def typed_shape(piece: Piece) -> tuple[pa.Schema, int] | None:
         return found.remove_metadata(), num_rows
     if piece.format != "parquet":
         return None
-    with sources.open_bytes(piece) as file:
+    with piece.open() as file:
         try:
             opened = pq.ParquetFile(file)
         except (pa.ArrowException, OSError) as error:
@@ -101,7 +101,7 @@ def column(piece: Piece, name: str) -> Iterator[pa.Array]:
     if piece.format != "parquet":
         yield from (batch.table[name].combine_chunks() for batch in batches(piece, Reading(), []))
         return
-    with sources.open_bytes(piece) as file:
+    with piece.open() as file:
         opened = pq.ParquetFile(file)
         for batch in opened.iter_batches(batch_size=_batch_rows(opened), columns=[name]):
             yield batch.column(0)
@@ -149,7 +149,7 @@ def _numbered(tables: Iterator[pa.Table], broken: list[Broken]) -> Iterator[Batc
 
 
 def _parquet(piece: Piece) -> Iterator[Batch]:
-    with sources.open_bytes(piece) as file:
+    with piece.open() as file:
         try:
             opened = pq.ParquetFile(file)
             tables = map(_table, opened.iter_batches(batch_size=_batch_rows(opened)))

@@ -16,7 +16,7 @@ from mlsys import errors
 from mlsys.collect import decoding
 from mlsys.collect.batch import BATCH_ROWS, Batch, Broken, checked_names
 from mlsys.collect.inference import Evidence
-from mlsys.collect.sources import Piece
+from mlsys.collect.piece import Piece
 from mlsys.recipe import Reading
 
 __all__ = ["After", "json_lines", "query"]

@@ -11,9 +11,9 @@ from mlsys.collect import roles
 from mlsys.collect.contract import Contract
 from mlsys.collect.inference import Evidence, Wording
 from mlsys.collect.layout import Scan, Written, merged
+from mlsys.collect.piece import Piece
 from mlsys.collect.repeats import Repeats
 from mlsys.collect.reuse import Stored
-from mlsys.collect.sources import Piece
 from mlsys.recipe import Data
 from mlsys.schema import Role, Schema
 

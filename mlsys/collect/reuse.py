@@ -25,7 +25,7 @@ from mlsys.collect.aside import QUARANTINE
 from mlsys.collect.batch import Broken
 from mlsys.collect.inference import Evidence, Wording
 from mlsys.collect.layout import Layout, Scan, Written
-from mlsys.collect.sources import Piece
+from mlsys.collect.piece import Piece
 from mlsys.recipe import Reading
 from mlsys.schema import ROW
 from mlsys.store import Store, code_digest, digest_json

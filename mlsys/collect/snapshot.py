@@ -19,8 +19,8 @@ from mlsys.collect import (
     history,
     increment,
     layout,
+    passes,
     pictures,
-    piece,
     report,
     sources,
 )
@@ -28,9 +28,9 @@ from mlsys.collect import repeats as repeated
 from mlsys.collect.contract import Contract
 from mlsys.collect.history import Entry
 from mlsys.collect.layout import Layout, Scan, Written
-from mlsys.collect.piece import ScanJob, WinnowJob, WriteJob
+from mlsys.collect.passes import ScanJob, WinnowJob, WriteJob
+from mlsys.collect.piece import Piece
 from mlsys.collect.reuse import PART, REJECTED, Memory, Stored, link
-from mlsys.collect.sources import Piece
 from mlsys.collect.spread import Here, OnCluster, Spread
 from mlsys.dataset import Snapshot
 from mlsys.schema import Kind, Schema, TaskKind
@@ -206,7 +206,7 @@ def _collect(store: Store, wanted: _Wanted, found: _Found, spread: Spread) -> Ta
             ScanJob(one, data.reading, data.timezone, wanted.target, at, memory)
             for one, at in zip(pieces, staged, strict=True)
         ]
-        scans: list[Scan] = spread.each(piece.scan, scan_jobs)
+        scans: list[Scan] = spread.each(passes.scan, scan_jobs)
         planned, parts, changes = _written(wanted, found, scans, staged, memory, scratch, spread)
         firsts = _firsts(scans)
         repeats = spread.once(repeated.find, [part.folder / PART for part in parts], data.dedupe, *_unique(wanted))
@@ -273,7 +273,7 @@ def _written(
             WriteJob(one, data.reading, first, scan, planned, at, scratch / f"rows-{attempt}-{number}", memory)
             for number, (one, first, scan, at) in enumerate(zip(pieces, _firsts(scans), scans, staged, strict=False))
         ]
-        parts: list[Stored] = spread.each(piece.write, jobs)
+        parts: list[Stored] = spread.each(passes.write, jobs)
         damaged = {number: part.written.damage for number, part in enumerate(parts) if part.written.damage}
         for number, damage in damaged.items():
             scans[number] = Scan(0, {}, [], None, damage=damage)
@@ -304,5 +304,5 @@ def _unique(wanted: _Wanted) -> tuple[list[str], list[str]]:
 
 def _replaced(parts: list[Stored], jobs: list[WinnowJob], spread: Spread) -> list[Stored]:
     """The parts, those of the jobs without their repeats."""
-    by_folder = {job.stored.folder: made for job, made in zip(jobs, spread.each(piece.winnow, jobs), strict=True)}
+    by_folder = {job.stored.folder: made for job, made in zip(jobs, spread.each(passes.winnow, jobs), strict=True)}
     return [by_folder.get(part.folder, part) for part in parts]

@@ -17,25 +17,22 @@ enough to be read by a task of its own.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 import pyarrow as pa
 
 from mlsys import errors
-from mlsys.collect import listing
+from mlsys.collect import lake, listing
 from mlsys.collect.listing import File
+from mlsys.collect.piece import Piece, sqlite_file
 from mlsys.recipe import Reading
 
-__all__ = ["Piece", "built_in", "changed", "check_unchanged", "digest", "find", "fingerprint", "open_bytes"]
+__all__ = ["built_in", "find", "fingerprint"]
 
 SUFFIXES = {
     ".csv": "csv",
@@ -56,41 +53,6 @@ MAX_FILES, MAX_FOLDER_BYTES = 4096, 1 << 28
 """Files of a folder that one task reads, in number and in bytes."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One file, data set or query result of a source.
-
-    Attributes
-    ----------
-    name
-        What reports call it: the file's name below its source, or the URI; no path of this machine.
-    location
-        Where it is: path, URI, data set or database URL.
-    format
-        csv, parquet, jsonl, image, text, sql, sklearn, delta, iceberg or increment.
-    num_bytes
-        Bytes at rest; 0 where nobody knows (databases, built-in sets).
-    files
-        Of a folder, the files that are a row each.
-    identity
-        Digest of what is known to hold these rows and never changes; None where bytes have to be hashed.
-    version
-        Of the table that a data file belongs to.
-    """
-
-    name: str
-    location: str
-    format: str
-    num_bytes: int
-    files: tuple[File, ...] = ()
-    identity: str | None = None
-    version: str | None = None
-
-    @property
-    def is_file(self) -> bool:
-        return self.format not in ("sql", "sklearn") and self.identity is None
-
-
 def find(source: str | Iterable[str], reading: Reading) -> list[Piece]:
     """The pieces of a source, or of several in the order given.
 
@@ -104,61 +66,13 @@ def find(source: str | Iterable[str], reading: Reading) -> list[Piece]:
     return _with_distinct_names(list(pieces.values()))
 
 
-def open_bytes(piece: Piece) -> BinaryIO:
-    """The bytes of a file piece, seekable, as they are at rest."""
-    return listing.open_file(piece.name, piece.location)
-
-
-def digest(piece: Piece) -> str | None:
-    """SHA-256 of the bytes at rest, or what stands for it; None for what is no file."""
-    if not piece.is_file:
-        return piece.identity
-    sha = hashlib.sha256()
-    for file in piece.files or [File(piece.name, piece.location, piece.num_bytes)]:
-        if piece.files:
-            sha.update(f"{file.name}\0{file.num_bytes}\0".encode())
-        with listing.open_file(file.name, file.location) as opened:
-            while chunk := opened.read(1 << 20):
-                sha.update(chunk)
-    return sha.hexdigest()
-
-
 def fingerprint(source: str | Iterable[str], reading: Reading) -> list[list[object]]:
     """What is there now, cheaply: name, bytes and time of change of each piece, no contents.
 
     A database other than SQLite does not say whether it changed, so its fingerprint is new
     each time and its query is run again; the rows then tell whether anything is new.
     """
-    return [[piece.name, piece.num_bytes, changed(piece)] for piece in find(source, reading)]
-
-
-def changed(piece: Piece) -> str:
-    """When a piece was last changed, as text; new each time where nobody can tell."""
-    if piece.format == "sklearn" or piece.identity is not None:
-        return piece.identity or ""
-    if piece.format == "sql":
-        file = _sqlite_file(piece.location)
-        return str(file.stat().st_mtime_ns) if file else uuid.uuid4().hex
-    if piece.files:
-        changed = [[file.name, file.num_bytes, listing.changed(file.location)] for file in piece.files]
-        return hashlib.sha256(json.dumps(changed).encode()).hexdigest()
-    return listing.changed(piece.location)
-
-
-def check_unchanged(piece: Piece, before: str) -> None:
-    """Refuse a file that was written to while it was read: what was read is neither the old nor the new one.
-
-    Raises
-    ------
-    SourceError
-    """
-    if piece.is_file and changed(piece) != before:
-        raise errors.SourceError.build(
-            f"collect: source '{piece.name}'",
-            got="a file that changed while it was read",
-            expected="a file that is finished",
-            hint="run again when it is; whoever writes it can write beside and rename",
-        )
+    return [[piece.name, piece.num_bytes, piece.changed()] for piece in find(source, reading)]
 
 
 def built_in(name: str) -> pa.Table:
@@ -181,8 +95,6 @@ def _find_one(source: str, reading: Reading) -> list[Piece]:
     if scheme == "sklearn":
         return [Piece(source, source, "sklearn", 0)]
     if scheme.startswith("delta") or scheme == "iceberg":
-        from mlsys.collect import lake
-
         return lake.find(source, reading)
     if scheme in {"http", "https", "ftp"}:
         raise errors.SourceError.build(
@@ -250,18 +162,13 @@ def _database(source: str, reading: Reading) -> Piece:
             field="data.reading.query",
         )
     shown = re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", source)
-    file = _sqlite_file(source)
+    file = sqlite_file(source)
     if file is None:
         return Piece(shown, source, "sql", 0)
     if not file.is_file():  # the driver would make an empty database of this name
         raise errors.SourceError.missing(source, listing.near(file))
     absolute = source.replace(f"///{file}", f"///{file.absolute()}", 1)  # a task stands in another folder
     return Piece(f"sqlite:///{file.name}", absolute, "sql", file.stat().st_size)
-
-
-def _sqlite_file(url: str) -> Path | None:
-    scheme, _, rest = url.partition("://")
-    return Path(rest.removeprefix("/").partition("?")[0]) if scheme.startswith("sqlite") else None
 
 
 def _is_document(name: str) -> bool:

@@ -12,7 +12,7 @@ from pyarrow import feather
 
 from mlsys.collect.batch import Batch, Broken
 from mlsys.collect.inference import Evidence
-from mlsys.collect.sources import Piece
+from mlsys.collect.piece import Piece
 from mlsys.schema import ROW
 from mlsys.store import MANIFEST, read_json
 

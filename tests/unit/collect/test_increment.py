@@ -215,16 +215,16 @@ def test_a_process_killed_while_it_collects_leaves_nothing_half_done(write, tmp_
     script = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from mlsys.collect import piece, snapshot
+        from mlsys.collect import passes, snapshot
         from mlsys.recipe import Data
         from mlsys.store import Store
-        real = piece.write
+        real = passes.write
         def write(job):
             made = real(job)
             print("written", flush=True)
             sys.stdin.read()
             return made
-        piece.write = write
+        passes.write = write
         data = Data(source=sys.argv[1], incremental={"cursor": "at"})
         snapshot.take(Store.open(sys.argv[2]), data, target="y", folder=Path(sys.argv[3]))
     """)
@@ -240,7 +240,7 @@ def test_a_process_killed_while_it_collects_leaves_nothing_half_done(write, tmp_
 
 
 def test_a_file_that_grows_while_it_is_read_is_refused_and_nothing_of_it_kept(take, write, monkeypatch):
-    file, real = write("a.csv", "k,at,y\n1,1,0\n2,2,1\n"), increment._Reading.write
+    file, real = write("a.csv", "k,at,y\n1,1,0\n2,2,1\n"), increment._New.write
 
     def grown(self, folder):
         facts = real(self, folder)
@@ -248,7 +248,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused_and_nothing_of_it_kept(ta
             out.write("3,3")
         return facts
 
-    monkeypatch.setattr(increment._Reading, "write", grown)
+    monkeypatch.setattr(increment._New, "write", grown)
     with pytest.raises(errors.SourceError, match="changed while it was read"):
         take(file, **CURSOR)
     monkeypatch.undo()

@@ -87,10 +87,10 @@ def test_a_large_folder_is_read_in_pieces_with_the_same_rows(take, tmp_path, mon
 
 def test_the_fingerprint_of_a_folder_changes_with_any_of_its_files(tmp_path):
     at = folder(tmp_path / "photos", 4)
-    before = sources.fingerprint(str(at), Reading()), sources.digest(sources.find(str(at), Reading())[0])
-    assert before == (sources.fingerprint(str(at), Reading()), sources.digest(sources.find(str(at), Reading())[0]))
+    before = sources.fingerprint(str(at), Reading()), sources.find(str(at), Reading())[0].digest()
+    assert before == (sources.fingerprint(str(at), Reading()), sources.find(str(at), Reading())[0].digest())
     (at / "lying" / "0003.png").write_bytes(encoded(noise()))
-    after = sources.fingerprint(str(at), Reading()), sources.digest(sources.find(str(at), Reading())[0])
+    after = sources.fingerprint(str(at), Reading()), sources.find(str(at), Reading())[0].digest()
     assert before[0] != after[0]
     assert before[1] != after[1]
 

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlsys import errors
-from mlsys.collect import piece, read, sources
+from mlsys.collect import passes, read, sources
 from mlsys.recipe import Reading
 from mlsys.store import Store
 
@@ -146,7 +146,7 @@ def test_a_collection_killed_at_any_write_ends_as_an_undisturbed_one(
 
 def test_a_file_written_to_while_it_is_read_is_refused_and_not_remembered(take, write, monkeypatch, parsed):
     file = write("a.csv", lines(0, 50))
-    real = piece._scan
+    real = passes._scan
 
     def grown(job, sha256):
         found = real(job, sha256)
@@ -154,10 +154,10 @@ def test_a_file_written_to_while_it_is_read_is_refused_and_not_remembered(take, 
             out.write("7,a,1\n")
         return found
 
-    monkeypatch.setattr(piece, "_scan", grown)
+    monkeypatch.setattr(passes, "_scan", grown)
     with pytest.raises(errors.SourceError, match="changed while it was read"):
         take(file)
-    monkeypatch.setattr(piece, "_scan", real)
+    monkeypatch.setattr(passes, "_scan", real)
     assert take(file).snapshot.num_rows == 51
 
 
@@ -175,5 +175,5 @@ def test_typed_files_are_reused_too(take, tmp_path, parsed):
 def test_a_piece_remembers_nothing_of_what_is_no_file(take, store):
     take("sklearn://iris", target="target")
     (found,) = sources.find("sklearn://iris", Reading())
-    assert sources.digest(found) is None
+    assert found.digest() is None
     assert take("sklearn://iris", target="target").report["num_reused"] == 0
