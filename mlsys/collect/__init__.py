@@ -2,7 +2,8 @@
 
 The parts, in the order in which a run passes through them::
 
-    sources    what a source string names: files, objects, packages, databases, tables of a lake (`lake`)
+    sources    what a source string names: files, objects, packages, databases, tables of a lake (`lake`);
+               a `piece` is what a task reads of it
     decoding   bytes → UTF-8 text, or which byte of which line is broken
     read       one piece of a source as bounded batches (`batch`), values still as they were written;
                `records` for JSON lines and databases, `pictures` and `documents` for folders of these
@@ -11,12 +12,12 @@ The parts, in the order in which a run passes through them::
     contract   the schema file: written, read back, enforced row by row
     layout     what a stored row looks like; `roles` says what its columns are for
     aside      rows that break it: counted, sampled, quarantined
-    piece      all of the above for one piece, in two passes; runs in a task of its own (`spread`)
+    passes     all of the above for one piece, in two passes; runs in a task of its own (`spread`)
     reuse      what earlier collections found of the same bytes
-    increment  rows beyond the last collection, kept as they were written (`stored`)
+    increment  rows beyond the last collection by a `cursor`, kept as they were written (`stored`, `taken`)
     history    volume, freshness and columns (`evolution`) against earlier collections
     repeats    rows of one key, of which the last stays; values that were to be unique
-    snapshot   take: pieces → content-addressed Parquet, a quarantine and a `report`
+    snapshot   take: pieces → content-addressed Parquet, a quarantine and a `report` (`gathering`)
     task       what is to be predicted
     split      which rows are for training, validation, test and traffic: `draw` by `assignment`
     draft      a recipe for a table that nobody has seen
