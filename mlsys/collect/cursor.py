@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlsys import errors
-from mlsys.collect import convert, spans, taken
+from mlsys.collect import convert, spans
+from mlsys.collect.taken import Taken
 from mlsys.recipe import Incremental
 
 __all__ = ["KINDS", "Cursor"]
@@ -43,7 +43,7 @@ class Cursor:
     def __init__(self, asked: Incremental, zone: str, kind: str | None, mark: float | None) -> None:
         self.name, self.kind, self.mark, self.before = asked.cursor, kind, mark, mark
         self.floor = None if mark is None else mark - _reach(asked, str(kind))
-        self.seen: Counter[bytes] = Counter()
+        self.seen = Taken()
         self._asked, self._zone = asked, zone
         self._num_late, self._most_late = 0, 0.0
 
@@ -67,7 +67,7 @@ class Cursor:
         if self.before is not None:
             near = np.flatnonzero(keep & (numbers >= self.floor) & (numbers <= self.before))
             keep &= numbers > self.before
-            fresh = taken.unseen(table, near, self.seen)
+            fresh = near[self.seen.strike(table.take(pa.array(near)))]
             keep[fresh] = True
             late = self.before - numbers[fresh]
             self._num_late += int((late > 0).sum())

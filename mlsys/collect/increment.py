@@ -28,11 +28,12 @@ import pyarrow.compute as pc
 from pyarrow import feather
 
 from mlsys import errors
-from mlsys.collect import read, records, stored, taken
+from mlsys.collect import read, records, stored
 from mlsys.collect.batch import Batch, Broken
 from mlsys.collect.cursor import Cursor
 from mlsys.collect.inference import Evidence
 from mlsys.collect.piece import Piece
+from mlsys.collect.taken import Taken, contents
 from mlsys.recipe import Data, Reading
 from mlsys.schema import ROW
 from mlsys.store import Store, digest_json
@@ -100,7 +101,7 @@ def advance(store: Store, data: Data, pieces: Sequence[Piece], noted: Any) -> Ad
     cursor = Cursor(asked, data.timezone, state.kind, state.mark)
     if cursor.floor is not None:
         folders = [store.path("increment", digest) for digest, _ in state.increments]
-        cursor.seen = taken.of_increments(folders, cursor.name, cursor.floor, cursor.values)
+        cursor.seen = Taken.of(folders, cursor.name, cursor.floor, cursor.values)
     aside, num_new = set(state.aside), 0
     for piece in pieces:
         new = _New(piece, data.reading, cursor, aside)
@@ -171,7 +172,7 @@ class _New:
         written = batch.table[self.cursor.name].combine_chunks()
         values = self.cursor.values(written)
         unread = pc.indices_nonzero(pc.is_null(values))
-        for at, content in zip(unread.to_pylist(), taken.contents(batch.table.take(unread)), strict=True):
+        for at, content in zip(unread.to_pylist(), contents(batch.table.take(unread)), strict=True):
             fault = f"not {self.cursor.kind}" if written[at].is_valid else "no value"
             self.broken.append(Broken(int(batch.rows[at]), f"cursor '{self.cursor.name}': {fault}", content))
         keep = self.cursor.keep(batch.table, values)
