@@ -216,7 +216,7 @@ def _check_overrides(schema: Schema, columns: Mapping[str, Sequence[Treatment]])
         where = f"recipe: features.columns '{name}'"
         if name not in schema:
             raise errors.RecipeError.unknown_column(where, name, [column.name for column in schema.features])
-        if schema[name] not in schema.features:
+        if schema[name].role is not Role.FEATURE:
             got = f"a column with the role {schema[name].role.value}"
             hint = f"a derived feature can read what a request has: features.derive: {{new_name: {name}}}"
             raise errors.RecipeError.build(where, got=got, expected="a feature", hint=hint, field=name)
