@@ -38,8 +38,9 @@ from mlsys.store import Store
 
 __all__ = ["divide"]
 
-FILE_ROWS = 1 << 17
-"""Rows a file of a part: what one task reads at a time, and enough tasks for a few cores."""
+FILE_ROWS, FILE_CELLS = 1 << 17, 1 << 24
+"""Rows a file of a part: what one task reads at a time, and enough tasks for a few cores. Of very wide tables fewer:
+128 MB of numbers."""
 
 
 def divide(store: Store, snapshot: Snapshot, recipe: Recipe, task: Task) -> Split:
@@ -121,27 +122,28 @@ def _divide(store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, ta
 
 
 def _write(snapshot: Snapshot, division: Division, folder: Path) -> None:
-    """Each part's rows in the snapshot's order, in files of `FILE_ROWS`; a part without rows is one empty file."""
+    """Each part's rows in the snapshot's order, in files of some rows; a part without rows is one empty file."""
     kind = _with_numbers(
         pq.read_schema(snapshot.paths[0]).empty_table(), np.array([], np.int64), np.array([], np.int8)
     ).schema
+    file_rows = min(FILE_ROWS, max(1, FILE_CELLS // len(kind)))
     waiting = {part: kind.empty_table() for part in PARTS}
     numbers = dict.fromkeys(PARTS, 0)
-    for table, at in _numbered(snapshot, division):
+    for table, at in _numbered(snapshot, division, file_rows):
         for number, part in enumerate(PARTS):
             waiting[part] = pa.concat_tables([waiting[part], table.filter(pa.array(division.parts[at] == number))])
-            while waiting[part].num_rows >= FILE_ROWS:
-                _write_file(folder / part, numbers, waiting[part].slice(0, FILE_ROWS))
-                waiting[part] = waiting[part].slice(FILE_ROWS)
+            while waiting[part].num_rows >= file_rows:
+                _write_file(folder / part, numbers, waiting[part].slice(0, file_rows))
+                waiting[part] = waiting[part].slice(file_rows)
     for part in PARTS:
         if waiting[part].num_rows or not numbers[part]:
             _write_file(folder / part, numbers, waiting[part])
 
 
-def _numbered(snapshot: Snapshot, division: Division) -> Iterator[tuple[pa.Table, slice]]:
+def _numbered(snapshot: Snapshot, division: Division, batch_rows: int) -> Iterator[tuple[pa.Table, slice]]:
     rows, first = draw.row_numbers(snapshot), 0
     for path in snapshot.paths:
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=FILE_ROWS):
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=batch_rows):
             at = slice(first, first + batch.num_rows)
             yield _with_numbers(pa.Table.from_batches([batch]), rows[at], division.folds[at]), at
             first += batch.num_rows
@@ -159,6 +161,6 @@ def _write_file(folder: Path, numbers: dict[str, int], table: pa.Table) -> None:
         table.combine_chunks(),
         folder / f"part-{numbers[folder.name]:05d}.parquet",
         compression="zstd",
-        row_group_size=FILE_ROWS,
+        row_group_size=table.num_rows or None,
     )
     numbers[folder.name] += 1

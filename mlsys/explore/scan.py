@@ -35,11 +35,12 @@ __all__ = ["DERIVE", "SAMPLE_ROWS", "Piece", "Profile", "light", "pieces", "prof
 
 UInt64 = npt.NDArray[np.uint64]
 
-PIECE_ROWS = 131_072
-"""Rows of a piece at least: about a second of work, against milliseconds to send it."""
+PIECE_ROWS, PIECE_CELLS = 1 << 17, 1 << 24
+"""Rows of a piece at least: a tenth of a second of work, against milliseconds to send it. Of very wide tables fewer:
+128 MB of numbers, of which the codes take as much again."""
 
-MOST_PIECES = 64
-"""Pieces at most: the results of all of them are merged in one process."""
+MOST_TASKS = 64
+"""Tasks at most: the results of all are merged in one process, those of the pieces of a task in the task."""
 
 DERIVE = "recipe: features.derive"
 
@@ -124,22 +125,17 @@ def pieces(paths: list[Path]) -> list[Piece]:
     The cut depends on the rows alone, not on the cluster: sketches remember how their
     input was cut, and a profile must not differ from one machine to the next.
     """
-    groups = [(path, number, rows) for path in paths for number, rows in enumerate(_rows_of_groups(path))]
-    wanted = max(PIECE_ROWS, sum(rows for _, _, rows in groups) // MOST_PIECES)
     found: list[Piece] = []
-    taken = wanted
-    for path, number, rows in groups:
-        if taken >= wanted or found[-1].path != path:
-            found.append(Piece(path, ()))
-            taken = 0
-        found[-1] = Piece(path, (*found[-1].row_groups, number))
-        taken += rows
+    for path in paths:
+        facts = pq.read_metadata(path)
+        taken = wanted = min(PIECE_ROWS, PIECE_CELLS // max(1, facts.num_columns))
+        for number in range(facts.num_row_groups):
+            if taken >= wanted:
+                found.append(Piece(path, ()))
+                taken = 0
+            found[-1] = Piece(path, (*found[-1].row_groups, number))
+            taken += facts.row_group(number).num_rows
     return found
-
-
-def _rows_of_groups(path: Path) -> list[int]:
-    facts = pq.read_metadata(path)
-    return [facts.row_group(number).num_rows for number in range(facts.num_row_groups)]
 
 
 def profile(
@@ -164,9 +160,21 @@ def profile(
             expected="at least one",
             hint="look at the split: its fractions or dates may leave no row for training",
         )
-    first, *others = cluster.map(
-        _learn, work, progress=lambda done, total: progress(f"{done} of {total} pieces scanned")
-    )
+    size = -(-len(work) // MOST_TASKS)
+    tasks = [work[at : at + size] for at in range(0, len(work), size)]
+
+    def tell(done: int, _: int) -> None:
+        progress(f"{min(done * size, len(work))} of {len(work)} pieces scanned")
+
+    return _merged(cluster.map(_learn_all, tasks, progress=tell))
+
+
+def _learn_all(work: list[_Work]) -> Profile:
+    return _merged([_learn(one) for one in work])
+
+
+def _merged(parts: list[Profile]) -> Profile:
+    first, *others = parts
     return first.merge(*others) if others else first
 
 

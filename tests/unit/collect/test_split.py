@@ -56,6 +56,14 @@ def test_every_row_is_in_one_part(divided):
     assert store.facts("split", parts.digest)["by"] == "stratified"
 
 
+def test_files_of_a_wide_table_have_fewer_rows(divided, monkeypatch):
+    monkeypatch.setattr(split, "FILE_CELLS", 4 * 100)  # x, y, and the numbers of the row and its fold
+    parts, _ = divided(pa.table({"x": range(500), "y": labels(500)}))
+    rows = [pq.read_metadata(path).num_rows for path in parts.paths("train")]
+    assert rows[:-1] == [100] * (parts.num_rows["train"] // 100)
+    assert sorted(row["__row"] for part in rows_of(parts).values() for row in part) == list(range(500))
+
+
 def test_parts_and_folds_hold_each_class_by_its_share(divided):
     parts, _ = divided(pa.table({"x": range(1000), "y": labels(1000)}))
     counts = {part: [row["y"] for row in parts.table(part, ["y"]).to_pylist()] for part in DRAWN}

@@ -50,6 +50,24 @@ def test_pieces_depend_on_the_rows_alone(divide):
     assert [piece.row_groups for piece in found] == [(0,), (0,)]
 
 
+def test_pieces_of_a_wide_table_have_fewer_rows(tmp_path, monkeypatch):
+    pq.write_table(rows(60), tmp_path / "a.parquet", row_group_size=10)
+    assert [piece.row_groups for piece in scan.pieces([tmp_path / "a.parquet"])] == [(0, 1, 2, 3, 4, 5)]
+    monkeypatch.setattr(scan, "PIECE_CELLS", 20 * 3)
+    assert [piece.row_groups for piece in scan.pieces([tmp_path / "a.parquet"])] == [(0, 1), (2, 3), (4, 5)]
+
+
+def test_a_task_of_many_pieces_sees_what_their_own_tasks_would_see(divide, monkeypatch):
+    split = divide(rows(3_000))
+    told, alone = [], explore.profile(split, TASK)
+    monkeypatch.setattr(scan, "MOST_TASKS", 1)
+    together = explore.profile(split, TASK, progress=told.append)
+    assert told == ["2 of 2 pieces scanned"]
+    assert json.dumps(together.statistics.to_json()) == json.dumps(alone.statistics.to_json())
+    assert together.sample.equals(alone.sample)
+    assert together.records.tolist() == alone.records.tolist()
+
+
 def test_the_same_split_gives_the_same_bytes(divide):
     split = divide(rows(3_000))
     one, two = (json.dumps(explore.profile(split, TASK).statistics.to_json()) for _ in range(2))
