@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mlsys.features import gradients
 from mlsys.features.lookups import OTHER
 from mlsys.features.operations import signed_log
 from mlsys.features.times import CYCLES
@@ -24,6 +25,7 @@ __all__ = [
     "Choice",
     "Encoding",
     "automatic",
+    "coordinates",
     "defaults",
     "min_rows",
     "num_present",
@@ -126,6 +128,16 @@ def defaults(operation: str, column: Column, statistics: ColumnStatistics, encod
         "image": lambda: _picture(statistics),
     }
     return chosen.get(operation, dict)()
+
+
+def coordinates(choice: Choice) -> int:
+    """Features of a choice that are places in a space, at least; of a picture, its gradients."""
+    params = choice.params
+    if choice.operation == "numeric":
+        return int(isinstance(params.get("scale"), float))
+    if choice.operation == "image":
+        return len(gradients.names())
+    return int(params.get({"tfidf": "components", "list": "elements"}.get(choice.operation, ""), 0))
 
 
 def _picture(statistics: ColumnStatistics) -> dict[str, Any]:

@@ -91,10 +91,12 @@ def _numeric(facts: Facts) -> Operation:
         given = params.get("impute", 0.0 if dense else "none")
         fill = {"none": None, "mean": 0.0, "median": 0.0}[given] if isinstance(given, str) else float(given)
         return Numeric(facts.column, facts.domain, Scaling(fill=fill, indicator=dense, log=log))
-    center, scale = _center_and_scale(facts.statistics, params.get("scale", "standard" if dense else "none"), log=log)
+    wanted = params.get("scale", "standard" if dense else "none")
+    center, scale = _center_and_scale(facts.statistics, wanted, log=log)
     fill = _fill(facts.statistics, params.get("impute", "median" if dense else "none"))
     indicator = params.get("indicator", dense and facts.has_missing)
-    return Numeric(facts.column, facts.domain, Scaling(center, scale, fill, indicator, log))
+    scaling, coordinate = Scaling(center, scale, fill, indicator, log), isinstance(wanted, float)
+    return Numeric(facts.column, facts.domain, scaling, coordinate)
 
 
 def _fill(statistics: ColumnStatistics, impute: str | float) -> float | None:
@@ -106,8 +108,8 @@ def _fill(statistics: ColumnStatistics, impute: str | float) -> float | None:
     return statistics.numbers.moments.mean if impute == "mean" else float(statistics.quantiles([0.5])[0])
 
 
-def _center_and_scale(statistics: ColumnStatistics, scale: str, *, log: bool) -> tuple[float, float]:
-    """What is subtracted and what is divided by.
+def _center_and_scale(statistics: ColumnStatistics, scale: str | float, *, log: bool) -> tuple[float, float]:
+    """What is subtracted and what is divided by; `scale` names it, or is the latter for the columns of a vector.
 
     The mean and the deviation of a logarithm are those of `SAMPLE` of its quantiles, which a
     monotone function moves along.
@@ -115,6 +117,8 @@ def _center_and_scale(statistics: ColumnStatistics, scale: str, *, log: bool) ->
     numbers = statistics.numbers
     if scale == "none" or numbers is None:
         return 0.0, 1.0
+    if not isinstance(scale, str):
+        return numbers.moments.mean, scale
     values = signed_logs(statistics) if log else None
     mean, spread = numbers.moments.mean, math.sqrt(numbers.moments.m2 / numbers.moments.n)
     if values is not None:

@@ -148,11 +148,22 @@ class Operation(ABC):
 
 @dataclass(frozen=True)
 class Numeric(Operation):
-    """The number itself for trees; imputed and standardised for linear models."""
+    """The number itself for trees; imputed and standardised for linear models.
+
+    Attributes
+    ----------
+    coordinate
+        Of a vector, see `vectors`: its scaling is that of the other coordinates too.
+    """
 
     scaling: Scaling = field(default_factory=Scaling)
+    coordinate: bool = False
 
     name = "numeric"
+
+    @property
+    def types(self) -> list[str]:
+        return ["e" if self.coordinate else "q", "q"][: len(self.outputs)]
 
     @property
     def outputs(self) -> list[str]:

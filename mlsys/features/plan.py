@@ -13,8 +13,9 @@ from typing import Any
 
 from mlsys import errors, recipe
 from mlsys.features import derive
-from mlsys.features.choices import Choice, Encoding, automatic, defaults
+from mlsys.features.choices import Choice, Encoding, automatic, coordinates, defaults
 from mlsys.features.values import Domain, domain_of
+from mlsys.features.vectors import Vectors, vectors
 from mlsys.recipe.columns import Treatment
 from mlsys.schema import Column, Kind, Role, Schema, arrow_type
 from mlsys.statistics import ColumnStatistics, TableStatistics
@@ -45,6 +46,11 @@ class FeaturePlan:
     @property
     def used(self) -> list[Choice]:
         return [choice for choice in self.choices if choice.operation != "drop"]
+
+    @property
+    def num_coordinates(self) -> int:
+        """Features that are places in a space, whose distances mean something: of texts, pictures, lists, vectors."""
+        return sum(coordinates(choice) for choice in self.used)
 
     @property
     def dropped(self) -> list[Choice]:
@@ -89,6 +95,9 @@ def choose(
         for column in columns
         for choice in _choose(column, statistics, settings.columns.get(column.name, ()), encoding, schema)
     )
+    if encoding == "dense":
+        free = [column for column in columns if column.name not in settings.columns]
+        choices = _as_coordinates(choices, vectors(free, statistics))
     used = {column for choice in choices if choice.operation != "drop" for column in choice.reads}
     expressions = derive.needed(settings.derive, used)
     read = {*used, *derive.inputs(expressions)} - set(expressions)
@@ -111,6 +120,18 @@ def _choose(
     if not wanted:
         return automatic(column, statistics, encoding, _time_beside(column, schema))
     return [_override(column, statistics, treatment, encoding) for treatment in wanted]
+
+
+def _as_coordinates(choices: tuple[Choice, ...], found: Vectors) -> tuple[Choice, ...]:
+    """The choices, those of the columns of a vector replaced."""
+    return tuple(_coordinate(choice, *found[choice.column]) if choice.column in found else choice for choice in choices)
+
+
+def _coordinate(choice: Choice, prefix: str, size: int, spread: float) -> Choice:
+    if choice.operation != "numeric":
+        return choice
+    reason = f"one of {size} numbered columns {prefix}…, a vector: centred, divided by their common standard deviation"
+    return Choice(choice.column, "numeric", {"scale": spread}, reason)
 
 
 def _time_beside(column: Column, schema: Schema) -> str | None:

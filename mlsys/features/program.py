@@ -40,7 +40,7 @@ from mlsys.store import digest_json
 
 __all__ = ["FORMAT", "OPERATIONS", "FeatureProgram", "fit"]
 
-FORMAT = 3
+FORMAT = 4
 """Version of the JSON form; raised when an older reader would misread it."""
 
 OPERATIONS: dict[str, type[Operation]] = {

@@ -27,6 +27,7 @@ FAMILIES = {
     "dummy": "mlsys.models.dummy",
     "linear": "mlsys.models.linear",
     "forest": "mlsys.models.forest",
+    "kernel": "mlsys.models.kernel",
     "xgboost": "mlsys.models.boosting",
 }
 """Module of each family; imported by :func:`family` when it is asked for."""

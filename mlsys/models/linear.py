@@ -19,16 +19,14 @@ from mlsys.models import Params as _Params
 from mlsys.models import Progress
 from mlsys.models.domains import Domain, Uniform
 from mlsys.models.files import damaged, read_arrays, read_facts, write_arrays, write_facts
-from mlsys.models.links import ordered_sum, probabilities
+from mlsys.models.links import among_all, ordered_scores, probabilities
 from mlsys.models.matrix import Matrix, check_width
+from mlsys.models.standard import centre_and_scale, standardised
 from mlsys.schema import Task
 
 NAME = "linear"
 ENCODING = "dense"
 COMPLEXITY = 1
-
-_FEW_ROWS = 64
-"""Up to this many rows one NumPy call over (rows, features, outputs) is faster than a loop over features."""
 
 
 class Params(_Params):
@@ -78,8 +76,8 @@ def fit(
     progress: Progress | None = None,  # noqa: ARG001
 ) -> Linear:
     """Fit on `train`; both solvers are deterministic, so `seed` has nothing to do."""
-    centre, scale = _standard(train.X, train.types)
-    standard_X = _standardised(train.X, centre, scale)
+    centre, scale = centre_and_scale(train.X, train.types)
+    standard_X = standardised(train.X, centre, scale)
     if not task.is_classification:
         coefficient, intercept = _ridge(standard_X, train.y, params)
         facts = Facts(classes=0, present=(), converged=True)
@@ -97,15 +95,11 @@ def fit(
 def predict(model: Linear, X: np.ndarray) -> np.ndarray:
     """Values, or probabilities by the logistic function or softmax."""
     check_width(X, model.centre.size, NAME)
-    scores = _scores(model, _standardised(X, model.centre, model.scale))
+    scores = ordered_scores(standardised(X, model.centre, model.scale), model.coefficient, model.intercept)
     if model.facts.classes == 0:
         return np.ascontiguousarray(scores[:, 0])
     found = probabilities(scores) if len(model.facts.present) > 1 else np.ones((X.shape[0], 1))
-    if found.shape[1] == model.facts.classes:
-        return found
-    full = np.zeros((X.shape[0], model.facts.classes))
-    full[:, list(model.facts.present)] = found
-    return full
+    return among_all(found, model.facts.present, model.facts.classes)
 
 
 def save(model: Linear, folder: Path) -> None:
@@ -129,28 +123,6 @@ def load(folder: Path) -> Linear:
     return model
 
 
-def _standard(X: np.ndarray, types: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation a feature over its finite values.
-
-    A constant feature keeps scale 1, and so do coordinates: their lesser axes, which are mostly
-    noise, would weigh as much as the leading ones.
-    """
-    centre, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
-    for j in range(X.shape[1]):
-        column = X[:, j].astype(np.float64)
-        column = column[np.isfinite(column)]
-        if column.size:
-            centre[j] = column.mean()
-            spread = column.std()
-            scale[j] = spread if spread > 0 and types[j] != "e" else 1.0
-    return centre, scale
-
-
-def _standardised(X: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    standard_X = (X.astype(np.float64) - centre) / scale
-    return np.where(np.isfinite(standard_X), standard_X, 0.0)
-
-
 def _ridge(standard_X: np.ndarray, y: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.linear_model import Ridge
 
@@ -170,15 +142,3 @@ def _logistic(standard_X: np.ndarray, y: np.ndarray, params: Params) -> tuple[np
     for other in (w for w in caught if w not in missed):
         warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
     return np.ascontiguousarray(solver.coef_.T), np.asarray(solver.intercept_, dtype=np.float64), not missed
-
-
-def _scores(model: Linear, standard_X: np.ndarray) -> np.ndarray:
-    """Scores (n, outputs), each summed from the intercept through the features in order."""
-    n = standard_X.shape[0]
-    if n <= _FEW_ROWS:
-        first = np.broadcast_to(model.intercept, (n, 1, model.intercept.size))
-        return ordered_sum(np.concatenate([first, standard_X[:, :, None] * model.coefficient], axis=1), axis=1)
-    scores = np.tile(model.intercept, (n, 1))
-    for j, weight in enumerate(model.coefficient):
-        scores += standard_X[:, j, None] * weight
-    return scores

@@ -10,12 +10,36 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-__all__ = ["ordered_sum", "probabilities"]
+__all__ = ["among_all", "ordered_scores", "ordered_sum", "probabilities"]
+
+_FEW_ROWS = 64
+"""Up to this many rows one NumPy call over (rows, features, outputs) is faster than a loop over features."""
 
 
 def ordered_sum(terms: np.ndarray, axis: int) -> np.ndarray:
     """Sum along `axis` from the first term to the last, whatever the shape."""
     return np.asarray(np.take(np.add.accumulate(terms, axis=axis), -1, axis=axis))
+
+
+def ordered_scores(X: np.ndarray, coefficient: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+    """Scores (n, outputs), each summed from the intercept through the features in order."""
+    n = X.shape[0]
+    if n <= _FEW_ROWS:
+        first = np.broadcast_to(intercept, (n, 1, intercept.size))
+        return ordered_sum(np.concatenate([first, X[:, :, None] * coefficient], axis=1), axis=1)
+    scores = np.tile(intercept, (n, 1))
+    for j, weight in enumerate(coefficient):
+        scores += X[:, j, None] * weight
+    return scores
+
+
+def among_all(found: np.ndarray, present: tuple[int, ...], classes: int) -> np.ndarray:
+    """Probabilities of the classes `present` in training as those of all; another class has probability 0."""
+    if found.shape[1] == classes:
+        return found
+    full = np.zeros((len(found), classes))
+    full[:, list(present)] = found
+    return full
 
 
 def probabilities(scores: np.ndarray) -> np.ndarray:

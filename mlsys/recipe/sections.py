@@ -64,7 +64,11 @@ class Explore(Section):
 class Selection(Section):
     """Step 4."""
 
-    families: tuple[str, ...] = ("dummy", "linear", "forest", "xgboost")
+    families: tuple[str, ...] | Literal["auto"] = Field(
+        "auto",
+        description="auto: dummy, linear, forest and xgboost; kernel too where texts, pictures, lists or numbered "
+        "columns make a space",
+    )
     metric: str = Field("auto", description="auto: roc_auc, log_loss or rmse by task")
     max_rows: int = Field(
         40_000, ge=100, description="training rows a fold at most; more are sampled, and the plan says so"
@@ -85,7 +89,9 @@ class Train(Section):
 class Tune(Section):
     """Step 7."""
 
-    trials: int = Field(20, ge=0, description="0 keeps the defaults of the family")
+    trials: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="auto: 20, or 8 where there is one parameter to search; 0 keeps the defaults of the family"
+    )
     minutes: float | None = Field(None, gt=0)
     space: dict[str, list[Any]] = Field({}, description="choices a parameter, in place of the family's own space")
     max_rows: int = Field(150_000, ge=100)

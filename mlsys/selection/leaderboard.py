@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,10 @@ from mlsys import errors, models
 from mlsys.evaluate import metrics
 from mlsys.train import FoldResult
 
-__all__ = ["Entry", "Ranking", "corrected_error", "leaderboard"]
+Scores = Mapping[str, Sequence[FoldResult | None]]
+"""Family → its result a round of folds; None for a round that it was no longer part of."""
+
+__all__ = ["Entry", "Ranking", "Scores", "corrected_error", "leaderboard"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Entry:
     std_error
         Its standard error, corrected for shared training rows; None with one fold.
     scores
-        The metric a fold.
+        The metric a fold; of a family that left early, of the folds that it was judged on.
     behind, behind_error
         Mean gain of the best family over this one, and the corrected standard error of that
         mean over paired folds; 0 and None for the best itself.
@@ -103,45 +106,49 @@ class Ranking:
         others = f", tied with {', '.join(tied)}" if tied else ""
         chosen = "" if self.preferred == self.best else f"; {self.preferred} preferred as the simplest within noise"
         size = f"{len(self.entries)} families × {len(self.rounds)} folds"
-        return f"{size}: {self.best} {self.metric} {first.mean:.4f}{spread}{others}{chosen}"
+        left = sum(len(entry.scores) < len(first.scores) for entry in self.entries)
+        early = f", {left} left early" if left else ""
+        return f"{size}{early}: {self.best} {self.metric} {first.mean:.4f}{spread}{others}{chosen}"
 
 
-def leaderboard(metric: metrics.Metric, results: dict[str, list[FoldResult]], notes: Sequence[str] = ()) -> Ranking:
-    """Order families by mean score and say which differences are larger than noise.
+def leaderboard(metric: metrics.Metric, results: Scores, notes: Sequence[str] = ()) -> Ranking:
+    """Order families by how far they are behind and say which differences are larger than noise.
 
-    A fold on which the metric is not defined (one class only) is left out for all families.
+    A fold on which the metric is not defined (one class only) is left out for all families. A
+    family that left early is compared on its own folds, and cannot be the best.
     """
-    scores = {family: np.array([r.score for r in fits]) for family, fits in results.items()}
-    defined = np.all([np.isfinite(s) for s in scores.values()], axis=0)
-    if not defined.any():
+    rounds = list(zip(*results.values(), strict=True))
+    defined = [all(math.isfinite(result.score) for result in one if result is not None) for one in rounds]
+    if not any(defined):
         raise errors.TargetError.build(
             "selection: folds",
-            got=f"{metric.name} is defined on none of {defined.size} folds",
+            got=f"{metric.name} is defined on none of {len(defined)} folds",
             expected="folds with more than one class",
             hint="take fewer folds (split.folds), or another metric (selection.metric)",
         )
-    if not defined.all():
-        notes = [
-            *notes,
-            f"{metric.name} is not defined on {int((~defined).sum())} of {defined.size} folds; they are left out",
-        ]
+    if not all(defined):
+        left_out = f"{metric.name} is not defined on {defined.count(False)} of {len(defined)} folds; they are left out"
+        notes = [*notes, left_out]
     kept = {family: [r for r, ok in zip(fits, defined, strict=True) if ok] for family, fits in results.items()}
-    best = max(kept, key=lambda family: (metric.sign * _scores(kept[family]).mean(), -_complexity(family)))
+    whole = {family: [r for r in fits if r is not None] for family, fits in kept.items() if None not in fits}
+    best = max(whole, key=lambda family: (metric.sign * _scores(whole[family]).mean(), -_complexity(family)))
     entries = sorted(
-        (_entry(metric, family, kept[family], kept[best], is_best=family == best) for family in kept),
-        key=lambda entry: (entry.family != best, -metric.sign * entry.mean, _complexity(entry.family)),
+        (_entry(metric, family, kept[family], whole[best], is_best=family == best) for family in kept),
+        key=lambda entry: (entry.family != best, entry.behind, _complexity(entry.family)),
     )
     preferred = min((entry.family for entry in entries if entry.tie), key=_complexity)
-    rounds = tuple({"num_rows": r.num_rows, "num_judged": r.num_judged} for r in kept[best])
-    return Ranking(metric.name, metric.greater_is_better, tuple(entries), best, preferred, rounds, tuple(notes))
+    sizes = tuple({"num_rows": r.num_rows, "num_judged": r.num_judged} for r in whole[best])
+    return Ranking(metric.name, metric.greater_is_better, tuple(entries), best, preferred, sizes, tuple(notes))
 
 
 def _entry(
-    metric: metrics.Metric, family: str, fits: list[FoldResult], best: list[FoldResult], *, is_best: bool
+    metric: metrics.Metric, family: str, results: Sequence[FoldResult | None], best: list[FoldResult], *, is_best: bool
 ) -> Entry:
+    fits = [fit for fit in results if fit is not None]
+    beside = [fit for fit, own in zip(best, results, strict=True) if own is not None]
     scores = _scores(fits)
-    gains = metric.sign * (_scores(best) - scores)
-    behind_error = None if is_best else corrected_error(gains, best)
+    gains = metric.sign * (_scores(beside) - scores)
+    behind_error = None if is_best else corrected_error(gains, beside)
     behind = float(gains.mean())
     return Entry(
         family=family,

@@ -32,7 +32,7 @@ Tell = Callable[[str], None]
 MAX_LOOKED_AT, LOOKED_AT_ONCE = 5_000, 500
 """Training pictures whose looks are kept, and rows in memory at a time: a shift of 0.1 needs some hundred."""
 
-LIBRARIES = {"linear": ("scikit-learn",), "forest": ("scikit-learn",), "xgboost": ("xgboost",)}
+LIBRARIES = {"linear": ("scikit-learn",), "forest": ("scikit-learn",), "kernel": ("scipy",), "xgboost": ("xgboost",)}
 """Distributions that fit a family, beside NumPy; their versions are kept with the model."""
 
 

@@ -28,6 +28,9 @@ __all__ = ["Tuned", "search"]
 OPEN = frozenset({"train", "validation"})
 """Parts that may be reachable while parameters are chosen."""
 
+TRIALS, TRIALS_A_PARAMETER = 20, 8
+"""Trials by default: at most, and of a space of few parameters, for each of them."""
+
 CODE = ("mlsys.features", "mlsys.models", "mlsys.train", "mlsys.evaluate.metrics", "mlsys.tune")
 
 
@@ -134,6 +137,11 @@ def _space(recipe: Recipe, family: str, task: Task) -> dict[str, Domain]:
     return {name: Choice(tuple(values)) for name, values in recipe.tune.space.items()}
 
 
+def _num_trials(recipe: Recipe, space: dict[str, Domain]) -> int:
+    trials = recipe.tune.trials
+    return min(TRIALS, TRIALS_A_PARAMETER * len(space)) if trials == "auto" else trials
+
+
 def _nothing_to_do(split: Split, recipe: Recipe, space: dict[str, Domain]) -> str | None:
     if not space:
         return "the family has nothing to search"
@@ -176,12 +184,12 @@ class _Searching:
 
     def run(self, journal: Journal) -> list[str]:
         """Fill the journal up to the budget; notes for the reader."""
-        budget = self.recipe.tune
+        budget, num_trials = self.recipe.tune, _num_trials(self.recipe, self.space)
         done = sum(trial.number > 0 for trial in journal.trials)
         seconds = None if budget.minutes is None else 60 * budget.minutes - journal.elapsed_s
         if journal.trials:
-            self.progress(f"{done} of {budget.trials} trials found in the journal")
-        if journal.trials and (done >= budget.trials or (seconds is not None and seconds <= 0)):
+            self.progress(f"{done} of {num_trials} trials found in the journal")
+        if journal.trials and (done >= num_trials or (seconds is not None and seconds <= 0)):
             return []
         from mlsys.tune import trials
 
@@ -193,11 +201,11 @@ class _Searching:
                 shared,
                 journal,
                 folder=folder,
-                num_trials=budget.trials - done,
+                num_trials=num_trials - done,
                 seconds=seconds,
                 tell=lambda line: self.progress(f"{self.family} {self.metric.name}  {line}"),
             )
-        if failed and len(failed) == budget.trials - done:
+        if failed and len(failed) == num_trials - done:
             raise errors.ClusterError.build(f"tune: {len(failed)} trials", got=failed[0], expected="a trial that ends")
         return failed
 

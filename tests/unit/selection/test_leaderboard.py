@@ -95,3 +95,16 @@ def test_a_ranking_survives_json_and_says_itself_in_a_line():
         "3 families × 2 folds: xgboost roc_auc 0.8050 ± 0.0061, tied with linear; "
         "linear preferred as the simplest within noise"
     )
+
+
+def test_a_family_that_left_is_compared_on_its_own_folds_and_is_never_the_best():
+    # On the folds that both have, xgboost is ahead by 0.1 and 0.2; its mean over all folds says nothing of that.
+    board = leaderboard(AUC, {"xgboost": fits([0.6, 0.8, 0.9]), "forest": [None, *fits([0.7, 0.7])]})
+    first, second = board.entries
+    assert (first.family, second.family, board.best) == ("xgboost", "forest", "xgboost")
+    assert second.scores == (0.7, 0.7)
+    assert second.behind == pytest.approx(0.15)
+    assert second.behind_error == pytest.approx(math.sqrt((1 / 2 + 1 / 4) * 0.005))
+    assert board.summary() == "2 families × 3 folds, 1 left early: xgboost roc_auc 0.7667 ± 0.1167"
+    left_ahead = leaderboard(AUC, {"linear": fits([0.6, 0.6]), "forest": [None, *fits([0.99])]})
+    assert left_ahead.best == "linear"

@@ -1,8 +1,10 @@
 """The grid of families and folds, one after another without Ray."""
 
+import numpy as np
 import pytest
 
 from mlsys import errors, models, selection
+from mlsys.models.matrix import Matrix
 
 FAST = {"train": {"rounds": 30, "early_stopping": 5}}
 
@@ -26,9 +28,9 @@ def test_each_fit_is_told_with_its_place(make_split):
     rank(make_split(selection={"families": ["dummy"]}), told.append)
     assert told == [
         "1 families × 3 folds, roc_auc",
-        "dummy fold 1/3  roc_auc 0.500  (1 of 3)",
-        "dummy fold 2/3  roc_auc 0.500  (2 of 3)",
-        "dummy fold 3/3  roc_auc 0.500  (3 of 3)",
+        "dummy fold 2/3  roc_auc 0.500  (1 of 3)",
+        "dummy fold 3/3  roc_auc 0.500  (2 of 3)",
+        "dummy fold 1/3  roc_auc 0.500  (3 of 3)",
     ]
 
 
@@ -43,23 +45,64 @@ def test_samples_are_noted(make_split):
     assert ranking.notes == ("fitted on samples of 100 rows a fold",)
 
 
+def shaped(num_rows, num_features):
+    X = np.zeros((num_rows, num_features), np.float32)
+    return Matrix(X, np.zeros(num_rows), ("x",) * num_features, ("q",) * num_features)
+
+
 def test_many_classes_are_compared_with_fewer_and_larger_steps(make_split, monkeypatch):
     built = make_split("multiclass", train={"rounds": 60}, selection={"families": ["xgboost"]})
     classes = len(built[3].classes)
     monkeypatch.setattr(selection, "TREES", 20 * classes)
     ranking = rank(built)
-    assert ranking.notes == (f"boosting: {20 * classes} trees a fit at most, 20 rounds, with larger steps",)
+    assert ranking.notes == ("boosting: compared with 20 rounds at most and larger steps, as many trees are dear",)
     (best,) = [entry for entry in ranking.entries if entry.family == "xgboost"]
     assert max(best.best_rounds) <= 20
-    params = selection._affordable(models.params_of("xgboost", {"rounds": 60, "learning_rate": 0.05}), built[3])
+    params = selection._affordable(
+        models.params_of("xgboost", {"rounds": 60, "learning_rate": 0.05}), built[3], shaped(10, 2)
+    )
     assert (params.rounds, params.learning_rate) == (20, pytest.approx(0.15))
 
 
-def test_few_classes_are_compared_with_the_parameters_of_training(make_split):
+def test_so_are_many_rows_of_many_features(make_split):
+    # By hand: 4e9 / (20,000 rows · 500 features) = 400 trees, of three classes 133 rounds; 0.05 · 600 / 133 = 0.2256.
+    task = make_split("multiclass")[3]
+    assert len(task.classes) == 3
+    params = selection._affordable(models.params_of("xgboost", {}), task, shaped(20_000, 500))
+    assert (params.rounds, params.learning_rate) == (133, pytest.approx(0.05 * 600 / 133))
+
+
+def test_few_classes_and_features_are_compared_with_the_parameters_of_training(make_split):
     task = make_split("multiclass")[3]
     for family in ("xgboost", "linear"):
         params = models.params_of(family, {})
-        assert selection._affordable(params, task) is params
+        assert selection._affordable(params, task, shaped(40_000, 50)) is params
+
+
+def test_what_has_no_chance_leaves_after_two_folds_and_the_leaderboard_says_so(make_split):
+    told = []
+    ranking = rank(
+        make_split("regression", folds=4, selection={"families": ["linear", "xgboost"]}, train={"rounds": 1}),
+        told.append,
+    )
+    of = {entry.family: entry for entry in ranking.entries}
+    assert [len(of[family].scores) for family in ("linear", "xgboost", "dummy")] == [4, 2, 4]
+    assert told[-1].startswith("linear fold 2/4")
+    assert told[-1].endswith("(10 of 10)")
+    assert ranking.notes[0].startswith("xgboost left after 2 folds: ")
+    assert "1 left early" in ranking.summary()
+    assert ranking.preferred == "linear"
+
+
+def test_the_kernel_machine_is_compared_where_features_are_places_in_a_space(make_split):
+    assert selection._by_default(64) == ["dummy", "linear", "forest", "xgboost", "kernel"]
+    assert selection._by_default(63) == ["dummy", "linear", "forest", "xgboost"]
+    assert selection._families(*make_split()[:3]) == ["dummy", "linear", "forest", "xgboost"]
+
+
+def test_families_that_the_recipe_names_are_those_that_are_compared(make_split):
+    split, statistics, recipe, _ = make_split(selection={"families": ["kernel"]})
+    assert selection._families(split, statistics, recipe) == ["dummy", "kernel"]
 
 
 def test_the_same_rows_rank_the_same(make_split):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mlsys import errors, tune
+from mlsys import errors, models, tune
 from mlsys.evaluate import metrics
 from mlsys.tune import Tuned, searching
 from mlsys.tune.journal import Journal, Trial
@@ -22,8 +22,6 @@ def search(built, folder, family="xgboost", parts=("train", "validation"), **opt
 
 
 def default():
-    from mlsys import models
-
     return models.family("xgboost").Params().model_dump(mode="json")
 
 
@@ -122,6 +120,18 @@ def test_the_journal_is_of_these_inputs_and_not_of_the_budget(make_split):
     assert key() != key(seed=1)
     assert key() != key(tune=recipe.tune.model_copy(update={"max_rows": 500}))
     assert key() != key(train=recipe.train.model_copy(update={"rounds": 7}))
+
+
+def test_few_parameters_are_searched_with_fewer_trials_unless_the_recipe_says_how_many(make_split):
+    _, _, recipe, task = make_split()
+    asked = make_split(tune={"trials": 30})[2]
+    of = {family: models.family(family).space(task) for family in ("linear", "kernel", "xgboost")}
+    assert {family: searching._num_trials(recipe, space) for family, space in of.items()} == {
+        "linear": 8,
+        "kernel": 8,
+        "xgboost": 20,
+    }
+    assert searching._num_trials(asked, of["linear"]) == 30
 
 
 def test_what_was_found_survives_json():

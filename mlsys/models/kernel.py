@@ -1,0 +1,222 @@
+"""Kernel machine: regularised least squares on the likeness of a row to some training rows.
+
+The likeness of two rows is ``exp(-d² / (width · D))`` with d their distance and D the mean
+squared distance of training rows; features are on the scales that ``standard`` gives them. A
+sample of the training rows are *landmarks* (the Nyström method): a score is a weighted sum of
+the likenesses to them, fitted by least squares with a ridge penalty. The penalty is the one
+with the least leave-one-out error, which costs one decomposition for all penalties (PRESS).
+On classes, as accurate as a support vector machine (Rifkin and Klautau), the scores of a class
+against the others become probabilities by one slope for all and one intercept a class, fitted
+to the leave-one-out scores (Platt's idea).
+
+Prediction gives a row the same bits in any batch: features are rounded to whole numbers so
+small that their products and sums are exact in float64, whatever the order.
+
+References
+----------
+Williams and Seeger: Using the Nyström Method to Speed Up Kernel Machines, NIPS 2000.
+Rifkin and Klautau: In Defense of One-Vs-All Classification, JMLR 5, 2004, section 5.
+Allen: The Relationship between Variable Selection and Data Augmentation and a Method for
+Prediction, Technometrics 16, 1974, doi:10.1080/00401706.1974.10489157 (PRESS).
+Platt: Probabilistic Outputs for Support Vector Machines, 1999.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlsys.models import Params as _Params
+from mlsys.models import Progress
+from mlsys.models.domains import Domain, Uniform
+from mlsys.models.files import damaged, read_arrays, read_facts, write_arrays, write_facts
+from mlsys.models.links import among_all, ordered_scores, probabilities
+from mlsys.models.matrix import Matrix, check_width
+from mlsys.models.press import PENALTIES, Solved, calibrated, solve
+from mlsys.models.standard import centre_and_scale, standardised
+from mlsys.schema import Task
+
+NAME = "kernel"
+ENCODING = "dense"
+COMPLEXITY = 4
+"""After the forest: each landmark is a row of the training part, and a prediction looks at all of them."""
+
+_CELLS = 1 << 22
+"""Rows × landmarks that are compared together: 32 MB."""
+
+_NUGGET = 1e-6
+"""Added to the likeness of a landmark to itself, so that two equal ones do no harm."""
+
+_ARRAYS = {
+    "centre": ("<f8", 1),
+    "scale": ("<f8", 1),
+    "landmarks": ("<i4", 2),
+    "coefficient": ("<f8", 2),
+    "intercept": ("<f8", 1),
+}
+
+
+class Params(_Params):
+    """Parameters of the kernel machine; its penalty is found by leave-one-out."""
+
+    width: float = Field(1.0, gt=0, description="squared distance at which likeness is 1/e, in mean squared distances")
+    landmarks: int = Field(2_000, ge=1, description="rows that others are compared with at most")
+    rows: int = Field(20_000, ge=10, description="rows fitted on at most; of more, a sample")
+
+
+class Facts(BaseModel):
+    """What the arrays do not say; `classes` is 0 for regression.
+
+    Attributes
+    ----------
+    steps
+        Steps of a rounded feature in 1.
+    largest
+        Size at which a rounded feature is cut: no training row is beyond it.
+    rate
+        Likeness is exp(-rate · d²) with d in steps.
+    l2
+        The penalty that leave-one-out chose.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: int
+    present: tuple[int, ...]
+    steps: float
+    largest: int
+    rate: float
+    l2: float
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """score = intercept + Σ coefficient · likeness to a landmark, one score an output.
+
+    `landmarks` are rounded features, whole numbers, (landmarks, features).
+    """
+
+    facts: Facts
+    centre: np.ndarray
+    scale: np.ndarray
+    landmarks: np.ndarray
+    coefficient: np.ndarray
+    intercept: np.ndarray
+
+
+def space(task: Task) -> dict[str, Domain]:  # noqa: ARG001
+    """The width alone: more landmarks are never worse, only slower."""
+    return {"width": Uniform(0.25, 4.0, log=True)}
+
+
+def fit(
+    train: Matrix,
+    validation: Matrix | None,  # noqa: ARG001
+    task: Task,
+    params: Params,
+    *,
+    seed: int,
+    threads: int,  # noqa: ARG001
+    progress: Progress | None = None,  # noqa: ARG001
+) -> Kernel:
+    """Fit on `train`, or on `params.rows` of its rows."""
+    rng = np.random.default_rng(seed)
+    train = train.take(_drawn(rng, train.num_rows, params.rows))
+    centre, scale = centre_and_scale(train.X, train.types)
+    standard_X = standardised(train.X, centre, scale)
+    steps, largest = _grid(standard_X)
+    rounded = _rounded(standard_X, steps, largest)
+    landmarks = rounded[_drawn(rng, len(rounded), params.landmarks)]
+    rate = 1 / (params.width * max(2.0 * float(rounded.var(axis=0).sum()), 1.0))
+    present = tuple(np.unique(train.y.astype(np.int64)).tolist()) if task.is_classification else ()
+    target = _target(train.y, present) if task.is_classification else train.y[:, None]
+    inverse, solved = _solve(rounded, landmarks, rate, target)
+    coefficient, intercept = inverse @ solved.coefficient, solved.intercept
+    if len(present) > 1:
+        slope, shift = calibrated(solved.left_out, np.searchsorted(present, train.y))
+        coefficient, intercept = slope * coefficient, slope * intercept + shift
+    facts = Facts(
+        classes=len(task.classes), present=present, steps=steps, largest=largest, rate=rate, l2=solved.penalty
+    )
+    return Kernel(facts, centre, scale, landmarks.astype("<i4"), np.ascontiguousarray(coefficient), intercept)
+
+
+def predict(model: Kernel, X: np.ndarray) -> np.ndarray:
+    """Values, or probabilities by the logistic function or softmax."""
+    check_width(X, model.centre.size, NAME)
+    facts, landmarks = model.facts, model.landmarks.astype(np.float64)
+    step = max(1, _CELLS // len(landmarks))
+    parts = []
+    for start in range(0, max(1, X.shape[0]), step):
+        standard_X = standardised(X[start : start + step], model.centre, model.scale)
+        alike = _likeness(_rounded(standard_X, facts.steps, facts.largest), landmarks, facts.rate)
+        parts.append(ordered_scores(alike, model.coefficient, model.intercept))
+    scores = np.concatenate(parts)
+    if facts.classes == 0:
+        return np.ascontiguousarray(scores[:, 0])
+    found = probabilities(scores) if len(facts.present) > 1 else np.ones((X.shape[0], 1))
+    return among_all(found, facts.present, facts.classes)
+
+
+def save(model: Kernel, folder: Path) -> None:
+    """Write ``kernel.json`` and the landmarks with their coefficients, ``kernel.npz``."""
+    write_facts(folder / "kernel.json", model.facts)
+    write_arrays(folder / "kernel.npz", {name: getattr(model, name) for name in _ARRAYS})
+
+
+def load(folder: Path) -> Kernel:
+    """Read ``kernel.json`` and ``kernel.npz``."""
+    facts = read_facts(folder / "kernel.json", Facts)
+    file = folder / "kernel.npz"
+    model = Kernel(facts, **read_arrays(file, _ARRAYS))
+    shapes = (model.scale.shape, model.landmarks.shape, model.coefficient.shape)
+    rows, width = model.landmarks.shape
+    if shapes != (model.centre.shape, (rows, model.centre.size), (rows, model.intercept.size)):
+        raise damaged(file, str(shapes), f"{rows} landmarks of {width} features")
+    return model
+
+
+def _drawn(rng: np.random.Generator, num_rows: int, most: int) -> np.ndarray:
+    """Positions of at most `most` rows, in their order."""
+    positions = rng.permutation(num_rows)[:most] if num_rows > most else np.arange(num_rows)
+    return np.asarray(np.sort(positions))
+
+
+def _grid(standard_X: np.ndarray) -> tuple[float, int]:
+    """Steps in 1, and the most steps: squared distances are whole numbers below 2^53, and so exact."""
+    most = math.isqrt(2**51 // max(1, standard_X.shape[1])) // 2
+    most = min(most, 2**30)
+    return most / (float(np.abs(standard_X).max(initial=0.0)) or 1.0), most
+
+
+def _rounded(standard_X: np.ndarray, steps: float, largest: int) -> np.ndarray:
+    return np.clip(np.rint(standard_X * steps), -largest, largest)
+
+
+def _likeness(rounded: np.ndarray, landmarks: np.ndarray, rate: float) -> np.ndarray:
+    """(rows, landmarks); the squares of the distances are exact."""
+    squares = (landmarks * landmarks).sum(axis=1) - 2.0 * (rounded @ landmarks.T)
+    squares += (rounded * rounded).sum(axis=1)[:, None]
+    with np.errstate(under="ignore"):
+        return np.asarray(np.exp(squares * -rate))
+
+
+def _target(y: np.ndarray, present: tuple[int, ...]) -> np.ndarray:
+    """A column a class, of ones and zeros; of two classes, the second alone."""
+    columns = (y[:, None] == np.array(present)).astype(np.float64)
+    return np.asarray(columns[:, 1:] if len(present) == 2 else columns)
+
+
+def _solve(rounded: np.ndarray, landmarks: np.ndarray, rate: float, target: np.ndarray) -> tuple[np.ndarray, Solved]:
+    """What turns likenesses into features of the kernel's space, and the solution there."""
+    from scipy.linalg import cholesky, solve_triangular
+
+    among = _likeness(landmarks, landmarks, rate)
+    among[np.diag_indices_from(among)] += _NUGGET
+    root = cholesky(among, lower=True)
+    inverse = solve_triangular(root, np.eye(len(root)), lower=True).T
+    return inverse, solve(_likeness(rounded, landmarks, rate) @ inverse, target, PENALTIES)
