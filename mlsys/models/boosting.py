@@ -31,7 +31,7 @@ from mlsys.schema import Task, TaskKind
 
 NAME = "xgboost"
 ENCODING = "codes"
-COMPLEXITY = 2
+COMPLEXITY = 3
 
 PROGRESS_ROUNDS = 25
 """Rounds between two reports."""

@@ -27,7 +27,7 @@ from mlsys.schema import Task
 
 NAME = "forest"
 ENCODING = "codes"
-COMPLEXITY = 3
+COMPLEXITY = 4
 """After boosting: a forest of full trees has many times its nodes and predicts slower."""
 
 _CELLS = 1 << 20

@@ -18,6 +18,9 @@ __all__ = ["PENALTIES", "Solved", "calibrated", "solve"]
 PENALTIES = tuple(10.0 ** (half / 2) for half in range(-8, 7))
 """From 0.0001 to 1,000, two a decade."""
 
+_AT_ONCE = 1_000
+"""Rows squared together."""
+
 _STEPS = 200
 """Steps of L-BFGS at most; of the handful of unknowns, a few tens are taken."""
 
@@ -41,30 +44,25 @@ class Solved:
 
 
 def solve(X: np.ndarray, y: np.ndarray, penalties: Sequence[float]) -> Solved:
-    """Least squares of all columns of `y` (rows, outputs), the intercept free of penalty."""
+    """Least squares of all columns of `y` (rows, outputs), the intercept free of penalty.
+
+    Of penalties with equal errors the last one is taken.
+    """
     centre, mean = X.mean(axis=0), y.mean(axis=0)
     X, y = X - centre, y - mean
     squares, turn = np.linalg.eigh(X.T @ X)
-    squares, X = np.maximum(squares, 0.0), X @ turn
-    shares, leverages = X.T @ y, X * X
-    best = (np.inf, 0.0)
-    for penalty in penalties:
-        error = float(np.square(_left_out(X, y, leverages, shares, squares + penalty)).sum())
-        if error <= best[0]:  # of equals the larger penalty
-            best = (error, penalty)
-    weights = squares + best[1]
-    coefficient = turn @ (shares / weights[:, None])
-    left_out = y - _left_out(X, y, leverages, shares, weights) + mean
-    return Solved(best[1], coefficient, mean - centre @ coefficient, left_out)
-
-
-def _left_out(
-    X: np.ndarray, y: np.ndarray, leverages: np.ndarray, shares: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    """Residuals of rows left out."""
-    leverage = leverages @ (1 / weights) + 1 / len(X)
-    residuals = y - X @ (shares / weights[:, None])
-    return np.asarray(residuals / np.maximum(1 - leverage, 1e-9)[:, None])
+    X = X @ turn
+    shares = X.T @ y
+    weights = np.maximum(squares, 0.0)[:, None] + np.array(penalties)
+    leverages = np.concatenate([np.square(rows) @ (1 / weights) for rows in np.array_split(X, 1 + len(X) // _AT_ONCE)])
+    residuals = [
+        (y - X @ (shares / weight[:, None])) / np.maximum(1 - leverage - 1 / len(X), 1e-9)[:, None]
+        for weight, leverage in zip(weights.T, leverages.T, strict=True)
+    ]
+    errors = [float(np.square(of).sum()) for of in residuals]
+    best = max(range(len(penalties)), key=lambda at: (-errors[at], at))
+    coefficient = turn @ (shares / weights[:, best, None])
+    return Solved(penalties[best], coefficient, mean - centre @ coefficient, y - residuals[best] + mean)
 
 
 def calibrated(scores: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:

@@ -31,6 +31,8 @@ def _leaderboard(ranking: dict[str, Any]) -> list[str]:
             notes = ["best"]
         if entry["family"] == ranking["preferred"]:
             notes.append("preferred")
+        if len(entry["scores"]) < len(ranking["rounds"]):
+            notes.append(f"left after {len(entry['scores'])} folds")
         cost = f"{entry['fit_s']:6.1f} s a fit {entry['predict_us_per_row']:8.1f} µs a row"
         lines.append(f"  {entry['family']:<9} {entry['mean']:8.4f} {spread:<10} {cost}   {', '.join(notes)}".rstrip())
     return lines
