@@ -65,10 +65,10 @@ def test_many_classes_are_compared_with_fewer_and_larger_steps(make_split, monke
 
 
 def test_so_are_many_rows_of_many_features(make_split):
-    # By hand: 4e9 / (20,000 rows · 500 features) = 400 trees, of three classes 133 rounds; 0.05 · 600 / 133 = 0.2256.
+    # By hand: 2e9 / (20,000 rows · 250 features) = 400 trees, of three classes 133 rounds; 0.05 · 600 / 133 = 0.2256.
     task = make_split("multiclass")[3]
     assert len(task.classes) == 3
-    params = selection._affordable(models.params_of("xgboost", {}), task, shaped(20_000, 500))
+    params = selection._affordable(models.params_of("xgboost", {}), task, shaped(20_000, 250))
     assert (params.rounds, params.learning_rate) == (133, pytest.approx(0.05 * 600 / 133))
 
 
@@ -76,7 +76,7 @@ def test_few_classes_and_features_are_compared_with_the_parameters_of_training(m
     task = make_split("multiclass")[3]
     for family in ("xgboost", "linear"):
         params = models.params_of(family, {})
-        assert selection._affordable(params, task, shaped(40_000, 50)) is params
+        assert selection._affordable(params, task, shaped(40_000, 25)) is params
 
 
 def test_what_has_no_chance_leaves_after_two_folds_and_the_leaderboard_says_so(make_split):
