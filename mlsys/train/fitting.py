@@ -29,7 +29,7 @@ __all__ = ["fit", "fit_in_one_task", "plan"]
 
 Tell = Callable[[str], None]
 
-MAX_LOOKED_AT, LOOKED_AT_ONCE = 5_000, 500
+MAX_LOOKED_AT, LOOKED_AT_ONCE = 5_000, 64
 """Training pictures whose looks are kept, and rows in memory at a time: a shift of 0.1 needs some hundred."""
 
 LIBRARIES = {"linear": ("scikit-learn",), "forest": ("scikit-learn",), "kernel": ("scipy",), "xgboost": ("xgboost",)}
