@@ -11,6 +11,7 @@ The parts, in the order in which a run passes through them::
     convert    written values → the types that snapshots store, misfits named
     contract   the schema file: written, read back, enforced row by row
     layout     what a stored row looks like; `roles` says what its columns are for
+    conform    a batch as it was written → the rows that are stored, and counts of them
     aside      rows that break it: counted, sampled, quarantined
     passes     all of the above for one piece, in two passes; runs in a task of its own (`spread`)
     reuse      what earlier collections found of the same bytes

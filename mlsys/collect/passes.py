@@ -19,12 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import feather
 
-from mlsys import errors, expressions
-from mlsys.collect import convert, inference, pictures, read
+from mlsys import errors
+from mlsys.collect import conform, convert, inference, pictures, read
 from mlsys.collect.aside import Quarantine
 from mlsys.collect.batch import BATCH_ROWS
-from mlsys.collect.contract import broken_rules
-from mlsys.collect.inference import Evidence, Wording
+from mlsys.collect.inference import Evidence
 from mlsys.collect.layout import Layout, Scan, Written
 from mlsys.collect.piece import Piece
 from mlsys.collect.repeats import Repeats
@@ -128,7 +127,7 @@ def winnow(job: WinnowJob) -> Stored:
             ]
             rows = table.filter(bad.rows(table, [rule for rule in broken if rule[2].true_count]))
             kept.write_table(rows, row_group_size=BATCH_ROWS)
-            _count(rows, job.layout, written)
+            conform.count(rows, job.layout, written)
     return Stored(job.folder, written)
 
 
@@ -179,9 +178,9 @@ def _write(job: WriteJob) -> Stored:
             return Stored(job.folder, written)
         bad.records(job.scan.broken)
         for table in _batches(job):
-            rows = _checked(_derived(_converted(table, job, bad), job.layout), job.layout, bad)
+            rows = conform.rows(table, job.layout, job.piece.location, bad)
             kept.write_table(rows.select(schema.names), row_group_size=BATCH_ROWS)
-            _count(rows, job.layout, written)
+            conform.count(rows, job.layout, written)
     return Stored(job.folder, written)
 
 
@@ -197,11 +196,7 @@ def _count_pictures(piece: Piece, name: str, found: Evidence) -> None:
 
 def _num_fractions(values: Iterable[pa.Array]) -> int:
     """Values that are no integers: without any, classes numbered 0.0 and 1.0 are 0 and 1."""
-    return sum(len(found) - found.null_count - inference.num_whole(found) for found in map(_without_nan, values))
-
-
-def _without_nan(values: pa.Array) -> pa.Array:
-    return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    return sum(len(found) - found.null_count - inference.num_whole(found) for found in map(conform.without_nan, values))
 
 
 def _batches(job: WriteJob) -> Iterator[pa.Table]:
@@ -227,72 +222,5 @@ def _read_again(job: WriteJob) -> Iterator[pa.Table]:
         yield batch.table.append_column(ROW, pa.array(batch.rows + job.first_row))
 
 
-def _converted(table: pa.Table, job: WriteJob, bad: Quarantine) -> pa.Table:
-    """The columns of the layout in their types, without the rows in which a value does not fit."""
-    layout, arrays, broken, there = job.layout, {}, [], set(table.column_names)
-    for name, kind in layout.columns.items():
-        if name not in there:
-            arrays[name] = pa.nulls(table.num_rows, kind)
-            continue
-        values = table[name].combine_chunks()
-        if name in layout.images:
-            arrays[name], faults = pictures.taken(values, job.piece.location)
-            broken += [([name], f"column '{name}': {fault}", mask) for fault, mask in faults.items()]
-            continue
-        arrays[name] = _read(values, kind, layout, name)
-        mask = convert.misfits(values, arrays[name])
-        if mask.true_count:
-            broken.append(([name], f"column '{name}': not {kind}", mask))
-    converted = pa.table(arrays | {ROW: table[ROW]})
-    return converted.filter(bad.rows(table, broken)) if broken else converted
-
-
-def _read(values: pa.Array, kind: pa.DataType, layout: Layout, name: str) -> pa.Array:
-    if not pa.types.is_string(values.type):
-        return convert.stored(values, kind, layout.zone)
-    read = convert.read_text(values, kind, layout.zone)
-    if name == layout.target and pa.types.is_integer(kind):  # labels written as 0.0 and 1.0
-        decimals = convert.read_text(values, pa.float64())
-        read = pc.coalesce(read, convert.stored(decimals, kind))
-    return read
-
-
-def _derived(table: pa.Table, layout: Layout) -> pa.Table:
-    """With the derived columns, all in the types of the snapshot; NaN in the target is no value."""
-    added = expressions.add(table.drop_columns([ROW]), layout.derive, "recipe: data.derive")
-    columns = []
-    for column in layout.stored:
-        values = convert.stored(added[column.name], column.type, layout.zone)
-        if column.name == layout.target and pa.types.is_floating(values.type):
-            values = _without_nan(values)
-        columns.append(values)
-    return pa.table([*columns, table[ROW]], names=[*layout.stored.names, ROW])
-
-
-def _checked(table: pa.Table, layout: Layout, bad: Quarantine) -> pa.Table:
-    broken = list(broken_rules(table, layout.contract)) if layout.contract else []
-    return table.filter(bad.rows(table, broken)) if broken else table
-
-
 def _among(numbers: pa.ChunkedArray, rows: Any) -> pa.ChunkedArray:
     return pc.is_in(numbers, pa.array(rows, pa.int64()))
-
-
-def _count(table: pa.Table, layout: Layout, written: Written) -> None:
-    written.num_rows += table.num_rows
-    for name in layout.stored.names:
-        written.nulls[name] += table[name].null_count
-        if pa.types.is_string(table[name].type) or pa.types.is_binary(table[name].type):
-            written.wording.setdefault(name, Wording()).add(table[name])
-    if layout.time is not None and (newest := pc.max(table[layout.time]).cast(pa.int64()).as_py()) is not None:
-        written.newest = newest if written.newest is None else max(newest, written.newest)
-    if layout.target is not None and len(written.classes) < 2:
-        _count_classes(table[layout.target], written.classes)
-
-
-def _count_classes(values: pa.ChunkedArray, classes: dict[Any, int]) -> None:
-    """Distinct labels until there are two: whether there is anything to learn."""
-    for entry in pc.value_counts(values.combine_chunks().drop_null()).to_pylist()[:2]:
-        value = entry["values"]
-        label = value if isinstance(value, bool | int | float | str) else str(value)
-        classes[label] = classes.get(label, 0) + entry["counts"]
