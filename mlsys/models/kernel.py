@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ class Params(_Params):
     """Parameters of the kernel machine; its penalty is found by leave-one-out."""
 
     width: float = Field(1.0, gt=0, description="squared distance at which likeness is 1/e, in mean squared distances")
-    landmarks: int = Field(2_000, ge=1, description="rows that others are compared with at most")
+    landmarks: int = Field(4_000, ge=1, description="rows that others are compared with at most")
     rows: int = Field(20_000, ge=10, description="rows fitted on at most; of more, a sample")
 
 
@@ -107,6 +108,11 @@ class Kernel:
     coefficient: np.ndarray
     intercept: np.ndarray
 
+    @cached_property
+    def places(self) -> np.ndarray:
+        """The landmarks in float64, as products need them."""
+        return self.landmarks.astype(np.float64)
+
 
 def space(task: Task) -> dict[str, Domain]:  # noqa: ARG001
     """The width alone: more landmarks are never worse, only slower."""
@@ -148,7 +154,7 @@ def fit(
 def predict(model: Kernel, X: np.ndarray) -> np.ndarray:
     """Values, or probabilities by the logistic function or softmax."""
     check_width(X, model.centre.size, NAME)
-    facts, landmarks = model.facts, model.landmarks.astype(np.float64)
+    facts, landmarks = model.facts, model.places
     step = max(1, _CELLS // len(landmarks))
     parts = []
     for start in range(0, max(1, X.shape[0]), step):

@@ -145,7 +145,7 @@ def _fit(job: _Job) -> _Done:
         seed=job.recipe.seed,
         max_rows=job.recipe.selection.max_rows,
     )
-    asked: Any = parameters.of(job.recipe, job.family)
+    asked: Any = parameters.to_compare(parameters.of(job.recipe, job.family))
     params: Any = _affordable(asked, job.task, prepared.train)
     metric = metrics.find(job.recipe.selection.metric, job.task.kind).name
     result = train.fit_prepared(prepared, job.task, job.family, params, metric, seed=job.recipe.seed, threads=1)
@@ -175,6 +175,8 @@ def _notes(recipe: Recipe, split: Split, ended: Sequence[_Done]) -> list[str]:
     fewer = [done.rounds for done in ended if done.rounds is not None]
     if fewer:
         notes.append(f"boosting: compared with {min(fewer)} rounds at most and larger steps, as many trees are dear")
+    for family in dict.fromkeys(done.family for done in ended):
+        notes += parameters.said(parameters.of(recipe, family))
     if split.forward:
         notes.append("each fold is judged on a model of the folds before it in time")
     return notes

@@ -111,7 +111,7 @@ def search(
         return Tuned(family, default, metric.name, None, None, "default", (), (reason,))
     found = _Searching(store, split, statistics, recipe, task, family, default, space, metric, progress)
     journal = Journal(folder / "tune" / f"{family}-{_key(split, recipe, family, space)}" / "journal.jsonl")
-    notes = found.run(journal)
+    notes = [*parameters.said(models.params_of(family, default)), *found.run(journal)]
     return _better(family, default, metric, tuple(journal.trials), tuple(notes))
 
 
@@ -221,7 +221,8 @@ class _Searching:
 
         task = ray.remote(_prepare).options(num_cpus=1, name="mlsys.tune.prepare")
         rows = task.remote(self.split, self.statistics, self.recipe, self.task, self.family)
-        return Search(rows, self.task, self.family, self.metric.name, self.recipe.seed, self.default, self.space)
+        compared = parameters.to_compare(models.params_of(self.family, self.default)).model_dump(mode="json")
+        return Search(rows, self.task, self.family, self.metric.name, self.recipe.seed, compared, self.space)
 
     def _judge_default(self, shared: Search, journal: Journal) -> None:
         from mlsys.tune import trials
