@@ -124,7 +124,8 @@ def monitor(run: Run) -> None:
         "log": sorted(path.name for path in log.rglob("*.parquet")),
         "labels": _fingerprint(run.labels),
     }
-    run.step("monitor", inputs, ("mlsys.monitor", "mlsys.statistics", "mlsys.reports"), lambda: _monitor(run, log))
+    code = ("mlsys.monitor", "mlsys.statistics", "mlsys.predict", "mlsys.images", "mlsys.reports")
+    run.step("monitor", inputs, code, lambda: _monitor(run, log))
 
 
 def _monitor(run: Run, log: Path) -> Record:
