@@ -118,9 +118,11 @@ class EncodedNumbers(Encoded):
         return hash_floats(self.keys if self.shared is None else self.floats)
 
     def row_hashes(self) -> UInt64:
-        if self.finite is None and not pa.types.is_temporal(self.array.type):
-            return self.hashes if self.shared is not None else self.hashes[self.codes]
-        return hash_array(self.array)
+        if self.finite is not None or not (
+            pa.types.is_integer(self.array.type) or pa.types.is_floating(self.array.type)
+        ):
+            return hash_array(self.array)
+        return self.hashes if self.shared is not None else self.hashes[self.codes]
 
     def part(self, rows: Ints | slice) -> Part:
         """Some rows."""

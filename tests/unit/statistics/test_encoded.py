@@ -22,6 +22,7 @@ COLUMNS = {
     "not finite": (pa.array(RNG.choice([math.nan, math.inf, -math.inf, 0.0, -0.0, 2.5, None], MANY)), Kind.NUMERIC),
     "time": (pa.array(RNG.integers(0, 10**15, MANY)).cast(pa.timestamp("us")), Kind.DATETIME),
     "nanoseconds": (pa.array(RNG.integers(0, 10**18, MANY)).cast(pa.timestamp("ns")), Kind.DATETIME),
+    "decimals": (pa.array(RNG.integers(0, 900, MANY)).cast(pa.decimal128(22, 2)), Kind.NUMERIC),
     "words": (pa.array(RNG.choice(["so", "", "ä", None], MANY)), Kind.CATEGORICAL),
     "codes": (pa.array(RNG.integers(0, 9, MANY)), Kind.CATEGORICAL),
     "truth": (pa.array(RNG.random(MANY) < 0.3, mask=RNG.random(MANY) < 0.1), Kind.BOOLEAN),
