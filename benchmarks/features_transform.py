@@ -126,7 +126,8 @@ def scanned(path: Path, threads: int | None = None) -> TableStatistics:
 
     def learn(group: int) -> TableStatistics:
         statistics = TableStatistics.empty(schema, TASK)
-        statistics.update(pq.ParquetFile(path).read_row_group(group, use_threads=False))
+        file = pq.ParquetFile(path, read_dictionary=[name for name in CATEGORICAL if name in schema])
+        statistics.update(file.read_row_group(group, use_threads=False))
         return statistics
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:

@@ -63,7 +63,7 @@ class QuantileSketch:
 
     def update(self, values: Floats, times: Ints | None = None) -> None:
         """Take finite values in: in any order, or rising and each occurring `times` times."""
-        rising = np.sort(values, kind="stable") if times is None else values
+        rising = np.sort(values) if times is None else values
         n = len(rising) if times is None else int(times.sum())
         ranks, sizes = self._kept(n, _hash(rising, n))
         items = rising[ranks if times is None else np.searchsorted(np.cumsum(times), ranks, side="right")]
