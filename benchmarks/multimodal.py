@@ -37,7 +37,7 @@ import yaml
 
 import multimodal_images as images
 from measured import options
-from mlsys import bundle, cli
+from mlsys import bundle, cli, cluster
 from mlsys.dataset import Split
 from mlsys.predict import Predictor
 from mlsys.store import Store, read_json
@@ -111,18 +111,24 @@ def main() -> None:
 
 def score(name: str, case: Case, data: Path | None) -> Score:
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
         store = Store.open(Path(folder, "store"))
-        cli.execute(_recipe(name, case, data, Path(folder)), "train", None, store.root)
-        seconds = time.perf_counter() - began
-        records = read_json(store.root / "runs" / name / "result.json")
-        split, served = Split.open(store, records["collect"]["split"]), bundle.open(store, records["train"]["bundle"])
-        test = split.table("test")
-        known = pa.concat_tables([split.table("train"), split.table("validation")])
-        truth = np.array(test[case.target].to_pylist())
-        ours = float((np.array(Predictor(served).table(test).prediction.tolist()) == truth).mean())
-        theirs = float((case.peer(known, test) == truth).mean())
-        return Score(len(truth), served.family, served.program.width, seconds, ours, theirs)
+        try:
+            began = time.perf_counter()
+            cli.execute(_recipe(name, case, data, Path(folder)), "train", None, store.root)
+            return _compared(name, case, store, time.perf_counter() - began)
+        finally:
+            cluster.down(store)
+
+
+def _compared(name: str, case: Case, store: Store, seconds: float) -> Score:
+    records = read_json(store.root / "runs" / name / "result.json")
+    split, served = Split.open(store, records["collect"]["split"]), bundle.open(store, records["train"]["bundle"])
+    test = split.table("test")
+    known = pa.concat_tables([split.table("train"), split.table("validation")])
+    truth = np.array(test[case.target].to_pylist())
+    ours = float((np.array(Predictor(served).table(test).prediction.tolist()) == truth).mean())
+    theirs = float((case.peer(known, test) == truth).mean())
+    return Score(len(truth), served.family, served.program.width, seconds, ours, theirs)
 
 
 def _recipe(name: str, case: Case, data: Path | None, folder: Path) -> Path:
