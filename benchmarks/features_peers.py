@@ -30,10 +30,8 @@ __all__ = [
     "each",
     "matrix_by_hand",
     "ray_chain",
-    "ray_chain_here",
     "ray_rows",
     "ray_scaler",
-    "ray_scaler_here",
     "scikit_learn",
     "scikit_learn_rows",
     "scikit_learn_scaler",
@@ -117,13 +115,7 @@ def _frame(table: pa.Table) -> Any:
 
 
 def ray_chain(path: Path) -> dict[str, Any]:
-    """Ray's own preprocessors as they are installed: on what ``ray.init()`` starts, which is done before."""
-    with _plain_ray():
-        return _by_ray(_chain(), path, FEATURES)
-
-
-def ray_chain_here(path: Path) -> dict[str, Any]:
-    """The same on a cluster of ours."""
+    """Ray's own preprocessors, on a local cluster of all cores that is started before."""
     with _local_ray():
         return _by_ray(_chain(), path, FEATURES)
 
@@ -150,22 +142,12 @@ def _chain() -> Any:
 
 
 def ray_scaler(path: Path) -> dict[str, Any]:
-    """Ray's `StandardScaler` on all columns, on what ``ray.init()`` starts."""
-    with _plain_ray():
-        return _scaled(path)
-
-
-def ray_scaler_here(path: Path) -> dict[str, Any]:
-    """The same on a cluster of ours."""
-    with _local_ray():
-        return _scaled(path)
-
-
-def _scaled(path: Path) -> dict[str, Any]:
+    """Ray's `StandardScaler` on all columns."""
     from ray.data.preprocessors import StandardScaler
 
     names = list(pl.read_parquet_schema(path))
-    return _by_ray(StandardScaler(names), path, names)
+    with _local_ray():
+        return _by_ray(StandardScaler(names), path, names)
 
 
 def scikit_learn_scaler(path: Path) -> dict[str, Any]:
@@ -207,19 +189,6 @@ def _by_ray(preprocessor: Any, path: Path, columns: list[str]) -> dict[str, Any]
     batches = preprocessor.transform(dataset).iter_batches(batch_size=None, batch_format="numpy")
     blocks = [np.column_stack([batch[name] for name in columns]).astype(np.float32) for batch in batches]
     return _told(began, fitted, np.concatenate(blocks))
-
-
-@contextlib.contextmanager
-def _plain_ray() -> Iterator[None]:
-    """Ray with its defaults but for what it prints and where it listens; its first tasks are done."""
-    import ray
-
-    ray.init(log_to_driver=False, include_dashboard=False, _node_ip_address="127.0.0.1")
-    try:
-        _warm_up()
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextlib.contextmanager

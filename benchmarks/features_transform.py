@@ -7,10 +7,10 @@ as fast as the same matrix by hand in Polars. On the shape of ray#39150 (100,000
 numbers, standard scaling) at least 10 times as fast as Ray's ``StandardScaler``.
 
 Ours is what a run does: statistics of all columns in one scan, which serve the report and the
-monitor too; a plan; a program; its matrix. Ray runs on what ``ray.init()`` starts, and once
-more on a cluster with the settings that we found fastest. Each run is a process of its own. The matrix by
-hand is checked to be ours. At the end stands the peak memory of a worker that fits and
-transforms a block at a time and keeps none, as tasks of a cluster do.
+monitor too; a plan; a program; its matrix. Ray runs on a cluster with our settings. Each run
+is a process of its own. The matrix by hand is checked to be ours. At the end stands the peak
+memory of a worker that fits and transforms a block at a time and keeps none, as tasks of a
+cluster do.
 """
 
 from __future__ import annotations
@@ -52,13 +52,11 @@ TREATMENT = {
 
 PEERS = {
     "ray": ("ray Chain", features_peers.ray_chain),
-    "ray-here": ("ray Chain on our cluster", features_peers.ray_chain_here),
     "sklearn": ("scikit-learn ColumnTransformer", features_peers.scikit_learn),
     "polars": ("polars by hand", features_peers.by_hand),
 }
 WIDE_PEERS = {
     "ray": (f"ray StandardScaler, {WIDE}", features_peers.ray_scaler),
-    "ray-here": (f"ray StandardScaler on our cluster, {WIDE}", features_peers.ray_scaler_here),
     "sklearn": (f"scikit-learn StandardScaler, {WIDE}", features_peers.scikit_learn_scaler),
 }
 TOLERANCE = 1e-5
@@ -71,7 +69,7 @@ def main() -> None:
     parser.add_argument("--ray-repeats", type=int, default=1, help="runs of Ray's preprocessors, which are slow (1)")
     parser.add_argument("--no-wide", action="store_true", help="leave the shape of ray#39150 out")
     wanted = parser.parse_args()
-    repeats = {name: wanted.ray_repeats if name.startswith("ray") else wanted.repeats for name in wanted.peers}
+    repeats = {name: wanted.ray_repeats if name == "ray" else wanted.repeats for name in wanted.peers}
     made = flights(wanted.scale)
     with on_disk(flights=made, numbers=in_numbers(made)) as paths:
         check(paths["flights"])
