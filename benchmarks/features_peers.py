@@ -16,9 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd  # noqa: F401  (pyarrow and scikit-learn import it at first use; no import is to be timed)
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 from flights_table import CATEGORICAL, FEATURES, NUMERIC, TIME
 from mlsys import cluster
@@ -95,11 +100,6 @@ def scikit_learn_rows(path: Path, rows: int) -> dict[str, Any]:
 
 
 def _column_transformer() -> Any:
-    from sklearn.compose import ColumnTransformer
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OrdinalEncoder, StandardScaler
-
     encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32)
     imputer = SimpleImputer(missing_values=None, strategy="most_frequent")
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
@@ -143,17 +143,15 @@ def _chain() -> Any:
 
 def ray_scaler(path: Path) -> dict[str, Any]:
     """Ray's `StandardScaler` on all columns."""
-    from ray.data.preprocessors import StandardScaler
+    from ray.data import preprocessors as ray
 
     names = list(pl.read_parquet_schema(path))
     with _local_ray():
-        return _by_ray(StandardScaler(names), path, names)
+        return _by_ray(ray.StandardScaler(names), path, names)
 
 
 def scikit_learn_scaler(path: Path) -> dict[str, Any]:
     """scikit-learn's `StandardScaler` on all columns."""
-    from sklearn.preprocessing import StandardScaler
-
     began = time.perf_counter()
     X = pl.read_parquet(path).to_numpy()
     scaler = StandardScaler(copy=False).fit(X)
