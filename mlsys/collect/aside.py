@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlsys.collect.batch import Broken
+from mlsys.collect.batch import Broken, as_python
 from mlsys.collect.layout import Written
 from mlsys.schema import ROW
 
@@ -66,14 +66,15 @@ class Quarantine:
         reasons: dict[int, list[str]] = {}
         for names, rule, mask in broken:
             self._written.rules[rule] += mask.true_count
-            for nth, at in enumerate(np.flatnonzero(mask.to_numpy(zero_copy_only=False)).tolist()):
+            places = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+            for at in places.tolist():
                 reasons.setdefault(at, []).append(rule)
-                if nth < NUM_SAMPLES:
-                    shown = ", ".join(_shown(table[name][at].as_py()) for name in names)
-                    self._sample(rule, table[ROW][at].as_py() - self._first_row, shown)
+            for row in as_python(table.select([*names, ROW]).take(places[:NUM_SAMPLES])):
+                self._sample(rule, row[ROW] - self._first_row, ", ".join(_shown(row[name]) for name in names))
         order = sorted(reasons)
         taken = table.take(order)
-        contents = [json.dumps(row, ensure_ascii=False, default=_json) for row in taken.drop_columns([ROW]).to_pylist()]
+        rows = as_python(taken.drop_columns([ROW]))
+        contents = [json.dumps(row, ensure_ascii=False, default=_json) for row in rows]
         self._write(taken[ROW].to_pylist(), ["; ".join(reasons[at]) for at in order], contents)
         self._written.num_bad += len(order)
         keep[order] = False

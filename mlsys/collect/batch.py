@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from mlsys.collect.inference import Evidence
 from mlsys.collect.piece import Piece
 from mlsys.schema import FOLD, ROW
 
-__all__ = ["BATCH_ROWS", "UNNAMED", "Batch", "Broken", "checked_names"]
+__all__ = ["BATCH_ROWS", "UNNAMED", "Batch", "Broken", "as_python", "checked_names"]
 
 BATCH_ROWS = 1 << 17
 """Rows in memory at a time where a reader counts rows, and rows of a Parquet row group."""
@@ -38,6 +39,19 @@ class Batch:
     table: pa.Table
     rows: NDArray[np.int64]
     json: dict[str, Evidence] = field(default_factory=dict)
+
+
+def as_python(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows as Python values; a time that Python's calendar does not have is the text that Arrow writes."""
+
+    def plain(values: pa.ChunkedArray) -> list[Any]:
+        try:
+            return values.to_pylist()  # type: ignore[no-any-return]
+        except (OverflowError, ValueError):
+            return values.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+
+    columns = [plain(values) for values in table.columns]
+    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def checked_names(piece: Piece, names: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ __all__ = ["count", "rows", "without_nan"]
 
 def rows(table: pa.Table, layout: Layout, location: str, bad: Quarantine) -> pa.Table:
     """Converted, derived and checked; `location` is where paths of pictures begin."""
-    return _checked(_derived(_converted(table, layout, location, bad), layout), layout, bad)
+    return _checked(_derived(_converted(table, layout, location, bad), layout, bad), layout, bad)
 
 
 def count(table: pa.Table, layout: Layout, written: Written) -> None:
@@ -79,16 +79,20 @@ def _read(values: pa.Array, kind: pa.DataType, layout: Layout, name: str) -> pa.
     return read
 
 
-def _derived(table: pa.Table, layout: Layout) -> pa.Table:
+def _derived(table: pa.Table, layout: Layout, bad: Quarantine) -> pa.Table:
     """With the derived columns, all in the types of the snapshot; NaN in the target is no value."""
     added = expressions.add(table.drop_columns([ROW]), layout.derive, "recipe: data.derive")
-    columns = []
+    columns, broken = [], list[Any]()
     for column in layout.stored:
-        values = convert.stored(added[column.name], column.type, layout.zone)
-        if column.name == layout.target and pa.types.is_floating(values.type):
-            values = without_nan(values)
-        columns.append(values)
-    return pa.table([*columns, table[ROW]], names=[*layout.stored.names, ROW])
+        made = added[column.name].combine_chunks()
+        values = convert.stored(made, column.type, layout.zone)
+        mask = convert.misfits(made, values)
+        if mask.true_count:
+            broken.append(([column.name], f"column '{column.name}': not {column.type}", mask))
+        is_label = column.name == layout.target and pa.types.is_floating(values.type)
+        columns.append(without_nan(values) if is_label else values)
+    derived = pa.table([*columns, table[ROW]], names=[*layout.stored.names, ROW])
+    return derived.filter(bad.rows(added.append_column(ROW, table[ROW]), broken)) if broken else derived
 
 
 def _checked(table: pa.Table, layout: Layout, bad: Quarantine) -> pa.Table:

@@ -16,6 +16,9 @@ these. Text is read as
 =============  ==================================================================================
 
 and blanks around numbers, dates and times do not count.
+
+Dates and times lie in the years 1 to 9999, as in Python; others do not fit. Of a local time that
+is a few hours outside of them by UTC, such as 9999-12-31 for "never", the nearest one inside is kept.
 """
 
 from __future__ import annotations
@@ -35,7 +38,12 @@ TIME = pa.timestamp("us", "UTC")
 LIST = pa.list_(pa.float64())
 TRUE, FALSE = ("true", "1"), ("false", "0")
 ISO_DATE = r"^(\d{4}-\d{2}-\d{2})$"
-ISO_TIME = r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}(?::\d{2})?)(:\d{2})?([.,]\d{1,9})?\s?(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})?)?$"
+OFFSET = r"Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?"
+ISO_TIME = rf"^(\d{{4}}-\d{{2}}-\d{{2}})(?:[T ](\d{{2}}(?::\d{{2}})?)(:\d{{2}})?([.,]\d{{1,9}})?\s?({OFFSET})?)?$"
+FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+DAY_US = 86_400_000_000
+"""The years 1 to 9999 since 1970."""
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 def read_text(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC") -> pa.Array:
@@ -50,7 +58,9 @@ def read_text(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str =
         return _array(values)
     if pa.types.is_timestamp(kind):
         with contextlib.suppress(pa.ArrowInvalid):  # all with an offset: Arrow's parser reads them many times faster
-            return _array(values).cast(kind)
+            times = _array(values).cast(kind)
+            if _in_calendar(times).null_count == times.null_count:
+                return times
     texts = pl.Series(values=pl.from_arrow(_array(values)), dtype=pl.String)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return _array(_number(texts, pl.Int64 if pa.types.is_integer(kind) else pl.Float64).to_arrow())
@@ -89,37 +99,55 @@ def stored_type(kind: pa.DataType, column: str, source: str) -> pa.DataType:
     )
 
 
-def stored(values: pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC") -> pa.Array:
+def stored(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC") -> pa.Array:
     """Typed values as the stored type `kind`; null where one does not fit.
 
     Times without a zone are local in `zone`. Nanoseconds are cut to microseconds.
     """
-    values = _array(values)
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    if values.type == kind:
-        return values
-    if pa.types.is_timestamp(kind) and not getattr(values.type, "tz", None):
-        local = values.cast(pa.timestamp("us"), safe=False)
-        return _array(_localized(pl.Series(values=pl.from_arrow(local)), zone).to_arrow()).cast(kind)
+    values = _plain(_array(values))
     if pa.types.is_string(values.type) and not pa.types.is_string(kind):
         return read_text(values, kind, zone)
+    if pa.types.is_timestamp(kind) and not getattr(values.type, "tz", None):
+        local = _in_calendar(_cast(values, pa.timestamp("us")))
+        return _array(_localized(pl.Series(values=pl.from_arrow(local)), zone).to_arrow()).cast(kind)
     if pa.types.is_duration(values.type):
-        return pc.divide(values.cast(pa.duration("us"), safe=False).cast(pa.int64()).cast(kind), 1e6)
+        values = pc.divide(values.cast(pa.int64()).cast(pa.float64(), safe=False), PER_SECOND[values.type.unit])
+    return _in_calendar(_cast(values, kind))
+
+
+def _plain(values: pa.Array) -> pa.Array:
+    """Texts as one type, however they are held."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
+        values = values.cast(pa.string())
+    return values
+
+
+def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The values, null where one does not fit; Arrow casts all of them or none."""
+    cuts = pa.types.is_timestamp(values.type) and values.type.unit == "ns"
     try:
-        return values.cast(kind, safe=not pa.types.is_timestamp(kind))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        # Arrow casts all values or none. Here null means "does not fit": the caller puts those rows in quarantine.
-        return _whole_numbers(values) if pa.types.is_integer(kind) else pa.nulls(len(values), kind)
+        return values.cast(kind, safe=not cuts)
+    except pa.ArrowNotImplementedError:
+        return pa.nulls(len(values), kind)
+    except pa.ArrowInvalid:
+        if len(values) == 1:
+            return pa.nulls(1, kind)
+        half = len(values) // 2
+        return pa.concat_arrays([_cast(part, kind) for part in (values[:half], values[half:])])
 
 
-def _whole_numbers(values: pa.Array) -> pa.Array:
-    """Numbers that are integers within 64 bits, null for others."""
-    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
-        return pa.nulls(len(values), pa.int64())
-    numbers = pl.Series(values=pl.from_arrow(values))
-    whole = numbers.cast(pl.Int64, strict=False)
-    return _array(whole.zip_with(whole == numbers, whole.clear(len(whole))).to_arrow())
+def _in_calendar(values: pa.Array) -> pa.Array:
+    """Values as they are; of dates and of times in microseconds, null outside of the years 1 to 9999."""
+    if pa.types.is_date32(values.type):
+        first, last, numbers = FIRST_US // DAY_US, LAST_US // DAY_US, values.view(pa.int32())
+    elif pa.types.is_timestamp(values.type):
+        first, last, numbers = FIRST_US, LAST_US, values.view(pa.int64())
+    else:
+        return values
+    inside = pc.and_(pc.greater_equal(numbers, first), pc.less_equal(numbers, last))
+    return pc.if_else(inside, values, pa.scalar(None, values.type))
 
 
 def _array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -141,7 +169,7 @@ def _parsed(texts: pl.Series, kind: pa.DataType, zone: str) -> pl.Series:
             pl.when(lower.is_in(TRUE)).then(statement=True).when(lower.is_in(FALSE)).then(statement=False)
         ).to_series()
     if pa.types.is_date(kind):
-        return texts.str.extract(ISO_DATE).str.to_date("%Y-%m-%d", strict=False)
+        return _since_year_1(texts.str.extract(ISO_DATE).str.to_date("%Y-%m-%d", strict=False))
     if pa.types.is_timestamp(kind):
         return _times(texts, zone)
     return pl.Series(values=pa.array([_numbers(text) for text in texts], LIST))
@@ -153,18 +181,27 @@ def _times(texts: pl.Series, zone: str) -> pl.Series:
     clock = clock.fill_null("00:00").str.replace(r"^(\d{2})$", "$1:00")
     fraction = fraction.fill_null("").str.replace(",", ".", literal=True)
     written = day + " " + clock + seconds.fill_null(":00") + fraction
-    local = written.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
+    local = _since_year_1(written.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False))
     digits = offset.str.replace("Z", "+0000").str.replace(":", "", literal=True).str.pad_end(5, "0")
     minutes = digits.str.slice(1, 2).cast(pl.Int64) * 60 + digits.str.slice(3, 2).cast(pl.Int64)
     signed = pl.select(pl.when(digits.str.starts_with("-")).then(-minutes).otherwise(minutes)).to_series()
-    universal = (local - (signed * 60_000_000).cast(pl.Duration("us"))).dt.replace_time_zone("UTC")
+    universal = _nearest((local - (signed * 60_000_000).cast(pl.Duration("us"))).dt.replace_time_zone("UTC"))
     return pl.select(pl.when(offset.is_null()).then(_localized(local, zone)).otherwise(universal)).to_series()
 
 
 def _localized(local: pl.Series, zone: str) -> pl.Series:
     """Wall-clock times of a zone as UTC."""
     aware = local.dt.cast_time_unit("us").dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-    return aware.dt.convert_time_zone("UTC")
+    return _nearest(aware.dt.convert_time_zone("UTC"))
+
+
+def _since_year_1(written: pl.Series) -> pl.Series:
+    """Dates or times of four digits, without the year 0000, which no calendar of ours has."""
+    return written.zip_with(written.dt.year() > 0, written.clear(len(written)))
+
+
+def _nearest(times: pl.Series) -> pl.Series:
+    return times.to_physical().clip(FIRST_US, LAST_US).cast(times.dtype)
 
 
 def _numbers(text: str | None) -> list[float | None] | None:
@@ -175,11 +212,17 @@ def _numbers(text: str | None) -> list[float | None] | None:
         return None
 
 
+def _is_whole(kind: pa.DataType) -> bool:
+    """Decimals without places: NUMBER(38, 0) is how some databases hold every integer, ids too."""
+    return bool(pa.types.is_decimal(kind) and kind.scale <= 0)
+
+
 _STORED = (
     (pa.types.is_null, pa.null()),
     (pa.types.is_boolean, pa.bool_()),
     (pa.types.is_integer, pa.int64()),
     (pa.types.is_floating, pa.float64()),
+    (_is_whole, pa.int64()),
     (pa.types.is_decimal, pa.float64()),
     (pa.types.is_string, pa.string()),
     (pa.types.is_large_string, pa.string()),

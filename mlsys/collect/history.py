@@ -40,6 +40,7 @@ MAX_ENTRIES = 1000
 MIN_ENTRIES = 5
 """Entries from which a median and a spread say something."""
 MAX_Z = 3.5
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MIN_CHANGE = 1.1
 """Factor by which a value may always differ from the median."""
 
@@ -112,7 +113,7 @@ def make(
     now: dt.datetime,
 ) -> Entry:
     """The entry of a collection; `counts` are those of all pieces."""
-    newest = None if counts.newest is None else dt.datetime.fromtimestamp(counts.newest / 1e6, dt.UTC)
+    newest = None if counts.newest is None else EPOCH + dt.timedelta(microseconds=counts.newest)
     since = (now - dt.datetime.fromisoformat(before[-1].collected_at)).total_seconds() if before else None
     return Entry(
         key=wanted,

@@ -171,6 +171,8 @@ class _New:
         """The rows of a batch that are new."""
         written = batch.table[self.cursor.name].combine_chunks()
         values = self.cursor.values(written)
+        if self.piece.format == "sql" and self.cursor.kind != "timestamp" and batch.json[self.cursor.name].quoted:
+            raise _of_text(self.cursor.name)
         unread = pc.indices_nonzero(pc.is_null(values))
         for at, content in zip(unread.to_pylist(), contents(batch.table.take(unread)), strict=True):
             fault = f"not {self.cursor.kind}" if written[at].is_valid else "no value"
@@ -185,6 +187,17 @@ class _New:
 
     def _digest(self, record: Broken) -> str:
         return digest_json([self.piece.name, record.row, record.reason, record.content])
+
+
+def _of_text(cursor: str) -> errors.RecipeError:
+    """As text, 10 comes before 9: a database asked for what lies beyond 9 would leave it out."""
+    return errors.RecipeError.build(
+        f"recipe: 'data.incremental.cursor': column '{cursor}'",
+        got="numbers that the database holds as text",
+        expected="numbers or times, which the database orders as such",
+        hint=f"CAST({cursor} AS BIGINT) AS {cursor} in data.reading.query",
+        field="data.incremental.cursor",
+    )
 
 
 def _of_fewer(found: Evidence, all_: pa.ChunkedArray, kept: pa.ChunkedArray) -> Evidence:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -29,9 +30,21 @@ from mlsys.collect.piece import Piece
 from mlsys.recipe import Reading
 from mlsys.store import digest_json
 
-__all__ = ["SCHEMES", "batches", "find", "schema"]
+__all__ = ["batches", "find", "schema"]
 
-SCHEMES = ("delta", "delta+s3", "delta+gs", "delta+abfss", "iceberg")
+A_TABLE = (
+    "a table that can be read",
+    "delta://folder, which holds _delta_log; iceberg://catalog/namespace.table, the catalog as .pyiceberg.yaml has it",
+)
+A_VERSION = (
+    "a table that can be read, at a version that it has",
+    "reading: {version: …} names a version or a time; without it the latest is read",
+)
+A_FILE = (
+    "a data file that can be read",
+    "a VACUUM, or expired snapshots, remove the files of old versions; without reading.version the latest is read",
+)
+"""What is expected, and how to mend it: of a table, of a version, of a file."""
 
 
 def find(source: str, reading: Reading) -> list[Piece]:
@@ -46,7 +59,7 @@ def find(source: str, reading: Reading) -> list[Piece]:
     is_path = scheme == "delta" or rest.endswith(".metadata.json")
     uri = f"{scheme}://{_path(rest)}" if is_path else source  # a task stands in another folder
     files = _delta_files if scheme.startswith("delta") else _iceberg_files
-    with _asked(source):
+    with _asked(source, *(A_TABLE if reading.version is None else A_VERSION)):
         found = files(_shown(source), uri, reading.version)
     if not found:
         raise errors.SourceError.empty(source)
@@ -55,13 +68,13 @@ def find(source: str, reading: Reading) -> list[Piece]:
 
 def schema(piece: Piece) -> tuple[pa.Schema, int]:
     """Schema of the table, and rows of the file."""
-    with _asked(piece.name):
+    with _asked(piece.name, *A_FILE):
         return _delta_shape(piece) if piece.format == "delta" else _iceberg_shape(piece)
 
 
 def batches(piece: Piece) -> Iterator[pa.RecordBatch]:
     """Rows of one data file under the schema of the table."""
-    with _asked(piece.name):
+    with _asked(piece.name, *A_FILE):
         if piece.format == "delta":
             dataset, fragment = _delta_fragment(piece)
             yield from fragment.to_batches(schema=dataset.schema)
@@ -73,7 +86,8 @@ def batches(piece: Piece) -> Iterator[pa.RecordBatch]:
 def _delta_fragment(piece: Piece) -> tuple[Any, Any]:
     uri, _, member = piece.location.partition("#")
     dataset = _delta_dataset(uri, str(piece.version))
-    return dataset, next(one for one in dataset.get_fragments() if one.path == member)
+    paths = {member, unquote(member)}  # the log of a table quotes paths, as in p=a%2520b for the folder p=a%20b
+    return dataset, next(one for one in dataset.get_fragments() if one.path in paths)
 
 
 def _delta_shape(piece: Piece) -> tuple[pa.Schema, int]:
@@ -206,7 +220,7 @@ def _arrow_scan(scan: Any) -> Any:
 
 
 @contextmanager
-def _asked(source: str) -> Iterator[None]:
+def _asked(source: str, expected: str, hint: str) -> Iterator[None]:
     """An error of the table's library becomes ours."""
     try:
         yield
@@ -222,9 +236,9 @@ def _asked(source: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001  (the libraries' own errors have no common base)
         raise errors.SourceError.build(
             f"collect: source '{source}'",
-            got=" ".join(str(error).split()),
-            expected="a table that can be read, at a version that it has",
-            hint="reading: {version: …} names a version or a time",
+            got=" ".join(str(error).split()) or type(error).__name__,
+            expected=expected,
+            hint=hint,
         ) from None
 
 

@@ -73,7 +73,7 @@ class Piece:
             return self.identity or ""
         if self.format == "sql":
             file = sqlite_file(self.location)
-            return str(file.stat().st_mtime_ns) if file else uuid.uuid4().hex
+            return _changed(file) if file else uuid.uuid4().hex
         if self.files:
             changed = [[file.name, file.num_bytes, listing.changed(file.location)] for file in self.files]
             return hashlib.sha256(json.dumps(changed).encode()).hexdigest()
@@ -93,6 +93,13 @@ class Piece:
                 expected="a file that is finished",
                 hint="run again when it is; whoever writes it can write beside and rename",
             )
+
+
+def _changed(database: Path) -> str:
+    """When a SQLite database was last written to: what is new may still be in its write-ahead log alone."""
+    log = database.with_name(f"{database.name}-wal")
+    files = [database, log] if log.is_file() and log.stat().st_size else [database]
+    return " ".join(str(file.stat().st_mtime_ns) for file in files)
 
 
 def sqlite_file(url: str) -> Path | None:

@@ -12,6 +12,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -87,11 +88,8 @@ def typed_shape(piece: Piece) -> tuple[pa.Schema, int] | None:
         return found.remove_metadata(), num_rows
     if piece.format != "parquet":
         return None
-    with piece.open() as file:
-        try:
-            opened = pq.ParquetFile(file)
-        except (pa.ArrowException, OSError) as error:
-            raise errors.SourceError.damaged(piece.name, str(error)) from None
+    with piece.open() as file, _damage(piece):
+        opened = pq.ParquetFile(file)
         checked_names(piece, opened.schema_arrow.names)
         return opened.schema_arrow.remove_metadata(), opened.metadata.num_rows
 
@@ -101,7 +99,7 @@ def column(piece: Piece, name: str) -> Iterator[pa.Array]:
     if piece.format != "parquet":
         yield from (batch.table[name].combine_chunks() for batch in batches(piece, Reading(), []))
         return
-    with piece.open() as file:
+    with piece.open() as file, _damage(piece):
         opened = pq.ParquetFile(file)
         for batch in opened.iter_batches(batch_size=_batch_rows(opened), columns=[name]):
             yield batch.column(0)
@@ -149,15 +147,21 @@ def _numbered(tables: Iterator[pa.Table], broken: list[Broken]) -> Iterator[Batc
 
 
 def _parquet(piece: Piece) -> Iterator[Batch]:
-    with piece.open() as file:
-        try:
-            opened = pq.ParquetFile(file)
-            tables = map(_table, opened.iter_batches(batch_size=_batch_rows(opened)))
-            yield from _typed(piece, tables, opened.schema_arrow)
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, errors.MlsysError):
-                raise
-            raise errors.SourceError.damaged(piece.name, str(error)) from None
+    with piece.open() as file, _damage(piece):
+        opened = pq.ParquetFile(file)
+        tables = map(_table, opened.iter_batches(batch_size=_batch_rows(opened)))
+        yield from _typed(piece, tables, opened.schema_arrow)
+
+
+@contextmanager
+def _damage(piece: Piece) -> Iterator[None]:
+    """What Arrow says of a Parquet file that it cannot read, as the fault of this file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, errors.MlsysError):
+            raise
+        raise errors.SourceError.damaged(piece.name, " ".join(str(error).split())) from None
 
 
 def _batch_rows(file: pq.ParquetFile) -> int:

@@ -88,9 +88,13 @@ def query(piece: Piece, reading: Reading, after: After | None = None) -> Iterato
     try:
         engine = sa.create_engine(piece.location)
         with engine.connect() as connection:
-            asked, values = str(reading.query), dict[str, Any]()
+            asked, values = (
+                str(reading.query).replace(":", r"\:"),
+                dict[str, Any](),
+            )  # ' :x' in it is text, no parameter
             if after is not None:
-                asked, values = _beyond(asked, after, engine.dialect.identifier_preparer.quote(after.column))
+                column = engine.dialect.identifier_preparer.quote(after.column).replace(":", r"\:")
+                asked, values = _beyond(asked, after, column)
             result = connection.execution_options(stream_results=True).execute(sa.text(asked), values)
             names = checked_names(piece, list(result.keys()))
             first = 0
@@ -118,8 +122,8 @@ def _beyond(asked: str, after: After, column: str) -> tuple[str, dict[str, Any]]
     mark: Any = after.mark
     if after.kind == "timestamp":
         mark = (dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=after.mark, days=-1)).date().isoformat()  # noqa: DTZ001  (a date in any zone)
-    wrapped = f"SELECT * FROM ({asked.strip().rstrip(';')}) AS collected WHERE {column} >= :beyond_mark"  # noqa: S608  (the user's own query)
-    return wrapped, {"beyond_mark": mark}
+    inner = asked.strip().rstrip(";")  # and a comment at its end goes until the end of its line
+    return f"SELECT * FROM ({inner}\n) AS collected WHERE {column} >= :beyond_mark", {"beyond_mark": mark}  # noqa: S608  (the user's own query)
 
 
 def _of_records(piece: Piece, records: list[dict[str, Any]], numbers: list[int]) -> Batch:
@@ -130,6 +134,8 @@ def _of_records(piece: Piece, records: list[dict[str, Any]], numbers: list[int])
     for name in names:
         values = [record.get(name) for record in records]
         types = {type(value) for value in values} - {type(None)}
+        if types & {bytes, bytearray, memoryview}:
+            raise _of_bytes(piece, name)
         arrays[name] = pa.array(values if types <= {str} else [_written(value) for value in values], pa.string())
         json_types[name] = Evidence(
             quoted=sum(isinstance(value, str) for value in values),
@@ -137,6 +143,16 @@ def _of_records(piece: Piece, records: list[dict[str, Any]], numbers: list[int])
             objects=sum(isinstance(value, dict) for value in values) if dict in types else 0,
         )
     return Batch(pa.table(arrays), np.array(numbers, np.int64), json_types)
+
+
+def _of_bytes(piece: Piece, name: str) -> errors.SourceError:
+    return errors.SourceError.build(
+        f"collect: column '{name}' in '{piece.name}'",
+        got="bytes",
+        expected="numbers, text, true and false, dates or times",
+        hint="leave it out of data.reading.query, or give it as text, e.g. hex(…); pictures are read from files",
+        field=name,
+    )
 
 
 def _written(value: Any) -> str | None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pyarrow import feather
 
 from mlsys.collect import stored
+from mlsys.collect.batch import as_python
 from mlsys.schema import ROW
 from mlsys.statistics.hashing import mix
 from mlsys.store import MANIFEST, digest_json, read_json
@@ -64,7 +65,7 @@ def contents(table: pa.Table) -> list[str]:
             sort_keys=True,
             default=str,
         )
-        for row in table.to_pylist()
+        for row in as_python(table)
     ]
 
 

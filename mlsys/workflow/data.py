@@ -19,12 +19,14 @@ JOINING = (
 
 def collect(run: Run) -> None:
     """1: the source's rows, checked, joined as of their time, and divided into parts."""
-    from mlsys.collect import history, sources
+    from mlsys.collect import contract, history, sources
 
     recipe = run.recipe
+    rules = contract.load(recipe.data.contract) if recipe.data.contract else None
     joins = {name: join.model_dump(mode="json") for name, join in recipe.features.joins.items()}
     inputs = {
         "data": recipe.data.model_dump(mode="json"),
+        "contract": rules and rules.model_dump(mode="json"),
         "joins": joins,
         "split": recipe.split.model_dump(mode="json"),
         "target": [recipe.target, str(recipe.task), recipe.positive],

@@ -122,3 +122,18 @@ def test_duplicate_timestamps_are_kept_and_the_later_row_is_the_last_of_its_key(
     assert take(file, time="at").snapshot.num_rows == 3
     taken = take(file, time="at", dedupe={"keys": ("k",), "order": "at"})
     assert taken.snapshot.table()["__row"].to_pylist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "name"), [([i / 7 for i in range(9000)], "y"), ([f"{i:020}".encode() for i in range(9000)], "x")]
+)
+def test_damage_in_a_column_that_is_looked_at_first_is_the_files_and_not_the_stores(take, tmp_path, values, name):
+    columns = {"x": range(9000), "y": range(9000)} | {name: values}
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({key: list(column) for key, column in columns.items()}), file, use_dictionary=False)
+    start = pq.read_metadata(file).row_group(0).column("xy".index(name)).data_page_offset
+    content = bytearray(file.read_bytes())
+    content[start : start + 60] = b"\xff" * 60
+    file.write_bytes(content)
+    with pytest.raises(errors.SourceError, match=r"source 'a.parquet'"):
+        take(file)

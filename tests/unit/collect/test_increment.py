@@ -259,8 +259,20 @@ def test_a_file_that_grows_while_it_is_read_is_refused_and_nothing_of_it_kept(ta
 def test_only_the_rows_beyond_are_asked_of_a_database(tmp_path):
     query = records._beyond("select * from t;", records.After("at", "timestamp", 1_704_189_600_000_000), '"at"')
     assert query == (
-        'SELECT * FROM (select * from t) AS collected WHERE "at" >= :beyond_mark',
+        'SELECT * FROM (select * from t\n) AS collected WHERE "at" >= :beyond_mark',
         {"beyond_mark": "2024-01-01"},
     )
     query = records._beyond("select * from t", records.After("k", "int64", 7), "k")
     assert query[1] == {"beyond_mark": 7}
+
+
+def test_numbers_that_a_database_holds_as_text_are_no_cursor_for_it_would_lose_rows(take, tmp_path):
+    with sqlite3.connect(tmp_path / "a.db") as db:
+        db.execute("create table t (k text, y integer)")
+        db.executemany("insert into t values (?, ?)", [("8", 0), ("9", 1), ("10", 0)])
+    db.close()
+    data = {"incremental": {"cursor": "k"}}
+    with pytest.raises(errors.RecipeError, match=r"(?s)'data.incremental.cursor'.*CAST\(k AS BIGINT\) AS k"):
+        take(f"sqlite:///{tmp_path}/a.db", reading=Reading(query="select * from t"), **data)
+    query = "select cast(k as bigint) as k, y from t"
+    assert keys(take(f"sqlite:///{tmp_path}/a.db", reading=Reading(query=query), **data)) == [8, 9, 10]

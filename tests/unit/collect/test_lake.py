@@ -152,3 +152,13 @@ def test_a_folder_of_files_beside_is_another_source(take, tmp_path):
     (tmp_path / "plain").mkdir()
     pq.write_table(FIRST, tmp_path / "plain/a.parquet")
     assert rows(take(tmp_path / "plain")) == ALL[:3]
+
+
+def test_a_delta_table_divided_by_texts_of_any_kind_is_read(take, tmp_path):
+    names = ["a b", "c/d", "ä:%", "x=y", None]
+    table = pa.table({"p": names, "x": [1, 2, 3, 4, 5], "y": [0, 1, 0, 1, 0]})
+    write_deltalake(tmp_path / "t", table, partition_by=["p"])
+    found = take(f"delta://{tmp_path}/t").snapshot.table()
+    assert dict(zip(found["x"].to_pylist(), found["p"].to_pylist(), strict=True)) == dict(
+        zip([1, 2, 3, 4, 5], names, strict=True)
+    )

@@ -84,3 +84,44 @@ def test_a_fingerprint_changes_with_the_files_alone(write):
 def test_a_database_password_is_not_shown():
     (piece,) = sources.find("postgresql://me:secret@host/db", Reading(query="select 1"))
     assert piece.name == "postgresql://me:***@host/db"
+
+
+@pytest.fixture
+def database(tmp_path):
+    """Make a database of one table ``t``, and ask it."""
+
+    def run(create, *rows):
+        with sqlite3.connect(tmp_path / "a.db") as db:
+            db.execute(create)
+            db.executemany(f"insert into t values ({', '.join('?' * len(rows[0]))})", rows)
+        db.close()
+        return f"sqlite:///{tmp_path}/a.db"
+
+    return run
+
+
+def test_a_query_is_what_the_database_reads_colons_and_comments_too(take, database):
+    source = database("create table t (x int, y int)", (1, 0), (2, 1))
+    query = "select x, y, ' :x' as a, '12:30' as b from t -- all: of it"
+    for _ in range(2):  # the second time the query stands in another one
+        taken = take(source, reading=Reading(query=query), incremental={"cursor": "x"})
+    assert taken.snapshot.table()["a"].to_pylist() == [" :x", " :x"]
+
+
+def test_bytes_of_a_database_are_refused_and_not_written_as_python_shows_them(take, database):
+    source = database("create table t (x blob, y int)", (None, 0), (b"\x00", 1))
+    with pytest.raises(errors.SourceError, match=r"(?s)column 'x' in 'sqlite:///a.db'.*got: +bytes.*hex"):
+        take(source, reading=Reading(query="select * from t"))
+
+
+def test_a_row_in_the_write_ahead_log_changes_the_fingerprint(database, tmp_path):
+    source, reading = database("create table t (x int, y int)", (1, 0)), Reading(query="select * from t")
+    db = sqlite3.connect(tmp_path / "a.db")
+    db.execute("pragma journal_mode = wal")
+    before = sources.fingerprint(source, reading)
+    assert sources.fingerprint(source, reading) == before
+    db.execute("insert into t values (2, 1)")
+    db.commit()
+    after = sources.fingerprint(source, reading)
+    db.close()
+    assert after != before
