@@ -35,6 +35,7 @@ time zones
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -81,6 +82,10 @@ COUNTS = frozenset("extract date_part length char_length octet_length strpos".sp
 
 FLOAT_PARTS = re.compile(r"\w+\s*\(\s*'?(epoch|millisecond|microsecond|nanosecond|time)\b", re.IGNORECASE)
 """Parts of a time that are no integers."""
+
+PADS = frozenset({"lpad", "rpad"})
+PADDED = re.compile(r",\s*\d{1,4}\s*(,\s*)?\)$")
+"""End of a call that pads to a length written out: a value of a row must not decide how much memory it takes."""
 
 NARROW = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
 WIDE: dict[Any, Any] = {**dict.fromkeys(NARROW, pl.Int64), pl.Float32: pl.Float64}
@@ -178,23 +183,46 @@ def row_function(
     """Function of one row, column → array of its one value, that gives what `add` would.
 
     Made once, it takes about a tenth of a millisecond a call. It raises `ContractError`
-    as `add` does. The arrays must have the types of `schema`.
+    as `add` does. The arrays must have the types of `schema`. A time outside of the years 1 to
+    9999, which Python does not have, is None.
     """
-    types(schema, expressions, where)
+    kinds = types(schema, expressions, where)
     steps = _steps([parse(name, sql, where) for name, sql in expressions.items()])
     read = sorted({column for step in steps for each in step for column in each.inputs} - set(expressions))
+    told = [_in_calendar(name) if _has_year(kind) else pl.col(name) for name, kind in kinds.items()]
 
     def row(values: Mapping[str, pa.Array]) -> dict[str, Any]:
-        frame = pl.DataFrame([pl.Series(column, values[column]) for column in read] or {"": [None]})
+        columns = [pl.Series(column, values[column]) for column in read] or [pl.Series([None])]
+        frame = _several(pl.DataFrame(columns))
         for step in steps:
             try:
-                frame = frame.cast(WIDE).with_columns(each.expr for each in step)
+                frame = _several(frame.cast(WIDE).with_columns(each.expr for each in step))
             except pl.exceptions.PolarsError as error:
                 raise _failed(step[0], error, where) from None
-        found = frame.row(0, named=True)
-        return {name: found[name] for name in expressions}
+        return frame.head(1).select(told).row(0, named=True)
 
     return row
+
+
+def _several(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame, its columns written out; of one row, the row twice.
+
+    Polars computes a column of one row by other means, with other bits: ``x / 3`` divides
+    there, and in longer columns multiplies by 1 / 3. So it does with a column that it knows to
+    hold one value; of columns taken out of their frame it does not know that.
+    """
+    columns = frame.get_columns()
+    return pl.DataFrame([column.extend(column) for column in columns] if frame.height == 1 else columns)
+
+
+def _has_year(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
+
+
+def _in_calendar(name: str) -> pl.Expr:
+    """The time, null where Python has none: outside of the years 1 to 9999."""
+    value = pl.col(name)
+    return pl.when(value.dt.year().is_between(1, dt.MAXYEAR)).then(value).alias(name)
 
 
 def _steps(expressions: list[Expression]) -> list[list[Expression]]:
@@ -209,9 +237,9 @@ def _steps(expressions: list[Expression]) -> list[list[Expression]]:
 
 
 def _evaluate(table: pa.Table, expression: Expression, where: str) -> pa.ChunkedArray:
-    read = table.select(expression.inputs or table.column_names[:1])
+    read = pl.DataFrame(pl.from_arrow(table.select(expression.inputs or table.column_names[:1])))
     try:
-        frame = pl.DataFrame(pl.from_arrow(read)).cast(WIDE).with_columns(expression.expr).select(expression.name)
+        frame = _several(read).cast(WIDE).with_columns(expression.expr).select(expression.name).head(read.height)
     except pl.exceptions.PolarsError as error:
         if not table.num_rows:
             raise _broken(expression.name, expression.sql, error, where) from None
@@ -245,6 +273,11 @@ def _check_words(name: str, sql: str, where: str) -> None:
         if word.lower() not in FUNCTIONS | KEYWORDS:
             hint = errors.did_you_mean(word.lower(), FUNCTIONS)
             raise _not_row_wise(name, f"function '{word.lower()}' in {sql}", hint, where)
+    for call in CALL.finditer(bare):
+        start, end = call.start(), _closing(bare, call.end())
+        if call[1].lower() in PADS and not PADDED.search(bare[start:end]):
+            expected = "a length of at most 9999 characters, written as a number"
+            raise errors.RecipeError.build(f"{where}: '{name}'", got=sql[start:end], expected=expected, field=name)
 
 
 def _widen(sql: str) -> str:

@@ -220,9 +220,9 @@ def _datetime(facts: Facts) -> Datetime:
 
 
 def _text(facts: Facts) -> Text:
-    documents = facts.statistics.documents
-    if not facts.dense or documents is None:
+    if not facts.dense:
         return Text(facts.column, facts.domain)
+    documents = facts.statistics.documents or _of_categories(facts)
     scalings = (
         Scaling(moments.mean, divisor(math.sqrt(moments.m2 / max(moments.n, 1))), moments.mean)
         for moments in documents.facts
@@ -276,8 +276,8 @@ FITS: Mapping[str, Callable[[Facts], Operation]] = {
 
 
 def divisor(spread: float) -> float:
-    """What to divide by: the spread, or 1 where there is none to divide by."""
-    return spread if spread > 0 and math.isfinite(spread) else 1.0
+    """What to divide by: the spread, or 1 where there is none whose inverse is a number."""
+    return spread if spread > 0 and math.isfinite(spread) and math.isfinite(1.0 / spread) else 1.0
 
 
 def counts_of(statistics: ColumnStatistics) -> dict[Any, int]:
@@ -293,5 +293,5 @@ def counts_of(statistics: ColumnStatistics) -> dict[Any, int]:
 def _divide(facts: Facts) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Categories with a place of their own, and the rare ones."""
     counts, least = counts_of(facts.statistics), facts.params["min_rows"]
-    kept = [value for value, count in counts.items() if count >= least][: facts.params.get("max_categories")]
-    return tuple(kept), tuple(value for value in counts if value not in set(kept))
+    kept = dict.fromkeys([value for value, n in counts.items() if n >= least][: facts.params.get("max_categories")])
+    return tuple(kept), tuple(value for value in counts if value not in kept)

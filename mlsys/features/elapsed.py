@@ -20,6 +20,7 @@ __all__ = ["Elapsed", "comparable"]
 
 EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - a reading of a clock, from which others are counted
 US = dt.timedelta(microseconds=1)
+US_IN_DAYS = 1.0 / DAY_US
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Elapsed(Operation):
             domain.expr(column).cast(pl.Datetime("us")).to_physical()
             for column, domain in ((self.column, self.domain), (self.since, self.since_domain))
         )
-        days = (end - start).cast(pl.Float64) / float(DAY_US)
+        days = (end - start).cast(pl.Float64) * US_IN_DAYS
         number = self.scaling.expr(days)
         return [number, days.is_null().cast(pl.Float32)] if self.scaling.indicator else [number]
 
@@ -63,7 +64,7 @@ class Elapsed(Operation):
         def write(values: Any, out: Matrix) -> None:
             end, begin = read(values[0]), read_since(values[1])
             absent = end is None or begin is None
-            out[start] = missing if absent else apply(float(_microseconds(end) - _microseconds(begin)) / DAY_US)
+            out[start] = missing if absent else apply((_microseconds(end) - _microseconds(begin)) * US_IN_DAYS)
             if indicator:
                 out[start + 1] = absent
 

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,7 +32,9 @@ LARGEST_LOG = 89.0
 
 @dataclass(frozen=True)
 class Scaling:
-    """(value - center) / scale in float64, then one rounding to float32.
+    """(value - center) · 1 / scale in float64, then one rounding to float32.
+
+    It multiplies by the inverse, for that is how Polars divides a column by a constant.
 
     Attributes
     ----------
@@ -53,6 +56,10 @@ class Scaling:
     def is_identity(self) -> bool:
         return self.center == 0.0 and self.scale == 1.0 and not self.log
 
+    @cached_property
+    def factor(self) -> float:
+        return 1.0 / self.scale
+
     @property
     def may_overflow(self) -> bool:
         """Whether a scaled value can lie beyond float32; to look at each is half of the work of a column.
@@ -60,7 +67,7 @@ class Scaling:
         Rounding keeps the order, so no value is scaled beyond what the largest one is.
         """
         largest = LARGEST_LOG if self.log else FLOAT32_MAX
-        return not self.is_identity and (largest + abs(self.center)) / self.scale > FLOAT32_MAX
+        return not self.is_identity and (largest + abs(self.center)) * self.factor > FLOAT32_MAX
 
     def expr(self, value: pl.Expr) -> pl.Expr:
         if self.fill is not None:
@@ -68,7 +75,7 @@ class Scaling:
         if self.log:
             value = pl.when(value < 0).then(-(-value).log1p()).otherwise(value.log1p())
         if not self.is_identity:
-            value = (value - self.center) / self.scale
+            value = (value - self.center) * self.factor
         if self.may_overflow:
             value = value.clip(-FLOAT32_MAX, FLOAT32_MAX)
         return value.cast(pl.Float32)
@@ -78,7 +85,7 @@ class Scaling:
             return value
         if self.log:
             value = signed_log(value)
-        scaled = (value - self.center) / self.scale
+        scaled = (value - self.center) * self.factor
         if -FLOAT32_MAX <= scaled <= FLOAT32_MAX:
             return scaled
         return FLOAT32_MAX if scaled > 0 else -FLOAT32_MAX

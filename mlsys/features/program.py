@@ -7,7 +7,8 @@ null and refusal for refusal. A program is plain JSON; nothing is pickled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -94,13 +95,7 @@ class FeatureProgram:
     @cached_property
     def names(self) -> list[str]:
         """Names of the features, each once."""
-        seen: dict[str, int] = {}
-        names = [name.translate(FORBIDDEN) for operation in self.operations for name in operation.outputs]
-        for at, name in enumerate(names):
-            seen[name] = seen.get(name, 0) + 1
-            if seen[name] > 1:
-                names[at] = f"{name} #{seen[name]}"
-        return names
+        return distinct([name.translate(FORBIDDEN) for operation in self.operations for name in operation.outputs])
 
     @cached_property
     def types(self) -> list[str]:
@@ -253,6 +248,23 @@ def fit(plan: FeaturePlan, statistics: TableStatistics) -> FeatureProgram:
     dense = plan.encoding == "dense"
     operations = (operation_of(choice, plan.domains, statistics, dense=dense) for choice in plan.used)
     return FeatureProgram(dict(plan.columns), tuple(operations), dict(plan.derive))
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names, each once: one that was there before gets the first number that makes it new.
+
+    >>> distinct(["x", "x #2", "x", "x"])
+    ['x', 'x #2', 'x #3', 'x #4']
+    """
+    wanted = list(names)
+    taken, given = set(wanted), dict[str, None]()
+    for name in wanted:
+        new = name
+        if name in given:
+            new = next(f"{name} #{k}" for k in itertools.count(2) if f"{name} #{k}" not in taken)
+        taken.add(new)
+        given[new] = None
+    return list(given)
 
 
 def _operation(value: Mapping[str, Any]) -> Operation:

@@ -191,7 +191,7 @@ def scaled(values: Floats, scaling: Scaling) -> Floats:
     """`Scaling.apply` of an array."""
     if scaling.is_identity:
         return values
-    return np.clip((values - scaling.center) / scaling.scale, -FLOAT32_MAX, FLOAT32_MAX)
+    return np.clip((values - scaling.center) * scaling.factor, -FLOAT32_MAX, FLOAT32_MAX)
 
 
 def write_present(series: pl.Series, out: Matrix, missing: Matrix, of: Of) -> None:

@@ -4,6 +4,8 @@ import datetime as dt
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlsys import errors, expressions
 
@@ -119,6 +121,44 @@ def test_a_later_expression_reads_an_earlier_one_and_a_known_name_is_replaced_in
     assert table["b"].to_pylist() == [11, 47, None]
     assert table["s"].to_pylist() == ["A", None, "AB (C)"]
     assert table.column_names == [*TABLE.column_names, "a", "b"]
+
+
+numbers = st.none() | st.floats() | st.sampled_from([0.0, -0.0, 2.5, 3.0, 0.5, float("-inf")])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    xs=st.lists(numbers, min_size=1, max_size=4),
+    y=numbers,
+    first=st.sampled_from(["3.0", "x", "-x", "x * y", "EXTRACT(epoch FROM t)", "POW(x, y)"]),
+    second=st.sampled_from(["x / a", "a / 3", "-a", "POW(a, y)", "POW(x, a)", "a / 60 + x", "ROUND(a / 7, 2)"]),
+)
+def test_one_row_gets_the_bits_that_it_gets_among_others(xs, y, first, second):
+    sql, time = {"a": first, "b": second}, dt.datetime(2013, 7, 1, 23, 50, 7, 723_209, tzinfo=UTC)
+    rows = pa.table(
+        {"x": pa.array(xs, pa.float64()), "y": pa.array([y] * len(xs), pa.float64()), "t": [time] * len(xs)}
+    )
+    among = expressions.add(pa.concat_tables([rows, rows]), sql).select(["a", "b"]).slice(0, len(xs))
+    alone = [expressions.add(rows.slice(at, 1), sql).select(["a", "b"]) for at in range(len(xs))]
+    row = expressions.row_function(rows.schema, sql)
+    records = [row({name: rows[name][at : at + 1].combine_chunks() for name in "xyt"}) for at in range(len(xs))]
+    assert repr(among.to_pylist()) == repr(records) == repr([values for one in alone for values in one.to_pylist()])
+
+
+def test_a_time_that_python_does_not_have_is_none_for_a_row():
+    sql = {"later": "t + INTERVAL '1 day'", "day": "d + INTERVAL '1 day'", "is_null": "later IS NULL"}
+    last = {"t": pa.array([253_402_300_799_999_999]).view(pa.timestamp("us", "UTC"))}
+    schema = pa.schema([("t", pa.timestamp("us", "UTC")), ("d", pa.date32())])
+    row = expressions.row_function(schema, sql)
+    found = row({**last, "d": pa.array([dt.date(9999, 12, 31)])})
+    assert found == {"later": None, "day": None, "is_null": False}
+
+
+@pytest.mark.parametrize("sql", ["LPAD(s, hour, 'x')", "RPAD(s, 99999, 'x')", "LPAD(s, LENGTH(s) * 2, 'x')"])
+def test_a_value_does_not_decide_how_long_a_text_becomes(sql):
+    with pytest.raises(errors.RecipeError, match="at most 9999 characters") as caught:
+        expressions.compile("e", sql, TABLE.column_names)
+    assert sql in str(caught.value)
 
 
 @pytest.mark.parametrize(

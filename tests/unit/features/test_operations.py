@@ -40,6 +40,16 @@ def test_dense_numbers_equal_scikit_learn_imputed_with_the_median_and_standardis
     assert made.names == ["a", "a is missing"]
 
 
+def test_the_numbers_of_a_categorys_text_are_standardised_over_the_categories_for_linear_models(fit):
+    values = ["one", "two words", "three more words", None] * 30
+    made = fit(*one(Kind.CATEGORICAL, values), recipe.Features(columns={"a": "text"}), "dense")
+    X = of(made, [*values[:4], "four words never seen"], pa.string())
+    assert np.isfinite(X).all()
+    words = np.array([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(X[:3, 1], (words - 2) / words.std(), rtol=1e-6)
+    assert X[3].tolist() == [0.0] * 6 + [1.0]
+
+
 SKEWED = [None if i % 9 == 0 else (i * 7919 % 1009) ** 2 / 50 - 100 for i in range(300)]
 
 

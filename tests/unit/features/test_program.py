@@ -102,6 +102,16 @@ def test_scaled_numbers_are_the_same_bits_in_rows_and_columns_and_never_infinite
     assert not np.isinf(X).any()
 
 
+@pytest.mark.parametrize("num_rows", [1, 2, 5])
+def test_a_column_is_scaled_as_one_value_is_where_division_and_the_inverse_round_to_different_floats(num_rows):
+    value, scaling = 27.65001101493835, Scaling(1.25, 3.3)
+    divided, multiplied = (value - 1.25) / 3.3, (value - 1.25) * (1 / 3.3)
+    assert np.float32(divided) != np.float32(multiplied)
+    program = FeatureProgram({"x": "double"}, (Numeric("x", Domain("number"), scaling),))
+    X = program.transform(pa.table({"x": [value] * num_rows}))
+    assert bits(X) == [bits(program.row()({"x": value}))] * num_rows
+
+
 @pytest.mark.parametrize("name", ["derived codes", "derived dense"])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records=st.lists(RECORDS, min_size=1, max_size=5))
@@ -164,6 +174,13 @@ def test_whole_numbers_are_taken_where_training_had_fractions(programs, rows):
     whole = rows.set_column(0, "x", pa.array(range(rows.num_rows), pa.int32()))
     assert program.transform(whole)[:3, 0].tolist() == [0.0, 1.0, 2.0]
     assert program.row()({**rows.to_pylist()[0], "x": 7})[0] == 7.0
+
+
+def test_features_of_one_name_are_told_apart_whatever_the_columns_are_called():
+    number = Domain("number")
+    operations = tuple(Numeric(name, number) for name in ("x", "x #2", "x", "x[1]", "x(1)"))
+    program = FeatureProgram({"x": "double", "x #2": "double", "x[1]": "double", "x(1)": "double"}, operations)
+    assert program.names == ["x", "x #2", "x #3", "x(1)", "x(1) #2"]
 
 
 def test_no_rows_give_no_rows(programs, rows):
