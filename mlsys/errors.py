@@ -230,7 +230,7 @@ class ContractError(MlsysError, ValueError):
         return cls.build(
             f"collect: {bad} of {total} rows do not keep the schema",
             got=f"{shown}{more}",
-            expected=f"at most {allowed:.2%} of the rows (data.max_bad_fraction)",
+            expected=f"at most {allowed:.2%} of the rows (data.max_bad_fraction)" if bad < total else "rows that do",
             hint=f"look at {quarantine}; mend the source, set data.kinds of a column, or allow more",
         )
 

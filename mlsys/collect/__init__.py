@@ -9,7 +9,7 @@ The parts, in the order in which a run passes through them::
                `records` for JSON lines and databases, `pictures` and `documents` for folders of these
     inference  which type every column has, decided over all rows of all pieces
     convert    written values → the types that snapshots store, misfits named
-    contract   the schema file: written, read back, enforced row by row
+    contract   the schema file: written and read back; `keeping` puts each row to it
     layout     what a stored row looks like; `roles` says what its columns are for
     conform    a batch as it was written → the rows that are stored, and counts of them
     aside      rows that break it: counted, sampled, quarantined

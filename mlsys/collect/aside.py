@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Self
 
@@ -91,7 +93,9 @@ class Quarantine:
 
 
 def _shown(value: object) -> str:
-    return f"{len(value):,} bytes" if isinstance(value, bytes) else repr(value)
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    return str(value) if isinstance(value, dt.date | Decimal) else repr(value)
 
 
 def _json(value: object) -> str:

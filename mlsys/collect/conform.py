@@ -8,14 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlsys import expressions
-from mlsys.collect import convert, pictures
+from mlsys.collect import convert, keeping, pictures
 from mlsys.collect.aside import Quarantine
-from mlsys.collect.contract import broken_rules
 from mlsys.collect.inference import Wording
 from mlsys.collect.layout import Layout, Written
 from mlsys.schema import ROW
 
-__all__ = ["count", "rows", "without_nan"]
+__all__ = ["count", "rows"]
 
 
 def rows(table: pa.Table, layout: Layout, location: str, bad: Quarantine) -> pa.Table:
@@ -42,11 +41,6 @@ def _count_classes(values: pa.ChunkedArray, classes: dict[Any, int]) -> None:
         value = entry["values"]
         label = value if isinstance(value, bool | int | float | str) else str(value)
         classes[label] = classes.get(label, 0) + entry["counts"]
-
-
-def without_nan(values: pa.Array) -> pa.Array:
-    """NaN is no value."""
-    return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
 
 
 def _converted(table: pa.Table, layout: Layout, location: str, bad: Quarantine) -> pa.Table:
@@ -89,12 +83,11 @@ def _derived(table: pa.Table, layout: Layout, bad: Quarantine) -> pa.Table:
         mask = convert.misfits(made, values)
         if mask.true_count:
             broken.append(([column.name], f"column '{column.name}': not {column.type}", mask))
-        is_label = column.name == layout.target and pa.types.is_floating(values.type)
-        columns.append(without_nan(values) if is_label else values)
+        columns.append(convert.without_nan(values) if column.name == layout.target else values)
     derived = pa.table([*columns, table[ROW]], names=[*layout.stored.names, ROW])
     return derived.filter(bad.rows(added.append_column(ROW, table[ROW]), broken)) if broken else derived
 
 
 def _checked(table: pa.Table, layout: Layout, bad: Quarantine) -> pa.Table:
-    broken = list(broken_rules(table, layout.contract)) if layout.contract else []
+    broken = [] if layout.contract is None else list(keeping.broken(table, layout.contract))
     return table.filter(bad.rows(table, broken)) if broken else table

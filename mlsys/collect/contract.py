@@ -16,12 +16,13 @@ breaks. More rows than its own `max_fraction` break a rule: the run stops, whate
 ``data.max_bad_fraction`` allows. Of rows that repeat a unique value the first stays and the
 later ones are set aside (``data.dedupe`` keeps the last instead). A column that the contract
 asks for and nobody delivers stops the run; one that it does not know is left out, and the
-report says so.
+report says so. Without ``columns`` types are inferred as without a contract, and only the rules
+are checked. `mlsys.collect.keeping` puts rows to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,14 +32,14 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mlsys import errors, expressions
-from mlsys.schema import ROW, Column, Schema, arrow_type
+from mlsys.recipe.files import KeysOnce
+from mlsys.schema import Column, Schema, arrow_type
 from mlsys.store import write_atomic
 
-__all__ = ["Checked", "Contract", "Rule", "broken_rules", "check_rules", "load", "save"]
+__all__ = ["Checked", "Contract", "Rule", "load", "save"]
 
 DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """The same YAML, five times as fast where PyYAML was built with libyaml: tables may have 10,000 columns."""
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 HEADER = """\
 # The columns of '{name}' as collected. Edit it (minimum, maximum, allowed, nullable, unique, pattern, min_length,
 # max_length, kind, unit), add rules over several columns, e.g.  rules: {{arrives_later: arr_time >= dep_time}},
@@ -66,6 +67,10 @@ class Rule(BaseModel):
     check: str
     max_fraction: float | None = Field(None, ge=0, le=1)
 
+    def text(self, name: str) -> str:
+        """What reports and the quarantine call it."""
+        return f"rule '{name}': {self.check}"
+
 
 def _spelt_out(value: Any) -> Any:
     return {"check": value} if isinstance(value, str) else value
@@ -81,8 +86,12 @@ class Contract(Schema):
     def limits(self) -> dict[str, float]:
         """By the text of a rule, the fraction of rows that may break it."""
         return {
-            _text(name, rule): rule.max_fraction for name, rule in self.rules.items() if rule.max_fraction is not None
+            rule.text(name): rule.max_fraction for name, rule in self.rules.items() if rule.max_fraction is not None
         }
+
+
+class _Loader(KeysOnce, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """A key that stands twice is a mistake: one of two checks would be lost."""
 
 
 def save(schema: Schema, path: Path, name: str, contract: Contract | None = None) -> None:
@@ -107,12 +116,12 @@ def load(path: str | Path) -> Contract:
     Raises
     ------
     ContractError
-        It is missing, not YAML, a column has an unknown key, type or kind, or a check that values
-        of its type cannot have, or a rule is no expression.
+        It is missing, not YAML, names a column twice, a column has an unknown key, type or kind, or
+        a check that values of its type cannot have, or that none can keep, or a rule is no expression.
     """
     where = f"contract '{path}'"
     try:
-        tree = yaml.load(Path(path).read_text(encoding="utf-8"), LOADER)  # noqa: S506  (a safe loader)
+        tree = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # noqa: S506  (a safe loader)
         contract = Contract.model_validate(tree)
     except (OSError, UnicodeDecodeError) as error:
         raise errors.ContractError.build(
@@ -122,6 +131,9 @@ def load(path: str | Path) -> Contract:
         raise errors.ContractError.build(where, got=" ".join(str(error).split()), expected="YAML") from None
     except ValidationError as error:
         raise _explained(where, error, tree) from None
+    twice = [name for name, times in Counter(contract.names).items() if times > 1]
+    if twice:
+        raise errors.ContractError.build(where, got=f"column '{twice[0]}' twice", expected="each column once")
     for column in contract.columns:
         _check_column(where, column)
     try:
@@ -130,68 +142,6 @@ def load(path: str | Path) -> Contract:
     except errors.RecipeError as error:
         raise errors.ContractError(str(error)) from None
     return contract
-
-
-def check_rules(contract: Contract, stored: pa.Schema) -> None:
-    """Refuse rules that the columns of the snapshot cannot be put into, or that are neither true nor false.
-
-    Raises
-    ------
-    ContractError
-    """
-    for name, rule in contract.rules.items():
-        try:
-            (kind,) = expressions.types(stored, {name: rule.check}, "contract: rule").values()
-        except errors.RecipeError as error:
-            raise errors.ContractError(str(error)) from None
-        if not pa.types.is_boolean(kind):
-            raise errors.ContractError.build(
-                f"contract: rule '{name}' = {rule.check}",
-                got=f"a value of type {kind}",
-                expected="a comparison, true or false for each row",
-                hint="e.g. arr_time >= dep_time",
-                field=name,
-            )
-
-
-def broken_rules(table: pa.Table, contract: Contract) -> Iterator[tuple[list[str], str, pa.Array]]:
-    """Rules that some rows break: the columns, the rule's text, and a mask of the rows (never null)."""
-    for column in contract.columns:
-        if column.name not in table.column_names:
-            continue
-        values = table[column.name].combine_chunks()
-        for text, mask in _rules(column, values):
-            filled = mask.fill_null(False)
-            if filled.true_count:
-                yield [column.name], f"column '{column.name}': {text}", filled
-    for name, rule in contract.rules.items():
-        read = list(expressions.parse(name, rule.check, "contract: rule").inputs)
-        kept = expressions.add(table.select([*read, ROW]), {name: rule.check}, "contract: rule")[name].combine_chunks()
-        broken = pc.invert(kept).fill_null(False)
-        if broken.true_count:
-            yield read, _text(name, rule), broken
-
-
-def _rules(column: Checked, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
-    if not column.nullable:
-        yield "null", pc.is_null(values, nan_is_null=pa.types.is_floating(values.type))
-    if column.minimum is not None:
-        yield f"below the minimum {column.minimum:g}", pc.less(values, column.minimum)
-    if column.maximum is not None:
-        yield f"above the maximum {column.maximum:g}", pc.greater(values, column.maximum)
-    if column.allowed is not None:
-        allowed = pa.array(column.allowed).cast(values.type)
-        yield "not among the allowed values", pc.and_(pc.is_valid(values), pc.invert(pc.is_in(values, allowed)))
-    if column.pattern is not None:
-        yield f"does not match {column.pattern}", pc.invert(pc.match_substring_regex(values, column.pattern))
-    if column.min_length is not None:
-        yield f"shorter than {column.min_length} characters", pc.less(pc.utf8_length(values), column.min_length)
-    if column.max_length is not None:
-        yield f"longer than {column.max_length} characters", pc.greater(pc.utf8_length(values), column.max_length)
-
-
-def _text(name: str, rule: Rule) -> str:
-    return f"rule '{name}': {rule.check}"
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -224,6 +174,12 @@ def _check_column(where: str, column: Checked) -> None:
                 hint=f"rules: {{a_name: {column.name} …}} says it in SQL",
                 field=key,
             )
+    for low, high in (("minimum", "maximum"), ("min_length", "max_length")):
+        bounds = getattr(column, low), getattr(column, high)
+        if None not in bounds and bounds[0] > bounds[1]:
+            raise errors.ContractError.build(
+                where, got=f"{low} {bounds[0]:g}, {high} {bounds[1]:g}", expected=f"{low} up to {high}", field=low
+            )
     try:
         pc.match_substring_regex(pa.array([""]), column.pattern or "")
         pa.array(column.allowed or ()).cast(kind)
@@ -241,6 +197,11 @@ def _explained(where: str, error: ValidationError, tree: Any) -> errors.Contract
     """The first fault, with the name of its column or rule."""
     fault = error.errors()[0]
     path = fault["loc"]
+    if not path:
+        got = "nothing" if tree is None else f"a YAML {type(tree).__name__}"
+        return errors.ContractError.build(
+            where, got=got, expected="columns: and rules:", hint="a run without data.contract writes one: schema.yaml"
+        )
     known: type[BaseModel] = Contract
     what = "schema file"
     if len(path) > 1 and path[0] == "columns":
@@ -248,7 +209,7 @@ def _explained(where: str, error: ValidationError, tree: Any) -> errors.Contract
         where = f"{where}, column '{row.get('name', path[1]) if isinstance(row, dict) else path[1]}'"
     elif len(path) > 1:
         where, known, what = f"{where}, rule '{path[1]}'", Rule, "rule"
-    key = str(path[-1]) if path else ""
+    key = str(path[-1])
     if fault["type"] == "extra_forbidden":
         hint = errors.did_you_mean(key, known.model_fields)
         return errors.ContractError.build(

@@ -32,7 +32,7 @@ import pyarrow.compute as pc
 
 from mlsys import errors
 
-__all__ = ["LIST", "TIME", "misfits", "read_text", "stored", "stored_type"]
+__all__ = ["LIST", "TIME", "misfits", "read_text", "stored", "stored_type", "without_nan"]
 
 TIME = pa.timestamp("us", "UTC")
 LIST = pa.list_(pa.float64())
@@ -67,12 +67,16 @@ def read_text(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str =
     return _array(_parsed(texts.str.strip_chars(), kind, zone).to_arrow()).cast(kind)
 
 
+def without_nan(values: pa.Array) -> pa.Array:
+    """Values as they are, but for NaN, which is none."""
+    if not pa.types.is_floating(values.type):
+        return values
+    return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+
+
 def misfits(written: pa.Array, read: pa.Array) -> pa.Array:
     """True where a value was written and none could be read; NaN is no value."""
-    is_written = pc.is_valid(written)
-    if pa.types.is_floating(written.type):
-        is_written = pc.and_(is_written, pc.invert(pc.is_nan(written)).fill_null(False))
-    return pc.and_(is_written, pc.is_null(read))
+    return pc.and_(pc.is_valid(without_nan(written)), pc.is_null(read))
 
 
 def stored_type(kind: pa.DataType, column: str, source: str) -> pa.DataType:

@@ -155,7 +155,7 @@ def _written(
 
 def _changes(wanted: Wanted, found: Found, scans: Sequence[Scan], planned: Layout) -> list[str]:
     """Columns that are new, wider, gone or others than at the last collection."""
-    if not found.before or wanted.rules is not None:
+    if not found.before or wanted.rules:  # a contract with columns says what must be there
         return []
     seen = layout.merged(scans)
     empty = {name for name, evidence in seen.items() if not evidence.count and set(evidence.typed) <= {"null"}}

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from mlsys import errors, expressions
-from mlsys.collect import convert, inference, roles
+from mlsys.collect import convert, inference, keeping, roles
 from mlsys.collect.batch import Broken
-from mlsys.collect.contract import Contract, check_rules
+from mlsys.collect.contract import Contract
 from mlsys.collect.inference import Evidence, Wording
 from mlsys.recipe import Data
 from mlsys.schema import Column, Kind, Schema, arrow_type
@@ -126,7 +126,7 @@ def decide(
     evidence = merged(scans)
     known = [*evidence, *data.derive]
     roles.check(data, target, split_column, known)
-    columns = _of_contract(rules, evidence, data) if rules else _of_evidence(evidence, data)
+    columns = _of_contract(rules, evidence, data) if rules else _of_evidence(evidence, data)  # rules alone fix no types
     if target in columns and target in evidence and not rules and not is_regression:
         columns[target] = _label_type(columns[target], evidence[target])
     if data.time in columns and pa.types.is_date(columns[data.time]):
@@ -136,7 +136,8 @@ def decide(
     )
     stored = _stored(columns, data)
     if rules is not None:
-        check_rules(rules, stored)
+        keeping.check(rules, stored)
+        _check_kinds(rules, stored)
         roles.check_stored(data, target, split_column, stored.names)
     time = data.time if data.time and pa.types.is_timestamp(stored.field(data.time).type) else None
     return Layout(columns, data.derive, stored, data.timezone, target, rules, images, time)
@@ -200,6 +201,18 @@ def _stored(columns: dict[str, pa.DataType], data: Data) -> pa.Schema:
     return read
 
 
+def _check_kinds(rules: Contract, stored: pa.Schema) -> None:
+    for column in rules:
+        kind = stored.field(column.name).type
+        if not _can_be(kind, column.kind):
+            raise errors.ContractError.build(
+                f"contract: column '{column.name}'",
+                got=f"kind {column.kind} for values of type {kind}",
+                expected=f"a kind for them, e.g. {inference.kind_of(kind, Wording())}",
+                field=column.name,
+            )
+
+
 def _column(name: str, layout: Layout, data: Data, counts: Written) -> Column:
     kind = layout.stored.field(name).type
     if layout.contract is not None and name in layout.contract:
@@ -223,7 +236,7 @@ def _can_be(kind: pa.DataType, demanded: Kind) -> bool:
     return any(test(kind) for test in _TYPES_OF[demanded])
 
 
-_NUMBERS = (pa.types.is_integer, pa.types.is_floating)
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
 _TYPES_OF = {
     Kind.NUMERIC: _NUMBERS,
     Kind.CATEGORICAL: (*_NUMBERS, pa.types.is_boolean, pa.types.is_string),

@@ -196,7 +196,7 @@ def _count_pictures(piece: Piece, name: str, found: Evidence) -> None:
 
 def _num_fractions(values: Iterable[pa.Array]) -> int:
     """Values that are no integers: without any, classes numbered 0.0 and 1.0 are 0 and 1."""
-    return sum(len(found) - found.null_count - inference.num_whole(found) for found in map(conform.without_nan, values))
+    return sum(len(found) - found.null_count - inference.num_whole(found) for found in map(convert.without_nan, values))
 
 
 def _batches(job: WriteJob) -> Iterator[pa.Table]:

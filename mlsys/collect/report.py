@@ -73,7 +73,7 @@ def judge(counts: Written, data: Data, target: str | None, rules: Contract | Non
     if counts.num_bad > data.max_bad_fraction * read or not counts.num_rows:
         broken = [(rule, rows, counts.samples[rule][0]) for rule, rows in counts.rules.items()]
         raise errors.ContractError.too_many(counts.num_bad, read, data.max_bad_fraction, broken, quarantine)
-    for rule, fraction in (rules.limits if rules else {}).items():
+    for rule, fraction in ({} if rules is None else rules.limits).items():
         if counts.rules[rule] > fraction * read:
             raise errors.ContractError.too_many_of(
                 rule, counts.rules[rule], read, fraction, counts.samples[rule], quarantine

@@ -14,7 +14,7 @@ from mlsys import errors
 from mlsys.recipe import faults
 from mlsys.recipe.sections import Recipe
 
-__all__ = ["dump", "json_schema", "load", "parse"]
+__all__ = ["KeysOnce", "dump", "json_schema", "load", "parse"]
 
 
 def load(path: str | Path, settings: Iterable[str] = ()) -> Recipe:
@@ -69,13 +69,8 @@ def json_schema() -> str:
     return json.dumps(Recipe.model_json_schema(), indent=2) + "\n"
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: dates stay text, and a key that stands twice is a mistake."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML declares it so)
-        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+class KeysOnce:
+    """What a YAML loader begins with: a key that stands twice is a mistake."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  (PyYAML's signature)
         seen: set[str] = set()
@@ -83,7 +78,16 @@ class _Loader(yaml.SafeLoader):
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' stands twice", key.start_mark)
             seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return super().construct_mapping(node, deep)  # type: ignore[misc,no-any-return]
+
+
+class _Loader(KeysOnce, yaml.SafeLoader):
+    """YAML as people mean it: dates stay text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML declares it so)
+        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def _read_yaml(text: str, where: str) -> Any:

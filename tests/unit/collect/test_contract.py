@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -174,9 +176,43 @@ def test_of_rows_that_repeat_a_unique_value_the_first_stays(take, tmp_path, writ
         ("columns:\n- {name: x, type: int64, kind: numerical}\n", "column 'x'"),
         ("columns: [\n", "YAML"),
         ("columns:\n- {name: gone, type: int64, kind: numeric}\n", "column 'gone' of the contract"),
+        ("columns:\n- {name: x, type: int64, kind: text}\n- {name: y, type: int64, kind: numeric}\n", "kind text for"),
+        ("columns:\n- {name: x, type: int64, kind: numeric, minimum: 5, maximum: 1}\n", "minimum 5, maximum 1"),
+        ("columns:\n- {name: x, type: int64, kind: numeric, minimum: 5, minimum: 1}\n", "'minimum' stands twice"),
+        ("columns:\n- {name: x, type: int64, kind: numeric}\n- {name: x, type: double, kind: numeric}\n", "'x' twice"),
+        ("rules:\n  a: x > 1\n  a: x > 2\n", "'a' stands twice"),
+        ("", r"(?s)got: +nothing.*schema\.yaml"),
+        ("- x\n", "a YAML list"),
     ],
 )
 def test_a_wrong_contract_says_what_is_wrong(take, text, message, write):
     contract = write("c.yaml", text)
     with pytest.raises(errors.ContractError, match=message):
         take(write("a.csv", "x,y\n7,0\n8,1\n"), contract=str(contract))
+
+
+def test_rules_without_columns_are_enforced_and_leave_the_types_to_be_inferred(take, tmp_path, write):
+    rules = write("c.yaml", "rules:\n  small: x < 8\n  rare: {check: x > 0, max_fraction: 0.1}\n")
+    file = write("a.csv", "x,y\n7,0\n8,1\n6,1\n5,0\n")
+    taken = take(file, contract=str(rules), max_bad_fraction=0.5)
+    assert taken.snapshot.table()["x"].to_pylist() == [7, 6, 5]
+    assert list(taken.report["quarantine"]) == ["rule 'small': x < 8"]
+    write("a.csv", "x,y\n7,0\n-1,1\n6,1\n5,0\n")
+    with pytest.raises(errors.ContractError, match=r"rule 'rare': x > 0"):
+        take(file, contract=str(rules), max_bad_fraction=0.5)
+
+
+def test_nan_breaks_no_rule_for_it_is_no_value(take, tmp_path, write):
+    rules = write(
+        "c.yaml",
+        "columns:\n- {name: x, type: double, kind: numeric, allowed: [1.0, 2.0], minimum: 0}\n"
+        "- {name: y, type: int64, kind: numeric}\nrules:\n  small: x < 8\n",
+    )
+    pq.write_table(pa.table({"x": [1.0, math.nan, None, 2.0], "y": [0, 1, 0, 1]}), tmp_path / "a.parquet")
+    assert take(tmp_path / "a.parquet", contract=str(rules)).snapshot.num_rows == 4
+
+
+def test_where_no_row_keeps_the_contract_the_message_does_not_allow_them_all(take, write):
+    rules = write("c.yaml", "rules:\n  big: x > 8\n")
+    with pytest.raises(errors.ContractError, match=r"(?s)2 of 2 rows.*expected: rows that do"):
+        take(write("a.csv", "x,y\n7,0\n8,1\n"), contract=str(rules), max_bad_fraction=1)
