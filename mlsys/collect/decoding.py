@@ -10,6 +10,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,23 @@ from mlsys.recipe import Reading
 __all__ = ["Text", "check_quotes", "opened"]
 
 CHUNK_BYTES = 1 << 20
+
+BINARY = {
+    rb"\x1f\x8b": ("a gzip file", "a name that ends in .gz is unpacked"),
+    rb"PK\x03\x04": (
+        "a zip archive, or a file of Excel",
+        "a name that ends in .zip is unpacked; Excel can save as CSV",
+    ),
+    rb"PAR1[\x00-\x1f]": ("a Parquet file", "data.reading.format: parquet"),
+    rb"SQLite format 3\x00": ("a SQLite database", "sqlite:///path, with data.reading.query"),
+    rb"\x28\xb5\x2f\xfd": ("a file packed by zstd", "unpack it, or pack it as .gz"),
+    rb"BZh[1-9]1AY&SY": ("a file packed by bzip2", "unpack it, or pack it as .gz"),
+}
+"""Beginnings of files that are no text → what they are, and how to read them."""
+
+
+UNREADABLE = (EOFError, OSError, zlib.error, zipfile.BadZipFile)
+"""What a file raises that is cut or damaged, packed or not."""
 
 
 class Text(io.RawIOBase):
@@ -56,7 +74,7 @@ class Text(io.RawIOBase):
     def _fetch(self) -> bytes:
         try:
             chunk = self._raw.read(CHUNK_BYTES)
-        except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise errors.SourceError.damaged(self._piece.name, str(error)) from error
         self._ended = not chunk
         return chunk
@@ -83,7 +101,19 @@ class Text(io.RawIOBase):
 def opened(piece: Piece, reading: Reading) -> Iterator[Text]:
     """The text of a file, unpacked if its name ends in .gz or .zip."""
     with piece.open() as file, _unpacked(file, piece) as raw:
+        _refuse_binary(raw, piece)
         yield Text(raw, piece, reading.encoding)
+
+
+def _refuse_binary(raw: BinaryIO, piece: Piece) -> None:
+    try:
+        start = raw.read(16)
+        raw.seek(0)
+    except UNREADABLE as error:
+        raise errors.SourceError.damaged(piece.name, str(error)) from error
+    for begins, (what, hint) in BINARY.items():
+        if re.match(begins, start):
+            raise errors.SourceError.build(f"collect: source '{piece.name}'", got=what, expected="text", hint=hint)
 
 
 def check_quotes(piece: Piece, reading: Reading, delimiter: str) -> None:

@@ -4,6 +4,7 @@
 a new column                        accepted and told
 a wider type                        accepted and told: integers → decimals, dates → times,
                                     lists of integers → lists of decimals
+the narrower one of these           accepted and told: in a file of text all decimals may be whole
 a type where there was no value     accepted and told
 a column that is gone               refused
 any other change of type            refused
@@ -55,6 +56,8 @@ def _accepted(before: Mapping[str, str | None], now: pa.Schema) -> Iterator[str]
             yield f"column '{column.name}' ({kind}) is new"
         elif (old, kind) in WIDER:
             yield f"column '{column.name}': wider, {old} → {kind}"
+        elif (kind, old) in WIDER:
+            yield f"column '{column.name}': narrower, {old} → {kind}"
         elif old is None:
             yield f"column '{column.name}' had no value before: {kind}"
 
@@ -66,5 +69,5 @@ def _refused(before: Mapping[str, str | None], now: pa.Schema, empty: Collection
             yield name, f"column '{name}' ({old or 'without values'}) is gone"
         elif old is not None and name not in empty:
             kind = str(now.field(name).type)
-            if kind != old and (old, kind) not in WIDER:
+            if kind != old and not {(old, kind), (kind, old)} & WIDER:
                 yield name, f"column '{name}': {old} → {kind}"

@@ -54,6 +54,18 @@ def _lines(text: decoding.Text) -> Iterator[bytes]:
             yield stripped
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for at, (name, _) in enumerate(pairs) if name in dict(pairs[:at]))
+        raise ValueError(f"key '{twice}' stands twice")
+    return found
+
+
+OBJECTS = json.JSONDecoder(object_pairs_hook=_once)
+"""Of a key that stands twice one value would be lost."""
+
+
 def _record(piece: Piece, line: bytes, row: int) -> dict[str, Any] | str:
     """The object of a line, or why there is none."""
     if row == 0 and line.startswith(b"["):
@@ -64,7 +76,7 @@ def _record(piece: Piece, line: bytes, row: int) -> dict[str, Any] | str:
             hint="jq -c '.[]' old.json > new.jsonl",
         )
     try:
-        record = json.loads(line)
+        record = OBJECTS.decode(line.decode())
         if b"\\ud" in line.lower():
             json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:

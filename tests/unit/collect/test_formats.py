@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import datetime as dt
 import gzip
 import json
@@ -199,3 +200,31 @@ def test_half_a_surrogate_pair_goes_to_quarantine(take, write):
     lines = ['{"x": "a", "y": 0}', '{"x": "\\ud83d", "y": 1}', '{"x": "\\ud83d\\ude00", "y": 1}']
     taken = take(write("a.jsonl", "\n".join(lines)), max_bad_fraction=0.5)
     assert taken.snapshot.table()["x"].to_pylist() == ["a", "\U0001f600"]
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (gzip.compress(b"x,y\n1,0\n"), "a gzip file"),
+        (bz2.compress(b"x,y\n1,0\n"), "a file packed by bzip2"),
+        (b"PK\x03\x04\x14\x00", "a zip archive, or a file of Excel"),
+        (b"PAR1\x15\x04", "a Parquet file"),
+        (b"SQLite format 3\0", "a SQLite database"),
+    ],
+)
+def test_a_file_of_another_format_is_called_by_its_name_and_not_text_in_another_encoding(take, write, content, what):
+    for name in ("a.csv", "a.jsonl"):
+        with pytest.raises(errors.SourceError, match=rf"got: +{what}"):
+            take(write(name, content))
+
+
+def test_a_table_may_begin_as_the_name_of_a_format_does(take, write):
+    assert take(write("a.csv", "PAR1,BZh9,y\n1,2,0\n3,4,1\n")).snapshot.num_rows == 2
+
+
+def test_a_json_line_with_a_key_that_stands_twice_goes_to_quarantine_for_which_value_holds_is_not_known(take, write):
+    taken = take(
+        write("a.jsonl", '{"x": 1, "x": 2, "y": 0}\n{"x": 3, "y": 0}\n{"x": 4, "y": 1}\n'), max_bad_fraction=0.5
+    )
+    assert taken.snapshot.table()["x"].to_pylist() == [3, 4]
+    assert list(taken.report["quarantine"]) == ["json: key 'x' stands twice"]

@@ -123,6 +123,15 @@ def test_columns_that_are_gone_or_others_are_refused_until_accepted(take, write,
     assert take(file).report["notes"] == []
 
 
+def test_decimals_that_are_all_whole_this_time_are_no_other_column(take, write):
+    take(write("a.csv", "n,d,y\n1.5,2013-01-01 10:00,0\n2,2013-01-02 11:00,1\n"))
+    taken = take(write("a.csv", "n,d,y\n1,2013-01-01,0\n2,2013-01-02,1\n"))
+    assert taken.report["notes"] == [
+        "column 'n': narrower, double → int64",
+        "column 'd': narrower, timestamp[us, tz=UTC] → date32[day]",
+    ]
+
+
 def test_a_column_without_a_value_now_is_no_change_of_type(take, write):
     take(write("a.csv", "n,c,y\n1,a,0\n2,b,1\n"))
     assert take(write("a.csv", "n,c,y\n1,,0\n2,,1\n")).snapshot.num_rows == 2
