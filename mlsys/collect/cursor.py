@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlsys import errors
-from mlsys.collect import convert, spans
+from mlsys.collect import convert
 from mlsys.collect.taken import Taken
 from mlsys.recipe import Incremental
+from mlsys.recipe.spans import span_us
 
 __all__ = ["KINDS", "Cursor"]
 
@@ -107,7 +108,7 @@ def _reach(asked: Incremental, kind: str) -> float:
             field="data.incremental.lookback",
         )
     if isinstance(lookback, str):
-        return spans.span_s(lookback) * 1_000_000
+        return span_us(lookback)
     return lookback if kind == "double" else math.ceil(lookback)
 
 

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from mlsys import errors
-from mlsys.collect import spans
 from mlsys.collect.increment import State
 from mlsys.collect.layout import Written
 from mlsys.recipe import Data
+from mlsys.recipe.spans import span_us
 from mlsys.schema import Schema
 from mlsys.store import digest_json, read_json, write_json
 
@@ -169,7 +169,7 @@ def check_age(newest: str | None, data: Data, now: dt.datetime) -> None:
     if data.freshness is None or newest is None:
         return
     age_s = (now - dt.datetime.fromisoformat(newest)).total_seconds()
-    if age_s > spans.span_s(data.freshness):
+    if age_s * 1e6 > span_us(data.freshness):
         raise errors.ContractError.stale(str(data.time), newest, _span(age_s), data.freshness)
 
 

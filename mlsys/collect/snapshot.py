@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -20,6 +22,8 @@ from mlsys.schema import Kind, TaskKind
 from mlsys.store import Store
 
 __all__ = ["Taken", "take", "take_table"]
+
+KEYS_OF_A_JOIN = re.compile(r"\bdata\.(?=(?:reading|derive|time)\b)(\w+)")
 
 PACKED_RATIO = 4
 """Bytes in memory of a byte at rest, for Parquet and packed text; the choice of plan needs no better."""
@@ -78,13 +82,15 @@ def take(
 
 def take_table(
     store: Store,
+    name: str,
     join: recipe.Join,
     *,
     timezone: str = "UTC",
     folder: Path | None = None,
     evolution: Literal["refuse", "accept"] = "refuse",
+    max_bad_fraction: float = 0.01,
 ) -> Snapshot:
-    """Collect a feature table: as `take`, without target; the columns that the join names must be there."""
+    """Collect a feature table: as `take`, without target; the columns that the join `name` names must be there."""
     data = recipe.Data(
         source=join.source,
         reading=join.reading,
@@ -92,15 +98,29 @@ def take_table(
         time=join.time,
         timezone=timezone,
         evolution=evolution,
+        max_bad_fraction=max_bad_fraction,
     )
     at, when = folder.absolute() if folder else None, dt.datetime.now(dt.UTC)
-    snapshot = _start(store, Wanted(data, None, None, None, at, is_regression=False, now=when)).snapshot
+    with _keys_of_the_join(name):
+        snapshot = _start(store, Wanted(data, None, None, None, at, is_regression=False, now=when)).snapshot
     keys = join.keys.values() if isinstance(join.keys, dict) else join.keys
     read = [join.known_at, *(aggregate.column for aggregate in join.aggregates.values())]
-    for name in [*keys, *(join.columns or ()), *read]:
-        if name is not None and name not in snapshot.schema:
-            raise errors.RecipeError.unknown_column("recipe: 'features.joins'", name, snapshot.schema.names)
+    for column in [*keys, *(join.columns or ()), *read]:
+        if column is not None and column not in snapshot.schema:
+            where = f"recipe: 'features.joins.{name}'"
+            raise errors.RecipeError.unknown_column(where, column, snapshot.schema.names)
     return snapshot
+
+
+@contextmanager
+def _keys_of_the_join(name: str) -> Iterator[None]:
+    """A join says how its table is read with the keys of ``data``, so what is wrong with one is said of the join's."""
+    try:
+        yield
+    except errors.MlsysError as error:
+        told = type(error)(KEYS_OF_A_JOIN.sub(rf"features.joins.{name}.\1", str(error)))
+        told.field = error.field
+        raise told from None
 
 
 def _start(store: Store, wanted: Wanted) -> Taken:

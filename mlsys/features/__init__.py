@@ -4,7 +4,8 @@
 `joins`       feature tables joined on keys, as of the row's time
 `joining`     a join with all its checks done: what meets, what is taken
 `online`      the same at prediction time, from a store of latest values
-`matching`    which row goes with which: keys, and the last one known by then
+`terms`       how keys and times of two tables are compared: as which types
+`matching`    which row goes with which: the last one known by then
 `resolving`   what each row gets: the core of every join
 `assembly`    stored tables of any size joined to stored rows
 `partwise`    one such join, part by part
@@ -13,7 +14,6 @@
 `sweeps`      window aggregates of all keys at once
 `exact`       sums of floats without rounding
 `windows`     aggregates over the latest events of a key: the one definition
-`spans`       spans of time as a recipe writes them
 `derive`      new features as SQL over the row's columns
 `plan`        which operation each column gets; the recipe's word is last
 `choices`     the automatic choice for each kind, and why

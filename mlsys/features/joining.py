@@ -9,10 +9,10 @@ from typing import Self
 import pyarrow as pa
 
 from mlsys import errors, recipe
-from mlsys.features.matching import Terms, agree
-from mlsys.features.spans import span_us
+from mlsys.features.terms import Terms, agree
 from mlsys.features.values import domain_of
 from mlsys.features.windows import Window, windows_of
+from mlsys.recipe.spans import span_us
 from mlsys.schema import FOLD, ROW
 
 __all__ = ["Joining", "columns_of", "keys_of"]
@@ -44,11 +44,11 @@ class Joining:
         """Check a join against the columns of both sides; see :func:`join` for what is refused."""
         where = f"features: join '{name}'"
         taken, keys = columns_of(table.names, spec, name), keys_of(spec)
-        lookback = None if spec.lookback is None else span_us(spec.lookback, f"{where}: lookback")
+        lookback = None if spec.lookback is None else span_us(spec.lookback)
         times = (spec.time, spec.known_at or spec.time) if spec.time else None
         terms = agree(rows, table, keys, time_column, times, where)
         lookback = None if lookback is None else lookback * terms.per_us
-        windows = windows_of(spec, name, terms.per_us)
+        windows = windows_of(spec, terms.per_us)
         for window in windows:
             _refuse_unreadable(window, table, where)
         names = [*(spec.prefix + column for column in taken), *(window.name for window in windows)]

@@ -23,8 +23,8 @@ import pyarrow as pa
 
 from mlsys import recipe
 from mlsys.features.joining import Joining, columns_of, keys_of
-from mlsys.features.matching import agree
 from mlsys.features.resolving import Counts, append, count_repeats, report, resolve
+from mlsys.features.terms import agree
 
 __all__ = ["Lookup", "columns_of", "join", "keys_of", "match", "prepare"]
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 from mlsys import errors
 from mlsys.features import sweeps
 from mlsys.features.joining import Joining
-from mlsys.features.matching import Moments, Terms, latest, numbered
+from mlsys.features.matching import Moments, latest, numbered
+from mlsys.features.terms import Terms
 from mlsys.features.values import domain_of, in_utc
 from mlsys.features.windows import Window
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlsys import recipe
-from mlsys.features.spans import span_us
+from mlsys.recipe.spans import span_us
 
 __all__ = ["Events", "Window", "aggregate", "windows_of"]
 
@@ -70,11 +70,10 @@ class Events:
     values: Mapping[str, Sequence[Any]]
 
 
-def windows_of(join: recipe.Join, name: str, per_us: int = 1) -> list[Window]:
+def windows_of(join: recipe.Join, per_us: int = 1) -> list[Window]:
     """The aggregates of a join in the recipe's order; `per_us` is 1000 for times in nanoseconds."""
-    where = f"features: join '{name}': aggregates"
     return [
-        Window(join.prefix + title, one.function, one.column, span_us(one.window, f"{where}: {title}: window") * per_us)
+        Window(join.prefix + title, one.function, one.column, span_us(one.window) * per_us)
         for title, one in join.aggregates.items()
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from typing import Any
 
@@ -13,12 +14,23 @@ from mlsys.recipe.sections import Recipe
 
 __all__ = ["explain"]
 
+WORDS = {
+    "string_type": "text",
+    "tuple_type": "a list, e.g. [a, b]",
+    "dict_type": "keys and values, e.g. {a: b}",
+    "model_type": "a section: keys and values",
+    "bool_type": "true or false",
+}
+"""What is expected in the words of YAML, by type of fault."""
+
+TRIED = re.compile(r"[\[(]|^(str|int|float|bool|constrained-\w+)$")
+
 
 def explain(error: ValidationError) -> errors.RecipeError:
     """The first fault as a message; unknown keys first, for they often explain the rest."""
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     fault: Any = faults[0]
-    path = [str(step) for step in fault["loc"]]
+    path = _path(fault)
     dotted = ".".join(path)
     if path[:2] == ["features", "columns"] and len(path) > 2:
         return _explain_column(faults, path[2])
@@ -28,9 +40,25 @@ def explain(error: ValidationError) -> errors.RecipeError:
         return errors.RecipeError.build(
             f"recipe: '{dotted}' is missing", expected="a value", hint=f"add '{dotted}: …'", field=dotted
         )
-    text = fault["msg"].removeprefix("Value error, ")
-    expected = text[0].lower() + text[1:]
-    return errors.RecipeError.build(f"recipe: '{dotted}'", got=repr(fault["input"]), expected=expected, field=dotted)
+    said = dict.fromkeys(_said(each) for each in faults if _path(each) == path)
+    return errors.RecipeError.build(
+        f"recipe: '{dotted}'", got=repr(fault["input"]), expected=" or ".join(said), field=dotted
+    )
+
+
+def _path(fault: Any) -> list[str]:
+    """Keys down to the fault; the last steps may be types that pydantic tried there."""
+    steps = [str(step) for step in fault["loc"]]
+    while len(steps) > 1 and TRIED.search(steps[-1]):
+        steps.pop()
+    return steps
+
+
+def _said(fault: Any) -> str:
+    if fault["type"] in WORDS:
+        return WORDS[fault["type"]]
+    text = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return str(text[0].lower() + text[1:])
 
 
 def _explain_column(faults: list[typing.Any], column: str) -> errors.RecipeError:
@@ -54,7 +82,7 @@ def _explain_column(faults: list[typing.Any], column: str) -> errors.RecipeError
         return errors.RecipeError.build(
             where, got=repr(fault["input"]), expected=str(fault["ctx"]["error"]), field=column
         )
-    said = [each["msg"].removeprefix("Input should be ") for each in faults if option in each["loc"]]
+    said = [_said(each) for each in faults if option in each["loc"]]
     return errors.RecipeError.build(
         f"{where}, {option}", got=repr(fault["input"]), expected=" or ".join(said), field=column
     )

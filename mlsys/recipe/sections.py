@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from mlsys.recipe.columns import Columns
+from mlsys.recipe.spans import Span
 from mlsys.recipe.tables import Data, Join, Section
 from mlsys.schema import TaskKind
 
@@ -142,9 +143,8 @@ class Deploy(Section):
         description="where the columns of feature tables are looked up for a request that does not carry them: sqlite "
         "(a file in the store, for one machine), redis://host:port/db, or none",
     )
-    history: str = Field(
+    history: Span = Field(
         "1d",
-        pattern=r"^\d+(us|ms|s|m|h|d)$",
         description="how far before a feature table's newest value the time of a request may lie, to be looked up",
     )
     replay: bool = Field(

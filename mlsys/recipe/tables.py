@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from mlsys.recipe.spans import Span, span_us
 from mlsys.schema import Kind
 
 __all__ = ["Aggregate", "Data", "Dedupe", "Incremental", "Join", "Reading", "Section"]
@@ -43,7 +44,7 @@ class Incremental(Section):
     """A source that only grows: each collection takes the rows beyond the last one."""
 
     cursor: str = Field(description="column that grows with each write: a number, or when the row was written")
-    lookback: Annotated[str, Field(pattern=r"^\d+[smhd]$")] | Annotated[float, Field(ge=0)] | None = Field(
+    lookback: Span | Annotated[float, Field(ge=0)] | None = Field(
         None,
         description="how far below the largest cursor so far late rows are still taken: 36h of times, 1000 of numbers",
     )
@@ -84,13 +85,17 @@ class Data(Section):
     evolution: Literal["refuse", "accept"] = Field(
         "refuse", description="what a column that is gone or of another type than at the last collection does"
     )
-    freshness: str | None = Field(
-        None, pattern=r"^\d+[mhd]$", description="age of the newest data.time that stops the run, e.g. 36h, 7d"
-    )
+    freshness: Span | None = Field(None, description="age of the newest data.time that stops the run, e.g. 36h, 7d")
     volume: Literal["warn", "stop"] = Field(
         "warn", description="what a number of rows far outside of that of earlier collections does"
     )
     dedupe: Dedupe | None = Field(None, description="rows that repeat a key: the last in order stays, the others go")
+
+
+def _lasting(text: str) -> str:
+    if span_us(text) == 0:
+        raise ValueError("a span longer than nothing, e.g. 1h")
+    return text
 
 
 class Aggregate(Section):
@@ -104,7 +109,7 @@ class Aggregate(Section):
         description="count of events, or of one column: sum, mean, min, max, number of distinct values"
     )
     column: str | None = Field(None, description="column of the table; none for count")
-    window: str = Field(pattern=r"^[1-9]\d*(us|ms|s|m|h|d)$", description="length of the span, e.g. 1h, 7d, 90d")
+    window: Annotated[Span, AfterValidator(_lasting)] = Field(description="length of the span, e.g. 1h, 7d, 90d")
 
     @model_validator(mode="after")
     def _column_fits(self) -> Self:
@@ -135,7 +140,7 @@ class Join(Section):
     known_at: str | None = Field(
         None, description="when the table learned of the value (ingestion time); by default its time"
     )
-    lookback: str | None = Field(None, description="how old a value may be, e.g. 3h, 2d")
+    lookback: Span | None = Field(None, description="how old a value may be, e.g. 3h, 2d")
     columns: tuple[str, ...] | None = Field(
         None, description="columns to take; all others than keys and times by default"
     )

@@ -12,7 +12,7 @@ __all__ = ["collect", "explore", "features"]
 
 JOINING = (
     *("assembly", "partwise", "parts", "placing"),
-    *("joins", "joining", "matching", "resolving", "sweeps", "exact", "windows", "spans", "values"),
+    *("joins", "joining", "terms", "matching", "resolving", "sweeps", "exact", "windows", "values"),
 )
 """Modules of `mlsys.features` that decide what a join gives; a change in one of them runs `collect` again."""
 
@@ -39,7 +39,7 @@ def collect(run: Run) -> None:
         ],
     }
     joining = tuple(f"mlsys.features.{part}" for part in JOINING)
-    code = ("mlsys.collect", *joining, "mlsys.expressions", "mlsys.images", "mlsys.schema")
+    code = ("mlsys.collect", *joining, "mlsys.recipe.spans", "mlsys.expressions", "mlsys.images", "mlsys.schema")
     run.step("collect", inputs, code, lambda: _collect(run))
     taken = run.records["collect"]["taken"]
     for note in taken["notes"]:
@@ -67,10 +67,12 @@ def _collect(run: Run) -> Record:
             join,
             snapshot.take_table(
                 store,
+                name,
                 join,
                 timezone=recipe.data.timezone,
                 folder=run.folder / name,
                 evolution=recipe.data.evolution,
+                max_bad_fraction=recipe.data.max_bad_fraction,
             ),
         )
         for name, join in recipe.features.joins.items()

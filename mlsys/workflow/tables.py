@@ -53,7 +53,15 @@ def materialize(run: Run, *, rebuild: bool = False) -> list[Published]:
     for view in views:
         run.console.progress(f"reading {view.name}")
         folder = run.folder / view.name
-        taken = snapshot.take_table(run.store, view.join, timezone=view.timezone, folder=folder)
+        taken = snapshot.take_table(
+            run.store,
+            view.name,
+            view.join,
+            timezone=view.timezone,
+            folder=folder,
+            evolution=recipe.data.evolution,
+            max_bad_fraction=recipe.data.max_bad_fraction,
+        )
         pairs.append((view, taken.digest))
     return _bring(run, pairs, whole=rebuild, again=True)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mlsys import errors, recipe
 from mlsys.recipe import faults
+from mlsys.recipe.spans import span_us
 
 MINIMAL = "name: demo\ntarget: late\ndata: {source: flights.csv}\n"
 
@@ -251,3 +252,35 @@ def test_the_json_schema_accepts_the_resolved_recipe_and_refuses_an_unknown_key(
 def test_any_yaml_is_a_recipe_or_an_error_of_the_recipe(tree):
     with contextlib.suppress(errors.RecipeError):
         recipe.parse(yaml.safe_dump({"name": "demo", "target": "y", "data": tree}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: {source: a, incremental: {cursor: c, lookback: abc}}", "'data.incremental.lookback'.*a unit of us, ms"),
+        ("data: {source: a, freshness: 1w}", "'data.freshness'.*got: +'1w'.*3h or 2d"),
+        (
+            "data: {source: a}\nfeatures: {joins: {w: {source: b, keys: [k], time: t, lookback: 3 moons}}}",
+            "'features.joins.w.lookback'.*got: +'3 moons'.*3h or 2d",
+        ),
+        ("data: {source: 5}", "'data.source'.*expected: text or a list"),
+        ("data: {source: a, dedupe: k}", "'data.dedupe'.*expected: a section"),
+        ("data: {source: a, kinds: {x: num}}", "'data.kinds.x'.*expected: 'numeric', 'categorical'"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_by_its_key_and_answered_in_the_words_of_yaml(text, message):
+    with pytest.raises(errors.RecipeError, match=f"(?s)recipe: {message}"):
+        recipe.parse(f"name: a\ntarget: y\n{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("span", "us"), [("0s", 0), ("5us", 5), ("3ms", 3_000), ("90m", 5_400_000_000), ("2d", 172_800_000_000)]
+)
+def test_a_span_is_a_number_and_a_unit(span, us):
+    assert span_us(span) == us
+
+
+@pytest.mark.parametrize("span", ["1w", "3 hours", "-1d", "h", "1.5h", "3h\n", ""])
+def test_what_is_no_span_is_refused(span):
+    with pytest.raises(ValueError, match="a number and a unit"):
+        span_us(span)

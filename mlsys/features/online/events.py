@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 
 from mlsys import errors
 from mlsys.features import joins
-from mlsys.features.matching import Terms
 from mlsys.features.online.stores import Change, State
 from mlsys.features.online.views import KINDS, KNOWN, TIME, View
+from mlsys.features.terms import Terms
 
 __all__ = ["Facts", "arrange", "keys_of", "merge", "opened"]
 

@@ -24,7 +24,7 @@ from mlsys.dataset import Snapshot
 from mlsys.features.online import events
 from mlsys.features.online.stores import Change, OnlineStore, State
 from mlsys.features.online.views import View, instant, micros
-from mlsys.features.spans import span_us
+from mlsys.recipe.spans import span_us
 from mlsys.store import Store, digest_json, read_json, write_json
 
 __all__ = ["Published", "bring", "knows", "note", "publish", "snapshot_of"]
@@ -122,7 +122,7 @@ def publish(
         The store cannot be written; what was there stays.
     """
     arranged = events.arrange(view, table)
-    span = span_us(history, "recipe: 'deploy.history'")
+    span = span_us(history)
     done = Published(view.id, 0, None)
 
     def change(state: State) -> Change | None:

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict
 
 from mlsys import errors, recipe
 from mlsys.features import joins, windows
-from mlsys.features.matching import agree
-from mlsys.features.spans import span_us
+from mlsys.features.terms import agree
 from mlsys.features.values import domain_of
+from mlsys.recipe.spans import span_us
 from mlsys.schema import Role, Schema, arrow_type
 from mlsys.store import digest_json
 
@@ -34,7 +34,7 @@ KINDS: dict[str, type[pl.DataType]] = {
     "time": pl.Datetime,
     "bytes": pl.Binary,
 }
-"""Kind of a key → the type in which `mlsys.features.matching` compares it."""
+"""Kind of a key → the type in which `mlsys.features.terms` compares it."""
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MICROSECOND = dt.timedelta(microseconds=1)
@@ -85,12 +85,11 @@ class View(_Frozen):
 
     @cached_property
     def windows(self) -> list[windows.Window]:
-        return windows.windows_of(self.join, self.name)
+        return windows.windows_of(self.join)
 
     @cached_property
     def lookback_us(self) -> int | None:
-        text = self.join.lookback
-        return None if text is None else span_us(text, f"features: join '{self.name}': lookback")
+        return None if self.join.lookback is None else span_us(self.join.lookback)
 
     @cached_property
     def names(self) -> list[str]:

@@ -144,8 +144,8 @@ def test_a_recipe_that_changed_compares_with_nothing(take, write):
 
 def test_a_feature_table_whose_columns_changed_is_refused_until_accepted(store, write, tmp_path):
     join = Join(source=str(write("w.csv", "k,a\n1,2\n")), keys=("k",))
-    snapshot.take_table(store, join, folder=tmp_path / "w")
+    snapshot.take_table(store, "w", join, folder=tmp_path / "w")
     write("w.csv", "k,b\n1,2\n")
     with pytest.raises(errors.ContractError, match=r"column 'a' \(int64\) is gone"):
-        snapshot.take_table(store, join, folder=tmp_path / "w")
-    assert "b" in snapshot.take_table(store, join, folder=tmp_path / "w", evolution="accept").schema
+        snapshot.take_table(store, "w", join, folder=tmp_path / "w")
+    assert "b" in snapshot.take_table(store, "w", join, folder=tmp_path / "w", evolution="accept").schema

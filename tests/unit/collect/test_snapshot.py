@@ -7,7 +7,7 @@ import pytest
 
 from mlsys import errors
 from mlsys.collect import snapshot
-from mlsys.recipe import Aggregate, Join
+from mlsys.recipe import Aggregate, Join, Reading
 from mlsys.schema import Role
 
 
@@ -97,12 +97,23 @@ def test_a_wrong_expression_is_named_before_anything_is_stored(take, store, writ
 
 def test_a_feature_table_needs_its_keys(store, write):
     file = write("w.csv", "origin,at,temp\nEWR,2013-01-01,30\nJFK,2013-01-01,31\n")
-    table = snapshot.take_table(store, Join(source=str(file), keys=("origin",), time="at"))
+    table = snapshot.take_table(store, "w", Join(source=str(file), keys=("origin",), time="at"))
     assert (table.schema["at"].type, table.schema["at"].role) == ("timestamp[us, tz=UTC]", Role.TIME)
     with pytest.raises(errors.RecipeError, match=r"did you mean 'origin'"):
-        snapshot.take_table(store, Join(source=str(file), keys=("orgin",)))
+        snapshot.take_table(store, "w", Join(source=str(file), keys=("orgin",)))
     with pytest.raises(errors.RecipeError, match="did you mean 'at'"):
-        snapshot.take_table(store, Join(source=str(file), keys=("origin",), time="at", known_at="att"))
+        snapshot.take_table(store, "w", Join(source=str(file), keys=("origin",), time="at", known_at="att"))
     aggregates = {"wet": Aggregate(function="sum", column="rain", window="1h")}
     with pytest.raises(errors.RecipeError, match="no column 'rain'"):
-        snapshot.take_table(store, Join(source=str(file), keys=("origin",), time="at", aggregates=aggregates))
+        snapshot.take_table(store, "w", Join(source=str(file), keys=("origin",), time="at", aggregates=aggregates))
+
+
+def test_what_is_wrong_with_a_feature_table_is_said_of_its_join(store, write):
+    file = write("w.csv", "origin;at\nEWR;2013-01-01\n")
+    with pytest.raises(errors.SourceError, match=r"hint: +features\.joins\.weather\.reading\.delimiter"):
+        snapshot.take_table(store, "weather", Join(source=str(file), keys=("origin",)))
+    reading = Reading(delimiter=";")
+    with pytest.raises(errors.RecipeError, match=r"recipe: 'features\.joins\.weather\.time': no column 'a'"):
+        snapshot.take_table(store, "weather", Join(source=str(file), reading=reading, keys=("origin",), time="a"))
+    with pytest.raises(errors.RecipeError, match=r"recipe: 'features\.joins\.weather': no column 'orgin'"):
+        snapshot.take_table(store, "weather", Join(source=str(file), reading=reading, keys=("orgin",)))

@@ -80,7 +80,7 @@ def test_whole_tables_and_the_definition_for_one_moment_give_the_same_bits(event
         [known * 3_600_000_000 for *_, known, _, _ in in_order],
         {"v": [read(v) for *_, v, _ in in_order], "label": [label for *_, label in in_order]},
     )
-    told = aggregate(windows_of(wanted, "table"), one, hour * 3_600_000_000)
+    told = aggregate(windows_of(wanted), one, hour * 3_600_000_000)
     assert repr(joined.drop_columns(["key", "t"]).to_pylist()) == repr([told])
 
 
@@ -120,9 +120,12 @@ FLIGHTS = pa.table({"tailnum": ["N2"], "year": [2013], "time": pa.array([START],
         ({"keys": ("tailnum",)}, errors.FeatureError, ["2 rows with tailnum = 'N1'", "time: column"]),
         ({"keys": ("tailnumber",)}, errors.RecipeError, ["did you mean 'tailnum'"]),
         ({"keys": ("tailnum",), "columns": ("yeer",)}, errors.RecipeError, ["did you mean 'year'"]),
-        ({"keys": ("tailnum",), "time": "year"}, errors.FeatureError, ["the row's time", "the table's year is Int64"]),
+        (
+            {"keys": ("tailnum",), "time": "year"},
+            errors.FeatureError,
+            ["the row's time", "table's year is integers"],
+        ),
         ({"keys": ("tailnum",), "lookback": "3h"}, errors.FeatureError, ["lookback without time"]),
-        ({"keys": ("tailnum",), "time": "year", "lookback": "3 moons"}, errors.RecipeError, ["3 moons", "3h or 2d"]),
         ({"keys": ()}, errors.FeatureError, ["no keys"]),
         (
             {"keys": {"tail": "tailnum"}, "time": "year"},
@@ -144,7 +147,7 @@ def test_a_name_that_is_there_already_is_refused_with_the_prefix_to_write():
 
 
 def test_keys_of_different_types_and_times_with_and_without_zone_are_refused():
-    with pytest.raises(errors.FeatureError, match=r"tailnum is String, the table's year is Int64"):
+    with pytest.raises(errors.FeatureError, match=r"tailnum is text, the table's year is integers"):
         joins.join(FLIGHTS, PLANES.slice(0, 2), spec(keys={"tailnum": "year"}, prefix="p_"), None)
     naive = pa.table({"tailnum": ["N2"], "seen": pa.array([dt.datetime(2013, 1, 1)], pa.timestamp("us")), "v": [1]})  # noqa: DTZ001
     with pytest.raises(errors.FeatureError, match=r"data\.timezone"):
@@ -266,7 +269,7 @@ def test_a_window_longer_than_all_time_holds_all_events():
             {"time": None, "aggregates": {"n": recipe.Aggregate(function="count", window="1h")}},
             ["aggregates without time"],
         ),
-        ({"known_at": "v"}, ["the row's time is Datetime", "the table's v is Float64"]),
+        ({"known_at": "v"}, ["the row's time is times", "the table's v is decimals"]),
     ],
 )
 def test_aggregates_that_cannot_be_meant_are_refused(settings, parts):

@@ -65,8 +65,8 @@ def test_windows_come_from_the_recipe_under_their_joined_names():
         "rain": recipe.Aggregate(function="sum", column="mm", window="1h"),
     }
     join = recipe.Join(source="w.csv", keys=("origin",), time="hour", aggregates=aggregates, prefix="w_")
-    assert windows_of(join, "weather") == [
+    assert windows_of(join) == [
         Window("w_n", "count", None, 7 * 86_400_000_000),
         Window("w_rain", "sum", "mm", 3_600_000_000),
     ]
-    assert [window.length for window in windows_of(join, "weather", per_us=1_000)][1] == 3_600_000_000_000
+    assert [window.length for window in windows_of(join, per_us=1_000)][1] == 3_600_000_000_000

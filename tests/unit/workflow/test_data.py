@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from mlsys import errors, recipe, workflow
@@ -40,3 +42,33 @@ def test_a_contract_that_is_gone_or_broken_is_told_though_the_source_stands_stil
     (tmp_path / "contract.yaml").unlink()
     with pytest.raises(errors.ContractError, match="No such file"):
         collect()
+
+
+WEATHER = "origin,at,learnt,temp\n" + "".join(f"EWR,2013-01-0{day} 06:00,2013-01-0{day},{day}\n" for day in range(1, 9))
+
+
+@pytest.fixture
+def joined(tmp_path):
+    """Collect rows of noon with a table that says only the day on which it learnt of a value."""
+    rows = "".join(f"EWR,2013-01-0{1 + at % 9} 12:00,{at // 9 % 2}\n" for at in range(90))
+    (tmp_path / "rows.csv").write_text("origin,time,y\n" + rows)
+    (tmp_path / "weather.csv").write_text(WEATHER)
+
+    def run(derive):
+        join = f"source: {tmp_path}/weather.csv, keys: [origin], time: at, known_at: learnt, columns: [temp]{derive}"
+        tree = recipe.parse(
+            f"{{name: j, target: y, data: {{source: {tmp_path}/rows.csv, time: time, timezone: America/New_York}}, "
+            f"features: {{joins: {{weather: {{{join}}}}}}}}}"
+        )
+        return workflow.run(Run(tree, Store.open(tmp_path / "store")), until="collect").snapshot.table()
+
+    return run
+
+
+def test_a_day_is_no_moment_of_knowledge_until_the_recipe_says_which_and_the_hint_does(joined):
+    with pytest.raises(errors.FeatureError, match="the moment from which it counts") as caught:
+        joined("")
+    derive = re.search(r"hint: +(derive: .*) in the join", str(caught.value))[1]
+    table = joined(f", {derive}")
+    temp_of_day = {row["time"].day: row["temp"] for row in table.to_pylist()}
+    assert temp_of_day == {1: None} | {day: day - 1 for day in range(2, 10)}  # at noon, today's value is not known yet

@@ -1,0 +1,39 @@
+"""Spans of time as a recipe writes them: ``90m``, ``3h``, ``7d``."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, WithJsonSchema
+
+__all__ = ["Span", "span_us"]
+
+UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+"""Microseconds in a unit; a week is written 7d. Days have 24 hours: instants know no summer time."""
+PATTERN = rf"^(\d+)({'|'.join(UNITS_US)})$"
+
+
+def span_us(text: str) -> int:
+    """Microseconds of a span.
+
+    >>> span_us("3h")
+    10800000000
+
+    Raises
+    ------
+    ValueError
+        It is no number with a unit.
+    """
+    found = re.fullmatch(PATTERN, text)
+    if found is None:
+        raise ValueError(f"a number and a unit of {', '.join(UNITS_US)}, e.g. 3h or 2d")
+    return int(found[1]) * UNITS_US[found[2]]
+
+
+def _checked(text: str) -> str:
+    span_us(text)
+    return text
+
+
+Span = Annotated[str, AfterValidator(_checked), WithJsonSchema({"type": "string", "pattern": PATTERN})]
