@@ -4,7 +4,7 @@
 `pilot`         a look at some rows: which categories and bins are counted
 `scan`          one pass over the training rows: statistics by fold, a sample, row hashes
 `relation`      how well each column alone predicts the target
-`alerts`        what is odd about a column, and what is done about it
+`alerts`        what is odd, and what is done about it; `oddities`, of one column
 `leakage`       columns that know the answer, rows in two parts, broken order
 `associations`  pairs of columns, gaps and time, for the document
 `texts`         what stands in a text column, for the document

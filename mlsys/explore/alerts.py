@@ -1,4 +1,4 @@
-"""What is odd about a column or the table, and what the following steps do about it.
+"""What is odd about the table, its columns and pairs of them, and what the following steps do about it.
 
 Alerts never stop a run. The action says what happens with no change to the recipe; it can
 be overridden by ``features.columns``.
@@ -6,57 +6,24 @@ be overridden by ``features.columns``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator
 
+from mlsys.explore.oddities import SKEWED, Alert, of_column
 from mlsys.reports.formats import number, percent
-from mlsys.schema import Column, Kind, Schema, Task, TaskKind
-from mlsys.statistics import ColumnStatistics, ColumnSummary, TableStatistics
+from mlsys.schema import Schema, Task, TaskKind
+from mlsys.statistics import ColumnSummary, TableStatistics
 from mlsys.statistics.joint import JointStatistics
 
-__all__ = ["MOST_CODES", "NAMES_ROWS", "Alert", "find"]
-
-MOSTLY_NULL = 0.5
-
-SKEWED = 2.0
-"""|g1| of an exponential distribution; from there a mean says little about a typical value."""
-
-FENCES = 3.0
-"""Interquartile ranges beyond the quartiles: Tukey's outer fences (Exploratory Data Analysis,
-1977, section 2D), outside of which a normal distribution has 2 values in a million."""
-
-OUTLYING = 0.001
-"""Fraction of values outside the outer fences worth a word: 400 times that of a normal."""
+__all__ = ["find"]
 
 REDUNDANT = 0.98
 """Strength of a pair from which one column all but determines the other: r² = 0.96."""
-
-REPEATED = 0.01
-"""Fraction of pictures or texts that repeat an earlier one, from which it is worth a word."""
-
-MOST_CODES, NAMES_ROWS = 254, 0.9
-"""The bounds of `mlsys.features.choices`: categories with a code of their own, and the fraction of
-different values from which a category column names rows."""
 
 RARE_ROWS = 20
 """Rows from which a class is not rare however many others there are: a recall on them is known to ±0.22."""
 
 IMBALANCED = 0.1
 """Share of the rarest class of two; with more classes, this fraction of an equal share."""
-
-
-@dataclass(frozen=True)
-class Alert:
-    """One thing to know about a column (or, where `column` is None, the table)."""
-
-    kind: str
-    column: str | None
-    detail: str
-    action: str
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def find(
@@ -79,7 +46,7 @@ def find(
     found = [*_duplicates(statistics.num_rows, num_duplicates), *_target(statistics, task)]
     for column in schema.features:
         if column.name in statistics.features:
-            found += _of_column(column, statistics.columns[column.name])
+            found += of_column(column, statistics.columns[column.name])
     return found if joint is None else [*found, *_redundant(joint, task)]
 
 
@@ -132,121 +99,3 @@ def _redundant(joint: JointStatistics, task: Task) -> Iterator[Alert]:
         detail = f"goes with '{names[best]}': {measure} = {strengths[later, best]:.3f}"
         action = "both kept; trees use either, for a linear model put one under data.ignore"
         yield Alert("redundant", names[later], detail, action)
-
-
-def _of_column(column: Column, statistics: ColumnStatistics) -> list[Alert]:
-    summary = statistics.result()
-    if summary.images is not None:
-        return list(_of_pictures(column, summary.images))
-    finite = summary.count - (summary.num_nan or 0) - (summary.num_inf or 0)
-    if finite == 0:
-        return [Alert("all_null", column.name, "no value in any training row", "dropped")]
-    if summary.distinct_count == 1 and finite == summary.num_rows:
-        value = summary.frequent_items[0][0]
-        return [Alert("constant", column.name, f"{value!r} in all training rows", "dropped")]
-    return [alert for check in CHECKS for alert in check(column, statistics, summary)]
-
-
-def _of_pictures(column: Column, images: dict[str, Any]) -> Iterator[Alert]:
-    total = images["count"] + images["num_broken"]
-    if not total:
-        yield Alert("all_null", column.name, "no picture in any training row", "dropped")
-    if images["num_broken"]:
-        detail = f"{images['num_broken']:,} of {total:,} pictures do not decode"
-        yield Alert("broken", column.name, detail, "treated as missing; the card of the column says why")
-    if images["alike_fraction"] > REPEATED:
-        detail = f"{percent(images['alike_fraction'])} of the pictures look like an earlier one"
-        yield Alert("repeated", column.name, detail, "kept; keep copies in one part with split.by: group")
-
-
-def _mostly_null(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    if summary.null_fraction > MOSTLY_NULL:
-        action = "kept; trees learn where a missing value goes, linear models get a column that says so"
-        yield Alert("mostly_null", column.name, f"null in {percent(summary.null_fraction)} of the rows", action)
-
-
-def _one_value(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    if summary.distinct_count == 1:
-        value, rows = summary.frequent_items[0]
-        yield Alert(
-            "one_value", column.name, f"{value!r} in {rows:,} rows, null in the others", "kept: null or not is a fact"
-        )
-
-
-def _names_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    distinct = summary.distinct_count or 0
-    if column.kind is Kind.CATEGORICAL and distinct >= NAMES_ROWS * summary.count:
-        detail = f"{distinct:,} different values in {summary.count:,} rows: it names rows"
-        yield Alert("id_like", column.name, detail, "dropped; name it as data.id if it identifies a row")
-    elif column.kind is Kind.CATEGORICAL and distinct > MOST_CODES:
-        detail = f"{distinct:,} categories"
-        action = "the mean of the target, or with over 20 classes its frequency, takes the place of the category"
-        yield Alert("high_cardinality", column.name, detail, action)
-
-
-def _numbers_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    """Whole numbers that are all different and leave no gaps: a counter."""
-    if column.kind is not Kind.NUMERIC or not summary.integral or summary.count < 100:
-        return
-    span = (summary.max or 0) - (summary.min or 0) + 1
-    distinct = summary.distinct_count or 0
-    if distinct >= 0.95 * summary.count and summary.count >= 0.5 * span:
-        ends = f"{number(summary.min)} to {number(summary.max)}"
-        detail = f"{distinct:,} different whole numbers in {summary.count:,} rows, from {ends}"
-        action = "kept as a number; a row number tells nothing about new rows: put it under data.ignore"
-        yield Alert("id_like", column.name, detail, action)
-
-
-def _not_finite(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    for kind, rows, word in (("infinite", summary.num_inf, "infinite"), ("nan", summary.num_nan, "not a number (NaN)")):
-        if rows:
-            detail = f"{word} in {rows:,} of {summary.num_rows:,} rows"
-            yield Alert(kind, column.name, detail, "counted apart and treated as missing")
-
-
-def _skewed(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    if column.kind is not Kind.NUMERIC or summary.distinct_count == 2:  # of two values one is rare, no more
-        return
-    if summary.skewness is not None and abs(summary.skewness) > SKEWED:
-        detail = f"skewness {number(summary.skewness)}, median {number(summary.median)}, mean {number(summary.mean)}"
-        action = "kept; trees are not affected, linear models take its logarithm where that halves the skewness"
-        yield Alert("skewed", column.name, detail, action)
-
-
-def _outlying(column: Column, statistics: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    """Values far outside, where the column is not skewed as a whole: a long tail is told once."""
-    if column.kind is not Kind.NUMERIC or statistics.numbers is None or abs(summary.skewness or 0) > SKEWED:
-        return
-    low, high = statistics.quantiles([0.25, 0.75])
-    reach = FENCES * (high - low)
-    if reach <= 0:
-        return
-    outside = statistics.cdf([low - reach, high + reach])
-    share = float(outside[0] + 1 - outside[1])
-    rows = round(share * statistics.numbers.moments.n)
-    bound = statistics.numbers.rank_error * (not statistics.counts_exact)
-    if share > max(OUTLYING, bound) and rows >= 3:
-        detail = f"{rows:,} values ({percent(share)}) outside {number(low - reach)} to {number(high + reach)}"
-        yield Alert("outliers", column.name, detail, "kept; look whether they are errors of measurement")
-
-
-def _repeated(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    if column.kind is not Kind.TEXT or not summary.count:
-        return
-    share = max(0.0, 1 - (summary.distinct_count or 0) / summary.count)
-    if share > REPEATED:
-        about = "about " if "distinct_count" in summary.notes else ""
-        detail = f"{about}{percent(share)} of the texts stand in an earlier row too"
-        yield Alert("repeated", column.name, detail, "kept; keep copies in one part with split.by: group")
-
-
-CHECKS: tuple[Callable[[Column, ColumnStatistics, ColumnSummary], Iterator[Alert]], ...] = (
-    _mostly_null,
-    _one_value,
-    _names_rows,
-    _numbers_rows,
-    _not_finite,
-    _skewed,
-    _outlying,
-    _repeated,
-)

@@ -15,14 +15,14 @@ from mlsys.explore import alerts, associations, texts
 from mlsys.explore.leakage import Finding
 from mlsys.explore.scan import Profile
 from mlsys.reports import formats
-from mlsys.schema import Column, Kind, Task
+from mlsys.schema import Column, Kind, Role, Schema, Task
 from mlsys.statistics import ColumnStatistics, TableStatistics
 from mlsys.statistics.images import Images
 from mlsys.statistics.joint.tables import Information
 
 __all__ = ["describe"]
 
-FORMAT = 2
+FORMAT = 3
 
 MOST_CATEGORIES = 12
 """Categories with a line of their own in a picture."""
@@ -53,6 +53,7 @@ def describe(
         "parts": {part: split.num_rows[part] for part in split.num_rows},
         "folds": {str(number): table.num_rows for number, table in profile.statistics.folds.items()},
         "overview": _overview(whole, repeated, profile.sample.num_rows),
+        "others": _others(split.schema),
         "target": _target(whole),
         "alerts": [
             alert.to_json() for alert in alerts.find(whole, whole.schema, task, num_duplicates=repeated, joint=joint)
@@ -79,6 +80,15 @@ def _overview(whole: TableStatistics, repeated: int, num_sampled: int) -> dict[s
         "num_duplicates": repeated,
         "num_sampled": num_sampled,
     }
+
+
+def _others(schema: Schema) -> dict[str, list[str]]:
+    """Role → the columns that have it, of those that are neither features nor the target."""
+    found: dict[str, list[str]] = {}
+    for column in schema:
+        if column.role not in {Role.FEATURE, Role.TARGET}:
+            found.setdefault(column.role.value, []).append(column.name)
+    return found
 
 
 def _target(whole: TableStatistics) -> dict[str, Any]:

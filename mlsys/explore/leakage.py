@@ -155,15 +155,9 @@ def _twins(split: Split, task: Task, profile: Profile, limit: float) -> list[Fin
         if not overlap.twins:
             continue
         share = overlap.copies / overlap.num_rows
-        chance = overlap.twins - overlap.copies
-        detail = (
-            f"{overlap.copies:,} of {overlap.num_rows:,} {overlap.part} rows ({percent(share)}) are copies"
-            f" of training rows on all {len(names)} features"
-        )
-        detail += f"; {chance:,} more are equal as may happen by chance with columns this coarse" if chance else ""
         certain = _at_least(overlap.copies, overlap.num_rows) > limit
         blocks = certain and overlap.part != "production"  # traffic may repeat what was seen
-        found.append(Finding("twins", None, detail, share, blocks))
+        found.append(Finding("twins", None, overlap.said(len(names)), share, blocks))
     return found
 
 

@@ -65,7 +65,8 @@ def _row(place: int, column: Json, num_cards: int) -> list[object]:
 
 def _number(summary: Json, name: str, kind: str) -> Cell:
     value = point_in_time(summary[name], kind)
-    shown = formats.label(value) if kind == "count" else label(value)
+    day = value.date() if isinstance(value, datetime) else value  # the hour is in the card
+    shown = formats.label(value) if kind == "count" else label(day)
     return Cell(sketched(summary, name, shown), str(value) if isinstance(value, datetime) else value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,12 +29,25 @@ PAIRS = (
     " 2013; Kelley 1935). A dependence that does not rise or fall throughout does not show in r."
 )
 
+COUNTED = re.compile(r"(at most )([\d,]+)")
+"""A count within a bound of a sketch."""
+
 REPAIRS = {
     "twins": "Remove the copies, or keep them in one part with split.by: group; explore.max_duplicate_fraction is the"
     " bound.",
     "group": "split.by: group keeps the rows of a group in one part.",
     "time": "split.by: time predicts the future from the past.",
 }
+
+ROLES = {
+    "id": "Names the row",
+    "time": "Time of the row",
+    "group": "Group of the row",
+    "split": "Part of the row",
+    "known_after": "Known only after the event",
+    "ignore": "Ignored",
+}
+"""What the columns are for that are neither features nor the target."""
 
 MOST_ALERTS = 30
 """Alerts in one table; more are put together by their kind."""
@@ -57,7 +71,9 @@ def page(profile: Json) -> str:
         What `mlsys.explore.describe` returned.
     """
     overview = profile["overview"]
-    size = f"{overview['num_rows']:,} training rows × {overview['num_features']} features"
+    size = (
+        f"{formats.count(overview['num_rows'], 'training row')} × {formats.count(overview['num_features'], 'feature')}"
+    )
     subtitle = f"{size}; target {profile['target']['name']}"
     report = Page(f"Exploration: {profile['title']}", subtitle, mark=_mark(profile))
     leaks = any(finding["blocking"] for finding in profile["findings"])
@@ -153,7 +169,8 @@ def _overview(profile: Json) -> list[Html]:
         ("folds", len(profile["folds"])),
     ]
     parts = ", ".join(f"{part} {rows:,}" for part, rows in profile["parts"].items() if rows)
-    return [html.facts(tiles), html.paragraph(f"Rows by part: {parts}.")]
+    others = "".join(f" {ROLES[role]}: {', '.join(names)}." for role, names in profile["others"].items())
+    return [html.facts(tiles), html.paragraph(f"Rows by part: {parts}.{others}")]
 
 
 def _target(profile: Json) -> list[Html]:
@@ -210,12 +227,26 @@ def _measure(profile: Json) -> str:
 
 
 def _notes(profile: Json) -> list[list[object]]:
-    """What came from a sketch, one line a bound, with the columns that it holds for."""
-    found: dict[tuple[str, str], list[Html]] = {}
+    """What came from a sketch, one line a bound, with the columns that it holds for.
+
+    Bounds that differ by a count alone (``at most 18 too low``) are told as the largest of them.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    largest: dict[str, int] = {}
     for column in profile["columns"]:
         for name, how in column["summary"]["notes"].items():
-            found.setdefault((name, how), []).append(html.code(column["name"]))
+            form, counts = COUNTED.sub(r"\1{}", how), [int(rows.replace(",", "")) for _, rows in COUNTED.findall(how)]
+            largest[form] = max(largest.get(form, 0), *counts) if counts else 0
+            found.setdefault(form, {}).setdefault(name, []).append(column["name"])
+    return [line for form, named in found.items() for line in _lines(form.format(f"{largest[form]:,}"), named)]
+
+
+def _lines(how: str, named: Mapping[str, list[str]]) -> list[list[object]]:
+    """One line for the numbers that were sketched in the same columns."""
+    together: dict[tuple[str, ...], list[str]] = {}
+    for name, columns in named.items():
+        together.setdefault(tuple(columns), []).append(name.replace("_", " "))
     return [
-        [name.replace("_", " "), how, join(*(join(", " if at else "", column) for at, column in enumerate(columns)))]
-        for (name, how), columns in found.items()
+        [", ".join(names), how, join(*(join(", " if at else "", html.code(name)) for at, name in enumerate(columns)))]
+        for columns, names in together.items()
     ]

@@ -25,6 +25,7 @@ import pyarrow as pa
 from mlsys import cluster
 from mlsys.dataset import Split
 from mlsys.explore.scan import Piece, Profile, light, pieces, read
+from mlsys.reports.formats import percent
 from mlsys.schema import Schema
 from mlsys.statistics.hashing import combine, hash_array
 
@@ -55,6 +56,19 @@ class Overlap:
     num_rows: int
     twins: int
     copies: int
+
+    def said(self, num_features: int) -> str:
+        """One sentence of it."""
+        where = "the only feature" if num_features == 1 else f"all {num_features} features"
+        chance = self.twins - self.copies
+        if not self.copies:
+            by_chance = "no more than chance gives: training rows equal one another, too"
+            return f"{self._of(chance)} equal a training row on {where}; {by_chance}"
+        more = f"; {chance:,} more are equal, as may happen by chance" if chance else ""
+        return f"{self._of(self.copies)} are copies of training rows on {where}{more}"
+
+    def _of(self, rows: int) -> str:
+        return f"{rows:,} of {self.num_rows:,} {self.part} rows ({percent(rows / self.num_rows)})"
 
 
 def overlaps(split: Split, names: Sequence[str], parts: Sequence[str], profile: Profile) -> list[Overlap]:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import date, datetime
 
-__all__ = ["compact", "interval", "is_missing", "label", "number", "percent", "seconds"]
+__all__ = ["compact", "count", "interval", "is_missing", "label", "number", "percent", "seconds"]
 
 MISSING = "–"
+
+EMPTY = "(empty)"
+"""A text of no characters."""
+
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+"""Characters that show nothing, or turn round what stands beside them; not the joiners of scripts and emoji."""
 
 
 def is_missing(value: object) -> bool:
@@ -38,11 +45,13 @@ def number(value: float | None, digits: int = 4) -> str:
 def compact(value: float) -> str:
     """A number for an axis, at most five characters or so; years and their like stay whole.
 
-    >>> compact(12500), compact(2_000_000), compact(0.25), compact(-1500), compact(0)
-    ('12.5k', '2M', '0.25', '-1500', '0')
+    >>> compact(12500), compact(2_000_000), compact(0.25), compact(-1500), compact(0), compact(2e250)
+    ('12.5k', '2M', '0.25', '-1500', '0', '2e+250')
     """
     if is_missing(float(value)):
         return MISSING
+    if abs(value) >= 1e13:
+        return f"{value:.3g}"
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= max(size, 1e4):
             return f"{value / size:.4g}{suffix}"
@@ -50,12 +59,24 @@ def compact(value: float) -> str:
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """A fraction as percent.
+    """A fraction as percent; what is not nothing is not written as nothing.
 
-    >>> percent(0.1234), percent(1), percent(None)
-    ('12.3%', '100.0%', '–')
+    >>> percent(0.1234), percent(1), percent(None), percent(0.00001)
+    ('12.3%', '100.0%', '–', '<0.1%')
     """
-    return MISSING if fraction is None or is_missing(float(fraction)) else f"{100 * fraction:.{digits}f}%"
+    if fraction is None or is_missing(float(fraction)):
+        return MISSING
+    least = 10.0**-digits
+    return f"<{least:.{digits}f}%" if 0 < 100 * fraction < least / 2 else f"{100 * fraction:.{digits}f}%"
+
+
+def count(number: int, word: str) -> str:
+    """How many of something that takes an s in the plural.
+
+    >>> count(1, "row"), count(1200, "row"), count(0, "feature")
+    ('1 row', '1,200 rows', '0 features')
+    """
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -87,10 +108,12 @@ def seconds(value: float | None) -> str:
 
 
 def label(value: object) -> str:
-    """Any cell or tick as text: dates short, numbers rounded, booleans as yes and no.
+    r"""Any cell or tick as text: dates short, numbers rounded, booleans as yes and no; of a text, all that it has.
 
     >>> label(datetime(2013, 11, 4)), label(True), label(0.33333), label("x"), label(None)
     ('2013-11-04', 'yes', '0.3333', 'x', '–')
+    >>> label(""), label(" x"), label("a\tb")
+    ('(empty)', "' x'", 'a\\tb')
     """
     if value is None:
         return MISSING
@@ -105,4 +128,10 @@ def label(value: object) -> str:
     if isinstance(value, int | float):
         return number(value)
     item = getattr(value, "item", None)
-    return label(item()) if callable(item) else str(value)
+    return label(item()) if callable(item) else _visible(str(value))
+
+
+def _visible(text: str) -> str:
+    """The text; in quotes if blanks begin or end it, and with its invisible characters written out."""
+    shown = UNSEEN.sub(lambda found: repr(found[0])[1:-1], text)
+    return EMPTY if not text else f"'{shown}'" if text != text.strip(" ") else shown

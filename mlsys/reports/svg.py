@@ -6,7 +6,9 @@ light or dark scheme. Coordinates are rounded to a tenth: a report stays small.
 
 from __future__ import annotations
 
+import itertools
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -101,7 +103,8 @@ class Frame:
     def x_numbers(
         self, ticks: Sequence[float], label: str = "", write: Callable[[float], str] = formats.compact
     ) -> Html:
-        return self.x_axis([(t, write(t)) for t in ticks if self.x_low - 1e-9 <= t <= self.x_high + 1e-9], label)
+        room = 1e-9 * (self.x_high - self.x_low)
+        return self.x_axis([(t, write(t)) for t in ticks if self.x_low - room <= t <= self.x_high + room], label)
 
 
 def picture(
@@ -201,9 +204,24 @@ def colour(number: int) -> int:
 
 
 def shorten(words: str, most: int) -> str:
-    """The first characters, with an ellipsis if some are left out.
+    """The first and the last characters, an ellipsis between them: names of one table often differ at their ends.
 
-    >>> shorten("Chinstrap penguin", 10)
-    'Chinstrap…'
+    A character as wide as two, as those of Chinese, counts as two.
+
+    >>> shorten("sensor_reading_17", 12), shorten("Adelie", 12), shorten("日本語のペンギン", 9)
+    ('sensor…ng_17', 'Adelie', '日本…ギン')
     """
-    return words if len(words) <= most else words[: most - 1].rstrip() + "…"
+    if _width(words) <= most:
+        return words
+    end = _fitting(words[::-1], (most - 1) // 2)[::-1]
+    start = _fitting(words, most - 1 - _width(end))
+    return f"{start.rstrip()}…{end.lstrip()}"
+
+
+def _fitting(words: str, most: int) -> str:
+    """As many of the first characters as there is room for."""
+    return words[: sum(width <= most for width in itertools.accumulate(map(_width, words)))]
+
+
+def _width(words: str) -> int:
+    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in words)

@@ -81,8 +81,10 @@ def histogram_by_class(
     rows = svg.legend_rows(names, WIDTH - 46)
     frame = _frame(edges, [top], head=16 * rows)
     areas = [_steps(frame, edges, shares[name], i) for i, name in enumerate(names, 1)]
+    unequal = _heights(edges, edges[1:])[1]
+    write = (lambda _: "") if unequal else (lambda share: f"{100 * share:.3g}%")
     axes = join(
-        frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), lambda _: ""),
+        frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), write),
         _places(frame, x_label, x_time=x_time),
     )
     told = "; ".join(f"{name}: {formats.number(sum(counts[name]))} rows" for name in names)

@@ -1,9 +1,11 @@
+import datetime as dt
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlsys.explore import alerts
-from mlsys.features import choices
+from mlsys.explore import alerts, oddities
+from mlsys.features import choices, values
 from mlsys.schema import Column, Kind, Role, Schema, Task
 from mlsys.statistics import TableStatistics
 from mlsys.statistics.joint import JointStatistics, Layout
@@ -38,6 +40,18 @@ COLUMNS = {
     ),
     "id_like": ([f"k{i}" for i in range(N)], Kind.CATEGORICAL, "1,000 different values in 1,000 rows: it names rows"),
     "high_cardinality": ([f"k{i % 400}" for i in range(N)], Kind.CATEGORICAL, "400 categories"),
+    "too_large": ([1e300, *range(999)], Kind.NUMERIC, "numbers as large as 1e+300; models take them up to 3.403e+38"),
+    "too_small": (
+        [*RNG.uniform(-1e-40, 1e-40, N - 1).tolist(), 2e-40],
+        Kind.NUMERIC,
+        "numbers no larger than 2.000e-40; models take them from 1.175e-38 on",
+    ),
+    "never": (
+        [dt.datetime(9999 if at % 10 == 0 else 2020, 1, 1 + at % 28, tzinfo=dt.UTC) for at in range(N)],
+        Kind.DATETIME,
+        "10.0% of the times are after 2099, as those that mean never",
+    ),
+    "nearly_constant": (["a"] * 995 + ["b"] * 5, Kind.CATEGORICAL, "'a' in 99.5% of the values"),
     "infinite": ([np.inf] * 3 + RNG.normal(size=N - 3).tolist(), Kind.NUMERIC, "infinite in 3 of 1,000 rows"),
     "nan": ([np.nan] * 2 + RNG.normal(size=N - 2).tolist(), Kind.NUMERIC, "not a number (NaN) in 2 of 1,000 rows"),
 }
@@ -114,7 +128,9 @@ def test_a_skewed_numeric_target_is_told():
 
 
 def test_actions_are_those_of_the_feature_plan():
-    assert (alerts.MOST_CODES, alerts.NAMES_ROWS) == (choices.MAX_CODES, choices.ID_LIKE_FRACTION)
+    assert (oddities.MOST_CODES, oddities.NAMES_ROWS) == (choices.MAX_CODES, choices.ID_LIKE_FRACTION)
+    assert (oddities.LARGEST, oddities.LAST_YEAR) == (values.FLOAT32_MAX, values.MAX_YEAR)
+    assert np.finfo(np.float32).tiny == oddities.LEAST
 
 
 def test_a_column_that_another_determines_is_named_with_it():

@@ -74,7 +74,10 @@ def test_coarse_rows_that_are_equal_by_chance_do_not_stop_the_run(divide):
 
     (found,) = look(divide(coarse(500), test=coarse(100)))
     assert (found.evidence, found.blocking) == (0.0, False)
-    assert "100 more are equal as may happen by chance" in found.detail
+    assert found.detail == (
+        "100 of 100 test rows (100.0%) equal a training row on all 2 features;"
+        " no more than chance gives: training rows equal one another, too"
+    )
 
 
 def test_traffic_may_repeat_training_rows(divide):

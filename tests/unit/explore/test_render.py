@@ -8,7 +8,7 @@ import pytest
 
 from mlsys import explore
 from mlsys.explore import leakage, render
-from mlsys.schema import Task
+from mlsys.schema import Role, Task
 
 N = 400
 RNG = np.random.default_rng(0)
@@ -88,6 +88,33 @@ def test_the_profile_holds_what_the_issue_asks_for(divide):
     assert profile["overview"]["num_duplicates"] == 0
     assert [alert["column"] for alert in profile["alerts"] if alert["kind"] == "all_null"] == ["none"]
     assert profile["findings"][0]["kind"] == "twins"
+
+
+def test_columns_that_are_no_features_are_named_with_what_they_are_for(divide, schema_of):
+    train = pa.table(
+        {"x": RNG.normal(size=N), "key": np.arange(N), "empty": pa.nulls(N, pa.float64()), "y": TASKS["binary"][1]}
+    )
+    split = divide(train, schema_of(train, key=Role.ID, empty=Role.IGNORE))
+    profile = explore.describe(split, TASKS["binary"][0], explore.profile(split, TASKS["binary"][0]), [])
+    assert profile["others"] == {"id": ["key"], "ignore": ["empty"]}
+    assert "Names the row: key. Ignored: empty." in render.page(profile)
+
+
+def test_bounds_of_sketches_are_told_once_for_the_columns_that_they_hold_for(divide):
+    n = 3_000
+    train = pa.table(
+        {**{f"x{at}": np.random.default_rng(at).normal(size=n) for at in range(3)}, "y": RNG.choice(["no", "yes"], n)}
+    )
+    split = divide(train)
+    profile = explore.describe(split, TASKS["binary"][0], explore.profile(split, TASKS["binary"][0]), [])
+    page = render.page(profile)
+    told = [
+        int(column["summary"]["notes"]["frequent_items"].split("at most ")[1].split()[0])
+        for column in profile["columns"]
+    ]
+    assert page.count("frequent values, each count at most") == 1
+    assert f"frequent values, each count at most {max(told)} too low" in page
+    assert ">quantiles, median, histogram counts<" in page
 
 
 def test_blocking_findings_stand_first_and_are_counted(divide):

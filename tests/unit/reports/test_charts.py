@@ -18,6 +18,8 @@ DRAWN = {
     "histogram": lambda: charts.histogram([0, 1, 2], [3, 4], title="<t>", marks={"mean": 1.2}),
     "histogram of one value": lambda: charts.histogram([5, 5], [3], title="<t>"),
     "histogram of nothing": lambda: charts.histogram([0, 1], [0], title="<t>"),
+    "tiny numbers": lambda: charts.histogram([-3e-200, 0, 3e-200], [3, 4], title="<t>"),
+    "huge numbers": lambda: charts.histogram([-3e250, 0, 3e250], [3, 4], title="<t>"),
     "uneven histogram": lambda: charts.histogram([0, 1, 10], [3, 4], title="<t>"),
     "by class": lambda: charts.histogram_by_class([0, 1, 2], {"a<": [3, 4], "b": [0, 0]}, title="<t>"),
     "bars": lambda: charts.bars(["a<", "b"], [3, NAN], title="<t>", rates=[0.1, None], baseline=0.2),
@@ -85,6 +87,8 @@ def test_a_drawing_is_valid_xml_with_a_name_and_no_missing_number(name):
 def test_a_drawing_stays_on_its_paper(name):
     root = ET.fromstring(DRAWN[name]())
     _, _, width, height = map(float, root.get("viewBox").split())
+    for tick in root.iter("line"):
+        assert all(-1 <= float(tick.get(end)) <= width + 1 for end in ("x1", "x2"))
     for shape in root.iter("circle"):
         assert -1 <= float(shape.get("cx")) <= width + 1
         assert -1 <= float(shape.get("cy")) <= height + 1
@@ -120,6 +124,12 @@ def test_classes_of_different_size_are_drawn_at_the_same_scale():
     drawn = charts.histogram_by_class([0, 1, 2], {"many": [900, 100], "few": [9, 1]}, title="t")
     shapes = re.findall(r'<path class="f\d area" d="([^"]+)"', drawn)
     assert shapes[0] == shapes[1]
+
+
+def test_the_axis_of_classes_says_which_share_of_a_class_a_bin_holds():
+    drawn = charts.histogram_by_class([0, 1, 2, 3], {"few": [1, 3, 0], "many": [250, 500, 250]}, title="t")
+    words = re.findall(r'<text class="e"[^>]*>([^<]*)<', drawn)
+    assert words == ["0%", "20%", "40%", "60%", "80%"]
 
 
 def test_a_confusion_matrix_says_counts_and_shares_of_the_row():

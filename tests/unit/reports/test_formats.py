@@ -17,6 +17,17 @@ def test_a_number_has_four_significant_digits(value, text):
     assert formats.number(value) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", "(empty)"), (" ", "' '"), ("a ", "'a '"), ("a b", "a b"), ("a\x00\n", "a\\x00\\n"),
+        ("\u202eabc", "\\u202eabc"), ("\ufeffid", "\\ufeffid"), ("e\u0301", "e\u0301"), ("👩\u200d👧", "👩\u200d👧"),
+    ],
+)  # fmt: skip
+def test_a_text_shows_what_a_reader_would_not_see(text, shown):
+    assert formats.label(text) == shown
+
+
 @pytest.mark.parametrize(("low", "high"), [(None, 1.0), (0.0, None), (float("nan"), 1.0)])
 def test_an_interval_without_an_end_is_a_dash(low, high):
     assert formats.interval(low, high) == "–"
