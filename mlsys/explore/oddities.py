@@ -30,7 +30,7 @@ REPEATED = 0.01
 """Fraction of pictures or texts that repeat an earlier one, from which it is worth a word."""
 
 MOST_CODES, NAMES_ROWS = 254, 0.9
-"""The bounds of `mlsys.features.choices`: categories with a code of their own, and the fraction of
+"""The bounds of `mlsys.features.defaults` and `choices`: categories with a code of their own, and the fraction of
 different values from which a category column names rows."""
 
 LARGEST, LAST_YEAR = 3.4028234663852886e38, 2099

@@ -17,7 +17,11 @@
 `derive`      new features as SQL over the row's columns
 `plan`        which operation each column gets; the recipe's word is last
 `choices`     the automatic choice for each kind, and why
+`defaults`    what an operation has to know besides what the recipe says
 `constants`   the constants of an operation, from the training statistics
+`scalings`    those of a number: what replaces, centres and divides it
+`vectors`     numbered columns that are the coordinates of one vector
+`stored`      the operations that there are, read back from JSON
 `program`     a fitted plan: frozen, portable, the same bits in both ways
 `columns`     many rows: Polars expressions, block by block
 `training`    what training works with: the rows of each fold get encodings of the other folds

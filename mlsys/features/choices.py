@@ -5,73 +5,40 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from mlsys.features import gradients
+from mlsys.features.defaults import (
+    MAX_CODES,
+    MAX_ONEHOT,
+    MIN_COMPONENTS,
+    Encoding,
+    defaults,
+    num_components,
+    num_elements,
+    num_present,
+    parts_of,
+)
 from mlsys.features.lookups import OTHER
-from mlsys.features.operations import signed_log
+from mlsys.features.scalings import signed_logs
 from mlsys.features.times import CYCLES
 from mlsys.features.values import domain_of
 from mlsys.schema import Column, Kind, arrow_type
 from mlsys.statistics import ColumnStatistics
 
-__all__ = [
-    "ID_LIKE_FRACTION",
-    "MAX_CODES",
-    "MAX_ONEHOT",
-    "Choice",
-    "Encoding",
-    "automatic",
-    "coordinates",
-    "defaults",
-    "min_rows",
-    "num_present",
-    "parts_of",
-    "signed_logs",
-]
-
-MAX_CODES = 254
-"""Categories with a code of their own: with `OTHER` and missing they fit XGBoost's default of 256 bins."""
-
-MAX_ONEHOT = 128
-"""Categories with a column of their own: 128 float32 columns are half a gigabyte a million rows."""
+__all__ = ["ID_LIKE_FRACTION", "Choice", "automatic", "coordinates"]
 
 ID_LIKE_FRACTION = 0.9
 """A category column in which this fraction of the values differ names rows, it does not group them."""
 
-SIDE = 32
-"""Side of the square on which the gradients of a picture are taken: cells of 8 pixels, as in the paper."""
-
-SMALL, PIXELS = 32, 16
-"""Pictures up to this size show something in a pixel; side of the square to which they are reduced."""
 MAX_RATES = 20
 """Classes up to which many categories become the rate of each class in them, a column a class."""
-
-MAX_ELEMENTS = 64
-"""Elements of lists taken one by one: a sensor's readings or a small embedding."""
 
 PHRASE = 2.0
 """Words a category from which categories are phrases, whose words say which of them are alike."""
 
 LONG_TAIL = 2.0
 """Skewness of an exponential distribution: a longer tail than that is looked at as a logarithm."""
-
-LOG_SAMPLE = 1_000
-"""Quantiles that stand for the rows: with them the deviation of an exponential variable is 0.5 % too small."""
-
-COMPONENTS, MAX_COMPONENTS = 256, 512
-"""Axes for texts: 256 float32 columns are a gigabyte a million rows; many classes take up to twice as many."""
-
-TREE_COMPONENTS = 64
-"""For trees, which split one axis at a time and gain little from the later ones."""
-
-TEXTS_PER_COMPONENT, MIN_COMPONENTS = 8, 2
-"""Training texts an axis; with fewer than two axes, what texts say is not read."""
-
-Encoding = Literal["codes", "dense"]
 
 
 @dataclass(frozen=True)
@@ -114,22 +81,6 @@ def automatic(
     return [*(choice for choice in choices if choice.operation != "drop"), elapsed]
 
 
-def defaults(operation: str, column: Column, statistics: ColumnStatistics, encoding: Encoding) -> dict[str, Any]:
-    """What an operation has to know besides the options that were given."""
-    limits = {"codes": MAX_CODES, "onehot": MAX_ONEHOT}
-    if operation in limits:
-        return {"max_categories": limits[operation], "min_rows": min_rows(statistics.num_rows)}
-    chosen: dict[str, Callable[[], dict[str, Any]]] = {
-        "target": lambda: {"min_rows": 1},  # the fewer rows a category has, the more the overall mean bears on it
-        "hash": lambda: {"buckets": MAX_ONEHOT},
-        "list": lambda: {"elements": num_elements(statistics)},
-        "datetime": lambda: {"parts": parts_of(column, statistics) or ["weekday"]},
-        "tfidf": lambda: {"components": num_components(statistics, encoding)},
-        "image": lambda: _picture(statistics),
-    }
-    return chosen.get(operation, dict)()
-
-
 def coordinates(choice: Choice) -> int:
     """Features of a choice that are places in a space, at least; of a picture, its gradients."""
     params = choice.params
@@ -138,28 +89,6 @@ def coordinates(choice: Choice) -> int:
     if choice.operation == "image":
         return len(gradients.names())
     return int(params.get({"tfidf": "components", "list": "elements"}.get(choice.operation, ""), 0))
-
-
-def _picture(statistics: ColumnStatistics) -> dict[str, Any]:
-    found = statistics.images
-    if found is None:
-        return {}
-    small = max(found.widths.maximum, found.heights.maximum) <= SMALL
-    return {
-        "size": SIDE,
-        "pixels": PIXELS if small else 0,
-        "colour": not found.is_grey,
-        "sized": not found.is_one_size,
-    }
-
-
-def min_rows(num_rows: int) -> int:
-    """Rows that a category needs in training for a place of its own.
-
-    A mean over fewer than 10 rows has a standard error of a third of the spread; small
-    tables have to do with less.
-    """
-    return max(2, min(10, num_rows // 100))
 
 
 def _useless(column: Column, statistics: ColumnStatistics) -> str | None:
@@ -174,12 +103,6 @@ def _useless(column: Column, statistics: ColumnStatistics) -> str | None:
     if column.kind is Kind.CATEGORICAL and (distinct or 0) >= ID_LIKE_FRACTION * present:
         return f"{distinct:,} different values in {present:,} training rows: it names rows, new ones will have others"
     return None
-
-
-def num_present(statistics: ColumnStatistics) -> int:
-    """Rows with a value that counts: of numbers, the finite ones."""
-    numbers = statistics.numbers
-    return statistics.num_rows - statistics.num_nulls if numbers is None else numbers.moments.n
 
 
 def _numeric(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
@@ -212,12 +135,6 @@ def _tamed(statistics: ColumnStatistics) -> tuple[float, float] | None:
     skewness = float(((logs - logs.mean()) ** 3).mean()) / spread**3 if spread else math.inf
     before = float(numbers.moments.skewness or 0.0)
     return (before, skewness) if abs(skewness) < before / 2 else None
-
-
-def signed_logs(statistics: ColumnStatistics) -> npt.NDArray[np.float64]:
-    """`signed_log` of `LOG_SAMPLE` quantiles, evenly spaced: their moments are near those of all rows."""
-    values = statistics.quantiles((np.arange(LOG_SAMPLE) + 0.5) / LOG_SAMPLE)
-    return np.array([signed_log(value) for value in values.tolist()])
 
 
 def _categorical(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
@@ -256,19 +173,6 @@ def _datetime(column: Column, statistics: ColumnStatistics, encoding: Encoding) 
     return [Choice(column.name, "datetime", {"parts": parts}, reason)]
 
 
-def parts_of(column: Column, statistics: ColumnStatistics) -> list[str]:
-    """Parts of a time whose whole cycle the training rows span.
-
-    The outermost percent on either side does not count: there are the stand-ins such as
-    9999-12-31.
-    """
-    low, high = statistics.quantiles([0.01, 0.99])
-    span = (high - low) / 0.98
-    domain = domain_of(arrow_type(column.type))
-    parts = [part for part in CYCLES if part != "hour" or (domain is not None and domain.name != "date")]
-    return [part for part in parts if span >= CYCLES[part].seen_after_us]
-
-
 def _text(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:
     form = "a missing one stays missing" if encoding == "codes" else "a missing one takes the mean and is marked"
     numbers = Choice(column.name, "text", {}, f"text: its length, words, capitals, digits and signs; {form}")
@@ -277,13 +181,6 @@ def _text(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> l
         return [replace(numbers, reason=f"{numbers.reason}; too few texts to learn from what they say")]
     reason = f"text: what it says, by words and letters side by side, on the {components} leading axes of its texts"
     return [numbers, Choice(column.name, "tfidf", {"components": components}, reason)]
-
-
-def num_components(statistics: ColumnStatistics, encoding: Encoding) -> int:
-    """Axes for texts: enough for the classes to lie apart, and `TEXTS_PER_COMPONENT` different texts for each."""
-    most = TREE_COMPONENTS if encoding == "codes" else max(COMPONENTS, 4 * (statistics.classes or 0))
-    texts = num_present(statistics) if statistics.kind is Kind.TEXT else statistics.num_distinct or 0
-    return min(most, MAX_COMPONENTS, texts // TEXTS_PER_COMPONENT)
 
 
 def words_of(statistics: ColumnStatistics) -> float:
@@ -310,12 +207,6 @@ def _list(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> l
     one_by_one = f", and its {elements} elements: all lists have so many" if elements else ""
     reason = f"a list of numbers: length, mean, min, max and standard deviation{one_by_one}"
     return [Choice(column.name, "list", {"elements": elements}, reason)]
-
-
-def num_elements(statistics: ColumnStatistics) -> int:
-    """Elements that are taken one by one: all of them where all lists have the same few, else none."""
-    lengths = statistics.lengths
-    return lengths.maximum if lengths.minimum == lengths.maximum <= MAX_ELEMENTS else 0
 
 
 def _unread(column: Column, statistics: ColumnStatistics, encoding: Encoding) -> list[Choice]:

@@ -13,13 +13,15 @@ import pyarrow as pa
 
 from mlsys.features import encoders, factors
 from mlsys.features.bins import Bins
-from mlsys.features.choices import MAX_CODES, Choice, num_present, signed_logs
+from mlsys.features.choices import Choice
+from mlsys.features.defaults import MAX_CODES, num_present
 from mlsys.features.elapsed import Elapsed, comparable
 from mlsys.features.hashed import Hashed
 from mlsys.features.image import Image
 from mlsys.features.lists import Numbers
 from mlsys.features.lookups import Boolean, Codes, Frequency, OneHot
-from mlsys.features.operations import Numeric, Operation, Scaling, signed_log
+from mlsys.features.operations import Numeric, Operation, Scaling
+from mlsys.features.scalings import center_and_scale, divisor, edges_of, fill_of
 from mlsys.features.target import Target, encode, moments
 from mlsys.features.text import Text, Tfidf
 from mlsys.features.times import Datetime
@@ -82,7 +84,7 @@ def operation_of(
 
 def _numeric(facts: Facts) -> Operation:
     if "bins" in facts.params:
-        return Bins(facts.column, facts.domain, _edges(facts.statistics, facts.params["bins"]), facts.dense)
+        return Bins(facts.column, facts.domain, edges_of(facts.statistics, facts.params["bins"]), facts.dense)
     numbers, dense, params = facts.statistics.numbers, facts.dense, facts.params
     if numbers is None:
         return Numeric(facts.column, facts.domain)
@@ -92,53 +94,11 @@ def _numeric(facts: Facts) -> Operation:
         fill = {"none": None, "mean": 0.0, "median": 0.0}[given] if isinstance(given, str) else float(given)
         return Numeric(facts.column, facts.domain, Scaling(fill=fill, indicator=dense, log=log))
     wanted = params.get("scale", "standard" if dense else "none")
-    center, scale = _center_and_scale(facts.statistics, wanted, log=log)
-    fill = _fill(facts.statistics, params.get("impute", "median" if dense else "none"))
+    center, scale = center_and_scale(facts.statistics, wanted, log=log)
+    fill = fill_of(facts.statistics, params.get("impute", "median" if dense else "none"))
     indicator = params.get("indicator", dense and facts.has_missing)
     scaling, coordinate = Scaling(center, scale, fill, indicator, log), isinstance(wanted, float)
     return Numeric(facts.column, facts.domain, scaling, coordinate)
-
-
-def _fill(statistics: ColumnStatistics, impute: str | float) -> float | None:
-    """What stands for a missing value."""
-    if not isinstance(impute, str):
-        return float(impute)
-    if impute == "none" or statistics.numbers is None:
-        return None
-    return statistics.numbers.moments.mean if impute == "mean" else float(statistics.quantiles([0.5])[0])
-
-
-def _center_and_scale(statistics: ColumnStatistics, scale: str | float, *, log: bool) -> tuple[float, float]:
-    """What is subtracted and what is divided by; `scale` names it, or is the latter for the columns of a vector.
-
-    The mean and the deviation of a logarithm are those of `SAMPLE` of its quantiles, which a
-    monotone function moves along.
-    """
-    numbers = statistics.numbers
-    if scale == "none" or numbers is None:
-        return 0.0, 1.0
-    if not isinstance(scale, str):
-        return numbers.moments.mean, scale
-    values = signed_logs(statistics) if log else None
-    mean, spread = numbers.moments.mean, math.sqrt(numbers.moments.m2 / numbers.moments.n)
-    if values is not None:
-        mean, spread = float(values.mean()), float(values.std())
-    spread = spread if numbers.minimum < numbers.maximum else 0.0
-    if scale == "standard":
-        return mean, divisor(spread)
-    low, middle, high = (float(q) for q in statistics.quantiles([0.25, 0.5, 0.75]))
-    if log:
-        low, middle, high = signed_log(low), signed_log(middle), signed_log(high)
-    return middle, divisor(high - low or spread)  # a column of mostly one value has no interquartile range
-
-
-def _edges(statistics: ColumnStatistics, bins: int) -> tuple[float, ...]:
-    """Inner edges of quantile bins, each once; the largest value ends no bin."""
-    numbers = statistics.numbers
-    if numbers is None or not numbers.moments.n:
-        return ()
-    edges = np.unique(statistics.quantiles(np.arange(1, bins) / bins))
-    return tuple(edges[edges < numbers.maximum].tolist())
 
 
 def _codes(facts: Facts) -> Codes:
@@ -273,11 +233,6 @@ FITS: Mapping[str, Callable[[Facts], Operation]] = {
     "text": _text,
     "tfidf": _tfidf,
 }
-
-
-def divisor(spread: float) -> float:
-    """What to divide by: the spread, or 1 where there is none whose inverse is a number."""
-    return spread if spread > 0 and math.isfinite(spread) and math.isfinite(1.0 / spread) else 1.0
 
 
 def counts_of(statistics: ColumnStatistics) -> dict[Any, int]:

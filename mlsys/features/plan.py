@@ -13,7 +13,8 @@ from typing import Any
 
 from mlsys import errors, recipe
 from mlsys.features import derive
-from mlsys.features.choices import Choice, Encoding, automatic, coordinates, defaults
+from mlsys.features.choices import Choice, automatic, coordinates
+from mlsys.features.defaults import Encoding, defaults
 from mlsys.features.values import Domain, domain_of
 from mlsys.features.vectors import Vectors, vectors
 from mlsys.recipe.columns import Treatment

@@ -21,49 +21,21 @@ import pyarrow.compute as pc
 
 from mlsys import errors
 from mlsys.features import columns, rows
-from mlsys.features.bins import Bins
 from mlsys.features.constants import operation_of
-from mlsys.features.elapsed import Elapsed
-from mlsys.features.encoders import Encoded
-from mlsys.features.hashed import Hashed
-from mlsys.features.image import Image
-from mlsys.features.lists import Numbers
-from mlsys.features.lookups import Boolean, Categorical, Codes, Frequency, OneHot
-from mlsys.features.operations import Numeric, Operation, Scaling
+from mlsys.features.lookups import Categorical
+from mlsys.features.operations import Operation
 from mlsys.features.plan import FeaturePlan
+from mlsys.features.stored import operation
 from mlsys.features.target import Target
-from mlsys.features.text import Text, Tfidf
-from mlsys.features.times import Datetime
-from mlsys.features.values import Domain, domain_of, in_utc
+from mlsys.features.values import domain_of, in_utc
 from mlsys.schema import FOLD, arrow_type
 from mlsys.statistics import TableStatistics
 from mlsys.store import digest_json
 
-__all__ = ["FORMAT", "OPERATIONS", "FeatureProgram", "fit"]
+__all__ = ["FORMAT", "FeatureProgram", "fit"]
 
 FORMAT = 4
 """Version of the JSON form; raised when an older reader would misread it."""
-
-OPERATIONS: dict[str, type[Operation]] = {
-    kind.name: kind
-    for kind in (
-        Numeric,
-        Bins,
-        Text,
-        Tfidf,
-        Boolean,
-        Codes,
-        OneHot,
-        Frequency,
-        Target,
-        Hashed,
-        Datetime,
-        Elapsed,
-        Numbers,
-        Image,
-        Encoded,
-    )
-}
 
 FORBIDDEN = str.maketrans({"[": "(", "]": ")", "<": "{"})
 """Characters that XGBoost refuses in the name of a feature."""
@@ -185,7 +157,7 @@ class FeatureProgram:
         if value.get("format") != FORMAT:
             got, hint = f"format {value.get('format')!r}", "use the version of mlsys that wrote it, or train again"
             raise errors.BundleError.build("features: program", got=got, expected=f"format {FORMAT}", hint=hint)
-        return cls(dict(value["columns"]), tuple(map(_operation, value["operations"])), dict(value["derive"]))
+        return cls(dict(value["columns"]), tuple(map(operation, value["operations"])), dict(value["derive"]))
 
     @cached_property
     def _transform(self) -> Callable[..., npt.NDArray[np.float32]]:
@@ -265,21 +237,3 @@ def distinct(names: Iterable[str]) -> list[str]:
         taken.add(new)
         given[new] = None
     return list(given)
-
-
-def _operation(value: Mapping[str, Any]) -> Operation:
-    facts = dict(value)
-    name = facts.pop("operation")
-    if name not in OPERATIONS:
-        hint = errors.did_you_mean(str(name), OPERATIONS)
-        raise errors.BundleError.build(
-            "features: program", got=f"operation {name!r}", expected="a known one", hint=hint
-        )
-    for key, inner in facts.items():
-        if key in {"domain", "since_domain"}:
-            facts[key] = Domain(**inner)
-        elif key in {"scaling", "scalings"}:
-            facts[key] = Scaling(**inner) if isinstance(inner, dict) else tuple(Scaling(**each) for each in inner)
-        elif isinstance(inner, list):
-            facts[key] = tuple(tuple(row) if isinstance(row, list) else row for row in inner)
-    return OPERATIONS[name](**facts)

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from mlsys.explore import alerts, oddities
-from mlsys.features import choices, values
+from mlsys.features import choices, defaults, values
 from mlsys.schema import Column, Kind, Role, Schema, Task
 from mlsys.statistics import TableStatistics
 from mlsys.statistics.joint import JointStatistics, Layout
@@ -128,7 +128,7 @@ def test_a_skewed_numeric_target_is_told():
 
 
 def test_actions_are_those_of_the_feature_plan():
-    assert (oddities.MOST_CODES, oddities.NAMES_ROWS) == (choices.MAX_CODES, choices.ID_LIKE_FRACTION)
+    assert (oddities.MOST_CODES, oddities.NAMES_ROWS) == (defaults.MAX_CODES, choices.ID_LIKE_FRACTION)
     assert (oddities.LARGEST, oddities.LAST_YEAR) == (values.FLOAT32_MAX, values.MAX_YEAR)
     assert np.finfo(np.float32).tiny == oddities.LEAST
 

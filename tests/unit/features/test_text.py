@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mlsys import recipe
 from mlsys.features import factors, plan, text
-from mlsys.features.choices import num_components
+from mlsys.features.defaults import num_components
 from mlsys.features.program import FeatureProgram
 from mlsys.features.values import Domain
 from mlsys.schema import Column, Kind, Role, Schema
