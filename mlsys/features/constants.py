@@ -102,11 +102,12 @@ def _numeric(facts: Facts) -> Operation:
 
 
 def _codes(facts: Facts) -> Codes:
-    return Codes(facts.column, facts.domain, *_divide(facts))
+    return Codes(facts.column, facts.domain, *_divide(facts), complete=facts.statistics.counts_exact)
 
 
 def _onehot(facts: Facts) -> OneHot:
-    return OneHot(facts.column, facts.domain, *_divide(facts), null=facts.has_missing)
+    complete = facts.statistics.counts_exact
+    return OneHot(facts.column, facts.domain, *_divide(facts), null=facts.has_missing, complete=complete)
 
 
 def _frequency(facts: Facts) -> Frequency:
@@ -117,13 +118,20 @@ def _frequency(facts: Facts) -> Frequency:
         mean = sum(n * (n / total) for n in counts.values()) / present
         variance = sum(n * (n / total - mean) ** 2 for n in counts.values()) / present
         scaling = Scaling(mean, divisor(math.sqrt(variance)), mean, facts.statistics.num_nulls > 0)
-    return Frequency(facts.column, facts.domain, tuple(counts), (), tuple(counts.values()), total, scaling)
+    complete = facts.statistics.counts_exact
+    return Frequency(
+        facts.column, facts.domain, tuple(counts), (), tuple(counts.values()), total, scaling, complete=complete
+    )
 
 
 def _target(facts: Facts) -> Target:
     kept, rare = _divide(facts)
     sums, task = facts.statistics.target_sums(), facts.table.task
-    other = sum((sums[category] for category in rare), np.zeros(facts.statistics.target.shape[1]))
+    known, width = facts.statistics.counts_exact, facts.statistics.target.shape[1]
+    if known:
+        other = sum((sums[category] for category in rare), np.zeros(width))
+    else:  # what was not remembered, too
+        other = facts.statistics.target[0] - sum((sums[category] for category in kept), np.zeros(width))
     groups = np.stack([other, *(sums[category] for category in kept), facts.statistics.target[1]])
     overall = _numbers_of(facts.statistics.target.sum(axis=0)[np.newaxis], task)
     means, places = [], []
@@ -134,7 +142,7 @@ def _target(facts: Facts) -> Target:
         places.append((center, divisor(spread)))
     rates = tuple(map(tuple, np.stack(means, axis=1).tolist()))
     titles, (centers, scales) = tuple(title for title, *_ in overall), zip(*places, strict=True)
-    return Target(facts.column, facts.domain, kept, rare, rates, titles, centers, scales)
+    return Target(facts.column, facts.domain, kept, rare, rates, titles, centers, scales, complete=known)
 
 
 def _numbers_of(sums: Floats, task: Task) -> list[tuple[str, Floats, Floats, Floats]]:

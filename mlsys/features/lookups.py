@@ -22,6 +22,8 @@ __all__ = ["OTHER", "Boolean", "Categorical", "Codes", "Frequency", "OneHot"]
 
 DTYPES = {"number": pl.Float64, "text": pl.String, "boolean": pl.Boolean}
 
+Test = Callable[[Any], bool]
+
 OTHER = "__other__"
 """Where rare and unknown categories go: code 0, or a one-hot column of its own."""
 
@@ -36,10 +38,14 @@ class Categorical(Operation):
         Those with a row of their own, by count (largest first) and then by value.
     rare
         Seen in training too seldom for a row of their own: they share that of unknown ones.
+    complete
+        Whether training saw no others. Of very many values the rarest are not remembered; then
+        what has no row of its own counts as rare, and nothing as unknown.
     """
 
     categories: tuple[Any, ...] = ()
     rare: tuple[Any, ...] = ()
+    complete: bool = field(default=True, kw_only=True)
 
     @property
     @abstractmethod
@@ -51,8 +57,12 @@ class Categorical(Operation):
         return frozenset(map(self.key, (*self.categories, *self.rare)))
 
     @cached_property
+    def kept(self) -> frozenset[Any]:
+        return frozenset(map(self.key, self.categories))
+
+    @cached_property
     def uncommon(self) -> frozenset[Any]:
-        return frozenset(map(self.key, self.rare)) - frozenset(map(self.key, self.categories))
+        return frozenset(map(self.key, self.rare)) - self.kept
 
     @cached_property
     def positions(self) -> dict[Any, int]:
@@ -66,36 +76,41 @@ class Categorical(Operation):
         """The category as its domain reads it; -0.0 is 0.0."""
         return float(category) + 0.0 if self.domain.name == "number" else category
 
+    @property
+    def has_rare(self) -> bool:
+        """Whether there can be values that training saw too seldom for a row of their own."""
+        return bool(self.uncommon) or not self.complete
+
     def num_unseen(self) -> pl.Expr:
         """Number of values that training never saw."""
-        known = pl.Series(list(self.known), dtype=DTYPES[self.domain.name])
-        value = self.value()
-        return (value.is_not_null() & ~value.is_in(known.implode())).sum()
+        return self._number(self.known, inside=False) if self.complete else pl.lit(0)
 
     def num_rare(self) -> pl.Expr:
         """Number of values that training saw too seldom for a row of their own."""
-        rare = pl.Series(list(self.uncommon), dtype=DTYPES[self.domain.name])
-        return self.value().is_in(rare.implode()).sum()
+        return self._number(self.uncommon) if self.complete else self._number(self.kept, inside=False)
 
-    def is_rare(self) -> Callable[[Any], bool]:
+    def is_unseen(self) -> Test:
         """Function that says the same of one value."""
-        read, uncommon, number = self.domain.reader(self.column), self.uncommon, self.domain.name == "number"
+        return self._test(self.known, inside=False) if self.complete else lambda _: False
 
-        def rare(value: Any) -> bool:
-            value = read(value)
-            return value is not None and (value + 0.0 if number else value) in uncommon
-
-        return rare
-
-    def is_unseen(self) -> Callable[[Any], bool]:
+    def is_rare(self) -> Test:
         """Function that says the same of one value."""
-        read, known, number = self.domain.reader(self.column), self.known, self.domain.name == "number"
+        return self._test(self.uncommon) if self.complete else self._test(self.kept, inside=False)
 
-        def unseen(value: Any) -> bool:
+    def _number(self, values: frozenset[Any], *, inside: bool = True) -> pl.Expr:
+        """How many rows have one of the values, or one that is none of them."""
+        value = self.value()
+        found = value.is_in(pl.Series(list(values), dtype=DTYPES[self.domain.name]).implode())
+        return (found if inside else value.is_not_null() & ~found).sum()
+
+    def _test(self, values: frozenset[Any], *, inside: bool = True) -> Test:
+        read, number = self.domain.reader(self.column), self.domain.name == "number"
+
+        def holds(value: Any) -> bool:
             value = read(value)
-            return value is not None and (value + 0.0 if number else value) not in known
+            return value is not None and ((value + 0.0 if number else value) in values) is inside
 
-        return unseen
+        return holds
 
     def value(self) -> pl.Expr:
         value = self.domain.expr(self.column)

@@ -34,7 +34,7 @@ from mlsys.store import digest_json
 
 __all__ = ["FORMAT", "FeatureProgram", "fit"]
 
-FORMAT = 4
+FORMAT = 5
 """Version of the JSON form; raised when an older reader would misread it."""
 
 FORBIDDEN = str.maketrans({"[": "(", "]": ")", "<": "{"})
@@ -117,7 +117,7 @@ class FeatureProgram:
 
     def rare(self, table: pa.Table) -> dict[str, int]:
         """Column → rows with a category that training saw too seldom to keep apart; those without any are left out."""
-        return self._counted(table, {op.column: op.num_rare() for op in self._categorical if op.uncommon})
+        return self._counted(table, {op.column: op.num_rare() for op in self._categorical if op.has_rare})
 
     @property
     def _categorical(self) -> list[Categorical]:
@@ -135,7 +135,7 @@ class FeatureProgram:
 
     def rare_row(self) -> Callable[[Mapping[str, Any]], list[str]]:
         """Function of one record that gives the columns with a category that training saw too seldom."""
-        return rows.compile_checks(self, {op.column: op.is_rare() for op in self._categorical if op.uncommon})
+        return rows.compile_checks(self, {op.column: op.is_rare() for op in self._categorical if op.has_rare})
 
     def to_json(self) -> dict[str, Any]:
         return {

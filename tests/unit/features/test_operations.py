@@ -203,6 +203,29 @@ def test_codes_leave_numbers_as_they_are_and_turn_what_is_no_measurement_into_mi
     np.testing.assert_array_equal(X[:, 0], [1.5, -0.0, NAN, NAN, NAN, NAN, 16_777_216.0])
 
 
+@pytest.mark.parametrize("operation", ["codes", "onehot", "frequency", "target"])
+def test_of_too_many_categories_to_remember_none_is_called_unknown(fit, operation):
+    values = [f"k{at % 11_000}" for at in range(22_000)] + ["often"] * 500
+    made = fit(*one(Kind.CATEGORICAL, values), recipe.Features(columns={"a": operation}))
+    (fitted,) = made.operations
+    assert not fitted.complete
+    assert "often" in fitted.categories
+    asked = ["often", "never seen", None, *(f"k{at}" for at in range(11_000))]
+    remembered = len({*fitted.categories} - {"often"})
+    assert made.unseen(pa.table({"a": asked})) == {}
+    assert made.rare(pa.table({"a": asked})) == {"a": 1 + 11_000 - remembered}
+    assert [made.unseen_row()({"a": value}) for value in asked[:2]] == [[], []]
+    assert [made.rare_row()({"a": value}) for value in asked[:3]] == [[], ["a"], []]
+
+
+def test_categories_that_are_not_remembered_share_the_mean_of_all_rows_but_those_of_the_others(fit):
+    values = [f"k{at % 11_000}" for at in range(22_000)] + ["often"] * 500
+    table, schema = one(Kind.CATEGORICAL, values)
+    table = table.set_column(1, "y", pa.array([1.0] * 22_000 + [5.0] * 500))
+    made = fit(table, schema, recipe.Features(columns={"a": {"operation": "target", "smoothing": 0}}))
+    assert of(made, ["often", "never seen", None], pa.string())[:2, 0].tolist() == [5.0, 1.0]
+
+
 def test_one_hot_equals_scikit_learn_with_rare_and_unknown_categories_together(fit):
     values = ["b"] * 30 + ["a"] * 30 + ["c"] * 50 + ["once"]
     made = fit(*one(Kind.CATEGORICAL, values), encoding="dense")
