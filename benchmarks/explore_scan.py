@@ -18,8 +18,6 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -28,12 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flights_table import CATEGORICAL, FEATURES, ROW_GROUP, TARGET, TIME, flights
-from measured import Measured, options, repeat, report
-from mlsys import cluster, explore
+from measured import Measured, local_cluster, options, repeat, report
+from mlsys import explore
 from mlsys.dataset import Split
 from mlsys.explore.scan import Profile
 from mlsys.schema import FOLD, ROW, Column, Kind, Role, Schema, Task
-from mlsys.store import Store
 
 FOLDS = 5
 TASK = Task(kind="binary", target=TARGET, classes=(False, True))
@@ -54,7 +51,7 @@ def main() -> None:
     parser.add_argument("--ydata", metavar="PYTHON", help="interpreter of an environment with ydata-profiling")
     parser.add_argument("--ydata-rows", type=int, default=100_000)
     wanted = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, local_cluster(Path(folder, "store")) as cpus:
+    with tempfile.TemporaryDirectory() as folder, local_cluster() as cpus:
         split = divided(Path(folder), wanted.scale)
         ours = Measured("mlsys, one scan", repeat(lambda: profile(split), wanted.repeats + 1)[1:], {"does": "all"})
         query = f"SUMMARIZE SELECT * EXCLUDE ({ROW}, {FOLD}) FROM '{split.paths('train')[0]}'"
@@ -88,18 +85,6 @@ def schema(table: pa.Table) -> Schema:
 
     target = Column(name=TARGET, type="bool", kind=Kind.BOOLEAN, role=Role.TARGET)
     return Schema(columns=(*map(column, FEATURES), target))
-
-
-@contextmanager
-def local_cluster(root: Path) -> Iterator[int]:
-    """A cluster of its own, with the number of its CPUs."""
-    store = Store.open(root)
-    try:
-        cluster.up(store)
-        cluster.connect(store)
-        yield cluster.num_cpus()
-    finally:
-        cluster.down(store)
 
 
 def ydata(python: str, split: Split, rows: int) -> Measured:

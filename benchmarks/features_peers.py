@@ -7,11 +7,9 @@ scikit-learn have no parts of a time: their file has the time as a number, at no
 
 from __future__ import annotations
 
-import contextlib
 import math
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +23,14 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
+from features_fit import CYCLES
 from flights_table import CATEGORICAL, FEATURES, NUMERIC, TIME
-from mlsys import cluster
-from mlsys.store import Store
+from measured import local_cluster
 
 __all__ = [
-    "CYCLES",
     "by_hand",
     "each",
+    "in_numbers",
     "matrix_by_hand",
     "ray_chain",
     "ray_rows",
@@ -44,7 +42,6 @@ __all__ = [
 ]
 
 NUMBERS = [*NUMERIC, TIME]
-CYCLES = {"hour": 1440, "weekday": 7, "yearday": 366}
 
 
 def by_hand(path: Path) -> dict[str, Any]:
@@ -116,15 +113,17 @@ def _frame(table: pa.Table) -> Any:
 
 def ray_chain(path: Path) -> dict[str, Any]:
     """Ray's own preprocessors, on a local cluster of all cores that is started before."""
-    with _local_ray():
+    with local_cluster():
+        _warm_up()
         return _by_ray(_chain(), path, FEATURES)
 
 
 def ray_rows(path: Path, rows: int) -> dict[str, Any]:
     """Microseconds of each of some rows."""
-    with _local_ray():
+    with local_cluster():
         import ray.data
 
+        _warm_up()
         chain = _chain().fit(ray.data.read_parquet(str(path), columns=FEATURES))
         some = some_rows(path, rows)
         return {"us": each(chain.transform_batch, [some.slice(at, 1) for at in range(rows)])}
@@ -146,7 +145,8 @@ def ray_scaler(path: Path) -> dict[str, Any]:
     from ray.data import preprocessors as ray
 
     names = list(pl.read_parquet_schema(path))
-    with _local_ray():
+    with local_cluster():
+        _warm_up()
         return _by_ray(ray.StandardScaler(names), path, names)
 
 
@@ -157,6 +157,11 @@ def scikit_learn_scaler(path: Path) -> dict[str, Any]:
     scaler = StandardScaler(copy=False).fit(X)
     fitted = time.perf_counter()
     return _told(began, fitted, scaler.transform(X).astype(np.float32))
+
+
+def in_numbers(made: pa.Table) -> pa.Table:
+    """The time as microseconds, for peers that take none."""
+    return made.set_column(made.schema.get_field_index(TIME), TIME, made[TIME].cast(pa.int64()).cast(pa.float64()))
 
 
 def some_rows(path: Path, rows: int) -> pa.Table:
@@ -187,20 +192,6 @@ def _by_ray(preprocessor: Any, path: Path, columns: list[str]) -> dict[str, Any]
     batches = preprocessor.transform(dataset).iter_batches(batch_size=None, batch_format="numpy")
     blocks = [np.column_stack([batch[name] for name in columns]).astype(np.float32) for batch in batches]
     return _told(began, fitted, np.concatenate(blocks))
-
-
-@contextlib.contextmanager
-def _local_ray() -> Iterator[None]:
-    """A cluster of its own of all cores, with the settings that we found fastest; its first tasks are done."""
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store.open(Path(folder))
-        try:
-            cluster.up(store)
-            cluster.connect(store)
-            _warm_up()
-            yield
-        finally:
-            cluster.down(store)
 
 
 def _warm_up() -> None:

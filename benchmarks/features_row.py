@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import features_peers
-from features_transform import fit, in_numbers, scanned
+from features_fit import fit, scanned
 from flights_table import flights, on_disk
 from measured import Measured, fresh, options, say, spread, table
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="whom to measure beside us")
     wanted = parser.parse_args()
     made = flights(wanted.scale)
-    with on_disk(flights=made, numbers=in_numbers(made)) as paths:
+    with on_disk(flights=made, numbers=features_peers.in_numbers(made)) as paths:
         runs = [fresh(ours, paths["flights"])["us"] for _ in range(wanted.repeats)]
         peers = [
             measured(PEERS[name][0], [fresh(PEERS[name][1], paths["numbers"], SLOW_ROWS)["us"]])

@@ -6,49 +6,33 @@ encoder and scaler, 3 times as fast as scikit-learn's ``ColumnTransformer``, and
 as fast as the same matrix by hand in Polars. On the shape of ray#39150 (100,000 × 1,000
 numbers, standard scaling) at least 10 times as fast as Ray's ``StandardScaler``.
 
-Ours is what a run does: statistics of all columns in one scan, which serve the report and the
-monitor too; a plan; a program; its matrix. Ray runs on a cluster with our settings. Each run
-is a process of its own. The matrix by hand is checked to be ours. At the end stands the peak
-memory of a worker that fits and transforms a block at a time and keeps none, as tasks of a
-cluster do.
+Ours is what a run does: statistics of all columns in one scan, a task a row group, which serve
+the report and the monitor too; a plan; a program; its matrix. We and Ray's preprocessors run on
+a cluster with our settings that is started before, its first tasks too. Each run is a process
+of its own: CPU time and peak memory are of this process, without its cluster. The matrix by
+hand is checked to be ours. At the end stands the peak memory of a worker that fits and
+transforms a block at a time and keeps none, as tasks of a cluster do.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import features_peers
-from flights_table import CATEGORICAL, ROW_GROUP, TARGET, TIME, flights, on_disk
+from features_fit import fit, matrix_of, ours, scanned, worker
+from flights_table import ROW_GROUP, flights, on_disk
 from measured import Measured, fresh, median, options, say, spread, table
-from mlsys.features import plan, program
-from mlsys.features.columns import transform_files
-from mlsys.features.program import FeatureProgram
-from mlsys.recipe import Features
-from mlsys.schema import Column, Kind, Schema, Task
-from mlsys.statistics import TableStatistics
 
 CLAIM = "fit and transform of flights to a float32 matrix, 20 columns of which 4 categorical"
 WIDE_CLAIM = "standard scaling, the shape of ray#39150"
 WIDE_ROWS, WIDE_COLUMNS = 100_000, 1_000
 WIDE_GROUP = 1 << 14  # rows of a row group: 131 MB
 WIDE = f"{WIDE_ROWS:,} × {WIDE_COLUMNS:,}"
-
-TASK = Task(kind="binary", target=TARGET, classes=(False, True))
-TREATMENT = {
-    Kind.NUMERIC: {"operation": "numeric", "impute": "mean"},
-    Kind.CATEGORICAL: "frequency",
-    Kind.DATETIME: {"operation": "datetime", "parts": list(features_peers.CYCLES)},
-}
-"""A number a column, imputed and standardised, as the peers have it; and more of the time than they read."""
 
 PEERS = {
     "ray": ("ray Chain", features_peers.ray_chain),
@@ -71,7 +55,7 @@ def main() -> None:
     wanted = parser.parse_args()
     repeats = {name: wanted.ray_repeats if name == "ray" else wanted.repeats for name in wanted.peers}
     made = flights(wanted.scale)
-    with on_disk(flights=made, numbers=in_numbers(made)) as paths:
+    with on_disk(flights=made, numbers=features_peers.in_numbers(made)) as paths:
         check(paths["flights"])
         mine = runs("mlsys", ours, paths["flights"], wanted.repeats)
         peers = [
@@ -92,64 +76,6 @@ def runs(name: str, function: Callable[[Path], dict[str, Any]], path: Path, repe
     notes = {key.removesuffix("_s"): f"{middle[key]:.2f} s" for key in ("fit_s", "transform_s", "cpu_s")}
     notes["peak"] = f"{middle['peak_mb']:,.0f} MB"
     return Measured(name, tuple(each["fit_s"] + each["transform_s"] for each in found), notes)
-
-
-def ours(path: Path) -> dict[str, Any]:
-    """Statistics, plan, program, matrix, with all threads."""
-    began = perf_counter()
-    fitted = fit(scanned(path))
-    done = perf_counter()
-    matrix = matrix_of(path, fitted)
-    return {"fit_s": done - began, "transform_s": perf_counter() - done, "matrix_mb": matrix.nbytes / 2**20}
-
-
-def worker(path: Path) -> dict[str, Any]:
-    """The same on one thread, and no block of the matrix is kept."""
-    began = perf_counter()
-    fitted = fit(scanned(path, threads=1))
-    done = perf_counter()
-    file = pq.ParquetFile(path)
-    for group in range(file.num_row_groups):
-        fitted.transform(file.read_row_group(group, columns=fitted.inputs))
-    return {"fit_s": done - began, "transform_s": perf_counter() - done}
-
-
-def matrix_of(path: Path, fitted: FeatureProgram) -> np.ndarray:
-    return transform_files([path], fitted.inputs, fitted.transform, fitted.width)
-
-
-def scanned(path: Path, threads: int | None = None) -> TableStatistics:
-    """Statistics of all rows, a row group at a time for each thread."""
-    schema = schema_of(path)
-
-    def learn(group: int) -> TableStatistics:
-        statistics = TableStatistics.empty(schema, TASK)
-        file = pq.ParquetFile(path, read_dictionary=[name for name in CATEGORICAL if name in schema])
-        statistics.update(file.read_row_group(group, use_threads=False))
-        return statistics
-
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        first, *others = pool.map(learn, range(pq.read_metadata(path).num_row_groups))
-        return first.merge(*others)
-
-
-def fit(statistics: TableStatistics) -> FeatureProgram:
-    schema = statistics.schema
-    features = Features(columns={column.name: TREATMENT[column.kind] for column in schema})
-    return program.fit(plan.choose(schema, statistics, features, "dense"), statistics)
-
-
-def schema_of(path: Path) -> Schema:
-    kinds = {**dict.fromkeys(CATEGORICAL, Kind.CATEGORICAL), TIME: Kind.DATETIME}
-    fields = [field for field in pq.read_schema(path) if field.name != TARGET]
-    return Schema(
-        columns=tuple(Column(name=f.name, type=str(f.type), kind=kinds.get(f.name, Kind.NUMERIC)) for f in fields)
-    )
-
-
-def in_numbers(made: pa.Table) -> pa.Table:
-    """The time as microseconds, for peers that take none."""
-    return made.set_column(made.schema.get_field_index(TIME), TIME, made[TIME].cast(pa.int64()).cast(pa.float64()))
 
 
 def check(path: Path) -> None:

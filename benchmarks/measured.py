@@ -16,14 +16,19 @@ import json
 import multiprocessing
 import resource
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Measured", "fresh", "median", "options", "repeat", "report", "say", "spread", "table"]
+from mlsys import cluster
+from mlsys.store import Store
+
+__all__ = ["Measured", "fresh", "local_cluster", "median", "options", "repeat", "report", "say", "spread", "table"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,21 @@ def _observed(function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...
     began = time.process_time()
     found = function(*arguments)
     return {**found, "cpu_s": time.process_time() - began, "peak_mb": _peak_mb()}
+
+
+@contextmanager
+def local_cluster() -> Iterator[int]:
+    """A cluster of its own of all cores, with our settings and its workers started; gives the number of its CPUs."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(Path(folder))
+        try:
+            cluster.up(store)
+            cluster.connect(store)
+            cpus = cluster.num_cpus()
+            cluster.map(time.sleep, [0.5] * cpus)
+            yield cpus
+        finally:
+            cluster.down(store)
 
 
 def _peak_mb() -> float:

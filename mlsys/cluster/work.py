@@ -128,17 +128,17 @@ def map(  # noqa: A001  (cluster.map reads as what it is)
 
     task: Any = ray.remote(_with_threads).options(num_cpus=cpus_each, max_retries=1, name=_name(function))
     references = [task.remote(function, (item,), {}, cpus_each) for item in items]
-    waiting = list(references)
+    waiting, found = list(references), {}
     while waiting:
         ready, waiting = ray.wait(waiting, num_returns=1)
         try:
-            result = _get(ready[0])
+            found[ready[0]] = _get(ready[0])
         except BaseException:
             for reference in waiting:
                 ray.cancel(reference)
             raise
-        tell(result, len(references) - len(waiting))
-    return [_get(reference) for reference in references]
+        tell(found[ready[0]], len(found))
+    return [found[reference] for reference in references]
 
 
 def _with_threads(function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], threads: int) -> T:

@@ -90,18 +90,16 @@ def _tried(values: Floats, codes: Ints | None) -> tuple[Floats, Ints, Bools | No
     counts = np.bincount(codes)
     keys, place = np.empty(len(counts)), np.empty(len(counts), np.int64)
     keys[codes] = values
-    differs = keys[codes] != values
-    shared = np.zeros(len(counts), bool)
-    shared[codes[differs]] = True
+    shared = np.bincount(codes, keys[codes] != values) > 0
     crowded = shared & (counts > max(DOZEN, len(values) * SHARED / 2))  # half: folds do not divide a cell evenly
     num_crowded = int(counts.sum(where=crowded))
     if num_crowded > len(values) / 2:
         return None
     if num_crowded:
         return _divided(values, codes, keys, (counts > 0) & ~crowded, shared)
-    used = np.flatnonzero(counts)
+    used = np.flatnonzero(counts != 0)  # of truth values: in a third of the time
     place[used] = np.arange(len(used))
-    return keys[used], place[codes], shared[used] if differs.any() else None
+    return keys[used], place[codes], shared[used] if shared.any() else None
 
 
 def _divided(

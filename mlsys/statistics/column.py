@@ -112,7 +112,7 @@ class ColumnStatistics:
             missing = np.zeros(num_rows, np.int64) if present is None else 1 - present.astype(np.int64)
             self.target += label_sums(missing, 2, y, self.classes)
         if isinstance(encoded, EncodedNumbers):
-            self._update_numbers(encoded.part(where), y)
+            self._update_numbers(encoded.part(rows), y)
         elif isinstance(encoded, EncodedWords):
             self._update_words(encoded, where, y)
         else:

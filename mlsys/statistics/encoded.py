@@ -124,12 +124,13 @@ class EncodedNumbers(Encoded):
             return hash_array(self.array)
         return self.hashes if self.shared is not None else self.hashes[self.codes]
 
-    def part(self, rows: Ints | slice) -> Part:
-        """Some rows."""
-        codes = self.codes[rows]
+    def part(self, rows: Ints | None = None) -> Part:
+        """Some rows, or all."""
+        where = slice(None) if rows is None else rows
+        codes = self.codes[where]
         counts = np.bincount(codes, minlength=len(self.keys) + 1)[:-1]
-        used = np.flatnonzero(counts)
-        return Part(self, rows, codes, used, counts[used])
+        used = slice(None) if rows is None else np.flatnonzero(counts != 0)
+        return Part(self, where, codes, used, counts[used])
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class Part:
     whole: EncodedNumbers
     rows: Ints | slice
     codes: Ints
-    used: Ints
+    used: Ints | slice
     times: Ints
 
     @cached_property
@@ -185,7 +186,7 @@ class Part:
     @cached_property
     def crowd(self) -> int:
         """Most rows in a cell that may stand for another value."""
-        return 0 if self.shared is None else int(np.max(self.times, where=self.shared, initial=0))
+        return 0 if self.shared is None else int((self.times * self.shared).max())
 
     @property
     def is_exact(self) -> bool:
@@ -202,7 +203,10 @@ class Part:
         """Of every value, at least once."""
         if self.whole.shared is None:
             return self.whole.hashes[self.used]
-        return hash_floats(self.keys if self.is_exact else self.values)
+        if self.is_exact:
+            return hash_floats(self.keys)
+        hashes = self.whole.hashes[self.rows]
+        return hashes if self.finite is None else hashes[self.finite]
 
     def rank(self, sketch: QuantileSketch) -> None:
         """Let a sketch take the values in. A cell stands for them unless that could move a rank too far."""

@@ -48,15 +48,17 @@ class Moments:
         n = len(values) if times is None else int(times.sum())
         if n == 0:
             return cls()
-        weight = 1.0 if times is None else times.astype(np.float64)
+
+        def total(terms: Floats) -> float:
+            return float((terms if times is None else terms * times).sum())
+
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            mean = float((values * weight).sum() / n)
+            mean = total(values) / n
             if not math.isfinite(mean):
-                mean = float((values / n * weight).sum())
+                mean = total(values / n)
             away = values - mean
             square = away * away
-            weighted = square * weight
-            return cls(n, mean, float(weighted.sum()), float((weighted * away).sum()), float((weighted * square).sum()))
+            return cls(n, mean, total(square), total(square * away), total(square * square))
 
     def merge(self, other: Moments) -> Moments:
         if self.n == 0 or other.n == 0:
