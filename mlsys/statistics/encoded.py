@@ -127,10 +127,9 @@ class EncodedNumbers(Encoded):
     def part(self, rows: Ints | None = None) -> Part:
         """Some rows, or all."""
         where = slice(None) if rows is None else rows
-        codes = self.codes[where]
-        counts = np.bincount(codes, minlength=len(self.keys) + 1)[:-1]
+        counts = np.bincount(self.codes[where], minlength=len(self.keys) + 1)[:-1]
         used = slice(None) if rows is None else np.flatnonzero(counts != 0)
-        return Part(self, where, codes, used, counts[used])
+        return Part(self, where, used, counts[used])
 
 
 @dataclass(frozen=True)
@@ -139,15 +138,12 @@ class Part:
 
     Attributes
     ----------
-    codes
-        Of these rows.
     used, times
         Cells that hold some of them, and how many.
     """
 
     whole: EncodedNumbers
     rows: Ints | slice
-    codes: Ints
     used: Ints | slice
     times: Ints
 
