@@ -123,8 +123,12 @@ class Schema(_Frozen):
     def names(self) -> list[str]:
         return [column.name for column in self.columns]
 
+    @cached_property
+    def _by_role(self) -> dict[Role, list[Column]]:
+        return {role: [column for column in self.columns if column.role is role] for role in Role}
+
     def with_role(self, role: Role) -> list[Column]:
-        return [column for column in self.columns if column.role is role]
+        return [*self._by_role[role]]
 
     @property
     def features(self) -> list[Column]:

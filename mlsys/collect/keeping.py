@@ -39,8 +39,9 @@ def check(contract: Contract, stored: pa.Schema) -> None:
 
 def broken(table: pa.Table, contract: Contract) -> Iterator[tuple[list[str], str, pa.Array]]:
     """Rules that some rows break: the columns, the rule's text, and a mask of the rows (never null)."""
+    there = frozenset(table.column_names)
     for column in contract.columns:
-        if column.name not in table.column_names:
+        if column.name not in there:
             continue
         values = without_nan(table[column.name].combine_chunks())
         for text, mask in _rules(column, values):

@@ -46,15 +46,13 @@ def csv(piece: Piece, schema: Schema, reading: Reading) -> Iterator[Batch]:
         ),
     )
     check_names(piece, reader.schema.names)
+    there = frozenset(reader.schema.names)
+    columns = [column for column in schema if column.name in there]
     row, told = 0, 0
     for batch in reader:
         table = pa.Table.from_batches([batch])
         rows, row = _numbers(row, table.num_rows, {number for number, _, _ in broken})
-        values = {
-            column.name: _read(table[column.name], column.type)
-            for column in schema
-            if column.name in table.column_names
-        }
+        values = {column.name: _read(table[column.name], column.type) for column in columns}
         yield Batch(table, values, rows, broken[told:])
         told = len(broken)
     if not row or told < len(broken):

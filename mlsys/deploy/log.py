@@ -114,11 +114,11 @@ class Logged:
             pa.array(count_by_row(self.predictor.rare, rows), pa.int32()),
             pa.array((self.looked and self.looked.unknown()) or [0] * count, pa.int32()),
         ]
-        table = pa.table(dict(zip(OWN, own, strict=True)))
+        table, there = dict(zip(OWN, own, strict=True)), frozenset(rows.column_names)
         for name, kind in self._features().items():
-            column = rows[name] if name in rows.column_names else pa.nulls(count, kind)
-            table = table.append_column(f"input.{name}" if name in OWN else name, column)
-        return table
+            column = rows[name] if name in there else pa.nulls(count, kind)
+            table[f"input.{name}" if name in OWN else name] = column
+        return pa.table(table)
 
     def _features(self) -> dict[str, pa.DataType]:
         schema = self.predictor.bundle.schema

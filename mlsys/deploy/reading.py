@@ -58,9 +58,11 @@ def _parquet(piece: Piece, schema: Schema, _: Reading) -> Iterator[Batch]:
     check_names(piece, file.schema_arrow.names)
     if not file.metadata.num_rows:
         yield Batch(file.schema_arrow.empty_table(), {}, [])
+    there = frozenset(file.schema_arrow.names)
+    names = [name for name in schema.names if name in there]
     for batch in file.iter_batches(BATCH_ROWS, row_groups=list(piece.row_groups)):
         table = pa.Table.from_batches([batch])
-        values = {name: table[name] for name in schema.names if name in table.column_names}
+        values = {name: table[name] for name in names}
         yield Batch(table, values, range(first, first + table.num_rows))
         first += table.num_rows
 

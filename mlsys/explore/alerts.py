@@ -44,8 +44,9 @@ def find(
         What columns say of each other, where it was counted.
     """
     found = [*_duplicates(statistics.num_rows, num_duplicates), *_target(statistics, task)]
+    features = statistics.features
     for column in schema.features:
-        if column.name in statistics.features:
+        if column.name in features:
             found += of_column(column, statistics.columns[column.name])
     return found if joint is None else [*found, *_redundant(joint, task)]
 

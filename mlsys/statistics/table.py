@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -45,6 +46,7 @@ def _kinds(schema: Schema, task: Task) -> dict[str, Kind]:
     return {**features, task.target: Kind.CATEGORICAL if task.is_classification else Kind.NUMERIC}
 
 
+@dataclass(eq=False)
 class TableStatistics:
     """Statistics of the features and the target of a table.
 
@@ -56,18 +58,18 @@ class TableStatistics:
         Rows seen, and those of them with a target.
     """
 
-    def __init__(self, schema: Schema, task: Task) -> None:
-        self.schema = schema
-        self.task = task
-        self.num_rows = 0
-        self.num_labelled = 0
-        classes = len(task.classes) if task.is_classification else None
-        self.columns = {name: ColumnStatistics.empty(kind, classes) for name, kind in _kinds(schema, task).items()}
+    schema: Schema
+    task: Task
+    columns: dict[str, ColumnStatistics]
+    num_rows: int = 0
+    num_labelled: int = 0
 
     @classmethod
     def empty(cls, schema: Schema, task: Task) -> Self:
         """Of no rows yet; `schema` says which columns are features, `task` what the target is."""
-        return cls(schema, task)
+        classes = len(task.classes) if task.is_classification else None
+        columns = {name: ColumnStatistics.empty(kind, classes) for name, kind in _kinds(schema, task).items()}
+        return cls(schema, task, columns)
 
     def update(self, table: pa.Table) -> None:
         """Take rows in. A table without the target column, such as requests, has no labels."""
@@ -90,28 +92,21 @@ class TableStatistics:
             self.columns[name].update(values, None if name == self.task.target else y, rows)
 
     def merge(self, *others: TableStatistics) -> TableStatistics:
-        merged = TableStatistics(self.schema, self.task)
-        merged.num_rows = self.num_rows + sum(other.num_rows for other in others)
-        merged.num_labelled = self.num_labelled + sum(other.num_labelled for other in others)
-        merged.columns = {
+        parts = (self, *others)
+        columns = {
             name: column.merge(*(other.columns[name] for other in others)) for name, column in self.columns.items()
         }
-        return merged
+        num_rows, num_labelled = sum(part.num_rows for part in parts), sum(part.num_labelled for part in parts)
+        return TableStatistics(self.schema, self.task, columns, num_rows, num_labelled)
 
     def select(self, names: Iterable[str]) -> TableStatistics:
         """Statistics of some features alone, and of the target."""
         kept = {*names, self.task.target}
-        part = TableStatistics(self.schema, self.task)
-        part.num_rows, part.num_labelled = self.num_rows, self.num_labelled
-        part.columns = {name: column for name, column in self.columns.items() if name in kept}
-        return part
+        return replace(self, columns={name: column for name, column in self.columns.items() if name in kept})
 
     def without_rows(self) -> TableStatistics:
         """The same numbers without the texts and pictures that are kept to fit on and to look at."""
-        bare = TableStatistics(self.schema, self.task)
-        bare.num_rows, bare.num_labelled = self.num_rows, self.num_labelled
-        bare.columns = {name: column.without_rows() for name, column in self.columns.items()}
-        return bare
+        return replace(self, columns={name: column.without_rows() for name, column in self.columns.items()})
 
     @property
     def features(self) -> dict[str, ColumnStatistics]:
@@ -137,10 +132,9 @@ class TableStatistics:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        table = cls(Schema.model_validate(value["schema"]), Task.model_validate(value["task"]))
-        table.num_rows, table.num_labelled = value["num_rows"], value["num_labelled"]
-        table.columns = {name: ColumnStatistics.from_json(column) for name, column in value["columns"].items()}
-        return table
+        columns = {name: ColumnStatistics.from_json(column) for name, column in value["columns"].items()}
+        schema, task = Schema.model_validate(value["schema"]), Task.model_validate(value["task"])
+        return cls(schema, task, columns, value["num_rows"], value["num_labelled"])
 
 
 class TrainStatistics:

@@ -96,7 +96,8 @@ class Layout:
             categories.append(Categories(task.target, None, len(task.classes)))
         else:
             numbers.append(_number(task.target, look))
-        gaps = sorted((c.name for c in columns), key=lambda name: name in look.column_names and -_num_gaps(look, name))
+        there = frozenset(look.column_names)
+        gaps = sorted((c.name for c in columns), key=lambda name: name in there and -_num_gaps(look, name))
         taken = {*(column.name for column in numbers), *(column.name for column in categories)}
         compared = {Kind.NUMERIC, Kind.DATETIME, Kind.CATEGORICAL, Kind.BOOLEAN}
         left = tuple(c.name for c in columns if c.kind in compared and c.name not in taken)

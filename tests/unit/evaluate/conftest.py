@@ -84,7 +84,7 @@ def stored_split(store, kind, sizes, *, grouped=False):
 def fitted_bundle(store, split, kind, *, family="linear", threshold=0.5, columns=None):
     task = Task(kind=kind, target="y", classes=CLASSES[kind])
     train = split.table("train")
-    statistics = TableStatistics(split.schema, task)
+    statistics = TableStatistics.empty(split.schema, task)
     statistics.update(train)
     made = program.fit(
         plan.choose(split.schema, statistics, recipe.Features(columns=columns or {}), "dense"), statistics
