@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -104,6 +104,7 @@ def _column(
     information: Information | None,
 ) -> dict[str, Any]:
     whole, strength = profile.whole, profile.strengths.get(column.name)
+    summary = statistics.result()
     told = None
     if strength is not None:
         told = {"measure": strength.measure, "value": strength.value, "weakest": strength.weakest}
@@ -112,11 +113,11 @@ def _column(
         "kind": column.kind.value,
         "type": column.type,
         "unit": column.unit,
-        "summary": statistics.result().to_json(),
+        "summary": summary.to_json(),
         "relation": told,
         "correlation": statistics.comoments.correlation if whole.task.kind.value == "regression" else None,
         "categories": _categories(statistics, whole),
-        "by_class": _by_class(column.name, statistics, profile),
+        "by_class": _by_class(column.name, summary.histogram_edges, profile),
         "curve": curve,
         "information": None if information is None else asdict(information),
         "texts": texts.describe(profile.sample, column.name, whole.task) if column.kind is Kind.TEXT else None,
@@ -153,9 +154,8 @@ def _category(value: Any, rows: int, sums: npt.NDArray[np.float64], whole: Table
     return {"value": value, "rows": rows, "shares": None, "mean": float(sums[1] / sums[0]) if sums[0] > 0 else None}
 
 
-def _by_class(name: str, statistics: ColumnStatistics, profile: Profile) -> dict[str, list[float]] | None:
+def _by_class(name: str, edges: Sequence[float] | None, profile: Profile) -> dict[str, list[float]] | None:
     """Values of each class in the bins of the histogram, for a few classes."""
-    edges = statistics.result().histogram_edges
     counts = None if edges is None else profile.distributions.counts(name, np.array(edges))
     if counts is None:
         return None
