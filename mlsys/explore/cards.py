@@ -71,11 +71,11 @@ def _drawings(column: Json, profile: Json) -> list[Html]:
 def _categories(column: Json, profile: Json) -> Html:
     shown = column["categories"]
     classes = profile["task"]["classes"]
-    labels = [formats.label(item["value"]) for item in shown]
+    labels = [formats.value(item["value"]) for item in shown]
     target = profile["target"]["name"]
     if 2 < len(classes) <= MOST_CLASSES:
         parts = {
-            formats.label(name): [item["shares"] and item["shares"][at] for item in shown]
+            formats.value(name): [item["shares"] and item["shares"][at] for item in shown]
             for at, name in enumerate(classes)
         }
         made = charts.shares(labels, [item["rows"] for item in shown], parts, title=column["name"])
@@ -86,7 +86,7 @@ def _categories(column: Json, profile: Json) -> Html:
         counts = [count for _, count in profile["target"]["classes"]]
         index = 1 if len(classes) == 2 else counts.index(max(counts))
         rates = [item["shares"][index] if item["shares"] else None for item in shown]
-        label, baseline = f"share of {target} = {formats.label(classes[index])}", counts[index] / (sum(counts) or 1)
+        label, baseline = f"share of {target} = {formats.value(classes[index])}", counts[index] / (sum(counts) or 1)
     drawing = charts.bars(
         labels,
         [item["rows"] for item in shown],
@@ -132,7 +132,7 @@ def _curve(column: Json, profile: Json) -> Html:
     band = charts.Series(*([point[name] for point in points] for name in ("mean", "low", "high")))
     classes = profile["task"]["classes"]
     target = profile["target"]["name"]
-    label = f"share of {target} = {formats.label(classes[1])}" if classes else f"mean {target}"
+    label = f"share of {target} = {formats.value(classes[1])}" if classes else f"mean {target}"
     level = _share(profile) if classes else profile["target"]["summary"]["mean"]
     drawing = charts.lines(
         x, {label: band}, title=f"{target} by {column['name']}", y_label=label, level=("all rows", level), wide=False

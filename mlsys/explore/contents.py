@@ -26,7 +26,7 @@ def texts(column: Json, profile: Json) -> Html:
     repeated = [[formats.label(text)[:200], rows] for text, rows in summary["frequent_items"][:5] if rows > 1]
     if repeated:
         blocks.append(html.details("Texts that repeat", html.table(repeated, ["text", "rows"], align="wr")))
-    shown = [[item["text"], formats.label(item["target"])] for item in found["examples"]]
+    shown = [[item["text"], formats.value(item["target"])] for item in found["examples"]]
     blocks.append(html.table(shown, ["some texts", profile["target"]["name"]], align="wl"))
     return join(*blocks)
 

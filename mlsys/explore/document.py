@@ -160,4 +160,4 @@ def _by_class(name: str, edges: Sequence[float] | None, profile: Profile) -> dic
     if counts is None:
         return None
     classes = profile.whole.task.classes
-    return {formats.label(value): np.round(row, 1).tolist() for value, row in zip(classes, counts, strict=True)}
+    return {formats.value(value): np.round(row, 1).tolist() for value, row in zip(classes, counts, strict=True)}

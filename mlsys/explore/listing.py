@@ -84,7 +84,7 @@ def label(value: object) -> str:
     ('2004', '20,040', '0.02', '0.02000', 'x')
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return formats.label(value)
+        return formats.value(value)
     short = f"{value:.4g}"
     return short if "e" not in short and float(short) == value else formats.label(value)
 

@@ -159,7 +159,7 @@ def times(line: Json, task: Json) -> list[Html]:
     shown = dict(sorted(line["target"].items(), key=lambda item: -sum(v or 0 for v in item[1]["mean"]))[:6])
     series = {name: charts.Series(part["mean"], part["low"], part["high"]) for name, part in shown.items()}
     label = next(iter(shown)) if not task["classes"] else f"share of {task['target']}"
-    label += f" = {formats.label(task['classes'][1])}" if len(task["classes"]) == 2 else ""
+    label += f" = {formats.value(task['classes'][1])}" if len(task["classes"]) == 2 else ""
     target = charts.lines(x, series, title=f"{label} by {span}", y_label="")
     empty = sum(count == 0 for count in line["rows"])
     words = f"By {line['column']}, {span}s from {formats.label(x[0])} to {formats.label(x[-1])} (UTC)."

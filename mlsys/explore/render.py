@@ -177,7 +177,7 @@ def _target(profile: Json) -> list[Html]:
     target = profile["target"]
     if not target["classes"]:
         return [html.grid(cards.histogram(target["summary"], target["name"], {}), cards.numbers(target["summary"]))]
-    labels = [formats.label(value) for value, _ in target["classes"]]
+    labels = [formats.value(value) for value, _ in target["classes"]]
     rows = [count for _, count in target["classes"]]
     total = sum(rows) or 1
     table = [[label, count, formats.percent(count / total)] for label, count in zip(labels, rows, strict=True)]

@@ -6,7 +6,7 @@ import math
 import re
 from datetime import date, datetime
 
-__all__ = ["compact", "count", "interval", "is_missing", "label", "number", "percent", "seconds"]
+__all__ = ["compact", "count", "interval", "is_missing", "label", "number", "percent", "seconds", "value"]
 
 MISSING = "–"
 
@@ -108,12 +108,10 @@ def seconds(value: float | None) -> str:
 
 
 def label(value: object) -> str:
-    r"""Any cell or tick as text: dates short, numbers rounded, booleans as yes and no; of a text, all that it has.
+    """Any cell or tick as text: dates short, numbers rounded, booleans as yes and no.
 
     >>> label(datetime(2013, 11, 4)), label(True), label(0.33333), label("x"), label(None)
     ('2013-11-04', 'yes', '0.3333', 'x', '–')
-    >>> label(""), label(" x"), label("a\tb")
-    ('(empty)', "' x'", 'a\\tb')
     """
     if value is None:
         return MISSING
@@ -128,10 +126,18 @@ def label(value: object) -> str:
     if isinstance(value, int | float):
         return number(value)
     item = getattr(value, "item", None)
-    return label(item()) if callable(item) else _visible(str(value))
+    return label(item()) if callable(item) else str(value)
 
 
-def _visible(text: str) -> str:
-    """The text; in quotes if blanks begin or end it, and with its invisible characters written out."""
-    shown = UNSEEN.sub(lambda found: repr(found[0])[1:-1], text)
-    return EMPTY if not text else f"'{shown}'" if text != text.strip(" ") else shown
+def value(given: object) -> str:
+    r"""A value of the data as text: as `label`, and of a text all that it has.
+
+    Blanks that begin or end it put it in quotes, invisible characters are written out.
+
+    >>> value(""), value(" x"), value("a\tb"), value(0.5)
+    ('(empty)', "' x'", 'a\\tb', '0.5000')
+    """
+    if not isinstance(given, str):
+        return label(given)
+    shown = UNSEEN.sub(lambda found: repr(found[0])[1:-1], given)
+    return EMPTY if not given else f"'{shown}'" if given != given.strip(" ") else shown

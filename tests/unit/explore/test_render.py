@@ -100,6 +100,16 @@ def test_columns_that_are_no_features_are_named_with_what_they_are_for(divide, s
     assert "Names the row: key. Ignored: empty." in render.page(profile)
 
 
+def test_empty_blank_and_turned_categories_are_seen(divide):
+    train = pa.table({"x": RNG.choice(["", " ", "\u202eabc", "é"], N), "y": TASKS["binary"][1]})
+    page = render.page(
+        explore.describe(split := divide(train), TASKS["binary"][0], explore.profile(split, TASKS["binary"][0]), [])
+    )
+    assert "\u202e" not in page
+    for shown in ("(empty)", "&#x27; &#x27;", "\\u202eabc", "é"):
+        assert f">{shown}</text>" in page
+
+
 def test_bounds_of_sketches_are_told_once_for_the_columns_that_they_hold_for(divide):
     n = 3_000
     train = pa.table(

@@ -25,7 +25,7 @@ def test_a_number_has_four_significant_digits(value, text):
     ],
 )  # fmt: skip
 def test_a_text_shows_what_a_reader_would_not_see(text, shown):
-    assert formats.label(text) == shown
+    assert formats.value(text) == shown
 
 
 @pytest.mark.parametrize(("low", "high"), [(None, 1.0), (0.0, None), (float("nan"), 1.0)])
