@@ -43,6 +43,13 @@ DOMINANT = 0.99
 """Fraction of the values that are one and the same, from which little is left to learn."""
 
 
+FORMS = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%d %b %Y", "%b %d, %Y")
+"""How people write dates besides ISO 8601, which `collect` reads."""
+
+LEAST_DATES = 3
+"""Different values from which it is no accident that all of the frequent ones are dates."""
+
+
 @dataclass(frozen=True)
 class Alert:
     """One thing to know about a column (or, where `column` is None, the table)."""
@@ -105,6 +112,28 @@ def _names_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> 
         detail = f"{distinct:,} categories"
         action = "the mean of the target, or with over 20 classes its frequency, takes the place of the category"
         yield Alert("high_cardinality", column.name, detail, action)
+
+
+def _dates(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    """Texts that are dates, in a form that leaves open which number is the month, or is no standard."""
+    found = [value for value, _ in summary.frequent_items if value]
+    if column.kind not in {Kind.CATEGORICAL, Kind.TEXT} or len(found) < LEAST_DATES:
+        return
+    forms = [form for form in FORMS if all(_is_date(value, form) for value in found)]
+    if forms:
+        name = column.name if column.name.isidentifier() else f'"{column.name}"'
+        read = " or ".join(f"STRPTIME({name}, '{form}')" for form in forms)
+        detail = f"texts that are dates, such as {found[0]!r}"
+        yield Alert(
+            "date_as_text", column.name, detail, f"kept as text; a column under features.derive reads it: {read}"
+        )
+
+
+def _is_date(value: object, form: str) -> bool:
+    try:
+        return isinstance(value, str) and bool(datetime.strptime(value, form))  # noqa: DTZ007 - asked is the form alone
+    except ValueError:
+        return False
 
 
 def _numbers_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
@@ -199,6 +228,7 @@ CHECKS: tuple[Callable[[Column, ColumnStatistics, ColumnSummary], Iterator[Alert
     _mostly_null,
     _one_value,
     _names_rows,
+    _dates,
     _numbers_rows,
     _not_finite,
     _beyond,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlsys.explore import cards, panels
@@ -51,6 +51,9 @@ ROLES = {
 
 MOST_ALERTS = 30
 """Alerts in one table; more are put together by their kind."""
+
+MOST_NAMED = 12
+"""Columns named with the bound of a sketch."""
 
 FINDINGS = {
     "twins": "copies in two parts",
@@ -246,7 +249,11 @@ def _lines(how: str, named: Mapping[str, list[str]]) -> list[list[object]]:
     together: dict[tuple[str, ...], list[str]] = {}
     for name, columns in named.items():
         together.setdefault(tuple(columns), []).append(name.replace("_", " "))
-    return [
-        [", ".join(names), how, join(*(join(", " if at else "", html.code(name)) for at, name in enumerate(columns)))]
-        for columns, names in together.items()
-    ]
+    return [[", ".join(names), how, _some(columns)] for columns, names in together.items()]
+
+
+def _some(columns: Sequence[str]) -> Html:
+    """The first columns by name, the others by number."""
+    named = [join(", " if at else "", html.code(name)) for at, name in enumerate(columns[:MOST_NAMED])]
+    others = len(columns) - MOST_NAMED
+    return join(*named, f" and {formats.count(others, 'other')}, marked ≈" if others > 0 else "")

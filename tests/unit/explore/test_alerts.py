@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlsys import expressions
 from mlsys.explore import alerts, oddities
 from mlsys.features import choices, defaults, values
 from mlsys.schema import Column, Kind, Role, Schema, Task
@@ -63,6 +64,33 @@ def test_a_column_is_told_on(kind):
     (alert,) = found(values, column_kind)
     assert (alert.kind, alert.column, alert.detail) == (kind, "x", detail)
     assert alert.action
+
+
+@pytest.mark.parametrize(
+    ("write", "read"),
+    [
+        ("%m/%d/%Y", "STRPTIME(x, '%m/%d/%Y')"),
+        ("%d.%m.%Y", "STRPTIME(x, '%d.%m.%Y')"),
+        ("%d %b %Y", "STRPTIME(x, '%d %b %Y')"),
+    ],
+)
+def test_dates_that_are_texts_are_told_with_what_reads_them(write, read):
+    days = [dt.date(2013, 1, 1) + dt.timedelta(days=at % 90) for at in range(N)]
+    (alert,) = found([day.strftime(write) for day in days], Kind.CATEGORICAL)
+    assert alert.kind == "date_as_text"
+    assert alert.action.endswith(f": {read}")
+    told = expressions.add(pa.table({"x": [day.strftime(write) for day in days]}), {"at": read})["at"].to_pylist()
+    assert [time.date() for time in told] == days
+
+
+def test_a_date_that_can_be_read_in_two_ways_is_told_with_both():
+    (alert,) = found([f"0{1 + at % 9}/0{1 + at % 5}/2013" for at in range(N)], Kind.CATEGORICAL)
+    assert alert.action.endswith(": STRPTIME(x, '%m/%d/%Y') or STRPTIME(x, '%d/%m/%Y')")
+
+
+@pytest.mark.parametrize("values", [["1.2.3", "4.5.6", "7.8.9", ""], ["01/14/2013", "n/a", "02/14/2013", "03/14/2013"]])
+def test_texts_that_are_no_dates_are_not_told(values):
+    assert found([values[at % 4] for at in range(N)], Kind.CATEGORICAL) == []
 
 
 def test_a_row_number_is_told_on():
