@@ -110,7 +110,9 @@ def _names_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> 
         yield Alert("id_like", column.name, detail, "dropped; name it as data.id if it identifies a row")
     elif column.kind is Kind.CATEGORICAL and distinct > MOST_CODES:
         detail = f"{distinct:,} categories"
-        action = "the mean of the target, or with over 20 classes its frequency, takes the place of the category"
+        action = (
+            "the mean of the target, or with over 20 classes its frequency, takes its place; phrases are read besides"
+        )
         yield Alert("high_cardinality", column.name, detail, action)
 
 
