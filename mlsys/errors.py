@@ -58,7 +58,8 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
     'known: name, target'
     """
     names = sorted(set(known))
-    near = difflib.get_close_matches(got, names, n=1, cutoff=0.6)
+    alike = [name for name in names if name.strip().lower() == got.strip().lower()]  # ' Y ' is y to the eye
+    near = alike or difflib.get_close_matches(got, names, n=1, cutoff=0.6)
     if near:
         return f"did you mean '{near[0]}'?"
     shown = ", ".join(names[:12]) + (f", … ({len(names)} in all)" if len(names) > 12 else "")

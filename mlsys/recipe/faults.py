@@ -23,6 +23,13 @@ WORDS = {
 }
 """What is expected in the words of YAML, by type of fault."""
 
+FORMS = {
+    "name": "a small letter, then small letters, digits, - and _, at most 63 in all",
+    "lookup": "sqlite, none, or an address of Redis, e.g. redis://127.0.0.1:6379/0",
+    "encoder": "module:function",
+}
+"""The same, where a text has to match a pattern, by key."""
+
 TRIED = re.compile(r"[\[(]|^(str|int|float|bool|constrained-\w+)$")
 
 
@@ -57,6 +64,8 @@ def _path(fault: Any) -> list[str]:
 def _said(fault: Any) -> str:
     if fault["type"] in WORDS:
         return WORDS[fault["type"]]
+    if fault["type"] == "string_pattern_mismatch":
+        return FORMS[str(fault["loc"][-1])]
     text = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return str(text[0].lower() + text[1:])
 

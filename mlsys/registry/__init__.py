@@ -116,9 +116,10 @@ def resolve(store: Store, name: str, which: str | int = "champion") -> Entry:
     """
     entries = versions(store, name)
     if not entries:
+        known = {move.name for move in ledger.read(store)}
         raise errors.RegistryError.build(
             f"registry: model '{name}'", got="no version", expected="a registered model",
-            hint=errors.did_you_mean(name, {move.name for move in ledger.read(store)}),
+            hint=errors.did_you_mean(name, known) if known else "`mlsys deploy` with a recipe registers one",
         )  # fmt: skip
     served = _now_served(store, name, str(which))
     if served is not None:

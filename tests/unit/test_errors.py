@@ -301,6 +301,10 @@ def test_the_nearest_name_is_offered_and_a_far_one_is_not():
     assert errors.did_you_mean("q", []) == "there are none"
 
 
+def test_a_name_that_differs_by_what_the_eye_does_not_see_is_the_one_that_was_meant():
+    assert errors.did_you_mean("y", [" x ", " Y ", "z"]) == "did you mean ' Y '?"
+
+
 def test_a_long_list_of_names_is_cut_and_counted():
     text = errors.did_you_mean("zzz", [f"column_{i:02}" for i in range(30)])
     assert text.endswith("column_11, … (30 in all)")

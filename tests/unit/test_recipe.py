@@ -99,7 +99,7 @@ def joined(aggregate):
         ("name: demo\ndata: {source: x.csv}\n", "recipe: 'target' is missing", "add 'target: …'"),
         (MINIMAL + "train: {rounds: 0}\n", "recipe: 'train.rounds'", "greater than or equal to 1"),
         (MINIMAL + "train: {rounds: many}\n", "recipe: 'train.rounds'", "got:      'many'"),
-        ("name: Demo Run\ntarget: y\ndata: {source: x.csv}\n", "recipe: 'name'", "match pattern"),
+        ("name: Demo Run\ntarget: y\ndata: {source: x.csv}\n", "recipe: 'name'", "a small letter"),
         (MINIMAL + "split: {by: tim}\n", "recipe: 'split.by'", "'tim'"),
         (MINIMAL + joined("{function: sum, window: 1h}"), AGGREGATE, "expected: a column for sum"),
         (MINIMAL + joined("{function: count, column: mm, window: 1h}"), AGGREGATE, "expected: no column"),
@@ -263,6 +263,7 @@ def test_any_yaml_is_a_recipe_or_an_error_of_the_recipe(tree):
             "data: {source: a}\nfeatures: {joins: {w: {source: b, keys: [k], time: t, lookback: 3 moons}}}",
             "'features.joins.w.lookback'.*got: +'3 moons'.*3h or 2d",
         ),
+        ("data: {source: a}\ndeploy: {lookup: mysql://x}", "'deploy.lookup'.*expected: sqlite, none, or an address"),
         ("data: {source: 5}", "'data.source'.*expected: text or a list"),
         ("data: {source: a, dedupe: k}", "'data.dedupe'.*expected: a section"),
         ("data: {source: a, kinds: {x: num}}", "'data.kinds.x'.*expected: 'numeric', 'categorical'"),
@@ -271,6 +272,23 @@ def test_any_yaml_is_a_recipe_or_an_error_of_the_recipe(tree):
 def test_a_value_that_does_not_fit_is_named_by_its_key_and_answered_in_the_words_of_yaml(text, message):
     with pytest.raises(errors.RecipeError, match=f"(?s)recipe: {message}"):
         recipe.parse(f"name: a\ntarget: y\n{text}\n")
+
+
+def patterned(node, key=""):
+    """Keys of a JSON schema whose values have to match a pattern."""
+    if isinstance(node, list):
+        for one in node:
+            yield from patterned(one, key)
+    if isinstance(node, dict):
+        if isinstance(node.get("pattern"), str):
+            yield key
+        for name, inner in node.items():
+            yield from patterned(inner, key if name == "anyOf" else name)
+
+
+def test_every_pattern_of_a_recipe_is_said_in_words():
+    spans = {"lookback", "freshness", "window", "history"}  # said by `span_us`
+    assert set(patterned(json.loads(recipe.json_schema()))) == spans | set(faults.FORMS)
 
 
 @pytest.mark.parametrize(
