@@ -43,10 +43,10 @@ def check(before: Mapping[str, str | None], now: pa.Schema, empty: Collection[st
     ContractError
         A column is gone or of another type, and that is not accepted.
     """
-    refused = list(_refused(before, now, empty))
-    if refused and not accept:
-        raise errors.ContractError.evolved([text for _, text in refused], refused[0][0])
-    return [*_accepted(before, now), *(f"{text}: accepted" for _, text in refused)]
+    refused, accepted = list(_refused(before, now, empty)), list(_accepted(before, now))
+    if refused and not accept:  # a column that is new may be one that is gone, under another name
+        raise errors.ContractError.evolved([*(text for _, text in refused), *accepted], refused[0][0])
+    return [*accepted, *(f"{text}: accepted" for _, text in refused)]
 
 
 def _accepted(before: Mapping[str, str | None], now: pa.Schema) -> Iterator[str]:

@@ -40,6 +40,8 @@ MAX_ENTRIES = 1000
 MIN_ENTRIES = 5
 """Entries from which a median and a spread say something."""
 MAX_Z = 3.5
+MAX_AHEAD_S = 86_400
+"""How far the newest time may lie ahead, for the clocks of all zones."""
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MIN_CHANGE = 1.1
 """Factor by which a value may always differ from the median."""
@@ -149,6 +151,8 @@ def judge(before: Sequence[Entry], entry: Entry, data: Data, now: dt.datetime) -
         told.append(
             f"{entry.num_new:,} rows, where {usual:,.0f} are usual (modified z {z:+.1f} over {len(counts)} runs)"
         )
+    if entry.age_s is not None and entry.age_s < -MAX_AHEAD_S:
+        told.append(f"the newest '{data.time}' lies {_span(-entry.age_s)} ahead: how fresh the others are is not known")
     ages = [one.age_s for one in before if one.age_s is not None]
     if entry.age_s is not None and (z := _z(entry.age_s, ages)) is not None and z > MAX_Z:
         usual = statistics.median(ages)

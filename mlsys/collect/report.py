@@ -135,10 +135,14 @@ def _warnings(
         elif roles.is_row_index(column.name) and column.role is Role.IGNORE:
             yield f"column '{column.name}' has no name of its own and is taken for a row index: ignored"
     if counts.num_superseded:
-        yield f"{counts.num_superseded:,} rows superseded by a later row of their key: left out"
+        yield f"{_rows(counts.num_superseded)} superseded by a later row of their key: left out"
     for name, rows in repeats.ids.items():
         if rows:
-            yield f"column '{name}': {rows} rows repeat an earlier value"
+            yield f"column '{name}': an earlier value again in {_rows(rows)}"
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number:,} rows"
 
 
 def _about_pieces(pieces: Sequence[Piece], scans: Sequence[Scan], schema: Schema) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from mlsys import errors
 from mlsys.collect.batch import UNNAMED
@@ -74,13 +74,13 @@ def assign(
     Columns without a value in any row (`empty`), and row indices, are ignored. `known_after` and
     `ignore` of a contract stay.
     """
-    unused = set(data.ignore) | set(empty)
-    roles: dict[str | None, Role] = dict.fromkeys(unused, Role.IGNORE)
+    without_value = set(empty)
+    roles: dict[str | None, Role] = dict.fromkeys(without_value.union(data.ignore), Role.IGNORE)
     roles |= dict.fromkeys(data.known_after, Role.AFTER)
     roles |= {split_column: Role.SPLIT, data.group: Role.GROUP}
     roles |= {data.time: Role.TIME, data.id: Role.ID, target: Role.TARGET}
     schema = Schema(columns=tuple(column.model_copy(update={"role": _role(column, roles)}) for column in columns))
-    _check_time(schema)
+    _check_time(schema, without_value)
     return schema
 
 
@@ -97,8 +97,16 @@ def _role(column: Column, roles: dict[str | None, Role]) -> Role:
     return Role.IGNORE if is_row_index(column.name) else Role.FEATURE
 
 
-def _check_time(schema: Schema) -> None:
+def _check_time(schema: Schema, empty: Collection[str]) -> None:
     name = schema.one(Role.TIME)
+    if name in empty:
+        raise errors.RecipeError.build(
+            f"recipe: 'data.time': column '{name}'",
+            got="no value in any row",
+            expected="dates or times",
+            hint="look at the source; or leave data.time out",
+            field="data.time",
+        )
     if name and schema[name].kind is not Kind.DATETIME:
         raise errors.RecipeError.build(
             f"recipe: 'data.time': column '{name}'",

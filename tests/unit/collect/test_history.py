@@ -123,6 +123,24 @@ def test_columns_that_are_gone_or_others_are_refused_until_accepted(take, write,
     assert take(file).report["notes"] == []
 
 
+def test_what_is_new_is_told_beside_what_is_gone_for_it_may_be_the_same_under_another_name(take, write):
+    take(write("a.csv", "n,y\n1,0\n2,1\n"))
+    with pytest.raises(errors.ContractError, match=r"column 'n' \(int64\) is gone; column 'm' \(int64\) is new"):
+        take(write("a.csv", "m,y\n1,0\n2,1\n"))
+
+
+def test_a_newest_time_far_ahead_is_told_for_it_hides_how_late_the_others_are(store, write, tmp_path):
+    data = Data(source=str(write("a.csv", "t,y\n2013-01-01,0\n2031-01-01,1\n")), time="t", freshness="1d")
+    now = dt.datetime(2021, 1, 1, tzinfo=dt.UTC)
+    taken = snapshot.take(store, data, target="y", folder=tmp_path / "run", now=now)
+    assert taken.report["notes"] == ["the newest 't' lies 3,652 days ahead: how fresh the others are is not known"]
+
+
+def test_a_time_without_any_value_is_said_to_have_none(take, write):
+    with pytest.raises(errors.RecipeError, match=r"(?s)'data.time': column 't'.*got: +no value in any row"):
+        take(write("a.csv", "t,y\n,0\n,1\n"), time="t", freshness="1d")
+
+
 def test_decimals_that_are_all_whole_this_time_are_no_other_column(take, write):
     take(write("a.csv", "n,d,y\n1.5,2013-01-01 10:00,0\n2,2013-01-02 11:00,1\n"))
     taken = take(write("a.csv", "n,d,y\n1,2013-01-01,0\n2,2013-01-02,1\n"))
