@@ -8,7 +8,7 @@ The parts, in the order in which a run passes through them::
     read       one piece of a source as bounded batches (`batch`), values still as they were written;
                `records` for JSON lines and databases, `pictures` and `documents` for folders of these
     inference  which type every column has, decided over all rows of all pieces
-    convert    written values → the types that snapshots store, misfits named
+    convert    written values → the types that snapshots store, misfits named; `parsing` reads texts
     contract   the schema file: written and read back; `keeping` puts each row to it
     layout     what a stored row looks like; `roles` says what its columns are for
     conform    a batch as it was written → the rows that are stored, and counts of them

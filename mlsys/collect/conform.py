@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlsys import expressions
-from mlsys.collect import convert, keeping, pictures
+from mlsys.collect import convert, keeping, parsing, pictures
 from mlsys.collect.aside import Quarantine
 from mlsys.collect.inference import Wording
 from mlsys.collect.layout import Layout, Written
@@ -66,9 +66,9 @@ def _converted(table: pa.Table, layout: Layout, location: str, bad: Quarantine) 
 def _read(values: pa.Array, kind: pa.DataType, layout: Layout, name: str) -> pa.Array:
     if not pa.types.is_string(values.type):
         return convert.stored(values, kind, layout.zone)
-    read = convert.read_text(values, kind, layout.zone)
+    read = parsing.read_text(values, kind, layout.zone)
     if name == layout.target and pa.types.is_integer(kind):  # labels written as 0.0 and 1.0
-        decimals = convert.read_text(values, pa.float64())
+        decimals = parsing.read_text(values, pa.float64())
         read = pc.coalesce(read, convert.stored(decimals, kind))
     return read
 

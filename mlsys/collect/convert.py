@@ -2,69 +2,19 @@
 
 Snapshots hold few types, so that every later step has few cases: ``int64``, ``double``,
 ``bool``, ``string``, ``timestamp[us, tz=UTC]``, ``date32[day]``, ``binary`` and lists of
-these. Text is read as
-
-=============  ==================================================================================
-``int64``      digits with or without a sign, within 64 bits
-``double``     what a programming language reads as a number
-``bool``       true and false, in any case; 1 and 0 if the recipe says that the column is boolean
-``date32``     ``2013-01-31``
-``timestamp``  ISO 8601, ``T`` or a blank between, seconds and fraction optional; ``Z`` or an
-               offset, without one the time is local in the recipe's time zone. An hour that a
-               clock change repeats is the first one; a local time that it skips does not fit.
-``list``       a JSON list of numbers
-=============  ==================================================================================
-
-and blanks around numbers, dates and times do not count.
-
-Dates and times lie in the years 1 to 9999, as in Python; others do not fit. Of a local time that
-is a few hours outside of them by UTC, such as 9999-12-31 for "never", the nearest one inside is kept.
+these. `mlsys.collect.parsing` says how texts are read.
 """
 
 from __future__ import annotations
-
-import contextlib
-import json
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlsys import errors
+from mlsys.collect.parsing import PER_SECOND, TIME, array, in_calendar, localized, read_text
 
-__all__ = ["LIST", "TIME", "misfits", "read_text", "stored", "stored_type", "without_nan"]
-
-TIME = pa.timestamp("us", "UTC")
-LIST = pa.list_(pa.float64())
-TRUE, FALSE = ("true", "1"), ("false", "0")
-ISO_DATE = r"^(\d{4}-\d{2}-\d{2})$"
-OFFSET = r"Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?"
-ISO_TIME = rf"^(\d{{4}}-\d{{2}}-\d{{2}})(?:[T ](\d{{2}}(?::\d{{2}})?)(:\d{{2}})?([.,]\d{{1,9}})?\s?({OFFSET})?)?$"
-FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
-DAY_US = 86_400_000_000
-"""The years 1 to 9999 since 1970."""
-PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-
-
-def read_text(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC") -> pa.Array:
-    """Texts as values of a stored type; null where the text is null or does not fit.
-
-    >>> read_text(pa.array(["1", " 2", "x", None]), pa.int64()).to_pylist()
-    [1, 2, None, None]
-    >>> str(read_text(pa.array(["2013-07-01 10:00"]), TIME, "America/New_York")[0])
-    '2013-07-01 14:00:00+00:00'
-    """
-    if pa.types.is_string(kind):
-        return _array(values)
-    if pa.types.is_timestamp(kind):
-        with contextlib.suppress(pa.ArrowInvalid):  # all with an offset: Arrow's parser reads them many times faster
-            times = _array(values).cast(kind)
-            if _in_calendar(times).null_count == times.null_count:
-                return times
-    texts = pl.Series(values=pl.from_arrow(_array(values)), dtype=pl.String)
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return _array(_number(texts, pl.Int64 if pa.types.is_integer(kind) else pl.Float64).to_arrow())
-    return _array(_parsed(texts.str.strip_chars(), kind, zone).to_arrow()).cast(kind)
+__all__ = ["misfits", "stored", "stored_type", "without_nan"]
 
 
 def without_nan(values: pa.Array) -> pa.Array:
@@ -108,15 +58,15 @@ def stored(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str = "U
 
     Times without a zone are local in `zone`. Nanoseconds are cut to microseconds.
     """
-    values = _plain(_array(values))
+    values = in_calendar(_plain(array(values)))
     if pa.types.is_string(values.type) and not pa.types.is_string(kind):
         return read_text(values, kind, zone)
     if pa.types.is_timestamp(kind) and not getattr(values.type, "tz", None):
-        local = _in_calendar(_cast(values, pa.timestamp("us")))
-        return _array(_localized(pl.Series(values=pl.from_arrow(local)), zone).to_arrow()).cast(kind)
+        local = _cast(values, pa.timestamp("us"))
+        return array(localized(pl.Series(values=pl.from_arrow(local)), zone).to_arrow()).cast(kind)
     if pa.types.is_duration(values.type):
         values = pc.divide(values.cast(pa.int64()).cast(pa.float64(), safe=False), PER_SECOND[values.type.unit])
-    return _in_calendar(_cast(values, kind))
+    return _cast(values, kind)
 
 
 def _plain(values: pa.Array) -> pa.Array:
@@ -136,84 +86,24 @@ def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     except pa.ArrowNotImplementedError:
         return pa.nulls(len(values), kind)
     except pa.ArrowInvalid:
+        if _is_number(values.type) and _is_number(kind):
+            return _equal_numbers(values, kind)
         if len(values) == 1:
             return pa.nulls(1, kind)
         half = len(values) // 2
         return pa.concat_arrays([_cast(part, kind) for part in (values[:half], values[half:])])
 
 
-def _in_calendar(values: pa.Array) -> pa.Array:
-    """Values as they are; of dates and of times in microseconds, null outside of the years 1 to 9999."""
-    if pa.types.is_date32(values.type):
-        first, last, numbers = FIRST_US // DAY_US, LAST_US // DAY_US, values.view(pa.int32())
-    elif pa.types.is_timestamp(values.type):
-        first, last, numbers = FIRST_US, LAST_US, values.view(pa.int64())
-    else:
-        return values
-    inside = pc.and_(pc.greater_equal(numbers, first), pc.less_equal(numbers, last))
-    return pc.if_else(inside, values, pa.scalar(None, values.type))
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def _array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-
-
-def _number(texts: pl.Series, kind: type[pl.DataType]) -> pl.Series:
-    """Most texts are numbers and nothing else; blanks and a plus are looked for only where one is not."""
-    numbers = texts.cast(kind, strict=False)
-    if numbers.null_count() == texts.null_count():
-        return numbers
-    return texts.str.strip_chars().str.strip_prefix("+").cast(kind, strict=False)
-
-
-def _parsed(texts: pl.Series, kind: pa.DataType, zone: str) -> pl.Series:
-    if pa.types.is_boolean(kind):
-        lower = texts.str.to_lowercase()
-        return pl.select(
-            pl.when(lower.is_in(TRUE)).then(statement=True).when(lower.is_in(FALSE)).then(statement=False)
-        ).to_series()
-    if pa.types.is_date(kind):
-        return _since_year_1(texts.str.extract(ISO_DATE).str.to_date("%Y-%m-%d", strict=False))
-    if pa.types.is_timestamp(kind):
-        return _times(texts, zone)
-    return pl.Series(values=pa.array([_numbers(text) for text in texts], LIST))
-
-
-def _times(texts: pl.Series, zone: str) -> pl.Series:
-    parts = texts.str.extract_groups(ISO_TIME).struct.unnest()
-    day, clock, seconds, fraction, offset = (parts[name] for name in parts.columns)
-    clock = clock.fill_null("00:00").str.replace(r"^(\d{2})$", "$1:00")
-    fraction = fraction.fill_null("").str.replace(",", ".", literal=True)
-    written = day + " " + clock + seconds.fill_null(":00") + fraction
-    local = _since_year_1(written.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False))
-    digits = offset.str.replace("Z", "+0000").str.replace(":", "", literal=True).str.pad_end(5, "0")
-    minutes = digits.str.slice(1, 2).cast(pl.Int64) * 60 + digits.str.slice(3, 2).cast(pl.Int64)
-    signed = pl.select(pl.when(digits.str.starts_with("-")).then(-minutes).otherwise(minutes)).to_series()
-    universal = _nearest((local - (signed * 60_000_000).cast(pl.Duration("us"))).dt.replace_time_zone("UTC"))
-    return pl.select(pl.when(offset.is_null()).then(_localized(local, zone)).otherwise(universal)).to_series()
-
-
-def _localized(local: pl.Series, zone: str) -> pl.Series:
-    """Wall-clock times of a zone as UTC."""
-    aware = local.dt.cast_time_unit("us").dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-    return _nearest(aware.dt.convert_time_zone("UTC"))
-
-
-def _since_year_1(written: pl.Series) -> pl.Series:
-    """Dates or times of four digits, without the year 0000, which no calendar of ours has."""
-    return written.zip_with(written.dt.year() > 0, written.clear(len(written)))
-
-
-def _nearest(times: pl.Series) -> pl.Series:
-    return times.to_physical().clip(FIRST_US, LAST_US).cast(times.dtype)
-
-
-def _numbers(text: str | None) -> list[float | None] | None:
-    try:
-        values = json.loads(text) if text is not None else None
-        return None if values is None else [None if value is None else float(value) for value in values]
-    except (ValueError, TypeError):
-        return None
+def _equal_numbers(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Each number as the number of the other type that is equal to it, null if there is none."""
+    numbers, wanted = (pl.Series(values=pl.from_arrow(one)) for one in (values, pa.nulls(0, kind)))
+    made = numbers.cast(wanted.dtype, strict=False)
+    is_equal = (made.cast(numbers.dtype, strict=False) == numbers).fill_null(value=False)
+    return array(made.zip_with(is_equal, made.clear(len(made))).to_arrow())
 
 
 def _is_whole(kind: pa.DataType) -> bool:

@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlsys import errors
-from mlsys.collect import convert
+from mlsys.collect import convert, parsing
 from mlsys.collect.taken import Taken
 from mlsys.recipe import Incremental
 from mlsys.recipe.spans import span_us
 
 __all__ = ["KINDS", "Cursor"]
 
-KINDS: dict[str, pa.DataType] = {"int64": pa.int64(), "double": pa.float64(), "timestamp": convert.TIME}
+KINDS: dict[str, pa.DataType] = {"int64": pa.int64(), "double": pa.float64(), "timestamp": parsing.TIME}
 """What a cursor may be, in the order in which texts are tried."""
 
 
@@ -130,5 +130,5 @@ def _kind(written: pa.Array, cursor: str, zone: str) -> str:
 
 def _read(written: pa.Array, kind: pa.DataType, zone: str) -> pa.Array:
     if pa.types.is_string(written.type):
-        return convert.read_text(written, kind, zone)
+        return parsing.read_text(written, kind, zone)
     return convert.stored(pa.chunked_array([written]), kind, zone)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import yaml
 
 from mlsys import errors
-from mlsys.collect import convert, decoding, inference, pictures, read, roles, sources
+from mlsys.collect import convert, decoding, inference, parsing, pictures, read, roles, sources
 from mlsys.collect.inference import Evidence, Wording
 from mlsys.collect.piece import Piece
 from mlsys.collect.task import MAX_INTEGER_CLASSES
@@ -110,7 +110,7 @@ def _typed(name: str, values: pa.Array, piece: Piece) -> pa.Array:
 
 def _read(name: str, values: pa.Array, json_types: Evidence | None) -> pa.Array:
     kind = inference.type_of(name, inference.observe(values, "UTC", json_types), None, MAX_BAD_FRACTION)
-    return values if pa.types.is_null(kind) else convert.read_text(values, kind)
+    return values if pa.types.is_null(kind) else parsing.read_text(values, kind)
 
 
 def _sniff(piece: Piece) -> Reading:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlsys import errors
-from mlsys.collect import assignment, convert
+from mlsys.collect import assignment, parsing
 from mlsys.dataset import PARTS, Snapshot
 from mlsys.recipe import Recipe
 from mlsys.schema import ROW, Task
@@ -208,7 +208,7 @@ def _until(recipe: Recipe) -> dict[str, int]:
     """Part → microseconds since 1970 at which it is over, in the order of time."""
     until = {str(part): date for part, date in recipe.split.until.items()}
     given = {part: until[part] for part in DRAWN if part in until}
-    read = convert.read_text(pa.array(list(given.values()), pa.string()), convert.TIME, recipe.data.timezone)
+    read = parsing.read_text(pa.array(list(given.values()), pa.string()), parsing.TIME, recipe.data.timezone)
     values = read.cast(pa.int64()).to_pylist()
     in_order = None not in values and all(a < b for a, b in pairwise(values))
     if not in_order or "train" not in given or "validation" not in given:

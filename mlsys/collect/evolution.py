@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator, Mapping
 import pyarrow as pa
 
 from mlsys import errors
-from mlsys.collect.convert import LIST, TIME
+from mlsys.collect.parsing import LIST, TIME
 
 __all__ = ["check"]
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlsys import errors, images
-from mlsys.collect.convert import LIST, TIME, read_text
+from mlsys.collect.parsing import LIST, TIME, read_text
 from mlsys.schema import Kind, arrow_type
 
 __all__ = ["Evidence", "Wording", "is_image", "kind_of", "merge", "num_pictures", "num_whole", "observe", "type_of"]

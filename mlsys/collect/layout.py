@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlsys import errors, expressions
-from mlsys.collect import convert, inference, keeping, roles
+from mlsys.collect import convert, inference, keeping, parsing, roles
 from mlsys.collect.batch import Broken
 from mlsys.collect.contract import Contract
 from mlsys.collect.inference import Evidence, Wording
@@ -130,7 +130,7 @@ def decide(
     if target in columns and target in evidence and not rules and not is_regression:
         columns[target] = _label_type(columns[target], evidence[target])
     if data.time in columns and pa.types.is_date(columns[data.time]):
-        columns[data.time] = convert.TIME
+        columns[data.time] = parsing.TIME
     images = frozenset(
         name for name, kind in columns.items() if pa.types.is_binary(kind) and _is_image(name, evidence, data, rules)
     )
@@ -195,7 +195,7 @@ def _stored(columns: dict[str, pa.DataType], data: Data) -> pa.Schema:
     derived = expressions.types(read, data.derive, "recipe: data.derive") if data.derive else {}
     for name, kind in derived.items():
         found = convert.stored_type(kind, name, "data.derive")
-        columns_type = convert.TIME if name == data.time and pa.types.is_date(found) else found
+        columns_type = parsing.TIME if name == data.time and pa.types.is_date(found) else found
         at = read.get_field_index(name)
         read = read.append(pa.field(name, columns_type)) if at < 0 else read.set(at, pa.field(name, columns_type))
     return read
