@@ -20,7 +20,8 @@ def texts(column: Json, profile: Json) -> Html:
     blocks = [html.facts(_text_facts(summary))]
     words = [[item["class"], item["rows"], _words(item)] for item in found["words"] if item["words"]]
     if words:
-        note = f"In how many of the {found['num_read']:,} texts read a word stands: in this class and in the others."
+        read = formats.count(found["num_read"], "text")
+        note = f"Texts with the word in this class : in the others, of the {read} read."
         heads = ["class", "texts", "words that tell it from the others"]
         blocks.append(html.table(words, heads, align="lrw", caption=note))
     repeated = [[formats.label(text)[:200], rows] for text, rows in summary["frequent_items"][:5] if rows > 1]
