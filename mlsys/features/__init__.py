@@ -22,6 +22,7 @@
 `scalings`    those of a number: what replaces, centres and divides it
 `vectors`     numbered columns that are the coordinates of one vector
 `stored`      the operations that there are, read back from JSON
+`render`      the plans as one HTML page
 `program`     a fitted plan: frozen, portable, the same bits in both ways
 `columns`     many rows: Polars expressions, block by block
 `training`    what training works with: the rows of each fold get encodings of the other folds

@@ -173,21 +173,25 @@ def features(run: Run) -> None:
 
 
 def _features(run: Run) -> Record:
-    from mlsys.features import plan, program
+    from mlsys.features import plan, program, render
 
     recipe, whole = run.recipe, run.statistics.whole()
     encodings: tuple[plan.Encoding, ...] = ("codes", "dense")
     plans = {e: plan.choose(run.split.schema, whole, recipe.features, e, recipe.data.timezone) for e in encodings}
-    width = {e: len(program.fit(chosen, whole).names) for e, chosen in plans.items()}
-    digest = run.store.put_json("plan", {e: chosen.to_json() for e, chosen in plans.items()})
+    programs = {e: program.fit(chosen, whole) for e, chosen in plans.items()}
+    told = {e: chosen.to_json() for e, chosen in plans.items()}
+    digest = run.store.put_json("plan", told)
+    report = run.report("features", render.page(plans, programs, recipe.name))
+    write_json(run.folder / "reports" / "features.json", told)
     codes = plans["codes"]
     used = list(dict.fromkeys(choice.column for choice in codes.used))
     return {
         "plan": digest,
+        "report": report,
         "used": used,
         "dropped": {choice.column: choice.reason for choice in codes.dropped},
         "objects": [("plan", digest)],
         "summary": f"{len(used)} columns in use, {len(codes.dropped)} dropped → "
-        f"{width['codes']} features for trees, {width['dense']} for linear models; "
+        f"{programs['codes'].width} features for trees, {programs['dense'].width} for linear models; "
         f"fitted on {whole.num_rows:,} training rows",
     }
