@@ -151,6 +151,20 @@ class SourceError(MlsysError, OSError):
         )
 
     @classmethod
+    def no_data(cls, folder: str, names: Iterable[str]) -> Self:
+        """A folder in which no file is one to read."""
+        shown = sorted(names)
+        there = ", ".join(shown[:5]) + (f" and {len(shown) - 5:,} more" if len(shown) > 5 else "")
+        return cls.build(
+            f"collect: source '{folder}'",
+            got=f"a folder with {there}" if shown else "an empty folder",
+            expected="files whose names end in .csv, .parquet, .jsonl, .txt, .png or .jpg",
+            hint="data.reading.format says of which format all files are; hidden ones and _names are left out"
+            if shown
+            else None,
+        )
+
+    @classmethod
     def empty(cls, source: str) -> Self:
         return cls.build(f"collect: source '{source}'", got="no rows", expected="at least one row")
 

@@ -7,6 +7,7 @@ its row, would lose just the rows with accents and say nothing.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import gzip
 import io
@@ -14,7 +15,6 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import BinaryIO
 
 from mlsys import errors
@@ -97,7 +97,7 @@ class Text(io.RawIOBase):
         return text.encode()
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened(piece: Piece, reading: Reading) -> Iterator[Text]:
     """The text of a file, unpacked if its name ends in .gz or .zip."""
     with piece.open() as file, _unpacked(file, piece) as raw:
@@ -141,7 +141,7 @@ def check_quotes(piece: Piece, reading: Reading, delimiter: str) -> None:
         csv.field_size_limit(limit)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _unpacked(file: BinaryIO, piece: Piece) -> Iterator[BinaryIO]:
     name = piece.location.lower()
     try:
@@ -171,6 +171,8 @@ def _only_member(archive: zipfile.ZipFile, piece: Piece) -> str:
 
 def _decoder(encoding: str) -> codecs.IncrementalDecoder:
     try:
+        with contextlib.suppress(UnicodeError):
+            b"a".decode(encoding)  # rot13 and base64 are codecs too, but none of text
         return codecs.getincrementaldecoder(encoding)("strict")
     except LookupError:
         raise errors.RecipeError.build(

@@ -50,6 +50,8 @@ def local(path: str, source: str, is_data: Callable[[str], bool]) -> list[File]:
         found = base.glob(str(at.relative_to(base))) if GLOB.search(path) else iter(())
     files = {file.relative_to(base).as_posix(): file for file in found if file.is_file()}
     names = _chosen(files, is_data)
+    if not names and at.is_dir():
+        raise errors.SourceError.no_data(source, [file.name for file in at.iterdir()])
     if not names:
         raise errors.SourceError.missing(source, near(at))
     return [File(name, str(files[name]), files[name].stat().st_size) for name in names]

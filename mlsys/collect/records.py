@@ -115,7 +115,14 @@ def query(piece: Piece, reading: Reading, after: After | None = None) -> Iterato
                 yield _of_records(piece, records, list(range(first, first + len(rows))))
                 first += len(rows)
         engine.dispose()
-    except (sa.exc.SQLAlchemyError, ImportError) as error:
+    except ImportError as error:
+        raise errors.SourceError.build(
+            f"collect: source '{piece.name}'",
+            got=f"no package '{error.name}' in this environment",
+            expected="the driver of the database",
+            hint=f"uv pip install {error.name}; the URL may name another, e.g. postgresql+psycopg://…",
+        ) from None
+    except sa.exc.SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         raise errors.SourceError.build(
             f"collect: source '{piece.name}'",

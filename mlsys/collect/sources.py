@@ -92,9 +92,10 @@ def built_in(name: str) -> pa.Table:
 
 def _find_one(source: str, reading: Reading) -> list[Piece]:
     scheme = listing.scheme(source)
+    _refuse_without_effect(source, scheme, reading)
     if scheme == "sklearn":
         return [Piece(source, source, "sklearn", 0)]
-    if scheme.startswith("delta") or scheme == "iceberg":
+    if _is_lake(scheme):
         return lake.find(source, reading)
     if scheme in {"http", "https", "ftp"}:
         raise errors.SourceError.build(
@@ -107,6 +108,27 @@ def _find_one(source: str, reading: Reading) -> list[Piece]:
         return [_database(source, reading)]
 
     return _of_files(source, _files(source, scheme, reading), reading)
+
+
+def _is_lake(scheme: str) -> bool:
+    return scheme.startswith("delta") or scheme == "iceberg"
+
+
+def _refuse_without_effect(source: str, scheme: str, reading: Reading) -> None:
+    """A version or a query is more than a wish: rows of another version, or all rows, are not what was asked for."""
+    is_database = bool(scheme) and scheme not in {"sklearn", "package", *listing.REMOTE} and not _is_lake(scheme)
+    for key, has_effect, of in (
+        ("version", _is_lake(scheme), "a table of a lake, delta://… or iceberg://…"),
+        ("query", is_database, "a database"),
+    ):
+        if getattr(reading, key) is not None and not has_effect:
+            raise errors.RecipeError.build(
+                f"recipe: 'data.reading.{key}'",
+                got=f"a {key} for '{source}', on which it has no effect",
+                expected=f"one for {of}",
+                hint=f"leave {key} out, or name another source",
+                field=f"data.reading.{key}",
+            )
 
 
 def _files(source: str, scheme: str, reading: Reading) -> list[File]:
@@ -156,9 +178,9 @@ def _database(source: str, reading: Reading) -> Piece:
     if reading.query is None:
         raise errors.RecipeError.build(
             "recipe: 'data.reading.query' is missing",
-            got="a database URL as source",
+            got=f"{listing.scheme(source)}:// as source, which is taken for a database",
             expected="the SQL to run there",
-            hint='reading: {query: "SELECT * FROM …"}',
+            hint='reading: {query: "SELECT * FROM …"}; files are a path, s3://, gs://, file:// or package://',
             field="data.reading.query",
         )
     shown = re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", source)

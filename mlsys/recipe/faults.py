@@ -25,6 +25,7 @@ WORDS = {
 
 FORMS = {
     "name": "a small letter, then small letters, digits, - and _, at most 63 in all",
+    "delimiter": "one ASCII character, e.g. ';' or \"\\t\"",
     "lookup": "sqlite, none, or an address of Redis, e.g. redis://127.0.0.1:6379/0",
     "encoder": "module:function",
 }

@@ -18,15 +18,19 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Text = Annotated[str, Field(min_length=1)]
+Source = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
 class Reading(Section):
     """How the bytes of a source become a table."""
 
     format: Literal["auto", "csv", "parquet", "jsonl", "image", "text", "sql"] = "auto"
-    query: str | None = Field(None, description="SQL to run, when the source is a database connection string")
+    query: Text | None = Field(None, description="SQL to run, when the source is a database connection string")
     null_values: tuple[str, ...] = Field(
         ("", "NA", "NaN", "nan", "null", "NULL", "None", "N/A"), description="texts of a CSV cell that mean null"
     )
-    delimiter: str = ","
+    delimiter: str = Field(",", pattern=r"^[\t\x20\x21\x23-\x7e]$")
     encoding: str = "utf-8"
     version: int | str | None = Field(
         None, description="of a Delta or Iceberg table: version or snapshot id, tag, branch or time; the latest without"
@@ -53,7 +57,7 @@ class Incremental(Section):
 class Data(Section):
     """Step 1: where the rows come from and what their columns mean."""
 
-    source: str | tuple[str, ...] = Field(
+    source: Source = Field(
         description="path, glob, folder, URI, package://name/path, sklearn://name, delta://path, "
         "iceberg://catalog/table or database URL"
     )
@@ -128,7 +132,7 @@ class Join(Section):
     from before it was written.
     """
 
-    source: str | tuple[str, ...]
+    source: Source
     reading: Reading = Reading()
     derive: dict[str, str] = {}
     keys: tuple[str, ...] | dict[str, str] = Field(

@@ -48,6 +48,15 @@ MESSAGES = {
           hint:     did you mean 'flights.csv'?""",
         None,
     ),
+    "SourceError.no_data": (
+        errors.SourceError.no_data("data", [f"{letter}.dat" for letter in "gfedcba"]),
+        """\
+        collect: source 'data'
+          got:      a folder with a.dat, b.dat, c.dat, d.dat, e.dat and 2 more
+          expected: files whose names end in .csv, .parquet, .jsonl, .txt, .png or .jpg
+          hint:     data.reading.format says of which format all files are; hidden ones and _names are left out""",
+        None,
+    ),
     "SourceError.empty": (
         errors.SourceError.empty("empty.csv"),
         """\

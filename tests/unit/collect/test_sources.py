@@ -125,3 +125,34 @@ def test_a_row_in_the_write_ahead_log_changes_the_fingerprint(database, tmp_path
     after = sources.fingerprint(source, reading)
     db.close()
     assert after != before
+
+
+def test_a_folder_without_data_is_said_to_be_one(take, tmp_path, write):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(errors.SourceError, match=r"got: +an empty folder"):
+        take(tmp_path / "in")
+    write("in/a.dat", "x")
+    with pytest.raises(errors.SourceError, match=r"(?s)got: +a folder with a\.dat.*data\.reading\.format"):
+        take(tmp_path / "in")
+
+
+def test_a_version_or_a_query_without_effect_is_refused(take, write, database):
+    file = write("a.csv", "x,y\n1,0\n2,1\n")
+    with pytest.raises(errors.RecipeError, match=r"'data.reading.version'"):
+        take(file, reading=Reading(version=3))
+    with pytest.raises(errors.RecipeError, match=r"'data.reading.query'"):
+        take(file, reading=Reading(query="select 1"))
+    source = database("create table t (x int, y int)", (1, 0), (2, 1))
+    with pytest.raises(errors.RecipeError, match=r"'data.reading.version'"):
+        take(source, reading=Reading(query="select * from t", version=3))
+
+
+def test_a_driver_that_is_not_installed_is_named(take):
+    with pytest.raises(errors.SourceError, match=r"no package 'psycopg2?'.*\n.*\n.*uv pip install psycopg"):
+        take("postgresql://me:secret@127.0.0.1/db", reading=Reading(query="select 1"))
+
+
+@pytest.mark.parametrize("encoding", ["rot13", "base64", "utf-9"])
+def test_what_is_no_encoding_of_text_is_refused(take, write, encoding):
+    with pytest.raises(errors.RecipeError, match=r"'data.reading.encoding'"):
+        take(write("a.csv", "x,y\n1,0\n"), reading=Reading(encoding=encoding))
