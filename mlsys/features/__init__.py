@@ -28,6 +28,7 @@
 `training`    what training works with: the rows of each fold get encodings of the other folds
 `rows`        one row: closures, a few microseconds
 `values`      how a value is read, in a column and alone
+`zones`       the wall clock of a zone, for one time as for a column
 `operations`  what is computed: numbers
 `text`        what is computed: numbers of a text, its place among others
 `factors`     the axes of that place, from a sample of the texts

@@ -24,13 +24,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from mlsys import errors
+from mlsys.features.zones import clock_of
 
 __all__ = ["DAY_US", "FLOAT32_MAX", "MAX_YEAR", "YEAR_1_US", "Domain", "domain_of", "in_utc"]
 
@@ -225,22 +225,29 @@ READERS: Mapping[str, Callable[[Domain, str], Reader]] = {
 
 
 def _time_reader(domain: Domain, column: str) -> Reader:
-    zone = ZoneInfo(domain.zone) if domain.name == "instant" else None
-    there = (zone, dt.UTC) if domain.zone == "UTC" else (zone,)
+    name, clock = domain.name, _reading(domain)
 
     def read(value: Any) -> dt.date | None:
         if value is None:
             return None
-        if _time_name(value) != domain.name:
+        if _time_name(value) != name:
             raise domain.refuse(column, _time_name(value) or type(value).__name__)
-        if zone is not None and value.tzinfo not in there:
-            try:
-                value = value.astimezone(zone)
-            except OverflowError:
-                return None
+        try:
+            value = clock(value)
+        except OverflowError:
+            return None
         return value if value.year <= MAX_YEAR else None
 
     return read
+
+
+def _reading(domain: Domain) -> Callable[[Any], dt.date]:
+    """The clock that a time is read from."""
+    if domain.name != "instant":
+        return lambda value: value
+    if domain.zone == "UTC":
+        return lambda value: value if value.tzinfo is dt.UTC else value.astimezone(dt.UTC)
+    return clock_of(domain.zone)
 
 
 def _time_name(value: Any) -> str | None:
