@@ -247,7 +247,7 @@ def _reading(domain: Domain) -> Callable[[Any], dt.date]:
         return lambda value: value
     if domain.zone == "UTC":
         return lambda value: value if value.tzinfo is dt.UTC else value.astimezone(dt.UTC)
-    return clock_of(domain.zone)
+    return clock_of(domain.zone).local
 
 
 def _time_name(value: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""The wall clock of a time zone for one time, by the rules that columns are read with.
+"""The wall clock of a time zone for one time and back, by the rules that columns are read with.
 
 Polars carries its own rules of time zones, Python takes those of the machine: machines have
 them of different years, and some keep what was before 1970 where others do not. A request
@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_right
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["clock_of"]
+__all__ = ["Clock", "clock_of"]
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 SECOND = dt.timedelta(seconds=1)
@@ -32,25 +32,60 @@ STEP = 6 * 3600
 Ints = npt.NDArray[np.int64]
 
 
-@cache
-def clock_of(zone: str) -> Callable[[dt.datetime], dt.datetime]:
-    """Function that gives the wall clock of a time with a zone, without one; made in some hundredths of a second.
+@dataclass(frozen=True)
+class Clock:
+    """The clock on the wall in a time zone.
 
-    The function raises `OverflowError` where the clock would leave the calendar.
-
-    >>> clock_of("America/New_York")(dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC))
-    datetime.datetime(2013, 7, 1, 8, 0)
+    Attributes
+    ----------
+    starts, offsets
+        Seconds since 1970 at which it is changed, and its offset to UTC before the first and from each on.
     """
-    seconds, shifts = _changes(zone)
-    starts = seconds.tolist()
-    offsets = [dt.timedelta(seconds=shift) for shift in shifts.tolist()]
 
-    def clock(time: dt.datetime) -> dt.datetime:
+    starts: tuple[int, ...]
+    offsets: tuple[dt.timedelta, ...]
+
+    def local(self, time: dt.datetime) -> dt.datetime:
+        """What it shows at a time that has a zone.
+
+        Raises
+        ------
+        OverflowError
+            It would leave the calendar.
+        """
         utc = time.astimezone(dt.UTC)
         since = utc - EPOCH
-        return utc.replace(tzinfo=None) + offsets[bisect_right(starts, since.days * 86_400 + since.seconds)]
+        return utc.replace(tzinfo=None) + self.offsets[bisect_right(self.starts, since.days * 86_400 + since.seconds)]
 
-    return clock
+    def utc(self, shown: dt.datetime) -> dt.datetime:
+        """When it shows this: the first time, of an hour that comes twice.
+
+        Raises
+        ------
+        ValueError
+            It never does: the hour was left out.
+        OverflowError
+            It would leave the calendar.
+        """
+        since = shown.replace(tzinfo=dt.UTC) - EPOCH
+        about = bisect_right(self.starts, since.days * 86_400 + since.seconds)
+        near = self.offsets[max(about - 2, 0) : about + 3]  # a clock is less than a day from UTC
+        times = [shown.replace(tzinfo=dt.UTC) - offset for offset in near]
+        found = [time for time in times if self.local(time) == shown]
+        if not found:
+            raise ValueError(shown)
+        return min(found)
+
+
+@cache
+def clock_of(zone: str) -> Clock:
+    """The clock of a zone; made in some hundredths of a second, once.
+
+    >>> clock_of("America/New_York").local(dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC))
+    datetime.datetime(2013, 7, 1, 8, 0)
+    """
+    starts, offsets = _changes(zone)
+    return Clock(tuple(starts.tolist()), tuple(dt.timedelta(seconds=offset) for offset in offsets.tolist()))
 
 
 def _changes(zone: str) -> tuple[Ints, Ints]:

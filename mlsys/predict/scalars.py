@@ -7,7 +7,6 @@ import binascii
 import datetime as dt
 import math
 import re
-import zoneinfo
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlsys import images
+from mlsys.features.zones import clock_of
 from mlsys.schema import Column, Kind, arrow_type
 
 __all__ = ["Convert", "UnfitError", "converter", "shown", "to_json"]
@@ -199,7 +199,7 @@ def _text(value: Any) -> str:
 
 
 def _timestamp(kind: pa.DataType, timezone: str | None) -> Callable[[Any], dt.datetime]:
-    zone = zoneinfo.ZoneInfo(timezone) if timezone and kind.tz else None
+    clock = clock_of(timezone) if timezone and kind.tz else None
 
     def convert(value: Any) -> Any:
         if isinstance(value, str):
@@ -208,22 +208,14 @@ def _timestamp(kind: pa.DataType, timezone: str | None) -> Callable[[Any], dt.da
             value = dt.datetime.fromisoformat(value)
         if not isinstance(value, dt.datetime):
             raise TypeError
-        if value.tzinfo is None and zone is not None:
-            value = _localized(value, zone)
+        if value.tzinfo is None and clock is not None:
+            value = clock.utc(value)
         if (value.tzinfo is None) != (kind.tz is None):
             raise ValueError
         value = value if kind.tz is None else value.astimezone(dt.UTC)
         return value if kind.unit == "us" else pa.scalar(value, kind).as_py()
 
     return convert
-
-
-def _localized(value: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
-    """The wall-clock time as UTC; the first of an hour that comes twice, and no time that the clocks skip."""
-    universal = value.replace(tzinfo=zone).astimezone(dt.UTC)
-    if universal.astimezone(zone).replace(tzinfo=None) != value:
-        raise ValueError
-    return universal
 
 
 def _date(value: Any) -> dt.date:

@@ -27,7 +27,7 @@ def test_one_time_reads_as_it_does_in_a_column(zone):
     seconds = np.unique(np.concatenate([near, drawn]))
     utc = pl.Series(seconds * 1_000_000 + 7).cast(pl.Datetime("us", "UTC"))
     column = utc.dt.convert_time_zone(zone).dt.replace_time_zone(None).to_list()
-    clock = zones.clock_of(zone)
+    clock = zones.clock_of(zone).local
     assert [clock(EPOCH + dt.timedelta(seconds=int(at), microseconds=7)) for at in seconds] == column
 
 
@@ -44,9 +44,28 @@ def test_one_time_reads_as_it_does_in_a_column(zone):
 )
 def test_clocks_show_what_newspapers_said(zone, utc, local):
     time = dt.datetime.fromisoformat(utc).replace(tzinfo=dt.UTC)
-    assert zones.clock_of(zone)(time) == dt.datetime.fromisoformat(local)
+    assert zones.clock_of(zone).local(time) == dt.datetime.fromisoformat(local)
 
 
 def test_a_clock_does_not_leave_the_calendar():
     with pytest.raises(OverflowError):
-        zones.clock_of("America/New_York")(dt.datetime(1, 1, 1, 2, tzinfo=dt.UTC))
+        zones.clock_of("America/New_York").local(dt.datetime(1, 1, 1, 2, tzinfo=dt.UTC))
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_what_a_clock_shows_is_dated_as_a_column_is_at_collection(zone):
+    starts, offsets = zones._changes(zone)
+    shown = (starts[:, np.newaxis] + np.stack([offsets[:-1], offsets[1:]], axis=1)).ravel()
+    near = (shown[:, np.newaxis] + np.array([-1800, -1, 0, 1, 1800])).ravel()
+    drawn = np.random.default_rng(0).integers(-62_135_000_000, zones.LAST, 500)
+    local = pl.Series(np.unique(np.concatenate([near, drawn])) * 1_000_000).cast(pl.Datetime("us"))
+    aware = local.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
+    clock = zones.clock_of(zone)
+
+    def dated(time):
+        try:
+            return clock.utc(time)
+        except ValueError:
+            return None
+
+    assert [dated(time) for time in local.to_list()] == aware.to_list()
