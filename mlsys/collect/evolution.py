@@ -33,17 +33,31 @@ WIDER = {
 """Types whose values the second holds too."""
 
 
-def check(before: Mapping[str, str | None], now: pa.Schema, empty: Collection[str], *, accept: bool) -> list[str]:
-    """What changed, as sentences; `before` are the types by column, None where there was no value.
+def check(
+    before: Mapping[str, str | None],
+    now: pa.Schema,
+    empty: Collection[str],
+    misfits: Mapping[str, str],
+    *,
+    accept: bool,
+) -> list[str]:
+    """What changed, as sentences.
 
-    `empty` are columns that have no value now, and so no type that could be another.
+    Parameters
+    ----------
+    before
+        The types by column, None where there was no value.
+    empty
+        Columns that have no value now, and so no type that could be another.
+    misfits
+        How many values of a column have not the type that it had, in words.
 
     Raises
     ------
     ContractError
         A column is gone or of another type, and that is not accepted.
     """
-    refused, accepted = list(_refused(before, now, empty)), list(_accepted(before, now))
+    refused, accepted = list(_refused(before, now, empty, misfits)), list(_accepted(before, now))
     if refused and not accept:  # a column that is new may be one that is gone, under another name
         raise errors.ContractError.evolved([*(text for _, text in refused), *accepted], refused[0][0])
     return [*accepted, *(f"{text}: accepted" for _, text in refused)]
@@ -62,7 +76,9 @@ def _accepted(before: Mapping[str, str | None], now: pa.Schema) -> Iterator[str]
             yield f"column '{column.name}' had no value before: {kind}"
 
 
-def _refused(before: Mapping[str, str | None], now: pa.Schema, empty: Collection[str]) -> Iterator[tuple[str, str]]:
+def _refused(
+    before: Mapping[str, str | None], now: pa.Schema, empty: Collection[str], misfits: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
     names = set(now.names)
     for name, old in before.items():
         if name not in names:
@@ -70,4 +86,5 @@ def _refused(before: Mapping[str, str | None], now: pa.Schema, empty: Collection
         elif old is not None and name not in empty:
             kind = str(now.field(name).type)
             if kind != old and not {(old, kind), (kind, old)} & WIDER:
-                yield name, f"column '{name}': {old} → {kind}"
+                why = f", for {misfits[name]} are not {old}" if name in misfits else ""
+                yield name, f"column '{name}': {old} → {kind}{why}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlsys import cluster, errors, recipe
-from mlsys.collect import aside, contract, evolution, history, increment, layout, passes, report
+from mlsys.collect import aside, contract, evolution, history, increment, inference, layout, passes, report
 from mlsys.collect import repeats as repeated
 from mlsys.collect.contract import Contract
 from mlsys.collect.history import Entry
@@ -159,7 +159,13 @@ def _changes(wanted: Wanted, found: Found, scans: Sequence[Scan], planned: Layou
         return []
     seen = layout.merged(scans)
     empty = {name for name, evidence in seen.items() if not evidence.count and set(evidence.typed) <= {"null"}}
-    return evolution.check(found.before[-1].types, planned.stored, empty, accept=wanted.data.evolution == "accept")
+    before = found.before[-1].types
+    misfits = {
+        name: f"{count:,} of {seen[name].count:,} values"
+        for name, kind in before.items()
+        if kind and name in seen and (count := inference.num_misfits(seen[name], kind))
+    }
+    return evolution.check(before, planned.stored, empty, misfits, accept=wanted.data.evolution == "accept")
 
 
 def _firsts(scans: Sequence[Scan]) -> list[int]:

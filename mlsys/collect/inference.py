@@ -29,7 +29,18 @@ from mlsys import errors, images
 from mlsys.collect.parsing import LIST, TIME, read_text
 from mlsys.schema import Kind, arrow_type
 
-__all__ = ["Evidence", "Wording", "is_image", "kind_of", "merge", "num_pictures", "num_whole", "observe", "type_of"]
+__all__ = [
+    "Evidence",
+    "Wording",
+    "is_image",
+    "kind_of",
+    "merge",
+    "num_misfits",
+    "num_pictures",
+    "num_whole",
+    "observe",
+    "type_of",
+]
 
 PADDED = r"^\s*[+-]?0\d+\s*$"
 DATED = r"^\s*\d{4}-\d{2}-\d{2}"
@@ -164,6 +175,13 @@ class Wording:
         is_long = self.chars >= TEXT_CHARS * self.count and 2 * self.distinct >= self.count
         is_said_again = REPEATS * self.distinct < self.count
         return is_long or (self.words >= TEXT_WORDS * self.count and not is_said_again)
+
+
+def num_misfits(evidence: Evidence, kind: str) -> int:
+    """How many values of a text column cannot be read as a stored type; 0 where nothing was counted."""
+    fitting = {"bool": evidence.bools, "int64": evidence.ints, "double": evidence.floats}
+    fitting |= {"date32[day]": evidence.dates, str(TIME): evidence.times}
+    return evidence.count - fitting.get(kind, evidence.count)
 
 
 def num_pictures(values: pa.Array | pa.ChunkedArray) -> int:

@@ -17,7 +17,6 @@ from mlsys.collect.gathering import Found, Taken, Wanted
 from mlsys.collect.history import Entry
 from mlsys.collect.piece import Piece
 from mlsys.collect.spread import Here, OnCluster
-from mlsys.dataset import Snapshot
 from mlsys.schema import Kind, TaskKind
 from mlsys.store import Store
 
@@ -89,7 +88,7 @@ def take_table(
     folder: Path | None = None,
     evolution: Literal["refuse", "accept"] = "refuse",
     max_bad_fraction: float = 0.01,
-) -> Snapshot:
+) -> Taken:
     """Collect a feature table: as `take`, without target; the columns that the join `name` names must be there."""
     data = recipe.Data(
         source=join.source,
@@ -102,14 +101,14 @@ def take_table(
     )
     at, when = folder.absolute() if folder else None, dt.datetime.now(dt.UTC)
     with _keys_of_the_join(name):
-        snapshot = _start(store, Wanted(data, None, None, None, at, is_regression=False, now=when)).snapshot
+        taken = _start(store, Wanted(data, None, None, None, at, is_regression=False, now=when))
     keys = join.keys.values() if isinstance(join.keys, dict) else join.keys
     read = [join.known_at, *(aggregate.column for aggregate in join.aggregates.values())]
     for column in [*keys, *(join.columns or ()), *read]:
-        if column is not None and column not in snapshot.schema:
+        if column is not None and column not in taken.snapshot.schema:
             where = f"recipe: 'features.joins.{name}'"
-            raise errors.RecipeError.unknown_column(where, column, snapshot.schema.names)
-    return snapshot
+            raise errors.RecipeError.unknown_column(where, column, taken.snapshot.schema.names)
+    return taken
 
 
 @contextmanager

@@ -17,6 +17,10 @@ JOINING = (
 """Modules of `mlsys.features` that decide what a join gives; a change in one of them runs `collect` again."""
 
 
+MAX_LINES = 10
+"""Lines that a collection takes on the console beside its own: a table may have 10,000 empty columns."""
+
+
 def collect(run: Run) -> None:
     """1: the source's rows, checked, joined as of their time, and divided into parts."""
     from mlsys.collect import contract, history, sources
@@ -41,11 +45,21 @@ def collect(run: Run) -> None:
     joining = tuple(f"mlsys.features.{part}" for part in JOINING)
     code = ("mlsys.collect", *joining, "mlsys.recipe.spans", "mlsys.expressions", "mlsys.images", "mlsys.schema")
     run.step("collect", inputs, code, lambda: _collect(run))
-    taken = run.records["collect"]["taken"]
-    for note in taken["notes"]:
-        run.console.line(f"            {note}")
+    record = run.records["collect"]
+    for line in record["told"]:
+        run.console.line(f"            {line}")
     # A source that stands still is no new step, and the later it gets the staler it is.
-    history.check_age(taken["newest"], recipe.data, dt.datetime.now(dt.UTC))
+    history.check_age(record["taken"]["newest"], recipe.data, dt.datetime.now(dt.UTC))
+
+
+def told(report: dict[str, Any], name: str = "") -> list[str]:
+    """What a person should know of a collection, a line each; `name` is that of a feature table."""
+    lines = [*report["notes"], *report["warnings"]]
+    if name and report["num_quarantined"]:
+        lines.append(f"{report['num_quarantined']:,} of {report['num_read']:,} rows in quarantine")
+    more = len(lines) - MAX_LINES
+    shown = [*lines[:MAX_LINES], *([f"and {more:,} more of this kind"] if more > 0 else [])]
+    return [f"{name}: {line}" if name else line for line in shown]
 
 
 def _collect(run: Run) -> Record:
@@ -62,21 +76,19 @@ def _collect(run: Run) -> Record:
         split_column=recipe.split.column,
         task=recipe.task,
     )
-    tables = {
-        name: (
+    others = {
+        name: snapshot.take_table(
+            store,
+            name,
             join,
-            snapshot.take_table(
-                store,
-                name,
-                join,
-                timezone=recipe.data.timezone,
-                folder=run.folder / name,
-                evolution=recipe.data.evolution,
-                max_bad_fraction=recipe.data.max_bad_fraction,
-            ),
+            timezone=recipe.data.timezone,
+            folder=run.folder / name,
+            evolution=recipe.data.evolution,
+            max_bad_fraction=recipe.data.max_bad_fraction,
         )
         for name, join in recipe.features.joins.items()
     }
+    tables = {name: (join, others[name].snapshot) for name, join in recipe.features.joins.items()}
     whole, joined = taken.snapshot, {}
     if tables:
         done = assembly.assemble(store, whole, tables, run.console.progress)
@@ -90,6 +102,7 @@ def _collect(run: Run) -> Record:
         "task": what.model_dump(mode="json"),
         "num_rows": parts.num_rows,
         "taken": taken.report,
+        "told": [*told(taken.report), *(line for name, table in others.items() for line in told(table.report, name))],
         "joined": joined,
         "tables": {name: table.digest for name, (_, table) in tables.items()},
         "objects": [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlsys import errors
 from mlsys.store import Store
+from mlsys.workflow import data
 from mlsys.workflow.run import Run
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ def materialize(run: Run, *, rebuild: bool = False) -> list[Published]:
             evolution=recipe.data.evolution,
             max_bad_fraction=recipe.data.max_bad_fraction,
         )
-        pairs.append((view, taken.digest))
+        for line in data.told(taken.report, view.name):
+            run.console.line(line)
+        pairs.append((view, taken.snapshot.digest))
     return _bring(run, pairs, whole=rebuild, again=True)
 
 

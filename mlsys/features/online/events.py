@@ -63,11 +63,14 @@ def arrange(view: View, table: pa.Table) -> pa.Table:
     FeatureError
         A key stands twice in a table without time.
     ContractError
-        A column is of another type than when the model was trained.
+        A column is gone, or of another type than when the model was trained.
     """
     joins.prepare(table, view.join, view.name)
     index = _found(view, table)
     rows = table.take(pa.array(index["__at"].to_numpy()))
+    for name, kind in view.stored.items():
+        if name not in rows.column_names:
+            raise _changed(view, name, "no such column", kind, errors.did_you_mean(name, rows.column_names))
     columns = {KEY: index[KEY].to_arrow().cast(pa.string())}
     columns |= {name: index[name].to_arrow() for name in (TIME, KNOWN) if name in index.columns}
     fields = list(view.schema)[len(view.schema) - len(view.stored) :]
@@ -160,13 +163,18 @@ def _cast(view: View, values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArr
     try:
         return values.cast(field.type)
     except pa.ArrowException as error:
-        raise errors.ContractError.build(
-            f"features: join '{view.name}': column '{field.name}'",
-            got=f"{values.type}: {error}",
-            expected=f"{field.type}, as when the model was trained",
-            hint="mend the source; or train again, and the new type is the model's",
-            field=field.name,
-        ) from None
+        hint = "mend the source; or train again, and the new type is the model's"
+        raise _changed(view, field.name, f"{values.type}: {error}", str(field.type), hint) from None
+
+
+def _changed(view: View, column: str, got: str, kind: str, hint: str) -> errors.ContractError:
+    return errors.ContractError.build(
+        f"features: join '{view.name}': column '{column}'",
+        got=got,
+        expected=f"{kind}, as when the model was trained",
+        hint=hint,
+        field=column,
+    )
 
 
 def _facts(view: View, before: Facts, events: pa.Table, history_us: int, until_us: int) -> Facts:

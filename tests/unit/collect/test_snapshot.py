@@ -97,7 +97,7 @@ def test_a_wrong_expression_is_named_before_anything_is_stored(take, store, writ
 
 def test_a_feature_table_needs_its_keys(store, write):
     file = write("w.csv", "origin,at,temp\nEWR,2013-01-01,30\nJFK,2013-01-01,31\n")
-    table = snapshot.take_table(store, "w", Join(source=str(file), keys=("origin",), time="at"))
+    table = snapshot.take_table(store, "w", Join(source=str(file), keys=("origin",), time="at")).snapshot
     assert (table.schema["at"].type, table.schema["at"].role) == ("timestamp[us, tz=UTC]", Role.TIME)
     with pytest.raises(errors.RecipeError, match=r"did you mean 'origin'"):
         snapshot.take_table(store, "w", Join(source=str(file), keys=("orgin",)))

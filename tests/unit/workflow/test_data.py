@@ -72,3 +72,25 @@ def test_a_day_is_no_moment_of_knowledge_until_the_recipe_says_which_and_the_hin
     table = joined(f", {derive}")
     temp_of_day = {row["time"].day: row["temp"] for row in table.to_pylist()}
     assert temp_of_day == {1: None} | {day: day - 1 for day in range(2, 10)}  # at noon, today's value is not known yet
+
+
+def test_what_was_left_out_is_said_on_the_console_and_of_which_table(tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text("k,e,y\n" + "".join(f"{at % 7},,{at % 2}\n" for at in range(100)))
+    (tmp_path / "table.csv").write_text("k,v\n" + "".join(f"{at},{'word' if at == 5 else at}\n" for at in range(200)))
+    join = f"{{joins: {{table: {{source: {tmp_path}/table.csv, keys: [k]}}}}}}"
+    tree = recipe.parse(f"{{name: told, target: y, data: {{source: {tmp_path}/rows.csv}}, features: {join}}}")
+    for _ in range(2):  # also when nothing is new
+        workflow.run(Run(tree, Store.open(tmp_path / "store")), until="collect")
+        said = capsys.readouterr().out
+        assert "column 'e' has no value in any row: ignored" in said
+        assert "table: 1 of 200 rows in quarantine" in said
+
+
+def test_a_thousand_things_to_say_are_ten_and_a_number(tmp_path, capsys):
+    names = [f"c{at}" for at in range(1000)]
+    (tmp_path / "rows.csv").write_text(",".join([*names, "y"]) + "\n" + ("," * 1000 + "0\n" + "," * 1000 + "1\n") * 20)
+    tree = recipe.parse(f"{{name: wide, target: y, data: {{source: {tmp_path}/rows.csv}}}}")
+    workflow.run(Run(tree, Store.open(tmp_path / "store")), until="collect")
+    said = capsys.readouterr().out
+    assert said.count("has no value in any row") == 10
+    assert "and 990 more of this kind" in said

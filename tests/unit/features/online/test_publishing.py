@@ -212,6 +212,13 @@ def test_a_column_that_changed_its_type_is_refused_unless_nothing_is_lost(store)
     assert at(store, of, "a", 1)[2] == 3.0
 
 
+def test_a_column_that_is_gone_is_named_with_the_one_that_may_be_meant(store):
+    of, rows = view(columns=None), table(("a", 0, 1.0))
+    message = r"(?s)column 'v'.*got: +no such column.*double, as when the model was trained.*did you mean 'vv'"
+    with pytest.raises(errors.ContractError, match=message):
+        publish(store, of, rows.rename_columns(["vv" if name == "v" else name for name in rows.column_names]))
+
+
 def test_the_name_in_the_store_changes_with_the_definition_alone():
     assert view().id == view().id
     assert len({view().id, view(lookback="3h").id, view(columns=("v", "known")).id, view(prefix="w_").id}) == 4
