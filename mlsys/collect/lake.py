@@ -185,7 +185,8 @@ def _iceberg_table(source: str) -> Any:
     stated: dict[str, Any] = (
         Config().get_catalog_config(catalog) or {}
     )  # load_catalog knows those of when it was imported
-    return load_catalog(catalog, **stated).load_table(name)
+    with load_catalog(catalog, **stated) as opened:
+        return opened.load_table(name)
 
 
 def _iceberg_snapshot(source: str, table: Any, version: int | str | None) -> Any:

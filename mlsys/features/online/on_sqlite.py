@@ -98,7 +98,9 @@ class SQLiteStore:
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._path, timeout=PATIENCE_S, isolation_level=None)
+        connection = sqlite3.connect(
+            self._path, timeout=PATIENCE_S, isolation_level=None, factory=_Connection, check_same_thread=False
+        )
         found = _format(connection)
         if found == 0:  # new: the first of several writers makes the tables
             connection.execute("PRAGMA journal_mode = WAL")
@@ -130,6 +132,13 @@ class SQLiteStore:
                 expected="a database that can be read and written",
                 hint=f"check {self._path.parent}; `mlsys materialize` with the recipe fills a new one",
             ) from error
+
+
+class _Connection(sqlite3.Connection):
+    """Closed when the thread that it belongs to has ended, or the store: not always by that thread itself."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _format(connection: sqlite3.Connection) -> int:
