@@ -19,6 +19,7 @@ from mlsys.features.values import Domain
 __all__ = ["Elapsed", "comparable"]
 
 EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - a reading of a clock, from which others are counted
+EPOCH_UTC = EPOCH.replace(tzinfo=dt.UTC)
 US = dt.timedelta(microseconds=1)
 US_IN_DAYS = 1.0 / DAY_US
 
@@ -84,5 +85,6 @@ def comparable(one: Domain, other: Domain) -> tuple[Domain, Domain]:
 
 def _microseconds(time: dt.date) -> int:
     """Since 1970, by the clock that `time` was read from; a date begins at midnight."""
-    clock = time.replace(tzinfo=None) if isinstance(time, dt.datetime) else dt.datetime.combine(time, dt.time())
-    return (clock - EPOCH) // US
+    if not isinstance(time, dt.datetime):
+        time = dt.datetime.combine(time, dt.time())
+    return (time - (EPOCH if time.tzinfo is None else EPOCH_UTC)) // US

@@ -20,6 +20,7 @@ import polars as pl
 __all__ = ["Clock", "clock_of"]
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+SHOWN_AT_EPOCH = EPOCH.replace(tzinfo=None)
 SECOND = dt.timedelta(seconds=1)
 
 FIRST = int((dt.datetime(1800, 1, 1, tzinfo=dt.UTC) - EPOCH) / SECOND)
@@ -38,11 +39,13 @@ class Clock:
 
     Attributes
     ----------
-    starts, offsets
-        Seconds since 1970 at which it is changed, and its offset to UTC before the first and from each on.
+    starts
+        Times at which it is changed, UTC without saying so.
+    offsets
+        What is added to UTC before the first of them, and from each on.
     """
 
-    starts: tuple[int, ...]
+    starts: tuple[dt.datetime, ...]
     offsets: tuple[dt.timedelta, ...]
 
     def local(self, time: dt.datetime) -> dt.datetime:
@@ -53,9 +56,8 @@ class Clock:
         OverflowError
             It would leave the calendar.
         """
-        utc = time.astimezone(dt.UTC)
-        since = utc - EPOCH
-        return utc.replace(tzinfo=None) + self.offsets[bisect_right(self.starts, since.days * 86_400 + since.seconds)]
+        utc = SHOWN_AT_EPOCH + (time - EPOCH)
+        return utc + self.offsets[bisect_right(self.starts, utc)]
 
     def utc(self, shown: dt.datetime) -> dt.datetime:
         """When it shows this: the first time, of an hour that comes twice.
@@ -67,8 +69,7 @@ class Clock:
         OverflowError
             It would leave the calendar.
         """
-        since = shown.replace(tzinfo=dt.UTC) - EPOCH
-        about = bisect_right(self.starts, since.days * 86_400 + since.seconds)
+        about = bisect_right(self.starts, shown)
         near = self.offsets[max(about - 2, 0) : about + 3]  # a clock is less than a day from UTC
         times = [shown.replace(tzinfo=dt.UTC) - offset for offset in near]
         found = [time for time in times if self.local(time) == shown]
@@ -84,8 +85,8 @@ def clock_of(zone: str) -> Clock:
     >>> clock_of("America/New_York").local(dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC))
     datetime.datetime(2013, 7, 1, 8, 0)
     """
-    starts, offsets = _changes(zone)
-    return Clock(tuple(starts.tolist()), tuple(dt.timedelta(seconds=offset) for offset in offsets.tolist()))
+    starts, offsets = ([dt.timedelta(seconds=one) for one in some.tolist()] for some in _changes(zone))
+    return Clock(tuple(SHOWN_AT_EPOCH + start for start in starts), tuple(offsets))
 
 
 def _changes(zone: str) -> tuple[Ints, Ints]:
