@@ -117,7 +117,7 @@ def _sniff(piece: Piece) -> Reading:
     """Encoding by decoding the whole file, delimiter by what is most frequent in the header."""
     with piece.open() as file:
         has_mark = file.read(2) in UTF16_MARKS
-    encoding = "utf-16" if has_mark else next(name for name in ENCODINGS if _decodes(piece, name))
+    encoding = "utf-16" if has_mark else _encoding(piece)
     with decoding.opened(piece, Reading(encoding=encoding)) as text:
         header = text.read(SNIFFED_BYTES).decode(errors="replace").partition("\n")[0]
     bare = re.sub(r'"[^"]*"', "", header)
@@ -125,14 +125,19 @@ def _sniff(piece: Piece) -> Reading:
     return Reading(encoding=encoding, delimiter=delimiter)
 
 
-def _decodes(piece: Piece, encoding: str) -> bool:
-    try:
-        with decoding.opened(piece, Reading(encoding=encoding)) as text:
-            while text.read(SNIFFED_BYTES):
-                pass
-    except errors.SourceError:
-        return False
-    return True
+def _encoding(piece: Piece) -> str:
+    """The first that the whole file can be read in; the first error if it cannot be read in any."""
+    faults: list[errors.SourceError] = []
+    for name in ENCODINGS:
+        try:
+            with decoding.opened(piece, Reading(encoding=name)) as text:
+                while text.read(SNIFFED_BYTES):
+                    pass
+        except errors.SourceError as error:
+            faults.append(error)
+        else:
+            return name
+    raise faults[0]
 
 
 def _reading(reading: Reading) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -97,3 +98,15 @@ def test_a_folder_of_pictures_is_drafted_by_the_names_of_all_its_files(tmp_path)
     assert "'odd'" in drafted.data.derive["label"]
     taken = snapshot.take(Store.open(tmp_path / "store"), drafted.data, target=drafted.target, folder=tmp_path / "run")
     assert taken.report["num_unlabelled"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("a.csv", gzip.compress(b"x,y\n1,0\n", mtime=0), "a gzip file"),
+        ("a.csv.gz", gzip.compress(b"x,y\n1,0\n", mtime=0)[:-9], "end-of-stream"),
+    ],
+)
+def test_a_file_that_no_encoding_makes_a_table_is_named(write, name, content, what):
+    with pytest.raises(errors.SourceError, match=what):
+        draft.write(str(write(name, content)), "y")
