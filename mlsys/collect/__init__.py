@@ -15,7 +15,7 @@ The parts, in the order in which a run passes through them::
     aside      rows that break it: counted, sampled, quarantined
     passes     all of the above for one piece, in two passes; runs in a task of its own (`spread`)
     reuse      what earlier collections found of the same bytes
-    increment  rows beyond the last collection by a `cursor`, kept as they were written (`stored`, `taken`)
+    increment  rows beyond the last collection by a `cursor`, kept as they were written (`stored`, `seen`)
     history    volume, freshness and columns (`evolution`) against earlier collections
     repeats    rows of one key, of which the last stays; values that were to be unique
     snapshot   take: pieces → content-addressed Parquet, a quarantine and a `report` (`gathering`)

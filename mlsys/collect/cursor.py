@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mlsys import errors
 from mlsys.collect import convert, parsing
-from mlsys.collect.taken import Taken
+from mlsys.collect.seen import Seen
 from mlsys.recipe import Incremental
 from mlsys.recipe.spans import span_us
 
@@ -44,7 +44,7 @@ class Cursor:
     def __init__(self, asked: Incremental, zone: str, kind: str | None, mark: float | None) -> None:
         self.name, self.kind, self.mark, self.before = asked.cursor, kind, mark, mark
         self.floor = None if mark is None else mark - _reach(asked, str(kind))
-        self.seen = Taken()
+        self.seen = Seen()
         self._asked, self._zone = asked, zone
         self._num_late, self._most_late = 0, 0.0
 

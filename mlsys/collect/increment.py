@@ -33,7 +33,7 @@ from mlsys.collect.batch import Batch, Broken
 from mlsys.collect.cursor import Cursor
 from mlsys.collect.inference import Evidence
 from mlsys.collect.piece import Piece
-from mlsys.collect.taken import Taken, contents
+from mlsys.collect.seen import Seen, contents
 from mlsys.recipe import Data, Reading
 from mlsys.schema import ROW
 from mlsys.store import Store, digest_json
@@ -101,7 +101,7 @@ def advance(store: Store, data: Data, pieces: Sequence[Piece], noted: Any) -> Ad
     cursor = Cursor(asked, data.timezone, state.kind, state.mark)
     if cursor.floor is not None:
         folders = [store.path("increment", digest) for digest, _ in state.increments]
-        cursor.seen = Taken.of(folders, cursor.name, cursor.floor, cursor.values)
+        cursor.seen = Seen.of(folders, cursor.name, cursor.floor, cursor.values)
     aside, num_new = set(state.aside), 0
     for piece in pieces:
         new = _New(piece, data.reading, cursor, aside)

@@ -23,13 +23,13 @@ from mlsys.schema import ROW
 from mlsys.statistics.hashing import mix
 from mlsys.store import MANIFEST, digest_json, read_json
 
-__all__ = ["Taken", "contents"]
+__all__ = ["Seen", "contents"]
 
 SEEDS = (1, 2)
 """Two hashes of 64 bits: two rows of a billion share both with a chance below 1e-20."""
 
 
-class Taken:
+class Seen:
     """How often each row was taken; one that comes again is struck off."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Taken:
     @classmethod
     def of(
         cls, increments: Iterable[Path], cursor: str, floor: float, values_of: Callable[[pa.Array], pa.Array]
-    ) -> Taken:
+    ) -> Seen:
         """Rows at or beyond `floor`; `values_of` reads the cursor as numbers."""
         found = cls()
         parts = [_counted(table) for folder in increments for table in _beyond(folder, cursor, floor, values_of)]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import feather
 
-from mlsys.collect.taken import Taken
+from mlsys.collect.seen import Seen
 from mlsys.schema import ROW
 from mlsys.store import Store
 
@@ -26,7 +26,7 @@ def taken(folder, table):
         return {"latest": 1}
 
     path = store.path("increment", store.put("increment", fill))
-    return Taken.of([path], "at", 1, lambda written: written)
+    return Seen.of([path], "at", 1, lambda written: written)
 
 
 def asked(table):
