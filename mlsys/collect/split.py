@@ -10,8 +10,8 @@
 ``group``      shares by chance, and no group is in two parts or folds; a row without group is
                a group of its own
 ``column``     what the column says; folds stratified, by group where ``data.group`` is given
-``auto``       time if ``until`` is given, group if ``data.group`` is, else stratified for
-               classification and random for regression
+``auto``       column if ``column`` is given, time if ``until`` is, group if ``data.group`` is,
+               else stratified for classification and random for regression
 =============  ==================================================================================
 
 Rows without a target are the part ``unlabelled``.
@@ -66,7 +66,9 @@ def _resolve(recipe: Recipe, task: Task) -> str:
     by = recipe.split.by
     if by == "auto":
         by = (
-            "time"
+            "column"
+            if recipe.split.column
+            else "time"
             if recipe.split.until
             else "group"
             if recipe.data.group
@@ -74,6 +76,12 @@ def _resolve(recipe: Recipe, task: Task) -> str:
             if task.is_classification
             else "random"
         )
+    _check(by, recipe)
+    return by
+
+
+def _check(by: str, recipe: Recipe) -> None:
+    """Refuse a division that lacks what it needs, and settings that would have no effect on it."""
     needed = {
         "time": ("data.time", recipe.data.time),
         "group": ("data.group", recipe.data.group),
@@ -84,6 +92,15 @@ def _resolve(recipe: Recipe, task: Task) -> str:
         raise errors.RecipeError.build(
             f"recipe: split by {by}", got=f"no '{key}'", expected=f"the column in '{key}'", field=key
         )
+    for key, of in (("until", "time"), ("column", "column")):
+        if getattr(recipe.split, key) and by != of:
+            raise errors.RecipeError.build(
+                f"recipe: split by {by}",
+                got=f"'split.{key}', which has no effect on it",
+                expected=f"split.by: {of}",
+                hint=f"set split.by: {of}, or take split.{key} out",
+                field=f"split.{key}",
+            )
     if recipe.data.group and by in ("random", "stratified"):
         raise errors.RecipeError.build(
             f"recipe: split by {by}",
@@ -92,7 +109,6 @@ def _resolve(recipe: Recipe, task: Task) -> str:
             hint="set split.by: group, or take data.group out",
             field="split.by",
         )
-    return by
 
 
 def _with_split_column(schema: Schema, recipe: Recipe) -> Schema:

@@ -155,9 +155,10 @@ def test_groups_stay_together_in_parts_and_folds(divided):
 
 def test_a_column_says_the_parts_and_becomes_no_feature(divided):
     part = (["Train"] * 60 + ["validation"] * 20 + [" test "] * 20) * 2
-    parts, _ = divided(pa.table({"p": part, "y": labels(200, 3)}), split={"by": "column", "column": "p"})
-    assert parts.num_rows == {"train": 120, "validation": 40, "test": 40, "production": 0, "unlabelled": 0}
-    assert parts.schema["p"].role is Role.SPLIT
+    for by in ("column", "auto"):
+        parts, _ = divided(pa.table({"p": part, "y": labels(200, 3)}), split={"by": by, "column": "p"})
+        assert parts.num_rows == {"train": 120, "validation": 40, "test": 40, "production": 0, "unlabelled": 0}
+        assert parts.schema["p"].role is Role.SPLIT
 
 
 def test_a_part_that_the_column_misspells_is_named(divided):
@@ -189,6 +190,12 @@ def until(train, validation):
         ({"split": {"by": "time"}}, errors.RecipeError, "no 'data.time'"),
         ({"split": {"by": "group"}}, errors.RecipeError, "no 'data.group'"),
         ({"split": {"by": "random"}, "data": {"group": "x"}}, errors.RecipeError, "must stay in one part"),
+        ({"split": {"by": "random", "until": {"train": "2013-02-01"}}}, errors.RecipeError, "split.until.*no effect"),
+        (
+            {"split": {"by": "time", "column": "x"}, "data": {"time": "at"}},
+            errors.RecipeError,
+            "split.column.*no effect",
+        ),
         (until("2013-13-01", "2014-01-01"), errors.RecipeError, "split.until"),
         (until("2013-02-01", "2013-01-01"), errors.RecipeError, "one after the other"),
         (until("2015-02-01", "2016-01-01"), errors.TargetError, "part 'validation'"),
