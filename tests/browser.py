@@ -4,6 +4,7 @@ The DevTools protocol over ``--remote-debugging-pipe``: JSON messages that end w
 browser's descriptor 3 and read from its 4. No port is opened and no package needed.
 """
 
+import fcntl
 import json
 import os
 import select
@@ -24,14 +25,15 @@ class Browser:
     def __init__(self):
         self.profile = tempfile.mkdtemp(prefix="chromium")
         ours, theirs = os.pipe(), os.pipe()  # the browser reads from the first and writes to the second
-        ends = f"3<&{ours[0]} 4>&{theirs[1]} {ours[0]}<&- {theirs[1]}>&-"
+        given = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (ours[0], theirs[1])]  # else one may be 3 or 4 itself
+        ends = f"3<&{given[0]} 4>&{given[1]} {given[0]}<&- {given[1]}>&-"
         silent = subprocess.DEVNULL
         self.process = subprocess.Popen(
             ["bash", "-c", f'exec "$@" {ends}', "bash", "chromium", *FLAGS, f"--user-data-dir={self.profile}"],
-            pass_fds=(ours[0], theirs[1]), stdin=silent, stdout=silent, stderr=silent,
+            pass_fds=given, stdin=silent, stdout=silent, stderr=silent,
         )  # fmt: skip
-        os.close(ours[0])
-        os.close(theirs[1])
+        for end in (ours[0], theirs[1], *given):
+            os.close(end)
         self.write, self.read = ours[1], theirs[0]
         self.number, self.rest, self.events = 0, b"", []
 

@@ -1,4 +1,4 @@
-"""The exploratory report of a wide table, opened in a browser: silent, small, sortable, and it fits a phone."""
+"""The reports of a wide table, opened in a browser: silent, small, sortable, and they fit a phone."""
 
 import datetime as dt
 
@@ -10,7 +10,11 @@ import pytest
 from browser import Browser
 from mlsys import explore
 from mlsys.dataset import PARTS, Split
-from mlsys.explore import leakage, render
+from mlsys.explore import leakage
+from mlsys.explore.render import page as explore_page
+from mlsys.features import plan, program
+from mlsys.features.render import page as features_page
+from mlsys.recipe import Features
 from mlsys.schema import FOLD, ROW, Column, Kind, Role, Schema, Task
 
 NUM_ROWS, NUM_NUMBERS, NUM_CATEGORIES = 1_500, 69, 30
@@ -25,15 +29,24 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    """The report of a table of 100 columns: numbers that go together and have gaps, categories, a time."""
+def pages(tmp_path_factory):
+    """Of a table of 100 columns: numbers that go together and have gaps, categories, a time."""
     folder = tmp_path_factory.mktemp("report")
     split = wide_split(folder)
     profile = explore.profile(split, TASK)
-    page = render.page(explore.describe(split, TASK, profile, leakage.scan(split, TASK, profile), title="wide"))
-    path = folder / "explore.html"
-    path.write_text(page, encoding="utf-8")
-    return path
+    document = explore.describe(split, TASK, profile, leakage.scan(split, TASK, profile), title="wide")
+    plans = {e: plan.choose(split.schema, profile.whole, Features(), e) for e in ("codes", "dense")}
+    programs = {e: program.fit(chosen, profile.whole) for e, chosen in plans.items()}
+    made = {"explore": explore_page(document), "features": features_page(plans, programs, "wide")}
+    for name, page in made.items():
+        (folder / f"{name}.html").write_text(page, encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in made}
+
+
+@pytest.fixture
+def report(pages):
+    """The exploratory one."""
+    return pages["explore"]
 
 
 def wide_split(folder):
@@ -64,10 +77,18 @@ def wide_split(folder):
     return Split("0" * 64, folder, Schema(columns=tuple(fields)), rows, 3, forward=True)
 
 
-def test_the_report_opens_without_an_error_and_asks_the_network_for_nothing(browser, report):
-    tab = browser.open(report)
-    assert tab.evaluate("document.title") == "Exploration: wide"
-    assert tab.evaluate("document.querySelectorAll('#column-list tbody tr').length") == 100
+@pytest.mark.parametrize(
+    ("name", "title", "columns"),
+    [
+        ("explore", "Exploration: wide", "#column-list tbody tr"),
+        ("features", "Features: wide", "section tbody tr"),
+    ],
+)
+def test_a_report_opens_without_an_error_and_asks_the_network_for_nothing(browser, pages, name, title, columns):
+    tab = browser.open(pages[name])
+    assert tab.evaluate("document.title") == title
+    names = f"new Set([...document.querySelectorAll('{columns}')].map(row => row.cells[0].textContent))"
+    assert tab.evaluate(f"{names}.size") == 100
     tab.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     assert tab.complaints() == []
 
@@ -141,9 +162,10 @@ def test_a_link_in_the_table_opens_the_card_of_the_column(browser, report):
     assert tab.evaluate(f"document.getElementById('{place}').open")
 
 
+@pytest.mark.parametrize("name", ["explore", "features"])
 @pytest.mark.parametrize("width", [320, 360, 1200])
-def test_the_page_never_scrolls_sideways_only_its_tables_and_wide_drawings_do(browser, report, width):
-    tab = browser.open(report, width=width)
+def test_a_page_never_scrolls_sideways_only_its_tables_and_wide_drawings_do(browser, pages, name, width):
+    tab = browser.open(pages[name], width=width)
     tab.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     scrolled = "[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll') && !e.closest('svg'))"
     beyond = "e.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5"
