@@ -50,11 +50,15 @@ class Text(io.RawIOBase):
     ----------
     has_quotes
         Whether a double quote went through so far.
+    rest
+        Of a file that grows, what stands behind the last line end: half a line, for all one knows.
     """
 
-    def __init__(self, raw: BinaryIO, piece: Piece, encoding: str) -> None:
+    def __init__(self, raw: BinaryIO, piece: Piece, encoding: str, *, grows: bool) -> None:
         super().__init__()
         self.has_quotes = False
+        self.rest = b""
+        self._grows = grows
         self._raw, self._piece, self._encoding = raw, piece, encoding
         self._decoder = _decoder(encoding)
         self._ready = b""
@@ -65,11 +69,18 @@ class Text(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         while not self._ready and not self._ended:
-            self._ready = self._decode(self._fetch())
+            self._ready = self._whole_lines(self._decode(self._fetch()))
         taken = self._ready[: len(buffer)]
         self._ready = self._ready[len(buffer) :]
         buffer[: len(taken)] = taken
         return len(taken)
+
+    def _whole_lines(self, text: bytes) -> bytes:
+        if not self._grows:
+            return text
+        end = text.rfind(b"\n") + 1
+        whole, self.rest = (self.rest + text[:end], text[end:]) if end else (b"", self.rest + text)
+        return whole
 
     def _fetch(self) -> bytes:
         try:
@@ -98,11 +109,11 @@ class Text(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def opened(piece: Piece, reading: Reading) -> Iterator[Text]:
-    """The text of a file, unpacked if its name ends in .gz or .zip."""
+def opened(piece: Piece, reading: Reading, *, grows: bool = False) -> Iterator[Text]:
+    """The text of a file, unpacked if its name ends in .gz or .zip; only its whole lines if it grows."""
     with piece.open() as file, _unpacked(file, piece) as raw:
         _refuse_binary(raw, piece)
-        yield Text(raw, piece, reading.encoding)
+        yield Text(raw, piece, reading.encoding, grows=grows)
 
 
 def _refuse_binary(raw: BinaryIO, piece: Piece) -> None:
@@ -116,7 +127,7 @@ def _refuse_binary(raw: BinaryIO, piece: Piece) -> None:
             raise errors.SourceError.build(f"collect: source '{piece.name}'", got=what, expected="text", hint=hint)
 
 
-def check_quotes(piece: Piece, reading: Reading, delimiter: str) -> None:
+def check_quotes(piece: Piece, reading: Reading, delimiter: str, *, grows: bool = False) -> None:
     """Refuse a CSV file in which a quote is left open or closed in the middle of a cell.
 
     Such a quote makes everything up to the next one a single cell, and a reader that goes
@@ -130,7 +141,7 @@ def check_quotes(piece: Piece, reading: Reading, delimiter: str) -> None:
     limit = csv.field_size_limit(1 << 30)
     ended = 0
     try:
-        with opened(piece, reading) as text:
+        with opened(piece, reading, grows=grows) as text:
             lines = io.TextIOWrapper(io.BufferedReader(text, CHUNK_BYTES), "utf-8", newline="")
             rows = csv.reader(lines, delimiter=delimiter, strict=True)
             for _ in rows:

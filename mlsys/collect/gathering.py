@@ -42,8 +42,8 @@ class Found:
     ----------
     before, entries
         Earlier collections of the same source and columns, and all of this folder.
-    state, num_new, late
-        Of ``data.incremental``: what to note, rows that are new, and which of them came late, in words.
+    state, num_new, told
+        Of ``data.incremental``: what to note, rows that are new, and what is to be said of them.
     """
 
     pieces: list[Piece]
@@ -52,7 +52,7 @@ class Found:
     entries: list[Entry]
     state: increment.State | None
     num_new: int | None
-    late: str
+    told: list[str]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def collect(store: Store, wanted: Wanted, found: Found, spread: Spread) -> Taken
         history.save(wanted.folder, [*found.entries, *([entry] if is_new else [])], found.state)
     return Taken(
         Snapshot.open(store, digest),
-        told | {"notes": [*([found.late] if found.late else []), *changes, *unusual], "newest": entry.newest},
+        told | {"notes": [*found.told, *changes, *unusual], "newest": entry.newest},
     )
 
 

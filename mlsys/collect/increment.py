@@ -9,6 +9,9 @@ each as often as it comes): what is written within one tick of the cursor may co
 parts, and what is written by several hands may come late. Rows that came late are counted and
 told. Below the lookback none is taken: choose as cursor what grows with each write.
 
+Of a file whose last line has no end yet, that line is left for the next collection, and told; a
+whole JSON object needs no end.
+
 A row whose cursor is missing or cannot be read is set aside once. A file that cannot be read
 stops the collection; its rows are taken when it is mended.
 
@@ -81,14 +84,14 @@ class Advance:
         All increments.
     num_new
         Rows, sound and broken, that are new.
-    late
-        Those of them below the mark, in words; empty if there are none.
+    told
+        How many of them came late, and which files end within a line, in words.
     """
 
     state: State
     pieces: list[Piece]
     num_new: int
-    late: str
+    told: list[str]
 
 
 def advance(store: Store, data: Data, pieces: Sequence[Piece], noted: Any) -> Advance:
@@ -102,7 +105,7 @@ def advance(store: Store, data: Data, pieces: Sequence[Piece], noted: Any) -> Ad
     if cursor.floor is not None:
         folders = [store.path("increment", digest) for digest, _ in state.increments]
         cursor.seen = Seen.of(folders, cursor.name, cursor.floor, cursor.values)
-    aside, num_new = set(state.aside), 0
+    aside, num_new, told = set(state.aside), 0, list[str]()
     for piece in pieces:
         new = _New(piece, data.reading, cursor, aside)
         changed = piece.changed()
@@ -114,8 +117,11 @@ def advance(store: Store, data: Data, pieces: Sequence[Piece], noted: Any) -> Ad
                 state.increments.append([store.commit("increment", folder, facts), name])
                 num_new += facts["num_rows"]
         state.aside += new.aside
+        if new.unfinished:
+            told.append(f"'{piece.name}' ends within a line, which is left for the next collection")
     state.kind, state.mark = cursor.kind, cursor.mark
-    return Advance(state, [_piece(store, *one) for one in state.increments], num_new, cursor.told())
+    taken = [_piece(store, *one) for one in state.increments]
+    return Advance(state, taken, num_new, [*filter(None, [cursor.told()]), *told])
 
 
 class _New:
@@ -127,6 +133,8 @@ class _New:
         Digests of the records that were set aside, and were not before.
     latest
         The largest cursor of the rows.
+    unfinished
+        The last line, if its end is not written yet.
     """
 
     def __init__(self, piece: Piece, reading: Reading, cursor: Cursor, before: Container[str]) -> None:
@@ -134,6 +142,7 @@ class _New:
         self.broken: list[Broken] = []
         self.aside: list[str] = []
         self.latest: float | None = None
+        self.unfinished: list[str] = []
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Store the rows of each batch, and return what is known of them."""
@@ -160,7 +169,7 @@ class _New:
         cursor, after = self.cursor, None
         if cursor.floor is not None:
             after = records.After(cursor.name, str(cursor.kind), cursor.floor)
-        for batch in read.batches(self.piece, self.reading, self.broken, after):
+        for batch in read.batches(self.piece, self.reading, self.broken, after, self.unfinished):
             if cursor.name not in batch.table.column_names:
                 raise errors.RecipeError.unknown_column(
                     "recipe: 'data.incremental.cursor'", cursor.name, batch.table.column_names

@@ -34,11 +34,16 @@ BATCH_BYTES = 1 << 28
 
 
 def batches(
-    piece: Piece, reading: Reading, broken: list[Broken], after: records.After | None = None
+    piece: Piece,
+    reading: Reading,
+    broken: list[Broken],
+    after: records.After | None = None,
+    unfinished: list[str] | None = None,
 ) -> Iterator[Batch]:
     """Read a piece; records that are no rows are appended to `broken`.
 
-    A database leaves rows out that are certainly not `after`; other sources give all.
+    A database leaves rows out that are certainly not `after`; other sources give all. With
+    `unfinished` the piece grows: a last line without its end is left out, and appended to that.
 
     Raises
     ------
@@ -47,9 +52,9 @@ def batches(
     """
     match piece.format:
         case "csv":
-            found = _csv(piece, reading, broken)
+            found = _csv(piece, reading, broken, unfinished)
         case "jsonl":
-            found = records.json_lines(piece, reading, broken)
+            found = records.json_lines(piece, reading, broken, unfinished)
         case "sql":
             found = records.query(piece, reading, after)
         case "image":
@@ -105,15 +110,15 @@ def column(piece: Piece, name: str) -> Iterator[pa.Array]:
             yield batch.column(0)
 
 
-def _csv(piece: Piece, reading: Reading, broken: list[Broken]) -> Iterator[Batch]:
-    delimiter = _delimiter(piece, reading)
+def _csv(piece: Piece, reading: Reading, broken: list[Broken], unfinished: list[str] | None = None) -> Iterator[Batch]:
+    delimiter, grows = _delimiter(piece, reading), unfinished is not None
 
     def set_aside(record: pacsv.InvalidRow) -> str:
         reason = f"cells: {record.actual_columns} in a table of {record.expected_columns} columns"
         broken.append(Broken(record.number - 2, reason, record.text))  # counted from 1, after the header
         return "skip"
 
-    with decoding.opened(piece, reading) as text:
+    with decoding.opened(piece, reading, grows=grows) as text:
         try:
             reader = pacsv.open_csv(
                 pa.PythonFile(io.BufferedReader(text, BLOCK_BYTES), "r"),
@@ -129,10 +134,12 @@ def _csv(piece: Piece, reading: Reading, broken: list[Broken]) -> Iterator[Batch
         except pa.ArrowInvalid as error:
             if "Empty CSV" in str(error):
                 raise errors.SourceError.empty(piece.name) from None
-            decoding.check_quotes(piece, reading, delimiter)
+            decoding.check_quotes(piece, reading, delimiter, grows=grows)
             raise errors.SourceError.damaged(piece.name, str(error)) from None
     if text.has_quotes:
-        decoding.check_quotes(piece, reading, delimiter)
+        decoding.check_quotes(piece, reading, delimiter, grows=grows)
+    if unfinished is not None and text.rest.strip():
+        unfinished.append(text.rest.decode())
 
 
 def _numbered(tables: Iterator[pa.Table], broken: list[Broken]) -> Iterator[Batch]:

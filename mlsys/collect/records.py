@@ -25,12 +25,14 @@ RECORDS = BATCH_ROWS // 2
 """Records held as Python objects at a time."""
 
 
-def json_lines(piece: Piece, reading: Reading, broken: list[Broken]) -> Iterator[Batch]:
+def json_lines(
+    piece: Piece, reading: Reading, broken: list[Broken], unfinished: list[str] | None = None
+) -> Iterator[Batch]:
     """Objects, one a line; lines that are none are appended to `broken`, blank lines do not count."""
     rows: list[dict[str, Any]] = []
     numbers: list[int] = []
     row = -1
-    with decoding.opened(piece, reading) as text:
+    with decoding.opened(piece, reading, grows=unfinished is not None) as text:
         for line in _lines(text):
             row += 1
             record = _record(piece, line, row)
@@ -42,6 +44,13 @@ def json_lines(piece: Piece, reading: Reading, broken: list[Broken]) -> Iterator
             if len(rows) == RECORDS:
                 yield _of_records(piece, rows, numbers)
                 rows, numbers = [], []
+    if unfinished is not None and (rest := text.rest.strip()):
+        record = _record(piece, rest, row + 1)
+        if isinstance(record, dict):  # a whole object, whose line end alone is missing
+            rows.append(record)
+            numbers.append(row + 1)
+        else:
+            unfinished.append(rest.decode())
     if rows:
         yield _of_records(piece, rows, numbers)
 

@@ -130,13 +130,13 @@ def _start(store: Store, wanted: Wanted) -> Taken:
     if any(one.format == "text" for one in pieces):
         kinds = {documents.TEXT: Kind.TEXT, **wanted.data.kinds}
         wanted = replace(wanted, data=wanted.data.model_copy(update={"kinds": kinds}))
-    state, num_new, late = None, None, ""
+    state, num_new, new_told = None, None, list[str]()
     if wanted.data.incremental is not None:
         ahead = cluster.call(increment.advance, store, wanted.data, pieces, noted["incremental"])
-        state, pieces, num_new, late = ahead.state, ahead.pieces, ahead.num_new, ahead.late
+        state, pieces, num_new, new_told = ahead.state, ahead.pieces, ahead.num_new, ahead.told
     before = history.last(noted, history.key(wanted.data, wanted.target))
     entries = [Entry(**one) for one in noted["entries"]]
-    found = Found(pieces, _plan(pieces), before, entries, state, num_new, late)
+    found = Found(pieces, _plan(pieces), before, entries, state, num_new, new_told)
     if found.plan.kind == "cluster":
         return gathering.collect(store, wanted, found, OnCluster())
     return cluster.call(gathering.collect, store, wanted, found, Here())

@@ -276,3 +276,33 @@ def test_numbers_that_a_database_holds_as_text_are_no_cursor_for_it_would_lose_r
         take(f"sqlite:///{tmp_path}/a.db", reading=Reading(query="select * from t"), **data)
     query = "select cast(k as bigint) as k, y from t"
     assert keys(take(f"sqlite:///{tmp_path}/a.db", reading=Reading(query=query), **data)) == [8, 9, 10]
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "half", "rest"),
+    [
+        ("a.csv", "k,at,y\n1,1,0\n2,2,1\n", "3,3,1", "0\n"),
+        ("a.jsonl", '{"k": 1, "at": 1, "y": 0}\n{"k": 2, "at": 2, "y": 1}\n', '{"k": 3, "at": 3, "y": 1', "0}\n"),
+        ("a.csv", 'k,at,y\n1,1,0\n2,2,"1"\n', '3,3,"1', '0"\n'),
+    ],
+)
+def test_half_a_line_is_left_until_its_end_is_written(take, write, name, head, half, rest):
+    taken = take(write(name, head + half), **CURSOR)
+    assert keys(taken) == [1, 2]
+    assert taken.report["notes"] == [f"'{name}' ends within a line, which is left for the next collection"]
+    taken = take(write(name, head + half + rest), **CURSOR)
+    assert taken.snapshot.table()["y"].to_pylist() == [0, 1, 10]
+    assert (taken.report["notes"], taken.report["num_quarantined"]) == ([], 0)
+
+
+def test_a_whole_json_object_needs_no_line_end(take, write):
+    text = '{"k": 1, "at": 1, "y": 0}\n{"k": 2, "at": 2, "y": 1}'
+    for more, found in (("", [1, 2]), ("\n", [1, 2]), ('\n{"k": 3, "at": 3, "y": 1}\n', [1, 2, 3])):
+        taken = take(write("a.jsonl", text + more), **CURSOR)
+        assert (keys(taken), taken.report["notes"]) == (found, [])
+
+
+def test_a_line_end_over_the_border_of_two_chunks_ends_its_line(take, write, monkeypatch):
+    monkeypatch.setattr("mlsys.collect.decoding.CHUNK_BYTES", 7)
+    text = "k,at,y\n" + "".join(f"{i},{i},{i % 2}\n" for i in range(50))
+    assert keys(take(write("a.csv", text + "50,5"), **CURSOR)) == list(range(50))
