@@ -5,6 +5,9 @@ A module of its own, for tasks of a cluster import it.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,7 +26,10 @@ from mlsys.recipe import Features
 from mlsys.schema import Column, Kind, Schema, Task
 from mlsys.statistics import TableStatistics
 
-__all__ = ["CYCLES", "fit", "matrix_of", "ours", "scanned", "worker"]
+__all__ = ["CYCLES", "fit", "matrix_of", "ours", "ours_in_tasks", "scanned", "worker"]
+
+Group = tuple[Path, int]
+"""A row group of a file."""
 
 TASK = Task(kind="binary", target=TARGET, classes=(False, True))
 CYCLES = {"hour": 1440, "weekday": 7, "yearday": 366}
@@ -42,18 +48,28 @@ STRIP_COLUMNS = 64
 
 
 def ours(path: Path) -> dict[str, Any]:
-    """Statistics, plan, program, matrix, with all cores."""
+    """Statistics, plan, program, matrix, with a thread a core."""
+    return _timed(path, lambda groups: _on_threads(groups, os.cpu_count() or 1))
+
+
+def ours_in_tasks(path: Path) -> dict[str, Any]:
+    """The same of very many columns, a task a row group: threads of one process would wait for each other."""
     with local_cluster() as cpus:
         cluster.map(schema_of, [path] * cpus)  # the workers import what they need
-        began = perf_counter()
-        fitted = fit(scanned(path))
-        done = perf_counter()
-        matrix = matrix_of(path, fitted)
-        return {"fit_s": done - began, "transform_s": perf_counter() - done, "matrix_mb": matrix.nbytes / 2**20}
+        return _timed(path, lambda groups: cluster.map(_learn, groups))
+
+
+def _timed(path: Path, learned: Callable[[list[Group]], list[TableStatistics]]) -> dict[str, Any]:
+    began = perf_counter()
+    first, *others = learned(_groups(path))
+    fitted = fit(first.merge(*others))
+    done = perf_counter()
+    matrix = matrix_of(path, fitted)
+    return {"fit_s": done - began, "transform_s": perf_counter() - done, "matrix_mb": matrix.nbytes / 2**20}
 
 
 def worker(path: Path) -> dict[str, Any]:
-    """The same without a cluster, on one thread, and no block of the matrix is kept."""
+    """The same on one thread, and no block of the matrix is kept."""
     began = perf_counter()
     fitted = fit(scanned(path))
     done = perf_counter()
@@ -68,13 +84,21 @@ def matrix_of(path: Path, fitted: FeatureProgram) -> np.ndarray:
 
 
 def scanned(path: Path) -> TableStatistics:
-    """Statistics of all rows: a task a row group, or one after the other where there is no cluster."""
-    groups = [(path, group) for group in range(pq.read_metadata(path).num_row_groups)]
-    first, *others = cluster.map(_learn, groups)
+    """Statistics of all rows, on one thread."""
+    first, *others = _on_threads(_groups(path), 1)
     return first.merge(*others)
 
 
-def _learn(piece: tuple[Path, int]) -> TableStatistics:
+def _groups(path: Path) -> list[Group]:
+    return [(path, group) for group in range(pq.read_metadata(path).num_row_groups)]
+
+
+def _on_threads(groups: list[Group], threads: int) -> list[TableStatistics]:
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(_learn, groups))
+
+
+def _learn(piece: Group) -> TableStatistics:
     path, group = piece
     schema = schema_of(path)
     names = [column.name for column in schema]
