@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from mlsys.reports.formats import count
 from mlsys.store import write_json
 from mlsys.workflow.run import Record, Run
 
@@ -167,8 +168,8 @@ def _explore(run: Run) -> Record:
         "statistics": digest,
         "report": report,
         "objects": [("profile", digest)],
-        "summary": f"{seen.statistics.whole().num_rows:,} training rows, {len(profile['columns'])} columns: "
-        f"{len(profile['alerts'])} alerts, {len(findings)} leakage findings",
+        "summary": f"{count(seen.whole.num_rows, 'training row')}, {count(len(profile['columns']), 'column')}: "
+        f"{count(len(profile['alerts']), 'alert')}, {count(len(findings), 'leakage finding')}",
     }
 
 
@@ -204,7 +205,7 @@ def _features(run: Run) -> Record:
         "used": used,
         "dropped": {choice.column: choice.reason for choice in codes.dropped},
         "objects": [("plan", digest)],
-        "summary": f"{len(used)} columns in use, {len(codes.dropped)} dropped → "
-        f"{programs['codes'].width} features for trees, {programs['dense'].width} for linear models; "
+        "summary": f"{count(len(used), 'column')} in use, {len(codes.dropped)} dropped → "
+        f"{count(programs['codes'].width, 'feature')} for trees, {programs['dense'].width} for linear models; "
         f"fitted on {whole.num_rows:,} training rows",
     }
