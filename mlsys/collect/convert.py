@@ -83,7 +83,7 @@ def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     cuts = pa.types.is_timestamp(values.type) and values.type.unit == "ns"
     try:
         return values.cast(kind, safe=not cuts)
-    except pa.ArrowNotImplementedError:
+    except pa.ArrowNotImplementedError:  # Arrow knows no way between these types: none fits, and `misfits` finds each
         return pa.nulls(len(values), kind)
     except pa.ArrowInvalid:
         if _is_number(values.type) and _is_number(kind):
