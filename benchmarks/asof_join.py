@@ -24,7 +24,7 @@ import pyarrow as pa
 from flights_table import TIME, flights, weather
 from measured import Measured, options, repeat, report
 from mlsys import recipe
-from mlsys.features import joins
+from mlsys.features.joins import asof
 
 KEY = "origin"
 TAKEN = ["temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib"]
@@ -61,7 +61,7 @@ def ours(rows: pa.Table, table: pa.Table) -> pa.Table:
     spec = recipe.Join(
         source="weather", keys=(KEY,), time=TIME, lookback=LOOKBACK, columns=TAKEN, aggregates=aggregates
     )
-    return joins.join(rows, table, spec, TIME, "weather")[0]
+    return asof.join(rows, table, spec, TIME, "weather")[0]
 
 
 def same_windows(rows: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:

@@ -20,8 +20,7 @@ from flights_table import CATEGORICAL, TARGET, TIME
 from measured import local_cluster
 from mlsys import cluster
 from mlsys.features import plan, program
-from mlsys.features.columns import transform_files
-from mlsys.features.program import FeatureProgram
+from mlsys.features.program import FeatureProgram, transform_files
 from mlsys.recipe import Features
 from mlsys.schema import Column, Kind, Schema, Task
 from mlsys.statistics import TableStatistics

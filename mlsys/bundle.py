@@ -56,7 +56,7 @@ class Reference:
     predictions
         Statistics of the model's predictions on rows that it was not fitted on.
     looks
-        Of features that are pictures, statistics of what they look like (`mlsys.predict.looks`).
+        Of features that are pictures, statistics of what they look like (`mlsys.predict.image_measures`).
     """
 
     inputs: TableStatistics

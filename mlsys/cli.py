@@ -3,7 +3,7 @@
 A verb of a step runs the recipe up to and including that step; steps whose inputs did
 not change are not run again. Exit codes: 0 done, 1 the model did not pass its gate, 2
 something must be mended first, 130 interrupted; ``mlsys monitor`` ends with 3 to watch and
-4 to retrain (`mlsys.monitor.maintain`).
+4 to retrain (`mlsys.monitor.decision`).
 """
 
 from __future__ import annotations
@@ -147,11 +147,11 @@ def init(
     ] = None,
 ) -> None:
     """Write a recipe for a table that nobody has seen; it runs without edits."""
-    from mlsys.collect import draft
+    from mlsys.collect import recipe_template
     from mlsys.recipe import parse
     from mlsys.store import write_atomic
 
-    text = draft.write(table, target)
+    text = recipe_template.write(table, target)
     path = output or Path(f"{parse(text).name}.yaml")
     if path.exists():
         raise errors.RecipeError.build(

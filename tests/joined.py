@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from mlsys import bundle, models, recipe
-from mlsys.features import joins, plan, program
+from mlsys.features import plan, program
+from mlsys.features.joins import asof
 from mlsys.features.online import views
 from mlsys.models.matrix import Matrix
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
@@ -87,7 +88,7 @@ def rows(num_rows, seed=0, hours=HOURS):
 def join(table, of=None):
     """The rows as collect joins them."""
     for name, spec in JOINS.items():
-        table, _ = joins.join(table, (of or tables())[name], spec, "at", name)
+        table, _ = asof.join(table, (of or tables())[name], spec, "at", name)
     return table
 
 

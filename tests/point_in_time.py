@@ -1,4 +1,4 @@
-"""Joins as of a time in plain loops: what `mlsys.features.joins` must give, and tables to try it on."""
+"""Joins as of a time in plain loops: what `mlsys.features.joins.asof` must give, and tables to try it on."""
 
 import datetime as dt
 import math

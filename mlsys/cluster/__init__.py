@@ -18,14 +18,13 @@ task an item). Without Ray both run here, one after another, with the same resul
 
 from __future__ import annotations
 
-from mlsys.cluster.head import client_environment, down, status, up
-from mlsys.cluster.joining import connect
+from mlsys.cluster.head import client_environment, connect, down, status, up
 from mlsys.cluster.settings import SETTINGS, environment
-from mlsys.cluster.work import Plan, call, is_connected, map, node_cpus, num_cpus, num_nodes, plan  # noqa: A004
+from mlsys.cluster.tasks import ExecutionPlan, call, is_connected, map, node_cpus, num_cpus, num_nodes, plan  # noqa: A004
 
 __all__ = [
     "SETTINGS",
-    "Plan",
+    "ExecutionPlan",
     "call",
     "client_environment",
     "connect",

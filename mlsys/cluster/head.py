@@ -1,4 +1,7 @@
-"""A head node of our own: started in a session of its own, found again, and ended by id."""
+"""A head node of our own: started in a session of its own, found again, and ended by id.
+
+Which cluster is meant, and joining it: the only place that calls ``ray.init``.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from mlsys import errors
-from mlsys.cluster import ports
+from mlsys.cluster import settings
 from mlsys.cluster.settings import environment
+from mlsys.cluster.tasks import is_connected
 from mlsys.store import Store, read_json, write_json
 
-__all__ = ["client_environment", "down", "status", "up"]
+__all__ = ["client_environment", "connect", "down", "status", "up"]
 
 _STATE = "state.json"
 _START_S = 60.0
@@ -35,7 +39,7 @@ def up(store: Store, num_cpus: int | None = None) -> str:
         return str(state["address"])
     folder = store.root / "cluster"
     folder.mkdir(parents=True, exist_ok=True)
-    gcs, dashboard, agent = ports.free(3)
+    gcs, dashboard, agent = settings.free_ports(3)
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={gcs}",
         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
@@ -106,7 +110,7 @@ def _environment(store: Store) -> dict[str, str]:
     Where bytecode is not to be written beside the sources, it goes into the store: each
     worker would compile all of Ray again.
     """
-    env = {**os.environ, **environment(store), **ports.of_haproxy()}
+    env = {**os.environ, **environment(store), **settings.haproxy_ports()}
     env.pop("RAY_ADDRESS", None)
     if env.pop("PYTHONDONTWRITEBYTECODE", None):
         env["PYTHONPYCACHEPREFIX"] = str(store.root / "cache" / "bytecode")
@@ -172,3 +176,61 @@ def _children(process: Any) -> list[Any]:
     with contextlib.suppress(psutil.Error):
         return list(process.children(recursive=True))
     return []
+
+
+TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
+
+
+def connect(store: Store) -> str:
+    """Join the cluster that is meant: a job's own, ``$RAY_ADDRESS``, this store's, or a new one.
+
+    Returns
+    -------
+    str
+        One of ``job``, ``joined``, ``running`` and ``started``.
+
+    Raises
+    ------
+    ClusterError
+        Ray cannot be started or reached.
+    """
+    if is_connected():
+        return "running"
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        _set(store, own=False)
+        return _join("auto", "job")
+    if os.environ.get("RAY_ADDRESS"):
+        _set(store, own=False)
+        return _join(os.environ["RAY_ADDRESS"], "joined")
+    how = "running" if status(store) else "started"
+    address = up(store)
+    _set(store, own=True)
+    return _join(address, how)
+
+
+def _set(store: Store, *, own: bool) -> None:
+    """Ray's settings for this process; what is set already stays, but for the token of a cluster of our own."""
+    for name, value in environment(store).items():
+        if name not in TOKEN:
+            os.environ.setdefault(name, value)
+        elif own:
+            os.environ[name] = value
+
+
+def _join(address: str, how: str) -> str:
+    import ray
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
+
+    # Ray read the token's mode and place when it was imported, perhaps before `connect` set them.
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False, namespace="mlsys")
+    except Exception as error:
+        raise errors.ClusterError.build(
+            f"cluster: joining {address}",
+            got=str(error).splitlines()[0],
+            expected="a running Ray cluster and its token",
+            hint='eval "$(mlsys env)" sets the address and the token of a cluster that mlsys started',
+        ) from error
+    return how

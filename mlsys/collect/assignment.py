@@ -1,4 +1,6 @@
-"""Which row goes into which part and fold: arithmetic on small arrays, one entry a row.
+"""The draw: which part and fold each row of a snapshot gets, by the rules of `split`.
+
+Which row goes into which part and fold: arithmetic on small arrays, one entry a row.
 
 Chance is a hash of the seed and the row's number, not a stream of random numbers: a row keeps
 its place however the rows are spread over files, and each class or group is drawn alike.
@@ -8,10 +10,23 @@ Functions return numbers of bins (parts or folds), 0 … len(shares) - 1, as int
 
 from __future__ import annotations
 
+import datetime as dt
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-__all__ = ["by_group", "by_time", "edges", "order", "shuffled", "stratified"]
+from mlsys import errors
+from mlsys.dataset import PARTS, Snapshot
+from mlsys.readers import conversion
+from mlsys.recipe import Recipe
+from mlsys.schema import ROW, Task
+
+__all__ = ["Division", "by_group", "by_time", "divide", "edges", "order", "row_numbers", "shuffled", "stratified"]
 
 Bins = NDArray[np.int8]
 
@@ -122,3 +137,250 @@ def _fill(sizes: NDArray[np.int64], behind: NDArray[np.float64]) -> None:
         if sizes[largest] > 2:
             sizes[at], sizes[largest] = 1, sizes[largest] - 1
             behind[at], behind[largest] = behind[at] - 1, behind[largest] + 1
+
+
+DRAWN = PARTS[:3]
+"""The parts that have shares: train, validation, test."""
+TENTHS = 10
+
+
+@dataclass(frozen=True)
+class Division:
+    """Part (index into `PARTS`) and fold of every row, in the order of the snapshot."""
+
+    by: str
+    parts: NDArray[np.int8]
+    folds: NDArray[np.int8]
+    boundaries: dict[str, str]
+
+    @property
+    def forward(self) -> bool:
+        return self.by == "time"
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is known of the labelled rows; times, groups and said parts only where the draw needs them.
+
+    Attributes
+    ----------
+    keys
+        Row numbers.
+    classes
+        Number of the class, or for regression of the tenth of the target.
+    times
+        Microseconds since 1970.
+    groups
+        Number of the group.
+    said
+        Values of the column that says the part.
+    """
+
+    by: str
+    keys: NDArray[np.int64]
+    targets: pl.Series
+    classes: NDArray[np.int64]
+    times: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    said: pl.Series
+
+
+def divide(snapshot: Snapshot, recipe: Recipe, task: Task, by: str) -> Division:
+    """Draw parts for all rows and folds for those of the training part.
+
+    Raises
+    ------
+    RecipeError, TargetError, ContractError
+        As `split.divide`.
+    """
+    targets = _column(snapshot, task.target)
+    labelled = np.flatnonzero(targets.is_not_null().to_numpy())
+    rows = _labelled(snapshot, recipe, task, targets.gather(labelled), labelled, by)
+    drawn, boundaries = _draw_parts(rows, recipe)
+    _check(drawn, rows, recipe, task)
+    parts = np.full(len(targets), PARTS.index("unlabelled"), np.int8)
+    parts[labelled] = drawn
+    folds = np.full(len(targets), -1, np.int8)
+    train = np.flatnonzero(drawn == 0)
+    folds[labelled[train]] = _draw_folds(rows, train, recipe, task)
+    return Division(by, parts, folds, boundaries)
+
+
+def row_numbers(snapshot: Snapshot) -> NDArray[np.int64]:
+    """The stored row numbers; a snapshot without them is numbered in its order."""
+    if ROW in pq.read_schema(snapshot.paths[0]).names:
+        return pl.concat([pl.read_parquet(path, columns=[ROW]) for path in snapshot.paths]).to_series().to_numpy()
+    return np.arange(snapshot.num_rows, dtype=np.int64)
+
+
+def _labelled(
+    snapshot: Snapshot, recipe: Recipe, task: Task, targets: pl.Series, labelled: NDArray[np.int64], by: str
+) -> _Rows:
+    none = np.empty(0, np.int64)
+    has_groups = recipe.data.group is not None and by in {"group", "column"}
+    return _Rows(
+        by=by,
+        keys=row_numbers(snapshot)[labelled],
+        targets=targets,
+        classes=_classes(targets, task),
+        times=_times(snapshot, str(recipe.data.time), labelled) if by == "time" else none,
+        groups=_groups(snapshot, str(recipe.data.group), labelled) if has_groups else none,
+        said=_column(snapshot, str(recipe.split.column)).gather(labelled) if by == "column" else pl.Series(),
+    )
+
+
+def _classes(targets: pl.Series, task: Task) -> NDArray[np.int64]:
+    if task.is_classification:
+        return targets.rank("dense").to_numpy().astype(np.int64)
+    return (targets.rank("ordinal").to_numpy().astype(np.int64) - 1) * TENTHS // max(len(targets), 1)
+
+
+def _groups(snapshot: Snapshot, column: str, labelled: NDArray[np.int64]) -> NDArray[np.int64]:
+    names = _column(snapshot, column).gather(labelled)
+    alone = pl.Series(np.arange(len(names)) + len(names) + 1)  # a number of its own for a row without group
+    return names.rank("dense").cast(pl.Int64).zip_with(names.is_not_null(), alone).to_numpy()
+
+
+def _draw_parts(rows: _Rows, recipe: Recipe) -> tuple[NDArray[np.int8], dict[str, str]]:
+    if rows.by == "column":
+        return _said(rows.said, str(recipe.split.column)), {}
+    if rows.by == "time" and recipe.split.until:
+        begins = _until(recipe)
+        return by_time(rows.times, list(begins.values())), _shown(begins)
+    shares = _shares(recipe)
+    if rows.by == "time":
+        found = edges(rows.times, shares)
+        if found is None:
+            raise _too_few("distinct times", len(np.unique(rows.times)), len(DRAWN))
+        return by_time(rows.times, found), _shown(dict(zip(DRAWN, found, strict=False)))
+    if rows.by == "group":
+        return by_group(rows.keys, rows.groups, shares, recipe.seed), {}
+    if rows.by == "stratified":
+        return stratified(rows.keys, rows.classes, shares, recipe.seed), {}
+    return shuffled(rows.keys, shares, recipe.seed), {}
+
+
+def _draw_folds(rows: _Rows, train: NDArray[np.int64], recipe: Recipe, task: Task) -> NDArray[np.int8]:
+    """Folds are drawn with the next seed, so that they do not repeat the order of the parts."""
+    shares, seed = [1 / recipe.split.folds] * recipe.split.folds, recipe.seed + 1
+    if len(rows.times):
+        begins = edges(rows.times[train], shares)
+        if begins is None:
+            num_times = len(np.unique(rows.times[train]))
+            raise _too_few("distinct times in the training part", num_times, recipe.split.folds)
+        return by_time(rows.times[train], begins)
+    if len(rows.groups):
+        num_groups = len(np.unique(rows.groups[train]))
+        if num_groups < recipe.split.folds:
+            raise _too_few("groups in the training part", num_groups, recipe.split.folds)
+        return by_group(rows.keys[train], rows.groups[train], shares, seed)
+    if task.is_classification or rows.by == "stratified":
+        return stratified(rows.keys[train], rows.classes[train], shares, seed)
+    return shuffled(rows.keys[train], shares, seed)
+
+
+def _check(drawn: NDArray[np.int8], rows: _Rows, recipe: Recipe, task: Task) -> None:
+    """Every part has rows, training enough for the folds, and of each class two, so that no fold takes all."""
+    sizes = np.bincount(drawn, minlength=len(DRAWN))
+    for at, part in enumerate(DRAWN):
+        least = recipe.split.folds if part == "train" else 1
+        if sizes[at] < least:
+            raise errors.TargetError.build(
+                f"collect: split, part '{part}'",
+                got=f"{sizes[at]} of {len(drawn)} labelled rows",
+                expected=f"at least {least}",
+                hint="change split.fractions, split.until or split.folds, or bring more rows",
+                field=part,
+            )
+    if task.is_classification:
+        _check_classes(drawn, rows, task)
+
+
+def _check_classes(drawn: NDArray[np.int8], rows: _Rows, task: Task) -> None:
+    labels, first, counts = np.unique(rows.classes, return_index=True, return_counts=True)
+    in_train = np.bincount(rows.classes[drawn == 0], minlength=int(labels.max()) + 1)[labels]
+    for at in np.flatnonzero(in_train < 2):
+        raise errors.TargetError.build(
+            f"collect: split, class {rows.targets[int(first[at])]!r} of target '{task.target}'",
+            got=f"{in_train[at]} of its {counts[at]} rows in the training part",
+            expected="at least 2, so that every fold leaves one to learn from",
+            hint="bring more rows of it, or merge it with another class or set it to NULL in data.derive",
+            field=task.target,
+        )
+
+
+def _shares(recipe: Recipe) -> list[float]:
+    given = {str(part): share for part, share in recipe.split.fractions.items()}
+    shares = [given.get(part, 0.0) for part in DRAWN]
+    if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+        raise errors.RecipeError.build(
+            "recipe: 'split.fractions'",
+            got=", ".join(f"{part} {share:g}" for part, share in zip(DRAWN, shares, strict=True)),
+            expected="train, validation and test, each above 0, that add up to 1",
+            hint="{train: 0.7, validation: 0.15, test: 0.15}",
+            field="split.fractions",
+        )
+    return shares
+
+
+def _until(recipe: Recipe) -> dict[str, int]:
+    """Part → microseconds since 1970 at which it is over, in the order of time."""
+    until = {str(part): date for part, date in recipe.split.until.items()}
+    given = {part: until[part] for part in DRAWN if part in until}
+    read = conversion.read_text(pa.array(list(given.values()), pa.string()), conversion.TIME, recipe.data.timezone)
+    values = read.cast(pa.int64()).to_pylist()
+    in_order = None not in values and all(a < b for a, b in pairwise(values))
+    if not in_order or "train" not in given or "validation" not in given:
+        raise errors.RecipeError.build(
+            "recipe: 'split.until'",
+            got=", ".join(f"{part}: {text}" for part, text in given.items()) or "nothing",
+            expected="dates for train, validation and, if later rows are to be traffic, test, one after the other",
+            hint="{train: 2013-09-01, validation: 2013-10-01, test: 2013-11-01}",
+            field="split.until",
+        )
+    return dict(zip(given, values, strict=True))
+
+
+def _said(values: pl.Series, column: str) -> NDArray[np.int8]:
+    """Parts that a column names."""
+    names = values.cast(pl.String).str.strip_chars().str.to_lowercase()
+    allowed = list(PARTS[:4])
+    for value in values.filter(~names.is_in(allowed).fill_null(value=False)).head(1):
+        raise errors.RecipeError.build(
+            f"recipe: 'split.column': column '{column}'",
+            got=repr(value),
+            expected=", ".join(allowed) + " in every labelled row",
+            hint=errors.did_you_mean(str(value), allowed),
+            field="split.column",
+        )
+    return names.replace_strict(allowed, list(range(len(allowed))), return_dtype=pl.Int8).to_numpy()
+
+
+def _times(snapshot: Snapshot, column: str, labelled: NDArray[np.int64]) -> NDArray[np.int64]:
+    times = _column(snapshot, column).gather(labelled)
+    if times.null_count():
+        raise errors.ContractError.build(
+            f"collect: split by time, column '{column}'",
+            got=f"{times.null_count()} labelled rows without a time",
+            expected="a time in every labelled row",
+            field=column,
+            hint="nullable: false for it in data.contract sets such rows aside",
+        )
+    return times.cast(pl.Datetime("us", "UTC")).to_physical().to_numpy()
+
+
+def _column(snapshot: Snapshot, name: str) -> pl.Series:
+    if name not in snapshot.schema:
+        raise errors.RecipeError.unknown_column("collect: split", name, snapshot.schema.names)
+    return pl.concat([pl.read_parquet(path, columns=[name]) for path in snapshot.paths]).to_series()
+
+
+def _shown(begins: dict[str, int]) -> dict[str, str]:
+    epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    return {part: (epoch + dt.timedelta(microseconds=at)).isoformat() for part, at in begins.items()}
+
+
+def _too_few(what: str, got: int, expected: int) -> errors.TargetError:
+    return errors.TargetError.build(
+        f"collect: split, {what}", got=str(got), expected=f"at least {expected}", hint="set split.folds or split.by"
+    )

@@ -17,12 +17,15 @@ breaks. More rows than its own `max_fraction` break a rule: the run stops, whate
 later ones are set aside (``data.dedupe`` keeps the last instead). A column that the contract
 asks for and nobody delivers stops the run; one that it does not know is left out, and the
 report says so. Without ``columns`` types are inferred as without a contract, and only the rules
-are checked. `mlsys.collect.keeping` puts rows to it.
+are checked. `mlsys.collect.contract` puts rows to it.
+
+Rows put to a contract: which of them break which of its rules. NaN is no value here either.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,11 +35,12 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mlsys import errors, expressions
-from mlsys.recipe.files import KeysOnce
-from mlsys.schema import Column, Schema, arrow_type
+from mlsys.readers.conversion import without_nan
+from mlsys.recipe.loading import KeysOnce
+from mlsys.schema import ROW, Column, Schema, arrow_type
 from mlsys.store import write_atomic
 
-__all__ = ["Checked", "Contract", "Rule", "load", "save"]
+__all__ = ["Checked", "Contract", "Rule", "load", "save", "validate_rows", "violated_rules"]
 
 DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """The same YAML, five times as fast where PyYAML was built with libyaml: tables may have 10,000 columns."""
@@ -90,7 +94,7 @@ class Contract(Schema):
         }
 
 
-class _Loader(KeysOnce, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class _ContractLoader(KeysOnce, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """A key that stands twice is a mistake: one of two checks would be lost."""
 
 
@@ -121,7 +125,7 @@ def load(path: str | Path) -> Contract:
     """
     where = f"contract '{path}'"
     try:
-        tree = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # noqa: S506  (a safe loader)
+        tree = yaml.load(Path(path).read_text(encoding="utf-8"), _ContractLoader)  # noqa: S506  (a safe loader)
         contract = Contract.model_validate(tree)
     except (OSError, UnicodeDecodeError) as error:
         raise errors.ContractError.build(
@@ -216,3 +220,63 @@ def _explained(where: str, error: ValidationError, tree: Any) -> errors.Contract
             where, got=f"key '{key}'", expected=f"a key of a {what}", hint=hint, field=key
         )
     return errors.ContractError.build(where, got=f"{key}: {fault['input']!r}", expected=fault["msg"], field=key)
+
+
+def validate_rows(contract: Contract, stored: pa.Schema) -> None:
+    """Refuse rules that the columns of the snapshot cannot be put into, or that are neither true nor false.
+
+    Raises
+    ------
+    ContractError
+    """
+    for name, rule in contract.rules.items():
+        try:
+            (kind,) = expressions.types(stored, {name: rule.check}, "contract: rule").values()
+        except errors.RecipeError as error:
+            raise errors.ContractError(str(error)) from None
+        if not pa.types.is_boolean(kind):
+            raise errors.ContractError.build(
+                f"contract: rule '{name}' = {rule.check}",
+                got=f"a value of type {kind}",
+                expected="a comparison, true or false for each row",
+                hint="e.g. arr_time >= dep_time",
+                field=name,
+            )
+
+
+def violated_rules(table: pa.Table, contract: Contract) -> Iterator[tuple[list[str], str, pa.Array]]:
+    """Rules that some rows break: the columns, the rule's text, and a mask of the rows (never null)."""
+    there = frozenset(table.column_names)
+    for column in contract.columns:
+        if column.name not in there:
+            continue
+        values = without_nan(table[column.name].combine_chunks())
+        for text, mask in _rules(column, values):
+            filled = mask.fill_null(False)
+            if filled.true_count:
+                yield [column.name], f"column '{column.name}': {text}", filled
+    for name, rule in contract.rules.items():
+        read = list(expressions.parse(name, rule.check, "contract: rule").inputs)
+        columns = {name: without_nan(table[name].combine_chunks()) for name in [*read, ROW]}
+        kept = expressions.add(pa.table(columns), {name: rule.check}, "contract: rule")[name].combine_chunks()
+        mask = pc.invert(kept).fill_null(False)
+        if mask.true_count:
+            yield read, rule.text(name), mask
+
+
+def _rules(column: Checked, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
+    if not column.nullable:
+        yield "null", pc.is_null(values)
+    if column.minimum is not None:
+        yield f"below the minimum {column.minimum:g}", pc.less(values, column.minimum)
+    if column.maximum is not None:
+        yield f"above the maximum {column.maximum:g}", pc.greater(values, column.maximum)
+    if column.allowed is not None:
+        allowed = pa.array(column.allowed).cast(values.type)
+        yield "not among the allowed values", pc.and_(pc.is_valid(values), pc.invert(pc.is_in(values, allowed)))
+    if column.pattern is not None:
+        yield f"does not match {column.pattern}", pc.invert(pc.match_substring_regex(values, column.pattern))
+    if column.min_length is not None:
+        yield f"shorter than {column.min_length} characters", pc.less(pc.utf8_length(values), column.min_length)
+    if column.max_length is not None:
+        yield f"longer than {column.max_length} characters", pc.greater(pc.utf8_length(values), column.max_length)

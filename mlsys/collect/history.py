@@ -13,6 +13,21 @@ Volume
 Freshness
     The age of the newest ``data.time`` when it was collected, by the same rule, on its old
     side alone; and against ``data.freshness`` where the recipe gives a limit.
+
+Columns against those of the last collection of the same recipe: what may change unasked, and what not.
+
+==================================  =============================================================
+a new column                        accepted and told
+a wider type                        accepted and told: integers → decimals, dates → times,
+                                    lists of integers → lists of decimals
+the narrower one of these           accepted and told: in a file of text all decimals may be whole
+a type where there was no value     accepted and told
+a column that is gone               refused
+any other change of type            refused
+==================================  =============================================================
+
+``data.evolution: accept`` takes what would be refused; with ``data.contract`` the contract says
+what must be there, and nothing is compared.
 """
 
 from __future__ import annotations
@@ -20,20 +35,23 @@ from __future__ import annotations
 import datetime as dt
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from mlsys import errors
-from mlsys.collect.increment import State
-from mlsys.collect.layout import Written
+from mlsys.collect.incremental import IncrementState
+from mlsys.collect.storage_schema import Written
+from mlsys.readers.conversion import LIST, TIME
 from mlsys.recipe import Data
-from mlsys.recipe.spans import span_us
+from mlsys.recipe.durations import span_us
 from mlsys.schema import Schema
 from mlsys.store import digest_json, read_json, write_json
 
-__all__ = ["Entry", "check_age", "judge", "key", "last", "load", "make", "save"]
+__all__ = ["CollectionRecord", "check_age", "check_columns", "judge", "key", "last", "load", "make", "save"]
 
 FILE = "collections.json"
 MAX_ENTRIES = 1000
@@ -48,7 +66,7 @@ MIN_CHANGE = 1.1
 
 
 @dataclass(frozen=True)
-class Entry:
+class CollectionRecord:
     """One collection.
 
     Attributes
@@ -92,7 +110,7 @@ def load(folder: Path | None) -> dict[str, Any]:
     return noted
 
 
-def save(folder: Path, entries: Sequence[Entry], state: State | None) -> None:
+def save(folder: Path, entries: Sequence[CollectionRecord], state: IncrementState | None) -> None:
     """Note entries and state together: a reader sees both or neither."""
     write_json(
         folder / FILE,
@@ -100,24 +118,24 @@ def save(folder: Path, entries: Sequence[Entry], state: State | None) -> None:
     )
 
 
-def last(noted: dict[str, Any], wanted: str) -> list[Entry]:
+def last(noted: dict[str, Any], wanted: str) -> list[CollectionRecord]:
     """Entries of this key, oldest first."""
-    return [Entry(**one) for one in noted["entries"] if one["key"] == wanted]
+    return [CollectionRecord(**one) for one in noted["entries"] if one["key"] == wanted]
 
 
 def make(
-    before: Sequence[Entry],
+    before: Sequence[CollectionRecord],
     wanted: str,
     snapshot: str,
     schema: Schema,
     counts: Written,
     num_new: int,
     now: dt.datetime,
-) -> Entry:
+) -> CollectionRecord:
     """The entry of a collection; `counts` are those of all pieces."""
     newest = None if counts.newest is None else EPOCH + dt.timedelta(microseconds=counts.newest)
     since = (now - dt.datetime.fromisoformat(before[-1].collected_at)).total_seconds() if before else None
-    return Entry(
+    return CollectionRecord(
         key=wanted,
         snapshot=snapshot,
         collected_at=now.isoformat(timespec="seconds"),
@@ -132,7 +150,7 @@ def make(
     )
 
 
-def judge(before: Sequence[Entry], entry: Entry, data: Data, now: dt.datetime) -> list[str]:
+def judge(before: Sequence[CollectionRecord], entry: CollectionRecord, data: Data, now: dt.datetime) -> list[str]:
     """What is unusual about a collection, as sentences.
 
     Raises
@@ -198,3 +216,68 @@ def _span(seconds: float) -> str:
         if seconds >= 2 * size and (name != "days" or seconds >= 3 * size):
             return f"{seconds / size:,.0f} {name}"
     return f"{seconds:,.0f} seconds"
+
+
+WIDER = {
+    (str(pa.int64()), str(pa.float64())),
+    (str(pa.date32()), str(TIME)),
+    (str(pa.list_(pa.int64())), str(LIST)),
+}
+"""Types whose values the second holds too."""
+
+
+def check_columns(
+    before: Mapping[str, str | None],
+    now: pa.Schema,
+    empty: Collection[str],
+    misfits: Mapping[str, str],
+    *,
+    accept: bool,
+) -> list[str]:
+    """What changed, as sentences.
+
+    Parameters
+    ----------
+    before
+        The types by column, None where there was no value.
+    empty
+        Columns that have no value now, and so no type that could be another.
+    misfits
+        How many values of a column have not the type that it had, in words.
+
+    Raises
+    ------
+    ContractError
+        A column is gone or of another type, and that is not accepted.
+    """
+    refused, accepted = list(_refused(before, now, empty, misfits)), list(_accepted(before, now))
+    if refused and not accept:  # a column that is new may be one that is gone, under another name
+        raise errors.ContractError.evolved([*(text for _, text in refused), *accepted], refused[0][0])
+    return [*accepted, *(f"{text}: accepted" for _, text in refused)]
+
+
+def _accepted(before: Mapping[str, str | None], now: pa.Schema) -> Iterator[str]:
+    for column in now:
+        old, kind = before.get(column.name), str(column.type)
+        if column.name not in before:
+            yield f"column '{column.name}' ({kind}) is new"
+        elif (old, kind) in WIDER:
+            yield f"column '{column.name}': wider, {old} → {kind}"
+        elif (kind, old) in WIDER:
+            yield f"column '{column.name}': narrower, {old} → {kind}"
+        elif old is None:
+            yield f"column '{column.name}' had no value before: {kind}"
+
+
+def _refused(
+    before: Mapping[str, str | None], now: pa.Schema, empty: Collection[str], misfits: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    names = set(now.names)
+    for name, old in before.items():
+        if name not in names:
+            yield name, f"column '{name}' ({old or 'without values'}) is gone"
+        elif old is not None and name not in empty:
+            kind = str(now.field(name).type)
+            if kind != old and not {(old, kind), (kind, old)} & WIDER:
+                why = f", for {misfits[name]} are not {old}" if name in misfits else ""
+                yield name, f"column '{name}': {old} → {kind}{why}"

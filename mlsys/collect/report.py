@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mlsys import errors
-from mlsys.cluster import Plan
-from mlsys.collect import roles
+from mlsys.cluster import ExecutionPlan
+from mlsys.collect import storage_schema
+from mlsys.collect.cache import Stored
+from mlsys.collect.collected_rows import Duplicates
 from mlsys.collect.contract import Contract
-from mlsys.collect.inference import Evidence, Wording
-from mlsys.collect.layout import Scan, Written, merged
-from mlsys.collect.piece import Piece
-from mlsys.collect.repeats import Repeats
-from mlsys.collect.reuse import Stored
+from mlsys.collect.storage_schema import ColumnScan, Written, merged
+from mlsys.collect.type_inference import TypeCounts, WordCounts
+from mlsys.readers.base import Fragment
 from mlsys.recipe import Data
 from mlsys.schema import Role, Schema
 
@@ -35,13 +35,13 @@ def total(parts: Sequence[Written]) -> Written:
         for rule, samples in part.samples.items():
             whole.samples[rule] = (whole.samples.get(rule, []) + samples)[:NUM_SAMPLES]
         for name, wording in part.wording.items():
-            whole.wording[name] = whole.wording.get(name, Wording()).merged(wording)
+            whole.wording[name] = whole.wording.get(name, WordCounts()).merged(wording)
         for label, count in part.classes.items():
             whole.classes[label] = whole.classes.get(label, 0) + count
     return whole
 
 
-def judge_damage(pieces: Sequence[Piece], scans: Sequence[Scan], max_fraction: float) -> None:
+def judge_damage(pieces: Sequence[Fragment], scans: Sequence[ColumnScan], max_fraction: float) -> None:
     """Stop where files cannot be read, unless they are at most this fraction of the files and of the bytes.
 
     How many rows a damaged file has is not known; its bytes alone would say too little, for a
@@ -87,13 +87,13 @@ def judge(counts: Written, data: Data, target: str | None, rules: Contract | Non
 
 
 def build(
-    plan: Plan,
-    pieces: Sequence[Piece],
-    scans: Sequence[Scan],
+    plan: ExecutionPlan,
+    pieces: Sequence[Fragment],
+    scans: Sequence[ColumnScan],
     parts: Sequence[Stored],
     counts: Written,
     schema: Schema,
-    repeats: Repeats,
+    repeats: Duplicates,
 ) -> dict[str, Any]:
     """The report of `snapshot.take`, JSON-able."""
     target = schema.target
@@ -126,13 +126,13 @@ def build(
 
 
 def _warnings(
-    pieces: Sequence[Piece], scans: Sequence[Scan], counts: Written, schema: Schema, repeats: Repeats
+    pieces: Sequence[Fragment], scans: Sequence[ColumnScan], counts: Written, schema: Schema, repeats: Duplicates
 ) -> Iterator[str]:
     yield from _about_pieces(pieces, scans, schema)
     for column in schema:
         if counts.nulls[column.name] == counts.num_rows:
             yield f"column '{column.name}' has no value in any row: ignored"
-        elif roles.is_row_index(column.name) and column.role is Role.IGNORE:
+        elif storage_schema.is_row_index(column.name) and column.role is Role.IGNORE:
             yield f"column '{column.name}' has no name of its own and is taken for a row index: ignored"
     if counts.num_superseded:
         yield f"{_rows(counts.num_superseded)} superseded by a later row of their key: left out"
@@ -145,7 +145,7 @@ def _rows(number: int) -> str:
     return "1 row" if number == 1 else f"{number:,} rows"
 
 
-def _about_pieces(pieces: Sequence[Piece], scans: Sequence[Scan], schema: Schema) -> Iterator[str]:
+def _about_pieces(pieces: Sequence[Fragment], scans: Sequence[ColumnScan], schema: Schema) -> Iterator[str]:
     for piece, scan in zip(pieces, scans, strict=True):
         if scan.damage:
             yield f"'{piece.name}' cannot be read and is left out: {' '.join(scan.damage.split())}"
@@ -155,7 +155,9 @@ def _about_pieces(pieces: Sequence[Piece], scans: Sequence[Scan], schema: Schema
             yield f"column '{name}' is not in the contract: left out"
 
 
-def _about_source(name: str, found: Evidence, pieces: Sequence[Piece], scans: Sequence[Scan]) -> Iterator[str]:
+def _about_source(
+    name: str, found: TypeCounts, pieces: Sequence[Fragment], scans: Sequence[ColumnScan]
+) -> Iterator[str]:
     """Where pieces differ, and what a stored column does not show any more."""
     read = zip(pieces, scans, strict=True)
     without = [piece.name for piece, scan in read if scan.num_rows and name not in scan.evidence]

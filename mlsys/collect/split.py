@@ -29,8 +29,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlsys import cluster, errors
-from mlsys.collect import draw
-from mlsys.collect.draw import Division
+from mlsys.collect import assignment
+from mlsys.collect.assignment import Division
 from mlsys.dataset import PARTS, Snapshot, Split
 from mlsys.recipe import Recipe
 from mlsys.schema import FOLD, ROW, Role, Schema, Task
@@ -119,7 +119,7 @@ def _with_split_column(schema: Schema, recipe: Recipe) -> Schema:
 
 
 def _divide(store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: str) -> str:
-    division = draw.divide(snapshot, recipe, task, by)
+    division = assignment.divide(snapshot, recipe, task, by)
     num_rows = {part: int((division.parts == at).sum()) for at, part in enumerate(PARTS)}
     facts = {
         "schema": schema.model_dump(mode="json"),
@@ -157,7 +157,7 @@ def _write(snapshot: Snapshot, division: Division, folder: Path) -> None:
 
 
 def _numbered(snapshot: Snapshot, division: Division, batch_rows: int) -> Iterator[tuple[pa.Table, slice]]:
-    rows, first = draw.row_numbers(snapshot), 0
+    rows, first = assignment.row_numbers(snapshot), 0
     for path in snapshot.paths:
         for batch in pq.ParquetFile(path).iter_batches(batch_size=batch_rows):
             at = slice(first, first + batch.num_rows)

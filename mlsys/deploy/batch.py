@@ -25,8 +25,8 @@ from typing import Any
 
 from mlsys import cluster, errors, registry
 from mlsys.deploy import pieces
+from mlsys.deploy.batch_worker import BatchJob, Count, Scorer
 from mlsys.deploy.pieces import Piece
-from mlsys.deploy.scoring import Count, Job, Scorer
 from mlsys.recipe import Reading
 from mlsys.store import Store, storage_error, write_json
 
@@ -117,7 +117,7 @@ def predict(
     target = Path(output).absolute()
     _check_target(target)
     with _beside(target) as folder:
-        job = Job(store.root, folder, entry, tuple(keys), reading_options or Reading(), timezone)
+        job = BatchJob(store.root, folder, entry, tuple(keys), reading_options or Reading(), timezone)
         how = _plan(found, plan)
         count = _on_cluster(job, found) if how.kind == "cluster" else cluster.call(_score, job, found)
         _check_rejected(count, max_rejected_fraction)
@@ -129,15 +129,17 @@ def predict(
     return result
 
 
-def _plan(found: Sequence[Piece], wanted: str) -> cluster.Plan:
+def _plan(found: Sequence[Piece], wanted: str) -> cluster.ExecutionPlan:
     """By the bytes of the files: how many rows text files hold is known only after they were read."""
     num_bytes = sum(piece.num_bytes for piece in found)
     how = cluster.plan(0, num_bytes, wanted)
     files = len({piece.path for piece in found})
-    return cluster.Plan(how.kind, f"{files} files, {num_bytes / 1e6:,.1f} MB{how.reason[how.reason.index(':') :]}")
+    return cluster.ExecutionPlan(
+        how.kind, f"{files} files, {num_bytes / 1e6:,.1f} MB{how.reason[how.reason.index(':') :]}"
+    )
 
 
-def _score(job: Job, found: Sequence[Piece]) -> Count:
+def _score(job: BatchJob, found: Sequence[Piece]) -> Count:
     """All pieces one after another, in this process."""
     scorer, count = Scorer(job), Count()
     for number, piece in enumerate(found):
@@ -145,7 +147,7 @@ def _score(job: Job, found: Sequence[Piece]) -> Count:
     return count
 
 
-def _on_cluster(job: Job, found: Sequence[Piece]) -> Count:
+def _on_cluster(job: BatchJob, found: Sequence[Piece]) -> Count:
     """Pieces over an actor pool of Ray Data; an attempt that is repeated writes the same files again."""
     import ray.data
 

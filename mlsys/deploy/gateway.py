@@ -22,15 +22,15 @@ from starlette.routing import Route
 
 import mlsys
 from mlsys import errors
-from mlsys.deploy import answers, web
+from mlsys.deploy import asgi, responses
 
-__all__ = ["NAME", "Args", "Gateway", "app"]
+__all__ = ["NAME", "Gateway", "GatewayArgs", "app"]
 
 NAME = "gateway"
 """Name of the application; no model may have it."""
 
 
-class Args(BaseModel):
+class GatewayArgs(BaseModel):
     """Which models are behind it; their applications have the models' names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,7 +64,7 @@ class Gateway:
             Route("/v2/models/{model}/ready", self._ready),
             Route("/v2/models/{model}/infer", self._infer, methods=["POST"]),
         ]
-        handlers = {HTTPException: web.failed, Exception: web.failed}
+        handlers = {HTTPException: asgi.failed, Exception: asgi.failed}
         return Starlette(routes=routes, exception_handlers=handlers)
 
     async def _index(self, _: Request) -> Response:
@@ -93,12 +93,12 @@ class Gateway:
     async def _infer(self, request: Request) -> Response:
         handle = await self._handle(request.path_params["model"])
         try:
-            body = await web.json_body(request, self._max_body_bytes)
+            body = await asgi.json_body(request, self._max_body_bytes)
         except errors.PayloadError as error:
-            text = answers.error_body(error, as_text=True)
-            return Response(text, answers.status_of(error), media_type=web.JSON)
+            text = responses.error_body(error, as_text=True)
+            return Response(text, responses.status_of(error), media_type=asgi.JSON)
         status, answer = await handle.infer.remote(body)
-        return Response(answer, status, media_type=web.JSON)
+        return Response(answer, status, media_type=asgi.JSON)
 
     async def _describe(self, name: str) -> dict[str, Any]:
         handle = await self._handle(name)
@@ -121,8 +121,8 @@ class Gateway:
         return self._handles[name]
 
 
-def app(args: Args | dict[str, Any]) -> Application:
+def app(args: GatewayArgs | dict[str, Any]) -> Application:
     """The gateway; give it the route prefix ``/``."""
-    args = Args.model_validate(args)  # Serve reads annotations as they are written: a string here
+    args = GatewayArgs.model_validate(args)  # Serve reads annotations as they are written: a string here
     gateway: Deployment = Gateway  # type: ignore[assignment]  # the decorator's annotations keep the class
     return gateway.options(user_config={"models": list(args.models)}).bind(args.max_body_bytes)

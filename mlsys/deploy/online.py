@@ -16,20 +16,20 @@ from ray.serve import Application, Deployment
 from starlette.applications import Starlette
 
 from mlsys import registry
-from mlsys.deploy import answers, web
-from mlsys.deploy.log import PredictionLog
+from mlsys.deploy import asgi, responses
+from mlsys.deploy.prediction_log import PredictionLog
 from mlsys.deploy.service import Service, load
-from mlsys.registry import Entry
+from mlsys.registry import LedgerEntry
 from mlsys.store import Store
 
-__all__ = ["Args", "Choice", "Log", "Model", "app"]
+__all__ = ["LogArgs", "LookupChoice", "Model", "ModelArgs", "app"]
 
 
 class _Checked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Log(_Checked):
+class LogArgs(_Checked):
     """How predictions are logged."""
 
     enabled: bool = True
@@ -38,21 +38,21 @@ class Log(_Checked):
     max_pending_rows: int = Field(100_000, ge=1)
 
 
-class Choice(_Checked):
+class LookupChoice(_Checked):
     """Which model: an alias or a version to look up, or a digest with its version, which needs no look-up."""
 
     alias: str = "champion"
     digest: str | None = None
     version: int | None = None
 
-    def entry(self, store: Store, name: str) -> Entry:
+    def entry(self, store: Store, name: str) -> LedgerEntry:
         """What is meant, by the registry as it is now."""
         if self.digest is not None and self.version is not None:
-            return Entry(name, self.version, self.digest)
+            return LedgerEntry(name, self.version, self.digest)
         return registry.resolve(store, name, self.digest or self.version or self.alias)
 
 
-class Args(_Checked):
+class ModelArgs(_Checked):
     """Arguments of an application.
 
     Attributes
@@ -66,8 +66,8 @@ class Args(_Checked):
 
     name: str
     store: str | None = None
-    choice: Choice = Choice()
-    log: Log = Log()
+    choice: LookupChoice = LookupChoice()
+    log: LogArgs = LogArgs()
     lookup: str = "sqlite"
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024)
 
@@ -82,7 +82,7 @@ class Model:
     """
 
     def __init__(self, args: dict[str, Any]) -> None:
-        self._args = Args.model_validate(args)
+        self._args = ModelArgs.model_validate(args)
         self._store = Store.open(self._args.store)
         wanted = self._args.log
         log = None
@@ -96,33 +96,33 @@ class Model:
         self._service = Service(self._args.name, log)
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        return web.app(self._service, self._args.max_body_bytes)
+        return asgi.app(self._service, self._args.max_body_bytes)
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Put the chosen model into service; requests in flight keep the one they started with."""
-        entry = Choice.model_validate(config).entry(self._store, self._args.name)
+        entry = LookupChoice.model_validate(config).entry(self._store, self._args.name)
         if self._service.model is None or self._service.model.entry != entry:
             loop, where = asyncio.get_running_loop(), self._args.lookup
             self._service.model = await loop.run_in_executor(None, load, self._store, entry, where)
 
     async def infer(self, body: bytes) -> tuple[int, bytes]:
         """Open Inference by handle, for the gateway: status and JSON."""
-        return await web.infer(self._service, body)
+        return await asgi.infer(self._service, body)
 
     async def describe(self) -> dict[str, Any]:
         """Model metadata of the Open Inference Protocol."""
         if self._service.model is None:
             raise RuntimeError("no model is loaded yet")
-        return answers.metadata(self._service.model)
+        return responses.metadata(self._service.model)
 
     def __del__(self) -> None:
         if hasattr(self, "_service"):
             self._service.close()
 
 
-def app(args: Args | dict[str, Any]) -> Application:
+def app(args: ModelArgs | dict[str, Any]) -> Application:
     """The application of one model; give it the route prefix ``/<name>``."""
-    args = Args.model_validate(args)  # Serve reads annotations as they are written: a string here
+    args = ModelArgs.model_validate(args)  # Serve reads annotations as they are written: a string here
     config = args.choice.model_dump(exclude_none=True)
     model: Deployment = Model  # type: ignore[assignment]  # the decorator's annotations keep the class
     return model.options(user_config=config).bind(args.model_dump(mode="json"))

@@ -18,15 +18,15 @@ import numpy as np
 import pyarrow as pa
 
 from mlsys import bundle, errors
-from mlsys.deploy.log import Logged, PredictionLog
-from mlsys.deploy.payload import Request
-from mlsys.features.online.sources import FromStore
-from mlsys.features.online.stores import is_remote, open_store
+from mlsys.deploy.prediction_log import Logged, PredictionLog
+from mlsys.deploy.requests import Request
+from mlsys.features.online.lookup import FromStore
+from mlsys.features.online.online_store import is_remote, open_store
 from mlsys.features.online.views import instant
 from mlsys.predict import Predictions, Predictor
-from mlsys.predict.conform import violation
-from mlsys.predict.lookup import Looked
-from mlsys.registry import Entry
+from mlsys.predict.feature_lookup import Looked
+from mlsys.predict.validation import violation
+from mlsys.registry import LedgerEntry
 from mlsys.schema import Role
 from mlsys.store import Store
 
@@ -49,7 +49,7 @@ class Loaded:
         Its look-ups wait for a network, so its answers are better given by a thread.
     """
 
-    entry: Entry
+    entry: LedgerEntry
     predictor: Predictor
     waits: bool = False
 
@@ -92,7 +92,7 @@ class Answer:
     looked: Looked | None = None
 
 
-def load(store: Store, entry: Entry, lookup: str = "none") -> Loaded:
+def load(store: Store, entry: LedgerEntry, lookup: str = "none") -> Loaded:
     """Open the bundle, check it, and predict its example, so that the first request is not the slow one.
 
     `lookup` is the address of the online store, as ``deploy.lookup`` of a recipe.

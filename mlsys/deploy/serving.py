@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlsys import bundle, errors, recipe
-from mlsys.deploy import gateway, openapi, probing
+from mlsys.deploy import gateway, openapi, readiness
 from mlsys.store import Store
 
 __all__ = ["Endpoint", "application", "check_port", "start", "stop"]
@@ -66,12 +66,12 @@ def start(store: Store, name: str, digest: str, version: int, settings: recipe.D
     bundle.open(store, digest)  # a damaged one is refused before anything changes
     with _one_at_a_time(store):
         client = _client(settings)
-        was_served = probing.serves(_root(client), name, digest)
+        was_served = readiness.serves(_root(client), name, digest)
         _apply(client, [application(store, name, digest, version, settings)], without=())
     root = _root(client)
-    probing.until_served(client, root, name, digest, looks=2 * settings.max_replicas)
+    readiness.until_served(client, root, name, digest, looks=2 * settings.max_replicas)
     url = f"{root}/{name}"
-    return Endpoint(url, openapi.curl(url, probing.example(root, name)), probing.proxy(root), was_served)
+    return Endpoint(url, openapi.curl(url, readiness.example(root, name)), readiness.proxy(root), was_served)
 
 
 def stop(store: Store, name: str) -> bool:
@@ -83,7 +83,7 @@ def stop(store: Store, name: str) -> bool:
         if client is None or name not in _running(client):
             return False
         _apply(client, [], without=(name,))
-    probing.until_gone(client, _root(client), name)
+    readiness.until_gone(client, _root(client), name)
     return True
 
 

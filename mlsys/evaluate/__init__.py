@@ -1,7 +1,7 @@
 """Step 6: how good a model is on rows that nothing before has seen, and whether that is enough.
 
 `metrics`, `threshold`, `calibration`, `bootstrap`, `slices` and `gate` are arithmetic on
-arrays; `score` opens the test rows and puts them to work, `render` draws the result.
+arrays; `score` opens the test rows and puts them to work, `report` draws the result.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mlsys.evaluate import gate, metrics, render, threshold
+from mlsys.evaluate import gate, metrics, report, threshold
 
 if TYPE_CHECKING:
     from mlsys.bundle import Bundle
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlsys.recipe import Recipe
     from mlsys.store import Store
 
-__all__ = ["gate", "metrics", "render", "score", "summary", "threshold"]
+__all__ = ["gate", "metrics", "report", "score", "summary", "threshold"]
 
 
 def score(

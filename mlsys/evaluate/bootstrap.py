@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsys.evaluate.prepared import Statistic
+from mlsys.evaluate.weighted_metrics import Statistic
 
-__all__ = ["Estimate", "Plan", "difference", "estimates", "weights"]
+__all__ = ["BootstrapEstimate", "ResamplingPlan", "difference", "estimates", "weights"]
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ MAX_UNDEFINED = 0.05
 
 
 @dataclass(frozen=True)
-class Estimate:
+class BootstrapEstimate:
     """A value, the ends of its interval and its standard error; NaN where there is none."""
 
     value: float
@@ -46,7 +46,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ResamplingPlan:
     """How to resample.
 
     Attributes
@@ -69,7 +69,7 @@ class Plan:
         return min(self.num_resamples, max(20, BUDGET // max(num_rows, 1)))
 
 
-def weights(num_rows: int, plan: Plan) -> Iterator[Floats]:
+def weights(num_rows: int, plan: ResamplingPlan) -> Iterator[Floats]:
     """How often each row is in a resample, one array (n,) a resample; the same for the same plan."""
     rng = np.random.default_rng(plan.seed)
     codes, num_groups = None, num_rows
@@ -81,7 +81,7 @@ def weights(num_rows: int, plan: Plan) -> Iterator[Floats]:
         yield counts if codes is None else counts[codes]
 
 
-def estimates(statistics: Mapping[str, Statistic], num_rows: int, plan: Plan) -> dict[str, Estimate]:
+def estimates(statistics: Mapping[str, Statistic], num_rows: int, plan: ResamplingPlan) -> dict[str, BootstrapEstimate]:
     """Each statistic on the rows, with its interval; all of them see the same resamples."""
     drawn = [[statistic(weight) for statistic in statistics.values()] for weight in weights(num_rows, plan)]
     columns = np.array(drawn, np.float64).reshape(len(drawn), len(statistics))
@@ -91,7 +91,7 @@ def estimates(statistics: Mapping[str, Statistic], num_rows: int, plan: Plan) ->
     }
 
 
-def difference(one: Statistic, other: Statistic, num_rows: int, plan: Plan) -> Estimate:
+def difference(one: Statistic, other: Statistic, num_rows: int, plan: ResamplingPlan) -> BootstrapEstimate:
     """``one - other`` with its interval; paired, both are computed on the same resample."""
 
     def gap(weight: Floats | None) -> float:
@@ -100,10 +100,10 @@ def difference(one: Statistic, other: Statistic, num_rows: int, plan: Plan) -> E
     return estimates({"difference": gap}, num_rows, plan)["difference"]
 
 
-def _estimate(value: float, drawn: Floats, confidence: float) -> Estimate:
+def _estimate(value: float, drawn: Floats, confidence: float) -> BootstrapEstimate:
     known = drawn[np.isfinite(drawn)]
     if len(known) < 2 or len(known) < (1 - MAX_UNDEFINED) * len(drawn) or not np.isfinite(value):
-        return Estimate(value)
+        return BootstrapEstimate(value)
     tail = (1 - confidence) / 2
     low, high = np.quantile(known, [tail, 1 - tail])
-    return Estimate(value, float(low), float(high), float(known.std(ddof=1)))
+    return BootstrapEstimate(value, float(low), float(high), float(known.std(ddof=1)))

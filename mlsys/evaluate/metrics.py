@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsys import errors
-from mlsys.evaluate import confusion, prepared, ranking
-from mlsys.evaluate.prepared import Prepare
+from mlsys.evaluate import weighted_metrics
+from mlsys.evaluate.weighted_metrics import Prepare
 from mlsys.schema import TaskKind
+from mlsys.statistics import ranking
 
 __all__ = ["METRICS", "Metric", "Predicted", "all_for", "default", "find", "measure"]
 
@@ -145,7 +146,7 @@ def find(name: str, kind: TaskKind | str, where: str = "recipe: selection.metric
 def _label(
     name: str, title: str, value: Callable[[Floats], float], text: str, kinds: Iterable[TaskKind] = (BINARY, MULTICLASS)
 ) -> Metric:
-    return Metric(name, title, frozenset(kinds), "label", True, prepared.of_matrix(value), text)
+    return Metric(name, title, frozenset(kinds), "label", True, weighted_metrics.of_matrix(value), text)
 
 
 def _average(name: str, of: Callable[[Floats], Floats], *, weighted: bool) -> Metric:
@@ -154,7 +155,10 @@ def _average(name: str, of: Callable[[Floats], Floats], *, weighted: bool) -> Me
         f"{name} a class, averaged over the classes that occur{' by their rows' if weighted else ''}; see `confusion`"
     )
     return _label(
-        f"{name}_{how}", f"{name.capitalize()}, {how}", lambda c: confusion.averaged(of(c), c, weighted=weighted), text
+        f"{name}_{how}",
+        f"{name.capitalize()}, {how}",
+        lambda c: weighted_metrics.averaged(of(c), c, weighted=weighted),
+        text,
     )
 
 
@@ -172,7 +176,7 @@ MEANINGS = {
     "f1": "2 TP / (2 TP + FP + FN)",
 }
 _CLASSES = frozenset({BINARY, MULTICLASS})
-_PER_CLASS = {"precision": confusion.precision, "recall": confusion.recall, "f1": confusion.f1}
+_PER_CLASS = {"precision": weighted_metrics.precision, "recall": weighted_metrics.recall, "f1": weighted_metrics.f1}
 
 _ALL = [
     Metric(
@@ -181,7 +185,7 @@ _ALL = [
         _CLASSES,
         "score",
         True,
-        prepared.of_order(ranking.roc_auc),
+        weighted_metrics.of_order(ranking.roc_auc),
         "chance that a positive row outranks a negative one, ties count half; several classes: each against the "
         "rest, plain mean",
     ),
@@ -191,7 +195,7 @@ _ALL = [
         _CLASSES,
         "score",
         True,
-        prepared.of_order(ranking.average_precision),
+        weighted_metrics.of_order(ranking.average_precision),
         "average precision, ∑ (R_k − R_{k−1}) P_k; several classes: each against the rest, plain mean",
     ),
     Metric(
@@ -200,7 +204,7 @@ _ALL = [
         _CLASSES,
         "probability",
         False,
-        prepared.mean_of(prepared.surprise),
+        weighted_metrics.mean_of(weighted_metrics.surprise),
         "mean of -ln p(true class) (Good 1952, JRSS B 14, 107-114); p kept 2.2e-16 from 0 and 1",
     ),
     Metric(
@@ -209,7 +213,7 @@ _ALL = [
         _CLASSES,
         "probability",
         False,
-        prepared.mean_of(prepared.quadratic),
+        weighted_metrics.mean_of(weighted_metrics.quadratic),
         "mean of (p - y)² for the positive class; several classes: summed over classes (Brier 1950, MWR 78, 1-3)",
     ),
     Metric(
@@ -218,15 +222,15 @@ _ALL = [
         _CLASSES,
         "probability",
         False,
-        prepared.calibration_error,
+        weighted_metrics.calibration_error,
         "mean distance of probability and observed rate over bins of equal size (Naeini et al. 2015); several "
         "classes: of the most probable one (Guo et al. 2017); resampling adds noise to it, so its interval lies high",
     ),
-    _label("accuracy", "Accuracy", confusion.accuracy, "share of rows with the right class"),
+    _label("accuracy", "Accuracy", weighted_metrics.accuracy, "share of rows with the right class"),
     _label(
         "balanced_accuracy",
         "Balanced accuracy",
-        confusion.balanced_accuracy,
+        weighted_metrics.balanced_accuracy,
         "mean recall of the classes; NaN with one class",
     ),
     *(
@@ -243,39 +247,45 @@ _ALL = [
     _label(
         "mcc",
         "Matthews correlation",
-        confusion.matthews,
+        weighted_metrics.matthews,
         "correlation of truth and prediction (Gorodkin 2004); not defined if either has one class only",
     ),
     _number(
         "rmse",
         "RMSE",
         False,
-        prepared.mean_of(lambda y, p: (y - p) ** 2, lambda m: float(np.sqrt(m))),
+        weighted_metrics.mean_of(lambda y, p: (y - p) ** 2, lambda m: float(np.sqrt(m))),
         "root of the mean squared error, in the target's unit",
     ),
     _number(
-        "mae", "MAE", False, prepared.mean_of(lambda y, p: np.abs(y - p)), "mean absolute error, in the target's unit"
+        "mae",
+        "MAE",
+        False,
+        weighted_metrics.mean_of(lambda y, p: np.abs(y - p)),
+        "mean absolute error, in the target's unit",
     ),
     _number(
         "median_absolute_error",
         "Median absolute error",
         False,
-        prepared.median_absolute,
+        weighted_metrics.median_absolute,
         "median of |y - prediction|, in the target's unit",
     ),
     _number(
         "mape",
         "MAPE",
         False,
-        prepared.mean_of(prepared.relative),
+        weighted_metrics.mean_of(weighted_metrics.relative),
         "mean of |y - prediction| / |y|, a fraction; NaN if any y is 0",
     ),
-    _number("r2", "R²", True, prepared.determination, "1 - residual over total sum of squares; NaN if y is constant"),
+    _number(
+        "r2", "R²", True, weighted_metrics.determination, "1 - residual over total sum of squares; NaN if y is constant"
+    ),
     _number(
         "bias",
         "Mean bias",
         False,
-        prepared.mean_of(lambda y, p: p - y),
+        weighted_metrics.mean_of(lambda y, p: p - y),
         "mean of prediction - y; nearer to 0 is better, so bound it on both sides",
     ),
 ]

@@ -1,24 +1,117 @@
-"""Opening the test rows and measuring: from a bundle and a split to an evaluation in JSON values."""
+"""Opening the test rows and measuring: from a bundle and a split to an evaluation in JSON values.
+
+The test rows after prediction through `Predictor`, and what the dummy says about them.
+
+Rows are read file by file; kept are the truth, the model's output, and the columns that rows
+are sliced or grouped by.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mlsys import cluster
+from mlsys import cluster, errors, models
 from mlsys.bundle import Bundle
 from mlsys.dataset import Split
-from mlsys.evaluate import bootstrap, calibration, confusion, curves, gate, metrics, openings, rows, slices
-from mlsys.evaluate.rows import Scored
-from mlsys.predict import class_names
+from mlsys.evaluate import access_log, bootstrap, curves, gate, metrics, slices, weighted_metrics
+from mlsys.models.matrix import Matrix
+from mlsys.predict import Predictor, class_names
 from mlsys.recipe import Recipe
 from mlsys.schema import Role, Task, TaskKind
+from mlsys.statistics import encode_target
 from mlsys.store import Store
 
-__all__ = ["jsonable", "score"]
+__all__ = ["Scored", "dummy_scores", "jsonable", "predict_test_rows", "score"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Test rows after prediction: truth, model output, and what to slice and group by.
+
+    `unseen` and `rare` count values that training never saw, or too seldom, by column.
+    """
+
+    y: Floats
+    output: Floats
+    unseen: dict[str, int]
+    rare: dict[str, int]
+    context: pa.Table
+    groups: NDArray[np.int64] | None
+
+
+def predict_test_rows(bundle: Bundle, split: Split, timezone: str, sliced: list[str]) -> Scored:
+    """Predict the test part; `sliced` are the columns kept as context.
+
+    Raises
+    ------
+    TargetError
+        There are no test rows, or one has no label.
+    """
+    predictor = Predictor(bundle, timezone)
+    target, group = bundle.task.target, split.schema.one(Role.GROUP)
+    context = list(dict.fromkeys([*sliced, *([group] if group else [])]))
+    request = [name for name in bundle.schema.names if name in split.schema]
+    truth: list[Floats] = []
+    outputs: list[Floats] = []
+    kept: list[pa.Table] = []
+    unseen: Counter[str] = Counter()
+    rare: Counter[str] = Counter()
+    for path in split.paths("test"):
+        table = pq.read_table(path, columns=list(dict.fromkeys([*request, target, *context])))
+        predictions = predictor.table(table.select(request))
+        outputs.append(predictions.score if predictions.probabilities is None else predictions.probabilities)
+        truth.append(_labels(table[target], bundle.task, "test"))
+        kept.append(table.select(context))
+        unseen.update(predictions.unseen)
+        rare.update(predictions.rare)
+    if not sum(map(len, truth)):
+        raise errors.TargetError.build(
+            "evaluate: the test part",
+            got="no rows",
+            expected="at least one row with a label",
+            hint="give it a larger fraction or other dates under split",
+        )
+    whole = pa.concat_tables(kept)
+    groups = _codes(whole[group]) if group else None
+    return Scored(np.concatenate(truth), np.concatenate(outputs), dict(unseen), dict(rare), whole, groups)
+
+
+def dummy_scores(split: Split, task: Task, num_rows: int) -> Floats:
+    """What the dummy, fitted on the labels of the training rows, says about `num_rows` rows."""
+    y = _labels(split.table("train", [task.target])[task.target], task, "train")
+    family = models.family("dummy")
+    fitted = family.fit(
+        Matrix(np.empty((len(y), 0), np.float32), y, (), ()), None, task, family.Params(), seed=0, threads=1
+    )
+    return np.asarray(family.predict(fitted, np.empty((num_rows, 0), np.float32)), np.float64)
+
+
+def _labels(values: pa.ChunkedArray, task: Task, part: str) -> Floats:
+    y = np.asarray(encode_target(values, task), np.float64)
+    absent = int(np.sum(y < 0) if task.is_classification else np.sum(~np.isfinite(y)))
+    if absent:
+        raise errors.TargetError.build(
+            f"evaluate: target '{task.target}' in the {part} part",
+            got=f"no label in {absent} rows",
+            expected="a class of the task" if task.is_classification else "a finite number",
+            hint="run `mlsys collect` again: it sets rows without a label apart",
+            field=task.target,
+        )
+    return y
+
+
+def _codes(values: pa.ChunkedArray) -> NDArray[np.int64]:
+    encoded = values.combine_chunks().dictionary_encode("encode")
+    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
+
 
 FORMAT = 1
 MAX_CURVES = 8
@@ -56,7 +149,7 @@ def score(
     metrics.find(recipe.selection.metric, bundle.task.kind)
     slices.columns(split.schema, recipe.evaluate.slices)
     split.paths("test")
-    earlier = openings.record(store, recipe.name, split=split.digest, bundle=bundle.digest, reason=reason)
+    earlier = access_log.record(store, recipe.name, split=split.digest, bundle=bundle.digest, reason=reason)
     progress(f"opening {split.num_rows.get('test', 0):,} test rows")
     evaluation = cluster.call(_evaluate, bundle, split.only("train", "test"), recipe)
     same = [opening for opening in earlier if opening.split in ("", split.digest)]
@@ -68,11 +161,11 @@ def score(
 def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     task, section = bundle.task, recipe.evaluate
     wanted = slices.columns(split.schema, section.slices)
-    scored = rows.read(bundle, split, recipe.data.timezone, [column.name for column in wanted])
+    scored = predict_test_rows(bundle, split, recipe.data.timezone, [column.name for column in wanted])
     metric = metrics.find(recipe.selection.metric, task.kind)
-    plan = bootstrap.Plan(section.bootstrap, section.confidence, recipe.seed, scored.groups)
+    plan = bootstrap.ResamplingPlan(section.bootstrap, section.confidence, recipe.seed, scored.groups)
     predicted = metrics.Predicted(scored.output, 0.5 if bundle.threshold is None else bundle.threshold)
-    dummy = metrics.Predicted(rows.dummy(split, task, len(scored.y)), predicted.threshold)
+    dummy = metrics.Predicted(dummy_scores(split, task, len(scored.y)), predicted.threshold)
     parts, left_out = slices.find(scored.context, wanted, named=bool(section.slices))
     judged = slices.judge(parts, metric, scored.y, predicted.of(metric.needs), plan, min_rows=section.min_slice_rows)
     value = {
@@ -90,7 +183,9 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     return evaluation
 
 
-def _facts(bundle: Bundle, split: Split, recipe: Recipe, scored: Scored, plan: bootstrap.Plan) -> dict[str, Any]:
+def _facts(
+    bundle: Bundle, split: Split, recipe: Recipe, scored: Scored, plan: bootstrap.ResamplingPlan
+) -> dict[str, Any]:
     group = split.schema.one(Role.GROUP)
     return {
         "format": FORMAT,
@@ -116,7 +211,7 @@ def _facts(bundle: Bundle, split: Split, recipe: Recipe, scored: Scored, plan: b
 
 
 def _metrics(
-    kind: TaskKind, y: Floats, predicted: metrics.Predicted, dummy: metrics.Predicted, plan: bootstrap.Plan
+    kind: TaskKind, y: Floats, predicted: metrics.Predicted, dummy: metrics.Predicted, plan: bootstrap.ResamplingPlan
 ) -> dict[str, Any]:
     known = {metric.name: metric for metric in metrics.all_for(kind)}
     found = bootstrap.estimates(
@@ -135,13 +230,17 @@ def _metrics(
 
 
 def _against_dummy(
-    metric: metrics.Metric, y: Floats, predicted: metrics.Predicted, dummy: metrics.Predicted, plan: bootstrap.Plan
+    metric: metrics.Metric,
+    y: Floats,
+    predicted: metrics.Predicted,
+    dummy: metrics.Predicted,
+    plan: bootstrap.ResamplingPlan,
 ) -> dict[str, Any]:
     """Gain over the dummy on the same rows and resamples, positive where the model is better."""
     ours, theirs = metric.prepare(y, predicted.of(metric.needs)), metric.prepare(y, dummy.of(metric.needs))
     gap = bootstrap.difference(ours, theirs, len(y), plan)
     low, high = (gap.low, gap.high) if metric.greater_is_better else (-gap.high, -gap.low)
-    gain = bootstrap.Estimate(metric.sign * gap.value, low, high, gap.error)
+    gain = bootstrap.BootstrapEstimate(metric.sign * gap.value, low, high, gap.error)
     return {
         "metric": metric.name,
         "title": metric.title,
@@ -154,8 +253,12 @@ def _against_dummy(
 def _classes(task: Task, y: Floats, predicted: metrics.Predicted, recipe: Recipe) -> dict[str, Any]:
     """What only classification has: matrix, metrics a class, calibration and curves."""
     names = class_names(task)
-    counts = confusion.matrix(y.astype(np.int64), predicted.label, len(names))
-    rates = {"precision": confusion.precision(counts), "recall": confusion.recall(counts), "f1": confusion.f1(counts)}
+    counts = weighted_metrics.matrix(y.astype(np.int64), predicted.label, len(names))
+    rates = {
+        "precision": weighted_metrics.precision(counts),
+        "recall": weighted_metrics.recall(counts),
+        "f1": weighted_metrics.f1(counts),
+    }
     classes = [
         {
             "class": name,
@@ -178,9 +281,7 @@ def _probabilities(
     p = predicted.output
     is_binary = task.kind is TaskKind.BINARY
     top, hit = (p[:, 1], y == 1) if is_binary else (p.max(axis=1), p.argmax(axis=1) == y)
-    bins = [
-        b.to_json() for b in calibration.reliability(top, hit.astype(np.float64), confidence=recipe.evaluate.confidence)
-    ]
+    bins = [b.to_json() for b in curves.reliability(top, hit.astype(np.float64), confidence=recipe.evaluate.confidence)]
     shown = (
         [1]
         if is_binary

@@ -130,7 +130,7 @@ def judge(
     metric: Metric,
     y: NDArray[Any],
     prediction: NDArray[Any],
-    plan: bootstrap.Plan,
+    plan: bootstrap.ResamplingPlan,
     *,
     min_rows: int,
 ) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def judge(
 
 
 def _row(
-    part: Slice, metric: Metric, y: NDArray[Any], prediction: NDArray[Any], plan: bootstrap.Plan
+    part: Slice, metric: Metric, y: NDArray[Any], prediction: NDArray[Any], plan: bootstrap.ResamplingPlan
 ) -> dict[str, Any]:
     some = part.rows
     groups = None if plan.groups is None else plan.groups[some]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mlsys.evaluate.ranking import Ranked
+from mlsys.statistics.ranking import Ranked
 
 __all__ = ["Cost", "Curve", "choose", "curve"]
 

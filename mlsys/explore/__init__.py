@@ -47,9 +47,9 @@ def profile(
     derive
         Derived features as SQL, computed before they are counted.
     """
-    from mlsys.explore import pilot, scan
+    from mlsys.explore import scan
 
-    layout = pilot.layout(split, schema or split.schema, task, derive or {})
+    layout = scan.layout(split, schema or split.schema, task, derive or {})
     return scan.profile(split, task, schema=schema, derive=derive, layout=layout, progress=progress)
 
 

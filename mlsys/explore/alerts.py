@@ -2,19 +2,251 @@
 
 Alerts never stop a run. The action says what happens with no change to the recipe; it can
 be overridden by ``features.columns``.
+
+What is odd about one column, and what the following steps do about it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from mlsys.explore.oddities import SKEWED, Alert, of_column
 from mlsys.reports.formats import number, percent
-from mlsys.schema import Schema, Task, TaskKind
-from mlsys.statistics import ColumnSummary, TableStatistics
-from mlsys.statistics.joint import JointStatistics
+from mlsys.schema import Column, Kind, Schema, Task, TaskKind
+from mlsys.statistics import ColumnStatistics, ColumnSummary, TableStatistics
+from mlsys.statistics.pairwise import JointStatistics
 
-__all__ = ["find"]
+__all__ = ["LARGEST", "LAST_YEAR", "LEAST", "MOST_CODES", "NAMES_ROWS", "SKEWED", "Alert", "column_alerts", "find"]
+
+MOSTLY_NULL = 0.5
+
+SKEWED = 2.0
+"""|g1| of an exponential distribution; from there a mean says little about a typical value."""
+
+FENCES = 3.0
+"""Interquartile ranges beyond the quartiles: Tukey's outer fences (Exploratory Data Analysis,
+1977, section 2D), outside of which a normal distribution has 2 values in a million."""
+
+OUTLYING = 0.001
+"""Fraction of values outside the outer fences worth a word: 400 times that of a normal."""
+
+REPEATED = 0.01
+"""Fraction of pictures or texts that repeat an earlier one, from which it is worth a word."""
+
+MOST_CODES, NAMES_ROWS = 254, 0.9
+"""The bounds of `mlsys.features.auto_plan` and `choices`: categories with a code of their own, and the fraction of
+different values from which a category column names rows."""
+
+LARGEST, LAST_YEAR = 3.4028234663852886e38, 2099
+"""The bounds of `mlsys.features.domains`: numbers and times beyond them are missing to a model."""
+
+LEAST = 1.1754943508222875e-38
+"""Smallest normal number in 32 bits."""
+
+DOMINANT = 0.99
+"""Fraction of the values that are one and the same, from which little is left to learn."""
+
+
+FORMS = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%d %b %Y", "%b %d, %Y")
+"""How people write dates besides ISO 8601, which `collect` reads."""
+
+LEAST_DATES = 3
+"""Different values from which it is no accident that all of the frequent ones are dates."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One thing to know about a column (or, where `column` is None, the table)."""
+
+    kind: str
+    column: str | None
+    detail: str
+    action: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def column_alerts(column: Column, statistics: ColumnStatistics) -> list[Alert]:
+    """Alerts about one feature; of a column that is dropped, that alone."""
+    summary = statistics.result()
+    if summary.images is not None:
+        return list(_of_pictures(column, summary.images))
+    finite = summary.count - (summary.num_nan or 0) - (summary.num_inf or 0)
+    if finite == 0:
+        return [Alert("all_null", column.name, "no value in any training row", "dropped")]
+    if summary.distinct_count == 1 and finite == summary.num_rows:
+        value = summary.frequent_items[0][0]
+        return [Alert("constant", column.name, f"{value!r} in all training rows", "dropped")]
+    return [alert for check in CHECKS for alert in check(column, statistics, summary)]
+
+
+def _of_pictures(column: Column, images: dict[str, Any]) -> Iterator[Alert]:
+    total = images["count"] + images["num_broken"]
+    if not total:
+        yield Alert("all_null", column.name, "no picture in any training row", "dropped")
+    if images["num_broken"]:
+        detail = f"{images['num_broken']:,} of {total:,} pictures do not decode"
+        yield Alert("broken", column.name, detail, "treated as missing; the card of the column says why")
+    if images["alike_fraction"] > REPEATED:
+        detail = f"{percent(images['alike_fraction'])} of the pictures look like an earlier one"
+        yield Alert("repeated", column.name, detail, "kept; keep copies in one part with split.by: group")
+
+
+def _mostly_null(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    if summary.null_fraction > MOSTLY_NULL:
+        action = "kept; trees learn where a missing value goes, linear models get a column that says so"
+        yield Alert("mostly_null", column.name, f"null in {percent(summary.null_fraction)} of the rows", action)
+
+
+def _one_value(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    if summary.distinct_count == 1:
+        value, rows = summary.frequent_items[0]
+        yield Alert(
+            "one_value", column.name, f"{value!r} in {rows:,} rows, null in the others", "kept: null or not is a fact"
+        )
+
+
+def _names_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    distinct = summary.distinct_count or 0
+    if column.kind is Kind.CATEGORICAL and distinct >= NAMES_ROWS * summary.count:
+        detail = f"{distinct:,} different values in {summary.count:,} rows: it names rows"
+        yield Alert("id_like", column.name, detail, "dropped; name it as data.id if it identifies a row")
+    elif column.kind is Kind.CATEGORICAL and distinct > MOST_CODES:
+        detail = f"{distinct:,} categories"
+        action = (
+            "the mean of the target, or with over 20 classes its frequency, takes its place; phrases are read besides"
+        )
+        yield Alert("high_cardinality", column.name, detail, action)
+
+
+def _dates(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    """Texts that are dates, in a form that leaves open which number is the month, or is no standard."""
+    found = [value for value, _ in summary.frequent_items if value]
+    if column.kind not in {Kind.CATEGORICAL, Kind.TEXT} or len(found) < LEAST_DATES:
+        return
+    forms = [form for form in FORMS if all(_is_date(value, form) for value in found)]
+    if forms:
+        name = column.name if column.name.isidentifier() else f'"{column.name}"'
+        read = " or ".join(f"STRPTIME({name}, '{form}')" for form in forms)
+        detail = f"texts that are dates, such as {found[0]!r}"
+        yield Alert(
+            "date_as_text", column.name, detail, f"kept as text; a column under features.derive reads it: {read}"
+        )
+
+
+def _is_date(value: object, form: str) -> bool:
+    try:
+        return isinstance(value, str) and bool(datetime.strptime(value, form))  # noqa: DTZ007 - asked is the form alone
+    except ValueError:
+        return False
+
+
+def _numbers_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    """Whole numbers that are all different and leave no gaps: a counter."""
+    if column.kind is not Kind.NUMERIC or not summary.integral or summary.count < 100:
+        return
+    span = (summary.max or 0) - (summary.min or 0) + 1
+    distinct = summary.distinct_count or 0
+    if distinct >= 0.95 * summary.count and summary.count >= 0.5 * span:
+        ends = f"{number(summary.min)} to {number(summary.max)}"
+        detail = f"{distinct:,} different whole numbers in {summary.count:,} rows, from {ends}"
+        action = "kept as a number; a row number tells nothing about new rows: put it under data.ignore"
+        yield Alert("id_like", column.name, detail, action)
+
+
+def _not_finite(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    for kind, rows, word in (("infinite", summary.num_inf, "infinite"), ("nan", summary.num_nan, "not a number (NaN)")):
+        if rows:
+            detail = f"{word} in {rows:,} of {summary.num_rows:,} rows"
+            yield Alert(kind, column.name, detail, "counted apart and treated as missing")
+
+
+def _beyond(column: Column, statistics: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    """Numbers and times that a model cannot be given, although they are there."""
+    if column.kind is Kind.NUMERIC:
+        largest = max(abs(summary.min or 0), abs(summary.max or 0))
+        if largest > LARGEST:
+            detail = f"numbers as large as {number(largest)}; models take them up to {number(LARGEST)}"
+            action = "larger ones are treated as missing; a column under features.derive can divide them"
+            yield Alert("too_large", column.name, detail, action)
+        elif 0 < largest < LEAST:
+            detail = f"numbers no larger than {number(largest)}; models take them from {number(LEAST)} on"
+            yield Alert(
+                "too_small", column.name, detail, "0 to trees; a column under features.derive can multiply them"
+            )
+    elif column.kind is Kind.DATETIME and statistics.numbers is not None:
+        end = (datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1)
+        if (summary.max or 0) >= end:
+            about = "" if statistics.counts_exact else "about "
+            later = 1 - float(statistics.cdf([math.nextafter(end, 0)])[0])
+            detail = f"{about}{percent(later)} of the times are after {LAST_YEAR}, as those that mean never"
+            yield Alert("never", column.name, detail, "treated as missing")
+
+
+def _dominant(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    """One value nearly everywhere; it can be frequent by a sketch, whose counts are too low, never too high."""
+    if column.kind not in {Kind.NUMERIC, Kind.CATEGORICAL, Kind.BOOLEAN} or not summary.frequent_items:
+        return
+    value, rows = summary.frequent_items[0]
+    if summary.distinct_count != 1 and rows >= DOMINANT * summary.count:
+        detail = f"{value!r} in {percent(rows / summary.count)} of the values"
+        yield Alert("nearly_constant", column.name, detail, "kept; data.ignore leaves it out if the others are errors")
+
+
+def _skewed(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    if column.kind is not Kind.NUMERIC or summary.distinct_count == 2:  # of two values one is rare, no more
+        return
+    if summary.skewness is not None and abs(summary.skewness) > SKEWED:
+        detail = f"skewness {number(summary.skewness)}, median {number(summary.median)}, mean {number(summary.mean)}"
+        action = "kept; trees are not affected, linear models take its logarithm where that halves the skewness"
+        yield Alert("skewed", column.name, detail, action)
+
+
+def _outlying(column: Column, statistics: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    """Values far outside, where the column is not skewed as a whole: a long tail is told once."""
+    if column.kind is not Kind.NUMERIC or statistics.numbers is None or abs(summary.skewness or 0) > SKEWED:
+        return
+    low, high = statistics.quantiles([0.25, 0.75])
+    reach = FENCES * (high - low)
+    if reach <= 0:
+        return
+    outside = statistics.cdf([low - reach, high + reach])
+    share = float(outside[0] + 1 - outside[1])
+    rows = round(share * statistics.numbers.moments.n)
+    bound = statistics.numbers.rank_error * (not statistics.counts_exact)
+    if share > max(OUTLYING, bound) and rows >= 3:
+        detail = f"{rows:,} values ({percent(share)}) outside {number(low - reach)} to {number(high + reach)}"
+        yield Alert("outliers", column.name, detail, "kept; look whether they are errors of measurement")
+
+
+def _repeated(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    if column.kind is not Kind.TEXT or not summary.count:
+        return
+    share = max(0.0, 1 - (summary.distinct_count or 0) / summary.count)
+    if share > REPEATED:
+        about = "about " if "distinct_count" in summary.notes else ""
+        detail = f"{about}{percent(share)} of the texts stand in an earlier row too"
+        yield Alert("repeated", column.name, detail, "kept; keep copies in one part with split.by: group")
+
+
+CHECKS: tuple[Callable[[Column, ColumnStatistics, ColumnSummary], Iterator[Alert]], ...] = (
+    _mostly_null,
+    _one_value,
+    _names_rows,
+    _dates,
+    _numbers_rows,
+    _not_finite,
+    _beyond,
+    _dominant,
+    _skewed,
+    _outlying,
+    _repeated,
+)
+
 
 REDUNDANT = 0.98
 """Strength of a pair from which one column all but determines the other: r² = 0.96."""
@@ -47,7 +279,7 @@ def find(
     features = statistics.features
     for column in schema.features:
         if column.name in features:
-            found += of_column(column, statistics.columns[column.name])
+            found += column_alerts(column, statistics.columns[column.name])
     return found if joint is None else [*found, *_redundant(joint, task)]
 
 

@@ -10,8 +10,8 @@ from scipy.cluster import hierarchy
 
 from mlsys.schema import Task
 from mlsys.statistics import ColumnStatistics
-from mlsys.statistics.joint import JointStatistics, layout
-from mlsys.statistics.joint.layout import Layout
+from mlsys.statistics.pairwise import JointStatistics, layout
+from mlsys.statistics.pairwise.layout import PairLayout
 
 __all__ = ["LEAST_ROWS", "curves", "gaps", "matrix", "timeline"]
 
@@ -160,12 +160,12 @@ def curves(joint: JointStatistics, columns: dict[str, ColumnStatistics]) -> dict
     return found
 
 
-def _points(sums: Floats, x: list[float], plan: Layout) -> list[dict[str, Any]]:
+def _points(sums: Floats, x: list[float], plan: PairLayout) -> list[dict[str, Any]]:
     points = [_point(row, place, plan) for row, place in zip(sums, x, strict=True) if np.isfinite(place)]
     return [point for point in points if point is not None]
 
 
-def _point(sums: Floats, x: float | None, plan: Layout) -> dict[str, Any] | None:
+def _point(sums: Floats, x: float | None, plan: PairLayout) -> dict[str, Any] | None:
     found = _share(sums, 1) if plan.task.is_classification else _mean(sums)
     rows = int(sums.sum() if plan.task.is_classification else sums[0])
     return None if found is None else {"x": x, "rows": rows, "mean": found[0], "low": found[1], "high": found[2]}

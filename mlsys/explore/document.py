@@ -1,26 +1,109 @@
-"""The profile as JSON: everything that the report shows, and nothing that it computes."""
+"""The profile as JSON: everything that the report shows, and nothing that it computes.
+
+What stands in a text column: some texts, and the words that tell the classes apart; from the sample.
+
+A word tells of a class by the log-odds ratio of its frequency there against all other
+texts, with the frequencies of the whole as a prior, over its standard error (Monroe,
+Colaresi & Quinn 2008, "Fightin' Words", Political Analysis 16(4), section 3.5.1,
+doi:10.1093/pan/mpn018). Texts that hold the word are counted, not its occurrences.
+"""
 
 from __future__ import annotations
 
 import base64
+import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from mlsys.dataset import Split
-from mlsys.explore import alerts, associations, texts
+from mlsys.explore import alerts, associations
 from mlsys.explore.leakage import Finding
 from mlsys.explore.scan import Profile
 from mlsys.reports import formats
-from mlsys.schema import Column, Kind, Role, Schema, Task
+from mlsys.schema import ROW, Column, Kind, Role, Schema, Task
 from mlsys.statistics import ColumnStatistics, TableStatistics
-from mlsys.statistics.images import Images
-from mlsys.statistics.joint.tables import Information
+from mlsys.statistics.image_statistics import ImageStatistics
+from mlsys.statistics.pairwise.contingency_tables import Information
 
-__all__ = ["describe"]
+__all__ = ["describe", "describe_texts", "telling"]
+
+MOST_TEXTS, MOST_CHARACTERS = 5_000, 2_000
+"""Texts of the sample that are read, and characters of each: a few seconds at most."""
+
+SHOWN, SHOWN_CHARACTERS = 6, 280
+MOST_WORDS, MOST_CLASSES = 12, 6
+
+PRIOR = 100.0
+"""Texts that the prior is worth: a word of a few texts tells nothing."""
+
+WORD = re.compile(r"\w[\w']*", re.UNICODE)
+
+
+def describe_texts(rows: pa.Table, name: str, task: Task) -> dict[str, Any]:
+    """Some texts with their target, the words of each class, and how many words a text has.
+
+    The texts are the first of the sample, which is drawn by the hash of row numbers.
+    """
+    known = rows.select([name, task.target, ROW]).filter(rows[name].is_valid()).slice(0, MOST_TEXTS)
+    texts = [str(text)[:MOST_CHARACTERS] for text in known[name].to_pylist()]
+    words = [set(WORD.findall(text.lower())) for text in texts]
+    labels = known[task.target].to_pylist()
+    return {
+        "num_read": len(texts),
+        "examples": [
+            {"text": _shortened(text), "target": label}
+            for text, label in list(zip(known[name].slice(0, SHOWN).to_pylist(), labels, strict=False))
+        ],
+        "words": _by_class_texts(words, labels, task),
+    }
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS].rstrip() + "…"
+
+
+def _by_class_texts(words: Sequence[set[str]], labels: Sequence[Any], task: Task) -> list[dict[str, Any]]:
+    """The words of each class, for classes of the task that the sample holds, the most frequent first."""
+    rows = Counter(str(label) for label in labels if label is not None)
+    classes = [str(value) for value in task.classes if rows[str(value)]]
+    shown = sorted(classes, key=lambda value: -rows[value])[:MOST_CLASSES]
+    told = [str(label) for label in labels]
+    return [
+        {"class": value, "rows": rows[value], "words": telling(words, [t == value for t in told])} for value in shown
+    ]
+
+
+def telling(words: Sequence[set[str]], inside: Sequence[bool]) -> list[list[Any]]:
+    """Words that texts inside have more often than those outside, with the texts of each; those that tell most first.
+
+    >>> telling([{"win", "now"}, {"win"}, {"now"}, {"hi"}] * 40, [True, True, False, False] * 40)
+    [['win', 80, 0]]
+    """
+    here, there = Counter[str](), Counter[str]()
+    for found, is_inside in zip(words, inside, strict=True):
+        (here if is_inside else there).update(found)
+    sizes = (sum(inside), len(inside) - sum(inside))
+    scores = {word: _score(here[word], there[word], sizes) for word in here}
+    best = sorted((word for word in scores if scores[word] > 1.96), key=lambda word: (-scores[word], word))
+    return [[word, here[word], there[word]] for word in best[:MOST_WORDS]]
+
+
+def _score(here: int, there: int, sizes: tuple[int, int]) -> float:
+    """The log-odds ratio of a word over its standard error, equations 15, 16 and 22 of the source."""
+    prior = PRIOR * (here + there) / sum(sizes)
+    odds = [
+        math.log((count + prior) / max(size + PRIOR - count - prior, 1e-9))
+        for count, size in zip((here, there), sizes, strict=True)
+    ]
+    return (odds[0] - odds[1]) / math.sqrt(1 / (here + prior) + 1 / (there + prior))
+
 
 FORMAT = 3
 
@@ -120,12 +203,12 @@ def _column(
         "by_class": _by_class(column.name, summary.histogram_edges, profile),
         "curve": curve,
         "information": None if information is None else asdict(information),
-        "texts": texts.describe(profile.sample, column.name, whole.task) if column.kind is Kind.TEXT else None,
+        "texts": describe_texts(profile.sample, column.name, whole.task) if column.kind is Kind.TEXT else None,
         "thumbnails": None if statistics.images is None else _thumbnails(statistics.images),
     }
 
 
-def _thumbnails(images: Images) -> list[str]:
+def _thumbnails(images: ImageStatistics) -> list[str]:
     """The pictures kept to look at, PNG in base64."""
     return [base64.b64encode(images.thumbnails[place]).decode() for place in sorted(images.thumbnails)]
 

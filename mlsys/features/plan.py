@@ -13,15 +13,21 @@ from typing import Any
 
 from mlsys import errors, recipe
 from mlsys.features import derive
-from mlsys.features.choices import Choice, automatic, coordinates
-from mlsys.features.defaults import Encoding, defaults
-from mlsys.features.values import Domain, domain_of
-from mlsys.features.vectors import Vectors, vectors
+from mlsys.features.auto_plan import (
+    AutomaticChoice,
+    Encoding,
+    Vectors,
+    automatic,
+    coordinate_blocks,
+    coordinates,
+    defaults,
+)
+from mlsys.features.domains import Domain, domain_of
 from mlsys.recipe.columns import Treatment
 from mlsys.schema import Column, Kind, Role, Schema, arrow_type
 from mlsys.statistics import ColumnStatistics, TableStatistics
 
-__all__ = ["Choice", "Encoding", "FeaturePlan", "choose"]
+__all__ = ["AutomaticChoice", "Encoding", "FeaturePlan", "choose"]
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,13 @@ class FeaturePlan:
     """
 
     encoding: Encoding
-    choices: tuple[Choice, ...]
+    choices: tuple[AutomaticChoice, ...]
     columns: dict[str, str]
     domains: dict[str, Domain]
     derive: dict[str, str] = field(default_factory=dict)
 
     @property
-    def used(self) -> list[Choice]:
+    def used(self) -> list[AutomaticChoice]:
         return [choice for choice in self.choices if choice.operation != "drop"]
 
     @property
@@ -54,7 +60,7 @@ class FeaturePlan:
         return sum(coordinates(choice) for choice in self.used)
 
     @property
-    def dropped(self) -> list[Choice]:
+    def dropped(self) -> list[AutomaticChoice]:
         return [choice for choice in self.choices if choice.operation == "drop"]
 
     def to_json(self) -> dict[str, Any]:
@@ -98,7 +104,7 @@ def choose(
     )
     if encoding == "dense":
         free = [column for column in columns if column.name not in settings.columns]
-        choices = _as_coordinates(choices, vectors(free, statistics))
+        choices = _as_coordinates(choices, coordinate_blocks(free, statistics))
     used = {column for choice in choices if choice.operation != "drop" for column in choice.reads}
     expressions = derive.needed(settings.derive, used)
     read = {*used, *derive.inputs(expressions)} - set(expressions)
@@ -108,7 +114,7 @@ def choose(
 
 def _choose(
     column: Column, table: TableStatistics, wanted: Sequence[Treatment], encoding: Encoding, schema: Schema
-) -> list[Choice]:
+) -> list[AutomaticChoice]:
     statistics = table.columns.get(column.name)
     if statistics is None:
         raise errors.FeatureError.build(
@@ -123,16 +129,16 @@ def _choose(
     return [_override(column, statistics, treatment, encoding) for treatment in wanted]
 
 
-def _as_coordinates(choices: tuple[Choice, ...], found: Vectors) -> tuple[Choice, ...]:
+def _as_coordinates(choices: tuple[AutomaticChoice, ...], found: Vectors) -> tuple[AutomaticChoice, ...]:
     """The choices, those of the columns of a vector replaced."""
     return tuple(_coordinate(choice, *found[choice.column]) if choice.column in found else choice for choice in choices)
 
 
-def _coordinate(choice: Choice, prefix: str, size: int, spread: float) -> Choice:
+def _coordinate(choice: AutomaticChoice, prefix: str, size: int, spread: float) -> AutomaticChoice:
     if choice.operation != "numeric":
         return choice
     reason = f"one of {size} numbered columns {prefix}…, a vector: centred, divided by their common standard deviation"
-    return Choice(choice.column, "numeric", {"scale": spread}, reason)
+    return AutomaticChoice(choice.column, "numeric", {"scale": spread}, reason)
 
 
 def _time_beside(column: Column, schema: Schema) -> str | None:
@@ -183,7 +189,7 @@ FITTING: Mapping[str, tuple[str, ...]] = {
 ASKED = "asked for in the recipe"
 
 
-def _override(column: Column, statistics: ColumnStatistics, wanted: Treatment, encoding: Encoding) -> Choice:
+def _override(column: Column, statistics: ColumnStatistics, wanted: Treatment, encoding: Encoding) -> AutomaticChoice:
     operation, given, reason = wanted.operation, wanted.options, ASKED
     if operation != "drop":
         _refuse_unfit(column, operation)
@@ -198,7 +204,7 @@ def _override(column: Column, statistics: ColumnStatistics, wanted: Treatment, e
     if encoding == "dense":
         operation, given, reason = _for_linear(operation, given)
     chosen = {} if "encoder" in given else defaults(operation, column, statistics, encoding)
-    return Choice(column.name, operation, {**chosen, **given}, reason)
+    return AutomaticChoice(column.name, operation, {**chosen, **given}, reason)
 
 
 def _for_linear(operation: str, given: dict[str, Any]) -> tuple[str, dict[str, Any], str]:

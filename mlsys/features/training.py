@@ -28,10 +28,10 @@ import pyarrow as pa
 
 from mlsys import errors
 from mlsys.features import program
-from mlsys.features.constants import operation_of
-from mlsys.features.plan import Choice, FeaturePlan
+from mlsys.features.fit import operation_of
+from mlsys.features.operations.target import Target
+from mlsys.features.plan import AutomaticChoice, FeaturePlan
 from mlsys.features.program import FeatureProgram
-from mlsys.features.target import Target
 from mlsys.schema import FOLD
 from mlsys.statistics import TrainStatistics
 
@@ -122,7 +122,7 @@ def _held_out(plan: FeaturePlan, whole: FeatureProgram, statistics: TrainStatist
     others = [number for number in statistics.folds if number != fold]
     table = statistics.of(others or [fold])
 
-    def anew(choice: Choice, known: Target) -> Target:
+    def anew(choice: AutomaticChoice, known: Target) -> Target:
         if not others:
             choice = replace(choice, params={**choice.params, "smoothing": math.inf})
         fitted = operation_of(choice, plan.domains, table, dense=False)

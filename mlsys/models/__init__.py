@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlsys import errors
-from mlsys.models.domains import Domain
 from mlsys.models.matrix import Matrix
+from mlsys.models.search_space import Domain
 from mlsys.schema import Task
 
 __all__ = ["FAMILIES", "Family", "Params", "Progress", "family", "params_of"]

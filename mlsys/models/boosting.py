@@ -23,10 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlsys.models import Params as _Params
 from mlsys.models import Progress
-from mlsys.models.domains import Domain, Integer, Uniform
-from mlsys.models.files import damaged, read_facts, write_facts
 from mlsys.models.links import probabilities
 from mlsys.models.matrix import Matrix, bounded, check_width
+from mlsys.models.model_files import damaged, read_facts, write_facts
+from mlsys.models.search_space import Domain, Integer, Uniform
 from mlsys.schema import Task, TaskKind
 
 NAME = "xgboost"
@@ -58,7 +58,7 @@ class Params(_Params):
     max_bin: int = Field(256, ge=2, le=4096)
 
 
-class Facts(BaseModel):
+class BoostingFacts(BaseModel):
     """What is checked before XGBoost reads the model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -149,12 +149,12 @@ def save(model: Boosted, folder: Path) -> None:
     """Write ``booster.ubj``, and its digest into ``booster.json``."""
     data = to_bytes(model)
     (folder / "booster.ubj").write_bytes(data)
-    write_facts(folder / "booster.json", Facts(sha256=hashlib.sha256(data).hexdigest()))
+    write_facts(folder / "booster.json", BoostingFacts(sha256=hashlib.sha256(data).hexdigest()))
 
 
 def load(folder: Path) -> Boosted:
     """Read ``booster.ubj`` once its digest is found right: XGBoost's reader may crash on damaged bytes."""
-    facts = read_facts(folder / "booster.json", Facts)
+    facts = read_facts(folder / "booster.json", BoostingFacts)
     file = folder / "booster.ubj"
     try:
         data = file.read_bytes()

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from mlsys.models import Params as _Params
 from mlsys.models import Progress
-from mlsys.models.domains import Domain
-from mlsys.models.files import read_facts, write_facts
 from mlsys.models.matrix import Matrix
+from mlsys.models.model_files import read_facts, write_facts
+from mlsys.models.search_space import Domain
 from mlsys.schema import Task
 
 NAME = "dummy"

@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlsys.models import Params as _Params
 from mlsys.models import Progress
-from mlsys.models.domains import Choice, Domain, Integer, Uniform
-from mlsys.models.files import damaged, read_arrays, read_facts, write_arrays, write_facts
 from mlsys.models.links import ordered_sum
 from mlsys.models.matrix import Matrix, bounded, check_width
+from mlsys.models.model_files import damaged, read_arrays, read_facts, write_arrays, write_facts
+from mlsys.models.search_space import Choice, Domain, Integer, Uniform
 from mlsys.schema import Task
 
 NAME = "forest"
@@ -58,7 +58,7 @@ class Params(_Params):
     rows_a_tree: int = Field(50_000, ge=10, description="rows drawn for a tree at most")
 
 
-class Facts(BaseModel):
+class ForestFacts(BaseModel):
     """What the arrays do not say; `classes` is 0 for regression."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,7 +86,7 @@ class Forest:
         (nodes, outputs): class frequencies or mean of the training rows.
     """
 
-    facts: Facts
+    facts: ForestFacts
     roots: np.ndarray
     feature: np.ndarray
     limit: np.ndarray
@@ -153,7 +153,7 @@ def save(model: Forest, folder: Path) -> None:
 
 def load(folder: Path) -> Forest:
     """Read ``forest.json`` and ``forest.npz``; every index is checked to lie inside its table."""
-    facts = read_facts(folder / "forest.json", Facts)
+    facts = read_facts(folder / "forest.json", ForestFacts)
     file = folder / "forest.npz"
     model = Forest(facts, **read_arrays(file, _ARRAYS))
     nodes, outputs = model.feature.size, facts.classes or 1
@@ -185,7 +185,7 @@ def _gather(grown: Any, present: np.ndarray | None, classes: int) -> Forest:
         full[:, present] = value / value.sum(axis=1, keepdims=True)
         value = full
     return Forest(
-        Facts(features=grown.n_features_in_, classes=classes, depth=max(tree.max_depth for tree in trees)),
+        ForestFacts(features=grown.n_features_in_, classes=classes, depth=max(tree.max_depth for tree in trees)),
         roots.astype("<i4"),
         np.where(leaf, 0, np.concatenate([tree.feature for tree in trees])).astype("<i4"),
         np.where(leaf, np.inf, np.concatenate([tree.threshold for tree in trees])).astype("<f8"),

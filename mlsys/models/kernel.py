@@ -33,12 +33,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlsys.models import Params as _Params
 from mlsys.models import Progress
-from mlsys.models.domains import Domain, Uniform
-from mlsys.models.files import damaged, read_arrays, read_facts, write_arrays, write_facts
 from mlsys.models.links import among_all, ordered_scores, probabilities
 from mlsys.models.matrix import Matrix, check_width
-from mlsys.models.press import PENALTIES, Solved, calibrated, solve
-from mlsys.models.standard import centre_and_scale, standardised
+from mlsys.models.model_files import damaged, read_arrays, read_facts, write_arrays, write_facts
+from mlsys.models.ridge_loo import PENALTIES, Solved, calibrated, centre_and_scale, solve, standardised
+from mlsys.models.search_space import Domain, Uniform
 from mlsys.schema import Task
 
 NAME = "kernel"
@@ -69,7 +68,7 @@ class Params(_Params):
     rows: int = Field(20_000, ge=10, description="rows fitted on at most; of more, a sample")
 
 
-class Facts(BaseModel):
+class KernelFacts(BaseModel):
     """What the arrays do not say; `classes` is 0 for regression.
 
     Attributes
@@ -101,7 +100,7 @@ class Kernel:
     `landmarks` are rounded features, whole numbers, (landmarks, features).
     """
 
-    facts: Facts
+    facts: KernelFacts
     centre: np.ndarray
     scale: np.ndarray
     landmarks: np.ndarray
@@ -145,7 +144,7 @@ def fit(
     if len(present) > 1:
         slope, shift = calibrated(solved.left_out, np.searchsorted(present, train.y))
         coefficient, intercept = slope * coefficient, slope * intercept + shift
-    facts = Facts(
+    facts = KernelFacts(
         classes=len(task.classes), present=present, steps=steps, largest=largest, rate=rate, l2=solved.penalty
     )
     return Kernel(facts, centre, scale, landmarks.astype("<i4"), np.ascontiguousarray(coefficient), intercept)
@@ -176,7 +175,7 @@ def save(model: Kernel, folder: Path) -> None:
 
 def load(folder: Path) -> Kernel:
     """Read ``kernel.json`` and ``kernel.npz``."""
-    facts = read_facts(folder / "kernel.json", Facts)
+    facts = read_facts(folder / "kernel.json", KernelFacts)
     file = folder / "kernel.npz"
     model = Kernel(facts, **read_arrays(file, _ARRAYS))
     shapes = (model.scale.shape, model.landmarks.shape, model.coefficient.shape)

@@ -17,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlsys.models import Params as _Params
 from mlsys.models import Progress
-from mlsys.models.domains import Domain, Uniform
-from mlsys.models.files import damaged, read_arrays, read_facts, write_arrays, write_facts
 from mlsys.models.links import among_all, ordered_scores, probabilities
 from mlsys.models.matrix import Matrix, check_width
-from mlsys.models.standard import centre_and_scale, standardised
+from mlsys.models.model_files import damaged, read_arrays, read_facts, write_arrays, write_facts
+from mlsys.models.ridge_loo import centre_and_scale, standardised
+from mlsys.models.search_space import Domain, Uniform
 from mlsys.schema import Task
 
 NAME = "linear"
@@ -36,7 +36,7 @@ class Params(_Params):
     iterations: int = Field(500, ge=1, description="steps of the logistic solver (L-BFGS) at most")
 
 
-class Facts(BaseModel):
+class LinearFacts(BaseModel):
     """What a reader of the bundle may want to know; `classes` is 0 for regression."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +53,7 @@ class Linear:
     `present` are the classes that training rows had; another class has probability 0.
     """
 
-    facts: Facts
+    facts: LinearFacts
     centre: np.ndarray
     scale: np.ndarray
     coefficient: np.ndarray
@@ -80,7 +80,7 @@ def fit(
     standard_X = standardised(train.X, centre, scale)
     if not task.is_classification:
         coefficient, intercept = _ridge(standard_X, train.y, params)
-        facts = Facts(classes=0, present=(), converged=True)
+        facts = LinearFacts(classes=0, present=(), converged=True)
         return Linear(facts, centre, scale, coefficient, intercept)
     present = tuple(np.unique(train.y.astype(np.int64)).tolist())
     if len(present) == 1:
@@ -88,7 +88,11 @@ def fit(
     else:
         coefficient, intercept, converged = _logistic(standard_X, train.y, params)
     return Linear(
-        Facts(classes=len(task.classes), present=present, converged=converged), centre, scale, coefficient, intercept
+        LinearFacts(classes=len(task.classes), present=present, converged=converged),
+        centre,
+        scale,
+        coefficient,
+        intercept,
     )
 
 
@@ -111,7 +115,7 @@ def save(model: Linear, folder: Path) -> None:
 
 def load(folder: Path) -> Linear:
     """Read ``linear.json`` and ``linear.npz``."""
-    facts = read_facts(folder / "linear.json", Facts)
+    facts = read_facts(folder / "linear.json", LinearFacts)
     file = folder / "linear.npz"
     a = read_arrays(
         file, {"centre": ("<f8", 1), "scale": ("<f8", 1), "coefficient": ("<f8", 2), "intercept": ("<f8", 1)}

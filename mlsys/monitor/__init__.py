@@ -16,7 +16,7 @@ from mlsys import cluster
 
 if TYPE_CHECKING:
     from mlsys.bundle import Bundle
-    from mlsys.monitor.judgement import Judgement, LabelSource, LogSource
+    from mlsys.monitor.judge import Judgement, LabelSource, LogSource
     from mlsys.recipe import Recipe
     from mlsys.store import Store
 
@@ -64,11 +64,11 @@ def compare(
     ContractError
         No label is a class of the task.
     """
-    from mlsys.monitor import judgement
+    from mlsys.monitor import judge
 
     progress("reading the prediction log")
     return cluster.call(
-        judgement.judge,
+        judge.judge,
         store,
         name,
         bundle,

@@ -3,7 +3,7 @@
 Everything here is arithmetic on counts: a numeric column is counted in the bins between
 the reference's quantiles, a categorical one by category, each with a bin for nulls and one
 for what the reference hardly knows. How large a difference must be before it is more than
-noise is the subject of `mlsys.monitor.noise`.
+noise is the subject of `mlsys.monitor.significance`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from scipy import special
 from mlsys.evaluate.metrics import Metric, Predicted
 from mlsys.schema import Task, TaskKind
 
-__all__ = ["Baseline", "Estimate", "gap_statistic", "jackknife", "measured"]
+__all__ = ["Baseline", "PerformanceEstimate", "gap_statistic", "jackknife", "measured"]
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats | None], float]
@@ -38,7 +38,7 @@ NUM_GROUPS = 20
 
 
 @dataclass(frozen=True)
-class Estimate:
+class PerformanceEstimate:
     """A number with its interval.
 
     Attributes
@@ -58,7 +58,7 @@ class Estimate:
     freedom: int = 0
     clustered: bool = False
 
-    def widened(self, factor: float) -> Estimate:
+    def widened(self, factor: float) -> PerformanceEstimate:
         """With an interval `factor` times as wide, unless it comes from blocks of time already."""
         if self.clustered or math.isnan(self.error):
             return self
@@ -70,7 +70,7 @@ class Estimate:
         return {name: None if math.isnan(number) else number for name, number in shown.items()}
 
 
-def jackknife(statistic: Statistic, groups: NDArray[np.int64], confidence: float) -> Estimate:
+def jackknife(statistic: Statistic, groups: NDArray[np.int64], confidence: float) -> PerformanceEstimate:
     """A statistic of weighted rows with the t interval of the delete-a-group jackknife.
 
     With h = n / m for a group of m rows, pseudo-values ``h * T - (h - 1) * T_without`` and
@@ -87,16 +87,16 @@ def jackknife(statistic: Statistic, groups: NDArray[np.int64], confidence: float
     labels, sizes = np.unique(groups, return_counts=True)
     number = len(labels)
     if number < 2 or math.isnan(value):
-        return Estimate(value)
+        return PerformanceEstimate(value)
     without = np.array([statistic((groups != label).astype(np.float64)) for label in labels])
     if np.isnan(without).any():
-        return Estimate(value)
+        return PerformanceEstimate(value)
     h = sizes.sum() / sizes
     pseudo = h * value - (h - 1) * without
     centre = number * value - float(((1 - 1 / h) * without).sum())
     error = math.sqrt(float(((pseudo - centre) ** 2 / (h - 1)).mean()))
     reach = quantile(number - 1, confidence) * error
-    return Estimate(value, value - reach, value + reach, error, number - 1)
+    return PerformanceEstimate(value, value - reach, value + reach, error, number - 1)
 
 
 def quantile(freedom: float, confidence: float) -> float:
@@ -104,7 +104,7 @@ def quantile(freedom: float, confidence: float) -> float:
     return float(special.stdtrit(freedom, 0.5 + confidence / 2))
 
 
-def measured(statistic: Statistic, block: NDArray[np.int64], confidence: float) -> Estimate:
+def measured(statistic: Statistic, block: NDArray[np.int64], confidence: float) -> PerformanceEstimate:
     """Estimate by blocks of time where there are enough, else by groups of rows."""
     if len(np.unique(block)) < MIN_BLOCKS:
         return by_rows(statistic, len(block), confidence)
@@ -112,7 +112,7 @@ def measured(statistic: Statistic, block: NDArray[np.int64], confidence: float) 
     return replace(estimate, clustered=True)
 
 
-def by_rows(statistic: Statistic, num_rows: int, confidence: float) -> Estimate:
+def by_rows(statistic: Statistic, num_rows: int, confidence: float) -> PerformanceEstimate:
     """Estimate as if rows were independent, in groups of every twentieth row."""
     return jackknife(statistic, np.arange(num_rows) % NUM_GROUPS, confidence)
 
@@ -153,8 +153,8 @@ class Baseline:
         Rate of the positive class as it came and as predicted.
     """
 
-    metrics: dict[str, Estimate] = field(default_factory=dict)
-    gaps: dict[int, Estimate] = field(default_factory=dict)
+    metrics: dict[str, PerformanceEstimate] = field(default_factory=dict)
+    gaps: dict[int, PerformanceEstimate] = field(default_factory=dict)
     observed: float | None = None
     predicted: float | None = None
 
@@ -173,7 +173,7 @@ class Baseline:
         rates = np.array([[entry["predicted"], entry["observed"]] for entry in bins], np.float64)
         predicted, observed = (count @ rates / count.sum()).tolist()
         error = math.sqrt(observed * (1 - observed) / count.sum())
-        return cls(metrics, {1: Estimate(predicted - observed, error=error)}, observed, predicted)
+        return cls(metrics, {1: PerformanceEstimate(predicted - observed, error=error)}, observed, predicted)
 
 
 def _value(entry: Any) -> float | None:
@@ -183,7 +183,7 @@ def _value(entry: Any) -> float | None:
     return float(value)
 
 
-def _estimate(value: float, entry: Any) -> Estimate:
+def _estimate(value: float, entry: Any) -> PerformanceEstimate:
     ends = entry if isinstance(entry, Mapping) else {}
     low, high, error = (math.nan if ends.get(key) is None else float(ends[key]) for key in ("low", "high", "error"))
-    return Estimate(value, low, high, error)
+    return PerformanceEstimate(value, low, high, error)

@@ -10,14 +10,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlsys.evaluate import metrics
-from mlsys.monitor import health, scan, shifts
-from mlsys.monitor.bins import Bins
-from mlsys.monitor.health import Health, Limits
-from mlsys.monitor.maintain import Verdict, WindowVerdict
-from mlsys.monitor.noise import Dispersion
+from mlsys.monitor import drift_alarms, log_scan, performance_check
+from mlsys.monitor.decision import Verdict, WindowVerdict
+from mlsys.monitor.drift_alarms import AlarmRule, Shift
+from mlsys.monitor.log_scan import ReferenceRows
 from mlsys.monitor.performance import Baseline
-from mlsys.monitor.scan import Reference
-from mlsys.monitor.shifts import Rule, Shift
+from mlsys.monitor.performance_check import Health, Limits
+from mlsys.monitor.reference_bins import ReferenceBins
+from mlsys.monitor.significance import Dispersion
 from mlsys.monitor.windows import Window
 from mlsys.recipe import Monitor
 from mlsys.schema import Task
@@ -48,7 +48,7 @@ class Judged:
 
 
 def judge_windows(
-    windows: Sequence[Window], reference: Reference, base: Baseline, section: Monitor, limits: Limits
+    windows: Sequence[Window], reference: ReferenceRows, base: Baseline, section: Monitor, limits: Limits
 ) -> tuple[list[Judged], dict[str, Dispersion]]:
     """All windows judged, and how alike the rows of a block are by column.
 
@@ -57,16 +57,16 @@ def judge_windows(
     """
     large = [window for window in windows if window.num_rows >= section.min_rows]
     watched = {name: reference.bins[name] for name in reference.watched}
-    spread = shifts.dispersions(large, watched)
+    spread = drift_alarms.dispersions(large, watched)
     judged = [Judged(window) for window in windows]
     ripe = [one for one in judged if one.window in large and one.window.coverage >= section.min_label_coverage]
     for one in ripe:
-        one.health = health.measure(one.window, reference.task, _shown(reference.task, limits), limits)
-    health.judge([one.health for one in ripe if one.health], base, reference.task, limits)
+        one.health = performance_check.measure(one.window, reference.task, _shown(reference.task, limits), limits)
+    performance_check.judge([one.health for one in ripe if one.health], base, reference.task, limits)
     labels = {id(one): _label_counts(one.window, reference) for one in ripe}
     target = reference.task.target
-    spread[target] = shifts.design_effect_of(labels.values(), reference.bins[target])
-    rule = Rule(section.false_alarm_rate, section.min_js_distance)
+    spread[target] = drift_alarms.design_effect_of(labels.values(), reference.bins[target])
+    rule = AlarmRule(section.false_alarm_rate, section.min_js_distance)
     for one in judged:
         if one.window in large:
             one.shifts = _shifts(one.window, large, reference, labels.get(id(one)), spread=spread, rule=rule)
@@ -78,7 +78,7 @@ def _shown(task: Task, limits: Limits) -> list[metrics.Metric]:
     return [metrics.METRICS[name] for name in dict.fromkeys([limits.metric.name, *_SHOWN[task.kind.value]])]
 
 
-def _label_counts(window: Window, reference: Reference) -> NDArray[np.int64]:
+def _label_counts(window: Window, reference: ReferenceRows) -> NDArray[np.int64]:
     """Labels of a window in the reference's bins of the target, shape (blocks, bins)."""
     y, _, block = window.performance.arrays()
     bins = reference.bins[reference.task.target]
@@ -92,30 +92,32 @@ def _label_counts(window: Window, reference: Reference) -> NDArray[np.int64]:
 def _shifts(
     window: Window,
     large: Sequence[Window],
-    reference: Reference,
+    reference: ReferenceRows,
     labels: NDArray[np.int64] | None,
     *,
     spread: Mapping[str, Dispersion],
-    rule: Rule,
+    rule: AlarmRule,
 ) -> list[Shift]:
     """Shifts of a window, the label among the columns where it is known."""
     found = {name: (reference.bins[name], window.total(name)) for name in reference.watched}
     found = {name: (bins, counts) for name, (bins, counts) in found.items() if counts.any()}  # no picture, no look
     effects: dict[str, float | None] = {
-        name: shifts.effect_on_prediction(large, name, bins, counts, reference.task.kind)
+        name: drift_alarms.effect_on_prediction(large, name, bins, counts, reference.task.kind)
         for name, (bins, counts) in found.items()
-        if name not in {scan.SCORE, scan.PREDICTION}
+        if name not in {log_scan.SCORE, log_scan.PREDICTION}
     }
     details = {name: _describe(window, reference, name, bins, counts) for name, (bins, counts) in found.items()}
     if labels is not None:
         target = reference.task.target
         found[target] = (reference.bins[target], labels.sum(axis=0))
         details[target] = _describe(window, reference, target, *found[target])
-    return shifts.find(found, spread, rule, effects, details)
+    return drift_alarms.find(found, spread, rule, effects, details)
 
 
-def _describe(window: Window, reference: Reference, name: str, bins: Bins, counts: NDArray[np.int64]) -> str:
-    return shifts.describe(bins, counts, reference.columns[name], window.statistics.columns[name])
+def _describe(
+    window: Window, reference: ReferenceRows, name: str, bins: ReferenceBins, counts: NDArray[np.int64]
+) -> str:
+    return drift_alarms.describe(bins, counts, reference.columns[name], window.statistics.columns[name])
 
 
 def _conclude(one: Judged, section: Monitor) -> None:

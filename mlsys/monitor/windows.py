@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlsys.monitor.bins import Bins
+from mlsys.monitor.reference_bins import ReferenceBins
 from mlsys.statistics import TableStatistics
 
 __all__ = ["GRANULARITIES", "Calendar", "Window"]
@@ -123,7 +123,7 @@ class Window:
     scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     performance: Performance = field(default_factory=Performance)
 
-    def update(self, rows: pa.Table, bins: Mapping[str, Bins], block: Counts, max_blocks: int) -> None:
+    def update(self, rows: pa.Table, bins: Mapping[str, ReferenceBins], block: Counts, max_blocks: int) -> None:
         """Take in rows that belong here: features, prediction and score."""
         self.num_rows += rows.num_rows
         self.blocks_seen.update(np.unique(block).tolist())

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from mlsys import models
 from mlsys.bundle import Bundle
-from mlsys.features.online.sources import Source
-from mlsys.predict.conform import Contract
-from mlsys.predict.lookup import Lookup
+from mlsys.features.online.lookup import Source
+from mlsys.predict.feature_lookup import FeatureLookup
+from mlsys.predict.validation import RequestValidator
 from mlsys.schema import Task, TaskKind
 
 __all__ = ["Predictions", "Predictor"]
@@ -79,16 +79,16 @@ class Predictor:
         Zone of times that come without one; None makes them faults.
     source
         Where rows that carry no column of a joined table get them from, as of their time:
-        `mlsys.features.online.sources`. Without one, columns that are not there are null.
+        `mlsys.features.online.lookup`. Without one, columns that are not there are null.
     """
 
     def __init__(self, bundle: Bundle, timezone: str | None = None, source: Source | None = None) -> None:
         self.bundle = bundle
         self.task = bundle.task
-        self.contract = Contract(bundle.schema, bundle.program.inputs, timezone)
-        self.lookup: Lookup | None = None
+        self.contract = RequestValidator(bundle.schema, bundle.program.inputs, timezone)
+        self.lookup: FeatureLookup | None = None
         if source is not None and bundle.views:
-            lookup = Lookup(bundle.views, self.contract, source)
+            lookup = FeatureLookup(bundle.views, self.contract, source)
             self.lookup = lookup if lookup.views else None
         self._program = bundle.program
         self._row = bundle.program.row()

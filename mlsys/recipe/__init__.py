@@ -6,21 +6,26 @@ resolved recipe, defaults filled in, is written beside each run and reproduces i
 
 from __future__ import annotations
 
-from mlsys.recipe.files import dump, json_schema, load, parse
+from mlsys.recipe.loading import dump, json_schema, load, parse
 from mlsys.recipe.sections import (
+    Aggregate,
+    Data,
+    Dedupe,
     Deploy,
     Evaluate,
     Explore,
     Features,
+    Incremental,
+    Join,
     Monitor,
+    Reading,
     Recipe,
     Selection,
-    Split,
+    SplitSection,
     Threshold,
     Train,
     Tune,
 )
-from mlsys.recipe.tables import Aggregate, Data, Dedupe, Incremental, Join, Reading
 
 __all__ = [
     "Aggregate",
@@ -36,7 +41,7 @@ __all__ = [
     "Reading",
     "Recipe",
     "Selection",
-    "Split",
+    "SplitSection",
     "Threshold",
     "Train",
     "Tune",

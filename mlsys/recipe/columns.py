@@ -46,7 +46,7 @@ class Treatment(BaseModel):
         return {name: value for name, value in self if name != "operation" and value is not None}
 
 
-class Numeric(Treatment):
+class NumericOptions(Treatment):
     operation: Literal["numeric"] = "numeric"
     impute: Literal["mean", "median", "none"] | Annotated[float, Strict(), Field(ge=-LARGEST, le=LARGEST)] | None = (
         Field(None, description="what stands for a missing value: mean, median, a number, or none to leave it missing")
@@ -59,77 +59,77 @@ class Numeric(Treatment):
     bins: int | None = Field(None, ge=2, le=MAX_BINS, description="number of its quantile bin in place of the value")
 
     @model_validator(mode="after")
-    def _bins_stand_alone(self) -> Numeric:
+    def _bins_stand_alone(self) -> NumericOptions:
         others = [name for name in self.options if name != "bins"]
         if self.bins is not None and others:
             raise ValueError(f"bins alone: {', '.join(others)} would have no effect on the number of a bin")
         return self
 
 
-class Categorical(Treatment):
+class CategoricalOptions(Treatment):
     min_rows: int | None = Field(
         None, ge=1, description="training rows that a category needs; rarer ones share a place with unknown ones"
     )
 
 
-class Codes(Categorical):
+class CodesOptions(CategoricalOptions):
     operation: Literal["codes"] = "codes"
     max_categories: int | None = Field(None, ge=1, le=MAX_BINS, description="the most frequent ones have a place")
 
 
-class OneHot(Categorical):
+class OneHotOptions(CategoricalOptions):
     operation: Literal["onehot"] = "onehot"
     max_categories: int | None = Field(None, ge=1, le=MAX_COLUMNS, description="the most frequent ones have a place")
 
 
-class Frequency(Treatment):
+class FrequencyOptions(Treatment):
     operation: Literal["frequency"] = "frequency"
 
 
-class Target(Categorical):
+class TargetOptions(CategoricalOptions):
     operation: Literal["target"] = "target"
     smoothing: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="rows that the overall rate counts as; estimated by default"
     )
 
 
-class Hashed(Treatment):
+class HashedOptions(Treatment):
     operation: Literal["hash"] = "hash"
     buckets: int | None = Field(None, ge=2, le=MAX_COLUMNS, description="places that the categories share")
 
 
-class Boolean(Treatment):
+class BooleanOptions(Treatment):
     operation: Literal["boolean"] = "boolean"
 
 
-class Datetime(Treatment):
+class DatetimeOptions(Treatment):
     operation: Literal["datetime"] = "datetime"
     parts: tuple[Literal["hour", "weekday", "yearday"], ...] | None = Field(None, min_length=1)
     cyclic: bool | None = Field(None, description="points on a circle in place of numbers")
 
 
-class Elapsed(Treatment):
+class ElapsedOptions(Treatment):
     operation: Literal["elapsed"] = "elapsed"
     since: str = Field(description="column of the time that is subtracted; the time of the row may be one")
 
 
-class Numbers(Treatment):
+class NumbersOptions(Treatment):
     operation: Literal["list"] = "list"
     elements: int | None = Field(None, ge=0, le=MAX_COLUMNS, description="elements taken one by one, from the first")
 
 
-class Text(Treatment):
+class TextOptions(Treatment):
     operation: Literal["text"] = "text"
 
 
-class Tfidf(Treatment):
+class TfidfOptions(Treatment):
     operation: Literal["tfidf"] = "tfidf"
     components: int | None = Field(
         None, ge=1, le=1_024, description="axes of the space in which texts that say alike lie side by side"
     )
 
 
-class Image(Treatment):
+class ImageOptions(Treatment):
     operation: Literal["image"] = "image"
     size: int | None = Field(
         None, ge=16, le=512, multiple_of=4, description="side of the square on which gradients are taken"
@@ -145,7 +145,7 @@ class Image(Treatment):
     )
 
     @model_validator(mode="after")
-    def _encoder_stands_alone(self) -> Image:
+    def _encoder_stands_alone(self) -> ImageOptions:
         others = [name for name in self.options if name != "encoder"]
         if self.encoder is not None and others:
             raise ValueError(f"encoder alone: {', '.join(others)} would have no effect on what it gives")
@@ -157,19 +157,19 @@ class Drop(Treatment):
 
 
 AnyTreatment = Annotated[
-    Numeric
-    | Codes
-    | OneHot
-    | Frequency
-    | Target
-    | Hashed
-    | Boolean
-    | Datetime
-    | Elapsed
-    | Numbers
-    | Text
-    | Tfidf
-    | Image
+    NumericOptions
+    | CodesOptions
+    | OneHotOptions
+    | FrequencyOptions
+    | TargetOptions
+    | HashedOptions
+    | BooleanOptions
+    | DatetimeOptions
+    | ElapsedOptions
+    | NumbersOptions
+    | TextOptions
+    | TfidfOptions
+    | ImageOptions
     | Drop,
     Field(discriminator="operation"),
 ]

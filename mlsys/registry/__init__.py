@@ -25,10 +25,10 @@ from typing import Literal
 from mlsys import errors
 from mlsys.bundle import Bundle
 from mlsys.registry import ledger, tracking
-from mlsys.registry.ledger import Entry, Move
+from mlsys.registry.ledger import LedgerEntry, Move
 from mlsys.store import Store
 
-__all__ = ["Entry", "Move", "history", "register", "resolve", "rollback", "served_at", "set_alias", "versions"]
+__all__ = ["LedgerEntry", "Move", "history", "register", "resolve", "rollback", "served_at", "set_alias", "versions"]
 
 MIN_DIGEST = 8
 """Hexadecimal digits that are taken for a digest rather than for a version or an alias."""
@@ -70,7 +70,7 @@ def register(
     return number
 
 
-def set_alias(store: Store, name: str, alias: str, version: int, reason: str) -> Entry:
+def set_alias(store: Store, name: str, alias: str, version: int, reason: str) -> LedgerEntry:
     """Point the alias at a version; pointing it where it points is no move.
 
     Raises
@@ -85,7 +85,7 @@ def set_alias(store: Store, name: str, alias: str, version: int, reason: str) ->
     return entry
 
 
-def rollback(store: Store, name: str, alias: str, reason: str = "rollback") -> Entry:
+def rollback(store: Store, name: str, alias: str, reason: str = "rollback") -> LedgerEntry:
     """Point the alias at what it pointed at before; again, and it goes one further back.
 
     Raises
@@ -106,7 +106,7 @@ def rollback(store: Store, name: str, alias: str, reason: str = "rollback") -> E
     return stack[-2]
 
 
-def resolve(store: Store, name: str, which: str | int = "champion") -> Entry:
+def resolve(store: Store, name: str, which: str | int = "champion") -> LedgerEntry:
     """The version that an alias, a version number or a digest (or its first digits) means.
 
     Raises
@@ -137,7 +137,7 @@ def resolve(store: Store, name: str, which: str | int = "champion") -> Entry:
     )
 
 
-def served_at(store: Store, name: str, alias: str, time: dt.datetime) -> Entry:
+def served_at(store: Store, name: str, alias: str, time: dt.datetime) -> LedgerEntry:
     """What the alias pointed at, at a moment (an aware time).
 
     Raises
@@ -155,7 +155,7 @@ def served_at(store: Store, name: str, alias: str, time: dt.datetime) -> Entry:
     return before[-1].entry
 
 
-def versions(store: Store, name: str) -> list[Entry]:
+def versions(store: Store, name: str) -> list[LedgerEntry]:
     """All versions of a name, oldest first."""
     return [move.entry for move in ledger.read(store) if move.kind == "register" and move.name == name]
 
@@ -165,14 +165,14 @@ def history(store: Store, name: str, alias: str | None = None) -> list[Move]:
     return [move for move in ledger.read(store) if move.alias and move.name == name and alias in (None, move.alias)]
 
 
-def _now_served(store: Store, name: str, alias: str) -> Entry | None:
+def _now_served(store: Store, name: str, alias: str) -> LedgerEntry | None:
     moves = history(store, name, alias)
     return moves[-1].entry if moves else None
 
 
-def _stack(moves: Sequence[Move]) -> list[Entry]:
+def _stack(moves: Sequence[Move]) -> list[LedgerEntry]:
     """Where the alias went, without the moves that were taken back."""
-    stack: list[Entry] = []
+    stack: list[LedgerEntry] = []
     for move in moves:
         if move.kind == "rollback":
             stack.pop()
@@ -181,7 +181,7 @@ def _stack(moves: Sequence[Move]) -> list[Entry]:
     return stack
 
 
-def _move(store: Store, kind: Literal["move", "rollback"], alias: str, entry: Entry, reason: str) -> None:
+def _move(store: Store, kind: Literal["move", "rollback"], alias: str, entry: LedgerEntry, reason: str) -> None:
     """MLflow first, then the ledger, which is the moment that the move takes effect."""
     tracking.set_alias(store, alias, entry)
     ledger.append(store, Move(kind, _now(), *entry, alias, reason))

@@ -15,10 +15,10 @@ from typing import IO, Literal, NamedTuple
 from mlsys import errors
 from mlsys.store import Store, storage_error
 
-__all__ = ["Entry", "Move", "append", "locked", "read"]
+__all__ = ["LedgerEntry", "Move", "append", "locked", "read"]
 
 
-class Entry(NamedTuple):
+class LedgerEntry(NamedTuple):
     """A registered model: what `resolve` finds."""
 
     name: str
@@ -48,8 +48,8 @@ class Move:
     reason: str = ""
 
     @property
-    def entry(self) -> Entry:
-        return Entry(self.name, self.version, self.digest)
+    def entry(self) -> LedgerEntry:
+        return LedgerEntry(self.name, self.version, self.digest)
 
 
 def _file(store: Store) -> Path:

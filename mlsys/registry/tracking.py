@@ -16,7 +16,7 @@ from typing import Any
 
 from mlsys import errors
 from mlsys.bundle import Bundle
-from mlsys.registry.ledger import Entry
+from mlsys.registry.ledger import LedgerEntry
 from mlsys.store import Store
 
 __all__ = ["add_version", "set_alias"]
@@ -53,7 +53,7 @@ def add_version(
         return int(client.create_model_version(name, source=source, run_id=run.run_id, tags=tags).version)
 
 
-def set_alias(store: Store, alias: str, entry: Entry) -> None:
+def set_alias(store: Store, alias: str, entry: LedgerEntry) -> None:
     """The same alias in MLflow.
 
     Raises

@@ -21,12 +21,12 @@ from mlsys.features import plan
 from mlsys.models.matrix import Matrix
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
-from mlsys.selection import race
-from mlsys.selection.leaderboard import Entry, Ranking, Scores, leaderboard
+from mlsys.selection import leaderboard as selection_leaderboard
+from mlsys.selection.leaderboard import LeaderboardEntry, Ranking, Scores, leaderboard
 from mlsys.statistics import TrainStatistics
-from mlsys.train import FoldResult, parameters
+from mlsys.train import FoldResult, training_job
 
-__all__ = ["BASELINE", "Entry", "Ranking", "rank"]
+__all__ = ["BASELINE", "LeaderboardEntry", "Ranking", "rank"]
 
 BASELINE = "dummy"
 """Family that is always among the candidates."""
@@ -93,7 +93,7 @@ def rank(
     metric = metrics.find(recipe.selection.metric, task.kind)
     families = _families(split, statistics, recipe)
     for family in families:
-        parameters.of(recipe, family)
+        training_job.params_of(recipe, family)
     rounds = split.rounds()
     total = len(families) * len(rounds)
     progress(f"{len(families)} families × {len(rounds)} folds, {metric.name}")
@@ -109,9 +109,9 @@ def rank(
         jobs = [_Job(split, statistics, recipe, task, name, *one) for one in some for name in names]
         ended.extend(cluster.map(_fit, jobs, ended=tell))
 
-    first, rest = rounds[-race.ROUNDS :], rounds[: -race.ROUNDS]
+    first, rest = rounds[-selection_leaderboard.ROUNDS :], rounds[: -selection_leaderboard.ROUNDS]
     run(families, first)
-    leaving = race.leavers(metric, _scores(families, first, ended), keep=BASELINE) if rest else {}
+    leaving = selection_leaderboard.leavers(metric, _scores(families, first, ended), keep=BASELINE) if rest else {}
     total -= len(leaving) * len(rest)
     for reason in leaving.values():
         progress(reason)
@@ -145,7 +145,7 @@ def _fit(job: _Job) -> _Done:
         seed=job.recipe.seed,
         max_rows=job.recipe.selection.max_rows,
     )
-    asked: Any = parameters.to_compare(parameters.of(job.recipe, job.family))
+    asked: Any = training_job.params_to_compare(training_job.params_of(job.recipe, job.family))
     params: Any = _affordable(asked, job.task, prepared.train)
     metric = metrics.find(job.recipe.selection.metric, job.task.kind).name
     result = train.fit_prepared(prepared, job.task, job.family, params, metric, seed=job.recipe.seed, threads=1)
@@ -176,7 +176,7 @@ def _notes(recipe: Recipe, split: Split, ended: Sequence[_Done]) -> list[str]:
     if fewer:
         notes.append(f"boosting: compared with {min(fewer)} rounds at most and larger steps, as many trees are dear")
     for family in dict.fromkeys(done.family for done in ended):
-        notes += parameters.said(parameters.of(recipe, family))
+        notes += training_job.stated_params(training_job.params_of(recipe, family))
     if split.forward:
         notes.append("each fold is judged on a model of the folds before it in time")
     return notes

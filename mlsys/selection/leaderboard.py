@@ -11,6 +11,18 @@ Breiman, Friedman, Olshen, Stone: Classification and Regression Trees, 1984, sec
 Hastie, Tibshirani, Friedman: The Elements of Statistical Learning, 2nd ed., section 7.10.
 Nadeau, Bengio: Inference for the Generalization Error, Machine Learning 52, 2003,
 doi:10.1023/A:1024068626366.
+
+Which families leave the comparison after a few rounds of folds: those that have no chance.
+
+A family leaves if the best one is ahead of it, fold by fold, by more than the paired t-test
+with the corrected error of `leaderboard.corrected_error` allows at 5 %, one-sided. With two
+folds that is 6.3 standard errors: what is merely behind stays.
+
+References
+----------
+Maron and Moore: Hoeffding Races, NIPS 1994 (the idea).
+Nadeau, Bengio: Inference for the Generalization Error, Machine Learning 52, 2003,
+doi:10.1023/A:1024068626366 (the corrected resampled t-test).
 """
 
 from __future__ import annotations
@@ -28,14 +40,14 @@ from mlsys import errors, models
 from mlsys.evaluate import metrics
 from mlsys.train import FoldResult
 
+__all__ = ["ROUNDS", "LeaderboardEntry", "Ranking", "Scores", "corrected_error", "leaderboard", "leavers"]
+
 Scores = Mapping[str, Sequence[FoldResult | None]]
 """Family → its result a round of folds; None for a round that it was no longer part of."""
 
-__all__ = ["Entry", "Ranking", "Scores", "corrected_error", "leaderboard"]
-
 
 @dataclass(frozen=True)
-class Entry:
+class LeaderboardEntry:
     """One family on the leaderboard.
 
     Attributes
@@ -81,7 +93,7 @@ class Ranking:
 
     metric: str
     greater_is_better: bool
-    entries: tuple[Entry, ...]
+    entries: tuple[LeaderboardEntry, ...]
     best: str
     preferred: str
     rounds: tuple[dict[str, int], ...]
@@ -93,7 +105,7 @@ class Ranking:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Ranking:
         entries = tuple(
-            Entry(**{**entry, "scores": tuple(entry["scores"]), "best_rounds": tuple(entry["best_rounds"])})
+            LeaderboardEntry(**{**entry, "scores": tuple(entry["scores"]), "best_rounds": tuple(entry["best_rounds"])})
             for entry in value["entries"]
         )
         return cls(**{**value, "entries": entries, "rounds": tuple(value["rounds"]), "notes": tuple(value["notes"])})
@@ -143,14 +155,14 @@ def leaderboard(metric: metrics.Metric, results: Scores, notes: Sequence[str] = 
 
 def _entry(
     metric: metrics.Metric, family: str, results: Sequence[FoldResult | None], best: list[FoldResult], *, is_best: bool
-) -> Entry:
+) -> LeaderboardEntry:
     fits = [fit for fit in results if fit is not None]
     beside = [fit for fit, own in zip(best, results, strict=True) if own is not None]
     scores = _scores(fits)
     gains = metric.sign * (_scores(beside) - scores)
     behind_error = None if is_best else corrected_error(gains, beside)
     behind = float(gains.mean())
-    return Entry(
+    return LeaderboardEntry(
         family=family,
         mean=float(scores.mean()),
         std_error=corrected_error(scores, fits),
@@ -183,3 +195,31 @@ def _scores(fits: Sequence[FoldResult]) -> NDArray[np.float64]:
 
 def _complexity(family: str) -> int:
     return models.family(family).COMPLEXITY
+
+
+ROUNDS = 2
+"""Rounds of folds after which families leave; where time divides the folds, those with most rows to fit on."""
+
+LEVEL = 0.05
+
+
+def leavers(metric: metrics.Metric, results: Scores, *, keep: str) -> dict[str, str]:
+    """Families that leave → why; never `keep`, and none where a score is not defined."""
+    from scipy import stats
+
+    fits = {family: [result for result in of if result is not None] for family, of in results.items()}
+    scores = {family: np.array([result.score for result in of]) for family, of in fits.items()}
+    if not all(np.isfinite(of).all() for of in scores.values()):
+        return {}
+    best = max(scores, key=lambda family: metric.sign * float(scores[family].mean()))
+    leaving = {}
+    for family, own in scores.items():
+        gains = metric.sign * (scores[best] - own)
+        error = corrected_error(gains, fits[best])
+        allowed = float(stats.t.ppf(1 - LEVEL, len(gains) - 1)) * (error or 0.0)
+        if family not in {keep, best} and error is not None and gains.min() > 0 and gains.mean() > allowed:
+            leaving[family] = (
+                f"{family} left after {len(gains)} folds: {gains.mean():.3f} of {metric.name} behind {best}, "
+                f"of which {allowed:.3f} could be chance (corrected t-test, {LEVEL:.0%})"
+            )
+    return leaving

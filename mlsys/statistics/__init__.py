@@ -28,8 +28,7 @@ tests use it as the independent opinion.
 
 from __future__ import annotations
 
-from mlsys.statistics.column import ColumnStatistics
-from mlsys.statistics.summary import PROBABILITIES, ColumnSummary
+from mlsys.statistics.column import PROBABILITIES, ColumnStatistics, ColumnSummary
 from mlsys.statistics.table import TableStatistics, TrainStatistics, encode_target
 
 __all__ = [

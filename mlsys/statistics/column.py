@@ -1,9 +1,13 @@
-"""One column: everything that is counted about it, and its relation to the target."""
+"""One column: everything that is counted about it, and its relation to the target.
+
+What `ColumnStatistics.result` says of a column: plain numbers, ready for JSON.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from functools import reduce
 from typing import Any, Self
 
@@ -12,19 +16,188 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mlsys.schema import Kind
-from mlsys.statistics import codec, documents
-from mlsys.statistics.distinct import DistinctSketch
-from mlsys.statistics.documents import Documents
-from mlsys.statistics.encoded import NUMBERS, WORDS, Encoded, EncodedNumbers, EncodedWords, Part, encode
+from mlsys.statistics import arrays, text_statistics
+from mlsys.statistics.arrays import LengthStatistics, lengths_of
+from mlsys.statistics.encoding import NUMBERS, WORDS, EncodedColumn, EncodedNumbers, EncodedWords, Part, encode
 from mlsys.statistics.frequencies import FrequencyTable, label_sums
 from mlsys.statistics.hashing import hash_array
-from mlsys.statistics.images import Images
-from mlsys.statistics.lengths import Lengths, lengths_of
+from mlsys.statistics.image_statistics import ImageStatistics
 from mlsys.statistics.moments import Comoments
-from mlsys.statistics.numeric import Numbers
-from mlsys.statistics.summary import ColumnSummary, summarise
+from mlsys.statistics.numeric_statistics import NumericStatistics
+from mlsys.statistics.sketches import DistinctSketch
+from mlsys.statistics.text_statistics import TextStatistics
 
-__all__ = ["ColumnStatistics"]
+__all__ = ["PROBABILITIES", "ColumnStatistics", "ColumnSummary", "summarise"]
+
+PROBABILITIES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+"""Probabilities of `ColumnSummary.quantiles`."""
+
+
+@dataclass(frozen=True)
+class ColumnSummary:
+    """Numbers of one column. What does not apply, or has no value to be computed from, is None.
+
+    Of a number, mean to histogram are about the finite values; NaN and the infinities are
+    counted apart. A datetime is a number of microseconds since 1970 (UTC).
+
+    Attributes
+    ----------
+    num_rows
+        Rows seen: ``count + num_nulls``.
+    count
+        Rows with a value; NaN is a value, null is not.
+    num_inf
+        Values plus or minus infinity.
+    variance, stddev
+        Sample variance, divided by n - 1, and its root.
+    skewness, kurtosis
+        g1 and the excess g2 (0 for a normal), not corrected for bias.
+    quantiles
+        At `PROBABILITIES`: the smallest value that this fraction of values does not exceed.
+    distinct_count
+        Different values; nulls, NaN and infinities are none.
+    frequent_items
+        ``(value, count)`` of the at most 20 most frequent values.
+    histogram_edges, histogram_counts
+        Bins of equal width, closed on the right, over the bulk of the values.
+    histogram_below, histogram_above
+        Values left and right of the bins (tails that would flatten the picture).
+    min_length, mean_length, max_length
+        Of texts in characters, of lists in items, of bytes in bytes.
+    integral
+        Every finite value is a whole number.
+    texts
+        Of texts: tokens, means of `tokens.FACTS`, frequent words, as `Documents.result`.
+    images
+        Of images: forms, sizes, brightness and repeats, as `Images.result`.
+    notes
+        For each number that is not exact, how it was obtained and its bound.
+    """
+
+    kind: str
+    num_rows: int
+    count: int
+    num_nulls: int
+    num_nan: int | None = None
+    num_inf: int | None = None
+    num_zeros: int | None = None
+    num_negative: int | None = None
+    mean: float | None = None
+    stddev: float | None = None
+    variance: float | None = None
+    skewness: float | None = None
+    kurtosis: float | None = None
+    min: float | None = None
+    max: float | None = None
+    median: float | None = None
+    quantiles: tuple[float, ...] | None = None
+    distinct_count: int | None = None
+    frequent_items: tuple[tuple[Any, int], ...] = ()
+    histogram_edges: tuple[float, ...] | None = None
+    histogram_counts: tuple[int, ...] | None = None
+    histogram_below: int = 0
+    histogram_above: int = 0
+    min_length: int | None = None
+    mean_length: float | None = None
+    max_length: int | None = None
+    integral: bool | None = None
+    texts: dict[str, Any] | None = None
+    images: dict[str, Any] | None = None
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def null_fraction(self) -> float:
+        return self.num_nulls / self.num_rows if self.num_rows else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+_FREQUENT = 20
+
+
+def summarise(column: ColumnStatistics) -> ColumnSummary:
+    """The summary of a column's statistics."""
+    facts: dict[str, Any] = {
+        "kind": column.kind.value,
+        "num_rows": column.num_rows,
+        "count": column.num_rows - column.num_nulls,
+        "num_nulls": column.num_nulls,
+        "distinct_count": None if column.num_distinct is None else min(column.num_distinct, _most_distinct(column)),
+        "frequent_items": tuple(list(column.counts().items())[:_FREQUENT]),
+        "notes": _notes(column),
+    }
+    if column.lengths.n:
+        lengths = column.lengths
+        facts |= {"min_length": lengths.minimum, "mean_length": lengths.mean, "max_length": lengths.maximum}
+    if column.numbers is not None:
+        facts |= _of_numbers(column, column.numbers)
+    if column.documents is not None and column.documents.n:
+        facts["texts"] = column.documents.result()
+    if column.images is not None:
+        facts["images"] = column.images.result()
+    return ColumnSummary(**facts)
+
+
+def _most_distinct(column: ColumnStatistics) -> int:
+    """No estimate is above the number of values."""
+    values = column.num_rows - column.num_nulls
+    if column.numbers is None:
+        return values
+    return values - column.numbers.nan - column.numbers.positive_inf - column.numbers.negative_inf
+
+
+def _of_numbers(column: ColumnStatistics, numbers: NumericStatistics) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "num_nan": numbers.nan,
+        "num_inf": numbers.positive_inf + numbers.negative_inf,
+        "num_zeros": numbers.zeros,
+        "num_negative": numbers.negative,
+    }
+    if numbers.moments.n == 0:
+        return facts
+    moments = numbers.moments
+    quantiles = tuple(float(q) for q in column.quantiles(PROBABILITIES))
+    facts |= {
+        "mean": moments.mean,
+        "variance": moments.variance,
+        "stddev": moments.stddev,
+        "skewness": moments.skewness,
+        "kurtosis": moments.kurtosis,
+        "min": numbers.minimum,
+        "max": numbers.maximum,
+        "quantiles": quantiles,
+        "median": quantiles[PROBABILITIES.index(0.5)],
+        "integral": numbers.integral,
+    }
+    return facts | _histogram(column, numbers)
+
+
+def _histogram(column: ColumnStatistics, numbers: NumericStatistics) -> dict[str, Any]:
+    edges = numbers.edges()
+    if len(edges) == 0:
+        return {}
+    below = np.rint(column.cdf(edges) * numbers.moments.n).astype(int)
+    return {
+        "histogram_edges": tuple(edges.tolist()),
+        "histogram_counts": tuple(np.diff(below).tolist()),
+        "histogram_below": int(below[0]),
+        "histogram_above": int(numbers.moments.n - below[-1]),
+    }
+
+
+def _notes(column: ColumnStatistics) -> dict[str, str]:
+    if column.frequencies.exact:
+        return {}
+    notes = {
+        "distinct_count": f"HyperLogLog, standard error {column.distinct.relative_error:.1%}",
+        "frequent_items": f"frequent values, each count at most {column.frequencies.error:,} too low",
+    }
+    if column.numbers is not None and column.numbers.rank_error:
+        bound = f"KLL sketch, rank error {column.numbers.rank_error:.2%} (99 % confidence)"
+        notes |= {"quantiles": bound, "median": bound, "histogram_counts": bound}
+    return notes
+
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -73,13 +246,13 @@ class ColumnStatistics:
         self.num_nulls = 0
         width = 3 if classes is None else classes
         self.target = np.zeros((2, width))
-        self.numbers = Numbers() if kind in NUMBERS else None
+        self.numbers = NumericStatistics() if kind in NUMBERS else None
         limits = (EXACT_NUMBERS, FREQUENT_NUMBERS, 0) if kind in NUMBERS else _category_limits(kind, width)
         self.frequencies = FrequencyTable(*limits)
         self.distinct = DistinctSketch()
-        self.lengths = Lengths()
-        self.documents = Documents() if kind is Kind.TEXT else None
-        self.images = Images() if kind is Kind.IMAGE else None
+        self.lengths = LengthStatistics()
+        self.documents = TextStatistics() if kind is Kind.TEXT else None
+        self.images = ImageStatistics() if kind is Kind.IMAGE else None
         self.comoments = Comoments()
 
     @classmethod
@@ -88,7 +261,7 @@ class ColumnStatistics:
 
     def update(
         self,
-        values: Encoded | pa.Array | pa.ChunkedArray,
+        values: EncodedColumn | pa.Array | pa.ChunkedArray,
         y: npt.NDArray[Any] | None = None,
         rows: Ints | None = None,
     ) -> None:
@@ -102,7 +275,7 @@ class ColumnStatistics:
         rows
             Rows of `values` that are meant; all by default.
         """
-        encoded = values if isinstance(values, Encoded) else encode(values, self.kind)
+        encoded = values if isinstance(values, EncodedColumn) else encode(values, self.kind)
         where = slice(None) if rows is None else rows
         present = None if encoded.present is None else encoded.present[where]
         num_rows = len(encoded.array) if rows is None else len(rows)
@@ -133,17 +306,17 @@ class ColumnStatistics:
         used = np.flatnonzero(counts)
         keys = encoded.keys if len(used) == size else encoded.keys.take(pa.array(used))
         sums = None if y is None else label_sums(codes, size + 1, y, self.classes)[used]
-        names = documents.abbreviated(keys) if self.kind is Kind.TEXT else keys
+        names = text_statistics.abbreviated(keys) if self.kind is Kind.TEXT else keys
         self.frequencies.update(names, counts[used], sums)
         self.distinct.update(encoded.hashes[used] if names is keys else hash_array(names))
         if encoded.lengths is not None:
-            self.lengths = self.lengths.merge(Lengths.of(encoded.lengths[used], counts[used]))
+            self.lengths = self.lengths.merge(LengthStatistics.of(encoded.lengths[used], counts[used]))
         if self.documents is not None:
             self.documents.update(encoded.keys.take(pa.array(codes[codes < size])))
 
     def _update_others(self, array: pa.Array) -> None:
         array = array.drop_null()
-        self.lengths = self.lengths.merge(Lengths.of(lengths_of(array)))
+        self.lengths = self.lengths.merge(LengthStatistics.of(lengths_of(array)))
         if self.images is not None:
             self.images.update(array)
 
@@ -157,11 +330,13 @@ class ColumnStatistics:
             merged.numbers = self.numbers.merge(*(part.numbers for part in others if part.numbers is not None))
         merged.frequencies = self.frequencies.merge(*(part.frequencies for part in others))
         merged.distinct = self.distinct.merge(*(part.distinct for part in others))
-        merged.lengths = reduce(Lengths.merge, (part.lengths for part in parts))
+        merged.lengths = reduce(LengthStatistics.merge, (part.lengths for part in parts))
         if self.documents is not None:
-            merged.documents = reduce(Documents.merge, (part.documents for part in parts if part.documents is not None))
+            merged.documents = reduce(
+                TextStatistics.merge, (part.documents for part in parts if part.documents is not None)
+            )
         if self.images is not None:
-            merged.images = reduce(Images.merge, (part.images for part in parts if part.images is not None))
+            merged.images = reduce(ImageStatistics.merge, (part.images for part in parts if part.images is not None))
         merged.comoments = reduce(Comoments.merge, (part.comoments for part in parts))
         return merged
 
@@ -215,7 +390,7 @@ class ColumnStatistics:
         found: Floats = keys[np.minimum(np.searchsorted(ranks, wanted * (1 - 1e-12), side="left"), len(keys) - 1)]
         return found
 
-    def _numbers(self) -> Numbers:
+    def _numbers(self) -> NumericStatistics:
         if self.numbers is None:
             raise TypeError(f"a {self.kind} column has no order")
         return self.numbers
@@ -255,7 +430,7 @@ class ColumnStatistics:
             "kind": self.kind.value,
             "classes": self.classes,
             "rows": [self.num_rows, self.num_nulls],
-            "target": codec.pack(self.target),
+            "target": arrays.pack(self.target),
             "numbers": None if self.numbers is None else self.numbers.to_json(with_sketch=not self.frequencies.exact),
             "frequencies": self.frequencies.to_json(),
             "distinct": None if self.frequencies.exact else self.distinct.to_json(),
@@ -269,10 +444,10 @@ class ColumnStatistics:
     def from_json(cls, value: dict[str, Any]) -> Self:
         column = cls(Kind(value["kind"]), value["classes"])
         column.num_rows, column.num_nulls = value["rows"]
-        column.target = codec.array(value["target"])
+        column.target = arrays.array(value["target"])
         column.frequencies = FrequencyTable.from_json(value["frequencies"])
         if value["numbers"] is not None:
-            column.numbers = Numbers.from_json(value["numbers"])
+            column.numbers = NumericStatistics.from_json(value["numbers"])
         if value["distinct"] is not None:
             column.distinct = DistinctSketch.from_json(value["distinct"])
         else:  # exact counts hold every value that the sketches have seen
@@ -280,11 +455,11 @@ class ColumnStatistics:
             exact = column._exact_numbers() if column.numbers is not None else None
             if column.numbers is not None and exact is not None:
                 column.numbers.sketch.update(exact[0], np.diff(exact[1], prepend=0))
-        column.lengths = Lengths.from_json(value["lengths"])
+        column.lengths = LengthStatistics.from_json(value["lengths"])
         if value["documents"] is not None:
-            column.documents = Documents.from_json(value["documents"])
+            column.documents = TextStatistics.from_json(value["documents"])
         if value["images"] is not None:
-            column.images = Images.from_json(value["images"])
+            column.images = ImageStatistics.from_json(value["images"])
         column.comoments = Comoments.from_json(value["comoments"])
         return column
 

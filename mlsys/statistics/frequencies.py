@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mlsys.schema import arrow_type
-from mlsys.statistics import codec
+from mlsys.statistics import arrays
 
 __all__ = ["FrequencyTable", "label_sums"]
 
@@ -127,7 +127,7 @@ class FrequencyTable:
             "type": str(self.keys.type),
             "keys": _keys_to_json(self.keys),
             "counts": self.counts.tolist(),
-            "sums": codec.pack(self.sums),
+            "sums": arrays.pack(self.sums),
             "error": self.error,
             "exact": self.exact,
         }
@@ -137,7 +137,7 @@ class FrequencyTable:
         table = cls(*value["limits"])
         table.keys = _keys_of_json(value["keys"], arrow_type(value["type"]))
         table.counts = np.array(value["counts"], np.int64)
-        table.sums = codec.array(value["sums"])
+        table.sums = arrays.array(value["sums"])
         table.error, table.exact = value["error"], value["exact"]
         return table
 
@@ -171,8 +171,8 @@ def label_sums(where: npt.NDArray[np.int64], size: int, y: Floats, classes: int 
 
 
 def _keys_to_json(keys: pa.Array) -> Any:
-    return codec.pack(np.asarray(keys)) if pa.types.is_floating(keys.type) else keys.to_pylist()
+    return arrays.pack(np.asarray(keys)) if pa.types.is_floating(keys.type) else keys.to_pylist()
 
 
 def _keys_of_json(value: Any, kind: pa.DataType) -> pa.Array:
-    return pa.array(codec.array(value), kind) if isinstance(value, dict) else pa.array(value, kind)
+    return pa.array(arrays.array(value), kind) if isinstance(value, dict) else pa.array(value, kind)

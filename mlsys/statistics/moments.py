@@ -22,7 +22,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from mlsys.statistics.codec import number, real
+from mlsys.statistics.arrays import number, real
 
 __all__ = ["Comoments", "Moments"]
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from mlsys import errors
 from mlsys.schema import FOLD, Kind, Schema, Task
 from mlsys.statistics.column import ColumnStatistics
-from mlsys.statistics.encoded import Encoded, encode
+from mlsys.statistics.encoding import EncodedColumn, encode
 
 __all__ = ["TableStatistics", "TrainStatistics", "encode_columns", "encode_target"]
 
@@ -36,7 +36,7 @@ def encode_target(values: pa.Array | pa.ChunkedArray, task: Task) -> npt.NDArray
     return np.asarray(pc.fill_null(pc.index_in(column, value_set=classes), -1)).astype(np.int64)
 
 
-def encode_columns(table: pa.Table, schema: Schema, task: Task) -> dict[str, Encoded]:
+def encode_columns(table: pa.Table, schema: Schema, task: Task) -> dict[str, EncodedColumn]:
     """Features and target, each encoded as the kind that it is counted as."""
     return {name: encode(table[name], kind) for name, kind in _kinds(schema, task).items()}
 
@@ -79,7 +79,7 @@ class TableStatistics:
 
     def take(
         self,
-        columns: Mapping[str, Encoded | pa.ChunkedArray],
+        columns: Mapping[str, EncodedColumn | pa.ChunkedArray],
         y: npt.NDArray[Any] | None,
         num_rows: int,
         rows: npt.NDArray[np.int64] | None = None,
@@ -149,7 +149,7 @@ class TrainStatistics:
         return cls.of_columns(encode_columns(table, schema, task), table, schema, task)
 
     @classmethod
-    def of_columns(cls, columns: Mapping[str, Encoded], table: pa.Table, schema: Schema, task: Task) -> Self:
+    def of_columns(cls, columns: Mapping[str, EncodedColumn], table: pa.Table, schema: Schema, task: Task) -> Self:
         """The same of a table whose columns are encoded already."""
         fold, y = np.asarray(table[FOLD]), encode_target(table[task.target], task)
         folds: dict[int, TableStatistics] = {}

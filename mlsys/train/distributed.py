@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from mlsys import cluster, errors
 from mlsys.models.matrix import Matrix
-from mlsys.train.job import Job
+from mlsys.train.training_job import TrainingJob
 
 __all__ = ["fit"]
 
@@ -39,7 +39,7 @@ RESTARTS = 1
 _OWN = "mlsys.errors."
 
 
-def fit(folder: Path, job: Job, *, progress: Callable[[str], None] = lambda _: None) -> Any:
+def fit(folder: Path, job: TrainingJob, *, progress: Callable[[str], None] = lambda _: None) -> Any:
     """Fit on the workers of the cluster and return the model.
 
     Parameters
@@ -70,7 +70,7 @@ def shape(workers: int | None) -> tuple[int, float]:
     return count, float(int(each)) if each >= 1 else round(each, 2)
 
 
-def _dataset(job: Job) -> Any:
+def _dataset(job: TrainingJob) -> Any:
     import ray.data
 
     context = ray.data.DataContext.get_current()
@@ -80,13 +80,13 @@ def _dataset(job: Job) -> Any:
     return table.map_batches(functools.partial(_block, job=job), batch_format="pyarrow", batch_size=None)
 
 
-def _block(table: pa.Table, job: Job) -> dict[str, np.ndarray]:
+def _block(table: pa.Table, job: TrainingJob) -> dict[str, np.ndarray]:
     """Rows of one block as arrays; the names are those of `Matrix`."""
     made = job.matrix(table)
     return {"X": made.X, "y": made.y}
 
 
-def _run(job: Job, folder: Path, note: Path, workers: int, cpus: float) -> bytes:
+def _run(job: TrainingJob, folder: Path, note: Path, workers: int, cpus: float) -> bytes:
     import ray.train
     from ray.train.v2.api.config import FailureConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
@@ -132,7 +132,7 @@ def _worker(loop: dict[str, Any]) -> bytes | None:
 
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    job: Job = loop["job"]
+    job: TrainingJob = loop["job"]
     model = boosting.grow(
         _blocks(job, ray.train.get_dataset_shard("train")),
         validation_share(job, rank, world),
@@ -145,7 +145,7 @@ def _worker(loop: dict[str, Any]) -> bytes | None:
     return boosting.to_bytes(model) if rank == 0 else None
 
 
-def _blocks(job: Job, shard: Any) -> list[Matrix]:
+def _blocks(job: TrainingJob, shard: Any) -> list[Matrix]:
     """The worker's training rows, taken once: XGBoost passes over them four times."""
     names, types = tuple(job.features.program.names), tuple(job.features.program.types)
     arrays = shard.iter_batches(batch_size=None, batch_format="numpy")
@@ -153,7 +153,7 @@ def _blocks(job: Job, shard: Any) -> list[Matrix]:
     return [block for block in blocks if block.num_rows]
 
 
-def validation_share(job: Job, rank: int, world: int) -> Matrix | None:
+def validation_share(job: TrainingJob, rank: int, world: int) -> Matrix | None:
     """Every world-th validation row for each worker; all of them where there are too few to share."""
     total = job.split.num_rows.get("validation", 0)
     if total == 0:

@@ -1,4 +1,7 @@
-"""The training step: plan, fit, what validation says, bundle."""
+"""The training step: plan, fit, what validation says, bundle.
+
+What the validation rows say of a fitted model: threshold, score, what predictions look like.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,96 @@ import importlib.metadata
 import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from mlsys import bundle, cluster
+from mlsys import bundle, cluster, models
 from mlsys.dataset import Split
+from mlsys.evaluate import metrics, threshold
 from mlsys.features.online.views import View
-from mlsys.predict import looks
-from mlsys.predict.scalars import to_json
+from mlsys.models.matrix import Matrix
+from mlsys.predict import HALF, class_names, decide, image_measures
+from mlsys.predict.coercion import to_json
 from mlsys.recipe import Recipe
-from mlsys.schema import Task
+from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.statistics import TableStatistics, TrainStatistics
 from mlsys.store import Store
-from mlsys.train import parameters, rows
-from mlsys.train.job import Job
-from mlsys.train.validation import Validated, validate
+from mlsys.train import rows, training_job
+from mlsys.train.training_job import TrainingJob
 
-__all__ = ["fit", "fit_in_one_task", "plan"]
+__all__ = ["LABEL", "Validated", "fit", "fit_in_one_task", "plan", "validate"]
+
+LABEL = "label"
+"""Name of the target among the statistics of predictions."""
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What the validation rows say of a fitted model.
+
+    Attributes
+    ----------
+    threshold
+        Decision threshold of a binary model, by the recipe's rule; None otherwise.
+    metric, score
+        The recipe's metric and its value; the value is None without validation rows.
+    predictions
+        Statistics of ``prediction``, ``score`` and ``label``; None without validation rows.
+    """
+
+    threshold: float | None
+    metric: str
+    score: float | None
+    predictions: TableStatistics | None
+
+
+def validate(job: TrainingJob, model: Any, validation: Matrix | None = None) -> Validated:
+    """Predict the validation rows, which are read here unless they are given."""
+    matrix = job.read("validation") if validation is None else validation
+    output = models.family(job.family).predict(model, matrix.X)
+    cut = _threshold(job, matrix.y, output)
+    metric = metrics.find(job.recipe.selection.metric, job.task.kind).name
+    if not matrix.num_rows:
+        return Validated(cut, metric, None, None)
+    score = metrics.measure(metric, matrix.y, output, HALF if cut is None else cut)
+    return Validated(cut, metric, float(score), _statistics(job.task, matrix.y, output, cut))
+
+
+def _threshold(job: TrainingJob, y: NDArray[np.float64], output: NDArray[np.float64]) -> float | None:
+    if job.task.kind is not TaskKind.BINARY:
+        return None
+    return threshold.choose(y, output[:, 1], job.recipe.evaluate.threshold, job.recipe.evaluate.cost)
+
+
+def _statistics(task: Task, y: NDArray[np.float64], output: NDArray[np.float64], cut: float | None) -> TableStatistics:
+    """Statistics of what the model says, decided as `Predictor` decides, and of the labels."""
+    said = decide(task, output, cut)
+    if task.is_classification:
+        names = dict(zip(task.classes, class_names(task), strict=True))
+        prediction = pa.array([names[value] for value in said.prediction.tolist()])
+        label = pa.array([names[task.classes[int(index)]] for index in y])
+        named = Task(kind=task.kind, target=LABEL, classes=tuple(names.values()))
+        kind = Kind.CATEGORICAL
+    else:
+        prediction, label = pa.array(said.prediction), pa.array(y)
+        named = Task(kind=task.kind, target=LABEL)
+        kind = Kind.NUMERIC
+    schema = Schema(
+        columns=(
+            Column(name="prediction", type=str(prediction.type), kind=kind),
+            Column(name="score", type="double", kind=Kind.NUMERIC),
+            Column(name=LABEL, type=str(label.type), kind=kind, role=Role.TARGET),
+        )
+    )
+    statistics = TableStatistics.empty(schema, named)
+    statistics.update(pa.table({"prediction": prediction, "score": said.score, LABEL: label}))
+    return statistics
+
 
 Tell = Callable[[str], None]
 
@@ -62,8 +135,8 @@ def fit(
         The bundle cannot be written.
     """
     whole = statistics.whole()
-    chosen = parameters.of(recipe, family, params)
-    job = Job(split, rows.fit_program(split.schema, statistics, recipe, family), recipe, task, family, chosen)
+    chosen = training_job.params_of(recipe, family, params)
+    job = TrainingJob(split, rows.fit_program(split.schema, statistics, recipe, family), recipe, task, family, chosen)
     how = plan(split, recipe, family)
     progress(f"{family}: {how.kind} plan, {how.reason}")
     model, validated = _fit(store, job, how, progress)
@@ -86,11 +159,11 @@ def fit(
     )
 
 
-def plan(split: Split, recipe: Recipe, family: str) -> cluster.Plan:
+def plan(split: Split, recipe: Recipe, family: str) -> cluster.ExecutionPlan:
     """One task or the cluster; only XGBoost can be spread."""
     num_rows = split.num_rows["train"]
     if family != "xgboost":
-        return cluster.Plan("task", f"{num_rows:,} rows: {family} is fitted by one task, whatever the size")
+        return cluster.ExecutionPlan("task", f"{num_rows:,} rows: {family} is fitted by one task, whatever the size")
     num_bytes = sum(_bytes_in_memory(pq.read_metadata(path)) for path in split.paths("train"))
     return cluster.plan(num_rows, num_bytes, recipe.train.plan)
 
@@ -99,7 +172,7 @@ def _bytes_in_memory(metadata: Any) -> int:
     return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
-def _fit(store: Store, job: Job, how: cluster.Plan, progress: Tell) -> tuple[Any, Validated]:
+def _fit(store: Store, job: TrainingJob, how: cluster.ExecutionPlan, progress: Tell) -> tuple[Any, Validated]:
     if how.kind == "task":
         threads = cluster.node_cpus()
         return cluster.call(fit_in_one_task, job, threads, threads=threads)
@@ -110,7 +183,7 @@ def _fit(store: Store, job: Job, how: cluster.Plan, progress: Tell) -> tuple[Any
     return model, cluster.call(validate, job, model)
 
 
-def fit_in_one_task(job: Job, threads: int) -> tuple[Any, Validated]:
+def fit_in_one_task(job: TrainingJob, threads: int) -> tuple[Any, Validated]:
     """Read, transform, fit and validate in this process."""
     validation = job.read("validation")
     model = job.fit(job.read("train"), validation, threads)
@@ -131,7 +204,7 @@ def example(split: Split, names: Sequence[str]) -> dict[str, Any]:
 
 def _looks(split: Split, task: Task) -> TableStatistics | None:
     """What the pictures of training rows look like; None where there are none."""
-    names = looks.pictures(split.schema)
+    names = image_measures.pictures(split.schema)
     return cluster.call(_looks_of, split, names, task) if names else None
 
 
@@ -147,10 +220,10 @@ def _looks_of(split: Split, names: Sequence[str], task: Task) -> TableStatistics
                 first += batch.num_rows
                 yield pa.table(batch).take(pa.array(rows))
 
-    return looks.statistics(sampled(), names, task)
+    return image_measures.statistics(sampled(), names, task)
 
 
-def _provenance(job: Job, how: cluster.Plan, model: Any, validated: Validated) -> dict[str, Any]:
+def _provenance(job: TrainingJob, how: cluster.ExecutionPlan, model: Any, validated: Validated) -> dict[str, Any]:
     libraries = ("mlsys", "numpy", *LIBRARIES.get(job.family, ()))
     return {
         "split": job.split.digest,

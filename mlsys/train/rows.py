@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from mlsys import errors
 from mlsys.dataset import Split
-from mlsys.features import columns as blocks
 from mlsys.features import plan, training
+from mlsys.features import program as blocks
 from mlsys.features.training import TrainingProgram
 from mlsys.models import family
 from mlsys.models.matrix import Matrix

@@ -9,6 +9,6 @@
 
 from __future__ import annotations
 
-from mlsys.tune.searching import Tuned, search
+from mlsys.tune.tuning import Tuned, search
 
 __all__ = ["Tuned", "search"]

@@ -11,12 +11,6 @@ from mlsys.workflow.run import Record, Run
 
 __all__ = ["collect", "explore", "features"]
 
-JOINING = (
-    *("assembly", "partwise", "parts", "placing"),
-    *("joins", "joining", "terms", "matching", "resolving", "sweeps", "exact", "windows", "values"),
-)
-"""Modules of `mlsys.features` that decide what a join gives; a change in one of them runs `collect` again."""
-
 
 MAX_LINES = 10
 """Lines that a collection takes on the console beside its own: a table may have 10,000 empty columns."""
@@ -24,7 +18,8 @@ MAX_LINES = 10
 
 def collect(run: Run) -> None:
     """1: the source's rows, checked, joined as of their time, and divided into parts."""
-    from mlsys.collect import contract, history, sources
+    from mlsys.collect import contract, history
+    from mlsys.readers import sources
 
     recipe = run.recipe
     rules = contract.load(recipe.data.contract) if recipe.data.contract else None
@@ -43,8 +38,10 @@ def collect(run: Run) -> None:
             ]
         ],
     }
-    joining = tuple(f"mlsys.features.{part}" for part in JOINING)
-    code = ("mlsys.collect", *joining, "mlsys.recipe.spans", "mlsys.expressions", "mlsys.images", "mlsys.schema")
+    code = tuple(
+        f"mlsys.{part}"
+        for part in "collect readers features.joins features.domains recipe.durations expressions images schema".split()
+    )
     run.step("collect", inputs, code, lambda: _collect(run))
     record = run.records["collect"]
     for line in record["told"]:
@@ -65,7 +62,7 @@ def told(report: dict[str, Any], name: str = "") -> list[str]:
 
 def _collect(run: Run) -> Record:
     from mlsys.collect import snapshot, split, task
-    from mlsys.features import assembly
+    from mlsys.features.joins import assembly
 
     recipe, store = run.recipe, run.store
     run.console.progress("reading")
@@ -144,7 +141,8 @@ def explore(run: Run) -> None:
 
 def _explore(run: Run) -> Record:
     from mlsys import explore as step
-    from mlsys.explore import leakage, render
+    from mlsys.explore import leakage
+    from mlsys.explore import report as explore_report
     from mlsys.features import derive
 
     recipe, split, task = run.recipe, run.split, run.task
@@ -160,7 +158,7 @@ def _explore(run: Run) -> Record:
     findings = leakage.scan(split, task, seen, settings.allow, settings.max_duplicate_fraction)
     run.console.progress("report")
     profile = step.describe(split, task, seen, findings, title=recipe.name)
-    report = run.report("explore", render.page(profile))
+    report = run.report("explore", explore_report.page(profile))
     write_json(run.folder / "reports" / "explore.json", profile)
     digest = run.store.put_json("profile", seen.statistics.to_json())
     leakage.enforce(findings)
@@ -175,7 +173,7 @@ def _explore(run: Run) -> Record:
 
 def features(run: Run) -> None:
     """3: the plan of features for each encoding, with a reason for each choice; fitted on training rows."""
-    from mlsys.features import encoders
+    from mlsys.features.operations import encoders
 
     inputs = {
         "statistics": run.records["explore"]["statistics"],
@@ -187,7 +185,8 @@ def features(run: Run) -> None:
 
 
 def _features(run: Run) -> Record:
-    from mlsys.features import plan, program, render
+    from mlsys.features import plan, program
+    from mlsys.features import report as features_report
 
     recipe, whole = run.recipe, run.statistics.whole()
     encodings: tuple[plan.Encoding, ...] = ("codes", "dense")
@@ -195,7 +194,7 @@ def _features(run: Run) -> Record:
     programs = {e: program.fit(chosen, whole) for e, chosen in plans.items()}
     told = {e: chosen.to_json() for e, chosen in plans.items()}
     digest = run.store.put_json("plan", told)
-    report = run.report("features", render.page(plans, programs, recipe.name))
+    report = run.report("features", features_report.page(plans, programs, recipe.name))
     write_json(run.folder / "reports" / "features.json", told)
     codes = plans["codes"]
     used = list(dict.fromkeys(choice.column for choice in codes.used))

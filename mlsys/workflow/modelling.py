@@ -16,7 +16,7 @@ FIT = tuple(f"mlsys.{part}" for part in "features images models train evaluate s
 
 def _inputs(run: Run, *sections: str) -> dict[str, Any]:
     """What every fit depends on, and sections of the recipe."""
-    from mlsys.features import encoders
+    from mlsys.features.operations import encoders
 
     return {
         "split": run.split.digest,
@@ -145,7 +145,7 @@ def _evaluate(run: Run) -> Record:
         "passed": verdict["passed"],
         "failed": [check["reason"] for check in verdict["checks"] if not check["passed"]],
         "checks": verdict["checks"],
-        "report": run.report("evaluate", step.render.page(evaluation)),
+        "report": run.report("evaluate", step.report.page(evaluation)),
         "objects": [("evaluation", digest)],
         "summary": step.summary(evaluation),
     }

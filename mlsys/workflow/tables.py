@@ -101,7 +101,7 @@ def _publish(
     """On one node, one table after another; one that is known is left alone unless `again`."""
     from mlsys.dataset import Snapshot
     from mlsys.features.online import publishing
-    from mlsys.features.online.stores import open_store
+    from mlsys.features.online.online_store import open_store
 
     online = open_store(lookup, store.root)
     published = []

@@ -8,7 +8,7 @@ from mlsys import errors, train
 from mlsys.predict import Predictor
 from mlsys.statistics import encode_target
 from mlsys.train import distributed, rows
-from mlsys.train.job import Job
+from mlsys.train.training_job import TrainingJob
 
 WORKERS = 2
 
@@ -63,7 +63,7 @@ def test_nothing_of_ray_train_stays_behind(both):
 def test_the_blocks_that_workers_get_hold_the_features_of_the_table(store, make_split):
     split, statistics, recipe, task = built(make_split, "cluster")
     program = rows.fit_program(split.schema, statistics, recipe, "xgboost")
-    job = Job(split, program, recipe, task, "xgboost", None)
+    job = TrainingJob(split, program, recipe, task, "xgboost", None)
     blocks = list(distributed._dataset(job).iter_batches(batch_size=None, batch_format="numpy"))
     streamed = np.concatenate([np.column_stack([block["X"], block["y"]]) for block in blocks])
     whole = job.read("train")
@@ -77,6 +77,6 @@ def test_what_went_wrong_in_a_worker_is_said(store, make_split, tmp_path):
     split, statistics, recipe, task = built(make_split, "cluster")
     wrong = task.model_copy(update={"classes": ("no", "never")})
     program = rows.fit_program(split.schema, statistics, recipe, "xgboost")
-    job = Job(split, program, recipe, wrong, "xgboost", None)
+    job = TrainingJob(split, program, recipe, wrong, "xgboost", None)
     with pytest.raises(errors.ClusterError, match=r"got: .*TargetError: train: target 'y' got: 'yes' in"):
         distributed.fit(tmp_path, job)

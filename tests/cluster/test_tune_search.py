@@ -11,7 +11,7 @@ import pytest
 
 from mlsys import tune
 from mlsys.evaluate import metrics
-from mlsys.tune.journal import Journal
+from mlsys.tune.trials import Journal
 
 SETTINGS = {"train": {"rounds": 100, "early_stopping": 10}}
 

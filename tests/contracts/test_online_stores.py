@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from mlsys import errors
-from mlsys.features.online.stores import Change, State, open_store
+from mlsys.features.online.online_store import Change, StoreState, open_store
 
 VIEW, OTHER = "flights/weather/1", "flights/planes/2"
 
@@ -41,7 +41,7 @@ def values(store, view, *keys):
 
 
 def test_a_view_that_was_never_published_has_no_facts_and_no_values(store):
-    assert store.read({VIEW: ["a"]}) == {VIEW: State(None, {})}
+    assert store.read({VIEW: ["a"]}) == {VIEW: StoreState(None, {})}
     assert store.views() == []
 
 
@@ -71,14 +71,14 @@ def test_an_update_sees_the_state_that_it_changes_and_may_leave_it(store):
     put(store, VIEW, {"a": (1, b"1")}, n=1)
     seen = []
     store.update(VIEW, ["a", "b"], seen.append)
-    assert seen == [State({"n": 1}, {"a": b"1"})]
-    assert store.read({VIEW: ["a"]})[VIEW] == State({"n": 1}, {"a": b"1"})
+    assert seen == [StoreState({"n": 1}, {"a": b"1"})]
+    assert store.read({VIEW: ["a"]})[VIEW] == StoreState({"n": 1}, {"a": b"1"})
 
 
 def test_a_whole_update_leaves_nothing_from_before(store):
     put(store, VIEW, {"a": (1, b"1"), "b": (1, b"2")}, n=1)
     put(store, VIEW, {"b": (2, b"3")}, whole=True)
-    assert store.read({VIEW: ["a", "b"]})[VIEW] == State({}, {"b": b"3"})
+    assert store.read({VIEW: ["a", "b"]})[VIEW] == StoreState({}, {"b": b"3"})
 
 
 def test_keys_expire_by_the_newest_of_their_values(store):
@@ -100,7 +100,7 @@ def test_an_update_that_fails_half_way_changes_nothing(store):
     unfit = Change({"n": 2}, {"a": (2, b"2"), "b": (2, object())})
     with pytest.raises(errors.StoreError):
         store.update(VIEW, ["a", "b"], lambda _: unfit)
-    assert store.read({VIEW: ["a", "b"]})[VIEW] == State({"n": 1}, {"a": b"1"})
+    assert store.read({VIEW: ["a", "b"]})[VIEW] == StoreState({"n": 1}, {"a": b"1"})
     put(store, VIEW, {"a": (3, b"3")}, n=3)
     assert values(store, VIEW, "a") == {"a": b"3"}
 
@@ -152,7 +152,7 @@ def test_a_view_can_be_dropped(store):
     put(store, OTHER, {"a": (1, b"1")})
     store.drop(VIEW)
     assert store.views() == [OTHER]
-    assert store.read({VIEW: ["a"]})[VIEW] == State()
+    assert store.read({VIEW: ["a"]})[VIEW] == StoreState()
 
 
 def test_many_keys_fit_into_one_update_and_one_read(store):

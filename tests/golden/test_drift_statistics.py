@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from mlsys.monitor import drift, noise
+from mlsys.monitor import drift, significance
 
 PAIRS = [
     ([10, 20, 30, 40], [40, 30, 20, 10]),
@@ -89,33 +89,35 @@ def test_total_variation_and_l_infinity_are_those_worked_out_by_hand():
 
 def test_adjusted_pvalues_are_those_of_scipy():
     pvalues = np.random.default_rng(3).random(31) ** 3
-    assert noise.benjamini_hochberg(pvalues) == pytest.approx(stats.false_discovery_control(pvalues), rel=1e-12)
+    assert significance.benjamini_hochberg(pvalues) == pytest.approx(stats.false_discovery_control(pvalues), rel=1e-12)
 
 
 def test_homogeneity_test_of_independent_rows_is_pearsons():
     p, q = np.array([250_000, 250_000, 500_000]), np.array([2_560, 2_460, 4_980])
     expected = stats.chi2_contingency(np.array([p, q]), correction=False)
-    assert noise.homogeneity_test(p, q).pvalue == pytest.approx(expected.pvalue, rel=1e-9)
+    assert significance.homogeneity_test(p, q).pvalue == pytest.approx(expected.pvalue, rel=1e-9)
 
 
 def test_homogeneity_test_with_a_measured_design_effect_follows_f():
     p, q = [300, 300, 400], [100, 130, 170]
     statistic = stats.chi2_contingency(np.array([p, q]), correction=False).statistic / 1.5
     expected = stats.f.sf(statistic / 2, 2, 2 * 6)
-    assert noise.homogeneity_test(p, q, noise.Dispersion(1.5, 6)).pvalue == pytest.approx(expected, rel=1e-9)
+    assert significance.homogeneity_test(p, q, significance.Dispersion(1.5, 6)).pvalue == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 def test_js_distance_stays_below_its_noise_floor_as_often_as_stated():
     """10,000 pairs: between 4.3 and 5.7 % lie above the 5 % floor (99.9 % range of a binomial)."""
     rng = np.random.default_rng(0)
     pairs = zip(rng.multinomial(50_000, [0.1] * 10, 10_000), rng.multinomial(2_000, [0.1] * 10, 10_000), strict=True)
-    floor = noise.noise_floor(2_000, 50_000, 10, 0.05)
+    floor = significance.noise_floor(2_000, 50_000, 10, 0.05)
     assert np.mean([drift.js_distance(p, q) > floor for p, q in pairs]) == pytest.approx(0.05, abs=0.007)
 
 
 def test_noise_floor_is_the_distance_that_chi_squared_gives():
     # 8 ln 2 JS / (1/n + 1/m) = the 0.95 quantile of chi-squared with 9 degrees of freedom, 16.91898
-    floor = noise.noise_floor(1_000, 100_000, 10, 0.05)
+    floor = significance.noise_floor(1_000, 100_000, 10, 0.05)
     assert floor == pytest.approx(math.sqrt(16.91898 * (1 / 1_000 + 1 / 100_000) / (8 * math.log(2))), rel=1e-6)
 
 
@@ -124,5 +126,5 @@ def test_design_effect_of_whole_clusters_is_their_size():
     chosen = np.random.default_rng(0).integers(0, 4, 400)
     counts = np.zeros((400, 4))
     counts[np.arange(400), chosen] = 25
-    assert noise.design_effect([counts]).effect == pytest.approx(25, rel=0.01)
-    assert noise.design_effect([counts]).freedom == 399
+    assert significance.design_effect([counts]).effect == pytest.approx(25, rel=0.01)
+    assert significance.design_effect([counts]).freedom == 399

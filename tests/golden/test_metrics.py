@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlsys.evaluate.calibration import wilson
+from mlsys.evaluate.curves import wilson
 from mlsys.evaluate.metrics import METRICS
 
 

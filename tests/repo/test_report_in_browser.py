@@ -11,9 +11,9 @@ from browser import Browser
 from mlsys import explore
 from mlsys.dataset import PARTS, Split
 from mlsys.explore import leakage
-from mlsys.explore.render import page as explore_page
+from mlsys.explore.report import page as explore_page
 from mlsys.features import plan, program
-from mlsys.features.render import page as features_page
+from mlsys.features.report import page as features_page
 from mlsys.recipe import Features
 from mlsys.schema import FOLD, ROW, Column, Kind, Role, Schema, Task
 

@@ -4,7 +4,7 @@ import pytest
 import ray
 
 from mlsys import cluster
-from mlsys.cluster import joining
+from mlsys.cluster import head
 
 
 @pytest.fixture(autouse=True)
@@ -17,4 +17,4 @@ def no_ray(monkeypatch):
 
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setattr(cluster, "up", refuse)
-    monkeypatch.setattr(joining, "up", refuse)
+    monkeypatch.setattr(head, "up", refuse)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlsys import errors, recipe
-from mlsys.recipe import faults
-from mlsys.recipe.spans import span_us
+from mlsys.recipe import loading
+from mlsys.recipe.durations import span_us
 
 MINIMAL = "name: demo\ntarget: late\ndata: {source: flights.csv}\n"
 
@@ -38,7 +38,7 @@ def test_the_resolved_recipe_states_every_default():
     stated = yaml.safe_load(recipe.dump(recipe.parse(MINIMAL)))
     assert set(stated) == set(recipe.Recipe.model_fields)
     for name, field in recipe.Recipe.model_fields.items():
-        section = faults._section_of(field.annotation)
+        section = loading._section_of(field.annotation)
         if section is not None:
             assert set(stated[name]) == set(section.model_fields)
 
@@ -291,7 +291,7 @@ def patterned(node, key=""):
 
 def test_every_pattern_of_a_recipe_is_said_in_words():
     spans = {"lookback", "freshness", "window", "history"}  # said by `span_us`
-    assert set(patterned(json.loads(recipe.json_schema()))) == spans | set(faults.FORMS)
+    assert set(patterned(json.loads(recipe.json_schema()))) == spans | set(loading.FORMS)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_nothing_is_written_outside_of_the_store(three, tmp_path):
 
 def test_an_alias_a_version_and_a_digest_resolve_to_the_same_entry(three):
     registry.set_alias(three, "late", "champion", 2, "better")
-    entry = registry.Entry("late", 2, "b" * 64)
+    entry = registry.LedgerEntry("late", 2, "b" * 64)
     for which in ("champion", 2, "2", "b" * 64, "b" * 8):
         assert registry.resolve(three, "late", which) == entry
     assert int(mlflow(three).get_model_version_by_alias("late", "champion").version) == 2

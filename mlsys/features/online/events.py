@@ -19,18 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlsys import errors
-from mlsys.features import joins
-from mlsys.features.online.stores import Change, State
+from mlsys.features.joins import asof
+from mlsys.features.joins.spec import JoinKeys
+from mlsys.features.online.online_store import Change, StoreState
 from mlsys.features.online.views import KINDS, KNOWN, TIME, View
-from mlsys.features.terms import Terms
 
-__all__ = ["Facts", "arrange", "keys_of", "merge", "opened"]
+__all__ = ["EventFacts", "arrange", "keys_of", "merge", "opened"]
 
 KEY = "__key"
 
 
 @dataclass(frozen=True)
-class Facts:
+class EventFacts:
     """What is known of a view beside its events; times in microseconds since 1970.
 
     Attributes
@@ -65,7 +65,7 @@ def arrange(view: View, table: pa.Table) -> pa.Table:
     ContractError
         A column is gone, or of another type than when the model was trained.
     """
-    joins.prepare(table, view.join, view.name)
+    asof.prepare(table, view.join, view.name)
     index = _found(view, table)
     rows = table.take(pa.array(index["__at"].to_numpy()))
     for name, kind in view.stored.items():
@@ -82,7 +82,7 @@ def _found(view: View, table: pa.Table) -> pl.DataFrame:
     join = view.join
     times = (join.time, join.known_at or join.time) if join.time else None
     types = tuple(KINDS[key.kind]() for key in view.keys)
-    terms = Terms({key.column: key.of_table for key in view.keys}, types, view.clock, times)
+    terms = JoinKeys({key.column: key.of_table for key in view.keys}, types, view.clock, times)
     index = terms.table(table).drop([] if join.known_at else [KNOWN]).drop([] if times else [TIME])
     by = terms.by
     different = index.select(by).unique(maintain_order=True)
@@ -102,7 +102,7 @@ def opened(view: View, value: bytes) -> pa.RecordBatch:
 
 def merge(
     view: View,
-    state: State,
+    state: StoreState,
     events: pa.Table,
     *,
     history_us: int,
@@ -136,8 +136,8 @@ def merge(
         Record of the files, kept where the events are those of these files and no others, and
         where none lies in the future: what is newest would be another later.
     """
-    known = Facts(**(state.facts or {}))
-    before = Facts(table=known.table) if whole else known
+    known = EventFacts(**(state.facts or {}))
+    before = EventFacts(table=known.table) if whole else known
     old = {} if whole else state.values
     facts = _facts(view, before, events, history_us, until_us)
     together = pa.concat_tables([*(_unpacked(view, key, value) for key, value in old.items()), events])
@@ -177,7 +177,7 @@ def _changed(view: View, column: str, got: str, kind: str, hint: str) -> errors.
     )
 
 
-def _facts(view: View, before: Facts, events: pa.Table, history_us: int, until_us: int) -> Facts:
+def _facts(view: View, before: EventFacts, events: pa.Table, history_us: int, until_us: int) -> EventFacts:
     """Bounds after a table came; they only grow, for what was dropped does not come back."""
     if view.clock is None or not events.num_rows:
         return before
@@ -188,7 +188,7 @@ def _facts(view: View, before: Facts, events: pa.Table, history_us: int, until_u
     bounds = [] if before.since_us is None else [before.since_us]
     if newest is not None and newest - history_us > oldest:
         bounds.append(newest - history_us)
-    return Facts(newest, oldest, max(bounds, default=None), before.table)
+    return EventFacts(newest, oldest, max(bounds, default=None), before.table)
 
 
 def _unpacked(view: View, key: str, value: bytes) -> pa.Table:

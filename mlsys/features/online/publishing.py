@@ -22,9 +22,9 @@ import pyarrow as pa
 from mlsys import errors
 from mlsys.dataset import Snapshot
 from mlsys.features.online import events
-from mlsys.features.online.stores import Change, OnlineStore, State
+from mlsys.features.online.online_store import Change, OnlineStore, StoreState
 from mlsys.features.online.views import View, instant, micros
-from mlsys.recipe.spans import span_us
+from mlsys.recipe.durations import span_us
 from mlsys.store import Store, digest_json, read_json, write_json
 
 __all__ = ["Published", "bring", "knows", "note", "publish", "snapshot_of"]
@@ -125,7 +125,7 @@ def publish(
     span = span_us(history)
     done = Published(view.id, 0, None)
 
-    def change(state: State) -> Change | None:
+    def change(state: StoreState) -> Change | None:
         nonlocal done
         if beside and (state.facts or {}).get("taken") != beside:
             raise _OvertakenError

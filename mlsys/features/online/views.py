@@ -14,10 +14,10 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from mlsys import errors, recipe
-from mlsys.features import joins, windows
-from mlsys.features.terms import agree
-from mlsys.features.values import domain_of
-from mlsys.recipe.spans import span_us
+from mlsys.features.domains import domain_of
+from mlsys.features.joins import asof, window_aggregates
+from mlsys.features.joins.spec import agree
+from mlsys.recipe.durations import span_us
 from mlsys.schema import Role, Schema, arrow_type
 from mlsys.store import digest_json
 
@@ -34,7 +34,7 @@ KINDS: dict[str, type[pl.DataType]] = {
     "time": pl.Datetime,
     "bytes": pl.Binary,
 }
-"""Kind of a key → the type in which `mlsys.features.terms` compares it."""
+"""Kind of a key → the type in which `mlsys.features.joins.spec` compares it."""
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MICROSECOND = dt.timedelta(microseconds=1)
@@ -84,8 +84,8 @@ class View(_Frozen):
     columns: dict[str, str]
 
     @cached_property
-    def windows(self) -> list[windows.Window]:
-        return windows.windows_of(self.join)
+    def windows(self) -> list[window_aggregates.WindowAggregate]:
+        return window_aggregates.windows_of(self.join)
 
     @cached_property
     def lookback_us(self) -> int | None:
@@ -162,7 +162,7 @@ def define(name: str, join: recipe.Join, table: Schema, rows: Schema, *, owner: 
         A key or a time is of a type that cannot be looked up online.
     """
     clock = rows.one(Role.TIME) if join.time else None
-    taken = joins.columns_of(table.names, join, name)
+    taken = asof.columns_of(table.names, join, name)
     read = [one.column for one in join.aggregates.values() if one.column]
     view = View(
         name=name,
@@ -180,7 +180,7 @@ def define(name: str, join: recipe.Join, table: Schema, rows: Schema, *, owner: 
 def _keys(name: str, join: recipe.Join, table: Schema, rows: Schema, clock: str | None) -> tuple[Key, ...]:
     where = f"features: join '{name}'"
     times = (join.time, join.known_at or join.time) if join.time else None
-    terms = agree(rows.arrow(), table.arrow(), joins.keys_of(join), clock, times, where)
+    terms = agree(rows.arrow(), table.arrow(), asof.keys_of(join), clock, times, where)
     if times is not None and terms.unit != "us":
         raise _refused(where, f"time '{join.time}'", f"times in {terms.unit}", "times in microseconds")
     return tuple(

@@ -7,11 +7,10 @@ name for readers who cannot see it; wide ones scroll sideways on a phone, the ot
 from __future__ import annotations
 
 from mlsys.reports.charts.diagnostics import calibration, confusion, curve, density
-from mlsys.reports.charts.distributions import bars, histogram, histogram_by_class, spark_bars
+from mlsys.reports.charts.distributions import bars, histogram, histogram_by_class, shares, spark_bars
 from mlsys.reports.charts.intervals import Interval, intervals
 from mlsys.reports.charts.matrices import Pair, heat, patterns
 from mlsys.reports.charts.series import Series, fan, lines, sparkline
-from mlsys.reports.charts.shares import shares
 
 __all__ = [
     "Interval",

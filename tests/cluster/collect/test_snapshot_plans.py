@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlsys import errors
-from mlsys.cluster import work
+from mlsys.cluster import tasks
 from mlsys.collect import snapshot
 from mlsys.recipe import Data
 
@@ -22,7 +22,7 @@ def test_both_plans_take_the_same_snapshot(store, folder, tmp_path_factory, monk
     data = Data(source=str(folder), derive={"double": "x * 2"})
     run = tmp_path_factory.mktemp("run")
     in_a_task = snapshot.take(store, data, target="y", folder=run)
-    monkeypatch.setattr(work, "TASK_BYTES", 1)
+    monkeypatch.setattr(tasks, "TASK_BYTES", 1)
     spread = snapshot.take(store, data, target="y", folder=run)
     assert (in_a_task.report["plan"]["kind"], spread.report["plan"]["kind"]) == ("task", "cluster")
     assert spread.snapshot.digest == in_a_task.snapshot.digest
@@ -30,7 +30,7 @@ def test_both_plans_take_the_same_snapshot(store, folder, tmp_path_factory, monk
 
 
 def test_an_error_in_a_piece_arrives_as_itself(store, folder, monkeypatch):
-    monkeypatch.setattr(work, "TASK_BYTES", 1)
+    monkeypatch.setattr(tasks, "TASK_BYTES", 1)
     (folder / "1.csv").write_bytes(b"x,y\n\xff,1\n")
     with pytest.raises(errors.SourceError, match=r"source '1.csv', line 2"):
         snapshot.take(store, Data(source=str(folder)), target="y", folder=folder / "run")
@@ -41,7 +41,7 @@ def test_both_plans_drop_the_same_repeats_and_take_only_what_is_new(store, folde
     data = Data(source=str(folder), dedupe={"keys": ("x",)}, incremental={"cursor": "x"})
     runs = [tmp_path_factory.mktemp("task"), tmp_path_factory.mktemp("spread")]
     in_a_task = snapshot.take(store, data, target="y", folder=runs[0])
-    monkeypatch.setattr(work, "TASK_BYTES", 1)
+    monkeypatch.setattr(tasks, "TASK_BYTES", 1)
     spread = snapshot.take(store, data, target="y", folder=runs[1])
     assert spread.snapshot.digest == in_a_task.snapshot.digest
     assert spread.report["num_superseded"] == 1

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from mlsys import errors
-from mlsys.cluster import work
-from mlsys.features import assembly
+from mlsys.cluster import tasks
+from mlsys.features.joins import assembly
 from point_in_time import aggregates, spec, stored_rows, stored_table
 
 
@@ -31,7 +31,7 @@ def test_both_plans_give_the_same_snapshot_and_no_task_holds_more_than_its_share
     rows = stored_rows(store, asked, [(0, 700), (700, 1500)], 100)
     tables = {"events": (wanted, stored_table(store, events, [(0, 1000), (1000, 1500)], 100))}
     in_a_task = assembly.assemble(store, rows, tables)
-    monkeypatch.setattr(work, "TASK_BYTES", 1)
+    monkeypatch.setattr(tasks, "TASK_BYTES", 1)
     monkeypatch.setattr(assembly, "PART_BYTES", 30_000)
     spread = assembly.assemble(store, rows, tables)
     assert (in_a_task.report["plan"]["kind"], spread.report["plan"]["kind"]) == ("task", "cluster")
@@ -43,7 +43,7 @@ def test_both_plans_give_the_same_snapshot_and_no_task_holds_more_than_its_share
 
 
 def test_an_error_in_a_part_arrives_as_itself(store, monkeypatch):
-    monkeypatch.setattr(work, "TASK_BYTES", 1)
+    monkeypatch.setattr(tasks, "TASK_BYTES", 1)
     events = stored_table(store, [(1, 0, 0, 2.0, "a"), (1, 1, 1, 3.0, "b")], [(0, 1), (1, 2)], 10)
     rows = stored_rows(store, [(1, 1)], [(0, 1)], 10)
     with pytest.raises(errors.FeatureError, match="2 rows with other = 1"):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlsys.collect import convert, parsing
+from mlsys.readers import conversion
 
 UTC = dt.UTC
 NEVER = dt.datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
@@ -64,19 +64,21 @@ def test_never_stays_in_the_calendar_in_every_zone(take, write, written):
 
 @pytest.mark.parametrize("text", ["2013-01-01T10:00+99:99", "2013-01-01T10:00+05:60", "0000-01-01T10:00Z"])
 def test_what_is_no_offset_and_no_year_does_not_fit(text):
-    assert parsing.read_text(pa.array([text, "2013-01-01"]), parsing.TIME).null_count == 1
+    assert conversion.read_text(pa.array([text, "2013-01-01"]), conversion.TIME).null_count == 1
 
 
 def test_the_year_zero_is_no_date():
-    assert parsing.read_text(pa.array(["0000-01-01", "0001-01-01"]), pa.date32()).null_count == 1
+    assert conversion.read_text(pa.array(["0000-01-01", "0001-01-01"]), pa.date32()).null_count == 1
 
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20), st.sampled_from(["s", "ms", "us"]))
 def test_every_time_is_kept_exactly_or_is_null(numbers, unit):
-    stored = convert.stored(pa.array(numbers, pa.timestamp(unit, "UTC")), parsing.TIME).cast(pa.int64()).to_pylist()
+    stored = (
+        conversion.to_stored(pa.array(numbers, pa.timestamp(unit, "UTC")), conversion.TIME).cast(pa.int64()).to_pylist()
+    )
     us = [number * {"s": 10**6, "ms": 10**3, "us": 1}[unit] for number in numbers]
-    assert stored == [at if parsing.FIRST_US <= at <= parsing.LAST_US else None for at in us]
+    assert stored == [at if conversion.FIRST_US <= at <= conversion.LAST_US else None for at in us]
 
 
 def test_integers_of_a_database_stay_exact_however_they_are_declared(table):
@@ -97,12 +99,14 @@ def test_an_integer_that_no_decimal_is_equal_to_goes_alone(take, tmp_path):
 @settings(max_examples=60)
 @given(st.lists(st.integers(0, 2**64 - 1) | st.sampled_from([2**53, 2**53 + 1, 2**63]), min_size=1, max_size=20))
 def test_a_number_is_the_equal_one_of_the_other_type_or_null(numbers):
-    stored = convert.stored(pa.array(numbers, pa.uint64()), pa.int64()).to_pylist()
+    stored = conversion.to_stored(pa.array(numbers, pa.uint64()), pa.int64()).to_pylist()
     assert stored == [number if number < 2**63 else None for number in numbers]
     signed = [number - 2**63 for number in numbers]
-    stored = convert.stored(pa.array(signed, pa.int64()), pa.float64()).to_pylist()
+    stored = conversion.to_stored(pa.array(signed, pa.int64()), pa.float64()).to_pylist()
     assert stored == [float(number) if int(float(number)) == number else None for number in signed]
-    back = convert.stored(pa.array([1.5, -0.0, math.nan, math.inf, 2.0**63, -(2.0**63), None]), pa.int64()).to_pylist()
+    back = conversion.to_stored(
+        pa.array([1.5, -0.0, math.nan, math.inf, 2.0**63, -(2.0**63), None]), pa.int64()
+    ).to_pylist()
     assert back == [None, 0, None, None, None, -(2**63), None]
 
 
@@ -112,7 +116,7 @@ def test_a_number_is_the_equal_one_of_the_other_type_or_null(numbers):
     + [(text, None) for text in ('["1"]', "[true]", '{"1": 2}', '"12"', "12", "[[1]]", "[1", "null", f"[{10**400}]")],
 )
 def test_a_list_of_numbers_is_nothing_else(text, values):
-    assert parsing.read_text(pa.array([text]), parsing.LIST).to_pylist() == [values]
+    assert conversion.read_text(pa.array([text]), conversion.LIST).to_pylist() == [values]
 
 
 def test_long_strings_of_arrow_are_read_as_others_are(table):

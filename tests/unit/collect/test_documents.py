@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from mlsys import errors
-from mlsys.collect import documents, inference, snapshot, sources
+from mlsys.collect import snapshot, type_inference
+from mlsys.readers import folders, sources
 from mlsys.recipe import Data, Reading
 from mlsys.schema import Kind, Role
 from mlsys.store import Store
@@ -62,7 +63,7 @@ def test_a_folder_of_text_files_is_a_table_of_file_label_and_text(take, letters)
 
 
 def test_a_file_in_another_encoding_goes_to_quarantine_and_the_others_stay(take, letters, tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "ROWS", 2)
+    monkeypatch.setattr(folders, "TEXT_ROWS", 2)
     (letters / "blame" / "b.txt").write_bytes("Grüße".encode("latin-1"))
     taken = take(letters, max_bad_fraction=0.5)
     assert (taken.report["num_read"], taken.report["num_rows"], taken.report["num_quarantined"]) == (7, 6, 1)
@@ -113,6 +114,6 @@ ANSWERS = ["I agree with all of it", "I do not agree with it at all", "I have no
     ],
 )
 def test_sentences_that_differ_are_texts_and_those_that_many_rows_share_are_categories(texts, expected):
-    wording = inference.Wording()
+    wording = type_inference.WordCounts()
     wording.add(pa.array(texts))
-    assert inference.kind_of(pa.string(), wording) is expected
+    assert type_inference.kind_of(pa.string(), wording) is expected

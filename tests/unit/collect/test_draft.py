@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlsys import errors, recipe
-from mlsys.collect import draft, snapshot, split, task
+from mlsys.collect import recipe_template, snapshot, split, task
 from mlsys.schema import Role, TaskKind
 from mlsys.store import Store
 from pictures import folder
@@ -55,7 +55,7 @@ def as_parquet(path):
 )
 def test_a_drafted_recipe_collects_divides_and_decides_without_edits(tmp_path, name, write):
     write(tmp_path / name)
-    drafted = recipe.parse(draft.write(str(tmp_path / name), "y"))
+    drafted = recipe.parse(recipe_template.write(str(tmp_path / name), "y"))
     store = Store.open(tmp_path / "store")
     taken = snapshot.take(store, drafted.data, target=drafted.target, folder=tmp_path / "run")
     what = task.decide(taken.snapshot, drafted)
@@ -68,7 +68,7 @@ def test_a_drafted_recipe_collects_divides_and_decides_without_edits(tmp_path, n
 
 def test_what_may_be_wanted_stands_as_a_comment(tmp_path):
     as_csv(tmp_path / "t.csv")
-    text = draft.write(str(tmp_path / "t.csv"), "y", name="orders")
+    text = recipe_template.write(str(tmp_path / "t.csv"), "y", name="orders")
     assert "name: orders\n" in text
     assert "  # time: bought at " in text
     assert "5 classes" not in text
@@ -78,12 +78,12 @@ def test_what_may_be_wanted_stands_as_a_comment(tmp_path):
 def test_a_misspelt_target_is_named(tmp_path):
     as_csv(tmp_path / "t.csv")
     with pytest.raises(errors.RecipeError, match="did you mean 'size'"):
-        draft.write(str(tmp_path / "t.csv"), "sise")
+        recipe_template.write(str(tmp_path / "t.csv"), "sise")
 
 
 def test_bytes_that_are_not_utf8_are_read_as_what_they_are(tmp_path):
     (tmp_path / "t.csv").write_bytes("x,y\ncafé,1\nthé,0\n".encode("cp1252"))
-    drafted = recipe.parse(draft.write(str(tmp_path / "t.csv"), "y"))
+    drafted = recipe.parse(recipe_template.write(str(tmp_path / "t.csv"), "y"))
     assert drafted.data.reading.encoding == "cp1252"
 
 
@@ -91,7 +91,7 @@ def test_a_folder_of_pictures_is_drafted_by_the_names_of_all_its_files(tmp_path)
     at = folder(tmp_path / "photos", 60)
     (at / "odd").mkdir()
     (at / "odd" / "1.png").write_bytes((at / "lying" / "0001.png").read_bytes())
-    text = draft.write(str(at), "label")
+    text = recipe_template.write(str(at), "label")
     drafted = recipe.parse(text)
     assert "3 classes: multiclass" in text
     assert drafted.data.id == "file"
@@ -109,4 +109,4 @@ def test_a_folder_of_pictures_is_drafted_by_the_names_of_all_its_files(tmp_path)
 )
 def test_a_file_that_no_encoding_makes_a_table_is_named(write, name, content, what):
     with pytest.raises(errors.SourceError, match=what):
-        draft.write(str(write(name, content)), "y")
+        recipe_template.write(str(write(name, content)), "y")

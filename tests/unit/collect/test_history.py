@@ -7,7 +7,7 @@ import pytest
 
 from mlsys import errors
 from mlsys.collect import snapshot
-from mlsys.collect.history import Entry, judge
+from mlsys.collect.history import CollectionRecord, judge
 from mlsys.recipe import Data, Join
 
 NOW = dt.datetime(2024, 1, 10, tzinfo=dt.UTC)
@@ -15,7 +15,10 @@ NOW = dt.datetime(2024, 1, 10, tzinfo=dt.UTC)
 
 def entries(counts, ages=()):
     ages = ages or [None] * len(counts)
-    return [Entry("k", str(n), NOW.isoformat(), n, n, n, None, age, None) for n, age in zip(counts, ages, strict=True)]
+    return [
+        CollectionRecord("k", str(n), NOW.isoformat(), n, n, n, None, age, None)
+        for n, age in zip(counts, ages, strict=True)
+    ]
 
 
 def told(before, now, **data):
@@ -43,12 +46,12 @@ def test_volume_stop_refuses(take, write):
 
 def test_a_newest_row_older_than_usual_is_told():
     before = entries([10] * 5, [3600.0, 4000.0, 3800.0, 3500.0, 3700.0])
-    late = Entry("k", "s", NOW.isoformat(), 10, 10, 10, None, 7 * 86400.0, None)
+    late = CollectionRecord("k", "s", NOW.isoformat(), 10, 10, 10, None, 7 * 86400.0, None)
     assert judge(before, late, Data(source="a.csv"), NOW) == [
         # ln: median that of 3700, MAD ln(3700 / 3600) = 0.0274; 0.6745 · ln(604800 / 3700) / 0.0274 = 125.5
         "the newest row is 7 days old, where 62 minutes is usual (modified z +125.5 over 5 runs)"
     ]
-    fresh = Entry("k", "s", NOW.isoformat(), 10, 10, 10, None, 1.0, None)
+    fresh = CollectionRecord("k", "s", NOW.isoformat(), 10, 10, 10, None, 1.0, None)
     assert judge(before, fresh, Data(source="a.csv"), NOW) == []
 
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlsys import errors
-from mlsys.collect import increment, records, snapshot
+from mlsys.collect import incremental, snapshot
+from mlsys.readers import records
 from mlsys.recipe import Data, Reading
 from mlsys.store import Store
 
@@ -215,16 +216,16 @@ def test_a_process_killed_while_it_collects_leaves_nothing_half_done(write, tmp_
     script = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from mlsys.collect import passes, snapshot
+        from mlsys.collect import pipeline, snapshot
         from mlsys.recipe import Data
         from mlsys.store import Store
-        real = passes.write
+        real = pipeline.write
         def write(job):
             made = real(job)
             print("written", flush=True)
             sys.stdin.read()
             return made
-        passes.write = write
+        pipeline.write = write
         data = Data(source=sys.argv[1], incremental={"cursor": "at"})
         snapshot.take(Store.open(sys.argv[2]), data, target="y", folder=Path(sys.argv[3]))
     """)
@@ -240,7 +241,7 @@ def test_a_process_killed_while_it_collects_leaves_nothing_half_done(write, tmp_
 
 
 def test_a_file_that_grows_while_it_is_read_is_refused_and_nothing_of_it_kept(take, write, monkeypatch):
-    file, real = write("a.csv", "k,at,y\n1,1,0\n2,2,1\n"), increment._New.write
+    file, real = write("a.csv", "k,at,y\n1,1,0\n2,2,1\n"), incremental._New.write
 
     def grown(self, folder):
         facts = real(self, folder)
@@ -248,7 +249,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused_and_nothing_of_it_kept(ta
             out.write("3,3")
         return facts
 
-    monkeypatch.setattr(increment._New, "write", grown)
+    monkeypatch.setattr(incremental._New, "write", grown)
     with pytest.raises(errors.SourceError, match="changed while it was read"):
         take(file, **CURSOR)
     monkeypatch.undo()
@@ -303,6 +304,6 @@ def test_a_whole_json_object_needs_no_line_end(take, write):
 
 
 def test_a_line_end_over_the_border_of_two_chunks_ends_its_line(take, write, monkeypatch):
-    monkeypatch.setattr("mlsys.collect.decoding.CHUNK_BYTES", 7)
+    monkeypatch.setattr("mlsys.readers.decoding.CHUNK_BYTES", 7)
     text = "k,at,y\n" + "".join(f"{i},{i},{i % 2}\n" for i in range(50))
     assert keys(take(write("a.csv", text + "50,5"), **CURSOR)) == list(range(50))

@@ -10,7 +10,8 @@ from deltalake import DeltaTable, write_deltalake
 from pyiceberg.catalog import sql
 
 from mlsys import errors
-from mlsys.collect import lake, snapshot
+from mlsys.collect import snapshot
+from mlsys.readers import lake
 from mlsys.recipe import Data, Reading
 
 FIRST = pa.table({"x": [1, 2, 3], "p": ["a", "b", "a"], "y": [0, 1, 1]})

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlsys import errors, images
-from mlsys.collect import pictures, snapshot, sources
+from mlsys.collect import snapshot
+from mlsys.readers import folders, sources
 from mlsys.recipe import Data, Reading
 from mlsys.schema import Kind, Role
 from mlsys.store import Store
@@ -137,9 +138,9 @@ def test_paths_are_read_from_beside_the_table_so_that_a_snapshot_needs_no_other_
 
 
 def test_a_file_that_is_too_large_or_no_file_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "MAX_BYTES", 100)
+    monkeypatch.setattr(folders, "MAX_BYTES", 100)
     (tmp_path / "large.png").write_bytes(encoded(noise(30, 30)))
-    kept, faults = pictures.taken(pa.array(["large.png", ".", "a\0b", None]), str(tmp_path / "table.csv"))
+    kept, faults = folders.taken(pa.array(["large.png", ".", "a\0b", None]), str(tmp_path / "table.csv"))
     assert kept.null_count == 4
     assert {reason: mask.to_pylist() for reason, mask in faults.items()} == {
         "more than 100 bytes": [True, False, False, False],
@@ -156,13 +157,13 @@ def test_a_contract_that_says_image_is_kept(take, tmp_path):
 
 
 def test_large_rows_are_read_few_at_a_time(tmp_path, monkeypatch):
-    from mlsys.collect import read
+    from mlsys.readers import csv
 
-    monkeypatch.setattr(read, "BATCH_BYTES", 10_000)
+    monkeypatch.setattr(csv, "BATCH_BYTES", 10_000)
     table = pa.table({"photo": [encoded(noise(20, 20, seed=n)) for n in range(40)]})
     pq.write_table(table, tmp_path / "a.parquet")
     piece = sources.find(str(tmp_path / "a.parquet"), Reading())[0]
-    found = [batch.table.num_rows for batch in read.batches(piece, Reading(), [])]
+    found = [batch.table.num_rows for batch in csv.batches(piece, Reading(), [])]
     assert sum(found) == 40
     assert max(found) <= 10_000 // 1200
     assert images.is_encoded(table["photo"][0].as_py())

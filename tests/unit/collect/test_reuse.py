@@ -5,7 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlsys import errors
-from mlsys.collect import passes, read, sources
+from mlsys.collect import pipeline
+from mlsys.readers import csv, sources
 from mlsys.recipe import Reading
 from mlsys.store import Store
 
@@ -19,13 +20,13 @@ def elsewhere(tmp_path):
 @pytest.fixture
 def parsed(monkeypatch):
     """Names of the pieces that were read, in order."""
-    names, real = [], read.batches
+    names, real = [], csv.batches
 
     def batches(piece, reading, broken):
         names.append(piece.name)
         return real(piece, reading, broken)
 
-    monkeypatch.setattr(read, "batches", batches)
+    monkeypatch.setattr(csv, "batches", batches)
     return names
 
 
@@ -146,7 +147,7 @@ def test_a_collection_killed_at_any_write_ends_as_an_undisturbed_one(
 
 def test_a_file_written_to_while_it_is_read_is_refused_and_not_remembered(take, write, monkeypatch, parsed):
     file = write("a.csv", lines(0, 50))
-    real = passes._scan
+    real = pipeline._scan
 
     def grown(job, sha256):
         found = real(job, sha256)
@@ -154,10 +155,10 @@ def test_a_file_written_to_while_it_is_read_is_refused_and_not_remembered(take, 
             out.write("7,a,1\n")
         return found
 
-    monkeypatch.setattr(passes, "_scan", grown)
+    monkeypatch.setattr(pipeline, "_scan", grown)
     with pytest.raises(errors.SourceError, match="changed while it was read"):
         take(file)
-    monkeypatch.setattr(passes, "_scan", real)
+    monkeypatch.setattr(pipeline, "_scan", real)
     assert take(file).snapshot.num_rows == 51
 
 

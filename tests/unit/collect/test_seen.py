@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import feather
 
-from mlsys.collect.seen import Seen
+from mlsys.collect.collected_rows import Seen
 from mlsys.schema import ROW
 from mlsys.store import Store
 

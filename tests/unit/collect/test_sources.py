@@ -7,7 +7,8 @@ import sqlite3
 import pytest
 
 from mlsys import errors
-from mlsys.collect import snapshot, sources
+from mlsys.collect import snapshot
+from mlsys.readers import sources
 from mlsys.recipe import Data, Reading
 
 

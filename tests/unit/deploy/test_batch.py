@@ -10,7 +10,7 @@ import pytest
 
 from bundles import fit, requests, rows
 from mlsys import errors, recipe, registry
-from mlsys.deploy import batch, lines, pieces, reading
+from mlsys.deploy import batch, batch_worker, lines, pieces
 from mlsys.predict import Predictor
 from mlsys.recipe import Reading
 from mlsys.store import Store
@@ -70,7 +70,7 @@ def test_every_format_is_predicted_to_the_bits_of_the_process(store, predictor, 
 
 def test_the_order_of_the_rows_stays_over_files_and_row_groups(store, table, tmp_path, monkeypatch):
     monkeypatch.setattr(pieces, "PIECE_ROWS", 100)
-    for reader in (reading, lines):
+    for reader in (batch_worker, lines):
         monkeypatch.setattr(reader, "BATCH_ROWS", 32)
     folder = tmp_path / "in"
     folder.mkdir()

@@ -11,10 +11,10 @@ import pytest
 
 from bundles import fit, requests, rows
 from mlsys import recipe
-from mlsys.deploy import log
-from mlsys.deploy.log import Logged, PredictionLog
+from mlsys.deploy import prediction_log
+from mlsys.deploy.prediction_log import Logged, PredictionLog
 from mlsys.predict import Predictor
-from mlsys.registry import Entry
+from mlsys.registry import LedgerEntry
 from mlsys.schema import Column, Kind, Schema, TaskKind
 from mlsys.store import Store
 
@@ -31,7 +31,7 @@ def predictors(tmp_path_factory):
 def logged(predictor, records, *, ids=None, at=NOW, version=1):
     conformed = predictor.contract.records(records)
     ids = ids or [f"p{number}" for number in range(len(records))]
-    entry = Entry("late", version, predictor.bundle.digest)
+    entry = LedgerEntry("late", version, predictor.bundle.digest)
     return Logged(predictor, entry, conformed, predictor.conformed_rows(conformed), ids, at, 1.5)
 
 
@@ -72,7 +72,7 @@ def test_the_types_of_the_log_are_fixed_whatever_the_task(tmp_path, predictors):
         writer.add(logged(predictors[kind], [{"seats": 1}]))
         writer.close()
         schema = written(tmp_path / kind).schema
-        assert schema.names[: len(log.OWN)] == list(log.OWN)
+        assert schema.names[: len(prediction_log.OWN)] == list(prediction_log.OWN)
         assert schema.field("prediction").type == prediction
         assert schema.field("probabilities").type == pa.list_(pa.float64())
         assert schema.field("event_at").type == pa.timestamp("us", "UTC")
@@ -222,7 +222,7 @@ def test_values_that_training_never_saw_or_too_seldom_are_counted_by_row(predict
     carriers = np.array(["B6"] * 50, dtype=object)
     carriers[[3, 17, 49]] = "??"
     table = predictor.contract.table(pa.table({"seats": [1] * 50, "carrier": carriers.tolist()}))
-    counts = log.count_by_row(predictor.unseen, table)
+    counts = prediction_log.count_by_row(predictor.unseen, table)
     assert [row for row, count in enumerate(counts) if count] == [3, 17, 49]
     assert sum(counts) == 3
     few = recipe.Features(columns={"carrier": {"operation": "codes", "min_rows": 1_000}})

@@ -3,13 +3,13 @@ import json
 import pytest
 
 from mlsys import errors
-from mlsys.deploy import payload
+from mlsys.deploy import requests
 
 ORDER = ["a", "b"]
 
 
 def read(body):
-    return payload.mlflow(json.dumps(body).encode(), ORDER)
+    return requests.mlflow(json.dumps(body).encode(), ORDER)
 
 
 ROWS = [{"a": 1, "b": "x"}, {"a": 2, "b": None}]
@@ -50,7 +50,7 @@ def test_a_tensor_is_a_column():
         ],
         "outputs": [{"name": "prediction"}],
     }
-    request = payload.open_inference(json.dumps(body).encode())
+    request = requests.open_inference(json.dumps(body).encode())
     assert request.as_records() == ROWS
     assert request.id == "r1"
     assert request.ids == ["p", "q"]
@@ -83,7 +83,7 @@ def test_no_rows_are_a_request():
 )
 def test_what_is_not_a_json_object_is_malformed(body):
     with pytest.raises(errors.PayloadError, match="expected: a JSON object in UTF-8") as caught:
-        payload.mlflow(body, ORDER)
+        requests.mlflow(body, ORDER)
     assert caught.value.reason == "malformed"
 
 
@@ -156,10 +156,10 @@ def test_a_column_that_comes_twice_is_refused():
     ],
 )
 def test_a_wrong_tensor_is_named(tensors, fault):
-    found = faults(lambda: payload.open_inference(json.dumps({"inputs": tensors}).encode()))
+    found = faults(lambda: requests.open_inference(json.dumps({"inputs": tensors}).encode()))
     assert fault is None or found == [fault]
 
 
 def test_an_inference_request_without_tensors_is_malformed():
     with pytest.raises(errors.PayloadError, match="exactly one of inputs"):
-        payload.open_inference(b'{"instances": []}')
+        requests.open_inference(b'{"instances": []}')

@@ -13,12 +13,12 @@ from PIL import Image
 
 from bundles import stored
 from mlsys import errors
-from mlsys.deploy import pieces, reading, web
+from mlsys.deploy import asgi, batch_worker, pieces
+from mlsys.deploy.batch_worker import BatchJob, Scorer
 from mlsys.deploy.openapi import document
-from mlsys.deploy.scoring import Job, Scorer
 from mlsys.deploy.service import Service, load
 from mlsys.recipe import Reading
-from mlsys.registry import Entry
+from mlsys.registry import LedgerEntry
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.store import Store
 from pictures import encoded, striped
@@ -49,14 +49,14 @@ def stripes(store, family):
 @pytest.fixture(scope="module", params=["linear", "xgboost"])
 def loaded(tmp_path_factory, request):
     store = Store.open(tmp_path_factory.mktemp("pictures"))
-    return load(store, Entry("stripes", 1, stripes(store, request.param).digest))
+    return load(store, LedgerEntry("stripes", 1, stripes(store, request.param).digest))
 
 
 @pytest.fixture
 def post(loaded):
     service = Service("stripes", log=None)
     service.model = loaded
-    app = web.app(service, LIMIT)
+    app = asgi.app(service, LIMIT)
 
     async def send(path, body):
         transport = httpx.ASGITransport(app=app)
@@ -131,12 +131,12 @@ def test_the_document_says_what_a_picture_is(loaded):
 @pytest.fixture(scope="module")
 def champion(tmp_path_factory):
     store = Store.open(tmp_path_factory.mktemp("batch"))
-    return store, Entry("stripes", 1, stripes(store, "linear").digest)
+    return store, LedgerEntry("stripes", 1, stripes(store, "linear").digest)
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl", "folder"])
 def test_files_of_pictures_are_predicted_and_broken_ones_set_aside(champion, tmp_path, monkeypatch, form):
-    monkeypatch.setattr(reading, "PICTURES", 4)
+    monkeypatch.setattr(batch_worker, "PICTURES", 4)
     data = [*photos(9, first=200), BROKEN]
     source = tmp_path / f"in.{form}"
     names = [f"{number}.png" for number in range(10)]
@@ -151,7 +151,7 @@ def test_files_of_pictures_are_predicted_and_broken_ones_set_aside(champion, tmp
         for name, one in zip(names, data, strict=True):
             (source / name).write_bytes(one)
     store, entry = champion
-    scorer = Scorer(Job(store.root, tmp_path / "out", entry, ("file",), Reading(), None))
+    scorer = Scorer(BatchJob(store.root, tmp_path / "out", entry, ("file",), Reading(), None))
     facts = [json.dumps(asdict(piece)) for piece in pieces.find(source)]  # as a task gets them
     counts = [scorer({"number": number, "piece": piece})["outcome"] for number, piece in enumerate(facts)]
     assert [(count.num_rows, count.num_rejected) for count in counts] == [(10, 1)]
@@ -171,7 +171,7 @@ def test_a_folder_of_pictures_needs_a_model_of_one_column_of_images(tmp_path):
     (tmp_path / "a.png").write_bytes(photos(1)[0])
     piece = pieces.find(tmp_path)[0]
     with pytest.raises(errors.SourceError, match="a model that reads no columns of images"):
-        list(reading.batches(piece, Schema(columns=(SCHEMA["standing"],)), Reading()))
+        list(batch_worker.read_batches(piece, Schema(columns=(SCHEMA["standing"],)), Reading()))
 
 
 def test_pictures_beside_tables_are_no_rows(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlsys import errors
-from mlsys.deploy import pieces, reading
+from mlsys.deploy import batch_worker, pieces
 from mlsys.recipe import Reading
 from mlsys.schema import Column, Kind, Schema
 
@@ -22,7 +22,9 @@ def letters(tmp_path):
 
 
 def read(source, schema, **settings):
-    return [each for piece in pieces.find(source) for each in reading.batches(piece, schema, Reading(**settings))]
+    return [
+        each for piece in pieces.find(source) for each in batch_worker.read_batches(piece, schema, Reading(**settings))
+    ]
 
 
 def test_text_files_are_rows_and_one_in_another_encoding_is_set_aside(letters):
@@ -35,7 +37,7 @@ def test_text_files_are_rows_and_one_in_another_encoding_is_set_aside(letters):
 
 
 def test_many_text_files_are_read_in_pieces_and_batches_with_their_numbers(letters, monkeypatch):
-    monkeypatch.setattr(reading, "PICTURES", 1)
+    monkeypatch.setattr(batch_worker, "PICTURES", 1)
     batches = read(letters, Schema(columns=(BODY,)))
     assert [list(batch.rows) for batch in batches] == [[0], [1], []]
     monkeypatch.setattr(pieces, "PIECE_FILES", 2)

@@ -10,11 +10,11 @@ import joined
 from mlsys import errors
 from mlsys.dataset import Snapshot
 from mlsys.deploy import pieces
-from mlsys.deploy.scoring import Count, Job, Scorer
+from mlsys.deploy.batch_worker import BatchJob, Count, Scorer
 from mlsys.features.online import publishing
 from mlsys.predict import Predictor
 from mlsys.recipe import Reading
-from mlsys.registry import Entry
+from mlsys.registry import LedgerEntry
 from mlsys.store import Store
 
 SENT = joined.rows(150, seed=5).drop_columns(["y"])
@@ -55,7 +55,10 @@ def score(store, model, table, folder):
 
 
 def score_file(store, model, path, out):
-    scorer, count = Scorer(Job(store.root, out, Entry("joined", 1, model.digest), (), Reading(), None)), Count()
+    scorer, count = (
+        Scorer(BatchJob(store.root, out, LedgerEntry("joined", 1, model.digest), (), Reading(), None)),
+        Count(),
+    )
     for number, piece in enumerate(pieces.find(path)):
         count.add(scorer.piece(number, piece))
     return pa.concat_tables([pq.read_table(part) for part in sorted(out.glob("part-*.parquet"))]), count
@@ -65,7 +68,7 @@ def test_a_file_of_keys_is_predicted_to_the_bits_of_joined_rows(store, model, tr
     found, count = score(store, model, SENT, tmp_path)
     assert found[SCORE].to_pylist() == truth
     assert found["flight"].to_pylist() == SENT["flight"].to_pylist()
-    _, counts = joined.joins.join(SENT, joined.tables()["weather"], joined.JOINS["weather"], "at")
+    _, counts = joined.asof.join(SENT, joined.tables()["weather"], joined.JOINS["weather"], "at")
     assert count.lookup["weather"] == {status: counts[status] for status in ("matched", "missing", "too_old")}
 
 

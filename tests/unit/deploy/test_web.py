@@ -7,10 +7,10 @@ import pytest
 
 from bundles import fit, requests, rows
 from mlsys import recipe
-from mlsys.deploy import answers, web
+from mlsys.deploy import asgi, responses
 from mlsys.deploy.service import Loaded, Service, load
 from mlsys.predict import Predictor
-from mlsys.registry import Entry
+from mlsys.registry import LedgerEntry
 from mlsys.schema import TaskKind
 from mlsys.store import Store
 
@@ -44,7 +44,7 @@ def store(tmp_path_factory):
 def models(store):
     loaded = {}
     for kind in TaskKind:
-        loaded[kind] = load(store, Entry("late", 3, fit(store, kind).digest))
+        loaded[kind] = load(store, LedgerEntry("late", 3, fit(store, kind).digest))
     return loaded
 
 
@@ -57,7 +57,7 @@ def service(models):
 
 @pytest.fixture
 def client(service):
-    return Client(web.app(service, LIMIT))
+    return Client(asgi.app(service, LIMIT))
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_open_inference_answers_the_bits_of_the_process(client, table, truth):
 )
 def test_each_task_answers_in_its_own_type(service, models, kind, datatype):
     service.model = models[kind]
-    client = Client(web.app(service, LIMIT))
+    client = Client(asgi.app(service, LIMIT))
     example = models[kind].predictor.bundle.example
     body = client.post("/invocations", json={"instances": [example]}).json()
     truth = models[kind].predictor.rows([example])
@@ -152,8 +152,8 @@ def test_unknown_categories_are_answered_and_counted(client):
 
 def test_values_that_training_never_saw_or_too_seldom_are_counted_on_request(service, store):
     few = recipe.Features(columns={"carrier": {"operation": "codes", "min_rows": 1_000}})
-    service.model = load(store, Entry("late", 4, fit(store, features=few).digest))
-    client = Client(web.app(service, LIMIT))
+    service.model = load(store, LedgerEntry("late", 4, fit(store, features=few).digest))
+    client = Client(asgi.app(service, LIMIT))
     instances = [{"seats": 1, "carrier": name} for name in ("B6", "B6", "??", None)]
     counted = client.post("/invocations", json={"instances": instances, "params": {"counts": True}}).json()
     assert (counted["unseen"], counted["rare"]) == ({"carrier": 1}, {"carrier": 2})
@@ -288,14 +288,14 @@ def test_a_long_request_does_not_hold_up_a_health_check(service, models, table):
 
     service.model = Loaded(service.model.entry, Slow())
     body = json.dumps({"dataframe_records": requests(table) * 20}).encode()
-    assert len(body) > web.SMALL_BODY_BYTES
+    assert len(body) > asgi.SMALL_BODY_BYTES
 
     async def both():
         nonlocal go_on, loop
         go_on, loop = asyncio.Event(), asyncio.get_running_loop()
-        slow = asyncio.create_task(web._answered(service, web._mlflow, body))
+        slow = asyncio.create_task(asgi._answered(service, asgi._mlflow, body))
         await asyncio.wait_for(started.wait(), timeout=30)
-        small = await web.infer(service, b'{"inputs": []}')
+        small = await asgi.infer(service, b'{"inputs": []}')
         assert not slow.done()
         go_on.set()
         return small[0], (await slow)[0]
@@ -306,9 +306,9 @@ def test_a_long_request_does_not_hold_up_a_health_check(service, models, table):
 
 
 def test_a_request_keeps_the_model_it_started_with(service, models, store):
-    other = load(store, Entry("late", 4, fit(store, seed=5).digest))
+    other = load(store, LedgerEntry("late", 4, fit(store, seed=5).digest))
     before = service.model
-    request = web.payload.mlflow(b'{"instances": [{"seats": 1}]}', [])
+    request = asgi.requests.mlflow(b'{"instances": [{"seats": 1}]}', [])
     service.model = other
     assert service.answer(before, request).model.entry.version == 3
     assert service.answer(service.model, request).model.entry.version == 4
@@ -355,4 +355,4 @@ def test_stats_count_requests_rows_and_latencies(client):
 def test_the_predictor_alone_and_the_service_say_the_same(models, table):
     predictor = models[TaskKind.BINARY].predictor
     assert isinstance(predictor, Predictor)
-    assert answers.metadata(models[TaskKind.BINARY])["platform"] == "mlsys-xgboost"
+    assert responses.metadata(models[TaskKind.BINARY])["platform"] == "mlsys-xgboost"

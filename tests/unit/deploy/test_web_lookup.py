@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import joined
-from mlsys.deploy import openapi, web
-from mlsys.deploy.log import PredictionLog
+from mlsys.deploy import asgi, openapi
+from mlsys.deploy.prediction_log import PredictionLog
 from mlsys.deploy.service import Service, load
 from mlsys.features.online import publishing
-from mlsys.features.online.stores import open_store
+from mlsys.features.online.online_store import open_store
 from mlsys.predict import Predictor
-from mlsys.registry import Entry
+from mlsys.registry import LedgerEntry
 from mlsys.store import Store
 
 LATER = joined.START + dt.timedelta(days=1000)
@@ -47,7 +47,7 @@ def address(request, store, model):
 
 @pytest.fixture(scope="module")
 def loaded(store, model, address):
-    return load(store, Entry("joined", 1, model.digest), address)
+    return load(store, LedgerEntry("joined", 1, model.digest), address)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def service(loaded, tmp_path):
 
 def send(service, path="/invocations", method="POST", **content):
     async def call():
-        transport = httpx.ASGITransport(app=web.app(service, 1_000_000), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(app=asgi.app(service, 1_000_000), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, path, **content)
 
@@ -162,7 +162,7 @@ def test_the_contract_asks_for_keys_and_its_example_works_when_pasted(service):
 
 def test_a_store_that_is_not_there_is_503_for_keys_and_no_matter_for_whole_rows(store, model, free_port):
     service = Service("joined", None)
-    service.model = load(store, Entry("joined", 1, model.digest), f"redis://:secret@127.0.0.1:{free_port}/0")
+    service.model = load(store, LedgerEntry("joined", 1, model.digest), f"redis://:secret@127.0.0.1:{free_port}/0")
     answer = send(service, json={"dataframe_records": joined.requests(SENT)[:1]})
     assert answer.status_code == 503
     assert "secret" not in answer.text
@@ -178,7 +178,7 @@ def test_a_table_that_was_never_published_is_503_and_says_what_to_do(model, stor
     service = Service("joined", None)
     elsewhere = Store.open(tmp_path)
     joined.fit(elsewhere)
-    service.model = load(elsewhere, Entry("joined", 1, model.digest), "sqlite")
+    service.model = load(elsewhere, LedgerEntry("joined", 1, model.digest), "sqlite")
     answer = send(service, json={"dataframe_records": joined.requests(SENT)[:1]})
     assert answer.status_code == 503
     assert "mlsys materialize" in answer.json()["error"]["message"]
@@ -186,7 +186,7 @@ def test_a_table_that_was_never_published_is_503_and_says_what_to_do(model, stor
 
 def test_without_a_lookup_absent_columns_are_null_as_ever(store, model):
     service = Service("joined", None)
-    service.model = load(store, Entry("joined", 1, model.digest))
+    service.model = load(store, LedgerEntry("joined", 1, model.digest))
     row = {name: value for name, value in joined.requests(SENT)[0].items() if name != "tail"}
     answer = send(service, json={"dataframe_records": [row], "params": {"features": True}})
     assert answer.status_code == 200

@@ -8,7 +8,7 @@ import pytest
 from sklearn import metrics as sk
 
 from mlsys import errors, evaluate, recipe
-from mlsys.evaluate import openings
+from mlsys.evaluate import access_log
 from mlsys.predict import Predictor
 
 
@@ -33,7 +33,7 @@ def test_values_that_training_saw_too_seldom_are_counted(make_world):
     evaluation = score(world)
     assert evaluation["rare"] == {"origin": len(origins) - origins.null_count}
     assert evaluation["unseen"] == {}
-    assert "or too seldom to keep them apart" in evaluate.render.page(evaluation)
+    assert "or too seldom to keep them apart" in evaluate.report.page(evaluation)
 
 
 def test_an_evaluation_is_strict_json_and_the_same_again(world):
@@ -63,29 +63,29 @@ def test_a_fault_in_the_recipe_leaves_the_test_rows_sealed(binary_world):
         binary_world.recipe = binary_world.with_evaluate(**settings)
         with pytest.raises(errors.RecipeError):
             score(binary_world)
-    assert openings.read(binary_world.store, "demo") == []
+    assert access_log.read(binary_world.store, "demo") == []
 
 
 def test_a_split_without_the_test_part_stays_sealed(binary_world):
     binary_world.split = binary_world.split.only("train", "validation")
     with pytest.raises(errors.SealedError):
         score(binary_world)
-    assert openings.read(binary_world.store, "demo") == []
+    assert access_log.read(binary_world.store, "demo") == []
 
 
 def test_each_opening_is_counted_and_told(binary_world):
     assert score(binary_world)["openings"] == {"earlier": 0, "other_bundles": 0}
     again = score(binary_world)
     assert again["openings"] == {"earlier": 1, "other_bundles": 0}
-    assert "opened 1 time before, for this same model" in evaluate.render.page(again)
-    openings.record(binary_world.store, "demo", split=binary_world.split.digest, bundle="another", reason="evaluate")
+    assert "opened 1 time before, for this same model" in evaluate.report.page(again)
+    access_log.record(binary_world.store, "demo", split=binary_world.split.digest, bundle="another", reason="evaluate")
     third = score(binary_world)
     assert third["openings"] == {"earlier": 3, "other_bundles": 1}
-    assert "The test rows are no longer new" in evaluate.render.page(third)
+    assert "The test rows are no longer new" in evaluate.report.page(third)
 
 
 def test_rows_of_another_split_are_other_rows(binary_world):
-    openings.record(binary_world.store, "demo", split="another", bundle="another", reason="evaluate")
+    access_log.record(binary_world.store, "demo", split="another", bundle="another", reason="evaluate")
     assert score(binary_world)["openings"] == {"earlier": 0, "other_bundles": 0}
 
 
@@ -114,7 +114,7 @@ def test_an_empty_test_part_is_an_error(make_world):
 def test_one_class_in_the_test_part_fails_the_gate_and_still_reports(make_world):
     world = make_world("binary", num_test=2)
     found = score(world)
-    page = evaluate.render.page(found)
+    page = evaluate.report.page(found)
     if found["metrics"]["roc_auc"]["value"] is None:
         assert "not defined on these rows" in page
     assert not found["verdict"]["passed"]
@@ -125,18 +125,18 @@ def test_without_resamples_the_report_says_that_there_are_no_intervals(world):
     world.recipe = world.with_evaluate(bootstrap=0)
     found = score(world)
     assert all(m["low"] is None for m in found["metrics"].values())
-    assert "Without intervals: the recipe asks for no resamples." in evaluate.render.page(found)
+    assert "Without intervals: the recipe asks for no resamples." in evaluate.report.page(found)
 
 
 def test_the_report_needs_no_network_and_holds_no_row(world):
-    page = evaluate.render.page(json.loads(json.dumps(score(world))))
+    page = evaluate.report.page(json.loads(json.dumps(score(world))))
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", page)
     assert "http" not in re.sub(r"http-equiv", "", page)
     assert page.count("<circle") < 200
 
 
 def test_the_report_of_a_classification_has_its_parts(make_world):
-    page = evaluate.render.page(score(make_world("multiclass")))
+    page = evaluate.report.page(score(make_world("multiclass")))
     for part in (
         "Confusion matrix",
         "Calibration",

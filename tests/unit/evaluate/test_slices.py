@@ -9,7 +9,7 @@ from mlsys.evaluate import bootstrap, slices
 from mlsys.evaluate.metrics import METRICS
 from mlsys.schema import Column, Kind, Role, Schema
 
-PLAN = bootstrap.Plan(100)
+PLAN = bootstrap.ResamplingPlan(100)
 
 
 def column(name, kind, role=Role.FEATURE):

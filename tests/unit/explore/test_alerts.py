@@ -5,11 +5,11 @@ import pyarrow as pa
 import pytest
 
 from mlsys import expressions
-from mlsys.explore import alerts, oddities
-from mlsys.features import choices, defaults, values
+from mlsys.explore import alerts
+from mlsys.features import auto_plan, domains
 from mlsys.schema import Column, Kind, Role, Schema, Task
 from mlsys.statistics import TableStatistics
-from mlsys.statistics.joint import JointStatistics, Layout
+from mlsys.statistics.pairwise import JointStatistics, PairLayout
 from pictures import encoded, noise
 
 N = 1_000
@@ -156,9 +156,9 @@ def test_a_skewed_numeric_target_is_told():
 
 
 def test_actions_are_those_of_the_feature_plan():
-    assert (oddities.MOST_CODES, oddities.NAMES_ROWS) == (defaults.MAX_CODES, choices.ID_LIKE_FRACTION)
-    assert (oddities.LARGEST, oddities.LAST_YEAR) == (values.FLOAT32_MAX, values.MAX_YEAR)
-    assert np.finfo(np.float32).tiny == oddities.LEAST
+    assert (alerts.MOST_CODES, alerts.NAMES_ROWS) == (auto_plan.MAX_CODES, auto_plan.ID_LIKE_FRACTION)
+    assert (alerts.LARGEST, alerts.LAST_YEAR) == (domains.FLOAT32_MAX, domains.MAX_YEAR)
+    assert np.finfo(np.float32).tiny == alerts.LEAST
 
 
 def test_a_column_that_another_determines_is_named_with_it():
@@ -169,7 +169,7 @@ def test_a_column_that_another_determines_is_named_with_it():
     task = Task(kind="binary", target="y", classes=(0, 1))
     statistics = TableStatistics.empty(schema, task)
     statistics.update(table)
-    joint = JointStatistics.of(table, Layout.of(table, schema, task), LABELS)
+    joint = JointStatistics.of(table, PairLayout.of(table, schema, task), LABELS)
     redundant = [a for a in alerts.find(statistics, schema, task, joint=joint) if a.kind == "redundant"]
     assert [(alert.column, alert.detail) for alert in redundant] == [("again", "goes with 'x': r = 1.000")]
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from mlsys import explore
-from mlsys.explore import associations, listing, render, texts
+from mlsys.explore import associations, document, report, report_columns
 from mlsys.schema import Kind, Role, Schema, Task
 from pictures import encoded, noise
 
@@ -28,7 +28,7 @@ def described(divide, schema_of, table, task=BINARY, kinds=None, **roles):
     columns = (c.model_copy(update={"kind": kinds.get(c.name, c.kind)}) for c in schema.columns)
     split = divide(table, Schema(columns=tuple(columns)))
     profile = explore.describe(split, task, explore.profile(split, task), [])
-    render.page(json.loads(json.dumps(profile, allow_nan=False)))
+    report.page(json.loads(json.dumps(profile, allow_nan=False)))
     return profile
 
 
@@ -106,12 +106,12 @@ def test_a_bin_of_few_rows_has_no_rate():
 
 def test_words_of_a_class_are_those_that_the_others_lack():
     many = [{"free", "now", "the"}] * 60 + [{"home", "now", "the"}] * 140
-    found = texts.telling(many, [True] * 60 + [False] * 140)
+    found = document.telling(many, [True] * 60 + [False] * 140)
     assert found == [["free", 60, 0]]
 
 
 def test_a_word_of_one_text_tells_nothing():
-    assert texts.telling([{"rare"}, *[{"the"}] * 99], [True] * 50 + [False] * 50) == []
+    assert document.telling([{"rare"}, *[{"the"}] * 99], [True] * 50 + [False] * 50) == []
 
 
 def test_texts_are_shown_with_their_target_and_long_ones_are_cut(divide, schema_of):
@@ -130,7 +130,7 @@ def test_pictures_are_shown_with_what_is_broken_and_what_repeats(divide, schema_
     pictures = [encoded(noise(seed=i % 30)) for i in range(60)] + [b"<script>"] * 4
     table = pa.table({"p": pa.array(pictures), "y": LABELS[:64]})
     profile = described(divide, schema_of, table, kinds={"p": Kind.IMAGE})
-    page = render.page(profile)
+    page = report.page(profile)
     assert page.count('<img src="data:image/png;base64,') == 12
     assert "why a picture does not decode" in page
     assert "50.0%" in page
@@ -138,14 +138,14 @@ def test_pictures_are_shown_with_what_is_broken_and_what_repeats(divide, schema_
 
 def test_very_many_alerts_are_put_together_by_their_kind(divide, schema_of):
     table = pa.table({f"c{i}": np.zeros(N) for i in range(40)} | {"y": LABELS})
-    page = render.page(described(divide, schema_of, table))
+    page = report.page(described(divide, schema_of, table))
     assert "<summary>constant: 40</summary>" in page
 
 
 def test_of_a_table_of_very_many_columns_those_that_tell_most_are_listed(divide, schema_of, monkeypatch):
-    monkeypatch.setattr(listing, "MOST_ROWS", 20)
+    monkeypatch.setattr(report_columns, "MOST_ROWS", 20)
     table = pa.table({f"c{i}": RNG.normal(size=N) for i in range(29)} | {"best": X, "y": LABELS})
-    page = render.page(described(divide, schema_of, table))
+    page = report.page(described(divide, schema_of, table))
     rows = page.split('<table id="column-list">')[1].split("</table>")[0].split("<tbody>")[1]
     assert rows.count("<tr>") == 20
     assert rows.index("<code>best</code>") < rows.index("<code>c")

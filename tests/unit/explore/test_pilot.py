@@ -4,9 +4,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlsys import explore
-from mlsys.explore import pilot, scan
+from mlsys.explore import scan
 from mlsys.schema import Column, Kind, Role, Schema, Task
-from mlsys.statistics.joint.layout import NUM_BINS
+from mlsys.statistics.pairwise.layout import NUM_BINS
 
 TASK = Task(kind="binary", target="y", classes=(0, 1))
 
@@ -17,9 +17,9 @@ def rows(n, seed=0):
 
 
 def test_the_look_covers_rows_that_are_in_order_from_the_first_to_the_last(divide, monkeypatch):
-    monkeypatch.setattr(pilot, "ROWS", 1_000)
+    monkeypatch.setattr(scan, "ROWS", 1_000)
     split = divide(rows(20_000))
-    seen = pilot.look(scan.pieces(split.paths("train")), ["x", "y"], {})["x"].to_numpy()
+    seen = scan.bin_sample(scan.pieces(split.paths("train")), ["x", "y"], {})["x"].to_numpy()
     assert len(seen) == 1_000
     assert np.quantile(seen, [0.0, 0.25, 0.5, 0.75, 1.0]) == pytest.approx([0, 0.25, 0.5, 0.75, 1], abs=0.01)
 
@@ -34,21 +34,21 @@ def test_the_look_is_into_a_few_row_groups_however_many_there_are(tmp_path, monk
         return read(file, batch_size, row_groups, columns)
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
-    seen = pilot.look(scan.pieces([tmp_path / "a.parquet"]), ["x"], {})["x"].to_numpy()
-    assert len(opened) == pilot.MOST_GROUPS
+    seen = scan.bin_sample(scan.pieces([tmp_path / "a.parquet"]), ["x"], {})["x"].to_numpy()
+    assert len(opened) == scan.MOST_GROUPS
     assert opened == sorted(opened)
     assert (seen.min(), seen.max()) == pytest.approx((0, 1), abs=0.13)
 
 
 def test_of_a_very_wide_table_fewer_rows_are_looked_at(divide, monkeypatch):
-    monkeypatch.setattr(pilot, "MOST_CELLS", 600)
+    monkeypatch.setattr(scan, "MOST_CELLS", 600)
     split = divide(rows(20_000))
-    assert pilot.look(scan.pieces(split.paths("train")), ["x", "c", "y"], {}).num_rows == 200
+    assert scan.bin_sample(scan.pieces(split.paths("train")), ["x", "c", "y"], {}).num_rows == 200
 
 
 def test_bins_decided_from_the_look_hold_equally_many_of_all_rows(divide):
     split = divide(rows(4_000))
-    layout = pilot.layout(split, split.schema, TASK, {})
+    layout = scan.layout(split, split.schema, TASK, {})
     assert len(layout.numbers[0].edges) == NUM_BINS - 1
     counts = explore.profile(split, TASK).joint.tables.numbers[0].sum(axis=1)
     assert counts[:-1].tolist() == pytest.approx([250] * NUM_BINS, abs=2)
@@ -70,4 +70,4 @@ def test_without_training_rows_there_is_nothing_to_look_at(divide):
     split = divide(rows(10))
     for path in split.paths("train"):
         path.unlink()
-    assert pilot.layout(split, split.schema, TASK, {}) is None
+    assert scan.layout(split, split.schema, TASK, {}) is None

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from mlsys.explore import relation
+from mlsys.explore import univariate
 from mlsys.schema import Kind, Task
 
 BINARY = Task(kind="binary", target="y", classes=(0, 1))
@@ -14,14 +14,14 @@ NUMBER = Task(kind="regression", target="y")
 
 def told(values, y, task=BINARY, kind=Kind.NUMERIC):
     y = np.asarray(y)
-    return relation.strength(pa.chunked_array([values]), kind, y, task, np.arange(len(y)) % 5)
+    return univariate.strength(pa.chunked_array([values]), kind, y, task, np.arange(len(y)) % 5)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=2, max_size=80))
 def test_auc_is_that_of_scikit_learn(pairs):
     score, positive = np.array([p[0] for p in pairs], float), np.array([p[1] for p in pairs])
     if positive.any() and not positive.all():
-        assert relation.auc(score, positive) == pytest.approx(roc_auc_score(positive, score))
+        assert univariate.auc(score, positive) == pytest.approx(roc_auc_score(positive, score))
 
 
 @settings(max_examples=30)
@@ -29,14 +29,14 @@ def test_auc_is_that_of_scikit_learn(pairs):
 def test_the_auc_of_cells_is_that_of_scikit_learn_over_the_rows(num_cells, seed):
     rng = np.random.default_rng(seed)
     cells, dealt, positive = rng.integers(0, num_cells, 300), rng.integers(0, 5, 300), rng.random(300) < 0.3
-    rates = relation._learned(cells, positive.astype(float), dealt)
+    rates = univariate._learned(cells, positive.astype(float), dealt)
     expected = roc_auc_score(positive, rates[dealt, cells])
-    assert relation._auc_of_cells(cells, positive, dealt) == pytest.approx(expected, abs=1e-12)
+    assert univariate._auc_of_cells(cells, positive, dealt) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_error_of_an_auc_is_that_of_the_paper():
     # Hanley & McNeil 1982: an area of 0.893 from 51 abnormal and 58 normal images has a standard error of 0.032
-    assert relation._auc_error(0.893, 51, 58) == pytest.approx(0.032, abs=0.001)
+    assert univariate._auc_error(0.893, 51, 58) == pytest.approx(0.032, abs=0.001)
 
 
 def test_a_copy_of_the_target_is_perfect():

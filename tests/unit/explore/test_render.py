@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from mlsys import explore
-from mlsys.explore import leakage, render
+from mlsys.explore import leakage, report
 from mlsys.schema import Role, Task
 
 N = 400
@@ -63,8 +63,8 @@ def described(divide, name):
 def test_the_profile_is_json_and_the_page_is_made_of_it_alone(divide, name):
     profile = described(divide, name)
     again = json.loads(json.dumps(profile, allow_nan=False))
-    page = render.page(again)
-    assert page == render.page(again)
+    page = report.page(again)
+    assert page == report.page(again)
     checker = Checker()
     checker.feed(page)
     assert checker.open == []
@@ -97,12 +97,12 @@ def test_columns_that_are_no_features_are_named_with_what_they_are_for(divide, s
     split = divide(train, schema_of(train, key=Role.ID, empty=Role.IGNORE))
     profile = explore.describe(split, TASKS["binary"][0], explore.profile(split, TASKS["binary"][0]), [])
     assert profile["others"] == {"id": ["key"], "ignore": ["empty"]}
-    assert "Names the row: key. Ignored: empty." in render.page(profile)
+    assert "Names the row: key. Ignored: empty." in report.page(profile)
 
 
 def test_empty_blank_and_turned_categories_are_seen(divide):
     train = pa.table({"x": RNG.choice(["", " ", "\u202eabc", "é"], N), "y": TASKS["binary"][1]})
-    page = render.page(
+    page = report.page(
         explore.describe(split := divide(train), TASKS["binary"][0], explore.profile(split, TASKS["binary"][0]), [])
     )
     assert "\u202e" not in page
@@ -117,7 +117,7 @@ def test_bounds_of_sketches_are_told_once_for_the_columns_that_they_hold_for(div
     )
     split = divide(train)
     profile = explore.describe(split, TASKS["binary"][0], explore.profile(split, TASKS["binary"][0]), [])
-    page = render.page(profile)
+    page = report.page(profile)
     told = [
         int(column["summary"]["notes"]["frequent_items"].split("at most ")[1].split()[0])
         for column in profile["columns"]
@@ -128,13 +128,13 @@ def test_bounds_of_sketches_are_told_once_for_the_columns_that_they_hold_for(div
 
 
 def test_blocking_findings_stand_first_and_are_counted(divide):
-    page = render.page(described(divide, "binary"))
+    page = report.page(described(divide, "binary"))
     assert "1 blocking" in page
     assert page.index("copies in two parts: stops the run") < page.index("Overview</h2>")
 
 
 def test_points_in_time_are_shown_as_dates(divide):
-    page = render.page(described(divide, "regression"))
+    page = report.page(described(divide, "regression"))
     assert "2013-01-01" in page
     assert str(int(datetime(2013, 1, 1, tzinfo=UTC).timestamp() * 1e6)) not in page.replace(",", "")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mlsys import errors
 from mlsys.dataset import Snapshot
-from mlsys.features import assembly, joins
+from mlsys.features.joins import asof, assembly
 from mlsys.schema import Column, Kind
 from mlsys.store import Store
 from point_in_time import aggregates, crowd, rows_of, spec, stored, stored_rows, stored_table, table_of
@@ -51,7 +51,7 @@ def test_parts_and_ranges_of_time_give_what_the_whole_gives(store, asked, events
         lookback=None if lookback is None else f"{lookback}h",
         aggregates=aggregates(1, 4),
     )
-    whole, counts = joins.join(rows_of(asked), table_of(events), wanted, "t")
+    whole, counts = asof.join(rows_of(asked), table_of(events), wanted, "t")
     rows = stored_rows(store, asked, pieces(len(asked), cut), groups)
     tables = {"events": (wanted, stored_table(store, events, pieces(len(events), cut), groups))}
     once = assembly.assemble(store, rows, tables).snapshot
@@ -73,7 +73,7 @@ def test_crowded_keys_divided_by_time_see_what_the_whole_sees(store, known_at, l
     )
     tables = {"events": (wanted, stored_table(store, events, [(0, 10), (10, len(events))], 5))}
     rows = stored_rows(store, asked, [(0, 100), (100, 300)], 30)
-    whole, counts = joins.join(rows_of(asked), table_of(events), wanted, "t")
+    whole, counts = asof.join(rows_of(asked), table_of(events), wanted, "t")
     facts, digest, done = work(store, rows, tables, 1_000)
     assert done["events"]["split"] >= 1
     assert done["events"]["tasks"] > 10

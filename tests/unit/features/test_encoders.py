@@ -10,7 +10,7 @@ import pytest
 
 from mlsys import errors, recipe
 from mlsys.features import plan, program
-from mlsys.features.encoders import ENVIRONMENT, sources
+from mlsys.features.operations.encoders import ENVIRONMENT, sources
 from mlsys.features.program import FeatureProgram
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.statistics import TableStatistics

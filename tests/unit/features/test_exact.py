@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlsys.features.exact import BLOCK, digits, rounded
+from mlsys.features.joins.window_aggregates import BLOCK, exact_digits, rounded_sum
 
 FLOATS = st.floats(-3.4e38, 3.4e38) | st.sampled_from(
     [5e-324, -5e-324, 2.0**-53, -(2.0**-53), 2.0**-54, 1.0, 2.0**-1022, 2.0**53, 2.0**53 + 2, 2.0**127, -(2.0**127)]
@@ -14,12 +14,12 @@ FLOATS = st.floats(-3.4e38, 3.4e38) | st.sampled_from(
 
 
 def total(values):
-    lowest, parts = digits(np.array(values, np.float64))
+    lowest, parts = exact_digits(np.array(values, np.float64))
     sums = {}
     for at, part in enumerate(parts):
         for number, digit in zip((lowest + at).tolist(), part, strict=True):
             sums[number] = sums.get(number, np.zeros(1, np.int64)) + digit
-    return float(rounded(sums)[0])
+    return float(rounded_sum(sums)[0])
 
 
 @settings(max_examples=300)
@@ -43,5 +43,5 @@ def test_ties_go_to_the_even_neighbour_and_anything_more_does_not():
 
 def test_blocks_of_sums_are_rounded_alike():
     size = BLOCK + 3
-    assert rounded({35: np.arange(size)})[-1] == (size - 1) * 2.0**-6
-    assert rounded({}).tolist() == []
+    assert rounded_sum({35: np.arange(size)})[-1] == (size - 1) * 2.0**-6
+    assert rounded_sum({}).tolist() == []

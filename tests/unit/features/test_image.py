@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mlsys import errors, recipe
-from mlsys.features import derive, pictures, plan, program
+from mlsys.features import derive, plan, program
+from mlsys.features.operations import image
 from mlsys.features.program import FeatureProgram
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.statistics import TableStatistics
@@ -76,7 +77,7 @@ def test_how_many_pictures_are_computed_at_once_changes_nothing(monkeypatch):
     data = [encoded(noise(30, 30, "RGB", seed=n)) for n in range(40)]
     whole = PROGRAMS[0].transform(table(data))
     for at_once, threads in ((1, "1"), (3, "3"), (7, "2")):
-        monkeypatch.setattr(pictures, "AT_ONCE", at_once)
+        monkeypatch.setattr(image, "AT_ONCE", at_once)
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         assert bits(PROGRAMS[0].transform(table(data))) == bits(whole)
 

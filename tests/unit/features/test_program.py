@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlsys import errors
-from mlsys.features import columns
-from mlsys.features.operations import Numeric, Scaling
+from mlsys.features import program as features_program
+from mlsys.features.domains import FLOAT32_MAX, Domain
+from mlsys.features.operations.numeric import Numeric, Scaling
 from mlsys.features.program import FeatureProgram
-from mlsys.features.values import FLOAT32_MAX, Domain
 from mlsys.schema import arrow_type
 
 NAIVE = dt.datetime(2013, 1, 1)  # noqa: DTZ001 - without a zone on purpose
@@ -153,15 +153,15 @@ def test_chunks_and_dictionaries_change_nothing(programs, rows):
 def test_blocks_and_strips_change_nothing(programs, rows, name, monkeypatch):
     program = programs[name]
     whole = bits(program.transform(rows))
-    monkeypatch.setattr(columns, "BLOCK_ROWS", 40)
-    monkeypatch.setattr(columns, "STRIP_ROWS", 7)
+    monkeypatch.setattr(features_program, "BLOCK_ROWS", 40)
+    monkeypatch.setattr(features_program, "STRIP_ROWS", 7)
     assert bits(program.transform(rows)) == whole
-    monkeypatch.setattr(columns, "BLOCK_CELLS", 1)
+    monkeypatch.setattr(features_program, "BLOCK_CELLS", 1)
     assert bits(program.transform(rows)) == whole
 
 
 def test_a_fault_in_a_later_block_is_told(programs, rows, monkeypatch):
-    monkeypatch.setattr(columns, "BLOCK_ROWS", 40)
+    monkeypatch.setattr(features_program, "BLOCK_ROWS", 40)
     wide = pa.array([2**40 if at == 120 else 1 for at in range(rows.num_rows)])
     wrong = rows.set_column(rows.schema.get_field_index("m"), "m", wide)
     with pytest.raises(errors.RequestError) as caught:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from mlsys import recipe
-from mlsys.features import plan, program, render
+from mlsys.features import plan, program, report
 from mlsys.schema import Column, Kind, Role, Schema
 
 ENCODINGS = ("codes", "dense")
@@ -22,7 +22,7 @@ def planned(scan, table, schema, features=None):
 
 def test_the_lines_of_the_recipe_give_the_same_program_again(scan, rows, schema):
     plans, programs, statistics = planned(scan, rows, schema)
-    lines = render.lines(plans["codes"])
+    lines = report.lines(plans["codes"])
     written = yaml.safe_load("\n".join(lines))
     assert len(lines) == len(written) == len(schema.features)
     again = plan.choose(schema, statistics, recipe.Features(columns=written), "codes")
@@ -51,17 +51,17 @@ def test_the_page_says_of_each_column_what_it_becomes_and_why(scan):
         )
     )
     plans, programs, _ = planned(scan, table, schema)
-    page = render.page(plans, programs, "demo")
+    page = report.page(plans, programs, "demo")
     for choice in (*plans["codes"].choices, *plans["dense"].choices):
         assert choice.reason.replace("'", "&#x27;") in page
     for part in ("2 columns in use, 1 dropped", "a &lt;b&gt;", "2 features", "same: drop", "the same value in all"):
         assert part in page
     assert "<b>" not in page.replace("</b>", "")
-    assert yaml.safe_load("\n".join(render.lines(plans["codes"])))["texts: {of}"]["operation"] == "codes"
+    assert yaml.safe_load("\n".join(report.lines(plans["codes"])))["texts: {of}"]["operation"] == "codes"
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_the_numbers_of_features_are_those_of_the_program(scan, rows, schema, encoding):
     plans, programs, _ = planned(scan, rows, schema)
-    page = render.page(plans, programs, "demo")
+    page = report.page(plans, programs, "demo")
     assert f"{programs[encoding].width} features" in page

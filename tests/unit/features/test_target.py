@@ -12,7 +12,7 @@ from sklearn.preprocessing import TargetEncoder
 
 from mlsys import errors, models, recipe
 from mlsys.features import plan, program, training
-from mlsys.features.target import credibility
+from mlsys.features.operations.target import credibility
 from mlsys.models.matrix import Matrix
 from mlsys.schema import FOLD, Column, Kind, Role, Schema, Task
 from mlsys.statistics import TrainStatistics

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mlsys import recipe
-from mlsys.features import factors, plan, text
-from mlsys.features.defaults import num_components
+from mlsys.features import plan
+from mlsys.features.auto_plan import num_components
+from mlsys.features.domains import Domain
+from mlsys.features.operations import text
 from mlsys.features.program import FeatureProgram
-from mlsys.features.values import Domain
 from mlsys.schema import Column, Kind, Role, Schema
-from mlsys.statistics import ColumnStatistics, tokens
-from mlsys.statistics.documents import Documents
+from mlsys.statistics import ColumnStatistics, text_statistics
+from mlsys.statistics.text_statistics import TextStatistics
 
 THINGS, DEEDS = (
     ["card", "transfer", "cash", "top up", "PIN", "exchange rate"],
@@ -100,7 +101,7 @@ def test_a_missing_text_is_missing_for_trees_and_at_the_origin_and_marked_for_li
 def test_the_numbers_are_standardised_by_the_moments_of_all_training_texts(made):
     table = table_of([*TEXTS, None])
     X = made["dense"].transform(table)[: len(TEXTS)]
-    facts = tokens.Texts(TEXTS).facts()
+    facts = text_statistics.Texts(TEXTS).facts()
     varies = facts.std(axis=0) > 0
     expected = (facts - facts.mean(axis=0))[:, varies] / facts.std(axis=0)[varies]
     np.testing.assert_allclose(X[:, :6][:, varies], expected, atol=1e-5)
@@ -108,7 +109,7 @@ def test_the_numbers_are_standardised_by_the_moments_of_all_training_texts(made)
 
 def reference(texts):
     """TF-IDF by scikit-learn with our tokens, which `test_documents` compares with its own: one length, all tokens."""
-    found = tokens.count(texts)
+    found = text_statistics.count(texts)
     spelled = [
         " ".join(np.repeat(found.buckets[a:b], found.counts[a:b]).astype(str))
         for a, b in zip(found.starts, found.starts[1:], strict=False)
@@ -120,7 +121,7 @@ def test_places_keep_the_cosines_of_tf_idf_and_have_the_singular_values_of_its_s
     distinct = list(dict.fromkeys(TEXTS))
     wanted = recipe.Features(columns={"s": {"operation": "tfidf", "components": 1_000}})
     program = fit(table_of(distinct), SCHEMA, wanted, "dense")
-    X = program.transform(table_of(distinct)).astype(np.float64) / factors.LENGTH
+    X = program.transform(table_of(distinct)).astype(np.float64) / text.LENGTH
     expected = reference(distinct)
     np.testing.assert_allclose(X @ X.T, expected @ expected.T, atol=0.01)
     values = np.linalg.svd(expected, compute_uv=False)
@@ -146,9 +147,9 @@ def test_the_order_of_the_rows_does_not_change_the_program(fit):
 def test_sums_of_the_largest_possible_weights_are_exact():
     """What makes the bits independent of order and batch: whole numbers below 2^53."""
     most = int(text.term_weights(np.array([2**31]))[0])
-    rarest = factors.WEIGHT_STEPS * (math.log(2**40) + 1)
-    assert factors.VOCABULARY * most * rarest * factors.LARGEST < 2**53
-    assert factors.VOCABULARY * (most * rarest) ** 2 < 2**63
+    rarest = text.WEIGHT_STEPS * (math.log(2**40) + 1)
+    assert text.VOCABULARY * most * rarest * text.LARGEST < 2**53
+    assert text.VOCABULARY * (most * rarest) ** 2 < 2**63
 
 
 def test_texts_that_share_no_token_leave_the_numbers_alone(fit):
@@ -199,6 +200,6 @@ def test_the_words_of_categories_are_counted_once_each_however_many_rows_have_th
 
 
 def test_a_column_without_a_text_has_no_axis():
-    empty = factors.fit("s", Domain("text"), Documents(), 16, dense=True)
+    empty = text.truncated_svd("s", Domain("text"), TextStatistics(), 16, dense=True)
     assert empty.outputs == []
-    assert empty.project(tokens.count(["a text"])).shape == (1, 0)
+    assert empty.project(text_statistics.count(["a text"])).shape == (1, 0)

@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlsys import recipe
-from mlsys.features.windows import Events, Window, aggregate, windows_of
+from mlsys.features.joins.window_aggregates import WindowAggregate, WindowEvents, aggregate, windows_of
 
 FUNCTIONS = ("count", "sum", "mean", "min", "max", "distinct")
 
 
 def every(length=10):
-    return [Window(name, name, None if name == "count" else "v", length) for name in FUNCTIONS]
+    return [WindowAggregate(name, name, None if name == "count" else "v", length) for name in FUNCTIONS]
 
 
 def at(moment, times, values, known=None, length=10):
-    return tuple(aggregate(every(length), Events(times, known or times, {"v": values}), moment).values())
+    return tuple(aggregate(every(length), WindowEvents(times, known or times, {"v": values}), moment).values())
 
 
 def test_the_window_is_open_at_its_start_and_closed_at_its_end():
@@ -47,8 +47,8 @@ def test_zero_has_no_sign():
 
 
 def test_texts_and_truths_are_counted_by_value_and_true_is_one():
-    texts = Events([1, 2, 3], [1, 2, 3], {"v": ["a", "b", "a"]})
-    assert aggregate([Window("kinds", "distinct", "v", 3)], texts, 3) == {"kinds": 2}
+    texts = WindowEvents([1, 2, 3], [1, 2, 3], {"v": ["a", "b", "a"]})
+    assert aggregate([WindowAggregate("kinds", "distinct", "v", 3)], texts, 3) == {"kinds": 2}
     assert at(3, [1, 2, 3], [True, False, True]) == (3, 2.0, 2 / 3, 0.0, 1.0, 2)
 
 
@@ -66,7 +66,7 @@ def test_windows_come_from_the_recipe_under_their_joined_names():
     }
     join = recipe.Join(source="w.csv", keys=("origin",), time="hour", aggregates=aggregates, prefix="w_")
     assert windows_of(join) == [
-        Window("w_n", "count", None, 7 * 86_400_000_000),
-        Window("w_rain", "sum", "mm", 3_600_000_000),
+        WindowAggregate("w_n", "count", None, 7 * 86_400_000_000),
+        WindowAggregate("w_rain", "sum", "mm", 3_600_000_000),
     ]
     assert [window.length for window in windows_of(join, per_us=1_000)][1] == 3_600_000_000_000

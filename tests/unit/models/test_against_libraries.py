@@ -162,7 +162,7 @@ def test_a_rows_probabilities_have_the_same_bits_alone(z):
 def test_linear_rows_have_the_same_bits_alone_for_any_shape(n, width, seed):
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, width)).astype(np.float32)
-    facts = linear.Facts(classes=3, present=(0, 1, 2), converged=True)
+    facts = linear.LinearFacts(classes=3, present=(0, 1, 2), converged=True)
     model = linear.Linear(
         facts, rng.normal(size=width), rng.random(width) + 0.1, rng.normal(size=(width, 3)), rng.normal(size=3)
     )

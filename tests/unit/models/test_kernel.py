@@ -12,7 +12,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.svm import SVC
 
-from mlsys.models import kernel, press
+from mlsys.models import kernel, ridge_loo
 from mlsys.models.matrix import Matrix
 from mlsys.schema import Task, TaskKind
 
@@ -60,8 +60,8 @@ def test_the_penalty_is_the_one_that_scikit_learns_leave_one_out_finds(seed):
     rng = np.random.default_rng(seed)
     X, noise = rng.normal(size=(60, 25)), rng.normal(size=(60, 2))
     y = X[:, :2] + (1 + 2 * seed) * noise
-    ours = press.solve(X, y, press.PENALTIES)
-    theirs = RidgeCV(alphas=press.PENALTIES).fit(X, y)
+    ours = ridge_loo.solve(X, y, ridge_loo.PENALTIES)
+    theirs = RidgeCV(alphas=ridge_loo.PENALTIES).fit(X, y)
     assert ours.penalty == pytest.approx(theirs.alpha_)
     np.testing.assert_allclose(ours.coefficient.T, theirs.coef_, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(ours.intercept, theirs.intercept_, atol=1e-10)
@@ -73,7 +73,7 @@ def test_probabilities_of_two_classes_are_platts():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 400)
     scores = y + rng.normal(size=400)
-    slope, shift = press.calibrated(scores[:, None], y)
+    slope, shift = ridge_loo.calibrated(scores[:, None], y)
     theirs = LogisticRegression(C=np.inf, tol=1e-8).fit(scores[:, None], y)
     assert slope == pytest.approx(theirs.coef_[0, 0], rel=1e-3)
     assert shift[0] == pytest.approx(theirs.intercept_[0], abs=1e-3)
@@ -88,7 +88,7 @@ def test_probabilities_of_many_classes_are_better_than_any_slope_or_shift_beside
         z = slope * scores + shift
         return log_loss(y, np.exp(z) / np.exp(z).sum(axis=1, keepdims=True))
 
-    slope, shift = press.calibrated(scores, y)
+    slope, shift = ridge_loo.calibrated(scores, y)
     best = loss(slope, shift)
     for step in (-0.05, 0.05):
         assert loss(slope + step, shift) > best
@@ -97,7 +97,7 @@ def test_probabilities_of_many_classes_are_better_than_any_slope_or_shift_beside
 
 
 def test_classes_that_nothing_confuses_have_finite_probabilities():
-    slope, shift = press.calibrated(np.array([[0.0], [0.0], [1.0], [1.0]]), np.array([0, 0, 1, 1]))
+    slope, shift = ridge_loo.calibrated(np.array([[0.0], [0.0], [1.0], [1.0]]), np.array([0, 0, 1, 1]))
     assert np.isfinite([slope, *shift]).all()
 
 
@@ -123,7 +123,7 @@ def test_more_rows_than_it_is_fitted_on_are_drawn_by_the_seed_alone():
 def test_a_row_far_beyond_training_is_answered_like_one_at_its_border():
     X, y = wave()
     model = fit(matrix(X, y), REGRESSION)
-    edge = kernel.Facts.model_validate(model.facts).largest / model.facts.steps
+    edge = kernel.KernelFacts.model_validate(model.facts).largest / model.facts.steps
     far = np.full((1, 3), 1e20, np.float32)
     border = (model.centre + edge)[None].astype(np.float32) * np.float32(1.001)
     assert kernel.predict(model, far).tobytes() == kernel.predict(model, border).tobytes()

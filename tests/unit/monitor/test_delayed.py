@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from mlsys import errors
-from mlsys.monitor.delayed import LABEL, UNKNOWN, Labels, class_codes
+from mlsys.monitor.labels import LABEL, UNKNOWN, Labels, class_codes
 from mlsys.schema import Task, TaskKind
 
 UTC = dt.UTC

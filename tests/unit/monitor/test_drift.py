@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlsys.monitor import drift, noise
-from mlsys.monitor.noise import Dispersion
+from mlsys.monitor import drift, significance
+from mlsys.monitor.significance import Dispersion
 
 counts = st.lists(st.integers(0, 10_000), min_size=4, max_size=4).filter(any)
 
@@ -26,21 +26,21 @@ def test_a_distribution_is_at_no_distance_from_itself(p):
 
 @given(counts, counts)
 def test_pooling_rare_bins_keeps_the_totals(p, q):
-    a, b = noise.merge_rare(p, q)
+    a, b = significance.merge_rare(p, q)
     assert a.sum() == sum(p)
     assert b.sum() == sum(q)
 
 
 @given(counts, counts, st.floats(1, 100))
 def test_pvalues_are_probabilities_and_grow_with_the_design_effect(p, q, effect):
-    plain = noise.homogeneity_test(p, q)
-    careful = noise.homogeneity_test(p, q, Dispersion(effect))
+    plain = significance.homogeneity_test(p, q)
+    careful = significance.homogeneity_test(p, q, Dispersion(effect))
     assert 0 <= plain.pvalue <= careful.pvalue <= 1
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_adjusting_never_lowers_a_pvalue(pvalues):
-    adjusted = noise.benjamini_hochberg(pvalues)
+    adjusted = significance.benjamini_hochberg(pvalues)
     assert (adjusted >= np.array(pvalues) - 1e-15).all()
     assert (adjusted <= 1).all()
 
@@ -49,7 +49,7 @@ def test_empty_sides_have_no_distance_rather_than_a_wrong_one():
     assert np.isnan(drift.js_distance([0, 0], [1, 2]))
     assert np.isnan(drift.chi_squared_test([0, 0], [1, 2]).pvalue)
     assert np.isnan(drift.ks_test([1, 2], [0, 0]).pvalue)
-    assert np.isnan(noise.homogeneity_test([0, 0], [1, 2]).pvalue)
+    assert np.isnan(significance.homogeneity_test([0, 0], [1, 2]).pvalue)
     assert np.isnan(drift.wasserstein_distance([], [1.0]))
 
 
@@ -59,7 +59,7 @@ def test_homogeneity_test_keeps_its_level_on_one_distribution(bins):
     rng = np.random.default_rng(bins)
     fractions = rng.dirichlet(np.ones(bins))
     reference, windows = rng.multinomial(20_000, fractions, 2_000), rng.multinomial(500, fractions, 2_000)
-    rejected = sum(noise.homogeneity_test(p, q).pvalue <= 0.05 for p, q in zip(reference, windows, strict=True))
+    rejected = sum(significance.homogeneity_test(p, q).pvalue <= 0.05 for p, q in zip(reference, windows, strict=True))
     assert rejected <= 132
 
 
@@ -71,9 +71,9 @@ def test_homogeneity_test_keeps_its_level_on_rows_that_come_in_clusters():
     for _ in range(400):
         days = np.stack([rng.multinomial(200, p) for p in rng.dirichlet(base * 4, 7)])
         reference = np.stack([rng.multinomial(200, p) for p in rng.dirichlet(base * 4, 240)]).sum(axis=0)
-        dispersion = noise.design_effect([days])
-        plain += noise.homogeneity_test(reference, days.sum(axis=0)).pvalue <= 0.05
-        careful += noise.homogeneity_test(reference, days.sum(axis=0), dispersion).pvalue <= 0.05
+        dispersion = significance.design_effect([days])
+        plain += significance.homogeneity_test(reference, days.sum(axis=0)).pvalue <= 0.05
+        careful += significance.homogeneity_test(reference, days.sum(axis=0), dispersion).pvalue <= 0.05
     assert plain > 300
     assert careful <= 34  # 99.9 % point of a binomial of 400 at 5 %
 
@@ -82,14 +82,14 @@ def test_a_real_shift_is_found_at_the_same_level():
     rng = np.random.default_rng(9)
     reference = rng.multinomial(20_000, [0.1] * 10)
     shifted = rng.multinomial(500, [0.04, 0.06, 0.07, 0.08, 0.1, 0.1, 0.11, 0.12, 0.14, 0.18])
-    assert noise.homogeneity_test(reference, shifted).pvalue < 1e-6
-    assert drift.js_distance(reference, shifted) > noise.noise_floor(500, 20_000, 10, 0.001)
+    assert significance.homogeneity_test(reference, shifted).pvalue < 1e-6
+    assert drift.js_distance(reference, shifted) > significance.noise_floor(500, 20_000, 10, 0.001)
 
 
 def test_blocks_of_independent_rows_have_a_design_effect_near_one():
     table = np.random.default_rng(1).multinomial(100, [0.25] * 4, 200)
-    assert noise.design_effect([table[:100], table[100:]]).effect == pytest.approx(1, abs=0.1)
+    assert significance.design_effect([table[:100], table[100:]]).effect == pytest.approx(1, abs=0.1)
 
 
 def test_a_window_of_one_block_says_nothing_about_the_design_effect():
-    assert noise.design_effect([[[3, 4, 5]], np.zeros((0, 3))]) == Dispersion()
+    assert significance.design_effect([[[3, 4, 5]], np.zeros((0, 3))]) == Dispersion()

@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlsys.evaluate.metrics import METRICS
-from mlsys.monitor import health
-from mlsys.monitor.health import Health, Limits
-from mlsys.monitor.performance import Baseline, Estimate
+from mlsys.monitor import performance_check
+from mlsys.monitor.performance import Baseline, PerformanceEstimate
+from mlsys.monitor.performance_check import Health, Limits
 from mlsys.schema import Task, TaskKind
 
 TASK = Task(kind=TaskKind.BINARY, target="late", classes=(False, True))
@@ -21,8 +21,8 @@ GAP = st.floats(-0.5, 0.5)
 
 def calibration(gap, error, base, *, freedom=19):
     """The loss of a window with this gap and standard error, after test rows with a gap of `base`, known exactly."""
-    measured = Health(1_000, gaps={1: Estimate(gap, error=error, freedom=freedom)}, predicted=0.5)
-    health.judge([measured], Baseline(gaps={1: Estimate(base, error=0.0)}), TASK, LIMITS)
+    measured = Health(1_000, gaps={1: PerformanceEstimate(gap, error=error, freedom=freedom)}, predicted=0.5)
+    performance_check.judge([measured], Baseline(gaps={1: PerformanceEstimate(base, error=0.0)}), TASK, LIMITS)
     (loss,) = measured.losses
     return loss
 

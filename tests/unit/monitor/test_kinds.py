@@ -13,10 +13,10 @@ import pytest
 
 from bundles import fit, rows
 from mlsys import monitor
-from mlsys.deploy.log import Logged
+from mlsys.deploy.prediction_log import Logged
 from mlsys.predict import Predictor
 from mlsys.recipe import Recipe
-from mlsys.registry import Entry
+from mlsys.registry import LedgerEntry
 from mlsys.schema import TaskKind
 from mlsys.store import Store
 
@@ -29,7 +29,7 @@ def log(bundle, table, folder):
     predictor = Predictor(bundle)
     inputs = predictor.conform(table.drop_columns(["y"]))
     said = predictor.table(inputs)
-    entry = Entry(name="kinds", version=1, digest=bundle.digest)
+    entry = LedgerEntry(name="kinds", version=1, digest=bundle.digest)
     ids = table["flight"].to_pylist()
     folder.mkdir()
     logged = Logged(predictor, entry, inputs, said, ids, dt.datetime(2014, 1, 1, tzinfo=UTC), 1.0)

@@ -12,8 +12,8 @@ import traffic
 from mlsys import bundle, models, monitor
 from mlsys.features import plan, program
 from mlsys.models.matrix import Matrix
-from mlsys.monitor.scan import Reference
-from mlsys.predict import looks
+from mlsys.monitor.log_scan import ReferenceRows
+from mlsys.predict import image_measures
 from mlsys.schema import Column, Kind, Schema
 from mlsys.statistics import TableStatistics
 from mlsys.store import Store
@@ -39,7 +39,7 @@ def fit(store, *, with_looks=True):
     table = pa.table({**rows.features(), "photo": pictures, "late": rows.late})
     statistics = TableStatistics.empty(SCHEMA, TASK)
     statistics.update(table)
-    seen = looks.statistics([table], ["photo"], TASK) if with_looks else None
+    seen = image_measures.statistics([table], ["photo"], TASK) if with_looks else None
     family = models.family("dummy")
     fitted = program.fit(plan.choose(traffic.SCHEMA, statistics, encoding="codes"), statistics)
     matrix = Matrix(np.zeros((2, 0), np.float32), np.array([0.0, 1.0]), (), ())
@@ -87,10 +87,10 @@ def alarms(judgement, window):
 def test_the_measures_of_a_picture_of_two_pixels():
     """Black and pure red; red has the luma 0.299 · 255 = 76 (ITU-R BT.601)."""
     two = encoded(Image.fromarray(np.array([[[0, 0, 0], [255, 0, 0]]], np.uint8)))
-    assert looks.measure(two) == pytest.approx((2, 1, 38 / 255, 38 / 255, 0.5, 0.5))
+    assert image_measures.measure(two) == pytest.approx((2, 1, 38 / 255, 38 / 255, 0.5, 0.5))
     grey = encoded(Image.fromarray(np.array([[51], [51]], np.uint8)))
-    assert looks.measure(grey) == pytest.approx((1, 2, 0.2, 0, 0, 0))
-    assert looks.measure(None) == looks.measure(b"no picture") == (None,) * 6
+    assert image_measures.measure(grey) == pytest.approx((1, 2, 0.2, 0, 0, 0))
+    assert image_measures.measure(None) == image_measures.measure(b"no picture") == (None,) * 6
 
 
 @pytest.mark.parametrize(
@@ -135,6 +135,6 @@ def test_a_week_without_any_picture_is_judged(judge):
 
 
 def test_a_bundle_that_knows_no_looks_is_judged_by_what_it_knows(tmp_path):
-    watched = Reference.of(fit(Store.open(tmp_path), with_looks=False)).watched
+    watched = ReferenceRows.of(fit(Store.open(tmp_path), with_looks=False)).watched
     assert "photo" in watched
     assert not [name for name in watched if ":" in name]

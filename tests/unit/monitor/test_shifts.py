@@ -5,10 +5,10 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from mlsys.monitor import shifts
-from mlsys.monitor.bins import Bins
-from mlsys.monitor.noise import INDEPENDENT
-from mlsys.monitor.shifts import Rule
+from mlsys.monitor import drift_alarms
+from mlsys.monitor.drift_alarms import AlarmRule
+from mlsys.monitor.reference_bins import ReferenceBins
+from mlsys.monitor.significance import INDEPENDENT
 from mlsys.schema import Kind
 from mlsys.statistics import ColumnStatistics
 
@@ -28,7 +28,7 @@ def reference():
         kind = Kind.NUMERIC if number % 2 else Kind.CATEGORICAL
         column = ColumnStatistics.empty(kind)
         column.update(draw(rng, kind, 20_000))
-        bins = Bins.of(str(number), column)
+        bins = ReferenceBins.of(str(number), column)
         found[str(number)] = bins, truth(bins)
     return found
 
@@ -50,21 +50,21 @@ def truth(bins):
 def judged(reference, rng, rule, rows):
     spread = dict.fromkeys(reference, INDEPENDENT)
     counted = {name: (bins, rng.multinomial(rows, fractions)) for name, (bins, fractions) in reference.items()}
-    return shifts.find(counted, spread, rule, {}, dict.fromkeys(reference, ""))
+    return drift_alarms.find(counted, spread, rule, {}, dict.fromkeys(reference, ""))
 
 
 @pytest.mark.parametrize("rows", [200, 2_000])
 def test_any_alarm_in_twenty_stationary_columns_is_as_rare_as_stated(reference, rows):
     """150 windows at 10 %, no floor: at most 27 (99.9 % point of a binomial). A fixed 10 % a column gives 88 %."""
     rng = np.random.default_rng(rows)
-    found = [judged(reference, rng, Rule(0.1, 0.0), rows) for _ in range(150)]
+    found = [judged(reference, rng, AlarmRule(0.1, 0.0), rows) for _ in range(150)]
     assert sum(any(shift.alarmed for shift in window) for window in found) <= 27
     assert sum(any(shift.pvalue <= 0.1 for shift in window) for window in found) > 100
 
 
 def test_the_floor_leaves_nothing_of_that(reference):
     rng = np.random.default_rng(1)
-    found = [judged(reference, rng, Rule(0.1, 0.1), 500) for _ in range(100)]
+    found = [judged(reference, rng, AlarmRule(0.1, 0.1), 500) for _ in range(100)]
     assert not any(shift.alarmed for window in found for shift in window)
 
 
@@ -72,6 +72,6 @@ def test_a_difference_that_is_certain_and_small_is_no_alarm(reference):
     bins, _ = reference["0"]
     counts = (bins.reference * 50).astype(np.int64)
     counts[0] += counts.sum() // 10
-    found = shifts.find({"0": (bins, counts)}, {"0": INDEPENDENT}, Rule(0.05, 0.1), {}, {"0": ""})[0]
+    found = drift_alarms.find({"0": (bins, counts)}, {"0": INDEPENDENT}, AlarmRule(0.05, 0.1), {}, {"0": ""})[0]
     assert found.pvalue < 1e-6
     assert not found.alarmed

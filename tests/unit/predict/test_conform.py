@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlsys import errors
-from mlsys.predict.conform import MAX_VIOLATIONS, Contract
+from mlsys.predict.validation import MAX_VIOLATIONS, RequestValidator
 from mlsys.schema import Column, Kind, Role, Schema
 
 UTC = dt.UTC
@@ -18,7 +18,7 @@ NOON = dt.datetime(2013, 10, 1, 12, tzinfo=UTC)
 
 def contract(type_name, *, nullable=True, timezone=None, **facts):
     column = Column(name="x", type=type_name, kind=Kind.NUMERIC, nullable=nullable, **facts)
-    return Contract(Schema(columns=(column,)), ["x"], timezone)
+    return RequestValidator(Schema(columns=(column,)), ["x"], timezone)
 
 
 def one(type_name, value, **facts):
@@ -153,7 +153,7 @@ SCHEMA = Schema(
         Column(name="unused", type="double", kind=Kind.NUMERIC, nullable=False),
     )
 )
-PEOPLE = Contract(SCHEMA, ["age", "city"])
+PEOPLE = RequestValidator(SCHEMA, ["age", "city"])
 
 
 def test_every_fault_of_every_row_is_listed_in_order():

@@ -8,8 +8,8 @@ import pytest
 import joined
 from mlsys import errors
 from mlsys.features.online import publishing
-from mlsys.features.online.sources import FromStore, FromTables
-from mlsys.features.online.stores import open_store
+from mlsys.features.online.lookup import FromStore, FromTables
+from mlsys.features.online.online_store import open_store
 from mlsys.predict import Predictor
 from mlsys.store import Store
 
@@ -187,17 +187,17 @@ def test_columns_that_nobody_knows_do_not_fill_the_memory(predictor, sent):
 
 def test_joins_of_which_the_model_reads_no_column_are_not_looked_up(model, online):
     contract = type(Predictor(model).contract)(model.schema, ["distance", "temp", "wind"])
-    from mlsys.predict.lookup import Lookup
+    from mlsys.predict.feature_lookup import FeatureLookup
 
-    assert [view.name for view in Lookup(model.views, contract, online).views] == ["weather"]
+    assert [view.name for view in FeatureLookup(model.views, contract, online).views] == ["weather"]
 
 
 def test_a_table_whose_key_comes_from_another_table_is_looked_up_after_it(model, online, store, sent):
     """Makers by name: the key is a column that the aircraft gives."""
     from mlsys import recipe
     from mlsys.features.online import views
-    from mlsys.predict.conform import Contract
-    from mlsys.predict.lookup import Lookup
+    from mlsys.predict.feature_lookup import FeatureLookup
+    from mlsys.predict.validation import RequestValidator
     from mlsys.schema import Schema
 
     makers = Schema(columns=(joined.column("maker", "string"), joined.column("country", "string")))
@@ -207,7 +207,7 @@ def test_a_table_whose_key_comes_from_another_table_is_looked_up_after_it(model,
     table = pa.table({"maker": ["AIRBUS", "BOEING"], "country": ["FR", "US"]})
     publishing.publish(found, view, table, history="1d", until=LATER)
     whole = Schema(columns=(*model.schema, joined.column("country", "string")))
-    lookup = Lookup([*model.views, view], Contract(whole, [*whole.names]), FromStore(found))
+    lookup = FeatureLookup([*model.views, view], RequestValidator(whole, [*whole.names]), FromStore(found))
     expected = {"AIRBUS": "FR", "BOEING": "US", None: None}
     records, _ = lookup.records(joined.requests(sent))
     assert [record["country"] for record in records] == [expected[record["plane_maker"]] for record in records]

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from mlsys.evaluate import metrics
-from mlsys.selection.race import leavers
+from mlsys.selection.leaderboard import leavers
 from mlsys.train import FoldResult
 
 AUC, LOSS = metrics.METRICS["roc_auc"], metrics.METRICS["log_loss"]

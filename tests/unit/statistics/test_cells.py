@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlsys.statistics.cells import DOZEN, FEW, SHARED, cells
+from mlsys.statistics.encoding import DOZEN, FEW, SHARED, bin_codes
 
 ROWS = 30_000
 SHAPES = {
@@ -26,7 +26,7 @@ SHAPES = {
 
 
 def agrees(values):
-    keys, codes, shared = cells(values)
+    keys, codes, shared = bin_codes(values)
     assert (np.diff(keys) > 0).all()
     assert (np.bincount(codes, minlength=len(keys)) > 0).all(), "a cell is empty"
     assert (np.diff(codes[np.argsort(values, kind="stable")]) >= 0).all(), "a greater value has a lower cell"

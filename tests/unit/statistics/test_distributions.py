@@ -4,9 +4,8 @@ import pytest
 from scipy import stats
 
 from mlsys.schema import Kind
-from mlsys.statistics.cells import SHARED
-from mlsys.statistics.distributions import MOST_CLASSES, Distributions
-from mlsys.statistics.encoded import encode
+from mlsys.statistics.encoding import SHARED, encode
+from mlsys.statistics.numeric_statistics import MOST_CLASSES, Distributions
 
 RNG = np.random.default_rng(9)
 ROWS = 12_000

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
 from mlsys.schema import Kind
-from mlsys.statistics import ColumnStatistics, documents, tokens
-from mlsys.statistics.documents import Documents
-from mlsys.statistics.tokens import BUCKETS, FACTS, Texts, count
+from mlsys.statistics import ColumnStatistics, text_statistics
+from mlsys.statistics.text_statistics import BUCKETS, FACTS, Texts, TextStatistics, count
 
 PROSE = [
     "I am still waiting on my card?",
@@ -65,8 +64,8 @@ def test_a_text_has_the_same_tokens_and_numbers_alone_and_among_others(texts):
 
 def test_batches_of_bounded_size_change_nothing(monkeypatch):
     whole = count(PROSE)
-    monkeypatch.setattr(tokens, "BATCH_CHARACTERS", 50)
-    assert len(list(tokens.batches(PROSE))) > 3
+    monkeypatch.setattr(text_statistics, "BATCH_CHARACTERS", 50)
+    assert len(list(text_statistics.batches(PROSE))) > 3
     cut = count(PROSE)
     for name in ("starts", "buckets", "counts"):
         assert getattr(cut, name).tolist() == getattr(whole, name).tolist()
@@ -112,7 +111,7 @@ def test_the_numbers_of_a_text_are_those_counted_by_hand(text, expected):
 
 
 def learned(texts):
-    found = Documents()
+    found = TextStatistics()
     found.update(pa.array(texts, pa.string()))
     return found
 
@@ -131,7 +130,7 @@ def test_parts_merge_to_the_whole_in_any_order(texts, cut):
         for ours, theirs in zip(merged.facts, whole.facts, strict=True):
             assert ours.mean == pytest.approx(theirs.mean, abs=1e-12)
             assert ours.m2 == pytest.approx(theirs.m2, abs=1e-9, rel=1e-9)
-    back = Documents.from_json(json.loads(json.dumps(whole.to_json(), allow_nan=False)))
+    back = TextStatistics.from_json(json.loads(json.dumps(whole.to_json(), allow_nan=False)))
     assert back.to_json() == whole.to_json()
 
 
@@ -142,7 +141,7 @@ def test_each_text_counts_once_for_a_token_however_often_it_says_it():
 
 
 def test_the_texts_kept_are_those_of_the_smallest_hashes_whatever_the_parts(monkeypatch):
-    monkeypatch.setattr(documents, "SAMPLE", 5)
+    monkeypatch.setattr(text_statistics, "SAMPLE", 5)
     texts = [f"text number {i}" for i in range(40)]
     whole = learned(texts)
     parts = [learned(texts[i::3]) for i in range(3)]
@@ -155,7 +154,7 @@ def test_a_text_of_a_megabyte_is_counted_whole_and_kept_in_part():
     found = learned(["buzz " * 200_000 + "end"])
     assert found.facts[0].mean == 1_000_003
     assert found.containing[list(of_text(count(["end"]), 0))].all()
-    assert [len(text) for text in found.sample.values()] == [documents.KEPT_CHARACTERS]
+    assert [len(text) for text in found.sample.values()] == [text_statistics.KEPT_CHARACTERS]
 
 
 def test_long_texts_are_counted_apart_by_what_differs_far_down():
@@ -164,7 +163,7 @@ def test_long_texts_are_counted_apart_by_what_differs_far_down():
     column.update(pa.array([same + "a", same + "b", same + "a", "short"]))
     assert [count for _, count in column.result().frequent_items] == [2, 1, 1]
     assert column.num_distinct == 3
-    assert max(len(text) for text in column.counts()) < documents.KEPT_CHARACTERS + 20
+    assert max(len(text) for text in column.counts()) < text_statistics.KEPT_CHARACTERS + 20
     back = ColumnStatistics.from_json(json.loads(json.dumps(column.to_json())))
     assert (back.merge(column).num_distinct, back.result().max_length) == (3, 2_201)
 
@@ -172,11 +171,11 @@ def test_long_texts_are_counted_apart_by_what_differs_far_down():
 def test_statistics_without_rows_hold_no_text_that_is_kept_to_fit_on():
     column = ColumnStatistics.empty(Kind.TEXT)
     column.update(pa.array([f"text number {i}" for i in range(9_000)]))
-    assert len(column.documents.sample) == documents.SAMPLE
+    assert len(column.documents.sample) == text_statistics.SAMPLE
     bare = column.without_rows()
     assert not bare.documents.sample
     assert bare.documents.num_tokens == column.documents.num_tokens
-    assert len(column.documents.sample) == documents.SAMPLE
+    assert len(column.documents.sample) == text_statistics.SAMPLE
 
 
 def test_a_column_of_texts_says_its_words():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mlsys.schema import Kind
 from mlsys.statistics import ColumnStatistics
-from mlsys.statistics.encoded import encode
+from mlsys.statistics.encoding import encode
 from mlsys.statistics.hashing import hash_array
 
 RNG = np.random.default_rng(8)

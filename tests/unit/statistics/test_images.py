@@ -14,8 +14,8 @@ from PIL import Image
 from mlsys import images
 from mlsys.schema import Kind
 from mlsys.statistics import ColumnStatistics
-from mlsys.statistics.images import SHOWN, THUMBNAIL, Images, difference_hash
-from mlsys.statistics.smallest import Smallest
+from mlsys.statistics.image_statistics import SHOWN, THUMBNAIL, ImageStatistics, difference_hash
+from mlsys.statistics.sketches import BottomKSketch
 from pictures import MODES, encoded, noise
 
 PICTURES = [
@@ -27,7 +27,7 @@ PICTURES = [
 
 
 def learned(pictures):
-    found = Images()
+    found = ImageStatistics()
     found.update(pa.array(pictures, pa.binary()))
     return found
 
@@ -85,7 +85,7 @@ def test_parts_in_any_order_merge_to_the_whole(pictures, one, other):
     assert merged.brightness.mean == pytest.approx(whole.brightness.mean)
     merged.brightness = whole.brightness
     assert as_text(merged) == as_text(whole)
-    assert as_text(Images.from_json(json.loads(as_text(whole)))) == as_text(whole)
+    assert as_text(ImageStatistics.from_json(json.loads(as_text(whole)))) == as_text(whole)
 
 
 def test_a_column_of_images_has_them_and_survives_its_text():
@@ -101,20 +101,20 @@ def test_a_column_of_images_has_them_and_survives_its_text():
 @given(st.lists(st.integers(0, 60), max_size=200), st.integers(0, 200))
 def test_the_smallest_hashes_are_counted_in_full(numbers, at):
     hashes = np.array(numbers, np.uint64)
-    parts = [Smallest(10), Smallest(10)]
+    parts = [BottomKSketch(10), BottomKSketch(10)]
     parts[0].update(hashes[:at])
     parts[1].update(hashes[at:])
     found = parts[1].merge(parts[0])
     counts = Counter(numbers)
     assert found.counts == {value: counts[value] for value in sorted(counts)[:10]}
     assert found.exact == (len(counts) <= 10)
-    assert Smallest.from_json(json.loads(json.dumps(found.to_json()))).counts == found.counts
+    assert BottomKSketch.from_json(json.loads(json.dumps(found.to_json()))).counts == found.counts
 
 
 def test_the_fraction_that_repeats_is_estimated_beyond_what_is_counted():
     rng = np.random.default_rng(0)
     values = rng.integers(0, 2**63, 20_000).astype(np.uint64)
-    found = Smallest(2_048)
+    found = BottomKSketch(2_048)
     found.update(np.concatenate([values, values[:5_000]]))  # a fifth of the rows
     assert not found.exact
     assert found.repeated_fraction == pytest.approx(0.2, abs=0.03)

@@ -14,11 +14,11 @@ from sklearn.metrics import mutual_info_score
 
 from mlsys.schema import Column, Kind, Role, Schema, Task
 from mlsys.statistics import encode_target
-from mlsys.statistics.joint import JointStatistics, Layout, block, layout
-from mlsys.statistics.joint.gaps import Gaps
-from mlsys.statistics.joint.groups import correlation_ratio
-from mlsys.statistics.joint.tables import cramers_v, information
-from mlsys.statistics.joint.timeline import MOST_BINS, Timeline
+from mlsys.statistics.pairwise import JointStatistics, PairLayout, layout
+from mlsys.statistics.pairwise.contingency_tables import cramers_v, information
+from mlsys.statistics.pairwise.correlation import correlation_ratio
+from mlsys.statistics.pairwise.missingness import MissingPatterns
+from mlsys.statistics.pairwise.pairs import MOST_BINS, Timeline
 
 BINARY = Task(kind="binary", target="y", classes=("no", "yes"))
 REGRESSION = Task(kind="regression", target="z")
@@ -56,7 +56,7 @@ def rows(n, seed=0):
 
 
 def joint(table, task=BINARY, look=None):
-    plan = Layout.of(table if look is None else look, SCHEMA, task)
+    plan = PairLayout.of(table if look is None else look, SCHEMA, task)
     return JointStatistics.of(table, plan, encode_target(table[task.target], task))
 
 
@@ -155,7 +155,7 @@ def test_a_column_that_decides_the_target_tells_all_of_it_and_noise_tells_nothin
     schema = Schema(columns=tuple(Column(name=name, type="double", kind=kind) for name, kind in kinds.items()))
     task = Task(kind="binary", target="y", classes=(False, True))
     y = encode_target(table["y"], task)
-    found = JointStatistics.of(table, Layout.of(table, schema, task), y).information()
+    found = JointStatistics.of(table, PairLayout.of(table, schema, task), y).information()
     assert found["x"].share == pytest.approx(1, abs=0.001)
     assert found["noise"].share < 0.005
 
@@ -187,7 +187,7 @@ def test_categories_beyond_the_frequent_ones_are_one_and_ids_are_left_out():
     many = np.char.add("k", np.minimum(rng.geometric(0.02, n), 300).astype(str))
     table = pa.table({"many": many, "id": [f"row {i}" for i in range(n)], "y": rng.choice(["no", "yes"], n)})
     schema = Schema(columns=tuple(Column(name=c, type="string", kind=Kind.CATEGORICAL) for c in ("many", "id")))
-    plan = Layout.of(table, schema, BINARY)
+    plan = PairLayout.of(table, schema, BINARY)
     assert plan.left_out == ("id",)
     statistics = JointStatistics.of(table, plan, encode_target(table["y"], BINARY))
     counts = statistics.tables.pairs[0, 1].sum(axis=1)
@@ -202,7 +202,7 @@ def test_a_table_wider_than_the_limits_says_what_it_leaves_out():
     names = [f"x{i}" for i in range(layout.MOST_NUMBERS + 3)]
     table = pa.table({name: [1.0, 2.0, 3.0, 5.0] for name in names} | {"y": ["no", "yes"] * 2})
     schema = Schema(columns=tuple(Column(name=name, type="double", kind=Kind.NUMERIC) for name in names))
-    assert Layout.of(table, schema, BINARY).left_out == tuple(names[-3:])
+    assert PairLayout.of(table, schema, BINARY).left_out == tuple(names[-3:])
 
 
 def test_an_encoded_column_is_counted_as_a_plain_one():
@@ -214,7 +214,7 @@ def test_an_encoded_column_is_counted_as_a_plain_one():
 
 def test_rows_are_counted_by_what_they_lack():
     masks = [np.array([1, 1, 0, 0, 0], bool), None, np.array([1, 0, 0, 1, 0], bool)]
-    gaps = Gaps.of(masks, 5)
+    gaps = MissingPatterns.of(masks, 5)
     assert gaps.together.tolist() == [[2, 0, 1], [0, 0, 0], [1, 0, 2]]
     assert gaps.frequent(["a", "b", "c"], 9) == [([], 2), (["a"], 1), (["c"], 1), (["a", "c"], 1)]
 
@@ -222,7 +222,7 @@ def test_rows_are_counted_by_what_they_lack():
 def test_null_nan_and_infinity_are_missing():
     table = pa.table({"a": [1.0, None, np.nan, np.inf], "y": ["no", "yes", "no", "yes"]})
     schema = Schema(columns=(Column(name="a", type="double", kind=Kind.NUMERIC),))
-    plan = Layout.of(table, schema, BINARY)
+    plan = PairLayout.of(table, schema, BINARY)
     gaps = JointStatistics.of(table, plan, encode_target(table["y"], BINARY)).gaps
     assert gaps.frequent(plan.gaps, 5) == [(["a"], 3), ([], 1)]
 
@@ -267,7 +267,7 @@ def test_rows_before_1970_and_without_a_time_are_counted():
 )
 def test_parts_merge_to_the_whole_in_any_order(cuts, seed, task):
     table = rows(600, seed % 100)
-    plan = Layout.of(rows(300, seed=7), SCHEMA, task)
+    plan = PairLayout.of(rows(300, seed=7), SCHEMA, task)
     y = encode_target(table[task.target], task)
     ends = sorted({0, 600, *cuts})
     parts = [JointStatistics.of(table.slice(a, b - a), plan, y[a:b]) for a, b in itertools.pairwise(ends)]
@@ -302,7 +302,7 @@ def plain(statistics):
 def test_blocks_are_an_implementation_detail(monkeypatch):
     table = rows(700)
     whole = plain(joint(table))
-    monkeypatch.setattr(block, "ROWS", 64)
+    monkeypatch.setattr(layout, "ROWS", 64)
     assert plain(joint(table)) == whole
 
 

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlsys.statistics.distinct import DistinctSketch
 from mlsys.statistics.hashing import mix
-from mlsys.statistics.quantiles import QuantileSketch
+from mlsys.statistics.sketches import DistinctSketch, QuantileSketch
 
 SHAPES = {
     "normal": lambda rng: rng.normal(size=60_000),

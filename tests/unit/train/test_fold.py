@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from mlsys import errors, models, train
 from mlsys.schema import FOLD, ROW
-from mlsys.train import parameters
+from mlsys.train import training_job
 
 SETTINGS = {"train": {"rounds": 40, "early_stopping": 5}}
 
@@ -63,7 +63,7 @@ def test_the_sample_bounds_the_rows_to_fit_on_and_not_those_to_judge(make_split)
 @pytest.mark.parametrize("family", ["dummy", "linear", "forest", "xgboost"])
 def test_the_score_is_that_of_an_independent_computation(make_split, family):
     split, statistics, recipe, task = make_split(**SETTINGS)
-    params = parameters.of(recipe, family, {"trees": 20} if family == "forest" else {})
+    params = training_job.params_of(recipe, family, {"trees": 20} if family == "forest" else {})
     settings = {"fit_folds": [0, 1], "judge": 2, "seed": 5}
     result = train.fit_fold(split, statistics, recipe, task, family, params, threads=1, **settings)
     made = train.prepare(split, statistics, recipe, task, family, **settings)
@@ -90,7 +90,7 @@ def test_what_is_learned_beats_the_dummy(make_split):
     split, statistics, recipe, task = make_split(**SETTINGS)
 
     def score(family):
-        params = parameters.of(recipe, family)
+        params = training_job.params_of(recipe, family)
         return train.fit_fold(
             split, statistics, recipe, task, family, params, fit_folds=[0, 1], judge=2, seed=0, threads=1
         ).score
@@ -107,15 +107,15 @@ def test_folds_of_the_table_are_those_of_the_statistics(make_split):
 
 def test_rounds_come_from_the_train_section_and_params_override_it(make_split):
     _, _, recipe, _ = make_split(train={"rounds": 77, "family": "xgboost", "params": {"max_depth": 3, "rounds": 50}})
-    assert parameters.of(recipe, "xgboost").model_dump()["rounds"] == 50
-    assert parameters.of(recipe, "xgboost", {"max_depth": 4}).model_dump()["max_depth"] == 4
-    assert parameters.of(recipe, "linear").model_dump() == models.family("linear").Params().model_dump()
+    assert training_job.params_of(recipe, "xgboost").model_dump()["rounds"] == 50
+    assert training_job.params_of(recipe, "xgboost", {"max_depth": 4}).model_dump()["max_depth"] == 4
+    assert training_job.params_of(recipe, "linear").model_dump() == models.family("linear").Params().model_dump()
 
 
 def test_a_misspelt_parameter_is_named_with_its_neighbour(make_split):
     _, _, recipe, _ = make_split(train={"family": "xgboost", "params": {"max_deph": 3}})
     with pytest.raises(errors.RecipeError) as caught:
-        parameters.of(recipe, "xgboost")
+        training_job.params_of(recipe, "xgboost")
     assert str(caught.value) == (
         "recipe: unknown key 'train.params.max_deph'\n"
         "  got:      max_deph\n"

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlsys import errors
-from mlsys.features import columns as blocks
+from mlsys.features import program as blocks
 from mlsys.schema import ROW, Column, Kind, Role, Schema
 from mlsys.train import rows
 

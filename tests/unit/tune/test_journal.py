@@ -2,7 +2,7 @@
 
 import json
 
-from mlsys.tune.journal import Journal, Trial
+from mlsys.tune.trials import Journal, Trial
 
 
 def trial(number, score=0.5):

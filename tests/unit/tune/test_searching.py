@@ -6,8 +6,8 @@ import pytest
 
 from mlsys import errors, models, tune
 from mlsys.evaluate import metrics
-from mlsys.tune import Tuned, searching
-from mlsys.tune.journal import Journal, Trial
+from mlsys.tune import Tuned, tuning
+from mlsys.tune.trials import Journal, Trial
 
 AUC, LOSS = metrics.METRICS["roc_auc"], metrics.METRICS["log_loss"]
 
@@ -59,9 +59,9 @@ def test_where_there_is_nothing_to_search_the_default_stays_and_says_why(
 
 
 def test_the_tuned_parameters_are_kept_only_if_better():
-    worse = searching._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.79, max_depth=3)), ())
-    equal = searching._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.8, max_depth=3)), ())
-    better = searching._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.81, max_depth=3)), ())
+    worse = tuning._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.79, max_depth=3)), ())
+    equal = tuning._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.8, max_depth=3)), ())
+    better = tuning._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.81, max_depth=3)), ())
     assert [t.kept for t in (worse, equal, better)] == ["default", "default", "tuned"]
     assert worse.params["max_depth"] == equal.params["max_depth"] == 6
     assert better.params == {**default(), "max_depth": 3}
@@ -75,7 +75,7 @@ def test_smaller_is_better_for_a_loss_and_stopped_trials_do_not_win():
         trial(2, 0.4, max_depth=4),
         trial(3, 0.6, max_depth=5),
     )
-    tuned = searching._better("xgboost", default(), LOSS, trials, ())
+    tuned = tuning._better("xgboost", default(), LOSS, trials, ())
     assert tuned.params["max_depth"] == 4
     assert tuned.summary() == (
         "xgboost: 3 trials, 1 stopped early; validation log_loss default 0.5000, tuned 0.4000: tuned kept"
@@ -84,22 +84,22 @@ def test_smaller_is_better_for_a_loss_and_stopped_trials_do_not_win():
 
 def test_the_recipes_choices_take_the_place_of_the_space_and_are_checked(make_split):
     _, _, recipe, task = make_split(tune={"space": {"max_depth": [2, 4], "learning_rate": [0.1]}})
-    assert {name: domain.values for name, domain in searching._space(recipe, "xgboost", task).items()} == {
+    assert {name: domain.values for name, domain in tuning._space(recipe, "xgboost", task).items()} == {
         "max_depth": (2, 4),
         "learning_rate": (0.1,),
     }
     _, _, wrong, _ = make_split(tune={"space": {"max_depht": [2]}})
     with pytest.raises(errors.RecipeError, match="did you mean 'max_depth'"):
-        searching._space(wrong, "xgboost", task)
+        tuning._space(wrong, "xgboost", task)
     _, _, outside, _ = make_split(tune={"space": {"learning_rate": [5]}})
     with pytest.raises(errors.RecipeError, match="learning_rate"):
-        searching._space(outside, "xgboost", task)
+        tuning._space(outside, "xgboost", task)
 
 
 def test_a_spent_budget_is_answered_from_the_journal_without_ray(make_split, tmp_path):
     built = make_split(tune={"trials": 2})
     split, _, recipe, task = built
-    key = searching._key(split, recipe, "xgboost", searching._space(recipe, "xgboost", task))
+    key = tuning._key(split, recipe, "xgboost", tuning._space(recipe, "xgboost", task))
     journal = Journal(tmp_path / "tune" / f"xgboost-{key}" / "journal.jsonl")
     for done in (trial(0, 0.8), trial(1, 0.7, max_depth=3), trial(2, 0.9, max_depth=4)):
         journal.append(done)
@@ -111,10 +111,10 @@ def test_a_spent_budget_is_answered_from_the_journal_without_ray(make_split, tmp
 
 def test_the_journal_is_of_these_inputs_and_not_of_the_budget(make_split):
     split, _, recipe, task = make_split()
-    space = searching._space(recipe, "xgboost", task)
+    space = tuning._space(recipe, "xgboost", task)
 
     def key(**changes):
-        return searching._key(split, recipe.model_copy(update=changes), "xgboost", space)
+        return tuning._key(split, recipe.model_copy(update=changes), "xgboost", space)
 
     assert key() == key(tune=recipe.tune.model_copy(update={"trials": 99, "minutes": 3.0}))
     assert key() != key(seed=1)
@@ -126,14 +126,14 @@ def test_few_parameters_are_searched_with_fewer_trials_unless_the_recipe_says_ho
     _, _, recipe, task = make_split()
     asked = make_split(tune={"trials": 30})[2]
     of = {family: models.family(family).space(task) for family in ("linear", "kernel", "xgboost")}
-    assert {family: searching._num_trials(recipe, space) for family, space in of.items()} == {
+    assert {family: tuning._num_trials(recipe, space) for family, space in of.items()} == {
         "linear": 8,
         "kernel": 8,
         "xgboost": 20,
     }
-    assert searching._num_trials(asked, of["linear"]) == 30
+    assert tuning._num_trials(asked, of["linear"]) == 30
 
 
 def test_what_was_found_survives_json():
-    tuned = searching._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.81, max_depth=3)), ("a note",))
+    tuned = tuning._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.81, max_depth=3)), ("a note",))
     assert Tuned.from_json(json.loads(json.dumps(tuned.to_json()))) == tuned

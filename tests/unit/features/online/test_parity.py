@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlsys import recipe
-from mlsys.features import joins
-from mlsys.features.online import events, moments, publishing, views
-from mlsys.features.online.stores import open_store
+from mlsys.features.joins import asof
+from mlsys.features.online import events, lookup, publishing, views
+from mlsys.features.online.online_store import open_store
 from mlsys.schema import Column, Kind, Role, Schema
 
 START = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
@@ -76,8 +76,8 @@ def online(view, store, rows):
     state = store.read({view.id: {key for key in keys if key}})[view.id]
     times = [None if record["at"] is None else views.micros(record["at"]) for record in records]
     return [
-        moments.look_up(view, state.values.get(key), moment) for key, moment in zip(keys, times, strict=True)
-    ], events.Facts(**state.facts)  # fmt: skip
+        lookup.look_up(view, state.values.get(key), moment) for key, moment in zip(keys, times, strict=True)
+    ], events.EventFacts(**state.facts)  # fmt: skip
 
 
 def publish(store, view, table, **settings):
@@ -109,7 +109,7 @@ def check(store, found, asked, wanted, **settings):
     table, rows = table_of(found), rows_of(asked)
     view = views.define("weather", wanted, TABLE, REQUEST, owner="flights")
     publish(store, view, table, whole=True, **settings)
-    joined, counts = joins.join(rows, table, wanted, "at")
+    joined, counts = asof.join(rows, table, wanted, "at")
     answers, facts = online(view, store, rows)
     for row, answer, expected in zip(rows.to_pylist(), answers, joined.select(view.names).to_pylist(), strict=True):
         asked_us = None if row["at"] is None else views.micros(row["at"])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mlsys import errors, recipe
 from mlsys.dataset import Snapshot
-from mlsys.features.online import events, moments, publishing, views
-from mlsys.features.online.stores import open_store
+from mlsys.features.online import events, lookup, publishing, views
+from mlsys.features.online.online_store import open_store
 from mlsys.schema import Column, Kind, Role, Schema
 from mlsys.store import Store
 
@@ -65,7 +65,7 @@ def publish(store, of, rows, **changes):
 def at(store, of, key, hour):
     text = of.key([key])
     state = store.read({of.id: [text]})[of.id]
-    found = moments.look_up(of, state.values.get(text), views.micros(START) + int(hour * HOUR_US))
+    found = lookup.look_up(of, state.values.get(text), views.micros(START) + int(hour * HOUR_US))
     return found.status, found.age_us, *found.values.values()
 
 
@@ -194,7 +194,7 @@ def test_a_table_without_time_is_looked_up_by_key_alone(store):
     publish(store, of, rows)
     text = [of.key([key]) for key in "abc"]
     values = store.read({of.id: text})[of.id].values
-    found = [moments.look_up(of, values.get(key), None) for key in text]
+    found = [lookup.look_up(of, values.get(key), None) for key in text]
     assert [(one.status, one.age_us, one.values["v"]) for one in found] == [
         ("matched", None, 1.0), ("matched", None, None), ("missing", None, None)
     ]  # fmt: skip

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from mlsys import recipe
 from mlsys.dataset import Snapshot
-from mlsys.features.online import moments, publishing, views
-from mlsys.features.online.stores import open_store
+from mlsys.features.online import lookup, publishing, views
+from mlsys.features.online.online_store import open_store
 from mlsys.schema import Column, Kind, Role, Schema
 from mlsys.store import Store
 
@@ -84,7 +84,7 @@ def answers(online, of):
     found = online.read({of.id: texts})[of.id]
     hours = [views.micros(START + dt.timedelta(hours=hour)) for hour in range(70)]
     remembered = [at for at in hours if at >= ((found.facts or {}).get("since_us") or 0)]
-    return found.facts, [moments.look_up(of, found.values.get(text), at) for text in texts for at in remembered]
+    return found.facts, [lookup.look_up(of, found.values.get(text), at) for text in texts for at in remembered]
 
 
 ROWS = st.lists(
@@ -174,7 +174,7 @@ SCRIPT = textwrap.dedent("""
     from pathlib import Path
     from test_taken import bring, view
     from mlsys.dataset import Snapshot
-    from mlsys.features.online.on_sqlite import SQLiteStore
+    from mlsys.features.online.sqlite_store import SQLiteStore
     from mlsys.store import Store
 
     def wait(where):

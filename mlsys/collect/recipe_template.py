@@ -1,0 +1,235 @@
+"""`mlsys init`: a recipe for a table that nobody has seen, which runs as it is.
+
+Looks at the first rows of the source only. What is set is what the run needs (delimiter,
+encoding, columns that name rows); what may be wanted stands beside it as a comment.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import polars as pl
+import pyarrow as pa
+import yaml
+
+from mlsys import errors
+from mlsys.collect import storage_schema, type_inference
+from mlsys.collect.task import MAX_INTEGER_CLASSES
+from mlsys.collect.type_inference import TypeCounts, WordCounts
+from mlsys.readers import conversion, csv, decoding, folders, sources
+from mlsys.readers.base import Fragment
+from mlsys.recipe import Data, Reading
+from mlsys.schema import Kind
+
+__all__ = ["write"]
+
+LOOKED_ROWS = 50_000
+SNIFFED_BYTES = 1 << 16
+DELIMITERS = ",;\t|"
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+ENCODINGS = ("utf-8", "cp1252", "latin-1")
+"""Tried in this order; the last one reads everything."""
+MIN_ROWS = 20
+"""In fewer rows, values that all differ say nothing."""
+MIN_CLASS_ROWS = 8
+"""Rows of a class from which its share of 70 % gives training the two that it needs, with some to spare."""
+MAX_BAD_FRACTION = Data.model_fields["max_bad_fraction"].default
+ID_NAME = re.compile(
+    r"(^|[_\W])(id|uuid|guid|key|index|rowid|row|number|no|nr|code)$|(?<=[a-z])(Id|ID|Key)$", re.IGNORECASE
+)
+TIME_NAME = re.compile(r"time|date|(_|^)at$|stamp|day|when", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The first rows of a source, in the types that they seem to have, and how they were read."""
+
+    reading: Reading
+    frame: pl.DataFrame
+    kinds: dict[str, Kind]
+
+
+def write(source: str, target: str, name: str | None = None) -> str:
+    """The text of a recipe for a source and its target column.
+
+    Raises
+    ------
+    SourceError
+        The source is missing, empty or damaged.
+    RecipeError
+        It has no column of the target's name.
+    """
+    look = _look(source)
+    if target not in look.frame.columns:
+        raise errors.RecipeError.unknown_column("init", target, look.frame.columns)
+    lines = [
+        f"# Drafted from the first {len(look.frame):,} rows of {source}.",
+        "# Every key that is left out has a default; `mlsys run` writes them all into resolved.yaml.",
+        f"name: {name or _name(source)}",
+        f"target: {_plain(target)}",
+        f"task: auto                # {_task(look.frame[target])}",
+        "data:",
+        f"  source: {_plain(source)}",
+        *_reading(look.reading),
+        *_names_of_rows(look, target),
+        *_times(look, target),
+        "  # known_after: []        # columns known only after the moment of prediction: they never become features",
+        *(_rare(look, target) or ["  # derive: {}             # new columns as SQL, e.g. {late: delay > 15}"]),
+        *_texts(look),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _look(source: str) -> _Look:
+    pieces = sources.find(source, Reading())
+    piece = pieces[0]
+    if piece.files:  # in the order of their folders, so that the first ones are all of one class
+        named = pl.DataFrame(pl.from_arrow(pa.concat_tables([folders.named(one.files) for one in pieces])))
+        return _Look(Reading(), named, dict.fromkeys(named.columns, Kind.CATEGORICAL))
+    reading = _sniff(piece) if piece.format == "csv" else Reading()
+    first = next(iter(csv.batches(piece, reading, [])), None)
+    if first is None or not first.table.num_rows:
+        raise errors.SourceError.empty(piece.name)
+    table = first.table.slice(0, LOOKED_ROWS)
+    is_typed = csv.typed_shape(piece) is not None
+    typed, kinds = {}, {}
+    for name in table.column_names:
+        values = table[name].combine_chunks()
+        typed[name] = _typed(name, values, piece) if is_typed else _read(name, values, first.json.get(name))
+        wording = WordCounts()
+        if pa.types.is_string(typed[name].type) or pa.types.is_binary(typed[name].type):
+            wording.add(typed[name])
+        kinds[name] = type_inference.kind_of(typed[name].type, wording)
+    return _Look(reading, pl.DataFrame(pl.from_arrow(pa.table(typed))), kinds)
+
+
+def _typed(name: str, values: pa.Array, piece: Fragment) -> pa.Array:
+    return conversion.to_stored(values, conversion.stored_type(values.type, name, piece.name))
+
+
+def _read(name: str, values: pa.Array, json_types: TypeCounts | None) -> pa.Array:
+    kind = type_inference.type_of(name, type_inference.observe(values, "UTC", json_types), None, MAX_BAD_FRACTION)
+    return values if pa.types.is_null(kind) else conversion.read_text(values, kind)
+
+
+def _sniff(piece: Fragment) -> Reading:
+    """Encoding by decoding the whole file, delimiter by what is most frequent in the header."""
+    with piece.open() as file:
+        has_mark = file.read(2) in UTF16_MARKS
+    encoding = "utf-16" if has_mark else _encoding(piece)
+    with decoding.opened(piece, Reading(encoding=encoding)) as text:
+        header = text.read(SNIFFED_BYTES).decode(errors="replace").partition("\n")[0]
+    bare = re.sub(r'"[^"]*"', "", header)
+    delimiter = max(DELIMITERS, key=bare.count)  # of equals the first, a comma
+    return Reading(encoding=encoding, delimiter=delimiter)
+
+
+def _encoding(piece: Fragment) -> str:
+    """The first that the whole file can be read in; the first error if it cannot be read in any."""
+    faults: list[errors.SourceError] = []
+    for name in ENCODINGS:
+        try:
+            with decoding.opened(piece, Reading(encoding=name)) as text:
+                while text.read(SNIFFED_BYTES):
+                    pass
+        except errors.SourceError as error:
+            faults.append(error)
+        else:
+            return name
+    raise faults[0]
+
+
+def _reading(reading: Reading) -> list[str]:
+    """What differs from the defaults."""
+    default, lines = Reading(), []
+    if reading.delimiter != default.delimiter:
+        lines.append(f"    delimiter: {_plain(reading.delimiter)}")
+    if reading.encoding != default.encoding:
+        lines.append(
+            f"    encoding: {reading.encoding}      # the file is not UTF-8: check that accents come out right"
+        )
+    return ["  reading:", *lines] if lines else []
+
+
+def _names_of_rows(look: _Look, target: str) -> list[str]:
+    """Columns that tell rows apart and nothing else: one as the id, the others ignored."""
+    naming = [name for name in look.frame.columns if name != target and _names_rows(look, name)]
+    chosen = next((name for name in naming if ID_NAME.search(name) or name == folders.IMAGE_FILE), None)
+    others = [name for name in naming if name != chosen]
+    lines = [f"  id: {_plain(chosen)}           # a value of its own in every row"] if chosen else []
+    if others:
+        lines.append(f"  ignore: {_plain(others)}  # a value of their own in every row: nothing to learn from")
+    return lines
+
+
+def _names_rows(look: _Look, name: str) -> bool:
+    values = look.frame[name]
+    if (
+        storage_schema.is_row_index(name)
+        or len(values) < MIN_ROWS
+        or values.null_count()
+        or values.n_unique() < len(values)
+    ):
+        return False
+    if values.dtype == pl.String:
+        return look.kinds[name] is Kind.CATEGORICAL
+    counts_up = values.dtype == pl.Int64 and bool((values.diff().drop_nulls() == 1).all())
+    return counts_up or (values.dtype == pl.Int64 and bool(ID_NAME.search(name)))
+
+
+def _times(look: _Look, target: str) -> list[str]:
+    times = [name for name, kind in look.kinds.items() if kind is Kind.DATETIME and name != target]
+    if not times:
+        return []
+    likely = next((name for name in times if TIME_NAME.search(name)), times[0])
+    return [f"  # time: {_plain(likely)}     # if it is when the prediction is made; then also: split: {{by: time}}"]
+
+
+def _rare(look: _Look, target: str) -> list[str]:
+    """Classes of fewer rows than training, validation and test need: their rows count as unlabelled."""
+    values = look.frame[target].drop_nulls()
+    counts = values.value_counts()
+    is_class = values.dtype == pl.String or (values.dtype == pl.Int64 and counts.height <= MAX_INTEGER_CLASSES)
+    rare = counts.filter(pl.col("count") < MIN_CLASS_ROWS)[target].sort().to_list() if is_class else []
+    if not rare or len(rare) > counts.height - 2:
+        return []
+    shown = ", ".join("'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value) for value in rare)
+    column = '"' + target + '"'
+    sql = f"CASE WHEN {column} IN ({shown}) THEN NULL ELSE {column} END"
+    return [
+        "  derive:  # classes too rare to be in every part: their rows are set apart as unlabelled",
+        f"    {_plain({target: sql})[1:-1]}",
+    ]
+
+
+def _texts(look: _Look) -> list[str]:
+    prose = [name for name, kind in look.kinds.items() if kind is Kind.TEXT]
+    return (
+        [f"  # kinds: {_plain(dict.fromkeys(prose, 'categorical'))}  # taken for text; this would make them categories"]
+        if prose
+        else []
+    )
+
+
+def _task(values: pl.Series) -> str:
+    """What `task.decide` will most likely say, for the comment."""
+    distinct = values.drop_nulls().n_unique()
+    if distinct == 2:
+        return "two values: binary"
+    if values.dtype == pl.String or (values.dtype == pl.Int64 and distinct <= MAX_INTEGER_CLASSES):
+        return f"{distinct} classes: multiclass"
+    return "numbers: regression"
+
+
+def _name(source: str) -> str:
+    stem = PurePosixPath(source.rstrip("/").rsplit("://", 1)[-1]).name.partition(".")[0]
+    plain = re.sub(r"[^a-z0-9_]+", "-", stem.lower()).strip("-_")
+    return (plain if plain[:1].isalpha() else f"table-{plain}".rstrip("-"))[:63]
+
+
+def _plain(value: object) -> str:
+    """YAML of a value on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)
+    return text.removesuffix("...\n").strip()

@@ -1,0 +1,173 @@
+"""The HTTP face of a `Service`: an ASGI app that Ray Serve, or any ASGI server, can run.
+
+==================================  ====================================================
+``POST /invocations``               MLflow's forms
+``POST /v2/models/<name>/infer``    Open Inference Protocol
+``GET /health``                     this process answers
+``GET /ready``                      a model is loaded, and which
+``GET /stats``                      requests, errors, latencies, log
+``GET /openapi.json``, ``/docs``    the contract, for programs and for people
+==================================  ====================================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from mlsys import errors
+from mlsys.deploy import openapi, requests, responses
+from mlsys.deploy.service import Loaded, Service
+
+__all__ = ["JSON", "app", "failed", "infer", "json_body"]
+
+JSON = "application/json"
+
+SMALL_BODY_BYTES = 64 * 1024
+"""Bodies up to this size are answered at once, in about a millisecond; larger ones in a thread,
+so that health checks and small requests are not held up; and so are all that wait for a network."""
+
+Form = Callable[[Service, Loaded, bytes], bytes]
+
+
+def app(service: Service, max_body_bytes: int) -> Starlette:
+    """The ASGI app of a service."""
+
+    async def invocations(request: Request) -> Response:
+        return await _post(request, service, _mlflow, max_body_bytes)
+
+    async def v2_infer(request: Request) -> Response:
+        _own_model(request, service)
+        return await _post(request, service, _open_inference, max_body_bytes)
+
+    async def v2_model(request: Request) -> Response:
+        _own_model(request, service)
+        return JSONResponse(responses.metadata(_loaded(service)))
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(_: Request) -> Response:
+        return JSONResponse({"status": "ready", "model": _loaded(service).identity})
+
+    async def stats(_: Request) -> Response:
+        return JSONResponse(service.stats())
+
+    async def document(_: Request) -> Response:
+        return JSONResponse(openapi.document(_loaded(service), f"/{service.name}"))
+
+    async def docs(_: Request) -> Response:
+        return HTMLResponse(openapi.page(_loaded(service), f"/{service.name}"))
+
+    async def index(_: Request) -> Response:
+        return RedirectResponse(f"/{service.name}/docs")
+
+    routes = [
+        Route("/", index),
+        Route("/invocations", invocations, methods=["POST"]),
+        Route("/v2/models/{model}", v2_model),
+        Route("/v2/models/{model}/infer", v2_infer, methods=["POST"]),
+        Route("/health", health),
+        Route("/ready", ready),
+        Route("/stats", stats),
+        Route("/openapi.json", document),
+        Route("/docs", docs),
+    ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: failed, Exception: failed})
+
+
+async def infer(service: Service, body: bytes) -> tuple[int, bytes]:
+    """Answer an Open Inference request that came by another way than HTTP: status and body."""
+    return await _answered(service, _open_inference, body)
+
+
+async def failed(request: Request, error: Exception) -> Response:
+    """The JSON answer to an error that no endpoint caught."""
+    as_text = "/v2/" in request.url.path
+    headers = error.headers if isinstance(error, HTTPException) else None
+    body = responses.error_body(error, as_text=as_text)
+    return Response(body, responses.status_of(error), headers=headers, media_type=JSON)
+
+
+async def json_body(request: Request, max_body_bytes: int) -> bytes:
+    """The body of a JSON request, read only as far as it may be long.
+
+    Raises
+    ------
+    PayloadError
+        It is too long or says that it is something else than JSON.
+    """
+    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if kind != JSON:
+        raise errors.PayloadError.content_type(kind)
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > max_body_bytes:
+            raise errors.PayloadError.too_large(max_body_bytes)
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _post(request: Request, service: Service, form: Form, max_body_bytes: int) -> Response:
+    try:
+        body = await json_body(request, max_body_bytes)
+    except errors.PayloadError as error:
+        service.count(responses.status_of(error), 0.0)
+        return Response(
+            responses.error_body(error, as_text=form is _open_inference), responses.status_of(error), media_type=JSON
+        )
+    status, answer = await _answered(service, form, body)
+    return Response(answer, status, media_type=JSON)
+
+
+async def _answered(service: Service, form: Form, body: bytes) -> tuple[int, bytes]:
+    """Status and body; every error becomes an answer here."""
+    start = time.perf_counter()
+    try:
+        model = _loaded(service)
+        if len(body) <= SMALL_BODY_BYTES and not model.waits:
+            answer = form(service, model, body)
+        else:
+            answer = await asyncio.get_running_loop().run_in_executor(None, form, service, model, body)
+        status = 200
+    except Exception as error:  # noqa: BLE001 - the last place before the client
+        status, answer = responses.status_of(error), responses.error_body(error, as_text=form is _open_inference)
+    service.count(status, (time.perf_counter() - start) * 1e3)
+    return status, answer
+
+
+def _mlflow(service: Service, model: Loaded, body: bytes) -> bytes:
+    request = requests.mlflow(body, model.predictor.contract.order)
+    return _dumped(responses.mlflow(service.answer(model, request)))
+
+
+def _open_inference(service: Service, model: Loaded, body: bytes) -> bytes:
+    return _dumped(responses.open_inference(service.answer(model, requests.open_inference(body))))
+
+
+def _dumped(value: Any) -> bytes:
+    """Numbers in the shortest form that reads back as the same bits."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _loaded(service: Service) -> Loaded:
+    if service.model is None:
+        raise HTTPException(503, "no model is loaded yet", headers={"Retry-After": "1"})
+    return service.model
+
+
+def _own_model(request: Request, service: Service) -> None:
+    asked = request.path_params["model"]
+    if asked != service.name:
+        raise HTTPException(404, f"no model '{asked}' here; this is '{service.name}'")

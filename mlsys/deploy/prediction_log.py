@@ -1,0 +1,271 @@
+"""Every prediction to Parquet, without holding up the answer.
+
+The request's thread puts what it has in a bounded queue and goes on; a background thread
+turns it into Arrow and writes one file whenever `flush_rows` rows wait or the oldest of
+them has waited `flush_s` seconds. A full queue drops rows and counts them; a full disk
+keeps them waiting. Files appear whole or not at all::
+
+    <store>/predictions/<name>/<yyyy-mm-dd>/<uuid>.parquet
+
+==============  =======================  ==================================================
+column          type                     meaning
+==============  =======================  ==================================================
+prediction_id   string                   what the answer says; labels find the row by it
+logged_at       timestamp[us, tz=UTC]    when the request was answered
+event_at        timestamp[us, tz=UTC]    the row's own time if it was sent, else logged_at
+model_version   string                   version in the registry
+bundle          string                   digest
+prediction      string or double         class as JSON scalar text, or the value
+score           double                   positive or highest probability, or the value
+probabilities   list<double>             in the order of the classes; null for regression
+latency_ms      double                   of the whole request
+unseen          int32                    values of this row that training never saw
+rare            int32                    and those that it saw too seldom to keep apart
+unknown         int32                    joins of which nothing usable was known when they were looked up for this row
+<feature>       as in the bundle         one column a feature, null where absent
+==============  =======================  ==================================================
+
+A feature that has the name of a column above is logged as ``input.<feature>``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mlsys import errors
+from mlsys.predict import Predictions, Predictor
+from mlsys.predict.feature_lookup import Looked
+from mlsys.registry import LedgerEntry
+from mlsys.schema import Role
+from mlsys.store import write_atomic
+
+__all__ = ["Logged", "PredictionLog"]
+
+_UTC = pa.timestamp("us", "UTC")
+OWN = (
+    "prediction_id",
+    "logged_at",
+    "event_at",
+    "model_version",
+    "bundle",
+    "prediction",
+    "score",
+    "probabilities",
+    "latency_ms",
+    "unseen",
+    "rare",
+    "unknown",
+)
+"""Columns of the log that are not features, in order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Logged:
+    """One answered request: conformed rows and what was said about them."""
+
+    predictor: Predictor
+    entry: LedgerEntry
+    rows: pa.Table | Sequence[Mapping[str, Any]]
+    predictions: Predictions
+    ids: Sequence[str]
+    logged_at: dt.datetime
+    latency_ms: float
+    looked: Looked | None = None
+
+    @cached_property
+    def num_bytes(self) -> int:
+        """Of what may be large: the tables and byte values, pictures, that the rows hold."""
+        if isinstance(self.rows, pa.Table):
+            return int(self.rows.nbytes)
+        return sum(len(value) for row in self.rows for value in row.values() if isinstance(value, bytes))
+
+    def arrow(self) -> pa.Table:
+        """The rows of the log."""
+        rows = self.rows if isinstance(self.rows, pa.Table) else self.predictor.contract.arrow(self.rows)
+        count, said = len(self.ids), self.predictions
+        logged_at = pa.repeat(pa.scalar(self.logged_at, _UTC), count)
+        values = said.prediction.tolist()
+        probabilities = None if said.probabilities is None else said.probabilities.tolist()
+        own = [
+            pa.array(self.ids, pa.string()),
+            logged_at,
+            self._event_at(rows, logged_at),
+            pa.repeat(str(self.entry.version), count),
+            pa.repeat(self.entry.digest, count),
+            pa.array([json.dumps(value) for value in values] if said.task.is_classification else values),
+            pa.array(said.score),
+            pa.nulls(count, pa.list_(pa.float64())) if probabilities is None else pa.array(probabilities),
+            pa.repeat(self.latency_ms, count),
+            pa.array(count_by_row(self.predictor.unseen, rows), pa.int32()),
+            pa.array(count_by_row(self.predictor.rare, rows), pa.int32()),
+            pa.array((self.looked and self.looked.unknown()) or [0] * count, pa.int32()),
+        ]
+        table, there = dict(zip(OWN, own, strict=True)), frozenset(rows.column_names)
+        for name, kind in self._features().items():
+            column = rows[name] if name in there else pa.nulls(count, kind)
+            table[f"input.{name}" if name in OWN else name] = column
+        return pa.table(table)
+
+    def _features(self) -> dict[str, pa.DataType]:
+        schema = self.predictor.bundle.schema
+        arrow = schema.arrow()
+        return {
+            column.name: arrow.field(column.name).type
+            for column in schema
+            if column.role is Role.FEATURE or column.name in self.predictor.contract.needed
+        }
+
+    def _event_at(self, rows: pa.Table, logged_at: pa.Array) -> pa.Array | pa.ChunkedArray:
+        time = self.predictor.bundle.schema.one(Role.TIME)
+        if time is None or time not in rows.column_names or not pa.types.is_timestamp(rows[time].type):
+            return logged_at
+        event_at = rows[time] if rows[time].type.tz else rows[time].cast(pa.timestamp("us")).cast(_UTC)
+        return pc.coalesce(event_at.cast(_UTC), logged_at)
+
+
+def count_by_row(count: Callable[[pa.Table], dict[str, int]], rows: pa.Table) -> list[int]:
+    """What is counted by column, by row; halves without any are not looked into."""
+    total = sum(count(rows).values())
+    if not total or rows.num_rows == 1:
+        return [total] * rows.num_rows
+    half = rows.num_rows // 2
+    return count_by_row(count, rows.slice(0, half)) + count_by_row(count, rows.slice(half))
+
+
+class PredictionLog:
+    """Writer thread with a bounded queue.
+
+    Parameters
+    ----------
+    folder
+        ``<store>/predictions/<name>``.
+    flush_rows, flush_s
+        A file is written when so many rows wait, or when the oldest has waited so long.
+    max_pending_rows, max_pending_bytes
+        Rows and bytes that may wait; more are dropped and counted.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        flush_rows: int = 5_000,
+        flush_s: float = 1.0,
+        max_pending_rows: int = 100_000,
+        max_pending_bytes: int = 1 << 28,
+    ) -> None:
+        self.folder = folder
+        self.flush_rows = flush_rows
+        self.flush_s = flush_s
+        self.max_pending_rows = max_pending_rows
+        self.max_pending_bytes = max_pending_bytes
+        self._waiting: deque[Logged] = deque()
+        self._changed = threading.Condition()
+        self._pending = self._pending_bytes = self._logged = self._dropped = 0
+        self._error: str | None = None
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
+        self._thread.start()
+
+    def add(self, logged: Logged) -> None:
+        """Take the rows in, or drop them if the queue is full; never waits for the disk."""
+        count = len(logged.ids)
+        with self._changed:
+            full = self._pending + count > self.max_pending_rows
+            full = full or self._pending_bytes + logged.num_bytes > self.max_pending_bytes
+            if self._closing or full:
+                self._dropped += count
+                return
+            self._waiting.append(logged)
+            self._pending += count
+            self._pending_bytes += logged.num_bytes
+            if self._pending >= self.flush_rows or len(self._waiting) == 1:
+                self._changed.notify()
+
+    def stats(self) -> dict[str, Any]:
+        """Rows on disk, waiting and dropped; the last error of the disk, if it is still in the way."""
+        with self._changed:
+            return {
+                "logged": self._logged,
+                "pending": self._pending,
+                "dropped": self._dropped,
+                "error": self._error,
+            }
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write what waits and end the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        """Until closed: wait for rows, wait for more of them, write."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                self._changed.wait_for(lambda: self._closing or self._pending >= self.flush_rows, self.flush_s)
+                batch, last = list(self._waiting), self._closing
+            written = self._write(batch)
+            if last:
+                return
+            if not written:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closing, self.flush_s)
+
+    def _write(self, batch: Sequence[Logged]) -> bool:
+        """Write a batch and take it off the queue; on an error of the disk it stays there."""
+        for part in _alike(batch):
+            try:
+                write_atomic(self._file(part[0].logged_at), _parquet(part))
+            except errors.StoreError as error:
+                self._error = str(error)
+                return False
+            except pa.ArrowException as error:  # rows that no file can hold must not keep the others waiting
+                self._error = str(error)
+                self._done(part, kept=False)
+            else:
+                self._error = None
+                self._done(part, kept=True)
+        return True
+
+    def _done(self, part: Sequence[Logged], *, kept: bool) -> None:
+        count = sum(len(logged.ids) for logged in part)
+        with self._changed:
+            for logged in part:
+                self._waiting.remove(logged)
+                self._pending_bytes -= logged.num_bytes
+            self._pending -= count
+            self._logged += count if kept else 0
+            self._dropped += 0 if kept else count
+
+    def _file(self, logged_at: dt.datetime) -> Path:
+        return self.folder / logged_at.date().isoformat() / f"{uuid.uuid4().hex}.parquet"
+
+
+def _parquet(part: Sequence[Logged]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.concat_tables([logged.arrow() for logged in part]), sink)
+    return sink.getvalue()
+
+
+def _alike(batch: Sequence[Logged]) -> list[list[Logged]]:
+    """Requests that go into one file: of one bundle and one day."""
+    parts: dict[tuple[str, dt.date], list[Logged]] = {}
+    for logged in batch:
+        parts.setdefault((logged.entry.digest, logged.logged_at.date()), []).append(logged)
+    return list(parts.values())

@@ -1,0 +1,368 @@
+"""The report of an evaluation: verdict first, then the numbers, then where they come from.
+
+The drawings of an evaluation: what predictions look like against the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlsys.reports import charts, formats
+from mlsys.reports.page import Html, Page, alert, badge, code, details, facts, figure, grid, paragraph, table
+
+__all__ = ["classification_figures", "page", "regression_figures"]
+
+
+def classification_figures(evaluation: Evaluation) -> Html:
+    """Confusion matrix, calibration, ROC, precision and recall; for two classes also thresholds and scores."""
+    level = next(iter(evaluation["base_rates"].values())) if len(evaluation["base_rates"]) == 1 else None
+    shape = evaluation["confusion"]
+    drawn = [
+        charts.confusion(shape["counts"], shape["labels"], title="Confusion matrix"),
+        _calibration(evaluation["calibration"]),
+        _curves(evaluation["roc"], "ROC curve", "false positive rate", "true positive rate", diagonal=True),
+        _curves(evaluation["precision_recall"], "Precision and recall", "recall", "precision", level=level),
+    ]
+    if evaluation["thresholds"]:
+        drawn += [_thresholds(evaluation), _scores(evaluation)]
+    figures = [figure(svg, caption) for svg, caption in zip(drawn, _captions(evaluation), strict=False) if svg]
+    return grid(*figures)
+
+
+def _captions(evaluation: Evaluation) -> list[str]:
+    of, is_binary = evaluation["calibration"]["of"], len(evaluation["base_rates"]) == 1
+    calibrated = f"Predicted probability of {of} against how often it came true, in bins of equal size."
+    return [
+        "Rows are the truth, columns the prediction; percentages are shares of the row.",
+        f"{calibrated} Whiskers are Wilson intervals.",
+        "The broken line is guessing." if is_binary else "One class against the rest. The broken line is guessing.",
+        "The broken line is the rate among all rows." if is_binary else "One class against the rest.",
+        "What each threshold does on the test rows; the upright line is the one chosen on validation.",
+        "Predicted probability by true class, each class scaled to the same area.",
+    ]
+
+
+def _curves(
+    found: Mapping[str, Any], title: str, x: str, y: str, *, diagonal: bool = False, level: float | None = None
+) -> Html:
+    known = {name: (points[0], points[1]) for name, points in found.items() if points}
+    return charts.curve(known, title=title, x_label=x, y_label=y, diagonal=diagonal, level=level) if known else Html("")
+
+
+def _calibration(found: Mapping[str, Any]) -> Html:
+    bins = found["bins"]
+    columns = {key: [b[key] for b in bins] for key in ("predicted", "observed", "low", "high", "count")}
+    return charts.calibration(
+        columns["predicted"],
+        columns["observed"],
+        low=columns["low"],
+        high=columns["high"],
+        counts=columns["count"],
+        title="Calibration",
+    )
+
+
+def _thresholds(evaluation: Evaluation) -> Html:
+    found = evaluation["thresholds"]
+    x = found["threshold"]
+    names = {"precision": "precision", "recall": "recall", "F1": "f1"}
+    series = {name: (x, [float("nan") if v is None else v for v in found[column]]) for name, column in names.items()}
+    return charts.curve(
+        series, title="By threshold", x_label="threshold", y_label="value", upright=("chosen", evaluation["threshold"])
+    )
+
+
+def _scores(evaluation: Evaluation) -> Html:
+    found = evaluation["scores"]
+    return charts.histogram_by_class(
+        found["edges"],
+        found["counts"],
+        title="Scores by class",
+        x_label=f"predicted probability of {evaluation['calibration']['of']}",
+    )
+
+
+def regression_figures(found: Mapping[str, Any], target: str) -> Html:
+    """Actual and residual against predicted, the residuals' histogram, and means by tenths."""
+    actual, residual, spread, tenths = found["actual"], found["residual"], found["histogram"], found["tenths"]
+    x_label = f"predicted {target}"
+    drawn = [
+        charts.density(
+            *_grid_of(actual),
+            title="Actual against predicted",
+            x_label=x_label,
+            y_label=f"actual {target}",
+            diagonal=True,
+        ),
+        charts.density(
+            *_grid_of(residual), title="Residual against predicted", x_label=x_label, y_label="actual − predicted"
+        ),
+        charts.histogram(
+            spread["edges"], spread["counts"], title="Residuals", x_label="actual − predicted", marks={"0": 0.0}
+        ),
+        _tenths(tenths, target),
+    ]
+    captions = [
+        "The stronger the colour, the more rows; on the broken line they agree.",
+        "A pattern here is something that the model has not learned.",
+        "The outermost bins hold all that lies beyond the 0.1 and 99.9 percentiles.",
+        "Ten equal parts of the rows, ordered by prediction.",
+    ]
+    return grid(*(figure(svg, caption) for svg, caption in zip(drawn, captions, strict=True)))
+
+
+def _grid_of(found: Mapping[str, Any]) -> tuple[list[float], list[float], list[list[float]]]:
+    return found["x_edges"], found["y_edges"], found["counts"]
+
+
+def _tenths(tenths: list[Mapping[str, float]], target: str) -> Html:
+    predicted, actual = [t["predicted"] for t in tenths], [t["actual"] for t in tenths]
+    ends = (min(predicted + actual), max(predicted + actual))
+    return charts.curve(
+        {"tenths of the rows": (predicted, actual)},
+        title="Mean actual by predicted",
+        x_label=f"mean predicted {target}",
+        y_label=f"mean actual {target}",
+        diagonal=True,
+        dots=True,
+        x_range=ends,
+        y_range=ends,
+    )
+
+
+Evaluation = Mapping[str, Any]
+
+HEADLINES = ("roc_auc", "pr_auc", "accuracy", "balanced_accuracy", "f1", "f1_macro", "mcc", "r2")
+"""Metrics that are drawn on one scale: 1 is perfect."""
+
+RULES = {"f1": "best F1 on validation", "cost": "least cost on validation", "half": "fixed"}
+
+MOST_SLICES = 14
+"""Slices in the drawing; the table has all."""
+
+
+def page(evaluation: Evaluation) -> str:
+    """One self-contained HTML file; `evaluation` is what `score` returned, also after a trip through JSON."""
+    mark = badge("good", "gate passed") if evaluation["verdict"]["passed"] else badge("bad", "gate not passed")
+    document = Page(f"Evaluation of {evaluation['name']}", _subtitle(evaluation), mark=mark)
+    document.section("Verdict", *_verdict(evaluation))
+    document.section("Metrics", *_metrics(evaluation), note=_how(evaluation["bootstrap"]))
+    if "regression" in evaluation:
+        document.section("Predictions", regression_figures(evaluation["regression"], evaluation["task"]["target"]))
+    else:
+        document.section("Predictions", classification_figures(evaluation))
+        document.section("Classes", _classes(evaluation))
+    document.section("Slices", *_slices(evaluation), note=_slices_note(evaluation["slices"]))
+    document.section("About this evaluation", *_about(evaluation))
+    return document.html()
+
+
+def _subtitle(evaluation: Evaluation) -> str:
+    task = evaluation["task"]
+    model = f"{evaluation['family']} · bundle {evaluation['bundle'][:12]}"
+    return f"{evaluation['num_rows']:,} test rows · {task['kind']} · target {task['target']} · {model}"
+
+
+def _verdict(evaluation: Evaluation) -> list[Html]:
+    metric, dummy = evaluation["metrics"][evaluation["metric"]], evaluation["dummy"]
+    tiles: list[tuple[str, object] | tuple[str, object, object]] = [
+        (metric["title"], formats.number(metric["value"]), formats.interval(metric["low"], metric["high"])),
+        (
+            "Gain over the dummy",
+            formats.number(dummy["gain"]["value"]),
+            formats.interval(dummy["gain"]["low"], dummy["gain"]["high"]),
+        ),
+        ("Test rows", evaluation["num_rows"]),
+    ]
+    if evaluation["threshold"] is not None:
+        tiles.append(
+            (
+                "Decision threshold",
+                formats.number(evaluation["threshold"]),
+                RULES[evaluation["threshold_rule"]],
+            )
+        )
+    checks = evaluation["verdict"]["checks"]
+    rows = [
+        [badge("good", "passed") if c["passed"] else badge("bad", "failed"), c["name"], c["bound"], c["reason"]]
+        for c in checks
+    ]
+    return [
+        facts(tiles),
+        table(rows, ["", "check", "bound", "reason"], align="lllw", caption="What the gate asked"),
+        _opened(evaluation),
+    ]
+
+
+def _opened(evaluation: Evaluation) -> Html:
+    earlier, others = evaluation["openings"]["earlier"], evaluation["openings"]["other_bundles"]
+    if not earlier:
+        return alert("good", "These test rows were opened for the first time.")
+    times = f"{earlier} time{'s' if earlier > 1 else ''}"
+    if not others:
+        return alert("info", f"These test rows were opened {times} before, for this same model.")
+    models = f"{others} other model{'s' if others > 1 else ''}"
+    return alert(
+        "warn",
+        f"They were opened {times} before, also for {models}. A model chosen by these numbers looks better than it is; "
+        "rows that nothing has been chosen by do not have that fault.",
+        "The test rows are no longer new",
+    )
+
+
+def _how(bootstrap: Mapping[str, Any]) -> str:
+    if not bootstrap["num_resamples"]:
+        return "Without intervals: the recipe asks for no resamples."
+    level = formats.percent(bootstrap["confidence"], 0)
+    return (
+        f"Intervals are {level} percentile bootstrap intervals over {bootstrap['num_resamples']} resamples "
+        f"of {bootstrap['unit']}: what other test rows of the same kind would give, not what another time would."
+    )
+
+
+def _metrics(evaluation: Evaluation) -> list[Html]:
+    found = evaluation["metrics"]
+    columns = ["metric", "value", "interval", "dummy", "better"]
+    rows = [
+        [m["title"], m["value"], formats.interval(m["low"], m["high"]), m["dummy"], _better(name, m)]
+        for name, m in found.items()
+    ]
+    caption = "On the test rows, beside a dummy that says the same for every row"
+    meanings = table([[m["title"], m["meaning"]] for m in found.values()], ["metric", "definition"], align="lw")
+    blocks = [
+        table(rows, columns, align="lrrrl", caption=caption),
+        details("How each metric is defined", meanings),
+    ]
+    dots = [_dot(found[name], accent=name == evaluation["metric"]) for name in HEADLINES if name in found]
+    drawn = charts.intervals(dots, title="Model and dummy") if dots else None
+    told = "Dots are the model with its interval, rings the dummy; greater is better for all."
+    return [figure(drawn, told), *blocks] if drawn else blocks
+
+
+def _dot(metric: Mapping[str, Any], *, accent: bool) -> charts.Interval:
+    return charts.Interval(
+        metric["title"],
+        metric["value"],
+        metric["low"],
+        metric["high"],
+        mark="accent" if accent else "plain",
+        other=metric["dummy"],
+    )
+
+
+def _better(name: str, metric: Mapping[str, Any]) -> str:
+    return "higher" if metric["greater_is_better"] else "nearer to 0" if name == "bias" else "lower"
+
+
+def _classes(evaluation: Evaluation) -> Html:
+    rows = [
+        [c["class"], c["num_rows"], c["num_predicted"], c["precision"], c["recall"], c["f1"]]
+        for c in evaluation["classes"]
+    ]
+    columns = ["class", "rows", "predicted", "precision", "recall", "F1"]
+    return table(
+        rows,
+        columns,
+        align="lrrrrr",
+        caption="A dash: not defined, the class was never predicted or does not occur",
+        sortable=True,
+    )
+
+
+def _slices_note(found: Mapping[str, Any]) -> str:
+    small = (
+        f"; {found['num_too_small']} with fewer than {found['min_rows']} rows were left out"
+        if found["num_too_small"]
+        else ""
+    )
+    level = formats.percent(found["confidence"], 0)
+    return (
+        f"{found['num_slices']} slices were looked at{small}. Among many, some look bad by chance: a slice is marked "
+        f"only if it is worse than the middle one of the column's other slices at {level} confidence after "
+        "Bonferroni's correction. The intervals drawn are not corrected."
+    )
+
+
+def _slices(evaluation: Evaluation) -> list[Html]:
+    found, metric = evaluation["slices"], evaluation["metrics"][evaluation["metric"]]
+    if not found["rows"]:
+        return [paragraph("No slice has enough rows.")]
+    known = [row for row in found["rows"] if row["value"] is not None]
+    dots = [
+        charts.Interval(
+            f"{r['column']}: {r['slice']}",
+            r["value"],
+            r["low"],
+            r["high"],
+            "bad" if r["worse"] else "plain",
+            f"{formats.number(r['value'])} ({r['num_rows']:,})",
+        )
+        for r in known[:MOST_SLICES]
+    ]
+    drawn = charts.intervals(
+        dots, title=f"{metric['title']} of the worst slices", reference=found["overall"], reference_label="all rows"
+    )
+    return [figure(drawn, _slices_caption(evaluation)), _slices_table(evaluation, metric["title"])]
+
+
+def _slices_caption(evaluation: Evaluation) -> str:
+    marked = sum(row["worse"] for row in evaluation["slices"]["rows"])
+    said = f"{marked} marked as worse, in the other colour." if marked else "None is marked as worse."
+    if evaluation["metric"] in ("roc_auc", "pr_auc"):
+        said += " Within a slice, differences between slices do not help to rank rows: lower values are usual."
+    return f"{said} In brackets: rows."
+
+
+def _slices_table(evaluation: Evaluation, title: str) -> Html:
+    found, task = evaluation["slices"], evaluation["task"]
+    mean = {"binary": "rate of the positive class", "regression": f"mean {task['target']}"}.get(task["kind"])
+    columns = ["column", "slice", "rows", "share", *([mean] if mean else []), title, "interval", "others", ""]
+    rows = [
+        [r["column"], r["slice"], r["num_rows"], formats.percent(r["fraction"]), *([r["mean_target"]] if mean else []),
+         r["value"],
+         formats.interval(r["low"], r["high"]), r["peers"], badge("bad", "worse") if r["worse"] else ""]
+        for r in found["rows"]
+    ]  # fmt: skip
+    align = "llrr" + ("r" if mean else "") + "rrrl"
+    return details(
+        f"All {len(rows)} slices",
+        table(
+            rows,
+            columns,
+            align=align,
+            caption="Worst first; others: the middle one of the column's other slices",
+            sortable=True,
+        ),
+    )
+
+
+def _about(evaluation: Evaluation) -> list[Html]:
+    bootstrap = evaluation["bootstrap"]
+    rows = [
+        ["bundle", code(evaluation["bundle"])],
+        ["split", code(evaluation["split"])],
+        [
+            "resamples",
+            f"{_resamples(bootstrap)}; for slices {evaluation['slices']['num_resamples']}",
+        ],
+        ["columns without slices", ", ".join(evaluation["slices"]["columns_left_out"]) or "none"],
+    ]
+    unseen, rare = evaluation["unseen"], evaluation["rare"]
+    columns = sorted({*unseen, *rare}, key=lambda name: (-unseen.get(name, 0), -rare.get(name, 0), name))
+    strange = [[name, unseen.get(name, 0), rare.get(name, 0)] for name in columns]
+    blocks = [table(rows, ["", ""], align="lw")]
+    if strange:
+        blocks.append(
+            table(
+                strange,
+                ["column", "never", "too seldom"],
+                caption="Values in the test rows that training never saw, or too seldom to keep them apart",
+                sortable=len(strange) > 3,
+            )
+        )
+    return blocks
+
+
+def _resamples(bootstrap: Mapping[str, Any]) -> str:
+    return f"{bootstrap['num_resamples']} of {bootstrap['unit']}, seed {bootstrap['seed']}"

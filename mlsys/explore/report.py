@@ -1,0 +1,435 @@
+"""The profile's JSON as one HTML page. Draws what is there; computes nothing about the data.
+
+Sections about all columns together: what is missing, what goes together, the course of time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlsys.explore import report_columns
+from mlsys.reports import charts, formats
+from mlsys.reports import page as html
+from mlsys.reports.markup import join, tag
+from mlsys.reports.page import Cell, Html, Page
+
+__all__ = ["associations_section", "missing_section", "page", "time_section"]
+
+MOST_BARS, MOST_DRAWN, MOST_PAIRS = 30, 30, 20
+"""Columns with a bar, columns of a heat map, and pairs in a table."""
+
+LEAST_STRENGTH = 0.3
+"""Strength from which a pair is listed."""
+
+SPANS = ((604_800, "week"), (86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
+
+
+def missing_section(profile: Json) -> list[Html]:
+    """A bar a column, the patterns of rows, and the pairs that are missing together."""
+    found = [(column["name"], report_columns.missing_fraction(column["summary"])) for column in profile["columns"]]
+    shown = sorted((item for item in found if item[1] > 0), key=lambda item: -item[1])
+    if not shown:
+        return [html.paragraph("No feature has missing values.")]
+    shares = [float(f"{100 * fraction:.3g}") for _, fraction in shown[:MOST_BARS]]
+    names = [name for name, _ in shown[:MOST_BARS]]
+    blocks = [html.figure(charts.bars(names, shares, title="Missing by column", value_label="% of rows"))]
+    if profile["gaps"] and len(profile["gaps"]["columns"]) > 1:
+        blocks += [_patterns(profile["gaps"]), _together(profile["gaps"])]
+    return [html.paragraph(f"{len(shown)} of {len(found)} features have missing values."), *blocks]
+
+
+def _patterns(gaps: Json) -> Html:
+    rows = [(item["columns"], item["rows"]) for item in gaps["patterns"]]
+    drawing = charts.patterns(
+        gaps["columns"], rows, total=gaps["num_rows"], title="Columns that are missing in the same row"
+    )
+    more = gaps["num_patterns"] - len(rows)
+    words = f"The {len(rows)} most frequent of {gaps['num_patterns']:,} patterns." if more > 0 else "All patterns."
+    error = f" Each count is at most {gaps['error']:,} too low." if gaps["error"] else ""
+    return html.figure(drawing, words + error)
+
+
+def _together(gaps: Json) -> Html:
+    """Pairs of columns: of the rows where one is missing, the part where the other is too."""
+    names, counts = gaps["columns"], gaps["together"]
+    pairs = [(i, j) for i in range(len(names)) for j in range(i)]
+    pairs = sorted((p for p in pairs if counts[p[0]][p[1]]), key=lambda p: -_overlap(counts, *p))[:MOST_PAIRS]
+    rows = [
+        [
+            html.code(names[j]),
+            html.code(names[i]),
+            counts[i][j],
+            _percent(counts[i][j] / counts[j][j]),
+            _percent(counts[i][j] / counts[i][i]),
+        ]
+        for i, j in pairs
+    ]
+    if not rows:
+        return html.paragraph("No two columns are missing in the same row.")
+    heads = ["column", "other column", "both missing", "of the column's", "of the other's"]
+    return html.details("Missing together", html.table(rows, heads, align="llrrr", sortable=True))
+
+
+def _overlap(counts: list[list[int]], i: int, j: int) -> float:
+    return counts[i][j] / (counts[i][i] + counts[j][j] - counts[i][j])
+
+
+def _percent(share: float) -> Cell:
+    return Cell(formats.percent(share), share)
+
+
+def associations_section(found: Json) -> list[Html]:
+    """The heat map and the strongest pairs."""
+    names = found["names"]
+    pairs = _pairs(found)
+    if not pairs:
+        return [html.paragraph("There are no two columns that vary.")]
+    drawn = _drawn(found)
+    cells = [[None if i == j else _cell(found, i, j) for j in drawn] for i in drawn]
+    title = "Strength of pairs" if len(drawn) == len(names) else f"The {len(drawn)} columns with the strongest pairs"
+    caption = (
+        "Blue: two numbers that rise together, orange: one falls as the other rises (Pearson's r). Green: a number and"
+        " a category (correlation ratio η), or two categories (Cramér's V), 0 to 1."
+    )
+    figure = html.figure(charts.heat([names[i] for i in drawn], cells, title=title), caption)
+    listed = [pair for pair in pairs if abs(pair[2]) >= LEAST_STRENGTH]
+    rows = [
+        [html.code(names[i]), html.code(names[j]), _measure_panels(found, i, j)[1], Cell(f"{value:.3f}", abs(value))]
+        for i, j, value in listed[:MOST_PAIRS]
+    ]
+    table = html.table(rows, ["column", "other column", "measure", "strength"], align="lllr", sortable=True)
+    more = f" The strongest {MOST_PAIRS} of them:" if len(listed) > MOST_PAIRS else ""
+    count = f"{len(listed):,} of {len(pairs):,} pairs have a strength of {LEAST_STRENGTH} or more.{more}"
+    return [figure, html.paragraph(count), table if rows else Html(""), *_bounds(found)]
+
+
+def _pairs(found: Json) -> list[tuple[int, int, float]]:
+    """Pairs that have a strength, the strongest first."""
+    values = found["values"]
+    pairs = [(j, i, values[i][j]) for i in range(len(values)) for j in range(i) if values[i][j] is not None]
+    return sorted(pairs, key=lambda pair: -abs(pair[2]))
+
+
+def _drawn(found: Json) -> list[int]:
+    """Columns of the heat map: if there are too many, those with the strongest pairs; neighbours are alike."""
+    strongest = [
+        max((abs(v) for j, v in enumerate(row) if v is not None and j != i), default=-1.0)
+        for i, row in enumerate(found["values"])
+    ]
+    best = sorted((i for i, v in enumerate(strongest) if v >= 0), key=lambda i: -strongest[i])[:MOST_DRAWN]
+    return [i for i in found["order"] if i in set(best)]
+
+
+def _measure_panels(found: Json, i: int, j: int) -> tuple[int, str]:
+    """Colour and name of the measure of a pair."""
+    numbers = int(i < found["num_numbers"]) + int(j < found["num_numbers"])
+    if numbers == 2:
+        return (1 if (found["values"][i][j] or 0.0) > 0 else 2), "Pearson's r"
+    return 3, "correlation ratio η" if numbers else "Cramér's V"
+
+
+def _cell(found: Json, i: int, j: int) -> charts.Pair | None:
+    value = found["values"][i][j]
+    if value is None:
+        return None
+    colour, measure = _measure_panels(found, i, j)
+    return charts.Pair(value, colour, f"{found['names'][i]} and {found['names'][j]}: {value:.3f} ({measure})")
+
+
+def _bounds(found: Json) -> list[Html]:
+    words = [
+        f"{item['name']}: the {item['levels']} most frequent categories and all others as one"
+        f" ({formats.percent(item['others'])} of its rows)"
+        for item in found["bounded"]
+    ]
+    if found["left_out"]:
+        limits = found["limits"]
+        shown = ", ".join(found["left_out"][:12]) + (" …" if len(found["left_out"]) > 12 else "")
+        words.append(
+            f"not compared: {shown} (categories that name rows, and columns beyond the first"
+            f" {limits['numbers']} numbers and {limits['categories']} categories)"
+        )
+    return [html.bullets(words)] if words else []
+
+
+def time_section(line: Json, task: Json) -> list[Html]:
+    """Rows over time, and the target over time with its interval."""
+    x: list[Any] = [report_columns.point_in_time(start, "datetime") for start in line["starts"]]
+    span = _span(line["width_s"])
+    rows = charts.lines(x, {"rows": line["rows"]}, title=f"Rows by {span}", y_range=(0, max(line["rows"])))
+    shown = dict(sorted(line["target"].items(), key=lambda item: -sum(v or 0 for v in item[1]["mean"]))[:6])
+    series = {name: charts.Series(part["mean"], part["low"], part["high"]) for name, part in shown.items()}
+    label = next(iter(shown)) if not task["classes"] else f"share of {task['target']}"
+    label += f" = {formats.value(task['classes'][1])}" if len(task["classes"]) == 2 else ""
+    target = charts.lines(x, series, title=f"{label} by {span}", y_label="")
+    empty = sum(count == 0 for count in line["rows"])
+    words = f"By {line['column']}, {span}s from {formats.label(x[0])} to {formats.label(x[-1])} (UTC)."
+    words += f" {empty} of {len(x)} {span}s have no row." if empty else ""
+    words += f" {line['num_missing']:,} rows have no time." if line["num_missing"] else ""
+    band = "With 95 % intervals; a bin of fewer than 10 rows is left out."
+    return [html.paragraph(words), html.figure(rows), html.figure(target, band)]
+
+
+def _span(width_s: float) -> str:
+    """The width of a bin in words.
+
+    >>> _span(604800), _span(21600), _span(0.001)
+    ('week', '6 hour', '0.001 second')
+    """
+    for size, word in SPANS:
+        if width_s >= size:
+            count = width_s / size
+            return word if count == 1 else f"{count:g} {word}"
+    return f"{width_s:g} second"
+
+
+Json = Mapping[str, Any]
+
+ALL = "all training rows"
+
+TELLS = (
+    "mutual information with the target divided by its entropy (Theil's U), less the (cells - rows - columns + 1) / 2n"
+    " that chance adds (Miller 1955; Roulston 1999); missing is a value; a number in 16 bins, a category by its 48 most"
+    " frequent values and the rest as one"
+)
+
+PAIRS = (
+    "Over all training rows in which both columns have a value. V and η are corrected for what chance adds (Bergsma"
+    " 2013; Kelley 1935). A dependence that does not rise or fall throughout does not show in r."
+)
+
+COUNTED = re.compile(r"(at most )([\d,]+)")
+"""A count within a bound of a sketch."""
+
+REPAIRS = {
+    "twins": "Remove the copies, or keep them in one part with split.by: group; explore.max_duplicate_fraction is the"
+    " bound.",
+    "group": "split.by: group keeps the rows of a group in one part.",
+    "time": "split.by: time predicts the future from the past.",
+}
+
+ROLES = {
+    "id": "Names the row",
+    "time": "Time of the row",
+    "group": "Group of the row",
+    "split": "Part of the row",
+    "known_after": "Known only after the event",
+    "ignore": "Ignored",
+}
+"""What the columns are for that are neither features nor the target."""
+
+MOST_ALERTS = 30
+"""Alerts in one table; more are put together by their kind."""
+
+MOST_NAMED = 12
+"""Columns named with the bound of a sketch."""
+
+FINDINGS = {
+    "twins": "copies in two parts",
+    "identical": "equals the target",
+    "proxy": "stands in for the target",
+    "after_event": "known after the event",
+    "group": "group in two parts",
+    "time": "order of time",
+}
+
+
+def page(profile: Json) -> str:
+    """The report as HTML.
+
+    Parameters
+    ----------
+    profile
+        What `mlsys.explore.describe` returned.
+    """
+    overview = profile["overview"]
+    size = (
+        f"{formats.count(overview['num_rows'], 'training row')} × {formats.count(overview['num_features'], 'feature')}"
+    )
+    subtitle = f"{size}; target {profile['target']['name']}"
+    report = Page(f"Exploration: {profile['title']}", subtitle, mark=_mark(profile))
+    leaks = any(finding["blocking"] for finding in profile["findings"])
+    if leaks:
+        report.section("Leakage", *_findings(profile["findings"]))
+    report.section("Overview", *_overview(profile))
+    report.section("Alerts", *_alerts(profile["alerts"]))
+    if not leaks:
+        report.section("Leakage", *_findings(profile["findings"]))
+    report.section("Target", *_target(profile))
+    report.section("Columns", *report_columns.column_cards(profile), note=_columns_note(profile))
+    report.section("Missing values", *missing_section(profile), note="Null, NaN and infinite values.")
+    if profile["associations"] and len(profile["associations"]["names"]) > 1:
+        report.section("Pairs of columns", *associations_section(profile["associations"]), note=PAIRS)
+    if profile["timeline"]:
+        report.section("Time", *time_section(profile["timeline"], profile["task"]))
+    report.section("What is exact", *_exactness(profile))
+    return report.html()
+
+
+def _mark(profile: Json) -> Html:
+    blocking = sum(finding["blocking"] for finding in profile["findings"])
+    if blocking:
+        return html.badge("bad", f"{blocking} blocking")
+    others = len(profile["findings"])
+    return html.badge("warn", f"{others} to be looked at") if others else html.badge("good", "no leak found")
+
+
+def _findings(findings: list[Json]) -> list[Html]:
+    if not findings:
+        return [html.alert("good", "No copies between the parts, no column that knows the answer, order of time kept.")]
+    return [
+        html.alert(
+            "bad" if finding["blocking"] else "warn",
+            join(finding["detail"], tag("small", _repair(finding))),
+            title=_finding_title(finding),
+        )
+        for finding in findings
+    ]
+
+
+def _repair(finding: Json) -> str:
+    """What to change in the recipe."""
+    if finding["column"] is not None and finding["kind"] in {"identical", "proxy", "after_event"}:
+        name = finding["column"]
+        return f"If it is known only with the answer: data.known_after: [{name}]. If not: explore.allow: [{name}]."
+    return REPAIRS.get(finding["kind"], "")
+
+
+def _finding_title(finding: Json) -> str:
+    stops = "stops the run" if finding["blocking"] else "to be looked at"
+    return f"{FINDINGS.get(finding['kind'], finding['kind'])}: {stops}"
+
+
+def _alerts(alerts: list[Json]) -> list[Html]:
+    """All in one table; of a wide table with very many, a table a kind, folded."""
+    if not alerts:
+        return [html.paragraph("Nothing odd about any column.")]
+    if len(alerts) <= MOST_ALERTS:
+        return [_alert_table(alerts)]
+    kinds: dict[str, list[Json]] = {}
+    for alert in alerts:
+        kinds.setdefault(alert["kind"], []).append(alert)
+    most_first = sorted(kinds.items(), key=lambda item: -len(item[1]))
+    return [html.details(f"{_words(kind)}: {len(found)}", _alert_table(found)) for kind, found in most_first]
+
+
+def _alert_table(alerts: list[Json]) -> Html:
+    rows = [
+        [
+            html.code(alert["column"]) if alert["column"] else "table",
+            html.badge("warn", _words(alert["kind"])),
+            alert["detail"],
+            alert["action"],
+        ]
+        for alert in alerts
+    ]
+    return html.table(rows, ["column", "alert", "what", "what is done"], align="llww", sortable=True)
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ")
+
+
+def _overview(profile: Json) -> list[Html]:
+    overview = profile["overview"]
+    kinds = ", ".join(f"{number} {kind}" for kind, number in overview["kinds"].items())
+    tiles: list[tuple[str, object] | tuple[str, object, object]] = [
+        ("training rows", overview["num_rows"]),
+        ("features", overview["num_features"], kinds),
+        ("missing", formats.percent(overview["null_fraction"]), "of all cells of the features"),
+        ("repeated rows", overview["num_duplicates"], "equal to an earlier one, target included"),
+        ("folds", len(profile["folds"])),
+    ]
+    parts = ", ".join(f"{part} {rows:,}" for part, rows in profile["parts"].items() if rows)
+    others = "".join(f" {ROLES[role]}: {', '.join(names)}." for role, names in profile["others"].items())
+    return [html.facts(tiles), html.paragraph(f"Rows by part: {parts}.{others}")]
+
+
+def _target(profile: Json) -> list[Html]:
+    target = profile["target"]
+    if not target["classes"]:
+        return [
+            html.grid(
+                report_columns.histogram(target["summary"], target["name"], {}),
+                report_columns.numbers(target["summary"]),
+            )
+        ]
+    labels = [formats.value(value) for value, _ in target["classes"]]
+    rows = [count for _, count in target["classes"]]
+    total = sum(rows) or 1
+    table = [[label, count, formats.percent(count / total)] for label, count in zip(labels, rows, strict=True)]
+    shown = html.figure(charts.bars(labels[:20], rows[:20], title=f"Classes of {target['name']}"))
+    return [html.grid(shown, html.table(table, ["class", "rows", "share"], align="lrr"))]
+
+
+def _columns_note(profile: Json) -> str:
+    is_number = profile["task"]["kind"] == "regression"
+    measure = "R²" if is_number else "AUC"
+    ends = (
+        "0 (nothing) to 1 (everything)" if is_number else "0.5 (nothing) to 1 (everything), averaged over the classes"
+    )
+    return (
+        f"{measure}: how well the column alone predicts the target, {ends}; no row is judged by its own target."
+        f" Tells: the share of the target's entropy that the column's bins or categories take away. How both are"
+        f" computed stands at the end. ≈ marks what a sketch gave; its bound is in the hint and at the end."
+    )
+
+
+def _exactness(profile: Json) -> list[Html]:
+    """Each kind of number: from which rows, and how it was obtained."""
+    sampled = profile["overview"]["num_sampled"]
+    is_all = sampled >= profile["overview"]["num_rows"]
+    rows = f"a fixed random sample of {sampled:,} rows" if not is_all else "all training rows, which are few"
+    facts = [
+        ["counts, missing, minimum, maximum, mean, deviation, skewness, kurtosis", ALL, "exact"],
+        ["target within categories and bins, over time", ALL, "exact, with 95 % intervals (Wilson; normal for means)"],
+        ["pairs of columns, missing together", ALL, "exact for the categories named below the picture"],
+        ["tells: share of the target's entropy", ALL, TELLS],
+        ["quantiles, histograms, distinct, frequent values", ALL, "exact unless listed below"],
+        ["histograms by class", ALL, "KLL sketch, rank error 2.05 % (99 % confidence)"],
+        ["AUC and R² of a column alone", rows, _measure(profile)],
+    ]
+    blocks = [html.table(facts, ["number", "from", "how"], align="wlw")]
+    notes = _notes(profile)
+    if notes:
+        blocks.append(html.table(notes, ["sketched", "how, and how far it can be off", "columns"], align="lww"))
+    return blocks
+
+
+def _measure(profile: Json) -> str:
+    how = "categories or twentieths whose rates no row's own target has influenced, or the order of the values"
+    if profile["task"]["kind"] == "regression":
+        return f"R² of means in {how}, whichever is better"
+    return f"area under the ROC curve, one class against the rest, averaged; by {how}, whichever is better"
+
+
+def _notes(profile: Json) -> list[list[object]]:
+    """What came from a sketch, one line a bound, with the columns that it holds for.
+
+    Bounds that differ by a count alone (``at most 18 too low``) are told as the largest of them.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    largest: dict[str, int] = {}
+    for column in profile["columns"]:
+        for name, how in column["summary"]["notes"].items():
+            form, counts = COUNTED.sub(r"\1{}", how), [int(rows.replace(",", "")) for _, rows in COUNTED.findall(how)]
+            largest[form] = max(largest.get(form, 0), *counts) if counts else 0
+            found.setdefault(form, {}).setdefault(name, []).append(column["name"])
+    return [line for form, named in found.items() for line in _lines(form.format(f"{largest[form]:,}"), named)]
+
+
+def _lines(how: str, named: Mapping[str, list[str]]) -> list[list[object]]:
+    """One line for the numbers that were sketched in the same columns."""
+    together: dict[tuple[str, ...], list[str]] = {}
+    for name, columns in named.items():
+        together.setdefault(tuple(columns), []).append(name.replace("_", " "))
+    return [[", ".join(names), how, _some(columns)] for columns, names in together.items()]
+
+
+def _some(columns: Sequence[str]) -> Html:
+    """The first columns by name, the others by number."""
+    named = [join(", " if at else "", html.code(name)) for at, name in enumerate(columns[:MOST_NAMED])]
+    others = len(columns) - MOST_NAMED
+    return join(*named, f" and {formats.count(others, 'other')}, marked ≈" if others > 0 else "")

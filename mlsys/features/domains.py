@@ -1,0 +1,256 @@
+"""How a value is read, in a column and in a single row, to the same meaning.
+
+A domain pairs a Polars expression with a Python function; both take what the other takes,
+give null where the other gives None, and refuse the same types with the same error.
+
+==========  ==========================  ================================================
+domain      accepts                     gives
+==========  ==========================  ================================================
+`number`    integers, floats, decimals  float64; null for NaN and beyond float32's range
+`text`      text                        the text
+`boolean`   true and false              true and false
+`instant`   times with a zone           the wall clock of the recipe's zone
+`clock`     times without a zone        the same time
+`date`      dates                       the same date
+`bytes`     bytes                       the same bytes
+`numbers`   lists of numbers            the list, each element as in `number`
+==========  ==========================  ================================================
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from mlsys import errors
+from mlsys.features.clocks import clock_of
+
+__all__ = ["DAY_US", "FLOAT32_MAX", "MAX_YEAR", "YEAR_1_US", "Domain", "domain_of", "in_utc"]
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+MAX_YEAR = 2099
+"""Times after it are null: 9999-12-31 stands for "never" in many tables, and time zone rules end there."""
+
+DAY_US = 86_400_000_000
+YEAR_1_US, YEAR_2100_US = -62_135_596_800_000_000, 4_102_444_800_000_000
+YEAR_2101_US = 4_133_980_800_000_000
+"""Outside of these a conversion between zones could leave the calendar."""
+
+PLAIN: Mapping[str, pl.DataType | type[pl.DataType]] = {
+    "text": pl.String,
+    "boolean": pl.Boolean,
+    "bytes": pl.Binary,
+    "numbers": pl.List(pl.Float64),
+}
+"""Domains whose values are taken as they are."""
+
+Reader = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What values a column holds.
+
+    Attributes
+    ----------
+    zone
+        Of an `instant`, the zone whose wall clock counts.
+    """
+
+    name: str
+    zone: str = "UTC"
+
+    def accepts(self, kind: pa.DataType) -> bool:
+        """Whether a column of this Arrow type can be read; one of nulls alone always can."""
+        return pa.types.is_null(kind) or name_of(kind) == self.name
+
+    def expr(self, column: str) -> pl.Expr:
+        value = pl.col(column)
+        if self.name == "number":
+            value = value.cast(pl.Float64)
+            return pl.when(value.is_between(-FLOAT32_MAX, FLOAT32_MAX)).then(value)
+        if self.name in PLAIN:
+            return value.cast(PLAIN[self.name])
+        if self.name == "date":
+            return _until(value.cast(pl.Date), DAY_US)
+        return _until(_clock(value, self.zone if self.name == "instant" else None))
+
+    def reader(self, column: str) -> Reader:
+        """The function that reads one value; it raises `RequestError` for a value of another type."""
+        if self.name in {"instant", "clock", "date"}:
+            return _time_reader(self, column)
+        return READERS[self.name](self, column)
+
+    def refuse(self, column: str, got: str) -> errors.RequestError:
+        return errors.RequestError.of([{"row": 0, "field": column, "got": got, "expected": EXPECTED[self.name]}])
+
+
+EXPECTED = {
+    "number": "a number",
+    "text": "text",
+    "boolean": "true or false",
+    "instant": "a time with its zone",
+    "clock": "a time without zone",
+    "date": "a date",
+    "bytes": "bytes",
+    "numbers": "a list of numbers",
+}
+
+
+def name_of(kind: pa.DataType) -> str | None:
+    """Name of the domain for a type, or None where there is none."""
+    tests = {
+        "number": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+        "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+        "boolean": (pa.types.is_boolean,),
+        "date": (pa.types.is_date,),
+        "bytes": (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+    }
+    if pa.types.is_dictionary(kind):
+        return name_of(kind.value_type)
+    if pa.types.is_timestamp(kind):
+        return "instant" if kind.tz else "clock"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return "numbers" if pa.types.is_null(kind.value_type) or name_of(kind.value_type) == "number" else None
+    return next((name for name, holds in tests.items() if any(test(kind) for test in holds)), None)
+
+
+def domain_of(kind: pa.DataType, zone: str = "UTC") -> Domain | None:
+    """Domain of an Arrow type; None where no operation reads it (times of day, lists of other things)."""
+    name = name_of(kind)
+    return None if name is None else Domain(name, zone if name == "instant" else "UTC")
+
+
+def in_utc(table: pa.Table) -> pa.Table:
+    """The table with times in other zones, fixed offsets among them, as the same instants in UTC."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz not in (None, "UTC"):
+            kind = pa.timestamp(field.type.unit, "UTC")
+            table = table.set_column(at, pa.field(field.name, kind), table[field.name].cast(kind))
+    return table
+
+
+def _clock(value: pl.Expr, zone: str | None) -> pl.Expr:
+    """Wall clock of a time, microseconds; null far outside of the calendar."""
+    if zone is None:
+        return value.cast(pl.Datetime("us"))
+    utc = value.cast(pl.Datetime("us", "UTC"))
+    inside = utc.to_physical().is_between(YEAR_1_US, YEAR_2101_US, closed="left")
+    return pl.when(inside).then(utc).dt.convert_time_zone(zone).dt.replace_time_zone(None)
+
+
+def _until(value: pl.Expr, unit: int = 1) -> pl.Expr:
+    """The time, null outside of the years 1 to `MAX_YEAR`; `unit` is in microseconds."""
+    inside = value.to_physical().is_between(YEAR_1_US // unit, YEAR_2100_US // unit, closed="left")
+    return pl.when(inside).then(value)
+
+
+NUMBERS = (int, float, np.integer, np.floating, Decimal)
+
+
+def _number_reader(domain: Domain, column: str) -> Reader:
+    def read(value: Any) -> float | None:
+        kind = type(value)
+        if kind is not float:
+            if value is None:
+                return None
+            if kind is not int and (kind is bool or not isinstance(value, NUMBERS)):
+                raise domain.refuse(column, kind.__name__)
+            try:
+                value = float(value)
+            except OverflowError:
+                return None
+        return value if -FLOAT32_MAX <= value <= FLOAT32_MAX else None
+
+    return read
+
+
+def _numbers_reader(domain: Domain, column: str) -> Reader:
+    one = _number_reader(domain, column)
+
+    def read(value: Any) -> list[float | None] | None:
+        if value is None:
+            return None
+        if not isinstance(value, list | tuple | np.ndarray):
+            raise domain.refuse(column, type(value).__name__)
+        return [one(element) for element in value]
+
+    return read
+
+
+def _text_reader(domain: Domain, column: str) -> Reader:
+    def read(value: Any) -> str | None:
+        if value is None or isinstance(value, str):
+            return value
+        raise domain.refuse(column, type(value).__name__)
+
+    return read
+
+
+def _boolean_reader(domain: Domain, column: str) -> Reader:
+    def read(value: Any) -> bool | None:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, np.bool_):
+            return bool(value)
+        raise domain.refuse(column, type(value).__name__)
+
+    return read
+
+
+def _bytes_reader(domain: Domain, column: str) -> Reader:
+    def read(value: Any) -> bytes | None:
+        if value is None or isinstance(value, bytes):
+            return value
+        raise domain.refuse(column, type(value).__name__)
+
+    return read
+
+
+READERS: Mapping[str, Callable[[Domain, str], Reader]] = {
+    "number": _number_reader,
+    "text": _text_reader,
+    "boolean": _boolean_reader,
+    "numbers": _numbers_reader,
+    "bytes": _bytes_reader,
+}
+
+
+def _time_reader(domain: Domain, column: str) -> Reader:
+    name, clock = domain.name, _reading(domain)
+
+    def read(value: Any) -> dt.date | None:
+        if value is None:
+            return None
+        if _time_name(value) != name:
+            raise domain.refuse(column, _time_name(value) or type(value).__name__)
+        try:
+            value = clock(value)
+        except OverflowError:
+            return None
+        return value if value.year <= MAX_YEAR else None
+
+    return read
+
+
+def _reading(domain: Domain) -> Callable[[Any], dt.date]:
+    """The clock that a time is read from."""
+    if domain.name != "instant":
+        return lambda value: value
+    if domain.zone == "UTC":
+        return lambda value: value if value.tzinfo is dt.UTC else value.astimezone(dt.UTC)
+    return clock_of(domain.zone).local
+
+
+def _time_name(value: Any) -> str | None:
+    if isinstance(value, dt.datetime):
+        return "clock" if value.tzinfo is None else "instant"
+    return "date" if isinstance(value, dt.date) else None

@@ -1,0 +1,131 @@
+"""What an online store promises: one consistent state for readers, whole updates from a writer.
+
+It knows nothing of features. It keeps, for each view, one text of facts and one value of
+bytes a key; `newest` says how recent a key's value is, so that keys can expire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from mlsys import errors
+
+__all__ = ["SCHEMES", "Change", "OnlineStore", "StoreState", "is_remote", "open_store", "shown"]
+
+SCHEMES = ("redis://", "rediss://", "unix://")
+"""Beginnings of an address that Redis's client understands."""
+
+
+@dataclass(frozen=True)
+class StoreState:
+    """A view as it is at one moment.
+
+    Attributes
+    ----------
+    facts
+        None: nothing was ever published.
+    values
+        Of the keys asked for, those that are there.
+    """
+
+    facts: dict[str, Any] | None = None
+    values: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an update does to a view, all of it or nothing.
+
+    Attributes
+    ----------
+    put
+        Key → (newest, value).
+    whole
+        Everything that was there goes first.
+    expire_before
+        Keys whose `newest` is less go too.
+    """
+
+    facts: dict[str, Any]
+    put: Mapping[str, tuple[int, bytes]]
+    whole: bool = False
+    expire_before: int | None = None
+
+
+class OnlineStore(Protocol):
+    """A place to look things up by view and key.
+
+    Any number of processes and threads read while one writes: a reader sees the state before
+    an update or after it, for all views of one `read` together.
+    """
+
+    def read(self, asked: Mapping[str, Collection[str]]) -> dict[str, StoreState]:
+        """The state of some keys of some views; one round trip.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be reached.
+        """
+
+    def update(self, view: str, keys: Collection[str], change: Callable[[StoreState], Change | None]) -> None:
+        """Apply what `change` makes of the state of `keys`; None leaves all as it is.
+
+        `change` may be called again with a newer state if another writer came first.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be reached or written; then nothing has changed.
+        """
+
+    def views(self) -> list[str]:
+        """Names of all views, sorted."""
+
+    def drop(self, view: str) -> None:
+        """Forget a view."""
+
+
+def is_remote(address: str) -> bool:
+    """Whether reading from it waits for a network.
+
+    >>> is_remote("redis://127.0.0.1:6379/0"), is_remote("sqlite")
+    (True, False)
+    """
+    return address.startswith(SCHEMES)
+
+
+def open_store(address: str, root: Path) -> OnlineStore:
+    """The store at an address: ``sqlite``, a file below `root`, or a URL of Redis.
+
+    Nothing is connected to before the first call.
+    """
+    if is_remote(address):
+        from mlsys.features.online.redis_store import RedisStore
+
+        return RedisStore(address)
+    if address == "sqlite":
+        from mlsys.features.online.sqlite_store import SQLiteStore
+
+        return SQLiteStore(root / "online" / "features.sqlite")
+    raise errors.RecipeError.build(
+        "recipe: 'deploy.lookup'",
+        got=shown(address),
+        expected="sqlite, none, or an address of Redis",
+        hint="redis://127.0.0.1:6379/0",
+        field="deploy.lookup",
+    )
+
+
+def shown(address: str) -> str:
+    """An address for messages, without user and password.
+
+    >>> shown("redis://user:secret@cache.example:6379/1")
+    'redis://cache.example:6379/1'
+    """
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -1,0 +1,171 @@
+"""An online store in one SQLite file: no server, for the replicas of one machine.
+
+The file is in write-ahead-log mode: readers never wait for the writer and see whole
+transactions. SQLite's log needs memory that all processes share, so the file must not lie
+on a network file system that several machines use; Redis is for those.
+SQLite: "Write-Ahead Logging", https://sqlite.org/wal.html.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlsys import errors
+from mlsys.features.online.online_store import Change, StoreState
+
+__all__ = ["SQLiteStore"]
+
+FORMAT = 1
+"""Of the tables, in the file's ``user_version``; a file of another one is refused."""
+
+PATIENCE_S = 60.0
+"""Longest wait of a writer for another one."""
+
+TABLES = f"""
+CREATE TABLE views (view TEXT PRIMARY KEY, facts TEXT NOT NULL);
+CREATE TABLE events (view TEXT, key TEXT, newest INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (view, key));
+CREATE INDEX by_age ON events (view, newest);
+PRAGMA user_version = {FORMAT};
+"""
+
+
+OF_A_VIEW = """
+SELECT view, NULL, facts FROM views WHERE view = ?
+UNION ALL
+SELECT events.view, events.key, events.value FROM json_each(?) AS wanted
+CROSS JOIN events ON events.view = ? AND events.key = wanted.value
+"""
+"""Facts and values of some keys; keys come as one JSON list, whose number SQLite does not bound.
+CROSS JOIN keeps this order, so that each key is found by the index."""
+
+
+class SQLiteStore:
+    """See `mlsys.features.online.online_store.OnlineStore`; the file is made by the first update.
+
+    Each thread has a connection of its own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._threads = threading.local()
+
+    def read(self, asked: Mapping[str, Collection[str]]) -> dict[str, StoreState]:
+        if not self._path.exists():
+            return {view: StoreState() for view in asked}
+        with self._failures():
+            return _states(self._connection(), asked)
+
+    def update(self, view: str, keys: Collection[str], change: Callable[[StoreState], Change | None]) -> None:
+        with self._failures(), self._writing() as connection:
+            wanted = change(_states(connection, {view: keys})[view])
+            if wanted is not None:
+                _apply(connection, view, wanted)
+
+    def views(self) -> list[str]:
+        if not self._path.exists():
+            return []
+        with self._failures():
+            return [view for (view,) in self._connection().execute("SELECT view FROM views ORDER BY view")]
+
+    def drop(self, view: str) -> None:
+        with self._failures(), self._writing() as connection:
+            for table in ("events", "views"):
+                connection.execute(f"DELETE FROM {table} WHERE view = ?", (view,))  # noqa: S608 - one of two names
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that is alone among writers."""
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._threads, "connection", None)
+        if connection is None:
+            connection = self._threads.connection = self._open()
+        return connection
+
+    def _open(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            self._path, timeout=PATIENCE_S, isolation_level=None, factory=_Connection, check_same_thread=False
+        )
+        found = _format(connection)
+        if found == 0:  # new: the first of several writers makes the tables
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            if _format(connection) == 0:
+                for statement in TABLES.strip().split("\n"):
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+            found = _format(connection)
+        if found != FORMAT:
+            raise errors.StoreError.build(
+                f"online store '{self._path.name}'",
+                got=f"format {found}",
+                expected=f"format {FORMAT}",
+                hint=f"delete {self._path} and run `mlsys materialize` with the recipe",
+            )
+        return connection
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, errors.MlsysError):
+                raise
+            raise errors.StoreError.build(
+                f"online store '{self._path.name}'",
+                got=str(error),
+                expected="a database that can be read and written",
+                hint=f"check {self._path.parent}; `mlsys materialize` with the recipe fills a new one",
+            ) from error
+
+
+class _Connection(sqlite3.Connection):
+    """Closed when the thread that it belongs to has ended, or the store: not always by that thread itself."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _format(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _states(connection: sqlite3.Connection, asked: Mapping[str, Collection[str]]) -> dict[str, StoreState]:
+    """One statement, and so one moment, for all views: facts have a null in place of a key."""
+    arguments = [argument for view, keys in asked.items() for argument in (view, json.dumps(list(keys)), view)]
+    facts: dict[str, dict[str, Any]] = {}
+    values: dict[str, dict[str, bytes]] = {view: {} for view in asked}
+    if asked:
+        for view, key, value in connection.execute(" UNION ALL ".join([OF_A_VIEW] * len(asked)), arguments):
+            if key is None:
+                facts[view] = json.loads(value)
+            else:
+                values[view][key] = value
+    return {view: StoreState(facts.get(view), values[view]) for view in asked}
+
+
+def _apply(connection: sqlite3.Connection, view: str, change: Change) -> None:
+    if change.whole:
+        connection.execute("DELETE FROM events WHERE view = ?", (view,))
+    connection.executemany(
+        "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?)",
+        ((view, key, newest, value) for key, (newest, value) in change.put.items()),
+    )
+    if change.expire_before is not None:
+        connection.execute("DELETE FROM events WHERE view = ? AND newest < ?", (view, change.expire_before))
+    connection.execute("INSERT OR REPLACE INTO views VALUES (?, ?)", (view, json.dumps(change.facts)))

@@ -1,0 +1,1 @@
+"""Operations of the feature program, a kind of column in each file."""

@@ -1,0 +1,235 @@
+"""Parts of a time by the wall clock: time of day, day of the week, day of the year.
+
+A part is a whole number of a cycle, looked up in a table: as a number for trees, as a
+point of the circle for linear models, where 23:59 lies beside 00:00. How long ago something
+was is no part: a model that learned from January to August has never seen October.
+
+The time between two columns, in days: the one operation that reads two of them.
+
+How long ago something was, seen from now, only ever grows, and is no feature (see `times`).
+How long ago it was when the row was made is one: it means the same in every year.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from mlsys.features.domains import DAY_US, MAX_YEAR, YEAR_1_US, Domain
+from mlsys.features.operations.categorical import putter
+from mlsys.features.operations.numeric import Matrix, Operation, Scaling, Writer
+
+__all__ = ["CYCLES", "DAY_US", "Cycle", "Datetime", "Elapsed", "comparable"]
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """A part of a time.
+
+    Attributes
+    ----------
+    length
+        Numbers in the cycle: minutes of a day, days of a week, days of a leap year.
+    unit
+        Numbers of the cycle in one unit of the feature.
+    seen_after_us
+        Microseconds after which all of the cycle has been seen.
+    """
+
+    title: str
+    length: int
+    unit: int
+    seen_after_us: int
+
+
+MINUTE_US = 60_000_000
+
+CYCLES = {
+    "hour": Cycle("hour of the day", 1440, 60, DAY_US),
+    "weekday": Cycle("day of the week, Monday 0", 7, 1, 7 * DAY_US),
+    "yearday": Cycle("day of the year, 1 January 0", 366, 1, 365 * DAY_US),
+}
+
+
+@dataclass(frozen=True)
+class Datetime(Operation):
+    """Some parts of a time.
+
+    Attributes
+    ----------
+    parts
+        Keys of `CYCLES`.
+    cyclic
+        Sine and cosine in place of the number; a missing time is (0, 0), the middle of the circle.
+    indicator
+        One more column says where the time was missing.
+    """
+
+    parts: tuple[str, ...] = tuple(CYCLES)
+    cyclic: bool = False
+    indicator: bool = False
+
+    name = "datetime"
+
+    @property
+    def outputs(self) -> list[str]:
+        forms = [": {} (sin)", ": {} (cos)"] if self.cyclic else [": {}"]
+        names = [self.column + form.format(part) for part in self.parts for form in forms]
+        return [*names, f"{self.column} is missing"] if self.indicator else names
+
+    @cached_property
+    def tables(self) -> list[Matrix]:
+        tables = [cycle_table(CYCLES[part], cyclic=self.cyclic) for part in self.parts]
+        return [*tables, np.array([[0.0], [1.0]], np.float32)] if self.indicator else tables
+
+    def raw(self) -> list[pl.Expr]:
+        """Microseconds since the year 1, -1 where the time is missing."""
+        time = self.domain.expr(self.column).cast(pl.Datetime("us")).to_physical()
+        return [(time - YEAR_1_US).fill_null(-1)]
+
+    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
+        us = raw[0].to_numpy()
+        missing, day = us < 0, us // DAY_US
+        rows = [np.where(missing, CYCLES[part].length, IN_COLUMNS[part](us, day)) for part in self.parts]
+        start = 0
+        for row, table in zip([*rows, missing.astype(np.intp)], self.tables, strict=False):
+            out[:, start : start + table.shape[1]] = table.take(row, axis=0)
+            start += table.shape[1]
+
+    def writer(self, start: int) -> Writer:
+        read = self.domain.reader(self.column)
+        starts = [start + len(self.outputs[: 2 * at if self.cyclic else at]) for at in range(len(self.tables))]
+        puts = [putter(table, at) for table, at in zip(self.tables, starts, strict=True)]
+        parts = [NUMBERS[part] for part in self.parts]
+        missing = [CYCLES[part].length for part in self.parts]
+        mark = puts[-1] if self.indicator else None
+
+        def write(value: Any, out: Matrix) -> None:
+            time = read(value)
+            for put, number, none in zip(puts, parts, missing, strict=False):
+                put(out, none if time is None else number(time))
+            if mark is not None:
+                mark(out, int(time is None))
+
+        return write
+
+
+def cycle_table(cycle: Cycle, *, cyclic: bool) -> Matrix:
+    """``(length + 1, 1 or 2)``: each number of the cycle, and what a missing one becomes."""
+    if not cyclic:
+        return np.array([*(at / cycle.unit for at in range(cycle.length)), math.nan], np.float32)[:, np.newaxis]
+    angles = [2 * math.pi * at / cycle.length for at in range(cycle.length)]
+    return np.array([*((math.sin(a), math.cos(a)) for a in angles), (0.0, 0.0)], np.float32)
+
+
+@cache
+def yeardays() -> npt.NDArray[np.int16]:
+    """Day of the year, from 0, of each day since 0001-01-01, and the last one for a missing time."""
+    days = np.arange("0001-01-01", f"{MAX_YEAR + 1:04}-01-01", dtype="datetime64[D]")
+    return np.append((days - days.astype("datetime64[Y]")).astype(np.int16), np.int16(0))
+
+
+def _minute(time: dt.date) -> int:
+    return time.hour * 60 + time.minute if isinstance(time, dt.datetime) else 0
+
+
+def _weekday(time: dt.date) -> int:
+    return time.weekday()
+
+
+def _yearday(time: dt.date) -> int:
+    return time.toordinal() - FIRST_DAYS[time.year]
+
+
+IN_COLUMNS: dict[str, Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.integer[Any]]]] = {
+    "hour": lambda us, day: (us - day * DAY_US) // MINUTE_US,
+    "weekday": lambda _, day: day % 7,
+    "yearday": lambda _, day: yeardays().take(day),
+}
+"""The number of a part from microseconds and days since Monday, 1 January of the year 1; days may be -1."""
+
+FIRST_DAYS = [0, *(dt.date(year, 1, 1).toordinal() for year in range(1, MAX_YEAR + 1))]
+"""Number of the first day of each year."""
+
+NUMBERS: dict[str, Callable[[dt.date], int]] = {"hour": _minute, "weekday": _weekday, "yearday": _yearday}
+"""The same number of a Python time."""
+
+
+EPOCH_DATETIME = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - a reading of a clock, from which others are counted
+EPOCH_UTC = EPOCH_DATETIME.replace(tzinfo=dt.UTC)
+US = dt.timedelta(microseconds=1)
+US_IN_DAYS = 1.0 / DAY_US
+
+
+@dataclass(frozen=True)
+class Elapsed(Operation):
+    """Days from the time of `since` to that of `column`, negative where it comes first.
+
+    Attributes
+    ----------
+    since, since_domain
+        The other column, and how it is read.
+    """
+
+    since: str = ""
+    since_domain: Domain = field(default_factory=lambda: Domain("date"))
+    scaling: Scaling = field(default_factory=Scaling)
+
+    name = "elapsed"
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.column, self.since)
+
+    @property
+    def outputs(self) -> list[str]:
+        names = [f"{self.column}: days since {self.since}"]
+        return [*names, f"{names[0]} is missing"] if self.scaling.indicator else names
+
+    def raw(self) -> list[pl.Expr]:
+        end, start = (
+            domain.expr(column).cast(pl.Datetime("us")).to_physical()
+            for column, domain in ((self.column, self.domain), (self.since, self.since_domain))
+        )
+        days = (end - start).cast(pl.Float64) * US_IN_DAYS
+        number = self.scaling.expr(days)
+        return [number, days.is_null().cast(pl.Float32)] if self.scaling.indicator else [number]
+
+    def writer(self, start: int) -> Writer:
+        read, read_since = self.domain.reader(self.column), self.since_domain.reader(self.since)
+        apply, missing, indicator = self.scaling.apply, self.scaling.missing, self.scaling.indicator
+
+        def write(values: Any, out: Matrix) -> None:
+            end, begin = read(values[0]), read_since(values[1])
+            absent = end is None or begin is None
+            out[start] = missing if absent else apply((_microseconds(end) - _microseconds(begin)) * US_IN_DAYS)
+            if indicator:
+                out[start + 1] = absent
+
+        return write
+
+
+def comparable(one: Domain, other: Domain) -> tuple[Domain, Domain]:
+    """The domains in which two times are subtracted.
+
+    Two instants are compared as such: an hour of the clock that comes twice is two hours. An
+    instant beside a time without a zone is read from the clock on the wall.
+    """
+    if one.name == other.name == "instant":
+        return Domain("instant"), Domain("instant")
+    return one, other
+
+
+def _microseconds(time: dt.date) -> int:
+    """Since 1970, by the clock that `time` was read from; a date begins at midnight."""
+    if not isinstance(time, dt.datetime):
+        time = dt.datetime.combine(time, dt.time())
+    return (time - (EPOCH_DATETIME if time.tzinfo is None else EPOCH_UTC)) // US

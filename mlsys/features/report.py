@@ -1,0 +1,93 @@
+"""The plans of features as one HTML page: what each column becomes, why, and the line of the recipe that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from mlsys.features.auto_plan import AutomaticChoice, Encoding
+from mlsys.features.operations.numeric import Operation
+from mlsys.features.plan import FeaturePlan
+from mlsys.features.program import FeatureProgram
+from mlsys.recipe.columns import options_of
+from mlsys.reports import formats
+from mlsys.reports import page as html
+from mlsys.reports.markup import tag
+from mlsys.reports.page import Html, Page
+
+__all__ = ["lines", "page"]
+
+FOR: Mapping[Encoding, str] = {"codes": "For trees", "dense": "For linear and kernel models"}
+
+NOTE = "Fitted on the training rows alone. The recipe's word is last: a line under features.columns replaces a choice."
+
+
+def page(plans: Mapping[Encoding, FeaturePlan], programs: Mapping[Encoding, FeatureProgram], title: str) -> str:
+    """The report as HTML.
+
+    Parameters
+    ----------
+    plans, programs
+        Of each encoding; a program is the fit of the plan.
+    """
+    whole = plans["codes"]
+    used = formats.count(len({choice.column for choice in whole.used}), "column")
+    report = Page(f"Features: {title}", f"{used} in use, {len(whole.dropped):,} dropped")
+    for encoding, plan in plans.items():
+        operations = programs[encoding].operations
+        size = formats.count(programs[encoding].width, "feature")
+        report.section(FOR[encoding], _table(plan, operations), note=f"{size}. {NOTE}")
+    if whole.derive:
+        rows = [[html.code(name), html.code(sql)] for name, sql in whole.derive.items()]
+        report.section("Derived columns", html.table(rows, ["column", "SQL"], align="lw"))
+    report.section("As lines of the recipe", _recipe(whole), note="What trees get; a change of a line overrides it.")
+    return report.html()
+
+
+def _table(plan: FeaturePlan, operations: tuple[Operation, ...]) -> Html:
+    fitted = dict(zip(map(id, plan.used), operations, strict=True))
+    rows = [_row(choice, fitted.get(id(choice))) for choice in plan.choices]
+    return html.table(rows, ["column", "operation", "options", "features", "why"], align="lllrw", sortable=True)
+
+
+def _row(choice: AutomaticChoice, operation: Operation | None) -> list[object]:
+    named = html.badge("warn", "dropped") if operation is None else html.code(choice.operation)
+    options = ", ".join(f"{name} {_said(value)}" for name, value in choice.params.items())
+    return [html.code(choice.column), named, options, 0 if operation is None else len(operation.outputs), choice.reason]
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else formats.label(value)
+
+
+def _recipe(plan: FeaturePlan) -> Html:
+    written = "".join(f"    {line}\n" for line in lines(plan))
+    return tag("pre", f"features:\n  columns:\n{written}", tabindex="0")
+
+
+def lines(plan: FeaturePlan) -> list[str]:
+    """The choices as lines of YAML under ``features.columns``, a column a line, that give them again.
+
+    >>> choices = (AutomaticChoice("a", "tfidf", {"components": 64}, ""), AutomaticChoice("b", "drop", {}, ""))
+    >>> lines(FeaturePlan("codes", choices, {}, {}))
+    ['a: {operation: tfidf, components: 64}', 'b: drop']
+    """
+    treatments: dict[str, list[Any]] = {}
+    for choice in plan.choices:
+        treatments.setdefault(choice.column, []).append(_treatment(choice))
+    return [_line(column, wanted[0] if len(wanted) == 1 else wanted) for column, wanted in treatments.items()]
+
+
+def _treatment(choice: AutomaticChoice) -> Any:
+    known = options_of(choice.operation)
+    options = {name: value for name, value in choice.params.items() if name in known}
+    return {"operation": choice.operation, **options} if options else choice.operation
+
+
+def _line(column: str, wanted: Any) -> str:
+    written = yaml.safe_dump(
+        {column: wanted}, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6
+    )
+    return written.strip()[1:-1]

@@ -1,0 +1,259 @@
+"""One value into one column: lossless conversion of a JSON or Python scalar, or the reason why not."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mlsys import images
+from mlsys.features.clocks import clock_of
+from mlsys.schema import Column, Kind, arrow_type
+
+__all__ = ["Convert", "UnfitError", "converter", "shown", "to_json"]
+
+_FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{6}0*[1-9]")
+_EXACT_IN = {"float": 2**24, "double": 2**53, "halffloat": 2**11}
+
+
+PICTURE = "base64 text of a PNG or JPEG"
+
+
+class UnfitError(Exception):
+    """The value does not fit; `expected` says what would, `got` what it is where the value itself shows little."""
+
+    def __init__(self, expected: str, got: str | None = None) -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.got = got
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Conversion of one column's values; calling it raises `UnfitError`."""
+
+    expected: str
+    nullable: bool
+    minimum: float | None
+    maximum: float | None
+    allowed: frozenset[Any] | None
+    one: Callable[[Any], Any]
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, np.generic):
+            value = value.item()
+        if value is None or value != value:  # noqa: PLR0124 - NaN is the one value unlike itself
+            if self.nullable:
+                return None
+            raise UnfitError(f"{self.expected}, never null")
+        try:
+            converted = self.one(value)
+        except (ValueError, TypeError, OverflowError):
+            raise UnfitError(self.expected) from None
+        if self._is_outside(converted):
+            raise UnfitError(self.expected)
+        return converted
+
+    def _is_outside(self, value: Any) -> bool:
+        if self.allowed is not None and value not in self.allowed:
+            return True
+        too_small = self.minimum is not None and value < self.minimum
+        return too_small or (self.maximum is not None and value > self.maximum)
+
+
+def converter(column: Column, timezone: str | None = None) -> Convert:
+    """The conversion for a column.
+
+    >>> converter(Column(name="age", type="int64", kind="numeric"))(3.0)
+    3
+    """
+    expected, one = _rule(arrow_type(column.type), timezone)
+    if column.kind is Kind.IMAGE and pa.types.is_binary(arrow_type(column.type)):
+        expected, one = PICTURE, _picture
+    if column.minimum is not None or column.maximum is not None:
+        expected = f"{expected} {_range(column.minimum, column.maximum)}"
+    if column.allowed is not None:
+        expected = f"one of {', '.join(map(repr, column.allowed))}"
+    allowed = None if column.allowed is None else frozenset(column.allowed)
+    return Convert(expected, column.nullable, column.minimum, column.maximum, allowed, one)
+
+
+def shown(value: Any) -> str:
+    """A value as a client would recognise it, cut to a line.
+
+    >>> shown("3"), shown(3.5), shown(True), shown(None)
+    ("text '3'", 'number 3.5', 'true', 'null')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    words = {str: "text", int: "number", float: "number", list: "list", dict: "object"}
+    text = f"{words.get(type(value), type(value).__name__)} {value!r}"
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def to_json(value: Any) -> Any:
+    """A value as JSON says it: times as ISO text, bytes as base64, decimals as text, what is no number as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, list):
+        return [to_json(item) for item in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)
+
+
+def _range(minimum: float | None, maximum: float | None) -> str:
+    if minimum is None:
+        return f"of at most {maximum:g}"
+    return f"of at least {minimum:g}" if maximum is None else f"from {minimum:g} to {maximum:g}"
+
+
+def _rule(kind: pa.DataType, timezone: str | None) -> tuple[str, Callable[[Any], Any]]:
+    if pa.types.is_boolean(kind):
+        return "true or false", _boolean
+    if pa.types.is_integer(kind):
+        return f"an integer ({kind})", _integer(kind)
+    if pa.types.is_floating(kind):
+        return "a number", _floating(kind)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return "text", _text
+    if pa.types.is_timestamp(kind):
+        zone = "with a zone, e.g. 2013-10-01T08:00:00Z" if kind.tz else "without a zone, e.g. 2013-10-01T08:00:00"
+        return f"an ISO 8601 time {zone}", _timestamp(kind, timezone)
+    return _rare_rule(kind, timezone)
+
+
+def _rare_rule(kind: pa.DataType, timezone: str | None) -> tuple[str, Callable[[Any], Any]]:
+    if pa.types.is_date(kind):
+        return "an ISO 8601 date, e.g. 2013-10-01", _date
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return "base64 text", _binary
+    if pa.types.is_decimal(kind):
+        return f"a number with at most {kind.scale} decimals", _decimal(kind)
+    if pa.types.is_list(kind):
+        expected, one = _rule(kind.value_type, timezone)
+        return f"a list of which each is {expected}", _list(one)
+    return "anything (it is not read)", lambda _value: None
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise TypeError
+
+
+def _integer(kind: pa.DataType) -> Callable[[Any], int]:
+    signed = pa.types.is_signed_integer(kind)
+    low = -(2 ** (kind.bit_width - 1)) if signed else 0
+    high = 2 ** (kind.bit_width - signed) - 1
+
+    def convert(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+            raise TypeError
+        number = int(value)
+        if number != value or not low <= number <= high:
+            raise ValueError
+        return number
+
+    return convert
+
+
+def _floating(kind: pa.DataType) -> Callable[[Any], float]:
+    exact = _EXACT_IN[str(kind)]
+    narrow: Callable[[float], Any] | None = {"float": np.float32, "halffloat": np.float16}.get(str(kind))
+
+    def convert(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+            raise TypeError
+        number = float(value)
+        if narrow is not None and math.isfinite(number):
+            with np.errstate(over="ignore"):
+                number = float(narrow(number))
+            if math.isinf(number):
+                raise ValueError
+        if isinstance(value, int) and abs(value) > exact and int(number) != value:
+            raise ValueError
+        return number
+
+    return convert
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        value.encode()  # a lone surrogate is no text that Arrow could hold
+        return value
+    raise TypeError
+
+
+def _timestamp(kind: pa.DataType, timezone: str | None) -> Callable[[Any], dt.datetime]:
+    clock = clock_of(timezone) if timezone and kind.tz else None
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, str):
+            if _FINER_THAN_MICROSECONDS.search(value):
+                raise ValueError
+            value = dt.datetime.fromisoformat(value)
+        if not isinstance(value, dt.datetime):
+            raise TypeError
+        if value.tzinfo is None and clock is not None:
+            value = clock.utc(value)
+        if (value.tzinfo is None) != (kind.tz is None):
+            raise ValueError
+        value = value if kind.tz is None else value.astimezone(dt.UTC)
+        return value if kind.unit == "us" else pa.scalar(value, kind).as_py()
+
+    return convert
+
+
+def _date(value: Any) -> dt.date:
+    if isinstance(value, dt.datetime):
+        raise TypeError
+    return value if isinstance(value, dt.date) else dt.date.fromisoformat(value)
+
+
+def _binary(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    try:
+        return base64.b64decode(value.encode("ascii"), validate=True)
+    except (binascii.Error, AttributeError) as error:
+        raise TypeError from error
+
+
+def _picture(value: Any) -> bytes:
+    data = _binary(value)
+    fault = images.fault(data)
+    if fault is not None:
+        raise UnfitError(PICTURE, f"{len(data):,} bytes: {fault}")
+    return data
+
+
+def _decimal(kind: pa.DataType) -> Callable[[Any], Decimal]:
+    def convert(value: Any) -> Decimal:
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+            raise TypeError
+        return pa.scalar(Decimal(str(value)), kind).as_py()  # type: ignore[no-any-return]
+
+    return convert
+
+
+def _list(one: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
+    def convert(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise TypeError
+        return [None if element is None else one(element) for element in value]
+
+    return convert

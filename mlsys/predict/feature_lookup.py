@@ -1,0 +1,237 @@
+"""Columns of feature tables for rows that come without them.
+
+A row carries every column of a join that the model needs, and they are used as they are; or
+no column of it, and they are looked up by the row's keys as of the row's time, null where
+nothing is known. Some columns of a join are a fault, and so is a key that is left out. A row
+without time is of the moment at which it is asked.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mlsys.features.online.lookup import TOO_EARLY, Asked, PointFeatures, Source
+from mlsys.features.online.views import View, instant
+from mlsys.predict.validation import RequestValidator, Row, Violation, refuse, violation
+from mlsys.schema import arrow_type
+
+__all__ = ["NOTHING", "FeatureLookup", "Looked", "LookupPlan"]
+
+MAX_PLANS = 1_000
+"""Plans that are remembered: clients send few sets of columns, unless they mean harm."""
+
+
+@dataclass(frozen=True)
+class LookupPlan:
+    """The views to look up for a row; it carries the columns of all others.
+
+    Attributes
+    ----------
+    rounds
+        The same views, those together that can be looked up at once.
+    """
+
+    views: tuple[View, ...]
+    rounds: tuple[tuple[View, ...], ...]
+
+    @classmethod
+    def of(cls, views: Sequence[View]) -> LookupPlan:
+        """One whose key another one gives comes after it."""
+        rounds: list[tuple[View, ...]] = []
+        given: set[str] = set()
+        for view in views:
+            if not rounds or any(key.column in given for key in view.keys):
+                rounds.append(())
+                given = set()
+            rounds[-1] += (view,)
+            given.update(view.names)
+        return cls(tuple(views), tuple(rounds))
+
+
+NOTHING = LookupPlan.of(())
+"""All columns are there."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was looked up for some rows.
+
+    Attributes
+    ----------
+    views
+        All that rows can be looked up in.
+    counts
+        Join → status → rows; ``given`` is the status of rows that carried the columns.
+    found
+        What was found for each row by name of the join, given ones apart; None where the
+        source cannot tell for single rows.
+    """
+
+    views: tuple[View, ...]
+    counts: dict[str, Counter[str]]
+    found: list[dict[str, PointFeatures]] | None
+
+    def unknown(self) -> list[int] | None:
+        """For each row, of how many joins nothing usable was known."""
+        if self.found is None:
+            return None
+        return [sum(one.status != "matched" for one in row.values()) for row in self.found]
+
+
+class FeatureLookup:
+    """The feature tables of a model, and where their columns come from.
+
+    Parameters
+    ----------
+    views
+        Of the bundle, in the order of the joins. Those of which the model needs no column
+        are left out.
+    contract
+        Of the model.
+    """
+
+    def __init__(self, views: Sequence[View], contract: RequestValidator, source: Source) -> None:
+        self.source = source
+        self.views = tuple(view for view in views if contract.needed.intersection(view.names))
+        self.context = {name for view in self.views for name in view.context}
+        self.names = {name for view in self.views for name in view.names}
+        self._contract = contract
+        self.clock = next((view.clock for view in self.views if view.clock), None)
+        self._relevant = frozenset(self.names | self.context)
+        self._plans: dict[frozenset[str], tuple[LookupPlan, list[Violation]]] = {}
+
+    def records(
+        self, rows: Sequence[Mapping[str, Any]], now: dt.datetime | None = None
+    ) -> tuple[list[dict[str, Any]], Looked]:
+        """Conformed and complete records.
+
+        Raises
+        ------
+        RequestError
+            They do not fit, carry part of a join, or ask for a time before what is remembered.
+        StoreError
+            The store cannot be reached, or holds no such table.
+        """
+        faults: list[Violation] = []
+        plans = [self.plan(row, number, faults) for number, row in enumerate(rows)]
+        refuse(faults)
+        moment = self._moment(now)
+        timed = [{**row, self.clock: moment} if self._untimed(row, plan) else row
+                 for row, plan in zip(rows, plans, strict=True)]  # fmt: skip
+        records = self._contract.records(timed)
+        found: list[dict[str, PointFeatures]] = [{} for _ in records]
+        for turn in range(max((len(plan.rounds) for plan in plans), default=0)):
+            places = [
+                (at, view) for at, plan in enumerate(plans) for some in plan.rounds[turn : turn + 1] for view in some
+            ]
+            answers = self.source.rows([Asked(view, records[at]) for at, view in places])
+            for (at, view), answer in zip(places, answers, strict=True):
+                found[at][view.name] = answer
+                records[at].update(answer.values)
+                _check(answer, at, view, faults)
+        refuse(faults)
+        return records, Looked(self.views, self._counts(found), found)
+
+    def columns(self, values: Mapping[str, Any], now: dt.datetime | None = None) -> tuple[pa.Table, Looked]:
+        """As `records`, for columns of one length."""
+        faults: list[Violation] = []
+        plan = self.plan(values, "all", faults)
+        refuse(faults)
+        return self.fill(self._contract.columns(self.timed(values, plan, now)), plan)
+
+    def table(self, table: pa.Table, now: dt.datetime | None = None) -> tuple[pa.Table, Looked]:
+        """As `records`, for a table, whose other columns are ignored."""
+        faults: list[Violation] = []
+        plan = self.plan(table.column_names, "all", faults)
+        refuse(faults)
+        if self._untimed(table.column_names, plan):
+            kind = arrow_type(self._contract.schema[str(self.clock)].type)
+            table = table.append_column(self.clock, pa.repeat(pa.scalar(self._moment(now), kind), table.num_rows))
+        return self.fill(self._contract.table(table), plan)
+
+    def plan(self, names: Collection[str], row: Row, faults: list[Violation]) -> LookupPlan:
+        """The views to look up for a row of these columns."""
+        there = self._relevant.intersection(names)
+        known = self._plans.get(there)
+        if known is None:
+            if len(self._plans) == MAX_PLANS:
+                self._plans.clear()
+            known = self._plans[there] = self._planned(there)
+        faults += [{**fault, "row": row} for fault in known[1]]
+        return known[0]
+
+    def timed(self, values: Mapping[str, Any], plan: LookupPlan, now: dt.datetime | None = None) -> Mapping[str, Any]:
+        """Columns of one length with the moment of asking, if they have no time."""
+        if not self._untimed(values, plan):
+            return values
+        num_rows = max((len(column) for column in values.values()), default=0)
+        return {**values, str(self.clock): [self._moment(now)] * num_rows}
+
+    def fill(self, table: pa.Table, plan: LookupPlan) -> tuple[pa.Table, Looked]:
+        """A conformed table with the columns of the views in a plan."""
+        faults: list[Violation] = []
+        counts = {view.name: Counter({} if view in plan.views else {"given": table.num_rows}) for view in self.views}
+        found: list[dict[str, PointFeatures]] | None = [{} for _ in range(table.num_rows)]
+        for view in plan.views:
+            joined = self.source.table(view, table.select(view.context))
+            counts[view.name] += joined.counts
+            for name in view.names:
+                table = _put(table, name, joined.columns[name])
+            if joined.found is None:
+                found = None
+            for at, answer in enumerate(joined.found or ()):
+                _check(answer, at, view, faults)
+                if found is not None:
+                    found[at][view.name] = answer
+        refuse(faults)
+        return table, Looked(self.views, counts, found)
+
+    def _planned(self, names: Collection[str]) -> tuple[LookupPlan, list[Violation]]:
+        plan: list[View] = []
+        faults: list[Violation] = []
+        there = {*names}
+        for view in self.views:
+            needed = [name for name in view.names if name in self._contract.needed]
+            if there.isdisjoint(view.names):
+                plan.append(view)
+                expected = f"a key of '{view.name}', null if unknown; or all of {', '.join(needed)}"
+                absent = [key.column for key in view.keys if key.column not in there]
+                there.update(view.names)  # a later view may have them as keys
+            else:
+                expected = f"all columns of '{view.name}', or none of them to have them looked up"
+                absent = [name for name in needed if name not in there]
+            faults += [violation("all", name, "nothing", expected) for name in absent]
+        return LookupPlan.of(plan), faults
+
+    def _untimed(self, names: Collection[str], plan: LookupPlan) -> bool:
+        return self.clock is not None and self.clock not in names and any(view.clock for view in plan.views)
+
+    def _moment(self, now: dt.datetime | None) -> dt.date:
+        """The time of asking in UTC, as the rows have their times: with or without zone, or a date."""
+        moment = (now or dt.datetime.now(dt.UTC)).astimezone(dt.UTC)
+        kind = None if self.clock is None else arrow_type(self._contract.schema[self.clock].type)
+        if kind is not None and pa.types.is_date(kind):
+            return moment.date()
+        return moment if kind is None or kind.tz else moment.replace(tzinfo=None)
+
+    def _counts(self, found: Sequence[Mapping[str, PointFeatures]]) -> dict[str, Counter[str]]:
+        return {view.name: Counter(row[view.name].status if view.name in row else "given" for row in found)
+                for view in self.views}  # fmt: skip
+
+
+def _put(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:
+    at = table.column_names.index(name) if name in table.column_names else None
+    return table.append_column(name, values) if at is None else table.set_column(at, name, values)
+
+
+def _check(found: PointFeatures, row: int, view: View, faults: list[Violation]) -> None:
+    if found.status == TOO_EARLY and found.since_us is not None:
+        since = instant(found.since_us).isoformat()
+        expected = f"a time from {since} on, since when '{view.name}' is remembered; or its columns"
+        faults.append(violation(row, str(view.clock), "an earlier time", expected))

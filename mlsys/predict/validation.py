@@ -1,0 +1,254 @@
+"""Do these values fit the model's columns: one set of rules for JSON records, JSON columns and Arrow tables.
+
+A value is taken over only if nothing is lost by it:
+
+=====================  ==========================================================================
+column                 accepted
+=====================  ==========================================================================
+integer                integers in range; ``3.0`` for 3, never ``3.5``, ``true`` or ``"3"``
+floating               integers that the type can hold, decimals (rounded to the type's precision)
+boolean                ``true`` and ``false``
+text, category         text; a category that training never saw is no fault
+time with a zone       ISO 8601 text with an offset or ``Z``; without one only if a zone is given
+time without a zone    ISO 8601 text without an offset
+binary                 base64 text, or bytes; of an image, only those of a PNG or JPEG that decodes
+list                   a list whose every element fits
+others                 anything, taken as null: no feature reads them
+=====================  ==========================================================================
+
+Bounds and allowed values count where someone wrote them into the schema. ``null`` needs a
+nullable column; NaN in a table counts as null, JSON has no NaN. A missing column is null
+where the column is nullable and a fault where it is not. Columns that the model does not
+know are refused by `records` and `columns` and ignored by `table`, since a file may well
+hold more than the model asks for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlsys import errors, images
+from mlsys.predict.coercion import Convert, UnfitError, converter, shown
+from mlsys.schema import Column, Kind, Schema, arrow_type
+
+__all__ = ["MAX_VIOLATIONS", "RequestValidator", "Violation", "refuse", "violation"]
+
+MAX_VIOLATIONS = 100
+"""Faults listed in one answer; a client that got one column wrong has it wrong in every row."""
+
+Violation = dict[str, object]
+Row = int | Literal["all"]
+
+
+def violation(row: Row, field: str, got: str, expected: str) -> Violation:
+    """One fault of a request, as the answer lists it."""
+    return {"row": row, "field": field, "got": got, "expected": expected}
+
+
+class RequestValidator:
+    """What a request must look like.
+
+    Parameters
+    ----------
+    schema
+        Every column that a request may carry, in the order of the answer.
+    needed
+        The columns that the model reads; the others are context and may be absent.
+    timezone
+        Zone of times written without one (IANA name); without it they are faults.
+    """
+
+    def __init__(self, schema: Schema, needed: Sequence[str], timezone: str | None = None) -> None:
+        self.schema = schema
+        self.needed = frozenset(needed)
+        self.order = [column.name for column in schema if column.name in self.needed]
+        self._columns = {column.name: (column, converter(column, timezone)) for column in schema}
+
+    def records(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Rows with every needed column present and of its Python type.
+
+        Raises
+        ------
+        RequestError
+            With all faults, at most `MAX_VIOLATIONS`.
+        """
+        faults: list[Violation] = []
+        conformed = [self._record(number, row, faults) for number, row in enumerate(rows)]
+        refuse(faults)
+        return conformed
+
+    def columns(self, values: Mapping[str, Any]) -> pa.Table:
+        """A table of JSON columns of one length; an unknown column is a fault.
+
+        Raises
+        ------
+        RequestError
+            As `records`.
+        """
+        unknown = [self._unknown("all", name) for name in values if name not in self._columns]
+        num_rows = max((len(column) for column in values.values()), default=0)
+        conformed, faults = self.check(values, num_rows)
+        refuse(unknown + faults)
+        return conformed
+
+    def table(self, table: pa.Table) -> pa.Table:
+        """The known columns of a table in the schema's order and types.
+
+        Raises
+        ------
+        RequestError
+            As `records`.
+        """
+        names = table.column_names
+        twice = [name for name in self._columns if names.count(name) > 1]
+        refuse([violation("all", name, f"{names.count(name)} columns of this name", "one") for name in twice])
+        known = {name: table[name] for name in self._columns if name in names}
+        conformed, faults = self.check(known, table.num_rows)
+        refuse(faults)
+        return conformed
+
+    def check(self, values: Mapping[str, Any], num_rows: int) -> tuple[pa.Table, list[Violation]]:
+        """The known columns as a table, with every fault beside it; a value at fault is null in the table.
+
+        A column is an Arrow array or a sequence of Python values, each of `num_rows`.
+        """
+        faults: list[Violation] = []
+        arrays: dict[str, pa.Array | pa.ChunkedArray] = {}
+        for name, (column, convert) in self._columns.items():
+            given = values.get(name)
+            if isinstance(given, pa.Array | pa.ChunkedArray):
+                arrays[name] = _cast(column, convert, given, faults)
+            elif given is not None:
+                arrays[name] = _converted(column, convert, given, faults)
+            elif name in self.needed:
+                arrays[name] = _absent(column, convert, num_rows, faults)
+        return self._assemble(arrays, num_rows), faults
+
+    def arrow(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """A table of rows that `records` has conformed."""
+        carried = {name for row in rows for name in row}
+        names = [name for name in self._columns if name in carried or name in self.needed]
+        return self._assemble({name: [row.get(name) for row in rows] for name in names}, len(rows))
+
+    def _assemble(self, arrays: Mapping[str, Any], num_rows: int) -> pa.Table:
+        schema = pa.schema([pa.field(name, arrow_type(self._columns[name][0].type)) for name in arrays])
+        if not arrays:
+            return pa.table({"": pa.nulls(num_rows)}).select([])
+        return pa.table(
+            {name: _typed(values, schema.field(name).type) for name, values in arrays.items()}, schema=schema
+        )
+
+    def _record(self, number: int, row: Mapping[str, Any], faults: list[Violation]) -> dict[str, Any]:
+        conformed: dict[str, Any] = {}
+        for name, value in row.items():
+            known = self._columns.get(name)
+            if known is None:
+                faults.append(self._unknown(number, name))
+                continue
+            try:
+                conformed[name] = known[1](value)
+            except UnfitError as unfit:
+                faults.append(violation(number, name, unfit.got or shown(value), unfit.expected))
+        for name in (known for known in self.order if known not in row):
+            if not self._columns[name][0].nullable:
+                faults.append(violation(number, name, "nothing", self._columns[name][1].expected))
+            conformed[name] = None
+        return conformed
+
+    def _unknown(self, row: Row, name: str) -> Violation:
+        hint = errors.did_you_mean(name, self._columns)
+        return violation(row, name, "a column that the model does not know", f"only the model's columns; {hint}")
+
+
+def refuse(faults: list[Violation]) -> None:
+    """Raise the first faults, if there are any."""
+    if faults:
+        raise errors.RequestError.of(faults[:MAX_VIOLATIONS])
+
+
+def _typed(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    return values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, kind)
+
+
+def _absent(column: Column, convert: Convert, num_rows: int, faults: list[Violation]) -> pa.Array:
+    if not column.nullable:
+        faults.append(violation("all", column.name, "nothing", convert.expected))
+    return pa.nulls(num_rows, arrow_type(column.type))
+
+
+def _converted(column: Column, convert: Convert, values: Sequence[Any], faults: list[Violation]) -> pa.Array:
+    """Value by value, which finds the row of each fault."""
+    kept: list[Any] = []
+    for row, value in enumerate(values):
+        try:
+            kept.append(convert(value))
+        except UnfitError as unfit:
+            faults.append(violation(row, column.name, unfit.got or shown(value), unfit.expected))
+            kept.append(None)
+    return pa.array(kept, arrow_type(column.type))
+
+
+def _cast(column: Column, convert: Convert, values: pa.Array | pa.ChunkedArray, faults: list[Violation]) -> Any:
+    """Whole column at once where Arrow's rules are ours; else value by value."""
+    kind = arrow_type(column.type)
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    cast = _cast_whole(values, kind)
+    if cast is None or (cast.null_count and not column.nullable) or _unfit(column, cast):
+        return _converted(column, convert, values.to_pylist(), faults)
+    return cast
+
+
+def _unfit(column: Column, values: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether some value is out of bounds, or a picture that does not decode."""
+    if column.kind is Kind.IMAGE:
+        return any(images.each(images.fault, values.drop_null().to_pylist()))
+    return _out_of_bounds(column, values)
+
+
+def _cast_whole(values: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray | None:
+    if values.type == kind:
+        return values
+    if not _same_rules(values.type, kind):
+        return None
+    try:
+        cast = values.cast(kind)
+    except pa.ArrowInvalid:
+        return None
+    if pa.types.is_float32(kind) and pc.any(pc.and_(pc.is_inf(cast), pc.is_finite(values))).as_py():
+        return None
+    return cast
+
+
+def _same_rules(source: pa.DataType, target: pa.DataType) -> bool:
+    """Arrow's checked cast loses nothing and parses nothing between these types."""
+    is_number = (pa.types.is_integer(source) or pa.types.is_floating(source)) and not pa.types.is_float16(source)
+    if is_number and (pa.types.is_integer(target) or pa.types.is_floating(target)):
+        return True
+    if pa.types.is_timestamp(source) and pa.types.is_timestamp(target):
+        return (source.tz is None) == (target.tz is None)
+    if _is_text(source):
+        return _is_text(target)
+    return bool(pa.types.is_null(source))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _out_of_bounds(column: Column, values: pa.Array | pa.ChunkedArray) -> bool:
+    if column.allowed is not None and not pc.all(pc.is_in(values, pa.array(column.allowed, values.type))).as_py():
+        return True
+    if (column.minimum is None and column.maximum is None) or values.null_count == len(values):
+        return False
+    low, high = pc.min_max(values).as_py().values()
+    return bool(low < (-math.inf if column.minimum is None else column.minimum)) or bool(
+        high > (math.inf if column.maximum is None else column.maximum)
+    )

@@ -1,0 +1,1 @@
+"""Read sources: one protocol for collection, batch prediction, labels and feature tables."""

@@ -1,0 +1,277 @@
+"""Texts as values of the types that snapshots store, null where one does not fit.
+
+=============  ==================================================================================
+``int64``      digits with or without a sign, within 64 bits
+``double``     what a programming language reads as a number
+``bool``       true and false, in any case; 1 and 0 if the recipe says that the column is boolean
+``date32``     ``2013-01-31``
+``timestamp``  ISO 8601, ``T`` or a blank between, seconds and fraction optional; ``Z`` or an
+               offset, without one the time is local in the recipe's time zone. An hour that a
+               clock change repeats is the first one; a local time that it skips does not fit.
+``list``       a JSON list of numbers
+=============  ==================================================================================
+
+and blanks around numbers, dates and times do not count.
+
+Dates and times lie in the years 1 to 9999, as in Python; others do not fit. Of a local time that
+is a few hours outside of them by UTC, such as 9999-12-31 for "never", the nearest one inside is kept.
+
+Written values → the types that snapshots store, with the values that do not fit as nulls.
+
+Snapshots hold few types, so that every later step has few cases: ``int64``, ``double``,
+``bool``, ``string``, ``timestamp[us, tz=UTC]``, ``date32[day]``, ``binary`` and lists of
+these. `mlsys.readers.conversion` says how texts are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from fractions import Fraction
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlsys import errors
+
+__all__ = [
+    "FIRST_US",
+    "LAST_US",
+    "LIST",
+    "PER_SECOND",
+    "TIME",
+    "in_calendar",
+    "localized",
+    "misfits",
+    "parsed_array",
+    "read_text",
+    "stored_type",
+    "to_stored",
+    "without_nan",
+]
+
+TIME = pa.timestamp("us", "UTC")
+LIST = pa.list_(pa.float64())
+TRUE, FALSE = ("true", "1"), ("false", "0")
+ISO_DATE = r"^(\d{4}-\d{2}-\d{2})$"
+OFFSET = r"Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?"
+ISO_TIME = rf"^(\d{{4}}-\d{{2}}-\d{{2}})(?:[T ](\d{{2}}(?::\d{{2}})?)(:\d{{2}})?([.,]\d{{1,9}})?\s?({OFFSET})?)?$"
+FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The years 1 to 9999 since 1970."""
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+
+
+def read_text(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC") -> pa.Array:
+    """Texts as values of a stored type; null where the text is null or does not fit.
+
+    >>> read_text(pa.array(["1", " 2", "x", None]), pa.int64()).to_pylist()
+    [1, 2, None, None]
+    >>> str(read_text(pa.array(["2013-07-01 10:00"]), TIME, "America/New_York")[0])
+    '2013-07-01 14:00:00+00:00'
+    """
+    if pa.types.is_string(kind):
+        return parsed_array(values)
+    if pa.types.is_timestamp(kind):
+        with contextlib.suppress(pa.ArrowInvalid):  # all with an offset: Arrow's parser reads them many times faster
+            times = parsed_array(values).cast(kind)
+            if in_calendar(times).null_count == times.null_count:
+                return times
+    texts = pl.Series(values=pl.from_arrow(parsed_array(values)), dtype=pl.String)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return parsed_array(_number(texts, pl.Int64 if pa.types.is_integer(kind) else pl.Float64).to_arrow())
+    return parsed_array(_parsed(texts.str.strip_chars(), kind, zone).to_arrow()).cast(kind)
+
+
+def _number(texts: pl.Series, kind: type[pl.DataType]) -> pl.Series:
+    """Most texts are numbers and nothing else; blanks and a plus are looked for only where one is not."""
+    numbers = texts.cast(kind, strict=False)
+    if numbers.null_count() == texts.null_count():
+        return numbers
+    return texts.str.strip_chars().str.strip_prefix("+").cast(kind, strict=False)
+
+
+def _parsed(texts: pl.Series, kind: pa.DataType, zone: str) -> pl.Series:
+    if pa.types.is_boolean(kind):
+        lower = texts.str.to_lowercase()
+        return pl.select(
+            pl.when(lower.is_in(TRUE)).then(statement=True).when(lower.is_in(FALSE)).then(statement=False)
+        ).to_series()
+    if pa.types.is_date(kind):
+        return _since_year_1(texts.str.extract(ISO_DATE).str.to_date("%Y-%m-%d", strict=False))
+    if pa.types.is_timestamp(kind):
+        return _times(texts, zone)
+    return pl.Series(values=pa.array([_numbers(text) for text in texts], LIST))
+
+
+def _times(texts: pl.Series, zone: str) -> pl.Series:
+    parts = texts.str.extract_groups(ISO_TIME).struct.unnest()
+    day, clock, seconds, fraction, offset = (parts[name] for name in parts.columns)
+    clock = clock.fill_null("00:00").str.replace(r"^(\d{2})$", "$1:00")
+    fraction = fraction.fill_null("").str.replace(",", ".", literal=True)
+    written = day + " " + clock + seconds.fill_null(":00") + fraction
+    local = _since_year_1(written.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False))
+    digits = offset.str.replace("Z", "+0000").str.replace(":", "", literal=True).str.pad_end(5, "0")
+    minutes = digits.str.slice(1, 2).cast(pl.Int64) * 60 + digits.str.slice(3, 2).cast(pl.Int64)
+    signed = pl.select(pl.when(digits.str.starts_with("-")).then(-minutes).otherwise(minutes)).to_series()
+    universal = _nearest((local - (signed * 60_000_000).cast(pl.Duration("us"))).dt.replace_time_zone("UTC"))
+    return pl.select(pl.when(offset.is_null()).then(localized(local, zone)).otherwise(universal)).to_series()
+
+
+def localized(local: pl.Series, zone: str) -> pl.Series:
+    """Wall-clock times of a zone as UTC."""
+    aware = local.dt.cast_time_unit("us").dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    return _nearest(aware.dt.convert_time_zone("UTC"))
+
+
+def _since_year_1(written: pl.Series) -> pl.Series:
+    """Dates or times of four digits, without the year 0000, which no calendar of ours has."""
+    return written.zip_with(written.dt.year() > 0, written.clear(len(written)))
+
+
+def _nearest(times: pl.Series) -> pl.Series:
+    return times.to_physical().clip(FIRST_US, LAST_US).cast(times.dtype)
+
+
+def _numbers(text: str | None) -> list[float | None] | None:
+    try:
+        values = json.loads(text) if text is not None else None
+        if not isinstance(values, list) or any(type(value) not in (int, float, type(None)) for value in values):
+            return None
+        return [None if value is None else float(value) for value in values]
+    except (ValueError, OverflowError, RecursionError):
+        return None
+
+
+def in_calendar(values: pa.Array) -> pa.Array:
+    """Values as they are; of dates and times, null outside of the years 1 to 9999."""
+    if pa.types.is_timestamp(values.type) and values.type.unit != "ns":  # which do not reach as far
+        per_second, numbers = Fraction(PER_SECOND[values.type.unit]), values.view(pa.int64())
+    elif pa.types.is_date64(values.type):
+        per_second, numbers = Fraction(PER_SECOND["ms"]), values.view(pa.int64())
+    elif pa.types.is_date32(values.type):
+        per_second, numbers = Fraction(1, 86_400), values.view(pa.int32())
+    else:
+        return values
+    first, last = (us * per_second // 1_000_000 for us in (FIRST_US, LAST_US))
+    inside = pc.and_(pc.greater_equal(numbers, first), pc.less_equal(numbers, last))
+    return pc.if_else(inside, values, pa.scalar(None, values.type))
+
+
+def parsed_array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """The values in one chunk."""
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def without_nan(values: pa.Array) -> pa.Array:
+    """Values as they are, but for NaN, which is none."""
+    if not pa.types.is_floating(values.type):
+        return values
+    return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+
+
+def misfits(written: pa.Array, read: pa.Array) -> pa.Array:
+    """True where a value was written and none could be read; NaN is no value."""
+    return pc.and_(pc.is_valid(without_nan(written)), pc.is_null(read))
+
+
+def stored_type(kind: pa.DataType, column: str, source: str) -> pa.DataType:
+    """The type in which a snapshot holds values of an Arrow type.
+
+    Raises
+    ------
+    SourceError
+        The type has no place in a snapshot.
+    """
+    if pa.types.is_dictionary(kind):
+        return stored_type(kind.value_type, column, source)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return pa.list_(stored_type(kind.value_type, column, source))
+    for test, result in _STORED:
+        if test(kind):
+            return result
+    raise errors.SourceError.build(
+        f"collect: column '{column}' in '{source}'",
+        got=f"type {kind}",
+        expected="numbers, text, true and false, dates, times, bytes or lists of these",
+        hint="take its fields apart where the source is written",
+        field=column,
+    )
+
+
+def to_stored(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC") -> pa.Array:
+    """Typed values as the stored type `kind`; null where one does not fit.
+
+    Times without a zone are local in `zone`. Nanoseconds are cut to microseconds.
+    """
+    values = in_calendar(_plain(parsed_array(values)))
+    if pa.types.is_string(values.type) and not pa.types.is_string(kind):
+        return read_text(values, kind, zone)
+    if pa.types.is_timestamp(kind) and not getattr(values.type, "tz", None):
+        local = _cast(values, pa.timestamp("us"))
+        return parsed_array(localized(pl.Series(values=pl.from_arrow(local)), zone).to_arrow()).cast(kind)
+    if pa.types.is_duration(values.type):
+        values = pc.divide(values.cast(pa.int64()).cast(pa.float64(), safe=False), PER_SECOND[values.type.unit])
+    return _cast(values, kind)
+
+
+def _plain(values: pa.Array) -> pa.Array:
+    """Texts as one type, however they are held."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
+        values = values.cast(pa.string())
+    return values
+
+
+def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The values, null where one does not fit; Arrow casts all of them or none."""
+    cuts = pa.types.is_timestamp(values.type) and values.type.unit == "ns"
+    try:
+        return values.cast(kind, safe=not cuts)
+    except pa.ArrowNotImplementedError:  # Arrow knows no way between these types: none fits, and `misfits` finds each
+        return pa.nulls(len(values), kind)
+    except pa.ArrowInvalid:
+        if _is_number(values.type) and _is_number(kind):
+            return _equal_numbers(values, kind)
+        if len(values) == 1:
+            return pa.nulls(1, kind)
+        half = len(values) // 2
+        return pa.concat_arrays([_cast(part, kind) for part in (values[:half], values[half:])])
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _equal_numbers(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Each number as the number of the other type that is equal to it, null if there is none."""
+    numbers, wanted = (pl.Series(values=pl.from_arrow(one)) for one in (values, pa.nulls(0, kind)))
+    made = numbers.cast(wanted.dtype, strict=False)
+    is_equal = (made.cast(numbers.dtype, strict=False) == numbers).fill_null(value=False)
+    return parsed_array(made.zip_with(is_equal, made.clear(len(made))).to_arrow())
+
+
+def _is_whole(kind: pa.DataType) -> bool:
+    """Decimals without places: NUMBER(38, 0) is how some databases hold every integer, ids too."""
+    return bool(pa.types.is_decimal(kind) and kind.scale <= 0)
+
+
+_STORED = (
+    (pa.types.is_null, pa.null()),
+    (pa.types.is_boolean, pa.bool_()),
+    (pa.types.is_integer, pa.int64()),
+    (pa.types.is_floating, pa.float64()),
+    (_is_whole, pa.int64()),
+    (pa.types.is_decimal, pa.float64()),
+    (pa.types.is_string, pa.string()),
+    (pa.types.is_large_string, pa.string()),
+    (pa.types.is_string_view, pa.string()),
+    (pa.types.is_timestamp, TIME),
+    (pa.types.is_date, pa.date32()),
+    (pa.types.is_duration, pa.float64()),
+    (pa.types.is_time, pa.string()),
+    (pa.types.is_binary, pa.binary()),
+    (pa.types.is_large_binary, pa.binary()),
+    (pa.types.is_fixed_size_binary, pa.binary()),
+)

@@ -1,0 +1,225 @@
+"""Recipes to and from YAML: a file with overrides becomes a recipe, a recipe the file that reproduces it.
+
+What does not fit a recipe, as a message of ours: which key, what was found, what is expected there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mlsys import errors
+from mlsys.recipe import columns
+from mlsys.recipe.sections import Recipe
+
+__all__ = ["KeysOnce", "dump", "explain", "json_schema", "load", "parse"]
+
+WORDS = {
+    "string_type": "text",
+    "tuple_type": "a list, e.g. [a, b]",
+    "dict_type": "keys and values, e.g. {a: b}",
+    "model_type": "a section: keys and values",
+    "bool_type": "true or false",
+}
+"""What is expected in the words of YAML, by type of fault."""
+
+FORMS = {
+    "name": "a small letter, then small letters, digits, - and _, at most 63 in all",
+    "delimiter": "one ASCII character, e.g. ';' or \"\\t\"",
+    "lookup": "sqlite, none, or an address of Redis, e.g. redis://127.0.0.1:6379/0",
+    "encoder": "module:function",
+}
+"""The same, where a text has to match a pattern, by key."""
+
+TRIED = re.compile(r"[\[(]|^(str|int|float|bool|constrained-\w+)$")
+
+
+def explain(error: ValidationError) -> errors.RecipeError:
+    """The first fault as a message; unknown keys first, for they often explain the rest."""
+    faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    fault: Any = faults[0]
+    path = _path(fault)
+    dotted = ".".join(path)
+    if path[:2] == ["features", "columns"] and len(path) > 2:
+        return _explain_column(faults, path[2])
+    if fault["type"] == "extra_forbidden":
+        return errors.RecipeError.unknown_key(dotted, path[-1], _keys_at(path[:-1]))
+    if fault["type"] == "missing":
+        return errors.RecipeError.build(
+            f"recipe: '{dotted}' is missing", expected="a value", hint=f"add '{dotted}: …'", field=dotted
+        )
+    said = dict.fromkeys(_said(each) for each in faults if _path(each) == path)
+    return errors.RecipeError.build(
+        f"recipe: '{dotted}'", got=repr(fault["input"]), expected=" or ".join(said), field=dotted
+    )
+
+
+def _path(fault: Any) -> list[str]:
+    """Keys down to the fault; the last steps may be types that pydantic tried there."""
+    steps = [str(step) for step in fault["loc"]]
+    while len(steps) > 1 and TRIED.search(steps[-1]):
+        steps.pop()
+    return steps
+
+
+def _said(fault: Any) -> str:
+    if fault["type"] in WORDS:
+        return WORDS[fault["type"]]
+    if fault["type"] == "string_pattern_mismatch":
+        return FORMS[str(fault["loc"][-1])]
+    text = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return str(text[0].lower() + text[1:])
+
+
+def _explain_column(faults: list[typing.Any], column: str) -> errors.RecipeError:
+    """A fault in the line of a column."""
+    fault, where = faults[0], f"recipe: features.columns '{column}'"
+    steps = [str(step) for step in fault["loc"][3:]]
+    operation = next((step for step in steps if step in columns.OPERATIONS), None)
+    if operation is None:
+        word = str(fault.get("ctx", {}).get("tag") or repr(fault["input"]))
+        hint = errors.did_you_mean(word, columns.OPERATIONS)
+        return errors.RecipeError.build(where, got=word, expected="an operation", hint=hint, field=column)
+    if fault["type"] == "extra_forbidden":
+        return errors.RecipeError.no_effect(column, operation, steps[-1], columns.options_of(operation))
+    if fault["type"] == "missing":
+        hint = f"{column}: {{operation: {operation}, {steps[-1]}: …}}"
+        return errors.RecipeError.build(
+            where, got=operation, expected=f"'{steps[-1]}' with it", hint=hint, field=column
+        )
+    option = next((step for step in steps if step in columns.options_of(operation)), None)
+    if option is None:
+        return errors.RecipeError.build(
+            where, got=repr(fault["input"]), expected=str(fault["ctx"]["error"]), field=column
+        )
+    said = [_said(each) for each in faults if option in each["loc"]]
+    return errors.RecipeError.build(
+        f"{where}, {option}", got=repr(fault["input"]), expected=" or ".join(said), field=column
+    )
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    """Keys that the section at `path` knows."""
+    model: type[BaseModel] = Recipe
+    for step in path:
+        field = model.model_fields.get(step)
+        inner = _section_of(field.annotation) if field else None
+        if inner is not None:
+            model = inner
+    return list(model.model_fields)
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in typing.get_args(annotation):
+        found = _section_of(inner)
+        if found is not None:
+            return found
+    return None
+
+
+def load(path: str | Path, settings: Iterable[str] = ()) -> Recipe:
+    """Read a recipe file; `settings` are overrides such as ``train.rounds=200``.
+
+    Raises
+    ------
+    RecipeError
+        The file is missing or not YAML, a key is unknown, or a value does not fit.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = [p.name for p in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+        raise errors.RecipeError.build(
+            f"recipe: file '{path}'",
+            got="nothing there",
+            expected="a YAML file",
+            hint=errors.did_you_mean(file.name, near),
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.RecipeError.build(
+            f"recipe: file '{path}'", got=str(error), expected="a readable YAML file in UTF-8"
+        ) from None
+    return parse(text, settings, where=str(path))
+
+
+def parse(text: str, settings: Iterable[str] = (), where: str = "recipe") -> Recipe:
+    """A recipe of its YAML text."""
+    tree = _read_yaml(text, f"recipe: {where}")
+    if not isinstance(tree, dict):
+        raise errors.RecipeError.build(
+            f"recipe: {where}", got=type(tree).__name__, expected="keys and values, e.g. name: demo"
+        )
+    tree = {key: value for key, value in tree.items() if value is not None}  # an empty section is its defaults
+    for setting in settings:
+        _override(tree, setting)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise explain(error) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every default filled in."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def json_schema() -> str:
+    """The JSON schema of a recipe, for editors."""
+    return json.dumps(Recipe.model_json_schema(), indent=2) + "\n"
+
+
+class KeysOnce:
+    """What a YAML loader begins with: a key that stands twice is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  (PyYAML's signature)
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)  # type: ignore[misc,no-any-return]
+
+
+class _RecipeLoader(KeysOnce, yaml.SafeLoader):
+    """YAML as people mean it: dates stay text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML declares it so)
+        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def _read_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _RecipeLoader)  # noqa: S506  (a safe loader with fewer types)
+    except yaml.YAMLError as error:
+        raise errors.RecipeError.build(where, got=" ".join(str(error).split()), expected="YAML") from None
+
+
+def _override(tree: dict[str, Any], setting: str) -> None:
+    path, equals, value = setting.partition("=")
+    if not equals or not path:
+        raise errors.RecipeError.build(
+            f"recipe: --set {setting}", got=setting, expected="key=value, e.g. train.rounds=200"
+        )
+    *parents, last = path.split(".")
+    at = tree
+    for parent in parents:
+        if at.get(parent) is None:
+            at[parent] = {}
+        at = at[parent]
+        if not isinstance(at, dict):
+            raise errors.RecipeError.build(
+                f"recipe: --set {setting}", got=f"'{parent}' is a value", expected="a section"
+            )
+    at[last] = _read_yaml(value, f"recipe: --set {setting}")

@@ -1,0 +1,154 @@
+"""Rows counted in the cells of two columns: Cramér's V, and information about the target.
+
+References
+----------
+Bergsma (2013), "A bias-correction for Cramér's V and Tschuprow's T", Journal of the Korean
+Statistical Society 42(3), doi:10.1016/j.jkss.2012.10.002.
+Miller (1955), "Note on the bias of information estimates", in: Information Theory in
+Psychology; Roulston (1999), "Estimating the errors on measured entropy and mutual
+information", Physica D 125(3-4), doi:10.1016/S0167-2789(98)00269-3: chance adds about
+(cells - rows - columns + 1) / 2n to the information, empty ones not counted.
+Theil (1970), "On the estimation of relationships involving qualitative variables",
+American Journal of Sociology 76(1), doi:10.1086/224909: the share of the target's entropy.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mlsys.statistics.pairwise.layout import Block, PairLayout
+
+__all__ = ["ContingencyTables", "Information", "cramers_v", "information"]
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ContingencyTables:
+    """Contingency tables.
+
+    Attributes
+    ----------
+    pairs
+        ``(i, j)``, i < j: rows in each level of category columns i and j.
+    numbers
+        One table a number: its bins (the last for missing ones) × levels or bins of the target.
+    categories
+        The same for category columns, where the target is a number; else they stand in `pairs`.
+    """
+
+    pairs: dict[tuple[int, int], Ints]
+    numbers: list[Ints]
+    categories: list[Ints]
+
+    @classmethod
+    def empty(cls, layout: PairLayout) -> Self:
+        sizes = [column.size for column in layout.categories]
+        both = itertools.combinations(range(len(sizes)), 2)
+        pairs = {(i, j): np.zeros((sizes[i], sizes[j]), np.int64) for i, j in both}
+        of_bins = [len(column.edges) + 2 for column in layout.numbers]
+        if layout.task.is_classification:
+            return cls(pairs, [np.zeros((size, sizes[-1]), np.int64) for size in of_bins], [])
+        target = of_bins.pop()
+        return cls(
+            pairs,
+            [np.zeros((size, target), np.int64) for size in of_bins],
+            [np.zeros((size, target), np.int64) for size in sizes],
+        )
+
+    def update(self, block: Block, layout: PairLayout) -> None:
+        for (i, j), table in self.pairs.items():
+            _count(table, block.levels[i], block.levels[j])
+        is_class = layout.task.is_classification
+        target = block.levels[-1] if is_class else block.bins[-1]
+        for table, bins in zip(self.numbers, block.bins, strict=False):
+            _count(table, bins, target)
+        for table, levels in zip(self.categories, block.levels, strict=True) if not is_class else ():
+            _count(table, levels, target)
+
+    def merge(self, other: ContingencyTables) -> ContingencyTables:
+        return ContingencyTables(
+            {pair: table + other.pairs[pair] for pair, table in self.pairs.items()},
+            [a + b for a, b in zip(self.numbers, other.numbers, strict=True)],
+            [a + b for a, b in zip(self.categories, other.categories, strict=True)],
+        )
+
+    def with_target(self, layout: PairLayout) -> dict[str, Ints]:
+        """Name → table with the target, of every column that has one; the last column is for rows without a target."""
+        last = len(layout.categories) - 1
+        found = {column.name: table for column, table in zip(layout.numbers, self.numbers, strict=False)}
+        for at, column in enumerate(layout.categories):
+            if not layout.task.is_classification:
+                found[column.name] = self.categories[at]
+            elif at != last:
+                found[column.name] = self.pairs[at, last]
+        return found
+
+
+def _count(table: Ints, rows: Ints, columns: Ints) -> None:
+    table += np.bincount(rows * table.shape[1] + columns, minlength=table.size).reshape(table.shape)
+
+
+def cramers_v(table: Ints) -> float:
+    """Cramér's V of a table of counts, corrected for bias (Bergsma 2013); NaN with a single row or column.
+
+    >>> round(cramers_v(np.array([[30, 10], [10, 30]])), 4)  # φ² = 0.25, less 1 / 79
+    0.4903
+    """
+    table = table[table.sum(1) > 0][:, table.sum(0) > 0]
+    n, (r, c) = int(table.sum()), table.shape
+    if n < 2 or min(r, c) < 2:
+        return float("nan")
+    expected = np.outer(table.sum(1), table.sum(0)) / n
+    phi = float(((table - expected) ** 2 / expected).sum()) / n
+    corrected = max(0.0, phi - (r - 1) * (c - 1) / (n - 1))
+    size = min(r - (r - 1) ** 2 / (n - 1), c - (c - 1) ** 2 / (n - 1)) - 1
+    return float(min(1.0, corrected / size) ** 0.5) if size > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class Information:
+    """What one column tells about another, in bits.
+
+    Attributes
+    ----------
+    bits
+        Mutual information, less what chance adds; at least 0.
+    chance
+        What was taken away; at least 0.
+    share
+        Of the entropy of the other column: 0 nothing, 1 everything.
+    """
+
+    bits: float
+    chance: float
+    share: float
+
+
+def information(table: Ints) -> Information | None:
+    """Information of the rows of a table of counts about its columns; None where those do not vary.
+
+    >>> found = information(np.array([[30, 20], [20, 30]]))  # 1 - H(0.6) = 0.0290, less 1 / 200 ln 2
+    >>> round(found.bits + found.chance, 4), round(found.chance, 4)
+    (0.029, 0.0072)
+    """
+    counts = table[table.sum(1) > 0][:, table.sum(0) > 0].astype(np.float64)
+    if min(counts.shape) == 0 or counts.shape[1] < 2:
+        return None
+    n = counts.sum()
+    entropy = {axis: _entropy(counts.sum(axis) / n) for axis in (0, 1)}
+    raw = entropy[0] + entropy[1] - _entropy(counts.ravel() / n)
+    cells = int((counts > 0).sum()) - counts.shape[0] - counts.shape[1] + 1
+    chance = max(0.0, cells / (2 * n * np.log(2)))
+    bits = max(0.0, float(raw - chance))
+    return Information(bits, float(min(chance, max(raw, 0.0))), min(1.0, bits / entropy[0]))
+
+
+def _entropy(shares: npt.NDArray[np.float64]) -> float:
+    shares = shares[shares > 0]
+    return float(-(shares * np.log2(shares)).sum())

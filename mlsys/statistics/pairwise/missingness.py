@@ -1,0 +1,111 @@
+"""Which values are missing together: patterns of rows, and pairs of columns.
+
+Null, NaN and infinite values are missing, as they are for the models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mlsys.statistics.arrays import as_floats
+from mlsys.statistics.encoding import EncodedColumn, EncodedNumbers
+from mlsys.statistics.frequencies import FrequencyTable
+from mlsys.statistics.hashing import mix
+
+__all__ = ["MissingPatterns", "missing"]
+
+Bools = npt.NDArray[np.bool_]
+
+EXACT_PATTERNS, FREQUENT_PATTERNS = 4_096, 512
+"""Patterns counted exactly, and those kept once there were more: each count is then at most
+1 / 513 of the rows too low."""
+
+ROWS = 16_384
+"""Rows whose pairs are counted at once: single precision holds such counts exactly."""
+
+
+def missing(column: EncodedColumn) -> Bools | None:
+    """Where there is no value; None if there is one everywhere."""
+    there = column.present
+    if isinstance(column, EncodedNumbers):
+        there = column.finite
+    elif pa.types.is_floating(column.array.type):
+        there = np.isfinite(as_floats(column.array))
+    return None if there is None or there.all() else ~there
+
+
+@dataclass(frozen=True)
+class MissingPatterns:
+    """Missing values of a fixed list of columns.
+
+    Attributes
+    ----------
+    num_rows
+        Rows seen.
+    together
+        ``(columns, columns)``: rows in which both are missing.
+    patterns
+        Rows by the set of columns that are missing, as packed bits in the order of the columns.
+    """
+
+    num_rows: int
+    together: npt.NDArray[np.int64]
+    patterns: FrequencyTable
+
+    @classmethod
+    def empty(cls, num_columns: int) -> Self:
+        return cls(0, np.zeros((num_columns, num_columns), np.int64), _patterns())
+
+    @classmethod
+    def of(cls, masks: Sequence[Bools | None], num_rows: int) -> Self:
+        """Of the columns' masks as `missing` gives them."""
+        new = cls(num_rows, np.zeros((len(masks), len(masks)), np.int64), _patterns())
+        some = [at for at, mask in enumerate(masks) if mask is not None]
+        matrix = np.stack([np.asarray(masks[at]) for at in some], axis=1) if some else np.zeros((num_rows, 0), bool)
+        for start in range(0, num_rows if some else 0, ROWS):
+            part = matrix[start : start + ROWS].astype(np.float32)
+            new.together[np.ix_(some, some)] += np.rint(part.T @ part).astype(np.int64)
+        new._count(matrix, some, len(masks))
+        return new
+
+    def _count(self, matrix: Bools, some: Sequence[int], size: int) -> None:
+        """Rows with equal gaps have equal keys: the exclusive or of a number a column (Zobrist 1970)."""
+        if len(matrix) == 0:
+            return
+        keys = np.zeros(len(matrix), np.uint64)
+        for place, number in enumerate(mix(np.arange(1, len(some) + 1, dtype=np.uint64))):
+            keys ^= matrix[:, place] * number
+        encoded = pa.array(keys).dictionary_encode()
+        where = np.asarray(encoded.indices)
+        first = np.empty(len(encoded.dictionary), np.int64)
+        first[where[::-1]] = np.arange(len(where))[::-1]
+        bits = np.zeros((len(first), size), bool)
+        bits[:, some] = matrix[first]
+        packed = [row.tobytes() for row in np.packbits(bits, axis=1)]
+        self.patterns.update(pa.array(packed, pa.binary()), np.bincount(where))
+
+    def merge(self, other: MissingPatterns) -> MissingPatterns:
+        return MissingPatterns(
+            self.num_rows + other.num_rows, self.together + other.together, self.patterns.merge(other.patterns)
+        )
+
+    def frequent(self, names: Sequence[str], most: int) -> list[tuple[list[str], int]]:
+        """The most frequent sets of missing columns with their rows; of equal ones, those of fewer columns."""
+        rows, keys = self.patterns.counts, self.patterns.values()
+        found = [([names[at] for at in _set(key, len(names))], int(n)) for key, n in zip(keys, rows, strict=True)]
+        return sorted(found, key=lambda item: (-item[1], len(item[0]), item[0]))[:most]
+
+
+def _patterns() -> FrequencyTable:
+    return FrequencyTable(EXACT_PATTERNS, FREQUENT_PATTERNS, 0)
+
+
+def _set(key: bytes, size: int) -> list[int]:
+    bits = np.unpackbits(np.frombuffer(key, np.uint8), count=size)
+    return [int(at) for at in np.flatnonzero(bits)]
