@@ -19,7 +19,7 @@ UV_INSTALL = index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m p
     $${index:+env UV_DEFAULT_INDEX="$$index"} $(BIN)/python -m uv pip install --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down env test unit check format lock bench clean
+.PHONY: help demo down env test unit check format lock bench size clean
 
 help: ## What can be asked of this file
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ format: $(STAMP) ## Rewrite the files as `make check` wants them
 lock: | $(BIN)/uv ## Remake requirements.lock from pyproject.toml (UPGRADE=1 takes newer versions)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 	    --all-extras --group dev $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements.lock
+
+size: ## Files, lines, lengths of functions and circles of imports
+	@$(PYTHON) tests/support/house.py
 
 bench: $(STAMP) ## Run every benchmark, one after another
 	@set -e; for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file"; done

@@ -39,4 +39,4 @@ def test_only_the_cluster_module_starts_or_joins_ray(root):
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"ray.init", "init_ray"}
     ]
-    assert set(callers) == {"mlsys/cluster/joining.py"}
+    assert set(callers) == {"mlsys/cluster/head.py"}
