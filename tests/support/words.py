@@ -1,6 +1,6 @@
 """Words of the source tree: docstrings that stand alone, names that mean one thing, the field's terms.
 
-``python tests/support/words.py [PATH …]`` lists what breaks a rule, a line each; `tests/repo/test_words.py` expects nothing.
+``python tests/support/words.py [PATH …]`` lists what breaks a rule, a line each.
 """
 
 from __future__ import annotations
