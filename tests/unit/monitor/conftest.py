@@ -1,4 +1,4 @@
-"""A bundle of the world in `tests/traffic.py`, and a folder for its log."""
+"""A bundle of the world in `tests/support/traffic.py`, and a folder for its log."""
 
 import pytest
 
