@@ -32,7 +32,7 @@ from mlsys.schema import Role, Schema, Task
 from mlsys.store import Store, read_json, write_json
 
 if TYPE_CHECKING:
-    from mlsys.features.online.views import View
+    from mlsys.features.online.views import FeatureView
     from mlsys.features.program import FeatureProgram
     from mlsys.statistics import TableStatistics
 
@@ -107,11 +107,11 @@ class Bundle:
         return FeatureProgram.from_json(read_json(self.folder / "program.json"))
 
     @cached_property
-    def views(self) -> tuple[View, ...]:
+    def views(self) -> tuple[FeatureView, ...]:
         """Feature tables, for rows that come without their columns."""
-        from mlsys.features.online.views import View
+        from mlsys.features.online.views import FeatureView
 
-        return tuple(View.model_validate(view) for view in read_json(self.folder / "views.json"))
+        return tuple(FeatureView.model_validate(view) for view in read_json(self.folder / "views.json"))
 
     @cached_property
     def reference(self) -> Reference:
@@ -147,7 +147,7 @@ def write(
     reference: Reference,
     provenance: Mapping[str, Any],
     example: Mapping[str, Any],
-    views: Sequence[View] = (),
+    views: Sequence[FeatureView] = (),
 ) -> Bundle:
     """Store a model as a bundle.
 
@@ -193,7 +193,7 @@ def write(
     return open(store, store.put("bundle", fill))
 
 
-def request_columns(schema: Schema, views: Sequence[View]) -> list[str]:
+def request_columns(schema: Schema, views: Sequence[FeatureView]) -> list[str]:
     """Names of the columns that a request may carry, in the order of the schema."""
     keys = {key.column for view in views for key in view.keys}
     return [column.name for column in schema if column.role in REQUEST_ROLES or column.name in keys]

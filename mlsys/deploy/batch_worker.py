@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from mlsys import bundle, errors
 from mlsys.deploy import lines
 from mlsys.deploy.pieces import Batch, Piece, check_names
-from mlsys.features.online.lookup import FromTables
+from mlsys.features.online.lookup import TableSource
 from mlsys.predict import Predictor
 from mlsys.predict.feature_lookup import NOTHING, LookupPlan
 from mlsys.predict.validation import RequestValidator, Violation
@@ -184,7 +184,7 @@ class Scorer:
         self._job = job
         store = Store.open(job.root)
         opened = bundle.open(store, job.entry.digest)
-        self._predictor = Predictor(opened, source=FromTables.latest(store, opened.schema))
+        self._predictor = Predictor(opened, source=TableSource.latest(store, opened.schema))
         self._lookup = self._predictor.lookup
         context = self._lookup.context if self._lookup else set()
         needed = opened.schema.select(self._predictor.contract.needed | context)

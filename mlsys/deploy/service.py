@@ -20,8 +20,8 @@ import pyarrow as pa
 from mlsys import bundle, errors
 from mlsys.deploy.prediction_log import Logged, PredictionLog
 from mlsys.deploy.requests import Request
-from mlsys.features.online.lookup import FromStore
-from mlsys.features.online.online_store import is_remote, open_store
+from mlsys.features.online.lookup import StoreSource, open_store
+from mlsys.features.online.online_store import is_remote
 from mlsys.features.online.views import instant
 from mlsys.predict import Predictions, Predictor
 from mlsys.predict.feature_lookup import Looked
@@ -67,7 +67,7 @@ class Loaded:
         The bundle's row is an old one, and of its time the store may remember nothing.
         """
         full, lookup = self.predictor.bundle.example, self.predictor.lookup
-        if lookup is None or not isinstance(lookup.source, FromStore):
+        if lookup is None or not isinstance(lookup.source, StoreSource):
             return full
         try:
             newest = lookup.source.newest_us([view for view in lookup.views if view.clock])
@@ -102,7 +102,7 @@ def load(store: Store, entry: LedgerEntry, lookup: str = "none") -> Loaded:
     StoreError, BundleError
         There is no such bundle, or it is damaged.
     """
-    source = None if lookup == "none" else FromStore(open_store(lookup, store.root))
+    source = None if lookup == "none" else StoreSource(open_store(lookup, store.root))
     predictor = Predictor(bundle.open(store, entry.digest), source=source)
     predictor.rows([predictor.bundle.example])
     return Loaded(entry, predictor, waits=predictor.lookup is not None and is_remote(lookup))

@@ -31,8 +31,8 @@ __all__ = [
     "MAX_CODES",
     "MAX_ONEHOT",
     "AutomaticChoice",
+    "CoordinateBlocks",
     "Encoding",
-    "Vectors",
     "automatic",
     "coordinate_blocks",
     "coordinates",
@@ -200,7 +200,7 @@ def coordinates(choice: AutomaticChoice) -> int:
     if choice.operation == "numeric":
         return int(isinstance(params.get("scale"), float))
     if choice.operation == "image":
-        return len(image.names())
+        return len(image.hog_names())
     return int(params.get({"tfidf": "components", "list": "elements"}.get(choice.operation, ""), 0))
 
 
@@ -345,11 +345,11 @@ MIN_COORDINATES = 32
 ALIKE = 10.0
 """In one unit, half of the columns at least have a deviation within this factor of the largest."""
 
-Vectors = dict[str, tuple[str, int, float]]
+CoordinateBlocks = dict[str, tuple[str, int, float]]
 """Column → the prefix that it shares, how many columns share it, and their common deviation."""
 
 
-def coordinate_blocks(columns: Iterable[Column], table: TableStatistics) -> Vectors:
+def coordinate_blocks(columns: Iterable[Column], table: TableStatistics) -> CoordinateBlocks:
     """The columns that are coordinates.
 
     The common deviation is the root of the mean variance of the columns that vary.
@@ -360,7 +360,7 @@ def coordinate_blocks(columns: Iterable[Column], table: TableStatistics) -> Vect
         spread = _spread(table.columns[column.name])
         if numbered and column.kind is Kind.NUMERIC and spread > 0:
             spreads.setdefault(numbered[1], {})[column.name] = spread
-    found: Vectors = {}
+    found: CoordinateBlocks = {}
     for prefix, of in spreads.items():
         if len(of) >= MIN_COORDINATES and _in_one_unit(list(of.values())):
             common = math.sqrt(sum(spread * spread for spread in of.values()) / len(of))

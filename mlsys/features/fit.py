@@ -17,7 +17,7 @@ from mlsys.features.operations import encoders, text
 from mlsys.features.operations.categorical import Boolean, Codes, Frequency, Hashed, OneHot, QuantileBins
 from mlsys.features.operations.datetimes import Datetime, Elapsed, comparable
 from mlsys.features.operations.image import Image
-from mlsys.features.operations.lists import Numbers
+from mlsys.features.operations.lists import NumberList
 from mlsys.features.operations.numeric import Numeric, Operation, Scaling, center_and_scale, divisor, edges_of, fill_of
 from mlsys.features.operations.target import Target, encode, moments
 from mlsys.features.operations.text import Text, Tfidf
@@ -164,8 +164,8 @@ def _elapsed(facts: FitFacts) -> Elapsed:
     return Elapsed(facts.column, ours, facts.params["since"], theirs, scaling)
 
 
-def _list(facts: FitFacts) -> Numbers:
-    return Numbers(facts.column, facts.domain, facts.params["elements"], facts.dense)
+def _list(facts: FitFacts) -> NumberList:
+    return NumberList(facts.column, facts.domain, facts.params["elements"], facts.dense)
 
 
 def _boolean(facts: FitFacts) -> Boolean:

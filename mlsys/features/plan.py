@@ -15,8 +15,8 @@ from mlsys import errors, recipe
 from mlsys.features import derive
 from mlsys.features.auto_plan import (
     AutomaticChoice,
+    CoordinateBlocks,
     Encoding,
-    Vectors,
     automatic,
     coordinate_blocks,
     coordinates,
@@ -129,7 +129,7 @@ def _choose(
     return [_override(column, statistics, treatment, encoding) for treatment in wanted]
 
 
-def _as_coordinates(choices: tuple[AutomaticChoice, ...], found: Vectors) -> tuple[AutomaticChoice, ...]:
+def _as_coordinates(choices: tuple[AutomaticChoice, ...], found: CoordinateBlocks) -> tuple[AutomaticChoice, ...]:
     """The choices, those of the columns of a vector replaced."""
     return tuple(_coordinate(choice, *found[choice.column]) if choice.column in found else choice for choice in choices)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mlsys import models
 from mlsys.bundle import Bundle
-from mlsys.features.online.lookup import Source
+from mlsys.features.online.lookup import FeatureSource
 from mlsys.predict.feature_lookup import FeatureLookup
 from mlsys.predict.validation import RequestValidator
 from mlsys.schema import Task, TaskKind
@@ -82,7 +82,7 @@ class Predictor:
         `mlsys.features.online.lookup`. Without one, columns that are not there are null.
     """
 
-    def __init__(self, bundle: Bundle, timezone: str | None = None, source: Source | None = None) -> None:
+    def __init__(self, bundle: Bundle, timezone: str | None = None, source: FeatureSource | None = None) -> None:
         self.bundle = bundle
         self.task = bundle.task
         self.contract = RequestValidator(bundle.schema, bundle.program.inputs, timezone)

@@ -16,8 +16,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlsys.features.online.lookup import TOO_EARLY, Asked, PointFeatures, Source
-from mlsys.features.online.views import View, instant
+from mlsys.features.online.lookup import TOO_EARLY, FeatureSource, PointFeatures, PointQuery
+from mlsys.features.online.views import FeatureView, instant
 from mlsys.predict.validation import RequestValidator, Row, Violation, refuse, violation
 from mlsys.schema import arrow_type
 
@@ -37,13 +37,13 @@ class LookupPlan:
         The same views, those together that can be looked up at once.
     """
 
-    views: tuple[View, ...]
-    rounds: tuple[tuple[View, ...], ...]
+    views: tuple[FeatureView, ...]
+    rounds: tuple[tuple[FeatureView, ...], ...]
 
     @classmethod
-    def of(cls, views: Sequence[View]) -> LookupPlan:
+    def of(cls, views: Sequence[FeatureView]) -> LookupPlan:
         """One whose key another one gives comes after it."""
-        rounds: list[tuple[View, ...]] = []
+        rounds: list[tuple[FeatureView, ...]] = []
         given: set[str] = set()
         for view in views:
             if not rounds or any(key.column in given for key in view.keys):
@@ -73,7 +73,7 @@ class Looked:
         source cannot tell for single rows.
     """
 
-    views: tuple[View, ...]
+    views: tuple[FeatureView, ...]
     counts: dict[str, Counter[str]]
     found: list[dict[str, PointFeatures]] | None
 
@@ -96,7 +96,7 @@ class FeatureLookup:
         Of the model.
     """
 
-    def __init__(self, views: Sequence[View], contract: RequestValidator, source: Source) -> None:
+    def __init__(self, views: Sequence[FeatureView], contract: RequestValidator, source: FeatureSource) -> None:
         self.source = source
         self.views = tuple(view for view in views if contract.needed.intersection(view.names))
         self.context = {name for view in self.views for name in view.context}
@@ -130,7 +130,7 @@ class FeatureLookup:
             places = [
                 (at, view) for at, plan in enumerate(plans) for some in plan.rounds[turn : turn + 1] for view in some
             ]
-            answers = self.source.rows([Asked(view, records[at]) for at, view in places])
+            answers = self.source.rows([PointQuery(view, records[at]) for at, view in places])
             for (at, view), answer in zip(places, answers, strict=True):
                 found[at][view.name] = answer
                 records[at].update(answer.values)
@@ -193,7 +193,7 @@ class FeatureLookup:
         return table, Looked(self.views, counts, found)
 
     def _planned(self, names: Collection[str]) -> tuple[LookupPlan, list[Violation]]:
-        plan: list[View] = []
+        plan: list[FeatureView] = []
         faults: list[Violation] = []
         there = {*names}
         for view in self.views:
@@ -230,7 +230,7 @@ def _put(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:
     return table.append_column(name, values) if at is None else table.set_column(at, name, values)
 
 
-def _check(found: PointFeatures, row: int, view: View, faults: list[Violation]) -> None:
+def _check(found: PointFeatures, row: int, view: FeatureView, faults: list[Violation]) -> None:
     if found.status == TOO_EARLY and found.since_us is not None:
         since = instant(found.since_us).isoformat()
         expected = f"a time from {since} on, since when '{view.name}' is remembered; or its columns"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mlsys import bundle, cluster, models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics, threshold
-from mlsys.features.online.views import View
+from mlsys.features.online.views import FeatureView
 from mlsys.models.matrix import Matrix
 from mlsys.predict import HALF, class_names, decide, image_measures
 from mlsys.predict.coercion import to_json
@@ -118,7 +118,7 @@ def fit(
     family: str,
     params: Mapping[str, Any],
     *,
-    views: Sequence[View] = (),
+    views: Sequence[FeatureView] = (),
     progress: Tell = lambda _: None,
 ) -> bundle.Bundle:
     """Fit a family on all training rows and store what a prediction needs.

@@ -178,7 +178,7 @@ def features(run: Run) -> None:
     inputs = {
         "statistics": run.records["explore"]["statistics"],
         "features": run.recipe.features.model_dump(mode="json", exclude={"joins"}),
-        "encoders": encoders.sources(run.recipe.features),
+        "encoders": encoders.encoder_digests(run.recipe.features),
         "timezone": run.recipe.data.timezone,
     }
     run.step("features", inputs, ("mlsys.features", "mlsys.images", "mlsys.expressions"), lambda: _features(run))

@@ -22,7 +22,7 @@ def _inputs(run: Run, *sections: str) -> dict[str, Any]:
         "split": run.split.digest,
         "statistics": run.records["explore"]["statistics"],
         "features": run.recipe.features.model_dump(mode="json", exclude={"joins"}),
-        "encoders": encoders.sources(run.recipe.features),
+        "encoders": encoders.encoder_digests(run.recipe.features),
         "metric": run.recipe.selection.metric,
         **{name: getattr(run.recipe, name).model_dump(mode="json") for name in sections},
     }

@@ -17,7 +17,7 @@ from mlsys.store import Store, code_digest, digest_json, write_atomic
 
 if TYPE_CHECKING:
     from mlsys.bundle import Bundle
-    from mlsys.features.online.views import View
+    from mlsys.features.online.views import FeatureView
     from mlsys.statistics import TrainStatistics
 
 __all__ = ["NUMBERS", "Record", "Run"]
@@ -75,7 +75,7 @@ class Run:
         return {name: Snapshot.open(self.store, digest) for name, digest in self.records["collect"]["tables"].items()}
 
     @cached_property
-    def views(self) -> list[View]:
+    def views(self) -> list[FeatureView]:
         """What an endpoint needs to know to look their columns up; none if it shall not."""
         from mlsys.features.online import views
 

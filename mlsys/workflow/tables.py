@@ -13,7 +13,7 @@ from mlsys.workflow.run import Run
 
 if TYPE_CHECKING:
     from mlsys.features.online.publishing import Published
-    from mlsys.features.online.views import View
+    from mlsys.features.online.views import FeatureView
 
 __all__ = ["check_machines", "materialize", "publish"]
 
@@ -69,7 +69,7 @@ def materialize(run: Run, *, rebuild: bool = False) -> list[Published]:
     return _bring(run, pairs, whole=rebuild, again=True)
 
 
-def _bring(run: Run, pairs: Sequence[tuple[View, str]], *, whole: bool, again: bool = False) -> list[Published]:
+def _bring(run: Run, pairs: Sequence[tuple[FeatureView, str]], *, whole: bool, again: bool = False) -> list[Published]:
     from mlsys import cluster
 
     run.console.progress("publishing feature tables")
@@ -96,25 +96,25 @@ def check_machines(lookup: str, num_nodes: int) -> None:
 
 
 def _publish(
-    store: Store, lookup: str, pairs: Sequence[tuple[View, str]], facts: dict[str, Any], *, again: bool
+    store: Store, lookup: str, pairs: Sequence[tuple[FeatureView, str]], facts: dict[str, Any], *, again: bool
 ) -> list[Published]:
     """On one node, one table after another; one that is known is left alone unless `again`."""
     from mlsys.dataset import Snapshot
     from mlsys.features.online import publishing
-    from mlsys.features.online.online_store import open_store
+    from mlsys.features.online.lookup import open_store
 
     online = open_store(lookup, store.root)
     published = []
     for view, digest in pairs:
-        if again or not publishing.knows(online, view, digest):
+        if again or not publishing.holds_table(online, view, digest):
             snapshot = Snapshot.open(store, digest)
             remembered = "" if again else digest
-            published.append(publishing.bring(online, view, snapshot, digest=remembered, **facts))
-            publishing.note(store, view, snapshot)
+            published.append(publishing.publish_snapshot(online, view, snapshot, digest=remembered, **facts))
+            publishing.record_snapshot(store, view, snapshot)
     return published
 
 
-def _check(run: Run, views: dict[str, View]) -> None:
+def _check(run: Run, views: dict[str, FeatureView]) -> None:
     """The served model looks up what it was trained with; publishing anything else would reach nobody."""
     wanted = run.recipe.features.joins
     zone = run.recipe.data.timezone

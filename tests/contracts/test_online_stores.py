@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from mlsys import errors
-from mlsys.features.online.online_store import Change, StoreState, open_store
+from mlsys.features.online.lookup import open_store
+from mlsys.features.online.online_store import Change, StoreState
 
 VIEW, OTHER = "flights/weather/1", "flights/planes/2"
 

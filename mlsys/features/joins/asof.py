@@ -33,7 +33,7 @@ import pyarrow as pa
 from mlsys import errors, recipe
 from mlsys.features.domains import domain_of, in_utc
 from mlsys.features.joins import window_aggregates
-from mlsys.features.joins.spec import JoinKeys, JoinSpec, agree, columns_of, keys_of
+from mlsys.features.joins.spec import JoinKeys, JoinSpec, columns_of, keys_of, resolve_keys
 from mlsys.features.joins.window_aggregates import WindowAggregate
 
 __all__ = [
@@ -44,11 +44,11 @@ __all__ = [
     "columns_of",
     "count_repeats",
     "join",
+    "key_numbers",
     "keys_of",
-    "latest",
+    "latest_known",
     "match",
     "match_report",
-    "numbered",
     "prepare",
     "resolve",
 ]
@@ -116,7 +116,7 @@ def _distinct(values: Ints) -> tuple[Ints, Ints]:
     return ordered[is_new], which
 
 
-def numbered(asked: pl.DataFrame, index: pl.DataFrame, by: Sequence[str]) -> tuple[Ints, Ints]:
+def key_numbers(asked: pl.DataFrame, index: pl.DataFrame, by: Sequence[str]) -> tuple[Ints, Ints]:
     """Keys of both sides as numbers; -1 for a key that the table does not have."""
     keys = index.select(by).unique().with_row_index("__code")
     ours, theirs = (
@@ -125,7 +125,7 @@ def numbered(asked: pl.DataFrame, index: pl.DataFrame, by: Sequence[str]) -> tup
     return ours.cast(pl.Int64).fill_null(-1).to_numpy(), theirs.cast(pl.Int64).to_numpy()
 
 
-def latest(moments: QueryTimes, codes: Ints, since: Ints) -> Ints:
+def latest_known(moments: QueryTimes, codes: Ints, since: Ints) -> Ints:
     """For each moment the last event of its key that is seen by then; -1 where there is none.
 
     Events come in the order in which they prevail: by key, time, when they were known, place
@@ -159,7 +159,7 @@ def resolve(asked: pl.DataFrame, index: pl.DataFrame, values: pa.Table, joining:
     table, counts
         One row for each row of `asked`, and what became of them.
     """
-    ours, theirs = numbered(asked, index, joining.terms.by)
+    ours, theirs = key_numbers(asked, index, joining.terms.by)
     events = index.with_columns(pl.Series("__key", theirs)).sort("__key", "__time", "__known", "__at")
     codes, times, known, at = (events[name].to_numpy() for name in ("__key", "__time", "__known", "__at"))
     has_key, asked_times = ours >= 0, asked["__time"].to_numpy()
@@ -168,7 +168,7 @@ def resolve(asked: pl.DataFrame, index: pl.DataFrame, values: pa.Table, joining:
     # Rows of an unknown key ask at one more moment, at which nothing is known.
     moment = np.full(asked.height, len(moments))
     moment[has_key] = moments.of_row
-    found = np.append(latest(moments, codes, since), -1)[moment]
+    found = np.append(latest_known(moments, codes, since), -1)[moment]
     is_old = np.zeros(asked.height, bool)
     if joining.lookback is not None and len(codes):
         is_old = (found >= 0) & (asked_times > _later(times, joining.lookback)[found])
@@ -180,7 +180,7 @@ def resolve(asked: pl.DataFrame, index: pl.DataFrame, values: pa.Table, joining:
     columns = {joining.prefix + name: _taken(values[name], places) for name in joining.taken}
     ends = {one.length: moments.since(codes, _later(times, one.length)) for one in joining.windows}
     read = {name: series.gather(at) for name, series in _read(values, joining.windows).items()}
-    for name, series in window_aggregates.sweep(joining.windows, since, ends, read, len(moments)).items():
+    for name, series in window_aggregates.aggregate_all(joining.windows, since, ends, read, len(moments)).items():
         nothing = None if series.dtype.is_float() else 0
         column = series.append(pl.Series([nothing], dtype=series.dtype)).gather(moment)
         counts[("empty", name)] = int((column.fill_null(0) == 0).sum()) if nothing == 0 else column.null_count()
@@ -304,7 +304,7 @@ def prepare(table: pa.Table, spec: recipe.Join, name: str = "table") -> Prepared
     columns_of(table.column_names, spec, name)
     if spec.time is None:
         keys = {key: key for key in keys_of(spec).values()}
-        terms = agree(table.schema, table.schema, keys, None, None, f"features: join '{name}'")
+        terms = resolve_keys(table.schema, table.schema, keys, None, None, f"features: join '{name}'")
         count_repeats(terms.table(table), terms, name)
     return PreparedJoin(table, spec, name)
 

@@ -25,30 +25,30 @@ from mlsys import cluster, recipe
 from mlsys.dataset import Snapshot
 from mlsys.features.joins import partitioned
 from mlsys.features.joins.asof import append_columns, match_report
-from mlsys.features.joins.partitioned import Each, PartitionMatches
+from mlsys.features.joins.partitioned import JobMap, PartitionMatches
 from mlsys.features.joins.spec import JoinSpec, columns_of, keys_of
 from mlsys.schema import Column, Kind, Role, Schema
 from mlsys.store import Store
 
-__all__ = ["Assembled", "assemble", "put_back"]
+__all__ = ["Assembled", "assemble", "write_joined_files"]
 
 
 @dataclass(frozen=True)
-class _Job:
+class _RowsFileJob:
     path: Path
     target: Path
     found: list[tuple[pa.Schema, list[list[tuple[Path, int]]]]]
 
 
-def put_back(
-    paths: Sequence[Path], found: Sequence[PartitionMatches], folder: Path, each: Each[Any, Any]
+def write_joined_files(
+    paths: Sequence[Path], found: Sequence[PartitionMatches], folder: Path, each: JobMap[Any, Any]
 ) -> list[Path]:
     """Files of the rows with the columns of all joins after their own, in their order."""
     folder.mkdir(parents=True)
     heads = [pq.read_metadata(path) for path in paths]
     firsts = list(accumulate((head.num_row_groups for head in heads), initial=0))
     jobs = [
-        _Job(
+        _RowsFileJob(
             path,
             folder / path.name,
             [(one.added, [one.batches.get(chunk, []) for chunk in range(first, stop)]) for one in found],
@@ -59,7 +59,7 @@ def put_back(
     return [job.target for job in jobs]
 
 
-def _put_back(job: _Job) -> None:
+def _put_back(job: _RowsFileJob) -> None:
     file = pq.ParquetFile(job.path)
     schema = pa.schema([*file.schema_arrow, *(field.with_nullable(True) for added, _ in job.found for field in added)])
     with pq.ParquetWriter(job.target, schema, compression="zstd") as writer:
@@ -139,7 +139,7 @@ def _one_by_one(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any
 
 
 def _assemble(
-    store: Store, snapshot: Snapshot, tables: Tables, part_bytes: int | None, each: Each[Any, Any]
+    store: Store, snapshot: Snapshot, tables: Tables, part_bytes: int | None, each: JobMap[Any, Any]
 ) -> tuple[str, dict[str, Any]]:
     columns, paths = list(snapshot.schema), snapshot.paths
     counts: dict[str, Any] = {}
@@ -157,7 +157,7 @@ def _assemble(
                 counts[name], work[name] = match_report(found[-1].counts, joining), found[-1].work
                 columns += _columns(joining, table.schema)
             target = folder / "data" if number == len(rounds) - 1 else scratch / f"round-{number}"
-            paths = put_back(paths, found, target, each)
+            paths = write_joined_files(paths, found, target, each)
         schema = Schema(columns=tuple(columns)).model_dump(mode="json")
         facts = {"schema": schema, "num_rows": snapshot.num_rows, "joins": counts}
         return store.commit("snapshot", folder, facts), work

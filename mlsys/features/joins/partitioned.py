@@ -31,15 +31,15 @@ from mlsys.features.joins.spec import JoinSpec
 from mlsys.statistics.hashing import combine, hash_array
 
 __all__ = [
-    "Divide",
-    "Divided",
-    "Each",
+    "JobMap",
+    "PartitionJob",
     "PartitionMatches",
-    "Range",
-    "bounds",
-    "divide_rows",
-    "divide_table",
+    "PartitionedFile",
+    "TimeRange",
     "join_partitions",
+    "partition_rows",
+    "partition_table",
+    "range_bounds",
     "read_rows",
     "read_table",
 ]
@@ -52,7 +52,7 @@ SAMPLE = 1 << 16
 
 
 @dataclass(frozen=True)
-class Divide:
+class PartitionJob:
     """One file to be divided: row groups counted from `first_chunk`, rows from `first_row`."""
 
     path: Path
@@ -64,7 +64,7 @@ class Divide:
 
 
 @dataclass(frozen=True)
-class Divided:
+class PartitionedFile:
     """What was written: rows read, rows with keys and time, and bytes of each part."""
 
     path: Path
@@ -74,7 +74,7 @@ class Divided:
 
 
 @dataclass(frozen=True)
-class Range:
+class TimeRange:
     """Part of a part: times above `low`, up to `high`; None is without end."""
 
     part: int
@@ -86,7 +86,7 @@ class Range:
         return above if self.high is None else above & (time <= self.high)
 
 
-def divide_rows(job: Divide) -> Divided:
+def partition_rows(job: PartitionJob) -> PartitionedFile:
     """Keys, times and places of rows. Rows that ask a table without time are ordered by their row group instead."""
     terms = job.joining.terms
 
@@ -100,7 +100,7 @@ def divide_rows(job: Divide) -> Divided:
     return _divide(job, batches)
 
 
-def divide_table(job: Divide) -> Divided:
+def partition_table(job: PartitionJob) -> PartitionedFile:
     """Keys, times and values of a table, ``__at`` its number of the row."""
     joining = job.joining
 
@@ -121,7 +121,7 @@ def divide_table(job: Divide) -> Divided:
     return _divide(job, batches)
 
 
-def read_rows(paths: Sequence[Path], num_parts: int, wanted: Range) -> Iterator[pl.DataFrame]:
+def read_rows(paths: Sequence[Path], num_parts: int, wanted: TimeRange) -> Iterator[pl.DataFrame]:
     """Rows of a range, a row group at a time, in their order."""
     for batch in _batches(paths, num_parts, wanted.part):
         frame = _frame(batch).filter(wanted.holds(pl.col("__time")))
@@ -130,7 +130,7 @@ def read_rows(paths: Sequence[Path], num_parts: int, wanted: Range) -> Iterator[
 
 
 def read_table(
-    paths: Sequence[Path], num_parts: int, wanted: Range, joining: JoinSpec
+    paths: Sequence[Path], num_parts: int, wanted: TimeRange, joining: JoinSpec
 ) -> tuple[pl.DataFrame, pa.Table]:
     """What the rows of a range can see of a table, index and values as `resolving.resolve` takes them.
 
@@ -157,13 +157,13 @@ def read_table(
     return index, pa.concat_tables(values).rename_columns(names)
 
 
-def _kept(paths: Sequence[Path], num_parts: int, wanted: Range, numbers: pl.Series) -> Iterator[pa.Table]:
+def _kept(paths: Sequence[Path], num_parts: int, wanted: TimeRange, numbers: pl.Series) -> Iterator[pa.Table]:
     places = pa.array(numbers.to_numpy())
     for batch in _batches(paths, num_parts, wanted.part):
-        yield batch if wanted == Range(wanted.part) else batch.filter(pc.is_in(batch["__at"], places))
+        yield batch if wanted == TimeRange(wanted.part) else batch.filter(pc.is_in(batch["__at"], places))
 
 
-def bounds(rows: Sequence[Path], table: Sequence[Path], num_parts: int, part: int, num_ranges: int) -> list[int]:
+def range_bounds(rows: Sequence[Path], table: Sequence[Path], num_parts: int, part: int, num_ranges: int) -> list[int]:
     """Times that cut a part in ranges of about as many bytes, rows and table together."""
     times, weights = [], []
     for paths, time in ((rows, pl.col("__time")), (table, first_seen)):
@@ -190,7 +190,7 @@ def _groups(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.Table]:
         yield file.schema_arrow.empty_table().select(columns)
 
 
-def _divide(job: Divide, batches: Callable[[pq.ParquetFile], Iterator[pa.Table]]) -> Divided:
+def _divide(job: PartitionJob, batches: Callable[[pq.ParquetFile], Iterator[pa.Table]]) -> PartitionedFile:
     """Write the batches of a file, each cut in one batch a part."""
     file, num_kept, num_bytes = pq.ParquetFile(job.path), 0, np.zeros(job.num_parts, np.int64)
     job.target.parent.mkdir(parents=True, exist_ok=True)
@@ -207,7 +207,7 @@ def _divide(job: Divide, batches: Callable[[pq.ParquetFile], Iterator[pa.Table]]
                 writer.write_batch(batch)
                 num_bytes[at] += batch.nbytes
             num_kept += len(order)
-    return Divided(job.target, file.metadata.num_rows, num_kept, num_bytes)
+    return PartitionedFile(job.target, file.metadata.num_rows, num_kept, num_bytes)
 
 
 def _parts(table: pa.Table, num_keys: int, num_parts: int) -> npt.NDArray[np.int64]:
@@ -243,7 +243,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 Ints = npt.NDArray[np.int64]
 
-Each = Callable[[Callable[[S], T], Sequence[S]], list[T]]
+JobMap = Callable[[Callable[[S], T], Sequence[S]], list[T]]
 """Runs a function on each of several jobs, here or on a cluster; results in their order."""
 
 FREE = 1 << 62  # bytes: no bound for one task, which was chosen because all of it fits
@@ -260,13 +260,13 @@ class PartitionMatches:
 
 
 @dataclass(frozen=True)
-class _PartJob:
+class _JoinJob:
     joining: JoinSpec
     rows: tuple[Path, ...]
     table: tuple[Path, ...]
     added: pa.Schema
     num_parts: int
-    wanted: Range
+    wanted: TimeRange
     target: Path
     max_bytes: int
 
@@ -278,7 +278,7 @@ def join_partitions(
     added: pa.Schema,
     folder: Path,
     part_bytes: int | None,
-    each: Each[Any, Any],
+    each: JobMap[Any, Any],
 ) -> PartitionMatches:
     """Join the rows of some files with the table of others.
 
@@ -292,12 +292,12 @@ def join_partitions(
         What a task may hold of keys, times and values; None for one task that holds all.
     """
     num_parts = 1 if part_bytes is None else _num_parts(joining, rows, table, part_bytes)
-    divided = each(divide_rows, _divisions(rows, joining, num_parts, folder / "rows"))
-    other = each(divide_table, _divisions(table, joining, num_parts, folder / "table"))
+    divided = each(partition_rows, _divisions(rows, joining, num_parts, folder / "rows"))
+    other = each(partition_table, _divisions(table, joining, num_parts, folder / "table"))
     ours, theirs = (tuple(one.path for one in side) for side in (divided, other))
     sizes = [sum((one.num_bytes for one in side), np.zeros(num_parts, np.int64)) for side in (divided, other)]
     ranges = _ranges(ours, theirs, sizes[0] + sizes[1], part_bytes, each)
-    job = partial(_PartJob, joining, ours, theirs, added, num_parts)
+    job = partial(_JoinJob, joining, ours, theirs, added, num_parts)
     targets = [folder / f"found-{number:05d}.arrow" for number in range(len(ranges))]
     done = each(_join_part, [job(one, to, part_bytes or FREE) for one, to in zip(ranges, targets, strict=True)])
     counts = _without_key(divided, other)
@@ -306,7 +306,7 @@ def join_partitions(
         counts.update(found)
         for number, chunk in enumerate(chunks):
             batches[chunk].append((target, number))
-    split = len({one.part for one in ranges if one != Range(one.part)})
+    split = len({one.part for one in ranges if one != TimeRange(one.part)})
     work = {
         "parts": num_parts,
         "split": split,
@@ -316,12 +316,12 @@ def join_partitions(
     return PartitionMatches(added, batches, counts, work)
 
 
-def _divisions(paths: Sequence[Path], joining: JoinSpec, num_parts: int, folder: Path) -> list[Divide]:
+def _divisions(paths: Sequence[Path], joining: JoinSpec, num_parts: int, folder: Path) -> list[PartitionJob]:
     heads = [pq.read_metadata(path) for path in paths]
     chunks = accumulate((head.num_row_groups for head in heads), initial=0)
     firsts = accumulate((head.num_rows for head in heads), initial=0)
     return [
-        Divide(path, chunk, first, joining, num_parts, folder / f"{path.stem}.arrow")
+        PartitionJob(path, chunk, first, joining, num_parts, folder / f"{path.stem}.arrow")
         for path, chunk, first in zip(paths, chunks, firsts, strict=False)
     ]
 
@@ -346,8 +346,8 @@ def _num_bytes(paths: Sequence[Path], columns: Sequence[str]) -> int:
 
 
 def _ranges(
-    rows: tuple[Path, ...], table: tuple[Path, ...], sizes: Ints, part_bytes: int | None, each: Each[Any, Any]
-) -> list[Range]:
+    rows: tuple[Path, ...], table: tuple[Path, ...], sizes: Ints, part_bytes: int | None, each: JobMap[Any, Any]
+) -> list[TimeRange]:
     """One range for each part, several for those that are more than a task may hold."""
     large = [part for part in range(len(sizes)) if part_bytes is not None and sizes[part] > part_bytes]
     jobs = [_BoundsJob(rows, table, len(sizes), part, int(-(-sizes[part] // (part_bytes or FREE)))) for part in large]
@@ -355,7 +355,7 @@ def _ranges(
     found = []
     for part in range(len(sizes)):
         edges = [None, *cuts.get(part, []), None]
-        found += [Range(part, low, high) for low, high in pairwise(edges)]
+        found += [TimeRange(part, low, high) for low, high in pairwise(edges)]
     return found
 
 
@@ -369,10 +369,10 @@ class _BoundsJob:
 
 
 def _bounds(job: _BoundsJob) -> list[int]:
-    return bounds(job.rows, job.table, job.num_parts, job.part, job.num_ranges)
+    return range_bounds(job.rows, job.table, job.num_parts, job.part, job.num_ranges)
 
 
-def _without_key(rows: Sequence[Divided], table: Sequence[Divided]) -> Counts:
+def _without_key(rows: Sequence[PartitionedFile], table: Sequence[PartitionedFile]) -> Counts:
     lost = sum(one.num_rows - one.num_kept for one in rows)
     return Counter(
         {
@@ -384,7 +384,7 @@ def _without_key(rows: Sequence[Divided], table: Sequence[Divided]) -> Counts:
     )
 
 
-def _join_part(job: _PartJob) -> tuple[Counts, list[int], int]:
+def _join_part(job: _JoinJob) -> tuple[Counts, list[int], int]:
     """Join the rows of a range, so many at a time; write one batch for each row group they are of.
 
     Returns the counts, the row groups of the batches, and the most bytes that were held at once.

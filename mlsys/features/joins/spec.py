@@ -23,7 +23,7 @@ from mlsys.features.joins.window_aggregates import WindowAggregate, windows_of
 from mlsys.recipe.durations import span_us
 from mlsys.schema import FOLD, ROW
 
-__all__ = ["JoinKeys", "JoinSpec", "agree", "columns_of", "keys_of"]
+__all__ = ["JoinKeys", "JoinSpec", "columns_of", "keys_of", "resolve_keys"]
 
 ALWAYS = -1
 """Time of the rows of a table without time; the rows that look things up in it have times from 0 on."""
@@ -83,7 +83,7 @@ class JoinKeys:
         return frame.with_columns(*casts, *times).with_row_index("__at").cast({"__at": pl.Int64}).drop_nulls()
 
 
-def agree(
+def resolve_keys(
     rows: pa.Schema,
     table: pa.Schema,
     keys: Mapping[str, str],
@@ -220,7 +220,7 @@ class JoinSpec:
         taken, keys = columns_of(table.names, spec, name), keys_of(spec)
         lookback = None if spec.lookback is None else span_us(spec.lookback)
         times = (spec.time, spec.known_at or spec.time) if spec.time else None
-        terms = agree(rows, table, keys, time_column, times, where)
+        terms = resolve_keys(rows, table, keys, time_column, times, where)
         lookback = None if lookback is None else lookback * terms.per_us
         windows = windows_of(spec, terms.per_us)
         for window in windows:

@@ -64,9 +64,9 @@ __all__ = [
     "WindowAggregate",
     "WindowEvents",
     "aggregate",
+    "aggregate_all",
     "exact_digits",
     "rounded_sum",
-    "sweep",
     "windows_of",
 ]
 
@@ -304,7 +304,7 @@ class Intervals:
         return Intervals(starts[is_new], reached[is_last], self.num_moments).totals()
 
 
-def sweep(
+def aggregate_all(
     windows: Sequence[WindowAggregate],
     starts: Ints,
     ends: Mapping[int, Ints],
@@ -323,10 +323,12 @@ def sweep(
         Columns that the windows read, as `mlsys.features.domains` reads them.
     """
     runs = {length: Intervals.between(starts, end, num_moments) for length, end in ends.items()}
-    return {one.name: _value_sweeps(one, *runs[one.length], values) for one in windows}
+    return {one.name: _aggregate_intervals(one, *runs[one.length], values) for one in windows}
 
 
-def _value_sweeps(window: WindowAggregate, runs: Intervals, kept: Ints, values: Mapping[str, pl.Series]) -> pl.Series:
+def _aggregate_intervals(
+    window: WindowAggregate, runs: Intervals, kept: Ints, values: Mapping[str, pl.Series]
+) -> pl.Series:
     if window.column is None:
         return pl.Series(runs.totals())
     read = values[window.column].gather(kept)

@@ -22,15 +22,15 @@ from mlsys import errors
 from mlsys.features.joins import asof
 from mlsys.features.joins.spec import JoinKeys
 from mlsys.features.online.online_store import Change, StoreState
-from mlsys.features.online.views import KINDS, KNOWN, TIME, View
+from mlsys.features.online.views import KINDS, KNOWN, TIME, FeatureView
 
-__all__ = ["EventFacts", "arrange", "keys_of", "merge", "opened"]
+__all__ = ["ViewFacts", "arrange", "keys_of", "merge", "read_events"]
 
 KEY = "__key"
 
 
 @dataclass(frozen=True)
-class EventFacts:
+class ViewFacts:
     """What is known of a view beside its events; times in microseconds since 1970.
 
     Attributes
@@ -55,7 +55,7 @@ class EventFacts:
     taken: str = ""
 
 
-def arrange(view: View, table: pa.Table) -> pa.Table:
+def arrange(view: FeatureView, table: pa.Table) -> pa.Table:
     """Key, times and stored columns of the rows that can be found: those without null key or time.
 
     Raises
@@ -77,7 +77,7 @@ def arrange(view: View, table: pa.Table) -> pa.Table:
     return pa.table(columns | {field.name: _cast(view, rows[field.name], field) for field in fields})
 
 
-def _found(view: View, table: pa.Table) -> pl.DataFrame:
+def _found(view: FeatureView, table: pa.Table) -> pl.DataFrame:
     """Key, times and row number of the rows that have all of them."""
     join = view.join
     times = (join.time, join.known_at or join.time) if join.time else None
@@ -95,13 +95,13 @@ def keys_of(events: pa.Table) -> list[str]:
     return events[KEY].unique().to_pylist()  # type: ignore[no-any-return]
 
 
-def opened(view: View, value: bytes) -> pa.RecordBatch:
+def read_events(view: FeatureView, value: bytes) -> pa.RecordBatch:
     """The events of a key; nothing is copied."""
     return pa.ipc.read_record_batch(pa.py_buffer(value), view.schema)
 
 
 def merge(
-    view: View,
+    view: FeatureView,
     state: StoreState,
     events: pa.Table,
     *,
@@ -136,8 +136,8 @@ def merge(
         Record of the files, kept where the events are those of these files and no others, and
         where none lies in the future: what is newest would be another later.
     """
-    known = EventFacts(**(state.facts or {}))
-    before = EventFacts(table=known.table) if whole else known
+    known = ViewFacts(**(state.facts or {}))
+    before = ViewFacts(table=known.table) if whole else known
     old = {} if whole else state.values
     facts = _facts(view, before, events, history_us, until_us)
     together = pa.concat_tables([*(_unpacked(view, key, value) for key, value in old.items()), events])
@@ -154,12 +154,12 @@ def merge(
     return Change(plain, changed, whole, expire)
 
 
-def _latest(view: View, events: pa.Table) -> int:
+def _latest(view: FeatureView, events: pa.Table) -> int:
     """Time of the latest event."""
     return pc.max(events[TIME]).as_py() if view.clock is not None and events.num_rows else 0
 
 
-def _cast(view: View, values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+def _cast(view: FeatureView, values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
     try:
         return values.cast(field.type)
     except pa.ArrowException as error:
@@ -167,7 +167,7 @@ def _cast(view: View, values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArr
         raise _changed(view, field.name, f"{values.type}: {error}", str(field.type), hint) from None
 
 
-def _changed(view: View, column: str, got: str, kind: str, hint: str) -> errors.ContractError:
+def _changed(view: FeatureView, column: str, got: str, kind: str, hint: str) -> errors.ContractError:
     return errors.ContractError.build(
         f"features: join '{view.name}': column '{column}'",
         got=got,
@@ -177,7 +177,7 @@ def _changed(view: View, column: str, got: str, kind: str, hint: str) -> errors.
     )
 
 
-def _facts(view: View, before: EventFacts, events: pa.Table, history_us: int, until_us: int) -> EventFacts:
+def _facts(view: FeatureView, before: ViewFacts, events: pa.Table, history_us: int, until_us: int) -> ViewFacts:
     """Bounds after a table came; they only grow, for what was dropped does not come back."""
     if view.clock is None or not events.num_rows:
         return before
@@ -188,15 +188,15 @@ def _facts(view: View, before: EventFacts, events: pa.Table, history_us: int, un
     bounds = [] if before.since_us is None else [before.since_us]
     if newest is not None and newest - history_us > oldest:
         bounds.append(newest - history_us)
-    return EventFacts(newest, oldest, max(bounds, default=None), before.table)
+    return ViewFacts(newest, oldest, max(bounds, default=None), before.table)
 
 
-def _unpacked(view: View, key: str, value: bytes) -> pa.Table:
-    batch = opened(view, value)
+def _unpacked(view: FeatureView, key: str, value: bytes) -> pa.Table:
+    batch = read_events(view, value)
     return pa.table({KEY: pa.repeat(key, batch.num_rows), **dict(zip(view.schema.names, batch.columns, strict=True))})
 
 
-def _index(view: View, together: pa.Table, num_old: int) -> pl.DataFrame:
+def _index(view: FeatureView, together: pa.Table, num_old: int) -> pl.DataFrame:
     """Key, ``__time``, ``__known``, whether new, and the row of each event."""
     frame = pl.DataFrame({KEY: pl.from_arrow(together[KEY])})
     time = pl.Series(together[TIME].to_numpy()) if view.clock else pl.zeros(together.num_rows, pl.Int64, eager=True)
@@ -206,7 +206,7 @@ def _index(view: View, together: pa.Table, num_old: int) -> pl.DataFrame:
     ).with_row_index("__at").with_columns(new=pl.col("__at") >= num_old)  # fmt: skip
 
 
-def _kept(view: View, index: pl.DataFrame, since_us: int | None) -> pl.DataFrame:
+def _kept(view: FeatureView, index: pl.DataFrame, since_us: int | None) -> pl.DataFrame:
     """The rows to keep, sorted by key and in the order of the look-up."""
     event = [KEY, "__time", "__known"]
     index = index.filter(pl.col("new") == pl.col("new").any().over(event)).sort([*event, "__at"])
@@ -222,7 +222,7 @@ def _kept(view: View, index: pl.DataFrame, since_us: int | None) -> pl.DataFrame
     return index.filter(within | (pl.col("__time") > since_us) | later.is_null() | (known < later))
 
 
-def _packed(view: View, together: pa.Table, kept: pl.DataFrame) -> dict[str, tuple[int, bytes]]:
+def _packed(view: FeatureView, together: pa.Table, kept: pl.DataFrame) -> dict[str, tuple[int, bytes]]:
     """Key → time of its newest event, and its events as bytes."""
     rows = together.select(view.schema.names).cast(view.schema).take(pa.array(kept["__at"].to_numpy()))
     if not rows.num_rows:

@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -18,13 +19,25 @@ import pyarrow as pa
 from mlsys import errors
 from mlsys.features.joins import asof, window_aggregates
 from mlsys.features.online import publishing
-from mlsys.features.online.events import opened
-from mlsys.features.online.online_store import OnlineStore, StoreState
-from mlsys.features.online.views import View, micros
+from mlsys.features.online.events import read_events
+from mlsys.features.online.online_store import OnlineStore, StoreState, is_remote, shown
+from mlsys.features.online.redis_store import RedisStore
+from mlsys.features.online.sqlite_store import SQLiteStore
+from mlsys.features.online.views import FeatureView, micros
 from mlsys.schema import Schema
 from mlsys.store import Store
 
-__all__ = ["TOO_EARLY", "Asked", "FromStore", "FromTables", "Joined", "PointFeatures", "Source", "look_up"]
+__all__ = [
+    "TOO_EARLY",
+    "FeatureSource",
+    "JoinedColumns",
+    "PointFeatures",
+    "PointQuery",
+    "StoreSource",
+    "TableSource",
+    "look_up",
+    "open_store",
+]
 
 
 @dataclass(frozen=True)
@@ -49,11 +62,11 @@ class PointFeatures:
     since_us: int | None = None
 
 
-def look_up(view: View, value: bytes | None, moment_us: int | None) -> PointFeatures:
+def look_up(view: FeatureView, value: bytes | None, moment_us: int | None) -> PointFeatures:
     """What is known of a key's events at a moment; no events, or no moment, is nothing."""
     if value is None or (view.clock is not None and moment_us is None):
         return _nothing(view)
-    batch = opened(view, value)
+    batch = read_events(view, value)
     if view.clock is None or moment_us is None:
         return PointFeatures("matched", None, _values(view, batch, 0))
     times = _integers(batch, 0)
@@ -64,7 +77,7 @@ def look_up(view: View, value: bytes | None, moment_us: int | None) -> PointFeat
     return found
 
 
-def _nothing(view: View) -> PointFeatures:
+def _nothing(view: FeatureView) -> PointFeatures:
     values: dict[str, Any] = dict.fromkeys(view.names)
     if view.windows:
         values.update(
@@ -75,7 +88,7 @@ def _nothing(view: View) -> PointFeatures:
     return PointFeatures("missing", None, values)
 
 
-def _last(view: View, batch: pa.RecordBatch, times: memoryview, known: memoryview, moment: int) -> PointFeatures:
+def _last(view: FeatureView, batch: pa.RecordBatch, times: memoryview, known: memoryview, moment: int) -> PointFeatures:
     """The last value known by the moment, unless it is too old."""
     at = bisect_right(times, moment) - 1
     while at >= 0 and known[at] > moment:
@@ -88,14 +101,14 @@ def _last(view: View, batch: pa.RecordBatch, times: memoryview, known: memoryvie
     return PointFeatures("matched", age, _values(view, batch, at))
 
 
-def _values(view: View, batch: pa.RecordBatch, at: int) -> dict[str, Any]:
+def _values(view: FeatureView, batch: pa.RecordBatch, at: int) -> dict[str, Any]:
     first = batch.num_columns - len(view.stored)
     places = view.places
     return {name: batch.column(first + places[column])[at].as_py() for name, column in view.columns.items()}
 
 
 def _aggregates(
-    view: View, batch: pa.RecordBatch, times: memoryview, known: memoryview, moment: int
+    view: FeatureView, batch: pa.RecordBatch, times: memoryview, known: memoryview, moment: int
 ) -> dict[str, float | int | None]:
     """Only the events of the longest window are read."""
     start = bisect_left(times, moment - view.horizon_us)
@@ -111,7 +124,7 @@ def _aggregates(
     return window_aggregates.aggregate(view.windows, events, moment)
 
 
-def _columns(view: View, read: Callable[[str], Any]) -> dict[str, Any]:
+def _columns(view: FeatureView, read: Callable[[str], Any]) -> dict[str, Any]:
     """What the windows read, once a column."""
     return {column: read(column) for column in {w.column: None for w in view.windows if w.column}}
 
@@ -127,15 +140,15 @@ TOO_EARLY = "too_early"
 
 
 @dataclass(frozen=True)
-class Asked:
+class PointQuery:
     """One look-up: a row with the view's keys, and its time where the view has one."""
 
-    view: View
+    view: FeatureView
     row: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Joined:
+class JoinedColumns:
     """The columns of a view for the rows of a table.
 
     Attributes
@@ -151,17 +164,35 @@ class Joined:
     found: list[PointFeatures] | None = None
 
 
-class Source(Protocol):
+class FeatureSource(Protocol):
     """Two entrances with one meaning, for a few rows and for many."""
 
-    def rows(self, asked: Sequence[Asked]) -> list[PointFeatures]:
+    def rows(self, asked: Sequence[PointQuery]) -> list[PointFeatures]:
         """What is found for each look-up."""
 
-    def table(self, view: View, rows: pa.Table) -> Joined:
+    def table(self, view: FeatureView, rows: pa.Table) -> JoinedColumns:
         """The view's columns for rows that have its keys and its clock."""
 
 
-class FromStore:
+def open_store(address: str, root: Path) -> OnlineStore:
+    """The store at an address: ``sqlite``, a file below `root`, or a URL of Redis.
+
+    Nothing is connected to before the first call.
+    """
+    if is_remote(address):
+        return RedisStore(address)
+    if address == "sqlite":
+        return SQLiteStore(root / "online" / "features.sqlite")
+    raise errors.RecipeError.build(
+        "recipe: 'deploy.lookup'",
+        got=shown(address),
+        expected="sqlite, none, or an address of Redis",
+        hint="redis://127.0.0.1:6379/0",
+        field="deploy.lookup",
+    )
+
+
+class StoreSource:
     """The latest events of each key, as they were published last.
 
     Raises
@@ -173,7 +204,7 @@ class FromStore:
     def __init__(self, store: OnlineStore) -> None:
         self._store = store
 
-    def rows(self, asked: Sequence[Asked]) -> list[PointFeatures]:
+    def rows(self, asked: Sequence[PointQuery]) -> list[PointFeatures]:
         """One read for all views and keys."""
         keys = [one.view.key([one.row[key.column] for key in one.view.keys]) for one in asked]
         wanted: dict[str, set[str]] = {one.view.id: set() for one in asked}
@@ -183,18 +214,18 @@ class FromStore:
         states = self._store.read(wanted) if wanted else {}
         return [self._found(one, key, states[one.view.id]) for one, key in zip(asked, keys, strict=True)]
 
-    def table(self, view: View, rows: pa.Table) -> Joined:
-        found = self.rows([Asked(view, row) for row in rows.to_pylist()])
+    def table(self, view: FeatureView, rows: pa.Table) -> JoinedColumns:
+        found = self.rows([PointQuery(view, row) for row in rows.to_pylist()])
         columns = {name: pa.array([one.values.get(name) for one in found], kind) for name, kind in view.types.items()}
-        return Joined(pa.table(columns), Counter(one.status for one in found), found)
+        return JoinedColumns(pa.table(columns), Counter(one.status for one in found), found)
 
-    def newest_us(self, views: Sequence[View]) -> int | None:
+    def newest_us(self, views: Sequence[FeatureView]) -> int | None:
         """A moment at which each view knows something: the time of the newest event that all have reached."""
         states = self._store.read({view.id: () for view in views})
         newest = [state.facts["newest_us"] for state in states.values() if state.facts]
         return min((time for time in newest if time is not None), default=None)
 
-    def _found(self, asked: Asked, key: str | None, state: StoreState) -> PointFeatures:
+    def _found(self, asked: PointQuery, key: str | None, state: StoreState) -> PointFeatures:
         view = asked.view
         if state.facts is None:
             raise errors.StoreError.build(
@@ -211,7 +242,7 @@ class FromStore:
         return look_up(view, None if key is None else state.values.get(key), moment_us)
 
 
-class FromTables:
+class TableSource:
     """Whole feature tables in memory, joined as for training; any moment can be asked for.
 
     Parameters
@@ -222,30 +253,30 @@ class FromTables:
         Gives the table of a view; it is read when it is first looked up in.
     """
 
-    def __init__(self, rows: Schema, open_table: Callable[[View], pa.Table]) -> None:
+    def __init__(self, rows: Schema, open_table: Callable[[FeatureView], pa.Table]) -> None:
         self._schema = rows
         self._open = open_table
         self._tables: dict[str, asof.PreparedJoin] = {}
 
     @classmethod
-    def latest(cls, store: Store, rows: Schema) -> FromTables:
+    def latest(cls, store: Store, rows: Schema) -> TableSource:
         """The tables that were published last; a look-up in one that never was raises `StoreError`."""
         return cls(rows, lambda view: publishing.snapshot_of(store, view).table())
 
-    def rows(self, asked: Sequence[Asked]) -> list[PointFeatures]:
+    def rows(self, asked: Sequence[PointQuery]) -> list[PointFeatures]:
         return [self._row(one) for one in asked]
 
-    def table(self, view: View, rows: pa.Table) -> Joined:
+    def table(self, view: FeatureView, rows: pa.Table) -> JoinedColumns:
         joined, counts = asof.match(rows, self._prepared(view), view.clock)
         columns = joined.select(view.names)
-        return Joined(columns.cast(pa.schema(list(view.types.items()))), Counter(counts))
+        return JoinedColumns(columns.cast(pa.schema(list(view.types.items()))), Counter(counts))
 
-    def _prepared(self, view: View) -> asof.PreparedJoin:
+    def _prepared(self, view: FeatureView) -> asof.PreparedJoin:
         if view.id not in self._tables:
             self._tables[view.id] = asof.prepare(self._open(view), view.join, view.name)
         return self._tables[view.id]
 
-    def _row(self, asked: Asked) -> PointFeatures:
+    def _row(self, asked: PointQuery) -> PointFeatures:
         view = asked.view
         schema = self._schema.select(view.context).arrow()
         joined = self.table(view, pa.Table.from_pylist([{name: asked.row[name] for name in view.context}], schema))

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from mlsys import errors
-
-__all__ = ["SCHEMES", "Change", "OnlineStore", "StoreState", "is_remote", "open_store", "shown"]
+__all__ = ["SCHEMES", "Change", "OnlineStore", "StoreState", "is_remote", "shown"]
 
 SCHEMES = ("redis://", "rediss://", "unix://")
 """Beginnings of an address that Redis's client understands."""
@@ -97,28 +94,6 @@ def is_remote(address: str) -> bool:
     (True, False)
     """
     return address.startswith(SCHEMES)
-
-
-def open_store(address: str, root: Path) -> OnlineStore:
-    """The store at an address: ``sqlite``, a file below `root`, or a URL of Redis.
-
-    Nothing is connected to before the first call.
-    """
-    if is_remote(address):
-        from mlsys.features.online.redis_store import RedisStore
-
-        return RedisStore(address)
-    if address == "sqlite":
-        from mlsys.features.online.sqlite_store import SQLiteStore
-
-        return SQLiteStore(root / "online" / "features.sqlite")
-    raise errors.RecipeError.build(
-        "recipe: 'deploy.lookup'",
-        got=shown(address),
-        expected="sqlite, none, or an address of Redis",
-        hint="redis://127.0.0.1:6379/0",
-        field="deploy.lookup",
-    )
 
 
 def shown(address: str) -> str:

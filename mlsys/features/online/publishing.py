@@ -23,11 +23,11 @@ from mlsys import errors
 from mlsys.dataset import Snapshot
 from mlsys.features.online import events
 from mlsys.features.online.online_store import Change, OnlineStore, StoreState
-from mlsys.features.online.views import View, instant, micros
+from mlsys.features.online.views import FeatureView, instant, micros
 from mlsys.recipe.durations import span_us
 from mlsys.store import Store, digest_json, read_json, write_json
 
-__all__ = ["Published", "bring", "knows", "note", "publish", "snapshot_of"]
+__all__ = ["Published", "holds_table", "publish", "publish_snapshot", "record_snapshot", "snapshot_of"]
 
 
 class _OvertakenError(Exception):
@@ -60,8 +60,15 @@ class Published:
         return f"{name}: {self.num_keys:,} keys changed{until}"
 
 
-def bring(
-    online: OnlineStore, view: View, snapshot: Snapshot, *, history: str, until: dt.datetime, digest: str, whole: bool
+def publish_snapshot(
+    online: OnlineStore,
+    view: FeatureView,
+    snapshot: Snapshot,
+    *,
+    history: str,
+    until: dt.datetime,
+    digest: str,
+    whole: bool,
 ) -> Published:
     """As `publish`, of a table at rest: only the files beyond those that the store has taken, where that is enough."""
     files = snapshot.digests()
@@ -74,7 +81,7 @@ def bring(
     try:
         done = publish(online, view, snapshot.table(first=first), beside=before, taken=_record(files), **settings)
     except _OvertakenError:
-        return bring(online, view, snapshot, **settings)
+        return publish_snapshot(online, view, snapshot, **settings)
     return replace(done, num_files=len(files) - first)
 
 
@@ -85,7 +92,7 @@ def _record(files: Sequence[str]) -> str:
 
 def publish(
     online: OnlineStore,
-    view: View,
+    view: FeatureView,
     table: pa.Table,
     *,
     history: str,
@@ -141,18 +148,18 @@ def publish(
     return done
 
 
-def knows(online: OnlineStore, view: View, digest: str) -> bool:
+def holds_table(online: OnlineStore, view: FeatureView, digest: str) -> bool:
     """Whether the table remembered last is this one; others, not remembered, may have come since."""
     facts = online.read({view.id: ()})[view.id].facts
     return facts is not None and digest == facts["table"]
 
 
-def note(store: Store, view: View, snapshot: Snapshot) -> None:
+def record_snapshot(store: Store, view: FeatureView, snapshot: Snapshot) -> None:
     """Remember which snapshot of a feature table is the latest."""
     write_json(store.root / "online" / f"{view.id}.json", {"snapshot": snapshot.digest})
 
 
-def snapshot_of(store: Store, view: View) -> Snapshot:
+def snapshot_of(store: Store, view: FeatureView) -> Snapshot:
     """The latest snapshot of a view's table.
 
     Raises

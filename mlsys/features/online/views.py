@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict
 from mlsys import errors, recipe
 from mlsys.features.domains import domain_of
 from mlsys.features.joins import asof, window_aggregates
-from mlsys.features.joins.spec import agree
+from mlsys.features.joins.spec import resolve_keys
 from mlsys.recipe.durations import span_us
 from mlsys.schema import Role, Schema, arrow_type
 from mlsys.store import digest_json
 
-__all__ = ["KNOWN", "TIME", "Key", "View", "define", "instant", "micros"]
+__all__ = ["KNOWN", "TIME", "FeatureView", "ViewKey", "define", "instant", "micros"]
 
 TIME, KNOWN = "__time", "__known"
 """Columns of a stored event, before those of the table: microseconds since 1970, as int64."""
@@ -42,11 +42,11 @@ TO_TEXT = json.JSONEncoder(ensure_ascii=False).encode
 INT64 = range(-(2**63), 2**63)
 
 
-class _Frozen(BaseModel):
+class _ViewModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Key(_Frozen):
+class ViewKey(_ViewModel):
     """A key: column of a request, column of the table, and how the two are compared."""
 
     column: str
@@ -54,7 +54,7 @@ class Key(_Frozen):
     kind: Literal["integer", "float", "text", "boolean", "time", "bytes"]
 
 
-class View(_Frozen):
+class FeatureView(_ViewModel):
     """A feature table as the endpoint looks it up; part of a bundle.
 
     Attributes
@@ -78,7 +78,7 @@ class View(_Frozen):
     id: str
     join: recipe.Join
     timezone: str
-    keys: tuple[Key, ...]
+    keys: tuple[ViewKey, ...]
     clock: str | None
     stored: dict[str, str]
     columns: dict[str, str]
@@ -153,7 +153,9 @@ class View(_Frozen):
         return self.model_copy(update={"id": f"{recipe_name}/{self.name}/{digest_json(facts)[:16]}"})
 
 
-def define(name: str, join: recipe.Join, table: Schema, rows: Schema, *, owner: str, timezone: str = "UTC") -> View:
+def define(
+    name: str, join: recipe.Join, table: Schema, rows: Schema, *, owner: str, timezone: str = "UTC"
+) -> FeatureView:
     """The view of a join of `table` to `rows`; `owner` is the recipe's name.
 
     Raises
@@ -164,7 +166,7 @@ def define(name: str, join: recipe.Join, table: Schema, rows: Schema, *, owner: 
     clock = rows.one(Role.TIME) if join.time else None
     taken = asof.columns_of(table.names, join, name)
     read = [one.column for one in join.aggregates.values() if one.column]
-    view = View(
+    view = FeatureView(
         name=name,
         id="",
         join=join,
@@ -177,14 +179,14 @@ def define(name: str, join: recipe.Join, table: Schema, rows: Schema, *, owner: 
     return view.owned_by(owner)
 
 
-def _keys(name: str, join: recipe.Join, table: Schema, rows: Schema, clock: str | None) -> tuple[Key, ...]:
+def _keys(name: str, join: recipe.Join, table: Schema, rows: Schema, clock: str | None) -> tuple[ViewKey, ...]:
     where = f"features: join '{name}'"
     times = (join.time, join.known_at or join.time) if join.time else None
-    terms = agree(rows.arrow(), table.arrow(), asof.keys_of(join), clock, times, where)
+    terms = resolve_keys(rows.arrow(), table.arrow(), asof.keys_of(join), clock, times, where)
     if times is not None and terms.unit != "us":
         raise _refused(where, f"time '{join.time}'", f"times in {terms.unit}", "times in microseconds")
     return tuple(
-        Key(column=column, of_table=of_table, kind=_kind(where, column, found))
+        ViewKey(column=column, of_table=of_table, kind=_kind(where, column, found))
         for (column, of_table), found in zip(terms.keys.items(), terms.types, strict=True)
     )
 

@@ -39,9 +39,9 @@ import numpy.typing as npt
 
 from mlsys import errors, images, recipe
 from mlsys.features.domains import Domain
-from mlsys.features.operations.image import Pictures
+from mlsys.features.operations.image import PictureOperation
 
-__all__ = ["ENVIRONMENT", "ImageEncoding", "fitted", "sources"]
+__all__ = ["ENVIRONMENT", "ImageEncoding", "encoder_digests", "fitted"]
 
 ENVIRONMENT = "MLSYS_ENCODERS"
 
@@ -52,7 +52,7 @@ Encoder = Callable[[npt.NDArray[np.uint8]], Any]
 
 
 @dataclass(frozen=True)
-class ImageEncoding(Pictures):
+class ImageEncoding(PictureOperation):
     """The vector that an encoder gives.
 
     Attributes
@@ -129,7 +129,7 @@ def fitted(column: str, domain: Domain, encoder: str, *, stand_in: float | None,
     return ImageEncoding(column, domain, stand_in, indicator, encoder, source, len(first))
 
 
-def sources(features: recipe.Features) -> dict[str, str]:
+def encoder_digests(features: recipe.Features) -> dict[str, str]:
     """Encoders that a recipe names → SHA-256 of their files: what a fit depends on besides the recipe.
 
     Raises

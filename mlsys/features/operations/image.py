@@ -54,7 +54,17 @@ import polars as pl
 from mlsys import errors, images
 from mlsys.features.operations.numeric import Matrix, Operation, Writer
 
-__all__ = ["BLOCKS", "CELLS", "EXPECTED", "ORIENTATIONS", "WIDTH", "Image", "Pictures", "names", "oriented"]
+__all__ = [
+    "BLOCKS",
+    "CELLS",
+    "EXPECTED",
+    "ORIENTATIONS",
+    "WIDTH",
+    "Image",
+    "PictureOperation",
+    "hog_names",
+    "oriented_gradients",
+]
 
 CELLS = 4
 ORIENTATIONS = 9
@@ -73,7 +83,7 @@ NOISE = 1.0
 """Added to the squared length of a block, in levels: what a flat surface has is no direction."""
 
 
-def names() -> list[str]:
+def hog_names() -> list[str]:
     """Name of each number: the block and its cell, rows first, and the direction in degrees."""
     degrees = [f"{180 * (2 * at + 1) / (2 * ORIENTATIONS):g}°" for at in range(ORIENTATIONS)]
     return [
@@ -84,7 +94,7 @@ def names() -> list[str]:
     ]
 
 
-def oriented(pixels: npt.NDArray[np.uint8]) -> Floats:
+def oriented_gradients(pixels: npt.NDArray[np.uint8]) -> Floats:
     """Histograms of pictures.
 
     Parameters
@@ -169,7 +179,7 @@ EXPECTED = "the bytes of a PNG or JPEG"
 
 
 @dataclass(frozen=True)
-class Pictures(Operation):
+class PictureOperation(Operation):
     """Numbers of a picture.
 
     Attributes
@@ -261,7 +271,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Image(Pictures):
+class Image(PictureOperation):
     """What a picture looks like.
 
     Attributes
@@ -291,12 +301,12 @@ class Image(Pictures):
         levels = [channel + what for channel in channels for what in ("mean", "deviation", *ranges)]
         places = [f"{y},{x}" for y in range(self.pixels) for x in range(self.pixels)]
         pixels = [f"{channel}pixel {place}" for place in places for channel in channels]
-        return [*sizes, *levels, *names(), *pixels]
+        return [*sizes, *levels, *hog_names(), *pixels]
 
     def describe(self, data: Sequence[bytes]) -> Floats:
         looks = [self._look(one) for one in data]
         sizes, counts, squares, coarse = (np.stack(part) for part in zip(*looks, strict=True))
-        parts = [_levels(counts), oriented(squares), coarse.reshape(len(data), -1) / 255.0]
+        parts = [_levels(counts), oriented_gradients(squares), coarse.reshape(len(data), -1) / 255.0]
         if self.sized:
             parts.insert(0, np.column_stack([sizes, sizes[:, 0] / sizes[:, 1]]))
         return np.concatenate(parts, axis=1)

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from mlsys.features.domains import FLOAT32_MAX
 from mlsys.features.operations.numeric import Matrix, Operation, Writer
 
-__all__ = ["Numbers"]
+__all__ = ["NumberList"]
 
 TITLES = ("length", "mean", "min", "max", "std")
 
@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Numbers(Operation):
+class NumberList(Operation):
     """Length, mean, minimum, maximum and standard deviation (of the elements, divided by their number).
 
     Attributes

@@ -11,7 +11,7 @@ from mlsys.features.operations.categorical import Boolean, Codes, Frequency, Has
 from mlsys.features.operations.datetimes import Datetime, Elapsed
 from mlsys.features.operations.encoders import ImageEncoding
 from mlsys.features.operations.image import Image
-from mlsys.features.operations.lists import Numbers
+from mlsys.features.operations.lists import NumberList
 from mlsys.features.operations.numeric import Numeric, Operation, Scaling
 from mlsys.features.operations.target import Target
 from mlsys.features.operations.text import Text, Tfidf
@@ -33,7 +33,7 @@ OPERATIONS: dict[str, type[Operation]] = {
         Hashed,
         Datetime,
         Elapsed,
-        Numbers,
+        NumberList,
         Image,
         ImageEncoding,
     )

@@ -31,7 +31,7 @@ def model(store):
     """A model whose tables were published: their snapshots are what files are joined with."""
     found = joined.fit(store)
     for view in found.views:
-        publishing.note(store, view, snapshot(store, joined.tables()[view.name], joined.TABLES[view.name]))
+        publishing.record_snapshot(store, view, snapshot(store, joined.tables()[view.name], joined.TABLES[view.name]))
     return found
 
 

@@ -14,7 +14,7 @@ from mlsys.deploy import asgi, openapi
 from mlsys.deploy.prediction_log import PredictionLog
 from mlsys.deploy.service import Service, load
 from mlsys.features.online import publishing
-from mlsys.features.online.online_store import open_store
+from mlsys.features.online.lookup import open_store
 from mlsys.predict import Predictor
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store

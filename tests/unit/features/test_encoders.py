@@ -10,7 +10,7 @@ import pytest
 
 from mlsys import errors, recipe
 from mlsys.features import plan, program
-from mlsys.features.operations.encoders import ENVIRONMENT, sources
+from mlsys.features.operations.encoders import ENVIRONMENT, encoder_digests
 from mlsys.features.program import FeatureProgram
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.statistics import TableStatistics
@@ -113,7 +113,7 @@ def test_a_program_names_its_encoder_and_the_digest_of_its_file_and_no_code(modu
 def test_what_a_fit_depends_on_holds_the_digest_of_the_file(module, allow):
     allow(f"{module}:project")
     line = {"photo": {"operation": "image", "encoder": f"{module}:project"}, "other": "numeric"}
-    assert sources(recipe.Features.model_validate({"columns": line})) == {
+    assert encoder_digests(recipe.Features.model_validate({"columns": line})) == {
         f"{module}:project": hashlib.sha256(CODE.encode()).hexdigest()
     }
 

@@ -50,7 +50,7 @@ def by_hand(picture):
 @given(st.sampled_from([8, 16, 20]), st.sampled_from([1, 3]), st.integers(0, 2**32 - 1), st.sampled_from([1, 40, 255]))
 def test_gradients_are_those_of_the_paper_by_hand(side, channels, seed, most):
     pictures = np.random.default_rng(seed).integers(0, most + 1, (2, side, side, channels), dtype=np.uint8)
-    found = image.oriented(pictures)
+    found = image.oriented_gradients(pictures)
     for picture, numbers in zip(pictures, found, strict=True):
         assert numbers == pytest.approx(by_hand(picture), abs=1e-12)
 
@@ -59,19 +59,19 @@ def test_stripes_run_one_way():
     stripes = np.zeros((1, 32, 32, 1), np.uint8)
     stripes[:, :, ::4] = 200
     stripes[:, :, 1::4] = 200
-    across = image.oriented(stripes).reshape(-1, DIRECTIONS).sum(axis=0)
-    down = image.oriented(stripes.transpose(0, 2, 1, 3)).reshape(-1, DIRECTIONS).sum(axis=0)
+    across = image.oriented_gradients(stripes).reshape(-1, DIRECTIONS).sum(axis=0)
+    down = image.oriented_gradients(stripes.transpose(0, 2, 1, 3)).reshape(-1, DIRECTIONS).sum(axis=0)
     # A gradient of 0° lies between the directions of 10° and 170°, one of 90° on the direction of 90°.
     assert set(np.flatnonzero(across > 1e-9)) == {0, 8}
     assert set(np.flatnonzero(down > 1e-9)) == {4}
 
 
 def test_a_flat_picture_has_no_gradients():
-    assert not image.oriented(np.full((1, 32, 32, 3), 99, np.uint8)).any()
+    assert not image.oriented_gradients(np.full((1, 32, 32, 3), 99, np.uint8)).any()
 
 
 def test_every_number_has_a_name():
-    names = image.names()
+    names = image.hog_names()
     assert len(set(names)) == len(names) == image.WIDTH == 324
     assert names[0] == "block 0,0 cell 0,0 10°"
     assert names[-1] == "block 2,2 cell 1,1 170°"

@@ -8,8 +8,7 @@ import pytest
 import joined
 from mlsys import errors
 from mlsys.features.online import publishing
-from mlsys.features.online.lookup import FromStore, FromTables
-from mlsys.features.online.online_store import open_store
+from mlsys.features.online.lookup import StoreSource, TableSource, open_store
 from mlsys.predict import Predictor
 from mlsys.store import Store
 
@@ -32,12 +31,12 @@ def online(store, model):
     found = open_store("sqlite", store.root)
     for view in model.views:
         publishing.publish(found, view, joined.tables()[view.name], history="400d", until=LATER)
-    return FromStore(found)
+    return StoreSource(found)
 
 
 @pytest.fixture(scope="module", params=["store", "tables"])
 def predictor(request, model, online):
-    tables = FromTables(model.schema, lambda view: joined.tables()[view.name])
+    tables = TableSource(model.schema, lambda view: joined.tables()[view.name])
     return Predictor(model, source={"store": online, "tables": tables}[request.param])
 
 
@@ -156,7 +155,7 @@ def test_a_time_of_which_nothing_is_remembered_is_a_fault_and_no_guess(model, tm
     short = open_store("sqlite", tmp_path)
     for view in model.views:
         publishing.publish(short, view, joined.tables()[view.name], history="1h", until=LATER)
-    asked = Predictor(model, source=FromStore(short))
+    asked = Predictor(model, source=StoreSource(short))
     row = joined.requests(sent)[0]
     with pytest.raises(errors.RequestError) as caught:
         asked.rows([row])
@@ -172,7 +171,7 @@ def test_a_time_of_which_nothing_is_remembered_is_a_fault_and_no_guess(model, tm
 
 
 def test_a_table_that_was_never_published_is_said_to_be(store, model, tmp_path, sent):
-    for source in (FromStore(open_store("sqlite", tmp_path)), FromTables.latest(store, model.schema)):
+    for source in (StoreSource(open_store("sqlite", tmp_path)), TableSource.latest(store, model.schema)):
         with pytest.raises(errors.StoreError, match=r"(?s)table 'weather'.*never published.*mlsys materialize"):
             Predictor(model, source=source).rows(joined.requests(sent)[:1])
 
@@ -207,7 +206,7 @@ def test_a_table_whose_key_comes_from_another_table_is_looked_up_after_it(model,
     table = pa.table({"maker": ["AIRBUS", "BOEING"], "country": ["FR", "US"]})
     publishing.publish(found, view, table, history="1d", until=LATER)
     whole = Schema(columns=(*model.schema, joined.column("country", "string")))
-    lookup = FeatureLookup([*model.views, view], RequestValidator(whole, [*whole.names]), FromStore(found))
+    lookup = FeatureLookup([*model.views, view], RequestValidator(whole, [*whole.names]), StoreSource(found))
     expected = {"AIRBUS": "FR", "BOEING": "US", None: None}
     records, _ = lookup.records(joined.requests(sent))
     assert [record["country"] for record in records] == [expected[record["plane_maker"]] for record in records]

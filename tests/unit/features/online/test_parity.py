@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlsys import recipe
 from mlsys.features.joins import asof
 from mlsys.features.online import events, lookup, publishing, views
-from mlsys.features.online.online_store import open_store
+from mlsys.features.online.lookup import open_store
 from mlsys.schema import Column, Kind, Role, Schema
 
 START = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
@@ -77,7 +77,7 @@ def online(view, store, rows):
     times = [None if record["at"] is None else views.micros(record["at"]) for record in records]
     return [
         lookup.look_up(view, state.values.get(key), moment) for key, moment in zip(keys, times, strict=True)
-    ], events.EventFacts(**state.facts)  # fmt: skip
+    ], events.ViewFacts(**state.facts)  # fmt: skip
 
 
 def publish(store, view, table, **settings):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlsys import errors, recipe
 from mlsys.dataset import Snapshot
 from mlsys.features.online import events, lookup, publishing, views
-from mlsys.features.online.online_store import open_store
+from mlsys.features.online.lookup import open_store
 from mlsys.schema import Column, Kind, Role, Schema
 from mlsys.store import Store
 
@@ -73,7 +73,7 @@ def kept(store, of, key="a"):
     text = of.key([key])
     value = store.read({of.id: [text]})[of.id].values.get(text)
     return [] if value is None else [round((t - views.micros(START)) / HOUR_US) for t in
-                                     events.opened(of, value).column(0).to_pylist()]  # fmt: skip
+                                     events.read_events(of, value).column(0).to_pylist()]  # fmt: skip
 
 
 def facts(store, of):
@@ -179,13 +179,13 @@ def test_a_longer_history_does_not_bring_back_what_was_dropped(store):
 
 def test_the_store_knows_the_table_of_the_last_deployment_whatever_came_since(store):
     of = view()
-    assert not publishing.knows(store, of, "first")
+    assert not publishing.holds_table(store, of, "first")
     publish(store, of, table(("a", 0, 1.0)), digest="first", whole=True)
     publish(store, of, table(("a", 1, 1.0)))
     publish(store, of, table(("a", 2, 1.0)), whole=True)
-    assert publishing.knows(store, of, "first")
+    assert publishing.holds_table(store, of, "first")
     publish(store, of, table(("a", 3, 1.0)), digest="second", whole=True)
-    assert not publishing.knows(store, of, "first")
+    assert not publishing.holds_table(store, of, "first")
 
 
 def test_a_table_without_time_is_looked_up_by_key_alone(store):
@@ -227,7 +227,7 @@ def test_the_name_in_the_store_changes_with_the_definition_alone():
 
 def test_a_view_is_json_and_back():
     of = view(lookback="3h", aggregates=COUNT, known_at="known")
-    assert views.View.model_validate_json(of.model_dump_json()) == of
+    assert views.FeatureView.model_validate_json(of.model_dump_json()) == of
 
 
 def test_a_key_that_cannot_be_looked_up_online_is_refused_with_the_way_out():
@@ -247,5 +247,5 @@ def test_the_latest_snapshot_is_found_by_its_view(tmp_path):
     digest = store.put("snapshot", lambda _: {"schema": TABLE.model_dump(mode="json"), "num_rows": 0})
     with pytest.raises(errors.StoreError, match=r"(?s)table 'weather'.*mlsys materialize"):
         publishing.snapshot_of(store, view())
-    publishing.note(store, view(), Snapshot.open(store, digest))
+    publishing.record_snapshot(store, view(), Snapshot.open(store, digest))
     assert publishing.snapshot_of(store, view()).digest == digest

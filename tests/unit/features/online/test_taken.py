@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mlsys import recipe
 from mlsys.dataset import Snapshot
 from mlsys.features.online import lookup, publishing, views
-from mlsys.features.online.online_store import open_store
+from mlsys.features.online.lookup import open_store
 from mlsys.schema import Column, Kind, Role, Schema
 from mlsys.store import Store
 
@@ -75,7 +75,7 @@ def snapshot(store, files):
 
 def bring(online, of, taken, **changes):
     asked = {"history": "20h", "until": NOW, "digest": "", "whole": False}
-    return publishing.bring(online, of, taken, **(asked | changes))
+    return publishing.publish_snapshot(online, of, taken, **(asked | changes))
 
 
 def answers(online, of):
