@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -35,7 +34,6 @@ from mlsys import errors
 __all__ = [
     "MANIFEST",
     "Store",
-    "code_digest",
     "digest_json",
     "digest_of_file",
     "read_json",
@@ -68,21 +66,6 @@ def digest_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes (64 hex digits)."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def code_digest(*modules: str) -> str:
-    """Digest of the source text of modules and packages: a step's key changes with its code."""
-    sha = hashlib.sha256()
-    for name in sorted(modules):
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            raise errors.StoreError.build(f"store: module '{name}'", got="no source file", expected="a module of mlsys")
-        source = Path(spec.origin)
-        files = sorted(source.parent.rglob("*.py")) if source.name == "__init__.py" else [source]
-        for file in files:
-            sha.update(file.name.encode())
-            sha.update(file.read_bytes())
-    return sha.hexdigest()
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:

@@ -1,7 +1,7 @@
 """What earlier collections left that still holds: the scan and the stored rows of a piece, by content.
 
 A *scan* is keyed by the digest of the piece's bytes and how they are read, *stored rows* by
-these, the piece's name and the layout, both by the source text of this package. So a new
+these, the piece's name and the layout, both by the code of `pipeline` and all that it imports. So a new
 file in a source means that this file is read and the others are not; a killed collection
 goes on behind the last finished piece; and what is made of the parts is the same, bit for
 bit, as if all had been read at once. Pieces without a digest (databases, built-in sets) are
@@ -21,17 +21,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mlsys.code_graph import code_digest
 from mlsys.collect.quarantine import QUARANTINE
 from mlsys.collect.storage_schema import ColumnScan, StorageSchema, Written
 from mlsys.collect.type_inference import TypeCounts, WordCounts
 from mlsys.readers.base import BadRecord, Fragment
 from mlsys.recipe import Reading
 from mlsys.schema import ROW
-from mlsys.store import Store, code_digest, digest_json
+from mlsys.store import Store, digest_json
 
 __all__ = ["PART", "REJECTED", "Cache", "Stored", "link"]
 
-CODE = ("mlsys.collect", "mlsys.readers", "mlsys.expressions", "mlsys.images", "mlsys.schema")
 PART, REJECTED = "rows.parquet", "quarantine.parquet"
 """Files of a stored piece."""
 
@@ -54,7 +54,7 @@ class Cache:
 
     @classmethod
     def of(cls, store: Store) -> Cache:
-        return cls(store, code_digest(*CODE))
+        return cls(store, code_digest(store, "mlsys.collect.pipeline"))
 
     def scan(self, piece: Fragment, sha256: str, *how: Any) -> ColumnScan | None:
         """The scan of these bytes read like this, under the piece's present name."""

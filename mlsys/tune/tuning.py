@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlsys import cluster, errors, models, train
+from mlsys.code_graph import code_digest
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
+from mlsys.features.operations import encoders
 from mlsys.models.search_space import Choice, Domain
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
-from mlsys.store import Store, code_digest, digest_json
+from mlsys.store import Store, digest_json
 from mlsys.train import training_job
 from mlsys.tune.trials import Journal, Trial
 
@@ -30,8 +32,6 @@ OPEN = frozenset({"train", "validation"})
 
 TRIALS, TRIALS_A_PARAMETER = 20, 8
 """Trials by default: at most, and of a space of few parameters, for each of them."""
-
-CODE = ("mlsys.features", "mlsys.models", "mlsys.train", "mlsys.evaluate.metrics", "mlsys.tune")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def search(
     if reason:
         return Tuned(family, default, metric.name, None, None, "default", (), (reason,))
     found = _Searching(store, split, statistics, recipe, task, family, default, space, metric, progress)
-    journal = Journal(folder / "tune" / f"{family}-{_key(split, recipe, family, space)}" / "journal.jsonl")
+    journal = Journal(folder / "tune" / f"{family}-{_key(store, split, recipe, task, family, space)}" / "journal.jsonl")
     notes = [*training_job.stated_params(models.params_of(family, default)), *found.run(journal)]
     return _better(family, default, metric, tuple(journal.trials), tuple(notes))
 
@@ -152,10 +152,13 @@ def _nothing_to_do(split: Split, recipe: Recipe, space: dict[str, Domain]) -> st
     return None
 
 
-def _key(split: Split, recipe: Recipe, family: str, space: dict[str, Domain]) -> str:
+def _key(store: Store, split: Split, recipe: Recipe, task: Task, family: str, space: dict[str, Domain]) -> str:
     """Digest of what a trial's score depends on; the budget is not part of it."""
     return digest_json({
         "split": split.digest,
+        "task": task.model_dump(mode="json"),
+        "timezone": recipe.data.timezone,
+        "encoders": encoders.encoder_digests(recipe.features),
         "features": recipe.features.model_dump(mode="json", exclude={"joins"}),
         "train": recipe.train.model_dump(mode="json", exclude={"plan", "workers"}),
         "max_rows": recipe.tune.max_rows,
@@ -163,7 +166,7 @@ def _key(split: Split, recipe: Recipe, family: str, space: dict[str, Domain]) ->
         "space": {name: dataclasses.asdict(domain) for name, domain in space.items()},
         "family": family,
         "seed": recipe.seed,
-        "code": code_digest(*CODE),
+        "code": code_digest(store, "mlsys.tune.tuning"),
     })[:16]  # fmt: skip
 
 

@@ -38,11 +38,7 @@ def collect(run: Run) -> None:
             ]
         ],
     }
-    code = tuple(
-        f"mlsys.{part}"
-        for part in "collect readers features.joins features.domains recipe.durations expressions images schema".split()
-    )
-    run.step("collect", inputs, code, lambda: _collect(run))
+    run.step("collect", inputs, f"{__name__}:_collect", lambda: _collect(run))
     record = run.records["collect"]
     for line in record["told"]:
         run.console.line(f"            {line}")
@@ -135,8 +131,7 @@ def explore(run: Run) -> None:
         "explore": run.recipe.explore.model_dump(mode="json"),
         "derive": run.recipe.features.derive,
     }
-    code = ("mlsys.explore", "mlsys.statistics", "mlsys.images", "mlsys.reports", "mlsys.expressions")
-    run.step("explore", inputs, code, lambda: _explore(run))
+    run.step("explore", inputs, f"{__name__}:_explore", lambda: _explore(run))
 
 
 def _explore(run: Run) -> Record:
@@ -181,7 +176,7 @@ def features(run: Run) -> None:
         "encoders": encoders.encoder_digests(run.recipe.features),
         "timezone": run.recipe.data.timezone,
     }
-    run.step("features", inputs, ("mlsys.features", "mlsys.images", "mlsys.expressions"), lambda: _features(run))
+    run.step("features", inputs, f"{__name__}:_features", lambda: _features(run))
 
 
 def _features(run: Run) -> Record:

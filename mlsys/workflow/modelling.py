@@ -10,9 +10,6 @@ from mlsys.workflow.run import Record, Run
 
 __all__ = ["evaluate", "selection", "train", "tune"]
 
-FIT = tuple(f"mlsys.{part}" for part in "features images models train evaluate statistics expressions".split())
-"""Code that a fit or its score depends on."""
-
 
 def _inputs(run: Run, *sections: str) -> dict[str, Any]:
     """What every fit depends on, and sections of the recipe."""
@@ -30,7 +27,7 @@ def _inputs(run: Run, *sections: str) -> dict[str, Any]:
 
 def selection(run: Run) -> None:
     """4: families × folds; the simplest within noise of the best is preferred."""
-    run.step("selection", _inputs(run, "selection"), (*FIT, "mlsys.selection"), lambda: _selection(run))
+    run.step("selection", _inputs(run, "selection"), f"{__name__}:_selection", lambda: _selection(run))
 
 
 def _selection(run: Run) -> Record:
@@ -50,7 +47,7 @@ def _selection(run: Run) -> Record:
 def tune(run: Run) -> None:
     """7: the family's parameters, judged on validation rows; the test part is out of reach."""
     inputs = {**_inputs(run, "tune", "train"), "family": _family(run)}
-    run.step("tune", inputs, (*FIT, "mlsys.tune"), lambda: _tune(run))
+    run.step("tune", inputs, f"{__name__}:_tune", lambda: _tune(run))
 
 
 def _tune(run: Run) -> Record:
@@ -84,7 +81,7 @@ def train(run: Run) -> None:
         "params": run.records["tune"]["params"],
         "views": [view.model_dump(mode="json") for view in run.views],
     }
-    run.step("train", inputs, (*FIT, "mlsys.bundle", "mlsys.predict"), lambda: _train(run))
+    run.step("train", inputs, f"{__name__}:_train", lambda: _train(run))
 
 
 def _train(run: Run) -> Record:
@@ -126,9 +123,7 @@ def evaluate(run: Run) -> None:
         "evaluate": run.recipe.evaluate.model_dump(mode="json"),
         "metric": run.recipe.selection.metric,
     }
-    run.step(
-        "evaluate", inputs, ("mlsys.evaluate", "mlsys.images", "mlsys.predict", "mlsys.reports"), lambda: _evaluate(run)
-    )
+    run.step("evaluate", inputs, f"{__name__}:_evaluate", lambda: _evaluate(run))
 
 
 def _evaluate(run: Run) -> Record:

@@ -38,7 +38,7 @@ def deploy(run: Run) -> None:
         )
     began = time.monotonic()
     inputs = {"bundle": run.bundle.digest, "evaluation": evaluated["evaluation"], "alias": run.recipe.deploy.alias}
-    record, is_new = run.recall("deploy", inputs, ("mlsys.registry",), lambda: _register(run))
+    record, is_new = run.recall("deploy", inputs, f"{__name__}:_register", lambda: _register(run))
     is_new = _take_alias(run, int(record["version"])) or is_new
     with run.console.during("8 deploy"):
         published = tables.publish(run)
@@ -124,8 +124,7 @@ def monitor(run: Run) -> None:
         "log": sorted(path.name for path in log.rglob("*.parquet")),
         "labels": _fingerprint(run.labels),
     }
-    code = ("mlsys.monitor", "mlsys.statistics", "mlsys.predict", "mlsys.images", "mlsys.reports")
-    run.step("monitor", inputs, code, lambda: _monitor(run, log))
+    run.step("monitor", inputs, f"{__name__}:_monitor", lambda: _monitor(run, log))
 
 
 def _monitor(run: Run, log: Path) -> Record:

@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlsys.code_graph import code_digest
 from mlsys.console import Console
 from mlsys.dataset import Snapshot, Split
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
-from mlsys.store import Store, code_digest, digest_json, write_atomic
+from mlsys.store import Store, digest_json, write_atomic
 
 if TYPE_CHECKING:
     from mlsys.bundle import Bundle
@@ -110,21 +111,21 @@ class Run:
 
         return bundle.open(self.store, self.records["train"]["bundle"])
 
-    def step(self, name: str, inputs: Mapping[str, Any], code: tuple[str, ...], work: Callable[[], Record]) -> None:
+    def step(self, name: str, inputs: Mapping[str, Any], code: str, work: Callable[[], Record]) -> None:
         """Do the work of a step unless it was done with exactly these inputs, and say which."""
         began = time.monotonic()
         record, is_new = self.recall(name, inputs, code, work)
         self.tell(name, record["summary"], time.monotonic() - began if is_new else None)
 
     def recall(
-        self, name: str, inputs: Mapping[str, Any], code: tuple[str, ...], work: Callable[[], Record]
+        self, name: str, inputs: Mapping[str, Any], code: str, work: Callable[[], Record]
     ) -> tuple[Record, bool]:
         """The record of a step, and whether its work had to be done now.
 
-        The key is the digest of the inputs, the seed and the source text of the modules in
+        The key is the digest of the inputs, the seed and the code of the function
         `code`. A record counts only while the objects that it names are in the store.
         """
-        key = digest_json({"inputs": inputs, "seed": self.recipe.seed, "code": code_digest(*code)})
+        key = digest_json({"inputs": inputs, "seed": self.recipe.seed, "code": code_digest(self.store, code)})
         record = self.store.recall(name, key)
         is_new = record is None or not all(self.store.has(kind, digest) for kind, digest in record.get("objects", []))
         if record is None or is_new:

@@ -18,7 +18,6 @@ from mlsys import errors
 from mlsys.store import (
     MANIFEST,
     Store,
-    code_digest,
     digest_json,
     digest_of_file,
     read_json,
@@ -78,18 +77,6 @@ def test_a_value_read_back_from_json_has_the_same_digest(value):
 def test_the_digest_of_an_object_is_the_same_on_every_machine(store):
     # sha256sum of the manifest written by hand with printf, the digests in it by sha256sum as well
     assert store.put("snapshot", two_files) == "6e4a0673e831c31ee36ff0895ed1bd1fbd3b5a9d5c781886d1b85d1305676ade"
-
-
-def test_code_has_the_digest_of_its_text(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    package = tmp_path / "digested_package"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "inner.py").write_text("X = 1\n")
-    before = code_digest("digested_package", "json")
-    assert code_digest("json", "digested_package") == before
-    (package / "inner.py").write_text("X = 2\n")
-    assert code_digest("digested_package", "json") != before
 
 
 # Objects

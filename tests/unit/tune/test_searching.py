@@ -6,6 +6,7 @@ import pytest
 
 from mlsys import errors, models, tune
 from mlsys.evaluate import metrics
+from mlsys.store import Store
 from mlsys.tune import Tuned, tuning
 from mlsys.tune.trials import Journal, Trial
 
@@ -18,7 +19,8 @@ def trial(number, score, *, finished=True, **params):
 
 def search(built, folder, family="xgboost", parts=("train", "validation"), **options):
     split, statistics, recipe, task = built
-    return tune.search(None, split.only(*parts), statistics, recipe, task, family, folder=folder, **options)
+    store = Store.open(folder / "store")
+    return tune.search(store, split.only(*parts), statistics, recipe, task, family, folder=folder, **options)
 
 
 def default():
