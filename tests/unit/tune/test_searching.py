@@ -101,7 +101,8 @@ def test_the_recipes_choices_take_the_place_of_the_space_and_are_checked(make_sp
 def test_a_spent_budget_is_answered_from_the_journal_without_ray(make_split, tmp_path):
     built = make_split(tune={"trials": 2})
     split, _, recipe, task = built
-    key = tuning._key(split, recipe, "xgboost", tuning._space(recipe, "xgboost", task))
+    space = tuning._space(recipe, "xgboost", task)
+    key = tuning._key(Store.open(tmp_path / "store"), split, recipe, task, "xgboost", space)
     journal = Journal(tmp_path / "tune" / f"xgboost-{key}" / "journal.jsonl")
     for done in (trial(0, 0.8), trial(1, 0.7, max_depth=3), trial(2, 0.9, max_depth=4)):
         journal.append(done)
@@ -111,15 +112,18 @@ def test_a_spent_budget_is_answered_from_the_journal_without_ray(make_split, tmp
     assert told == ["2 of 2 trials found in the journal"]
 
 
-def test_the_journal_is_of_these_inputs_and_not_of_the_budget(make_split):
+def test_the_journal_is_of_these_inputs_and_not_of_the_budget(make_split, tmp_path):
     split, _, recipe, task = make_split()
+    store = Store.open(tmp_path)
     space = tuning._space(recipe, "xgboost", task)
 
-    def key(**changes):
-        return tuning._key(split, recipe.model_copy(update=changes), "xgboost", space)
+    def key(task=task, **changes):
+        return tuning._key(store, split, recipe.model_copy(update=changes), task, "xgboost", space)
 
     assert key() == key(tune=recipe.tune.model_copy(update={"trials": 99, "minutes": 3.0}))
     assert key() != key(seed=1)
+    assert key() != key(task=task.model_copy(update={"classes": task.classes[::-1]}))
+    assert key() != key(data=recipe.data.model_copy(update={"timezone": "Europe/Berlin"}))
     assert key() != key(tune=recipe.tune.model_copy(update={"max_rows": 500}))
     assert key() != key(train=recipe.train.model_copy(update={"rounds": 7}))
 
