@@ -34,7 +34,17 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["MAGIC", "MAX_PIXELS", "Picture", "UndecodableError", "decode", "each", "fault", "is_encoded"]
+__all__ = [
+    "ENOUGH_PIXELS",
+    "MAGIC",
+    "MAX_PIXELS",
+    "Picture",
+    "UndecodableError",
+    "decode",
+    "each",
+    "fault",
+    "is_encoded",
+]
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -45,6 +55,9 @@ MAX_PIXELS = 1 << 25
 FORMATS = ("PNG", "JPEG")
 MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 """First bytes of a PNG (ISO/IEC 15948, 5.2) and of a JPEG (ISO/IEC 10918-1, B.1.1: SOI and the next marker)."""
+
+ENOUGH_PIXELS = 256
+"""Pixels a side of a photo that are enough for its levels, its look, its gradients on a square of 32, its thumbnail."""
 
 FEW = 8
 """Pictures that one thread decodes by itself."""

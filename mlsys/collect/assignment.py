@@ -25,6 +25,7 @@ from mlsys.dataset import PARTS, Snapshot
 from mlsys.readers import conversion
 from mlsys.recipe import Recipe
 from mlsys.schema import ROW, Task
+from mlsys.statistics.hashing import GOLDEN, mix
 
 __all__ = ["Division", "by_group", "by_time", "divide", "edges", "order", "row_numbers", "shuffled", "stratified"]
 
@@ -34,15 +35,10 @@ Bins = NDArray[np.int8]
 def order(keys: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
     """A number a key that looks random and depends on nothing else than key and seed.
 
-    SplitMix64's mixing function: Steele, Lea and Flood (2014), Fast splittable pseudorandom
-    number generators, OOPSLA, doi:10.1145/2660193.2660195.
-
-    >>> int(order(np.array([0]), 0)[0]) == 0xE220A8397B1DCDAF  # its first output for seed 0
-    True
+    SplitMix64 of the key, moved by a hash of the seed.
     """
-    with np.errstate(over="ignore"):
-        z = keys.astype(np.uint64) + _mixed(np.array([seed], np.int64).view(np.uint64)) * np.uint64(seed != 0)
-        return _mixed(z + np.uint64(0x9E3779B97F4A7C15))
+    offset = mix(np.array([seed], np.int64).view(np.uint64) - GOLDEN)  # 0 for seed 0
+    return mix(keys.astype(np.uint64) + offset)
 
 
 def shuffled(keys: NDArray[np.int64], shares: list[float], seed: int) -> Bins:
@@ -115,13 +111,6 @@ def edges(times: NDArray[np.int64], shares: list[float]) -> list[int] | None:
 def by_time(times: NDArray[np.int64], begins: list[int]) -> Bins:
     """Bin of each time, where bin k + 1 begins at ``begins[k]``."""
     return np.searchsorted(np.asarray(begins), times, side="right").astype(np.int8)
-
-
-def _mixed(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    with np.errstate(over="ignore"):
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
 
 
 def _sizes(count: int, shares: list[float]) -> NDArray[np.int64]:

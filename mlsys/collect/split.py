@@ -32,22 +32,19 @@ from mlsys import cluster, errors
 from mlsys.collect import assignment
 from mlsys.collect.assignment import Division
 from mlsys.dataset import PARTS, Snapshot, Split
+from mlsys.limits import TASK_CELLS, TASK_ROWS
 from mlsys.recipe import Recipe
 from mlsys.schema import FOLD, ROW, Role, Schema, Task
 from mlsys.store import Store
 
 __all__ = ["divide"]
 
-FILE_ROWS, FILE_CELLS = 1 << 17, 1 << 24
-"""Rows a file of a part: what one task reads at a time, and enough tasks for a few cores. Of very wide tables fewer:
-128 MB of numbers."""
-
 
 def divide(store: Store, snapshot: Snapshot, recipe: Recipe, task: Task) -> Split:
     """Assign every row to a part, each training row to a fold, and store the parts apart.
 
     The same snapshot and ``recipe.seed`` give the same division. In memory are a few numbers
-    a row, and at most `FILE_ROWS` rows a part.
+    a row, and at most `TASK_ROWS` rows a part.
 
     Raises
     ------
@@ -142,7 +139,7 @@ def _write(snapshot: Snapshot, division: Division, folder: Path) -> None:
     kind = _with_numbers(
         pq.read_schema(snapshot.paths[0]).empty_table(), np.array([], np.int64), np.array([], np.int8)
     ).schema
-    file_rows = min(FILE_ROWS, max(1, FILE_CELLS // len(kind)))
+    file_rows = min(TASK_ROWS, max(1, TASK_CELLS // len(kind)))
     waiting = {part: kind.empty_table() for part in PARTS}
     numbers = dict.fromkeys(PARTS, 0)
     for table, at in _numbered(snapshot, division, file_rows):

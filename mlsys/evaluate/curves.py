@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mlsys.evaluate import threshold
 from mlsys.evaluate.threshold import Cost
+from mlsys.statistics.confidence import wilson_interval
 from mlsys.statistics.ranking import Ranked
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "roc",
     "scores",
     "thresholds",
-    "wilson",
 ]
 
 Floats = NDArray[np.float64]
@@ -78,26 +78,11 @@ def reliability(p: Floats, hit: Floats, num_bins: int = 10, confidence: float = 
     index = equal_mass(p, num_bins)
     count = np.bincount(index)
     predicted, observed = np.bincount(index, weights=p) / count, np.bincount(index, weights=hit)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
     return [
-        Bin(int(n), float(m), float(k / n), *wilson(float(k), int(n), confidence))
+        Bin(int(n), float(m), float(k / n), *wilson_interval(float(k), int(n), z))
         for n, m, k in zip(count, predicted, observed, strict=True)
     ]
-
-
-def wilson(successes: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Score interval of a rate (Wilson 1927, JASA 22, 209-212), which holds for small counts and rates near 0 or 1.
-
-    >>> low, high = wilson(8, 10)
-    >>> round(low, 4), round(high, 4)
-    (0.4902, 0.9433)
-    """
-    if count <= 0:
-        return float("nan"), float("nan")
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    rate = successes / count
-    middle = (rate + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
 
 
 MAX_POINTS = 160

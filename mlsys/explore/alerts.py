@@ -11,15 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from mlsys.limits import FLOAT32_MAX, FLOAT32_TINY, ID_LIKE_FRACTION, LAST_YEAR, LAST_YEAR_END_US, MAX_CODES
 from mlsys.reports.formats import number, percent
 from mlsys.schema import Column, Kind, Schema, Task, TaskKind
 from mlsys.statistics import ColumnStatistics, ColumnSummary, TableStatistics
 from mlsys.statistics.pairwise import JointStatistics
 
-__all__ = ["LARGEST", "LAST_YEAR", "LEAST", "MOST_CODES", "NAMES_ROWS", "SKEWED", "Alert", "column_alerts", "find"]
+__all__ = ["SKEWED", "Alert", "column_alerts", "find"]
 
 MOSTLY_NULL = 0.5
 
@@ -35,16 +36,6 @@ OUTLYING = 0.001
 
 REPEATED = 0.01
 """Fraction of pictures or texts that repeat an earlier one, from which it is worth a word."""
-
-MOST_CODES, NAMES_ROWS = 254, 0.9
-"""The bounds of `mlsys.features.auto_plan` and `choices`: categories with a code of their own, and the fraction of
-different values from which a category column names rows."""
-
-LARGEST, LAST_YEAR = 3.4028234663852886e38, 2099
-"""The bounds of `mlsys.features.domains`: numbers and times beyond them are missing to a model."""
-
-LEAST = 1.1754943508222875e-38
-"""Smallest normal number in 32 bits."""
 
 DOMINANT = 0.99
 """Fraction of the values that are one and the same, from which little is left to learn."""
@@ -112,10 +103,10 @@ def _one_value(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> I
 
 def _names_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
     distinct = summary.distinct_count or 0
-    if column.kind is Kind.CATEGORICAL and distinct >= NAMES_ROWS * summary.count:
+    if column.kind is Kind.CATEGORICAL and distinct >= ID_LIKE_FRACTION * summary.count:
         detail = f"{distinct:,} different values in {summary.count:,} rows: it names rows"
         yield Alert("id_like", column.name, detail, "dropped; name it as data.id if it identifies a row")
-    elif column.kind is Kind.CATEGORICAL and distinct > MOST_CODES:
+    elif column.kind is Kind.CATEGORICAL and distinct > MAX_CODES:
         detail = f"{distinct:,} categories"
         action = (
             "the mean of the target, or with over 20 classes its frequency, takes its place; phrases are read besides"
@@ -169,17 +160,17 @@ def _beyond(column: Column, statistics: ColumnStatistics, summary: ColumnSummary
     """Numbers and times that a model cannot be given, although they are there."""
     if column.kind is Kind.NUMERIC:
         largest = max(abs(summary.min or 0), abs(summary.max or 0))
-        if largest > LARGEST:
-            detail = f"numbers as large as {number(largest)}; models take them up to {number(LARGEST)}"
+        if largest > FLOAT32_MAX:
+            detail = f"numbers as large as {number(largest)}; models take them up to {number(FLOAT32_MAX)}"
             action = "larger ones are treated as missing; a column under features.derive can divide them"
             yield Alert("too_large", column.name, detail, action)
-        elif 0 < largest < LEAST:
-            detail = f"numbers no larger than {number(largest)}; models take them from {number(LEAST)} on"
+        elif 0 < largest < FLOAT32_TINY:
+            detail = f"numbers no larger than {number(largest)}; models take them from {number(FLOAT32_TINY)} on"
             yield Alert(
                 "too_small", column.name, detail, "0 to trees; a column under features.derive can multiply them"
             )
     elif column.kind is Kind.DATETIME and statistics.numbers is not None:
-        end = (datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1)
+        end = LAST_YEAR_END_US
         if (summary.max or 0) >= end:
             about = "" if statistics.counts_exact else "about "
             later = 1 - float(statistics.cdf([math.nextafter(end, 0)])[0])

@@ -10,6 +10,7 @@ from scipy.cluster import hierarchy
 
 from mlsys.schema import Task
 from mlsys.statistics import ColumnStatistics
+from mlsys.statistics.confidence import TWO_SIDED_95, wilson_interval
 from mlsys.statistics.pairwise import JointStatistics, layout
 from mlsys.statistics.pairwise.layout import PairLayout
 
@@ -18,8 +19,7 @@ __all__ = ["LEAST_ROWS", "curves", "gaps", "matrix", "timeline"]
 Floats = npt.NDArray[np.float64]
 
 MOST_PATTERNS = 12
-Z = 1.96
-"""Half width of a 95 % interval in standard errors."""
+"""Sets of columns that are missing together, the most frequent ones."""
 
 LEAST_ROWS = 10
 """Rows of a bin below which its mean is not drawn."""
@@ -126,18 +126,16 @@ def _mean(sums: Floats) -> tuple[float, float, float] | None:
     if n < LEAST_ROWS:
         return None
     mean = total / n
-    half = Z * (max(0.0, square - n * mean * mean) / (n - 1) / n) ** 0.5
+    half = TWO_SIDED_95 * (max(0.0, square - n * mean * mean) / (n - 1) / n) ** 0.5
     return mean, mean - half, mean + half
 
 
 def _share(counts: Floats, at: int) -> tuple[float, float, float] | None:
-    """Share of a class and its 95 % interval (Wilson 1927, doi:10.1080/01621459.1927.10502953)."""
+    """Share of a class and its 95 % interval."""
     n = float(counts.sum())
     if n < LEAST_ROWS:
         return None
-    share = float(counts[at]) / n
-    middle, half = share + Z * Z / (2 * n), Z * (share * (1 - share) / n + Z * Z / (4 * n * n)) ** 0.5
-    return share, (middle - half) / (1 + Z * Z / n), (middle + half) / (1 + Z * Z / n)
+    return float(counts[at]) / n, *wilson_interval(float(counts[at]), n)
 
 
 def curves(joint: JointStatistics, columns: dict[str, ColumnStatistics]) -> dict[str, dict[str, Any]]:

@@ -29,6 +29,7 @@ from mlsys.explore.scan import Profile
 from mlsys.reports import formats
 from mlsys.schema import ROW, Column, Kind, Role, Schema, Task
 from mlsys.statistics import ColumnStatistics, TableStatistics
+from mlsys.statistics.confidence import TWO_SIDED_95
 from mlsys.statistics.image_statistics import ImageStatistics
 from mlsys.statistics.pairwise.contingency_tables import Information
 
@@ -91,7 +92,7 @@ def telling(words: Sequence[set[str]], inside: Sequence[bool]) -> list[list[Any]
         (here if is_inside else there).update(found)
     sizes = (sum(inside), len(inside) - sum(inside))
     scores = {word: _score(here[word], there[word], sizes) for word in here}
-    best = sorted((word for word in scores if scores[word] > 1.96), key=lambda word: (-scores[word], word))
+    best = sorted((word for word in scores if scores[word] > TWO_SIDED_95), key=lambda word: (-scores[word], word))
     return [[word, here[word], there[word]] for word in best[:MOST_WORDS]]
 
 

@@ -38,7 +38,6 @@ doi:10.1093/biomet/40.3-4.237.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -55,6 +54,7 @@ from mlsys.explore.scan import Profile, ScanFragment, light, pieces, read
 from mlsys.reports.formats import percent
 from mlsys.schema import Role, Schema, Task
 from mlsys.statistics import TableStatistics
+from mlsys.statistics.confidence import ONE_SIDED_95, wilson_interval
 from mlsys.statistics.hashing import combine, hash_array
 
 __all__ = ["SURPRISE", "Finding", "Overlap", "enforce", "overlaps", "row_hashes", "scan"]
@@ -267,24 +267,10 @@ def _twins(split: Split, task: Task, profile: Profile, limit: float) -> list[Fin
         if not overlap.twins:
             continue
         share = overlap.copies / overlap.num_rows
-        certain = _at_least(overlap.copies, overlap.num_rows) > limit
+        certain = wilson_interval(overlap.copies, overlap.num_rows, ONE_SIDED_95)[0] > limit
         blocks = certain and overlap.part != "production"  # traffic may repeat what was seen
         found.append(Finding("twins", None, overlap.said(len(names)), share, blocks))
     return found
-
-
-def _at_least(found: int, rows: int) -> float:
-    """Lower end of the one-sided 95 % interval of a fraction (Wilson 1927, doi:10.1080/01621459.1927.10502953).
-
-    One twin in a part of 30 rows may be an accident; one in thirty of a thousand rows is not.
-
-    >>> round(_at_least(1, 30), 4), round(_at_least(33, 1000), 4), _at_least(0, 30)
-    (0.0075, 0.0249, 0.0)
-    """
-    share, z2 = found / rows, univariate.Z**2
-    middle = share + z2 / (2 * rows)
-    half = univariate.Z * math.sqrt(share * (1 - share) / rows + z2 / (4 * rows * rows))
-    return max(0.0, (middle - half) / (1 + z2 / rows))
 
 
 def _identical(rows: pa.Table, split: Split, task: Task) -> list[Finding]:

@@ -30,6 +30,7 @@ from mlsys import cluster, errors, expressions
 from mlsys.dataset import Split
 from mlsys.explore import univariate
 from mlsys.explore.univariate import Strength
+from mlsys.limits import TASK_CELLS, TASK_ROWS
 from mlsys.schema import FOLD, ROW, Kind, Role, Schema, Task
 from mlsys.statistics import TableStatistics, TrainStatistics, encode_target
 from mlsys.statistics.hashing import combine, hash_array, mix
@@ -54,10 +55,6 @@ __all__ = [
 ]
 
 UInt64 = npt.NDArray[np.uint64]
-
-PIECE_ROWS, PIECE_CELLS = 1 << 17, 1 << 24
-"""Rows of a piece at least: a tenth of a second of work, against milliseconds to send it. Of very wide tables fewer:
-128 MB of numbers, of which the codes take as much again."""
 
 MOST_TASKS = 64
 """Tasks at most: the results of all are merged in one process, those of the pieces of a task in the task."""
@@ -148,7 +145,7 @@ def pieces(paths: list[Path]) -> list[ScanFragment]:
     found: list[ScanFragment] = []
     for path in paths:
         facts = pq.read_metadata(path)
-        taken = wanted = min(PIECE_ROWS, PIECE_CELLS // max(1, facts.num_columns))
+        taken = wanted = min(TASK_ROWS, TASK_CELLS // max(1, facts.num_columns))
         for number in range(facts.num_row_groups):
             if taken >= wanted:
                 found.append(ScanFragment(path, ()))

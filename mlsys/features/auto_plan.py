@@ -23,12 +23,11 @@ from mlsys.features.operations import image
 from mlsys.features.operations.categorical import OTHER
 from mlsys.features.operations.datetimes import CYCLES
 from mlsys.features.operations.numeric import signed_logs
+from mlsys.limits import ID_LIKE_FRACTION, MAX_CODES
 from mlsys.schema import Column, Kind, arrow_type
 from mlsys.statistics import ColumnStatistics, TableStatistics
 
 __all__ = [
-    "ID_LIKE_FRACTION",
-    "MAX_CODES",
     "MAX_ONEHOT",
     "AutomaticChoice",
     "CoordinateBlocks",
@@ -43,9 +42,6 @@ __all__ = [
     "num_present",
     "parts_of",
 ]
-
-MAX_CODES = 254
-"""Categories with a code of their own: with `OTHER` and missing they fit XGBoost's default of 256 bins."""
 
 MAX_ONEHOT = 128
 """Categories with a column of their own: 128 float32 columns are half a gigabyte a million rows."""
@@ -140,9 +136,6 @@ def _picture(statistics: ColumnStatistics) -> dict[str, Any]:
         "sized": not found.is_one_size,
     }
 
-
-ID_LIKE_FRACTION = 0.9
-"""A category column in which this fraction of the values differ names rows, it does not group them."""
 
 MAX_RATES = 20
 """Classes up to which many categories become the rate of each class in them, a column a class."""

@@ -31,18 +31,12 @@ import pyarrow as pa
 
 from mlsys import errors
 from mlsys.features.clocks import clock_of
+from mlsys.limits import DAY_US, FLOAT32_MAX, LAST_YEAR, LAST_YEAR_END_US, YEAR_1_US
 
-__all__ = ["DAY_US", "FLOAT32_MAX", "MAX_YEAR", "YEAR_1_US", "Domain", "domain_of", "in_utc"]
+__all__ = ["Domain", "domain_of", "in_utc"]
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
-
-MAX_YEAR = 2099
-"""Times after it are null: 9999-12-31 stands for "never" in many tables, and time zone rules end there."""
-
-DAY_US = 86_400_000_000
-YEAR_1_US, YEAR_2100_US = -62_135_596_800_000_000, 4_102_444_800_000_000
-YEAR_2101_US = 4_133_980_800_000_000
-"""Outside of these a conversion between zones could leave the calendar."""
+YEAR_2101_US = LAST_YEAR_END_US + 365 * DAY_US
+"""Outside of the years 1 to 2100 a conversion between zones could leave the calendar."""
 
 PLAIN: Mapping[str, pl.DataType | type[pl.DataType]] = {
     "text": pl.String,
@@ -148,8 +142,8 @@ def _clock(value: pl.Expr, zone: str | None) -> pl.Expr:
 
 
 def _until(value: pl.Expr, unit: int = 1) -> pl.Expr:
-    """The time, null outside of the years 1 to `MAX_YEAR`; `unit` is in microseconds."""
-    inside = value.to_physical().is_between(YEAR_1_US // unit, YEAR_2100_US // unit, closed="left")
+    """The time, null outside of the years 1 to `LAST_YEAR`; `unit` is in microseconds."""
+    inside = value.to_physical().is_between(YEAR_1_US // unit, LAST_YEAR_END_US // unit, closed="left")
     return pl.when(inside).then(value)
 
 
@@ -236,7 +230,7 @@ def _time_reader(domain: Domain, column: str) -> Reader:
             value = clock(value)
         except OverflowError:
             return None
-        return value if value.year <= MAX_YEAR else None
+        return value if value.year <= LAST_YEAR else None
 
     return read
 

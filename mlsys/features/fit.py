@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlsys.features.auto_plan import MAX_CODES, AutomaticChoice, num_present
+from mlsys.features.auto_plan import AutomaticChoice, num_present
 from mlsys.features.domains import Domain
 from mlsys.features.operations import encoders, text
 from mlsys.features.operations.categorical import Boolean, Codes, Frequency, Hashed, OneHot, QuantileBins
@@ -21,6 +21,7 @@ from mlsys.features.operations.lists import NumberList
 from mlsys.features.operations.numeric import Numeric, Operation, Scaling, center_and_scale, divisor, edges_of, fill_of
 from mlsys.features.operations.target import Target, encode, moments
 from mlsys.features.operations.text import Text, Tfidf
+from mlsys.limits import MAX_CODES
 from mlsys.schema import Task
 from mlsys.statistics import ColumnStatistics, TableStatistics
 from mlsys.statistics.text_statistics import TextStatistics

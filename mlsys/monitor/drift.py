@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 from scipy.stats import kstwo
 
+from mlsys.statistics.ranking import weighted_cdf
+
 __all__ = [
     "Test",
     "chi_squared_test",
@@ -145,8 +147,7 @@ def _cumulative(values: FloatArray, weights: ArrayLike | None, at: FloatArray) -
     """Fraction of the weight at or below each place."""
     order = np.argsort(values, kind="stable")
     mass = np.ones(values.size) if weights is None else np.asarray(weights, dtype=np.float64)[order]
-    sums = np.concatenate([[0.0], np.cumsum(mass)])
-    return np.asarray(sums[np.searchsorted(values[order], at, side="right")] / sums[-1])
+    return weighted_cdf(values[order], np.cumsum(mass), at)
 
 
 def ks_test(p: ArrayLike, q: ArrayLike) -> Test:

@@ -13,7 +13,7 @@ warmth      mean red less mean blue, -1 to 1
 
 Each is a column of its own, ``photo: brightness`` of the column ``photo``, null where there is
 no picture or one that does not decode. Levels are those of the whole picture, of a large JPEG
-as `images.decode` reads one of which `ENOUGH` pixels a side are enough.
+as `images.decode` reads one of which `ENOUGH_PIXELS` pixels a side are enough.
 """
 
 from __future__ import annotations
@@ -31,9 +31,6 @@ from mlsys.statistics import TableStatistics
 __all__ = ["MEASURES", "columns", "measure", "measured", "pictures", "statistics"]
 
 MEASURES = ("width", "height", "brightness", "contrast", "saturation", "warmth")
-
-ENOUGH = 256
-"""Pixels a side that are enough for the levels of a photo."""
 
 NOTHING = (None,) * len(MEASURES)
 
@@ -63,7 +60,7 @@ def measure(data: bytes | None) -> tuple[float | None, ...]:
     if data is None:
         return NOTHING
     try:
-        picture = images.decode(data, ENOUGH)
+        picture = images.decode(data, images.ENOUGH_PIXELS)
     except UndecodableError:
         return NOTHING
     levels, spread = _level(picture.image.convert("L").histogram())

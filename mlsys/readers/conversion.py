@@ -34,6 +34,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlsys import errors
+from mlsys.limits import YEAR_1_US
 
 __all__ = [
     "FIRST_US",
@@ -57,7 +58,7 @@ TRUE, FALSE = ("true", "1"), ("false", "0")
 ISO_DATE = r"^(\d{4}-\d{2}-\d{2})$"
 OFFSET = r"Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?"
 ISO_TIME = rf"^(\d{{4}}-\d{{2}}-\d{{2}})(?:[T ](\d{{2}}(?::\d{{2}})?)(:\d{{2}})?([.,]\d{{1,9}})?\s?({OFFSET})?)?$"
-FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+FIRST_US, LAST_US = YEAR_1_US, 253_402_300_799_999_999
 """The years 1 to 9999 since 1970."""
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 

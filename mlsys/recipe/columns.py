@@ -17,20 +17,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, Strict, model_validator
 
-__all__ = ["OPERATIONS", "Columns", "Treatment", "options_of"]
+from mlsys.limits import FLOAT32_MAX, MAX_CODES, MAX_COLUMNS
 
-MAX_BINS = 254
-"""With missing values and a spare one they fit XGBoost's default of 256 bins."""
+__all__ = ["OPERATIONS", "Columns", "Treatment", "options_of"]
 
 MAX_PIXELS = 36
 """36 × 36 in three colours are 3,888 columns: below `MAX_COLUMNS`."""
 
-MAX_COLUMNS = 4_096
-"""Columns that one column may become: 4,096 float32 are 16 GB a million rows."""
 
-
-LARGEST = 3.4028234663852886e38
-"""Of float32, in which features are."""
+Float32 = Annotated[float, Strict(), Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 
 
 class Treatment(BaseModel):
@@ -48,15 +43,15 @@ class Treatment(BaseModel):
 
 class NumericOptions(Treatment):
     operation: Literal["numeric"] = "numeric"
-    impute: Literal["mean", "median", "none"] | Annotated[float, Strict(), Field(ge=-LARGEST, le=LARGEST)] | None = (
-        Field(None, description="what stands for a missing value: mean, median, a number, or none to leave it missing")
+    impute: Literal["mean", "median", "none"] | Float32 | None = Field(
+        None, description="what stands for a missing value: mean, median, a number, or none to leave it missing"
     )
     indicator: bool | None = Field(None, description="a column that says where a value was missing")
     scale: Literal["standard", "robust", "none"] | None = Field(
         None, description="standard: by mean and standard deviation; robust: by median and interquartile range"
     )
     log: bool | None = Field(None, description="sign(x) · log(1 + |x|) before all else, for long tails")
-    bins: int | None = Field(None, ge=2, le=MAX_BINS, description="number of its quantile bin in place of the value")
+    bins: int | None = Field(None, ge=2, le=MAX_CODES, description="number of its quantile bin in place of the value")
 
     @model_validator(mode="after")
     def _bins_stand_alone(self) -> NumericOptions:
@@ -74,7 +69,7 @@ class CategoricalOptions(Treatment):
 
 class CodesOptions(CategoricalOptions):
     operation: Literal["codes"] = "codes"
-    max_categories: int | None = Field(None, ge=1, le=MAX_BINS, description="the most frequent ones have a place")
+    max_categories: int | None = Field(None, ge=1, le=MAX_CODES, description="the most frequent ones have a place")
 
 
 class OneHotOptions(CategoricalOptions):

@@ -24,6 +24,7 @@ from mlsys.statistics.hashing import hash_array
 from mlsys.statistics.image_statistics import ImageStatistics
 from mlsys.statistics.moments import Comoments
 from mlsys.statistics.numeric_statistics import NumericStatistics
+from mlsys.statistics.ranking import weighted_cdf, weighted_quantiles
 from mlsys.statistics.sketches import DistinctSketch
 from mlsys.statistics.text_statistics import TextStatistics
 
@@ -372,10 +373,7 @@ class ColumnStatistics:
         exact = self._exact_numbers()
         if exact is None:
             return self._numbers().cdf(points)
-        keys, ranks = exact
-        found = np.searchsorted(keys, np.asarray(points, dtype=float), side="right")
-        fractions: Floats = np.concatenate([[0], ranks])[found] / ranks[-1]
-        return fractions
+        return weighted_cdf(*exact, points)
 
     def quantiles(self, probabilities: Sequence[float] | Floats) -> Floats:
         """Smallest value that each fraction of the finite values does not exceed; NaN without any.
@@ -385,10 +383,7 @@ class ColumnStatistics:
         exact = self._exact_numbers()
         if exact is None:
             return self._numbers().quantiles(probabilities)
-        keys, ranks = exact
-        wanted = np.asarray(probabilities, dtype=float) * ranks[-1]
-        found: Floats = keys[np.minimum(np.searchsorted(ranks, wanted * (1 - 1e-12), side="left"), len(keys) - 1)]
-        return found
+        return weighted_quantiles(*exact, probabilities)
 
     def _numbers(self) -> NumericStatistics:
         if self.numbers is None:

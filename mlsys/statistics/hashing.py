@@ -14,17 +14,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["combine", "hash_array", "hash_floats", "hash_one", "hash_texts", "mix", "mix_one"]
+__all__ = ["GOLDEN", "combine", "hash_array", "hash_floats", "hash_texts", "hash_value", "mix", "mix_word"]
 
 UInt64 = npt.NDArray[np.uint64]
 
 _NULL = np.uint64(0x6E756C6C)
-_WORD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio, odd
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 divided by the golden ratio, odd: the increment of SplitMix64."""
 
-_STEPS = (
-    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
-    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
-)
+_INCREMENT, _MASK = int(GOLDEN), 0xFFFFFFFFFFFFFFFF
+_STEPS, _LAST_SHIFT = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)), 31
+_STEPS64 = tuple((np.uint64(shift), np.uint64(factor)) for shift, factor in _STEPS)
 _BLOCK = 8_192
 """Words that are mixed at once: they stay in the first cache, which is three times as fast."""
 
@@ -48,24 +48,24 @@ def mix(words: UInt64) -> UInt64:
     mixed = np.empty(words.shape, np.uint64)
     for start in range(0, len(words), _BLOCK):
         z, shifted = mixed[start : start + _BLOCK], np.empty(min(_BLOCK, len(words) - start), np.uint64)
-        np.add(words[start : start + _BLOCK], _WORD, out=z)
-        for shift, factor in _STEPS:
+        np.add(words[start : start + _BLOCK], GOLDEN, out=z)
+        for shift, factor in _STEPS64:
             z ^= np.right_shift(z, shift, out=shifted)
             z *= factor
-        z ^= np.right_shift(z, np.uint64(31), out=shifted)
+        z ^= np.right_shift(z, np.uint64(_LAST_SHIFT), out=shifted)
     return mixed
 
 
-def mix_one(word: int) -> int:
+def mix_word(word: int) -> int:
     """`mix` of one word, without an array.
 
-    >>> hex(mix_one(0))
+    >>> hex(mix_word(0))
     '0xe220a8397b1dcdaf'
     """
-    z = word + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-    return z ^ (z >> 31)
+    z = word + _INCREMENT & _MASK
+    for shift, factor in _STEPS:
+        z = (z ^ (z >> shift)) * factor & _MASK
+    return z ^ (z >> _LAST_SHIFT)
 
 
 def hash_floats(values: npt.NDArray[np.float64]) -> UInt64:
@@ -87,17 +87,17 @@ def hash_bytes(values: Iterable[bytes]) -> UInt64:
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
-def hash_one(value: float | str) -> int:
+def hash_value(value: float | str) -> int:
     """The hash that `hash_array` gives this one number, truth value or text, without an array.
 
-    >>> all(hash_one(v) == int(hash_array(pa.array([v]))[0]) for v in ("so", "", 0.1, -0.0, 7, True))
+    >>> all(hash_value(v) == int(hash_array(pa.array([v]))[0]) for v in ("so", "", 0.1, -0.0, 7, True))
     True
     """
     if isinstance(value, str):
         digest = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest, "little")
     word: int = struct.unpack("<Q", struct.pack("<d", value + 0.0))[0]
-    return mix_one(word)
+    return mix_word(word)
 
 
 def hash_array(values: pa.Array | pa.ChunkedArray) -> UInt64:
@@ -143,5 +143,5 @@ def combine(columns: list[UInt64]) -> UInt64:
     for start in range(0, len(rows), _BLOCK):
         row = rows[start : start + _BLOCK]
         for column in columns:
-            np.multiply(mix(row ^ column[start : start + _BLOCK]), _WORD, out=row)
+            np.multiply(mix(row ^ column[start : start + _BLOCK]), GOLDEN, out=row)
     return rows

@@ -28,9 +28,6 @@ __all__ = ["ImageStatistics", "difference_hash"]
 COUNTED = 2_048
 """Different pictures whose rows are counted: of a tenth that repeats, the standard error is below 1 %."""
 
-ENOUGH = 256
-"""Pixels a side of a photo that are enough for its brightness, its look and its thumbnail."""
-
 SHOWN, THUMBNAIL = 12, 48
 """Pictures kept to look at, and their longer side in pixels."""
 
@@ -185,7 +182,7 @@ def difference_hash(picture: Picture) -> int:
 def _look(data: bytes) -> _Seen | str:
     """What a picture adds, or why it does not decode."""
     try:
-        picture = images.decode(data, ENOUGH)
+        picture = images.decode(data, images.ENOUGH_PIXELS)
     except UndecodableError as error:
         return str(error)
     levels = np.array(picture.image.convert("L").histogram(), np.int64)
@@ -199,7 +196,7 @@ def _lengths(values: list[int]) -> LengthStatistics:
 
 
 def _thumbnail(data: bytes) -> bytes:
-    small = images.decode(data, ENOUGH).image
+    small = images.decode(data, images.ENOUGH_PIXELS).image
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     stream = io.BytesIO()
     small.save(stream, "PNG")

@@ -1,19 +1,56 @@
-"""What a score's order says of a binary truth: ROC AUC and average precision.
+"""Order statistics: quantiles and ranks of weighted values, ROC AUC and average precision of a score.
 
-Rows are sorted once; every weighting of them after that (a bootstrap resample is one) costs
-one pass. Rows of equal score are one step: no order among them is assumed.
+Scores are sorted once; every weighting of the rows after that (a bootstrap resample is one)
+costs one pass. Rows of equal score are one step: no order among them is assumed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Ranked", "average_precision", "roc_auc"]
+__all__ = ["Ranked", "average_precision", "mean_ranks", "roc_auc", "weighted_cdf", "weighted_quantiles"]
 
 Floats = NDArray[np.float64]
+
+
+def weighted_cdf(rising: Floats, running: NDArray[Any], points: ArrayLike) -> Floats:
+    """Fraction of the weight at or below each point; `running` is the weight up to and with each of the rising values.
+
+    >>> weighted_cdf(np.array([1.0, 2.0]), np.array([3, 4]), [0, 1, 9]).tolist()
+    [0.0, 0.75, 1.0]
+    """
+    fractions: Floats = np.concatenate([[0.0], running])[np.searchsorted(rising, points, side="right")] / running[-1]
+    return fractions
+
+
+def weighted_quantiles(rising: Floats, running: NDArray[Any], probabilities: ArrayLike) -> Floats:
+    """Smallest value whose CDF reaches each probability; `running` as in `weighted_cdf`.
+
+    Type 1 of Hyndman & Fan (1996), The American Statistician 50(4), doi:10.1080/00031305.1996.10473566;
+    a probability that rounding alone has put above a step stays on it.
+
+    >>> weighted_quantiles(np.array([1.0, 2.0]), np.array([3, 4]), [0.75, 0.8]).tolist()
+    [1.0, 2.0]
+    """
+    weights = np.asarray(probabilities, dtype=float) * running[-1]
+    places = np.searchsorted(running, weights * (1 - 1e-12), side="left")
+    values: Floats = rising[np.minimum(places, len(rising) - 1)]
+    return values
+
+
+def mean_ranks(values: Floats) -> Floats:
+    """Ranks from 1; equal values share the mean of theirs.
+
+    >>> mean_ranks(np.array([5.0, 1.0, 5.0])).tolist()
+    [2.5, 1.0, 2.5]
+    """
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks
 
 
 @dataclass(frozen=True)
@@ -54,9 +91,10 @@ class Ranked:
         return true, np.cumsum(sorted_weight)[self.ends] - true
 
 
-def roc_auc(true: Floats, false: Floats) -> float:
+def roc_auc(true: NDArray[Any], false: NDArray[Any]) -> float:
     """Area under the ROC curve: the chance that a positive outranks a negative, ties counting half.
 
+    `true` and `false` are the positives and negatives at or above each distinct score, falling.
     The trapezoid over the groups of equal score equals the Mann-Whitney statistic divided by
     the number of pairs (Hanley & McNeil 1982, Radiology 143(1), 29-36). NaN if one of the
     two classes has no rows.

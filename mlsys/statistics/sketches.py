@@ -46,7 +46,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlsys.statistics import arrays
-from mlsys.statistics.hashing import mix_one
+from mlsys.statistics.hashing import mix_word
+from mlsys.statistics.ranking import weighted_cdf, weighted_quantiles
 
 __all__ = ["BottomKSketch", "DistinctSketch", "QuantileSketch"]
 
@@ -145,17 +146,14 @@ class QuantileSketch:
         if self.n == 0:
             return np.full(len(points), np.nan)
         items, ranks = self._weighted()
-        found = np.searchsorted(items, np.asarray(points, dtype=float), side="right")
-        return np.concatenate([[0.0], ranks])[found] / self.n
+        return weighted_cdf(items, ranks, points)
 
     def quantiles(self, probabilities: Sequence[float] | Floats) -> Floats:
         """Smallest value whose CDF reaches each probability (type 1 of Hyndman & Fan 1996); NaN for an empty sketch."""
         if self.n == 0:
             return np.full(len(probabilities), np.nan)
         items, ranks = self._weighted()
-        wanted = np.asarray(probabilities, dtype=float) * self.n
-        found = np.searchsorted(ranks, wanted * (1 - 1e-12), side="left")
-        return items[np.minimum(found, len(items) - 1)]
+        return weighted_quantiles(items, ranks, probabilities)
 
     def to_json(self) -> dict[str, Any]:
         sizes = [len(level) for level in self.levels]
@@ -188,7 +186,7 @@ def _coin(items: Floats) -> int:
 
 def _hash(items: Floats, n: int) -> int:
     """64 coins."""
-    return mix_one(int(items.view(np.uint64).sum(dtype=np.uint64)) + n)
+    return mix_word(int(items.view(np.uint64).sum(dtype=np.uint64)) + n)
 
 
 _BITS = 12

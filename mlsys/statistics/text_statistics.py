@@ -39,7 +39,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlsys.statistics import arrays
-from mlsys.statistics.hashing import hash_texts, mix
+from mlsys.statistics.hashing import GOLDEN, hash_texts, mix
 from mlsys.statistics.moments import Moments
 
 __all__ = [
@@ -77,8 +77,8 @@ LARGEST = 0xFFFF
 SYMBOLS = range(0x1F000, 0x1FC00)
 """Pictures of the next plane; all else beyond the tables is letters."""
 
-BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that it has an inverse modulo 2^64
-INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 1 << 64))
+BASE, INVERSE = GOLDEN, np.uint64(pow(int(GOLDEN), -1, 1 << 64))
+"""Of the polynomial hash of a token's characters: odd, so that it has an inverse modulo 2^64."""
 
 UInt64 = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]

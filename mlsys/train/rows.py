@@ -17,6 +17,7 @@ from mlsys.models.matrix import Matrix
 from mlsys.recipe import Recipe
 from mlsys.schema import ROW, Role, Schema, Task
 from mlsys.statistics import TrainStatistics, encode_target
+from mlsys.statistics.hashing import GOLDEN, mix
 
 __all__ = ["columns", "fit_program", "held_out", "matrix", "read", "sampled"]
 
@@ -107,9 +108,5 @@ def held_out(table: pa.Table, schema: Schema, *, forward: bool, seed: int) -> ND
 
 
 def _hash(keys: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
-    """SplitMix64 of each key: Steele, Lea and Flood, OOPSLA 2014, doi:10.1145/2660193.2660195."""
-    with np.errstate(over="ignore"):
-        z = keys.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15) * np.uint64(2 * seed + 1 & (2**64 - 1))
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(z ^ (z >> np.uint64(31)))
+    """SplitMix64 of each key, from twice as many steps of the generator on as the seed says."""
+    return mix(keys.astype(np.uint64) + np.array([2 * seed & (2**64 - 1)], np.uint64) * GOLDEN)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mlsys.evaluate.curves import wilson
 from mlsys.evaluate.metrics import METRICS
+from mlsys.statistics.confidence import wilson_interval
 
 
 def test_roc_auc_of_hanley_and_mcneil():
@@ -21,7 +21,7 @@ def test_roc_auc_of_hanley_and_mcneil():
 )
 def test_wilson_intervals_of_newcombe(successes, count, low, high):
     """Newcombe (1998), Statistics in Medicine 17, 857-872, table I, method 3."""
-    assert wilson(successes, count) == pytest.approx((low, high), abs=5e-5)
+    assert wilson_interval(successes, count) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_matthews_correlation_by_hand():

@@ -33,7 +33,7 @@ import numpy as np
 import polars as pl
 
 from mlsys.features.operations.numeric import Matrix, Operation, Scaling, Writer
-from mlsys.statistics.hashing import hash_array, hash_one
+from mlsys.statistics.hashing import hash_array, hash_value
 
 __all__ = ["OTHER", "Boolean", "Categorical", "Codes", "Frequency", "Hashed", "OneHot", "QuantileBins"]
 
@@ -330,7 +330,7 @@ class Hashed(Operation):
 
         def write(value: Any, out: Matrix) -> None:
             value = read(value)
-            put(out, buckets if value is None else hash_one(value) % buckets)
+            put(out, buckets if value is None else hash_value(value) % buckets)
 
         return write
 

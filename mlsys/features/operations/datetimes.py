@@ -23,11 +23,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mlsys.features.domains import DAY_US, MAX_YEAR, YEAR_1_US, Domain
+from mlsys.features.domains import Domain
 from mlsys.features.operations.categorical import putter
 from mlsys.features.operations.numeric import Matrix, Operation, Scaling, Writer
+from mlsys.limits import DAY_US, LAST_YEAR, YEAR_1_US
 
-__all__ = ["CYCLES", "DAY_US", "Cycle", "Datetime", "Elapsed", "comparable"]
+__all__ = ["CYCLES", "Cycle", "Datetime", "Elapsed", "comparable"]
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def cycle_table(cycle: Cycle, *, cyclic: bool) -> Matrix:
 @cache
 def yeardays() -> npt.NDArray[np.int16]:
     """Day of the year, from 0, of each day since 0001-01-01, and the last one for a missing time."""
-    days = np.arange("0001-01-01", f"{MAX_YEAR + 1:04}-01-01", dtype="datetime64[D]")
+    days = np.arange("0001-01-01", f"{LAST_YEAR + 1:04}-01-01", dtype="datetime64[D]")
     return np.append((days - days.astype("datetime64[Y]")).astype(np.int16), np.int16(0))
 
 
@@ -156,7 +157,7 @@ IN_COLUMNS: dict[str, Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], n
 }
 """The number of a part from microseconds and days since Monday, 1 January of the year 1; days may be -1."""
 
-FIRST_DAYS = [0, *(dt.date(year, 1, 1).toordinal() for year in range(1, MAX_YEAR + 1))]
+FIRST_DAYS = [0, *(dt.date(year, 1, 1).toordinal() for year in range(1, LAST_YEAR + 1))]
 """Number of the first day of each year."""
 
 NUMBERS: dict[str, Callable[[dt.date], int]] = {"hour": _minute, "weekday": _weekday, "yearday": _yearday}

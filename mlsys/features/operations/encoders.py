@@ -40,13 +40,11 @@ import numpy.typing as npt
 from mlsys import errors, images, recipe
 from mlsys.features.domains import Domain
 from mlsys.features.operations.image import PictureOperation
+from mlsys.limits import FLOAT32_MAX, MAX_COLUMNS
 
 __all__ = ["ENVIRONMENT", "ImageEncoding", "encoder_digests", "fitted"]
 
 ENVIRONMENT = "MLSYS_ENCODERS"
-
-MAX_WIDTH = 4_096
-"""Numbers of a vector at most: 4,096 float32 are 16 GB a million rows."""
 
 Encoder = Callable[[npt.NDArray[np.uint8]], Any]
 
@@ -122,8 +120,8 @@ def fitted(column: str, domain: Domain, encoder: str, *, stand_in: float | None,
     function, source = _import(encoder)
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     first, second = _called(encoder, function, noise), _called(encoder, function, noise.copy())
-    if first.ndim != 1 or not 0 < len(first) <= MAX_WIDTH:
-        raise _misbehaved(encoder, f"an array of shape {first.shape}", f"a vector of 1 to {MAX_WIDTH:,} numbers")
+    if first.ndim != 1 or not 0 < len(first) <= MAX_COLUMNS:
+        raise _misbehaved(encoder, f"an array of shape {first.shape}", f"a vector of 1 to {MAX_COLUMNS:,} numbers")
     if first.tobytes() != second.tobytes():
         raise _misbehaved(encoder, "two vectors for one picture", "always the same one")
     return ImageEncoding(column, domain, stand_in, indicator, encoder, source, len(first))
@@ -146,7 +144,7 @@ def _called(encoder: str, function: Encoder, pixels: npt.NDArray[np.uint8]) -> n
     if found.dtype.kind not in "fiub":
         raise _misbehaved(encoder, f"an array of {found.dtype}", "an array of numbers")
     numbers = found.astype(np.float64)
-    if not np.isfinite(numbers).all() or (np.abs(numbers) > np.finfo(np.float32).max).any():
+    if not np.isfinite(numbers).all() or (np.abs(numbers) > FLOAT32_MAX).any():
         raise _misbehaved(encoder, "NaN, or a number beyond float32", "finite numbers")
     return numbers
 

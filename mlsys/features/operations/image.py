@@ -6,7 +6,7 @@ features   what
 size       width, height and their ratio, where training pictures differ in size
 levels     of each channel, mean and standard deviation, and the fraction of the pixels in
            each of eight equal ranges of levels; of the picture in its own size, or of a
-           JPEG photo as `images.decode` reads one of which `ENOUGH` pixels a side are enough
+           JPEG photo as `images.decode` reads one of which `ENOUGH_PIXELS` pixels a side are enough
 gradients  `gradients.oriented` of the picture shrunk or stretched to a square
 pixels     of small pictures, the levels of a coarse square
 =========  ============================================================================
@@ -260,9 +260,6 @@ class PictureOperation(Operation):
 RANGES = 8
 """Equal ranges of the 256 levels."""
 
-ENOUGH = 256
-"""Pixels a side of a photo that are enough for levels, and for gradients on far fewer."""
-
 GAP = 3.0
 """A picture more than this times too large is averaged first (Pillow's manual: no visible difference from 3 on)."""
 
@@ -316,7 +313,7 @@ class Image(PictureOperation):
         from PIL.Image import Resampling
 
         channels = 3 if self.colour else 1
-        picture = images.decode(data, max(ENOUGH, 2 * self.side))
+        picture = images.decode(data, max(images.ENOUGH_PIXELS, 2 * self.side))
         image = picture.image.convert("RGB" if self.colour else "L")
         size = np.array([picture.width, picture.height], np.float64)
         counts = np.array(image.histogram(), np.int64).reshape(channels, 256)

@@ -17,8 +17,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlsys.features.domains import FLOAT32_MAX
 from mlsys.features.operations.numeric import Matrix, Operation, Writer
+from mlsys.limits import FLOAT32_MAX
 
 __all__ = ["NumberList"]
 

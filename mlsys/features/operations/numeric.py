@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mlsys.features.domains import FLOAT32_MAX, Domain
+from mlsys.features.domains import Domain
+from mlsys.limits import FLOAT32_MAX
 from mlsys.statistics import ColumnStatistics
 
 __all__ = [

@@ -31,9 +31,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from mlsys.features.domains import FLOAT32_MAX
 from mlsys.features.operations.categorical import Categorical
 from mlsys.features.operations.numeric import Matrix
+from mlsys.limits import FLOAT32_MAX
 
 __all__ = ["Target", "credibility", "encode", "moments"]
 

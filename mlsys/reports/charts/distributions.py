@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from mlsys.limits import DAY_US
 from mlsys.reports import formats, svg
 from mlsys.reports.markup import Html, join
 
@@ -19,8 +20,6 @@ WIDTH, HEIGHT = 400, 210
 
 LONGEST = 26
 """Characters of a category's name; for more than 17 the drawing becomes wider."""
-
-DAY = 86_400_000_000
 
 
 def histogram(
@@ -224,7 +223,7 @@ def _places(frame: svg.Frame, label: str, *, x_time: bool) -> Html:
         return frame.x_numbers(svg.nice_ticks(frame.x_low, frame.x_high), label)
     step = (frame.x_high - frame.x_low) / 4
     places = [frame.x_low + (i + 0.5) * step for i in range(4)]
-    return frame.x_axis([(at, _date(at) if step >= DAY else _date(at, "%m-%d %H:%M")) for at in places], label)
+    return frame.x_axis([(at, _date(at) if step >= DAY_US else _date(at, "%m-%d %H:%M")) for at in places], label)
 
 
 def _date(microseconds: float, form: str = "%Y-%m-%d") -> str:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlsys.limits import ID_LIKE_FRACTION
 from mlsys.schema import Kind, Role, Schema, Task
 from mlsys.statistics.arrays import as_floats, plain
 from mlsys.statistics.encoding import EncodedColumn, EncodedNumbers, EncodedWords
@@ -41,9 +42,6 @@ MOST_LEVELS = 48
 
 NUM_BINS = 16
 """Bins of a number, of equally many rows where its values allow it."""
-
-NAMES_ROWS = 0.9
-"""A column with this fraction of different values names rows: it is not compared as a category."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ class PairLayout:
 
 def _names_rows(look: pa.Table, name: str) -> bool:
     values = look[name].drop_null()
-    return len(values) > MOST_LEVELS and pc.count_distinct(values).as_py() >= NAMES_ROWS * len(values)
+    return len(values) > MOST_LEVELS and pc.count_distinct(values).as_py() >= ID_LIKE_FRACTION * len(values)
 
 
 def _num_gaps(look: pa.Table, name: str) -> int:

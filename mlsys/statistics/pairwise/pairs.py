@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mlsys.limits import DAY_US
 from mlsys.schema import Kind
 from mlsys.statistics.arrays import plain
 from mlsys.statistics.encoding import EncodedColumn, encode
@@ -34,15 +35,14 @@ Ints = npt.NDArray[np.int64]
 
 MOST_BINS = 200
 
-SECOND = 1_000_000
-DAY = 86_400 * SECOND
+SECOND_US = 1_000_000
 WIDTHS = (
     *(10**power for power in range(6)),
-    *(factor * SECOND for factor in (1, 10, 60, 600, 3_600, 21_600)),
-    DAY,
-    *(factor * 7 * DAY for factor in (1, 4, 52, 520, 5_200, 52_000, 520_000, 5_200_000)),
+    *(factor * SECOND_US for factor in (1, 10, 60, 600, 3_600, 21_600)),
+    DAY_US,
+    *(factor * 7 * DAY_US for factor in (1, 4, 52, 520, 5_200, 52_000, 520_000, 5_200_000)),
 )
-MONDAY = 3 * DAY
+MONDAY = 3 * DAY_US
 """1970 began on a Thursday: a week that ends before a Monday began three days before 1970."""
 
 
@@ -105,17 +105,17 @@ class Timeline:
 
     @property
     def width_s(self) -> float:
-        return float(WIDTHS[self.rung] / SECOND)
+        return float(WIDTHS[self.rung] / SECOND_US)
 
     def start(self, at: int) -> int:
         """Where a bin begins, in microseconds since 1970."""
         width = WIDTHS[self.rung]
-        return int((self.first + at) * width - (MONDAY if width > DAY else 0))
+        return int((self.first + at) * width - (MONDAY if width > DAY_US else 0))
 
 
 def _bin(when: Any, rung: int) -> Any:
     width = WIDTHS[rung]
-    return (when + (MONDAY if width > DAY else 0)) // width
+    return (when + (MONDAY if width > DAY_US else 0)) // width
 
 
 def _rung(low: int, high: int, least: int) -> int:

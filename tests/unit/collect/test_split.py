@@ -57,7 +57,7 @@ def test_every_row_is_in_one_part(divided):
 
 
 def test_files_of_a_wide_table_have_fewer_rows(divided, monkeypatch):
-    monkeypatch.setattr(split, "FILE_CELLS", 4 * 100)  # x, y, and the numbers of the row and its fold
+    monkeypatch.setattr(split, "TASK_CELLS", 4 * 100)  # x, y, and the numbers of the row and its fold
     parts, _ = divided(pa.table({"x": range(500), "y": labels(500)}))
     rows = [pq.read_metadata(path).num_rows for path in parts.paths("train")]
     assert rows[:-1] == [100] * (parts.num_rows["train"] // 100)

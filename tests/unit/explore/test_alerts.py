@@ -6,7 +6,6 @@ import pytest
 
 from mlsys import expressions
 from mlsys.explore import alerts
-from mlsys.features import auto_plan, domains
 from mlsys.schema import Column, Kind, Role, Schema, Task
 from mlsys.statistics import TableStatistics
 from mlsys.statistics.pairwise import JointStatistics, PairLayout
@@ -153,12 +152,6 @@ def test_three_even_classes_are_not_told():
 def test_a_skewed_numeric_target_is_told():
     (alert,) = found(y=np.random.default_rng(3).lognormal(0, 2, N), task=Task(kind="regression", target="y"))
     assert (alert.kind, alert.column) == ("skewed", "y")
-
-
-def test_actions_are_those_of_the_feature_plan():
-    assert (alerts.MOST_CODES, alerts.NAMES_ROWS) == (auto_plan.MAX_CODES, auto_plan.ID_LIKE_FRACTION)
-    assert (alerts.LARGEST, alerts.LAST_YEAR) == (domains.FLOAT32_MAX, domains.MAX_YEAR)
-    assert np.finfo(np.float32).tiny == alerts.LEAST
 
 
 def test_a_column_that_another_determines_is_named_with_it():

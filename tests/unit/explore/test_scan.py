@@ -53,7 +53,7 @@ def test_pieces_depend_on_the_rows_alone(divide):
 def test_pieces_of_a_wide_table_have_fewer_rows(tmp_path, monkeypatch):
     pq.write_table(rows(60), tmp_path / "a.parquet", row_group_size=10)
     assert [piece.row_groups for piece in scan.pieces([tmp_path / "a.parquet"])] == [(0, 1, 2, 3, 4, 5)]
-    monkeypatch.setattr(scan, "PIECE_CELLS", 20 * 3)
+    monkeypatch.setattr(scan, "TASK_CELLS", 20 * 3)
     assert [piece.row_groups for piece in scan.pieces([tmp_path / "a.parquet"])] == [(0, 1), (2, 3), (4, 5)]
 
 

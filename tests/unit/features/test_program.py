@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from mlsys import errors
 from mlsys.features import program as features_program
-from mlsys.features.domains import FLOAT32_MAX, Domain
+from mlsys.features.domains import Domain
 from mlsys.features.operations.numeric import Numeric, Scaling
 from mlsys.features.program import FeatureProgram
+from mlsys.limits import FLOAT32_MAX
 from mlsys.schema import arrow_type
 
 NAIVE = dt.datetime(2013, 1, 1)  # noqa: DTZ001 - without a zone on purpose
