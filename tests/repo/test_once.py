@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-import house
 import pytest
 
+import house
 from mlsys import limits
 from mlsys.statistics import confidence, hashing
 
