@@ -36,4 +36,4 @@ def auc_standard_error(area: float, positives: int, negatives: int) -> float:
     """
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
     spread = area * (1 - area) + (positives - 1) * (q1 - area**2) + (negatives - 1) * (q2 - area**2)
-    return (spread / (positives * negatives)) ** 0.5
+    return math.sqrt(spread / (positives * negatives))

@@ -41,8 +41,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mlsys.features.domains import FLOAT32_MAX, Domain
+from mlsys.features.domains import Domain
 from mlsys.features.operations.numeric import Matrix, Operation, Scaling, Writer
+from mlsys.limits import FLOAT32_MAX
 from mlsys.statistics import arrays
 from mlsys.statistics.text_statistics import BUCKETS, FACTS, Texts, TextStatistics, Tokens, batches, count
 
