@@ -29,14 +29,14 @@ from pydantic import ValidationError
 
 from mlsys import errors
 from mlsys.schema import Role, Schema, Task
-from mlsys.store import Store, read_json, write_json
+from mlsys.store import MANIFEST, Store, digest_json, read_json, verify_folder, write_json
 
 if TYPE_CHECKING:
     from mlsys.features.online.views import FeatureView
     from mlsys.features.program import FeatureProgram
     from mlsys.statistics import TableStatistics
 
-__all__ = ["FORMAT", "Bundle", "Reference", "open", "request_columns", "write"]
+__all__ = ["FORMAT", "Bundle", "Reference", "open", "open_folder", "request_columns", "write"]
 
 FORMAT = 2
 """Format of the folder; a reader refuses any other."""
@@ -209,9 +209,27 @@ def open(store: Store, digest: str) -> Bundle:  # noqa: A001 - read at the call 
     BundleError
         A file is missing or changed, or the folder is of another format.
     """
-    store.path("bundle", digest)
+    return _opened(store.path("bundle", digest), digest)
+
+
+def open_folder(folder: Path) -> Bundle:
+    """The bundle in a folder, which may have been copied out of its store; every file is checked.
+
+    Raises
+    ------
+    BundleError
+        The folder holds no bundle, a file is missing or changed, or it is of another format.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise errors.BundleError.build(
+            f"bundle: '{folder}'", got=f"no {MANIFEST} there", expected="the folder of a bundle"
+        )
+    return _opened(folder, digest_json(read_json(folder / MANIFEST)))
+
+
+def _opened(folder: Path, digest: str) -> Bundle:
     try:
-        folder = store.verify("bundle", digest)
+        verify_folder(folder, "bundle", digest)
     except errors.StoreError as error:
         raise errors.BundleError(str(error)) from error
     manifest = read_json(folder / "bundle.json")

@@ -37,6 +37,7 @@ __all__ = [
     "digest_json",
     "digest_of_file",
     "read_json",
+    "verify_folder",
     "write_atomic",
     "write_json",
 ]
@@ -235,23 +236,7 @@ class Store:
             A file is missing or its bytes changed.
         """
         folder = self.path(kind, digest)
-        manifest = read_json(folder / MANIFEST)
-        if digest_json(manifest) != digest:
-            raise errors.StoreError.build(
-                f"store: {kind} '{digest[:12]}'",
-                got="another manifest",
-                expected="the one it was stored with",
-                hint=f"delete {folder} and run again",
-            )
-        for entry in manifest["files"]:
-            file = folder / entry["name"]
-            if not file.is_file() or digest_of_file(file) != entry["sha256"]:
-                raise errors.StoreError.build(
-                    f"store: {kind} '{digest[:12]}', file '{entry['name']}'",
-                    got="missing or changed bytes",
-                    expected=f"SHA-256 {entry['sha256'][:12]}…",
-                    hint=f"delete {folder} and run again",
-                )
+        verify_folder(folder, kind, digest)
         return folder
 
     def remember(self, step: str, key: str, record: Mapping[str, Any]) -> None:
@@ -270,6 +255,33 @@ class Store:
         folder = self.root / "runs" / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def verify_folder(folder: Path, kind: str, digest: str) -> None:
+    """Hash every file of a finished output again, wherever its folder lies.
+
+    Raises
+    ------
+    StoreError
+        A file is missing or its bytes changed.
+    """
+    manifest = read_json(folder / MANIFEST)
+    if digest_json(manifest) != digest:
+        raise errors.StoreError.build(
+            f"store: {kind} '{digest[:12]}'",
+            got="another manifest",
+            expected="the one it was stored with",
+            hint=f"delete {folder} and run again",
+        )
+    for entry in manifest["files"]:
+        file = folder / entry["name"]
+        if not file.is_file() or digest_of_file(file) != entry["sha256"]:
+            raise errors.StoreError.build(
+                f"store: {kind} '{digest[:12]}', file '{entry['name']}'",
+                got="missing or changed bytes",
+                expected=f"SHA-256 {entry['sha256'][:12]}…",
+                hint=f"delete {folder} and run again",
+            )
 
 
 def _seal(folder: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 There are two entrances with one result. `Predictor.table` transforms whole columns;
 `Predictor.rows` runs a handful of records through plain Python closures in microseconds.
+`Predictor.predict` is the first one for people: pandas, Polars or Arrow in, the same kind out.
 The feature program and the model families promise that both give the same bits.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,8 @@ from mlsys import models
 from mlsys.bundle import Bundle
 from mlsys.features.online.lookup import FeatureSource
 from mlsys.predict.feature_lookup import FeatureLookup
-from mlsys.predict.validation import RequestValidator
+from mlsys.predict.frames import FrameT, columns_of, same_kind
+from mlsys.predict.validation import RequestValidator, refuse, violation
 from mlsys.schema import Task, TaskKind
 
 __all__ = ["Predictions", "Predictor"]
@@ -57,14 +59,15 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.prediction)
 
-    def arrow(self, model_version: str) -> pa.Table:
-        """Columns ``prediction``, ``probability_<class>`` …, ``model_version``."""
+    def arrow(self, model_version: str | None = None) -> pa.Table:
+        """Columns ``prediction``, ``probability_<class>`` …, and ``model_version`` if one is given."""
         columns: dict[str, Any] = {"prediction": pa.array(self.prediction.tolist(), _arrow_type(self.prediction))}
         if self.probabilities is not None:
             columns |= {
                 f"probability_{name}": self.probabilities[:, k] for k, name in enumerate(class_names(self.task))
             }
-        columns["model_version"] = pa.repeat(model_version, len(self))
+        if model_version is not None:
+            columns["model_version"] = pa.repeat(model_version, len(self))
         return pa.table(columns)
 
 
@@ -97,8 +100,12 @@ class Predictor:
         self._family = models.family(bundle.family)
         self._model = bundle.model()
 
-    def conform(self, rows: pa.Table | Sequence[Mapping[str, Any]]) -> pa.Table | list[dict[str, Any]]:
+    def conform(
+        self, rows: pa.Table | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    ) -> pa.Table | list[dict[str, Any]]:
         """Rows of the schema's types, joined columns looked up, or every reason why they do not fit.
+
+        Rows are a table, whose unknown columns are ignored; columns by name, or records.
 
         Raises
         ------
@@ -108,8 +115,39 @@ class Predictor:
             Joined columns cannot be looked up.
         """
         rules = self.lookup or self.contract
-        conformed = rules.table(rows) if isinstance(rows, pa.Table) else rules.records(rows)
+        conformed: Any
+        if isinstance(rows, pa.Table):
+            conformed = rules.table(rows)
+        else:
+            conformed = rules.columns(rows) if isinstance(rows, Mapping) else rules.records(rows)
         return conformed[0] if isinstance(conformed, tuple) else conformed
+
+    def predict(self, frame: FrameT, *, extra: Literal["refuse", "ignore"] = "refuse") -> FrameT:
+        """Predict the rows of a pandas, Polars or Arrow table; a table of the same kind comes back.
+
+        Its columns are ``prediction`` and, of a classifier, ``probability_<class>`` for each class: those
+        of ``mlsys predict``. The index of a pandas table is kept.
+
+        Parameters
+        ----------
+        frame
+            Columns by the names that the model was trained on. One that may be null may be absent.
+        extra
+            ``ignore`` passes over columns that the model does not know, such as the target. Otherwise they
+            are refused, since a misspelt name would be a column of nulls.
+
+        Raises
+        ------
+        RequestError
+            A column is missing or unknown, or a value does not fit; `violations` lists each.
+        """
+        columns = columns_of(frame)
+        if extra == "ignore":
+            columns = {name: columns[name] for name in self.bundle.schema.names if name in columns}
+        if not columns:
+            refuse([violation("all", name, "nothing", "a column of the model") for name in self.contract.order])
+        predicted: FrameT = same_kind(frame, self.conformed_table(self.conform(columns)).arrow())
+        return predicted
 
     def table(self, table: pa.Table) -> Predictions:
         """Predictions for the rows of a table; columns that the model does not know are ignored.
