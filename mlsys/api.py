@@ -229,9 +229,9 @@ def _predictor(opened: Bundle, home: Store | None) -> Predictor:
     """A predictor that looks up feature tables in the store, where one is known and the model has any."""
     if home is None or not opened.views:
         return Predictor(opened)
-    from mlsys.features.online.lookup import FromTables
+    from mlsys.features.online.lookup import TableSource
 
-    return Predictor(opened, source=FromTables.latest(home, opened.schema))
+    return Predictor(opened, source=TableSource.latest(home, opened.schema))
 
 
 def _store_around(folder: Path, store: Path | str | None) -> Store | None:
