@@ -11,19 +11,22 @@ its digest. That is why the sketches are written here: Apache DataSketches draws
 coins of its KLL sketch from the clock, and updates its others one value at a time. The
 tests use it as the independent opinion.
 
-==================  =========================================================
-`moments`           count, mean, variance, skewness, kurtosis; co-moments
-`quantiles`         KLL sketch: ranks and quantiles with a bounded error
-`distinct`          HyperLogLog: how many different values
-`cells`             numbers as codes of rising cells, not sorted where that can be helped
-`encoded`           a column as its different values and a code a row: what is counted
-`frequencies`       exact counts up to a limit, then the frequent values
-`tokens`            texts as counts of hashed words and letters side by side
-`documents`         texts that hold each token, a few thousand to fit on
-`images`            forms and sizes of pictures, repeats, a few to look at
-`column`            one column: all of these, and its relation to the target
-`table`             all columns of a table; the folds of a training part
-==================  =========================================================
+====================  ========================================================
+`table`               all columns of a table; the folds of a training part
+`column`              one column: all of the following, and its relation to the target
+`numeric_statistics`  range, moments and quantiles of numbers; their distribution a class
+`text_statistics`     texts as counts of hashed tokens; a few thousand texts to fit on
+`image_statistics`    formats and sizes of pictures, duplicates, a few thumbnails
+`frequencies`         counts of values: exact up to a limit, then of the frequent ones
+`sketches`            KLL quantiles, HyperLogLog distinct counts, bottom-k duplicates
+`moments`             count, mean, variance, skewness, kurtosis; co-moments
+`encoding`            a column as its distinct values and a code a row: what is counted
+`arrays`              Arrow columns as NumPy arrays, and arrays as JSON
+`hashing`             64-bit hashes of values, the same everywhere
+`ranking`             weighted quantiles, ranks, ROC AUC, average precision
+`confidence`          interval of a rate, standard error of an AUC
+`pairwise`            pairs of columns, missing values together, the target over time
+====================  ========================================================
 """
 
 from __future__ import annotations

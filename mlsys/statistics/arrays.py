@@ -1,9 +1,4 @@
-"""Columns as plain arrays: decoded, and numbers as float64.
-
-Numbers and arrays as JSON, bit for bit.
-
-Lengths of texts and lists.
-"""
+"""Arrow columns as NumPy arrays, arrays and numbers as JSON bit for bit, and lengths of values."""
 
 from __future__ import annotations
 
@@ -20,10 +15,11 @@ import pyarrow.compute as pc
 __all__ = ["LengthStatistics", "array", "as_floats", "lengths_of", "number", "pack", "plain", "real"]
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 def plain(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One array, dictionaries decoded."""
+    """Combine chunks into one array and decode dictionaries."""
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if isinstance(array, pa.ChunkedArray):  # combine_chunks keeps chunks that exceed 2 GB of text or bytes
         wide = pa.large_binary() if pa.types.is_binary(array.type) else pa.large_string()
@@ -34,7 +30,7 @@ def plain(values: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def as_floats(array: pa.Array) -> Floats:
-    """Numbers as float64 and points in time as microseconds since 1970; -0.0 becomes 0.0."""
+    """Convert numbers to float64 and points in time to microseconds since 1970; -0.0 becomes 0.0."""
     kind = array.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         array = array.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
@@ -46,7 +42,7 @@ def as_floats(array: pa.Array) -> Floats:
 
 
 def number(value: float) -> float | str:
-    """A float for JSON, which knows no NaN and no infinity: those become text.
+    """Write a float for JSON, which knows no NaN and no infinity: those become text.
 
     >>> number(0.5), number(float("inf")), number(float("nan"))
     (0.5, 'inf', 'nan')
@@ -56,29 +52,26 @@ def number(value: float) -> float | str:
 
 
 def real(value: float | str) -> float:
-    """The float that `number` wrote."""
+    """Read the float that `number` wrote."""
     return float(value)
 
 
 def pack(values: npt.NDArray[Any]) -> dict[str, Any]:
-    """An array as base64 of its little-endian bytes, with type and shape."""
+    """Write an array as base64 of its little-endian bytes, with type and shape."""
     little = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"), copy=False)
     text = base64.b64encode(little.tobytes()).decode("ascii")
     return {"dtype": little.dtype.str, "shape": list(values.shape), "base64": text}
 
 
 def array(packed: dict[str, Any]) -> npt.NDArray[Any]:
-    """The array that `pack` wrote, in native byte order and writable."""
+    """Read the array that `pack` wrote, in native byte order and writable."""
     raw = np.frombuffer(base64.b64decode(packed["base64"]), dtype=np.dtype(packed["dtype"]))
     return raw.reshape(packed["shape"]).astype(raw.dtype.newbyteorder("="), copy=True)
 
 
-Ints = npt.NDArray[np.int64]
-
-
 @dataclass(frozen=True)
 class LengthStatistics:
-    """Count, sum and range of the lengths of values; of types without a length, nothing."""
+    """Exact count, sum and range of the lengths of values; empty for types without a length."""
 
     n: int = 0
     total: int = 0
@@ -87,7 +80,7 @@ class LengthStatistics:
 
     @classmethod
     def of(cls, lengths: Ints | None, counts: Ints | None = None) -> Self:
-        """Of lengths as `lengths_of` gives them, each occurring `counts` times (once by default)."""
+        """Count lengths as `lengths_of` gives them, each occurring `counts` times (once by default)."""
         if lengths is None or len(lengths) == 0:
             return cls()
         times = np.ones(len(lengths), np.int64) if counts is None else counts
@@ -119,11 +112,11 @@ def lengths_of(values: pa.Array) -> Ints | None:
     """Length of each value, none of them null; None for a type without lengths."""
     kind: Any = values.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        found = pc.utf8_length(values)
+        lengths = pc.utf8_length(values)
     elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        found = pc.binary_length(values)
+        lengths = pc.binary_length(values)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        found = pc.list_value_length(values)
+        lengths = pc.list_value_length(values)
     else:
         return None
-    return np.asarray(found).astype(np.int64)
+    return np.asarray(lengths).astype(np.int64)

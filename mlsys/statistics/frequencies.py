@@ -31,7 +31,10 @@ Ints = npt.NDArray[np.int64]
 
 
 class FrequencyTable:
-    """How often each value occurs, and the target over the rows that have it.
+    """Counts of the distinct values, and sums of the target over the rows that have each.
+
+    Exact while there are at most `limit` of them; then the most frequent `capacity`, each count
+    too low by at most `error`. An update costs a hash look-up a distinct value, not a row.
 
     Parameters
     ----------
@@ -66,10 +69,10 @@ class FrequencyTable:
     def update(self, keys: pa.Array, counts: Ints, sums: Floats | None = None, *, missed: int = 0) -> None:
         """Add counted values: `keys` without nulls, and each at most once.
 
-        Of other values there may be `missed` occurrences each, at most.
+        `missed` is the largest number of rows that any other value may have had.
         """
-        found = np.zeros((len(keys), self.width)) if sums is None else sums
-        self._add([(self.keys, self.counts, self.sums), (keys, counts.astype(np.int64), found)])
+        sums = np.zeros((len(keys), self.width)) if sums is None else sums
+        self._add([(self.keys, self.counts, self.sums), (keys, counts.astype(np.int64), sums)])
         self._miss(missed)
         self._thin()
 
@@ -102,8 +105,7 @@ class FrequencyTable:
         self.sums = np.stack(summed, axis=1) if summed else np.empty((size, 0))
 
     def _thin(self) -> None:
-        kept = self.limit if self.exact else self.capacity
-        if len(self.counts) <= kept:
+        if len(self.counts) <= (self.limit if self.exact else self.capacity):
             return
         self.exact = False
         below = int(-np.partition(-self.counts, self.capacity)[self.capacity])
@@ -113,13 +115,13 @@ class FrequencyTable:
         self.error += below
 
     def order(self) -> npt.NDArray[np.int64]:
-        """Positions of the keys, most frequent first."""
+        """Positions of the keys in order of frequency, the most frequent first."""
         return np.argsort(-self.counts, kind="stable")
 
     def values(self) -> list[Any]:
         """The keys as Python values."""
-        found: list[Any] = self.keys.to_pylist()
-        return found
+        values: list[Any] = self.keys.to_pylist()
+        return values
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -143,7 +145,7 @@ class FrequencyTable:
 
 
 def label_sums(where: npt.NDArray[np.int64], size: int, y: Floats, classes: int | None) -> Floats:
-    """Sums of the target over groups of rows; rows without a target do not count.
+    """Sum the target over groups of rows; rows without a target do not count.
 
     Parameters
     ----------
@@ -160,8 +162,8 @@ def label_sums(where: npt.NDArray[np.int64], size: int, y: Floats, classes: int 
     """
     if classes is None:
         known = np.isfinite(y)
-        at, value = where[known], y[known]
-        columns = [np.bincount(at, w, size) for w in (np.ones_like(value), value, value * value)]
+        groups, value = where[known], y[known]
+        columns = [np.bincount(groups, w, size) for w in (np.ones_like(value), value, value * value)]
         return np.stack(columns, axis=1).astype(np.float64)
     known = y >= 0
     if not known.all():

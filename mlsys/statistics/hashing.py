@@ -26,7 +26,7 @@ _INCREMENT, _MASK = int(GOLDEN), 0xFFFFFFFFFFFFFFFF
 _STEPS, _LAST_SHIFT = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)), 31
 _STEPS64 = tuple((np.uint64(shift), np.uint64(factor)) for shift, factor in _STEPS)
 _BLOCK = 8_192
-"""Words that are mixed at once: they stay in the first cache, which is three times as fast."""
+"""Words mixed at a time: they stay in the first cache, which is three times as fast."""
 
 
 def mix(words: UInt64) -> UInt64:
@@ -57,7 +57,7 @@ def mix(words: UInt64) -> UInt64:
 
 
 def mix_word(word: int) -> int:
-    """`mix` of one word, without an array.
+    """Mix one word as `mix` does, without an array.
 
     >>> hex(mix_word(0))
     '0xe220a8397b1dcdaf'
@@ -81,14 +81,14 @@ def hash_texts(values: list[str]) -> UInt64:
 
 
 def hash_bytes(values: Iterable[bytes]) -> UInt64:
-    """BLAKE2b, 8 bytes."""
+    """Hash by BLAKE2b with a digest of 8 bytes."""
     blake = hashlib.blake2b
     digests = b"".join(blake(value, digest_size=8).digest() for value in values)
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 def hash_value(value: float | str) -> int:
-    """The hash that `hash_array` gives this one number, truth value or text, without an array.
+    """Hash one number, truth value or text as `hash_array` does, without an array.
 
     >>> all(hash_value(v) == int(hash_array(pa.array([v]))[0]) for v in ("so", "", 0.1, -0.0, 7, True))
     True
@@ -101,7 +101,7 @@ def hash_value(value: float | str) -> int:
 
 
 def hash_array(values: pa.Array | pa.ChunkedArray) -> UInt64:
-    """One hash a value, nulls included: numbers by value whatever their type, others by text.
+    """Hash each value of a column, nulls included: numbers by value whatever their type, others by text.
 
     >>> a, b = hash_array(pa.array([1, None])), hash_array(pa.array([1.0, None]))
     >>> bool((a == b).all())
@@ -138,7 +138,7 @@ def _hash_present(array: pa.Array) -> UInt64:
 
 
 def combine(columns: list[UInt64]) -> UInt64:
-    """One hash a row of its columns' hashes; the order of the columns counts."""
+    """Combine the hashes of columns into one hash a row; the order of the columns counts."""
     rows = np.zeros(len(columns[0]) if columns else 0, np.uint64)
     for start in range(0, len(rows), _BLOCK):
         row = rows[start : start + _BLOCK]

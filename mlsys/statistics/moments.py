@@ -31,7 +31,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and the sums of the 2nd to 4th powers of the distances to the mean."""
+    """Count, mean and central sums of the 2nd to 4th powers: variance, skewness and kurtosis.
+
+    Exact up to rounding; an update is three passes over its values in the cache.
+    """
 
     n: int = 0
     mean: float = 0.0
@@ -56,9 +59,9 @@ class Moments:
             mean = total(values) / n
             if not math.isfinite(mean):
                 mean = total(values / n)
-            away = values - mean
-            square = away * away
-            return cls(n, mean, total(square), total(square * away), total(square * square))
+            deviation = values - mean
+            square = deviation * deviation
+            return cls(n, mean, total(square), total(square * deviation), total(square * square))
 
     def merge(self, other: Moments) -> Moments:
         if self.n == 0 or other.n == 0:
@@ -93,12 +96,12 @@ class Moments:
 
     @property
     def skewness(self) -> float | None:
-        """g1 = sqrt(n) M3 / M2^1.5 (SciPy's ``skew``); None for a constant."""
+        """Skewness g1 = sqrt(n) M3 / M2^1.5, as SciPy's ``skew``; None for a constant."""
         return self._shape(lambda: math.sqrt(self.n) * self.m3 / self.m2**1.5)
 
     @property
     def kurtosis(self) -> float | None:
-        """Excess g2 = n M4 / M2^2 - 3 (SciPy's ``kurtosis``), 0 for a normal; None for a constant."""
+        """Excess kurtosis g2 = n M4 / M2^2 - 3, as SciPy's ``kurtosis``, 0 for a normal; None for a constant."""
         return self._shape(lambda: self.n * self.m4 / (self.m2 * self.m2) - 3)
 
     def _shape(self, formula: Callable[[], float]) -> float | None:
@@ -119,7 +122,10 @@ class Moments:
 
 @dataclass(frozen=True)
 class Comoments:
-    """Count, means, sums of squares and of products of two variables about their means."""
+    """Count, means and central sums of squares and products of two variables: Pearson's correlation.
+
+    Exact up to rounding.
+    """
 
     n: int = 0
     mean_x: float = 0.0
@@ -130,6 +136,7 @@ class Comoments:
 
     @classmethod
     def of(cls, x: Floats, y: Floats) -> Self:
+        """Co-moments of pairs of finite values."""
         if len(x) == 0:
             return cls()
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):

@@ -1,35 +1,17 @@
-"""Quantiles and ranks of a stream in bounded memory: the KLL sketch, on sorted NumPy arrays.
+"""Sketches: quantiles, distinct counts and duplicates of any number of values in bounded memory.
 
-The sketch is a stack of levels; an item on level h stands for 2^h values. A level that
-is too full is sorted and every second item moves up. Each such step shifts a rank by at
-most half of what the items weigh, upwards or downwards by the toss of a coin, so errors
-cancel.
-
-Differences to the paper, both of which leave its bound in place. A block of any size is
-compacted at once, which takes fewer steps and so errs less than value by value. The coin
-is a hash of the items compacted, so that the sketch is a function of its input.
+`QuantileSketch` is KLL, `DistinctSketch` HyperLogLog, `BottomKSketch` a bottom-k sample. All
+three work on whole NumPy arrays, merge, and are functions of their input alone.
 
 References
 ----------
 Karnin, Lang & Liberty (2016), "Optimal quantile approximation in streams", FOCS,
 doi:10.1109/FOCS.2016.17, arXiv:1603.05346.
-
-How many different values: HyperLogLog on NumPy arrays of hashes.
-
-References
-----------
 Flajolet, Fusy, Gandouet & Meunier (2007), "HyperLogLog: the analysis of a near-optimal
 cardinality estimation algorithm", AofA, doi:10.46298/dmtcs.3545.
 Ertl (2017), "New cardinality estimation algorithms for HyperLogLog sketches",
 arXiv:1702.01284, algorithm 6: the improved raw estimator, which needs no table of
 corrections for small or large numbers.
-
-How many values repeat, from the counts of those with the smallest hashes.
-
-A bottom-k sample: whether a value is counted depends on its hash alone, so every row of a
-counted value is counted, in whatever part it stands, and parts merge to exactly what the
-whole would give. With at most k different values the counts are all of them.
-
 Cohen & Kaplan (2007), "Summarizing data using bottom-k sketches", PODC, section 3,
 doi:10.1145/1281100.1281133.
 """
@@ -53,19 +35,28 @@ __all__ = ["BottomKSketch", "DistinctSketch", "QuantileSketch"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+UInt64 = npt.NDArray[np.uint64]
 
 _SHRINK = 2 / 3  # capacity of a level relative to the one above; c in the paper, 2/3 in Apache DataSketches
-_SMALLEST = 8  # items of the lowest levels
+_MIN_CAPACITY = 8  # items of the lowest levels
 
 
 class QuantileSketch:
-    """Ranks and quantiles of finite values.
+    """Ranks and quantiles of finite values: exact up to `k` of them, then within `rank_error`.
+
+    The sketch is a stack of levels; an item on level h stands for 2^h values. A level that
+    is too full is sorted and every second item moves up. Each such step shifts a rank by at
+    most half of what the items weigh, upwards or downwards by the toss of a coin, so errors
+    cancel. An update sorts its values once; no further step costs more than that.
+
+    Two things differ from the paper and leave its bound in place. A block of any size is
+    compacted at once, which takes fewer steps and so errs less than value by value. The coin
+    is a hash of the items compacted, so that the sketch is a function of its input.
 
     Parameters
     ----------
     k
-        Items of the top level; memory is about 3 k values. All values are kept, and
-        every answer is exact, up to k of them.
+        Items of the top level; memory is about 3 k values.
     """
 
     def __init__(self, k: int) -> None:
@@ -83,18 +74,18 @@ class QuantileSketch:
         return 0.0 if len(self.levels) == 1 else 2.446 / self.k**0.9433
 
     def update(self, values: Floats, times: Ints | None = None) -> None:
-        """Take finite values in: in any order, or rising and each occurring `times` times."""
+        """Add finite values: in any order, or rising and each occurring `times` times."""
         rising = np.sort(values) if times is None else values
         n = len(rising) if times is None else int(times.sum())
-        ranks, sizes = self._kept(n, _hash(rising, n))
+        ranks, sizes = self._retained(n, _hash(rising, n))
         items = rising[ranks if times is None else np.searchsorted(np.cumsum(times), ranks, side="right")]
         levels = np.split(items, np.cumsum(sizes)[:-1]) if len(sizes) > 1 else [items]
         self.levels = _joined([self.levels, levels]) if self.n else levels
         self.n += n
         self._compress()
 
-    def _kept(self, n: int, coins: int) -> tuple[Ints, list[int]]:
-        """Ranks, from 0, of the items kept of n sorted values, level by level, and their number in each.
+    def _retained(self, n: int, coins: int) -> tuple[Ints, list[int]]:
+        """Ranks, from 0, of the items that stay of n sorted values, level by level, and their number in each.
 
         The steps of `_compact`, one after the other on an empty sketch, keep every second item,
         then every second of these …: every 2^h-th, from where the coins say. Those that stay
@@ -135,7 +126,7 @@ class QuantileSketch:
         self.levels[h + 1] = np.concatenate([self.levels[h + 1], up])
 
     def _weighted(self) -> tuple[Floats, Floats]:
-        """Items in order and the number of values up to and with each."""
+        """Items in rising order, and the number of values up to and with each."""
         items = np.concatenate(self.levels)
         weights = np.concatenate([np.full(len(level), 2.0**h) for h, level in enumerate(self.levels)])
         order = np.argsort(items, kind="stable")
@@ -169,33 +160,38 @@ class QuantileSketch:
 
 @cache
 def _capacities(k: int, height: int) -> tuple[int, ...]:
-    """Items of each level that may stay."""
-    return tuple(max(_SMALLEST, math.ceil(k * _SHRINK ** (height - 1 - h))) for h in range(height))
+    """Capacity of each level: the largest number of items that may stay."""
+    return tuple(max(_MIN_CAPACITY, math.ceil(k * _SHRINK ** (height - 1 - h))) for h in range(height))
 
 
 def _joined(sketches: list[list[Floats]]) -> list[Floats]:
-    """The levels of several sketches, one after the other."""
+    """Join the levels of several sketches, level by level."""
     height = max(map(len, sketches))
     return [np.concatenate([levels[h] for levels in sketches if h < len(levels)]) for h in range(height)]
 
 
 def _coin(items: Floats) -> int:
-    """0 or 1 by a hash of the items."""
+    """Toss a coin, 0 or 1, by a hash of the items."""
     return _hash(items, 0) >> 63
 
 
 def _hash(items: Floats, n: int) -> int:
-    """64 coins."""
+    """Toss 64 coins by a hash of the items."""
     return mix_word(int(items.view(np.uint64).sum(dtype=np.uint64)) + n)
 
 
-_BITS = 12
+_BITS = 12  # of a hash choose its register: 4,096 registers of a byte
 _REGISTERS = 1 << _BITS
 _REST = 64 - _BITS
 
 
 class DistinctSketch:
-    """Number of different hashes seen; merging loses nothing, in any order."""
+    """Estimate of the number of distinct values from their hashes, within `relative_error`.
+
+    Each hash goes to one of 4,096 registers, which holds the largest number of leading zeros
+    met there. Merging takes maxima: parts give exactly the sketch of the whole, in any order.
+    Memory is 4 kB; an update costs a few operations a hash.
+    """
 
     relative_error = 1.04 / math.sqrt(_REGISTERS)
     """Standard error of the estimate as a fraction of it (Flajolet et al., theorem 1): 1.6 %."""
@@ -203,7 +199,7 @@ class DistinctSketch:
     def __init__(self) -> None:
         self.registers = np.zeros(_REGISTERS, np.uint8)
 
-    def update(self, hashes: npt.NDArray[np.uint64]) -> None:
+    def update(self, hashes: UInt64) -> None:
         index = (hashes >> np.uint64(_REST)).astype(np.int64)
         rest = (hashes & np.uint64((1 << _REST) - 1)).astype(np.float64)  # 52 bits: exact
         zeros = _REST - np.frexp(rest)[1]
@@ -233,7 +229,7 @@ class DistinctSketch:
 
 
 def _sigma(x: float) -> float:
-    """Sum x + x^2 + 2 x^4 + 4 x^8 + …: the share of the registers that are still empty."""
+    """The sum x + x^2 + 2 x^4 + 4 x^8 + …: the share of the registers that are still empty."""
     if x == 1:
         return math.inf
     total, weight, before = x, 1.0, -1.0
@@ -246,7 +242,7 @@ def _sigma(x: float) -> float:
 
 
 def _tau(x: float) -> float:
-    """Sum (1 - x - (1 - x^(1/2))^2 / 2 - (1 - x^(1/4))^2 / 4 - …) / 3: the share of the registers that are full."""
+    """The sum (1 - x - (1 - x^(1/2))^2 / 2 - (1 - x^(1/4))^2 / 4 - …) / 3: the share of the registers that are full."""
     if x in (0.0, 1.0):
         return 0.0
     total, weight, before = 1 - x, 1.0, -1.0
@@ -258,18 +254,19 @@ def _tau(x: float) -> float:
     return total / 3
 
 
-UInt64 = npt.NDArray[np.uint64]
-
-
 class BottomKSketch:
-    """Counts of the `limit` smallest hashes met.
+    """Counts of the rows of the values with the `limit` smallest hashes, and so of duplicates.
+
+    Whether a value is counted depends on its hash alone, so every row of a counted value is
+    counted, in whatever part it stands, and parts merge to exactly the sketch of the whole.
+    With at most `limit` distinct values the counts are all of them, and exact.
 
     Attributes
     ----------
     counts
         Hash → rows.
     exact
-        No hash was ever left out: the counts are those of all rows.
+        True while no hash was left out: the counts are those of all rows.
     """
 
     def __init__(self, limit: int) -> None:
@@ -311,9 +308,8 @@ class BottomKSketch:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        found = cls(value["limit"])
-        found.exact = value["exact"]
-        found.counts = dict(
-            zip(arrays.array(value["hashes"]).tolist(), arrays.array(value["counts"]).tolist(), strict=True)
-        )
-        return found
+        sketch = cls(value["limit"])
+        sketch.exact = value["exact"]
+        hashes, counts = arrays.array(value["hashes"]).tolist(), arrays.array(value["counts"]).tolist()
+        sketch.counts = dict(zip(hashes, counts, strict=True))
+        return sketch
