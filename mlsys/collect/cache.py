@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 from mlsys.code_graph import code_digest
 from mlsys.collect.quarantine import QUARANTINE
 from mlsys.collect.storage_schema import ColumnScan, StorageSchema, Written
-from mlsys.collect.type_inference import TypeCounts, WordCounts
-from mlsys.readers.base import BadRecord, Fragment
+from mlsys.collect.type_inference import WordCounts
+from mlsys.readers.base import BadRecord, Fragment, TypeCounts
 from mlsys.recipe import Reading
 from mlsys.schema import ROW
 from mlsys.store import Store, digest_json

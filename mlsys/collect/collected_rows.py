@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import feather
 
-from mlsys.readers import increment_files
+from mlsys.readers import increments
 from mlsys.readers.base import as_python
 from mlsys.recipe import Dedupe
 from mlsys.schema import ROW
@@ -89,7 +89,7 @@ def _beyond(folder: Path, cursor: str, floor: float, values_of: Callable[[pa.Arr
     latest = read_json(folder / MANIFEST)["facts"].get("latest")
     if latest is not None and latest < floor:
         return
-    for file in increment_files.files(folder):
+    for file in increments.batch_files(folder):
         values = values_of(feather.read_table(str(file), columns=[cursor])[cursor].combine_chunks())
         near = pc.greater_equal(values, pa.scalar(floor, values.type)).fill_null(False)
         if near.true_count:

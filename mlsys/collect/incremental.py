@@ -41,9 +41,8 @@ from pyarrow import feather
 
 from mlsys import errors
 from mlsys.collect.collected_rows import Seen, contents
-from mlsys.collect.type_inference import TypeCounts
-from mlsys.readers import conversion, csv, increment_files, records
-from mlsys.readers.base import BadRecord, Batch, Fragment
+from mlsys.readers import conversion, increments, registry
+from mlsys.readers.base import BadRecord, Batch, CursorBound, Fragment, Growth, TypeCounts
 from mlsys.recipe import Data, Incremental, Reading
 from mlsys.recipe.durations import span_us
 from mlsys.schema import ROW
@@ -265,7 +264,7 @@ class _New:
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Store the rows of each batch, and return what is known of them."""
-        is_typed = csv.typed_shape(self.piece) is not None
+        is_typed = registry.schema(self.piece) is not None
         num_rows, types = 0, list[dict[str, Any]]()
         for batch in self._batches():
             if batch.table.num_rows:
@@ -282,13 +281,18 @@ class _New:
             "latest": self.latest,
             "broken": records,
             "json": types,
-        }
+        } | self._numbers()
+
+    def _numbers(self) -> dict[str, Any]:
+        """The marks of the numbers in the texts, if they are not the usual ones."""
+        numbers = registry.numbers(self.piece, self.reading)
+        return {} if numbers == conversion.PLAIN else {"numbers": [numbers.decimal, numbers.thousands]}
 
     def _batches(self) -> Iterator[Batch]:
         cursor, after = self.cursor, None
         if cursor.floor is not None:
-            after = records.After(cursor.name, str(cursor.kind), cursor.floor)
-        for batch in csv.batches(self.piece, self.reading, self.broken, after, self.unfinished):
+            after = CursorBound(cursor.name, str(cursor.kind), cursor.floor)
+        for batch in registry.batches(self.piece, self.reading, self.broken, Growth(after, self.unfinished)):
             if cursor.name not in batch.table.column_names:
                 raise errors.RecipeError.unknown_column(
                     "recipe: 'data.incremental.cursor'", cursor.name, batch.table.column_names
@@ -340,5 +344,5 @@ def _of_fewer(found: TypeCounts, all_: pa.ChunkedArray, kept: pa.ChunkedArray) -
 
 def _piece(store: Store, digest: str, name: str) -> Fragment:
     folder = store.path("increment", digest)
-    num_bytes = sum(file.stat().st_size for file in increment_files.files(folder))
+    num_bytes = sum(file.stat().st_size for file in increments.batch_files(folder))
     return Fragment(name, str(folder), "increment", num_bytes, identity=digest)

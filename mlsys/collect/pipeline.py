@@ -27,9 +27,10 @@ from mlsys.collect.cache import PART, REJECTED, Cache, Stored
 from mlsys.collect.collected_rows import Duplicates
 from mlsys.collect.quarantine import Quarantine
 from mlsys.collect.storage_schema import ColumnScan, StorageSchema, Written
-from mlsys.collect.type_inference import TypeCounts, WordCounts
-from mlsys.readers import conversion, csv, folders
-from mlsys.readers.base import BATCH_ROWS, Fragment
+from mlsys.collect.type_inference import WordCounts
+from mlsys.readers import conversion, folders, registry
+from mlsys.readers.base import BATCH_ROWS, Fragment, TypeCounts
+from mlsys.readers.conversion import PLAIN, NumberFormat
 from mlsys.recipe import Reading
 from mlsys.schema import ROW
 
@@ -45,9 +46,11 @@ __all__ = [
 ]
 
 
-def stored_rows(table: pa.Table, layout: StorageSchema, location: str, bad: Quarantine) -> pa.Table:
+def stored_rows(
+    table: pa.Table, layout: StorageSchema, location: str, bad: Quarantine, numbers: NumberFormat = PLAIN
+) -> pa.Table:
     """Converted, derived and checked; `location` is where paths of pictures begin."""
-    return _checked(_derived(_converted(table, layout, location, bad), layout, bad), layout, bad)
+    return _checked(_derived(_converted(table, layout, location, bad, numbers), layout, bad), layout, bad)
 
 
 def count_stored(table: pa.Table, layout: StorageSchema, written: Written) -> None:
@@ -71,7 +74,9 @@ def _count_classes(values: pa.ChunkedArray, classes: dict[Any, int]) -> None:
         classes[label] = classes.get(label, 0) + entry["counts"]
 
 
-def _converted(table: pa.Table, layout: StorageSchema, location: str, bad: Quarantine) -> pa.Table:
+def _converted(
+    table: pa.Table, layout: StorageSchema, location: str, bad: Quarantine, numbers: NumberFormat
+) -> pa.Table:
     """The columns of the layout in their types, without the rows in which a value does not fit."""
     arrays, broken, there = {}, list[Any](), set(table.column_names)
     for name, kind in layout.columns.items():
@@ -80,25 +85,15 @@ def _converted(table: pa.Table, layout: StorageSchema, location: str, bad: Quara
             continue
         values = table[name].combine_chunks()
         if name in layout.images:
-            arrays[name], faults = folders.taken(values, location)
+            arrays[name], faults = folders.decoded_pictures(values, location)
             broken += [([name], f"column '{name}': {fault}", mask) for fault, mask in faults.items()]
             continue
-        arrays[name] = _read(values, kind, layout, name)
+        arrays[name] = conversion.as_type(values, kind, layout.zone, numbers)
         mask = conversion.misfits(values, arrays[name])
         if mask.true_count:
             broken.append(([name], f"column '{name}': not {kind}", mask))
     converted = pa.table(arrays | {ROW: table[ROW]})
     return converted.filter(bad.rows(table, broken)) if broken else converted
-
-
-def _read(values: pa.Array, kind: pa.DataType, layout: StorageSchema, name: str) -> pa.Array:
-    if not pa.types.is_string(values.type):
-        return conversion.to_stored(values, kind, layout.zone)
-    read = conversion.read_text(values, kind, layout.zone)
-    if name == layout.target and pa.types.is_integer(kind):  # labels written as 0.0 and 1.0
-        decimals = conversion.read_text(values, pa.float64())
-        read = pc.coalesce(read, conversion.to_stored(decimals, kind))
-    return read
 
 
 def _derived(table: pa.Table, layout: StorageSchema, bad: Quarantine) -> pa.Table:
@@ -226,7 +221,7 @@ def _has_paths(job: WriteJob) -> bool:
 
 def _scan(job: ScanJob, sha256: str | None) -> ColumnScan:
     found = ColumnScan(0, {}, [], sha256)
-    typed = csv.typed_shape(job.piece)
+    typed = registry.schema(job.piece)
     if typed is not None:
         schema, found.num_rows = typed
         for column in schema:
@@ -236,15 +231,17 @@ def _scan(job: ScanJob, sha256: str | None) -> ColumnScan:
                 _count_pictures(job.piece, column.name, found.evidence[column.name])
         target = job.target
         if target is not None and target in schema.names and pa.types.is_floating(schema.field(target).type):
-            found.evidence[target].fractions = _num_fractions(csv.column(job.piece, target))
+            found.evidence[target].fractions = _num_fractions(registry.column(job.piece, target))
         if job.piece.format == "increment":
-            collections.deque(csv.batches(job.piece, job.reading, found.broken), maxlen=0)
+            collections.deque(registry.batches(job.piece, job.reading, found.broken), maxlen=0)
         return found
     job.staged.mkdir(parents=True)
-    for number, batch in enumerate(csv.batches(job.piece, job.reading, found.broken)):
+    numbers = registry.numbers(job.piece, job.reading)
+    for number, batch in enumerate(registry.batches(job.piece, job.reading, found.broken)):
         for name in batch.table.column_names:
-            seen = type_inference.observe(batch.table[name].combine_chunks(), job.zone, batch.json.get(name))
-            found.evidence[name] = type_inference.merge(found.evidence.get(name, TypeCounts()), seen)
+            values = batch.table[name].combine_chunks()
+            seen = type_inference.observe(values, job.zone, batch.json.get(name), numbers)
+            found.evidence[name] = found.evidence.get(name, TypeCounts()).merged(seen)
         staged = batch.table.append_column(ROW, pa.array(batch.rows))
         feather.write_feather(staged, str(job.staged / f"{number:05d}.arrow"), compression="uncompressed")
         found.num_rows += batch.table.num_rows
@@ -264,8 +261,9 @@ def _write(job: WriteJob) -> Stored:
             bad.file(job.scan.damage)
             return Stored(job.folder, written)
         bad.records(job.scan.broken)
+        numbers = registry.numbers(job.piece, job.reading)
         for table in _batches(job):
-            rows = stored_rows(table, job.layout, job.piece.location, bad)
+            rows = stored_rows(table, job.layout, job.piece.location, bad, numbers)
             kept.write_table(rows.select(schema.names), row_group_size=BATCH_ROWS)
             count_stored(rows, job.layout, written)
     return Stored(job.folder, written)
@@ -275,7 +273,7 @@ def _count_pictures(piece: Fragment, name: str, found: TypeCounts) -> None:
     if piece.files:  # their names say that they are pictures
         found.count = found.pictures = len(piece.files)
         return
-    for values in csv.column(piece, name):
+    for values in registry.column(piece, name):
         plain = values.cast(pa.binary())
         found.count += len(plain) - plain.null_count
         found.pictures += type_inference.num_pictures(plain)
@@ -307,7 +305,7 @@ def _read_again(job: WriteJob) -> Iterator[pa.Table]:
             at = table.schema.get_field_index(ROW)
             yield table.set_column(at, ROW, pc.add(table[ROW], job.first_row))
         return
-    for batch in csv.batches(job.piece, job.reading, []):
+    for batch in registry.batches(job.piece, job.reading, []):
         yield batch.table.append_column(ROW, pa.array(batch.rows + job.first_row))
 
 

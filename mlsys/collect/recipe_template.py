@@ -17,9 +17,9 @@ import yaml
 from mlsys import errors
 from mlsys.collect import storage_schema, type_inference
 from mlsys.collect.task import MAX_INTEGER_CLASSES
-from mlsys.collect.type_inference import TypeCounts, WordCounts
-from mlsys.readers import conversion, csv, decoding, folders, sources
-from mlsys.readers.base import Fragment
+from mlsys.collect.type_inference import WordCounts
+from mlsys.readers import conversion, decoding, folders, registry
+from mlsys.readers.base import Fragment, TypeCounts
 from mlsys.recipe import Data, Reading
 from mlsys.schema import Kind
 
@@ -83,17 +83,17 @@ def write(source: str, target: str, name: str | None = None) -> str:
 
 
 def _look(source: str) -> _Look:
-    pieces = sources.find(source, Reading())
+    pieces = registry.find(source, Reading())
     piece = pieces[0]
     if piece.files:  # in the order of their folders, so that the first ones are all of one class
-        named = pl.DataFrame(pl.from_arrow(pa.concat_tables([folders.named(one.files) for one in pieces])))
+        named = pl.DataFrame(pl.from_arrow(pa.concat_tables([folders.names_and_labels(one.files) for one in pieces])))
         return _Look(Reading(), named, dict.fromkeys(named.columns, Kind.CATEGORICAL))
     reading = _sniff(piece) if piece.format == "csv" else Reading()
-    first = next(iter(csv.batches(piece, reading, [])), None)
+    first = next(iter(registry.batches(piece, reading, [])), None)
     if first is None or not first.table.num_rows:
         raise errors.SourceError.empty(piece.name)
     table = first.table.slice(0, LOOKED_ROWS)
-    is_typed = csv.typed_shape(piece) is not None
+    is_typed = registry.schema(piece) is not None
     typed, kinds = {}, {}
     for name in table.column_names:
         values = table[name].combine_chunks()
@@ -156,7 +156,7 @@ def _reading(reading: Reading) -> list[str]:
 def _names_of_rows(look: _Look, target: str) -> list[str]:
     """Columns that tell rows apart and nothing else: one as the id, the others ignored."""
     naming = [name for name in look.frame.columns if name != target and _names_rows(look, name)]
-    chosen = next((name for name in naming if ID_NAME.search(name) or name == folders.IMAGE_FILE), None)
+    chosen = next((name for name in naming if ID_NAME.search(name) or name == folders.FILE), None)
     others = [name for name in naming if name != chosen]
     lines = [f"  id: {_plain(chosen)}           # a value of its own in every row"] if chosen else []
     if others:

@@ -12,8 +12,8 @@ from mlsys.collect.cache import Stored
 from mlsys.collect.collected_rows import Duplicates
 from mlsys.collect.contract import Contract
 from mlsys.collect.storage_schema import ColumnScan, Written, merged
-from mlsys.collect.type_inference import TypeCounts, WordCounts
-from mlsys.readers.base import Fragment
+from mlsys.collect.type_inference import WordCounts
+from mlsys.readers.base import Fragment, TypeCounts
 from mlsys.recipe import Data
 from mlsys.schema import Role, Schema
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import zoneinfo
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,8 +35,8 @@ from mlsys.collect.pipeline import DropDuplicatesJob, ScanJob, WriteJob
 from mlsys.collect.spread import Here, OnCluster, Spread
 from mlsys.collect.storage_schema import ColumnScan, StorageSchema, Written
 from mlsys.dataset import Snapshot
-from mlsys.readers import folders, sources
-from mlsys.readers.base import Fragment
+from mlsys.readers import conversion, folders, registry
+from mlsys.readers.base import PACKED, Fragment
 from mlsys.schema import Kind, Schema, TaskKind
 from mlsys.store import Store
 
@@ -252,7 +251,7 @@ def take(
     TargetError
         The target has no value, or one class only.
     """
-    _check_zone(data.timezone)
+    conversion.check_zone(data.timezone)
     if data.freshness and not data.time:
         raise errors.RecipeError.build(
             "recipe: 'data.freshness'",
@@ -311,11 +310,12 @@ def _keys_of_the_join(name: str) -> Iterator[None]:
 
 def _start(store: Store, wanted: Wanted) -> Taken:
     """Find what there is to read, and read it here, in one task or all over the cluster."""
-    pieces, noted = sources.find(wanted.data.source, wanted.data.reading), history.load(wanted.folder)
+    pieces, noted = registry.find(wanted.data.source, wanted.data.reading), history.load(wanted.folder)
     if wanted.data.id is None and any(one.files for one in pieces):
-        wanted = replace(wanted, data=wanted.data.model_copy(update={"id": folders.IMAGE_FILE}))
-    if any(one.format == "text" for one in pieces):
-        kinds = {folders.TEXT: Kind.TEXT, **wanted.data.kinds}
+        wanted = replace(wanted, data=wanted.data.model_copy(update={"id": folders.FILE}))
+    texts = {name: kind for name, kind in registry.kinds(pieces).items() if kind is Kind.TEXT}
+    if texts:
+        kinds = {**texts, **wanted.data.kinds}
         wanted = replace(wanted, data=wanted.data.model_copy(update={"kinds": kinds}))
     state, num_new, new_told = None, None, list[str]()
     if wanted.data.incremental is not None:
@@ -329,23 +329,9 @@ def _start(store: Store, wanted: Wanted) -> Taken:
     return cluster.call(collect, store, wanted, found, Here())
 
 
-def _check_zone(name: str) -> None:
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (ValueError, zoneinfo.ZoneInfoNotFoundError):
-        raise errors.RecipeError.build(
-            "recipe: 'data.timezone'",
-            got=repr(name),
-            expected="a time zone of the IANA data base, e.g. Europe/Berlin",
-            hint=errors.did_you_mean(name, zoneinfo.available_timezones()),
-            field="data.timezone",
-        ) from None
-
-
 def _plan(pieces: Sequence[Fragment]) -> cluster.ExecutionPlan:
     packed = sum(
-        p.num_bytes * (PACKED_RATIO if p.format == "parquet" or p.location.endswith(sources.PACKED) else 1)
-        for p in pieces
+        p.num_bytes * (PACKED_RATIO if p.format == "parquet" or p.location.endswith(PACKED) else 1) for p in pieces
     )
     if len(pieces) == 1:
         return cluster.ExecutionPlan("task", "one piece, which one task reads from its beginning to its end")

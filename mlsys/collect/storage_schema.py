@@ -17,9 +17,9 @@ from mlsys import errors, expressions
 from mlsys.collect import contract as collect_contract
 from mlsys.collect import type_inference
 from mlsys.collect.contract import Contract
-from mlsys.collect.type_inference import TypeCounts, WordCounts
+from mlsys.collect.type_inference import WordCounts
 from mlsys.readers import conversion
-from mlsys.readers.base import UNNAMED, BadRecord
+from mlsys.readers.base import UNNAMED, BadRecord, TypeCounts
 from mlsys.recipe import Data
 from mlsys.schema import Column, Kind, Role, Schema, arrow_type
 
@@ -258,7 +258,7 @@ def merged(scans: Iterable[ColumnScan]) -> dict[str, TypeCounts]:
     whole: dict[str, TypeCounts] = {}
     for scan in scans:
         for name, found in scan.evidence.items():
-            whole[name] = type_inference.merge(whole[name], found) if name in whole else found
+            whole[name] = whole[name].merged(found) if name in whole else found
     return whole
 
 

@@ -19,22 +19,21 @@ another become decimals, any other change of type is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlsys import errors, images
-from mlsys.readers.conversion import LIST, TIME, read_text
+from mlsys.readers.base import TypeCounts
+from mlsys.readers.conversion import LIST, PLAIN, TIME, NumberFormat, read_text
 from mlsys.schema import Kind, arrow_type
 
 __all__ = [
-    "TypeCounts",
     "WordCounts",
     "is_image",
     "kind_of",
-    "merge",
     "num_misfits",
     "num_pictures",
     "num_whole",
@@ -53,44 +52,13 @@ TEXT_CHARS = 60.0
 """Mean characters from which mostly distinct strings are prose in a script without blanks, or payloads."""
 
 
-@dataclass
-class TypeCounts:
-    """How many values of a text column could be read as what.
-
-    `fractions` are numbers that are no integers. `typed` maps the stored types of sources
-    that have types to the first piece with it; of these nothing is counted but, of bytes, the
-    values and those among them that begin as a picture does.
-    """
-
-    count: int = 0
-    bools: int = 0
-    ints: int = 0
-    floats: int = 0
-    fractions: int = 0
-    dates: int = 0
-    times: int = 0
-    padded: int = 0
-    big: int = 0
-    quoted: int = 0
-    lists: int = 0
-    objects: int = 0
-    pictures: int = 0
-    typed: dict[str, str] = field(default_factory=dict)
-
-
-def merge(one: TypeCounts, other: TypeCounts) -> TypeCounts:
-    """Both counts together; the first piece of a type stays its witness."""
-    counts = {f.name: getattr(one, f.name) + getattr(other, f.name) for f in fields(TypeCounts) if f.name != "typed"}
-    return TypeCounts(**counts, typed=one.typed | {k: v for k, v in other.typed.items() if k not in one.typed})
-
-
-def observe(texts: pa.Array, zone: str, seen: TypeCounts | None = None) -> TypeCounts:
+def observe(texts: pa.Array, zone: str, seen: TypeCounts | None = None, numbers: NumberFormat = PLAIN) -> TypeCounts:
     """Count what the values of one batch can be read as; `seen` holds the JSON types of the batch."""
     found = seen or TypeCounts()
     values = texts.drop_null()
     found.count = len(values)
     if found.quoted < found.count:
-        _count_numbers(values, found)
+        _count_numbers(values, found, numbers)
         if found.floats < found.count:
             found.bools = _fitting(values, pa.bool_())
     if found.floats + found.bools < found.count and _matching(values, DATED):
@@ -196,16 +164,17 @@ def num_whole(values: pa.Array) -> int:
     return int(pc.sum(whole).as_py() or 0)
 
 
-def _count_numbers(values: pa.Array, found: TypeCounts) -> None:
-    floats = read_text(values, pa.float64())
+def _count_numbers(values: pa.Array, found: TypeCounts, numbers: NumberFormat) -> None:
+    floats = read_text(values, pa.float64(), numbers=numbers)
     found.floats = found.count - floats.null_count
     if not found.floats:
         return
-    found.ints = _fitting(values, pa.int64())
+    integers = read_text(values, pa.int64(), numbers=numbers)
+    found.ints = found.count - integers.null_count
     found.fractions = found.floats - num_whole(floats)
     found.padded = _matching(values, PADDED)
     if found.floats > found.ints:
-        found.big = _matching(values.filter(pc.is_null(read_text(values, pa.int64()))), DIGITS)
+        found.big = _matching(values.filter(pc.is_null(integers)), DIGITS)
 
 
 def _fitting(values: pa.Array, kind: pa.DataType, zone: str = "UTC") -> int:

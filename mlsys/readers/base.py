@@ -1,51 +1,81 @@
-"""A part of a source that a task reads by itself: where it is, what is in it, and whether it changed.
+"""The protocol of a source format: a `Reader` lists the fragments of a source and reads each in batches.
 
-What readers hand on: rows as they were written, and records that are no rows.
+A fragment is a part of a source that one task reads by itself. Its batches hold the values as they
+were written: text (CSV cells, JSON values, query results) or typed arrays (Parquet, lakes). A record
+that is no row, such as a line with too many cells, is a `BadRecord` with its row number, so that
+the numbering counts every record of the input. `mlsys.readers.conversion` makes typed values of texts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlsys import errors
-from mlsys.collect.type_inference import TypeCounts
-from mlsys.readers import file_listing
-from mlsys.readers.file_listing import File
-from mlsys.schema import FOLD, ROW
+from mlsys.readers import files
+from mlsys.readers.conversion import PLAIN, NumberFormat
+from mlsys.readers.files import File
+from mlsys.recipe import Reading
+from mlsys.schema import FOLD, ROW, Kind
 
-__all__ = ["BATCH_ROWS", "UNNAMED", "BadRecord", "Batch", "Fragment", "as_python", "checked_names", "sqlite_file"]
+__all__ = [
+    "BATCH_ROWS",
+    "PACKED",
+    "UNNAMED",
+    "BadRecord",
+    "Batch",
+    "CursorBound",
+    "Fragment",
+    "Growth",
+    "Reader",
+    "TypeCounts",
+    "as_python",
+    "checked_names",
+    "typed_batches",
+]
+
+BATCH_ROWS = 1 << 17
+"""Rows in memory at a time where a reader counts rows, and rows of a Parquet row group."""
+UNNAMED = "unnamed_"
+"""Prefix of the name of a column that has none, followed by its position."""
+PACKED = (".gz", ".zip")
+"""Suffixes of compressed files, which are unpacked while they are read."""
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """One file, data set or query result of a source.
+    """One file, some files, a data set or a query result of a source.
 
     Attributes
     ----------
     name
-        What reports call it: the file's name below its source, or the URI; no path of this machine.
+        The name in reports: the file's name below its source, or the URI; no path of this machine.
     location
-        Where it is: path, URI, data set or database URL.
+        Path, URI, data set or database URL.
     format
-        csv, parquet, jsonl, image, text, sql, sklearn, delta, iceberg or increment.
+        Name of the reader.
     num_bytes
         Bytes at rest; 0 where nobody knows (databases, built-in sets).
     files
-        Of a folder, the files that are a row each.
+        Files that are a row each, for a format of such files.
     identity
         Digest of what is known to hold these rows and never changes; None where bytes have to be hashed.
     version
-        Of the table that a data file belongs to.
+        Version of the table that a data file belongs to.
+    stamp
+        For what is no file, a text that changes when the rows may have changed.
+    row_groups, first_row
+        The part of a Parquet file that is meant, and the number of its first row; all row groups if empty.
+    module
+        Module that registers the reader, for a process that has not imported it; None for readers of this package.
     """
 
     name: str
@@ -55,42 +85,43 @@ class Fragment:
     files: tuple[File, ...] = ()
     identity: str | None = None
     version: str | None = None
+    stamp: str | None = None
+    row_groups: tuple[int, ...] = ()
+    first_row: int = 0
+    module: str | None = None
 
     @property
     def is_file(self) -> bool:
-        return self.format not in ("sql", "sklearn") and self.identity is None
+        return self.stamp is None and self.identity is None
 
     def open(self) -> BinaryIO:
-        """The bytes of a file, seekable, as they are at rest."""
-        return file_listing.open_file(self.name, self.location)
+        """Open a file's bytes, seekable, as they are at rest."""
+        return files.open_file(self.name, self.location)
 
     def digest(self) -> str | None:
-        """SHA-256 of the bytes at rest, or what stands for it; None for what is no file."""
+        """SHA-256 of the bytes at rest, or the identity; None for a query result or a built-in set."""
         if not self.is_file:
             return self.identity
         sha = hashlib.sha256()
         for file in self.files or [File(self.name, self.location, self.num_bytes)]:
             if self.files:
                 sha.update(f"{file.name}\0{file.num_bytes}\0".encode())
-            with file_listing.open_file(file.name, file.location) as opened:
+            with files.open_file(file.name, file.location) as opened:
                 while chunk := opened.read(1 << 20):
                     sha.update(chunk)
         return sha.hexdigest()
 
     def changed(self) -> str:
-        """When it was last changed, as text; new each time where nobody can tell."""
-        if self.format == "sklearn" or self.identity is not None:
-            return self.identity or ""
-        if self.format == "sql":
-            file = sqlite_file(self.location)
-            return _changed(file) if file else uuid.uuid4().hex
+        """Time of the last change as text, or what stands for it."""
+        if not self.is_file:
+            return str(self.identity if self.identity is not None else self.stamp)
         if self.files:
-            changed = [[file.name, file.num_bytes, file_listing.changed(file.location)] for file in self.files]
+            changed = [[file.name, file.num_bytes, files.changed(file.location)] for file in self.files]
             return hashlib.sha256(json.dumps(changed).encode()).hexdigest()
-        return file_listing.changed(self.location)
+        return files.changed(self.location)
 
     def check_unchanged(self, before: str) -> None:
-        """Refuse a file that was written to while it was read: what was read is neither the old nor the new one.
+        """Refuse a file that was written to while it was read: the rows are neither the old nor the new ones.
 
         Raises
         ------
@@ -105,28 +136,40 @@ class Fragment:
             )
 
 
-def _changed(database: Path) -> str:
-    """When a SQLite database was last written to: what is new may still be in its write-ahead log alone."""
-    log = database.with_name(f"{database.name}-wal")
-    files = [database, log] if log.is_file() and log.stat().st_size else [database]
-    return " ".join(str(file.stat().st_mtime_ns) for file in files)
+@dataclass
+class TypeCounts:
+    """Number of values of a text column that could be read as each type.
 
+    `fractions` are numbers that are no integers. `typed` maps the stored types of sources
+    that have types to the first fragment with it; of these nothing is counted but, of bytes, the
+    values and those among them that begin as a picture does.
+    """
 
-def sqlite_file(url: str) -> Path | None:
-    """The file of a SQLite database's URL."""
-    scheme, _, rest = url.partition("://")
-    return Path(rest.removeprefix("/").partition("?")[0]) if scheme.startswith("sqlite") else None
+    count: int = 0
+    bools: int = 0
+    ints: int = 0
+    floats: int = 0
+    fractions: int = 0
+    dates: int = 0
+    times: int = 0
+    padded: int = 0
+    big: int = 0
+    quoted: int = 0
+    lists: int = 0
+    objects: int = 0
+    pictures: int = 0
+    typed: dict[str, str] = field(default_factory=dict)
 
-
-BATCH_ROWS = 1 << 17
-"""Rows in memory at a time where a reader counts rows, and rows of a Parquet row group."""
-UNNAMED = "unnamed_"
-"""How a column without a name is called, followed by its position."""
+    def merged(self, other: TypeCounts) -> TypeCounts:
+        """Both counts together; the first fragment of a type stays its witness."""
+        names = [each.name for each in fields(self) if each.name != "typed"]
+        counts = {name: getattr(self, name) + getattr(other, name) for name in names}
+        return TypeCounts(**counts, typed={**self.typed, **other.typed, **self.typed})
 
 
 @dataclass(frozen=True)
 class BadRecord:
-    """A record that is no row: its number in the piece, why, and its text."""
+    """A record that is no row: its number in the fragment, the reason, and its text."""
 
     row: int
     reason: str
@@ -135,11 +178,121 @@ class BadRecord:
 
 @dataclass
 class Batch:
-    """Rows of a piece: the values, their row numbers in the piece, and JSON types met by column."""
+    """Rows of a fragment: the values, their row numbers in the file, and JSON types met by column."""
 
     table: pa.Table
     rows: NDArray[np.int64]
     json: dict[str, TypeCounts] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CursorBound:
+    """A value of a column that grows, below which rows are known; times are microseconds."""
+
+    column: str
+    kind: str
+    mark: float
+
+
+@dataclass
+class Growth:
+    """A source that grows is read: a database may leave out what is certainly before `after`.
+
+    A last line that has no end yet is left out and appended to `unfinished`.
+    """
+
+    after: CursorBound | None = None
+    unfinished: list[str] = field(default_factory=list)
+
+
+class Reader:
+    """A source format; a subclass with a name, its own `batches` and an entry in the registry is a new one.
+
+    Attributes
+    ----------
+    format
+        The name, as ``data.reading.format`` says it.
+    schemes
+        URI schemes of whole sources, such as ``delta``; a reader of files leaves it empty.
+    suffixes
+        Ends of the names of files, such as ``.csv``; compressed ones end in ``.gz`` or ``.zip`` besides.
+    kinds
+        Columns whose kind the format fixes, for a folder of files that are a row each.
+    options
+        The options ``query`` and ``version`` of ``data.reading`` that have an effect here.
+    """
+
+    format: ClassVar[str]
+    schemes: ClassVar[tuple[str, ...]] = ()
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    kinds: ClassVar[Mapping[str, Kind]] = {}
+    options: ClassVar[tuple[str, ...]] = ()
+
+    def matches(self, source: str) -> bool:
+        """Whether a whole source is of this format, by its URI scheme."""
+        return files.scheme(source) in self.schemes
+
+    def matches_file(self, name: str) -> bool:
+        """Whether a file is of this format, by its name."""
+        path = PurePosixPath(name.lower())
+        return (PurePosixPath(path.stem).suffix if path.suffix in PACKED else path.suffix) in self.suffixes
+
+    def fragments(self, source: str, reading: Reading) -> list[Fragment]:
+        """Fragments of a whole source that `matches`, in a fixed order."""
+        raise NotImplementedError
+
+    def fragments_of_files(self, listed: Sequence[File]) -> list[Fragment]:
+        """Fragments of files of this format, in the order of the files: one a file."""
+        return [Fragment(file.name, file.location, self.format, file.num_bytes) for file in listed]
+
+    def split(self, fragment: Fragment) -> list[Fragment]:
+        """Smaller fragments for more tasks, with the same rows in the same order."""
+        return [fragment]
+
+    def schema(self, fragment: Fragment) -> tuple[pa.Schema, int] | None:
+        """Schema and number of records of a fragment whose values have types; None for text.
+
+        Raises
+        ------
+        SourceError
+            The fragment is damaged or has columns of one name.
+        """
+        del fragment
+        return None
+
+    def batches(
+        self, fragment: Fragment, reading: Reading, bad_records: list[BadRecord], growth: Growth | None = None
+    ) -> Iterator[Batch]:
+        """Rows of a fragment in bounded batches; records that are no rows are appended to `bad_records`.
+
+        Raises
+        ------
+        SourceError
+            The fragment is damaged, in another encoding or format, or has columns of one name.
+        """
+        raise NotImplementedError
+
+    def column(self, fragment: Fragment, name: str) -> Iterator[pa.Array]:
+        """One column of a fragment whose values have types."""
+        for batch in self.batches(fragment, Reading(), []):
+            yield batch.table[name].combine_chunks()
+
+    def numbers(self, fragment: Fragment, reading: Reading) -> NumberFormat:
+        """Marks of the numbers in the texts of a fragment."""
+        del fragment, reading
+        return PLAIN
+
+
+def typed_batches(fragment: Fragment, tables: Iterable[pa.Table], schema: pa.Schema | None = None) -> Iterator[Batch]:
+    """Batches of tables with types; one without rows if there are none and the schema is known."""
+    first = fragment.first_row
+    for table in tables:
+        checked_names(fragment, table.column_names)
+        yield Batch(table.replace_schema_metadata(None), np.arange(first, first + table.num_rows))
+        first += table.num_rows
+    if first == fragment.first_row and schema is not None:
+        checked_names(fragment, schema.names)
+        yield Batch(schema.remove_metadata().empty_table(), np.arange(0))
 
 
 def as_python(table: pa.Table) -> list[dict[str, Any]]:
@@ -155,15 +308,15 @@ def as_python(table: pa.Table) -> list[dict[str, Any]]:
     return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def checked_names(piece: Fragment, names: Sequence[str]) -> list[str]:
+def checked_names(fragment: Fragment, names: Sequence[str]) -> list[str]:
     """The names, where each is there once; one that is empty gets a name."""
-    named = [name or f"{UNNAMED}{at}" for at, name in enumerate(names)]
+    named = [name or f"{UNNAMED}{position}" for position, name in enumerate(names)]
     twice = list(dict.fromkeys(name for name in named if named.count(name) > 1)) if len(set(named)) < len(named) else []
     if twice:
-        raise errors.SourceError.duplicate_columns(piece.name, twice)
+        raise errors.SourceError.duplicate_columns(fragment.name, twice)
     for reserved in {ROW, FOLD} & set(named):
         raise errors.SourceError.build(
-            f"collect: source '{piece.name}'",
+            f"collect: source '{fragment.name}'",
             got=f"a column '{reserved}'",
             expected="names that mlsys does not use itself",
             hint="rename it in the source",

@@ -1,32 +1,36 @@
-"""Texts as values of the types that snapshots store, null where one does not fit.
+"""Convert written values to the types that snapshots store; a value that does not fit becomes null.
+
+A source gives texts (CSV cells, JSON lines, query results) or typed values (Parquet, lakes). A
+snapshot holds few types, so that every later step has few cases: ``int64``, ``double``, ``bool``,
+``string``, ``timestamp[us, tz=UTC]``, ``date32[day]``, ``binary`` and lists of these. `as_type` is
+the one rule for both, used by collection and by batch prediction. A text becomes:
 
 =============  ==================================================================================
-``int64``      digits with or without a sign, within 64 bits
-``double``     what a programming language reads as a number
-``bool``       true and false, in any case; 1 and 0 if the recipe says that the column is boolean
+``int64``      digits with or without a sign, within 64 bits; a whole number that is written with a
+               decimal point or an exponent (``3.0``, ``1e3``) is that number, below 2⁵³
+``double``     a number as programming languages write it; `NumberFormat` has other marks
+``bool``       true and false, in any case; 1 and 0
 ``date32``     ``2013-01-31``
 ``timestamp``  ISO 8601, ``T`` or a blank between, seconds and fraction optional; ``Z`` or an
-               offset, without one the time is local in the recipe's time zone. An hour that a
-               clock change repeats is the first one; a local time that it skips does not fit.
+               offset, without one the time is local in the given zone. An hour that a clock change
+               repeats is the first one; a local time that it skips does not fit. Digits beyond
+               microseconds are cut.
 ``list``       a JSON list of numbers
 =============  ==================================================================================
 
-and blanks around numbers, dates and times do not count.
-
-Dates and times lie in the years 1 to 9999, as in Python; others do not fit. Of a local time that
-is a few hours outside of them by UTC, such as 9999-12-31 for "never", the nearest one inside is kept.
-
-Written values → the types that snapshots store, with the values that do not fit as nulls.
-
-Snapshots hold few types, so that every later step has few cases: ``int64``, ``double``,
-``bool``, ``string``, ``timestamp[us, tz=UTC]``, ``date32[day]``, ``binary`` and lists of
-these. `mlsys.readers.conversion` says how texts are read.
+Blanks around numbers, dates and times do not count. Dates and times lie in the years 1 to 9999, as
+in Python; others do not fit. A local time that is a few hours outside of them by UTC, such as
+9999-12-31 for "never", becomes the nearest one inside.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
+import re
+import zoneinfo
+from dataclasses import dataclass
 from fractions import Fraction
 
 import polars as pl
@@ -41,13 +45,18 @@ __all__ = [
     "LAST_US",
     "LIST",
     "PER_SECOND",
+    "PLAIN",
     "TIME",
+    "NumberFormat",
+    "as_type",
+    "check_zone",
     "in_calendar",
     "localized",
     "misfits",
     "parsed_array",
     "read_text",
     "stored_type",
+    "time_parts",
     "to_stored",
     "without_nan",
 ]
@@ -63,13 +72,52 @@ FIRST_US, LAST_US = YEAR_1_US, 253_402_300_799_999_999
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
-def read_text(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC") -> pa.Array:
-    """Texts as values of a stored type; null where the text is null or does not fit.
+@dataclass(frozen=True)
+class NumberFormat:
+    """Marks in the numbers of a text file: the decimal mark, and the mark between thousands if there is one."""
+
+    decimal: str = "."
+    thousands: str | None = None
+
+
+PLAIN = NumberFormat()
+"""Numbers as programming languages, JSON and databases write them."""
+
+EXACT = 1 << 53
+"""Below it every whole number is a double of its own, so that a decimal text and the integer are the same number."""
+
+
+def as_type(
+    values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC", numbers: NumberFormat = PLAIN
+) -> pa.Array:
+    """Values of a source, texts or typed ones, as values of a stored type; null where one does not fit.
+
+    >>> as_type(pa.array(["1", "3.0", "1e3", "2.5"]), pa.int64()).to_pylist()
+    [1, 3, 1000, None]
+    """
+    if not pa.types.is_string(values.type):
+        return to_stored(values, kind, zone)
+    texts = read_text(values, kind, zone, numbers)
+    if not pa.types.is_integer(kind) or texts.null_count == values.null_count:
+        return texts
+    decimals = read_text(values, pa.float64(), zone, numbers)
+    is_exact = pc.less(pc.abs(decimals), float(EXACT))
+    return pc.coalesce(texts, to_stored(pc.if_else(is_exact, decimals, pa.scalar(None, pa.float64())), kind))
+
+
+def read_text(
+    values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC", numbers: NumberFormat = PLAIN
+) -> pa.Array:
+    """Texts that are written as values of a stored type are; null where the text is null or written otherwise.
+
+    An integer has to be written as one here, which tells the type of a column; `as_type` is more lenient.
 
     >>> read_text(pa.array(["1", " 2", "x", None]), pa.int64()).to_pylist()
     [1, 2, None, None]
     >>> str(read_text(pa.array(["2013-07-01 10:00"]), TIME, "America/New_York")[0])
     '2013-07-01 14:00:00+00:00'
+    >>> read_text(pa.array(["1.299,50", "1.5"]), pa.float64(), numbers=NumberFormat(",", ".")).to_pylist()
+    [1299.5, None]
     """
     if pa.types.is_string(kind):
         return parsed_array(values)
@@ -80,12 +128,26 @@ def read_text(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str =
                 return times
     texts = pl.Series(values=pl.from_arrow(parsed_array(values)), dtype=pl.String)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return parsed_array(_number(texts, pl.Int64 if pa.types.is_integer(kind) else pl.Float64).to_arrow())
+        plain = texts if numbers == PLAIN else _plain_numbers(texts, numbers)
+        return parsed_array(_number(plain, pl.Int64 if pa.types.is_integer(kind) else pl.Float64).to_arrow())
     return parsed_array(_parsed(texts.str.strip_chars(), kind, zone).to_arrow()).cast(kind)
 
 
+def _plain_numbers(texts: pl.Series, numbers: NumberFormat) -> pl.Series:
+    """Numbers with other marks as programming languages write them; null where a mark stands in a wrong place."""
+    plain = texts.str.strip_chars()
+    if numbers.thousands is not None:
+        mark, decimal = re.escape(numbers.thousands), re.escape(numbers.decimal)
+        is_grouped = plain.str.contains(rf"^[+-]?\d{{1,3}}(?:{mark}\d{{3}})+(?:{decimal}\d*)?$").fill_null(value=False)
+        plain = plain.str.replace_all(numbers.thousands, "", literal=True).zip_with(is_grouped, plain)
+    if numbers.decimal == ".":
+        return plain
+    has_point = plain.str.contains(".", literal=True).fill_null(value=False)
+    return plain.clear(len(plain)).zip_with(has_point, plain.str.replace(numbers.decimal, ".", literal=True))
+
+
 def _number(texts: pl.Series, kind: type[pl.DataType]) -> pl.Series:
-    """Most texts are numbers and nothing else; blanks and a plus are looked for only where one is not."""
+    """Numbers of texts, most of which are nothing else: blanks and a plus are looked for only where one is not."""
     numbers = texts.cast(kind, strict=False)
     if numbers.null_count() == texts.null_count():
         return numbers
@@ -119,6 +181,48 @@ def _times(texts: pl.Series, zone: str) -> pl.Series:
     return pl.select(pl.when(offset.is_null()).then(localized(local, zone)).otherwise(universal)).to_series()
 
 
+def time_parts(text: str) -> tuple[dt.datetime, int | None]:
+    """The wall-clock time of one text and its offset to UTC in minutes, None without one: the rule of `read_text`.
+
+    Raises
+    ------
+    ValueError
+        The text is no time.
+    """
+    parts = re.fullmatch(ISO_TIME[1:-1], text.strip(), re.ASCII)
+    if parts is None:
+        raise ValueError(text)
+    day, clock, seconds, fraction, offset = parts.groups()
+    local = dt.datetime.fromisoformat(
+        f"{day} {(clock or '00') + ('' if clock and ':' in clock else ':00')}{seconds or ':00'}"
+        f"{'.' + fraction[1:7].ljust(6, '0') if fraction else ''}"
+    )
+    if offset is None or offset == "Z":
+        return local, None if offset is None else 0
+    digits = offset[1:].replace(":", "").ljust(4, "0")
+    minutes = int(digits[:2]) * 60 + int(digits[2:])
+    return local, -minutes if offset[0] == "-" else minutes
+
+
+def check_zone(name: str, key: str = "data.timezone") -> None:
+    """Refuse a time zone that the IANA data base does not have.
+
+    Raises
+    ------
+    RecipeError
+    """
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (ValueError, zoneinfo.ZoneInfoNotFoundError):
+        raise errors.RecipeError.build(
+            f"recipe: '{key}'",
+            got=repr(name),
+            expected="a time zone of the IANA data base, e.g. Europe/Berlin",
+            hint=errors.did_you_mean(name, zoneinfo.available_timezones()),
+            field=key,
+        ) from None
+
+
 def localized(local: pl.Series, zone: str) -> pl.Series:
     """Wall-clock times of a zone as UTC."""
     aware = local.dt.cast_time_unit("us").dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
@@ -126,7 +230,7 @@ def localized(local: pl.Series, zone: str) -> pl.Series:
 
 
 def _since_year_1(written: pl.Series) -> pl.Series:
-    """Dates or times of four digits, without the year 0000, which no calendar of ours has."""
+    """Dates or times of four digits without the year 0000, which Python's calendar does not have."""
     return written.zip_with(written.dt.year() > 0, written.clear(len(written)))
 
 
@@ -145,7 +249,7 @@ def _numbers(text: str | None) -> list[float | None] | None:
 
 
 def in_calendar(values: pa.Array) -> pa.Array:
-    """Values as they are; of dates and times, null outside of the years 1 to 9999."""
+    """Values as they are, but dates and times outside of the years 1 to 9999 as null."""
     if pa.types.is_timestamp(values.type) and values.type.unit != "ns":  # which do not reach as far
         per_second, numbers = Fraction(PER_SECOND[values.type.unit]), values.view(pa.int64())
     elif pa.types.is_date64(values.type):
@@ -165,14 +269,14 @@ def parsed_array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def without_nan(values: pa.Array) -> pa.Array:
-    """Values as they are, but for NaN, which is none."""
+    """Values as they are, but NaN as null."""
     if not pa.types.is_floating(values.type):
         return values
     return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
 
 
 def misfits(written: pa.Array, read: pa.Array) -> pa.Array:
-    """True where a value was written and none could be read; NaN is no value."""
+    """True where a value was written and none could be read; NaN counts as null."""
     return pc.and_(pc.is_valid(without_nan(written)), pc.is_null(read))
 
 
@@ -211,13 +315,15 @@ def to_stored(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str =
     if pa.types.is_timestamp(kind) and not getattr(values.type, "tz", None):
         local = _cast(values, pa.timestamp("us"))
         return parsed_array(localized(pl.Series(values=pl.from_arrow(local)), zone).to_arrow()).cast(kind)
+    if pa.types.is_boolean(kind) and _is_number(values.type):  # Arrow takes every number but 0 for true
+        values = pc.if_else(pc.or_(pc.equal(values, 0), pc.equal(values, 1)), values, pa.scalar(None, values.type))
     if pa.types.is_duration(values.type):
         values = pc.divide(values.cast(pa.int64()).cast(pa.float64(), safe=False), PER_SECOND[values.type.unit])
     return _cast(values, kind)
 
 
 def _plain(values: pa.Array) -> pa.Array:
-    """Texts as one type, however they are held."""
+    """Texts of every Arrow type as ``string``, dictionaries decoded."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
@@ -226,7 +332,7 @@ def _plain(values: pa.Array) -> pa.Array:
 
 
 def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The values, null where one does not fit; Arrow casts all of them or none."""
+    """Cast values in halves where Arrow refuses all because of some; a value that does not fit is null."""
     cuts = pa.types.is_timestamp(values.type) and values.type.unit == "ns"
     try:
         return values.cast(kind, safe=not cuts)
@@ -246,15 +352,15 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _equal_numbers(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Each number as the number of the other type that is equal to it, null if there is none."""
-    numbers, wanted = (pl.Series(values=pl.from_arrow(one)) for one in (values, pa.nulls(0, kind)))
-    made = numbers.cast(wanted.dtype, strict=False)
-    is_equal = (made.cast(numbers.dtype, strict=False) == numbers).fill_null(value=False)
-    return parsed_array(made.zip_with(is_equal, made.clear(len(made))).to_arrow())
+    """Each number as the equal number of another type; null if there is none."""
+    numbers = pl.Series(values=pl.from_arrow(values))
+    converted = numbers.cast(pl.Series(values=pl.from_arrow(pa.nulls(0, kind))).dtype, strict=False)
+    is_equal = (converted.cast(numbers.dtype, strict=False) == numbers).fill_null(value=False)
+    return parsed_array(converted.zip_with(is_equal, converted.clear(len(converted))).to_arrow())
 
 
 def _is_whole(kind: pa.DataType) -> bool:
-    """Decimals without places: NUMBER(38, 0) is how some databases hold every integer, ids too."""
+    """Tell decimals without places, such as NUMBER(38, 0), in which some databases hold every integer."""
     return bool(pa.types.is_decimal(kind) and kind.scale <= 0)
 
 

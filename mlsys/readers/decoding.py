@@ -1,4 +1,4 @@
-"""Bytes at rest → UTF-8 text, or an error that names the byte and the line.
+"""Decode the bytes of a file to UTF-8 text, unpacked, or raise an error that names the byte and the line.
 
 A file is decoded strictly and as a whole: reading on behind a broken byte, or dropping
 its row, would lose just the rows with accents and say nothing.
@@ -36,11 +36,11 @@ BINARY = {
     rb"\x28\xb5\x2f\xfd": ("a file packed by zstd", "unpack it, or pack it as .gz"),
     rb"BZh[1-9]1AY&SY": ("a file packed by bzip2", "unpack it, or pack it as .gz"),
 }
-"""Beginnings of files that are no text → what they are, and how to read them."""
+"""First bytes of files that are no text → the format, and how to read it."""
 
 
 UNREADABLE = (EOFError, OSError, zlib.error, zipfile.BadZipFile)
-"""What a file raises that is cut or damaged, packed or not."""
+"""Exceptions of a file that is cut or damaged, packed or not."""
 
 
 class DecodedText(io.RawIOBase):
@@ -54,12 +54,12 @@ class DecodedText(io.RawIOBase):
         Of a file that grows, what stands behind the last line end: half a line, for all one knows.
     """
 
-    def __init__(self, raw: BinaryIO, piece: Fragment, encoding: str, *, grows: bool) -> None:
+    def __init__(self, raw: BinaryIO, fragment: Fragment, encoding: str, *, grows: bool) -> None:
         super().__init__()
         self.has_quotes = False
         self.rest = b""
         self._grows = grows
-        self._raw, self._piece, self._encoding = raw, piece, encoding
+        self._raw, self._fragment, self._encoding = raw, fragment, encoding
         self._decoder = _decoder(encoding)
         self._ready = b""
         self._bytes_before, self._lines_before, self._ended = 0, 0, False
@@ -86,7 +86,7 @@ class DecodedText(io.RawIOBase):
         try:
             chunk = self._raw.read(CHUNK_BYTES)
         except UNREADABLE as error:
-            raise errors.SourceError.damaged(self._piece.name, str(error)) from error
+            raise errors.SourceError.damaged(self._fragment.name, str(error)) from error
         self._ended = not chunk
         return chunk
 
@@ -98,7 +98,7 @@ class DecodedText(io.RawIOBase):
             line = self._lines_before + error.object[: error.start].count(b"\n") + 1
             offset = self._bytes_before - len(pending) + error.start
             raise errors.SourceError.encoding(
-                self._piece.name, self._encoding, error.object[error.start], offset, line
+                self._fragment.name, self._encoding, error.object[error.start], offset, line
             ) from None
         if not self._bytes_before:
             text = text.removeprefix("\ufeff")
@@ -109,25 +109,25 @@ class DecodedText(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def opened(piece: Fragment, reading: Reading, *, grows: bool = False) -> Iterator[DecodedText]:
-    """The text of a file, unpacked if its name ends in .gz or .zip; only its whole lines if it grows."""
-    with piece.open() as file, _unpacked(file, piece) as raw:
-        _refuse_binary(raw, piece)
-        yield DecodedText(raw, piece, reading.encoding, grows=grows)
+def opened(fragment: Fragment, reading: Reading, *, grows: bool = False) -> Iterator[DecodedText]:
+    """Open the text of a file, unpacked if its name ends in .gz or .zip; only its whole lines if it grows."""
+    with fragment.open() as file, _unpacked(file, fragment) as raw:
+        _refuse_binary(raw, fragment)
+        yield DecodedText(raw, fragment, reading.encoding, grows=grows)
 
 
-def _refuse_binary(raw: BinaryIO, piece: Fragment) -> None:
+def _refuse_binary(raw: BinaryIO, fragment: Fragment) -> None:
     try:
         start = raw.read(16)
         raw.seek(0)
     except UNREADABLE as error:
-        raise errors.SourceError.damaged(piece.name, str(error)) from error
-    for begins, (what, hint) in BINARY.items():
-        if re.match(begins, start):
-            raise errors.SourceError.build(f"collect: source '{piece.name}'", got=what, expected="text", hint=hint)
+        raise errors.SourceError.damaged(fragment.name, str(error)) from error
+    for magic, (name, hint) in BINARY.items():
+        if re.match(magic, start):
+            raise errors.SourceError.build(f"collect: source '{fragment.name}'", got=name, expected="text", hint=hint)
 
 
-def check_quotes(piece: Fragment, reading: Reading, delimiter: str, *, grows: bool = False) -> None:
+def check_quotes(fragment: Fragment, reading: Reading, delimiter: str, *, grows: bool = False) -> None:
     """Refuse a CSV file in which a quote is left open or closed in the middle of a cell.
 
     Such a quote makes everything up to the next one a single cell, and a reader that goes
@@ -141,38 +141,38 @@ def check_quotes(piece: Fragment, reading: Reading, delimiter: str, *, grows: bo
     limit = csv.field_size_limit(1 << 30)
     ended = 0
     try:
-        with opened(piece, reading, grows=grows) as text:
+        with opened(fragment, reading, grows=grows) as text:
             lines = io.TextIOWrapper(io.BufferedReader(text, CHUNK_BYTES), "utf-8", newline="")
             rows = csv.reader(lines, delimiter=delimiter, strict=True)
             for _ in rows:
                 ended = rows.line_num
     except csv.Error:
-        raise errors.SourceError.stray_quote(piece.name, ended + 1) from None
+        raise errors.SourceError.stray_quote(fragment.name, ended + 1) from None
     finally:
         csv.field_size_limit(limit)
 
 
 @contextlib.contextmanager
-def _unpacked(file: BinaryIO, piece: Fragment) -> Iterator[BinaryIO]:
-    name = piece.location.lower()
+def _unpacked(file: BinaryIO, fragment: Fragment) -> Iterator[BinaryIO]:
+    name = fragment.location.lower()
     try:
         if name.endswith(".gz"):
             with gzip.open(file) as unpacked:
                 yield unpacked  # type: ignore[misc]
         elif name.endswith(".zip"):
-            with zipfile.ZipFile(file) as archive, archive.open(_only_member(archive, piece)) as unpacked:
+            with zipfile.ZipFile(file) as archive, archive.open(_only_member(archive, fragment)) as unpacked:
                 yield unpacked  # type: ignore[misc]
         else:
             yield file
     except zipfile.BadZipFile as error:
-        raise errors.SourceError.damaged(piece.name, str(error)) from error
+        raise errors.SourceError.damaged(fragment.name, str(error)) from error
 
 
-def _only_member(archive: zipfile.ZipFile, piece: Fragment) -> str:
+def _only_member(archive: zipfile.ZipFile, fragment: Fragment) -> str:
     members = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
     if len(members) != 1:
         raise errors.SourceError.build(
-            f"collect: source '{piece.name}'",
+            f"collect: source '{fragment.name}'",
             got=f"{len(members)} files in the archive",
             expected="one",
             hint="unpack it and name the folder",

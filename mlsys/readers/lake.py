@@ -1,4 +1,4 @@
-"""Delta and Iceberg tables as sources: one piece a data file, of a stated version (extra ``lake``).
+"""Delta and Iceberg tables: one fragment a data file, of a stated version (extra ``lake``).
 
 ``delta://path/to/table``, ``delta+s3://bucket/table``
     A Delta table; ``reading.version`` is a version number or a time.
@@ -26,11 +26,12 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from mlsys import errors
-from mlsys.readers.base import Fragment
+from mlsys.readers import files
+from mlsys.readers.base import BadRecord, Batch, Fragment, Growth, Reader, checked_names, typed_batches
 from mlsys.recipe import Reading
 from mlsys.store import digest_json
 
-__all__ = ["batches", "find", "schema"]
+__all__ = ["DeltaReader", "IcebergReader", "absolute_table"]
 
 A_TABLE = (
     "a table that can be read",
@@ -44,86 +45,132 @@ A_FILE = (
     "a data file that can be read",
     "a VACUUM, or expired snapshots, remove the files of old versions; without reading.version the latest is read",
 )
-"""What is expected, and how to mend it: of a table, of a version, of a file."""
+"""Messages about a table, a version and a file: what is expected, and the hint."""
 
 
-def find(source: str, reading: Reading) -> list[Fragment]:
-    """The data files of a table at a version, older ones first.
+class LakeReader(Reader):
+    """Data files of a table at a version, older ones first, under the schema of the table."""
 
-    Raises
-    ------
-    SourceError
-        The extra is not installed, or there is no such table or version.
-    """
+    options = ("version",)
+
+    def fragments(self, source: str, reading: Reading) -> list[Fragment]:
+        """The data files of a table.
+
+        Raises
+        ------
+        SourceError
+            The extra is not installed, or there is no such table or version.
+        """
+        with _library_errors(source, *(A_TABLE if reading.version is None else A_VERSION)):
+            listed = self.data_files(_shown(source), absolute_table(source), reading.version)
+        if not listed:
+            raise errors.SourceError.empty(source)
+        return listed
+
+    def schema(self, fragment: Fragment) -> tuple[pa.Schema, int] | None:
+        with _library_errors(fragment.name, *A_FILE):
+            schema, num_rows = self.shape(fragment)
+        checked_names(fragment, schema.names)
+        return schema.remove_metadata(), num_rows
+
+    def batches(
+        self, fragment: Fragment, reading: Reading, bad_records: list[BadRecord], growth: Growth | None = None
+    ) -> Iterator[Batch]:
+        del reading, bad_records, growth
+        schema, _ = self.shape(fragment)
+        with _library_errors(fragment.name, *A_FILE):
+            tables = (pa.Table.from_batches([batch]) for batch in self.record_batches(fragment))
+            yield from typed_batches(fragment, tables, schema)
+
+    def data_files(self, name: str, source: str, version: int | str | None) -> list[Fragment]:
+        """The data files of a table at a version, older ones first."""
+        raise NotImplementedError
+
+    def shape(self, fragment: Fragment) -> tuple[pa.Schema, int]:
+        """Schema of the table, and rows of the file."""
+        raise NotImplementedError
+
+    def record_batches(self, fragment: Fragment) -> Iterator[pa.RecordBatch]:
+        """Rows of one data file."""
+        raise NotImplementedError
+
+
+class DeltaReader(LakeReader):
+    """A Delta table by its folder or URI."""
+
+    format = "delta"
+
+    def matches(self, source: str) -> bool:
+        return files.scheme(source).startswith("delta")
+
+    def data_files(self, name: str, source: str, version: int | str | None) -> list[Fragment]:
+        return _delta_files(name, source, version)
+
+    def shape(self, fragment: Fragment) -> tuple[pa.Schema, int]:
+        dataset, member = _delta_fragment(fragment)
+        return dataset.schema, member.count_rows()
+
+    def record_batches(self, fragment: Fragment) -> Iterator[pa.RecordBatch]:
+        dataset, member = _delta_fragment(fragment)
+        yield from member.to_batches(schema=dataset.schema)
+
+
+class IcebergReader(LakeReader):
+    """An Iceberg table of a catalog, or by its metadata file."""
+
+    format = "iceberg"
+    schemes = ("iceberg",)
+
+    def data_files(self, name: str, source: str, version: int | str | None) -> list[Fragment]:
+        return _iceberg_files(name, source, version)
+
+    def shape(self, fragment: Fragment) -> tuple[pa.Schema, int]:
+        from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+        scan, task = _iceberg_task(fragment)
+        counted = sum(batch.num_rows for batch in self.record_batches(fragment)) if task.delete_files else None
+        num_rows = task.file.record_count if counted is None else counted
+        return schema_to_pyarrow(scan.projection(), include_field_ids=False), num_rows
+
+    def record_batches(self, fragment: Fragment) -> Iterator[pa.RecordBatch]:
+        scan, task = _iceberg_task(fragment)
+        yield from _arrow_scan(scan).to_record_batches([task])
+
+
+def absolute_table(source: str) -> str:
+    """The URI of a table in a local folder by its absolute path, for a task that stands in another folder."""
     scheme, _, rest = source.partition("://")
     is_path = scheme == "delta" or rest.endswith(".metadata.json")
-    uri = f"{scheme}://{_path(rest)}" if is_path else source  # a task stands in another folder
-    files = _delta_files if scheme.startswith("delta") else _iceberg_files
-    with _asked(source, *(A_TABLE if reading.version is None else A_VERSION)):
-        found = files(_shown(source), uri, reading.version)
-    if not found:
-        raise errors.SourceError.empty(source)
-    return found
+    return f"{scheme}://{Path(rest).expanduser().absolute()}" if is_path and "://" not in rest else source
 
 
-def schema(piece: Fragment) -> tuple[pa.Schema, int]:
-    """Schema of the table, and rows of the file."""
-    with _asked(piece.name, *A_FILE):
-        return _delta_shape(piece) if piece.format == "delta" else _iceberg_shape(piece)
-
-
-def batches(piece: Fragment) -> Iterator[pa.RecordBatch]:
-    """Rows of one data file under the schema of the table."""
-    with _asked(piece.name, *A_FILE):
-        if piece.format == "delta":
-            dataset, fragment = _delta_fragment(piece)
-            yield from fragment.to_batches(schema=dataset.schema)
-        else:
-            scan, task = _iceberg_task(piece)
-            yield from _arrow_scan(scan).to_record_batches([task])
-
-
-def _delta_fragment(piece: Fragment) -> tuple[Any, Any]:
-    uri, _, member = piece.location.partition("#")
-    dataset = _delta_dataset(uri, str(piece.version))
+def _delta_fragment(fragment: Fragment) -> tuple[Any, Any]:
+    uri, _, member = fragment.location.partition("#")
+    dataset = _delta_dataset(uri, str(fragment.version))
     paths = {member, unquote(member)}  # the log of a table quotes paths, as in p=a%2520b for the folder p=a%20b
-    return dataset, next(one for one in dataset.get_fragments() if one.path in paths)
+    return dataset, next(member for member in dataset.get_fragments() if member.path in paths)
 
 
-def _delta_shape(piece: Fragment) -> tuple[pa.Schema, int]:
-    dataset, fragment = _delta_fragment(piece)
-    return dataset.schema, fragment.count_rows()
-
-
-def _iceberg_task(piece: Fragment) -> tuple[Any, Any]:
-    uri, _, member = piece.location.partition("#")
-    scan = _iceberg_scan(uri, str(piece.version))
-    return scan, next(one for one in scan.plan_files() if one.file.file_path == member)
-
-
-def _iceberg_shape(piece: Fragment) -> tuple[pa.Schema, int]:
-    from pyiceberg.io.pyarrow import schema_to_pyarrow
-
-    scan, task = _iceberg_task(piece)
-    num_rows = sum(one.num_rows for one in batches(piece)) if task.delete_files else task.file.record_count
-    return schema_to_pyarrow(scan.projection(), include_field_ids=False), num_rows
+def _iceberg_task(fragment: Fragment) -> tuple[Any, Any]:
+    uri, _, member = fragment.location.partition("#")
+    scan = _iceberg_scan(uri, str(fragment.version))
+    return scan, next(task for task in scan.plan_files() if task.file.file_path == member)
 
 
 def _delta_files(name: str, source: str, version: int | str | None) -> list[Fragment]:
     table = _delta_table(source, version)
-    at = str(table.version())
     actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
     layout = str(table.schema().to_json())
     return [
         Fragment(
-            f"{name}/{one['path']}",
-            f"{source}#{one['path']}",
+            f"{name}/{file['path']}",
+            f"{source}#{file['path']}",
             "delta",
-            one["size_bytes"],
-            identity=digest_json([str(table.metadata().id), one["path"], one["size_bytes"], layout]),
-            version=at,
+            file["size_bytes"],
+            identity=digest_json([str(table.metadata().id), file["path"], file["size_bytes"], layout]),
+            version=str(table.version()),
         )
-        for one in sorted(actions, key=lambda one: (one["modification_time"], one["path"]))
+        for file in sorted(actions, key=lambda file: (file["modification_time"], file["path"]))
     ]
 
 
@@ -148,27 +195,27 @@ def _iceberg_files(name: str, source: str, version: int | str | None) -> list[Fr
     snapshot = _iceberg_snapshot(name, table, version)
     scan = table.scan(snapshot_id=snapshot.snapshot_id)
     entries = table.inspect.entries(snapshot.snapshot_id).to_pylist()
-    order = {one["data_file"]["file_path"]: one["sequence_number"] or 0 for one in entries}
+    order = {entry["data_file"]["file_path"]: entry["sequence_number"] or 0 for entry in entries}
     layout = str(scan.projection())
-    tasks = sorted(scan.plan_files(), key=lambda one: (order.get(one.file.file_path, 0), one.file.file_path))
+    tasks = sorted(scan.plan_files(), key=lambda task: (order.get(task.file.file_path, 0), task.file.file_path))
     return [
         Fragment(
-            f"{name}/{one.file.file_path.rpartition('/')[2]}",
-            f"{source}#{one.file.file_path}",
+            f"{name}/{task.file.file_path.rpartition('/')[2]}",
+            f"{source}#{task.file.file_path}",
             "iceberg",
-            one.file.file_size_in_bytes,
+            task.file.file_size_in_bytes,
             identity=digest_json(
                 [
                     str(table.metadata.table_uuid),
-                    one.file.file_path,
-                    one.file.file_size_in_bytes,
-                    sorted(deleted.file_path for deleted in one.delete_files),
+                    task.file.file_path,
+                    task.file.file_size_in_bytes,
+                    sorted(deleted.file_path for deleted in task.delete_files),
                     layout,
                 ]
             ),
             version=str(snapshot.snapshot_id),
         )
-        for one in tasks
+        for task in tasks
     ]
 
 
@@ -191,22 +238,22 @@ def _iceberg_table(source: str) -> Any:
 
 def _iceberg_snapshot(source: str, table: Any, version: int | str | None) -> Any:
     if version is None:
-        found = table.current_snapshot()
+        snapshot = table.current_snapshot()
     elif _is_number(version):
-        found = table.snapshot_by_id(int(version))
+        snapshot = table.snapshot_by_id(int(version))
     else:
-        found = table.snapshot_by_name(str(version))
-        if found is None:
-            found = table.snapshot_as_of_timestamp(int(_time(str(version)).timestamp() * 1000))
-    if found is None:
-        known = ", ".join(str(one.snapshot_id) for one in table.snapshots()[-5:])
+        snapshot = table.snapshot_by_name(str(version))
+        if snapshot is None:
+            snapshot = table.snapshot_as_of_timestamp(int(_time(str(version)).timestamp() * 1000))
+    if snapshot is None:
+        known = ", ".join(str(known.snapshot_id) for known in table.snapshots()[-5:])
         raise errors.SourceError.build(
             f"collect: source '{source}'",
             got="no snapshot" if version is None else f"no snapshot {version}",
             expected=f"one of {known}" if known else "a table with rows",
             hint="reading: {version: …} names a snapshot id, a time, a tag or a branch",
         )
-    return found
+    return snapshot
 
 
 @lru_cache(maxsize=4)
@@ -221,8 +268,8 @@ def _arrow_scan(scan: Any) -> Any:
 
 
 @contextmanager
-def _asked(source: str, expected: str, hint: str) -> Iterator[None]:
-    """An error of the table's library becomes ours."""
+def _library_errors(source: str, expected: str, hint: str) -> Iterator[None]:
+    """Turn an error of the table's library into one of ours."""
     try:
         yield
     except errors.MlsysError:
@@ -249,7 +296,7 @@ def _is_number(version: int | str | None) -> bool:
 
 def _time(text: str) -> dt.datetime:
     try:
-        found = dt.datetime.fromisoformat(text)
+        time = dt.datetime.fromisoformat(text)
     except ValueError:
         raise errors.RecipeError.build(
             "recipe: 'data.reading.version'",
@@ -257,16 +304,11 @@ def _time(text: str) -> dt.datetime:
             expected="a version number, a snapshot id, a tag or branch (Iceberg), or a time such as 2024-01-31T10:00Z",
             field="data.reading.version",
         ) from None
-    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
-
-
-def _path(path: str) -> str:
-    """A path as tasks find it that stand in another folder; other URIs stay."""
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+    return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
 
 
 def _shown(source: str) -> str:
-    """What reports call the table: no path of this machine."""
+    """Name of the table in reports: no path of this machine."""
     scheme, _, rest = source.partition("://")
     parts = rest.rstrip("/").split("/")
     return f"{scheme}://{parts[-1] if rest.startswith(('/', '.', '~')) or len(parts) == 1 else rest}"

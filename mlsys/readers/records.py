@@ -5,80 +5,88 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import re
+import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mlsys import errors
-from mlsys.collect.type_inference import TypeCounts
-from mlsys.readers import decoding
-from mlsys.readers.base import BATCH_ROWS, BadRecord, Batch, Fragment, checked_names
+from mlsys.readers import decoding, files
+from mlsys.readers.base import (
+    BATCH_ROWS,
+    BadRecord,
+    Batch,
+    CursorBound,
+    Fragment,
+    Growth,
+    Reader,
+    TypeCounts,
+    checked_names,
+)
 from mlsys.recipe import Reading
 
-__all__ = ["After", "json_lines", "query"]
+__all__ = ["JsonLinesReader", "SqlReader", "absolute_database"]
 
 RECORDS = BATCH_ROWS // 2
 """Records held as Python objects at a time."""
 
 
-def json_lines(
-    piece: Fragment, reading: Reading, broken: list[BadRecord], unfinished: list[str] | None = None
-) -> Iterator[Batch]:
-    """Objects, one a line; lines that are none are appended to `broken`, blank lines do not count."""
-    rows: list[dict[str, Any]] = []
-    numbers: list[int] = []
-    row = -1
-    with decoding.opened(piece, reading, grows=unfinished is not None) as text:
-        for line in _lines(text):
-            row += 1
-            record = _record(piece, line, row)
-            if isinstance(record, dict):
-                rows.append(record)
-                numbers.append(row)
+class JsonLinesReader(Reader):
+    """JSON lines: one object a line; other lines are bad records, blank lines do not count."""
+
+    format = "jsonl"
+    suffixes = (".jsonl", ".ndjson", ".json")
+
+    def batches(
+        self, fragment: Fragment, reading: Reading, bad_records: list[BadRecord], growth: Growth | None = None
+    ) -> Iterator[Batch]:
+        records: list[dict[str, Any]] = []
+        rows: list[int] = []
+        row = -1
+        with decoding.opened(fragment, reading, grows=growth is not None) as text:
+            for line in filter(None, map(bytes.strip, io.BufferedReader(text, decoding.CHUNK_BYTES))):
+                row += 1
+                record = _record(fragment, line, row)
+                if isinstance(record, dict):
+                    records.append(record)
+                    rows.append(row)
+                else:
+                    bad_records.append(BadRecord(row, record, line.decode()))
+                if len(records) == RECORDS:
+                    yield _of_records(fragment, records, rows)
+                    records, rows = [], []
+        if growth is not None and (rest := text.rest.strip()):
+            record = _record(fragment, rest, row + 1)
+            if isinstance(record, dict):  # a whole object, whose line end alone is missing
+                records.append(record)
+                rows.append(row + 1)
             else:
-                broken.append(BadRecord(row, record, line.decode()))
-            if len(rows) == RECORDS:
-                yield _of_records(piece, rows, numbers)
-                rows, numbers = [], []
-    if unfinished is not None and (rest := text.rest.strip()):
-        record = _record(piece, rest, row + 1)
-        if isinstance(record, dict):  # a whole object, whose line end alone is missing
-            rows.append(record)
-            numbers.append(row + 1)
-        else:
-            unfinished.append(rest.decode())
-    if rows:
-        yield _of_records(piece, rows, numbers)
+                growth.unfinished.append(rest.decode())
+        if records:
+            yield _of_records(fragment, records, rows)
 
 
-def _lines(text: decoding.DecodedText) -> Iterator[bytes]:
-    """Lines that are not blank, without their ends."""
-    for line in io.BufferedReader(text, decoding.CHUNK_BYTES):
-        stripped = line.strip()
-        if stripped:
-            yield stripped
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(name for at, (name, _) in enumerate(pairs) if name in dict(pairs[:at]))
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of its pairs; of a key that stands twice one value would be lost."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        twice = next(name for position, (name, _) in enumerate(pairs) if name in dict(pairs[:position]))
         raise ValueError(f"key '{twice}' stands twice")
-    return found
+    return record
 
 
-OBJECTS = json.JSONDecoder(object_pairs_hook=_once)
-"""Of a key that stands twice one value would be lost."""
+OBJECTS = json.JSONDecoder(object_pairs_hook=_unique_keys)
 
 
-def _record(piece: Fragment, line: bytes, row: int) -> dict[str, Any] | str:
-    """The object of a line, or why there is none."""
+def _record(fragment: Fragment, line: bytes, row: int) -> dict[str, Any] | str:
+    """The object of a line, or the reason why there is none."""
     if row == 0 and line.startswith(b"["):
         raise errors.SourceError.build(
-            f"collect: source '{piece.name}'",
+            f"collect: source '{fragment.name}'",
             got="a JSON array",
             expected="JSON lines: one object a line",
             hint="jq -c '.[]' old.json > new.jsonl",
@@ -92,89 +100,127 @@ def _record(piece: Fragment, line: bytes, row: int) -> dict[str, Any] | str:
     return record if isinstance(record, dict) else f"json: {type(record).__name__} instead of an object"
 
 
-@dataclass(frozen=True)
-class After:
-    """A mark in a column that grows; times are microseconds."""
+class SqlReader(Reader):
+    """A database by its SQLAlchemy URL: the rows of ``data.reading.query``, fetched in batches."""
 
-    column: str
-    kind: str
-    mark: float
+    format = "sql"
+    options = ("query",)
+
+    def matches(self, source: str) -> bool:
+        return files.scheme(source) not in {"", "package", "http", "https", "ftp", *files.REMOTE}
+
+    def fragments(self, source: str, reading: Reading) -> list[Fragment]:
+        """One query result; the name shows neither the password nor a local path."""
+        if reading.query is None:
+            raise errors.RecipeError.build(
+                "recipe: 'data.reading.query' is missing",
+                got=f"{files.scheme(source)}:// as source, which is taken for a database",
+                expected="the SQL to run there",
+                hint='reading: {query: "SELECT * FROM …"}; files are a path, s3://, gs://, file:// or package://',
+                field="data.reading.query",
+            )
+        file = _sqlite_file(source)
+        if file is None:  # a server does not say whether rows changed
+            shown = re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", source)
+            return [Fragment(shown, source, self.format, 0, stamp=uuid.uuid4().hex)]
+        if not file.is_file():  # the driver would make an empty database of this name
+            raise errors.SourceError.missing(source, files.near(file))
+        url, size = absolute_database(source), file.stat().st_size
+        return [Fragment(f"sqlite:///{file.name}", url, self.format, size, stamp=_changed(file))]
+
+    def batches(
+        self, fragment: Fragment, reading: Reading, bad_records: list[BadRecord], growth: Growth | None = None
+    ) -> Iterator[Batch]:
+        """Rows of the query; of a source that grows at least all that are not before the bound."""
+        import sqlalchemy as sa
+
+        del bad_records
+        try:
+            engine = sa.create_engine(fragment.location)
+            with engine.connect() as connection:
+                text = str(reading.query).replace(":", r"\:")  # ' :x' in it is text, no parameter
+                values: dict[str, Any] = {}
+                if growth is not None and growth.after is not None:
+                    column = engine.dialect.identifier_preparer.quote(growth.after.column).replace(":", r"\:")
+                    text, values = _beyond(text, growth.after, column)
+                result = connection.execution_options(stream_results=True).execute(sa.text(text), values)
+                names = checked_names(fragment, list(result.keys()))
+                first = 0
+                while rows := result.fetchmany(RECORDS):
+                    records = [dict(zip(names, row, strict=True)) for row in rows]
+                    yield _of_records(fragment, records, list(range(first, first + len(rows))))
+                    first += len(rows)
+            engine.dispose()
+        except ImportError as error:
+            raise errors.SourceError.build(
+                f"collect: source '{fragment.name}'",
+                got=f"no package '{error.name}' in this environment",
+                expected="the driver of the database",
+                hint=f"uv pip install {error.name}; the URL may name another, e.g. postgresql+psycopg://…",
+            ) from None
+        except sa.exc.SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or error
+            raise errors.SourceError.build(
+                f"collect: source '{fragment.name}'",
+                got=" ".join(str(cause).split()),
+                expected="rows of data.reading.query",
+                hint=f"the query was: {reading.query}",
+            ) from None
 
 
-def query(piece: Fragment, reading: Reading, after: After | None = None) -> Iterator[Batch]:
-    """Rows of ``reading.query``, fetched in batches; with `after` at least all that are not before it."""
-    import sqlalchemy as sa
-
-    try:
-        engine = sa.create_engine(piece.location)
-        with engine.connect() as connection:
-            asked, values = (
-                str(reading.query).replace(":", r"\:"),
-                dict[str, Any](),
-            )  # ' :x' in it is text, no parameter
-            if after is not None:
-                column = engine.dialect.identifier_preparer.quote(after.column).replace(":", r"\:")
-                asked, values = _beyond(asked, after, column)
-            result = connection.execution_options(stream_results=True).execute(sa.text(asked), values)
-            names = checked_names(piece, list(result.keys()))
-            first = 0
-            while rows := result.fetchmany(RECORDS):
-                records = [dict(zip(names, row, strict=True)) for row in rows]
-                yield _of_records(piece, records, list(range(first, first + len(rows))))
-                first += len(rows)
-        engine.dispose()
-    except ImportError as error:
-        raise errors.SourceError.build(
-            f"collect: source '{piece.name}'",
-            got=f"no package '{error.name}' in this environment",
-            expected="the driver of the database",
-            hint=f"uv pip install {error.name}; the URL may name another, e.g. postgresql+psycopg://…",
-        ) from None
-    except sa.exc.SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        raise errors.SourceError.build(
-            f"collect: source '{piece.name}'",
-            got=" ".join(str(cause).split()),
-            expected="rows of data.reading.query",
-            hint=f"the query was: {reading.query}",
-        ) from None
+def absolute_database(url: str) -> str:
+    """The URL of a SQLite file by its absolute path, for a task that stands in another folder."""
+    file = _sqlite_file(url)
+    return url if file is None else url.replace(f"///{file}", f"///{file.absolute()}", 1)
 
 
-def _beyond(asked: str, after: After, column: str) -> tuple[str, dict[str, Any]]:
-    """The query without rows that are certainly before a mark.
+def _sqlite_file(url: str) -> Path | None:
+    scheme, _, rest = url.partition("://")
+    return Path(rest.removeprefix("/").partition("?")[0]) if scheme.startswith("sqlite") else None
+
+
+def _changed(database: Path) -> str:
+    """Time of the last change of a SQLite database, whose new rows may still be in its write-ahead log alone."""
+    log = database.with_name(f"{database.name}-wal")
+    written = [database, log] if log.is_file() and log.stat().st_size else [database]
+    return " ".join(str(file.stat().st_mtime_ns) for file in written)
+
+
+def _beyond(query: str, after: CursorBound, column: str) -> tuple[str, dict[str, Any]]:
+    """The query without rows that are certainly before a bound.
 
     Databases hold times as times or as text in any ISO form and zone; the date of the day before
-    compares rightly with all of them, and what it lets through too much is sorted out here.
+    compares rightly with all of them, and what it lets through too much is sorted out later.
     """
-    mark: Any = after.mark
+    bound: Any = after.mark
     if after.kind == "timestamp":
-        mark = (dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=after.mark, days=-1)).date().isoformat()  # noqa: DTZ001  (a date in any zone)
-    inner = asked.strip().rstrip(";")  # and a comment at its end goes until the end of its line
-    return f"SELECT * FROM ({inner}\n) AS collected WHERE {column} >= :beyond_mark", {"beyond_mark": mark}  # noqa: S608  (the user's own query)
+        bound = (dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=after.mark, days=-1)).date().isoformat()  # noqa: DTZ001  (a date in any zone)
+    inner = query.strip().rstrip(";")  # and a comment at its end goes until the end of its line
+    return f"SELECT * FROM ({inner}\n) AS collected WHERE {column} >= :beyond_mark", {"beyond_mark": bound}  # noqa: S608  (the user's own query)
 
 
-def _of_records(piece: Fragment, records: list[dict[str, Any]], numbers: list[int]) -> Batch:
+def _of_records(fragment: Fragment, records: list[dict[str, Any]], rows: list[int]) -> Batch:
     """Python values as columns of text, with the count of JSON strings, lists and objects."""
     names = dict.fromkeys(name for record in records for name in record)
-    checked_names(piece, list(names))
+    checked_names(fragment, list(names))
     arrays, json_types = {}, {}
     for name in names:
         values = [record.get(name) for record in records]
         types = {type(value) for value in values} - {type(None)}
         if types & {bytes, bytearray, memoryview}:
-            raise _of_bytes(piece, name)
+            raise _of_bytes(fragment, name)
         arrays[name] = pa.array(values if types <= {str} else [_written(value) for value in values], pa.string())
         json_types[name] = TypeCounts(
             quoted=sum(isinstance(value, str) for value in values),
             lists=sum(isinstance(value, list) for value in values) if list in types else 0,
             objects=sum(isinstance(value, dict) for value in values) if dict in types else 0,
         )
-    return Batch(pa.table(arrays), np.array(numbers, np.int64), json_types)
+    return Batch(pa.table(arrays), np.array(rows, np.int64), json_types)
 
 
-def _of_bytes(piece: Fragment, name: str) -> errors.SourceError:
+def _of_bytes(fragment: Fragment, name: str) -> errors.SourceError:
     return errors.SourceError.build(
-        f"collect: column '{name}' in '{piece.name}'",
+        f"collect: column '{name}' in '{fragment.name}'",
         got="bytes",
         expected="numbers, text, true and false, dates or times",
         hint="leave it out of data.reading.query, or give it as text, e.g. hex(…); pictures are read from files",
@@ -183,7 +229,7 @@ def _of_bytes(piece: Fragment, name: str) -> errors.SourceError:
 
 
 def _written(value: Any) -> str | None:
-    """A JSON or database value as the text that `convert` reads back."""
+    """A JSON or database value as the text that `mlsys.readers.conversion` reads back."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from mlsys.recipe.columns import Columns
 from mlsys.recipe.durations import Span, span_us
@@ -48,16 +56,38 @@ Source = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
 class Reading(Section):
     """How the bytes of a source become a table."""
 
-    format: Literal["auto", "csv", "parquet", "jsonl", "image", "text", "sql"] = "auto"
+    format: Text = Field(
+        "auto",
+        description="auto: as the source's name tells; csv, parquet, jsonl, image, text, sql, or the name of a reader "
+        "that was registered",
+    )
     query: Text | None = Field(None, description="SQL to run, when the source is a database connection string")
     null_values: tuple[str, ...] = Field(
         ("", "NA", "NaN", "nan", "null", "NULL", "None", "N/A"), description="texts of a CSV cell that mean null"
     )
     delimiter: str = Field(",", pattern=r"^[\t\x20\x21\x23-\x7e]$")
     encoding: str = "utf-8"
+    decimal: Literal[".", ","] = Field(".", description="decimal mark of the numbers in CSV files")
+    thousands: Literal[".", ",", " ", "'", "_", "\u00a0", "\u202f", "\u2019"] | None = Field(
+        None,
+        description="mark between the thousands of numbers in CSV files, which has to stand before every three digits",
+    )
     version: int | str | None = Field(
         None, description="of a Delta or Iceberg table: version or snapshot id, tag, branch or time; the latest without"
     )
+
+    @model_validator(mode="after")
+    def _marks_differ(self) -> Self:
+        if self.decimal == self.thousands:
+            raise ValueError("a mark between thousands that is not the decimal mark")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_default_marks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave default marks out: keys and digests that were made before there were marks stay the same."""
+        section: dict[str, Any] = handler(self)
+        marks = {"decimal", "thousands"} if (self.decimal, self.thousands) == (".", None) else set()
+        return {key: value for key, value in section.items() if key not in marks}
 
 
 class Dedupe(Section):

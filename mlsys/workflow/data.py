@@ -19,7 +19,7 @@ MAX_LINES = 10
 def collect(run: Run) -> None:
     """1: the source's rows, checked, joined as of their time, and divided into parts."""
     from mlsys.collect import contract, history
-    from mlsys.readers import sources
+    from mlsys.readers import registry
 
     recipe = run.recipe
     rules = contract.load(recipe.data.contract) if recipe.data.contract else None
@@ -31,7 +31,7 @@ def collect(run: Run) -> None:
         "split": recipe.split.model_dump(mode="json"),
         "target": [recipe.target, str(recipe.task), recipe.positive],
         "sources": [
-            sources.fingerprint(source, reading)
+            registry.fingerprint(source, reading)
             for source, reading in [
                 (recipe.data.source, recipe.data.reading),
                 *((join.source, join.reading) for join in recipe.features.joins.values()),

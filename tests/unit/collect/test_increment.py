@@ -15,6 +15,7 @@ import pytest
 from mlsys import errors
 from mlsys.collect import incremental, snapshot
 from mlsys.readers import records
+from mlsys.readers.base import CursorBound
 from mlsys.recipe import Data, Reading
 from mlsys.store import Store
 
@@ -258,12 +259,12 @@ def test_a_file_that_grows_while_it_is_read_is_refused_and_nothing_of_it_kept(ta
 
 
 def test_only_the_rows_beyond_are_asked_of_a_database(tmp_path):
-    query = records._beyond("select * from t;", records.After("at", "timestamp", 1_704_189_600_000_000), '"at"')
+    query = records._beyond("select * from t;", CursorBound("at", "timestamp", 1_704_189_600_000_000), '"at"')
     assert query == (
         'SELECT * FROM (select * from t\n) AS collected WHERE "at" >= :beyond_mark',
         {"beyond_mark": "2024-01-01"},
     )
-    query = records._beyond("select * from t", records.After("k", "int64", 7), "k")
+    query = records._beyond("select * from t", CursorBound("k", "int64", 7), "k")
     assert query[1] == {"beyond_mark": 7}
 
 

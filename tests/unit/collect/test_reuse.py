@@ -6,7 +6,7 @@ import pytest
 
 from mlsys import errors
 from mlsys.collect import pipeline
-from mlsys.readers import csv, sources
+from mlsys.readers import registry
 from mlsys.recipe import Reading
 from mlsys.store import Store
 
@@ -20,13 +20,13 @@ def elsewhere(tmp_path):
 @pytest.fixture
 def parsed(monkeypatch):
     """Names of the pieces that were read, in order."""
-    names, real = [], csv.batches
+    names, real = [], registry.batches
 
     def batches(piece, reading, broken):
         names.append(piece.name)
         return real(piece, reading, broken)
 
-    monkeypatch.setattr(csv, "batches", batches)
+    monkeypatch.setattr(registry, "batches", batches)
     return names
 
 
@@ -175,6 +175,6 @@ def test_typed_files_are_reused_too(take, tmp_path, parsed):
 
 def test_a_piece_remembers_nothing_of_what_is_no_file(take, store):
     take("sklearn://iris", target="target")
-    (found,) = sources.find("sklearn://iris", Reading())
+    (found,) = registry.find("sklearn://iris", Reading())
     assert found.digest() is None
     assert take("sklearn://iris", target="target").report["num_reused"] == 0

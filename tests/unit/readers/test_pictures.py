@@ -11,7 +11,7 @@ import pytest
 
 from mlsys import errors, images
 from mlsys.collect import snapshot
-from mlsys.readers import folders, sources
+from mlsys.readers import folders, registry
 from mlsys.recipe import Data, Reading
 from mlsys.schema import Kind, Role
 from mlsys.store import Store
@@ -81,17 +81,17 @@ def test_pictures_that_do_not_decode_go_to_quarantine_and_the_others_stay(take, 
 def test_a_large_folder_is_read_in_pieces_with_the_same_rows(take, tmp_path, monkeypatch):
     at = folder(tmp_path / "photos", 20)
     whole = rows(take(at))
-    monkeypatch.setattr(sources, "MAX_FILES", 7)
-    assert [len(piece.files) for piece in sources.find(str(at), Reading())] == [7, 7, 6]
+    monkeypatch.setattr(folders, "MAX_FILES", 7)
+    assert [len(piece.files) for piece in registry.find(str(at), Reading())] == [7, 7, 6]
     assert rows(take(at)).equals(whole)
 
 
 def test_the_fingerprint_of_a_folder_changes_with_any_of_its_files(tmp_path):
     at = folder(tmp_path / "photos", 4)
-    before = sources.fingerprint(str(at), Reading()), sources.find(str(at), Reading())[0].digest()
-    assert before == (sources.fingerprint(str(at), Reading()), sources.find(str(at), Reading())[0].digest())
+    before = registry.fingerprint(str(at), Reading()), registry.find(str(at), Reading())[0].digest()
+    assert before == (registry.fingerprint(str(at), Reading()), registry.find(str(at), Reading())[0].digest())
     (at / "lying" / "0003.png").write_bytes(encoded(noise()))
-    after = sources.fingerprint(str(at), Reading()), sources.find(str(at), Reading())[0].digest()
+    after = registry.fingerprint(str(at), Reading()), registry.find(str(at), Reading())[0].digest()
     assert before[0] != after[0]
     assert before[1] != after[1]
 
@@ -140,7 +140,7 @@ def test_paths_are_read_from_beside_the_table_so_that_a_snapshot_needs_no_other_
 def test_a_file_that_is_too_large_or_no_file_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "MAX_BYTES", 100)
     (tmp_path / "large.png").write_bytes(encoded(noise(30, 30)))
-    kept, faults = folders.taken(pa.array(["large.png", ".", "a\0b", None]), str(tmp_path / "table.csv"))
+    kept, faults = folders.decoded_pictures(pa.array(["large.png", ".", "a\0b", None]), str(tmp_path / "table.csv"))
     assert kept.null_count == 4
     assert {reason: mask.to_pylist() for reason, mask in faults.items()} == {
         "more than 100 bytes": [True, False, False, False],
@@ -157,13 +157,13 @@ def test_a_contract_that_says_image_is_kept(take, tmp_path):
 
 
 def test_large_rows_are_read_few_at_a_time(tmp_path, monkeypatch):
-    from mlsys.readers import csv
+    from mlsys.readers import parquet
 
-    monkeypatch.setattr(csv, "BATCH_BYTES", 10_000)
+    monkeypatch.setattr(parquet, "BATCH_BYTES", 10_000)
     table = pa.table({"photo": [encoded(noise(20, 20, seed=n)) for n in range(40)]})
     pq.write_table(table, tmp_path / "a.parquet")
-    piece = sources.find(str(tmp_path / "a.parquet"), Reading())[0]
-    found = [batch.table.num_rows for batch in csv.batches(piece, Reading(), [])]
+    piece = registry.find(str(tmp_path / "a.parquet"), Reading())[0]
+    found = [batch.table.num_rows for batch in registry.batches(piece, Reading(), [])]
     assert sum(found) == 40
     assert max(found) <= 10_000 // 1200
     assert images.is_encoded(table["photo"][0].as_py())

@@ -8,7 +8,7 @@ import pytest
 
 from mlsys import errors
 from mlsys.collect import snapshot
-from mlsys.readers import sources
+from mlsys.readers import registry
 from mlsys.recipe import Data, Reading
 
 
@@ -67,7 +67,7 @@ def test_a_source_is_found_from_another_folder(store, tmp_path, monkeypatch, wri
         db.execute("create table t as select 1 as x, 0 as y union select 2, 1")
     db.close()
     for source, reading in (("a.csv", Reading()), ("sqlite:///a.db", Reading(query="select * from t"))):
-        (piece,) = sources.find(source, reading)
+        (piece,) = registry.find(source, reading)
         assert str(tmp_path) in piece.location
         assert str(tmp_path) not in piece.name
         taken = snapshot.take(store, Data(source=source, reading=reading), target="y", folder=tmp_path / "run")
@@ -76,14 +76,14 @@ def test_a_source_is_found_from_another_folder(store, tmp_path, monkeypatch, wri
 
 def test_a_fingerprint_changes_with_the_files_alone(write):
     file = write("a.csv", "x,y\n1,0\n")
-    before = sources.fingerprint(str(file), Reading())
-    assert sources.fingerprint(str(file), Reading()) == before
+    before = registry.fingerprint(str(file), Reading())
+    assert registry.fingerprint(str(file), Reading()) == before
     write("a.csv", "x,y\n1,0\n2,1\n")
-    assert sources.fingerprint(str(file), Reading()) != before
+    assert registry.fingerprint(str(file), Reading()) != before
 
 
 def test_a_database_password_is_not_shown():
-    (piece,) = sources.find("postgresql://me:secret@host/db", Reading(query="select 1"))
+    (piece,) = registry.find("postgresql://me:secret@host/db", Reading(query="select 1"))
     assert piece.name == "postgresql://me:***@host/db"
 
 
@@ -119,11 +119,11 @@ def test_a_row_in_the_write_ahead_log_changes_the_fingerprint(database, tmp_path
     source, reading = database("create table t (x int, y int)", (1, 0)), Reading(query="select * from t")
     db = sqlite3.connect(tmp_path / "a.db")
     db.execute("pragma journal_mode = wal")
-    before = sources.fingerprint(source, reading)
-    assert sources.fingerprint(source, reading) == before
+    before = registry.fingerprint(source, reading)
+    assert registry.fingerprint(source, reading) == before
     db.execute("insert into t values (2, 1)")
     db.commit()
-    after = sources.fingerprint(source, reading)
+    after = registry.fingerprint(source, reading)
     db.close()
     assert after != before
 

@@ -8,7 +8,7 @@ import pytest
 
 from mlsys import errors
 from mlsys.collect import snapshot, type_inference
-from mlsys.readers import folders, sources
+from mlsys.readers import folders, registry
 from mlsys.recipe import Data, Reading
 from mlsys.schema import Kind, Role
 from mlsys.store import Store
@@ -77,26 +77,26 @@ def test_a_file_in_another_encoding_goes_to_quarantine_and_the_others_stay(take,
 
 def test_a_large_folder_is_read_in_pieces_with_the_same_rows(take, letters, monkeypatch):
     whole = take(letters).snapshot.table()
-    monkeypatch.setattr(sources, "MAX_FILES", 2)
-    assert len(sources.find(str(letters), Reading(format="text"))) == 3
+    monkeypatch.setattr(folders, "MAX_FILES", 2)
+    assert len(registry.find(str(letters), Reading(format="text"))) == 3
     assert take(letters).snapshot.table().equals(whole)
 
 
 def test_text_files_are_documents_or_tables_and_the_recipe_has_to_say_which(letters):
     with pytest.raises(errors.SourceError) as caught:
-        sources.find(str(letters), Reading())
+        registry.find(str(letters), Reading())
     assert "6 .txt files, which may be documents or tables" in str(caught.value)
     assert "data.reading: {format: text}" in str(caught.value)
-    assert {piece.format for piece in sources.find(str(letters), Reading(format="csv"))} == {"csv"}
-    assert [piece.format for piece in sources.find(str(letters / "top.txt"), Reading())] == ["csv"]
+    assert {piece.format for piece in registry.find(str(letters), Reading(format="csv"))} == {"csv"}
+    assert [piece.format for piece in registry.find(str(letters / "top.txt"), Reading())] == ["csv"]
 
 
 def test_the_fingerprint_of_a_folder_of_documents_changes_with_any_of_its_files(letters):
     reading = Reading(format="text")
-    before = sources.fingerprint(str(letters), reading)
-    assert sources.fingerprint(str(letters), reading) == before
+    before = registry.fingerprint(str(letters), reading)
+    assert registry.fingerprint(str(letters), reading) == before
     (letters / "praise" / "a.txt").write_text("So it went.")
-    assert sources.fingerprint(str(letters), reading) != before
+    assert registry.fingerprint(str(letters), reading) != before
 
 
 ANSWERS = ["I agree with all of it", "I do not agree with it at all", "I have no opinion on it"]

@@ -146,7 +146,7 @@ def test_a_damaged_data_file_is_named(take, tmp_path):
 def test_without_the_extra_the_hint_installs_it(take, monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "deltalake", None)
     with pytest.raises(errors.SourceError, match=r"uv pip install 'mlsys\[lake\]'"):
-        lake.find(f"delta://{tmp_path}/t", Reading())
+        lake.DeltaReader().fragments(f"delta://{tmp_path}/t", Reading())
 
 
 def test_a_folder_of_files_beside_is_another_source(take, tmp_path):

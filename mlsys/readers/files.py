@@ -1,0 +1,161 @@
+"""Files that a path, folder, glob or URI names: on this machine, in a package, or through ``pyarrow.fs``."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from mlsys import errors
+
+__all__ = ["REMOTE", "File", "changed", "filesystem", "find", "near", "open_file", "scheme"]
+
+REMOTE = ("s3", "gs", "gcs", "file", "hdfs", "abfs", "abfss")
+"""URI schemes that ``pyarrow.fs`` opens."""
+GLOB = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file: its name in reports, its path or URI, and its size."""
+
+    name: str
+    location: str
+    num_bytes: int
+
+
+def find(source: str, is_data: Callable[[str], bool]) -> list[File]:
+    """Files of a path, folder, glob, URI or ``package://name/inside``, sorted by their names below it.
+
+    A file named outright is taken whatever it is called; others only if `is_data` says so of
+    their name, and neither hidden files nor markers such as ``_SUCCESS``. In the glob of a URI,
+    ``*`` matches slashes too.
+
+    Raises
+    ------
+    SourceError
+        There is none, or the storage cannot be reached.
+    """
+    kind = scheme(source)
+    if kind in REMOTE:
+        return _remote(source, is_data)
+    return _local(str(_inside_package(source)) if kind == "package" else source, source, is_data)
+
+
+def _local(path: str, source: str, is_data: Callable[[str], bool]) -> list[File]:
+    root = Path(path).expanduser().absolute()  # a task on the cluster stands in another folder
+    if root.is_file():
+        return [File(root.name, str(root), root.stat().st_size)]
+    base, paths = root, cast("Iterator[Path]", root.rglob("*"))
+    if not root.is_dir():
+        base = _fixed_part(root)
+        paths = base.glob(str(root.relative_to(base))) if GLOB.search(path) else iter(())
+    by_name = {file.relative_to(base).as_posix(): file for file in paths if file.is_file()}
+    names = _data_names(by_name, is_data)
+    if not names and root.is_dir():
+        raise errors.SourceError.no_data(source, [file.name for file in root.iterdir()])
+    if not names:
+        raise errors.SourceError.missing(source, near(root))
+    return [File(name, str(by_name[name]), by_name[name].stat().st_size) for name in names]
+
+
+def _remote(source: str, is_data: Callable[[str], bool]) -> list[File]:
+    glob = GLOB.search(source)
+    root = (source[: source.rfind("/", 0, glob.start())] if glob else source).rstrip("/")
+    try:
+        storage, path = filesystem(root)
+        info = storage.get_file_info(path)
+        if info.type is pafs.FileType.File:
+            return [File(_shown(source), source, info.size or 0)]
+        listed = storage.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
+        beside = storage.get_file_info(pafs.FileSelector(str(PurePosixPath(path).parent), allow_not_found=True))
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(source, error) from error
+    sizes = {entry.path[len(path) + 1 :]: entry.size or 0 for entry in listed if entry.type is pafs.FileType.File}
+    pattern = source[len(root) + 1 :] if glob else "*"
+    names = _data_names([name for name in sizes if fnmatch.fnmatchcase(name, pattern)], is_data)
+    if not names:
+        raise errors.SourceError.missing(source, [*sizes, *(entry.base_name for entry in beside)])
+    return [File(_shown(f"{root}/{name}"), f"{root}/{name}", sizes[name]) for name in names]
+
+
+def _inside_package(source: str) -> Path:
+    """Path of ``package://name/inside``; the package is located, never imported."""
+    package, _, inside = source.removeprefix("package://").partition("/")
+    spec = find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise errors.SourceError.build(
+            f"collect: source '{source}'",
+            got=f"no package '{package}' in this environment",
+            expected="an installed package",
+            hint=f"uv pip install {package}",
+        )
+    return Path(next(iter(spec.submodule_search_locations))) / inside
+
+
+def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """File system of a URI, and the path in it."""
+    return cast("tuple[pafs.FileSystem, str]", pafs.FileSystem.from_uri(uri))
+
+
+def open_file(name: str, location: str) -> BinaryIO:
+    """Open the bytes of a file, seekable."""
+    try:
+        if scheme(location) in REMOTE:
+            storage, path = filesystem(location)
+            return cast("BinaryIO", storage.open_input_file(path))
+        return Path(location).open("rb")
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(name, error) from error
+
+
+def changed(location: str) -> str:
+    """Time of the last change of a file, in nanoseconds as text."""
+    if scheme(location) in REMOTE:
+        storage, path = filesystem(location)
+        return str(storage.get_file_info(path).mtime_ns)
+    return str(Path(location).stat().st_mtime_ns)
+
+
+def scheme(source: str) -> str:
+    """The scheme of a URI in lower case; empty for a path.
+
+    >>> scheme("S3://bucket/key"), scheme("data/a.csv")
+    ('s3', '')
+    """
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", source)
+    return match[1].lower() if match else ""
+
+
+def near(path: Path) -> list[str]:
+    """Names beside a path that is not there."""
+    return [beside.name for beside in path.parent.iterdir()] if path.parent.is_dir() else []
+
+
+def _data_names(names: Iterable[str], is_data: Callable[[str], bool]) -> list[str]:
+    shown = [name for name in names if not any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)]
+    return sorted(name for name in shown if is_data(name))
+
+
+def _shown(uri: str) -> str:
+    """A URI as a report may show it: a path of this machine shrinks to the file's name."""
+    return PurePosixPath(uri).name if scheme(uri) == "file" else uri
+
+
+def _fixed_part(path: Path) -> Path:
+    """The folders of a glob before its first pattern."""
+    depth = next((depth for depth, part in enumerate(path.parts) if GLOB.search(part)), len(path.parts) - 1)
+    return Path(*path.parts[:depth])
+
+
+def _unreadable(name: str, error: Exception) -> errors.SourceError:
+    return errors.SourceError.build(
+        f"collect: source '{name}'", got=" ".join(str(error).split()), expected="a source that can be read"
+    )

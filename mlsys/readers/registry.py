@@ -1,0 +1,320 @@
+"""The registry of source formats: which reader a source has, its fragments, and their batches.
+
+==========================================  ===================================================
+``data/*.csv``, ``data/``, ``data/a.csv``   local glob, folder (searched to the bottom) or file
+``s3://…``, ``gs://…``, ``file://…``        the same, through ``pyarrow.fs``
+``package://name/inside/file.csv``          a file of an installed package, which is not imported
+``sklearn://iris``                          a data set that comes with scikit-learn
+``delta://path``, ``iceberg://…``           tables of a lake, at a version if one is given (`lake`)
+``sqlite:///file.db``, ``postgresql://…``   a database by its SQLAlchemy URL, with ``reading.query``
+``photos/``                                 a folder without tables: its PNG and JPEG files, a row each
+``letters/``                                with ``reading: {format: text}``: its ``.txt`` files, a row each
+==========================================  ===================================================
+
+A new format is a subclass of `mlsys.readers.base.Reader` that `register` takes. Processes that have not
+imported it, such as the workers of a cluster, find it through the entry-point group ``mlsys.readers``
+of an installed package, whose entries name such a subclass, or by the module that its fragments name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pyarrow as pa
+
+from mlsys import errors
+from mlsys.readers import files, lake, records
+from mlsys.readers.base import PACKED, BadRecord, Batch, Fragment, Growth, Reader
+from mlsys.readers.built_in import BuiltInReader
+from mlsys.readers.conversion import NumberFormat
+from mlsys.readers.csv import CsvReader
+from mlsys.readers.files import File
+from mlsys.readers.folders import ImageReader, TextReader
+from mlsys.readers.increments import IncrementReader
+from mlsys.readers.parquet import ParquetReader
+from mlsys.recipe import Reading
+from mlsys.schema import Kind
+
+__all__ = [
+    "absolute",
+    "batches",
+    "column",
+    "find",
+    "fingerprint",
+    "kinds",
+    "numbers",
+    "reader",
+    "register",
+    "schema",
+    "split",
+]
+
+ENTRY_POINTS = "mlsys.readers"
+
+READERS: dict[str, Reader] = {
+    each.format: each
+    for each in (
+        CsvReader(),
+        ParquetReader(),
+        records.JsonLinesReader(),
+        ImageReader(),
+        TextReader(),
+        BuiltInReader(),
+        lake.DeltaReader(),
+        lake.IcebergReader(),
+        IncrementReader(),
+        records.SqlReader(),
+    )
+}
+"""Readers by format. Those of others come first where a source is matched, a database of any scheme last."""
+
+BUILT_IN = frozenset(READERS)
+
+
+def register(added: Reader | type[Reader]) -> None:
+    """Make a source format known under the name of its reader.
+
+    Raises
+    ------
+    RecipeError
+        A reader of this package has the name.
+    """
+    made = added() if isinstance(added, type) else added
+    if made.format in {"", "auto", *BUILT_IN}:
+        raise errors.RecipeError.build(
+            f"readers: format '{made.format}'",
+            got="a name that is taken",
+            expected="another name",
+            hint="set the class attribute format",
+        )
+    READERS[made.format] = made
+
+
+@cache
+def _load_entry_points() -> None:
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        register(entry.load())
+
+
+def reader(name: str, module: str | None = None) -> Reader:
+    """The reader of a format; `module` is imported if nothing else knows it.
+
+    Raises
+    ------
+    RecipeError
+        No reader has this name.
+    """
+    if name not in READERS:
+        _load_entry_points()
+    if name not in READERS and module is not None:
+        importlib.import_module(module)
+    if name not in READERS:
+        known = ["auto", *(each for each in READERS if each != IncrementReader.format)]
+        raise errors.RecipeError.build(
+            "recipe: 'data.reading.format'",
+            got=repr(name),
+            expected="one of " + ", ".join(known),
+            hint=errors.did_you_mean(name, known),
+            field="data.reading.format",
+        )
+    return READERS[name]
+
+
+def find(
+    source: str | Path | Iterable[str | Path], reading: Reading, default_format: str | None = None
+) -> list[Fragment]:
+    """The fragments of a source, or of several in the order given, each small enough for a task of its own.
+
+    Parameters
+    ----------
+    default_format
+        Format of files whose names do not tell it, where `reading` leaves it open.
+
+    Raises
+    ------
+    SourceError
+        Nothing is there, or the format cannot be told from the name.
+    RecipeError
+        The format is not known, or an option has no effect on the source.
+    """
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    fragments = {
+        fragment.location: fragment for each in sources for fragment in _find_one(str(each), reading, default_format)
+    }
+    return _with_distinct_names(list(fragments.values()))
+
+
+def fingerprint(source: str | Iterable[str], reading: Reading) -> list[list[object]]:
+    """Name, bytes and time of change of each fragment: what is there now, without reading it.
+
+    A database other than SQLite does not say whether it changed, so its fingerprint is new
+    each time and its query is run again; the rows then tell whether anything is new.
+    """
+    return [[fragment.name, fragment.num_bytes, fragment.changed()] for fragment in find(source, reading)]
+
+
+def absolute(source: str | Path) -> str:
+    """A source as a task finds it that stands in another folder."""
+    text = str(source)
+    scheme = files.scheme(text)
+    if not scheme:
+        return str(Path(text).expanduser().absolute())
+    return records.absolute_database(text) if scheme.startswith("sqlite") else lake.absolute_table(text)
+
+
+def schema(fragment: Fragment) -> tuple[pa.Schema, int] | None:
+    """Schema and number of records of a fragment whose values have types; None for text."""
+    return _of(fragment).schema(fragment)
+
+
+def batches(
+    fragment: Fragment, reading: Reading, bad_records: list[BadRecord], growth: Growth | None = None
+) -> Iterator[Batch]:
+    """Rows of a fragment in bounded batches; records that are no rows are appended to `bad_records`."""
+    return _of(fragment).batches(fragment, reading, bad_records, growth)
+
+
+def column(fragment: Fragment, name: str) -> Iterator[pa.Array]:
+    """One column of a fragment whose values have types."""
+    return _of(fragment).column(fragment, name)
+
+
+def kinds(fragments: Iterable[Fragment]) -> dict[str, Kind]:
+    """Kinds of the columns that the formats of some fragments fix."""
+    return {name: kind for each in fragments for name, kind in _of(each).kinds.items()}
+
+
+def numbers(fragment: Fragment, reading: Reading) -> NumberFormat:
+    """Marks of the numbers in the texts of a fragment."""
+    return _of(fragment).numbers(fragment, reading)
+
+
+def split(fragment: Fragment) -> list[Fragment]:
+    """Smaller fragments for more tasks, with the same rows in the same order."""
+    return _of(fragment).split(fragment)
+
+
+def _of(fragment: Fragment) -> Reader:
+    return reader(fragment.format, fragment.module)
+
+
+def _find_one(source: str, reading: Reading, default_format: str | None) -> list[Fragment]:
+    _load_entry_points()
+    chosen = None if reading.format == "auto" else reader(reading.format)
+    # 1. a whole source by its scheme, unless it holds files
+    scheme = files.scheme(source)
+    candidates = sorted(READERS.values(), key=lambda each: each.format in BUILT_IN)
+    whole = next((each for each in candidates if each.matches(source)), None)
+    if whole is None and scheme and scheme not in {"package", *files.REMOTE}:
+        raise errors.SourceError.build(
+            f"collect: source '{source}'",
+            got=f"{scheme}://",
+            expected="a path, s3://, gs://, file://, package://, sklearn://, delta://, iceberg:// or a database URL",
+            hint="download the file and name its path",
+        )
+    _refuse_without_effect(source, whole, reading)
+    if whole is not None:
+        return [_with_module(each, whole) for each in whole.fragments(source, reading)]
+    # 2. files, all of the format that is asked for or each of the format of its name
+    if chosen is not None and not _reads_files(chosen):
+        chosen = None
+    listed = files.find(source, lambda name: _is_data(name, chosen))
+    if chosen is not None:
+        return [_with_module(each, chosen) for each in chosen.fragments_of_files(listed)]
+    return _of_files(source, listed, candidates, default_format)
+
+
+def _reads_files(candidate: Reader) -> bool:
+    return bool(candidate.suffixes)
+
+
+def _refuse_without_effect(source: str, whole: Reader | None, reading: Reading) -> None:
+    """Refuse a version or a query on which the source does not depend: other rows than asked for would be read."""
+    for key, meant in (("version", "a table of a lake, delta://… or iceberg://…"), ("query", "a database")):
+        if getattr(reading, key) is not None and (whole is None or key not in whole.options):
+            raise errors.RecipeError.build(
+                f"recipe: 'data.reading.{key}'",
+                got=f"a {key} for '{source}', on which it has no effect",
+                expected=f"one for {meant}",
+                hint=f"leave {key} out, or name another source",
+                field=f"data.reading.{key}",
+            )
+
+
+def _is_data(name: str, chosen: Reader | None) -> bool:
+    """Whether a file of a folder is to be read; of tables that are asked for, files of any name are."""
+    if chosen is None:
+        return any(each.matches_file(name) for each in READERS.values())
+    return not chosen.kinds or chosen.matches_file(name)
+
+
+def _of_files(
+    source: str, listed: Sequence[File], candidates: Sequence[Reader], default_format: str | None
+) -> list[Fragment]:
+    """Fragments of files by their names; files that are a row each are left out beside tables, which may name them."""
+    default = None if default_format in {None, "auto"} else reader(str(default_format))
+    documents = READERS[TextReader.format]
+    num_documents = sum(documents.matches_file(file.name) for file in listed)
+    if num_documents > 1 and default is None:
+        raise _undecided(source, num_documents)
+    formats: list[Reader] = []
+    for file in listed:
+        is_document = documents.matches_file(file.name) and default is documents
+        named = next((each for each in candidates if each.matches_file(file.name)), default)
+        formats.append(documents if is_document else _known(file, named))
+    tables = [not each.kinds for each in formats]
+    if any(tables):
+        chosen = [pair for pair, is_table in zip(zip(listed, formats, strict=True), tables, strict=True) if is_table]
+        return [_with_module(each, made) for file, made in chosen for each in made.fragments_of_files([file])]
+    kinds = dict.fromkeys(formats)
+    return [
+        each
+        for made in kinds
+        for each in made.fragments_of_files([file for file, of in zip(listed, formats, strict=True) if of is made])
+    ]
+
+
+def _known(file: File, named: Reader | None) -> Reader:
+    if named is None:
+        suffixes = ", ".join(suffix for each in READERS.values() for suffix in each.suffixes)
+        raise errors.SourceError.build(
+            f"collect: source '{file.name}'",
+            got="a name that does not tell the format",
+            expected=f"a name in {suffixes}, packed as {' or '.join(PACKED)} or not",
+            hint="say reading: {format: csv}, parquet, jsonl, image or text",
+        )
+    return named
+
+
+def _undecided(source: str, count: int) -> errors.SourceError:
+    """Text files hold tables here and documents there, and no rule could tell for sure."""
+    return errors.SourceError.build(
+        f"collect: source '{source}'",
+        got=f"{count:,} .txt files, which may be documents or tables",
+        expected="a word about which",
+        hint="data.reading: {format: text} takes each file as a row, {format: csv} as a table",
+        field="data.reading.format",
+    )
+
+
+def _with_module(fragment: Fragment, made: Reader) -> Fragment:
+    return fragment if made.format in BUILT_IN else replace(fragment, module=type(made).__module__)
+
+
+def _with_distinct_names(fragments: list[Fragment]) -> list[Fragment]:
+    """Number fragments of one name, such as files of two folders."""
+    counts = Counter(fragment.name for fragment in fragments)
+    seen: Counter[str] = Counter()
+    named = []
+    for fragment in fragments:
+        seen[fragment.name] += 1
+        is_repeated = counts[fragment.name] > 1
+        name = f"{fragment.name} ({seen[fragment.name]})" if is_repeated else fragment.name
+        named.append(replace(fragment, name=name))
+    return named
