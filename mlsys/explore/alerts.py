@@ -18,7 +18,7 @@ from mlsys.limits import FLOAT32_MAX, FLOAT32_TINY, ID_LIKE_FRACTION, LAST_YEAR,
 from mlsys.reports.formats import number, percent
 from mlsys.schema import Column, Kind, Schema, Task, TaskKind
 from mlsys.statistics import ColumnStatistics, ColumnSummary, TableStatistics
-from mlsys.statistics.pairwise import JointStatistics
+from mlsys.statistics.pairwise import PairwiseStatistics
 
 __all__ = ["SKEWED", "Alert", "column_alerts", "find"]
 
@@ -255,7 +255,7 @@ def find(
     task: Task,
     *,
     num_duplicates: int = 0,
-    joint: JointStatistics | None = None,
+    pairwise: PairwiseStatistics | None = None,
 ) -> list[Alert]:
     """Alerts about the table, then about each feature in the order of the schema, then about pairs.
 
@@ -263,7 +263,7 @@ def find(
     ----------
     num_duplicates
         Training rows that repeat an earlier one on all features and the target.
-    joint
+    pairwise
         What columns say of each other, where it was counted.
     """
     found = [*_duplicates(statistics.num_rows, num_duplicates), *_target(statistics, task)]
@@ -271,7 +271,7 @@ def find(
     for column in schema.features:
         if column.name in features:
             found += column_alerts(column, statistics.columns[column.name])
-    return found if joint is None else [*found, *_redundant(joint, task)]
+    return found if pairwise is None else [*found, *_redundant(pairwise, task)]
 
 
 def _duplicates(num_rows: int, repeated: int) -> Iterator[Alert]:
@@ -310,10 +310,10 @@ def _of_numeric_target(summary: ColumnSummary, task: Task) -> Iterator[Alert]:
         )
 
 
-def _redundant(joint: JointStatistics, task: Task) -> Iterator[Alert]:
+def _redundant(pairwise: PairwiseStatistics, task: Task) -> Iterator[Alert]:
     """Columns that an earlier one all but determines, each with the one that it goes with best."""
-    names, strengths = joint.associations()
-    size = len(joint.layout.numbers)
+    names, strengths = pairwise.associations()
+    size = len(pairwise.layout.numbers)
     for later in range(len(names)):
         earlier = [at for at in range(later) if abs(strengths[later, at]) >= REDUNDANT and names[at] != task.target]
         if names[later] == task.target or not earlier:

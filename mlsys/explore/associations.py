@@ -10,8 +10,8 @@ from scipy.cluster import hierarchy
 
 from mlsys.schema import Task
 from mlsys.statistics import ColumnStatistics
-from mlsys.statistics.confidence import TWO_SIDED_95, wilson_interval
-from mlsys.statistics.pairwise import JointStatistics, layout
+from mlsys.statistics.confidence import Z_95, wilson_interval
+from mlsys.statistics.pairwise import PairwiseStatistics, layout
 from mlsys.statistics.pairwise.layout import PairLayout
 
 __all__ = ["LEAST_ROWS", "curves", "gaps", "matrix", "timeline"]
@@ -25,7 +25,7 @@ LEAST_ROWS = 10
 """Rows of a bin below which its mean is not drawn."""
 
 
-def matrix(joint: JointStatistics) -> dict[str, Any]:
+def matrix(pairwise: PairwiseStatistics) -> dict[str, Any]:
     """Strength of every pair of columns, and how categories were bounded.
 
     `values` is square, in the order of `names`: the numbers, then the categories; None where
@@ -33,15 +33,15 @@ def matrix(joint: JointStatistics) -> dict[str, Any]:
     a level of their own: how many, and the rows that the others share. In the `order` columns that
     are alike are neighbours.
     """
-    names, strengths = joint.associations()
+    names, strengths = pairwise.associations()
     values = [[None if np.isnan(value) else round(float(value), 4) for value in row] for row in strengths]
-    plan = joint.layout
+    plan = pairwise.layout
     return {
         "names": names,
         "num_numbers": len(plan.numbers),
         "order": _order(strengths),
         "values": values,
-        "bounded": _bounded(joint),
+        "bounded": _bounded(pairwise),
         "limits": {"numbers": layout.MOST_NUMBERS, "categories": layout.MOST_CATEGORICAL, "levels": layout.MOST_LEVELS},
         "left_out": list(plan.left_out),
     }
@@ -62,10 +62,10 @@ def _order(strengths: Floats) -> list[int]:
     return [int(place) for place in hierarchy.leaves_list(tree)]
 
 
-def _bounded(joint: JointStatistics) -> list[dict[str, Any]]:
-    plan, found = joint.layout, []
+def _bounded(pairwise: PairwiseStatistics) -> list[dict[str, Any]]:
+    plan, found = pairwise.layout, []
     for at, column in enumerate(plan.categories):
-        pairs = [(pair, table) for pair, table in joint.tables.pairs.items() if at in pair]
+        pairs = [(pair, table) for pair, table in pairwise.tables.pairs.items() if at in pair]
         if not pairs:
             continue
         pair, table = pairs[0]
@@ -76,9 +76,9 @@ def _bounded(joint: JointStatistics) -> list[dict[str, Any]]:
     return found
 
 
-def gaps(joint: JointStatistics) -> dict[str, Any]:
+def gaps(pairwise: PairwiseStatistics) -> dict[str, Any]:
     """Columns with missing values, the pairs of them, and the frequent patterns of rows."""
-    names, found = joint.layout.gaps, joint.gaps
+    names, found = pairwise.layout.gaps, pairwise.gaps
     some = [at for at in range(len(names)) if found.together[at, at]]
     some = sorted(some, key=lambda at: (-found.together[at, at], names[at]))
     return {
@@ -92,13 +92,13 @@ def gaps(joint: JointStatistics) -> dict[str, Any]:
     }
 
 
-def timeline(joint: JointStatistics) -> dict[str, Any] | None:
+def timeline(pairwise: PairwiseStatistics) -> dict[str, Any] | None:
     """Rows and the target in bins of time; None without a time."""
-    line, task = joint.timeline, joint.layout.task
+    line, task = pairwise.timeline, pairwise.layout.task
     if line is None or not len(line.rows):
         return None
     return {
-        "column": joint.layout.time,
+        "column": pairwise.layout.time,
         "width_s": line.width_s,
         "starts": [line.start(at) for at in range(len(line.rows))],
         "rows": line.rows.tolist(),
@@ -126,7 +126,7 @@ def _mean(sums: Floats) -> tuple[float, float, float] | None:
     if n < LEAST_ROWS:
         return None
     mean = total / n
-    half = TWO_SIDED_95 * (max(0.0, square - n * mean * mean) / (n - 1) / n) ** 0.5
+    half = Z_95 * (max(0.0, square - n * mean * mean) / (n - 1) / n) ** 0.5
     return mean, mean - half, mean + half
 
 
@@ -138,20 +138,20 @@ def _share(counts: Floats, at: int) -> tuple[float, float, float] | None:
     return float(counts[at]) / n, *wilson_interval(float(counts[at]), n)
 
 
-def curves(joint: JointStatistics, columns: dict[str, ColumnStatistics]) -> dict[str, dict[str, Any]]:
+def curves(pairwise: PairwiseStatistics, columns: dict[str, ColumnStatistics]) -> dict[str, dict[str, Any]]:
     """Column → the target within the bins of its values, and where it is missing, from all rows.
 
     For a numeric target its mean, for two classes the share of the second; a point stands at
     the median of its bin. Columns of which fewer than two bins can be drawn are left out.
     """
-    plan = joint.layout
+    plan = pairwise.layout
     if len(plan.task.classes) > 2:
         return {}
     found = {}
     for at, number in enumerate(plan.numbers):
         if number.name == plan.task.target:
             continue
-        sums = joint.tables.numbers[at][:, :2].astype(float) if plan.task.is_classification else joint.curves[at]
+        sums = pairwise.tables.numbers[at][:, :2].astype(float) if plan.task.is_classification else pairwise.curves[at]
         points = _points(sums[:-1], _medians(columns[number.name], number.edges), plan)
         if len(points) > 1:
             found[number.name] = {"points": points, "missing": _point(sums[-1], None, plan)}

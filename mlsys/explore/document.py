@@ -29,7 +29,7 @@ from mlsys.explore.scan import Profile
 from mlsys.reports import formats
 from mlsys.schema import ROW, Column, Kind, Role, Schema, Task
 from mlsys.statistics import ColumnStatistics, TableStatistics
-from mlsys.statistics.confidence import TWO_SIDED_95
+from mlsys.statistics.confidence import Z_95
 from mlsys.statistics.image_statistics import ImageStatistics
 from mlsys.statistics.pairwise.contingency_tables import Information
 
@@ -92,7 +92,7 @@ def telling(words: Sequence[set[str]], inside: Sequence[bool]) -> list[list[Any]
         (here if is_inside else there).update(found)
     sizes = (sum(inside), len(inside) - sum(inside))
     scores = {word: _score(here[word], there[word], sizes) for word in here}
-    best = sorted((word for word in scores if scores[word] > TWO_SIDED_95), key=lambda word: (-scores[word], word))
+    best = sorted((word for word in scores if scores[word] > Z_95), key=lambda word: (-scores[word], word))
     return [[word, here[word], there[word]] for word in best[:MOST_WORDS]]
 
 
@@ -122,9 +122,9 @@ def describe(
 ) -> dict[str, Any]:
     """See `mlsys.explore.describe`."""
     whole = profile.whole
-    joint = profile.joint
-    told = joint.information() if joint is not None else {}
-    curves = associations.curves(joint, whole.columns) if joint is not None else {}
+    pairwise = profile.pairwise
+    told = pairwise.information() if pairwise is not None else {}
+    curves = associations.curves(pairwise, whole.columns) if pairwise is not None else {}
     repeated = profile.num_duplicates
     columns = [
         _column(whole.schema[name], column, profile, curves.get(name), told.get(name))
@@ -140,13 +140,14 @@ def describe(
         "others": _others(split.schema),
         "target": _target(whole),
         "alerts": [
-            alert.to_json() for alert in alerts.find(whole, whole.schema, task, num_duplicates=repeated, joint=joint)
+            alert.to_json()
+            for alert in alerts.find(whole, whole.schema, task, num_duplicates=repeated, pairwise=pairwise)
         ],
         "findings": [finding.to_json() for finding in findings],
         "columns": sorted(columns, key=lambda column: -(column["relation"] or {"value": -1.0})["value"]),
-        "associations": None if joint is None else associations.matrix(joint),
-        "gaps": None if joint is None else associations.gaps(joint),
-        "timeline": None if joint is None else associations.timeline(joint),
+        "associations": None if pairwise is None else associations.matrix(pairwise),
+        "gaps": None if pairwise is None else associations.gaps(pairwise),
+        "timeline": None if pairwise is None else associations.timeline(pairwise),
     }
 
 

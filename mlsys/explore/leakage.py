@@ -54,7 +54,7 @@ from mlsys.explore.scan import Profile, ScanFragment, light, pieces, read
 from mlsys.reports.formats import percent
 from mlsys.schema import Role, Schema, Task
 from mlsys.statistics import TableStatistics
-from mlsys.statistics.confidence import ONE_SIDED_95, wilson_interval
+from mlsys.statistics.confidence import Z_95_LOWER, wilson_interval
 from mlsys.statistics.hashing import combine, hash_array
 
 __all__ = ["SURPRISE", "Finding", "Overlap", "enforce", "overlaps", "row_hashes", "scan"]
@@ -267,7 +267,7 @@ def _twins(split: Split, task: Task, profile: Profile, limit: float) -> list[Fin
         if not overlap.twins:
             continue
         share = overlap.copies / overlap.num_rows
-        certain = wilson_interval(overlap.copies, overlap.num_rows, ONE_SIDED_95)[0] > limit
+        certain = wilson_interval(overlap.copies, overlap.num_rows, Z_95_LOWER)[0] > limit
         blocks = certain and overlap.part != "production"  # traffic may repeat what was seen
         found.append(Finding("twins", None, overlap.said(len(names)), share, blocks))
     return found

@@ -35,7 +35,7 @@ from mlsys.schema import FOLD, ROW, Kind, Role, Schema, Task
 from mlsys.statistics import TableStatistics, TrainStatistics, encode_target
 from mlsys.statistics.hashing import combine, hash_array, mix
 from mlsys.statistics.numeric_statistics import Distributions
-from mlsys.statistics.pairwise import JointStatistics, PairLayout
+from mlsys.statistics.pairwise import PairLayout, PairwiseStatistics
 from mlsys.statistics.table import encode_columns
 
 __all__ = [
@@ -82,7 +82,7 @@ class Profile:
         The different hashes of the group column; empty where there is none.
     latest
         Greatest value of the time column; None where there is none.
-    joint
+    pairwise
         What columns say of each other, for the report; None if it was not asked for.
     distributions
         Numbers by class, for the report.
@@ -94,13 +94,13 @@ class Profile:
     records: UInt64
     groups: UInt64
     latest: Any
-    joint: JointStatistics | None = None
+    pairwise: PairwiseStatistics | None = None
     distributions: Distributions = field(default_factory=lambda: Distributions({}))
 
     def merge(self, *others: Profile) -> Profile:
         parts = (self, *others)
         times = [part.latest for part in parts if part.latest is not None]
-        joint = [part.joint for part in parts if part.joint is not None]
+        pairwise = [part.pairwise for part in parts if part.pairwise is not None]
         return Profile(
             self.statistics.merge(*(part.statistics for part in others)),
             pa.concat_tables([part.sample for part in parts]),
@@ -108,7 +108,7 @@ class Profile:
             np.concatenate([part.records for part in parts]),
             np.unique(np.concatenate([part.groups for part in parts])),
             max(times, default=None),
-            reduce(JointStatistics.merge, joint) if len(joint) == len(parts) else None,
+            reduce(PairwiseStatistics.merge, pairwise) if len(pairwise) == len(parts) else None,
             self.distributions.merge(*(part.distributions for part in others)),
         )
 
@@ -229,7 +229,7 @@ def _learn(work: _Work) -> Profile:
         combine([seen, columns[target].row_hashes()]),
         np.unique(combine([hash_array(table[group])])) if group else np.empty(0, np.uint64),
         pc.max(table[time]).as_py() if time else None,
-        None if work.layout is None else JointStatistics.of_columns(columns, table, work.layout, y),
+        None if work.layout is None else PairwiseStatistics.of_columns(columns, table, work.layout, y),
         Distributions.of({name: columns[name] for name in features}, y, classes),
     )
 

@@ -29,7 +29,7 @@ import pyarrow as pa
 from mlsys.schema import ROW, Kind, Schema, Task
 from mlsys.statistics import encode_target
 from mlsys.statistics.arrays import as_floats, plain
-from mlsys.statistics.confidence import ONE_SIDED_95, auc_standard_error
+from mlsys.statistics.confidence import Z_95_LOWER, auc_standard_error
 from mlsys.statistics.hashing import mix
 from mlsys.statistics.moments import Comoments
 from mlsys.statistics.ranking import mean_ranks, roc_auc
@@ -152,7 +152,7 @@ def _auc_strength(bins: Ints, number: Floats | None, label: Ints, fold: Ints, cl
     num_positive = int((label == worst).sum())
     error = auc_standard_error(by_class[worst], num_positive, len(label) - num_positive)
     mean = float(np.mean(list(by_class.values())))
-    return Strength("auc", mean, by_class[worst], by_class[worst] - ONE_SIDED_95 * error, by_class)
+    return Strength("auc", mean, by_class[worst], by_class[worst] - Z_95_LOWER * error, by_class)
 
 
 def _out_of_fold_auc(bins: Ints, positive: Bools, fold: Ints) -> float:
@@ -181,4 +181,4 @@ def _r2_strength(bins: Ints, number: Floats | None, y: Floats, fold: Ints) -> St
         pairs = ((number, y), (mean_ranks(number), mean_ranks(y)))  # Pearson's and Spearman's correlation
         scores += [(Comoments.of(a, b).correlation or 0.0) ** 2 for a, b in pairs]
     best = max(scores)
-    return Strength("r2", best, best, best - ONE_SIDED_95 * 2 * best**0.5 * (1 - best) / len(y) ** 0.5, {})
+    return Strength("r2", best, best, best - Z_95_LOWER * 2 * best**0.5 * (1 - best) / len(y) ** 0.5, {})

@@ -1,7 +1,4 @@
-"""One column: everything that is counted about it, and its relation to the target.
-
-What `ColumnStatistics.result` says of a column: plain numbers, ready for JSON.
-"""
+"""Statistics of one column, its relation to the target, and their summary as plain numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +15,15 @@ import pyarrow as pa
 from mlsys.schema import Kind
 from mlsys.statistics import arrays, text_statistics
 from mlsys.statistics.arrays import LengthStatistics, lengths_of
-from mlsys.statistics.encoding import NUMBERS, WORDS, EncodedColumn, EncodedNumbers, EncodedWords, Part, encode
+from mlsys.statistics.encoding import (
+    CATEGORY_KINDS,
+    NUMBER_KINDS,
+    ColumnPart,
+    EncodedCategories,
+    EncodedColumn,
+    EncodedNumbers,
+    encode,
+)
 from mlsys.statistics.frequencies import FrequencyTable, label_sums
 from mlsys.statistics.hashing import hash_array
 from mlsys.statistics.image_statistics import ImageStatistics
@@ -30,13 +35,18 @@ from mlsys.statistics.text_statistics import TextStatistics
 
 __all__ = ["PROBABILITIES", "ColumnStatistics", "ColumnSummary", "summarise"]
 
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
 PROBABILITIES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 """Probabilities of `ColumnSummary.quantiles`."""
+
+_FREQUENT = 20
 
 
 @dataclass(frozen=True)
 class ColumnSummary:
-    """Numbers of one column. What does not apply, or has no value to be computed from, is None.
+    """Summary of one column; what does not apply, or has no value to be computed from, is None.
 
     Of a number, mean to histogram are about the finite values; NaN and the infinities are
     counted apart. A datetime is a number of microseconds since 1970 (UTC).
@@ -54,7 +64,7 @@ class ColumnSummary:
     skewness, kurtosis
         g1 and the excess g2 (0 for a normal), not corrected for bias.
     quantiles
-        At `PROBABILITIES`: the smallest value that this fraction of values does not exceed.
+        Values at `PROBABILITIES`: the smallest that this fraction of values does not exceed.
     distinct_count
         Different values; nulls, NaN and infinities are none.
     frequent_items
@@ -66,11 +76,11 @@ class ColumnSummary:
     min_length, mean_length, max_length
         Of texts in characters, of lists in items, of bytes in bytes.
     integral
-        Every finite value is a whole number.
+        True where every finite value is a whole number.
     texts
-        Of texts: tokens, means of `tokens.FACTS`, frequent words, as `Documents.result`.
+        Of texts: tokens, means of `text_statistics.MEASURES`, frequent words, as `TextStatistics.result`.
     images
-        Of images: forms, sizes, brightness and repeats, as `Images.result`.
+        Of images: formats, sizes, brightness and duplicates, as `ImageStatistics.result`.
     notes
         For each number that is not exact, how it was obtained and its bound.
     """
@@ -114,11 +124,8 @@ class ColumnSummary:
         return asdict(self)
 
 
-_FREQUENT = 20
-
-
 def summarise(column: ColumnStatistics) -> ColumnSummary:
-    """The summary of a column's statistics."""
+    """Summarise the statistics of a column."""
     facts: dict[str, Any] = {
         "kind": column.kind.value,
         "num_rows": column.num_rows,
@@ -141,7 +148,7 @@ def summarise(column: ColumnStatistics) -> ColumnSummary:
 
 
 def _most_distinct(column: ColumnStatistics) -> int:
-    """No estimate is above the number of values."""
+    """Number of values that can differ, which no estimate exceeds."""
     values = column.num_rows - column.num_nulls
     if column.numbers is None:
         return values
@@ -200,27 +207,26 @@ def _notes(column: ColumnStatistics) -> dict[str, str]:
     return notes
 
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
 EXACT_CATEGORIES, FREQUENT_CATEGORIES = 10_000, 2_048
 """Different categories counted exactly, and those kept beyond: a bound of n / 2,049 a count."""
 
 EXACT_TEXTS, FREQUENT_TEXTS = 2_048, 256
-"""The same for texts, which are long and seldom repeat; see also `documents`."""
+"""The same for texts, which are long and seldom repeat."""
 
 EXACT_NUMBERS, FREQUENT_NUMBERS = 512, 128
-"""The same for numbers, where quantiles say more."""
+"""The same for numbers, which quantiles describe better."""
 
 MAX_SUMS = 500_000
-"""Sums of the target kept a column: with very many classes, fewer categories are counted exactly."""
+"""Sums of the target a column: with very many classes, fewer categories are counted exactly."""
 
 
 class ColumnStatistics:
-    """Mergeable statistics of one column.
+    """Mergeable statistics of one column: make one with `empty`, `update` it with rows, `merge` parts.
 
-    Make one with `empty`; `update` it with rows; `merge` gives a new one. Datetimes are
-    treated as microseconds since 1970.
+    Exact: rows, nulls, range, moments, sums of the target, lengths, and while there are few
+    distinct values (`EXACT_CATEGORIES` and so on) their counts. Beyond, counts are too low by at
+    most `frequencies.error`, quantiles come from a KLL sketch and the distinct count from
+    HyperLogLog. Datetimes are treated as microseconds since 1970.
 
     Attributes
     ----------
@@ -229,12 +235,12 @@ class ColumnStatistics:
     num_rows, num_nulls
         Rows seen, and those without a value.
     numbers
-        Of numeric and datetime columns; None for others.
+        Statistics of numeric and datetime columns; None for others.
     frequencies, distinct, lengths
         Counts of values, their number, and lengths of texts, lists and bytes; empty where
         they do not apply.
     documents, images
-        Of text and of image columns; None for others.
+        Statistics of text and of image columns; None for others.
     target
         Sums of the target over the rows with a value and over those without:
         ``(2, width)``, as `label_sums`.
@@ -247,8 +253,8 @@ class ColumnStatistics:
         self.num_nulls = 0
         width = 3 if classes is None else classes
         self.target = np.zeros((2, width))
-        self.numbers = NumericStatistics() if kind in NUMBERS else None
-        limits = (EXACT_NUMBERS, FREQUENT_NUMBERS, 0) if kind in NUMBERS else _category_limits(kind, width)
+        self.numbers = NumericStatistics() if kind in NUMBER_KINDS else None
+        limits = (EXACT_NUMBERS, FREQUENT_NUMBERS, 0) if kind in NUMBER_KINDS else _category_limits(kind, width)
         self.frequencies = FrequencyTable(*limits)
         self.distinct = DistinctSketch()
         self.lengths = LengthStatistics()
@@ -266,7 +272,7 @@ class ColumnStatistics:
         y: npt.NDArray[Any] | None = None,
         rows: Ints | None = None,
     ) -> None:
-        """Take rows in.
+        """Add rows of the column.
 
         Parameters
         ----------
@@ -287,21 +293,21 @@ class ColumnStatistics:
             self.target += label_sums(missing, 2, y, self.classes)
         if isinstance(encoded, EncodedNumbers):
             self._update_numbers(encoded.part(rows), y)
-        elif isinstance(encoded, EncodedWords):
-            self._update_words(encoded, where, y)
+        elif isinstance(encoded, EncodedCategories):
+            self._update_categories(encoded, where, y)
         else:
             self._update_others(encoded.array if rows is None else encoded.array.take(pa.array(rows)))
 
-    def _update_numbers(self, part: Part, y: npt.NDArray[Any] | None) -> None:
+    def _update_numbers(self, part: ColumnPart, y: npt.NDArray[Any] | None) -> None:
         self._numbers().update(part)
-        kept = slice(None) if part.shared is None else (part.times > part.crowd) & ~part.shared
-        self.frequencies.update(pa.array(part.keys[kept]), part.times[kept], missed=part.crowd)
+        counted = slice(None) if part.shared is None else (part.times > part.max_shared_rows) & ~part.shared
+        self.frequencies.update(pa.array(part.keys[counted]), part.times[counted], missed=part.max_shared_rows)
         self.distinct.update(part.hashes)
         if y is not None and self.classes is None:
             known = np.isfinite(y) & np.isfinite(part.floats)
             self.comoments = self.comoments.merge(Comoments.of(part.floats[known], y[known]))
 
-    def _update_words(self, encoded: EncodedWords, rows: Ints | slice, y: npt.NDArray[Any] | None) -> None:
+    def _update_categories(self, encoded: EncodedCategories, rows: Ints | slice, y: npt.NDArray[Any] | None) -> None:
         codes, size = encoded.codes[rows], len(encoded.keys)
         counts = np.bincount(codes, minlength=size + 1)[:size]
         used = np.flatnonzero(counts)
@@ -342,7 +348,7 @@ class ColumnStatistics:
         return merged
 
     def without_rows(self) -> ColumnStatistics:
-        """The same numbers without the texts and pictures that are kept."""
+        """Copy without the texts and pictures of the sample: the same numbers."""
         bare = copy.copy(self)
         if bare.documents is not None:
             bare.documents = copy.copy(bare.documents)
@@ -353,13 +359,13 @@ class ColumnStatistics:
         return bare
 
     def result(self) -> ColumnSummary:
-        """The numbers of the column."""
+        """Summary of the column, ready for JSON."""
         return summarise(self)
 
     @property
     def num_distinct(self) -> int | None:
-        """Different values: exact while the counts are, then an estimate; None for lists, images and other bytes."""
-        if self.kind not in NUMBERS | WORDS:
+        """Number of distinct values, estimated once counts are not exact; None for lists, images and other bytes."""
+        if self.kind not in NUMBER_KINDS | CATEGORY_KINDS:
             return None
         if self.frequencies.exact:
             return len(self.frequencies.counts)
@@ -400,7 +406,7 @@ class ColumnStatistics:
         return keys[order], np.cumsum(table.counts[order])
 
     def counts(self) -> dict[Any, int]:
-        """Value → occurrences, most frequent first; complete and exact while `counts_exact`."""
+        """Occurrences of each value, the most frequent first; complete and exact while `counts_exact`."""
         values, table = self.frequencies.values(), self.frequencies
         return {values[i]: int(table.counts[i]) for i in table.order()}
 
@@ -409,12 +415,12 @@ class ColumnStatistics:
         return self.frequencies.exact
 
     def target_sums(self) -> dict[Any, Floats]:
-        """Category → rows of each class, or (rows, sum, sum of squares) of a numeric target.
+        """Rows of each class by category, or (rows, sum, sum of squares) of a numeric target.
 
-        Of categorical, boolean and text columns; in the order of `counts`. The key None
-        holds the rows without a value, where there are any.
+        Only categorical, boolean and text columns have them, in the order of `counts`. The key
+        None holds the rows without a value, where there are any.
         """
-        if self.kind not in WORDS:
+        if self.kind not in CATEGORY_KINDS:
             return {}
         values = self.frequencies.values()
         sums: dict[Any, Floats] = {values[i]: self.frequencies.sums[i] for i in self.frequencies.order()}
@@ -460,7 +466,7 @@ class ColumnStatistics:
 
 
 def _category_limits(kind: Kind, width: int) -> tuple[int, int, int]:
-    """Limit, capacity and width of the frequencies of a column of categories or texts.
+    """Limit, capacity and width of the frequency table of a column of categories or texts.
 
     >>> _category_limits(Kind.CATEGORICAL, 2), _category_limits(Kind.CATEGORICAL, 1000)
     ((10000, 2048, 2), (500, 500, 1000))

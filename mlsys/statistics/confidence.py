@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["ONE_SIDED_95", "TWO_SIDED_95", "auc_standard_error", "wilson_interval"]
+__all__ = ["Z_95", "Z_95_LOWER", "auc_standard_error", "wilson_interval"]
 
-ONE_SIDED_95, TWO_SIDED_95 = 1.645, 1.96
+Z_95_LOWER, Z_95 = 1.645, 1.96
 """Standard errors of a one-sided and of a two-sided 95 % interval: quantiles of the normal distribution."""
 
 
-def wilson_interval(successes: float, count: float, z: float = TWO_SIDED_95) -> tuple[float, float]:
+def wilson_interval(successes: float, count: float, z: float = Z_95) -> tuple[float, float]:
     """Score interval of a rate, `z` standard errors to either side; NaN without trials.
 
     It holds for small counts and for rates near 0 or 1, where the normal approximation does not:

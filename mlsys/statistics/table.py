@@ -1,4 +1,4 @@
-"""All columns of a table, and the folds of a training part."""
+"""Statistics of all columns of a table, and of the folds of the training rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["TableStatistics", "TrainStatistics", "encode_columns", "encode_targe
 
 
 def encode_target(values: pa.Array | pa.ChunkedArray, task: Task) -> npt.NDArray[Any]:
-    """The target as numbers: class index (int64, -1 for none), or float64 with NaN for none.
+    """Encode the target as numbers: class index (int64, -1 for none), or float64 with NaN for none.
 
     A value that is no class of the task counts as none.
     """
@@ -37,7 +37,7 @@ def encode_target(values: pa.Array | pa.ChunkedArray, task: Task) -> npt.NDArray
 
 
 def encode_columns(table: pa.Table, schema: Schema, task: Task) -> dict[str, EncodedColumn]:
-    """Features and target, each encoded as the kind that it is counted as."""
+    """Encode the features and the target, each as the kind that it is counted as."""
     return {name: encode(table[name], kind) for name, kind in _kinds(schema, task).items()}
 
 
@@ -66,13 +66,13 @@ class TableStatistics:
 
     @classmethod
     def empty(cls, schema: Schema, task: Task) -> Self:
-        """Of no rows yet; `schema` says which columns are features, `task` what the target is."""
+        """Statistics of no rows yet; `schema` says which columns are features, `task` what the target is."""
         classes = len(task.classes) if task.is_classification else None
         columns = {name: ColumnStatistics.empty(kind, classes) for name, kind in _kinds(schema, task).items()}
         return cls(schema, task, columns)
 
     def update(self, table: pa.Table) -> None:
-        """Take rows in. A table without the target column, such as requests, has no labels."""
+        """Add rows. A table without the target column, such as requests, has no labels."""
         y = encode_target(table[self.task.target], self.task) if self.task.target in table.column_names else None
         columns = {name: table[name] for name in self.columns if y is not None or name != self.task.target}
         self.take(columns, y, table.num_rows)
@@ -84,7 +84,7 @@ class TableStatistics:
         num_rows: int,
         rows: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Take in some rows of columns, all by default; `y` is their target as `encode_target` gives it, if known."""
+        """Add some rows of columns, all by default; `y` is their target as `encode_target` gives it, if known."""
         self.num_rows += num_rows
         if y is not None:
             self.num_labelled += int((y >= 0).sum() if self.task.is_classification else np.isfinite(y).sum())
@@ -101,11 +101,11 @@ class TableStatistics:
 
     def select(self, names: Iterable[str]) -> TableStatistics:
         """Statistics of some features alone, and of the target."""
-        kept = {*names, self.task.target}
-        return replace(self, columns={name: column for name, column in self.columns.items() if name in kept})
+        chosen = {*names, self.task.target}
+        return replace(self, columns={name: column for name, column in self.columns.items() if name in chosen})
 
     def without_rows(self) -> TableStatistics:
-        """The same numbers without the texts and pictures that are kept to fit on and to look at."""
+        """Copy without the texts and pictures of the samples: the same numbers."""
         return replace(self, columns={name: column.without_rows() for name, column in self.columns.items()})
 
     @property
@@ -117,7 +117,7 @@ class TableStatistics:
         return self.columns[self.task.target]
 
     def class_counts(self) -> dict[Any, int]:
-        """Class → rows, in the order of the task; a class without rows has 0."""
+        """Rows of each class, in the order of the task; a class without rows has 0."""
         counts = self.target.counts()
         return {value: counts.get(value, counts.get(str(value), 0)) for value in self.task.classes}
 
@@ -145,12 +145,12 @@ class TrainStatistics:
 
     @classmethod
     def of_table(cls, table: pa.Table, schema: Schema, task: Task) -> Self:
-        """Of rows that carry the number of their fold."""
+        """Statistics of rows that carry the number of their fold."""
         return cls.of_columns(encode_columns(table, schema, task), table, schema, task)
 
     @classmethod
     def of_columns(cls, columns: Mapping[str, EncodedColumn], table: pa.Table, schema: Schema, task: Task) -> Self:
-        """The same of a table whose columns are encoded already."""
+        """Statistics of a table whose columns are encoded already."""
         fold, y = np.asarray(table[FOLD]), encode_target(table[task.target], task)
         folds: dict[int, TableStatistics] = {}
         for number in np.unique(fold).tolist():
@@ -165,21 +165,21 @@ class TrainStatistics:
         return TrainStatistics({number: _merged(part.folds.get(number) for part in parts) for number in numbers})
 
     def whole(self) -> TableStatistics:
-        """Of all training rows."""
+        """Statistics of all training rows."""
         return self.of(self.folds)
 
     def only(self, folds: Iterable[int]) -> TrainStatistics:
-        """Of some folds, still apart."""
-        wanted = sorted(set(folds))
-        missing = [fold for fold in wanted if fold not in self.folds]
-        if missing or not wanted:
+        """Statistics of some folds, still apart."""
+        numbers = sorted(set(folds))
+        missing = [fold for fold in numbers if fold not in self.folds]
+        if missing or not numbers:
             raise errors.FeatureError.build(
                 "statistics: folds", got=f"{missing or 'none'}", expected=f"some of {sorted(self.folds)}"
             )
-        return TrainStatistics({fold: self.folds[fold] for fold in wanted})
+        return TrainStatistics({fold: self.folds[fold] for fold in numbers})
 
     def of(self, folds: Iterable[int]) -> TableStatistics:
-        """Of the rows of some folds, merged in the order of their numbers."""
+        """Statistics of the rows of some folds, merged in the order of their numbers."""
         return _merged(self.only(folds).folds.values())
 
     def to_json(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ HOMES = {
         limits.LAST_YEAR_END_US,
     ],
     "mlsys.statistics.hashing": [int(hashing.GOLDEN), *(factor for _, factor in hashing._STEPS)],
-    "mlsys.statistics.confidence": [confidence.ONE_SIDED_95, confidence.TWO_SIDED_95],
+    "mlsys.statistics.confidence": [confidence.Z_95_LOWER, confidence.Z_95],
 }
 """Module → numbers that no other module may type; not 0.9 and 4,096, which mean many things."""
 

@@ -21,6 +21,6 @@ exact for the categories and bins that the report names.
 from __future__ import annotations
 
 from mlsys.statistics.pairwise.layout import PairLayout
-from mlsys.statistics.pairwise.pairs import JointStatistics
+from mlsys.statistics.pairwise.pairs import PairwiseStatistics
 
-__all__ = ["JointStatistics", "PairLayout"]
+__all__ = ["PairLayout", "PairwiseStatistics"]

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from mlsys.limits import ID_LIKE_FRACTION
 from mlsys.schema import Kind, Role, Schema, Task
 from mlsys.statistics.arrays import as_floats, plain
-from mlsys.statistics.encoding import EncodedColumn, EncodedNumbers, EncodedWords
+from mlsys.statistics.encoding import EncodedCategories, EncodedColumn, EncodedNumbers
 
 __all__ = [
     "MOST_CATEGORICAL",
@@ -277,7 +277,7 @@ def _levels(columns: Mapping[str, EncodedColumn], column: Categories, y: npt.NDA
     if column.values is None:
         return np.where(y >= 0, y, others + 1)
     encoded = columns[column.name]
-    if not isinstance(encoded, EncodedWords):
+    if not isinstance(encoded, EncodedCategories):
         raise TypeError(f"column {column.name!r} is not encoded as words")
     known = column.values.cast(encoded.keys.type)
     places = np.asarray(pc.index_in(encoded.keys, value_set=known).fill_null(others)).astype(np.int64)

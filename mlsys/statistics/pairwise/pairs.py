@@ -29,7 +29,7 @@ from mlsys.statistics.pairwise.correlation import CrossProducts, GroupedMoments
 from mlsys.statistics.pairwise.layout import PairLayout, blocks
 from mlsys.statistics.pairwise.missingness import MissingPatterns, missing
 
-__all__ = ["MOST_BINS", "JointStatistics", "Timeline"]
+__all__ = ["MOST_BINS", "PairwiseStatistics", "Timeline"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -129,7 +129,7 @@ def _rung(low: int, high: int, least: int) -> int:
 Floats = npt.NDArray[np.float64]
 
 
-class JointStatistics:
+class PairwiseStatistics:
     """Mergeable statistics of pairs of columns, of gaps and of time; parts of one layout add up.
 
     They serve the report alone and are not stored: the report is.
@@ -188,11 +188,11 @@ class JointStatistics:
         gaps = MissingPatterns.of([missing(columns[name]) for name in layout.gaps], table.num_rows)
         return cls(layout, products, groups, tables, curves, gaps, _timeline(table, layout, y))
 
-    def merge(self, other: JointStatistics) -> JointStatistics:
+    def merge(self, other: PairwiseStatistics) -> PairwiseStatistics:
         if self.layout is not other.layout and self.layout != other.layout:
             raise ValueError("statistics of two layouts do not add up")
         times = (self.timeline, other.timeline)
-        return JointStatistics(
+        return PairwiseStatistics(
             self.layout,
             self.products.merge(other.products),
             self.groups.merge(other.groups),

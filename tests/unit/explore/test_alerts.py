@@ -8,7 +8,7 @@ from mlsys import expressions
 from mlsys.explore import alerts
 from mlsys.schema import Column, Kind, Role, Schema, Task
 from mlsys.statistics import TableStatistics
-from mlsys.statistics.pairwise import JointStatistics, PairLayout
+from mlsys.statistics.pairwise import PairLayout, PairwiseStatistics
 from pictures import encoded, noise
 
 N = 1_000
@@ -162,8 +162,8 @@ def test_a_column_that_another_determines_is_named_with_it():
     task = Task(kind="binary", target="y", classes=(0, 1))
     statistics = TableStatistics.empty(schema, task)
     statistics.update(table)
-    joint = JointStatistics.of(table, PairLayout.of(table, schema, task), LABELS)
-    redundant = [a for a in alerts.find(statistics, schema, task, joint=joint) if a.kind == "redundant"]
+    pairwise = PairwiseStatistics.of(table, PairLayout.of(table, schema, task), LABELS)
+    redundant = [a for a in alerts.find(statistics, schema, task, pairwise=pairwise) if a.kind == "redundant"]
     assert [(alert.column, alert.detail) for alert in redundant] == [("again", "goes with 'x': r = 1.000")]
 
 

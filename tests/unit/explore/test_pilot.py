@@ -50,7 +50,7 @@ def test_bins_decided_from_the_look_hold_equally_many_of_all_rows(divide):
     split = divide(rows(4_000))
     layout = scan.layout(split, split.schema, TASK, {})
     assert len(layout.numbers[0].edges) == NUM_BINS - 1
-    counts = explore.profile(split, TASK).joint.tables.numbers[0].sum(axis=1)
+    counts = explore.profile(split, TASK).pairwise.tables.numbers[0].sum(axis=1)
     assert counts[:-1].tolist() == pytest.approx([250] * NUM_BINS, abs=2)
 
 
@@ -59,11 +59,11 @@ def test_derived_features_are_compared_too_and_the_time_of_a_row_is_the_axis(div
     split = divide(train, schema_of(train, at=Role.TIME))
     more = Column(name="half", type="double", kind=Kind.NUMERIC)
     schema = Schema(columns=(*split.schema.columns, more))
-    joint = explore.profile(split, TASK, schema=schema, derive={"half": "x / 2"}).joint
-    names, strengths = joint.associations()
+    pairwise = explore.profile(split, TASK, schema=schema, derive={"half": "x / 2"}).pairwise
+    names, strengths = pairwise.associations()
     assert names == ["x", "half", "c", "y"]
     assert strengths[0, 1] == pytest.approx(1)
-    assert joint.timeline.rows.sum() == 500
+    assert pairwise.timeline.rows.sum() == 500
 
 
 def test_without_training_rows_there_is_nothing_to_look_at(divide):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlsys.statistics.encoding import DOZEN, FEW, SHARED, bin_codes
+from mlsys.statistics.encoding import MIN_CROWDED, SHARED, SORTED_VALUES, bin_codes
 
 ROWS = 30_000
 SHAPES = {
@@ -47,7 +47,7 @@ def test_cells_rise_with_the_values_and_those_of_one_value_hold_it(shape):
     values = SHAPES[shape](np.random.default_rng(3))
     _, codes, shared = agrees(values)
     if shared is not None:
-        assert np.bincount(codes)[shared].max() <= max(DOZEN, SHARED / 2 * len(values))
+        assert np.bincount(codes)[shared].max() <= max(MIN_CROWDED, SHARED / 2 * len(values))
 
 
 @pytest.mark.parametrize("shape", ["whole", "hours in microseconds", "constant", "huge"])
@@ -72,6 +72,6 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 @given(st.lists(FINITE | st.integers(-5, 5).map(float), min_size=1, max_size=40), st.integers(0, 3))
 def test_any_values_have_cells(values, seed):
-    many = np.random.default_rng(seed).choice(np.array(values) + 0.0, FEW + 100)
+    many = np.random.default_rng(seed).choice(np.array(values) + 0.0, SORTED_VALUES + 100)
     agrees(np.array(values) + 0.0)
     agrees(many)

@@ -2,11 +2,11 @@ import math
 
 import pytest
 
-from mlsys.statistics.confidence import ONE_SIDED_95, auc_standard_error, wilson_interval
+from mlsys.statistics.confidence import Z_95_LOWER, auc_standard_error, wilson_interval
 
 
 def test_one_repeat_of_thirty_rows_may_be_an_accident_and_one_in_thirty_of_a_thousand_is_not():
-    low = [wilson_interval(count, rows, ONE_SIDED_95)[0] for count, rows in ((1, 30), (33, 1_000), (0, 30))]
+    low = [wilson_interval(count, rows, Z_95_LOWER)[0] for count, rows in ((1, 30), (33, 1_000), (0, 30))]
     assert low == pytest.approx([0.0075, 0.0249, 0.0], abs=5e-5)
 
 

@@ -14,7 +14,7 @@ from sklearn.metrics import mutual_info_score
 
 from mlsys.schema import Column, Kind, Role, Schema, Task
 from mlsys.statistics import encode_target
-from mlsys.statistics.pairwise import JointStatistics, PairLayout, layout
+from mlsys.statistics.pairwise import PairLayout, PairwiseStatistics, layout
 from mlsys.statistics.pairwise.contingency_tables import cramers_v, information
 from mlsys.statistics.pairwise.correlation import correlation_ratio
 from mlsys.statistics.pairwise.missingness import MissingPatterns
@@ -55,9 +55,9 @@ def rows(n, seed=0):
     )
 
 
-def joint(table, task=BINARY, look=None):
+def pairwise(table, task=BINARY, look=None):
     plan = PairLayout.of(table if look is None else look, SCHEMA, task)
-    return JointStatistics.of(table, plan, encode_target(table[task.target], task))
+    return PairwiseStatistics.of(table, plan, encode_target(table[task.target], task))
 
 
 def pair(statistics, first, second):
@@ -75,22 +75,22 @@ def test_the_correlation_of_two_numbers_is_that_of_scipy_over_the_rows_that_have
     table = rows(3_000)
     a, b = known(table, "a", "b")
     assert len(a) < 2_400
-    assert pair(joint(table), "a", "b") == pytest.approx(stats.pearsonr(a, b.astype(float)).statistic, abs=1e-12)
+    assert pair(pairwise(table), "a", "b") == pytest.approx(stats.pearsonr(a, b.astype(float)).statistic, abs=1e-12)
 
 
 def test_a_great_offset_costs_a_correlation_no_digits():
     table = rows(3_000)
     a, b = known(table, "a", "z")
     far = table.set_column(0, "a", pa.array(table["a"].to_numpy(zero_copy_only=False) + 1e9, from_pandas=True))
-    assert pair(joint(far), "a", "z") == pytest.approx(stats.pearsonr(a, b).statistic, abs=1e-9)
+    assert pair(pairwise(far), "a", "z") == pytest.approx(stats.pearsonr(a, b).statistic, abs=1e-9)
 
 
 def test_a_constant_has_no_correlation_and_values_that_overflow_have_none():
     table = rows(100)
-    constant = joint(table.set_column(2, "z", pa.array([0.1] * 100)))
+    constant = pairwise(table.set_column(2, "z", pa.array([0.1] * 100)))
     assert np.isnan(pair(constant, "a", "z"))
     assert np.isnan(pair(constant, "z", "c"))
-    huge = joint(table.set_column(2, "z", pa.array([1e200, -1e200] * 50)))
+    huge = pairwise(table.set_column(2, "z", pa.array([1e200, -1e200] * 50)))
     assert np.isnan(pair(huge, "a", "z"))
     assert np.isfinite(pair(huge, "a", "b"))
 
@@ -101,7 +101,7 @@ def test_the_correlation_ratio_is_the_adjusted_r2_of_a_regression_on_the_categor
     dummies = np.stack([c == value for value in "qrs"], axis=1).astype(float)
     r2 = LinearRegression().fit(dummies, z).score(dummies, z)
     adjusted = 1 - (1 - r2) * (len(z) - 1) / (len(z) - 4)
-    assert pair(joint(table), "z", "c") ** 2 == pytest.approx(adjusted, abs=1e-12)
+    assert pair(pairwise(table), "z", "c") ** 2 == pytest.approx(adjusted, abs=1e-12)
 
 
 def test_the_correlation_ratio_covers_the_rows_that_have_both():
@@ -110,7 +110,7 @@ def test_the_correlation_ratio_covers_the_rows_that_have_both():
     groups = [a[c == value] for value in "pqrs"]
     within, total = sum(((g - g.mean()) ** 2).sum() for g in groups), ((a - a.mean()) ** 2).sum()
     expected = max(0.0, 1 - (len(a) - 1) / (len(a) - 4) * within / total) ** 0.5
-    assert pair(joint(table), "a", "c") == pytest.approx(expected, abs=1e-12)
+    assert pair(pairwise(table), "a", "c") == pytest.approx(expected, abs=1e-12)
 
 
 def test_groups_of_one_row_say_nothing():
@@ -124,7 +124,7 @@ def test_cramers_v_is_that_of_scipy_less_the_bias():
     n, (r, k) = counts.sum(), counts.shape
     phi = max(0.0, stats.chi2_contingency(counts, correction=False).statistic / n - (r - 1) * (k - 1) / (n - 1))
     smaller = min(r - (r - 1) ** 2 / (n - 1), k - (k - 1) ** 2 / (n - 1)) - 1
-    assert pair(joint(table), "c", "d") == pytest.approx((phi / smaller) ** 0.5, abs=1e-12)
+    assert pair(pairwise(table), "c", "d") == pytest.approx((phi / smaller) ** 0.5, abs=1e-12)
 
 
 def test_cramers_v_of_independent_columns_is_near_zero_where_the_plain_one_is_not():
@@ -139,7 +139,7 @@ def test_cramers_v_of_independent_columns_is_near_zero_where_the_plain_one_is_no
 
 def test_information_is_that_of_scikit_learn_before_the_bias_is_taken_away():
     table = rows(2_000)
-    found = joint(table).information()
+    found = pairwise(table).information()
     c, y = table["c"].fill_null("none").to_pylist(), table["y"].to_pylist()
     raw = mutual_info_score(c, y) / np.log(2)
     chance = (5 * 2 - 5 - 2 + 1) / (2 * 2_000 * np.log(2))
@@ -155,14 +155,14 @@ def test_a_column_that_decides_the_target_tells_all_of_it_and_noise_tells_nothin
     schema = Schema(columns=tuple(Column(name=name, type="double", kind=kind) for name, kind in kinds.items()))
     task = Task(kind="binary", target="y", classes=(False, True))
     y = encode_target(table["y"], task)
-    found = JointStatistics.of(table, PairLayout.of(table, schema, task), y).information()
+    found = PairwiseStatistics.of(table, PairLayout.of(table, schema, task), y).information()
     assert found["x"].share == pytest.approx(1, abs=0.001)
     assert found["noise"].share < 0.005
 
 
 def test_a_numeric_target_is_described_by_bins_and_by_means():
     table = rows(2_000)
-    statistics = joint(table, REGRESSION)
+    statistics = pairwise(table, REGRESSION)
     assert set(statistics.information()) == {"a", "b", "c", "d"}
     a, z = table["a"].to_numpy(zero_copy_only=False), table["z"].to_numpy()
     number = statistics.layout.numbers[0]
@@ -175,7 +175,7 @@ def test_a_numeric_target_is_described_by_bins_and_by_means():
 
 def test_bins_hold_about_equally_many_rows():
     table = rows(16_000)
-    counts = joint(table).tables.numbers[0].sum(axis=1)
+    counts = pairwise(table).tables.numbers[0].sum(axis=1)
     assert len(counts) == layout.NUM_BINS + 1
     assert counts[:-1].min() > 0.5 * counts[:-1].mean()
     assert counts[-1] == sum(not np.isfinite(x) for x in table["a"].to_numpy(zero_copy_only=False))
@@ -189,7 +189,7 @@ def test_categories_beyond_the_frequent_ones_are_one_and_ids_are_left_out():
     schema = Schema(columns=tuple(Column(name=c, type="string", kind=Kind.CATEGORICAL) for c in ("many", "id")))
     plan = PairLayout.of(table, schema, BINARY)
     assert plan.left_out == ("id",)
-    statistics = JointStatistics.of(table, plan, encode_target(table["y"], BINARY))
+    statistics = PairwiseStatistics.of(table, plan, encode_target(table["y"], BINARY))
     counts = statistics.tables.pairs[0, 1].sum(axis=1)
     values, occurrences = np.unique(many, return_counts=True)
     frequent = np.sort(occurrences)[::-1][: layout.MOST_LEVELS]
@@ -208,7 +208,7 @@ def test_a_table_wider_than_the_limits_says_what_it_leaves_out():
 def test_an_encoded_column_is_counted_as_a_plain_one():
     table = rows(500)
     encoded = table.set_column(3, "c", table["c"].dictionary_encode())
-    one, two = joint(table), joint(encoded, look=table)
+    one, two = pairwise(table), pairwise(encoded, look=table)
     assert all((one.tables.pairs[p] == two.tables.pairs[p]).all() for p in one.tables.pairs)
 
 
@@ -223,7 +223,7 @@ def test_null_nan_and_infinity_are_missing():
     table = pa.table({"a": [1.0, None, np.nan, np.inf], "y": ["no", "yes", "no", "yes"]})
     schema = Schema(columns=(Column(name="a", type="double", kind=Kind.NUMERIC),))
     plan = PairLayout.of(table, schema, BINARY)
-    gaps = JointStatistics.of(table, plan, encode_target(table["y"], BINARY)).gaps
+    gaps = PairwiseStatistics.of(table, plan, encode_target(table["y"], BINARY)).gaps
     assert gaps.frequent(plan.gaps, 5) == [(["a"], 3), ([], 1)]
 
 
@@ -270,12 +270,12 @@ def test_parts_merge_to_the_whole_in_any_order(cuts, seed, task):
     plan = PairLayout.of(rows(300, seed=7), SCHEMA, task)
     y = encode_target(table[task.target], task)
     ends = sorted({0, 600, *cuts})
-    parts = [JointStatistics.of(table.slice(a, b - a), plan, y[a:b]) for a, b in itertools.pairwise(ends)]
+    parts = [PairwiseStatistics.of(table.slice(a, b - a), plan, y[a:b]) for a, b in itertools.pairwise(ends)]
     np.random.default_rng(seed).shuffle(parts)
     merged = parts[0]
     for part in parts[1:]:
         merged = merged.merge(part)
-    whole = JointStatistics.of(table, plan, y)
+    whole = PairwiseStatistics.of(table, plan, y)
     assert plain(merged) == plain(whole)
 
 
@@ -301,12 +301,12 @@ def plain(statistics):
 
 def test_blocks_are_an_implementation_detail(monkeypatch):
     table = rows(700)
-    whole = plain(joint(table))
+    whole = plain(pairwise(table))
     monkeypatch.setattr(layout, "ROWS", 64)
-    assert plain(joint(table)) == whole
+    assert plain(pairwise(table)) == whole
 
 
 def test_statistics_of_two_layouts_do_not_add_up():
-    one, two = joint(rows(100)), joint(rows(100, seed=9))
+    one, two = pairwise(rows(100)), pairwise(rows(100, seed=9))
     with pytest.raises(ValueError, match="two layouts"):
         one.merge(two)
