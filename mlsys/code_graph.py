@@ -4,7 +4,7 @@ A step names its function. What counts as its code is that function, the definit
 uses, and every module of mlsys that these import, directly or through others. Modules are digested as syntax
 trees without docstrings, so comments, docstrings and formatting never invalidate a stored result. Imports
 for type checkers do not run and do not count. A text that is the full name of a module counts as an import
-of it: that is how registries name modules that they import later.
+of it, and ``package.*`` as one of every module in it: that is how registries name modules that they import later.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import gc
 import hashlib
 import importlib.metadata
 import sys
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,7 @@ def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _parse(file: Path, known: Container[str]) -> Module:
+def _parse(file: Path, known: Collection[str]) -> Module:
     source = file.read_bytes()
     module = _scan(ast.parse(source).body, known)
     if b"importlib import resources" not in source:
@@ -180,7 +180,7 @@ def _parse(file: Path, known: Container[str]) -> Module:
     return Module(digest_json([module.digest, *beside]), module.imports)  # it reads the files beside it
 
 
-def _scan(statements: list[ast.stmt], known: Container[str]) -> Module:
+def _scan(statements: list[ast.stmt], known: Collection[str]) -> Module:
     """Digest of syntax trees, without positions and what does not run, and what the trees import."""
     parts: list[Any] = []
     imports: set[str] = set()
@@ -202,10 +202,17 @@ def _scan(statements: list[ast.stmt], known: Container[str]) -> Module:
             waiting += [values.get(field) for field in kind._fields]
         else:
             parts.append(node)
-            if kind is str and node in known:  # a registry's name of a module
-                imports.add(node)
+            if kind is str:
+                imports.update(_named(node, known))
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()
     return Module(digest, frozenset(name for name in imports if name in known or name in LIBRARIES))
+
+
+def _named(text: str, known: Collection[str]) -> list[str]:
+    """Modules that a registry names by a text: one, or with ``.*`` at its end all those of a package."""
+    if text.endswith(".*"):
+        return [name for name in known if name.startswith(text[:-1])]
+    return [text] if text in known else []
 
 
 def _is_idle(node: Any) -> bool:
@@ -215,7 +222,7 @@ def _is_idle(node: Any) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def _imported(node: ast.Import | ast.ImportFrom, known: Container[str]) -> list[str]:
+def _imported(node: ast.Import | ast.ImportFrom, known: Collection[str]) -> list[str]:
     """Full names of modules of the package, top-level names of others."""
     names = [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):

@@ -87,10 +87,9 @@ def predict_test_rows(bundle: Bundle, split: Split, timezone: str, sliced: list[
 def dummy_scores(split: Split, task: Task, num_rows: int) -> Floats:
     """What the dummy, fitted on the labels of the training rows, says about `num_rows` rows."""
     y = _labels(split.table("train", [task.target])[task.target], task, "train")
-    family = models.family("dummy")
-    fitted = family.fit(
-        Matrix(np.empty((len(y), 0), np.float32), y, (), ()), None, task, family.Params(), seed=0, threads=1
-    )
+    family = models.family(models.BASELINE)
+    rows = Matrix(np.empty((len(y), 0), np.float32), y, (), ())
+    fitted = family.fit(rows, None, task, family.params(), seed=0, threads=1)
     return np.asarray(family.predict(fitted, np.empty((num_rows, 0), np.float32)), np.float64)
 
 

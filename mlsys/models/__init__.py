@@ -1,105 +1,99 @@
-"""Model families: one a file, the same names in each.
+"""Model families, found by name: those of `mlsys.models.families`, and those registered from outside.
 
-A family module has ``NAME``, ``ENCODING`` (what its feature plan must give: ``codes``,
-``dense`` or ``none``), ``COMPLEXITY`` (order in which a tie is broken, simplest first),
-``Params`` (frozen pydantic model), ``space(task)``, ``fit``, ``predict``, ``save`` and
-``load``. `Family` writes these down as a protocol, ``tests/contracts`` as tests.
+A new family is one file that subclasses `mlsys.models.interface.Family`. In ``mlsys/models/families`` it is
+found by its name; elsewhere `register` adds it, or an entry point of the group ``mlsys.families``.
+`tests/contracts/test_families.py` asks of each what `Family` promises.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from mlsys import errors
-from mlsys.models.matrix import Matrix
-from mlsys.models.search_space import Domain
+from mlsys.models.interface import Family, FamilyParams
+from mlsys.plugins import Plugins, modules
 from mlsys.schema import Task
 
-__all__ = ["FAMILIES", "Family", "Params", "Progress", "family", "params_of"]
+__all__ = ["BASELINE", "FAMILIES", "check_names", "family", "for_task", "params_of", "register"]
 
-FAMILIES = {
-    "dummy": "mlsys.models.dummy",
-    "linear": "mlsys.models.linear",
-    "forest": "mlsys.models.forest",
-    "kernel": "mlsys.models.kernel",
-    "xgboost": "mlsys.models.boosting",
-}
-"""Module of each family; imported by :func:`family` when it is asked for."""
-
-Progress = Callable[[int, np.ndarray], None]
-"""Called as ``progress(round, predictions of the validation rows)`` by families that have rounds."""
+BASELINE = "dummy"
+"""Family that every model has to beat; it is always among the candidates."""
 
 
-class Params(BaseModel):
-    """Base of the families' parameters: frozen, unknown names refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+FAMILIES: Plugins[Family[Any, Any]] = Plugins("mlsys.families", modules("mlsys.models.families.*", "FAMILY"))
+"""Every family by its name; a file is imported when its family is first used."""
 
 
-class Family(Protocol):
-    """What a family module gives."""
+def register(family: Family[Any, Any]) -> None:
+    """Make a family known in this process; recipes may then name it.
 
-    NAME: str
-    ENCODING: Literal["codes", "dense", "none"]
-    COMPLEXITY: int
-    Params: type[Params]
+    Other processes see families of the entry-point group ``mlsys.families`` only.
 
-    def space(self, task: Task) -> dict[str, Domain]:
-        """Domain of each parameter that is worth searching."""
-
-    def fit(
-        self,
-        train: Matrix,
-        validation: Matrix | None,
-        task: Task,
-        params: Any,
-        *,
-        seed: int,
-        threads: int,
-        progress: Progress | None = None,
-    ) -> Any:
-        """Fit a model; `validation` rows only say when to stop."""
-
-    def predict(self, model: Any, X: np.ndarray) -> np.ndarray:
-        """Float64 predictions: (n,) values, or (n, classes) probabilities in the order of `Task.classes`.
-
-        A row's result has the same bits whatever rows are predicted beside it.
-        """
-
-    def save(self, model: Any, folder: Path) -> None:
-        """Write the model in formats that run no code when read; same model, same bytes."""
-
-    def load(self, folder: Path) -> Any:
-        """Read what `save` wrote; a `BundleError` for anything else."""
+    Raises
+    ------
+    ValueError
+        mlsys has a family of that name.
+    """
+    FAMILIES.register(family.name, family)
 
 
-def family(name: str) -> Family:
-    """The module of a family.
+def family(name: str) -> Family[Any, Any]:
+    """The family of a name.
 
     Raises
     ------
     RecipeError
         There is no such family.
     """
-    if name not in FAMILIES:
+    check_names([name])
+    return FAMILIES[name]
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that no family has, without loading a family.
+
+    Raises
+    ------
+    RecipeError
+        There is no such family; the message names the nearest.
+    """
+    for name in names:
+        if name not in FAMILIES:
+            raise errors.RecipeError.build(
+                f"models: no family '{name}'",
+                got=name,
+                expected="a model family",
+                hint=errors.did_you_mean(name, FAMILIES),
+                field=name,
+            )
+
+
+def for_task(name: str, task: Task) -> Family[Any, Any]:
+    """The family of a name, which has to be able to learn such a task.
+
+    Raises
+    ------
+    RecipeError
+        There is no such family, or it cannot do this kind of task.
+    """
+    chosen = family(name)
+    if task.kind not in chosen.tasks:
+        able = sorted(other for other in FAMILIES if task.kind in FAMILIES[other].tasks)
         raise errors.RecipeError.build(
-            f"models: no family '{name}'",
-            got=name,
-            expected="a model family",
-            hint=errors.did_you_mean(name, FAMILIES),
+            f"models: family '{name}'",
+            got=f"a {task.kind.value} task",
+            expected=f"one of {', '.join(sorted(kind.value for kind in chosen.tasks))}",
+            hint=f"families for it: {', '.join(able)}",
             field=name,
         )
-    return cast("Family", importlib.import_module(FAMILIES[name]))
+    return chosen
 
 
-def params_of(name: str, values: Mapping[str, Any]) -> Params:
-    """Checked parameters of a family; what `values` does not name has its default.
+def params_of(name: str, values: Mapping[str, Any]) -> FamilyParams:
+    """Checked parameters of a family; one that `values` does not name has its default.
 
     Raises
     ------
@@ -111,7 +105,7 @@ def params_of(name: str, values: Mapping[str, Any]) -> Params:
     >>> params_of("linear", {"l2": 10}).l2
     10.0
     """
-    model = family(name).Params
+    model: type[FamilyParams] = family(name).params
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:

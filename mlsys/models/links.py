@@ -1,4 +1,4 @@
-"""From scores to probabilities, with the same bits for a row alone and among others.
+"""Linear scores of standardised features and their probabilities, with the same bits for a row alone and among others.
 
 NumPy's reductions pick their order of summation by shape, BLAS by the number of rows.
 Here every sum runs in index order (``np.add.accumulate`` is sequential by definition)
@@ -10,10 +10,33 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-__all__ = ["among_all", "ordered_scores", "ordered_sum", "probabilities"]
+__all__ = ["centre_and_scale", "ordered_scores", "ordered_sum", "outputs", "probabilities", "standardised"]
 
 _FEW_ROWS = 64
 """Up to this many rows one NumPy call over (rows, features, outputs) is faster than a loop over features."""
+
+
+def centre_and_scale(X: np.ndarray, types: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Find the mean and standard deviation of each feature over its finite values.
+
+    A constant feature keeps scale 1, and so do coordinates: their lesser axes, which are mostly
+    noise, would weigh as much as the leading ones.
+    """
+    centre, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
+    for j in range(X.shape[1]):
+        column = X[:, j].astype(np.float64)
+        column = column[np.isfinite(column)]
+        if column.size:
+            centre[j] = column.mean()
+            spread = column.std()
+            scale[j] = spread if spread > 0 and types[j] != "e" else 1.0
+    return centre, scale
+
+
+def standardised(X: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Compute (X - centre) / scale in float64; what is not finite stands at the centre."""
+    standard_X = (X.astype(np.float64) - centre) / scale
+    return np.where(np.isfinite(standard_X), standard_X, 0.0)
 
 
 def ordered_sum(terms: np.ndarray, axis: int) -> np.ndarray:
@@ -22,7 +45,7 @@ def ordered_sum(terms: np.ndarray, axis: int) -> np.ndarray:
 
 
 def ordered_scores(X: np.ndarray, coefficient: np.ndarray, intercept: np.ndarray) -> np.ndarray:
-    """Scores (n, outputs), each summed from the intercept through the features in order."""
+    """Compute scores (n, outputs), each summed from the intercept through the features in order."""
     n = X.shape[0]
     if n <= _FEW_ROWS:
         first = np.broadcast_to(intercept, (n, 1, intercept.size))
@@ -33,17 +56,23 @@ def ordered_scores(X: np.ndarray, coefficient: np.ndarray, intercept: np.ndarray
     return scores
 
 
-def among_all(found: np.ndarray, present: tuple[int, ...], classes: int) -> np.ndarray:
-    """Probabilities of the classes `present` in training as those of all; another class has probability 0."""
-    if found.shape[1] == classes:
-        return found
-    full = np.zeros((len(found), classes))
-    full[:, list(present)] = found
+def outputs(scores: np.ndarray, present: tuple[int, ...], classes: int) -> np.ndarray:
+    """Turn scores (n, outputs) into values (`classes` 0), or into probabilities of all `classes`.
+
+    `present` are the classes that training had, which the scores are about; another class has probability 0.
+    """
+    if classes == 0:
+        return np.ascontiguousarray(scores[:, 0])
+    known = probabilities(scores) if len(present) > 1 else np.ones((len(scores), 1))
+    if known.shape[1] == classes:
+        return known
+    full = np.zeros((len(scores), classes))
+    full[:, list(present)] = known
     return full
 
 
 def probabilities(scores: np.ndarray) -> np.ndarray:
-    """Probabilities of classes of scores: logistic for (n,) or (n, 1), softmax for (n, classes).
+    """Turn scores into probabilities of classes: logistic for (n,) or (n, 1), softmax for (n, classes).
 
     Examples
     --------

@@ -1,11 +1,7 @@
 """Step 4: model families compared on the folds of the training rows.
 
-===============  =============================================================
-`race`           which families have no chance after two rounds of folds
-`leaderboard`    what the scores say: order, ties, whom to prefer
-===============  =============================================================
-
-Every family is fitted and judged on the same rounds of folds, one task a fit.
+Every family is fitted and judged on the same rounds of folds, one task a fit. `mlsys.selection.leaderboard`
+orders them by their scores, and says after two rounds which of them have no chance and leave.
 """
 
 from __future__ import annotations
@@ -18,39 +14,20 @@ from mlsys import cluster, models, train
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.features import plan
-from mlsys.models.matrix import Matrix
+from mlsys.models.interface import FamilyParams
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
-from mlsys.selection import leaderboard as selection_leaderboard
-from mlsys.selection.leaderboard import LeaderboardEntry, Ranking, Scores, leaderboard
+from mlsys.selection import leaderboard as boards
+from mlsys.selection.leaderboard import LeaderboardEntry, Ranking, Scores
 from mlsys.statistics import TrainStatistics
 from mlsys.train import FoldResult, training_job
 
-__all__ = ["BASELINE", "LeaderboardEntry", "Ranking", "rank"]
-
-BASELINE = "dummy"
-"""Family that is always among the candidates."""
-
-FAMILIES = (BASELINE, "linear", "forest", "xgboost")
-"""Families that are compared by default, and `IN_SPACE` where distances mean something."""
-
-IN_SPACE = "kernel"
-MIN_COORDINATES = 64
-"""Features that are places in a space from which on `IN_SPACE` is compared by default: no fewer make a text."""
-
-TREES = 6_000
-"""Trees of a boosted model that is only compared: 600 rounds of ten classes. Each round is a tree a class."""
-
-CELLS = 2_000_000_000
-"""Trees × rows × features of such a model: a quarter of a minute of one core."""
-
-LARGEST_STEP = 0.3
-"""Learning rate up to which fewer rounds are made up for; XGBoost's own default."""
+__all__ = ["LeaderboardEntry", "Ranking", "rank"]
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One family on one round: what a task is sent."""
+class _FoldJob:
+    """A family to fit on a round of folds: what a task is sent."""
 
     split: Split
     statistics: TrainStatistics
@@ -62,13 +39,13 @@ class _Job:
 
 
 @dataclass(frozen=True)
-class _Done:
-    """What a task gives back; `rounds` are fewer than the recipe's where boosting was `_affordable` with fewer."""
+class _FoldScore:
+    """A judged fit as its task sends it back, with the parameters that were used."""
 
     family: str
     judge: int
     result: FoldResult
-    rounds: int | None
+    params: FamilyParams
 
 
 def rank(
@@ -81,59 +58,70 @@ def rank(
 ) -> Ranking:
     """Compare the recipe's families on the folds of the training part.
 
-    After two rounds of folds, the last two, families without a chance leave (`race.leavers`).
+    After two rounds of folds, the last two, families without a chance leave (`leaderboard.leavers`).
 
     Raises
     ------
     RecipeError
-        A family or the metric is not known.
+        A family or the metric is not known, or a family cannot do such a task.
     TargetError
         The metric is defined on no fold.
     """
+    # 1. What is compared: every name and parameter is checked before the first fit.
     metric = metrics.find(recipe.selection.metric, task.kind)
-    families = _families(split, statistics, recipe)
+    families = _families(split, statistics, recipe, task)
     for family in families:
         training_job.params_of(recipe, family)
     rounds = split.rounds()
     total = len(families) * len(rounds)
     progress(f"{len(families)} families × {len(rounds)} folds, {metric.name}")
-    ended: list[_Done] = []
+    scored: list[_FoldScore] = []
 
     def run(names: Sequence[str], some: Sequence[tuple[tuple[int, ...], int]]) -> None:
-        before = len(ended)
+        before = len(scored)
 
-        def tell(done: _Done, number: int, _: int) -> None:
-            fold = f"fold {done.judge + 1}/{split.num_folds}"
-            progress(f"{done.family} {fold}  {metric.name} {done.result.score:.3f}  ({before + number} of {total})")
+        def report(score: _FoldScore, number: int, _: int) -> None:
+            fold = f"fold {score.judge + 1}/{split.num_folds}"
+            progress(f"{score.family} {fold}  {metric.name} {score.result.score:.3f}  ({before + number} of {total})")
 
-        jobs = [_Job(split, statistics, recipe, task, name, *one) for one in some for name in names]
-        ended.extend(cluster.map(_fit, jobs, ended=tell))
+        jobs = [_FoldJob(split, statistics, recipe, task, name, *folds) for folds in some for name in names]
+        scored.extend(cluster.map(_fit, jobs, ended=report))
 
-    first, rest = rounds[-selection_leaderboard.ROUNDS :], rounds[: -selection_leaderboard.ROUNDS]
+    # 2. Two rounds of folds for all families, the others for those that still have a chance.
+    first, rest = rounds[-boards.ROUNDS :], rounds[: -boards.ROUNDS]
     run(families, first)
-    leaving = selection_leaderboard.leavers(metric, _scores(families, first, ended), keep=BASELINE) if rest else {}
+    leaving = boards.leavers(metric, _scores(families, first, scored), keep=models.BASELINE) if rest else {}
     total -= len(leaving) * len(rest)
     for reason in leaving.values():
         progress(reason)
     run([family for family in families if family not in leaving], rest)
-    notes = [*leaving.values(), *_notes(recipe, split, ended)]
-    return leaderboard(metric, _scores(families, rounds, ended), notes)
+    # 3. The leaderboard.
+    notes = [*leaving.values(), *_notes(recipe, split, scored)]
+    return boards.leaderboard(metric, _scores(families, rounds, scored), notes)
 
 
-def _families(split: Split, statistics: TrainStatistics, recipe: Recipe) -> list[str]:
-    """The recipe's families and the baseline, each once."""
-    wanted = recipe.selection.families
-    if wanted != "auto":
-        return list(dict.fromkeys([BASELINE, *wanted]))
-    chosen = plan.choose(split.schema, statistics.whole(), recipe.features, "dense", recipe.data.timezone)
-    return _by_default(chosen.num_coordinates)
+def _families(split: Split, statistics: TrainStatistics, recipe: Recipe, task: Task) -> list[str]:
+    """Name the families to compare, each once: the baseline, and the recipe's or those compared by default."""
+    if recipe.selection.families != "auto":
+        named = list(dict.fromkeys([models.BASELINE, *recipe.selection.families]))
+        return [models.for_task(name, task).name for name in named]
+    features = plan.choose(split.schema, statistics.whole(), recipe.features, "dense", recipe.data.timezone)
+    return _by_default(task, features.num_coordinates)
 
 
-def _by_default(num_coordinates: int) -> list[str]:
-    return [*FAMILIES, IN_SPACE] if num_coordinates >= MIN_COORDINATES else [*FAMILIES]
+def _by_default(task: Task, num_coordinates: int) -> list[str]:
+    """Families that are compared by default where so many features are coordinates, the simplest first."""
+    families = sorted(models.FAMILIES.values(), key=lambda family: family.complexity)
+    return [
+        family.name
+        for family in families
+        if task.kind in family.tasks
+        and family.min_coordinates is not None
+        and num_coordinates >= family.min_coordinates
+    ]
 
 
-def _fit(job: _Job) -> _Done:
+def _fit(job: _FoldJob) -> _FoldScore:
     prepared = train.prepare(
         job.split,
         job.statistics,
@@ -145,38 +133,27 @@ def _fit(job: _Job) -> _Done:
         seed=job.recipe.seed,
         max_rows=job.recipe.selection.max_rows,
     )
-    asked: Any = training_job.params_to_compare(training_job.params_of(job.recipe, job.family))
-    params: Any = _affordable(asked, job.task, prepared.train)
+    full = training_job.params_of(job.recipe, job.family)
+    params = models.family(job.family).params_for_comparison(full, job.task, prepared.train)
     metric = metrics.find(job.recipe.selection.metric, job.task.kind).name
     result = train.fit_prepared(prepared, job.task, job.family, params, metric, seed=job.recipe.seed, threads=1)
-    return _Done(job.family, job.judge, result, None if params is asked else params.rounds)
+    return _FoldScore(job.family, job.judge, result, params)
 
 
-def _affordable(params: models.Params, task: Task, rows: Matrix) -> models.Params:
-    """At most `TREES` trees and `CELLS`: fewer rounds and larger steps, which rank families as well."""
-    given: Any = params
-    trees = min(TREES, CELLS // max(1, rows.num_rows * rows.num_features))
-    rounds = max(1, trees // (len(task.classes) if len(task.classes) > 2 else 1))
-    if "rounds" not in type(params).model_fields or given.rounds <= rounds:
-        return params
-    rate = min(max(LARGEST_STEP, given.learning_rate), given.learning_rate * given.rounds / rounds)
-    return params.model_copy(update={"rounds": rounds, "learning_rate": rate})
+def _scores(families: Sequence[str], rounds: Sequence[tuple[Any, int]], scored: Sequence[_FoldScore]) -> Scores:
+    results = {(score.family, score.judge): score.result for score in scored}
+    return {family: [results.get((family, judge)) for _, judge in rounds] for family in families}
 
 
-def _scores(families: Sequence[str], rounds: Sequence[tuple[Any, int]], ended: Sequence[_Done]) -> Scores:
-    found = {(done.family, done.judge): done.result for done in ended}
-    return {family: [found.get((family, judge)) for _, judge in rounds] for family in families}
-
-
-def _notes(recipe: Recipe, split: Split, ended: Sequence[_Done]) -> list[str]:
+def _notes(recipe: Recipe, split: Split, scored: Sequence[_FoldScore]) -> list[str]:
+    """Say where fits were cheaper than the final one will be, and how time divides the folds."""
     notes = []
-    if max(done.result.num_rows for done in ended) >= recipe.selection.max_rows:
+    if max(score.result.num_rows for score in scored) >= recipe.selection.max_rows:
         notes.append(f"fitted on samples of {recipe.selection.max_rows:,} rows a fold")
-    fewer = [done.rounds for done in ended if done.rounds is not None]
-    if fewer:
-        notes.append(f"boosting: compared with {min(fewer)} rounds at most and larger steps, as many trees are dear")
-    for family in dict.fromkeys(done.family for done in ended):
-        notes += training_job.stated_params(training_job.params_of(recipe, family))
+    for name in dict.fromkeys(score.family for score in scored):
+        used = [score.params for score in scored if score.family == name]
+        note = models.family(name).note_on_cheaper(training_job.params_of(recipe, name), used)
+        notes += [note] if note else []
     if split.forward:
         notes.append("each fold is judged on a model of the folds before it in time")
     return notes

@@ -1,26 +1,19 @@
-"""What the scores of families on the same folds say: order, ties, and whom to prefer.
+"""The leaderboard of families scored on the same folds: order, ties, the preferred one, and who leaves early.
 
 Two families differ by their paired differences, fold by fold. Folds share training rows,
 so these differences are not independent: their variance is corrected after Nadeau and
 Bengio. A family is *tied* with the best when it is behind by no more than one such standard
 error (the one-standard-error rule), and of the tied ones the simplest is preferred.
 
+A family leaves after a few rounds of folds if the best one is ahead of it, fold by fold, by more
+than a paired t-test with the corrected error allows at 5 %, one-sided. With two folds that is
+6.3 standard errors: a family that is merely behind stays.
+
 References
 ----------
-Breiman, Friedman, Olshen, Stone: Classification and Regression Trees, 1984, section 3.4.3.
+Breiman, Friedman, Olshen, Stone: Classification and Regression Trees, 1984, section 3.4.3 (one standard error).
 Hastie, Tibshirani, Friedman: The Elements of Statistical Learning, 2nd ed., section 7.10.
-Nadeau, Bengio: Inference for the Generalization Error, Machine Learning 52, 2003,
-doi:10.1023/A:1024068626366.
-
-Which families leave the comparison after a few rounds of folds: those that have no chance.
-
-A family leaves if the best one is ahead of it, fold by fold, by more than the paired t-test
-with the corrected error of `leaderboard.corrected_error` allows at 5 %, one-sided. With two
-folds that is 6.3 standard errors: what is merely behind stays.
-
-References
-----------
-Maron and Moore: Hoeffding Races, NIPS 1994 (the idea).
+Maron and Moore: Hoeffding Races, NIPS 1994 (leaving early).
 Nadeau, Bengio: Inference for the Generalization Error, Machine Learning 52, 2003,
 doi:10.1023/A:1024068626366 (the corrected resampled t-test).
 """
@@ -42,13 +35,19 @@ from mlsys.train import FoldResult
 
 __all__ = ["ROUNDS", "LeaderboardEntry", "Ranking", "Scores", "corrected_error", "leaderboard", "leavers"]
 
+ROUNDS = 2
+"""Rounds of folds after which families leave; where time divides the folds, those with most rows to fit on."""
+
+LEVEL = 0.05
+"""Error of the one-sided test by which a family leaves."""
+
 Scores = Mapping[str, Sequence[FoldResult | None]]
-"""Family → its result a round of folds; None for a round that it was no longer part of."""
+"""Results of each family, one a round of folds; None for a round that it was no longer part of."""
 
 
 @dataclass(frozen=True)
 class LeaderboardEntry:
-    """One family on the leaderboard.
+    """A family on the leaderboard.
 
     Attributes
     ----------
@@ -79,7 +78,7 @@ class LeaderboardEntry:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The leaderboard, best first.
+    """A leaderboard: its entries, best first, and the family to train.
 
     Attributes
     ----------
@@ -88,7 +87,7 @@ class Ranking:
     rounds
         Fold judged → rows fitted on and rows judged.
     notes
-        What a reader has to know: samples, folds left out.
+        Sentences that a reader has to know: samples, folds left out.
     """
 
     metric: str
@@ -111,7 +110,7 @@ class Ranking:
         return cls(**{**value, "entries": entries, "rounds": tuple(value["rounds"]), "notes": tuple(value["notes"])})
 
     def summary(self) -> str:
-        """One line: the best, who is tied with it, and who is preferred."""
+        """Say in one line which family is the best, which are tied with it, and which is preferred."""
         first = self.entries[0]
         spread = "" if first.std_error is None else f" ± {first.std_error:.4f}"
         tied = [entry.family for entry in self.entries[1:] if entry.tie]
@@ -124,13 +123,13 @@ class Ranking:
 
 
 def leaderboard(metric: metrics.Metric, results: Scores, notes: Sequence[str] = ()) -> Ranking:
-    """Order families by how far they are behind and say which differences are larger than noise.
+    """Order families by how far they are behind the best, and mark differences that are within noise.
 
     A fold on which the metric is not defined (one class only) is left out for all families. A
     family that left early is compared on its own folds, and cannot be the best.
     """
     rounds = list(zip(*results.values(), strict=True))
-    defined = [all(math.isfinite(result.score) for result in one if result is not None) for one in rounds]
+    defined = [all(math.isfinite(result.score) for result in fits if result is not None) for fits in rounds]
     if not any(defined):
         raise errors.TargetError.build(
             "selection: folds",
@@ -141,14 +140,15 @@ def leaderboard(metric: metrics.Metric, results: Scores, notes: Sequence[str] = 
     if not all(defined):
         left_out = f"{metric.name} is not defined on {defined.count(False)} of {len(defined)} folds; they are left out"
         notes = [*notes, left_out]
-    kept = {family: [r for r, ok in zip(fits, defined, strict=True) if ok] for family, fits in results.items()}
-    whole = {family: [r for r in fits if r is not None] for family, fits in kept.items() if None not in fits}
-    best = max(whole, key=lambda family: (metric.sign * _scores(whole[family]).mean(), -_complexity(family)))
+    usable = {family: [r for r, ok in zip(fits, defined, strict=True) if ok] for family, fits in results.items()}
+    whole = {family: [r for r in fits if r is not None] for family, fits in usable.items() if None not in fits}
+    complexity = {family: models.family(family).complexity for family in results}
+    best = max(whole, key=lambda family: (metric.sign * _scores(whole[family]).mean(), -complexity[family]))
     entries = sorted(
-        (_entry(metric, family, kept[family], whole[best], is_best=family == best) for family in kept),
-        key=lambda entry: (entry.family != best, entry.behind, _complexity(entry.family)),
+        (_entry(metric, family, usable[family], whole[best], is_best=family == best) for family in usable),
+        key=lambda entry: (entry.family != best, entry.behind, complexity[entry.family]),
     )
-    preferred = min((entry.family for entry in entries if entry.tie), key=_complexity)
+    preferred = min((entry.family for entry in entries if entry.tie), key=complexity.__getitem__)
     sizes = tuple({"num_rows": r.num_rows, "num_judged": r.num_judged} for r in whole[best])
     return Ranking(metric.name, metric.greater_is_better, tuple(entries), best, preferred, sizes, tuple(notes))
 
@@ -193,23 +193,13 @@ def _scores(fits: Sequence[FoldResult]) -> NDArray[np.float64]:
     return np.array([fit.score for fit in fits])
 
 
-def _complexity(family: str) -> int:
-    return models.family(family).COMPLEXITY
-
-
-ROUNDS = 2
-"""Rounds of folds after which families leave; where time divides the folds, those with most rows to fit on."""
-
-LEVEL = 0.05
-
-
 def leavers(metric: metrics.Metric, results: Scores, *, keep: str) -> dict[str, str]:
-    """Families that leave → why; never `keep`, and none where a score is not defined."""
+    """Find the families that leave, with the reason; never `keep`, and none where a score is not defined."""
     from scipy import stats
 
-    fits = {family: [result for result in of if result is not None] for family, of in results.items()}
-    scores = {family: np.array([result.score for result in of]) for family, of in fits.items()}
-    if not all(np.isfinite(of).all() for of in scores.values()):
+    fits = {family: [result for result in own if result is not None] for family, own in results.items()}
+    scores = {family: _scores(own) for family, own in fits.items()}
+    if not all(np.isfinite(own).all() for own in scores.values()):
         return {}
     best = max(scores, key=lambda family: metric.sign * float(scores[family].mean()))
     leaving = {}

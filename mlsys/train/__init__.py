@@ -2,12 +2,10 @@
 
 ===============  =============================================================
 `fitting`        the whole step: plan, fit, threshold, reference, bundle
-`fold`           one fit on some folds, judged on others: what selection and tuning call
-`job`            one model to fit: all that a worker has to know
-`validation`     what the validation rows say of a fitted model
-`parameters`     parameters of a family as the recipe sets them
+`fold`           a fit on some folds, judged on others, for selection and tuning
+`training_job`   a model to fit: all that a worker has to know
 `rows`           rows of a part as a matrix; samples and hold-outs that never change
-`distributed`    XGBoost on Ray Train, for tables that one task should not hold
+`distributed`    a fit by Ray Train, for tables that one task should not hold
 ===============  =============================================================
 """
 

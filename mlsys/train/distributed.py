@@ -1,10 +1,10 @@
-"""XGBoost on Ray Train: for tables that one task should not hold.
+"""A family fitted by Ray Train, for tables that one task should not hold.
 
 Ray Data streams the training files through the feature program into float32 blocks; each
-worker keeps its blocks, quantises them one after another, and XGBoost sums histograms over
-the workers. The arithmetic is `boosting.grow`, as in one task.
+worker keeps its blocks and fits on them in step with the others (XGBoost sums histograms over
+the workers). The arithmetic is that of one task: the family's `fit_blocks`.
 
-What had to be minded: workers must leave CPUs to Ray Data, or both wait for ever; Ray Train
+Pitfalls of Ray that this file avoids: workers must leave CPUs to Ray Data, or both wait for ever; Ray Train
 divides a dataset into equal shares and drops the last few rows that do not fit, so the
 validation rows are not given to it: each worker reads its share of the files; a run of a
 name that was used before would resume that run, so names are new; results are written below
@@ -14,6 +14,7 @@ the store and nowhere else.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import threading
 from collections.abc import Callable
@@ -24,7 +25,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlsys import cluster, errors
+from mlsys import cluster, errors, models
+from mlsys.models.interface import DistributedFamily
 from mlsys.models.matrix import Matrix
 from mlsys.train.training_job import TrainingJob
 
@@ -40,7 +42,7 @@ _OWN = "mlsys.errors."
 
 
 def fit(folder: Path, job: TrainingJob, *, progress: Callable[[str], None] = lambda _: None) -> Any:
-    """Fit on the workers of the cluster and return the model.
+    """Fit a distributed family on the workers of the cluster and return the model.
 
     Parameters
     ----------
@@ -52,17 +54,22 @@ def fit(folder: Path, job: TrainingJob, *, progress: Callable[[str], None] = lam
     ClusterError
         The workers cannot be started, or were lost too often.
     """
-    from mlsys.models import boosting
-
     workers, cpus = shape(job.recipe.train.workers)
     progress(f"{job.family}: {workers} workers with {cpus:g} CPUs each")
     note = folder / "progress.json"
-    with _Watch(note, progress):
-        return boosting.from_bytes(_run(job, folder, note, workers, cpus))
+    with _Watch(note, lambda number: progress(f"{job.family}: round {number}")):
+        return _distributed(job.family).from_bytes(_run(job, folder, note, workers, cpus))
+
+
+def _distributed(name: str) -> DistributedFamily[Any, Any]:
+    family = models.family(name)
+    if not isinstance(family, DistributedFamily):
+        raise TypeError(f"{name} is fitted by one task")  # `fitting.plan` spreads no other family
+    return family
 
 
 def shape(workers: int | None) -> tuple[int, float]:
-    """Number of workers, one a node by default, and CPUs for each, some left to Ray Data."""
+    """Choose the number of workers, one a node by default, and the CPUs of each; some are left to Ray Data."""
     total = cluster.num_cpus()
     nodes = max(1, total // cluster.node_cpus())
     count = workers or nodes
@@ -81,19 +88,19 @@ def _dataset(job: TrainingJob) -> Any:
 
 
 def _block(table: pa.Table, job: TrainingJob) -> dict[str, np.ndarray]:
-    """Rows of one block as arrays; the names are those of `Matrix`."""
-    made = job.matrix(table)
-    return {"X": made.X, "y": made.y}
+    """Turn rows of a block into arrays, named as those of `Matrix`."""
+    matrix = job.matrix(table)
+    return {"X": matrix.X, "y": matrix.y}
 
 
 def _run(job: TrainingJob, folder: Path, note: Path, workers: int, cpus: float) -> bytes:
     import ray.train
     from ray.train.v2.api.config import FailureConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
-    from ray.train.xgboost import XGBoostTrainer
 
-    trainer: Any = XGBoostTrainer(
-        _worker,  # type: ignore[arg-type]  # Ray demands Callable[[dict[Any, Any]], None] and returns what the loop returns
+    module, name = _distributed(job.family).trainer.split(":")
+    trainer = getattr(importlib.import_module(module), name)(
+        _worker,
         train_loop_config={"job": job, "threads": max(1, int(cpus)), "note": note},
         scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cpus}),
         run_config=ray.train.RunConfig(
@@ -111,7 +118,7 @@ def _run(job: TrainingJob, folder: Path, note: Path, workers: int, cpus: float) 
 
 
 def _failure(error: Exception, workers: int, cpus: float) -> errors.ClusterError:
-    """Ray's error as ours, with the cause that stands last in the worker's traceback."""
+    """Turn Ray's error into ours, with the cause that stands last in the worker's traceback."""
     failures = getattr(error, "worker_failures", {})
     text = str(next(iter(failures.values()), error))
     lines = [line for line in text.splitlines() if line and not line[0].isspace()]
@@ -125,28 +132,27 @@ def _failure(error: Exception, workers: int, cpus: float) -> errors.ClusterError
 
 
 def _worker(loop: dict[str, Any]) -> bytes | None:
-    """What every worker runs: its share of the rows, then boosting in step with the others."""
+    """Fit on a worker's share of the rows, in step with the others; the first worker returns the model."""
     import ray.train
-
-    from mlsys.models import boosting
 
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     job: TrainingJob = loop["job"]
-    model = boosting.grow(
+    family = _distributed(job.family)
+    model = family.fit_blocks(
         _blocks(job, ray.train.get_dataset_shard("train")),
         validation_share(job, rank, world),
         job.task,
-        job.params,  # type: ignore[arg-type]  # the plan spreads no other family
+        job.params,
         seed=job.recipe.seed,
         threads=loop["threads"],
         progress=functools.partial(_note, loop["note"] if rank == 0 else None),
     )
-    return boosting.to_bytes(model) if rank == 0 else None
+    return family.to_bytes(model) if rank == 0 else None
 
 
 def _blocks(job: TrainingJob, shard: Any) -> list[Matrix]:
-    """The worker's training rows, taken once: XGBoost passes over them four times."""
+    """Collect the worker's training rows: XGBoost passes over them four times."""
     names, types = tuple(job.features.program.names), tuple(job.features.program.types)
     arrays = shard.iter_batches(batch_size=None, batch_format="numpy")
     blocks = (Matrix(np.ascontiguousarray(a["X"], dtype=np.float32), a["y"], names, types) for a in arrays)
@@ -154,7 +160,7 @@ def _blocks(job: TrainingJob, shard: Any) -> list[Matrix]:
 
 
 def validation_share(job: TrainingJob, rank: int, world: int) -> Matrix | None:
-    """Every world-th validation row for each worker; all of them where there are too few to share."""
+    """Read every world-th validation row for each worker; all of them where there are too few to share."""
     total = job.split.num_rows.get("validation", 0)
     if total == 0:
         return None
@@ -168,7 +174,7 @@ def validation_share(job: TrainingJob, rank: int, world: int) -> Matrix | None:
 
 
 def _note(file: Path | None, number: int, _predictions: np.ndarray) -> None:
-    """Leave the number of the round where the driver looks."""
+    """Write the number of the round where the driver looks for it."""
     if file is None:
         return
     beside = file.with_suffix(".new")
@@ -177,9 +183,9 @@ def _note(file: Path | None, number: int, _predictions: np.ndarray) -> None:
 
 
 class _Watch:
-    """Tells the driver's `progress` which round the workers are in, while they run."""
+    """A thread of the driver that calls `progress` with each new round of the workers, while they run."""
 
-    def __init__(self, file: Path, progress: Callable[[str], None]) -> None:
+    def __init__(self, file: Path, progress: Callable[[int], None]) -> None:
         self.file = file
         self.progress = progress
         self.ended = threading.Event()
@@ -193,10 +199,10 @@ class _Watch:
         self.thread.join()
 
     def _follow(self) -> None:
-        told = 0
+        latest = 0
         while not self.ended.wait(1.0):
             if self.file.is_file():
                 number = json.loads(self.file.read_text(encoding="utf-8"))["round"]
-                if number != told:
-                    told = number
-                    self.progress(f"xgboost: round {number}")
+                if number != latest:
+                    latest = number
+                    self.progress(number)

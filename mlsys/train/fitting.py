@@ -1,7 +1,4 @@
-"""The training step: plan, fit, what validation says, bundle.
-
-What the validation rows say of a fitted model: threshold, score, what predictions look like.
-"""
+"""The training step: choose a plan, fit, judge on the validation rows, and store the bundle."""
 
 from __future__ import annotations
 
@@ -21,6 +18,7 @@ from mlsys import bundle, cluster, models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics, threshold
 from mlsys.features.online.views import FeatureView
+from mlsys.models.interface import DistributedFamily
 from mlsys.models.matrix import Matrix
 from mlsys.predict import HALF, class_names, decide, image_measures
 from mlsys.predict.coercion import to_json
@@ -31,15 +29,20 @@ from mlsys.store import Store
 from mlsys.train import rows, training_job
 from mlsys.train.training_job import TrainingJob
 
-__all__ = ["LABEL", "Validated", "fit", "fit_in_one_task", "plan", "validate"]
+__all__ = ["LABEL", "ValidationResult", "fit", "fit_in_task", "plan", "validate"]
 
 LABEL = "label"
 """Name of the target among the statistics of predictions."""
 
+MAX_PICTURES, PICTURES_AT_ONCE = 5_000, 64
+"""Training pictures that are measured, and rows in memory at a time: a shift of 0.1 needs some hundred."""
+
+ReportProgress = Callable[[str], None]
+
 
 @dataclass(frozen=True)
-class Validated:
-    """What the validation rows say of a fitted model.
+class ValidationResult:
+    """Score, decision threshold and predictions of a fitted model on the validation rows.
 
     Attributes
     ----------
@@ -57,58 +60,6 @@ class Validated:
     predictions: TableStatistics | None
 
 
-def validate(job: TrainingJob, model: Any, validation: Matrix | None = None) -> Validated:
-    """Predict the validation rows, which are read here unless they are given."""
-    matrix = job.read("validation") if validation is None else validation
-    output = models.family(job.family).predict(model, matrix.X)
-    cut = _threshold(job, matrix.y, output)
-    metric = metrics.find(job.recipe.selection.metric, job.task.kind).name
-    if not matrix.num_rows:
-        return Validated(cut, metric, None, None)
-    score = metrics.measure(metric, matrix.y, output, HALF if cut is None else cut)
-    return Validated(cut, metric, float(score), _statistics(job.task, matrix.y, output, cut))
-
-
-def _threshold(job: TrainingJob, y: NDArray[np.float64], output: NDArray[np.float64]) -> float | None:
-    if job.task.kind is not TaskKind.BINARY:
-        return None
-    return threshold.choose(y, output[:, 1], job.recipe.evaluate.threshold, job.recipe.evaluate.cost)
-
-
-def _statistics(task: Task, y: NDArray[np.float64], output: NDArray[np.float64], cut: float | None) -> TableStatistics:
-    """Statistics of what the model says, decided as `Predictor` decides, and of the labels."""
-    said = decide(task, output, cut)
-    if task.is_classification:
-        names = dict(zip(task.classes, class_names(task), strict=True))
-        prediction = pa.array([names[value] for value in said.prediction.tolist()])
-        label = pa.array([names[task.classes[int(index)]] for index in y])
-        named = Task(kind=task.kind, target=LABEL, classes=tuple(names.values()))
-        kind = Kind.CATEGORICAL
-    else:
-        prediction, label = pa.array(said.prediction), pa.array(y)
-        named = Task(kind=task.kind, target=LABEL)
-        kind = Kind.NUMERIC
-    schema = Schema(
-        columns=(
-            Column(name="prediction", type=str(prediction.type), kind=kind),
-            Column(name="score", type="double", kind=Kind.NUMERIC),
-            Column(name=LABEL, type=str(label.type), kind=kind, role=Role.TARGET),
-        )
-    )
-    statistics = TableStatistics.empty(schema, named)
-    statistics.update(pa.table({"prediction": prediction, "score": said.score, LABEL: label}))
-    return statistics
-
-
-Tell = Callable[[str], None]
-
-MAX_LOOKED_AT, LOOKED_AT_ONCE = 5_000, 64
-"""Training pictures whose looks are kept, and rows in memory at a time: a shift of 0.1 needs some hundred."""
-
-LIBRARIES = {"linear": ("scikit-learn",), "forest": ("scikit-learn",), "kernel": ("scipy",), "xgboost": ("xgboost",)}
-"""Distributions that fit a family, beside NumPy; their versions are kept with the model."""
-
-
 def fit(
     store: Store,
     split: Split,
@@ -119,7 +70,7 @@ def fit(
     params: Mapping[str, Any],
     *,
     views: Sequence[FeatureView] = (),
-    progress: Tell = lambda _: None,
+    progress: ReportProgress = lambda _: None,
 ) -> bundle.Bundle:
     """Fit a family on all training rows and store what a prediction needs.
 
@@ -130,19 +81,23 @@ def fit(
     Raises
     ------
     RecipeError
-        The family or one of its parameters is not known.
+        The family or one of its parameters is not known, or the family cannot do such a task.
     StoreError
         The bundle cannot be written.
     """
-    whole = statistics.whole()
-    chosen = training_job.params_of(recipe, family, params)
-    job = TrainingJob(split, rows.fit_program(split.schema, statistics, recipe, family), recipe, task, family, chosen)
-    how = plan(split, recipe, family)
-    progress(f"{family}: {how.kind} plan, {how.reason}")
-    model, validated = _fit(store, job, how, progress)
+    models.for_task(family, task)
+    # 1. The model to fit, and how.
+    checked = training_job.params_of(recipe, family, params)
+    job = TrainingJob(split, rows.fit_program(split.schema, statistics, recipe, family), recipe, task, family, checked)
+    execution = plan(split, recipe, family)
+    progress(f"{family}: {execution.kind} plan, {execution.reason}")
+    # 2. The fit, judged on the validation rows.
+    model, validated = _fit(store, job, execution, progress)
     if validated.score is not None:
         count = split.num_rows["validation"]
         progress(f"{family}: {validated.metric} {validated.score:.4f} on {count:,} validation rows")
+    # 3. The bundle, with the statistics that the monitor compares with.
+    reference = bundle.Reference(statistics.whole().without_rows(), validated.predictions, _pictures(split, task))
     return bundle.write(
         store,
         task=task,
@@ -150,19 +105,19 @@ def fit(
         program=job.features.program,
         family=family,
         model=model,
-        params=chosen.model_dump(mode="json"),
+        params=checked.model_dump(mode="json"),
         threshold=validated.threshold,
-        reference=bundle.Reference(whole.without_rows(), validated.predictions, _looks(split, task)),
-        provenance=_provenance(job, how, model, validated),
+        reference=reference,
+        provenance=_provenance(job, execution, model, validated),
         example=cluster.call(example, split, bundle.request_columns(split.schema, views), threads=1),
         views=views,
     )
 
 
 def plan(split: Split, recipe: Recipe, family: str) -> cluster.ExecutionPlan:
-    """One task or the cluster; only XGBoost can be spread."""
+    """Choose between one task and the cluster, on which only some families can be fitted."""
     num_rows = split.num_rows["train"]
-    if family != "xgboost":
+    if not isinstance(models.family(family), DistributedFamily):
         return cluster.ExecutionPlan("task", f"{num_rows:,} rows: {family} is fitted by one task, whatever the size")
     num_bytes = sum(_bytes_in_memory(pq.read_metadata(path)) for path in split.paths("train"))
     return cluster.plan(num_rows, num_bytes, recipe.train.plan)
@@ -172,10 +127,12 @@ def _bytes_in_memory(metadata: Any) -> int:
     return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
-def _fit(store: Store, job: TrainingJob, how: cluster.ExecutionPlan, progress: Tell) -> tuple[Any, Validated]:
-    if how.kind == "task":
+def _fit(
+    store: Store, job: TrainingJob, execution: cluster.ExecutionPlan, progress: ReportProgress
+) -> tuple[Any, ValidationResult]:
+    if execution.kind == "task":
         threads = cluster.node_cpus()
-        return cluster.call(fit_in_one_task, job, threads, threads=threads)
+        return cluster.call(fit_in_task, job, threads, threads=threads)
     from mlsys.train import distributed
 
     with store.staging() as folder:
@@ -183,15 +140,58 @@ def _fit(store: Store, job: TrainingJob, how: cluster.ExecutionPlan, progress: T
     return model, cluster.call(validate, job, model)
 
 
-def fit_in_one_task(job: TrainingJob, threads: int) -> tuple[Any, Validated]:
+def fit_in_task(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
     """Read, transform, fit and validate in this process."""
     validation = job.read("validation")
     model = job.fit(job.read("train"), validation, threads)
     return model, validate(job, model, validation)
 
 
+def validate(job: TrainingJob, model: Any, validation: Matrix | None = None) -> ValidationResult:
+    """Judge a model on the validation rows, which are read here unless they are given."""
+    matrix = job.read("validation") if validation is None else validation
+    output = models.family(job.family).predict(model, matrix.X)
+    cut = _threshold(job, matrix.y, output)
+    metric = metrics.find(job.recipe.selection.metric, job.task.kind).name
+    if not matrix.num_rows:
+        return ValidationResult(cut, metric, None, None)
+    score = metrics.measure(metric, matrix.y, output, HALF if cut is None else cut)
+    return ValidationResult(cut, metric, float(score), _statistics(job.task, matrix.y, output, cut))
+
+
+def _threshold(job: TrainingJob, y: NDArray[np.float64], output: NDArray[np.float64]) -> float | None:
+    if job.task.kind is not TaskKind.BINARY:
+        return None
+    return threshold.choose(y, output[:, 1], job.recipe.evaluate.threshold, job.recipe.evaluate.cost)
+
+
+def _statistics(task: Task, y: NDArray[np.float64], output: NDArray[np.float64], cut: float | None) -> TableStatistics:
+    """Statistics of the predictions, decided as `Predictor` decides, and of the labels."""
+    predicted = decide(task, output, cut)
+    if task.is_classification:
+        names = dict(zip(task.classes, class_names(task), strict=True))
+        prediction = pa.array([names[value] for value in predicted.prediction.tolist()])
+        label = pa.array([names[task.classes[int(index)]] for index in y])
+        named = Task(kind=task.kind, target=LABEL, classes=tuple(names.values()))
+        kind = Kind.CATEGORICAL
+    else:
+        prediction, label = pa.array(predicted.prediction), pa.array(y)
+        named = Task(kind=task.kind, target=LABEL)
+        kind = Kind.NUMERIC
+    schema = Schema(
+        columns=(
+            Column(name="prediction", type=str(prediction.type), kind=kind),
+            Column(name="score", type="double", kind=Kind.NUMERIC),
+            Column(name=LABEL, type=str(label.type), kind=kind, role=Role.TARGET),
+        )
+    )
+    statistics = TableStatistics.empty(schema, named)
+    statistics.update(pa.table({"prediction": prediction, "score": predicted.score, LABEL: label}))
+    return statistics
+
+
 def example(split: Split, names: Sequence[str]) -> dict[str, Any]:
-    """A row that can be sent as a request: the fullest of the first hundred training rows."""
+    """Choose a row that can be sent as a request: the fullest of the first hundred training rows."""
     records: list[dict[str, Any]] = []
     for path in split.paths("train"):
         batches = pq.ParquetFile(path).iter_batches(batch_size=100, columns=list(names))
@@ -202,20 +202,20 @@ def example(split: Split, names: Sequence[str]) -> dict[str, Any]:
     return {name: to_json(value) for name, value in fullest.items()}
 
 
-def _looks(split: Split, task: Task) -> TableStatistics | None:
-    """What the pictures of training rows look like; None where there are none."""
+def _pictures(split: Split, task: Task) -> TableStatistics | None:
+    """Statistics of the image measures of training rows; None where there are no pictures."""
     names = image_measures.pictures(split.schema)
-    return cluster.call(_looks_of, split, names, task) if names else None
+    return cluster.call(_measure_pictures, split, names, task) if names else None
 
 
-def _looks_of(split: Split, names: Sequence[str], task: Task) -> TableStatistics:
-    """Of every k-th row, so that `MAX_LOOKED_AT` pictures are decoded however many there are."""
-    step = math.ceil(split.num_rows["train"] / MAX_LOOKED_AT)
+def _measure_pictures(split: Split, names: Sequence[str], task: Task) -> TableStatistics:
+    """Measure the pictures of every k-th row: at most `MAX_PICTURES` are decoded, however many there are."""
+    step = math.ceil(split.num_rows["train"] / MAX_PICTURES)
 
     def sampled() -> Iterator[pa.Table]:
         first = 0
         for path in split.paths("train"):
-            for batch in pq.ParquetFile(path).iter_batches(batch_size=LOOKED_AT_ONCE, columns=list(names)):
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=PICTURES_AT_ONCE, columns=list(names)):
                 rows = np.arange(-first % step, batch.num_rows, step)
                 first += batch.num_rows
                 yield pa.table(batch).take(pa.array(rows))
@@ -223,17 +223,19 @@ def _looks_of(split: Split, names: Sequence[str], task: Task) -> TableStatistics
     return image_measures.statistics(sampled(), names, task)
 
 
-def _provenance(job: TrainingJob, how: cluster.ExecutionPlan, model: Any, validated: Validated) -> dict[str, Any]:
-    libraries = ("mlsys", "numpy", *LIBRARIES.get(job.family, ()))
+def _provenance(
+    job: TrainingJob, execution: cluster.ExecutionPlan, model: Any, validated: ValidationResult
+) -> dict[str, Any]:
+    family = models.family(job.family)
     return {
         "split": job.split.digest,
         "num_rows": dict(sorted(job.split.num_rows.items())),
         "seed": job.recipe.seed,
-        "plan": f"{how.kind}: {how.reason}",
-        "rounds": getattr(model, "rounds", None),
+        "plan": f"{execution.kind}: {execution.reason}",
+        "rounds": family.rounds(model),
         "validation": {"metric": validated.metric, "score": validated.score},
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in libraries},
+            **{name: importlib.metadata.version(name) for name in ("mlsys", "numpy", *family.libraries)},
         },
     }

@@ -1,4 +1,4 @@
-"""One fit on some folds, judged on another: what selection and tuning are made of."""
+"""A fit on some folds that is judged on another: the unit of work of selection and tuning."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mlsys import models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.features.training import TrainingProgram
+from mlsys.models.interface import FamilyParams, Progress
 from mlsys.models.matrix import Matrix
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
@@ -26,12 +27,12 @@ Judge = int | Literal["validation"]
 
 @dataclass(frozen=True)
 class FoldResult:
-    """How one fit did.
+    """Score, times and sizes of a fit.
 
     Attributes
     ----------
     score
-        The metric on the judged rows; NaN where it is not defined on them.
+        Value of the metric on the judged rows; NaN where it is not defined on them.
     predict_us_per_row
         Microseconds a row for features and prediction, of all judged rows together.
     best_rounds
@@ -50,7 +51,7 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows ready to be fitted on again and again: arrays that can lie in Ray's object store.
+    """Matrices to fit and judge on again and again: arrays that can lie in Ray's object store.
 
     Attributes
     ----------
@@ -79,18 +80,21 @@ def prepare(
     seed: int,
     max_rows: int | None = None,
 ) -> Prepared:
-    """Features of the folds to fit on and of the rows to judge, fitted on those folds alone.
+    """Make the features of the rows to fit on and to judge, fitted on the folds to fit on alone.
 
     Raises
     ------
+    RecipeError
+        The family is not known, or cannot do such a task.
     SealedError
         `judge` is a part that `split` does not open.
     """
+    models.for_task(family, task)
     folds = sorted(set(fit_folds))
     fitted = rows.fit_program(split.schema, statistics.only(folds), recipe, family)
-    wanted = rows.columns(fitted, split.schema, task)
-    table = rows.sampled(split.table("train", wanted, folds), max_rows, seed)
-    judged_table = split.table(judge, wanted) if isinstance(judge, str) else split.table("train", wanted, [judge])
+    columns = rows.columns(fitted, split.schema, task)
+    table = rows.sampled(split.table("train", columns, folds), max_rows, seed)
+    judged_table = split.table(judge, columns) if isinstance(judge, str) else split.table("train", columns, [judge])
     judged, transform_s = _timed_matrix(judged_table, fitted, task)
     train = rows.matrix(table, fitted, task)
     per_row = 1e6 * transform_s / max(1, judged.num_rows)
@@ -104,26 +108,26 @@ def fit_prepared(
     prepared: Prepared,
     task: Task,
     family: str,
-    params: models.Params,
+    params: FamilyParams,
     metric: str,
     *,
     seed: int,
     threads: int,
-    progress: models.Progress | None = None,
+    progress: Progress | None = None,
 ) -> FoldResult:
-    """Fit on prepared rows and judge."""
-    module = models.family(family)
+    """Fit on prepared rows and judge the model by a metric."""
+    chosen = models.family(family)
     began = time.perf_counter()
-    train = prepared.train if _has_rounds(params) else _with_stopping(prepared)
-    model = module.fit(train, prepared.stopping, task, params, seed=seed, threads=threads, progress=progress)
+    train = _with_stopping(prepared) if chosen.max_rounds(params) is None else prepared.train
+    model = chosen.fit(train, prepared.stopping, task, params, seed=seed, threads=threads, progress=progress)
     fitted = time.perf_counter()
-    output = module.predict(model, prepared.judged.X)
+    output = chosen.predict(model, prepared.judged.X)
     predict_s = time.perf_counter() - fitted
     return FoldResult(
         score=float(metrics.measure(metric, prepared.judged.y, output)),
         fit_s=fitted - began,
         predict_us_per_row=prepared.transform_us_per_row + 1e6 * predict_s / max(1, prepared.judged.num_rows),
-        best_rounds=getattr(model, "rounds", None),
+        best_rounds=chosen.rounds(model),
         num_rows=train.num_rows,
         num_judged=prepared.judged.num_rows,
     )
@@ -135,7 +139,7 @@ def fit_fold(
     recipe: Recipe,
     task: Task,
     family: str,
-    params: models.Params,
+    params: FamilyParams,
     *,
     fit_folds: Iterable[int],
     judge: Judge,
@@ -153,16 +157,12 @@ def fit_fold(
 
 def _timed_matrix(table: Any, fitted: TrainingProgram, task: Task) -> tuple[Matrix, float]:
     began = time.perf_counter()
-    made = rows.matrix(table, fitted, task)
-    return made, time.perf_counter() - began
-
-
-def _has_rounds(params: models.Params) -> bool:
-    return "early_stopping" in type(params).model_fields
+    matrix = rows.matrix(table, fitted, task)
+    return matrix, time.perf_counter() - began
 
 
 def _with_stopping(prepared: Prepared) -> Matrix:
-    """All rows to fit on, for families that need none to know when to stop."""
+    """Join the stopping rows to the others, for families that do not stop early."""
     if prepared.stopping is prepared.judged:
         return prepared.train
     first, second = prepared.train, prepared.stopping

@@ -26,33 +26,34 @@ HELD_OUT = 0.1
 
 
 def fit_program(schema: Schema, statistics: TrainStatistics, recipe: Recipe, name: str) -> TrainingProgram:
-    """Features for a family, fitted on `statistics`; the dummy looks at none and takes what trees take."""
-    wanted = family(name).ENCODING
-    encoding = "codes" if wanted == "none" else wanted
+    """Fit the features that a family takes on `statistics`; one that looks at none is given what trees take."""
+    encoding = family(name).encoding
+    if encoding == "none":
+        encoding = "codes"
     chosen = plan.choose(schema, statistics.whole(), recipe.features, encoding, recipe.data.timezone)
     return training.fit(chosen, statistics)
 
 
 def columns(fitted: TrainingProgram, schema: Schema, task: Task) -> list[str]:
-    """Columns to read: what the program takes, the target, and what samples and hold-outs go by."""
+    """Name the columns to read: the program's, the target, and those by which samples and hold-outs are drawn."""
     context = [name for name in (schema.one(Role.TIME), schema.one(Role.GROUP)) if name]
     return list(dict.fromkeys([*fitted.columns, task.target, ROW, *context]))
 
 
 def matrix(table: pa.Table, fitted: TrainingProgram, task: Task) -> Matrix:
-    """Features and target of a table, whose rows carry the number of their fold.
+    """Make features and target of a table, whose rows carry the number of their fold.
 
     Raises
     ------
     TargetError
-        A row has no target; the split sets such rows apart.
+        A row has no target; collection puts such rows into a part of their own.
     """
     y = _target(table[task.target], task)
     return Matrix(fitted.transform(table), y, tuple(fitted.program.names), tuple(fitted.program.types))
 
 
 def read(split: Split, part: str, fitted: TrainingProgram, task: Task) -> Matrix:
-    """As `matrix` for all rows of a part, whose columns are never in memory all at once."""
+    """Read all rows of a part as a matrix; their columns are never in memory all at once."""
     y = _target(split.table(part, [task.target])[task.target], task)
     X = blocks.transform_files(split.paths(part), fitted.columns, fitted.transform, fitted.program.width)
     return Matrix(X, y, tuple(fitted.program.names), tuple(fitted.program.types))
@@ -71,13 +72,13 @@ def _unlabelled(values: pa.ChunkedArray, task: Task) -> errors.TargetError:
         f"train: target '{task.target}'",
         got=f"{values[0].as_py()!r} in {len(values)} rows",
         expected=f"one of {', '.join(map(repr, task.classes))}" if task.classes else "a finite number",
-        hint="run `mlsys collect` again: it sets rows without a label apart",
+        hint="run `mlsys collect` again: it puts rows without a label into a part of their own",
         field=task.target,
     )
 
 
 def sampled(table: pa.Table, max_rows: int | None, seed: int) -> pa.Table:
-    """At most `max_rows` rows, in their order: those whose number has the smallest hash.
+    """Sample at most `max_rows` rows, in their order: those whose number has the smallest hash.
 
     The same rows are drawn however the table is divided into files, and a larger sample
     holds the smaller one.
@@ -89,7 +90,7 @@ def sampled(table: pa.Table, max_rows: int | None, seed: int) -> pa.Table:
 
 
 def held_out(table: pa.Table, schema: Schema, *, forward: bool, seed: int) -> NDArray[np.bool_]:
-    """Mask of the tenth of the rows that says when to stop.
+    """Mark the tenth of the rows that decides when boosting stops.
 
     It is drawn as the parts of the split were: the latest rows where time divides them
     (`forward`), whole groups where there are groups, rows otherwise.

@@ -1,7 +1,4 @@
-"""One model to fit: everything that a worker needs to know, and no rows.
-
-Parameters of a family as the recipe sets them.
-"""
+"""A model to fit: its parameters as the recipe sets them, and all else that a worker needs to know, but no rows."""
 
 from __future__ import annotations
 
@@ -14,12 +11,13 @@ import pyarrow as pa
 from mlsys import models
 from mlsys.dataset import Split
 from mlsys.features.training import TrainingProgram
+from mlsys.models.interface import FamilyParams
 from mlsys.models.matrix import Matrix
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.train import rows
 
-__all__ = ["LANDMARKS", "TrainingJob", "params_of", "params_to_compare", "stated_params"]
+__all__ = ["TrainingJob", "params_of"]
 
 
 @dataclass(frozen=True)
@@ -31,18 +29,18 @@ class TrainingJob:
     recipe: Recipe
     task: Task
     family: str
-    params: models.Params
+    params: FamilyParams
 
     @property
     def columns(self) -> list[str]:
-        """Columns to read."""
+        """The columns to read."""
         return rows.columns(self.features, self.split.schema, self.task)
 
     def matrix(self, table: pa.Table) -> Matrix:
         return rows.matrix(table, self.features, self.task)
 
     def read(self, part: str) -> Matrix:
-        """All rows of a part, in this process."""
+        """Read all rows of a part, in this process."""
         return rows.read(self.split, part, self.features, self.task)
 
     def fit(self, train: Matrix, validation: Matrix, threads: int) -> Any:
@@ -60,12 +58,9 @@ class TrainingJob:
 _SHARED = ("rounds", "early_stopping")
 """Fields of the recipe's train section that are parameters of families with rounds."""
 
-LANDMARKS = 2_000
-"""Landmarks of a kernel machine that is only compared, with other families or another width."""
 
-
-def params_of(recipe: Recipe, family: str, values: Mapping[str, Any] | None = None) -> models.Params:
-    """Defaults of the family, over them the recipe, over that `values`.
+def params_of(recipe: Recipe, family: str, values: Mapping[str, Any] | None = None) -> FamilyParams:
+    """Parameters of a family: its defaults, over them those of the recipe, over them `values`.
 
     ``train.params`` count for the family that the recipe names; with ``auto`` a caller that
     knows the family passes them as `values`.
@@ -75,26 +70,7 @@ def params_of(recipe: Recipe, family: str, values: Mapping[str, Any] | None = No
     RecipeError
         The family does not know a name, or a value does not fit.
     """
-    known = models.family(family).Params.model_fields
+    known = models.family(family).params.model_fields
     shared = {name: getattr(recipe.train, name) for name in _SHARED if name in known}
     own = recipe.train.params if recipe.train.family == family else {}
     return models.params_of(family, {**shared, **own, **(values or {})})
-
-
-def params_to_compare(params: models.Params) -> models.Params:
-    """Parameters whose scores say as well which is better, for a fraction of the cost; the final fit has `params`.
-
-    A fit takes time in proportion to the square of the landmarks.
-    """
-    given: Any = params
-    if "landmarks" not in type(params).model_fields or given.landmarks <= LANDMARKS:
-        return params
-    return params.model_copy(update={"landmarks": LANDMARKS})
-
-
-def stated_params(params: models.Params) -> list[str]:
-    """What a reader of scores has to know where `to_compare` changed the parameters."""
-    given: Any = params
-    if params_to_compare(params) is params:
-        return []
-    return [f"kernel: scores are of fits with {LANDMARKS:,} landmarks; the final one has {given.landmarks:,}"]

@@ -5,17 +5,14 @@ there. Each trial has one CPU, in a worker process that is used again for the ne
 
 Given the seed, the proposals depend on the order in which trials end, so with several
 trials at a time a search is not repeatable to the last digit; the journal is the record of
-what was done. One trial at a time is repeatable.
+what was done. One trial at a time is repeatable. A killed search leaves whole lines in the
+journal and at most one torn last line, which is cut off; the next run replays the lines into
+the searcher and goes on from there.
 
 References
 ----------
 Akiba et al.: Optuna, KDD 2019, doi:10.1145/3292500.3330701 (tree-structured Parzen estimator).
 Li et al.: A System for Massively Parallel Hyperparameter Tuning, MLSys 2020 (ASHA).
-
-Finished trials of a search, one JSON line each, appended and synced as they end.
-
-A killed search leaves whole lines and at most one torn last line, which is cut off. The
-next run replays the lines into the searcher and goes on from there.
 """
 
 from __future__ import annotations
@@ -40,7 +37,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from mlsys import cluster, errors, models, train
 from mlsys.evaluate import metrics
-from mlsys.models.search_space import Choice, Domain, Integer
+from mlsys.models.interface import Choice, Domain, Integer, Progress
 from mlsys.schema import Task
 from mlsys.store import storage_error, write_atomic
 from mlsys.train import FoldResult
@@ -50,7 +47,7 @@ __all__ = ["Journal", "Search", "Trial", "judge", "run"]
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial.
+    """A trial that has ended.
 
     Attributes
     ----------
@@ -78,7 +75,7 @@ class Trial:
 
 
 class Journal:
-    """The file of trials of one search."""
+    """The file of finished trials of a search, one JSON line each, synced as they end."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -124,7 +121,7 @@ REDUCTION = 2
 
 @dataclass(frozen=True)
 class Search:
-    """What all trials of a search share.
+    """The rows, parameters and space that all trials of a search share.
 
     Attributes
     ----------
@@ -148,14 +145,11 @@ class Search:
 
     @property
     def rounds(self) -> int | None:
-        """Boosting rounds at most; None for families without rounds."""
-        rounds: int | None = self.defaults.get("rounds")
-        return rounds
+        """Most rounds of a fit; None for families without rounds."""
+        return models.family(self.family).max_rounds(models.params_of(self.family, self.defaults))
 
 
-def judge(
-    search: Search, params: Mapping[str, Any], threads: int, progress: models.Progress | None = None
-) -> FoldResult:
+def judge(search: Search, params: Mapping[str, Any], threads: int, progress: Progress | None = None) -> FoldResult:
     """Fit with `params` over the defaults and judge on the validation rows, in this process."""
     prepared: train.Prepared = ray.get(search.rows)
     checked = models.params_of(search.family, {**search.defaults, **params})
@@ -215,7 +209,7 @@ def _tuner(search: Search, record: _Record, folder: Path, num_trials: int, secon
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Errors alone are printed: the journal takes the place of the files that Tune says it misses."""
+    """Print errors alone: the journal takes the place of the files that Tune says it misses."""
     from optuna import logging as optuna_logging
 
     ray_logger = logging.getLogger("ray.tune")
@@ -230,7 +224,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _trainable(config: dict[str, Any], search: list[Search]) -> None:
-    """One trial: reports the score every few rounds, and once at the end."""
+    """Run a trial: report the score every few rounds, and once at the end."""
     shared = search[0]
     prepared: train.Prepared = ray.get(shared.rows)
 
@@ -249,7 +243,7 @@ def _trainable(config: dict[str, Any], search: list[Search]) -> None:
 
 
 def _searcher(search: Search, journal: Journal) -> OptunaSearch:
-    """TPE that knows the trials of the journal; its own seed moves on, or it would propose them again."""
+    """Make a TPE that knows the trials of the journal; its seed moves on, or it would propose them again."""
     seen = [trial for trial in journal.trials if _inside(search, trial.params)]
     return OptunaSearch(
         space={name: _distribution(domain) for name, domain in search.space.items()},
@@ -276,7 +270,7 @@ def _distribution(domain: Domain) -> Any:
 
 
 def _scheduler(search: Search) -> ASHAScheduler | None:
-    """Stops boosting from a quarter of the rounds on; families without rounds are not stopped."""
+    """Stop hopeless boosting from a quarter of the rounds on; families without rounds are not stopped."""
     if search.rounds is None:
         return None
     return ASHAScheduler(
@@ -290,7 +284,7 @@ def _scheduler(search: Search) -> ASHAScheduler | None:
 
 
 class _Record(tune.Callback):
-    """Writes each trial that ends into the journal, in the driver, and tells of it."""
+    """A callback in the driver that writes each trial that ends into the journal, and reports it."""
 
     def __init__(self, journal: Journal, num_trials: int, tell: Callable[[str], None]) -> None:
         self.journal = journal

@@ -1,6 +1,8 @@
-"""What every model family promises, asked of each for each kind of task."""
+"""The promises of `models.interface.Family`, asked of each family that is registered, for each kind of task."""
 
 from __future__ import annotations
+
+import importlib.metadata
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ TASKS = {
     "regression": Task(kind=TaskKind.REGRESSION, target="y"),
 }
 CLASSIFICATIONS = sorted(kind for kind, task in TASKS.items() if task.classes)
-READERS = sorted(set(models.FAMILIES) - {"dummy"})  # the dummy looks at no feature
+READERS = sorted(name for name, family in models.FAMILIES.items() if family.encoding != "none")
 FAST = {"forest": {"trees": 15}, "xgboost": {"rounds": 30, "early_stopping": 5}}
 
 
@@ -53,15 +55,30 @@ def fitted(name, kind):
 
 def test_the_names_are_those_of_the_protocol(name):
     family = models.family(name)
-    assert name == family.NAME
-    assert family.ENCODING in {"codes", "dense", "none"}
-    assert isinstance(family.COMPLEXITY, int)
-    assert set(family.space(TASKS["binary"])) <= set(family.Params.model_fields)
+    assert name == family.name
+    assert family.encoding in {"codes", "dense", "none"}
+    assert isinstance(family.complexity, int)
+    assert family.tasks <= set(TaskKind)
+    assert set(family.space(TASKS["binary"])) <= set(family.params.model_fields)
+
+
+def test_each_family_has_its_own_place_in_the_order_of_simplicity():
+    places = [family.complexity for family in models.FAMILIES.values()]
+    assert len(set(places)) == len(places)
+
+
+def test_a_class_of_parameters_belongs_to_one_family(name):
+    names = [family.params.__name__ for family in models.FAMILIES.values()]
+    assert names.count(models.family(name).params.__name__) == 1
+
+
+def test_the_versions_of_its_libraries_can_be_told(name):
+    assert all(importlib.metadata.version(library) for library in models.family(name).libraries)
 
 
 def test_defaults_lie_in_the_space_that_is_searched(name):
     family = models.family(name)
-    defaults = family.Params().model_dump()
+    defaults = family.params().model_dump()
     for parameter, domain in family.space(TASKS["binary"]).items():
         assert defaults[parameter] is None or defaults[parameter] in domain
 
@@ -177,7 +194,7 @@ def test_a_matrix_of_another_width_is_refused(fitted):
 def test_what_can_be_learned_is_learned(fitted, name, kind):
     family, model, matrix = fitted
     predicted, y = family.predict(model, matrix.X)[300:], matrix.y[300:]
-    if name == "dummy":
+    if name == models.BASELINE:
         fitted_on = matrix.y[:300]
         expected = fitted_on.mean() if kind == "regression" else np.bincount(fitted_on.astype(int)) / 300
         np.testing.assert_allclose(predicted[0], expected, rtol=1e-12)

@@ -90,9 +90,9 @@ def stored(store, table, schema, task, family="xgboost", seed=0, features=None, 
     statistics = TableStatistics.empty(schema, task)
     statistics.update(table)
     module = models.family(family)
-    encoding = "codes" if module.ENCODING == "none" else module.ENCODING
+    encoding = "codes" if module.encoding == "none" else module.encoding
     fitted = program.fit(plan.choose(schema, statistics, features, encoding), statistics)
-    params = module.Params(rounds=8) if family == "xgboost" else module.Params()
+    params = module.params(rounds=8) if family == "xgboost" else module.params()
     matrix = Matrix(
         fitted.transform(table),
         encode_target(table[task.target], task).astype(np.float64),

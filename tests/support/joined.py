@@ -119,7 +119,7 @@ def fit(store, num_rows=600, **changes):
     statistics.update(table)
     fitted = program.fit(plan.choose(whole, statistics, encoding="codes"), statistics)
     family = models.family("xgboost")
-    params = family.Params(rounds=8)
+    params = family.params(rounds=8)
     matrix = Matrix(fitted.transform(table), encode_target(table["y"], TASK).astype(np.float64), tuple(fitted.names),
                     tuple(fitted.types))  # fmt: skip
     parts = {

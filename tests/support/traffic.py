@@ -163,7 +163,7 @@ def fit(store):
         schema=SCHEMA,
         program=fitted,
         family="dummy",
-        model=family.fit(matrix, None, TASK, family.Params(), seed=0, threads=1),
+        model=family.fit(matrix, None, TASK, family.params(), seed=0, threads=1),
         params={},
         threshold=0.5,
         reference=bundle.Reference(statistics, predictions_of(validation)),

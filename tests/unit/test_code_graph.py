@@ -38,7 +38,9 @@ FILES = {
     ''',
     "low.py": "def less(x):\n    return x - 1\n",
     "high.py": "import numpy as np\nfrom toy.low import less\ndef work(x, n):\n    return np.add(less(x), n)\n",
-    "families.py": 'NAMES = {"plugin": "toy.plugin"}\n',
+    "families.py": 'NAMES = {"plugin": "toy.plugin"}\nFOLDER = "toy.parts.*"\n',
+    "parts/__init__.py": "",
+    "parts/part.py": "size = 5\n",
     "plugin.py": "class Table:\n    size = 3\n",
 }
 
@@ -49,7 +51,7 @@ def package(tmp_path):
     import textwrap
 
     root = tmp_path / "toy"
-    root.mkdir()
+    (root / "parts").mkdir(parents=True)
     for name, text in FILES.items():
         (root / name).write_text(textwrap.dedent(text))
 
@@ -89,6 +91,7 @@ def test_what_does_not_run_counts_for_nothing(package, file, before, after):
         ("steps.py", "ROWS = 10", "ROWS = 11", {"first"}),  # a constant of a function that it calls
         ("steps.py", "return low.less(table)", "return -low.less(table)", {"second"}),
         ("plugin.py", "size = 3", "size = 4", {"third"}),  # imported later, by the name that a registry holds
+        ("parts/part.py", "size = 5", "size = 6", {"third"}),  # likewise, by the name of its folder
     ],
 )
 def test_a_change_counts_for_the_steps_that_import_it(package, file, before, after, steps):

@@ -92,7 +92,7 @@ def fitted_bundle(store, split, kind, *, family="linear", threshold=0.5, columns
     y = np.asarray(encode_target(train["y"], task), np.float64)
     module = models.family(family)
     data = Matrix(made.transform(train), y, tuple(made.names), tuple(made.types))
-    model = module.fit(data, None, task, module.Params(), seed=0, threads=1)
+    model = module.fit(data, None, task, module.params(), seed=0, threads=1)
     return bundle.write(
         store, task=task, schema=split.schema, program=made, family=family, model=model, params={},
         threshold=threshold if kind == "binary" else None, reference=bundle.Reference(statistics), provenance={},

@@ -172,12 +172,12 @@ def test_a_category_of_pure_noise_teaches_nothing(family, options):
     table, _ = noise()
     learned, new = table.slice(0, 4_000), table.slice(4_000)
     statistics = scan("binary", learned)
-    encoding = models.family(family).ENCODING
+    encoding = models.family(family).encoding
     fitted = training.fit(chosen("binary", statistics, encoding, **options), statistics)
     X = fitted.transform(learned)
     y = (learned["y"].to_numpy() == "yes").astype(float)
     module = models.family(family)
-    params = module.Params(rounds=40) if family == "xgboost" else module.Params()
+    params = module.params(rounds=40) if family == "xgboost" else module.params()
     names, types = tuple(fitted.program.names), tuple(fitted.program.types)
     model = module.fit(Matrix(X, y, names, types), None, task_of("binary"), params, seed=0, threads=1)
     truth = new["y"].to_numpy() == "yes"

@@ -11,9 +11,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mlsys.models import boosting, forest, linear, links
+from mlsys import models
+from mlsys.models import links
+from mlsys.models.families.linear import Linear, LinearFacts
 from mlsys.models.matrix import Matrix
 from mlsys.schema import Task, TaskKind
+
+linear, forest, boosting = (models.family(name) for name in ("linear", "forest", "xgboost"))
 
 TASKS = {
     "binary": Task(kind=TaskKind.BINARY, target="y", classes=(0, 1)),
@@ -34,7 +38,7 @@ def matrix(kind, *, missing=0.0, n=300):
 @pytest.mark.parametrize("kind", sorted(TASKS))
 def test_linear_predicts_as_scikit_learns_pipeline(kind):
     rows = matrix(kind)
-    ours = linear.predict(linear.fit(rows, None, TASKS[kind], linear.Params(l2=2.0), seed=0, threads=1), rows.X)
+    ours = linear.predict(linear.fit(rows, None, TASKS[kind], linear.params(l2=2.0), seed=0, threads=1), rows.X)
     X = rows.X.astype(np.float64)
     if kind == "regression":
         theirs = make_pipeline(StandardScaler(), Ridge(alpha=2.0)).fit(X, rows.y).predict(X)
@@ -48,7 +52,7 @@ def test_linear_predicts_as_scikit_learns_pipeline(kind):
 def test_linear_centres_the_coordinates_of_an_embedding_and_leaves_their_scale(kind):
     rows = matrix(kind)
     coordinates = Matrix(rows.X * [10, 1, 0.1, 1], rows.y, rows.names, ("e", "e", "e", "q"))
-    ours = linear.fit(coordinates, None, TASKS[kind], linear.Params(), seed=0, threads=1)
+    ours = linear.fit(coordinates, None, TASKS[kind], linear.params(), seed=0, threads=1)
     X = coordinates.X.astype(np.float64)
     np.testing.assert_allclose(ours.centre, X.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(ours.scale, [1, 1, 1, X[:, 3].std()], rtol=1e-12)
@@ -67,7 +71,7 @@ def test_boosting_takes_coordinates_as_quantities():
             Matrix(rows.X, rows.y, rows.names, kinds),
             None,
             TASKS["binary"],
-            boosting.Params(rounds=5),
+            boosting.params(rounds=5),
             seed=0,
             threads=1,
         )
@@ -80,7 +84,7 @@ def test_boosting_takes_coordinates_as_quantities():
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_the_forest_predicts_as_scikit_learns(kind, missing):
     rows = matrix(kind, missing=missing)
-    params = forest.Params(trees=20, min_leaf_rows=3, feature_fraction=0.5)
+    params = forest.params(trees=20, min_leaf_rows=3, feature_fraction=0.5)
     ours = forest.predict(forest.fit(rows, None, TASKS[kind], params, seed=4, threads=1), rows.X)
     made = RandomForestRegressor if kind == "regression" else RandomForestClassifier
     grown = made(20, max_depth=16, min_samples_leaf=3, max_features=0.5, max_samples=300, random_state=4)
@@ -90,7 +94,7 @@ def test_the_forest_predicts_as_scikit_learns(kind, missing):
 
 
 def test_a_forest_does_not_depend_on_threads():
-    rows, params = matrix("binary"), forest.Params(trees=12)
+    rows, params = matrix("binary"), forest.params(trees=12)
     one, four = (forest.fit(rows, None, TASKS["binary"], params, seed=0, threads=n) for n in (1, 4))
     assert forest.predict(one, rows.X).tobytes() == forest.predict(four, rows.X).tobytes()
 
@@ -98,7 +102,7 @@ def test_a_forest_does_not_depend_on_threads():
 @pytest.mark.parametrize("kind", sorted(TASKS))
 def test_boosting_predicts_as_xgboosts_own_booster(kind):
     rows = matrix(kind, missing=0.1)
-    model = boosting.fit(rows, None, TASKS[kind], boosting.Params(rounds=20), seed=0, threads=1)
+    model = boosting.fit(rows, None, TASKS[kind], boosting.params(rounds=20), seed=0, threads=1)
     theirs = model.booster.predict(xgboost.DMatrix(rows.X, feature_types=["q"] * 4))
     ours = boosting.predict(model, rows.X)
     np.testing.assert_allclose(ours[:, 1] if kind == "binary" else ours, theirs, rtol=2e-6, atol=1e-6)
@@ -107,7 +111,7 @@ def test_boosting_predicts_as_xgboosts_own_booster(kind):
 def test_the_kept_rounds_are_those_of_the_least_validation_loss():
     rows = matrix("binary", n=400)
     train, held = rows.take(np.arange(300)), rows.take(np.arange(300, 400))
-    params = boosting.Params(rounds=300, early_stopping=20, learning_rate=0.3, subsample=1, colsample_bytree=1)
+    params = boosting.params(rounds=300, early_stopping=20, learning_rate=0.3, subsample=1, colsample_bytree=1)
     model = boosting.fit(train, held, TASKS["binary"], params, seed=0, threads=1)
     whole = boosting.fit(train, None, TASKS["binary"], params.model_copy(update={"rounds": 120}), seed=0, threads=1)
 
@@ -122,15 +126,15 @@ def test_the_kept_rounds_are_those_of_the_least_validation_loss():
 def test_blocks_give_the_booster_of_the_whole():
     rows = matrix("binary", missing=0.1)
     blocks = [rows.take(np.arange(start, start + 100)) for start in (0, 100, 200)]
-    options = {"task": TASKS["binary"], "params": boosting.Params(rounds=10), "seed": 0, "threads": 1}
-    spread, whole = boosting.grow(blocks, None, **options), boosting.grow([rows], None, **options)
+    options = {"task": TASKS["binary"], "params": boosting.params(rounds=10), "seed": 0, "threads": 1}
+    spread, whole = boosting.fit_blocks(blocks, None, **options), boosting.fit_blocks([rows], None, **options)
     np.testing.assert_allclose(boosting.predict(spread, rows.X), boosting.predict(whole, rows.X), atol=0.02)
 
 
 def test_progress_hands_on_the_predictions_of_the_round():
     rows = matrix("multiclass")
     seen = []
-    params = boosting.Params(rounds=50, early_stopping=50)
+    params = boosting.params(rounds=50, early_stopping=50)
     options = {"seed": 0, "threads": 1, "progress": lambda number, output: seen.append((number, output))}
     model = boosting.fit(rows, rows, TASKS["multiclass"], params, **options)
     assert [number for number, _ in seen] == [25, 50]
@@ -162,8 +166,8 @@ def test_a_rows_probabilities_have_the_same_bits_alone(z):
 def test_linear_rows_have_the_same_bits_alone_for_any_shape(n, width, seed):
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, width)).astype(np.float32)
-    facts = linear.LinearFacts(classes=3, present=(0, 1, 2), converged=True)
-    model = linear.Linear(
+    facts = LinearFacts(classes=3, present=(0, 1, 2), converged=True)
+    model = Linear(
         facts, rng.normal(size=width), rng.random(width) + 0.1, rng.normal(size=(width, 3)), rng.normal(size=3)
     )
     whole = linear.predict(model, X)

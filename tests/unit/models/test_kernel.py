@@ -12,9 +12,12 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.svm import SVC
 
-from mlsys.models import kernel, ridge_loo
+from mlsys import models
+from mlsys.models import ridge_loo
 from mlsys.models.matrix import Matrix
 from mlsys.schema import Task, TaskKind
+
+kernel = models.family("kernel")
 
 REGRESSION = Task(kind=TaskKind.REGRESSION, target="y")
 DIGITS = Task(kind=TaskKind.MULTICLASS, target="y", classes=tuple(range(10)))
@@ -31,7 +34,7 @@ def wave(n=150, seed=0):
 
 
 def fit(rows, task, **params):
-    return kernel.fit(rows, None, task, kernel.Params(**params), seed=0, threads=1)
+    return kernel.fit(rows, None, task, kernel.params(**params), seed=0, threads=1)
 
 
 def test_with_all_rows_as_landmarks_it_is_kernel_ridge_regression():
@@ -110,12 +113,12 @@ def test_it_tells_digits_apart_as_well_as_a_support_vector_machine():
 
 def test_more_rows_than_it_is_fitted_on_are_drawn_by_the_seed_alone():
     X, y = wave(200)
-    models = [
-        kernel.fit(matrix(X, y), None, REGRESSION, kernel.Params(rows=50, landmarks=20), seed=seed, threads=1)
+    fitted = [
+        kernel.fit(matrix(X, y), None, REGRESSION, kernel.params(rows=50, landmarks=20), seed=seed, threads=1)
         for seed in (0, 0, 1)
     ]
-    assert [len(model.landmarks) for model in models] == [20, 20, 20]
-    first, again, other = (kernel.predict(model, X) for model in models)
+    assert [len(model.landmarks) for model in fitted] == [20, 20, 20]
+    first, again, other = (kernel.predict(model, X) for model in fitted)
     assert first.tobytes() == again.tobytes()
     assert first.tobytes() != other.tobytes()
 
@@ -123,7 +126,7 @@ def test_more_rows_than_it_is_fitted_on_are_drawn_by_the_seed_alone():
 def test_a_row_far_beyond_training_is_answered_like_one_at_its_border():
     X, y = wave()
     model = fit(matrix(X, y), REGRESSION)
-    edge = kernel.KernelFacts.model_validate(model.facts).largest / model.facts.steps
+    edge = model.facts.largest / model.facts.steps
     far = np.full((1, 3), 1e20, np.float32)
     border = (model.centre + edge)[None].astype(np.float32) * np.float32(1.001)
     assert kernel.predict(model, far).tobytes() == kernel.predict(model, border).tobytes()

@@ -49,7 +49,7 @@ def fit(store, *, with_looks=True):
         schema=SCHEMA,
         program=fitted,
         family="dummy",
-        model=family.fit(matrix, None, TASK, family.Params(), seed=0, threads=1),
+        model=family.fit(matrix, None, TASK, family.params(), seed=0, threads=1),
         params={},
         threshold=0.5,
         reference=bundle.Reference(statistics, None, seen),

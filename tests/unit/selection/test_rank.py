@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mlsys import errors, models, selection
+from mlsys.models.families import xgboost
 from mlsys.models.matrix import Matrix
 
 FAST = {"train": {"rounds": 30, "early_stopping": 5}}
@@ -53,30 +54,15 @@ def shaped(num_rows, num_features):
 def test_many_classes_are_compared_with_fewer_and_larger_steps(make_split, monkeypatch):
     built = make_split("multiclass", train={"rounds": 60}, selection={"families": ["xgboost"]})
     classes = len(built[3].classes)
-    monkeypatch.setattr(selection, "TREES", 20 * classes)
+    monkeypatch.setattr(xgboost, "MAX_TREES", 20 * classes)
     ranking = rank(built)
-    assert ranking.notes == ("boosting: compared with 20 rounds at most and larger steps, as many trees are dear",)
+    assert ranking.notes == ("xgboost: compared with 20 rounds at most and larger steps, to limit the cost",)
     (best,) = [entry for entry in ranking.entries if entry.family == "xgboost"]
     assert max(best.best_rounds) <= 20
-    params = selection._affordable(
+    params = xgboost.FAMILY.params_for_comparison(
         models.params_of("xgboost", {"rounds": 60, "learning_rate": 0.05}), built[3], shaped(10, 2)
     )
     assert (params.rounds, params.learning_rate) == (20, pytest.approx(0.15))
-
-
-def test_so_are_many_rows_of_many_features(make_split):
-    # By hand: 2e9 / (20,000 rows · 250 features) = 400 trees, of three classes 133 rounds; 0.05 · 600 / 133 = 0.2256.
-    task = make_split("multiclass")[3]
-    assert len(task.classes) == 3
-    params = selection._affordable(models.params_of("xgboost", {}), task, shaped(20_000, 250))
-    assert (params.rounds, params.learning_rate) == (133, pytest.approx(0.05 * 600 / 133))
-
-
-def test_few_classes_and_features_are_compared_with_the_parameters_of_training(make_split):
-    task = make_split("multiclass")[3]
-    for family in ("xgboost", "linear"):
-        params = models.params_of(family, {})
-        assert selection._affordable(params, task, shaped(40_000, 25)) is params
 
 
 def test_what_has_no_chance_leaves_after_two_folds_and_the_leaderboard_says_so(make_split):
@@ -95,14 +81,15 @@ def test_what_has_no_chance_leaves_after_two_folds_and_the_leaderboard_says_so(m
 
 
 def test_the_kernel_machine_is_compared_where_features_are_places_in_a_space(make_split):
-    assert selection._by_default(64) == ["dummy", "linear", "forest", "xgboost", "kernel"]
-    assert selection._by_default(63) == ["dummy", "linear", "forest", "xgboost"]
-    assert selection._families(*make_split()[:3]) == ["dummy", "linear", "forest", "xgboost"]
+    split, statistics, recipe, task = make_split()
+    assert selection._by_default(task, 64) == ["dummy", "linear", "kernel", "xgboost", "forest"]
+    assert selection._by_default(task, 63) == ["dummy", "linear", "xgboost", "forest"]
+    assert selection._families(split, statistics, recipe, task) == ["dummy", "linear", "xgboost", "forest"]
 
 
 def test_families_that_the_recipe_names_are_those_that_are_compared(make_split):
-    split, statistics, recipe, _ = make_split(selection={"families": ["kernel"]})
-    assert selection._families(split, statistics, recipe) == ["dummy", "kernel"]
+    split, statistics, recipe, task = make_split(selection={"families": ["kernel"]})
+    assert selection._families(split, statistics, recipe, task) == ["dummy", "kernel"]
 
 
 def test_the_same_rows_rank_the_same(make_split):

@@ -109,7 +109,7 @@ def test_rounds_come_from_the_train_section_and_params_override_it(make_split):
     _, _, recipe, _ = make_split(train={"rounds": 77, "family": "xgboost", "params": {"max_depth": 3, "rounds": 50}})
     assert training_job.params_of(recipe, "xgboost").model_dump()["rounds"] == 50
     assert training_job.params_of(recipe, "xgboost", {"max_depth": 4}).model_dump()["max_depth"] == 4
-    assert training_job.params_of(recipe, "linear").model_dump() == models.family("linear").Params().model_dump()
+    assert training_job.params_of(recipe, "linear").model_dump() == models.family("linear").params().model_dump()
 
 
 def test_a_misspelt_parameter_is_named_with_its_neighbour(make_split):

@@ -85,7 +85,7 @@ def test_a_row_without_a_target_is_refused_by_its_value(make_split):
         "train: target 'y'\n"
         "  got:      None in 2 rows\n"
         "  expected: one of 'no', 'yes'\n"
-        "  hint:     run `mlsys collect` again: it sets rows without a label apart"
+        "  hint:     run `mlsys collect` again: it puts rows without a label into a part of their own"
     )
 
 

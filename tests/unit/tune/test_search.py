@@ -7,7 +7,7 @@ import pytest
 from mlsys import errors, models, tune
 from mlsys.evaluate import metrics
 from mlsys.store import Store
-from mlsys.tune import Tuned, tuning
+from mlsys.tune import Tuned
 from mlsys.tune.trials import Journal, Trial
 
 AUC, LOSS = metrics.METRICS["roc_auc"], metrics.METRICS["log_loss"]
@@ -24,7 +24,7 @@ def search(built, folder, family="xgboost", parts=("train", "validation"), **opt
 
 
 def default():
-    return models.family("xgboost").Params().model_dump(mode="json")
+    return models.family("xgboost").params().model_dump(mode="json")
 
 
 def test_a_split_that_opens_the_test_rows_is_refused(make_split, tmp_path):
@@ -61,9 +61,9 @@ def test_where_there_is_nothing_to_search_the_default_stays_and_says_why(
 
 
 def test_the_tuned_parameters_are_kept_only_if_better():
-    worse = tuning._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.79, max_depth=3)), ())
-    equal = tuning._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.8, max_depth=3)), ())
-    better = tuning._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.81, max_depth=3)), ())
+    worse = tune._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.79, max_depth=3)), ())
+    equal = tune._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.8, max_depth=3)), ())
+    better = tune._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.81, max_depth=3)), ())
     assert [t.kept for t in (worse, equal, better)] == ["default", "default", "tuned"]
     assert worse.params["max_depth"] == equal.params["max_depth"] == 6
     assert better.params == {**default(), "max_depth": 3}
@@ -77,7 +77,7 @@ def test_smaller_is_better_for_a_loss_and_stopped_trials_do_not_win():
         trial(2, 0.4, max_depth=4),
         trial(3, 0.6, max_depth=5),
     )
-    tuned = tuning._better("xgboost", default(), LOSS, trials, ())
+    tuned = tune._better("xgboost", default(), LOSS, trials, ())
     assert tuned.params["max_depth"] == 4
     assert tuned.summary() == (
         "xgboost: 3 trials, 1 stopped early; validation log_loss default 0.5000, tuned 0.4000: tuned kept"
@@ -86,23 +86,23 @@ def test_smaller_is_better_for_a_loss_and_stopped_trials_do_not_win():
 
 def test_the_recipes_choices_take_the_place_of_the_space_and_are_checked(make_split):
     _, _, recipe, task = make_split(tune={"space": {"max_depth": [2, 4], "learning_rate": [0.1]}})
-    assert {name: domain.values for name, domain in tuning._space(recipe, "xgboost", task).items()} == {
+    assert {name: domain.values for name, domain in tune._space(recipe, "xgboost", task).items()} == {
         "max_depth": (2, 4),
         "learning_rate": (0.1,),
     }
     _, _, wrong, _ = make_split(tune={"space": {"max_depht": [2]}})
     with pytest.raises(errors.RecipeError, match="did you mean 'max_depth'"):
-        tuning._space(wrong, "xgboost", task)
+        tune._space(wrong, "xgboost", task)
     _, _, outside, _ = make_split(tune={"space": {"learning_rate": [5]}})
     with pytest.raises(errors.RecipeError, match="learning_rate"):
-        tuning._space(outside, "xgboost", task)
+        tune._space(outside, "xgboost", task)
 
 
 def test_a_spent_budget_is_answered_from_the_journal_without_ray(make_split, tmp_path):
     built = make_split(tune={"trials": 2})
     split, _, recipe, task = built
-    space = tuning._space(recipe, "xgboost", task)
-    key = tuning._key(Store.open(tmp_path / "store"), split, recipe, task, "xgboost", space)
+    space = tune._space(recipe, "xgboost", task)
+    key = tune._key(Store.open(tmp_path / "store"), split, recipe, task, "xgboost", space)
     journal = Journal(tmp_path / "tune" / f"xgboost-{key}" / "journal.jsonl")
     for done in (trial(0, 0.8), trial(1, 0.7, max_depth=3), trial(2, 0.9, max_depth=4)):
         journal.append(done)
@@ -115,10 +115,10 @@ def test_a_spent_budget_is_answered_from_the_journal_without_ray(make_split, tmp
 def test_the_journal_is_of_these_inputs_and_not_of_the_budget(make_split, tmp_path):
     split, _, recipe, task = make_split()
     store = Store.open(tmp_path)
-    space = tuning._space(recipe, "xgboost", task)
+    space = tune._space(recipe, "xgboost", task)
 
     def key(task=task, **changes):
-        return tuning._key(store, split, recipe.model_copy(update=changes), task, "xgboost", space)
+        return tune._key(store, split, recipe.model_copy(update=changes), task, "xgboost", space)
 
     assert key() == key(tune=recipe.tune.model_copy(update={"trials": 99, "minutes": 3.0}))
     assert key() != key(seed=1)
@@ -132,14 +132,14 @@ def test_few_parameters_are_searched_with_fewer_trials_unless_the_recipe_says_ho
     _, _, recipe, task = make_split()
     asked = make_split(tune={"trials": 30})[2]
     of = {family: models.family(family).space(task) for family in ("linear", "kernel", "xgboost")}
-    assert {family: tuning._num_trials(recipe, space) for family, space in of.items()} == {
+    assert {family: tune._num_trials(recipe, space) for family, space in of.items()} == {
         "linear": 8,
         "kernel": 8,
         "xgboost": 20,
     }
-    assert tuning._num_trials(asked, of["linear"]) == 30
+    assert tune._num_trials(asked, of["linear"]) == 30
 
 
 def test_what_was_found_survives_json():
-    tuned = tuning._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.81, max_depth=3)), ("a note",))
+    tuned = tune._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.81, max_depth=3)), ("a note",))
     assert Tuned.from_json(json.loads(json.dumps(tuned.to_json()))) == tuned

@@ -17,18 +17,11 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlsys.models import Params as _Params
-from mlsys.models import Progress
+from mlsys.models.interface import Choice, Domain, Family, FamilyParams, Integer, Progress, Uniform
 from mlsys.models.links import ordered_sum
 from mlsys.models.matrix import Matrix, bounded, check_width
 from mlsys.models.model_files import damaged, read_arrays, read_facts, write_arrays, write_facts
-from mlsys.models.search_space import Choice, Domain, Integer, Uniform
 from mlsys.schema import Task
-
-NAME = "forest"
-ENCODING = "codes"
-COMPLEXITY = 4
-"""After boosting: a forest of full trees has many times its nodes and predicts slower."""
 
 _CELLS = 1 << 20
 """Rows × trees that are walked together: temporaries of some tens of megabytes."""
@@ -43,7 +36,7 @@ _ARRAYS = {
 }
 
 
-class Params(_Params):
+class ForestParams(FamilyParams):
     """Parameters of the forest."""
 
     trees: int = Field(100, ge=1)
@@ -59,7 +52,7 @@ class Params(_Params):
 
 
 class ForestFacts(BaseModel):
-    """What the arrays do not say; `classes` is 0 for regression."""
+    """Facts beside the arrays: number of features, of classes (0 for regression), and levels of the deepest tree."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -95,79 +88,92 @@ class Forest:
     value: np.ndarray
 
 
-def space(task: Task) -> dict[str, Domain]:  # noqa: ARG001
-    """Size of the forest and of its trees."""
-    return {
-        "trees": Choice((100, 200, 300)),
-        "max_depth": Integer(6, 24),
-        "min_leaf_rows": Integer(1, 50, log=True),
-        "feature_fraction": Uniform(0.1, 1.0),
-    }
+class ForestFamily(Family[ForestParams, Forest]):
+    """Random forests of scikit-learn."""
+
+    name = "forest"
+    encoding = "codes"
+    complexity = 4
+    """After boosting: a forest of full trees has many times its nodes and predicts slower."""
+    params = ForestParams
+    min_coordinates = 0
+    libraries = ("scikit-learn",)
+
+    def space(self, task: Task) -> dict[str, Domain]:  # noqa: ARG002
+        """Search the size of the forest and of its trees."""
+        return {
+            "trees": Choice((100, 200, 300)),
+            "max_depth": Integer(6, 24),
+            "min_leaf_rows": Integer(1, 50, log=True),
+            "feature_fraction": Uniform(0.1, 1.0),
+        }
+
+    def fit(
+        self,
+        train: Matrix,
+        validation: Matrix | None,  # noqa: ARG002
+        task: Task,
+        params: ForestParams,
+        *,
+        seed: int,
+        threads: int,
+        progress: Progress | None = None,  # noqa: ARG002
+    ) -> Forest:
+        """Grow the forest; the result does not depend on `threads`."""
+        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+        fraction: Any = params.feature_fraction
+        shape: dict[str, Any] = {
+            "n_estimators": params.trees,
+            "max_depth": params.max_depth,
+            "min_samples_leaf": params.min_leaf_rows,
+            "max_samples": min(train.num_rows, params.rows_a_tree),
+            "n_jobs": threads,
+            "random_state": seed,
+        }
+        X = np.require(bounded(train.X), requirements="W")  # rows from Ray's object store are read-only
+        if not task.is_classification:
+            grown = RandomForestRegressor(max_features=fraction or 1 / 3, **shape).fit(X, train.y)
+            return _gather(grown, None, 0)
+        grown = RandomForestClassifier(max_features=fraction or "sqrt", **shape).fit(X, train.y.astype(np.int64))
+        return _gather(grown, grown.classes_, len(task.classes))
+
+    def predict(self, model: Forest, X: np.ndarray) -> np.ndarray:
+        """Predict the mean over the trees of class frequencies, or of means."""
+        check_width(X, model.facts.features, self.name)
+        X = bounded(X)
+        step = max(1, _CELLS // model.roots.size)
+        parts = [_mean_of_leaves(model, X[start : start + step]) for start in range(0, max(1, X.shape[0]), step)]
+        mean = np.concatenate(parts)
+        return mean if model.facts.classes else np.ascontiguousarray(mean[:, 0])
+
+    def save(self, model: Forest, folder: Path) -> None:
+        """Write ``forest.json`` and the table of nodes, ``forest.npz``."""
+        write_facts(folder / "forest.json", model.facts)
+        write_arrays(folder / "forest.npz", {name: getattr(model, name) for name in _ARRAYS})
+
+    def load(self, folder: Path) -> Forest:
+        """Read ``forest.json`` and ``forest.npz``; every index is checked to lie inside its table."""
+        facts = read_facts(folder / "forest.json", ForestFacts)
+        file = folder / "forest.npz"
+        model = Forest(facts, **read_arrays(file, _ARRAYS))
+        nodes, outputs = model.feature.size, facts.classes or 1
+        shapes = (model.limit.shape, model.children.shape, model.missing_right.shape, model.value.shape)
+        if shapes != ((nodes,), (nodes, 2), (nodes,), (nodes, outputs)):
+            raise damaged(file, str(shapes), f"tables of {nodes} nodes")
+        inside = [(model.roots, nodes), (model.children, nodes), (model.feature, facts.features)]
+        if any(a.size == 0 or a.min() < 0 or a.max() >= bound for a, bound in inside):
+            raise damaged(
+                file, "a node or a feature that is not there", f"{nodes} nodes over {facts.features} features"
+            )
+        return model
 
 
-def fit(
-    train: Matrix,
-    validation: Matrix | None,  # noqa: ARG001
-    task: Task,
-    params: Params,
-    *,
-    seed: int,
-    threads: int,
-    progress: Progress | None = None,  # noqa: ARG001
-) -> Forest:
-    """Grow the forest; the result does not depend on `threads`."""
-    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-
-    fraction: Any = params.feature_fraction
-    shape: dict[str, Any] = {
-        "n_estimators": params.trees,
-        "max_depth": params.max_depth,
-        "min_samples_leaf": params.min_leaf_rows,
-        "max_samples": min(train.num_rows, params.rows_a_tree),
-        "n_jobs": threads,
-        "random_state": seed,
-    }
-    X = np.require(bounded(train.X), requirements="W")  # rows from Ray's object store are read-only
-    if not task.is_classification:
-        grown = RandomForestRegressor(max_features=fraction or 1 / 3, **shape).fit(X, train.y)
-        return _gather(grown, None, 0)
-    grown = RandomForestClassifier(max_features=fraction or "sqrt", **shape).fit(X, train.y.astype(np.int64))
-    return _gather(grown, grown.classes_, len(task.classes))
-
-
-def predict(model: Forest, X: np.ndarray) -> np.ndarray:
-    """Mean over the trees of class frequencies, or of means."""
-    check_width(X, model.facts.features, NAME)
-    X = bounded(X)
-    step = max(1, _CELLS // model.roots.size)
-    parts = [_mean_of_leaves(model, X[start : start + step]) for start in range(0, max(1, X.shape[0]), step)]
-    mean = np.concatenate(parts)
-    return mean if model.facts.classes else np.ascontiguousarray(mean[:, 0])
-
-
-def save(model: Forest, folder: Path) -> None:
-    """Write ``forest.json`` and the table of nodes, ``forest.npz``."""
-    write_facts(folder / "forest.json", model.facts)
-    write_arrays(folder / "forest.npz", {name: getattr(model, name) for name in _ARRAYS})
-
-
-def load(folder: Path) -> Forest:
-    """Read ``forest.json`` and ``forest.npz``; every index is checked to lie inside its table."""
-    facts = read_facts(folder / "forest.json", ForestFacts)
-    file = folder / "forest.npz"
-    model = Forest(facts, **read_arrays(file, _ARRAYS))
-    nodes, outputs = model.feature.size, facts.classes or 1
-    shapes = (model.limit.shape, model.children.shape, model.missing_right.shape, model.value.shape)
-    if shapes != ((nodes,), (nodes, 2), (nodes,), (nodes, outputs)):
-        raise damaged(file, str(shapes), f"tables of {nodes} nodes")
-    inside = [(model.roots, nodes), (model.children, nodes), (model.feature, facts.features)]
-    if any(a.size == 0 or a.min() < 0 or a.max() >= bound for a, bound in inside):
-        raise damaged(file, "a node or a feature that is not there", f"{nodes} nodes over {facts.features} features")
-    return model
+FAMILY = ForestFamily()
 
 
 def _gather(grown: Any, present: np.ndarray | None, classes: int) -> Forest:
-    """One table of nodes from scikit-learn's trees, numbered through."""
+    """Copy scikit-learn's trees into one table of nodes, numbered through."""
     trees = [estimator.tree_ for estimator in grown.estimators_]
     roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])
     leaf = np.concatenate([tree.children_left for tree in trees]) < 0
@@ -196,7 +202,7 @@ def _gather(grown: Any, present: np.ndarray | None, classes: int) -> Forest:
 
 
 def _mean_of_leaves(model: Forest, X: np.ndarray) -> np.ndarray:
-    """Mean over the trees of the leaf that each row falls into, (rows, outputs)."""
+    """Average, over the trees, the leaf that each row falls into: (rows, outputs)."""
     node = np.broadcast_to(model.roots, (X.shape[0], model.roots.size))
     any_missing = bool(np.isnan(X).any())
     for _ in range(model.facts.depth):

@@ -1,0 +1,74 @@
+"""The baseline: the same answer for every row, whatever it holds.
+
+The frequencies of the classes in training, or the mean of the target. A model that does not
+beat it has learned nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from mlsys.models.interface import Family, FamilyParams, Progress
+from mlsys.models.matrix import Matrix
+from mlsys.models.model_files import read_facts, write_facts
+from mlsys.schema import Task
+
+
+class DummyParams(FamilyParams):
+    """No parameters: there is nothing to choose."""
+
+
+class Dummy(BaseModel):
+    """The answer: `prior` holds a probability a class, or the mean alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prior: tuple[float, ...]
+    is_classification: bool
+
+
+class DummyFamily(Family[DummyParams, Dummy]):
+    """The family that looks at no feature."""
+
+    name = "dummy"
+    encoding = "none"
+    complexity = 0
+    params = DummyParams
+    min_coordinates = 0
+
+    def fit(
+        self,
+        train: Matrix,
+        validation: Matrix | None,  # noqa: ARG002
+        task: Task,
+        params: DummyParams,  # noqa: ARG002
+        *,
+        seed: int,  # noqa: ARG002
+        threads: int,  # noqa: ARG002
+        progress: Progress | None = None,  # noqa: ARG002
+    ) -> Dummy:
+        """Count the classes, or take the mean of the target."""
+        if not task.is_classification:
+            return Dummy(prior=(float(np.mean(train.y)),), is_classification=False)
+        counts = np.bincount(train.y.astype(np.int64), minlength=len(task.classes))
+        return Dummy(prior=tuple((counts / counts.sum()).tolist()), is_classification=True)
+
+    def predict(self, model: Dummy, X: np.ndarray) -> np.ndarray:
+        """Repeat the answer for every row."""
+        if model.is_classification:
+            return np.tile(np.array(model.prior), (X.shape[0], 1))
+        return np.full(X.shape[0], model.prior[0])
+
+    def save(self, model: Dummy, folder: Path) -> None:
+        """Write the answer as ``dummy.json``."""
+        write_facts(folder / "dummy.json", model)
+
+    def load(self, folder: Path) -> Dummy:
+        """Read the answer from ``dummy.json``."""
+        return read_facts(folder / "dummy.json", Dummy)
+
+
+FAMILY = DummyFamily()

@@ -1,0 +1,141 @@
+"""Linear models: logistic and ridge regression, fitted by scikit-learn, predicted by us.
+
+Features are centred and scaled by their training mean and standard deviation, coordinates of
+an embedding only centred; a missing value stands at the mean and so adds nothing. Prediction
+is our own arithmetic in a fixed order (`mlsys.models.links`), needs no scikit-learn, and gives a row
+the same bits in any batch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlsys.models.interface import Domain, Family, FamilyParams, Progress, Uniform
+from mlsys.models.links import centre_and_scale, ordered_scores, outputs, standardised
+from mlsys.models.matrix import Matrix, check_width
+from mlsys.models.model_files import damaged, read_arrays, read_facts, write_arrays, write_facts
+from mlsys.schema import Task
+
+_ARRAYS = {"centre": ("<f8", 1), "scale": ("<f8", 1), "coefficient": ("<f8", 2), "intercept": ("<f8", 1)}
+
+
+class LinearParams(FamilyParams):
+    """Parameters of the linear family."""
+
+    l2: float = Field(1.0, gt=0, description="weight of the squared coefficients against the summed loss of all rows")
+    iterations: int = Field(500, ge=1, description="steps of the logistic solver (L-BFGS) at most")
+
+
+class LinearFacts(BaseModel):
+    """Facts beside the arrays: classes (0 for regression), those in training, whether the solver converged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: int
+    present: tuple[int, ...]
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear model: score = intercept + Σ coefficient · (x - centre) / scale, one score an output.
+
+    `present` are the classes that training rows had; another class has probability 0.
+    """
+
+    facts: LinearFacts
+    centre: np.ndarray
+    scale: np.ndarray
+    coefficient: np.ndarray
+    intercept: np.ndarray
+
+
+class LinearFamily(Family[LinearParams, Linear]):
+    """Ridge regression for numbers, multinomial logistic regression for classes."""
+
+    name = "linear"
+    encoding = "dense"
+    complexity = 1
+    params = LinearParams
+    min_coordinates = 0
+    libraries = ("scikit-learn",)
+
+    def space(self, task: Task) -> dict[str, Domain]:  # noqa: ARG002
+        """Search the penalty, the one parameter that matters."""
+        return {"l2": Uniform(1e-3, 1e4, log=True)}
+
+    def fit(
+        self,
+        train: Matrix,
+        validation: Matrix | None,  # noqa: ARG002
+        task: Task,
+        params: LinearParams,
+        *,
+        seed: int,  # noqa: ARG002
+        threads: int,  # noqa: ARG002
+        progress: Progress | None = None,  # noqa: ARG002
+    ) -> Linear:
+        """Fit on `train`; both solvers are deterministic, so `seed` has nothing to do."""
+        centre, scale = centre_and_scale(train.X, train.types)
+        standard_X = standardised(train.X, centre, scale)
+        if not task.is_classification:
+            coefficient, intercept = _ridge(standard_X, train.y, params)
+            facts = LinearFacts(classes=0, present=(), converged=True)
+            return Linear(facts, centre, scale, coefficient, intercept)
+        present = tuple(np.unique(train.y.astype(np.int64)).tolist())
+        if len(present) == 1:
+            coefficient, intercept, converged = np.zeros((train.num_features, 1)), np.zeros(1), True
+        else:
+            coefficient, intercept, converged = _logistic(standard_X, train.y, params)
+        facts = LinearFacts(classes=len(task.classes), present=present, converged=converged)
+        return Linear(facts, centre, scale, coefficient, intercept)
+
+    def predict(self, model: Linear, X: np.ndarray) -> np.ndarray:
+        """Predict values, or probabilities by the logistic function or softmax."""
+        check_width(X, model.centre.size, self.name)
+        scores = ordered_scores(standardised(X, model.centre, model.scale), model.coefficient, model.intercept)
+        return outputs(scores, model.facts.present, model.facts.classes)
+
+    def save(self, model: Linear, folder: Path) -> None:
+        """Write ``linear.json`` and the coefficients, ``linear.npz``."""
+        write_facts(folder / "linear.json", model.facts)
+        write_arrays(folder / "linear.npz", {name: getattr(model, name) for name in _ARRAYS})
+
+    def load(self, folder: Path) -> Linear:
+        """Read ``linear.json`` and ``linear.npz``, whose arrays have to be of one width."""
+        facts = read_facts(folder / "linear.json", LinearFacts)
+        file = folder / "linear.npz"
+        model = Linear(facts, **read_arrays(file, _ARRAYS))
+        width = model.centre.size
+        if model.scale.size != width or model.coefficient.shape != (width, model.intercept.size):
+            raise damaged(file, str({name: getattr(model, name).shape for name in _ARRAYS}), "arrays of one width")
+        return model
+
+
+FAMILY = LinearFamily()
+
+
+def _ridge(standard_X: np.ndarray, y: np.ndarray, params: LinearParams) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.linear_model import Ridge
+
+    solved = Ridge(alpha=params.l2, solver="cholesky").fit(standard_X, y)
+    return np.ascontiguousarray(solved.coef_.reshape(-1, 1)), np.array([float(solved.intercept_)])
+
+
+def _logistic(standard_X: np.ndarray, y: np.ndarray, params: LinearParams) -> tuple[np.ndarray, np.ndarray, bool]:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    solver = LogisticRegression(C=1 / params.l2, max_iter=params.iterations)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        solver.fit(standard_X, y.astype(np.int64))
+    missed = [w for w in caught if issubclass(w.category, ConvergenceWarning)]
+    for other in (w for w in caught if w not in missed):
+        warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    return np.ascontiguousarray(solver.coef_.T), np.asarray(solver.intercept_, dtype=np.float64), not missed

@@ -1,0 +1,283 @@
+"""Gradient-boosted trees: XGBoost's histogram algorithm with categories as they are.
+
+Chen and Guestrin, "XGBoost: A Scalable Tree Boosting System", KDD 2016,
+doi:10.1145/2939672.2939785. Boosting stops when the loss on the validation rows has not
+fallen for some rounds, and the booster is cut to its best round.
+
+One task and every worker of a cluster run the same function over blocks of training rows: inside
+XGBoost's communicator, where there is one, histograms are summed over the workers. The same seed,
+rows, threads and workers give the same booster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xgboost
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlsys.models.interface import DistributedFamily, Domain, FamilyParams, Integer, Progress, Uniform
+from mlsys.models.links import probabilities
+from mlsys.models.matrix import Matrix, bounded, check_width
+from mlsys.models.model_files import damaged, read_facts, write_facts
+from mlsys.schema import Task, TaskKind
+
+PROGRESS_ROUNDS = 25
+"""Rounds between two reports."""
+
+MAX_TREES = 6_000
+"""Trees of a model that is only compared with other families: 600 rounds of ten classes, a tree a class and round."""
+
+MAX_CELLS = 2_000_000_000
+"""Trees × rows × features of such a model: a quarter of a minute of one core."""
+
+LARGEST_STEP = 0.3
+"""Learning rate up to which larger steps make up for fewer rounds; XGBoost's own default."""
+
+_OBJECTIVES = {
+    TaskKind.BINARY: ("binary:logistic", "logloss"),
+    TaskKind.MULTICLASS: ("multi:softprob", "mlogloss"),
+    TaskKind.REGRESSION: ("reg:squarederror", "rmse"),
+}
+
+
+class BoostingParams(FamilyParams):
+    """Parameters of XGBoost, under its own names where it has one."""
+
+    rounds: int = Field(600, ge=1, description="trees a class at most")
+    early_stopping: int = Field(30, ge=1, description="rounds without gain on validation before stopping")
+    learning_rate: float = Field(0.05, gt=0, le=1)
+    max_depth: int = Field(6, ge=1, le=20)
+    min_child_weight: float = Field(1.0, ge=0)
+    subsample: float = Field(0.8, gt=0, le=1)
+    colsample_bytree: float = Field(0.6, gt=0, le=1)
+    reg_lambda: float = Field(1.0, ge=0)
+    reg_alpha: float = Field(0.0, ge=0)
+    max_bin: int = Field(256, ge=2, le=4096)
+
+
+class BoostingFacts(BaseModel):
+    """Digest of the model file, checked before XGBoost reads it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Boosted:
+    """A booster, its kind of task and its number of classes (0 for regression); `rounds` trees a class."""
+
+    booster: xgboost.Booster
+    task: TaskKind
+    classes: int
+    rounds: int
+
+
+class BoostingFamily(DistributedFamily[BoostingParams, Boosted]):
+    """XGBoost on one machine, or on Ray Train's workers."""
+
+    name = "xgboost"
+    encoding = "codes"
+    complexity = 3
+    params = BoostingParams
+    min_coordinates = 0
+    libraries = ("xgboost",)
+    trainer = "ray.train.xgboost:XGBoostTrainer"
+
+    def space(self, task: Task) -> dict[str, Domain]:  # noqa: ARG002
+        """Parameters that move accuracy most; the number of rounds is left to early stopping."""
+        return {
+            "learning_rate": Uniform(0.02, 0.3, log=True),
+            "max_depth": Integer(3, 10),
+            "min_child_weight": Uniform(0.5, 100.0, log=True),
+            "subsample": Uniform(0.5, 1.0),
+            "colsample_bytree": Uniform(0.4, 1.0),
+            "reg_lambda": Uniform(0.1, 100.0, log=True),
+        }
+
+    def max_rounds(self, params: BoostingParams) -> int:
+        return params.rounds
+
+    def rounds(self, model: Boosted) -> int:
+        return model.rounds
+
+    def params_for_comparison(self, params: BoostingParams, task: Task, rows: Matrix) -> BoostingParams:
+        """At most `MAX_TREES` trees and `MAX_CELLS`: fewer rounds and larger steps, which rank families as well."""
+        trees = min(MAX_TREES, MAX_CELLS // max(1, rows.num_rows * rows.num_features))
+        rounds = max(1, trees // (len(task.classes) if len(task.classes) > 2 else 1))
+        if params.rounds <= rounds:
+            return params
+        rate = min(max(LARGEST_STEP, params.learning_rate), params.learning_rate * params.rounds / rounds)
+        return params.model_copy(update={"rounds": rounds, "learning_rate": rate})
+
+    def note_on_cheaper(self, params: BoostingParams, used: Sequence[BoostingParams]) -> str | None:
+        rounds = min(each.rounds for each in used)
+        if rounds == params.rounds:
+            return None
+        return f"xgboost: compared with {rounds} rounds at most and larger steps, to limit the cost"
+
+    def fit_blocks(
+        self,
+        blocks: Sequence[Matrix],
+        validation: Matrix | None,
+        task: Task,
+        params: BoostingParams,
+        *,
+        seed: int,
+        threads: int,
+        progress: Progress | None = None,
+    ) -> Boosted:
+        """Quantise the blocks one after another and grow a booster, of all `params.rounds` without validation rows."""
+        data = xgboost.QuantileDMatrix(
+            _Blocks(blocks), max_bin=params.max_bin, nthread=threads, enable_categorical=True
+        )
+        watch = []
+        if validation is not None and validation.num_rows:
+            watch = [
+                (
+                    xgboost.QuantileDMatrix(_Blocks([validation]), ref=data, nthread=threads, enable_categorical=True),
+                    "v",
+                )
+            ]
+        callbacks: list[Any] = []
+        if watch:
+            callbacks.append(xgboost.callback.EarlyStopping(rounds=params.early_stopping))
+            if progress is not None:
+                callbacks.append(_Report(watch[0][0], task.kind, progress))
+        booster = xgboost.train(
+            _settings(task, params, seed, threads),
+            data,
+            params.rounds,
+            evals=watch,
+            callbacks=callbacks,
+            verbose_eval=False,
+        )
+        return _cut(booster, task, stopped=bool(watch))
+
+    def predict(self, model: Boosted, X: np.ndarray) -> np.ndarray:
+        """Predict values, or probabilities from the float32 margins in double precision."""
+        check_width(X, model.booster.num_features(), self.name)
+        outputs = model.classes if model.task is TaskKind.MULTICLASS else 1
+        if X.shape[0] == 0:  # the shape that XGBoost gives then depends on its version
+            return _outputs(np.zeros((0, outputs), dtype=np.float32), model.task)
+        margin = model.booster.inplace_predict(bounded(X), predict_type="margin", missing=np.nan)
+        return _outputs(margin.reshape(-1, outputs), model.task)
+
+    def save(self, model: Boosted, folder: Path) -> None:
+        """Write ``booster.ubj``, and its digest into ``booster.json``."""
+        data = self.to_bytes(model)
+        (folder / "booster.ubj").write_bytes(data)
+        write_facts(folder / "booster.json", BoostingFacts(sha256=hashlib.sha256(data).hexdigest()))
+
+    def load(self, folder: Path) -> Boosted:
+        """Read ``booster.ubj`` once its digest is found right: XGBoost's reader may crash on damaged bytes."""
+        facts = read_facts(folder / "booster.json", BoostingFacts)
+        file = folder / "booster.ubj"
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise damaged(file, str(error), "a readable file") from None
+        if hashlib.sha256(data).hexdigest() != facts.sha256:
+            raise damaged(file, "missing or changed bytes", f"SHA-256 {facts.sha256[:12]}…")
+        try:
+            return self.from_bytes(data)
+        except (xgboost.core.XGBoostError, ValueError) as error:
+            raise damaged(file, str(error).strip().splitlines()[0], "an XGBoost model of mlsys in UBJSON") from None
+
+    def to_bytes(self, model: Boosted) -> bytes:
+        """Give the model as UBJSON."""
+        return bytes(model.booster.save_raw("ubj"))
+
+    def from_bytes(self, data: bytes) -> Boosted:
+        """Read a model from its UBJSON.
+
+        Raises
+        ------
+        ValueError
+            The bytes are no model, or one that mlsys did not write.
+        """
+        if data[:1] != b"{":
+            raise ValueError("no UBJSON object")
+        booster = xgboost.Booster({"nthread": 1}, model_file=bytearray(data))
+        kind, classes, rounds = (booster.attr(f"mlsys_{name}") for name in ("task", "classes", "rounds"))
+        if kind not in set(TaskKind) or classes is None or rounds is None:
+            raise ValueError("an XGBoost model without the attributes of mlsys")
+        return Boosted(booster, TaskKind(kind), int(classes), int(rounds))
+
+
+FAMILY = BoostingFamily()
+
+
+class _Blocks(xgboost.DataIter):
+    """An iterator over blocks of rows, as XGBoost asks for them; it passes over them more than once."""
+
+    def __init__(self, blocks: Sequence[Matrix]) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.position = 0
+
+    def next(self, input_data: Any) -> bool:
+        if self.position == len(self.blocks):
+            return False
+        block = self.blocks[self.position]
+        input_data(
+            data=bounded(block.X), label=block.y, feature_types=["c" if kind == "c" else "q" for kind in block.types]
+        )
+        self.position += 1
+        return True
+
+    def reset(self) -> None:
+        self.position = 0
+
+
+class _Report(xgboost.callback.TrainingCallback):
+    """Report the predictions of the validation rows every `PROGRESS_ROUNDS` rounds; XGBoost has them at hand."""
+
+    def __init__(self, rows: xgboost.DMatrix, task: TaskKind, progress: Progress) -> None:
+        super().__init__()
+        self.rows = rows
+        self.task = task
+        self.progress = progress
+
+    def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002
+        if (epoch + 1) % PROGRESS_ROUNDS == 0:
+            self.progress(epoch + 1, _outputs(model.predict(self.rows, output_margin=True), self.task))
+        return False
+
+
+def _settings(task: Task, params: BoostingParams, seed: int, threads: int) -> dict[str, Any]:
+    objective, loss = _OBJECTIVES[task.kind]
+    settings = {
+        **params.model_dump(exclude={"rounds", "early_stopping"}),
+        "tree_method": "hist",
+        "objective": objective,
+        "eval_metric": loss,
+        "seed": seed,
+        "seed_per_iteration": True,  # a tree's sample depends on its number, not on what was drawn before
+        "nthread": threads,
+        "verbosity": 0,
+    }
+    return settings | ({"num_class": len(task.classes)} if task.kind is TaskKind.MULTICLASS else {})
+
+
+def _cut(booster: xgboost.Booster, task: Task, *, stopped: bool) -> Boosted:
+    """Cut a booster to its best round and store in it what `from_bytes` has to know."""
+    if stopped:
+        booster = booster[: booster.best_iteration + 1]
+    rounds, classes = booster.num_boosted_rounds(), len(task.classes)
+    booster.set_attr(best_iteration=None, best_score=None)
+    booster.set_attr(mlsys_task=str(task.kind), mlsys_classes=str(classes), mlsys_rounds=str(rounds))
+    return Boosted(booster, task.kind, classes, rounds)
+
+
+def _outputs(margin: np.ndarray, task: TaskKind) -> np.ndarray:
+    """Probabilities or values of XGBoost's float32 margins, in float64."""
+    if task is TaskKind.REGRESSION:
+        return margin.astype(np.float64).reshape(-1)
+    return probabilities(margin)

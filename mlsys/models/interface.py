@@ -1,0 +1,202 @@
+"""The interface of a model family, and the domains in which its parameters are searched."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from mlsys.models.matrix import Matrix
+from mlsys.schema import Task, TaskKind
+
+__all__ = ["Choice", "DistributedFamily", "Domain", "Family", "FamilyParams", "Integer", "Progress", "Uniform"]
+
+Progress = Callable[[int, np.ndarray], None]
+"""Called as ``progress(round, predictions of the validation rows)`` by families that have rounds."""
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A real number between `low` and `high`, uniform or, with `log`, uniform in its logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Integer:
+    """A whole number from `low` to `high`, both included."""
+
+    low: int
+    high: int
+    log: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int) and self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values without an order."""
+
+    values: tuple[Any, ...]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.values
+
+
+Domain = Uniform | Integer | Choice
+
+
+class FamilyParams(BaseModel):
+    """Base of the parameters of a family: frozen, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+P = TypeVar("P", bound=FamilyParams)
+M = TypeVar("M")
+
+
+class Family(ABC, Generic[P, M]):
+    """A kind of model: how it is fitted, predicts, is stored, and what may be asked of it.
+
+    Only the abstract methods and the first four attributes have to be given.
+
+    Attributes
+    ----------
+    name
+        The name that recipes use.
+    encoding
+        What its features have to be: ``codes`` (categories as whole numbers, for trees), ``dense`` (numbers
+        on which distances and sums mean something), or ``none`` for a family that looks at no feature.
+    complexity
+        Its place in the order of simplicity: of families with equal scores the one with the least is preferred.
+    params
+        Its parameters, with their defaults and bounds.
+    tasks
+        The kinds of task that it can learn.
+    min_coordinates
+        It is compared by default where at least so many features are coordinates of an embedding;
+        None: only where a recipe names it.
+    libraries
+        Distributions that fit it, beside NumPy; their versions are kept with the model.
+    """
+
+    name: ClassVar[str]
+    encoding: ClassVar[Literal["codes", "dense", "none"]]
+    complexity: ClassVar[int]
+    params: type[P]
+    tasks: ClassVar[frozenset[TaskKind]] = frozenset(TaskKind)
+    min_coordinates: ClassVar[int | None] = None
+    libraries: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def fit(
+        self,
+        train: Matrix,
+        validation: Matrix | None,
+        task: Task,
+        params: P,
+        *,
+        seed: int,
+        threads: int,
+        progress: Progress | None = None,
+    ) -> M:
+        """Fit a model; `validation` rows only say when to stop, and only where there are rounds."""
+
+    @abstractmethod
+    def predict(self, model: M, X: np.ndarray) -> np.ndarray:
+        """Float64 predictions: (n,) values, or (n, classes) probabilities in the order of `Task.classes`.
+
+        A row's result has the same bits whatever rows are predicted beside it.
+        """
+
+    @abstractmethod
+    def save(self, model: M, folder: Path) -> None:
+        """Write the model in formats that run no code when read; same model, same bytes."""
+
+    @abstractmethod
+    def load(self, folder: Path) -> M:
+        """Read what `save` wrote; a `BundleError` for anything else."""
+
+    def space(self, task: Task) -> dict[str, Domain]:  # noqa: ARG002
+        """Domain of each parameter that is worth searching; none by default."""
+        return {}
+
+    def max_rounds(self, params: P) -> int | None:  # noqa: ARG002
+        """Most rounds that a fit takes, if it has rounds and stops early on the validation rows; else None."""
+        return None
+
+    def rounds(self, model: M) -> int | None:  # noqa: ARG002
+        """Rounds of a fitted model; None if the family has none."""
+        return None
+
+    def params_for_search(self, params: P) -> P:
+        """Cheaper parameters under which others compare as with the full ones; the final fit has `params`."""
+        return params
+
+    def params_for_comparison(self, params: P, task: Task, rows: Matrix) -> P:  # noqa: ARG002
+        """Cheaper parameters under which the family compares with others on `rows` as with the full ones."""
+        return self.params_for_search(params)
+
+    def note_on_cheaper(self, params: P, used: Sequence[P]) -> str | None:  # noqa: ARG002
+        """A sentence for readers of scores that come from the `used` parameters where `params` were asked for."""
+        return None
+
+
+class DistributedFamily(Family[P, M]):
+    """A family that Ray Train can fit on rows spread over a cluster.
+
+    Attributes
+    ----------
+    trainer
+        ``module:class`` of the trainer that lets the library's workers talk to each other.
+    """
+
+    trainer: ClassVar[str]
+
+    def fit(
+        self,
+        train: Matrix,
+        validation: Matrix | None,
+        task: Task,
+        params: P,
+        *,
+        seed: int,
+        threads: int,
+        progress: Progress | None = None,
+    ) -> M:
+        """Fit on rows that are one block."""
+        return self.fit_blocks([train], validation, task, params, seed=seed, threads=threads, progress=progress)
+
+    @abstractmethod
+    def fit_blocks(
+        self,
+        blocks: Sequence[Matrix],
+        validation: Matrix | None,
+        task: Task,
+        params: P,
+        *,
+        seed: int,
+        threads: int,
+        progress: Progress | None = None,
+    ) -> M:
+        """Fit on the blocks of one worker, in step with the other workers; each of them ends with the same model."""
+
+    @abstractmethod
+    def to_bytes(self, model: M) -> bytes:
+        """The model as bytes that `from_bytes` reads."""
+
+    @abstractmethod
+    def from_bytes(self, data: bytes) -> M:
+        """The model of its bytes; a `ValueError` for other bytes."""

@@ -1,0 +1,109 @@
+"""Tables of named parts that grow from outside: model families, metrics, readers.
+
+A part is registered by a call, which holds in this process, or by an installed package that names it
+under an entry-point group, which every process of that environment sees: Ray workers, endpoints, the
+next command. In the package's ``pyproject.toml``::
+
+    [project.entry-points."mlsys.families"]
+    toy = "toy_package:TOY"
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+__all__ = ["Plugins", "modules"]
+
+T = TypeVar("T")
+
+
+class Plugins(Mapping[str, T]):
+    """Parts by name: those of mlsys, then those registered, then those of entry points.
+
+    Parameters
+    ----------
+    group
+        Entry-point group; it is read once, when a name is asked for that is not known yet, or all names.
+    built_in
+        A function for each part of mlsys that gives it; it is called when the part is first used.
+    """
+
+    def __init__(self, group: str, built_in: Mapping[str, Callable[[], T]]) -> None:
+        self.group = group
+        self.built_in = frozenset(built_in)
+        self._loaders: dict[str, Callable[[], T]] = dict(built_in)
+        self._parts: dict[str, T] = {}
+        self._is_complete = False
+
+    def register(self, name: str, part: T) -> None:
+        """Add a part, in place of an earlier one of that name from outside.
+
+        Raises
+        ------
+        ValueError
+            It is the name of a part of mlsys.
+        """
+        if name in self.built_in:
+            raise ValueError(f"{self.group}: '{name}' is the name of a part of mlsys; take another one")
+        self._loaders[name] = lambda: part
+        self._parts[name] = part
+
+    def unregister(self, name: str) -> None:
+        """Take back what `register` did."""
+        del self._loaders[name], self._parts[name]
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._parts:
+            if name not in self._loaders:
+                self._read_entry_points()
+            self._parts[name] = self._loaders[name]()
+        return self._parts[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a part of that name; unlike `__getitem__`, nothing is loaded."""
+        if name not in self._loaders:
+            self._read_entry_points()
+        return name in self._loaders
+
+    def __iter__(self) -> Iterator[str]:
+        self._read_entry_points()
+        return iter(tuple(self._loaders))
+
+    def __len__(self) -> int:
+        self._read_entry_points()
+        return len(self._loaders)
+
+    def _read_entry_points(self) -> None:
+        if not self._is_complete:
+            self._is_complete = True
+            for point in importlib.metadata.entry_points(group=self.group):
+                self._loaders.setdefault(point.name, point.load)
+
+
+def modules(pattern: str, attribute: str) -> dict[str, Callable[[], Any]]:
+    """Find the modules of a package, each of which holds a part as `attribute`; none is imported before its call.
+
+    Parameters
+    ----------
+    pattern
+        Name of the package with ``.*`` at its end, by which `mlsys.code_graph` counts its modules as imported.
+
+    Examples
+    --------
+    >>> sorted(modules("mlsys.models.families.*", "FAMILY"))
+    ['dummy', 'forest', 'kernel', 'linear', 'xgboost']
+    """
+    package = pattern.removesuffix(".*")
+    spec = importlib.util.find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    names = [module.name for module in pkgutil.iter_modules(folders)]
+    return {name: functools.partial(_load, f"{package}.{name}", attribute) for name in names}
+
+
+def _load(module: str, attribute: str) -> Any:
+    return getattr(importlib.import_module(module), attribute)
