@@ -19,7 +19,7 @@ UV_INSTALL = index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m p
     $${index:+env UV_DEFAULT_INDEX="$$index"} $(BIN)/python -m uv pip install --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down env test unit check format lock bench size clean
+.PHONY: help demo down env test unit check format docs lock bench size clean
 
 help: ## What can be asked of this file
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ check: $(STAMP) ## Format, lint, types, import contracts
 format: $(STAMP) ## Rewrite the files as `make check` wants them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix-only .
+
+docs: $(STAMP) ## Write the pages that are generated: docs/recipe.md
+	$(BIN)/python tests/support/recipe_page.py
 
 lock: | $(BIN)/uv ## Remake requirements.lock from pyproject.toml (UPGRADE=1 takes newer versions)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \

@@ -42,6 +42,8 @@ class Treatment(BaseModel):
 
 
 class NumericOptions(Treatment):
+    """Take a number as it is, scaled for linear models."""
+
     operation: Literal["numeric"] = "numeric"
     impute: Literal["mean", "median", "none"] | Float32 | None = Field(
         None, description="what stands for a missing value: mean, median, a number, or none to leave it missing"
@@ -68,20 +70,28 @@ class CategoricalOptions(Treatment):
 
 
 class CodesOptions(CategoricalOptions):
+    """Give each category a number, by its count; for trees."""
+
     operation: Literal["codes"] = "codes"
     max_categories: int | None = Field(None, ge=1, le=MAX_CODES, description="the most frequent ones have a place")
 
 
 class OneHotOptions(CategoricalOptions):
+    """Give each category a column of zeros and ones."""
+
     operation: Literal["onehot"] = "onehot"
     max_categories: int | None = Field(None, ge=1, le=MAX_COLUMNS, description="the most frequent ones have a place")
 
 
 class FrequencyOptions(Treatment):
+    """Replace a category by its share of the training rows."""
+
     operation: Literal["frequency"] = "frequency"
 
 
 class TargetOptions(CategoricalOptions):
+    """Replace a category by the smoothed mean of the target, out of fold in training."""
+
     operation: Literal["target"] = "target"
     smoothing: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="rows that the overall rate counts as; estimated by default"
@@ -89,42 +99,60 @@ class TargetOptions(CategoricalOptions):
 
 
 class HashedOptions(Treatment):
+    """Share a fixed number of columns among all categories."""
+
     operation: Literal["hash"] = "hash"
     buckets: int | None = Field(None, ge=2, le=MAX_COLUMNS, description="places that the categories share")
 
 
 class BooleanOptions(Treatment):
+    """Take true and false as 1 and 0."""
+
     operation: Literal["boolean"] = "boolean"
 
 
 class DatetimeOptions(Treatment):
+    """Take parts of a time: hour, weekday and day of the year."""
+
     operation: Literal["datetime"] = "datetime"
-    parts: tuple[Literal["hour", "weekday", "yearday"], ...] | None = Field(None, min_length=1)
+    parts: tuple[Literal["hour", "weekday", "yearday"], ...] | None = Field(
+        None, min_length=1, description="which parts; by default those in which the training times differ"
+    )
     cyclic: bool | None = Field(None, description="points on a circle in place of numbers")
 
 
 class ElapsedOptions(Treatment):
+    """Take the days since another time."""
+
     operation: Literal["elapsed"] = "elapsed"
     since: str = Field(description="column of the time that is subtracted; the time of the row may be one")
 
 
 class NumbersOptions(Treatment):
+    """Take length, mean, range and spread of a list of numbers, and its first elements."""
+
     operation: Literal["list"] = "list"
     elements: int | None = Field(None, ge=0, le=MAX_COLUMNS, description="elements taken one by one, from the first")
 
 
 class TextOptions(Treatment):
+    """Take numbers about the letters of a text: length, digits, capitals and the like."""
+
     operation: Literal["text"] = "text"
 
 
 class TfidfOptions(Treatment):
+    """Place a text by its words and letters: TF-IDF on the axes of a truncated SVD."""
+
     operation: Literal["tfidf"] = "tfidf"
     components: int | None = Field(
-        None, ge=1, le=1_024, description="axes of the space in which texts that say alike lie side by side"
+        None, ge=1, le=1_024, description="axes of the truncated SVD: texts about the same things lie close together"
     )
 
 
 class ImageOptions(Treatment):
+    """Take size, levels, oriented gradients and pixels of a picture, or the vector of an encoder."""
+
     operation: Literal["image"] = "image"
     size: int | None = Field(
         None, ge=16, le=512, multiple_of=4, description="side of the square on which gradients are taken"
@@ -148,6 +176,8 @@ class ImageOptions(Treatment):
 
 
 class Drop(Treatment):
+    """Leave the column out."""
+
     operation: Literal["drop"] = "drop"
 
 

@@ -59,14 +59,14 @@ class Reading(Section):
     format: Text = Field(
         "auto",
         description="auto: as the source's name tells; csv, parquet, jsonl, image, text, sql, or the name of a reader "
-        "that was registered",
+        "that was registered; text takes each .txt file as a row",
     )
     query: Text | None = Field(None, description="SQL to run, when the source is a database connection string")
     null_values: tuple[str, ...] = Field(
         ("", "NA", "NaN", "nan", "null", "NULL", "None", "N/A"), description="texts of a CSV cell that mean null"
     )
-    delimiter: str = Field(",", pattern=r"^[\t\x20\x21\x23-\x7e]$")
-    encoding: str = "utf-8"
+    delimiter: str = Field(",", pattern=r"^[\t\x20\x21\x23-\x7e]$", description="between the cells of a CSV file")
+    encoding: str = Field("utf-8", description="of CSV, JSON-lines and text files, by Python's names")
     decimal: Literal[".", ","] = Field(".", description="decimal mark of the numbers in CSV files")
     thousands: Literal[".", ",", " ", "'", "_", "\u00a0", "\u202f", "\u2019"] | None = Field(
         None,
@@ -185,9 +185,9 @@ class Join(Section):
     from before it was written.
     """
 
-    source: Source
+    source: Source = Field(description="anything that data.source takes")
     reading: Reading = Reading()
-    derive: dict[str, str] = {}
+    derive: dict[str, str] = Field({}, description="new columns as SQL over the table as read")
     keys: tuple[str, ...] | dict[str, str] = Field(
         description="key columns, or {column of the rows: column of the table}"
     )
@@ -210,7 +210,7 @@ class Join(Section):
 class Features(Section):
     """Step 3: joins, derived columns, and one line a column to override the automatic choice."""
 
-    joins: dict[str, Join] = Field({})
+    joins: dict[str, Join] = Field({}, description="feature tables to join, by a name of your choice")
     derive: dict[str, str] = Field(
         {}, description="new features as SQL over the request's columns; computed online too"
     )
@@ -222,29 +222,33 @@ class Features(Section):
 class SplitSection(Section):
     """Which rows are for what. Stored as data, never drawn again."""
 
-    by: Literal["auto", "random", "stratified", "time", "group", "column"] = "auto"
+    by: Literal["auto", "random", "stratified", "time", "group", "column"] = Field(
+        "auto",
+        description="auto: column, time or group where column, until or data.group is given; else stratified by class, "
+        "or random",
+    )
     fractions: dict[Literal["train", "validation", "test"], float] = Field(
-        {"train": 0.7, "validation": 0.15, "test": 0.15}
+        {"train": 0.7, "validation": 0.15, "test": 0.15}, description="share of the rows of each part"
     )
     until: dict[Literal["train", "validation", "test"], str] = Field(
         {},
         description="for time: first date no longer in the part; rows after the test part become production traffic",
     )
     column: str | None = Field(None, description="for column: holds train, validation, test or production")
-    folds: int = Field(5, ge=2, le=20)
+    folds: int = Field(5, ge=2, le=20, description="folds of the training rows, for selection and target encoding")
 
 
 class Explore(Section):
-    """Step 2."""
+    """Step 2: the profile of the training rows and the leakage scan."""
 
     allow: tuple[str, ...] = Field((), description="columns that the leakage scan flags and you have checked")
     max_duplicate_fraction: float = Field(
-        0.01, ge=0, le=1, description="fraction of test rows with a twin in training that stops the run"
+        0.01, ge=0, le=1, description="fraction of test rows that also stand in training which stops the run"
     )
 
 
 class Selection(Section):
-    """Step 4."""
+    """Step 4: families of models compared by cross-validation on the training rows."""
 
     families: tuple[str, ...] | Literal["auto"] = Field(
         "auto",
@@ -258,64 +262,66 @@ class Selection(Section):
 
 
 class Train(Section):
-    """Step 5."""
+    """Step 5: the model that is fitted on all training rows."""
 
     family: str = Field("auto", description="auto: what selection preferred")
-    params: dict[str, Any] = Field({})
+    params: dict[str, Any] = Field({}, description="parameters of the family that are fixed, not searched")
     rounds: int = Field(600, ge=1, description="boosting rounds at most")
     early_stopping: int = Field(30, ge=1, description="rounds without gain on validation before stopping")
-    plan: Literal["auto", "task", "cluster"] = "auto"
+    plan: Literal["auto", "task", "cluster"] = Field(
+        "auto", description="auto: one task with all threads of a node below a gigabyte, Ray Train above"
+    )
     workers: int | None = Field(None, ge=1, description="Ray Train workers in the cluster plan; one a node by default")
 
 
 class Tune(Section):
-    """Step 7."""
+    """Step 7: the search for parameters, judged on the validation rows."""
 
     trials: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="auto: 20, or 8 where there is one parameter to search; 0 keeps the defaults of the family"
     )
-    minutes: float | None = Field(None, gt=0)
+    minutes: float | None = Field(None, gt=0, description="time limit of the search")
     space: dict[str, list[Any]] = Field({}, description="choices a parameter, in place of the family's own space")
-    max_rows: int = Field(150_000, ge=100)
+    max_rows: int = Field(150_000, ge=100, description="training rows a trial at most; more are sampled")
 
 
 class Threshold(Section):
     """A bound on a test metric; the interval's worse end must keep it when `strict`."""
 
-    min: float | None = None
-    max: float | None = None
-    strict: bool = False
+    min: float | None = Field(None, description="the metric must be at least this")
+    max: float | None = Field(None, description="the metric must be at most this")
+    strict: bool = Field(False, description="hold the worse end of the interval to the bound, not the value")
 
 
 class Evaluate(Section):
-    """Step 6."""
+    """Step 6: the test rows, opened once: metrics with intervals, slices, gate."""
 
     slices: tuple[str, ...] = Field(
         (), description="columns whose values are judged one by one; found automatically when empty"
     )
-    min_slice_rows: int = Field(200, ge=10)
+    min_slice_rows: int = Field(200, ge=10, description="smaller slices are not judged")
     bootstrap: int = Field(200, ge=0, le=10_000, description="resamples for the intervals")
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
     threshold: Literal["f1", "cost", "half"] = Field(
         "f1", description="how the decision threshold is chosen on validation"
     )
     cost: dict[Literal["false_positive", "false_negative"], float] = Field(
-        {"false_positive": 1.0, "false_negative": 1.0}
+        {"false_positive": 1.0, "false_negative": 1.0}, description="price of each mistake, for threshold: cost"
     )
     gate: dict[str, Threshold] = Field({}, description="bounds on test metrics; the model must also beat the dummy")
 
 
 class Deploy(Section):
-    """Step 8."""
+    """Step 8: the registered version, its alias and its endpoint."""
 
-    alias: str = "champion"
-    host: str = "127.0.0.1"
+    alias: str = Field("champion", description="the alias that a model which passed its gate gets")
+    host: str = Field("127.0.0.1", description="address on which the endpoint listens")
     port: int = Field(8000, ge=0, le=65535, description="0 takes a free one")
-    min_replicas: int = Field(1, ge=0)
-    max_replicas: int = Field(2, ge=1)
-    target_ongoing_requests: float = Field(16, gt=0)
-    max_ongoing_requests: int = Field(64, ge=1)
-    max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024)
+    min_replicas: int = Field(1, ge=0, description="replicas that are always up; 0 lets an idle endpoint sleep")
+    max_replicas: int = Field(2, ge=1, description="replicas under load")
+    target_ongoing_requests: float = Field(16, gt=0, description="requests a replica from which more are started")
+    max_ongoing_requests: int = Field(64, ge=1, description="requests a replica takes at a time; others wait")
+    max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="a larger request is refused with 413")
     num_cpus: float = Field(0, ge=0, description="CPUs reserved a replica; with 0 it shares them with the steps")
     log: bool = Field(True, description="log every prediction for the monitor")
     lookup: str = Field(
@@ -334,11 +340,11 @@ class Deploy(Section):
 
 
 class Monitor(Section):
-    """Step 9."""
+    """Step 9: the prediction log, judged window by window."""
 
-    granularity: Literal["1 hour", "1 day", "1 week", "1 month"] = "1 week"
+    granularity: Literal["1 hour", "1 day", "1 week", "1 month"] = Field("1 week", description="length of a window")
     min_rows: int = Field(200, ge=10, description="smaller windows are reported and not judged")
-    slices: tuple[str, ...] = ()
+    slices: tuple[str, ...] = Field((), description="columns whose values are judged one by one, too")
     false_alarm_rate: float = Field(
         0.05, gt=0, lt=1, description="chance that a window without drift raises any drift alarm"
     )
@@ -367,13 +373,13 @@ class Monitor(Section):
 class Recipe(Section):
     """The whole recipe."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
-    target: str
-    task: TaskKind | Literal["auto"] = "auto"
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="of the model, its run and its endpoint")
+    target: str = Field(description="the column to predict")
+    task: TaskKind | Literal["auto"] = Field("auto", description="auto: by the values of the target")
     positive: bool | int | str | None = Field(
         None, description="binary: the class that counts; true, 1, yes or the rarer one by default"
     )
-    seed: int = 0
+    seed: int = Field(0, description="of everything that is drawn: parts, folds, samples, models")
     data: Data
     features: Features = Features()
     split: SplitSection = SplitSection()
