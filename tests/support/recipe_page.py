@@ -73,7 +73,7 @@ def _operations(schema: dict) -> list[str]:
     mapping = columns["additionalProperties"]["anyOf"][1]["discriminator"]["mapping"]
     lines = [
         "### features.columns\n",
-        "A line a column: a word (`carrier: target`), a word with options (`distance: {operation: numeric, log: true}`)",
+        "A line a column: a word (`carrier: target`), with options (`distance: {operation: numeric, log: true}`),",
         "or a list of them. An option that is not given is chosen automatically; [Features](features.md) says how.\n",
         "| operation | option | value | meaning |",
         "|---|---|---|---|",
