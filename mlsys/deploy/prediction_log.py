@@ -1,18 +1,18 @@
-"""Every prediction to Parquet, without holding up the answer.
+"""Log every prediction to Parquet without delaying the answer.
 
-The request's thread puts what it has in a bounded queue and goes on; a background thread
-turns it into Arrow and writes one file whenever `flush_rows` rows wait or the oldest of
-them has waited `flush_s` seconds. A full queue drops rows and counts them; a full disk
-keeps them waiting. Files appear whole or not at all::
+The thread of a request puts its rows in a bounded queue and goes on; a background thread
+converts them to Arrow and writes a file whenever `flush_rows` rows wait or the oldest has
+waited `flush_s` seconds. A full queue drops rows and counts them; while the disk is full they
+wait. Files appear whole or not at all::
 
     <store>/predictions/<name>/<yyyy-mm-dd>/<uuid>.parquet
 
 ==============  =======================  ==================================================
 column          type                     meaning
 ==============  =======================  ==================================================
-prediction_id   string                   what the answer says; labels find the row by it
+prediction_id   string                   id in the answer; labels are joined by it
 logged_at       timestamp[us, tz=UTC]    when the request was answered
-event_at        timestamp[us, tz=UTC]    the row's own time if it was sent, else logged_at
+event_at        timestamp[us, tz=UTC]    the row's own time if it was sent, otherwise logged_at
 model_version   string                   version in the registry
 bundle          string                   digest
 prediction      string or double         class as JSON scalar text, or the value
@@ -20,12 +20,12 @@ score           double                   positive or highest probability, or the
 probabilities   list<double>             in the order of the classes; null for regression
 latency_ms      double                   of the whole request
 unseen          int32                    values of this row that training never saw
-rare            int32                    and those that it saw too seldom to keep apart
-unknown         int32                    joins of which nothing usable was known when they were looked up for this row
-<feature>       as in the bundle         one column a feature, null where absent
+rare            int32                    values that training saw too seldom to keep apart
+unknown         int32                    joins for which the look-up of this row found nothing usable
+<feature>       as in the bundle         one column for each feature, null where absent
 ==============  =======================  ==================================================
 
-A feature that has the name of a column above is logged as ``input.<feature>``.
+A feature with the name of a column above is logged as ``input.<feature>``.
 """
 
 from __future__ import annotations
@@ -53,29 +53,38 @@ from mlsys.registry import LedgerEntry
 from mlsys.schema import Role
 from mlsys.store import write_atomic
 
-__all__ = ["Logged", "PredictionLog"]
+__all__ = ["OWN", "LoggedRequest", "PredictionLog", "logged_name"]
 
 _UTC = pa.timestamp("us", "UTC")
-OWN = (
-    "prediction_id",
-    "logged_at",
-    "event_at",
-    "model_version",
-    "bundle",
-    "prediction",
-    "score",
-    "probabilities",
-    "latency_ms",
-    "unseen",
-    "rare",
-    "unknown",
-)
-"""Columns of the log that are not features, in order."""
+OWN: dict[str, pa.DataType | None] = {
+    "prediction_id": pa.string(),
+    "logged_at": _UTC,
+    "event_at": _UTC,
+    "model_version": pa.string(),
+    "bundle": pa.string(),
+    "prediction": None,
+    "score": pa.float64(),
+    "probabilities": pa.list_(pa.float64()),
+    "latency_ms": pa.float64(),
+    "unseen": pa.int32(),
+    "rare": pa.int32(),
+    "unknown": pa.int32(),
+}
+"""Columns of the log that are not features, in order, with their types; that of a prediction depends on the task."""
+
+
+def logged_name(feature: str) -> str:
+    """Column of the log that holds a feature.
+
+    >>> logged_name("seats"), logged_name("score")
+    ('seats', 'input.score')
+    """
+    return f"input.{feature}" if feature in OWN else feature
 
 
 @dataclass(frozen=True, eq=False)
-class Logged:
-    """One answered request: conformed rows and what was said about them."""
+class LoggedRequest:
+    """An answered request: its validated rows, the predictions and what was looked up."""
 
     predictor: Predictor
     entry: LedgerEntry
@@ -88,37 +97,38 @@ class Logged:
 
     @cached_property
     def num_bytes(self) -> int:
-        """Of what may be large: the tables and byte values, pictures, that the rows hold."""
+        """Bytes of the parts that can be large: tables, and pictures in rows."""
         if isinstance(self.rows, pa.Table):
             return int(self.rows.nbytes)
         return sum(len(value) for row in self.rows for value in row.values() if isinstance(value, bytes))
 
     def arrow(self) -> pa.Table:
-        """The rows of the log."""
+        """The request as rows of the log."""
         rows = self.rows if isinstance(self.rows, pa.Table) else self.predictor.contract.arrow(self.rows)
-        count, said = len(self.ids), self.predictions
+        count, predictions = len(self.ids), self.predictions
+        # The log's own columns
         logged_at = pa.repeat(pa.scalar(self.logged_at, _UTC), count)
-        values = said.prediction.tolist()
-        probabilities = None if said.probabilities is None else said.probabilities.tolist()
+        values = predictions.prediction.tolist()
+        probabilities = None if predictions.probabilities is None else predictions.probabilities.tolist()
         own = [
             pa.array(self.ids, pa.string()),
             logged_at,
             self._event_at(rows, logged_at),
             pa.repeat(str(self.entry.version), count),
             pa.repeat(self.entry.digest, count),
-            pa.array([json.dumps(value) for value in values] if said.task.is_classification else values),
-            pa.array(said.score),
+            pa.array([json.dumps(value) for value in values] if predictions.task.is_classification else values),
+            pa.array(predictions.score),
             pa.nulls(count, pa.list_(pa.float64())) if probabilities is None else pa.array(probabilities),
             pa.repeat(self.latency_ms, count),
             pa.array(count_by_row(self.predictor.unseen, rows), pa.int32()),
             pa.array(count_by_row(self.predictor.rare, rows), pa.int32()),
             pa.array((self.looked and self.looked.unknown()) or [0] * count, pa.int32()),
         ]
-        table, there = dict(zip(OWN, own, strict=True)), frozenset(rows.column_names)
+        # Features beside them
+        columns, sent = dict(zip(OWN, own, strict=True)), frozenset(rows.column_names)
         for name, kind in self._features().items():
-            column = rows[name] if name in there else pa.nulls(count, kind)
-            table[f"input.{name}" if name in OWN else name] = column
-        return pa.table(table)
+            columns[logged_name(name)] = rows[name] if name in sent else pa.nulls(count, kind)
+        return pa.table(columns)
 
     def _features(self) -> dict[str, pa.DataType]:
         schema = self.predictor.bundle.schema
@@ -138,7 +148,7 @@ class Logged:
 
 
 def count_by_row(count: Callable[[pa.Table], dict[str, int]], rows: pa.Table) -> list[int]:
-    """What is counted by column, by row; halves without any are not looked into."""
+    """Counts by row from a function that counts by column, which is asked again only for halves that have any."""
     total = sum(count(rows).values())
     if not total or rows.num_rows == 1:
         return [total] * rows.num_rows
@@ -147,16 +157,16 @@ def count_by_row(count: Callable[[pa.Table], dict[str, int]], rows: pa.Table) ->
 
 
 class PredictionLog:
-    """Writer thread with a bounded queue.
+    """Bounded queue of answered requests and the thread that writes them to files.
 
     Parameters
     ----------
     folder
         ``<store>/predictions/<name>``.
     flush_rows, flush_s
-        A file is written when so many rows wait, or when the oldest has waited so long.
+        Rows that wait, or seconds that the oldest has waited, when a file is written.
     max_pending_rows, max_pending_bytes
-        Rows and bytes that may wait; more are dropped and counted.
+        Limits of the queue; rows beyond them are dropped and counted.
     """
 
     def __init__(
@@ -173,7 +183,7 @@ class PredictionLog:
         self.flush_s = flush_s
         self.max_pending_rows = max_pending_rows
         self.max_pending_bytes = max_pending_bytes
-        self._waiting: deque[Logged] = deque()
+        self._waiting: deque[LoggedRequest] = deque()
         self._changed = threading.Condition()
         self._pending = self._pending_bytes = self._logged = self._dropped = 0
         self._error: str | None = None
@@ -181,23 +191,23 @@ class PredictionLog:
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
 
-    def add(self, logged: Logged) -> None:
-        """Take the rows in, or drop them if the queue is full; never waits for the disk."""
-        count = len(logged.ids)
+    def add(self, request: LoggedRequest) -> None:
+        """Queue the rows, or drop them if the queue is full; never wait for the disk."""
+        count = len(request.ids)
         with self._changed:
             full = self._pending + count > self.max_pending_rows
-            full = full or self._pending_bytes + logged.num_bytes > self.max_pending_bytes
+            full = full or self._pending_bytes + request.num_bytes > self.max_pending_bytes
             if self._closing or full:
                 self._dropped += count
                 return
-            self._waiting.append(logged)
+            self._waiting.append(request)
             self._pending += count
-            self._pending_bytes += logged.num_bytes
+            self._pending_bytes += request.num_bytes
             if self._pending >= self.flush_rows or len(self._waiting) == 1:
                 self._changed.notify()
 
     def stats(self) -> dict[str, Any]:
-        """Rows on disk, waiting and dropped; the last error of the disk, if it is still in the way."""
+        """Rows on disk, waiting and dropped, and the error that keeps them waiting, if any."""
         with self._changed:
             return {
                 "logged": self._logged,
@@ -207,14 +217,14 @@ class PredictionLog:
             }
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Write what waits and end the thread."""
+        """Write the waiting rows and end the thread."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        """Until closed: wait for rows, wait for more of them, write."""
+        """Wait for rows, wait for more of them, write; until the log is closed."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
@@ -227,9 +237,9 @@ class PredictionLog:
                 with self._changed:
                     self._changed.wait_for(lambda: self._closing, self.flush_s)
 
-    def _write(self, batch: Sequence[Logged]) -> bool:
-        """Write a batch and take it off the queue; on an error of the disk it stays there."""
-        for part in _alike(batch):
+    def _write(self, batch: Sequence[LoggedRequest]) -> bool:
+        """Write a batch and take it off the queue; on a disk error leave it there and return false."""
+        for part in _files(batch):
             try:
                 write_atomic(self._file(part[0].logged_at), _parquet(part))
             except errors.StoreError as error:
@@ -237,35 +247,35 @@ class PredictionLog:
                 return False
             except pa.ArrowException as error:  # rows that no file can hold must not keep the others waiting
                 self._error = str(error)
-                self._done(part, kept=False)
+                self._done(part, logged=False)
             else:
                 self._error = None
-                self._done(part, kept=True)
+                self._done(part, logged=True)
         return True
 
-    def _done(self, part: Sequence[Logged], *, kept: bool) -> None:
-        count = sum(len(logged.ids) for logged in part)
+    def _done(self, part: Sequence[LoggedRequest], *, logged: bool) -> None:
+        count = sum(len(request.ids) for request in part)
         with self._changed:
-            for logged in part:
-                self._waiting.remove(logged)
-                self._pending_bytes -= logged.num_bytes
+            for request in part:
+                self._waiting.remove(request)
+                self._pending_bytes -= request.num_bytes
             self._pending -= count
-            self._logged += count if kept else 0
-            self._dropped += 0 if kept else count
+            self._logged += count if logged else 0
+            self._dropped += 0 if logged else count
 
     def _file(self, logged_at: dt.datetime) -> Path:
         return self.folder / logged_at.date().isoformat() / f"{uuid.uuid4().hex}.parquet"
 
 
-def _parquet(part: Sequence[Logged]) -> bytes:
+def _parquet(part: Sequence[LoggedRequest]) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(pa.concat_tables([logged.arrow() for logged in part]), sink)
+    pq.write_table(pa.concat_tables([request.arrow() for request in part]), sink)
     return sink.getvalue()
 
 
-def _alike(batch: Sequence[Logged]) -> list[list[Logged]]:
-    """Requests that go into one file: of one bundle and one day."""
-    parts: dict[tuple[str, dt.date], list[Logged]] = {}
-    for logged in batch:
-        parts.setdefault((logged.entry.digest, logged.logged_at.date()), []).append(logged)
+def _files(batch: Sequence[LoggedRequest]) -> list[list[LoggedRequest]]:
+    """Group requests by file: those of one bundle and one day belong together."""
+    parts: dict[tuple[str, dt.date], list[LoggedRequest]] = {}
+    for request in batch:
+        parts.setdefault((request.entry.digest, request.logged_at.date()), []).append(request)
     return list(parts.values())

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlsys import bundle, errors
-from mlsys.deploy.prediction_log import Logged, PredictionLog
+from mlsys.deploy.prediction_log import LoggedRequest, PredictionLog
 from mlsys.deploy.requests import Request
 from mlsys.features.online.lookup import StoreSource, open_store
 from mlsys.features.online.online_store import is_remote
@@ -151,7 +151,7 @@ class Service:
         if self.log is not None and ids:
             latency_ms = (time.perf_counter() - start) * 1e3
             now = dt.datetime.now(dt.UTC)
-            self.log.add(Logged(predictor, model.entry, rows, predictions, ids, now, latency_ms, looked))
+            self.log.add(LoggedRequest(predictor, model.entry, rows, predictions, ids, now, latency_ms, looked))
         return Answer(model, predictions, ids, request, looked)
 
     def count(self, status: int, latency_ms: float) -> None:

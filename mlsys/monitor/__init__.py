@@ -1,8 +1,13 @@
-"""Step 9: what the endpoint answered, window by window, against what it was made from.
+"""Step 9: monitor the endpoint's predictions, window by window, against the rows that its model was made from.
 
-`compare` reads the prediction log once and says of every window whether inputs, predictions
-or labels moved, how the model performed where labels have come, and of all together whether
-the model should be kept, watched or trained again (`maintain`).
+`compare` reads the prediction log once and judges for every window whether inputs, predictions
+or labels drifted and, where labels have come, how the model performs. Over all windows it
+decides whether to keep the model, watch it or train it again.
+
+Order of the modules: `judge` runs the step; `log_scan` sorts the log's rows into `windows` and
+joins `labels`; `reference` has the training rows' bins; `drift`, `significance` and
+`drift_alarms` judge distributions, `performance` metrics and calibration; `decision` concludes;
+`metric_tables` and `report` write what is stored.
 """
 
 from __future__ import annotations
@@ -35,32 +40,32 @@ def compare(
     as_of: dt.datetime | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Judgement:
-    """Judge the traffic of a bundle, as one task of the cluster.
+    """Judge the predictions of a bundle in one task of the cluster.
 
     Parameters
     ----------
     log
         Parquet files of the prediction log, or folders of them. Rows that other bundles
-        answered are counted and left out; a prediction_id that repeats counts once.
+        answered are counted and left out; a repeated prediction_id counts once.
     labels
-        Table or file with an id, a label and perhaps ``known_at``; None while there are none.
-        A label that is null says that none will come.
+        Table or file with an id, a label and optionally ``known_at``; None if there are none.
+        A null label means that none will come.
     baseline
         JSON of the evaluation on the test rows, or a mapping from metric to value. Without
-        it performance is shown and not judged.
+        it performance is shown but not judged.
     as_of
-        Labels known only later count as not there yet.
+        Labels that became known later are left out, as if they had not come yet.
 
     Returns
     -------
-    The judgement; its tables, its JSON and its report are in ``objects/monitor/<digest>/``.
+    The judgement; its JSON, tables and report are in ``objects/monitor/<digest>/``.
 
     Raises
     ------
     SourceError
-        The log or the labels are not there or cannot be read.
+        The log or the labels are missing or cannot be read.
     RecipeError
-        The labels lack a key or a label; a slice names no column.
+        The labels have no column for the key or the label; a slice names no column.
     ContractError
         No label is a class of the task.
     """
@@ -81,7 +86,7 @@ def compare(
 
 
 def _absolute(source: Any) -> Any:
-    """Paths as they are on every node: the task does not run in the folder of the caller."""
+    """Make paths absolute, because the task does not run in the caller's folder."""
     if isinstance(source, str | Path):
         return Path(source).absolute()
     return [Path(path).absolute() for path in source] if isinstance(source, list | tuple) else source

@@ -1,11 +1,11 @@
-"""What to conclude: a verdict a window, one decision over all, and the exit code that carries it.
+"""Judge every window, and decide over all of them whether to keep the model, watch it or train it again.
 
 ===========  ====================================================================
-verdict      of a window
+verdict      meaning for a window
 ===========  ====================================================================
 too_few      fewer rows than ``monitor.min_rows``: reported, not judged
-degraded     labels are there, and the metric or the calibration is worse than on the
-             test rows by more than stated, beyond the noise of both
+degraded     its labels are known, and the metric or the calibration is worse than on
+             the test rows by more than the limit, beyond the noise of both
 drift        an input, the predictions or the labels moved; performance did not suffer,
              or is not known yet
 ok           none of these
@@ -14,49 +14,198 @@ ok           none of these
 ===========  ====  ===============================================================
 decision     exit  when
 ===========  ====  ===============================================================
-keep         0     nothing that would call for work
-watch        3     fewer degraded windows than that; inputs or predictions moved and no
-                   label says yet whether it matters; nothing to judge
+keep         0     nothing calls for work
+watch        3     some windows are degraded, but fewer than k; or the traffic moved and
+                   no labels say whether it matters; or no window could be judged
 retrain      4     k of the last m judged windows are degraded (``retrain_after``)
 ===========  ====  ===============================================================
 
-1 and 2 are left to failures and to wrong use. Drift alone never asks for a new model:
-seasons move inputs every year, and a model that still does its work is not replaced for it.
+Exit codes 1 and 2 are for failures and for wrong use. Drift alone never asks for a new model:
+seasons move inputs every year, and a model that still performs well is not replaced for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["EXIT_CODES", "Decision", "Verdict", "WindowVerdict", "decide"]
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mlsys.evaluate import metrics
+from mlsys.monitor import drift_alarms, performance, significance
+from mlsys.monitor.drift_alarms import AlarmRule, Shift
+from mlsys.monitor.performance import Baseline, PerformanceLimits, PerformanceLoss, WindowPerformance
+from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceBins, ReferenceRows
+from mlsys.monitor.significance import Dispersion
+from mlsys.monitor.windows import Window
+from mlsys.recipe import Monitor
+from mlsys.reports import formats
+
+__all__ = ["EXIT_CODES", "Decision", "JudgedWindow", "Verdict", "WindowVerdict", "decide", "judge_windows"]
 
 Verdict = Literal["ok", "drift", "degraded", "too_few"]
-Word = Literal["keep", "watch", "retrain"]
+DecisionWord = Literal["keep", "watch", "retrain"]
 
-EXIT_CODES: dict[Word, int] = {"keep": 0, "watch": 3, "retrain": 4}
-"""Process exit code of a decision; the table above."""
+EXIT_CODES: dict[DecisionWord, int] = {"keep": 0, "watch": 3, "retrain": 4}
+"""Process exit code of each decision, as in the table above."""
+
+_SHOWN = {
+    "binary": ("roc_auc", "log_loss", "brier"),
+    "multiclass": ("log_loss", "accuracy"),
+    "regression": ("rmse", "mae", "r2"),
+}
+"""Kind of task → metrics that are measured beside the chosen one."""
+
+
+@dataclass
+class JudgedWindow:
+    """A window with its shifts, its performance (None without mature labels) and the verdict from both."""
+
+    window: Window
+    shifts: list[Shift] = field(default_factory=list)
+    performance: WindowPerformance | None = None
+    verdict: Verdict = "ok"
+    reasons: list[str] = field(default_factory=list)
+
+    @property
+    def alarms(self) -> list[Shift]:
+        return [shift for shift in self.shifts if shift.alarmed]
+
+    @property
+    def losses(self) -> list[PerformanceLoss]:
+        return self.performance.losses if self.performance else []
+
+    def conclude(self, section: Monitor) -> None:
+        """Set the verdict and its reasons, the decisive one first."""
+        window = self.window
+        if window.num_rows < section.min_rows:
+            self.verdict = "too_few"
+            self.reasons = [f"{window.num_rows:,} rows; {section.min_rows:,} are needed to judge."]
+            return
+        losses = sorted(self.losses, key=lambda loss: not loss.degraded)
+        self.reasons = [f"{loss.detail}." for loss in losses]
+        if self.performance is None and window.num_resolved:
+            self.reasons.append(
+                f"{window.coverage:.0%} of the predictions have labels; performance is measured from "
+                f"{section.min_label_coverage:.0%} on."
+            )
+        if window.unknown_labels:
+            self.reasons.append(f"{window.unknown_labels:,} labels are no class of the model and are left out.")
+        if self.alarms:
+            self.reasons.append(f"Moved: {', '.join(shift.column for shift in self.alarms)}.")
+        degraded = any(loss.degraded for loss in losses)
+        self.verdict = "degraded" if degraded else "drift" if self.alarms else "ok"
+
+    def summary(self, label: str) -> WindowVerdict:
+        """The window as `decide` needs it."""
+        return WindowVerdict(
+            label,
+            self.verdict,
+            self.window.partial,
+            bool(self.losses),
+            moved=tuple(shift.column for shift in self.alarms),
+            beyond=tuple(shift.column for shift in self.alarms if shift.outside >= 0.5),
+            worse=tuple(loss.what for loss in self.losses if loss.degraded),
+            reasons=tuple(self.reasons),
+        )
+
+
+def judge_windows(
+    windows: Sequence[Window], reference: ReferenceRows, baseline: Baseline, section: Monitor, limits: PerformanceLimits
+) -> tuple[list[JudgedWindow], dict[str, Dispersion]]:
+    """Judge all windows; also return the dispersion of each column.
+
+    Noise is estimated over all windows together, because one week says little about how much
+    weeks differ inside.
+    """
+    judged = [JudgedWindow(window) for window in windows]
+    large = [each for each in judged if each.window.num_rows >= section.min_rows]
+    # Performance of the windows whose labels are mature
+    mature = [each for each in large if each.window.coverage >= section.min_label_coverage]
+    chosen = dict.fromkeys([limits.metric.name, *_SHOWN[reference.task.kind.value]])
+    shown = [metrics.METRICS[name] for name in chosen]
+    for each in mature:
+        each.performance = performance.measure(each.window, reference.task, shown, limits)
+    performance.check([each.performance for each in mature if each.performance], baseline, reference.task, limits)
+    # Noise of the inputs, the predictions and the labels
+    target = reference.task.target
+    large_windows = [each.window for each in large]
+    spread = drift_alarms.dispersions(large_windows, {name: reference.bins[name] for name in reference.watched})
+    labels = {id(each): _label_counts(each.window, reference) for each in mature}
+    target_counts = [reference.bins[target].coarse(counts) for counts in labels.values()]
+    spread[target] = significance.design_effect(target_counts)
+    # Shifts and verdicts
+    rule = AlarmRule(section.false_alarm_rate, section.min_js_distance)
+    for each in large:
+        each.shifts = _shifts(each.window, large_windows, reference, labels.get(id(each)), spread=spread, rule=rule)
+    for each in judged:
+        each.conclude(section)
+    return judged, spread
+
+
+def _label_counts(window: Window, reference: ReferenceRows) -> NDArray[np.int64]:
+    """Count a window's labels in the reference's bins of the target, shape (blocks, bins)."""
+    y, _, block = window.labelled.arrays()
+    bins = reference.bins[reference.task.target]
+    index = bins.index(pa.array(y))
+    if reference.task.is_classification:
+        index = bins.index(pa.array(list(reference.task.classes)))[y.astype(np.int64)]
+    counts = np.bincount(block * bins.size + index, minlength=(int(block.max(initial=0)) + 1) * bins.size)
+    return counts.reshape(-1, bins.size)
+
+
+def _shifts(
+    window: Window,
+    large: Sequence[Window],
+    reference: ReferenceRows,
+    labels: NDArray[np.int64] | None,
+    *,
+    spread: Mapping[str, Dispersion],
+    rule: AlarmRule,
+) -> list[Shift]:
+    """Shifts of a window's columns, and of its labels where they are known."""
+    columns = {name: (reference.bins[name], window.total(name)) for name in reference.watched}
+    columns = {name: pair for name, pair in columns.items() if pair[1].any()}  # a window may have no picture to measure
+    effects: dict[str, float | None] = {
+        name: drift_alarms.effect_on_prediction(large, name, bins, counts, reference.task.kind)
+        for name, (bins, counts) in columns.items()
+        if name not in {SCORE, PREDICTION}
+    }
+    details = {name: _describe(window, reference, name, bins, counts) for name, (bins, counts) in columns.items()}
+    if labels is not None:
+        target = reference.task.target
+        columns[target] = (reference.bins[target], labels.sum(axis=0))
+        details[target] = _describe(window, reference, target, *columns[target])
+    return drift_alarms.find(columns, spread, rule, effects, details)
+
+
+def _describe(
+    window: Window, reference: ReferenceRows, name: str, bins: ReferenceBins, counts: NDArray[np.int64]
+) -> str:
+    return drift_alarms.describe(bins, counts, reference.columns[name], window.statistics.columns[name])
 
 
 @dataclass(frozen=True)
 class WindowVerdict:
-    """One window as the decision sees it.
+    """Summary of one judged window, from which `decide` decides.
 
     Attributes
     ----------
     label
-        The window in words.
+        Name of the window for people.
     measured
-        Whether performance is known: labels are mature and there are test rows to compare with.
+        Performance is known: labels are mature, and there are test rows to compare with.
     moved
         Columns with a drift alarm.
     beyond
-        Those of them where most rows lie outside of the reference's range.
+        Columns of these in which at least half of the rows are outside the reference's range.
     worse
-        What is degraded: the name of the metric, ``calibration``, or both.
+        Degraded numbers: the name of the metric, ``calibration``, or both.
     reasons
-        Sentences that explain the verdict, the one that decided first.
+        Sentences that explain the verdict, the decisive one first.
     """
 
     label: str
@@ -71,9 +220,9 @@ class WindowVerdict:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do about the model, and why."""
+    """Recommendation for the model, with its reasons."""
 
-    word: Word
+    word: DecisionWord
     headline: str
     reasons: list[str] = field(default_factory=list)
 
@@ -86,14 +235,14 @@ class Decision:
 
 
 def decide(windows: Sequence[WindowVerdict], retrain_after: tuple[int, int], metric: str) -> Decision:
-    """The decision over all windows, in order of time.
+    """Decide over all windows, given in order of time.
 
-    Windows that are partial count only where there is no complete one.
+    Partial windows count only where there is no complete one.
 
     Parameters
     ----------
     retrain_after
-        k and m: retrain when k of the last m measured windows are degraded.
+        k and m: retrain when k of the last m windows whose performance is known are degraded.
     metric
         Title of the chosen metric.
     """
@@ -124,14 +273,14 @@ def _retrain(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVerdict],
     reasons = [f"{window.label}: {reason}" for window in degraded for reason in window.reasons[:1]]
     if all(window.worse == ("calibration",) for window in degraded):
         reasons.append(
-            f"{metric} is not measurably worse than on the test rows: the model still tells rows apart as well as it "
-            "did. Its probabilities are off, and so is every decision that compares them with a threshold or a cost."
+            f"{metric} is not measurably worse than on the test rows: the model still ranks rows as well as it did. "
+            "Its probabilities are off, and so is every decision that compares them with a threshold or a cost."
         )
     beyond = sorted({name for window in degraded for name in window.beyond})
     if beyond:
         reasons.append(
-            f"Training never saw values of {_list(beyond)} like these: the model works outside of what it knows, "
-            "as it will whenever a season comes that its rows do not cover."
+            f"Training never saw values of {_list(beyond)} like these: the model extrapolates, as it will in every "
+            "season that its training rows do not cover."
         )
     reasons.append(
         "Train on rows that include these windows, and let the gate compare the new model with this one on the latest."
@@ -143,31 +292,29 @@ def _retrain(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVerdict],
 def _watch_degraded(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVerdict], k: int) -> Decision:
     reasons = [f"{window.label}: {reason}" for window in degraded for reason in window.reasons[:1]]
     verb = "is" if len(degraded) == 1 else "are"
-    headline = (
-        f"Watch: {len(degraded)} of the last {len(recent)} measured windows {verb} degraded; {k} mean retraining."
-    )
+    headline = f"Watch: {len(degraded)} of the last {len(recent)} measured windows {verb} degraded; retrain at {k}."
     return Decision("watch", headline, reasons)
 
 
 def _watch_unlabelled(last: Sequence[WindowVerdict]) -> Decision:
-    blind = [window for window in last if window.moved and not window.measured]
-    reasons = [f"{window.label}: {_list(window.moved)} moved." for window in blind]
+    unlabelled = [window for window in last if window.moved and not window.measured]
+    reasons = [f"{window.label}: {_list(window.moved)} moved." for window in unlabelled]
     return Decision(
         "watch",
-        "Watch: the traffic is not what the model was trained on, and no labels tell yet whether it matters.",
-        [*reasons, "Bring labels (--labels) to measure performance."],
+        "Watch: the traffic differs from the training rows, and without labels it is not known whether that matters.",
+        [*reasons, "Give labels (--labels) to measure performance."],
     )
 
 
 def _keep(last: Sequence[WindowVerdict], recent: Sequence[WindowVerdict]) -> Decision:
     reasons = []
     if recent:
-        reasons.append(f"Performance holds in the last {len(recent)} measured window{'' if len(recent) == 1 else 's'}.")
+        reasons.append(f"Performance holds in the last {formats.count(len(recent), 'measured window')}.")
     else:
-        reasons.append("No labels yet: performance is not known, and inputs and predictions are as in training.")
+        reasons.append("No labels yet: performance is not known; inputs and predictions are as in training.")
     moved = sorted({name for window in last for name in window.moved})
     if moved:
-        reasons.append(f"What moved ({_list(moved)}) did not cost performance.")
+        reasons.append(f"The drift of {_list(moved)} did not cost performance.")
     return Decision("keep", "Keep: nothing calls for a new model.", reasons)
 
 

@@ -1,15 +1,17 @@
-"""How far apart two distributions are: distances and tests on counts.
+"""Distances between two distributions, and tests of their equality, computed from counts.
 
-Everything here is arithmetic on counts: a numeric column is counted in the bins between
-the reference's quantiles, a categorical one by category, each with a bin for nulls and one
-for what the reference hardly knows. How large a difference must be before it is more than
-noise is the subject of `mlsys.monitor.significance`.
+Numeric columns are counted in the bins between the reference's quantiles, categorical ones by category; each
+has a bin for nulls and one for values that the reference hardly knows. `STATISTICS` says everything about each
+statistic in one entry: to add one, write its function and its entry, and the drift table, the report and the
+contract tests have it. `mlsys.monitor.significance` says how large a difference has to be to exceed noise.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +21,8 @@ from scipy.stats import kstwo
 from mlsys.statistics.ranking import weighted_cdf
 
 __all__ = [
+    "STATISTICS",
+    "DriftStatistic",
     "Test",
     "chi_squared_test",
     "js_distance",
@@ -32,12 +36,12 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 PSI_FLOOR = 1e-4
-"""Fraction put in place of an empty bin, where the index would be infinite."""
+"""Least fraction of a bin in the population stability index, which an empty bin would make infinite."""
 
 
 @dataclass(frozen=True)
 class Test:
-    """A test statistic and the chance of one at least as large without any difference."""
+    """A test statistic, and the probability of one at least as large if the distributions are equal."""
 
     __test__ = False
 
@@ -52,7 +56,7 @@ def _fractions(counts: ArrayLike) -> FloatArray:
 
 
 def js_distance(p: ArrayLike, q: ArrayLike) -> float:
-    """Jensen-Shannon distance of two count vectors, 0 (same) to 1 (nothing in common).
+    """Jensen-Shannon distance of two count vectors, 0 (equal) to 1 (no bin in common).
 
     The square root of ``JS = H((p + q) / 2) - H(p) / 2 - H(q) / 2`` with entropy H in bits.
 
@@ -75,7 +79,9 @@ def js_distance(p: ArrayLike, q: ArrayLike) -> float:
 
 
 def tv_distance(p: ArrayLike, q: ArrayLike) -> float:
-    """Total variation: half the sum of the absolute differences, the mass that has to move.
+    """Total variation distance, 0 to 1: the fraction of rows that would have to change their bin.
+
+    ``sum(|p - q|) / 2``.
 
     References
     ----------
@@ -90,7 +96,14 @@ def tv_distance(p: ArrayLike, q: ArrayLike) -> float:
 
 
 def l_infinity_distance(p: ArrayLike, q: ArrayLike) -> float:
-    """Largest difference of any one fraction (Chebyshev distance).
+    """Largest difference of any one fraction, 0 to 1.
+
+    ``max(|p - q|)``, the Chebyshev distance.
+
+    References
+    ----------
+    Cha (2007), Comprehensive survey on distance/similarity measures between probability density
+    functions, Int. J. Math. Models Methods Appl. Sci. 1(4):300, table 1.
 
     Examples
     --------
@@ -101,7 +114,9 @@ def l_infinity_distance(p: ArrayLike, q: ArrayLike) -> float:
 
 
 def population_stability_index(reference: ArrayLike, window: ArrayLike) -> float:
-    """``sum((q - p) * ln(q / p))``; empty bins count as a fraction of 0.0001.
+    """Population stability index: the sum of the relative entropies in both directions, in nats.
+
+    ``sum((q - p) * ln(q / p))``; a bin below a fraction of `PSI_FLOOR` counts as `PSI_FLOOR`.
 
     References
     ----------
@@ -117,13 +132,11 @@ def population_stability_index(reference: ArrayLike, window: ArrayLike) -> float
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def wasserstein_distance(
-    p_values: ArrayLike, q_values: ArrayLike, p_weights: ArrayLike | None = None, q_weights: ArrayLike | None = None
-) -> float:
-    """Area between two cumulative distributions, in the unit of the values.
+def wasserstein_distance(p: ArrayLike, q: ArrayLike) -> float:
+    """Area between the cumulative distributions of two samples, in the unit of their values.
 
-    ``W1 = integral |F(x) - G(x)| dx``. With a sketch's quantiles in place of the values it is
-    as exact as they are.
+    ``W1 = integral |F(x) - G(x)| dx``. Evenly spaced quantiles may stand in for the samples:
+    the result is as exact as they are. NaN where a sample is empty.
 
     References
     ----------
@@ -135,28 +148,20 @@ def wasserstein_distance(
     >>> wasserstein_distance([0, 1, 3], [5, 6, 8])
     5.0
     """
-    p, q = np.asarray(p_values, dtype=np.float64), np.asarray(q_values, dtype=np.float64)
-    if not p.size or not q.size:
+    a, b = np.sort(np.asarray(p, np.float64)), np.sort(np.asarray(q, np.float64))
+    if not a.size or not b.size:
         return math.nan
-    places = np.sort(np.concatenate([p, q]))
-    difference = _cumulative(p, p_weights, places[:-1]) - _cumulative(q, q_weights, places[:-1])
-    return float(np.abs(difference) @ np.diff(places))
-
-
-def _cumulative(values: FloatArray, weights: ArrayLike | None, at: FloatArray) -> FloatArray:
-    """Fraction of the weight at or below each place."""
-    order = np.argsort(values, kind="stable")
-    mass = np.ones(values.size) if weights is None else np.asarray(weights, dtype=np.float64)[order]
-    return weighted_cdf(values[order], np.cumsum(mass), at)
+    values = np.sort(np.concatenate([a, b]))
+    below_a, below_b = (weighted_cdf(side, np.arange(1.0, side.size + 1), values[:-1]) for side in (a, b))
+    return float(np.abs(below_a - below_b) @ np.diff(values))
 
 
 def ks_test(p: ArrayLike, q: ArrayLike) -> Test:
     """Two-sample Kolmogorov-Smirnov test on counts in ordered bins.
 
-    The statistic is the largest gap of the cumulative fractions at the bins' edges, so with
-    a hundred quantile bins it lies at most 0.01 below the gap over all values. The p-value
-    is the distribution of the one-sample statistic at ``n * m / (n + m)`` rows; ties make it
-    too large, never too small.
+    The statistic is ``max |F - G|`` at the edges of the bins; with a hundred quantile bins it
+    is at most 0.01 below the maximum over all values. The p-value is that of the one-sample
+    statistic at ``n * m / (n + m)`` rows; ties make it too large, never too small.
 
     References
     ----------
@@ -177,9 +182,10 @@ def ks_test(p: ArrayLike, q: ArrayLike) -> Test:
 
 
 def chi_squared_test(p: ArrayLike, q: ArrayLike) -> Test:
-    """Pearson's test that two count vectors come from one distribution, without correction.
+    """Pearson's test that two count vectors come from one distribution, without continuity correction.
 
-    Bins that are empty in both are left out; the degrees of freedom are the others less one.
+    ``sum((observed - expected)^2 / expected)`` over both vectors, against chi-squared with
+    k - 1 degrees of freedom, where k counts the bins that are not empty in both.
 
     References
     ----------
@@ -198,3 +204,69 @@ def chi_squared_test(p: ArrayLike, q: ArrayLike) -> Test:
     expected = rows * table.sum(axis=0) / table.sum()
     statistic = float(((table - expected) ** 2 / expected).sum())
     return Test(statistic, float(special.chdtrc(table.shape[1] - 1, statistic)) if table.shape[1] > 1 else 1.0)
+
+
+@dataclass(frozen=True)
+class DriftStatistic:
+    """One column of the drift table: a statistic that compares a window with the reference.
+
+    Attributes
+    ----------
+    name, title
+        Column of the drift table, and the same for people.
+    columns
+        The columns that it is computed for.
+    takes
+        Arguments of `function`: counts in ``deciles`` (categories for a categorical column)
+        with nulls, counts in ``percentiles`` without nulls, or ``quantiles`` of the values.
+    source
+        Where it is defined; the function's docstring has the formula.
+    symmetric, ordered
+        Exchanging the two sides changes nothing; the order of the bins matters.
+    maximum
+        Largest value that it can take.
+    """
+
+    name: str
+    title: str
+    columns: Literal["all", "numeric", "categorical"]
+    takes: Literal["deciles", "percentiles", "quantiles"]
+    function: Callable[[ArrayLike, ArrayLike], float | Test]
+    source: str
+    is_test: bool = False
+    symmetric: bool = True
+    ordered: bool = False
+    maximum: float = math.inf
+
+
+STATISTICS = (
+    DriftStatistic(
+        "js_distance", "Jensen-Shannon distance", "all", "deciles", js_distance,
+        "Lin (1991); Endres & Schindelin (2003)", maximum=1.0,
+    ),
+    DriftStatistic(
+        "ks_test", "Kolmogorov-Smirnov test", "numeric", "percentiles", ks_test,
+        "Hodges (1958)", is_test=True, ordered=True, maximum=1.0,
+    ),
+    DriftStatistic(
+        "wasserstein_distance", "Wasserstein distance", "numeric", "quantiles", wasserstein_distance,
+        "Vallender (1974)", ordered=True,
+    ),
+    DriftStatistic(
+        "population_stability_index", "Population stability index", "all", "deciles", population_stability_index,
+        "Siddiqi (2006), chapter 9",
+    ),
+    DriftStatistic(
+        "chi_squared_test", "Pearson's chi-squared test", "categorical", "deciles", chi_squared_test,
+        "Pearson (1900)", is_test=True,
+    ),
+    DriftStatistic(
+        "tv_distance", "Total variation distance", "all", "deciles", tv_distance,
+        "Levin & Peres (2017), proposition 4.2", maximum=1.0,
+    ),
+    DriftStatistic(
+        "l_infinity_distance", "L-infinity distance", "all", "deciles", l_infinity_distance,
+        "Cha (2007), table 1", maximum=1.0,
+    ),
+)  # fmt: skip
+"""All statistics of drift, in the order of the drift table's columns."""

@@ -1,15 +1,15 @@
-"""Which columns of a window moved away from the reference, by how much, and whether that is an alarm.
+"""Shifts of a window's columns against the reference, and the rule that makes a shift an alarm.
 
-A column is named when its shift is *large* (the part of its Jensen-Shannon distance that
-noise does not explain reaches the floor) and *certain* (the p-value, adjusted for all the
-columns looked at in the window, is at most the stated false-alarm rate). Large alone would
-name every small window, certain alone every large one.
+A column raises an alarm when its shift is *large* (its Jensen-Shannon distance, less what
+noise explains, reaches the floor) and *certain* (the p-value, adjusted for all columns of the
+window, is at most the stated false-alarm rate). Large alone would name every small window,
+certain alone every large one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,28 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsys.monitor import drift, significance
-from mlsys.monitor.reference_bins import ReferenceBins
+from mlsys.monitor.reference import ReferenceBins
 from mlsys.monitor.significance import Dispersion
 from mlsys.monitor.windows import Window
 from mlsys.reports import formats
 from mlsys.schema import TaskKind
 from mlsys.statistics import ColumnStatistics
 
-__all__ = ["AlarmRule", "Shift", "describe", "design_effect_of", "dispersions", "effect_on_prediction", "find"]
+__all__ = ["AlarmRule", "Shift", "describe", "dispersions", "effect_on_prediction", "find"]
 
 Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class AlarmRule:
-    """When a shift is an alarm.
+    """Conditions of a drift alarm.
 
     Attributes
     ----------
     rate
-        Chance that a window without drift raises any alarm.
+        Probability that a window without drift raises any alarm.
     floor
-        Distance from which a shift is large. 0.1 is a shift of a normal's mean by 0.24
+        Distance from which on a shift is large. 0.1 is a shift of a normal's mean by 0.24
         standard deviations (``JS = d^2 / 8`` nats to second order): a small effect in the
         scale of Cohen (1988), Statistical Power Analysis, chapter 2.
     """
@@ -49,25 +49,25 @@ class AlarmRule:
 
 @dataclass(frozen=True)
 class Shift:
-    """One column of one window against the reference.
+    """Difference of one column of one window from the reference.
 
     Attributes
     ----------
     js_distance
-        As measured, in the coarse bins.
+        Jensen-Shannon distance in the coarse bins.
     excess
         Its part beyond the mean that noise alone would give.
     noise
-        What noise alone stays below with chance ``1 - rate``, in this column.
+        Distance that noise alone stays below with probability ``1 - rate``.
     pvalue, adjusted
-        Of the homogeneity test, and after the adjustment for all columns of the window.
+        p-value of the homogeneity test, and the same adjusted for all columns of the window.
     effect
-        How far this column's shift alone would move the mean prediction; None where the
-        score is not one number with a direction.
+        Change of the mean prediction that this column's shift alone would cause; None where
+        the score is not one number with a direction.
     outside
-        Fraction of the window's rows with a number outside of the reference's range.
+        Fraction of the window's rows whose number is outside the reference's range.
     detail
-        What moved, in words.
+        The largest change in words.
     """
 
     column: str
@@ -86,7 +86,7 @@ class Shift:
 
 
 def dispersions(windows: Sequence[Window], bins: Mapping[str, ReferenceBins]) -> dict[str, Dispersion]:
-    """How alike the rows of a block are, by column, from all windows together."""
+    """Dispersion of each column between the blocks of a window, from all windows together."""
     return {
         name: significance.design_effect(
             [column.coarse(window.counts[name]) for window in windows if name in window.counts]
@@ -102,24 +102,26 @@ def find(
     effects: Mapping[str, float | None],
     details: Mapping[str, str],
 ) -> list[Shift]:
-    """Every column of one window judged, largest excess first.
+    """Compare every column of one window with the reference; the largest excess comes first.
 
     Parameters
     ----------
     columns
         Name → the reference's bins, and the window's rows in them.
+    spread, effects, details
+        Name → dispersion, effect on the prediction, and description of the shift.
     """
     tests = [_test(counts, bins, spread[name]) for name, (bins, counts) in columns.items()]
     adjusted = significance.benjamini_hochberg([test.pvalue for test in tests])
     shifts = []
     for (name, (bins, counts)), test, p in zip(columns.items(), tests, adjusted.tolist(), strict=True):
-        distance, excess, usual = _distance(counts, bins, spread[name], rule.rate)
+        distance, excess, noise = _distance(counts, bins, spread[name], rule.rate)
         shifts.append(
             Shift(
                 name,
                 distance,
                 excess,
-                usual,
+                noise,
                 test.pvalue,
                 p,
                 effects.get(name),
@@ -132,7 +134,7 @@ def find(
 
 
 def _pair(counts: Counts, bins: ReferenceBins) -> tuple[NDArray[np.float64], Counts]:
-    """Reference and window in the coarse bins, the reference as if of its effective rows."""
+    """Reference and window in the coarse bins, the reference scaled to its effective rows."""
     scale = bins.effective_rows / max(bins.num_rows, 1)
     return np.asarray(bins.coarse(bins.reference) * scale, np.float64), bins.coarse(counts)
 
@@ -143,7 +145,12 @@ def _test(counts: Counts, bins: ReferenceBins, spread: Dispersion) -> drift.Test
 
 
 def _distance(counts: Counts, bins: ReferenceBins, spread: Dispersion, alpha: float) -> tuple[float, float, float]:
-    """Distance, its part beyond noise, and the distance that noise stays below."""
+    """Jensen-Shannon distance, its excess over noise, and the distance that noise stays below.
+
+    Of n and m rows in k bins with design effect phi, noise alone gives ``JS^2`` a mean of
+    ``(k - 1) * phi * (1/n + 1/m) / (8 ln 2)`` (Grosse et al. 2002, see `significance.noise_floor`);
+    the excess is the root of what is left of the squared distance.
+    """
     reference, window = _pair(counts, bins)
     distance = drift.js_distance(reference, window)
     a, b = significance.merge_rare(reference, window)
@@ -158,11 +165,11 @@ def _distance(counts: Counts, bins: ReferenceBins, spread: Dispersion, alpha: fl
 def effect_on_prediction(
     windows: Sequence[Window], name: str, bins: ReferenceBins, counts: Counts, kind: TaskKind
 ) -> float | None:
-    """``sum((q - p) * s)``: the column's shift times the mean score in each of its bins.
+    """Change of the mean prediction if this column alone had shifted and all else followed as usual.
 
-    p and q are the reference's and the window's fractions, s the mean score over all windows
-    (the overall mean in a bin that no row fell in). It says how far the mean prediction
-    would move if this column alone had shifted and all else followed it as usual.
+    ``sum((q - p) * s)`` over the coarse bins: p and q are the fractions of the reference and of the
+    window, s is the mean score over all windows (the overall mean in a bin without rows). None for
+    several classes, whose score has no direction.
     """
     if kind is TaskKind.MULTICLASS or not bins.num_rows or not counts.sum():
         return None
@@ -175,38 +182,32 @@ def effect_on_prediction(
 
 
 def describe(bins: ReferenceBins, counts: Counts, reference: ColumnStatistics, window: ColumnStatistics) -> str:
-    """What moved most, in words: nulls, values beyond the reference's range, the mean or a category."""
+    """Describe the largest change: nulls, values beyond the reference's range, the mean or a category."""
     p, q = (bins.coarse(c) / max(c.sum(), 1) for c in (bins.reference, counts))
-    moved = np.abs(q - p)
+    change = np.abs(q - p)
     null = len(p) - 1
-    if moved[null] >= moved[:null].max(initial=0.0):
+    if change[null] >= change[:null].max(initial=0.0):
         return f"nulls {formats.percent(p[null])} → {formats.percent(q[null])}"
     if bins.ordered:
-        return _of_numbers(bins, p, q, reference, window)
-    top = int(moved[:null].argmax())
+        return _describe_numbers(bins, p, q, reference, window)
+    top = int(change[:null].argmax())
     name = "rare or unknown values" if top == null - 1 else f"'{bins.labels[top]}'"
     return f"{name} {formats.percent(p[top])} → {formats.percent(q[top])}"
 
 
-def _of_numbers(
+def _describe_numbers(
     bins: ReferenceBins,
     p: NDArray[np.float64],
     q: NDArray[np.float64],
     reference: ColumnStatistics,
     window: ColumnStatistics,
 ) -> str:
-    words = []
-    for index, word in ((0, "below"), (len(p) - 2, "above")):
+    changes = []
+    for index, end in ((0, "minimum"), (len(p) - 2, "maximum")):
         if q[index] > max(0.01, 2 * p[index]):
-            end = "least" if word == "below" else "most"
-            words.append(f"{formats.percent(q[index])} of rows {bins.labels[index]}, the {end} in the reference")
+            changes.append(f"{formats.percent(q[index])} of rows {bins.labels[index]}, the {end} of the reference")
     if reference.numbers is not None and window.numbers is not None:
         old, new = reference.numbers.moments, window.numbers.moments
         sd = f" ({(new.mean - old.mean) / old.stddev:+.2g} sd)" if old.stddev else ""
-        words.append(f"mean {formats.number(old.mean)} → {formats.number(new.mean)}{sd}")
-    return "; ".join(words)
-
-
-def design_effect_of(counts: Iterable[Counts], bins: ReferenceBins) -> Dispersion:
-    """As `dispersions`, of counts (blocks, bins) that stand outside the windows."""
-    return significance.design_effect([bins.coarse(count) for count in counts])
+        changes.append(f"mean {formats.number(old.mean)} → {formats.number(new.mean)}{sd}")
+    return "; ".join(changes)

@@ -1,6 +1,7 @@
-"""Step 9 as one function: read the log, judge every window, decide, store.
+"""Step 9 as one function: read the log, judge every window, decide, and store the judgement.
 
-A judgement as plain JSON values: what the report draws and what programs read.
+A judgement is plain JSON values: the report draws them and programs read them. The functions
+``…_json`` below make its parts.
 """
 
 from __future__ import annotations
@@ -19,179 +20,19 @@ from numpy.typing import NDArray
 
 from mlsys.bundle import Bundle
 from mlsys.evaluate import metrics
-from mlsys.monitor import decision as monitor_decision
-from mlsys.monitor import log_scan, metric_tables, report, verdicts
+from mlsys.monitor import decision, log_scan, metric_tables, report
+from mlsys.monitor.decision import JudgedWindow
 from mlsys.monitor.labels import Labels
-from mlsys.monitor.log_scan import LoggedFiles, LogScan, ReferenceRows, files_of
-from mlsys.monitor.performance import Baseline
-from mlsys.monitor.performance_check import Limits
+from mlsys.monitor.log_scan import LoggedFiles, LogScan, files_of
+from mlsys.monitor.performance import Baseline, PerformanceLimits
+from mlsys.monitor.reference import SCORE, ReferenceRows
 from mlsys.monitor.significance import INDEPENDENT, Dispersion
-from mlsys.monitor.verdicts import Judged
 from mlsys.monitor.windows import Calendar, Window
 from mlsys.recipe import Recipe
+from mlsys.reports import formats
 from mlsys.store import Store, write_json
 
-__all__ = [
-    "Judgement",
-    "LabelSource",
-    "LogSource",
-    "baseline_json",
-    "columns_json",
-    "counted",
-    "counts_json",
-    "judge",
-    "labels_json",
-    "log_json",
-    "name_json",
-    "window_json",
-]
-
-_NAMES = {"1 hour": "%Y-%m-%d %H:%M", "1 day": "%Y-%m-%d", "1 week": "week of %Y-%m-%d", "1 month": "%B %Y"}
-
-
-def name_json(of: Window, calendar: Calendar) -> str:
-    """A window in words: the hour, the day, the week from its Monday, or the month."""
-    return of.start.astimezone(zoneinfo.ZoneInfo(calendar.timezone)).strftime(_NAMES[calendar.granularity])
-
-
-def log_json(reading: LoggedFiles) -> dict[str, Any]:
-    """What was read and what was left out."""
-    return {
-        "num_files": len(reading.files),
-        "num_rows": reading.num_rows,
-        "num_duplicates": reading.num_duplicates,
-        "num_other": reading.num_other,
-        "num_without_time": reading.num_without_time,
-    }
-
-
-def labels_json(truth: Labels | None, delays: NDArray[np.float64]) -> dict[str, Any] | None:
-    """Labels that were given, and how long they take: median and 95 % quantile in seconds after the event."""
-    if truth is None:
-        return None
-    delay = None
-    if len(delays):
-        half, most = np.quantile(delays, [0.5, 0.95])
-        delay = {"median": float(half), "p95": float(most)}
-    return {"num_rows": truth.frame.height, "num_repeated": truth.num_repeated, "delay_s": delay}
-
-
-def baseline_json(base: Baseline, limits: Limits) -> dict[str, Any]:
-    """The test rows' numbers, and the metric that is judged."""
-    return {
-        "metrics": {metric: estimate.to_json() for metric, estimate in base.metrics.items()},
-        "gap": base.gaps[1].value if 1 in base.gaps else None,
-        "observed": base.observed,
-        "predicted": base.predicted,
-        "metric": limits.metric.name,
-        "title": limits.metric.title,
-        "greater_is_better": limits.metric.greater_is_better,
-    }
-
-
-def counts_json(judged: Sequence[Judged]) -> dict[str, int]:
-    """Windows by what was found in them; a degraded one may have drift alarms, too, so these overlap by `both`."""
-    moved = [one for one in judged if one.alarms]
-    return {
-        "windows": len(judged),
-        "judged": sum(one.verdict != "too_few" for one in judged),
-        "measured": sum(one.health is not None for one in judged),
-        "ok": sum(one.verdict == "ok" for one in judged),
-        "moved": len(moved),
-        "degraded": sum(one.verdict == "degraded" for one in judged),
-        "both": sum(one.verdict == "degraded" for one in moved),
-        "too_few": sum(one.verdict == "too_few" for one in judged),
-    }
-
-
-def counted(found: Mapping[str, int]) -> str:
-    """Those numbers in words.
-
-    Examples
-    --------
-    >>> counted({"ok": 1, "moved": 9, "degraded": 3, "both": 2, "too_few": 0})
-    '1 ok, 9 with drift alarms, 3 degraded, 2 both'
-    >>> counted({"ok": 0, "moved": 0, "degraded": 0, "both": 0, "too_few": 0})
-    'none'
-    """
-    words = {"ok": "ok", "moved": "with drift alarms", "degraded": "degraded", "both": "both", "too_few": "too few"}
-    return ", ".join(f"{found[key]} {text}" for key, text in words.items() if found[key]) or "none"
-
-
-def window_json(one: Judged, calendar: Calendar) -> dict[str, Any]:
-    """One judged window."""
-    of, measured = one.window, one.health
-    gap = None if measured is None else measured.gaps.get(1, measured.gaps.get(0))
-    return {
-        "label": name_json(of, calendar),
-        "start": of.start.isoformat(),
-        "end": of.end.isoformat(),
-        "partial": of.partial,
-        "num_rows": of.num_rows,
-        "num_unseen": of.num_unseen,
-        "num_rare": of.num_rare,
-        "model_versions": sorted(of.versions),
-        "verdict": one.verdict,
-        "reasons": one.reasons,
-        "labels": {
-            "num_resolved": of.num_resolved,
-            "num_pending": of.num_pending,
-            "num_void": of.num_void,
-            "num_unknown": of.unknown_labels,
-            "coverage": of.coverage,
-            "mature": measured is not None,
-        },
-        "metrics": {} if measured is None else {metric: e.to_json() for metric, e in measured.metrics.items()},
-        "observed": measured and measured.observed,
-        "predicted": _mean_score(of) if measured is None else measured.predicted,
-        "gap": gap and gap.to_json(),
-        "losses": [] if measured is None else [loss.to_json() for loss in measured.losses],
-        "shifts": [shift.to_json() for shift in one.shifts],
-    }
-
-
-def _mean_score(of: Window) -> float | None:
-    column = of.statistics.columns[log_scan.SCORE]
-    return column.numbers.moments.mean if column.numbers is not None and column.numbers.moments.n else None
-
-
-def columns_json(
-    judged: Sequence[Judged], reference: ReferenceRows, spread: Mapping[str, Dispersion]
-) -> list[dict[str, Any]]:
-    """Judged columns, the one that moved most first, with their distribution in each window."""
-    largest: dict[str, float] = {}
-    for one in judged:
-        for shift in one.shifts:
-            largest[shift.column] = max(largest.get(shift.column, 0.0), shift.excess)
-    return [
-        _column(column, largest[column], judged, reference, spread) for column in sorted(largest, key=_down(largest))
-    ]
-
-
-def _down(largest: Mapping[str, float]) -> Any:
-    return lambda column: (-largest[column], column)
-
-
-def _column(
-    column: str, largest: float, judged: Sequence[Judged], reference: ReferenceRows, spread: Mapping[str, Dispersion]
-) -> dict[str, Any]:
-    bins = reference.bins[column]
-    counted = [] if column == reference.task.target else [bins.coarse(one.window.total(column)) for one in judged]
-    return {
-        "column": column,
-        "kind": bins.kind.value,
-        "largest": largest,
-        "design_effect": spread.get(column, INDEPENDENT).effect,
-        "labels": list(bins.labels),
-        "reference": _fractions(bins.coarse(bins.reference)),
-        "windows": [_fractions(counts) for counts in counted],
-    }
-
-
-def _fractions(counts: NDArray[np.int64]) -> list[float]:
-    shares: list[float] = (counts / max(counts.sum(), 1)).round(6).tolist()
-    return shares
-
+__all__ = ["Judgement", "LabelSource", "LogSource", "judge"]
 
 LogSource: TypeAlias = str | Path | Sequence[str | Path]
 LabelSource: TypeAlias = str | Path | pa.Table | None
@@ -199,12 +40,12 @@ LabelSource: TypeAlias = str | Path | pa.Table | None
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the monitor says, as plain JSON values, and where its tables are.
+    """The result of monitoring: its JSON values, and the folder of its tables.
 
     Attributes
     ----------
     value
-        Everything that a report needs.
+        Content of judgement.json, all that the report needs.
     folder
         ``objects/monitor/<digest>/``: judgement.json, profile.parquet, drift.parquet, report.html.
     """
@@ -228,10 +69,11 @@ class Judgement:
 
     @property
     def summary(self) -> str:
-        """One line: windows by what was found in them, and the decision."""
-        found = self.value["counts"]
-        many = f"{found['windows']} window{'' if found['windows'] == 1 else 's'}"
-        return f"{self.value['log']['num_rows']:,} predictions in {many} ({counted(found)}); {self.headline}"
+        """One line for the console: windows by their verdicts, and the decision."""
+        counts = self.value["counts"]
+        predictions = formats.count(self.value["log"]["num_rows"], "prediction")
+        windows = formats.count(counts["windows"], "window")
+        return f"{predictions} in {windows} ({_counts_in_words(counts)}); {self.headline}"
 
     def to_json(self) -> dict[str, Any]:
         return self.value
@@ -249,43 +91,46 @@ def judge(
     as_of: dt.datetime | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Judgement:
-    """Judge the traffic of a bundle, in this process; see `mlsys.monitor.compare`."""
+    """Judge the traffic of a bundle in this process; see `mlsys.monitor.compare`."""
     section, task = recipe.monitor, bundle.task
+    # Read the log and the labels
     reference = ReferenceRows.of(bundle)
     calendar = Calendar(section.granularity, recipe.data.timezone)
-    reading = LoggedFiles(files_of(log), bundle.schema, bundle.digest)
+    files = LoggedFiles(files_of(log), bundle.schema, bundle.digest)
     truth = None if labels is None else Labels.read(labels, task, recipe.data.id, as_of)
-    found = log_scan.read(reading, reference, calendar, truth, slices=section.slices, progress=progress)
-    progress(f"judging {len(found.windows)} windows")
+    scan = log_scan.read(files, reference, calendar, truth, slices=section.slices, progress=progress)
+    # Judge every window and decide
+    progress(f"judging {formats.count(len(scan.windows), 'window')}")
     metric = metrics.find(recipe.selection.metric, task.kind)
-    limits = Limits(
+    limits = PerformanceLimits(
         metric, section.max_metric_loss, section.max_calibration_gap, recipe.evaluate.confidence, bundle.threshold
     )
     base = Baseline.of(baseline, task)
-    judged, spread = verdicts.judge_windows(found.windows, reference, base, section, limits)
-    named = [verdicts.verdict_of(one, name_json(one.window, calendar)) for one in judged]
-    decision = monitor_decision.decide(named, section.retrain_after, metric.title)
+    judged, spread = decision.judge_windows(scan.windows, reference, base, section, limits)
+    verdicts = [each.summary(_window_name(each.window, calendar)) for each in judged]
+    decided = decision.decide(verdicts, section.retrain_after, metric.title)
+    # Store it all
     rules = {"metric": metric.name, "timezone": calendar.timezone, "confidence": limits.confidence}
     value = {
         "name": name,
         "bundle": bundle.digest,
         "task": task.model_dump(mode="json"),
         "rules": {**section.model_dump(mode="json"), **rules},
-        "decision": decision.to_json(),
-        "log": log_json(reading),
-        "labels": labels_json(truth, found.delays),
-        "baseline": baseline_json(base, limits),
-        "counts": counts_json(judged),
-        "windows": [window_json(one, calendar) for one in judged],
-        "columns": columns_json(judged, reference, spread),
+        "decision": decided.to_json(),
+        "log": _log_json(files),
+        "labels": _labels_json(truth, scan.delays),
+        "baseline": _baseline_json(base, limits),
+        "counts": _counts_json(judged),
+        "windows": [_window_json(each, calendar) for each in judged],
+        "columns": _columns_json(judged, reference, spread),
     }
-    return _store(store, value, found, reference, bundle.threshold)
+    return _store(store, value, scan, reference, bundle.threshold)
 
 
 def _store(
-    store: Store, value: dict[str, Any], found: LogScan, reference: ReferenceRows, threshold: float | None
+    store: Store, value: dict[str, Any], scan: LogScan, reference: ReferenceRows, threshold: float | None
 ) -> Judgement:
-    windows, granularity = [*found.windows, *found.slices], value["rules"]["granularity"]
+    windows, granularity = [*scan.windows, *scan.slices], value["rules"]["granularity"]
 
     def fill(folder: Path) -> dict[str, Any]:
         write_json(folder / "judgement.json", value)
@@ -297,3 +142,148 @@ def _store(
 
     digest = store.put("monitor", fill)
     return Judgement(value, digest, store.path("monitor", digest))
+
+
+_NAMES = {"1 hour": "%Y-%m-%d %H:%M", "1 day": "%Y-%m-%d", "1 week": "week of %Y-%m-%d", "1 month": "%B %Y"}
+
+
+def _window_name(window: Window, calendar: Calendar) -> str:
+    """Name a window by its hour, its day, the Monday of its week, or its month."""
+    return window.start.astimezone(zoneinfo.ZoneInfo(calendar.timezone)).strftime(_NAMES[calendar.granularity])
+
+
+def _log_json(files: LoggedFiles) -> dict[str, Any]:
+    return {
+        "num_files": len(files.files),
+        "num_rows": files.num_rows,
+        "num_duplicates": files.num_duplicates,
+        "num_other": files.num_other,
+        "num_without_time": files.num_without_time,
+    }
+
+
+def _labels_json(truth: Labels | None, delays: NDArray[np.float64]) -> dict[str, Any] | None:
+    """Number of labels, and the median and 95 % quantile of their delays in seconds after the event."""
+    if truth is None:
+        return None
+    delay = None
+    if len(delays):
+        median, p95 = np.quantile(delays, [0.5, 0.95])
+        delay = {"median": float(median), "p95": float(p95)}
+    return {"num_rows": truth.frame.height, "num_repeated": truth.num_repeated, "delay_s": delay}
+
+
+def _baseline_json(base: Baseline, limits: PerformanceLimits) -> dict[str, Any]:
+    """Performance on the test rows, and the metric that is judged."""
+    return {
+        "metrics": {metric: estimate.to_json() for metric, estimate in base.metrics.items()},
+        "gap": base.gaps[1].value if 1 in base.gaps else None,
+        "observed": base.observed,
+        "predicted": base.predicted,
+        "metric": limits.metric.name,
+        "title": limits.metric.title,
+        "greater_is_better": limits.metric.greater_is_better,
+    }
+
+
+def _counts_json(judged: Sequence[JudgedWindow]) -> dict[str, int]:
+    """Count windows by result; ``moved`` and ``degraded`` overlap by ``both``."""
+    verdicts = [each.verdict for each in judged]
+    moved = [each.verdict for each in judged if each.alarms]
+    return {
+        "windows": len(judged),
+        "judged": len(judged) - verdicts.count("too_few"),
+        "measured": sum(each.performance is not None for each in judged),
+        "ok": verdicts.count("ok"),
+        "moved": len(moved),
+        "degraded": verdicts.count("degraded"),
+        "both": moved.count("degraded"),
+        "too_few": verdicts.count("too_few"),
+    }
+
+
+def _counts_in_words(counts: Mapping[str, int]) -> str:
+    """Those counts that are not zero, in words.
+
+    Examples
+    --------
+    >>> _counts_in_words({"ok": 1, "moved": 9, "degraded": 3, "both": 2, "too_few": 0})
+    '1 ok, 9 with drift alarms, 3 degraded, 2 both'
+    >>> _counts_in_words({"ok": 0, "moved": 0, "degraded": 0, "both": 0, "too_few": 0})
+    'none'
+    """
+    words = {
+        "ok": "ok", "moved": "with drift alarms", "degraded": "degraded", "both": "both", "too_few": "too few rows",
+    }  # fmt: skip
+    return ", ".join(f"{counts[key]} {text}" for key, text in words.items() if counts[key]) or "none"
+
+
+def _window_json(judged: JudgedWindow, calendar: Calendar) -> dict[str, Any]:
+    window, measured = judged.window, judged.performance
+    gap = None if measured is None else measured.gaps.get(1, measured.gaps.get(0))
+    return {
+        "label": _window_name(window, calendar),
+        "start": window.start.isoformat(),
+        "end": window.end.isoformat(),
+        "partial": window.partial,
+        "num_rows": window.num_rows,
+        "num_unseen": window.num_unseen,
+        "num_rare": window.num_rare,
+        "model_versions": sorted(window.versions),
+        "verdict": judged.verdict,
+        "reasons": judged.reasons,
+        "labels": {
+            "num_resolved": window.num_resolved,
+            "num_pending": window.num_pending,
+            "num_void": window.num_void,
+            "num_unknown": window.unknown_labels,
+            "coverage": window.coverage,
+            "mature": measured is not None,
+        },
+        "metrics": {} if measured is None else {metric: e.to_json() for metric, e in measured.metrics.items()},
+        "observed": measured and measured.observed,
+        "predicted": _mean_score(window) if measured is None else measured.predicted,
+        "gap": gap and gap.to_json(),
+        "losses": [] if measured is None else [loss.to_json() for loss in measured.losses],
+        "shifts": [shift.to_json() for shift in judged.shifts],
+    }
+
+
+def _mean_score(window: Window) -> float | None:
+    column = window.statistics.columns[SCORE]
+    return column.numbers.moments.mean if column.numbers is not None and column.numbers.moments.n else None
+
+
+def _columns_json(
+    judged: Sequence[JudgedWindow], reference: ReferenceRows, spread: Mapping[str, Dispersion]
+) -> list[dict[str, Any]]:
+    """Judged columns with their distribution in each window; the one with the largest shift comes first."""
+    largest: dict[str, float] = {}
+    for shift in (shift for each in judged for shift in each.shifts):
+        largest[shift.column] = max(largest.get(shift.column, 0.0), shift.excess)
+    windows = [each.window for each in judged]
+    return [
+        _column_json(column, excess, windows, reference, spread)
+        for column, excess in sorted(largest.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _column_json(
+    column: str, largest: float, windows: Sequence[Window], reference: ReferenceRows, spread: Mapping[str, Dispersion]
+) -> dict[str, Any]:
+    bins = reference.bins[column]
+    counts = [] if column == reference.task.target else [bins.coarse(window.total(column)) for window in windows]
+    return {
+        "column": column,
+        "kind": bins.kind.value,
+        "largest": largest,
+        "design_effect": spread.get(column, INDEPENDENT).effect,
+        "labels": list(bins.labels),
+        "reference": _fractions(bins.coarse(bins.reference)),
+        "windows": [_fractions(each) for each in counts],
+    }
+
+
+def _fractions(counts: NDArray[np.int64]) -> list[float]:
+    fractions: list[float] = (counts / max(counts.sum(), 1)).round(6).tolist()
+    return fractions

@@ -1,9 +1,9 @@
-"""Labels that come late: joined by id, judged only where enough of them have come.
+"""Delayed labels, joined to predictions by id.
 
 The rows that are labelled first are seldom like the others (a fraud is reported before a
-good payment is known to be one), so a metric on a window with half of its labels is not a
-noisy version of the final one but another number. A window is *mature* when the stated
-fraction of its predictions has a label; a label that is null says that there will be none.
+good payment is known to be one), so a metric of a half-labelled window is not a noisy version
+of the final one but a biased one. A window is *mature* when the stated fraction of its
+predictions has a label; a null label means that there will be none.
 """
 
 from __future__ import annotations
@@ -28,23 +28,25 @@ __all__ = ["KNOWN_AT", "LABEL", "UNKNOWN", "VOID", "Labels", "class_codes"]
 _UTC = pl.Datetime("us", "UTC")
 
 LABEL, VOID, KNOWN_AT = "__label", "__void", "__known_at"
-"""Columns that `Labels.join` adds; a feature may be called ``y`` or ``label``."""
+"""Columns that `Labels.join` adds; their names leave ``y`` and ``label`` to features."""
 
 UNKNOWN = -2
-"""Class index of a label that is no class of the task."""
+"""Class index of a label that is not a class of the task."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Truth by id.
+    """Labels by id, the latest of each.
 
     Attributes
     ----------
     frame
-        ``key`` text, ``y`` class index or value, ``void`` whether there will be none,
-        ``known_at`` where the source says it; one row an id, the last known one.
+        One row for each id: ``key`` text, ``y`` class index or value, ``void`` true where
+        there will be no label, ``known_at`` null where the source does not say.
     join_on
         Column of the log that the key is matched with.
+    num_repeated
+        Labels of the source that a later one replaced.
     """
 
     frame: pl.DataFrame
@@ -80,8 +82,8 @@ class Labels:
         """
         frame = _as_frame(source)
         names = frame.columns
-        key = _one_of(names, ["prediction_id", *([id_column] if id_column else []), "id", ROW], "prediction_id")
-        label = _one_of(names, ["label", task.target], "label")
+        key = _first_present(names, ["prediction_id", *([id_column] if id_column else []), "id", ROW], "prediction_id")
+        label = _first_present(names, ["label", task.target], "label")
         columns = [pl.col(key).cast(pl.String).alias("key"), pl.col(label).alias("label")]
         known_at = pl.col("known_at") if "known_at" in names else pl.lit(None, _UTC).alias("known_at")
         frame = _with_utc(frame.select(*columns, known_at))
@@ -94,20 +96,19 @@ class Labels:
         return cls(coded, join_on, frame.height - latest.height)
 
     def join(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows with `LABEL` (null: not known), `VOID` and `KNOWN_AT`, in the same order."""
+        """Add `LABEL` (null where not known), `VOID` and `KNOWN_AT` to the rows, in the same order."""
         own = pl.col(self.join_on).cast(pl.String) if self.join_on in rows.columns else pl.lit(None, pl.String)
-        on = pl.coalesce(own, "prediction_id")  # a client that sends the id gets it back as prediction_id
-        found = rows.select(on.alias("key")).join(self.frame, on="key", how="left", maintain_order="left")
-        return rows.with_columns(
-            found["y"].alias(LABEL), found["void"].fill_null(value=False).alias(VOID), found["known_at"].alias(KNOWN_AT)
-        )
+        key = pl.coalesce(own, "prediction_id")  # a client that sends the id gets it back as prediction_id
+        labels = rows.select(key.alias("key")).join(self.frame, on="key", how="left", maintain_order="left")
+        void = labels["void"].fill_null(value=False)
+        return rows.with_columns(labels["y"].alias(LABEL), void.alias(VOID), labels["known_at"].alias(KNOWN_AT))
 
 
 def class_codes(values: pl.Series, task: Task) -> NDArray[np.float64]:
-    """Class index of each value: NaN for null, `UNKNOWN` for what is no class.
+    """Class index of each value: NaN for null, `UNKNOWN` where it is not a class.
 
-    A class is recognised as itself, as its JSON text and as plain text, so that labels of a
-    CSV file fit a model trained on booleans.
+    A class is recognised as itself, as its JSON text and as plain text, so that labels in a
+    CSV file fit a model that was trained on booleans.
 
     Examples
     --------
@@ -156,8 +157,8 @@ def _encode(label: pl.Series, task: Task) -> tuple[NDArray[np.float64], NDArray[
     return y, void | np.isnan(y)
 
 
-def _one_of(names: Sequence[str], wanted: Sequence[str], default: str) -> str:
-    for name in wanted:
+def _first_present(names: Sequence[str], candidates: Sequence[str], default: str) -> str:
+    for name in candidates:
         if name in names:
             return name
     raise errors.RecipeError.unknown_column("monitor: labels", default, names)

@@ -1,9 +1,11 @@
-"""Performance of a window against the test rows, with intervals that know of clustered rows.
+"""Check a window's performance against that of the test rows, beyond the noise of both.
 
-Rows of one day are alike, so resampling single rows calls each snowstorm a change of the
-model. The intervals here leave out one *block* of time after another (the days of a week)
-and see how much the metric moves: the delete-a-group jackknife. It needs no random numbers
-and, unlike a bootstrap of seven days, does not understate a variance known from seven.
+Rows of one day are alike, so intervals from resampling single rows would call each snowstorm a
+change of the model. The intervals here leave out one *block* of time after another (the days
+of a week) and measure how far the metric moves: the delete-a-group jackknife. It needs no
+random numbers and, unlike a bootstrap of seven days, does not understate a variance that is
+estimated from seven. `measure` gives a window's metrics and calibration, `check` its losses
+since the test rows.
 
 References
 ----------
@@ -14,8 +16,8 @@ Computing 9:3. Shao & Tu (1995), The Jackknife and Bootstrap, section 2.3.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,32 +25,54 @@ from numpy.typing import NDArray
 from scipy import special
 
 from mlsys.evaluate.metrics import Metric, Predicted
+from mlsys.monitor.windows import Window
+from mlsys.predict import class_names
+from mlsys.reports import formats
 from mlsys.schema import Task, TaskKind
 
-__all__ = ["Baseline", "PerformanceEstimate", "gap_statistic", "jackknife", "measured"]
+__all__ = [
+    "Baseline",
+    "PerformanceEstimate",
+    "PerformanceLimits",
+    "PerformanceLoss",
+    "WindowPerformance",
+    "calibration_gap",
+    "check",
+    "estimate_by_blocks",
+    "estimate_by_rows",
+    "jackknife",
+    "measure",
+    "weighted_metric",
+]
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats | None], float]
+"""Value of some rows under weights of shape (n,), or unweighted for None."""
 
 MIN_BLOCKS = 5
-"""Blocks below which rows are taken for independent; the interval of 4 or fewer would be useless."""
+"""Blocks that an interval needs; from fewer, rows are taken as independent, for it would be too wide to be of use."""
 
 NUM_GROUPS = 20
 """Groups of rows where there are too few blocks."""
 
+IN_TARGET_UNIT = frozenset({"rmse", "mae", "median_absolute_error"})
+"""Metrics whose loss is a fraction of the test rows' value, because they have no scale of their own."""
+
 
 @dataclass(frozen=True)
 class PerformanceEstimate:
-    """A number with its interval.
+    """A value with its confidence interval.
 
     Attributes
     ----------
     error
-        Standard error; NaN where it cannot be had.
+        Standard error; NaN where it cannot be estimated.
     freedom
-        Groups that it was measured from, less one.
+        Degrees of freedom: the groups that it was estimated from, less one.
     clustered
-        The groups were blocks of time, not random rows.
+        The groups were blocks of time, not arbitrary rows.
+    row_error
+        Standard error if rows were independent.
     """
 
     value: float
@@ -57,29 +81,30 @@ class PerformanceEstimate:
     error: float = math.nan
     freedom: int = 0
     clustered: bool = False
+    row_error: float = math.nan
 
     def widened(self, factor: float) -> PerformanceEstimate:
-        """With an interval `factor` times as wide, unless it comes from blocks of time already."""
+        """The same with an interval `factor` times as wide, unless it comes from blocks of time already."""
         if self.clustered or math.isnan(self.error):
             return self
         low, high = (self.value + factor * (end - self.value) for end in (self.low, self.high))
         return replace(self, low=low, high=high, error=factor * self.error)
 
     def to_json(self) -> dict[str, Any]:
-        shown = {"value": self.value, "low": self.low, "high": self.high, "error": self.error}
-        return {name: None if math.isnan(number) else number for name, number in shown.items()}
+        numbers = {"value": self.value, "low": self.low, "high": self.high, "error": self.error}
+        return {name: None if math.isnan(number) else number for name, number in numbers.items()}
 
 
 def jackknife(statistic: Statistic, groups: NDArray[np.int64], confidence: float) -> PerformanceEstimate:
-    """A statistic of weighted rows with the t interval of the delete-a-group jackknife.
+    """Estimate a statistic with the t interval of the delete-a-group jackknife.
 
-    With h = n / m for a group of m rows, pseudo-values ``h * T - (h - 1) * T_without`` and
-    their weighted spread about the jackknife estimate.
+    With h = n / m for a group of m rows, each of g groups gives a pseudo-value
+    ``h * T - (h - 1) * T_without``; the squared standard error is the mean of
+    ``(pseudo - J)^2 / (h - 1)``, with J the jackknife estimate
+    ``g * T - sum((1 - 1/h) * T_without)``.
 
     Parameters
     ----------
-    statistic
-        Value under weights of shape (n,), or unweighted for None.
     groups
         Group of each row.
     """
@@ -95,39 +120,39 @@ def jackknife(statistic: Statistic, groups: NDArray[np.int64], confidence: float
     pseudo = h * value - (h - 1) * without
     centre = number * value - float(((1 - 1 / h) * without).sum())
     error = math.sqrt(float(((pseudo - centre) ** 2 / (h - 1)).mean()))
-    reach = quantile(number - 1, confidence) * error
+    reach = _t_quantile(number - 1, confidence) * error
     return PerformanceEstimate(value, value - reach, value + reach, error, number - 1)
 
 
-def quantile(freedom: float, confidence: float) -> float:
+def _t_quantile(freedom: float, confidence: float) -> float:
     """Half-width of a two-sided t interval in standard errors."""
     return float(special.stdtrit(freedom, 0.5 + confidence / 2))
 
 
-def measured(statistic: Statistic, block: NDArray[np.int64], confidence: float) -> PerformanceEstimate:
-    """Estimate by blocks of time where there are enough, else by groups of rows."""
+def estimate_by_blocks(statistic: Statistic, block: NDArray[np.int64], confidence: float) -> PerformanceEstimate:
+    """Estimate a statistic by blocks of time where there are enough of them, otherwise by rows."""
+    by_rows = estimate_by_rows(statistic, len(block), confidence)
     if len(np.unique(block)) < MIN_BLOCKS:
-        return by_rows(statistic, len(block), confidence)
-    estimate = jackknife(statistic, block, confidence)
-    return replace(estimate, clustered=True)
+        return by_rows
+    return replace(jackknife(statistic, block, confidence), clustered=True, row_error=by_rows.error)
 
 
-def by_rows(statistic: Statistic, num_rows: int, confidence: float) -> PerformanceEstimate:
-    """Estimate as if rows were independent, in groups of every twentieth row."""
+def estimate_by_rows(statistic: Statistic, num_rows: int, confidence: float) -> PerformanceEstimate:
+    """Estimate a statistic as if rows were independent, in groups of every twentieth row."""
     return jackknife(statistic, np.arange(num_rows) % NUM_GROUPS, confidence)
 
 
-def metric_statistic(metric: Metric, y: Floats, output: Floats, threshold: float | None) -> Statistic:
-    """A metric of evaluate on these rows, as a function of their weights."""
+def weighted_metric(metric: Metric, y: Floats, output: Floats, threshold: float | None) -> Statistic:
+    """A metric of these rows as a function of their weights."""
     truth = y if metric.needs == "value" else y.astype(np.int64)
     return metric.prepare(truth, Predicted(output, 0.5 if threshold is None else threshold).of(metric.needs))
 
 
-def gap_statistic(y: Floats, output: Floats, task: Task, index: int) -> Statistic:
-    """Mean prediction less what came: of a class's probability, or of the value.
+def calibration_gap(y: Floats, output: Floats, task: Task, index: int) -> Statistic:
+    """Mean prediction less mean outcome as a function of the rows' weights: of a class, or of the value.
 
-    Calibration in the large (Cox 1958, Biometrika 45:562): 0 for probabilities that are
-    right on the whole.
+    Calibration in the large (Cox 1958, Biometrika 45:562), 0 for probabilities that are right
+    on average.
     """
     difference = output - y if task.kind is TaskKind.REGRESSION else output[:, index] - (y == index)
 
@@ -141,7 +166,7 @@ def gap_statistic(y: Floats, output: Floats, task: Task, index: int) -> Statisti
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the test rows showed.
+    """Performance on the test rows.
 
     Attributes
     ----------
@@ -150,7 +175,7 @@ class Baseline:
     gaps
         Class index → mean predicted less observed fraction; known for binary tasks.
     observed, predicted
-        Rate of the positive class as it came and as predicted.
+        Rate of the positive class, observed and predicted.
     """
 
     metrics: dict[str, PerformanceEstimate] = field(default_factory=dict)
@@ -160,7 +185,7 @@ class Baseline:
 
     @classmethod
     def of(cls, evaluation: Mapping[str, Any] | None, task: Task) -> Baseline:
-        """Of the JSON of an evaluation, or of a mapping from metric to value."""
+        """Read the JSON of an evaluation, or a mapping from metric to value."""
         if not evaluation:
             return cls()
         entries = evaluation.get("metrics", evaluation)
@@ -187,3 +212,213 @@ def _estimate(value: float, entry: Any) -> PerformanceEstimate:
     ends = entry if isinstance(entry, Mapping) else {}
     low, high, error = (math.nan if ends.get(key) is None else float(ends[key]) for key in ("low", "high", "error"))
     return PerformanceEstimate(value, low, high, error)
+
+
+@dataclass(frozen=True)
+class PerformanceLimits:
+    """Limits beyond which performance counts as degraded.
+
+    Attributes
+    ----------
+    max_loss
+        Largest loss of `metric`, in its unit.
+    max_gap
+        Largest calibration gap, without its sign.
+    threshold
+        Decision threshold of a binary model.
+    """
+
+    metric: Metric
+    max_loss: float
+    max_gap: float
+    confidence: float
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class PerformanceLoss:
+    """Loss of a metric or of calibration since the test rows.
+
+    Attributes
+    ----------
+    what
+        Name of the metric, or ``calibration``.
+    value, limit
+        For the metric, its loss against the test rows; for calibration, the gap without its
+        sign. Up to the limit it is allowed.
+    certain
+        The interval of the change since the test rows excludes zero.
+    allowed
+        Calibration gaps that are no loss: within the limit, or no farther from that of the
+        test rows than noise. None for a metric, and where the noise is not known.
+    """
+
+    what: str
+    value: float
+    limit: float
+    certain: bool
+    detail: str
+    allowed: tuple[float, float] | None = None
+
+    @property
+    def degraded(self) -> bool:
+        return self.value > self.limit and self.certain
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "degraded": self.degraded}
+
+
+@dataclass
+class WindowPerformance:
+    """Measured performance of one window.
+
+    Attributes
+    ----------
+    metrics
+        Name → estimate, the chosen metric first.
+    gaps
+        Class index → calibration gap; for regression that of the value, under 0.
+    observed, predicted
+        Rate of the positive class, or mean of the target, observed and predicted.
+    """
+
+    num_rows: int
+    metrics: dict[str, PerformanceEstimate] = field(default_factory=dict)
+    gaps: dict[int, PerformanceEstimate] = field(default_factory=dict)
+    observed: float | None = None
+    predicted: float | None = None
+    losses: list[PerformanceLoss] = field(default_factory=list)
+
+
+def measure(window: Window, task: Task, metrics: Sequence[Metric], limits: PerformanceLimits) -> WindowPerformance:
+    """Measure metrics and calibration of a window's labelled rows, with intervals."""
+    y, output, block = window.labelled.arrays()
+    performance = WindowPerformance(len(y))
+    if not len(y):
+        return performance
+    for metric in metrics:
+        statistic = weighted_metric(metric, y, output, limits.threshold)
+        is_judged = metric.name == limits.metric.name
+        performance.metrics[metric.name] = (
+            estimate_by_blocks(statistic, block, limits.confidence)
+            if is_judged
+            else PerformanceEstimate(statistic(None))
+        )
+    for index in _gap_indices(task):
+        statistic = calibration_gap(y, output, task, index)
+        performance.gaps[index] = estimate_by_blocks(statistic, block, limits.confidence)
+    if task.kind is TaskKind.BINARY:
+        performance.observed, performance.predicted = float((y == 1).mean()), float(output[:, 1].mean())
+    elif task.kind is TaskKind.REGRESSION:
+        performance.observed, performance.predicted = float(y.mean()), float(output.mean())
+    return performance
+
+
+def _gap_indices(task: Task) -> Sequence[int]:
+    if task.kind is TaskKind.BINARY:
+        return (1,)
+    return range(len(task.classes)) if task.is_classification else (0,)
+
+
+def check(windows: Sequence[WindowPerformance], baseline: Baseline, task: Task, limits: PerformanceLimits) -> None:
+    """Widen the intervals that took rows as independent, and fill in each window's losses against the baseline."""
+    chosen = limits.metric.name
+    inflation = _inflation([window.metrics[chosen] for window in windows if chosen in window.metrics])
+    gap_inflation = {
+        index: _inflation([window.gaps[index] for window in windows if index in window.gaps])
+        for index in _gap_indices(task)
+    }
+    for window in windows:
+        window.gaps = {index: gap.widened(gap_inflation[index]) for index, gap in window.gaps.items()}
+        if chosen in window.metrics:
+            estimate = window.metrics[chosen] = window.metrics[chosen].widened(inflation)
+            if chosen in baseline.metrics and not math.isnan(estimate.value):
+                window.losses.append(_metric_loss(estimate, baseline.metrics[chosen], inflation, limits))
+        if task.is_classification and window.gaps:
+            window.losses.append(_gap_loss(window, baseline, gap_inflation, task, limits))
+
+
+def _inflation(estimates: Sequence[PerformanceEstimate]) -> float:
+    """Ratio of the errors by blocks to those by rows, 1 or more, over all windows together.
+
+    ``sqrt(sum(block error^2) / sum(row error^2))``. The interval of the test rows comes from
+    resampling single rows; this factor makes it comparable with those of the windows.
+    """
+    squares = [(e.error**2, e.row_error**2) for e in estimates if e.clustered and e.row_error > 0]
+    if not squares:
+        return 1.0
+    blocks, rows = np.sum(squares, axis=0)
+    return max(math.sqrt(blocks / rows), 1.0)
+
+
+def _metric_loss(
+    estimate: PerformanceEstimate, base: PerformanceEstimate, inflation: float, limits: PerformanceLimits
+) -> PerformanceLoss:
+    metric = limits.metric
+    lost = metric.sign * (base.value - estimate.value)
+    reach = _reach(estimate, base, inflation, limits.confidence)
+    limit = limits.max_loss * (abs(base.value) if metric.name in IN_TARGET_UNIT else 1)
+    span = f"{formats.number(estimate.low, 3)} to {formats.number(estimate.high, 3)}"
+    detail = (
+        f"{metric.title} {formats.number(estimate.value, 3)} ({span}), {formats.number(base.value, 3)} on the test "
+        f"rows: {formats.number(abs(lost), 2)} {'worse' if lost > 0 else 'better'}"
+    )
+    return _loss(metric.name, lost, limit, lost - reach > 0, reach, detail)
+
+
+def _gap_loss(
+    performance: WindowPerformance,
+    baseline: Baseline,
+    inflation: Mapping[int, float],
+    task: Task,
+    limits: PerformanceLimits,
+) -> PerformanceLoss:
+    """Loss of the class whose calibration is worst, at a confidence shared among the classes (Bonferroni).
+
+    The stated gap is allowed, or that of the test rows where it is larger: the model passed its gate
+    with it, and a gap that shrinks is no loss.
+    """
+    confidence = 1 - (1 - limits.confidence) / len(performance.gaps)
+    losses = []
+    for index, estimate in performance.gaps.items():
+        base = baseline.gaps.get(index, PerformanceEstimate(0.0, error=0.0))
+        reach = _reach(estimate, base, inflation[index], confidence)
+        certain = abs(estimate.value - base.value) - reach > 0
+        detail = _gap_detail(performance, task, index, estimate.value, base.value)
+        limit = max(limits.max_gap, abs(base.value))
+        loss = _loss("calibration", abs(estimate.value), limit, certain, reach, detail)
+        losses.append(replace(loss, allowed=_allowed(base.value, limit, reach)))
+    return max(losses, key=lambda loss: (loss.degraded, loss.value))
+
+
+def _allowed(base: float, limit: float, reach: float) -> tuple[float, float] | None:
+    """Interval of the gaps that are no loss; the gap of the test rows is itself within the limit."""
+    return (min(-limit, base - reach), max(limit, base + reach)) if math.isfinite(reach) else None
+
+
+def _loss(what: str, value: float, limit: float, certain: bool, reach: float, detail: str) -> PerformanceLoss:  # noqa: FBT001
+    """The loss, with a remark where only noise keeps it from counting."""
+    is_noise = value > limit and not certain and math.isfinite(reach)
+    remark = f"; the change is within the noise of both (± {formats.number(reach, 2)})" if is_noise else ""
+    return PerformanceLoss(what, value, limit, certain, detail + remark)
+
+
+def _gap_detail(performance: WindowPerformance, task: Task, index: int, gap: float, base: float) -> str:
+    """A sentence such as ``late=true: predicted 28.2%, observed 39.5%: 11.3 points too low``."""
+    name = f"{task.target}={class_names(task)[index]}"
+    rates = f"predicted {formats.percent(performance.predicted)}, observed {formats.percent(performance.observed)}: "
+    points = f"{100 * abs(gap):.1f} points too {_side(gap)}"
+    tested = f" ({100 * abs(base):.1f} too {_side(base)} on the test rows)" if base else ""
+    return f"{name}: {rates if performance.predicted is not None else 'probabilities '}{points}{tested}"
+
+
+def _side(gap: float) -> str:
+    return "high" if gap > 0 else "low"
+
+
+def _reach(estimate: PerformanceEstimate, base: PerformanceEstimate, inflation: float, confidence: float) -> float:
+    """Half-width of the interval of a change since the test rows; infinite where the window's error is unknown."""
+    if math.isnan(estimate.error) or estimate.freedom < 1:
+        return math.inf
+    error = 0.0 if math.isnan(base.error) else base.error * inflation
+    return _t_quantile(estimate.freedom, confidence) * math.hypot(estimate.error, error)

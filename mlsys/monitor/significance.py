@@ -1,9 +1,9 @@
-"""How far apart noise alone would put two distributions, for rows that may come in clusters.
+"""Tests and noise levels for differences of distributions whose rows come in clusters.
 
-The noise is not that of independent rows. The flights of a day share their weather, the
-requests of a customer share the customer; a window of 6,000 such rows may be worth a few
-hundred. `design_effect` measures it from the spread between blocks of time inside the
-windows, and `homogeneity_test` divides it out.
+Rows of a log are not independent: the flights of a day share their weather, the requests of
+a customer share the customer, and a window of 6,000 such rows may be worth a few hundred
+independent ones. `design_effect` estimates this from the spread between blocks of time inside
+the windows; `homogeneity_test` divides it out and `noise_floor` multiplies it in.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 MIN_EXPECTED = 5.0
-"""Expected count a bin needs for the chi-squared approximation (Cochran 1954, Biometrics 10:417)."""
+"""Expected count that a bin needs for the chi-squared approximation (Cochran 1954, Biometrics 10:417)."""
 
 
 @dataclass(frozen=True)
 class Dispersion:
-    """How much more than independent rows the blocks of a window differ.
+    """Overdispersion of the counts of a column between the blocks of its windows.
 
     Attributes
     ----------
     effect
-        Rows that are worth one independent row (1 or more).
+        Design effect: the number of rows that are worth one independent row, 1 or more.
     freedom
-        Blocks that it was measured from, less one a window; infinite where it was assumed.
+        Degrees of freedom of the estimate: its blocks less one for each window; infinite where
+        the effect was assumed.
     """
 
     effect: float = 1.0
@@ -51,37 +52,38 @@ class Dispersion:
 
 
 INDEPENDENT = Dispersion()
-"""Rows that tell nothing about each other."""
+"""Dispersion of independent rows."""
 
 
 def merge_rare(p: ArrayLike, q: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Pool the bins where either side expects fewer than `MIN_EXPECTED` rows.
+    """Pool the bins in which the smaller side expects fewer than `MIN_EXPECTED` rows.
 
-    What is pooled depends on the sum of the two vectors only, which says nothing about
-    their difference, so the test afterwards keeps its level.
+    Which bins are pooled depends on the sum of the two vectors alone, which says nothing about
+    their difference, so a test of the pooled counts keeps its level. A pool that is still too
+    small joins the smallest other bin.
     """
     table = np.array([p, q], dtype=np.float64)
     columns = table.sum(axis=0)
     rare = table.sum(axis=1).min() * columns / max(columns.sum(), 1.0) < MIN_EXPECTED
     if not rare.any():
         return table[0], table[1]
-    kept, pooled = table[:, ~rare], table[:, rare].sum(axis=1, keepdims=True)
+    frequent, pooled = table[:, ~rare], table[:, rare].sum(axis=1, keepdims=True)
     expected = table.sum(axis=1).min() * pooled.sum() / max(columns.sum(), 1.0)
-    if expected < MIN_EXPECTED and kept.shape[1]:
-        smallest = int(kept.sum(axis=0).argmin())
-        kept[:, smallest] += pooled[:, 0]
-        return kept[0], kept[1]
-    merged = np.hstack([kept, pooled])
+    if expected < MIN_EXPECTED and frequent.shape[1]:
+        smallest = int(frequent.sum(axis=0).argmin())
+        frequent[:, smallest] += pooled[:, 0]
+        return frequent[0], frequent[1]
+    merged = np.hstack([frequent, pooled])
     return merged[0], merged[1]
 
 
 def design_effect(windows: Iterable[ArrayLike]) -> Dispersion:
-    """Dispersion of a column's counts between blocks of time, pooled over windows.
+    """Estimate the dispersion of a column's counts between blocks of time, pooled over windows.
 
     ``phi = sum((c - n_b * p)^2 / (n_b * p)) / ((B - 1) * (k - 1))`` over the B blocks and k
     bins of each window, with p the window's own fractions: 1 for independent rows, about
-    ``1 + (n_b - 1) * rho`` for rows with correlation rho inside a block. It is never taken
-    below 1, so a test divided by it only becomes more careful.
+    ``1 + (n_b - 1) * rho`` for rows with correlation rho inside a block. Estimates below 1 count
+    as 1, so dividing a test by it can only make the test more careful.
 
     Parameters
     ----------
@@ -98,7 +100,7 @@ def design_effect(windows: Iterable[ArrayLike]) -> Dispersion:
     >>> design_effect([[[10, 0], [0, 10]]])
     Dispersion(effect=20.0, freedom=1.0)
     """
-    statistic = freedom = blocks_less_one = 0.0
+    statistic = freedom = block_freedom = 0.0
     for counts in windows:
         table = np.asarray(counts, dtype=np.float64)
         if table.ndim != 2 or not table.size:
@@ -109,16 +111,17 @@ def design_effect(windows: Iterable[ArrayLike]) -> Dispersion:
         expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
         statistic += float(((table - expected) ** 2 / expected).sum())
         freedom += (table.shape[0] - 1) * (table.shape[1] - 1)
-        blocks_less_one += table.shape[0] - 1
-    return Dispersion(max(statistic / freedom, 1.0), blocks_less_one) if freedom else INDEPENDENT
+        block_freedom += table.shape[0] - 1
+    return Dispersion(max(statistic / freedom, 1.0), block_freedom) if freedom else INDEPENDENT
 
 
 def homogeneity_test(p: ArrayLike, q: ArrayLike, dispersion: Dispersion = INDEPENDENT) -> Test:
-    """Whether two count vectors differ by more than noise, for rows that may come in clusters.
+    """Test that two count vectors come from one distribution, for rows that may come in clusters.
 
-    Pearson's statistic after rare bins are pooled, divided by the dispersion phi. For phi
-    measured with d degrees of freedom and k bins, the statistic over k - 1 is compared with
-    F(k - 1, (k - 1) * d) instead of chi-squared.
+    Pearson's statistic after `merge_rare`, divided by the design effect. For k bins it is
+    compared with chi-squared of k - 1 degrees of freedom where the effect was assumed; where it was
+    estimated with d degrees of freedom, the statistic over k - 1 is compared with
+    F(k - 1, (k - 1) * d).
 
     References
     ----------
@@ -143,12 +146,12 @@ def homogeneity_test(p: ArrayLike, q: ArrayLike, dispersion: Dispersion = INDEPE
 
 
 def noise_floor(n: float, m: float, bins: int, alpha: float, dispersion: Dispersion = INDEPENDENT) -> float:
-    """The js_distance that samples of n and m rows stay below with chance ``1 - alpha``, about.
+    """Approximate `js_distance` that two samples of one distribution stay below with probability ``1 - alpha``.
 
-    For two samples of one distribution over k bins, ``8 * JS / (1/n + 1/m)`` (JS in nats) is
-    asymptotically chi-squared with k - 1 degrees of freedom: to second order JS is
-    ``sum((p - q)^2 / (p + q)) / 4``, an eighth of Pearson's distance. It is for drawing; the
-    decision is `homogeneity_test`'s, which keeps its level where counts are small too.
+    For samples of n and m rows over k bins, ``8 * JS / (1/n + 1/m)`` (JS in nats) is
+    asymptotically chi-squared with k - 1 degrees of freedom, for to second order JS is
+    ``sum((p - q)^2 / (p + q)) / 4``, an eighth of Pearson's distance. Reports draw it; alarms
+    follow `homogeneity_test`, which keeps its level for small counts too.
 
     References
     ----------
@@ -170,11 +173,12 @@ def noise_floor(n: float, m: float, bins: int, alpha: float, dispersion: Dispers
 
 
 def benjamini_hochberg(pvalues: ArrayLike) -> FloatArray:
-    """Adjusted p-values: the false discovery rate at which each would just be named.
+    """Adjusted p-values: the lowest false discovery rate at which each hypothesis is rejected.
 
-    Where nothing differs, the chance that any adjusted value falls below alpha is at most
-    alpha (Simes), which is the promise of ``monitor.false_alarm_rate``; where some columns
-    drift, the expected fraction of wrongly named ones among the named is at most alpha.
+    ``min over j >= i of p_(j) * m / j`` for the i-th smallest of m p-values. Where nothing differs,
+    the probability that any adjusted value falls below alpha is at most alpha (Simes), which is the
+    promise of ``monitor.false_alarm_rate``; where some columns drift, at most a fraction alpha of
+    the rejected ones is expected to be wrong.
 
     References
     ----------

@@ -1,9 +1,9 @@
-"""Windows of time, and what accumulates in each while the log is read once.
+"""Windows of time: calendar intervals, and what accumulates in each while the log is read.
 
-A window is a calendar interval in the recipe's zone: an hour, a day, a week from Monday or
-a month. Inside, rows are counted by *block* (five minutes of an hour, hours of a day, days
-of a week or month), for rows that lie close together in time are often alike, and a test
-that takes them for independent calls every cold spell an alarm.
+A window is an hour, a day, a week from Monday or a month in the recipe's time zone. Its rows
+are counted by *block* (five minutes of an hour, hours of a day, days of a week or month),
+because rows close in time are often alike, and a test that took them as independent would
+raise an alarm for every cold spell.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlsys.monitor.reference_bins import ReferenceBins
+from mlsys.monitor.reference import ReferenceBins
 from mlsys.statistics import TableStatistics
 
 __all__ = ["GRANULARITIES", "Calendar", "Window"]
@@ -30,7 +30,7 @@ GRANULARITIES: dict[str, tuple[str, str, dt.timedelta, int]] = {
     "1 week": ("1w", "1d", dt.timedelta(days=1), 7),
     "1 month": ("1mo", "1d", dt.timedelta(days=1), 31),
 }
-"""Name in the recipe → (window and block as Polars writes them, length of a block, most blocks)."""
+"""Name in the recipe → window and block in Polars' notation, length of a block, largest number of blocks."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Calendar:
     timezone: str = "UTC"
 
     def place(self, times: pl.Series) -> tuple[pl.Series, Counts]:
-        """Start of each time's window (UTC), and the number of its block in it.
+        """The start (UTC) of the window of each time, and the number of its block in the window.
 
         Examples
         --------
@@ -59,7 +59,7 @@ class Calendar:
         return start, block
 
     def end(self, start: dt.datetime) -> dt.datetime:
-        """Where the window that starts there ends, exclusive."""
+        """The exclusive end of the window with this start."""
         every = GRANULARITIES[self.granularity][0]
         local = pl.Series([start]).dt.convert_time_zone(self.timezone)
         end: dt.datetime = local.dt.offset_by(every).dt.convert_time_zone("UTC")[0]
@@ -70,13 +70,13 @@ class Calendar:
         return GRANULARITIES[self.granularity][3]
 
     def num_blocks(self, start: dt.datetime) -> int:
-        """Blocks of the window that starts there."""
+        """Number of blocks of the window with this start."""
         return round((self.end(start) - start) / GRANULARITIES[self.granularity][2])
 
 
 @dataclass
-class Performance:
-    """Labelled predictions of a window: kept row by row, for ranking metrics do not merge."""
+class LabelledRows:
+    """Labelled predictions of a window, row by row, because ranking metrics cannot be merged."""
 
     y: list[NDArray[np.float64]] = field(default_factory=list)
     output: list[NDArray[np.float64]] = field(default_factory=list)
@@ -91,7 +91,7 @@ class Performance:
 
 @dataclass
 class Window:
-    """Rows of one window, of all of them or of one slice.
+    """Accumulated rows of one window, or of one slice of it.
 
     Attributes
     ----------
@@ -100,9 +100,9 @@ class Window:
     scores
         Column → sums of the score over the rows of each bin.
     num_unseen, num_rare
-        Values in these rows that training never saw, or too seldom to keep them apart.
+        Values in these rows that training never saw, or too seldom to keep apart.
     num_resolved, num_void
-        Rows whose label is known, and rows known to get none (a cancelled flight).
+        Rows whose label is known, and rows that will never get one (a cancelled flight).
     """
 
     start: dt.datetime
@@ -121,10 +121,10 @@ class Window:
     versions: set[str] = field(default_factory=set)
     counts: dict[str, Counts] = field(default_factory=dict)
     scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    performance: Performance = field(default_factory=Performance)
+    labelled: LabelledRows = field(default_factory=LabelledRows)
 
     def update(self, rows: pa.Table, bins: Mapping[str, ReferenceBins], block: Counts, max_blocks: int) -> None:
-        """Take in rows that belong here: features, prediction and score."""
+        """Add rows of this window: features, prediction and score."""
         self.num_rows += rows.num_rows
         self.blocks_seen.update(np.unique(block).tolist())
         self.versions.update(v for v in rows["model_version"].unique().to_pylist() if v is not None)
@@ -140,7 +140,7 @@ class Window:
             self.scores[name] = self.scores[name] + summed if name in self.scores else summed
 
     def total(self, column: str) -> Counts:
-        """Rows a bin, all blocks together."""
+        """Rows in each bin of a column, over all blocks."""
         total: Counts = self.counts[column].sum(axis=0)
         return total
 
@@ -151,6 +151,6 @@ class Window:
 
     @property
     def coverage(self) -> float:
-        """Fraction of the rows that can have a label and have it."""
-        wanted = self.num_rows - self.num_void
-        return self.num_resolved / wanted if wanted else 0.0
+        """Fraction of the rows that have their label, among those that can have one."""
+        num_possible = self.num_rows - self.num_void
+        return self.num_resolved / num_possible if num_possible else 0.0

@@ -1,4 +1,4 @@
-"""Distances and tests of mlsys.monitor.drift and noise against SciPy and against values worked out by hand."""
+"""Statistics of drift and their significance, against values worked out by hand, SciPy and simulation."""
 
 from __future__ import annotations
 
@@ -7,35 +7,14 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.spatial.distance import jensenshannon
 
 from mlsys.monitor import drift, significance
-
-PAIRS = [
-    ([10, 20, 30, 40], [40, 30, 20, 10]),
-    ([100, 1, 0, 7], [90, 3, 2, 0]),
-    ([5, 0, 0], [0, 2, 9]),
-    ([1234, 4321, 999, 17, 3], [120, 440, 101, 1, 0]),
-]
-
-
-@pytest.mark.parametrize(("p", "q"), PAIRS)
-def test_js_distance_is_that_of_scipy_in_bits(p, q):
-    assert drift.js_distance(p, q) == pytest.approx(jensenshannon(p, q, base=2), abs=1e-12)
 
 
 def test_js_distance_of_a_fair_coin_and_a_sure_one_is_that_worked_out_by_hand():
     # p = (1/2, 1/2), q = (1, 0), m = (3/4, 1/4): JS = H(m) - H(p)/2 - H(q)/2 = 0.811278 - 0.5
     entropy = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25))
     assert drift.js_distance([3, 3], [8, 0]) == pytest.approx(math.sqrt(entropy - 0.5), abs=1e-12)
-
-
-@pytest.mark.parametrize(("p", "q"), PAIRS)
-def test_chi_squared_test_is_that_of_a_contingency_table(p, q):
-    expected = stats.chi2_contingency(np.array([p, q]), correction=False)
-    got = drift.chi_squared_test(p, q)
-    assert got.statistic == pytest.approx(expected.statistic, rel=1e-12)
-    assert got.pvalue == pytest.approx(expected.pvalue, rel=1e-9)
 
 
 def test_chi_squared_test_of_two_by_two_is_that_worked_out_by_hand():
@@ -53,16 +32,6 @@ def test_ks_test_on_one_value_a_bin_is_that_of_scipy(seed):
     assert got.pvalue == pytest.approx(expected.pvalue, rel=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_wasserstein_distance_is_that_of_scipy(seed):
-    rng = np.random.default_rng(seed)
-    x, y, weights = rng.normal(size=50), rng.exponential(size=83), rng.random(83)
-    assert drift.wasserstein_distance(x, y) == pytest.approx(stats.wasserstein_distance(x, y), rel=1e-12)
-    assert drift.wasserstein_distance(x, y, q_weights=weights) == pytest.approx(
-        stats.wasserstein_distance(x, y, None, weights), rel=1e-12
-    )
-
-
 def test_wasserstein_distance_of_two_normals_is_the_difference_of_their_means():
     middle = (np.arange(2000) + 0.5) / 2000
     p, q = stats.norm.ppf(middle), stats.norm.ppf(middle, loc=0.7)
@@ -72,12 +41,6 @@ def test_wasserstein_distance_of_two_normals_is_the_difference_of_their_means():
 def test_population_stability_index_is_that_worked_out_by_hand():
     # (0.8 - 0.5) ln(0.8 / 0.5) + (0.2 - 0.5) ln(0.2 / 0.5) = 0.141001 + 0.274887
     assert drift.population_stability_index([50, 50], [80, 20]) == pytest.approx(0.415888, abs=1e-6)
-
-
-def test_population_stability_index_is_the_sum_of_both_relative_entropies():
-    p, q = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.4, 0.3, 0.2, 0.1])
-    expected = stats.entropy(p, q) + stats.entropy(q, p)
-    assert drift.population_stability_index(p, q) == pytest.approx(expected, rel=1e-12)
 
 
 def test_total_variation_and_l_infinity_are_those_worked_out_by_hand():

@@ -4,13 +4,17 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from mlsys.evaluate.metrics import METRICS
 from mlsys.monitor import performance
-from mlsys.monitor.performance import Baseline
+from mlsys.monitor.performance import Baseline, PerformanceEstimate, PerformanceLimits, WindowPerformance
 from mlsys.schema import Task, TaskKind
 
-TASK = Task(kind=TaskKind.BINARY, target="y", classes=(False, True))
+TASK = Task(kind=TaskKind.BINARY, target="late", classes=(False, True))
+LIMITS = PerformanceLimits(METRICS["roc_auc"], max_loss=0.02, max_gap=0.05, confidence=0.95)
+GAP = st.floats(-0.5, 0.5)
 
 
 def mean_of(values):
@@ -35,8 +39,8 @@ def test_intervals_by_blocks_hold_the_truth_where_those_by_rows_do_not():
     for _ in range(400):
         values = rng.normal(size=7)[block] + rng.normal(size=700)
         estimates = (
-            performance.measured(mean_of(values), block, 0.95),
-            performance.by_rows(mean_of(values), 700, 0.95),
+            performance.estimate_by_blocks(mean_of(values), block, 0.95),
+            performance.estimate_by_rows(mean_of(values), 700, 0.95),
         )
         held += [estimate.low <= 0 <= estimate.high for estimate in estimates]
     assert held[0] / 400 == pytest.approx(0.95, abs=0.035)
@@ -51,16 +55,16 @@ def test_the_interval_of_an_auc_holds_the_truth():
         y = rng.integers(0, 2, 400)
         score = 1 / (1 + np.exp(-(rng.normal(size=400) + y)))
         output = np.column_stack([1 - score, score])
-        statistic = performance.metric_statistic(METRICS["roc_auc"], y.astype(float), output, None)
-        estimate = performance.measured(statistic, block, 0.95)
+        statistic = performance.weighted_metric(METRICS["roc_auc"], y.astype(float), output, None)
+        estimate = performance.estimate_by_blocks(statistic, block, 0.95)
         held += estimate.low <= 0.7602 <= estimate.high
     assert held / 200 == pytest.approx(0.95, abs=0.05)
 
 
 def test_a_metric_that_is_not_defined_has_no_interval():
     y, output = np.zeros(10), np.full((10, 2), 0.5)
-    statistic = performance.metric_statistic(METRICS["roc_auc"], y, output, None)
-    assert performance.measured(statistic, np.arange(10), 0.95).to_json() == {
+    statistic = performance.weighted_metric(METRICS["roc_auc"], y, output, None)
+    assert performance.estimate_by_blocks(statistic, np.arange(10), 0.95).to_json() == {
         "value": None,
         "low": None,
         "high": None,
@@ -70,7 +74,7 @@ def test_a_metric_that_is_not_defined_has_no_interval():
 
 def test_the_gap_is_mean_predicted_less_observed():
     output = np.array([[0.2, 0.8], [0.6, 0.4]])
-    assert performance.gap_statistic(np.array([0.0, 1.0]), output, TASK, 1)(None) == pytest.approx(0.6 - 0.5)
+    assert performance.calibration_gap(np.array([0.0, 1.0]), output, TASK, 1)(None) == pytest.approx(0.6 - 0.5)
 
 
 def test_the_baseline_is_read_from_an_evaluation():
@@ -89,3 +93,42 @@ def test_the_baseline_is_read_from_an_evaluation():
     assert base.gaps[1].value == pytest.approx(0.2 - 0.25)
     assert Baseline.of({"rmse": 3.0}, TASK).metrics["rmse"].value == 3.0
     assert Baseline.of(None, TASK).metrics == {}
+
+
+def calibration(gap, error, base, *, freedom=19):
+    """The loss of a window with this gap and standard error, after test rows with a gap of `base`, known exactly."""
+    window = WindowPerformance(1_000, gaps={1: PerformanceEstimate(gap, error=error, freedom=freedom)}, predicted=0.5)
+    performance.check([window], Baseline(gaps={1: PerformanceEstimate(base, error=0.0)}), TASK, LIMITS)
+    (loss,) = window.losses
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("gap", "error", "base", "degraded"),
+    [
+        (0.20, 0.01, 0.00, True),
+        (0.04, 0.001, 0.00, False),  # certain, and within what is allowed
+        (0.22, 0.08, 0.06, False),  # far, but 2.09 standard errors (t, 19 degrees of freedom) reach from 0.16 to 0
+        (0.24, 0.08, 0.06, True),
+        (0.06, 0.001, 0.06, False),  # as on the test rows
+        (-0.07, 0.02, 0.06, True),
+    ],
+)
+def test_a_gap_is_a_loss_when_it_is_wide_and_has_changed_by_more_than_noise(gap, error, base, degraded):
+    assert calibration(gap, error, base).degraded is degraded
+
+
+@settings(max_examples=200)
+@given(GAP, st.floats(1e-4, 0.3), GAP)
+@example(0.2226, 0.0784, 0.0589)
+def test_the_band_that_is_drawn_is_the_one_that_is_judged(gap, error, base):
+    loss = calibration(gap, error, base)
+    low, high = loss.allowed
+    if min(abs(gap - low), abs(gap - high)) > 1e-9:
+        assert loss.degraded is not (low <= gap <= high)
+
+
+def test_without_an_error_there_is_no_band_and_no_loss():
+    loss = calibration(0.4, math.nan, 0.0, freedom=0)
+    assert loss.allowed is None
+    assert not loss.degraded

@@ -12,7 +12,7 @@ import traffic
 from mlsys import bundle, models, monitor
 from mlsys.features import plan, program
 from mlsys.models.matrix import Matrix
-from mlsys.monitor.log_scan import ReferenceRows
+from mlsys.monitor.reference import ReferenceRows
 from mlsys.predict import image_measures
 from mlsys.schema import Column, Kind, Schema
 from mlsys.statistics import TableStatistics

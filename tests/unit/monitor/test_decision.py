@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlsys.monitor import decision as monitor_decision
-from mlsys.monitor.decision import WindowVerdict
+from mlsys.monitor.decision import EXIT_CODES, WindowVerdict, decide
 
 
 def window(verdict, **facts):
@@ -32,7 +31,7 @@ BLIND = window("drift", measured=False, moved=("a",))
     ],
 )
 def test_decision(windows, word):
-    decision = monitor_decision.decide(windows, (2, 3), "ROC AUC")
+    decision = decide(windows, (2, 3), "ROC AUC")
     assert decision.word == word
     assert decision.exit_code == {"keep": 0, "watch": 3, "retrain": 4}[word]
     assert decision.headline
@@ -40,16 +39,16 @@ def test_decision(windows, word):
 
 
 def test_one_of_one_retrains_at_once():
-    assert monitor_decision.decide([OK, BAD], (1, 1), "ROC AUC").word == "retrain"
+    assert decide([OK, BAD], (1, 1), "ROC AUC").word == "retrain"
 
 
 def test_the_reasons_of_a_retraining_can_be_checked():
     bad = window("degraded", worse=("calibration",), beyond=("month",), reasons=("predicted 20.0%, observed 30.0%.",))
-    reasons = monitor_decision.decide([bad, bad], (2, 3), "ROC AUC").reasons
+    reasons = decide([bad, bad], (2, 3), "ROC AUC").reasons
     assert reasons[0] == "w: predicted 20.0%, observed 30.0%."
     assert reasons[2].startswith("ROC AUC is not measurably worse")
     assert reasons[3].startswith("Training never saw values of month like these")
 
 
 def test_exit_codes_leave_those_of_failures_alone():
-    assert not {1, 2} & set(monitor_decision.EXIT_CODES.values())
+    assert not {1, 2} & set(EXIT_CODES.values())

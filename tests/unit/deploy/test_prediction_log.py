@@ -12,7 +12,7 @@ import pytest
 from bundles import fit, requests, rows
 from mlsys import recipe
 from mlsys.deploy import prediction_log
-from mlsys.deploy.prediction_log import Logged, PredictionLog
+from mlsys.deploy.prediction_log import LoggedRequest, PredictionLog
 from mlsys.predict import Predictor
 from mlsys.registry import LedgerEntry
 from mlsys.schema import Column, Kind, Schema, TaskKind
@@ -32,7 +32,7 @@ def logged(predictor, records, *, ids=None, at=NOW, version=1):
     conformed = predictor.contract.records(records)
     ids = ids or [f"p{number}" for number in range(len(records))]
     entry = LedgerEntry("late", version, predictor.bundle.digest)
-    return Logged(predictor, entry, conformed, predictor.conformed_rows(conformed), ids, at, 1.5)
+    return LoggedRequest(predictor, entry, conformed, predictor.conformed_rows(conformed), ids, at, 1.5)
 
 
 def files(folder):
@@ -94,7 +94,7 @@ def test_records_and_tables_are_logged_alike(tmp_path, predictors):
     conformed = predictor.contract.records(records)
     one = logged(predictor, records)
     table = predictor.contract.arrow(conformed)
-    other = Logged(predictor, one.entry, table, predictor.conformed_table(table), one.ids, NOW, 1.5)
+    other = LoggedRequest(predictor, one.entry, table, predictor.conformed_table(table), one.ids, NOW, 1.5)
     assert one.arrow().equals(other.arrow())
     assert one.arrow()["unseen"].to_pylist() == [0, 0, 0, 0, 0, 1]
 

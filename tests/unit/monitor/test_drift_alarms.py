@@ -7,7 +7,7 @@ from scipy import stats
 
 from mlsys.monitor import drift_alarms
 from mlsys.monitor.drift_alarms import AlarmRule
-from mlsys.monitor.reference_bins import ReferenceBins
+from mlsys.monitor.reference import ReferenceBins
 from mlsys.monitor.significance import INDEPENDENT
 from mlsys.schema import Kind
 from mlsys.statistics import ColumnStatistics

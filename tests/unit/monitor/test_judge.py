@@ -98,8 +98,8 @@ def test_the_line_the_json_and_the_page_count_windows_alike(world):
     assert {key: counts[key] for key in ("windows", "judged", "ok", "moved", "degraded", "both", "too_few")} == {
         "windows": 4, "judged": 4, "ok": 1, "moved": 2, "degraded": 2, "both": 1, "too_few": 0,
     }  # fmt: skip
-    said = "4 windows (1 ok, 2 with drift alarms, 2 degraded, 1 both)"
-    assert said in judgement.summary
+    line = "4 windows (1 ok, 2 with drift alarms, 2 degraded, 1 both)"
+    assert line in judgement.summary
     page = re.sub(r"<[^>]+>", " ", (judgement.folder / "report.html").read_text())
     tiles = " ".join(page.split())
     assert "Degraded 2 worse than the test rows, beyond noise" in tiles
@@ -135,7 +135,7 @@ def test_values_beyond_the_training_range_are_counted(world):
     world.write([changed])
     shift = shift_of(judge(world), 0, "seats")
     assert shift["outside"] == 1.0
-    assert shift["detail"].startswith("100.0% of rows above 299, the most in the reference")
+    assert shift["detail"].startswith("100.0% of rows above 299, the maximum of the reference")
 
 
 def test_probabilities_that_no_longer_hold_ask_for_retraining(world):
