@@ -7,20 +7,18 @@ inside ``ray job submit``, :func:`connect` joins what is there.
 Work is sent with :func:`call` (one task with all threads of a node) and :func:`map` (one
 task an item). Without Ray both run here, one after another, with the same result.
 
-==========  ===========================================================
-`settings`  Ray's settings, each with its reason; the token
-`ports`     ports and files that two clusters must not share
-`head`      a head node of our own: up, status, down
-`joining`   which cluster is meant, and joining it
-`work`      plans by size; tasks
-==========  ===========================================================
+==========  ===============================================================
+`settings`  Ray's settings, each with its reason; the token; free ports
+`head`      a head node of our own: start, find, join, stop
+`tasks`     plans by size, and the tasks themselves
+==========  ===============================================================
 """
 
 from __future__ import annotations
 
 from mlsys.cluster.head import client_environment, connect, down, status, up
 from mlsys.cluster.settings import SETTINGS, environment
-from mlsys.cluster.tasks import ExecutionPlan, call, is_connected, map, node_cpus, num_cpus, num_nodes, plan  # noqa: A004
+from mlsys.cluster.tasks import ExecutionPlan, call, is_connected, map, node_cpus, num_cpus, num_nodes, plan, submit  # noqa: A004
 
 __all__ = [
     "SETTINGS",
@@ -37,5 +35,6 @@ __all__ = [
     "num_nodes",
     "plan",
     "status",
+    "submit",
     "up",
 ]

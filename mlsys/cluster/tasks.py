@@ -1,17 +1,23 @@
-"""Work sent to the cluster, or done here where there is none: the same result either way."""
+"""Run functions as tasks of the cluster: one task with `call`, one task an item with `map`.
+
+This module is the only one that starts tasks. Where there is no cluster, and inside of a task, the
+same calls run in this process, one after another, with the same results.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from mlsys import errors
 
-__all__ = ["ExecutionPlan", "call", "is_connected", "map", "node_cpus", "num_cpus", "num_nodes", "plan"]
+__all__ = ["ExecutionPlan", "call", "is_connected", "map", "node_cpus", "num_cpus", "num_nodes", "plan", "submit"]
 
 T = TypeVar("T")
 
@@ -24,10 +30,14 @@ _SETTLE_TRIES, _SETTLE_S = 5, 0.1  # a task that just ended gives its CPUs back 
 
 @dataclass(frozen=True)
 class ExecutionPlan:
-    """How work of a size runs, and why; printed and stored with the result."""
+    """The way in which work of a size runs, with the reason; printed and stored with the result."""
 
     kind: Literal["task", "cluster"]
     reason: str
+
+    def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function` as one task, or here, from where its maps go over the cluster."""
+        return call(function, *args) if self.kind == "task" else function(*args)
 
 
 def plan(num_rows: int, num_bytes: int, override: str = "auto") -> ExecutionPlan:
@@ -43,7 +53,7 @@ def plan(num_rows: int, num_bytes: int, override: str = "auto") -> ExecutionPlan
 
 
 def is_connected() -> bool:
-    """Whether this process talks to a cluster; never imports Ray."""
+    """True if this process talks to a cluster; never imports Ray."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
 
@@ -90,66 +100,149 @@ def call(function: Callable[..., T], *args: Any, threads: int | None = None, **k
 
     An `MlsysError` raised there is raised here as itself.
     """
-    if not is_connected():
+    if _runs_here():
         return function(*args, **kwargs)
-    import ray
+    return _result(submit(function, *args, cpus=threads or node_cpus(), **kwargs))  # type: ignore[no-any-return]
 
-    cpus = threads or node_cpus()
-    task: Any = ray.remote(_with_threads).options(num_cpus=cpus, max_retries=1, name=_name(function))
-    return _get(task.remote(function, args, kwargs, cpus))  # type: ignore[no-any-return]
+
+def submit(function: Callable[..., Any], *args: Any, cpus: int = 1, **kwargs: Any) -> Any:
+    """Start `function` as one task and return Ray's reference to its result, which stays in the object store."""
+    task = _remote(_run_with_threads).options(num_cpus=cpus, max_retries=1, name=_name(function))
+    return task.remote(function, args, kwargs, cpus)
 
 
 def map(  # noqa: A001  (cluster.map reads as what it is)
-    function: Callable[[Any], T],
+    function: Callable[..., T],
     items: Sequence[Any],
     *,
     cpus_each: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-    ended: Callable[[T, int, int], None] | None = None,
+    state: Callable[[], Any] | None = None,
+    on_result: Callable[[T, int, int], None] = lambda *_: None,
 ) -> list[T]:
-    """Run `function(item)` as one task an item; results in the order of `items`.
+    """Run `function` on each item, in parallel on the cluster, and return the results in the order of the items.
 
-    `progress(done, total)` and `ended(result, done, total)` are called as tasks end.
+    The first error ends the rest; an `MlsysError` is raised here as itself. A task whose worker
+    dies runs once more, so it must be able to write again what it wrote before.
+
+    Parameters
+    ----------
+    state
+        Makes something costly, e.g. loads a model: called once a worker, which then serves many
+        items. `function` takes it before the item.
+    on_result
+        Called as ``on_result(result, done, total)`` whenever an item is done, in the order in which they end.
     """
-
-    def tell(result: T, done: int) -> None:
-        if progress is not None:
-            progress(done, len(items))
-        if ended is not None:
-            ended(result, done, len(items))
-
-    if not is_connected():
-        results = []
+    if _runs_here():
+        results, shared = [], () if state is None or not items else (state(),)
         for done, item in enumerate(items, 1):
-            results.append(function(item))
-            tell(results[-1], done)
+            results.append(function(*shared, item))
+            on_result(results[-1], done, len(items))
         return results
+    by_number: dict[int, T] = {}
+    ended = (
+        _end_of_tasks(function, items, cpus_each) if state is None else _end_of_calls(function, items, cpus_each, state)
+    )
+    with contextlib.closing(ended):
+        for number, result in ended:
+            by_number[number] = result
+            on_result(result, len(by_number), len(items))
+    return [by_number[number] for number in range(len(items))]
+
+
+def _end_of_tasks(function: Callable[..., T], items: Sequence[Any], cpus: int) -> Generator[tuple[int, T]]:
+    """Start a task for each item, and yield numbers of items with their results as the tasks end."""
     import ray
 
-    task: Any = ray.remote(_with_threads).options(num_cpus=cpus_each, max_retries=1, name=_name(function))
-    references = [task.remote(function, (item,), {}, cpus_each) for item in items]
-    waiting, found = list(references), {}
-    while waiting:
-        ready, waiting = ray.wait(waiting, num_returns=1)
-        try:
-            found[ready[0]] = _get(ready[0])
-        except BaseException:
-            for reference in waiting:
-                ray.cancel(reference)
-            raise
-        tell(found[ready[0]], len(found))
-    return [found[reference] for reference in references]
+    numbers = {submit(function, item, cpus=cpus): number for number, item in enumerate(items)}
+    try:
+        while numbers:
+            (reference,), _ = ray.wait(list(numbers), num_returns=1)
+            yield numbers.pop(reference), _result(reference)
+    finally:
+        for reference in numbers:
+            ray.cancel(reference)
 
 
-def _with_threads(function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], threads: int) -> T:
-    """Run in a worker with its share of threads: Ray sets one for BLAS and OpenMP by default."""
+def _end_of_calls(
+    function: Callable[..., T], items: Sequence[Any], cpus: int, state: Callable[[], Any]
+) -> Generator[tuple[int, T]]:
+    """Start actors that keep a state, give each free one the next item, and yield results as they come.
+
+    An actor gets its first item once it has its CPUs, so one that never gets them holds up nothing.
+    """
+    import ray
+
+    remote = _remote(_Worker).options(num_cpus=cpus, max_restarts=1, max_task_retries=1)
+    workers = [remote.remote(function, state, cpus) for _ in range(min(len(items), max(1, num_cpus() // cpus)))]
+    running = {worker.open.remote(): (worker, -1) for worker in workers}
+    next_item, num_ended = 0, 0
+    try:
+        while num_ended < len(items):
+            (reference,), _ = ray.wait(list(running), num_returns=1)
+            worker, number = running.pop(reference)
+            result = _result(reference)
+            if next_item < len(items):
+                running[worker.run.remote(items[next_item])] = (worker, next_item)
+                next_item += 1
+            if number >= 0:
+                num_ended += 1
+                yield number, result
+    finally:
+        for worker in workers:
+            ray.kill(worker)
+
+
+class _Worker:
+    """An actor that holds a state, made when it is first needed: also when Ray starts the actor again."""
+
+    def __init__(self, function: Callable[..., Any], state: Callable[[], Any], cpus: int) -> None:
+        self._function, self._state, self._cpus = function, functools.cache(state), cpus
+
+    def open(self) -> None:
+        with _as_task(self._cpus):
+            self._state()
+
+    def run(self, item: Any) -> Any:
+        with _as_task(self._cpus):
+            return self._function(self._state(), item)
+
+
+_is_task = False
+"""True while this process runs a task of ours."""
+
+
+def _runs_here() -> bool:
+    return _is_task or not is_connected()
+
+
+@contextlib.contextmanager
+def _as_task(threads: int) -> Iterator[None]:
+    """Give a task its share of threads, for Ray sets one for BLAS and OpenMP; its own calls and maps run in it."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=threads):
+    global _is_task  # noqa: PLW0603  (a worker runs one task at a time)
+    _is_task = True
+    try:
+        with threadpool_limits(limits=threads):
+            yield
+    finally:
+        _is_task = False
+
+
+def _run_with_threads(function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], threads: int) -> T:
+    with _as_task(threads):
         return function(*args, **kwargs)
 
 
-def _get(reference: Any) -> Any:
+@functools.cache
+def _remote(function: Any) -> Any:
+    """The remote function or class, made once: Ray exports each one that is made anew."""
+    import ray
+
+    return ray.remote(function)
+
+
+def _result(reference: Any) -> Any:
     import ray
 
     try:

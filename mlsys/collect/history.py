@@ -44,7 +44,7 @@ import pyarrow as pa
 
 from mlsys import errors
 from mlsys.collect.incremental import IncrementState
-from mlsys.collect.storage_schema import Written
+from mlsys.collect.storage_schema import RowCounts
 from mlsys.readers.conversion import LIST, TIME
 from mlsys.recipe import Data
 from mlsys.recipe.durations import span_us
@@ -114,7 +114,7 @@ def save(folder: Path, entries: Sequence[CollectionRecord], state: IncrementStat
     """Note entries and state together: a reader sees both or neither."""
     write_json(
         folder / FILE,
-        {"entries": [asdict(one) for one in entries[-MAX_ENTRIES:]], "incremental": state and asdict(state)},
+        {"entries": [asdict(one) for one in entries[-MAX_ENTRIES:]], "incremental": state and state.to_json()},
     )
 
 
@@ -128,7 +128,7 @@ def make(
     wanted: str,
     snapshot: str,
     schema: Schema,
-    counts: Written,
+    counts: RowCounts,
     num_new: int,
     now: dt.datetime,
 ) -> CollectionRecord:

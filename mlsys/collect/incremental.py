@@ -1,27 +1,21 @@
-"""``data.incremental``: a source that only grows, of which each collection takes the rows beyond the last.
+"""Collect from a source that only grows (``data.incremental``): each collection takes the rows beyond the last.
 
-The rows taken are stored as they were written, an *increment* a source piece and collection,
-content-addressed in the store; a snapshot is made of all increments in order, so types are
-decided over all of them and a row is never taken from the source again. The high-water mark
-is the largest value of the cursor column so far. Rows beyond it are new. So are rows at it, or
-below it by no more than ``lookback``, that are not in the increments (compared by content,
-each as often as it comes): what is written within one tick of the cursor may come in two
+The rows taken are stored as they were written, an *increment* a fragment and collection,
+content-addressed in the store. A snapshot is made of all increments in order, so types are
+decided over all of them and a row is never taken from the source again.
+
+The high-water mark is the largest value of the cursor column so far. Rows beyond it are new. So are
+rows at it, or below it by no more than ``lookback``, that are not in the increments (compared by
+content, each as often as it comes): what is written within one tick of the cursor may come in two
 parts, and what is written by several hands may come late. Rows that came late are counted and
-told. Below the lookback none is taken: choose as cursor what grows with each write.
+reported. Below the lookback none is taken: choose as cursor what grows with each write.
 
-Of a file whose last line has no end yet, that line is left for the next collection, and told; a
-whole JSON object needs no end.
-
-A row whose cursor is missing or cannot be read is set aside once. A file that cannot be read
-stops the collection; its rows are taken when it is mended.
+The last line of a file is left for the next collection, and reported, while it has no end; a
+whole JSON object needs no end. A row whose cursor is missing or cannot be read is quarantined once.
+A file that cannot be read stops the collection; its rows are taken when it is mended.
 
 The mark moves only when the snapshot is stored (`history.save` writes both at once), so a
 killed collection is taken again from the old mark, and gives the same.
-
-The cursor of an incremental source: its values as numbers, the mark, and which rows are new.
-
-New are rows beyond the mark, the largest value of the collections before; and those at it or
-below it by no more than the lookback that were not taken.
 """
 
 from __future__ import annotations
@@ -29,7 +23,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,7 +34,7 @@ from numpy.typing import NDArray
 from pyarrow import feather
 
 from mlsys import errors
-from mlsys.collect.collected_rows import Seen, contents
+from mlsys.collect.duplicates import CollectedRows, contents
 from mlsys.readers import conversion, increments, registry
 from mlsys.readers.base import BadRecord, Batch, CursorBound, Fragment, Growth, TypeCounts
 from mlsys.recipe import Data, Incremental, Reading
@@ -51,11 +45,103 @@ from mlsys.store import Store, digest_json
 __all__ = ["KINDS", "Advance", "Cursor", "IncrementState", "advance"]
 
 KINDS: dict[str, pa.DataType] = {"int64": pa.int64(), "double": pa.float64(), "timestamp": conversion.TIME}
-"""What a cursor may be, in the order in which texts are tried."""
+"""Types that a cursor may have, in the order in which texts are tried."""
+
+
+@dataclass
+class IncrementState:
+    """Everything that was taken so far.
+
+    Attributes
+    ----------
+    key
+        Digest of the source and how it is read; another one begins anew.
+    kind, mark
+        Type of the cursor and its largest value, see `Cursor`.
+    rejected
+        Digests of records that were quarantined.
+    increments
+        Digest and name of each, in order.
+    """
+
+    key: str
+    kind: str | None = None
+    mark: float | None = None
+    rejected: list[str] = field(default_factory=list)
+    increments: list[list[str]] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, noted: Any) -> Self:
+        """Read what `to_json` made, or an older version with keys that no longer count."""
+        return cls(noted["key"], noted["kind"], noted["mark"], noted["aside"], noted["increments"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as it is noted in the history."""
+        state = asdict(self)
+        state["aside"] = state.pop("rejected")
+        return state
+
+
+@dataclass(frozen=True)
+class Advance:
+    """The result of taking new rows.
+
+    Attributes
+    ----------
+    state
+        To be noted once the snapshot is stored.
+    fragments
+        All increments.
+    num_new
+        Rows, sound and broken, that are new.
+    messages
+        Sentences for the report: how many rows came late, and which files end within a line.
+    """
+
+    state: IncrementState
+    fragments: list[Fragment]
+    num_new: int
+    messages: list[str]
+
+
+def advance(store: Store, data: Data, fragments: Sequence[Fragment], noted: Any) -> Advance:
+    """Take what is new into the store, by ``data.incremental``; `noted` is the JSON of the last state."""
+    asked = data.incremental
+    if asked is None:
+        raise TypeError(data)
+    # 1. Go on from the last collection, unless the recipe reads something else now.
+    key = digest_json([data.source, data.reading.model_dump(mode="json"), data.timezone, asked.cursor])
+    state = IncrementState.from_json(noted) if noted and noted["key"] == key else IncrementState(key)
+    cursor = Cursor(asked, data.timezone, state.kind, state.mark)
+    if cursor.floor is not None:
+        folders = [store.path("increment", digest) for digest, _ in state.increments]
+        cursor.collected = CollectedRows.of(folders, cursor.name, cursor.floor, cursor.values)
+
+    # 2. Store the new rows of each fragment as an increment.
+    rejected, num_new, messages = set(state.rejected), 0, list[str]()
+    for fragment in fragments:
+        increment = _Increment(fragment, data.reading, cursor, rejected)
+        changed = fragment.changed()
+        with store.staging() as folder:
+            facts = increment.write(folder)
+            fragment.check_unchanged(changed)  # half a line would be kept for good
+            if facts["num_rows"]:
+                number = len(state.increments) + 1
+                name = f"{fragment.name} ({number})" if state.increments else fragment.name
+                state.increments.append([store.commit("increment", folder, facts), name])
+                num_new += facts["num_rows"]
+        state.rejected += increment.rejected
+        if increment.unfinished:
+            messages.append(f"'{fragment.name}' ends within a line, which is left for the next collection")
+
+    # 3. Move the mark, and read all increments from now on.
+    state.kind, state.mark = cursor.kind, cursor.mark
+    increments = [_fragment(store, digest, name) for digest, name in state.increments]
+    return Advance(state, increments, num_new, [*filter(None, [cursor.message()]), *messages])
 
 
 class Cursor:
-    """Where the collections before ended, and where this one gets to.
+    """The column that grows: the mark of earlier collections, and the mark that this one gets to.
 
     Attributes
     ----------
@@ -65,14 +151,14 @@ class Cursor:
         The mark of the collections before.
     floor
         The least value of a row that may be new; None at the first collection.
-    seen
+    collected
         Rows from the floor to the mark that were taken before.
     """
 
     def __init__(self, asked: Incremental, zone: str, kind: str | None, mark: float | None) -> None:
         self.name, self.kind, self.mark, self.before = asked.cursor, kind, mark, mark
-        self.floor = None if mark is None else mark - _reach(asked, str(kind))
-        self.seen = Seen()
+        self.floor = None if mark is None else mark - _lookback(asked, str(kind))
+        self.collected = CollectedRows()
         self._asked, self._zone = asked, zone
         self._num_late, self._most_late = 0, 0.0
 
@@ -82,32 +168,32 @@ class Cursor:
             return pa.nulls(len(written), pa.int64())
         if self.kind is None:
             self.kind = _kind(written, self.name, self._zone)
-            _reach(self._asked, self.kind)
+            _lookback(self._asked, self.kind)
         kind = KINDS[self.kind]
         values = _read(written, kind, self._zone)
         if pa.types.is_floating(kind):
             values = pc.if_else(pc.is_nan(values), pa.scalar(None, kind), values)
         return values.cast(pa.int64()) if pa.types.is_timestamp(kind) else values
 
-    def keep(self, table: pa.Table, values: pa.Array) -> NDArray[np.bool_]:
-        """Which rows are new; the mark moves on with them."""
-        keep = np.array(pc.is_valid(values))
+    def new_rows(self, table: pa.Table, values: pa.Array) -> NDArray[np.bool_]:
+        """The mask of the rows that are new; the mark moves on with them."""
+        is_new = np.array(pc.is_valid(values))
         numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
         if self.before is not None:
-            near = np.flatnonzero(keep & (numbers >= self.floor) & (numbers <= self.before))
-            keep &= numbers > self.before
-            fresh = near[self.seen.strike(table.take(pa.array(near)))]
-            keep[fresh] = True
+            near = np.flatnonzero(is_new & (numbers >= self.floor) & (numbers <= self.before))
+            is_new &= numbers > self.before
+            fresh = near[self.collected.subtract(table.take(pa.array(near)))]
+            is_new[fresh] = True
             late = self.before - numbers[fresh]
             self._num_late += int((late > 0).sum())
             self._most_late = max(self._most_late, *late.tolist(), 0.0)
-        if keep.any():
-            latest = numbers[keep].max().item()
+        if is_new.any():
+            latest = numbers[is_new].max().item()
             self.mark = latest if self.mark is None else max(self.mark, latest)
-        return keep
+        return is_new
 
-    def told(self) -> str:
-        """How many rows came late, and by how much; empty if none did."""
+    def message(self) -> str:
+        """Say how many rows came late, and by how much; empty if none did."""
         if not self._num_late:
             return ""
         is_time = self.kind == "timestamp"
@@ -116,7 +202,7 @@ class Cursor:
         return f"{rows}: '{self.name}' up to {behind} below what was taken before"
 
 
-def _reach(asked: Incremental, kind: str) -> float:
+def _lookback(asked: Incremental, kind: str) -> float:
     """The lookback in the unit of the cursor.
 
     Raises
@@ -141,7 +227,7 @@ def _reach(asked: Incremental, kind: str) -> float:
 
 
 def _kind(written: pa.Array, cursor: str, zone: str) -> str:
-    """What all values of the first batch can be read as."""
+    """The first type as which all values of the first batch can be read."""
     for name, kind in KINDS.items():
         if pa.types.is_temporal(written.type) and not pa.types.is_timestamp(kind):
             continue
@@ -162,167 +248,88 @@ def _read(written: pa.Array, kind: pa.DataType, zone: str) -> pa.Array:
     return conversion.to_stored(pa.chunked_array([written]), kind, zone)
 
 
-@dataclass
-class IncrementState:
-    """What was taken so far.
+class _Increment:
+    """The rows of one fragment that are new.
 
     Attributes
     ----------
-    key
-        Digest of the source and how it is read; another one begins anew.
-    kind, mark
-        Of the cursor, see `mlsys.collect.incremental`.
-    aside
-        Digests of records that were set aside.
-    increments
-        Digest and name of each, in order.
-    """
-
-    key: str
-    kind: str | None = None
-    mark: float | None = None
-    aside: list[str] = field(default_factory=list)
-    increments: list[list[str]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, noted: Any) -> Self:
-        """Of its JSON, which may hold what no longer counts."""
-        return cls(**{one.name: noted[one.name] for one in fields(cls) if one.name in noted})
-
-
-@dataclass(frozen=True)
-class Advance:
-    """What a collection took.
-
-    Attributes
-    ----------
-    state
-        To be noted once the snapshot is stored.
-    pieces
-        All increments.
-    num_new
-        Rows, sound and broken, that are new.
-    told
-        How many of them came late, and which files end within a line, in words.
-    """
-
-    state: IncrementState
-    pieces: list[Fragment]
-    num_new: int
-    told: list[str]
-
-
-def advance(store: Store, data: Data, pieces: Sequence[Fragment], noted: Any) -> Advance:
-    """Take what is new into the store, by ``data.incremental``."""
-    asked = data.incremental
-    if asked is None:
-        raise TypeError(data)
-    key = digest_json([data.source, data.reading.model_dump(mode="json"), data.timezone, asked.cursor])
-    state = IncrementState.of(noted) if noted and noted["key"] == key else IncrementState(key)
-    cursor = Cursor(asked, data.timezone, state.kind, state.mark)
-    if cursor.floor is not None:
-        folders = [store.path("increment", digest) for digest, _ in state.increments]
-        cursor.seen = Seen.of(folders, cursor.name, cursor.floor, cursor.values)
-    aside, num_new, told = set(state.aside), 0, list[str]()
-    for piece in pieces:
-        new = _New(piece, data.reading, cursor, aside)
-        changed = piece.changed()
-        with store.staging() as folder:
-            facts = new.write(folder)
-            piece.check_unchanged(changed)  # half a line would be kept for good
-            if facts["num_rows"]:
-                name = f"{piece.name} ({len(state.increments) + 1})" if state.increments else piece.name
-                state.increments.append([store.commit("increment", folder, facts), name])
-                num_new += facts["num_rows"]
-        state.aside += new.aside
-        if new.unfinished:
-            told.append(f"'{piece.name}' ends within a line, which is left for the next collection")
-    state.kind, state.mark = cursor.kind, cursor.mark
-    taken = [_piece(store, *one) for one in state.increments]
-    return Advance(state, taken, num_new, [*filter(None, [cursor.told()]), *told])
-
-
-class _New:
-    """The rows of one piece that are new.
-
-    Attributes
-    ----------
-    aside
-        Digests of the records that were set aside, and were not before.
+    rejected
+        Digests of the records that were quarantined, and were not before.
     latest
         The largest cursor of the rows.
     unfinished
         The last line, if its end is not written yet.
     """
 
-    def __init__(self, piece: Fragment, reading: Reading, cursor: Cursor, before: Container[str]) -> None:
-        self.piece, self.reading, self.cursor, self.before = piece, reading, cursor, before
-        self.broken: list[BadRecord] = []
-        self.aside: list[str] = []
+    def __init__(self, fragment: Fragment, reading: Reading, cursor: Cursor, before: Container[str]) -> None:
+        self.fragment, self.reading, self.cursor, self.before = fragment, reading, cursor, before
+        self.bad_records: list[BadRecord] = []
+        self.rejected: list[str] = []
         self.latest: float | None = None
         self.unfinished: list[str] = []
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """Store the rows of each batch, and return what is known of them."""
-        is_typed = registry.schema(self.piece) is not None
+        """Store the new rows of each batch, and return the facts about them."""
+        is_typed = registry.schema(self.fragment) is not None
         num_rows, types = 0, list[dict[str, Any]]()
         for batch in self._batches():
             if batch.table.num_rows:
                 table = batch.table.append_column(ROW, pa.array(batch.rows))
                 feather.write_feather(table, str(folder / f"{len(types):05d}.arrow"), compression="zstd")
-                types.append({name: vars(found) for name, found in batch.json.items()})
+                types.append({name: vars(counts) for name, counts in batch.json.items()})
                 num_rows += table.num_rows
-        fresh = [record for record in self.broken if self._digest(record) not in self.before]
-        self.aside = [self._digest(record) for record in fresh]
-        records = [[record.row, record.reason, record.content] for record in sorted(fresh, key=lambda one: one.row)]
+        fresh = [record for record in self.bad_records if self._digest(record) not in self.before]
+        self.rejected = [self._digest(record) for record in fresh]
+        in_order = sorted(fresh, key=lambda record: record.row)
         return {
             "typed": is_typed,
-            "num_rows": num_rows + len(records),
+            "num_rows": num_rows + len(fresh),
             "latest": self.latest,
-            "broken": records,
+            "broken": [[record.row, record.reason, record.content] for record in in_order],
             "json": types,
-        } | self._numbers()
+        } | self._number_marks()
 
-    def _numbers(self) -> dict[str, Any]:
-        """The marks of the numbers in the texts, if they are not the usual ones."""
-        numbers = registry.numbers(self.piece, self.reading)
+    def _number_marks(self) -> dict[str, Any]:
+        """The decimal and thousands marks of the numbers in the texts, if they are not the usual ones."""
+        numbers = registry.numbers(self.fragment, self.reading)
         return {} if numbers == conversion.PLAIN else {"numbers": [numbers.decimal, numbers.thousands]}
 
     def _batches(self) -> Iterator[Batch]:
         cursor, after = self.cursor, None
         if cursor.floor is not None:
             after = CursorBound(cursor.name, str(cursor.kind), cursor.floor)
-        for batch in registry.batches(self.piece, self.reading, self.broken, Growth(after, self.unfinished)):
+        for batch in registry.batches(self.fragment, self.reading, self.bad_records, Growth(after, self.unfinished)):
             if cursor.name not in batch.table.column_names:
                 raise errors.RecipeError.unknown_column(
                     "recipe: 'data.incremental.cursor'", cursor.name, batch.table.column_names
                 )
-            yield self._of(batch)
+            yield self._new_rows(batch)
 
-    def _of(self, batch: Batch) -> Batch:
-        """The rows of a batch that are new."""
+    def _new_rows(self, batch: Batch) -> Batch:
+        """The rows of a batch that are new; those whose cursor cannot be read become bad records."""
         written = batch.table[self.cursor.name].combine_chunks()
         values = self.cursor.values(written)
-        if self.piece.format == "sql" and self.cursor.kind != "timestamp" and batch.json[self.cursor.name].quoted:
-            raise _of_text(self.cursor.name)
+        if self.fragment.format == "sql" and self.cursor.kind != "timestamp" and batch.json[self.cursor.name].quoted:
+            raise _error_of_text(self.cursor.name)
         unread = pc.indices_nonzero(pc.is_null(values))
-        for at, content in zip(unread.to_pylist(), contents(batch.table.take(unread)), strict=True):
-            fault = f"not {self.cursor.kind}" if written[at].is_valid else "no value"
-            self.broken.append(BadRecord(int(batch.rows[at]), f"cursor '{self.cursor.name}': {fault}", content))
-        keep = self.cursor.keep(batch.table, values)
-        if keep.any():
-            latest = pc.max(values.filter(pa.array(keep))).as_py()
+        for index, content in zip(unread.to_pylist(), contents(batch.table.take(unread)), strict=True):
+            fault = f"not {self.cursor.kind}" if written[index].is_valid else "no value"
+            reason = f"cursor '{self.cursor.name}': {fault}"
+            self.bad_records.append(BadRecord(int(batch.rows[index]), reason, content))
+        is_new = self.cursor.new_rows(batch.table, values)
+        if is_new.any():
+            latest = pc.max(values.filter(pa.array(is_new))).as_py()
             self.latest = latest if self.latest is None else max(self.latest, latest)
-        kept = batch.table.filter(pa.array(keep))
-        json_types = {name: _of_fewer(found, batch.table[name], kept[name]) for name, found in batch.json.items()}
-        return Batch(kept, batch.rows[keep], json_types)
+        rows = batch.table.filter(pa.array(is_new))
+        json_types = {name: _of_fewer(counts, batch.table[name], rows[name]) for name, counts in batch.json.items()}
+        return Batch(rows, batch.rows[is_new], json_types)
 
     def _digest(self, record: BadRecord) -> str:
-        return digest_json([self.piece.name, record.row, record.reason, record.content])
+        return digest_json([self.fragment.name, record.row, record.reason, record.content])
 
 
-def _of_text(cursor: str) -> errors.RecipeError:
-    """As text, 10 comes before 9: a database asked for what lies beyond 9 would leave it out."""
+def _error_of_text(cursor: str) -> errors.RecipeError:
+    """A cursor of text in a database: there 10 comes before 9, and rows beyond 9 would leave it out."""
     return errors.RecipeError.build(
         f"recipe: 'data.incremental.cursor': column '{cursor}'",
         got="numbers that the database holds as text",
@@ -332,17 +339,17 @@ def _of_text(cursor: str) -> errors.RecipeError:
     )
 
 
-def _of_fewer(found: TypeCounts, all_: pa.ChunkedArray, kept: pa.ChunkedArray) -> TypeCounts:
-    """JSON types of some of the rows: all, none, or a mixture as before."""
-    before, now = int(len(all_) - all_.null_count), int(len(kept) - kept.null_count)
+def _of_fewer(counts: TypeCounts, values: pa.ChunkedArray, some: pa.ChunkedArray) -> TypeCounts:
+    """JSON types of some of the values: all, none, or a mixture as before."""
+    before, now = int(len(values) - values.null_count), int(len(some) - some.null_count)
 
     def count(value: int) -> int:
         return now if value == before else min(value, max(now - 1, 0))
 
-    return TypeCounts(quoted=count(found.quoted), lists=count(found.lists), objects=count(found.objects))
+    return TypeCounts(quoted=count(counts.quoted), lists=count(counts.lists), objects=count(counts.objects))
 
 
-def _piece(store: Store, digest: str, name: str) -> Fragment:
+def _fragment(store: Store, digest: str, name: str) -> Fragment:
     folder = store.path("increment", digest)
     num_bytes = sum(file.stat().st_size for file in increments.batch_files(folder))
     return Fragment(name, str(folder), "increment", num_bytes, identity=digest)

@@ -1,16 +1,14 @@
-"""The two passes over one piece, each in a task of its own: `scan` counts, `write` stores.
+"""Read one fragment in two passes, each in a task of its own: `scan` counts, `write` converts, checks and stores.
 
-Between them the types are decided over the scans of all pieces. Text is staged by the first
-pass as it was read, so that a source is parsed, and a query run, once. What an earlier
-collection found of the same bytes is taken from `reuse`. A third pass, `winnow`, takes rows
-out that repeat others.
-
-A batch as it was written → the rows that a snapshot stores, what does not fit set aside, and counts of them.
+Between the passes the types are decided over the scans of all fragments. The first pass stages text as
+it was read, so that a source is parsed, and a query run, once. Results of earlier collections of the same
+bytes come from the cache. A third pass, `drop_duplicates`, takes rows out that repeat others.
 """
 
 from __future__ import annotations
 
 import collections
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,291 +21,293 @@ from pyarrow import feather
 
 from mlsys import errors, expressions
 from mlsys.collect import contract, type_inference
-from mlsys.collect.cache import PART, REJECTED, Cache, Stored
-from mlsys.collect.collected_rows import Duplicates
-from mlsys.collect.quarantine import Quarantine
-from mlsys.collect.storage_schema import ColumnScan, StorageSchema, Written
+from mlsys.collect.cache import PART, REJECTED, Cache, StoredFragment
+from mlsys.collect.duplicates import Duplicates
+from mlsys.collect.quarantine import Quarantine, Violations
+from mlsys.collect.storage_schema import FragmentScan, RowCounts, StorageSchema
 from mlsys.collect.type_inference import WordCounts
 from mlsys.readers import conversion, folders, registry
 from mlsys.readers.base import BATCH_ROWS, Fragment, TypeCounts
-from mlsys.readers.conversion import PLAIN, NumberFormat
+from mlsys.readers.conversion import NumberFormat
 from mlsys.recipe import Reading
 from mlsys.schema import ROW
 
-__all__ = [
-    "DropDuplicatesJob",
-    "ScanJob",
-    "WriteJob",
-    "count_stored",
-    "drop_duplicates",
-    "scan",
-    "stored_rows",
-    "write",
-]
-
-
-def stored_rows(
-    table: pa.Table, layout: StorageSchema, location: str, bad: Quarantine, numbers: NumberFormat = PLAIN
-) -> pa.Table:
-    """Converted, derived and checked; `location` is where paths of pictures begin."""
-    return _checked(_derived(_converted(table, layout, location, bad, numbers), layout, bad), layout, bad)
-
-
-def count_stored(table: pa.Table, layout: StorageSchema, written: Written) -> None:
-    """Add rows to the counts of their piece."""
-    written.num_rows += table.num_rows
-    for name in layout.stored.names:
-        written.nulls[name] += table[name].null_count
-        if pa.types.is_string(table[name].type) or pa.types.is_binary(table[name].type):
-            written.wording.setdefault(name, WordCounts()).add(table[name])
-    if layout.time is not None and (newest := pc.max(table[layout.time]).cast(pa.int64()).as_py()) is not None:
-        written.newest = newest if written.newest is None else max(newest, written.newest)
-    if layout.target is not None and len(written.classes) < 2:
-        _count_classes(table[layout.target], written.classes)
-
-
-def _count_classes(values: pa.ChunkedArray, classes: dict[Any, int]) -> None:
-    """Distinct labels until there are two: whether there is anything to learn."""
-    for entry in pc.value_counts(values.combine_chunks().drop_null()).to_pylist()[:2]:
-        value = entry["values"]
-        label = value if isinstance(value, bool | int | float | str) else str(value)
-        classes[label] = classes.get(label, 0) + entry["counts"]
-
-
-def _converted(
-    table: pa.Table, layout: StorageSchema, location: str, bad: Quarantine, numbers: NumberFormat
-) -> pa.Table:
-    """The columns of the layout in their types, without the rows in which a value does not fit."""
-    arrays, broken, there = {}, list[Any](), set(table.column_names)
-    for name, kind in layout.columns.items():
-        if name not in there:
-            arrays[name] = pa.nulls(table.num_rows, kind)
-            continue
-        values = table[name].combine_chunks()
-        if name in layout.images:
-            arrays[name], faults = folders.decoded_pictures(values, location)
-            broken += [([name], f"column '{name}': {fault}", mask) for fault, mask in faults.items()]
-            continue
-        arrays[name] = conversion.as_type(values, kind, layout.zone, numbers)
-        mask = conversion.misfits(values, arrays[name])
-        if mask.true_count:
-            broken.append(([name], f"column '{name}': not {kind}", mask))
-    converted = pa.table(arrays | {ROW: table[ROW]})
-    return converted.filter(bad.rows(table, broken)) if broken else converted
-
-
-def _derived(table: pa.Table, layout: StorageSchema, bad: Quarantine) -> pa.Table:
-    """With the derived columns, all in the types of the snapshot; NaN in the target is no value."""
-    added = expressions.add(table.drop_columns([ROW]), layout.derive, "recipe: data.derive")
-    columns, broken = [], list[Any]()
-    for column in layout.stored:
-        made = added[column.name].combine_chunks()
-        values = conversion.to_stored(made, column.type, layout.zone)
-        mask = conversion.misfits(made, values)
-        if mask.true_count:
-            broken.append(([column.name], f"column '{column.name}': not {column.type}", mask))
-        columns.append(conversion.without_nan(values) if column.name == layout.target else values)
-    derived = pa.table([*columns, table[ROW]], names=[*layout.stored.names, ROW])
-    return derived.filter(bad.rows(added.append_column(ROW, table[ROW]), broken)) if broken else derived
-
-
-def _checked(table: pa.Table, layout: StorageSchema, bad: Quarantine) -> pa.Table:
-    broken = [] if layout.contract is None else list(contract.violated_rules(table, layout.contract))
-    return table.filter(bad.rows(table, broken)) if broken else table
+__all__ = ["DropDuplicatesJob", "ScanJob", "WriteJob", "drop_duplicates", "scan", "write"]
 
 
 @dataclass(frozen=True)
 class ScanJob:
-    """One piece to look at; text goes to `staged`."""
+    """One fragment to count; text is stored in `staged` as it was read."""
 
-    piece: Fragment
+    fragment: Fragment
     reading: Reading
     zone: str
     target: str | None
     staged: Path
-    memory: Cache
+    cache: Cache
 
 
 @dataclass(frozen=True)
 class WriteJob:
-    """One piece to store, in `folder` if it cannot be kept for later; its records count from `first_row`."""
+    """One fragment to store, in `folder` if the cache cannot hold it; its records count from `first_row`."""
 
-    piece: Fragment
+    fragment: Fragment
     reading: Reading
     first_row: int
-    scan: ColumnScan
-    layout: StorageSchema
+    scan: FragmentScan
+    storage: StorageSchema
     staged: Path
     folder: Path
-    memory: Cache
+    cache: Cache
 
 
 @dataclass(frozen=True)
 class DropDuplicatesJob:
-    """Stored rows of which some are to go: superseded ones, and repeats of a unique value into quarantine."""
+    """Stored rows of which some go: superseded ones, and repeats of a unique value, which are quarantined."""
 
-    piece: Fragment
+    fragment: Fragment
     first_row: int
-    stored: Stored
-    repeats: Duplicates
-    layout: StorageSchema
+    stored: StoredFragment
+    duplicates: Duplicates
+    storage: StorageSchema
     folder: Path
 
 
-def scan(job: ScanJob) -> ColumnScan:
+def scan(job: ScanJob) -> FragmentScan:
     """First pass: count what every column can be read as, and stage text as it is.
 
     A file that cannot be read is a scan with `damage` and without rows.
     """
     try:
-        changed, sha256 = job.piece.changed(), job.piece.digest()
+        changed, sha256 = job.fragment.changed(), job.fragment.digest()
         how = (job.reading.model_dump(mode="json"), job.zone, job.target)
-        found = job.memory.scan(job.piece, sha256, *how) if sha256 else None
-        if found is None:
-            found = _scan(job, sha256)
-            job.piece.check_unchanged(changed)
+        result = job.cache.scan(job.fragment, sha256, *how) if sha256 else None
+        if result is None:
+            result = _scan(job, sha256)
+            job.fragment.check_unchanged(changed)
             if sha256:
-                job.memory.note_scan(job.piece, found, *how)
+                job.cache.note_scan(job.fragment, result, *how)
     except errors.SourceError as error:
-        return ColumnScan(0, {}, [], None, damage=str(error))
-    found.changed = changed
-    return found
+        return FragmentScan(0, {}, [], None, damage=str(error))
+    result.changed = changed
+    return result
 
 
-def write(job: WriteJob) -> Stored:
-    """Second pass: convert, derive, check and store; rows that do not fit go to quarantine."""
+def write(job: WriteJob) -> StoredFragment:
+    """Second pass: convert, derive, check and store; rows that do not fit are quarantined."""
     sha256 = None if _has_paths(job) else job.scan.sha256
-    known = (job.reading, job.layout, job.first_row)
-    kept = job.memory.part(job.piece, sha256, *known) if sha256 else None
-    if kept is not None:
-        return kept
+    how = (job.reading, job.storage, job.first_row)
+    cached = job.cache.part(job.fragment, sha256, *how) if sha256 else None
+    if cached is not None:
+        return cached
     try:
-        made = _write(job)
-        job.piece.check_unchanged(job.scan.changed)
+        stored = _write(job)
+        job.fragment.check_unchanged(job.scan.changed)
     except errors.SourceError as error:
-        return Stored(job.folder, Written(damage=str(error)))
-    return job.memory.note_part(job.piece, sha256, *known, made) if sha256 else made
+        return StoredFragment(job.folder, RowCounts(damage=str(error)))
+    return job.cache.note_part(job.fragment, sha256, *how, stored) if sha256 else stored
 
 
-def drop_duplicates(job: DropDuplicatesJob) -> Stored:
-    """Stored rows without those that repeat others."""
-    old, written = job.stored, Written(num_superseded=len(job.repeats.superseded))
-    written.num_bad, written.rules = old.written.num_bad, old.written.rules.copy()
-    written.samples = {rule: list(samples) for rule, samples in old.written.samples.items()}
-    job.folder.mkdir(parents=True)
-    parts = pq.ParquetFile(old.folder / PART)
+def drop_duplicates(job: DropDuplicatesJob) -> StoredFragment:
+    """Third pass: store the rows again without those that repeat others."""
+    stored, counts = job.stored, RowCounts(num_superseded=len(job.duplicates.superseded))
+    counts.num_bad, counts.rules = stored.counts.num_bad, stored.counts.rules.copy()
+    counts.samples = {rule: list(samples) for rule, samples in stored.counts.samples.items()}
+    _make_empty(job.folder)
+    file, rejected = pq.ParquetFile(stored.folder / PART), stored.folder / REJECTED
     with (
-        pq.ParquetWriter(job.folder / PART, parts.schema_arrow, compression="zstd") as kept,
-        Quarantine(job.folder / REJECTED, job.piece.name, job.first_row, written, old.folder / REJECTED) as bad,
+        pq.ParquetWriter(job.folder / PART, file.schema_arrow, compression="zstd") as writer,
+        Quarantine(job.folder / REJECTED, job.fragment.name, job.first_row, counts, rejected) as quarantine,
     ):
-        for batch in parts.iter_batches(batch_size=BATCH_ROWS):
+        for batch in file.iter_batches(batch_size=BATCH_ROWS):
             table = pa.Table.from_batches([batch])
-            table = table.filter(pc.invert(_among(table[ROW], job.repeats.superseded)))
-            broken = [
-                ([name], f"column '{name}': repeats an earlier value", _among(table[ROW], rows).combine_chunks())
-                for name, rows in job.repeats.unique.items()
+            table = table.filter(pc.invert(_are_rows(table[ROW], job.duplicates.superseded)))
+            violations = [
+                ([name], f"column '{name}': repeats an earlier value", _are_rows(table[ROW], rows).combine_chunks())
+                for name, rows in job.duplicates.unique.items()
             ]
-            rows = table.filter(bad.rows(table, [rule for rule in broken if rule[2].true_count]))
-            kept.write_table(rows, row_group_size=BATCH_ROWS)
-            count_stored(rows, job.layout, written)
-    return Stored(job.folder, written)
+            rows = table.filter(quarantine.rows(table, [rule for rule in violations if rule[2].true_count]))
+            writer.write_table(rows, row_group_size=BATCH_ROWS)
+            _count(rows, job.storage, counts)
+    return StoredFragment(job.folder, counts)
 
 
-def _has_paths(job: WriteJob) -> bool:
-    """Whether rows are more than the bytes of their file: pictures that it only names."""
-    there = job.layout.images & set(job.scan.evidence)
-    return any(set(job.scan.evidence[name].typed) != {"binary"} for name in there)
-
-
-def _scan(job: ScanJob, sha256: str | None) -> ColumnScan:
-    found = ColumnScan(0, {}, [], sha256)
-    typed = registry.schema(job.piece)
+def _scan(job: ScanJob, sha256: str | None) -> FragmentScan:
+    typed = registry.schema(job.fragment)
     if typed is not None:
-        schema, found.num_rows = typed
-        for column in schema:
-            kind = conversion.stored_type(column.type, column.name, job.piece.name)
-            found.evidence[column.name] = TypeCounts(typed={str(kind): job.piece.name})
-            if pa.types.is_binary(kind):
-                _count_pictures(job.piece, column.name, found.evidence[column.name])
-        target = job.target
-        if target is not None and target in schema.names and pa.types.is_floating(schema.field(target).type):
-            found.evidence[target].fractions = _num_fractions(registry.column(job.piece, target))
-        if job.piece.format == "increment":
-            collections.deque(registry.batches(job.piece, job.reading, found.broken), maxlen=0)
-        return found
-    job.staged.mkdir(parents=True)
-    numbers = registry.numbers(job.piece, job.reading)
-    for number, batch in enumerate(registry.batches(job.piece, job.reading, found.broken)):
+        return _scan_typed(job, sha256, *typed)
+    result = FragmentScan(0, {}, [], sha256)
+    _make_empty(job.staged)
+    numbers = registry.numbers(job.fragment, job.reading)
+    for number, batch in enumerate(registry.batches(job.fragment, job.reading, result.bad_records)):
         for name in batch.table.column_names:
             values = batch.table[name].combine_chunks()
-            seen = type_inference.observe(values, job.zone, batch.json.get(name), numbers)
-            found.evidence[name] = found.evidence.get(name, TypeCounts()).merged(seen)
-        staged = batch.table.append_column(ROW, pa.array(batch.rows))
-        feather.write_feather(staged, str(job.staged / f"{number:05d}.arrow"), compression="uncompressed")
-        found.num_rows += batch.table.num_rows
-    found.num_rows += len(found.broken)
-    return found
+            counts = type_inference.observe(values, job.zone, batch.json.get(name), numbers)
+            result.type_counts[name] = result.type_counts.get(name, TypeCounts()).merged(counts)
+        numbered = batch.table.append_column(ROW, pa.array(batch.rows))
+        feather.write_feather(numbered, str(job.staged / f"{number:05d}.arrow"), compression="uncompressed")
+        result.num_rows += batch.table.num_rows
+    result.num_rows += len(result.bad_records)
+    return result
 
 
-def _write(job: WriteJob) -> Stored:
-    written = Written()
-    job.folder.mkdir(parents=True)
-    schema = job.layout.stored.append(pa.field(ROW, pa.int64()))
-    with (
-        pq.ParquetWriter(job.folder / PART, schema, compression="zstd") as kept,
-        Quarantine(job.folder / REJECTED, job.piece.name, job.first_row, written) as bad,
-    ):
-        if job.scan.damage:
-            bad.file(job.scan.damage)
-            return Stored(job.folder, written)
-        bad.records(job.scan.broken)
-        numbers = registry.numbers(job.piece, job.reading)
-        for table in _batches(job):
-            rows = stored_rows(table, job.layout, job.piece.location, bad, numbers)
-            kept.write_table(rows.select(schema.names), row_group_size=BATCH_ROWS)
-            count_stored(rows, job.layout, written)
-    return Stored(job.folder, written)
+def _scan_typed(job: ScanJob, sha256: str | None, schema: pa.Schema, num_rows: int) -> FragmentScan:
+    """The scan of a fragment that knows its types: of values, only pictures and decimal labels are counted."""
+    result = FragmentScan(num_rows, {}, [], sha256)
+    for column in schema:
+        kind = conversion.stored_type(column.type, column.name, job.fragment.name)
+        result.type_counts[column.name] = TypeCounts(typed={str(kind): job.fragment.name})
+        if pa.types.is_binary(kind):
+            _count_pictures(job.fragment, column.name, result.type_counts[column.name])
+    target = job.target
+    if target is not None and target in schema.names and pa.types.is_floating(schema.field(target).type):
+        result.type_counts[target].fractions = _num_fractions(registry.column(job.fragment, target))
+    if job.fragment.format == "increment":
+        collections.deque(registry.batches(job.fragment, job.reading, result.bad_records), maxlen=0)
+    return result
 
 
-def _count_pictures(piece: Fragment, name: str, found: TypeCounts) -> None:
-    if piece.files:  # their names say that they are pictures
-        found.count = found.pictures = len(piece.files)
+def _count_pictures(fragment: Fragment, name: str, counts: TypeCounts) -> None:
+    if fragment.files:  # their names say that they are pictures
+        counts.count = counts.pictures = len(fragment.files)
         return
-    for values in registry.column(piece, name):
+    for values in registry.column(fragment, name):
         plain = values.cast(pa.binary())
-        found.count += len(plain) - plain.null_count
-        found.pictures += type_inference.num_pictures(plain)
+        counts.count += len(plain) - plain.null_count
+        counts.pictures += type_inference.num_pictures(plain)
 
 
-def _num_fractions(values: Iterable[pa.Array]) -> int:
-    """Values that are no integers: without any, classes numbered 0.0 and 1.0 are 0 and 1."""
+def _num_fractions(arrays: Iterable[pa.Array]) -> int:
+    """Count the values that are no integers: without any, classes numbered 0.0 and 1.0 are 0 and 1."""
     return sum(
-        len(found) - found.null_count - type_inference.num_whole(found) for found in map(conversion.without_nan, values)
+        len(values) - values.null_count - type_inference.num_whole(values)
+        for values in map(conversion.without_nan, arrays)
     )
 
 
+def _has_paths(job: WriteJob) -> bool:
+    """True if rows are more than the bytes of their file: pictures that it only names."""
+    columns = job.storage.images & set(job.scan.type_counts)
+    return any(set(job.scan.type_counts[name].typed) != {"binary"} for name in columns)
+
+
+def _write(job: WriteJob) -> StoredFragment:
+    counts = RowCounts()
+    _make_empty(job.folder)
+    schema = job.storage.stored.append(pa.field(ROW, pa.int64()))
+    with (
+        pq.ParquetWriter(job.folder / PART, schema, compression="zstd") as writer,
+        Quarantine(job.folder / REJECTED, job.fragment.name, job.first_row, counts) as quarantine,
+    ):
+        if job.scan.damage:
+            quarantine.file(job.scan.damage)
+            return StoredFragment(job.folder, counts)
+        quarantine.records(job.scan.bad_records)
+        numbers = registry.numbers(job.fragment, job.reading)
+        for table in _batches(job):
+            rows = _convert(table, job.storage, job.fragment.location, numbers, quarantine)
+            rows = _derive(rows, job.storage, quarantine)
+            rows = _check(rows, job.storage, quarantine)
+            writer.write_table(rows.select(schema.names), row_group_size=BATCH_ROWS)
+            _count(rows, job.storage, counts)
+    return StoredFragment(job.folder, counts)
+
+
 def _batches(job: WriteJob) -> Iterator[pa.Table]:
-    """Rows as read, with their number over all pieces; few at a time where paths become pictures."""
+    """Rows as read, with their number over all fragments; few at a time where paths become pictures."""
     for table in _read_again(job):
         has_paths = any(
             not pa.types.is_binary(table.schema.field(name).type)
-            for name in job.layout.images & set(table.column_names)
+            for name in job.storage.images & set(table.column_names)
         )
         step = folders.IMAGE_ROWS if has_paths else max(table.num_rows, 1)
         yield from (table.slice(first, step) for first in range(0, max(table.num_rows, 1), step))
 
 
 def _read_again(job: WriteJob) -> Iterator[pa.Table]:
-    files = sorted(job.staged.glob("*.arrow")) if job.staged.is_dir() else None
-    if files is not None:
-        for file in files:
+    """The rows that the first pass staged; of a fragment that knows its types, the fragment once more."""
+    if job.staged.is_dir():
+        for file in sorted(job.staged.glob("*.arrow")):
             table = feather.read_table(str(file), memory_map=False)
-            at = table.schema.get_field_index(ROW)
-            yield table.set_column(at, ROW, pc.add(table[ROW], job.first_row))
+            place = table.schema.get_field_index(ROW)
+            yield table.set_column(place, ROW, pc.add(table[ROW], job.first_row))
         return
-    for batch in registry.batches(job.piece, job.reading, []):
+    for batch in registry.batches(job.fragment, job.reading, []):
         yield batch.table.append_column(ROW, pa.array(batch.rows + job.first_row))
 
 
-def _among(numbers: pa.ChunkedArray, rows: Any) -> pa.ChunkedArray:
+def _convert(
+    table: pa.Table, storage: StorageSchema, location: str, numbers: NumberFormat, quarantine: Quarantine
+) -> pa.Table:
+    """The columns of the source in their types, without the rows in which a value does not fit.
+
+    Paths of pictures begin at `location`.
+    """
+    arrays, violations, names = {}, list[Any](), set(table.column_names)
+    for name, kind in storage.columns.items():
+        if name not in names:
+            arrays[name] = pa.nulls(table.num_rows, kind)
+            continue
+        values = table[name].combine_chunks()
+        if name in storage.images:
+            arrays[name], faults = folders.decoded_pictures(values, location)
+            violations += [([name], f"column '{name}': {fault}", mask) for fault, mask in faults.items()]
+            continue
+        arrays[name] = conversion.as_type(values, kind, storage.zone, numbers)
+        violations += _misfits(name, values, arrays[name])
+    converted = pa.table(arrays | {ROW: table[ROW]})
+    return converted.filter(quarantine.rows(table, violations)) if violations else converted
+
+
+def _derive(table: pa.Table, storage: StorageSchema, quarantine: Quarantine) -> pa.Table:
+    """Add the derived columns, all in the types of the snapshot; NaN in the target is no value."""
+    added = expressions.add(table.drop_columns([ROW]), storage.derive, "recipe: data.derive")
+    columns, violations = [], list[Any]()
+    for column in storage.stored:
+        derived = added[column.name].combine_chunks()
+        values = conversion.to_stored(derived, column.type, storage.zone)
+        violations += _misfits(column.name, derived, values)
+        columns.append(conversion.without_nan(values) if column.name == storage.target else values)
+    rows = pa.table([*columns, table[ROW]], names=[*storage.stored.names, ROW])
+    return rows.filter(quarantine.rows(added.append_column(ROW, table[ROW]), violations)) if violations else rows
+
+
+def _misfits(name: str, written: pa.Array, read: pa.Array) -> Violations:
+    mask = conversion.misfits(written, read)
+    return [([name], f"column '{name}': not {read.type}", mask)] if mask.true_count else []
+
+
+def _check(table: pa.Table, storage: StorageSchema, quarantine: Quarantine) -> pa.Table:
+    violations = [] if storage.contract is None else list(contract.violated_rules(table, storage.contract))
+    return table.filter(quarantine.rows(table, violations)) if violations else table
+
+
+def _count(table: pa.Table, storage: StorageSchema, counts: RowCounts) -> None:
+    """Add rows to the counts of their fragment."""
+    counts.num_rows += table.num_rows
+    for name in storage.stored.names:
+        counts.nulls[name] += table[name].null_count
+        if pa.types.is_string(table[name].type) or pa.types.is_binary(table[name].type):
+            counts.words.setdefault(name, WordCounts()).add(table[name])
+    if storage.time is not None and (newest := pc.max(table[storage.time]).cast(pa.int64()).as_py()) is not None:
+        counts.newest = newest if counts.newest is None else max(newest, counts.newest)
+    if storage.target is not None and len(counts.classes) < 2:
+        _count_classes(table[storage.target], counts.classes)
+
+
+def _count_classes(values: pa.ChunkedArray, classes: dict[Any, int]) -> None:
+    """Count distinct labels until there are two: enough to know that there is something to learn."""
+    for entry in pc.value_counts(values.combine_chunks().drop_null()).to_pylist()[:2]:
+        value = entry["values"]
+        label = value if isinstance(value, bool | int | float | str) else str(value)
+        classes[label] = classes.get(label, 0) + entry["counts"]
+
+
+def _are_rows(numbers: pa.ChunkedArray, rows: Any) -> pa.ChunkedArray:
     return pc.is_in(numbers, pa.array(rows, pa.int64()))
+
+
+def _make_empty(folder: Path) -> None:
+    """Make a folder for this task's files, without what an attempt that was killed may have left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)

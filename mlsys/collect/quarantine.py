@@ -1,4 +1,4 @@
-"""Rows that break a rule: counted by rule, shown in samples, written to the quarantine with the reason."""
+"""Quarantine of rows that break a rule: written with the reason, counted by rule, shown in samples."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ import json
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlsys.collect.storage_schema import Written
+from mlsys.collect.storage_schema import RowCounts
 from mlsys.readers.base import BadRecord, as_python
 from mlsys.schema import ROW
 
-__all__ = ["NUM_SAMPLES", "QUARANTINE", "Quarantine", "gather"]
+__all__ = ["NUM_SAMPLES", "QUARANTINE", "Quarantine", "Violations", "gather"]
 
 QUARANTINE = pa.schema(
     [("source", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.string())]
 )
-"""`row` is null where a whole file was set aside."""
+"""Columns of the file; `row` is null where a whole file was rejected."""
 NUM_SAMPLES = 3
 """Rows shown for each rule in reports and messages; the quarantine holds all."""
 
-BrokenRules = Sequence[tuple[list[str], str, pa.Array]]
-"""Columns, text and mask of rows of each rule that some rows break."""
+Violations = Sequence[tuple[list[str], str, Any]]
+"""Columns, text and mask (Arrow, boolean) of the rows of each rule that some rows break."""
 
 
 class Quarantine:
-    """The quarantine file of one piece, and its counts in `written`."""
+    """The quarantine file of one fragment; rows that it takes are added to `counts`."""
 
-    def __init__(self, file: Path, source: str, first_row: int, written: Written, before: Path | None = None) -> None:
-        """A new file, which begins with the rows of the file `before`."""
+    def __init__(self, file: Path, source: str, first_row: int, counts: RowCounts, before: Path | None = None) -> None:
+        """Begin a file with the rows of the file `before`."""
         self._writer = pq.ParquetWriter(file, QUARANTINE, compression="zstd")
         if before is not None and pq.read_metadata(before).num_rows:
             self._writer.write_table(pq.read_table(before))
-        self._source, self._first_row, self._written = source, first_row, written
+        self._source, self._first_row, self._counts = source, first_row, counts
 
     def __enter__(self) -> Self:
         return self
@@ -48,46 +48,46 @@ class Quarantine:
         self._writer.close()
 
     def file(self, reason: str) -> None:
-        """The whole piece; how many rows that are is not known."""
+        """Reject the whole fragment; how many rows that are is not known."""
         self._write([None], [reason], [""])
 
-    def records(self, broken: Sequence[BadRecord]) -> None:
-        """Records that are no rows."""
-        for record in broken:
-            self._written.rules[record.reason] += 1
+    def records(self, bad_records: Sequence[BadRecord]) -> None:
+        """Reject records that are no rows."""
+        for record in bad_records:
+            self._counts.rules[record.reason] += 1
             self._sample(record.reason, record.row, repr(record.content[:80]))
-        self._written.num_bad += len(broken)
-        rows = [record.row + self._first_row for record in broken]
-        self._write(rows, [record.reason for record in broken], [record.content for record in broken])
+        self._counts.num_bad += len(bad_records)
+        rows = [record.row + self._first_row for record in bad_records]
+        self._write(rows, [record.reason for record in bad_records], [record.content for record in bad_records])
 
-    def rows(self, table: pa.Table, broken: BrokenRules) -> pa.Array:
-        """Set the rows of a table that break a rule aside, and return the mask of the others."""
+    def rows(self, table: pa.Table, violations: Violations) -> pa.Array:
+        """Reject the rows of a table that break a rule, and return the mask of the others."""
         keep = np.ones(table.num_rows, bool)
-        if not broken:
+        if not violations:
             return pa.array(keep)
         reasons: dict[int, list[str]] = {}
-        for names, rule, mask in broken:
-            self._written.rules[rule] += mask.true_count
-            places = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
-            for at in places.tolist():
-                reasons.setdefault(at, []).append(rule)
-            for row in as_python(table.select([*names, ROW]).take(places[:NUM_SAMPLES])):
+        for names, rule, mask in violations:
+            self._counts.rules[rule] += mask.true_count
+            indices = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+            for index in indices.tolist():
+                reasons.setdefault(index, []).append(rule)
+            for row in as_python(table.select([*names, ROW]).take(indices[:NUM_SAMPLES])):
                 self._sample(rule, row[ROW] - self._first_row, ", ".join(_shown(row[name]) for name in names))
         order = sorted(reasons)
-        taken = table.take(order)
-        rows = as_python(taken.drop_columns([ROW]))
+        rejected = table.take(order)
+        rows = as_python(rejected.drop_columns([ROW]))
         contents = [json.dumps(row, ensure_ascii=False, default=_json) for row in rows]
-        self._write(taken[ROW].to_pylist(), ["; ".join(reasons[at]) for at in order], contents)
-        self._written.num_bad += len(order)
+        self._write(rejected[ROW].to_pylist(), ["; ".join(reasons[index]) for index in order], contents)
+        self._counts.num_bad += len(order)
         keep[order] = False
         return pa.array(keep)
 
-    def _write(self, rows: Sequence[int | None], reasons: list[str], contents: list[str]) -> None:
+    def _write(self, rows: Sequence[int | None], reasons: Sequence[str], contents: Sequence[str]) -> None:
         if rows:
             self._writer.write_table(pa.table([[self._source] * len(rows), rows, reasons, contents], schema=QUARANTINE))
 
     def _sample(self, rule: str, row: int, value: str) -> None:
-        samples = self._written.samples.setdefault(rule, [])
+        samples = self._counts.samples.setdefault(rule, [])
         if len(samples) < NUM_SAMPLES:
             samples.append(f"{value} in '{self._source}' row {row}")
 
@@ -104,7 +104,7 @@ def _json(value: object) -> str:
 
 
 def gather(files: Sequence[Path], folder: Path | None) -> str:
-    """All rows set aside as one file in `folder`; an old one goes if there is none now. Returns where they are."""
+    """Write all rejected rows as one file into `folder`, in place of an old one, and return where they are."""
     if folder is None:
         return "the source"
     target = folder / "quarantine.parquet"

@@ -8,10 +8,10 @@ from typing import Any
 from mlsys import errors
 from mlsys.cluster import ExecutionPlan
 from mlsys.collect import storage_schema
-from mlsys.collect.cache import Stored
-from mlsys.collect.collected_rows import Duplicates
+from mlsys.collect.cache import StoredFragment
 from mlsys.collect.contract import Contract
-from mlsys.collect.storage_schema import ColumnScan, Written, merged
+from mlsys.collect.duplicates import Duplicates
+from mlsys.collect.storage_schema import FragmentScan, RowCounts, merged
 from mlsys.collect.type_inference import WordCounts
 from mlsys.readers.base import Fragment, TypeCounts
 from mlsys.recipe import Data
@@ -22,9 +22,9 @@ __all__ = ["build", "judge", "judge_damage", "total"]
 NUM_SAMPLES = 3
 
 
-def total(parts: Sequence[Written]) -> Written:
+def total(parts: Sequence[RowCounts]) -> RowCounts:
     """Counts of all pieces together."""
-    whole = Written()
+    whole = RowCounts()
     for part in parts:
         whole.num_rows += part.num_rows
         whole.num_bad += part.num_bad
@@ -34,14 +34,14 @@ def total(parts: Sequence[Written]) -> Written:
         whole.nulls.update(part.nulls)
         for rule, samples in part.samples.items():
             whole.samples[rule] = (whole.samples.get(rule, []) + samples)[:NUM_SAMPLES]
-        for name, wording in part.wording.items():
-            whole.wording[name] = whole.wording.get(name, WordCounts()).merged(wording)
+        for name, words in part.words.items():
+            whole.words[name] = whole.words.get(name, WordCounts()).merged(words)
         for label, count in part.classes.items():
             whole.classes[label] = whole.classes.get(label, 0) + count
     return whole
 
 
-def judge_damage(pieces: Sequence[Fragment], scans: Sequence[ColumnScan], max_fraction: float) -> None:
+def judge_damage(pieces: Sequence[Fragment], scans: Sequence[FragmentScan], max_fraction: float) -> None:
     """Stop where files cannot be read, unless they are at most this fraction of the files and of the bytes.
 
     How many rows a damaged file has is not known; its bytes alone would say too little, for a
@@ -62,7 +62,7 @@ def judge_damage(pieces: Sequence[Fragment], scans: Sequence[ColumnScan], max_fr
     raise errors.SourceError.several([piece.name for piece, _ in damaged], len(pieces), str(first))
 
 
-def judge(counts: Written, data: Data, target: str | None, rules: Contract | None, quarantine: str) -> None:
+def judge(counts: RowCounts, data: Data, target: str | None, rules: Contract | None, quarantine: str) -> None:
     """Stop where too many rows were set aside, or the target has nothing to learn from.
 
     Raises
@@ -89,9 +89,9 @@ def judge(counts: Written, data: Data, target: str | None, rules: Contract | Non
 def build(
     plan: ExecutionPlan,
     pieces: Sequence[Fragment],
-    scans: Sequence[ColumnScan],
-    parts: Sequence[Stored],
-    counts: Written,
+    scans: Sequence[FragmentScan],
+    parts: Sequence[StoredFragment],
+    counts: RowCounts,
     schema: Schema,
     repeats: Duplicates,
 ) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def build(
 
 
 def _warnings(
-    pieces: Sequence[Fragment], scans: Sequence[ColumnScan], counts: Written, schema: Schema, repeats: Duplicates
+    pieces: Sequence[Fragment], scans: Sequence[FragmentScan], counts: RowCounts, schema: Schema, repeats: Duplicates
 ) -> Iterator[str]:
     yield from _about_pieces(pieces, scans, schema)
     for column in schema:
@@ -145,7 +145,7 @@ def _rows(number: int) -> str:
     return "1 row" if number == 1 else f"{number:,} rows"
 
 
-def _about_pieces(pieces: Sequence[Fragment], scans: Sequence[ColumnScan], schema: Schema) -> Iterator[str]:
+def _about_pieces(pieces: Sequence[Fragment], scans: Sequence[FragmentScan], schema: Schema) -> Iterator[str]:
     for piece, scan in zip(pieces, scans, strict=True):
         if scan.damage:
             yield f"'{piece.name}' cannot be read and is left out: {' '.join(scan.damage.split())}"
@@ -156,11 +156,11 @@ def _about_pieces(pieces: Sequence[Fragment], scans: Sequence[ColumnScan], schem
 
 
 def _about_source(
-    name: str, found: TypeCounts, pieces: Sequence[Fragment], scans: Sequence[ColumnScan]
+    name: str, found: TypeCounts, pieces: Sequence[Fragment], scans: Sequence[FragmentScan]
 ) -> Iterator[str]:
     """Where pieces differ, and what a stored column does not show any more."""
     read = zip(pieces, scans, strict=True)
-    without = [piece.name for piece, scan in read if scan.num_rows and name not in scan.evidence]
+    without = [piece.name for piece, scan in read if scan.num_rows and name not in scan.type_counts]
     if without:
         more = f" and {len(without) - 1} more" if len(without) > 1 else ""
         yield f"column '{name}' is not in '{without[0]}'{more}: null there"

@@ -1,6 +1,7 @@
-"""`take`: a source becomes checked, content-addressed Parquet, a schema file, a quarantine and a report.
+"""Collect a source as a snapshot: checked, content-addressed Parquet, a schema file, a quarantine and a report.
 
-The passes over all pieces, the decision on types between them, and the snapshot at the end.
+`take` finds what there is to read; `_collect` passes over all fragments, decides the types between the
+two passes, and stores the snapshot. `take_table` does the same for a feature table.
 """
 
 from __future__ import annotations
@@ -10,208 +11,82 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from mlsys import cluster, errors, recipe
-from mlsys.collect import collected_rows as repeated
 from mlsys.collect import (
     contract,
+    duplicates,
     history,
     incremental,
     pipeline,
+    quarantine,
     report,
     storage_schema,
     type_inference,
 )
-from mlsys.collect import (
-    quarantine as collect_quarantine,
-)
-from mlsys.collect.cache import PART, REJECTED, Cache, Stored, link
+from mlsys.collect.cache import PART, REJECTED, Cache, StoredFragment, link
 from mlsys.collect.contract import Contract
 from mlsys.collect.history import CollectionRecord
 from mlsys.collect.pipeline import DropDuplicatesJob, ScanJob, WriteJob
-from mlsys.collect.spread import Here, OnCluster, Spread
-from mlsys.collect.storage_schema import ColumnScan, StorageSchema, Written
+from mlsys.collect.storage_schema import FragmentScan, RowCounts, StorageSchema
 from mlsys.dataset import Snapshot
 from mlsys.readers import conversion, folders, registry
 from mlsys.readers.base import PACKED, Fragment
 from mlsys.schema import Kind, Schema, TaskKind
 from mlsys.store import Store
 
-__all__ = ["CollectedFragments", "Taken", "Wanted", "collect", "take", "take_table"]
+__all__ = ["Collection", "take", "take_table"]
+
+JOIN_KEYS = re.compile(r"\bdata\.(?=(?:reading|derive|time)\b)(\w+)")
+"""Keys of ``data`` that a join has as well."""
+
+PACKED_RATIO = 4
+"""Bytes in memory of a byte at rest, for Parquet and packed text; the choice of plan needs no better."""
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A snapshot, and what happened on the way to it (JSON-able)."""
+class Collection:
+    """A snapshot, and the report (JSON-able) of how it was made."""
 
     snapshot: Snapshot
     report: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class CollectedFragments:
-    """What there is to read, and what earlier collections noted.
-
-    Attributes
-    ----------
-    before, entries
-        Earlier collections of the same source and columns, and all of this folder.
-    state, num_new, told
-        Of ``data.incremental``: what to note, rows that are new, and what is to be said of them.
-    """
-
-    pieces: list[Fragment]
-    plan: cluster.ExecutionPlan
-    before: list[CollectionRecord]
-    entries: list[CollectionRecord]
-    state: incremental.IncrementState | None
-    num_new: int | None
-    told: list[str]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be collected; `folder` takes the schema file and the quarantine."""
+class _Request:
+    """The rows that are asked for; `folder` takes the schema file, the quarantine and the history."""
 
     data: recipe.Data
     target: str | None
     split_column: str | None
-    rules: Contract | None
+    contract: Contract | None
     folder: Path | None
     is_regression: bool
     now: dt.datetime
 
 
-def collect(store: Store, wanted: Wanted, found: CollectedFragments, spread: Spread) -> Taken:
-    """The passes over all pieces, and between them the decision on the types."""
-    with store.staging() as scratch, store.staging() as folder:
-        memory, data, pieces = Cache.of(store), wanted.data, found.pieces
-        staged = [scratch / f"text-{number:05d}" for number in range(len(pieces))]
-        scan_jobs = [
-            ScanJob(one, data.reading, data.timezone, wanted.target, at, memory)
-            for one, at in zip(pieces, staged, strict=True)
-        ]
-        scans: list[ColumnScan] = spread.each(pipeline.scan, scan_jobs)
-        planned, parts, changes = _written(wanted, found, scans, staged, memory, scratch, spread)
-        firsts = _firsts(scans)
-        repeats = spread.once(
-            repeated.find_duplicates, [part.folder / PART for part in parts], data.dedupe, *_unique(wanted)
-        )
-        winnowed = [
-            DropDuplicatesJob(
-                one, first, part, repeats.within(first, first + scan.num_rows), planned, scratch / f"kept-{first}"
-            )
-            for one, first, part, scan in zip(pieces, firsts, parts, scans, strict=False)
-        ]
-        parts = _replaced(parts, [job for job in winnowed if job.repeats], spread)
-        quarantine = collect_quarantine.gather([part.folder / REJECTED for part in parts], wanted.folder)
-        counts = report.total([part.written for part in parts])
-        report.judge(counts, data, wanted.target, wanted.rules, quarantine)
-        schema = storage_schema.schema(planned, data, wanted.split_column, counts)
-        told = report.build(found.plan, pieces, scans, parts, counts, schema, repeats)
-        (folder / "data").mkdir()
-        for number, part in enumerate(parts):
-            link(part.folder / PART, folder / "data" / f"part-{number:05d}.parquet")
-        facts = {"schema": schema.model_dump(mode="json"), "num_rows": counts.num_rows, "sources": told["sources"]}
-        digest = store.commit("snapshot", folder, facts)
-    entry = _entry(wanted, found, digest, schema, counts)
-    unusual = history.judge(found.before, entry, data, wanted.now)
-    if wanted.folder is not None:
-        contract.save(schema, wanted.folder / "schema.yaml", ", ".join(one.name for one in pieces[:3]), wanted.rules)
-        is_new = not found.before or found.before[-1].snapshot != digest
-        history.save(wanted.folder, [*found.entries, *([entry] if is_new else [])], found.state)
-    return Taken(
-        Snapshot.open(store, digest),
-        told | {"notes": [*found.told, *changes, *unusual], "newest": entry.newest},
-    )
+@dataclass(frozen=True)
+class _Input:
+    """The fragments to read, and what earlier collections noted.
 
-
-def _entry(wanted: Wanted, found: CollectedFragments, digest: str, schema: Schema, counts: Written) -> CollectionRecord:
-    key = history.key(wanted.data, wanted.target)
-    num_new = counts.num_read if found.num_new is None else found.num_new
-    if found.num_new == 0 and found.before:  # the rows of the last collection: the same observation
-        num_new = found.before[-1].num_new
-    return history.make(found.before, key, digest, schema, counts, num_new, wanted.now)
-
-
-def _written(
-    wanted: Wanted,
-    found: CollectedFragments,
-    scans: list[ColumnScan],
-    staged: Sequence[Path],
-    memory: Cache,
-    scratch: Path,
-    spread: Spread,
-) -> tuple[StorageSchema, list[Stored], list[str]]:
-    """The layout, the stored pieces and what changed; again without a piece that turns out to be damaged.
-
-    The scan of such a piece is replaced.
+    Attributes
+    ----------
+    before, entries
+        Earlier collections of the same source and columns, and all of this folder.
+    increments, num_new, messages
+        With ``data.incremental``: the state to note, the number of new rows, and sentences about them.
     """
-    data, pieces = wanted.data, found.pieces
-    for attempt in range(len(pieces) + 1):
-        report.judge_damage(pieces, scans, data.max_bad_fraction)
-        if not any(found.num_rows for found in scans):
-            raise errors.SourceError.empty(", ".join(one.name for one in pieces))
-        planned = storage_schema.decide(
-            data, wanted.target, wanted.split_column, scans, wanted.rules, is_regression=wanted.is_regression
-        )
-        changes = _changes(wanted, found, scans, planned)
-        jobs = [
-            WriteJob(one, data.reading, first, scan, planned, at, scratch / f"rows-{attempt}-{number}", memory)
-            for number, (one, first, scan, at) in enumerate(zip(pieces, _firsts(scans), scans, staged, strict=False))
-        ]
-        parts: list[Stored] = spread.each(pipeline.write, jobs)
-        damaged = {number: part.written.damage for number, part in enumerate(parts) if part.written.damage}
-        for number, damage in damaged.items():
-            scans[number] = ColumnScan(0, {}, [], None, damage=damage)
-        if not damaged:
-            break
-    return planned, parts, changes
 
-
-def _changes(
-    wanted: Wanted, found: CollectedFragments, scans: Sequence[ColumnScan], planned: StorageSchema
-) -> list[str]:
-    """Columns that are new, wider, gone or others than at the last collection."""
-    if not found.before or wanted.rules:  # a contract with columns says what must be there
-        return []
-    seen = storage_schema.merged(scans)
-    empty = {name for name, evidence in seen.items() if not evidence.count and set(evidence.typed) <= {"null"}}
-    before = found.before[-1].types
-    misfits = {
-        name: f"{count:,} of {seen[name].count:,} values"
-        for name, kind in before.items()
-        if kind and name in seen and (count := type_inference.num_misfits(seen[name], kind))
-    }
-    return history.check_columns(before, planned.stored, empty, misfits, accept=wanted.data.evolution == "accept")
-
-
-def _firsts(scans: Sequence[ColumnScan]) -> list[int]:
-    """Number of each piece's first row."""
-    return list(accumulate((found.num_rows for found in scans), initial=0))
-
-
-def _unique(wanted: Wanted) -> tuple[list[str], list[str]]:
-    """Columns whose values must be unique by contract, and those that name rows."""
-    unique = [column.name for column in wanted.rules or () if column.unique]
-    return unique, [wanted.data.id] if wanted.data.id and wanted.data.id not in unique else []
-
-
-def _replaced(parts: list[Stored], jobs: list[DropDuplicatesJob], spread: Spread) -> list[Stored]:
-    """The parts, those of the jobs without their repeats."""
-    by_folder = {
-        job.stored.folder: made for job, made in zip(jobs, spread.each(pipeline.drop_duplicates, jobs), strict=True)
-    }
-    return [by_folder.get(part.folder, part) for part in parts]
-
-
-KEYS_OF_A_JOIN = re.compile(r"\bdata\.(?=(?:reading|derive|time)\b)(\w+)")
-
-PACKED_RATIO = 4
-"""Bytes in memory of a byte at rest, for Parquet and packed text; the choice of plan needs no better."""
+    fragments: list[Fragment]
+    plan: cluster.ExecutionPlan
+    before: list[CollectionRecord]
+    entries: list[CollectionRecord]
+    increments: incremental.IncrementState | None
+    num_new: int | None
+    messages: list[str]
 
 
 def take(
@@ -223,28 +98,28 @@ def take(
     split_column: str | None = None,
     task: TaskKind | str = "auto",
     now: dt.datetime | None = None,
-) -> Taken:
+) -> Collection:
     """Collect the rows to learn from.
 
-    Writes ``schema.yaml`` and, if rows were set aside, ``quarantine.parquet`` (source, row,
+    Writes ``schema.yaml`` and, if rows were rejected, ``quarantine.parquet`` (source, row,
     reason, content) into `folder`. Files of the snapshot hold the columns of its schema and
-    ``__row``, the number of the row counted from 0 over all records of all pieces in order,
-    those in quarantine included. Rows without a target are kept. What earlier collections into
-    `folder` found is compared (see `history` and `evolution`); nothing else depends on `now`.
+    ``__row``, the number of the row counted from 0 over all records of all fragments in order,
+    those in quarantine included. Rows without a target are kept. The collection is compared with
+    earlier ones into `folder` (see `history`); nothing else depends on `now`.
 
     Returns
     -------
-    Taken
-        The report says how many rows were read, kept, set aside (by rule, with samples) and
+    Collection
+        The report says how many rows were read, stored, quarantined (by rule, with samples) and
         without label, which columns are empty, how many ids repeat, warnings, and notes: what
         changed since the last collection or is unusual.
 
     Raises
     ------
     SourceError
-        Nothing is there, or a piece is damaged.
+        Nothing is there, or a fragment is damaged.
     RecipeError
-        A column that the recipe names does not exist, or an expression is none.
+        A column that the recipe names does not exist, or an expression is not valid.
     ContractError
         More than ``data.max_bad_fraction`` of the rows do not fit; a column is gone or of another
         type than before; or ``data.freshness`` or ``data.volume`` stops the run.
@@ -261,8 +136,10 @@ def take(
         )
     rules = contract.load(data.contract) if data.contract else None
     is_regression = task == TaskKind.REGRESSION
-    when = now or dt.datetime.now(dt.UTC)
-    return _start(store, Wanted(data, target, split_column, rules, folder.absolute(), is_regression, when))
+    return _run(
+        store,
+        _Request(data, target, split_column, rules, folder.absolute(), is_regression, now or dt.datetime.now(dt.UTC)),
+    )
 
 
 def take_table(
@@ -274,7 +151,7 @@ def take_table(
     folder: Path | None = None,
     evolution: Literal["refuse", "accept"] = "refuse",
     max_bad_fraction: float = 0.01,
-) -> Taken:
+) -> Collection:
     """Collect a feature table: as `take`, without target; the columns that the join `name` names must be there."""
     data = recipe.Data(
         source=join.source,
@@ -285,54 +162,201 @@ def take_table(
         evolution=evolution,
         max_bad_fraction=max_bad_fraction,
     )
-    at, when = folder.absolute() if folder else None, dt.datetime.now(dt.UTC)
-    with _keys_of_the_join(name):
-        taken = _start(store, Wanted(data, None, None, None, at, is_regression=False, now=when))
+    into, now = folder.absolute() if folder else None, dt.datetime.now(dt.UTC)
+    with _errors_of_join(name):
+        collection = _run(store, _Request(data, None, None, None, into, is_regression=False, now=now))
+    schema = collection.snapshot.schema
     keys = join.keys.values() if isinstance(join.keys, dict) else join.keys
-    read = [join.known_at, *(aggregate.column for aggregate in join.aggregates.values())]
-    for column in [*keys, *(join.columns or ()), *read]:
-        if column is not None and column not in taken.snapshot.schema:
-            where = f"recipe: 'features.joins.{name}'"
-            raise errors.RecipeError.unknown_column(where, column, taken.snapshot.schema.names)
-    return taken
+    aggregated = [aggregate.column for aggregate in join.aggregates.values()]
+    for column in [*keys, *(join.columns or ()), join.known_at, *aggregated]:
+        if column is not None and column not in schema:
+            raise errors.RecipeError.unknown_column(f"recipe: 'features.joins.{name}'", column, schema.names)
+    return collection
 
 
 @contextmanager
-def _keys_of_the_join(name: str) -> Iterator[None]:
-    """A join says how its table is read with the keys of ``data``, so what is wrong with one is said of the join's."""
+def _errors_of_join(name: str) -> Iterator[None]:
+    """Name the keys of the join in errors that name keys of ``data``: a join says with the same keys how to read."""
     try:
         yield
     except errors.MlsysError as error:
-        told = type(error)(KEYS_OF_A_JOIN.sub(rf"features.joins.{name}.\1", str(error)))
-        told.field = error.field
-        raise told from None
+        renamed = type(error)(JOIN_KEYS.sub(rf"features.joins.{name}.\1", str(error)))
+        renamed.field = error.field
+        raise renamed from None
 
 
-def _start(store: Store, wanted: Wanted) -> Taken:
-    """Find what there is to read, and read it here, in one task or all over the cluster."""
-    pieces, noted = registry.find(wanted.data.source, wanted.data.reading), history.load(wanted.folder)
-    if wanted.data.id is None and any(one.files for one in pieces):
-        wanted = replace(wanted, data=wanted.data.model_copy(update={"id": folders.FILE}))
-    texts = {name: kind for name, kind in registry.kinds(pieces).items() if kind is Kind.TEXT}
+def _run(store: Store, request: _Request) -> Collection:
+    """Find what there is to read, and collect it in one task or all over the cluster."""
+    fragments = registry.find(request.data.source, request.data.reading)
+    request = replace(request, data=_with_defaults(request.data, fragments))
+    source = _look_up(store, request, fragments)
+    return source.plan.run(_collect, store, request, source)
+
+
+def _with_defaults(data: recipe.Data, fragments: Sequence[Fragment]) -> recipe.Data:
+    """The section with what folders of pictures and texts imply: names of files as ids, texts as texts."""
+    if data.id is None and any(fragment.files for fragment in fragments):
+        data = data.model_copy(update={"id": folders.FILE})
+    texts = {name: kind for name, kind in registry.kinds(fragments).items() if kind is Kind.TEXT}
     if texts:
-        kinds = {**texts, **wanted.data.kinds}
-        wanted = replace(wanted, data=wanted.data.model_copy(update={"kinds": kinds}))
-    state, num_new, new_told = None, None, list[str]()
-    if wanted.data.incremental is not None:
-        ahead = cluster.call(incremental.advance, store, wanted.data, pieces, noted["incremental"])
-        state, pieces, num_new, new_told = ahead.state, ahead.pieces, ahead.num_new, ahead.told
-    before = history.last(noted, history.key(wanted.data, wanted.target))
-    entries = [CollectionRecord(**one) for one in noted["entries"]]
-    found = CollectedFragments(pieces, _plan(pieces), before, entries, state, num_new, new_told)
-    if found.plan.kind == "cluster":
-        return collect(store, wanted, found, OnCluster())
-    return cluster.call(collect, store, wanted, found, Here())
+        data = data.model_copy(update={"kinds": {**texts, **data.kinds}})
+    return data
 
 
-def _plan(pieces: Sequence[Fragment]) -> cluster.ExecutionPlan:
-    packed = sum(
-        p.num_bytes * (PACKED_RATIO if p.format == "parquet" or p.location.endswith(PACKED) else 1) for p in pieces
-    )
-    if len(pieces) == 1:
-        return cluster.ExecutionPlan("task", "one piece, which one task reads from its beginning to its end")
-    return cluster.plan(0, packed)
+def _look_up(store: Store, request: _Request, fragments: list[Fragment]) -> _Input:
+    """The history of the folder and, with ``data.incremental``, the increments instead of the source."""
+    noted = history.load(request.folder)
+    before = history.last(noted, history.key(request.data, request.target))
+    entries = [CollectionRecord(**entry) for entry in noted["entries"]]
+    if request.data.incremental is None:
+        return _Input(fragments, _plan(fragments), before, entries, None, None, [])
+    new = cluster.call(incremental.advance, store, request.data, fragments, noted["incremental"])
+    return _Input(new.fragments, _plan(new.fragments), before, entries, new.state, new.num_new, new.messages)
+
+
+def _plan(fragments: Sequence[Fragment]) -> cluster.ExecutionPlan:
+    if len(fragments) == 1:
+        return cluster.ExecutionPlan("task", "one fragment, which one task reads from its beginning to its end")
+    num_bytes = 0
+    for fragment in fragments:
+        is_packed = fragment.format == "parquet" or fragment.location.endswith(PACKED)
+        num_bytes += fragment.num_bytes * (PACKED_RATIO if is_packed else 1)
+    return cluster.plan(0, num_bytes)
+
+
+def _collect(store: Store, request: _Request, source: _Input) -> Collection:
+    """Pass over all fragments, store the snapshot, and note it in the history."""
+    with store.staging() as scratch, store.staging() as folder:
+        # 1. Count what the values of each column can be read as.
+        cache, data, fragments = Cache.of(store), request.data, source.fragments
+        staged = [scratch / f"text-{number:05d}" for number in range(len(fragments))]
+        scan_jobs = [
+            ScanJob(fragment, data.reading, data.timezone, request.target, texts, cache)
+            for fragment, texts in zip(fragments, staged, strict=True)
+        ]
+        scans = cluster.map(pipeline.scan, scan_jobs)
+
+        # 2. Decide the types, and store the rows that fit.
+        storage, parts, changes = _write(request, source, scans, staged, cache, scratch)
+
+        # 3. Leave out rows that repeat others.
+        files = [part.folder / PART for part in parts]
+        repeats = cluster.call(duplicates.find_duplicates, files, data.dedupe, *_unique_columns(request))
+        drop_jobs = [
+            DropDuplicatesJob(fragment, first, part, repeats.within(first, end), storage, scratch / f"kept-{first}")
+            for fragment, part, (first, end) in zip(fragments, parts, pairwise(_first_rows(scans)), strict=True)
+        ]
+        parts = _replace(parts, [job for job in drop_jobs if job.duplicates])
+
+        # 4. Stop if too much was rejected; else store the snapshot.
+        where = quarantine.gather([part.folder / REJECTED for part in parts], request.folder)
+        counts = report.total([part.counts for part in parts])
+        report.judge(counts, data, request.target, request.contract, where)
+        schema = storage_schema.schema(storage, data, request.split_column, counts)
+        told = report.build(source.plan, fragments, scans, parts, counts, schema, repeats)
+        digest = _commit(store, folder, parts, schema, told["sources"])
+
+    # 5. Compare the collection with earlier ones, and note it.
+    entry = _entry(request, source, digest, schema, counts)
+    notes = [*source.messages, *changes, *history.judge(source.before, entry, data, request.now)]
+    _note(request, source, schema, entry)
+    return Collection(Snapshot.open(store, digest), told | {"notes": notes, "newest": entry.newest})
+
+
+def _write(
+    request: _Request,
+    source: _Input,
+    scans: list[FragmentScan],
+    staged: Sequence[Path],
+    cache: Cache,
+    scratch: Path,
+) -> tuple[StorageSchema, list[StoredFragment], list[str]]:
+    """Decide the types and store the rows; once more without a fragment that turns out to be damaged.
+
+    The scan of such a fragment is replaced in `scans`. Returns the types, the stored fragments, and
+    the columns that changed since the last collection.
+    """
+    data, fragments = request.data, source.fragments
+    for attempt in range(len(fragments) + 1):
+        report.judge_damage(fragments, scans, data.max_bad_fraction)
+        if not any(scan.num_rows for scan in scans):
+            raise errors.SourceError.empty(", ".join(fragment.name for fragment in fragments))
+        storage = storage_schema.decide(
+            data, request.target, request.split_column, scans, request.contract, is_regression=request.is_regression
+        )
+        changes = _changed_columns(request, source, scans, storage)
+        jobs = [
+            WriteJob(fragment, data.reading, first, scan, storage, texts, scratch / f"rows-{attempt}-{number}", cache)
+            for number, (fragment, first, scan, texts) in enumerate(
+                zip(fragments, _first_rows(scans), scans, staged, strict=False)
+            )
+        ]
+        parts = cluster.map(pipeline.write, jobs)
+        damaged = {number: part.counts.damage for number, part in enumerate(parts) if part.counts.damage}
+        for number, damage in damaged.items():
+            scans[number] = FragmentScan(0, {}, [], None, damage=damage)
+        if not damaged:
+            break
+    return storage, parts, changes
+
+
+def _changed_columns(
+    request: _Request, source: _Input, scans: Sequence[FragmentScan], storage: StorageSchema
+) -> list[str]:
+    """Columns that are new, wider, gone or of another type than at the last collection."""
+    if not source.before or request.contract:  # a contract with columns says what must be there
+        return []
+    counts = storage_schema.merged(scans)
+    empty = {name for name, types in counts.items() if not types.count and set(types.typed) <= {"null"}}
+    before = source.before[-1].types
+    misfits = {
+        name: f"{count:,} of {counts[name].count:,} values"
+        for name, kind in before.items()
+        if kind and name in counts and (count := type_inference.num_misfits(counts[name], kind))
+    }
+    return history.check_columns(before, storage.stored, empty, misfits, accept=request.data.evolution == "accept")
+
+
+def _first_rows(scans: Sequence[FragmentScan]) -> list[int]:
+    """Number of each fragment's first row, and the number of all rows."""
+    return list(accumulate((scan.num_rows for scan in scans), initial=0))
+
+
+def _unique_columns(request: _Request) -> tuple[list[str], list[str]]:
+    """Columns whose values must be unique by contract, and the id column where it need not be."""
+    unique = [column.name for column in request.contract or () if column.unique]
+    return unique, [request.data.id] if request.data.id and request.data.id not in unique else []
+
+
+def _replace(parts: list[StoredFragment], jobs: list[DropDuplicatesJob]) -> list[StoredFragment]:
+    """The parts, those of the jobs without their duplicates."""
+    replaced = cluster.map(pipeline.drop_duplicates, jobs)
+    by_folder = {job.stored.folder: part for job, part in zip(jobs, replaced, strict=True)}
+    return [by_folder.get(part.folder, part) for part in parts]
+
+
+def _commit(store: Store, folder: Path, parts: Sequence[StoredFragment], schema: Schema, read: Any) -> str:
+    (folder / "data").mkdir()
+    for number, part in enumerate(parts):
+        link(part.folder / PART, folder / "data" / f"part-{number:05d}.parquet")
+    num_rows = sum(part.counts.num_rows for part in parts)
+    facts = {"schema": schema.model_dump(mode="json"), "num_rows": num_rows, "sources": read}
+    return store.commit("snapshot", folder, facts)
+
+
+def _entry(request: _Request, source: _Input, digest: str, schema: Schema, counts: RowCounts) -> CollectionRecord:
+    key = history.key(request.data, request.target)
+    num_new = counts.num_read if source.num_new is None else source.num_new
+    if source.num_new == 0 and source.before:  # the rows of the last collection: the same observation
+        num_new = source.before[-1].num_new
+    return history.make(source.before, key, digest, schema, counts, num_new, request.now)
+
+
+def _note(request: _Request, source: _Input, schema: Schema, entry: CollectionRecord) -> None:
+    """Write the schema file and the history into the folder, if there is one."""
+    if request.folder is None:
+        return
+    names = ", ".join(fragment.name for fragment in source.fragments[:3])
+    contract.save(schema, request.folder / "schema.yaml", names, request.contract)
+    is_new = not source.before or source.before[-1].snapshot != entry.snapshot
+    history.save(request.folder, [*source.entries, *([entry] if is_new else [])], source.increments)

@@ -23,7 +23,16 @@ from mlsys.readers.base import UNNAMED, BadRecord, TypeCounts
 from mlsys.recipe import Data
 from mlsys.schema import Column, Kind, Role, Schema, arrow_type
 
-__all__ = ["ColumnScan", "StorageSchema", "Written", "assign_roles", "check_roles", "check_stored", "decide", "schema"]
+__all__ = [
+    "FragmentScan",
+    "RowCounts",
+    "StorageSchema",
+    "assign_roles",
+    "check_roles",
+    "check_stored",
+    "decide",
+    "schema",
+]
 
 ROW_INDEX = re.compile(rf"(__index_level_\d+__|Unnamed: \d+|{UNNAMED}\d+)")
 """Names that a row index gets: from pandas in Parquet and CSV, and from us where a CSV column has none."""
@@ -131,15 +140,15 @@ def _check_time(schema: Schema, empty: Collection[str]) -> None:
 
 
 @dataclass
-class ColumnScan:
+class FragmentScan:
     """What the first pass learned of a piece: records, sound and broken, and evidence by column.
 
     `damage` is the error of a piece that cannot be read, `changed` when it was last changed.
     """
 
     num_rows: int
-    evidence: dict[str, TypeCounts]
-    broken: list[BadRecord]
+    type_counts: dict[str, TypeCounts]
+    bad_records: list[BadRecord]
     sha256: str | None
     damage: str | None = None
     changed: str = ""
@@ -178,7 +187,7 @@ class StorageSchema:
 
 
 @dataclass
-class Written:
+class RowCounts:
     """Counts of the second pass, over one piece or all.
 
     Attributes
@@ -187,7 +196,7 @@ class Written:
         Rows stored, set aside, and left out because a later row has their key.
     rules, samples
         Rows that break a rule, and some of them shown.
-    nulls, wording
+    nulls, words
         By stored column.
     classes
         Distinct labels with rows counted so far; complete only while there is one.
@@ -203,7 +212,7 @@ class Written:
     rules: Counter[str] = field(default_factory=Counter)
     samples: dict[str, list[str]] = field(default_factory=dict)
     nulls: Counter[str] = field(default_factory=Counter)
-    wording: dict[str, WordCounts] = field(default_factory=dict)
+    words: dict[str, WordCounts] = field(default_factory=dict)
     classes: dict[Any, int] = field(default_factory=dict)
     newest: int | None = None
     damage: str | None = None
@@ -217,7 +226,7 @@ def decide(
     data: Data,
     target: str | None,
     split_column: str | None,
-    scans: Sequence[ColumnScan],
+    scans: Sequence[FragmentScan],
     rules: Contract | None,
     *,
     is_regression: bool,
@@ -253,16 +262,16 @@ def decide(
     return StorageSchema(columns, data.derive, stored, data.timezone, target, rules, images, time)
 
 
-def merged(scans: Iterable[ColumnScan]) -> dict[str, TypeCounts]:
+def merged(scans: Iterable[FragmentScan]) -> dict[str, TypeCounts]:
     """Evidence of all pieces, columns in the order of their first appearance."""
     whole: dict[str, TypeCounts] = {}
     for scan in scans:
-        for name, found in scan.evidence.items():
+        for name, found in scan.type_counts.items():
             whole[name] = whole[name].merged(found) if name in whole else found
     return whole
 
 
-def schema(layout: StorageSchema, data: Data, split_column: str | None, counts: Written) -> Schema:
+def schema(layout: StorageSchema, data: Data, split_column: str | None, counts: RowCounts) -> Schema:
     """The schema with kinds and roles, once all values were seen."""
     columns = [_column(name, layout, data, counts) for name in layout.stored.names]
     empty = [name for name in layout.stored.names if counts.nulls[name] == counts.num_rows]
@@ -323,12 +332,12 @@ def _check_kinds(rules: Contract, stored: pa.Schema) -> None:
             )
 
 
-def _column(name: str, layout: StorageSchema, data: Data, counts: Written) -> Column:
+def _column(name: str, layout: StorageSchema, data: Data, counts: RowCounts) -> Column:
     kind = layout.stored.field(name).type
     if layout.contract is not None and name in layout.contract:
         facts = layout.contract[name].model_dump(include=set(Column.model_fields))
         return Column.model_validate(facts | {"type": str(kind), "kind": data.kinds.get(name, facts["kind"])})
-    found = type_inference.kind_of(kind, counts.wording.get(name, WordCounts()))
+    found = type_inference.kind_of(kind, counts.words.get(name, WordCounts()))
     demanded = data.kinds.get(name, found)
     if not _can_be(kind, demanded):
         raise errors.RecipeError.build(

@@ -6,8 +6,8 @@
     <output>/_rejected/…            rows that do not fit: file, row, reasons, the row as JSON
     <output>/_result.json           model, digest, counts, how it ran
 
-Small inputs run in one task, large ones through Ray Data with an actor pool, each actor
-holding the model once; both write the same files. The folder appears whole or not at all:
+Small inputs run in one task, large ones in many workers, each of which
+holds the model once; both write the same files. The folder appears whole or not at all:
 everything is written beside it and moved into place at the end. Readers of Parquet folders
 skip names that start with an underscore.
 """
@@ -15,13 +15,12 @@ skip names that start with an underscore.
 from __future__ import annotations
 
 import contextlib
-import json
+import functools
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from mlsys import cluster, errors, registry
 from mlsys.deploy import pieces
@@ -119,7 +118,7 @@ def predict(
     with _beside(target) as folder:
         job = BatchJob(store.root, folder, entry, tuple(keys), reading_options or Reading(), timezone)
         how = _plan(found, plan)
-        count = _on_cluster(job, found) if how.kind == "cluster" else cluster.call(_score, job, found)
+        count = Count.total(how.run(_score, job, found))
         _check_rejected(count, max_rejected_fraction)
         unseen, rare = (dict(sorted(found.items())) for found in (count.unseen, count.rare))
         rows = count.num_rows, count.num_rejected
@@ -139,31 +138,13 @@ def _plan(found: Sequence[Piece], wanted: str) -> cluster.ExecutionPlan:
     )
 
 
-def _score(job: BatchJob, found: Sequence[Piece]) -> Count:
-    """All pieces one after another, in this process."""
-    scorer, count = Scorer(job), Count()
-    for number, piece in enumerate(found):
-        count.add(scorer.piece(number, piece))
-    return count
+def _score(job: BatchJob, found: Sequence[Piece]) -> list[Count]:
+    """Predict all pieces; a worker opens the model once, and one that is repeated writes the same files again."""
+    return cluster.map(_score_piece, list(enumerate(found)), state=functools.partial(Scorer, job))
 
 
-def _on_cluster(job: BatchJob, found: Sequence[Piece]) -> Count:
-    """Pieces over an actor pool of Ray Data; an attempt that is repeated writes the same files again."""
-    import ray.data
-
-    rows = [{"number": number, "piece": json.dumps(asdict(piece))} for number, piece in enumerate(found)]
-    workers = min(len(rows), max(1, cluster.num_cpus() - 1))
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers)
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    dataset.context.enable_progress_bars = False
-    actor: Any = Scorer  # Ray takes a class here, its annotations only functions
-    scored = dataset.map(actor, fn_constructor_args=(job,), compute=pool, num_cpus=1)
-    count = Count()
-    for row in scored.iter_rows():
-        if isinstance(row["outcome"], errors.MlsysError):
-            raise row["outcome"]
-        count.add(row["outcome"])
-    return count
+def _score_piece(scorer: Scorer, numbered: tuple[int, Piece]) -> Count:
+    return scorer.piece(*numbered)
 
 
 def _check_rejected(count: Count, limit: float) -> None:

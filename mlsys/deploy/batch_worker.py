@@ -164,6 +164,14 @@ class Count:
     rare: dict[str, int] = field(default_factory=dict)
     lookup: Looked = field(default_factory=dict)
 
+    @classmethod
+    def total(cls, counts: Iterable[Count]) -> Count:
+        """Counts of all rows together."""
+        whole = cls()
+        for count in counts:
+            whole.add(count)
+        return whole
+
     def add(self, other: Count) -> None:
         """Count what came of other rows too."""
         self.num_rows += other.num_rows
@@ -191,19 +199,6 @@ class Scorer:
         self._contract = RequestValidator(needed, tuple(self._predictor.contract.needed), job.timezone)
         of_row = [opened.schema.one(role) for role in (Role.ID, Role.TIME)]
         self._default_keys = [name for name in of_row if name is not None]
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """One row of a dataset of pieces.
-
-        An error of ours is given back as a value: Ray Data would wrap a raised one and lose its type.
-        """
-        facts = json.loads(row["piece"])
-        files = tuple(tuple(file) for file in facts["files"])
-        piece = Piece(**{**facts, "row_groups": tuple(facts["row_groups"]), "files": files})
-        try:
-            return {"outcome": self.piece(row["number"], piece)}
-        except errors.MlsysError as error:
-            return {"outcome": error}
 
     def piece(self, number: int, piece: Piece) -> Count:
         """Read, check, predict and write one piece.

@@ -180,10 +180,10 @@ def profile(
     size = -(-len(work) // MOST_TASKS)
     tasks = [work[at : at + size] for at in range(0, len(work), size)]
 
-    def tell(done: int, _: int) -> None:
+    def tell(_: Profile, done: int, __: int) -> None:
         progress(f"{min(done * size, len(work))} of {len(work)} pieces scanned")
 
-    return _merged(cluster.map(_learn_all, tasks, progress=tell))
+    return _merged(cluster.map(_learn_all, tasks, on_result=tell))
 
 
 def _learn_all(work: list[_Work]) -> Profile:

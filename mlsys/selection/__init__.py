@@ -85,7 +85,7 @@ def rank(
             progress(f"{score.family} {fold}  {metric.name} {score.result.score:.3f}  ({before + number} of {total})")
 
         jobs = [_FoldJob(split, statistics, recipe, task, name, *folds) for folds in some for name in names]
-        scored.extend(cluster.map(_fit, jobs, ended=report))
+        scored.extend(cluster.map(_fit, jobs, on_result=report))
 
     # 2. Two rounds of folds for all families, the others for those that still have a chance.
     first, rest = rounds[-boards.ROUNDS :], rounds[: -boards.ROUNDS]

@@ -228,12 +228,9 @@ class _Searching:
             raise errors.ClusterError.build(
                 "tune: trials", got="no Ray", expected="a cluster", hint="cluster.connect(store) before tune.search"
             )
-        import ray
-
         from mlsys.tune.trials import Search
 
-        task = ray.remote(_prepare).options(num_cpus=1, name="mlsys.tune.prepare")
-        rows = task.remote(self.split, self.statistics, self.recipe, self.task, self.family)
+        rows = cluster.submit(_prepare, self.split, self.statistics, self.recipe, self.task, self.family)
         defaults = self.params.model_dump(mode="json")
         return Search(rows, self.task, self.family, self.metric.name, self.recipe.seed, defaults, self.space)
 

@@ -1,4 +1,4 @@
-"""Batch prediction as one task and over Ray Data."""
+"""Batch prediction as one task and in many workers."""
 
 import pyarrow.parquet as pq
 import pytest

@@ -1,3 +1,4 @@
+import functools
 import os
 import stat
 import urllib.error
@@ -42,9 +43,39 @@ def test_a_call_has_the_threads_it_was_given():
 
 def test_results_come_in_the_order_of_the_items_and_progress_as_they_end():
     ended = []
-    results = cluster.map(abs, [-3, -1, -2], progress=lambda done, total: ended.append((done, total)))
+    results = cluster.map(abs, [-3, -1, -2], on_result=lambda *told: ended.append(told))
     assert results == [3, 1, 2]
-    assert ended == [(1, 3), (2, 3), (3, 3)]
+    assert [(done, total) for _, done, total in ended] == [(1, 3), (2, 3), (3, 3)]
+    assert sorted(result for result, _, _ in ended) == [1, 2, 3]
+
+
+def test_a_state_is_made_once_a_worker_and_serves_all_its_items():
+    made = cluster.map(lambda state, item: (*state, item), list(range(20)), state=lambda: (process_id(), os.urandom(8)))
+    assert [item for _, _, item in made] == list(range(20))
+    assert len({row[:2] for row in made}) <= 2
+    assert os.getpid() not in {row[0] for row in made}
+
+
+def test_an_error_in_the_making_of_a_state_arrives_as_itself():
+    with pytest.raises(errors.ContractError, match="got:      age"):
+        cluster.map(divmod, [1, 2], state=functools.partial(refuse, "age"))
+
+
+def test_inside_a_task_calls_and_maps_run_in_it():
+    assert len(cluster.call(process_ids)) == 1
+
+
+def process_ids():
+    return {os.getpid(), cluster.call(process_id), *cluster.map(process_id, [1, 2, 3])}
+
+
+def test_a_submitted_result_stays_in_the_object_store_for_other_tasks():
+    reference = cluster.submit(divmod, 7, 2)
+    assert cluster.call(sum_of, [reference]) == 4
+
+
+def sum_of(references):
+    return sum(ray.get(references[0]))
 
 
 @pytest.mark.parametrize(

@@ -114,10 +114,8 @@ def assemble(
     """
     plan = _plan(snapshot, tables)
     progress(f"joining {', '.join(tables)} to {snapshot.num_rows:,} rows: {plan.reason}")
-    if plan.kind == "cluster":
-        digest, work = _assemble(store, snapshot, dict(tables), PART_BYTES, cluster.map)
-    else:
-        digest, work = cluster.call(_assemble, store, snapshot, dict(tables), None, _one_by_one)
+    part_bytes = PART_BYTES if plan.kind == "cluster" else None
+    digest, work = plan.run(_assemble, store, snapshot, dict(tables), part_bytes, cluster.map)
     found = store.facts("snapshot", digest)["joins"]
     told = {name: {**found[name], "work": work[name]} for name in tables}
     return Assembled(Snapshot.open(store, digest), {"plan": asdict(plan), "joins": told})
@@ -132,10 +130,6 @@ def _plan(snapshot: Snapshot, tables: Tables) -> cluster.ExecutionPlan:
         for group in range(file.num_row_groups)
     )
     return cluster.plan(snapshot.num_rows, num_bytes)
-
-
-def _one_by_one(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
-    return [function(job) for job in jobs]
 
 
 def _assemble(

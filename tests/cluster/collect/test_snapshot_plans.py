@@ -1,4 +1,4 @@
-"""Many files through Ray Data: the same snapshot as in one task, and the same errors."""
+"""Many files over the cluster: the same snapshot as in one task, and the same errors."""
 
 from __future__ import annotations
 

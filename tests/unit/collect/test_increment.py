@@ -242,7 +242,7 @@ def test_a_process_killed_while_it_collects_leaves_nothing_half_done(write, tmp_
 
 
 def test_a_file_that_grows_while_it_is_read_is_refused_and_nothing_of_it_kept(take, write, monkeypatch):
-    file, real = write("a.csv", "k,at,y\n1,1,0\n2,2,1\n"), incremental._New.write
+    file, real = write("a.csv", "k,at,y\n1,1,0\n2,2,1\n"), incremental._Increment.write
 
     def grown(self, folder):
         facts = real(self, folder)
@@ -250,7 +250,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused_and_nothing_of_it_kept(ta
             out.write("3,3")
         return facts
 
-    monkeypatch.setattr(incremental._New, "write", grown)
+    monkeypatch.setattr(incremental._Increment, "write", grown)
     with pytest.raises(errors.SourceError, match="changed while it was read"):
         take(file, **CURSOR)
     monkeypatch.undo()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from dataclasses import asdict
 
 import httpx
 import pyarrow as pa
@@ -152,8 +151,7 @@ def test_files_of_pictures_are_predicted_and_broken_ones_set_aside(champion, tmp
             (source / name).write_bytes(one)
     store, entry = champion
     scorer = Scorer(BatchJob(store.root, tmp_path / "out", entry, ("file",), Reading(), None))
-    facts = [json.dumps(asdict(piece)) for piece in pieces.find(source)]  # as a task gets them
-    counts = [scorer({"number": number, "piece": piece})["outcome"] for number, piece in enumerate(facts)]
+    counts = [scorer.piece(number, piece) for number, piece in enumerate(pieces.find(source))]
     assert [(count.num_rows, count.num_rejected) for count in counts] == [(10, 1)]
     found = pq.read_table(tmp_path / "out" / "part-00000.parquet")
     assert found["file"].to_pylist() == names[:9]

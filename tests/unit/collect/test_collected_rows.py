@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import feather
 
-from mlsys.collect.collected_rows import Seen
+from mlsys.collect.duplicates import CollectedRows
 from mlsys.schema import ROW
 from mlsys.store import Store
 
@@ -26,7 +26,7 @@ def taken(folder, table):
         return {"latest": 1}
 
     path = store.path("increment", store.put("increment", fill))
-    return Seen.of([path], "at", 1, lambda written: written)
+    return CollectedRows.of([path], "at", 1, lambda written: written)
 
 
 def asked(table):
@@ -50,7 +50,7 @@ def test_each_row_is_new_as_often_as_it_comes_beyond_what_was_taken(tmp_path_fac
             expected.append(row not in left)
             if row in left:
                 left.remove(row)
-        assert seen.strike(asked(table(rows))).tolist() == expected
+        assert seen.subtract(asked(table(rows))).tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_each_row_is_new_as_often_as_it_comes_beyond_what_was_taken(tmp_path_fac
     ],
 )  # fmt: skip
 def test_equal_values_are_known_however_they_are_stored(tmp_path, before, now):
-    assert taken(tmp_path, pa.table({"v": before})).strike(asked(pa.table({"v": now}))).tolist() == [False, False]
+    assert taken(tmp_path, pa.table({"v": before})).subtract(asked(pa.table({"v": now}))).tolist() == [False, False]
 
 
 def test_a_missing_column_is_one_of_missing_values_and_its_place_does_not_count(tmp_path):
     seen = taken(tmp_path, pa.table({"a": [1, 2], "b": pa.array([None, 3])}))
-    assert seen.strike(asked(pa.table({"a": [1]}))).tolist() == [False]
-    assert seen.strike(asked(pa.table({"b": [3], "a": [2]}))).tolist() == [False]
-    assert seen.strike(asked(pa.table({"b": [2], "a": [3]}))).tolist() == [True]
+    assert seen.subtract(asked(pa.table({"a": [1]}))).tolist() == [False]
+    assert seen.subtract(asked(pa.table({"b": [3], "a": [2]}))).tolist() == [False]
+    assert seen.subtract(asked(pa.table({"b": [2], "a": [3]}))).tolist() == [True]

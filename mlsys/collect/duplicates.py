@@ -1,17 +1,17 @@
-"""Rows that are in the increments of earlier collections, known by their content.
+"""Find rows that come again: those of earlier collections, and those that repeat others in one collection.
 
-A row is known by its values: what is missing does not count, for JSON lines have the keys of
-their batch. Rows of one content are told apart by how often they come.
+`CollectedRows` knows the rows of the increments by their values. What is missing does not count, for
+JSON lines have the keys of their batch. Rows of one content are told apart by how often they come.
 
-Rows that say again what another row says, over all pieces.
+`find_duplicates` looks through all fragments of a collection:
 
 ``data.dedupe``
     Of the rows of a key the last in order stays: the largest value of ``order``, of equal ones
     the later row; without ``order`` the later row. A row whose order is missing loses against
     any that has one. The others are superseded: left out, counted, and no fault.
 unique columns of a contract
-    The first row of a value stays; later ones break the contract and go to quarantine. Looked
-    at after the superseded rows are gone.
+    The first row of a value stays; later ones break the contract and are quarantined. Superseded
+    rows do not count.
 
 A missing key (null or NaN) equals no other: such rows all stay.
 """
@@ -38,31 +38,32 @@ from mlsys.schema import ROW
 from mlsys.statistics.hashing import mix
 from mlsys.store import MANIFEST, digest_json, read_json
 
-__all__ = ["Duplicates", "Seen", "contents", "find_duplicates"]
+__all__ = ["CollectedRows", "Duplicates", "contents", "find_duplicates"]
 
 SEEDS = (1, 2)
 """Two hashes of 64 bits: two rows of a billion share both with a chance below 1e-20."""
 
+ReadCursor = Callable[[pa.Array], pa.Array]
+"""Reads values of the cursor as numbers."""
 
-class Seen:
-    """How often each row was taken; one that comes again is struck off."""
+
+class CollectedRows:
+    """Counts of the rows of earlier collections, by their content."""
 
     def __init__(self) -> None:
-        self._counts = _counted(pa.table({}))
+        self._counts = _count(pa.table({}))
 
     @classmethod
-    def of(
-        cls, increments: Iterable[Path], cursor: str, floor: float, values_of: Callable[[pa.Array], pa.Array]
-    ) -> Seen:
-        """Rows at or beyond `floor`; `values_of` reads the cursor as numbers."""
-        found = cls()
-        parts = [_counted(table) for folder in increments for table in _beyond(folder, cursor, floor, values_of)]
+    def of(cls, increments: Iterable[Path], cursor: str, floor: float, read_cursor: ReadCursor) -> CollectedRows:
+        """Count the rows whose cursor is at or beyond `floor`."""
+        rows = cls()
+        parts = [_count(table) for folder in increments for table in _beyond(folder, cursor, floor, read_cursor)]
         if parts:
-            found._counts = pl.concat(parts).group_by("a", "b").agg(pl.col("times").sum())
-        return found
+            rows._counts = pl.concat(parts).group_by("a", "b").agg(pl.col("times").sum())
+        return rows
 
-    def strike(self, table: pa.Table) -> NDArray[np.bool_]:
-        """Which rows were not taken; those that were are struck off, each as often as it comes."""
+    def subtract(self, table: pa.Table) -> NDArray[np.bool_]:
+        """The mask of the rows that are new; each of the others is taken off the counts."""
         came = _hashed(table).with_columns(pl.col("a").cum_count().over("a", "b").alias("nth"))
         known = came.join(self._counts, on=["a", "b"], how="left", maintain_order="left")["times"].fill_null(0)
         again = came.group_by("a", "b").agg(pl.len().cast(pl.Int64).alias("came"))
@@ -72,7 +73,7 @@ class Seen:
 
 
 def contents(table: pa.Table) -> list[str]:
-    """Each row as text, without what is missing."""
+    """Each row as JSON, without what is missing."""
     return [
         json.dumps(
             {name: value for name, value in row.items() if value is not None},
@@ -84,19 +85,19 @@ def contents(table: pa.Table) -> list[str]:
     ]
 
 
-def _beyond(folder: Path, cursor: str, floor: float, values_of: Callable[[pa.Array], pa.Array]) -> Iterable[pa.Table]:
-    """The rows of an increment at or beyond the floor; the whole is not read where it lies below."""
+def _beyond(folder: Path, cursor: str, floor: float, read_cursor: ReadCursor) -> Iterable[pa.Table]:
+    """The rows of an increment at or beyond the floor; an increment that lies below it as a whole is not read."""
     latest = read_json(folder / MANIFEST)["facts"].get("latest")
     if latest is not None and latest < floor:
         return
     for file in increments.batch_files(folder):
-        values = values_of(feather.read_table(str(file), columns=[cursor])[cursor].combine_chunks())
+        values = read_cursor(feather.read_table(str(file), columns=[cursor])[cursor].combine_chunks())
         near = pc.greater_equal(values, pa.scalar(floor, values.type)).fill_null(False)
         if near.true_count:
             yield feather.read_table(str(file)).drop_columns([ROW]).filter(near)
 
 
-def _counted(table: pa.Table) -> pl.DataFrame:
+def _count(table: pa.Table) -> pl.DataFrame:
     return _hashed(table).group_by("a", "b").agg(pl.len().cast(pl.Int64).alias("times"))
 
 
@@ -104,7 +105,7 @@ def _hashed(table: pa.Table) -> pl.DataFrame:
     """Two hashes of each row: sums over its values, each hashed by the name of its column and mixed."""
     hashes = {seed: np.zeros(table.num_rows, np.uint64) for seed in SEEDS}
     for name in table.column_names:
-        values = _plain(table[name])
+        values = _comparable(table[name])
         present = values.is_not_null().to_numpy()
         for seed in SEEDS:
             key = int(digest_json([name, seed])[:16], 16)
@@ -112,11 +113,11 @@ def _hashed(table: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(dict(zip(("a", "b"), hashes.values(), strict=True)))
 
 
-def _plain(values: pa.ChunkedArray) -> pl.Series:
-    """Equal values alike, however wide their type; nested ones as text."""
+def _comparable(values: pa.ChunkedArray) -> pl.Series:
+    """Equal values in one form, however wide their type; nested ones as text."""
     kind = values.type
     if pa.types.is_nested(kind):
-        texts = [None if one is None else json.dumps(one, default=str) for one in values.to_pylist()]
+        texts = [None if value is None else json.dumps(value, default=str) for value in values.to_pylist()]
         return pl.Series(texts, dtype=pl.String)
     if pa.types.is_dictionary(kind):
         values = values.cast(kind.value_type)
@@ -128,7 +129,7 @@ def _plain(values: pa.ChunkedArray) -> pl.Series:
     return series.dt.cast_time_unit("us") if isinstance(series.dtype, pl.Datetime) else series
 
 
-Rows = NDArray[np.int64]
+RowNumbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,12 @@ class Duplicates:
     `ids` counts repeated values of columns that name rows and need not be unique.
     """
 
-    superseded: Rows
-    unique: dict[str, Rows] = field(default_factory=dict)
+    superseded: RowNumbers
+    unique: dict[str, RowNumbers] = field(default_factory=dict)
     ids: dict[str, int] = field(default_factory=dict)
 
     def within(self, first: int, end: int) -> Duplicates:
-        """Those of the rows `first` … `end` - 1."""
+        """The duplicates among the rows `first` … `end` - 1."""
         unique = {name: _between(rows, first, end) for name, rows in self.unique.items()}
         return Duplicates(
             _between(self.superseded, first, end), {name: rows for name, rows in unique.items() if len(rows)}
@@ -156,33 +157,32 @@ class Duplicates:
 def find_duplicates(
     files: Sequence[Path], dedupe: Dedupe | None, unique: Sequence[str], ids: Sequence[str]
 ) -> Duplicates:
-    """Look for repeats in the rows of all files; in memory are the columns that are asked for."""
+    """Find rows that repeat others in all files; in memory are the columns that are asked for."""
     superseded = np.empty(0, np.int64)
     if dedupe is not None:
         superseded = _superseded(_read(files, [*dedupe.keys, *([dedupe.order] if dedupe.order else [])]), dedupe)
-    found = {}
+    repeats = {}
     for name in dict.fromkeys([*unique, *ids]):
         frame = _read(files, [name]).drop_nulls(name)
         if len(superseded):
             frame = frame.filter(~pl.col(ROW).is_in(pl.Series(superseded).implode()))
-        found[name] = frame.filter(~pl.col(name).is_first_distinct())[ROW].to_numpy()
-    counts = {name: len(rows) for name, rows in found.items() if name not in unique}
-    return Duplicates(superseded, {name: found[name] for name in unique}, counts)
+        repeats[name] = frame.filter(~pl.col(name).is_first_distinct())[ROW].to_numpy()
+    counts = {name: len(rows) for name, rows in repeats.items() if name not in unique}
+    return Duplicates(superseded, {name: repeats[name] for name in unique}, counts)
 
 
-def _superseded(frame: pl.DataFrame, dedupe: Dedupe) -> Rows:
-    ordered = frame.drop_nulls(list(dedupe.keys)).sort(
-        [*([dedupe.order] if dedupe.order else []), ROW], nulls_last=False
-    )
-    stays = ordered.unique(list(dedupe.keys), keep="last", maintain_order=False)[ROW]
-    return np.setdiff1d(ordered[ROW].to_numpy(), stays.to_numpy())
+def _superseded(frame: pl.DataFrame, dedupe: Dedupe) -> RowNumbers:
+    order = [*([dedupe.order] if dedupe.order else []), ROW]
+    ordered = frame.drop_nulls(list(dedupe.keys)).sort(order, nulls_last=False)
+    last = ordered.unique(list(dedupe.keys), keep="last", maintain_order=False)[ROW]
+    return np.setdiff1d(ordered[ROW].to_numpy(), last.to_numpy())
 
 
 def _read(files: Sequence[Path], names: Sequence[str]) -> pl.DataFrame:
-    wanted = list(dict.fromkeys([*names, ROW]))
-    frame = pl.concat([pl.read_parquet(file, columns=wanted) for file in files])
+    columns = list(dict.fromkeys([*names, ROW]))
+    frame = pl.concat([pl.read_parquet(file, columns=columns) for file in files])
     return frame.with_columns(cs.float().fill_nan(None))
 
 
-def _between(rows: Rows, first: int, end: int) -> Rows:
+def _between(rows: RowNumbers, first: int, end: int) -> RowNumbers:
     return rows[np.searchsorted(rows, first) : np.searchsorted(rows, end)]

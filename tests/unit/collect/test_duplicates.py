@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlsys import errors
-from mlsys.collect import collected_rows
+from mlsys.collect import duplicates
 from mlsys.recipe import Dedupe
 
 KEYS = {"keys": ("k",), "order": "at"}
@@ -80,7 +80,7 @@ def test_superseded_rows_are_those_that_pandas_drops(tmp_path, rows, cuts):
     files = [folder / f"{at:04d}.parquet" for at in range(0, len(rows), size)]
     for number, file in enumerate(files):
         frame.slice(number * size, size).write_parquet(file)
-    found = collected_rows.find_duplicates(files, Dedupe(keys=("k", "k2"), order="at"), [], []).superseded.tolist()
+    found = duplicates.find_duplicates(files, Dedupe(keys=("k", "k2"), order="at"), [], []).superseded.tolist()
     plain = pd.DataFrame([(*row, at) for at, row in enumerate(rows)], columns=["k", "k2", "at", "row"])
     plain["at"] = plain["at"].astype(float).fillna(-1)
     keyed = plain.dropna(subset=["k", "k2"]).sort_values(["at", "row"])
