@@ -2,9 +2,9 @@
 
 A *scan* is keyed by the digest of the fragment's bytes and how they are read, *stored rows* by
 these, the fragment's name and the storage schema, both by the code of `pipeline` and all that it
-imports. So only the new files of a source are read; a killed collection goes on behind the last finished fragment; and the
-snapshot is the same, bit for bit, as if all had been read at once. Fragments without a digest
-(databases, built-in sets) are read each time.
+imports. So only the new files of a source are read; a killed collection goes on behind the last
+finished fragment; and the snapshot is the same, bit for bit, as if all had been read at once.
+Fragments without a digest (databases, built-in sets) are read each time.
 """
 
 from __future__ import annotations

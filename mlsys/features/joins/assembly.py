@@ -25,7 +25,7 @@ from mlsys import cluster, recipe
 from mlsys.dataset import Snapshot
 from mlsys.features.joins import partitioned
 from mlsys.features.joins.asof import append_columns, match_report
-from mlsys.features.joins.partitioned import JobMap, PartitionMatches
+from mlsys.features.joins.partitioned import PartitionMatches
 from mlsys.features.joins.spec import JoinSpec, columns_of, keys_of
 from mlsys.schema import Column, Kind, Role, Schema
 from mlsys.store import Store
@@ -40,9 +40,7 @@ class _RowsFileJob:
     found: list[tuple[pa.Schema, list[list[tuple[Path, int]]]]]
 
 
-def write_joined_files(
-    paths: Sequence[Path], found: Sequence[PartitionMatches], folder: Path, each: JobMap[Any, Any]
-) -> list[Path]:
+def write_joined_files(paths: Sequence[Path], found: Sequence[PartitionMatches], folder: Path) -> list[Path]:
     """Files of the rows with the columns of all joins after their own, in their order."""
     folder.mkdir(parents=True)
     heads = [pq.read_metadata(path) for path in paths]
@@ -55,7 +53,7 @@ def write_joined_files(
         )
         for path, (first, stop) in zip(paths, pairwise(firsts), strict=True)
     ]
-    each(_put_back, jobs)
+    cluster.map(_put_back, jobs)
     return [job.target for job in jobs]
 
 
@@ -115,7 +113,7 @@ def assemble(
     plan = _plan(snapshot, tables)
     progress(f"joining {', '.join(tables)} to {snapshot.num_rows:,} rows: {plan.reason}")
     part_bytes = PART_BYTES if plan.kind == "cluster" else None
-    digest, work = plan.run(_assemble, store, snapshot, dict(tables), part_bytes, cluster.map)
+    digest, work = plan.run(_assemble, store, snapshot, dict(tables), part_bytes)
     found = store.facts("snapshot", digest)["joins"]
     told = {name: {**found[name], "work": work[name]} for name in tables}
     return Assembled(Snapshot.open(store, digest), {"plan": asdict(plan), "joins": told})
@@ -132,9 +130,7 @@ def _plan(snapshot: Snapshot, tables: Tables) -> cluster.ExecutionPlan:
     return cluster.plan(snapshot.num_rows, num_bytes)
 
 
-def _assemble(
-    store: Store, snapshot: Snapshot, tables: Tables, part_bytes: int | None, each: JobMap[Any, Any]
-) -> tuple[str, dict[str, Any]]:
+def _assemble(store: Store, snapshot: Snapshot, tables: Tables, part_bytes: int | None) -> tuple[str, dict[str, Any]]:
     columns, paths = list(snapshot.schema), snapshot.paths
     counts: dict[str, Any] = {}
     work: dict[str, Any] = {}
@@ -147,11 +143,11 @@ def _assemble(
                 rows = Schema(columns=tuple(columns)).arrow()
                 joining = JoinSpec.of(rows, table.schema.arrow(), spec, snapshot.schema.one(Role.TIME), name)
                 added, into = joining.schema(table.schema.arrow()), scratch / f"join-{len(counts)}"
-                found.append(partitioned.join_partitions(joining, paths, table.paths, added, into, part_bytes, each))
+                found.append(partitioned.join_partitions(joining, paths, table.paths, added, into, part_bytes))
                 counts[name], work[name] = match_report(found[-1].counts, joining), found[-1].work
                 columns += _columns(joining, table.schema)
             target = folder / "data" if number == len(rounds) - 1 else scratch / f"round-{number}"
-            paths = write_joined_files(paths, found, target, each)
+            paths = write_joined_files(paths, found, target)
         schema = Schema(columns=tuple(columns)).model_dump(mode="json")
         facts = {"schema": schema, "num_rows": snapshot.num_rows, "joins": counts}
         return store.commit("snapshot", folder, facts), work

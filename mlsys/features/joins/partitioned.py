@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +25,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mlsys import cluster
 from mlsys.features.joins.asof import Counts, count_repeats, resolve
 from mlsys.features.joins.spec import JoinSpec
 from mlsys.statistics.hashing import combine, hash_array
 
 __all__ = [
-    "JobMap",
     "PartitionJob",
     "PartitionMatches",
     "PartitionedFile",
@@ -239,12 +238,7 @@ def _arrow(frame: pl.DataFrame) -> pa.Table:
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-S = TypeVar("S")
-T = TypeVar("T")
 Ints = npt.NDArray[np.int64]
-
-JobMap = Callable[[Callable[[S], T], Sequence[S]], list[T]]
-"""Runs a function on each of several jobs, here or on a cluster; results in their order."""
 
 FREE = 1 << 62  # bytes: no bound for one task, which was chosen because all of it fits
 
@@ -278,7 +272,6 @@ def join_partitions(
     added: pa.Schema,
     folder: Path,
     part_bytes: int | None,
-    each: JobMap[Any, Any],
 ) -> PartitionMatches:
     """Join the rows of some files with the table of others.
 
@@ -292,14 +285,14 @@ def join_partitions(
         What a task may hold of keys, times and values; None for one task that holds all.
     """
     num_parts = 1 if part_bytes is None else _num_parts(joining, rows, table, part_bytes)
-    divided = each(partition_rows, _divisions(rows, joining, num_parts, folder / "rows"))
-    other = each(partition_table, _divisions(table, joining, num_parts, folder / "table"))
+    divided = cluster.map(partition_rows, _divisions(rows, joining, num_parts, folder / "rows"))
+    other = cluster.map(partition_table, _divisions(table, joining, num_parts, folder / "table"))
     ours, theirs = (tuple(one.path for one in side) for side in (divided, other))
     sizes = [sum((one.num_bytes for one in side), np.zeros(num_parts, np.int64)) for side in (divided, other)]
-    ranges = _ranges(ours, theirs, sizes[0] + sizes[1], part_bytes, each)
+    ranges = _ranges(ours, theirs, sizes[0] + sizes[1], part_bytes)
     job = partial(_JoinJob, joining, ours, theirs, added, num_parts)
     targets = [folder / f"found-{number:05d}.arrow" for number in range(len(ranges))]
-    done = each(_join_part, [job(one, to, part_bytes or FREE) for one, to in zip(ranges, targets, strict=True)])
+    done = cluster.map(_join_part, [job(one, to, part_bytes or FREE) for one, to in zip(ranges, targets, strict=True)])
     counts = _without_key(divided, other)
     batches: dict[int, list[tuple[Path, int]]] = defaultdict(list)
     for target, (found, chunks, _) in zip(targets, done, strict=True):
@@ -345,13 +338,11 @@ def _num_bytes(paths: Sequence[Path], columns: Sequence[str]) -> int:
     return total
 
 
-def _ranges(
-    rows: tuple[Path, ...], table: tuple[Path, ...], sizes: Ints, part_bytes: int | None, each: JobMap[Any, Any]
-) -> list[TimeRange]:
+def _ranges(rows: tuple[Path, ...], table: tuple[Path, ...], sizes: Ints, part_bytes: int | None) -> list[TimeRange]:
     """One range for each part, several for those that are more than a task may hold."""
     large = [part for part in range(len(sizes)) if part_bytes is not None and sizes[part] > part_bytes]
     jobs = [_BoundsJob(rows, table, len(sizes), part, int(-(-sizes[part] // (part_bytes or FREE)))) for part in large]
-    cuts = dict(zip(large, each(_bounds, jobs), strict=True))
+    cuts = dict(zip(large, cluster.map(_bounds, jobs), strict=True))
     found = []
     for part in range(len(sizes)):
         edges = [None, *cuts.get(part, []), None]

@@ -30,7 +30,7 @@ def pieces(length, cut):
 
 
 def work(store, snapshot, tables, part_bytes):
-    digest, done = assembly._assemble(store, snapshot, tables, part_bytes, assembly._one_by_one)
+    digest, done = assembly._assemble(store, snapshot, tables, part_bytes)
     return store.facts("snapshot", digest), digest, done
 
 
