@@ -20,7 +20,8 @@ from flights_table import CATEGORICAL, TARGET, TIME
 from measured import local_cluster
 from mlsys import cluster
 from mlsys.features import plan, program
-from mlsys.features.program import FeatureProgram, transform_files
+from mlsys.features.executors import transform_files
+from mlsys.features.program import FeatureProgram
 from mlsys.recipe import Features
 from mlsys.schema import Column, Kind, Schema, Task
 from mlsys.statistics import TableStatistics

@@ -1,8 +1,8 @@
-"""The wall clock of a time zone for one time and back, by the rules that columns are read with.
+"""The wall clock of a time zone for single times, by the rules that whole columns are read with.
 
 Polars carries its own rules of time zones, Python takes those of the machine: machines have
 them of different years, and some keep what was before 1970 where others do not. A request
-would get another hour than the training rows. So the changes of a zone's clock are asked of
+would get another hour than the training rows. So the changes of a zone's clock are taken from
 Polars, once, and looked up.
 """
 
@@ -49,43 +49,43 @@ class Clock:
     offsets: tuple[dt.timedelta, ...]
 
     def local(self, time: dt.datetime) -> dt.datetime:
-        """What it shows at a time that has a zone.
+        """Read the clock at a time that has a zone.
 
         Raises
         ------
         OverflowError
-            It would leave the calendar.
+            The reading would leave the calendar.
         """
         utc = SHOWN_AT_EPOCH + (time - EPOCH)
         return utc + self.offsets[bisect_right(self.starts, utc)]
 
     def utc(self, shown: dt.datetime) -> dt.datetime:
-        """When it shows this: the first time, of an hour that comes twice.
+        """The time at which the clock shows this; the first one in an hour that comes twice.
 
         Raises
         ------
         ValueError
-            It never does: the hour was left out.
+            It never shows this: the hour was left out.
         OverflowError
-            It would leave the calendar.
+            The time would leave the calendar.
         """
-        about = bisect_right(self.starts, shown)
-        near = self.offsets[max(about - 2, 0) : about + 3]  # a clock is less than a day from UTC
+        change = bisect_right(self.starts, shown)
+        near = self.offsets[max(change - 2, 0) : change + 3]  # a clock is less than a day from UTC
         times = [shown.replace(tzinfo=dt.UTC) - offset for offset in near]
-        found = [time for time in times if self.local(time) == shown]
-        if not found:
+        matches = [time for time in times if self.local(time) == shown]
+        if not matches:
             raise ValueError(shown)
-        return min(found)
+        return min(matches)
 
 
 @cache
 def clock_of(zone: str) -> Clock:
-    """The clock of a zone; made in some hundredths of a second, once.
+    """The clock of a zone; it is made once, in some hundredths of a second.
 
     >>> clock_of("America/New_York").local(dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC))
     datetime.datetime(2013, 7, 1, 8, 0)
     """
-    starts, offsets = ([dt.timedelta(seconds=one) for one in some.tolist()] for some in _changes(zone))
+    starts, offsets = ([dt.timedelta(seconds=each) for each in seconds.tolist()] for seconds in _changes(zone))
     return Clock(tuple(SHOWN_AT_EPOCH + start for start in starts), tuple(offsets))
 
 

@@ -1,6 +1,6 @@
-"""New features as SQL over the columns of a request; computed in batch and online alike.
+"""Derived features: SQL over the columns of a request, computed in batch and online alike.
 
-What an expression may say is written in `mlsys.expressions`. It may read what a request
+`mlsys.expressions` says which SQL is allowed. An expression may read what a request
 has: features, and the row's time, id and group; not the target, and nothing that is known
 only after the event.
 """
@@ -22,7 +22,7 @@ READABLE = (Role.FEATURE, Role.TIME, Role.ID, Role.GROUP)
 
 
 def extend(schema: Schema, derive: Mapping[str, str]) -> Schema:
-    """The schema with the derived features after its own columns.
+    """Append the derived features to a schema.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def extend(schema: Schema, derive: Mapping[str, str]) -> Schema:
 
 
 def add(table: pa.Table, derive: Mapping[str, str]) -> pa.Table:
-    """The table with the derived features appended."""
+    """Append the derived features to a table."""
     return expressions.add(table, derive, WHERE)
 
 
@@ -61,11 +61,11 @@ def inputs(derive: Mapping[str, str]) -> list[str]:
 
 def needed(derive: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
     """The expressions of these features and of the derived ones that they read, in order."""
-    wanted = set(names)
+    needed_names = set(names)
     for name, sql in reversed(list(derive.items())):
-        if name in wanted:
-            wanted.update(expressions.parse(name, sql, WHERE).inputs)
-    return {name: sql for name, sql in derive.items() if name in wanted}
+        if name in needed_names:
+            needed_names.update(expressions.parse(name, sql, WHERE).inputs)
+    return {name: sql for name, sql in derive.items() if name in needed_names}
 
 
 def readable(schema: Schema) -> Schema:
@@ -85,7 +85,7 @@ def kind_of(kind: pa.DataType, *, from_text: bool = False) -> Kind:
 
 
 def _texts(schema: Schema, derive: Mapping[str, str]) -> set[str]:
-    """Texts, and derived features that read one; each reads only what stands before it."""
+    """Names of texts, and of derived features that read one; each reads only what stands before it."""
     texts = {column.name for column in schema if column.kind is Kind.TEXT}
     for name, sql in derive.items():
         if texts & set(expressions.parse(name, sql, WHERE).inputs):

@@ -1,4 +1,4 @@
-"""How a value is read, in a column and in a single row, to the same meaning.
+"""Domains: the reading of a value, to the same meaning in a column and in a single row.
 
 A domain pairs a Polars expression with a Python function; both take what the other takes,
 give null where the other gives None, and refuse the same types with the same error.
@@ -33,7 +33,7 @@ from mlsys import errors
 from mlsys.features.clocks import clock_of
 from mlsys.limits import DAY_US, FLOAT32_MAX, LAST_YEAR, LAST_YEAR_END_US, YEAR_1_US
 
-__all__ = ["Domain", "domain_of", "in_utc"]
+__all__ = ["TIMES", "Domain", "domain_of", "in_utc"]
 
 YEAR_2101_US = LAST_YEAR_END_US + 365 * DAY_US
 """Outside of the years 1 to 2100 a conversion between zones could leave the calendar."""
@@ -46,24 +46,27 @@ PLAIN: Mapping[str, pl.DataType | type[pl.DataType]] = {
 }
 """Domains whose values are taken as they are."""
 
+TIMES = ("instant", "clock", "date")
+"""Domains of times."""
+
 Reader = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
 class Domain:
-    """What values a column holds.
+    """The kind of values that a column holds.
 
     Attributes
     ----------
     zone
-        Of an `instant`, the zone whose wall clock counts.
+        The time zone whose wall clock counts, of an `instant`.
     """
 
     name: str
     zone: str = "UTC"
 
     def accepts(self, kind: pa.DataType) -> bool:
-        """Whether a column of this Arrow type can be read; one of nulls alone always can."""
+        """True if a column of this Arrow type can be read; one of nulls alone always can."""
         return pa.types.is_null(kind) or name_of(kind) == self.name
 
     def expr(self, column: str) -> pl.Expr:
@@ -79,7 +82,7 @@ class Domain:
 
     def reader(self, column: str) -> Reader:
         """The function that reads one value; it raises `RequestError` for a value of another type."""
-        if self.name in {"instant", "clock", "date"}:
+        if self.name in TIMES:
             return _time_reader(self, column)
         return READERS[self.name](self, column)
 
@@ -100,7 +103,7 @@ EXPECTED = {
 
 
 def name_of(kind: pa.DataType) -> str | None:
-    """Name of the domain for a type, or None where there is none."""
+    """Name of the domain of a type; None for a type that no operation reads."""
     tests = {
         "number": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
         "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
@@ -118,22 +121,22 @@ def name_of(kind: pa.DataType) -> str | None:
 
 
 def domain_of(kind: pa.DataType, zone: str = "UTC") -> Domain | None:
-    """Domain of an Arrow type; None where no operation reads it (times of day, lists of other things)."""
+    """Domain of an Arrow type; None for one that no operation reads (times of day, lists of other things)."""
     name = name_of(kind)
     return None if name is None else Domain(name, zone if name == "instant" else "UTC")
 
 
 def in_utc(table: pa.Table) -> pa.Table:
-    """The table with times in other zones, fixed offsets among them, as the same instants in UTC."""
-    for at, field in enumerate(table.schema):
+    """Turn times in other zones, fixed offsets among them, into the same instants in UTC."""
+    for place, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type) and field.type.tz not in (None, "UTC"):
             kind = pa.timestamp(field.type.unit, "UTC")
-            table = table.set_column(at, pa.field(field.name, kind), table[field.name].cast(kind))
+            table = table.set_column(place, pa.field(field.name, kind), table[field.name].cast(kind))
     return table
 
 
 def _clock(value: pl.Expr, zone: str | None) -> pl.Expr:
-    """Wall clock of a time, microseconds; null far outside of the calendar."""
+    """The wall clock of a time in microseconds; null far outside of the calendar."""
     if zone is None:
         return value.cast(pl.Datetime("us"))
     utc = value.cast(pl.Datetime("us", "UTC"))
@@ -168,14 +171,14 @@ def _number_reader(domain: Domain, column: str) -> Reader:
 
 
 def _numbers_reader(domain: Domain, column: str) -> Reader:
-    one = _number_reader(domain, column)
+    read_number = _number_reader(domain, column)
 
     def read(value: Any) -> list[float | None] | None:
         if value is None:
             return None
         if not isinstance(value, list | tuple | np.ndarray):
             raise domain.refuse(column, type(value).__name__)
-        return [one(element) for element in value]
+        return [read_number(element) for element in value]
 
     return read
 
@@ -219,7 +222,7 @@ READERS: Mapping[str, Callable[[Domain, str], Reader]] = {
 
 
 def _time_reader(domain: Domain, column: str) -> Reader:
-    name, clock = domain.name, _reading(domain)
+    name, clock = domain.name, _clock_reader(domain)
 
     def read(value: Any) -> dt.date | None:
         if value is None:
@@ -235,8 +238,8 @@ def _time_reader(domain: Domain, column: str) -> Reader:
     return read
 
 
-def _reading(domain: Domain) -> Callable[[Any], dt.date]:
-    """The clock that a time is read from."""
+def _clock_reader(domain: Domain) -> Callable[[Any], dt.date]:
+    """Function that reads a time from the domain's clock."""
     if domain.name != "instant":
         return lambda value: value
     if domain.zone == "UTC":

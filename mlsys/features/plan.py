@@ -1,4 +1,4 @@
-"""Which operation each column gets, and why: automatic by kind, overridden by the recipe.
+"""The feature plan: the operations of each column and the reason, automatic by kind or stated by the recipe.
 
 Two encodings: ``codes`` for trees, which split numbers of any scale, take missing values as
 they are and sets of categories as codes; ``dense`` for linear models, which need every
@@ -13,26 +13,20 @@ from typing import Any
 
 from mlsys import errors, recipe
 from mlsys.features import derive
-from mlsys.features.auto_plan import (
-    AutomaticChoice,
-    CoordinateBlocks,
-    Encoding,
-    automatic,
-    coordinate_blocks,
-    coordinates,
-    defaults,
-)
-from mlsys.features.domains import Domain, domain_of
+from mlsys.features.auto_plan import CoordinateBlocks, automatic, coordinate_blocks
+from mlsys.features.domains import TIMES, Domain, domain_of
+from mlsys.features.operations.operation_registry import OPERATIONS, fitting_operations
+from mlsys.features.operations.operation_spec import Encoding, OperationChoice, PlanInputs
 from mlsys.recipe.columns import Treatment
-from mlsys.schema import Column, Kind, Role, Schema, arrow_type
-from mlsys.statistics import ColumnStatistics, TableStatistics
+from mlsys.schema import Column, Role, Schema, arrow_type
+from mlsys.statistics import TableStatistics
 
-__all__ = ["AutomaticChoice", "Encoding", "FeaturePlan", "choose"]
+__all__ = ["Encoding", "FeaturePlan", "OperationChoice", "choose"]
 
 
 @dataclass(frozen=True)
 class FeaturePlan:
-    """One choice a column, or more: operations, or the one to drop it.
+    """The chosen operations of all columns, one or more a column; or the choice to drop it.
 
     Attributes
     ----------
@@ -45,22 +39,22 @@ class FeaturePlan:
     """
 
     encoding: Encoding
-    choices: tuple[AutomaticChoice, ...]
+    choices: tuple[OperationChoice, ...]
     columns: dict[str, str]
     domains: dict[str, Domain]
     derive: dict[str, str] = field(default_factory=dict)
 
     @property
-    def used(self) -> list[AutomaticChoice]:
+    def used(self) -> list[OperationChoice]:
         return [choice for choice in self.choices if choice.operation != "drop"]
 
     @property
     def num_coordinates(self) -> int:
-        """Features that are places in a space, whose distances mean something: of texts, pictures, lists, vectors."""
-        return sum(coordinates(choice) for choice in self.used)
+        """Number of features that are coordinates, whose distances mean something."""
+        return sum(OPERATIONS[choice.operation].num_coordinates(choice.params) for choice in self.used)
 
     @property
-    def dropped(self) -> list[AutomaticChoice]:
+    def dropped(self) -> list[OperationChoice]:
         return [choice for choice in self.choices if choice.operation == "drop"]
 
     def to_json(self) -> dict[str, Any]:
@@ -79,9 +73,9 @@ def choose(
     Parameters
     ----------
     schema
-        Of the split, without derived features.
+        Columns of the split, without derived features.
     statistics
-        Of the training rows, derived features included (`derive.add`).
+        Statistics of the training rows, derived features included (`derive.add`).
     timezone
         Zone whose wall clock gives the parts of times.
 
@@ -113,8 +107,8 @@ def choose(
 
 
 def _choose(
-    column: Column, table: TableStatistics, wanted: Sequence[Treatment], encoding: Encoding, schema: Schema
-) -> list[AutomaticChoice]:
+    column: Column, table: TableStatistics, treatments: Sequence[Treatment], encoding: Encoding, schema: Schema
+) -> list[OperationChoice]:
     statistics = table.columns.get(column.name)
     if statistics is None:
         raise errors.FeatureError.build(
@@ -124,36 +118,41 @@ def _choose(
             hint="scan the training rows with derived features added",
             field=column.name,
         )
-    if not wanted:
-        return automatic(column, statistics, encoding, _time_beside(column, schema))
-    return [_override(column, statistics, treatment, encoding) for treatment in wanted]
+    if not treatments:
+        return automatic(PlanInputs(column, statistics, encoding), _row_time(column, schema))
+    return [
+        _override(PlanInputs(column, statistics, encoding, treatment.options), treatment.operation)
+        for treatment in treatments
+    ]
 
 
-def _as_coordinates(choices: tuple[AutomaticChoice, ...], found: CoordinateBlocks) -> tuple[AutomaticChoice, ...]:
-    """The choices, those of the columns of a vector replaced."""
-    return tuple(_coordinate(choice, *found[choice.column]) if choice.column in found else choice for choice in choices)
+def _as_coordinates(choices: tuple[OperationChoice, ...], blocks: CoordinateBlocks) -> tuple[OperationChoice, ...]:
+    """The choices, with those of the coordinates of a vector replaced."""
+    return tuple(
+        _coordinate(choice, *blocks[choice.column]) if choice.column in blocks else choice for choice in choices
+    )
 
 
-def _coordinate(choice: AutomaticChoice, prefix: str, size: int, spread: float) -> AutomaticChoice:
+def _coordinate(choice: OperationChoice, prefix: str, size: int, spread: float) -> OperationChoice:
     if choice.operation != "numeric":
         return choice
     reason = f"one of {size} numbered columns {prefix}…, a vector: centred, divided by their common standard deviation"
-    return AutomaticChoice(choice.column, "numeric", {"scale": spread}, reason)
+    return OperationChoice(choice.column, "numeric", {"scale": spread}, reason)
 
 
-def _time_beside(column: Column, schema: Schema) -> str | None:
-    """The time of the row, for a time of the table beside it; a derived one may well be the same time."""
+def _row_time(column: Column, schema: Schema) -> str | None:
+    """The column of the row's time, if `column` is another time of the table; a derived one may well be the same."""
     time = schema.one(Role.TIME)
     return time if time and column.name in schema and _is_time(schema[time]) else None
 
 
 def _is_time(column: Column) -> bool:
     domain = domain_of(arrow_type(column.type))
-    return domain is not None and domain.name in FITTING["elapsed"]
+    return domain is not None and domain.name in TIMES
 
 
 def _check_elapsed(schema: Schema, columns: Mapping[str, Sequence[Treatment]]) -> None:
-    """The other column of an elapsed time has to be one that a request has, and a time."""
+    """Refuse an elapsed time whose other column is no time or is not in a request."""
     times = [column.name for column in derive.readable(schema) if _is_time(column)]
     for name, treatments in columns.items():
         for since in (treatment.options["since"] for treatment in treatments if treatment.operation == "elapsed"):
@@ -167,76 +166,39 @@ def _check_elapsed(schema: Schema, columns: Mapping[str, Sequence[Treatment]]) -
                 )
 
 
-FITTING: Mapping[str, tuple[str, ...]] = {
-    "numeric": ("number",),
-    "codes": ("number", "text", "boolean"),
-    "onehot": ("number", "text", "boolean"),
-    "frequency": ("number", "text", "boolean"),
-    "target": ("number", "text", "boolean"),
-    "hash": ("number", "text", "boolean"),
-    "boolean": ("boolean",),
-    "datetime": ("instant", "clock", "date"),
-    "elapsed": ("instant", "clock", "date"),
-    "list": ("numbers",),
-    "text": ("text",),
-    "tfidf": ("text",),
-    "image": ("bytes",),
-    "drop": ("number", "text", "boolean", "instant", "clock", "date", "numbers", "bytes"),
-}
-"""Operation of the recipe → domains that it reads."""
+def _override(inputs: PlanInputs, operation: str) -> OperationChoice:
+    """The choice that a recipe asks for, or what comes nearest to it for a dense model."""
+    name = inputs.column.name
+    if operation == "drop":
+        return OperationChoice(name, "drop", {}, ASKED)
+    _refuse_unfit(inputs.column, operation)
+    spec, given, reason = OPERATIONS[operation], dict(inputs.given), ASKED
+    if inputs.encoding == "dense" and spec.dense_operation:
+        reason = f"{operation} {ASKED}; a linear model needs a column a category"
+        spec = OPERATIONS[spec.dense_operation]
+    elif inputs.encoding == "dense":
+        gaps = [option for option, value in spec.sparse_options.items() if given.get(option) == value]
+        if gaps:
+            reason = f"{ASKED}, without {', '.join(gaps)}: a linear model needs every value there"
+        given = {option: value for option, value in given.items() if option not in gaps}
+    return OperationChoice(name, spec.name, {**spec.params(inputs), **given}, reason)
 
 
 ASKED = "asked for in the recipe"
 
 
-def _override(column: Column, statistics: ColumnStatistics, wanted: Treatment, encoding: Encoding) -> AutomaticChoice:
-    operation, given, reason = wanted.operation, wanted.options, ASKED
-    if operation != "drop":
-        _refuse_unfit(column, operation)
-    if operation == "target" and column.kind is Kind.NUMERIC:
-        raise errors.FeatureError.build(
-            f"features: column '{column.name}'",
-            got="operation target for a number",
-            expected="a category: the target is summed for each of those",
-            hint=f"data.kinds: {{{column.name}: categorical}}",
-            field=column.name,
-        )
-    if encoding == "dense":
-        operation, given, reason = _for_linear(operation, given)
-    chosen = {} if "encoder" in given else defaults(operation, column, statistics, encoding)
-    return AutomaticChoice(column.name, operation, {**chosen, **given}, reason)
-
-
-def _for_linear(operation: str, given: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
-    """What comes nearest for a model that needs every value there and a column a category; and why."""
-    if operation == "codes":
-        return "onehot", given, f"codes {ASKED}; a linear model needs a column a category"
-    for option, value in (("impute", "none"), ("cyclic", False)):
-        if given.get(option) == value:
-            kept = {name: setting for name, setting in given.items() if name != option}
-            return operation, kept, f"{ASKED}, without {option}: a linear model needs every value there"
-    return operation, given, ASKED
-
-
-def _refuse_unfit(column: Column, wanted: str) -> None:
+def _refuse_unfit(column: Column, operation: str) -> None:
     domain = domain_of(arrow_type(column.type))
-    if wanted == "image" and column.kind is Kind.BYTES:
-        hint = f"data.kinds: {{{column.name}: image}} decodes them"
-        got = "operation image for bytes of unknown form"
-        raise errors.FeatureError.build(
-            f"features: column '{column.name}'", got=got, expected="pictures", hint=hint, field=column.name
-        )
-    if domain is None or domain.name not in FITTING[wanted]:
-        fitting = [name for name, domains in FITTING.items() if domain is not None and domain.name in domains] or [
-            "drop"
-        ]
+    if domain is None or domain.name not in OPERATIONS[operation].domains:
+        fitting = fitting_operations(domain)
         raise errors.FeatureError.build(
             f"features: column '{column.name}'",
-            got=f"operation {wanted} for values of type {column.type}",
+            got=f"operation {operation} for values of type {column.type}",
             expected=" or ".join(fitting),
             hint=f"features.columns: {{{column.name}: {fitting[0]}}}",
             field=column.name,
         )
+    OPERATIONS[operation].check(column)
 
 
 def _check_overrides(schema: Schema, columns: Mapping[str, Sequence[Treatment]]) -> None:

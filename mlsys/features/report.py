@@ -1,4 +1,4 @@
-"""The plans of features as one HTML page: what each column becomes, why, and the line of the recipe that says so."""
+"""The report of the feature plans: what each column becomes, why, and the line of the recipe that states it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from mlsys.features.auto_plan import AutomaticChoice, Encoding
-from mlsys.features.operations.numeric import Operation
+from mlsys.features.operations.operation import Operation
+from mlsys.features.operations.operation_spec import Encoding, OperationChoice
 from mlsys.features.plan import FeaturePlan
 from mlsys.features.program import FeatureProgram
 from mlsys.recipe.columns import options_of
@@ -25,12 +25,12 @@ NOTE = "Fitted on the training rows alone. The recipe's word is last: a line und
 
 
 def page(plans: Mapping[Encoding, FeaturePlan], programs: Mapping[Encoding, FeatureProgram], title: str) -> str:
-    """The report as HTML.
+    """Draw the report as HTML.
 
     Parameters
     ----------
     plans, programs
-        Of each encoding; a program is the fit of the plan.
+        Encoding → plan, and the program that was fitted to it.
     """
     whole = plans["codes"]
     used = formats.count(len({choice.column for choice in whole.used}), "column")
@@ -52,13 +52,13 @@ def _table(plan: FeaturePlan, operations: tuple[Operation, ...]) -> Html:
     return html.table(rows, ["column", "operation", "options", "features", "why"], align="lllrw", sortable=True)
 
 
-def _row(choice: AutomaticChoice, operation: Operation | None) -> list[object]:
+def _row(choice: OperationChoice, operation: Operation | None) -> list[object]:
     named = html.badge("warn", "dropped") if operation is None else html.code(choice.operation)
-    options = ", ".join(f"{name} {_said(value)}" for name, value in choice.params.items())
+    options = ", ".join(f"{name} {_option(value)}" for name, value in choice.params.items())
     return [html.code(choice.column), named, options, 0 if operation is None else len(operation.outputs), choice.reason]
 
 
-def _said(value: Any) -> str:
+def _option(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else formats.label(value)
 
 
@@ -68,26 +68,26 @@ def _recipe(plan: FeaturePlan) -> Html:
 
 
 def lines(plan: FeaturePlan) -> list[str]:
-    """The choices as lines of YAML under ``features.columns``, a column a line, that give them again.
+    """Write the choices as lines of YAML under ``features.columns``, a column a line, that give them again.
 
-    >>> choices = (AutomaticChoice("a", "tfidf", {"components": 64}, ""), AutomaticChoice("b", "drop", {}, ""))
+    >>> choices = (OperationChoice("a", "tfidf", {"components": 64}, ""), OperationChoice("b", "drop", {}, ""))
     >>> lines(FeaturePlan("codes", choices, {}, {}))
     ['a: {operation: tfidf, components: 64}', 'b: drop']
     """
     treatments: dict[str, list[Any]] = {}
     for choice in plan.choices:
         treatments.setdefault(choice.column, []).append(_treatment(choice))
-    return [_line(column, wanted[0] if len(wanted) == 1 else wanted) for column, wanted in treatments.items()]
+    return [_line(column, listed[0] if len(listed) == 1 else listed) for column, listed in treatments.items()]
 
 
-def _treatment(choice: AutomaticChoice) -> Any:
+def _treatment(choice: OperationChoice) -> Any:
     known = options_of(choice.operation)
     options = {name: value for name, value in choice.params.items() if name in known}
     return {"operation": choice.operation, **options} if options else choice.operation
 
 
-def _line(column: str, wanted: Any) -> str:
+def _line(column: str, treatment: Any) -> str:
     written = yaml.safe_dump(
-        {column: wanted}, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6
+        {column: treatment}, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6
     )
     return written.strip()[1:-1]

@@ -28,9 +28,10 @@ import pyarrow as pa
 
 from mlsys import errors
 from mlsys.features import program
-from mlsys.features.fit import operation_of
+from mlsys.features.operations.operation_registry import fit_operation
+from mlsys.features.operations.operation_spec import OperationChoice
 from mlsys.features.operations.target import Target
-from mlsys.features.plan import AutomaticChoice, FeaturePlan
+from mlsys.features.plan import FeaturePlan
 from mlsys.features.program import FeatureProgram
 from mlsys.schema import FOLD
 from mlsys.statistics import TrainStatistics
@@ -40,15 +41,15 @@ __all__ = ["TrainingProgram", "fit"]
 
 @dataclass(frozen=True)
 class TrainingProgram:
-    """The program of all folds that are fitted on, and what the rows of each of them get.
+    """The program of all folds that are fitted on, and for each of them that of the other folds.
 
     Attributes
     ----------
     program
-        Of all these folds: what is stored, and what rows outside of them get.
+        Fitted on all these folds; it is stored, and serves rows outside of them.
     held_out
-        Fold → the same, but for encodings, which are of the other folds. Empty where no
-        operation looks at the target.
+        Fold → the same program with target encodings of the other folds, for the rows of the fold.
+        Empty if no operation looks at the target.
     """
 
     program: FeatureProgram
@@ -60,7 +61,7 @@ class TrainingProgram:
         return [*self.program.inputs, FOLD]
 
     def transform(self, table: pa.Table, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
-        """Features of rows that carry the number of their fold; -1 is outside of the training part.
+        """Compute the features of rows that carry the number of their fold; -1 is outside of the training part.
 
         Parameters
         ----------
@@ -90,16 +91,16 @@ class TrainingProgram:
         inside = [number for number in self.held_out if (fold == number).any()]
         if not inside:
             return self.program.transform(rows, out)
-        made = np.empty((table.num_rows, self.program.width), np.float32) if out is None else out
+        X = np.empty((table.num_rows, self.program.width), np.float32) if out is None else out
         frame = pl.DataFrame(pl.from_arrow(rows))  # which can filter views of texts
         parts = [(~np.isin(fold, inside), self.program), *((fold == k, self.held_out[k]) for k in inside)]
         for mask, fitted in parts:
-            made[mask] = fitted.transform(frame.filter(pl.Series(mask)).to_arrow(compat_level=pl.CompatLevel.newest()))
-        return made
+            X[mask] = fitted.transform(frame.filter(pl.Series(mask)).to_arrow(compat_level=pl.CompatLevel.newest()))
+        return X
 
 
 def fit(plan: FeaturePlan, statistics: TrainStatistics) -> TrainingProgram:
-    """The program of a plan and what each fold gets; no data is read.
+    """Fit a plan to all folds and, for each fold, to the others; no data is read.
 
     Raises
     ------
@@ -110,24 +111,24 @@ def fit(plan: FeaturePlan, statistics: TrainStatistics) -> TrainingProgram:
     encoded = [choice.column for choice in plan.used if choice.operation == Target.name]
     if not encoded:
         return TrainingProgram(whole, {})
-    kept = TrainStatistics({number: table.select(encoded) for number, table in statistics.folds.items()})
-    return TrainingProgram(whole, {number: _held_out(plan, whole, kept, number) for number in kept.folds})
+    folds = TrainStatistics({number: table.select(encoded) for number, table in statistics.folds.items()})
+    return TrainingProgram(whole, {number: _held_out(plan, whole, folds, number) for number in folds.folds})
 
 
 def _held_out(plan: FeaturePlan, whole: FeatureProgram, statistics: TrainStatistics, fold: int) -> FeatureProgram:
-    """The program with encodings of all folds but one, on the scale of the whole.
+    """The program with target encodings of all folds but one, on the scale of the whole.
 
     A fold without others gets one number for all of its rows: nothing can be learned from it.
     """
     others = [number for number in statistics.folds if number != fold]
     table = statistics.of(others or [fold])
 
-    def anew(choice: AutomaticChoice, known: Target) -> Target:
+    def refitted(choice: OperationChoice, known: Target) -> Target:
         if not others:
             choice = replace(choice, params={**choice.params, "smoothing": math.inf})
-        fitted = operation_of(choice, plan.domains, table, dense=False)
+        fitted = fit_operation(choice, plan.domains, table, dense=False)
         return replace(fitted, center=known.center, scale=known.scale)  # type: ignore[return-value, call-arg]
 
     pairs = zip(plan.used, whole.operations, strict=True)
-    operations = tuple(anew(choice, known) if isinstance(known, Target) else known for choice, known in pairs)
+    operations = tuple(refitted(choice, known) if isinstance(known, Target) else known for choice, known in pairs)
     return replace(whole, operations=operations)

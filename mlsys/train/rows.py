@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from mlsys import errors
 from mlsys.dataset import Split
-from mlsys.features import plan, training
-from mlsys.features import program as blocks
+from mlsys.features import executors, plan, training
 from mlsys.features.training import TrainingProgram
 from mlsys.models import family
 from mlsys.models.matrix import Matrix
@@ -55,7 +54,7 @@ def matrix(table: pa.Table, fitted: TrainingProgram, task: Task) -> Matrix:
 def read(split: Split, part: str, fitted: TrainingProgram, task: Task) -> Matrix:
     """Read all rows of a part as a matrix; their columns are never in memory all at once."""
     y = _target(split.table(part, [task.target])[task.target], task)
-    X = blocks.transform_files(split.paths(part), fitted.columns, fitted.transform, fitted.program.width)
+    X = executors.transform_files(split.paths(part), fitted.columns, fitted.transform, fitted.program.width)
     return Matrix(X, y, tuple(fitted.program.names), tuple(fitted.program.types))
 
 

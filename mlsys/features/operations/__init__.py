@@ -1,1 +1,1 @@
-"""Operations of the feature program, a kind of column in each file."""
+"""The operations of features, a file for each kind of column; `operation_registry` lists them."""

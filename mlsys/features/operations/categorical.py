@@ -1,29 +1,20 @@
-"""Operations that look up: a value becomes the number of a row in a small float32 table.
+"""Operations on categories: a code, a column each, their frequency, a hash bucket; and true or false.
 
-Both executors read the same table, so their bits cannot differ. The last row of a table
-is for a missing value.
-
-Hashing: very many categories share a fixed number of buckets, and no table of them is kept.
-
-Which bucket a value is in follows from the value alone (`mlsys.statistics.hashing`, the same on
-every machine), so that a value that training never saw has a bucket too. Two categories in one
-bucket cannot be told apart: with C categories and B buckets a category shares its own with
-(C - 1) / B others on average.
+All of them look a value's row up in a small float32 table. A hash bucket follows from the value
+alone (`mlsys.statistics.hashing`, the same on every machine), so that a value that training never
+saw has one too, and no categories are kept. Two categories in one bucket cannot be told apart:
+with C categories and B buckets a category shares its own with (C - 1) / B others on average.
 
 References
 ----------
 Weinberger, Dasgupta, Langford, Smola & Attenberg (2009), "Feature hashing for large scale
 multitask learning", ICML, doi:10.1145/1553374.1553516.
-
-Quantile bins: a number becomes the number of its bin, or one column a bin.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from abc import abstractmethod
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,10 +23,46 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mlsys.features.operations.numeric import Matrix, Operation, Scaling, Writer
+from mlsys.features.operations.operation import (
+    Matrix,
+    Operation,
+    Scaling,
+    Writer,
+    divisor,
+    row_copier,
+    scaled_table,
+)
+from mlsys.features.operations.operation_spec import (
+    CATEGORIES,
+    FitInputs,
+    OperationSpec,
+    PlanInputs,
+    category_counts,
+    num_present,
+)
+from mlsys.limits import MAX_CODES
+from mlsys.recipe.columns import BooleanOptions, CodesOptions, FrequencyOptions, HashedOptions, OneHotOptions
 from mlsys.statistics.hashing import hash_array, hash_value
 
-__all__ = ["OTHER", "Boolean", "Categorical", "Codes", "Frequency", "Hashed", "OneHot", "QuantileBins"]
+__all__ = [
+    "BOOLEAN",
+    "CODES",
+    "FREQUENCY",
+    "HASH",
+    "MAX_ONEHOT",
+    "ONEHOT",
+    "OTHER",
+    "Boolean",
+    "Categorical",
+    "Codes",
+    "Frequency",
+    "Hashed",
+    "OneHot",
+    "split_categories",
+]
+
+MAX_ONEHOT = 128
+"""Categories with a column of their own: 128 float32 columns are half a gigabyte a million rows."""
 
 DTYPES = {"number": pl.Float64, "text": pl.String, "boolean": pl.Boolean}
 
@@ -47,7 +74,7 @@ OTHER = "__other__"
 
 @dataclass(frozen=True)
 class Categorical(Operation):
-    """A category's row of a table.
+    """Look a category up in a table; rare and unknown ones share a row.
 
     Attributes
     ----------
@@ -56,7 +83,7 @@ class Categorical(Operation):
     rare
         Seen in training too seldom for a row of their own: they share that of unknown ones.
     complete
-        Whether training saw no others. Of very many values the rarest are not remembered; then
+        Training saw no others. Of very many values the rarest are not remembered; then
         what has no row of its own counts as rare, and nothing as unknown.
     """
 
@@ -74,12 +101,12 @@ class Categorical(Operation):
         return frozenset(map(self.key, (*self.categories, *self.rare)))
 
     @cached_property
-    def kept(self) -> frozenset[Any]:
+    def common(self) -> frozenset[Any]:
         return frozenset(map(self.key, self.categories))
 
     @cached_property
     def uncommon(self) -> frozenset[Any]:
-        return frozenset(map(self.key, self.rare)) - self.kept
+        return frozenset(map(self.key, self.rare)) - self.common
 
     @cached_property
     def positions(self) -> dict[Any, int]:
@@ -95,7 +122,7 @@ class Categorical(Operation):
 
     @property
     def has_rare(self) -> bool:
-        """Whether there can be values that training saw too seldom for a row of their own."""
+        """True if there can be values that training saw too seldom for a row of their own."""
         return bool(self.uncommon) or not self.complete
 
     def num_unseen(self) -> pl.Expr:
@@ -104,21 +131,21 @@ class Categorical(Operation):
 
     def num_rare(self) -> pl.Expr:
         """Number of values that training saw too seldom for a row of their own."""
-        return self._number(self.uncommon) if self.complete else self._number(self.kept, inside=False)
+        return self._number(self.uncommon) if self.complete else self._number(self.common, inside=False)
 
     def is_unseen(self) -> Test:
-        """Function that says the same of one value."""
+        """Function that tests one value: training never saw it."""
         return self._test(self.known, inside=False) if self.complete else lambda _: False
 
     def is_rare(self) -> Test:
-        """Function that says the same of one value."""
-        return self._test(self.uncommon) if self.complete else self._test(self.kept, inside=False)
+        """Function that tests one value: training saw it too seldom for a row of its own."""
+        return self._test(self.uncommon) if self.complete else self._test(self.common, inside=False)
 
     def _number(self, values: frozenset[Any], *, inside: bool = True) -> pl.Expr:
-        """How many rows have one of the values, or one that is none of them."""
+        """Number of rows with one of the values, or with one that is none of them."""
         value = self.value()
-        found = value.is_in(pl.Series(list(values), dtype=DTYPES[self.domain.name]).implode())
-        return (found if inside else value.is_not_null() & ~found).sum()
+        is_inside = value.is_in(pl.Series(list(values), dtype=DTYPES[self.domain.name]).implode())
+        return (is_inside if inside else value.is_not_null() & ~is_inside).sum()
 
     def _test(self, values: frozenset[Any], *, inside: bool = True) -> Test:
         read, number = self.domain.reader(self.column), self.domain.name == "number"
@@ -135,19 +162,19 @@ class Categorical(Operation):
 
     def raw(self) -> list[pl.Expr]:
         value, positions = self.value(), self.positions
-        at = pl.lit(0, pl.Int32)
+        row = pl.lit(0, pl.Int32)
         if positions:
             keys = pl.Series(list(positions), dtype=DTYPES[self.domain.name])
             rows = pl.Series(list(positions.values()), dtype=pl.Int32)
-            at = value.replace_strict(keys, rows, default=0, return_dtype=pl.Int32)
-        return [pl.when(value.is_null()).then(pl.lit(len(self.categories) + 1, pl.Int32)).otherwise(at)]
+            row = value.replace_strict(keys, rows, default=0, return_dtype=pl.Int32)
+        return [pl.when(value.is_null()).then(pl.lit(len(self.categories) + 1, pl.Int32)).otherwise(row)]
 
     def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
         out[:] = self.table.take(raw[0].to_numpy(), axis=0)
 
     def writer(self, start: int) -> Writer:
         read, row_of, missing = self.domain.reader(self.column), self.positions.get, len(self.categories) + 1
-        put, number = putter(self.table, start), self.domain.name == "number"
+        put, number = row_copier(self.table, start), self.domain.name == "number"
 
         def write(value: Any, out: Matrix) -> None:
             value = read(value)
@@ -161,7 +188,7 @@ class Categorical(Operation):
 
 @dataclass(frozen=True)
 class Codes(Categorical):
-    """Number of the category, for trees that split on sets of categories; 0 is `OTHER`, NaN missing."""
+    """Number the categories, for trees that split on sets of them; 0 is `OTHER`, NaN missing."""
 
     name = "codes"
 
@@ -180,7 +207,7 @@ class Codes(Categorical):
 
 @dataclass(frozen=True)
 class OneHot(Categorical):
-    """One column a category, one for `OTHER`, and one for missing values if there were any in training."""
+    """Make a column a category, one for `OTHER`, and one for missing values if there were any in training."""
 
     null: bool = False
 
@@ -199,7 +226,7 @@ class OneHot(Categorical):
 
 @dataclass(frozen=True)
 class Frequency(Categorical):
-    """Fraction of the training rows with the same category; 0 for one that was not there.
+    """Take the fraction of the training rows with the same category; 0 for one that was not there.
 
     Attributes
     ----------
@@ -220,12 +247,12 @@ class Frequency(Categorical):
 
     @cached_property
     def table(self) -> Matrix:
-        return scaled([count / self.total for count in (0, *self.counts)], self.scaling)
+        return scaled_table([count / self.total for count in (0, *self.counts)], self.scaling)
 
 
 @dataclass(frozen=True)
 class Boolean(Operation):
-    """1 for true, 0 for false."""
+    """Take true as 1 and false as 0."""
 
     scaling: Scaling = field(default_factory=Scaling)
 
@@ -237,7 +264,7 @@ class Boolean(Operation):
 
     @cached_property
     def table(self) -> Matrix:
-        return scaled([0.0, 1.0], self.scaling)
+        return scaled_table([0.0, 1.0], self.scaling)
 
     def raw(self) -> list[pl.Expr]:
         return [self.domain.expr(self.column).cast(pl.Int32).fill_null(2)]
@@ -246,7 +273,7 @@ class Boolean(Operation):
         out[:] = self.table.take(raw[0].to_numpy(), axis=0)
 
     def writer(self, start: int) -> Writer:
-        read, put = self.domain.reader(self.column), putter(self.table, start)
+        read, put = self.domain.reader(self.column), row_copier(self.table, start)
 
         def write(value: Any, out: Matrix) -> None:
             truth = read(value)
@@ -255,38 +282,9 @@ class Boolean(Operation):
         return write
 
 
-def scaled(values: Sequence[float], scaling: Scaling) -> Matrix:
-    """A table of one scaled number a row and then the missing value, with an indicator column if wanted."""
-    numbers = np.array([*map(scaling.apply, values), scaling.missing], np.float64).astype(np.float32)[:, np.newaxis]
-    if not scaling.indicator:
-        return numbers
-    return np.hstack([numbers, np.eye(len(numbers), 1, k=1 - len(numbers), dtype=np.float32)])
-
-
-def putter(table: Matrix, start: int) -> Callable[[Matrix, int], None]:
-    """Function (out, row): copy a row of the table into ``out[start:]``."""
-    if table.shape[1] > 2:
-        stop = start + table.shape[1]
-
-        def put(out: Matrix, row: int) -> None:
-            out[start:stop] = table[row]
-
-        return put
-    first, *second = table.T.tolist()  # Python floats are set several times faster than a slice
-
-    def put_one(out: Matrix, row: int) -> None:
-        out[start] = first[row]
-
-    def put_two(out: Matrix, row: int) -> None:
-        out[start] = first[row]
-        out[start + 1] = second[0][row]
-
-    return put_two if second else put_one
-
-
 @dataclass(frozen=True)
 class Hashed(Operation):
-    """Number of the bucket, for trees that split on sets of them; or one column a bucket.
+    """Take the number of the hash bucket, for trees that split on sets of them; or one column a bucket.
 
     Attributes
     ----------
@@ -321,12 +319,12 @@ class Hashed(Operation):
 
     def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
         values = raw[0].to_arrow(compat_level=pl.CompatLevel.oldest())
-        at = (hash_array(values) % np.uint64(self.buckets)).astype(np.intp)
-        at[raw[0].is_null().to_numpy()] = self.buckets
-        out[:] = self.table[at]
+        bucket = (hash_array(values) % np.uint64(self.buckets)).astype(np.intp)
+        bucket[raw[0].is_null().to_numpy()] = self.buckets
+        out[:] = self.table[bucket]
 
     def writer(self, start: int) -> Writer:
-        read, put, buckets = self.domain.reader(self.column), putter(self.table, start), self.buckets
+        read, put, buckets = self.domain.reader(self.column), row_copier(self.table, start), self.buckets
 
         def write(value: Any, out: Matrix) -> None:
             value = read(value)
@@ -335,54 +333,73 @@ class Hashed(Operation):
         return write
 
 
-@dataclass(frozen=True)
-class QuantileBins(Operation):
-    """Bins that are closed on the right, as many training rows in each as ties allow.
+def split_categories(inputs: FitInputs) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The categories with a place of their own, and the rare ones."""
+    counts, least = category_counts(inputs.statistics), inputs.params["min_rows"]
+    frequent = [value for value, n in counts.items() if n >= least]
+    common = dict.fromkeys(frequent[: inputs.params.get("max_categories")])
+    return tuple(common), tuple(value for value in counts if value not in common)
 
-    Attributes
-    ----------
-    edges
-        Ascending; bin k holds what is above k of them. The outer bins are open.
-    onehot
-        One column a bin and one for missing values, for linear models: a bin has an effect of
-        its own. Otherwise the number of the bin, and NaN for a missing one.
+
+def _min_rows(num_rows: int) -> int:
+    """Training rows that a category needs for a place of its own.
+
+    A mean over fewer than 10 rows has a standard error of a third of the spread; small
+    tables have to do with less.
     """
+    return max(2, min(10, num_rows // 100))
 
-    edges: tuple[float, ...] = ()
-    onehot: bool = False
 
-    name = "bins"
+def _code_params(inputs: PlanInputs) -> dict[str, Any]:
+    return {"max_categories": MAX_CODES, "min_rows": _min_rows(inputs.statistics.num_rows)}
 
-    @property
-    def outputs(self) -> list[str]:
-        if not self.onehot:
-            return [f"{self.column}: bin"]
-        ends = ["-inf", *(f"{edge:.6g}" for edge in self.edges), "inf"]
-        names = [f"{self.column} in ({low}, {high})" for low, high in itertools.pairwise(ends)]
-        return [*names, f"{self.column} is missing"]
 
-    @cached_property
-    def table(self) -> Matrix:
-        """A row a bin, the last one for a missing value."""
-        bins = len(self.edges) + 1
-        if self.onehot:
-            return np.eye(bins + 1, dtype=np.float32)
-        return np.array([*range(bins), math.nan], np.float32)[:, np.newaxis]
+def _onehot_params(inputs: PlanInputs) -> dict[str, Any]:
+    return {"max_categories": MAX_ONEHOT, "min_rows": _min_rows(inputs.statistics.num_rows)}
 
-    def raw(self) -> list[pl.Expr]:
-        return [self.domain.expr(self.column)]
 
-    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
-        value = raw[0]
-        at = np.searchsorted(np.array(self.edges), value.fill_null(0.0).to_numpy(), side="left")
-        at[value.is_null().to_numpy()] = len(self.edges) + 1
-        out[:] = self.table[at]
+def _fit_codes(inputs: FitInputs) -> Codes:
+    complete = inputs.statistics.counts_exact
+    return Codes(inputs.column, inputs.domain, *split_categories(inputs), complete=complete)
 
-    def writer(self, start: int) -> Writer:
-        read, put, edges = self.domain.reader(self.column), putter(self.table, start), self.edges
 
-        def write(value: Any, out: Matrix) -> None:
-            number = read(value)
-            put(out, len(edges) + 1 if number is None else bisect_left(edges, number))
+def _fit_onehot(inputs: FitInputs) -> OneHot:
+    complete, null = inputs.statistics.counts_exact, inputs.has_missing
+    return OneHot(inputs.column, inputs.domain, *split_categories(inputs), null=null, complete=complete)
 
-        return write
+
+def _fit_frequency(inputs: FitInputs) -> Frequency:
+    statistics = inputs.statistics
+    counts, total = category_counts(statistics), max(statistics.num_rows, 1)
+    scaling = Scaling()
+    if inputs.dense:
+        present = sum(counts.values()) or 1
+        mean = sum(n * (n / total) for n in counts.values()) / present
+        variance = sum(n * (n / total - mean) ** 2 for n in counts.values()) / present
+        scaling = Scaling(mean, divisor(math.sqrt(variance)), mean, statistics.num_nulls > 0)
+    frequencies = (tuple(counts), (), tuple(counts.values()), total, scaling)
+    return Frequency(inputs.column, inputs.domain, *frequencies, complete=statistics.counts_exact)
+
+
+def _fit_hash(inputs: FitInputs) -> Hashed:
+    buckets = inputs.params["buckets"]
+    return Hashed(inputs.column, inputs.domain, buckets, onehot=inputs.dense or buckets > MAX_CODES)
+
+
+def _fit_boolean(inputs: FitInputs) -> Boolean:
+    if not inputs.dense:
+        return Boolean(inputs.column, inputs.domain)
+    present = num_present(inputs.statistics)
+    mean = inputs.statistics.counts().get(True, 0) / present if present else 0.0
+    return Boolean(inputs.column, inputs.domain, Scaling(fill=mean, indicator=inputs.statistics.num_nulls > 0))
+
+
+CODES = OperationSpec(
+    CodesOptions, CATEGORIES, fitted=(Codes,), fit=_fit_codes, params=_code_params, dense_operation="onehot"
+)
+ONEHOT = OperationSpec(OneHotOptions, CATEGORIES, fitted=(OneHot,), fit=_fit_onehot, params=_onehot_params)
+FREQUENCY = OperationSpec(FrequencyOptions, CATEGORIES, fitted=(Frequency,), fit=_fit_frequency)
+HASH = OperationSpec(
+    HashedOptions, CATEGORIES, fitted=(Hashed,), fit=_fit_hash, params=lambda _: {"buckets": MAX_ONEHOT}
+)
+BOOLEAN = OperationSpec(BooleanOptions, ("boolean",), fitted=(Boolean,), fit=_fit_boolean)

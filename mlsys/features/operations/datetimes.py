@@ -1,39 +1,39 @@
-"""Parts of a time by the wall clock: time of day, day of the week, day of the year.
+"""Operations on times: ``datetime``, parts by the wall clock; ``elapsed``, days since another column.
 
-A part is a whole number of a cycle, looked up in a table: as a number for trees, as a
-point of the circle for linear models, where 23:59 lies beside 00:00. How long ago something
-was is no part: a model that learned from January to August has never seen October.
-
-The time between two columns, in days: the one operation that reads two of them.
-
-How long ago something was, seen from now, only ever grows, and is no feature (see `times`).
-How long ago it was when the row was made is one: it means the same in every year.
+A part (time of day, day of the week, day of the year) is a whole number of a cycle, looked up
+in a table: as a number for trees, as a point of the circle for linear models, where 23:59 lies
+beside 00:00. How long ago something was, seen from now, only ever grows and is no feature: a
+model that learned from January to August has never seen October. How long ago it was when the
+row was made is one: it means the same in every year.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mlsys.features.domains import Domain
-from mlsys.features.operations.categorical import putter
-from mlsys.features.operations.numeric import Matrix, Operation, Scaling, Writer
+from mlsys.features.domains import TIMES, Domain, domain_of
+from mlsys.features.operations.operation import Matrix, Operation, Scaling, Writer, row_copier
+from mlsys.features.operations.operation_spec import FitInputs, OperationSpec, PlanInputs
 from mlsys.limits import DAY_US, LAST_YEAR, YEAR_1_US
+from mlsys.recipe.columns import DatetimeOptions, ElapsedOptions
+from mlsys.schema import arrow_type
 
-__all__ = ["CYCLES", "Cycle", "Datetime", "Elapsed", "comparable"]
+__all__ = ["CYCLES", "DATETIME", "ELAPSED", "Cycle", "Datetime", "Elapsed", "cycles_seen"]
 
 
 @dataclass(frozen=True)
 class Cycle:
-    """A part of a time.
+    """A part of a time that comes again and again.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ CYCLES = {
 
 @dataclass(frozen=True)
 class Datetime(Operation):
-    """Some parts of a time.
+    """Take some parts of a time.
 
     Attributes
     ----------
@@ -107,8 +107,8 @@ class Datetime(Operation):
 
     def writer(self, start: int) -> Writer:
         read = self.domain.reader(self.column)
-        starts = [start + len(self.outputs[: 2 * at if self.cyclic else at]) for at in range(len(self.tables))]
-        puts = [putter(table, at) for table, at in zip(self.tables, starts, strict=True)]
+        starts = itertools.accumulate((table.shape[1] for table in self.tables[:-1]), initial=start)
+        puts = [row_copier(table, at) for table, at in zip(self.tables, starts, strict=True)]
         parts = [NUMBERS[part] for part in self.parts]
         missing = [CYCLES[part].length for part in self.parts]
         mark = puts[-1] if self.indicator else None
@@ -124,7 +124,7 @@ class Datetime(Operation):
 
 
 def cycle_table(cycle: Cycle, *, cyclic: bool) -> Matrix:
-    """``(length + 1, 1 or 2)``: each number of the cycle, and what a missing one becomes."""
+    """A table ``(length + 1, 1 or 2)`` of the cycle's numbers, the last row for a missing one."""
     if not cyclic:
         return np.array([*(at / cycle.unit for at in range(cycle.length)), math.nan], np.float32)[:, np.newaxis]
     angles = [2 * math.pi * at / cycle.length for at in range(cycle.length)]
@@ -172,12 +172,12 @@ US_IN_DAYS = 1.0 / DAY_US
 
 @dataclass(frozen=True)
 class Elapsed(Operation):
-    """Days from the time of `since` to that of `column`, negative where it comes first.
+    """Count the days from the time of `since` to that of `column`; they are negative if `column` comes first.
 
     Attributes
     ----------
     since, since_domain
-        The other column, and how it is read.
+        The other column, and its domain.
     """
 
     since: str = ""
@@ -217,16 +217,9 @@ class Elapsed(Operation):
 
         return write
 
-
-def comparable(one: Domain, other: Domain) -> tuple[Domain, Domain]:
-    """The domains in which two times are subtracted.
-
-    Two instants are compared as such: an hour of the clock that comes twice is two hours. An
-    instant beside a time without a zone is read from the clock on the wall.
-    """
-    if one.name == other.name == "instant":
-        return Domain("instant"), Domain("instant")
-    return one, other
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        return super().from_json({**fields, "since_domain": Domain(**fields["since_domain"])})
 
 
 def _microseconds(time: dt.date) -> int:
@@ -234,3 +227,43 @@ def _microseconds(time: dt.date) -> int:
     if not isinstance(time, dt.datetime):
         time = dt.datetime.combine(time, dt.time())
     return (time - (EPOCH_DATETIME if time.tzinfo is None else EPOCH_UTC)) // US
+
+
+def cycles_seen(inputs: PlanInputs) -> list[str]:
+    """Parts of a time whose whole cycle the training rows span.
+
+    The outermost percent on either side does not count: there are the stand-ins such as
+    9999-12-31.
+    """
+    low, high = inputs.statistics.quantiles([0.01, 0.99])
+    span = (high - low) / 0.98
+    domain = domain_of(arrow_type(inputs.column.type))
+    parts = [part for part in CYCLES if part != "hour" or (domain is not None and domain.name != "date")]
+    return [part for part in parts if span >= CYCLES[part].seen_after_us]
+
+
+def _fit_datetime(inputs: FitInputs) -> Datetime:
+    parts, cyclic = tuple(inputs.params["parts"]), inputs.params.get("cyclic", inputs.dense)
+    indicator = cyclic and inputs.statistics.num_nulls > 0
+    return Datetime(inputs.column, inputs.domain, parts, cyclic=cyclic, indicator=indicator)
+
+
+def _fit_elapsed(inputs: FitInputs) -> Elapsed:
+    end, start = inputs.domains
+    if end.name == start.name == "instant":
+        # Compared as such: an hour of the clock that comes twice is two hours. An instant beside a time without a
+        # zone is read from the clock on the wall.
+        end, start = Domain("instant"), Domain("instant")
+    scaling = Scaling(fill=0.0, indicator=True, log=True) if inputs.dense else Scaling()
+    return Elapsed(inputs.column, end, inputs.params["since"], start, scaling)
+
+
+DATETIME = OperationSpec(
+    DatetimeOptions,
+    TIMES,
+    fitted=(Datetime,),
+    fit=_fit_datetime,
+    params=lambda inputs: {"parts": cycles_seen(inputs) or ["weekday"]},
+    sparse_options={"cyclic": False},
+)
+ELAPSED = OperationSpec(ElapsedOptions, TIMES, fitted=(Elapsed,), fit=_fit_elapsed)

@@ -1,4 +1,4 @@
-"""Pictures through somebody's own function: the door for neural networks.
+"""Encoders: functions of a user, such as neural networks, that turn a picture into a vector.
 
 An encoder is a function of one picture, ``(height, width, 3)`` uint8, upright, red, green and
 blue, that gives a vector of numbers, always of one length and always the same for the same
@@ -17,7 +17,7 @@ It is given one picture at a time, by several threads: libraries round different
 of a batch, and a row must have the same bits alone and among others.
 
 A bundle holds the encoder's name and the SHA-256 of its module's file, never its code. Loading
-a bundle must not run what a stranger wrote into it, so a process imports the encoders alone
+a bundle must not run what a stranger wrote into it, so a process imports only the encoders
 that its own environment lists (`ENVIRONMENT`: names joined by commas), be it to train or to
 serve, and refuses one whose file has changed since training. What the file itself reads, such
 as weights, is for its author to pin.
@@ -28,129 +28,31 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlsys import errors, images, recipe
-from mlsys.features.domains import Domain
-from mlsys.features.operations.image import PictureOperation
+from mlsys import errors, recipe
 from mlsys.limits import FLOAT32_MAX, MAX_COLUMNS
 
-__all__ = ["ENVIRONMENT", "ImageEncoding", "encoder_digests", "fitted"]
+__all__ = ["ENVIRONMENT", "Encoder", "encode", "encoder_digests", "load_encoder", "misbehaviour", "probe_encoder"]
 
 ENVIRONMENT = "MLSYS_ENCODERS"
 
 Encoder = Callable[[npt.NDArray[np.uint8]], Any]
 
 
-@dataclass(frozen=True)
-class ImageEncoding(PictureOperation):
-    """The vector that an encoder gives.
-
-    Attributes
-    ----------
-    encoder
-        ``module:function``.
-    source
-        SHA-256 of the module's file in training.
-    width
-        Length of the vector.
-    """
-
-    encoder: str = ""
-    source: str = ""
-    width: int = 0
-
-    name = "encoder"
-
-    @property
-    def labels(self) -> list[str]:
-        return [f"encoded {at}" for at in range(self.width)]
-
-    @cached_property
-    def function(self) -> Encoder:
-        """The encoder of training.
-
-        Raises
-        ------
-        FeatureError
-            This process may not or cannot import it.
-        BundleError
-            Its file has changed since training.
-        """
-        function, source = _import(self.encoder)
-        if source != self.source:
-            raise errors.BundleError.build(
-                f"features: encoder {self.encoder}",
-                got=f"a file with SHA-256 {source[:12]}…",
-                expected=f"the file of training, {self.source[:12]}…",
-                hint="install the version that the model was trained with, or train again",
-            )
-        return function
-
-    def writer(self, start: int) -> Any:
-        _ = self.function  # a model that cannot be served is refused when it is loaded, not at the first request
-        return super().writer(start)
-
-    def describe(self, data: Sequence[bytes]) -> npt.NDArray[np.float64]:
-        return np.stack([self._vector(images.decode(one)) for one in data])
-
-    def _vector(self, picture: images.Picture) -> npt.NDArray[np.float64]:
-        found = _called(self.encoder, self.function, np.asarray(picture.image.convert("RGB")))
-        if found.shape != (self.width,):
-            got = f"a vector of shape {found.shape} for a picture of {picture.width} × {picture.height}"
-            raise _misbehaved(self.encoder, got, f"{self.width} numbers, as for others")
-        return found
-
-
-def fitted(column: str, domain: Domain, encoder: str, *, stand_in: float | None, indicator: bool) -> ImageEncoding:
-    """The operation of an encoder, its width found with a picture of noise.
+def load_encoder(encoder: str) -> tuple[Encoder, str]:
+    """Import an encoder; the function and the SHA-256 of its module's file.
 
     Raises
     ------
     FeatureError
-        This process may not or cannot import it, or it gives no vector, or not always the same.
+        This process may not or cannot import it.
     """
-    function, source = _import(encoder)
-    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    first, second = _called(encoder, function, noise), _called(encoder, function, noise.copy())
-    if first.ndim != 1 or not 0 < len(first) <= MAX_COLUMNS:
-        raise _misbehaved(encoder, f"an array of shape {first.shape}", f"a vector of 1 to {MAX_COLUMNS:,} numbers")
-    if first.tobytes() != second.tobytes():
-        raise _misbehaved(encoder, "two vectors for one picture", "always the same one")
-    return ImageEncoding(column, domain, stand_in, indicator, encoder, source, len(first))
-
-
-def encoder_digests(features: recipe.Features) -> dict[str, str]:
-    """Encoders that a recipe names → SHA-256 of their files: what a fit depends on besides the recipe.
-
-    Raises
-    ------
-    FeatureError
-        As `fitted`.
-    """
-    lines = [line.options for lines in features.columns.values() for line in lines]
-    return {name: _import(name)[1] for line in lines if (name := line.get("encoder"))}
-
-
-def _called(encoder: str, function: Encoder, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    found = np.asarray(function(pixels))
-    if found.dtype.kind not in "fiub":
-        raise _misbehaved(encoder, f"an array of {found.dtype}", "an array of numbers")
-    numbers = found.astype(np.float64)
-    if not np.isfinite(numbers).all() or (np.abs(numbers) > FLOAT32_MAX).any():
-        raise _misbehaved(encoder, "NaN, or a number beyond float32", "finite numbers")
-    return numbers
-
-
-def _import(encoder: str) -> tuple[Encoder, str]:
-    """The function and the digest of its module's file, if this process may import it."""
     where = f"features: encoder {encoder}"
     allowed = [name.strip() for name in os.environ.get(ENVIRONMENT, "").split(",") if name.strip()]
     if encoder not in allowed:
@@ -174,5 +76,47 @@ def _import(encoder: str) -> tuple[Encoder, str]:
     return function, hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
-def _misbehaved(encoder: str, got: str, expected: str) -> errors.FeatureError:
+def encode(encoder: str, function: Encoder, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Encode one picture; refuse what is not an array of finite numbers."""
+    vector = np.asarray(function(pixels))
+    if vector.dtype.kind not in "fiub":
+        raise misbehaviour(encoder, f"an array of {vector.dtype}", "an array of numbers")
+    numbers = vector.astype(np.float64)
+    if not np.isfinite(numbers).all() or (np.abs(numbers) > FLOAT32_MAX).any():
+        raise misbehaviour(encoder, "NaN, or a number beyond float32", "finite numbers")
+    return numbers
+
+
+def probe_encoder(encoder: str) -> tuple[str, int]:
+    """Try an encoder on a picture of noise; the SHA-256 of its module's file and the length of its vectors.
+
+    Raises
+    ------
+    FeatureError
+        This process may not or cannot import it, or it gives no vector, or not always the same.
+    """
+    function, digest = load_encoder(encoder)
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    first, second = encode(encoder, function, noise), encode(encoder, function, noise.copy())
+    if first.ndim != 1 or not 0 < len(first) <= MAX_COLUMNS:
+        raise misbehaviour(encoder, f"an array of shape {first.shape}", f"a vector of 1 to {MAX_COLUMNS:,} numbers")
+    if first.tobytes() != second.tobytes():
+        raise misbehaviour(encoder, "two vectors for one picture", "always the same one")
+    return digest, len(first)
+
+
+def encoder_digests(features: recipe.Features) -> dict[str, str]:
+    """Encoders that a recipe names → SHA-256 of their files: what a fit depends on besides the recipe.
+
+    Raises
+    ------
+    FeatureError
+        This process may not or cannot import one.
+    """
+    options = [treatment.options for treatments in features.columns.values() for treatment in treatments]
+    return {name: load_encoder(name)[1] for given in options if (name := given.get("encoder"))}
+
+
+def misbehaviour(encoder: str, got: str, expected: str) -> errors.FeatureError:
+    """The error of an encoder that gave something else than the promised vector."""
     return errors.FeatureError.build(f"features: encoder {encoder}", got=got, expected=expected)

@@ -1,4 +1,4 @@
-"""Lists of numbers: how many, their mean, range and spread; and the elements one by one.
+"""Operation ``list`` on lists of numbers: how many, their mean, range and spread; and the elements one by one.
 
 Both executors add the elements in their order, one after another, so that their sums have the
 same bits. An element that is missing, NaN or beyond float32 counts for the length alone; -0.0 is 0.0.
@@ -17,10 +17,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlsys.features.operations.numeric import Matrix, Operation, Writer
+from mlsys.features.operations.operation import Matrix, Operation, Writer
+from mlsys.features.operations.operation_spec import FitInputs, OperationSpec
 from mlsys.limits import FLOAT32_MAX
+from mlsys.recipe.columns import NumbersOptions
+from mlsys.statistics import ColumnStatistics
 
-__all__ = ["NumberList"]
+__all__ = ["LIST", "NumberList", "num_elements"]
+
+MAX_ELEMENTS = 64
+"""Elements of lists taken one by one: a sensor's readings or a small embedding."""
 
 TITLES = ("length", "mean", "min", "max", "std")
 
@@ -29,7 +35,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class NumberList(Operation):
-    """Length, mean, minimum, maximum and standard deviation (of the elements, divided by their number).
+    """Take length, mean, minimum, maximum and standard deviation (with the number of elements as the divisor).
 
     Attributes
     ----------
@@ -104,11 +110,11 @@ def _statistics(values: list[float]) -> tuple[float, float, float, float]:
 
 
 def _put_statistics(values: Floats, lengths: npt.NDArray[np.intp], out: Matrix) -> None:
-    """Mean, minimum, maximum and deviation of the lists that have a number; `bincount` adds one by one."""
+    """Write the statistics of the lists that have a number; `bincount` adds in the order of the elements."""
     rows = len(lengths)
     owner = np.repeat(np.arange(rows), lengths)
-    there = ~np.isnan(values)
-    owner, values = owner[there], values[there]
+    is_number = ~np.isnan(values)
+    owner, values = owner[is_number], values[is_number]
     if not len(values):
         return
     count = np.bincount(owner, minlength=rows)
@@ -124,6 +130,26 @@ def _put_statistics(values: Floats, lengths: npt.NDArray[np.intp], out: Matrix) 
 
 
 def _put(out: npt.NDArray[np.float32], rows: npt.NDArray[np.intp], values: Floats) -> None:
-    """Numbers in their rows; one that is missing leaves what is there."""
-    there = ~np.isnan(values)
-    out[rows[there]] = values[there]
+    """Write numbers into their rows; a missing one changes nothing."""
+    is_number = ~np.isnan(values)
+    out[rows[is_number]] = values[is_number]
+
+
+def num_elements(statistics: ColumnStatistics) -> int:
+    """Number of elements that are taken one by one: all of them where all lists have the same few, else none."""
+    lengths = statistics.lengths
+    return lengths.maximum if lengths.minimum == lengths.maximum <= MAX_ELEMENTS else 0
+
+
+def _fit(inputs: FitInputs) -> NumberList:
+    return NumberList(inputs.column, inputs.domain, inputs.params["elements"], inputs.dense)
+
+
+LIST = OperationSpec(
+    NumbersOptions,
+    ("numbers",),
+    fitted=(NumberList,),
+    fit=_fit,
+    params=lambda inputs: {"elements": num_elements(inputs.statistics)},
+    num_coordinates=lambda params: int(params.get("elements", 0)),
+)

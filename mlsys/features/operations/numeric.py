@@ -1,182 +1,46 @@
-"""Operations that compute: numbers.
-
-An operation has two executors with one meaning: `raw` and `fill` work on whole columns,
-`writer` on one value. Here both compute in float64, the same operations in the same order,
-and round once to float32. Operations that look a value up are in `lookups`, those on texts in `text`.
-
-What a number is replaced by, centred at and divided by, from the statistics of the training rows.
-"""
+"""Operation ``numeric``: the number itself, imputed and scaled; or the number of its quantile bin."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mlsys.features.domains import Domain
-from mlsys.limits import FLOAT32_MAX
+from mlsys.features.operations.operation import (
+    Matrix,
+    Operation,
+    Scaling,
+    Writer,
+    divisor,
+    row_copier,
+    signed_log,
+)
+from mlsys.features.operations.operation_spec import FitInputs, OperationSpec
+from mlsys.recipe.columns import NumericOptions
 from mlsys.statistics import ColumnStatistics
 
-__all__ = [
-    "Matrix",
-    "Numeric",
-    "Operation",
-    "Scaling",
-    "Writer",
-    "center_and_scale",
-    "divisor",
-    "edges_of",
-    "fill_of",
-    "signed_log",
-    "signed_logs",
-]
+__all__ = ["NUMERIC", "Numeric", "QuantileBins", "signed_logs"]
 
-Matrix = npt.NDArray[np.float32]
-Writer = Callable[[Any, Matrix], None]
-
-
-LARGEST_LOG = 89.0
-"""Above log(1 + `FLOAT32_MAX`)."""
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """(value - center) · 1 / scale in float64, then one rounding to float32.
-
-    It multiplies by the inverse, for that is how Polars divides a column by a constant.
-
-    Attributes
-    ----------
-    fill
-        Taken for a missing value before all else; None leaves NaN.
-    indicator
-        A column of its own says where the value was missing.
-    log
-        sign(value) · log(1 + abs(value)) before scaling: odd, so that it takes any number.
-    """
-
-    center: float = 0.0
-    scale: float = 1.0
-    fill: float | None = None
-    indicator: bool = False
-    log: bool = False
-
-    @property
-    def is_identity(self) -> bool:
-        return self.center == 0.0 and self.scale == 1.0 and not self.log
-
-    @cached_property
-    def factor(self) -> float:
-        return 1.0 / self.scale
-
-    @property
-    def may_overflow(self) -> bool:
-        """Whether a scaled value can lie beyond float32; to look at each is half of the work of a column.
-
-        Rounding keeps the order, so no value is scaled beyond what the largest one is.
-        """
-        largest = LARGEST_LOG if self.log else FLOAT32_MAX
-        return not self.is_identity and (largest + abs(self.center)) * self.factor > FLOAT32_MAX
-
-    def expr(self, value: pl.Expr) -> pl.Expr:
-        if self.fill is not None:
-            value = value.fill_null(self.fill)
-        if self.log:
-            value = pl.when(value < 0).then(-(-value).log1p()).otherwise(value.log1p())
-        if not self.is_identity:
-            value = (value - self.center) * self.factor
-        if self.may_overflow:
-            value = value.clip(-FLOAT32_MAX, FLOAT32_MAX)
-        return value.cast(pl.Float32)
-
-    def apply(self, value: float) -> float:
-        if self.is_identity:
-            return value
-        if self.log:
-            value = signed_log(value)
-        scaled = (value - self.center) * self.factor
-        if -FLOAT32_MAX <= scaled <= FLOAT32_MAX:
-            return scaled
-        return FLOAT32_MAX if scaled > 0 else -FLOAT32_MAX
-
-    @property
-    def missing(self) -> float:
-        """What a missing value becomes."""
-        return math.nan if self.fill is None else self.apply(self.fill)
-
-
-def signed_log(value: float) -> float:
-    """sign(value) · log(1 + abs(value)).
-
-    >>> signed_log(math.e - 1), signed_log(0.0), signed_log(1 - math.e)
-    (1.0, 0.0, -1.0)
-    """
-    return -math.log1p(-value) if value < 0 else math.log1p(value)
-
-
-@dataclass(frozen=True)
-class Operation(ABC):
-    """What is done with a column.
-
-    Attributes
-    ----------
-    column
-        The column that it is about, and its `domain`.
-    outputs
-        Names of the features, in order; `types` as those of `models.matrix.Matrix`: "q" a
-        quantity, "c" the code of a category, "e" a coordinate of an embedding.
-    """
-
-    column: str
-    domain: Domain
-
-    name: ClassVar[str]
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The columns that it reads; `writer` takes the value of one, or a tuple of the values of several."""
-        return (self.column,)
-
-    @property
-    @abstractmethod
-    def outputs(self) -> list[str]: ...
-
-    @property
-    def types(self) -> list[str]:
-        return ["q"] * len(self.outputs)
-
-    @abstractmethod
-    def raw(self) -> list[pl.Expr]:
-        """Expressions of the column that `fill` needs, one column each."""
-
-    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
-        """Write the features of all rows into `out`, ``(rows, len(outputs))``."""
-        for at, series in enumerate(raw):
-            out[:, at] = series.to_numpy()
-
-    @abstractmethod
-    def writer(self, start: int) -> Writer:
-        """Function (value, out): write the features of one row into ``out[start:]``."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {"operation": self.name, **asdict(self)}
+LOG_SAMPLE = 1_000
+"""Quantiles that stand for the rows: with them the deviation of an exponential variable is 0.5 % too small."""
 
 
 @dataclass(frozen=True)
 class Numeric(Operation):
-    """The number itself for trees; imputed and standardised for linear models.
+    """Take the number itself for trees; impute and standardise it for linear models.
 
     Attributes
     ----------
     coordinate
-        Of a vector, see `vectors`: its scaling is that of the other coordinates too.
+        It is a coordinate of a vector (`auto_plan.coordinate_blocks`): all of them have one scale.
     """
 
     scaling: Scaling = field(default_factory=Scaling)
@@ -210,12 +74,80 @@ class Numeric(Operation):
         return write
 
 
-LOG_SAMPLE = 1_000
-"""Quantiles that stand for the rows: with them the deviation of an exponential variable is 0.5 % too small."""
+@dataclass(frozen=True)
+class QuantileBins(Operation):
+    """Number the bins, which are closed on the right and hold as equally many training rows as ties allow.
+
+    Attributes
+    ----------
+    edges
+        Ascending; bin k holds what is above k of them. The outer bins are open.
+    onehot
+        One column a bin and one for missing values, for linear models: a bin has an effect of
+        its own. Otherwise the number of the bin, and NaN for a missing one.
+    """
+
+    edges: tuple[float, ...] = ()
+    onehot: bool = False
+
+    name = "bins"
+
+    @property
+    def outputs(self) -> list[str]:
+        if not self.onehot:
+            return [f"{self.column}: bin"]
+        ends = ["-inf", *(f"{edge:.6g}" for edge in self.edges), "inf"]
+        names = [f"{self.column} in ({low}, {high})" for low, high in itertools.pairwise(ends)]
+        return [*names, f"{self.column} is missing"]
+
+    @cached_property
+    def table(self) -> Matrix:
+        """A row a bin, the last one for a missing value."""
+        bins = len(self.edges) + 1
+        if self.onehot:
+            return np.eye(bins + 1, dtype=np.float32)
+        return np.array([*range(bins), math.nan], np.float32)[:, np.newaxis]
+
+    def raw(self) -> list[pl.Expr]:
+        return [self.domain.expr(self.column)]
+
+    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
+        value = raw[0]
+        bins = np.searchsorted(np.array(self.edges), value.fill_null(0.0).to_numpy(), side="left")
+        bins[value.is_null().to_numpy()] = len(self.edges) + 1
+        out[:] = self.table[bins]
+
+    def writer(self, start: int) -> Writer:
+        read, put, edges = self.domain.reader(self.column), row_copier(self.table, start), self.edges
+
+        def write(value: Any, out: Matrix) -> None:
+            number = read(value)
+            put(out, len(edges) + 1 if number is None else bisect_left(edges, number))
+
+        return write
 
 
-def fill_of(statistics: ColumnStatistics, impute: str | float) -> float | None:
-    """What stands for a missing value."""
+def _fit(inputs: FitInputs) -> Operation:
+    column, domain, dense, params = inputs.column, inputs.domain, inputs.dense, inputs.params
+    numbers = inputs.statistics.numbers
+    if "bins" in params:
+        return QuantileBins(column, domain, _bin_edges(inputs.statistics, params["bins"]), dense)
+    if numbers is None:
+        return Numeric(column, domain)
+    log = params.get("log", False)
+    if not numbers.moments.n:
+        impute = params.get("impute", 0.0 if dense else "none")
+        fill = {"none": None, "mean": 0.0, "median": 0.0}[impute] if isinstance(impute, str) else float(impute)
+        return Numeric(column, domain, Scaling(fill=fill, indicator=dense, log=log))
+    how = params.get("scale", "standard" if dense else "none")
+    center, scale = _center_and_scale(inputs.statistics, how, log=log)
+    fill = _imputed(inputs.statistics, params.get("impute", "median" if dense else "none"))
+    indicator = params.get("indicator", dense and inputs.has_missing)
+    return Numeric(column, domain, Scaling(center, scale, fill, indicator, log), coordinate=isinstance(how, float))
+
+
+def _imputed(statistics: ColumnStatistics, impute: str | float) -> float | None:
+    """The number that stands for a missing value; None leaves it missing."""
     if not isinstance(impute, str):
         return float(impute)
     if impute == "none" or statistics.numbers is None:
@@ -223,8 +155,8 @@ def fill_of(statistics: ColumnStatistics, impute: str | float) -> float | None:
     return statistics.numbers.moments.mean if impute == "mean" else float(statistics.quantiles([0.5])[0])
 
 
-def center_and_scale(statistics: ColumnStatistics, scale: str | float, *, log: bool) -> tuple[float, float]:
-    """What is subtracted and what is divided by; `scale` names it, or is the latter for the columns of a vector.
+def _center_and_scale(statistics: ColumnStatistics, scale: str | float, *, log: bool) -> tuple[float, float]:
+    """The number to subtract and the one to divide by; `scale` names the way, or is the latter for a coordinate.
 
     The mean and the deviation of a logarithm are those of `LOG_SAMPLE` of its quantiles, which a
     monotone function moves along.
@@ -234,10 +166,11 @@ def center_and_scale(statistics: ColumnStatistics, scale: str | float, *, log: b
         return 0.0, 1.0
     if not isinstance(scale, str):
         return numbers.moments.mean, scale
-    values = signed_logs(statistics) if log else None
-    mean, spread = numbers.moments.mean, math.sqrt(numbers.moments.m2 / numbers.moments.n)
-    if values is not None:
-        mean, spread = float(values.mean()), float(values.std())
+    if log:
+        logs = signed_logs(statistics)
+        mean, spread = float(logs.mean()), float(logs.std())
+    else:
+        mean, spread = numbers.moments.mean, math.sqrt(numbers.moments.m2 / numbers.moments.n)
     spread = spread if numbers.minimum < numbers.maximum else 0.0
     if scale == "standard":
         return mean, divisor(spread)
@@ -247,12 +180,7 @@ def center_and_scale(statistics: ColumnStatistics, scale: str | float, *, log: b
     return middle, divisor(high - low or spread)  # a column of mostly one value has no interquartile range
 
 
-def divisor(spread: float) -> float:
-    """What to divide by: the spread, or 1 where there is none whose inverse is a number."""
-    return spread if spread > 0 and math.isfinite(spread) and math.isfinite(1.0 / spread) else 1.0
-
-
-def edges_of(statistics: ColumnStatistics, bins: int) -> tuple[float, ...]:
+def _bin_edges(statistics: ColumnStatistics, bins: int) -> tuple[float, ...]:
     """Inner edges of quantile bins, each once; the largest value ends no bin."""
     numbers = statistics.numbers
     if numbers is None or not numbers.moments.n:
@@ -265,3 +193,13 @@ def signed_logs(statistics: ColumnStatistics) -> npt.NDArray[np.float64]:
     """`signed_log` of `LOG_SAMPLE` quantiles, evenly spaced: their moments are near those of all rows."""
     values = statistics.quantiles((np.arange(LOG_SAMPLE) + 0.5) / LOG_SAMPLE)
     return np.array([signed_log(value) for value in values.tolist()])
+
+
+NUMERIC = OperationSpec(
+    NumericOptions,
+    domains=("number",),
+    fitted=(Numeric, QuantileBins),
+    fit=_fit,
+    num_coordinates=lambda params: int(isinstance(params.get("scale"), float)),
+    sparse_options={"impute": "none"},
+)

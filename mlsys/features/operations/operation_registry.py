@@ -1,4 +1,7 @@
-"""The operations of a stored program: which there are, and how each is read back from plain JSON."""
+"""The one table of operations: by the word of the recipe, and by the tag of a stored program.
+
+To add an operation: its options in `mlsys.recipe.columns`, its file beside this one, a line here.
+"""
 
 from __future__ import annotations
 
@@ -7,59 +10,64 @@ from typing import Any
 
 from mlsys import errors
 from mlsys.features.domains import Domain
-from mlsys.features.operations.categorical import Boolean, Codes, Frequency, Hashed, OneHot, QuantileBins
-from mlsys.features.operations.datetimes import Datetime, Elapsed
-from mlsys.features.operations.encoders import ImageEncoding
-from mlsys.features.operations.image import Image
-from mlsys.features.operations.lists import NumberList
-from mlsys.features.operations.numeric import Numeric, Operation, Scaling
-from mlsys.features.operations.target import Target
-from mlsys.features.operations.text import Text, Tfidf
+from mlsys.features.operations import categorical, datetimes, image, lists, numeric, target, text
+from mlsys.features.operations.operation import Operation
+from mlsys.features.operations.operation_spec import FitInputs, OperationChoice, OperationSpec
+from mlsys.statistics import TableStatistics
 
-__all__ = ["OPERATIONS", "operation"]
+__all__ = ["FITTED", "OPERATIONS", "fit_operation", "fitting_operations", "read_operation"]
 
-OPERATIONS: dict[str, type[Operation]] = {
-    kind.name: kind
-    for kind in (
-        Numeric,
-        QuantileBins,
-        Text,
-        Tfidf,
-        Boolean,
-        Codes,
-        OneHot,
-        Frequency,
-        Target,
-        Hashed,
-        Datetime,
-        Elapsed,
-        NumberList,
-        Image,
-        ImageEncoding,
+OPERATIONS: dict[str, OperationSpec] = {
+    spec.name: spec
+    for spec in (
+        numeric.NUMERIC,
+        categorical.CODES,
+        categorical.ONEHOT,
+        categorical.FREQUENCY,
+        target.TARGET,
+        categorical.HASH,
+        categorical.BOOLEAN,
+        datetimes.DATETIME,
+        datetimes.ELAPSED,
+        lists.LIST,
+        text.TEXT,
+        text.TFIDF,
+        image.IMAGE,
     )
 }
+"""Word of the recipe → operation; `drop`, which reads nothing, is none."""
+
+FITTED: dict[str, type[Operation]] = {kind.name: kind for spec in OPERATIONS.values() for kind in spec.fitted}
+"""Tag of a stored program → class of the fitted operation."""
 
 
-def operation(value: Mapping[str, Any]) -> Operation:
-    """The operation that `Operation.to_json` wrote.
+def fitting_operations(domain: Domain | None) -> list[str]:
+    """Words of the recipe for a column of a domain, `drop` at the end."""
+    names = [name for name, spec in OPERATIONS.items() if domain is not None and domain.name in spec.domains]
+    return [*names, "drop"]
+
+
+def fit_operation(
+    choice: OperationChoice, domains: Mapping[str, Domain], statistics: TableStatistics, *, dense: bool
+) -> Operation:
+    """Fit the operation of a choice; this does not fail on a column without values."""
+    inputs = FitInputs(choice, tuple(domains[column] for column in choice.reads), statistics, dense)
+    return OPERATIONS[choice.operation].fit(inputs)
+
+
+def read_operation(value: Mapping[str, Any]) -> Operation:
+    """Read the operation that `Operation.to_json` wrote.
 
     Raises
     ------
     BundleError
-        Its name is not known.
+        Its tag is not known.
     """
-    facts = dict(value)
-    name = facts.pop("operation")
-    if name not in OPERATIONS:
-        hint = errors.did_you_mean(str(name), OPERATIONS)
+    fields = dict(value)
+    name = fields.pop("operation")
+    if name not in FITTED:
+        hint = errors.did_you_mean(str(name), FITTED)
         raise errors.BundleError.build(
             "features: program", got=f"operation {name!r}", expected="a known one", hint=hint
         )
-    for key, inner in facts.items():
-        if key in {"domain", "since_domain"}:
-            facts[key] = Domain(**inner)
-        elif key in {"scaling", "scalings"}:
-            facts[key] = Scaling(**inner) if isinstance(inner, dict) else tuple(Scaling(**each) for each in inner)
-        elif isinstance(inner, list):
-            facts[key] = tuple(tuple(row) if isinstance(row, list) else row for row in inner)
-    return OPERATIONS[name](**facts)
+    return FITTED[name].from_json(fields)

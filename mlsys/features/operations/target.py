@@ -1,17 +1,18 @@
-"""Target encoding: a category becomes the mean of the target over the training rows that have it.
+"""Operation ``target``: a category becomes the mean of the target over the training rows that have it.
 
 Of a category with n rows and mean y, the encoding is
 
     (n · y + m · overall mean) / (n + m)
 
 so that a rare category says little: m is the number of rows that the overall mean counts as.
-Without a word of the recipe it is m = within / between, the variance of the target within the
+If the recipe does not state it, it is m = within / between, the variance of the target within the
 categories over that of the categories' true means: the linear estimate with the least
 expected squared error. Both variances are estimated from the rows (analysis of variance, one
 random effect). Categories that do not differ by more than chance have no variance between
 them, and all get the overall mean.
 
-A model must never be fitted on a mean that holds the row's own label; `training` sees to that.
+A model must never be fitted on a mean that holds the row's own label;
+`mlsys.features.training` sees to that.
 
 References
 ----------
@@ -31,18 +32,22 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from mlsys.features.operations.categorical import Categorical
-from mlsys.features.operations.numeric import Matrix
+from mlsys import errors
+from mlsys.features.operations.categorical import Categorical, split_categories
+from mlsys.features.operations.operation import Matrix, divisor
+from mlsys.features.operations.operation_spec import CATEGORIES, FitInputs, OperationSpec
 from mlsys.limits import FLOAT32_MAX
+from mlsys.recipe.columns import TargetOptions
+from mlsys.schema import Column, Kind, Task
 
-__all__ = ["Target", "credibility", "encode", "moments"]
+__all__ = ["TARGET", "Target", "credibility", "encode"]
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Target(Categorical):
-    """Smoothed mean of the target: one column for a number or two classes, else one a class.
+    """Take the smoothed mean of the target: one column for a number or two classes, else one a class.
 
     Attributes
     ----------
@@ -50,7 +55,7 @@ class Target(Categorical):
         ``(2 + len(categories), width)`` encodings, in the order of `Categorical.table`. A missing
         value is a category of its own.
     titles
-        What each of the columns is the mean of.
+        Names of the means.
     center, scale
         Of each column; subtracted and divided by.
     """
@@ -73,7 +78,7 @@ class Target(Categorical):
 
 
 def encode(n: Floats, total: Floats, squares: Floats, mean: float, smoothing: float | None) -> Floats:
-    """Encoding of each group.
+    """Encode each group by its smoothed mean.
 
     Parameters
     ----------
@@ -99,7 +104,7 @@ def encode(n: Floats, total: Floats, squares: Floats, mean: float, smoothing: fl
 
 
 def credibility(n: Floats, total: Floats, squares: Floats) -> float:
-    """Variance within groups over variance between their true means; infinite where there is none between.
+    """Estimate the variance within groups over that between their true means; infinite without any between.
 
     Examples
     --------
@@ -109,8 +114,8 @@ def credibility(n: Floats, total: Floats, squares: Floats) -> float:
     >>> round(49 * credibility(np.array([2.0, 2.0]), np.array([2.0, 22.0]), np.array([4.0, 244.0])), 9)
     2.0
     """
-    there = n > 0
-    n, total, squares = n[there], total[there], squares[there]
+    filled = n > 0
+    n, total, squares = n[filled], total[filled], squares[filled]
     num_rows, groups = n.sum(), len(n)
     if groups < 2 or num_rows == groups:
         return math.inf  # one group has no other to differ from; groups of one row have nothing within
@@ -120,10 +125,68 @@ def credibility(n: Floats, total: Floats, squares: Floats) -> float:
     return float(within / between) if between > 0 else math.inf
 
 
-def moments(values: Floats, n: Floats) -> tuple[float, float]:
-    """Mean and deviation of encodings over the rows that have them."""
+def _moments(values: Floats, n: Floats) -> tuple[float, float]:
+    """The mean and standard deviation of encodings over the rows that have them."""
     rows = n.sum()
     if not rows:
         return 0.0, 1.0
     mean = float(n @ values / rows)
     return mean, math.sqrt(float(n @ (values - mean) ** 2 / rows))
+
+
+def _fit(inputs: FitInputs) -> Target:
+    # 1. Sums of the target: of what has no row of its own, of each category, of missing values.
+    statistics, task = inputs.statistics, inputs.table.task
+    categories, rare = split_categories(inputs)
+    sums, complete = statistics.target_sums(), statistics.counts_exact
+    nothing = np.zeros(statistics.target.shape[1])
+    if complete:
+        other = sum((sums[category] for category in rare), nothing)
+    else:  # also what was not remembered
+        other = statistics.target[0] - sum((sums[category] for category in categories), nothing)
+    groups = np.stack([other, *(sums[category] for category in categories), statistics.target[1]])
+    overall = _numbers_of(statistics.target.sum(axis=0)[np.newaxis], task)
+    # 2. Smoothed means, and for linear models what centres and scales them.
+    means, scalings = [], []
+    for (_, n, total, squares), (_, rows, whole, _) in zip(_numbers_of(groups, task), overall, strict=True):
+        mean = float(whole[0] / rows[0]) if rows[0] else 0.0
+        means.append(encode(n, total, squares, mean, inputs.params.get("smoothing")))
+        center, spread = _moments(means[-1], n) if inputs.dense else (0.0, 1.0)
+        scalings.append((center, divisor(spread)))
+    rates = tuple(map(tuple, np.stack(means, axis=1).tolist()))
+    titles, (centers, scales) = tuple(title for title, *_ in overall), zip(*scalings, strict=True)
+    return Target(inputs.column, inputs.domain, categories, rare, rates, titles, centers, scales, complete=complete)
+
+
+def _numbers_of(sums: Floats, task: Task) -> list[tuple[str, Floats, Floats, Floats]]:
+    """Title, rows, sum and sum of squares of each number that stands for the target.
+
+    `sums` are those of groups, as `label_sums` gives them. A class is 1 in its rows and 0 in
+    others: it is its own square.
+    """
+    if not task.is_classification:
+        return [(f"mean of {task.target}", sums[:, 0], sums[:, 1], sums[:, 2])]
+    classes = list(enumerate(task.classes))[1 if len(task.classes) == 2 else 0 :]
+    n = sums.sum(axis=1)
+    return [(f"rate of {task.target}={value}", n, sums[:, k], sums[:, k]) for k, value in classes]
+
+
+def _refuse_number(column: Column) -> None:
+    if column.kind is Kind.NUMERIC:
+        raise errors.FeatureError.build(
+            f"features: column '{column.name}'",
+            got="operation target for a number",
+            expected="a category: the target is summed for each of those",
+            hint=f"data.kinds: {{{column.name}: categorical}}",
+            field=column.name,
+        )
+
+
+TARGET = OperationSpec(
+    TargetOptions,
+    CATEGORIES,
+    fitted=(Target,),
+    fit=_fit,
+    params=lambda _: {"min_rows": 1},  # the fewer rows a category has, the more the overall mean bears on it
+    check=_refuse_number,
+)

@@ -1,8 +1,10 @@
-"""Operations on texts: a few numbers about their letters, and what they are about.
+"""Operations on texts: ``text``, a few numbers about the letters; ``tfidf``, coordinates of the content.
 
-What a text is about is a point in a space of some hundred axes: its tokens weighted by
-TF-IDF, brought to one length, and projected on the leading factors of a sample of the
-training texts (latent semantic analysis). `factors` finds these.
+A text's content is a point in a space of some hundred axes: its tokens are weighted by TF-IDF,
+brought to length 1, and projected on the leading singular vectors of a sample of the training
+texts (latent semantic analysis). These come from a truncated singular value decomposition by
+random projection with power iterations, from a fixed seed and with one thread, so that the same
+texts give the same axes; the sign of an axis makes its largest share positive.
 
 Weights and axes are whole numbers, and so is every product and every sum of them, far
 below 2^53: in float64 they are exact. No order of summation, batch or library of linear
@@ -14,16 +16,6 @@ Salton & Buckley (1988), "Term-weighting approaches in automatic text retrieval"
 Information Processing & Management 24(5), doi:10.1016/0306-4573(88)90021-0.
 Deerwester, Dumais, Furnas, Landauer & Harshman (1990), "Indexing by latent semantic
 analysis", JASIS 41(6).
-
-Leading factors of a sample of texts: the axes on which `text.Tfidf` places a text.
-
-A truncated singular value decomposition of the sample's TF-IDF matrix by random projection
-with power iterations (Halko et al.), from a fixed seed and with one thread, so that the same
-texts give the same axes. Of two axes that differ in sign alone, the one whose largest share
-is positive is taken.
-
-References
-----------
 Halko, Martinsson & Tropp (2011), "Finding structure with randomness: probabilistic
 algorithms for constructing approximate matrix decompositions", SIAM Review 53(2),
 algorithms 4.4 and 5.1, doi:10.1137/090771806.
@@ -32,27 +24,38 @@ algorithms 4.4 and 5.1, doi:10.1137/090771806.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from mlsys.features.domains import Domain
-from mlsys.features.operations.numeric import Matrix, Operation, Scaling, Writer
+from mlsys.features.operations.operation import Matrix, Operation, Scaling, Writer, divisor
+from mlsys.features.operations.operation_spec import (
+    Encoding,
+    FitInputs,
+    OperationSpec,
+    PlanInputs,
+    category_counts,
+    num_present,
+)
 from mlsys.limits import FLOAT32_MAX
-from mlsys.statistics import arrays
+from mlsys.recipe.columns import TextOptions, TfidfOptions
+from mlsys.schema import Kind
+from mlsys.statistics import ColumnStatistics, arrays
 from mlsys.statistics.text_statistics import BUCKETS, FACTS, Texts, TextStatistics, Tokens, batches, count
 
-__all__ = ["LENGTH", "Text", "Tfidf", "term_weights", "truncated_svd"]
+__all__ = ["LENGTH", "TEXT", "TFIDF", "Text", "Tfidf", "num_components", "term_weights", "truncated_svd"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-Of = Callable[[Sequence[str]], Floats]
+TextFunction = Callable[[Sequence[str]], Floats]
 """Features of texts, ``(texts, features)``."""
 
 COUNT_STEPS = 16
@@ -60,7 +63,7 @@ COUNT_STEPS = 16
 
 
 def term_weights(counts: Ints) -> Ints:
-    """1 + ln(count) in sixteenths: a word said ten times is not ten times as important.
+    """Weigh counts as 1 + ln(count), in sixteenths: a word said ten times is not ten times as important.
 
     >>> term_weights(np.array([1, 2, 10])).tolist()
     [16, 27, 53]
@@ -71,12 +74,12 @@ def term_weights(counts: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class Text(Operation):
-    """The numbers of `tokens.FACTS`.
+    """Take the numbers of `mlsys.statistics.text_statistics.FACTS`.
 
     Attributes
     ----------
     scalings
-        One a number.
+        One for each number.
     indicator
         One more column says where the text was missing.
     """
@@ -101,12 +104,16 @@ class Text(Operation):
         return [self.domain.expr(self.column)]
 
     def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
-        write_present(raw[0], out, self.missing, self._of)
+        write_present(raw[0], out, self.missing, self._numbers)
 
     def writer(self, start: int) -> Writer:
-        return row_writer(self, start, self.missing, self._of)
+        return row_writer(self, start, self.missing, self._numbers)
 
-    def _of(self, texts: Sequence[str]) -> Floats:
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        return super().from_json({**fields, "scalings": tuple(Scaling(**each) for each in fields["scalings"])})
+
+    def _numbers(self, texts: Sequence[str]) -> Floats:
         facts = np.concatenate([Texts(batch).facts() for batch in batches(texts)])
         columns = [scaled_text(column, scaling) for column, scaling in zip(facts.T, self.scalings, strict=True)]
         return np.stack([*columns, *([np.zeros(len(facts))] if self.indicator else [])], axis=1)
@@ -114,18 +121,18 @@ class Text(Operation):
 
 @dataclass(frozen=True)
 class Tfidf(Operation):
-    """Place of a text in the space of the training texts; a text without a known token is at its origin.
+    """Place a text in the space of the training texts; a text without a known token is at its origin.
 
     Attributes
     ----------
     buckets
-        Tokens that count, ``(tokens,)``; packed by `codec`, as are the next two.
+        Tokens that count, ``(tokens,)``; packed by `mlsys.statistics.arrays`, as are the next two.
     weights
         Weight of each of them: its inverse document frequency in steps of 1/256.
     axes
-        ``(tokens, components)``: share of each token in each axis, whole numbers.
+        Share of each token in each axis, ``(tokens, components)``, whole numbers.
     scale
-        What a projection of length 1 is multiplied by.
+        Factor of a projection of length 1.
     dense
         A missing text is at the origin; otherwise it is missing.
     """
@@ -156,7 +163,7 @@ class Tfidf(Operation):
 
     @cached_property
     def place(self) -> Ints:
-        """``(BUCKETS,)``: row of each token, -1 for one that does not count."""
+        """The row of each token, ``(BUCKETS,)``; -1 for one that does not count."""
         places = np.full(BUCKETS, -1, np.int64)
         buckets = arrays.array(self.buckets)
         places[buckets] = np.arange(len(buckets))
@@ -174,16 +181,16 @@ class Tfidf(Operation):
         return [self.domain.expr(self.column)]
 
     def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
-        write_present(raw[0], out, self.missing, self._of)
+        write_present(raw[0], out, self.missing, self._coordinates)
 
     def writer(self, start: int) -> Writer:
-        return row_writer(self, start, self.missing, self._of)
+        return row_writer(self, start, self.missing, self._coordinates)
 
-    def _of(self, texts: Sequence[str]) -> Floats:
+    def _coordinates(self, texts: Sequence[str]) -> Floats:
         return self.project(count(texts))
 
     def project(self, tokens: Tokens) -> Floats:
-        """``(texts, components)``."""
+        """Coordinates of texts, ``(texts, components)``."""
         from scipy.sparse import csr_array
 
         row = self.place[tokens.buckets]
@@ -202,29 +209,29 @@ class Tfidf(Operation):
 
 
 def scaled_text(values: Floats, scaling: Scaling) -> Floats:
-    """`Scaling.apply` of an array."""
+    """Apply a scaling to an array, as `Scaling.apply` to a number."""
     if scaling.is_identity:
         return values
     return np.clip((values - scaling.center) * scaling.factor, -FLOAT32_MAX, FLOAT32_MAX)
 
 
-def write_present(series: pl.Series, out: Matrix, missing: Matrix, of: Of) -> None:
-    """Write the features of the texts that are there, and the row of a missing one elsewhere."""
+def write_present(series: pl.Series, out: Matrix, missing: Matrix, compute: TextFunction) -> None:
+    """Write the features of the present texts, and the row of a missing one elsewhere."""
     present = series.is_not_null().to_numpy()
     texts = series.drop_nulls().to_list()
     if len(texts) < len(out):
         out[~present] = missing
     if texts:
-        out[present] = of(texts)
+        out[present] = compute(texts)
 
 
-def row_writer(operation: Operation, start: int, missing: Matrix, of: Of) -> Writer:
-    """The writer of an operation on texts: the computation of many, of one."""
+def row_writer(operation: Operation, start: int, missing: Matrix, compute: TextFunction) -> Writer:
+    """The writer of an operation on texts: it computes one text as if it were many."""
     read, stop = operation.domain.reader(operation.column), start + len(missing)
 
     def write(value: Any, out: Matrix) -> None:
         text = read(value)
-        out[start:stop] = missing if text is None else of([text])[0]
+        out[start:stop] = missing if text is None else compute([text])[0]
 
     return write
 
@@ -251,17 +258,17 @@ LARGEST = 32_767
 
 @dataclass(frozen=True)
 class _Vocabulary:
-    """Tokens that count, and their weights; both rising by token."""
+    """The tokens that count, and their weights; both sorted by token."""
 
     buckets: Ints
     weights: Ints
 
 
 def truncated_svd(column: str, domain: Domain, documents: TextStatistics, components: int, *, dense: bool) -> Tfidf:
-    """The operation with at most `components` axes: the texts may have fewer."""
+    """Fit the axes of a sample of texts: at most `components`, for the texts may have fewer."""
     known = _vocabulary(documents)
     matrix = _weighted(list(documents.sample.values()), known)
-    axes = _leading(matrix, components)
+    axes = _right_singular_vectors(matrix, components)
     largest = float(np.abs(axes).max(initial=0.0)) or 1.0
     return Tfidf(
         column,
@@ -284,7 +291,7 @@ def _vocabulary(documents: TextStatistics) -> _Vocabulary:
 
 
 def _weighted(texts: list[str], known: _Vocabulary) -> Any:
-    """``(texts, tokens)``: weights of the tokens of each text that has any, length 1."""
+    """Weights of the tokens of each text that has any, as rows of length 1, ``(texts, tokens)``."""
     from scipy.sparse import csr_array, diags_array
 
     tokens = count(texts)
@@ -292,12 +299,12 @@ def _weighted(texts: list[str], known: _Vocabulary) -> Any:
     weights = (term_weights(counts.data) * known.weights[counts.indices]).astype(np.float64)
     matrix = csr_array((weights, counts.indices, counts.indptr), counts.shape)
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    there = lengths > 0
-    return (diags_array(1 / lengths[there]) @ matrix[there]).tocsr()
+    has_tokens = lengths > 0
+    return (diags_array(1 / lengths[has_tokens]) @ matrix[has_tokens]).tocsr()
 
 
-def _leading(matrix: Any, components: int) -> Floats:
-    """``(tokens, components)``: right singular vectors, largest singular value first."""
+def _right_singular_vectors(matrix: Any, components: int) -> Floats:
+    """Right singular vectors, largest singular value first, ``(tokens, components)``."""
     from threadpoolctl import threadpool_limits
 
     rank = min(components, *matrix.shape)
@@ -310,8 +317,64 @@ def _leading(matrix: Any, components: int) -> Floats:
         for _ in range(POWER_ITERATIONS):
             basis = np.linalg.qr(matrix @ (matrix.T @ basis))[0]
         small = matrix.T @ basis
-        squares, turn = np.linalg.eigh(small.T @ small)  # rising
-        kept = np.flatnonzero(squares > squares[-1] * 1e-9)[::-1][:rank]
-        axes = small @ turn[:, kept] / np.sqrt(squares[kept])
+        squares, rotation = np.linalg.eigh(small.T @ small)  # rising
+        leading = np.flatnonzero(squares > squares[-1] * 1e-9)[::-1][:rank]
+        axes = small @ rotation[:, leading] / np.sqrt(squares[leading])
     strongest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
     return np.asarray(axes * np.sign(strongest))
+
+
+COMPONENTS, MAX_COMPONENTS = 256, 512
+"""Axes for texts: 256 float32 columns are a gigabyte a million rows; many classes take up to twice as many."""
+
+TREE_COMPONENTS = 64
+"""For trees, which split one axis at a time and gain little from the later ones."""
+
+TEXTS_PER_COMPONENT = 8
+"""Different training texts for each axis."""
+
+
+def num_components(statistics: ColumnStatistics, encoding: Encoding) -> int:
+    """Number of axes for texts: enough for the classes to lie apart, with `TEXTS_PER_COMPONENT` texts for each."""
+    most = TREE_COMPONENTS if encoding == "codes" else max(COMPONENTS, 4 * (statistics.classes or 0))
+    texts = num_present(statistics) if statistics.kind is Kind.TEXT else statistics.num_distinct or 0
+    return min(most, MAX_COMPONENTS, texts // TEXTS_PER_COMPONENT)
+
+
+def _tfidf_params(inputs: PlanInputs) -> dict[str, Any]:
+    return {"components": num_components(inputs.statistics, inputs.encoding)}
+
+
+def _fit_text(inputs: FitInputs) -> Text:
+    if not inputs.dense:
+        return Text(inputs.column, inputs.domain)
+    scalings = (
+        Scaling(moments.mean, divisor(math.sqrt(moments.m2 / max(moments.n, 1))), moments.mean)
+        for moments in _documents(inputs.statistics).facts
+    )
+    return Text(inputs.column, inputs.domain, tuple(scalings), inputs.has_missing)
+
+
+def _fit_tfidf(inputs: FitInputs) -> Tfidf:
+    documents, components = _documents(inputs.statistics), inputs.params["components"]
+    return truncated_svd(inputs.column, inputs.domain, documents, components, dense=inputs.dense)
+
+
+def _documents(statistics: ColumnStatistics) -> TextStatistics:
+    """Statistics of the texts; of a category column those of its categories, each once."""
+    if statistics.documents:
+        return statistics.documents
+    documents = TextStatistics()
+    documents.update(pa.array([str(category) for category in category_counts(statistics)], pa.string()))
+    return documents
+
+
+TEXT = OperationSpec(TextOptions, ("text",), fitted=(Text,), fit=_fit_text)
+TFIDF = OperationSpec(
+    TfidfOptions,
+    ("text",),
+    fitted=(Tfidf,),
+    fit=_fit_tfidf,
+    params=_tfidf_params,
+    num_coordinates=lambda params: int(params.get("components", 0)),
+)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,7 +10,6 @@ from PIL import Image
 from mlsys import errors, recipe
 from mlsys.features import derive, plan, program
 from mlsys.features.operations import image
-from mlsys.features.program import FeatureProgram
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.statistics import TableStatistics
 from pictures import MODES, encoded, noise
@@ -153,10 +150,3 @@ def test_a_line_of_the_recipe_sets_what_is_computed():
         fitted(GREY, kind=Kind.BYTES, size=64)
     with pytest.raises(errors.FeatureError, match="no operation reads bytes values"):
         fitted(GREY, kind=Kind.BYTES)
-
-
-def test_a_program_comes_back_from_its_text(tmp_path):
-    for made in PROGRAMS:
-        back = FeatureProgram.from_json(json.loads(json.dumps(made.to_json(), allow_nan=False)))
-        assert back == made
-        assert bits(back.transform(table(GREY))) == bits(made.transform(table(GREY)))

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlsys import errors
-from mlsys.features import program as features_program
+from mlsys.features import executors
 from mlsys.features.domains import Domain
-from mlsys.features.operations.numeric import Numeric, Scaling
+from mlsys.features.operations.numeric import Numeric
+from mlsys.features.operations.operation import Scaling
 from mlsys.features.program import FeatureProgram
 from mlsys.limits import FLOAT32_MAX
 from mlsys.schema import arrow_type
@@ -154,15 +155,15 @@ def test_chunks_and_dictionaries_change_nothing(programs, rows):
 def test_blocks_and_strips_change_nothing(programs, rows, name, monkeypatch):
     program = programs[name]
     whole = bits(program.transform(rows))
-    monkeypatch.setattr(features_program, "BLOCK_ROWS", 40)
-    monkeypatch.setattr(features_program, "STRIP_ROWS", 7)
+    monkeypatch.setattr(executors, "BLOCK_ROWS", 40)
+    monkeypatch.setattr(executors, "STRIP_ROWS", 7)
     assert bits(program.transform(rows)) == whole
-    monkeypatch.setattr(features_program, "BLOCK_CELLS", 1)
+    monkeypatch.setattr(executors, "BLOCK_CELLS", 1)
     assert bits(program.transform(rows)) == whole
 
 
 def test_a_fault_in_a_later_block_is_told(programs, rows, monkeypatch):
-    monkeypatch.setattr(features_program, "BLOCK_ROWS", 40)
+    monkeypatch.setattr(executors, "BLOCK_ROWS", 40)
     wide = pa.array([2**40 if at == 120 else 1 for at in range(rows.num_rows)])
     wrong = rows.set_column(rows.schema.get_field_index("m"), "m", wide)
     with pytest.raises(errors.RequestError) as caught:

@@ -13,7 +13,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mlsys import recipe
 from mlsys.features import plan
-from mlsys.features.auto_plan import num_components
 from mlsys.features.domains import Domain
 from mlsys.features.operations import text
 from mlsys.features.program import FeatureProgram
@@ -179,7 +178,7 @@ def test_what_texts_say_is_read_where_there_are_enough_of_them(scan, rows, opera
 def test_components_follow_rows_and_classes(rows, classes, encoding, components):
     statistics = ColumnStatistics.empty(Kind.TEXT, classes)
     statistics.num_rows = rows
-    assert num_components(statistics, encoding) == components
+    assert text.num_components(statistics, encoding) == components
 
 
 def test_what_is_derived_of_a_text_is_a_text(fit):

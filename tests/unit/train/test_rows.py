@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlsys import errors
-from mlsys.features import program as blocks
+from mlsys.features import executors
 from mlsys.schema import ROW, Column, Kind, Role, Schema
 from mlsys.train import rows
 
@@ -91,7 +91,7 @@ def test_a_row_without_a_target_is_refused_by_its_value(make_split):
 
 @pytest.mark.parametrize("part", ["train", "validation"])
 def test_a_part_read_block_by_block_is_the_matrix_of_its_table(make_split, part, monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK_ROWS", 17)
+    monkeypatch.setattr(executors, "BLOCK_ROWS", 17)
     split, statistics, recipe, task = make_split()
     fitted = rows.fit_program(split.schema, statistics, recipe, "linear")
     made, whole = rows.read(split, part, fitted, task), rows.matrix(split.table(part), fitted, task)

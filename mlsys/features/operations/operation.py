@@ -1,0 +1,204 @@
+"""The interface of a fitted operation: one column becomes features, for a table and for one row.
+
+An operation has two executors with one meaning and the same bits. `Operation.raw` and
+`Operation.fill` work on whole columns: Polars expressions, then NumPy. `Operation.writer`
+gives a function of one value. An operation either computes in float64, the same operations
+in the same order, and rounds once to float32; or it looks a value up in a small float32
+table that both executors read, whose last row is for a missing value.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from mlsys.features.domains import Domain
+from mlsys.limits import FLOAT32_MAX
+
+__all__ = ["Matrix", "Operation", "Scaling", "Writer", "divisor", "row_copier", "scaled_table", "signed_log"]
+
+Matrix = npt.NDArray[np.float32]
+Writer = Callable[[Any, Matrix], None]
+
+LARGEST_LOG = 89.0
+"""Above log(1 + `FLOAT32_MAX`)."""
+
+
+@dataclass(frozen=True)
+class Operation(ABC):
+    """Turn a column into features, with constants that were fitted on the training rows.
+
+    Attributes
+    ----------
+    column
+        The column that it is about, and its `domain`.
+    outputs
+        Names of the features, in order; `types` as those of `models.matrix.Matrix`: "q" a
+        quantity, "c" the code of a category, "e" a coordinate of an embedding.
+    """
+
+    column: str
+    domain: Domain
+
+    name: ClassVar[str]
+    """Tag of the class in a stored program."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that it reads; `writer` takes the value of one, or a tuple of the values of several."""
+        return (self.column,)
+
+    @property
+    @abstractmethod
+    def outputs(self) -> list[str]: ...
+
+    @property
+    def types(self) -> list[str]:
+        return ["q"] * len(self.outputs)
+
+    @abstractmethod
+    def raw(self) -> list[pl.Expr]:
+        """Expressions of the column that `fill` needs, one column each."""
+
+    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
+        """Write the features of all rows into `out`, ``(rows, len(outputs))``."""
+        for at, series in enumerate(raw):
+            out[:, at] = series.to_numpy()
+
+    @abstractmethod
+    def writer(self, start: int) -> Writer:
+        """Function (value, out): write the features of one row into ``out[start:]``."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"operation": self.name, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """Read the fields that `to_json` wrote, without the tag."""
+        read = {name: _tuples(value) for name, value in fields.items()}
+        read["domain"] = Domain(**fields["domain"])
+        if "scaling" in fields:
+            read["scaling"] = Scaling(**fields["scaling"])
+        return cls(**read)
+
+
+def _tuples(value: Any) -> Any:
+    """A list of JSON, or a list of lists, as the tuples that it was."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Compute (value - center) · 1 / scale in float64, then round once to float32.
+
+    It multiplies by the inverse, for that is how Polars divides a column by a constant.
+
+    Attributes
+    ----------
+    fill
+        Taken for a missing value before all else; None leaves NaN.
+    indicator
+        A column of its own says where the value was missing.
+    log
+        sign(value) · log(1 + abs(value)) before scaling: odd, so that it takes any number.
+    """
+
+    center: float = 0.0
+    scale: float = 1.0
+    fill: float | None = None
+    indicator: bool = False
+    log: bool = False
+
+    @property
+    def is_identity(self) -> bool:
+        return self.center == 0.0 and self.scale == 1.0 and not self.log
+
+    @cached_property
+    def factor(self) -> float:
+        return 1.0 / self.scale
+
+    @property
+    def may_overflow(self) -> bool:
+        """True if a scaled value can lie beyond float32; to look at each is half of the work of a column.
+
+        Rounding keeps the order, so no value is scaled beyond what the largest one is.
+        """
+        largest = LARGEST_LOG if self.log else FLOAT32_MAX
+        return not self.is_identity and (largest + abs(self.center)) * self.factor > FLOAT32_MAX
+
+    def expr(self, value: pl.Expr) -> pl.Expr:
+        if self.fill is not None:
+            value = value.fill_null(self.fill)
+        if self.log:
+            value = pl.when(value < 0).then(-(-value).log1p()).otherwise(value.log1p())
+        if not self.is_identity:
+            value = (value - self.center) * self.factor
+        if self.may_overflow:
+            value = value.clip(-FLOAT32_MAX, FLOAT32_MAX)
+        return value.cast(pl.Float32)
+
+    def apply(self, value: float) -> float:
+        if self.is_identity:
+            return value
+        if self.log:
+            value = signed_log(value)
+        scaled = (value - self.center) * self.factor
+        if -FLOAT32_MAX <= scaled <= FLOAT32_MAX:
+            return scaled
+        return FLOAT32_MAX if scaled > 0 else -FLOAT32_MAX
+
+    @property
+    def missing(self) -> float:
+        """The feature of a missing value."""
+        return math.nan if self.fill is None else self.apply(self.fill)
+
+
+def signed_log(value: float) -> float:
+    """Compute sign(value) · log(1 + abs(value)).
+
+    >>> signed_log(math.e - 1), signed_log(0.0), signed_log(1 - math.e)
+    (1.0, 0.0, -1.0)
+    """
+    return -math.log1p(-value) if value < 0 else math.log1p(value)
+
+
+def divisor(spread: float) -> float:
+    """The number to divide by: the spread, or 1 if the spread has no finite inverse."""
+    return spread if spread > 0 and math.isfinite(spread) and math.isfinite(1.0 / spread) else 1.0
+
+
+def scaled_table(values: Sequence[float], scaling: Scaling) -> Matrix:
+    """A table with one scaled number a row, then the missing value; with an indicator column if the scaling has one."""
+    numbers = np.array([*map(scaling.apply, values), scaling.missing], np.float64).astype(np.float32)[:, np.newaxis]
+    if not scaling.indicator:
+        return numbers
+    return np.hstack([numbers, np.eye(len(numbers), 1, k=1 - len(numbers), dtype=np.float32)])
+
+
+def row_copier(table: Matrix, start: int) -> Callable[[Matrix, int], None]:
+    """Function (out, row): copy a row of the table into ``out[start:]``."""
+    if table.shape[1] > 2:
+        stop = start + table.shape[1]
+
+        def copy(out: Matrix, row: int) -> None:
+            out[start:stop] = table[row]
+
+        return copy
+    first, *second = table.T.tolist()  # Python floats are set several times faster than a slice
+
+    def copy_number(out: Matrix, row: int) -> None:
+        out[start] = first[row]
+
+    def copy_pair(out: Matrix, row: int) -> None:
+        out[start] = first[row]
+        out[start + 1] = second[0][row]
+
+    return copy_pair if second else copy_number
