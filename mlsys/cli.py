@@ -1,18 +1,30 @@
 """The command line: ``mlsys run recipe.yaml``, one verb a step, and what a cluster needs.
 
 A verb of a step runs the recipe up to and including that step; steps whose inputs did
-not change are not run again. Exit codes: 0 done, 1 the model did not pass its gate, 2
-something must be mended first, 130 interrupted; ``mlsys monitor`` ends with 3 to watch and
-4 to retrain (`mlsys.monitor.decision`).
+not change are not run again. ``jobs/<step>.py`` does the same with ``--recipe``.
+
+====  =============================================================================
+exit  meaning
+====  =============================================================================
+0     done
+1     the model did not pass its gate
+2     something must be mended first: the recipe, the data, the cluster
+3, 4  of ``monitor``: watch the model, or train it again (`mlsys.monitor.decision`)
+70    a fault of mlsys itself; its traceback is kept in the store
+130   interrupted
+====  =============================================================================
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -43,6 +55,13 @@ StoreRoot = Annotated[
 Labels = Annotated[Path | None, typer.Option("--labels", help="labels by id, for the monitor: csv, parquet or jsonl")]
 
 
+FAULT = 70
+"""Exit code of an error that nobody raised on purpose: ``EX_SOFTWARE`` of BSD's ``sysexits.h``."""
+
+_stores: list[Store] = []
+"""Stores that this process opened; the last one keeps the traceback of a fault."""
+
+
 def main() -> None:
     """Entry point of the console script: errors become messages and exit codes, never tracebacks."""
     with exit_codes():
@@ -51,37 +70,71 @@ def main() -> None:
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Print an error that was raised on purpose and leave with its code."""
+    """Print an error as a message and leave with its code."""
     try:
         yield
     except errors.MlsysError as error:
-        sys.stdout.flush()
-        sys.stderr.write(f"\nerror: {error}\n")
-        raise SystemExit(1 if isinstance(error, errors.GateError) else 2) from None
+        _leave(f"error: {error}", 1 if isinstance(error, errors.GateError) else 2)
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted: finished steps are kept; the same command goes on from there\n")
-        raise SystemExit(130) from None
+        _leave("interrupted: finished steps are kept; the same command goes on from there", 130)
+    except Exception as error:  # noqa: BLE001  (whatever it is, its traceback is kept)
+        _leave(_keep_traceback(error), FAULT)
 
 
-def execute(
-    recipe: Path, until: str, settings: list[str] | None, store: Path | None, labels: Path | None = None
-) -> Any:
-    """Run a recipe up to a step on the cluster that is meant, and return the run."""
+def _leave(message: str, code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.write(f"\n{message}\n")
+    raise SystemExit(code) from None
+
+
+def _keep_traceback(error: Exception) -> str:
+    """Write the traceback of a fault into the store; returns the sentence that says where, or the traceback."""
+    from mlsys.store import write_atomic
+
+    lines = "".join(traceback.format_exception(error))
+    try:
+        root = (_stores or [_store(None)])[-1].root
+        file = root / "faults" / f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H-%M-%S}-{os.getpid()}.txt"
+        write_atomic(file, lines.encode())
+    except errors.MlsysError:
+        return lines
+    return f"fault: mlsys failed with {type(error).__name__}, which is its own mistake; the traceback is in {file}"
+
+
+def perform(
+    step: str,
+    recipe: Path,
+    settings: list[str] | None = None,
+    store: Path | None = None,
+    labels: Path | None = None,
+) -> NoReturn:
+    """Run a recipe up to a step, or all nine as ``workflow``, and leave with the exit code.
+
+    This is what every verb of a step and every file in ``jobs/`` does.
+    """
+    with exit_codes():  # here too: typer answers Ctrl-C by itself, without a word
+        raise SystemExit(_run(step, recipe, settings, store, labels))
+
+
+def _run(step: str, recipe: Path, settings: list[str] | None, store: Path | None, labels: Path | None) -> int:
     from mlsys import cluster, workflow
     from mlsys.recipe import load
-    from mlsys.store import Store
+    from mlsys.workflow import results, summary
 
-    with exit_codes():  # here too: typer answers Ctrl-C by itself, without a word
-        tree = load(recipe, settings or ())
-        run = workflow.Run(tree, Store.open(store), labels=labels)
-        run.console.progress("starting Ray")
-        how = cluster.connect(run.store)
-        run.console.line(f"mlsys {tree.name}: {cluster.num_cpus()} CPUs, cluster {how}, store {run.store.root}")
-        return workflow.run(run, until)
+    tree = load(recipe, settings or ())
+    run = workflow.Run(tree, _store(store), labels=labels)
+    run.console.progress("starting Ray")
+    how = cluster.connect(run.store)
+    run.console.line(f"mlsys {tree.name}: {cluster.num_cpus()} CPUs, cluster {how}, store {run.store.root}")
+    workflow.run(run, "monitor" if step == "workflow" else step)
+    if step == "workflow":
+        run.console.line(summary.text(run))
+    last = run.results[run.until or ""]
+    return last.exit_code if step == "monitor" and isinstance(last, results.MonitorResult) else 0
 
 
 def job(step: str) -> None:
-    """What ``jobs/<step>.py`` runs: a step, or all of them as ``workflow``, with ``--recipe``."""
+    """Run a file of ``jobs/``: the verb of its name, with the recipe as ``--recipe``."""
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
     @single.command()
@@ -91,9 +144,7 @@ def job(step: str) -> None:
         store: StoreRoot = None,
         labels: Labels = None,
     ) -> None:
-        if step == "workflow":
-            run(recipe, settings, store, labels)
-        execute(recipe, step, settings, store, labels)
+        perform(step, recipe, settings, store, labels)
 
     with exit_codes():
         single()
@@ -101,7 +152,7 @@ def job(step: str) -> None:
 
 def _verb(step: str, text: str) -> Callable[..., None]:
     def command(recipe: RecipeFile, settings: Settings = None, store: StoreRoot = None) -> None:
-        execute(recipe, step, settings, store)
+        perform(step, recipe, settings, store)
 
     command.__doc__ = text
     app.command(step)(command)
@@ -111,11 +162,7 @@ def _verb(step: str, text: str) -> Callable[..., None]:
 @app.command()
 def run(recipe: RecipeFile, settings: Settings = None, store: StoreRoot = None, labels: Labels = None) -> None:
     """Run all nine steps, from the source to a monitored endpoint."""
-    from mlsys.workflow import summary
-
-    finished = execute(recipe, "monitor", settings, store, labels)
-    finished.console.line(summary.text(finished))
-    raise SystemExit(0)
+    perform("workflow", recipe, settings, store, labels)
 
 
 for _step, _text in {
@@ -134,8 +181,7 @@ for _step, _text in {
 @app.command()
 def monitor(recipe: RecipeFile, settings: Settings = None, store: StoreRoot = None, labels: Labels = None) -> None:
     """9: judge the logged predictions; the exit code says what to do."""
-    finished = execute(recipe, "monitor", settings, store, labels)
-    raise SystemExit(finished.records["monitor"]["exit_code"])
+    perform("monitor", recipe, settings, store, labels)
 
 
 @app.command()
@@ -196,8 +242,8 @@ def materialize(
 
     run = workflow.Run(load(recipe, settings or ()), _store(store))
     cluster.connect(run.store)
-    for done in workflow.tables.materialize(run, rebuild=rebuild):
-        typer.echo(done.summary)
+    for published in workflow.tables.materialize(run.context(), rebuild=rebuild):
+        typer.echo(published.summary)
 
 
 @app.command()
@@ -276,4 +322,5 @@ def schema() -> None:
 def _store(root: Path | None) -> Store:
     from mlsys.store import Store
 
-    return Store.open(root)
+    _stores.append(Store.open(root))
+    return _stores[-1]

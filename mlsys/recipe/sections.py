@@ -5,7 +5,7 @@ The whole recipe, a section a step; those about tables are in `mlsys.recipe.sect
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -47,6 +47,32 @@ class Section(BaseModel):
     """A part of the recipe: it does not change, and knows its keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def only(self, *paths: str) -> Self:
+        """Copy the values at these dotted paths alone; reading any other from the copy is a `RuntimeError`.
+
+        >>> recipe = Recipe(name="demo", target="y", data=Data(source="rows.csv"))
+        >>> recipe.only("seed", "data.timezone").model_dump()
+        {'seed': 0, 'data': {'timezone': 'UTC'}}
+        """
+        inner: dict[str, list[str]] = {}
+        for path in paths:
+            name, _, rest = path.partition(".")
+            inner.setdefault(name, []).append(rest)
+        values = {name: getattr(self, name) for name in inner}
+        copy = self.model_copy()
+        vars(copy).clear()
+        vars(copy).update({name: v if "" in inner[name] else v.only(*inner[name]) for name, v in values.items()})
+        return copy
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Refuse what `only` left out: a step that reads it would not run again when it changes."""
+            if name in type(self).model_fields:
+                message = f"the step reads '{name}' of {type(self).__name__} and does not declare it"
+                raise RuntimeError(message)
+            return super().__getattr__(name)
 
 
 Text = Annotated[str, Field(min_length=1)]

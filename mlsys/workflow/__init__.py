@@ -1,62 +1,140 @@
 """The nine steps in order: the readable whole.
 
-==  =========  ==========================================================================
-1   collect    source → snapshot: checked rows, joined as of their time, divided into parts
-2   explore    training rows → statistics, alerts, leakage scan, report
-3   features   statistics → the plan of features, with a reason for each
-4   selection  families × folds → leaderboard
-7   tune       search space → parameters, judged on validation rows
-5   train      family, parameters → bundle
-6   evaluate   bundle, test rows → metrics with intervals, gate verdict
-8   deploy     bundle → registered version, alias, endpoint
-9   monitor    prediction log, labels → drift, performance, decision
-==  =========  ==========================================================================
-
-They run in the order of this table: the test rows are opened once, after tuning. Each is
-a function of what earlier ones left in the store, so the same command continues a run
-that was killed and does nothing when nothing changed (see `run.Run.step`).
+Each step is a function of what earlier ones left in the store, of the recipe values that it declares below,
+and of its code. So the same command continues a run that was killed, does nothing where nothing changed, and
+after a change runs the steps again that depend on it, and no others (see `run.Step.key`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
-from mlsys.recipe import dump
-from mlsys.store import write_atomic, write_json
-from mlsys.workflow import data, modelling, production, tables
-from mlsys.workflow.run import NUMBERS, Run
+from mlsys.workflow import data, modelling, production, results, summary, tables
+from mlsys.workflow.run import Run, Step, StepContext
 
-__all__ = ["NUMBERS", "STEPS", "Run", "run", "tables"]
-
-STEPS: dict[str, Callable[[Run], None]] = {
-    "collect": data.collect,
-    "explore": data.explore,
-    "features": data.features,
-    "selection": modelling.selection,
-    "tune": modelling.tune,
-    "train": modelling.train,
-    "evaluate": modelling.evaluate,
-    "deploy": production.deploy,
-    "monitor": production.monitor,
-}
-"""The steps in the order in which they run."""
+__all__ = ["STEPS", "Run", "Step", "StepContext", "run", "tables"]
 
 
-def run(plan: Run, until: str = "monitor") -> Run:
+def run(run: Run, until: str = "monitor") -> Run:
     """Run the steps in order up to and including `until`.
 
-    The resolved recipe is written to ``resolved.yaml`` in the run's folder before the first
-    step, what the steps produced to ``result.json`` after the last.
+    The test rows are opened once, by `evaluate`, after parameters have been chosen. The resolved recipe is
+    written to ``resolved.yaml`` in the run's folder before the first step, what the steps produced to
+    ``result.json`` after the last.
 
     Raises
     ------
     MlsysError
         A step cannot be done; what earlier steps produced stays, and the next run goes on there.
     """
-    write_atomic(plan.folder / "resolved.yaml", dump(plan.recipe).encode())
-    for name, step in STEPS.items():
-        step(plan)
-        if name == until:
-            break
-    write_json(plan.folder / "result.json", plan.records)
-    return plan
+    with run.ending_after(until, STEPS):
+        rows = run.step(COLLECT)  # source → checked rows, joined as of their time, divided into parts; the task
+        profile = run.step(EXPLORE, rows)  # training rows → statistics, alerts, leakage scan, report
+        plan = run.step(FEATURES, rows, profile)  # statistics → the plan of features, with a reason for each
+        ranking = run.step(SELECTION, rows, profile)  # families × folds → leaderboard
+        params = run.step(TUNE, rows, profile, ranking)  # search space → parameters, judged on validation rows
+        model = run.step(TRAIN, rows, profile, ranking, params)  # family, parameters → bundle
+        verdict = run.step(EVALUATE, model, rows)  # bundle, test rows → metrics with intervals, gate verdict
+        run.step(DEPLOY, model, verdict, rows, profile, plan)  # bundle → registered version, alias, endpoint
+        run.step(MONITOR, model, verdict, rows)  # prediction log, labels → drift, performance, decision
+    return run
+
+
+FIT = (
+    "seed",
+    "data.timezone",
+    "features.columns",
+    "features.derive",
+    "selection.metric",
+    "train.early_stopping",
+    "train.family",
+    "train.params",
+    "train.rounds",
+)
+"""Recipe values that every fit depends on, beside the rows and the task."""
+
+COLLECT = Step(
+    "collect",
+    1,
+    data.collect,
+    results.CollectResult,
+    summary.collected,
+    reads=("name", "target", "task", "positive", "seed", "data", "features.joins", "split"),
+    observe=data.observe_sources,
+    check=data.check_collected,
+)
+EXPLORE = Step(
+    "explore",
+    2,
+    data.explore,
+    results.ExploreResult,
+    summary.explored,
+    reads=("name", "explore", "features.derive"),
+)
+FEATURES = Step(
+    "features",
+    3,
+    data.features,
+    results.FeaturesResult,
+    summary.planned,
+    reads=("name", "data.timezone", "features.columns", "features.derive"),
+    observe=data.observe_encoders,
+)
+SELECTION = Step(
+    "selection",
+    4,
+    modelling.selection,
+    results.SelectionResult,
+    summary.own,
+    reads=(*FIT, "selection"),
+    observe=data.observe_encoders,
+)
+TUNE = Step(
+    "tune",
+    7,
+    modelling.tune,
+    results.TuneResult,
+    summary.own,
+    reads=(*FIT, "tune"),
+    observe=data.observe_encoders,
+)
+TRAIN = Step(
+    "train",
+    5,
+    modelling.train,
+    results.TrainResult,
+    summary.trained,
+    reads=(*FIT, "train", "evaluate.threshold", "evaluate.cost"),
+    observe=modelling.observe_views,
+)
+EVALUATE = Step(
+    "evaluate",
+    6,
+    modelling.evaluate,
+    results.EvaluateResult,
+    summary.own,
+    reads=("name", "seed", "data.timezone", "selection.metric", "evaluate"),
+)
+DEPLOY = Step(
+    "deploy",
+    8,
+    production.deploy,
+    results.DeployResult,
+    summary.deployed,
+    reads=("name", "deploy"),
+    is_repeated=True,
+)
+MONITOR = Step(
+    "monitor",
+    9,
+    production.monitor,
+    results.MonitorResult,
+    summary.own,
+    reads=("name", "data.id", "data.timezone", "selection.metric", "evaluate.confidence", "monitor"),
+    observe=production.observe_log,
+)
+
+STEPS: dict[str, Step[Any]] = {
+    step.name: step for step in (COLLECT, EXPLORE, FEATURES, SELECTION, TUNE, TRAIN, EVALUATE, DEPLOY, MONITOR)
+}
+"""The steps by name, in the order in which they run."""

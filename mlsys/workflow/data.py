@@ -5,201 +5,168 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from mlsys.reports.formats import count
-from mlsys.store import write_json
-from mlsys.workflow.run import Record, Run
+from mlsys.dataset import Split
+from mlsys.workflow.results import CollectResult, ExploreResult, FeaturesResult
+from mlsys.workflow.run import StepContext
 
-__all__ = ["collect", "explore", "features"]
-
-
-MAX_LINES = 10
-"""Lines that a collection takes on the console beside its own: a table may have 10,000 empty columns."""
+__all__ = ["check_collected", "collect", "explore", "features", "messages", "observe_encoders", "observe_sources"]
 
 
-def collect(run: Run) -> None:
-    """1: the source's rows, checked, joined as of their time, and divided into parts."""
-    from mlsys.collect import contract, history
+MAX_MESSAGES = 10
+"""Messages of a collection that the console shows: a table may have 10,000 empty columns."""
+
+
+def observe_sources(context: StepContext) -> dict[str, Any]:
+    """Fingerprints of the sources as they are now, and the rules of the contract."""
+    from mlsys.collect import contract
     from mlsys.readers import registry
 
-    recipe = run.recipe
+    recipe = context.recipe
     rules = contract.load(recipe.data.contract) if recipe.data.contract else None
-    joins = {name: join.model_dump(mode="json") for name, join in recipe.features.joins.items()}
-    inputs = {
-        "data": recipe.data.model_dump(mode="json"),
-        "contract": rules and rules.model_dump(mode="json"),
-        "joins": joins,
-        "split": recipe.split.model_dump(mode="json"),
-        "target": [recipe.target, str(recipe.task), recipe.positive],
+    tables = [(join.source, join.reading) for join in recipe.features.joins.values()]
+    return {
+        "contract": rules,
         "sources": [
             registry.fingerprint(source, reading)
-            for source, reading in [
-                (recipe.data.source, recipe.data.reading),
-                *((join.source, join.reading) for join in recipe.features.joins.values()),
-            ]
+            for source, reading in [(recipe.data.source, recipe.data.reading), *tables]
         ],
     }
-    run.step("collect", inputs, f"{__name__}:_collect", lambda: _collect(run))
-    record = run.records["collect"]
-    for line in record["told"]:
-        run.console.line(f"            {line}")
-    # A source that stands still is no new step, and the later it gets the staler it is.
-    history.check_age(record["taken"]["newest"], recipe.data, dt.datetime.now(dt.UTC))
 
 
-def told(report: dict[str, Any], name: str = "") -> list[str]:
-    """What a person should know of a collection, a line each; `name` is that of a feature table."""
-    lines = [*report["notes"], *report["warnings"]]
-    if name and report["num_quarantined"]:
-        lines.append(f"{report['num_quarantined']:,} of {report['num_read']:,} rows in quarantine")
-    more = len(lines) - MAX_LINES
-    shown = [*lines[:MAX_LINES], *([f"and {more:,} more of this kind"] if more > 0 else [])]
-    return [f"{name}: {line}" if name else line for line in shown]
-
-
-def _collect(run: Run) -> Record:
+def collect(context: StepContext) -> CollectResult:
+    """Collect the rows and the feature tables, check and join them, and divide them into parts."""
     from mlsys.collect import snapshot, split, task
     from mlsys.features.joins import assembly
 
-    recipe, store = run.recipe, run.store
-    run.console.progress("reading")
+    # 1. Read and check the rows and every feature table.
+    recipe, store = context.recipe, context.store
+    context.progress("reading")
     taken = snapshot.take(
         store,
         recipe.data,
         target=recipe.target,
-        folder=run.folder,
+        folder=context.folder,
         split_column=recipe.split.column,
         task=recipe.task,
     )
-    others = {
+    tables = {
         name: snapshot.take_table(
             store,
             name,
             join,
             timezone=recipe.data.timezone,
-            folder=run.folder / name,
+            folder=context.folder / name,
             evolution=recipe.data.evolution,
             max_bad_fraction=recipe.data.max_bad_fraction,
         )
         for name, join in recipe.features.joins.items()
     }
-    tables = {name: (join, others[name].snapshot) for name, join in recipe.features.joins.items()}
+    # 2. Join them as of each row's time.
     whole, joined = taken.snapshot, {}
     if tables:
-        done = assembly.assemble(store, whole, tables, run.console.progress)
+        pairs = {name: (join, tables[name].snapshot) for name, join in recipe.features.joins.items()}
+        done = assembly.assemble(store, whole, pairs, context.progress)
         whole, joined = done.snapshot, done.report
-    what = task.decide(whole, recipe)
-    run.console.progress("dividing")
-    parts = split.divide(store, whole, recipe, what)
-    return {
-        "snapshot": whole.digest,
-        "split": parts.digest,
-        "task": what.model_dump(mode="json"),
-        "num_rows": parts.num_rows,
-        "taken": taken.report,
-        "told": [*told(taken.report), *(line for name, table in others.items() for line in told(table.report, name))],
-        "joined": joined,
-        "tables": {name: table.digest for name, (_, table) in tables.items()},
-        "objects": [
-            ("snapshot", whole.digest),
-            ("split", parts.digest),
-            *(("snapshot", table.digest) for _, table in tables.values()),
-        ],
-        "summary": _collected(whole.num_rows, len(whole.schema), parts.num_rows, taken.report) + _matched(joined),
-    }
+    # 3. Decide the task and divide the rows.
+    decided = task.decide(whole, recipe)
+    context.progress("dividing")
+    parts = split.divide(store, whole, recipe, decided)
+    of_tables = [line for name, table in tables.items() for line in messages(table.report, name)]
+    return CollectResult(
+        snapshot=whole.digest,
+        split=parts.digest,
+        task=decided,
+        num_rows=parts.num_rows,
+        num_columns=len(whole.schema),
+        taken=taken.report,
+        messages=(*messages(taken.report), *of_tables),
+        joined=joined,
+        tables={name: table.snapshot.digest for name, table in tables.items()},
+    )
 
 
-def _collected(num_rows: int, num_columns: int, parts: dict[str, int], report: dict[str, Any]) -> str:
-    shares = ", ".join(f"{part} {rows:,}" for part, rows in parts.items() if rows)
-    return f"{num_rows:,} rows × {num_columns} columns, {report['num_quarantined']:,} in quarantine: {shares}"
+def messages(report: dict[str, Any], name: str = "") -> list[str]:
+    """Lines about a collection that a person should read; `name` is that of a feature table."""
+    lines = [*report["notes"], *report["warnings"]]
+    if name and report["num_quarantined"]:
+        lines.append(f"{report['num_quarantined']:,} of {report['num_read']:,} rows in quarantine")
+    more = len(lines) - MAX_MESSAGES
+    shown = [*lines[:MAX_MESSAGES], *([f"and {more:,} more of this kind"] if more > 0 else [])]
+    return [f"{name}: {line}" if name else line for line in shown]
 
 
-def _matched(joined: dict[str, Any]) -> str:
-    """What part of the rows each feature table had a value for."""
-    counts = joined.get("joins", {})
-    shares = {name: found["matched"] / max(1, _asked(found)) for name, found in counts.items()}
-    return "".join(f"; {name} known for {share:.1%}" for name, share in shares.items())
+def check_collected(context: StepContext, result: CollectResult) -> None:
+    """Print the messages, and stop where the rows are too old: a source that stands still gets staler.
+
+    Raises
+    ------
+    ContractError
+        The newest row is older than ``data.freshness``.
+    """
+    from mlsys.collect import history
+
+    for line in result.messages:
+        context.console.line(f"            {line}")
+    history.check_age(result.taken["newest"], context.recipe.data, dt.datetime.now(dt.UTC))
 
 
-def _asked(found: dict[str, int]) -> int:
-    return found["matched"] + found["missing"] + found["too_old"]
-
-
-def explore(run: Run) -> None:
-    """2: one pass over the training rows: statistics by fold, alerts, leakage scan, report."""
-    inputs = {
-        "split": run.split.digest,
-        "explore": run.recipe.explore.model_dump(mode="json"),
-        "derive": run.recipe.features.derive,
-    }
-    run.step("explore", inputs, f"{__name__}:_explore", lambda: _explore(run))
-
-
-def _explore(run: Run) -> Record:
+def explore(context: StepContext, data: CollectResult) -> ExploreResult:
+    """Profile the training rows in one pass, scan for leakage, and write the report."""
     from mlsys import explore as step
     from mlsys.explore import leakage
     from mlsys.explore import report as explore_report
     from mlsys.features import derive
 
-    recipe, split, task = run.recipe, run.split, run.task
-    seen = step.profile(
+    recipe, split = context.recipe, Split.open(context.store, data.split)
+    scan = step.profile(
         split.only("train"),
-        task,
+        data.task,
         schema=derive.extend(split.schema, recipe.features.derive),
         derive=recipe.features.derive,
-        progress=run.console.progress,
+        progress=context.progress,
     )
-    run.console.progress("leakage scan")
+    context.progress("leakage scan")
     settings = recipe.explore
-    findings = leakage.scan(split, task, seen, settings.allow, settings.max_duplicate_fraction)
-    run.console.progress("report")
-    profile = step.describe(split, task, seen, findings, title=recipe.name)
-    report = run.report("explore", explore_report.page(profile))
-    write_json(run.folder / "reports" / "explore.json", profile)
-    digest = run.store.put_json("profile", seen.statistics.to_json())
+    findings = leakage.scan(split, data.task, scan, settings.allow, settings.max_duplicate_fraction)
+    context.progress("report")
+    profile = step.describe(split, data.task, scan, findings, title=recipe.name)
+    report = context.report("explore", explore_report.page(profile), profile)
+    digest = context.store.put_json("profile", scan.statistics.to_json())
     leakage.enforce(findings)
-    return {
-        "statistics": digest,
-        "report": report,
-        "objects": [("profile", digest)],
-        "summary": f"{count(seen.whole.num_rows, 'training row')}, {count(len(profile['columns']), 'column')}: "
-        f"{count(len(profile['alerts']), 'alert')}, {count(len(findings), 'leakage finding')}",
-    }
+    return ExploreResult(
+        statistics=digest,
+        report=report,
+        num_rows=scan.whole.num_rows,
+        num_columns=len(profile["columns"]),
+        num_alerts=len(profile["alerts"]),
+        num_findings=len(findings),
+    )
 
 
-def features(run: Run) -> None:
-    """3: the plan of features for each encoding, with a reason for each choice; fitted on training rows."""
+def observe_encoders(context: StepContext, *_: Any) -> dict[str, str]:
+    """Digests of the users' files that hold the encoders which the recipe names."""
     from mlsys.features.operations import encoders
 
-    inputs = {
-        "statistics": run.records["explore"]["statistics"],
-        "features": run.recipe.features.model_dump(mode="json", exclude={"joins"}),
-        "encoders": encoders.encoder_digests(run.recipe.features),
-        "timezone": run.recipe.data.timezone,
-    }
-    run.step("features", inputs, f"{__name__}:_features", lambda: _features(run))
+    return encoders.encoder_digests(context.recipe.features)
 
 
-def _features(run: Run) -> Record:
+def features(context: StepContext, data: CollectResult, profile: ExploreResult) -> FeaturesResult:
+    """Plan the features of each encoding, with a reason for each choice, and fit them on training rows."""
     from mlsys.features import plan, program
     from mlsys.features import report as features_report
+    from mlsys.statistics import TrainStatistics
 
-    recipe, whole = run.recipe, run.statistics.whole()
+    recipe, schema = context.recipe, Split.open(context.store, data.split).schema
+    whole = TrainStatistics.from_json(context.store.get_json("profile", profile.statistics)).whole()
     encodings: tuple[plan.Encoding, ...] = ("codes", "dense")
-    plans = {e: plan.choose(run.split.schema, whole, recipe.features, e, recipe.data.timezone) for e in encodings}
+    plans = {e: plan.choose(schema, whole, recipe.features, e, recipe.data.timezone) for e in encodings}
     programs = {e: program.fit(chosen, whole) for e, chosen in plans.items()}
-    told = {e: chosen.to_json() for e, chosen in plans.items()}
-    digest = run.store.put_json("plan", told)
-    report = run.report("features", features_report.page(plans, programs, recipe.name))
-    write_json(run.folder / "reports" / "features.json", told)
-    codes = plans["codes"]
-    used = list(dict.fromkeys(choice.column for choice in codes.used))
-    return {
-        "plan": digest,
-        "report": report,
-        "used": used,
-        "dropped": {choice.column: choice.reason for choice in codes.dropped},
-        "objects": [("plan", digest)],
-        "summary": f"{count(len(used), 'column')} in use, {len(codes.dropped)} dropped → "
-        f"{count(programs['codes'].width, 'feature')} for trees, {programs['dense'].width} for linear models; "
-        f"fitted on {whole.num_rows:,} training rows",
-    }
+    values = {e: chosen.to_json() for e, chosen in plans.items()}
+    return FeaturesResult(
+        plan=context.store.put_json("plan", values),
+        report=context.report("features", features_report.page(plans, programs, recipe.name), values),
+        used=tuple(dict.fromkeys(choice.column for choice in plans["codes"].used)),
+        dropped={choice.column: choice.reason for choice in plans["codes"].dropped},
+        num_features={e: fitted.width for e, fitted in programs.items()},
+        num_rows=whole.num_rows,
+    )

@@ -2,150 +2,135 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import TYPE_CHECKING
 
-from mlsys.bundle import Bundle
-from mlsys.store import write_json
-from mlsys.workflow.run import Record, Run
+from mlsys.dataset import Snapshot, Split
+from mlsys.store import Store
+from mlsys.workflow.results import (
+    CollectResult,
+    EvaluateResult,
+    ExploreResult,
+    SelectionResult,
+    TrainResult,
+    TuneResult,
+)
+from mlsys.workflow.run import StepContext
 
-__all__ = ["evaluate", "selection", "train", "tune"]
+if TYPE_CHECKING:
+    from mlsys.features.online.views import FeatureView
+    from mlsys.statistics import TrainStatistics
 
-
-def _inputs(run: Run, *sections: str) -> dict[str, Any]:
-    """What every fit depends on, and sections of the recipe."""
-    from mlsys.features.operations import encoders
-
-    return {
-        "split": run.split.digest,
-        "statistics": run.records["explore"]["statistics"],
-        "features": run.recipe.features.model_dump(mode="json", exclude={"joins"}),
-        "encoders": encoders.encoder_digests(run.recipe.features),
-        "metric": run.recipe.selection.metric,
-        **{name: getattr(run.recipe, name).model_dump(mode="json") for name in sections},
-    }
-
-
-def selection(run: Run) -> None:
-    """4: families × folds; the simplest within noise of the best is preferred."""
-    run.step("selection", _inputs(run, "selection"), f"{__name__}:_selection", lambda: _selection(run))
+__all__ = ["evaluate", "observe_views", "selection", "train", "tune"]
 
 
-def _selection(run: Run) -> Record:
+@functools.lru_cache(maxsize=1)
+def _statistics(store: Store, digest: str) -> TrainStatistics:
+    """Statistics of the training rows; three steps use them, so they are read once."""
+    from mlsys.statistics import TrainStatistics
+
+    return TrainStatistics.from_json(store.get_json("profile", digest))
+
+
+def selection(context: StepContext, data: CollectResult, profile: ExploreResult) -> SelectionResult:
+    """Compare families on the folds; the simplest within noise of the best is preferred."""
     from mlsys import selection as step
 
-    ranking = step.rank(run.split.only("train"), run.statistics, run.recipe, run.task, progress=run.console.progress)
-    digest = run.store.put_json("ranking", ranking.to_json())
-    return {
-        "ranking": digest,
-        "preferred": ranking.preferred,
-        "leaderboard": ranking.to_json(),
-        "objects": [("ranking", digest)],
-        "summary": ranking.summary(),
-    }
+    recipe, rows = context.recipe, Split.open(context.store, data.split).only("train")
+    statistics = _statistics(context.store, profile.statistics)
+    ranking = step.rank(rows, statistics, recipe, data.task, progress=context.progress)
+    return SelectionResult(
+        ranking=context.store.put_json("ranking", ranking.to_json()),
+        preferred=ranking.preferred,
+        family=ranking.preferred if recipe.train.family == "auto" else recipe.train.family,
+        leaderboard=ranking.to_json(),
+        summary=ranking.summary(),
+    )
 
 
-def tune(run: Run) -> None:
-    """7: the family's parameters, judged on validation rows; the test part is out of reach."""
-    inputs = {**_inputs(run, "tune", "train"), "family": _family(run)}
-    run.step("tune", inputs, f"{__name__}:_tune", lambda: _tune(run))
-
-
-def _tune(run: Run) -> Record:
+def tune(context: StepContext, data: CollectResult, profile: ExploreResult, ranking: SelectionResult) -> TuneResult:
+    """Search the family's parameters, judged on validation rows; the test part is out of reach."""
     from mlsys import tune as step
 
-    rows = run.split.only("train", "validation")
     tuned = step.search(
-        run.store,
-        rows,
-        run.statistics,
-        run.recipe,
-        run.task,
-        _family(run),
-        folder=run.folder,
-        progress=run.console.progress,
+        context.store,
+        Split.open(context.store, data.split).only("train", "validation"),
+        _statistics(context.store, profile.statistics),
+        context.recipe,
+        data.task,
+        ranking.family,
+        folder=context.folder,
+        progress=context.progress,
     )
-    digest = run.store.put_json("params", tuned.to_json())
-    return {
-        "params": tuned.params,
-        "digest": digest,
-        "objects": [("params", digest)],
-        "summary": tuned.summary(),
-    }
+    stored = context.store.put_json("params", tuned.to_json())
+    return TuneResult(params=tuned.params, stored=stored, summary=tuned.summary())
 
 
-def train(run: Run) -> None:
-    """5: fit the family with its parameters on the training rows and store the bundle."""
-    inputs = {
-        **_inputs(run, "train", "evaluate"),
-        "family": _family(run),
-        "params": run.records["tune"]["params"],
-        "views": [view.model_dump(mode="json") for view in run.views],
-    }
-    run.step("train", inputs, f"{__name__}:_train", lambda: _train(run))
+def observe_views(
+    context: StepContext, data: CollectResult, profile: ExploreResult, ranking: SelectionResult, tuned: TuneResult
+) -> tuple[dict[str, str], list[FeatureView]]:
+    """Digests of the users' encoders, and how an endpoint looks up the columns of feature tables, if it shall."""
+    from mlsys.features.online import views
+    from mlsys.features.operations import encoders
+
+    _ = profile, ranking, tuned
+    recipe, store = context.recipe, context.store
+    joins = {} if recipe.deploy.lookup == "none" else recipe.features.joins
+    rows = Split.open(store, data.split).schema
+    return encoders.encoder_digests(recipe.features), [
+        views.define(
+            name,
+            join,
+            Snapshot.open(store, data.tables[name]).schema,
+            rows,
+            owner=recipe.name,
+            timezone=recipe.data.timezone,
+        )
+        for name, join in joins.items()
+    ]
 
 
-def _train(run: Run) -> Record:
+def train(
+    context: StepContext, data: CollectResult, profile: ExploreResult, ranking: SelectionResult, tuned: TuneResult
+) -> TrainResult:
+    """Fit the family with its parameters on the training rows and store the bundle."""
     from mlsys import train as step
 
-    rows = run.split.only("train", "validation")
-    params = {**run.records["tune"]["params"], **run.recipe.train.params}
+    _, views = context.observed
     bundle = step.fit(
-        run.store,
-        rows,
-        run.statistics,
-        run.recipe,
-        run.task,
-        _family(run),
-        params,
-        views=run.views,
-        progress=run.console.progress,
+        context.store,
+        Split.open(context.store, data.split).only("train", "validation"),
+        _statistics(context.store, profile.statistics),
+        context.recipe,
+        data.task,
+        ranking.family,
+        {**tuned.params, **context.recipe.train.params},
+        views=views,
+        progress=context.progress,
     )
-    return {
-        "bundle": bundle.digest,
-        "family": bundle.family,
-        "plan": bundle.provenance["plan"],
-        "objects": [("bundle", bundle.digest)],
-        "summary": _trained(bundle),
-    }
+    return TrainResult(
+        bundle=bundle.digest,
+        family=bundle.family,
+        plan=bundle.provenance["plan"],
+        num_features=len(bundle.program.names),
+    )
 
 
-def _trained(bundle: Bundle) -> str:
-    made = bundle.provenance
-    width = len(bundle.program.names)
-    return f"{bundle.family}, {width} features, bundle {bundle.digest[:12]}; plan {made['plan']}"
-
-
-def evaluate(run: Run) -> None:
-    """6: open the test rows once: metrics with intervals, slices, gate verdict, report."""
-    inputs = {
-        "bundle": run.bundle.digest,
-        "split": run.split.digest,
-        "evaluate": run.recipe.evaluate.model_dump(mode="json"),
-        "metric": run.recipe.selection.metric,
-    }
-    run.step("evaluate", inputs, f"{__name__}:_evaluate", lambda: _evaluate(run))
-
-
-def _evaluate(run: Run) -> Record:
+def evaluate(context: StepContext, model: TrainResult, data: CollectResult) -> EvaluateResult:
+    """Open the test rows once: metrics with intervals, slices, the gate's verdict, the report."""
+    from mlsys import bundle
     from mlsys import evaluate as step
 
-    evaluation = step.score(run.store, run.bundle, run.split, run.recipe, progress=run.console.progress)
-    digest = run.store.put_json("evaluation", evaluation)
-    write_json(run.folder / "reports" / "evaluate.json", evaluation)
-    verdict = evaluation["verdict"]
-    return {
-        "evaluation": digest,
-        "metric": evaluation["metric"],
-        "metrics": evaluation["metrics"],
-        "passed": verdict["passed"],
-        "failed": [check["reason"] for check in verdict["checks"] if not check["passed"]],
-        "checks": verdict["checks"],
-        "report": run.report("evaluate", step.report.page(evaluation)),
-        "objects": [("evaluation", digest)],
-        "summary": step.summary(evaluation),
-    }
-
-
-def _family(run: Run) -> str:
-    family = run.recipe.train.family
-    return str(run.records["selection"]["preferred"]) if family == "auto" else family
+    opened, split = bundle.open(context.store, model.bundle), Split.open(context.store, data.split)
+    evaluation = step.score(context.store, opened, split, context.recipe, progress=context.progress)
+    checks = evaluation["verdict"]["checks"]
+    return EvaluateResult(
+        evaluation=context.store.put_json("evaluation", evaluation),
+        metric=evaluation["metric"],
+        metrics=evaluation["metrics"],
+        passed=evaluation["verdict"]["passed"],
+        failed=tuple(check["reason"] for check in checks if not check["passed"]),
+        checks=checks,
+        report=context.report("evaluate", step.report.page(evaluation), evaluation),
+        summary=step.summary(evaluation),
+    )

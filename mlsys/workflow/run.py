@@ -1,43 +1,117 @@
-"""One run of a recipe: what its steps produced, and when a step need not run again."""
+"""A step, and one run of a recipe: when a step need not run again, and what is recorded of it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
+from pydantic_core import to_jsonable_python
+
+from mlsys import errors
 from mlsys.code_graph import code_digest
 from mlsys.console import Console
-from mlsys.dataset import Snapshot, Split
-from mlsys.recipe import Recipe
-from mlsys.schema import Task
-from mlsys.store import Store, digest_json, write_atomic
+from mlsys.recipe import Recipe, dump
+from mlsys.store import Store, digest_json, write_atomic, write_json
+from mlsys.workflow.results import StepResult
 
-if TYPE_CHECKING:
-    from mlsys.bundle import Bundle
-    from mlsys.features.online.views import FeatureView
-    from mlsys.statistics import TrainStatistics
+__all__ = ["Run", "Step", "StepContext"]
 
-__all__ = ["NUMBERS", "Record", "Run"]
+R = TypeVar("R", bound=StepResult)
 
-NUMBERS = {
-    "collect": 1,
-    "explore": 2,
-    "features": 3,
-    "selection": 4,
-    "train": 5,
-    "evaluate": 6,
-    "tune": 7,
-    "deploy": 8,
-    "monitor": 9,
-}
-"""The steps as the field counts them."""
 
-Record = dict[str, Any]
-"""What a step leaves: digests and small facts; ``summary`` is its line, ``objects`` what must still be there."""
+@dataclass(frozen=True)
+class StepContext:
+    """Everything beside earlier results that the function of a step may use.
+
+    Attributes
+    ----------
+    recipe
+        The values that the step declares; reading any other is an error.
+    folder
+        ``runs/<name>/`` of the store.
+    labels
+        File of labels for the monitor, in place of those of the production part.
+    observed
+        What the step's `observe` returned.
+    """
+
+    store: Store
+    recipe: Recipe
+    folder: Path
+    console: Console
+    labels: Path | None = None
+    observed: Any = None
+
+    def progress(self, text: str) -> None:
+        """Show what the step is doing now."""
+        self.console.progress(text)
+
+    def report(self, step: str, page: str, values: Any = None) -> str:
+        """Write a step's HTML page, and its values as JSON beside it; returns the path of the page."""
+        path = self.folder / "reports" / f"{step}.html"
+        write_atomic(path, page.encode())
+        if values is not None:
+            write_json(path.with_suffix(".json"), values)
+        return str(path)
+
+
+def _nothing(*_: Any) -> None:
+    """Observe or check nothing."""
+
+
+@dataclass(frozen=True)
+class Step(Generic[R]):
+    """One of the nine steps.
+
+    Attributes
+    ----------
+    number
+        As the field counts them; the order in which they run is that of `mlsys.workflow.run`.
+    reads
+        Dotted paths of the recipe values that `work` reads: it is given no others.
+    work
+        ``work(context, *results of earlier steps)``, the function of the step.
+    summary
+        The line that says what came out.
+    observe
+        ``observe(context, *results)``: facts that `work` depends on beyond recipe and results, such as
+        fingerprints of files, as JSON or models. It reads the whole recipe, since what it returns counts.
+    check
+        ``check(context, result)``, called each time, also for a result that was there already.
+    is_repeated
+        The work is done each time and says itself, by ``is_new``, whether that changed anything.
+    """
+
+    name: str
+    number: int
+    work: Callable[..., R]
+    result: type[R]
+    summary: Callable[[R], str]
+    reads: tuple[str, ...]
+    observe: Callable[..., Any] = _nothing
+    check: Callable[[StepContext, R], None] = _nothing
+    is_repeated: bool = False
+
+    def key(self, context: StepContext, *inputs: StepResult) -> str:
+        """Digest of all that the result depends on: earlier results, recipe values, observed facts and code.
+
+        `context` is the step's own, with the values of the recipe that it reads and what it observed.
+        """
+        return digest_json({
+            "inputs": [result.digest for result in inputs],
+            "recipe": context.recipe.model_dump(mode="json"),
+            "observed": to_jsonable_python(context.observed),
+            "code": code_digest(context.store, f"{self.work.__module__}:{self.work.__name__}"),
+        })  # fmt: skip
+
+
+class _LastStepError(Exception):
+    """Leaves the page of the flow after the last step that was asked for."""
 
 
 @dataclass
@@ -46,104 +120,88 @@ class Run:
 
     Attributes
     ----------
-    records
-        What each finished step of this run left.
     labels
         File of labels for the monitor, in place of those of the production part.
+    results
+        What each finished step of this run produced, by its name.
+    records
+        The same as JSON, with the step's summary and the seconds that its work took.
     """
 
     recipe: Recipe
     store: Store
     console: Console = field(default_factory=Console)
-    records: dict[str, Record] = field(default_factory=dict)
     labels: Path | None = None
+    results: dict[str, StepResult] = field(default_factory=dict)
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    until: str | None = None
 
     @cached_property
     def folder(self) -> Path:
+        """Folder of the recipe's runs: reports, the resolved recipe and the result of the last one."""
         return self.store.run_folder(self.recipe.name)
 
-    @cached_property
-    def snapshot(self) -> Snapshot:
-        return Snapshot.open(self.store, self.records["collect"]["snapshot"])
+    def context(self, *reads: str, observed: Any = None) -> StepContext:
+        """The context of a step that reads these values of the recipe; without any, of all."""
+        recipe = self.recipe.only(*reads) if reads else self.recipe
+        return StepContext(self.store, recipe, self.folder, self.console, self.labels, observed)
 
-    @cached_property
-    def split(self) -> Split:
-        return Split.open(self.store, self.records["collect"]["split"])
+    @contextmanager
+    def ending_after(self, until: str, steps: Mapping[str, Step[Any]]) -> Iterator[None]:
+        """Leave the block after the step `until`; the resolved recipe is written before it, the results after.
 
-    @cached_property
-    def tables(self) -> dict[str, Snapshot]:
-        """The feature tables that rows were joined with, by name of the join."""
-        return {name: Snapshot.open(self.store, digest) for name, digest in self.records["collect"]["tables"].items()}
-
-    @cached_property
-    def views(self) -> list[FeatureView]:
-        """What an endpoint needs to know to look their columns up; none if it shall not."""
-        from mlsys.features.online import views
-
-        recipe = self.recipe
-        if recipe.deploy.lookup == "none":
-            return []
-        return [
-            views.define(
-                name,
-                join,
-                self.tables[name].schema,
-                self.split.schema,
-                owner=recipe.name,
-                timezone=recipe.data.timezone,
-            )
-            for name, join in recipe.features.joins.items()
-        ]
-
-    @cached_property
-    def task(self) -> Task:
-        return Task.model_validate(self.records["collect"]["task"])
-
-    @cached_property
-    def statistics(self) -> TrainStatistics:
-        from mlsys.statistics import TrainStatistics
-
-        return TrainStatistics.from_json(self.store.get_json("profile", self.records["explore"]["statistics"]))
-
-    @cached_property
-    def bundle(self) -> Bundle:
-        from mlsys import bundle
-
-        return bundle.open(self.store, self.records["train"]["bundle"])
-
-    def step(self, name: str, inputs: Mapping[str, Any], code: str, work: Callable[[], Record]) -> None:
-        """Do the work of a step unless it was done with exactly these inputs, and say which."""
-        began = time.monotonic()
-        record, is_new = self.recall(name, inputs, code, work)
-        self.tell(name, record["summary"], time.monotonic() - began if is_new else None)
-
-    def recall(
-        self, name: str, inputs: Mapping[str, Any], code: str, work: Callable[[], Record]
-    ) -> tuple[Record, bool]:
-        """The record of a step, and whether its work had to be done now.
-
-        The key is the digest of the inputs, the seed and the code of the function
-        `code`. A record counts only while the objects that it names are in the store.
+        Raises
+        ------
+        RecipeError
+            There is no such step.
         """
-        key = digest_json({"inputs": inputs, "seed": self.recipe.seed, "code": code_digest(self.store, code)})
-        record = self.store.recall(name, key)
-        is_new = record is None or not all(self.store.has(kind, digest) for kind, digest in record.get("objects", []))
-        if record is None or is_new:
-            began = time.monotonic()
-            with self.console.during(f"{NUMBERS[name]} {name}"):
-                record = work()
-            record["seconds"] = round(time.monotonic() - began, 1)
-            self.store.remember(name, key, record)
-        self.records[name] = record
-        return record, is_new
+        if until not in steps:
+            hint = errors.did_you_mean(until, steps)
+            raise errors.RecipeError.build("workflow: until", got=until, expected="a step", hint=hint)
+        self.until = until
+        write_atomic(self.folder / "resolved.yaml", dump(self.recipe).encode())
+        with suppress(_LastStepError):
+            yield
+        write_json(self.folder / "result.json", self.records)
 
-    def report(self, step: str, page: str) -> str:
-        """Write a step's HTML page and return its path."""
-        path = self.folder / "reports" / f"{step}.html"
-        write_atomic(path, page.encode())
-        return str(path)
+    def step(self, step: Step[R], *inputs: StepResult) -> R:
+        """The result of a step: recalled if it was done with exactly these inputs, else worked out.
 
-    def tell(self, name: str, summary: str, seconds: float | None) -> None:
-        """The one line of a finished step; without seconds there was nothing to do."""
-        ending = "unchanged" if seconds is None else f"{seconds:.1f} s"
-        self.console.line(f"{NUMBERS[name]} {name:<10} {summary}   {ending}")
+        Raises
+        ------
+        MlsysError
+            The step cannot be done; what earlier steps produced stays, and the next run goes on there.
+        """
+        began = time.monotonic()
+        result, is_new = self._recall(step, inputs)
+        ending = f"{time.monotonic() - began:.1f} s" if is_new else "unchanged"
+        self.results[step.name] = result
+        self.records[step.name]["summary"] = step.summary(result)
+        self.console.line(f"{step.number} {step.name:<10} {step.summary(result)}   {ending}")
+        step.check(self.context(), result)
+        if step.name == self.until:
+            raise _LastStepError
+        return result
+
+    def _recall(self, step: Step[R], inputs: tuple[StepResult, ...]) -> tuple[R, bool]:
+        """The result of a step, and whether its work was done now and changed something.
+
+        A record counts only while the objects that it names are in the store.
+        """
+        context = self.context(*step.reads, observed=step.observe(self.context(), *inputs))
+        key = "" if step.is_repeated else step.key(context, *inputs)
+        record = None if step.is_repeated else self.store.recall(step.name, key)
+        if record is not None:
+            result = step.result.from_json(record)
+            if all(self.store.has(kind, digest) for kind, digest in result.objects):
+                self.records[step.name] = record
+                return result, False
+        began = time.monotonic()
+        with self.console.during(f"{step.number} {step.name}"):
+            result = step.work(context, *inputs)
+        record = {**result.to_json(), "seconds": round(time.monotonic() - began, 1)}
+        self.records[step.name] = record
+        if step.is_repeated:
+            return result, bool(getattr(result, "is_new", True))
+        self.store.remember(step.name, key, record)
+        return result, True

@@ -1,23 +1,92 @@
-"""The last lines of a run: what a person wants to know and do next."""
+"""Sentences about results: the line of each finished step, and the last lines of a run."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+from mlsys.reports.formats import count
+from mlsys.workflow.results import (
+    CollectResult,
+    DeployResult,
+    EvaluateResult,
+    ExploreResult,
+    FeaturesResult,
+    MonitorResult,
+    SelectionResult,
+    ServedAt,
+    TrainResult,
+    TuneResult,
+)
 from mlsys.workflow.run import Run
 
-__all__ = ["text"]
+__all__ = ["collected", "deployed", "explored", "own", "planned", "text", "trained"]
+
+
+def own(result: SelectionResult | TuneResult | EvaluateResult | MonitorResult) -> str:
+    """The line that the step itself made."""
+    return result.summary
+
+
+def collected(result: CollectResult) -> str:
+    """Rows, columns, quarantine and parts, and for what part of the rows each feature table had a value."""
+    shares = ", ".join(f"{part} {rows:,}" for part, rows in result.num_rows.items() if rows)
+    joins = result.joined.get("joins", {})
+    return (
+        f"{sum(result.num_rows.values()):,} rows × {result.num_columns} columns, "
+        f"{result.taken['num_quarantined']:,} in quarantine: {shares}"
+        + "".join(f"; {name} known for {_known_fraction(counts):.1%}" for name, counts in joins.items())
+    )
+
+
+def _known_fraction(counts: dict[str, int]) -> float:
+    return counts["matched"] / max(1, counts["matched"] + counts["missing"] + counts["too_old"])
+
+
+def explored(result: ExploreResult) -> str:
+    """Rows and columns, alerts and leakage findings."""
+    return (
+        f"{count(result.num_rows, 'training row')}, {count(result.num_columns, 'column')}: "
+        f"{count(result.num_alerts, 'alert')}, {count(result.num_findings, 'leakage finding')}"
+    )
+
+
+def planned(result: FeaturesResult) -> str:
+    """Columns in use and dropped, and features by encoding."""
+    return (
+        f"{count(len(result.used), 'column')} in use, {len(result.dropped)} dropped → "
+        f"{count(result.num_features['codes'], 'feature')} for trees, {result.num_features['dense']} for linear "
+        f"models; fitted on {result.num_rows:,} training rows"
+    )
+
+
+def trained(result: TrainResult) -> str:
+    """Family, features, bundle, and where it was fitted."""
+    return f"{result.family}, {result.num_features} features, bundle {result.bundle[:12]}; plan {result.plan}"
+
+
+def deployed(result: DeployResult) -> str:
+    """Version, alias and address, tables that are looked up, and rows that were sent."""
+    looked_up = f"; {', '.join(result.views)} looked up" if result.views else ""
+    sent = result.replayed
+    replayed = (
+        f"; {sent['num_rows']:,} production rows answered in {sent['num_requests']} requests, {sent['seconds']:.1f} s"
+        if sent
+        else ""
+    )
+    served = f"{result.name} version {result.version} is {result.alias} at {result.endpoint.url}"
+    return f"{served} ({result.endpoint.proxy}){looked_up}{replayed}"
 
 
 def text(run: Run) -> str:
     """Leaderboard, test metrics, gate verdict, reports, endpoint and a request that works when pasted."""
-    records = run.records
+    results = run.results
+    evaluated = cast("EvaluateResult", results["evaluate"])
     blocks = [
-        _leaderboard(records["selection"]["leaderboard"]),
-        _metrics(records["evaluate"]),
-        _gate(records["evaluate"]),
-        _reports(records),
-        _endpoint(records["deploy"]["endpoint"]),
+        _leaderboard(cast("SelectionResult", results["selection"]).leaderboard),
+        _metrics(evaluated),
+        _gate(evaluated),
+        ["reports", *(f"  {name:<9} {record['report']}" for name, record in run.records.items() if "report" in record)],
+        _endpoint(cast("DeployResult", results["deploy"]).endpoint),
     ]
     return "\n" + "\n\n".join("\n".join(lines) for lines in blocks)
 
@@ -38,30 +107,26 @@ def _leaderboard(ranking: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _metrics(evaluated: dict[str, Any]) -> list[str]:
+def _metrics(evaluated: EvaluateResult) -> list[str]:
     lines = ["test rows (value, interval)"]
-    for found in evaluated["metrics"].values():
-        if found["value"] is None:
+    for metric in evaluated.metrics.values():
+        if metric["value"] is None:
             continue
-        ends = "" if found["low"] is None else f"[{found['low']:.4f}, {found['high']:.4f}]"
-        lines.append(f"  {found['title']:<24} {found['value']:10.4f}  {ends}".rstrip())
+        ends = "" if metric["low"] is None else f"[{metric['low']:.4f}, {metric['high']:.4f}]"
+        lines.append(f"  {metric['title']:<24} {metric['value']:10.4f}  {ends}".rstrip())
     return lines
 
 
-def _gate(evaluated: dict[str, Any]) -> list[str]:
-    verdict = "passed" if evaluated["passed"] else "FAILED"
-    return [f"gate {verdict}", *(f"  {check['reason']}" for check in evaluated["checks"])]
+def _gate(evaluated: EvaluateResult) -> list[str]:
+    verdict = "passed" if evaluated.passed else "FAILED"
+    return [f"gate {verdict}", *(f"  {check['reason']}" for check in evaluated.checks)]
 
 
-def _reports(records: dict[str, Any]) -> list[str]:
-    return ["reports", *(f"  {name:<9} {record['report']}" for name, record in records.items() if "report" in record)]
-
-
-def _endpoint(endpoint: dict[str, Any]) -> list[str]:
+def _endpoint(endpoint: ServedAt) -> list[str]:
     return [
         "endpoint",
-        f"  {endpoint['url']}   ({endpoint['proxy']})",
-        f"  {endpoint['curl']}",
+        f"  {endpoint.url}   ({endpoint.proxy})",
+        f"  {endpoint.curl}",
         "",
         "mlsys down   stops the cluster and the endpoint",
     ]

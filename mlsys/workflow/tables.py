@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlsys import errors
+from mlsys.recipe import Recipe
 from mlsys.store import Store
 from mlsys.workflow import data
-from mlsys.workflow.run import Run
+from mlsys.workflow.run import StepContext
 
 if TYPE_CHECKING:
     from mlsys.features.online.publishing import Published
@@ -18,19 +19,18 @@ if TYPE_CHECKING:
 __all__ = ["check_machines", "materialize", "publish"]
 
 
-def publish(run: Run) -> list[Published]:
-    """The tables that the run's rows were joined with, for the views of its bundle.
+def publish(context: StepContext, views: Sequence[FeatureView], tables: Mapping[str, str]) -> list[Published]:
+    """Publish the tables that the rows were joined with, for the views of a bundle; returns those that are new.
 
-    A table that was published before is left alone, for a newer one may have come since; so
-    what is returned are those that are new.
+    A table that was published before is left alone, for a newer one may have come since. `tables` are
+    the digests of their snapshots.
     """
-    views = run.bundle.views
-    pairs = [(view, run.tables[view.name].digest) for view in views]
-    return _bring(run, pairs, whole=True) if pairs else []
+    pairs = [(view, tables[view.name]) for view in views]
+    return _publish_all(context, pairs, whole=True) if pairs else []
 
 
-def materialize(run: Run, *, rebuild: bool = False) -> list[Published]:
-    """Read the sources of the feature tables again and bring what is new to the served model.
+def materialize(context: StepContext, *, rebuild: bool = False) -> list[Published]:
+    """Read the sources of the feature tables again and publish what is new for the served model.
 
     Of a table that only got new files, behind those that the store has taken, these alone are
     published. Otherwise events at a key and time that the store has are replaced, all others
@@ -46,41 +46,38 @@ def materialize(run: Run, *, rebuild: bool = False) -> list[Published]:
     from mlsys import bundle, registry
     from mlsys.collect import snapshot
 
-    recipe = run.recipe
-    entry = registry.resolve(run.store, recipe.name, recipe.deploy.alias)
-    views = bundle.open(run.store, entry.digest).views
-    _check(run, {view.name: view for view in views})
+    recipe, store = context.recipe, context.store
+    entry = registry.resolve(store, recipe.name, recipe.deploy.alias)
+    views = bundle.open(store, entry.digest).views
+    _check(recipe, {view.name: view for view in views})
     pairs = []
     for view in views:
-        run.console.progress(f"reading {view.name}")
-        folder = run.folder / view.name
+        context.progress(f"reading {view.name}")
         taken = snapshot.take_table(
-            run.store,
+            store,
             view.name,
             view.join,
             timezone=view.timezone,
-            folder=folder,
+            folder=context.folder / view.name,
             evolution=recipe.data.evolution,
             max_bad_fraction=recipe.data.max_bad_fraction,
         )
-        for line in data.told(taken.report, view.name):
-            run.console.line(line)
+        for line in data.messages(taken.report, view.name):
+            context.console.line(line)
         pairs.append((view, taken.snapshot.digest))
-    return _bring(run, pairs, whole=rebuild, again=True)
+    return _publish_all(context, pairs, whole=rebuild, again=True)
 
 
-def _bring(run: Run, pairs: Sequence[tuple[FeatureView, str]], *, whole: bool, again: bool = False) -> list[Published]:
+def _publish_all(
+    context: StepContext, pairs: Sequence[tuple[FeatureView, str]], *, whole: bool, again: bool = False
+) -> list[Published]:
     from mlsys import cluster
 
-    run.console.progress("publishing feature tables")
-    settings = run.recipe.deploy
-    facts: dict[str, Any] = {
-        "history": settings.history,
-        "until": dt.datetime.now(dt.UTC),
-        "whole": whole,
-    }
+    context.progress("publishing feature tables")
+    settings = context.recipe.deploy
+    facts = {"history": settings.history, "until": dt.datetime.now(dt.UTC), "whole": whole}
     check_machines(settings.lookup, cluster.num_nodes())
-    return cluster.call(_publish, run.store, settings.lookup, list(pairs), facts, again=again)
+    return cluster.call(_publish, context.store, settings.lookup, list(pairs), facts, again=again)
 
 
 def check_machines(lookup: str, num_nodes: int) -> None:
@@ -114,14 +111,13 @@ def _publish(
     return published
 
 
-def _check(run: Run, views: dict[str, FeatureView]) -> None:
+def _check(recipe: Recipe, views: dict[str, FeatureView]) -> None:
     """The served model looks up what it was trained with; publishing anything else would reach nobody."""
-    wanted = run.recipe.features.joins
-    zone = run.recipe.data.timezone
+    joins, zone = recipe.features.joins, recipe.data.timezone
     different = sorted(
         name
-        for name in wanted.keys() | views.keys()
-        if name not in wanted or name not in views or views[name].join != wanted[name] or views[name].timezone != zone
+        for name in joins.keys() | views.keys()
+        if name not in joins or name not in views or views[name].join != joins[name] or views[name].timezone != zone
     )
     if different or not views:
         raise errors.RecipeError.build(

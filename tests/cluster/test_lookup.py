@@ -14,6 +14,7 @@ import pytest
 import joined
 from mlsys import bundle, errors, recipe
 from mlsys.console import Console
+from mlsys.dataset import Split
 from mlsys.deploy import batch
 from mlsys.predict import Predictor
 from mlsys.workflow import Run, run, tables
@@ -72,6 +73,10 @@ def done(request, deploy):
     return deploy(lookup=address)
 
 
+def rows_of(finished, part):
+    return Split.open(finished.store, finished.results["collect"].split).table(part)
+
+
 def ask(finished, rows, **params):
     url = finished.records["deploy"]["endpoint"]["url"] + "/invocations"
     body = json.dumps({"dataframe_records": rows, "params": params}).encode()
@@ -85,8 +90,8 @@ def ask(finished, rows, **params):
 
 def test_training_rows_asked_with_their_keys_alone_get_the_bits_of_training(done):
     """The rows of the split carry the columns that collect joined; the requests do not."""
-    table = done.split.table("train").slice(0, 300)
-    truth = Predictor(done.bundle).table(table).probabilities.tolist()
+    table = rows_of(done, "train").slice(0, 300)
+    truth = Predictor(bundle.open(done.store, done.results["train"].bundle)).table(table).probabilities.tolist()
     body = ask(done, joined.requests(table), features=True)
     assert body["probabilities"] == truth
     for row, found in zip(table.to_pylist(), body["features"], strict=True):
@@ -113,17 +118,17 @@ def test_new_values_reach_the_endpoint_without_training(done, folder):
     source = folder / "weather.parquet"
     late = pa.table({"station": ["EWR"], "hour": [moment - dt.timedelta(minutes=30)], "temp": [71.5], "wind": [9]})
     pq.write_table(pa.concat_tables([pq.read_table(source), late.cast(joined.WEATHER.arrow())]), source)
-    published = tables.materialize(done)
+    published = tables.materialize(done.context())
     assert [(one.view.split("/")[1], one.num_keys) for one in published] == [("weather", 1), ("planes", 0)]
     after = ask(done, [row], features=True)
     expected = {"status": "matched", "age_s": 1800.0, "values": {"temp": 71.5, "wind": 9}}
     assert after["features"][0]["weather"] == expected
     assert after["model"] == before["model"]
-    assert [one.num_keys for one in tables.materialize(done)] == [0, 0]
+    assert [one.num_keys for one in tables.materialize(done.context())] == [0, 0]
 
 
 def test_files_of_keys_are_joined_with_the_tables_published_last(done, store, tmp_path):
-    table = done.split.table("test")
+    table = rows_of(done, "test")
     pq.write_table(table.select(["flight", "at", "origin", "tail", "distance"]), tmp_path / "rows.parquet")
     result = batch.predict(store, NAME, tmp_path / "rows.parquet", tmp_path / "out")
     truth = Predictor(bundle.open(store, result.digest)).table(table).score.tolist()
@@ -132,10 +137,11 @@ def test_files_of_keys_are_joined_with_the_tables_published_last(done, store, tm
 
 
 def test_deploying_an_old_table_again_does_not_undo_what_was_materialized(done):
-    assert tables.publish(done) == []
+    views = bundle.open(done.store, done.results["train"].bundle).views
+    assert tables.publish(done.context(), views, done.results["collect"].tables) == []
 
 
 def test_other_joins_than_those_of_the_served_model_are_not_materialized(done, store, folder):
     other = settings(folder).model_copy(update={"features": recipe.Features()})
     with pytest.raises(errors.RecipeError, match=r"other definitions of planes, weather"):
-        tables.materialize(Run(other, store))
+        tables.materialize(Run(other, store).context())

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from mlsys import errors, recipe, workflow
+from mlsys.dataset import Snapshot
 from mlsys.store import Store
 from mlsys.workflow import Run
 
@@ -60,7 +61,8 @@ def joined(tmp_path):
             f"{{name: j, target: y, data: {{source: {tmp_path}/rows.csv, time: time, timezone: America/New_York}}, "
             f"features: {{joins: {{weather: {{{join}}}}}}}}}"
         )
-        return workflow.run(Run(tree, Store.open(tmp_path / "store")), until="collect").snapshot.table()
+        done = workflow.run(Run(tree, Store.open(tmp_path / "store")), until="collect")
+        return Snapshot.open(done.store, done.results["collect"].snapshot).table()
 
     return run
 

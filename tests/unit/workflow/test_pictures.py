@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from mlsys import recipe, workflow
-from mlsys.bundle import Bundle
+from mlsys import bundle, recipe, workflow
 from mlsys.predict import Predictor
 from mlsys.store import Store
 from mlsys.workflow import Run
@@ -43,15 +42,18 @@ def test_the_report_of_the_pictures_is_plain_json(run):
     assert column["kind"] == "image"
 
 
-def test_the_bundle_knows_what_its_pictures_look_like(run):
-    looks = run.bundle.reference.looks
-    assert looks.columns["image: width"].num_rows == run.split.num_rows["train"]
+@pytest.fixture(scope="module")
+def trained(run):
+    return bundle.open(run.store, run.results["train"].bundle)
+
+
+def test_the_bundle_knows_what_its_pictures_look_like(run, trained):
+    looks = trained.reference.looks
+    assert looks.columns["image: width"].num_rows == run.results["collect"].num_rows["train"]
     assert looks.columns["image: width"].numbers.minimum == looks.columns["image: height"].numbers.maximum == 24
 
 
-def test_the_example_of_the_bundle_can_be_sent(run):
-    bundle = run.bundle
-    assert isinstance(bundle, Bundle)
-    example = bundle.example
+def test_the_example_of_the_bundle_can_be_sent(trained):
+    example = trained.example
     assert set(example) == {"file", "image"}
-    assert Predictor(bundle).rows([example]).prediction.tolist()[0] in {"lying", "standing"}
+    assert Predictor(trained).rows([example]).prediction.tolist()[0] in {"lying", "standing"}
