@@ -78,7 +78,7 @@ def _bounded(pairwise: PairwiseStatistics) -> list[dict[str, Any]]:
 
 def gaps(pairwise: PairwiseStatistics) -> dict[str, Any]:
     """Columns with missing values, the pairs of them, and the frequent patterns of rows."""
-    names, found = pairwise.layout.gaps, pairwise.gaps
+    names, found = pairwise.layout.nullable, pairwise.missing
     some = [at for at in range(len(names)) if found.together[at, at]]
     some = sorted(some, key=lambda at: (-found.together[at, at], names[at]))
     return {
@@ -88,7 +88,7 @@ def gaps(pairwise: PairwiseStatistics) -> dict[str, Any]:
         "patterns": [{"columns": columns, "rows": n} for columns, n in found.frequent(names, MOST_PATTERNS)],
         "num_patterns": len(found.patterns.counts),
         "error": found.patterns.error,
-        "limit": layout.MOST_GAPS,
+        "limit": layout.MOST_NULLABLE,
     }
 
 

@@ -178,9 +178,9 @@ def _image(inputs: PlanInputs) -> list[OperationChoice]:
     if pictures is None or not pictures.n:
         return [_drop(inputs, "no picture in any training row")]
     sizes = f"{pictures.widths.maximum} × {pictures.heights.maximum}"
-    form = f"{'grey' if pictures.is_grey else 'colour'}, {'all' if pictures.is_one_size else 'up to'} {sizes}"
+    form = f"{'grey' if pictures.is_grey else 'colour'}, {'all' if pictures.is_same_size else 'up to'} {sizes}"
     pixels = f" and {params['pixels']} × {params['pixels']} pixels" if params["pixels"] else ""
-    size = "" if pictures.is_one_size else "size, "
+    size = "" if pictures.is_same_size else "size, "
     reason = f"pictures ({form}): {size}levels, gradients of {params['size']} × {params['size']}{pixels}"
     return [_choose(inputs, "image", reason, params)]
 

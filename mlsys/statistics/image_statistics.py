@@ -1,9 +1,4 @@
-"""Pictures of a column: forms, sizes, brightness, those that repeat, and a few of them to look at.
-
-Each is decoded once. Counts are exact, also of the pictures that repeat while there are at
-most `COUNTED` different ones; the few to look at are those with the smallest hashes of their
-bytes, so that they are the same however the rows are divided.
-"""
+"""Statistics of pictures: formats, sizes, brightness, duplicates, and a few thumbnails."""
 
 from __future__ import annotations
 
@@ -26,15 +21,15 @@ from mlsys.statistics.sketches import BottomKSketch
 __all__ = ["ImageStatistics", "difference_hash"]
 
 COUNTED = 2_048
-"""Different pictures whose rows are counted: of a tenth that repeats, the standard error is below 1 %."""
+"""Distinct pictures whose rows are counted: of a tenth that repeats, the standard error is below 1 %."""
 
 SHOWN, THUMBNAIL = 12, 48
-"""Pictures kept to look at, and their longer side in pixels."""
+"""Number of thumbnails, and their longer side in pixels."""
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What one picture adds."""
+class _PictureFacts:
+    """Facts of one picture that are counted."""
 
     format: str
     mode: str
@@ -42,28 +37,32 @@ class _Seen:
     width: int
     height: int
     brightness: float
-    look: int
+    difference_hash: int
 
 
 class ImageStatistics:
     """Mergeable statistics of the pictures of a column.
 
+    Counts are exact, also those of duplicates while there are at most `COUNTED` distinct
+    pictures. The thumbnails are those with the smallest hashes of their bytes, so that they are
+    the same however the rows are divided. An update decodes each picture once.
+
     Attributes
     ----------
     broken
-        Reason → pictures that do not decode; the others are counted below.
+        Number of pictures that do not decode, by reason; the others are counted below.
     formats, modes
-        As stored: PNG or JPEG; Pillow's names of pixel forms → pictures.
+        Number of pictures by format, PNG or JPEG, and by Pillow's name of the pixel mode.
     num_grey
-        Pictures without colour by their form.
+        Number of pictures whose mode has no colour.
     widths, heights
-        Of the upright pictures, in pixels.
+        Sizes of the upright pictures, in pixels.
     brightness
-        Of the mean levels of the pictures, from 0 (black) to 1 (white).
+        Moments of the mean levels of the pictures, from 0 (black) to 1 (white).
     same, alike
-        Pictures by the hash of their bytes, and by `difference_hash`.
+        Duplicates by the hash of the bytes, and by `difference_hash`.
     thumbnails
-        Hash → PNG of the `SHOWN` pictures to look at.
+        PNG of the `SHOWN` thumbnails by hash.
     """
 
     def __init__(self) -> None:
@@ -77,23 +76,23 @@ class ImageStatistics:
         self.thumbnails: dict[int, bytes] = {}
 
     def update(self, values: pa.Array) -> None:
-        """Take pictures in, without nulls."""
+        """Add pictures, without nulls."""
         data, hashes = values.to_pylist(), hash_array(values)
-        found = images.each(_look, data)
-        for reason in (one for one in found if isinstance(one, str)):
-            self.broken[reason] += 1
-        seen = [one for one in found if isinstance(one, _Seen)]
-        self.formats.update(one.format for one in seen)
-        self.modes.update(one.mode for one in seen)
-        self.num_grey += sum(one.is_grey for one in seen)
-        self.widths = self.widths.merge(_lengths([one.width for one in seen]))
-        self.heights = self.heights.merge(_lengths([one.height for one in seen]))
-        self.brightness = self.brightness.merge(Moments.of(np.array([one.brightness for one in seen], np.float64)))
+        facts = images.each(_facts, data)
+        self.broken.update(reason for reason in facts if isinstance(reason, str))
+        decoded = [fact for fact in facts if isinstance(fact, _PictureFacts)]
+        self.formats.update(picture.format for picture in decoded)
+        self.modes.update(picture.mode for picture in decoded)
+        self.num_grey += sum(picture.is_grey for picture in decoded)
+        self.widths = self.widths.merge(_lengths([picture.width for picture in decoded]))
+        self.heights = self.heights.merge(_lengths([picture.height for picture in decoded]))
+        self.brightness = self.brightness.merge(Moments.of(np.array([p.brightness for p in decoded], np.float64)))
         self.same.update(hashes)
-        self.alike.update(mix(np.array([one.look for one in seen], np.uint64)))
-        whole = {int(at): one for at, one, look in zip(hashes, data, found, strict=True) if isinstance(look, _Seen)}
-        shown = sorted({*self.thumbnails, *whole})[:SHOWN]
-        self.thumbnails = {at: self.thumbnails.get(at) or _thumbnail(whole[at]) for at in shown}
+        self.alike.update(mix(np.array([picture.difference_hash for picture in decoded], np.uint64)))
+        rows = zip(hashes, data, facts, strict=True)
+        pictures = {int(key): content for key, content, fact in rows if isinstance(fact, _PictureFacts)}
+        shown = sorted({*self.thumbnails, *pictures})[:SHOWN]
+        self.thumbnails = {key: self.thumbnails.get(key) or _thumbnail(pictures[key]) for key in shown}
 
     def merge(self, other: ImageStatistics) -> ImageStatistics:
         merged = ImageStatistics()
@@ -103,25 +102,26 @@ class ImageStatistics:
         merged.brightness = self.brightness.merge(other.brightness)
         merged.same, merged.alike = self.same.merge(other.same), self.alike.merge(other.alike)
         thumbnails = self.thumbnails | other.thumbnails
-        merged.thumbnails = {at: thumbnails[at] for at in sorted(thumbnails)[:SHOWN]}
+        merged.thumbnails = {key: thumbnails[key] for key in sorted(thumbnails)[:SHOWN]}
         return merged
 
     @property
     def n(self) -> int:
-        """Pictures that decode."""
+        """Number of pictures that decode."""
         return self.formats.total()
 
     @property
     def is_grey(self) -> bool:
-        """No picture has colour."""
+        """True where no picture has colour."""
         return self.num_grey == self.n
 
     @property
-    def is_one_size(self) -> bool:
+    def is_same_size(self) -> bool:
+        """True where all pictures have one width and one height."""
         return self.widths.minimum == self.widths.maximum and self.heights.minimum == self.heights.maximum
 
     def result(self) -> dict[str, Any]:
-        """The numbers, ready for JSON."""
+        """Numbers, ready for JSON."""
         return {
             "count": self.n,
             "num_broken": self.broken.total(),
@@ -148,26 +148,25 @@ class ImageStatistics:
             "brightness": self.brightness.to_json(),
             "same": self.same.to_json(),
             "alike": self.alike.to_json(),
-            "thumbnails": {str(at): base64.b64encode(png).decode() for at, png in self.thumbnails.items()},
+            "thumbnails": {str(key): base64.b64encode(png).decode() for key, png in self.thumbnails.items()},
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        found = cls()
-        found.broken, found.formats = Counter(value["broken"]), Counter(value["formats"])
-        found.modes, found.num_grey = Counter(value["modes"]), value["num_grey"]
-        found.widths, found.heights = (
-            LengthStatistics.from_json(value["widths"]),
-            LengthStatistics.from_json(value["heights"]),
-        )
-        found.brightness = Moments.from_json(value["brightness"])
-        found.same, found.alike = BottomKSketch.from_json(value["same"]), BottomKSketch.from_json(value["alike"])
-        found.thumbnails = {int(at): base64.b64decode(png) for at, png in value["thumbnails"].items()}
-        return found
+        statistics = cls()
+        statistics.broken, statistics.formats = Counter(value["broken"]), Counter(value["formats"])
+        statistics.modes, statistics.num_grey = Counter(value["modes"]), value["num_grey"]
+        statistics.widths = LengthStatistics.from_json(value["widths"])
+        statistics.heights = LengthStatistics.from_json(value["heights"])
+        statistics.brightness = Moments.from_json(value["brightness"])
+        statistics.same = BottomKSketch.from_json(value["same"])
+        statistics.alike = BottomKSketch.from_json(value["alike"])
+        statistics.thumbnails = {int(key): base64.b64decode(png) for key, png in value["thumbnails"].items()}
+        return statistics
 
 
 def difference_hash(picture: Picture) -> int:
-    """64 bits that pictures share which differ in size, compression or brightness alone.
+    """Hash a picture to 64 bits that pictures share which differ in size, compression or brightness alone.
 
     The picture is shrunk to 8 rows of 9 grey pixels; a bit says whether a pixel is brighter
     than its left neighbour (N. Krawetz, "Kind of Like That", 2013, *dHash*).
@@ -179,16 +178,16 @@ def difference_hash(picture: Picture) -> int:
     return int.from_bytes(np.packbits(levels[:, 1:] > levels[:, :-1]).tobytes(), "big")
 
 
-def _look(data: bytes) -> _Seen | str:
-    """What a picture adds, or why it does not decode."""
+def _facts(data: bytes) -> _PictureFacts | str:
+    """Facts of a picture, or the reason why it does not decode."""
     try:
         picture = images.decode(data, images.ENOUGH_PIXELS)
     except UndecodableError as error:
         return str(error)
     levels = np.array(picture.image.convert("L").histogram(), np.int64)
     brightness = int(levels @ np.arange(256)) / (255 * int(levels.sum()))
-    look = difference_hash(picture)
-    return _Seen(picture.format, picture.mode, picture.is_grey, picture.width, picture.height, brightness, look)
+    size = picture.width, picture.height
+    return _PictureFacts(picture.format, picture.mode, picture.is_grey, *size, brightness, difference_hash(picture))
 
 
 def _lengths(values: list[int]) -> LengthStatistics:

@@ -1,10 +1,4 @@
-"""Texts of a column: how many hold each token, what they look like, and a few thousand of them.
-
-Counts and moments are those of all texts. The texts kept are the different ones with the
-smallest hashes, so that they are the same however the rows are divided, and parts merge to
-exactly what the whole would give (bottom-k sampling, see `smallest`).
-
-Texts as counts of hashed tokens, and as a few numbers about their letters.
+"""Texts as counts of hashed tokens, a few measures of their letters, and a sample of texts.
 
 The tokens of a text are its words (runs of letters and digits, in lower case), each other
 sign by itself, and all three and four characters that stand side by side within what
@@ -22,6 +16,8 @@ References
 Cavnar & Trenkle (1994), "N-gram-based text categorization", SDAIR.
 Weinberger, Dasgupta, Langford, Smola & Attenberg (2009), "Feature hashing for large scale
 multitask learning", ICML, doi:10.1145/1553374.1553516.
+Whang, Vander-Zanden & Taylor (1990), "A linear-time probabilistic counting algorithm for
+database applications", ACM TODS 15(2), doi:10.1145/78922.78925: linear counting.
 """
 
 from __future__ import annotations
@@ -44,9 +40,9 @@ from mlsys.statistics.moments import Moments
 
 __all__ = [
     "BUCKETS",
-    "FACTS",
-    "KEPT_CHARACTERS",
+    "MEASURES",
     "SAMPLE",
+    "SAMPLE_CHARACTERS",
     "TextStatistics",
     "Texts",
     "Tokens",
@@ -55,45 +51,55 @@ __all__ = [
     "count",
 ]
 
+UInt64 = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+SAMPLE = 4_096
+"""Distinct texts of the sample: a truncated SVD of 2,048 short questions in 77 classes already serves as well as
+that of 10,000."""
+
+SAMPLE_CHARACTERS = 1_000
+"""First characters of a text that the sample and the counts hold: 4 MB a column at most."""
+
+FREQUENT_WORDS = 20
+
 BITS = 16
 BUCKETS = 1 << BITS
-"""Tokens are told apart by as many numbers: a hundred thousand frequent ones share some, which costs little."""
+"""Buckets of tokens: a hundred thousand frequent tokens share some, which costs little."""
 
-FACTS = ("characters", "words", "mean word length", "upper case", "digits", "other signs")
-"""What `Texts.facts` says of each text; the last three as fractions of the characters."""
+MEASURES = ("characters", "words", "mean word length", "upper case", "digits", "other signs")
+"""Measures of each text, see `Texts.measures`; the last three are fractions of the characters."""
 
 GRAMS = (3, 4)
-"""Characters side by side that make a token."""
+"""Numbers of characters side by side that make a token."""
 
 BATCH_CHARACTERS = 1 << 20
-"""Characters worked on at a time: temporaries of some tens of megabytes."""
+"""Characters in memory at a time: temporaries of some tens of megabytes."""
 
 BLANK, SIGN, DIGIT, UPPER, LETTER = range(5)
 """Classes of characters; those from `DIGIT` on make words."""
 
-LARGEST = 0xFFFF
+LAST_POINT = 0xFFFF
 """Last code point of the plane that the tables describe."""
 
 SYMBOLS = range(0x1F000, 0x1FC00)
-"""Pictures of the next plane; all else beyond the tables is letters."""
+"""Code points of pictures on the next plane; all else beyond the tables is letters."""
 
 BASE, INVERSE = GOLDEN, np.uint64(pow(int(GOLDEN), -1, 1 << 64))
-"""Of the polynomial hash of a token's characters: odd, so that it has an inverse modulo 2^64."""
-
-UInt64 = npt.NDArray[np.uint64]
-Ints = npt.NDArray[np.int64]
+"""Base of the polynomial hash of a token's characters: odd, so that it has an inverse modulo 2^64."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Counts of tokens a text, by text and then by bucket.
+    """Counts of the tokens of some texts, by text and then by bucket.
 
     Attributes
     ----------
     starts
-        ``(texts + 1,)``: where the tokens of each text begin.
+        Where the tokens of each text begin, and the end of the last: shape ``(texts + 1,)``.
     buckets, counts
-        Number of the token, rising within a text, and how often it occurs there.
+        Bucket of the token, rising within a text, and how often it occurs there.
     """
 
     starts: Ints
@@ -119,8 +125,8 @@ class Texts:
     @cached_property
     def kinds(self) -> npt.NDArray[np.uint8]:
         """Class of each character."""
-        kinds = _tables()[0][np.minimum(self.points, LARGEST)]
-        beyond = self.points > LARGEST
+        kinds = _tables()[0][np.minimum(self.points, LAST_POINT)]
+        beyond = self.points > LAST_POINT
         if beyond.any():
             pictures = (self.points >= SYMBOLS.start) & (self.points < SYMBOLS.stop)
             kinds[beyond] = np.where(pictures[beyond], SIGN, LETTER)
@@ -128,12 +134,12 @@ class Texts:
 
     @cached_property
     def words(self) -> tuple[Ints, Ints]:
-        """Where each word begins and ends."""
+        """First character of each word, and the one after its last."""
         edges = np.diff((self.kinds >= DIGIT).astype(np.int8))  # the first and the last character are blanks
         return np.flatnonzero(edges == 1) + 1, np.flatnonzero(edges == -1) + 1
 
-    def facts(self) -> npt.NDArray[np.float64]:
-        """``(texts, len(FACTS))``; what is divided by no character or no word is 0."""
+    def measures(self) -> Floats:
+        """`MEASURES` of each text, ``(texts, len(MEASURES))``; a ratio to no character or no word is 0."""
         characters = np.diff(self.starts) - 2
         first, _ = self.words
         words = np.bincount(self.text_at(first), minlength=len(self))
@@ -143,13 +149,13 @@ class Texts:
         return np.stack(columns, axis=1).astype(np.float64)
 
     def tokens(self) -> Tokens:
-        """The hashed tokens of each text."""
+        """Counts of the hashed tokens of each text."""
         where, hashes = self._hashed()
         keys = self.text_at(where) * BUCKETS + (hashes >> np.uint64(64 - BITS)).astype(np.int64)
         if len(self) <= 1 << (32 - BITS):
             keys = keys.astype(np.uint32)  # sorted twice as fast
-        found, counts = np.unique(keys, return_counts=True)
-        text, buckets = np.divmod(found.astype(np.int64), BUCKETS)
+        distinct, counts = np.unique(keys, return_counts=True)
+        text, buckets = np.divmod(distinct.astype(np.int64), BUCKETS)
         return Tokens(np.searchsorted(text, np.arange(len(self) + 1)), buckets, counts.astype(np.int64))
 
     def text_at(self, places: Ints) -> Ints:
@@ -162,14 +168,16 @@ class Texts:
         return np.add.reduceat(self.kinds == kind, self.starts[:-1], dtype=np.int64)
 
     def _hashed(self) -> tuple[Ints, UInt64]:
-        """Where each token begins, and its hash."""
-        lower = _tables()[1][np.minimum(self.points, LARGEST)]
-        lower = np.where(self.points > LARGEST, self.points, lower)
+        """First character of each token, and its hash."""
+        # 1. Lower case, any blank as a space; prefix sums of the characters weighted by powers of a base
+        lower = _tables()[1][np.minimum(self.points, LAST_POINT)]
+        lower = np.where(self.points > LAST_POINT, self.points, lower)
         blank = self.kinds == BLANK
         lower[blank] = 0x20
         power, inverse = _powers(len(lower))
         sums = np.zeros(len(lower) + 1, np.uint64)
         np.cumsum(mix(lower.astype(np.uint64)) * power, out=sums[1:])
+        # 2. Where tokens begin and end: words, signs, characters side by side
         first, last = self.words
         signs = np.flatnonzero(self.kinds == SIGN)
         begins, ends = [np.concatenate([first, signs])], [np.concatenate([last, signs + 1])]
@@ -179,12 +187,12 @@ class Texts:
             ends.append(begin + length)
         salts = np.repeat(np.arange(len(begins), dtype=np.uint64), [len(part) for part in begins])
         begin, end = np.concatenate(begins), np.concatenate(ends)
-        # The characters weighted by the powers of a base: what stands before is subtracted, the place divided out.
+        # 3. The hash of each: the sum before it is subtracted, the power of its place divided out
         return begin, mix(((sums[end] - sums[begin]) * inverse[begin]) ^ mix(salts))
 
 
 def count(texts: Sequence[str]) -> Tokens:
-    """Tokens of any number of texts.
+    """Count the tokens of any number of texts.
 
     >>> once = count(["a card", "", "A  card"])
     >>> once.starts.tolist()
@@ -205,38 +213,37 @@ def count(texts: Sequence[str]) -> Tokens:
 
 
 def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The texts in runs of about `BATCH_CHARACTERS` characters; a longer text is a run by itself."""
+    """Divide texts into runs of about `BATCH_CHARACTERS` characters; a longer text is a run by itself."""
     start = size = 0
-    for at, text in enumerate(texts):
+    for number, text in enumerate(texts):
         if size and size + len(text) > BATCH_CHARACTERS:
-            yield texts[start:at]
-            start, size = at, 0
+            yield texts[start:number]
+            start, size = number, 0
         size += len(text) + 2
     if start < len(texts):
         yield texts[start:]
 
 
-def _ratio(part: Ints, whole: Ints) -> npt.NDArray[np.float64]:
+def _ratio(part: Ints, whole: Ints) -> Floats:
     return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
 
 
 def _unbroken(blank: npt.NDArray[np.bool_], length: int) -> Ints:
-    """Where `length` characters begin that are not blank, but for the first or the last."""
+    """Places from which `length` characters hold no blank but for the first or the last."""
     inner = ~blank[1 : len(blank) - length + 2]
-    for at in range(2, length - 1):
-        inner = inner & ~blank[at : len(blank) - length + 1 + at]
+    for place in range(2, length - 1):
+        inner = inner & ~blank[place : len(blank) - length + 1 + place]
     return np.flatnonzero(inner)
 
 
 def _powers(size: int) -> tuple[UInt64, UInt64]:
     """Powers of the base modulo 2^64 and their inverses, from the 0th on."""
-    room = max(1 << 12, 1 << (size - 1).bit_length()) if size else 1
-    power, inverse = _room(room)
+    power, inverse = _cached_powers(max(1 << 12, 1 << (size - 1).bit_length()) if size else 1)
     return power[:size], inverse[:size]
 
 
 @cache
-def _room(size: int) -> tuple[UInt64, UInt64]:
+def _cached_powers(size: int) -> tuple[UInt64, UInt64]:
     powers = [np.full(size, base) for base in (BASE, INVERSE)]
     for power in powers:
         power[0] = 1
@@ -246,17 +253,17 @@ def _room(size: int) -> tuple[UInt64, UInt64]:
 
 @cache
 def _tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32]]:
-    """Class and lower case of each character up to `LARGEST`.
+    """Class and lower case of each character up to `LAST_POINT`.
 
-    By Unicode 3.2, which every Python carries, and not by the newest that it knows: a text
+    Both follow Unicode 3.2, which every Python carries, and not by the newest that it knows: a text
     must not get other tokens from one version to the next. What 3.2 does not know is a letter.
     """
-    kinds = np.full(LARGEST + 1, LETTER, np.uint8)
-    lower = np.arange(LARGEST + 1, dtype=np.uint32)
-    of = {"Z": BLANK, "P": SIGN, "S": SIGN, "N": DIGIT}
-    for point in range(LARGEST + 1):
+    kinds = np.full(LAST_POINT + 1, LETTER, np.uint8)
+    lower = np.arange(LAST_POINT + 1, dtype=np.uint32)
+    classes = {"Z": BLANK, "P": SIGN, "S": SIGN, "N": DIGIT}
+    for point in range(LAST_POINT + 1):
         category = unicodedata.ucd_3_2_0.category(chr(point))
-        kinds[point] = BLANK if category == "Cc" else of.get(category[0], LETTER)
+        kinds[point] = BLANK if category == "Cc" else classes.get(category[0], LETTER)
         if category == "Lu":
             kinds[point] = UPPER
             small = chr(point).lower()
@@ -264,88 +271,85 @@ def _tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32]]:
     return kinds, lower
 
 
-SAMPLE = 4_096
-"""Different texts kept. Factors of 2,048 short questions in 77 classes already classify as well as those of 10,000."""
-
-KEPT_CHARACTERS = 1_000
-"""Of each of them, its first characters: 4 MB a column at most."""
-
-FREQUENT_WORDS = 20
-
-
 def abbreviated(texts: pa.Array) -> pa.Array:
-    """Texts without nulls; of a longer one, its first `KEPT_CHARACTERS` and its hash, so that it stays itself."""
-    longer = pc.greater(pc.utf8_length(texts), KEPT_CHARACTERS)
+    """Shorten texts, none of them null, to their first `SAMPLE_CHARACTERS` and a hash that keeps them apart."""
+    longer = pc.greater(pc.utf8_length(texts), SAMPLE_CHARACTERS)
     if not pc.any(longer).as_py():
         return texts
-    found = texts.to_pylist()
-    for at in np.flatnonzero(np.asarray(longer)).tolist():
-        found[at] = f"{found[at][:KEPT_CHARACTERS]}… {int(hash_texts([found[at]])[0]):016x}"
-    return pa.array(found, texts.type)
+    short = texts.to_pylist()
+    for row in np.flatnonzero(np.asarray(longer)).tolist():
+        short[row] = f"{short[row][:SAMPLE_CHARACTERS]}… {int(hash_texts([short[row]])[0]):016x}"
+    return pa.array(short, texts.type)
 
 
 class TextStatistics:
-    """Mergeable statistics of texts.
+    """Document frequencies of tokens, moments of `MEASURES`, and a sample of the texts.
+
+    Counts are exact for buckets of tokens, and moments up to rounding. The sample is bottom-k
+    (see `BottomKSketch`): the distinct texts with the smallest hashes, so that it is the same
+    however the rows are divided. An update costs a sort of the tokens of its texts.
 
     Attributes
     ----------
     n
-        Texts seen.
+        Number of texts.
     containing
-        ``(BUCKETS,)``: texts that hold each token, see `tokens`.
-    facts
-        Moments of each of `tokens.FACTS`.
+        Number of texts that hold each token, ``(BUCKETS,)``.
+    measures
+        Moments of each of `MEASURES`.
     sample
-        Hash → text, cut to `KEPT_CHARACTERS`, of the `SAMPLE` smallest hashes.
+        Text by its hash, cut to `SAMPLE_CHARACTERS`, of the `SAMPLE` smallest hashes.
     """
 
     def __init__(self) -> None:
         self.n = 0
         self.containing = np.zeros(BUCKETS, np.int64)
-        self.facts = tuple(Moments() for _ in FACTS)
+        self.measures = tuple(Moments() for _ in MEASURES)
         self.sample: dict[int, str] = {}
 
     def update(self, values: pa.Array) -> None:
-        """Take texts in, without nulls."""
+        """Add texts, without nulls."""
         texts = values.to_pylist()
         self.n += len(texts)
-        numbers = []
+        measures = []
         for batch in batches(texts):
             decoded = Texts(batch)
             self.containing += np.bincount(decoded.tokens().buckets, minlength=BUCKETS)
-            numbers.append(decoded.facts())
-        if numbers:
-            columns = np.concatenate(numbers).T
-            self.facts = tuple(one.merge(Moments.of(column)) for one, column in zip(self.facts, columns, strict=True))
-        self._keep(dict(zip(hash_texts(texts).tolist(), texts, strict=True)))
+            measures.append(decoded.measures())
+        if measures:
+            columns = np.concatenate(measures).T
+            self.measures = tuple(
+                before.merge(Moments.of(column)) for before, column in zip(self.measures, columns, strict=True)
+            )
+        self._sample(dict(zip(hash_texts(texts).tolist(), texts, strict=True)))
 
     def merge(self, other: TextStatistics) -> TextStatistics:
         merged = TextStatistics()
         merged.n = self.n + other.n
         merged.containing = self.containing + other.containing
-        merged.facts = tuple(one.merge(two) for one, two in zip(self.facts, other.facts, strict=True))
+        merged.measures = tuple(a.merge(b) for a, b in zip(self.measures, other.measures, strict=True))
         merged.sample = self.sample
-        merged._keep(other.sample)
+        merged._sample(other.sample)
         return merged
 
-    def _keep(self, texts: dict[int, str]) -> None:
+    def _sample(self, texts: dict[int, str]) -> None:
         both = self.sample | texts
-        self.sample = {at: both[at][:KEPT_CHARACTERS] for at in sorted(both)[:SAMPLE]}
+        self.sample = {key: both[key][:SAMPLE_CHARACTERS] for key in sorted(both)[:SAMPLE]}
 
     @property
     def num_tokens(self) -> int:
-        """Different tokens, from the share of buckets in use (linear counting, doi:10.1145/78922.78925)."""
+        """Number of distinct tokens, estimated from the share of buckets in use (linear counting)."""
         unused = max(1, BUCKETS - int(np.count_nonzero(self.containing)))
         return round(BUCKETS * float(np.log(BUCKETS / unused)))
 
     def result(self) -> dict[str, Any]:
-        """The numbers, ready for JSON; `words` are the most frequent of the texts kept: word → share of them."""
+        """Numbers, ready for JSON; `words` are the most frequent of the sample with the share of its texts."""
         return {
             "count": self.n,
             "num_tokens": self.num_tokens,
             "facts": {
                 name: {"mean": moments.mean, "stddev": moments.stddev}
-                for name, moments in zip(FACTS, self.facts, strict=True)
+                for name, moments in zip(MEASURES, self.measures, strict=True)
             },
             "words": self._frequent_words(),
             "num_kept": len(self.sample),
@@ -355,8 +359,8 @@ class TextStatistics:
         lower = [text.lower() for text in self.sample.values()]
         decoded, joined = Texts(lower), "".join(f" {text} " for text in lower)
         first, last = decoded.words
-        found = {(at, joined[a:b]) for at, a, b in zip(decoded.text_at(first).tolist(), first, last, strict=True)}
-        counts = Counter(word for _, word in found)
+        places = zip(decoded.text_at(first).tolist(), first, last, strict=True)
+        counts = Counter(word for _, word in {(text, joined[start:end]) for text, start, end in places})
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:FREQUENT_WORDS]
         return {word: count / len(lower) for word, count in ordered}
 
@@ -366,15 +370,15 @@ class TextStatistics:
             "n": self.n,
             "buckets": arrays.pack(used),
             "containing": arrays.pack(self.containing[used]),
-            "facts": [moments.to_json() for moments in self.facts],
-            "sample": [[f"{at:016x}", text] for at, text in self.sample.items()],
+            "facts": [moments.to_json() for moments in self.measures],
+            "sample": [[f"{key:016x}", text] for key, text in self.sample.items()],
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        found = cls()
-        found.n = value["n"]
-        found.containing[arrays.array(value["buckets"])] = arrays.array(value["containing"])
-        found.facts = tuple(Moments.from_json(moments) for moments in value["facts"])
-        found.sample = {int(at, 16): text for at, text in value["sample"]}
-        return found
+        statistics = cls()
+        statistics.n = value["n"]
+        statistics.containing[arrays.array(value["buckets"])] = arrays.array(value["containing"])
+        statistics.measures = tuple(Moments.from_json(moments) for moments in value["facts"])
+        statistics.sample = {int(key, 16): text for key, text in value["sample"]}
+        return statistics

@@ -308,7 +308,7 @@ def _params(inputs: PlanInputs) -> dict[str, Any]:
         "size": SIDE,
         "pixels": PIXELS if small else 0,
         "colour": not pictures.is_grey,
-        "sized": not pictures.is_one_size,
+        "sized": not pictures.is_same_size,
     }
 
 

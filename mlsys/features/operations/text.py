@@ -48,7 +48,7 @@ from mlsys.limits import FLOAT32_MAX
 from mlsys.recipe.columns import TextOptions, TfidfOptions
 from mlsys.schema import Kind
 from mlsys.statistics import ColumnStatistics, arrays
-from mlsys.statistics.text_statistics import BUCKETS, FACTS, Texts, TextStatistics, Tokens, batches, count
+from mlsys.statistics.text_statistics import BUCKETS, MEASURES, Texts, TextStatistics, Tokens, batches, count
 
 __all__ = ["LENGTH", "TEXT", "TFIDF", "Text", "Tfidf", "num_components", "term_weights", "truncated_svd"]
 
@@ -74,7 +74,7 @@ def term_weights(counts: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class Text(Operation):
-    """Take the numbers of `mlsys.statistics.text_statistics.FACTS`.
+    """Take the numbers of `mlsys.statistics.text_statistics.MEASURES`.
 
     Attributes
     ----------
@@ -84,14 +84,14 @@ class Text(Operation):
         One more column says where the text was missing.
     """
 
-    scalings: tuple[Scaling, ...] = field(default_factory=lambda: tuple(Scaling() for _ in FACTS))
+    scalings: tuple[Scaling, ...] = field(default_factory=lambda: tuple(Scaling() for _ in MEASURES))
     indicator: bool = False
 
     name = "text"
 
     @property
     def outputs(self) -> list[str]:
-        names = [f"{self.column}: {fact}" for fact in FACTS]
+        names = [f"{self.column}: {fact}" for fact in MEASURES]
         return [*names, f"{self.column} is missing"] if self.indicator else names
 
     @cached_property
@@ -114,7 +114,7 @@ class Text(Operation):
         return super().from_json({**fields, "scalings": tuple(Scaling(**each) for each in fields["scalings"])})
 
     def _numbers(self, texts: Sequence[str]) -> Floats:
-        facts = np.concatenate([Texts(batch).facts() for batch in batches(texts)])
+        facts = np.concatenate([Texts(batch).measures() for batch in batches(texts)])
         columns = [scaled_text(column, scaling) for column, scaling in zip(facts.T, self.scalings, strict=True)]
         return np.stack([*columns, *([np.zeros(len(facts))] if self.indicator else [])], axis=1)
 
@@ -350,7 +350,7 @@ def _fit_text(inputs: FitInputs) -> Text:
         return Text(inputs.column, inputs.domain)
     scalings = (
         Scaling(moments.mean, divisor(math.sqrt(moments.m2 / max(moments.n, 1))), moments.mean)
-        for moments in _documents(inputs.statistics).facts
+        for moments in _documents(inputs.statistics).measures
     )
     return Text(inputs.column, inputs.domain, tuple(scalings), inputs.has_missing)
 

@@ -1,21 +1,19 @@
-"""What columns say of each other: pairs of columns, rows with gaps, the course of time.
+"""Pairwise statistics: pairs of columns, values that are missing together, the target over time.
 
-Counted over all rows in the same pass as the columns themselves, and for the report alone.
-A `Layout`, decided from a look at some rows, fixes beforehand which columns take part,
-which categories have a row of their own in a table, and where the bins of a number lie.
-After that every count is a sum: parts merge by addition, in any order, and each number is
-exact for the categories and bins that the report names.
+They are counted over all rows in the same pass as the columns themselves, for the report alone.
+A `PairLayout`, decided from a sample of rows, fixes beforehand which columns take part, which
+categories have a row of their own in a table, and where the bins of a number lie. After that
+every count is a sum: parts merge by addition, in any order, and each number is exact for the
+categories and bins that the report names.
 
-==============  =============================================================
-`layout`        which columns, categories and bins: decided once, then fixed
-`block`         rows as the arrays that the others count
-`products`      pairs of numbers: Pearson's correlation
-`groups`        a number within categories: the correlation ratio
-`tables`        pairs of categories: Cramér's V; with the target: information
-`gaps`          which values are missing together
-`timeline`      rows and the target over time
-`statistics`    all of them
-==============  =============================================================
+====================  =======================================================
+`layout`              columns, categories and bins; rows as arrays to be counted
+`correlation`         Pearson's correlation of two numbers, correlation ratio of a
+                      number and a category
+`contingency_tables`  Cramér's V of two categories; information about the target
+`missingness`         columns whose values are missing together
+`pairs`               all of these, and the target over time
+====================  =======================================================
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows counted in the cells of two columns: Cramér's V, and information about the target.
+"""Contingency tables of two columns: Cramér's V, and mutual information with the target.
 
 References
 ----------
@@ -30,16 +30,18 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ContingencyTables:
-    """Contingency tables.
+    """Rows in each cell of two columns: exact counts of the levels and bins of a layout.
+
+    An update costs a count a row and table.
 
     Attributes
     ----------
     pairs
-        ``(i, j)``, i < j: rows in each level of category columns i and j.
+        Table of the levels of category columns i and j by ``(i, j)``, i < j.
     numbers
-        One table a number: its bins (the last for missing ones) × levels or bins of the target.
+        Table of each number with the target: its bins, the last for missing ones, in the rows.
     categories
-        The same for category columns, where the target is a number; else they stand in `pairs`.
+        Table of each category column with a target that is a number; other targets are in `pairs`.
     """
 
     pairs: dict[tuple[int, int], Ints]
@@ -51,13 +53,13 @@ class ContingencyTables:
         sizes = [column.size for column in layout.categories]
         both = itertools.combinations(range(len(sizes)), 2)
         pairs = {(i, j): np.zeros((sizes[i], sizes[j]), np.int64) for i, j in both}
-        of_bins = [len(column.edges) + 2 for column in layout.numbers]
+        bins = [len(column.edges) + 2 for column in layout.numbers]
         if layout.task.is_classification:
-            return cls(pairs, [np.zeros((size, sizes[-1]), np.int64) for size in of_bins], [])
-        target = of_bins.pop()
+            return cls(pairs, [np.zeros((size, sizes[-1]), np.int64) for size in bins], [])
+        target = bins.pop()
         return cls(
             pairs,
-            [np.zeros((size, target), np.int64) for size in of_bins],
+            [np.zeros((size, target), np.int64) for size in bins],
             [np.zeros((size, target), np.int64) for size in sizes],
         )
 
@@ -79,15 +81,15 @@ class ContingencyTables:
         )
 
     def with_target(self, layout: PairLayout) -> dict[str, Ints]:
-        """Name → table with the target, of every column that has one; the last column is for rows without a target."""
+        """Table of each column with the target, by name; its last column is for rows without a target."""
         last = len(layout.categories) - 1
-        found = {column.name: table for column, table in zip(layout.numbers, self.numbers, strict=False)}
-        for at, column in enumerate(layout.categories):
+        tables = {column.name: table for column, table in zip(layout.numbers, self.numbers, strict=False)}
+        for index, column in enumerate(layout.categories):
             if not layout.task.is_classification:
-                found[column.name] = self.categories[at]
-            elif at != last:
-                found[column.name] = self.pairs[at, last]
-        return found
+                tables[column.name] = self.categories[index]
+            elif index != last:
+                tables[column.name] = self.pairs[index, last]
+        return tables
 
 
 def _count(table: Ints, rows: Ints, columns: Ints) -> None:
@@ -113,16 +115,16 @@ def cramers_v(table: Ints) -> float:
 
 @dataclass(frozen=True)
 class Information:
-    """What one column tells about another, in bits.
+    """Mutual information of one column about another.
 
     Attributes
     ----------
     bits
-        Mutual information, less what chance adds; at least 0.
+        Mutual information in bits, less `chance`; at least 0.
     chance
-        What was taken away; at least 0.
+        Bits that chance adds and that were subtracted; at least 0.
     share
-        Of the entropy of the other column: 0 nothing, 1 everything.
+        Share of the entropy of the other column: 0 nothing, 1 everything.
     """
 
     bits: float
@@ -131,7 +133,7 @@ class Information:
 
 
 def information(table: Ints) -> Information | None:
-    """Information of the rows of a table of counts about its columns; None where those do not vary.
+    """Mutual information of the rows of a table of counts about its columns; None where those do not vary.
 
     >>> found = information(np.array([[30, 20], [20, 30]]))  # 1 - H(0.6) = 0.0290, less 1 / 200 ln 2
     >>> round(found.bits + found.chance, 4), round(found.chance, 4)

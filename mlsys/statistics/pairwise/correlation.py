@@ -1,4 +1,4 @@
-"""Pairs of numbers: sums of products over the rows where both have a value.
+"""Pearson's correlation of two numbers, and the correlation ratio of a number and a category.
 
 Every number is taken less a constant that lies among its values, the same for all parts.
 The sums then merge by addition, and do not cancel as those of the raw values would.
@@ -7,13 +7,8 @@ References
 ----------
 Chan, Golub & LeVeque (1983), "Algorithms for computing the sample variance", The American
 Statistician 37(3), section 3 (shifted data), doi:10.1080/00031305.1983.10483115.
-
-A number within the categories of another column: the correlation ratio.
-
-References
-----------
 Kelley (1935), "An unbiased correlation ratio measure", Proceedings of the National Academy
-of Sciences 21(9), doi:10.1073/pnas.21.9.554: what chance adds to η² is taken away.
+of Sciences 21(9), doi:10.1073/pnas.21.9.554: what chance adds to η² is subtracted.
 """
 
 from __future__ import annotations
@@ -37,16 +32,19 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class CrossProducts:
-    """Sums over pairs: entry (i, j) covers the rows where both numbers have a value.
+    """Sums of products of each pair of numbers over the rows where both have a value.
+
+    Exact up to rounding; an update is a few products of matrices. Each sum is a square matrix,
+    whose entry (i, j) is about the rows where numbers i and j have a value.
 
     Attributes
     ----------
     rows
-        How many rows.
+        Number of these rows.
     sums, squares
-        Of number i, and of its square.
+        Sums of number i, and of its square.
     products
-        Of number i times number j.
+        Sums of number i times number j.
     """
 
     rows: Floats
@@ -59,11 +57,11 @@ class CrossProducts:
         return cls(*(np.zeros((size, size)) for _ in range(4)))
 
     def update(self, block: Block) -> None:
-        x, known, of = block.numbers, block.known, block.known_of
+        x, known, column = block.numbers, block.known, block.known_column
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            np.add(self.rows, (known.T @ known)[np.ix_(of, of)], out=self.rows)
-            np.add(self.sums, (x.T @ known)[:, of], out=self.sums)
-            np.add(self.squares, (block.squares.T @ known)[:, of], out=self.squares)
+            np.add(self.rows, (known.T @ known)[np.ix_(column, column)], out=self.rows)
+            np.add(self.sums, (x.T @ known)[:, column], out=self.sums)
+            np.add(self.squares, (block.squares.T @ known)[:, column], out=self.squares)
             np.add(self.products, x.T @ x, out=self.products)
 
     def merge(self, other: CrossProducts) -> CrossProducts:
@@ -82,20 +80,22 @@ class CrossProducts:
             variance = np.where(variance > ROUNDING * self.squares, variance, np.nan)
             covariance = self.products - self.sums * self.sums.T / self.rows
             r = covariance / (np.sqrt(variance) * np.sqrt(variance.T))
-        found: Floats = np.where((self.rows >= 2) & np.isfinite(r), np.clip(r, -1, 1), np.nan)
-        return found
+        correlations: Floats = np.where((self.rows >= 2) & np.isfinite(r), np.clip(r, -1, 1), np.nan)
+        return correlations
 
 
 @dataclass(frozen=True)
 class GroupedMoments:
-    """Sums of every number within every category.
+    """Sums of every number within every category: the correlation ratio of each pair.
+
+    Exact up to rounding; an update is a product with a sparse matrix a category column.
 
     Attributes
     ----------
     rows, sums
-        One array a category column: ``(levels, numbers)``.
+        Rows with a value and their sum, an array ``(levels, numbers)`` a category column.
     squares
-        ``(categories, numbers)``: sum of squares of the number over the rows that have a category.
+        Sums of squares over the rows that have a category, ``(categories, numbers)``.
     """
 
     rows: list[Floats]
@@ -113,15 +113,15 @@ class GroupedMoments:
         if size == 0:
             return
         ends, ones = np.arange(num_rows + 1), np.ones(num_rows)
-        for at, levels in enumerate(block.levels):
-            # One row a level: adding rows of a matrix into groups is the product with this sparse one.
-            member = sparse.csc_matrix((ones, levels, ends), shape=(len(self.rows[at]), num_rows))
-            has_level = (levels < len(self.rows[at]) - 1).astype(np.float64)
+        for column, levels in enumerate(block.levels):
+            # Adding the rows of a matrix into groups is the product with this sparse one, a row a level.
+            member = sparse.csc_matrix((ones, levels, ends), shape=(len(self.rows[column]), num_rows))
+            has_level = (levels < len(self.rows[column]) - 1).astype(np.float64)
             with np.errstate(over="ignore", invalid="ignore"):
                 total = member @ block.both
-                self.sums[at] += total[:, :size]
-                self.squares[at] += has_level @ block.squares
-            self.rows[at] += total[:, size:][:, block.known_of]
+                self.sums[column] += total[:, :size]
+                self.squares[column] += has_level @ block.squares
+            self.rows[column] += total[:, size:][:, block.known_column]
 
     def merge(self, other: GroupedMoments) -> GroupedMoments:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -130,16 +130,18 @@ class GroupedMoments:
             return GroupedMoments(rows, sums, self.squares + other.squares)
 
     def ratios(self) -> Floats:
-        """``(categories, numbers)``: η of each pair, see `correlation_ratio`."""
-        found = np.full(self.squares.shape, np.nan)
-        for at, (rows, sums) in enumerate(zip(self.rows, self.sums, strict=True)):
-            for number, square in enumerate(self.squares[at]):
-                found[at, number] = correlation_ratio(rows[:-1, number], sums[:-1, number], float(square))
-        return found
+        """Correlation ratio η of each pair, ``(categories, numbers)``."""
+        ratios = np.full(self.squares.shape, np.nan)
+        for column, (rows, sums) in enumerate(zip(self.rows, self.sums, strict=True)):
+            for number, square in enumerate(self.squares[column]):
+                ratios[column, number] = correlation_ratio(rows[:-1, number], sums[:-1, number], float(square))
+        return ratios
 
 
 def correlation_ratio(rows: Floats, sums: Floats, square: float) -> float:
-    """η of a number in groups, without what chance adds: the root of 1 - (n - 1)/(n - k) (1 - η²), at least 0.
+    """Correlation ratio η of a number in groups, corrected for chance (Kelley 1935).
+
+    It is the root of 1 - (n - 1)/(n - k) (1 - η²), at least 0, for n rows in k groups.
 
     Parameters
     ----------

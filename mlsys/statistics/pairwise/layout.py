@@ -1,7 +1,4 @@
-"""Which columns are compared, and in which categories and bins: decided once, then fixed.
-
-Rows as the arrays that are counted: numbers about their shifts, levels of categories, gaps.
-"""
+"""Layout of the pairwise statistics: the columns compared, their levels and bins, and rows as arrays to be counted."""
 
 from __future__ import annotations
 
@@ -21,32 +18,36 @@ from mlsys.statistics.encoding import EncodedCategories, EncodedColumn, EncodedN
 
 __all__ = [
     "MOST_CATEGORICAL",
-    "MOST_GAPS",
     "MOST_LEVELS",
+    "MOST_NULLABLE",
     "MOST_NUMBERS",
     "NUM_BINS",
+    "BinnedNumber",
     "Block",
-    "Categories",
-    "Number",
+    "CategoryLevels",
     "PairLayout",
     "blocks",
 ]
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
-MOST_NUMBERS, MOST_CATEGORICAL, MOST_GAPS = 100, 20, 128
-"""Columns compared at most: numbers (4,950 pairs), categories (190 pairs), and those with gaps."""
+MOST_NUMBERS, MOST_CATEGORICAL, MOST_NULLABLE = 100, 20, 128
+"""Columns compared at most: numbers (4,950 pairs), categories (190 pairs), and those with missing values."""
 
 MOST_LEVELS = 48
-"""Categories with a row of their own in a table of two columns; the rest are one."""
+"""Categories with a row of their own in a table of two columns; the others share one."""
 
 NUM_BINS = 16
 """Bins of a number, of equally many rows where its values allow it."""
 
+BLOCK_ROWS = 16_384
+"""Rows of a block: 100 numbers of them take 13 MB, and one column stays in the cache."""
+
 
 @dataclass(frozen=True)
-class Number:
-    """A number: `shift` lies among its values, `edges` part it into bins that are closed on the right."""
+class BinnedNumber:
+    """A column of numbers: `shift` lies among its values, `edges` part it into bins that are closed on the right."""
 
     name: str
     shift: float
@@ -54,8 +55,8 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Categories:
-    """A category column: its levels, the most frequent first. Two more follow: all others, and none.
+class CategoryLevels:
+    """A category column: its levels, the most frequent first, then one for all others and one for none.
 
     Attributes
     ----------
@@ -75,131 +76,120 @@ class Categories:
 
 @dataclass(frozen=True)
 class PairLayout:
-    """The columns that take part; equal layouts are what makes statistics addable.
+    """Layout of the pairwise statistics: statistics of equal layouts can be added.
 
     Attributes
     ----------
     numbers, categories
         In the order of the schema; the target is the last of its kind.
-    gaps
-        Columns whose missing values are compared: first those that have some in the look.
+    nullable
+        Columns whose missing values are compared: first those with most of them in the sample.
     time
         The column with the time of a row, if there is one.
     left_out
-        Columns beyond the limits, and categories that name rows.
+        Columns beyond the limits, and categories that identify rows.
     """
 
     task: Task
-    numbers: tuple[Number, ...]
-    categories: tuple[Categories, ...]
-    gaps: tuple[str, ...]
+    numbers: tuple[BinnedNumber, ...]
+    categories: tuple[CategoryLevels, ...]
+    nullable: tuple[str, ...]
     time: str | None
     left_out: tuple[str, ...]
 
     @classmethod
-    def of(cls, look: pa.Table, schema: Schema, task: Task) -> Self:
-        """Decide from some rows, which should come from everywhere in the table."""
+    def of(cls, sample: pa.Table, schema: Schema, task: Task) -> Self:
+        """Decide the layout from a sample of rows, which should come from everywhere in the table."""
         columns = [column for column in schema.features if column.name != task.target]
         names = [c.name for c in columns if c.kind in {Kind.NUMERIC, Kind.DATETIME}]
         words = [c.name for c in columns if c.kind in {Kind.CATEGORICAL, Kind.BOOLEAN}]
-        words = [name for name in words if not _names_rows(look, name)]
-        numbers = [_number(name, look) for name in names[:MOST_NUMBERS]]
-        categories = [_categories(name, look) for name in words[:MOST_CATEGORICAL]]
+        words = [name for name in words if not _is_id_like(sample, name)]
+        numbers = [_number(name, sample) for name in names[:MOST_NUMBERS]]
+        categories = [_categories(name, sample) for name in words[:MOST_CATEGORICAL]]
         if task.is_classification:
-            categories.append(Categories(task.target, None, len(task.classes)))
+            categories.append(CategoryLevels(task.target, None, len(task.classes)))
         else:
-            numbers.append(_number(task.target, look))
-        there = frozenset(look.column_names)
-        gaps = sorted((c.name for c in columns), key=lambda name: name in there and -_num_gaps(look, name))
+            numbers.append(_number(task.target, sample))
+        present = frozenset(sample.column_names)
+        nullable = sorted((c.name for c in columns), key=lambda name: name in present and -sample[name].null_count)
         taken = {*(column.name for column in numbers), *(column.name for column in categories)}
         compared = {Kind.NUMERIC, Kind.DATETIME, Kind.CATEGORICAL, Kind.BOOLEAN}
         left = tuple(c.name for c in columns if c.kind in compared and c.name not in taken)
         time = schema.one(Role.TIME)
         if time is not None and schema[time].kind is not Kind.DATETIME:
             time = None
-        return cls(task, tuple(numbers), tuple(categories), tuple(gaps[:MOST_GAPS]), time, left)
+        return cls(task, tuple(numbers), tuple(categories), tuple(nullable[:MOST_NULLABLE]), time, left)
 
     @property
     def names(self) -> list[str]:
-        """Every column that is read."""
+        """Names of all columns that are read."""
         time = [] if self.time is None else [self.time]
-        found = [*(c.name for c in self.numbers), *(c.name for c in self.categories), *self.gaps, *time]
-        return list(dict.fromkeys([*found, self.task.target]))
+        compared = [*(c.name for c in self.numbers), *(c.name for c in self.categories)]
+        return list(dict.fromkeys([*compared, *self.nullable, *time, self.task.target]))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PairLayout) and self._key() == other._key()
 
     def __hash__(self) -> int:
-        return hash((self.numbers, self.gaps, self.time))
+        return hash((self.numbers, self.nullable, self.time))
 
     def _key(self) -> tuple[object, ...]:
         levels = [None if c.values is None else c.values.to_pylist() for c in self.categories]
-        return self.task, self.numbers, [c.name for c in self.categories], levels, self.gaps, self.time
+        return self.task, self.numbers, [c.name for c in self.categories], levels, self.nullable, self.time
 
 
-def _names_rows(look: pa.Table, name: str) -> bool:
-    values = look[name].drop_null()
+def _is_id_like(sample: pa.Table, name: str) -> bool:
+    values = sample[name].drop_null()
     return len(values) > MOST_LEVELS and pc.count_distinct(values).as_py() >= ID_LIKE_FRACTION * len(values)
 
 
-def _num_gaps(look: pa.Table, name: str) -> int:
-    return int(look[name].null_count)
+def _finite(sample: pa.Table, name: str) -> Floats:
+    values = as_floats(plain(sample[name]))
+    finite: Floats = np.sort(values[np.isfinite(values)])
+    return finite
 
 
-def _finite(look: pa.Table, name: str) -> Floats:
-    values = as_floats(plain(look[name]))
-    found: Floats = np.sort(values[np.isfinite(values)])
-    return found
-
-
-def _number(name: str, look: pa.Table) -> Number:
-    """The median is a value of the column, so that a constant lies exactly at its shift."""
-    values = _finite(look, name)
+def _number(name: str, sample: pa.Table) -> BinnedNumber:
+    """Bins of a number; its shift is the median, a value of the column, so that a constant lies exactly there."""
+    values = _finite(sample, name)
     if len(values) == 0:
-        return Number(name, 0.0, ())
+        return BinnedNumber(name, 0.0, ())
     places = (len(values) * np.arange(1, NUM_BINS)) // NUM_BINS
     edges = np.unique(values[np.minimum(places, len(values) - 1)])
     edges = edges[edges < values[-1]]  # nothing lies right of the greatest value: no bin there
-    return Number(name, float(values[len(values) // 2]), tuple(edges.tolist()))
+    return BinnedNumber(name, float(values[len(values) // 2]), tuple(edges.tolist()))
 
 
-def _categories(name: str, look: pa.Table) -> Categories:
-    counted = plain(look[name]).drop_null().value_counts()
+def _categories(name: str, sample: pa.Table) -> CategoryLevels:
+    counted = plain(sample[name]).drop_null().value_counts()
     keys, counts = counted.field("values"), np.asarray(counted.field("counts"))
     order = sorted(range(len(keys)), key=_by_count(counts, keys))[:MOST_LEVELS]
     values = keys.take(pa.array(order, pa.int64()))
-    return Categories(name, values, len(values))
+    return CategoryLevels(name, values, len(values))
 
 
 def _by_count(counts: npt.NDArray[np.int64], keys: pa.Array) -> Callable[[int], tuple[int, str]]:
-    """Most frequent first, equal ones by their text: the order of the rows decides nothing."""
+    """Order of levels, the most frequent first, equal ones by their text: the order of the rows decides nothing."""
     texts = [str(key) for key in keys.to_pylist()]
     return lambda place: (-int(counts[place]), texts[place])
 
 
-Ints = npt.NDArray[np.int64]
-
-ROWS = 16_384
-"""Rows of a block: 100 numbers of them take 13 MB, and one column stays in the cache."""
-
-
 @dataclass(frozen=True)
 class Block:
-    """Some rows of the columns of a layout.
+    """Some rows of the columns of a layout, as arrays.
 
     Attributes
     ----------
     numbers
-        ``(rows, numbers)``, finite values less their shift, and 0 where there is none.
+        Finite values less their shift, and 0 where there is none, ``(rows, numbers)``.
     known
-        ``(rows, 1 + columns with gaps)`` of 0 and 1: a column of ones, then where each column with
-        gaps has a value.
+        A column of ones, then one a number with missing values: 1 where it has a value, else 0.
     both
         `numbers` and `known` side by side; they are views of it.
     squares
-        Of `numbers`.
-    known_of
-        Column of `known` for each number; 0 for those without gaps.
+        Squares of `numbers`.
+    known_column
+        Column of `known` for each number; 0 for those without missing values.
     levels
         Level of each row, one array a category column.
     bins
@@ -210,7 +200,7 @@ class Block:
     known: Floats
     both: Floats
     squares: Floats
-    known_of: Ints
+    known_column: Ints
     levels: list[Ints]
     bins: list[Ints]
 
@@ -218,19 +208,19 @@ class Block:
 def blocks(
     columns: Mapping[str, EncodedColumn], layout: PairLayout, y: npt.NDArray[Any]
 ) -> Iterator[tuple[int, Block]]:
-    """Blocks of encoded columns, each with the number of its first row; `y` is their target as `encode_target` says."""
+    """Divide encoded columns into blocks, each with its first row; `y` is their target as `encode_target` says."""
     numbers = [_number_block(columns, column, layout, y) for column in layout.numbers]
     levels = [_levels(columns, column, y) for column in layout.categories]
-    for start in range(0, len(y), ROWS):
-        rows = slice(start, start + ROWS)
+    for start in range(0, len(y), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
         some = [(values[rows], bins[rows]) for values, bins in numbers]
         yield start, _block(some, [level[rows] for level in levels], layout)
 
 
 def _number_block(
-    columns: Mapping[str, EncodedColumn], column: Number, layout: PairLayout, y: npt.NDArray[Any]
+    columns: Mapping[str, EncodedColumn], column: BinnedNumber, layout: PairLayout, y: npt.NDArray[Any]
 ) -> tuple[Floats, Ints]:
-    """Values and bins; what is not finite has the last bin."""
+    """Values and bins of a number; what is not finite has the last bin."""
     missing = len(column.edges) + 1
     if column.name == layout.task.target:
         return y, _compared(y, column, missing)
@@ -243,42 +233,42 @@ def _number_block(
     return encoded.floats, np.append(bins, missing)[encoded.codes]
 
 
-def _compared(values: Floats, column: Number, missing: int) -> Ints:
-    """Edges below each value: comparing with all of them is quicker than searching for one."""
-    found = np.zeros(len(values), np.uint8)
+def _compared(values: Floats, column: BinnedNumber, missing: int) -> Ints:
+    """Bin of each value, the number of edges below it: comparing with all is quicker than a search."""
+    bins = np.zeros(len(values), np.uint8)
     for edge in column.edges:
-        found += (values > edge).view(np.uint8)
-    return np.where(np.isfinite(values), found, missing)
+        bins += (values > edge).view(np.uint8)
+    return np.where(np.isfinite(values), bins, missing)
 
 
 def _block(numbers: list[tuple[Floats, Ints]], levels: list[Ints], layout: PairLayout) -> Block:
     rows = len(numbers[0][0]) if numbers else len(levels[0])
-    known_of, known, away = np.zeros(len(numbers), np.int64), [], []
-    for at, ((values, bins), column) in enumerate(zip(numbers, layout.numbers, strict=True)):
+    known_column, known, centred = np.zeros(len(numbers), np.int64), [], []
+    for number, ((values, bins), column) in enumerate(zip(numbers, layout.numbers, strict=True)):
         with np.errstate(over="ignore", invalid="ignore"):
-            away.append(values - column.shift)
-        finite = np.isfinite(away[-1])
+            centred.append(values - column.shift)
+        finite = np.isfinite(centred[-1])
         if not finite.all():
-            away[-1][~finite] = 0.0
+            centred[-1][~finite] = 0.0
             bins[~finite] = len(column.edges) + 1
             known.append(finite)
-            known_of[at] = len(known)
+            known_column[number] = len(known)
     both = np.empty((rows, len(numbers) + 1 + len(known)))
-    for at, part in enumerate((*away, np.ones(rows), *known)):
-        both[:, at] = part
-    centred = both[:, : len(numbers)]
+    for place, part in enumerate((*centred, np.ones(rows), *known)):
+        both[:, place] = part
+    shifted = both[:, : len(numbers)]
     with np.errstate(over="ignore", under="ignore"):
-        squares = centred * centred
-    return Block(centred, both[:, len(numbers) :], both, squares, known_of, levels, [bins for _, bins in numbers])
+        squares = shifted * shifted
+    return Block(shifted, both[:, len(numbers) :], both, squares, known_column, levels, [bins for _, bins in numbers])
 
 
-def _levels(columns: Mapping[str, EncodedColumn], column: Categories, y: npt.NDArray[Any]) -> Ints:
+def _levels(columns: Mapping[str, EncodedColumn], column: CategoryLevels, y: npt.NDArray[Any]) -> Ints:
     others = column.num_levels
     if column.values is None:
         return np.where(y >= 0, y, others + 1)
     encoded = columns[column.name]
     if not isinstance(encoded, EncodedCategories):
-        raise TypeError(f"column {column.name!r} is not encoded as words")
+        raise TypeError(f"column {column.name!r} is not encoded as categories")
     known = column.values.cast(encoded.keys.type)
     places = np.asarray(pc.index_in(encoded.keys, value_set=known).fill_null(others)).astype(np.int64)
     return np.append(places, others + 1)[encoded.codes]

@@ -1,4 +1,4 @@
-"""Which values are missing together: patterns of rows, and pairs of columns.
+"""Missingness: pairs of columns whose values are missing together, and patterns of rows.
 
 Null, NaN and infinite values are missing, as they are for the models.
 """
@@ -31,25 +31,27 @@ ROWS = 16_384
 
 
 def missing(column: EncodedColumn) -> Bools | None:
-    """Where there is no value; None if there is one everywhere."""
-    there = column.present
+    """Mask of the rows without a value; None if all have one."""
+    present = column.present
     if isinstance(column, EncodedNumbers):
-        there = column.finite
+        present = column.finite
     elif pa.types.is_floating(column.array.type):
-        there = np.isfinite(as_floats(column.array))
-    return None if there is None or there.all() else ~there
+        present = np.isfinite(as_floats(column.array))
+    return None if present is None or present.all() else ~present
 
 
 @dataclass(frozen=True)
 class MissingPatterns:
-    """Missing values of a fixed list of columns.
+    """Rows in which columns of a fixed list are missing together, by pair and by set of columns.
+
+    Pairs are exact; patterns are exact up to `EXACT_PATTERNS` of them, then counts are too low by
+    at most ``patterns.error``. An update is a product of matrices over the columns with missing
+    values, and a hash a row.
 
     Attributes
     ----------
-    num_rows
-        Rows seen.
     together
-        ``(columns, columns)``: rows in which both are missing.
+        Rows in which both columns are missing, ``(columns, columns)``.
     patterns
         Rows by the set of columns that are missing, as packed bits in the order of the columns.
     """
@@ -64,10 +66,10 @@ class MissingPatterns:
 
     @classmethod
     def of(cls, masks: Sequence[Bools | None], num_rows: int) -> Self:
-        """Of the columns' masks as `missing` gives them."""
+        """Patterns of the masks that `missing` gives, one a column."""
         new = cls(num_rows, np.zeros((len(masks), len(masks)), np.int64), _patterns())
-        some = [at for at, mask in enumerate(masks) if mask is not None]
-        matrix = np.stack([np.asarray(masks[at]) for at in some], axis=1) if some else np.zeros((num_rows, 0), bool)
+        some = [column for column, mask in enumerate(masks) if mask is not None]
+        matrix = np.stack([np.asarray(masks[c]) for c in some], axis=1) if some else np.zeros((num_rows, 0), bool)
         for start in range(0, num_rows if some else 0, ROWS):
             part = matrix[start : start + ROWS].astype(np.float32)
             new.together[np.ix_(some, some)] += np.rint(part.T @ part).astype(np.int64)
@@ -75,7 +77,7 @@ class MissingPatterns:
         return new
 
     def _count(self, matrix: Bools, some: Sequence[int], size: int) -> None:
-        """Rows with equal gaps have equal keys: the exclusive or of a number a column (Zobrist 1970)."""
+        """Count rows by pattern, found by a key: the exclusive or of a random number a column (Zobrist 1970)."""
         if len(matrix) == 0:
             return
         keys = np.zeros(len(matrix), np.uint64)
@@ -96,16 +98,16 @@ class MissingPatterns:
         )
 
     def frequent(self, names: Sequence[str], most: int) -> list[tuple[list[str], int]]:
-        """The most frequent sets of missing columns with their rows; of equal ones, those of fewer columns."""
+        """Most frequent sets of missing columns with their rows; of equal ones, those of fewer columns first."""
         rows, keys = self.patterns.counts, self.patterns.values()
-        found = [([names[at] for at in _set(key, len(names))], int(n)) for key, n in zip(keys, rows, strict=True)]
-        return sorted(found, key=lambda item: (-item[1], len(item[0]), item[0]))[:most]
+        sets = [([names[c] for c in _columns(key, len(names))], int(n)) for key, n in zip(keys, rows, strict=True)]
+        return sorted(sets, key=lambda item: (-item[1], len(item[0]), item[0]))[:most]
 
 
 def _patterns() -> FrequencyTable:
     return FrequencyTable(EXACT_PATTERNS, FREQUENT_PATTERNS, 0)
 
 
-def _set(key: bytes, size: int) -> list[int]:
+def _columns(key: bytes, size: int) -> list[int]:
     bits = np.unpackbits(np.frombuffer(key, np.uint8), count=size)
-    return [int(at) for at in np.flatnonzero(bits)]
+    return [int(column) for column in np.flatnonzero(bits)]

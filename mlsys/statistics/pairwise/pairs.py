@@ -1,8 +1,6 @@
-"""All that columns say of each other, from the rows of one layout.
+"""All pairwise statistics of a layout, and the target over time in bins that grow with the span of the data.
 
-Rows and the target over time, in bins that grow with the span of the data.
-
-The widths form a ladder in which each is a multiple of the one before: powers of ten of a
+The widths of the bins form a ladder in which each is a multiple of the one before: powers of ten of a
 microsecond up to a second, then 1, 10 minutes, 1, 6 hours, a day, and 1, 4, 52 weeks. A bin
 of one width is a union of bins of the one below, so parts merge whatever widths they have,
 and the width at the end depends on the first and last row alone. Days begin at midnight
@@ -31,6 +29,7 @@ from mlsys.statistics.pairwise.missingness import MissingPatterns, missing
 
 __all__ = ["MOST_BINS", "PairwiseStatistics", "Timeline"]
 
+Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 MOST_BINS = 200
@@ -43,23 +42,23 @@ WIDTHS = (
     *(factor * 7 * DAY_US for factor in (1, 4, 52, 520, 5_200, 52_000, 520_000, 5_200_000)),
 )
 MONDAY = 3 * DAY_US
-"""1970 began on a Thursday: a week that ends before a Monday began three days before 1970."""
+"""Microseconds from the Monday before 1970, which began on a Thursday."""
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Rows and sums of the target in bins of time.
+    """Exact rows and sums of the target in bins of time; an update costs a count a row.
 
     Attributes
     ----------
     rung
-        Place of the width in the ladder.
+        Position of the width of the bins in `WIDTHS`.
     first
         Number of the first bin, counted from the one that holds 1970.
     rows
         Rows of each bin.
     sums
-        ``(bins, classes)`` or ``(bins, 3)``, see `label_sums`.
+        Sums of the target of each bin, ``(bins, classes)`` or ``(bins, 3)``, see `label_sums`.
     num_missing
         Rows without a time.
     """
@@ -76,7 +75,7 @@ class Timeline:
 
     @classmethod
     def of(cls, times: Ints, known: npt.NDArray[np.bool_], y: npt.NDArray[Any], classes: int | None) -> Self:
-        """Of microseconds since 1970, where they are `known`."""
+        """Timeline of microseconds since 1970, where they are `known`."""
         when, label = (times, y) if known.all() else (times[known], y[known])
         if len(when) == 0:
             return cls(0, 0, np.empty(0, np.int64), np.empty((0, classes or 3)), len(times))
@@ -91,14 +90,14 @@ class Timeline:
         missing = self.num_missing + other.num_missing
         parts = [part for part in (self, other) if len(part.rows)]
         if len(parts) < 2:
-            found = parts[0] if parts else self
-            return Timeline(found.rung, found.first, found.rows, found.sums, missing)
+            part = parts[0] if parts else self
+            return Timeline(part.rung, part.first, part.rows, part.sums, missing)
         starts, ends = [part.start(0) for part in parts], [part.start(len(part.rows)) - 1 for part in parts]
         rung = _rung(min(starts), max(ends), max(part.rung for part in parts))
         first, last = _bin(min(starts), rung), _bin(max(ends), rung)
         rows, sums = np.zeros(last - first + 1, np.int64), np.zeros((last - first + 1, self.sums.shape[1]))
         for part in parts:
-            where = [_bin(part.start(at), rung) - first for at in range(len(part.rows))]
+            where = [_bin(part.start(number), rung) - first for number in range(len(part.rows))]
             np.add.at(rows, where, part.rows)
             np.add.at(sums, where, part.sums)
         return Timeline(rung, first, rows, sums, missing)
@@ -107,10 +106,10 @@ class Timeline:
     def width_s(self) -> float:
         return float(WIDTHS[self.rung] / SECOND_US)
 
-    def start(self, at: int) -> int:
-        """Where a bin begins, in microseconds since 1970."""
+    def start(self, number: int) -> int:
+        """Begin of a bin, in microseconds since 1970."""
         width = WIDTHS[self.rung]
-        return int((self.first + at) * width - (MONDAY if width > DAY_US else 0))
+        return int((self.first + number) * width - (MONDAY if width > DAY_US else 0))
 
 
 def _bin(when: Any, rung: int) -> Any:
@@ -119,28 +118,25 @@ def _bin(when: Any, rung: int) -> Any:
 
 
 def _rung(low: int, high: int, least: int) -> int:
-    """The finest width, from `least` on, that needs no more than the greatest number of bins."""
+    """Position of the finest width, from `least` on, that needs at most `MOST_BINS` bins."""
     for rung in range(least, len(WIDTHS)):
         if _bin(high, rung) - _bin(low, rung) < MOST_BINS:
             return rung
     return len(WIDTHS) - 1
 
 
-Floats = npt.NDArray[np.float64]
-
-
 class PairwiseStatistics:
-    """Mergeable statistics of pairs of columns, of gaps and of time; parts of one layout add up.
+    """Mergeable statistics of pairs of columns, of missing values and of time; parts of one layout add up.
 
     They serve the report alone and are not stored: the report is.
 
     Attributes
     ----------
     products, groups, tables
-        Pairs of numbers, numbers within categories, pairs of categories and each column with the target.
+        Sums of two numbers, of a number within categories, and counts of two categories or with the target.
     curves
-        Where the target is a number: its rows, sum and sum of squares in each bin of each number.
-    gaps, timeline
+        Rows, sum and sum of squares of a target that is a number, in each bin of each number.
+    missing, timeline
         Missing values; rows and the target over time (None without a time column).
     """
 
@@ -151,16 +147,16 @@ class PairwiseStatistics:
         groups: GroupedMoments,
         tables: ContingencyTables,
         curves: list[Floats],
-        gaps: MissingPatterns,
+        missing: MissingPatterns,
         timeline: Timeline | None,
     ) -> None:
         self.layout, self.products, self.groups, self.tables = layout, products, groups, tables
-        self.curves, self.gaps, self.timeline = curves, gaps, timeline
+        self.curves, self.missing, self.timeline = curves, missing, timeline
 
     @classmethod
     def of(cls, table: pa.Table, layout: PairLayout, y: npt.NDArray[Any]) -> Self:
-        """Of rows; `y` is their target as `encode_target` gives it."""
-        kinds = dict.fromkeys(layout.gaps, Kind.BYTES)
+        """Statistics of rows; `y` is their target as `encode_target` gives it."""
+        kinds = dict.fromkeys(layout.nullable, Kind.BYTES)
         kinds |= {column.name: Kind.CATEGORICAL for column in layout.categories}
         kinds |= {column.name: Kind.NUMERIC for column in layout.numbers}
         return cls.of_columns({name: encode(table[name], kind) for name, kind in kinds.items()}, table, layout, y)
@@ -169,24 +165,21 @@ class PairwiseStatistics:
     def of_columns(
         cls, columns: Mapping[str, EncodedColumn], table: pa.Table, layout: PairLayout, y: npt.NDArray[Any]
     ) -> Self:
-        """The same of a table whose columns, but for the time, are encoded already."""
+        """Statistics of a table whose columns, but for the time, are encoded already."""
         size = len(layout.numbers)
-        products, groups, tables = (
-            CrossProducts.empty(size),
-            GroupedMoments.empty(layout),
-            ContingencyTables.empty(layout),
-        )
-        bins = [] if layout.task.is_classification else [len(column.edges) + 2 for column in layout.numbers[:-1]]
-        curves = [np.zeros((number, 3)) for number in bins]
+        products, groups = CrossProducts.empty(size), GroupedMoments.empty(layout)
+        tables = ContingencyTables.empty(layout)
+        curved = () if layout.task.is_classification else layout.numbers[:-1]
+        curves = [np.zeros((len(column.edges) + 2, 3)) for column in curved]
         for start, block in blocks(columns, layout, y):
             products.update(block)
             groups.update(block)
             tables.update(block, layout)
             label = y[start : start + len(block.numbers)]
-            for curve, at in zip(curves, block.bins, strict=False):
-                np.add(curve, label_sums(at, len(curve), label, None), out=curve)
-        gaps = MissingPatterns.of([missing(columns[name]) for name in layout.gaps], table.num_rows)
-        return cls(layout, products, groups, tables, curves, gaps, _timeline(table, layout, y))
+            for curve, bins in zip(curves, block.bins, strict=False):
+                np.add(curve, label_sums(bins, len(curve), label, None), out=curve)
+        patterns = MissingPatterns.of([missing(columns[name]) for name in layout.nullable], table.num_rows)
+        return cls(layout, products, groups, tables, curves, patterns, _timeline(table, layout, y))
 
     def merge(self, other: PairwiseStatistics) -> PairwiseStatistics:
         if self.layout is not other.layout and self.layout != other.layout:
@@ -198,7 +191,7 @@ class PairwiseStatistics:
             self.groups.merge(other.groups),
             self.tables.merge(other.tables),
             [a + b for a, b in zip(self.curves, other.curves, strict=True)],
-            self.gaps.merge(other.gaps),
+            self.missing.merge(other.missing),
             None if times[0] is None or times[1] is None else times[0].merge(times[1]),
         )
 
@@ -220,9 +213,10 @@ class PairwiseStatistics:
         return names, whole
 
     def information(self) -> dict[str, Information]:
-        """What each column tells about the target; a missing value tells as any other does."""
-        found = {name: information(table[:, :-1]) for name, table in self.tables.with_target(self.layout).items()}
-        return {name: value for name, value in found.items() if value is not None}
+        """Information of each column about the target; a missing value is a value like any other."""
+        tables = self.tables.with_target(self.layout)
+        values = {name: information(table[:, :-1]) for name, table in tables.items()}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def _timeline(table: pa.Table, layout: PairLayout, y: npt.NDArray[Any]) -> Timeline | None:

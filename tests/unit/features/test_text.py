@@ -100,7 +100,7 @@ def test_a_missing_text_is_missing_for_trees_and_at_the_origin_and_marked_for_li
 def test_the_numbers_are_standardised_by_the_moments_of_all_training_texts(made):
     table = table_of([*TEXTS, None])
     X = made["dense"].transform(table)[: len(TEXTS)]
-    facts = text_statistics.Texts(TEXTS).facts()
+    facts = text_statistics.Texts(TEXTS).measures()
     varies = facts.std(axis=0) > 0
     expected = (facts - facts.mean(axis=0))[:, varies] / facts.std(axis=0)[varies]
     np.testing.assert_allclose(X[:, :6][:, varies], expected, atol=1e-5)

@@ -15,7 +15,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from mlsys.schema import Kind
 from mlsys.statistics import ColumnStatistics, text_statistics
-from mlsys.statistics.text_statistics import BUCKETS, FACTS, Texts, TextStatistics, count
+from mlsys.statistics.text_statistics import BUCKETS, MEASURES, Texts, TextStatistics, count
 
 PROSE = [
     "I am still waiting on my card?",
@@ -56,10 +56,10 @@ def test_a_token_is_its_letters_and_not_its_case_place_or_neighbours():
 @settings(max_examples=30, deadline=None)
 @given(texts=st.lists(strings, max_size=6))
 def test_a_text_has_the_same_tokens_and_numbers_alone_and_among_others(texts):
-    found, facts = count(texts), Texts(texts).facts()
+    found, facts = count(texts), Texts(texts).measures()
     for at, text in enumerate(texts):
         assert of_text(count([text]), 0) == of_text(found, at)
-        assert Texts([text]).facts()[0].tolist() == facts[at].tolist()
+        assert Texts([text]).measures()[0].tolist() == facts[at].tolist()
 
 
 def test_batches_of_bounded_size_change_nothing(monkeypatch):
@@ -106,8 +106,8 @@ def test_the_number_of_a_token_is_a_hash_that_never_changes():
     ],
 )
 def test_the_numbers_of_a_text_are_those_counted_by_hand(text, expected):
-    assert Texts([text]).facts()[0].tolist() == pytest.approx(expected)
-    assert len(expected) == len(FACTS)
+    assert Texts([text]).measures()[0].tolist() == pytest.approx(expected)
+    assert len(expected) == len(MEASURES)
 
 
 def learned(texts):
@@ -117,7 +117,7 @@ def learned(texts):
 
 
 def as_text(found):
-    facts = [moments.n for moments in found.facts]  # moments merge up to rounding
+    facts = [moments.n for moments in found.measures]  # moments merge up to rounding
     return json.dumps({**found.to_json(), "facts": facts})
 
 
@@ -127,7 +127,7 @@ def test_parts_merge_to_the_whole_in_any_order(texts, cut):
     one, two, whole = learned(texts[:cut]), learned(texts[cut:]), learned(texts)
     for merged in (one.merge(two), two.merge(one)):
         assert as_text(merged) == as_text(whole)
-        for ours, theirs in zip(merged.facts, whole.facts, strict=True):
+        for ours, theirs in zip(merged.measures, whole.measures, strict=True):
             assert ours.mean == pytest.approx(theirs.mean, abs=1e-12)
             assert ours.m2 == pytest.approx(theirs.m2, abs=1e-9, rel=1e-9)
     back = TextStatistics.from_json(json.loads(json.dumps(whole.to_json(), allow_nan=False)))
@@ -152,9 +152,9 @@ def test_the_texts_kept_are_those_of_the_smallest_hashes_whatever_the_parts(monk
 
 def test_a_text_of_a_megabyte_is_counted_whole_and_kept_in_part():
     found = learned(["buzz " * 200_000 + "end"])
-    assert found.facts[0].mean == 1_000_003
+    assert found.measures[0].mean == 1_000_003
     assert found.containing[list(of_text(count(["end"]), 0))].all()
-    assert [len(text) for text in found.sample.values()] == [text_statistics.KEPT_CHARACTERS]
+    assert [len(text) for text in found.sample.values()] == [text_statistics.SAMPLE_CHARACTERS]
 
 
 def test_long_texts_are_counted_apart_by_what_differs_far_down():
@@ -163,7 +163,7 @@ def test_long_texts_are_counted_apart_by_what_differs_far_down():
     column.update(pa.array([same + "a", same + "b", same + "a", "short"]))
     assert [count for _, count in column.result().frequent_items] == [2, 1, 1]
     assert column.num_distinct == 3
-    assert max(len(text) for text in column.counts()) < text_statistics.KEPT_CHARACTERS + 20
+    assert max(len(text) for text in column.counts()) < text_statistics.SAMPLE_CHARACTERS + 20
     back = ColumnStatistics.from_json(json.loads(json.dumps(column.to_json())))
     assert (back.merge(column).num_distinct, back.result().max_length) == (3, 2_201)
 

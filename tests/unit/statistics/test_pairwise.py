@@ -223,8 +223,8 @@ def test_null_nan_and_infinity_are_missing():
     table = pa.table({"a": [1.0, None, np.nan, np.inf], "y": ["no", "yes", "no", "yes"]})
     schema = Schema(columns=(Column(name="a", type="double", kind=Kind.NUMERIC),))
     plan = PairLayout.of(table, schema, BINARY)
-    gaps = PairwiseStatistics.of(table, plan, encode_target(table["y"], BINARY)).gaps
-    assert gaps.frequent(plan.gaps, 5) == [(["a"], 3), ([], 1)]
+    gaps = PairwiseStatistics.of(table, plan, encode_target(table["y"], BINARY)).missing
+    assert gaps.frequent(plan.nullable, 5) == [(["a"], 3), ([], 1)]
 
 
 def hours(values):
@@ -281,7 +281,7 @@ def test_parts_merge_to_the_whole_in_any_order(cuts, seed, task):
 
 def plain(statistics):
     """Everything that was counted; whole numbers, so equal to the last bit."""
-    line, gaps = statistics.timeline, statistics.gaps
+    line, gaps = statistics.timeline, statistics.missing
     arrays = [
         *vars(statistics.products).values(),
         *statistics.groups.rows,
@@ -302,7 +302,7 @@ def plain(statistics):
 def test_blocks_are_an_implementation_detail(monkeypatch):
     table = rows(700)
     whole = plain(pairwise(table))
-    monkeypatch.setattr(layout, "ROWS", 64)
+    monkeypatch.setattr(layout, "BLOCK_ROWS", 64)
     assert plain(pairwise(table)) == whole
 
 
