@@ -1,11 +1,12 @@
-"""The HTTP face of a `Service`: an ASGI app that Ray Serve, or any ASGI server, can run.
+"""HTTP endpoints of a `Service`, as an ASGI app that Ray Serve or any other ASGI server can run.
 
 ==================================  ====================================================
-``POST /invocations``               MLflow's forms
-``POST /v2/models/<name>/infer``    Open Inference Protocol
-``GET /health``                     this process answers
-``GET /ready``                      a model is loaded, and which
-``GET /stats``                      requests, errors, latencies, log
+``POST /invocations``               predictions for rows in MLflow's forms
+``POST /v2/models/<name>/infer``    the same in the Open Inference Protocol
+``GET /v2/models/<name>``           inputs and outputs of the model
+``GET /health``                     liveness of this process
+``GET /ready``                      the model that is loaded
+``GET /stats``                      requests, errors, latencies and the prediction log
 ``GET /openapi.json``, ``/docs``    the contract, for programs and for people
 ==================================  ====================================================
 """
@@ -26,21 +27,22 @@ from starlette.routing import Route
 
 from mlsys import errors
 from mlsys.deploy import openapi, requests, responses
-from mlsys.deploy.service import Loaded, Service
+from mlsys.deploy.service import LoadedModel, Service
 
 __all__ = ["JSON", "app", "failed", "infer", "json_body"]
 
 JSON = "application/json"
 
 SMALL_BODY_BYTES = 64 * 1024
-"""Bodies up to this size are answered at once, in about a millisecond; larger ones in a thread,
-so that health checks and small requests are not held up; and so are all that wait for a network."""
+"""Bodies up to this size are answered in the event loop, in about a millisecond. Larger ones, and models whose
+look-ups wait for a network, are answered in a thread, so that they do not hold up small requests."""
 
-Form = Callable[[Service, Loaded, bytes], bytes]
+Form = Callable[[Service, LoadedModel, bytes], bytes]
+"""Answers the body of a request in the form of a protocol."""
 
 
 def app(service: Service, max_body_bytes: int) -> Starlette:
-    """The ASGI app of a service."""
+    """Build the ASGI app of a service."""
 
     async def invocations(request: Request) -> Response:
         return await _post(request, service, _mlflow, max_body_bytes)
@@ -86,12 +88,12 @@ def app(service: Service, max_body_bytes: int) -> Starlette:
 
 
 async def infer(service: Service, body: bytes) -> tuple[int, bytes]:
-    """Answer an Open Inference request that came by another way than HTTP: status and body."""
+    """Answer an Open Inference request that another replica received; return status and body."""
     return await _answered(service, _open_inference, body)
 
 
 async def failed(request: Request, error: Exception) -> Response:
-    """The JSON answer to an error that no endpoint caught."""
+    """Answer an error that no endpoint caught, as JSON."""
     as_text = "/v2/" in request.url.path
     headers = error.headers if isinstance(error, HTTPException) else None
     body = responses.error_body(error, as_text=as_text)
@@ -99,12 +101,12 @@ async def failed(request: Request, error: Exception) -> Response:
 
 
 async def json_body(request: Request, max_body_bytes: int) -> bytes:
-    """The body of a JSON request, read only as far as it may be long.
+    """Read the body of a JSON request, and stop where it exceeds the limit.
 
     Raises
     ------
     PayloadError
-        It is too long or says that it is something else than JSON.
+        The body is too long, or its content type is not JSON.
     """
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind != JSON:
@@ -132,7 +134,7 @@ async def _post(request: Request, service: Service, form: Form, max_body_bytes: 
 
 
 async def _answered(service: Service, form: Form, body: bytes) -> tuple[int, bytes]:
-    """Status and body; every error becomes an answer here."""
+    """Answer a body with status and JSON; every error becomes an answer here."""
     start = time.perf_counter()
     try:
         model = _loaded(service)
@@ -147,27 +149,27 @@ async def _answered(service: Service, form: Form, body: bytes) -> tuple[int, byt
     return status, answer
 
 
-def _mlflow(service: Service, model: Loaded, body: bytes) -> bytes:
+def _mlflow(service: Service, model: LoadedModel, body: bytes) -> bytes:
     request = requests.mlflow(body, model.predictor.contract.order)
     return _dumped(responses.mlflow(service.answer(model, request)))
 
 
-def _open_inference(service: Service, model: Loaded, body: bytes) -> bytes:
+def _open_inference(service: Service, model: LoadedModel, body: bytes) -> bytes:
     return _dumped(responses.open_inference(service.answer(model, requests.open_inference(body))))
 
 
 def _dumped(value: Any) -> bytes:
-    """Numbers in the shortest form that reads back as the same bits."""
+    """JSON with every float in the shortest form that reads back as the same bits."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _loaded(service: Service) -> Loaded:
+def _loaded(service: Service) -> LoadedModel:
     if service.model is None:
         raise HTTPException(503, "no model is loaded yet", headers={"Retry-After": "1"})
     return service.model
 
 
 def _own_model(request: Request, service: Service) -> None:
-    asked = request.path_params["model"]
-    if asked != service.name:
-        raise HTTPException(404, f"no model '{asked}' here; this is '{service.name}'")
+    name = request.path_params["model"]
+    if name != service.name:
+        raise HTTPException(404, f"no model '{name}' here; this endpoint serves '{service.name}'")

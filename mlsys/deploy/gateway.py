@@ -1,7 +1,7 @@
-"""The front door for clients that know only a host: the Open Inference Protocol at ``/v2``.
+"""Gateway of the cluster: the Open Inference Protocol at ``/v2`` for clients that know only the host.
 
-One application at the route prefix ``/``; it holds no model and passes requests on to the
-models' own applications.
+It is one application at the route prefix ``/``, which holds no model and passes each request
+on to the model's own application.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from mlsys.deploy import asgi, responses
 __all__ = ["NAME", "Gateway", "GatewayArgs", "app"]
 
 NAME = "gateway"
-"""Name of the application; no model may have it."""
+"""Name of the application, which no model may have."""
 
 
 class GatewayArgs(BaseModel):
-    """Which models are behind it; their applications have the models' names."""
+    """Arguments of the gateway: its models, each the name of a model and of its application."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,7 +42,7 @@ class GatewayArgs(BaseModel):
 @serve.deployment(name="Gateway", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=256)
 @serve.ingress()
 class Gateway:
-    """Open Inference Protocol for all models of the cluster."""
+    """Replica that answers the Open Inference Protocol for all models of the cluster."""
 
     def __init__(self, max_body_bytes: int) -> None:
         self._max_body_bytes = max_body_bytes
@@ -50,7 +50,7 @@ class Gateway:
         self._handles: dict[str, DeploymentHandle[Any]] = {}
 
     def reconfigure(self, config: dict[str, Any]) -> None:
-        """Take the list of models."""
+        """Take the current list of models."""
         self._models = tuple(config["models"])
         self._handles = {name: handle for name, handle in self._handles.items() if name in self._models}
 
@@ -103,13 +103,13 @@ class Gateway:
     async def _describe(self, name: str) -> dict[str, Any]:
         handle = await self._handle(name)
         try:
-            facts: dict[str, Any] = await handle.describe.remote()
+            metadata: dict[str, Any] = await handle.describe.remote()
         except Exception as error:
             raise HTTPException(503, f"model '{name}' is not ready") from error
-        return facts
+        return metadata
 
     async def _handle(self, name: str) -> DeploymentHandle[Any]:
-        """Handle of a model's application; looking it up asks the controller, so it is done once, in a thread."""
+        """Handle of a model's application, looked up once, in a thread, because that asks Serve's controller."""
         if name not in self._models:
             raise HTTPException(404, f"no model '{name}'; {errors.did_you_mean(name, self._models)}")
         if name not in self._handles:
@@ -122,7 +122,7 @@ class Gateway:
 
 
 def app(args: GatewayArgs | dict[str, Any]) -> Application:
-    """The gateway; give it the route prefix ``/``."""
-    args = GatewayArgs.model_validate(args)  # Serve reads annotations as they are written: a string here
+    """Build the gateway's application, for the route prefix ``/``."""
+    args = GatewayArgs.model_validate(args)  # Serve does not evaluate string annotations: it passes a dict
     gateway: Deployment = Gateway  # type: ignore[assignment]  # the decorator's annotations keep the class
     return gateway.options(user_config={"models": list(args.models)}).bind(args.max_body_bytes)

@@ -1,8 +1,8 @@
-"""One model on Ray Serve: the deployment, and the builder that `serve deploy` names.
+"""One model on Ray Serve: its deployment, and the application builder that ``serve deploy`` imports.
 
-``import_path: mlsys.deploy.online:app`` takes the arguments of `Args`. Which model answers
-is the deployment's ``user_config``, so another version goes into service in the running
-replicas: each loads it beside the old one and exchanges them between two requests.
+``import_path: mlsys.deploy.online:app`` takes the arguments of `ModelArgs`. The deployment's
+``user_config`` is a `ModelChoice`, so running replicas take another version: each loads it
+beside the old one and switches between two requests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mlsys.deploy.service import Service, load
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
 
-__all__ = ["LogArgs", "LookupChoice", "Model", "ModelArgs", "app"]
+__all__ = ["LogArgs", "Model", "ModelArgs", "ModelChoice", "app"]
 
 
 class _Checked(BaseModel):
@@ -30,7 +30,7 @@ class _Checked(BaseModel):
 
 
 class LogArgs(_Checked):
-    """How predictions are logged."""
+    """Settings of the prediction log."""
 
     enabled: bool = True
     flush_rows: int = Field(5_000, ge=1)
@@ -38,35 +38,35 @@ class LogArgs(_Checked):
     max_pending_rows: int = Field(100_000, ge=1)
 
 
-class LookupChoice(_Checked):
-    """Which model: an alias or a version to look up, or a digest with its version, which needs no look-up."""
+class ModelChoice(_Checked):
+    """Version of a model: an alias, version or digest for the registry, or a digest with its version."""
 
     alias: str = "champion"
     digest: str | None = None
     version: int | None = None
 
     def entry(self, store: Store, name: str) -> LedgerEntry:
-        """What is meant, by the registry as it is now."""
+        """Resolve the choice with the registry as it is now; digest and version together need no registry."""
         if self.digest is not None and self.version is not None:
             return LedgerEntry(name, self.version, self.digest)
         return registry.resolve(store, name, self.digest or self.version or self.alias)
 
 
 class ModelArgs(_Checked):
-    """Arguments of an application.
+    """Arguments of a model's application.
 
     Attributes
     ----------
     store
-        Absolute path of the store; ``$MLSYS_STORE`` of the replica if not given. A relative
-        path would mean another folder in each process.
+        Absolute path of the store, by default ``$MLSYS_STORE`` of the replica. A relative path
+        would be another folder in each process.
     lookup
-        Where columns of feature tables are looked up, as ``deploy.lookup`` of a recipe.
+        Address of the online store of features, as ``deploy.lookup`` of a recipe.
     """
 
     name: str
     store: str | None = None
-    choice: LookupChoice = LookupChoice()
+    choice: ModelChoice = ModelChoice()
     log: LogArgs = LogArgs()
     lookup: str = "sqlite"
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024)
@@ -75,38 +75,33 @@ class ModelArgs(_Checked):
 @serve.deployment(name="Model", ray_actor_options={"num_cpus": 0})
 @serve.ingress()
 class Model:
-    """A replica.
+    """Replica that answers requests for one model.
 
-    It reserves no CPU unless the application's config says so: on one machine it shares the
-    cores with the steps, which would otherwise wait for it for ever.
+    It reserves no CPU unless the application's configuration says so: on one machine it shares
+    the cores with the steps, which would otherwise wait for it forever.
     """
 
     def __init__(self, args: dict[str, Any]) -> None:
         self._args = ModelArgs.model_validate(args)
         self._store = Store.open(self._args.store)
-        wanted = self._args.log
         log = None
-        if wanted.enabled:
-            log = PredictionLog(
-                self._store.root / "predictions" / self._args.name,
-                flush_rows=wanted.flush_rows,
-                flush_s=wanted.flush_s,
-                max_pending_rows=wanted.max_pending_rows,
-            )
+        if self._args.log.enabled:
+            limits = self._args.log.model_dump(exclude={"enabled"})
+            log = PredictionLog(self._store.root / "predictions" / self._args.name, **limits)
         self._service = Service(self._args.name, log)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         return asgi.app(self._service, self._args.max_body_bytes)
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
-        """Put the chosen model into service; requests in flight keep the one they started with."""
-        entry = LookupChoice.model_validate(config).entry(self._store, self._args.name)
+        """Load the chosen version and switch to it; requests in flight keep the model they started with."""
+        entry = ModelChoice.model_validate(config).entry(self._store, self._args.name)
         if self._service.model is None or self._service.model.entry != entry:
-            loop, where = asyncio.get_running_loop(), self._args.lookup
-            self._service.model = await loop.run_in_executor(None, load, self._store, entry, where)
+            loop = asyncio.get_running_loop()
+            self._service.model = await loop.run_in_executor(None, load, self._store, entry, self._args.lookup)
 
     async def infer(self, body: bytes) -> tuple[int, bytes]:
-        """Open Inference by handle, for the gateway: status and JSON."""
+        """Answer an Open Inference request of the gateway with status and JSON."""
         return await asgi.infer(self._service, body)
 
     async def describe(self) -> dict[str, Any]:
@@ -121,8 +116,8 @@ class Model:
 
 
 def app(args: ModelArgs | dict[str, Any]) -> Application:
-    """The application of one model; give it the route prefix ``/<name>``."""
-    args = ModelArgs.model_validate(args)  # Serve reads annotations as they are written: a string here
+    """Build the application of one model, for the route prefix ``/<name>``."""
+    args = ModelArgs.model_validate(args)  # Serve does not evaluate string annotations: it passes a dict
     config = args.choice.model_dump(exclude_none=True)
     model: Deployment = Model  # type: ignore[assignment]  # the decorator's annotations keep the class
     return model.options(user_config=config).bind(args.model_dump(mode="json"))

@@ -1,4 +1,4 @@
-"""The contract of an endpoint: an OpenAPI 3.1 document, and a page that needs no network."""
+"""The contract of an endpoint: an OpenAPI 3.1 document for programs, and a page for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlsys import images
-from mlsys.deploy.service import Loaded
+from mlsys.deploy.service import LoadedModel
 from mlsys.reports import page as report
 from mlsys.reports.markup import tag
 from mlsys.schema import Column, Kind, arrow_type
@@ -16,16 +16,17 @@ from mlsys.schema import Column, Kind, arrow_type
 __all__ = ["curl", "document", "page"]
 
 STATUSES = {
-    "400": "the body is not JSON, or none of the forms",
+    "400": "the body is not JSON, or not in one of the forms",
     "413": "the body is too long",
-    "415": "the body is not application/json",
+    "415": "the content type is not application/json",
     "422": "rows do not fit the model; violations list row, field, got and expected",
     "503": "no model is loaded yet, the endpoint is overloaded, or the online store of features does not answer",
 }
+"""HTTP status of a failure → its meaning."""
 
 
-def document(model: Loaded, prefix: str) -> dict[str, Any]:
-    """The OpenAPI document of a model that is served below `prefix`."""
+def document(model: LoadedModel, prefix: str) -> dict[str, Any]:
+    """The OpenAPI document of a model whose paths begin with `prefix`."""
     name = model.entry.name
     return {
         "openapi": "3.1.0",
@@ -38,16 +39,16 @@ def document(model: Loaded, prefix: str) -> dict[str, Any]:
             f"{prefix}/invocations": {"post": _invocations(model)},
             f"{prefix}/v2/models/{name}": {"get": _get("inputs and outputs of the model")},
             f"{prefix}/v2/models/{name}/infer": {"post": _infer(name)},
-            f"{prefix}/health": {"get": _get("this process answers")},
-            f"{prefix}/ready": {"get": _get("a model is loaded, and which")},
+            f"{prefix}/health": {"get": _get("liveness of this process")},
+            f"{prefix}/ready": {"get": _get("name, version and digest of the loaded model")},
             f"{prefix}/stats": {"get": _get("requests, errors, latencies and the prediction log")},
         },
         "components": {"schemas": {"Record": record_schema(model), "Error": _ERROR}},
     }
 
 
-def record_schema(model: Loaded) -> dict[str, Any]:
-    """JSON schema of one row; a column that may be null may also be left out, the key of a look-up apart."""
+def record_schema(model: LoadedModel) -> dict[str, Any]:
+    """JSON schema of one row; nullable columns may also be left out, unless they are the key of a look-up."""
     contract = model.predictor.contract
     columns = list(contract.schema)
     return {
@@ -59,18 +60,12 @@ def record_schema(model: Loaded) -> dict[str, Any]:
     }
 
 
-def page(model: Loaded, prefix: str) -> str:
-    """The same for people: columns, a request to paste, and where the rest is."""
+def page(model: LoadedModel, prefix: str) -> str:
+    """The same as an HTML page: an example request, the columns, the errors and links."""
     contract = model.predictor.contract
     example = _pretty({"dataframe_records": [model.example()]})
     columns = [
-        [
-            report.code(column.name),
-            column.type,
-            _presence(model, column),
-            column.unit,
-        ]
-        for column in contract.schema
+        [report.code(column.name), column.type, _presence(model, column), column.unit] for column in contract.schema
     ]
     statuses = [[int(status), meaning] for status, meaning in STATUSES.items()]
     entry = model.entry
@@ -85,12 +80,12 @@ def page(model: Loaded, prefix: str) -> str:
 
 
 def curl(url: str, example: dict[str, Any]) -> str:
-    """A command line that sends one row and works when pasted."""
+    """A curl command that sends one row, quoted for a shell."""
     body = json.dumps({"dataframe_records": [example]}, ensure_ascii=False).replace("'", "'\\''")
     return f"curl -s {url}/invocations -H 'Content-Type: application/json' -d '{body}'"
 
 
-def _invocations(model: Loaded) -> dict[str, Any]:
+def _invocations(model: LoadedModel) -> dict[str, Any]:
     rows = {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}
     switches = {"probabilities": True, "counts": False, "features": False}
     params = {
@@ -141,8 +136,8 @@ def _get(summary: str) -> dict[str, Any]:
     return {"summary": summary, "responses": {"200": {"description": "OK"}}}
 
 
-def _looked_up(model: Loaded, name: str) -> str | None:
-    """What a column has to do with look-ups, in words."""
+def _looked_up(model: LoadedModel, name: str) -> str | None:
+    """Describe a column's part in look-ups; None if it has none."""
     lookup = model.predictor.lookup
     for view in lookup.views if lookup else ():
         if name in view.names:
@@ -152,7 +147,7 @@ def _looked_up(model: Loaded, name: str) -> str | None:
     return None
 
 
-def _is_required(model: Loaded, column: Column) -> bool:
+def _is_required(model: LoadedModel, column: Column) -> bool:
     """A key may be null, but not left out; unless the joined columns are sent."""
     return column.name in model.required & model.predictor.contract.needed and not column.nullable
 
@@ -162,11 +157,11 @@ def _property(column: Column, looked_up: str | None) -> dict[str, Any]:
     schema: dict[str, Any] = dict(kind)
     if column.nullable:
         schema["type"] = [kind["type"], "null"]
-    said = [f"in {column.unit}"] if column.unit else []
-    said += [f"a PNG or JPEG of at most {images.MAX_PIXELS:,} pixels"] if column.kind is Kind.IMAGE else []
-    said += [looked_up] if looked_up else []
-    if said:
-        schema["description"] = "; ".join(said)
+    notes = [f"in {column.unit}"] if column.unit else []
+    notes += [f"a PNG or JPEG of at most {images.MAX_PIXELS:,} pixels"] if column.kind is Kind.IMAGE else []
+    notes += [looked_up] if looked_up else []
+    if notes:
+        schema["description"] = "; ".join(notes)
     bounds = {"minimum": column.minimum, "maximum": column.maximum}
     return schema | {word: bound for word, bound in bounds.items() if bound is not None}
 
@@ -186,14 +181,14 @@ def _json_type(kind: pa.DataType) -> dict[str, Any]:
     return text | {"contentEncoding": "base64"} if pa.types.is_binary(kind) else text
 
 
-def _presence(model: Loaded, column: Column) -> str:
+def _presence(model: LoadedModel, column: Column) -> str:
     looked_up = _looked_up(model, column.name)
     if looked_up is None and column.name not in model.required:
-        return "may be sent"
+        return "optional"
     presence = "null if unknown" if column.nullable else "always"
-    return (
-        presence if looked_up is None else looked_up if looked_up.startswith("looked") else f"{looked_up}; {presence}"
-    )
+    if looked_up is None:
+        return presence
+    return looked_up if looked_up.startswith("looked up") else f"{looked_up}; {presence}"
 
 
 def _paths(prefix: str, name: str) -> list[str]:

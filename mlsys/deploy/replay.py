@@ -1,4 +1,4 @@
-"""Rows at rest sent to an endpoint over HTTP in the order of their time, as clients would send them."""
+"""Replay of stored rows: they are sent to an endpoint over HTTP in order of time, as clients would send them."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from mlsys import errors
 from mlsys.dataset import Split
 from mlsys.schema import Role, Schema
 
-__all__ = ["Sent", "send"]
+__all__ = ["Replayed", "send"]
 
 ROWS_PER_REQUEST = 500
-"""Small enough to be a request that a client would send, large enough that HTTP is not what is measured."""
+"""As few as a client might send, and enough that the overhead of HTTP does not dominate."""
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 """Longest wait for an answer, and for the log to be on disk."""
 
-QUIET_LOOKS, LOOK_S = 5, 0.25
-"""Looks at an idle log, and seconds between them: together longer than the log waits before it writes."""
+IDLE_POLLS, POLL_S = 5, 0.25
+"""Polls in a row that find the log idle, and seconds between them: together longer than the log waits to write."""
 
 
 @dataclass(frozen=True)
-class Sent:
-    """What was sent; `num_rows` counts the rows that were answered with a prediction."""
+class Replayed:
+    """Rows that were answered with a prediction, the requests that carried them, and how long it took."""
 
     num_rows: int
     num_requests: int
@@ -42,10 +42,10 @@ class Sent:
         return asdict(self)
 
 
-def send(split: Split, part: str, schema: Schema, url: str) -> Sent:
-    """Send a part's rows to ``<url>/invocations`` and wait until their log is on disk.
+def send(split: Split, part: str, schema: Schema, url: str) -> Replayed:
+    """Send the rows of a part to ``<url>/invocations`` and wait until their log is on disk.
 
-    Sending them again does no harm: their ids are the same, and the monitor counts an id once.
+    Rows may be sent again: their ids are the same, and the monitor counts an id once.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def send(split: Split, part: str, schema: Schema, url: str) -> Sent:
     """
     began = time.monotonic()
     address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=PATIENCE_S)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
     num_rows = num_requests = 0
     for body, count in _bodies(split, part, schema):
         connection.request("POST", f"{address.path}/invocations", body, {"Content-Type": "application/json"})
@@ -72,17 +72,17 @@ def send(split: Split, part: str, schema: Schema, url: str) -> Sent:
         num_rows += count
         num_requests += 1
     connection.close()
-    _settle(address, url)
-    return Sent(num_rows, num_requests, round(time.monotonic() - began, 1))
+    _wait_for_log(address, url)
+    return Replayed(num_rows, num_requests, round(time.monotonic() - began, 1))
 
 
 def _bodies(split: Split, part: str, schema: Schema) -> Iterator[tuple[bytes, int]]:
-    """JSON bodies of ``dataframe_split``, file by file in order of time where there is one."""
-    names, clock = schema.names, schema.one(Role.TIME)
+    """Bodies in the form ``dataframe_split`` with their numbers of rows; each file is sorted by time if it has one."""
+    names, time_column = schema.names, schema.one(Role.TIME)
     for path in split.paths(part):
         table = pq.read_table(path, columns=names)
-        if clock:
-            table = table.sort_by(clock)
+        if time_column:
+            table = table.sort_by(time_column)
         for start in range(0, table.num_rows, ROWS_PER_REQUEST):
             chunk = table.slice(start, ROWS_PER_REQUEST)
             data = list(zip(*(_json_values(chunk[name]) for name in names), strict=True))
@@ -90,7 +90,7 @@ def _bodies(split: Split, part: str, schema: Schema) -> Iterator[tuple[bytes, in
 
 
 def _json_values(column: pa.ChunkedArray) -> list[Any]:
-    """Values as JSON has them: times as ISO text in UTC, NaN as null."""
+    """Convert values to those of JSON: times to ISO text in UTC, NaN to null."""
     if pa.types.is_timestamp(column.type):
         return pc.strftime(column, "%Y-%m-%dT%H:%M:%SZ").to_pylist()  # type: ignore[no-any-return]
     if pa.types.is_floating(column.type):
@@ -98,21 +98,21 @@ def _json_values(column: pa.ChunkedArray) -> list[Any]:
     return column.to_pylist()  # type: ignore[no-any-return]
 
 
-def _settle(address: SplitResult, url: str) -> None:
-    """Wait until no logged prediction is still in memory.
+def _wait_for_log(address: SplitResult, url: str) -> None:
+    """Wait until no prediction waits in memory for the log.
 
-    A connection meets one replica; new ones are spread over all of them, so a few quiet
-    looks in a row stand for the whole endpoint.
+    A connection reaches one replica, and new connections are spread over all of them, so several
+    idle polls in a row speak for the whole endpoint.
     """
-    end, quiet = time.monotonic() + PATIENCE_S, 0
-    while time.monotonic() < end and quiet < QUIET_LOOKS:
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=PATIENCE_S)
+    end, idle = time.monotonic() + TIMEOUT_S, 0
+    while time.monotonic() < end and idle < IDLE_POLLS:
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
         connection.request("GET", f"{address.path}/stats")
         log = json.loads(connection.getresponse().read())["log"]
         connection.close()
-        quiet = quiet + 1 if log is None or not log["pending"] else 0
-        time.sleep(LOOK_S)
-    if quiet < QUIET_LOOKS:
+        idle = idle + 1 if log is None or not log["pending"] else 0
+        time.sleep(POLL_S)
+    if idle < IDLE_POLLS:
         raise errors.ClusterError.build(
-            f"deploy: prediction log of {url}", got="rows in memory", expected=f"all on disk within {PATIENCE_S:.0f} s"
+            f"deploy: prediction log of {url}", got="rows in memory", expected=f"all on disk within {TIMEOUT_S:.0f} s"
         )

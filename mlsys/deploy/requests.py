@@ -1,4 +1,4 @@
-"""What a client sends: MLflow's four forms and the Open Inference Protocol, as records or columns.
+"""Parse the body of a request, in MLflow's four forms or the Open Inference Protocol, to records or columns.
 
 ==================  ===========================================================================
 form                body
@@ -10,8 +10,8 @@ inputs              ``{"inputs": {"a": [1, …], "b": ["x", …]}}``, or as ``in
 OIP v2              ``{"inputs": [{"name": "a", "shape": [1], "datatype": "INT64", "data": [1]}, …]}``
 ==================  ===========================================================================
 
-Only the form is judged here; whether the values fit the model is `mlsys.predict.validation`'s
-to say. MLflow: "Serving", *Accepted input formats*; Open Inference Protocol: KServe,
+Only the form is validated here; `mlsys.predict.validation` validates the values. Sources: MLflow,
+"Serving", *Accepted input formats*; KServe,
 ``open-inference-protocol/specification/protocol/inference_rest.md``.
 """
 
@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlsys import errors
-from mlsys.predict.validation import Violation, violation
+from mlsys.predict.validation import Violation, refuse, violation
+from mlsys.reports import formats
 
 __all__ = ["Request", "mlflow", "open_inference"]
 
@@ -35,21 +36,21 @@ DATATYPES = frozenset("BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 FP
 
 @dataclass(frozen=True)
 class Request:
-    """Rows to predict, either as `records` or as `columns` of one length.
+    """Rows to predict, either as `records` or as `columns` of one length, and what the answer is to contain.
 
     Attributes
     ----------
     probabilities
-        Whether the answer carries them (``params.probabilities``, true by default).
+        The answer contains probabilities (``params.probabilities``, true by default).
     counts
-        Whether the answer counts values that training never saw or too seldom (``params.counts``,
-        or ``parameters.counts`` of the protocol; false by default).
+        The answer counts values that training never saw or too seldom (``params.counts``, in the
+        protocol ``parameters.counts``; false by default).
     features
-        Whether the answer says what was looked up (``params.features``, false by default).
+        The answer contains the looked-up values (``params.features``, false by default).
     id
-        The client's name for the request (Open Inference Protocol).
+        The client's id of the request (Open Inference Protocol).
     ids
-        The client's names for the rows: ``params.prediction_ids``, or a tensor ``prediction_id``.
+        The client's ids of the rows: ``params.prediction_ids``, or a tensor ``prediction_id``.
     """
 
     records: list[Mapping[str, Any]] | None = None
@@ -67,7 +68,7 @@ class Request:
         return len(next(iter(self.columns.values()), ()))
 
     def as_records(self) -> list[Mapping[str, Any]]:
-        """The rows one by one."""
+        """The rows as one mapping each, whatever form they came in."""
         if self.records is not None:
             return self.records
         names = list(self.columns)
@@ -75,14 +76,14 @@ class Request:
 
 
 def mlflow(body: bytes, order: Sequence[str]) -> Request:
-    """Read one of MLflow's forms; `order` names the columns of rows sent as plain lists.
+    """Parse one of MLflow's forms; `order` names the columns of rows that are plain lists.
 
     Raises
     ------
     PayloadError
         The body is not JSON or not one of the forms.
     RequestError
-        Rows are not of the shape that the form asks for.
+        The rows do not have the shape of the form.
     """
     tree = _object(body)
     forms = [form for form in FORMS if form in tree]
@@ -90,7 +91,7 @@ def mlflow(body: bytes, order: Sequence[str]) -> Request:
         raise errors.PayloadError.form(forms or sorted(tree), FORMS)
     unknown = sorted(tree.keys() - {*forms, "params"})
     if unknown:
-        _refuse([violation("all", unknown[0], "an unknown key", f"{forms[0]} and params")])
+        refuse([violation("all", unknown[0], "an unknown key", f"{forms[0]} and params")])
     params = _params(tree.get("params"))
     value = tree[forms[0]]
     if forms[0] == "dataframe_split":
@@ -101,7 +102,7 @@ def mlflow(body: bytes, order: Sequence[str]) -> Request:
 
 
 def open_inference(body: bytes) -> Request:
-    """Read an inference request of the Open Inference Protocol: one tensor a column.
+    """Parse an inference request of the Open Inference Protocol, which has one tensor for each column.
 
     Raises
     ------
@@ -119,14 +120,14 @@ def open_inference(body: bytes) -> Request:
         if name in columns:
             faults.append(violation("all", name, "two tensors of this name", "one"))
         columns[name] = data
-    _refuse(faults)
-    wanted = {output.get("name") for output in tree.get("outputs") or [] if isinstance(output, dict)}
+    refuse(faults)
+    outputs = {output.get("name") for output in tree.get("outputs") or [] if isinstance(output, dict)}
     request_id, ids = tree.get("id"), columns.pop("prediction_id", None)
     parameters = tree.get("parameters")
     return Request(
         columns=_columns(columns),
         ids=None if ids is None else [str(value) for value in ids],
-        probabilities=not wanted or "probabilities" in wanted,
+        probabilities=not outputs or "probabilities" in outputs,
         counts=isinstance(parameters, dict) and parameters.get("counts") is True,
         id=None if request_id is None else str(request_id),
     )
@@ -147,11 +148,11 @@ def _no_constant(text: str) -> float:
 
 
 def _params(params: Any) -> dict[str, Any]:
-    """Checked parameters of MLflow's ``params``, as arguments of `Request`."""
+    """Validate MLflow's ``params`` and return them as arguments of `Request`."""
     if params is None:
         return {}
     if not isinstance(params, dict):
-        _refuse([violation("all", "params", _json_kind(params), "an object")])
+        refuse([violation("all", "params", _json_kind(params), "an object")])
     faults = [
         violation("all", f"params.{name}", "an unknown parameter", errors.did_you_mean(name, PARAMS))
         for name in params
@@ -163,15 +164,15 @@ def _params(params: Any) -> dict[str, Any]:
     for name, value in switches.items():
         if not isinstance(value, bool):
             faults.append(violation("all", f"params.{name}", repr(value), "true or false"))
-    if ids is not None and not (isinstance(ids, list) and all(isinstance(one, str) for one in ids)):
+    if ids is not None and not (isinstance(ids, list) and all(isinstance(name, str) for name in ids)):
         faults.append(violation("all", "params.prediction_ids", _json_kind(ids), "a list of texts"))
-    _refuse(faults)
+    refuse(faults)
     return {**switches, "ids": ids}
 
 
 def _rows(form: str, value: Any, order: Sequence[str]) -> list[Mapping[str, Any]]:
     if not isinstance(value, list):
-        _refuse([violation("all", form, _json_kind(value), "a list of rows")])
+        refuse([violation("all", form, _json_kind(value), "a list of rows")])
     faults: list[Violation] = []
     rows: list[Mapping[str, Any]] = []
     for number, row in enumerate(value):
@@ -183,16 +184,16 @@ def _rows(form: str, value: Any, order: Sequence[str]) -> list[Mapping[str, Any]
             rows.append(dict(zip(order, row, strict=False)))
         else:
             faults.append(violation(number, form, _json_kind(row), "an object of column and value"))
-    _refuse(faults)
+    refuse(faults)
     return rows
 
 
 def _split(value: Any) -> dict[str, Sequence[Any]]:
     if not isinstance(value, dict) or not isinstance(value.get("columns"), list):
-        _refuse([violation("all", "dataframe_split", "another form", "an object with columns and data")])
+        refuse([violation("all", "dataframe_split", "another form", "an object with columns and data")])
     names, data = value["columns"], value.get("data")
     if not isinstance(data, list):
-        _refuse([violation("all", "dataframe_split.data", _json_kind(data), "a list of rows")])
+        refuse([violation("all", "dataframe_split.data", _json_kind(data), "a list of rows")])
     faults = [
         violation("all", str(name), f"{names.count(name)} columns of this name", "names as text, each once")
         for name in names
@@ -203,25 +204,27 @@ def _split(value: Any) -> dict[str, Sequence[Any]]:
             faults.append(violation(number, "dataframe_split.data", _json_kind(row), "a list of values"))
         elif len(row) != len(names):
             faults.append(_wrong_length(number, "dataframe_split.data", row, names))
-    _refuse(faults)
+    refuse(faults)
     return {name: [row[position] for row in data] for position, name in enumerate(names)}
 
 
 def _columns(columns: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
-    """Columns of one length, the length that most of them have."""
+    """Validate that all columns are lists of one length; the most frequent length is taken as the right one."""
     faults = [
         violation("all", name, _json_kind(values), "a list of values")
         for name, values in columns.items()
         if not isinstance(values, list)
     ]
-    _refuse(faults)
+    refuse(faults)
     lengths = [len(values) for values in columns.values()]
     usual = max(lengths, key=lengths.count, default=0)
-    _refuse([
-        violation("all", name, f"{len(values)} values", f"{usual} values, as the other columns")
+    expected = f"{formats.count(usual, 'value')}, as in the other columns"
+    faults = [
+        violation("all", name, formats.count(len(values), "value"), expected)
         for name, values in columns.items()
         if len(values) != usual
-    ])  # fmt: skip
+    ]
+    refuse(faults)
     return dict(columns)
 
 
@@ -242,17 +245,21 @@ def _tensor(position: int, tensor: Any, faults: list[Violation]) -> tuple[str, l
         return name, []
     flat = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in data]
     if len(flat) != math.prod(shape):
-        faults.append(violation("all", f"{name}.data", f"{len(flat)} values", f"{math.prod(shape)}, as its shape says"))
+        faults.append(
+            violation(
+                "all", f"{name}.data", formats.count(len(flat), "value"), f"{math.prod(shape)}, as its shape says"
+            )
+        )
     return name, flat
 
 
 def _wrong_length(number: int, where: str, row: Sequence[Any], names: Sequence[Any]) -> Violation:
-    return violation(number, where, f"{len(row)} values", f"{len(names)} values: {', '.join(map(str, names))}")
-
-
-def _refuse(faults: list[Violation]) -> None:
-    if faults:
-        raise errors.RequestError.of(faults)
+    return violation(
+        number,
+        where,
+        formats.count(len(row), "value"),
+        f"{formats.count(len(names), 'value')}: {', '.join(map(str, names))}",
+    )
 
 
 def _json_kind(value: Any) -> str:

@@ -1,7 +1,7 @@
-"""A model that answers requests: what an endpoint does, without HTTP and without Ray.
+"""Answer requests with a loaded model: the work of an endpoint, independent of HTTP and of Ray.
 
-The model can be exchanged while requests run: each request keeps the one that it started
-with, and the next takes the new one.
+The model can be replaced while requests run: each request keeps the model that it started
+with, and the next one takes the new model.
 """
 
 from __future__ import annotations
@@ -27,26 +27,27 @@ from mlsys.predict import Predictions, Predictor
 from mlsys.predict.feature_lookup import Looked
 from mlsys.predict.validation import violation
 from mlsys.registry import LedgerEntry
+from mlsys.reports import formats
 from mlsys.schema import Role
 from mlsys.store import Store
 
-__all__ = ["FEW_ROWS", "Answer", "Loaded", "Service", "load"]
+__all__ = ["FEW_ROWS", "Answer", "LoadedModel", "Service", "load"]
 
 FEW_ROWS = 16
-"""Up to so many rows go through the row closures; more are worth a table."""
+"""Requests of up to this many rows are predicted row by row, larger ones as an Arrow table."""
 
 LATENCIES = 2_048
-"""Requests that the latency quantiles are taken over: the last ones."""
+"""Number of the last requests over which latency quantiles are taken."""
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model in memory and what it is registered as.
+class LoadedModel:
+    """Model in memory with its entry in the registry.
 
     Attributes
     ----------
     waits
-        Its look-ups wait for a network, so its answers are better given by a thread.
+        Its look-ups wait for a network, so its requests are better answered in a thread.
     """
 
     entry: LedgerEntry
@@ -55,16 +56,16 @@ class Loaded:
 
     @property
     def required(self) -> frozenset[str]:
-        """Columns that a request carries: those that the model reads, or in place of a join its keys."""
+        """Columns that a request must carry: those that the model reads, keys in place of looked-up ones."""
         needed, lookup = self.predictor.contract.needed, self.predictor.lookup
         if lookup is None:
             return needed
         return (needed - lookup.names) | {key.column for view in lookup.views for key in view.keys} - lookup.names
 
     def example(self) -> dict[str, Any]:
-        """A row to send. Where columns are looked up it carries the keys alone, and a time at which all are known.
+        """An example row to send: with look-ups, the keys alone and the newest time of the online store.
 
-        The bundle's row is an old one, and of its time the store may remember nothing.
+        The time of the bundle's own example may lie before all that the store remembers.
         """
         full, lookup = self.predictor.bundle.example, self.predictor.lookup
         if lookup is None or not isinstance(lookup.source, StoreSource):
@@ -83,19 +84,19 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said about the rows of a request."""
+    """Predictions for a request, with the ids of its rows and what was looked up for them."""
 
-    model: Loaded
+    model: LoadedModel
     predictions: Predictions
     ids: list[str]
     request: Request
     looked: Looked | None = None
 
 
-def load(store: Store, entry: LedgerEntry, lookup: str = "none") -> Loaded:
-    """Open the bundle, check it, and predict its example, so that the first request is not the slow one.
+def load(store: Store, entry: LedgerEntry, lookup: str = "none") -> LoadedModel:
+    """Open and verify a bundle, and predict its example so that the first request is not slow.
 
-    `lookup` is the address of the online store, as ``deploy.lookup`` of a recipe.
+    `lookup` is the address of the online store of features, as ``deploy.lookup`` of a recipe.
 
     Raises
     ------
@@ -105,39 +106,39 @@ def load(store: Store, entry: LedgerEntry, lookup: str = "none") -> Loaded:
     source = None if lookup == "none" else StoreSource(open_store(lookup, store.root))
     predictor = Predictor(bundle.open(store, entry.digest), source=source)
     predictor.rows([predictor.bundle.example])
-    return Loaded(entry, predictor, waits=predictor.lookup is not None and is_remote(lookup))
+    return LoadedModel(entry, predictor, waits=predictor.lookup is not None and is_remote(lookup))
 
 
 class Service:
-    """Answers requests with one model, logs them and counts.
+    """Answers requests with one model, logs the predictions and counts requests.
 
     Parameters
     ----------
     name
-        Of the model, as in the registry.
+        Name of the model in the registry.
     log
-        None logs nothing.
+        None if predictions are not logged.
     """
 
     def __init__(self, name: str, log: PredictionLog | None) -> None:
         self.name = name
         self.log = log
-        self.model: Loaded | None = None
+        self.model: LoadedModel | None = None
         self.started_at = dt.datetime.now(dt.UTC)
         self._statuses: Counter[int] = Counter()
         self._looked: dict[str, Counter[str]] = {}
         self._num_rows = 0
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
 
-    def answer(self, model: Loaded, request: Request) -> Answer:
+    def answer(self, model: LoadedModel, request: Request) -> Answer:
         """Predict and log the rows of a request.
 
         Raises
         ------
         RequestError
-            They do not fit the model.
+            The rows do not fit the model.
         StoreError
-            What they ask to look up cannot be looked up.
+            The online store of features does not answer, or lacks a table.
         """
         start = time.perf_counter()
         rows, looked = _conformed(model.predictor, request)
@@ -155,33 +156,33 @@ class Service:
         return Answer(model, predictions, ids, request, looked)
 
     def count(self, status: int, latency_ms: float) -> None:
-        """Note that a request ended."""
+        """Count a finished request."""
         self._statuses[status] += 1
         self._latencies_ms.append(latency_ms)
 
     def stats(self) -> dict[str, Any]:
-        """Counts since the start of this replica; latencies in milliseconds over the last requests."""
+        """Counts since this replica started, and latency quantiles in milliseconds over the last requests."""
         latencies = np.array(self._latencies_ms)
-        at = (50, 90, 99) if len(latencies) else ()
+        percentiles = (50, 90, 99) if len(latencies) else ()
         return {
             "model": self.model.identity if self.model else None,
             "started_at": self.started_at.isoformat(),
             "requests": self._statuses.total(),
             "rows": self._num_rows,
             "errors": {str(status): count for status, count in sorted(self._statuses.items()) if status >= 400},
-            "latency_ms": {f"p{q}": round(float(np.percentile(latencies, q)), 3) for q in at},
+            "latency_ms": {f"p{q}": round(float(np.percentile(latencies, q)), 3) for q in percentiles},
             "lookup": {name: dict(sorted(counts.items())) for name, counts in self._looked.items()},
             "log": self.log.stats() if self.log else None,
         }
 
     def close(self) -> None:
-        """Write what the log still holds."""
+        """Write the rows that the log still holds."""
         if self.log is not None:
             self.log.close()
 
 
 def _conformed(predictor: Predictor, request: Request) -> tuple[pa.Table | list[dict[str, Any]], Looked | None]:
-    """The rows of a request, few of them as records, and what was looked up for them."""
+    """Validate the rows of a request, look up their features, and return few rows as records, others as a table."""
     contract, lookup = predictor.contract, predictor.lookup
     is_few = request.num_rows <= FEW_ROWS
     if is_few or request.records is not None:
@@ -192,16 +193,16 @@ def _conformed(predictor: Predictor, request: Request) -> tuple[pa.Table | list[
 
 
 def _ids(predictor: Predictor, request: Request, rows: pa.Table | Sequence[Mapping[str, Any]], count: int) -> list[str]:
-    """The client's own ids where it sent them, else new ones.
+    """Ids of the rows: those that the client sent, and new ones for the others.
 
     Raises
     ------
     RequestError
-        There are not as many ids as rows.
+        The number of ids is not the number of rows.
     """
     if request.ids is not None and len(request.ids) != count:
         raise errors.RequestError.of(
-            [violation("all", "prediction_ids", f"{len(request.ids)} ids", f"{count}, one a row")]
+            [violation("all", "prediction_ids", formats.count(len(request.ids), "id"), f"{count}, one for each row")]
         )
     if request.ids is not None:
         return request.ids

@@ -1,47 +1,56 @@
-"""Start, exchange and end endpoints on Ray Serve.
+"""Start, update and stop endpoints on Ray Serve, and wait until they are ready.
 
 An application's code and arguments stay the same from version to version; only the
-``user_config`` changes, which Serve hands to the running replicas. `serve.run` would start
-new ones each time (a new code version is drawn on each call), so the configuration is
-applied as ``serve deploy`` does it, and the other applications are carried over.
+``user_config`` changes, which Serve hands to the running replicas. ``serve.run`` would start
+new replicas on each call, because it draws a new code version, so the whole configuration is
+applied as ``serve deploy`` does it, with the other applications carried over. Readiness is what
+the endpoint itself answers over HTTP.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlsys import bundle, errors, recipe
-from mlsys.deploy import gateway, openapi, readiness
+from mlsys.deploy import gateway, openapi
 from mlsys.store import Store
 
 __all__ = ["Endpoint", "application", "check_port", "start", "stop"]
 
+LOGGING = {"enable_access_log": False}
+"""Serve's access log would cost as much as an answer, and the prediction log has every request already."""
 
-QUIET = {"enable_access_log": False}
-"""A line a request is written by the prediction log; Serve's own would cost as much as an answer."""
+READY_S = 120.0
+"""Longest wait for an endpoint: a replica starts in seconds, on a busy laptop in tens of seconds."""
+
+POLL_S = 0.05
+"""Seconds between two requests that ask whether an endpoint is ready."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A running endpoint.
+    """Addresses of a running endpoint.
 
     Attributes
     ----------
     url
-        Of the model: ``http://host:port/<name>``.
+        ``http://host:port/<name>``.
     curl
-        A command that sends it the bundle's example row.
+        Command that sends an example row.
     proxy
-        What takes the requests in: ``HAProxy`` or ``Ray's Python proxy``.
+        Proxy in front of the replicas: ``HAProxy`` or ``Ray's Python proxy``.
     was_served
-        The bundle answered there before.
+        The same bundle was served there before.
     """
 
     url: str
@@ -51,44 +60,45 @@ class Endpoint:
 
 
 def start(store: Store, name: str, digest: str, version: int, settings: recipe.Deploy) -> Endpoint:
-    """Serve a bundle, or exchange the one that is served; returns when it answers.
+    """Serve a bundle in place of the one that is served, if any; return when it answers.
 
-    Ray must be connected. Serving what is served already changes nothing. Serve has one
-    address for the cluster: where it runs already, host and port of `settings` are not used.
+    Ray must be connected. If the bundle is served already, nothing changes. Serve has one
+    address for the cluster: where it runs already, host and port of `settings` are ignored.
 
     Raises
     ------
     ClusterError
-        The port is in use, or the model does not come up.
+        The port is in use, or the endpoint does not become ready.
     BundleError, StoreError
         The bundle is damaged or missing.
     """
     bundle.open(store, digest)  # a damaged one is refused before anything changes
-    with _one_at_a_time(store):
+    with _locked(store):
         client = _client(settings)
-        was_served = readiness.serves(_root(client), name, digest)
+        was_served = _served_digest(_root(client), name) == digest
         _apply(client, [application(store, name, digest, version, settings)], without=())
     root = _root(client)
-    readiness.until_served(client, root, name, digest, looks=2 * settings.max_replicas)
+    _wait_until_served(client, root, name, digest, answers=2 * settings.max_replicas)
     url = f"{root}/{name}"
-    return Endpoint(url, openapi.curl(url, readiness.example(root, name)), readiness.proxy(root), was_served)
+    example: dict[str, Any] = _get(f"{url}/openapi.json", "components", "schemas", "Record", "example")
+    return Endpoint(url, openapi.curl(url, example), _proxy(root), was_served)
 
 
 def stop(store: Store, name: str) -> bool:
-    """End one model's endpoint; False if there was none. Others go on."""
+    """Stop one model's endpoint and leave the others; return false if there was none."""
     from ray.serve.context import _get_global_client
 
-    with _one_at_a_time(store):
+    with _locked(store):
         client = _get_global_client(raise_if_no_controller_running=False)
         if client is None or name not in _running(client):
             return False
         _apply(client, [], without=(name,))
-    readiness.until_gone(client, _root(client), name)
+    _wait_until_gone(client, _root(client), name)
     return True
 
 
 def application(store: Store, name: str, digest: str, version: int, settings: recipe.Deploy) -> dict[str, Any]:
-    """The model's entry in Serve's configuration.
+    """Build the model's application in Serve's configuration.
 
     Raises
     ------
@@ -123,7 +133,7 @@ def application(store: Store, name: str, digest: str, version: int, settings: re
         "route_prefix": f"/{name}",
         "import_path": "mlsys.deploy.online:app",
         "args": args,
-        "logging_config": QUIET,
+        "logging_config": LOGGING,
         "deployments": [model],
     }
 
@@ -134,13 +144,13 @@ def _gateway(models: Sequence[str]) -> dict[str, Any]:
         "route_prefix": "/",
         "import_path": "mlsys.deploy.gateway:app",
         "args": {},
-        "logging_config": QUIET,
+        "logging_config": LOGGING,
         "deployments": [{"name": "Gateway", "user_config": {"models": sorted(models)}}],
     }
 
 
 def _apply(client: Any, applications: Sequence[dict[str, Any]], without: Sequence[str]) -> None:
-    """Hand Serve the whole configuration: what runs, with these applications added or replaced."""
+    """Give Serve the whole configuration: the running applications, with these added or replaced."""
     from ray.serve.schema import ServeDeploySchema
 
     merged = {name: app for name, app in _running(client).items() if name not in without}
@@ -151,7 +161,7 @@ def _apply(client: Any, applications: Sequence[dict[str, Any]], without: Sequenc
 
 
 def _running(client: Any) -> dict[str, dict[str, Any]]:
-    """Configuration of each application that was deployed by configuration, by name."""
+    """Name → configuration of each application that was deployed by configuration."""
     import ray
 
     configs = ray.get(client._controller.get_app_configs.remote())  # noqa: SLF001 - Serve has no public way
@@ -159,7 +169,7 @@ def _running(client: Any) -> dict[str, dict[str, Any]]:
 
 
 def _client(settings: recipe.Deploy) -> Any:
-    """Serve's client; Serve is started if it does not run."""
+    """Serve's client, after starting Serve if it does not run."""
     from ray import serve
     from ray.serve.context import _get_global_client
 
@@ -174,7 +184,7 @@ def _client(settings: recipe.Deploy) -> Any:
 
 
 def _root(client: Any) -> str:
-    """Address of Serve's front end as a client on this machine writes it."""
+    """Address of Serve's proxy for a client on this machine."""
     import ray
 
     options = ray.get(client._controller.get_http_config.remote())  # noqa: SLF001 - as above
@@ -189,12 +199,12 @@ def _free_port(host: str) -> int:
 
 
 def check_port(host: str, port: int) -> None:
-    """Refuse a port that something listens on.
+    """Refuse a port on which another process listens.
 
     Raises
     ------
     ClusterError
-        Names it, and how to take another.
+        The port is in use; the message says how to take another.
     """
     with socket.socket() as opened:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -210,8 +220,8 @@ def check_port(host: str, port: int) -> None:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(store: Store) -> Iterator[None]:
-    """Two deployments at once would each carry over what the other is about to replace."""
+def _locked(store: Store) -> Iterator[None]:
+    """Exclude other deployments, which would carry over what this one is about to replace."""
     folder = store.root / "cluster"
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / "deploy.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -220,3 +230,95 @@ def _one_at_a_time(store: Store) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _wait_until_served(client: Any, root: str, name: str, digest: str, *, answers: int) -> None:
+    """Wait until the model answers with this bundle and the gateway lists it.
+
+    The bundle has to answer several times in a row, because one answer speaks for one replica.
+
+    Raises
+    ------
+    ClusterError
+        Serve gave the deployment up, or it took too long.
+    """
+    in_a_row = 0
+
+    def obstacle() -> str | None:
+        nonlocal in_a_row
+        app = client.get_serve_status(name).app_status
+        if app.status == "DEPLOY_FAILED":
+            raise _not_ready(root, name, app.message)
+        if app.status != "RUNNING":
+            return f"{app.status}: {app.message}"
+        while in_a_row < answers:
+            served = _served_digest(root, name)
+            if served != digest:
+                in_a_row = 0
+                return f"{root}/{name}/ready says {served}"
+            in_a_row += 1
+        models = _get(f"{root}/", "models")
+        return None if name in models else f"the gateway says {models}"
+
+    _wait_until_none(obstacle, root, name)
+
+
+def _wait_until_gone(client: Any, root: str, name: str) -> None:
+    """Wait until the model's application has ended and the gateway no longer lists it.
+
+    Raises
+    ------
+    ClusterError
+        It took too long.
+    """
+
+    def obstacle() -> str | None:
+        status = client.get_serve_status(name).app_status.status
+        if status != "NOT_STARTED":
+            return str(status)
+        models = _get(f"{root}/", "models")
+        return f"the gateway says {models}" if name in models else None
+
+    _wait_until_none(obstacle, root, name)
+
+
+def _wait_until_none(obstacle: Callable[[], str | None], root: str, name: str) -> None:
+    end = time.monotonic() + READY_S
+    got = obstacle()
+    while got is not None:
+        if time.monotonic() > end:
+            raise _not_ready(root, name, got)
+        time.sleep(POLL_S)
+        got = obstacle()
+
+
+def _not_ready(root: str, name: str, got: str) -> errors.ClusterError:
+    return errors.ClusterError.build(
+        f"deploy: endpoint '{name}'",
+        got=got.strip().split("\n")[-1],
+        expected=f"{root}/{name} answers within {READY_S:.0f} s",
+        hint="`serve status` and the replica's log in Ray's dashboard say more",
+    )
+
+
+def _served_digest(root: str, name: str) -> Any:
+    """Digest of the bundle that the model answers with now, or a description of the failure."""
+    return _get(f"{root}/{name}/ready", "model", "digest")
+
+
+def _proxy(root: str) -> str:
+    """Name the proxy in front of the replicas: only Ray's Python proxy names uvicorn as its server."""
+    with urllib.request.urlopen(f"{root}/-/healthz", timeout=5) as answer:  # noqa: S310 - http, by construction
+        return "Ray's Python proxy" if answer.headers.get("server") == "uvicorn" else "HAProxy"
+
+
+def _get(url: str, *path: str) -> Any:
+    """Value at a path in the JSON document at a URL, or a description of the failure."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - http, by construction
+            value = json.load(answer)
+        for key in path:
+            value = value[key]
+    except (OSError, ValueError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    return value

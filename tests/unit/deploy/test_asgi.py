@@ -8,7 +8,7 @@ import pytest
 from bundles import fit, requests, rows
 from mlsys import recipe
 from mlsys.deploy import asgi, responses
-from mlsys.deploy.service import Loaded, Service, load
+from mlsys.deploy.service import LoadedModel, Service, load
 from mlsys.predict import Predictor
 from mlsys.registry import LedgerEntry
 from mlsys.schema import TaskKind
@@ -198,7 +198,9 @@ def test_open_inference_errors_are_text_with_the_faults_beside(client):
     assert answer.status_code == 422
     assert answer.json()["error"].startswith("request does not fit the model: row 0, field 'seats': got number 1.5")
     assert answer.json()["violations"][0]["field"] == "seats"
-    assert client.post("/v2/models/other/infer", json={}).json() == {"error": "no model 'other' here; this is 'late'"}
+    assert client.post("/v2/models/other/infer", json={}).json() == {
+        "error": "no model 'other' here; this endpoint serves 'late'"
+    }
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,7 @@ class Broken:
 
 
 def test_our_own_fault_is_500_and_tells_no_secrets(service, client, models, caplog):
-    service.model = Loaded(service.model.entry, Broken(models[TaskKind.BINARY].predictor))
+    service.model = LoadedModel(service.model.entry, Broken(models[TaskKind.BINARY].predictor))
     answer = client.post("/invocations", json={"instances": [{"seats": 1}]})
     assert answer.status_code == 500
     message = answer.json()["error"]["message"]
@@ -286,7 +288,7 @@ def test_a_long_request_does_not_hold_up_a_health_check(service, models, table):
             asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(timeout=30)
             return predictor.conformed_table(rows_)
 
-    service.model = Loaded(service.model.entry, Slow())
+    service.model = LoadedModel(service.model.entry, Slow())
     body = json.dumps({"dataframe_records": requests(table) * 20}).encode()
     assert len(body) > asgi.SMALL_BODY_BYTES
 

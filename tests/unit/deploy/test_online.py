@@ -27,18 +27,18 @@ def store(tmp_path):
     [({}, 1), ({"alias": "champion"}, 1), ({"version": 2}, 2), ({"digest": "b" * 64}, 2)],
 )
 def test_a_choice_is_looked_up_in_the_ledger(store, choice, version):
-    entry = online.LookupChoice(**choice).entry(store, "late")
+    entry = online.ModelChoice(**choice).entry(store, "late")
     assert entry == LedgerEntry("late", version, "xab"[version] * 64)
 
 
 def test_a_digest_with_its_version_needs_no_look_up(tmp_path):
-    choice = online.LookupChoice(digest="c" * 64, version=7)
+    choice = online.ModelChoice(digest="c" * 64, version=7)
     assert choice.entry(Store.open(tmp_path), "late") == LedgerEntry("late", 7, "c" * 64)
 
 
 def test_a_choice_that_is_not_there_is_named(store):
     with pytest.raises(errors.RegistryError, match="did you mean 'champion'"):
-        online.LookupChoice(alias="champoin").entry(store, "late")
+        online.ModelChoice(alias="champoin").entry(store, "late")
 
 
 @pytest.mark.parametrize("build", [online.app, gateway.app], ids=["model", "gateway"])

@@ -106,18 +106,18 @@ def faults(call):
     [
         ({"instances": 1}, ("all", "instances", "a number", "a list of rows")),
         ({"instances": [{}, 5]}, (1, "instances", "a number", "an object of column and value")),
-        ({"instances": [[1]]}, (0, "instances", "1 values", "2 values: a, b")),
+        ({"instances": [[1]]}, (0, "instances", "1 value", "2 values: a, b")),
         (
             {"dataframe_records": [[1, "x"]]},
             (0, "dataframe_records", "a list", "an object of column and value"),
         ),
         ({"inputs": {"a": 1}}, ("all", "a", "a number", "a list of values")),
-        ({"inputs": {"a": [1, 2], "b": ["x"]}}, ("all", "b", "1 values", "2 values, as the other columns")),
+        ({"inputs": {"a": [1, 2], "b": ["x"]}}, ("all", "b", "1 value", "2 values, as in the other columns")),
         ({"dataframe_split": []}, ("all", "dataframe_split", "another form", "an object with columns and data")),
         ({"dataframe_split": {"columns": ["a"]}}, ("all", "dataframe_split.data", "null", "a list of rows")),
         (
             {"dataframe_split": {"columns": ["a", "b"], "data": [[1, "x"], [1]]}},
-            (1, "dataframe_split.data", "1 values", "2 values: a, b"),
+            (1, "dataframe_split.data", "1 value", "2 values: a, b"),
         ),
         ({"instances": [], "param": {}}, ("all", "param", "an unknown key", "instances and params")),
         ({"instances": [], "params": 1}, ("all", "params", "a number", "an object")),
@@ -148,7 +148,7 @@ def test_a_column_that_comes_twice_is_refused():
     ("tensors", "fault"),
     [
         ([{"shape": [1]}], ("all", "inputs[0]", "no name", "name, shape, datatype and data")),
-        ([tensor("a", "INT64", [1], [2])], ("all", "a.data", "1 values", "2, as its shape says")),
+        ([tensor("a", "INT64", [1], [2])], ("all", "a.data", "1 value", "2, as its shape says")),
         ([tensor("a", "INT64", [1], [1, 2])], ("all", "a.shape", "[1, 2]", "[rows] or [rows, 1]")),
         ([tensor("a", "INT", [1])], ("all", "a.datatype", "'INT'", "a datatype; did you mean 'INT8'?")),
         ([tensor("a", "INT8", [1]), tensor("a", "INT8", [1])], ("all", "a", "two tensors of this name", "one")),
@@ -163,3 +163,7 @@ def test_a_wrong_tensor_is_named(tensors, fault):
 def test_an_inference_request_without_tensors_is_malformed():
     with pytest.raises(errors.PayloadError, match="exactly one of inputs"):
         requests.open_inference(b'{"instances": []}')
+
+
+def test_at_most_a_hundred_faults_of_the_form_are_listed():
+    assert len(faults(lambda: read({"instances": [5] * 1_000}))) == 100
