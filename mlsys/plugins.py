@@ -29,15 +29,18 @@ class Plugins(Mapping[str, T]):
     ----------
     group
         Entry-point group; it is read once, when a name is asked for that is not known yet, or all names.
-    built_in
-        A function for each part of mlsys that gives it; it is called when the part is first used.
+    parts
+        Parts of mlsys that are at hand.
+    loaders
+        A function for each further part of mlsys that gives it; it is called when the part is first used.
     """
 
-    def __init__(self, group: str, built_in: Mapping[str, Callable[[], T]]) -> None:
+    def __init__(self, group: str, parts: Mapping[str, T], loaders: Mapping[str, Callable[[], T]]) -> None:
         self.group = group
-        self.built_in = frozenset(built_in)
-        self._loaders: dict[str, Callable[[], T]] = dict(built_in)
-        self._parts: dict[str, T] = {}
+        self.built_in = (*parts, *loaders)
+        self._parts: dict[str, T] = dict(parts)
+        self._loaders: dict[str, Callable[[], T]] = dict(loaders)
+        self._names = dict.fromkeys(self.built_in)  # a set that keeps its order
         self._is_complete = False
 
     def register(self, name: str, part: T) -> None:
@@ -50,12 +53,12 @@ class Plugins(Mapping[str, T]):
         """
         if name in self.built_in:
             raise ValueError(f"{self.group}: '{name}' is the name of a part of mlsys; take another one")
-        self._loaders[name] = lambda: part
         self._parts[name] = part
+        self._names[name] = None
 
     def unregister(self, name: str) -> None:
         """Take back what `register` did."""
-        del self._loaders[name], self._parts[name]
+        del self._parts[name], self._names[name]
 
     def __getitem__(self, name: str) -> T:
         if name not in self._parts:
@@ -66,23 +69,25 @@ class Plugins(Mapping[str, T]):
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a part of that name; unlike `__getitem__`, nothing is loaded."""
-        if name not in self._loaders:
+        if name not in self._names:
             self._read_entry_points()
-        return name in self._loaders
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
         self._read_entry_points()
-        return iter(tuple(self._loaders))
+        return iter(tuple(self._names))
 
     def __len__(self) -> int:
         self._read_entry_points()
-        return len(self._loaders)
+        return len(self._names)
 
     def _read_entry_points(self) -> None:
         if not self._is_complete:
             self._is_complete = True
             for point in importlib.metadata.entry_points(group=self.group):
-                self._loaders.setdefault(point.name, point.load)
+                if point.name not in self._names:
+                    self._loaders[point.name] = point.load
+                    self._names[point.name] = None
 
 
 def modules(pattern: str, attribute: str) -> dict[str, Callable[[], Any]]:

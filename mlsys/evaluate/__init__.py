@@ -1,7 +1,8 @@
 """Step 6: how good a model is on rows that nothing before has seen, and whether that is enough.
 
-`metrics`, `threshold`, `calibration`, `bootstrap`, `slices` and `gate` are arithmetic on
-arrays; `score` opens the test rows and puts them to work, `report` draws the result.
+`metrics` is the table of metrics, `weighted_metrics` their arithmetic under weights. `bootstrap`,
+`curves`, `slices`, `threshold` and `gate` are arithmetic on arrays too. `scoring` opens the test rows,
+which `access_log` records, and measures; `report` draws the result.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ def score(
 
 
 def summary(evaluation: dict[str, Any]) -> str:
-    """One line: rows, the metric with its interval, the verdict."""
-    found = evaluation["metrics"][evaluation["metric"]]
-    value = "not defined" if found["value"] is None else f"{found['value']:.4f}"
-    ends = "" if found["low"] is None else f" [{found['low']:.4f}, {found['high']:.4f}]"
+    """Say in one line how many rows there were, the metric with its interval, and the verdict."""
+    metric = evaluation["metrics"][evaluation["metric"]]
+    value = "not defined" if metric["value"] is None else f"{metric['value']:.4f}"
+    ends = "" if metric["low"] is None else f" [{metric['low']:.4f}, {metric['high']:.4f}]"
     verdict = "gate passed" if evaluation["verdict"]["passed"] else "gate FAILED"
-    return f"{evaluation['num_rows']:,} test rows, {found['title']} {value}{ends}, {verdict}"
+    return f"{evaluation['num_rows']:,} test rows, {metric['title']} {value}{ends}, {verdict}"

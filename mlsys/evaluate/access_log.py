@@ -1,8 +1,8 @@
-"""The ledger of openings: who looked at the test rows, when, with which model, and why.
+"""The access log of the test rows: when they were opened, with which model, and why.
 
-Test rows that have been looked at often are no longer new: each choice made after a look fits
-them a little (Dwork et al. 2015, Science 349, 636-638). Looking again is allowed; it is counted
-and told in the report. ``runs/<name>/openings.jsonl``, one JSON line each, only ever appended.
+Test rows that have been opened often are no longer new: each choice made after a look fits
+them a little (Dwork et al. 2015, Science 349, 636-638). Opening them again is allowed; it is counted
+and stated in the report. ``runs/<name>/openings.jsonl`` holds one JSON line each and is only ever appended to.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Opening", "read", "record"]
 
 @dataclass(frozen=True)
 class Opening:
-    """One look at the rows of a part; `at` is in UTC, `split` and `bundle` are digests."""
+    """An opening of the rows of a part; `at` is in UTC, `split` and `bundle` are digests."""
 
     at: str
     part: str
@@ -38,7 +38,7 @@ def _file(store: Store, name: str) -> Path:
 
 
 def read(store: Store, name: str) -> list[Opening]:
-    """All openings so far, the oldest first."""
+    """Read all openings so far, the oldest first."""
     file = _file(store, name)
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -57,7 +57,7 @@ def _parse(line: str) -> Opening:
 
 
 def record(store: Store, name: str, *, split: str, bundle: str, reason: str, part: str = "test") -> list[Opening]:
-    """Note an opening before it happens, and return the earlier ones.
+    """Record an opening before it happens, and return the earlier ones.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 The percentile interval of Efron & Tibshirani (1993), "An Introduction to the Bootstrap",
 chapter 13: metrics are computed on resamples of the rows, drawn with replacement, and the
 interval runs between two quantiles of them. A resample is a count a row, so metrics that sort
-do it once (see `prepared`). Rows of one group are drawn together (the cluster bootstrap; Davison
+do it once (`weighted_metrics`). Rows of one group are drawn together (the cluster bootstrap; Davison
 & Hinkley 1997, "Bootstrap Methods and their Application", section 3.8), for they are not independent.
 
 What the interval holds for: the chance of which rows came into the test part. Not the chance
@@ -47,7 +47,7 @@ class BootstrapEstimate:
 
 @dataclass(frozen=True)
 class ResamplingPlan:
-    """How to resample.
+    """The number of resamples, the confidence, the seed, and which rows are drawn together.
 
     Attributes
     ----------
@@ -65,12 +65,12 @@ class ResamplingPlan:
     groups: NDArray[np.int64] | None = None
 
     def affordable(self, num_rows: int) -> int:
-        """Resamples that stay within the budget, at least 20."""
+        """Limit the resamples to the budget, but to no fewer than 20."""
         return min(self.num_resamples, max(20, BUDGET // max(num_rows, 1)))
 
 
 def weights(num_rows: int, plan: ResamplingPlan) -> Iterator[Floats]:
-    """How often each row is in a resample, one array (n,) a resample; the same for the same plan."""
+    """Draw resamples as the number of times each row is in them, one array (n,) each; equal plans draw the same."""
     rng = np.random.default_rng(plan.seed)
     codes, num_groups = None, num_rows
     if plan.groups is not None:
@@ -82,7 +82,7 @@ def weights(num_rows: int, plan: ResamplingPlan) -> Iterator[Floats]:
 
 
 def estimates(statistics: Mapping[str, Statistic], num_rows: int, plan: ResamplingPlan) -> dict[str, BootstrapEstimate]:
-    """Each statistic on the rows, with its interval; all of them see the same resamples."""
+    """Compute each statistic on the rows with its interval; all of them see the same resamples."""
     drawn = [[statistic(weight) for statistic in statistics.values()] for weight in weights(num_rows, plan)]
     columns = np.array(drawn, np.float64).reshape(len(drawn), len(statistics))
     return {
@@ -91,11 +91,11 @@ def estimates(statistics: Mapping[str, Statistic], num_rows: int, plan: Resampli
     }
 
 
-def difference(one: Statistic, other: Statistic, num_rows: int, plan: ResamplingPlan) -> BootstrapEstimate:
-    """``one - other`` with its interval; paired, both are computed on the same resample."""
+def difference(first: Statistic, second: Statistic, num_rows: int, plan: ResamplingPlan) -> BootstrapEstimate:
+    """Compute ``first - second`` with its interval; paired, both are computed on the same resample."""
 
     def gap(weight: Floats | None) -> float:
-        return one(weight) - other(weight)
+        return first(weight) - second(weight)
 
     return estimates({"difference": gap}, num_rows, plan)["difference"]
 

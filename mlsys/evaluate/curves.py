@@ -1,6 +1,7 @@
-"""Do probabilities mean what they say: reliability in bins of equal mass, and its summary.
+"""Curves and counts of bounded size from the scores of any number of rows: what the report draws.
 
-What a report draws: curves and counts of bounded size from the scores of any number of rows.
+Calibration in bins of equal mass, ROC and precision-recall curves, thresholds, score histograms, confusion
+matrix, and the densities of a regression.
 """
 
 from __future__ import annotations
@@ -33,11 +34,17 @@ __all__ = [
 Floats = NDArray[np.float64]
 NUM_BINS = 15
 """Bins of the calibration error, as in Guo et al. (2017), ICML, 1321-1330."""
+MAX_POINTS = 160
+"""Points of a curve."""
+MAX_CLASSES = 12
+"""Classes of a confusion matrix that are shown; the others become one."""
+NUM_CELLS = 36
+"""Bins along each side of a density."""
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows of similar prediction: how many, what was predicted, what came, and its interval."""
+    """A bin of rows of similar prediction: number, mean prediction, observed rate and its interval."""
 
     count: int
     predicted: float
@@ -50,7 +57,7 @@ class Bin:
 
 
 def equal_mass(p: Floats, num_bins: int = NUM_BINS) -> NDArray[np.int64]:
-    """Bin of each row, about the same number in each; equal values share a bin, so there may be fewer bins.
+    """Divide rows into bins of about the same number; equal values share a bin, so there may be fewer bins.
 
     Equal mass rather than equal width, which leaves most bins nearly empty when probabilities
     crowd at one end (Nguyen & O'Connor 2015, EMNLP, 1587-1598).
@@ -63,7 +70,7 @@ def equal_mass(p: Floats, num_bins: int = NUM_BINS) -> NDArray[np.int64]:
 
 
 def expected_error(index: NDArray[np.int64], p: Floats, hit: Floats, weight: Floats | None = None) -> float:
-    """Expected calibration error, ``∑ n_b / n |mean hit - mean p|`` over bins; NaN without rows.
+    """Compute the expected calibration error, ``∑ n_b / n |mean hit - mean p|`` over bins; NaN without rows.
 
     Naeini, Cooper & Hauskrecht (2015), AAAI, 2901-2907.
     """
@@ -74,7 +81,7 @@ def expected_error(index: NDArray[np.int64], p: Floats, hit: Floats, weight: Flo
 
 
 def reliability(p: Floats, hit: Floats, num_bins: int = 10, confidence: float = 0.95) -> list[Bin]:
-    """Mean prediction and observed rate a bin, ascending, with Wilson intervals."""
+    """Compute mean prediction and observed rate of each bin, ascending, with Wilson intervals."""
     index = equal_mass(p, num_bins)
     count = np.bincount(index)
     predicted, observed = np.bincount(index, weights=p) / count, np.bincount(index, weights=hit)
@@ -85,62 +92,54 @@ def reliability(p: Floats, hit: Floats, num_bins: int = 10, confidence: float = 
     ]
 
 
-MAX_POINTS = 160
-"""Points of a curve."""
-MAX_CLASSES = 12
-"""Classes of a confusion matrix that are shown; the others become one."""
-NUM_CELLS = 36
-"""Bins along each side of a density."""
-
-
 def _thin(count: int) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(np.intp))
 
 
 def roc(positive: NDArray[np.bool_], score: Floats) -> tuple[Floats, Floats] | None:
-    """False and true positive rates from (0, 0) to (1, 1); None with one class only."""
+    """Draw false against true positive rates from (0, 0) to (1, 1); None with one class only."""
     true, false = Ranked.of(positive, score).counts()
     if not len(true) or not true[-1] or not false[-1]:
         return None
     x, y = np.append(0.0, false / false[-1]), np.append(0.0, true / true[-1])
-    kept = _thin(len(x))
-    return x[kept], y[kept]
+    points = _thin(len(x))
+    return x[points], y[points]
 
 
 def precision_recall(positive: NDArray[np.bool_], score: Floats) -> tuple[Floats, Floats] | None:
-    """Recall and precision, by falling threshold; None without positive rows."""
+    """Draw recall against precision by falling threshold; None without positive rows."""
     true, false = Ranked.of(positive, score).counts()
     if not len(true) or not true[-1]:
         return None
-    kept = _thin(len(true))
-    return true[kept] / true[-1], (true / (true + false))[kept]
+    points = _thin(len(true))
+    return true[points] / true[-1], (true / (true + false))[points]
 
 
 def thresholds(y: NDArray[Any], score: Floats, cost: Cost) -> dict[str, Floats]:
-    """Precision, recall, F1 and mean cost at evenly spaced thresholds from 0 to 1."""
-    found = threshold.curve(y, score)
+    """Compute precision, recall, F1 and mean cost at evenly spaced thresholds from 0 to 1."""
+    curve = threshold.curve(y, score)
     grid = np.linspace(0, 1, 101)
-    known = np.unique(score)
+    distinct = np.unique(score)
     # the curve's first entry calls none, the next the highest score, and so on
-    at = len(known) - np.searchsorted(known, grid)
+    index = len(distinct) - np.searchsorted(distinct, grid)
     return {
         "threshold": grid,
-        "precision": found.precision[at],
-        "recall": found.recall[at],
-        "f1": found.f1[at],
-        "cost": found.cost(cost)[at],
+        "precision": curve.precision[index],
+        "recall": curve.recall[index],
+        "f1": curve.f1[index],
+        "cost": curve.cost(cost)[index],
     }
 
 
 def scores(y: NDArray[Any], score: Floats, names: list[str]) -> dict[str, Any]:
-    """Counts of scores a class over twenty-five bins of the range they take, within 0 … 1."""
+    """Count scores a class over twenty-five bins of the range they take, within 0 … 1."""
     low, high = (float(score.min()), float(score.max())) if len(score) else (0.0, 1.0)
     edges = np.linspace(low, high if high > low else low + 1e-6, 26)
     return {"edges": edges, "counts": {name: np.histogram(score[y == k], edges)[0] for k, name in enumerate(names)}}
 
 
 def confusion_shown(counts: Floats, names: list[str]) -> dict[str, Any]:
-    """The matrix, its rarest classes put together if there are many."""
+    """Label a confusion matrix and put its rarest classes together if there are many."""
     if len(names) > MAX_CLASSES:
         order = np.argsort(-counts.sum(axis=1), kind="stable")
         place = np.empty(len(names), np.intp)
@@ -153,7 +152,7 @@ def confusion_shown(counts: Floats, names: list[str]) -> dict[str, Any]:
 
 
 def regression(y: Floats, predicted: Floats) -> dict[str, Any]:
-    """Densities of actual and residual against prediction, the residuals' histogram, and tenths of the prediction.
+    """Count actual and residual against prediction, the residuals, and means by tenths of the prediction.
 
     Values beyond the 0.1 and 99.9 percentiles are counted in the outermost bins.
     """
@@ -179,7 +178,7 @@ def _count(x: Floats, y: Floats, x_edges: Floats, y_edges: Floats) -> NDArray[np
 
 
 def _tenths(y: Floats, predicted: Floats) -> list[dict[str, float]]:
-    """Mean prediction, mean actual and mean error in ten parts of the rows, ordered by prediction."""
+    """Compute mean prediction, mean actual and RMSE in ten parts of the rows, ordered by prediction."""
     parts = np.array_split(np.argsort(predicted, kind="stable"), min(10, max(len(y), 1)))
     return [
         {

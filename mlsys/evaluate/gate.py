@@ -1,4 +1,4 @@
-"""May this model serve? Bounds from the recipe, and proof that it beats saying the same to everyone.
+"""The gate before serving: bounds on metrics from the recipe, and proof that the model beats the dummy.
 
 The gate fails closed: a metric that is missing or not defined on these rows does not pass, nor
 does a strict bound without an interval.
@@ -20,7 +20,7 @@ __all__ = ["Check", "Verdict", "check_names", "judge"]
 
 @dataclass(frozen=True)
 class Check:
-    """One condition: the value it looked at, its bound in words, and why it passed or not."""
+    """A condition of the gate: the value, its bound in words, and why it passed or not."""
 
     name: str
     value: float | None
@@ -31,7 +31,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All conditions; the model passes if each one does."""
+    """All conditions of the gate; the model passes if each of them does."""
 
     checks: tuple[Check, ...]
 
@@ -43,7 +43,7 @@ class Verdict:
         return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
 
     def enforce(self) -> None:
-        """Let nothing pass that should not.
+        """Raise an error unless the model passed.
 
         Raises
         ------
@@ -89,45 +89,45 @@ def check_names(gate: Mapping[str, Threshold], kind: TaskKind | str) -> None:
 
 
 def judge(evaluation: Mapping[str, Any], gate: Mapping[str, Threshold]) -> Verdict:
-    """The verdict on an evaluation: each bound of the gate, then the comparison with the dummy.
+    """Judge an evaluation by each bound of the gate, then by the comparison with the dummy.
 
     Raises
     ------
     RecipeError
-        As `check_names`.
+        A bound cannot be judged; see `check_names`.
     """
     check_names(gate, evaluation["task"]["kind"])
     checks = [check for name, bound in gate.items() for check in _bounds(name, evaluation["metrics"].get(name), bound)]
     return Verdict((*checks, _beats_dummy(evaluation)))
 
 
-def _bounds(name: str, found: Mapping[str, Any] | None, bound: Threshold) -> list[Check]:
+def _bounds(name: str, metric: Mapping[str, Any] | None, bound: Threshold) -> list[Check]:
     sides = {"min": bound.min, "max": bound.max}
     return [
-        _bound(name, found or {}, side, limit, strict=bound.strict)
+        _bound(name, metric or {}, side, limit, strict=bound.strict)
         for side, limit in sides.items()
         if limit is not None
     ]
 
 
-def _bound(name: str, found: Mapping[str, Any], side: str, limit: float, *, strict: bool) -> Check:
-    """One side of a bound; if strict, the end of the interval that is nearer to it must keep it."""
+def _bound(name: str, metric: Mapping[str, Any], side: str, limit: float, *, strict: bool) -> Check:
+    """Check one side of a bound; if strict, the end of the interval that is nearer to it must keep it."""
     words, end, edge = ("at least", "low", "begins") if side == "min" else ("at most", "high", "ends")
-    value, seen = _number(found.get("value")), _number(found.get(end if strict else "value"))
-    told = f"{words} {limit:g}" + (", with its whole interval" if strict else "")
+    value, compared = _number(metric.get("value")), _number(metric.get(end if strict else "value"))
+    bound = f"{words} {limit:g}" + (", with its whole interval" if strict else "")
     if value is None:
-        return Check(name, None, told, passed=False, reason=f"{name} is not defined on these rows")
-    if seen is None:
+        return Check(name, None, bound, passed=False, reason=f"{name} is not defined on these rows")
+    if compared is None:
         reason = f"{name} is {value:.4f} and has no interval; set evaluate.bootstrap above 0"
-        return Check(name, value, told, passed=False, reason=reason)
-    passed = seen >= limit if side == "min" else seen <= limit
+        return Check(name, value, bound, passed=False, reason=reason)
+    passed = compared >= limit if side == "min" else compared <= limit
     where = f"is {value:.4f}, its interval {edge} at" if strict else "is"
-    said = words if passed else "below" if side == "min" else "above"
-    return Check(name, value, told, passed, f"{name} {where} {seen:.4f}, {said} {limit:g}")
+    relation = words if passed else "below" if side == "min" else "above"
+    return Check(name, value, bound, passed, f"{name} {where} {compared:.4f}, {relation} {limit:g}")
 
 
 def _beats_dummy(evaluation: Mapping[str, Any]) -> Check:
-    """The gain over the dummy on the same rows, in the direction that is better; its interval must be above 0."""
+    """Check that the gain over the dummy on the same rows, with its interval, is above 0."""
     dummy = evaluation.get("dummy") or {}
     gain = dummy.get("gain") or {}
     value, low = _number(gain.get("value")), _number(gain.get("low"))
@@ -140,11 +140,13 @@ def _beats_dummy(evaluation: Mapping[str, Any]) -> Check:
         return Check(name, value, bound, value > 0, f"the gain is {value:.4f}; without resamples it has no interval")
     if low is None:
         return Check(name, value, bound, passed=False, reason=f"the gain is {value:.4f} and has no interval")
-    said = "above" if low > 0 else "not clear of"
-    return Check(name, value, bound, low > 0, f"the gain is {value:.4f}, its interval begins at {low:.4f}, {said} 0")
+    relation = "above" if low > 0 else "not clear of"
+    return Check(
+        name, value, bound, low > 0, f"the gain is {value:.4f}, its interval begins at {low:.4f}, {relation} 0"
+    )
 
 
 def _number(value: Any) -> float | None:
-    """A finite number, else None."""
+    """Give a finite number as it is, and None for anything else."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and abs(value) < float("inf") else None

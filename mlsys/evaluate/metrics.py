@@ -1,4 +1,4 @@
-"""Metrics of predictions against the truth, each with its formula, its source and its undefined cases.
+"""Metrics of predictions against the truth: one table, each entry with its formula, source and undefined cases.
 
 A metric is prepared once for the rows, then asked for its value under any weighting of them:
 unweighted for the value itself, with the counts of a bootstrap resample for its interval.
@@ -11,11 +11,19 @@ unweighted for the value itself, with the counts of a bootstrap resample for its
 
 A value that is not defined is NaN, never 0 and never an error: one class only, no positive
 row, nothing called positive, no rows. Each metric says when.
+
+A metric of your own goes by the same table once it is registered: recipes, gates, reports, intervals and
+the monitor know it. One that has no form under weights is computed anew on the rows of each resample::
+
+    from sklearn.metrics import cohen_kappa_score
+
+    metrics.register(Metric("kappa", "Cohen's kappa", CLASSIFICATION, "label", "higher", by_rows(cohen_kappa_score),
+                            "agreement beyond chance (Cohen 1960, EPM 20, 37-46)"))
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,58 +31,82 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsys import errors
-from mlsys.evaluate import weighted_metrics
-from mlsys.evaluate.weighted_metrics import Prepare
+from mlsys.evaluate import weighted_metrics as weighted
+from mlsys.evaluate.weighted_metrics import Prepare, by_rows
+from mlsys.plugins import Plugins
 from mlsys.schema import TaskKind
 from mlsys.statistics import ranking
 
-__all__ = ["METRICS", "Metric", "Predicted", "all_for", "default", "find", "measure"]
+__all__ = ["METRICS", "Metric", "Predicted", "all_for", "by_rows", "default", "find", "measure", "register"]
 
 Floats = NDArray[np.float64]
-BINARY, MULTICLASS, REGRESSION = TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION
+BINARY = frozenset({TaskKind.BINARY})
+MULTICLASS = frozenset({TaskKind.MULTICLASS})
+CLASSIFICATION = BINARY | MULTICLASS
+REGRESSION = frozenset({TaskKind.REGRESSION})
+NO_TASK: frozenset[TaskKind] = frozenset()
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric.
+    """A metric and all that is done with it.
 
     Attributes
     ----------
-    kinds
+    name, title
+        Its name in recipes, and its label in reports.
+    tasks
         The kinds of task that it is defined for.
     needs
         What `prepare` and `function` take beside `y`: ``label`` class indices (n,);
         ``score`` and ``probability`` the positive class (n,) for binary tasks, else (n, classes);
-        ``value`` the predicted number (n,).
+        ``value`` the predicted number (n,). ``score`` is for metrics that look at the order of rows alone.
+    better
+        The better direction. Models are not ordered by a metric that is best in the middle, near 0.
     prepare
-        From (y, prediction) to the statistic. `y` holds class indices or the target.
+        Function from (y, prediction) to the value under weights (`weighted_metrics.Prepare`). `y` holds
+        class indices or the target.
+    definition
+        Its formula, source and undefined cases, as reports print them.
+    default_for
+        The kinds of task whose models are ordered by it when the recipe says ``auto``.
+    monitored_for
+        The kinds of task for which the monitor measures it beside the metric that the recipe names.
+    in_target_unit
+        It has the target's unit; the monitor takes its losses as fractions of its value on the test rows.
+    is_headline
+        Reports draw it beside others on a scale where 1 is perfect.
     """
 
     name: str
     title: str
-    kinds: frozenset[TaskKind]
+    tasks: frozenset[TaskKind]
     needs: Literal["label", "score", "probability", "value"]
-    greater_is_better: bool
+    better: Literal["higher", "lower", "nearer to 0"]
     prepare: Prepare
-    __doc__: str = ""
+    definition: str
+    default_for: frozenset[TaskKind] = NO_TASK
+    monitored_for: frozenset[TaskKind] = NO_TASK
+    in_target_unit: bool = False
+    is_headline: bool = False
 
     @property
-    def ranks(self) -> bool:
-        """Whether models can be ordered by it; a mean bias is best in the middle."""
-        return self.name != "bias"
+    def greater_is_better(self) -> bool:
+        return self.better == "higher"
 
     @property
     def sign(self) -> int:
-        """+1 where greater is better, else -1: ``sign * difference`` is a gain."""
+        """The number +1 where greater is better, else -1: ``sign * difference`` is a gain."""
         return 1 if self.greater_is_better else -1
 
     def function(self, y: NDArray[Any], prediction: NDArray[Any]) -> float:
+        """Compute the value on rows that count alike."""
         return self.prepare(np.asarray(y), np.asarray(prediction))(None)
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """A model's output in the forms that metrics need, for `y` of the same rows.
+    """The output of a model in the forms that metrics need.
 
     Attributes
     ----------
@@ -89,11 +121,13 @@ class Predicted:
 
     @property
     def label(self) -> NDArray[np.int64]:
+        """Class index of each row."""
         if self.output.shape[1] == 2:
             return np.asarray(self.output[:, 1] >= self.threshold, np.int64)
         return np.asarray(self.output.argmax(axis=1), np.int64)
 
     def of(self, needs: str) -> NDArray[Any]:
+        """Give the form that `Metric.needs` names."""
         if needs == "value":
             return self.output
         if needs == "label":
@@ -101,194 +135,242 @@ class Predicted:
         return self.output[:, 1] if self.output.shape[1] == 2 else self.output
 
 
+def _per_class(name: str, of: Callable[[Floats], Floats], meaning: str) -> tuple[Metric, Metric, Metric]:
+    """Make three metrics of a number a class: of the positive class, and its two means over the classes."""
+
+    def mean(how: str, suffix: str) -> Metric:
+        text = f"{name} a class, averaged over the classes that occur{suffix}; see `confusion`"
+        prepare = weighted.of_matrix(lambda counts: weighted.averaged(of(counts), counts, weighted=how == "weighted"))
+        title = f"{name.capitalize()}, {how}"
+        headline = (name, how) == ("f1", "macro")
+        return Metric(f"{name}_{how}", title, CLASSIFICATION, "label", "higher", prepare, text, is_headline=headline)
+
+    positive = Metric(
+        name,
+        f"{name.capitalize()}, positive class",
+        BINARY,
+        "label",
+        "higher",
+        weighted.of_matrix(lambda counts: float(of(counts)[1])),
+        f"{meaning}, for the positive class",
+        is_headline=name == "f1",
+    )
+    return positive, mean("macro", ""), mean("weighted", " by their rows")
+
+
+_PER_CLASS = (
+    _per_class("precision", weighted.precision, "share of what is called a class that belongs to it"),
+    _per_class("recall", weighted.recall, "share of a class that is found"),
+    _per_class("f1", weighted.f1, "2 TP / (2 TP + FP + FN)"),
+)
+
+_TABLE = (
+    Metric(
+        "roc_auc",
+        "ROC AUC",
+        CLASSIFICATION,
+        "score",
+        "higher",
+        weighted.of_order(ranking.roc_auc),
+        "chance that a positive row outranks a negative one, ties count half; several classes: each against the "
+        "rest, plain mean",
+        default_for=BINARY,
+        monitored_for=BINARY,
+        is_headline=True,
+    ),
+    Metric(
+        "pr_auc",
+        "PR AUC",
+        CLASSIFICATION,
+        "score",
+        "higher",
+        weighted.of_order(ranking.average_precision),
+        "average precision, ∑ (R_k − R_{k−1}) P_k; several classes: each against the rest, plain mean",
+        is_headline=True,
+    ),
+    Metric(
+        "log_loss",
+        "Log loss",
+        CLASSIFICATION,
+        "probability",
+        "lower",
+        weighted.mean_of(weighted.surprise),
+        "mean of -ln p(true class) (Good 1952, JRSS B 14, 107-114); p kept 2.2e-16 from 0 and 1",
+        default_for=MULTICLASS,
+        monitored_for=CLASSIFICATION,
+    ),
+    Metric(
+        "brier",
+        "Brier score",
+        CLASSIFICATION,
+        "probability",
+        "lower",
+        weighted.mean_of(weighted.quadratic),
+        "mean of (p - y)² for the positive class; several classes: summed over classes (Brier 1950, MWR 78, 1-3)",
+        monitored_for=BINARY,
+    ),
+    Metric(
+        "ece",
+        "Calibration error",
+        CLASSIFICATION,
+        "probability",
+        "lower",
+        weighted.calibration_error,
+        "mean distance of probability and observed rate over bins of equal size (Naeini et al. 2015); several "
+        "classes: of the most probable one (Guo et al. 2017); resampling adds noise to it, so its interval lies high",
+    ),
+    Metric(
+        "accuracy",
+        "Accuracy",
+        CLASSIFICATION,
+        "label",
+        "higher",
+        weighted.of_matrix(weighted.accuracy),
+        "share of rows with the right class",
+        monitored_for=MULTICLASS,
+        is_headline=True,
+    ),
+    Metric(
+        "balanced_accuracy",
+        "Balanced accuracy",
+        CLASSIFICATION,
+        "label",
+        "higher",
+        weighted.of_matrix(weighted.balanced_accuracy),
+        "mean recall of the classes; NaN with one class",
+        is_headline=True,
+    ),
+    *(positive for positive, _, _ in _PER_CLASS),
+    *(macro for _, macro, _ in _PER_CLASS),
+    *(by_rows_of_class for _, _, by_rows_of_class in _PER_CLASS),
+    Metric(
+        "mcc",
+        "Matthews correlation",
+        CLASSIFICATION,
+        "label",
+        "higher",
+        weighted.of_matrix(weighted.matthews),
+        "correlation of truth and prediction (Gorodkin 2004); not defined if either has one class only",
+        is_headline=True,
+    ),
+    Metric(
+        "rmse",
+        "RMSE",
+        REGRESSION,
+        "value",
+        "lower",
+        weighted.mean_of(lambda y, p: (y - p) ** 2, lambda m: float(np.sqrt(m))),
+        "root of the mean squared error, in the target's unit",
+        default_for=REGRESSION,
+        monitored_for=REGRESSION,
+        in_target_unit=True,
+    ),
+    Metric(
+        "mae",
+        "MAE",
+        REGRESSION,
+        "value",
+        "lower",
+        weighted.mean_of(lambda y, p: np.abs(y - p)),
+        "mean absolute error, in the target's unit",
+        monitored_for=REGRESSION,
+        in_target_unit=True,
+    ),
+    Metric(
+        "median_absolute_error",
+        "Median absolute error",
+        REGRESSION,
+        "value",
+        "lower",
+        weighted.median_absolute,
+        "median of |y - prediction|, in the target's unit",
+        in_target_unit=True,
+    ),
+    Metric(
+        "mape",
+        "MAPE",
+        REGRESSION,
+        "value",
+        "lower",
+        weighted.mean_of(weighted.relative),
+        "mean of |y - prediction| / |y|, a fraction; NaN if any y is 0",
+    ),
+    Metric(
+        "r2",
+        "R²",
+        REGRESSION,
+        "value",
+        "higher",
+        weighted.determination,
+        "1 - residual over total sum of squares; NaN if y is constant",
+        monitored_for=REGRESSION,
+        is_headline=True,
+    ),
+    Metric(
+        "bias",
+        "Mean bias",
+        REGRESSION,
+        "value",
+        "nearer to 0",
+        weighted.mean_of(lambda y, p: p - y),
+        "mean of prediction - y; nearer to 0 is better, so bound it on both sides",
+    ),
+)
+
+METRICS: Plugins[Metric] = Plugins("mlsys.metrics", {metric.name: metric for metric in _TABLE}, {})
+"""Every metric by the name that recipes use, in the order of a report."""
+
+
+def register(metric: Metric) -> None:
+    """Make a metric known in this process; recipes may then name it.
+
+    Other processes see metrics of the entry-point group ``mlsys.metrics`` only.
+
+    Raises
+    ------
+    ValueError
+        mlsys has a metric of that name.
+    """
+    METRICS.register(metric.name, metric)
+
+
 def measure(name: str, y: NDArray[Any], output: Floats, threshold: float = 0.5) -> float:
-    """Value of a metric for what a model's ``predict`` gave on the rows of `y`."""
+    """Compute a metric of what a model's ``predict`` gave on the rows of `y`."""
     metric = METRICS[name]
     return metric.function(y, Predicted(np.asarray(output, np.float64), threshold).of(metric.needs))
 
 
 def default(kind: TaskKind | str) -> str:
-    """The metric that models are ranked by when the recipe says ``auto``.
+    """Name the metric by which models are ordered when the recipe says ``auto``.
 
     >>> default("binary"), default("multiclass"), default("regression")
     ('roc_auc', 'log_loss', 'rmse')
     """
-    return {BINARY: "roc_auc", MULTICLASS: "log_loss", REGRESSION: "rmse"}[TaskKind(kind)]
+    return next(metric.name for metric in METRICS.values() if TaskKind(kind) in metric.default_for)
 
 
 def all_for(kind: TaskKind | str) -> list[Metric]:
-    """The metrics of a kind of task, in the order of a report."""
-    return [metric for metric in METRICS.values() if TaskKind(kind) in metric.kinds]
+    """List the metrics of a kind of task, in the order of a report."""
+    return [metric for metric in METRICS.values() if TaskKind(kind) in metric.tasks]
 
 
-def find(name: str, kind: TaskKind | str, where: str = "recipe: selection.metric", extra: Iterable[str] = ()) -> Metric:
-    """The metric of that name; ``auto`` is the default one of the task.
+def find(name: str, kind: TaskKind | str) -> Metric:
+    """Find the metric to order models by; ``auto`` is the default one of the task.
 
     Raises
     ------
     RecipeError
         There is none of that name for this kind of task; the message names the nearest.
     """
-    known = {metric.name: metric for metric in all_for(kind) if metric.ranks}
+    known = {metric.name: metric for metric in all_for(kind) if metric.better != "nearer to 0"}
     if name == "auto":
         return known[default(kind)]
     if name not in known:
         raise errors.RecipeError.build(
-            where,
+            "recipe: selection.metric",
             got=name,
             expected=f"a metric of a {TaskKind(kind).value} task",
-            hint=errors.did_you_mean(name, [*known, *extra]),
+            hint=errors.did_you_mean(name, known),
             field=name,
         )
     return known[name]
-
-
-def _label(
-    name: str, title: str, value: Callable[[Floats], float], text: str, kinds: Iterable[TaskKind] = (BINARY, MULTICLASS)
-) -> Metric:
-    return Metric(name, title, frozenset(kinds), "label", True, weighted_metrics.of_matrix(value), text)
-
-
-def _average(name: str, of: Callable[[Floats], Floats], *, weighted: bool) -> Metric:
-    how = "weighted" if weighted else "macro"
-    text = (
-        f"{name} a class, averaged over the classes that occur{' by their rows' if weighted else ''}; see `confusion`"
-    )
-    return _label(
-        f"{name}_{how}",
-        f"{name.capitalize()}, {how}",
-        lambda c: weighted_metrics.averaged(of(c), c, weighted=weighted),
-        text,
-    )
-
-
-def _positive(of: Callable[[Floats], Floats]) -> Callable[[Floats], float]:
-    return lambda counts: float(of(counts)[1])
-
-
-def _number(name: str, title: str, better: bool, prepare: Prepare, text: str) -> Metric:  # noqa: FBT001
-    return Metric(name, title, frozenset({REGRESSION}), "value", better, prepare, text)
-
-
-MEANINGS = {
-    "precision": "share of what is called a class that belongs to it",
-    "recall": "share of a class that is found",
-    "f1": "2 TP / (2 TP + FP + FN)",
-}
-_CLASSES = frozenset({BINARY, MULTICLASS})
-_PER_CLASS = {"precision": weighted_metrics.precision, "recall": weighted_metrics.recall, "f1": weighted_metrics.f1}
-
-_ALL = [
-    Metric(
-        "roc_auc",
-        "ROC AUC",
-        _CLASSES,
-        "score",
-        True,
-        weighted_metrics.of_order(ranking.roc_auc),
-        "chance that a positive row outranks a negative one, ties count half; several classes: each against the "
-        "rest, plain mean",
-    ),
-    Metric(
-        "pr_auc",
-        "PR AUC",
-        _CLASSES,
-        "score",
-        True,
-        weighted_metrics.of_order(ranking.average_precision),
-        "average precision, ∑ (R_k − R_{k−1}) P_k; several classes: each against the rest, plain mean",
-    ),
-    Metric(
-        "log_loss",
-        "Log loss",
-        _CLASSES,
-        "probability",
-        False,
-        weighted_metrics.mean_of(weighted_metrics.surprise),
-        "mean of -ln p(true class) (Good 1952, JRSS B 14, 107-114); p kept 2.2e-16 from 0 and 1",
-    ),
-    Metric(
-        "brier",
-        "Brier score",
-        _CLASSES,
-        "probability",
-        False,
-        weighted_metrics.mean_of(weighted_metrics.quadratic),
-        "mean of (p - y)² for the positive class; several classes: summed over classes (Brier 1950, MWR 78, 1-3)",
-    ),
-    Metric(
-        "ece",
-        "Calibration error",
-        _CLASSES,
-        "probability",
-        False,
-        weighted_metrics.calibration_error,
-        "mean distance of probability and observed rate over bins of equal size (Naeini et al. 2015); several "
-        "classes: of the most probable one (Guo et al. 2017); resampling adds noise to it, so its interval lies high",
-    ),
-    _label("accuracy", "Accuracy", weighted_metrics.accuracy, "share of rows with the right class"),
-    _label(
-        "balanced_accuracy",
-        "Balanced accuracy",
-        weighted_metrics.balanced_accuracy,
-        "mean recall of the classes; NaN with one class",
-    ),
-    *(
-        _label(
-            n,
-            f"{n.capitalize()}, positive class",
-            _positive(of),
-            MEANINGS[n] + ", for the positive class",
-            (BINARY,),
-        )
-        for n, of in _PER_CLASS.items()
-    ),
-    *(_average(n, of, weighted=weighted) for weighted in (False, True) for n, of in _PER_CLASS.items()),
-    _label(
-        "mcc",
-        "Matthews correlation",
-        weighted_metrics.matthews,
-        "correlation of truth and prediction (Gorodkin 2004); not defined if either has one class only",
-    ),
-    _number(
-        "rmse",
-        "RMSE",
-        False,
-        weighted_metrics.mean_of(lambda y, p: (y - p) ** 2, lambda m: float(np.sqrt(m))),
-        "root of the mean squared error, in the target's unit",
-    ),
-    _number(
-        "mae",
-        "MAE",
-        False,
-        weighted_metrics.mean_of(lambda y, p: np.abs(y - p)),
-        "mean absolute error, in the target's unit",
-    ),
-    _number(
-        "median_absolute_error",
-        "Median absolute error",
-        False,
-        weighted_metrics.median_absolute,
-        "median of |y - prediction|, in the target's unit",
-    ),
-    _number(
-        "mape",
-        "MAPE",
-        False,
-        weighted_metrics.mean_of(weighted_metrics.relative),
-        "mean of |y - prediction| / |y|, a fraction; NaN if any y is 0",
-    ),
-    _number(
-        "r2", "R²", True, weighted_metrics.determination, "1 - residual over total sum of squares; NaN if y is constant"
-    ),
-    _number(
-        "bias",
-        "Mean bias",
-        False,
-        weighted_metrics.mean_of(lambda y, p: p - y),
-        "mean of prediction - y; nearer to 0 is better, so bound it on both sides",
-    ),
-]
-
-METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
-"""Every metric by the name that recipes use, in the order of a report."""

@@ -1,140 +1,17 @@
-"""The report of an evaluation: verdict first, then the numbers, then where they come from.
-
-The drawings of an evaluation: what predictions look like against the truth.
-"""
+"""The report of an evaluation: verdict first, then the numbers and drawings, then where they come from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from mlsys.evaluate.metrics import METRICS
 from mlsys.reports import charts, formats
 from mlsys.reports.page import Html, Page, alert, badge, code, details, facts, figure, grid, paragraph, table
 
 __all__ = ["classification_figures", "page", "regression_figures"]
 
-
-def classification_figures(evaluation: Evaluation) -> Html:
-    """Confusion matrix, calibration, ROC, precision and recall; for two classes also thresholds and scores."""
-    level = next(iter(evaluation["base_rates"].values())) if len(evaluation["base_rates"]) == 1 else None
-    shape = evaluation["confusion"]
-    drawn = [
-        charts.confusion(shape["counts"], shape["labels"], title="Confusion matrix"),
-        _calibration(evaluation["calibration"]),
-        _curves(evaluation["roc"], "ROC curve", "false positive rate", "true positive rate", diagonal=True),
-        _curves(evaluation["precision_recall"], "Precision and recall", "recall", "precision", level=level),
-    ]
-    if evaluation["thresholds"]:
-        drawn += [_thresholds(evaluation), _scores(evaluation)]
-    figures = [figure(svg, caption) for svg, caption in zip(drawn, _captions(evaluation), strict=False) if svg]
-    return grid(*figures)
-
-
-def _captions(evaluation: Evaluation) -> list[str]:
-    of, is_binary = evaluation["calibration"]["of"], len(evaluation["base_rates"]) == 1
-    calibrated = f"Predicted probability of {of} against how often it came true, in bins of equal size."
-    return [
-        "Rows are the truth, columns the prediction; percentages are shares of the row.",
-        f"{calibrated} Whiskers are Wilson intervals.",
-        "The broken line is guessing." if is_binary else "One class against the rest. The broken line is guessing.",
-        "The broken line is the rate among all rows." if is_binary else "One class against the rest.",
-        "What each threshold does on the test rows; the upright line is the one chosen on validation.",
-        "Predicted probability by true class, each class scaled to the same area.",
-    ]
-
-
-def _curves(
-    found: Mapping[str, Any], title: str, x: str, y: str, *, diagonal: bool = False, level: float | None = None
-) -> Html:
-    known = {name: (points[0], points[1]) for name, points in found.items() if points}
-    return charts.curve(known, title=title, x_label=x, y_label=y, diagonal=diagonal, level=level) if known else Html("")
-
-
-def _calibration(found: Mapping[str, Any]) -> Html:
-    bins = found["bins"]
-    columns = {key: [b[key] for b in bins] for key in ("predicted", "observed", "low", "high", "count")}
-    return charts.calibration(
-        columns["predicted"],
-        columns["observed"],
-        low=columns["low"],
-        high=columns["high"],
-        counts=columns["count"],
-        title="Calibration",
-    )
-
-
-def _thresholds(evaluation: Evaluation) -> Html:
-    found = evaluation["thresholds"]
-    x = found["threshold"]
-    names = {"precision": "precision", "recall": "recall", "F1": "f1"}
-    series = {name: (x, [float("nan") if v is None else v for v in found[column]]) for name, column in names.items()}
-    return charts.curve(
-        series, title="By threshold", x_label="threshold", y_label="value", upright=("chosen", evaluation["threshold"])
-    )
-
-
-def _scores(evaluation: Evaluation) -> Html:
-    found = evaluation["scores"]
-    return charts.histogram_by_class(
-        found["edges"],
-        found["counts"],
-        title="Scores by class",
-        x_label=f"predicted probability of {evaluation['calibration']['of']}",
-    )
-
-
-def regression_figures(found: Mapping[str, Any], target: str) -> Html:
-    """Actual and residual against predicted, the residuals' histogram, and means by tenths."""
-    actual, residual, spread, tenths = found["actual"], found["residual"], found["histogram"], found["tenths"]
-    x_label = f"predicted {target}"
-    drawn = [
-        charts.density(
-            *_grid_of(actual),
-            title="Actual against predicted",
-            x_label=x_label,
-            y_label=f"actual {target}",
-            diagonal=True,
-        ),
-        charts.density(
-            *_grid_of(residual), title="Residual against predicted", x_label=x_label, y_label="actual − predicted"
-        ),
-        charts.histogram(
-            spread["edges"], spread["counts"], title="Residuals", x_label="actual − predicted", marks={"0": 0.0}
-        ),
-        _tenths(tenths, target),
-    ]
-    captions = [
-        "The stronger the colour, the more rows; on the broken line they agree.",
-        "A pattern here is something that the model has not learned.",
-        "The outermost bins hold all that lies beyond the 0.1 and 99.9 percentiles.",
-        "Ten equal parts of the rows, ordered by prediction.",
-    ]
-    return grid(*(figure(svg, caption) for svg, caption in zip(drawn, captions, strict=True)))
-
-
-def _grid_of(found: Mapping[str, Any]) -> tuple[list[float], list[float], list[list[float]]]:
-    return found["x_edges"], found["y_edges"], found["counts"]
-
-
-def _tenths(tenths: list[Mapping[str, float]], target: str) -> Html:
-    predicted, actual = [t["predicted"] for t in tenths], [t["actual"] for t in tenths]
-    ends = (min(predicted + actual), max(predicted + actual))
-    return charts.curve(
-        {"tenths of the rows": (predicted, actual)},
-        title="Mean actual by predicted",
-        x_label=f"mean predicted {target}",
-        y_label=f"mean actual {target}",
-        diagonal=True,
-        dots=True,
-        x_range=ends,
-        y_range=ends,
-    )
-
-
 Evaluation = Mapping[str, Any]
-
-HEADLINES = ("roc_auc", "pr_auc", "accuracy", "balanced_accuracy", "f1", "f1_macro", "mcc", "r2")
-"""Metrics that are drawn on one scale: 1 is perfect."""
 
 RULES = {"f1": "best F1 on validation", "cost": "least cost on validation", "half": "fixed"}
 
@@ -143,11 +20,11 @@ MOST_SLICES = 14
 
 
 def page(evaluation: Evaluation) -> str:
-    """One self-contained HTML file; `evaluation` is what `score` returned, also after a trip through JSON."""
+    """Draw an evaluation, as `score` returned it or as it was read from JSON, as one self-contained HTML file."""
     mark = badge("good", "gate passed") if evaluation["verdict"]["passed"] else badge("bad", "gate not passed")
     document = Page(f"Evaluation of {evaluation['name']}", _subtitle(evaluation), mark=mark)
     document.section("Verdict", *_verdict(evaluation))
-    document.section("Metrics", *_metrics(evaluation), note=_how(evaluation["bootstrap"]))
+    document.section("Metrics", *_metrics(evaluation), note=_intervals_note(evaluation["bootstrap"]))
     if "regression" in evaluation:
         document.section("Predictions", regression_figures(evaluation["regression"], evaluation["task"]["target"]))
     else:
@@ -211,7 +88,7 @@ def _opened(evaluation: Evaluation) -> Html:
     )
 
 
-def _how(bootstrap: Mapping[str, Any]) -> str:
+def _intervals_note(bootstrap: Mapping[str, Any]) -> str:
     if not bootstrap["num_resamples"]:
         return "Without intervals: the recipe asks for no resamples."
     level = formats.percent(bootstrap["confidence"], 0)
@@ -222,22 +99,23 @@ def _how(bootstrap: Mapping[str, Any]) -> str:
 
 
 def _metrics(evaluation: Evaluation) -> list[Html]:
-    found = evaluation["metrics"]
+    measured = evaluation["metrics"]
     columns = ["metric", "value", "interval", "dummy", "better"]
     rows = [
         [m["title"], m["value"], formats.interval(m["low"], m["high"]), m["dummy"], _better(name, m)]
-        for name, m in found.items()
+        for name, m in measured.items()
     ]
     caption = "On the test rows, beside a dummy that says the same for every row"
-    meanings = table([[m["title"], m["meaning"]] for m in found.values()], ["metric", "definition"], align="lw")
+    meanings = table([[m["title"], m["meaning"]] for m in measured.values()], ["metric", "definition"], align="lw")
     blocks = [
         table(rows, columns, align="lrrrl", caption=caption),
         details("How each metric is defined", meanings),
     ]
-    dots = [_dot(found[name], accent=name == evaluation["metric"]) for name in HEADLINES if name in found]
+    headlines = [name for name, metric in METRICS.items() if metric.is_headline and name in measured]
+    dots = [_dot(measured[name], accent=name == evaluation["metric"]) for name in headlines]
     drawn = charts.intervals(dots, title="Model and dummy") if dots else None
-    told = "Dots are the model with its interval, rings the dummy; greater is better for all."
-    return [figure(drawn, told), *blocks] if drawn else blocks
+    legend = "Dots are the model with its interval, rings the dummy; greater is better for all."
+    return [figure(drawn, legend), *blocks] if drawn else blocks
 
 
 def _dot(metric: Mapping[str, Any], *, accent: bool) -> charts.Interval:
@@ -252,7 +130,132 @@ def _dot(metric: Mapping[str, Any], *, accent: bool) -> charts.Interval:
 
 
 def _better(name: str, metric: Mapping[str, Any]) -> str:
-    return "higher" if metric["greater_is_better"] else "nearer to 0" if name == "bias" else "lower"
+    if name in METRICS:
+        return METRICS[name].better
+    return "higher" if metric["greater_is_better"] else "lower"  # of a metric that is not registered here
+
+
+def classification_figures(evaluation: Evaluation) -> Html:
+    """Draw confusion matrix, calibration, ROC, precision and recall; for two classes also thresholds and scores."""
+    level = next(iter(evaluation["base_rates"].values())) if len(evaluation["base_rates"]) == 1 else None
+    shape = evaluation["confusion"]
+    drawn = [
+        charts.confusion(shape["counts"], shape["labels"], title="Confusion matrix"),
+        _calibration(evaluation["calibration"]),
+        _curves(evaluation["roc"], "ROC curve", "false positive rate", "true positive rate", diagonal=True),
+        _curves(evaluation["precision_recall"], "Precision and recall", "recall", "precision", level=level),
+    ]
+    if evaluation["thresholds"]:
+        drawn += [_thresholds(evaluation), _scores(evaluation)]
+    figures = [figure(svg, caption) for svg, caption in zip(drawn, _captions(evaluation), strict=False) if svg]
+    return grid(*figures)
+
+
+def _captions(evaluation: Evaluation) -> list[str]:
+    of, is_binary = evaluation["calibration"]["of"], len(evaluation["base_rates"]) == 1
+    calibrated = f"Predicted probability of {of} against how often it came true, in bins of equal size."
+    return [
+        "Rows are the truth, columns the prediction; percentages are shares of the row.",
+        f"{calibrated} Whiskers are Wilson intervals.",
+        "The broken line is guessing." if is_binary else "One class against the rest. The broken line is guessing.",
+        "The broken line is the rate among all rows." if is_binary else "One class against the rest.",
+        "What each threshold does on the test rows; the upright line is the one chosen on validation.",
+        "Predicted probability by true class, each class scaled to the same area.",
+    ]
+
+
+def _curves(
+    points_by_class: Mapping[str, Any],
+    title: str,
+    x: str,
+    y: str,
+    *,
+    diagonal: bool = False,
+    level: float | None = None,
+) -> Html:
+    drawn = {name: (points[0], points[1]) for name, points in points_by_class.items() if points}
+    return charts.curve(drawn, title=title, x_label=x, y_label=y, diagonal=diagonal, level=level) if drawn else Html("")
+
+
+def _calibration(calibration: Mapping[str, Any]) -> Html:
+    bins = calibration["bins"]
+    columns = {key: [b[key] for b in bins] for key in ("predicted", "observed", "low", "high", "count")}
+    return charts.calibration(
+        columns["predicted"],
+        columns["observed"],
+        low=columns["low"],
+        high=columns["high"],
+        counts=columns["count"],
+        title="Calibration",
+    )
+
+
+def _thresholds(evaluation: Evaluation) -> Html:
+    curve = evaluation["thresholds"]
+    x = curve["threshold"]
+    names = {"precision": "precision", "recall": "recall", "F1": "f1"}
+    series = {name: (x, [float("nan") if v is None else v for v in curve[column]]) for name, column in names.items()}
+    return charts.curve(
+        series, title="By threshold", x_label="threshold", y_label="value", upright=("chosen", evaluation["threshold"])
+    )
+
+
+def _scores(evaluation: Evaluation) -> Html:
+    scores = evaluation["scores"]
+    return charts.histogram_by_class(
+        scores["edges"],
+        scores["counts"],
+        title="Scores by class",
+        x_label=f"predicted probability of {evaluation['calibration']['of']}",
+    )
+
+
+def regression_figures(regression: Mapping[str, Any], target: str) -> Html:
+    """Draw actual and residual against predicted, the residuals' histogram, and means by tenths."""
+    actual, residual, spread, tenths = (regression[key] for key in ("actual", "residual", "histogram", "tenths"))
+    x_label = f"predicted {target}"
+    drawn = [
+        charts.density(
+            *_grid_of(actual),
+            title="Actual against predicted",
+            x_label=x_label,
+            y_label=f"actual {target}",
+            diagonal=True,
+        ),
+        charts.density(
+            *_grid_of(residual), title="Residual against predicted", x_label=x_label, y_label="actual − predicted"
+        ),
+        charts.histogram(
+            spread["edges"], spread["counts"], title="Residuals", x_label="actual − predicted", marks={"0": 0.0}
+        ),
+        _tenths(tenths, target),
+    ]
+    captions = [
+        "The stronger the colour, the more rows; on the broken line they agree.",
+        "A pattern here is something that the model has not learned.",
+        "The outermost bins hold all that lies beyond the 0.1 and 99.9 percentiles.",
+        "Ten equal parts of the rows, ordered by prediction.",
+    ]
+    return grid(*(figure(svg, caption) for svg, caption in zip(drawn, captions, strict=True)))
+
+
+def _grid_of(density: Mapping[str, Any]) -> tuple[list[float], list[float], list[list[float]]]:
+    return density["x_edges"], density["y_edges"], density["counts"]
+
+
+def _tenths(tenths: list[Mapping[str, float]], target: str) -> Html:
+    predicted, actual = [t["predicted"] for t in tenths], [t["actual"] for t in tenths]
+    ends = (min(predicted + actual), max(predicted + actual))
+    return charts.curve(
+        {"tenths of the rows": (predicted, actual)},
+        title="Mean actual by predicted",
+        x_label=f"mean predicted {target}",
+        y_label=f"mean actual {target}",
+        diagonal=True,
+        dots=True,
+        x_range=ends,
+        y_range=ends,
+    )
 
 
 def _classes(evaluation: Evaluation) -> Html:
@@ -270,25 +273,25 @@ def _classes(evaluation: Evaluation) -> Html:
     )
 
 
-def _slices_note(found: Mapping[str, Any]) -> str:
+def _slices_note(slices: Mapping[str, Any]) -> str:
     small = (
-        f"; {found['num_too_small']} with fewer than {found['min_rows']} rows were left out"
-        if found["num_too_small"]
+        f"; {slices['num_too_small']} with fewer than {slices['min_rows']} rows were left out"
+        if slices["num_too_small"]
         else ""
     )
-    level = formats.percent(found["confidence"], 0)
+    level = formats.percent(slices["confidence"], 0)
     return (
-        f"{found['num_slices']} slices were looked at{small}. Among many, some look bad by chance: a slice is marked "
+        f"{slices['num_slices']} slices were looked at{small}. Among many, some look bad by chance: a slice is marked "
         f"only if it is worse than the middle one of the column's other slices at {level} confidence after "
         "Bonferroni's correction. The intervals drawn are not corrected."
     )
 
 
 def _slices(evaluation: Evaluation) -> list[Html]:
-    found, metric = evaluation["slices"], evaluation["metrics"][evaluation["metric"]]
-    if not found["rows"]:
+    slices, metric = evaluation["slices"], evaluation["metrics"][evaluation["metric"]]
+    if not slices["rows"]:
         return [paragraph("No slice has enough rows.")]
-    known = [row for row in found["rows"] if row["value"] is not None]
+    with_value = [row for row in slices["rows"] if row["value"] is not None]
     dots = [
         charts.Interval(
             f"{r['column']}: {r['slice']}",
@@ -298,31 +301,31 @@ def _slices(evaluation: Evaluation) -> list[Html]:
             "bad" if r["worse"] else "plain",
             f"{formats.number(r['value'])} ({r['num_rows']:,})",
         )
-        for r in known[:MOST_SLICES]
+        for r in with_value[:MOST_SLICES]
     ]
     drawn = charts.intervals(
-        dots, title=f"{metric['title']} of the worst slices", reference=found["overall"], reference_label="all rows"
+        dots, title=f"{metric['title']} of the worst slices", reference=slices["overall"], reference_label="all rows"
     )
     return [figure(drawn, _slices_caption(evaluation)), _slices_table(evaluation, metric["title"])]
 
 
 def _slices_caption(evaluation: Evaluation) -> str:
     marked = sum(row["worse"] for row in evaluation["slices"]["rows"])
-    said = f"{marked} marked as worse, in the other colour." if marked else "None is marked as worse."
-    if evaluation["metric"] in ("roc_auc", "pr_auc"):
-        said += " Within a slice, differences between slices do not help to rank rows: lower values are usual."
-    return f"{said} In brackets: rows."
+    caption = f"{marked} marked as worse, in the other colour." if marked else "None is marked as worse."
+    if evaluation["metric"] in METRICS and METRICS[evaluation["metric"]].needs == "score":
+        caption += " Within a slice, differences between slices do not help to rank rows: lower values are usual."
+    return f"{caption} In brackets: rows."
 
 
 def _slices_table(evaluation: Evaluation, title: str) -> Html:
-    found, task = evaluation["slices"], evaluation["task"]
+    slices, task = evaluation["slices"], evaluation["task"]
     mean = {"binary": "rate of the positive class", "regression": f"mean {task['target']}"}.get(task["kind"])
     columns = ["column", "slice", "rows", "share", *([mean] if mean else []), title, "interval", "others", ""]
     rows = [
         [r["column"], r["slice"], r["num_rows"], formats.percent(r["fraction"]), *([r["mean_target"]] if mean else []),
          r["value"],
          formats.interval(r["low"], r["high"]), r["peers"], badge("bad", "worse") if r["worse"] else ""]
-        for r in found["rows"]
+        for r in slices["rows"]
     ]  # fmt: skip
     align = "llrr" + ("r" if mean else "") + "rrrl"
     return details(

@@ -1,9 +1,7 @@
-"""Opening the test rows and measuring: from a bundle and a split to an evaluation in JSON values.
+"""Open the test rows and measure: from a bundle and a split to an evaluation in JSON values.
 
-The test rows after prediction through `Predictor`, and what the dummy says about them.
-
-Rows are read file by file; kept are the truth, the model's output, and the columns that rows
-are sliced or grouped by.
+Rows are read and predicted file by file; the truth, the model's output, and the columns that
+rows are sliced or grouped by stay in memory.
 """
 
 from __future__ import annotations
@@ -31,10 +29,17 @@ from mlsys.store import Store
 
 __all__ = ["Scored", "dummy_scores", "jsonable", "predict_test_rows", "score"]
 
+FORMAT = 1
+MAX_CURVES = 8
+"""Classes with a ROC curve of their own."""
+
+Floats = NDArray[np.float64]
+Evaluation = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Scored:
-    """Test rows after prediction: truth, model output, and what to slice and group by.
+    """The test rows after prediction: truth, model output, and the columns to slice and group by.
 
     `unseen` and `rare` count values that training never saw, or too seldom, by column.
     """
@@ -45,79 +50,6 @@ class Scored:
     rare: dict[str, int]
     context: pa.Table
     groups: NDArray[np.int64] | None
-
-
-def predict_test_rows(bundle: Bundle, split: Split, timezone: str, sliced: list[str]) -> Scored:
-    """Predict the test part; `sliced` are the columns kept as context.
-
-    Raises
-    ------
-    TargetError
-        There are no test rows, or one has no label.
-    """
-    predictor = Predictor(bundle, timezone)
-    target, group = bundle.task.target, split.schema.one(Role.GROUP)
-    context = list(dict.fromkeys([*sliced, *([group] if group else [])]))
-    request = [name for name in bundle.schema.names if name in split.schema]
-    truth: list[Floats] = []
-    outputs: list[Floats] = []
-    kept: list[pa.Table] = []
-    unseen: Counter[str] = Counter()
-    rare: Counter[str] = Counter()
-    for path in split.paths("test"):
-        table = pq.read_table(path, columns=list(dict.fromkeys([*request, target, *context])))
-        predictions = predictor.table(table.select(request))
-        outputs.append(predictions.score if predictions.probabilities is None else predictions.probabilities)
-        truth.append(_labels(table[target], bundle.task, "test"))
-        kept.append(table.select(context))
-        unseen.update(predictions.unseen)
-        rare.update(predictions.rare)
-    if not sum(map(len, truth)):
-        raise errors.TargetError.build(
-            "evaluate: the test part",
-            got="no rows",
-            expected="at least one row with a label",
-            hint="give it a larger fraction or other dates under split",
-        )
-    whole = pa.concat_tables(kept)
-    groups = _codes(whole[group]) if group else None
-    return Scored(np.concatenate(truth), np.concatenate(outputs), dict(unseen), dict(rare), whole, groups)
-
-
-def dummy_scores(split: Split, task: Task, num_rows: int) -> Floats:
-    """What the dummy, fitted on the labels of the training rows, says about `num_rows` rows."""
-    y = _labels(split.table("train", [task.target])[task.target], task, "train")
-    family = models.family(models.BASELINE)
-    rows = Matrix(np.empty((len(y), 0), np.float32), y, (), ())
-    fitted = family.fit(rows, None, task, family.params(), seed=0, threads=1)
-    return np.asarray(family.predict(fitted, np.empty((num_rows, 0), np.float32)), np.float64)
-
-
-def _labels(values: pa.ChunkedArray, task: Task, part: str) -> Floats:
-    y = np.asarray(encode_target(values, task), np.float64)
-    absent = int(np.sum(y < 0) if task.is_classification else np.sum(~np.isfinite(y)))
-    if absent:
-        raise errors.TargetError.build(
-            f"evaluate: target '{task.target}' in the {part} part",
-            got=f"no label in {absent} rows",
-            expected="a class of the task" if task.is_classification else "a finite number",
-            hint="run `mlsys collect` again: it sets rows without a label apart",
-            field=task.target,
-        )
-    return y
-
-
-def _codes(values: pa.ChunkedArray) -> NDArray[np.int64]:
-    encoded = values.combine_chunks().dictionary_encode("encode")
-    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
-
-
-FORMAT = 1
-MAX_CURVES = 8
-"""Classes with a ROC curve of their own."""
-
-Floats = NDArray[np.float64]
-Evaluation = dict[str, Any]
 
 
 def score(
@@ -135,12 +67,12 @@ def score(
     -------
     dict
         JSON values only, None where a number is not defined. Same inputs, same values, except
-        for ``openings``, which counts the looks before this one.
+        for ``openings``, which counts the earlier ones.
 
     Raises
     ------
     RecipeError
-        The gate, the slices or the metric name what is not there; no row was opened.
+        The gate, the slices or the metric have a name that does not exist; no row was opened.
     SealedError
         `split` does not hold the test part.
     """
@@ -159,13 +91,15 @@ def score(
 
 def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     task, section = bundle.task, recipe.evaluate
-    wanted = slices.columns(split.schema, section.slices)
-    scored = predict_test_rows(bundle, split, recipe.data.timezone, [column.name for column in wanted])
+    # 1. Predictions of the model and of the dummy.
+    sliced = slices.columns(split.schema, section.slices)
+    scored = predict_test_rows(bundle, split, recipe.data.timezone, [column.name for column in sliced])
     metric = metrics.find(recipe.selection.metric, task.kind)
     plan = bootstrap.ResamplingPlan(section.bootstrap, section.confidence, recipe.seed, scored.groups)
     predicted = metrics.Predicted(scored.output, 0.5 if bundle.threshold is None else bundle.threshold)
     dummy = metrics.Predicted(dummy_scores(split, task, len(scored.y)), predicted.threshold)
-    parts, left_out = slices.find(scored.context, wanted, named=bool(section.slices))
+    # 2. Every metric on all rows, and the chosen one on slices.
+    parts, left_out = slices.find(scored.context, sliced, named=bool(section.slices))
     judged = slices.judge(parts, metric, scored.y, predicted.of(metric.needs), plan, min_rows=section.min_slice_rows)
     value = {
         **_facts(bundle, split, recipe, scored, plan),
@@ -180,6 +114,71 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     }
     evaluation: Evaluation = jsonable(value)
     return evaluation
+
+
+def predict_test_rows(bundle: Bundle, split: Split, timezone: str, sliced: list[str]) -> Scored:
+    """Predict the test part with `Predictor`; the columns in `sliced` stay as context.
+
+    Raises
+    ------
+    TargetError
+        There are no test rows, or one has no label.
+    """
+    predictor = Predictor(bundle, timezone)
+    target, group = bundle.task.target, split.schema.one(Role.GROUP)
+    context = list(dict.fromkeys([*sliced, *([group] if group else [])]))
+    request = [name for name in bundle.schema.names if name in split.schema]
+    truth: list[Floats] = []
+    outputs: list[Floats] = []
+    contexts: list[pa.Table] = []
+    unseen: Counter[str] = Counter()
+    rare: Counter[str] = Counter()
+    for path in split.paths("test"):
+        table = pq.read_table(path, columns=list(dict.fromkeys([*request, target, *context])))
+        predictions = predictor.table(table.select(request))
+        outputs.append(predictions.score if predictions.probabilities is None else predictions.probabilities)
+        truth.append(_labels(table[target], bundle.task, "test"))
+        contexts.append(table.select(context))
+        unseen.update(predictions.unseen)
+        rare.update(predictions.rare)
+    if not sum(map(len, truth)):
+        raise errors.TargetError.build(
+            "evaluate: the test part",
+            got="no rows",
+            expected="at least one row with a label",
+            hint="give it a larger fraction or other dates under split",
+        )
+    whole = pa.concat_tables(contexts)
+    groups = _codes(whole[group]) if group else None
+    return Scored(np.concatenate(truth), np.concatenate(outputs), dict(unseen), dict(rare), whole, groups)
+
+
+def dummy_scores(split: Split, task: Task, num_rows: int) -> Floats:
+    """Fit the dummy on the labels of the training rows and predict `num_rows` rows with it."""
+    y = _labels(split.table("train", [task.target])[task.target], task, "train")
+    family = models.family(models.BASELINE)
+    rows = Matrix(np.empty((len(y), 0), np.float32), y, (), ())
+    fitted = family.fit(rows, None, task, family.params(), seed=0, threads=1)
+    return np.asarray(family.predict(fitted, np.empty((num_rows, 0), np.float32)), np.float64)
+
+
+def _labels(values: pa.ChunkedArray, task: Task, part: str) -> Floats:
+    y = np.asarray(encode_target(values, task), np.float64)
+    absent = int(np.sum(y < 0) if task.is_classification else np.sum(~np.isfinite(y)))
+    if absent:
+        raise errors.TargetError.build(
+            f"evaluate: target '{task.target}' in the {part} part",
+            got=f"no label in {absent} rows",
+            expected="a class of the task" if task.is_classification else "a finite number",
+            hint="run `mlsys collect` again: it puts rows without a label into a part of their own",
+            field=task.target,
+        )
+    return y
+
+
+def _codes(values: pa.ChunkedArray) -> NDArray[np.int64]:
+    encoded = values.combine_chunks().dictionary_encode("encode")
+    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
 
 
 def _facts(
@@ -213,15 +212,15 @@ def _metrics(
     kind: TaskKind, y: Floats, predicted: metrics.Predicted, dummy: metrics.Predicted, plan: bootstrap.ResamplingPlan
 ) -> dict[str, Any]:
     known = {metric.name: metric for metric in metrics.all_for(kind)}
-    found = bootstrap.estimates(
+    measured = bootstrap.estimates(
         {name: metric.prepare(y, predicted.of(metric.needs)) for name, metric in known.items()}, len(y), plan
     )
     return {
         name: {
             "title": metric.title,
-            "meaning": metric.__doc__,
+            "meaning": metric.definition,
             "greater_is_better": metric.greater_is_better,
-            **found[name].to_json(),
+            **measured[name].to_json(),
             "dummy": metric.function(y, dummy.of(metric.needs)),
         }
         for name, metric in known.items()
@@ -235,7 +234,7 @@ def _against_dummy(
     dummy: metrics.Predicted,
     plan: bootstrap.ResamplingPlan,
 ) -> dict[str, Any]:
-    """Gain over the dummy on the same rows and resamples, positive where the model is better."""
+    """Compute the gain over the dummy on the same rows and resamples, positive where the model is better."""
     ours, theirs = metric.prepare(y, predicted.of(metric.needs)), metric.prepare(y, dummy.of(metric.needs))
     gap = bootstrap.difference(ours, theirs, len(y), plan)
     low, high = (gap.low, gap.high) if metric.greater_is_better else (-gap.high, -gap.low)
@@ -250,7 +249,7 @@ def _against_dummy(
 
 
 def _classes(task: Task, y: Floats, predicted: metrics.Predicted, recipe: Recipe) -> dict[str, Any]:
-    """What only classification has: matrix, metrics a class, calibration and curves."""
+    """Measure what only classification has: matrix, metrics a class, calibration and curves."""
     names = class_names(task)
     counts = weighted_metrics.matrix(y.astype(np.int64), predicted.label, len(names))
     rates = {
@@ -297,7 +296,7 @@ def _probabilities(
 
 
 def jsonable(value: Any) -> Any:
-    """NumPy values as Python ones, NaN and infinities as None: what strict JSON can hold.
+    """Turn NumPy values into Python ones, and NaN and infinities into None, as strict JSON demands.
 
     >>> jsonable({"a": np.float64("nan"), "b": np.array([1, 2]), "c": (True,)})
     {'a': None, 'b': [1, 2], 'c': [True]}

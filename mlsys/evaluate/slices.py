@@ -1,4 +1,4 @@
-"""How good the model is on parts of the rows: one value of a column, or one range of it.
+"""Metrics on slices of the rows: those of one value, or one range of values, of a column.
 
 A slice is compared with the middle one of the other slices of its column, not with all rows: a
 column that predicts well makes the ranking within each of its slices harder, which is no fault
@@ -49,7 +49,7 @@ class Slice:
 
 
 def columns(schema: Schema, named: Sequence[str]) -> list[Column]:
-    """Columns to slice by: those named in the recipe, else the features that can be.
+    """Choose the columns to slice by: those named in the recipe, else the features that can be sliced.
 
     Raises
     ------
@@ -71,15 +71,15 @@ def columns(schema: Schema, named: Sequence[str]) -> list[Column]:
     return [column for column in schema.features if column.kind in (Kind.CATEGORICAL, Kind.BOOLEAN, Kind.NUMERIC)]
 
 
-def find(table: pa.Table, wanted: Iterable[Column], *, named: bool) -> tuple[list[Slice], list[str]]:
-    """Slices of the rows, and the columns left out because they have too many values or one only."""
-    found: list[Slice] = []
+def find(table: pa.Table, columns: Iterable[Column], *, named: bool) -> tuple[list[Slice], list[str]]:
+    """Find the slices of the rows, and the columns left out because they have too many values or one only."""
+    slices: list[Slice] = []
     left_out: list[str] = []
-    for column in wanted:
+    for column in columns:
         parts = _parts(table[column.name], column.kind, named=named)
-        found += [Slice(column.name, value, rows) for value, rows in parts]
+        slices += [Slice(column.name, value, rows) for value, rows in parts]
         left_out += [] if parts else [column.name]
-    return found, left_out
+    return slices, left_out
 
 
 def _parts(values: pa.ChunkedArray, kind: Kind, *, named: bool) -> list[tuple[str, NDArray[np.intp]]]:
@@ -92,11 +92,11 @@ def _parts(values: pa.ChunkedArray, kind: Kind, *, named: bool) -> list[tuple[st
         return []
     counted = pc.value_counts(values.combine_chunks()).to_pylist()
     counted.sort(key=lambda entry: (-entry["counts"], str(entry["values"])))
-    kept = [entry["values"] for entry in counted[:MAX_VALUES]]
-    codes = pc.index_in(values, pa.array(kept, values.type)).fill_null(len(kept)).to_numpy()
-    parts = [(_say(value), np.flatnonzero(codes == i)) for i, value in enumerate(kept)]
-    rest = np.flatnonzero(codes == len(kept))
-    return [*parts, (f"{num_values - len(kept)} other values", rest)] if len(rest) else parts
+    frequent = [entry["values"] for entry in counted[:MAX_VALUES]]
+    codes = pc.index_in(values, pa.array(frequent, values.type)).fill_null(len(frequent)).to_numpy()
+    parts = [(_say(value), np.flatnonzero(codes == i)) for i, value in enumerate(frequent)]
+    rest = np.flatnonzero(codes == len(frequent))
+    return [*parts, (f"{num_values - len(frequent)} other values", rest)] if len(rest) else parts
 
 
 def _ranges(values: pa.ChunkedArray, *, is_time: bool) -> list[tuple[str, NDArray[np.intp]]]:
@@ -126,7 +126,7 @@ def _say(value: Any) -> str:
 
 
 def judge(
-    found: Sequence[Slice],
+    slices: Sequence[Slice],
     metric: Metric,
     y: NDArray[Any],
     prediction: NDArray[Any],
@@ -134,7 +134,7 @@ def judge(
     *,
     min_rows: int,
 ) -> dict[str, Any]:
-    """The metric on each slice with its interval, the worst first, those without a value last.
+    """Compute the metric on each slice with its interval, the worst first, those without a value last.
 
     Parameters
     ----------
@@ -143,12 +143,12 @@ def judge(
     min_rows
         Slices with fewer rows are counted and not judged.
     """
-    large = [part for part in found if len(part.rows) >= min_rows]
+    large = [part for part in slices if len(part.rows) >= min_rows]
     overall = metric.function(y, prediction)
     total = sum(len(part.rows) for part in large)
-    less = replace(plan, num_resamples=min(plan.num_resamples, max(50, BUDGET // max(total, 1))))
+    affordable = replace(plan, num_resamples=min(plan.num_resamples, max(50, BUDGET // max(total, 1))))
     z = NormalDist().inv_cdf(1 - (1 - plan.confidence) / 2 / max(len(large), 1))
-    rows = [_row(part, metric, y, prediction, less) for part in large]
+    rows = [_row(part, metric, y, prediction, affordable) for part in large]
     for row in rows:
         row.update(_against_peers(row, [r for r in rows if r["column"] == row["column"]], metric.sign, z))
     rows.sort(key=lambda row: (np.isnan(row["value"]), metric.sign * row["value"]))
@@ -156,9 +156,9 @@ def judge(
         "metric": metric.name,
         "overall": overall,
         "num_slices": len(large),
-        "num_too_small": len(found) - len(large),
+        "num_too_small": len(slices) - len(large),
         "min_rows": min_rows,
-        "num_resamples": less.num_resamples,
+        "num_resamples": affordable.num_resamples,
         "confidence": plan.confidence,
         "rows": rows,
     }
@@ -182,7 +182,7 @@ def _row(
 
 
 def _against_peers(row: dict[str, Any], column: Sequence[dict[str, Any]], sign: int, z: float) -> dict[str, Any]:
-    """The middle one of the column's other slices, and whether this one is worse beyond `z` standard errors.
+    """Compare a slice with the middle one of its column's others: it is worse if by more than `z` standard errors.
 
     The middle and not the mean: one very good slice must not make all others look bad.
     """

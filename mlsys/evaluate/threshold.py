@@ -1,4 +1,4 @@
-"""From which probability on a row is called positive: chosen on validation rows, kept in the bundle."""
+"""The decision threshold of a binary model: chosen on validation rows, kept in the bundle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mlsys.statistics.ranking import Ranked
 
-__all__ = ["Cost", "Curve", "choose", "curve"]
+__all__ = ["Cost", "ThresholdCurve", "choose", "curve"]
 
 Floats = NDArray[np.float64]
 Rule = Literal["f1", "cost", "half"]
@@ -19,8 +19,8 @@ Cost = Mapping[Literal["false_positive", "false_negative"], float]
 
 
 @dataclass(frozen=True)
-class Curve:
-    """What each threshold would do: arrays of one length, thresholds descending.
+class ThresholdCurve:
+    """The outcome of each threshold: arrays of one length, thresholds descending.
 
     `true` and `false` are the rows called positive rightly and wrongly, `positives` and
     `negatives` all there are.
@@ -34,31 +34,31 @@ class Curve:
 
     @property
     def f1(self) -> Floats:
-        """0 where nothing is called positive."""
+        """F1 at each threshold; 0 where nothing is called positive."""
         below = self.true + self.false + self.positives
         return np.asarray(np.divide(2 * self.true, below, out=np.zeros_like(below), where=below > 0), np.float64)
 
     @property
     def precision(self) -> Floats:
-        """NaN where nothing is called positive."""
+        """Precision at each threshold; NaN where nothing is called positive."""
         called = self.true + self.false
         return np.asarray(np.divide(self.true, called, out=np.full(len(called), np.nan), where=called > 0), np.float64)
 
     @property
     def recall(self) -> Floats:
-        """NaN without positive rows."""
+        """Recall at each threshold; NaN without positive rows."""
         return self.true / self.positives if self.positives else np.full(len(self.true), np.nan)
 
     def cost(self, cost: Cost) -> Floats:
-        """Mean cost a row: ``(FP c_FP + FN c_FN) / n``."""
+        """Compute the mean cost a row, ``(FP c_FP + FN c_FN) / n``, at each threshold."""
         wrong = self.false * cost.get("false_positive", 1.0) + (self.positives - self.true) * cost.get(
             "false_negative", 1.0
         )
         return np.asarray(wrong / max(self.positives + self.negatives, 1), np.float64)
 
 
-def curve(y: NDArray[Any], score: NDArray[Any]) -> Curve:
-    """Every threshold that divides the rows differently, "none positive" first.
+def curve(y: NDArray[Any], score: NDArray[Any]) -> ThresholdCurve:
+    """Find every threshold that divides the rows differently, "none positive" first.
 
     A threshold lies halfway between two neighbouring scores, so that scores that differ by
     rounding from one machine to another fall on the same side.
@@ -69,11 +69,13 @@ def curve(y: NDArray[Any], score: NDArray[Any]) -> Curve:
     cuts = ranked.thresholds
     none = (cuts[0] + 1) / 2 if len(cuts) and cuts[0] < 1 else np.nextafter(cuts[0] if len(cuts) else 1.0, np.inf)
     between = np.concatenate([[none], (cuts[:-1] + cuts[1:]) / 2, cuts[-1:]])
-    return Curve(between, np.append(0.0, true), np.append(0.0, false), float(positive.sum()), float((~positive).sum()))
+    return ThresholdCurve(
+        between, np.append(0.0, true), np.append(0.0, false), float(positive.sum()), float((~positive).sum())
+    )
 
 
 def choose(y: NDArray[Any], score: NDArray[Any], rule: Rule = "f1", cost: Cost | None = None) -> float:
-    """The threshold that is best by `rule` on these rows; a row is positive if ``score >= threshold``.
+    """Choose the threshold that is best by `rule` on these rows; a row is positive if ``score >= threshold``.
 
     Parameters
     ----------
@@ -97,7 +99,7 @@ def choose(y: NDArray[Any], score: NDArray[Any], rule: Rule = "f1", cost: Cost |
     """
     if rule == "half" or len(np.unique(np.asarray(y) == 1)) < 2:
         return 0.5
-    found = curve(y, score)
-    loss = found.cost(cost or {}) if rule == "cost" else -found.f1
-    best = found.thresholds[loss <= loss.min() + 1e-12]
+    outcomes = curve(y, score)
+    loss = outcomes.cost(cost or {}) if rule == "cost" else -outcomes.f1
+    best = outcomes.thresholds[loss <= loss.min() + 1e-12]
     return float(best[np.argmin(np.abs(best - 0.5))])

@@ -1,9 +1,8 @@
-"""Metrics as statistics: prepared once for the rows, then evaluated under any weights.
+"""Metrics as functions of weights: prepared once for the rows, then evaluated under any weighting of them.
 
 What `prepare(y, prediction)` returns is called with weights of shape (n,), or with None for
 weights of one. Preparing does what does not depend on the weights: sorting, losses a row, bins.
-
-Metrics of a confusion matrix: rows are the truth, columns the prediction, entries counts.
+In a confusion matrix rows are the truth, columns the prediction, entries counts.
 
 One rule for what is undefined, here and in `metrics`: a quotient with an empty denominator is
 NaN. Averages over classes ("macro", "weighted") run over the classes that occur in the truth;
@@ -28,6 +27,7 @@ __all__ = [
     "accuracy",
     "averaged",
     "balanced_accuracy",
+    "by_rows",
     "calibration_error",
     "determination",
     "f1",
@@ -44,77 +44,45 @@ __all__ = [
     "surprise",
 ]
 
-
-def matrix(y: NDArray[np.int64], label: NDArray[np.int64], num_classes: int, weight: Floats | None = None) -> Floats:
-    """Weighted counts of (truth, prediction), shape (num_classes, num_classes)."""
-    cells = np.bincount(y * num_classes + label, weights=weight, minlength=num_classes**2)
-    return cells.astype(np.float64).reshape(num_classes, num_classes)
-
-
-def _divide(above: Floats, below: Floats) -> Floats:
-    return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0), np.float64)
-
-
-def accuracy(counts: Floats) -> float:
-    """Share of rows with the right class; NaN without rows."""
-    return float(_divide(np.array(np.trace(counts)), np.array(counts.sum())))
-
-
-def precision(counts: Floats) -> Floats:
-    """Per class, the share of its predictions that are right; NaN where it was never predicted."""
-    return _divide(np.diag(counts), counts.sum(axis=0))
-
-
-def recall(counts: Floats) -> Floats:
-    """Per class, the share of its rows that were found; NaN where it does not occur."""
-    return _divide(np.diag(counts), counts.sum(axis=1))
-
-
-def f1(counts: Floats) -> Floats:
-    """Per class ``2 TP / (2 TP + FP + FN)``; NaN where it neither occurs nor is predicted.
-
-    The harmonic mean of precision and recall (van Rijsbergen 1979, "Information Retrieval", chapter 7).
-    """
-    return _divide(2 * np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1))
-
-
-def averaged(values: Floats, counts: Floats, *, weighted: bool) -> float:
-    """Mean over the classes that occur, plain or by their number of rows; NaN without rows."""
-    support = counts.sum(axis=1)
-    occurs = support > 0
-    if not occurs.any():
-        return float("nan")
-    return float(np.average(np.nan_to_num(values[occurs]), weights=support[occurs] if weighted else None))
-
-
-def balanced_accuracy(counts: Floats) -> float:
-    """Mean recall of the classes that occur (Brodersen et al. 2010, ICPR, 3121-3124); NaN with fewer than two."""
-    return averaged(recall(counts), counts, weighted=False) if (counts.sum(axis=1) > 0).sum() > 1 else float("nan")
-
-
-def matthews(counts: Floats) -> float:
-    """Correlation of truth and prediction, for any number of classes.
-
-    Gorodkin (2004), Computational Biology and Chemistry 28(5-6), 367-374, eq. 8; for two
-    classes that of Matthews (1975). NaN if the truth or the prediction has one class only.
-    """
-    true, called = counts.sum(axis=1), counts.sum(axis=0)
-    total = counts.sum()
-    spread = (total**2 - called @ called) * (total**2 - true @ true)
-    return float((np.trace(counts) * total - true @ called) / np.sqrt(spread)) if spread > 0 else float("nan")
-
-
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats | None], float]
-"""Value of a metric on prepared rows under weights (n,), or unweighted for None."""
+"""The value of a metric on prepared rows under weights (n,), or unweighted for None."""
+
 Prepare = Callable[[NDArray[Any], NDArray[Any]], Statistic]
 
 SMALLEST = float(np.finfo(np.float64).eps)
 """Probabilities are kept this far from 0 and 1 in the log loss, as scikit-learn does."""
 
 
+def by_rows(function: Callable[[NDArray[Any], NDArray[Any]], float]) -> Prepare:
+    """Turn a function of (y, prediction) without weights into a statistic: each row is repeated as its weight says.
+
+    It is exact, and as slow as the function is for each resample. Weights have to be whole numbers, as those of
+    resamples and of rows left out are.
+
+    >>> miss = by_rows(lambda y, label: float(np.mean(y != label)))(np.array([0, 1, 1]), np.array([0, 1, 0]))
+    >>> miss(None).__round__(3), miss(np.array([0.0, 1.0, 3.0]))
+    (0.333, 0.75)
+    """
+
+    def prepare(y: NDArray[Any], prediction: NDArray[Any]) -> Statistic:
+        def statistic(weight: Floats | None) -> float:
+            if weight is None:
+                rows = np.arange(len(y))
+            else:
+                times = weight.astype(np.int64)
+                if (times != weight).any():
+                    raise ValueError("a metric without a form under weights takes whole weights only")
+                rows = np.repeat(np.arange(len(y)), times)
+            return float(function(y[rows], prediction[rows])) if len(rows) else float("nan")
+
+        return statistic
+
+    return prepare
+
+
 def of_matrix(value: Callable[[Floats], float]) -> Prepare:
-    """A function of the confusion matrix; takes class indices."""
+    """Turn a function of the confusion matrix into a statistic of class indices."""
 
     def prepare(y: NDArray[Any], label: NDArray[Any]) -> Statistic:
         k = int(max(y.max(initial=0), label.max(initial=0), 1)) + 1
@@ -125,7 +93,10 @@ def of_matrix(value: Callable[[Floats], float]) -> Prepare:
 
 
 def of_order(value: Callable[[Floats, Floats], float]) -> Prepare:
-    """One against the rest for more than two classes; the plain mean over those for which it is defined."""
+    """Turn a function of true and false positives by falling score into a statistic.
+
+    Of more than two classes each is taken against the rest; the plain mean is over those for which it is defined.
+    """
 
     def prepare(y: NDArray[Any], score: NDArray[Any]) -> Statistic:
         columns = [(1, score)] if score.ndim == 1 else list(enumerate(score.T))
@@ -142,7 +113,7 @@ def of_order(value: Callable[[Floats, Floats], float]) -> Prepare:
 
 
 def mean_of(loss: Callable[[NDArray[Any], NDArray[Any]], Floats], after: Callable[[float], float] = float) -> Prepare:
-    """A mean of one number a row; rows where it is NaN make the whole NaN."""
+    """Turn a loss a row into its mean; rows where it is NaN make the whole NaN."""
 
     def prepare(y: NDArray[Any], prediction: NDArray[Any]) -> Statistic:
         losses = loss(y, prediction)
@@ -215,3 +186,62 @@ def median_absolute(y: NDArray[Any], prediction: NDArray[Any]) -> Statistic:
 def relative(y: NDArray[Any], prediction: NDArray[Any]) -> Floats:
     """Absolute error as a fraction of the truth, a row; NaN where the truth is 0."""
     return np.asarray(np.abs(np.divide(y - prediction, y, out=np.full(len(y), np.nan), where=y != 0)), np.float64)
+
+
+def matrix(y: NDArray[np.int64], label: NDArray[np.int64], num_classes: int, weight: Floats | None = None) -> Floats:
+    """Weighted counts of (truth, prediction), shape (num_classes, num_classes)."""
+    cells = np.bincount(y * num_classes + label, weights=weight, minlength=num_classes**2)
+    return cells.astype(np.float64).reshape(num_classes, num_classes)
+
+
+def _divide(above: Floats, below: Floats) -> Floats:
+    return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0), np.float64)
+
+
+def accuracy(counts: Floats) -> float:
+    """Share of rows with the right class; NaN without rows."""
+    return float(_divide(np.array(np.trace(counts)), np.array(counts.sum())))
+
+
+def precision(counts: Floats) -> Floats:
+    """Per class, the share of its predictions that are right; NaN where it was never predicted."""
+    return _divide(np.diag(counts), counts.sum(axis=0))
+
+
+def recall(counts: Floats) -> Floats:
+    """Per class, the share of its rows that were found; NaN where it does not occur."""
+    return _divide(np.diag(counts), counts.sum(axis=1))
+
+
+def f1(counts: Floats) -> Floats:
+    """Per class ``2 TP / (2 TP + FP + FN)``; NaN where it neither occurs nor is predicted.
+
+    The harmonic mean of precision and recall (van Rijsbergen 1979, "Information Retrieval", chapter 7).
+    """
+    return _divide(2 * np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1))
+
+
+def averaged(values: Floats, counts: Floats, *, weighted: bool) -> float:
+    """Mean over the classes that occur, plain or by their number of rows; NaN without rows."""
+    support = counts.sum(axis=1)
+    occurs = support > 0
+    if not occurs.any():
+        return float("nan")
+    return float(np.average(np.nan_to_num(values[occurs]), weights=support[occurs] if weighted else None))
+
+
+def balanced_accuracy(counts: Floats) -> float:
+    """Mean recall of the classes that occur (Brodersen et al. 2010, ICPR, 3121-3124); NaN with fewer than two."""
+    return averaged(recall(counts), counts, weighted=False) if (counts.sum(axis=1) > 0).sum() > 1 else float("nan")
+
+
+def matthews(counts: Floats) -> float:
+    """Correlation of truth and prediction, for any number of classes.
+
+    Gorodkin (2004), Computational Biology and Chemistry 28(5-6), 367-374, eq. 8; for two
+    classes that of Matthews (1975). NaN if the truth or the prediction has one class only.
+    """
+    true, called = counts.sum(axis=1), counts.sum(axis=0)
+    total = counts.sum()
+    spread = (total**2 - called @ called) * (total**2 - true @ true)
+    return float((np.trace(counts) * total - true @ called) / np.sqrt(spread)) if spread > 0 else float("nan")

@@ -23,7 +23,7 @@ BASELINE = "dummy"
 """Family that every model has to beat; it is always among the candidates."""
 
 
-FAMILIES: Plugins[Family[Any, Any]] = Plugins("mlsys.families", modules("mlsys.models.families.*", "FAMILY"))
+FAMILIES: Plugins[Family[Any, Any]] = Plugins("mlsys.families", {}, modules("mlsys.models.families.*", "FAMILY"))
 """Every family by its name; a file is imported when its family is first used."""
 
 

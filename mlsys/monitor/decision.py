@@ -52,13 +52,6 @@ DecisionWord = Literal["keep", "watch", "retrain"]
 EXIT_CODES: dict[DecisionWord, int] = {"keep": 0, "watch": 3, "retrain": 4}
 """Process exit code of each decision, as in the table above."""
 
-_SHOWN = {
-    "binary": ("roc_auc", "log_loss", "brier"),
-    "multiclass": ("log_loss", "accuracy"),
-    "regression": ("rmse", "mae", "r2"),
-}
-"""Kind of task → metrics that are measured beside the chosen one."""
-
 
 @dataclass
 class JudgedWindow:
@@ -125,8 +118,8 @@ def judge_windows(
     large = [each for each in judged if each.window.num_rows >= section.min_rows]
     # Performance of the windows whose labels are mature
     mature = [each for each in large if each.window.coverage >= section.min_label_coverage]
-    chosen = dict.fromkeys([limits.metric.name, *_SHOWN[reference.task.kind.value]])
-    shown = [metrics.METRICS[name] for name in chosen]
+    monitored = [metric for metric in metrics.METRICS.values() if reference.task.kind in metric.monitored_for]
+    shown = [limits.metric, *(metric for metric in monitored if metric.name != limits.metric.name)]
     for each in mature:
         each.performance = performance.measure(each.window, reference.task, shown, limits)
     performance.check([each.performance for each in mature if each.performance], baseline, reference.task, limits)

@@ -55,9 +55,6 @@ MIN_BLOCKS = 5
 NUM_GROUPS = 20
 """Groups of rows where there are too few blocks."""
 
-IN_TARGET_UNIT = frozenset({"rmse", "mae", "median_absolute_error"})
-"""Metrics whose loss is a fraction of the test rows' value, because they have no scale of their own."""
-
 
 @dataclass(frozen=True)
 class PerformanceEstimate:
@@ -357,7 +354,7 @@ def _metric_loss(
     metric = limits.metric
     lost = metric.sign * (base.value - estimate.value)
     reach = _reach(estimate, base, inflation, limits.confidence)
-    limit = limits.max_loss * (abs(base.value) if metric.name in IN_TARGET_UNIT else 1)
+    limit = limits.max_loss * (abs(base.value) if metric.in_target_unit else 1)
     span = f"{formats.number(estimate.low, 3)} to {formats.number(estimate.high, 3)}"
     detail = (
         f"{metric.title} {formats.number(estimate.value, 3)} ({span}), {formats.number(base.value, 3)} on the test "

@@ -1,0 +1,116 @@
+"""A family and a metric from outside take part in every step; a reader does so in tests/contracts of readers."""
+
+import importlib.metadata
+
+import numpy as np
+import pytest
+
+import toys
+from mlsys import bundle, errors, evaluate, models, selection, train, tune
+from mlsys.evaluate import bootstrap, metrics
+from mlsys.plugins import Plugins
+from mlsys.predict import Predictor
+from mlsys.store import Store
+from toys import BINS, TOP_TENTH
+
+
+@pytest.fixture(autouse=True)
+def parts():
+    with toys.registered():
+        yield
+
+
+@pytest.fixture
+def built(make_split):
+    return make_split(
+        selection={"families": ["linear", "bins"], "metric": "top_tenth"},
+        tune={"trials": 0},
+        evaluate={"bootstrap": 50, "gate": {"top_tenth": {"min": 0.5}}, "min_slice_rows": 10},
+    )
+
+
+def test_a_family_and_a_metric_from_outside_run_through_the_steps(built, tmp_path):
+    split, statistics, recipe, task = built
+    store = Store.open(tmp_path)
+
+    ranking = selection.rank(split.only("train"), statistics, recipe, task)
+    assert ranking.metric == "top_tenth"
+    assert {entry.family for entry in ranking.entries} == {"dummy", "linear", "bins"}
+    bins = next(entry for entry in ranking.entries if entry.family == "bins")
+    assert 0.5 < bins.mean <= 1
+    assert bins.best_rounds == ()
+
+    rows = split.only("train", "validation")
+    tuned = tune.search(store, rows, statistics, recipe, task, "bins", folder=tmp_path / "run")
+    assert (tuned.params, tuned.metric) == ({"bins": 4}, "top_tenth")
+
+    fitted = train.fit(store, rows, statistics, recipe, task, "bins", {"bins": 5})
+    opened = bundle.open(store, fitted.digest)
+    assert (opened.family, opened.params) == ("bins", {"bins": 5})
+    assert opened.provenance["validation"]["metric"] == "top_tenth"
+    assert [file.name for file in (opened.folder / "model").iterdir()] == ["bins.json"]
+    test_rows = split.table("test").drop_columns(["y"])
+    assert len(Predictor(opened).table(test_rows).prediction) == split.num_rows["test"]
+
+    evaluation = evaluate.score(store, opened, split, recipe)
+    measured = evaluation["metrics"]["top_tenth"]
+    assert measured["title"] == TOP_TENTH.title
+    assert measured["low"] <= measured["value"] <= measured["high"]
+    assert evaluation["dummy"]["metric"] == evaluation["slices"]["metric"] == "top_tenth"
+    assert [check["name"] for check in evaluation["verdict"]["checks"]] == ["top_tenth", "beats the dummy"]
+    page = evaluate.report.page(evaluation)
+    assert TOP_TENTH.title in page
+    assert TOP_TENTH.definition in page
+
+
+def test_a_family_is_compared_by_default_only_if_it_says_so(make_split, monkeypatch):
+    split, statistics, recipe, task = make_split()
+    assert "bins" not in selection._families(split, statistics, recipe, task)
+    monkeypatch.setattr(type(BINS), "min_coordinates", 0)
+    assert selection._families(split, statistics, recipe, task)[-1] == "bins"
+
+
+def test_a_family_is_refused_for_a_task_that_it_cannot_do(make_split, monkeypatch):
+    split, statistics, recipe, task = make_split("regression", selection={"families": ["bins"]})
+    monkeypatch.setattr(type(BINS), "tasks", metrics.CLASSIFICATION)
+    with pytest.raises(errors.RecipeError) as raised:
+        selection.rank(split.only("train"), statistics, recipe, task)
+    assert str(raised.value) == (
+        "models: family 'bins'\n  got:      a regression task\n  expected: one of binary, multiclass\n"
+        "  hint:     families for it: dummy, forest, kernel, linear, xgboost"
+    )
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest():
+    with pytest.raises(errors.RecipeError, match="did you mean 'bins'"):
+        models.family("bin")
+    with pytest.raises(errors.RecipeError, match="did you mean 'top_tenth'"):
+        metrics.find("top_tent", "binary")
+
+
+def test_a_metric_without_a_form_under_weights_is_computed_on_resampled_rows():
+    rng = np.random.default_rng(0)
+    y, score = rng.integers(0, 2, 200), rng.random(200)
+    plan = bootstrap.ResamplingPlan(num_resamples=30)
+    statistic = TOP_TENTH.prepare(y, score)
+    for weight in bootstrap.weights(200, plan):
+        rows = np.repeat(np.arange(200), weight.astype(int))
+        assert statistic(weight) == toys.top_tenth(y[rows], score[rows])
+    with pytest.raises(ValueError, match="whole weights"):
+        statistic(np.full(200, 0.5))
+
+
+def test_names_of_mlsys_are_not_taken():
+    with pytest.raises(ValueError, match="'linear' is the name of a part of mlsys"):
+        models.FAMILIES.register("linear", BINS)
+
+
+def test_a_part_is_found_by_its_entry_point_and_loaded_when_it_is_used(monkeypatch):
+    point = importlib.metadata.EntryPoint("bins", "toys:BINS", "mlsys.toys")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point] if group == "mlsys.toys" else [])
+    table = Plugins("mlsys.toys", {"first": models.family("dummy")}, {})
+    assert list(table) == ["first", "bins"]
+    assert "bins" in table
+    assert table["bins"] is BINS
+    with pytest.raises(KeyError):
+        table["second"]
