@@ -1,25 +1,21 @@
-"""Step 1: from a source to checked rows at rest, and which rows are for what.
+"""Step 1: collect a source as checked rows at rest, and divide them into parts.
 
-The parts, in the order in which a run passes through them::
+The modules, in the order in which a run passes through them:
 
-    sources    what a source string names: files, objects, packages, databases, tables of a lake (`lake`);
-               a `piece` is what a task reads of it
-    decoding   bytes → UTF-8 text, or which byte of which line is broken
-    read       one piece of a source as bounded batches (`batch`), values still as they were written;
-               `records` for JSON lines and databases, `pictures` and `documents` for folders of these
-    inference  which type every column has, decided over all rows of all pieces
-    convert    written values → the types that snapshots store, misfits named; `parsing` reads texts
-    contract   the schema file: written and read back; `keeping` puts each row to it
-    layout     what a stored row looks like; `roles` says what its columns are for
-    conform    a batch as it was written → the rows that are stored, and counts of them
-    aside      rows that break it: counted, sampled, quarantined
-    passes     all of the above for one piece, in two passes; runs in a task of its own (`spread`)
-    reuse      what earlier collections found of the same bytes
-    increment  rows beyond the last collection by a `cursor`, kept as they were written (`stored`, `seen`)
-    history    volume, freshness and columns (`evolution`) against earlier collections
-    repeats    rows of one key, of which the last stays; values that were to be unique
-    snapshot   take: pieces → content-addressed Parquet, a quarantine and a `report` (`gathering`)
-    task       what is to be predicted
-    split      which rows are for training, validation, test and traffic: `draw` by `assignment`
-    draft      a recipe for a table that nobody has seen
+==================  ======================================================================================
+`snapshot`          take: fragments of a source → content-addressed Parquet, a quarantine and a report
+`incremental`       with ``data.incremental``, the rows beyond the last collection, stored as increments
+`history`           volume, freshness and columns compared with earlier collections
+`pipeline`          the passes over one fragment, each in a task: scan, write, drop duplicates
+`cache`             results of earlier collections for the same bytes
+`type_inference`    the type of every column, from counts over all rows of all fragments
+`storage_schema`    the stored columns, their types and roles
+`contract`          the schema file: written, read back, and rows validated against it
+`quarantine`        rows that do not fit: counted, sampled and written with the reason
+`duplicates`        rows that repeat others, or come again in a later collection
+`report`            counts and warnings, and the limits at which a collection stops
+`task`              the prediction task, from the target's values
+`split`             parts and folds, stored as data; `assignment` draws them
+`recipe_template`   a recipe for a table that nobody has seen
+==================  ======================================================================================
 """

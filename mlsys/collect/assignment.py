@@ -1,11 +1,10 @@
-"""The draw: which part and fold each row of a snapshot gets, by the rules of `split`.
-
-Which row goes into which part and fold: arithmetic on small arrays, one entry a row.
+"""Assign a part and a fold to each row of a snapshot, by the rules of `split`.
 
 Chance is a hash of the seed and the row's number, not a stream of random numbers: a row keeps
 its place however the rows are spread over files, and each class or group is drawn alike.
 
-Functions return numbers of bins (parts or folds), 0 … len(shares) - 1, as int8.
+`shuffled`, `stratified`, `by_group` and `by_time` return the number of a bin (part or fold),
+0 … len(shares) - 1, of each row, as int8.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from mlsys.recipe import Recipe
 from mlsys.schema import ROW, Task
 from mlsys.statistics.hashing import GOLDEN, mix
 
-__all__ = ["Division", "by_group", "by_time", "divide", "edges", "order", "row_numbers", "shuffled", "stratified"]
+__all__ = ["Assignment", "assign", "by_group", "by_time", "edges", "order", "row_numbers", "shuffled", "stratified"]
 
 Bins = NDArray[np.int8]
 
@@ -42,14 +41,14 @@ def order(keys: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
 
 
 def shuffled(keys: NDArray[np.int64], shares: list[float], seed: int) -> Bins:
-    """Bins of exact shares (to one row), drawn by `order`."""
+    """Draw bins of exact shares (to one row), by `order`."""
     bins = np.empty(len(keys), np.int8)
     bins[np.argsort(order(keys, seed), kind="stable")] = np.repeat(np.arange(len(shares)), _sizes(len(keys), shares))
     return bins
 
 
 def stratified(keys: NDArray[np.int64], classes: NDArray[np.int64], shares: list[float], seed: int) -> Bins:
-    """Bins in which every class has its share, to one row, and at least one row where it has enough.
+    """Draw bins in which every class has its share, to one row, and at least one row where it has enough.
 
     What rounding leaves over goes from class to class to the bins that are furthest behind, so
     that the bins as a whole have their shares too.
@@ -58,9 +57,9 @@ def stratified(keys: NDArray[np.int64], classes: NDArray[np.int64], shares: list
     behind = np.zeros(len(shares))
     for label in np.unique(classes):
         rows = np.flatnonzero(classes == label)
-        wanted = np.asarray(shares) * len(rows)
-        sizes = np.floor(wanted + 1e-9).astype(np.int64)
-        behind += wanted - sizes
+        exact = np.asarray(shares) * len(rows)
+        sizes = np.floor(exact + 1e-9).astype(np.int64)
+        behind += exact - sizes
         for _ in range(len(rows) - int(sizes.sum())):
             most = int(np.argmax(behind))
             sizes[most] += 1
@@ -72,7 +71,7 @@ def stratified(keys: NDArray[np.int64], classes: NDArray[np.int64], shares: list
 
 
 def by_group(keys: NDArray[np.int64], groups: NDArray[np.int64], shares: list[float], seed: int) -> Bins:
-    """Bins that no group straddles: groups in random order, each to the bin that lacks most rows.
+    """Draw bins that no group straddles: groups in random order, each to the bin that lacks most rows.
 
     `groups` are numbers of groups. The last groups go to bins that are still empty.
     """
@@ -81,9 +80,9 @@ def by_group(keys: NDArray[np.int64], groups: NDArray[np.int64], shares: list[fl
     empty = set(range(len(shares)))
     bin_of = np.empty(len(sizes), np.int8)
     drawn = np.argsort(order(keys[first], seed), kind="stable")
-    for done, group in enumerate(drawn.tolist()):
-        must = sorted(empty) if len(drawn) - done <= len(empty) else range(len(shares))
-        chosen = max(must, key=lambda at: lacks[at])
+    for num_placed, group in enumerate(drawn.tolist()):
+        must = sorted(empty) if len(drawn) - num_placed <= len(empty) else range(len(shares))
+        chosen = max(must, key=lambda number: lacks[number])
         bin_of[group] = chosen
         lacks[chosen] -= sizes[group]
         empty.discard(chosen)
@@ -91,7 +90,7 @@ def by_group(keys: NDArray[np.int64], groups: NDArray[np.int64], shares: list[fl
 
 
 def edges(times: NDArray[np.int64], shares: list[float]) -> list[int] | None:
-    """Times at which the next bin begins: the nearest to the shares that parts no equal times.
+    """Find the times at which the next bin begins: nearest to the shares, with equal times in one bin.
 
     None if there are fewer distinct times than bins.
     """
@@ -99,17 +98,17 @@ def edges(times: NDArray[np.int64], shares: list[float]) -> list[int] | None:
     if len(distinct) < len(shares):
         return None
     before = np.concatenate([[0], np.cumsum(counts)])  # rows before each distinct time
-    found, last = [], 0
+    begins, last = [], 0
     for bin_, share in enumerate(np.cumsum(shares)[:-1]):
         most = len(distinct) - (len(shares) - 1 - bin_)  # leaves a time for each later bin
-        at = int(np.argmin(np.abs(before - share * len(times))))
-        last = min(max(at, last + 1), most)
-        found.append(int(distinct[last]))
-    return found
+        nearest = int(np.argmin(np.abs(before - share * len(times))))
+        last = min(max(nearest, last + 1), most)
+        begins.append(int(distinct[last]))
+    return begins
 
 
 def by_time(times: NDArray[np.int64], begins: list[int]) -> Bins:
-    """Bin of each time, where bin k + 1 begins at ``begins[k]``."""
+    """The bin of each time, where bin k + 1 begins at ``begins[k]``."""
     return np.searchsorted(np.asarray(begins), times, side="right").astype(np.int8)
 
 
@@ -121,11 +120,11 @@ def _sizes(count: int, shares: list[float]) -> NDArray[np.int64]:
 
 def _fill(sizes: NDArray[np.int64], behind: NDArray[np.float64]) -> None:
     """Give each bin without a row one of the largest bin, if that keeps two."""
-    for at in np.flatnonzero(sizes == 0):
+    for empty in np.flatnonzero(sizes == 0):
         largest = int(np.argmax(sizes))
         if sizes[largest] > 2:
-            sizes[at], sizes[largest] = 1, sizes[largest] - 1
-            behind[at], behind[largest] = behind[at] - 1, behind[largest] + 1
+            sizes[empty], sizes[largest] = 1, sizes[largest] - 1
+            behind[empty], behind[largest] = behind[empty] - 1, behind[largest] + 1
 
 
 DRAWN = PARTS[:3]
@@ -134,8 +133,8 @@ TENTHS = 10
 
 
 @dataclass(frozen=True)
-class Division:
-    """Part (index into `PARTS`) and fold of every row, in the order of the snapshot."""
+class Assignment:
+    """The part (index into `PARTS`) and the fold of every row, in the order of the snapshot."""
 
     by: str
     parts: NDArray[np.int8]
@@ -148,8 +147,8 @@ class Division:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """What is known of the labelled rows; times, groups and said parts only where the draw needs them.
+class _LabelledRows:
+    """The labelled rows as arrays; times, groups and named parts only where the draw needs them.
 
     Attributes
     ----------
@@ -161,8 +160,8 @@ class _Rows:
         Microseconds since 1970.
     groups
         Number of the group.
-    said
-        Values of the column that says the part.
+    named_parts
+        Values of the column that names the part.
     """
 
     by: str
@@ -171,10 +170,10 @@ class _Rows:
     classes: NDArray[np.int64]
     times: NDArray[np.int64]
     groups: NDArray[np.int64]
-    said: pl.Series
+    named_parts: pl.Series
 
 
-def divide(snapshot: Snapshot, recipe: Recipe, task: Task, by: str) -> Division:
+def assign(snapshot: Snapshot, recipe: Recipe, task: Task, by: str) -> Assignment:
     """Draw parts for all rows and folds for those of the training part.
 
     Raises
@@ -192,7 +191,7 @@ def divide(snapshot: Snapshot, recipe: Recipe, task: Task, by: str) -> Division:
     folds = np.full(len(targets), -1, np.int8)
     train = np.flatnonzero(drawn == 0)
     folds[labelled[train]] = _draw_folds(rows, train, recipe, task)
-    return Division(by, parts, folds, boundaries)
+    return Assignment(by, parts, folds, boundaries)
 
 
 def row_numbers(snapshot: Snapshot) -> NDArray[np.int64]:
@@ -204,17 +203,17 @@ def row_numbers(snapshot: Snapshot) -> NDArray[np.int64]:
 
 def _labelled(
     snapshot: Snapshot, recipe: Recipe, task: Task, targets: pl.Series, labelled: NDArray[np.int64], by: str
-) -> _Rows:
+) -> _LabelledRows:
     none = np.empty(0, np.int64)
     has_groups = recipe.data.group is not None and by in {"group", "column"}
-    return _Rows(
+    return _LabelledRows(
         by=by,
         keys=row_numbers(snapshot)[labelled],
         targets=targets,
         classes=_classes(targets, task),
         times=_times(snapshot, str(recipe.data.time), labelled) if by == "time" else none,
         groups=_groups(snapshot, str(recipe.data.group), labelled) if has_groups else none,
-        said=_column(snapshot, str(recipe.split.column)).gather(labelled) if by == "column" else pl.Series(),
+        named_parts=_column(snapshot, str(recipe.split.column)).gather(labelled) if by == "column" else pl.Series(),
     )
 
 
@@ -230,18 +229,18 @@ def _groups(snapshot: Snapshot, column: str, labelled: NDArray[np.int64]) -> NDA
     return names.rank("dense").cast(pl.Int64).zip_with(names.is_not_null(), alone).to_numpy()
 
 
-def _draw_parts(rows: _Rows, recipe: Recipe) -> tuple[NDArray[np.int8], dict[str, str]]:
+def _draw_parts(rows: _LabelledRows, recipe: Recipe) -> tuple[NDArray[np.int8], dict[str, str]]:
     if rows.by == "column":
-        return _said(rows.said, str(recipe.split.column)), {}
+        return _parts_by_name(rows.named_parts, str(recipe.split.column)), {}
     if rows.by == "time" and recipe.split.until:
-        begins = _until(recipe)
-        return by_time(rows.times, list(begins.values())), _shown(begins)
+        until = _until(recipe)
+        return by_time(rows.times, list(until.values())), _as_text(until)
     shares = _shares(recipe)
     if rows.by == "time":
-        found = edges(rows.times, shares)
-        if found is None:
+        ends = edges(rows.times, shares)
+        if ends is None:
             raise _too_few("distinct times", len(np.unique(rows.times)), len(DRAWN))
-        return by_time(rows.times, found), _shown(dict(zip(DRAWN, found, strict=False)))
+        return by_time(rows.times, ends), _as_text(dict(zip(DRAWN, ends, strict=False)))
     if rows.by == "group":
         return by_group(rows.keys, rows.groups, shares, recipe.seed), {}
     if rows.by == "stratified":
@@ -249,8 +248,8 @@ def _draw_parts(rows: _Rows, recipe: Recipe) -> tuple[NDArray[np.int8], dict[str
     return shuffled(rows.keys, shares, recipe.seed), {}
 
 
-def _draw_folds(rows: _Rows, train: NDArray[np.int64], recipe: Recipe, task: Task) -> NDArray[np.int8]:
-    """Folds are drawn with the next seed, so that they do not repeat the order of the parts."""
+def _draw_folds(rows: _LabelledRows, train: NDArray[np.int64], recipe: Recipe, task: Task) -> NDArray[np.int8]:
+    """Draw folds with the next seed, so that they do not repeat the order of the parts."""
     shares, seed = [1 / recipe.split.folds] * recipe.split.folds, recipe.seed + 1
     if len(rows.times):
         begins = edges(rows.times[train], shares)
@@ -268,15 +267,15 @@ def _draw_folds(rows: _Rows, train: NDArray[np.int64], recipe: Recipe, task: Tas
     return shuffled(rows.keys[train], shares, seed)
 
 
-def _check(drawn: NDArray[np.int8], rows: _Rows, recipe: Recipe, task: Task) -> None:
-    """Every part has rows, training enough for the folds, and of each class two, so that no fold takes all."""
+def _check(drawn: NDArray[np.int8], rows: _LabelledRows, recipe: Recipe, task: Task) -> None:
+    """Refuse a part without rows, training rows too few for the folds, and classes that a fold could take whole."""
     sizes = np.bincount(drawn, minlength=len(DRAWN))
-    for at, part in enumerate(DRAWN):
+    for number, part in enumerate(DRAWN):
         least = recipe.split.folds if part == "train" else 1
-        if sizes[at] < least:
+        if sizes[number] < least:
             raise errors.TargetError.build(
                 f"collect: split, part '{part}'",
-                got=f"{sizes[at]} of {len(drawn)} labelled rows",
+                got=f"{sizes[number]} of {len(drawn)} labelled rows",
                 expected=f"at least {least}",
                 hint="change split.fractions, split.until or split.folds, or bring more rows",
                 field=part,
@@ -285,13 +284,13 @@ def _check(drawn: NDArray[np.int8], rows: _Rows, recipe: Recipe, task: Task) -> 
         _check_classes(drawn, rows, task)
 
 
-def _check_classes(drawn: NDArray[np.int8], rows: _Rows, task: Task) -> None:
+def _check_classes(drawn: NDArray[np.int8], rows: _LabelledRows, task: Task) -> None:
     labels, first, counts = np.unique(rows.classes, return_index=True, return_counts=True)
     in_train = np.bincount(rows.classes[drawn == 0], minlength=int(labels.max()) + 1)[labels]
-    for at in np.flatnonzero(in_train < 2):
+    for label in np.flatnonzero(in_train < 2):
         raise errors.TargetError.build(
-            f"collect: split, class {rows.targets[int(first[at])]!r} of target '{task.target}'",
-            got=f"{in_train[at]} of its {counts[at]} rows in the training part",
+            f"collect: split, class {rows.targets[int(first[label])]!r} of target '{task.target}'",
+            got=f"{in_train[label]} of its {counts[label]} rows in the training part",
             expected="at least 2, so that every fold leaves one to learn from",
             hint="bring more rows of it, or merge it with another class or set it to NULL in data.derive",
             field=task.target,
@@ -313,7 +312,7 @@ def _shares(recipe: Recipe) -> list[float]:
 
 
 def _until(recipe: Recipe) -> dict[str, int]:
-    """Part → microseconds since 1970 at which it is over, in the order of time."""
+    """By part, the microseconds since 1970 at which it is over, in the order of time."""
     until = {str(part): date for part, date in recipe.split.until.items()}
     given = {part: until[part] for part in DRAWN if part in until}
     read = conversion.read_text(pa.array(list(given.values()), pa.string()), conversion.TIME, recipe.data.timezone)
@@ -330,8 +329,8 @@ def _until(recipe: Recipe) -> dict[str, int]:
     return dict(zip(given, values, strict=True))
 
 
-def _said(values: pl.Series, column: str) -> NDArray[np.int8]:
-    """Parts that a column names."""
+def _parts_by_name(values: pl.Series, column: str) -> NDArray[np.int8]:
+    """Numbers of the parts that a column names."""
     names = values.cast(pl.String).str.strip_chars().str.to_lowercase()
     allowed = list(PARTS[:4])
     for value in values.filter(~names.is_in(allowed).fill_null(value=False)).head(1):
@@ -364,9 +363,9 @@ def _column(snapshot: Snapshot, name: str) -> pl.Series:
     return pl.concat([pl.read_parquet(path, columns=[name]) for path in snapshot.paths]).to_series()
 
 
-def _shown(begins: dict[str, int]) -> dict[str, str]:
+def _as_text(ends: dict[str, int]) -> dict[str, str]:
     epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-    return {part: (epoch + dt.timedelta(microseconds=at)).isoformat() for part, at in begins.items()}
+    return {part: (epoch + dt.timedelta(microseconds=time)).isoformat() for part, time in ends.items()}
 
 
 def _too_few(what: str, got: int, expected: int) -> errors.TargetError:

@@ -14,12 +14,10 @@ Rows that break it go to quarantine with every rule that they break. A rule is S
 ``data.derive`` and breaks where it is false; where it is null, nothing is known and nothing
 breaks. More rows than its own `max_fraction` break a rule: the run stops, whatever
 ``data.max_bad_fraction`` allows. Of rows that repeat a unique value the first stays and the
-later ones are set aside (``data.dedupe`` keeps the last instead). A column that the contract
+later ones are quarantined (``data.dedupe`` keeps the last instead). A column that the contract
 asks for and nobody delivers stops the run; one that it does not know is left out, and the
 report says so. Without ``columns`` types are inferred as without a contract, and only the rules
-are checked. `mlsys.collect.contract` puts rows to it.
-
-Rows put to a contract: which of them break which of its rules. NaN is no value here either.
+are checked. NaN counts as null.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ from mlsys.recipe.loading import KeysOnce
 from mlsys.schema import ROW, Column, Schema, arrow_type
 from mlsys.store import write_atomic
 
-__all__ = ["Checked", "Contract", "Rule", "load", "save", "validate_rows", "violated_rules"]
+__all__ = ["CheckedColumn", "Contract", "Rule", "check_rules", "load", "save", "violated_rules"]
 
 DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """The same YAML, five times as fast where PyYAML was built with libyaml: tables may have 10,000 columns."""
@@ -51,8 +49,8 @@ HEADER = """\
 """
 
 
-class Checked(Column):
-    """A column with what is checked of its texts.
+class CheckedColumn(Column):
+    """A column, with checks of its texts.
 
     `pattern` is a regular expression (RE2) that has to match somewhere in the value, so ``^``
     and ``$`` belong to one for the whole of it; lengths are in characters, ends included.
@@ -64,7 +62,7 @@ class Checked(Column):
 
 
 class Rule(BaseModel):
-    """What has to hold between the columns of a row, and the fraction of rows that may break it."""
+    """A condition on the columns of a row, and the fraction of rows that may break it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,7 +70,7 @@ class Rule(BaseModel):
     max_fraction: float | None = Field(None, ge=0, le=1)
 
     def text(self, name: str) -> str:
-        """What reports and the quarantine call it."""
+        """The name of the rule in reports and in the quarantine."""
         return f"rule '{name}': {self.check}"
 
 
@@ -81,21 +79,21 @@ def _spelt_out(value: Any) -> Any:
 
 
 class Contract(Schema):
-    """Columns with their checks, and rules by name."""
+    """A data contract: columns with their checks, and rules by name."""
 
-    columns: tuple[Checked, ...] = ()
+    columns: tuple[CheckedColumn, ...] = ()
     rules: dict[str, Annotated[Rule, BeforeValidator(_spelt_out)]] = Field(default={})
 
     @property
     def limits(self) -> dict[str, float]:
-        """By the text of a rule, the fraction of rows that may break it."""
+        """The fraction of rows that may break a rule, by the rule's text."""
         return {
             rule.text(name): rule.max_fraction for name, rule in self.rules.items() if rule.max_fraction is not None
         }
 
 
 class _ContractLoader(KeysOnce, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """A key that stands twice is a mistake: one of two checks would be lost."""
+    """YAML in which a key may stand only once: one of two checks would be lost."""
 
 
 def save(schema: Schema, path: Path, name: str, contract: Contract | None = None) -> None:
@@ -158,8 +156,8 @@ def _written(rule: Rule) -> Any:
     return rule.check if rule.max_fraction is None else rule.model_dump()
 
 
-def _check_column(where: str, column: Checked) -> None:
-    """Whether its type is one that we store, and its checks are such that values of it can be put to."""
+def _check_column(where: str, column: CheckedColumn) -> None:
+    """Refuse a type that snapshots do not store, and checks that values of the type cannot be put to."""
     where = f"{where}, column '{column.name}'"
     try:
         kind = arrow_type(column.type)
@@ -198,7 +196,7 @@ def _check_column(where: str, column: Checked) -> None:
 
 
 def _explained(where: str, error: ValidationError, tree: Any) -> errors.ContractError:
-    """The first fault, with the name of its column or rule."""
+    """The first fault as a message, with the name of its column or rule."""
     fault = error.errors()[0]
     path = fault["loc"]
     if not path:
@@ -209,7 +207,7 @@ def _explained(where: str, error: ValidationError, tree: Any) -> errors.Contract
     known: type[BaseModel] = Contract
     what = "schema file"
     if len(path) > 1 and path[0] == "columns":
-        row, known, what = tree["columns"][path[1]], Checked, "column"
+        row, known, what = tree["columns"][path[1]], CheckedColumn, "column"
         where = f"{where}, column '{row.get('name', path[1]) if isinstance(row, dict) else path[1]}'"
     elif len(path) > 1:
         where, known, what = f"{where}, rule '{path[1]}'", Rule, "rule"
@@ -222,8 +220,8 @@ def _explained(where: str, error: ValidationError, tree: Any) -> errors.Contract
     return errors.ContractError.build(where, got=f"{key}: {fault['input']!r}", expected=fault["msg"], field=key)
 
 
-def validate_rows(contract: Contract, stored: pa.Schema) -> None:
-    """Refuse rules that the columns of the snapshot cannot be put into, or that are neither true nor false.
+def check_rules(contract: Contract, stored: pa.Schema) -> None:
+    """Refuse rules that cannot be computed from the columns of the snapshot, or that are neither true nor false.
 
     Raises
     ------
@@ -245,26 +243,26 @@ def validate_rows(contract: Contract, stored: pa.Schema) -> None:
 
 
 def violated_rules(table: pa.Table, contract: Contract) -> Iterator[tuple[list[str], str, pa.Array]]:
-    """Rules that some rows break: the columns, the rule's text, and a mask of the rows (never null)."""
-    there = frozenset(table.column_names)
+    """Yield for each rule that some rows break its columns, its text, and the mask of the rows (never null)."""
+    names = frozenset(table.column_names)
     for column in contract.columns:
-        if column.name not in there:
+        if column.name not in names:
             continue
         values = without_nan(table[column.name].combine_chunks())
-        for text, mask in _rules(column, values):
-            filled = mask.fill_null(False)
-            if filled.true_count:
-                yield [column.name], f"column '{column.name}': {text}", filled
+        for text, mask in _checks(column, values):
+            is_broken = mask.fill_null(False)
+            if is_broken.true_count:
+                yield [column.name], f"column '{column.name}': {text}", is_broken
     for name, rule in contract.rules.items():
         read = list(expressions.parse(name, rule.check, "contract: rule").inputs)
         columns = {name: without_nan(table[name].combine_chunks()) for name in [*read, ROW]}
-        kept = expressions.add(pa.table(columns), {name: rule.check}, "contract: rule")[name].combine_chunks()
-        mask = pc.invert(kept).fill_null(False)
-        if mask.true_count:
-            yield read, rule.text(name), mask
+        holds = expressions.add(pa.table(columns), {name: rule.check}, "contract: rule")[name].combine_chunks()
+        is_broken = pc.invert(holds).fill_null(False)
+        if is_broken.true_count:
+            yield read, rule.text(name), is_broken
 
 
-def _rules(column: Checked, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
+def _checks(column: CheckedColumn, values: pa.Array) -> Iterator[tuple[str, pa.Array]]:
     if not column.nullable:
         yield "null", pc.is_null(values)
     if column.minimum is not None:

@@ -1,6 +1,6 @@
-"""What earlier collections of a recipe found, and whether this one fits in: volume, freshness, columns.
+"""The history of a recipe's collections, and checks against it: volume, freshness and columns.
 
-Kept as ``collections.json`` in the run's folder, an entry a collection that found something new;
+It is kept as ``collections.json`` in the run's folder, an entry a collection that found something new;
 one that ends in the same snapshot as the last adds nothing. Only entries of the same source,
 reading and columns are compared, so that a changed recipe begins anew.
 
@@ -14,17 +14,18 @@ Freshness
     The age of the newest ``data.time`` when it was collected, by the same rule, on its old
     side alone; and against ``data.freshness`` where the recipe gives a limit.
 
-Columns against those of the last collection of the same recipe: what may change unasked, and what not.
+Columns
+    They are compared with those of the last collection of the same recipe:
 
-==================================  =============================================================
-a new column                        accepted and told
-a wider type                        accepted and told: integers → decimals, dates → times,
+==================================  ================================================================
+a new column                        accepted and reported
+a wider type                        accepted and reported: integers → decimals, dates → times,
                                     lists of integers → lists of decimals
-the narrower one of these           accepted and told: in a file of text all decimals may be whole
-a type where there was no value     accepted and told
+the narrower one of these           accepted and reported: in a file of text all decimals may be whole
+a type where there was no value     accepted and reported
 a column that is gone               refused
 any other change of type            refused
-==================================  =============================================================
+==================================  ================================================================
 
 ``data.evolution: accept`` takes what would be refused; with ``data.contract`` the contract says
 what must be there, and nothing is compared.
@@ -67,7 +68,7 @@ MIN_CHANGE = 1.1
 
 @dataclass(frozen=True)
 class CollectionRecord:
-    """One collection.
+    """The record of one collection.
 
     Attributes
     ----------
@@ -97,13 +98,13 @@ class CollectionRecord:
 
 
 def key(data: Data, target: str | None) -> str:
-    """Digest of what decides which columns there are."""
+    """The digest of everything in the recipe that decides which columns there are."""
     judged = {"contract", "evolution", "freshness", "max_bad_fraction", "volume"}
     return digest_json([data.model_dump(mode="json", exclude=judged), target])
 
 
 def load(folder: Path | None) -> dict[str, Any]:
-    """What was noted: ``entries``, oldest first, and the state of ``incremental``."""
+    """Read the notes of a folder: ``entries``, oldest first, and the state of ``incremental``."""
     if folder is None or not (folder / FILE).is_file():
         return {"entries": [], "incremental": None}
     noted: dict[str, Any] = read_json(folder / FILE)
@@ -114,29 +115,29 @@ def save(folder: Path, entries: Sequence[CollectionRecord], state: IncrementStat
     """Note entries and state together: a reader sees both or neither."""
     write_json(
         folder / FILE,
-        {"entries": [asdict(one) for one in entries[-MAX_ENTRIES:]], "incremental": state and state.to_json()},
+        {"entries": [asdict(entry) for entry in entries[-MAX_ENTRIES:]], "incremental": state and state.to_json()},
     )
 
 
-def last(noted: dict[str, Any], wanted: str) -> list[CollectionRecord]:
-    """Entries of this key, oldest first."""
-    return [CollectionRecord(**one) for one in noted["entries"] if one["key"] == wanted]
+def last(noted: dict[str, Any], key: str) -> list[CollectionRecord]:
+    """The entries of this key, oldest first."""
+    return [CollectionRecord(**entry) for entry in noted["entries"] if entry["key"] == key]
 
 
 def make(
     before: Sequence[CollectionRecord],
-    wanted: str,
+    key: str,
     snapshot: str,
     schema: Schema,
     counts: RowCounts,
     num_new: int,
     now: dt.datetime,
 ) -> CollectionRecord:
-    """The entry of a collection; `counts` are those of all pieces."""
+    """Make the entry of a collection; `counts` are those of all fragments."""
     newest = None if counts.newest is None else EPOCH + dt.timedelta(microseconds=counts.newest)
     since = (now - dt.datetime.fromisoformat(before[-1].collected_at)).total_seconds() if before else None
     return CollectionRecord(
-        key=wanted,
+        key=key,
         snapshot=snapshot,
         collected_at=now.isoformat(timespec="seconds"),
         num_read=counts.num_read,
@@ -151,7 +152,7 @@ def make(
 
 
 def judge(before: Sequence[CollectionRecord], entry: CollectionRecord, data: Data, now: dt.datetime) -> list[str]:
-    """What is unusual about a collection, as sentences.
+    """Say what is unusual about a collection, in sentences.
 
     Raises
     ------
@@ -160,25 +161,27 @@ def judge(before: Sequence[CollectionRecord], entry: CollectionRecord, data: Dat
         row is older than ``data.freshness``.
     """
     check_age(entry.newest, data, now)
-    told = []
-    counts = [one.num_new for one in before]
+    messages = []
+    counts = [earlier.num_new for earlier in before]
     if (z := _z(entry.num_new, counts)) is not None and abs(z) > MAX_Z:
         usual = statistics.median(counts)
         if data.volume == "stop":
             raise errors.ContractError.unusual_volume(entry.num_new, usual, len(counts), z)
-        told.append(
+        messages.append(
             f"{entry.num_new:,} rows, where {usual:,.0f} are usual (modified z {z:+.1f} over {len(counts)} runs)"
         )
     if entry.age_s is not None and entry.age_s < -MAX_AHEAD_S:
-        told.append(f"the newest '{data.time}' lies {_span(-entry.age_s)} ahead: how fresh the others are is not known")
-    ages = [one.age_s for one in before if one.age_s is not None]
+        messages.append(
+            f"the newest '{data.time}' lies {_span(-entry.age_s)} ahead: how fresh the others are is not known"
+        )
+    ages = [earlier.age_s for earlier in before if earlier.age_s is not None]
     if entry.age_s is not None and (z := _z(entry.age_s, ages)) is not None and z > MAX_Z:
         usual = statistics.median(ages)
-        told.append(
+        messages.append(
             f"the newest row is {_span(entry.age_s)} old, where {_span(usual)} is usual "
             f"(modified z {z:+.1f} over {len(ages)} runs)"
         )
-    return told
+    return messages
 
 
 def check_age(newest: str | None, data: Data, now: dt.datetime) -> None:
@@ -199,15 +202,15 @@ def _z(value: float, before: Sequence[float]) -> float | None:
     """Modified z-score of ln(value); None where there is too little to compare with."""
     if len(before) < MIN_ENTRIES:
         return None
-    logs = [math.log(max(one, 1.0)) for one in before]
+    logs = [math.log(max(earlier, 1.0)) for earlier in before]
     middle = statistics.median(logs)
-    spread = statistics.median(abs(one - middle) for one in logs)
+    spread = statistics.median(abs(log - middle) for log in logs)
     least = 0.6745 * math.log(MIN_CHANGE) / MAX_Z
     return 0.6745 * (math.log(max(value, 1.0)) - middle) / max(spread, least)
 
 
 def _span(seconds: float) -> str:
-    """For people: the largest unit of which there are two.
+    """Seconds in words, in the largest unit of which there are two.
 
     >>> _span(200_000), _span(5400)
     ('56 hours', '90 minutes')
@@ -234,7 +237,7 @@ def check_columns(
     *,
     accept: bool,
 ) -> list[str]:
-    """What changed, as sentences.
+    """Say which columns changed, in sentences.
 
     Parameters
     ----------
@@ -243,7 +246,7 @@ def check_columns(
     empty
         Columns that have no value now, and so no type that could be another.
     misfits
-        How many values of a column have not the type that it had, in words.
+        By column, the number of values that do not have its earlier type, in words.
 
     Raises
     ------

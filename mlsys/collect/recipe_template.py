@@ -1,7 +1,7 @@
-"""`mlsys init`: a recipe for a table that nobody has seen, which runs as it is.
+"""Write a recipe for a table that nobody has seen (`mlsys init`); it runs as it is.
 
-Looks at the first rows of the source only. What is set is what the run needs (delimiter,
-encoding, columns that name rows); what may be wanted stands beside it as a comment.
+Only the first rows of the source are read. The recipe sets what a run needs (delimiter,
+encoding, columns that identify rows); other keys that may be useful stand in comments.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from mlsys.schema import Kind
 
 __all__ = ["write"]
 
-LOOKED_ROWS = 50_000
-SNIFFED_BYTES = 1 << 16
+SAMPLE_ROWS = 50_000
+HEADER_BYTES = 1 << 16
 DELIMITERS = ",;\t|"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 ENCODINGS = ("utf-8", "cp1252", "latin-1")
 """Tried in this order; the last one reads everything."""
 MIN_ROWS = 20
-"""In fewer rows, values that all differ say nothing."""
+"""Rows from which a column of values that all differ is taken to identify rows."""
 MIN_CLASS_ROWS = 8
 """Rows of a class from which its share of 70 % gives training the two that it needs, with some to spare."""
 MAX_BAD_FRACTION = Data.model_fields["max_bad_fraction"].default
@@ -43,7 +43,7 @@ TIME_NAME = re.compile(r"time|date|(_|^)at$|stamp|day|when", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Sample:
     """The first rows of a source, in the types that they seem to have, and how they were read."""
 
     reading: Reading
@@ -52,7 +52,7 @@ class _Look:
 
 
 def write(source: str, target: str, name: str | None = None) -> str:
-    """The text of a recipe for a source and its target column.
+    """Write the text of a recipe for a source and its target column.
 
     Raises
     ------
@@ -61,78 +61,80 @@ def write(source: str, target: str, name: str | None = None) -> str:
     RecipeError
         It has no column of the target's name.
     """
-    look = _look(source)
-    if target not in look.frame.columns:
-        raise errors.RecipeError.unknown_column("init", target, look.frame.columns)
+    sample = _sample(source)
+    if target not in sample.frame.columns:
+        raise errors.RecipeError.unknown_column("init", target, sample.frame.columns)
     lines = [
-        f"# Drafted from the first {len(look.frame):,} rows of {source}.",
+        f"# Drafted from the first {len(sample.frame):,} rows of {source}.",
         "# Every key that is left out has a default; `mlsys run` writes them all into resolved.yaml.",
         f"name: {name or _name(source)}",
         f"target: {_plain(target)}",
-        f"task: auto                # {_task(look.frame[target])}",
+        f"task: auto                # {_task(sample.frame[target])}",
         "data:",
         f"  source: {_plain(source)}",
-        *_reading(look.reading),
-        *_names_of_rows(look, target),
-        *_times(look, target),
+        *_reading(sample.reading),
+        *_identifiers(sample, target),
+        *_times(sample, target),
         "  # known_after: []        # columns known only after the moment of prediction: they never become features",
-        *(_rare(look, target) or ["  # derive: {}             # new columns as SQL, e.g. {late: delay > 15}"]),
-        *_texts(look),
+        *(_rare(sample, target) or ["  # derive: {}             # new columns as SQL, e.g. {late: delay > 15}"]),
+        *_texts(sample),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _look(source: str) -> _Look:
-    pieces = registry.find(source, Reading())
-    piece = pieces[0]
-    if piece.files:  # in the order of their folders, so that the first ones are all of one class
-        named = pl.DataFrame(pl.from_arrow(pa.concat_tables([folders.names_and_labels(one.files) for one in pieces])))
-        return _Look(Reading(), named, dict.fromkeys(named.columns, Kind.CATEGORICAL))
-    reading = _sniff(piece) if piece.format == "csv" else Reading()
-    first = next(iter(registry.batches(piece, reading, [])), None)
-    if first is None or not first.table.num_rows:
-        raise errors.SourceError.empty(piece.name)
-    table = first.table.slice(0, LOOKED_ROWS)
-    is_typed = registry.schema(piece) is not None
+def _sample(source: str) -> _Sample:
+    fragments = registry.find(source, Reading())
+    first = fragments[0]
+    if first.files:  # in the order of their folders, so that the first ones are all of one class
+        tables = [folders.names_and_labels(fragment.files) for fragment in fragments]
+        names = pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
+        return _Sample(Reading(), names, dict.fromkeys(names.columns, Kind.CATEGORICAL))
+    reading = _detect_reading(first) if first.format == "csv" else Reading()
+    batch = next(iter(registry.batches(first, reading, [])), None)
+    if batch is None or not batch.table.num_rows:
+        raise errors.SourceError.empty(first.name)
+    table = batch.table.slice(0, SAMPLE_ROWS)
+    is_typed = registry.schema(first) is not None
     typed, kinds = {}, {}
     for name in table.column_names:
         values = table[name].combine_chunks()
-        typed[name] = _typed(name, values, piece) if is_typed else _read(name, values, first.json.get(name))
-        wording = WordCounts()
+        typed[name] = _typed(name, values, first) if is_typed else _read(name, values, batch.json.get(name))
+        words = WordCounts()
         if pa.types.is_string(typed[name].type) or pa.types.is_binary(typed[name].type):
-            wording.add(typed[name])
-        kinds[name] = type_inference.kind_of(typed[name].type, wording)
-    return _Look(reading, pl.DataFrame(pl.from_arrow(pa.table(typed))), kinds)
+            words.add(typed[name])
+        kinds[name] = type_inference.kind_of(typed[name].type, words)
+    return _Sample(reading, pl.DataFrame(pl.from_arrow(pa.table(typed))), kinds)
 
 
-def _typed(name: str, values: pa.Array, piece: Fragment) -> pa.Array:
-    return conversion.to_stored(values, conversion.stored_type(values.type, name, piece.name))
+def _typed(name: str, values: pa.Array, fragment: Fragment) -> pa.Array:
+    return conversion.to_stored(values, conversion.stored_type(values.type, name, fragment.name))
 
 
 def _read(name: str, values: pa.Array, json_types: TypeCounts | None) -> pa.Array:
-    kind = type_inference.type_of(name, type_inference.observe(values, "UTC", json_types), None, MAX_BAD_FRACTION)
-    return values if pa.types.is_null(kind) else conversion.read_text(values, kind)
+    counts = type_inference.observe(values, "UTC", json_types)
+    stored = type_inference.type_of(name, counts, None, MAX_BAD_FRACTION)
+    return values if pa.types.is_null(stored) else conversion.read_text(values, stored)
 
 
-def _sniff(piece: Fragment) -> Reading:
-    """Encoding by decoding the whole file, delimiter by what is most frequent in the header."""
-    with piece.open() as file:
+def _detect_reading(fragment: Fragment) -> Reading:
+    """Find the encoding by decoding the whole file, and the delimiter as the most frequent one in the header."""
+    with fragment.open() as file:
         has_mark = file.read(2) in UTF16_MARKS
-    encoding = "utf-16" if has_mark else _encoding(piece)
-    with decoding.opened(piece, Reading(encoding=encoding)) as text:
-        header = text.read(SNIFFED_BYTES).decode(errors="replace").partition("\n")[0]
+    encoding = "utf-16" if has_mark else _encoding(fragment)
+    with decoding.opened(fragment, Reading(encoding=encoding)) as text:
+        header = text.read(HEADER_BYTES).decode(errors="replace").partition("\n")[0]
     bare = re.sub(r'"[^"]*"', "", header)
     delimiter = max(DELIMITERS, key=bare.count)  # of equals the first, a comma
     return Reading(encoding=encoding, delimiter=delimiter)
 
 
-def _encoding(piece: Fragment) -> str:
-    """The first that the whole file can be read in; the first error if it cannot be read in any."""
+def _encoding(fragment: Fragment) -> str:
+    """The first encoding in which the whole file can be read; raises the first error if there is none."""
     faults: list[errors.SourceError] = []
     for name in ENCODINGS:
         try:
-            with decoding.opened(piece, Reading(encoding=name)) as text:
-                while text.read(SNIFFED_BYTES):
+            with decoding.opened(fragment, Reading(encoding=name)) as text:
+                while text.read(HEADER_BYTES):
                     pass
         except errors.SourceError as error:
             faults.append(error)
@@ -142,7 +144,7 @@ def _encoding(piece: Fragment) -> str:
 
 
 def _reading(reading: Reading) -> list[str]:
-    """What differs from the defaults."""
+    """Lines for the keys that differ from the defaults."""
     default, lines = Reading(), []
     if reading.delimiter != default.delimiter:
         lines.append(f"    delimiter: {_plain(reading.delimiter)}")
@@ -153,19 +155,19 @@ def _reading(reading: Reading) -> list[str]:
     return ["  reading:", *lines] if lines else []
 
 
-def _names_of_rows(look: _Look, target: str) -> list[str]:
-    """Columns that tell rows apart and nothing else: one as the id, the others ignored."""
-    naming = [name for name in look.frame.columns if name != target and _names_rows(look, name)]
-    chosen = next((name for name in naming if ID_NAME.search(name) or name == folders.FILE), None)
-    others = [name for name in naming if name != chosen]
+def _identifiers(sample: _Sample, target: str) -> list[str]:
+    """Lines for columns that only tell rows apart: one is the id, the others are ignored."""
+    identifiers = [name for name in sample.frame.columns if name != target and _is_identifier(sample, name)]
+    chosen = next((name for name in identifiers if ID_NAME.search(name) or name == folders.FILE), None)
+    others = [name for name in identifiers if name != chosen]
     lines = [f"  id: {_plain(chosen)}           # a value of its own in every row"] if chosen else []
     if others:
         lines.append(f"  ignore: {_plain(others)}  # a value of their own in every row: nothing to learn from")
     return lines
 
 
-def _names_rows(look: _Look, name: str) -> bool:
-    values = look.frame[name]
+def _is_identifier(sample: _Sample, name: str) -> bool:
+    values = sample.frame[name]
     if (
         storage_schema.is_row_index(name)
         or len(values) < MIN_ROWS
@@ -174,22 +176,22 @@ def _names_rows(look: _Look, name: str) -> bool:
     ):
         return False
     if values.dtype == pl.String:
-        return look.kinds[name] is Kind.CATEGORICAL
+        return sample.kinds[name] is Kind.CATEGORICAL
     counts_up = values.dtype == pl.Int64 and bool((values.diff().drop_nulls() == 1).all())
     return counts_up or (values.dtype == pl.Int64 and bool(ID_NAME.search(name)))
 
 
-def _times(look: _Look, target: str) -> list[str]:
-    times = [name for name, kind in look.kinds.items() if kind is Kind.DATETIME and name != target]
+def _times(sample: _Sample, target: str) -> list[str]:
+    times = [name for name, kind in sample.kinds.items() if kind is Kind.DATETIME and name != target]
     if not times:
         return []
     likely = next((name for name in times if TIME_NAME.search(name)), times[0])
     return [f"  # time: {_plain(likely)}     # if it is when the prediction is made; then also: split: {{by: time}}"]
 
 
-def _rare(look: _Look, target: str) -> list[str]:
-    """Classes of fewer rows than training, validation and test need: their rows count as unlabelled."""
-    values = look.frame[target].drop_nulls()
+def _rare(sample: _Sample, target: str) -> list[str]:
+    """Lines that make rows unlabelled whose class has fewer rows than training, validation and test need."""
+    values = sample.frame[target].drop_nulls()
     counts = values.value_counts()
     is_class = values.dtype == pl.String or (values.dtype == pl.Int64 and counts.height <= MAX_INTEGER_CLASSES)
     rare = counts.filter(pl.col("count") < MIN_CLASS_ROWS)[target].sort().to_list() if is_class else []
@@ -204,8 +206,8 @@ def _rare(look: _Look, target: str) -> list[str]:
     ]
 
 
-def _texts(look: _Look) -> list[str]:
-    prose = [name for name, kind in look.kinds.items() if kind is Kind.TEXT]
+def _texts(sample: _Sample) -> list[str]:
+    prose = [name for name, kind in sample.kinds.items() if kind is Kind.TEXT]
     return (
         [f"  # kinds: {_plain(dict.fromkeys(prose, 'categorical'))}  # taken for text; this would make them categories"]
         if prose
@@ -214,7 +216,7 @@ def _texts(look: _Look) -> list[str]:
 
 
 def _task(values: pl.Series) -> str:
-    """What `task.decide` will most likely say, for the comment."""
+    """The task that `task.decide` will most likely find, for the comment."""
     distinct = values.drop_nulls().n_unique()
     if distinct == 2:
         return "two values: binary"

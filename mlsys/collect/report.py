@@ -1,4 +1,4 @@
-"""What happened between the source and the snapshot: counts, samples, warnings, and whether to stop."""
+"""The report of a collection: counts, samples and warnings; and the limits at which the collection stops."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ NUM_SAMPLES = 3
 
 
 def total(parts: Sequence[RowCounts]) -> RowCounts:
-    """Counts of all pieces together."""
+    """The counts of all fragments together."""
     whole = RowCounts()
     for part in parts:
         whole.num_rows += part.num_rows
         whole.num_bad += part.num_bad
         whole.num_superseded += part.num_superseded
-        whole.newest = max((at for at in (whole.newest, part.newest) if at is not None), default=None)
+        whole.newest = max((time for time in (whole.newest, part.newest) if time is not None), default=None)
         whole.rules.update(part.rules)
         whole.nulls.update(part.nulls)
         for rule, samples in part.samples.items():
@@ -41,7 +41,7 @@ def total(parts: Sequence[RowCounts]) -> RowCounts:
     return whole
 
 
-def judge_damage(pieces: Sequence[Fragment], scans: Sequence[FragmentScan], max_fraction: float) -> None:
+def judge_damage(fragments: Sequence[Fragment], scans: Sequence[FragmentScan], max_fraction: float) -> None:
     """Stop where files cannot be read, unless they are at most this fraction of the files and of the bytes.
 
     How many rows a damaged file has is not known; its bytes alone would say too little, for a
@@ -51,32 +51,33 @@ def judge_damage(pieces: Sequence[Fragment], scans: Sequence[FragmentScan], max_
     ------
     SourceError
     """
-    damaged = [(piece, scan.damage) for piece, scan in zip(pieces, scans, strict=True) if scan.damage]
-    num_bytes = sum(piece.num_bytes for piece, _ in damaged)
-    is_little = num_bytes <= max_fraction * sum(piece.num_bytes for piece in pieces)
-    if not damaged or (is_little and len(damaged) <= max_fraction * len(pieces) and len(damaged) < len(pieces)):
+    damaged = [(fragment, scan.damage) for fragment, scan in zip(fragments, scans, strict=True) if scan.damage]
+    num_bytes = sum(fragment.num_bytes for fragment, _ in damaged)
+    is_little = num_bytes <= max_fraction * sum(fragment.num_bytes for fragment in fragments)
+    are_few = len(damaged) <= max_fraction * len(fragments) and len(damaged) < len(fragments)
+    if not damaged or (is_little and are_few):
         return
     first = damaged[0][1]
     if len(damaged) == 1:
         raise errors.SourceError(first)
-    raise errors.SourceError.several([piece.name for piece, _ in damaged], len(pieces), str(first))
+    raise errors.SourceError.several([fragment.name for fragment, _ in damaged], len(fragments), str(first))
 
 
-def judge(counts: RowCounts, data: Data, target: str | None, rules: Contract | None, quarantine: str) -> None:
-    """Stop where too many rows were set aside, or the target has nothing to learn from.
+def judge(counts: RowCounts, data: Data, target: str | None, contract: Contract | None, quarantine: str) -> None:
+    """Stop where too many rows were rejected, or the target has nothing to learn from.
 
     Raises
     ------
     ContractError, TargetError
     """
-    read = counts.num_read
-    if counts.num_bad > data.max_bad_fraction * read or not counts.num_rows:
+    num_read = counts.num_read
+    if counts.num_bad > data.max_bad_fraction * num_read or not counts.num_rows:
         broken = [(rule, rows, counts.samples[rule][0]) for rule, rows in counts.rules.items()]
-        raise errors.ContractError.too_many(counts.num_bad, read, data.max_bad_fraction, broken, quarantine)
-    for rule, fraction in ({} if rules is None else rules.limits).items():
-        if counts.rules[rule] > fraction * read:
+        raise errors.ContractError.too_many(counts.num_bad, num_read, data.max_bad_fraction, broken, quarantine)
+    for rule, fraction in ({} if contract is None else contract.limits).items():
+        if counts.rules[rule] > fraction * num_read:
             raise errors.ContractError.too_many_of(
-                rule, counts.rules[rule], read, fraction, counts.samples[rule], quarantine
+                rule, counts.rules[rule], num_read, fraction, counts.samples[rule], quarantine
             )
     if target is None:
         return
@@ -88,47 +89,51 @@ def judge(counts: RowCounts, data: Data, target: str | None, rules: Contract | N
 
 def build(
     plan: ExecutionPlan,
-    pieces: Sequence[Fragment],
+    fragments: Sequence[Fragment],
     scans: Sequence[FragmentScan],
     parts: Sequence[StoredFragment],
     counts: RowCounts,
     schema: Schema,
-    repeats: Duplicates,
+    duplicates: Duplicates,
 ) -> dict[str, Any]:
-    """The report of `snapshot.take`, JSON-able."""
+    """Build the report of `snapshot.take`, JSON-able."""
     target = schema.target
     return {
         "plan": {"kind": plan.kind, "reason": plan.reason},
         "sources": [
-            {"name": piece.name, "bytes": piece.num_bytes if scan.sha256 else None, "sha256": scan.sha256}
-            | ({"version": piece.version} if piece.version else {})
-            for piece, scan in zip(pieces, scans, strict=True)
+            {"name": fragment.name, "bytes": fragment.num_bytes if scan.sha256 else None, "sha256": scan.sha256}
+            | ({"version": fragment.version} if fragment.version else {})
+            for fragment, scan in zip(fragments, scans, strict=True)
         ],
-        "num_pieces": len(pieces),
+        "num_pieces": len(fragments),
         "num_reused": sum(part.is_reused for part in parts),
         "num_read": counts.num_read,
         "num_rows": counts.num_rows,
         "num_quarantined": counts.num_bad,
         "num_superseded": counts.num_superseded,
         "damaged": [
-            {"name": piece.name, "reason": scan.damage}
-            for piece, scan in zip(pieces, scans, strict=True)
+            {"name": fragment.name, "reason": scan.damage}
+            for fragment, scan in zip(fragments, scans, strict=True)
             if scan.damage
         ],
         "quarantine": {
             rule: {"rows": rows, "samples": counts.samples[rule]} for rule, rows in counts.rules.most_common()
         },
         "num_unlabelled": counts.nulls[target] if target else 0,
-        "num_repeated_ids": repeats.ids.get(schema.one(Role.ID) or "", 0),
+        "num_repeated_ids": duplicates.ids.get(schema.one(Role.ID) or "", 0),
         "empty_columns": [column.name for column in schema if counts.nulls[column.name] == counts.num_rows],
-        "warnings": list(_warnings(pieces, scans, counts, schema, repeats)),
+        "warnings": list(_warnings(fragments, scans, counts, schema, duplicates)),
     }
 
 
 def _warnings(
-    pieces: Sequence[Fragment], scans: Sequence[FragmentScan], counts: RowCounts, schema: Schema, repeats: Duplicates
+    fragments: Sequence[Fragment],
+    scans: Sequence[FragmentScan],
+    counts: RowCounts,
+    schema: Schema,
+    duplicates: Duplicates,
 ) -> Iterator[str]:
-    yield from _about_pieces(pieces, scans, schema)
+    yield from _about_fragments(fragments, scans, schema)
     for column in schema:
         if counts.nulls[column.name] == counts.num_rows:
             yield f"column '{column.name}' has no value in any row: ignored"
@@ -136,7 +141,7 @@ def _warnings(
             yield f"column '{column.name}' has no name of its own and is taken for a row index: ignored"
     if counts.num_superseded:
         yield f"{_rows(counts.num_superseded)} superseded by a later row of their key: left out"
-    for name, rows in repeats.ids.items():
+    for name, rows in duplicates.ids.items():
         if rows:
             yield f"column '{name}': an earlier value again in {_rows(rows)}"
 
@@ -145,27 +150,27 @@ def _rows(number: int) -> str:
     return "1 row" if number == 1 else f"{number:,} rows"
 
 
-def _about_pieces(pieces: Sequence[Fragment], scans: Sequence[FragmentScan], schema: Schema) -> Iterator[str]:
-    for piece, scan in zip(pieces, scans, strict=True):
+def _about_fragments(fragments: Sequence[Fragment], scans: Sequence[FragmentScan], schema: Schema) -> Iterator[str]:
+    for fragment, scan in zip(fragments, scans, strict=True):
         if scan.damage:
-            yield f"'{piece.name}' cannot be read and is left out: {' '.join(scan.damage.split())}"
-    for name, found in merged(scans).items():
-        yield from _about_source(name, found, pieces, scans)
+            yield f"'{fragment.name}' cannot be read and is left out: {' '.join(scan.damage.split())}"
+    for name, counts in merged(scans).items():
+        yield from _about_column(name, counts, fragments, scans)
         if name not in schema:
             yield f"column '{name}' is not in the contract: left out"
 
 
-def _about_source(
-    name: str, found: TypeCounts, pieces: Sequence[Fragment], scans: Sequence[FragmentScan]
+def _about_column(
+    name: str, counts: TypeCounts, fragments: Sequence[Fragment], scans: Sequence[FragmentScan]
 ) -> Iterator[str]:
-    """Where pieces differ, and what a stored column does not show any more."""
-    read = zip(pieces, scans, strict=True)
-    without = [piece.name for piece, scan in read if scan.num_rows and name not in scan.type_counts]
+    """Warnings where fragments differ in a column, or a stored column does not show what the source held."""
+    scanned = zip(fragments, scans, strict=True)
+    without = [fragment.name for fragment, scan in scanned if scan.num_rows and name not in scan.type_counts]
     if without:
         more = f" and {len(without) - 1} more" if len(without) > 1 else ""
         yield f"column '{name}' is not in '{without[0]}'{more}: null there"
-    if {"int64", "double"} <= set(found.typed):
-        integers, decimals = found.typed["int64"], found.typed["double"]
+    if {"int64", "double"} <= set(counts.typed):
+        integers, decimals = counts.typed["int64"], counts.typed["double"]
         yield f"column '{name}': integers in '{integers}', decimals in '{decimals}': decimals in all"
-    if found.objects:
-        yield f"column '{name}': {found.objects} JSON objects, kept as their text"
+    if counts.objects:
+        yield f"column '{name}': {counts.objects} JSON objects, kept as their text"

@@ -253,14 +253,14 @@ def _collect(store: Store, request: _Request, source: _Input) -> Collection:
         counts = report.total([part.counts for part in parts])
         report.judge(counts, data, request.target, request.contract, where)
         schema = storage_schema.schema(storage, data, request.split_column, counts)
-        told = report.build(source.plan, fragments, scans, parts, counts, schema, repeats)
-        digest = _commit(store, folder, parts, schema, told["sources"])
+        summary = report.build(source.plan, fragments, scans, parts, counts, schema, repeats)
+        digest = _commit(store, folder, parts, schema, summary["sources"])
 
     # 5. Compare the collection with earlier ones, and note it.
     entry = _entry(request, source, digest, schema, counts)
     notes = [*source.messages, *changes, *history.judge(source.before, entry, data, request.now)]
     _note(request, source, schema, entry)
-    return Collection(Snapshot.open(store, digest), told | {"notes": notes, "newest": entry.newest})
+    return Collection(Snapshot.open(store, digest), summary | {"notes": notes, "newest": entry.newest})
 
 
 def _write(

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from mlsys import cluster, errors
 from mlsys.collect import assignment
-from mlsys.collect.assignment import Division
+from mlsys.collect.assignment import Assignment
 from mlsys.dataset import PARTS, Snapshot, Split
 from mlsys.limits import TASK_CELLS, TASK_ROWS
 from mlsys.recipe import Recipe
@@ -41,7 +41,7 @@ __all__ = ["divide"]
 
 
 def divide(store: Store, snapshot: Snapshot, recipe: Recipe, task: Task) -> Split:
-    """Assign every row to a part, each training row to a fold, and store the parts apart.
+    """Assign every row to a part and each training row to a fold, and store each part in a folder of its own.
 
     The same snapshot and ``recipe.seed`` give the same division. In memory are a few numbers
     a row, and at most `TASK_ROWS` rows a part.
@@ -89,13 +89,13 @@ def _check(by: str, recipe: Recipe) -> None:
         raise errors.RecipeError.build(
             f"recipe: split by {by}", got=f"no '{key}'", expected=f"the column in '{key}'", field=key
         )
-    for key, of in (("until", "time"), ("column", "column")):
-        if getattr(recipe.split, key) and by != of:
+    for key, needs in (("until", "time"), ("column", "column")):
+        if getattr(recipe.split, key) and by != needs:
             raise errors.RecipeError.build(
                 f"recipe: split by {by}",
                 got=f"'split.{key}', which has no effect on it",
-                expected=f"split.by: {of}",
-                hint=f"set split.by: {of}, or take split.{key} out",
+                expected=f"split.by: {needs}",
+                hint=f"set split.by: {needs}, or take split.{key} out",
                 field=f"split.{key}",
             )
     if recipe.data.group and by in ("random", "stratified"):
@@ -116,35 +116,35 @@ def _with_split_column(schema: Schema, recipe: Recipe) -> Schema:
 
 
 def _divide(store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: str) -> str:
-    division = assignment.divide(snapshot, recipe, task, by)
-    num_rows = {part: int((division.parts == at).sum()) for at, part in enumerate(PARTS)}
+    assigned = assignment.assign(snapshot, recipe, task, by)
+    num_rows = {part: int((assigned.parts == number).sum()) for number, part in enumerate(PARTS)}
     facts = {
         "schema": schema.model_dump(mode="json"),
         "num_rows": num_rows,
         "num_folds": recipe.split.folds,
-        "forward": division.forward,
+        "forward": assigned.forward,
         "by": by,
-        "boundaries": division.boundaries,
+        "boundaries": assigned.boundaries,
     }
 
     def write(folder: Path) -> dict[str, Any]:
-        _write(snapshot, division, folder)
+        _write(snapshot, assigned, folder)
         return facts
 
     return store.put("split", write)
 
 
-def _write(snapshot: Snapshot, division: Division, folder: Path) -> None:
-    """Each part's rows in the snapshot's order, in files of some rows; a part without rows is one empty file."""
-    kind = _with_numbers(
+def _write(snapshot: Snapshot, assigned: Assignment, folder: Path) -> None:
+    """Write each part's rows in the snapshot's order, in files of some rows; a part without rows is one empty file."""
+    schema = _with_numbers(
         pq.read_schema(snapshot.paths[0]).empty_table(), np.array([], np.int64), np.array([], np.int8)
     ).schema
-    file_rows = min(TASK_ROWS, max(1, TASK_CELLS // len(kind)))
-    waiting = {part: kind.empty_table() for part in PARTS}
+    file_rows = min(TASK_ROWS, max(1, TASK_CELLS // len(schema)))
+    waiting = {part: schema.empty_table() for part in PARTS}
     numbers = dict.fromkeys(PARTS, 0)
-    for table, at in _numbered(snapshot, division, file_rows):
+    for table, rows in _numbered(snapshot, assigned, file_rows):
         for number, part in enumerate(PARTS):
-            waiting[part] = pa.concat_tables([waiting[part], table.filter(pa.array(division.parts[at] == number))])
+            waiting[part] = pa.concat_tables([waiting[part], table.filter(pa.array(assigned.parts[rows] == number))])
             while waiting[part].num_rows >= file_rows:
                 _write_file(folder / part, numbers, waiting[part].slice(0, file_rows))
                 waiting[part] = waiting[part].slice(file_rows)
@@ -153,12 +153,12 @@ def _write(snapshot: Snapshot, division: Division, folder: Path) -> None:
             _write_file(folder / part, numbers, waiting[part])
 
 
-def _numbered(snapshot: Snapshot, division: Division, batch_rows: int) -> Iterator[tuple[pa.Table, slice]]:
+def _numbered(snapshot: Snapshot, assigned: Assignment, batch_rows: int) -> Iterator[tuple[pa.Table, slice]]:
     rows, first = assignment.row_numbers(snapshot), 0
     for path in snapshot.paths:
         for batch in pq.ParquetFile(path).iter_batches(batch_size=batch_rows):
-            at = slice(first, first + batch.num_rows)
-            yield _with_numbers(pa.Table.from_batches([batch]), rows[at], division.folds[at]), at
+            these = slice(first, first + batch.num_rows)
+            yield _with_numbers(pa.Table.from_batches([batch]), rows[these], assigned.folds[these]), these
             first += batch.num_rows
 
 

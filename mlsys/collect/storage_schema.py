@@ -1,6 +1,7 @@
-"""What a stored row looks like: decided between the two passes, completed after the second.
+"""The storage schema: types of the stored columns, decided between the two passes, and roles, known after the second.
 
-What each column is for, as the recipe says it.
+`FragmentScan` is the result of the first pass over a fragment, `RowCounts` of the second. `decide` makes
+the `StorageSchema` of all scans; `schema` completes it with kinds and roles once all values were counted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlsys import errors, expressions
-from mlsys.collect import contract as collect_contract
+from mlsys.collect import contract as contract_file
 from mlsys.collect import type_inference
 from mlsys.collect.contract import Contract
 from mlsys.collect.type_inference import WordCounts
@@ -23,127 +24,17 @@ from mlsys.readers.base import UNNAMED, BadRecord, TypeCounts
 from mlsys.recipe import Data
 from mlsys.schema import Column, Kind, Role, Schema, arrow_type
 
-__all__ = [
-    "FragmentScan",
-    "RowCounts",
-    "StorageSchema",
-    "assign_roles",
-    "check_roles",
-    "check_stored",
-    "decide",
-    "schema",
-]
+__all__ = ["FragmentScan", "RowCounts", "StorageSchema", "decide", "is_row_index", "merged", "schema"]
 
 ROW_INDEX = re.compile(rf"(__index_level_\d+__|Unnamed: \d+|{UNNAMED}\d+)")
 """Names that a row index gets: from pandas in Parquet and CSV, and from us where a CSV column has none."""
 
 
-def check_roles(data: Data, target: str | None, split_column: str | None, known: Sequence[str]) -> None:
-    """Refuse names in the recipe that no column has.
-
-    Raises
-    ------
-    RecipeError
-        Names the key of the recipe, and the column that may be meant.
-    """
-    cursor = data.incremental.cursor if data.incremental else None
-    named = [*_needed(data, target, split_column), *([("data.incremental.cursor", cursor)] if cursor else [])]
-    many = {"data.known_after": data.known_after, "data.ignore": data.ignore, "data.kinds": tuple(data.kinds)}
-    named += [(key, name) for key, names in many.items() for name in names]
-    there = set(known)
-    for key, name in named:
-        if name not in there:
-            raise errors.RecipeError.unknown_column(f"recipe: '{key}'", name, known)
-
-
-def check_stored(data: Data, target: str | None, split_column: str | None, stored: Sequence[str]) -> None:
-    """Refuse a contract that leaves out what the recipe works with.
-
-    Raises
-    ------
-    ContractError
-    """
-    for key, name in _needed(data, target, split_column):
-        if name not in stored:
-            raise errors.ContractError.build(
-                f"recipe: '{key}'",
-                got=f"column '{name}', which the contract leaves out",
-                expected="a column of the contract",
-                hint=f"add '{name}' to the columns of the contract",
-                field=name,
-            )
-
-
-def _needed(data: Data, target: str | None, split_column: str | None) -> list[tuple[str, str]]:
-    """Columns whose values are used, by the key of the recipe that names them."""
-    one = {
-        "target": target,
-        "data.id": data.id,
-        "data.time": data.time,
-        "data.group": data.group,
-        "split.column": split_column,
-        "data.dedupe.order": data.dedupe.order if data.dedupe else None,
-    }
-    named = [(key, name) for key, name in one.items() if name is not None]
-    return named + [("data.dedupe.keys", name) for name in (data.dedupe.keys if data.dedupe else ())]
-
-
-def assign_roles(
-    columns: Iterable[Column], data: Data, target: str | None, split_column: str | None, empty: Iterable[str]
-) -> Schema:
-    """The schema with roles; a column with several takes the first of target, id, time, group, split, after, ignore.
-
-    Columns without a value in any row (`empty`), and row indices, are ignored. `known_after` and
-    `ignore` of a contract stay.
-    """
-    without_value = set(empty)
-    roles: dict[str | None, Role] = dict.fromkeys(without_value.union(data.ignore), Role.IGNORE)
-    roles |= dict.fromkeys(data.known_after, Role.AFTER)
-    roles |= {split_column: Role.SPLIT, data.group: Role.GROUP}
-    roles |= {data.time: Role.TIME, data.id: Role.ID, target: Role.TARGET}
-    schema = Schema(columns=tuple(column.model_copy(update={"role": _role(column, roles)}) for column in columns))
-    _check_time(schema, without_value)
-    return schema
-
-
-def is_row_index(name: str) -> bool:
-    """Whether a column is a row index by its name."""
-    return ROW_INDEX.fullmatch(name) is not None
-
-
-def _role(column: Column, roles: dict[str | None, Role]) -> Role:
-    if column.name in roles:
-        return roles[column.name]
-    if column.role in (Role.AFTER, Role.IGNORE):
-        return column.role
-    return Role.IGNORE if is_row_index(column.name) else Role.FEATURE
-
-
-def _check_time(schema: Schema, empty: Collection[str]) -> None:
-    name = schema.one(Role.TIME)
-    if name in empty:
-        raise errors.RecipeError.build(
-            f"recipe: 'data.time': column '{name}'",
-            got="no value in any row",
-            expected="dates or times",
-            hint="look at the source; or leave data.time out",
-            field="data.time",
-        )
-    if name and schema[name].kind is not Kind.DATETIME:
-        raise errors.RecipeError.build(
-            f"recipe: 'data.time': column '{name}'",
-            got=f"{schema[name].kind} ({schema[name].type})",
-            expected="dates or times",
-            hint=f"derive one, e.g. derive: {{at: \"TIMESTAMP '1970-01-01' + {name} * INTERVAL '1 second'\"}}",
-            field="data.time",
-        )
-
-
 @dataclass
 class FragmentScan:
-    """What the first pass learned of a piece: records, sound and broken, and evidence by column.
+    """The result of the first pass over a fragment: number of records, type counts by column, bad records.
 
-    `damage` is the error of a piece that cannot be read, `changed` when it was last changed.
+    `damage` is the error of a fragment that cannot be read, `changed` when it was last changed.
     """
 
     num_rows: int
@@ -173,9 +64,9 @@ class StorageSchema:
     time: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that decides what a stored row looks like."""
+        """Everything that decides how a row is stored, for the key of the cache."""
         return {
-            "columns": [[name, str(kind)] for name, kind in self.columns.items()],
+            "columns": [[name, str(stored)] for name, stored in self.columns.items()],
             "derive": list(self.derive.items()),
             "stored": [[column.name, str(column.type)] for column in self.stored],
             "zone": self.zone,
@@ -188,22 +79,22 @@ class StorageSchema:
 
 @dataclass
 class RowCounts:
-    """Counts of the second pass, over one piece or all.
+    """Counts of the second pass, over one fragment or all.
 
     Attributes
     ----------
     num_rows, num_bad, num_superseded
-        Rows stored, set aside, and left out because a later row has their key.
+        Rows stored, quarantined, and left out because a later row has their key.
     rules, samples
         Rows that break a rule, and some of them shown.
     nulls, words
-        By stored column.
+        Null values and word counts by stored column.
     classes
         Distinct labels with rows counted so far; complete only while there is one.
     newest
         The latest value of ``data.time``, in microseconds.
     damage
-        The error of a piece that turned out to be unreadable.
+        The error of a fragment that turned out to be unreadable.
     """
 
     num_rows: int = 0
@@ -219,6 +110,7 @@ class RowCounts:
 
     @property
     def num_read(self) -> int:
+        """Rows of the source: stored, quarantined and superseded."""
         return self.num_rows + self.num_bad + self.num_superseded
 
 
@@ -227,132 +119,140 @@ def decide(
     target: str | None,
     split_column: str | None,
     scans: Sequence[FragmentScan],
-    rules: Contract | None,
+    contract: Contract | None,
     *,
     is_regression: bool,
 ) -> StorageSchema:
-    """The types of all columns, from the contract if there is one, else from the evidence of all pieces.
+    """Decide the types of all columns, by the contract if it has columns, else by the counts of all fragments.
 
     Raises
     ------
     RecipeError
-        The recipe names a column that does not exist, or an expression is none.
+        The recipe names a column that does not exist, or an expression is not valid.
     ContractError
         The contract asks for a column that the source does not have.
     SourceError
         A column changes its type between files.
     """
-    evidence = merged(scans)
-    known = [*evidence, *data.derive]
-    check_roles(data, target, split_column, known)
-    columns = _of_contract(rules, evidence, data) if rules else _of_evidence(evidence, data)  # rules alone fix no types
-    if target in columns and target in evidence and not rules and not is_regression:
-        columns[target] = _label_type(columns[target], evidence[target])
+    counts = merged(scans)
+    _check_names(data, target, split_column, [*counts, *data.derive])
+    has_columns = bool(contract)  # a contract may hold rules alone
+    columns = _types_by_contract(contract, counts, data) if contract else _types_by_counts(counts, data)
+    if target in columns and target in counts and not has_columns and not is_regression:
+        columns[target] = _label_type(columns[target], counts[target])
     if data.time in columns and pa.types.is_date(columns[data.time]):
         columns[data.time] = conversion.TIME
     images = frozenset(
-        name for name, kind in columns.items() if pa.types.is_binary(kind) and _is_image(name, evidence, data, rules)
+        name
+        for name, stored in columns.items()
+        if pa.types.is_binary(stored) and _is_image(name, counts[name], data, contract)
     )
-    stored = _stored(columns, data)
-    if rules is not None:
-        collect_contract.validate_rows(rules, stored)
-        _check_kinds(rules, stored)
-        check_stored(data, target, split_column, stored.names)
+    stored = _with_derived(columns, data)
+    if contract is not None:
+        contract_file.check_rules(contract, stored)
+        _check_kinds(contract, stored)
+        _check_not_left_out(data, target, split_column, stored.names)
     time = data.time if data.time and pa.types.is_timestamp(stored.field(data.time).type) else None
-    return StorageSchema(columns, data.derive, stored, data.timezone, target, rules, images, time)
+    return StorageSchema(columns, data.derive, stored, data.timezone, target, contract, images, time)
 
 
 def merged(scans: Iterable[FragmentScan]) -> dict[str, TypeCounts]:
-    """Evidence of all pieces, columns in the order of their first appearance."""
+    """The type counts of all fragments, columns in the order of their first appearance."""
     whole: dict[str, TypeCounts] = {}
     for scan in scans:
-        for name, found in scan.type_counts.items():
-            whole[name] = whole[name].merged(found) if name in whole else found
+        for name, counts in scan.type_counts.items():
+            whole[name] = whole[name].merged(counts) if name in whole else counts
     return whole
 
 
-def schema(layout: StorageSchema, data: Data, split_column: str | None, counts: RowCounts) -> Schema:
-    """The schema with kinds and roles, once all values were seen."""
-    columns = [_column(name, layout, data, counts) for name in layout.stored.names]
-    empty = [name for name in layout.stored.names if counts.nulls[name] == counts.num_rows]
-    return assign_roles(columns, data, layout.target, split_column, empty)
+def schema(storage: StorageSchema, data: Data, split_column: str | None, counts: RowCounts) -> Schema:
+    """The schema with kinds and roles, once all values were counted."""
+    columns = [_column(name, storage, data, counts) for name in storage.stored.names]
+    empty = {name for name in storage.stored.names if counts.nulls[name] == counts.num_rows}
+    return _assign_roles(columns, data, storage.target, split_column, empty)
 
 
-def _of_contract(rules: Contract, evidence: dict[str, TypeCounts], data: Data) -> dict[str, pa.DataType]:
-    for column in rules:
-        if column.name not in evidence and column.name not in data.derive:
+def is_row_index(name: str) -> bool:
+    """True for a column that is a row index by its name."""
+    return ROW_INDEX.fullmatch(name) is not None
+
+
+def _types_by_contract(contract: Contract, counts: dict[str, TypeCounts], data: Data) -> dict[str, pa.DataType]:
+    for column in contract:
+        if column.name not in counts and column.name not in data.derive:
             raise errors.ContractError.build(
                 f"collect: column '{column.name}' of the contract",
                 got="no such column in the source",
                 expected=f"a column of type {column.type}",
-                hint=errors.did_you_mean(column.name, evidence),
+                hint=errors.did_you_mean(column.name, counts),
                 field=column.name,
             )
-    return {column.name: arrow_type(column.type) for column in rules if column.name in evidence}
+    return {column.name: arrow_type(column.type) for column in contract if column.name in counts}
 
 
-def _of_evidence(evidence: dict[str, TypeCounts], data: Data) -> dict[str, pa.DataType]:
+def _types_by_counts(counts: dict[str, TypeCounts], data: Data) -> dict[str, pa.DataType]:
     types = {
-        name: type_inference.type_of(name, found, data.kinds.get(name), data.max_bad_fraction)
-        for name, found in evidence.items()
+        name: type_inference.type_of(name, of_column, data.kinds.get(name), data.max_bad_fraction)
+        for name, of_column in counts.items()
     }
-    return {name: pa.float64() if pa.types.is_null(kind) else kind for name, kind in types.items()}
+    return {name: pa.float64() if pa.types.is_null(stored) else stored for name, stored in types.items()}
 
 
-def _is_image(name: str, evidence: dict[str, TypeCounts], data: Data, rules: Schema | None) -> bool:
-    kind = rules[name].kind if rules is not None and name in rules else None
-    return type_inference.is_image(evidence[name], data.kinds.get(name, kind))
+def _is_image(name: str, counts: TypeCounts, data: Data, contract: Schema | None) -> bool:
+    kind = contract[name].kind if contract is not None and name in contract else None
+    return type_inference.is_image(counts, data.kinds.get(name, kind))
 
 
-def _label_type(kind: pa.DataType, found: TypeCounts) -> pa.DataType:
+def _label_type(stored: pa.DataType, counts: TypeCounts) -> pa.DataType:
     """Labels 0.0 and 1.0, as pandas writes integers with gaps, are the classes 0 and 1."""
-    return pa.int64() if pa.types.is_floating(kind) and not found.fractions else kind
+    return pa.int64() if pa.types.is_floating(stored) and not counts.fractions else stored
 
 
-def _stored(columns: dict[str, pa.DataType], data: Data) -> pa.Schema:
-    read = pa.schema(list(columns.items()))
-    derived = expressions.types(read, data.derive, "recipe: data.derive") if data.derive else {}
-    for name, kind in derived.items():
-        found = conversion.stored_type(kind, name, "data.derive")
-        columns_type = conversion.TIME if name == data.time and pa.types.is_date(found) else found
-        at = read.get_field_index(name)
-        read = read.append(pa.field(name, columns_type)) if at < 0 else read.set(at, pa.field(name, columns_type))
-    return read
+def _with_derived(columns: dict[str, pa.DataType], data: Data) -> pa.Schema:
+    """The columns as read and the derived ones, a derived one in place of one of its name."""
+    table = pa.schema(list(columns.items()))
+    derived = expressions.types(table, data.derive, "recipe: data.derive") if data.derive else {}
+    for name, computed in derived.items():
+        stored = conversion.stored_type(computed, name, "data.derive")
+        column = pa.field(name, conversion.TIME if name == data.time and pa.types.is_date(stored) else stored)
+        place = table.get_field_index(name)
+        table = table.append(column) if place < 0 else table.set(place, column)
+    return table
 
 
-def _check_kinds(rules: Contract, stored: pa.Schema) -> None:
-    for column in rules:
-        kind = stored.field(column.name).type
-        if not _can_be(kind, column.kind):
+def _check_kinds(contract: Contract, stored: pa.Schema) -> None:
+    for column in contract:
+        type_ = stored.field(column.name).type
+        if not _can_be(type_, column.kind):
             raise errors.ContractError.build(
                 f"contract: column '{column.name}'",
-                got=f"kind {column.kind} for values of type {kind}",
-                expected=f"a kind for them, e.g. {type_inference.kind_of(kind, WordCounts())}",
+                got=f"kind {column.kind} for values of type {type_}",
+                expected=f"a kind for them, e.g. {type_inference.kind_of(type_, WordCounts())}",
                 field=column.name,
             )
 
 
-def _column(name: str, layout: StorageSchema, data: Data, counts: RowCounts) -> Column:
-    kind = layout.stored.field(name).type
-    if layout.contract is not None and name in layout.contract:
-        facts = layout.contract[name].model_dump(include=set(Column.model_fields))
-        return Column.model_validate(facts | {"type": str(kind), "kind": data.kinds.get(name, facts["kind"])})
-    found = type_inference.kind_of(kind, counts.words.get(name, WordCounts()))
-    demanded = data.kinds.get(name, found)
-    if not _can_be(kind, demanded):
+def _column(name: str, storage: StorageSchema, data: Data, counts: RowCounts) -> Column:
+    type_ = storage.stored.field(name).type
+    if storage.contract is not None and name in storage.contract:
+        facts = storage.contract[name].model_dump(include=set(Column.model_fields))
+        return Column.model_validate(facts | {"type": str(type_), "kind": data.kinds.get(name, facts["kind"])})
+    inferred = type_inference.kind_of(type_, counts.words.get(name, WordCounts()))
+    kind = data.kinds.get(name, inferred)
+    if not _can_be(type_, kind):
         raise errors.RecipeError.build(
             f"recipe: 'data.kinds.{name}'",
-            got=f"{demanded} for values of type {kind}",
-            expected=f"a kind for them, e.g. {found}",
+            got=f"{kind} for values of type {type_}",
+            expected=f"a kind for them, e.g. {inferred}",
             hint="derive a column of another type from it",
             field=name,
         )
-    return Column(name=name, type=str(kind), kind=demanded, nullable=counts.nulls[name] > 0)
+    return Column(name=name, type=str(type_), kind=kind, nullable=counts.nulls[name] > 0)
 
 
-def _can_be(kind: pa.DataType, demanded: Kind) -> bool:
-    """Whether values of a stored type can be treated as a kind."""
-    return any(test(kind) for test in _TYPES_OF[demanded])
+def _can_be(type_: pa.DataType, kind: Kind) -> bool:
+    """True if values of a stored type can be treated as a kind."""
+    return any(test(type_) for test in _TYPES_OF[kind])
 
 
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
@@ -366,3 +266,87 @@ _TYPES_OF = {
     Kind.BYTES: (pa.types.is_binary,),
     Kind.LIST: (pa.types.is_list,),
 }
+
+
+def _check_names(data: Data, target: str | None, split_column: str | None, known: Sequence[str]) -> None:
+    """Refuse names in the recipe that no column has; the error names the key, and the column that may be meant."""
+    cursor = data.incremental.cursor if data.incremental else None
+    named = [*_needed(data, target, split_column), *([("data.incremental.cursor", cursor)] if cursor else [])]
+    many = {"data.known_after": data.known_after, "data.ignore": data.ignore, "data.kinds": tuple(data.kinds)}
+    named += [(key, name) for key, names in many.items() for name in names]
+    columns = set(known)
+    for key, name in named:
+        if name not in columns:
+            raise errors.RecipeError.unknown_column(f"recipe: '{key}'", name, known)
+
+
+def _check_not_left_out(data: Data, target: str | None, split_column: str | None, stored: Sequence[str]) -> None:
+    """Refuse a contract that leaves out what the recipe works with."""
+    for key, name in _needed(data, target, split_column):
+        if name not in stored:
+            raise errors.ContractError.build(
+                f"recipe: '{key}'",
+                got=f"column '{name}', which the contract leaves out",
+                expected="a column of the contract",
+                hint=f"add '{name}' to the columns of the contract",
+                field=name,
+            )
+
+
+def _needed(data: Data, target: str | None, split_column: str | None) -> list[tuple[str, str]]:
+    """Columns whose values are used, by the key of the recipe that names them."""
+    named = {
+        "target": target,
+        "data.id": data.id,
+        "data.time": data.time,
+        "data.group": data.group,
+        "split.column": split_column,
+        "data.dedupe.order": data.dedupe.order if data.dedupe else None,
+    }
+    keys = data.dedupe.keys if data.dedupe else ()
+    return [(key, name) for key, name in named.items() if name is not None] + [("data.dedupe.keys", n) for n in keys]
+
+
+def _assign_roles(
+    columns: Iterable[Column], data: Data, target: str | None, split_column: str | None, empty: Collection[str]
+) -> Schema:
+    """The schema with roles; a column with several takes the first of target, id, time, group, split, after, ignore.
+
+    Columns without a value in any row (`empty`), and row indices, are ignored. `known_after` and
+    `ignore` of a contract stay.
+    """
+    roles: dict[str | None, Role] = dict.fromkeys({*empty, *data.ignore}, Role.IGNORE)
+    roles |= dict.fromkeys(data.known_after, Role.AFTER)
+    roles |= {split_column: Role.SPLIT, data.group: Role.GROUP}
+    roles |= {data.time: Role.TIME, data.id: Role.ID, target: Role.TARGET}
+    schema = Schema(columns=tuple(column.model_copy(update={"role": _role(column, roles)}) for column in columns))
+    _check_time(schema, empty)
+    return schema
+
+
+def _role(column: Column, roles: dict[str | None, Role]) -> Role:
+    if column.name in roles:
+        return roles[column.name]
+    if column.role in (Role.AFTER, Role.IGNORE):
+        return column.role
+    return Role.IGNORE if is_row_index(column.name) else Role.FEATURE
+
+
+def _check_time(schema: Schema, empty: Collection[str]) -> None:
+    name = schema.one(Role.TIME)
+    if name in empty:
+        raise errors.RecipeError.build(
+            f"recipe: 'data.time': column '{name}'",
+            got="no value in any row",
+            expected="dates or times",
+            hint="look at the source; or leave data.time out",
+            field="data.time",
+        )
+    if name and schema[name].kind is not Kind.DATETIME:
+        raise errors.RecipeError.build(
+            f"recipe: 'data.time': column '{name}'",
+            got=f"{schema[name].kind} ({schema[name].type})",
+            expected="dates or times",
+            hint=f"derive one, e.g. derive: {{at: \"TIMESTAMP '1970-01-01' + {name} * INTERVAL '1 second'\"}}",
+            field="data.time",
+        )

@@ -1,4 +1,4 @@
-"""What is to be predicted, decided from the target's values.
+"""Decide the prediction task from the target's values.
 
 ========================================================  ==================================================
 target                                                    task
@@ -35,6 +35,7 @@ MAX_CLASSES = 1000
 """More are an id or free text; a model of one probability each would not fit in memory either."""
 
 POSITIVE = ("true", "1", "yes", "y", "t", "positive", "pos")
+NEGATIVE = ("false", "no", "n", "f", "0")
 
 
 def decide(snapshot: Snapshot, recipe: Recipe) -> Task:
@@ -126,30 +127,30 @@ def _classes(target: str, counts: Counter[object], kind: TaskKind) -> list[Label
     return sorted(labels)  # of one type: they come from one column
 
 
-def _positive(classes: list[Label], counts: Counter[object], wanted: Label | None, target: str) -> Label:
-    if wanted is not None:
-        return _wanted(classes, wanted, target)
-    said = [label for label in classes if str(label).strip().lower() in POSITIVE]
-    if len(said) == 1:
-        return said[0]
+def _positive(classes: list[Label], counts: Counter[object], positive: Label | None, target: str) -> Label:
+    if positive is not None:
+        return _class_meant(classes, positive, target)
+    by_name = [label for label in classes if str(label).strip().lower() in POSITIVE]
+    if len(by_name) == 1:
+        return by_name[0]
     return min(reversed(classes), key=lambda label: counts[label])  # of equals the last
 
 
-def _wanted(classes: list[Label], wanted: Label, target: str) -> Label:
+def _class_meant(classes: list[Label], positive: Label, target: str) -> Label:
     """The class that the recipe means; YAML reads an unquoted yes as true and 1 as a number."""
     for label in classes:
-        if label == wanted and isinstance(label, bool) == isinstance(wanted, bool):
+        if label == positive and isinstance(label, bool) == isinstance(positive, bool):
             return label
-    words = (
-        POSITIVE if wanted is True else ("false", "no", "n", "f", "0") if wanted is False else (str(wanted).lower(),)
-    )
+    words: tuple[str, ...] = (str(positive).lower(),)
+    if isinstance(positive, bool):
+        words = POSITIVE if positive else NEGATIVE
     meant = [label for label in classes if str(label).lower() in words]
     if len(meant) == 1:
         return meant[0]
     raise errors.RecipeError.build(
         f"recipe: 'positive' for target '{target}'",
-        got=repr(wanted),
+        got=repr(positive),
         expected=" or ".join(repr(label) for label in classes),
-        hint=errors.did_you_mean(str(wanted), map(str, classes)),
+        hint=errors.did_you_mean(str(positive), map(str, classes)),
         field="positive",
     )

@@ -1,4 +1,4 @@
-"""Which type every column has, decided over all rows of all pieces, and which kind.
+"""Infer the type and the kind of every column, from counts over all rows of all fragments.
 
 Text (CSV, JSON lines, query results) is counted, never sampled: a column whose first words come
 after 300,000 numbers is judged on all of them. The rule for a column of text, in this order:
@@ -10,7 +10,7 @@ after 300,000 numbers is judged on all of them. The rule for a column of text, i
 4. of bool, int64, double, date32 and timestamp the one that reads most values, the first of
    equals; JSON strings are only tried as dates and times, lists of numbers stay lists;
 5. if that one misfits more than ``max_bad_fraction`` of the values, the column is text; below,
-   the rows of the misfits go to quarantine.
+   the rows of the misfits are quarantined.
 
 Typed sources (Parquet, built-in sets) keep their type; integers in one file and decimals in
 another become decimals, any other change of type is refused.
@@ -30,16 +30,7 @@ from mlsys.readers.base import TypeCounts
 from mlsys.readers.conversion import LIST, PLAIN, TIME, NumberFormat, read_text
 from mlsys.schema import Kind, arrow_type
 
-__all__ = [
-    "WordCounts",
-    "is_image",
-    "kind_of",
-    "num_misfits",
-    "num_pictures",
-    "num_whole",
-    "observe",
-    "type_of",
-]
+__all__ = ["WordCounts", "is_image", "kind_of", "num_misfits", "num_pictures", "num_whole", "observe", "type_of"]
 
 PADDED = r"^\s*[+-]?0\d+\s*$"
 DATED = r"^\s*\d{4}-\d{2}-\d{2}"
@@ -52,68 +43,9 @@ TEXT_CHARS = 60.0
 """Mean characters from which mostly distinct strings are prose in a script without blanks, or payloads."""
 
 
-def observe(texts: pa.Array, zone: str, seen: TypeCounts | None = None, numbers: NumberFormat = PLAIN) -> TypeCounts:
-    """Count what the values of one batch can be read as; `seen` holds the JSON types of the batch."""
-    found = seen or TypeCounts()
-    values = texts.drop_null()
-    found.count = len(values)
-    if found.quoted < found.count:
-        _count_numbers(values, found, numbers)
-        if found.floats < found.count:
-            found.bools = _fitting(values, pa.bool_())
-    if found.floats + found.bools < found.count and _matching(values, DATED):
-        found.dates = _fitting(values, pa.date32())
-        found.times = found.count if found.dates == found.count else _fitting(values, TIME, zone)
-    return found
-
-
-def is_image(evidence: TypeCounts, kind: Kind | None) -> bool:
-    """Whether a column holds pictures: the recipe says so, or more than half of its bytes begin as one."""
-    return kind is Kind.IMAGE or (kind is None and 2 * evidence.pictures > evidence.count)
-
-
-def type_of(name: str, evidence: TypeCounts, kind: Kind | None, max_bad_fraction: float) -> pa.DataType:
-    """The stored type of a column, ``pa.null()`` if there is no value.
-
-    Raises
-    ------
-    SourceError
-        The type changes between files.
-    """
-    typed = {kind_: piece for kind_, piece in evidence.typed.items() if kind_ != "null"}
-    if set(typed) == {"int64", "double"}:
-        typed.pop("int64")
-    if len(typed) > 1:
-        raise errors.SourceError.changed_type(name, typed.items())
-    if typed:
-        found = next(iter(typed))
-        if found == "string" and kind in _READ_FROM_TEXT:  # of pictures, paths
-            return _READ_FROM_TEXT[kind]
-        is_decimal = found == "int64" and evidence.floats > evidence.ints
-        return pa.float64() if is_decimal else arrow_type(found)
-    if evidence.count == 0:
-        return pa.null()
-    return _demanded(evidence, kind) if kind else _most_fitting(evidence, max_bad_fraction)
-
-
-def kind_of(kind: pa.DataType, wording: WordCounts) -> Kind:
-    """How values of a stored type are treated, unless ``data.kinds`` says otherwise.
-
-    Strings are text when they hold `TEXT_WORDS` words on average and do not stand in `REPEATS`
-    rows each, or when they hold `TEXT_CHARS` characters and mostly differ; else categories.
-    Bytes are images if most begin as PNG or JPEG do. Numbers are numeric however few distinct
-    ones there are.
-    """
-    if pa.types.is_string(kind):
-        return Kind.TEXT if wording.is_prose else Kind.CATEGORICAL
-    if pa.types.is_binary(kind):
-        return Kind.IMAGE if 2 * wording.pictures > wording.count else Kind.BYTES
-    return _KINDS.get(str(kind), Kind.LIST if pa.types.is_list(kind) else Kind.NUMERIC)
-
-
 @dataclass
 class WordCounts:
-    """What tells prose from categories, and pictures from other bytes: sums over the values of a column."""
+    """Sums over the values of a column that tell prose from categories, and pictures from other bytes."""
 
     count: int = 0
     words: int = 0
@@ -134,82 +66,148 @@ class WordCounts:
         self.distinct += series.n_unique()
 
     def merged(self, other: WordCounts) -> WordCounts:
+        """The sums over the values of both."""
         return WordCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(WordCounts)))
 
     @property
     def is_prose(self) -> bool:
+        """True for words rather than categories, see `kind_of`."""
         if not self.count:
             return False
         is_long = self.chars >= TEXT_CHARS * self.count and 2 * self.distinct >= self.count
-        is_said_again = REPEATS * self.distinct < self.count
-        return is_long or (self.words >= TEXT_WORDS * self.count and not is_said_again)
+        is_repeated = REPEATS * self.distinct < self.count
+        return is_long or (self.words >= TEXT_WORDS * self.count and not is_repeated)
 
 
-def num_misfits(evidence: TypeCounts, kind: str) -> int:
-    """How many values of a text column cannot be read as a stored type; 0 where nothing was counted."""
-    fitting = {"bool": evidence.bools, "int64": evidence.ints, "double": evidence.floats}
-    fitting |= {"date32[day]": evidence.dates, str(TIME): evidence.times}
-    return evidence.count - fitting.get(kind, evidence.count)
+def observe(
+    texts: pa.Array, zone: str, json_types: TypeCounts | None = None, numbers: NumberFormat = PLAIN
+) -> TypeCounts:
+    """Count the types as which the values of one batch can be read, on top of its `json_types`."""
+    counts = json_types or TypeCounts()
+    values = texts.drop_null()
+    counts.count = len(values)
+    if counts.quoted < counts.count:
+        _count_numbers(values, counts, numbers)
+        if counts.floats < counts.count:
+            counts.bools = _num_readable(values, pa.bool_())
+    if counts.floats + counts.bools < counts.count and _num_matching(values, DATED):
+        counts.dates = _num_readable(values, pa.date32())
+        counts.times = counts.count if counts.dates == counts.count else _num_readable(values, TIME, zone)
+    return counts
+
+
+def type_of(name: str, counts: TypeCounts, kind: Kind | None, max_bad_fraction: float) -> pa.DataType:
+    """The stored type of a column, ``pa.null()`` if there is no value.
+
+    Raises
+    ------
+    SourceError
+        The type changes between files.
+    """
+    typed = {type_name: fragment for type_name, fragment in counts.typed.items() if type_name != "null"}
+    if set(typed) == {"int64", "double"}:
+        typed.pop("int64")
+    if len(typed) > 1:
+        raise errors.SourceError.changed_type(name, typed.items())
+    if typed:
+        type_name = next(iter(typed))
+        if type_name == "string" and kind in _READ_FROM_TEXT:  # of pictures, paths
+            return _READ_FROM_TEXT[kind]
+        is_decimal = type_name == "int64" and counts.floats > counts.ints
+        return pa.float64() if is_decimal else arrow_type(type_name)
+    if counts.count == 0:
+        return pa.null()
+    return _type_of_kind(counts, kind) if kind else _most_readable(counts, max_bad_fraction)
+
+
+def kind_of(stored: pa.DataType, words: WordCounts) -> Kind:
+    """The kind of a column of this stored type, unless ``data.kinds`` says otherwise.
+
+    Strings are text when they hold `TEXT_WORDS` words on average and do not stand in `REPEATS`
+    rows each, or when they hold `TEXT_CHARS` characters and mostly differ; else categories.
+    Bytes are images if most begin as PNG or JPEG do. Numbers are numeric however few distinct
+    ones there are.
+    """
+    if pa.types.is_string(stored):
+        return Kind.TEXT if words.is_prose else Kind.CATEGORICAL
+    if pa.types.is_binary(stored):
+        return Kind.IMAGE if 2 * words.pictures > words.count else Kind.BYTES
+    return _KINDS.get(str(stored), Kind.LIST if pa.types.is_list(stored) else Kind.NUMERIC)
+
+
+def is_image(counts: TypeCounts, kind: Kind | None) -> bool:
+    """True for a column of pictures: by its kind, or because more than half of its bytes begin as one."""
+    return kind is Kind.IMAGE or (kind is None and 2 * counts.pictures > counts.count)
+
+
+def num_misfits(counts: TypeCounts, stored: str) -> int:
+    """Number of values of a text column that cannot be read as a stored type; 0 where nothing was counted."""
+    readable = {"bool": counts.bools, "int64": counts.ints, "double": counts.floats}
+    readable |= {"date32[day]": counts.dates, str(TIME): counts.times}
+    return counts.count - readable.get(stored, counts.count)
 
 
 def num_pictures(values: pa.Array | pa.ChunkedArray) -> int:
-    """How many byte values begin as a PNG or a JPEG does."""
+    """Number of byte values that begin as a PNG or a JPEG does."""
     masks = (pc.starts_with(values, pattern=start) for start in images.MAGIC)
     return sum(int(pc.sum(mask).as_py() or 0) for mask in masks)
 
 
 def num_whole(values: pa.Array) -> int:
-    """How many decimals are integers that a double holds exactly."""
+    """Number of decimals that are integers which a double holds exactly."""
     whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), 2.0**53))
     return int(pc.sum(whole).as_py() or 0)
 
 
-def _count_numbers(values: pa.Array, found: TypeCounts, numbers: NumberFormat) -> None:
+def _count_numbers(values: pa.Array, counts: TypeCounts, numbers: NumberFormat) -> None:
     floats = read_text(values, pa.float64(), numbers=numbers)
-    found.floats = found.count - floats.null_count
-    if not found.floats:
+    counts.floats = counts.count - floats.null_count
+    if not counts.floats:
         return
     integers = read_text(values, pa.int64(), numbers=numbers)
-    found.ints = found.count - integers.null_count
-    found.fractions = found.floats - num_whole(floats)
-    found.padded = _matching(values, PADDED)
-    if found.floats > found.ints:
-        found.big = _matching(values.filter(pc.is_null(integers)), DIGITS)
+    counts.ints = counts.count - integers.null_count
+    counts.fractions = counts.floats - num_whole(floats)
+    counts.padded = _num_matching(values, PADDED)
+    if counts.floats > counts.ints:
+        counts.big = _num_matching(values.filter(pc.is_null(integers)), DIGITS)
 
 
-def _fitting(values: pa.Array, kind: pa.DataType, zone: str = "UTC") -> int:
-    return len(values) - int(read_text(values, kind, zone).null_count)
+def _num_readable(values: pa.Array, stored: pa.DataType, zone: str = "UTC") -> int:
+    return len(values) - int(read_text(values, stored, zone).null_count)
 
 
-def _matching(values: pa.Array, pattern: str) -> int:
+def _num_matching(values: pa.Array, pattern: str) -> int:
     return int(pc.sum(pc.match_substring_regex(values, pattern)).as_py() or 0)
 
 
-def _demanded(evidence: TypeCounts, kind: Kind) -> pa.DataType:
+def _type_of_kind(counts: TypeCounts, kind: Kind) -> pa.DataType:
+    """The type for a kind that the recipe gives."""
     if kind is Kind.NUMERIC:
-        return pa.int64() if evidence.ints == evidence.floats else pa.float64()
+        return pa.int64() if counts.ints == counts.floats else pa.float64()
     if kind is Kind.DATETIME:
-        return pa.date32() if evidence.dates == evidence.times else TIME
-    if kind is Kind.CATEGORICAL and evidence.ints == evidence.count and not evidence.padded:
+        return pa.date32() if counts.dates == counts.times else TIME
+    if kind is Kind.CATEGORICAL and counts.ints == counts.count and not counts.padded:
         return pa.int64()
     return {Kind.BOOLEAN: pa.bool_(), Kind.LIST: LIST, Kind.IMAGE: pa.binary()}.get(kind, pa.string())
 
 
-def _most_fitting(evidence: TypeCounts, max_bad_fraction: float) -> pa.DataType:
-    if evidence.lists == evidence.count:
+def _most_readable(counts: TypeCounts, max_bad_fraction: float) -> pa.DataType:
+    """Rules 3 to 5 of the module."""
+    if counts.lists == counts.count:
         return LIST
-    allowed = max_bad_fraction * evidence.count
-    if evidence.padded > allowed or (evidence.big > allowed and evidence.ints + evidence.big == evidence.floats):
+    allowed = max_bad_fraction * counts.count
+    are_all_digits = counts.ints + counts.big == counts.floats
+    if counts.padded > allowed or (counts.big > allowed and are_all_digits):
         return pa.string()
-    fits: Mapping[pa.DataType, int] = {
-        pa.bool_(): evidence.bools if evidence.bools > evidence.ints else 0,
-        pa.int64(): evidence.ints,
-        pa.float64(): evidence.floats - (evidence.big if evidence.ints + evidence.big == evidence.floats else 0),
-        pa.date32(): evidence.dates,
-        TIME: evidence.times,
+    readable: Mapping[pa.DataType, int] = {
+        pa.bool_(): counts.bools if counts.bools > counts.ints else 0,
+        pa.int64(): counts.ints,
+        pa.float64(): counts.floats - (counts.big if are_all_digits else 0),
+        pa.date32(): counts.dates,
+        TIME: counts.times,
     }
-    best = max(fits, key=lambda kind: fits[kind])  # the first of equals
-    return best if evidence.count - fits[best] <= allowed and fits[best] else pa.string()
+    best = max(readable, key=lambda stored: readable[stored])  # the first of equals
+    return best if counts.count - readable[best] <= allowed and readable[best] else pa.string()
 
 
 _READ_FROM_TEXT = {
