@@ -10,6 +10,7 @@
       model/           what the family saved: JSON, UBJSON, or arrays, never a pickle
       reference.json   statistics of the training rows, of their pictures and of the model's predictions
       example.json     one row that can be sent as a request
+      reading.json     how its source was read, if that is not the default and the program does not tell
       manifest.json    size and SHA-256 of each file
 
 There are no times and no paths in it: the same inputs give the same digest. A bundle is
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from mlsys import errors
+from mlsys.recipe import ReadOptions
 from mlsys.schema import Role, Schema, Task
 from mlsys.store import MANIFEST, Store, digest_json, read_json, verify_folder, write_json
 
@@ -114,6 +116,14 @@ class Bundle:
         return tuple(FeatureView.model_validate(view) for view in read_json(self.folder / "views.json"))
 
     @cached_property
+    def read_options(self) -> ReadOptions:
+        """How the source was read: format, delimiter, null values and the like, and the zone of times without one."""
+        file = self.folder / "reading.json"
+        if file.is_file():
+            return ReadOptions.model_validate(read_json(file))
+        return ReadOptions(timezone=_zone_of(self.program))
+
+    @cached_property
     def reference(self) -> Reference:
         from mlsys.statistics import TableStatistics
 
@@ -148,6 +158,7 @@ def write(
     provenance: Mapping[str, Any],
     example: Mapping[str, Any],
     views: Sequence[FeatureView] = (),
+    read_options: ReadOptions | None = None,
 ) -> Bundle:
     """Store a model as a bundle.
 
@@ -160,6 +171,10 @@ def write(
         JSON values without times and paths, or the digest would differ from run to run.
     example
         One row of JSON values for the request columns.
+    read_options
+        How the source was read; its query and version are left out, for they name these rows. Options
+        that are the default, and a zone that the program tells, are not written: the digest stays that of
+        a bundle from before they were kept.
 
     Raises
     ------
@@ -180,6 +195,10 @@ def write(
     predictions, looks = reference.predictions, reference.looks
     normal = {"inputs": reference.inputs.to_json(), "predictions": predictions and predictions.to_json()}
 
+    options = read_options and read_options.model_copy(
+        update={"reading": read_options.reading.model_copy(update={"query": None, "version": None})}
+    )
+
     def fill(folder: Path) -> None:
         write_json(folder / "bundle.json", _ordered(facts))
         write_json(folder / "schema.json", request.model_dump(mode="json"))
@@ -187,10 +206,18 @@ def write(
         write_json(folder / "views.json", [view.model_dump(mode="json") for view in views])
         write_json(folder / "reference.json", normal | ({"looks": looks.to_json()} if looks else {}))
         write_json(folder / "example.json", dict(example))
+        if options is not None and options != ReadOptions(timezone=_zone_of(program)):
+            write_json(folder / "reading.json", options.model_dump(mode="json"))
         (folder / "model").mkdir()
         models.family(family).save(model, folder / "model")
 
     return open(store, store.put("bundle", fill))
+
+
+def _zone_of(program: FeatureProgram) -> str:
+    """The zone whose wall clock the features of a program read; UTC where they read none."""
+    domains = [getattr(operation, "domain", None) for operation in program.operations]
+    return next((domain.zone for domain in domains if domain is not None and domain.zone != "UTC"), "UTC")
 
 
 def request_columns(schema: Schema, views: Sequence[FeatureView]) -> list[str]:

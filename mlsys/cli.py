@@ -210,20 +210,31 @@ def init(
 @app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="name@alias, name@version or name, which means name@champion")],
-    source: Annotated[str, typer.Argument(help="csv, parquet, jsonl or pictures: path, glob or folder")],
-    output: Annotated[Path, typer.Argument(help="folder for the predictions")],
+    source: Annotated[
+        str, typer.Argument(help="as data.source in a recipe: path, folder, glob, URI, table of a lake or database")
+    ],
+    output: Annotated[str, typer.Argument(help="folder for the predictions, or the URI of one")],
     key: Annotated[
         list[str] | None, typer.Option("--key", help="column to carry over; the id and time columns by default")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="how the source is read, if not as in training: reading.delimiter=';', reading.query=…, timezone=UTC",
+        ),
+    ] = None,
     store: StoreRoot = None,
 ) -> None:
-    """Batch: files in, files out: keys, prediction, probabilities, model version."""
+    """Batch: a source in, files out: keys, prediction, probabilities, model version."""
     from mlsys import cluster
     from mlsys.deploy import batch
 
     home = _store(store)
     cluster.connect(home)
-    typer.echo(batch.predict(home, model, source, output, keys=tuple(key or ())).summary)
+    result = batch.predict(home, model, source, output, keys=tuple(key or ()), settings=settings or ())
+    typer.echo(result.summary)
 
 
 @app.command()

@@ -27,6 +27,7 @@ A message has up to four parts: *where* (step, object), *got*, *expected* and *h
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Self
 
@@ -93,6 +94,20 @@ class MlsysError(Exception):
         lines = [where] + [f"  {word + ':':<9} {text}" for word, text in parts if text is not None]
         error = cls("\n".join(lines))
         error.field = field
+        return error
+
+    def reworded(self, *replacements: tuple[str, str]) -> Self:
+        """The same error in other words, by pairs of a regular expression and its replacement.
+
+        >>> print(SourceError.build("collect: source 'a.csv'", got="no rows").reworded(("^collect:", "predict:")))
+        predict: source 'a.csv'
+          got:      no rows
+        """
+        text = str(self)
+        for pattern, replacement in replacements:
+            text = re.sub(pattern, replacement, text)
+        error = type(self)(text)
+        error.__dict__.update(self.__dict__)
         return error
 
 

@@ -1,4 +1,4 @@
-"""Batch prediction: files in, files out.
+"""Batch prediction: a source in, files out.
 
 ::
 
@@ -6,37 +6,41 @@
     <output>/_rejected/…            rows that do not fit: file, row, reasons, the row as JSON
     <output>/_result.json           model, digest, counts, how it ran
 
-Small inputs run in one task, large ones in many workers, each of which
-holds the model once; both write the same files. The folder appears whole or not at all:
-everything is written beside it and moved into place at the end. Readers of Parquet folders
-skip names that start with an underscore.
+A source is all that ``data.source`` of a recipe may be, and it is read as the model's training rows were.
+Small inputs run in one task, large ones in many workers, each of which loads the model once; both write the
+same files. Readers of Parquet folders skip names that start with an underscore.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import shutil
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mlsys import cluster, errors, registry
-from mlsys.deploy import pieces
-from mlsys.deploy.batch_worker import BatchJob, Count, Scorer
-from mlsys.deploy.pieces import Piece
-from mlsys.recipe import Reading
-from mlsys.store import Store, storage_error, write_json
+from mlsys import bundle, cluster, errors, registry
+from mlsys.deploy.batch_output import REJECTED, RESULT, OutputFolder
+from mlsys.deploy.batch_worker import BatchCounts, BatchJob, predict_fragments
+from mlsys.readers import conversion
+from mlsys.readers import registry as readers
+from mlsys.readers.base import Fragment
+from mlsys.recipe import ReadOptions, override
+from mlsys.store import Store
 
-__all__ = ["Result", "predict"]
+__all__ = ["BatchResult", "predict"]
 
-RESULT = "_result.json"
+WORDS = (
+    (r"^collect:", "predict:"),
+    (r"^recipe: 'data\.", "predict: '--set "),
+    (r"\bdata\.(reading\.\w+|timezone): ", r"--set \1="),
+    (r"\bdata\.(?=reading\b|timezone\b)", ""),
+)
+"""What readers say of a recipe's source, in the words of this command."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """What was done; ``_result.json`` holds the same.
+class BatchResult:
+    """The result of a batch prediction; ``_result.json`` holds the same.
 
     Attributes
     ----------
@@ -60,9 +64,9 @@ class Result:
     @property
     def summary(self) -> str:
         """One line for people."""
-        apart = f", {self.num_rejected:,} rejected (see {self.output}/_rejected)" if self.num_rejected else ""
+        rejected = f", {self.num_rejected:,} rejected (see {self.output}/{REJECTED})" if self.num_rejected else ""
         who = f"{self.model} version {self.version}"
-        return f"{self.num_rows - self.num_rejected:,} rows predicted by {who} → {self.output}{apart}"
+        return f"{self.num_rows - self.num_rejected:,} rows predicted by {who} → {self.output}{rejected}"
 
 
 def predict(
@@ -72,28 +76,26 @@ def predict(
     output: str | Path,
     *,
     keys: Sequence[str] = (),
-    reading_options: Reading | None = None,
-    timezone: str | None = None,
+    settings: Iterable[str] = (),
     max_rejected_fraction: float = 0.01,
     plan: str = "auto",
-) -> Result:
-    """Predict every row of some files.
+) -> BatchResult:
+    """Predict every row of a source.
 
     Parameters
     ----------
     model
         ``name``, ``name@alias``, ``name@version`` or ``name@digest``.
     source
-        Parquet, CSV or JSON-lines files, or PNG, JPEG or text files: paths, folders or globs,
-        on a storage that every node sees.
+        Paths, folders, globs, URIs, ``package://…``, tables of a lake or a database, as in ``data.source`` of a
+        recipe; files on a storage that every node sees.
     output
-        Folder to make; one that an earlier call made is replaced.
+        Folder to make, or the URI of one; one that an earlier call made is replaced.
     keys
         Columns to carry over as they are in the source; by default the id and time columns.
-    reading_options
-        Delimiter, encoding and null values of text files.
-    timezone
-        Zone of times without one; by default such a time is a reason to reject its row.
+    settings
+        Values in place of those that training read its source with: ``reading.delimiter=;``,
+        ``reading.query=SELECT …``, ``timezone=UTC``.
     max_rejected_fraction
         More rejected rows than this stop the call, and no output is made.
     plan
@@ -103,6 +105,8 @@ def predict(
     ------
     RegistryError, BundleError, SourceError
         The model or the source is not there or damaged.
+    RecipeError
+        A setting is not known or has no effect on the source.
     RequestError
         A column that the model needs is missing from a file.
     ContractError
@@ -112,42 +116,51 @@ def predict(
     """
     name, _, which = model.partition("@")
     entry = registry.resolve(store, name, which or "champion")
-    found = pieces.find(source)
-    target = Path(output).absolute()
-    _check_target(target)
-    with _beside(target) as folder:
-        job = BatchJob(store.root, folder, entry, tuple(keys), reading_options or Reading(), timezone)
-        how = _plan(found, plan)
-        count = Count.total(how.run(_score, job, found))
-        _check_rejected(count, max_rejected_fraction)
-        unseen, rare = (dict(sorted(found.items())) for found in (count.unseen, count.rare))
-        rows = count.num_rows, count.num_rejected
-        result = Result(str(output), *entry, *rows, unseen, rare, count.lookup, f"{how.kind}: {how.reason}")
-        write_json(folder / RESULT, asdict(result))
-        _replace(target, folder)
+    target = OutputFolder(output)
+    with _words_of_this_command():
+        options, fragments = _fragments(bundle.open(store, entry.digest).read_options, source, list(settings))
+        with target.staging() as staged:
+            job = BatchJob(store.root, staged, entry, tuple(keys), options)
+            how = _plan(fragments, plan)
+            count = BatchCounts.total(how.run(predict_fragments, job, fragments))
+            _check_rejected(count, max_rejected_fraction)
+            unseen, rare = dict(sorted(count.unseen.items())), dict(sorted(count.rare.items()))
+            rows = count.num_rows, count.num_rejected
+            result = BatchResult(str(output), *entry, *rows, unseen, rare, count.lookup, f"{how.kind}: {how.reason}")
+            staged.write_json(RESULT, asdict(result))
     return result
 
 
-def _plan(found: Sequence[Piece], wanted: str) -> cluster.ExecutionPlan:
+def _fragments(
+    trained: ReadOptions, source: str | Path | Sequence[str | Path], settings: list[str]
+) -> tuple[ReadOptions, list[Fragment]]:
+    """How the source is read, and its fragments; training's format counts only where names do not tell theirs."""
+    undecided = trained.model_copy(update={"reading": trained.reading.model_copy(update={"format": "auto"})})
+    options = override(undecided, settings)
+    conversion.check_zone(options.timezone)
+    found = readers.find(source, options.reading, default_format=trained.reading.format)
+    return options, [part for fragment in found for part in readers.split(fragment)]
+
+
+@contextlib.contextmanager
+def _words_of_this_command() -> Iterator[None]:
+    try:
+        yield
+    except (errors.SourceError, errors.RecipeError) as error:
+        raise error.reworded(*WORDS) from None
+
+
+def _plan(fragments: Sequence[Fragment], plan: str) -> cluster.ExecutionPlan:
     """By the bytes of the files: how many rows text files hold is known only after they were read."""
-    num_bytes = sum(piece.num_bytes for piece in found)
-    how = cluster.plan(0, num_bytes, wanted)
-    files = len({piece.path for piece in found})
+    num_bytes = sum(fragment.num_bytes for fragment in fragments)
+    how = cluster.plan(0, num_bytes, plan)
+    num_files = len({fragment.location for fragment in fragments})
     return cluster.ExecutionPlan(
-        how.kind, f"{files} files, {num_bytes / 1e6:,.1f} MB{how.reason[how.reason.index(':') :]}"
+        how.kind, f"{num_files} files, {num_bytes / 1e6:,.1f} MB{how.reason[how.reason.index(':') :]}"
     )
 
 
-def _score(job: BatchJob, found: Sequence[Piece]) -> list[Count]:
-    """Predict all pieces; a worker opens the model once, and one that is repeated writes the same files again."""
-    return cluster.map(_score_piece, list(enumerate(found)), state=functools.partial(Scorer, job))
-
-
-def _score_piece(scorer: Scorer, numbered: tuple[int, Piece]) -> Count:
-    return scorer.piece(*numbered)
-
-
-def _check_rejected(count: Count, limit: float) -> None:
+def _check_rejected(count: BatchCounts, limit: float) -> None:
     if count.num_rejected > limit * count.num_rows:
         raise errors.ContractError.build(
             "predict: rows that do not fit the model",
@@ -155,43 +168,3 @@ def _check_rejected(count: Count, limit: float) -> None:
             expected=f"at most {limit:.1%}",
             hint="correct the files, or allow more with max_rejected_fraction",
         )
-
-
-def _check_target(target: Path) -> None:
-    """Only what an earlier call made is replaced."""
-    if target.exists() and not (target / RESULT).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise errors.StoreError.build(
-            f"predict: output '{target.name}'",
-            got="something else is there",
-            expected="a new folder, or one of predictions",
-            hint="name another folder",
-        )
-
-
-@contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A new folder next to the target, deleted unless it was moved."""
-    folder = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-    except OSError as error:
-        if isinstance(error, errors.MlsysError):
-            raise
-        raise storage_error(target, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _replace(target: Path, folder: Path) -> None:
-    """Move the finished folder to its name; an old one stays until the new one can take its place."""
-    old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
-    if target.exists():
-        target.rename(old)
-    try:
-        folder.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

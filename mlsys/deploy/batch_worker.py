@@ -1,156 +1,70 @@
-"""One piece of a batch: read, check, predict, write, count; the same in a task and in an actor.
+"""Predict the fragments of a source: read, convert, check, predict, write and count, in a task of the cluster or here.
 
-The rows of a piece in bounded batches, of Parquet, CSV, JSON lines, pictures and texts.
-
-Values of Parquet have types and must fit the model as those of a request; for CSV and JSON see
-`mlsys.deploy.lines`. A PNG or JPEG is a row: its name as ``file``, and its bytes in the model's
-column of images. So is a ``.txt`` file, with what it says in the column of texts.
+Cells are read by `mlsys.readers` and converted by `mlsys.readers.conversion`, as training rows were. A file that is a
+row (a picture, a text) fills the model's column of the reader's name, or its only column of that kind.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import functools
 import json
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlsys import bundle, errors
-from mlsys.deploy import lines
-from mlsys.deploy.pieces import Batch, Piece, check_names
+from mlsys import bundle, cluster, errors
+from mlsys.deploy.batch_output import REJECTED, StagedFolder
 from mlsys.features.online.lookup import TableSource
 from mlsys.predict import Predictor
+from mlsys.predict.coercion import Misfit
 from mlsys.predict.feature_lookup import NOTHING, LookupPlan
 from mlsys.predict.validation import RequestValidator, Violation
-from mlsys.recipe import Reading
+from mlsys.readers import conversion, folders
+from mlsys.readers import registry as readers
+from mlsys.readers.base import BadRecord, Batch, Fragment, TypeCounts, as_python
+from mlsys.recipe import ReadOptions
 from mlsys.registry import LedgerEntry
-from mlsys.schema import Kind, Role, Schema
+from mlsys.schema import Column, Kind, Role, Schema, arrow_type
 from mlsys.store import Store
 
-__all__ = ["REJECTED", "BatchJob", "Count", "Scorer", "read_batches"]
-
-BATCH_ROWS = 1 << 16
-"""Rows in memory at a time."""
-
-PICTURES = 256
-"""Pictures or texts in memory at a time."""
-
-
-def read_batches(piece: Piece, schema: Schema, reading: Reading) -> Iterator[Batch]:
-    """The rows of a piece; `schema` names the columns that the model reads.
-
-    Raises
-    ------
-    SourceError
-        The file is damaged or in another encoding.
-    """
-    read = {"parquet": _parquet, "csv": lines.csv, "jsonl": lines.json_lines, "image": _pictures, "text": _documents}[
-        piece.format
-    ]
-    try:
-        yield from read(piece, schema, reading)
-    except errors.MlsysError:
-        raise
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise errors.SourceError.build(
-            f"predict: file '{piece.name}'",
-            got=str(error).split("\n", maxsplit=1)[0],
-            expected=f"a {piece.format} file",
-            hint="encoding and delimiter of text files can be given",
-        ) from error
-
-
-def _parquet(piece: Piece, schema: Schema, _: Reading) -> Iterator[Batch]:
-    first = piece.first_row
-    file = pq.ParquetFile(piece.path)
-    check_names(piece, file.schema_arrow.names)
-    if not file.metadata.num_rows:
-        yield Batch(file.schema_arrow.empty_table(), {}, [])
-    there = frozenset(file.schema_arrow.names)
-    names = [name for name in schema.names if name in there]
-    for batch in file.iter_batches(BATCH_ROWS, row_groups=list(piece.row_groups)):
-        table = pa.Table.from_batches([batch])
-        values = {name: table[name] for name in names}
-        yield Batch(table, values, range(first, first + table.num_rows))
-        first += table.num_rows
-
-
-def _pictures(piece: Piece, schema: Schema, _: Reading) -> Iterator[Batch]:
-    column = _only_column(piece, schema, Kind.IMAGE)
-    for first in range(0, len(piece.files), PICTURES):
-        files = piece.files[first : first + PICTURES]
-        data = [Path(path).read_bytes() for _, path in files]
-        names = pa.table({"file": [name for name, _ in files]})
-        yield Batch(names, {column: pa.array(data, pa.binary())}, range(first, first + len(files)))
-
-
-def _documents(piece: Piece, schema: Schema, reading: Reading) -> Iterator[Batch]:
-    column = _only_column(piece, schema, Kind.TEXT)
-    for first in range(0, len(piece.files), PICTURES):
-        rows, names, texts, broken = [], [], [], []
-        for row, (name, path) in enumerate(piece.files[first : first + PICTURES], first):
-            data = Path(path).read_bytes()
-            try:
-                texts.append(data.decode(reading.encoding).removeprefix("\ufeff"))
-            except UnicodeDecodeError as error:
-                broken.append((row, f"{name}: not {reading.encoding} at byte {error.start}", data.decode("latin-1")))
-            else:
-                rows.append(row)
-                names.append(name)
-        yield Batch(
-            pa.table({"file": pa.array(names, pa.string())}), {column: pa.array(texts, pa.string())}, rows, broken
-        )
-
-
-def _only_column(piece: Piece, schema: Schema, kind: Kind) -> str:
-    """The column of the model that files of one kind fill."""
-    columns = [column.name for column in schema if column.kind is kind]
-    if len(columns) != 1:
-        raise errors.SourceError.build(
-            f"predict: files from '{piece.name}' on",
-            got=f"a model that reads {len(columns) or 'no'} columns of {kind}s",
-            expected="one column for them",
-            hint="put them into a Parquet file or JSON lines, a column each",
-        )
-    return columns[0]
-
-
-Looked = dict[str, dict[str, int]]
-"""Join → status → rows."""
+__all__ = ["REJECTED_ROWS", "BatchCounts", "BatchJob", "BatchPredictor", "predict_fragments"]
 
 REASONS = 5
 """Reasons that are written for one rejected row; the first few say what is wrong with it."""
 
-REJECTED = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reasons", pa.string()), ("content", pa.string())])
+REJECTED_ROWS = pa.schema(
+    [("file", pa.string()), ("row", pa.int64()), ("reasons", pa.string()), ("content", pa.string())]
+)
 """Columns of the rejected rows: where they stood, why, and the row as JSON or as its text."""
 
 
 @dataclass(frozen=True)
 class BatchJob:
-    """What every task needs to know."""
+    """Everything that a task needs to know beside its fragments."""
 
     root: Path
-    folder: Path
+    output: StagedFolder
     entry: LedgerEntry
     keys: tuple[str, ...]
-    reading: Reading
-    timezone: str | None
+    options: ReadOptions
 
 
 @dataclass
-class Count:
-    """What came of some rows.
+class BatchCounts:
+    """Counts of predicted and rejected rows.
 
     Attributes
     ----------
     first_reasons
-        Why the first rejected row was rejected.
+        The reasons of the first rejected row.
     unseen, rare
         Values that training never saw, or too seldom to keep them apart, by column.
     lookup
@@ -162,18 +76,18 @@ class Count:
     first_reasons: str = ""
     unseen: dict[str, int] = field(default_factory=dict)
     rare: dict[str, int] = field(default_factory=dict)
-    lookup: Looked = field(default_factory=dict)
+    lookup: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @classmethod
-    def total(cls, counts: Iterable[Count]) -> Count:
+    def total(cls, counts: Iterable[BatchCounts]) -> BatchCounts:
         """Counts of all rows together."""
         whole = cls()
         for count in counts:
             whole.add(count)
         return whole
 
-    def add(self, other: Count) -> None:
-        """Count what came of other rows too."""
+    def add(self, other: BatchCounts) -> None:
+        """Count other rows too."""
         self.num_rows += other.num_rows
         self.num_rejected += other.num_rejected
         self.first_reasons = self.first_reasons or other.first_reasons
@@ -185,23 +99,32 @@ class Count:
         }
 
 
-class Scorer:
-    """The model, and what is done with a piece."""
+def predict_fragments(job: BatchJob, fragments: Sequence[Fragment]) -> list[BatchCounts]:
+    """Predict all fragments; a worker loads the model once, and one that is repeated writes the same files again."""
+    return cluster.map(_predict_fragment, list(enumerate(fragments)), state=functools.partial(BatchPredictor, job))
+
+
+def _predict_fragment(predictor: BatchPredictor, numbered: tuple[int, Fragment]) -> BatchCounts:
+    return predictor.fragment(*numbered)
+
+
+class BatchPredictor:
+    """A loaded model, and the way of a fragment through it."""
 
     def __init__(self, job: BatchJob) -> None:
         self._job = job
         store = Store.open(job.root)
         opened = bundle.open(store, job.entry.digest)
-        self._predictor = Predictor(opened, source=TableSource.latest(store, opened.schema))
+        self._predictor = Predictor(opened, job.options.timezone, source=TableSource.latest(store, opened.schema))
         self._lookup = self._predictor.lookup
         context = self._lookup.context if self._lookup else set()
-        needed = opened.schema.select(self._predictor.contract.needed | context)
-        self._contract = RequestValidator(needed, tuple(self._predictor.contract.needed), job.timezone)
+        schema = opened.schema.select(self._predictor.contract.needed | context)
+        self._contract = RequestValidator(schema, tuple(self._predictor.contract.needed), job.options.timezone)
         of_row = [opened.schema.one(role) for role in (Role.ID, Role.TIME)]
         self._default_keys = [name for name in of_row if name is not None]
 
-    def piece(self, number: int, piece: Piece) -> Count:
-        """Read, check, predict and write one piece.
+    def fragment(self, number: int, fragment: Fragment) -> BatchCounts:
+        """Read, check, predict and write one fragment.
 
         Raises
         ------
@@ -210,78 +133,116 @@ class Scorer:
         SourceError
             The file is damaged, or a key column is missing.
         """
-        count = Count()
-        name = f"part-{number:05d}.parquet"
-        with _Part(self._job.folder / name) as kept, _Part(self._job.folder / "_rejected" / name) as apart:
-            for batch in read_batches(piece, self._contract.schema, self._job.reading):
-                predicted, rejected, counted = self._batch(piece, batch)
-                kept.add(predicted)
+        count, name = BatchCounts(), f"part-{number:05d}.parquet"
+        changed = fragment.changed()
+        with (
+            contextlib.closing(_Part(self._job.output, name)) as predicted_rows,
+            contextlib.closing(_Part(self._job.output, f"{REJECTED}/{name}")) as rejected_rows,
+        ):
+            for batch, bad_records in self._batches(fragment):
+                predicted, reasons, counted = self._batch(fragment, batch)
+                rejected = _rejected(fragment, batch, reasons, bad_records)
+                predicted_rows.add(predicted)
                 if rejected.num_rows:
-                    apart.add(rejected)
+                    rejected_rows.add(rejected)
+                counted.num_rows += rejected.num_rows
+                counted.num_rejected = rejected.num_rows
+                counted.first_reasons = str(rejected["reasons"][0]) if rejected.num_rows else ""
                 count.add(counted)
+        fragment.check_unchanged(changed)
         return count
 
-    def _batch(self, piece: Piece, batch: Batch) -> tuple[pa.Table, pa.Table, Count]:
-        """Predicted rows and rejected rows of a batch, and what is counted of it."""
-        table, faults, plan = self._checked(batch)
-        missing = [fault for fault in faults if fault["row"] == "all"]
-        if missing and batch.rows:
-            raise errors.RequestError.of([{**fault, "row": f"all of {piece.name}"} for fault in missing])
+    def _batches(self, fragment: Fragment) -> Iterator[tuple[Batch, list[BadRecord]]]:
+        """Batches with the bad records since the last one; at least one, so that an output without rows has columns."""
+        bad_records: list[BadRecord] = []
+        passed = num_batches = 0
+        for batch in readers.batches(fragment, self._job.options.reading, bad_records):
+            yield batch, bad_records[passed:]
+            passed, num_batches = len(bad_records), num_batches + 1
+        if not num_batches or passed < len(bad_records):
+            yield Batch(pa.table({}), np.arange(0)), bad_records[passed:]
+
+    def _batch(self, fragment: Fragment, batch: Batch) -> tuple[pa.Table, dict[int, list[Violation]], BatchCounts]:
+        """Predicted rows, the violations of the others by their place in the batch, and counts."""
+        # 1. convert and check; a column that is missing is missing in all rows
+        values = self._values(fragment, batch)
+        table, violations, plan = self._checked(values, len(batch.rows))
+        missing = [each for each in violations if each["row"] == "all"]
+        if missing and len(batch.rows):
+            raise errors.RequestError.of([{**each, "row": f"all of {fragment.name}"} for each in missing])
         reasons: dict[int, list[Violation]] = {}
-        for fault in faults:
-            if isinstance(fault["row"], int):
-                reasons.setdefault(fault["row"], []).append(fault)
-        good = pa.array([row not in reasons for row in range(len(batch.rows))], pa.bool_())
-        table, looked = table.filter(good), {}
+        for each in violations:
+            if isinstance(each["row"], int):
+                reasons.setdefault(each["row"], []).append(each)
+        # 2. look up and predict the rows that fit
+        is_good = np.ones(len(batch.rows), bool)
+        is_good[list(reasons)] = False
+        mask = pa.array(is_good)
+        table, lookup = table.filter(mask), {}
         if self._lookup is not None:
-            table, found = self._lookup.fill(table, plan)
-            looked = {name: dict(counts) for name, counts in found.counts.items()}
-        said = self._predictor.conformed_table(table)
-        keys = {name: values.filter(good) for name, values in self._keys(piece, batch.source).items()}
-        predicted = said.arrow(str(self._job.entry.version))
+            table, looked = self._lookup.fill(table, plan)
+            lookup = {name: dict(counts) for name, counts in looked.counts.items()}
+        predictions = self._predictor.conformed_table(table)
+        predicted = predictions.arrow(str(self._job.entry.version))
+        # 3. put the keys beside the predictions
+        keys = {name: column.filter(mask) for name, column in self._keys(fragment, batch).items()}
         _check_keys(keys, predicted.column_names)
         together = pa.table(keys | dict(zip(predicted.column_names, predicted.columns, strict=True)))
-        rejected = _rejected(piece, batch, reasons)
-        first = str(rejected["reasons"][0]) if rejected.num_rows else ""
-        num_rows = together.num_rows + rejected.num_rows
-        return together, rejected, Count(num_rows, rejected.num_rows, first, said.unseen, said.rare, looked)
+        counts = BatchCounts(together.num_rows, unseen=predictions.unseen, rare=predictions.rare, lookup=lookup)
+        return together, reasons, counts
 
-    def _checked(self, batch: Batch) -> tuple[pa.Table, list[Violation], LookupPlan]:
-        """Conformed columns with every fault, and the joined tables whose columns are to be looked up."""
+    def _values(self, fragment: Fragment, batch: Batch) -> dict[str, Any]:
+        """The columns that the model knows, in their types; a value that does not fit is a `Misfit`."""
+        names = _column_names(fragment, self._contract.schema, batch.table.column_names)
+        numbers = readers.numbers(fragment, self._job.options.reading)
+        zone = self._job.options.timezone
+        values: dict[str, Any] = {}
+        for column in self._contract.schema:
+            if column.name in names:
+                written = batch.table[names[column.name]].combine_chunks()
+                if column.kind is Kind.IMAGE:
+                    values[column.name] = _pictures(written, fragment.location)
+                else:
+                    values[column.name] = _typed(written, column, zone, numbers)
+        return values
+
+    def _checked(self, values: Mapping[str, Any], num_rows: int) -> tuple[pa.Table, list[Violation], LookupPlan]:
+        """Conformed columns with every violation, and the joined tables whose columns are to be looked up."""
         if self._lookup is None:
-            return *self._contract.check(batch.values, len(batch.rows)), NOTHING
-        faults: list[Violation] = []
-        plan = self._lookup.plan(batch.values, "all", faults)
-        table, others = self._contract.check(self._lookup.timed(batch.values, plan), len(batch.rows))
-        return table, faults + others, plan
+            return *self._contract.check(values, num_rows), NOTHING
+        violations: list[Violation] = []
+        plan = self._lookup.plan(values, "all", violations)
+        table, others = self._contract.check(self._lookup.timed(values, plan), num_rows)
+        return table, violations + others, plan
 
-    def _keys(self, piece: Piece, source: pa.Table) -> dict[str, pa.ChunkedArray]:
-        """Columns to carry over; one of nulls alone counts as text."""
-        wanted = self._job.keys or tuple(name for name in self._default_keys if name in source.column_names)
-        for name in wanted:
-            if name not in source.column_names:
+    def _keys(self, fragment: Fragment, batch: Batch) -> dict[str, pa.ChunkedArray]:
+        """Columns to carry over as they are; one of nulls alone counts as text."""
+        table = batch.table
+        names = self._job.keys or tuple(name for name in self._default_keys if name in table.column_names)
+        for name in names:
+            if name not in table.column_names:
                 raise errors.SourceError.build(
                     f"predict: key '{name}'",
-                    got=f"no such column in '{piece.name}'",
+                    got=f"no such column in '{fragment.name}'",
                     expected="a column of the source",
-                    hint=errors.did_you_mean(name, source.column_names),
+                    hint=errors.did_you_mean(name, table.column_names),
                     field=name,
                 )
-        return {name: _typed(source[name]) for name in wanted}
+        return {name: _as_written(table[name], batch.json.get(name)) for name in names}
 
 
 class _Part:
-    """A Parquet file that appears when it is complete; without tables there is none."""
+    """A Parquet file of the output, made with its first table."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    def __init__(self, output: StagedFolder, name: str) -> None:
+        self._output, self._name = output, name
+        self._opened = contextlib.ExitStack()
         self._writer: pq.ParquetWriter | None = None
 
     def add(self, table: pa.Table) -> None:
         if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._partial, table.schema)
+            file = self._opened.enter_context(self._output.create(self._name))
+            self._writer = self._opened.enter_context(pq.ParquetWriter(file, table.schema))
         try:
             self._writer.write_table(table.cast(self._writer.schema))
         except pa.ArrowInvalid as error:
@@ -289,21 +250,60 @@ class _Part:
                 "predict: key columns", got=str(error), expected="one type in all rows of a file"
             ) from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._writer is None:
-            return
-        self._writer.close()
-        if kind is None:
-            self._partial.replace(self._path)
-        else:
-            self._partial.unlink(missing_ok=True)
+    def close(self) -> None:
+        self._opened.close()
 
 
-def _typed(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    return values.cast(pa.string()) if pa.types.is_null(values.type) else values
+def _column_names(fragment: Fragment, schema: Schema, names: Sequence[str]) -> dict[str, str]:
+    """Column of the model → column of the source, of the same name, or of the kind that a folder's files have."""
+    pairs = {name: name for name in names if name in schema}
+    for name, kind in readers.kinds([fragment]).items():
+        columns = [column.name for column in schema if column.kind is kind]
+        if name not in pairs and len(columns) != 1:
+            raise errors.SourceError.build(
+                f"predict: files from '{fragment.name}' on",
+                got=f"a model that reads {len(columns) or 'no'} columns of {kind}s",
+                expected="one column for them",
+                hint="put them into a Parquet file or JSON lines, a column each",
+            )
+        if name not in pairs:
+            pairs[columns[0]] = name
+    return pairs
+
+
+def _typed(written: pa.Array, column: Column, zone: str, numbers: conversion.NumberFormat) -> Any:
+    """Values in the type of a snapshot; a list of Python values where some do not fit."""
+    kind = conversion.stored_type(arrow_type(column.type), column.name, "the model")
+    values = conversion.as_type(written, kind, zone, numbers)
+    misfits = conversion.misfits(written, values)
+    if not misfits.true_count:
+        return values
+    listed = values.to_pylist()
+    for row in np.flatnonzero(misfits.to_numpy(zero_copy_only=False)).tolist():
+        listed[row] = Misfit(as_python(pa.table({"": written[row : row + 1]}))[0][""])
+    return listed
+
+
+def _pictures(written: pa.Array, location: str) -> Any:
+    """Bytes of pictures, those that are given as paths or base64 text read; whether they decode is checked later."""
+    if pa.types.is_binary(written.type):
+        return written
+    pictures = [folders.picture_bytes(value, location) for value in written.to_pylist()]
+    given = zip(written.to_pylist(), pictures, strict=True)
+    return [data if reason is None else Misfit(value, reason) for value, (data, reason) in given]
+
+
+def _as_written(values: pa.ChunkedArray, json_types: TypeCounts | None) -> pa.ChunkedArray:
+    """A column of the source; JSON numbers and flags, which come as text, as what they were."""
+    if pa.types.is_null(values.type):
+        return values.cast(pa.string())
+    if json_types is None or json_types.quoted or json_types.lists or json_types.objects:
+        return values
+    for kind in (pa.int64(), pa.float64(), pa.bool_()):
+        typed = conversion.read_text(values, kind)
+        if typed.null_count == values.null_count < len(values):
+            return pa.chunked_array([typed])
+    return values
 
 
 def _check_keys(keys: Iterable[str], predicted: Iterable[str]) -> None:
@@ -317,20 +317,23 @@ def _check_keys(keys: Iterable[str], predicted: Iterable[str]) -> None:
         )
 
 
-def _rejected(piece: Piece, batch: Batch, reasons: Mapping[int, Sequence[Violation]]) -> pa.Table:
-    """Rows that do not fit and records that are no rows, with nothing of them lost."""
-    lines = [(piece.name, number, reason, text) for number, reason, text in batch.broken]
-    for row, faults in sorted(reasons.items()):
-        told = [f"{fault['field']}: got {fault['got']}, expected {fault['expected']}" for fault in faults[:REASONS]]
-        content = json.dumps(_record(batch.source, row), default=_json, ensure_ascii=False)
-        lines.append((piece.name, batch.rows[row], "; ".join(told), content))
-    return pa.Table.from_pylist([dict(zip(REJECTED.names, line, strict=True)) for line in lines], schema=REJECTED)
+def _rejected(
+    fragment: Fragment, batch: Batch, reasons: Mapping[int, Sequence[Violation]], bad_records: Sequence[BadRecord]
+) -> pa.Table:
+    """Records that are no rows and rows that do not fit, with nothing of them lost."""
+    records = [(fragment.name, record.row, record.reason, record.content) for record in bad_records]
+    places = sorted(reasons)
+    contents = readers.kinds([fragment])  # of a folder, the contents of the files, whose names say enough
+    shown = [name for name in batch.table.column_names if name not in contents]
+    columns = {name: _as_written(batch.table[name], batch.json.get(name)) for name in shown}
+    for place, content in zip(places, as_python(pa.table(columns).take(places)) if places else [], strict=True):
+        texts = [f"{each['field']}: got {each['got']}, expected {each['expected']}" for each in reasons[place]]
+        text = json.dumps(content, default=_json, ensure_ascii=False)
+        records.append((fragment.name, int(batch.rows[place]), "; ".join(texts[:REASONS]), text))
+    rows = [dict(zip(REJECTED_ROWS.names, record, strict=True)) for record in records]
+    return pa.Table.from_pylist(rows, schema=REJECTED_ROWS)
 
 
 def _json(value: object) -> str:
     """A value that JSON has no form for: bytes as base64, others as their text."""
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
-
-
-def _record(table: pa.Table, row: int) -> dict[str, Any]:
-    return {name: table[name][row].as_py() for name in table.column_names}

@@ -79,7 +79,7 @@ class Predictor:
     bundle
         The model and everything around it.
     timezone
-        Zone of times that come without one; None makes them faults.
+        Zone of times that come without one; that of training by default.
     source
         Where rows that carry no column of a joined table get them from, as of their time:
         `mlsys.features.online.lookup`. Without one, columns that are not there are null.
@@ -88,7 +88,8 @@ class Predictor:
     def __init__(self, bundle: Bundle, timezone: str | None = None, source: FeatureSource | None = None) -> None:
         self.bundle = bundle
         self.task = bundle.task
-        self.contract = RequestValidator(bundle.schema, bundle.program.inputs, timezone)
+        zone = timezone or bundle.read_options.timezone
+        self.contract = RequestValidator(bundle.schema, bundle.program.inputs, zone)
         self.lookup: FeatureLookup | None = None
         if source is not None and bundle.views:
             lookup = FeatureLookup(bundle.views, self.contract, source)

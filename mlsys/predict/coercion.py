@@ -1,4 +1,28 @@
-"""One value into one column: lossless conversion of a JSON or Python scalar, or the reason why not."""
+"""Convert one value of a request or a cell of a file to the type of its column, or say why it does not fit.
+
+There is one rule for a column, whoever brings the value. A file's texts are read by `mlsys.readers.conversion`,
+in training as in prediction; JSON and Python values, which have types of their own, are converted here:
+
+==========  =====================================  ====================================================
+column      text of a file, or text of JSON        JSON or Python value
+==========  =====================================  ====================================================
+int64       ``3``, ``3.0``, ``1e3`` (file only)    3, 3.0; never 3.5 or true
+double      ``2.5``, ``1e-3`` (file only)          numbers; an integer that a double cannot hold is refused
+bool        true, false, 1, 0 (file only)          true, false
+string      any text                               text
+timestamp   ISO 8601; local in the zone of         aware times; naive ones are local in the zone of training
+            training without an offset; digits
+            beyond microseconds are cut
+date32      ``2013-10-01``                         dates
+binary      base64 of a picture, its path (file    bytes
+            only)
+list        JSON list of numbers (file only)       list whose every element fits
+==========  =====================================  ====================================================
+
+*File only*: in a file the text is all there is (a JSON string in JSON lines is its text), but a request
+that sends the text ``"3"`` for a number mixed something up and is refused. A number, flag or time of a
+typed file (Parquet) is converted as in training too, where it is equal in the other type.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +30,6 @@ import base64
 import binascii
 import datetime as dt
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,16 +39,18 @@ import numpy as np
 import pyarrow as pa
 
 from mlsys import images
-from mlsys.features.clocks import clock_of
+from mlsys.features.clocks import Clock, clock_of
+from mlsys.readers.conversion import FIRST_US, LAST_US, time_parts
 from mlsys.schema import Column, Kind, arrow_type
 
-__all__ = ["Convert", "UnfitError", "converter", "shown", "to_json"]
+__all__ = ["Convert", "Misfit", "UnfitError", "converter", "shown", "to_json"]
 
-_FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{6}0*[1-9]")
 _EXACT_IN = {"float": 2**24, "double": 2**53, "halffloat": 2**11}
 
 
 PICTURE = "base64 text of a PNG or JPEG"
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+MICROSECOND = dt.timedelta(microseconds=1)
 
 
 class UnfitError(Exception):
@@ -38,6 +63,14 @@ class UnfitError(Exception):
 
 
 @dataclass(frozen=True)
+class Misfit:
+    """A value of a file that could not be read as its column's type, and the reason if there is more to say."""
+
+    written: Any
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Convert:
     """Conversion of one column's values; calling it raises `UnfitError`."""
 
@@ -46,7 +79,7 @@ class Convert:
     minimum: float | None
     maximum: float | None
     allowed: frozenset[Any] | None
-    one: Callable[[Any], Any]
+    convert: Callable[[Any], Any]
 
     def __call__(self, value: Any) -> Any:
         if isinstance(value, np.generic):
@@ -56,7 +89,7 @@ class Convert:
                 return None
             raise UnfitError(f"{self.expected}, never null")
         try:
-            converted = self.one(value)
+            converted = self.convert(value)
         except (ValueError, TypeError, OverflowError):
             raise UnfitError(self.expected) from None
         if self._is_outside(converted):
@@ -76,15 +109,15 @@ def converter(column: Column, timezone: str | None = None) -> Convert:
     >>> converter(Column(name="age", type="int64", kind="numeric"))(3.0)
     3
     """
-    expected, one = _rule(arrow_type(column.type), timezone)
+    expected, convert = _rule(arrow_type(column.type), timezone)
     if column.kind is Kind.IMAGE and pa.types.is_binary(arrow_type(column.type)):
-        expected, one = PICTURE, _picture
+        expected, convert = PICTURE, _picture
     if column.minimum is not None or column.maximum is not None:
         expected = f"{expected} {_range(column.minimum, column.maximum)}"
     if column.allowed is not None:
         expected = f"one of {', '.join(map(repr, column.allowed))}"
     allowed = None if column.allowed is None else frozenset(column.allowed)
-    return Convert(expected, column.nullable, column.minimum, column.maximum, allowed, one)
+    return Convert(expected, column.nullable, column.minimum, column.maximum, allowed, convert)
 
 
 def shown(value: Any) -> str:
@@ -93,6 +126,9 @@ def shown(value: Any) -> str:
     >>> shown("3"), shown(3.5), shown(True), shown(None)
     ("text '3'", 'number 3.5', 'true', 'null')
     """
+    if isinstance(value, Misfit):
+        text = shown(value.written)
+        return text if value.reason is None else f"{text}: {value.reason}"
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -144,8 +180,8 @@ def _rare_rule(kind: pa.DataType, timezone: str | None) -> tuple[str, Callable[[
     if pa.types.is_decimal(kind):
         return f"a number with at most {kind.scale} decimals", _decimal(kind)
     if pa.types.is_list(kind):
-        expected, one = _rule(kind.value_type, timezone)
-        return f"a list of which each is {expected}", _list(one)
+        expected, convert = _rule(kind.value_type, timezone)
+        return f"a list of which each is {expected}", _list(convert)
     return "anything (it is not read)", lambda _value: None
 
 
@@ -203,13 +239,13 @@ def _timestamp(kind: pa.DataType, timezone: str | None) -> Callable[[Any], dt.da
 
     def convert(value: Any) -> Any:
         if isinstance(value, str):
-            if _FINER_THAN_MICROSECONDS.search(value):
-                raise ValueError
-            value = dt.datetime.fromisoformat(value)
+            value, offset_s = time_parts(value)
+            if offset_s is not None:
+                value = _utc(value, offset_s)
         if not isinstance(value, dt.datetime):
             raise TypeError
         if value.tzinfo is None and clock is not None:
-            value = clock.utc(value)
+            value = _local(value, clock)
         if (value.tzinfo is None) != (kind.tz is None):
             raise ValueError
         value = value if kind.tz is None else value.astimezone(dt.UTC)
@@ -218,10 +254,31 @@ def _timestamp(kind: pa.DataType, timezone: str | None) -> Callable[[Any], dt.da
     return convert
 
 
+def _local(shown_time: dt.datetime, clock: Clock) -> dt.datetime:
+    """A time on a zone's clock as UTC; beyond the calendar, its last or first moment."""
+    try:
+        return clock.utc(shown_time)
+    except OverflowError:
+        return EPOCH + (LAST_US if shown_time.year > EPOCH.year else FIRST_US) * MICROSECOND
+
+
+def _utc(local: dt.datetime, offset_s: int) -> dt.datetime:
+    """A wall-clock time with its offset as UTC; beyond the calendar, its last or first moment."""
+    if not offset_s:
+        return local.replace(tzinfo=dt.UTC)
+    us = (local.replace(tzinfo=dt.UTC) - EPOCH) // MICROSECOND - offset_s * 1_000_000
+    return EPOCH + min(max(us, FIRST_US), LAST_US) * MICROSECOND
+
+
 def _date(value: Any) -> dt.date:
     if isinstance(value, dt.datetime):
         raise TypeError
-    return value if isinstance(value, dt.date) else dt.date.fromisoformat(value)
+    if isinstance(value, dt.date):
+        return value
+    text = value.strip()
+    if len(text) != 10 or text[4] != "-" or text[7] != "-":  # Python reads weeks and bare digits besides
+        raise ValueError
+    return dt.date.fromisoformat(text)
 
 
 def _binary(value: Any) -> bytes:
@@ -250,10 +307,10 @@ def _decimal(kind: pa.DataType) -> Callable[[Any], Decimal]:
     return convert
 
 
-def _list(one: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
-    def convert(value: Any) -> list[Any]:
+def _list(convert: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
+    def convert_each(value: Any) -> list[Any]:
         if not isinstance(value, list):
             raise TypeError
-        return [None if element is None else one(element) for element in value]
+        return [None if element is None else convert(element) for element in value]
 
-    return convert
+    return convert_each

@@ -1,26 +1,11 @@
-"""Do these values fit the model's columns: one set of rules for JSON records, JSON columns and Arrow tables.
+"""Validate rows against the model's schema: one set of rules for JSON records, JSON columns and Arrow tables.
 
-A value is taken over only if nothing is lost by it:
-
-=====================  ==========================================================================
-column                 accepted
-=====================  ==========================================================================
-integer                integers in range; ``3.0`` for 3, never ``3.5``, ``true`` or ``"3"``
-floating               integers that the type can hold, decimals (rounded to the type's precision)
-boolean                ``true`` and ``false``
-text, category         text; a category that training never saw is no fault
-time with a zone       ISO 8601 text with an offset or ``Z``; without one only if a zone is given
-time without a zone    ISO 8601 text without an offset
-binary                 base64 text, or bytes; of an image, only those of a PNG or JPEG that decodes
-list                   a list whose every element fits
-others                 anything, taken as null: no feature reads them
-=====================  ==========================================================================
-
-Bounds and allowed values count where someone wrote them into the schema. ``null`` needs a
-nullable column; NaN in a table counts as null, JSON has no NaN. A missing column is null
-where the column is nullable and a fault where it is not. Columns that the model does not
-know are refused by `records` and `columns` and ignored by `table`, since a file may well
-hold more than the model asks for.
+`mlsys.predict.coercion` says which values a column takes. Bounds and allowed values count where someone
+wrote them into the schema. ``null`` needs a nullable column; NaN in a table counts as null, JSON has no
+NaN. A missing column is null where the column is nullable and a violation where it is not. Columns that
+the model does not know are refused by `records` and `columns` and ignored by `table`, since a file may
+well hold more than the model asks for. A category that training never saw is no violation, and a column
+that no feature reads takes anything as null.
 """
 
 from __future__ import annotations
@@ -115,7 +100,8 @@ class RequestValidator:
     def check(self, values: Mapping[str, Any], num_rows: int) -> tuple[pa.Table, list[Violation]]:
         """The known columns as a table, with every fault beside it; a value at fault is null in the table.
 
-        A column is an Arrow array or a sequence of Python values, each of `num_rows`.
+        A column is an Arrow array or a sequence of Python values, each of `num_rows`; values of a file
+        that could not be read are a `Misfit`.
         """
         faults: list[Violation] = []
         arrays: dict[str, pa.Array | pa.ChunkedArray] = {}

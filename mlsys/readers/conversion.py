@@ -65,8 +65,9 @@ TIME = pa.timestamp("us", "UTC")
 LIST = pa.list_(pa.float64())
 TRUE, FALSE = ("true", "1"), ("false", "0")
 ISO_DATE = r"^(\d{4}-\d{2}-\d{2})$"
-OFFSET = r"Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?"
+OFFSET = r"Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?(?::[0-5]\d)?"
 ISO_TIME = rf"^(\d{{4}}-\d{{2}}-\d{{2}})(?:[T ](\d{{2}}(?::\d{{2}})?)(:\d{{2}})?([.,]\d{{1,9}})?\s?({OFFSET})?)?$"
+TIME_PATTERN = re.compile(ISO_TIME[1:-1], re.ASCII)
 FIRST_US, LAST_US = YEAR_1_US, 253_402_300_799_999_999
 """The years 1 to 9999 since 1970."""
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -95,6 +96,7 @@ def as_type(
     >>> as_type(pa.array(["1", "3.0", "1e3", "2.5"]), pa.int64()).to_pylist()
     [1, 3, 1000, None]
     """
+    values = _plain(parsed_array(values))
     if not pa.types.is_string(values.type):
         return to_stored(values, kind, zone)
     texts = read_text(values, kind, zone, numbers)
@@ -174,22 +176,28 @@ def _times(texts: pl.Series, zone: str) -> pl.Series:
     fraction = fraction.fill_null("").str.replace(",", ".", literal=True)
     written = day + " " + clock + seconds.fill_null(":00") + fraction
     local = _since_year_1(written.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False))
-    digits = offset.str.replace("Z", "+0000").str.replace(":", "", literal=True).str.pad_end(5, "0")
-    minutes = digits.str.slice(1, 2).cast(pl.Int64) * 60 + digits.str.slice(3, 2).cast(pl.Int64)
-    signed = pl.select(pl.when(digits.str.starts_with("-")).then(-minutes).otherwise(minutes)).to_series()
-    universal = _nearest((local - (signed * 60_000_000).cast(pl.Duration("us"))).dt.replace_time_zone("UTC"))
+    digits = offset.str.replace("Z", "+").str.replace_all(":", "", literal=True).str.pad_end(7, "0")
+    hours, minutes, rest = (digits.str.slice(start, 2).cast(pl.Int64) for start in (1, 3, 5))
+    size = hours * 3600 + minutes * 60 + rest
+    signed = pl.select(pl.when(digits.str.starts_with("-")).then(-size).otherwise(size)).to_series()
+    universal = _nearest((local - (signed * 1_000_000).cast(pl.Duration("us"))).dt.replace_time_zone("UTC"))
     return pl.select(pl.when(offset.is_null()).then(localized(local, zone)).otherwise(universal)).to_series()
 
 
 def time_parts(text: str) -> tuple[dt.datetime, int | None]:
-    """The wall-clock time of one text and its offset to UTC in minutes, None without one: the rule of `read_text`.
+    """The wall-clock time of one text and its offset to UTC in seconds, None without one: the rule of `read_text`.
 
     Raises
     ------
     ValueError
         The text is no time.
     """
-    parts = re.fullmatch(ISO_TIME[1:-1], text.strip(), re.ASCII)
+    is_usual = (
+        len(text) == 20 and text[7] == "-" and text[10] == "T" and text[13] == text[16] == ":" and text[19] == "Z"
+    )
+    if is_usual:  # as most clients write it
+        return dt.datetime.fromisoformat(text[:19]), 0
+    parts = TIME_PATTERN.fullmatch(text.strip())
     if parts is None:
         raise ValueError(text)
     day, clock, seconds, fraction, offset = parts.groups()
@@ -199,9 +207,9 @@ def time_parts(text: str) -> tuple[dt.datetime, int | None]:
     )
     if offset is None or offset == "Z":
         return local, None if offset is None else 0
-    digits = offset[1:].replace(":", "").ljust(4, "0")
-    minutes = int(digits[:2]) * 60 + int(digits[2:])
-    return local, -minutes if offset[0] == "-" else minutes
+    digits = offset[1:].replace(":", "").ljust(6, "0")
+    size = int(digits[:2]) * 3600 + int(digits[2:4]) * 60 + int(digits[4:])
+    return local, -size if offset[0] == "-" else size
 
 
 def check_zone(name: str, key: str = "data.timezone") -> None:

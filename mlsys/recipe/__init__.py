@@ -6,7 +6,7 @@ resolved recipe, defaults filled in, is written beside each run and reproduces i
 
 from __future__ import annotations
 
-from mlsys.recipe.loading import dump, json_schema, load, parse
+from mlsys.recipe.loading import dump, json_schema, load, override, parse
 from mlsys.recipe.sections import (
     Aggregate,
     Data,
@@ -19,6 +19,7 @@ from mlsys.recipe.sections import (
     Join,
     Monitor,
     Reading,
+    ReadOptions,
     Recipe,
     Selection,
     SplitSection,
@@ -38,6 +39,7 @@ __all__ = [
     "Incremental",
     "Join",
     "Monitor",
+    "ReadOptions",
     "Reading",
     "Recipe",
     "Selection",
@@ -48,5 +50,6 @@ __all__ = [
     "dump",
     "json_schema",
     "load",
+    "override",
     "parse",
 ]

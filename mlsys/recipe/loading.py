@@ -17,9 +17,11 @@ from pydantic import BaseModel, ValidationError
 
 from mlsys import errors
 from mlsys.recipe import columns
-from mlsys.recipe.sections import Recipe
+from mlsys.recipe.sections import Recipe, Section
 
-__all__ = ["KeysOnce", "dump", "explain", "json_schema", "load", "parse"]
+__all__ = ["KeysOnce", "dump", "explain", "json_schema", "load", "override", "parse"]
+
+SectionT = typing.TypeVar("SectionT", bound=Section)
 
 WORDS = {
     "string_type": "text",
@@ -41,7 +43,7 @@ FORMS = {
 TRIED = re.compile(r"[\[(]|^(str|int|float|bool|constrained-\w+)$")
 
 
-def explain(error: ValidationError) -> errors.RecipeError:
+def explain(error: ValidationError, model: type[BaseModel] = Recipe) -> errors.RecipeError:
     """The first fault as a message; unknown keys first, for they often explain the rest."""
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     fault: Any = faults[0]
@@ -50,7 +52,7 @@ def explain(error: ValidationError) -> errors.RecipeError:
     if path[:2] == ["features", "columns"] and len(path) > 2:
         return _explain_column(faults, path[2])
     if fault["type"] == "extra_forbidden":
-        return errors.RecipeError.unknown_key(dotted, path[-1], _keys_at(path[:-1]))
+        return errors.RecipeError.unknown_key(dotted, path[-1], _keys_at(path[:-1], model))
     if fault["type"] == "missing":
         return errors.RecipeError.build(
             f"recipe: '{dotted}' is missing", expected="a value", hint=f"add '{dotted}: …'", field=dotted
@@ -105,9 +107,8 @@ def _explain_column(faults: list[typing.Any], column: str) -> errors.RecipeError
     )
 
 
-def _keys_at(path: list[str]) -> list[str]:
+def _keys_at(path: list[str], model: type[BaseModel]) -> list[str]:
     """Keys that the section at `path` knows."""
-    model: type[BaseModel] = Recipe
     for step in path:
         field = model.model_fields.get(step)
         inner = _section_of(field.annotation) if field else None
@@ -166,6 +167,23 @@ def parse(text: str, settings: Iterable[str] = (), where: str = "recipe") -> Rec
         return Recipe.model_validate(tree)
     except ValidationError as error:
         raise explain(error) from None
+
+
+def override(section: SectionT, settings: Iterable[str]) -> SectionT:
+    """A section with other values, such as ``reading.delimiter=;``.
+
+    Raises
+    ------
+    RecipeError
+        A key is unknown, or a value does not fit.
+    """
+    tree = section.model_dump(mode="json")
+    for setting in settings:
+        _override(tree, setting)
+    try:
+        return type(section).model_validate(tree)
+    except ValidationError as error:
+        raise explain(error, type(section)) from None
 
 
 def dump(recipe: Recipe) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "Incremental",
     "Join",
     "Monitor",
+    "ReadOptions",
     "Reading",
     "Recipe",
     "Section",
@@ -114,6 +115,13 @@ class Reading(Section):
         section: dict[str, Any] = handler(self)
         marks = {"decimal", "thousands"} if (self.decimal, self.thousands) == (".", None) else set()
         return {key: value for key, value in section.items() if key not in marks}
+
+
+class ReadOptions(Section):
+    """How the files that come later are read: what a model keeps of ``data``, and ``mlsys predict --set`` overrides."""
+
+    reading: Reading = Reading()
+    timezone: str = Field("UTC", description="zone of times without one")
 
 
 class Dedupe(Section):

@@ -22,7 +22,7 @@ from mlsys.models.interface import DistributedFamily
 from mlsys.models.matrix import Matrix
 from mlsys.predict import HALF, class_names, decide, image_measures
 from mlsys.predict.coercion import to_json
-from mlsys.recipe import Recipe
+from mlsys.recipe import ReadOptions, Recipe
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.statistics import TableStatistics, TrainStatistics
 from mlsys.store import Store
@@ -111,6 +111,7 @@ def fit(
         provenance=_provenance(job, execution, model, validated),
         example=cluster.call(example, split, bundle.request_columns(split.schema, views), threads=1),
         views=views,
+        read_options=ReadOptions(reading=recipe.data.reading, timezone=recipe.data.timezone),
     )
 
 

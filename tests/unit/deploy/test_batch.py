@@ -10,8 +10,10 @@ import pytest
 
 from bundles import fit, requests, rows
 from mlsys import errors, recipe, registry
-from mlsys.deploy import batch, batch_worker, lines, pieces
+from mlsys.deploy import batch
 from mlsys.predict import Predictor
+from mlsys.readers import parquet
+from mlsys.readers import registry as readers
 from mlsys.recipe import Reading
 from mlsys.store import Store
 
@@ -69,9 +71,8 @@ def test_every_format_is_predicted_to_the_bits_of_the_process(store, predictor, 
 
 
 def test_the_order_of_the_rows_stays_over_files_and_row_groups(store, table, tmp_path, monkeypatch):
-    monkeypatch.setattr(pieces, "PIECE_ROWS", 100)
-    for reader in (batch_worker, lines):
-        monkeypatch.setattr(reader, "BATCH_ROWS", 32)
+    monkeypatch.setattr(parquet, "SPLIT_ROWS", 100)
+    monkeypatch.setattr(parquet, "BATCH_ROWS", 32)
     folder = tmp_path / "in"
     folder.mkdir()
     for number in range(3):
@@ -81,10 +82,10 @@ def test_the_order_of_the_rows_stays_over_files_and_row_groups(store, table, tmp
     assert len(list((tmp_path / "out").glob("part-*.parquet"))) == 3
 
 
-def test_a_large_parquet_file_is_several_pieces(tmp_path, table, monkeypatch):
-    monkeypatch.setattr(pieces, "PIECE_ROWS", 140)
-    found = pieces.find(write(tmp_path / "a.parquet", table))
-    assert [(piece.row_groups, piece.first_row) for piece in found] == [((0, 1), 0), ((2, 3), 140), ((4,), 280)]
+def test_a_large_parquet_file_is_several_fragments(tmp_path, table, monkeypatch):
+    monkeypatch.setattr(parquet, "SPLIT_ROWS", 140)
+    parts = readers.split(readers.find(write(tmp_path / "a.parquet", table), Reading())[0])
+    assert [(part.row_groups, part.first_row) for part in parts] == [((0, 1), 0), ((2, 3), 140), ((4,), 280)]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl"])
@@ -114,38 +115,46 @@ def test_cells_that_are_no_values_and_lines_that_are_no_rows_are_set_aside(store
         "100,1_000,true,c",
         " 100 ,+1e2,FALSE,d",
         "100,x,perhaps,e",
-        "3.0,,,f",
+        "3.0,,1,f",
+        "1e3,,0,g",
+        "3.5,,,h",
     ]
     (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
     batch.predict(store, "late", tmp_path / "a.csv", tmp_path / "out", keys=["extra"], max_rejected_fraction=1)
-    assert read(tmp_path / "out")["extra"].to_pylist() == ["a", "d", "f"]
+    assert read(tmp_path / "out")["extra"].to_pylist() == ["a", "d", "f", "g"]
     rejected = pq.read_table(tmp_path / "out" / "_rejected").sort_by("row").to_pylist()
     assert [(row["row"], row["reasons"]) for row in rejected] == [
         (1, "seats: got text 'many', expected an integer (int64) of at least 0"),
-        (2, "2 cells, 4 columns"),
+        (2, "cells: 2 in a table of 4 columns"),
         (3, "distance: got text '1_000', expected a number"),
         (5, "distance: got text 'x', expected a number; night: got text 'perhaps', expected true or false"),
+        (8, "seats: got text '3.5', expected an integer (int64) of at least 0"),
     ]
     assert rejected[1]["content"] == "100,1.5"
 
 
-def test_json_lines_keep_their_types_and_broken_ones_are_set_aside(store, tmp_path):
-    lines = ['{"seats": 1}', '{"seats": "1"}', "{", "[1]", "", '{"seats": 2.0, "k": {"a": 1}}']
-    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+def test_json_lines_are_read_as_in_training_and_broken_ones_are_set_aside(store, tmp_path):
+    """A JSON string in a file is its text, as training reads it; an object is no number."""
+    nested = '{"seats": ' + "[" * 5_000
+    half = '{"seats": 1, "carrier": "\\ud800"}'
+    lines = ['{"seats": 1}', '{"seats": "1"}', "{", "[1]", "", '{"seats": 2.0, "k": {"a": 1}}', '{"seats": {}}', nested]
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines, half]))
     result = batch.predict(store, "late", tmp_path / "a.jsonl", tmp_path / "out", max_rejected_fraction=1)
-    assert (result.num_rows, result.num_rejected) == (5, 3)
+    assert (result.num_rows, result.num_rejected) == (8, 5)
     rejected = pq.read_table(tmp_path / "out" / "_rejected").sort_by("row").to_pylist()
-    assert [row["row"] for row in rejected] == [1, 2, 3]
-    assert rejected[0]["reasons"] == "seats: got text '1', expected an integer (int64) of at least 0"
-    assert rejected[1]["content"] == "{"
+    assert [row["row"] for row in rejected] == [2, 3, 5, 6, 7]
+    assert rejected[2]["reasons"] == "seats: got text '{}', expected an integer (int64) of at least 0"
+    assert [row["content"] for row in rejected[:2]] == ["{", "[1]"]
+    assert [row["content"] for row in rejected[3:]] == [nested, half]
 
 
-def test_times_without_a_zone_are_rejected_unless_one_is_given(store, predictor, tmp_path):
-    (tmp_path / "a.csv").write_text("seats,departs\n100,2013-07-01 10:00\n")
-    with pytest.raises(errors.ContractError, match="an ISO 8601 time with a zone"):
-        batch.predict(store, "late", tmp_path / "a.csv", tmp_path / "out")
-    batch.predict(store, "late", tmp_path / "a.csv", tmp_path / "out", timezone="America/New_York")
-    truth = predictor.rows([{"seats": 100, "departs": "2013-07-01T14:00:00Z"}])
+def test_times_without_a_zone_are_those_of_training_unless_another_is_given(store, predictor, tmp_path):
+    (tmp_path / "a.csv").write_text("seats,departs\n100,2013-07-01 10:00:00.768\n")
+    batch.predict(store, "late", tmp_path / "a.csv", tmp_path / "out")
+    truth = predictor.rows([{"seats": 100, "departs": "2013-07-01T10:00:00.768Z"}])
+    assert read(tmp_path / "out")["probability_true"].to_pylist() == truth.probabilities[:, 1].tolist()
+    batch.predict(store, "late", tmp_path / "a.csv", tmp_path / "out", settings=["timezone=America/New_York"])
+    truth = predictor.rows([{"seats": 100, "departs": "2013-07-01T14:00:00.768Z"}])
     assert read(tmp_path / "out")["probability_true"].to_pylist() == truth.probabilities[:, 1].tolist()
 
 
@@ -241,19 +250,19 @@ def test_values_that_training_saw_too_seldom_are_counted_as_online(store, tmp_pa
 
 def test_delimiter_and_null_values_can_be_given(store, tmp_path):
     (tmp_path / "a.csv").write_bytes("seats;carrier\n1;Zürich\n2;-\n".encode("latin-1"))
-    options = Reading(delimiter=";", encoding="latin-1", null_values=("-",))
-    batch.predict(store, "late", tmp_path / "a.csv", tmp_path / "out", keys=["carrier"], reading_options=options)
+    settings = ["reading.delimiter=;", "reading.encoding=latin-1", "reading.null_values=['-']"]
+    batch.predict(store, "late", tmp_path / "a.csv", tmp_path / "out", keys=["carrier"], settings=settings)
     assert read(tmp_path / "out")["carrier"].to_pylist() == ["Zürich", None]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.parquet", b"no parquet", "expected: Parquet"),
-        ("a.csv", b"seats\n\xff\xfe\n", "expected: a csv file"),
-        ("a.csv", b"seats,seats\n1,2\n", "2 columns named 'seats'"),
-        ("a.jsonl", b'{"seats": 1}\n\xff\n', "expected: a jsonl file"),
-        ("a.xlsx", b"PK", "one of .parquet"),
+        ("a.parquet", b"no parquet", "^predict: source 'a.parquet'"),
+        ("a.csv", b"seats\n\xff\xfe\n", "byte 0xff at offset 6\n.*\n  hint:     --set reading.encoding=latin-1"),
+        ("a.csv", b"seats,seats\n1,2\n", "columns that appear twice: seats"),
+        ("a.jsonl", b'{"seats": 1}\n\xff\n', "predict: source 'a.jsonl', line 2"),
+        ("a.xlsx", b"PK", "a name in .csv"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(store, tmp_path, name, content, message):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import pickle
 
 import httpx
 import pyarrow as pa
@@ -12,11 +13,14 @@ from PIL import Image
 
 from bundles import stored
 from mlsys import errors
-from mlsys.deploy import asgi, batch_worker, pieces
-from mlsys.deploy.batch_worker import BatchJob, Scorer
+from mlsys.deploy import asgi, batch_worker
+from mlsys.deploy.batch_output import StagedFolder
+from mlsys.deploy.batch_worker import BatchCounts, BatchJob, predict_fragments
 from mlsys.deploy.openapi import document
 from mlsys.deploy.service import Service, load
-from mlsys.recipe import Reading
+from mlsys.readers import folders
+from mlsys.readers import registry as readers
+from mlsys.recipe import Reading, ReadOptions
 from mlsys.registry import LedgerEntry
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.store import Store
@@ -135,7 +139,7 @@ def champion(tmp_path_factory):
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl", "folder"])
 def test_files_of_pictures_are_predicted_and_broken_ones_set_aside(champion, tmp_path, monkeypatch, form):
-    monkeypatch.setattr(batch_worker, "PICTURES", 4)
+    monkeypatch.setattr(folders, "IMAGE_ROWS", 4)
     data = [*photos(9, first=200), BROKEN]
     source = tmp_path / f"in.{form}"
     names = [f"{number}.png" for number in range(10)]
@@ -150,9 +154,10 @@ def test_files_of_pictures_are_predicted_and_broken_ones_set_aside(champion, tmp
         for name, one in zip(names, data, strict=True):
             (source / name).write_bytes(one)
     store, entry = champion
-    scorer = Scorer(BatchJob(store.root, tmp_path / "out", entry, ("file",), Reading(), None))
-    counts = [scorer.piece(number, piece) for number, piece in enumerate(pieces.find(source))]
-    assert [(count.num_rows, count.num_rejected) for count in counts] == [(10, 1)]
+    job = BatchJob(store.root, StagedFolder(str(tmp_path / "out")), entry, ("file",), ReadOptions())
+    task = pickle.dumps((job, readers.find(source, Reading())))  # as a worker gets it
+    count = BatchCounts.total(predict_fragments(*pickle.loads(task)))
+    assert (count.num_rows, count.num_rejected) == (10, 1)
     found = pq.read_table(tmp_path / "out" / "part-00000.parquet")
     assert found["file"].to_pylist() == names[:9]
     assert found["prediction"].to_pylist() == [n % 2 == 0 for n in range(9)]
@@ -167,12 +172,18 @@ def test_files_of_pictures_are_predicted_and_broken_ones_set_aside(champion, tmp
 
 def test_a_folder_of_pictures_needs_a_model_of_one_column_of_images(tmp_path):
     (tmp_path / "a.png").write_bytes(photos(1)[0])
-    piece = pieces.find(tmp_path)[0]
+    (fragment,) = readers.find(tmp_path, Reading())
+    assert batch_worker._column_names(fragment, SCHEMA, ["file", "label", "image"]) == {"photo": "image"}
     with pytest.raises(errors.SourceError, match="a model that reads no columns of images"):
-        list(batch_worker.read_batches(piece, Schema(columns=(SCHEMA["standing"],)), Reading()))
+        batch_worker._column_names(fragment, Schema(columns=(SCHEMA["standing"],)), ["file", "label", "image"])
 
 
-def test_pictures_beside_tables_are_no_rows(tmp_path):
+def test_pictures_beside_tables_are_no_rows_but_what_the_tables_name(champion, tmp_path):
     (tmp_path / "a.png").write_bytes(photos(1)[0])
-    (tmp_path / "a.csv").write_text("photo\na.png\n")
-    assert [piece.name for piece in pieces.find(tmp_path)] == ["a.csv"]
+    (tmp_path / "a.csv").write_text("photo\na.png\nb.png\n")
+    (fragment,) = readers.find(tmp_path, Reading())
+    store, entry = champion
+    job = BatchJob(store.root, StagedFolder(str(tmp_path / "out")), entry, (), ReadOptions())
+    (count,) = predict_fragments(job, [fragment])
+    assert (count.num_rows, count.num_rejected) == (2, 1)
+    assert count.first_reasons.startswith("photo: got text 'b.png': no file there that can be read")

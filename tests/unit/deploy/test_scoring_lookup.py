@@ -9,11 +9,12 @@ import pytest
 import joined
 from mlsys import errors
 from mlsys.dataset import Snapshot
-from mlsys.deploy import pieces
-from mlsys.deploy.batch_worker import BatchJob, Count, Scorer
+from mlsys.deploy.batch_output import StagedFolder
+from mlsys.deploy.batch_worker import BatchCounts, BatchJob, predict_fragments
 from mlsys.features.online import publishing
 from mlsys.predict import Predictor
-from mlsys.recipe import Reading
+from mlsys.readers import registry as readers
+from mlsys.recipe import Reading, ReadOptions
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
 
@@ -55,12 +56,9 @@ def score(store, model, table, folder):
 
 
 def score_file(store, model, path, out):
-    scorer, count = (
-        Scorer(BatchJob(store.root, out, LedgerEntry("joined", 1, model.digest), (), Reading(), None)),
-        Count(),
-    )
-    for number, piece in enumerate(pieces.find(path)):
-        count.add(scorer.piece(number, piece))
+    entry = LedgerEntry("joined", 1, model.digest)
+    job = BatchJob(store.root, StagedFolder(str(out)), entry, (), ReadOptions())
+    count = BatchCounts.total(predict_fragments(job, readers.find(path, Reading())))
     return pa.concat_tables([pq.read_table(part) for part in sorted(out.glob("part-*.parquet"))]), count
 
 

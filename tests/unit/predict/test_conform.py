@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mlsys import errors
 from mlsys.predict.validation import MAX_VIOLATIONS, RequestValidator
+from mlsys.readers import conversion
 from mlsys.schema import Column, Kind, Role, Schema
 
 UTC = dt.UTC
@@ -102,10 +103,45 @@ ZONED = "an ISO 8601 time with a zone, e.g. 2013-10-01T08:00:00Z"
 
 
 @pytest.mark.parametrize(
-    "value", ["2013-10-01T12:00:00", "yesterday", 1380628800, "2013-10-01T12:00:00.1234567Z", "2013-02-30T00:00:00Z"]
+    "value",
+    [
+        "2013-10-01T12:00:00",
+        "yesterday",
+        1380628800,
+        "20131001T120000Z",
+        "2013-W40-2T12:00:00Z",
+        "2013-02-30T00:00:00Z",
+    ],
 )
 def test_a_time_that_is_not_the_whole_truth_is_refused(value):
     assert refused("timestamp[us, tz=UTC]", value)[1] == ZONED
+
+
+def test_digits_beyond_microseconds_are_cut_as_in_a_file():
+    assert one("timestamp[us, tz=UTC]", "2013-10-01T12:00:00.1234567Z") == NOON.replace(microsecond=123_456)
+
+
+WRITTEN_TIMES = st.builds(
+    "{}-{:02}-{:02}{}{}{}{}".format,
+    st.sampled_from(["0001", "1883", "1969", "2013", "9999"]),
+    st.integers(0, 13),
+    st.integers(0, 32),
+    st.sampled_from([" ", "T"]),
+    st.sampled_from(["", "00", "02:30", "23:59:59", "24:00", "12:60", "10:11:12.5", "10:11:12,1234567", "1:02"]),
+    st.sampled_from(["", " "]),
+    st.sampled_from(["", "Z", "+05", "-0530", "+14:00", "-00:16:08", "+05:60", "+24:00"]),
+) | st.sampled_from(["", " 2013-03-10 02:30 ", "2013-11-03 01:30", "20131001", "9999-12-31 23:59:59.999999"])
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Europe/Berlin"])
+@given(st.lists(WRITTEN_TIMES, min_size=1, max_size=5))
+def test_a_request_takes_the_times_that_a_file_holds_and_no_others(zone, texts):
+    """One rule for both: a cell of a file and a text of a request."""
+    request = contract("timestamp[us, tz=UTC]", timezone=zone)
+    read = conversion.as_type(pa.array(texts), conversion.TIME, zone)
+    table, faults = request.check({"x": texts}, len(texts))
+    assert table["x"].to_pylist() == read.to_pylist()
+    assert {fault["row"] for fault in faults} == {row for row, value in enumerate(read.to_pylist()) if value is None}
 
 
 def test_a_time_with_a_zone_is_refused_where_the_column_has_none():
