@@ -172,9 +172,8 @@ def write(
     example
         One row of JSON values for the request columns.
     read_options
-        How the source was read; its query and version are left out, for they name these rows. Options
-        that are the default, and a zone that the program tells, are not written: the digest stays that of
-        a bundle from before they were kept.
+        How the source was read. Options that are the default, and a zone that the program tells, are not
+        written: the digest stays that of a bundle from before they were kept.
 
     Raises
     ------
@@ -195,10 +194,6 @@ def write(
     predictions, looks = reference.predictions, reference.looks
     normal = {"inputs": reference.inputs.to_json(), "predictions": predictions and predictions.to_json()}
 
-    options = read_options and read_options.model_copy(
-        update={"reading": read_options.reading.model_copy(update={"query": None, "version": None})}
-    )
-
     def fill(folder: Path) -> None:
         write_json(folder / "bundle.json", _ordered(facts))
         write_json(folder / "schema.json", request.model_dump(mode="json"))
@@ -206,8 +201,8 @@ def write(
         write_json(folder / "views.json", [view.model_dump(mode="json") for view in views])
         write_json(folder / "reference.json", normal | ({"looks": looks.to_json()} if looks else {}))
         write_json(folder / "example.json", dict(example))
-        if options is not None and options != ReadOptions(timezone=_zone_of(program)):
-            write_json(folder / "reading.json", options.model_dump(mode="json"))
+        if read_options is not None and read_options != ReadOptions(timezone=_zone_of(program)):
+            write_json(folder / "reading.json", read_options.model_dump(mode="json"))
         (folder / "model").mkdir()
         models.family(family).save(model, folder / "model")
 

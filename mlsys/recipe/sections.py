@@ -22,6 +22,7 @@ from mlsys.recipe.durations import Span, span_us
 from mlsys.schema import Kind, TaskKind
 
 __all__ = [
+    "CELLS",
     "Aggregate",
     "Data",
     "Dedupe",
@@ -117,11 +118,20 @@ class Reading(Section):
         return {key: value for key, value in section.items() if key not in marks}
 
 
+CELLS = ("format", "null_values", "delimiter", "encoding", "decimal", "thousands")
+"""Keys of `Reading` that say how a file is written."""
+
+
 class ReadOptions(Section):
     """How the files that come later are read: what a model keeps of ``data``, and ``mlsys predict --set`` overrides."""
 
     reading: Reading = Reading()
     timezone: str = Field("UTC", description="zone of times without one")
+
+    @classmethod
+    def of(cls, data: Data) -> Self:
+        """The options of ``data`` that hold for other files too: all but a query and a version, which name rows."""
+        return cls(reading=Reading(**{name: getattr(data.reading, name) for name in CELLS}), timezone=data.timezone)
 
 
 class Dedupe(Section):

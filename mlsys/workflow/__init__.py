@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlsys.recipe.sections import CELLS
 from mlsys.workflow import data, modelling, production, results, summary, tables
 from mlsys.workflow.run import Run, Step, StepContext
 
@@ -104,7 +105,7 @@ TRAIN = Step(
     modelling.train,
     results.TrainResult,
     summary.trained,
-    reads=(*FIT, "train", "evaluate.threshold", "evaluate.cost"),
+    reads=(*FIT, "train", "evaluate.threshold", "evaluate.cost", *(f"data.reading.{name}" for name in CELLS)),
     observe=modelling.observe_views,
 )
 EVALUATE = Step(
