@@ -1,4 +1,4 @@
-"""What a user writes: one YAML file, one frozen tree of sections.
+"""The recipe that a user writes: one YAML file, read as one frozen tree of sections.
 
 ``name``, ``data.source`` and ``target`` are required; everything else has a default. The
 resolved recipe, defaults filled in, is written beside each run and reproduces it.

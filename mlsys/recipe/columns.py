@@ -1,4 +1,4 @@
-"""What a user may say about a column: one line, an operation and its options.
+"""The operations that a recipe can choose for a column, and their options.
 
     features:
       columns:
@@ -29,7 +29,7 @@ Float32 = Annotated[float, Strict(), Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 
 
 class Treatment(BaseModel):
-    """What is done with a column. A subclass is an operation, its fields after `operation` are the options."""
+    """The choice for a column: a subclass is an operation, its fields after `operation` are the options."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -202,13 +202,13 @@ AnyTreatment = Annotated[
 OPERATIONS: dict[str, type[Treatment]] = {
     str(kind.model_fields["operation"].default): kind for kind in typing.get_args(typing.get_args(AnyTreatment)[0])
 }
-"""Word of the recipe → its options."""
+"""The options of each operation, by its word in the recipe."""
 
 Word = Annotated[str, Field(json_schema_extra={"enum": list(OPERATIONS)})]
 
 
 def _listed(line: Any) -> Any:
-    """A word, a mapping, or a list of them, as a list of mappings."""
+    """Turn a word, a mapping, or a list of them into a list of mappings."""
     if isinstance(line, Treatment | str | dict):
         line = [line]
     if isinstance(line, list | tuple):
@@ -217,13 +217,13 @@ def _listed(line: Any) -> Any:
 
 
 def _shortest(steps: tuple[Treatment, ...]) -> Any:
-    """As a person would write it."""
+    """The shortest form that means the same, as a person would write it."""
     lines = [{"operation": step.operation, **step.options} if step.options else step.operation for step in steps]
     return lines[0] if len(lines) == 1 else lines
 
 
 def options_of(operation: str) -> list[str]:
-    """Names of the options of an operation."""
+    """The names of an operation's options."""
     return [name for name in OPERATIONS[operation].model_fields if name != "operation"]
 
 
@@ -236,4 +236,4 @@ Columns = dict[
         PlainSerializer(_shortest, return_type=Any),
     ],
 ]
-"""Column → what is done with it, one operation after another."""
+"""The operations of each column."""

@@ -1,4 +1,4 @@
-"""Spans of time as a recipe writes them: ``90m``, ``3h``, ``7d``."""
+"""Spans of time as a recipe states them: ``90m``, ``3h``, ``7d``."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def span_us(text: str) -> int:
     Raises
     ------
     ValueError
-        It is no number with a unit.
+        The text is not a number with a unit.
     """
-    found = re.fullmatch(PATTERN, text)
-    if found is None:
+    match = re.fullmatch(PATTERN, text)
+    if match is None:
         raise ValueError(f"a number and a unit of {', '.join(UNITS_US)}, e.g. 3h or 2d")
-    return int(found[1]) * UNITS_US[found[2]]
+    return int(match[1]) * UNITS_US[match[2]]
 
 
 def _checked(text: str) -> str:

@@ -1,7 +1,4 @@
-"""Recipes to and from YAML: a file with overrides becomes a recipe, a recipe the file that reproduces it.
-
-What does not fit a recipe, as a message of ours: which key, what was found, what is expected there.
-"""
+"""Read recipes from YAML, with overrides, and write them back; a value that does not fit becomes a `RecipeError`."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ WORDS = {
     "model_type": "a section: keys and values",
     "bool_type": "true or false",
 }
-"""What is expected in the words of YAML, by type of fault."""
+"""The expected value in words of YAML, by pydantic's type of the fault."""
 
 FORMS = {
     "name": "a small letter, then small letters, digits, - and _, at most 63 in all",
@@ -38,13 +35,13 @@ FORMS = {
     "lookup": "sqlite, none, or an address of Redis, e.g. redis://127.0.0.1:6379/0",
     "encoder": "module:function",
 }
-"""The same, where a text has to match a pattern, by key."""
+"""The expected text where it has to match a pattern, by key."""
 
 TRIED = re.compile(r"[\[(]|^(str|int|float|bool|constrained-\w+)$")
 
 
 def explain(error: ValidationError, model: type[BaseModel] = Recipe) -> errors.RecipeError:
-    """The first fault as a message; unknown keys first, for they often explain the rest."""
+    """Turn the first fault into a message; unknown keys come first, for they often explain the rest."""
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     fault: Any = faults[0]
     path = _path(fault)
@@ -57,21 +54,21 @@ def explain(error: ValidationError, model: type[BaseModel] = Recipe) -> errors.R
         return errors.RecipeError.build(
             f"recipe: '{dotted}' is missing", expected="a value", hint=f"add '{dotted}: …'", field=dotted
         )
-    said = dict.fromkeys(_said(each) for each in faults if _path(each) == path)
+    expected = dict.fromkeys(_expected(each) for each in faults if _path(each) == path)
     return errors.RecipeError.build(
-        f"recipe: '{dotted}'", got=repr(fault["input"]), expected=" or ".join(said), field=dotted
+        f"recipe: '{dotted}'", got=repr(fault["input"]), expected=" or ".join(expected), field=dotted
     )
 
 
 def _path(fault: Any) -> list[str]:
-    """Keys down to the fault; the last steps may be types that pydantic tried there."""
+    """The keys down to the fault, without the types that pydantic tried there."""
     steps = [str(step) for step in fault["loc"]]
     while len(steps) > 1 and TRIED.search(steps[-1]):
         steps.pop()
     return steps
 
 
-def _said(fault: Any) -> str:
+def _expected(fault: Any) -> str:
     if fault["type"] in WORDS:
         return WORDS[fault["type"]]
     if fault["type"] == "string_pattern_mismatch":
@@ -81,7 +78,7 @@ def _said(fault: Any) -> str:
 
 
 def _explain_column(faults: list[typing.Any], column: str) -> errors.RecipeError:
-    """A fault in the line of a column."""
+    """Say what is wrong with the choice for a column."""
     fault, where = faults[0], f"recipe: features.columns '{column}'"
     steps = [str(step) for step in fault["loc"][3:]]
     operation = next((step for step in steps if step in columns.OPERATIONS), None)
@@ -101,14 +98,14 @@ def _explain_column(faults: list[typing.Any], column: str) -> errors.RecipeError
         return errors.RecipeError.build(
             where, got=repr(fault["input"]), expected=str(fault["ctx"]["error"]), field=column
         )
-    said = [_said(each) for each in faults if option in each["loc"]]
+    expected = [_expected(each) for each in faults if option in each["loc"]]
     return errors.RecipeError.build(
-        f"{where}, {option}", got=repr(fault["input"]), expected=" or ".join(said), field=column
+        f"{where}, {option}", got=repr(fault["input"]), expected=" or ".join(expected), field=column
     )
 
 
 def _keys_at(path: list[str], model: type[BaseModel]) -> list[str]:
-    """Keys that the section at `path` knows."""
+    """The keys of the section at `path`."""
     for step in path:
         field = model.model_fields.get(step)
         inner = _section_of(field.annotation) if field else None
@@ -121,9 +118,9 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for inner in typing.get_args(annotation):
-        found = _section_of(inner)
-        if found is not None:
-            return found
+        section = _section_of(inner)
+        if section is not None:
+            return section
     return None
 
 
@@ -154,7 +151,7 @@ def load(path: str | Path, settings: Iterable[str] = ()) -> Recipe:
 
 
 def parse(text: str, settings: Iterable[str] = (), where: str = "recipe") -> Recipe:
-    """A recipe of its YAML text."""
+    """Read a recipe from its YAML text; `where` names the text in messages."""
     tree = _read_yaml(text, f"recipe: {where}")
     if not isinstance(tree, dict):
         raise errors.RecipeError.build(
@@ -170,7 +167,7 @@ def parse(text: str, settings: Iterable[str] = (), where: str = "recipe") -> Rec
 
 
 def override(section: SectionT, settings: Iterable[str]) -> SectionT:
-    """A section with other values, such as ``reading.delimiter=;``.
+    """Copy a section with other values, such as ``reading.delimiter=;``.
 
     Raises
     ------
@@ -187,7 +184,7 @@ def override(section: SectionT, settings: Iterable[str]) -> SectionT:
 
 
 def dump(recipe: Recipe) -> str:
-    """The resolved recipe as YAML, every default filled in."""
+    """Write the resolved recipe as YAML, every default filled in."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -197,7 +194,7 @@ def json_schema() -> str:
 
 
 class KeysOnce:
-    """What a YAML loader begins with: a key that stands twice is a mistake."""
+    """A base of YAML loaders that refuses a key which stands twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  (PyYAML's signature)
         seen: set[str] = set()
@@ -209,7 +206,7 @@ class KeysOnce:
 
 
 class _RecipeLoader(KeysOnce, yaml.SafeLoader):
-    """YAML as people mean it: dates stay text."""
+    """A YAML loader that leaves dates as text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML declares it so)
         first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -231,13 +228,13 @@ def _override(tree: dict[str, Any], setting: str) -> None:
             f"recipe: --set {setting}", got=setting, expected="key=value, e.g. train.rounds=200"
         )
     *parents, last = path.split(".")
-    at = tree
+    section = tree
     for parent in parents:
-        if at.get(parent) is None:
-            at[parent] = {}
-        at = at[parent]
-        if not isinstance(at, dict):
+        if section.get(parent) is None:
+            section[parent] = {}
+        section = section[parent]
+        if not isinstance(section, dict):
             raise errors.RecipeError.build(
                 f"recipe: --set {setting}", got=f"'{parent}' is a value", expected="a section"
             )
-    at[last] = _read_yaml(value, f"recipe: --set {setting}")
+    section[last] = _read_yaml(value, f"recipe: --set {setting}")

@@ -1,6 +1,6 @@
-"""Sections of the recipe that say where tables come from: the rows of step 1, and feature tables joined to them.
+"""The sections of a recipe, one a step, as pydantic models.
 
-The whole recipe, a section a step; those about tables are in `mlsys.recipe.sections`.
+The descriptions of the fields go into the JSON schema, and from there into docs/recipe.md.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 
 
 class Section(BaseModel):
-    """A part of the recipe: it does not change, and knows its keys."""
+    """A part of the recipe: frozen, and without other keys than its fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -82,26 +82,29 @@ Source = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
 
 
 class Reading(Section):
-    """How the bytes of a source become a table."""
+    """The way in which the bytes of a source become a table."""
 
     format: Text = Field(
         "auto",
-        description="auto: as the source's name tells; csv, parquet, jsonl, image, text, sql, or the name of a reader "
-        "that was registered; text takes each .txt file as a row",
+        description="format of the files; auto tells it from their names; else csv, parquet, jsonl, image, text (each "
+        ".txt file is a row), sql, or the name of a registered reader",
     )
-    query: Text | None = Field(None, description="SQL to run, when the source is a database connection string")
+    query: Text | None = Field(None, description="SQL query to run, if the source is the URL of a database")
     null_values: tuple[str, ...] = Field(
-        ("", "NA", "NaN", "nan", "null", "NULL", "None", "N/A"), description="texts of a CSV cell that mean null"
+        ("", "NA", "NaN", "nan", "null", "NULL", "None", "N/A"), description="CSV cells that count as null"
     )
-    delimiter: str = Field(",", pattern=r"^[\t\x20\x21\x23-\x7e]$", description="between the cells of a CSV file")
-    encoding: str = Field("utf-8", description="of CSV, JSON-lines and text files, by Python's names")
+    delimiter: str = Field(
+        ",", pattern=r"^[\t\x20\x21\x23-\x7e]$", description="character between the cells of a CSV file"
+    )
+    encoding: str = Field("utf-8", description="encoding of CSV, JSON-lines and text files, by its Python name")
     decimal: Literal[".", ","] = Field(".", description="decimal mark of the numbers in CSV files")
     thousands: Literal[".", ",", " ", "'", "_", "\u00a0", "\u202f", "\u2019"] | None = Field(
-        None,
-        description="mark between the thousands of numbers in CSV files, which has to stand before every three digits",
+        None, description="thousands separator of the numbers in CSV files; it must stand before every three digits"
     )
     version: int | str | None = Field(
-        None, description="of a Delta or Iceberg table: version or snapshot id, tag, branch or time; the latest without"
+        None,
+        description="version of a Delta or Iceberg table: a number, snapshot id, tag, branch or time; by default the "
+        "latest",
     )
 
     @model_validator(mode="after")
@@ -135,82 +138,89 @@ class ReadOptions(Section):
 
 
 class Dedupe(Section):
-    """Rows of one key of which the last stays."""
+    """Rows that have the same key: only the last one stays."""
 
-    keys: tuple[str, ...] = Field(min_length=1, description="columns that name what the rows are about")
-    order: str | None = Field(None, description="column that says which row is the last; the order of reading without")
+    keys: tuple[str, ...] = Field(min_length=1, description="columns of the key")
+    order: str | None = Field(
+        None, description="column whose largest value marks the last row; by default the row read last"
+    )
 
 
 class Incremental(Section):
     """A source that only grows: each collection takes the rows beyond the last one."""
 
-    cursor: str = Field(description="column that grows with each write: a number, or when the row was written")
+    cursor: str = Field(description="column that grows with each write: a number, or the time of writing")
     lookback: Span | Annotated[float, Field(ge=0)] | None = Field(
         None,
-        description="how far below the largest cursor so far late rows are still taken: 36h of times, 1000 of numbers",
+        description="distance below the largest cursor within which late rows are still taken, e.g. 36h for times, "
+        "1000 for numbers; by default 0",
     )
 
 
 class Data(Section):
-    """Step 1: where the rows come from and what their columns mean."""
+    """Step 1, collect: the source of the rows and the meaning of their columns."""
 
     source: Source = Field(
         description="path, glob, folder, URI, package://name/path, sklearn://name, delta://path, "
-        "iceberg://catalog/table or database URL"
+        "iceberg://catalog/table or database URL; or a list of them"
     )
     reading: Reading = Reading()
     contract: str | None = Field(
-        None, description="a schema file to enforce; without one the schema is inferred and written out"
+        None, description="path of a schema file to enforce; by default the schema is inferred and written out"
     )
     derive: dict[str, str] = Field({}, description="new columns as SQL over the rows as read: labels, times, keys")
-    id: str | None = Field(None, description="column that names a row; labels find their predictions by it")
-    time: str | None = Field(None, description="column that says when the prediction is made")
-    group: str | None = Field(None, description="column whose rows must stay in one part")
-    timezone: str = Field("UTC", description="zone of dates in this recipe and of times without one")
+    id: str | None = Field(None, description="column that identifies a row; labels find their predictions by it")
+    time: str | None = Field(None, description="column of the time at which the prediction is made")
+    group: str | None = Field(None, description="column whose rows of one value must stay in one part")
+    timezone: str = Field("UTC", description="IANA time zone of dates in this recipe and of times that have no zone")
     known_after: tuple[str, ...] = Field(
-        (), description="columns known only after the moment of prediction: never features"
+        (), description="columns known only after the time of prediction; they never become features"
     )
-    ignore: tuple[str, ...] = Field((), description="columns not to use")
+    ignore: tuple[str, ...] = Field((), description="columns that are not used")
     kinds: dict[str, Kind] = Field(
-        {}, description="kind of a column, where the inferred one is wrong; paths of a column of images are read"
+        {}, description="kind of a column where the inferred one is wrong; image reads the files that paths name"
     )
     max_bad_fraction: float = Field(
         0.01,
         ge=0,
         le=1,
-        description="fraction of rows in quarantine, or of files that cannot be read, that stops the run",
+        description="the run stops if more than this fraction of the rows is quarantined or of the files is unreadable",
     )
     incremental: Incremental | None = Field(
         None, description="keep the rows of earlier collections and take only those beyond them"
     )
     evolution: Literal["refuse", "accept"] = Field(
-        "refuse", description="what a column that is gone or of another type than at the last collection does"
+        "refuse", description="refuse or accept a column that is gone or has another type than at the last collection"
     )
-    freshness: Span | None = Field(None, description="age of the newest data.time that stops the run, e.g. 36h, 7d")
+    freshness: Span | None = Field(
+        None, description="the run stops if the newest data.time is older than this, e.g. 36h or 7d"
+    )
     volume: Literal["warn", "stop"] = Field(
-        "warn", description="what a number of rows far outside of that of earlier collections does"
+        "warn", description="warn or stop if the number of rows is far outside that of earlier collections"
     )
-    dedupe: Dedupe | None = Field(None, description="rows that repeat a key: the last in order stays, the others go")
+    dedupe: Dedupe | None = Field(None, description="keep only the last row of each key")
 
 
-def _lasting(text: str) -> str:
+def _longer_than_zero(text: str) -> str:
     if span_us(text) == 0:
         raise ValueError("a span longer than nothing, e.g. 1h")
     return text
 
 
 class Aggregate(Section):
-    """A number over the events of a row's keys in a span that ends at the row's time.
+    """A number over the events of a row's keys in a window that ends at the row's time.
 
     The window is (t - window, t]: open at its start, closed at its end, as a point-in-time
     join takes what is known at t. Each row of the table is an event.
     """
 
     function: Literal["count", "sum", "mean", "min", "max", "distinct"] = Field(
-        description="count of events, or of one column: sum, mean, min, max, number of distinct values"
+        description="count counts events; the others are of one column, distinct is the number of distinct values"
     )
     column: str | None = Field(None, description="column of the table; none for count")
-    window: Annotated[Span, AfterValidator(_lasting)] = Field(description="length of the span, e.g. 1h, 7d, 90d")
+    window: Annotated[Span, AfterValidator(_longer_than_zero)] = Field(
+        description="length of the window, e.g. 1h, 7d or 90d"
+    )
 
     @model_validator(mode="after")
     def _column_fits(self) -> Self:
@@ -229,154 +239,168 @@ class Join(Section):
     from before it was written.
     """
 
-    source: Source = Field(description="anything that data.source takes")
+    source: Source = Field(description="source of the table, anything that data.source takes")
     reading: Reading = Reading()
     derive: dict[str, str] = Field({}, description="new columns as SQL over the table as read")
     keys: tuple[str, ...] | dict[str, str] = Field(
         description="key columns, or {column of the rows: column of the table}"
     )
     time: str | None = Field(
-        None, description="when the value holds from; the last one at or before the row's time is taken"
+        None, description="column of the time from which a value holds; the last one at or before the row's time counts"
     )
     known_at: str | None = Field(
-        None, description="when the table learned of the value (ingestion time); by default its time"
+        None, description="column of the time at which the table learned of a value; by default its time"
     )
-    lookback: Span | None = Field(None, description="how old a value may be, e.g. 3h, 2d")
-    columns: tuple[str, ...] | None = Field(
-        None, description="columns to take; all others than keys and times by default"
-    )
+    lookback: Span | None = Field(None, description="a value older than this counts as missing, e.g. 3h or 2d")
+    columns: tuple[str, ...] | None = Field(None, description="columns to take; by default all but the keys and times")
     aggregates: dict[str, Aggregate] = Field(
-        {}, description="new columns over the key's latest events: {name: {function, column, window}}"
+        {}, description="new columns over the latest events of the key: {name: {function, column, window}}"
     )
-    prefix: str = Field("", description="before the names of the columns and aggregates joined")
+    prefix: str = Field("", description="text before the names of the joined columns and aggregates")
 
 
 class Features(Section):
-    """Step 3: joins, derived columns, and one line a column to override the automatic choice."""
+    """Step 3, features: joins, derived columns, and for each column an operation in place of the automatic choice."""
 
-    joins: dict[str, Join] = Field({}, description="feature tables to join, by a name of your choice")
+    joins: dict[str, Join] = Field({}, description="feature tables to join, each under a name of your choice")
     derive: dict[str, str] = Field(
-        {}, description="new features as SQL over the request's columns; computed online too"
+        {}, description="new features as SQL over the columns of a request; the endpoint computes them too"
     )
-    columns: Columns = Field(
-        {}, description="a line a column: an operation, {operation: …, option: …}, or a list of them"
-    )
+    columns: Columns = Field({}, description="for a column an operation, {operation: …, option: …}, or a list of them")
 
 
 class SplitSection(Section):
-    """Which rows are for what. Stored as data, never drawn again."""
+    """The division of the rows into parts and folds; it is stored as data and never drawn again."""
 
     by: Literal["auto", "random", "stratified", "time", "group", "column"] = Field(
         "auto",
-        description="auto: column, time or group where column, until or data.group is given; else stratified by class, "
-        "or random",
+        description="rule of division; auto takes column, time or group where column, until or data.group is given, "
+        "else stratified for classes and random for numbers",
     )
     fractions: dict[Literal["train", "validation", "test"], float] = Field(
-        {"train": 0.7, "validation": 0.15, "test": 0.15}, description="share of the rows of each part"
+        {"train": 0.7, "validation": 0.15, "test": 0.15}, description="fraction of the rows in each part"
     )
     until: dict[Literal["train", "validation", "test"], str] = Field(
         {},
-        description="for time: first date no longer in the part; rows after the test part become production traffic",
+        description="for by: time, the first date that is no longer in the part; rows after the test part become "
+        "production traffic",
     )
-    column: str | None = Field(None, description="for column: holds train, validation, test or production")
+    column: str | None = Field(
+        None, description="for by: column, the column that holds train, validation, test or production"
+    )
     folds: int = Field(5, ge=2, le=20, description="folds of the training rows, for selection and target encoding")
 
 
 class Explore(Section):
-    """Step 2: the profile of the training rows and the leakage scan."""
+    """Step 2, explore: the profile of the training rows and the leakage scan."""
 
-    allow: tuple[str, ...] = Field((), description="columns that the leakage scan flags and you have checked")
+    allow: tuple[str, ...] = Field((), description="columns that the leakage scan flags and that you have checked")
     max_duplicate_fraction: float = Field(
-        0.01, ge=0, le=1, description="fraction of test rows that also stand in training which stops the run"
+        0.01,
+        ge=0,
+        le=1,
+        description="the run stops if more than this fraction of the test rows is equal to a training row",
     )
 
 
 class Selection(Section):
-    """Step 4: families of models compared by cross-validation on the training rows."""
+    """Step 4, selection: families of models compared by cross-validation on the training rows."""
 
     families: tuple[str, ...] | Literal["auto"] = Field(
         "auto",
-        description="auto: dummy, linear, forest and xgboost; kernel too where texts, pictures, lists or numbered "
-        "columns make a space",
+        description="families to compare; auto takes dummy, linear, forest and xgboost, and kernel too where texts, "
+        "pictures, lists or numbered columns make a space",
     )
-    metric: str = Field("auto", description="auto: roc_auc, log_loss or rmse by task")
+    metric: str = Field("auto", description="metric to compare by; auto takes roc_auc, log_loss or rmse by task")
     max_rows: int = Field(
-        40_000, ge=100, description="training rows a fold at most; more are sampled, and the plan says so"
+        40_000, ge=100, description="training rows of a fold at most; of more a sample is taken, as the plan says"
     )
 
 
 class Train(Section):
-    """Step 5: the model that is fitted on all training rows."""
+    """Step 5, train: the model that is fitted on all training rows."""
 
-    family: str = Field("auto", description="auto: what selection preferred")
-    params: dict[str, Any] = Field({}, description="parameters of the family that are fixed, not searched")
+    family: str = Field("auto", description="family of the model; auto takes the one that selection preferred")
+    params: dict[str, Any] = Field({}, description="parameters of the family that are fixed instead of searched")
     rounds: int = Field(600, ge=1, description="boosting rounds at most")
-    early_stopping: int = Field(30, ge=1, description="rounds without gain on validation before stopping")
-    plan: Literal["auto", "task", "cluster"] = Field(
-        "auto", description="auto: one task with all threads of a node below a gigabyte, Ray Train above"
+    early_stopping: int = Field(
+        30, ge=1, description="boosting stops after this many rounds without gain on validation"
     )
-    workers: int | None = Field(None, ge=1, description="Ray Train workers in the cluster plan; one a node by default")
+    plan: Literal["auto", "task", "cluster"] = Field(
+        "auto", description="one task with all threads of a node, or Ray Train; auto takes the task below a gigabyte"
+    )
+    workers: int | None = Field(None, ge=1, description="Ray Train workers of the cluster plan; by default one a node")
 
 
 class Tune(Section):
-    """Step 7: the search for parameters, judged on the validation rows."""
+    """Step 7, tune: the search for parameters, judged on the validation rows."""
 
     trials: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
-        "auto", description="auto: 20, or 8 where there is one parameter to search; 0 keeps the defaults of the family"
+        "auto",
+        description="number of trials; auto takes 20, or 8 where one parameter is searched; 0 keeps the defaults of "
+        "the family",
     )
-    minutes: float | None = Field(None, gt=0, description="time limit of the search")
-    space: dict[str, list[Any]] = Field({}, description="choices a parameter, in place of the family's own space")
-    max_rows: int = Field(150_000, ge=100, description="training rows a trial at most; more are sampled")
+    minutes: float | None = Field(None, gt=0, description="time limit of the search in minutes")
+    space: dict[str, list[Any]] = Field(
+        {}, description="for a parameter the values to choose from, in place of the family's own search space"
+    )
+    max_rows: int = Field(150_000, ge=100, description="training rows of a trial at most; of more a sample is taken")
 
 
 class Threshold(Section):
-    """A bound on a test metric; the interval's worse end must keep it when `strict`."""
+    """A bound on a test metric."""
 
-    min: float | None = Field(None, description="the metric must be at least this")
-    max: float | None = Field(None, description="the metric must be at most this")
-    strict: bool = Field(False, description="hold the worse end of the interval to the bound, not the value")
+    min: float | None = Field(None, description="least value of the metric")
+    max: float | None = Field(None, description="largest value of the metric")
+    strict: bool = Field(False, description="compare the worse end of the confidence interval instead of the value")
 
 
 class Evaluate(Section):
-    """Step 6: the test rows, opened once: metrics with intervals, slices, gate."""
+    """Step 6, evaluate: the test rows, opened once: metrics with intervals, slices and the gate."""
 
     slices: tuple[str, ...] = Field(
-        (), description="columns whose values are judged one by one; found automatically when empty"
+        (), description="columns whose values are evaluated one by one; by default slices are found automatically"
     )
-    min_slice_rows: int = Field(200, ge=10, description="smaller slices are not judged")
-    bootstrap: int = Field(200, ge=0, le=10_000, description="resamples for the intervals")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
+    min_slice_rows: int = Field(200, ge=10, description="slices with fewer rows are not evaluated")
+    bootstrap: int = Field(200, ge=0, le=10_000, description="bootstrap resamples for the confidence intervals")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence level of the intervals")
     threshold: Literal["f1", "cost", "half"] = Field(
-        "f1", description="how the decision threshold is chosen on validation"
+        "f1", description="decision threshold: best F1 or least cost on validation, or one half"
     )
     cost: dict[Literal["false_positive", "false_negative"], float] = Field(
-        {"false_positive": 1.0, "false_negative": 1.0}, description="price of each mistake, for threshold: cost"
+        {"false_positive": 1.0, "false_negative": 1.0}, description="cost of each mistake, for threshold: cost"
     )
-    gate: dict[str, Threshold] = Field({}, description="bounds on test metrics; the model must also beat the dummy")
+    gate: dict[str, Threshold] = Field(
+        {}, description="bounds on test metrics; the model must beat the dummy baseline as well"
+    )
 
 
 class Deploy(Section):
-    """Step 8: the registered version, its alias and its endpoint."""
+    """Step 8, deploy: the registered version, its alias and its endpoint."""
 
-    alias: str = Field("champion", description="the alias that a model which passed its gate gets")
+    alias: str = Field("champion", description="alias that a model gets which passed its gate")
     host: str = Field("127.0.0.1", description="address on which the endpoint listens")
-    port: int = Field(8000, ge=0, le=65535, description="0 takes a free one")
+    port: int = Field(8000, ge=0, le=65535, description="port on which the endpoint listens; 0 takes a free one")
     min_replicas: int = Field(1, ge=0, description="replicas that are always up; 0 lets an idle endpoint sleep")
     max_replicas: int = Field(2, ge=1, description="replicas under load")
-    target_ongoing_requests: float = Field(16, gt=0, description="requests a replica from which more are started")
-    max_ongoing_requests: int = Field(64, ge=1, description="requests a replica takes at a time; others wait")
-    max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="a larger request is refused with 413")
-    num_cpus: float = Field(0, ge=0, description="CPUs reserved a replica; with 0 it shares them with the steps")
+    target_ongoing_requests: float = Field(
+        16, gt=0, description="requests in progress a replica above which more replicas are started"
+    )
+    max_ongoing_requests: int = Field(64, ge=1, description="requests that a replica takes at a time; others wait")
+    max_body_bytes: int = Field(
+        16 * 1024 * 1024, ge=1024, description="bytes of a request at most; a larger one is refused with status 413"
+    )
+    num_cpus: float = Field(0, ge=0, description="CPUs reserved for a replica; with 0 it shares them with the steps")
     log: bool = Field(True, description="log every prediction for the monitor")
     lookup: str = Field(
         "sqlite",
         pattern=r"^(sqlite|none|(redis|rediss|unix)://.+)$",
-        description="where the columns of feature tables are looked up for a request that does not carry them: sqlite "
-        "(a file in the store, for one machine), redis://host:port/db, or none",
+        description="store in which the endpoint looks up columns of feature tables that a request does not carry: "
+        "sqlite (a file, for one machine), redis://host:port/db, or none",
     )
     history: Span = Field(
         "1d",
-        description="how far before a feature table's newest value the time of a request may lie, to be looked up",
+        description="the look-up answers requests whose time is at most this far before a feature table's newest value",
     )
     replay: bool = Field(
         True, description="send the rows of the production part to the endpoint, as traffic for the monitor"
@@ -384,16 +408,16 @@ class Deploy(Section):
 
 
 class Monitor(Section):
-    """Step 9: the prediction log, judged window by window."""
+    """Step 9, monitor: the prediction log, judged window by window."""
 
     granularity: Literal["1 hour", "1 day", "1 week", "1 month"] = Field("1 week", description="length of a window")
-    min_rows: int = Field(200, ge=10, description="smaller windows are reported and not judged")
-    slices: tuple[str, ...] = Field((), description="columns whose values are judged one by one, too")
+    min_rows: int = Field(200, ge=10, description="windows with fewer rows are reported and not judged")
+    slices: tuple[str, ...] = Field((), description="columns whose values are judged one by one as well")
     false_alarm_rate: float = Field(
-        0.05, gt=0, lt=1, description="chance that a window without drift raises any drift alarm"
+        0.05, gt=0, lt=1, description="probability that a window without drift raises any drift alarm"
     )
     min_js_distance: float = Field(
-        0.1, ge=0, le=1, description="Jensen-Shannon distance, noise taken off, from which a shift is named"
+        0.1, ge=0, le=1, description="Jensen-Shannon distance beyond noise from which a shift is reported"
     )
     min_label_coverage: float = Field(
         0.9, gt=0, le=1, description="fraction of a window's predictions that must have labels before it is measured"
@@ -401,8 +425,8 @@ class Monitor(Section):
     max_metric_loss: float = Field(
         0.02,
         ge=0,
-        description="loss of the chosen metric against the test rows that counts as degraded; "
-        "of an error in the target's unit, as a fraction of it",
+        description="loss of the chosen metric against the test rows that counts as degraded; for an error in the "
+        "unit of the target, a fraction of it",
     )
     max_calibration_gap: float = Field(
         0.05,
@@ -410,20 +434,24 @@ class Monitor(Section):
         description="difference of mean predicted and observed rate that counts as degraded, unless test rows had it",
     )
     retrain_after: tuple[int, int] = Field(
-        (2, 3), description="retrain when k of the last m judged windows are degraded"
+        (2, 3), description="[k, m]: retrain when k of the last m judged windows are degraded"
     )
 
 
 class Recipe(Section):
-    """The whole recipe."""
+    """The whole recipe: one section a step."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="of the model, its run and its endpoint")
-    target: str = Field(description="the column to predict")
-    task: TaskKind | Literal["auto"] = Field("auto", description="auto: by the values of the target")
-    positive: bool | int | str | None = Field(
-        None, description="binary: the class that counts; true, 1, yes or the rarer one by default"
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="name of the model, of its run and of its endpoint"
     )
-    seed: int = Field(0, description="of everything that is drawn: parts, folds, samples, models")
+    target: str = Field(description="column to predict")
+    task: TaskKind | Literal["auto"] = Field(
+        "auto", description="prediction task; auto decides by the values of the target"
+    )
+    positive: bool | int | str | None = Field(
+        None, description="positive class of a binary task; by default true, 1, yes or the rarer class"
+    )
+    seed: int = Field(0, description="seed of everything that is drawn: parts, folds, samples, models")
     data: Data
     features: Features = Features()
     split: SplitSection = SplitSection()
