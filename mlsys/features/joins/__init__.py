@@ -1,1 +1,1 @@
-"""Join feature tables to rows as of each row's time."""
+"""Feature tables joined to rows, as of each row's time."""

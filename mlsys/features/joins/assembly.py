@@ -1,12 +1,10 @@
-"""Stored rows and feature tables of any size joined: divided by the hash of the key, then put back in order.
+"""Feature tables of any size joined to stored rows: divided by the hash of the key, then put back in order.
 
-Each join reads of the rows only keys and times. These and the table are divided into parts
-(`mlsys.features.joins.partitioned`), each part is joined alone (`joins.match`), and what was found is
-put beside the rows, a row group at a time. A part that is too large for a task, because one
-key is very frequent, is divided once more by time. So a task holds about `PART_BYTES`,
-whatever the number of rows, and all of it is the same arithmetic in one task or in many.
-
-What was found for rows, put beside them: a row group at a time, in files of the same names.
+Each join reads of the rows only keys and times. These and the table are partitioned, and each
+partition is joined alone (`mlsys.features.joins.partitioned`); the matches are put beside the
+rows, a row group at a time. A partition that is too large for a task, because one key is very
+frequent, is divided once more by time. So a task holds about `PART_BYTES`, whatever the number
+of rows, and all of it is the same arithmetic in one task or in many.
 """
 
 from __future__ import annotations
@@ -33,64 +31,15 @@ from mlsys.store import Store
 __all__ = ["Assembled", "assemble", "write_joined_files"]
 
 
-@dataclass(frozen=True)
-class _RowsFileJob:
-    path: Path
-    target: Path
-    found: list[tuple[pa.Schema, list[list[tuple[Path, int]]]]]
-
-
-def write_joined_files(paths: Sequence[Path], found: Sequence[PartitionMatches], folder: Path) -> list[Path]:
-    """Files of the rows with the columns of all joins after their own, in their order."""
-    folder.mkdir(parents=True)
-    heads = [pq.read_metadata(path) for path in paths]
-    firsts = list(accumulate((head.num_row_groups for head in heads), initial=0))
-    jobs = [
-        _RowsFileJob(
-            path,
-            folder / path.name,
-            [(one.added, [one.batches.get(chunk, []) for chunk in range(first, stop)]) for one in found],
-        )
-        for path, (first, stop) in zip(paths, pairwise(firsts), strict=True)
-    ]
-    cluster.map(_put_back, jobs)
-    return [job.target for job in jobs]
-
-
-def _put_back(job: _RowsFileJob) -> None:
-    file = pq.ParquetFile(job.path)
-    schema = pa.schema([*file.schema_arrow, *(field.with_nullable(True) for added, _ in job.found for field in added)])
-    with pq.ParquetWriter(job.target, schema, compression="zstd") as writer:
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group)
-            for added, batches in job.found:
-                table = _beside(table, added, batches[group])
-            writer.write_table(table.cast(schema), row_group_size=max(1, table.num_rows))
-
-
-def _beside(table: pa.Table, added: pa.Schema, batches: Sequence[tuple[Path, int]]) -> pa.Table:
-    """A row group with the columns found for it; null where nothing was."""
-    at, batches_ = np.full(table.num_rows, -1), []
-    num_found = 0
-    for path, number in batches:
-        with pa.memory_map(str(path)) as mapped:
-            batch = pa.ipc.open_file(mapped).get_batch(number)
-        at[batch["__at"].to_numpy()] = np.arange(num_found, num_found + batch.num_rows)
-        num_found += batch.num_rows
-        batches_.append(batch)
-    found = pa.Table.from_batches(batches_) if batches_ else None
-    return append_columns(table, added, found, at)
-
-
 Tables = Mapping[str, tuple[recipe.Join, Snapshot]]
 
 PART_BYTES = 128 << 20
-"""Keys, times and values that one task holds; with what it computes of them, under a gigabyte a core."""
+"""Bytes of keys, times and values that one task holds; with what it computes of them, under a gigabyte a core."""
 
 
 @dataclass(frozen=True)
 class Assembled:
-    """A snapshot with the joined columns, and how it came about (JSON-able): ``plan`` and ``joins``."""
+    """A snapshot with the joined columns, and the report of the joins (JSON-able): ``plan`` and ``joins``."""
 
     snapshot: Snapshot
     report: dict[str, Any]
@@ -99,31 +48,31 @@ class Assembled:
 def assemble(
     store: Store, snapshot: Snapshot, tables: Tables, progress: Callable[[str], None] = lambda _: None
 ) -> Assembled:
-    """A new snapshot with the columns of all tables joined on, in the order of `tables`.
+    """Join the columns of all tables, in the order of `tables`, into a new snapshot.
 
     A table may be joined on columns that one before it has brought. The counts of each join
-    (see `joins.join`) are also the fact ``joins`` of the new snapshot, which has the same
+    (see `mlsys.features.joins.asof.join`) are also the fact ``joins`` of the new snapshot, which has the same
     digest whichever plan was chosen.
 
     Raises
     ------
     FeatureError, RecipeError
-        As `joins.join`.
+        A join is refused, see `mlsys.features.joins.asof.join`.
     """
     plan = _plan(snapshot, tables)
     progress(f"joining {', '.join(tables)} to {snapshot.num_rows:,} rows: {plan.reason}")
     part_bytes = PART_BYTES if plan.kind == "cluster" else None
     digest, work = plan.run(_assemble, store, snapshot, dict(tables), part_bytes)
-    found = store.facts("snapshot", digest)["joins"]
-    told = {name: {**found[name], "work": work[name]} for name in tables}
-    return Assembled(Snapshot.open(store, digest), {"plan": asdict(plan), "joins": told})
+    counts = store.facts("snapshot", digest)["joins"]
+    joins = {name: {**counts[name], "work": work[name]} for name in tables}
+    return Assembled(Snapshot.open(store, digest), {"plan": asdict(plan), "joins": joins})
 
 
 def _plan(snapshot: Snapshot, tables: Tables) -> cluster.ExecutionPlan:
-    stored = [snapshot, *(table for _, table in tables.values())]
+    snapshots = [snapshot, *(table for _, table in tables.values())]
     num_bytes = sum(
         file.row_group(group).total_byte_size
-        for path in (path for one in stored for path in one.paths)
+        for path in (path for each in snapshots for path in each.paths)
         for file in [pq.read_metadata(path)]
         for group in range(file.num_row_groups)
     )
@@ -137,44 +86,92 @@ def _assemble(store: Store, snapshot: Snapshot, tables: Tables, part_bytes: int 
     with store.staging() as scratch, store.staging() as folder:
         rounds = _rounds(snapshot.schema.names, tables)
         for number, names in enumerate(rounds):
-            found = []
+            joins = []
             for name in names:
-                spec, table = tables[name]
+                settings, table = tables[name]
                 rows = Schema(columns=tuple(columns)).arrow()
-                joining = JoinSpec.of(rows, table.schema.arrow(), spec, snapshot.schema.one(Role.TIME), name)
-                added, into = joining.schema(table.schema.arrow()), scratch / f"join-{len(counts)}"
-                found.append(partitioned.join_partitions(joining, paths, table.paths, added, into, part_bytes))
-                counts[name], work[name] = match_report(found[-1].counts, joining), found[-1].work
-                columns += _columns(joining, table.schema)
+                spec = JoinSpec.of(rows, table.schema.arrow(), settings, snapshot.schema.one(Role.TIME), name)
+                added, into = spec.schema(table.schema.arrow()), scratch / f"join-{len(counts)}"
+                joins.append(partitioned.join_partitions(spec, paths, table.paths, added, into, part_bytes))
+                counts[name], work[name] = match_report(joins[-1].counts, spec), joins[-1].work
+                columns += _columns(spec, table.schema)
             target = folder / "data" if number == len(rounds) - 1 else scratch / f"round-{number}"
-            paths = write_joined_files(paths, found, target)
+            paths = write_joined_files(paths, joins, target)
         schema = Schema(columns=tuple(columns)).model_dump(mode="json")
         facts = {"schema": schema, "num_rows": snapshot.num_rows, "joins": counts}
         return store.commit("snapshot", folder, facts), work
 
 
 def _rounds(names: Sequence[str], tables: Tables) -> list[list[str]]:
-    """Tables whose keys the rows have, then those whose keys were joined by then, and so on."""
-    there, coming = set(names), set(names)
+    """Divide the tables into rounds: first those whose keys the rows have, then those whose keys were joined by then."""
+    joined, coming = set(names), set(names)
     rounds: list[list[str]] = [[]]
-    for name, (spec, table) in tables.items():
-        if rounds[-1] and not there.issuperset(keys_of(spec)):
-            there = set(coming)
+    for name, (settings, table) in tables.items():
+        if rounds[-1] and not joined.issuperset(keys_of(settings)):
+            joined = set(coming)
             rounds.append([])
         rounds[-1].append(name)
-        coming.update(spec.prefix + column for column in columns_of(table.schema.names, spec, name))
-        coming.update(spec.prefix + title for title in spec.aggregates)
+        coming.update(settings.prefix + column for column in columns_of(table.schema.names, settings, name))
+        coming.update(settings.prefix + title for title in settings.aggregates)
     return rounds
 
 
-def _columns(joining: JoinSpec, table: Schema) -> list[Column]:
-    """Columns that a join adds: features, null where there is no match."""
-    told = [
-        table[name].model_copy(update={"name": joining.prefix + name, "role": Role.FEATURE, "nullable": True})
-        for name in joining.taken
+def _columns(spec: JoinSpec, table: Schema) -> list[Column]:
+    """Columns that a join adds: features, null for rows without a match."""
+    columns = [
+        table[name].model_copy(update={"name": spec.prefix + name, "role": Role.FEATURE, "nullable": True})
+        for name in spec.columns
     ]
-    for window in joining.windows:
-        unit = table[window.column].unit if window.column and window.function != "distinct" else None
-        kind = "int64" if window.function in ("count", "distinct") else "double"
-        told.append(Column(name=window.name, type=kind, kind=Kind.NUMERIC, unit=unit))
-    return told
+    for window in spec.windows:
+        unit = table[window.column].unit if window.column and not window.is_count else None
+        columns.append(Column(name=window.name, type=str(window.type), kind=Kind.NUMERIC, unit=unit))
+    return columns
+
+
+@dataclass(frozen=True)
+class _RowsFileJob:
+    """A file of rows; for each join its columns, and the batches of each row group."""
+
+    path: Path
+    target: Path
+    joins: list[tuple[pa.Schema, list[list[tuple[Path, int]]]]]
+
+
+def write_joined_files(paths: Sequence[Path], joins: Sequence[PartitionMatches], folder: Path) -> list[Path]:
+    """Write files of the rows with the columns of all joins after their own; rows keep their order."""
+    folder.mkdir(parents=True)
+    heads = [pq.read_metadata(path) for path in paths]
+    firsts = list(accumulate((head.num_row_groups for head in heads), initial=0))
+    jobs = [
+        _RowsFileJob(
+            path,
+            folder / path.name,
+            [(join.added, [join.batches.get(group, []) for group in range(first, stop)]) for join in joins],
+        )
+        for path, (first, stop) in zip(paths, pairwise(firsts), strict=True)
+    ]
+    cluster.map(_write_joined_file, jobs)
+    return [job.target for job in jobs]
+
+
+def _write_joined_file(job: _RowsFileJob) -> None:
+    file = pq.ParquetFile(job.path)
+    schema = pa.schema([*file.schema_arrow, *(field.with_nullable(True) for added, _ in job.joins for field in added)])
+    with pq.ParquetWriter(job.target, schema, compression="zstd") as writer:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            for added, batches in job.joins:
+                table = _append_matches(table, added, batches[group])
+            writer.write_table(table.cast(schema), row_group_size=max(1, table.num_rows))
+
+
+def _append_matches(table: pa.Table, added: pa.Schema, batches: Sequence[tuple[Path, int]]) -> pa.Table:
+    """A row group with the columns of its matches; null for rows without one."""
+    places, parts, num_matches = np.full(table.num_rows, -1), [], 0
+    for path, number in batches:
+        with pa.memory_map(str(path)) as mapped:
+            batch = pa.ipc.open_file(mapped).get_batch(number)
+        places[batch["__at"].to_numpy()] = np.arange(num_matches, num_matches + batch.num_rows)
+        num_matches += batch.num_rows
+        parts.append(batch)
+    return append_columns(table, added, pa.Table.from_batches(parts) if parts else None, places)

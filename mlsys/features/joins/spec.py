@@ -1,6 +1,4 @@
-"""A join with all its checks done, before a row is read: which columns meet, and what is taken.
-
-How the keys and times of two tables are compared: on which columns, as which types.
+"""The checked specification of a join, before a row is read: the columns that are compared, and those that are taken.
 
 Frames here hold keys as ``__key0`` …, times as ``__time`` and ``__known`` (integers of one
 unit), and ``__at``, the number of the row they came from. A table without time is one in
@@ -23,7 +21,7 @@ from mlsys.features.joins.window_aggregates import WindowAggregate, windows_of
 from mlsys.recipe.durations import span_us
 from mlsys.schema import FOLD, ROW
 
-__all__ = ["JoinKeys", "JoinSpec", "columns_of", "keys_of", "resolve_keys"]
+__all__ = ["JoinKeys", "JoinSpec", "columns_of", "keys_of", "resolve_keys", "times_of"]
 
 ALWAYS = -1
 """Time of the rows of a table without time; the rows that look things up in it have times from 0 on."""
@@ -31,7 +29,7 @@ ALWAYS = -1
 
 @dataclass(frozen=True)
 class JoinKeys:
-    """How two tables are compared: on which columns, as which types.
+    """The key and time columns on which two tables are compared, and the types in which they are.
 
     Attributes
     ----------
@@ -42,7 +40,7 @@ class JoinKeys:
     time, table_times
         Columns of the rows and of the table (when it holds, when it was known), if the table has a time.
     unit
-        Of the times as integers.
+        Unit of the times as integers.
     """
 
     keys: Mapping[str, str]
@@ -53,20 +51,20 @@ class JoinKeys:
 
     @property
     def by(self) -> list[str]:
-        return [f"__key{at}" for at in range(len(self.types))]
+        return [f"__key{number}" for number in range(len(self.types))]
 
     @property
     def per_us(self) -> int:
         return 1_000 if self.unit == "ns" else 1
 
     def rows(self, table: pa.Table) -> pl.DataFrame:
-        """Keys, ``__time`` and ``__at`` of the rows that have all of them; times are 0 if the table has none."""
+        """Read keys, ``__time`` and ``__at`` of the rows that have all of them; times are 0 if the table has none."""
         times = {"__time": self.time} if self.time else {}
         frame = self._read(table, dict(zip(self.by, self.keys, strict=True)) | times)
         return frame if times else frame.with_columns(pl.lit(0, pl.Int64).alias("__time"))
 
     def table(self, table: pa.Table) -> pl.DataFrame:
-        """Keys, ``__time``, ``__known`` and ``__at`` of the table's rows that have all of them."""
+        """Read keys, ``__time``, ``__known`` and ``__at`` of the table's rows that have all of them."""
         times = dict(zip(("__time", "__known"), self.table_times or (), strict=False))
         frame = self._read(table, dict(zip(self.by, self.keys.values(), strict=True)) | times)
         if times:
@@ -91,13 +89,14 @@ def resolve_keys(
     table_times: tuple[str, str] | None,
     where: str,
 ) -> JoinKeys:
-    """The types in which both sides can be compared.
+    """Find the types in which the keys and times of both sides can be compared.
 
     Raises
     ------
     FeatureError
         A column is not there, or the types of two columns do not fit.
     """
+    # 1. The rows have what is compared.
     if table_times and time is None:
         expected = "the time of each row, to look up what was known then"
         raise errors.FeatureError.build(where, got="rows without time", expected=expected, hint="data.time: column")
@@ -107,24 +106,26 @@ def resolve_keys(
             hint = errors.did_you_mean(column, rows.names)
             got = f"no column '{column}' in the rows"
             raise errors.FeatureError.build(where, got=got, expected="each key and the time", hint=hint, field=column)
+    # 2. The keys have a common type.
     ours = _plain(rows.empty_table(), {name: name for name in used}).schema
     theirs = _plain(table.empty_table(), {name: name for name in [*keys.values(), *(table_times or ())]}).schema
-    types = [_common(ours[mine], theirs[other], mine, other, where) for mine, other in keys.items()]
+    types = [_common_type(ours[mine], theirs[other], mine, other, where) for mine, other in keys.items()]
     if table_times is None or time is None:
         return JoinKeys(dict(keys), tuple(types))
+    # 3. So have the times, in the finer unit.
     units = set()
     for column in table_times:
         if pa.types.is_date(table.field(column).type) and theirs[column] != ours[time]:
-            raise _no_moment(column, where)
-        same = _common(ours[time], theirs[column], "the row's time", column, where)
+            raise _only_date(column, where)
+        same = _common_type(ours[time], theirs[column], "the row's time", column, where)
         if not isinstance(same, pl.Datetime):
-            raise _unlike(ours[time], theirs[column], "the row's time", column, where)
+            raise _different_types(ours[time], theirs[column], "the row's time", column, where)
         units.add(same.time_unit)
     return JoinKeys(dict(keys), tuple(types), time, table_times, "ns" if "ns" in units else "us")
 
 
 def _plain(table: pa.Table, columns: Mapping[str, str]) -> pl.DataFrame:
-    """Columns under new names in few types; NaN is null, times are instants in UTC or have no zone."""
+    """Rename columns and reduce their types; NaN is null, times are instants in UTC or have no zone."""
     read = in_utc(pa.table({name: table[column] for name, column in columns.items()}))
     return pl.DataFrame(pl.from_arrow(read)).with_columns(
         pl.col(pl.Categorical, pl.Enum).cast(pl.String),
@@ -134,34 +135,34 @@ def _plain(table: pa.Table, columns: Mapping[str, str]) -> pl.DataFrame:
     )
 
 
-def _common(ours: pl.DataType, theirs: pl.DataType, mine: str, other: str, where: str) -> pl.DataType:
+def _common_type(ours: pl.DataType, theirs: pl.DataType, mine: str, other: str, where: str) -> pl.DataType:
     """The type in which two columns can be compared.
 
     A column of nulls alone fits any: it matches nothing.
     """
     if isinstance(ours, pl.Datetime) and isinstance(theirs, pl.Datetime):
         if (ours.time_zone is None) != (theirs.time_zone is None):
-            raise _unlike(ours, theirs, mine, other, where)
+            raise _different_types(ours, theirs, mine, other, where)
         unit: Any = "ns" if "ns" in (ours.time_unit, theirs.time_unit) else "us"
         return pl.Datetime(unit, ours.time_zone and "UTC")
     if ours.is_numeric() and theirs.is_numeric():
         return pl.Int64() if ours == theirs == pl.Int64 else pl.Float64()
     if ours != theirs and pl.Null not in (ours, theirs):
-        raise _unlike(ours, theirs, mine, other, where)
+        raise _different_types(ours, theirs, mine, other, where)
     return theirs if ours == pl.Null else ours
 
 
-def _unlike(ours: pl.DataType, theirs: pl.DataType, mine: str, other: str, where: str) -> errors.FeatureError:
+def _different_types(ours: pl.DataType, theirs: pl.DataType, mine: str, other: str, where: str) -> errors.FeatureError:
     return errors.FeatureError.build(
         where,
-        got=f"{mine} is {_called(ours)}, the table's {other} is {_called(theirs)}",
+        got=f"{mine} is {_type_words(ours)}, the table's {other} is {_type_words(theirs)}",
         expected="the same type on both sides",
         hint="derive: in data or in the join makes a column of another type; see data.timezone for times",
     )
 
 
-def _no_moment(column: str, where: str) -> errors.FeatureError:
-    """At its midnight what came during the day was not known: that would look into the future."""
+def _only_date(column: str, where: str) -> errors.FeatureError:
+    """A date stands for its midnight, when the events of the day were not known: that would look into the future."""
     return errors.FeatureError.build(
         where,
         got=f"the table's {column} is a date, the row's time is not",
@@ -171,7 +172,7 @@ def _no_moment(column: str, where: str) -> errors.FeatureError:
     )
 
 
-CALLED: Mapping[type[pl.DataType], str] = {
+TYPE_WORDS: Mapping[type[pl.DataType], str] = {
     pl.String: "text",
     pl.Int64: "integers",
     pl.Float64: "decimals",
@@ -181,58 +182,58 @@ CALLED: Mapping[type[pl.DataType], str] = {
 }
 
 
-def _called(kind: pl.DataType) -> str:
-    word = CALLED.get(type(kind), str(kind))
+def _type_words(kind: pl.DataType) -> str:
+    word = TYPE_WORDS.get(type(kind), str(kind))
     return f"{word} {'in UTC' if kind.time_zone else 'without zone'}" if isinstance(kind, pl.Datetime) else word
 
 
 def _as_float(key: pl.Expr) -> pl.Expr:
-    """Integers as floats; one that no float is equal to as NaN, which no key of the other side is."""
+    """Integers as floats; one that equals no float becomes NaN, which matches no key."""
     cast = key.cast(pl.Float64)
     return pl.when(cast.cast(pl.Int64, strict=False).eq_missing(key)).then(cast).otherwise(float("nan"))
 
 
 @dataclass(frozen=True)
 class JoinSpec:
-    """How a feature table is joined.
+    """A join whose columns were checked on both sides.
 
     Attributes
     ----------
+    join_keys
+        The keys and times that are compared.
     lookback
-        In the unit of the times; None without a limit.
-    taken
+        Largest age of a value, in the unit of the times; None without a limit.
+    columns
         Columns of the table to take.
     """
 
     name: str
-    terms: JoinKeys
+    join_keys: JoinKeys
     lookback: int | None
-    taken: tuple[str, ...]
+    columns: tuple[str, ...]
     windows: tuple[WindowAggregate, ...]
     prefix: str = ""
 
     @classmethod
     def of(
-        cls, rows: pa.Schema, table: pa.Schema, spec: recipe.Join, time_column: str | None, name: str = "table"
+        cls, rows: pa.Schema, table: pa.Schema, join: recipe.Join, time_column: str | None, name: str = "table"
     ) -> Self:
-        """Check a join against the columns of both sides; see :func:`join` for what is refused."""
+        """Check a join against the columns of both sides; `mlsys.features.joins.asof.join` says what is refused."""
         where = f"features: join '{name}'"
-        taken, keys = columns_of(table.names, spec, name), keys_of(spec)
-        lookback = None if spec.lookback is None else span_us(spec.lookback)
-        times = (spec.time, spec.known_at or spec.time) if spec.time else None
-        terms = resolve_keys(rows, table, keys, time_column, times, where)
-        lookback = None if lookback is None else lookback * terms.per_us
-        windows = windows_of(spec, terms.per_us)
+        columns, keys = columns_of(table.names, join, name), keys_of(join)
+        join_keys = resolve_keys(rows, table, keys, time_column, times_of(join), where)
+        lookback = None if join.lookback is None else span_us(join.lookback) * join_keys.per_us
+        windows = windows_of(join, join_keys.per_us)
         for window in windows:
             _refuse_unreadable(window, table, where)
-        names = [*(spec.prefix + column for column in taken), *(window.name for window in windows)]
+        names = [*(join.prefix + column for column in columns), *(window.name for window in windows)]
         _refuse_collisions(rows.names, names, name)
-        return cls(name, terms, lookback, tuple(taken), tuple(windows), spec.prefix)
+        return cls(name, join_keys, lookback, tuple(columns), tuple(windows), join.prefix)
 
     @property
     def reads(self) -> list[str]:
         """Columns of the table that are taken or aggregated."""
-        return list(dict.fromkeys([*self.taken, *(one.column for one in self.windows if one.column)]))
+        return list(dict.fromkeys([*self.columns, *(window.column for window in self.windows if window.column)]))
 
     @property
     def reach(self) -> int:
@@ -240,43 +241,43 @@ class JoinSpec:
         return max((window.length for window in self.windows), default=0)
 
     def schema(self, table: pa.Schema) -> pa.Schema:
-        """The columns that the join adds; those that are not nullable are 0 where nothing is known."""
-        fields = [pa.field(self.prefix + column, table.field(column).type) for column in self.taken]
-        counts = [one.function in ("count", "distinct") for one in self.windows]
-        types = [pa.int64() if is_count else pa.float64() for is_count in counts]
-        windows = zip(self.windows, types, counts, strict=True)
-        return pa.schema(
-            [*fields, *(pa.field(one.name, kind, nullable=not is_count) for one, kind, is_count in windows)]
-        )
+        """The columns that the join adds; those that are not nullable are 0 if nothing is known."""
+        fields = [pa.field(self.prefix + column, table.field(column).type) for column in self.columns]
+        aggregates = (pa.field(window.name, window.type, nullable=not window.is_count) for window in self.windows)
+        return pa.schema([*fields, *aggregates])
 
 
-def keys_of(spec: recipe.Join) -> dict[str, str]:
+def keys_of(join: recipe.Join) -> dict[str, str]:
     """Column of the rows → column of the table."""
-    return dict(spec.keys) if isinstance(spec.keys, dict) else {key: key for key in spec.keys}
+    return dict(join.keys) if isinstance(join.keys, dict) else {key: key for key in join.keys}
 
 
-def columns_of(names: Sequence[str], spec: recipe.Join, name: str = "table") -> list[str]:
+def times_of(join: recipe.Join) -> tuple[str, str] | None:
+    """Columns of the table that say when a row holds and when it was known; None for a table without time."""
+    return (join.time, join.known_at or join.time) if join.time else None
+
+
+def columns_of(names: Sequence[str], join: recipe.Join, name: str = "table") -> list[str]:
     """Columns of a feature table that a join takes: the named ones, or all but keys and times."""
     where = f"features: join '{name}'"
-    _refuse_halves(spec, where)
-    keys = keys_of(spec).values()
-    times = [time for time in (spec.time, spec.known_at) if time]
-    read = [one.column for one in spec.aggregates.values() if one.column]
-    for column in [*keys, *times, *(spec.columns or ()), *read]:
+    _refuse_incomplete(join, where)
+    keys, times = keys_of(join).values(), times_of(join) or ()
+    aggregated = [aggregate.column for aggregate in join.aggregates.values() if aggregate.column]
+    for column in [*keys, *times, *(join.columns or ()), *aggregated]:
         if column not in names:
             raise errors.RecipeError.unknown_column(where, column, names)
-    if spec.columns is not None:
-        return list(spec.columns)
+    if join.columns is not None:
+        return list(join.columns)
     return [column for column in names if column not in {*keys, *times, ROW, FOLD}]
 
 
-def _refuse_halves(spec: recipe.Join, where: str) -> None:
-    """Settings that mean something only together."""
+def _refuse_incomplete(join: recipe.Join, where: str) -> None:
+    """Refuse settings that mean something only together with others."""
     build = errors.FeatureError.build
-    if not spec.keys:
+    if not join.keys:
         raise build(where, got="no keys", expected="at least one", hint="keys: [column]")
-    for word, value in (("lookback", spec.lookback), ("known_at", spec.known_at), ("aggregates", spec.aggregates)):
-        if value and not spec.time:
+    for word, value in (("lookback", join.lookback), ("known_at", join.known_at), ("aggregates", join.aggregates)):
+        if value and not join.time:
             raise build(where, got=f"{word} without time", expected="the table's time column", hint="time: column")
 
 
@@ -296,8 +297,8 @@ def _refuse_unreadable(window: WindowAggregate, table: pa.Schema, where: str) ->
 
 
 def _refuse_collisions(names: Sequence[str], added: Sequence[str], join_name: str) -> None:
-    for at, column in enumerate(added):
-        if column in names or column in added[:at]:
+    for number, column in enumerate(added):
+        if column in names or column in added[:number]:
             raise errors.FeatureError.build(
                 f"features: join '{join_name}'",
                 got=f"column '{column}' is there already",

@@ -1,8 +1,7 @@
-"""Numbers over the latest events of a key: what is counted, and the one definition of it.
+"""Window aggregates over the latest events of a key: their definition, and all of them at once.
 
-:func:`aggregate` says what a window aggregate is, for one key and one moment, in plain
-Python. The store of the endpoint calls it; the join of whole tables is tested against it
-bit for bit. Its rules:
+:func:`aggregate` defines a window aggregate, for one key and one moment, in plain Python. The
+store of the endpoint calls it. Its rules:
 
 * An event counts at moment t when its time lies in (t - window, t] and it was known by t.
   The end is closed, as in the as-of join (an event of this very moment is known) and in
@@ -17,31 +16,26 @@ bit for bit. Its rules:
 * Without a value in the window ``sum``, ``mean``, ``min`` and ``max`` are null; ``count``
   and ``distinct`` are 0.
 
-Window aggregates of all keys at once: each event covers one run of the moments asked for.
-
-The moments are sorted by key and time. An event is seen from the first moment at which it
-has happened and is known, until the first at which it has left the window: one run of
-positions, also for events that were written late. What `mlsys.features.joins.window_aggregates` defines
-for one moment is then, for all of them,
+:func:`aggregate_all` computes the same bits for all keys and query times of a table join. Query
+times are sorted by key and time. An event is seen from the first of them at which it has happened
+and is known, until the first at which it has left the window: an interval of positions, also for
+events that were written late. For all positions at once,
 
 ==============  ==========================================================================
-count           +1 where a run starts, -1 where it ends, summed along the moments
-sum, mean       the same with the exact digits of the values (`mlsys.features.joins.window_aggregates`)
-min, max        each run as two blocks of a power of two; blocks are halved downwards
-distinct        a count of the unions of the runs of equal values
+count           +1 where an interval starts, -1 where it ends, summed along the positions
+sum, mean       the same with the exact digits of the values
+min, max        each interval as two blocks of a power of two; blocks are halved downwards
+distinct        a count of the unions of the intervals of equal values
 ==============  ==========================================================================
 
-in time linear in events and moments but for the sorting, whatever the length of the window.
+takes a time linear in events and positions but for the sorting, whatever the length of the window.
 
-Sums of floats without rounding: integers in digits of 32 bits, rounded once at the end.
-
-A float is an integer times a power of two. Laid out as digits of base 2³², floats are added
-digit by digit in 64-bit integers, which is exact for up to 2³¹ values, and sums can be
-subtracted again without the cancellation that differences of rounded prefix sums suffer.
-The result is the float nearest to the exact sum, ties to even, as `math.fsum` gives it
-(a small superaccumulator; Kulisch (2008), "Computer Arithmetic and Validity", chapter 8;
-Neal (2015), "Fast exact summation using small and large superaccumulators",
-arXiv:1505.05571).
+Sums are exact because a float is an integer times a power of two. Laid out as digits of base
+2³², floats are added digit by digit in 64-bit integers, which is exact for up to 2³¹ values, and
+can be subtracted again without the cancellation that differences of rounded prefix sums suffer.
+The result is the float nearest to the exact sum, ties to even (a small superaccumulator; Kulisch
+(2008), "Computer Arithmetic and Validity", chapter 8; Neal (2015), "Fast exact summation using
+small and large superaccumulators", arXiv:1505.05571).
 """
 
 from __future__ import annotations
@@ -55,6 +49,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from mlsys import recipe
 from mlsys.recipe.durations import span_us
@@ -71,16 +66,23 @@ __all__ = [
 ]
 
 
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class WindowAggregate:
-    """One aggregate: the name it is joined under, and what it is.
+    """An aggregate of a join: its function over the events of a window.
 
     Attributes
     ----------
+    name
+        Column that the join adds.
     column
         Column of the table; None for ``count``.
     length
-        In the unit of the events' times.
+        Length of the window, in the unit of the events' times.
     """
 
     name: str
@@ -88,17 +90,26 @@ class WindowAggregate:
     column: str | None
     length: int
 
+    @property
+    def is_count(self) -> bool:
+        """True for whole numbers, which are 0 if nothing is known."""
+        return self.function in ("count", "distinct")
+
+    @property
+    def type(self) -> pa.DataType:
+        return pa.int64() if self.is_count else pa.float64()
+
 
 @dataclass(frozen=True)
 class WindowEvents:
-    """Events of one key.
+    """The events of one key.
 
     Attributes
     ----------
     times
-        When each happened, ascending; integers of one unit since one epoch.
+        Time of each event, ascending; integers of one unit since one epoch.
     known
-        When the table learned of each, in the same unit; `times` where it does not say.
+        Time at which the table learned of each, in the same unit; `times` if it does not say.
     values
         For each column that a window reads, the values as `mlsys.features.domains` reads
         them: None for null, never NaN.
@@ -112,13 +123,13 @@ class WindowEvents:
 def windows_of(join: recipe.Join, per_us: int = 1) -> list[WindowAggregate]:
     """The aggregates of a join in the recipe's order; `per_us` is 1000 for times in nanoseconds."""
     return [
-        WindowAggregate(join.prefix + title, one.function, one.column, span_us(one.window) * per_us)
-        for title, one in join.aggregates.items()
+        WindowAggregate(join.prefix + title, setting.function, setting.column, span_us(setting.window) * per_us)
+        for title, setting in join.aggregates.items()
     ]
 
 
 def aggregate(windows: Sequence[WindowAggregate], events: WindowEvents, moment: int) -> dict[str, float | int | None]:
-    """The value of each window at a moment, by name; see the module for the rules.
+    """Compute the value of each window at a moment, by name; the module states the rules.
 
     Examples
     --------
@@ -134,7 +145,7 @@ def aggregate(windows: Sequence[WindowAggregate], events: WindowEvents, moment: 
     for window in windows:
         if window.length not in starts:
             start = bisect_right(times, moment - window.length, hi=stop)
-            starts[window.length] = [at for at in range(start, stop) if known[at] <= moment]
+            starts[window.length] = [event for event in range(start, stop) if known[event] <= moment]
     return {window.name: _value(window, events, starts[window.length]) for window in windows}
 
 
@@ -142,7 +153,7 @@ def _value(window: WindowAggregate, events: WindowEvents, seen: list[int]) -> fl
     if window.column is None:
         return len(seen)
     column = events.values[window.column]
-    values = [value for at in seen if (value := column[at]) is not None]
+    values = [value for event in seen if (value := column[event]) is not None]
     if window.function == "distinct":
         return len(set(values))
     if not values:
@@ -157,6 +168,115 @@ def _mean(values: list[float]) -> float:
 FUNCTIONS: dict[str, Callable[[list[float]], float]] = {"sum": math.fsum, "mean": _mean, "min": min, "max": max}
 
 
+def aggregate_all(
+    windows: Sequence[WindowAggregate],
+    starts: Ints,
+    ends: Mapping[int, Ints],
+    values: Mapping[str, pl.Series],
+    num_queries: int,
+) -> dict[str, pl.Series]:
+    """Compute the value of each window at each query time, by name.
+
+    Parameters
+    ----------
+    starts
+        For each event the first query time at which it is seen.
+    ends
+        For each length of a window, for each event the first query time at which it is not seen any more.
+    values
+        Columns that the windows read, as `mlsys.features.domains` reads them.
+    """
+    intervals = {length: Intervals.between(starts, end, num_queries) for length, end in ends.items()}
+    return {window.name: _aggregate_intervals(window, *intervals[window.length], values) for window in windows}
+
+
+def _aggregate_intervals(
+    window: WindowAggregate, intervals: Intervals, events: Ints, values: Mapping[str, pl.Series]
+) -> pl.Series:
+    if window.column is None:
+        return pl.Series(intervals.totals())
+    read = values[window.column].gather(events)
+    intervals, read = intervals.select(read.is_not_null().to_numpy()), read.drop_nulls()
+    if window.function == "distinct":
+        return pl.Series(intervals.num_distinct(_codes(read)))
+    numbers = read.cast(pl.Float64).to_numpy() + 0.0  # never -0.0
+    num_values = intervals.totals()
+    if window.function in ("min", "max"):
+        better, worst = (np.minimum, np.inf) if window.function == "min" else (np.maximum, -np.inf)
+        result = intervals.extremes(numbers, better, worst)
+    else:
+        result = intervals.sums(numbers)
+        if window.function == "mean":
+            result = np.divide(result, num_values, where=num_values > 0, out=result)
+    return pl.select(pl.when(pl.Series(num_values > 0)).then(pl.Series(result))).to_series()
+
+
+def _codes(values: pl.Series) -> Ints:
+    """A number for each distinct value; 0.0 and -0.0 are one."""
+    plain = values + 0.0 if values.dtype.is_float() else values
+    return plain.rank("dense").to_numpy().astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The query times at which events are seen: event i at ``starts[i]`` … ``ends[i] - 1``, never none."""
+
+    starts: Ints
+    ends: Ints
+    num_queries: int
+
+    @classmethod
+    def between(cls, starts: Ints, ends: Ints, num_queries: int) -> tuple[Intervals, Ints]:
+        """The intervals that are not empty, and the numbers of their events."""
+        events = np.flatnonzero(starts < ends)
+        return cls(starts[events], ends[events], num_queries), events
+
+    def select(self, mask: Flags) -> Intervals:
+        return Intervals(self.starts[mask], self.ends[mask], self.num_queries)
+
+    def totals(self, amounts: Ints | int = 1) -> Ints:
+        """Sum of the amounts of the intervals that cover each query time."""
+        change = np.zeros(self.num_queries + 1, np.int64)
+        np.add.at(change, self.starts, amounts)
+        np.subtract.at(change, self.ends, amounts)
+        return np.cumsum(change[:-1])
+
+    def sums(self, values: Floats) -> Floats:
+        """Exact sum of the values at each query time, rounded once."""
+        lowest, digits = exact_digits(values)
+        places = [lowest + offset for offset in range(len(digits))]
+        sums: dict[int, Ints] = {}
+        for number in np.unique(np.concatenate(places)):
+            amounts = sum(np.where(place == number, digit, 0) for place, digit in zip(places, digits, strict=True))
+            sums[int(number)] = self.totals(np.asarray(amounts, np.int64))
+        return rounded_sum(sums) if sums else np.zeros(self.num_queries)
+
+    def extremes(self, values: Floats, better: np.ufunc, worst: float) -> Floats:
+        """The best value at each query time; `worst` if there is none."""
+        best = np.full(self.num_queries, worst)
+        level = np.frexp((self.ends - self.starts).astype(np.float64))[1] - 1  # floor of the binary logarithm
+        for power in range(int(level.max(initial=0)), -1, -1):
+            half = best.copy()  # a block of twice this size is two of this size
+            half[1 << power :] = better(best[1 << power :], best[: -1 << power])
+            best = half
+            here = level == power
+            better.at(best, self.starts[here], values[here])
+            better.at(best, self.ends[here] - (1 << power), values[here])
+        return best
+
+    def num_distinct(self, codes: Ints) -> Ints:
+        """Number of distinct codes at each query time."""
+        order = np.lexsort((self.starts, codes))
+        codes, starts, ends = codes[order], self.starts[order], self.ends[order]
+        # Ends of earlier intervals of the same code; each code has its own range of numbers, above those before it.
+        above = codes * (self.num_queries + 1)
+        reached = np.maximum.accumulate(ends + above) - above if len(codes) else ends
+        is_new = np.ones(len(codes), bool)
+        is_new[1:] = (codes[1:] != codes[:-1]) | (starts[1:] > reached[:-1])
+        is_last = np.append(is_new[1:], True)[: len(codes)]
+        return Intervals(starts[is_new], reached[is_last], self.num_queries).totals()
+
+
 BITS = 32
 MASK = np.int64((1 << BITS) - 1)
 LOWEST = -1126
@@ -166,7 +286,7 @@ BLOCK = 1 << 15  # sums rounded at a time: their digits stay in the processor's 
 
 
 def exact_digits(values: Floats) -> tuple[Ints, tuple[Ints, Ints, Ints]]:
-    """Each value as three signed digits: the number of the lowest, and the digits from there upwards.
+    """Split each value into three signed digits: the place of the lowest, and the digits from there upwards.
 
     >>> lowest, parts = exact_digits(np.array([1.5]))
     >>> sum(int(d[0]) * 2.0 ** (32 * (int(lowest[0]) + at) - 1126) for at, d in enumerate(parts))
@@ -183,7 +303,7 @@ def exact_digits(values: Floats) -> tuple[Ints, tuple[Ints, Ints, Ints]]:
 
 
 def rounded_sum(sums: dict[int, Ints]) -> Floats:
-    """The floats nearest to sums given by their digits, number of the digit → values.
+    """Round sums to the nearest floats; they are given by their digits, place → values.
 
     Digit 35 counts in units of 2⁻⁶, digit 36 in units of 2²⁶:
 
@@ -198,7 +318,7 @@ def rounded_sum(sums: dict[int, Ints]) -> Floats:
     for start in range(0, size, BLOCK):
         block = slice(start, start + BLOCK)
         zero = np.zeros(len(result[block]), np.int64)
-        rows = [sums[at][block] if at in sums else zero for at in range(first, last + 1)]
+        rows = [sums[place][block] if place in sums else zero for place in range(first, last + 1)]
         result[block] = _round(np.stack(rows), first)
     return result
 
@@ -228,127 +348,12 @@ def _round(sums: Ints, first: int) -> Floats:
 
 
 def _carried(sums: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """Digits from 0 to 2³² - 1, one more on top; and where the number is negative (its digits then mean nothing)."""
+    """Digits from 0 to 2³² - 1, one more on top; and which numbers are negative (their digits then mean nothing)."""
     plain = np.empty((len(sums) + 1, sums.shape[1]), np.int64)
     carry = np.zeros(sums.shape[1], np.int64)
-    for at, digit in enumerate(sums):
+    for place, digit in enumerate(sums):
         total = digit + carry
-        plain[at] = total & MASK
+        plain[place] = total & MASK
         carry = total >> BITS
     plain[-1] = carry
     return plain, carry < 0
-
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """Where events are seen: event i at the moments ``starts[i]`` … ``ends[i] - 1``, never none."""
-
-    starts: Ints
-    ends: Ints
-    num_moments: int
-
-    @classmethod
-    def between(cls, starts: Ints, ends: Ints, num_moments: int) -> tuple[Intervals, Ints]:
-        """The runs that are not empty, and which events they are of."""
-        kept = np.flatnonzero(starts < ends)
-        return cls(starts[kept], ends[kept], num_moments), kept
-
-    def of(self, kept: Flags) -> Intervals:
-        return Intervals(self.starts[kept], self.ends[kept], self.num_moments)
-
-    def totals(self, amounts: Ints | int = 1) -> Ints:
-        """Sum over the runs that cover each moment."""
-        change = np.zeros(self.num_moments + 1, np.int64)
-        np.add.at(change, self.starts, amounts)
-        np.subtract.at(change, self.ends, amounts)
-        return np.cumsum(change[:-1])
-
-    def sums(self, values: Floats) -> Floats:
-        """Exact sum of the values over each moment, rounded once."""
-        lowest, parts = exact_digits(values)
-        numbers = [lowest + at for at in range(len(parts))]
-        found: dict[int, Ints] = {}
-        for number in np.unique(np.concatenate(numbers)):
-            amounts = sum(np.where(at == number, digit, 0) for at, digit in zip(numbers, parts, strict=True))
-            found[int(number)] = self.totals(np.asarray(amounts, np.int64))
-        return rounded_sum(found) if found else np.zeros(self.num_moments)
-
-    def extremes(self, values: Floats, better: np.ufunc, worst: float) -> Floats:
-        """The best value over each moment; `worst` where there is none."""
-        best = np.full(self.num_moments, worst)
-        level = np.frexp((self.ends - self.starts).astype(np.float64))[1] - 1  # floor of the binary logarithm
-        for power in range(int(level.max(initial=0)), -1, -1):
-            half = best.copy()  # a block of twice this size is two of this size
-            half[1 << power :] = better(best[1 << power :], best[: -1 << power])
-            best = half
-            here = level == power
-            better.at(best, self.starts[here], values[here])
-            better.at(best, self.ends[here] - (1 << power), values[here])
-        return best
-
-    def kinds(self, codes: Ints) -> Ints:
-        """Number of distinct codes over each moment."""
-        order = np.lexsort((self.starts, codes))
-        codes, starts, ends = codes[order], self.starts[order], self.ends[order]
-        # Ends of earlier runs of the same code; each code has a range of numbers of its own, above those before it.
-        above = codes * (self.num_moments + 1)
-        reached = np.maximum.accumulate(ends + above) - above if len(codes) else ends
-        is_new = np.ones(len(codes), bool)
-        is_new[1:] = (codes[1:] != codes[:-1]) | (starts[1:] > reached[:-1])
-        is_last = np.append(is_new[1:], True)[: len(codes)]
-        return Intervals(starts[is_new], reached[is_last], self.num_moments).totals()
-
-
-def aggregate_all(
-    windows: Sequence[WindowAggregate],
-    starts: Ints,
-    ends: Mapping[int, Ints],
-    values: Mapping[str, pl.Series],
-    num_moments: int,
-) -> dict[str, pl.Series]:
-    """The value of each window at each moment, by name.
-
-    Parameters
-    ----------
-    starts
-        For each event the first moment at which it is seen.
-    ends
-        For each length of a window, for each event the first moment at which it is not seen any more.
-    values
-        Columns that the windows read, as `mlsys.features.domains` reads them.
-    """
-    runs = {length: Intervals.between(starts, end, num_moments) for length, end in ends.items()}
-    return {one.name: _aggregate_intervals(one, *runs[one.length], values) for one in windows}
-
-
-def _aggregate_intervals(
-    window: WindowAggregate, runs: Intervals, kept: Ints, values: Mapping[str, pl.Series]
-) -> pl.Series:
-    if window.column is None:
-        return pl.Series(runs.totals())
-    read = values[window.column].gather(kept)
-    present = read.is_not_null().to_numpy()
-    runs, read = runs.of(present), read.drop_nulls()
-    if window.function == "distinct":
-        return pl.Series(runs.kinds(_codes(read)))
-    numbers = read.cast(pl.Float64).to_numpy() + 0.0  # never -0.0
-    num_values = runs.totals()
-    if window.function in ("min", "max"):
-        better, worst = (np.minimum, np.inf) if window.function == "min" else (np.maximum, -np.inf)
-        result = runs.extremes(numbers, better, worst)
-    else:
-        result = runs.sums(numbers)
-        if window.function == "mean":
-            result = np.divide(result, num_values, where=num_values > 0, out=result)
-    return pl.select(pl.when(pl.Series(num_values > 0)).then(pl.Series(result))).to_series()
-
-
-def _codes(values: pl.Series) -> Ints:
-    """A number for each distinct value; 0.0 and -0.0 are one."""
-    plain = values + 0.0 if values.dtype.is_float() else values
-    return plain.rank("dense").to_numpy().astype(np.int64)

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 from mlsys import errors, recipe
 from mlsys.features.domains import domain_of
-from mlsys.features.joins import asof, window_aggregates
-from mlsys.features.joins.spec import resolve_keys
+from mlsys.features.joins import window_aggregates
+from mlsys.features.joins.spec import columns_of, keys_of, resolve_keys
 from mlsys.recipe.durations import span_us
 from mlsys.schema import Role, Schema, arrow_type
 from mlsys.store import digest_json
@@ -164,7 +164,7 @@ def define(
         A key or a time is of a type that cannot be looked up online.
     """
     clock = rows.one(Role.TIME) if join.time else None
-    taken = asof.columns_of(table.names, join, name)
+    taken = columns_of(table.names, join, name)
     read = [one.column for one in join.aggregates.values() if one.column]
     view = FeatureView(
         name=name,
@@ -182,7 +182,7 @@ def define(
 def _keys(name: str, join: recipe.Join, table: Schema, rows: Schema, clock: str | None) -> tuple[ViewKey, ...]:
     where = f"features: join '{name}'"
     times = (join.time, join.known_at or join.time) if join.time else None
-    terms = resolve_keys(rows.arrow(), table.arrow(), asof.keys_of(join), clock, times, where)
+    terms = resolve_keys(rows.arrow(), table.arrow(), keys_of(join), clock, times, where)
     if times is not None and terms.unit != "us":
         raise _refused(where, f"time '{join.time}'", f"times in {terms.unit}", "times in microseconds")
     return tuple(
