@@ -103,7 +103,7 @@ def _assemble(store: Store, snapshot: Snapshot, tables: Tables, part_bytes: int 
 
 
 def _rounds(names: Sequence[str], tables: Tables) -> list[list[str]]:
-    """Divide the tables into rounds: first those whose keys the rows have, then those whose keys were joined by then."""
+    """Divide the tables into rounds: those whose keys the rows have, then those whose keys were joined by then."""
     joined, coming = set(names), set(names)
     rounds: list[list[str]] = [[]]
     for name, (settings, table) in tables.items():
