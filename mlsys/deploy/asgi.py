@@ -44,6 +44,7 @@ Form = Callable[[Service, LoadedModel, bytes], bytes]
 def app(service: Service, max_body_bytes: int) -> Starlette:
     """Build the ASGI app of a service."""
 
+    # 1. Predictions, in the forms of two protocols
     async def invocations(request: Request) -> Response:
         return await _post(request, service, _mlflow, max_body_bytes)
 
@@ -55,6 +56,7 @@ def app(service: Service, max_body_bytes: int) -> Starlette:
         _own_model(request, service)
         return JSONResponse(responses.metadata(_loaded(service)))
 
+    # 2. State of this process
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
@@ -64,6 +66,7 @@ def app(service: Service, max_body_bytes: int) -> Starlette:
     async def stats(_: Request) -> Response:
         return JSONResponse(service.stats())
 
+    # 3. Documentation
     async def document(_: Request) -> Response:
         return JSONResponse(openapi.document(_loaded(service), f"/{service.name}"))
 
@@ -93,7 +96,7 @@ async def infer(service: Service, body: bytes) -> tuple[int, bytes]:
 
 
 async def failed(request: Request, error: Exception) -> Response:
-    """Answer an error that no endpoint caught, as JSON."""
+    """Answer a request with an error as JSON, in the form of the protocol that its path belongs to."""
     as_text = "/v2/" in request.url.path
     headers = error.headers if isinstance(error, HTTPException) else None
     body = responses.error_body(error, as_text=as_text)
@@ -126,9 +129,7 @@ async def _post(request: Request, service: Service, form: Form, max_body_bytes: 
         body = await json_body(request, max_body_bytes)
     except errors.PayloadError as error:
         service.count(responses.status_of(error), 0.0)
-        return Response(
-            responses.error_body(error, as_text=form is _open_inference), responses.status_of(error), media_type=JSON
-        )
+        return await failed(request, error)
     status, answer = await _answered(service, form, body)
     return Response(answer, status, media_type=JSON)
 

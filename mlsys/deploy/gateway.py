@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 import mlsys
 from mlsys import errors
-from mlsys.deploy import asgi, responses
+from mlsys.deploy import asgi
 
 __all__ = ["NAME", "Gateway", "GatewayArgs", "app"]
 
@@ -95,8 +95,7 @@ class Gateway:
         try:
             body = await asgi.json_body(request, self._max_body_bytes)
         except errors.PayloadError as error:
-            text = responses.error_body(error, as_text=True)
-            return Response(text, responses.status_of(error), media_type=asgi.JSON)
+            return await asgi.failed(request, error)
         status, answer = await handle.infer.remote(body)
         return Response(answer, status, media_type=asgi.JSON)
 

@@ -148,7 +148,7 @@ def _looked_up(model: LoadedModel, name: str) -> str | None:
 
 
 def _is_required(model: LoadedModel, column: Column) -> bool:
-    """A key may be null, but not left out; unless the joined columns are sent."""
+    """Columns that the model reads itself and that may not be null; rows may carry joined columns in place of keys."""
     return column.name in model.required & model.predictor.contract.needed and not column.nullable
 
 

@@ -106,7 +106,7 @@ class LoggedRequest:
         """The request as rows of the log."""
         rows = self.rows if isinstance(self.rows, pa.Table) else self.predictor.contract.arrow(self.rows)
         count, predictions = len(self.ids), self.predictions
-        # The log's own columns
+        # 1. The log's own columns
         logged_at = pa.repeat(pa.scalar(self.logged_at, _UTC), count)
         values = predictions.prediction.tolist()
         probabilities = None if predictions.probabilities is None else predictions.probabilities.tolist()
@@ -124,7 +124,7 @@ class LoggedRequest:
             pa.array(count_by_row(self.predictor.rare, rows), pa.int32()),
             pa.array((self.looked and self.looked.unknown()) or [0] * count, pa.int32()),
         ]
-        # Features beside them
+        # 2. The features, null where they were not sent
         columns, sent = dict(zip(OWN, own, strict=True)), frozenset(rows.column_names)
         for name, kind in self._features().items():
             columns[logged_name(name)] = rows[name] if name in sent else pa.nulls(count, kind)

@@ -109,6 +109,7 @@ def application(store: Store, name: str, digest: str, version: int, settings: re
         raise errors.RecipeError.build(
             "recipe: 'name'", got=name, expected="another name: this one is the gateway's", field="name"
         )
+    # 1. The same for all versions
     args = {
         "name": name,
         "store": str(store.root),
@@ -117,6 +118,7 @@ def application(store: Store, name: str, digest: str, version: int, settings: re
         "lookup": settings.lookup,
         "max_body_bytes": settings.max_body_bytes,
     }
+    # 2. The deployment, whose user_config names the version
     model = {
         "name": "Model",
         "user_config": {"alias": settings.alias, "digest": digest, "version": version},

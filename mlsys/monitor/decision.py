@@ -88,7 +88,7 @@ class JudgedWindow:
         if window.unknown_labels:
             self.reasons.append(f"{window.unknown_labels:,} labels are no class of the model and are left out.")
         if self.alarms:
-            self.reasons.append(f"Moved: {', '.join(shift.column for shift in self.alarms)}.")
+            self.reasons.append(f"Drift of {', '.join(shift.column for shift in self.alarms)}.")
         degraded = any(loss.degraded for loss in losses)
         self.verdict = "degraded" if degraded else "drift" if self.alarms else "ok"
 
@@ -116,27 +116,29 @@ def judge_windows(
     """
     judged = [JudgedWindow(window) for window in windows]
     large = [each for each in judged if each.window.num_rows >= section.min_rows]
-    # Performance of the windows whose labels are mature
+    # 1. Performance of the windows whose labels are mature
     mature = [each for each in large if each.window.coverage >= section.min_label_coverage]
     monitored = [metric for metric in metrics.METRICS.values() if reference.task.kind in metric.monitored_for]
     shown = [limits.metric, *(metric for metric in monitored if metric.name != limits.metric.name)]
     for each in mature:
         each.performance = performance.measure(each.window, reference.task, shown, limits)
     performance.check([each.performance for each in mature if each.performance], baseline, reference.task, limits)
-    # Noise of the inputs, the predictions and the labels
+    # 2. Noise of the inputs, the predictions and the labels
     target = reference.task.target
     large_windows = [each.window for each in large]
-    spread = drift_alarms.dispersions(large_windows, {name: reference.bins[name] for name in reference.watched})
+    dispersion = drift_alarms.dispersions(large_windows, {name: reference.bins[name] for name in reference.watched})
     labels = {id(each): _label_counts(each.window, reference) for each in mature}
     target_counts = [reference.bins[target].coarse(counts) for counts in labels.values()]
-    spread[target] = significance.design_effect(target_counts)
-    # Shifts and verdicts
+    dispersion[target] = significance.design_effect(target_counts)
+    # 3. Shifts and verdicts
     rule = AlarmRule(section.false_alarm_rate, section.min_js_distance)
     for each in large:
-        each.shifts = _shifts(each.window, large_windows, reference, labels.get(id(each)), spread=spread, rule=rule)
+        each.shifts = _shifts(
+            each.window, large_windows, reference, labels.get(id(each)), dispersion=dispersion, rule=rule
+        )
     for each in judged:
         each.conclude(section)
-    return judged, spread
+    return judged, dispersion
 
 
 def _label_counts(window: Window, reference: ReferenceRows) -> NDArray[np.int64]:
@@ -156,7 +158,7 @@ def _shifts(
     reference: ReferenceRows,
     labels: NDArray[np.int64] | None,
     *,
-    spread: Mapping[str, Dispersion],
+    dispersion: Mapping[str, Dispersion],
     rule: AlarmRule,
 ) -> list[Shift]:
     """Shifts of a window's columns, and of its labels where they are known."""
@@ -172,7 +174,7 @@ def _shifts(
         target = reference.task.target
         columns[target] = (reference.bins[target], labels.sum(axis=0))
         details[target] = _describe(window, reference, target, *columns[target])
-    return drift_alarms.find(columns, spread, rule, effects, details)
+    return drift_alarms.find(columns, dispersion, rule, effects, details)
 
 
 def _describe(
@@ -291,7 +293,7 @@ def _watch_degraded(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVe
 
 def _watch_unlabelled(last: Sequence[WindowVerdict]) -> Decision:
     unlabelled = [window for window in last if window.moved and not window.measured]
-    reasons = [f"{window.label}: {_list(window.moved)} moved." for window in unlabelled]
+    reasons = [f"{window.label}: drift of {_list(window.moved)}." for window in unlabelled]
     return Decision(
         "watch",
         "Watch: the traffic differs from the training rows, and without labels it is not known whether that matters.",

@@ -97,7 +97,7 @@ def dispersions(windows: Sequence[Window], bins: Mapping[str, ReferenceBins]) ->
 
 def find(
     columns: Mapping[str, tuple[ReferenceBins, Counts]],
-    spread: Mapping[str, Dispersion],
+    dispersion: Mapping[str, Dispersion],
     rule: AlarmRule,
     effects: Mapping[str, float | None],
     details: Mapping[str, str],
@@ -108,14 +108,16 @@ def find(
     ----------
     columns
         Name → the reference's bins, and the window's rows in them.
-    spread, effects, details
+    dispersion, effects, details
         Name → dispersion, effect on the prediction, and description of the shift.
     """
-    tests = [_test(counts, bins, spread[name]) for name, (bins, counts) in columns.items()]
+    # 1. Certain: p-values adjusted for all columns
+    tests = [_test(counts, bins, dispersion[name]) for name, (bins, counts) in columns.items()]
     adjusted = significance.benjamini_hochberg([test.pvalue for test in tests])
+    # 2. Large: distances beyond noise
     shifts = []
     for (name, (bins, counts)), test, p in zip(columns.items(), tests, adjusted.tolist(), strict=True):
-        distance, excess, noise = _distance(counts, bins, spread[name], rule.rate)
+        distance, excess, noise = _distance(counts, bins, dispersion[name], rule.rate)
         shifts.append(
             Shift(
                 name,
@@ -139,12 +141,12 @@ def _pair(counts: Counts, bins: ReferenceBins) -> tuple[NDArray[np.float64], Cou
     return np.asarray(bins.coarse(bins.reference) * scale, np.float64), bins.coarse(counts)
 
 
-def _test(counts: Counts, bins: ReferenceBins, spread: Dispersion) -> drift.Test:
-    test = significance.homogeneity_test(*_pair(counts, bins), spread)
+def _test(counts: Counts, bins: ReferenceBins, dispersion: Dispersion) -> drift.Test:
+    test = significance.homogeneity_test(*_pair(counts, bins), dispersion)
     return drift.Test(0.0, 1.0) if math.isnan(test.pvalue) else test
 
 
-def _distance(counts: Counts, bins: ReferenceBins, spread: Dispersion, alpha: float) -> tuple[float, float, float]:
+def _distance(counts: Counts, bins: ReferenceBins, dispersion: Dispersion, alpha: float) -> tuple[float, float, float]:
     """Jensen-Shannon distance, its excess over noise, and the distance that noise stays below.
 
     Of n and m rows in k bins with design effect phi, noise alone gives ``JS^2`` a mean of
@@ -157,9 +159,9 @@ def _distance(counts: Counts, bins: ReferenceBins, spread: Dispersion, alpha: fl
     n, m, k = float(a.sum()), float(b.sum()), int(a.size)
     if not n or not m:
         return distance, 0.0, 0.0
-    expected = (k - 1) * spread.effect * (1 / n + 1 / m) / (8 * math.log(2))
+    expected = (k - 1) * dispersion.effect * (1 / n + 1 / m) / (8 * math.log(2))
     excess = math.sqrt(max(drift.js_distance(a, b) ** 2 - expected, 0.0))
-    return distance, excess, significance.noise_floor(m, n, k, alpha, spread)
+    return distance, excess, significance.noise_floor(m, n, k, alpha, dispersion)
 
 
 def effect_on_prediction(

@@ -93,23 +93,23 @@ def judge(
 ) -> Judgement:
     """Judge the traffic of a bundle in this process; see `mlsys.monitor.compare`."""
     section, task = recipe.monitor, bundle.task
-    # Read the log and the labels
+    # 1. Read the log and the labels
     reference = ReferenceRows.of(bundle)
     calendar = Calendar(section.granularity, recipe.data.timezone)
     files = LoggedFiles(files_of(log), bundle.schema, bundle.digest)
     truth = None if labels is None else Labels.read(labels, task, recipe.data.id, as_of)
     scan = log_scan.read(files, reference, calendar, truth, slices=section.slices, progress=progress)
-    # Judge every window and decide
+    # 2. Judge every window and decide
     progress(f"judging {formats.count(len(scan.windows), 'window')}")
     metric = metrics.find(recipe.selection.metric, task.kind)
     limits = PerformanceLimits(
         metric, section.max_metric_loss, section.max_calibration_gap, recipe.evaluate.confidence, bundle.threshold
     )
     base = Baseline.of(baseline, task)
-    judged, spread = decision.judge_windows(scan.windows, reference, base, section, limits)
+    judged, dispersion = decision.judge_windows(scan.windows, reference, base, section, limits)
     verdicts = [each.summary(_window_name(each.window, calendar)) for each in judged]
     decided = decision.decide(verdicts, section.retrain_after, metric.title)
-    # Store it all
+    # 3. Store JSON, tables and report
     rules = {"metric": metric.name, "timezone": calendar.timezone, "confidence": limits.confidence}
     value = {
         "name": name,
@@ -122,7 +122,7 @@ def judge(
         "baseline": _baseline_json(base, limits),
         "counts": _counts_json(judged),
         "windows": [_window_json(each, calendar) for each in judged],
-        "columns": _columns_json(judged, reference, spread),
+        "columns": _columns_json(judged, reference, dispersion),
     }
     return _store(store, value, scan, reference, bundle.threshold)
 
@@ -255,7 +255,7 @@ def _mean_score(window: Window) -> float | None:
 
 
 def _columns_json(
-    judged: Sequence[JudgedWindow], reference: ReferenceRows, spread: Mapping[str, Dispersion]
+    judged: Sequence[JudgedWindow], reference: ReferenceRows, dispersion: Mapping[str, Dispersion]
 ) -> list[dict[str, Any]]:
     """Judged columns with their distribution in each window; the one with the largest shift comes first."""
     largest: dict[str, float] = {}
@@ -263,13 +263,17 @@ def _columns_json(
         largest[shift.column] = max(largest.get(shift.column, 0.0), shift.excess)
     windows = [each.window for each in judged]
     return [
-        _column_json(column, excess, windows, reference, spread)
+        _column_json(column, excess, windows, reference, dispersion)
         for column, excess in sorted(largest.items(), key=lambda item: (-item[1], item[0]))
     ]
 
 
 def _column_json(
-    column: str, largest: float, windows: Sequence[Window], reference: ReferenceRows, spread: Mapping[str, Dispersion]
+    column: str,
+    largest: float,
+    windows: Sequence[Window],
+    reference: ReferenceRows,
+    dispersion: Mapping[str, Dispersion],
 ) -> dict[str, Any]:
     bins = reference.bins[column]
     counts = [] if column == reference.task.target else [bins.coarse(window.total(column)) for window in windows]
@@ -277,7 +281,7 @@ def _column_json(
         "column": column,
         "kind": bins.kind.value,
         "largest": largest,
-        "design_effect": spread.get(column, INDEPENDENT).effect,
+        "design_effect": dispersion.get(column, INDEPENDENT).effect,
         "labels": list(bins.labels),
         "reference": _fractions(bins.coarse(bins.reference)),
         "windows": [_fractions(each) for each in counts],

@@ -147,8 +147,8 @@ def _of_numbers(name: str, column: ColumnStatistics) -> ReferenceBins:
     cuts = np.unique(np.concatenate([[below], deciles, [numbers.maximum]]))
     group = np.append(np.searchsorted(cuts, edges, side="left"), [len(cuts), len(cuts) + 1])
     exact = column.counts_exact or numbers.rank_error == 0
-    spread = numbers.rank_error / _Z99
-    sketch_rows = np.inf if exact else (1 / COARSE) * (1 - 1 / COARSE) / spread**2
+    rank_sd = numbers.rank_error / _Z99
+    sketch_rows = np.inf if exact else (1 / COARSE) * (1 - 1 / COARSE) / rank_sd**2
     return ReferenceBins(name, column.kind, edges, None, counts, group, sketch_rows, _interval_labels(cuts, numbers))
 
 

@@ -197,7 +197,8 @@ def _metric_chart(windows: Sequence[Json], times: Sequence[str], base: Json) -> 
         alarms=[i for i, loss in enumerate(losses) if loss and loss["degraded"]],
     )
     return html.figure(
-        chart, "Flags mark windows where it is worse than on the test rows by more than the limit and more than noise."
+        chart,
+        "Flags mark windows where it is worse than on the test rows by more than the limit, and by more than noise.",
     )
 
 
@@ -378,5 +379,7 @@ def _distribution(bars: Sequence[tuple[str, float, float]], *, title: str, windo
             hint = f"{label}, {side}: {percent}"
             parts.append(svg.rect(left, y + 11 * k, max(length, 0.8), 10, f"f{k + 1}", hint))
             parts.append(svg.text(left + length + 4, y + 11 * k + 9, percent))
-    description = "; ".join(f"{label}: {formats.percent(w)} after {formats.percent(r)}" for label, w, r in bars)
+    description = "; ".join(
+        f"{label}: {formats.percent(w)}, {formats.percent(r)} in the reference" for label, w, r in bars
+    )
     return svg.picture(width, 50 + height * len(bars), *parts, name=title, description=description)

@@ -48,9 +48,9 @@ def truth(bins):
 
 
 def judged(reference, rng, rule, rows):
-    spread = dict.fromkeys(reference, INDEPENDENT)
+    dispersion = dict.fromkeys(reference, INDEPENDENT)
     counted = {name: (bins, rng.multinomial(rows, fractions)) for name, (bins, fractions) in reference.items()}
-    return drift_alarms.find(counted, spread, rule, {}, dict.fromkeys(reference, ""))
+    return drift_alarms.find(counted, dispersion, rule, {}, dict.fromkeys(reference, ""))
 
 
 @pytest.mark.parametrize("rows", [200, 2_000])
