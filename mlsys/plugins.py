@@ -68,7 +68,7 @@ class Plugins(Mapping[str, T]):
         return self._parts[name]
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a part of that name; unlike `__getitem__`, nothing is loaded."""
+        """Tell whether there is a part of that name, without loading it."""
         if name not in self._names:
             self._read_entry_points()
         return name in self._names

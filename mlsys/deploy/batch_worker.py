@@ -25,7 +25,7 @@ from mlsys.deploy.batch_output import REJECTED, StagedFolder
 from mlsys.features.online.lookup import TableSource
 from mlsys.predict import Predictor
 from mlsys.predict.coercion import Misfit
-from mlsys.predict.feature_lookup import NOTHING, LookupPlan
+from mlsys.predict.feature_lookup import NO_LOOKUP, LookupPlan
 from mlsys.predict.validation import RequestValidator, Violation
 from mlsys.readers import conversion, folders
 from mlsys.readers import registry as readers
@@ -209,7 +209,7 @@ class BatchPredictor:
     def _checked(self, values: Mapping[str, Any], num_rows: int) -> tuple[pa.Table, list[Violation], LookupPlan]:
         """Conformed columns with every violation, and the joined tables whose columns are to be looked up."""
         if self._lookup is None:
-            return *self._contract.check(values, num_rows), NOTHING
+            return *self._contract.check(values, num_rows), NO_LOOKUP
         violations: list[Violation] = []
         plan = self._lookup.plan(values, "all", violations)
         table, others = self._contract.check(self._lookup.timed(values, plan), num_rows)

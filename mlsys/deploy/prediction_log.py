@@ -48,7 +48,7 @@ import pyarrow.parquet as pq
 
 from mlsys import errors
 from mlsys.predict import Predictions, Predictor
-from mlsys.predict.feature_lookup import Looked
+from mlsys.predict.feature_lookup import LookupResult
 from mlsys.registry import LedgerEntry
 from mlsys.schema import Role
 from mlsys.store import write_atomic
@@ -93,7 +93,7 @@ class LoggedRequest:
     ids: Sequence[str]
     logged_at: dt.datetime
     latency_ms: float
-    looked: Looked | None = None
+    looked: LookupResult | None = None
 
     @cached_property
     def num_bytes(self) -> int:

@@ -39,9 +39,9 @@ def mlflow(answer: Answer) -> dict[str, Any]:
     body |= {"prediction_ids": answer.ids, "model": answer.model.identity}
     if predictions.unseen or request.counts:
         body["unseen"] = predictions.unseen
-    if request.features and answer.looked is not None and answer.looked.found is not None:
+    if request.features and answer.looked is not None and answer.looked.features is not None:
         names = [view.name for view in answer.looked.views]
-        body["features"] = [{name: _features(row.get(name)) for name in names} for row in answer.looked.found]
+        body["features"] = [{name: _features(row.get(name)) for name in names} for row in answer.looked.features]
     if request.counts:
         body["rare"] = predictions.rare
     return body

@@ -24,7 +24,7 @@ from mlsys.features.online.lookup import StoreSource, open_store
 from mlsys.features.online.online_store import is_remote
 from mlsys.features.online.views import instant
 from mlsys.predict import Predictions, Predictor
-from mlsys.predict.feature_lookup import Looked
+from mlsys.predict.feature_lookup import LookupResult
 from mlsys.predict.validation import violation
 from mlsys.registry import LedgerEntry
 from mlsys.reports import formats
@@ -90,7 +90,7 @@ class Answer:
     predictions: Predictions
     ids: list[str]
     request: Request
-    looked: Looked | None = None
+    looked: LookupResult | None = None
 
 
 def load(store: Store, entry: LedgerEntry, lookup: str = "none") -> LoadedModel:
@@ -181,7 +181,7 @@ class Service:
             self.log.close()
 
 
-def _conformed(predictor: Predictor, request: Request) -> tuple[pa.Table | list[dict[str, Any]], Looked | None]:
+def _conformed(predictor: Predictor, request: Request) -> tuple[pa.Table | list[dict[str, Any]], LookupResult | None]:
     """Validate the rows of a request, look up their features, and return few rows as records, others as a table."""
     contract, lookup = predictor.contract, predictor.lookup
     is_few = request.num_rows <= FEW_ROWS

@@ -1,4 +1,4 @@
-"""The only way from rows to predictions: evaluation, batch, online and monitoring all call it.
+"""The only way from rows to predictions, which evaluation, batch, online and monitoring all go.
 
 There are two entrances with one result. `Predictor.table` transforms whole columns;
 `Predictor.rows` runs a handful of records through plain Python closures in microseconds.
@@ -33,7 +33,7 @@ HALF = 0.5
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the model says about n rows.
+    """Predictions of a model for n rows.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class Predictor:
     def conform(
         self, rows: pa.Table | Mapping[str, Any] | Sequence[Mapping[str, Any]]
     ) -> pa.Table | list[dict[str, Any]]:
-        """Rows of the schema's types, joined columns looked up, or every reason why they do not fit.
+        """Convert rows to the schema's types and look joined columns up, or say every reason why they do not fit.
 
         Rows are a table, whose unknown columns are ignored; columns by name, or records.
 
@@ -151,7 +151,7 @@ class Predictor:
         return predicted
 
     def table(self, table: pa.Table) -> Predictions:
-        """Predictions for the rows of a table; columns that the model does not know are ignored.
+        """Predict the rows of a table; columns that the model does not know are ignored.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class Predictor:
         return self.conformed_table(self.conform(table))
 
     def rows(self, records: Sequence[Mapping[str, Any]]) -> Predictions:
-        """As `table` for a few records of JSON values; an unknown field is a fault.
+        """Predict a few records of JSON values; an unknown field is a fault.
 
         Raises
         ------
@@ -171,25 +171,25 @@ class Predictor:
         return self.conformed_rows(self.conform(records))
 
     def unseen(self, table: pa.Table) -> dict[str, int]:
-        """Values that training never saw, counted by column of a conformed table."""
+        """Count values that training never saw, by column of a conformed table."""
         return {name: count for name, count in self._program.unseen(table).items() if count}
 
     def rare(self, table: pa.Table) -> dict[str, int]:
-        """Values that training saw too seldom to keep apart, counted by column of a conformed table."""
+        """Count values that training saw too seldom to keep apart, by column of a conformed table."""
         return self._program.rare(table)
 
     def conformed_table(self, table: pa.Table) -> Predictions:
-        """Predictions for a table that has been conformed."""
+        """Predict a table that has been conformed."""
         return self._predict(self._program.transform(table), self.unseen(table), self.rare(table))
 
     def conformed_rows(self, records: Sequence[Mapping[str, Any]]) -> Predictions:
-        """Predictions for records that have been conformed."""
+        """Predict records that have been conformed."""
         if not records:
             return self.conformed_table(self.contract.arrow(records))
         X = np.stack([self._row(record) for record in records])
         unseen, rare = (
-            dict(Counter(name for record in records for name in found(record)))
-            for found in (self._unseen_row, self._rare_row)
+            dict(Counter(name for record in records for name in columns_of_record(record)))
+            for columns_of_record in (self._unseen_row, self._rare_row)
         )
         return self._predict(X, unseen, rare)
 
@@ -199,7 +199,7 @@ class Predictor:
 
 
 def decide(task: Task, raw: NDArray[np.float64], threshold: float | None) -> Predictions:
-    """Predictions of a family's output: values of shape (n,), or probabilities (n, classes).
+    """Turn a family's output into predictions: values of shape (n,), or probabilities (n, classes).
 
     Ties between classes go to the first; a binary score equal to the threshold is positive.
     """
@@ -208,15 +208,15 @@ def decide(task: Task, raw: NDArray[np.float64], threshold: float | None) -> Pre
     classes = np.array(task.classes)
     if task.kind is TaskKind.BINARY:
         score = raw[:, 1]
-        chosen = (score >= (HALF if threshold is None else threshold)).astype(np.intp)
+        called = (score >= (HALF if threshold is None else threshold)).astype(np.intp)
     else:
-        chosen = raw.argmax(axis=1)
-        score = raw[np.arange(len(raw)), chosen]
-    return Predictions(task, classes[chosen], raw, score)
+        called = raw.argmax(axis=1)
+        score = raw[np.arange(len(raw)), called]
+    return Predictions(task, classes[called], raw, score)
 
 
 def class_names(task: Task) -> list[str]:
-    """Classes as they are written in column names: true and false as in JSON.
+    """Write classes as in column names: true and false as in JSON.
 
     >>> class_names(Task(kind="binary", target="late", classes=(False, True)))
     ['false', 'true']

@@ -1,4 +1,4 @@
-"""Columns of feature tables for rows that come without them.
+"""Look up the columns of feature tables for rows that come without them.
 
 A row carries every column of a join that the model needs, and they are used as they are; or
 no column of it, and they are looked up by the row's keys as of the row's time, null where
@@ -21,7 +21,7 @@ from mlsys.features.online.views import FeatureView, instant
 from mlsys.predict.validation import RequestValidator, Row, Violation, refuse, violation
 from mlsys.schema import arrow_type
 
-__all__ = ["NOTHING", "FeatureLookup", "Looked", "LookupPlan"]
+__all__ = ["NO_LOOKUP", "FeatureLookup", "LookupPlan", "LookupResult"]
 
 MAX_PLANS = 1_000
 """Plans that are remembered: clients send few sets of columns, unless they mean harm."""
@@ -42,7 +42,7 @@ class LookupPlan:
 
     @classmethod
     def of(cls, views: Sequence[FeatureView]) -> LookupPlan:
-        """One whose key another one gives comes after it."""
+        """Divide views into rounds: one whose key another one gives comes in a later round."""
         rounds: list[tuple[FeatureView, ...]] = []
         given: set[str] = set()
         for view in views:
@@ -54,34 +54,34 @@ class LookupPlan:
         return cls(tuple(views), tuple(rounds))
 
 
-NOTHING = LookupPlan.of(())
-"""All columns are there."""
+NO_LOOKUP = LookupPlan.of(())
+"""The plan of a row that carries all columns."""
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What was looked up for some rows.
+class LookupResult:
+    """The features that were looked up for some rows.
 
     Attributes
     ----------
     views
-        All that rows can be looked up in.
+        All views in which rows can be looked up.
     counts
-        Join → status → rows; ``given`` is the status of rows that carried the columns.
-    found
-        What was found for each row by name of the join, given ones apart; None where the
+        Number of rows by join and status; ``given`` is the status of rows that carried the columns.
+    features
+        Features of each row by name of the join, without the given ones; None where the
         source cannot tell for single rows.
     """
 
     views: tuple[FeatureView, ...]
     counts: dict[str, Counter[str]]
-    found: list[dict[str, PointFeatures]] | None
+    features: list[dict[str, PointFeatures]] | None
 
     def unknown(self) -> list[int] | None:
-        """For each row, of how many joins nothing usable was known."""
-        if self.found is None:
+        """Count for each row the joins of which nothing usable was known."""
+        if self.features is None:
             return None
-        return [sum(one.status != "matched" for one in row.values()) for row in self.found]
+        return [sum(features.status != "matched" for features in row.values()) for row in self.features]
 
 
 class FeatureLookup:
@@ -90,10 +90,10 @@ class FeatureLookup:
     Parameters
     ----------
     views
-        Of the bundle, in the order of the joins. Those of which the model needs no column
+        Views of the bundle, in the order of the joins. Those of which the model needs no column
         are left out.
     contract
-        Of the model.
+        Rules of the model for requests.
     """
 
     def __init__(self, views: Sequence[FeatureView], contract: RequestValidator, source: FeatureSource) -> None:
@@ -108,13 +108,13 @@ class FeatureLookup:
 
     def records(
         self, rows: Sequence[Mapping[str, Any]], now: dt.datetime | None = None
-    ) -> tuple[list[dict[str, Any]], Looked]:
-        """Conformed and complete records.
+    ) -> tuple[list[dict[str, Any]], LookupResult]:
+        """Check records and complete them with the columns that they lack.
 
         Raises
         ------
         RequestError
-            They do not fit, carry part of a join, or ask for a time before what is remembered.
+            Records do not fit, carry part of a join, or have a time before what the store remembers.
         StoreError
             The store cannot be reached, or holds no such table.
         """
@@ -125,28 +125,28 @@ class FeatureLookup:
         timed = [{**row, self.clock: moment} if self._untimed(row, plan) else row
                  for row, plan in zip(rows, plans, strict=True)]  # fmt: skip
         records = self._contract.records(timed)
-        found: list[dict[str, PointFeatures]] = [{} for _ in records]
+        features: list[dict[str, PointFeatures]] = [{} for _ in records]
         for turn in range(max((len(plan.rounds) for plan in plans), default=0)):
             places = [
-                (at, view) for at, plan in enumerate(plans) for some in plan.rounds[turn : turn + 1] for view in some
+                (row, view) for row, plan in enumerate(plans) for some in plan.rounds[turn : turn + 1] for view in some
             ]
-            answers = self.source.rows([PointQuery(view, records[at]) for at, view in places])
-            for (at, view), answer in zip(places, answers, strict=True):
-                found[at][view.name] = answer
-                records[at].update(answer.values)
-                _check(answer, at, view, faults)
+            answers = self.source.rows([PointQuery(view, records[row]) for row, view in places])
+            for (row, view), answer in zip(places, answers, strict=True):
+                features[row][view.name] = answer
+                records[row].update(answer.values)
+                _check(answer, row, view, faults)
         refuse(faults)
-        return records, Looked(self.views, self._counts(found), found)
+        return records, LookupResult(self.views, self._counts(features), features)
 
-    def columns(self, values: Mapping[str, Any], now: dt.datetime | None = None) -> tuple[pa.Table, Looked]:
-        """As `records`, for columns of one length."""
+    def columns(self, values: Mapping[str, Any], now: dt.datetime | None = None) -> tuple[pa.Table, LookupResult]:
+        """Check and complete columns of one length; errors as for `records`."""
         faults: list[Violation] = []
         plan = self.plan(values, "all", faults)
         refuse(faults)
         return self.fill(self._contract.columns(self.timed(values, plan, now)), plan)
 
-    def table(self, table: pa.Table, now: dt.datetime | None = None) -> tuple[pa.Table, Looked]:
-        """As `records`, for a table, whose other columns are ignored."""
+    def table(self, table: pa.Table, now: dt.datetime | None = None) -> tuple[pa.Table, LookupResult]:
+        """Check and complete a table, whose other columns are ignored; errors as for `records`."""
         faults: list[Violation] = []
         plan = self.plan(table.column_names, "all", faults)
         refuse(faults)
@@ -156,56 +156,56 @@ class FeatureLookup:
         return self.fill(self._contract.table(table), plan)
 
     def plan(self, names: Collection[str], row: Row, faults: list[Violation]) -> LookupPlan:
-        """The views to look up for a row of these columns."""
-        there = self._relevant.intersection(names)
-        known = self._plans.get(there)
+        """Find the views to look up for a row of these columns; what is missing is added to `faults`."""
+        present = self._relevant.intersection(names)
+        known = self._plans.get(present)
         if known is None:
             if len(self._plans) == MAX_PLANS:
                 self._plans.clear()
-            known = self._plans[there] = self._planned(there)
+            known = self._plans[present] = self._planned(present)
         faults += [{**fault, "row": row} for fault in known[1]]
         return known[0]
 
     def timed(self, values: Mapping[str, Any], plan: LookupPlan, now: dt.datetime | None = None) -> Mapping[str, Any]:
-        """Columns of one length with the moment of asking, if they have no time."""
+        """Add the moment of asking to columns of one length, if they have no time."""
         if not self._untimed(values, plan):
             return values
         num_rows = max((len(column) for column in values.values()), default=0)
         return {**values, str(self.clock): [self._moment(now)] * num_rows}
 
-    def fill(self, table: pa.Table, plan: LookupPlan) -> tuple[pa.Table, Looked]:
-        """A conformed table with the columns of the views in a plan."""
+    def fill(self, table: pa.Table, plan: LookupPlan) -> tuple[pa.Table, LookupResult]:
+        """Add the columns of the views in a plan to a conformed table."""
         faults: list[Violation] = []
         counts = {view.name: Counter({} if view in plan.views else {"given": table.num_rows}) for view in self.views}
-        found: list[dict[str, PointFeatures]] | None = [{} for _ in range(table.num_rows)]
+        features: list[dict[str, PointFeatures]] | None = [{} for _ in range(table.num_rows)]
         for view in plan.views:
             joined = self.source.table(view, table.select(view.context))
             counts[view.name] += joined.counts
             for name in view.names:
                 table = _put(table, name, joined.columns[name])
             if joined.found is None:
-                found = None
-            for at, answer in enumerate(joined.found or ()):
-                _check(answer, at, view, faults)
-                if found is not None:
-                    found[at][view.name] = answer
+                features = None
+            for row, answer in enumerate(joined.found or ()):
+                _check(answer, row, view, faults)
+                if features is not None:
+                    features[row][view.name] = answer
         refuse(faults)
-        return table, Looked(self.views, counts, found)
+        return table, LookupResult(self.views, counts, features)
 
     def _planned(self, names: Collection[str]) -> tuple[LookupPlan, list[Violation]]:
         plan: list[FeatureView] = []
         faults: list[Violation] = []
-        there = {*names}
+        present = {*names}
         for view in self.views:
             needed = [name for name in view.names if name in self._contract.needed]
-            if there.isdisjoint(view.names):
+            if present.isdisjoint(view.names):
                 plan.append(view)
                 expected = f"a key of '{view.name}', null if unknown; or all of {', '.join(needed)}"
-                absent = [key.column for key in view.keys if key.column not in there]
-                there.update(view.names)  # a later view may have them as keys
+                absent = [key.column for key in view.keys if key.column not in present]
+                present.update(view.names)  # a later view may have them as keys
             else:
                 expected = f"all columns of '{view.name}', or none of them to have them looked up"
-                absent = [name for name in needed if name not in there]
+                absent = [name for name in needed if name not in present]
             faults += [violation("all", name, "nothing", expected) for name in absent]
         return LookupPlan.of(plan), faults
 
@@ -213,25 +213,27 @@ class FeatureLookup:
         return self.clock is not None and self.clock not in names and any(view.clock for view in plan.views)
 
     def _moment(self, now: dt.datetime | None) -> dt.date:
-        """The time of asking in UTC, as the rows have their times: with or without zone, or a date."""
+        """Give the time of asking in UTC, in the form of the rows' times: with or without zone, or a date."""
         moment = (now or dt.datetime.now(dt.UTC)).astimezone(dt.UTC)
         kind = None if self.clock is None else arrow_type(self._contract.schema[self.clock].type)
         if kind is not None and pa.types.is_date(kind):
             return moment.date()
         return moment if kind is None or kind.tz else moment.replace(tzinfo=None)
 
-    def _counts(self, found: Sequence[Mapping[str, PointFeatures]]) -> dict[str, Counter[str]]:
-        return {view.name: Counter(row[view.name].status if view.name in row else "given" for row in found)
+    def _counts(self, features: Sequence[Mapping[str, PointFeatures]]) -> dict[str, Counter[str]]:
+        return {view.name: Counter(row[view.name].status if view.name in row else "given" for row in features)
                 for view in self.views}  # fmt: skip
 
 
 def _put(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:
-    at = table.column_names.index(name) if name in table.column_names else None
-    return table.append_column(name, values) if at is None else table.set_column(at, name, values)
+    if name not in table.column_names:
+        return table.append_column(name, values)
+    return table.set_column(table.column_names.index(name), name, values)
 
 
-def _check(found: PointFeatures, row: int, view: FeatureView, faults: list[Violation]) -> None:
-    if found.status == TOO_EARLY and found.since_us is not None:
-        since = instant(found.since_us).isoformat()
+def _check(features: PointFeatures, row: int, view: FeatureView, faults: list[Violation]) -> None:
+    """Add a fault where a row's time lies before what the store remembers."""
+    if features.status == TOO_EARLY and features.since_us is not None:
+        since = instant(features.since_us).isoformat()
         expected = f"a time from {since} on, since when '{view.name}' is remembered; or its columns"
         faults.append(violation(row, str(view.clock), "an earlier time", expected))

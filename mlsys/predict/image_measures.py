@@ -1,7 +1,7 @@
-"""What pictures look like in a few numbers: training keeps how they are spread, the monitor compares.
+"""Measures of pictures: a few numbers whose distribution training keeps and the monitor compares.
 
 ==========  ==============================================================================
-measure     of a picture
+measure     meaning
 ==========  ==============================================================================
 width       pixels, upright
 height      pixels, upright
@@ -32,37 +32,37 @@ __all__ = ["MEASURES", "columns", "measure", "measured", "pictures", "statistics
 
 MEASURES = ("width", "height", "brightness", "contrast", "saturation", "warmth")
 
-NOTHING = (None,) * len(MEASURES)
+NO_MEASURES = (None,) * len(MEASURES)
 
 
 def pictures(schema: Schema) -> list[str]:
-    """Features that are pictures."""
+    """Name the features that are pictures."""
     return [column.name for column in schema.features if column.kind is Kind.IMAGE]
 
 
 def columns(name: str) -> tuple[Column, ...]:
-    """The columns that stand for what the pictures of a column look like."""
-    return tuple(Column(name=f"{name}: {what}", type="double", kind=Kind.NUMERIC) for what in MEASURES)
+    """Describe the columns that hold the measures of a column of pictures."""
+    return tuple(Column(name=f"{name}: {measure}", type="double", kind=Kind.NUMERIC) for measure in MEASURES)
 
 
 def measured(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    """The measures of some columns of pictures, in place of the table's columns."""
-    made = {}
+    """Measure some columns of pictures: the measures alone, without the table's columns."""
+    arrays = {}
     for name in names:
-        looks = images.each(measure, table[name].to_pylist())
-        for at, column in enumerate(columns(name)):
-            made[column.name] = pa.array([look[at] for look in looks], pa.float64())
-    return pa.table(made)
+        pictures = images.each(measure, table[name].to_pylist())
+        for index, column in enumerate(columns(name)):
+            arrays[column.name] = pa.array([measures[index] for measures in pictures], pa.float64())
+    return pa.table(arrays)
 
 
 def measure(data: bytes | None) -> tuple[float | None, ...]:
-    """The `MEASURES` of one picture."""
+    """Compute the `MEASURES` of a picture, all None where it does not decode."""
     if data is None:
-        return NOTHING
+        return NO_MEASURES
     try:
         picture = images.decode(data, images.ENOUGH_PIXELS)
     except UndecodableError:
-        return NOTHING
+        return NO_MEASURES
     levels, spread = _level(picture.image.convert("L").histogram())
     saturation = warmth = 0.0
     if not picture.is_grey:
@@ -73,7 +73,7 @@ def measure(data: bytes | None) -> tuple[float | None, ...]:
 
 
 def _level(counts: Sequence[int]) -> tuple[float, float]:
-    """Mean and standard deviation of counted levels, 0 to 1; sums of whole numbers, which are exact."""
+    """Compute mean and standard deviation of counted levels, 0 to 1, from sums of whole numbers, which are exact."""
     times, steps = np.array(counts, np.int64), np.arange(256)
     total = int(times.sum())
     mean = int(times @ steps) / total
@@ -82,8 +82,9 @@ def _level(counts: Sequence[int]) -> tuple[float, float]:
 
 
 def statistics(tables: Iterable[pa.Table], names: Sequence[str], task: Task) -> TableStatistics:
-    """How the measures are spread over the rows of some tables."""
-    found = TableStatistics.empty(Schema(columns=tuple(one for name in names for one in columns(name))), task)
+    """Collect statistics of the measures over the rows of some tables."""
+    schema = Schema(columns=tuple(column for name in names for column in columns(name)))
+    collected = TableStatistics.empty(schema, task)
     for table in tables:
-        found.update(measured(table, names))
-    return found
+        collected.update(measured(table, names))
+    return collected

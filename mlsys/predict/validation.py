@@ -24,19 +24,19 @@ from mlsys.schema import Column, Kind, Schema, arrow_type
 __all__ = ["MAX_VIOLATIONS", "RequestValidator", "Violation", "refuse", "violation"]
 
 MAX_VIOLATIONS = 100
-"""Faults listed in one answer; a client that got one column wrong has it wrong in every row."""
+"""Faults listed in an answer; a client that got a column wrong has it wrong in every row."""
 
 Violation = dict[str, object]
 Row = int | Literal["all"]
 
 
 def violation(row: Row, field: str, got: str, expected: str) -> Violation:
-    """One fault of a request, as the answer lists it."""
+    """Describe a fault of a request, as the answer lists it."""
     return {"row": row, "field": field, "got": got, "expected": expected}
 
 
 class RequestValidator:
-    """What a request must look like.
+    """The rules that a request to a model has to keep.
 
     Parameters
     ----------
@@ -55,12 +55,12 @@ class RequestValidator:
         self._columns = {column.name: (column, converter(column, timezone)) for column in schema}
 
     def records(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Rows with every needed column present and of its Python type.
+        """Convert rows so that every needed column is present and of its Python type.
 
         Raises
         ------
         RequestError
-            With all faults, at most `MAX_VIOLATIONS`.
+            A row does not fit; the error lists all faults, at most `MAX_VIOLATIONS`.
         """
         faults: list[Violation] = []
         conformed = [self._record(number, row, faults) for number, row in enumerate(rows)]
@@ -68,12 +68,12 @@ class RequestValidator:
         return conformed
 
     def columns(self, values: Mapping[str, Any]) -> pa.Table:
-        """A table of JSON columns of one length; an unknown column is a fault.
+        """Convert JSON columns of one length to a table; an unknown column is a fault.
 
         Raises
         ------
         RequestError
-            As `records`.
+            Values do not fit; see `records`.
         """
         unknown = [self._unknown("all", name) for name in values if name not in self._columns]
         num_rows = max((len(column) for column in values.values()), default=0)
@@ -82,12 +82,12 @@ class RequestValidator:
         return conformed
 
     def table(self, table: pa.Table) -> pa.Table:
-        """The known columns of a table in the schema's order and types.
+        """Convert the known columns of a table to the schema's order and types.
 
         Raises
         ------
         RequestError
-            As `records`.
+            Values do not fit; see `records`.
         """
         names = table.column_names
         twice = [name for name in self._columns if names.count(name) > 1]
@@ -98,7 +98,7 @@ class RequestValidator:
         return conformed
 
     def check(self, values: Mapping[str, Any], num_rows: int) -> tuple[pa.Table, list[Violation]]:
-        """The known columns as a table, with every fault beside it; a value at fault is null in the table.
+        """Convert the known columns to a table and list every fault; a value at fault is null in the table.
 
         A column is an Arrow array or a sequence of Python values, each of `num_rows`; values of a file
         that could not be read are a `Misfit`.
@@ -116,7 +116,7 @@ class RequestValidator:
         return self._assemble(arrays, num_rows), faults
 
     def arrow(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-        """A table of rows that `records` has conformed."""
+        """Make a table of rows that `records` has conformed."""
         carried = {name for row in rows for name in row}
         names = [name for name in self._columns if name in carried or name in self.needed]
         return self._assemble({name: [row.get(name) for row in rows] for name in names}, len(rows))
@@ -168,19 +168,19 @@ def _absent(column: Column, convert: Convert, num_rows: int, faults: list[Violat
 
 
 def _converted(column: Column, convert: Convert, values: Sequence[Any], faults: list[Violation]) -> pa.Array:
-    """Value by value, which finds the row of each fault."""
-    kept: list[Any] = []
+    """Convert value by value, which finds the row of each fault."""
+    converted: list[Any] = []
     for row, value in enumerate(values):
         try:
-            kept.append(convert(value))
+            converted.append(convert(value))
         except UnfitError as unfit:
             faults.append(violation(row, column.name, unfit.got or shown(value), unfit.expected))
-            kept.append(None)
-    return pa.array(kept, arrow_type(column.type))
+            converted.append(None)
+    return pa.array(converted, arrow_type(column.type))
 
 
 def _cast(column: Column, convert: Convert, values: pa.Array | pa.ChunkedArray, faults: list[Violation]) -> Any:
-    """Whole column at once where Arrow's rules are ours; else value by value."""
+    """Convert a whole column at once where Arrow's rules are ours, else value by value."""
     kind = arrow_type(column.type)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
@@ -193,7 +193,7 @@ def _cast(column: Column, convert: Convert, values: pa.Array | pa.ChunkedArray, 
 
 
 def _unfit(column: Column, values: pa.Array | pa.ChunkedArray) -> bool:
-    """Whether some value is out of bounds, or a picture that does not decode."""
+    """Look for a value out of bounds, or a picture that does not decode."""
     if column.kind is Kind.IMAGE:
         return any(images.each(images.fault, values.drop_null().to_pylist()))
     return _out_of_bounds(column, values)
@@ -214,7 +214,7 @@ def _cast_whole(values: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Arr
 
 
 def _same_rules(source: pa.DataType, target: pa.DataType) -> bool:
-    """Arrow's checked cast loses nothing and parses nothing between these types."""
+    """Tell whether Arrow's checked cast loses nothing and parses nothing between two types."""
     is_number = (pa.types.is_integer(source) or pa.types.is_floating(source)) and not pa.types.is_float16(source)
     if is_number and (pa.types.is_integer(target) or pa.types.is_floating(target)):
         return True

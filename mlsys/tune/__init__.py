@@ -48,7 +48,7 @@ class Tuned:
         All parameters of the family, tuned or default.
     score_default, score_tuned
         The metric on validation; None where nothing was judged.
-    kept
+    choice
         ``tuned`` only if it is better than the default on the same validation rows.
     trials
         The default (number 0) and every trial, in the order in which they ended.
@@ -59,17 +59,20 @@ class Tuned:
     metric: str
     score_default: float | None
     score_tuned: float | None
-    kept: Literal["tuned", "default"]
+    choice: Literal["tuned", "default"]
     trials: tuple[Trial, ...]
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        value = dataclasses.asdict(self)
+        value["kept"] = value.pop("choice")
+        return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Tuned:
+        fields = {name: stored for name, stored in value.items() if name != "kept"}
         trials = tuple(Trial(**trial) for trial in value["trials"])
-        return cls(**{**value, "trials": trials, "notes": tuple(value["notes"])})
+        return cls(**{**fields, "choice": value["kept"], "trials": trials, "notes": tuple(value["notes"])})
 
     def summary(self) -> str:
         """Say in one line how many trials there were, the scores, and which parameters are kept."""
@@ -79,7 +82,7 @@ class Tuned:
         tuned = "none finished" if self.score_tuned is None else f"tuned {self.score_tuned:.4f}"
         return (
             f"{self.family}: {len(self.trials) - 1} trials, {stopped} stopped early; validation {self.metric} "
-            f"default {self.score_default:.4f}, {tuned}: {self.kept} kept"
+            f"default {self.score_default:.4f}, {tuned}: {self.choice} kept"
         )
 
 

@@ -46,7 +46,7 @@ def test_the_default_is_trial_0_and_the_budget_is_kept(searched):
 def test_what_is_kept_is_the_better_one(searched):
     _, _, tuned, _, _ = searched
     best = max(trial.score for trial in tuned.trials if trial.finished)
-    assert (tuned.kept == "tuned") == (best > tuned.score_default)
+    assert (tuned.choice == "tuned") == (best > tuned.score_default)
     assert tuned.score_tuned == max(trial.score for trial in tuned.trials[1:] if trial.finished)
     assert best >= tuned.score_default
 

@@ -148,7 +148,7 @@ def test_the_age_of_what_was_found_is_told(model, online, sent):
     hours = [report["hour"] for report in reports if report["station"] == "EWR"]
     row["at"] = (max(hours) + dt.timedelta(minutes=90)).isoformat()
     _, looked = Predictor(model, source=online).lookup.records([row])
-    assert looked.found[0]["weather"].age_us == 90 * 60_000_000
+    assert looked.features[0]["weather"].age_us == 90 * 60_000_000
 
 
 def test_a_time_of_which_nothing_is_remembered_is_a_fault_and_no_guess(model, tmp_path, sent):

@@ -56,7 +56,7 @@ def test_where_there_is_nothing_to_search_the_default_stays_and_says_why(
     make_split, tmp_path, family, settings, reason
 ):
     tuned = search(make_split(**settings), tmp_path, family)
-    assert (tuned.kept, tuned.notes, tuned.trials) == ("default", (reason,), ())
+    assert (tuned.choice, tuned.notes, tuned.trials) == ("default", (reason,), ())
     assert tuned.summary() == f"{family}: default parameters kept; {reason}"
 
 
@@ -64,7 +64,7 @@ def test_the_tuned_parameters_are_kept_only_if_better():
     worse = tune._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.79, max_depth=3)), ())
     equal = tune._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.8, max_depth=3)), ())
     better = tune._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.81, max_depth=3)), ())
-    assert [t.kept for t in (worse, equal, better)] == ["default", "default", "tuned"]
+    assert [t.choice for t in (worse, equal, better)] == ["default", "default", "tuned"]
     assert worse.params["max_depth"] == equal.params["max_depth"] == 6
     assert better.params == {**default(), "max_depth": 3}
     assert (worse.score_default, worse.score_tuned) == (0.8, 0.79)
@@ -108,7 +108,7 @@ def test_a_spent_budget_is_answered_from_the_journal_without_ray(make_split, tmp
         journal.append(done)
     told = []
     tuned = search(built, tmp_path, progress=told.append)
-    assert (tuned.kept, tuned.score_tuned, tuned.params["max_depth"]) == ("tuned", 0.9, 4)
+    assert (tuned.choice, tuned.score_tuned, tuned.params["max_depth"]) == ("tuned", 0.9, 4)
     assert told == ["2 of 2 trials found in the journal"]
 
 
