@@ -21,10 +21,10 @@ import datetime as dt
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -98,7 +98,8 @@ def _keep_traceback(error: Exception) -> str:
         write_atomic(file, lines.encode())
     except errors.MlsysError:
         return lines
-    return f"fault: mlsys failed with {type(error).__name__}, which is its own mistake; the traceback is in {file}"
+    what = f"mlsys failed with {type(error).__name__}, which is its own mistake and not yours"
+    return f"fault: {what}; the traceback is in {file}"
 
 
 def perform(
@@ -119,7 +120,7 @@ def perform(
 def _run(step: str, recipe: Path, settings: list[str] | None, store: Path | None, labels: Path | None) -> int:
     from mlsys import cluster, workflow
     from mlsys.recipe import load
-    from mlsys.workflow import results, summary
+    from mlsys.workflow import summary
 
     tree = load(recipe, settings or ())
     run = workflow.Run(tree, _store(store), labels=labels)
@@ -129,8 +130,12 @@ def _run(step: str, recipe: Path, settings: list[str] | None, store: Path | None
     workflow.run(run, "monitor" if step == "workflow" else step)
     if step == "workflow":
         run.console.line(summary.text(run))
-    last = run.results[run.until or ""]
-    return last.exit_code if step == "monitor" and isinstance(last, results.MonitorResult) else 0
+    return exit_code(step, run.results)
+
+
+def exit_code(step: str, results: Mapping[str, Any]) -> int:
+    """Exit code of a run that reached its last step: that of the decision for ``monitor``, else 0."""
+    return int(results["monitor"].exit_code) if step == "monitor" else 0
 
 
 def job(step: str) -> None:

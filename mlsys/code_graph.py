@@ -127,6 +127,7 @@ class CodeGraph:
         return _scan(statements, files)
 
 
+@functools.lru_cache(maxsize=64)
 def code_digest(store: Store, entry: str) -> str:
     """Digest of a module or function of mlsys with all code that it imports, and the versions of libraries.
 

@@ -164,6 +164,11 @@ class Run:
             yield
         write_json(self.folder / "result.json", self.records)
 
+    def prepare(self, step: Step[R], *inputs: StepResult) -> tuple[StepContext, str]:
+        """The context in which a step works on these results, and the key of what it will produce."""
+        context = self.context(*step.reads, observed=step.observe(self.context(), *inputs))
+        return context, step.key(context, *inputs)
+
     def step(self, step: Step[R], *inputs: StepResult) -> R:
         """The result of a step: recalled if it was done with exactly these inputs, else worked out.
 
@@ -188,8 +193,7 @@ class Run:
 
         A record counts only while the objects that it names are in the store.
         """
-        context = self.context(*step.reads, observed=step.observe(self.context(), *inputs))
-        key = "" if step.is_repeated else step.key(context, *inputs)
+        context, key = self.prepare(step, *inputs)
         record = None if step.is_repeated else self.store.recall(step.name, key)
         if record is not None:
             result = step.result.from_json(record)

@@ -1,6 +1,8 @@
 """One word a step: the same in package, job, recipe, command line, workflow and README."""
 
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -30,6 +32,21 @@ def test_a_step_is_a_module_of_the_package(step):
 def test_a_step_is_a_job(step, root):
     text = (root / "jobs" / f"{step}.py").read_text()
     assert f'cli.job("{step}")' in text
+
+
+@pytest.mark.parametrize("step", ["collect", "monitor", "workflow"])
+def test_a_job_ends_as_its_verb_does(step, root, tmp_path):
+    commands = [
+        ["-c", "from mlsys.cli import main; main()", "run" if step == "workflow" else step, "nothing.yaml"],
+        [str(root / "jobs" / f"{step}.py"), "--recipe", "nothing.yaml"],
+    ]
+    verb, job = [
+        subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        for command in commands
+    ]
+    assert (verb.returncode, job.returncode) == (2, 2)
+    assert verb.stderr == job.stderr
+    assert "recipe: file 'nothing.yaml'" in verb.stderr
 
 
 @pytest.mark.parametrize("step", NUMBERS)

@@ -1,0 +1,76 @@
+"""How a command ends: its exit code, one sentence, and never a traceback."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlsys import cli, errors
+from mlsys.workflow import STEPS
+from mlsys.workflow.results import MonitorResult
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """The store of the command."""
+    monkeypatch.setenv("MLSYS_STORE", str(tmp_path / "store"))
+    monkeypatch.setattr(cli, "_stores", [])
+    return tmp_path / "store"
+
+
+def leave(error):
+    with pytest.raises(SystemExit) as left, cli.exit_codes():
+        raise error
+    return left.value.code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.GateError("deploy: model 'm'"), 1),
+        (errors.RecipeError("recipe: 'name'"), 2),
+        (errors.StoreError("store: file"), 2),
+        (KeyboardInterrupt(), 130),
+        (KeyError("x"), 70),
+        (ZeroDivisionError("division by zero"), 70),
+    ],
+)
+def test_an_error_is_an_exit_code(home, error, code):
+    assert leave(error) == code
+
+
+def test_an_error_of_ours_is_its_message(home, capsys):
+    leave(errors.GateError("deploy: model 'm'\n  got:      a failed check"))
+    assert capsys.readouterr().err == "\nerror: deploy: model 'm'\n  got:      a failed check\n"
+    assert not home.exists()
+
+
+def test_a_fault_is_one_sentence_and_its_traceback_is_in_the_store(home, capsys):
+    leave(KeyError("missing"))
+    said = capsys.readouterr().err
+    (file,) = (home / "faults").iterdir()
+    assert said == (
+        f"\nfault: mlsys failed with KeyError, which is its own mistake and not yours; the traceback is in {file}\n"
+    )
+    kept = file.read_text()
+    assert kept.startswith("Traceback")
+    assert kept.endswith("KeyError: 'missing'\n")
+
+
+def test_a_fault_in_another_store_is_kept_there(home, tmp_path):
+    cli._store(tmp_path / "other")
+    leave(KeyError("missing"))
+    assert len(list((tmp_path / "other" / "faults").iterdir())) == 1
+
+
+def test_a_fault_without_a_store_to_write_to_shows_its_traceback(home, capsys):
+    home.write_text("a file")
+    leave(KeyError("missing"))
+    assert "KeyError: 'missing'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("decision", "code"), [("keep", 0), ("watch", 3), ("retrain", 4)])
+def test_the_decision_of_the_monitor_is_the_exit_code_of_its_verb_and_job_alone(decision, code):
+    results = {"monitor": MonitorResult(decision, code, [], "")}
+    assert cli.exit_code("monitor", results) == code
+    for step in {*STEPS, "workflow"} - {"monitor"}:
+        assert cli.exit_code(step, results) == 0
