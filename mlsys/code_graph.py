@@ -181,6 +181,14 @@ def _parse(file: Path, known: Collection[str]) -> Module:
     return Module(digest_json([module.digest, *beside]), module.imports)  # it reads the files beside it
 
 
+_SHAPES = {
+    kind: (name, [field for field in kind._fields if field not in ("ctx", "kind", "type_comment")])
+    for name, kind in vars(ast).items()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+}
+"""Name and fields of each kind of node, without those that follow from where it stands."""
+
+
 def _scan(statements: list[ast.stmt], known: Collection[str]) -> Module:
     """Digest of syntax trees, without positions and what does not run, and what the trees import."""
     parts: list[Any] = []
@@ -190,17 +198,18 @@ def _scan(statements: list[ast.stmt], known: Collection[str]) -> Module:
         node = waiting.pop()
         kind = node.__class__
         if kind is list:
-            children = [child for child in node if not _is_idle(child)]
+            children = [child for child in node if child.__class__ not in (ast.Expr, ast.If) or not _is_idle(child)]
             parts.append(len(children))
             waiting += children
         elif kind is ast.Import or kind is ast.ImportFrom:
             names = _imported(node, known)
             parts.append((names, [alias.asname for alias in node.names]))
             imports.update(names)
-        elif issubclass(kind, ast.AST):
-            parts.append(kind.__name__)
+        elif kind in _SHAPES:
+            name, fields = _SHAPES[kind]
+            parts.append(name)
             values = node.__dict__
-            waiting += [values.get(field) for field in kind._fields]
+            waiting += [values.get(field) for field in fields]
         else:
             parts.append(node)
             if kind is str:
