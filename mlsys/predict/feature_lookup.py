@@ -183,9 +183,9 @@ class FeatureLookup:
             counts[view.name] += joined.counts
             for name in view.names:
                 table = _put(table, name, joined.columns[name])
-            if joined.found is None:
+            if joined.features is None:
                 features = None
-            for row, answer in enumerate(joined.found or ()):
+            for row, answer in enumerate(joined.features or ()):
                 _check(answer, row, view, faults)
                 if features is not None:
                     features[row][view.name] = answer

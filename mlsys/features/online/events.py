@@ -1,8 +1,8 @@
-"""From a feature table to the events that the store keeps of each key, and back.
+"""A feature table as the events that the store keeps of each key, and back.
 
 The events of a key are one Arrow record batch, in the order of the look-up: time, then when
-the event was known, then the table's order. Kept is what a look-up at or after `since` can
-depend on, and no more:
+the event was known, then the table's order. The store keeps what a look-up at or after `since`
+can depend on, and no more:
 
 * events within the view's horizon (lookback, longest window) before `since`;
 * where the last value counts however old it is: of the earlier events those that are the
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from mlsys import errors
 from mlsys.features.joins import asof
-from mlsys.features.joins.spec import JoinKeys
+from mlsys.features.joins.spec import JoinKeys, times_of
 from mlsys.features.online.online_store import Change, StoreState
 from mlsys.features.online.views import KINDS, KNOWN, TIME, FeatureView
 
@@ -31,7 +31,7 @@ KEY = "__key"
 
 @dataclass(frozen=True)
 class ViewFacts:
-    """What is known of a view beside its events; times in microseconds since 1970.
+    """Facts of a view that are stored beside its events; times are microseconds since 1970.
 
     Attributes
     ----------
@@ -40,12 +40,12 @@ class ViewFacts:
     oldest_us
         Time of the oldest event that was ever published.
     since_us
-        Look-ups at earlier moments can depend on events that are kept no more; None: none are missing.
+        Look-ups at earlier moments can depend on events that are no longer kept; None: none are missing.
     table
         Digest of the table that a deployment brought last; later ones may have come since.
     taken
-        Which files of which table the events are from, see `mlsys.features.online.publishing`;
-        empty where that cannot be said.
+        Record of the files that the events are from, see `mlsys.features.online.publishing`;
+        empty if that cannot be said.
     """
 
     newest_us: int | None = None
@@ -56,7 +56,7 @@ class ViewFacts:
 
 
 def arrange(view: FeatureView, table: pa.Table) -> pa.Table:
-    """Key, times and stored columns of the rows that can be found: those without null key or time.
+    """Select key, times and stored columns of the rows that can be looked up: those without null key or time.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def arrange(view: FeatureView, table: pa.Table) -> pa.Table:
         A column is gone, or of another type than when the model was trained.
     """
     asof.prepare(table, view.join, view.name)
-    index = _found(view, table)
+    index = _keyed_rows(view, table)
     rows = table.take(pa.array(index["__at"].to_numpy()))
     for name, kind in view.stored.items():
         if name not in rows.column_names:
@@ -77,26 +77,25 @@ def arrange(view: FeatureView, table: pa.Table) -> pa.Table:
     return pa.table(columns | {field.name: _cast(view, rows[field.name], field) for field in fields})
 
 
-def _found(view: FeatureView, table: pa.Table) -> pl.DataFrame:
+def _keyed_rows(view: FeatureView, table: pa.Table) -> pl.DataFrame:
     """Key, times and row number of the rows that have all of them."""
-    join = view.join
-    times = (join.time, join.known_at or join.time) if join.time else None
+    join, times = view.join, times_of(view.join)
     types = tuple(KINDS[key.kind]() for key in view.keys)
-    terms = JoinKeys({key.column: key.of_table for key in view.keys}, types, view.clock, times)
-    index = terms.table(table).drop([] if join.known_at else [KNOWN]).drop([] if times else [TIME])
-    by = terms.by
-    different = index.select(by).unique(maintain_order=True)
-    texts = pl.Series(KEY, [view.key(values) for values in different.rows()], pl.String)
-    return index.join(different.with_columns(texts), on=by, how="left", maintain_order="left").drop_nulls(KEY)
+    join_keys = JoinKeys({key.column: key.of_table for key in view.keys}, types, view.clock, times)
+    index = join_keys.table(table).drop([] if join.known_at else [KNOWN]).drop([] if times else [TIME])
+    by = join_keys.by
+    distinct = index.select(by).unique(maintain_order=True)
+    texts = pl.Series(KEY, [view.key(values) for values in distinct.rows()], pl.String)
+    return index.join(distinct.with_columns(texts), on=by, how="left", maintain_order="left").drop_nulls(KEY)
 
 
 def keys_of(events: pa.Table) -> list[str]:
-    """The keys of arranged rows, each once."""
+    """The distinct keys of arranged rows."""
     return events[KEY].unique().to_pylist()  # type: ignore[no-any-return]
 
 
 def read_events(view: FeatureView, value: bytes) -> pa.RecordBatch:
-    """The events of a key; nothing is copied."""
+    """Read the events of a key; nothing is copied."""
     return pa.ipc.read_record_batch(pa.py_buffer(value), view.schema)
 
 
@@ -108,11 +107,11 @@ def merge(
     history_us: int,
     until_us: int,
     whole: bool,
-    beside: bool = False,
+    appended: bool = False,
     table: str = "",
-    taken: str = "",
+    files: str = "",
 ) -> Change | None:
-    """What publishing a table does to a view; None: nothing.
+    """Merge the events of a table into a view; None if that changes nothing.
 
     Events at a key, time and time of knowledge that the table has are replaced by the
     table's; all others stay. So writing a table twice is writing it once, and tables may come
@@ -121,33 +120,35 @@ def merge(
     Parameters
     ----------
     history_us
-        How far before the newest event moments can be looked up.
+        Length of the time before the newest event in which moments can be looked up.
     until_us
         The moment of publication: events after it do not move the history, or one wrong date
         in the future would make the store forget everything.
     whole
         The view shall hold this table and nothing from before.
-    beside
+    appended
         The events are rows of a table behind those that came before: none replaces another,
         and of several at one moment all count, as in one table.
     table
         Digest of the table, if it is to be remembered.
-    taken
-        Record of the files, kept where the events are those of these files and no others, and
-        where none lies in the future: what is newest would be another later.
+    files
+        Record of the files, kept if the events are those of these files and no others, and
+        if none lies in the future: what is newest would be another later.
     """
+    # 1. The events of before and the new ones; only those that a look-up can depend on.
     known = ViewFacts(**(state.facts or {}))
     before = ViewFacts(table=known.table) if whole else known
     old = {} if whole else state.values
     facts = _facts(view, before, events, history_us, until_us)
     together = pa.concat_tables([*(_unpacked(view, key, value) for key, value in old.items()), events])
-    num_old = 0 if beside else together.num_rows - events.num_rows
-    kept = _kept(view, _index(view, together, num_old), facts.since_us)
-    put = _packed(view, together, kept)
+    num_old = 0 if appended else together.num_rows - events.num_rows
+    retained = _retained(view, _index(view, together, num_old), facts.since_us)
+    put = _packed(view, together, retained)
+    # 2. The keys whose events changed, and the facts.
     changed = {key: value for key, value in put.items() if old.get(key) != value[1]}
-    if not (whole or beside or state.facts is None or not view.windows) or _latest(view, events) > until_us:
-        taken = ""
-    plain = asdict(replace(facts, table=table or facts.table, taken=taken))
+    if not (whole or appended or state.facts is None or not view.windows) or _latest(view, events) > until_us:
+        files = ""
+    plain = asdict(replace(facts, table=table or facts.table, taken=files))
     expire = None if facts.since_us is None or view.keeps_last else facts.since_us - view.horizon_us
     if not changed and not whole and plain == state.facts:
         return None
@@ -155,7 +156,7 @@ def merge(
 
 
 def _latest(view: FeatureView, events: pa.Table) -> int:
-    """Time of the latest event."""
+    """The time of the latest event."""
     return pc.max(events[TIME]).as_py() if view.clock is not None and events.num_rows else 0
 
 
@@ -178,7 +179,7 @@ def _changed(view: FeatureView, column: str, got: str, kind: str, hint: str) -> 
 
 
 def _facts(view: FeatureView, before: ViewFacts, events: pa.Table, history_us: int, until_us: int) -> ViewFacts:
-    """Bounds after a table came; they only grow, for what was dropped does not come back."""
+    """Bounds with the events of a table; they only grow, for what was dropped does not come back."""
     if view.clock is None or not events.num_rows:
         return before
     times = pl.Series(events[TIME].to_numpy())
@@ -197,7 +198,7 @@ def _unpacked(view: FeatureView, key: str, value: bytes) -> pa.Table:
 
 
 def _index(view: FeatureView, together: pa.Table, num_old: int) -> pl.DataFrame:
-    """Key, ``__time``, ``__known``, whether new, and the row of each event."""
+    """Key, ``__time``, ``__known``, ``new`` and the row ``__at`` of each event."""
     frame = pl.DataFrame({KEY: pl.from_arrow(together[KEY])})
     time = pl.Series(together[TIME].to_numpy()) if view.clock else pl.zeros(together.num_rows, pl.Int64, eager=True)
     known = pl.Series(together[KNOWN].to_numpy()) if KNOWN in together.column_names else time
@@ -206,8 +207,8 @@ def _index(view: FeatureView, together: pa.Table, num_old: int) -> pl.DataFrame:
     ).with_row_index("__at").with_columns(new=pl.col("__at") >= num_old)  # fmt: skip
 
 
-def _kept(view: FeatureView, index: pl.DataFrame, since_us: int | None) -> pl.DataFrame:
-    """The rows to keep, sorted by key and in the order of the look-up."""
+def _retained(view: FeatureView, index: pl.DataFrame, since_us: int | None) -> pl.DataFrame:
+    """Select the rows to keep, sorted by key and in the order of the look-up."""
     event = [KEY, "__time", "__known"]
     index = index.filter(pl.col("new") == pl.col("new").any().over(event)).sort([*event, "__at"])
     if not view.windows:  # of several known at once the last one is looked up; windows count each
@@ -222,13 +223,13 @@ def _kept(view: FeatureView, index: pl.DataFrame, since_us: int | None) -> pl.Da
     return index.filter(within | (pl.col("__time") > since_us) | later.is_null() | (known < later))
 
 
-def _packed(view: FeatureView, together: pa.Table, kept: pl.DataFrame) -> dict[str, tuple[int, bytes]]:
+def _packed(view: FeatureView, together: pa.Table, retained: pl.DataFrame) -> dict[str, tuple[int, bytes]]:
     """Key → time of its newest event, and its events as bytes."""
-    rows = together.select(view.schema.names).cast(view.schema).take(pa.array(kept["__at"].to_numpy()))
+    rows = together.select(view.schema.names).cast(view.schema).take(pa.array(retained["__at"].to_numpy()))
     if not rows.num_rows:
         return {}
     batch = rows.combine_chunks().to_batches()[0]
-    groups = kept.group_by(KEY, maintain_order=True).agg(pl.len(), pl.col("__time").max())
+    groups = retained.group_by(KEY, maintain_order=True).agg(pl.len(), pl.col("__time").max())
     packed: dict[str, tuple[int, bytes]] = {}
     start = 0
     for key, length, newest in groups.rows():

@@ -1,8 +1,7 @@
-"""Where rows without the columns of a feature table get them from: the store, or the whole tables.
+"""Point look-ups: the columns of feature views for single rows, from the store or from whole tables.
 
-One key, one moment: what a request gets of the events that the store has of its key.
-
-The same rule as the join of whole tables (`mlsys.features.joins.asof`), and the same bits.
+`look_up` applies the rule of the as-of join (`mlsys.features.joins.asof`) to the stored events of
+one key at one moment, and gives the same bits. The two sources answer for many rows and views.
 """
 
 from __future__ import annotations
@@ -42,18 +41,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PointFeatures:
-    """What was looked up of one view for one row.
+    """The columns of one view for one row.
 
     Attributes
     ----------
     status
         ``matched``, ``missing`` (nothing known by then) or ``too_old``, as the join counts them.
     age_us
-        From the event's time to the row's; also of one that is too old.
+        Time from the event to the row, also if that is too old.
     values
         Column of the request → value; null unless matched, aggregates apart.
     since_us
-        From when on the store can tell, where it cannot.
+        The first moment that the store can answer for, if it cannot for this one.
     """
 
     status: str
@@ -63,7 +62,7 @@ class PointFeatures:
 
 
 def look_up(view: FeatureView, value: bytes | None, moment_us: int | None) -> PointFeatures:
-    """What is known of a key's events at a moment; no events, or no moment, is nothing."""
+    """Look up a key's events as of a moment; without events or a moment, nothing is known."""
     if value is None or (view.clock is not None and moment_us is None):
         return _nothing(view)
     batch = read_events(view, value)
@@ -71,46 +70,43 @@ def look_up(view: FeatureView, value: bytes | None, moment_us: int | None) -> Po
         return PointFeatures("matched", None, _values(view, batch, 0))
     times = _integers(batch, 0)
     known = _integers(batch, 1) if view.join.known_at else times
-    found = _last(view, batch, times, known, moment_us)
+    features = _last(view, batch, times, known, moment_us)
     if view.windows:
-        found.values.update(_aggregates(view, batch, times, known, moment_us))
-    return found
+        features.values.update(_aggregates(view, batch, times, known, moment_us))
+    return features
 
 
 def _nothing(view: FeatureView) -> PointFeatures:
     values: dict[str, Any] = dict.fromkeys(view.names)
     if view.windows:
-        values.update(
-            window_aggregates.aggregate(
-                view.windows, window_aggregates.WindowEvents((), (), _columns(view, lambda _: ())), 0
-            )
-        )
+        events = window_aggregates.WindowEvents((), (), _columns(view, lambda _: ()))
+        values.update(window_aggregates.aggregate(view.windows, events, 0))
     return PointFeatures("missing", None, values)
 
 
 def _last(view: FeatureView, batch: pa.RecordBatch, times: memoryview, known: memoryview, moment: int) -> PointFeatures:
     """The last value known by the moment, unless it is too old."""
-    at = bisect_right(times, moment) - 1
-    while at >= 0 and known[at] > moment:
-        at -= 1
-    if at < 0:
+    event = bisect_right(times, moment) - 1
+    while event >= 0 and known[event] > moment:
+        event -= 1
+    if event < 0:
         return PointFeatures("missing", None, dict.fromkeys(view.columns))
-    age = moment - times[at]
+    age = moment - times[event]
     if view.lookback_us is not None and age > view.lookback_us:
         return PointFeatures("too_old", age, dict.fromkeys(view.columns))
-    return PointFeatures("matched", age, _values(view, batch, at))
+    return PointFeatures("matched", age, _values(view, batch, event))
 
 
-def _values(view: FeatureView, batch: pa.RecordBatch, at: int) -> dict[str, Any]:
+def _values(view: FeatureView, batch: pa.RecordBatch, event: int) -> dict[str, Any]:
     first = batch.num_columns - len(view.stored)
     places = view.places
-    return {name: batch.column(first + places[column])[at].as_py() for name, column in view.columns.items()}
+    return {name: batch.column(first + places[column])[event].as_py() for name, column in view.columns.items()}
 
 
 def _aggregates(
     view: FeatureView, batch: pa.RecordBatch, times: memoryview, known: memoryview, moment: int
 ) -> dict[str, float | int | None]:
-    """Only the events of the longest window are read."""
+    """Aggregate the windows; only the events of the longest one are read."""
     start = bisect_left(times, moment - view.horizon_us)
     stop = bisect_right(times, moment)
     first = batch.num_columns - len(view.stored)
@@ -125,12 +121,12 @@ def _aggregates(
 
 
 def _columns(view: FeatureView, read: Callable[[str], Any]) -> dict[str, Any]:
-    """What the windows read, once a column."""
+    """Read the columns of the windows, each once."""
     return {column: read(column) for column in {w.column: None for w in view.windows if w.column}}
 
 
 def _integers(batch: pa.RecordBatch, column: int) -> memoryview:
-    """An int64 column without nulls as it lies in memory."""
+    """View the memory of an int64 column without nulls."""
     values = batch.column(column)
     return memoryview(values.buffers()[1]).cast("q")[values.offset : values.offset + len(values)]
 
@@ -154,28 +150,28 @@ class JoinedColumns:
     Attributes
     ----------
     counts
-        Rows by status.
-    found
-        What was found for each row, where the source can tell.
+        Number of rows by status.
+    features
+        The result of each row, if the source can tell.
     """
 
     columns: pa.Table
     counts: Counter[str]
-    found: list[PointFeatures] | None = None
+    features: list[PointFeatures] | None = None
 
 
 class FeatureSource(Protocol):
-    """Two entrances with one meaning, for a few rows and for many."""
+    """A source of looked-up columns, with the same results for a few rows and for many."""
 
     def rows(self, asked: Sequence[PointQuery]) -> list[PointFeatures]:
-        """What is found for each look-up."""
+        """Answer each look-up."""
 
     def table(self, view: FeatureView, rows: pa.Table) -> JoinedColumns:
-        """The view's columns for rows that have its keys and its clock."""
+        """Look up the view's columns for rows that have its keys and its clock."""
 
 
 def open_store(address: str, root: Path) -> OnlineStore:
-    """The store at an address: ``sqlite``, a file below `root`, or a URL of Redis.
+    """Open the store at an address: ``sqlite``, a file below `root`, or a URL of Redis.
 
     Nothing is connected to before the first call.
     """
@@ -205,41 +201,44 @@ class StoreSource:
         self._store = store
 
     def rows(self, asked: Sequence[PointQuery]) -> list[PointFeatures]:
-        """One read for all views and keys."""
-        keys = [one.view.key([one.row[key.column] for key in one.view.keys]) for one in asked]
-        wanted: dict[str, set[str]] = {one.view.id: set() for one in asked}
-        for one, key in zip(asked, keys, strict=True):
+        """Answer each look-up, with one read of the store for all."""
+        keys = [query.view.key([query.row[key.column] for key in query.view.keys]) for query in asked]
+        requested: dict[str, set[str]] = {query.view.id: set() for query in asked}
+        for query, key in zip(asked, keys, strict=True):
             if key is not None:
-                wanted[one.view.id].add(key)
-        states = self._store.read(wanted) if wanted else {}
-        return [self._found(one, key, states[one.view.id]) for one, key in zip(asked, keys, strict=True)]
+                requested[query.view.id].add(key)
+        states = self._store.read(requested) if requested else {}
+        return [_answer(query, key, states[query.view.id]) for query, key in zip(asked, keys, strict=True)]
 
     def table(self, view: FeatureView, rows: pa.Table) -> JoinedColumns:
-        found = self.rows([PointQuery(view, row) for row in rows.to_pylist()])
-        columns = {name: pa.array([one.values.get(name) for one in found], kind) for name, kind in view.types.items()}
-        return JoinedColumns(pa.table(columns), Counter(one.status for one in found), found)
+        features = self.rows([PointQuery(view, row) for row in rows.to_pylist()])
+        columns = {
+            name: pa.array([row.values.get(name) for row in features], kind) for name, kind in view.types.items()
+        }
+        return JoinedColumns(pa.table(columns), Counter(row.status for row in features), features)
 
     def newest_us(self, views: Sequence[FeatureView]) -> int | None:
-        """A moment at which each view knows something: the time of the newest event that all have reached."""
+        """The latest moment that all views have reached: the earliest of their newest events."""
         states = self._store.read({view.id: () for view in views})
         newest = [state.facts["newest_us"] for state in states.values() if state.facts]
         return min((time for time in newest if time is not None), default=None)
 
-    def _found(self, asked: PointQuery, key: str | None, state: StoreState) -> PointFeatures:
-        view = asked.view
-        if state.facts is None:
-            raise errors.StoreError.build(
-                f"online store: table '{view.name}'",
-                got="never published",
-                expected=f"what is known of its keys ({view.id})",
-                hint="`mlsys materialize` with the recipe; or send the joined columns with the request",
-            )
-        moment = asked.row.get(view.clock) if view.clock else None
-        moment_us = None if moment is None else micros(moment)
-        since = state.facts["since_us"]
-        if since is not None and moment_us is not None and moment_us < since:
-            return PointFeatures(TOO_EARLY, None, dict.fromkeys(view.names), since)
-        return look_up(view, None if key is None else state.values.get(key), moment_us)
+
+def _answer(query: PointQuery, key: str | None, state: StoreState) -> PointFeatures:
+    view = query.view
+    if state.facts is None:
+        raise errors.StoreError.build(
+            f"online store: table '{view.name}'",
+            got="never published",
+            expected=f"what is known of its keys ({view.id})",
+            hint="`mlsys materialize` with the recipe; or send the joined columns with the request",
+        )
+    moment = query.row.get(view.clock) if view.clock else None
+    moment_us = None if moment is None else micros(moment)
+    since = state.facts["since_us"]
+    if since is not None and moment_us is not None and moment_us < since:
+        return PointFeatures(TOO_EARLY, None, dict.fromkeys(view.names), since)
+    return look_up(view, None if key is None else state.values.get(key), moment_us)
 
 
 class TableSource:
@@ -264,7 +263,7 @@ class TableSource:
         return cls(rows, lambda view: publishing.snapshot_of(store, view).table())
 
     def rows(self, asked: Sequence[PointQuery]) -> list[PointFeatures]:
-        return [self._row(one) for one in asked]
+        return [self._row(query) for query in asked]
 
     def table(self, view: FeatureView, rows: pa.Table) -> JoinedColumns:
         joined, counts = asof.match(rows, self._prepared(view), view.clock)
@@ -276,9 +275,9 @@ class TableSource:
             self._tables[view.id] = asof.prepare(self._open(view), view.join, view.name)
         return self._tables[view.id]
 
-    def _row(self, asked: PointQuery) -> PointFeatures:
-        view = asked.view
+    def _row(self, query: PointQuery) -> PointFeatures:
+        view = query.view
         schema = self._schema.select(view.context).arrow()
-        joined = self.table(view, pa.Table.from_pylist([{name: asked.row[name] for name in view.context}], schema))
+        joined = self.table(view, pa.Table.from_pylist([{name: query.row[name] for name in view.context}], schema))
         (status,) = +joined.counts
         return PointFeatures(status, None, joined.columns.to_pylist()[0])

@@ -1,4 +1,4 @@
-"""What an online store promises: one consistent state for readers, whole updates from a writer.
+"""The interface of an online store: one consistent state for readers, whole updates from a writer.
 
 It knows nothing of features. It keeps, for each view, one text of facts and one value of
 bytes a key; `newest` says how recent a key's value is, so that keys can expire.
@@ -19,14 +19,14 @@ SCHEMES = ("redis://", "rediss://", "unix://")
 
 @dataclass(frozen=True)
 class StoreState:
-    """A view as it is at one moment.
+    """The state of a view at one moment.
 
     Attributes
     ----------
     facts
         None: nothing was ever published.
     values
-        Of the keys asked for, those that are there.
+        Values of the requested keys that are there.
     """
 
     facts: dict[str, Any] | None = None
@@ -35,7 +35,7 @@ class StoreState:
 
 @dataclass(frozen=True)
 class Change:
-    """What an update does to a view, all of it or nothing.
+    """The change that an update makes to a view, all of it or nothing.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class OnlineStore(Protocol):
     """
 
     def read(self, asked: Mapping[str, Collection[str]]) -> dict[str, StoreState]:
-        """The state of some keys of some views; one round trip.
+        """Read the state of some keys of some views in one round trip.
 
         Raises
         ------
@@ -81,14 +81,14 @@ class OnlineStore(Protocol):
         """
 
     def views(self) -> list[str]:
-        """Names of all views, sorted."""
+        """List the names of all views, sorted."""
 
     def drop(self, view: str) -> None:
-        """Forget a view."""
+        """Delete a view with its events."""
 
 
 def is_remote(address: str) -> bool:
-    """Whether reading from it waits for a network.
+    """True if reading from the store waits for a network.
 
     >>> is_remote("redis://127.0.0.1:6379/0"), is_remote("sqlite")
     (True, False)
@@ -97,7 +97,7 @@ def is_remote(address: str) -> bool:
 
 
 def shown(address: str) -> str:
-    """An address for messages, without user and password.
+    """Write an address for messages, without user and password.
 
     >>> shown("redis://user:secret@cache.example:6379/1")
     'redis://cache.example:6379/1'

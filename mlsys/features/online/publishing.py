@@ -1,4 +1,4 @@
-"""Feature tables into the online store: by `deploy`, by `mlsys materialize`; whole or not at all.
+"""Publish feature tables to the online store, for `deploy` and `mlsys materialize`; whole or not at all.
 
 The store keeps, with the events and written with them at once, a record of the files that they
 are from. Where a table still begins with these files, only the files behind them are read
@@ -36,7 +36,7 @@ class _OvertakenError(Exception):
 
 @dataclass(frozen=True)
 class Published:
-    """What came of a table.
+    """The result of publishing a table.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Published:
     newest_us
         Time of the newest event, in microseconds since 1970.
     num_files
-        Files that were read for it.
+        Files that were read.
     """
 
     view: str
@@ -70,23 +70,24 @@ def publish_snapshot(
     digest: str,
     whole: bool,
 ) -> Published:
-    """As `publish`, of a table at rest: only the files beyond those that the store has taken, where that is enough."""
+    """Publish a stored table as `publish` does, but read only the files that the store lacks, if that is enough."""
     files = snapshot.digests()
     facts = online.read({view.id: ()})[view.id].facts or {}
-    before = "" if whole or view.clock is None else str(facts.get("taken", ""))
-    first = int(before.partition(" ")[0] or 0)
-    if not before or before != _record(files[:first]):
-        before, first = "", 0
+    stored = "" if whole or view.clock is None else str(facts.get("taken", ""))
+    first = int(stored.partition(" ")[0] or 0)
+    if not stored or stored != _record(files[:first]):
+        stored, first = "", 0
     settings: dict[str, Any] = {"history": history, "until": until, "digest": digest, "whole": whole}
     try:
-        done = publish(online, view, snapshot.table(first=first), beside=before, taken=_record(files), **settings)
+        table = snapshot.table(first=first)
+        published = publish(online, view, table, stored_files=stored, files=_record(files), **settings)
     except _OvertakenError:
         return publish_snapshot(online, view, snapshot, **settings)
-    return replace(done, num_files=len(files) - first)
+    return replace(published, num_files=len(files) - first)
 
 
 def _record(files: Sequence[str]) -> str:
-    """The first files of a table in one word, however many they are: each look-up reads it."""
+    """Record files in one short word, however many they are: each look-up reads it."""
     return f"{len(files)} {digest_json(list(files))[:32]}"
 
 
@@ -99,25 +100,25 @@ def publish(
     until: dt.datetime,
     digest: str = "",
     whole: bool = False,
-    beside: str = "",
-    taken: str = "",
+    stored_files: str = "",
+    files: str = "",
 ) -> Published:
     """Bring the events of a feature table into the store.
 
     Parameters
     ----------
     history
-        How far before the newest event moments can be looked up, e.g. ``1d``.
+        Length of the time before the newest event in which moments can be looked up, e.g. ``1d``.
     until
         The moment of publication; later events are stored and do not count as the newest.
     digest
-        Of the table, if it is to be remembered; see `knows`.
+        Digest of the table, if it is to be remembered; see `holds_table`.
     whole
         The view shall hold this table and nothing else.
-    beside
-        Record of the files that the store holds: the table is what comes behind them. See `bring`.
-    taken
-        Record of the files that it holds then.
+    stored_files
+        Record of the files that the store holds, if the table is what comes behind them; see `publish_snapshot`.
+    files
+        Record of the files that it holds afterwards.
 
     Raises
     ------
@@ -130,37 +131,37 @@ def publish(
     """
     arranged = events.arrange(view, table)
     span = span_us(history)
-    done = Published(view.id, 0, None)
+    published = Published(view.id, 0, None)
 
-    def change(state: StoreState) -> Change | None:
-        nonlocal done
-        if beside and (state.facts or {}).get("taken") != beside:
+    def merge(state: StoreState) -> Change | None:
+        nonlocal published
+        if stored_files and (state.facts or {}).get("taken") != stored_files:
             raise _OvertakenError
-        made = events.merge(
+        change = events.merge(
             view, state, arranged, history_us=span, until_us=micros(until),
-            whole=whole, beside=bool(beside), table=digest, taken=taken,
+            whole=whole, appended=bool(stored_files), table=digest, files=files,
         )  # fmt: skip
-        facts = made.facts if made else state.facts or {}
-        done = Published(view.id, len(made.put) if made else 0, facts.get("newest_us"))
-        return made
+        facts = change.facts if change else state.facts or {}
+        published = Published(view.id, len(change.put) if change else 0, facts.get("newest_us"))
+        return change
 
-    online.update(view.id, events.keys_of(arranged), change)
-    return done
+    online.update(view.id, events.keys_of(arranged), merge)
+    return published
 
 
 def holds_table(online: OnlineStore, view: FeatureView, digest: str) -> bool:
-    """Whether the table remembered last is this one; others, not remembered, may have come since."""
+    """True if the table remembered last is this one; others, not remembered, may have come since."""
     facts = online.read({view.id: ()})[view.id].facts
     return facts is not None and digest == facts["table"]
 
 
 def record_snapshot(store: Store, view: FeatureView, snapshot: Snapshot) -> None:
-    """Remember which snapshot of a feature table is the latest."""
+    """Remember the snapshot of a feature table as the latest."""
     write_json(store.root / "online" / f"{view.id}.json", {"snapshot": snapshot.digest})
 
 
 def snapshot_of(store: Store, view: FeatureView) -> Snapshot:
-    """The latest snapshot of a view's table.
+    """Open the latest snapshot of a view's table.
 
     Raises
     ------

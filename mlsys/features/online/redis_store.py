@@ -33,7 +33,7 @@ FACTS = ""
 
 
 class RedisStore:
-    """See `mlsys.features.online.online_store.OnlineStore`. Connections are shared between threads.
+    """An `OnlineStore` in Redis. Connections are shared between threads.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ class RedisStore:
         with self._failures(), self._readers.pipeline(transaction=True) as pipe:
             for view, keys in asked.items():
                 pipe.hmget(_name(view), [FACTS, *keys])
-            found = pipe.execute()
-        return {view: _state(list(keys), values) for (view, keys), values in zip(asked.items(), found, strict=True)}
+            hashes = pipe.execute()
+        return {view: _state(list(keys), values) for (view, keys), values in zip(asked.items(), hashes, strict=True)}
 
     def update(self, view: str, keys: Collection[str], change: Callable[[StoreState], Change | None]) -> None:
         done = False
@@ -135,23 +135,23 @@ def _update(pipe: Any, view: str, keys: list[str], change: Callable[[StoreState]
     values: list[bytes | None] = pipe.hmget(name, [FACTS])
     for start in range(0, len(keys), CHUNK):
         values += pipe.hmget(name, keys[start : start + CHUNK])
-    wanted = change(_state(keys, values))
-    if wanted is None:
+    made = change(_state(keys, values))
+    if made is None:
         return True
-    expired = [] if wanted.expire_before is None else pipe.zrange(
-        ages, "-inf", f"({wanted.expire_before}", byscore=True
-    )  # fmt: skip
+    expired: list[bytes] = []
+    if made.expire_before is not None:
+        expired = pipe.zrange(ages, "-inf", f"({made.expire_before}", byscore=True)
     pipe.multi()
-    if wanted.whole:
+    if made.whole:
         pipe.unlink(name, ages)
     elif expired:
         pipe.hdel(name, *expired)
         pipe.zrem(ages, *expired)
-    put = list(wanted.put.items())
+    put = list(made.put.items())
     for start in range(0, len(put), CHUNK):
-        some = put[start : start + CHUNK]
-        pipe.hset(name, mapping={key: value for key, (_, value) in some})
-        pipe.zadd(ages, {key: newest for key, (newest, _) in some})
-    pipe.hset(name, FACTS, json.dumps(wanted.facts))
+        chunk = put[start : start + CHUNK]
+        pipe.hset(name, mapping={key: value for key, (_, value) in chunk})
+        pipe.zadd(ages, {key: newest for key, (newest, _) in chunk})
+    pipe.hset(name, FACTS, json.dumps(made.facts))
     pipe.execute()
     return True

@@ -22,7 +22,7 @@ from mlsys.features.online.online_store import Change, StoreState
 __all__ = ["SQLiteStore"]
 
 FORMAT = 1
-"""Of the tables, in the file's ``user_version``; a file of another one is refused."""
+"""Version of the tables, in the file's ``user_version``; a file of another one is refused."""
 
 PATIENCE_S = 60.0
 """Longest wait of a writer for another one."""
@@ -35,18 +35,18 @@ PRAGMA user_version = {FORMAT};
 """
 
 
-OF_A_VIEW = """
+VIEW_AND_KEYS = """
 SELECT view, NULL, facts FROM views WHERE view = ?
 UNION ALL
-SELECT events.view, events.key, events.value FROM json_each(?) AS wanted
-CROSS JOIN events ON events.view = ? AND events.key = wanted.value
+SELECT events.view, events.key, events.value FROM json_each(?) AS requested
+CROSS JOIN events ON events.view = ? AND events.key = requested.value
 """
 """Facts and values of some keys; keys come as one JSON list, whose number SQLite does not bound.
 CROSS JOIN keeps this order, so that each key is found by the index."""
 
 
 class SQLiteStore:
-    """See `mlsys.features.online.online_store.OnlineStore`; the file is made by the first update.
+    """An `OnlineStore` in a SQLite file, which the first update makes.
 
     Each thread has a connection of its own.
     """
@@ -63,9 +63,9 @@ class SQLiteStore:
 
     def update(self, view: str, keys: Collection[str], change: Callable[[StoreState], Change | None]) -> None:
         with self._failures(), self._writing() as connection:
-            wanted = change(_states(connection, {view: keys})[view])
-            if wanted is not None:
-                _apply(connection, view, wanted)
+            made = change(_states(connection, {view: keys})[view])
+            if made is not None:
+                _apply(connection, view, made)
 
     def views(self) -> list[str]:
         if not self._path.exists():
@@ -101,19 +101,19 @@ class SQLiteStore:
         connection = sqlite3.connect(
             self._path, timeout=PATIENCE_S, isolation_level=None, factory=_Connection, check_same_thread=False
         )
-        found = _format(connection)
-        if found == 0:  # new: the first of several writers makes the tables
+        version = _format(connection)
+        if version == 0:  # new: the first of several writers makes the tables
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
             if _format(connection) == 0:
                 for statement in TABLES.strip().split("\n"):
                     connection.execute(statement)
             connection.execute("COMMIT")
-            found = _format(connection)
-        if found != FORMAT:
+            version = _format(connection)
+        if version != FORMAT:
             raise errors.StoreError.build(
                 f"online store '{self._path.name}'",
-                got=f"format {found}",
+                got=f"format {version}",
                 expected=f"format {FORMAT}",
                 hint=f"delete {self._path} and run `mlsys materialize` with the recipe",
             )
@@ -135,7 +135,7 @@ class SQLiteStore:
 
 
 class _Connection(sqlite3.Connection):
-    """Closed when the thread that it belongs to has ended, or the store: not always by that thread itself."""
+    """A connection that closes itself when its thread or the store has ended, not always in that thread."""
 
     def __del__(self) -> None:
         self.close()
@@ -146,12 +146,12 @@ def _format(connection: sqlite3.Connection) -> int:
 
 
 def _states(connection: sqlite3.Connection, asked: Mapping[str, Collection[str]]) -> dict[str, StoreState]:
-    """One statement, and so one moment, for all views: facts have a null in place of a key."""
+    """Read all views in one statement, and so at one moment; facts have a null in place of a key."""
     arguments = [argument for view, keys in asked.items() for argument in (view, json.dumps(list(keys)), view)]
     facts: dict[str, dict[str, Any]] = {}
     values: dict[str, dict[str, bytes]] = {view: {} for view in asked}
     if asked:
-        for view, key, value in connection.execute(" UNION ALL ".join([OF_A_VIEW] * len(asked)), arguments):
+        for view, key, value in connection.execute(" UNION ALL ".join([VIEW_AND_KEYS] * len(asked)), arguments):
             if key is None:
                 facts[view] = json.loads(value)
             else:

@@ -1,4 +1,4 @@
-"""What the endpoint needs to know of a join, in one JSON value: which keys, which columns, how old."""
+"""Feature views: the definition of a join for the endpoint, as one JSON value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from mlsys import errors, recipe
 from mlsys.features.domains import domain_of
 from mlsys.features.joins import window_aggregates
-from mlsys.features.joins.spec import columns_of, keys_of, resolve_keys
+from mlsys.features.joins.spec import columns_of, keys_of, resolve_keys, times_of
 from mlsys.recipe.durations import span_us
 from mlsys.schema import Role, Schema, arrow_type
 from mlsys.store import digest_json
@@ -47,7 +47,7 @@ class _ViewModel(BaseModel):
 
 
 class ViewKey(_ViewModel):
-    """A key: column of a request, column of the table, and how the two are compared."""
+    """A key: the column of a request, the column of the table, and the type in which they are compared."""
 
     column: str
     of_table: str
@@ -55,12 +55,12 @@ class ViewKey(_ViewModel):
 
 
 class FeatureView(_ViewModel):
-    """A feature table as the endpoint looks it up; part of a bundle.
+    """A feature table as the endpoint looks it up; it is part of a bundle.
 
     Attributes
     ----------
     name
-        Of the join in the recipe.
+        Name of the join in the recipe.
     id
         Name in the store: ``<recipe>/<join>/<digest of the definition>``, so that a model finds
         what was published for its own definition and no other.
@@ -100,8 +100,7 @@ class FeatureView(_ViewModel):
     def types(self) -> dict[str, pa.DataType]:
         """Type of each column that a request gets."""
         columns = {name: arrow_type(self.stored[column]) for name, column in self.columns.items()}
-        whole = {"count", "distinct"}
-        return columns | {w.name: pa.int64() if w.function in whole else pa.float64() for w in self.windows}
+        return columns | {window.name: window.type for window in self.windows}
 
     @cached_property
     def context(self) -> list[str]:
@@ -110,28 +109,29 @@ class FeatureView(_ViewModel):
 
     @cached_property
     def horizon_us(self) -> int:
-        """How far before a moment an event may lie and still count, last values without limit apart."""
+        """Largest age of an event that still counts, apart from last values without a limit."""
         return max([self.lookback_us or 0, *(window.length for window in self.windows)])
 
     @cached_property
     def keeps_last(self) -> bool:
-        """The last value counts however old it is."""
+        """True if the last value counts however old it is."""
         return bool(self.columns) and self.lookback_us is None
 
     @cached_property
     def places(self) -> dict[str, int]:
         """Position of each stored column."""
-        return {column: at for at, column in enumerate(self.stored)}
+        return {column: place for place, column in enumerate(self.stored)}
 
     @cached_property
     def readers(self) -> dict[str, Callable[[Any], Any]]:
-        """How a window reads the values of a column."""
-        kinds = {one.column: arrow_type(self.stored[one.column]) for one in self.windows if one.column}
+        """Column of a window → function that reads its values."""
+        columns = (window.column for window in self.windows if window.column)
+        kinds = {column: arrow_type(self.stored[column]) for column in columns}
         return {column: domain.reader(column) for column, kind in kinds.items() if (domain := domain_of(kind))}
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Of a stored event."""
+        """Columns of a stored event: its times, then those of the table."""
         times = [] if self.clock is None else [TIME, *([KNOWN] if self.join.known_at else [])]
         return pa.schema([
             *(pa.field(name, pa.int64()) for name in times),
@@ -139,7 +139,7 @@ class FeatureView(_ViewModel):
         ])  # fmt: skip
 
     def key(self, values: Sequence[Any]) -> str | None:
-        """The key of a request's values as the store has it; None where one is null: it matches nothing."""
+        """Write the key of a request as the store has it; None if one of its values is null: it matches nothing."""
         parts = [read(value) for read, value in zip(self._readers, values, strict=True)]
         return None if any(part is None for part in parts) else TO_TEXT(parts)
 
@@ -156,7 +156,7 @@ class FeatureView(_ViewModel):
 def define(
     name: str, join: recipe.Join, table: Schema, rows: Schema, *, owner: str, timezone: str = "UTC"
 ) -> FeatureView:
-    """The view of a join of `table` to `rows`; `owner` is the recipe's name.
+    """Define the view of a join of `table` to `rows`; `owner` is the recipe's name.
 
     Raises
     ------
@@ -164,8 +164,8 @@ def define(
         A key or a time is of a type that cannot be looked up online.
     """
     clock = rows.one(Role.TIME) if join.time else None
-    taken = columns_of(table.names, join, name)
-    read = [one.column for one in join.aggregates.values() if one.column]
+    columns = columns_of(table.names, join, name)
+    aggregated = [aggregate.column for aggregate in join.aggregates.values() if aggregate.column]
     view = FeatureView(
         name=name,
         id="",
@@ -173,35 +173,34 @@ def define(
         timezone=timezone,
         keys=_keys(name, join, table, rows, clock),
         clock=clock,
-        stored={column: table[column].type for column in dict.fromkeys([*taken, *read])},
-        columns={join.prefix + column: column for column in taken},
+        stored={column: table[column].type for column in dict.fromkeys([*columns, *aggregated])},
+        columns={join.prefix + column: column for column in columns},
     )
     return view.owned_by(owner)
 
 
 def _keys(name: str, join: recipe.Join, table: Schema, rows: Schema, clock: str | None) -> tuple[ViewKey, ...]:
     where = f"features: join '{name}'"
-    times = (join.time, join.known_at or join.time) if join.time else None
-    terms = resolve_keys(rows.arrow(), table.arrow(), keys_of(join), clock, times, where)
-    if times is not None and terms.unit != "us":
-        raise _refused(where, f"time '{join.time}'", f"times in {terms.unit}", "times in microseconds")
+    join_keys = resolve_keys(rows.arrow(), table.arrow(), keys_of(join), clock, times_of(join), where)
+    if join.time and join_keys.unit != "us":
+        raise _refused(where, f"time '{join.time}'", f"times in {join_keys.unit}", "times in microseconds")
     return tuple(
-        ViewKey(column=column, of_table=of_table, kind=_kind(where, column, found))
-        for (column, of_table), found in zip(terms.keys.items(), terms.types, strict=True)
+        ViewKey(column=column, of_table=of_table, kind=_kind(where, column, type_))
+        for (column, of_table), type_ in zip(join_keys.keys.items(), join_keys.types, strict=True)
     )
 
 
-def _kind(where: str, column: str, found: pl.DataType) -> Any:
+def _kind(where: str, column: str, type_: pl.DataType) -> Any:
     for kind, polars in KINDS.items():
-        if isinstance(found, polars):
+        if isinstance(type_, polars):
             return kind
-    raise _refused(where, f"key '{column}'", str(found), "a key of " + ", ".join(KINDS))
+    raise _refused(where, f"key '{column}'", str(type_), "a key of " + ", ".join(KINDS))
 
 
-def _refused(where: str, what: str, got: str, expected: str) -> errors.FeatureError:
+def _refused(where: str, subject: str, got: str, expected: str) -> errors.FeatureError:
     hint = "deploy.lookup: none, and requests carry the joined columns; or derive a column of such a type"
     return errors.FeatureError.build(
-        f"{where}: {what}", got=got, expected=f"{expected}, to look it up online", hint=hint
+        f"{where}: {subject}", got=got, expected=f"{expected}, to look it up online", hint=hint
     )
 
 
