@@ -1,4 +1,4 @@
-"""The one thing that leaves training: a content-addressed folder that holds all that a prediction needs.
+"""The bundle: the one output of training, a content-addressed folder with all that a prediction needs.
 
 ::
 
@@ -49,7 +49,7 @@ REQUEST_ROLES = (Role.FEATURE, Role.ID, Role.TIME)
 
 @dataclass(frozen=True)
 class Reference:
-    """What was normal when the model was made; the monitor compares with it.
+    """The reference profile: statistics from the time of training, with which the monitor compares.
 
     Attributes
     ----------
@@ -57,13 +57,13 @@ class Reference:
         Statistics of the training rows, features and target.
     predictions
         Statistics of the model's predictions on rows that it was not fitted on.
-    looks
-        Of features that are pictures, statistics of what they look like (`mlsys.predict.image_measures`).
+    images
+        Statistics of image measures (`mlsys.predict.image_measures`), for features that are pictures.
     """
 
     inputs: TableStatistics
     predictions: TableStatistics | None = None
-    looks: TableStatistics | None = None
+    images: TableStatistics | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Bundle:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Digests of what the model was made from, versions, seed, chosen plan."""
+        """Digests of the inputs of training, versions, seed and chosen plan."""
         return dict(self.manifest["provenance"])
 
     @cached_property
@@ -117,7 +117,7 @@ class Bundle:
 
     @cached_property
     def read_options(self) -> ReadOptions:
-        """How the source was read: format, delimiter, null values and the like, and the zone of times without one."""
+        """The options with which the source was read, and the time zone of times without one."""
         file = self.folder / "reading.json"
         if file.is_file():
             return ReadOptions.model_validate(read_json(file))
@@ -128,8 +128,8 @@ class Bundle:
         from mlsys.statistics import TableStatistics
 
         parts = read_json(self.folder / "reference.json")
-        found = {name: TableStatistics.from_json(part) for name, part in parts.items() if part is not None}
-        return Reference(**found)
+        tables = {name: TableStatistics.from_json(part) for name, part in parts.items() if part is not None}
+        return Reference(tables["inputs"], tables.get("predictions"), tables.get("looks"))
 
     @cached_property
     def example(self) -> dict[str, Any]:
@@ -191,15 +191,15 @@ def write(
         "threshold": threshold,
         "provenance": dict(provenance),
     }
-    predictions, looks = reference.predictions, reference.looks
-    normal = {"inputs": reference.inputs.to_json(), "predictions": predictions and predictions.to_json()}
+    predictions, images = reference.predictions, reference.images
+    profile = {"inputs": reference.inputs.to_json(), "predictions": predictions and predictions.to_json()}
 
     def fill(folder: Path) -> None:
         write_json(folder / "bundle.json", _ordered(facts))
         write_json(folder / "schema.json", request.model_dump(mode="json"))
         write_json(folder / "program.json", program.to_json())
         write_json(folder / "views.json", [view.model_dump(mode="json") for view in views])
-        write_json(folder / "reference.json", normal | ({"looks": looks.to_json()} if looks else {}))
+        write_json(folder / "reference.json", profile | ({"looks": images.to_json()} if images else {}))
         write_json(folder / "example.json", dict(example))
         if read_options is not None and read_options != ReadOptions(timezone=_zone_of(program)):
             write_json(folder / "reading.json", read_options.model_dump(mode="json"))
@@ -222,7 +222,7 @@ def request_columns(schema: Schema, views: Sequence[FeatureView]) -> list[str]:
 
 
 def open(store: Store, digest: str) -> Bundle:  # noqa: A001 - read at the call site as bundle.open
-    """The bundle with this digest, every file checked against its SHA-256.
+    """Open the bundle with this digest, every file checked against its SHA-256.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def open(store: Store, digest: str) -> Bundle:  # noqa: A001 - read at the call 
 
 
 def open_folder(folder: Path) -> Bundle:
-    """The bundle in a folder, which may have been copied out of its store; every file is checked.
+    """Open the bundle in a folder, which may have been copied out of its store; every file is checked.
 
     Raises
     ------
@@ -255,10 +255,10 @@ def _opened(folder: Path, digest: str) -> Bundle:
     except errors.StoreError as error:
         raise errors.BundleError(str(error)) from error
     manifest = read_json(folder / "bundle.json")
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT:
+    written = manifest.get("format") if isinstance(manifest, dict) else None
+    if written != FORMAT:
         raise errors.BundleError.build(
-            f"bundle '{digest[:12]}'", got=f"format {found}", expected=f"format {FORMAT}",
+            f"bundle '{digest[:12]}'", got=f"format {written}", expected=f"format {FORMAT}",
             hint="train again with this version of mlsys, or read it with the version that wrote it",
         )  # fmt: skip
     opened = Bundle(digest, folder, manifest)
@@ -272,5 +272,5 @@ def _opened(folder: Path, digest: str) -> Bundle:
 
 
 def _ordered(value: Any) -> Any:
-    """Keys in sorted order: a mapping's history must not reach the digest."""
+    """The value with sorted keys: the history of a mapping must not reach the digest."""
     return json.loads(json.dumps(value, sort_keys=True, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""What a person sees while the steps run: one line a finished step, and live progress.
+"""Output for a person while the steps run: one line for each finished step, and live progress.
 
 On a terminal progress overwrites itself; in a file or a job log it is a line every few
 seconds, so that a log stays readable and a long step is never silent.
@@ -19,7 +19,7 @@ PACE_S = 3.0
 
 
 class Console:
-    """Writes lines and progress to a stream (standard output by default)."""
+    """A writer of lines and progress to a stream, standard output by default."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -28,14 +28,14 @@ class Console:
         self._prefix = ""
 
     def line(self, text: str = "") -> None:
-        """A line that stays."""
+        """Write a line that stays."""
         self._clear()
         self._stream.write(text + "\n")
         self._stream.flush()
         self._last = time.monotonic()
 
     def progress(self, text: str) -> None:
-        """What is going on now."""
+        """Show what is going on now, until the next line or progress."""
         now = time.monotonic()
         if self._live:
             self._stream.write(f"\r\033[K  … {self._prefix}{text}"[:200])
@@ -45,9 +45,9 @@ class Console:
         self._stream.flush()
 
     @contextmanager
-    def during(self, what: str) -> Iterator[None]:
-        """Prefix progress with what it belongs to."""
-        self._prefix = f"{what}: "
+    def during(self, work: str) -> Iterator[None]:
+        """Prefix progress with the name of the work that it belongs to."""
+        self._prefix = f"{work}: "
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Snapshots and splits: which rows there are, and which are for what.
+"""Snapshots and splits: the collected rows, and their division into parts and folds.
 
 A `Snapshot` is a content-addressed folder of Parquet files with a schema. A `Split` is
 the same rows divided into parts, one folder a part, so that a part which a step may not
@@ -46,7 +46,7 @@ class Snapshot:
         return sorted((self.folder / "data").glob("part-*.parquet"))
 
     def table(self, columns: Sequence[str] | None = None, *, first: int = 0) -> pa.Table:
-        """All rows in memory, or those from file number `first` on; for work that was planned as one task."""
+        """Read all rows, or those from file number `first` on, for work that was planned as one task."""
         return read_parquet(self.paths[first:], columns, self.schema.arrow())
 
     def digests(self) -> list[str]:
@@ -110,13 +110,13 @@ class Split:
         return sorted((self.folder / part).glob("part-*.parquet"))
 
     def table(self, part: str, columns: Sequence[str] | None = None, folds: Iterable[int] | None = None) -> pa.Table:
-        """Rows of a part in memory, of some folds only if `folds` is given (training part)."""
-        wanted = None if columns is None else list(dict.fromkeys([*columns, FOLD] if folds is not None else columns))
-        table = read_parquet(self.paths(part), wanted, None)
+        """Read the rows of a part, of some folds only if `folds` is given (training part)."""
         if folds is None:
-            return table
-        kept = table.filter(pc.is_in(table[FOLD], pa.array(sorted(set(folds)), pa.int8())))
-        return kept if columns is None or FOLD in columns else kept.drop_columns([FOLD])
+            return read_parquet(self.paths(part), columns, None)
+        with_fold = None if columns is None else list(dict.fromkeys([*columns, FOLD]))
+        table = read_parquet(self.paths(part), with_fold, None)
+        rows = table.filter(pc.is_in(table[FOLD], pa.array(sorted(set(folds)), pa.int8())))
+        return rows if columns is None or FOLD in columns else rows.drop_columns([FOLD])
 
     def rounds(self) -> list[tuple[tuple[int, ...], int]]:
         """Cross-validation rounds as (folds to fit on, fold to judge on).
@@ -129,11 +129,11 @@ class Split:
 
 
 def read_parquet(paths: Sequence[Path], columns: Sequence[str] | None, schema: pa.Schema | None) -> pa.Table:
-    """Files of one schema as one table, in order."""
+    """Read files of one schema as one table, in order."""
     if not paths:
         if schema is None:
             raise errors.StoreError.build("dataset: no files", got="an empty part", expected="at least one row")
         empty = schema.empty_table()
         return empty if columns is None else empty.select(list(columns))
-    wanted = None if columns is None else list(columns)
-    return pa.concat_tables([pq.read_table(path, columns=wanted) for path in paths])
+    names = None if columns is None else list(dict.fromkeys(columns))
+    return pa.concat_tables([pq.read_table(path, columns=names) for path in paths])

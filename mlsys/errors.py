@@ -112,7 +112,7 @@ class MlsysError(Exception):
 
 
 class RecipeError(MlsysError, ValueError):
-    """What the user wrote in the recipe cannot be used."""
+    """The recipe cannot be used as the user wrote it."""
 
     @classmethod
     def unknown_key(cls, path: str, key: str, known: Iterable[str]) -> Self:
@@ -312,7 +312,7 @@ class TargetError(MlsysError, ValueError):
     """The target column cannot be learned from."""
 
     @classmethod
-    def one_class(cls, target: str, value: object, num_rows: int) -> Self:
+    def single_class(cls, target: str, value: object, num_rows: int) -> Self:
         return cls.build(
             f"collect: target '{target}'",
             got=f"one class only: {value!r} in all {num_rows} rows",

@@ -31,8 +31,6 @@ time zones
     and gives UTC; ``t::timestamptz AT TIME ZONE 'America/New_York'`` gives the local wall
     clock of a time with zone. The type has to be said before ``AT TIME ZONE``. An hour that
     a clock change repeats is the second one, a local time that it skips is an error.
-
-The words of an expression: those that may stand in it, and how its text is made safe before it is parsed.
 """
 
 from __future__ import annotations
@@ -250,7 +248,7 @@ def row_function(
     kinds = types(schema, expressions, where)
     steps = _steps([parse(name, sql, where) for name, sql in expressions.items()])
     read = sorted({column for step in steps for each in step for column in each.inputs} - set(expressions))
-    told = [_in_calendar(name) if _has_year(kind) else pl.col(name) for name, kind in kinds.items()]
+    results = [_in_calendar(name) if _has_year(kind) else pl.col(name) for name, kind in kinds.items()]
 
     def row(values: Mapping[str, pa.Array]) -> dict[str, Any]:
         columns = [pl.Series(column, values[column]) for column in read] or [pl.Series([None])]
@@ -260,7 +258,7 @@ def row_function(
                 frame = _several(frame.cast(WIDE).with_columns(each.expr for each in step))
             except pl.exceptions.PolarsError as error:
                 raise _failed(step[0], error, where) from None
-        return frame.head(1).select(told).row(0, named=True)
+        return frame.head(1).select(results).row(0, named=True)
 
     return row
 

@@ -1,4 +1,4 @@
-"""PNG and JPEG bytes → pixels, the same everywhere: collection, statistics, features and requests decode here.
+"""Decode PNG and JPEG pictures, in one way for collection, statistics, features and requests.
 
 What is stored differently is brought to one form, so that later steps know two kinds of
 pictures, grey (``L``) and colour (``RGB``), each of 8 bits:
@@ -99,12 +99,12 @@ class Picture:
 
 
 def is_encoded(data: bytes) -> bool:
-    """Whether bytes begin as a PNG or JPEG does."""
+    """True if the bytes begin as a PNG or JPEG does."""
     return data.startswith(MAGIC)
 
 
 def decode(data: bytes, enough: int | None = None) -> Picture:
-    """The picture that bytes hold.
+    """Decode a picture.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def decode(data: bytes, enough: int | None = None) -> Picture:
 
 
 def fault(data: bytes) -> str | None:
-    """Why bytes are no picture, or None."""
+    """The reason why bytes are no picture, or None."""
     try:
         decode(data, enough=1)
     except UndecodableError as error:
@@ -151,7 +151,7 @@ def fault(data: bytes) -> str | None:
 
 
 def each(function: Callable[[S], T], items: Sequence[S]) -> list[T]:
-    """Results in the order of the items, computed by all threads of the task.
+    """Call a function on each item, with all threads of the task; results in the order of the items.
 
     Pillow lets go of the interpreter while it reads, decodes and resizes, so that large
     pictures are decoded side by side; for a few the threads would cost more than they gain.
@@ -164,7 +164,7 @@ def each(function: Callable[[S], T], items: Sequence[S]) -> list[T]:
 
 
 def _plain(stored: Any) -> Image:
-    """Grey or colour of 8 bits, upright, without transparency."""
+    """The picture in grey or colour of 8 bits, upright, without transparency."""
     from PIL import Image, ImageOps
 
     image = stored

@@ -1,4 +1,4 @@
-"""What a table is: columns with a kind and a role, and the check that rows keep to it.
+"""The schema of a table: columns with a type, a kind and a role.
 
 The *kind* says how a value is treated (a number, a category, …), the *role* what the
 column is for (a feature, the target, known only after the event, …). A schema is
@@ -25,7 +25,7 @@ FOLD = "__fold"
 
 
 class Kind(StrEnum):
-    """How the values of a column are treated."""
+    """The kind of a column's values, which decides how they are treated."""
 
     NUMERIC = "numeric"
     CATEGORICAL = "categorical"
@@ -38,7 +38,7 @@ class Kind(StrEnum):
 
 
 class Role(StrEnum):
-    """What a column is for; only features reach a model."""
+    """The purpose of a column; only features reach a model."""
 
     FEATURE = "feature"
     TARGET = "target"
@@ -51,19 +51,19 @@ class Role(StrEnum):
 
 
 class TaskKind(StrEnum):
-    """What is predicted."""
+    """The kind of prediction."""
 
     BINARY = "binary"
     MULTICLASS = "multiclass"
     REGRESSION = "regression"
 
 
-class _Frozen(BaseModel):
+class _FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Task(_Frozen):
-    """What is predicted: the kind, and for classification the classes in a fixed order.
+class Task(_FrozenModel):
+    """The prediction task: its kind and target, and for classification the classes in a fixed order.
 
     `classes` are the values of the target as JSON scalars, sorted; probabilities come in
     this order everywhere. For a binary task `classes[1]` is the positive class.
@@ -78,7 +78,7 @@ class Task(_Frozen):
         return self.kind is not TaskKind.REGRESSION
 
 
-class Column(_Frozen):
+class Column(_FrozenModel):
     """One column of a table.
 
     `type` is the name of an Arrow type as ``pyarrow.type_for_alias`` reads it, or one of
@@ -98,7 +98,7 @@ class Column(_Frozen):
     maximum: float | None = None
 
 
-class Schema(_Frozen):
+class Schema(_FrozenModel):
     """The columns of a table, in order."""
 
     columns: tuple[Column, ...] = Field(default=())
@@ -134,26 +134,26 @@ class Schema(_Frozen):
     def features(self) -> list[Column]:
         return self.with_role(Role.FEATURE)
 
-    def one(self, role: Role) -> str | None:
-        """Name of the only column with this role, or None."""
-        found = self.with_role(role)
-        return found[0].name if found else None
+    def name_of(self, role: Role) -> str | None:
+        """The name of the only column with this role, or None."""
+        columns = self.with_role(role)
+        return columns[0].name if columns else None
 
     @property
     def target(self) -> str | None:
-        return self.one(Role.TARGET)
+        return self.name_of(Role.TARGET)
 
     def select(self, names: Iterable[str]) -> Self:
         """The named columns, in the order of the schema."""
-        wanted = set(names)
-        return type(self)(columns=tuple(c for c in self.columns if c.name in wanted))
+        selected = set(names)
+        return type(self)(columns=tuple(c for c in self.columns if c.name in selected))
 
     def arrow(self) -> pa.Schema:
         return pa.schema([pa.field(c.name, arrow_type(c.type), c.nullable) for c in self.columns])
 
 
 def arrow_type(name: str) -> pa.DataType:
-    """Arrow type of its printed name; the inverse of ``str(type)`` for the types we store.
+    """Find an Arrow type by its printed name; the inverse of ``str(type)`` for the types we store.
 
     >>> arrow_type("timestamp[us, tz=UTC]")
     TimestampType(timestamp[us, tz=UTC])

@@ -1,4 +1,4 @@
-"""The only module that touches storage: atomic writes, digests, content-addressed folders.
+"""Content-addressed storage: atomic writes, digests, finished outputs by digest.
 
 Layout under the root (``.mlsys`` by default, or ``$MLSYS_STORE``; on a cluster, a folder
 that every node sees)::
@@ -110,7 +110,7 @@ def read_json(path: Path) -> Any:
 
 
 def storage_error(path: Path, error: OSError) -> errors.StoreError:
-    """Our error for one of the operating system's."""
+    """Turn an error of the operating system into one of the store."""
     if error.errno == errno.ENOSPC:
         return errors.StoreError.build(
             f"store: writing '{path.name}'",
@@ -203,8 +203,8 @@ class Store:
 
     def _replace_remains(self, folder: Path, target: Path) -> None:
         """Take the place of an object without a manifest: its deletion was interrupted."""
-        with self.staging() as aside:
-            target.rename(aside / target.name)
+        with self.staging() as trash:
+            target.rename(trash / target.name)
             folder.rename(target)
 
     def put(self, kind: str, write: Callable[[Path], Mapping[str, Any] | None]) -> str:
@@ -244,7 +244,7 @@ class Store:
         write_json(self.root / "steps" / step / f"{key}.json", dict(record))
 
     def recall(self, step: str, key: str) -> dict[str, Any] | None:
-        """What a step with this key produced earlier, or None."""
+        """The record of what a step with this key produced, or None."""
         file = self.root / "steps" / step / f"{key}.json"
         if not file.is_file():
             return None

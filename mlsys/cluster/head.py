@@ -1,6 +1,7 @@
-"""A head node of our own: started in a session of its own, found again, and ended by id.
+"""Start, find, join and stop a cluster; the only module that calls ``ray.init``.
 
-Which cluster is meant, and joining it: the only place that calls ``ray.init``.
+A head node that `up` starts has a session of its own, so it outlives the command that started it;
+`down` ends exactly the processes of that session.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def up(store: Store, num_cpus: int | None = None) -> str:
 
 
 def status(store: Store) -> dict[str, Any] | None:
-    """Address, dashboard and process id of the cluster that this store started, if it runs."""
+    """Find the address, dashboard and process id of the cluster that this store started, if it runs."""
     file = store.root / "cluster" / _STATE
     if not file.is_file():
         return None
@@ -82,7 +83,7 @@ def status(store: Store) -> dict[str, Any] | None:
 
 
 def down(store: Store) -> bool:
-    """End the cluster that this store started: its own processes, by id. False if none runs."""
+    """Stop the cluster that this store started: its own processes, by id. False if none runs."""
     with contextlib.suppress(ImportError):
         if "ray" in sys.modules:
             sys.modules["ray"].shutdown()
@@ -95,7 +96,7 @@ def down(store: Store) -> bool:
 
 
 def client_environment(store: Store) -> dict[str, str]:
-    """:func:`environment`, and where the cluster of this store is if it runs."""
+    """The variables of :func:`environment`, and the address of the cluster of this store if it runs."""
     state = status(store)
     if state is None:
         return environment(store)
@@ -105,7 +106,7 @@ def client_environment(store: Store) -> dict[str, str]:
 
 
 def _environment(store: Store) -> dict[str, str]:
-    """Environment of the head node, which its workers inherit.
+    """The environment of the head node, which its workers inherit.
 
     Where bytecode is not to be written beside the sources, it goes into the store: each
     worker would compile all of Ray again.
@@ -118,7 +119,7 @@ def _environment(store: Store) -> dict[str, str]:
 
 
 def _wait(process: subprocess.Popen[bytes], dashboard: int, log: Path, store: Store) -> None:
-    """Until the dashboard answers, which is the last to start."""
+    """Wait until the dashboard answers, which is the last to start."""
     end = time.monotonic() + _START_S
     while time.monotonic() < end:
         if process.poll() is not None:
@@ -137,7 +138,7 @@ def _wait(process: subprocess.Popen[bytes], dashboard: int, log: Path, store: St
 
 
 def _process_start(pid: int) -> str | None:
-    """When a process began, as the kernel or ps tells it: with the id it names one process for ever."""
+    """The start time of a process: together with the id it names one process for ever."""
     import psutil
 
     try:
@@ -209,7 +210,7 @@ def connect(store: Store) -> str:
 
 
 def _set(store: Store, *, own: bool) -> None:
-    """Ray's settings for this process; what is set already stays, but for the token of a cluster of our own."""
+    """Apply Ray's settings to this process; variables that are set stay, but for the token of our own cluster."""
     for name, value in environment(store).items():
         if name not in TOKEN:
             os.environ.setdefault(name, value)

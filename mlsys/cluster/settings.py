@@ -1,7 +1,4 @@
-"""Ray's settings, each with its reason, and what a process needs to know to start or join a cluster.
-
-Ports and files that two clusters on one machine must not share.
-"""
+"""Ray's settings, each with its reason; the token; ports and files that two clusters must not share."""
 
 from __future__ import annotations
 
@@ -78,7 +75,7 @@ _REPLICA_PORTS = 100
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nothing listens on at this moment."""
+    """Find ports of the loopback interface on which nothing listens at this moment."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for opened in sockets:
@@ -87,7 +84,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def haproxy_ports() -> dict[str, str]:
-    """Files and ports of HAProxy, apart for each cluster: two on one machine collide otherwise."""
+    """Choose files and ports of HAProxy for one cluster: two on one machine would collide otherwise."""
     stats_port, metrics_port = free_ports(2)
     folder = f"/tmp/ray/haproxy-{stats_port}"  # noqa: S108  (Ray's temp folder; socket paths must be short)
     return {
@@ -102,7 +99,7 @@ def haproxy_ports() -> dict[str, str]:
 
 
 def _replica_ports() -> dict[str, str]:
-    """Ports that HAProxy reaches replicas at, apart for each cluster.
+    """Choose the ports at which HAProxy reaches the replicas of one cluster.
 
     While a replica starts, HAProxy may already send requests to the first port of the range:
     with Ray's fixed range that is a replica of another cluster on this machine.

@@ -84,7 +84,9 @@ def judge(counts: RowCounts, data: Data, target: str | None, contract: Contract 
     if not counts.classes:
         raise errors.TargetError.all_null(target, counts.num_rows)
     if len(counts.classes) == 1:
-        raise errors.TargetError.one_class(target, next(iter(counts.classes)), counts.num_rows - counts.nulls[target])
+        raise errors.TargetError.single_class(
+            target, next(iter(counts.classes)), counts.num_rows - counts.nulls[target]
+        )
 
 
 def build(
@@ -120,7 +122,7 @@ def build(
             rule: {"rows": rows, "samples": counts.samples[rule]} for rule, rows in counts.rules.most_common()
         },
         "num_unlabelled": counts.nulls[target] if target else 0,
-        "num_repeated_ids": duplicates.ids.get(schema.one(Role.ID) or "", 0),
+        "num_repeated_ids": duplicates.ids.get(schema.name_of(Role.ID) or "", 0),
         "empty_columns": [column.name for column in schema if counts.nulls[column.name] == counts.num_rows],
         "warnings": list(_warnings(fragments, scans, counts, schema, duplicates)),
     }

@@ -333,7 +333,7 @@ def _role(column: Column, roles: dict[str | None, Role]) -> Role:
 
 
 def _check_time(schema: Schema, empty: Collection[str]) -> None:
-    name = schema.one(Role.TIME)
+    name = schema.name_of(Role.TIME)
     if name in empty:
         raise errors.RecipeError.build(
             f"recipe: 'data.time': column '{name}'",

@@ -58,7 +58,7 @@ def decide(snapshot: Snapshot, recipe: Recipe) -> Task:
     if not counts:
         raise errors.TargetError.all_null(target, snapshot.num_rows)
     if len(counts) == 1:
-        raise errors.TargetError.one_class(target, next(iter(counts)), sum(counts.values()))
+        raise errors.TargetError.single_class(target, next(iter(counts)), sum(counts.values()))
     kind = (
         TaskKind(recipe.task) if recipe.task != "auto" else _kind(counts, is_numeric=is_numeric, is_integer=is_integer)
     )

@@ -120,7 +120,7 @@ class BatchPredictor:
         context = self._lookup.context if self._lookup else set()
         schema = opened.schema.select(self._predictor.contract.needed | context)
         self._contract = RequestValidator(schema, tuple(self._predictor.contract.needed), job.options.timezone)
-        of_row = [opened.schema.one(role) for role in (Role.ID, Role.TIME)]
+        of_row = [opened.schema.name_of(role) for role in (Role.ID, Role.TIME)]
         self._default_keys = [name for name in of_row if name is not None]
 
     def fragment(self, number: int, fragment: Fragment) -> BatchCounts:

@@ -140,7 +140,7 @@ class LoggedRequest:
         }
 
     def _event_at(self, rows: pa.Table, logged_at: pa.Array) -> pa.Array | pa.ChunkedArray:
-        time = self.predictor.bundle.schema.one(Role.TIME)
+        time = self.predictor.bundle.schema.name_of(Role.TIME)
         if time is None or time not in rows.column_names or not pa.types.is_timestamp(rows[time].type):
             return logged_at
         event_at = rows[time] if rows[time].type.tz else rows[time].cast(pa.timestamp("us")).cast(_UTC)

@@ -78,7 +78,7 @@ def send(split: Split, part: str, schema: Schema, url: str) -> Replayed:
 
 def _bodies(split: Split, part: str, schema: Schema) -> Iterator[tuple[bytes, int]]:
     """Bodies in the form ``dataframe_split`` with their numbers of rows; each file is sorted by time if it has one."""
-    names, time_column = schema.names, schema.one(Role.TIME)
+    names, time_column = schema.names, schema.name_of(Role.TIME)
     for path in split.paths(part):
         table = pq.read_table(path, columns=names)
         if time_column:

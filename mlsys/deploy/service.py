@@ -206,7 +206,7 @@ def _ids(predictor: Predictor, request: Request, rows: pa.Table | Sequence[Mappi
         )
     if request.ids is not None:
         return request.ids
-    column = predictor.bundle.schema.one(Role.ID)
+    column = predictor.bundle.schema.name_of(Role.ID)
     if column is None:
         sent: list[Any] = [None] * count
     elif isinstance(rows, pa.Table):

@@ -125,7 +125,7 @@ def predict_test_rows(bundle: Bundle, split: Split, timezone: str, sliced: list[
         There are no test rows, or one has no label.
     """
     predictor = Predictor(bundle, timezone)
-    target, group = bundle.task.target, split.schema.one(Role.GROUP)
+    target, group = bundle.task.target, split.schema.name_of(Role.GROUP)
     context = list(dict.fromkeys([*sliced, *([group] if group else [])]))
     request = [name for name in bundle.schema.names if name in split.schema]
     truth: list[Floats] = []
@@ -184,7 +184,7 @@ def _codes(values: pa.ChunkedArray) -> NDArray[np.int64]:
 def _facts(
     bundle: Bundle, split: Split, recipe: Recipe, scored: Scored, plan: bootstrap.ResamplingPlan
 ) -> dict[str, Any]:
-    group = split.schema.one(Role.GROUP)
+    group = split.schema.name_of(Role.GROUP)
     return {
         "format": FORMAT,
         "name": recipe.name,

@@ -329,7 +329,7 @@ def _after_event(split: Split, task: Task, whole: TableStatistics) -> list[Findi
 
 
 def _groups(split: Split, profile: Profile) -> list[Finding]:
-    name = split.schema.one(Role.GROUP)
+    name = split.schema.name_of(Role.GROUP)
     if name is None:
         return []
     found = []
@@ -344,7 +344,7 @@ def _groups(split: Split, profile: Profile) -> list[Finding]:
 
 
 def _times(split: Split, profile: Profile) -> list[Finding]:
-    name = split.schema.one(Role.TIME)
+    name = split.schema.name_of(Role.TIME)
     if name is None:
         return []
     found, last = [], profile.latest

@@ -211,7 +211,7 @@ class _Work:
 def _learn(work: _Work) -> Profile:
     target = work.task.target
     features = [column.name for column in work.schema.features if column.name != target]
-    time, group = work.stored.one(Role.TIME), work.stored.one(Role.GROUP)
+    time, group = work.stored.name_of(Role.TIME), work.stored.name_of(Role.GROUP)
     extra = [name for name in (time, group) if name]
     names = list(dict.fromkeys([*features, target, FOLD, ROW, *extra]))
     coded = [name for name in features if work.schema[name].kind is Kind.CATEGORICAL]
@@ -289,7 +289,7 @@ def layout(split: Split, schema: Schema, task: Task, derive: Mapping[str, str]) 
     groups = pieces(split.paths("train"))
     if not groups:
         return None
-    time = split.schema.one(Role.TIME)
+    time = split.schema.name_of(Role.TIME)
     columns = [column for column in schema if column.role is not Role.TIME]
     if time is not None:
         columns.append(split.schema[time])

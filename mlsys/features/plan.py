@@ -142,7 +142,7 @@ def _coordinate(choice: OperationChoice, prefix: str, size: int, spread: float) 
 
 def _row_time(column: Column, schema: Schema) -> str | None:
     """The column of the row's time, if `column` is another time of the table; a derived one may well be the same."""
-    time = schema.one(Role.TIME)
+    time = schema.name_of(Role.TIME)
     return time if time and column.name in schema and _is_time(schema[time]) else None
 
 

@@ -235,7 +235,7 @@ class ReferenceRows:
 
 def _measures(bundle: Bundle, others: Container[str]) -> dict[str, ColumnStatistics]:
     """Measure of a picture under its name in the log → its statistics; without names that are taken."""
-    known = bundle.reference.looks.columns if bundle.reference.looks else {}
+    known = bundle.reference.images.columns if bundle.reference.images else {}
     return {
         new.name: known[old.name]
         for name in image_measures.pictures(bundle.schema)

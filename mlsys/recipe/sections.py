@@ -122,14 +122,14 @@ class Reading(Section):
 
 
 CELLS = ("format", "null_values", "delimiter", "encoding", "decimal", "thousands")
-"""Keys of `Reading` that say how a file is written."""
+"""Keys of `Reading` that describe the files rather than choose rows."""
 
 
 class ReadOptions(Section):
-    """How the files that come later are read: what a model keeps of ``data``, and ``mlsys predict --set`` overrides."""
+    """Options for reading later files: kept with a model, and overridden by ``mlsys predict --set``."""
 
     reading: Reading = Reading()
-    timezone: str = Field("UTC", description="zone of times without one")
+    timezone: str = Field("UTC", description="IANA time zone of times that have no zone")
 
     @classmethod
     def of(cls, data: Data) -> Self:

@@ -138,7 +138,7 @@ def resolve(store: Store, name: str, which: str | int = "champion") -> LedgerEnt
 
 
 def served_at(store: Store, name: str, alias: str, time: dt.datetime) -> LedgerEntry:
-    """What the alias pointed at, at a moment (an aware time).
+    """The version at which the alias pointed at an aware time.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def _now_served(store: Store, name: str, alias: str) -> LedgerEntry | None:
 
 
 def _stack(moves: Sequence[Move]) -> list[LedgerEntry]:
-    """Where the alias went, without the moves that were taken back."""
+    """The versions to which the alias was moved, without the moves that were taken back."""
     stack: list[LedgerEntry] = []
     for move in moves:
         if move.kind == "rollback":
@@ -182,7 +182,7 @@ def _stack(moves: Sequence[Move]) -> list[LedgerEntry]:
 
 
 def _move(store: Store, kind: Literal["move", "rollback"], alias: str, entry: LedgerEntry, reason: str) -> None:
-    """MLflow first, then the ledger, which is the moment that the move takes effect."""
+    """Move the alias in MLflow, then in the ledger: at that moment the move takes effect."""
     tracking.set_alias(store, alias, entry)
     ledger.append(store, Move(kind, _now(), *entry, alias, reason))
 

@@ -19,7 +19,7 @@ __all__ = ["LedgerEntry", "Move", "append", "locked", "read"]
 
 
 class LedgerEntry(NamedTuple):
-    """A registered model: what `resolve` finds."""
+    """A registered model: its name, version number and bundle digest."""
 
     name: str
     version: int
@@ -28,7 +28,7 @@ class LedgerEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class Move:
-    """One line of the ledger.
+    """One line of the ledger: a registration or an alias move.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Move:
         ``register``: the version was made; ``move``: the alias was set to it;
         ``rollback``: the alias went back to it.
     at
-        When, in UTC.
+        Time of the move, in UTC.
     """
 
     kind: Literal["register", "move", "rollback"]
@@ -57,7 +57,7 @@ def _file(store: Store) -> Path:
 
 
 def read(store: Store) -> list[Move]:
-    """Every whole line; a last line without its end is a write that a crash cut off."""
+    """Read every whole line; a last line without its end is a write that a crash cut off."""
     try:
         text = _file(store).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -107,7 +107,7 @@ def _cut_torn_line(opened: IO[bytes]) -> None:
 
 @contextlib.contextmanager
 def locked(store: Store) -> Iterator[None]:
-    """One writer at a time; the lock ends with the process that holds it."""
+    """Let one writer in at a time; the lock ends with the process that holds it."""
     folder = store.root / "registry"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ def add_version(
     tags: Mapping[str, str],
     reports: Sequence[Path],
 ) -> int:
-    """A finished run and a model version that names the bundle's digest; returns the version's number.
+    """Log a finished run, add a model version that names the bundle's digest, and return its number.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def add_version(
 
 
 def set_alias(store: Store, alias: str, entry: LedgerEntry) -> None:
-    """The same alias in MLflow.
+    """Set the alias in MLflow as well.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def _answered(what: str) -> Iterator[None]:
 
 
 def _client(store: Store) -> Any:
-    """MLflow's client for the store's database or the server of the environment."""
+    """The MLflow client of the store's database or of the server that the environment names."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
@@ -101,8 +101,8 @@ def _client(store: Store) -> Any:
 
 
 def _experiment(client: Any, store: Store, name: str) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return str(experiment.experiment_id)
     own = None if os.environ.get("MLFLOW_TRACKING_URI") else (store.root / "registry" / "artifacts" / name).as_uri()
     return str(client.create_experiment(name, artifact_location=own))

@@ -35,7 +35,7 @@ def fit_program(schema: Schema, statistics: TrainStatistics, recipe: Recipe, nam
 
 def columns(fitted: TrainingProgram, schema: Schema, task: Task) -> list[str]:
     """Name the columns to read: the program's, the target, and those by which samples and hold-outs are drawn."""
-    context = [name for name in (schema.one(Role.TIME), schema.one(Role.GROUP)) if name]
+    context = [name for name in (schema.name_of(Role.TIME), schema.name_of(Role.GROUP)) if name]
     return list(dict.fromkeys([*fitted.columns, task.target, ROW, *context]))
 
 
@@ -94,7 +94,7 @@ def held_out(table: pa.Table, schema: Schema, *, forward: bool, seed: int) -> ND
     It is drawn as the parts of the split were: the latest rows where time divides them
     (`forward`), whole groups where there are groups, rows otherwise.
     """
-    time, group = schema.one(Role.TIME), schema.one(Role.GROUP)
+    time, group = schema.name_of(Role.TIME), schema.name_of(Role.GROUP)
     if forward and time:
         order = np.asarray(pc.rank(table[time].combine_chunks(), tiebreaker="first"))
         return np.asarray(order > table.num_rows * (1 - HELD_OUT))

@@ -177,8 +177,8 @@ MESSAGES = {
           hint:     check the label expression and data.reading.null_values, or name another target""",
         "late",
     ),
-    "TargetError.one_class": (
-        errors.TargetError.one_class("late", False, 120),
+    "TargetError.single_class": (
+        errors.TargetError.single_class("late", False, 120),
         """\
         collect: target 'late'
           got:      one class only: False in all 120 rows

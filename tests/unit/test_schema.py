@@ -46,8 +46,8 @@ def test_only_features_reach_a_model():
 
 def test_roles_are_found_by_name():
     assert SCHEMA.target == "late"
-    assert SCHEMA.one(Role.TIME) == "time"
-    assert SCHEMA.one(Role.GROUP) is None
+    assert SCHEMA.name_of(Role.TIME) == "time"
+    assert SCHEMA.name_of(Role.GROUP) is None
 
 
 def test_columns_are_found_by_name():

@@ -90,7 +90,7 @@ def _assemble(store: Store, snapshot: Snapshot, tables: Tables, part_bytes: int 
             for name in names:
                 settings, table = tables[name]
                 rows = Schema(columns=tuple(columns)).arrow()
-                spec = JoinSpec.of(rows, table.schema.arrow(), settings, snapshot.schema.one(Role.TIME), name)
+                spec = JoinSpec.of(rows, table.schema.arrow(), settings, snapshot.schema.name_of(Role.TIME), name)
                 added, into = spec.schema(table.schema.arrow()), scratch / f"join-{len(counts)}"
                 joins.append(partitioned.join_partitions(spec, paths, table.paths, added, into, part_bytes))
                 counts[name], work[name] = match_report(joins[-1].counts, spec), joins[-1].work

@@ -163,7 +163,7 @@ def define(
     FeatureError
         A key or a time is of a type that cannot be looked up online.
     """
-    clock = rows.one(Role.TIME) if join.time else None
+    clock = rows.name_of(Role.TIME) if join.time else None
     columns = columns_of(table.names, join, name)
     aggregated = [aggregate.column for aggregate in join.aggregates.values() if aggregate.column]
     view = FeatureView(

@@ -115,7 +115,7 @@ class PairLayout:
         taken = {*(column.name for column in numbers), *(column.name for column in categories)}
         compared = {Kind.NUMERIC, Kind.DATETIME, Kind.CATEGORICAL, Kind.BOOLEAN}
         left = tuple(c.name for c in columns if c.kind in compared and c.name not in taken)
-        time = schema.one(Role.TIME)
+        time = schema.name_of(Role.TIME)
         if time is not None and schema[time].kind is not Kind.DATETIME:
             time = None
         return cls(task, tuple(numbers), tuple(categories), tuple(nullable[:MOST_NULLABLE]), time, left)

@@ -48,7 +48,7 @@ def trained(run):
 
 
 def test_the_bundle_knows_what_its_pictures_look_like(run, trained):
-    looks = trained.reference.looks
+    looks = trained.reference.images
     assert looks.columns["image: width"].num_rows == run.results["collect"].num_rows["train"]
     assert looks.columns["image: width"].numbers.minimum == looks.columns["image: height"].numbers.maximum == 24
 
