@@ -99,7 +99,7 @@ def run(
     *,
     set: Mapping[str, Any] | None = None,  # noqa: A002  (as --set on the command line)
     store: Path | str | None = None,
-    labels: Path | None = None,
+    labels: Path | str | None = None,
     cluster: bool = True,
     quiet: bool = False,
 ) -> FinishedRun:
@@ -116,7 +116,7 @@ def run(
     store
         Folder of the store; ``$MLSYS_STORE`` or ``.mlsys`` by default.
     labels
-        Labels by id for the monitor, as csv, parquet or jsonl.
+        Labels by id for the monitor: a source as ``data.source`` of a recipe.
     cluster
         False keeps all work in this process, without Ray: up to ``evaluate``, and without a search of
         parameters (``tune.trials: 0``).

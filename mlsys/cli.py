@@ -52,7 +52,9 @@ Settings = Annotated[
 StoreRoot = Annotated[
     Path | None, typer.Option("--store", envvar="MLSYS_STORE", help="folder of the store; .mlsys by default")
 ]
-Labels = Annotated[Path | None, typer.Option("--labels", help="labels by id, for the monitor: csv, parquet or jsonl")]
+Labels = Annotated[
+    str | None, typer.Option("--labels", help="labels by id, for the monitor: a source as data.source in a recipe")
+]
 
 
 FAULT = 70
@@ -107,7 +109,7 @@ def perform(
     recipe: Path,
     settings: list[str] | None = None,
     store: Path | None = None,
-    labels: Path | None = None,
+    labels: str | None = None,
 ) -> NoReturn:
     """Run a recipe up to a step, or all nine as ``workflow``, and leave with the exit code.
 
@@ -117,7 +119,7 @@ def perform(
         raise SystemExit(_run(step, recipe, settings, store, labels))
 
 
-def _run(step: str, recipe: Path, settings: list[str] | None, store: Path | None, labels: Path | None) -> int:
+def _run(step: str, recipe: Path, settings: list[str] | None, store: Path | None, labels: str | None) -> int:
     from mlsys import cluster, workflow
     from mlsys.recipe import load
     from mlsys.workflow import summary

@@ -36,7 +36,7 @@ from pyarrow import feather
 from mlsys import errors
 from mlsys.collect.duplicates import CollectedRows, contents
 from mlsys.readers import conversion, increments, registry
-from mlsys.readers.base import BadRecord, Batch, CursorBound, Fragment, Growth, TypeCounts
+from mlsys.readers.base import BadRecord, Batch, CursorBound, Fragment, Growth, TypeCounts, refuse_reserved
 from mlsys.recipe import Data, Incremental, Reading
 from mlsys.recipe.durations import span_us
 from mlsys.schema import ROW
@@ -299,6 +299,7 @@ class _Increment:
         if cursor.floor is not None:
             after = CursorBound(cursor.name, str(cursor.kind), cursor.floor)
         for batch in registry.batches(self.fragment, self.reading, self.bad_records, Growth(after, self.unfinished)):
+            refuse_reserved(self.fragment, batch.table.column_names)
             if cursor.name not in batch.table.column_names:
                 raise errors.RecipeError.unknown_column(
                     "recipe: 'data.incremental.cursor'", cursor.name, batch.table.column_names

@@ -27,7 +27,7 @@ from mlsys.collect.quarantine import Quarantine, Violations
 from mlsys.collect.storage_schema import FragmentScan, RowCounts, StorageSchema
 from mlsys.collect.type_inference import WordCounts
 from mlsys.readers import conversion, folders, registry
-from mlsys.readers.base import BATCH_ROWS, Fragment, TypeCounts
+from mlsys.readers.base import BATCH_ROWS, Fragment, TypeCounts, refuse_reserved
 from mlsys.readers.conversion import NumberFormat
 from mlsys.recipe import Reading
 from mlsys.schema import ROW
@@ -135,11 +135,16 @@ def drop_duplicates(job: DropDuplicatesJob) -> StoredFragment:
 def _scan(job: ScanJob, sha256: str | None) -> FragmentScan:
     typed = registry.schema(job.fragment)
     if typed is not None:
+        refuse_reserved(job.fragment, typed[0].names)
+    if typed is not None:
         return _scan_typed(job, sha256, *typed)
     result = FragmentScan(0, {}, [], sha256)
     _make_empty(job.staged)
     numbers = registry.numbers(job.fragment, job.reading)
     for number, batch in enumerate(registry.batches(job.fragment, job.reading, result.bad_records)):
+        refuse_reserved(job.fragment, batch.table.column_names)
+        if not batch.table.num_rows:  # a header without rows says nothing of types
+            continue
         for name in batch.table.column_names:
             values = batch.table[name].combine_chunks()
             counts = type_inference.observe(values, job.zone, batch.json.get(name), numbers)

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlsys import cluster
+from mlsys.readers import registry
 
 if TYPE_CHECKING:
     from mlsys.bundle import Bundle
-    from mlsys.monitor.judge import Judgement, LabelSource, LogSource
+    from mlsys.monitor.judge import Judgement, LogSource
+    from mlsys.monitor.labels import LabelSource
     from mlsys.recipe import Recipe
     from mlsys.store import Store
 
@@ -33,7 +35,7 @@ def compare(
     name: str,
     bundle: Bundle,
     log: LogSource,
-    labels: LabelSource,
+    labels: LabelSource | None,
     recipe: Recipe,
     *,
     baseline: Mapping[str, Any] | None = None,
@@ -88,5 +90,5 @@ def compare(
 def _absolute(source: Any) -> Any:
     """Make paths absolute, because the task does not run in the caller's folder."""
     if isinstance(source, str | Path):
-        return Path(source).absolute()
-    return [Path(path).absolute() for path in source] if isinstance(source, list | tuple) else source
+        return registry.absolute(source)
+    return [registry.absolute(path) for path in source] if isinstance(source, list | tuple) else source

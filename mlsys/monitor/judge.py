@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -22,7 +21,7 @@ from mlsys.bundle import Bundle
 from mlsys.evaluate import metrics
 from mlsys.monitor import decision, log_scan, metric_tables, report
 from mlsys.monitor.decision import JudgedWindow
-from mlsys.monitor.labels import Labels
+from mlsys.monitor.labels import Labels, LabelSource
 from mlsys.monitor.log_scan import LoggedFiles, LogScan, files_of
 from mlsys.monitor.performance import Baseline, PerformanceLimits
 from mlsys.monitor.reference import SCORE, ReferenceRows
@@ -32,10 +31,9 @@ from mlsys.recipe import Recipe
 from mlsys.reports import formats
 from mlsys.store import Store, write_json
 
-__all__ = ["Judgement", "LabelSource", "LogSource", "judge"]
+__all__ = ["Judgement", "LogSource", "judge"]
 
 LogSource: TypeAlias = str | Path | Sequence[str | Path]
-LabelSource: TypeAlias = str | Path | pa.Table | None
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def judge(
     name: str,
     bundle: Bundle,
     log: LogSource,
-    labels: LabelSource,
+    labels: LabelSource | None,
     *,
     recipe: Recipe,
     baseline: Mapping[str, Any] | None = None,
@@ -97,7 +95,7 @@ def judge(
     reference = ReferenceRows.of(bundle)
     calendar = Calendar(section.granularity, recipe.data.timezone)
     files = LoggedFiles(files_of(log), bundle.schema, bundle.digest)
-    truth = None if labels is None else Labels.read(labels, task, recipe.data.id, as_of)
+    truth = None if labels is None else Labels.read(labels, task, recipe.data.id, as_of, bundle.read_options)
     scan = log_scan.read(files, reference, calendar, truth, slices=section.slices, progress=progress)
     # 2. Judge every window and decide
     progress(f"judging {formats.count(len(scan.windows), 'window')}")

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import polars as pl
@@ -21,14 +21,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlsys import errors
+from mlsys.readers import registry
+from mlsys.readers.base import BadRecord
+from mlsys.readers.conversion import PLAIN, TIME, NumberFormat, as_type, misfits
+from mlsys.recipe import ReadOptions
 from mlsys.schema import ROW, Task
 
-__all__ = ["KNOWN_AT", "LABEL", "UNKNOWN", "VOID", "Labels", "class_codes"]
-
-_UTC = pl.Datetime("us", "UTC")
+__all__ = ["KNOWN_AT", "LABEL", "UNKNOWN", "VOID", "LabelSource", "Labels", "class_codes"]
 
 LABEL, VOID, KNOWN_AT = "__label", "__void", "__known_at"
 """Columns that `Labels.join` adds; their names leave ``y`` and ``label`` to features."""
+
+LabelSource: TypeAlias = str | Path | pa.Table | Sequence[str | Path]
+DEFAULT_OPTIONS = ReadOptions()
 
 UNKNOWN = -2
 """Class index of a label that is not a class of the task."""
@@ -56,12 +61,13 @@ class Labels:
     @classmethod
     def read(
         cls,
-        source: str | Path | pa.Table | Sequence[str | Path],
+        source: LabelSource,
         task: Task,
         id_column: str | None = None,
         as_of: dt.datetime | None = None,
+        options: ReadOptions = DEFAULT_OPTIONS,
     ) -> Labels:
-        """Labels of a table, or of Parquet, CSV or JSON-lines files.
+        """Labels of a table, or of a source as in ``data.source`` of a recipe.
 
         The key is the column ``prediction_id``, the recipe's id column, ``id`` or the number of
         the row in its snapshot; the label the column ``label`` or the target's name; ``known_at`` is optional.
@@ -70,23 +76,28 @@ class Labels:
         ----------
         as_of
             Labels known only later are left out, as if they had not come yet.
+        options
+            How text files are written, and the zone of times without one.
 
         Raises
         ------
         SourceError
-            A file is missing or cannot be read.
+            A file is missing or cannot be read, or has a line that is no row.
         RecipeError
             The key or the label is missing.
         ContractError
             No label is a class of the task.
         """
-        frame = _as_frame(source)
-        names = frame.columns
-        key = _first_present(names, ["prediction_id", *([id_column] if id_column else []), "id", ROW], "prediction_id")
-        label = _first_present(names, ["label", task.target], "label")
-        columns = [pl.col(key).cast(pl.String).alias("key"), pl.col(label).alias("label")]
-        known_at = pl.col("known_at") if "known_at" in names else pl.lit(None, _UTC).alias("known_at")
-        frame = _with_utc(frame.select(*columns, known_at))
+        try:
+            parts = [
+                _columns(table, task, id_column, options.timezone, numbers)
+                for table, numbers in _tables(source, options)
+            ]
+        except errors.SourceError as error:
+            raise error.reworded((r"^collect: source", "monitor: labels"), (r"\bdata\.(?=reading\b)", "")) from None
+        if not parts:
+            raise errors.SourceError.build("monitor: labels", got="no table", expected="a table of labels")
+        key, frame = parts[0][0], pl.concat([part for _, part in parts], how="vertical_relaxed")
         if as_of is not None:
             frame = frame.filter(pl.col("known_at").is_null() | (pl.col("known_at") <= as_of))
         latest = frame.sort("known_at", maintain_order=True).unique("key", keep="last", maintain_order=True)
@@ -164,34 +175,46 @@ def _first_present(names: Sequence[str], candidates: Sequence[str], default: str
     raise errors.RecipeError.unknown_column("monitor: labels", default, names)
 
 
-def _with_utc(frame: pl.DataFrame) -> pl.DataFrame:
-    kind = frame.schema["known_at"]
-    column = pl.col("known_at")
-    if kind == pl.String:
-        column = column.str.to_datetime(time_unit="us", time_zone="UTC")
-    elif isinstance(kind, pl.Datetime) and kind.time_zone is None:
-        column = column.dt.replace_time_zone("UTC")
-    return frame.with_columns(column.cast(_UTC))
-
-
-def _as_frame(source: str | Path | pa.Table | Sequence[str | Path]) -> pl.DataFrame:
+def _tables(source: LabelSource, options: ReadOptions) -> Iterator[tuple[pa.Table, NumberFormat]]:
+    """Tables of labels, with the marks of the numbers in their texts."""
     if isinstance(source, pa.Table):
-        return cast("pl.DataFrame", pl.from_arrow(source))
-    paths = [Path(source)] if isinstance(source, str | Path) else [Path(path) for path in source]
-    files = [file for path in paths for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])]
-    if not files:
-        raise errors.SourceError.build("monitor: labels", got=f"no file in '{paths[0]}'", expected="a file of labels")
-    return pl.concat([_read(file) for file in files], how="vertical_relaxed")
+        yield source, PLAIN
+        return
+    reading = options.reading.model_copy(update={"format": "auto"})  # the rows may be a folder, labels are a table
+    for fragment in registry.find(source, reading):
+        bad_records: list[BadRecord] = []
+        tables = [batch.table for batch in registry.batches(fragment, reading, bad_records)]
+        if bad_records:
+            raise errors.SourceError.build(
+                f"monitor: labels '{fragment.name}', record {bad_records[0].row}",
+                got=bad_records[0].reason,
+                expected="a row of the table",
+                hint="mend the line",
+            )
+        if tables:
+            yield pa.concat_tables(tables, promote_options="default"), registry.numbers(fragment, reading)
 
 
-def _read(file: Path) -> pl.DataFrame:
-    try:
-        if file.suffix == ".csv":
-            return pl.read_csv(file, infer_schema=False, null_values=["", "NA", "NaN", "nan", "null", "NULL", "None"])
-        if file.suffix in (".jsonl", ".ndjson"):
-            return pl.read_ndjson(file)
-        return pl.read_parquet(file)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise errors.SourceError.build(
-            f"monitor: labels '{file}'", got=str(error).splitlines()[0], expected="a Parquet, CSV or JSON-lines file"
-        ) from error
+def _columns(
+    table: pa.Table, task: Task, id_column: str | None, zone: str, numbers: NumberFormat
+) -> tuple[str, pl.DataFrame]:
+    """The name of the key; and the key as text, the label, and when it was known."""
+    names = table.column_names
+    candidates = ["prediction_id", *([id_column] if id_column else []), "id", ROW]
+    key = _first_present(names, candidates, "prediction_id")
+    label = table[_first_present(names, ["label", task.target], "label")]
+    if not task.is_classification:
+        label = as_type(label, pa.float64(), zone, numbers)
+    known_at = pa.nulls(table.num_rows, TIME)
+    if "known_at" in names:
+        known_at = as_type(table["known_at"], TIME, zone)
+        unread = misfits(table["known_at"].combine_chunks(), known_at)
+        if unread.true_count:
+            raise errors.SourceError.build(
+                "monitor: labels, column 'known_at'",
+                got=str(table["known_at"].filter(unread)[0]),
+                expected="ISO 8601 times",
+                field="known_at",
+            )
+    columns = {"key": table[key].cast(pa.string()), "label": label, "known_at": known_at}
+    return key, cast("pl.DataFrame", pl.from_arrow(pa.table(columns)))

@@ -39,6 +39,7 @@ __all__ = [
     "TypeCounts",
     "as_python",
     "checked_names",
+    "refuse_reserved",
     "typed_batches",
 ]
 
@@ -314,7 +315,17 @@ def checked_names(fragment: Fragment, names: Sequence[str]) -> list[str]:
     twice = list(dict.fromkeys(name for name in named if named.count(name) > 1)) if len(set(named)) < len(named) else []
     if twice:
         raise errors.SourceError.duplicate_columns(fragment.name, twice)
-    for reserved in {ROW, FOLD} & set(named):
+    return named
+
+
+def refuse_reserved(fragment: Fragment, names: Iterable[str]) -> None:
+    """Refuse columns that snapshots add themselves.
+
+    Raises
+    ------
+    SourceError
+    """
+    for reserved in {ROW, FOLD} & set(names):
         raise errors.SourceError.build(
             f"collect: source '{fragment.name}'",
             got=f"a column '{reserved}'",
@@ -322,4 +333,3 @@ def checked_names(fragment: Fragment, names: Sequence[str]) -> list[str]:
             hint="rename it in the source",
             field=reserved,
         )
-    return named

@@ -56,7 +56,7 @@ class CsvReader(Reader):
                 names = checked_names(fragment, reader.schema.names)
                 _refuse_other_delimiter(fragment, names)
                 tables = (pa.Table.from_batches([batch]).rename_columns(names) for batch in reader)
-                yield from _numbered(tables, bad_records)
+                yield from _numbered(tables, names, bad_records)
             except pa.ArrowInvalid as error:
                 if "Empty CSV" in str(error):
                     raise errors.SourceError.empty(fragment.name) from None
@@ -68,8 +68,8 @@ class CsvReader(Reader):
             growth.unfinished.append(text.rest.decode())
 
 
-def _numbered(tables: Iterable[pa.Table], bad_records: list[BadRecord]) -> Iterator[Batch]:
-    """Batches with the row numbers of their rows: each bad record before a row moves it on."""
+def _numbered(tables: Iterable[pa.Table], names: list[str], bad_records: list[BadRecord]) -> Iterator[Batch]:
+    """Batches with the numbers of their rows, which each bad record before a row moves on; an empty one if none."""
     before = 0
     for table in tables:
         skipped = np.array([record.row for record in bad_records], np.int64)
@@ -77,6 +77,8 @@ def _numbered(tables: Iterable[pa.Table], bad_records: list[BadRecord]) -> Itera
         moved = np.searchsorted(skipped - np.arange(len(skipped)), ordinals, side="right")
         before += table.num_rows
         yield Batch(table, ordinals + moved)
+    if not before:
+        yield Batch(pa.table({name: pa.array([], pa.string()) for name in names}), np.arange(0))
 
 
 def _delimiter(fragment: Fragment, reading: Reading) -> str:

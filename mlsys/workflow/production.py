@@ -114,11 +114,13 @@ def _log(context: StepContext) -> Path:
 
 
 def observe_log(context: StepContext, *_: Any) -> dict[str, Any]:
-    """Names of the files of the prediction log, and the state of the file of labels."""
-    facts = context.labels.stat() if context.labels else None
+    """Names of the files of the prediction log, and the fingerprint of the labels."""
+    from mlsys.readers import registry as readers
+    from mlsys.recipe import Reading
+
     return {
         "log": sorted(path.name for path in _log(context).rglob("*.parquet")),
-        "labels": context.labels and facts and [context.labels.name, facts.st_size, facts.st_mtime_ns],
+        "labels": context.labels and readers.fingerprint(str(context.labels), Reading()),
     }
 
 

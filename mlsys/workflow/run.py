@@ -35,7 +35,7 @@ class StepContext:
     folder
         ``runs/<name>/`` of the store.
     labels
-        File of labels for the monitor, in place of those of the production part.
+        Source of labels for the monitor, in place of those of the production part.
     observed
         What the step's `observe` returned.
     """
@@ -44,7 +44,7 @@ class StepContext:
     recipe: Recipe
     folder: Path
     console: Console
-    labels: Path | None = None
+    labels: str | Path | None = None
     observed: Any = None
 
     def progress(self, text: str) -> None:
@@ -121,7 +121,7 @@ class Run:
     Attributes
     ----------
     labels
-        File of labels for the monitor, in place of those of the production part.
+        Source of labels for the monitor, in place of those of the production part.
     results
         What each finished step of this run produced, by its name.
     records
@@ -131,7 +131,7 @@ class Run:
     recipe: Recipe
     store: Store
     console: Console = field(default_factory=Console)
-    labels: Path | None = None
+    labels: str | Path | None = None
     results: dict[str, StepResult] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     until: str | None = None
