@@ -43,6 +43,7 @@ from mlsys.monitor.significance import Dispersion
 from mlsys.monitor.windows import Window
 from mlsys.recipe import Monitor
 from mlsys.reports import formats
+from mlsys.schema import TaskKind
 
 __all__ = ["EXIT_CODES", "Decision", "JudgedWindow", "Verdict", "WindowVerdict", "decide", "judge_windows"]
 
@@ -126,16 +127,17 @@ def judge_windows(
     # 2. Noise of the inputs, the predictions and the labels
     target = reference.task.target
     large_windows = [each.window for each in large]
-    dispersion = drift_alarms.dispersions(large_windows, {name: reference.bins[name] for name in reference.watched})
+    watched = {name: reference.bins[name] for name in reference.watched}
+    dispersion = drift_alarms.dispersions(large_windows, watched)
     labels = {id(each): _label_counts(each.window, reference) for each in mature}
     target_counts = [reference.bins[target].coarse(counts) for counts in labels.values()]
     dispersion[target] = significance.design_effect(target_counts)
     # 3. Shifts and verdicts
     rule = AlarmRule(section.false_alarm_rate, section.min_js_distance)
+    inputs = {name: bins for name, bins in watched.items() if name not in {SCORE, PREDICTION}}
+    scores = {} if reference.task.kind is TaskKind.MULTICLASS else drift_alarms.mean_scores(large_windows, inputs)
     for each in large:
-        each.shifts = _shifts(
-            each.window, large_windows, reference, labels.get(id(each)), dispersion=dispersion, rule=rule
-        )
+        each.shifts = _shifts(each.window, reference, labels.get(id(each)), scores, dispersion=dispersion, rule=rule)
     for each in judged:
         each.conclude(section)
     return judged, dispersion
@@ -154,20 +156,18 @@ def _label_counts(window: Window, reference: ReferenceRows) -> NDArray[np.int64]
 
 def _shifts(
     window: Window,
-    large: Sequence[Window],
     reference: ReferenceRows,
     labels: NDArray[np.int64] | None,
+    scores: Mapping[str, NDArray[np.float64]],
     *,
     dispersion: Mapping[str, Dispersion],
     rule: AlarmRule,
 ) -> list[Shift]:
-    """Shifts of a window's columns, and of its labels where they are known."""
+    """Shifts of a window's columns, and of its labels where they are known; `scores` are the mean ones by bin."""
     columns = {name: (reference.bins[name], window.total(name)) for name in reference.watched}
     columns = {name: pair for name, pair in columns.items() if pair[1].any()}  # a window may have no picture to measure
-    effects: dict[str, float | None] = {
-        name: drift_alarms.effect_on_prediction(large, name, bins, counts, reference.task.kind)
-        for name, (bins, counts) in columns.items()
-        if name not in {SCORE, PREDICTION}
+    effects = {
+        name: drift_alarms.effect_on_prediction(scores[name], *pair) for name, pair in columns.items() if name in scores
     }
     details = {name: _describe(window, reference, name, bins, counts) for name, (bins, counts) in columns.items()}
     if labels is not None:

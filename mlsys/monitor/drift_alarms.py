@@ -21,10 +21,9 @@ from mlsys.monitor.reference import ReferenceBins
 from mlsys.monitor.significance import Dispersion
 from mlsys.monitor.windows import Window
 from mlsys.reports import formats
-from mlsys.schema import TaskKind
 from mlsys.statistics import ColumnStatistics
 
-__all__ = ["AlarmRule", "Shift", "describe", "dispersions", "effect_on_prediction", "find"]
+__all__ = ["AlarmRule", "Shift", "describe", "dispersions", "effect_on_prediction", "find", "mean_scores"]
 
 Counts = NDArray[np.int64]
 
@@ -164,23 +163,28 @@ def _distance(counts: Counts, bins: ReferenceBins, dispersion: Dispersion, alpha
     return distance, excess, significance.noise_floor(m, n, k, alpha, dispersion)
 
 
-def effect_on_prediction(
-    windows: Sequence[Window], name: str, bins: ReferenceBins, counts: Counts, kind: TaskKind
-) -> float | None:
+def mean_scores(windows: Sequence[Window], bins: Mapping[str, ReferenceBins]) -> dict[str, NDArray[np.float64]]:
+    """Mean score over all windows in each coarse bin of each column; the overall mean in a bin without rows."""
+    means = {}
+    for name, column in bins.items():
+        rows = column.coarse(sum((window.total(name) for window in windows), np.zeros(column.size, np.int64)))
+        starts = np.flatnonzero(np.diff(column.group, prepend=-1))
+        scores = np.add.reduceat(sum((window.scores[name] for window in windows), np.zeros(column.size)), starts)
+        overall = np.full(len(rows), scores.sum() / max(rows.sum(), 1))
+        means[name] = np.divide(scores, rows, out=overall, where=rows > 0)
+    return means
+
+
+def effect_on_prediction(mean_score: NDArray[np.float64], bins: ReferenceBins, counts: Counts) -> float | None:
     """Change of the mean prediction if this column alone had shifted and all else followed as usual.
 
     ``sum((q - p) * s)`` over the coarse bins: p and q are the fractions of the reference and of the
-    window, s is the mean score over all windows (the overall mean in a bin without rows). None for
-    several classes, whose score has no direction.
+    window, s is the mean score of `mean_scores`. None where either side has no rows.
     """
-    if kind is TaskKind.MULTICLASS or not bins.num_rows or not counts.sum():
+    if not bins.num_rows or not counts.sum():
         return None
-    rows = bins.coarse(sum((window.total(name) for window in windows), np.zeros(bins.size, np.int64)))
-    starts = np.flatnonzero(np.diff(bins.group, prepend=-1))
-    scores = np.add.reduceat(sum((window.scores[name] for window in windows), np.zeros(bins.size)), starts)
-    mean = np.divide(scores, rows, out=np.full(len(rows), scores.sum() / rows.sum()), where=rows > 0)
     p, q = bins.coarse(bins.reference) / bins.num_rows, bins.coarse(counts) / counts.sum()
-    return float(((q - p) * mean).sum())
+    return float(((q - p) * mean_score).sum())
 
 
 def describe(bins: ReferenceBins, counts: Counts, reference: ColumnStatistics, window: ColumnStatistics) -> str:

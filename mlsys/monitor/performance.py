@@ -117,8 +117,8 @@ def jackknife(statistic: Statistic, groups: NDArray[np.int64], confidence: float
     pseudo = h * value - (h - 1) * without
     centre = number * value - float(((1 - 1 / h) * without).sum())
     error = math.sqrt(float(((pseudo - centre) ** 2 / (h - 1)).mean()))
-    reach = _t_quantile(number - 1, confidence) * error
-    return PerformanceEstimate(value, value - reach, value + reach, error, number - 1)
+    margin = _t_quantile(number - 1, confidence) * error
+    return PerformanceEstimate(value, value - margin, value + margin, error, number - 1)
 
 
 def _t_quantile(freedom: float, confidence: float) -> float:
@@ -353,14 +353,14 @@ def _metric_loss(
 ) -> PerformanceLoss:
     metric = limits.metric
     lost = metric.sign * (base.value - estimate.value)
-    reach = _reach(estimate, base, inflation, limits.confidence)
+    margin = _margin(estimate, base, inflation, limits.confidence)
     limit = limits.max_loss * (abs(base.value) if metric.in_target_unit else 1)
     span = f"{formats.number(estimate.low, 3)} to {formats.number(estimate.high, 3)}"
     detail = (
         f"{metric.title} {formats.number(estimate.value, 3)} ({span}), {formats.number(base.value, 3)} on the test "
         f"rows: {formats.number(abs(lost), 2)} {'worse' if lost > 0 else 'better'}"
     )
-    return _loss(metric.name, lost, limit, lost - reach > 0, reach, detail)
+    return _loss(metric.name, lost, limit, lost - margin > 0, margin, detail)
 
 
 def _gap_loss(
@@ -379,24 +379,24 @@ def _gap_loss(
     losses = []
     for index, estimate in performance.gaps.items():
         base = baseline.gaps.get(index, PerformanceEstimate(0.0, error=0.0))
-        reach = _reach(estimate, base, inflation[index], confidence)
-        certain = abs(estimate.value - base.value) - reach > 0
+        margin = _margin(estimate, base, inflation[index], confidence)
+        certain = abs(estimate.value - base.value) - margin > 0
         detail = _gap_detail(performance, task, index, estimate.value, base.value)
         limit = max(limits.max_gap, abs(base.value))
-        loss = _loss("calibration", abs(estimate.value), limit, certain, reach, detail)
-        losses.append(replace(loss, allowed=_allowed(base.value, limit, reach)))
+        loss = _loss("calibration", abs(estimate.value), limit, certain, margin, detail)
+        losses.append(replace(loss, allowed=_allowed(base.value, limit, margin)))
     return max(losses, key=lambda loss: (loss.degraded, loss.value))
 
 
-def _allowed(base: float, limit: float, reach: float) -> tuple[float, float] | None:
+def _allowed(base: float, limit: float, margin: float) -> tuple[float, float] | None:
     """Interval of the gaps that are no loss; the gap of the test rows is itself within the limit."""
-    return (min(-limit, base - reach), max(limit, base + reach)) if math.isfinite(reach) else None
+    return (min(-limit, base - margin), max(limit, base + margin)) if math.isfinite(margin) else None
 
 
-def _loss(what: str, value: float, limit: float, certain: bool, reach: float, detail: str) -> PerformanceLoss:  # noqa: FBT001
+def _loss(what: str, value: float, limit: float, certain: bool, margin: float, detail: str) -> PerformanceLoss:  # noqa: FBT001
     """The loss, with a remark where only noise keeps it from counting."""
-    is_noise = value > limit and not certain and math.isfinite(reach)
-    remark = f"; the change is within the noise of both (± {formats.number(reach, 2)})" if is_noise else ""
+    is_noise = value > limit and not certain and math.isfinite(margin)
+    remark = f"; the change is within the noise of both (± {formats.number(margin, 2)})" if is_noise else ""
     return PerformanceLoss(what, value, limit, certain, detail + remark)
 
 
@@ -413,7 +413,7 @@ def _side(gap: float) -> str:
     return "high" if gap > 0 else "low"
 
 
-def _reach(estimate: PerformanceEstimate, base: PerformanceEstimate, inflation: float, confidence: float) -> float:
+def _margin(estimate: PerformanceEstimate, base: PerformanceEstimate, inflation: float, confidence: float) -> float:
     """Half-width of the interval of a change since the test rows; infinite where the window's error is unknown."""
     if math.isnan(estimate.error) or estimate.freedom < 1:
         return math.inf

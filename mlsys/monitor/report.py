@@ -368,14 +368,14 @@ def _heat_map(names: Sequence[str], times: Sequence[str], shifts: Sequence[Mappi
 def _distribution(bars: Sequence[tuple[str, float, float]], *, title: str, window: str) -> Html:
     """Fractions of a window, each above that of the reference; `bars` holds label, window and reference."""
     left, height, width = 150, 30, 400
-    reach = width - left - 50
+    full_width = width - left - 50
     largest = max([fraction for _, *fractions in bars for fraction in fractions] + [1e-9])
     parts = [svg.title(title), svg.legend([window, "reference"], 12, 32, width)]
     for i, (label, *fractions) in enumerate(bars):
         y = 46 + height * i
         parts.append(svg.text(left - 8, y + 14, svg.shorten(label, 22), "e ink"))
         for k, (side, fraction) in enumerate(zip((window, "reference"), fractions, strict=True)):
-            length, percent = fraction / largest * reach, formats.percent(fraction)
+            length, percent = fraction / largest * full_width, formats.percent(fraction)
             hint = f"{label}, {side}: {percent}"
             parts.append(svg.rect(left, y + 11 * k, max(length, 0.8), 10, f"f{k + 1}", hint))
             parts.append(svg.text(left + length + 4, y + 11 * k + 9, percent))

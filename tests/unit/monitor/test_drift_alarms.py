@@ -75,3 +75,13 @@ def test_a_difference_that_is_certain_and_small_is_no_alarm(reference):
     found = drift_alarms.find({"0": (bins, counts)}, {"0": INDEPENDENT}, AlarmRule(0.05, 0.1), {}, {"0": ""})[0]
     assert found.pvalue < 1e-6
     assert not found.alarmed
+
+
+def test_the_effect_on_the_prediction_is_the_moved_rows_times_their_mean_score():
+    """A quarter of the rows goes from a, with a mean score of 0.2, to b with 0.8: 0.25 (0.8 - 0.2) = 0.15."""
+    column = ColumnStatistics.empty(Kind.CATEGORICAL)
+    column.update(pa.array(["a", "a", "b", "b"]))
+    bins = ReferenceBins.of("x", column)
+    effect = drift_alarms.effect_on_prediction(np.array([0.2, 0.8, 0.5, 0.5]), bins, np.array([1, 3, 0, 0]))
+    assert effect == pytest.approx(0.15)
+    assert drift_alarms.effect_on_prediction(np.zeros(4), bins, np.zeros(4, np.int64)) is None
