@@ -332,9 +332,11 @@ def env(store: StoreRoot = None) -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON schema of a recipe, for editors."""
+    from mlsys.evaluate.metrics import METRICS
+    from mlsys.models import FAMILIES
     from mlsys.recipe import json_schema
 
-    typer.echo(json_schema(), nl=False)
+    typer.echo(json_schema(FAMILIES, METRICS), nl=False)
 
 
 def _store(root: Path | None) -> Store:

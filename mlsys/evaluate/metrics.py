@@ -34,10 +34,22 @@ from mlsys import errors
 from mlsys.evaluate import weighted_metrics as weighted
 from mlsys.evaluate.weighted_metrics import Prepare, by_rows
 from mlsys.plugins import Plugins
+from mlsys.recipe import Recipe
 from mlsys.schema import TaskKind
 from mlsys.statistics import ranking
 
-__all__ = ["METRICS", "Metric", "Predicted", "all_for", "by_rows", "default", "find", "measure", "register"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Predicted",
+    "all_for",
+    "by_rows",
+    "check_names",
+    "default",
+    "find",
+    "measure",
+    "register",
+]
 
 Floats = NDArray[np.float64]
 BINARY = frozenset({TaskKind.BINARY})
@@ -332,6 +344,21 @@ def register(metric: Metric) -> None:
         mlsys has a metric of that name.
     """
     METRICS.register(metric.name, metric)
+
+
+def check_names(recipe: Recipe) -> None:
+    """Refuse names of metrics in a recipe that nobody has registered, for whatever task.
+
+    Raises
+    ------
+    RecipeError
+        There is no such metric; the message names the nearest.
+    """
+    named = [("selection.metric", recipe.selection.metric), *(("evaluate.gate", name) for name in recipe.evaluate.gate)]
+    for key, name in named:
+        if name != "auto" and name not in METRICS:
+            hint = errors.did_you_mean(name, METRICS)
+            raise errors.RecipeError.build(f"recipe: {key}", got=name, expected="a metric", hint=hint, field=name)
 
 
 def measure(name: str, y: NDArray[Any], output: Floats, threshold: float = 0.5) -> float:

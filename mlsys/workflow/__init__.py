@@ -28,6 +28,7 @@ def run(run: Run, until: str = "monitor") -> Run:
     MlsysError
         A step cannot be done; what earlier steps produced stays, and the next run goes on there.
     """
+    modelling.check_names(run.recipe)
     with run.ending_after(until, STEPS):
         rows = run.step(COLLECT)  # source → checked rows, joined as of their time, divided into parts; the task
         profile = run.step(EXPLORE, rows)  # training rows → statistics, alerts, leakage scan, report

@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from mlsys.dataset import Snapshot, Split
+from mlsys.recipe import Recipe
 from mlsys.store import Store
 from mlsys.workflow.results import (
     CollectResult,
@@ -21,7 +22,17 @@ if TYPE_CHECKING:
     from mlsys.features.online.views import FeatureView
     from mlsys.statistics import TrainStatistics
 
-__all__ = ["evaluate", "observe_views", "selection", "train", "tune"]
+__all__ = ["check_names", "evaluate", "observe_views", "selection", "train", "tune"]
+
+
+def check_names(recipe: Recipe) -> None:
+    """Refuse families and metrics that nobody has registered, before rows are collected for them."""
+    from mlsys import models
+    from mlsys.evaluate import metrics
+
+    selected = () if recipe.selection.families == "auto" else recipe.selection.families
+    models.check_names([*selected, *([] if recipe.train.family == "auto" else [recipe.train.family])])
+    metrics.check_names(recipe)
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,16 +1,19 @@
 """A family and a metric from outside take part in every step; a reader does so in tests/contracts of readers."""
 
 import importlib.metadata
+import json
 
+import jsonschema
 import numpy as np
 import pytest
 
 import toys
-from mlsys import bundle, errors, evaluate, models, selection, train, tune
+from mlsys import bundle, errors, evaluate, models, recipe, selection, train, tune
 from mlsys.evaluate import bootstrap, metrics
 from mlsys.plugins import Plugins
 from mlsys.predict import Predictor
 from mlsys.store import Store
+from mlsys.workflow import modelling
 from toys import BINS, TOP_TENTH
 
 
@@ -30,10 +33,10 @@ def built(make_split):
 
 
 def test_a_family_and_a_metric_from_outside_run_through_the_steps(built, tmp_path):
-    split, statistics, recipe, task = built
+    split, statistics, settings, task = built
     store = Store.open(tmp_path)
 
-    ranking = selection.rank(split.only("train"), statistics, recipe, task)
+    ranking = selection.rank(split.only("train"), statistics, settings, task)
     assert ranking.metric == "top_tenth"
     assert {entry.family for entry in ranking.entries} == {"dummy", "linear", "bins"}
     bins = next(entry for entry in ranking.entries if entry.family == "bins")
@@ -41,10 +44,10 @@ def test_a_family_and_a_metric_from_outside_run_through_the_steps(built, tmp_pat
     assert bins.best_rounds == ()
 
     rows = split.only("train", "validation")
-    tuned = tune.search(store, rows, statistics, recipe, task, "bins", folder=tmp_path / "run")
+    tuned = tune.search(store, rows, statistics, settings, task, "bins", folder=tmp_path / "run")
     assert (tuned.params, tuned.metric) == ({"bins": 4}, "top_tenth")
 
-    fitted = train.fit(store, rows, statistics, recipe, task, "bins", {"bins": 5})
+    fitted = train.fit(store, rows, statistics, settings, task, "bins", {"bins": 5})
     opened = bundle.open(store, fitted.digest)
     assert (opened.family, opened.params) == ("bins", {"bins": 5})
     assert opened.provenance["validation"]["metric"] == "top_tenth"
@@ -52,7 +55,7 @@ def test_a_family_and_a_metric_from_outside_run_through_the_steps(built, tmp_pat
     test_rows = split.table("test").drop_columns(["y"])
     assert len(Predictor(opened).table(test_rows).prediction) == split.num_rows["test"]
 
-    evaluation = evaluate.score(store, opened, split, recipe)
+    evaluation = evaluate.score(store, opened, split, settings)
     measured = evaluation["metrics"]["top_tenth"]
     assert measured["title"] == TOP_TENTH.title
     assert measured["low"] <= measured["value"] <= measured["high"]
@@ -64,17 +67,17 @@ def test_a_family_and_a_metric_from_outside_run_through_the_steps(built, tmp_pat
 
 
 def test_a_family_is_compared_by_default_only_if_it_says_so(make_split, monkeypatch):
-    split, statistics, recipe, task = make_split()
-    assert "bins" not in selection._families(split, statistics, recipe, task)
+    split, statistics, settings, task = make_split()
+    assert "bins" not in selection._families(split, statistics, settings, task)
     monkeypatch.setattr(type(BINS), "min_coordinates", 0)
-    assert selection._families(split, statistics, recipe, task)[-1] == "bins"
+    assert selection._families(split, statistics, settings, task)[-1] == "bins"
 
 
 def test_a_family_is_refused_for_a_task_that_it_cannot_do(make_split, monkeypatch):
-    split, statistics, recipe, task = make_split("regression", selection={"families": ["bins"]})
+    split, statistics, settings, task = make_split("regression", selection={"families": ["bins"]})
     monkeypatch.setattr(type(BINS), "tasks", metrics.CLASSIFICATION)
     with pytest.raises(errors.RecipeError) as raised:
-        selection.rank(split.only("train"), statistics, recipe, task)
+        selection.rank(split.only("train"), statistics, settings, task)
     assert str(raised.value) == (
         "models: family 'bins'\n  got:      a regression task\n  expected: one of binary, multiclass\n"
         "  hint:     families for it: dummy, forest, kernel, linear, xgboost"
@@ -114,3 +117,25 @@ def test_a_part_is_found_by_its_entry_point_and_loaded_when_it_is_used(monkeypat
     assert table["bins"] is BINS
     with pytest.raises(KeyError):
         table["second"]
+
+
+def test_a_run_refuses_unknown_names_before_its_first_step(make_split):
+    for settings, hint in (
+        ({"selection": {"families": ["bin"]}}, "did you mean 'bins'"),
+        ({"train": {"family": "xgbost"}}, "did you mean 'xgboost'"),
+        ({"selection": {"metric": "top_ten"}}, "did you mean 'top_tenth'"),
+        ({"evaluate": {"gate": {"acuracy": {"min": 0.5}}}}, "did you mean 'accuracy'"),
+    ):
+        with pytest.raises(errors.RecipeError, match=hint):
+            modelling.check_names(make_split(**settings)[2])
+    modelling.check_names(make_split(train={"family": "bins"}, selection={"metric": "top_tenth"})[2])
+
+
+def test_the_json_schema_lists_the_names_that_are_known():
+    schema = json.loads(recipe.json_schema(models.FAMILIES, metrics.METRICS))
+    written = {"name": "a", "target": "y", "data": {"source": "x"}}
+    good = {"selection": {"families": ["bins"], "metric": "top_tenth"}, "evaluate": {"gate": {"rmse": {"max": 1}}}}
+    jsonschema.validate({**written, **good, "train": {"family": "auto"}}, schema)
+    for bad in ({"train": {"family": "xgbost"}}, {"selection": {"metric": "auc"}}, {"evaluate": {"gate": {"auc": {}}}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**written, **bad}, schema)
