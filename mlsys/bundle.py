@@ -182,6 +182,7 @@ def write(
     """
     from mlsys import models
 
+    # 1. State what the model is, without times and paths.
     request = schema.select(request_columns(schema, views))
     facts = {
         "format": FORMAT,
@@ -194,6 +195,7 @@ def write(
     predictions, images = reference.predictions, reference.images
     profile = {"inputs": reference.inputs.to_json(), "predictions": predictions and predictions.to_json()}
 
+    # 2. Write all parts into one folder, which gets the digest of its content.
     def fill(folder: Path) -> None:
         write_json(folder / "bundle.json", _ordered(facts))
         write_json(folder / "schema.json", request.model_dump(mode="json"))

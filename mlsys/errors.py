@@ -1,14 +1,14 @@
-"""Every error that mlsys raises on purpose, and every message it gives.
+"""The tree of errors that mlsys raises on purpose, and their messages.
 
 Each leaf is also the builtin exception that a Python programmer would catch, so
 ``except ValueError`` works for someone who has never heard of this module::
 
     MlsysError
-    ├── RecipeError (ValueError)          what the user wrote in the recipe
+    ├── RecipeError (ValueError)          the recipe cannot be used as it is written
     ├── SourceError (OSError)             a source cannot be found or read
-    ├── ContractError (ValueError)        rows do not keep the schema
+    ├── ContractError (ValueError)        rows do not fit the schema or the contract
     ├── TargetError (ValueError)          the target column cannot be learned from
-    ├── LeakageError (ValueError)         a column knows the answer, or parts share rows
+    ├── LeakageError (ValueError)         a column reveals the target, or parts share rows
     ├── SealedError (PermissionError)     a step asked for rows that it may not see
     ├── FeatureError (ValueError)         a feature specification cannot be built
     ├── BundleError (ValueError)          a bundle is damaged or of another format
@@ -51,7 +51,7 @@ __all__ = [
 
 
 def did_you_mean(got: str, known: Iterable[str]) -> str:
-    """The nearest known name as a sentence, or the list of what there is.
+    """Suggest the nearest known name, or list the known names.
 
     >>> did_you_mean("tagret", ["target", "name"])
     "did you mean 'target'?"
@@ -83,7 +83,7 @@ class MlsysError(Exception):
         hint: str | None = None,
         field: str | None = None,
     ) -> Self:
-        """Put the four parts of a message together.
+        """Build the error with a message of up to four parts.
 
         >>> print(ContractError.build("collect: column 'age'", got="text", expected="number"))
         collect: column 'age'
@@ -136,7 +136,7 @@ class RecipeError(MlsysError, ValueError):
 
     @classmethod
     def no_effect(cls, column: str, operation: str, option: str, known: Iterable[str]) -> Self:
-        """An option that the operation of a column does not have."""
+        """The operation of a column does not have the option."""
         names = list(known)
         return cls.build(
             f"recipe: features.columns '{column}'",
@@ -156,7 +156,7 @@ class SourceError(MlsysError, OSError):
         hint = (
             did_you_mean(source.rsplit("/", 1)[-1], names)
             if names
-            else "check the path; it is relative to where you are"
+            else "check the path; it is relative to the current folder"
         )
         return cls.build(
             f"collect: source '{source}'",
@@ -167,14 +167,14 @@ class SourceError(MlsysError, OSError):
 
     @classmethod
     def no_data(cls, folder: str, names: Iterable[str]) -> Self:
-        """A folder in which no file is one to read."""
+        """The folder holds no file that can be read as data."""
         shown = sorted(names)
         there = ", ".join(shown[:5]) + (f" and {len(shown) - 5:,} more" if len(shown) > 5 else "")
         return cls.build(
             f"collect: source '{folder}'",
             got=f"a folder with {there}" if shown else "an empty folder",
             expected="files whose names end in .csv, .parquet, .jsonl, .txt, .png or .jpg",
-            hint="data.reading.format says of which format all files are; hidden ones and _names are left out"
+            hint="set data.reading.format for all files; hidden files and names that begin with _ are left out"
             if shown
             else None,
         )
@@ -188,7 +188,7 @@ class SourceError(MlsysError, OSError):
         return cls.build(
             f"collect: source '{source}'",
             got=" ".join(got.split()),
-            expected="a whole file of its format",
+            expected="a complete file of its format",
             hint="fetch the file again, or leave it out of the source",
         )
 
@@ -200,7 +200,7 @@ class SourceError(MlsysError, OSError):
             f"collect: source '{source}', line {line}",
             got=f"byte 0x{byte:02x} at offset {offset}",
             expected=f"text in {encoding}",
-            hint=f"data.reading.encoding: {again}; where lines differ in it, write the file anew in one encoding",
+            hint=f"data.reading.encoding: {again}; if lines differ in encoding, write the file again in one",
         )
 
     @classmethod
@@ -212,7 +212,7 @@ class SourceError(MlsysError, OSError):
             f"collect: {len(shown)} of {num_files} files cannot be read",
             got=", ".join(f"'{name}'" for name in shown[:10]) + more,
             expected="at most data.max_bad_fraction of the files and of the bytes",
-            hint=f"fetch them again or leave them out; the first: {' '.join(first.split())}",
+            hint=f"fetch them again or leave them out; the first error: {' '.join(first.split())}",
         )
 
     @classmethod
@@ -221,57 +221,57 @@ class SourceError(MlsysError, OSError):
             f"collect: source '{source}', line {line}",
             got='a " that opens a cell and is not closed before the next delimiter or line end',
             expected='cells in pairs of ", with "" for a " inside',
-            hint="mend the line; what follows it cannot be told apart with certainty",
+            hint="correct the line; the cells after it cannot be separated with certainty",
         )
 
     @classmethod
     def duplicate_columns(cls, source: str, names: Iterable[str]) -> Self:
         return cls.build(
             f"collect: source '{source}'",
-            got="columns that appear twice: " + ", ".join(names),
-            expected="a name of its own for each column",
+            got="columns that appear more than once: " + ", ".join(names),
+            expected="a different name for each column",
             hint="rename them in the source",
         )
 
     @classmethod
     def changed_type(cls, column: str, types: Iterable[tuple[str, str]]) -> Self:
-        """`types` pairs a type with the first piece that has it."""
-        got = "; ".join(f"{kind} in '{piece}'" for kind, piece in types)
+        """The type of a column differs between files; `types` pairs a type with the first fragment that has it."""
+        got = "; ".join(f"{kind} in '{fragment}'" for kind, fragment in types)
         return cls.build(
             f"collect: column '{column}'",
             got=got,
             expected="one type in all files",
-            hint="write the files anew with one type, or leave the odd one out",
+            hint="write the files again with one type, or leave out the one that differs",
             field=column,
         )
 
 
 class ContractError(MlsysError, ValueError):
-    """Rows do not keep the schema."""
+    """Rows do not fit the schema or the contract."""
 
     @classmethod
     def too_many(
         cls, bad: int, total: int, allowed: float, rules: Iterable[tuple[str, int, str]], quarantine: str
     ) -> Self:
-        """`rules` holds for each rule its text, how many rows break it and a sample."""
+        """Too many rows are rejected; `rules` holds each rule's text, number of rows and a sample."""
         worst = sorted(rules, key=lambda rule: -rule[1])
         shown = "; ".join(f"{count} × {rule} (e.g. {sample})" for rule, count, sample in worst[:5])
         more = f"; and {len(worst) - 5} more rules" if len(worst) > 5 else ""
         return cls.build(
-            f"collect: {bad} of {total} rows do not keep the schema",
+            f"collect: {bad} of {total} rows do not fit the schema",
             got=f"{shown}{more}",
-            expected=f"at most {allowed:.2%} of the rows (data.max_bad_fraction)" if bad < total else "rows that do",
-            hint=f"look at {quarantine}; mend the source, set data.kinds of a column, or allow more",
+            expected=f"at most {allowed:.2%} of the rows (data.max_bad_fraction)" if bad < total else "rows that fit",
+            hint=f"look at {quarantine}; correct the source, set data.kinds, or raise data.max_bad_fraction",
         )
 
     @classmethod
     def evolved(cls, changes: Iterable[str], column: str) -> Self:
-        """Columns are not those of the last collection."""
+        """The columns are not those of the last collection."""
         return cls.build(
             "collect: columns changed since the last collection",
             got="; ".join(changes),
-            expected="the columns there were, new ones, and wider types",
-            hint="mend the source; to take it as it is now, once: --set data.evolution=accept",
+            expected="the same columns, new columns or wider types",
+            hint="correct the source; to accept the change once: --set data.evolution=accept",
             field=column,
         )
 
@@ -281,7 +281,7 @@ class ContractError(MlsysError, ValueError):
             "collect: volume",
             got=f"{rows:,} rows",
             expected=f"about {usual:,.0f}, as in {runs} earlier collections (modified z {z:+.1f}, at most 3.5)",
-            hint="look at the source; to take it as it is now, once: --set data.volume=warn",
+            hint="look at the source; to accept it once: --set data.volume=warn",
             field="data.volume",
         )
 
@@ -291,7 +291,7 @@ class ContractError(MlsysError, ValueError):
             f"collect: column '{column}'",
             got=f"the newest value {newest}, {age} old",
             expected=f"at most {limit} (data.freshness)",
-            hint="see why the source is late, or allow more",
+            hint="find out why the source is late, or raise data.freshness",
             field=column,
         )
 
@@ -299,12 +299,12 @@ class ContractError(MlsysError, ValueError):
     def too_many_of(
         cls, rule: str, bad: int, total: int, allowed: float, samples: Iterable[str], quarantine: str
     ) -> Self:
-        """One rule with a limit of its own."""
+        """Too many rows break one rule that has a limit of its own."""
         return cls.build(
             f"collect: {rule}",
             got=f"{bad} of {total} rows break it, e.g. {'; '.join(samples)}",
             expected=f"at most {allowed:.2%} of the rows (its max_fraction)",
-            hint=f"look at {quarantine}; mend the source, or allow more",
+            hint=f"look at {quarantine}; correct the source, or raise the rule's max_fraction",
         )
 
 
@@ -333,7 +333,7 @@ class TargetError(MlsysError, ValueError):
 
 
 class LeakageError(MlsysError, ValueError):
-    """A column knows the answer, or training and test share rows."""
+    """A column reveals the target, or training and test share rows."""
 
 
 class SealedError(MlsysError, PermissionError):
@@ -416,7 +416,7 @@ class PayloadError(MlsysError, ValueError):
     def too_large(cls, limit_bytes: int) -> Self:
         error = cls.build(
             "request: body",
-            got="more",
+            got="a larger body",
             expected=f"at most {limit_bytes} bytes",
             hint="send fewer rows, or use `mlsys predict` for files",
         )

@@ -35,9 +35,12 @@ def up(store: Store, num_cpus: int | None = None) -> str:
     The node runs in a session of its own and ends with :func:`down`. One that is already
     up is left as it is.
     """
+    # 1. Leave a cluster that runs as it is.
     state = status(store)
     if state is not None:
         return str(state["address"])
+
+    # 2. Start a head node in a session of its own, on free ports of the loopback interface.
     folder = store.root / "cluster"
     folder.mkdir(parents=True, exist_ok=True)
     gcs, dashboard, agent = settings.free_ports(3)
@@ -58,6 +61,8 @@ def up(store: Store, num_cpus: int | None = None) -> str:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
+
+    # 3. Note how it is found again, and wait until it answers.
     address = f"127.0.0.1:{gcs}"
     write_json(
         folder / _STATE,

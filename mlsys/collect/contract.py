@@ -159,12 +159,14 @@ def _written(rule: Rule) -> Any:
 def _check_column(where: str, column: CheckedColumn) -> None:
     """Refuse a type that snapshots do not store, and checks that values of the type cannot be put to."""
     where = f"{where}, column '{column.name}'"
+    # 1. The type is one that snapshots store.
     try:
         kind = arrow_type(column.type)
     except ValueError as error:
         raise errors.ContractError.build(
             where, got=str(error), expected="Arrow types, e.g. int64, double, string", field="type"
         ) from None
+    # 2. Each check fits the type, and lower bounds lie below upper ones.
     is_number, is_text = pa.types.is_integer(kind) or pa.types.is_floating(kind), pa.types.is_string(kind)
     fitting = {"minimum": is_number, "maximum": is_number, "pattern": is_text}
     for key, fits in (fitting | dict.fromkeys(("min_length", "max_length"), is_text)).items():
@@ -182,6 +184,7 @@ def _check_column(where: str, column: CheckedColumn) -> None:
             raise errors.ContractError.build(
                 where, got=f"{low} {bounds[0]:g}, {high} {bounds[1]:g}", expected=f"{low} up to {high}", field=low
             )
+    # 3. The pattern is a regular expression, and the allowed values have the type.
     try:
         pc.match_substring_regex(pa.array([""]), column.pattern or "")
         pa.array(column.allowed or ()).cast(kind)

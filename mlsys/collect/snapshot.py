@@ -7,7 +7,6 @@ two passes, and stores the snapshot. `take_table` does the same for a feature ta
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -40,7 +39,7 @@ from mlsys.store import Store
 
 __all__ = ["Collection", "take", "take_table"]
 
-JOIN_KEYS = re.compile(r"\bdata\.(?=(?:reading|derive|time)\b)(\w+)")
+JOIN_KEYS = r"\bdata\.(?=(?:reading|derive|time)\b)(\w+)"
 """Keys of ``data`` that a join has as well."""
 
 PACKED_RATIO = 4
@@ -126,6 +125,7 @@ def take(
     TargetError
         The target has no value, or one class only.
     """
+    # 1. Refuse settings that cannot hold.
     conversion.check_zone(data.timezone)
     if data.freshness and not data.time:
         raise errors.RecipeError.build(
@@ -134,6 +134,8 @@ def take(
             expected="the column that says when",
             field="data.freshness",
         )
+
+    # 2. Collect.
     rules = contract.load(data.contract) if data.contract else None
     is_regression = task == TaskKind.REGRESSION
     return _run(
@@ -180,9 +182,7 @@ def _errors_of_join(name: str) -> Iterator[None]:
     try:
         yield
     except errors.MlsysError as error:
-        renamed = type(error)(JOIN_KEYS.sub(rf"features.joins.{name}.\1", str(error)))
-        renamed.field = error.field
-        raise renamed from None
+        raise error.reworded((JOIN_KEYS, rf"features.joins.{name}.\1")) from None
 
 
 def _run(store: Store, request: _Request) -> Collection:

@@ -134,6 +134,7 @@ def decide(
     SourceError
         A column changes its type between files.
     """
+    # 1. Types of the columns as read.
     counts = merged(scans)
     _check_names(data, target, split_column, [*counts, *data.derive])
     has_columns = bool(contract)  # a contract may hold rules alone
@@ -147,6 +148,8 @@ def decide(
         for name, stored in columns.items()
         if pa.types.is_binary(stored) and _is_image(name, counts[name], data, contract)
     )
+
+    # 2. Types of the stored columns, derived ones included, and whether the contract fits them.
     stored = _with_derived(columns, data)
     if contract is not None:
         contract_file.check_rules(contract, stored)

@@ -54,7 +54,7 @@ MESSAGES = {
         collect: source 'data'
           got:      a folder with a.dat, b.dat, c.dat, d.dat, e.dat and 2 more
           expected: files whose names end in .csv, .parquet, .jsonl, .txt, .png or .jpg
-          hint:     data.reading.format says of which format all files are; hidden ones and _names are left out""",
+          hint:     set data.reading.format for all files; hidden files and names that begin with _ are left out""",
         None,
     ),
     "SourceError.empty": (
@@ -70,7 +70,7 @@ MESSAGES = {
         """\
         collect: source 'a.parquet'
           got:      Parquet magic bytes not found
-          expected: a whole file of its format
+          expected: a complete file of its format
           hint:     fetch the file again, or leave it out of the source""",
         None,
     ),
@@ -80,7 +80,7 @@ MESSAGES = {
         collect: source 'a.csv', line 2
           got:      byte 0xe9 at offset 17
           expected: text in utf-8
-          hint:     data.reading.encoding: latin-1; where lines differ in it, write the file anew in one encoding""",
+          hint:     data.reading.encoding: latin-1; if lines differ in encoding, write the file again in one""",
         None,
     ),
     "SourceError.stray_quote": (
@@ -89,7 +89,7 @@ MESSAGES = {
         collect: source 'a.csv', line 3
           got:      a " that opens a cell and is not closed before the next delimiter or line end
           expected: cells in pairs of ", with "" for a " inside
-          hint:     mend the line; what follows it cannot be told apart with certainty""",
+          hint:     correct the line; the cells after it cannot be separated with certainty""",
         None,
     ),
     "SourceError.several": (
@@ -98,15 +98,15 @@ MESSAGES = {
         collect: 2 of 9 files cannot be read
           got:      'a.csv', 'b.csv'
           expected: at most data.max_bad_fraction of the files and of the bytes
-          hint:     fetch them again or leave them out; the first: collect: source 'a.csv' got: nothing""",
+          hint:     fetch them again or leave them out; the first error: collect: source 'a.csv' got: nothing""",
         None,
     ),
     "SourceError.duplicate_columns": (
         errors.SourceError.duplicate_columns("a.csv", ["age", "name"]),
         """\
         collect: source 'a.csv'
-          got:      columns that appear twice: age, name
-          expected: a name of its own for each column
+          got:      columns that appear more than once: age, name
+          expected: a different name for each column
           hint:     rename them in the source""",
         None,
     ),
@@ -116,7 +116,7 @@ MESSAGES = {
         collect: column 'age'
           got:      int64 in 'a.parquet'; string in 'b.parquet'
           expected: one type in all files
-          hint:     write the files anew with one type, or leave the odd one out""",
+          hint:     write the files again with one type, or leave out the one that differs""",
         "age",
     ),
     "ContractError.too_many": (
@@ -124,10 +124,10 @@ MESSAGES = {
             30, 1000, 0.01, [("age is a number", 10, "'old'"), ("id is not null", 20, "row 3")], "quarantine.parquet"
         ),
         """\
-        collect: 30 of 1000 rows do not keep the schema
+        collect: 30 of 1000 rows do not fit the schema
           got:      20 × id is not null (e.g. row 3); 10 × age is a number (e.g. 'old')
           expected: at most 1.00% of the rows (data.max_bad_fraction)
-          hint:     look at quarantine.parquet; mend the source, set data.kinds of a column, or allow more""",
+          hint:     look at quarantine.parquet; correct the source, set data.kinds, or raise data.max_bad_fraction""",
         None,
     ),
     "ContractError.evolved": (
@@ -135,8 +135,8 @@ MESSAGES = {
         """\
         collect: columns changed since the last collection
           got:      column 'a' (int64) is gone; column 'b': int64 → string
-          expected: the columns there were, new ones, and wider types
-          hint:     mend the source; to take it as it is now, once: --set data.evolution=accept""",
+          expected: the same columns, new columns or wider types
+          hint:     correct the source; to accept the change once: --set data.evolution=accept""",
         "a",
     ),
     "ContractError.unusual_volume": (
@@ -145,7 +145,7 @@ MESSAGES = {
         collect: volume
           got:      10 rows
           expected: about 1,000, as in 6 earlier collections (modified z -31.2, at most 3.5)
-          hint:     look at the source; to take it as it is now, once: --set data.volume=warn""",
+          hint:     look at the source; to accept it once: --set data.volume=warn""",
         "data.volume",
     ),
     "ContractError.stale": (
@@ -154,7 +154,7 @@ MESSAGES = {
         collect: column 'at'
           got:      the newest value 2024-01-08T00:00:00+00:00, 48 hours old
           expected: at most 36h (data.freshness)
-          hint:     see why the source is late, or allow more""",
+          hint:     find out why the source is late, or raise data.freshness""",
         "at",
     ),
     "ContractError.too_many_of": (
@@ -165,7 +165,7 @@ MESSAGES = {
         collect: rule 'later': arr >= dep
           got:      26 of 100 rows break it, e.g. 2, 5 in 'a.csv' row 4
           expected: at most 25.00% of the rows (its max_fraction)
-          hint:     look at quarantine.parquet; mend the source, or allow more""",
+          hint:     look at quarantine.parquet; correct the source, or raise the rule's max_fraction""",
         None,
     ),
     "TargetError.all_null": (
@@ -224,7 +224,7 @@ MESSAGES = {
         errors.PayloadError.too_large(1024),
         """\
         request: body
-          got:      more
+          got:      a larger body
           expected: at most 1024 bytes
           hint:     send fewer rows, or use `mlsys predict` for files""",
         None,
@@ -262,7 +262,7 @@ def test_every_builder_has_its_text_here():
 
 def test_a_missing_source_without_neighbours_says_what_paths_are_relative_to():
     assert str(errors.SourceError.missing("s3://bucket/x.csv")).endswith(
-        "hint:     check the path; it is relative to where you are"
+        "hint:     check the path; it is relative to the current folder"
     )
 
 

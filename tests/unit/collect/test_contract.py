@@ -214,5 +214,5 @@ def test_nan_breaks_no_rule_for_it_is_no_value(take, tmp_path, write):
 
 def test_where_no_row_keeps_the_contract_the_message_does_not_allow_them_all(take, write):
     rules = write("c.yaml", "rules:\n  big: x > 8\n")
-    with pytest.raises(errors.ContractError, match=r"(?s)2 of 2 rows.*expected: rows that do"):
+    with pytest.raises(errors.ContractError, match=r"(?s)2 of 2 rows.*expected: rows that fit"):
         take(write("a.csv", "x,y\n7,0\n8,1\n"), contract=str(rules), max_bad_fraction=1)

@@ -106,7 +106,7 @@ def test_an_empty_file_beside_others_is_no_fault(take, tmp_path, write):
 
 
 def test_two_columns_of_one_name_are_refused(take, write):
-    with pytest.raises(errors.SourceError, match="columns that appear twice: x"):
+    with pytest.raises(errors.SourceError, match="columns that appear more than once: x"):
         take(write("a.csv", "x,y,x\n1,0,2\n"))
 
 
