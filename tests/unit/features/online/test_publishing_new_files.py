@@ -172,7 +172,7 @@ SCRIPT = textwrap.dedent("""
     import sys
     sys.path.insert(0, sys.argv[4])
     from pathlib import Path
-    from test_taken import bring, view
+    from test_publishing_new_files import bring, view
     from mlsys.dataset import Snapshot
     from mlsys.features.online.sqlite_store import SQLiteStore
     from mlsys.store import Store
