@@ -19,7 +19,7 @@ UV_INSTALL = index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m p
     $${index:+env UV_DEFAULT_INDEX="$$index"} $(BIN)/python -m uv pip install --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down env test unit check format docs lock bench size clean
+.PHONY: help demo down env test unit check format docs picture lock bench size clean
 
 help: ## What can be asked of this file
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -49,8 +49,11 @@ format: $(STAMP) ## Rewrite the files as `make check` wants them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix-only .
 
-docs: $(STAMP) ## Write the pages that are generated: docs/recipe.md
-	$(BIN)/python tests/support/recipe_page.py
+docs: $(STAMP) ## Write the generated pages: docs/recipe.md, docs/metrics.md
+	$(BIN)/python tests/support/reference_pages.py
+
+picture: $(STAMP) ## Draw docs/report.png, a page of the flights' report (needs chromium)
+	$(BIN)/python tests/support/picture.py
 
 lock: | $(BIN)/uv ## Remake requirements.lock from pyproject.toml (UPGRADE=1 takes newer versions)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \

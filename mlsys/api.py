@@ -36,7 +36,7 @@ DIGEST = re.compile(r"[0-9a-f]{8,64}")
 """A bundle's digest, or enough of its first digits."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FinishedRun:
     """What a run of a recipe left; fields of steps that were not reached are empty or None.
 
@@ -77,6 +77,10 @@ class FinishedRun:
     reports: dict[str, Path]
     url: str | None
     decision: str | None
+
+    def __repr__(self) -> str:
+        parts = [self.family or "no model yet", *(f"{name} {value:.4g}" for name, value in self.metrics.items())]
+        return f"FinishedRun({self.recipe.name!r}: {', '.join(parts[:4])})"
 
     def predictor(self) -> Predictor:
         """Load the model of this run.

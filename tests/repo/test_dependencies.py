@@ -5,7 +5,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from readme import tables
+from pages import tables
 
 PYTHONS = ("3.11", "3.12", "3.13")
 

@@ -3,7 +3,7 @@ import importlib
 import pytest
 import yaml
 
-from readme import ROOT
+from pages import ROOT
 
 FILES = sorted((ROOT / "serve_configs").glob("*.yaml"))
 

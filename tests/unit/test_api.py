@@ -1,5 +1,6 @@
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,10 @@ def test_a_run_says_what_it_left(done):
     assert bundle.open(Store.open(done.store), done.bundle).family == "linear"
     assert all(page.is_file() for page in done.reports.values())
     assert (done.folder / "resolved.yaml").is_file()
+
+
+def test_a_run_shows_itself_on_a_line(done):
+    assert re.fullmatch(r"FinishedRun\('wine': linear(, \w+ [\d.e-]+){3}\)", repr(done))
 
 
 def test_the_same_recipe_as_a_file_and_as_an_object_is_the_same_run(done, tmp_path):

@@ -1,4 +1,4 @@
-"""Every command of the README, in its order, as someone types it who follows the page."""
+"""Every command of README and docs/, in its order, as someone types it who follows the pages."""
 
 import shutil
 import subprocess
@@ -6,11 +6,11 @@ import subprocess
 import psutil
 import pytest
 
-from readme import ROOT, blocks
+from pages import ROOT, all_blocks
 from shell import shell
 
 LIMIT_S = 600
-BLOCKS = [block for block in blocks((ROOT / "README.md").read_text()) if block.runs]
+BLOCKS = [block for block in all_blocks() if block.runs]
 
 # `ray stop` ends every Ray of the machine: that is for the person who typed it, not for a test.
 GUARD = 'ray() { if [ "$1" = stop ]; then echo "not in a test"; else command ray "$@"; fi; }\nset -eo pipefail\n'
@@ -19,7 +19,7 @@ GUARD = 'ray() { if [ "$1" = stop ]; then echo "not in a test"; else command ray
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A copy of what the commands name, so that they leave nothing in the repository."""
-    folder = tmp_path_factory.mktemp("readme")
+    folder = tmp_path_factory.mktemp("pages")
     for name in ("jobs", "serve_configs"):
         shutil.copytree(ROOT / name, folder / name)
     yield folder
