@@ -23,6 +23,7 @@ from mlsys.predict import Predictor
 from mlsys.recipe import Recipe, dump, parse
 from mlsys.recipe import load as load_recipe
 from mlsys.store import Store, write_atomic
+from mlsys.workflow.results import DeployResult, EvaluateResult, MonitorResult, TrainResult
 
 if TYPE_CHECKING:
     from mlsys.bundle import Bundle
@@ -287,19 +288,22 @@ def _check_step(recipe: Recipe, until: str, *, cluster: bool) -> None:
 
 
 def _finished(done: workflow.Run) -> FinishedRun:
-    records = done.records
-    evaluated = records.get("evaluate", {})
-    metrics = {name: entry for name, entry in evaluated.get("metrics", {}).items() if entry["value"] is not None}
+    results = done.results
+    trained, evaluated = results.get("train"), results.get("evaluate")
+    deployed, monitored = results.get("deploy"), results.get("monitor")
+    entries = evaluated.metrics if isinstance(evaluated, EvaluateResult) else {}
+    metrics = {name: entry for name, entry in entries.items() if entry["value"] is not None}
+    pages = {name: getattr(result, "report", None) for name, result in results.items()}
     return FinishedRun(
         recipe=done.recipe,
         store=done.store.root,
         folder=done.folder,
-        family=records.get("train", {}).get("family"),
-        bundle=records.get("train", {}).get("bundle"),
+        family=trained.family if isinstance(trained, TrainResult) else None,
+        bundle=trained.bundle if isinstance(trained, TrainResult) else None,
         metrics={name: entry["value"] for name, entry in metrics.items()},
         intervals={name: (entry["low"], entry["high"]) for name, entry in metrics.items() if entry["low"] is not None},
-        passed=evaluated.get("passed"),
-        reports={name: Path(record["report"]) for name, record in records.items() if "report" in record},
-        url=records.get("deploy", {}).get("endpoint", {}).get("url"),
-        decision=records.get("monitor", {}).get("decision"),
+        passed=evaluated.passed if isinstance(evaluated, EvaluateResult) else None,
+        reports={name: Path(page) for name, page in pages.items() if page is not None},
+        url=deployed.endpoint.url if isinstance(deployed, DeployResult) else None,
+        decision=monitored.decision if isinstance(monitored, MonitorResult) else None,
     )

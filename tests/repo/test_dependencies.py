@@ -45,8 +45,9 @@ def test_the_pythons_of_the_lock_are_those_of_the_project(project):
     assert [f"3.{minor}" for minor in range(8, 20) if f"3.{minor}" in supported] == list(PYTHONS)
 
 
-def test_every_dependency_says_in_the_readme_what_it_is_for(project, readme):
-    table = next((table for table in tables(readme) if table[0][0].lower() == "dependency"), [])
+def test_every_dependency_says_in_the_docs_what_it_is_for(project, root):
+    page = (root / "docs" / "operating.md").read_text()
+    table = next((table for table in tables(page) if table[0][0].lower() == "dependency"), [])
     said = {canonicalize_name(name) for row in table[1:] for name in re.findall(r"[\w.-]+", row[0])}
     assert all(all(row) for row in table)
     extras = project["project"].get("optional-dependencies", {})

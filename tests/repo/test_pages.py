@@ -9,12 +9,12 @@ import pytest
 import typer
 import yaml
 
-from mlsys import cli
+from mlsys import cli, expressions
 from mlsys.collect import contract
 from mlsys.recipe import parse
-from pages import LANGUAGES, ROOT, all_blocks, blocks, paths, tables
+from pages import LANGUAGES, ROOT, all_blocks, blocks, names_in, paths, places, tables
 
-PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths()}
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths() if path.is_file()}
 BLOCKS = all_blocks()
 SHELL = [block for block in BLOCKS if block.is_shell]
 PYTHON = sorted({block.page for block in BLOCKS if block.language == "python"})
@@ -105,7 +105,9 @@ def test_yaml_is_part_of_a_recipe_or_of_a_contract(block, tmp_path):
     assert block.info == ""
     missing = {key: value for key, value in REQUIRED.items() if key not in tree}
     text = block.text + "".join(f"\n{key}: {json.dumps(value)}" for key, value in missing.items())
-    parse(text if "source:" in text else text.replace("data:", "data:\n  source: table.csv", 1))
+    recipe = parse(text)
+    for name, sql in {**recipe.data.derive, **recipe.features.derive}.items():
+        expressions.parse(name, sql)
 
 
 @pytest.mark.parametrize("block", of("json"), ids=str)
@@ -135,6 +137,11 @@ def test_links_to_files_of_the_repository_lead_somewhere(page):
 def test_files_and_modules_that_a_page_names_exist(page):
     names = set(re.findall(r"`((?:mlsys|tests|jobs|benchmarks|serve_configs|docs)/[\w/.-]*\w)`", PAGES[page]))
     assert [name for name in sorted(names) if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize(("path", "name"), sorted({place for text in PAGES.values() for place in places(text)}))
+def test_a_name_that_a_page_gives_for_a_file_is_in_it(path, name):
+    assert name in names_in(ROOT / path)
 
 
 # The parser itself
@@ -179,3 +186,8 @@ def test_blocks_are_found_with_their_kind_and_line():
 
 def test_tables_are_found_with_their_cells():
     assert tables(SAMPLE) == [[["dependency", "what for"], ["ray", "the \\| cluster"]]]
+
+
+def test_places_are_found_with_all_their_names():
+    text = "see `mlsys/a.py` `B.c`, `d` and `mlsys/e.py`; `f`"
+    assert places(text) == [("mlsys/a.py", "B.c"), ("mlsys/a.py", "d")]

@@ -13,6 +13,7 @@ The first line of a block says what the tests do with it::
 GitHub shows them like any other block.
 """
 
+import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,3 +96,28 @@ def tables(text: str) -> list[list[list[str]]]:
     texts = re.findall(r"(?:^\|.*\|[ \t]*\n)+", text, re.MULTILINE)
     rows = [[re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in table.splitlines()] for table in texts]
     return [[[cell.strip() for cell in row] for number, row in enumerate(table) if number != 1] for table in rows]
+
+
+PLACE = re.compile(r"`((?:mlsys|tests|jobs)/[\w/]+\.py)`((?:(?:,| and)?\s+`[\w.]+`)+)")
+
+
+def places(text: str) -> list[tuple[str, str]]:
+    """Pairs of a file and a name that the text says is in it: a path and, after it, names, each in backticks."""
+    return [(match[1], name) for match in PLACE.finditer(text) for name in re.findall(r"`([\w.]+)`", match[2])]
+
+
+def names_in(path: Path) -> set[str]:
+    """Names that a Python file defines: its own, and those of its classes as ``Class.name``."""
+    return _defined(ast.parse(path.read_text(encoding="utf-8")).body, "")
+
+
+def _defined(body: list[ast.stmt], prefix: str) -> set[str]:
+    names = set()
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(prefix + node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= _defined(node.body, f"{prefix}{node.name}.")
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names |= {prefix + target.id for target in targets if isinstance(target, ast.Name)}
+    return names
