@@ -232,11 +232,12 @@ def load(model: str | Path, *, store: Path | str | None = None) -> Predictor:
 
 def _predictor(opened: Bundle, home: Store | None) -> Predictor:
     """A predictor that looks up feature tables in the store, where one is known and the model has any."""
+    timezone = opened.read_options.timezone
     if home is None or not opened.views:
-        return Predictor(opened)
+        return Predictor(opened, timezone)
     from mlsys.features.online.lookup import TableSource
 
-    return Predictor(opened, source=TableSource.latest(home, opened.schema))
+    return Predictor(opened, timezone, source=TableSource.latest(home, opened.schema))
 
 
 def _store_around(folder: Path, store: Path | str | None) -> Store | None:

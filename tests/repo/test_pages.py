@@ -11,6 +11,9 @@ import yaml
 
 from mlsys import cli, expressions
 from mlsys.collect import contract
+from mlsys.evaluate.metrics import METRICS
+from mlsys.models import FAMILIES
+from mlsys.readers import registry
 from mlsys.recipe import parse
 from pages import LANGUAGES, ROOT, all_blocks, blocks, names_in, paths, places, tables
 
@@ -76,7 +79,19 @@ def place(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def registries():
+    """What a page registers is gone after it."""
+    yield
+    for parts in (FAMILIES, METRICS):
+        for name in set(parts) - set(parts.built_in):
+            parts.unregister(name)
+    for name in set(registry.READERS) - registry.BUILT_IN:
+        del registry.READERS[name]
+
+
 @pytest.mark.parametrize("page", PYTHON)
+@pytest.mark.usefixtures("registries")
 def test_the_python_of_a_page_prints_what_it_says(page, place, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setenv("MLSYS_STORE", str(place / ".mlsys"))

@@ -182,9 +182,8 @@ def metrics() -> str:
     lines += ["Each is an entry of `mlsys/evaluate/metrics.py`. NaN means not defined; it passes no gate.\n"]
     lines += ["| name | metric | tasks | better | definition |", "|---|---|---|---|---|"]
     for metric in METRICS.values():
-        tasks = ", ".join(sorted(kind.value for kind in metric.kinds))
-        better = "nearest 0" if not metric.ranks else "greater" if metric.greater_is_better else "smaller"
-        lines.append(f"| `{metric.name}` | {metric.title} | {tasks} | {better} | {_cell(metric.__doc__)} |")
+        tasks = ", ".join(sorted(kind.value for kind in metric.tasks))
+        lines.append(f"| `{metric.name}` | {metric.title} | {tasks} | {metric.better} | {_cell(metric.definition)} |")
     lines += ["\n## Statistics of drift\n"]
     lines += ["Each is an entry of `mlsys/monitor/drift.py`; the docstring of its function has the formula.\n"]
     lines += ["| name | statistic | columns | from | source |", "|---|---|---|---|---|"]
