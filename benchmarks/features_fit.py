@@ -22,7 +22,7 @@ from mlsys import cluster
 from mlsys.features import plan, program
 from mlsys.features.executors import transform_files
 from mlsys.features.program import FeatureProgram
-from mlsys.recipe import Features
+from mlsys.recipe import FeaturesSection
 from mlsys.schema import Column, Kind, Schema, Task
 from mlsys.statistics import TableStatistics
 
@@ -113,7 +113,7 @@ def _learn(piece: Group) -> TableStatistics:
 
 def fit(statistics: TableStatistics) -> FeatureProgram:
     schema = statistics.schema
-    features = Features(columns={column.name: TREATMENT[column.kind] for column in schema})
+    features = FeaturesSection(columns={column.name: TREATMENT[column.kind] for column in schema})
     return program.fit(plan.choose(schema, statistics, features, "dense"), statistics)
 
 

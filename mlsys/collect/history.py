@@ -47,7 +47,7 @@ from mlsys import errors
 from mlsys.collect.incremental import IncrementState
 from mlsys.collect.storage_schema import RowCounts
 from mlsys.readers.conversion import LIST, TIME
-from mlsys.recipe import Data
+from mlsys.recipe import DataSection
 from mlsys.recipe.durations import span_us
 from mlsys.schema import Schema
 from mlsys.store import digest_json, read_json, write_json
@@ -97,7 +97,7 @@ class CollectionRecord:
     types: dict[str, str | None] = field(default_factory=dict)
 
 
-def key(data: Data, target: str | None) -> str:
+def key(data: DataSection, target: str | None) -> str:
     """The digest of everything in the recipe that decides which columns there are."""
     judged = {"contract", "evolution", "freshness", "max_bad_fraction", "volume"}
     return digest_json([data.model_dump(mode="json", exclude=judged), target])
@@ -151,7 +151,9 @@ def make(
     )
 
 
-def judge(before: Sequence[CollectionRecord], entry: CollectionRecord, data: Data, now: dt.datetime) -> list[str]:
+def judge(
+    before: Sequence[CollectionRecord], entry: CollectionRecord, data: DataSection, now: dt.datetime
+) -> list[str]:
     """Say what is unusual about a collection, in sentences.
 
     Raises
@@ -184,7 +186,7 @@ def judge(before: Sequence[CollectionRecord], entry: CollectionRecord, data: Dat
     return messages
 
 
-def check_age(newest: str | None, data: Data, now: dt.datetime) -> None:
+def check_age(newest: str | None, data: DataSection, now: dt.datetime) -> None:
     """Stop where the newest row is older than ``data.freshness``.
 
     Raises

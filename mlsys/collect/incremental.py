@@ -37,7 +37,7 @@ from mlsys import errors
 from mlsys.collect.duplicates import CollectedRows, contents
 from mlsys.readers import conversion, increments, registry
 from mlsys.readers.base import BadRecord, Batch, CursorBound, Fragment, Growth, TypeCounts, refuse_reserved
-from mlsys.recipe import Data, Incremental, Reading
+from mlsys.recipe import DataSection, Incremental, Reading
 from mlsys.recipe.durations import span_us
 from mlsys.schema import ROW
 from mlsys.store import Store, digest_json
@@ -104,7 +104,7 @@ class Advance:
     messages: list[str]
 
 
-def advance(store: Store, data: Data, fragments: Sequence[Fragment], noted: Any) -> Advance:
+def advance(store: Store, data: DataSection, fragments: Sequence[Fragment], noted: Any) -> Advance:
     """Take what is new into the store, by ``data.incremental``; `noted` is the JSON of the last state."""
     asked = data.incremental
     if asked is None:

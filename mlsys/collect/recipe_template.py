@@ -20,7 +20,7 @@ from mlsys.collect.task import MAX_INTEGER_CLASSES
 from mlsys.collect.type_inference import WordCounts
 from mlsys.readers import conversion, decoding, folders, registry
 from mlsys.readers.base import Fragment, TypeCounts
-from mlsys.recipe import Data, Reading
+from mlsys.recipe import DataSection, Reading
 from mlsys.schema import Kind
 
 __all__ = ["write"]
@@ -35,7 +35,7 @@ MIN_ROWS = 20
 """Rows from which a column of values that all differ is taken to identify rows."""
 MIN_CLASS_ROWS = 8
 """Rows of a class from which its share of 70 % gives training the two that it needs, with some to spare."""
-MAX_BAD_FRACTION = Data.model_fields["max_bad_fraction"].default
+MAX_BAD_FRACTION = DataSection.model_fields["max_bad_fraction"].default
 ID_NAME = re.compile(
     r"(^|[_\W])(id|uuid|guid|key|index|rowid|row|number|no|nr|code)$|(?<=[a-z])(Id|ID|Key)$", re.IGNORECASE
 )

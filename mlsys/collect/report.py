@@ -14,7 +14,7 @@ from mlsys.collect.duplicates import Duplicates
 from mlsys.collect.storage_schema import FragmentScan, RowCounts, merged
 from mlsys.collect.type_inference import WordCounts
 from mlsys.readers.base import Fragment, TypeCounts
-from mlsys.recipe import Data
+from mlsys.recipe import DataSection
 from mlsys.schema import Role, Schema
 
 __all__ = ["build", "judge", "judge_damage", "total"]
@@ -63,7 +63,7 @@ def judge_damage(fragments: Sequence[Fragment], scans: Sequence[FragmentScan], m
     raise errors.SourceError.several([fragment.name for fragment, _ in damaged], len(fragments), str(first))
 
 
-def judge(counts: RowCounts, data: Data, target: str | None, contract: Contract | None, quarantine: str) -> None:
+def judge(counts: RowCounts, data: DataSection, target: str | None, contract: Contract | None, quarantine: str) -> None:
     """Stop where too many rows were rejected, or the target has nothing to learn from.
 
     Raises

@@ -58,7 +58,7 @@ class Collection:
 class _Request:
     """The rows that are asked for; `folder` takes the schema file, the quarantine and the history."""
 
-    data: recipe.Data
+    data: recipe.DataSection
     target: str | None
     split_column: str | None
     contract: Contract | None
@@ -90,7 +90,7 @@ class _Input:
 
 def take(
     store: Store,
-    data: recipe.Data,
+    data: recipe.DataSection,
     *,
     target: str,
     folder: Path,
@@ -155,7 +155,7 @@ def take_table(
     max_bad_fraction: float = 0.01,
 ) -> Collection:
     """Collect a feature table: as `take`, without target; the columns that the join `name` names must be there."""
-    data = recipe.Data(
+    data = recipe.DataSection(
         source=join.source,
         reading=join.reading,
         derive=join.derive,
@@ -193,7 +193,7 @@ def _run(store: Store, request: _Request) -> Collection:
     return source.plan.run(_collect, store, request, source)
 
 
-def _with_defaults(data: recipe.Data, fragments: Sequence[Fragment]) -> recipe.Data:
+def _with_defaults(data: recipe.DataSection, fragments: Sequence[Fragment]) -> recipe.DataSection:
     """The section with what folders of pictures and texts imply: names of files as ids, texts as texts."""
     if data.id is None and any(fragment.files for fragment in fragments):
         data = data.model_copy(update={"id": folders.FILE})

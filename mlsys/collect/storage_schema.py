@@ -21,7 +21,7 @@ from mlsys.collect.contract import Contract
 from mlsys.collect.type_inference import WordCounts
 from mlsys.readers import conversion
 from mlsys.readers.base import UNNAMED, BadRecord, TypeCounts
-from mlsys.recipe import Data
+from mlsys.recipe import DataSection
 from mlsys.schema import Column, Kind, Role, Schema, arrow_type
 
 __all__ = ["FragmentScan", "RowCounts", "StorageSchema", "decide", "is_row_index", "merged", "schema"]
@@ -115,7 +115,7 @@ class RowCounts:
 
 
 def decide(
-    data: Data,
+    data: DataSection,
     target: str | None,
     split_column: str | None,
     scans: Sequence[FragmentScan],
@@ -168,7 +168,7 @@ def merged(scans: Iterable[FragmentScan]) -> dict[str, TypeCounts]:
     return whole
 
 
-def schema(storage: StorageSchema, data: Data, split_column: str | None, counts: RowCounts) -> Schema:
+def schema(storage: StorageSchema, data: DataSection, split_column: str | None, counts: RowCounts) -> Schema:
     """The schema with kinds and roles, once all values were counted."""
     columns = [_column(name, storage, data, counts) for name in storage.stored.names]
     empty = {name for name in storage.stored.names if counts.nulls[name] == counts.num_rows}
@@ -180,7 +180,7 @@ def is_row_index(name: str) -> bool:
     return ROW_INDEX.fullmatch(name) is not None
 
 
-def _types_by_contract(contract: Contract, counts: dict[str, TypeCounts], data: Data) -> dict[str, pa.DataType]:
+def _types_by_contract(contract: Contract, counts: dict[str, TypeCounts], data: DataSection) -> dict[str, pa.DataType]:
     for column in contract:
         if column.name not in counts and column.name not in data.derive:
             raise errors.ContractError.build(
@@ -193,7 +193,7 @@ def _types_by_contract(contract: Contract, counts: dict[str, TypeCounts], data: 
     return {column.name: arrow_type(column.type) for column in contract if column.name in counts}
 
 
-def _types_by_counts(counts: dict[str, TypeCounts], data: Data) -> dict[str, pa.DataType]:
+def _types_by_counts(counts: dict[str, TypeCounts], data: DataSection) -> dict[str, pa.DataType]:
     types = {
         name: type_inference.type_of(name, of_column, data.kinds.get(name), data.max_bad_fraction)
         for name, of_column in counts.items()
@@ -201,7 +201,7 @@ def _types_by_counts(counts: dict[str, TypeCounts], data: Data) -> dict[str, pa.
     return {name: pa.float64() if pa.types.is_null(stored) else stored for name, stored in types.items()}
 
 
-def _is_image(name: str, counts: TypeCounts, data: Data, contract: Schema | None) -> bool:
+def _is_image(name: str, counts: TypeCounts, data: DataSection, contract: Schema | None) -> bool:
     kind = contract[name].kind if contract is not None and name in contract else None
     return type_inference.is_image(counts, data.kinds.get(name, kind))
 
@@ -211,7 +211,7 @@ def _label_type(stored: pa.DataType, counts: TypeCounts) -> pa.DataType:
     return pa.int64() if pa.types.is_floating(stored) and not counts.fractions else stored
 
 
-def _with_derived(columns: dict[str, pa.DataType], data: Data) -> pa.Schema:
+def _with_derived(columns: dict[str, pa.DataType], data: DataSection) -> pa.Schema:
     """The columns as read and the derived ones, a derived one in place of one of its name."""
     table = pa.schema(list(columns.items()))
     derived = expressions.types(table, data.derive, "recipe: data.derive") if data.derive else {}
@@ -235,7 +235,7 @@ def _check_kinds(contract: Contract, stored: pa.Schema) -> None:
             )
 
 
-def _column(name: str, storage: StorageSchema, data: Data, counts: RowCounts) -> Column:
+def _column(name: str, storage: StorageSchema, data: DataSection, counts: RowCounts) -> Column:
     type_ = storage.stored.field(name).type
     if storage.contract is not None and name in storage.contract:
         facts = storage.contract[name].model_dump(include=set(Column.model_fields))
@@ -271,7 +271,7 @@ _TYPES_OF = {
 }
 
 
-def _check_names(data: Data, target: str | None, split_column: str | None, known: Sequence[str]) -> None:
+def _check_names(data: DataSection, target: str | None, split_column: str | None, known: Sequence[str]) -> None:
     """Refuse names in the recipe that no column has; the error names the key, and the column that may be meant."""
     cursor = data.incremental.cursor if data.incremental else None
     named = [*_needed(data, target, split_column), *([("data.incremental.cursor", cursor)] if cursor else [])]
@@ -283,7 +283,7 @@ def _check_names(data: Data, target: str | None, split_column: str | None, known
             raise errors.RecipeError.unknown_column(f"recipe: '{key}'", name, known)
 
 
-def _check_not_left_out(data: Data, target: str | None, split_column: str | None, stored: Sequence[str]) -> None:
+def _check_not_left_out(data: DataSection, target: str | None, split_column: str | None, stored: Sequence[str]) -> None:
     """Refuse a contract that leaves out what the recipe works with."""
     for key, name in _needed(data, target, split_column):
         if name not in stored:
@@ -296,7 +296,7 @@ def _check_not_left_out(data: Data, target: str | None, split_column: str | None
             )
 
 
-def _needed(data: Data, target: str | None, split_column: str | None) -> list[tuple[str, str]]:
+def _needed(data: DataSection, target: str | None, split_column: str | None) -> list[tuple[str, str]]:
     """Columns whose values are used, by the key of the recipe that names them."""
     named = {
         "target": target,
@@ -311,7 +311,7 @@ def _needed(data: Data, target: str | None, split_column: str | None) -> list[tu
 
 
 def _assign_roles(
-    columns: Iterable[Column], data: Data, target: str | None, split_column: str | None, empty: Collection[str]
+    columns: Iterable[Column], data: DataSection, target: str | None, split_column: str | None, empty: Collection[str]
 ) -> Schema:
     """The schema with roles; a column with several takes the first of target, id, time, group, split, after, ignore.
 

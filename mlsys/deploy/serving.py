@@ -59,7 +59,7 @@ class Endpoint:
     was_served: bool
 
 
-def start(store: Store, name: str, digest: str, version: int, settings: recipe.Deploy) -> Endpoint:
+def start(store: Store, name: str, digest: str, version: int, settings: recipe.DeploySection) -> Endpoint:
     """Serve a bundle in place of the one that is served, if any; return when it answers.
 
     Ray must be connected. If the bundle is served already, nothing changes. Serve has one
@@ -97,7 +97,7 @@ def stop(store: Store, name: str) -> bool:
     return True
 
 
-def application(store: Store, name: str, digest: str, version: int, settings: recipe.Deploy) -> dict[str, Any]:
+def application(store: Store, name: str, digest: str, version: int, settings: recipe.DeploySection) -> dict[str, Any]:
     """Build the model's application in Serve's configuration.
 
     Raises
@@ -170,7 +170,7 @@ def _running(client: Any) -> dict[str, dict[str, Any]]:
     return {name: config.model_dump(exclude_unset=True) for name, config in configs.items()}
 
 
-def _client(settings: recipe.Deploy) -> Any:
+def _client(settings: recipe.DeploySection) -> Any:
     """Serve's client, after starting Serve if it does not run."""
     from ray import serve
     from ray.serve.context import _get_global_client

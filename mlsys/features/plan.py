@@ -64,7 +64,7 @@ class FeaturePlan:
 def choose(
     schema: Schema,
     statistics: TableStatistics,
-    features: recipe.Features | None = None,
+    features: recipe.FeaturesSection | None = None,
     encoding: Encoding = "codes",
     timezone: str = "UTC",
 ) -> FeaturePlan:
@@ -86,7 +86,7 @@ def choose(
     FeatureError
         The operation does not fit the column.
     """
-    settings = features or recipe.Features()
+    settings = features or recipe.FeaturesSection()
     extended = derive.extend(schema, settings.derive)
     _check_overrides(extended, settings.columns)
     _check_elapsed(extended, settings.columns)

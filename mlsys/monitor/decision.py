@@ -41,7 +41,7 @@ from mlsys.monitor.performance import Baseline, PerformanceLimits, PerformanceLo
 from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceBins, ReferenceRows
 from mlsys.monitor.significance import Dispersion
 from mlsys.monitor.windows import Window
-from mlsys.recipe import Monitor
+from mlsys.recipe import MonitorSection
 from mlsys.reports import formats
 from mlsys.schema import TaskKind
 
@@ -72,7 +72,7 @@ class JudgedWindow:
     def losses(self) -> list[PerformanceLoss]:
         return self.performance.losses if self.performance else []
 
-    def conclude(self, section: Monitor) -> None:
+    def conclude(self, section: MonitorSection) -> None:
         """Set the verdict and its reasons, the decisive one first."""
         window = self.window
         if window.num_rows < section.min_rows:
@@ -108,7 +108,11 @@ class JudgedWindow:
 
 
 def judge_windows(
-    windows: Sequence[Window], reference: ReferenceRows, baseline: Baseline, section: Monitor, limits: PerformanceLimits
+    windows: Sequence[Window],
+    reference: ReferenceRows,
+    baseline: Baseline,
+    section: MonitorSection,
+    limits: PerformanceLimits,
 ) -> tuple[list[JudgedWindow], dict[str, Dispersion]]:
     """Judge all windows; also return the dispersion of each column.
 

@@ -24,24 +24,24 @@ from mlsys.schema import Kind, TaskKind
 __all__ = [
     "CELLS",
     "Aggregate",
-    "Data",
+    "DataSection",
     "Dedupe",
-    "Deploy",
-    "Evaluate",
-    "Explore",
-    "Features",
+    "DeploySection",
+    "EvaluateSection",
+    "ExploreSection",
+    "FeaturesSection",
     "Incremental",
     "Join",
-    "Monitor",
+    "MonitorSection",
     "ReadOptions",
     "Reading",
     "Recipe",
     "Section",
-    "Selection",
+    "SelectionSection",
     "SplitSection",
     "Threshold",
-    "Train",
-    "Tune",
+    "TrainSection",
+    "TuneSection",
 ]
 
 
@@ -53,7 +53,7 @@ class Section(BaseModel):
     def only(self, *paths: str) -> Self:
         """Copy the values at these dotted paths alone; reading any other from the copy is a `RuntimeError`.
 
-        >>> recipe = Recipe(name="demo", target="y", data=Data(source="rows.csv"))
+        >>> recipe = Recipe(name="demo", target="y", data=DataSection(source="rows.csv"))
         >>> recipe.only("seed", "data.timezone").model_dump()
         {'seed': 0, 'data': {'timezone': 'UTC'}}
         """
@@ -132,7 +132,7 @@ class ReadOptions(Section):
     timezone: str = Field("UTC", description="IANA time zone of times that have no zone")
 
     @classmethod
-    def of(cls, data: Data) -> Self:
+    def of(cls, data: DataSection) -> Self:
         """The options of ``data`` that hold for other files too: all but a query and a version, which name rows."""
         return cls(reading=Reading(**{name: getattr(data.reading, name) for name in CELLS}), timezone=data.timezone)
 
@@ -157,7 +157,7 @@ class Incremental(Section):
     )
 
 
-class Data(Section):
+class DataSection(Section):
     """Step 1, collect: the source of the rows and the meaning of their columns."""
 
     source: Source = Field(
@@ -259,7 +259,7 @@ class Join(Section):
     prefix: str = Field("", description="text before the names of the joined columns and aggregates")
 
 
-class Features(Section):
+class FeaturesSection(Section):
     """Step 3, features: joins, derived columns, and for each column an operation in place of the automatic choice."""
 
     joins: dict[str, Join] = Field({}, description="feature tables to join, each under a name of your choice")
@@ -291,7 +291,7 @@ class SplitSection(Section):
     folds: int = Field(5, ge=2, le=20, description="folds of the training rows, for selection and target encoding")
 
 
-class Explore(Section):
+class ExploreSection(Section):
     """Step 2, explore: the profile of the training rows and the leakage scan."""
 
     allow: tuple[str, ...] = Field((), description="columns that the leakage scan flags and that you have checked")
@@ -303,7 +303,7 @@ class Explore(Section):
     )
 
 
-class Selection(Section):
+class SelectionSection(Section):
     """Step 4, selection: families of models compared by cross-validation on the training rows."""
 
     families: tuple[str, ...] | Literal["auto"] = Field(
@@ -317,7 +317,7 @@ class Selection(Section):
     )
 
 
-class Train(Section):
+class TrainSection(Section):
     """Step 5, train: the model that is fitted on all training rows."""
 
     family: str = Field("auto", description="family of the model; auto takes the one that selection preferred")
@@ -332,7 +332,7 @@ class Train(Section):
     workers: int | None = Field(None, ge=1, description="Ray Train workers of the cluster plan; by default one a node")
 
 
-class Tune(Section):
+class TuneSection(Section):
     """Step 7, tune: the search for parameters, judged on the validation rows."""
 
     trials: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
@@ -355,7 +355,7 @@ class Threshold(Section):
     strict: bool = Field(False, description="compare the worse end of the confidence interval instead of the value")
 
 
-class Evaluate(Section):
+class EvaluateSection(Section):
     """Step 6, evaluate: the test rows, opened once: metrics with intervals, slices and the gate."""
 
     slices: tuple[str, ...] = Field(
@@ -375,7 +375,7 @@ class Evaluate(Section):
     )
 
 
-class Deploy(Section):
+class DeploySection(Section):
     """Step 8, deploy: the registered version, its alias and its endpoint."""
 
     alias: str = Field("champion", description="alias that a model gets which passed its gate")
@@ -407,7 +407,7 @@ class Deploy(Section):
     )
 
 
-class Monitor(Section):
+class MonitorSection(Section):
     """Step 9, monitor: the prediction log, judged window by window."""
 
     granularity: Literal["1 hour", "1 day", "1 week", "1 month"] = Field("1 week", description="length of a window")
@@ -452,13 +452,13 @@ class Recipe(Section):
         None, description="positive class of a binary task; by default true, 1, yes or the rarer class"
     )
     seed: int = Field(0, description="seed of everything that is drawn: parts, folds, samples, models")
-    data: Data
-    features: Features = Features()
+    data: DataSection
+    features: FeaturesSection = FeaturesSection()
     split: SplitSection = SplitSection()
-    explore: Explore = Explore()
-    selection: Selection = Selection()
-    train: Train = Train()
-    evaluate: Evaluate = Evaluate()
-    tune: Tune = Tune()
-    deploy: Deploy = Deploy()
-    monitor: Monitor = Monitor()
+    explore: ExploreSection = ExploreSection()
+    selection: SelectionSection = SelectionSection()
+    train: TrainSection = TrainSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    tune: TuneSection = TuneSection()
+    deploy: DeploySection = DeploySection()
+    monitor: MonitorSection = MonitorSection()

@@ -142,6 +142,6 @@ def test_deploying_an_old_table_again_does_not_undo_what_was_materialized(done):
 
 
 def test_other_joins_than_those_of_the_served_model_are_not_materialized(done, store, folder):
-    other = settings(folder).model_copy(update={"features": recipe.Features()})
+    other = settings(folder).model_copy(update={"features": recipe.FeaturesSection()})
     with pytest.raises(errors.RecipeError, match=r"other definitions of planes, weather"):
         tables.materialize(Run(other, store).context())

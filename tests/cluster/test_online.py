@@ -18,7 +18,7 @@ from mlsys.deploy import serving
 from mlsys.predict import Predictor
 from mlsys.schema import TaskKind
 
-SETTINGS = recipe.Deploy(port=0, max_replicas=1)
+SETTINGS = recipe.DeploySection(port=0, max_replicas=1)
 
 
 @pytest.fixture(scope="module", autouse=True)

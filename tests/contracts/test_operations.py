@@ -106,7 +106,7 @@ def fitted(operation, values, options, encoding):
     statistics = TableStatistics.empty(schema, Task(kind=TaskKind.REGRESSION, target="y"))
     statistics.update(table)
     line = {"a": {"operation": operation, **options}, **({options["since"]: "drop"} if "since" in options else {})}
-    wanted = recipe.Features.model_validate({"columns": line})
+    wanted = recipe.FeaturesSection.model_validate({"columns": line})
     return program.fit(plan.choose(schema, statistics, wanted, encoding, "America/New_York"), statistics)
 
 

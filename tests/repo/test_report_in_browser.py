@@ -14,7 +14,7 @@ from mlsys.explore import leakage
 from mlsys.explore.report import page as explore_page
 from mlsys.features import plan, program
 from mlsys.features.report import page as features_page
-from mlsys.recipe import Features
+from mlsys.recipe import FeaturesSection
 from mlsys.schema import FOLD, ROW, Column, Kind, Role, Schema, Task
 
 NUM_ROWS, NUM_NUMBERS, NUM_CATEGORIES = 1_500, 69, 30
@@ -35,7 +35,7 @@ def pages(tmp_path_factory):
     split = wide_split(folder)
     profile = explore.profile(split, TASK)
     document = explore.describe(split, TASK, profile, leakage.scan(split, TASK, profile), title="wide")
-    plans = {e: plan.choose(split.schema, profile.whole, Features(), e) for e in ("codes", "dense")}
+    plans = {e: plan.choose(split.schema, profile.whole, FeaturesSection(), e) for e in ("codes", "dense")}
     programs = {e: program.fit(chosen, profile.whole) for e, chosen in plans.items()}
     made = {"explore": explore_page(document), "features": features_page(plans, programs, "wide")}
     for name, page in made.items():

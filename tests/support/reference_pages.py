@@ -78,7 +78,7 @@ def _chapter(schema: dict, ref: str, dotted: str) -> list[str]:
 
 def _operations(schema: dict) -> list[str]:
     """What a line of `features.columns` may say: an operation each, with its options."""
-    columns = schema["$defs"]["Features"]["properties"]["columns"]
+    columns = schema["$defs"]["FeaturesSection"]["properties"]["columns"]
     mapping = columns["additionalProperties"]["anyOf"][1]["discriminator"]["mapping"]
     lines = [
         "### features.columns\n",

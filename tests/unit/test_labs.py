@@ -89,7 +89,7 @@ def test_ds04_looking_at_the_test_rows_again_is_counted(penguins):
 def test_ds05_the_leaderboard_is_made_without_test_rows(penguins):
     """The lab's AutoML shows test metrics for every trial, and the best is picked by looking at them."""
     _, settings, what, parts, statistics = penguins
-    only = settings.model_copy(update={"selection": recipe.Selection(families=("linear",))})
+    only = settings.model_copy(update={"selection": recipe.SelectionSection(families=("linear",))})
     ranking = selection.rank(parts.only("train"), statistics, only, what)
     assert sum(fold["num_judged"] for fold in ranking.rounds) == parts.num_rows["train"]
 

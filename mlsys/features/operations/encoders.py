@@ -105,7 +105,7 @@ def probe_encoder(encoder: str) -> tuple[str, int]:
     return digest, len(first)
 
 
-def encoder_digests(features: recipe.Features) -> dict[str, str]:
+def encoder_digests(features: recipe.FeaturesSection) -> dict[str, str]:
     """Encoders that a recipe names → SHA-256 of their files: what a fit depends on besides the recipe.
 
     Raises

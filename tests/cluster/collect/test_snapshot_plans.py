@@ -7,7 +7,7 @@ import pytest
 from mlsys import errors
 from mlsys.cluster import tasks
 from mlsys.collect import snapshot
-from mlsys.recipe import Data
+from mlsys.recipe import DataSection
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def folder(tmp_path):
 
 
 def test_both_plans_take_the_same_snapshot(store, folder, tmp_path_factory, monkeypatch):
-    data = Data(source=str(folder), derive={"double": "x * 2"})
+    data = DataSection(source=str(folder), derive={"double": "x * 2"})
     run = tmp_path_factory.mktemp("run")
     in_a_task = snapshot.take(store, data, target="y", folder=run)
     monkeypatch.setattr(tasks, "TASK_BYTES", 1)
@@ -33,12 +33,12 @@ def test_an_error_in_a_piece_arrives_as_itself(store, folder, monkeypatch):
     monkeypatch.setattr(tasks, "TASK_BYTES", 1)
     (folder / "1.csv").write_bytes(b"x,y\n\xff,1\n")
     with pytest.raises(errors.SourceError, match=r"source '1.csv', line 2"):
-        snapshot.take(store, Data(source=str(folder)), target="y", folder=folder / "run")
+        snapshot.take(store, DataSection(source=str(folder)), target="y", folder=folder / "run")
 
 
 def test_both_plans_drop_the_same_repeats_and_take_only_what_is_new(store, folder, tmp_path_factory, monkeypatch):
     (folder / "2.csv").write_text("x,y\n7,0\n500,1\n501,0\n")
-    data = Data(source=str(folder), dedupe={"keys": ("x",)}, incremental={"cursor": "x"})
+    data = DataSection(source=str(folder), dedupe={"keys": ("x",)}, incremental={"cursor": "x"})
     runs = [tmp_path_factory.mktemp("task"), tmp_path_factory.mktemp("spread")]
     in_a_task = snapshot.take(store, data, target="y", folder=runs[0])
     monkeypatch.setattr(tasks, "TASK_BYTES", 1)

@@ -1,7 +1,7 @@
 import pytest
 
 from mlsys.collect import snapshot
-from mlsys.recipe import Data
+from mlsys.recipe import DataSection
 from mlsys.store import Store
 
 
@@ -15,7 +15,9 @@ def take(store, tmp_path):
     """Collect a source into the run folder ``run``, with keys of ``data`` by name."""
 
     def run(source, target="y", into=None, **data):
-        return snapshot.take(into or store, Data(source=str(source), **data), target=target, folder=tmp_path / "run")
+        return snapshot.take(
+            into or store, DataSection(source=str(source), **data), target=target, folder=tmp_path / "run"
+        )
 
     return run
 

@@ -8,7 +8,7 @@ import pytest
 from mlsys import errors
 from mlsys.collect import snapshot
 from mlsys.collect.history import CollectionRecord, judge
-from mlsys.recipe import Data, Join
+from mlsys.recipe import DataSection, Join
 
 NOW = dt.datetime(2024, 1, 10, tzinfo=dt.UTC)
 
@@ -22,7 +22,7 @@ def entries(counts, ages=()):
 
 
 def told(before, now, **data):
-    return judge(before, entries([now])[0], Data(source="a.csv", **data), NOW)
+    return judge(before, entries([now])[0], DataSection(source="a.csv", **data), NOW)
 
 
 def test_the_modified_z_score_is_that_of_its_definition():
@@ -47,12 +47,12 @@ def test_volume_stop_refuses(take, write):
 def test_a_newest_row_older_than_usual_is_told():
     before = entries([10] * 5, [3600.0, 4000.0, 3800.0, 3500.0, 3700.0])
     late = CollectionRecord("k", "s", NOW.isoformat(), 10, 10, 10, None, 7 * 86400.0, None)
-    assert judge(before, late, Data(source="a.csv"), NOW) == [
+    assert judge(before, late, DataSection(source="a.csv"), NOW) == [
         # ln: median that of 3700, MAD ln(3700 / 3600) = 0.0274; 0.6745 · ln(604800 / 3700) / 0.0274 = 125.5
         "the newest row is 7 days old, where 62 minutes is usual (modified z +125.5 over 5 runs)"
     ]
     fresh = CollectionRecord("k", "s", NOW.isoformat(), 10, 10, 10, None, 1.0, None)
-    assert judge(before, fresh, Data(source="a.csv"), NOW) == []
+    assert judge(before, fresh, DataSection(source="a.csv"), NOW) == []
 
 
 def history(tmp_path):
@@ -61,7 +61,7 @@ def history(tmp_path):
 
 def test_each_collection_that_finds_something_new_is_an_entry(store, write, tmp_path):
     def collect(content, now):
-        data = Data(source=str(write("a.csv", content)), time="at")
+        data = DataSection(source=str(write("a.csv", content)), time="at")
         return snapshot.take(store, data, target="y", folder=tmp_path / "run", now=now)
 
     collect("at,z,y\n2024-01-01,,0\n2024-01-09,1,1\n", NOW)
@@ -87,14 +87,20 @@ def test_each_collection_that_finds_something_new_is_an_entry(store, write, tmp_
 def test_an_older_source_than_the_recipe_allows_stops_the_run(store, write, tmp_path):
     file = write("a.csv", "at,y\n2024-01-01,0\n2024-01-08,1\n")
     for limit in ("3d", "50h"):
-        data = Data(source=str(file), time="at", freshness=limit)
+        data = DataSection(source=str(file), time="at", freshness=limit)
         snapshot.take(store, data, target="y", folder=tmp_path / "run", now=NOW)
     with pytest.raises(errors.ContractError, match=r"column 'at'\n.*2024-01-08.*, 2 days old|48 hours old"):
         snapshot.take(
-            store, Data(source=str(file), time="at", freshness="47h"), target="y", folder=tmp_path / "run", now=NOW
+            store,
+            DataSection(source=str(file), time="at", freshness="47h"),
+            target="y",
+            folder=tmp_path / "run",
+            now=NOW,
         )
     with pytest.raises(errors.RecipeError, match=r"no 'data.time'"):
-        snapshot.take(store, Data(source=str(file), freshness="3d"), target="y", folder=tmp_path / "run", now=NOW)
+        snapshot.take(
+            store, DataSection(source=str(file), freshness="3d"), target="y", folder=tmp_path / "run", now=NOW
+        )
 
 
 def test_new_columns_and_wider_types_are_accepted_and_told(take, write):
@@ -133,7 +139,7 @@ def test_what_is_new_is_told_beside_what_is_gone_for_it_may_be_the_same_under_an
 
 
 def test_a_newest_time_far_ahead_is_told_for_it_hides_how_late_the_others_are(store, write, tmp_path):
-    data = Data(source=str(write("a.csv", "t,y\n2013-01-01,0\n2031-01-01,1\n")), time="t", freshness="1d")
+    data = DataSection(source=str(write("a.csv", "t,y\n2013-01-01,0\n2031-01-01,1\n")), time="t", freshness="1d")
     now = dt.datetime(2021, 1, 1, tzinfo=dt.UTC)
     taken = snapshot.take(store, data, target="y", folder=tmp_path / "run", now=now)
     assert taken.report["notes"] == ["the newest 't' lies 3,652 days ahead: how fresh the others are is not known"]

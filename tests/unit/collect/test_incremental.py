@@ -16,7 +16,7 @@ from mlsys import errors
 from mlsys.collect import incremental, snapshot
 from mlsys.readers import records
 from mlsys.readers.base import CursorBound
-from mlsys.recipe import Data, Reading
+from mlsys.recipe import DataSection, Reading
 from mlsys.store import Store
 
 CURSOR = {"incremental": {"cursor": "at"}}
@@ -172,7 +172,9 @@ class Killed(BaseException):
 
 
 def test_killed_at_any_write_each_row_is_taken_exactly_once(monkeypatch, write, tmp_path):
-    data = Data(source=str(write("a.csv", "k,at,y\n1,1,0\n2,2,1\n")), incremental={"cursor": "at", "lookback": 1})
+    data = DataSection(
+        source=str(write("a.csv", "k,at,y\n1,1,0\n2,2,1\n")), incremental={"cursor": "at", "lookback": 1}
+    )
     left = [0]
 
     def dying(real):
@@ -218,7 +220,7 @@ def test_a_process_killed_while_it_collects_leaves_nothing_half_done(write, tmp_
         import sys
         from pathlib import Path
         from mlsys.collect import pipeline, snapshot
-        from mlsys.recipe import Data
+        from mlsys.recipe import DataSection
         from mlsys.store import Store
         real = pipeline.write
         def write(job):
@@ -227,14 +229,14 @@ def test_a_process_killed_while_it_collects_leaves_nothing_half_done(write, tmp_
             sys.stdin.read()
             return made
         pipeline.write = write
-        data = Data(source=sys.argv[1], incremental={"cursor": "at"})
+        data = DataSection(source=sys.argv[1], incremental={"cursor": "at"})
         snapshot.take(Store.open(sys.argv[2]), data, target="y", folder=Path(sys.argv[3]))
     """)
     command = [sys.executable, "-c", script, str(file), str(tmp_path / "store"), str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"written\n"
         os.kill(process.pid, signal.SIGKILL)
-    data = Data(source=str(file), incremental={"cursor": "at"})
+    data = DataSection(source=str(file), incremental={"cursor": "at"})
     again = snapshot.take(Store.open(tmp_path / "store"), data, target="y", folder=folder)
     assert again.report["num_reused"] == 1  # what the killed process had finished
     undisturbed = snapshot.take(Store.open(tmp_path / "other"), data, target="y", folder=tmp_path / "run2")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mlsys import errors
 from mlsys.collect import snapshot
-from mlsys.recipe import Data
+from mlsys.recipe import DataSection
 from mlsys.store import Store
 
 HEAD = "k,at,y\n"
@@ -99,7 +99,7 @@ ARRIVALS = st.lists(
 def test_rows_later_than_the_lookback_apart_each_row_is_taken_exactly_once(tmp_path_factory, arrivals, is_growing):
     """A cursor is at most the lookback below the largest one of the collections before."""
     root = tmp_path_factory.mktemp("late")
-    data = Data(source=str(root / "a.csv"), kinds={"y": "numeric"}, **late(LOOKBACK))
+    data = DataSection(source=str(root / "a.csv"), kinds={"y": "numeric"}, **late(LOOKBACK))
     mark, there, every = 0, [], []
     for batch in arrivals:
         rows = [(mark + step - LOOKBACK, y) for step, y in batch] + ([(0, 0), (0, 1)] if not every else [])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mlsys import errors
 from mlsys.collect import assignment, snapshot, split, task
 from mlsys.dataset import PARTS
-from mlsys.recipe import Data, Recipe
+from mlsys.recipe import DataSection, Recipe
 from mlsys.schema import Role
 from mlsys.store import Store
 
@@ -31,7 +31,7 @@ def divided(tmp_path):
         ends = np.linspace(0, table.num_rows, files + 1).astype(int)
         for number, (a, b) in enumerate(pairwise(ends)):
             pq.write_table(table.slice(a, b - a), folder / f"{number}.parquet")
-        recipe = Recipe(name="t", target="y", data=Data(source=str(folder), **(data or {})), **keys)
+        recipe = Recipe(name="t", target="y", data=DataSection(source=str(folder), **(data or {})), **keys)
         taken = snapshot.take(store, recipe.data, target="y", folder=tmp_path / "run").snapshot
         return split.divide(store, taken, recipe, task.decide(taken, recipe)), store
 

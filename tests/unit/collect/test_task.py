@@ -6,7 +6,7 @@ import pytest
 
 from mlsys import errors
 from mlsys.collect import snapshot, task
-from mlsys.recipe import Data, Recipe
+from mlsys.recipe import DataSection, Recipe
 from mlsys.schema import TaskKind
 from mlsys.store import Store
 
@@ -16,7 +16,7 @@ def decide(tmp_path):
     def run(values, **keys):
         file = tmp_path / "a.csv"
         file.write_text("x,y\n" + "".join(f"{i},{value}\n" for i, value in enumerate(values)))
-        recipe = Recipe(name="t", target="y", data=Data(source=str(file)), **keys)
+        recipe = Recipe(name="t", target="y", data=DataSection(source=str(file)), **keys)
         folder = tmp_path / uuid.uuid4().hex  # each is a recipe of its own: nothing to compare the columns with
         taken = snapshot.take(Store.open(tmp_path / "store"), recipe.data, target="y", folder=folder)
         return task.decide(taken.snapshot, recipe)

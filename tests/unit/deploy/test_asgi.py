@@ -151,7 +151,7 @@ def test_unknown_categories_are_answered_and_counted(client):
 
 
 def test_values_that_training_never_saw_or_too_seldom_are_counted_on_request(service, store):
-    few = recipe.Features(columns={"carrier": {"operation": "codes", "min_rows": 1_000}})
+    few = recipe.FeaturesSection(columns={"carrier": {"operation": "codes", "min_rows": 1_000}})
     service.model = load(store, LedgerEntry("late", 4, fit(store, features=few).digest))
     client = Client(asgi.app(service, LIMIT))
     instances = [{"seats": 1, "carrier": name} for name in ("B6", "B6", "??", None)]

@@ -239,7 +239,7 @@ def test_unseen_categories_are_counted(store, tmp_path):
 
 
 def test_values_that_training_saw_too_seldom_are_counted_as_online(store, tmp_path):
-    few = recipe.Features(columns={"carrier": {"operation": "codes", "min_rows": 1_000}})
+    few = recipe.FeaturesSection(columns={"carrier": {"operation": "codes", "min_rows": 1_000}})
     version = registry.register(store, "few", fit(store, features=few))
     (tmp_path / "a.csv").write_text("seats,carrier\n1,B6\n1,B6\n1,??\n1,\n")
     result = batch.predict(store, f"few@{version}", tmp_path / "a.csv", tmp_path / "out")

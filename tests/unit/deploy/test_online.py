@@ -49,7 +49,7 @@ def test_arguments_that_nobody_reads_are_refused(build):
 
 def test_what_serve_is_given_depends_on_the_version_in_one_place_alone(store):
     """All else being equal, Serve hands a new `user_config` to running replicas and starts none."""
-    settings = recipe.Deploy(max_ongoing_requests=7)
+    settings = recipe.DeploySection(max_ongoing_requests=7)
     first, second = (
         serving.application(store, "late", letter * 64, version, settings) for version, letter in ((1, "a"), (2, "b"))
     )
@@ -60,7 +60,7 @@ def test_what_serve_is_given_depends_on_the_version_in_one_place_alone(store):
 
 
 def test_the_recipe_reaches_the_autoscaler(store):
-    settings = recipe.Deploy(min_replicas=3, max_replicas=2, target_ongoing_requests=5, num_cpus=0.5)
+    settings = recipe.DeploySection(min_replicas=3, max_replicas=2, target_ongoing_requests=5, num_cpus=0.5)
     (model,) = serving.application(store, "late", "a" * 64, 1, settings)["deployments"]
     assert model["autoscaling_config"] == {"min_replicas": 3, "max_replicas": 3, "target_ongoing_requests": 5}
     assert model["ray_actor_options"] == {"num_cpus": 0.5}

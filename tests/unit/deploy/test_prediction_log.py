@@ -225,7 +225,7 @@ def test_values_that_training_never_saw_or_too_seldom_are_counted_by_row(predict
     counts = prediction_log.count_by_row(predictor.unseen, table)
     assert [row for row, count in enumerate(counts) if count] == [3, 17, 49]
     assert sum(counts) == 3
-    few = recipe.Features(columns={"carrier": {"operation": "codes", "min_rows": 1_000}})
+    few = recipe.FeaturesSection(columns={"carrier": {"operation": "codes", "min_rows": 1_000}})
     seldom = Predictor(fit(Store.open(tmp_path), features=few))
     assert logged(seldom, [{"seats": 1, "carrier": name} for name in ("B6", "??", None)]).arrow().select(
         ["unseen", "rare"]

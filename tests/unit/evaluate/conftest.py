@@ -29,7 +29,7 @@ class World:
 
     def with_evaluate(self, **settings):
         return self.recipe.model_copy(
-            update={"evaluate": recipe.Evaluate(**{"min_slice_rows": 30, "bootstrap": 60} | settings)}
+            update={"evaluate": recipe.EvaluateSection(**{"min_slice_rows": 30, "bootstrap": 60} | settings)}
         )
 
 
@@ -87,7 +87,7 @@ def fitted_bundle(store, split, kind, *, family="linear", threshold=0.5, columns
     statistics = TableStatistics.empty(split.schema, task)
     statistics.update(train)
     made = program.fit(
-        plan.choose(split.schema, statistics, recipe.Features(columns=columns or {}), "dense"), statistics
+        plan.choose(split.schema, statistics, recipe.FeaturesSection(columns=columns or {}), "dense"), statistics
     )
     y = np.asarray(encode_target(train["y"], task), np.float64)
     module = models.family(family)
@@ -104,7 +104,7 @@ def build(folder, kind, *, num_test=600, family="linear", grouped=False, columns
     store = Store.open(folder)
     split = stored_split(store, kind, {"train": 800, "test": num_test}, grouped=grouped)
     made = fitted_bundle(store, split, kind, family=family, columns=columns)
-    chosen = recipe.Recipe(name="demo", target="y", data=recipe.Data(source="x.csv"))
+    chosen = recipe.Recipe(name="demo", target="y", data=recipe.DataSection(source="x.csv"))
     world = World(store, split, made, chosen)
     world.recipe = world.with_evaluate()
     return world

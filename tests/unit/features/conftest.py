@@ -11,7 +11,7 @@ from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.statistics import TableStatistics
 
 ZONE = "America/New_York"
-NOTHING = recipe.Features()
+NOTHING = recipe.FeaturesSection()
 TASK = Task(kind=TaskKind.REGRESSION, target="y")
 
 SCHEMA = Schema(
@@ -89,8 +89,8 @@ def rows():
 @pytest.fixture(scope="session")
 def programs(rows):
     """One program of every operation in each encoding; of derived features too."""
-    wanted = recipe.Features(columns={"f": "frequency"})
-    derived = recipe.Features(
+    wanted = recipe.FeaturesSection(columns={"f": "frequency"})
+    derived = recipe.FeaturesSection(
         derive={
             "xi": "x * i",
             "local": "t",
@@ -99,7 +99,7 @@ def programs(rows):
             "u": "UPPER(c) || m",
         }
     )
-    numbers = recipe.Features(
+    numbers = recipe.FeaturesSection(
         columns={
             "x": [
                 {"operation": "numeric", "log": True, "scale": "robust", "impute": -3, "indicator": True},

@@ -77,7 +77,7 @@ def test_trees_take_them_as_they_are(scan):
 
 
 def test_a_column_that_the_recipe_treats_is_none(scan):
-    asked = recipe.Features(columns={"p3": "numeric"})
+    asked = recipe.FeaturesSection(columns={"p3": "numeric"})
     assert coordinates(numbered([1.0] * 40), scan, asked) == 39
 
 

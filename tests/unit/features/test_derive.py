@@ -26,7 +26,7 @@ def test_derived_features_extend_the_schema_by_kind(schema):
 
 
 def test_the_program_reads_what_derived_features_are_made_of_and_no_more(rows, schema, fit):
-    settings = recipe.Features(
+    settings = recipe.FeaturesSection(
         derive=DERIVED, columns={"unused": "drop", **dict.fromkeys([*"xitwdsmfbcl", "speed", "late"], "drop")}
     )
     made = fit(rows, schema, settings)
@@ -61,7 +61,7 @@ def test_a_derived_feature_may_read_the_time_of_the_row_and_nothing_known_afterw
 
 def test_a_value_that_a_derived_feature_cannot_take_is_refused_alike_in_rows_and_columns(rows, schema, fit):
     clean = rows.set_column(2, "c", pa.array(["2013-01-01", "2014-02-03"] * (rows.num_rows // 2)))
-    made = fit(clean, schema, recipe.Features(derive={"when": "STRPTIME(c, '%Y-%m-%d')"}))
+    made = fit(clean, schema, recipe.FeaturesSection(derive={"when": "STRPTIME(c, '%Y-%m-%d')"}))
     record = {**clean.to_pylist()[0], "c": "soon"}
     for refused in (lambda: made.row()(record), lambda: made.transform(pa.Table.from_pylist([record], clean.schema))):
         with pytest.raises(errors.RequestError, match="field 'when'"):

@@ -72,7 +72,7 @@ def test_a_part_of_a_time_is_taken_when_training_has_seen_its_whole_cycle(scan):
 
 
 def test_the_recipe_overrides_the_choice(rows, schema, scan):
-    wanted = recipe.Features(columns={"m": "onehot", "i": "codes", "x": "drop", "b": "codes"})
+    wanted = recipe.FeaturesSection(columns={"m": "onehot", "i": "codes", "x": "drop", "b": "codes"})
     chosen = {choice.column: choice for choice in plan.choose(schema, scan(rows), wanted).choices}
     assert {name: chosen[name].operation for name in wanted.columns} == {
         "m": "onehot",
@@ -100,12 +100,14 @@ def test_the_recipe_overrides_the_choice(rows, schema, scan):
 )
 def test_an_override_that_does_not_fit_is_refused(rows, schema, scan, columns, error, part):
     with pytest.raises(error) as caught:
-        plan.choose(schema, scan(rows), recipe.Features(columns=columns))
+        plan.choose(schema, scan(rows), recipe.FeaturesSection(columns=columns))
     assert part in str(caught.value)
 
 
 def test_options_of_the_recipe_reach_the_fit_and_the_others_are_chosen(rows, schema, scan):
-    wanted = recipe.Features(columns={"c": {"operation": "codes", "max_categories": 2}, "x": ["numeric", "codes"]})
+    wanted = recipe.FeaturesSection(
+        columns={"c": {"operation": "codes", "max_categories": 2}, "x": ["numeric", "codes"]}
+    )
     choices = plan.choose(schema, scan(rows), wanted).choices
     (carrier,) = (choice for choice in choices if choice.column == "c")
     assert carrier.params == {"max_categories": 2, "min_rows": 2}  # 150 rows
@@ -117,7 +119,9 @@ def test_a_linear_model_is_given_every_value_and_the_reason_says_so(rows, schema
         "x": {"operation": "numeric", "impute": "none", "log": True},
         "t": {"operation": "datetime", "cyclic": False},
     }
-    chosen = {c.column: c for c in plan.choose(schema, scan(rows), recipe.Features(columns=columns), "dense").choices}
+    chosen = {
+        c.column: c for c in plan.choose(schema, scan(rows), recipe.FeaturesSection(columns=columns), "dense").choices
+    }
     assert chosen["x"].params == {"log": True}
     assert "without impute: a linear model needs every value there" in chosen["x"].reason
     assert "without cyclic" in chosen["t"].reason
@@ -177,7 +181,7 @@ def test_a_time_beside_the_time_of_the_row_is_measured_from_it(scan):
     [("att", "did you mean 'at'?"), ("paid", "known: at"), ("hired", "known: at"), ("y", "known: at")],
 )
 def test_a_time_is_measured_from_another_time_that_a_request_has(scan, since, hint):
-    wanted = recipe.Features(columns={"hired": {"operation": "elapsed", "since": since}})
+    wanted = recipe.FeaturesSection(columns={"hired": {"operation": "elapsed", "since": since}})
     with pytest.raises(errors.RecipeError) as caught:
         plan.choose(TIMES, scan(hired([0, 1, 2]), TIMES), wanted)
     assert hint in str(caught.value)

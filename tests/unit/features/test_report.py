@@ -15,7 +15,7 @@ ENCODINGS = ("codes", "dense")
 
 
 def planned(scan, table, schema, features=None):
-    statistics = scan(table, schema, features or recipe.Features())
+    statistics = scan(table, schema, features or recipe.FeaturesSection())
     plans = {e: plan.choose(schema, statistics, features, e) for e in ENCODINGS}
     return plans, {e: program.fit(chosen, statistics) for e, chosen in plans.items()}, statistics
 
@@ -25,7 +25,7 @@ def test_the_lines_of_the_recipe_give_the_same_program_again(scan, rows, schema)
     lines = report.lines(plans["codes"])
     written = yaml.safe_load("\n".join(lines))
     assert len(lines) == len(written) == len(schema.features)
-    again = plan.choose(schema, statistics, recipe.Features(columns=written), "codes")
+    again = plan.choose(schema, statistics, recipe.FeaturesSection(columns=written), "codes")
     assert program.fit(again, statistics).digest == programs["codes"].digest
 
 

@@ -9,7 +9,7 @@ import pytest
 from mlsys import errors
 from mlsys.collect import snapshot, type_inference
 from mlsys.readers import folders, registry
-from mlsys.recipe import Data, Reading
+from mlsys.recipe import DataSection, Reading
 from mlsys.schema import Kind, Role
 from mlsys.store import Store
 
@@ -28,7 +28,7 @@ def take(tmp_path):
     def run(source, **data):
         store = Store.open(tmp_path / "store")
         data = {"reading": Reading(format="text"), **data}
-        return snapshot.take(store, Data(source=str(source), **data), target="label", folder=tmp_path / "run")
+        return snapshot.take(store, DataSection(source=str(source), **data), target="label", folder=tmp_path / "run")
 
     return run
 

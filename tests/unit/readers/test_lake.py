@@ -12,7 +12,7 @@ from pyiceberg.catalog import sql
 from mlsys import errors
 from mlsys.collect import snapshot
 from mlsys.readers import lake
-from mlsys.recipe import Data, Reading
+from mlsys.recipe import DataSection, Reading
 
 FIRST = pa.table({"x": [1, 2, 3], "p": ["a", "b", "a"], "y": [0, 1, 1]})
 SECOND = pa.table({"x": [4], "p": ["b"], "y": [0], "new": ["n"]})
@@ -82,7 +82,7 @@ def test_an_older_version_is_collected_by_number_or_time(take, tmp_path):
 
 def test_of_a_new_version_only_the_new_files_are_read(store, tmp_path):
     write_deltalake(tmp_path / "t", FIRST)
-    data, folder = Data(source=f"delta://{tmp_path}/t"), tmp_path / "run"
+    data, folder = DataSection(source=f"delta://{tmp_path}/t"), tmp_path / "run"
     snapshot.take(store, data, target="y", folder=folder)
     write_deltalake(tmp_path / "t", FIRST, mode="append")
     taken = snapshot.take(store, data, target="y", folder=folder)

@@ -12,7 +12,7 @@ import pytest
 from mlsys import errors, images
 from mlsys.collect import snapshot
 from mlsys.readers import folders, registry
-from mlsys.recipe import Data, Reading
+from mlsys.recipe import DataSection, Reading
 from mlsys.schema import Kind, Role
 from mlsys.store import Store
 from pictures import encoded, folder, noise
@@ -24,7 +24,7 @@ BAD = 0.3
 def take(tmp_path):
     def run(source, target="label", **data):
         store = Store.open(tmp_path / "store")
-        return snapshot.take(store, Data(source=str(source), **data), target=target, folder=tmp_path / "run")
+        return snapshot.take(store, DataSection(source=str(source), **data), target=target, folder=tmp_path / "run")
 
     return run
 

@@ -9,7 +9,7 @@ import pytest
 from mlsys import errors
 from mlsys.collect import snapshot
 from mlsys.readers import registry
-from mlsys.recipe import Data, Reading
+from mlsys.recipe import DataSection, Reading
 
 
 def test_a_missing_file_names_the_nearest(take, tmp_path, write):
@@ -70,7 +70,7 @@ def test_a_source_is_found_from_another_folder(store, tmp_path, monkeypatch, wri
         (piece,) = registry.find(source, reading)
         assert str(tmp_path) in piece.location
         assert str(tmp_path) not in piece.name
-        taken = snapshot.take(store, Data(source=source, reading=reading), target="y", folder=tmp_path / "run")
+        taken = snapshot.take(store, DataSection(source=source, reading=reading), target="y", folder=tmp_path / "run")
         assert taken.snapshot.num_rows == 2
 
 

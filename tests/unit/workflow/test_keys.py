@@ -300,7 +300,7 @@ def test_reading_what_a_step_does_not_declare_is_an_error(run):
 
     careless = dataclasses.replace(STEPS["collect"], work=work, reads=("seed", "train.plan"))
     done = run()
-    with pytest.raises(RuntimeError, match="reads 'rounds' of Train and does not declare it"):
+    with pytest.raises(RuntimeError, match="reads 'rounds' of TrainSection and does not declare it"):
         careless.work(done.context(*careless.reads))
 
 

@@ -16,7 +16,7 @@ from one_column import NAN, one_column, transformed
 
 def test_the_numbers_of_a_categorys_text_are_standardised_over_the_categories_for_linear_models(fit):
     values = ["one", "two words", "three more words", None] * 30
-    made = fit(*one_column(Kind.CATEGORICAL, values), recipe.Features(columns={"a": "text"}), "dense")
+    made = fit(*one_column(Kind.CATEGORICAL, values), recipe.FeaturesSection(columns={"a": "text"}), "dense")
     X = transformed(made, [*values[:4], "four words never seen"], pa.string())
     assert np.isfinite(X).all()
     words = np.array([1.0, 2.0, 3.0])
@@ -26,7 +26,7 @@ def test_the_numbers_of_a_categorys_text_are_standardised_over_the_categories_fo
 
 def test_many_categories_share_buckets_that_follow_from_the_value_alone(fit):
     values = [f"n{i % 40}" for i in range(120)]
-    wanted = recipe.Features(columns={"a": {"operation": "hash", "buckets": 8}})
+    wanted = recipe.FeaturesSection(columns={"a": {"operation": "hash", "buckets": 8}})
     made = fit(*one_column(Kind.CATEGORICAL, values), wanted)
     new = ["n1", "never seen", "", "ü", None]
     X = transformed(made, new, pa.string())[:, 0]
@@ -42,7 +42,7 @@ def test_many_categories_share_buckets_that_follow_from_the_value_alone(fit):
 
 
 def test_a_number_hashes_by_value_whatever_its_type(fit):
-    wanted = recipe.Features(columns={"a": {"operation": "hash", "buckets": 101}})
+    wanted = recipe.FeaturesSection(columns={"a": {"operation": "hash", "buckets": 101}})
     made = fit(*one_column(Kind.CATEGORICAL, [1, 2, 3] * 9), wanted)
     whole, real = transformed(made, [1, 0, 3], pa.int8()), transformed(made, [1.0, -0.0, 3.0], pa.float64())
     np.testing.assert_array_equal(whole, real)
@@ -51,7 +51,7 @@ def test_a_number_hashes_by_value_whatever_its_type(fit):
 @pytest.mark.parametrize("operation", ["codes", "onehot", "frequency", "target"])
 def test_of_too_many_categories_to_remember_none_is_called_unknown(fit, operation):
     values = [f"k{at % 11_000}" for at in range(22_000)] + ["often"] * 500
-    made = fit(*one_column(Kind.CATEGORICAL, values), recipe.Features(columns={"a": operation}))
+    made = fit(*one_column(Kind.CATEGORICAL, values), recipe.FeaturesSection(columns={"a": operation}))
     (fitted,) = made.operations
     assert not fitted.complete
     assert "often" in fitted.categories
@@ -67,7 +67,7 @@ def test_categories_that_are_not_remembered_share_the_mean_of_all_rows_but_those
     values = [f"k{at % 11_000}" for at in range(22_000)] + ["often"] * 500
     table, schema = one_column(Kind.CATEGORICAL, values)
     table = table.set_column(1, "y", pa.array([1.0] * 22_000 + [5.0] * 500))
-    made = fit(table, schema, recipe.Features(columns={"a": {"operation": "target", "smoothing": 0}}))
+    made = fit(table, schema, recipe.FeaturesSection(columns={"a": {"operation": "target", "smoothing": 0}}))
     assert transformed(made, ["often", "never seen", None], pa.string())[:2, 0].tolist() == [5.0, 1.0]
 
 
@@ -108,7 +108,7 @@ def test_number_categories_are_numbers(fit):
 
 def test_a_frequency_is_the_fraction_of_training_rows(fit):
     table, schema = one_column(Kind.CATEGORICAL, ["x"] * 5 + ["z"] * 3 + [None] * 2)
-    wanted = recipe.Features(columns={"a": "frequency"})
+    wanted = recipe.FeaturesSection(columns={"a": "frequency"})
     X = transformed(fit(table, schema, wanted), ["x", "z", "q", None], pa.string())
     np.testing.assert_array_equal(X[:, 0], np.array([0.5, 0.3, 0.0, NAN], np.float32))
     dense = fit(table, schema, wanted, "dense")

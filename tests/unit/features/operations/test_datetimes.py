@@ -21,7 +21,7 @@ def between(fit, first, second, kinds, encoding="codes", **roles):
     )
     schema = Schema(columns=(*columns, Y))
     table = pa.table({"a": pa.array(first, kinds[0]), "b": pa.array(second, kinds[1]), "y": [0.0] * len(first)})
-    wanted = recipe.Features(columns={"a": {"operation": "elapsed", "since": "b"}})
+    wanted = recipe.FeaturesSection(columns={"a": {"operation": "elapsed", "since": "b"}})
     return fit(table, schema, wanted, encoding), table
 
 

@@ -80,7 +80,7 @@ def table(data):
 def fitted(encoder, data=PHOTOS, encoding="codes"):
     statistics = TableStatistics.empty(SCHEMA, TASK)
     statistics.update(table(data))
-    line = recipe.Features.model_validate({"columns": {"photo": {"operation": "image", "encoder": encoder}}})
+    line = recipe.FeaturesSection.model_validate({"columns": {"photo": {"operation": "image", "encoder": encoder}}})
     return program.fit(plan.choose(SCHEMA, statistics, line, encoding), statistics)
 
 
@@ -113,7 +113,7 @@ def test_a_program_names_its_encoder_and_the_digest_of_its_file_and_no_code(modu
 def test_what_a_fit_depends_on_holds_the_digest_of_the_file(module, allow):
     allow(f"{module}:project")
     line = {"photo": {"operation": "image", "encoder": f"{module}:project"}, "other": "numeric"}
-    assert encoder_digests(recipe.Features.model_validate({"columns": line})) == {
+    assert encoder_digests(recipe.FeaturesSection.model_validate({"columns": line})) == {
         f"{module}:project": hashlib.sha256(CODE.encode()).hexdigest()
     }
 
@@ -175,4 +175,4 @@ def test_vectors_of_different_length_are_refused(module, allow):
 def test_the_recipe_refuses_what_is_no_name_and_options_without_effect():
     for line in ({"encoder": "os.system"}, {"encoder": "a:b", "size": 32}):
         with pytest.raises(ValueError, match="encoder"):
-            recipe.Features.model_validate({"columns": {"photo": {"operation": "image", **line}}})
+            recipe.FeaturesSection.model_validate({"columns": {"photo": {"operation": "image", **line}}})

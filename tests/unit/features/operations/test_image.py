@@ -38,7 +38,7 @@ def fitted(data, encoding="codes", kind=Kind.IMAGE, **options):
     statistics = TableStatistics.empty(derive.extend(schema, {}), TASK)
     statistics.update(table(data))
     line = {"columns": {"photo": {"operation": "image", **options}}} if options else {}
-    chosen = plan.choose(schema, statistics, recipe.Features.model_validate(line), encoding)
+    chosen = plan.choose(schema, statistics, recipe.FeaturesSection.model_validate(line), encoding)
     return program.fit(chosen, statistics), chosen
 
 

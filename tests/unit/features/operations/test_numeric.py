@@ -30,7 +30,7 @@ SKEWED = [None if i % 9 == 0 else (i * 7919 % 1009) ** 2 / 50 - 100 for i in ran
 
 
 def numeric(**options):
-    return recipe.Features(columns={"a": {"operation": "numeric", **options}})
+    return recipe.FeaturesSection(columns={"a": {"operation": "numeric", **options}})
 
 
 @pytest.mark.parametrize("encoding", ["codes", "dense"])

@@ -41,7 +41,7 @@ def rows_of(kind, categories, signal, seed=0):
 
 
 def chosen(kind, statistics, encoding="codes", **options):
-    settings = recipe.Features(columns={"a": {"operation": "target", **options}})
+    settings = recipe.FeaturesSection(columns={"a": {"operation": "target", **options}})
     return plan.choose(schema_of(kind), statistics.whole(), settings, encoding)
 
 
@@ -231,4 +231,4 @@ def test_more_categories_than_are_counted_exactly_still_have_means():
 
 def test_a_number_is_no_category(rows, schema, scan):
     with pytest.raises(errors.FeatureError, match=r"hint:     data.kinds: {x: categorical}"):
-        plan.choose(schema, scan(rows), recipe.Features(columns={"x": "target"}))
+        plan.choose(schema, scan(rows), recipe.FeaturesSection(columns={"x": "target"}))

@@ -118,7 +118,7 @@ def reference(texts):
 
 def test_places_keep_the_cosines_of_tf_idf_and_have_the_singular_values_of_its_svd(fit):
     distinct = list(dict.fromkeys(TEXTS))
-    wanted = recipe.Features(columns={"s": {"operation": "tfidf", "components": 1_000}})
+    wanted = recipe.FeaturesSection(columns={"s": {"operation": "tfidf", "components": 1_000}})
     program = fit(table_of(distinct), SCHEMA, wanted, "dense")
     X = program.transform(table_of(distinct)).astype(np.float64) / text.LENGTH
     expected = reference(distinct)
@@ -129,7 +129,7 @@ def test_places_keep_the_cosines_of_tf_idf_and_have_the_singular_values_of_its_s
 
 def test_fewer_components_are_the_leading_ones(fit):
     few, more = (
-        fit(table_of(TEXTS), SCHEMA, recipe.Features(columns={"s": {"operation": "tfidf", "components": n}}))
+        fit(table_of(TEXTS), SCHEMA, recipe.FeaturesSection(columns={"s": {"operation": "tfidf", "components": n}}))
         for n in (4, 24)
     )
     np.testing.assert_allclose(few.transform(table_of(TEXTS)), more.transform(table_of(TEXTS))[:, :4], atol=0.05)
@@ -152,7 +152,7 @@ def test_sums_of_the_largest_possible_weights_are_exact():
 
 
 def test_texts_that_share_no_token_leave_the_numbers_alone(fit):
-    program = fit(table_of([f"{i}" for i in range(10, 90)]), SCHEMA, recipe.Features(columns={"s": "tfidf"}))
+    program = fit(table_of([f"{i}" for i in range(10, 90)]), SCHEMA, recipe.FeaturesSection(columns={"s": "tfidf"}))
     assert np.isfinite(program.transform(table_of(["10", "", "new"]))).all()
     assert FeatureProgram.from_json(program.to_json()) == program
 
@@ -182,7 +182,7 @@ def test_components_follow_rows_and_classes(rows, classes, encoding, components)
 
 
 def test_what_is_derived_of_a_text_is_a_text(fit):
-    wanted = recipe.Features(derive={"both": "s || ' ' || UPPER(s)", "again": "both || '!'", "n": "LENGTH(s)"})
+    wanted = recipe.FeaturesSection(derive={"both": "s || ' ' || UPPER(s)", "again": "both || '!'", "n": "LENGTH(s)"})
     program = fit(table_of(TEXTS), SCHEMA, wanted)
     assert {op.column for op in program.operations if op.name == "tfidf"} == {"s", "both", "again"}
     assert {op.column for op in program.operations if op.name == "numeric"} == {"n"}
@@ -192,7 +192,7 @@ def test_what_is_derived_of_a_text_is_a_text(fit):
 
 def test_the_words_of_categories_are_counted_once_each_however_many_rows_have_them(fit):
     schema = Schema(columns=(Column(name="s", type="string", kind=Kind.CATEGORICAL), SCHEMA["y"]))
-    wanted = recipe.Features(columns={"s": "tfidf"})
+    wanted = recipe.FeaturesSection(columns={"s": "tfidf"})
     once, often = (fit(table_of(texts), schema, wanted) for texts in (TEXTS, TEXTS * 5))
     new = table_of(TEXTS).select(["s"])
     assert bits(once.transform(new)[:, : once.width]) == bits(often.transform(new)[:, : once.width])
