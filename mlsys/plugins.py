@@ -11,15 +11,24 @@ next command. In the package's ``pyproject.toml``::
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import importlib.util
+import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["Plugins", "modules"]
+__all__ = ["Plugins", "modules", "outside_code", "record"]
 
 T = TypeVar("T")
+
+GROUPS = ("mlsys.families", "mlsys.metrics", "mlsys.readers")
+"""Entry-point groups in which other packages name their parts."""
+
+_registered: dict[str, list[str]] = {}
+"""Files of the parts that were registered by a call in this process, by group and name."""
 
 
 class Plugins(Mapping[str, T]):
@@ -55,10 +64,11 @@ class Plugins(Mapping[str, T]):
             raise ValueError(f"{self.group}: '{name}' is the name of a part of mlsys; take another one")
         self._parts[name] = part
         self._names[name] = None
+        record(self.group, name, part)
 
     def unregister(self, name: str) -> None:
         """Take back what `register` did."""
-        del self._parts[name], self._names[name]
+        del self._parts[name], self._names[name], _registered[f"{self.group}: {name}"]
 
     def __getitem__(self, name: str) -> T:
         if name not in self._parts:
@@ -112,3 +122,31 @@ def modules(pattern: str, attribute: str) -> dict[str, Callable[[], Any]]:
 
 def _load(module: str, attribute: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
+
+
+def record(group: str, name: str, part: Any) -> None:
+    """Note the files of a part that is being registered by a call, so that `outside_code` counts them.
+
+    They are the file of its class, and that of the module whose code registers it.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+    files = [frame.f_code.co_filename] if frame is not None else []
+    if not _is_ours(type(part).__module__):
+        files.append(inspect.getfile(type(part)))
+    _registered[f"{group}: {name}"] = files
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == "mlsys"
+
+
+def outside_code() -> dict[str, list[str]]:
+    """Digests of the files of each part from outside: steps run again when one of them changes."""
+    files = dict(_registered)
+    for point in (point for group in GROUPS for point in importlib.metadata.entry_points(group=group)):
+        spec = importlib.util.find_spec(point.module)
+        files.setdefault(f"{point.group}: {point.name}", [spec.origin] if spec and spec.origin else [])
+    there = {key: [Path(name) for name in dict.fromkeys(names) if Path(name).is_file()] for key, names in files.items()}
+    return {key: [hashlib.sha256(file.read_bytes()).hexdigest() for file in there[key]] for key in sorted(there)}

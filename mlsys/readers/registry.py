@@ -28,7 +28,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mlsys import errors
+from mlsys import errors, plugins
 from mlsys.readers import files, lake, records
 from mlsys.readers.base import PACKED, BadRecord, Batch, Fragment, Growth, Reader
 from mlsys.readers.built_in import BuiltInReader
@@ -94,6 +94,7 @@ def register(added: Reader | type[Reader]) -> None:
             hint="set the class attribute format",
         )
     READERS[made.format] = made
+    plugins.record(ENTRY_POINTS, made.format, made)
 
 
 @cache

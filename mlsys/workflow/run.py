@@ -15,6 +15,7 @@ from pydantic_core import to_jsonable_python
 from mlsys import errors
 from mlsys.code_graph import code_digest
 from mlsys.console import Console
+from mlsys.plugins import outside_code
 from mlsys.recipe import Recipe, dump
 from mlsys.store import Store, digest_json, write_atomic, write_json
 from mlsys.workflow.results import StepResult
@@ -107,6 +108,7 @@ class Step(Generic[R]):
             "recipe": context.recipe.model_dump(mode="json"),
             "observed": to_jsonable_python(context.observed),
             "code": code_digest(context.store, f"{self.work.__module__}:{self.work.__name__}"),
+            "outside": outside_code(),
         })  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """A family and a metric from outside take part in every step; a reader does so in tests/contracts of readers."""
 
+import importlib
 import importlib.metadata
 import json
 
@@ -10,7 +11,7 @@ import pytest
 import toys
 from mlsys import bundle, errors, evaluate, models, recipe, selection, train, tune
 from mlsys.evaluate import bootstrap, metrics
-from mlsys.plugins import Plugins
+from mlsys.plugins import Plugins, outside_code
 from mlsys.predict import Predictor
 from mlsys.store import Store
 from mlsys.workflow import modelling
@@ -139,3 +140,17 @@ def test_the_json_schema_lists_the_names_that_are_known():
     for bad in ({"train": {"family": "xgbost"}}, {"selection": {"metric": "auc"}}, {"evaluate": {"gate": {"auc": {}}}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**written, **bad}, schema)
+
+
+def test_the_code_of_a_part_from_outside_counts_for_the_steps(tmp_path, monkeypatch):
+    assert set(outside_code()) == {"mlsys.families: bins", "mlsys.metrics: top_tenth"}
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "outside_metric.py"
+    text = "from mlsys.evaluate import metrics\ndef add(metric):\n    metrics.METRICS.register('other', metric)\n"
+    file.write_text(text)
+    importlib.import_module("outside_metric").add(TOP_TENTH)
+    before = outside_code()["mlsys.metrics: other"]
+    file.write_text(text + "# changed\n")
+    assert outside_code()["mlsys.metrics: other"] != before
+    metrics.METRICS.unregister("other")
+    assert "mlsys.metrics: other" not in outside_code()
