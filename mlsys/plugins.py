@@ -24,7 +24,7 @@ __all__ = ["Plugins", "modules", "outside_code", "record"]
 
 T = TypeVar("T")
 
-GROUPS = ("mlsys.families", "mlsys.metrics", "mlsys.readers")
+GROUPS = tuple(f"mlsys.{kind}" for kind in ("families", "metrics", "readers"))
 """Entry-point groups in which other packages name their parts."""
 
 _registered: dict[str, list[str]] = {}
