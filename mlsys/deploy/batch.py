@@ -134,12 +134,12 @@ def predict(
 def _fragments(
     trained: ReadOptions, source: str | Path | Sequence[str | Path], settings: list[str]
 ) -> tuple[ReadOptions, list[Fragment]]:
-    """How the source is read, and its fragments; training's format counts only where names do not tell theirs."""
+    """Options to read the source with, and its fragments; training's format counts only where names tell none."""
     undecided = trained.model_copy(update={"reading": trained.reading.model_copy(update={"format": "auto"})})
     options = override(undecided, settings)
     conversion.check_zone(options.timezone)
-    found = readers.find(source, options.reading, default_format=trained.reading.format)
-    return options, [part for fragment in found for part in readers.split(fragment)]
+    fragments = readers.find(source, options.reading, default_format=trained.reading.format)
+    return options, [part for fragment in fragments for part in readers.split(fragment)]
 
 
 @contextlib.contextmanager

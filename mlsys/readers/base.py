@@ -230,11 +230,11 @@ class Reader:
     options: ClassVar[tuple[str, ...]] = ()
 
     def matches(self, source: str) -> bool:
-        """Whether a whole source is of this format, by its URI scheme."""
+        """Tell by its URI scheme whether a whole source is of this format."""
         return files.scheme(source) in self.schemes
 
     def matches_file(self, name: str) -> bool:
-        """Whether a file is of this format, by its name."""
+        """Tell by its name whether a file is of this format."""
         path = PurePosixPath(name.lower())
         return (PurePosixPath(path.stem).suffix if path.suffix in PACKED else path.suffix) in self.suffixes
 

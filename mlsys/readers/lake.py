@@ -79,7 +79,7 @@ class LakeReader(Reader):
         del reading, bad_records, growth
         schema, _ = self.shape(fragment)
         with _library_errors(fragment.name, *A_FILE):
-            tables = (pa.Table.from_batches([batch]) for batch in self.record_batches(fragment))
+            tables = (pa.Table.from_batches([batch]).cast(schema) for batch in self.record_batches(fragment))
             yield from typed_batches(fragment, tables, schema)
 
     def data_files(self, name: str, source: str, version: int | str | None) -> list[Fragment]:

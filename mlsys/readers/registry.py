@@ -11,24 +11,22 @@
 ``letters/``                                with ``reading: {format: text}``: its ``.txt`` files, a row each
 ==========================================  ===================================================
 
-A new format is a subclass of `mlsys.readers.base.Reader` that `register` takes. Processes that have not
-imported it, such as the workers of a cluster, find it through the entry-point group ``mlsys.readers``
-of an installed package, whose entries name such a subclass, or by the module that its fragments name.
+A new format is one subclass of `mlsys.readers.base.Reader`, of which `register` or an entry point of the group
+``mlsys.readers`` (`mlsys.plugins`) brings an instance.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
 
-from mlsys import errors, plugins
+from mlsys import errors
+from mlsys.plugins import Plugins
 from mlsys.readers import files, lake, records
 from mlsys.readers.base import PACKED, BadRecord, Batch, Fragment, Growth, Reader
 from mlsys.readers.built_in import BuiltInReader
@@ -55,52 +53,40 @@ __all__ = [
     "split",
 ]
 
-ENTRY_POINTS = "mlsys.readers"
+READERS: Plugins[Reader] = Plugins(
+    "mlsys.readers",
+    {
+        each.format: each
+        for each in (
+            CsvReader(),
+            ParquetReader(),
+            records.JsonLinesReader(),
+            ImageReader(),
+            TextReader(),
+            BuiltInReader(),
+            lake.DeltaReader(),
+            lake.IcebergReader(),
+            IncrementReader(),
+            records.SqlReader(),
+        )
+    },
+    {},
+)
+"""Readers by format; where a source is matched, those from outside come first and a database of any scheme last."""
 
-READERS: dict[str, Reader] = {
-    each.format: each
-    for each in (
-        CsvReader(),
-        ParquetReader(),
-        records.JsonLinesReader(),
-        ImageReader(),
-        TextReader(),
-        BuiltInReader(),
-        lake.DeltaReader(),
-        lake.IcebergReader(),
-        IncrementReader(),
-        records.SqlReader(),
-    )
-}
-"""Readers by format. Those of others come first where a source is matched, a database of any scheme last."""
 
-BUILT_IN = frozenset(READERS)
+def register(reader: Reader) -> None:
+    """Make a source format known in this process; recipes may then name it.
 
-
-def register(added: Reader | type[Reader]) -> None:
-    """Make a source format known under the name of its reader.
+    A worker of a cluster finds a reader of the entry-point group ``mlsys.readers``, or one that is registered when
+    its own module is imported.
 
     Raises
     ------
-    RecipeError
-        A reader of this package has the name.
+    ValueError
+        mlsys has a format of that name.
     """
-    made = added() if isinstance(added, type) else added
-    if made.format in {"", "auto", *BUILT_IN}:
-        raise errors.RecipeError.build(
-            f"readers: format '{made.format}'",
-            got="a name that is taken",
-            expected="another name",
-            hint="set the class attribute format",
-        )
-    READERS[made.format] = made
-    plugins.record(ENTRY_POINTS, made.format, made)
-
-
-@cache
-def _load_entry_points() -> None:
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        register(entry.load())
+    READERS.register(reader.format, reader)
 
 
 def reader(name: str, module: str | None = None) -> Reader:
@@ -111,8 +97,6 @@ def reader(name: str, module: str | None = None) -> Reader:
     RecipeError
         No reader has this name.
     """
-    if name not in READERS:
-        _load_entry_points()
     if name not in READERS and module is not None:
         importlib.import_module(module)
     if name not in READERS:
@@ -146,7 +130,7 @@ def find(
     """
     sources = [source] if isinstance(source, str | Path) else list(source)
     fragments = {
-        fragment.location: fragment for each in sources for fragment in _find_one(str(each), reading, default_format)
+        fragment.location: fragment for each in sources for fragment in _find_source(str(each), reading, default_format)
     }
     return _with_distinct_names(list(fragments.values()))
 
@@ -205,12 +189,11 @@ def _of(fragment: Fragment) -> Reader:
     return reader(fragment.format, fragment.module)
 
 
-def _find_one(source: str, reading: Reading, default_format: str | None) -> list[Fragment]:
-    _load_entry_points()
+def _find_source(source: str, reading: Reading, default_format: str | None) -> list[Fragment]:
     chosen = None if reading.format == "auto" else reader(reading.format)
     # 1. a whole source by its scheme, unless it holds files
     scheme = files.scheme(source)
-    candidates = sorted(READERS.values(), key=lambda each: each.format in BUILT_IN)
+    candidates = sorted(READERS.values(), key=lambda each: each.format in READERS.built_in)
     whole = next((each for each in candidates if each.matches(source)), None)
     if whole is None and scheme and scheme not in {"package", *files.REMOTE}:
         raise errors.SourceError.build(
@@ -249,7 +232,7 @@ def _refuse_without_effect(source: str, whole: Reader | None, reading: Reading) 
 
 
 def _is_data(name: str, chosen: Reader | None) -> bool:
-    """Whether a file of a folder is to be read; of tables that are asked for, files of any name are."""
+    """Tell whether a file of a folder is to be read; where tables of a format are asked for, every file is."""
     if chosen is None:
         return any(each.matches_file(name) for each in READERS.values())
     return not chosen.kinds or chosen.matches_file(name)
@@ -305,7 +288,7 @@ def _undecided(source: str, count: int) -> errors.SourceError:
 
 
 def _with_module(fragment: Fragment, made: Reader) -> Fragment:
-    return fragment if made.format in BUILT_IN else replace(fragment, module=type(made).__module__)
+    return fragment if made.format in READERS.built_in else replace(fragment, module=type(made).__module__)
 
 
 def _with_distinct_names(fragments: list[Fragment]) -> list[Fragment]:
