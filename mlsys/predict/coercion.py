@@ -275,6 +275,8 @@ def _date(value: Any) -> dt.date:
         raise TypeError
     if isinstance(value, dt.date):
         return value
+    if not isinstance(value, str):
+        raise TypeError
     text = value.strip()
     if len(text) != 10 or text[4] != "-" or text[7] != "-":  # Python reads weeks and bare digits besides
         raise ValueError

@@ -89,6 +89,8 @@ def test_what_loses_nothing_is_taken_over(type_name, value, result):
         ("string", "\ud800", "text '\\ud800'", "text"),
         ("string", {"a": 1}, "object {'a': 1}", "text"),
         ("date32", "2013-13-01", "text '2013-13-01'", "an ISO 8601 date, e.g. 2013-10-01"),
+        ("date32", "20131001", "text '20131001'", "an ISO 8601 date, e.g. 2013-10-01"),
+        ("date32", 20131001, "number 20131001", "an ISO 8601 date, e.g. 2013-10-01"),
         ("binary", "no base64!", "text 'no base64!'", "base64 text"),
         ("list<item: double>", 1, "number 1", "a list of which each is a number"),
         ("list<item: double>", ["a"], "list ['a']", "a list of which each is a number"),
