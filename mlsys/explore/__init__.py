@@ -1,19 +1,15 @@
-"""Step 2, exploratory analysis: what the training rows are like, and whether something leaks.
+"""Step 2, exploratory analysis: a profile of the training rows, alerts, and a scan for leakage.
 
-==============  =====================================================================
-`pilot`         a look at some rows: which categories and bins are counted
-`scan`          one pass over the training rows: statistics by fold, a sample, row hashes
-`relation`      how well each column alone predicts the target
-`alerts`        what is odd, and what is done about it; `oddities`, of one column
-`leakage`       columns that know the answer, rows in two parts, broken order
-`associations`  pairs of columns, gaps and time, for the document
-`texts`         what stands in a text column, for the document
-`document`      all of it as JSON: what is stored
-`render`        the JSON as one HTML page
-`listing`       its table of columns
-`cards`         a card a column; `contents`, those of texts and pictures
-`panels`        what is about all columns
-==============  =====================================================================
+================  ==================================================================
+`scan`            one pass over the training rows: statistics by fold, a sample, row hashes
+`univariate`      strength of each column alone as a predictor of the target
+`alerts`          alerts about the table, its columns and pairs of them
+`leakage`         columns that know the answer, rows in two parts, broken order
+`associations`    pairs of columns, missing values and time, as JSON
+`document`        the whole profile as JSON: what is stored
+`report`          the JSON as one HTML page
+`report_columns`  its table of columns and a card for each
+================  ==================================================================
 """
 
 from __future__ import annotations
@@ -38,7 +34,7 @@ def profile(
     derive: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Profile:
-    """What one pass over the training rows sees: statistics fold by fold, a sample, a hash of each row.
+    """Scan the training rows once: statistics by fold, a sample, a hash of each row.
 
     Parameters
     ----------
@@ -61,7 +57,7 @@ def describe(
     *,
     title: str = "",
 ) -> dict[str, Any]:
-    """The profile as JSON: overview, alerts, findings of the leakage scan, and every column. Reads no rows."""
+    """Write the profile as JSON: overview, alerts, findings of the leakage scan, every column. Reads no rows."""
     from mlsys.explore.document import describe as run
 
     return run(split, task, profile, findings, title=title)

@@ -1,9 +1,7 @@
-"""What is odd about the table, its columns and pairs of them, and what the following steps do about it.
+"""Alerts about the table, its columns and pairs of them, each with what the following steps do about it.
 
 Alerts never stop a run. The action says what happens with no change to the recipe; it can
-be overridden by ``features.columns``.
-
-What is odd about one column, and what the following steps do about it.
+be overridden by ``features.columns``. A new check of a column is a function in `CHECKS`.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ from mlsys.statistics.pairwise import PairwiseStatistics
 __all__ = ["SKEWED", "Alert", "column_alerts", "find"]
 
 MOSTLY_NULL = 0.5
+"""Fraction of nulls from which most values are missing."""
 
 SKEWED = 2.0
 """|g1| of an exponential distribution; from there a mean says little about a typical value."""
@@ -32,25 +31,34 @@ FENCES = 3.0
 1977, section 2D), outside of which a normal distribution has 2 values in a million."""
 
 OUTLYING = 0.001
-"""Fraction of values outside the outer fences worth a word: 400 times that of a normal."""
+"""Fraction of values outside the outer fences from which they are reported: 400 times that of a normal."""
 
 REPEATED = 0.01
-"""Fraction of pictures or texts that repeat an earlier one, from which it is worth a word."""
+"""Fraction of pictures or texts that repeat an earlier one, from which they are reported."""
 
 DOMINANT = 0.99
 """Fraction of the values that are one and the same, from which little is left to learn."""
 
+REDUNDANT = 0.98
+"""Strength of a pair from which one column all but determines the other: r² = 0.96."""
 
-FORMS = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%d %b %Y", "%b %d, %Y")
-"""How people write dates besides ISO 8601, which `collect` reads."""
+RARE_ROWS = 20
+"""Rows from which a class is not rare, however many others there are: a recall on them is known to ±0.22."""
+
+IMBALANCED = 0.1
+"""Share of the rarest class of two; with more classes, this fraction of an equal share."""
+
+
+FORMATS = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%d %b %Y", "%b %d, %Y")
+"""Formats of dates besides ISO 8601, which `collect` reads."""
 
 LEAST_DATES = 3
-"""Different values from which it is no accident that all of the frequent ones are dates."""
+"""Distinct values from which it is no accident that all of the frequent ones are dates."""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """One thing to know about a column (or, where `column` is None, the table)."""
+    """Alert about a column, or about the table where `column` is None."""
 
     kind: str
     column: str | None
@@ -62,10 +70,10 @@ class Alert:
 
 
 def column_alerts(column: Column, statistics: ColumnStatistics) -> list[Alert]:
-    """Alerts about one feature; of a column that is dropped, that alone."""
+    """Find the alerts about one feature; a column that is dropped has that one alone."""
     summary = statistics.result()
     if summary.images is not None:
-        return list(_of_pictures(column, summary.images))
+        return list(_picture_alerts(column, summary.images))
     finite = summary.count - (summary.num_nan or 0) - (summary.num_inf or 0)
     if finite == 0:
         return [Alert("all_null", column.name, "no value in any training row", "dropped")]
@@ -75,7 +83,7 @@ def column_alerts(column: Column, statistics: ColumnStatistics) -> list[Alert]:
     return [alert for check in CHECKS for alert in check(column, statistics, summary)]
 
 
-def _of_pictures(column: Column, images: dict[str, Any]) -> Iterator[Alert]:
+def _picture_alerts(column: Column, images: dict[str, Any]) -> Iterator[Alert]:
     total = images["count"] + images["num_broken"]
     if not total:
         yield Alert("all_null", column.name, "no picture in any training row", "dropped")
@@ -93,37 +101,38 @@ def _mostly_null(column: Column, _: ColumnStatistics, summary: ColumnSummary) ->
         yield Alert("mostly_null", column.name, f"null in {percent(summary.null_fraction)} of the rows", action)
 
 
-def _one_value(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+def _single_value(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
     if summary.distinct_count == 1:
         value, rows = summary.frequent_items[0]
         yield Alert(
-            "one_value", column.name, f"{value!r} in {rows:,} rows, null in the others", "kept: null or not is a fact"
+            "one_value",
+            column.name,
+            f"{value!r} in {rows:,} rows, null in the others",
+            "kept: missingness can be informative",
         )
 
 
-def _names_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+def _identifies_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
     distinct = summary.distinct_count or 0
     if column.kind is Kind.CATEGORICAL and distinct >= ID_LIKE_FRACTION * summary.count:
-        detail = f"{distinct:,} different values in {summary.count:,} rows: it names rows"
+        detail = f"{distinct:,} different values in {summary.count:,} rows: looks like an identifier"
         yield Alert("id_like", column.name, detail, "dropped; name it as data.id if it identifies a row")
     elif column.kind is Kind.CATEGORICAL and distinct > MAX_CODES:
         detail = f"{distinct:,} categories"
-        action = (
-            "the mean of the target, or with over 20 classes its frequency, takes its place; phrases are read besides"
-        )
+        action = "the mean of the target stands for it, or with over 20 classes its frequency; phrases are also texts"
         yield Alert("high_cardinality", column.name, detail, action)
 
 
 def _dates(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    """Texts that are dates, in a form that leaves open which number is the month, or is no standard."""
-    found = [value for value, _ in summary.frequent_items if value]
-    if column.kind not in {Kind.CATEGORICAL, Kind.TEXT} or len(found) < LEAST_DATES:
+    """Dates that are texts, in a format that is no standard or leaves open which number is the month."""
+    values = [value for value, _ in summary.frequent_items if value]
+    if column.kind not in {Kind.CATEGORICAL, Kind.TEXT} or len(values) < LEAST_DATES:
         return
-    forms = [form for form in FORMS if all(_is_date(value, form) for value in found)]
+    forms = [form for form in FORMATS if all(_is_date(value, form) for value in values)]
     if forms:
         name = column.name if column.name.isidentifier() else f'"{column.name}"'
         read = " or ".join(f"STRPTIME({name}, '{form}')" for form in forms)
-        detail = f"texts that are dates, such as {found[0]!r}"
+        detail = f"texts that are dates, such as {values[0]!r}"
         yield Alert(
             "date_as_text", column.name, detail, f"kept as text; a column under features.derive reads it: {read}"
         )
@@ -136,8 +145,8 @@ def _is_date(value: object, form: str) -> bool:
         return False
 
 
-def _numbers_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    """Whole numbers that are all different and leave no gaps: a counter."""
+def _counts_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    """A counter: whole numbers that are nearly all different and nearly without holes."""
     if column.kind is not Kind.NUMERIC or not summary.integral or summary.count < 100:
         return
     span = (summary.max or 0) - (summary.min or 0) + 1
@@ -145,7 +154,7 @@ def _numbers_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -
     if distinct >= 0.95 * summary.count and summary.count >= 0.5 * span:
         ends = f"{number(summary.min)} to {number(summary.max)}"
         detail = f"{distinct:,} different whole numbers in {summary.count:,} rows, from {ends}"
-        action = "kept as a number; a row number tells nothing about new rows: put it under data.ignore"
+        action = "kept as a number; a row number does not predict new rows: put it under data.ignore"
         yield Alert("id_like", column.name, detail, action)
 
 
@@ -156,8 +165,8 @@ def _not_finite(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> 
             yield Alert(kind, column.name, detail, "counted apart and treated as missing")
 
 
-def _beyond(column: Column, statistics: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    """Numbers and times that a model cannot be given, although they are there."""
+def _out_of_range(column: Column, statistics: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    """Numbers and times beyond the range that models take."""
     if column.kind is Kind.NUMERIC:
         largest = max(abs(summary.min or 0), abs(summary.max or 0))
         if largest > FLOAT32_MAX:
@@ -169,17 +178,15 @@ def _beyond(column: Column, statistics: ColumnStatistics, summary: ColumnSummary
             yield Alert(
                 "too_small", column.name, detail, "0 to trees; a column under features.derive can multiply them"
             )
-    elif column.kind is Kind.DATETIME and statistics.numbers is not None:
-        end = LAST_YEAR_END_US
-        if (summary.max or 0) >= end:
-            about = "" if statistics.counts_exact else "about "
-            later = 1 - float(statistics.cdf([math.nextafter(end, 0)])[0])
-            detail = f"{about}{percent(later)} of the times are after {LAST_YEAR}, as those that mean never"
-            yield Alert("never", column.name, detail, "treated as missing")
+    elif column.kind is Kind.DATETIME and (summary.max or 0) >= LAST_YEAR_END_US:
+        about = "" if statistics.counts_exact else "about "
+        later = 1 - float(statistics.cdf([math.nextafter(LAST_YEAR_END_US, 0)])[0])
+        detail = f"{about}{percent(later)} of the times are after {LAST_YEAR}, such as those that stand for never"
+        yield Alert("never", column.name, detail, "treated as missing")
 
 
 def _dominant(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    """One value nearly everywhere; it can be frequent by a sketch, whose counts are too low, never too high."""
+    """A value that is nearly everywhere; counts of a sketch are too low, never too high."""
     if column.kind not in {Kind.NUMERIC, Kind.CATEGORICAL, Kind.BOOLEAN} or not summary.frequent_items:
         return
     value, rows = summary.frequent_items[0]
@@ -189,7 +196,7 @@ def _dominant(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> It
 
 
 def _skewed(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    if column.kind is not Kind.NUMERIC or summary.distinct_count == 2:  # of two values one is rare, no more
+    if column.kind is not Kind.NUMERIC or summary.distinct_count == 2:  # a rare one of two values is no tail
         return
     if summary.skewness is not None and abs(summary.skewness) > SKEWED:
         detail = f"skewness {number(summary.skewness)}, median {number(summary.median)}, mean {number(summary.mean)}"
@@ -198,7 +205,7 @@ def _skewed(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iter
 
 
 def _outlying(column: Column, statistics: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
-    """Values far outside, where the column is not skewed as a whole: a long tail is told once."""
+    """Values far outside, where the column is not skewed as a whole: a long tail is reported once."""
     if column.kind is not Kind.NUMERIC or statistics.numbers is None or abs(summary.skewness or 0) > SKEWED:
         return
     low, high = statistics.quantiles([0.25, 0.75])
@@ -211,7 +218,7 @@ def _outlying(column: Column, statistics: ColumnStatistics, summary: ColumnSumma
     bound = statistics.numbers.rank_error * (not statistics.counts_exact)
     if share > max(OUTLYING, bound) and rows >= 3:
         detail = f"{rows:,} values ({percent(share)}) outside {number(low - reach)} to {number(high + reach)}"
-        yield Alert("outliers", column.name, detail, "kept; look whether they are errors of measurement")
+        yield Alert("outliers", column.name, detail, "kept; check whether they are errors of measurement")
 
 
 def _repeated(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
@@ -226,27 +233,17 @@ def _repeated(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> It
 
 CHECKS: tuple[Callable[[Column, ColumnStatistics, ColumnSummary], Iterator[Alert]], ...] = (
     _mostly_null,
-    _one_value,
-    _names_rows,
+    _single_value,
+    _identifies_rows,
     _dates,
-    _numbers_rows,
+    _counts_rows,
     _not_finite,
-    _beyond,
+    _out_of_range,
     _dominant,
     _skewed,
     _outlying,
     _repeated,
 )
-
-
-REDUNDANT = 0.98
-"""Strength of a pair from which one column all but determines the other: r² = 0.96."""
-
-RARE_ROWS = 20
-"""Rows from which a class is not rare however many others there are: a recall on them is known to ±0.22."""
-
-IMBALANCED = 0.1
-"""Share of the rarest class of two; with more classes, this fraction of an equal share."""
 
 
 def find(
@@ -257,21 +254,21 @@ def find(
     num_duplicates: int = 0,
     pairwise: PairwiseStatistics | None = None,
 ) -> list[Alert]:
-    """Alerts about the table, then about each feature in the order of the schema, then about pairs.
+    """Find the alerts about the table, then about each feature in the order of the schema, then about pairs.
 
     Parameters
     ----------
     num_duplicates
         Training rows that repeat an earlier one on all features and the target.
     pairwise
-        What columns say of each other, where it was counted.
+        Statistics of pairs of columns, where they were counted.
     """
-    found = [*_duplicates(statistics.num_rows, num_duplicates), *_target(statistics, task)]
+    alerts = [*_duplicates(statistics.num_rows, num_duplicates), *_target(statistics, task)]
     features = statistics.features
     for column in schema.features:
         if column.name in features:
-            found += column_alerts(column, statistics.columns[column.name])
-    return found if pairwise is None else [*found, *_redundant(pairwise, task)]
+            alerts += column_alerts(column, statistics.columns[column.name])
+    return alerts if pairwise is None else [*alerts, *_redundant(pairwise, task)]
 
 
 def _duplicates(num_rows: int, repeated: int) -> Iterator[Alert]:
@@ -282,14 +279,14 @@ def _duplicates(num_rows: int, repeated: int) -> Iterator[Alert]:
 
 def _target(statistics: TableStatistics, task: Task) -> Iterator[Alert]:
     if not task.is_classification:
-        yield from _of_numeric_target(statistics.target.result(), task)
+        yield from _numeric_target_alerts(statistics.target.result(), task)
         return
     counts = statistics.class_counts()
     total = sum(counts.values())
     for value, rows in counts.items():
         if rows < min(2 * len(counts), RARE_ROWS) and total > 10 * len(counts):
             detail = f"class {value!r} has {rows:,} of {total:,} training rows"
-            yield Alert("rare_class", task.target, detail, "kept; too few rows to learn or to judge it reliably")
+            yield Alert("rare_class", task.target, detail, "kept; too few rows to learn or evaluate it reliably")
     bound = IMBALANCED * (1 if task.kind is TaskKind.BINARY else 2 / len(counts))
     rarest = min(counts, key=lambda value: counts[value])
     if total and counts[rarest] / total < bound:
@@ -302,7 +299,7 @@ def _target(statistics: TableStatistics, task: Task) -> Iterator[Alert]:
         yield Alert("imbalanced", task.target, detail, action)
 
 
-def _of_numeric_target(summary: ColumnSummary, task: Task) -> Iterator[Alert]:
+def _numeric_target_alerts(summary: ColumnSummary, task: Task) -> Iterator[Alert]:
     if summary.skewness is not None and abs(summary.skewness) > SKEWED:
         detail = f"skewness {number(summary.skewness)}: a few rows decide the squared error"
         yield Alert(
@@ -311,7 +308,7 @@ def _of_numeric_target(summary: ColumnSummary, task: Task) -> Iterator[Alert]:
 
 
 def _redundant(pairwise: PairwiseStatistics, task: Task) -> Iterator[Alert]:
-    """Columns that an earlier one all but determines, each with the one that it goes with best."""
+    """Columns that an earlier one all but determines, each with the one of the strongest association."""
     names, strengths = pairwise.associations()
     size = len(pairwise.layout.numbers)
     for later in range(len(names)):
@@ -320,6 +317,6 @@ def _redundant(pairwise: PairwiseStatistics, task: Task) -> Iterator[Alert]:
             continue
         best = max(earlier, key=lambda at: abs(strengths[later, at]))
         measure = "r" if later < size else "η" if best < size else "V"
-        detail = f"goes with '{names[best]}': {measure} = {strengths[later, best]:.3f}"
+        detail = f"nearly determined by '{names[best]}': {measure} = {strengths[later, best]:.3f}"
         action = "both kept; trees use either, for a linear model put one under data.ignore"
         yield Alert("redundant", names[later], detail, action)

@@ -1,4 +1,4 @@
-"""What columns say of each other and of the target, and the course of time, as JSON."""
+"""Associations of columns with each other and the target, missing values, and time, as JSON."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from scipy.cluster import hierarchy
 from mlsys.schema import Task
 from mlsys.statistics import ColumnStatistics
 from mlsys.statistics.confidence import Z_95, wilson_interval
-from mlsys.statistics.pairwise import PairwiseStatistics, layout
-from mlsys.statistics.pairwise.layout import PairLayout
+from mlsys.statistics.pairwise import PairLayout, PairwiseStatistics
+from mlsys.statistics.pairwise.layout import MOST_CATEGORICAL, MOST_LEVELS, MOST_NULLABLE, MOST_NUMBERS
 
-__all__ = ["LEAST_ROWS", "curves", "gaps", "matrix", "timeline"]
+__all__ = ["LEAST_ROWS", "curves", "matrix", "missingness", "timeline"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,7 +26,7 @@ LEAST_ROWS = 10
 
 
 def matrix(pairwise: PairwiseStatistics) -> dict[str, Any]:
-    """Strength of every pair of columns, and how categories were bounded.
+    """Write the strength of every pair of columns, and how categories were bounded.
 
     `values` is square, in the order of `names`: the numbers, then the categories; None where
     one of the two does not vary. `bounded` has the categories of which only the frequent ones have
@@ -35,15 +35,15 @@ def matrix(pairwise: PairwiseStatistics) -> dict[str, Any]:
     """
     names, strengths = pairwise.associations()
     values = [[None if np.isnan(value) else round(float(value), 4) for value in row] for row in strengths]
-    plan = pairwise.layout
+    layout = pairwise.layout
     return {
         "names": names,
-        "num_numbers": len(plan.numbers),
+        "num_numbers": len(layout.numbers),
         "order": _order(strengths),
         "values": values,
         "bounded": _bounded(pairwise),
-        "limits": {"numbers": layout.MOST_NUMBERS, "categories": layout.MOST_CATEGORICAL, "levels": layout.MOST_LEVELS},
-        "left_out": list(plan.left_out),
+        "limits": {"numbers": MOST_NUMBERS, "categories": MOST_CATEGORICAL, "levels": MOST_LEVELS},
+        "left_out": list(layout.left_out),
     }
 
 
@@ -63,44 +63,44 @@ def _order(strengths: Floats) -> list[int]:
 
 
 def _bounded(pairwise: PairwiseStatistics) -> list[dict[str, Any]]:
-    plan, found = pairwise.layout, []
-    for at, column in enumerate(plan.categories):
-        pairs = [(pair, table) for pair, table in pairwise.tables.pairs.items() if at in pair]
+    bounded = []
+    for position, column in enumerate(pairwise.layout.categories):
+        pairs = [(pair, table) for pair, table in pairwise.tables.pairs.items() if position in pair]
         if not pairs:
             continue
         pair, table = pairs[0]
-        rows = table.sum(axis=1 - pair.index(at))
+        rows = table.sum(axis=1 - pair.index(position))
         if rows[column.num_levels]:
             share = float(rows[column.num_levels] / max(rows[:-1].sum(), 1))
-            found.append({"name": column.name, "levels": column.num_levels, "others": round(share, 4)})
-    return found
+            bounded.append({"name": column.name, "levels": column.num_levels, "others": round(share, 4)})
+    return bounded
 
 
-def gaps(pairwise: PairwiseStatistics) -> dict[str, Any]:
-    """Columns with missing values, the pairs of them, and the frequent patterns of rows."""
-    names, found = pairwise.layout.nullable, pairwise.missing
-    some = [at for at in range(len(names)) if found.together[at, at]]
-    some = sorted(some, key=lambda at: (-found.together[at, at], names[at]))
+def missingness(pairwise: PairwiseStatistics) -> dict[str, Any]:
+    """Write the columns with missing values, pairs of them, and the frequent patterns of rows."""
+    names, missing = pairwise.layout.nullable, pairwise.missing
+    some = [c for c in range(len(names)) if missing.together[c, c]]
+    some = sorted(some, key=lambda c: (-missing.together[c, c], names[c]))
     return {
-        "num_rows": found.num_rows,
-        "columns": [names[at] for at in some],
-        "together": found.together[np.ix_(some, some)].tolist(),
-        "patterns": [{"columns": columns, "rows": n} for columns, n in found.frequent(names, MOST_PATTERNS)],
-        "num_patterns": len(found.patterns.counts),
-        "error": found.patterns.error,
-        "limit": layout.MOST_NULLABLE,
+        "num_rows": missing.num_rows,
+        "columns": [names[column] for column in some],
+        "together": missing.together[np.ix_(some, some)].tolist(),
+        "patterns": [{"columns": columns, "rows": n} for columns, n in missing.frequent(names, MOST_PATTERNS)],
+        "num_patterns": len(missing.patterns.counts),
+        "error": missing.patterns.error,
+        "limit": MOST_NULLABLE,
     }
 
 
 def timeline(pairwise: PairwiseStatistics) -> dict[str, Any] | None:
-    """Rows and the target in bins of time; None without a time."""
+    """Write the rows and the target in bins of time; None without a time."""
     line, task = pairwise.timeline, pairwise.layout.task
     if line is None or not len(line.rows):
         return None
     return {
         "column": pairwise.layout.time,
         "width_s": line.width_s,
-        "starts": [line.start(at) for at in range(len(line.rows))],
+        "starts": [line.start(number) for number in range(len(line.rows))],
         "rows": line.rows.tolist(),
         "target": _series(line.sums, task),
         "num_missing": line.num_missing,
@@ -111,13 +111,13 @@ def _series(sums: Floats, task: Task) -> dict[str, dict[str, list[float | None]]
     """Mean of a numeric target, or share of classes, with the ends of a 95 % interval."""
     if not task.is_classification:
         return {f"mean {task.target}": _ends([_mean(row) for row in sums])}
-    wanted = [1] if len(task.classes) == 2 else range(len(task.classes))
-    return {str(task.classes[at]): _ends([_share(row, at) for row in sums]) for at in wanted}
+    shown = [1] if len(task.classes) == 2 else range(len(task.classes))
+    return {str(task.classes[index]): _ends([_share(row, index) for row in sums]) for index in shown}
 
 
 def _ends(points: list[tuple[float, float, float] | None]) -> dict[str, list[float | None]]:
     names = ("mean", "low", "high")
-    return {name: [None if p is None else float(f"{p[at]:.6g}") for p in points] for at, name in enumerate(names)}
+    return {name: [None if p is None else float(f"{p[end]:.6g}") for p in points] for end, name in enumerate(names)}
 
 
 def _mean(sums: Floats) -> tuple[float, float, float] | None:
@@ -130,43 +130,50 @@ def _mean(sums: Floats) -> tuple[float, float, float] | None:
     return mean, mean - half, mean + half
 
 
-def _share(counts: Floats, at: int) -> tuple[float, float, float] | None:
+def _share(counts: Floats, index: int) -> tuple[float, float, float] | None:
     """Share of a class and its 95 % interval."""
     n = float(counts.sum())
     if n < LEAST_ROWS:
         return None
-    return float(counts[at]) / n, *wilson_interval(float(counts[at]), n)
+    return float(counts[index]) / n, *wilson_interval(float(counts[index]), n)
 
 
 def curves(pairwise: PairwiseStatistics, columns: dict[str, ColumnStatistics]) -> dict[str, dict[str, Any]]:
-    """Column → the target within the bins of its values, and where it is missing, from all rows.
+    """Write the target within the bins of each number, and where it is missing, from all rows.
 
     For a numeric target its mean, for two classes the share of the second; a point stands at
     the median of its bin. Columns of which fewer than two bins can be drawn are left out.
     """
-    plan = pairwise.layout
-    if len(plan.task.classes) > 2:
+    layout = pairwise.layout
+    if len(layout.task.classes) > 2:
         return {}
-    found = {}
-    for at, number in enumerate(plan.numbers):
-        if number.name == plan.task.target:
+    drawn = {}
+    for position, number in enumerate(layout.numbers):
+        if number.name == layout.task.target:
             continue
-        sums = pairwise.tables.numbers[at][:, :2].astype(float) if plan.task.is_classification else pairwise.curves[at]
-        points = _points(sums[:-1], _medians(columns[number.name], number.edges), plan)
+        sums = (
+            pairwise.tables.numbers[position][:, :2].astype(float)
+            if layout.task.is_classification
+            else pairwise.curves[position]
+        )
+        points = _points(sums[:-1], _medians(columns[number.name], number.edges), layout)
         if len(points) > 1:
-            found[number.name] = {"points": points, "missing": _point(sums[-1], None, plan)}
-    return found
+            drawn[number.name] = {"points": points, "missing": _point(sums[-1], None, layout)}
+    return drawn
 
 
-def _points(sums: Floats, x: list[float], plan: PairLayout) -> list[dict[str, Any]]:
-    points = [_point(row, place, plan) for row, place in zip(sums, x, strict=True) if np.isfinite(place)]
+def _points(sums: Floats, x: list[float], layout: PairLayout) -> list[dict[str, Any]]:
+    points = [_point(row, place, layout) for row, place in zip(sums, x, strict=True) if np.isfinite(place)]
     return [point for point in points if point is not None]
 
 
-def _point(sums: Floats, x: float | None, plan: PairLayout) -> dict[str, Any] | None:
-    found = _share(sums, 1) if plan.task.is_classification else _mean(sums)
-    rows = int(sums.sum() if plan.task.is_classification else sums[0])
-    return None if found is None else {"x": x, "rows": rows, "mean": found[0], "low": found[1], "high": found[2]}
+def _point(sums: Floats, x: float | None, layout: PairLayout) -> dict[str, Any] | None:
+    interval = _share(sums, 1) if layout.task.is_classification else _mean(sums)
+    rows = int(sums.sum() if layout.task.is_classification else sums[0])
+    if interval is None:
+        return None
+    mean, low, high = interval
+    return {"x": x, "rows": rows, "mean": mean, "low": low, "high": high}
 
 
 def _medians(column: ColumnStatistics, edges: tuple[float, ...]) -> list[float]:

@@ -1,11 +1,10 @@
-"""The profile as JSON: everything that the report shows, and nothing that it computes.
+"""Write the profile as JSON: everything that the report shows, and nothing that it computes.
 
-What stands in a text column: some texts, and the words that tell the classes apart; from the sample.
-
-A word tells of a class by the log-odds ratio of its frequency there against all other
-texts, with the frequencies of the whole as a prior, over its standard error (Monroe,
-Colaresi & Quinn 2008, "Fightin' Words", Political Analysis 16(4), section 3.5.1,
-doi:10.1093/pan/mpn018). Texts that hold the word are counted, not its occurrences.
+For a text column it holds some texts of the sample, and the words that are typical of each
+class. A word is typical by the log-odds ratio of its frequency there against all other texts,
+with the frequencies of the whole as a prior, over its standard error (Monroe, Colaresi & Quinn
+2008, "Fightin' Words", Political Analysis 16(4), section 3.5.1, doi:10.1093/pan/mpn018). Texts
+that hold the word are counted, not its occurrences.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from mlsys.statistics.confidence import Z_95
 from mlsys.statistics.image_statistics import ImageStatistics
 from mlsys.statistics.pairwise.contingency_tables import Information
 
-__all__ = ["describe", "describe_texts", "telling"]
+__all__ = ["describe", "describe_texts", "typical_words"]
 
 MOST_TEXTS, MOST_CHARACTERS = 5_000, 2_000
 """Texts of the sample that are read, and characters of each: a few seconds at most."""
@@ -42,69 +41,9 @@ SHOWN, SHOWN_CHARACTERS = 6, 280
 MOST_WORDS, MOST_CLASSES = 12, 6
 
 PRIOR = 100.0
-"""Texts that the prior is worth: a word of a few texts tells nothing."""
+"""Number of texts that the prior is worth: it keeps a word of a few texts from being typical."""
 
 WORD = re.compile(r"\w[\w']*", re.UNICODE)
-
-
-def describe_texts(rows: pa.Table, name: str, task: Task) -> dict[str, Any]:
-    """Some texts with their target, the words of each class, and how many words a text has.
-
-    The texts are the first of the sample, which is drawn by the hash of row numbers.
-    """
-    known = rows.select([name, task.target, ROW]).filter(rows[name].is_valid()).slice(0, MOST_TEXTS)
-    texts = [str(text)[:MOST_CHARACTERS] for text in known[name].to_pylist()]
-    words = [set(WORD.findall(text.lower())) for text in texts]
-    labels = known[task.target].to_pylist()
-    return {
-        "num_read": len(texts),
-        "examples": [
-            {"text": _shortened(text), "target": label}
-            for text, label in list(zip(known[name].slice(0, SHOWN).to_pylist(), labels, strict=False))
-        ],
-        "words": _by_class_texts(words, labels, task),
-    }
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS].rstrip() + "…"
-
-
-def _by_class_texts(words: Sequence[set[str]], labels: Sequence[Any], task: Task) -> list[dict[str, Any]]:
-    """The words of each class, for classes of the task that the sample holds, the most frequent first."""
-    rows = Counter(str(label) for label in labels if label is not None)
-    classes = [str(value) for value in task.classes if rows[str(value)]]
-    shown = sorted(classes, key=lambda value: -rows[value])[:MOST_CLASSES]
-    told = [str(label) for label in labels]
-    return [
-        {"class": value, "rows": rows[value], "words": telling(words, [t == value for t in told])} for value in shown
-    ]
-
-
-def telling(words: Sequence[set[str]], inside: Sequence[bool]) -> list[list[Any]]:
-    """Words that texts inside have more often than those outside, with the texts of each; those that tell most first.
-
-    >>> telling([{"win", "now"}, {"win"}, {"now"}, {"hi"}] * 40, [True, True, False, False] * 40)
-    [['win', 80, 0]]
-    """
-    here, there = Counter[str](), Counter[str]()
-    for found, is_inside in zip(words, inside, strict=True):
-        (here if is_inside else there).update(found)
-    sizes = (sum(inside), len(inside) - sum(inside))
-    scores = {word: _score(here[word], there[word], sizes) for word in here}
-    best = sorted((word for word in scores if scores[word] > Z_95), key=lambda word: (-scores[word], word))
-    return [[word, here[word], there[word]] for word in best[:MOST_WORDS]]
-
-
-def _score(here: int, there: int, sizes: tuple[int, int]) -> float:
-    """The log-odds ratio of a word over its standard error, equations 15, 16 and 22 of the source."""
-    prior = PRIOR * (here + there) / sum(sizes)
-    odds = [
-        math.log((count + prior) / max(size + PRIOR - count - prior, 1e-9))
-        for count, size in zip((here, there), sizes, strict=True)
-    ]
-    return (odds[0] - odds[1]) / math.sqrt(1 / (here + prior) + 1 / (there + prior))
-
 
 FORMAT = 3
 
@@ -120,14 +59,14 @@ def describe(
     *,
     title: str = "",
 ) -> dict[str, Any]:
-    """See `mlsys.explore.describe`."""
+    """Write the profile as JSON, see `mlsys.explore.describe`."""
     whole = profile.whole
     pairwise = profile.pairwise
-    told = pairwise.information() if pairwise is not None else {}
+    information = pairwise.information() if pairwise is not None else {}
     curves = associations.curves(pairwise, whole.columns) if pairwise is not None else {}
     repeated = profile.num_duplicates
     columns = [
-        _column(whole.schema[name], column, profile, curves.get(name), told.get(name))
+        _column(whole.schema[name], column, profile, curves.get(name), information.get(name))
         for name, column in whole.features.items()
     ]
     return {
@@ -146,7 +85,7 @@ def describe(
         "findings": [finding.to_json() for finding in findings],
         "columns": sorted(columns, key=lambda column: -(column["relation"] or {"value": -1.0})["value"]),
         "associations": None if pairwise is None else associations.matrix(pairwise),
-        "gaps": None if pairwise is None else associations.gaps(pairwise),
+        "gaps": None if pairwise is None else associations.missingness(pairwise),
         "timeline": None if pairwise is None else associations.timeline(pairwise),
     }
 
@@ -168,12 +107,12 @@ def _overview(whole: TableStatistics, repeated: int, num_sampled: int) -> dict[s
 
 
 def _others(schema: Schema) -> dict[str, list[str]]:
-    """Role → the columns that have it, of those that are neither features nor the target."""
-    found: dict[str, list[str]] = {}
+    """Columns by role, of those that are neither features nor the target."""
+    by_role: dict[str, list[str]] = {}
     for column in schema:
         if column.role not in {Role.FEATURE, Role.TARGET}:
-            found.setdefault(column.role.value, []).append(column.name)
-    return found
+            by_role.setdefault(column.role.value, []).append(column.name)
+    return by_role
 
 
 def _target(whole: TableStatistics) -> dict[str, Any]:
@@ -190,16 +129,16 @@ def _column(
 ) -> dict[str, Any]:
     whole, strength = profile.whole, profile.strengths.get(column.name)
     summary = statistics.result()
-    told = None
+    relation = None
     if strength is not None:
-        told = {"measure": strength.measure, "value": strength.value, "weakest": strength.weakest}
+        relation = {"measure": strength.measure, "value": strength.value, "weakest": strength.weakest}
     return {
         "name": column.name,
         "kind": column.kind.value,
         "type": column.type,
         "unit": column.unit,
         "summary": summary.to_json(),
-        "relation": told,
+        "relation": relation,
         "correlation": statistics.comoments.correlation if whole.task.kind.value == "regression" else None,
         "categories": _categories(statistics, whole),
         "by_class": _by_class(column.name, summary.histogram_edges, profile),
@@ -211,24 +150,24 @@ def _column(
 
 
 def _thumbnails(images: ImageStatistics) -> list[str]:
-    """The pictures kept to look at, PNG in base64."""
-    return [base64.b64encode(images.thumbnails[place]).decode() for place in sorted(images.thumbnails)]
+    """Thumbnails as PNG in base64."""
+    return [base64.b64encode(images.thumbnails[key]).decode() for key in sorted(images.thumbnails)]
 
 
 def _categories(statistics: ColumnStatistics, whole: TableStatistics) -> list[dict[str, Any]] | None:
-    """The most frequent categories, the rest as one and nulls: rows, and the target over them."""
-    if statistics.kind not in {Kind.CATEGORICAL, Kind.BOOLEAN, Kind.TEXT} or statistics.kind is Kind.TEXT:
+    """Rows of the most frequent categories, of all others and of nulls, and the target over them."""
+    if statistics.kind not in {Kind.CATEGORICAL, Kind.BOOLEAN}:
         return None
     counts, sums = statistics.counts(), statistics.target_sums()
     shown = list(counts)[:MOST_CATEGORIES]
-    found = [_category(value, counts[value], sums[value], whole) for value in shown]
+    bars = [_category(value, counts[value], sums[value], whole) for value in shown]
     rest = statistics.num_rows - statistics.num_nulls - sum(counts[value] for value in shown)
     if rest > 0:
         others = statistics.target[0] - sum((sums[value] for value in shown), np.zeros(statistics.target.shape[1]))
-        found.append(_category("(others)", rest, others, whole))
+        bars.append(_category("(others)", rest, others, whole))
     if statistics.num_nulls:
-        found.append(_category("(null)", statistics.num_nulls, sums[None], whole))
-    return found
+        bars.append(_category("(null)", statistics.num_nulls, sums[None], whole))
+    return bars
 
 
 def _category(value: Any, rows: int, sums: npt.NDArray[np.float64], whole: TableStatistics) -> dict[str, Any]:
@@ -246,3 +185,63 @@ def _by_class(name: str, edges: Sequence[float] | None, profile: Profile) -> dic
         return None
     classes = profile.whole.task.classes
     return {formats.value(value): np.round(row, 1).tolist() for value, row in zip(classes, counts, strict=True)}
+
+
+def describe_texts(rows: pa.Table, name: str, task: Task) -> dict[str, Any]:
+    """Describe a text column of the sample: some texts with their target, and the typical words of each class.
+
+    The texts are the first of the sample, which is drawn by the hash of row numbers.
+    """
+    known = rows.select([name, task.target, ROW]).filter(rows[name].is_valid()).slice(0, MOST_TEXTS)
+    texts = [str(text)[:MOST_CHARACTERS] for text in known[name].to_pylist()]
+    words = [set(WORD.findall(text.lower())) for text in texts]
+    labels = known[task.target].to_pylist()
+    return {
+        "num_read": len(texts),
+        "examples": [
+            {"text": _shortened(text), "target": label}
+            for text, label in list(zip(known[name].slice(0, SHOWN).to_pylist(), labels, strict=False))
+        ],
+        "words": _words_by_class(words, labels, task),
+    }
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS].rstrip() + "…"
+
+
+def _words_by_class(words: Sequence[set[str]], labels: Sequence[Any], task: Task) -> list[dict[str, Any]]:
+    """Typical words of each class, for classes of the task that the sample holds, the most frequent first."""
+    rows = Counter(str(label) for label in labels if label is not None)
+    classes = [str(value) for value in task.classes if rows[str(value)]]
+    shown = sorted(classes, key=lambda value: -rows[value])[:MOST_CLASSES]
+    names = [str(label) for label in labels]
+    return [
+        {"class": value, "rows": rows[value], "words": typical_words(words, [name == value for name in names])}
+        for value in shown
+    ]
+
+
+def typical_words(words: Sequence[set[str]], inside: Sequence[bool]) -> list[list[Any]]:
+    """Find the words that are typical of the texts `inside`, most typical first: word, texts inside, texts outside.
+
+    >>> typical_words([{"win", "now"}, {"win"}, {"now"}, {"hi"}] * 40, [True, True, False, False] * 40)
+    [['win', 80, 0]]
+    """
+    here, there = Counter[str](), Counter[str]()
+    for text, is_inside in zip(words, inside, strict=True):
+        (here if is_inside else there).update(text)
+    sizes = (sum(inside), len(inside) - sum(inside))
+    scores = {word: _score(here[word], there[word], sizes) for word in here}
+    best = sorted((word for word in scores if scores[word] > Z_95), key=lambda word: (-scores[word], word))
+    return [[word, here[word], there[word]] for word in best[:MOST_WORDS]]
+
+
+def _score(here: int, there: int, sizes: tuple[int, int]) -> float:
+    """The log-odds ratio of a word over its standard error, equations 15, 16 and 22 of the source."""
+    prior = PRIOR * (here + there) / sum(sizes)
+    odds = [
+        math.log((count + prior) / max(size + PRIOR - count - prior, 1e-9))
+        for count, size in zip((here, there), sizes, strict=True)
+    ]
+    return (odds[0] - odds[1]) / math.sqrt(1 / (here + prior) + 1 / (there + prior))

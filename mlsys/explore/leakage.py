@@ -1,4 +1,4 @@
-"""What must not reach a model: rows in two parts, columns that know the answer, broken order.
+"""Scan for leakage: rows in two parts, columns that know the answer, parts in the wrong order of time.
 
 ==============  ==========================================================  ==============
 finding         what it says                                                stops the run
@@ -12,27 +12,23 @@ finding         what it says                                                stop
 ``time``        training rows are later than rows that are to be predicted  yes
 ==============  ==========================================================  ==============
 
-A column that the recipe lists under ``explore.allow`` is reported and does not stop.
+A column that the recipe lists under ``explore.allow`` is reported and does not stop the run.
+
+A copied row lets the model recite an answer that it was shown. But rows may also be equal by
+chance, in a table of few and coarse columns. Chance is judged as if the columns were
+independent: a row whose values have the shares p1 … pk among n other training rows then has
+n p1 … pk duplicates to expect. A duplicate where that number is below `SURPRISE` counts as a
+copy. Columns do depend on each other, so the number is too low; the bound leaves room for it.
+The share of a value that no other row has is not zero. It is taken from the rows whose value at
+most one other has: the fraction of them that have one, spread over all rows (Good 1953).
 
 References
 ----------
 Kaufman, Rosset, Perlich & Stitelman (2012), "Leakage in data mining: formulation,
 detection, and avoidance", ACM TKDD 6(4), doi:10.1145/2382577.2382579: a legitimate
 feature is one that is observable before the target.
-
-Rows that stand in two parts: equal on every feature.
-
-A copied row lets the model recite an answer that it was shown. But rows may also be equal
-by chance, in a table of few and coarse columns. They are told apart by how surprising a
-twin is: if the columns were independent, a row whose values have the shares p1 … pk among
-n other training rows would find n p1 … pk of them equal to it. A twin where that number is
-below `SURPRISE` counts as a copy. Columns do depend on each other, so the number is too
-low; the bound leaves room for it.
-
-The share of a value that no other row has is not zero. It is taken from the rows whose
-value at most one other has: the fraction of them that have one, spread over all rows, as
-in Good (1953), "The population frequencies of species", Biometrika 40, section 2,
-doi:10.1093/biomet/40.3-4.237.
+Good (1953), "The population frequencies of species and the estimation of population
+parameters", Biometrika 40, section 2, doi:10.1093/biomet/40.3-4.237.
 """
 
 from __future__ import annotations
@@ -50,7 +46,7 @@ import pyarrow.compute as pc
 from mlsys import cluster, errors
 from mlsys.dataset import Split
 from mlsys.explore import univariate
-from mlsys.explore.scan import Profile, ScanFragment, light, pieces, read
+from mlsys.explore.scan import Profile, ScanFragment, fragments, light, read
 from mlsys.reports.formats import percent
 from mlsys.schema import Role, Schema, Task
 from mlsys.statistics import TableStatistics
@@ -62,98 +58,10 @@ __all__ = ["SURPRISE", "Finding", "Overlap", "enforce", "overlaps", "row_hashes"
 UInt64 = npt.NDArray[np.uint64]
 
 SURPRISE = 0.01
-"""Training rows that may be expected to equal a row by chance, for its twin to count as a copy."""
+"""Expected number of training rows that equal a row by chance, below which a duplicate counts as a copy."""
 
 MAX_JUDGED = 2_000
-"""Twins judged one by one; of more, the share of copies is that of these."""
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Rows of a part that are equal to a training row on all features.
-
-    Attributes
-    ----------
-    twins
-        How many there are.
-    copies
-        How many of them chance does not explain.
-    """
-
-    part: str
-    num_rows: int
-    twins: int
-    copies: int
-
-    def said(self, num_features: int) -> str:
-        """One sentence of it."""
-        where = "the only feature" if num_features == 1 else f"all {num_features} features"
-        chance = self.twins - self.copies
-        if not self.copies:
-            by_chance = "no more than chance gives: training rows equal one another, too"
-            return f"{self._of(chance)} equal a training row on {where}; {by_chance}"
-        more = f"; {chance:,} more are equal, as may happen by chance" if chance else ""
-        return f"{self._of(self.copies)} are copies of training rows on {where}{more}"
-
-    def _of(self, rows: int) -> str:
-        return f"{rows:,} of {self.num_rows:,} {self.part} rows ({percent(rows / self.num_rows)})"
-
-
-def overlaps(split: Split, names: Sequence[str], parts: Sequence[str], profile: Profile) -> list[Overlap]:
-    """Twins of the training rows, which `profile` has seen, in other parts.
-
-    Row hashes are compared in this process: 8 bytes a row.
-    """
-    train = np.unique(profile.features)
-    found = []
-    for part in parts:
-        keys = row_hashes(split, part, names)
-        twins = keys[np.isin(keys, train)]
-        judged = np.unique(twins)[:MAX_JUDGED]
-        copies = 0
-        if len(judged):
-            rows = _rows_with(split, part, names, judged)
-            surprising = _expected(profile.sample, rows, split.num_rows["train"], names) < SURPRISE
-            copies = round(len(twins) * float(surprising.mean()))
-        found.append(Overlap(part, len(keys), len(twins), copies))
-    return found
-
-
-def row_hashes(split: Split, part: str, names: Sequence[str]) -> UInt64:
-    """A hash of each row over the named columns, in the order of the rows."""
-    work = [(piece, tuple(names)) for piece in pieces(split.paths(part))]
-    return np.concatenate([np.empty(0, np.uint64), *cluster.map(_row_hashes, work)])
-
-
-def _row_hashes(work: tuple[ScanFragment, tuple[str, ...]]) -> UInt64:
-    table = read(work[0], list(work[1]), {})
-    return combine([hash_array(table[name]) for name in work[1]])
-
-
-def _rows_with(split: Split, part: str, names: Sequence[str], keys: UInt64) -> pa.Table:
-    work = [(piece, tuple(names), keys, split.schema) for piece in pieces(split.paths(part))]
-    return pa.concat_tables(cluster.map(_pick, work))
-
-
-def _pick(work: tuple[ScanFragment, tuple[str, ...], UInt64, Schema]) -> pa.Table:
-    piece, names, keys, schema = work
-    table = read(piece, list(names), {})
-    return light(table.filter(pa.array(np.isin(combine([hash_array(table[name]) for name in names]), keys))), schema)
-
-
-def _expected(sample: pa.Table, rows: pa.Table, num_train: int, names: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Training rows that equal each row by chance, if the columns were independent."""
-    expected = np.full(rows.num_rows, float(num_train))
-    for name in names:
-        values, counts = np.unique(hash_array(sample[name]), return_counts=True)
-        wanted = hash_array(rows[name])
-        at = np.minimum(np.searchsorted(values, wanted), len(values) - 1)
-        others = np.where(values[at] == wanted, counts[at] - 1, 0)
-        alone, paired = int((counts == 1).sum()), 2 * int((counts == 2).sum())
-        rare = (paired + 1) / (alone + paired + 1)
-        expected *= np.where(others > 0, others, rare) / sample.num_rows
-    return expected
-
+"""Duplicates judged one by one; of more, the share of copies is that of these."""
 
 BLOCKING = {"auc": 0.98, "r2": 0.98}
 WARNING = {"auc": 0.95, "r2": 0.9}
@@ -169,15 +77,102 @@ LATER = ("validation", "test", "production")
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """Rows of a part that are equal to a training row on all features.
+
+    Attributes
+    ----------
+    duplicates
+        Number of these rows.
+    copies
+        Number of them that chance does not explain.
+    """
+
+    part: str
+    num_rows: int
+    duplicates: int
+    copies: int
+
+    def sentence(self, num_features: int) -> str:
+        """Sentence for the report."""
+        where = "the only feature" if num_features == 1 else f"all {num_features} features"
+        chance = self.duplicates - self.copies
+        if not self.copies:
+            by_chance = "no more than expected by chance: training rows equal one another, too"
+            return f"{self._of(chance)} equal a training row on {where}; {by_chance}"
+        more = f"; {chance:,} more are equal, as may happen by chance" if chance else ""
+        return f"{self._of(self.copies)} are copies of training rows on {where}{more}"
+
+    def _of(self, rows: int) -> str:
+        return f"{rows:,} of {self.num_rows:,} {self.part} rows ({percent(rows / self.num_rows)})"
+
+
+def overlaps(split: Split, names: Sequence[str], parts: Sequence[str], profile: Profile) -> list[Overlap]:
+    """Find the rows of other parts that are duplicates of training rows, whose hashes `profile` holds.
+
+    Row hashes are compared in this process: 8 bytes a row.
+    """
+    train = np.unique(profile.features)
+    counted = []
+    for part in parts:
+        keys = row_hashes(split, part, names)
+        duplicates = keys[np.isin(keys, train)]
+        judged = np.unique(duplicates)[:MAX_JUDGED]
+        copies = 0
+        if len(judged):
+            rows = _rows_with(split, part, names, judged)
+            surprising = _expected(profile.sample, rows, split.num_rows["train"], names) < SURPRISE
+            copies = round(len(duplicates) * float(surprising.mean()))
+        counted.append(Overlap(part, len(keys), len(duplicates), copies))
+    return counted
+
+
+def row_hashes(split: Split, part: str, names: Sequence[str]) -> UInt64:
+    """Hash each row over the named columns, in the order of the rows."""
+    work = [(fragment, tuple(names)) for fragment in fragments(split.paths(part))]
+    return np.concatenate([np.empty(0, np.uint64), *cluster.map(_row_hashes, work)])
+
+
+def _row_hashes(work: tuple[ScanFragment, tuple[str, ...]]) -> UInt64:
+    table = read(work[0], list(work[1]), {})
+    return combine([hash_array(table[name]) for name in work[1]])
+
+
+def _rows_with(split: Split, part: str, names: Sequence[str], keys: UInt64) -> pa.Table:
+    work = [(fragment, tuple(names), keys, split.schema) for fragment in fragments(split.paths(part))]
+    return pa.concat_tables(cluster.map(_matching_rows, work))
+
+
+def _matching_rows(work: tuple[ScanFragment, tuple[str, ...], UInt64, Schema]) -> pa.Table:
+    fragment, names, keys, schema = work
+    table = read(fragment, list(names), {})
+    return light(table.filter(pa.array(np.isin(combine([hash_array(table[name]) for name in names]), keys))), schema)
+
+
+def _expected(sample: pa.Table, rows: pa.Table, num_train: int, names: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Expected number of training rows that equal each row by chance, were the columns independent."""
+    expected = np.full(rows.num_rows, float(num_train))
+    for name in names:
+        values, counts = np.unique(hash_array(sample[name]), return_counts=True)
+        hashes = hash_array(rows[name])
+        place = np.minimum(np.searchsorted(values, hashes), len(values) - 1)
+        others = np.where(values[place] == hashes, counts[place] - 1, 0)
+        alone, paired = int((counts == 1).sum()), 2 * int((counts == 2).sum())
+        rare = (paired + 1) / (alone + paired + 1)
+        expected *= np.where(others > 0, others, rare) / sample.num_rows
+    return expected
+
+
+@dataclass(frozen=True)
 class Finding:
-    """One thing that leaks, or may.
+    """Finding of the scan: something that leaks, or may.
 
     Attributes
     ----------
     evidence
-        What was measured: fraction of twins, AUC or R², fraction of nulls, of groups, of rows.
+        Measured fraction of copies, AUC or R², fraction of nulls, of groups, of rows.
     blocking
-        The run stops unless the recipe allows the column or the fraction.
+        True if the run stops unless the recipe allows the column or the fraction.
     """
 
     kind: str
@@ -197,14 +192,14 @@ def scan(
     allow: Iterable[str] = (),
     max_duplicate_fraction: float = 0.01,
 ) -> list[Finding]:
-    """Look for leaks; blocking findings first.
+    """Scan for leakage; blocking findings come first.
 
-    The training rows are not read again: `profile` has seen them. Of the rows of later parts
+    The training rows are not read again: `profile` is their scan. Of the rows of later parts
     only features, groups and times are read, never the target. Parts that `split` does not
     open are left out.
     """
-    found = [
-        *_twins(split, task, profile, max_duplicate_fraction),
+    findings = [
+        *_duplicates(split, task, profile, max_duplicate_fraction),
         *_identical(profile.sample, split, task),
         *_proxies(profile, split),
         *_after_event(split, task, profile.whole),
@@ -212,13 +207,13 @@ def scan(
         *_times(split, profile),
     ]
     allowed = set(allow)
-    known = {finding.column for finding in found if finding.kind == "identical"}
-    shown = [_allow(f, allowed) for f in found if f.kind != "proxy" or f.column not in known]
+    known = {finding.column for finding in findings if finding.kind == "identical"}
+    shown = [_allow(f, allowed) for f in findings if f.kind != "proxy" or f.column not in known]
     return sorted(shown, key=lambda finding: (not finding.blocking, -finding.evidence))
 
 
 def enforce(findings: Iterable[Finding]) -> None:
-    """Stop at findings that block.
+    """Raise an error if a finding blocks.
 
     Raises
     ------
@@ -258,19 +253,19 @@ def _open(split: Split, parts: Sequence[str]) -> list[str]:
     return [part for part in parts if part in split.parts and split.num_rows.get(part, 0)]
 
 
-def _twins(split: Split, task: Task, profile: Profile, limit: float) -> list[Finding]:
+def _duplicates(split: Split, task: Task, profile: Profile, limit: float) -> list[Finding]:
     names = _features(split, task)
     if not names:
         return []
-    found = []
+    findings = []
     for overlap in overlaps(split, names, _open(split, LATER), profile):
-        if not overlap.twins:
+        if not overlap.duplicates:
             continue
         share = overlap.copies / overlap.num_rows
         certain = wilson_interval(overlap.copies, overlap.num_rows, Z_95_LOWER)[0] > limit
         blocks = certain and overlap.part != "production"  # traffic may repeat what was seen
-        found.append(Finding("twins", None, overlap.said(len(names)), share, blocks))
-    return found
+        findings.append(Finding("twins", None, overlap.sentence(len(names)), share, blocks))
+    return findings
 
 
 def _identical(rows: pa.Table, split: Split, task: Task) -> list[Finding]:
@@ -279,16 +274,16 @@ def _identical(rows: pa.Table, split: Split, task: Task) -> list[Finding]:
     if known.num_rows < univariate.MIN_ROWS or pc.count_distinct(known[task.target]).as_py() < 2:
         return []
     answer = known[task.target]
-    found = []
+    findings = []
     for name in _features(split, task):
         if known[name].null_count == 0 and _equal(known[name], answer):
-            detail = f"'{name}' equals the target '{task.target}' in all {known.num_rows:,} rows looked at"
-            found.append(Finding("identical", name, detail, 1.0, True))
-    return found
+            detail = f"'{name}' equals the target '{task.target}' in all {known.num_rows:,} rows of the sample"
+            findings.append(Finding("identical", name, detail, 1.0, True))
+    return findings
 
 
 def _equal(values: pa.ChunkedArray, answer: pa.ChunkedArray) -> bool:
-    """Equal in every row, in the type of the answer; never for values that it cannot hold."""
+    """Compare values with the answer in its type; values that it cannot hold are not equal."""
     try:
         return bool(pc.all(pc.equal(values.cast(answer.type), answer)).as_py())
     except pa.ArrowException:
@@ -296,7 +291,7 @@ def _equal(values: pa.ChunkedArray, answer: pa.ChunkedArray) -> bool:
 
 
 def _proxies(profile: Profile, split: Split) -> list[Finding]:
-    found = []
+    findings = []
     for name, strength in profile.strengths.items():
         measure = strength.measure
         if strength.weakest < WARNING[measure] or name not in split.schema:
@@ -304,17 +299,17 @@ def _proxies(profile: Profile, split: Split) -> list[Finding]:
         shown = {"auc": "an AUC of", "r2": "an R² of"}[measure]
         worst = " for the class that it tells apart worst" if len(strength.by_class) > 2 else ""
         detail = f"'{name}' alone predicts the target with {shown} {strength.weakest:.3f}{worst}"
-        found.append(Finding("proxy", name, detail, strength.weakest, strength.low > BLOCKING[measure]))
-    return found
+        findings.append(Finding("proxy", name, detail, strength.weakest, strength.low > BLOCKING[measure]))
+    return findings
 
 
 def _after_event(split: Split, task: Task, whole: TableStatistics) -> list[Finding]:
-    """Columns null without a label; if most are, the rows are broken and no column is to blame."""
+    """Columns that are null without a label; if most are, the rows are broken and no column is to blame."""
     if not _open(split, ["unlabelled"]) or split.num_rows["unlabelled"] < univariate.MIN_ROWS:
         return []
     names = _features(split, task)
     without = _num_nulls(split, "unlabelled", names)
-    found = []
+    findings = []
     for name in names:
         empty = without[name] / split.num_rows["unlabelled"]
         filled = whole.columns[name].num_nulls / max(whole.columns[name].num_rows, 1)
@@ -322,32 +317,32 @@ def _after_event(split: Split, task: Task, whole: TableStatistics) -> list[Findi
             detail = (
                 f"'{name}' is null in {percent(empty)} of the rows without a label, {percent(filled)} of those with one"
             )
-            found.append(Finding("after_event", name, detail, empty, True))
-    if len(found) > len(names) / 2:
-        return [Finding(f.kind, f.column, f"{f.detail}, as most columns are", f.evidence, False) for f in found]
-    return found
+            findings.append(Finding("after_event", name, detail, empty, True))
+    if len(findings) > len(names) / 2:
+        return [Finding(f.kind, f.column, f"{f.detail}, as most columns are", f.evidence, False) for f in findings]
+    return findings
 
 
 def _groups(split: Split, profile: Profile) -> list[Finding]:
     name = split.schema.name_of(Role.GROUP)
     if name is None:
         return []
-    found = []
+    findings = []
     for part in _open(split, ("validation", "test")):
         groups = np.unique(row_hashes(split, part, [name]))
         shared = int(np.isin(groups, profile.groups).sum())
         if shared:
             detail = f"{shared:,} of {len(groups):,} groups of '{name}' in the {part} part are in the training part too"
             detail += "; natural where parts follow each other in time" if split.forward else ""
-            found.append(Finding("group", name, detail, shared / len(groups), not split.forward))
-    return found
+            findings.append(Finding("group", name, detail, shared / len(groups), not split.forward))
+    return findings
 
 
 def _times(split: Split, profile: Profile) -> list[Finding]:
     name = split.schema.name_of(Role.TIME)
     if name is None:
         return []
-    found, last = [], profile.latest
+    findings, last = [], profile.latest
     for before, after in itertools.pairwise(_open(split, ("train", "validation", "test"))):
         times = split.table(after, [name])[name].drop_null()
         early = 0 if last is None else pc.sum(pc.less(times, pa.scalar(last, times.type))).as_py() or 0
@@ -357,18 +352,18 @@ def _times(split: Split, profile: Profile) -> list[Finding]:
             detail += (
                 "" if split.forward else "; the parts are not divided by time: the past is predicted from the future"
             )
-            found.append(Finding("time", name, detail, share, split.forward))
+            findings.append(Finding("time", name, detail, share, split.forward))
         last = pc.max(times).as_py()
-    return found
+    return findings
 
 
 def _num_nulls(split: Split, part: str, names: Sequence[str]) -> dict[str, int]:
-    """Nulls of each column in a part."""
-    work = [(piece, tuple(names)) for piece in pieces(split.paths(part))]
-    counts = cluster.map(_nulls_of_piece, work)
+    """Number of nulls of each column in a part."""
+    work = [(fragment, tuple(names)) for fragment in fragments(split.paths(part))]
+    counts = cluster.map(_fragment_nulls, work)
     return {name: sum(count[name] for count in counts) for name in names}
 
 
-def _nulls_of_piece(work: tuple[ScanFragment, tuple[str, ...]]) -> dict[str, int]:
+def _fragment_nulls(work: tuple[ScanFragment, tuple[str, ...]]) -> dict[str, int]:
     table = read(work[0], list(work[1]), {})
     return {name: table[name].null_count for name in work[1]}

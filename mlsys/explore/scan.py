@@ -1,15 +1,14 @@
-"""One pass over the training rows: each piece of the files is a task, and what the pieces saw merges.
+"""Scan the training rows in one pass: each fragment of the files is a task, and their profiles merge.
 
 Everything that a later step needs to know of the training rows is taken in this pass: the
 statistics of each fold, from which the features of any choice of folds are fitted and which
 are the baseline of the monitor; a sample; a hash of each row; the time and the groups that
 later parts are compared with. Nothing reads the rows again but the fit of a model.
 
-A look at some rows from everywhere in the training part, before all of them are counted.
-
-It decides which categories have a row of their own in a table of two columns, and where the
-bins of a number lie. Nothing in the report is estimated from it. It reads at most eight row
-groups, a batch at a time, and keeps at most some ten thousand rows of them.
+Before the pass, a sample of rows from everywhere in the training part decides the layout of the
+pairwise statistics: which categories have a row of their own, and where the bins of a number
+lie. Nothing in the report is estimated from it. It reads at most eight row groups, a batch at a
+time, and holds at most some ten thousand rows of them.
 """
 
 from __future__ import annotations
@@ -39,15 +38,15 @@ from mlsys.statistics.pairwise import PairLayout, PairwiseStatistics
 from mlsys.statistics.table import encode_columns
 
 __all__ = [
+    "BIN_SAMPLE_ROWS",
     "DERIVE",
-    "ROWS",
     "SAMPLE_ROWS",
     "Profile",
     "ScanFragment",
     "bin_sample",
+    "fragments",
     "layout",
     "light",
-    "pieces",
     "profile",
     "read",
     "sampled",
@@ -57,35 +56,47 @@ __all__ = [
 UInt64 = npt.NDArray[np.uint64]
 
 MOST_TASKS = 64
-"""Tasks at most: the results of all are merged in one process, those of the pieces of a task in the task."""
+"""Tasks at most: the profiles of all are merged in one process, those of the fragments of a task in the task."""
 
 DERIVE = "recipe: features.derive"
 
 SAMPLE_ROWS = 20_000
 """Rows of the sample: an AUC near 0.98 is then known to ±0.002 (Hanley & McNeil 1982)."""
 
+BIN_SAMPLE_ROWS = 65_536
+"""Rows of the sample that decides the bins: their quantiles are then known to ± 0.5 % (99 % confidence)."""
+
+MOST_CELLS = 16_000_000
+"""Values of that sample at most, 128 MB: of a table of thousands of columns it has fewer rows."""
+
+MOST_GROUPS = 8
+"""Row groups that it is read from."""
+
+PAIRWISE_KINDS = frozenset({Kind.NUMERIC, Kind.DATETIME, Kind.CATEGORICAL, Kind.BOOLEAN})
+"""Kinds of columns that are compared in pairs."""
+
 
 @dataclass(frozen=True)
 class Profile:
-    """What one pass over the training rows saw; parts merge in the order of the rows.
+    """Profile of the training rows from one pass; parts merge in the order of the rows.
 
     Attributes
     ----------
     statistics
-        By fold.
+        Statistics of each fold.
     sample
         About `SAMPLE_ROWS` rows, or all if there are fewer: features (derived ones too), the
         target and ``ROW``. Images are in it as the hash of their bytes.
     features, records
-        A hash of each row over its stored features, and over these and the target (8 bytes a row each).
+        Hashes of each row over its stored features, and over these and the target (8 bytes a row each).
     groups
-        The different hashes of the group column; empty where there is none.
+        Distinct hashes of the group column; empty where there is none.
     latest
         Greatest value of the time column; None where there is none.
     pairwise
-        What columns say of each other, for the report; None if it was not asked for.
+        Pairs of columns, missing values and time, for the report; None if there was no layout.
     distributions
-        Numbers by class, for the report.
+        Distribution of each number in each class, for the report.
     """
 
     statistics: TrainStatistics
@@ -119,40 +130,40 @@ class Profile:
 
     @cached_property
     def strengths(self) -> dict[str, Strength]:
-        """How well each feature alone predicts the target, judged once, on the sample."""
+        """Strength of each feature alone as a predictor of the target, measured once, on the sample."""
         return univariate.measure(self.sample, self.whole.schema, self.whole.task)
 
     @property
     def num_duplicates(self) -> int:
-        """Rows that repeat an earlier one on all features and the target."""
+        """Number of rows that repeat an earlier one on all features and the target."""
         return len(self.records) - len(np.unique(self.records))
 
 
 @dataclass(frozen=True)
 class ScanFragment:
-    """Some row groups of one file."""
+    """Row groups of one file that one task reads."""
 
     path: Path
     row_groups: tuple[int, ...]
 
 
-def pieces(paths: list[Path]) -> list[ScanFragment]:
-    """The files cut into pieces of similar size, in order.
+def fragments(paths: list[Path]) -> list[ScanFragment]:
+    """Divide the files into fragments of similar size, in order.
 
-    The cut depends on the rows alone, not on the cluster: sketches remember how their
-    input was cut, and a profile must not differ from one machine to the next.
+    The division depends on the rows alone, not on the cluster: sketches remember how their
+    input was divided, and a profile must not differ from one machine to the next.
     """
-    found: list[ScanFragment] = []
+    divided: list[ScanFragment] = []
     for path in paths:
-        facts = pq.read_metadata(path)
-        taken = wanted = min(TASK_ROWS, TASK_CELLS // max(1, facts.num_columns))
-        for number in range(facts.num_row_groups):
-            if taken >= wanted:
-                found.append(ScanFragment(path, ()))
-                taken = 0
-            found[-1] = ScanFragment(path, (*found[-1].row_groups, number))
-            taken += facts.row_group(number).num_rows
-    return found
+        metadata = pq.read_metadata(path)
+        num_rows = enough = min(TASK_ROWS, TASK_CELLS // max(1, metadata.num_columns))
+        for number in range(metadata.num_row_groups):
+            if num_rows >= enough:
+                divided.append(ScanFragment(path, ()))
+                num_rows = 0
+            divided[-1] = ScanFragment(path, (*divided[-1].row_groups, number))
+            num_rows += metadata.row_group(number).num_rows
+    return divided
 
 
 def profile(
@@ -164,11 +175,11 @@ def profile(
     layout: PairLayout | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Profile:
-    """See `mlsys.explore.profile`; with a layout, pairs of columns are counted in the same pass."""
+    """Scan the training rows, see `mlsys.explore.profile`; with a layout, pairs of columns are counted too."""
     share = SAMPLE_ROWS / max(split.num_rows.get("train", 0), 1)
     work = [
-        _Work(piece, split.schema, schema or split.schema, task, tuple((derive or {}).items()), share, layout)
-        for piece in pieces(split.paths("train"))
+        _ScanTask(fragment, split.schema, schema or split.schema, task, tuple((derive or {}).items()), share, layout)
+        for fragment in fragments(split.paths("train"))
     ]
     if not work:
         raise errors.TargetError.build(
@@ -178,16 +189,16 @@ def profile(
             hint="look at the split: its fractions or dates may leave no row for training",
         )
     size = -(-len(work) // MOST_TASKS)
-    tasks = [work[at : at + size] for at in range(0, len(work), size)]
+    tasks = [work[start : start + size] for start in range(0, len(work), size)]
 
-    def tell(_: Profile, done: int, __: int) -> None:
-        progress(f"{min(done * size, len(work))} of {len(work)} pieces scanned")
+    def report(_: Profile, done: int, __: int) -> None:
+        progress(f"{min(done * size, len(work))} of {len(work)} fragments scanned")
 
-    return _merged(cluster.map(_learn_all, tasks, on_result=tell))
+    return _merged(cluster.map(_scan_all, tasks, on_result=report))
 
 
-def _learn_all(work: list[_Work]) -> Profile:
-    return _merged([_learn(one) for one in work])
+def _scan_all(tasks: list[_ScanTask]) -> Profile:
+    return _merged([_scan(task) for task in tasks])
 
 
 def _merged(parts: list[Profile]) -> Profile:
@@ -196,10 +207,10 @@ def _merged(parts: list[Profile]) -> Profile:
 
 
 @dataclass(frozen=True)
-class _Work:
-    """A piece; `stored` is the schema of the files, `schema` has the derived features too."""
+class _ScanTask:
+    """Scan of a fragment; `stored` is the schema of the files, `schema` has the derived features too."""
 
-    piece: ScanFragment
+    fragment: ScanFragment
     stored: Schema
     schema: Schema
     task: Task
@@ -208,25 +219,28 @@ class _Work:
     layout: PairLayout | None
 
 
-def _learn(work: _Work) -> Profile:
+def _scan(work: _ScanTask) -> Profile:
+    # 1. Read the columns and encode them
     target = work.task.target
     features = [column.name for column in work.schema.features if column.name != target]
     time, group = work.stored.name_of(Role.TIME), work.stored.name_of(Role.GROUP)
     extra = [name for name in (time, group) if name]
     names = list(dict.fromkeys([*features, target, FOLD, ROW, *extra]))
     coded = [name for name in features if work.schema[name].kind is Kind.CATEGORICAL]
-    table = read(work.piece, names, dict(work.derive), coded)
+    table = read(work.fragment, names, dict(work.derive), coded)
     columns = encode_columns(table, work.schema, work.task)
-    seen = combine([columns[name].row_hashes() for name in features if name in work.stored])
-    if not len(seen):  # no stored feature
-        seen = np.zeros(table.num_rows, np.uint64)
+    # 2. Hash the rows over the stored features
+    row_hashes = combine([columns[name].row_hashes() for name in features if name in work.stored])
+    if not len(row_hashes):  # no stored feature
+        row_hashes = np.zeros(table.num_rows, np.uint64)
+    # 3. Count everything
     y = encode_target(table[target], work.task)
     classes = len(work.task.classes) if work.task.is_classification else None
     return Profile(
         TrainStatistics.of_columns(columns, table, work.schema, work.task),
         light(sampled(table.select([*features, target, ROW]), work.share), work.schema),
-        seen,
-        combine([seen, columns[target].row_hashes()]),
+        row_hashes,
+        combine([row_hashes, columns[target].row_hashes()]),
         np.unique(combine([hash_array(table[group])])) if group else np.empty(0, np.uint64),
         pc.max(table[time]).as_py() if time else None,
         None if work.layout is None else PairwiseStatistics.of_columns(columns, table, work.layout, y),
@@ -235,10 +249,7 @@ def _learn(work: _Work) -> Profile:
 
 
 def sampled(table: pa.Table, share: float) -> pa.Table:
-    """About this share of the rows: those whose number has a small hash.
-
-    The same rows on every run, however they are stored.
-    """
+    """Sample about this share of the rows: those whose number has a small hash, the same on every run."""
     if share >= 1:
         return table
     place = mix(np.asarray(table[ROW]).astype(np.uint64)).astype(np.float64) / 2.0**64
@@ -246,47 +257,35 @@ def sampled(table: pa.Table, share: float) -> pa.Table:
 
 
 def light(table: pa.Table, schema: Schema) -> pa.Table:
-    """The rows with images as the hash of their bytes: what tells them apart, in 8 bytes."""
-    for at, name in enumerate(table.column_names):
+    """Replace images by the hash of their bytes, 8 bytes that tell them apart, and decode dictionaries."""
+    for position, name in enumerate(table.column_names):
         if name in schema and schema[name].kind is Kind.IMAGE:
-            table = table.set_column(at, name, pa.array(hash_array(table[name])))
-        elif pa.types.is_dictionary(table.schema.field(at).type):
-            table = table.set_column(at, name, table[name].cast(table.schema.field(at).type.value_type))
+            table = table.set_column(position, name, pa.array(hash_array(table[name])))
+        elif pa.types.is_dictionary(table.schema.field(position).type):
+            table = table.set_column(position, name, table[name].cast(table.schema.field(position).type.value_type))
     return table
 
 
-def read(piece: ScanFragment, names: list[str], derive: Mapping[str, str], coded: Sequence[str] = ()) -> pa.Table:
-    """Columns of a piece, derived ones computed; those that are `coded` with the dictionaries of the file."""
-    file = pq.ParquetFile(piece.path, read_dictionary=[name for name in coded if not derive])
+def read(fragment: ScanFragment, names: list[str], derive: Mapping[str, str], coded: Sequence[str] = ()) -> pa.Table:
+    """Read columns of a fragment and compute derived ones; those in `coded` keep the dictionaries of the file."""
+    file = pq.ParquetFile(fragment.path, read_dictionary=[name for name in coded if not derive])
     columns = stored(names, derive)
-    table = file.read_row_groups(list(piece.row_groups), columns=columns, use_threads=pa.cpu_count() > 1)
+    table = file.read_row_groups(list(fragment.row_groups), columns=columns, use_threads=pa.cpu_count() > 1)
     return expressions.add(table, derive, DERIVE) if derive else table
 
 
 def stored(names: list[str], derive: Mapping[str, str]) -> list[str]:
-    """Columns of the files that these columns are or are derived from."""
+    """Names of the stored columns that these columns are or are derived from."""
     inputs = [name for key, sql in derive.items() for name in expressions.parse(key, sql, DERIVE).inputs]
     return [name for name in dict.fromkeys([*names, *inputs]) if name not in derive]
 
 
-ROWS = 65_536
-"""Rows looked at: the quantiles that part the bins are then known to ± 0.5 % (99 % confidence)."""
-
-MOST_CELLS = 16_000_000
-"""Values kept of a look: 128 MB. Of a table of thousands of columns fewer rows are looked at."""
-
-MOST_GROUPS = 8
-"""Row groups looked into."""
-
-COUNTED = frozenset({Kind.NUMERIC, Kind.DATETIME, Kind.CATEGORICAL, Kind.BOOLEAN})
-
-
 def layout(split: Split, schema: Schema, task: Task, derive: Mapping[str, str]) -> PairLayout | None:
-    """What is compared with what, decided from the look; None without training rows.
+    """Layout of the pairwise statistics, decided from a sample of rows; None without training rows.
 
     `schema` may hold derived features; the row's time comes from the split.
     """
-    groups = pieces(split.paths("train"))
+    groups = fragments(split.paths("train"))
     if not groups:
         return None
     time = split.schema.name_of(Role.TIME)
@@ -294,26 +293,26 @@ def layout(split: Split, schema: Schema, task: Task, derive: Mapping[str, str]) 
     if time is not None:
         columns.append(split.schema[time])
     known = Schema(columns=tuple(columns))
-    names = [column.name for column in known.features if column.kind in COUNTED]
+    names = [column.name for column in known.features if column.kind in PAIRWISE_KINDS]
     return PairLayout.of(bin_sample(groups, [*names, task.target], derive), known, task)
 
 
 def bin_sample(groups: Sequence[ScanFragment], names: Sequence[str], derive: Mapping[str, str]) -> pa.Table:
-    """Rows at equal distances from row groups spread evenly over the files, derived columns computed."""
-    single = [ScanFragment(piece.path, (number,)) for piece in groups for number in piece.row_groups]
-    taken = single[:: max(1, -(-len(single) // MOST_GROUPS))]
-    most = max(1, min(ROWS, MOST_CELLS // len(names)) // len(taken))
-    return pa.concat_tables(cluster.map(_some, [(group, tuple(names), dict(derive), most) for group in taken]))
+    """Sample rows at equal distances from row groups spread evenly over the files; derived columns are computed."""
+    single = [ScanFragment(fragment.path, (number,)) for fragment in groups for number in fragment.row_groups]
+    chosen = single[:: max(1, -(-len(single) // MOST_GROUPS))]
+    most = max(1, min(BIN_SAMPLE_ROWS, MOST_CELLS // len(names)) // len(chosen))
+    return pa.concat_tables(cluster.map(_spread_rows, [(group, tuple(names), dict(derive), most) for group in chosen]))
 
 
-def _some(work: tuple[ScanFragment, tuple[str, ...], dict[str, str], int]) -> pa.Table:
-    """From the whole group: rows are often in the order of their time, and the first are of its beginning."""
+def _spread_rows(work: tuple[ScanFragment, tuple[str, ...], dict[str, str], int]) -> pa.Table:
+    """Rows from the whole group: they are often in the order of their time, and the first are its beginning."""
     group, names, derive, most = work
     file, columns = pq.ParquetFile(group.path), stored(list(names), derive)
     step = max(1, -(-file.metadata.row_group(group.row_groups[0]).num_rows // most))
-    kept, at = [], 0
+    batches, start = [], 0
     for batch in file.iter_batches(max(1, MOST_CELLS // len(names)), list(group.row_groups), columns):
-        kept.append(batch.take(np.arange(-at % step, batch.num_rows, step)))
-        at += batch.num_rows
-    table = pa.Table.from_batches(kept)
+        batches.append(batch.take(np.arange(-start % step, batch.num_rows, step)))
+        start += batch.num_rows
+    table = pa.Table.from_batches(batches)
     return expressions.add(table, derive, DERIVE) if derive else table

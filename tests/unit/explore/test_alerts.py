@@ -38,7 +38,11 @@ COLUMNS = {
         Kind.CATEGORICAL,
         "'yes' in 600 rows, null in the others",
     ),
-    "id_like": ([f"k{i}" for i in range(N)], Kind.CATEGORICAL, "1,000 different values in 1,000 rows: it names rows"),
+    "id_like": (
+        [f"k{i}" for i in range(N)],
+        Kind.CATEGORICAL,
+        "1,000 different values in 1,000 rows: looks like an identifier",
+    ),
     "high_cardinality": ([f"k{i % 400}" for i in range(N)], Kind.CATEGORICAL, "400 categories"),
     "too_large": ([1e300, *range(999)], Kind.NUMERIC, "numbers as large as 1e+300; models take them up to 3.403e+38"),
     "too_small": (
@@ -49,7 +53,7 @@ COLUMNS = {
     "never": (
         [dt.datetime(9999 if at % 10 == 0 else 2020, 1, 1 + at % 28, tzinfo=dt.UTC) for at in range(N)],
         Kind.DATETIME,
-        "10.0% of the times are after 2099, as those that mean never",
+        "10.0% of the times are after 2099, such as those that stand for never",
     ),
     "nearly_constant": (["a"] * 995 + ["b"] * 5, Kind.CATEGORICAL, "'a' in 99.5% of the values"),
     "infinite": ([np.inf] * 3 + RNG.normal(size=N - 3).tolist(), Kind.NUMERIC, "infinite in 3 of 1,000 rows"),
@@ -164,7 +168,7 @@ def test_a_column_that_another_determines_is_named_with_it():
     statistics.update(table)
     pairwise = PairwiseStatistics.of(table, PairLayout.of(table, schema, task), LABELS)
     redundant = [a for a in alerts.find(statistics, schema, task, pairwise=pairwise) if a.kind == "redundant"]
-    assert [(alert.column, alert.detail) for alert in redundant] == [("again", "goes with 'x': r = 1.000")]
+    assert [(alert.column, alert.detail) for alert in redundant] == [("again", "nearly determined by 'x': r = 1.000")]
 
 
 def test_texts_that_repeat_are_told():

@@ -106,12 +106,12 @@ def test_a_bin_of_few_rows_has_no_rate():
 
 def test_words_of_a_class_are_those_that_the_others_lack():
     many = [{"free", "now", "the"}] * 60 + [{"home", "now", "the"}] * 140
-    found = document.telling(many, [True] * 60 + [False] * 140)
+    found = document.typical_words(many, [True] * 60 + [False] * 140)
     assert found == [["free", 60, 0]]
 
 
 def test_a_word_of_one_text_tells_nothing():
-    assert document.telling([{"rare"}, *[{"the"}] * 99], [True] * 50 + [False] * 50) == []
+    assert document.typical_words([{"rare"}, *[{"the"}] * 99], [True] * 50 + [False] * 50) == []
 
 
 def test_texts_are_shown_with_their_target_and_long_ones_are_cut(divide, schema_of):

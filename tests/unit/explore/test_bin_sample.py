@@ -17,9 +17,9 @@ def rows(n, seed=0):
 
 
 def test_the_look_covers_rows_that_are_in_order_from_the_first_to_the_last(divide, monkeypatch):
-    monkeypatch.setattr(scan, "ROWS", 1_000)
+    monkeypatch.setattr(scan, "BIN_SAMPLE_ROWS", 1_000)
     split = divide(rows(20_000))
-    seen = scan.bin_sample(scan.pieces(split.paths("train")), ["x", "y"], {})["x"].to_numpy()
+    seen = scan.bin_sample(scan.fragments(split.paths("train")), ["x", "y"], {})["x"].to_numpy()
     assert len(seen) == 1_000
     assert np.quantile(seen, [0.0, 0.25, 0.5, 0.75, 1.0]) == pytest.approx([0, 0.25, 0.5, 0.75, 1], abs=0.01)
 
@@ -34,7 +34,7 @@ def test_the_look_is_into_a_few_row_groups_however_many_there_are(tmp_path, monk
         return read(file, batch_size, row_groups, columns)
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
-    seen = scan.bin_sample(scan.pieces([tmp_path / "a.parquet"]), ["x"], {})["x"].to_numpy()
+    seen = scan.bin_sample(scan.fragments([tmp_path / "a.parquet"]), ["x"], {})["x"].to_numpy()
     assert len(opened) == scan.MOST_GROUPS
     assert opened == sorted(opened)
     assert (seen.min(), seen.max()) == pytest.approx((0, 1), abs=0.13)
@@ -43,7 +43,7 @@ def test_the_look_is_into_a_few_row_groups_however_many_there_are(tmp_path, monk
 def test_of_a_very_wide_table_fewer_rows_are_looked_at(divide, monkeypatch):
     monkeypatch.setattr(scan, "MOST_CELLS", 600)
     split = divide(rows(20_000))
-    assert scan.bin_sample(scan.pieces(split.paths("train")), ["x", "c", "y"], {}).num_rows == 200
+    assert scan.bin_sample(scan.fragments(split.paths("train")), ["x", "c", "y"], {}).num_rows == 200
 
 
 def test_bins_decided_from_the_look_hold_equally_many_of_all_rows(divide):

@@ -76,7 +76,7 @@ def test_coarse_rows_that_are_equal_by_chance_do_not_stop_the_run(divide):
     assert (found.evidence, found.blocking) == (0.0, False)
     assert found.detail == (
         "100 of 100 test rows (100.0%) equal a training row on all 2 features;"
-        " no more than chance gives: training rows equal one another, too"
+        " no more than expected by chance: training rows equal one another, too"
     )
 
 
@@ -195,7 +195,7 @@ def test_sealed_parts_are_not_opened(divide):
 def test_what_stops_the_run_says_why_and_how_to_go_on():
     findings = [
         Finding("proxy", "paid", "'paid' alone predicts the target with an AUC of 1.000", 1.0, True),
-        Finding("identical", "again", "'again' equals the target 'y' in all 300 rows looked at", 1.0, True),
+        Finding("identical", "again", "'again' equals the target 'y' in all 300 rows of the sample", 1.0, True),
         Finding("proxy", "strong", "'strong' alone predicts …", 0.96, False),
     ]
     with pytest.raises(errors.LeakageError) as raised:
@@ -203,7 +203,7 @@ def test_what_stops_the_run_says_why_and_how_to_go_on():
     assert str(raised.value) == (
         "explore: leakage scan, proxy 'paid'\n"
         "  got:      'paid' alone predicts the target with an AUC of 1.000\n"
-        "            also identical: 'again' equals the target 'y' in all 300 rows looked at\n"
+        "            also identical: 'again' equals the target 'y' in all 300 rows of the sample\n"
         "  expected: training rows and features that know nothing of the answer\n"
         "  hint:     put again, paid under data.known_after or data.ignore; "
         "if you have checked them, under explore.allow"

@@ -32,7 +32,7 @@ def test_every_training_row_is_counted_once_in_its_fold(divide):
 def test_progress_is_told(divide):
     told = []
     explore.profile(divide(rows(100)), TASK, progress=told.append)
-    assert told == ["1 of 2 pieces scanned", "2 of 2 pieces scanned"]
+    assert told == ["1 of 2 fragments scanned", "2 of 2 fragments scanned"]
 
 
 def test_derived_features_are_counted_with_the_others(divide):
@@ -45,16 +45,16 @@ def test_derived_features_are_counted_with_the_others(divide):
 
 def test_pieces_depend_on_the_rows_alone(divide):
     split = divide(rows(500))
-    found = scan.pieces(split.paths("train"))
+    found = scan.fragments(split.paths("train"))
     assert [piece.path.name for piece in found] == ["part-00000.parquet", "part-00001.parquet"]
     assert [piece.row_groups for piece in found] == [(0,), (0,)]
 
 
 def test_pieces_of_a_wide_table_have_fewer_rows(tmp_path, monkeypatch):
     pq.write_table(rows(60), tmp_path / "a.parquet", row_group_size=10)
-    assert [piece.row_groups for piece in scan.pieces([tmp_path / "a.parquet"])] == [(0, 1, 2, 3, 4, 5)]
+    assert [piece.row_groups for piece in scan.fragments([tmp_path / "a.parquet"])] == [(0, 1, 2, 3, 4, 5)]
     monkeypatch.setattr(scan, "TASK_CELLS", 20 * 3)
-    assert [piece.row_groups for piece in scan.pieces([tmp_path / "a.parquet"])] == [(0, 1), (2, 3), (4, 5)]
+    assert [piece.row_groups for piece in scan.fragments([tmp_path / "a.parquet"])] == [(0, 1), (2, 3), (4, 5)]
 
 
 def test_a_task_of_many_pieces_sees_what_their_own_tasks_would_see(divide, monkeypatch):
@@ -62,7 +62,7 @@ def test_a_task_of_many_pieces_sees_what_their_own_tasks_would_see(divide, monke
     told, alone = [], explore.profile(split, TASK)
     monkeypatch.setattr(scan, "MOST_TASKS", 1)
     together = explore.profile(split, TASK, progress=told.append)
-    assert told == ["2 of 2 pieces scanned"]
+    assert told == ["2 of 2 fragments scanned"]
     assert json.dumps(together.statistics.to_json()) == json.dumps(alone.statistics.to_json())
     assert together.sample.equals(alone.sample)
     assert together.records.tolist() == alone.records.tolist()
