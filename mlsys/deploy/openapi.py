@@ -10,7 +10,7 @@ import pyarrow as pa
 from mlsys import images
 from mlsys.deploy.service import LoadedModel
 from mlsys.reports import page as report
-from mlsys.reports.markup import tag
+from mlsys.reports.page import tag
 from mlsys.schema import Column, Kind, arrow_type
 
 __all__ = ["curl", "document", "page"]

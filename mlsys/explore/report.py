@@ -12,8 +12,7 @@ from typing import Any
 from mlsys.explore import report_columns
 from mlsys.reports import charts, formats
 from mlsys.reports import page as html
-from mlsys.reports.markup import join, tag
-from mlsys.reports.page import Cell, Html, Page
+from mlsys.reports.page import Cell, Html, Page, join, tag
 
 __all__ = ["associations_section", "missing_section", "page", "time_section"]
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from mlsys.reports import charts, formats
 from mlsys.reports import page as html
-from mlsys.reports.markup import Html, join, tag
-from mlsys.reports.page import Cell
+from mlsys.reports.page import Cell, Html, join, tag
 
 __all__ = [
     "OTHERS",

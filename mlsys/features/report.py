@@ -14,8 +14,7 @@ from mlsys.features.program import FeatureProgram
 from mlsys.recipe.columns import options_of
 from mlsys.reports import formats
 from mlsys.reports import page as html
-from mlsys.reports.markup import tag
-from mlsys.reports.page import Html, Page
+from mlsys.reports.page import Html, Page, tag
 
 __all__ = ["lines", "page"]
 

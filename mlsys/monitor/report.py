@@ -14,7 +14,7 @@ from typing import Any
 from mlsys.monitor import drift
 from mlsys.reports import charts, formats, svg
 from mlsys.reports import page as html
-from mlsys.reports.markup import Html
+from mlsys.reports.page import Html
 
 __all__ = ["page"]
 

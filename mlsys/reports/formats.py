@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: few digits, the same width, a dash where there is none."""
+"""Numbers, times and texts as a reader wants them: few digits, the same width, a dash where there is none."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ __all__ = ["compact", "count", "interval", "is_missing", "label", "number", "per
 MISSING = "–"
 
 EMPTY = "(empty)"
-"""A text of no characters."""
+"""Stands for a text of no characters."""
 
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 """Characters that show nothing, or turn round what stands beside them; not the joiners of scripts and emoji."""
 
 
 def is_missing(value: object) -> bool:
-    """None, NaN and infinities: there is nothing to draw or to write."""
+    """True for None, NaN and infinities: there is nothing to draw or to write."""
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number with `digits` significant digits, thousands parted; integers in full.
+    """Write a number with `digits` significant digits, thousands parted; integers in full.
 
     >>> number(0.123456), number(1234567), number(98765.4), number(None), number(0.00001234)
     ('0.1235', '1,234,567', '98,765', '–', '1.234e-05')
@@ -43,7 +43,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def compact(value: float) -> str:
-    """A number for an axis, at most five characters or so; years and their like stay whole.
+    """Write a number for an axis, at most five characters or so; years and their like stay whole.
 
     >>> compact(12500), compact(2_000_000), compact(0.25), compact(-1500), compact(0), compact(2e250)
     ('12.5k', '2M', '0.25', '-1500', '0', '2e+250')
@@ -59,7 +59,7 @@ def compact(value: float) -> str:
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """A fraction as percent; what is not nothing is not written as nothing.
+    """Write a fraction as percent; one that is not 0 is not written as 0.
 
     >>> percent(0.1234), percent(1), percent(None), percent(0.00001)
     ('12.3%', '100.0%', '–', '<0.1%')
@@ -71,7 +71,7 @@ def percent(fraction: float | None, digits: int = 1) -> str:
 
 
 def count(number: int, word: str) -> str:
-    """How many of something that takes an s in the plural.
+    """Write a number of things whose plural ends in s.
 
     >>> count(1, "row"), count(1200, "row"), count(0, "feature")
     ('1 row', '1,200 rows', '0 features')
@@ -80,7 +80,7 @@ def count(number: int, word: str) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Both ends of an interval.
+    """Write both ends of an interval.
 
     >>> interval(0.71, 0.7345)
     '0.7100 to 0.7345'
@@ -91,7 +91,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration.
+    """Write a duration in the units that suit it.
 
     >>> seconds(0.0032), seconds(4.25), seconds(95), seconds(7300)
     ('3.2 ms', '4.2 s', '1 min 35 s', '2 h 1 min')
@@ -108,7 +108,7 @@ def seconds(value: float | None) -> str:
 
 
 def label(value: object) -> str:
-    """Any cell or tick as text: dates short, numbers rounded, booleans as yes and no.
+    """Write any cell or tick as text: dates short, numbers rounded, booleans as yes and no.
 
     >>> label(datetime(2013, 11, 4)), label(True), label(0.33333), label("x"), label(None)
     ('2013-11-04', 'yes', '0.3333', 'x', '–')
@@ -130,7 +130,7 @@ def label(value: object) -> str:
 
 
 def value(given: object) -> str:
-    r"""A value of the data as text: as `label`, and of a text all that it has.
+    r"""Write a value of the data: as `label`, and of a text all that it has.
 
     Blanks that begin or end it put it in quotes, invisible characters are written out.
 
@@ -139,5 +139,5 @@ def value(given: object) -> str:
     """
     if not isinstance(given, str):
         return label(given)
-    shown = UNSEEN.sub(lambda found: repr(found[0])[1:-1], given)
+    shown = UNSEEN.sub(lambda match: repr(match[0])[1:-1], given)
     return EMPTY if not given else f"'{shown}'" if given != given.strip(" ") else shown

@@ -2,6 +2,7 @@
 
 The file holds its style and drawings and asks the network for nothing; a content security
 policy in its head makes the browser enforce that. Light and dark follow the reader's system.
+Every text is escaped unless it is `Html`.
 
 >>> page = Page("Penguins", "344 rows").section("Columns", table([["mass", 4201.75]], ["column", "mean"]))
 >>> page.html().startswith("<!doctype html>")
@@ -11,6 +12,7 @@ True
 from __future__ import annotations
 
 import functools
+import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,6 @@ from importlib import resources
 from typing import Literal, Self
 
 from mlsys.reports import formats
-from mlsys.reports.markup import Html, escape, join, tag
 
 __all__ = [
     "Cell",
@@ -35,10 +36,49 @@ __all__ = [
     "figure",
     "grid",
     "heading",
+    "join",
     "paragraph",
     "search",
     "table",
+    "tag",
 ]
+
+
+class Html(str):
+    """Finished HTML or SVG; every other string is escaped before it reaches a page."""
+
+    __slots__ = ()
+
+
+def escape(value: object) -> Html:
+    """Escape a value as HTML text; finished HTML passes unchanged.
+
+    >>> escape("a < b & 'c'")
+    'a &lt; b &amp; &#x27;c&#x27;'
+    >>> escape(Html("<b>1</b>"))
+    '<b>1</b>'
+    """
+    return value if isinstance(value, Html) else Html(html.escape(str(value)))
+
+
+def join(*parts: object) -> Html:
+    """Join parts, each escaped unless it is HTML."""
+    return Html("".join(escape(part) for part in parts))
+
+
+def tag(name: str, *content: object, **attributes: object) -> Html:
+    """Write one element. Attributes with None are left out; ``class_`` is written ``class``, ``data_v`` ``data-v``.
+
+    >>> tag("td", "x & y", class_="number", data_v=3, title=None)
+    '<td class="number" data-v="3">x &amp; y</td>'
+    """
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return Html(f"<{name}{written}>{join(*content)}</{name}>")
+
 
 Level = Literal["info", "good", "warn", "bad"]
 
@@ -54,37 +94,37 @@ class Cell:
 
 
 def paragraph(*parts: object) -> Html:
-    """A paragraph; parts that are `Html` keep their markup."""
+    """Write a paragraph; parts that are `Html` keep their markup."""
     return tag("p", *parts)
 
 
 def heading(text: str) -> Html:
-    """A heading below that of the section."""
+    """Write a heading below that of the section."""
     return tag("h3", text)
 
 
 def code(text: str) -> Html:
-    """Text in the font of code: a column name, a path, a command."""
+    """Write text in the font of code: a column name, a path, a command."""
     return tag("code", text)
 
 
 def bullets(items: Iterable[object]) -> Html:
-    """A list, one item a line."""
+    """Write a list, one item a line."""
     return tag("ul", *(tag("li", item) for item in items))
 
 
 def badge(level: Level, text: object) -> Html:
-    """A short word on a coloured ground: passed, failed, tie."""
+    """Write a short word on a coloured ground: passed, failed, tie."""
     return tag("span", text, class_=f"badge {level}")
 
 
 def alert(level: Level, text: object, title: object | None = None) -> Html:
-    """A message that must not be overlooked; the title is bold on its own line."""
+    """Write a message that must not be overlooked; the title is bold on its own line."""
     return tag("div", tag("b", title) if title is not None else "", text, class_=f"alert {level}", role="note")
 
 
 def facts(items: Mapping[str, object] | Iterable[tuple[str, object] | tuple[str, object, object]]) -> Html:
-    """Tiles of a name and a value; an optional third entry is a remark below the value."""
+    """Write tiles of a name and a value; an optional third entry is a remark below the value."""
     rows: Iterable[tuple[object, ...]] = items.items() if isinstance(items, Mapping) else items
     return tag("dl", *(_tile(*row) for row in rows), class_="facts")
 
@@ -95,18 +135,18 @@ def _tile(name: object, value: object, remark: object | None = None) -> Html:
 
 
 def grid(*blocks: object) -> Html:
-    """Blocks side by side where the window is wide enough, below each other where not."""
+    """Put blocks side by side where the window is wide enough, below each other where not."""
     return tag("div", *(tag("div", block) for block in blocks), class_="grid")
 
 
 def details(summary: object, *blocks: object, is_open: bool = False, anchor: str | None = None) -> Html:
-    """Blocks that the reader opens with a click, or by following a link to `anchor`."""
+    """Fold blocks that the reader opens with a click, or by following a link to `anchor`."""
     place = f' id="{escape(anchor)}"' if anchor else ""
     return Html(f"<details{place}{' open' if is_open else ''}>{tag('summary', summary)}{_body(blocks)}</details>")
 
 
 def search(label: str, what: str) -> Html:
-    """A field that hides, of the elements that the CSS selector `what` names, those without the words typed.
+    """Write a search field that hides the elements of the CSS selector `what` without the words typed.
 
     Rows of a table are judged by all their text and counted, folded blocks by their summary.
     """
@@ -115,7 +155,7 @@ def search(label: str, what: str) -> Html:
 
 
 def figure(svg: Html, caption: object = "") -> Html:
-    """A drawing with its caption; a wide one scrolls sideways on a narrow window."""
+    """Put a drawing above its caption; a wide one scrolls sideways on a narrow window."""
     inner = tag("div", svg, class_="scroll", tabindex="0") if 'class="wide"' in svg else svg
     return tag("figure", inner, tag("figcaption", caption) if caption else "")
 
@@ -129,7 +169,7 @@ def table(
     sortable: bool = False,
     anchor: str | None = None,
 ) -> Html:
-    """Rows of cells below named columns.
+    """Write a table: rows of cells below named columns.
 
     Parameters
     ----------
@@ -171,7 +211,7 @@ def table(
 
 
 def _plain(cell: object) -> object:
-    """A NumPy scalar as the Python one."""
+    """Convert a NumPy scalar to the Python one."""
     item = getattr(cell, "item", None)
     return item() if callable(item) else cell
 
@@ -214,7 +254,7 @@ class Page:
         return self
 
     def html(self) -> str:
-        """The whole document."""
+        """Write the whole document."""
         body = join(
             self._head(),
             tag("main", *(tag("section", tag("h2", title), inner, id=name) for name, title, inner in self._sections)),

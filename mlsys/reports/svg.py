@@ -1,4 +1,4 @@
-"""The paper that charts are drawn on: a plot area with two scales, ticks and gridlines.
+"""Elements of a drawing as SVG: a plot area with two scales, ticks and gridlines, shapes and words.
 
 Colours and fonts come from the style sheet by class, so that a drawing follows the reader's
 light or dark scheme. Coordinates are rounded to a tenth: a report stays small.
@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from mlsys.reports import formats
-from mlsys.reports.markup import Html, escape, join, tag
+from mlsys.reports.page import Html, escape, join, tag
 
 __all__ = [
+    "LETTER",
     "Frame",
     "circle",
     "colour",
@@ -32,8 +33,12 @@ __all__ = [
 ]
 
 
+LETTER = 6.2
+"""Width of a letter in the font of charts, in units of the drawing."""
+
+
 def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers that span `low` … `high`: steps of 1, 2 or 5 times a power of ten.
+    """Find round numbers that span `low` … `high`: steps of 1, 2 or 5 times a power of ten.
 
     Heckbert (1990), "Nice numbers for graph labels", Graphics Gems, p. 61.
 
@@ -87,13 +92,13 @@ class Frame:
         return self.y_end - (value - self.y_low) / ((self.y_high - self.y_low) or 1) * (self.y_end - self.top)
 
     def y_axis(self, ticks: Sequence[float], write: Callable[[float], str] = formats.compact, label: str = "") -> Html:
-        """Gridlines with their values at the left, and the name of the axis above them."""
+        """Draw gridlines with their values at the left, and the name of the axis above them."""
         lines = [line(self.left, self.y(t), self.x_end, self.y(t), "grid-line") for t in ticks]
         names = [text(self.left - 6, self.y(t) + 3.5, write(t), "e") for t in ticks]
         return join(*lines, *names, text(self.left, self.top - 8, label) if label else "")
 
     def x_axis(self, ticks: Sequence[tuple[float, str]], label: str = "") -> Html:
-        """A base line, ticks with their words, and the name of the axis below them."""
+        """Draw a base line, ticks with their words, and the name of the axis below them."""
         base = line(self.left, self.y_end, self.x_end, self.y_end, "axis")
         marks = [line(self.x(at), self.y_end, self.x(at), self.y_end + 4, "axis") for at, _ in ticks]
         words = [text(self.x(at), self.y_end + 16, word, "m") for at, word in ticks]
@@ -116,7 +121,7 @@ def picture(
     kind: str = "normal",
     most_px: float | None = None,
 ) -> Html:
-    """The drawing as one element, with a name and a description for who cannot see it.
+    """Draw the whole as one element, with a name and a description for readers who cannot see it.
 
     `kind` is ``normal`` (scales down to a phone), ``wide`` (scrolls sideways there) or ``spark``;
     `most_px` is the greatest width on a page, where it depends on what is drawn.
@@ -132,14 +137,14 @@ def _r(value: float) -> str:
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Html:
-    """A straight line of the class `kind`."""
+    """Draw a straight line of the class `kind`."""
     return Html(f'<line class="{kind}" x1="{_r(x1)}" y1="{_r(y1)}" x2="{_r(x2)}" y2="{_r(y2)}"/>')
 
 
 def rect(
     x: float, y: float, width: float, height: float, kind: str, hint: str = "", opacity: float | None = None
 ) -> Html:
-    """A rectangle; `hint` is shown when the pointer rests on it."""
+    """Draw a rectangle; `hint` is shown when the pointer rests on it."""
     faded = f' fill-opacity="{opacity:.3g}"' if opacity is not None else ""
     shape = (
         f'<rect class="{kind}" x="{_r(x)}" y="{_r(y)}" width="{_r(max(width, 0))}" height="{_r(max(height, 0))}"{faded}'
@@ -148,23 +153,23 @@ def rect(
 
 
 def circle(x: float, y: float, radius: float, kind: str, hint: str = "") -> Html:
-    """A dot; `hint` is shown when the pointer rests on it."""
-    told = tag("title", hint) if hint else ""
-    return Html(f'<circle class="{kind}" cx="{_r(x)}" cy="{_r(y)}" r="{_r(radius)}">{told}</circle>')
+    """Draw a dot; `hint` is shown when the pointer rests on it."""
+    tooltip = tag("title", hint) if hint else ""
+    return Html(f'<circle class="{kind}" cx="{_r(x)}" cy="{_r(y)}" r="{_r(radius)}">{tooltip}</circle>')
 
 
 def text(x: float, y: float, words: object, kind: str = "") -> Html:
-    """Words at a place: class `e` ends there, `m` has its middle there."""
+    """Write words at a place: class `e` ends there, `m` has its middle there."""
     return tag("text", words, class_=kind or None, x=_r(x), y=_r(y))
 
 
 def title(words: str, x: float = 0, y: float = 13) -> Html:
-    """The heading of a chart."""
+    """Write the heading of a chart."""
     return text(x, y, words, "head")
 
 
 def path(points: Iterable[tuple[float, float] | None], kind: str, *, close: bool = False) -> Html:
-    """A line through points; None lifts the pen."""
+    """Draw a line through points; None lifts the pen."""
     steps: list[str] = []
     lifted = True
     for point in points:
@@ -175,11 +180,11 @@ def path(points: Iterable[tuple[float, float] | None], kind: str, *, close: bool
 
 
 def legend(names: Sequence[str], x: float, y: float, width: float) -> Html:
-    """Names beside a swatch of their colour, wrapped to `width`; the n-th name has the n-th colour."""
+    """Write names beside a swatch of their colour, wrapped to `width`; the n-th name has the n-th colour."""
     parts: list[Html] = []
     at, row = x, y
     for number, name in enumerate(names, 1):
-        room = 18 + 6.2 * len(name)
+        room = 18 + LETTER * len(name)
         if at + room > x + width and at > x:
             at, row = x, row + 16
         parts += [rect(at, row - 8, 9, 9, f"f{colour(number)}"), text(at + 13, row, name)]
@@ -188,10 +193,10 @@ def legend(names: Sequence[str], x: float, y: float, width: float) -> Html:
 
 
 def legend_rows(names: Sequence[str], width: float) -> int:
-    """Rows that `legend` takes."""
+    """Number of rows that `legend` takes."""
     rows, at = 1, 0.0
     for name in names:
-        room = 18 + 6.2 * len(name)
+        room = 18 + LETTER * len(name)
         if at + room > width and at > 0:
             rows, at = rows + 1, 0.0
         at += room + 10
@@ -199,14 +204,14 @@ def legend_rows(names: Sequence[str], width: float) -> int:
 
 
 def colour(number: int) -> int:
-    """Number of a series colour, 1 … 8, round and round."""
+    """Number of the colour of a series, 1 … 8, again and again."""
     return (number - 1) % 8 + 1
 
 
 def shorten(words: str, most: int) -> str:
-    """The first and the last characters, an ellipsis between them: names of one table often differ at their ends.
+    """Shorten words to their first and last characters, an ellipsis between them.
 
-    A character as wide as two, as those of Chinese, counts as two.
+    Names of one table often differ at their ends. A character as wide as two, as those of Chinese, counts as two.
 
     >>> shorten("sensor_reading_17", 12), shorten("Adelie", 12), shorten("日本語のペンギン", 9)
     ('sensor…ng_17', 'Adelie', '日本…ギン')
@@ -219,7 +224,7 @@ def shorten(words: str, most: int) -> str:
 
 
 def _fitting(words: str, most: int) -> str:
-    """As many of the first characters as there is room for."""
+    """First characters of the words that there is room for."""
     return words[: sum(width <= most for width in itertools.accumulate(map(_width, words)))]
 
 

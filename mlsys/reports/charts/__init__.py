@@ -1,4 +1,4 @@
-"""Charts as inline SVG: functions from plain numbers to a drawing.
+"""Charts as inline SVG: each function draws plain numbers.
 
 Missing values (None, NaN) are gaps. Every chart takes a keyword `title`, which is also its
 name for readers who cannot see it; wide ones scroll sideways on a phone, the others shrink.
@@ -6,10 +6,9 @@ name for readers who cannot see it; wide ones scroll sideways on a phone, the ot
 
 from __future__ import annotations
 
-from mlsys.reports.charts.diagnostics import calibration, confusion, curve, density
+from mlsys.reports.charts.diagnostics import Interval, calibration, curve, intervals
 from mlsys.reports.charts.distributions import bars, histogram, histogram_by_class, shares, spark_bars
-from mlsys.reports.charts.intervals import Interval, intervals
-from mlsys.reports.charts.matrices import Pair, heat, patterns
+from mlsys.reports.charts.matrices import Pair, confusion, density, heat, patterns
 from mlsys.reports.charts.series import Series, fan, lines, sparkline
 
 __all__ = [

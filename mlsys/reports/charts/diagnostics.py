@@ -1,15 +1,18 @@
-"""What a model's predictions look like against the truth: curves, calibration, matrices."""
+"""Charts of a model: ROC and precision-recall curves, calibration, and estimates with their intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from mlsys.reports import formats, svg
-from mlsys.reports.markup import Html, join
+from mlsys.reports.page import Html, join
 
-__all__ = ["calibration", "confusion", "curve", "density"]
+__all__ = ["Interval", "calibration", "curve", "intervals"]
 
 WIDTH, HEIGHT = 400, 330
+INTERVALS_WIDTH = 480
 
 Points = tuple[Sequence[float], Sequence[float]]
 
@@ -28,7 +31,7 @@ def curve(
     x_range: tuple[float, float] = (0, 1),
     y_range: tuple[float, float] = (0, 1),
 ) -> Html:
-    """Curves in a square: ROC with `diagonal`, precision and recall with `level` (the base rate).
+    """Draw curves in a square: ROC with `diagonal`, precision and recall with `level` (the base rate).
 
     `point` is a named place on a curve, `upright` a named place on the x axis; `dots` marks
     the points that a curve runs through.
@@ -44,9 +47,18 @@ def curve(
     drawn = [_curve(frame, points, i, dots=dots) for i, points in enumerate(series.values(), 1)]
     known = point is not None and not any(formats.is_missing(float(v)) for v in point[1:])
     named = _point(frame, *point) if point is not None and known else ""
-    told = f"{y_label} against {x_label}: " + ", ".join(names)
+    alt = f"{y_label} against {x_label}: " + ", ".join(names)
     return svg.picture(
-        frame.width, frame.height, svg.title(title), key, axes, guides, *drawn, named, name=title, description=told
+        frame.width,
+        frame.height,
+        svg.title(title),
+        key,
+        axes,
+        guides,
+        *drawn,
+        named,
+        name=title,
+        description=alt,
     )
 
 
@@ -85,7 +97,7 @@ def calibration(
     x_label: str = "predicted probability",
     y_label: str = "observed rate",
 ) -> Html:
-    """Observed rate against mean prediction a bin; on the broken diagonal they agree."""
+    """Draw the observed rate against the mean prediction of each bin; on the broken diagonal they agree."""
     ends = [float(v) for v in [*predicted, *observed, *(high or [])] if not formats.is_missing(float(v))]
     ticks = svg.nice_ticks(0, min(1.0, max(ends, default=1.0)))
     frame = svg.Frame(WIDTH, HEIGHT, 46, 12, 42, 42, 0, ticks[-1], 0, ticks[-1])
@@ -116,66 +128,6 @@ def calibration(
     return svg.picture(WIDTH, HEIGHT, *parts, name=title, description=f"{len(predicted)} bins")
 
 
-def confusion(matrix: Sequence[Sequence[float]], labels: Sequence[str], *, title: str) -> Html:
-    """Rows are the truth, columns the prediction; shade and percentage are shares of the row."""
-    k = len(labels)
-    side = max(24.0, min(84.0, 290 / k))
-    left, top = 96, 62
-    parts = [svg.title(title), svg.text(left, 34, "predicted"), svg.text(left - 8, 52, "actual", "e")]
-    for i, name in enumerate(labels):
-        short = svg.shorten(str(name), 14 if k <= 3 else max(3, int(side / 6.3)))
-        parts.append(svg.text(left - 8, top + side * (i + 0.5) + 4, svg.shorten(str(name), 14), "e ink"))
-        parts.append(svg.text(left + side * (i + 0.5), 52, short, "m ink"))
-        for j, count in enumerate(matrix[i]):
-            hint = f"actual {name}, predicted {labels[j]}"
-            share = count / (sum(matrix[i]) or 1)
-            parts.append(_square((left + side * j, top + side * i), side, count, share, hint))
-    told = "; ".join(
-        f"{name}: {formats.number(matrix[i][i])} of {formats.number(sum(matrix[i]))} found"
-        for i, name in enumerate(labels)
-    )
-    return svg.picture(max(left + side * k + 8, WIDTH), top + side * k + 6, *parts, name=title, description=told)
-
-
-def density(
-    x_edges: Sequence[float],
-    y_edges: Sequence[float],
-    counts: Sequence[Sequence[float]],
-    *,
-    title: str,
-    x_label: str,
-    y_label: str,
-    diagonal: bool = False,
-) -> Html:
-    """Rows counted on a grid, ``counts[i][j]`` in x bin i and y bin j.
-
-    The stronger the colour, the more rows, on a root scale.
-    """
-    frame = svg.Frame(WIDTH, HEIGHT, 54, 12, 42, 42, x_edges[0], x_edges[-1], y_edges[0], y_edges[-1])
-    y_ticks = [t for t in svg.nice_ticks(y_edges[0], y_edges[-1]) if y_edges[0] <= t <= y_edges[-1]]
-    parts = [
-        svg.title(title),
-        frame.y_axis(y_ticks, label=y_label),
-        frame.x_numbers(svg.nice_ticks(x_edges[0], x_edges[-1]), x_label),
-    ]
-    most = max((c for column in counts for c in column), default=0) or 1
-    for i, column in enumerate(counts):
-        for j, count in enumerate(column):
-            if count:
-                parts.append(_cell(frame, x_edges[i : i + 2], y_edges[j : j + 2], (count / most) ** 0.5))
-    if diagonal:
-        low, high = max(x_edges[0], y_edges[0]), min(x_edges[-1], y_edges[-1])
-        parts.append(svg.line(frame.x(low), frame.y(low), frame.x(high), frame.y(high), "dash"))
-    elif y_edges[0] < 0 < y_edges[-1]:
-        parts.append(svg.line(frame.left, frame.y(0), frame.x_end, frame.y(0), "dash"))
-    return svg.picture(WIDTH, HEIGHT, *parts, name=title, description=f"{formats.number(sum(map(sum, counts)))} rows")
-
-
-def _cell(frame: svg.Frame, x: Sequence[float], y: Sequence[float], shade: float) -> Html:
-    left, top = frame.x(x[0]), frame.y(y[1])
-    return svg.rect(left, top, frame.x(x[1]) - left, frame.y(y[0]) - top, "f1", opacity=0.08 + 0.92 * shade)
-
-
 def _point(frame: svg.Frame, name: str, x: float, y: float) -> Html:
     left = x > (frame.x_low + frame.x_high) / 2
     words = svg.text(frame.x(x) + (-9 if left else 9), frame.y(y) + 14, name, "e ink" if left else "ink")
@@ -184,15 +136,74 @@ def _point(frame: svg.Frame, name: str, x: float, y: float) -> Html:
     )
 
 
-def _square(corner: tuple[float, float], side: float, count: float, share: float, hint: str) -> Html:
-    """A cell whose shade stops short of the full colour, so that one ink can be read on all of them."""
-    (x, y), middle = corner, corner[0] + side / 2
-    told = f"{hint}: {formats.number(count)} ({formats.percent(share)})"
-    exact = formats.number(count)
-    parts = [svg.rect(x, y, side, side, "empty cell"), svg.rect(x, y, side, side, "f1 cell", told, 0.6 * share)]
-    if side >= 34:
-        words = exact if 6.5 * len(exact) < side else formats.compact(count)
-        parts.append(svg.text(middle, y + side / 2 + (0 if side >= 46 else 4), words, "m ink"))
-    if side >= 46:
-        parts.append(svg.text(middle, y + side / 2 + 15, formats.percent(share, 0), "m ink"))
-    return join(*parts)
+@dataclass(frozen=True)
+class Interval:
+    """Estimate of one row: its name, its value and the ends of its interval.
+
+    `other` is a value to compare with, drawn as a ring; `remark` takes the place of the
+    value at the right.
+    """
+
+    label: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    mark: Literal["plain", "accent", "bad"] = "plain"
+    remark: str = ""
+    other: float | None = None
+
+
+def intervals(
+    rows: Sequence[Interval],
+    *,
+    title: str,
+    x_label: str = "",
+    reference: float | None = None,
+    reference_label: str = "",
+) -> Html:
+    """Draw a dot and a whisker a row on one scale; `reference` is a broken line down through all."""
+    numbers = [
+        v
+        for row in rows
+        for v in (row.value, row.low, row.high, row.other)
+        if v is not None and not formats.is_missing(v)
+    ]
+    numbers += [reference] if reference is not None and not formats.is_missing(reference) else []
+    ticks = svg.nice_ticks(min(numbers, default=0.0), max(numbers, default=1.0), 6)
+    height = 60 + 24 * len(rows) + (14 if x_label else 0)
+    frame = svg.Frame(INTERVALS_WIDTH, height, 154, 104, 44, 22 + (14 if x_label else 0), ticks[0], ticks[-1])
+    parts = [svg.title(title)]
+    for t in ticks:
+        parts += [
+            svg.line(frame.x(t), frame.top - 4, frame.x(t), frame.y_end, "grid-line"),
+            svg.text(frame.x(t), frame.y_end + 14, formats.compact(t), "m"),
+        ]
+    if x_label:
+        parts.append(svg.text((frame.left + frame.x_end) / 2, frame.y_end + 30, x_label, "m"))
+    if reference is not None and not formats.is_missing(reference):
+        parts += [
+            svg.line(frame.x(reference), frame.top - 4, frame.x(reference), frame.y_end, "dash"),
+            svg.text(frame.x(reference), frame.top - 9, reference_label, "m ink"),
+        ]
+    for i, row in enumerate(rows):
+        parts += _row(frame, row, frame.top + 10 + 24 * i)
+    alt = "; ".join(
+        f"{row.label}: {formats.number(row.value)} ({formats.interval(row.low, row.high)})" for row in rows[:40]
+    )
+    return svg.picture(INTERVALS_WIDTH, height, *parts, name=title, description=alt, kind="normal roomy")
+
+
+def _row(frame: svg.Frame, row: Interval, y: float) -> list[Html]:
+    colour = {"plain": "8", "accent": "1", "bad": "2"}[row.mark]
+    parts = [
+        svg.text(frame.left - 10, y + 4, svg.shorten(row.label, 25), "e ink"),
+        svg.text(frame.x_end + 10, y + 4, row.remark or formats.number(row.value)),
+    ]
+    if row.other is not None and not formats.is_missing(row.other):
+        parts.append(svg.circle(frame.x(row.other), y, 3.6, "ring", formats.number(row.other)))
+    if row.low is not None and row.high is not None and not any(map(formats.is_missing, (row.low, row.high))):
+        parts.append(svg.line(frame.x(row.low), y, frame.x(row.high), y, f"s{colour} whisker"))
+    if row.value is not None and not formats.is_missing(row.value):
+        hint = f"{row.label}: {formats.number(row.value)}, {formats.interval(row.low, row.high)}"
+        parts.append(svg.circle(frame.x(row.value), y, 4.5, f"f{colour} halo", hint))
+    return parts

@@ -1,7 +1,4 @@
-"""How the values of one column are spread: histograms and bars.
-
-What each category is made of: rows, and beside them the shares of the classes.
-"""
+"""Charts of the distribution of one column: histograms, bars, shares of classes in each category."""
 
 from __future__ import annotations
 
@@ -12,11 +9,14 @@ from datetime import UTC, datetime, timedelta
 
 from mlsys.limits import DAY_US
 from mlsys.reports import formats, svg
-from mlsys.reports.markup import Html, join
+from mlsys.reports.page import Html, join
 
 __all__ = ["bars", "histogram", "histogram_by_class", "shares", "spark_bars"]
 
 WIDTH, HEIGHT = 400, 210
+
+SHARES_WIDTH, LEFT, START, END = 400, 112, 228, 392
+"""Width of the chart of shares, and places in it: left end of the bars, and both ends of the shares."""
 
 LONGEST = 26
 """Characters of a category's name; for more than 17 the drawing becomes wider."""
@@ -32,7 +32,7 @@ def histogram(
     marks: Mapping[str, float] | None = None,
     x_time: bool = False,
 ) -> Html:
-    """Bars over adjoining bins: ``len(edges) == len(counts) + 1``, edges ascending.
+    """Draw bars over adjoining bins: ``len(edges) == len(counts) + 1``, edges ascending.
 
     Bins of unequal width are drawn by density, so that area stays proportional to count.
     `marks` are named places, such as a mean or a threshold, drawn as broken lines. With
@@ -58,9 +58,9 @@ def histogram(
         frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), write, name),
         _places(frame, x_label, x_time=x_time),
     )
-    told = f"{formats.number(sum(counts))} {y_label} from {say(edges[0])} to {say(edges[-1])}"
+    alt = f"{formats.number(sum(counts))} {y_label} from {say(edges[0])} to {say(edges[-1])}"
     return svg.picture(
-        WIDTH, HEIGHT, svg.title(title), axes, *boxes, _marks(frame, marks or {}), name=title, description=told
+        WIDTH, HEIGHT, svg.title(title), axes, *boxes, _marks(frame, marks or {}), name=title, description=alt
     )
 
 
@@ -72,7 +72,7 @@ def histogram_by_class(
     x_label: str = "",
     x_time: bool = False,
 ) -> Html:
-    """Shares of each class over the same bins, laid over one another.
+    """Draw the shares of each class over the same bins, laid over one another.
 
     Each class sums to one, so classes of very different size can be compared; `x_time` as
     for `histogram`.
@@ -89,7 +89,7 @@ def histogram_by_class(
         frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), write),
         _places(frame, x_label, x_time=x_time),
     )
-    told = "; ".join(f"{name}: {formats.number(sum(counts[name]))} rows" for name in names)
+    alt = "; ".join(f"{name}: {formats.number(sum(counts[name]))} rows" for name in names)
     return svg.picture(
         WIDTH,
         HEIGHT + 16 * rows,
@@ -98,7 +98,7 @@ def histogram_by_class(
         axes,
         *areas,
         name=title,
-        description=told,
+        description=alt,
     )
 
 
@@ -113,14 +113,14 @@ def bars(
     baseline: float | None = None,
     quiet: Collection[str] = (),
 ) -> Html:
-    """Horizontal bars, one a category, in the order given; those named in `quiet` are grey.
+    """Draw horizontal bars, one a category, in the order given; those named in `quiet` are grey.
 
     `rates` puts a second plot beside them with a dot a category (0 … the greatest rate), and
     `baseline` a broken line at the rate of all rows.
     """
     rows = len(labels)
     names = [svg.shorten(str(label), LONGEST) for label in labels]
-    extra = max(0.0, 6.2 * max((len(name) for name in names), default=0) - 104)
+    extra = max(0.0, svg.LETTER * max((len(name) for name in names), default=0) - 104)
     height = 48 + 22 * rows + (14 if rates is not None else 0)
     left, end = 112 + extra, (250 if rates is not None else WIDTH - 44) + extra
     most = max([v for v in values if not formats.is_missing(v)] + [0]) or 1
@@ -137,8 +137,8 @@ def bars(
     if rates is not None:
         frame = svg.Frame(WIDTH + extra, height, 268 + extra, 22, 42, 14)
         parts.append(_rates(frame, labels, rates, rate_label, baseline))
-    told = "; ".join(f"{name}: {formats.number(value)}" for name, value in list(zip(labels, values, strict=True))[:30])
-    return svg.picture(WIDTH + extra, height, *parts, name=title, description=told)
+    alt = "; ".join(f"{name}: {formats.number(value)}" for name, value in list(zip(labels, values, strict=True))[:30])
+    return svg.picture(WIDTH + extra, height, *parts, name=title, description=alt)
 
 
 def spark_bars(counts: Sequence[float], *, title: str, most: int = 25) -> Html:
@@ -230,13 +230,10 @@ def _date(microseconds: float, form: str = "%Y-%m-%d") -> str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)).strftime(form)
 
 
-SHARES_WIDTH, LEFT, START, END = 400, 112, 228, 392
-
-
 def shares(
     labels: Sequence[str], rows: Sequence[float], parts: Mapping[str, Sequence[float | None]], *, title: str
 ) -> Html:
-    """Horizontal bars of rows, one a category, and beside each the shares of classes that fill a line.
+    """Draw bars of rows, one a category, and beside each the shares of the classes that fill a line.
 
     `parts` holds, for each class, its share in each category; None where there is none.
     """
@@ -257,5 +254,5 @@ def shares(
             hint = f"{label}: {formats.percent(share)} {name}"
             drawn.append(svg.rect(at, y + 1, width, 15, f"f{svg.colour(number)} cell", hint))
             at += width
-    told = "; ".join(f"{label}: {formats.number(count)}" for label, count in list(zip(labels, rows, strict=True))[:30])
-    return svg.picture(SHARES_WIDTH, head + 14 + 22 * len(labels), *drawn, name=title, description=told)
+    alt = "; ".join(f"{label}: {formats.number(count)}" for label, count in list(zip(labels, rows, strict=True))[:30])
+    return svg.picture(SHARES_WIDTH, head + 14 + 22 * len(labels), *drawn, name=title, description=alt)

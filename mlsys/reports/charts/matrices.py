@@ -1,4 +1,4 @@
-"""Columns against columns: a heat map of pairs, and the patterns in which values are missing."""
+"""Charts on a grid: heat map of pairs, patterns of missing values, confusion matrix, density of points."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlsys.reports import formats, svg
-from mlsys.reports.markup import Html, tag
+from mlsys.reports.page import Html, join, tag
 
-__all__ = ["Pair", "heat", "patterns"]
+__all__ = ["Pair", "confusion", "density", "heat", "patterns"]
+
+WIDTH, HEIGHT = 400, 330
 
 SLANT = 0.7
 """Height of a slanted word for a unit of its length: 45 degrees."""
-
-LETTER = 6.2
-"""Width of a letter in the font of charts."""
 
 SCALE, NARROW = 1.25, 480
 """Pixels for a unit, as other charts have; and the width up to which a drawing shrinks to a phone's."""
@@ -30,14 +29,14 @@ class Pair:
 
 
 def heat(names: Sequence[str], cells: Sequence[Sequence[Pair | None]], *, title: str) -> Html:
-    """A square of pairs, in the order given; the stronger the colour, the stronger the pair.
+    """Draw a square of pairs, in the order given; the stronger the colour, the stronger the pair.
 
     None leaves a cell empty; values below a half of a hundredth are not drawn.
     """
     size = len(names)
     side = 40 if size <= 12 else 30 if size <= 18 else 20
-    left = 20 + LETTER * max(len(svg.shorten(name, 20)) for name in names)
-    top = 40 + SLANT * LETTER * max(len(svg.shorten(name, 20)) for name in names)
+    left = 20 + svg.LETTER * max(len(svg.shorten(name, 20)) for name in names)
+    top = 40 + SLANT * svg.LETTER * max(len(svg.shorten(name, 20)) for name in names)
     parts = [svg.title(title)]
     for i, name in enumerate(names):
         middle = side * (i + 0.5)
@@ -51,10 +50,10 @@ def heat(names: Sequence[str], cells: Sequence[Sequence[Pair | None]], *, title:
                 if side >= 30 and abs(cell.value) >= 0.095:
                     kind = "m strong" if abs(cell.value) > 0.6 else "m ink"
                     parts.append(svg.text(corner[0] + side / 2, corner[1] + side / 2 + 4, _short(cell.value), kind))
-    width, height = left + side * size + SLANT * LETTER * 14, top + side * size + 8
+    width, height = left + side * size + SLANT * svg.LETTER * 14, top + side * size + 8
     kind = "wide" if width > NARROW else "normal"
-    told = f"{size} columns"
-    return svg.picture(width, height, *parts, name=title, description=told, kind=kind, most_px=SCALE * width)
+    alt = f"{size} columns"
+    return svg.picture(width, height, *parts, name=title, description=alt, kind=kind, most_px=SCALE * width)
 
 
 def _short(value: float) -> str:
@@ -80,7 +79,7 @@ def patterns(
     Of more than `most` columns those after the first are named in the hint alone.
     """
     shown, side = list(names[:most]), 20
-    left, top = 8, 40 + SLANT * LETTER * max((len(svg.shorten(name, 20)) for name in shown), default=0)
+    left, top = 8, 40 + SLANT * svg.LETTER * max((len(svg.shorten(name, 20)) for name in shown), default=0)
     start = left + side * len(shown) + 14
     end = start + 150
     greatest = max((count for _, count in rows), default=0) or 1
@@ -92,10 +91,84 @@ def patterns(
             parts.append(svg.rect(left + side * i, y, side, side, "f2 cell" if name in lacks else "empty cell"))
         more = len([name for name in missing if name not in shown])
         words = f"{count:,} rows ({formats.percent(count / (total or 1))})" + (f", and {more} more" if more else "")
-        told = f"missing: {', '.join(missing) or 'nothing'}: {count:,} rows"
+        alt = f"missing: {', '.join(missing) or 'nothing'}: {count:,} rows"
         length = max((end - start) * count / greatest, 0.8)
-        parts += [svg.rect(start, y + 3, length, side - 6, "f2" if missing else "f8", told)]
+        parts += [svg.rect(start, y + 3, length, side - 6, "f2" if missing else "f8", description)]
         parts.append(svg.text(start + length + 6, y + side / 2 + 4, words if missing else f"{words}, complete"))
-    width = max(end + 190, start + SLANT * LETTER * 20)
+    width = max(end + 190, start + SLANT * svg.LETTER * 20)
     kind = "wide" if width > NARROW else "normal"
     return svg.picture(width, top + side * len(rows) + 6, *parts, name=title, kind=kind, most_px=SCALE * width)
+
+
+def confusion(matrix: Sequence[Sequence[float]], labels: Sequence[str], *, title: str) -> Html:
+    """Draw a confusion matrix: rows are the truth, columns the prediction, shades and percentages shares of the row."""
+    k = len(labels)
+    side = max(24.0, min(84.0, 290 / k))
+    left, top = 96, 62
+    parts = [svg.title(title), svg.text(left, 34, "predicted"), svg.text(left - 8, 52, "actual", "e")]
+    for i, name in enumerate(labels):
+        short = svg.shorten(str(name), 14 if k <= 3 else max(3, int(side / 6.3)))
+        parts.append(svg.text(left - 8, top + side * (i + 0.5) + 4, svg.shorten(str(name), 14), "e ink"))
+        parts.append(svg.text(left + side * (i + 0.5), 52, short, "m ink"))
+        for j, count in enumerate(matrix[i]):
+            hint = f"actual {name}, predicted {labels[j]}"
+            share = count / (sum(matrix[i]) or 1)
+            parts.append(_square((left + side * j, top + side * i), side, count, share, hint))
+    alt = "; ".join(
+        f"{name}: {formats.number(matrix[i][i])} of {formats.number(sum(matrix[i]))} found"
+        for i, name in enumerate(labels)
+    )
+    return svg.picture(max(left + side * k + 8, WIDTH), top + side * k + 6, *parts, name=title, description=alt)
+
+
+def density(
+    x_edges: Sequence[float],
+    y_edges: Sequence[float],
+    counts: Sequence[Sequence[float]],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    diagonal: bool = False,
+) -> Html:
+    """Draw rows counted on a grid, ``counts[i][j]`` in x bin i and y bin j.
+
+    The stronger the colour, the more rows, on a root scale.
+    """
+    frame = svg.Frame(WIDTH, HEIGHT, 54, 12, 42, 42, x_edges[0], x_edges[-1], y_edges[0], y_edges[-1])
+    y_ticks = [t for t in svg.nice_ticks(y_edges[0], y_edges[-1]) if y_edges[0] <= t <= y_edges[-1]]
+    parts = [
+        svg.title(title),
+        frame.y_axis(y_ticks, label=y_label),
+        frame.x_numbers(svg.nice_ticks(x_edges[0], x_edges[-1]), x_label),
+    ]
+    most = max((c for column in counts for c in column), default=0) or 1
+    for i, column in enumerate(counts):
+        for j, count in enumerate(column):
+            if count:
+                parts.append(_cell(frame, x_edges[i : i + 2], y_edges[j : j + 2], (count / most) ** 0.5))
+    if diagonal:
+        low, high = max(x_edges[0], y_edges[0]), min(x_edges[-1], y_edges[-1])
+        parts.append(svg.line(frame.x(low), frame.y(low), frame.x(high), frame.y(high), "dash"))
+    elif y_edges[0] < 0 < y_edges[-1]:
+        parts.append(svg.line(frame.left, frame.y(0), frame.x_end, frame.y(0), "dash"))
+    return svg.picture(WIDTH, HEIGHT, *parts, name=title, description=f"{formats.number(sum(map(sum, counts)))} rows")
+
+
+def _cell(frame: svg.Frame, x: Sequence[float], y: Sequence[float], shade: float) -> Html:
+    left, top = frame.x(x[0]), frame.y(y[1])
+    return svg.rect(left, top, frame.x(x[1]) - left, frame.y(y[0]) - top, "f1", opacity=0.08 + 0.92 * shade)
+
+
+def _square(corner: tuple[float, float], side: float, count: float, share: float, hint: str) -> Html:
+    """A cell whose shade stops short of the full colour, so that one ink can be read on all of them."""
+    (x, y), middle = corner, corner[0] + side / 2
+    detail = f"{hint}: {formats.number(count)} ({formats.percent(share)})"
+    exact = formats.number(count)
+    parts = [svg.rect(x, y, side, side, "empty cell"), svg.rect(x, y, side, side, "f1 cell", detail, 0.6 * share)]
+    if side >= 34:
+        words = exact if 6.5 * len(exact) < side else formats.compact(count)
+        parts.append(svg.text(middle, y + side / 2 + (0 if side >= 46 else 4), words, "m ink"))
+    if side >= 46:
+        parts.append(svg.text(middle, y + side / 2 + 15, formats.percent(share, 0), "m ink"))
+    return join(*parts)

@@ -1,4 +1,4 @@
-"""How numbers go over time: lines with intervals, quantile fans, sparklines."""
+"""Charts over time: lines with intervals, quantile fans, sparklines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from mlsys.reports import formats, svg
-from mlsys.reports.markup import Html, join
+from mlsys.reports.page import Html, join
 
 __all__ = ["Series", "fan", "lines", "sparkline"]
 
@@ -38,7 +38,7 @@ def lines(
     y_range: tuple[float, float] | None = None,
     wide: bool = True,
 ) -> Html:
-    """One line a series with its interval as a band; dots where the values are.
+    """Draw a line a series with its interval as a band; dots where the values are.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def lines(
     drawn += [_trace(frame, places, x, (name, s.values), i) for i, (name, s) in enumerate(known.items(), 1)]
     flags = [svg.line(frame.x(places[i]), frame.top, frame.x(places[i]), frame.y_end, "alarm-line") for i in alarms]
     heads = [_flag(frame.x(places[i]), frame.top, f"alarm at {formats.label(x[i])}") for i in alarms]
-    told = (
+    alt = (
         f"{len(x)} points from {formats.label(x[0])} to {formats.label(x[-1])}, {len(alarms)} alarms"
         if x
         else "no points"
@@ -83,7 +83,7 @@ def lines(
         *drawn,
         *heads,
         name=title,
-        description=told,
+        description=alt,
         kind="wide" if wide else "normal",
     )
 
@@ -98,7 +98,7 @@ def fan(
     alarms: Sequence[int] = (),
     wide: bool = True,
 ) -> Html:
-    """Quantiles of a column over windows: the median as a line, pairs around it as bands.
+    """Draw quantiles of a column over windows: the median as a line, pairs around it as bands.
 
     `quantiles` is keyed by probability, e.g. 0.05, 0.25, 0.5, 0.75, 0.95; `reference` holds
     the same quantiles of the training rows, drawn as broken lines.
@@ -123,7 +123,7 @@ def fan(
         if not formats.is_missing(v)
     ]
     heads = [_flag(frame.x(places[i]), frame.top, f"alarm at {formats.label(x[i])}") for i in alarms]
-    told = "quantiles " + ", ".join(f"{100 * p:g}%" for p in probabilities) + f" over {len(x)} windows"
+    alt = "quantiles " + ", ".join(f"{100 * p:g}%" for p in probabilities) + f" over {len(x)} windows"
     return svg.picture(
         frame.width,
         frame.height,
@@ -135,13 +135,13 @@ def fan(
         *names,
         *heads,
         name=title,
-        description=told,
+        description=alt,
         kind="wide" if wide else "normal",
     )
 
 
 def sparkline(values: Sequence[Value], *, title: str, alarms: Sequence[int] = (), limit: float | None = None) -> Html:
-    """A line small enough for a table cell, the last value as a dot."""
+    """Draw a line small enough for a table cell, the last value as a dot."""
     known = [v for v in values if not formats.is_missing(v)] + ([limit] if limit is not None else [])
     numbers = [float(v) for v in known if v is not None] or [0.0]
     frame = svg.Frame(110, 26, 3, 5, 4, 4, 0, max(len(values) - 1, 1), min(numbers), max(numbers))
@@ -193,21 +193,21 @@ def _seconds(value: Place) -> float:
 
 
 def _ticks(x: Sequence[Place], places: list[float], width: float) -> list[tuple[float, str]]:
-    """Round numbers; of times and texts those that have room, times without the hour where days tell them apart."""
+    """Ticks of round numbers; of times and texts those with room, times without the hour where days differ."""
     low, high = places[0] if places else 0.0, places[-1] if places else 0.0
     if high > low and all(isinstance(place, int | float) for place in x):
         sizes = ([t for t in svg.nice_ticks(low, high, most) if low <= t <= high] for most in (4, 6, 8))
-        best = next((ticks for ticks in sizes if len(ticks) > 2), None)
+        best = next((size for size in sizes if len(size) > 2), None)
         return [(t, formats.compact(t)) for t in best or svg.nice_ticks(low, high, 8) if low <= t <= high]
     words = [svg.shorten(formats.label(place), 16) for place in x]
     if all(isinstance(place, datetime) for place in x) and high - low > 5 * 86_400:
         words = [f"{place:%Y-%m-%d}" for place in x if isinstance(place, datetime)]
-    room = (6.2 * max((len(word) for word in words), default=0) + 14) / width * ((high - low) or 1)
-    found: list[tuple[float, str]] = []
+    room = (svg.LETTER * max((len(word) for word in words), default=0) + 14) / width * ((high - low) or 1)
+    ticks: list[tuple[float, str]] = []
     for place, word in zip(places, words, strict=True):
-        if not found or place >= found[-1][0] + room:
-            found.append((place, word))
-    return found
+        if not ticks or place >= ticks[-1][0] + room:
+            ticks.append((place, word))
+    return ticks
 
 
 def _band(frame: svg.Frame, places: list[float], series: Series, number: int) -> Html:
