@@ -1,7 +1,4 @@
-"""The profile's JSON as one HTML page. Draws what is there; computes nothing about the data.
-
-Sections about all columns together: what is missing, what goes together, the course of time.
-"""
+"""Report of step 2: the profile's JSON as one HTML page. It draws what is there and computes nothing about the data."""
 
 from __future__ import annotations
 
@@ -14,7 +11,9 @@ from mlsys.reports import charts, formats
 from mlsys.reports import page as html
 from mlsys.reports.page import Cell, Html, Page, join, tag
 
-__all__ = ["associations_section", "missing_section", "page", "time_section"]
+__all__ = ["page"]
+
+Json = Mapping[str, Any]
 
 MOST_BARS, MOST_DRAWN, MOST_PAIRS = 30, 30, 20
 """Columns with a bar, columns of a heat map, and pairs in a table."""
@@ -22,185 +21,23 @@ MOST_BARS, MOST_DRAWN, MOST_PAIRS = 30, 30, 20
 LEAST_STRENGTH = 0.3
 """Strength from which a pair is listed."""
 
-SPANS = ((604_800, "week"), (86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
-
-
-def missing_section(profile: Json) -> list[Html]:
-    """A bar a column, the patterns of rows, and the pairs that are missing together."""
-    found = [(column["name"], report_columns.missing_fraction(column["summary"])) for column in profile["columns"]]
-    shown = sorted((item for item in found if item[1] > 0), key=lambda item: -item[1])
-    if not shown:
-        return [html.paragraph("No feature has missing values.")]
-    shares = [float(f"{100 * fraction:.3g}") for _, fraction in shown[:MOST_BARS]]
-    names = [name for name, _ in shown[:MOST_BARS]]
-    blocks = [html.figure(charts.bars(names, shares, title="Missing by column", value_label="% of rows"))]
-    if profile["gaps"] and len(profile["gaps"]["columns"]) > 1:
-        blocks += [_patterns(profile["gaps"]), _together(profile["gaps"])]
-    return [html.paragraph(f"{len(shown)} of {len(found)} features have missing values."), *blocks]
-
-
-def _patterns(gaps: Json) -> Html:
-    rows = [(item["columns"], item["rows"]) for item in gaps["patterns"]]
-    drawing = charts.patterns(
-        gaps["columns"], rows, total=gaps["num_rows"], title="Columns that are missing in the same row"
-    )
-    more = gaps["num_patterns"] - len(rows)
-    words = f"The {len(rows)} most frequent of {gaps['num_patterns']:,} patterns." if more > 0 else "All patterns."
-    error = f" Each count is at most {gaps['error']:,} too low." if gaps["error"] else ""
-    return html.figure(drawing, words + error)
-
-
-def _together(gaps: Json) -> Html:
-    """Pairs of columns: of the rows where one is missing, the part where the other is too."""
-    names, counts = gaps["columns"], gaps["together"]
-    pairs = [(i, j) for i in range(len(names)) for j in range(i)]
-    pairs = sorted((p for p in pairs if counts[p[0]][p[1]]), key=lambda p: -_overlap(counts, *p))[:MOST_PAIRS]
-    rows = [
-        [
-            html.code(names[j]),
-            html.code(names[i]),
-            counts[i][j],
-            _percent(counts[i][j] / counts[j][j]),
-            _percent(counts[i][j] / counts[i][i]),
-        ]
-        for i, j in pairs
-    ]
-    if not rows:
-        return html.paragraph("No two columns are missing in the same row.")
-    heads = ["column", "other column", "both missing", "of the column's", "of the other's"]
-    return html.details("Missing together", html.table(rows, heads, align="llrrr", sortable=True))
-
-
-def _overlap(counts: list[list[int]], i: int, j: int) -> float:
-    return counts[i][j] / (counts[i][i] + counts[j][j] - counts[i][j])
-
-
-def _percent(share: float) -> Cell:
-    return Cell(formats.percent(share), share)
-
-
-def associations_section(found: Json) -> list[Html]:
-    """The heat map and the strongest pairs."""
-    names = found["names"]
-    pairs = _pairs(found)
-    if not pairs:
-        return [html.paragraph("There are no two columns that vary.")]
-    drawn = _drawn(found)
-    cells = [[None if i == j else _cell(found, i, j) for j in drawn] for i in drawn]
-    title = "Strength of pairs" if len(drawn) == len(names) else f"The {len(drawn)} columns with the strongest pairs"
-    caption = (
-        "Blue: two numbers that rise together, orange: one falls as the other rises (Pearson's r). Green: a number and"
-        " a category (correlation ratio η), or two categories (Cramér's V), 0 to 1."
-    )
-    figure = html.figure(charts.heat([names[i] for i in drawn], cells, title=title), caption)
-    listed = [pair for pair in pairs if abs(pair[2]) >= LEAST_STRENGTH]
-    rows = [
-        [html.code(names[i]), html.code(names[j]), _measure_panels(found, i, j)[1], Cell(f"{value:.3f}", abs(value))]
-        for i, j, value in listed[:MOST_PAIRS]
-    ]
-    table = html.table(rows, ["column", "other column", "measure", "strength"], align="lllr", sortable=True)
-    more = f" The strongest {MOST_PAIRS} of them:" if len(listed) > MOST_PAIRS else ""
-    count = f"{len(listed):,} of {len(pairs):,} pairs have a strength of {LEAST_STRENGTH} or more.{more}"
-    return [figure, html.paragraph(count), table if rows else Html(""), *_bounds(found)]
-
-
-def _pairs(found: Json) -> list[tuple[int, int, float]]:
-    """Pairs that have a strength, the strongest first."""
-    values = found["values"]
-    pairs = [(j, i, values[i][j]) for i in range(len(values)) for j in range(i) if values[i][j] is not None]
-    return sorted(pairs, key=lambda pair: -abs(pair[2]))
-
-
-def _drawn(found: Json) -> list[int]:
-    """Columns of the heat map: if there are too many, those with the strongest pairs; neighbours are alike."""
-    strongest = [
-        max((abs(v) for j, v in enumerate(row) if v is not None and j != i), default=-1.0)
-        for i, row in enumerate(found["values"])
-    ]
-    best = sorted((i for i, v in enumerate(strongest) if v >= 0), key=lambda i: -strongest[i])[:MOST_DRAWN]
-    return [i for i in found["order"] if i in set(best)]
-
-
-def _measure_panels(found: Json, i: int, j: int) -> tuple[int, str]:
-    """Colour and name of the measure of a pair."""
-    numbers = int(i < found["num_numbers"]) + int(j < found["num_numbers"])
-    if numbers == 2:
-        return (1 if (found["values"][i][j] or 0.0) > 0 else 2), "Pearson's r"
-    return 3, "correlation ratio η" if numbers else "Cramér's V"
-
-
-def _cell(found: Json, i: int, j: int) -> charts.Pair | None:
-    value = found["values"][i][j]
-    if value is None:
-        return None
-    colour, measure = _measure_panels(found, i, j)
-    return charts.Pair(value, colour, f"{found['names'][i]} and {found['names'][j]}: {value:.3f} ({measure})")
-
-
-def _bounds(found: Json) -> list[Html]:
-    words = [
-        f"{item['name']}: the {item['levels']} most frequent categories and all others as one"
-        f" ({formats.percent(item['others'])} of its rows)"
-        for item in found["bounded"]
-    ]
-    if found["left_out"]:
-        limits = found["limits"]
-        shown = ", ".join(found["left_out"][:12]) + (" …" if len(found["left_out"]) > 12 else "")
-        words.append(
-            f"not compared: {shown} (categories that name rows, and columns beyond the first"
-            f" {limits['numbers']} numbers and {limits['categories']} categories)"
-        )
-    return [html.bullets(words)] if words else []
-
-
-def time_section(line: Json, task: Json) -> list[Html]:
-    """Rows over time, and the target over time with its interval."""
-    x: list[Any] = [report_columns.point_in_time(start, "datetime") for start in line["starts"]]
-    span = _span(line["width_s"])
-    rows = charts.lines(x, {"rows": line["rows"]}, title=f"Rows by {span}", y_range=(0, max(line["rows"])))
-    shown = dict(sorted(line["target"].items(), key=lambda item: -sum(v or 0 for v in item[1]["mean"]))[:6])
-    series = {name: charts.Series(part["mean"], part["low"], part["high"]) for name, part in shown.items()}
-    label = next(iter(shown)) if not task["classes"] else f"share of {task['target']}"
-    label += f" = {formats.value(task['classes'][1])}" if len(task["classes"]) == 2 else ""
-    target = charts.lines(x, series, title=f"{label} by {span}", y_label="")
-    empty = sum(count == 0 for count in line["rows"])
-    words = f"By {line['column']}, {span}s from {formats.label(x[0])} to {formats.label(x[-1])} (UTC)."
-    words += f" {empty} of {len(x)} {span}s have no row." if empty else ""
-    words += f" {line['num_missing']:,} rows have no time." if line["num_missing"] else ""
-    band = "With 95 % intervals; a bin of fewer than 10 rows is left out."
-    return [html.paragraph(words), html.figure(rows), html.figure(target, band)]
-
-
-def _span(width_s: float) -> str:
-    """The width of a bin in words.
-
-    >>> _span(604800), _span(21600), _span(0.001)
-    ('week', '6 hour', '0.001 second')
-    """
-    for size, word in SPANS:
-        if width_s >= size:
-            count = width_s / size
-            return word if count == 1 else f"{count:g} {word}"
-    return f"{width_s:g} second"
-
-
-Json = Mapping[str, Any]
+TIME_UNITS = ((604_800, "week"), (86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
 ALL = "all training rows"
 
-TELLS = (
+INFORMATION_NOTE = (
     "mutual information with the target divided by its entropy (Theil's U), less the (cells - rows - columns + 1) / 2n"
     " that chance adds (Miller 1955; Roulston 1999); missing is a value; a number in 16 bins, a category by its 48 most"
     " frequent values and the rest as one"
 )
 
-PAIRS = (
+PAIRS_NOTE = (
     "Over all training rows in which both columns have a value. V and η are corrected for what chance adds (Bergsma"
     " 2013; Kelley 1935). A dependence that does not rise or fall throughout does not show in r."
 )
 
-COUNTED = re.compile(r"(at most )([\d,]+)")
-"""A count within a bound of a sketch."""
+SKETCHED_COUNT = re.compile(r"(at most )([\d,]+)")
+"""Matches the count in the note about a sketch."""
 
 REPAIRS = {
     "twins": "Remove the copies, or keep them in one part with split.by: group; explore.max_duplicate_fraction is the"
@@ -210,17 +47,17 @@ REPAIRS = {
 }
 
 ROLES = {
-    "id": "Names the row",
+    "id": "Identifier of the row",
     "time": "Time of the row",
     "group": "Group of the row",
     "split": "Part of the row",
     "known_after": "Known only after the event",
     "ignore": "Ignored",
 }
-"""What the columns are for that are neither features nor the target."""
+"""Roles of the columns that are neither features nor the target, in words."""
 
 MOST_ALERTS = 30
-"""Alerts in one table; more are put together by their kind."""
+"""Alerts in one table; more are grouped by their kind."""
 
 MOST_NAMED = 12
 """Columns named with the bound of a sketch."""
@@ -236,7 +73,7 @@ FINDINGS = {
 
 
 def page(profile: Json) -> str:
-    """The report as HTML.
+    """Write the report as HTML.
 
     Parameters
     ----------
@@ -258,11 +95,11 @@ def page(profile: Json) -> str:
         report.section("Leakage", *_findings(profile["findings"]))
     report.section("Target", *_target(profile))
     report.section("Columns", *report_columns.column_cards(profile), note=_columns_note(profile))
-    report.section("Missing values", *missing_section(profile), note="Null, NaN and infinite values.")
+    report.section("Missing values", *_missing(profile), note="Null, NaN and infinite values.")
     if profile["associations"] and len(profile["associations"]["names"]) > 1:
-        report.section("Pairs of columns", *associations_section(profile["associations"]), note=PAIRS)
+        report.section("Pairs of columns", *_associations(profile["associations"]), note=PAIRS_NOTE)
     if profile["timeline"]:
-        report.section("Time", *time_section(profile["timeline"], profile["task"]))
+        report.section("Time", *_timeline(profile["timeline"], profile["task"]))
     report.section("What is exact", *_exactness(profile))
     return report.html()
 
@@ -277,7 +114,12 @@ def _mark(profile: Json) -> Html:
 
 def _findings(findings: list[Json]) -> list[Html]:
     if not findings:
-        return [html.alert("good", "No copies between the parts, no column that knows the answer, order of time kept.")]
+        return [
+            html.alert(
+                "good",
+                "No copies between the parts, no column that knows the answer, and the parts are in the order of time.",
+            )
+        ]
     return [
         html.alert(
             "bad" if finding["blocking"] else "warn",
@@ -289,7 +131,7 @@ def _findings(findings: list[Json]) -> list[Html]:
 
 
 def _repair(finding: Json) -> str:
-    """What to change in the recipe."""
+    """Sentence about what to change in the recipe."""
     if finding["column"] is not None and finding["kind"] in {"identical", "proxy", "after_event"}:
         name = finding["column"]
         return f"If it is known only with the answer: data.known_after: [{name}]. If not: explore.allow: [{name}]."
@@ -302,16 +144,16 @@ def _finding_title(finding: Json) -> str:
 
 
 def _alerts(alerts: list[Json]) -> list[Html]:
-    """All in one table; of a wide table with very many, a table a kind, folded."""
+    """Put all alerts in one table, or very many of them in a folded table a kind."""
     if not alerts:
-        return [html.paragraph("Nothing odd about any column.")]
+        return [html.paragraph("No alerts.")]
     if len(alerts) <= MOST_ALERTS:
         return [_alert_table(alerts)]
     kinds: dict[str, list[Json]] = {}
     for alert in alerts:
         kinds.setdefault(alert["kind"], []).append(alert)
     most_first = sorted(kinds.items(), key=lambda item: -len(item[1]))
-    return [html.details(f"{_words(kind)}: {len(found)}", _alert_table(found)) for kind, found in most_first]
+    return [html.details(f"{_words(kind)}: {len(same)}", _alert_table(same)) for kind, same in most_first]
 
 
 def _alert_table(alerts: list[Json]) -> Html:
@@ -324,7 +166,7 @@ def _alert_table(alerts: list[Json]) -> Html:
         ]
         for alert in alerts
     ]
-    return html.table(rows, ["column", "alert", "what", "what is done"], align="llww", sortable=True)
+    return html.table(rows, ["column", "alert", "detail", "action"], align="llww", sortable=True)
 
 
 def _words(kind: str) -> str:
@@ -371,13 +213,172 @@ def _columns_note(profile: Json) -> str:
     )
     return (
         f"{measure}: how well the column alone predicts the target, {ends}; no row is judged by its own target."
-        f" Tells: the share of the target's entropy that the column's bins or categories take away. How both are"
-        f" computed stands at the end. ≈ marks what a sketch gave; its bound is in the hint and at the end."
+        f" Information: the share of the target's entropy that the column's bins or categories explain. The last"
+        f" section says how both are computed. ≈ marks an estimate from a sketch; its bound is in the tooltip."
     )
 
 
+def _missing(profile: Json) -> list[Html]:
+    """Draw a bar a column, the patterns of rows, and the pairs that are missing together."""
+    fractions = [(column["name"], report_columns.missing_fraction(column["summary"])) for column in profile["columns"]]
+    shown = sorted((item for item in fractions if item[1] > 0), key=lambda item: -item[1])
+    if not shown:
+        return [html.paragraph("No feature has missing values.")]
+    shares = [float(f"{100 * fraction:.3g}") for _, fraction in shown[:MOST_BARS]]
+    names = [name for name, _ in shown[:MOST_BARS]]
+    blocks = [html.figure(charts.bars(names, shares, title="Missing by column", value_label="% of rows"))]
+    if profile["gaps"] and len(profile["gaps"]["columns"]) > 1:
+        blocks += [_patterns(profile["gaps"]), _together(profile["gaps"])]
+    return [html.paragraph(f"{len(shown)} of {len(fractions)} features have missing values."), *blocks]
+
+
+def _patterns(gaps: Json) -> Html:
+    rows = [(item["columns"], item["rows"]) for item in gaps["patterns"]]
+    drawing = charts.patterns(
+        gaps["columns"], rows, total=gaps["num_rows"], title="Columns that are missing in the same row"
+    )
+    more = gaps["num_patterns"] - len(rows)
+    words = f"The {len(rows)} most frequent of {gaps['num_patterns']:,} patterns." if more > 0 else "All patterns."
+    error = f" Each count is at most {gaps['error']:,} too low." if gaps["error"] else ""
+    return html.figure(drawing, words + error)
+
+
+def _together(gaps: Json) -> Html:
+    """List pairs of columns with the fraction of the rows of one in which the other is missing too."""
+    names, counts = gaps["columns"], gaps["together"]
+    pairs = [(i, j) for i in range(len(names)) for j in range(i)]
+    pairs = sorted((p for p in pairs if counts[p[0]][p[1]]), key=lambda p: -_overlap(counts, *p))[:MOST_PAIRS]
+    rows = [
+        [
+            html.code(names[j]),
+            html.code(names[i]),
+            counts[i][j],
+            _percent(counts[i][j] / counts[j][j]),
+            _percent(counts[i][j] / counts[i][i]),
+        ]
+        for i, j in pairs
+    ]
+    if not rows:
+        return html.paragraph("No two columns are missing in the same row.")
+    heads = ["column", "other column", "both missing", "of the column's", "of the other's"]
+    return html.details("Missing together", html.table(rows, heads, align="llrrr", sortable=True))
+
+
+def _overlap(counts: list[list[int]], i: int, j: int) -> float:
+    return counts[i][j] / (counts[i][i] + counts[j][j] - counts[i][j])
+
+
+def _percent(share: float) -> Cell:
+    return Cell(formats.percent(share), share)
+
+
+def _associations(matrix: Json) -> list[Html]:
+    """Draw the heat map and list the strongest pairs."""
+    names = matrix["names"]
+    pairs = _pairs(matrix)
+    if not pairs:
+        return [html.paragraph("There are no two columns that vary.")]
+    drawn = _drawn(matrix)
+    cells = [[None if i == j else _cell(matrix, i, j) for j in drawn] for i in drawn]
+    title = "Strength of pairs" if len(drawn) == len(names) else f"The {len(drawn)} columns with the strongest pairs"
+    caption = (
+        "Blue: two numbers that rise together, orange: one falls as the other rises (Pearson's r). Green: a number and"
+        " a category (correlation ratio η), or two categories (Cramér's V), 0 to 1."
+    )
+    figure = html.figure(charts.heat([names[i] for i in drawn], cells, title=title), caption)
+    listed = [pair for pair in pairs if abs(pair[2]) >= LEAST_STRENGTH]
+    rows = [
+        [html.code(names[i]), html.code(names[j]), _pair_measure(matrix, i, j)[1], Cell(f"{value:.3f}", abs(value))]
+        for i, j, value in listed[:MOST_PAIRS]
+    ]
+    table = html.table(rows, ["column", "other column", "measure", "strength"], align="lllr", sortable=True)
+    more = f" The strongest {MOST_PAIRS} of them:" if len(listed) > MOST_PAIRS else ""
+    count = f"{len(listed):,} of {len(pairs):,} pairs have a strength of {LEAST_STRENGTH} or more.{more}"
+    return [figure, html.paragraph(count), table if rows else Html(""), *_bounded_columns(matrix)]
+
+
+def _pairs(matrix: Json) -> list[tuple[int, int, float]]:
+    """Pairs with their strength, the strongest first."""
+    values = matrix["values"]
+    pairs = [(j, i, values[i][j]) for i in range(len(values)) for j in range(i) if values[i][j] is not None]
+    return sorted(pairs, key=lambda pair: -abs(pair[2]))
+
+
+def _drawn(matrix: Json) -> list[int]:
+    """Columns of the heat map, in an order where similar ones are neighbours; of too many, those with the strongest pairs."""
+    strongest = [
+        max((abs(v) for j, v in enumerate(row) if v is not None and j != i), default=-1.0)
+        for i, row in enumerate(matrix["values"])
+    ]
+    best = sorted((i for i, v in enumerate(strongest) if v >= 0), key=lambda i: -strongest[i])[:MOST_DRAWN]
+    return [i for i in matrix["order"] if i in set(best)]
+
+
+def _pair_measure(matrix: Json, i: int, j: int) -> tuple[int, str]:
+    """Colour and name of the measure of a pair."""
+    numbers = int(i < matrix["num_numbers"]) + int(j < matrix["num_numbers"])
+    if numbers == 2:
+        return (1 if (matrix["values"][i][j] or 0.0) > 0 else 2), "Pearson's r"
+    return 3, "correlation ratio η" if numbers else "Cramér's V"
+
+
+def _cell(matrix: Json, i: int, j: int) -> charts.Pair | None:
+    value = matrix["values"][i][j]
+    if value is None:
+        return None
+    colour, measure = _pair_measure(matrix, i, j)
+    return charts.Pair(value, colour, f"{matrix['names'][i]} and {matrix['names'][j]}: {value:.3f} ({measure})")
+
+
+def _bounded_columns(matrix: Json) -> list[Html]:
+    words = [
+        f"{item['name']}: the {item['levels']} most frequent categories and all others as one"
+        f" ({formats.percent(item['others'])} of its rows)"
+        for item in matrix["bounded"]
+    ]
+    if matrix["left_out"]:
+        limits = matrix["limits"]
+        shown = ", ".join(matrix["left_out"][:12]) + (" …" if len(matrix["left_out"]) > 12 else "")
+        words.append(
+            f"not compared: {shown} (categories that identify rows, and columns beyond the first"
+            f" {limits['numbers']} numbers and {limits['categories']} categories)"
+        )
+    return [html.bullets(words)] if words else []
+
+
+def _timeline(line: Json, task: Json) -> list[Html]:
+    """Draw the rows over time, and the target over time with its interval."""
+    x: list[Any] = [report_columns.point_in_time(start, "datetime") for start in line["starts"]]
+    span = _span(line["width_s"])
+    rows = charts.lines(x, {"rows": line["rows"]}, title=f"Rows by {span}", y_range=(0, max(line["rows"])))
+    shown = dict(sorted(line["target"].items(), key=lambda item: -sum(v or 0 for v in item[1]["mean"]))[:6])
+    series = {name: charts.Series(part["mean"], part["low"], part["high"]) for name, part in shown.items()}
+    label = next(iter(shown)) if not task["classes"] else f"share of {task['target']}"
+    label += f" = {formats.value(task['classes'][1])}" if len(task["classes"]) == 2 else ""
+    target = charts.lines(x, series, title=f"{label} by {span}", y_label="")
+    empty = sum(count == 0 for count in line["rows"])
+    words = f"By {line['column']}, {span}s from {formats.label(x[0])} to {formats.label(x[-1])} (UTC)."
+    words += f" {empty} of {len(x)} {span}s have no row." if empty else ""
+    words += f" {line['num_missing']:,} rows have no time." if line["num_missing"] else ""
+    band = "With 95 % intervals; a bin of fewer than 10 rows is left out."
+    return [html.paragraph(words), html.figure(rows), html.figure(target, band)]
+
+
+def _span(width_s: float) -> str:
+    """Write the width of a bin in words.
+
+    >>> _span(604800), _span(21600), _span(0.001)
+    ('week', '6 hour', '0.001 second')
+    """
+    for size, word in TIME_UNITS:
+        if width_s >= size:
+            count = width_s / size
+            return word if count == 1 else f"{count:g} {word}"
+    return f"{width_s:g} second"
+
+
 def _exactness(profile: Json) -> list[Html]:
-    """Each kind of number: from which rows, and how it was obtained."""
+    """List each kind of number: from which rows it is, and how it was obtained."""
     sampled = profile["overview"]["num_sampled"]
     is_all = sampled >= profile["overview"]["num_rows"]
     rows = f"a fixed random sample of {sampled:,} rows" if not is_all else "all training rows, which are few"
@@ -385,7 +386,7 @@ def _exactness(profile: Json) -> list[Html]:
         ["counts, missing, minimum, maximum, mean, deviation, skewness, kurtosis", ALL, "exact"],
         ["target within categories and bins, over time", ALL, "exact, with 95 % intervals (Wilson; normal for means)"],
         ["pairs of columns, missing together", ALL, "exact for the categories named below the picture"],
-        ["tells: share of the target's entropy", ALL, TELLS],
+        ["information: share of the target's entropy", ALL, INFORMATION_NOTE],
         ["quantiles, histograms, distinct, frequent values", ALL, "exact unless listed below"],
         ["histograms by class", ALL, "KLL sketch, rank error 2.05 % (99 % confidence)"],
         ["AUC and R² of a column alone", rows, _measure(profile)],
@@ -405,30 +406,33 @@ def _measure(profile: Json) -> str:
 
 
 def _notes(profile: Json) -> list[list[object]]:
-    """What came from a sketch, one line a bound, with the columns that it holds for.
+    """Bounds of the numbers that came from sketches, each with its columns.
 
-    Bounds that differ by a count alone (``at most 18 too low``) are told as the largest of them.
+    Bounds that differ by a count alone (``at most 18 too low``) are reported as the largest of them.
     """
-    found: dict[str, dict[str, list[str]]] = {}
+    by_form: dict[str, dict[str, list[str]]] = {}
     largest: dict[str, int] = {}
     for column in profile["columns"]:
         for name, how in column["summary"]["notes"].items():
-            form, counts = COUNTED.sub(r"\1{}", how), [int(rows.replace(",", "")) for _, rows in COUNTED.findall(how)]
+            form, counts = (
+                SKETCHED_COUNT.sub(r"\1{}", how),
+                [int(rows.replace(",", "")) for _, rows in SKETCHED_COUNT.findall(how)],
+            )
             largest[form] = max(largest.get(form, 0), *counts) if counts else 0
-            found.setdefault(form, {}).setdefault(name, []).append(column["name"])
-    return [line for form, named in found.items() for line in _lines(form.format(f"{largest[form]:,}"), named)]
+            by_form.setdefault(form, {}).setdefault(name, []).append(column["name"])
+    return [line for form, named in by_form.items() for line in _lines(form.format(f"{largest[form]:,}"), named)]
 
 
 def _lines(how: str, named: Mapping[str, list[str]]) -> list[list[object]]:
-    """One line for the numbers that were sketched in the same columns."""
+    """Lines of a bound, one for the numbers that were sketched in the same columns."""
     together: dict[tuple[str, ...], list[str]] = {}
     for name, columns in named.items():
         together.setdefault(tuple(columns), []).append(name.replace("_", " "))
-    return [[", ".join(names), how, _some(columns)] for columns, names in together.items()]
+    return [[", ".join(names), how, _first_columns(columns)] for columns, names in together.items()]
 
 
-def _some(columns: Sequence[str]) -> Html:
-    """The first columns by name, the others by number."""
-    named = [join(", " if at else "", html.code(name)) for at, name in enumerate(columns[:MOST_NAMED])]
+def _first_columns(columns: Sequence[str]) -> Html:
+    """Names of the first columns, and the number of the others."""
+    named = [join(", " if place else "", html.code(name)) for place, name in enumerate(columns[:MOST_NAMED])]
     others = len(columns) - MOST_NAMED
     return join(*named, f" and {formats.count(others, 'other')}, marked ≈" if others > 0 else "")

@@ -1,9 +1,4 @@
-"""A table of all columns, and a card for each: its distribution, the target in it, its numbers.
-
-Cards of columns that are read or looked at: texts with their words, pictures with their forms.
-
-All columns in one table that sorts and filters: each a small drawing, its numbers, what it tells of the target.
-"""
+"""Section of the report about columns: a table of all that sorts and filters, and a card for each."""
 
 from __future__ import annotations
 
@@ -16,215 +11,42 @@ from mlsys.reports import charts, formats
 from mlsys.reports import page as html
 from mlsys.reports.page import Cell, Html, join, tag
 
-__all__ = [
-    "OTHERS",
-    "anchor",
-    "column_cards",
-    "column_table",
-    "histogram",
-    "image_cards",
-    "label",
-    "missing_fraction",
-    "numbers",
-    "point_in_time",
-    "sketched",
-    "text_cards",
-]
-
-
-def text_cards(column: Json, profile: Json) -> Html:
-    """Repeats, the words that tell the classes apart, and some texts with their target."""
-    found, summary = column["texts"], column["summary"]
-    blocks = [html.facts(_text_facts(summary))]
-    words = [[item["class"], item["rows"], _words(item)] for item in found["words"] if item["words"]]
-    if words:
-        read = formats.count(found["num_read"], "text")
-        note = f"Texts with the word in this class : in the others, of the {read} read."
-        heads = ["class", "texts", "words that tell it from the others"]
-        blocks.append(html.table(words, heads, align="lrw", caption=note))
-    repeated = [[formats.label(text)[:200], rows] for text, rows in summary["frequent_items"][:5] if rows > 1]
-    if repeated:
-        blocks.append(html.details("Texts that repeat", html.table(repeated, ["text", "rows"], align="wr")))
-    shown = [[item["text"], formats.value(item["target"])] for item in found["examples"]]
-    blocks.append(html.table(shown, ["some texts", profile["target"]["name"]], align="wl"))
-    return join(*blocks)
-
-
-def _text_facts(summary: Json) -> list[tuple[str, object, object]]:
-    distinct, count = summary["distinct_count"] or 0, summary["count"] or 1
-    sign = "about " if "distinct_count" in summary["notes"] else ""
-    repeats = max(0, count - distinct)
-    ends = f"{formats.number(summary['min_length'])} to {formats.number(summary['max_length'])}"
-    return [
-        ("characters", formats.number(summary["mean_length"], 3), f"on average; {ends}"),
-        ("repeats", f"{sign}{repeats:,}", f"texts that an earlier row has too ({formats.percent(repeats / count)})"),
-        ("missing", f"{summary['num_nulls']:,}", formats.percent(summary["num_nulls"] / (summary["num_rows"] or 1))),
-    ]
-
-
-def _words(item: Json) -> Html:
-    parts = [
-        join(html.code(word), Html("&nbsp;"), tag("small", f"{here:,}:{there:,}"))
-        for word, here, there in item["words"]
-    ]
-    return join(*(join(" · " if at else "", part) for at, part in enumerate(parts)))
-
-
-def image_cards(column: Json) -> Html:
-    """Forms, sizes, broken and repeated ones, and some pictures."""
-    found = column["summary"]["images"]
-    blocks = [html.facts(_picture_facts(found))]
-    if found["broken"]:
-        rows = [[reason, count] for reason, count in found["broken"].items()]
-        blocks.append(html.table(rows, ["why a picture does not decode", "rows"], align="wr"))
-    images = [
-        Html(f'<img src="data:image/png;base64,{html.escape(png)}" alt="picture {place}">')
-        for place, png in enumerate(column["thumbnails"] or (), 1)
-    ]
-    return join(*blocks, tag("div", *images, class_="pictures") if images else "")
-
-
-def _picture_facts(found: Json) -> list[tuple[str, object, object]]:
-    if not found["count"]:
-        return [("pictures", 0, "none decodes"), ("broken", found["num_broken"], "")]
-    kinds = ", ".join(f"{name} {count:,}" for name, count in found["formats"].items())
-    sizes = f"{_span(found['width'])} × {_span(found['height'])}"
-    how = "" if found["repeats_exact"] else " (of those with the smallest hashes)"
-    return [
-        ("pictures", found["count"], kinds),
-        ("broken", found["num_broken"], "do not decode: treated as missing"),
-        ("pixels", sizes, f"width × height; {found['num_grey']:,} grey"),
-        ("repeats", formats.percent(found["same_fraction"]), f"byte for byte{how}"),
-        ("look alike", formats.percent(found["alike_fraction"]), "repeats that may differ in size or compression"),
-        ("brightness", formats.number(found["brightness"]["mean"], 3), "mean, from 0 (black) to 1 (white)"),
-    ]
-
-
-def _span(ends: list[float]) -> str:
-    low, _, high = ends
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
-TABLE = "column-list"
-
-OTHERS = ("(others)", "(null)")
-"""Bars that stand for more than one value, or for none."""
-
-MOST_ROWS = 1_000
-"""Columns in the table, those that tell most; of a thousand columns a page has 1.4 MB."""
-
-LEAST_SEARCHED = 12
-"""Columns from which a field to search them is worth its place."""
-
-
-def anchor(place: int) -> str:
-    """Where the card of a column is, by the place of the column in the profile."""
-    return f"column-{place}"
-
-
-def column_table(profile: Json, num_cards: int) -> list[Html]:
-    """The table; names of the first `num_cards` columns are links to their cards."""
-    measure = "R²" if profile["task"]["kind"] == "regression" else "AUC"
-    heads = ["column", "kind", "values", measure, "tells", "missing", "distinct", "mean", "min", "max"]
-    rows = [_row(place, column, num_cards) for place, column in enumerate(profile["columns"][:MOST_ROWS])]
-    table = html.table(rows, heads, align="lllrrrrrrr", sortable=True, anchor=TABLE)
-    if len(rows) < LEAST_SEARCHED:
-        return [table]
-    field = html.search("Search columns", f"#{TABLE} tbody tr, #columns details[id]")
-    left = len(profile["columns"]) - len(rows)
-    return [field, table, html.paragraph(f"{left:,} columns that tell less are in explore.json.") if left else Html("")]
-
-
-def _row(place: int, column: Json, num_cards: int) -> list[object]:
-    summary, kind = column["summary"], column["kind"]
-    name = html.code(column["name"])
-    linked = tag("a", name, href=f"#{anchor(place)}") if place < num_cards else name
-    missing = missing_fraction(summary)
-    told, relation = column["information"], column["relation"]
-    return [
-        Cell(linked, column["name"]),
-        kind,
-        Cell(_spark(column), None),
-        Cell(f"{relation['value']:.3f}", relation["value"]) if relation else None,
-        Cell(formats.percent(told["share"]), told["share"]) if told else None,
-        Cell(formats.percent(missing) if missing else "0", missing),
-        _number(summary, "distinct_count", "count"),
-        *(_number(summary, name, kind) for name in ("mean", "min", "max")),
-    ]
-
-
-def _number(summary: Json, name: str, kind: str) -> Cell:
-    value = point_in_time(summary[name], kind)
-    day = value.date() if isinstance(value, datetime) else value  # the hour is in the card
-    shown = formats.label(value) if kind == "count" else label(day)
-    return Cell(sketched(summary, name, shown), str(value) if isinstance(value, datetime) else value)
-
-
-def _spark(column: Json) -> Html:
-    summary = column["summary"]
-    named = [item["rows"] for item in column["categories"] or () if item["value"] not in OTHERS]
-    counts = named or summary["histogram_counts"]
-    return charts.spark_bars(counts, title=f"distribution of {column['name']}") if counts else Html("")
-
-
-def label(value: object) -> str:
-    """A value as text; a number of four digits, which may be a year, without a comma, and one of few digits in full.
-
-    >>> label(2004), label(20040.0), label(0.02), label(0.020004), label("x")
-    ('2004', '20,040', '0.02', '0.02000', 'x')
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return formats.value(value)
-    short = f"{value:.4g}"
-    return short if "e" not in short and float(short) == value else formats.label(value)
-
-
-def missing_fraction(summary: Json) -> float:
-    """Nulls, NaN and infinities, as a fraction of the rows."""
-    rows = summary["num_rows"] or 1
-    missing: float = (summary["num_nulls"] + (summary["num_nan"] or 0) + (summary["num_inf"] or 0)) / rows
-    return missing
-
-
-def point_in_time(value: float | None, kind: str) -> float | datetime | None:
-    """A number, or the point in time that it stands for."""
-    if value is None or kind != "datetime":
-        return value
-    try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
-    except OverflowError:
-        return value
-
-
-def sketched(summary: Json, name: str, shown: object) -> object:
-    """A number as it is if it is exact; with a sign and its bound in a hint if a sketch gave it."""
-    note = summary["notes"].get(name)
-    return shown if note is None or shown == "" else tag("abbr", "≈ ", shown, title=note)
-
+__all__ = ["column_cards", "histogram", "missing_fraction", "numbers", "point_in_time"]
 
 Json = Mapping[str, Any]
 
 MOST_CARDS = 60
-"""Columns drawn; of a wider table, those that tell most about the target."""
+"""Columns with a card; of a wider table, those that predict the target best."""
 
 MOST_CLASSES = 6
 """Classes with a colour of their own."""
 
 MOST_OPEN = 8
-"""Cards that need no click."""
+"""Cards that are open at first."""
+
+TABLE = "column-list"
+
+OTHERS = ("(others)", "(null)")
+"""Names of the bars of all other values and of none."""
+
+MOST_ROWS = 1_000
+"""Columns in the table, those that predict the target best: with a thousand columns a page has 1.4 MB."""
+
+LEAST_SEARCHED = 12
+"""Columns from which there is a field to search them."""
 
 
 def column_cards(profile: Json) -> list[Html]:
-    """The table, then the cards, those of the columns that tell most first."""
+    """Write the table, then the cards, those of the strongest columns first."""
     shown = profile["columns"]
-    blocks = column_table(profile, MOST_CARDS)
+    blocks = _column_table(profile, MOST_CARDS)
     cards = [_card(column, profile) for column in shown[:MOST_CARDS]]
     blocks += [
-        html.details(_heading(column), card, is_open=place < MOST_OPEN, anchor=anchor(place))
+        html.details(_heading(column), card, is_open=place < MOST_OPEN, anchor=_anchor(place))
         for place, (column, card) in enumerate(zip(shown, cards, strict=False))
     ]
     if len(shown) > MOST_CARDS:
-        blocks.append(html.paragraph(f"{len(shown) - MOST_CARDS} columns that tell less are in the table alone."))
+        blocks.append(html.paragraph(f"{len(shown) - MOST_CARDS} weaker columns are in the table alone."))
     return blocks
 
 
@@ -234,12 +56,12 @@ def _heading(column: Json) -> Html:
 
 
 def _card(column: Json, profile: Json) -> Html:
-    """Drawings side by side; the numbers beside a single one, folded away below two."""
+    """Put drawings side by side; the numbers stand beside a single one, and folded below two."""
     table = numbers(column["summary"])
     if column["texts"]:
-        return join(text_cards(column, profile), html.details("Numbers", table))
+        return join(_texts(column, profile), html.details("Numbers", table))
     if column["summary"]["images"]:
-        return join(image_cards(column), html.details("Numbers", table))
+        return join(_images(column), html.details("Numbers", table))
     drawings = _drawings(column, profile) or [html.paragraph("No values to draw.")]
     if len(drawings) == 1:
         return html.grid(*drawings, table)
@@ -262,8 +84,8 @@ def _categories(column: Json, profile: Json) -> Html:
     target = profile["target"]["name"]
     if 2 < len(classes) <= MOST_CLASSES:
         parts = {
-            formats.value(name): [item["shares"] and item["shares"][at] for item in shown]
-            for at, name in enumerate(classes)
+            formats.value(name): [item["shares"] and item["shares"][index] for item in shown]
+            for index, name in enumerate(classes)
         }
         made = charts.shares(labels, [item["rows"] for item in shown], parts, title=column["name"])
         return html.figure(made, "Rows, and the shares of the classes within each category.")
@@ -287,7 +109,7 @@ def _categories(column: Json, profile: Json) -> Html:
 
 
 def histogram(summary: Json, name: str, by_class: Mapping[str, list[float]]) -> Html:
-    """The distribution of a number, by class if given; a time is drawn over time."""
+    """Draw the distribution of a number, by class if given; a time is drawn over time."""
     edges, counts = summary["histogram_edges"], summary["histogram_counts"]
     if not edges:
         return Html("")
@@ -324,12 +146,12 @@ def _curve(column: Json, profile: Json) -> Html:
     drawing = charts.lines(
         x, {label: band}, title=f"{target} by {column['name']}", y_label=label, level=("all rows", level), wide=False
     )
-    told = (
+    where = (
         ""
         if missing is None
         else f" Where it is missing: {formats.number(missing['mean'])} ({missing['rows']:,} rows)."
     )
-    return html.figure(drawing, f"Bins of about equally many rows at their medians, with 95 % intervals.{told}")
+    return html.figure(drawing, f"Bins of about equally many rows at their medians, with 95 % intervals.{where}")
 
 
 def _share(profile: Json) -> float:
@@ -339,7 +161,7 @@ def _share(profile: Json) -> float:
 
 
 def numbers(summary: Json) -> Html:
-    """The summary as a table, without what does not apply; a sketched number says so."""
+    """Write the summary as a table, without what does not apply; a sketched number says so."""
     kind = summary["kind"]
     rows: list[tuple[str, str, object]] = [
         ("values", "count", summary["count"]),
@@ -360,15 +182,15 @@ def numbers(summary: Json) -> Html:
         ("most frequent", "frequent_items", _frequent(summary)),
     ]
     shown = [(name, key, value) for name, key, value in rows if value is not None and value != ""]
-    write = {key: label if key in {"mean", "min", "max"} else formats.label for _, key, _ in shown}
-    cells = [[name, sketched(summary, key, write[key](value))] for name, key, value in shown]
+    write = {key: _label if key in {"mean", "min", "max"} else formats.label for _, key, _ in shown}
+    cells = [[name, _sketched(summary, key, write[key](value))] for name, key, value in shown]
     return html.table(cells, ["", ""], align="lr")
 
 
 def _quartiles(summary: Json) -> str:
     if not summary["quantiles"]:
         return ""
-    return ", ".join(label(point_in_time(summary["quantiles"][at], summary["kind"])) for at in (3, 4, 5))
+    return ", ".join(_label(point_in_time(summary["quantiles"][place], summary["kind"])) for place in (3, 4, 5))
 
 
 def _lengths(summary: Json) -> str:
@@ -380,4 +202,162 @@ def _lengths(summary: Json) -> str:
 
 def _frequent(summary: Json) -> str:
     items = summary["frequent_items"][:4]
-    return ", ".join(f"{label(point_in_time(value, summary['kind']))} ({rows:,})" for value, rows in items)
+    return ", ".join(f"{_label(point_in_time(value, summary['kind']))} ({rows:,})" for value, rows in items)
+
+
+def _anchor(place: int) -> str:
+    """Anchor of the card of a column, by the place of the column in the profile."""
+    return f"column-{place}"
+
+
+def _column_table(profile: Json, num_cards: int) -> list[Html]:
+    """Write the table; names of the first `num_cards` columns are links to their cards."""
+    measure = "R²" if profile["task"]["kind"] == "regression" else "AUC"
+    heads = ["column", "kind", "values", measure, "information", "missing", "distinct", "mean", "min", "max"]
+    rows = [_row(place, column, num_cards) for place, column in enumerate(profile["columns"][:MOST_ROWS])]
+    table = html.table(rows, heads, align="lllrrrrrrr", sortable=True, anchor=TABLE)
+    if len(rows) < LEAST_SEARCHED:
+        return [table]
+    field = html.search("Search columns", f"#{TABLE} tbody tr, #columns details[id]")
+    left = len(profile["columns"]) - len(rows)
+    return [field, table, html.paragraph(f"{left:,} weaker columns are in explore.json.") if left else Html("")]
+
+
+def _row(place: int, column: Json, num_cards: int) -> list[object]:
+    summary, kind = column["summary"], column["kind"]
+    name = html.code(column["name"])
+    linked = tag("a", name, href=f"#{_anchor(place)}") if place < num_cards else name
+    missing = missing_fraction(summary)
+    information, relation = column["information"], column["relation"]
+    return [
+        Cell(linked, column["name"]),
+        kind,
+        Cell(_spark(column), None),
+        Cell(f"{relation['value']:.3f}", relation["value"]) if relation else None,
+        Cell(formats.percent(information["share"]), information["share"]) if information else None,
+        Cell(formats.percent(missing) if missing else "0", missing),
+        _number(summary, "distinct_count", "count"),
+        *(_number(summary, name, kind) for name in ("mean", "min", "max")),
+    ]
+
+
+def _number(summary: Json, name: str, kind: str) -> Cell:
+    value = point_in_time(summary[name], kind)
+    day = value.date() if isinstance(value, datetime) else value  # the hour is in the card
+    shown = formats.label(value) if kind == "count" else _label(day)
+    return Cell(_sketched(summary, name, shown), str(value) if isinstance(value, datetime) else value)
+
+
+def _spark(column: Json) -> Html:
+    summary = column["summary"]
+    named = [item["rows"] for item in column["categories"] or () if item["value"] not in OTHERS]
+    counts = named or summary["histogram_counts"]
+    return charts.spark_bars(counts, title=f"distribution of {column['name']}") if counts else Html("")
+
+
+def _texts(column: Json, profile: Json) -> Html:
+    """Card of texts: duplicates, the words typical of each class, and some texts with their target."""
+    texts, summary = column["texts"], column["summary"]
+    blocks = [html.facts(_text_facts(summary))]
+    words = [[item["class"], item["rows"], _words(item)] for item in texts["words"] if item["words"]]
+    if words:
+        read = formats.count(texts["num_read"], "text")
+        note = f"Texts with the word in this class : in the others, of the {read} read."
+        heads = ["class", "texts", "words typical of it"]
+        blocks.append(html.table(words, heads, align="lrw", caption=note))
+    repeated = [[formats.label(text)[:200], rows] for text, rows in summary["frequent_items"][:5] if rows > 1]
+    if repeated:
+        blocks.append(html.details("Texts that repeat", html.table(repeated, ["text", "rows"], align="wr")))
+    shown = [[item["text"], formats.value(item["target"])] for item in texts["examples"]]
+    blocks.append(html.table(shown, ["some texts", profile["target"]["name"]], align="wl"))
+    return join(*blocks)
+
+
+def _text_facts(summary: Json) -> list[tuple[str, object, object]]:
+    distinct, count = summary["distinct_count"] or 0, summary["count"] or 1
+    sign = "about " if "distinct_count" in summary["notes"] else ""
+    repeats = max(0, count - distinct)
+    ends = f"{formats.number(summary['min_length'])} to {formats.number(summary['max_length'])}"
+    return [
+        ("characters", formats.number(summary["mean_length"], 3), f"on average; {ends}"),
+        ("repeats", f"{sign}{repeats:,}", f"texts that an earlier row has too ({formats.percent(repeats / count)})"),
+        ("missing", f"{summary['num_nulls']:,}", formats.percent(summary["num_nulls"] / (summary["num_rows"] or 1))),
+    ]
+
+
+def _words(item: Json) -> Html:
+    parts = [
+        join(html.code(word), Html("&nbsp;"), tag("small", f"{here:,}:{there:,}"))
+        for word, here, there in item["words"]
+    ]
+    return join(*(join(" · " if place else "", part) for place, part in enumerate(parts)))
+
+
+def _images(column: Json) -> Html:
+    """Card of pictures: formats, sizes, broken and repeated ones, and some thumbnails."""
+    pictures = column["summary"]["images"]
+    blocks = [html.facts(_picture_facts(pictures))]
+    if pictures["broken"]:
+        rows = [[reason, count] for reason, count in pictures["broken"].items()]
+        blocks.append(html.table(rows, ["why a picture does not decode", "rows"], align="wr"))
+    images = [
+        Html(f'<img src="data:image/png;base64,{html.escape(png)}" alt="picture {place}">')
+        for place, png in enumerate(column["thumbnails"] or (), 1)
+    ]
+    return join(*blocks, tag("div", *images, class_="pictures") if images else "")
+
+
+def _picture_facts(pictures: Json) -> list[tuple[str, object, object]]:
+    if not pictures["count"]:
+        return [("pictures", 0, "none decodes"), ("broken", pictures["num_broken"], "")]
+    kinds = ", ".join(f"{name} {count:,}" for name, count in pictures["formats"].items())
+    sizes = f"{_span(pictures['width'])} × {_span(pictures['height'])}"
+    how = "" if pictures["repeats_exact"] else " (of those with the smallest hashes)"
+    return [
+        ("pictures", pictures["count"], kinds),
+        ("broken", pictures["num_broken"], "do not decode: treated as missing"),
+        ("pixels", sizes, f"width × height; {pictures['num_grey']:,} grey"),
+        ("repeats", formats.percent(pictures["same_fraction"]), f"byte for byte{how}"),
+        ("look alike", formats.percent(pictures["alike_fraction"]), "repeats that may differ in size or compression"),
+        ("brightness", formats.number(pictures["brightness"]["mean"], 3), "mean, from 0 (black) to 1 (white)"),
+    ]
+
+
+def _span(ends: list[float]) -> str:
+    low, _, high = ends
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _label(value: object) -> str:
+    """Write a value as text; a number of four digits, which may be a year, without a comma, and one of few digits in full.
+
+    >>> _label(2004), _label(20040.0), _label(0.02), _label(0.020004), _label("x")
+    ('2004', '20,040', '0.02', '0.02000', 'x')
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return formats.value(value)
+    short = f"{value:.4g}"
+    return short if "e" not in short and float(short) == value else formats.label(value)
+
+
+def missing_fraction(summary: Json) -> float:
+    """Fraction of the rows that are null, NaN or infinite."""
+    rows = summary["num_rows"] or 1
+    missing: float = (summary["num_nulls"] + (summary["num_nan"] or 0) + (summary["num_inf"] or 0)) / rows
+    return missing
+
+
+def point_in_time(value: float | None, kind: str) -> float | datetime | None:
+    """Convert a number to the point in time that it stands for in a datetime column."""
+    if value is None or kind != "datetime":
+        return value
+    try:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
+    except OverflowError:
+        return value
+
+
+def _sketched(summary: Json, name: str, shown: object) -> object:
+    """Mark a number that came from a sketch with a sign and its bound in a tooltip; an exact one stays as it is."""
+    note = summary["notes"].get(name)
+    return shown if note is None or shown == "" else tag("abbr", "≈ ", shown, title=note)

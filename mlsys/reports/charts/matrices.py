@@ -91,9 +91,9 @@ def patterns(
             parts.append(svg.rect(left + side * i, y, side, side, "f2 cell" if name in lacks else "empty cell"))
         more = len([name for name in missing if name not in shown])
         words = f"{count:,} rows ({formats.percent(count / (total or 1))})" + (f", and {more} more" if more else "")
-        alt = f"missing: {', '.join(missing) or 'nothing'}: {count:,} rows"
+        hint = f"missing: {', '.join(missing) or 'nothing'}: {count:,} rows"
         length = max((end - start) * count / greatest, 0.8)
-        parts += [svg.rect(start, y + 3, length, side - 6, "f2" if missing else "f8", description)]
+        parts += [svg.rect(start, y + 3, length, side - 6, "f2" if missing else "f8", hint)]
         parts.append(svg.text(start + length + 6, y + side / 2 + 4, words if missing else f"{words}, complete"))
     width = max(end + 190, start + SLANT * svg.LETTER * 20)
     kind = "wide" if width > NARROW else "normal"
