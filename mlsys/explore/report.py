@@ -117,7 +117,7 @@ def _findings(findings: list[Json]) -> list[Html]:
         return [
             html.alert(
                 "good",
-                "No copies between the parts, no column that knows the answer, and the parts are in the order of time.",
+                "No copies between the parts, no column that knows the answer, and parts in the order of time.",
             )
         ]
     return [
@@ -305,7 +305,7 @@ def _pairs(matrix: Json) -> list[tuple[int, int, float]]:
 
 
 def _drawn(matrix: Json) -> list[int]:
-    """Columns of the heat map, in an order where similar ones are neighbours; of too many, those with the strongest pairs."""
+    """Columns of the heat map, similar ones as neighbours; of too many, those with the strongest pairs."""
     strongest = [
         max((abs(v) for j, v in enumerate(row) if v is not None and j != i), default=-1.0)
         for i, row in enumerate(matrix["values"])

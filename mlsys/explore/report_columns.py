@@ -329,7 +329,7 @@ def _span(ends: list[float]) -> str:
 
 
 def _label(value: object) -> str:
-    """Write a value as text; a number of four digits, which may be a year, without a comma, and one of few digits in full.
+    """Write a value; a number of four digits, which may be a year, has no comma, and one of few digits is in full.
 
     >>> _label(2004), _label(20040.0), _label(0.02), _label(0.020004), _label("x")
     ('2004', '20,040', '0.02', '0.02000', 'x')

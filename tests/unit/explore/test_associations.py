@@ -142,11 +142,11 @@ def test_very_many_alerts_are_put_together_by_their_kind(divide, schema_of):
     assert "<summary>constant: 40</summary>" in page
 
 
-def test_of_a_table_of_very_many_columns_those_that_tell_most_are_listed(divide, schema_of, monkeypatch):
+def test_of_a_table_of_very_many_columns_the_strongest_are_listed(divide, schema_of, monkeypatch):
     monkeypatch.setattr(report_columns, "MOST_ROWS", 20)
     table = pa.table({f"c{i}": RNG.normal(size=N) for i in range(29)} | {"best": X, "y": LABELS})
     page = report.page(described(divide, schema_of, table))
     rows = page.split('<table id="column-list">')[1].split("</table>")[0].split("<tbody>")[1]
     assert rows.count("<tr>") == 20
     assert rows.index("<code>best</code>") < rows.index("<code>c")
-    assert "10 columns that tell less are in explore.json." in page
+    assert "10 weaker columns are in explore.json." in page

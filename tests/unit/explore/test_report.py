@@ -97,7 +97,7 @@ def test_columns_that_are_no_features_are_named_with_what_they_are_for(divide, s
     split = divide(train, schema_of(train, key=Role.ID, empty=Role.IGNORE))
     profile = explore.describe(split, TASKS["binary"][0], explore.profile(split, TASKS["binary"][0]), [])
     assert profile["others"] == {"id": ["key"], "ignore": ["empty"]}
-    assert "Names the row: key. Ignored: empty." in report.page(profile)
+    assert "Identifier of the row: key. Ignored: empty." in report.page(profile)
 
 
 def test_empty_blank_and_turned_categories_are_seen(divide):
