@@ -39,7 +39,7 @@ DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 @dataclass(frozen=True, repr=False)
 class FinishedRun:
-    """What a run of a recipe left; fields of steps that were not reached are empty or None.
+    """The outcome of a run; fields of steps that were not reached are empty or None.
 
     Attributes
     ----------
