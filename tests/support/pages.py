@@ -1,4 +1,4 @@
-"""The pages that people read (README, CONTRIBUTING, docs/), and the blocks of code in them.
+"""The pages that people read (README, CONTRIBUTING, docs/, the list of examples), and the blocks of code in them.
 
 The first line of a block says what the tests do with it::
 
@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL
 )
+EXAMPLES = "jobs/examples/README.md"
 SHELLS = ("bash", "console")
 LANGUAGES = (*SHELLS, "python", "yaml", "json", "text")
 
@@ -66,7 +67,7 @@ def paths() -> list[Path]:
     """All pages, in the order in which a newcomer reads them."""
     index = re.findall(r"\]\((docs/[\w-]+\.md)\)", (ROOT / "README.md").read_text())
     others = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md"))]
-    return [ROOT / name for name in dict.fromkeys(["README.md", *index, *others, "CONTRIBUTING.md"])]
+    return [ROOT / name for name in dict.fromkeys(["README.md", *index, *others, EXAMPLES, "CONTRIBUTING.md"])]
 
 
 def all_blocks() -> list[Block]:
