@@ -28,8 +28,6 @@ from mlsys.workflow.results import DeployResult, EvaluateResult, MonitorResult, 
 if TYPE_CHECKING:
     from mlsys.bundle import Bundle
 
-__all__ = ["FinishedRun", "init", "load", "run"]
-
 NEEDS_A_CLUSTER = ("deploy", "monitor")
 """Steps that have no form in one process: they start an endpoint, or ask it."""
 

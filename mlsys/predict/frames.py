@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-__all__ = ["FrameT", "columns_of", "same_kind"]
-
 FrameT = TypeVar("FrameT", "pd.DataFrame", "pl.DataFrame", "pa.Table")
 """A table of any of the three libraries; what comes back is of the kind that was given."""
 
