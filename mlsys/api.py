@@ -22,7 +22,7 @@ from mlsys.console import Console
 from mlsys.predict import Predictor
 from mlsys.recipe import Recipe, dump, parse
 from mlsys.recipe import load as load_recipe
-from mlsys.store import Store, write_atomic
+from mlsys.store import Store
 from mlsys.workflow.results import DeployResult, EvaluateResult, MonitorResult, TrainResult
 
 if TYPE_CHECKING:
@@ -183,11 +183,7 @@ def init(table: str, target: str, *, output: Path | str | None = None) -> str:
     text = recipe_template.write(table, target)
     if output is None:
         return text
-    if Path(output).exists():
-        raise errors.RecipeError.build(
-            f"init: '{output}'", got="a file is there", expected="a new file", hint="name another with --output"
-        )
-    write_atomic(Path(output), text.encode())
+    recipe_template.save(text, Path(output))
     return text
 
 

@@ -202,15 +202,10 @@ def init(
     """Write a recipe for a table that nobody has seen; it runs without edits."""
     from mlsys.collect import recipe_template
     from mlsys.recipe import parse
-    from mlsys.store import write_atomic
 
     text = recipe_template.write(table, target)
     path = output or Path(f"{parse(text).name}.yaml")
-    if path.exists():
-        raise errors.RecipeError.build(
-            f"init: '{path}'", got="a file is there", expected="a new file", hint="name another with --output"
-        )
-    write_atomic(path, text.encode())
+    recipe_template.save(text, path)
     typer.echo(f"wrote {path}\nnext:  mlsys run {path}")
 
 

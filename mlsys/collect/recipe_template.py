@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import polars as pl
 import pyarrow as pa
@@ -22,8 +22,9 @@ from mlsys.readers import conversion, decoding, folders, registry
 from mlsys.readers.base import Fragment, TypeCounts
 from mlsys.recipe import DataSection, Reading
 from mlsys.schema import Kind
+from mlsys.store import write_atomic
 
-__all__ = ["write"]
+__all__ = ["save", "write"]
 
 SAMPLE_ROWS = 50_000
 HEADER_BYTES = 1 << 16
@@ -80,6 +81,21 @@ def write(source: str, target: str, name: str | None = None) -> str:
         *_texts(sample),
     ]
     return "\n".join(lines) + "\n"
+
+
+def save(text: str, path: Path) -> None:
+    """Write a recipe into a new file.
+
+    Raises
+    ------
+    RecipeError
+        There is a file already.
+    """
+    if path.exists():
+        raise errors.RecipeError.build(
+            f"init: '{path}'", got="a file is there", expected="a new file", hint="name another with --output"
+        )
+    write_atomic(path, text.encode())
 
 
 def _sample(source: str) -> _Sample:
