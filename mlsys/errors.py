@@ -377,9 +377,6 @@ class RequestError(MlsysError, ValueError):
         error.violations = violations
         return error
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), self.args, self.__dict__)
-
 
 class PayloadError(MlsysError, ValueError):
     """A body cannot be read as a prediction request.
@@ -388,9 +385,6 @@ class PayloadError(MlsysError, ValueError):
     """
 
     reason: str = "malformed"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), self.args, self.__dict__)
 
     @classmethod
     def not_json(cls, got: str) -> Self:

@@ -352,7 +352,7 @@ def _times(snapshot: Snapshot, column: str, labelled: NDArray[np.int64]) -> NDAr
             got=f"{times.null_count()} labelled rows without a time",
             expected="a time in every labelled row",
             field=column,
-            hint="nullable: false for it in data.contract sets such rows aside",
+            hint="nullable: false for it in data.contract quarantines such rows",
         )
     return times.cast(pl.Datetime("us", "UTC")).to_physical().to_numpy()
 

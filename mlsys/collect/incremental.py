@@ -73,7 +73,7 @@ class IncrementState:
     @classmethod
     def from_json(cls, noted: Any) -> Self:
         """Read what `to_json` made, or an older version with keys that no longer count."""
-        return cls(noted["key"], noted["kind"], noted["mark"], noted["aside"], noted["increments"])
+        return cls(noted["key"], noted["kind"], noted["mark"], noted.get("aside", []), noted["increments"])
 
     def to_json(self) -> dict[str, Any]:
         """The state as it is noted in the history."""
