@@ -29,8 +29,6 @@ from mlsys import errors
 from mlsys.deploy import openapi, requests, responses
 from mlsys.deploy.service import LoadedModel, Service
 
-__all__ = ["JSON", "app", "failed", "infer", "json_body"]
-
 JSON = "application/json"
 
 SMALL_BODY_BYTES = 64 * 1024

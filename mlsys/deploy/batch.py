@@ -27,8 +27,6 @@ from mlsys.readers.base import Fragment
 from mlsys.recipe import ReadOptions, override
 from mlsys.store import Store
 
-__all__ = ["BatchResult", "predict"]
-
 WORDS = (
     (r"^collect:", "predict:"),
     (r"^recipe: 'data\.", "predict: '--set "),

@@ -24,8 +24,6 @@ from mlsys import errors
 from mlsys.readers import files
 from mlsys.store import storage_error
 
-__all__ = ["REJECTED", "RESULT", "OutputFolder", "StagedFolder"]
-
 RESULT, REJECTED = "_result.json", "_rejected"
 OWN_NAMES = re.compile(rf"part-\d{{5}}\.parquet|{REJECTED}|{RESULT}|_staging-[0-9a-f]{{8}}")
 

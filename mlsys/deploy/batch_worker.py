@@ -35,8 +35,6 @@ from mlsys.registry import LedgerEntry
 from mlsys.schema import Column, Kind, Role, Schema, arrow_type
 from mlsys.store import Store
 
-__all__ = ["REJECTED_ROWS", "BatchCounts", "BatchJob", "BatchPredictor", "predict_fragments"]
-
 REASONS = 5
 """Reasons that are written for one rejected row; the first few say what is wrong with it."""
 

@@ -24,8 +24,6 @@ import mlsys
 from mlsys import errors
 from mlsys.deploy import asgi
 
-__all__ = ["NAME", "Gateway", "GatewayArgs", "app"]
-
 NAME = "gateway"
 """Name of the application, which no model may have."""
 

@@ -22,8 +22,6 @@ from mlsys.deploy.service import Service, load
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
 
-__all__ = ["LogArgs", "Model", "ModelArgs", "ModelChoice", "app"]
-
 
 class _Checked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -13,8 +13,6 @@ from mlsys.reports import page as report
 from mlsys.reports.page import tag
 from mlsys.schema import Column, Kind, arrow_type
 
-__all__ = ["curl", "document", "page"]
-
 STATUSES = {
     "400": "the body is not JSON, or not in one of the forms",
     "413": "the body is too long",

@@ -53,8 +53,6 @@ from mlsys.registry import LedgerEntry
 from mlsys.schema import Role
 from mlsys.store import write_atomic
 
-__all__ = ["OWN", "LoggedRequest", "PredictionLog", "logged_name"]
-
 _UTC = pa.timestamp("us", "UTC")
 OWN: dict[str, pa.DataType | None] = {
     "prediction_id": pa.string(),

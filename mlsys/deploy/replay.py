@@ -18,8 +18,6 @@ from mlsys import errors
 from mlsys.dataset import Split
 from mlsys.schema import Role, Schema
 
-__all__ = ["Replayed", "send"]
-
 ROWS_PER_REQUEST = 500
 """As few as a client might send, and enough that the overhead of HTTP does not dominate."""
 

@@ -27,8 +27,6 @@ from mlsys import errors
 from mlsys.predict.validation import Violation, refuse, violation
 from mlsys.reports import formats
 
-__all__ = ["Request", "mlflow", "open_inference"]
-
 FORMS = ("dataframe_records", "dataframe_split", "inputs", "instances")
 PARAMS = ("counts", "features", "probabilities", "prediction_ids")
 DATATYPES = frozenset("BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 FP16 FP32 FP64 BYTES".split())

@@ -17,8 +17,6 @@ from mlsys.features.online.lookup import PointFeatures
 from mlsys.predict.coercion import to_json
 from mlsys.schema import Task, arrow_type
 
-__all__ = ["error_body", "metadata", "mlflow", "open_inference", "status_of"]
-
 PAYLOAD_STATUS = {"malformed": 400, "too_large": 413, "content_type": 415}
 """Reason of a `PayloadError` → HTTP status."""
 

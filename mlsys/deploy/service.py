@@ -31,8 +31,6 @@ from mlsys.reports import formats
 from mlsys.schema import Role
 from mlsys.store import Store
 
-__all__ = ["FEW_ROWS", "Answer", "LoadedModel", "Service", "load"]
-
 FEW_ROWS = 16
 """Requests of up to this many rows are predicted row by row, larger ones as an Arrow table."""
 

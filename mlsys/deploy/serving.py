@@ -25,8 +25,6 @@ from mlsys import bundle, errors, recipe
 from mlsys.deploy import gateway, openapi
 from mlsys.store import Store
 
-__all__ = ["Endpoint", "application", "check_port", "start", "stop"]
-
 LOGGING = {"enable_access_log": False}
 """Serve's access log would cost as much as an answer, and the prediction log has every request already."""
 

@@ -45,8 +45,6 @@ from mlsys.recipe import MonitorSection
 from mlsys.reports import formats
 from mlsys.schema import TaskKind
 
-__all__ = ["EXIT_CODES", "Decision", "JudgedWindow", "Verdict", "WindowVerdict", "decide", "judge_windows"]
-
 Verdict = Literal["ok", "drift", "degraded", "too_few"]
 DecisionWord = Literal["keep", "watch", "retrain"]
 

@@ -20,19 +20,6 @@ from scipy.stats import kstwo
 
 from mlsys.statistics.ranking import weighted_cdf
 
-__all__ = [
-    "STATISTICS",
-    "DriftStatistic",
-    "Test",
-    "chi_squared_test",
-    "js_distance",
-    "ks_test",
-    "l_infinity_distance",
-    "population_stability_index",
-    "tv_distance",
-    "wasserstein_distance",
-]
-
 FloatArray = NDArray[np.float64]
 
 PSI_FLOOR = 1e-4

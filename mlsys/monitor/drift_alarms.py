@@ -23,8 +23,6 @@ from mlsys.monitor.windows import Window
 from mlsys.reports import formats
 from mlsys.statistics import ColumnStatistics
 
-__all__ = ["AlarmRule", "Shift", "describe", "dispersions", "effect_on_prediction", "find", "mean_scores"]
-
 Counts = NDArray[np.int64]
 
 

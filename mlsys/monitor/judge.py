@@ -31,8 +31,6 @@ from mlsys.recipe import Recipe
 from mlsys.reports import formats
 from mlsys.store import Store, write_json
 
-__all__ = ["Judgement", "LogSource", "judge"]
-
 LogSource: TypeAlias = str | Path | Sequence[str | Path]
 
 

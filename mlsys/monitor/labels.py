@@ -27,8 +27,6 @@ from mlsys.readers.conversion import PLAIN, TIME, NumberFormat, as_type, misfits
 from mlsys.recipe import ReadOptions
 from mlsys.schema import ROW, Task
 
-__all__ = ["KNOWN_AT", "LABEL", "UNKNOWN", "VOID", "LabelSource", "Labels", "class_codes"]
-
 LABEL, VOID, KNOWN_AT = "__label", "__void", "__known_at"
 """Columns that `Labels.join` adds; their names leave ``y`` and ``label`` to features."""
 

@@ -27,8 +27,6 @@ from mlsys.predict import class_names
 from mlsys.schema import Schema, Task
 from mlsys.statistics import TableStatistics
 
-__all__ = ["LogScan", "LoggedFiles", "files_of", "read"]
-
 BATCH_ROWS, BATCH_BYTES = 100_000, 1 << 28
 """Small files are read together up to these limits: an update of statistics has a fixed cost, pictures are large."""
 

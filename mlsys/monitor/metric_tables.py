@@ -24,8 +24,6 @@ from mlsys.predict import class_names
 from mlsys.schema import Task
 from mlsys.statistics import ColumnStatistics, ColumnSummary
 
-__all__ = ["DRIFT", "PROFILE", "drift_table", "profile_table"]
-
 Counts = NDArray[np.int64]
 
 _SPAN = pa.struct([("start", pa.timestamp("us", "UTC")), ("end", pa.timestamp("us", "UTC"))])

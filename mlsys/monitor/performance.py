@@ -30,21 +30,6 @@ from mlsys.predict import class_names
 from mlsys.reports import formats
 from mlsys.schema import Task, TaskKind
 
-__all__ = [
-    "Baseline",
-    "PerformanceEstimate",
-    "PerformanceLimits",
-    "PerformanceLoss",
-    "WindowPerformance",
-    "calibration_gap",
-    "check",
-    "estimate_by_blocks",
-    "estimate_by_rows",
-    "jackknife",
-    "measure",
-    "weighted_metric",
-]
-
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats | None], float]
 """Value of some rows under weights of shape (n,), or unweighted for None."""

@@ -25,8 +25,6 @@ from mlsys.statistics import ColumnStatistics
 from mlsys.statistics.arrays import as_floats, plain
 from mlsys.statistics.numeric_statistics import NumericStatistics
 
-__all__ = ["PREDICTION", "SCORE", "ReferenceBins", "ReferenceRows"]
-
 Floats = NDArray[np.float64]
 
 PREDICTION, SCORE = "prediction", "score"

@@ -16,8 +16,6 @@ from mlsys.reports import charts, formats, svg
 from mlsys.reports import page as html
 from mlsys.reports.page import Html
 
-__all__ = ["page"]
-
 Json = Mapping[str, Any]
 
 _LEVEL: dict[str, html.Level] = {"keep": "good", "watch": "warn", "retrain": "bad"}

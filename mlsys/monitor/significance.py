@@ -18,16 +18,6 @@ from scipy import special
 
 from mlsys.monitor.drift import Test, chi_squared_test
 
-__all__ = [
-    "INDEPENDENT",
-    "Dispersion",
-    "benjamini_hochberg",
-    "design_effect",
-    "homogeneity_test",
-    "merge_rare",
-    "noise_floor",
-]
-
 FloatArray = NDArray[np.float64]
 
 MIN_EXPECTED = 5.0

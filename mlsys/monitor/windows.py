@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from mlsys.monitor.reference import ReferenceBins
 from mlsys.statistics import TableStatistics
 
-__all__ = ["GRANULARITIES", "Calendar", "Window"]
-
 Counts = NDArray[np.int64]
 
 GRANULARITIES: dict[str, tuple[str, str, dt.timedelta, int]] = {
