@@ -16,7 +16,7 @@ ALLOWED = {
     "mlsys.deploy.gateway": {"ray.serve"},  # endpoints
     "mlsys.deploy.online": {"ray.serve"},
     "mlsys.deploy.serving": {"ray.serve"},
-    "mlsys.features.program": {"concurrent.futures"},  # threads inside of a task
+    "mlsys.features.executors": {"concurrent.futures"},  # threads inside of a task
     "mlsys.images": {"concurrent.futures"},  # the same
 }
 
