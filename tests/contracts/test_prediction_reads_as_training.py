@@ -18,7 +18,7 @@ from mlsys import bundle, registry
 from mlsys.collect import snapshot
 from mlsys.deploy import batch
 from mlsys.predict import Predictor
-from mlsys.recipe import Data, ReadOptions
+from mlsys.recipe import DataSection, ReadOptions
 from mlsys.schema import ROW, Task, TaskKind
 from mlsys.store import Store
 from pictures import encoded, striped
@@ -225,7 +225,7 @@ def test_the_file_of_training_is_predicted_with_its_values_and_its_rejected_rows
     target = settings.pop("target", "y")
     if path := settings.pop("path", None):
         monkeypatch.syspath_prepend(str(path))
-    data = Data(**settings, max_bad_fraction=0.3)
+    data = DataSection(**settings, max_bad_fraction=0.3)
     name = write.__name__.replace("_", "-")
     made, rows, quarantined = trained(store, name, data, target, tmp_path / "run")
     query = [f"reading.query={data.reading.query}"] if data.reading.query else []
@@ -244,7 +244,7 @@ def test_numbers_of_a_contract_are_whole_however_they_are_written(store, tmp_pat
     (tmp_path / "contract.yaml").write_text(contract)
     written = ["3.0", "1e3", "3.5", "9007199254740993.0", "+4", "-2.50e1", "x", "1e999"]
     (tmp_path / "a.csv").write_text("n,y\n" + "".join(f"{n},{row % 2}\n" for row, n in enumerate([*written, "7", "8"])))
-    data = Data(source=str(tmp_path / "a.csv"), contract=str(tmp_path / "contract.yaml"), max_bad_fraction=0.9)
+    data = DataSection(source=str(tmp_path / "a.csv"), contract=str(tmp_path / "contract.yaml"), max_bad_fraction=0.9)
     made, rows, quarantined = trained(store, "whole", data, "y", tmp_path / "run")
     assert rows["n"].to_pylist() == [3, 1000, 4, -25, 7, 8]
     assert quarantined == [2, 3, 6, 7]
@@ -256,7 +256,9 @@ def test_a_flag_of_a_contract_is_one_or_zero_and_no_other_number(store, tmp_path
     contract = "columns:\n- {name: b, type: bool, kind: boolean}\n- {name: y, type: int64, kind: categorical}\n"
     (tmp_path / "contract.yaml").write_text(contract)
     pq.write_table(pa.table({"b": [1, 0, 2, 1, 0], "y": [1, 0, 1, 1, 0]}), tmp_path / "a.parquet")
-    data = Data(source=str(tmp_path / "a.parquet"), contract=str(tmp_path / "contract.yaml"), max_bad_fraction=0.9)
+    data = DataSection(
+        source=str(tmp_path / "a.parquet"), contract=str(tmp_path / "contract.yaml"), max_bad_fraction=0.9
+    )
     _, rows, quarantined = trained(store, "flags", data, "y", tmp_path / "run")
     assert (rows["b"].to_pylist(), quarantined) == ([True, False, True, False], [2])
     assert predicted(store, "flags", data.source, tmp_path / "out")[1] == [2]

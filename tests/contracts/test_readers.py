@@ -25,7 +25,7 @@ from mlsys.collect import snapshot
 from mlsys.plugins import Plugins
 from mlsys.readers import registry
 from mlsys.readers.base import Batch, Reader
-from mlsys.recipe import Data, Reading
+from mlsys.recipe import DataSection, Reading
 from mlsys.store import Store
 from pictures import encoded, striped
 
@@ -327,7 +327,7 @@ def test_an_increment_is_read_as_its_source_was(tmp_path):
     file = tmp_path / "a.csv"
     file.write_text("k;x;y\n1;1.000,5;0\nshort\n2;2,5;1\n3;3;1\n")
     reading = Reading(delimiter=";", decimal=",", thousands=".")
-    data = Data(source=str(file), reading=reading, incremental={"cursor": "k"}, max_bad_fraction=0.5)
+    data = DataSection(source=str(file), reading=reading, incremental={"cursor": "k"}, max_bad_fraction=0.5)
     store = Store.open(tmp_path / "store")
     taken = snapshot.take(store, data, target="y", folder=tmp_path / "run")
     assert taken.snapshot.table()["x"].to_pylist() == [1000.5, 2.5, 3.0]

@@ -86,8 +86,8 @@ def registries():
     for parts in (FAMILIES, METRICS):
         for name in set(parts) - set(parts.built_in):
             parts.unregister(name)
-    for name in set(registry.READERS) - registry.BUILT_IN:
-        del registry.READERS[name]
+    for name in set(registry.READERS) - set(registry.READERS.built_in):
+        registry.READERS.unregister(name)
 
 
 @pytest.mark.parametrize("page", PYTHON)
