@@ -147,187 +147,71 @@ class Predicted:
         return self.output[:, 1] if self.output.shape[1] == 2 else self.output
 
 
-def _per_class(name: str, of: Callable[[Floats], Floats], meaning: str) -> tuple[Metric, Metric, Metric]:
-    """Make three metrics of a number a class: of the positive class, and its two means over the classes."""
-
-    def mean(how: str, suffix: str) -> Metric:
-        text = f"{name} a class, averaged over the classes that occur{suffix}; see `confusion`"
-        prepare = weighted.of_matrix(lambda counts: weighted.averaged(of(counts), counts, weighted=how == "weighted"))
-        title = f"{name.capitalize()}, {how}"
-        headline = (name, how) == ("f1", "macro")
-        return Metric(f"{name}_{how}", title, CLASSIFICATION, "label", "higher", prepare, text, is_headline=headline)
-
-    positive = Metric(
-        name,
-        f"{name.capitalize()}, positive class",
-        BINARY,
-        "label",
-        "higher",
-        weighted.of_matrix(lambda counts: float(of(counts)[1])),
-        f"{meaning}, for the positive class",
-        is_headline=name == "f1",
-    )
-    return positive, mean("macro", ""), mean("weighted", " by their rows")
+def _mean(name: str, of: Callable[[Floats], Floats], how: str) -> Metric:
+    """Make a metric of the mean of a number a class over the classes that occur, plain or by their rows."""
+    is_weighted = how == "weighted"
+    prepare = weighted.of_matrix(lambda counts: weighted.averaged(of(counts), counts, weighted=is_weighted))
+    text = f"{name} a class, averaged over the classes that occur{' by their rows' if is_weighted else ''}"
+    return Metric(f"{name}_{how}", f"{name.capitalize()}, {how}", CLASSIFICATION, "label", "higher", prepare,
+                  f"{text}; see `confusion`", is_headline=(name, how) == ("f1", "macro"))  # fmt: skip
 
 
-_PER_CLASS = (
-    _per_class("precision", weighted.precision, "share of what is called a class that belongs to it"),
-    _per_class("recall", weighted.recall, "share of a class that is found"),
-    _per_class("f1", weighted.f1, "2 TP / (2 TP + FP + FN)"),
-)
+def _positive(name: str, of: Callable[[Floats], Floats], meaning: str) -> Metric:
+    """Make a metric of a number a class for the positive class alone."""
+    prepare = weighted.of_matrix(lambda counts: float(of(counts)[1]))
+    return Metric(name, f"{name.capitalize()}, positive class", BINARY, "label", "higher", prepare,
+                  f"{meaning}, for the positive class", is_headline=name == "f1")  # fmt: skip
+
+
+_PER_CLASS = {
+    "precision": (weighted.precision, "share of what is called a class that belongs to it"),
+    "recall": (weighted.recall, "share of a class that is found"),
+    "f1": (weighted.f1, "2 TP / (2 TP + FP + FN)"),
+}
 
 _TABLE = (
-    Metric(
-        "roc_auc",
-        "ROC AUC",
-        CLASSIFICATION,
-        "score",
-        "higher",
-        weighted.of_order(ranking.roc_auc),
-        "chance that a positive row outranks a negative one, ties count half; several classes: each against the "
-        "rest, plain mean",
-        default_for=BINARY,
-        monitored_for=BINARY,
-        is_headline=True,
-    ),
-    Metric(
-        "pr_auc",
-        "PR AUC",
-        CLASSIFICATION,
-        "score",
-        "higher",
-        weighted.of_order(ranking.average_precision),
-        "average precision, ∑ (R_k − R_{k−1}) P_k; several classes: each against the rest, plain mean",
-        is_headline=True,
-    ),
-    Metric(
-        "log_loss",
-        "Log loss",
-        CLASSIFICATION,
-        "probability",
-        "lower",
-        weighted.mean_of(weighted.surprise),
-        "mean of -ln p(true class) (Good 1952, JRSS B 14, 107-114); p kept 2.2e-16 from 0 and 1",
-        default_for=MULTICLASS,
-        monitored_for=CLASSIFICATION,
-    ),
-    Metric(
-        "brier",
-        "Brier score",
-        CLASSIFICATION,
-        "probability",
-        "lower",
-        weighted.mean_of(weighted.quadratic),
-        "mean of (p - y)² for the positive class; several classes: summed over classes (Brier 1950, MWR 78, 1-3)",
-        monitored_for=BINARY,
-    ),
-    Metric(
-        "ece",
-        "Calibration error",
-        CLASSIFICATION,
-        "probability",
-        "lower",
-        weighted.calibration_error,
-        "mean distance of probability and observed rate over bins of equal size (Naeini et al. 2015); several "
-        "classes: of the most probable one (Guo et al. 2017); resampling adds noise to it, so its interval lies high",
-    ),
-    Metric(
-        "accuracy",
-        "Accuracy",
-        CLASSIFICATION,
-        "label",
-        "higher",
-        weighted.of_matrix(weighted.accuracy),
-        "share of rows with the right class",
-        monitored_for=MULTICLASS,
-        is_headline=True,
-    ),
-    Metric(
-        "balanced_accuracy",
-        "Balanced accuracy",
-        CLASSIFICATION,
-        "label",
-        "higher",
-        weighted.of_matrix(weighted.balanced_accuracy),
-        "mean recall of the classes; NaN with one class",
-        is_headline=True,
-    ),
-    *(positive for positive, _, _ in _PER_CLASS),
-    *(macro for _, macro, _ in _PER_CLASS),
-    *(by_rows_of_class for _, _, by_rows_of_class in _PER_CLASS),
-    Metric(
-        "mcc",
-        "Matthews correlation",
-        CLASSIFICATION,
-        "label",
-        "higher",
-        weighted.of_matrix(weighted.matthews),
-        "correlation of truth and prediction (Gorodkin 2004); not defined if either has one class only",
-        is_headline=True,
-    ),
-    Metric(
-        "rmse",
-        "RMSE",
-        REGRESSION,
-        "value",
-        "lower",
-        weighted.mean_of(lambda y, p: (y - p) ** 2, lambda m: float(np.sqrt(m))),
-        "root of the mean squared error, in the target's unit",
-        default_for=REGRESSION,
-        monitored_for=REGRESSION,
-        in_target_unit=True,
-    ),
-    Metric(
-        "mae",
-        "MAE",
-        REGRESSION,
-        "value",
-        "lower",
-        weighted.mean_of(lambda y, p: np.abs(y - p)),
-        "mean absolute error, in the target's unit",
-        monitored_for=REGRESSION,
-        in_target_unit=True,
-    ),
-    Metric(
-        "median_absolute_error",
-        "Median absolute error",
-        REGRESSION,
-        "value",
-        "lower",
-        weighted.median_absolute,
-        "median of |y - prediction|, in the target's unit",
-        in_target_unit=True,
-    ),
-    Metric(
-        "mape",
-        "MAPE",
-        REGRESSION,
-        "value",
-        "lower",
-        weighted.mean_of(weighted.relative),
-        "mean of |y - prediction| / |y|, a fraction; NaN if any y is 0",
-    ),
-    Metric(
-        "r2",
-        "R²",
-        REGRESSION,
-        "value",
-        "higher",
-        weighted.determination,
-        "1 - residual over total sum of squares; NaN if y is constant",
-        monitored_for=REGRESSION,
-        is_headline=True,
-    ),
-    Metric(
-        "bias",
-        "Mean bias",
-        REGRESSION,
-        "value",
-        "nearer to 0",
-        weighted.mean_of(lambda y, p: p - y),
-        "mean of prediction - y; nearer to 0 is better, so bound it on both sides",
-    ),
-)
+    Metric("roc_auc", "ROC AUC", CLASSIFICATION, "score", "higher", weighted.of_order(ranking.roc_auc),
+           "chance that a positive row outranks a negative one, ties count half; several classes: each against the "
+           "rest, plain mean",
+           default_for=BINARY, monitored_for=BINARY, is_headline=True),
+    Metric("pr_auc", "PR AUC", CLASSIFICATION, "score", "higher", weighted.of_order(ranking.average_precision),
+           "average precision, ∑ (R_k − R_{k−1}) P_k; several classes: each against the rest, plain mean",
+           is_headline=True),
+    Metric("log_loss", "Log loss", CLASSIFICATION, "probability", "lower", weighted.mean_of(weighted.surprise),
+           "mean of -ln p(true class) (Good 1952, JRSS B 14, 107-114); p kept 2.2e-16 from 0 and 1",
+           default_for=MULTICLASS, monitored_for=CLASSIFICATION),
+    Metric("brier", "Brier score", CLASSIFICATION, "probability", "lower", weighted.mean_of(weighted.quadratic),
+           "mean of (p - y)² for the positive class; several classes: summed over classes (Brier 1950, MWR 78, 1-3)",
+           monitored_for=BINARY),
+    Metric("ece", "Calibration error", CLASSIFICATION, "probability", "lower", weighted.calibration_error,
+           "mean distance of probability and observed rate over bins of equal size (Naeini et al. 2015); "
+           "several classes: of the most probable one (Guo et al. 2017); resampling adds noise to it, so its interval "
+           "lies high"),
+    Metric("accuracy", "Accuracy", CLASSIFICATION, "label", "higher", weighted.of_matrix(weighted.accuracy),
+           "share of rows with the right class", monitored_for=MULTICLASS, is_headline=True),
+    Metric("balanced_accuracy", "Balanced accuracy", CLASSIFICATION, "label", "higher",
+           weighted.of_matrix(weighted.balanced_accuracy), "mean recall of the classes; NaN with one class",
+           is_headline=True),
+    *(_positive(name, of, meaning) for name, (of, meaning) in _PER_CLASS.items()),
+    *(_mean(name, of, how) for how in ("macro", "weighted") for name, (of, _) in _PER_CLASS.items()),
+    Metric("mcc", "Matthews correlation", CLASSIFICATION, "label", "higher", weighted.of_matrix(weighted.matthews),
+           "correlation of truth and prediction (Gorodkin 2004); not defined if either has one class only",
+           is_headline=True),
+    Metric("rmse", "RMSE", REGRESSION, "value", "lower",
+           weighted.mean_of(lambda y, p: (y - p) ** 2, lambda m: float(np.sqrt(m))),
+           "root of the mean squared error, in the target's unit",
+           default_for=REGRESSION, monitored_for=REGRESSION, in_target_unit=True),
+    Metric("mae", "MAE", REGRESSION, "value", "lower", weighted.mean_of(lambda y, p: np.abs(y - p)),
+           "mean absolute error, in the target's unit", monitored_for=REGRESSION, in_target_unit=True),
+    Metric("median_absolute_error", "Median absolute error", REGRESSION, "value", "lower", weighted.median_absolute,
+           "median of |y - prediction|, in the target's unit", in_target_unit=True),
+    Metric("mape", "MAPE", REGRESSION, "value", "lower", weighted.mean_of(weighted.relative),
+           "mean of |y - prediction| / |y|, a fraction; NaN if any y is 0"),
+    Metric("r2", "R²", REGRESSION, "value", "higher", weighted.determination,
+           "1 - residual over total sum of squares; NaN if y is constant", monitored_for=REGRESSION, is_headline=True),
+    Metric("bias", "Mean bias", REGRESSION, "value", "nearer to 0", weighted.mean_of(lambda y, p: p - y),
+           "mean of prediction - y; nearer to 0 is better, so bound it on both sides"),
+)  # fmt: skip
 
 METRICS: Plugins[Metric] = Plugins("mlsys.metrics", {metric.name: metric for metric in _TABLE}, {})
 """Every metric by the name that recipes use, in the order of a report."""

@@ -1,4 +1,4 @@
-"""Who leaves after two folds, and on what evidence."""
+"""Families that leave the comparison after two folds, and the evidence that it takes."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The ledger of openings only grows, and a torn line still counts."""
+"""The access log of the test rows only grows, and a torn line still counts."""
 
 import pytest
 
