@@ -329,9 +329,10 @@ def schema() -> None:
     """Print the JSON schema of a recipe, for editors."""
     from mlsys.evaluate.metrics import METRICS
     from mlsys.models import FAMILIES
+    from mlsys.readers import registry
     from mlsys.recipe import json_schema
 
-    typer.echo(json_schema(FAMILIES, METRICS), nl=False)
+    typer.echo(json_schema(FAMILIES, METRICS, registry.formats()), nl=False)
 
 
 def _store(root: Path | None) -> Store:

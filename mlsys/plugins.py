@@ -10,6 +10,7 @@ next command. In the package's ``pyproject.toml``::
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -68,7 +69,8 @@ class Plugins(Mapping[str, T]):
 
     def unregister(self, name: str) -> None:
         """Take back what `register` did."""
-        del self._parts[name], self._names[name], _registered[f"{self.group}: {name}"]
+        del self._parts[name], self._names[name]
+        _registered.pop(f"{self.group}: {name}", None)
 
     def __getitem__(self, name: str) -> T:
         if name not in self._parts:
@@ -134,7 +136,8 @@ def record(group: str, name: str, part: Any) -> None:
         frame = frame.f_back
     files = [frame.f_code.co_filename] if frame is not None else []
     if not _is_ours(type(part).__module__):
-        files.append(inspect.getfile(type(part)))
+        with contextlib.suppress(TypeError, OSError):  # a class of an interactive session has no file
+            files.append(inspect.getfile(type(part)))
     _registered[f"{group}: {name}"] = files
 
 

@@ -45,6 +45,7 @@ __all__ = [
     "column",
     "find",
     "fingerprint",
+    "formats",
     "kinds",
     "numbers",
     "reader",
@@ -89,6 +90,11 @@ def register(reader: Reader) -> None:
     READERS.register(reader.format, reader)
 
 
+def formats() -> list[str]:
+    """Names of the formats that a recipe may ask for."""
+    return [name for name in READERS if name != IncrementReader.format]
+
+
 def reader(name: str, module: str | None = None) -> Reader:
     """The reader of a format; `module` is imported if nothing else knows it.
 
@@ -100,7 +106,7 @@ def reader(name: str, module: str | None = None) -> Reader:
     if name not in READERS and module is not None:
         importlib.import_module(module)
     if name not in READERS:
-        known = ["auto", *(each for each in READERS if each != IncrementReader.format)]
+        known = ["auto", *formats()]
         raise errors.RecipeError.build(
             "recipe: 'data.reading.format'",
             got=repr(name),

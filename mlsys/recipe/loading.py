@@ -188,16 +188,18 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def json_schema(families: Iterable[str] = (), metrics: Iterable[str] = ()) -> str:
-    """Write the JSON schema of a recipe, for editors, with the names of the families and metrics that are known."""
+def json_schema(families: Iterable[str] = (), metrics: Iterable[str] = (), formats: Iterable[str] = ()) -> str:
+    """Write the JSON schema of a recipe, for editors, with the names of known families, metrics and formats."""
     schema = Recipe.model_json_schema()
     sections = {name: section["properties"] for name, section in schema["$defs"].items() if "properties" in section}
     if families := list(families):
-        sections["Selection"]["families"]["anyOf"][0]["items"]["enum"] = families
-        sections["Train"]["family"]["enum"] = ["auto", *families]
+        sections["SelectionSection"]["families"]["anyOf"][0]["items"]["enum"] = families
+        sections["TrainSection"]["family"]["enum"] = ["auto", *families]
     if metrics := list(metrics):
-        sections["Selection"]["metric"]["enum"] = ["auto", *metrics]
-        sections["Evaluate"]["gate"]["propertyNames"] = {"enum": metrics}
+        sections["SelectionSection"]["metric"]["enum"] = ["auto", *metrics]
+        sections["EvaluateSection"]["gate"]["propertyNames"] = {"enum": metrics}
+    if formats := list(formats):
+        sections["Reading"]["format"]["enum"] = ["auto", *formats]
     return json.dumps(schema, indent=2) + "\n"
 
 
