@@ -47,12 +47,6 @@ def test_what_is_not_finite_has_no_place():
     assert [sketch.n for sketch in found.columns["x"]] == [1, 1]
 
 
-def test_parts_merge_to_the_rows_of_the_whole():
-    halves = [distributions(X[half], Y[half]) for half in (slice(0, 5_000), slice(5_000, None))]
-    merged = halves[0].merge(halves[1])
-    assert [sketch.n for sketch in merged.columns["x"]] == [int((label == Y).sum()) for label in (0, 1)]
-
-
 @pytest.mark.parametrize("classes", [None, MOST_CLASSES + 1])
 def test_a_number_and_many_classes_are_not_drawn(classes):
     assert distributions(X, np.zeros(ROWS), classes).counts("x", np.array([0.0, 1.0])) is None

@@ -77,11 +77,6 @@ def test_few_values_are_kept_whole(values, probability):
     assert sketch.cdf(values) == pytest.approx([np.mean(np.array(values) <= v) for v in values])
 
 
-def test_the_same_values_give_the_same_sketch():
-    values = np.random.default_rng(6).normal(size=30_000)
-    assert filled(values, 3).to_json() == filled(values, 3).to_json()
-
-
 def test_json_keeps_the_sketch():
     sketch = filled(np.random.default_rng(7).normal(size=30_000), 3)
     again = QuantileSketch.from_json(sketch.to_json())
@@ -100,15 +95,3 @@ def test_distinct_values_are_estimated_within_four_standard_errors(count):
     sketch = DistinctSketch()
     sketch.update(mix(np.arange(count, dtype=np.uint64)))
     assert sketch.estimate() == pytest.approx(count, rel=4 * sketch.relative_error, abs=0.5)
-
-
-def test_distinct_values_of_parts_are_those_of_the_whole():
-    hashes = mix(np.arange(50_000, dtype=np.uint64))
-    parts = [DistinctSketch() for _ in range(3)]
-    for part, some in zip(parts, (hashes[:30_000], hashes[10_000:40_000], hashes[40_000:]), strict=True):
-        part.update(some)
-    whole = DistinctSketch()
-    whole.update(np.repeat(hashes, 2))
-    merged = parts[2].merge(parts[0]).merge(parts[1])
-    assert (merged.registers == whole.registers).all()
-    assert (DistinctSketch.from_json(merged.to_json()).registers == whole.registers).all()

@@ -100,26 +100,6 @@ def test_all_folds_but_one_are_what_a_fit_on_those_rows_sees():
         assert abs(np.mean(x <= merged.columns["x"].result().median) - 0.5) < 0.0086
 
 
-def test_files_merge_to_the_table():
-    first, second = rows(700, 1), rows(900, 2)
-    merged = TrainStatistics.of_table(first, schema(), BINARY).merge(TrainStatistics.of_table(second, schema(), BINARY))
-    whole = merged.whole()
-    assert whole.num_rows == 1_600
-    assert sum(whole.columns["c"].counts().values()) == 1_600
-
-
-def test_json_gives_the_same_statistics():
-    train = TrainStatistics.of_table(rows(1_000), schema(), BINARY)
-    again = TrainStatistics.from_json(json.loads(as_text(train)))
-    assert as_text(again) == as_text(train)
-    assert as_text(again.whole()) == as_text(train.whole())
-
-
-def test_the_same_rows_give_the_same_bytes():
-    one, two = (TrainStatistics.of_table(rows(3_000), schema(), BINARY) for _ in range(2))
-    assert as_text(one.whole()) == as_text(two.whole())
-
-
 def test_a_fold_that_does_not_exist_is_an_error():
     train = TrainStatistics.of_table(rows(100), schema(), BINARY)
     with pytest.raises(errors.FeatureError, match=r"got:      \[7\]"):
