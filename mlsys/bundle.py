@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from mlsys.features.program import FeatureProgram
     from mlsys.statistics import TableStatistics
 
-__all__ = ["FORMAT", "Bundle", "Reference", "open", "open_folder", "request_columns", "write"]
-
 FORMAT = 2
 """Format of the folder; a reader refuses any other."""
 

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-__all__ = ["Console"]
-
 PACE_S = 3.0
 """Seconds between progress lines where they cannot overwrite themselves."""
 

@@ -20,8 +20,6 @@ from mlsys import errors
 from mlsys.schema import FOLD, Schema
 from mlsys.store import MANIFEST, Store, read_json
 
-__all__ = ["PARTS", "Snapshot", "Split"]
-
 PARTS = ("train", "validation", "test", "production", "unlabelled")
 """Parts of a split. `production` comes after the test rows in time and stands for traffic;
 `unlabelled` holds the rows without a target, which are counted and never trained on."""

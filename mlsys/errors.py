@@ -31,24 +31,6 @@ import re
 from collections.abc import Iterable
 from typing import Self
 
-__all__ = [
-    "BundleError",
-    "ClusterError",
-    "ContractError",
-    "FeatureError",
-    "GateError",
-    "LeakageError",
-    "MlsysError",
-    "PayloadError",
-    "RecipeError",
-    "RegistryError",
-    "RequestError",
-    "SealedError",
-    "SourceError",
-    "StoreError",
-    "TargetError",
-]
-
 
 def did_you_mean(got: str, known: Iterable[str]) -> str:
     """Suggest the nearest known name, or list the known names.

@@ -46,8 +46,6 @@ import pyarrow as pa
 
 from mlsys import errors
 
-__all__ = ["FUNCTIONS", "WIDE", "Expression", "add", "check", "compile", "parse", "row_function", "types", "widen"]
-
 FUNCTIONS = frozenset(
     """
     abs ceil ceiling exp floor ln log log10 log1p log2 mod pow power round sign sqrt cbrt div

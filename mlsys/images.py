@@ -34,18 +34,6 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = [
-    "ENOUGH_PIXELS",
-    "MAGIC",
-    "MAX_PIXELS",
-    "Picture",
-    "UndecodableError",
-    "decode",
-    "each",
-    "fault",
-    "is_encoded",
-]
-
 S = TypeVar("S")
 T = TypeVar("T")
 

@@ -15,8 +15,6 @@ from typing import Any, Self
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["FOLD", "ROW", "Column", "Kind", "Role", "Schema", "Task", "TaskKind"]
-
 ROW = "__row"
 """Number of the row in its snapshot, counted from 0 over all files in order (int64)."""
 

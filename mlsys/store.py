@@ -31,17 +31,6 @@ from typing import Any
 
 from mlsys import errors
 
-__all__ = [
-    "MANIFEST",
-    "Store",
-    "digest_json",
-    "digest_of_file",
-    "read_json",
-    "verify_folder",
-    "write_atomic",
-    "write_json",
-]
-
 MANIFEST = "manifest.json"
 
 

@@ -23,8 +23,6 @@ from mlsys.cluster.settings import environment
 from mlsys.cluster.tasks import is_connected
 from mlsys.store import Store, read_json, write_json
 
-__all__ = ["client_environment", "connect", "down", "status", "up"]
-
 _STATE = "state.json"
 _START_S = 60.0
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from mlsys import errors
 from mlsys.store import Store, write_atomic
 
-__all__ = ["SETTINGS", "environment", "free_ports", "haproxy_ports"]
-
 SETTINGS: dict[str, tuple[str, str]] = {
     "RAY_USAGE_STATS_ENABLED": ("0", "nothing is sent anywhere"),
     "RAY_AUTH_MODE": ("token", "Ray's ports listen on all interfaces; only the token protects them"),

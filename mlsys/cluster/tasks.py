@@ -17,8 +17,6 @@ from typing import Any, Literal, TypeVar
 
 from mlsys import errors
 
-__all__ = ["ExecutionPlan", "call", "is_connected", "map", "node_cpus", "num_cpus", "num_nodes", "plan", "submit"]
-
 T = TypeVar("T")
 
 TASK_BYTES = 1 << 30

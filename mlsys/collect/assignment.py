@@ -26,8 +26,6 @@ from mlsys.recipe import Recipe
 from mlsys.schema import ROW, Task
 from mlsys.statistics.hashing import GOLDEN, mix
 
-__all__ = ["Assignment", "assign", "by_group", "by_time", "edges", "order", "row_numbers", "shuffled", "stratified"]
-
 Bins = NDArray[np.int8]
 
 

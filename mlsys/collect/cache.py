@@ -29,8 +29,6 @@ from mlsys.recipe import Reading
 from mlsys.schema import ROW
 from mlsys.store import Store, digest_json
 
-__all__ = ["PART", "REJECTED", "Cache", "StoredFragment", "link"]
-
 PART, REJECTED = "rows.parquet", "quarantine.parquet"
 """Files of a stored fragment."""
 

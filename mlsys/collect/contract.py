@@ -38,8 +38,6 @@ from mlsys.recipe.loading import KeysOnce
 from mlsys.schema import ROW, Column, Schema, arrow_type
 from mlsys.store import write_atomic
 
-__all__ = ["CheckedColumn", "Contract", "Rule", "check_rules", "load", "save", "violated_rules"]
-
 DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """The same YAML, five times as fast where PyYAML was built with libyaml: tables may have 10,000 columns."""
 HEADER = """\

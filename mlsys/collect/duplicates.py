@@ -38,8 +38,6 @@ from mlsys.schema import ROW
 from mlsys.statistics.hashing import mix
 from mlsys.store import MANIFEST, digest_json, read_json
 
-__all__ = ["CollectedRows", "Duplicates", "contents", "find_duplicates"]
-
 SEEDS = (1, 2)
 """Two hashes of 64 bits: two rows of a billion share both with a chance below 1e-20."""
 

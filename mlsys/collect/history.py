@@ -52,8 +52,6 @@ from mlsys.recipe.durations import span_us
 from mlsys.schema import Schema
 from mlsys.store import digest_json, read_json, write_json
 
-__all__ = ["CollectionRecord", "check_age", "check_columns", "judge", "key", "last", "load", "make", "save"]
-
 FILE = "collections.json"
 MAX_ENTRIES = 1000
 MIN_ENTRIES = 5
@@ -223,11 +221,7 @@ def _span(seconds: float) -> str:
     return f"{seconds:,.0f} seconds"
 
 
-WIDER = {
-    (str(pa.int64()), str(pa.float64())),
-    (str(pa.date32()), str(TIME)),
-    (str(pa.list_(pa.int64())), str(LIST)),
-}
+WIDER = {(str(pa.int64()), str(pa.float64())), (str(pa.date32()), str(TIME)), (str(pa.list_(pa.int64())), str(LIST))}
 """Types whose values the second holds too."""
 
 

@@ -42,8 +42,6 @@ from mlsys.recipe.durations import span_us
 from mlsys.schema import ROW
 from mlsys.store import Store, digest_json
 
-__all__ = ["KINDS", "Advance", "Cursor", "IncrementState", "advance"]
-
 KINDS: dict[str, pa.DataType] = {"int64": pa.int64(), "double": pa.float64(), "timestamp": conversion.TIME}
 """Types that a cursor may have, in the order in which texts are tried."""
 

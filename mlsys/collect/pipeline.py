@@ -32,8 +32,6 @@ from mlsys.readers.conversion import NumberFormat
 from mlsys.recipe import Reading
 from mlsys.schema import ROW
 
-__all__ = ["DropDuplicatesJob", "ScanJob", "WriteJob", "drop_duplicates", "scan", "write"]
-
 
 @dataclass(frozen=True)
 class ScanJob:

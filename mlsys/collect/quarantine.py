@@ -18,8 +18,6 @@ from mlsys.collect.storage_schema import RowCounts
 from mlsys.readers.base import BadRecord, as_python
 from mlsys.schema import ROW
 
-__all__ = ["NUM_SAMPLES", "QUARANTINE", "Quarantine", "Violations", "gather"]
-
 QUARANTINE = pa.schema(
     [("source", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.string())]
 )

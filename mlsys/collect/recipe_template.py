@@ -24,8 +24,6 @@ from mlsys.recipe import DataSection, Reading
 from mlsys.schema import Kind
 from mlsys.store import write_atomic
 
-__all__ = ["save", "write"]
-
 SAMPLE_ROWS = 50_000
 HEADER_BYTES = 1 << 16
 DELIMITERS = ",;\t|"

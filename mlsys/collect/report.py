@@ -17,8 +17,6 @@ from mlsys.readers.base import Fragment, TypeCounts
 from mlsys.recipe import DataSection
 from mlsys.schema import Role, Schema
 
-__all__ = ["build", "judge", "judge_damage", "total"]
-
 NUM_SAMPLES = 3
 
 

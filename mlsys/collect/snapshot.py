@@ -37,8 +37,6 @@ from mlsys.readers.base import PACKED, Fragment
 from mlsys.schema import Kind, Schema, TaskKind
 from mlsys.store import Store
 
-__all__ = ["Collection", "take", "take_table"]
-
 JOIN_KEYS = r"\bdata\.(?=(?:reading|derive|time)\b)(\w+)"
 """Keys of ``data`` that a join has as well."""
 
@@ -264,12 +262,7 @@ def _collect(store: Store, request: _Request, source: _Input) -> Collection:
 
 
 def _write(
-    request: _Request,
-    source: _Input,
-    scans: list[FragmentScan],
-    staged: Sequence[Path],
-    cache: Cache,
-    scratch: Path,
+    request: _Request, source: _Input, scans: list[FragmentScan], staged: Sequence[Path], cache: Cache, scratch: Path
 ) -> tuple[StorageSchema, list[StoredFragment], list[str]]:
     """Decide the types and store the rows; once more without a fragment that turns out to be damaged.
 

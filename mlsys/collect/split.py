@@ -37,8 +37,6 @@ from mlsys.recipe import Recipe
 from mlsys.schema import FOLD, ROW, Role, Schema, Task
 from mlsys.store import Store
 
-__all__ = ["divide"]
-
 
 def divide(store: Store, snapshot: Snapshot, recipe: Recipe, task: Task) -> Split:
     """Assign every row to a part and each training row to a fold, and store each part in a folder of its own.

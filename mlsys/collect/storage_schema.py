@@ -24,8 +24,6 @@ from mlsys.readers.base import UNNAMED, BadRecord, TypeCounts
 from mlsys.recipe import DataSection
 from mlsys.schema import Column, Kind, Role, Schema, arrow_type
 
-__all__ = ["FragmentScan", "RowCounts", "StorageSchema", "decide", "is_row_index", "merged", "schema"]
-
 ROW_INDEX = re.compile(rf"(__index_level_\d+__|Unnamed: \d+|{UNNAMED}\d+)")
 """Names that a row index gets: from pandas in Parquet and CSV, and from us where a CSV column has none."""
 

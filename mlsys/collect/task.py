@@ -25,8 +25,6 @@ from mlsys.dataset import Snapshot
 from mlsys.recipe import Recipe
 from mlsys.schema import Task, TaskKind
 
-__all__ = ["decide"]
-
 Label = bool | int | str
 
 MAX_INTEGER_CLASSES = 20

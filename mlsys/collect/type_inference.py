@@ -30,8 +30,6 @@ from mlsys.readers.base import TypeCounts
 from mlsys.readers.conversion import LIST, PLAIN, TIME, NumberFormat, read_text
 from mlsys.schema import Kind, arrow_type
 
-__all__ = ["WordCounts", "is_image", "kind_of", "num_misfits", "num_pictures", "num_whole", "observe", "type_of"]
-
 PADDED = r"^\s*[+-]?0\d+\s*$"
 DATED = r"^\s*\d{4}-\d{2}-\d{2}"
 DIGITS = r"^\s*[+-]?\d+\s*$"
@@ -210,15 +208,6 @@ def _most_readable(counts: TypeCounts, max_bad_fraction: float) -> pa.DataType:
     return best if counts.count - readable[best] <= allowed and readable[best] else pa.string()
 
 
-_READ_FROM_TEXT = {
-    Kind.NUMERIC: pa.float64(),
-    Kind.BOOLEAN: pa.bool_(),
-    Kind.DATETIME: TIME,
-    Kind.IMAGE: pa.binary(),
-}
+_READ_FROM_TEXT = {Kind.NUMERIC: pa.float64(), Kind.BOOLEAN: pa.bool_(), Kind.DATETIME: TIME, Kind.IMAGE: pa.binary()}
 
-_KINDS = {
-    "bool": Kind.BOOLEAN,
-    "timestamp[us, tz=UTC]": Kind.DATETIME,
-    "date32[day]": Kind.DATETIME,
-}
+_KINDS = {"bool": Kind.BOOLEAN, "timestamp[us, tz=UTC]": Kind.DATETIME, "date32[day]": Kind.DATETIME}

@@ -19,8 +19,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from mlsys.limits import FLOAT32_MAX, MAX_CODES, MAX_COLUMNS
 
-__all__ = ["OPERATIONS", "Columns", "Treatment", "options_of"]
-
 MAX_PIXELS = 36
 """36 × 36 in three colours are 3,888 columns: below `MAX_COLUMNS`."""
 
@@ -64,6 +62,8 @@ class NumericOptions(Treatment):
 
 
 class CategoricalOptions(Treatment):
+    """The options that operations on categories share."""
+
     min_rows: int | None = Field(
         None, ge=1, description="training rows that a category needs; rarer ones share a place with unknown ones"
     )

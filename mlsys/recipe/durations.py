@@ -7,8 +7,6 @@ from typing import Annotated
 
 from pydantic import AfterValidator, WithJsonSchema
 
-__all__ = ["Span", "span_us"]
-
 UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 """Microseconds in a unit; a week is written 7d. Days have 24 hours: instants know no summer time."""
 PATTERN = rf"^(\d+)({'|'.join(UNITS_US)})$"

@@ -16,8 +16,6 @@ from mlsys import errors
 from mlsys.recipe import columns
 from mlsys.recipe.sections import Recipe, Section
 
-__all__ = ["KeysOnce", "dump", "explain", "json_schema", "load", "override", "parse"]
-
 SectionT = typing.TypeVar("SectionT", bound=Section)
 
 WORDS = {

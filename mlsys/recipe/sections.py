@@ -21,29 +21,6 @@ from mlsys.recipe.columns import Columns
 from mlsys.recipe.durations import Span, span_us
 from mlsys.schema import Kind, TaskKind
 
-__all__ = [
-    "CELLS",
-    "Aggregate",
-    "DataSection",
-    "Dedupe",
-    "DeploySection",
-    "EvaluateSection",
-    "ExploreSection",
-    "FeaturesSection",
-    "Incremental",
-    "Join",
-    "MonitorSection",
-    "ReadOptions",
-    "Reading",
-    "Recipe",
-    "Section",
-    "SelectionSection",
-    "SplitSection",
-    "Threshold",
-    "TrainSection",
-    "TuneSection",
-]
-
 
 class Section(BaseModel):
     """A part of the recipe: frozen, and without other keys than its fields."""

@@ -15,8 +15,6 @@ from typing import IO, Literal, NamedTuple
 from mlsys import errors
 from mlsys.store import Store, storage_error
 
-__all__ = ["LedgerEntry", "Move", "append", "locked", "read"]
-
 
 class LedgerEntry(NamedTuple):
     """A registered model: its name, version number and bundle digest."""

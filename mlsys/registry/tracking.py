@@ -19,8 +19,6 @@ from mlsys.bundle import Bundle
 from mlsys.registry.ledger import LedgerEntry
 from mlsys.store import Store
 
-__all__ = ["add_version", "set_alias"]
-
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
 

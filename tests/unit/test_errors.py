@@ -239,7 +239,7 @@ MESSAGES = {
 
 def builders() -> list[str]:
     """Class and name of every classmethod that builds a message, except the one they share."""
-    classes = [getattr(errors, name) for name in errors.__all__]
+    classes = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, errors.MlsysError)]
     return [
         f"{cls.__name__}.{name}"
         for cls in classes
