@@ -10,15 +10,16 @@ next command. In the package's ``pyproject.toml``::
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
+import json
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import CodeType
 from typing import Any, TypeVar
 
 __all__ = ["Plugins", "modules", "outside_code", "record"]
@@ -136,9 +137,27 @@ def record(group: str, name: str, part: Any) -> None:
         frame = frame.f_back
     files = [frame.f_code.co_filename] if frame is not None else []
     if not _is_ours(type(part).__module__):
-        with contextlib.suppress(TypeError, OSError):  # a class of an interactive session has no file
+        try:
             files.append(inspect.getfile(type(part)))
+        except (OSError, TypeError):  # typed into an interpreter or a notebook
+            files.append(TYPED + _digest_of_methods(type(part)))
     _registered[f"{group}: {name}"] = files
+
+
+TYPED = "typed:"
+"""Prefix of what stands for the file of a class that has none."""
+
+
+def _digest_of_methods(kind: type) -> str:
+    """Digest of the instructions of a class's methods, which do not depend on lines and names of files."""
+
+    def instructions(code: CodeType) -> list[Any]:
+        constants = [instructions(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+        return [code.co_code.hex(), code.co_names, constants]
+
+    methods = {name: value.__code__ for name, value in vars(kind).items() if inspect.isfunction(value)}
+    contents = {name: instructions(code) for name, code in sorted(methods.items())}
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
 
 
 def _is_ours(module: str) -> bool:
@@ -151,5 +170,12 @@ def outside_code() -> dict[str, list[str]]:
     for point in (point for group in GROUPS for point in importlib.metadata.entry_points(group=group)):
         spec = importlib.util.find_spec(point.module)
         files.setdefault(f"{point.group}: {point.name}", [spec.origin] if spec and spec.origin else [])
-    there = {key: [Path(name) for name in dict.fromkeys(names) if Path(name).is_file()] for key, names in files.items()}
-    return {key: [hashlib.sha256(file.read_bytes()).hexdigest() for file in there[key]] for key in sorted(there)}
+    return {key: [_digest(name) for name in dict.fromkeys(files[key]) if _is_there(name)] for key in sorted(files)}
+
+
+def _is_there(name: str) -> bool:
+    return name.startswith(TYPED) or Path(name).is_file()
+
+
+def _digest(name: str) -> str:
+    return name if name.startswith(TYPED) else hashlib.sha256(Path(name).read_bytes()).hexdigest()

@@ -13,7 +13,7 @@ from mlsys import cli, expressions
 from mlsys.collect import contract
 from mlsys.evaluate.metrics import METRICS
 from mlsys.models import FAMILIES
-from mlsys.readers import registry
+from mlsys.readers.registry import READERS
 from mlsys.recipe import parse
 from pages import LANGUAGES, ROOT, all_blocks, blocks, names_in, paths, places, tables
 
@@ -83,11 +83,9 @@ def place(tmp_path_factory):
 def registries():
     """What a page registers is gone after it."""
     yield
-    for parts in (FAMILIES, METRICS):
+    for parts in (FAMILIES, METRICS, READERS):
         for name in set(parts) - set(parts.built_in):
             parts.unregister(name)
-    for name in set(registry.READERS) - set(registry.READERS.built_in):
-        registry.READERS.unregister(name)
 
 
 @pytest.mark.parametrize("page", PYTHON)

@@ -11,7 +11,7 @@ import pytest
 import toys
 from mlsys import bundle, errors, evaluate, models, recipe, selection, train, tune
 from mlsys.evaluate import bootstrap, metrics
-from mlsys.plugins import Plugins, outside_code
+from mlsys.plugins import Plugins, _registered, outside_code, record
 from mlsys.predict import Predictor
 from mlsys.store import Store
 from mlsys.workflow import modelling
@@ -154,3 +154,15 @@ def test_the_code_of_a_part_from_outside_counts_for_the_steps(tmp_path, monkeypa
     assert outside_code()["mlsys.metrics: other"] != before
     metrics.METRICS.unregister("other")
     assert "mlsys.metrics: other" not in outside_code()
+
+
+def test_a_class_without_a_file_counts_by_its_instructions():
+    """As one that is typed into a notebook: the same again is the same, another method is not."""
+    digests = []
+    for number in (1, 1, 2):
+        names = {"__name__": "notebook"}
+        exec(f"\n\nclass Typed:\n    def fit(self):\n        return [{number} for _ in ()]", names)
+        record("mlsys.families", "typed", names["Typed"]())
+        digests.append(outside_code()["mlsys.families: typed"][-1])
+    del _registered["mlsys.families: typed"]
+    assert digests[0] == digests[1] != digests[2]
