@@ -22,8 +22,6 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, TypeVar
 
-__all__ = ["Plugins", "modules", "outside_code", "record"]
-
 T = TypeVar("T")
 
 GROUPS = tuple(f"mlsys.{kind}" for kind in ("families", "metrics", "readers"))

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from mlsys.store import Store, storage_error
 
-__all__ = ["Opening", "read", "record"]
-
 
 @dataclass(frozen=True)
 class Opening:

@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from mlsys.evaluate.weighted_metrics import Statistic
 
-__all__ = ["BootstrapEstimate", "ResamplingPlan", "difference", "estimates", "weights"]
-
 Floats = NDArray[np.float64]
 
 BUDGET = 200_000_000

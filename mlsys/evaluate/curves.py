@@ -18,19 +18,6 @@ from mlsys.evaluate.threshold import Cost
 from mlsys.statistics.confidence import wilson_interval
 from mlsys.statistics.ranking import Ranked
 
-__all__ = [
-    "Bin",
-    "confusion_shown",
-    "equal_mass",
-    "expected_error",
-    "precision_recall",
-    "regression",
-    "reliability",
-    "roc",
-    "scores",
-    "thresholds",
-]
-
 Floats = NDArray[np.float64]
 NUM_BINS = 15
 """Bins of the calibration error, as in Guo et al. (2017), ICML, 1321-1330."""

@@ -15,8 +15,6 @@ from mlsys.evaluate import metrics
 from mlsys.recipe import Threshold
 from mlsys.schema import TaskKind
 
-__all__ = ["Check", "Verdict", "check_names", "judge"]
-
 
 @dataclass(frozen=True)
 class Check:

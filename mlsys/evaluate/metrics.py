@@ -32,24 +32,11 @@ from numpy.typing import NDArray
 
 from mlsys import errors
 from mlsys.evaluate import weighted_metrics as weighted
-from mlsys.evaluate.weighted_metrics import Prepare, by_rows
+from mlsys.evaluate.weighted_metrics import Prepare, by_rows  # noqa: F401 - the other way to make a metric
 from mlsys.plugins import Plugins
 from mlsys.recipe import Recipe
 from mlsys.schema import TaskKind
 from mlsys.statistics import ranking
-
-__all__ = [
-    "METRICS",
-    "Metric",
-    "Predicted",
-    "all_for",
-    "by_rows",
-    "check_names",
-    "default",
-    "find",
-    "measure",
-    "register",
-]
 
 Floats = NDArray[np.float64]
 BINARY = frozenset({TaskKind.BINARY})

@@ -9,8 +9,6 @@ from mlsys.evaluate.metrics import METRICS
 from mlsys.reports import charts, formats
 from mlsys.reports.page import Html, Page, alert, badge, code, details, facts, figure, grid, paragraph, table
 
-__all__ = ["classification_figures", "page", "regression_figures"]
-
 Evaluation = Mapping[str, Any]
 
 RULES = {"f1": "best F1 on validation", "cost": "least cost on validation", "half": "fixed"}
@@ -54,11 +52,7 @@ def _verdict(evaluation: Evaluation) -> list[Html]:
     ]
     if evaluation["threshold"] is not None:
         tiles.append(
-            (
-                "Decision threshold",
-                formats.number(evaluation["threshold"]),
-                RULES[evaluation["threshold_rule"]],
-            )
+            ("Decision threshold", formats.number(evaluation["threshold"]), RULES[evaluation["threshold_rule"]])
         )
     checks = evaluation["verdict"]["checks"]
     rows = [
@@ -107,10 +101,7 @@ def _metrics(evaluation: Evaluation) -> list[Html]:
     ]
     caption = "On the test rows, beside a dummy that says the same for every row"
     meanings = table([[m["title"], m["meaning"]] for m in measured.values()], ["metric", "definition"], align="lw")
-    blocks = [
-        table(rows, columns, align="lrrrl", caption=caption),
-        details("How each metric is defined", meanings),
-    ]
+    blocks = [table(rows, columns, align="lrrrl", caption=caption), details("How each metric is defined", meanings)]
     headlines = [name for name, metric in METRICS.items() if metric.is_headline and name in measured]
     dots = [_dot(measured[name], accent=name == evaluation["metric"]) for name in headlines]
     drawn = charts.intervals(dots, title="Model and dummy") if dots else None
@@ -345,10 +336,7 @@ def _about(evaluation: Evaluation) -> list[Html]:
     rows = [
         ["bundle", code(evaluation["bundle"])],
         ["split", code(evaluation["split"])],
-        [
-            "resamples",
-            f"{_resamples(bootstrap)}; for slices {evaluation['slices']['num_resamples']}",
-        ],
+        ["resamples", f"{_resamples(bootstrap)}; for slices {evaluation['slices']['num_resamples']}"],
         ["columns without slices", ", ".join(evaluation["slices"]["columns_left_out"]) or "none"],
     ]
     unseen, rare = evaluation["unseen"], evaluation["rare"]

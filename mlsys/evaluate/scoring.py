@@ -27,8 +27,6 @@ from mlsys.schema import Role, Task, TaskKind
 from mlsys.statistics import encode_target
 from mlsys.store import Store
 
-__all__ = ["Scored", "dummy_scores", "jsonable", "predict_test_rows", "score"]
-
 FORMAT = 1
 MAX_CURVES = 8
 """Classes with a ROC curve of their own."""

@@ -26,8 +26,6 @@ from mlsys.evaluate import bootstrap
 from mlsys.evaluate.metrics import Metric
 from mlsys.schema import Column, Kind, Role, Schema
 
-__all__ = ["Slice", "columns", "find", "judge"]
-
 MAX_VALUES = 20
 """A column with more values is not sliced by itself; named in the recipe, its most frequent ones are."""
 NUM_RANGES = 4

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from mlsys.statistics.ranking import Ranked
 
-__all__ = ["Cost", "ThresholdCurve", "choose", "curve"]
-
 Floats = NDArray[np.float64]
 Rule = Literal["f1", "cost", "half"]
 Cost = Mapping[Literal["false_positive", "false_negative"], float]

@@ -21,29 +21,6 @@ from numpy.typing import NDArray
 from mlsys.evaluate import curves
 from mlsys.statistics import ranking
 
-__all__ = [
-    "Prepare",
-    "Statistic",
-    "accuracy",
-    "averaged",
-    "balanced_accuracy",
-    "by_rows",
-    "calibration_error",
-    "determination",
-    "f1",
-    "matrix",
-    "matthews",
-    "mean_of",
-    "median_absolute",
-    "of_matrix",
-    "of_order",
-    "precision",
-    "quadratic",
-    "recall",
-    "relative",
-    "surprise",
-]
-
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats | None], float]
 """The value of a metric on prepared rows under weights (n,), or unweighted for None."""

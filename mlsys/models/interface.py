@@ -14,8 +14,6 @@ from pydantic import BaseModel, ConfigDict
 from mlsys.models.matrix import Matrix
 from mlsys.schema import Task, TaskKind
 
-__all__ = ["Choice", "DistributedFamily", "Domain", "Family", "FamilyParams", "Integer", "Progress", "Uniform"]
-
 Progress = Callable[[int, np.ndarray], None]
 """Called as ``progress(round, predictions of the validation rows)`` by families that have rounds."""
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-__all__ = ["centre_and_scale", "ordered_scores", "ordered_sum", "outputs", "probabilities", "standardised"]
-
 _FEW_ROWS = 64
 """Up to this many rows one NumPy call over (rows, features, outputs) is faster than a loop over features."""
 

@@ -8,8 +8,6 @@ import numpy as np
 
 from mlsys import errors
 
-__all__ = ["LARGEST", "Matrix", "bounded", "check_width"]
-
 LARGEST = 1e30
 """Trees take values up to this size; scikit-learn and XGBoost refuse infinity, and XGBoost
 doubles the largest value of a feature in float32, whose own limit is 3.4e38."""

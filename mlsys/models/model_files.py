@@ -14,8 +14,6 @@ from pydantic import BaseModel, ValidationError
 
 from mlsys import errors
 
-__all__ = ["damaged", "read_arrays", "read_facts", "write_arrays", "write_facts"]
-
 T = TypeVar("T", bound=BaseModel)
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["PENALTIES", "RidgeSolution", "calibrated", "solve"]
-
 PENALTIES = tuple(10.0 ** (half / 2) for half in range(-8, 7))
 """Penalties from 0.0001 to 1,000, two a decade."""
 

@@ -43,8 +43,6 @@ from mlsys.features.clocks import Clock, clock_of
 from mlsys.readers.conversion import FIRST_US, LAST_US, time_parts
 from mlsys.schema import Column, Kind, arrow_type
 
-__all__ = ["Convert", "Misfit", "UnfitError", "converter", "shown", "to_json"]
-
 _EXACT_IN = {"float": 2**24, "double": 2**53, "halffloat": 2**11}
 
 

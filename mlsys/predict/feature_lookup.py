@@ -21,8 +21,6 @@ from mlsys.features.online.views import FeatureView, instant
 from mlsys.predict.validation import RequestValidator, Row, Violation, refuse, violation
 from mlsys.schema import arrow_type
 
-__all__ = ["NO_LOOKUP", "FeatureLookup", "LookupPlan", "LookupResult"]
-
 MAX_PLANS = 1_000
 """Plans that are remembered: clients send few sets of columns, unless they mean harm."""
 

@@ -28,8 +28,6 @@ from mlsys.images import UndecodableError
 from mlsys.schema import Column, Kind, Schema, Task
 from mlsys.statistics import TableStatistics
 
-__all__ = ["MEASURES", "columns", "measure", "measured", "pictures", "statistics"]
-
 MEASURES = ("width", "height", "brightness", "contrast", "saturation", "warmth")
 
 NO_MEASURES = (None,) * len(MEASURES)

@@ -21,8 +21,6 @@ from mlsys import errors, images
 from mlsys.predict.coercion import Convert, UnfitError, converter, shown
 from mlsys.schema import Column, Kind, Schema, arrow_type
 
-__all__ = ["MAX_VIOLATIONS", "RequestValidator", "Violation", "refuse", "violation"]
-
 MAX_VIOLATIONS = 100
 """Faults listed in an answer; a client that got a column wrong has it wrong in every row."""
 

@@ -33,8 +33,6 @@ from mlsys import errors, models
 from mlsys.evaluate import metrics
 from mlsys.train import FoldResult
 
-__all__ = ["ROUNDS", "LeaderboardEntry", "Ranking", "Scores", "corrected_error", "leaderboard", "leavers"]
-
 ROUNDS = 2
 """Rounds of folds after which families leave; where time divides the folds, those with most rows to fit on."""
 

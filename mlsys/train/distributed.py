@@ -30,8 +30,6 @@ from mlsys.models.interface import DistributedFamily
 from mlsys.models.matrix import Matrix
 from mlsys.train.training_job import TrainingJob
 
-__all__ = ["fit"]
-
 DATA_CPUS = 1.0
 """CPUs of each node that stay with Ray Data, or half of what there is on a node with fewer than two."""
 

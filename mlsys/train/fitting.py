@@ -29,8 +29,6 @@ from mlsys.store import Store
 from mlsys.train import rows, training_job
 from mlsys.train.training_job import TrainingJob
 
-__all__ = ["LABEL", "ValidationResult", "fit", "fit_in_task", "plan", "validate"]
-
 LABEL = "label"
 """Name of the target among the statistics of predictions."""
 

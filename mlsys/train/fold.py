@@ -20,8 +20,6 @@ from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
 from mlsys.train import rows
 
-__all__ = ["FoldResult", "Prepared", "fit_fold", "fit_prepared", "prepare"]
-
 Judge = int | Literal["validation"]
 
 

@@ -18,8 +18,6 @@ from mlsys.schema import ROW, Role, Schema, Task
 from mlsys.statistics import TrainStatistics, encode_target
 from mlsys.statistics.hashing import GOLDEN, mix
 
-__all__ = ["columns", "fit_program", "held_out", "matrix", "read", "sampled"]
-
 HELD_OUT = 0.1
 """Fraction of the rows to fit on that decides when boosting stops, where no validation part may be used."""
 

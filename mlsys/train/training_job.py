@@ -17,8 +17,6 @@ from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.train import rows
 
-__all__ = ["TrainingJob", "params_of"]
-
 
 @dataclass(frozen=True)
 class TrainingJob:

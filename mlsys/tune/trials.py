@@ -42,8 +42,6 @@ from mlsys.schema import Task
 from mlsys.store import storage_error, write_atomic
 from mlsys.train import FoldResult
 
-__all__ = ["Journal", "Search", "Trial", "judge", "run"]
-
 
 @dataclass(frozen=True)
 class Trial:
