@@ -86,10 +86,12 @@ def choose(
     FeatureError
         The operation does not fit the column.
     """
+    # 1. Check the recipe.
     settings = features or recipe.FeaturesSection()
     extended = derive.extend(schema, settings.derive)
     _check_overrides(extended, settings.columns)
     _check_elapsed(extended, settings.columns)
+    # 2. Choose the operations of each column; coordinates of a vector get one scale.
     columns = [column for column in extended.features if column.name != statistics.task.target]
     choices = tuple(
         choice
@@ -99,6 +101,7 @@ def choose(
     if encoding == "dense":
         free = [column for column in columns if column.name not in settings.columns]
         choices = _as_coordinates(choices, coordinate_blocks(free, statistics))
+    # 3. Find the columns of a request that they read, directly or through derived features.
     used = {column for choice in choices if choice.operation != "drop" for column in choice.reads}
     expressions = derive.needed(settings.derive, used)
     read = {*used, *derive.inputs(expressions)} - set(expressions)

@@ -69,7 +69,7 @@ class FeatureProgram:
 
     @cached_property
     def types(self) -> list[str]:
-        """Type of each feature, as in `models.matrix.Matrix`."""
+        """Type of each feature, as in `mlsys.models.matrix.Matrix`."""
         return [kind for operation in self.operations for kind in operation.types]
 
     @property

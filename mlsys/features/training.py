@@ -79,6 +79,7 @@ class TrainingProgram:
         RequestError
             A column is missing or of another type than in training.
         """
+        # 1. Read the folds.
         if FOLD not in table.column_names:
             raise errors.FeatureError.build(
                 "features: rows to fit a model on",
@@ -91,6 +92,7 @@ class TrainingProgram:
         inside = [number for number in self.held_out if (fold == number).any()]
         if not inside:
             return self.program.transform(rows, out)
+        # 2. Rows of a fold get the encodings of the others.
         X = np.empty((table.num_rows, self.program.width), np.float32) if out is None else out
         frame = pl.DataFrame(pl.from_arrow(rows))  # which can filter views of texts
         parts = [(~np.isin(fold, inside), self.program), *((fold == k, self.held_out[k]) for k in inside)]

@@ -128,7 +128,7 @@ def read_rows(paths: Sequence[Path], num_parts: int, time_range: TimeRange) -> I
 def read_table(
     paths: Sequence[Path], num_parts: int, time_range: TimeRange, spec: JoinSpec
 ) -> tuple[pl.DataFrame, pa.Table]:
-    """Read what the rows of a range can see of a table; index and values are as `asof.resolve` takes them.
+    """Read what the rows of a range can see of a table: index and values for `mlsys.features.joins.asof.resolve`.
 
     That is what was first seen within the range; of what was seen before it, the events that
     the longest window still reaches, and for each key the last one, which an as-of join

@@ -129,6 +129,7 @@ def publish(
     StoreError
         The store cannot be written; what was there stays.
     """
+    # 1. Arrange the events, which may refuse the table.
     arranged = events.arrange(view, table)
     span = span_us(history)
     published = Published(view.id, 0, None)
@@ -145,6 +146,7 @@ def publish(
         published = Published(view.id, len(change.put) if change else 0, facts.get("newest_us"))
         return change
 
+    # 2. Merge them with the stored ones in one update, again if another writer came first.
     online.update(view.id, events.keys_of(arranged), merge)
     return published
 

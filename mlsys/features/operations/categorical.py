@@ -28,6 +28,7 @@ from mlsys.features.operations.operation import (
     Operation,
     Scaling,
     Writer,
+    code_table,
     divisor,
     row_copier,
     scaled_table,
@@ -202,7 +203,7 @@ class Codes(Categorical):
 
     @cached_property
     def table(self) -> Matrix:
-        return np.array([*range(len(self.categories) + 1), math.nan], np.float32)[:, np.newaxis]
+        return code_table(len(self.categories) + 1, onehot=False)
 
 
 @dataclass(frozen=True)
@@ -309,10 +310,7 @@ class Hashed(Operation):
 
     @cached_property
     def table(self) -> Matrix:
-        """A row a bucket, the last one for a missing value."""
-        if self.onehot:
-            return np.eye(self.buckets + 1, dtype=np.float32)
-        return np.array([*range(self.buckets), math.nan], np.float32)[:, np.newaxis]
+        return code_table(self.buckets, onehot=self.onehot)
 
     def raw(self) -> list[pl.Expr]:
         return [self.domain.expr(self.column)]

@@ -19,6 +19,7 @@ from mlsys.features.operations.operation import (
     Operation,
     Scaling,
     Writer,
+    code_table,
     divisor,
     row_copier,
     signed_log,
@@ -40,7 +41,7 @@ class Numeric(Operation):
     Attributes
     ----------
     coordinate
-        It is a coordinate of a vector (`auto_plan.coordinate_blocks`): all of them have one scale.
+        It is a coordinate of a vector (`mlsys.features.auto_plan.coordinate_blocks`): all of them have one scale.
     """
 
     scaling: Scaling = field(default_factory=Scaling)
@@ -102,11 +103,7 @@ class QuantileBins(Operation):
 
     @cached_property
     def table(self) -> Matrix:
-        """A row a bin, the last one for a missing value."""
-        bins = len(self.edges) + 1
-        if self.onehot:
-            return np.eye(bins + 1, dtype=np.float32)
-        return np.array([*range(bins), math.nan], np.float32)[:, np.newaxis]
+        return code_table(len(self.edges) + 1, onehot=self.onehot)
 
     def raw(self) -> list[pl.Expr]:
         return [self.domain.expr(self.column)]

@@ -23,7 +23,17 @@ import polars as pl
 from mlsys.features.domains import Domain
 from mlsys.limits import FLOAT32_MAX
 
-__all__ = ["Matrix", "Operation", "Scaling", "Writer", "divisor", "row_copier", "scaled_table", "signed_log"]
+__all__ = [
+    "Matrix",
+    "Operation",
+    "Scaling",
+    "Writer",
+    "code_table",
+    "divisor",
+    "row_copier",
+    "scaled_table",
+    "signed_log",
+]
 
 Matrix = npt.NDArray[np.float32]
 Writer = Callable[[Any, Matrix], None]
@@ -41,7 +51,7 @@ class Operation(ABC):
     column
         The column that it is about, and its `domain`.
     outputs
-        Names of the features, in order; `types` as those of `models.matrix.Matrix`: "q" a
+        Names of the features, in order; `types` as those of `mlsys.models.matrix.Matrix`: "q" a
         quantity, "c" the code of a category, "e" a coordinate of an embedding.
     """
 
@@ -181,6 +191,13 @@ def scaled_table(values: Sequence[float], scaling: Scaling) -> Matrix:
     if not scaling.indicator:
         return numbers
     return np.hstack([numbers, np.eye(len(numbers), 1, k=1 - len(numbers), dtype=np.float32)])
+
+
+def code_table(num_codes: int, *, onehot: bool) -> Matrix:
+    """A table with a row a code, the last one for a missing value: the number and NaN, or a column each."""
+    if onehot:
+        return np.eye(num_codes + 1, dtype=np.float32)
+    return np.array([*range(num_codes), math.nan], np.float32)[:, np.newaxis]
 
 
 def row_copier(table: Matrix, start: int) -> Callable[[Matrix, int], None]:

@@ -24,7 +24,8 @@ algorithms 4.4 and 5.1, doi:10.1137/090771806.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -50,13 +51,20 @@ from mlsys.schema import Kind
 from mlsys.statistics import ColumnStatistics, arrays
 from mlsys.statistics.text_statistics import BUCKETS, MEASURES, Texts, TextStatistics, Tokens, batches, count
 
-__all__ = ["LENGTH", "TEXT", "TFIDF", "Text", "Tfidf", "num_components", "term_weights", "truncated_svd"]
+__all__ = [
+    "LENGTH",
+    "TEXT",
+    "TFIDF",
+    "Text",
+    "TextOperation",
+    "Tfidf",
+    "num_components",
+    "term_weights",
+    "truncated_svd",
+]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-TextFunction = Callable[[Sequence[str]], Floats]
-"""Features of texts, ``(texts, features)``."""
 
 COUNT_STEPS = 16
 """Steps of 1 in the weight of a count."""
@@ -73,7 +81,42 @@ def term_weights(counts: Ints) -> Ints:
 
 
 @dataclass(frozen=True)
-class Text(Operation):
+class TextOperation(Operation):
+    """Compute features of texts, one text as if it were many, so that both executors give the same bits."""
+
+    @property
+    @abstractmethod
+    def missing(self) -> Matrix:
+        """The row of a missing text."""
+
+    @abstractmethod
+    def compute(self, texts: Sequence[str]) -> Floats:
+        """Features of texts, ``(texts, features)``."""
+
+    def raw(self) -> list[pl.Expr]:
+        return [self.domain.expr(self.column)]
+
+    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
+        present = raw[0].is_not_null().to_numpy()
+        texts = raw[0].drop_nulls().to_list()
+        if len(texts) < len(out):
+            out[~present] = self.missing
+        if texts:
+            out[present] = self.compute(texts)
+
+    def writer(self, start: int) -> Writer:
+        read, missing, compute = self.domain.reader(self.column), self.missing, self.compute
+        stop = start + len(missing)
+
+        def write(value: Any, out: Matrix) -> None:
+            text = read(value)
+            out[start:stop] = missing if text is None else compute([text])[0]
+
+        return write
+
+
+@dataclass(frozen=True)
+class Text(TextOperation):
     """Take the numbers of `mlsys.statistics.text_statistics.MEASURES`.
 
     Attributes
@@ -96,31 +139,21 @@ class Text(Operation):
 
     @cached_property
     def missing(self) -> Matrix:
-        """The row of a missing text."""
         marked = [1.0] if self.indicator else []
         return np.array([*(scaling.missing for scaling in self.scalings), *marked], np.float64).astype(np.float32)
-
-    def raw(self) -> list[pl.Expr]:
-        return [self.domain.expr(self.column)]
-
-    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
-        write_present(raw[0], out, self.missing, self._numbers)
-
-    def writer(self, start: int) -> Writer:
-        return row_writer(self, start, self.missing, self._numbers)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         return super().from_json({**fields, "scalings": tuple(Scaling(**each) for each in fields["scalings"])})
 
-    def _numbers(self, texts: Sequence[str]) -> Floats:
+    def compute(self, texts: Sequence[str]) -> Floats:
         facts = np.concatenate([Texts(batch).measures() for batch in batches(texts)])
         columns = [scaled_text(column, scaling) for column, scaling in zip(facts.T, self.scalings, strict=True)]
         return np.stack([*columns, *([np.zeros(len(facts))] if self.indicator else [])], axis=1)
 
 
 @dataclass(frozen=True)
-class Tfidf(Operation):
+class Tfidf(TextOperation):
     """Place a text in the space of the training texts; a text without a known token is at its origin.
 
     Attributes
@@ -177,16 +210,7 @@ class Tfidf(Operation):
     def axis(self) -> Floats:
         return arrays.array(self.axes).astype(np.float64)
 
-    def raw(self) -> list[pl.Expr]:
-        return [self.domain.expr(self.column)]
-
-    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
-        write_present(raw[0], out, self.missing, self._coordinates)
-
-    def writer(self, start: int) -> Writer:
-        return row_writer(self, start, self.missing, self._coordinates)
-
-    def _coordinates(self, texts: Sequence[str]) -> Floats:
+    def compute(self, texts: Sequence[str]) -> Floats:
         return self.project(count(texts))
 
     def project(self, tokens: Tokens) -> Floats:
@@ -213,27 +237,6 @@ def scaled_text(values: Floats, scaling: Scaling) -> Floats:
     if scaling.is_identity:
         return values
     return np.clip((values - scaling.center) * scaling.factor, -FLOAT32_MAX, FLOAT32_MAX)
-
-
-def write_present(series: pl.Series, out: Matrix, missing: Matrix, compute: TextFunction) -> None:
-    """Write the features of the present texts, and the row of a missing one elsewhere."""
-    present = series.is_not_null().to_numpy()
-    texts = series.drop_nulls().to_list()
-    if len(texts) < len(out):
-        out[~present] = missing
-    if texts:
-        out[present] = compute(texts)
-
-
-def row_writer(operation: Operation, start: int, missing: Matrix, compute: TextFunction) -> Writer:
-    """The writer of an operation on texts: it computes one text as if it were many."""
-    read, stop = operation.domain.reader(operation.column), start + len(missing)
-
-    def write(value: Any, out: Matrix) -> None:
-        text = read(value)
-        out[start:stop] = missing if text is None else compute([text])[0]
-
-    return write
 
 
 VOCABULARY = 8_192
