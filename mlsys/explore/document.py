@@ -60,6 +60,7 @@ def describe(
     title: str = "",
 ) -> dict[str, Any]:
     """Write the profile as JSON, see `mlsys.explore.describe`."""
+    # 1. What several parts of the document need
     whole = profile.whole
     pairwise = profile.pairwise
     information = pairwise.information() if pairwise is not None else {}
@@ -69,6 +70,7 @@ def describe(
         _column(whole.schema[name], column, profile, curves.get(name), information.get(name))
         for name, column in whole.features.items()
     ]
+    # 2. The document
     return {
         "format": FORMAT,
         "title": title or task.target,

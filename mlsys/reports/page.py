@@ -184,10 +184,12 @@ def table(
     anchor
         Name of the table for links and for `search`.
     """
+    # 1. Alignment of each column, and whether it can be sorted
     cells = [[_plain(cell) for cell in row] for row in rows]
     mute = [bool(cells) and all(_is_mute(row[i]) for row in cells) for i in range(len(columns))]
     letters = align or "".join(_alignment([row[i] for row in cells]) for i in range(len(columns)))
     classes = [None if letter == "l" else letter for letter in letters]
+    # 2. Head, body, and the scrolling box around them
     head = (
         tag("th", tag("button", name, type="button") if sortable and not is_mute else name, scope="col", class_=kind)
         for name, kind, is_mute in zip(columns, classes, mute, strict=True)

@@ -36,6 +36,7 @@ def curve(
     `point` is a named place on a curve, `upright` a named place on the x axis; `dots` marks
     the points that a curve runs through.
     """
+    # 1. Axes, and room for the legend above them
     names = list(series)
     rows = svg.legend_rows(names, WIDTH - 60) if len(names) > 1 else 0
     x_ticks, y_ticks = svg.nice_ticks(*x_range), svg.nice_ticks(*y_range)
@@ -43,10 +44,12 @@ def curve(
     frame = svg.Frame(WIDTH, HEIGHT + 16 * rows, 46, 12, 42 + 16 * rows, 42, *ends)
     key = svg.legend(names, 12, 31, WIDTH - 60) if rows else ""
     axes = join(frame.y_axis(y_ticks, label=y_label), frame.x_numbers(x_ticks, x_label))
+    # 2. Guides and curves
     guides = _guides(frame, diagonal=diagonal, level=level, upright=upright)
     drawn = [_curve(frame, points, i, dots=dots) for i, points in enumerate(series.values(), 1)]
     known = point is not None and not any(formats.is_missing(float(v)) for v in point[1:])
     named = _point(frame, *point) if point is not None and known else ""
+    # 3. Words for readers who cannot see it
     alt = f"{y_label} against {x_label}: " + ", ".join(names)
     return svg.picture(
         frame.width,
@@ -98,11 +101,13 @@ def calibration(
     y_label: str = "observed rate",
 ) -> Html:
     """Draw the observed rate against the mean prediction of each bin; on the broken diagonal they agree."""
+    # 1. Axes and the diagonal
     ends = [float(v) for v in [*predicted, *observed, *(high or [])] if not formats.is_missing(float(v))]
     ticks = svg.nice_ticks(0, min(1.0, max(ends, default=1.0)))
     frame = svg.Frame(WIDTH, HEIGHT, 46, 12, 42, 42, 0, ticks[-1], 0, ticks[-1])
     parts = [svg.title(title), frame.y_axis(ticks, label=y_label), frame.x_numbers(ticks, x_label)]
     parts.append(svg.line(frame.x(0), frame.y(0), frame.x_end, frame.top, "dash"))
+    # 2. Intervals, then the line, then a dot a bin
     for i, (a, b) in enumerate(zip(low or [], high or [], strict=True)):
         parts.append(
             svg.line(
@@ -162,6 +167,7 @@ def intervals(
     reference_label: str = "",
 ) -> Html:
     """Draw a dot and a whisker a row on one scale; `reference` is a broken line down through all."""
+    # 1. The scale of all rows
     numbers = [
         v
         for row in rows
@@ -172,6 +178,7 @@ def intervals(
     ticks = svg.nice_ticks(min(numbers, default=0.0), max(numbers, default=1.0), 6)
     height = 60 + 24 * len(rows) + (14 if x_label else 0)
     frame = svg.Frame(INTERVALS_WIDTH, height, 154, 104, 44, 22 + (14 if x_label else 0), ticks[0], ticks[-1])
+    # 2. Grid, name of the axis, reference
     parts = [svg.title(title)]
     for t in ticks:
         parts += [
@@ -185,6 +192,7 @@ def intervals(
             svg.line(frame.x(reference), frame.top - 4, frame.x(reference), frame.y_end, "dash"),
             svg.text(frame.x(reference), frame.top - 9, reference_label, "m ink"),
         ]
+    # 3. A line a row
     for i, row in enumerate(rows):
         parts += _row(frame, row, frame.top + 10 + 24 * i)
     alt = "; ".join(

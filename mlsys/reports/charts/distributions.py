@@ -38,6 +38,7 @@ def histogram(
     `marks` are named places, such as a mean or a threshold, drawn as broken lines. With
     `x_time` the edges are microseconds since 1970 in UTC, and are written as dates.
     """
+    # 1. The plot area and a box a bin
     heights, unequal = _heights(edges, counts)
     frame = _frame(edges, heights)
     say = _date if x_time else formats.number
@@ -52,6 +53,7 @@ def histogram(
         )
         for a, b, h, c in zip(edges, edges[1:], heights, counts, strict=False)
     ]
+    # 2. Axes and words
     name = f"{y_label} per unit" if unequal else y_label
     write = (lambda _: "") if unequal else formats.compact
     axes = join(
@@ -77,12 +79,14 @@ def histogram_by_class(
     Each class sums to one, so classes of very different size can be compared; `x_time` as
     for `histogram`.
     """
+    # 1. Shares of each class, and the plot area for the largest
     names = list(counts)
     shares = {name: _shares(edges, counts[name]) for name in names}
     top = max((h for heights in shares.values() for h in heights), default=1.0)
     rows = svg.legend_rows(names, WIDTH - 46)
     frame = _frame(edges, [top], head=16 * rows)
     areas = [_steps(frame, edges, shares[name], i) for i, name in enumerate(names, 1)]
+    # 2. Axes and words
     unequal = _heights(edges, edges[1:])[1]
     write = (lambda _: "") if unequal else (lambda share: f"{100 * share:.3g}%")
     axes = join(
@@ -118,12 +122,14 @@ def bars(
     `rates` puts a second plot beside them with a dot a category (0 … the greatest rate), and
     `baseline` a broken line at the rate of all rows.
     """
+    # 1. Room for names, bars and rates
     rows = len(labels)
     names = [svg.shorten(str(label), LONGEST) for label in labels]
     extra = max(0.0, svg.LETTER * max((len(name) for name in names), default=0) - 104)
     height = 48 + 22 * rows + (14 if rates is not None else 0)
     left, end = 112 + extra, (250 if rates is not None else WIDTH - 44) + extra
     most = max([v for v in values if not formats.is_missing(v)] + [0]) or 1
+    # 2. A bar a category
     parts: list[Html] = [svg.title(title), svg.text(left, 34, value_label)]
     for i, (label, value) in enumerate(zip(labels, values, strict=True)):
         y = 42 + 22 * i

@@ -53,6 +53,7 @@ def lines(
     y_range
         Ends of the vertical axis; by default those of the data and the limits.
     """
+    # 1. The plot area for all values
     known = {name: s if isinstance(s, Series) else Series(s) for name, s in series.items()}
     values = [v for s in known.values() for part in (s.values, s.low or (), s.high or ()) for v in part]
     frame, places, axes = _stage(
@@ -63,6 +64,7 @@ def lines(
         y_range=y_range,
         wide=wide,
     )
+    # 2. Bands, lines and alarms
     drawn = [_band(frame, places, s, i) for i, s in enumerate(known.values(), 1)]
     drawn += [_trace(frame, places, x, (name, s.values), i) for i, (name, s) in enumerate(known.items(), 1)]
     flags = [svg.line(frame.x(places[i]), frame.top, frame.x(places[i]), frame.y_end, "alarm-line") for i in alarms]
@@ -103,9 +105,11 @@ def fan(
     `quantiles` is keyed by probability, e.g. 0.05, 0.25, 0.5, 0.75, 0.95; `reference` holds
     the same quantiles of the training rows, drawn as broken lines.
     """
+    # 1. The plot area for all values
     probabilities = sorted(quantiles)
     values = [v for p in probabilities for v in quantiles[p]] + list((reference or {}).values())
     frame, places, axes = _stage(x, values, [], y_label=y_label, y_range=None, wide=wide)
+    # 2. Bands around the median, and the quantiles of the reference
     pairs = [(p, q) for p, q in zip(probabilities, reversed(probabilities), strict=True) if p < q]
     bands = [
         _between(frame, places, quantiles[p], quantiles[q], "f1 band2" if i else "f1 band")
