@@ -5,20 +5,6 @@ A bound that one module alone needs stands in that module.
 
 from __future__ import annotations
 
-__all__ = [
-    "DAY_US",
-    "FLOAT32_MAX",
-    "FLOAT32_TINY",
-    "ID_LIKE_FRACTION",
-    "LAST_YEAR",
-    "LAST_YEAR_END_US",
-    "MAX_CODES",
-    "MAX_COLUMNS",
-    "TASK_CELLS",
-    "TASK_ROWS",
-    "YEAR_1_US",
-]
-
 MAX_CODES = 254
 """Categories or bins of one column with a code of their own: with a code for other categories and one
 for missing values they fit XGBoost's default of 256 bins."""

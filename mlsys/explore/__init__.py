@@ -50,12 +50,7 @@ def profile(
 
 
 def describe(
-    split: Split,
-    task: Task,
-    profile: Profile,
-    findings: Iterable[Finding],
-    *,
-    title: str = "",
+    split: Split, task: Task, profile: Profile, findings: Iterable[Finding], *, title: str = ""
 ) -> dict[str, Any]:
     """Write the profile as JSON: overview, alerts, findings of the leakage scan, every column. Reads no rows."""
     from mlsys.explore.document import describe as run

@@ -18,8 +18,6 @@ from mlsys.schema import Column, Kind, Schema, Task, TaskKind
 from mlsys.statistics import ColumnStatistics, ColumnSummary, TableStatistics
 from mlsys.statistics.pairwise import PairwiseStatistics
 
-__all__ = ["SKEWED", "Alert", "column_alerts", "find"]
-
 MOSTLY_NULL = 0.5
 """Fraction of nulls from which most values are missing."""
 

@@ -14,8 +14,6 @@ from mlsys.statistics.confidence import Z_95, wilson_interval
 from mlsys.statistics.pairwise import PairLayout, PairwiseStatistics
 from mlsys.statistics.pairwise.layout import MOST_CATEGORICAL, MOST_LEVELS, MOST_NULLABLE, MOST_NUMBERS
 
-__all__ = ["LEAST_ROWS", "curves", "matrix", "missingness", "timeline"]
-
 Floats = npt.NDArray[np.float64]
 
 MOST_PATTERNS = 12

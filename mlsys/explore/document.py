@@ -32,8 +32,6 @@ from mlsys.statistics.confidence import Z_95
 from mlsys.statistics.image_statistics import ImageStatistics
 from mlsys.statistics.pairwise.contingency_tables import Information
 
-__all__ = ["describe", "describe_texts", "typical_words"]
-
 MOST_TEXTS, MOST_CHARACTERS = 5_000, 2_000
 """Texts of the sample that are read, and characters of each: a few seconds at most."""
 
@@ -52,12 +50,7 @@ MOST_CATEGORIES = 12
 
 
 def describe(
-    split: Split,
-    task: Task,
-    profile: Profile,
-    findings: Iterable[Finding],
-    *,
-    title: str = "",
+    split: Split, task: Task, profile: Profile, findings: Iterable[Finding], *, title: str = ""
 ) -> dict[str, Any]:
     """Write the profile as JSON, see `mlsys.explore.describe`."""
     # 1. What several parts of the document need

@@ -53,8 +53,6 @@ from mlsys.statistics import TableStatistics
 from mlsys.statistics.confidence import Z_95_LOWER, wilson_interval
 from mlsys.statistics.hashing import combine, hash_array
 
-__all__ = ["SURPRISE", "Finding", "Overlap", "enforce", "overlaps", "row_hashes", "scan"]
-
 UInt64 = npt.NDArray[np.uint64]
 
 SURPRISE = 0.01
@@ -186,11 +184,7 @@ class Finding:
 
 
 def scan(
-    split: Split,
-    task: Task,
-    profile: Profile,
-    allow: Iterable[str] = (),
-    max_duplicate_fraction: float = 0.01,
+    split: Split, task: Task, profile: Profile, allow: Iterable[str] = (), max_duplicate_fraction: float = 0.01
 ) -> list[Finding]:
     """Scan for leakage; blocking findings come first.
 

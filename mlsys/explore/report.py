@@ -11,8 +11,6 @@ from mlsys.reports import charts, formats
 from mlsys.reports import page as html
 from mlsys.reports.page import Cell, Html, Page, join, tag
 
-__all__ = ["page"]
-
 Json = Mapping[str, Any]
 
 MOST_BARS, MOST_DRAWN, MOST_PAIRS = 30, 30, 20
@@ -116,8 +114,7 @@ def _findings(findings: list[Json]) -> list[Html]:
     if not findings:
         return [
             html.alert(
-                "good",
-                "No copies between the parts, no column that knows the answer, and parts in the order of time.",
+                "good", "No copies between the parts, no column that knows the answer, and parts in the order of time."
             )
         ]
     return [

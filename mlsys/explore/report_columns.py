@@ -11,8 +11,6 @@ from mlsys.reports import charts, formats
 from mlsys.reports import page as html
 from mlsys.reports.page import Cell, Html, join, tag
 
-__all__ = ["column_cards", "histogram", "missing_fraction", "numbers", "point_in_time"]
-
 Json = Mapping[str, Any]
 
 MOST_CARDS = 60

@@ -37,22 +37,6 @@ from mlsys.statistics.numeric_statistics import Distributions
 from mlsys.statistics.pairwise import PairLayout, PairwiseStatistics
 from mlsys.statistics.table import encode_columns
 
-__all__ = [
-    "BIN_SAMPLE_ROWS",
-    "DERIVE",
-    "SAMPLE_ROWS",
-    "Profile",
-    "ScanFragment",
-    "bin_sample",
-    "fragments",
-    "layout",
-    "light",
-    "profile",
-    "read",
-    "sampled",
-    "stored",
-]
-
 UInt64 = npt.NDArray[np.uint64]
 
 MOST_TASKS = 64

@@ -34,8 +34,6 @@ from mlsys.statistics.hashing import mix
 from mlsys.statistics.moments import Comoments
 from mlsys.statistics.ranking import mean_ranks, roc_auc
 
-__all__ = ["MIN_CLASS_ROWS", "MIN_ROWS", "Strength", "measure", "strength"]
-
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -6,8 +6,6 @@ import math
 import re
 from datetime import date, datetime
 
-__all__ = ["compact", "count", "interval", "is_missing", "label", "number", "percent", "seconds", "value"]
-
 MISSING = "–"
 
 EMPTY = "(empty)"

@@ -21,28 +21,6 @@ from typing import Literal, Self
 
 from mlsys.reports import formats
 
-__all__ = [
-    "Cell",
-    "Html",
-    "Level",
-    "Page",
-    "alert",
-    "badge",
-    "bullets",
-    "code",
-    "details",
-    "escape",
-    "facts",
-    "figure",
-    "grid",
-    "heading",
-    "join",
-    "paragraph",
-    "search",
-    "table",
-    "tag",
-]
-
 
 class Html(str):
     """Finished HTML or SVG; every other string is escaped before it reaches a page."""

@@ -15,24 +15,6 @@ from dataclasses import dataclass
 from mlsys.reports import formats
 from mlsys.reports.page import Html, escape, join, tag
 
-__all__ = [
-    "LETTER",
-    "Frame",
-    "circle",
-    "colour",
-    "legend",
-    "legend_rows",
-    "line",
-    "nice_ticks",
-    "path",
-    "picture",
-    "rect",
-    "shorten",
-    "text",
-    "title",
-]
-
-
 LETTER = 6.2
 """Width of a letter in the font of charts, in units of the drawing."""
 

@@ -34,11 +34,4 @@ from __future__ import annotations
 from mlsys.statistics.column import PROBABILITIES, ColumnStatistics, ColumnSummary
 from mlsys.statistics.table import TableStatistics, TrainStatistics, encode_target
 
-__all__ = [
-    "PROBABILITIES",
-    "ColumnStatistics",
-    "ColumnSummary",
-    "TableStatistics",
-    "TrainStatistics",
-    "encode_target",
-]
+__all__ = ["PROBABILITIES", "ColumnStatistics", "ColumnSummary", "TableStatistics", "TrainStatistics", "encode_target"]

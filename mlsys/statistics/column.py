@@ -33,8 +33,6 @@ from mlsys.statistics.ranking import weighted_cdf, weighted_quantiles
 from mlsys.statistics.sketches import DistinctSketch
 from mlsys.statistics.text_statistics import TextStatistics
 
-__all__ = ["PROBABILITIES", "ColumnStatistics", "ColumnSummary", "summarise"]
-
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 

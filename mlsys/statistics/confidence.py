@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["Z_95", "Z_95_LOWER", "auc_standard_error", "wilson_interval"]
-
 Z_95_LOWER, Z_95 = 1.645, 1.96
 """Standard errors of a one-sided and of a two-sided 95 % interval: quantiles of the normal distribution."""
 

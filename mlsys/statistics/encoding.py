@@ -25,18 +25,6 @@ from mlsys.statistics.arrays import as_floats, lengths_of, plain
 from mlsys.statistics.hashing import hash_array, hash_floats
 from mlsys.statistics.sketches import QuantileSketch
 
-__all__ = [
-    "CATEGORY_KINDS",
-    "NUMBER_KINDS",
-    "SHARED",
-    "ColumnPart",
-    "EncodedCategories",
-    "EncodedColumn",
-    "EncodedNumbers",
-    "bin_codes",
-    "encode",
-]
-
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -24,8 +24,6 @@ import pyarrow as pa
 from mlsys.schema import arrow_type
 from mlsys.statistics import arrays
 
-__all__ = ["FrequencyTable", "label_sums"]
-
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 

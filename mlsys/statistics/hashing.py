@@ -14,8 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["GOLDEN", "combine", "hash_array", "hash_floats", "hash_texts", "hash_value", "mix", "mix_word"]
-
 UInt64 = npt.NDArray[np.uint64]
 
 _NULL = np.uint64(0x6E756C6C)

@@ -18,8 +18,6 @@ from mlsys.statistics.hashing import hash_array, mix
 from mlsys.statistics.moments import Moments
 from mlsys.statistics.sketches import BottomKSketch
 
-__all__ = ["ImageStatistics", "difference_hash"]
-
 COUNTED = 2_048
 """Distinct pictures whose rows are counted: of a tenth that repeats, the standard error is below 1 %."""
 

@@ -24,8 +24,6 @@ import numpy.typing as npt
 
 from mlsys.statistics.arrays import number, real
 
-__all__ = ["Comoments", "Moments"]
-
 Floats = npt.NDArray[np.float64]
 
 

@@ -17,8 +17,6 @@ from mlsys.statistics.frequencies import label_sums
 from mlsys.statistics.moments import Moments
 from mlsys.statistics.sketches import QuantileSketch
 
-__all__ = ["MOST_CLASSES", "Distributions", "NumericStatistics"]
-
 Floats = npt.NDArray[np.float64]
 
 SKETCH_K = 400

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Ranked", "average_precision", "mean_ranks", "roc_auc", "weighted_cdf", "weighted_quantiles"]
-
 Floats = NDArray[np.float64]
 
 

@@ -31,8 +31,6 @@ from mlsys.statistics import arrays
 from mlsys.statistics.hashing import mix_word
 from mlsys.statistics.ranking import weighted_cdf, weighted_quantiles
 
-__all__ = ["BottomKSketch", "DistinctSketch", "QuantileSketch"]
-
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 UInt64 = npt.NDArray[np.uint64]

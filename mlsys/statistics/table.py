@@ -16,8 +16,6 @@ from mlsys.schema import FOLD, Kind, Schema, Task
 from mlsys.statistics.column import ColumnStatistics
 from mlsys.statistics.encoding import EncodedColumn, encode
 
-__all__ = ["TableStatistics", "TrainStatistics", "encode_columns", "encode_target"]
-
 
 def encode_target(values: pa.Array | pa.ChunkedArray, task: Task) -> npt.NDArray[Any]:
     """Encode the target as numbers: class index (int64, -1 for none), or float64 with NaN for none.

@@ -38,19 +38,6 @@ from mlsys.statistics import arrays
 from mlsys.statistics.hashing import GOLDEN, hash_texts, mix
 from mlsys.statistics.moments import Moments
 
-__all__ = [
-    "BUCKETS",
-    "MEASURES",
-    "SAMPLE",
-    "SAMPLE_CHARACTERS",
-    "TextStatistics",
-    "Texts",
-    "Tokens",
-    "abbreviated",
-    "batches",
-    "count",
-]
-
 UInt64 = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

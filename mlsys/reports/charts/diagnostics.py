@@ -9,8 +9,6 @@ from typing import Literal
 from mlsys.reports import formats, svg
 from mlsys.reports.page import Html, join
 
-__all__ = ["Interval", "calibration", "curve", "intervals"]
-
 WIDTH, HEIGHT = 400, 330
 INTERVALS_WIDTH = 480
 
@@ -52,16 +50,7 @@ def curve(
     # 3. Words for readers who cannot see it
     alt = f"{y_label} against {x_label}: " + ", ".join(names)
     return svg.picture(
-        frame.width,
-        frame.height,
-        svg.title(title),
-        key,
-        axes,
-        guides,
-        *drawn,
-        named,
-        name=title,
-        description=alt,
+        frame.width, frame.height, svg.title(title), key, axes, guides, *drawn, named, name=title, description=alt
     )
 
 

@@ -11,8 +11,6 @@ from mlsys.limits import DAY_US
 from mlsys.reports import formats, svg
 from mlsys.reports.page import Html, join
 
-__all__ = ["bars", "histogram", "histogram_by_class", "shares", "spark_bars"]
-
 WIDTH, HEIGHT = 400, 210
 
 SHARES_WIDTH, LEFT, START, END = 400, 112, 228, 392
@@ -56,10 +54,7 @@ def histogram(
     # 2. Axes and words
     name = f"{y_label} per unit" if unequal else y_label
     write = (lambda _: "") if unequal else formats.compact
-    axes = join(
-        frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), write, name),
-        _places(frame, x_label, x_time=x_time),
-    )
+    axes = join(frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), write, name), _places(frame, x_label, x_time=x_time))
     alt = f"{formats.number(sum(counts))} {y_label} from {say(edges[0])} to {say(edges[-1])}"
     return svg.picture(
         WIDTH, HEIGHT, svg.title(title), axes, *boxes, _marks(frame, marks or {}), name=title, description=alt
@@ -89,10 +84,7 @@ def histogram_by_class(
     # 2. Axes and words
     unequal = _heights(edges, edges[1:])[1]
     write = (lambda _: "") if unequal else (lambda share: f"{100 * share:.3g}%")
-    axes = join(
-        frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), write),
-        _places(frame, x_label, x_time=x_time),
-    )
+    axes = join(frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), write), _places(frame, x_label, x_time=x_time))
     alt = "; ".join(f"{name}: {formats.number(sum(counts[name]))} rows" for name in names)
     return svg.picture(
         WIDTH,

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from mlsys.reports import formats, svg
 from mlsys.reports.page import Html, join, tag
 
-__all__ = ["Pair", "confusion", "density", "heat", "patterns"]
-
 WIDTH, HEIGHT = 400, 330
 
 SLANT = 0.7

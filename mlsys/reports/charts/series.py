@@ -9,8 +9,6 @@ from datetime import UTC, date, datetime
 from mlsys.reports import formats, svg
 from mlsys.reports.page import Html, join
 
-__all__ = ["Series", "fan", "lines", "sparkline"]
-
 WIDTH, HEIGHT = 900, 270
 
 Place = datetime | date | float | str

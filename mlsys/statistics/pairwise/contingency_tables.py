@@ -23,8 +23,6 @@ import numpy.typing as npt
 
 from mlsys.statistics.pairwise.layout import Block, PairLayout
 
-__all__ = ["ContingencyTables", "Information", "cramers_v", "information"]
-
 Ints = npt.NDArray[np.int64]
 
 

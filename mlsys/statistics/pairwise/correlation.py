@@ -22,8 +22,6 @@ from scipy import sparse
 
 from mlsys.statistics.pairwise.layout import Block, PairLayout
 
-__all__ = ["CrossProducts", "GroupedMoments", "correlation_ratio"]
-
 Floats = npt.NDArray[np.float64]
 
 ROUNDING = 1e-12

@@ -16,19 +16,6 @@ from mlsys.schema import Kind, Role, Schema, Task
 from mlsys.statistics.arrays import as_floats, plain
 from mlsys.statistics.encoding import EncodedCategories, EncodedColumn, EncodedNumbers
 
-__all__ = [
-    "MOST_CATEGORICAL",
-    "MOST_LEVELS",
-    "MOST_NULLABLE",
-    "MOST_NUMBERS",
-    "NUM_BINS",
-    "BinnedNumber",
-    "Block",
-    "CategoryLevels",
-    "PairLayout",
-    "blocks",
-]
-
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 

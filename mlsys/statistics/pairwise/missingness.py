@@ -18,8 +18,6 @@ from mlsys.statistics.encoding import EncodedColumn, EncodedNumbers
 from mlsys.statistics.frequencies import FrequencyTable
 from mlsys.statistics.hashing import mix
 
-__all__ = ["MissingPatterns", "missing"]
-
 Bools = npt.NDArray[np.bool_]
 
 EXACT_PATTERNS, FREQUENT_PATTERNS = 4_096, 512

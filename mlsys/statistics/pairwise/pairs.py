@@ -27,8 +27,6 @@ from mlsys.statistics.pairwise.correlation import CrossProducts, GroupedMoments
 from mlsys.statistics.pairwise.layout import PairLayout, blocks
 from mlsys.statistics.pairwise.missingness import MissingPatterns, missing
 
-__all__ = ["MOST_BINS", "PairwiseStatistics", "Timeline"]
-
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 

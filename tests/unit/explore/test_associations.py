@@ -35,12 +35,7 @@ def described(divide, schema_of, table, task=BINARY, kinds=None, **roles):
 def test_missing_values_are_counted_by_column_by_pair_and_by_pattern(divide, schema_of):
     rows = np.arange(N)
     table = pa.table(
-        {
-            "a": pa.array(X, mask=rows < 40),
-            "b": pa.array(X, mask=(rows >= 20) & (rows < 50)),
-            "whole": X,
-            "y": LABELS,
-        }
+        {"a": pa.array(X, mask=rows < 40), "b": pa.array(X, mask=(rows >= 20) & (rows < 50)), "whole": X, "y": LABELS}
     )
     found = described(divide, schema_of, table)["gaps"]
     assert found["columns"] == ["a", "b"]
