@@ -5,6 +5,7 @@ import pytest
 
 from bundles import fit, requests, rows
 from mlsys import bundle, errors, models
+from mlsys.recipe import DataSection, Reading, ReadOptions
 from mlsys.schema import TaskKind
 from mlsys.store import Store
 
@@ -114,3 +115,21 @@ def test_a_loaded_model_predicts_the_bits_of_the_one_in_memory(store):
         first, again = written.model(), bundle.open(store, written.digest).model()
         module = models.family(written.family)
         assert np.array_equal(module.predict(first, X), module.predict(again, X))
+
+
+def test_how_the_source_was_read_is_kept_where_it_is_not_the_default_and_the_digest_is_as_before(tmp_path):
+    store = Store.open(tmp_path)
+    plain = fit(store)
+    assert fit(store, read_options=ReadOptions()).digest == plain.digest
+    assert plain.read_options == ReadOptions()
+    options = ReadOptions(reading=Reading(delimiter=";", null_values=()), timezone="Europe/Berlin")
+    other = fit(store, read_options=options)
+    assert other.digest != plain.digest
+    assert bundle.open(store, other.digest).read_options == options
+
+
+def test_the_query_and_the_version_of_the_training_rows_are_not_those_of_other_files():
+    data = DataSection(
+        source="a.db", reading=Reading(query="select 1", version=3, encoding="cp1252"), timezone="Asia/Tokyo"
+    )
+    assert ReadOptions.of(data) == ReadOptions(reading=Reading(encoding="cp1252"), timezone="Asia/Tokyo")

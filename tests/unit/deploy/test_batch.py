@@ -293,3 +293,18 @@ def test_any_numbers_survive_the_way_through_csv(store, predictor, tmp_path):
     batch.predict(store, "late", write(tmp_path / "a.csv", numbers), tmp_path / "out")
     truth = predictor.table(numbers).probabilities[:, 1].tolist()
     assert read(tmp_path / "out")["probability_true"].to_pylist() == truth
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("reading.delimitr=;", "did you mean 'delimiter'"),
+        ("timezone=Europe/Berln", "did you mean 'Europe/Berlin'"),
+        ("reading.version=3", "^predict: '--set reading.version'"),
+        ("reading.format=csvv", "did you mean 'csv'"),
+    ],
+)
+def test_a_setting_that_is_not_known_or_has_no_effect_is_refused(store, tmp_path, setting, message):
+    (tmp_path / "a.csv").write_text("seats\n1\n")
+    with pytest.raises(errors.RecipeError, match=message):
+        batch.predict(store, "late", tmp_path / "a.csv", tmp_path / "out", settings=[setting])

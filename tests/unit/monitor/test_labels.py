@@ -10,6 +10,7 @@ import pytest
 
 from mlsys import errors
 from mlsys.monitor.labels import LABEL, UNKNOWN, Labels, class_codes
+from mlsys.recipe import Reading, ReadOptions
 from mlsys.schema import Task, TaskKind
 
 UTC = dt.UTC
@@ -86,3 +87,21 @@ def test_labels_of_another_task_are_refused():
 def test_a_file_of_labels_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(errors.SourceError, match="labels"):
         Labels.read(tmp_path / "none.csv", BINARY)
+
+
+def test_labels_are_read_as_the_rows_of_training_were(tmp_path):
+    (tmp_path / "l.csv").write_bytes("id;y;known_at\nZürich;1.200,5;2024-07-01 10:00\nBern;-;\n".encode("cp1252"))
+    reading = Reading(delimiter=";", encoding="cp1252", null_values=("-", ""), decimal=",", thousands=".")
+    options = ReadOptions(reading=reading, timezone="Europe/Berlin")
+    task = Task(kind=TaskKind.REGRESSION, target="y")
+    for source in (tmp_path / "l.csv", (tmp_path / "l.csv").as_uri(), str(tmp_path / "*.csv")):
+        frame = Labels.read(source, task, options=options).frame.sort("key")
+        assert frame["key"].to_list() == ["Bern", "Zürich"]
+        assert frame["y"].to_list() == pytest.approx([np.nan, 1200.5], nan_ok=True)
+        assert frame["known_at"].to_list() == [None, dt.datetime(2024, 7, 1, 8, tzinfo=UTC)]
+
+
+def test_a_line_of_labels_that_is_no_row_is_named(tmp_path):
+    (tmp_path / "l.jsonl").write_text('{"id": "a", "late": true}\n{\n')
+    with pytest.raises(errors.SourceError, match=r"monitor: labels 'l.jsonl', record 1"):
+        Labels.read(tmp_path / "l.jsonl", BINARY)
