@@ -110,16 +110,15 @@ class OutputFolder:
 
     def _move_files(self, staged: str) -> None:
         """Remove the old files, their `RESULT` first, and move the new ones, theirs last."""
-        is_marker = {True: 0, False: 1}
         old = [
             entry.path
             for entry in self._entries(self._path, recursive=True)
             if entry.type is pafs.FileType.File and not entry.path.startswith(f"{staged}/")
         ]
-        for path in sorted(old, key=lambda path: is_marker[path.endswith(RESULT)]):
+        for path in sorted(old, key=lambda path: not path.endswith(RESULT)):
             self._storage.delete_file(path)
         new = [entry.path for entry in self._entries(staged, recursive=True) if entry.type is pafs.FileType.File]
-        for path in sorted(new, key=lambda path: (-is_marker[path.endswith(RESULT)], path)):
+        for path in sorted(new, key=lambda path: (path.endswith(RESULT), path)):
             target = self._path + path.removeprefix(staged)
             self._storage.create_dir(str(PurePosixPath(target).parent), recursive=True)
             self._storage.move(path, target)

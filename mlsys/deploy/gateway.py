@@ -62,8 +62,7 @@ class Gateway:
             Route("/v2/models/{model}/ready", self._ready),
             Route("/v2/models/{model}/infer", self._infer, methods=["POST"]),
         ]
-        handlers = {HTTPException: asgi.failed, Exception: asgi.failed}
-        return Starlette(routes=routes, exception_handlers=handlers)
+        return Starlette(routes=routes, exception_handlers={HTTPException: asgi.failed, Exception: asgi.failed})
 
     async def _index(self, _: Request) -> Response:
         models = {name: {"docs": f"/{name}/docs", "invocations": f"/{name}/invocations"} for name in self._models}
@@ -110,9 +109,8 @@ class Gateway:
         if name not in self._models:
             raise HTTPException(404, f"no model '{name}'; {errors.did_you_mean(name, self._models)}")
         if name not in self._handles:
-            loop = asyncio.get_running_loop()
             try:
-                self._handles[name] = await loop.run_in_executor(None, serve.get_app_handle, name)
+                self._handles[name] = await asyncio.to_thread(serve.get_app_handle, name)
             except RayServeException as error:
                 raise HTTPException(503, f"model '{name}' is not deployed") from error
         return self._handles[name]

@@ -95,8 +95,7 @@ class Model:
         """Load the chosen version and switch to it; requests in flight keep the model they started with."""
         entry = ModelChoice.model_validate(config).entry(self._store, self._args.name)
         if self._service.model is None or self._service.model.entry != entry:
-            loop = asyncio.get_running_loop()
-            self._service.model = await loop.run_in_executor(None, load, self._store, entry, self._args.lookup)
+            self._service.model = await asyncio.to_thread(load, self._store, entry, self._args.lookup)
 
     async def infer(self, body: bytes) -> tuple[int, bytes]:
         """Answer an Open Inference request of the gateway with status and JSON."""

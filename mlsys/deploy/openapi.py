@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlsys import images
+from mlsys.deploy.requests import SWITCHES
 from mlsys.deploy.service import LoadedModel
 from mlsys.reports import page as report
 from mlsys.reports.page import tag
@@ -49,10 +50,11 @@ def record_schema(model: LoadedModel) -> dict[str, Any]:
     """JSON schema of one row; nullable columns may also be left out, unless they are the key of a look-up."""
     contract = model.predictor.contract
     columns = list(contract.schema)
+    read = model.required & contract.needed  # no keys of look-ups: rows may carry joined columns in their place
     return {
         "type": "object",
         "properties": {column.name: _property(column, _looked_up(model, column.name)) for column in columns},
-        "required": [column.name for column in columns if _is_required(model, column)],
+        "required": [column.name for column in columns if column.name in read and not column.nullable],
         "additionalProperties": False,
         "example": model.example(),
     }
@@ -60,19 +62,17 @@ def record_schema(model: LoadedModel) -> dict[str, Any]:
 
 def page(model: LoadedModel, prefix: str) -> str:
     """The same as an HTML page: an example request, the columns, the errors and links."""
-    contract = model.predictor.contract
-    example = _pretty({"dataframe_records": [model.example()]})
-    columns = [
-        [report.code(column.name), column.type, _presence(model, column), column.unit] for column in contract.schema
-    ]
+    schema, entry = model.predictor.contract.schema, model.entry
+    example = json.dumps({"dataframe_records": [model.example()]}, indent=2, ensure_ascii=False)
+    columns = [[report.code(column.name), column.type, _presence(model, column), column.unit] for column in schema]
     statuses = [[int(status), meaning] for status, meaning in STATUSES.items()]
-    entry = model.entry
+    paths = [f"{prefix}/{end}" for end in ("openapi.json", "health", "ready", "stats", f"v2/models/{entry.name}")]
     return (
         report.Page(entry.name, f"version {entry.version}, bundle {entry.digest[:12]}")
         .section("Request", f"POST {prefix}/invocations, Content-Type: application/json", tag("pre", example))
         .section("Columns", report.table(columns, ["column", "type", "sent", "unit"]))
         .section("Errors", report.table(statuses, ["status", "meaning"]))
-        .section("More", report.bullets([tag("a", path, href=path) for path in _paths(prefix, entry.name)]))
+        .section("More", report.bullets([tag("a", path, href=path) for path in paths]))
         .html()
     )
 
@@ -85,11 +85,8 @@ def curl(url: str, example: dict[str, Any]) -> str:
 
 def _invocations(model: LoadedModel) -> dict[str, Any]:
     rows = {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}
-    switches = {"probabilities": True, "counts": False, "features": False}
-    params = {
-        "type": "object",
-        "properties": {name: {"type": "boolean", "default": default} for name, default in switches.items()},
-    }
+    switches = {name: {"type": "boolean", "default": default} for name, default in SWITCHES.items()}
+    params = {"type": "object", "properties": switches}
     table = {"type": "object", "required": ["columns", "data"], "properties": {"columns": {}, "data": {}}}
     forms = {
         "dataframe_records": rows,
@@ -97,37 +94,30 @@ def _invocations(model: LoadedModel) -> dict[str, Any]:
         "instances": {"anyOf": [rows, {"type": "array", "items": {"type": "array"}}]},
         "inputs": {"anyOf": [rows, {"type": "object", "additionalProperties": {"type": "array"}}]},
     }
-    body = {
-        "oneOf": [
-            {"type": "object", "required": [form], "properties": {form: schema, "params": params}}
-            for form, schema in forms.items()
-        ],
-        "example": {"dataframe_records": [model.example()]},
-    }
-    return {
-        "summary": "Predict rows",
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {"200": {"description": "predictions in the order of the rows"}, **_failures()},
-    }
+    bodies = [
+        {"type": "object", "required": [form], "properties": {form: schema, "params": params}}
+        for form, schema in forms.items()
+    ]
+    body = {"oneOf": bodies, "example": {"dataframe_records": [model.example()]}}
+    return _post("Predict rows", body, "predictions in the order of the rows")
 
 
 def _infer(name: str) -> dict[str, Any]:
     tensor = {"type": "object", "required": ["name", "shape", "datatype", "data"]}
-    body = {
-        "type": "object",
-        "required": ["inputs"],
-        "properties": {"id": {"type": "string"}, "inputs": {"type": "array", "items": tensor}},
-    }
-    return {
-        "summary": f"Predict with {name} (Open Inference Protocol)",
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {"200": {"description": "tensors prediction, probabilities and prediction_id"}, **_failures()},
-    }
+    inputs = {"id": {"type": "string"}, "inputs": {"type": "array", "items": tensor}}
+    body = {"type": "object", "required": ["inputs"], "properties": inputs}
+    summary = f"Predict with {name} (Open Inference Protocol)"
+    return _post(summary, body, "tensors prediction, probabilities and prediction_id")
 
 
-def _failures() -> dict[str, Any]:
+def _post(summary: str, body: dict[str, Any], answer: str) -> dict[str, Any]:
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {status: {"description": meaning, "content": content} for status, meaning in STATUSES.items()}
+    failures = {status: {"description": meaning, "content": content} for status, meaning in STATUSES.items()}
+    return {
+        "summary": summary,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {"200": {"description": answer}, **failures},
+    }
 
 
 def _get(summary: str) -> dict[str, Any]:
@@ -143,11 +133,6 @@ def _looked_up(model: LoadedModel, name: str) -> str | None:
         if name in {key.column for key in view.keys}:
             return f"key of {view.name}"
     return None
-
-
-def _is_required(model: LoadedModel, column: Column) -> bool:
-    """Columns that the model reads itself and that may not be null; rows may carry joined columns in place of keys."""
-    return column.name in model.required & model.predictor.contract.needed and not column.nullable
 
 
 def _property(column: Column, looked_up: str | None) -> dict[str, Any]:
@@ -189,36 +174,14 @@ def _presence(model: LoadedModel, column: Column) -> str:
     return looked_up if looked_up.startswith("looked up") else f"{looked_up}; {presence}"
 
 
-def _paths(prefix: str, name: str) -> list[str]:
-    return [f"{prefix}/{rest}" for rest in ("openapi.json", "health", "ready", "stats", f"v2/models/{name}")]
-
-
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
+_TEXT = {"type": "string"}
+_VIOLATION = {"row": {"type": ["integer", "string"]}, "field": _TEXT, "got": _TEXT, "expected": _TEXT}
+_FAILURE = {
+    "code": _TEXT,
+    "message": _TEXT,
+    "violations": {"type": "array", "items": {"type": "object", "properties": _VIOLATION}},
+}
 _ERROR: dict[str, Any] = {
     "type": "object",
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "message"],
-            "properties": {
-                "code": {"type": "string"},
-                "message": {"type": "string"},
-                "violations": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "properties": {
-                            "row": {"type": ["integer", "string"]},
-                            "field": {"type": "string"},
-                            "got": {"type": "string"},
-                            "expected": {"type": "string"},
-                        },
-                    },
-                },
-            },
-        }
-    },
+    "properties": {"error": {"type": "object", "required": ["code", "message"], "properties": _FAILURE}},
 }

@@ -1,8 +1,7 @@
 """Log every prediction to Parquet without delaying the answer.
 
 The thread of a request puts its rows in a bounded queue and goes on; a background thread
-converts them to Arrow and writes a file whenever `flush_rows` rows wait or the oldest has
-waited `flush_s` seconds. A full queue drops rows and counts them; while the disk is full they
+writes them. A full queue drops rows and counts them; while the disk is full they
 wait. Files appear whole or not at all::
 
     <store>/predictions/<name>/<yyyy-mm-dd>/<uuid>.parquet
@@ -207,12 +206,7 @@ class PredictionLog:
     def stats(self) -> dict[str, Any]:
         """Rows on disk, waiting and dropped, and the error that keeps them waiting, if any."""
         with self._changed:
-            return {
-                "logged": self._logged,
-                "pending": self._pending,
-                "dropped": self._dropped,
-                "error": self._error,
-            }
+            return {"logged": self._logged, "pending": self._pending, "dropped": self._dropped, "error": self._error}
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Write the waiting rows and end the thread."""
@@ -239,7 +233,8 @@ class PredictionLog:
         """Write a batch and take it off the queue; on a disk error leave it there and return false."""
         for part in _files(batch):
             try:
-                write_atomic(self._file(part[0].logged_at), _parquet(part))
+                day = part[0].logged_at.date().isoformat()
+                write_atomic(self.folder / day / f"{uuid.uuid4().hex}.parquet", _parquet(part))
             except errors.StoreError as error:
                 self._error = str(error)
                 return False
@@ -260,9 +255,6 @@ class PredictionLog:
             self._pending -= count
             self._logged += count if logged else 0
             self._dropped += 0 if logged else count
-
-    def _file(self, logged_at: dt.datetime) -> Path:
-        return self.folder / logged_at.date().isoformat() / f"{uuid.uuid4().hex}.parquet"
 
 
 def _parquet(part: Sequence[LoggedRequest]) -> bytes:

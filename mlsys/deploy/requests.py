@@ -28,7 +28,9 @@ from mlsys.predict.validation import Violation, refuse, violation
 from mlsys.reports import formats
 
 FORMS = ("dataframe_records", "dataframe_split", "inputs", "instances")
-PARAMS = ("counts", "features", "probabilities", "prediction_ids")
+SWITCHES = {"probabilities": True, "counts": False, "features": False}
+"""Parts of an answer that ``params`` switch on or off, and their defaults."""
+
 DATATYPES = frozenset("BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 FP16 FP32 FP64 BYTES".split())
 
 
@@ -38,13 +40,11 @@ class Request:
 
     Attributes
     ----------
-    probabilities
-        The answer contains probabilities (``params.probabilities``, true by default).
+    probabilities, features
+        The answer contains probabilities, and the looked-up values (``params`` of these names).
     counts
         The answer counts values that training never saw or too seldom (``params.counts``, in the
-        protocol ``parameters.counts``; false by default).
-    features
-        The answer contains the looked-up values (``params.features``, false by default).
+        protocol ``parameters.counts``).
     id
         The client's id of the request (Open Inference Protocol).
     ids
@@ -151,13 +151,13 @@ def _params(params: Any) -> dict[str, Any]:
         return {}
     if not isinstance(params, dict):
         refuse([violation("all", "params", _json_kind(params), "an object")])
+    known = ("counts", "features", "probabilities", "prediction_ids")
     faults = [
-        violation("all", f"params.{name}", "an unknown parameter", errors.did_you_mean(name, PARAMS))
+        violation("all", f"params.{name}", "an unknown parameter", errors.did_you_mean(name, known))
         for name in params
-        if name not in PARAMS
+        if name not in known
     ]
-    defaults = {"counts": False, "features": False, "probabilities": True}
-    switches = {name: params.get(name, default) for name, default in defaults.items()}
+    switches = {name: params.get(name, default) for name, default in sorted(SWITCHES.items())}
     ids = params.get("prediction_ids")
     for name, value in switches.items():
         if not isinstance(value, bool):
@@ -208,21 +208,13 @@ def _split(value: Any) -> dict[str, Sequence[Any]]:
 
 def _columns(columns: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
     """Validate that all columns are lists of one length; the most frequent length is taken as the right one."""
-    faults = [
-        violation("all", name, _json_kind(values), "a list of values")
-        for name, values in columns.items()
-        if not isinstance(values, list)
-    ]
-    refuse(faults)
+    others = {name: values for name, values in columns.items() if not isinstance(values, list)}
+    refuse([violation("all", name, _json_kind(values), "a list of values") for name, values in others.items()])
     lengths = [len(values) for values in columns.values()]
     usual = max(lengths, key=lengths.count, default=0)
     expected = f"{formats.count(usual, 'value')}, as in the other columns"
-    faults = [
-        violation("all", name, formats.count(len(values), "value"), expected)
-        for name, values in columns.items()
-        if len(values) != usual
-    ]
-    refuse(faults)
+    got = {name: formats.count(len(values), "value") for name, values in columns.items() if len(values) != usual}
+    refuse([violation("all", name, count, expected) for name, count in got.items()])
     return dict(columns)
 
 
@@ -242,22 +234,16 @@ def _tensor(position: int, tensor: Any, faults: list[Violation]) -> tuple[str, l
         faults.append(violation("all", f"{name}.data", _json_kind(data), "a list of values"))
         return name, []
     flat = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in data]
-    if len(flat) != math.prod(shape):
-        faults.append(
-            violation(
-                "all", f"{name}.data", formats.count(len(flat), "value"), f"{math.prod(shape)}, as its shape says"
-            )
-        )
+    size = math.prod(shape)
+    if len(flat) != size:
+        expected = f"{size}, as its shape says"
+        faults.append(violation("all", f"{name}.data", formats.count(len(flat), "value"), expected))
     return name, flat
 
 
 def _wrong_length(number: int, where: str, row: Sequence[Any], names: Sequence[Any]) -> Violation:
-    return violation(
-        number,
-        where,
-        formats.count(len(row), "value"),
-        f"{formats.count(len(names), 'value')}: {', '.join(map(str, names))}",
-    )
+    expected = f"{formats.count(len(names), 'value')}: {', '.join(map(str, names))}"
+    return violation(number, where, formats.count(len(row), "value"), expected)
 
 
 def _json_kind(value: Any) -> str:

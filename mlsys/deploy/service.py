@@ -25,7 +25,7 @@ from mlsys.features.online.online_store import is_remote
 from mlsys.features.online.views import instant
 from mlsys.predict import Predictions, Predictor
 from mlsys.predict.feature_lookup import LookupResult
-from mlsys.predict.validation import violation
+from mlsys.predict.validation import refuse, violation
 from mlsys.registry import LedgerEntry
 from mlsys.reports import formats
 from mlsys.schema import Role
@@ -42,10 +42,7 @@ LATENCIES = 2_048
 class LoadedModel:
     """Model in memory with its entry in the registry.
 
-    Attributes
-    ----------
-    waits
-        Its look-ups wait for a network, so its requests are better answered in a thread.
+    Where it `waits`, its look-ups wait for a network, and its requests are better answered in a thread.
     """
 
     entry: LedgerEntry
@@ -108,15 +105,7 @@ def load(store: Store, entry: LedgerEntry, lookup: str = "none") -> LoadedModel:
 
 
 class Service:
-    """Answers requests with one model, logs the predictions and counts requests.
-
-    Parameters
-    ----------
-    name
-        Name of the model in the registry.
-    log
-        None if predictions are not logged.
-    """
+    """Answers requests with one model, logs the predictions if there is a log, and counts requests."""
 
     def __init__(self, name: str, log: PredictionLog | None) -> None:
         self.name = name
@@ -191,18 +180,11 @@ def _conformed(predictor: Predictor, request: Request) -> tuple[pa.Table | list[
 
 
 def _ids(predictor: Predictor, request: Request, rows: pa.Table | Sequence[Mapping[str, Any]], count: int) -> list[str]:
-    """Ids of the rows: those that the client sent, and new ones for the others.
-
-    Raises
-    ------
-    RequestError
-        The number of ids is not the number of rows.
-    """
-    if request.ids is not None and len(request.ids) != count:
-        raise errors.RequestError.of(
-            [violation("all", "prediction_ids", formats.count(len(request.ids), "id"), f"{count}, one for each row")]
-        )
+    """Ids of the rows: those that the client sent, and new ones for the others."""
     if request.ids is not None:
+        if len(request.ids) != count:
+            got = formats.count(len(request.ids), "id")
+            refuse([violation("all", "prediction_ids", got, f"{count}, one for each row")])
         return request.ids
     column = predictor.bundle.schema.name_of(Role.ID)
     if column is None:

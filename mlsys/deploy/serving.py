@@ -1,10 +1,8 @@
 """Start, update and stop endpoints on Ray Serve, and wait until they are ready.
 
-An application's code and arguments stay the same from version to version; only the
-``user_config`` changes, which Serve hands to the running replicas. ``serve.run`` would start
-new replicas on each call, because it draws a new code version, so the whole configuration is
-applied as ``serve deploy`` does it, with the other applications carried over. Readiness is what
-the endpoint itself answers over HTTP.
+Versions differ in the ``user_config`` alone, which Serve hands to the running replicas. ``serve.run``
+would start new replicas on each call, because it draws a new code version, so the whole configuration
+is applied as ``serve deploy`` does it, with the other applications carried over.
 """
 
 from __future__ import annotations
@@ -25,6 +23,8 @@ from mlsys import bundle, errors, recipe
 from mlsys.deploy import gateway, openapi
 from mlsys.store import Store
 
+MODEL_APP = "mlsys.deploy.online:app"
+
 LOGGING = {"enable_access_log": False}
 """Serve's access log would cost as much as an answer, and the prediction log has every request already."""
 
@@ -37,18 +37,9 @@ POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Addresses of a running endpoint.
+    """A running endpoint: its address, a command that sends an example row, and the proxy in front of the replicas.
 
-    Attributes
-    ----------
-    url
-        ``http://host:port/<name>``.
-    curl
-        Command that sends an example row.
-    proxy
-        Proxy in front of the replicas: ``HAProxy`` or ``Ray's Python proxy``.
-    was_served
-        The same bundle was served there before.
+    `was_served` is true if the same bundle was served there before.
     """
 
     url: str
@@ -107,7 +98,6 @@ def application(store: Store, name: str, digest: str, version: int, settings: re
         raise errors.RecipeError.build(
             "recipe: 'name'", got=name, expected="another name: this one is the gateway's", field="name"
         )
-    # 1. The same for all versions
     args = {
         "name": name,
         "store": str(store.root),
@@ -116,36 +106,31 @@ def application(store: Store, name: str, digest: str, version: int, settings: re
         "lookup": settings.lookup,
         "max_body_bytes": settings.max_body_bytes,
     }
-    # 2. The deployment, whose user_config names the version
+    autoscaling = {
+        "min_replicas": settings.min_replicas,
+        "max_replicas": max(settings.min_replicas, settings.max_replicas),
+        "target_ongoing_requests": settings.target_ongoing_requests,
+    }
     model = {
         "name": "Model",
         "user_config": {"alias": settings.alias, "digest": digest, "version": version},
         "max_ongoing_requests": settings.max_ongoing_requests,
-        "autoscaling_config": {
-            "min_replicas": settings.min_replicas,
-            "max_replicas": max(settings.min_replicas, settings.max_replicas),
-            "target_ongoing_requests": settings.target_ongoing_requests,
-        },
+        "autoscaling_config": autoscaling,
         "ray_actor_options": {"num_cpus": settings.num_cpus},
     }
+    return _application(name, f"/{name}", MODEL_APP, args, model)
+
+
+def _application(
+    name: str, prefix: str, builder: str, args: dict[str, Any], deployment: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "name": name,
-        "route_prefix": f"/{name}",
-        "import_path": "mlsys.deploy.online:app",
+        "route_prefix": prefix,
+        "import_path": builder,
         "args": args,
         "logging_config": LOGGING,
-        "deployments": [model],
-    }
-
-
-def _gateway(models: Sequence[str]) -> dict[str, Any]:
-    return {
-        "name": gateway.NAME,
-        "route_prefix": "/",
-        "import_path": "mlsys.deploy.gateway:app",
-        "args": {},
-        "logging_config": LOGGING,
-        "deployments": [{"name": "Gateway", "user_config": {"models": sorted(models)}}],
+        "deployments": [deployment],
     }
 
 
@@ -155,8 +140,9 @@ def _apply(client: Any, applications: Sequence[dict[str, Any]], without: Sequenc
 
     merged = {name: app for name, app in _running(client).items() if name not in without}
     merged |= {app["name"]: app for app in applications}
-    ours = [name for name, app in merged.items() if app.get("import_path") == "mlsys.deploy.online:app"]
-    merged[gateway.NAME] = _gateway(ours)
+    models = sorted(name for name, app in merged.items() if app.get("import_path") == MODEL_APP)
+    deployment = {"name": "Gateway", "user_config": {"models": models}}
+    merged[gateway.NAME] = _application(gateway.NAME, "/", "mlsys.deploy.gateway:app", {}, deployment)
     client.deploy_apps(ServeDeploySchema.model_validate({"applications": list(merged.values())}))
 
 
@@ -176,8 +162,7 @@ def _client(settings: recipe.DeploySection) -> Any:
     client = _get_global_client(raise_if_no_controller_running=False)
     if client is None:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        port = settings.port or _free_port(settings.host)
-        check_port(settings.host, port)
+        port = check_port(settings.host, settings.port)
         serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": port})
         client = _get_global_client()
     return client
@@ -192,14 +177,8 @@ def _root(client: Any) -> str:
     return f"http://{host}:{options.port}"
 
 
-def _free_port(host: str) -> int:
-    with socket.socket() as opened:
-        opened.bind((host, 0))
-        return int(opened.getsockname()[1])
-
-
-def check_port(host: str, port: int) -> None:
-    """Refuse a port on which another process listens.
+def check_port(host: str, port: int) -> int:
+    """Refuse a port on which another process listens; return it, or a free one in place of 0.
 
     Raises
     ------
@@ -212,11 +191,10 @@ def check_port(host: str, port: int) -> None:
             opened.bind((host, port))
         except OSError as error:
             raise errors.ClusterError.build(
-                f"deploy: {host}:{port}",
-                got=error.strerror,
-                expected="a free port",
+                f"deploy: {host}:{port}", got=error.strerror, expected="a free port",
                 hint="--set deploy.port=0 takes any free one",
-            ) from None
+            ) from None  # fmt: skip
+        return int(opened.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -236,11 +214,6 @@ def _wait_until_served(client: Any, root: str, name: str, digest: str, *, answer
     """Wait until the model answers with this bundle and the gateway lists it.
 
     The bundle has to answer several times in a row, because one answer speaks for one replica.
-
-    Raises
-    ------
-    ClusterError
-        Serve gave the deployment up, or it took too long.
     """
     in_a_row = 0
 
@@ -264,13 +237,7 @@ def _wait_until_served(client: Any, root: str, name: str, digest: str, *, answer
 
 
 def _wait_until_gone(client: Any, root: str, name: str) -> None:
-    """Wait until the model's application has ended and the gateway no longer lists it.
-
-    Raises
-    ------
-    ClusterError
-        It took too long.
-    """
+    """Wait until the model's application has ended and the gateway no longer lists it."""
 
     def obstacle() -> str | None:
         status = client.get_serve_status(name).app_status.status

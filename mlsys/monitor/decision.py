@@ -38,7 +38,7 @@ from mlsys.evaluate import metrics
 from mlsys.monitor import drift_alarms, performance, significance
 from mlsys.monitor.drift_alarms import AlarmRule, Shift
 from mlsys.monitor.performance import Baseline, PerformanceLimits, PerformanceLoss, WindowPerformance
-from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceBins, ReferenceRows
+from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows
 from mlsys.monitor.significance import Dispersion
 from mlsys.monitor.windows import Window
 from mlsys.recipe import MonitorSection
@@ -112,11 +112,7 @@ def judge_windows(
     section: MonitorSection,
     limits: PerformanceLimits,
 ) -> tuple[list[JudgedWindow], dict[str, Dispersion]]:
-    """Judge all windows; also return the dispersion of each column.
-
-    Noise is estimated over all windows together, because one week says little about how much
-    weeks differ inside.
-    """
+    """Judge all windows; also return the dispersion of each column, estimated over all windows together."""
     judged = [JudgedWindow(window) for window in windows]
     large = [each for each in judged if each.window.num_rows >= section.min_rows]
     # 1. Performance of the windows whose labels are mature
@@ -148,10 +144,10 @@ def judge_windows(
 def _label_counts(window: Window, reference: ReferenceRows) -> NDArray[np.int64]:
     """Count a window's labels in the reference's bins of the target, shape (blocks, bins)."""
     y, _, block = window.labelled.arrays()
-    bins = reference.bins[reference.task.target]
-    index = bins.index(pa.array(y))
-    if reference.task.is_classification:
-        index = bins.index(pa.array(list(reference.task.classes)))[y.astype(np.int64)]
+    bins, task = reference.bins[reference.task.target], reference.task
+    index = bins.index(pa.array(list(task.classes) if task.is_classification else y))
+    if task.is_classification:
+        index = index[y.astype(np.int64)]
     counts = np.bincount(block * bins.size + index, minlength=(int(block.max(initial=0)) + 1) * bins.size)
     return counts.reshape(-1, bins.size)
 
@@ -171,18 +167,13 @@ def _shifts(
     effects = {
         name: drift_alarms.effect_on_prediction(scores[name], *pair) for name, pair in columns.items() if name in scores
     }
-    details = {name: _describe(window, reference, name, bins, counts) for name, (bins, counts) in columns.items()}
     if labels is not None:
-        target = reference.task.target
-        columns[target] = (reference.bins[target], labels.sum(axis=0))
-        details[target] = _describe(window, reference, target, *columns[target])
+        columns[reference.task.target] = (reference.bins[reference.task.target], labels.sum(axis=0))
+    details = {
+        name: drift_alarms.describe(*pair, reference.columns[name], window.statistics.columns[name])
+        for name, pair in columns.items()
+    }
     return drift_alarms.find(columns, dispersion, rule, effects, details)
-
-
-def _describe(
-    window: Window, reference: ReferenceRows, name: str, bins: ReferenceBins, counts: NDArray[np.int64]
-) -> str:
-    return drift_alarms.describe(bins, counts, reference.columns[name], window.statistics.columns[name])
 
 
 @dataclass(frozen=True)
@@ -191,8 +182,6 @@ class WindowVerdict:
 
     Attributes
     ----------
-    label
-        Name of the window for people.
     measured
         Performance is known: labels are mature, and there are test rows to compare with.
     moved
@@ -201,8 +190,6 @@ class WindowVerdict:
         Columns of these in which at least half of the rows are outside the reference's range.
     worse
         Degraded numbers: the name of the metric, ``calibration``, or both.
-    reasons
-        Sentences that explain the verdict, the decisive one first.
     """
 
     label: str
@@ -246,7 +233,8 @@ def decide(windows: Sequence[WindowVerdict], retrain_after: tuple[int, int], met
     complete = [window for window in windows if not window.partial]
     judged = [window for window in (complete or windows) if window.verdict != "too_few"]
     if not judged:
-        return _nothing(windows)
+        reason = "Every window has too few rows." if windows else "No prediction of this model is in the log."
+        return Decision("watch", "Nothing could be judged yet.", [reason])
     k, m = retrain_after
     recent = [window for window in judged if window.measured][-m:]
     degraded = [window for window in recent if window.verdict == "degraded"]
@@ -260,14 +248,8 @@ def decide(windows: Sequence[WindowVerdict], retrain_after: tuple[int, int], met
     return _keep(last, recent)
 
 
-def _nothing(windows: Sequence[WindowVerdict]) -> Decision:
-    if not windows:
-        return Decision("watch", "Nothing could be judged yet.", ["No prediction of this model is in the log."])
-    return Decision("watch", "Nothing could be judged yet.", ["Every window has too few rows."])
-
-
 def _retrain(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVerdict], metric: str) -> Decision:
-    reasons = [f"{window.label}: {reason}" for window in degraded for reason in window.reasons[:1]]
+    reasons = _decisive(degraded)
     if all(window.worse == ("calibration",) for window in degraded):
         reasons.append(
             f"{metric} is not measurably worse than on the test rows: the model still ranks rows as well as it did. "
@@ -287,10 +269,13 @@ def _retrain(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVerdict],
 
 
 def _watch_degraded(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVerdict], k: int) -> Decision:
-    reasons = [f"{window.label}: {reason}" for window in degraded for reason in window.reasons[:1]]
     verb = "is" if len(degraded) == 1 else "are"
     headline = f"Watch: {len(degraded)} of the last {len(recent)} measured windows {verb} degraded; retrain at {k}."
-    return Decision("watch", headline, reasons)
+    return Decision("watch", headline, _decisive(degraded))
+
+
+def _decisive(degraded: Sequence[WindowVerdict]) -> list[str]:
+    return [f"{window.label}: {reason}" for window in degraded for reason in window.reasons[:1]]
 
 
 def _watch_unlabelled(last: Sequence[WindowVerdict]) -> Decision:
@@ -304,11 +289,9 @@ def _watch_unlabelled(last: Sequence[WindowVerdict]) -> Decision:
 
 
 def _keep(last: Sequence[WindowVerdict], recent: Sequence[WindowVerdict]) -> Decision:
-    reasons = []
+    reasons = ["No labels yet: performance is not known; inputs and predictions are as in training."]
     if recent:
-        reasons.append(f"Performance holds in the last {formats.count(len(recent), 'measured window')}.")
-    else:
-        reasons.append("No labels yet: performance is not known; inputs and predictions are as in training.")
+        reasons = [f"Performance holds in the last {formats.count(len(recent), 'measured window')}."]
     moved = sorted({name for window in last for name in window.moved})
     if moved:
         reasons.append(f"The drift of {_list(moved)} did not cost performance.")

@@ -199,10 +199,6 @@ class DriftStatistic:
 
     Attributes
     ----------
-    name, title
-        Column of the drift table, and the same for people.
-    columns
-        The columns that it is computed for.
     takes
         Arguments of `function`: counts in ``deciles`` (categories for a categorical column)
         with nulls, counts in ``percentiles`` without nulls, or ``quantiles`` of the values.
@@ -210,8 +206,6 @@ class DriftStatistic:
         Where it is defined; the function's docstring has the formula.
     symmetric, ordered
         Exchanging the two sides changes nothing; the order of the bins matters.
-    maximum
-        Largest value that it can take.
     """
 
     name: str

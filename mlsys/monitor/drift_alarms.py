@@ -24,6 +24,7 @@ from mlsys.reports import formats
 from mlsys.statistics import ColumnStatistics
 
 Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,6 @@ class Shift:
         the score is not one number with a direction.
     outside
         Fraction of the window's rows whose number is outside the reference's range.
-    detail
-        The largest change in words.
     """
 
     column: str
@@ -84,12 +83,8 @@ class Shift:
 
 def dispersions(windows: Sequence[Window], bins: Mapping[str, ReferenceBins]) -> dict[str, Dispersion]:
     """Dispersion of each column between the blocks of a window, from all windows together."""
-    return {
-        name: significance.design_effect(
-            [column.coarse(window.counts[name]) for window in windows if name in window.counts]
-        )
-        for name, column in bins.items()
-    }
+    counts = {name: [window.counts[name] for window in windows if name in window.counts] for name in bins}
+    return {name: significance.design_effect(map(column.coarse, counts[name])) for name, column in bins.items()}
 
 
 def find(
@@ -101,12 +96,7 @@ def find(
 ) -> list[Shift]:
     """Compare every column of one window with the reference; the largest excess comes first.
 
-    Parameters
-    ----------
-    columns
-        Name → the reference's bins, and the window's rows in them.
-    dispersion, effects, details
-        Name → dispersion, effect on the prediction, and description of the shift.
+    `columns` gives the reference's bins of each column, and the window's rows in them.
     """
     # 1. Certain: p-values adjusted for all columns
     tests = [_test(counts, bins, dispersion[name]) for name, (bins, counts) in columns.items()]
@@ -115,24 +105,14 @@ def find(
     shifts = []
     for (name, (bins, counts)), test, p in zip(columns.items(), tests, adjusted.tolist(), strict=True):
         distance, excess, noise = _distance(counts, bins, dispersion[name], rule.rate)
-        shifts.append(
-            Shift(
-                name,
-                distance,
-                excess,
-                noise,
-                test.pvalue,
-                p,
-                effects.get(name),
-                bins.outside(counts),
-                alarmed=excess >= rule.floor and p <= rule.rate,
-                detail=details[name],
-            )
-        )
+        alarmed = excess >= rule.floor and p <= rule.rate
+        outside = bins.outside(counts)
+        shift = Shift(name, distance, excess, noise, test.pvalue, p, effects.get(name), outside, alarmed, details[name])
+        shifts.append(shift)
     return sorted(shifts, key=lambda shift: -shift.excess)
 
 
-def _pair(counts: Counts, bins: ReferenceBins) -> tuple[NDArray[np.float64], Counts]:
+def _pair(counts: Counts, bins: ReferenceBins) -> tuple[Floats, Counts]:
     """Reference and window in the coarse bins, the reference scaled to its effective rows."""
     scale = bins.effective_rows / max(bins.num_rows, 1)
     return np.asarray(bins.coarse(bins.reference) * scale, np.float64), bins.coarse(counts)
@@ -200,11 +180,7 @@ def describe(bins: ReferenceBins, counts: Counts, reference: ColumnStatistics, w
 
 
 def _describe_numbers(
-    bins: ReferenceBins,
-    p: NDArray[np.float64],
-    q: NDArray[np.float64],
-    reference: ColumnStatistics,
-    window: ColumnStatistics,
+    bins: ReferenceBins, p: Floats, q: Floats, reference: ColumnStatistics, window: ColumnStatistics
 ) -> str:
     changes = []
     for index, end in ((0, "minimum"), (len(p) - 2, "maximum")):

@@ -1,14 +1,10 @@
-"""Step 9 as one function: read the log, judge every window, decide, and store the judgement.
-
-A judgement is plain JSON values: the report draws them and programs read them. The functions
-``…_json`` below make its parts.
-"""
+"""Read the log, judge every window, decide, and store the judgement: JSON values that the report draws."""
 
 from __future__ import annotations
 
 import datetime as dt
 import zoneinfo
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mlsys import cluster
 from mlsys.bundle import Bundle
 from mlsys.evaluate import metrics
 from mlsys.monitor import decision, log_scan, metric_tables, report
@@ -24,9 +21,10 @@ from mlsys.monitor.decision import JudgedWindow
 from mlsys.monitor.labels import Labels, LabelSource
 from mlsys.monitor.log_scan import LoggedFiles, LogScan, files_of
 from mlsys.monitor.performance import Baseline, PerformanceLimits
-from mlsys.monitor.reference import SCORE, ReferenceRows
+from mlsys.monitor.reference import SCORE, ReferenceBins, ReferenceRows
 from mlsys.monitor.significance import INDEPENDENT, Dispersion
 from mlsys.monitor.windows import Calendar, Window
+from mlsys.readers import registry
 from mlsys.recipe import Recipe
 from mlsys.reports import formats
 from mlsys.store import Store, write_json
@@ -36,15 +34,7 @@ LogSource: TypeAlias = str | Path | Sequence[str | Path]
 
 @dataclass(frozen=True)
 class Judgement:
-    """The result of monitoring: its JSON values, and the folder of its tables.
-
-    Attributes
-    ----------
-    value
-        Content of judgement.json, all that the report needs.
-    folder
-        ``objects/monitor/<digest>/``: judgement.json, profile.parquet, drift.parquet, report.html.
-    """
+    """The result of monitoring: the content of judgement.json as `value`, and the folder of tables and report."""
 
     value: dict[str, Any]
     digest: str
@@ -60,43 +50,82 @@ class Judgement:
         return int(self.value["decision"]["exit_code"])
 
     @property
-    def headline(self) -> str:
-        return str(self.value["decision"]["headline"])
-
-    @property
     def summary(self) -> str:
         """One line for the console: windows by their verdicts, and the decision."""
         counts = self.value["counts"]
         predictions = formats.count(self.value["log"]["num_rows"], "prediction")
         windows = formats.count(counts["windows"], "window")
-        return f"{predictions} in {windows} ({_counts_in_words(counts)}); {self.headline}"
-
-    def to_json(self) -> dict[str, Any]:
-        return self.value
+        return f"{predictions} in {windows} ({_counts_in_words(counts)}); {self.value['decision']['headline']}"
 
 
-def judge(
+def compare(
     store: Store,
     name: str,
     bundle: Bundle,
     log: LogSource,
     labels: LabelSource | None,
-    *,
     recipe: Recipe,
+    *,
     baseline: Mapping[str, Any] | None = None,
     as_of: dt.datetime | None = None,
-    progress: Callable[[str], None] = lambda _: None,
 ) -> Judgement:
-    """Judge the traffic of a bundle in this process; see `mlsys.monitor.compare`."""
+    """Judge the predictions of a bundle in one task of the cluster.
+
+    Parameters
+    ----------
+    log
+        Parquet files of the prediction log, or folders of them. Rows that other bundles
+        answered are counted and left out; a repeated prediction_id counts once.
+    labels
+        Table or file with an id, a label and optionally ``known_at``; None if there are none.
+        A null label means that none will come.
+    baseline
+        JSON of the evaluation on the test rows, or a mapping from metric to value. Without
+        it performance is shown but not judged.
+    as_of
+        Labels that became known later are left out, as if they had not come yet.
+
+    Returns
+    -------
+    The judgement; its JSON, tables and report are in ``objects/monitor/<digest>/``.
+
+    Raises
+    ------
+    SourceError
+        The log or the labels are missing or cannot be read.
+    RecipeError
+        The labels have no column for the key or the label; a slice names no column.
+    ContractError
+        No label is a class of the task.
+    """
+    return cluster.call(_judge, store, name, bundle, _absolute(log), _absolute(labels), recipe, baseline, as_of)
+
+
+def _absolute(source: Any) -> Any:
+    """Make paths absolute, because the task does not run in the caller's folder."""
+    if isinstance(source, str | Path):
+        return registry.absolute(source)
+    return [registry.absolute(path) for path in source] if isinstance(source, list | tuple) else source
+
+
+def _judge(  # noqa: PLR0917
+    store: Store,
+    name: str,
+    bundle: Bundle,
+    log: LogSource,
+    labels: LabelSource | None,
+    recipe: Recipe,
+    baseline: Mapping[str, Any] | None,
+    as_of: dt.datetime | None,
+) -> Judgement:
     section, task = recipe.monitor, bundle.task
     # 1. Read the log and the labels
     reference = ReferenceRows.of(bundle)
     calendar = Calendar(section.granularity, recipe.data.timezone)
     files = LoggedFiles(files_of(log), bundle.schema, bundle.digest)
     truth = None if labels is None else Labels.read(labels, task, recipe.data.id, as_of, bundle.read_options)
-    scan = log_scan.read(files, reference, calendar, truth, slices=section.slices, progress=progress)
+    scan = log_scan.read(files, reference, calendar, truth, section.slices)
     # 2. Judge every window and decide
-    progress(f"judging {formats.count(len(scan.windows), 'window')}")
     metric = metrics.find(recipe.selection.metric, task.kind)
     limits = PerformanceLimits(
         metric, section.max_metric_loss, section.max_calibration_gap, recipe.evaluate.confidence, bundle.threshold
@@ -148,14 +177,9 @@ def _window_name(window: Window, calendar: Calendar) -> str:
     return window.start.astimezone(zoneinfo.ZoneInfo(calendar.timezone)).strftime(_NAMES[calendar.granularity])
 
 
-def _log_json(files: LoggedFiles) -> dict[str, Any]:
-    return {
-        "num_files": len(files.files),
-        "num_rows": files.num_rows,
-        "num_duplicates": files.num_duplicates,
-        "num_other": files.num_other,
-        "num_without_time": files.num_without_time,
-    }
+def _log_json(files: LoggedFiles) -> dict[str, int]:
+    names = ("num_rows", "num_duplicates", "num_other", "num_without_time")
+    return {"num_files": len(files.files), **{name: getattr(files, name) for name in names}}
 
 
 def _labels_json(truth: Labels | None, delays: NDArray[np.float64]) -> dict[str, Any] | None:
@@ -257,33 +281,24 @@ def _columns_json(
     largest: dict[str, float] = {}
     for shift in (shift for each in judged for shift in each.shifts):
         largest[shift.column] = max(largest.get(shift.column, 0.0), shift.excess)
-    windows = [each.window for each in judged]
-    return [
-        _column_json(column, excess, windows, reference, dispersion)
-        for column, excess in sorted(largest.items(), key=lambda item: (-item[1], item[0]))
-    ]
+    columns = []
+    for column, excess in sorted(largest.items(), key=lambda item: (-item[1], item[0])):
+        bins = reference.bins[column]
+        windows = [each.window for each in judged] if column != reference.task.target else []
+        columns.append(
+            {
+                "column": column,
+                "kind": bins.kind.value,
+                "largest": excess,
+                "design_effect": dispersion.get(column, INDEPENDENT).effect,
+                "labels": list(bins.labels),
+                "reference": _fractions(bins, bins.reference),
+                "windows": [_fractions(bins, window.total(column)) for window in windows],
+            }
+        )
+    return columns
 
 
-def _column_json(
-    column: str,
-    largest: float,
-    windows: Sequence[Window],
-    reference: ReferenceRows,
-    dispersion: Mapping[str, Dispersion],
-) -> dict[str, Any]:
-    bins = reference.bins[column]
-    counts = [] if column == reference.task.target else [bins.coarse(window.total(column)) for window in windows]
-    return {
-        "column": column,
-        "kind": bins.kind.value,
-        "largest": largest,
-        "design_effect": dispersion.get(column, INDEPENDENT).effect,
-        "labels": list(bins.labels),
-        "reference": _fractions(bins.coarse(bins.reference)),
-        "windows": [_fractions(each) for each in counts],
-    }
-
-
-def _fractions(counts: NDArray[np.int64]) -> list[float]:
-    fractions: list[float] = (counts / max(counts.sum(), 1)).round(6).tolist()
+def _fractions(bins: ReferenceBins, counts: NDArray[np.int64]) -> list[float]:
+    fractions: list[float] = (bins.coarse(counts) / max(counts.sum(), 1)).round(6).tolist()
     return fractions

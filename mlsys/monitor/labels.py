@@ -87,10 +87,8 @@ class Labels:
             No label is a class of the task.
         """
         try:
-            parts = [
-                _columns(table, task, id_column, options.timezone, numbers)
-                for table, numbers in _tables(source, options)
-            ]
+            tables = _tables(source, options)
+            parts = [_columns(table, task, id_column, options.timezone, numbers) for table, numbers in tables]
         except errors.SourceError as error:
             raise error.reworded((r"^collect: source", "monitor: labels"), (r"\bdata\.(?=reading\b)", "")) from None
         if not parts:
@@ -146,19 +144,16 @@ def _code(value: Any, spellings: dict[str, int]) -> float:
     if isinstance(value, bool):
         return spellings.get(json.dumps(value), spellings.get(str(int(value)), UNKNOWN))
     text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-    if text in spellings:
-        return spellings[text]
-    short = text.removesuffix(".0")
-    return spellings.get(short, UNKNOWN)
+    return spellings.get(text, spellings.get(text.removesuffix(".0"), UNKNOWN))
 
 
 def _encode(label: pl.Series, task: Task) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    if task.is_classification:
-        y = class_codes(label, task)
-    else:
+    """Labels as class indices or values, and where there are none."""
+    if not task.is_classification:
         y = label.cast(pl.Float64, strict=False).to_numpy().astype(np.float64)
-    void = label.is_null().to_numpy() if task.is_classification else np.isnan(y)
-    if len(y) and not void.all() and task.is_classification and (y[~void] == UNKNOWN).all():
+        return y, np.isnan(y)
+    y, void = class_codes(label, task), label.is_null().to_numpy()
+    if not void.all() and (y[~void] == UNKNOWN).all():
         raise errors.ContractError.build(
             "monitor: labels", got=f"values such as {label.drop_nulls()[0]!r}",
             expected="one of " + ", ".join(repr(name) for name in task.classes[:8]), field=task.target,
@@ -166,11 +161,11 @@ def _encode(label: pl.Series, task: Task) -> tuple[NDArray[np.float64], NDArray[
     return y, void | np.isnan(y)
 
 
-def _first_present(names: Sequence[str], candidates: Sequence[str], default: str) -> str:
+def _first_present(names: Sequence[str], *candidates: str | None) -> str:
     for name in candidates:
         if name in names:
-            return name
-    raise errors.RecipeError.unknown_column("monitor: labels", default, names)
+            return str(name)
+    raise errors.RecipeError.unknown_column("monitor: labels", str(candidates[0]), names)
 
 
 def _tables(source: LabelSource, options: ReadOptions) -> Iterator[tuple[pa.Table, NumberFormat]]:
@@ -183,12 +178,8 @@ def _tables(source: LabelSource, options: ReadOptions) -> Iterator[tuple[pa.Tabl
         bad_records: list[BadRecord] = []
         tables = [batch.table for batch in registry.batches(fragment, reading, bad_records)]
         if bad_records:
-            raise errors.SourceError.build(
-                f"monitor: labels '{fragment.name}', record {bad_records[0].row}",
-                got=bad_records[0].reason,
-                expected="a row of the table",
-                hint="mend the line",
-            )
+            where, reason = f"monitor: labels '{fragment.name}', record {bad_records[0].row}", bad_records[0].reason
+            raise errors.SourceError.build(where, got=reason, expected="a row of the table", hint="mend the line")
         if tables:
             yield pa.concat_tables(tables, promote_options="default"), registry.numbers(fragment, reading)
 
@@ -198,9 +189,8 @@ def _columns(
 ) -> tuple[str, pl.DataFrame]:
     """The name of the key; and the key as text, the label, and when it was known."""
     names = table.column_names
-    candidates = ["prediction_id", *([id_column] if id_column else []), "id", ROW]
-    key = _first_present(names, candidates, "prediction_id")
-    label = table[_first_present(names, ["label", task.target], "label")]
+    key = _first_present(names, "prediction_id", id_column, "id", ROW)
+    label = table[_first_present(names, "label", task.target)]
     if not task.is_classification:
         label = as_type(label, pa.float64(), zone, numbers)
     known_at = pa.nulls(table.num_rows, TIME)
@@ -208,11 +198,7 @@ def _columns(
         known_at = as_type(table["known_at"], TIME, zone)
         unread = misfits(table["known_at"].combine_chunks(), known_at)
         if unread.true_count:
-            raise errors.SourceError.build(
-                "monitor: labels, column 'known_at'",
-                got=str(table["known_at"].filter(unread)[0]),
-                expected="ISO 8601 times",
-                field="known_at",
-            )
+            where, got = "monitor: labels, column 'known_at'", str(table["known_at"].filter(unread)[0])
+            raise errors.SourceError.build(where, got=got, expected="ISO 8601 times", field="known_at")
     columns = {"key": table[key].cast(pa.string()), "label": label, "known_at": known_at}
     return key, cast("pl.DataFrame", pl.from_arrow(pa.table(columns)))

@@ -1,8 +1,4 @@
-"""One pass over the prediction log: statistics, counts and labelled rows of every window.
-
-`LoggedFiles` reads the Parquet files one after another and counts each prediction once;
-`read` sorts their rows into windows and slices.
-"""
+"""One pass over the prediction log: statistics, counts and labelled rows of every window."""
 
 from __future__ import annotations
 
@@ -39,9 +35,8 @@ def files_of(source: str | Path | Sequence[str | Path]) -> list[Path]:
     SourceError
         A path does not exist.
     """
-    paths = [Path(source)] if isinstance(source, str | Path) else [Path(path) for path in source]
     files: set[Path] = set()
-    for path in paths:
+    for path in map(Path, [source] if isinstance(source, str | Path) else source):
         if not path.exists():
             raise errors.SourceError.build(
                 f"monitor: prediction log '{path}'", got="nothing there", expected="Parquet files or a folder of them",
@@ -81,13 +76,8 @@ class _SeenIds:
 class LoggedFiles:
     """Rows of the log that one bundle answered, read in batches.
 
-    Attributes
-    ----------
-    num_rows
-        Rows so far that count.
-    num_duplicates, num_other, num_without_time
-        Rows so far that are left out: they repeat a prediction_id (a client's retry), another
-        bundle answered them, or they have no time.
+    `num_rows` counts those so far. Left out were `num_duplicates` that repeat a prediction_id (a
+    client's retry), `num_other` that another bundle answered, and `num_without_time`.
     """
 
     files: Sequence[Path]
@@ -161,23 +151,19 @@ MAX_SLICE_VALUES = 20
 """Values of a slicing column that get windows of their own: the most frequent of the reference."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class LogScan:
     """Windows and slices of a log, each in order of time.
 
     Attributes
     ----------
-    windows
-        One window for each interval of time, with all its rows.
-    slices
-        The same rows, divided by the slices of the recipe.
     delays
         Seconds from event to label, of rows whose labels say when they became known.
     """
 
-    windows: list[Window] = field(default_factory=list)
-    slices: list[Window] = field(default_factory=list)
-    delays: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    windows: list[Window]
+    slices: list[Window]
+    delays: NDArray[np.float64]
 
 
 WindowOf = Callable[[dt.datetime, str | None, str | None], Window]
@@ -189,9 +175,7 @@ def read(
     reference: ReferenceRows,
     calendar: Calendar,
     labels: Labels | None,
-    *,
-    slices: Sequence[str] = (),
-    progress: Callable[[str], None] = lambda _: None,
+    slices: Sequence[str],
 ) -> LogScan:
     """Read the log once; memory holds the statistics of each window, and the output of labelled rows."""
     windows: dict[tuple[dt.datetime, str | None, str | None], Window] = {}
@@ -207,10 +191,12 @@ def read(
         labelled = labels.join(frame) if labels is not None else _unlabelled(frame)
         delays.append(_delays(labelled))
         _take(labelled, reference, calendar, slices, window)
-        progress(f"{log.num_rows:,} predictions read")
     ordered = sorted(windows.values(), key=lambda w: (w.start, w.slice_key or "", w.slice_value or ""))
     whole = [w for w in ordered if w.slice_key is None]
-    _mark_partial(whole, calendar)
+    if whole:  # the first and the last window are partial unless the log reaches their ends
+        first, last = whole[0], whole[-1]
+        first.partial = min(first.blocks_seen) > 0
+        last.partial |= max(last.blocks_seen) < calendar.num_blocks(last.start) - 1
     return LogScan(whole, [w for w in ordered if w.slice_key is not None], np.concatenate([np.empty(0), *delays]))
 
 
@@ -262,17 +248,15 @@ def _typed(
 
 
 def _values(codes: NDArray[np.float64], names: Sequence[Any]) -> pa.Array:
-    classes = pa.array(list(names))
     index = pa.array(np.where(codes >= 0, codes, 0).astype(np.int64), mask=~(codes >= 0))
-    return classes.take(index)
+    return pa.array(list(names)).take(index)
 
 
 def _output(rows: pl.DataFrame, task: Task) -> NDArray[np.float64]:
     """The model's output: probabilities of shape (n, classes), or values (n,)."""
     if not task.is_classification:
         return rows[SCORE].to_numpy().astype(np.float64)
-    width = len(task.classes)
-    return rows["probabilities"].cast(pl.Array(pl.Float64, width)).to_numpy().astype(np.float64)
+    return rows["probabilities"].cast(pl.Array(pl.Float64, len(task.classes))).to_numpy().astype(np.float64)
 
 
 def _unlabelled(frame: pl.DataFrame) -> pl.DataFrame:
@@ -308,19 +292,11 @@ def _sliced(
 
 def _condition(rows: pl.DataFrame, sql: str, reference: ReferenceRows) -> NDArray[np.bool_]:
     names = [name for name in reference.schema.names if name in rows.columns]
-    table = expressions.add(rows.select(names).to_arrow(), {"__slice": sql}, where="recipe: monitor.slices")
-    holds = table["__slice"]
+    table = rows.select(names).to_arrow()
+    holds = expressions.add(table, {"__slice": sql}, where="recipe: monitor.slices")["__slice"]
     if not pa.types.is_boolean(holds.type):
         raise errors.RecipeError.build(
             f"recipe: monitor.slices '{sql}'", got=f"an expression of type {holds.type}",
             expected="a column, or a condition such as distance > 1000",
         )  # fmt: skip
     return np.asarray(holds.fill_null(False)).astype(np.bool_)
-
-
-def _mark_partial(windows: Sequence[Window], calendar: Calendar) -> None:
-    """Mark the first and the last window as partial unless the log reaches their ends."""
-    if windows:
-        windows[0].partial |= min(windows[0].blocks_seen) > 0
-        last = windows[-1]
-        last.partial |= max(last.blocks_seen) < calendar.num_blocks(last.start) - 1

@@ -72,7 +72,9 @@ def profile_table(
     """One row for each window, slice and column, one ``:table`` for the whole, and the reference as BASELINE."""
     rows = [_column_profile(name, column, None, granularity, reference) for name, column in reference.columns.items()]
     for window in windows:
-        rows.append(_table_profile(window, reference.task, granularity, threshold))
+        table = {"count": window.num_rows, "non_null_columns": _filled(window.statistics.columns)}
+        performance = _performance(window, reference.task, threshold)
+        rows.append({**_head(window, granularity, TABLE), **table, **performance})
         rows += [
             _column_profile(name, column, window, granularity, reference)
             for name, column in window.statistics.columns.items()
@@ -95,9 +97,10 @@ def _interval(window: Window | None) -> dict[str, Any] | None:
     return None if window is None else {"start": window.start, "end": window.end}
 
 
-def _log(window: Window | None) -> dict[str, Any]:
+def _head(window: Window | None, granularity: str, column: str) -> dict[str, Any]:
     kind = "BASELINE" if window is None else "INPUT"
-    return {"window": _interval(window), "log_type": kind, "monitor_version": _VERSION}
+    head = {"window": _interval(window), "log_type": kind, "monitor_version": _VERSION}
+    return {**head, **_keys(window, granularity, column)}
 
 
 def _column_profile(
@@ -107,7 +110,7 @@ def _column_profile(
     length = summary.max_length is not None
     kind = reference.schema[name].type if name in reference.schema else column.kind.value
     return {
-        **_log(window), **_keys(window, granularity, name),
+        **_head(window, granularity, name),
         "count": summary.num_rows, "data_type": kind, "num_nulls": summary.num_nulls, "avg": summary.mean,
         "quantiles": list(summary.quantiles) if summary.quantiles else None, "min": summary.min, "max": summary.max,
         "stddev": summary.stddev, "num_zeros": summary.num_zeros, "num_nan": summary.num_nan,
@@ -130,15 +133,9 @@ def _percentages(summary: ColumnSummary) -> dict[str, float | None]:
     }
 
 
-def _table_profile(window: Window, task: Task, granularity: str, threshold: float | None) -> dict[str, Any]:
-    filled = [name for name, column in window.statistics.columns.items() if column.num_rows > column.num_nulls]
-    return {
-        **_log(window),
-        **_keys(window, granularity, TABLE),
-        "count": window.num_rows,
-        "non_null_columns": filled,
-        **_performance(window, task, threshold),
-    }
+def _filled(columns: Mapping[str, ColumnStatistics]) -> list[str]:
+    """Columns with any value."""
+    return [name for name, column in columns.items() if column.num_rows > column.num_nulls]
 
 
 def _performance(window: Window, task: Task, threshold: float | None) -> dict[str, Any]:
@@ -223,29 +220,19 @@ def _drift_rows(
 ) -> list[dict[str, Any]]:
     columns = reference.columns if other is None else other.statistics.columns
     shared = [name for name in window.counts if name in columns and (other is None or name in other.counts)]
-    head = {
-        "window": _interval(window),
-        "window_cmp": _interval(other),
-        "drift_type": "BASELINE" if other is None else "CONSECUTIVE",
-    }
+    kind = "BASELINE" if other is None else "CONSECUTIVE"
+    head = {"window": _interval(window), "window_cmp": _interval(other), "drift_type": kind}
     rows = [{**head, **_keys(window, granularity, TABLE), **_table_delta(window, other, columns)}]
     for name in shared:
-        bins = reference.bins[name]
+        bins, old, new = reference.bins[name], columns[name], window.statistics.columns[name]
         counts = bins.reference if other is None else other.total(name)
-        rows.append(
-            {
-                **head,
-                **_keys(window, granularity, name),
-                **_deltas(window.statistics.columns[name].result(), columns[name].result()),
-                **_statistics(bins, counts, window.total(name), columns[name], window.statistics.columns[name]),
-            }
-        )
+        statistics = _statistics(bins, counts, window.total(name), old, new)
+        rows.append({**head, **_keys(window, granularity, name), **_deltas(new.result(), old.result()), **statistics})
     return rows
 
 
 def _table_delta(window: Window, other: Window | None, columns: Mapping[str, ColumnStatistics]) -> dict[str, Any]:
-    now = {name for name, column in window.statistics.columns.items() if column.num_rows > column.num_nulls}
-    then = {name for name, column in columns.items() if column.num_rows > column.num_nulls}
+    now, then = set(_filled(window.statistics.columns)), set(_filled(columns))
     shared = set(window.statistics.columns) & set(columns)
     num_rows = other.num_rows if other else max(column.num_rows for column in columns.values())
     return {

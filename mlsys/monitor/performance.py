@@ -2,10 +2,8 @@
 
 Rows of one day are alike, so intervals from resampling single rows would call each snowstorm a
 change of the model. The intervals here leave out one *block* of time after another (the days
-of a week) and measure how far the metric moves: the delete-a-group jackknife. It needs no
-random numbers and, unlike a bootstrap of seven days, does not understate a variance that is
-estimated from seven. `measure` gives a window's metrics and calibration, `check` its losses
-since the test rows.
+of a week) and measure how far the metric moves: the delete-a-group jackknife, which, unlike a
+bootstrap of seven days, does not understate a variance that is estimated from seven.
 
 References
 ----------
@@ -38,7 +36,7 @@ MIN_BLOCKS = 5
 """Blocks that an interval needs; from fewer, rows are taken as independent, for it would be too wide to be of use."""
 
 NUM_GROUPS = 20
-"""Groups of rows where there are too few blocks."""
+"""Groups, of every twentieth row, where there are too few blocks."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +82,6 @@ def jackknife(statistic: Statistic, groups: NDArray[np.int64], confidence: float
     ``h * T - (h - 1) * T_without``; the squared standard error is the mean of
     ``(pseudo - J)^2 / (h - 1)``, with J the jackknife estimate
     ``g * T - sum((1 - 1/h) * T_without)``.
-
-    Parameters
-    ----------
-    groups
-        Group of each row.
     """
     value = statistic(None)
     labels, sizes = np.unique(groups, return_counts=True)
@@ -112,16 +105,11 @@ def _t_quantile(freedom: float, confidence: float) -> float:
 
 
 def estimate_by_blocks(statistic: Statistic, block: NDArray[np.int64], confidence: float) -> PerformanceEstimate:
-    """Estimate a statistic by blocks of time where there are enough of them, otherwise by rows."""
-    by_rows = estimate_by_rows(statistic, len(block), confidence)
+    """Estimate a statistic by blocks of time where there are enough of them, otherwise as if rows were independent."""
+    by_rows = jackknife(statistic, np.arange(len(block)) % NUM_GROUPS, confidence)
     if len(np.unique(block)) < MIN_BLOCKS:
         return by_rows
     return replace(jackknife(statistic, block, confidence), clustered=True, row_error=by_rows.error)
-
-
-def estimate_by_rows(statistic: Statistic, num_rows: int, confidence: float) -> PerformanceEstimate:
-    """Estimate a statistic as if rows were independent, in groups of every twentieth row."""
-    return jackknife(statistic, np.arange(num_rows) % NUM_GROUPS, confidence)
 
 
 def weighted_metric(metric: Metric, y: Floats, output: Floats, threshold: float | None) -> Statistic:
@@ -148,17 +136,7 @@ def calibration_gap(y: Floats, output: Floats, task: Task, index: int) -> Statis
 
 @dataclass(frozen=True)
 class Baseline:
-    """Performance on the test rows.
-
-    Attributes
-    ----------
-    metrics
-        Name → value, interval and standard error (NaN where unknown).
-    gaps
-        Class index → mean predicted less observed fraction; known for binary tasks.
-    observed, predicted
-        Rate of the positive class, observed and predicted.
-    """
+    """Performance on the test rows, as `WindowPerformance` has that of a window; all but `metrics` for binary tasks."""
 
     metrics: dict[str, PerformanceEstimate] = field(default_factory=dict)
     gaps: dict[int, PerformanceEstimate] = field(default_factory=dict)
@@ -170,9 +148,8 @@ class Baseline:
         """Read the JSON of an evaluation, or a mapping from metric to value."""
         if not evaluation:
             return cls()
-        entries = evaluation.get("metrics", evaluation)
-        values = {name: _value(entry) for name, entry in entries.items()}
-        metrics = {name: _estimate(value, entries[name]) for name, value in values.items() if value is not None}
+        estimates = {name: _estimate(entry) for name, entry in evaluation.get("metrics", evaluation).items()}
+        metrics = {name: estimate for name, estimate in estimates.items() if estimate is not None}
         bins = evaluation.get("calibration", {}).get("bins") if task.kind is TaskKind.BINARY else None
         if not bins:
             return cls(metrics)
@@ -183,32 +160,18 @@ class Baseline:
         return cls(metrics, {1: PerformanceEstimate(predicted - observed, error=error)}, observed, predicted)
 
 
-def _value(entry: Any) -> float | None:
-    value = entry.get("value") if isinstance(entry, Mapping) else entry
+def _estimate(entry: Any) -> PerformanceEstimate | None:
+    entry = entry if isinstance(entry, Mapping) else {"value": entry}
+    value = entry.get("value")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
-    return float(value)
-
-
-def _estimate(value: float, entry: Any) -> PerformanceEstimate:
-    ends = entry if isinstance(entry, Mapping) else {}
-    low, high, error = (math.nan if ends.get(key) is None else float(ends[key]) for key in ("low", "high", "error"))
-    return PerformanceEstimate(value, low, high, error)
+    low, high, error = (math.nan if entry.get(key) is None else float(entry[key]) for key in ("low", "high", "error"))
+    return PerformanceEstimate(float(value), low, high, error)
 
 
 @dataclass(frozen=True)
 class PerformanceLimits:
-    """Limits beyond which performance counts as degraded.
-
-    Attributes
-    ----------
-    max_loss
-        Largest loss of `metric`, in its unit.
-    max_gap
-        Largest calibration gap, without its sign.
-    threshold
-        Decision threshold of a binary model.
-    """
+    """Largest loss of a metric, in its unit, and largest calibration gap, without its sign, that are not degraded."""
 
     metric: Metric
     max_loss: float
@@ -225,9 +188,8 @@ class PerformanceLoss:
     ----------
     what
         Name of the metric, or ``calibration``.
-    value, limit
-        For the metric, its loss against the test rows; for calibration, the gap without its
-        sign. Up to the limit it is allowed.
+    value
+        For the metric, its loss against the test rows; for calibration, the gap without its sign.
     certain
         The interval of the change since the test rows excludes zero.
     allowed
@@ -257,14 +219,13 @@ class WindowPerformance:
     Attributes
     ----------
     metrics
-        Name → estimate, the chosen metric first.
+        Name → estimate (NaN where unknown), the chosen metric first.
     gaps
-        Class index → calibration gap; for regression that of the value, under 0.
+        Class index → calibration gap, mean predicted less observed; for regression that of the value, under 0.
     observed, predicted
         Rate of the positive class, or mean of the target, observed and predicted.
     """
 
-    num_rows: int
     metrics: dict[str, PerformanceEstimate] = field(default_factory=dict)
     gaps: dict[int, PerformanceEstimate] = field(default_factory=dict)
     observed: float | None = None
@@ -275,17 +236,16 @@ class WindowPerformance:
 def measure(window: Window, task: Task, metrics: Sequence[Metric], limits: PerformanceLimits) -> WindowPerformance:
     """Measure metrics and calibration of a window's labelled rows, with intervals."""
     y, output, block = window.labelled.arrays()
-    performance = WindowPerformance(len(y))
+    performance = WindowPerformance()
     if not len(y):
         return performance
     for metric in metrics:
         statistic = weighted_metric(metric, y, output, limits.threshold)
-        is_judged = metric.name == limits.metric.name
-        performance.metrics[metric.name] = (
-            estimate_by_blocks(statistic, block, limits.confidence)
-            if is_judged
-            else PerformanceEstimate(statistic(None))
-        )
+        if metric.name == limits.metric.name:
+            estimate = estimate_by_blocks(statistic, block, limits.confidence)
+        else:
+            estimate = PerformanceEstimate(statistic(None))
+        performance.metrics[metric.name] = estimate
     for index in _gap_indices(task):
         statistic = calibration_gap(y, output, task, index)
         performance.gaps[index] = estimate_by_blocks(statistic, block, limits.confidence)
@@ -349,33 +309,26 @@ def _metric_loss(
 
 
 def _gap_loss(
-    performance: WindowPerformance,
-    baseline: Baseline,
-    inflation: Mapping[int, float],
-    task: Task,
-    limits: PerformanceLimits,
+    window: WindowPerformance, baseline: Baseline, inflation: Mapping[int, float], task: Task, limits: PerformanceLimits
 ) -> PerformanceLoss:
     """Loss of the class whose calibration is worst, at a confidence shared among the classes (Bonferroni).
 
     The stated gap is allowed, or that of the test rows where it is larger: the model passed its gate
     with it, and a gap that shrinks is no loss.
     """
-    confidence = 1 - (1 - limits.confidence) / len(performance.gaps)
+    confidence = 1 - (1 - limits.confidence) / len(window.gaps)
     losses = []
-    for index, estimate in performance.gaps.items():
+    for index, estimate in window.gaps.items():
         base = baseline.gaps.get(index, PerformanceEstimate(0.0, error=0.0))
         margin = _margin(estimate, base, inflation[index], confidence)
         certain = abs(estimate.value - base.value) - margin > 0
-        detail = _gap_detail(performance, task, index, estimate.value, base.value)
+        detail = _gap_detail(window, task, index, estimate.value, base.value)
         limit = max(limits.max_gap, abs(base.value))
         loss = _loss("calibration", abs(estimate.value), limit, certain, margin, detail)
-        losses.append(replace(loss, allowed=_allowed(base.value, limit, margin)))
+        if math.isfinite(margin):
+            loss = replace(loss, allowed=(min(-limit, base.value - margin), max(limit, base.value + margin)))
+        losses.append(loss)
     return max(losses, key=lambda loss: (loss.degraded, loss.value))
-
-
-def _allowed(base: float, limit: float, margin: float) -> tuple[float, float] | None:
-    """Interval of the gaps that are no loss; the gap of the test rows is itself within the limit."""
-    return (min(-limit, base - margin), max(limit, base + margin)) if math.isfinite(margin) else None
 
 
 def _loss(what: str, value: float, limit: float, certain: bool, margin: float, detail: str) -> PerformanceLoss:  # noqa: FBT001
@@ -389,13 +342,9 @@ def _gap_detail(performance: WindowPerformance, task: Task, index: int, gap: flo
     """A sentence such as ``late=true: predicted 28.2%, observed 39.5%: 11.3 points too low``."""
     name = f"{task.target}={class_names(task)[index]}"
     rates = f"predicted {formats.percent(performance.predicted)}, observed {formats.percent(performance.observed)}: "
-    points = f"{100 * abs(gap):.1f} points too {_side(gap)}"
-    tested = f" ({100 * abs(base):.1f} too {_side(base)} on the test rows)" if base else ""
+    points = f"{100 * abs(gap):.1f} points too {'high' if gap > 0 else 'low'}"
+    tested = f" ({100 * abs(base):.1f} too {'high' if base > 0 else 'low'} on the test rows)" if base else ""
     return f"{name}: {rates if performance.predicted is not None else 'probabilities '}{points}{tested}"
-
-
-def _side(gap: float) -> str:
-    return "high" if gap > 0 else "low"
 
 
 def _margin(estimate: PerformanceEstimate, base: PerformanceEstimate, inflation: float, confidence: float) -> float:

@@ -1,8 +1,6 @@
 """Statistics of the training rows that windows are compared with, and bins cut from them once for all windows.
 
-`ReferenceBins` are the bins of one column, between its quantiles or by its categories;
-`ReferenceRows` holds those of all columns that a log can have, the prediction and the
-measures of pictures among them.
+A log's columns are the features, the prediction, the label and the measures of pictures.
 """
 
 from __future__ import annotations
@@ -50,8 +48,6 @@ class ReferenceBins:
 
     Attributes
     ----------
-    reference
-        Rows of the reference in each bin.
     group
         Coarse bin of each bin: its decile, or the category itself.
     labels
@@ -76,12 +72,12 @@ class ReferenceBins:
     @classmethod
     def of(cls, name: str, column: ColumnStatistics) -> ReferenceBins:
         """Cut the bins from the statistics of a column of the reference."""
-        return _of_numbers(name, column) if column.numbers is not None else _of_categories(name, column)
+        numbers = column.numbers
+        return _of_categories(name, column) if numbers is None else _of_numbers(name, column, numbers)
 
     def of_present(self) -> ReferenceBins:
         """The same bins, counting only rows that have a value."""
-        reference = np.append(self.reference[:-1], 0)
-        return replace(self, reference=reference, present_only=True)
+        return replace(self, reference=np.append(self.reference[:-1], 0), present_only=True)
 
     @property
     def size(self) -> int:
@@ -128,10 +124,7 @@ class ReferenceBins:
         return np.where(missing, null, category)
 
 
-def _of_numbers(name: str, column: ColumnStatistics) -> ReferenceBins:
-    numbers = column.numbers
-    if numbers is None:
-        raise TypeError(name)
+def _of_numbers(name: str, column: ColumnStatistics, numbers: NumericStatistics) -> ReferenceBins:
     finite = numbers.moments.n
     missing = column.num_nulls + numbers.nan
     if not finite:
@@ -154,9 +147,8 @@ def _interval_labels(cuts: Floats, numbers: NumericStatistics) -> tuple[str, ...
     """Name the coarse bins by their ends; for integers, by the first and the last that a bin holds."""
     step = 1.0 if numbers.integral else 0.0
     left = [numbers.minimum, *(cuts[1:-1] + step)]
-    inner = [
-        f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}" for low, high in zip(left, cuts[1:], strict=True)
-    ]
+    ends = zip(left, cuts[1:], strict=True)
+    inner = [f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}" for low, high in ends]
     return (f"below {numbers.minimum:.4g}", *inner, f"above {cuts[-1]:.4g}", "null")
 
 
@@ -168,10 +160,9 @@ def _of_categories(name: str, column: ColumnStatistics) -> ReferenceBins:
     counts = np.diff(np.minimum(np.cumsum(counts), present), prepend=0)
     reference = np.concatenate([counts, [present - counts.sum(), column.num_nulls]])
     categories = table.keys.take(pa.array(frequent))
-    labels = (*(str(value) for value in categories.to_pylist()), "other", "null")
-    return ReferenceBins(
-        name, column.kind, np.empty(0), categories, reference, np.arange(len(reference)), np.inf, labels
-    )
+    labels = (*map(str, categories.to_pylist()), "other", "null")
+    group = np.arange(len(reference))
+    return ReferenceBins(name, column.kind, np.empty(0), categories, reference, group, np.inf, labels)
 
 
 @dataclass(frozen=True)
@@ -205,8 +196,7 @@ class ReferenceRows:
         features = [column for column in bundle.schema.features if column.name in inputs.columns]
         named = [column.model_copy(update={"name": logged_name(column.name)}) for column in features]
         columns = {new.name: inputs.columns[old.name] for new, old in zip(named, features, strict=True)}
-        predictions = bundle.reference.predictions
-        answers = predictions.columns if predictions else {}
+        answers = bundle.reference.predictions.columns if bundle.reference.predictions else {}
         own = {name: answers[name] for name in (PREDICTION, SCORE) if name in answers}
         columns |= {**own, task.target: inputs.target}
         bins = {name: ReferenceBins.of(name, column) for name, column in columns.items()}

@@ -22,13 +22,18 @@ _LEVEL: dict[str, html.Level] = {"keep": "good", "watch": "warn", "retrain": "ba
 _BADGE: dict[str, html.Level] = {"ok": "good", "drift": "warn", "degraded": "bad", "too_few": "info"}
 _FORMS = {"1 hour": "%d %b %H:%M", "1 day": "%d %b", "1 week": "%d %b", "1 month": "%b %Y"}
 
+_WINDOWS_NOTE = (
+    "Windows of fewer than {min_rows:,} rows are reported but not judged. Performance is measured where at least "
+    "{min_label_coverage:.0%} of the predictions that can have a label have it. Partial windows count for the decision "
+    "only if there are no complete ones."
+)
+
 MAX_COLUMNS, MAX_DRAWN, MAX_BARS = 30, 6, 14
 """Columns in the heat map and the table; distributions that are drawn; bars of each."""
 
 
-def page(judgement: Json) -> str:
+def page(value: Json) -> str:
     """The report of a judgement, given as its JSON values, as one HTML document."""
-    value = judgement
     rules, decision = value["rules"], value["decision"]
     predictions = formats.count(value["log"]["num_rows"], "prediction")
     windows = formats.count(len(value["windows"]), "window")
@@ -37,16 +42,13 @@ def page(judgement: Json) -> str:
         f"{predictions} of bundle {value['bundle'][:12]} in {windows} of {rules['granularity']}, {rules['timezone']}",
         mark=html.badge(_LEVEL[decision["word"]], decision["word"]),
     )
-    report.section(
-        "Decision",
-        html.alert(_LEVEL[decision["word"]], html.bullets(decision["reasons"]), decision["headline"]),
-        _facts(value),
-    )
+    alert = html.alert(_LEVEL[decision["word"]], html.bullets(decision["reasons"]), decision["headline"])
+    report.section("Decision", alert, _facts(value))
     if value["windows"]:
         times = _window_names(value)
         _performance(report, value, times)
         _drift(report, value, times)
-        report.section("Windows", _windows_table(value), note=_windows_note(rules))
+        report.section("Windows", _windows_table(value), note=_WINDOWS_NOTE.format(**rules))
     report.section("How it is judged", *_method(value))
     return report.html()
 
@@ -99,18 +101,8 @@ def _with_interval(estimate: Json | None) -> str | None:
     return f"{formats.number(estimate['value'])} ({formats.interval(estimate['low'], estimate['high'])})"
 
 
-def _windows_note(rules: Json) -> str:
-    return (
-        f"Windows of fewer than {rules['min_rows']:,} rows are reported but not judged. Performance is measured where "
-        f"at least {rules['min_label_coverage']:.0%} of the predictions that can have a label have it. Partial windows "
-        "count for the decision only if there are no complete ones."
-    )
-
-
 def _window_names(value: Json) -> list[str]:
-    rules = value["rules"]
-    zone = zoneinfo.ZoneInfo(rules["timezone"])
-    form = _FORMS[rules["granularity"]]
+    zone, form = zoneinfo.ZoneInfo(value["rules"]["timezone"]), _FORMS[value["rules"]["granularity"]]
     return [dt.datetime.fromisoformat(window["start"]).astimezone(zone).strftime(form) for window in value["windows"]]
 
 
@@ -138,10 +130,8 @@ def _method(value: Json) -> list[object]:
     decision = f"Retrain when {k} of the last {m} measured windows are degraded. Drift alone never asks for it."
     rows = [[c["column"], c["kind"], c["largest"], c["design_effect"]] for c in value["columns"][:MAX_COLUMNS]]
     columns = html.table(rows, ["column", "kind", "largest distance", "design effect"], sortable=True)
-    statistics = html.table(
-        [[html.code(each.name), each.title, each.columns, each.source] for each in drift.STATISTICS],
-        ["column of drift.parquet", "statistic", "columns", "source"],
-    )
+    entries = [[html.code(each.name), each.title, each.columns, each.source] for each in drift.STATISTICS]
+    statistics = html.table(entries, ["column of drift.parquet", "statistic", "columns", "source"])
     return [
         html.bullets([alarm, noise, degraded, decision]),
         html.details("Columns", columns) if rows else "",
@@ -163,15 +153,12 @@ def _performance(report: html.Page, value: Json, times: Sequence[str]) -> None:
     if value["labels"] is None:
         report.section("Performance", "No labels were given, so performance is not known.")
         return
-    windows, base = value["windows"], value["baseline"]
-    blocks = [
-        _metric_chart(windows, times, base),
-        *_rate_charts(value, times),
-        _coverage_chart(windows, times, value["rules"]),
-    ]
+    windows = value["windows"]
     report.section(
         "Performance",
-        *blocks,
+        _metric_chart(windows, times, value["baseline"]),
+        *_rate_charts(value, times),
+        _coverage_chart(windows, times, value["rules"]),
         note="Bands are intervals from leaving out one block of time after another: rows that are alike count as few.",
     )
 
@@ -185,23 +172,22 @@ def _metric_chart(windows: Sequence[Json], times: Sequence[str], base: Json) -> 
         low, high = test["low"], test["high"]
         ends = ([low] * count, [high] * count) if low is not None and high is not None else (None, None)
         series["test rows"] = charts.Series([test["value"]] * count, *ends)
-    losses = [_loss(window, base["metric"]) for window in windows]
     better = "higher" if base["greater_is_better"] else "lower"
     chart = charts.lines(
         list(times),
         series,
         title=f"{base['title']} by window",
         y_label=f"{base['title']}, {better} is better",
-        alarms=[i for i, loss in enumerate(losses) if loss and loss["degraded"]],
+        alarms=[i for i, window in enumerate(windows) if _loss(window, base["metric"]).get("degraded")],
     )
-    return html.figure(
-        chart,
-        "Flags mark windows where it is worse than on the test rows by more than the limit, and by more than noise.",
+    caption = (
+        "Flags mark windows where it is worse than on the test rows by more than the limit, and by more than noise."
     )
+    return html.figure(chart, caption)
 
 
-def _loss(window: Json, what: str) -> Json | None:
-    return next((loss for loss in window["losses"] if loss["what"] == what), None)
+def _loss(window: Json, what: str) -> Json:
+    return next((loss for loss in window["losses"] if loss["what"] == what), {})
 
 
 def _rate_charts(value: Json, times: Sequence[str]) -> list[Html]:
@@ -211,10 +197,7 @@ def _rate_charts(value: Json, times: Sequence[str]) -> list[Html]:
         return []
     windows, base = value["windows"], value["baseline"]
     what = "rate" if kind == "binary" else "mean"
-    losses = [_loss(window, "calibration") for window in windows]
-    bands = [
-        _allowed_band(w, loss) if kind == "binary" else _noise_band(w) for w, loss in zip(windows, losses, strict=True)
-    ]
+    bands = [_allowed_band(window) if kind == "binary" else _noise_band(window) for window in windows]
     chart = charts.lines(
         list(times),
         {
@@ -223,17 +206,17 @@ def _rate_charts(value: Json, times: Sequence[str]) -> list[Html]:
         },
         title=f"{'Rate' if kind == 'binary' else 'Mean'} of {value['task']['target']}: observed and predicted",
         limits={} if base["observed"] is None else {f"observed {what} of the test rows": base["observed"]},
-        alarms=[i for i, loss in enumerate(losses) if loss and loss["degraded"]],
+        alarms=[i for i, window in enumerate(windows) if _loss(window, "calibration").get("degraded")],
     )
     return [html.figure(chart, _CAPTIONS[kind])]
 
 
-def _allowed_band(window: Json, loss: Json | None) -> tuple[float | None, float | None]:
+def _allowed_band(window: Json) -> tuple[float | None, float | None]:
     """Interval of the predicted rates that raise no flag."""
-    if loss is None or loss["allowed"] is None or window["observed"] is None:
+    allowed = _loss(window, "calibration").get("allowed")
+    if allowed is None or window["observed"] is None:
         return None, None
-    low, high = loss["allowed"]
-    return window["observed"] + low, window["observed"] + high
+    return window["observed"] + allowed[0], window["observed"] + allowed[1]
 
 
 def _noise_band(window: Json) -> tuple[float | None, float | None]:
@@ -253,15 +236,13 @@ def _coverage_chart(windows: Sequence[Json], times: Sequence[str], rules: Json) 
         limits={"mature from": rules["min_label_coverage"]},
         y_range=(0, 1),
     )
-    return html.figure(
-        chart, "Below the line a window's metrics are not shown, because early labels are seldom like later ones."
-    )
+    caption = "Below the line a window's metrics are not shown, because early labels are seldom like later ones."
+    return html.figure(chart, caption)
 
 
 def _drift(report: html.Page, value: Json, times: Sequence[str]) -> None:
     """Add the distances of all columns in all windows, the alarms with their reasons, and the largest shifts."""
-    windows = value["windows"]
-    columns = value["columns"][:MAX_COLUMNS]
+    windows, columns = value["windows"], value["columns"][:MAX_COLUMNS]
     if not columns:
         return
     shifts = [{shift["column"]: shift for shift in window["shifts"]} for window in windows]
@@ -279,11 +260,8 @@ def _drift(report: html.Page, value: Json, times: Sequence[str]) -> None:
     drawn = [_largest_shift(column, windows, shifts) for column in columns if column["windows"]]
     shown = [block for block in drawn if block][:MAX_DRAWN]
     if shown:
-        report.section(
-            "Largest shifts",
-            html.grid(*shown),
-            note="The reference's deciles or categories, in the window in which the column moved most.",
-        )
+        note = "The reference's deciles or categories, in the window in which the column moved most."
+        report.section("Largest shifts", html.grid(*shown), note=note)
 
 
 def _alarm_table(windows: Sequence[Json]) -> Html:
@@ -303,11 +281,8 @@ def _alarm_table(windows: Sequence[Json]) -> Html:
     ]
     if not rows:
         return html.paragraph("No drift alarm.")
-    table = html.table(
-        rows,
-        ["window", "column", "change", "distance", "noise stays below", "adjusted p", "moves the mean prediction by"],
-        align="llwrrrr", sortable=True,
-    )  # fmt: skip
+    head = ["window", "column", "change", "distance", "noise stays below", "adjusted p", "moves the mean prediction by"]
+    table = html.table(rows, head, align="llwrrrr", sortable=True)
     return html.details(f"{len(rows)} drift alarms, with their reasons", table, is_open=len(rows) <= 20)
 
 
@@ -322,9 +297,8 @@ def _largest_shift(column: Json, windows: Sequence[Json], shifts: Sequence[Mappi
     bars = [i for i in range(len(labels)) if reference[i] or window[i]]
     if len(bars) > MAX_BARS:
         bars = sorted(sorted(bars, key=lambda i: -max(reference[i], window[i]))[:MAX_BARS])
-    chart = _distribution(
-        [(labels[i], window[i], reference[i]) for i in bars], title=name, window=windows[number]["label"]
-    )
+    drawn = [(labels[i], window[i], reference[i]) for i in bars]
+    chart = _distribution(drawn, title=name, window=windows[number]["label"])
     return html.figure(chart, shifts[number][name]["detail"])
 
 
@@ -377,7 +351,6 @@ def _distribution(bars: Sequence[tuple[str, float, float]], *, title: str, windo
             hint = f"{label}, {side}: {percent}"
             parts.append(svg.rect(left, y + 11 * k, max(length, 0.8), 10, f"f{k + 1}", hint))
             parts.append(svg.text(left + length + 4, y + 11 * k + 9, percent))
-    description = "; ".join(
-        f"{label}: {formats.percent(w)}, {formats.percent(r)} in the reference" for label, w, r in bars
-    )
+    words = [f"{label}: {formats.percent(w)}, {formats.percent(r)} in the reference" for label, w, r in bars]
+    description = "; ".join(words)
     return svg.picture(width, 50 + height * len(bars), *parts, name=title, description=description)

@@ -127,12 +127,13 @@ def observe_log(context: StepContext, *_: Any) -> dict[str, Any]:
 def monitor(context: StepContext, model: TrainResult, verdict: EvaluateResult, data: CollectResult) -> MonitorResult:
     """Compare windows of the prediction log with the training rows, and with labels once they are there; decide."""
     from mlsys import bundle
-    from mlsys import monitor as step
+    from mlsys.monitor import judge
 
     if not context.observed["log"]:
         summary = "no predictions yet: send the endpoint requests and run `mlsys monitor` again"
         return MonitorResult(decision="keep", exit_code=0, windows=[], summary=summary)
-    judgement = step.compare(
+    context.progress("reading the prediction log")
+    judgement = judge.compare(
         context.store,
         context.recipe.name,
         bundle.open(context.store, model.bundle),
@@ -140,7 +141,6 @@ def monitor(context: StepContext, model: TrainResult, verdict: EvaluateResult, d
         context.labels or _production_labels(context, data),
         context.recipe,
         baseline=context.store.get_json("evaluation", verdict.evaluation),
-        progress=context.progress,
     )
     return MonitorResult(
         decision=judgement.decision,

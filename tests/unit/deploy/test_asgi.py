@@ -118,8 +118,7 @@ def test_open_inference_answers_the_bits_of_the_process(client, table, truth):
 
 
 @pytest.mark.parametrize(
-    ("kind", "datatype"),
-    [(TaskKind.BINARY, "BOOL"), (TaskKind.MULTICLASS, "BYTES"), (TaskKind.REGRESSION, "FP64")],
+    ("kind", "datatype"), [(TaskKind.BINARY, "BOOL"), (TaskKind.MULTICLASS, "BYTES"), (TaskKind.REGRESSION, "FP64")]
 )
 def test_each_task_answers_in_its_own_type(service, models, kind, datatype):
     service.model = models[kind]
@@ -269,10 +268,7 @@ def test_without_a_model_it_is_alive_and_not_ready(service, client):
 
 def test_ready_says_which_model(client, models):
     digest = models[TaskKind.BINARY].entry.digest
-    assert client.get("/ready").json() == {
-        "status": "ready",
-        "model": {"name": "late", "version": 3, "digest": digest},
-    }
+    assert client.get("/ready").json() == {"status": "ready", "model": {"name": "late", "version": 3, "digest": digest}}
 
 
 def test_a_long_request_does_not_hold_up_a_health_check(service, models, table):

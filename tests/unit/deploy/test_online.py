@@ -23,8 +23,7 @@ def store(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("choice", "version"),
-    [({}, 1), ({"alias": "champion"}, 1), ({"version": 2}, 2), ({"digest": "b" * 64}, 2)],
+    ("choice", "version"), [({}, 1), ({"alias": "champion"}, 1), ({"version": 2}, 2), ({"digest": "b" * 64}, 2)]
 )
 def test_a_choice_is_looked_up_in_the_ledger(store, choice, version):
     entry = online.ModelChoice(**choice).entry(store, "late")

@@ -104,12 +104,7 @@ def test_a_picture_that_does_not_decode_is_a_422_that_names_it(post, form):
     assert (body if form == "infer" else body["error"])["violations"] == [
         {"row": 1, "field": "photo", "got": f"{len(BROKEN)} bytes: cut short or damaged", "expected": expected},
         {"row": 2, "field": "photo", "got": "10 bytes: neither PNG nor JPEG", "expected": expected},
-        {
-            "row": 3,
-            "field": "photo",
-            "got": f"{len(LARGE):,} bytes: more than 33,554,432 pixels",
-            "expected": expected,
-        },
+        {"row": 3, "field": "photo", "got": f"{len(LARGE):,} bytes: more than 33,554,432 pixels", "expected": expected},
     ]
 
 

@@ -107,10 +107,7 @@ def faults(call):
         ({"instances": 1}, ("all", "instances", "a number", "a list of rows")),
         ({"instances": [{}, 5]}, (1, "instances", "a number", "an object of column and value")),
         ({"instances": [[1]]}, (0, "instances", "1 value", "2 values: a, b")),
-        (
-            {"dataframe_records": [[1, "x"]]},
-            (0, "dataframe_records", "a list", "an object of column and value"),
-        ),
+        ({"dataframe_records": [[1, "x"]]}, (0, "dataframe_records", "a list", "an object of column and value")),
         ({"inputs": {"a": 1}}, ("all", "a", "a number", "a list of values")),
         ({"inputs": {"a": [1, 2], "b": ["x"]}}, ("all", "b", "1 value", "2 values, as in the other columns")),
         ({"dataframe_split": []}, ("all", "dataframe_split", "another form", "an object with columns and data")),
@@ -125,10 +122,7 @@ def faults(call):
             {"instances": [], "params": {"probability": True}},
             ("all", "params.probability", "an unknown parameter", "did you mean 'probabilities'?"),
         ),
-        (
-            {"instances": [], "params": {"probabilities": 1}},
-            ("all", "params.probabilities", "1", "true or false"),
-        ),
+        ({"instances": [], "params": {"probabilities": 1}}, ("all", "params.probabilities", "1", "true or false")),
         (
             {"instances": [], "params": {"prediction_ids": [1]}},
             ("all", "params.prediction_ids", "a list", "a list of texts"),

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlsys import errors, monitor
+from mlsys import errors
+from mlsys.monitor import judge as step
 from traffic import MONDAY, WEEK, Traffic, logged
 
 ROWS = 1_500
@@ -22,7 +23,7 @@ def weeks(number, seed=0, **options):
 
 
 def judge(world, labels=None, *, baseline=True, as_of=None, **section):
-    return monitor.compare(
+    return step.compare(
         world.store,
         "world",
         world.bundle,
@@ -67,11 +68,7 @@ def test_windows_without_drift_raise_an_alarm_no_more_often_than_stated(world):
 
 @pytest.mark.parametrize(
     ("change", "column", "detail"),
-    [
-        ({"shift": 0.6}, "a", "mean"),
-        ({"nulls": 0.3}, "b", "nulls 5."),
-        ({"red": 0.4}, "colour", "'red' 1"),
-    ],
+    [({"shift": 0.6}, "a", "mean"), ({"nulls": 0.3}, "b", "nulls 5."), ({"red": 0.4}, "colour", "'red' 1")],
 )
 def test_a_shift_of_one_column_is_named_and_nothing_else(world, change, column, detail):
     traffic = [*weeks(3), *weeks(2, seed=10, **change)]
@@ -275,7 +272,7 @@ def test_everything_is_stored_and_reads_back(world):
     world.write(traffic)
     judgement = judge(world, labels_of(traffic), slices=["colour", "seats > 150"])
     stored = json.loads((judgement.folder / "judgement.json").read_text())
-    assert stored == json.loads(json.dumps(judgement.to_json()))
+    assert stored == json.loads(json.dumps(judgement.value))
     assert judgement.summary.startswith("3,000 predictions in 2 windows (2 ok); Keep")
     profile = pq.read_table(judgement.folder / "profile.parquet")
     slices = set(zip(profile["slice_key"].to_pylist(), profile["slice_value"].to_pylist(), strict=True))

@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 from sklearn import metrics
 
-from mlsys import monitor
+from mlsys.monitor import judge
 from traffic import MONDAY, WEEK, Traffic
 
 PROFILE = """
@@ -37,7 +37,7 @@ def folder(world, traffic):
     world.write(traffic[:2])
     world.write(traffic[2:], MONDAY + 3 * WEEK)  # a week without traffic lies between
     labels = traffic[0].labels()
-    judgement = monitor.compare(world.store, "world", world.bundle, world.folder, labels, world.recipe())
+    judgement = judge.compare(world.store, "world", world.bundle, world.folder, labels, world.recipe())
     return judgement.folder
 
 

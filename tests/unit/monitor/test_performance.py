@@ -40,7 +40,7 @@ def test_intervals_by_blocks_hold_the_truth_where_those_by_rows_do_not():
         values = rng.normal(size=7)[block] + rng.normal(size=700)
         estimates = (
             performance.estimate_by_blocks(mean_of(values), block, 0.95),
-            performance.estimate_by_rows(mean_of(values), 700, 0.95),
+            performance.jackknife(mean_of(values), np.arange(700) % performance.NUM_GROUPS, 0.95),
         )
         held += [estimate.low <= 0 <= estimate.high for estimate in estimates]
     assert held[0] / 400 == pytest.approx(0.95, abs=0.035)
@@ -81,10 +81,7 @@ def test_the_baseline_is_read_from_an_evaluation():
     evaluation = {
         "metrics": {"roc_auc": {"value": 0.7, "low": 0.68, "high": 0.72, "error": 0.01}, "mcc": {"value": None}},
         "calibration": {
-            "bins": [
-                {"count": 30, "predicted": 0.1, "observed": 0.2},
-                {"count": 10, "predicted": 0.5, "observed": 0.4},
-            ]
+            "bins": [{"count": 30, "predicted": 0.1, "observed": 0.2}, {"count": 10, "predicted": 0.5, "observed": 0.4}]
         },
     }
     base = Baseline.of(evaluation, TASK)
@@ -97,7 +94,7 @@ def test_the_baseline_is_read_from_an_evaluation():
 
 def calibration(gap, error, base, *, freedom=19):
     """The loss of a window with this gap and standard error, after test rows with a gap of `base`, known exactly."""
-    window = WindowPerformance(1_000, gaps={1: PerformanceEstimate(gap, error=error, freedom=freedom)}, predicted=0.5)
+    window = WindowPerformance(gaps={1: PerformanceEstimate(gap, error=error, freedom=freedom)}, predicted=0.5)
     performance.check([window], Baseline(gaps={1: PerformanceEstimate(base, error=0.0)}), TASK, LIMITS)
     (loss,) = window.losses
     return loss

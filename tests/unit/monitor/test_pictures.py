@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 import traffic
-from mlsys import bundle, models, monitor
+from mlsys import bundle, models
 from mlsys.features import plan, program
 from mlsys.models.matrix import Matrix
+from mlsys.monitor import judge as step
 from mlsys.monitor.reference import ReferenceRows
 from mlsys.predict import image_measures
 from mlsys.schema import Column, Kind, Schema
@@ -75,7 +76,7 @@ def judge(made, tmp_path):
             rows = Traffic.draw(len(pictures), 100 + number)
             log = traffic.logged(rows, MONDAY + WEEK * number, digest=of.digest)
             world.add(log.append_column("photo", pictures))
-        return monitor.compare(store, "world", of, world.folder, None, world.recipe(**section))
+        return step.compare(store, "world", of, world.folder, None, world.recipe(**section))
 
     return run
 

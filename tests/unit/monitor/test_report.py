@@ -5,7 +5,7 @@ import re
 import pyarrow as pa
 import pytest
 
-from mlsys import monitor
+from mlsys.monitor import judge
 from traffic import Traffic
 
 
@@ -14,7 +14,7 @@ def world_page(world):
     traffic = [Traffic.draw(1_000, 1), Traffic.draw(1_000, 2, shift=0.8)]
     world.write(traffic)
     labels = pa.concat_tables([each.labels() for each in traffic])
-    judgement = monitor.compare(
+    judgement = judge.compare(
         world.store, "world", world.bundle, world.folder, labels, world.recipe(), baseline=world.baseline
     )
     return (judgement.folder / "report.html").read_text()

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bundles import fit, rows
-from mlsys import monitor
 from mlsys.deploy.prediction_log import LoggedRequest
+from mlsys.monitor import judge
 from mlsys.predict import Predictor
 from mlsys.recipe import Recipe
 from mlsys.registry import LedgerEntry
@@ -44,7 +44,7 @@ def test_every_kind_of_task_is_judged_and_drawn(kind, tmp_path):
     said = log(bundle, table, tmp_path / "log")
     recipe = Recipe.model_validate({**RECIPE, "monitor": {"granularity": "1 month", "min_rows": 50}})
     base = {"roc_auc": 0.9, "log_loss": 0.5, "rmse": 1.0}
-    judgement = monitor.compare(
+    judgement = judge.compare(
         store, "kinds", bundle, tmp_path / "log", table.select(["flight", "y"]), recipe, baseline=base
     )
     windows = judgement.value["windows"]
@@ -60,5 +60,5 @@ def test_every_kind_of_task_is_judged_and_drawn(kind, tmp_path):
         error = said.prediction[inside] - table["y"].to_numpy()[inside]
         assert whole["metrics"]["rmse"]["value"] == pytest.approx(np.sqrt((error**2).mean()))
     page = (judgement.folder / "report.html").read_text()
-    assert judgement.headline in page
+    assert judgement.value["decision"]["headline"] in page
     assert "nan" not in re.sub(r"<style.*?</style>|<script.*?</script>", "", page.lower(), flags=re.DOTALL).split()
