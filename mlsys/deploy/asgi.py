@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -54,36 +54,24 @@ def app(service: Service, max_body_bytes: int) -> Starlette:
         _own_model(request, service)
         return JSONResponse(responses.metadata(_loaded(service)))
 
-    # 2. State of this process
-    async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+    # 2. State of this process, and documentation
+    def answer(response: Callable[[], Response]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(_: Request) -> Response:
+            return response()
 
-    async def ready(_: Request) -> Response:
-        return JSONResponse({"status": "ready", "model": _loaded(service).identity})
+        return endpoint
 
-    async def stats(_: Request) -> Response:
-        return JSONResponse(service.stats())
-
-    # 3. Documentation
-    async def document(_: Request) -> Response:
-        return JSONResponse(openapi.document(_loaded(service), f"/{service.name}"))
-
-    async def docs(_: Request) -> Response:
-        return HTMLResponse(openapi.page(_loaded(service), f"/{service.name}"))
-
-    async def index(_: Request) -> Response:
-        return RedirectResponse(f"/{service.name}/docs")
-
+    prefix = f"/{service.name}"
     routes = [
-        Route("/", index),
+        Route("/", answer(lambda: RedirectResponse(f"{prefix}/docs"))),
         Route("/invocations", invocations, methods=["POST"]),
         Route("/v2/models/{model}", v2_model),
         Route("/v2/models/{model}/infer", v2_infer, methods=["POST"]),
-        Route("/health", health),
-        Route("/ready", ready),
-        Route("/stats", stats),
-        Route("/openapi.json", document),
-        Route("/docs", docs),
+        Route("/health", answer(lambda: JSONResponse({"status": "ok"}))),
+        Route("/ready", answer(lambda: JSONResponse({"status": "ready", "model": _loaded(service).identity}))),
+        Route("/stats", answer(lambda: JSONResponse(service.stats()))),
+        Route("/openapi.json", answer(lambda: JSONResponse(openapi.document(_loaded(service), prefix)))),
+        Route("/docs", answer(lambda: HTMLResponse(openapi.page(_loaded(service), prefix)))),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: failed, Exception: failed})
 

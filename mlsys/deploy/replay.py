@@ -5,10 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,12 +44,8 @@ class Replayed:
 def send(split: Split, part: str, schema: Schema, url: str) -> Replayed:
     """Send the rows of a part to ``<url>/invocations`` and wait until their log is on disk.
 
-    Rows may be sent again: their ids are the same, and the monitor counts an id once.
-
-    Parameters
-    ----------
-    schema
-        Columns of a request, id and time among them.
+    Rows may be sent again: their ids are the same, and the monitor counts an id once. `schema` has
+    the columns of a request, id and time among them.
 
     Raises
     ------
@@ -56,7 +53,7 @@ def send(split: Split, part: str, schema: Schema, url: str) -> Replayed:
         The endpoint refuses rows that its own schema allows, or does not answer.
     """
     began = time.monotonic()
-    address = urlsplit(url)
+    address = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
     num_rows = num_requests = 0
     for body, count in _bodies(split, part, schema):
@@ -70,7 +67,7 @@ def send(split: Split, part: str, schema: Schema, url: str) -> Replayed:
         num_rows += count
         num_requests += 1
     connection.close()
-    _wait_for_log(address, url)
+    _wait_for_log(url)
     return Replayed(num_rows, num_requests, round(time.monotonic() - began, 1))
 
 
@@ -96,7 +93,7 @@ def _json_values(column: pa.ChunkedArray) -> list[Any]:
     return column.to_pylist()  # type: ignore[no-any-return]
 
 
-def _wait_for_log(address: SplitResult, url: str) -> None:
+def _wait_for_log(url: str) -> None:
     """Wait until no prediction waits in memory for the log.
 
     A connection reaches one replica, and new connections are spread over all of them, so several
@@ -104,10 +101,8 @@ def _wait_for_log(address: SplitResult, url: str) -> None:
     """
     end, idle = time.monotonic() + TIMEOUT_S, 0
     while time.monotonic() < end and idle < IDLE_POLLS:
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
-        connection.request("GET", f"{address.path}/stats")
-        log = json.loads(connection.getresponse().read())["log"]
-        connection.close()
+        with urllib.request.urlopen(f"{url}/stats", timeout=TIMEOUT_S) as answer:  # noqa: S310 - http, by construction
+            log = json.load(answer)["log"]
         idle = idle + 1 if log is None or not log["pending"] else 0
         time.sleep(POLL_S)
     if idle < IDLE_POLLS:

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from mlsys.evaluate import metrics
 from mlsys.monitor import drift_alarms, performance, significance
 from mlsys.monitor.drift_alarms import AlarmRule, Shift
-from mlsys.monitor.performance import Baseline, PerformanceLimits, PerformanceLoss, WindowPerformance
+from mlsys.monitor.performance import Performance, PerformanceLimits, PerformanceLoss
 from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows
 from mlsys.monitor.significance import Dispersion
 from mlsys.monitor.windows import Window
@@ -54,11 +54,14 @@ EXIT_CODES: dict[DecisionWord, int] = {"keep": 0, "watch": 3, "retrain": 4}
 
 @dataclass
 class JudgedWindow:
-    """A window with its shifts, its performance (None without mature labels) and the verdict from both."""
+    """A window with its shifts, its performance (None without mature labels) and the verdict from both.
+
+    `reasons` are sentences that explain the verdict, the decisive one first.
+    """
 
     window: Window
     shifts: list[Shift] = field(default_factory=list)
-    performance: WindowPerformance | None = None
+    performance: Performance | None = None
     verdict: Verdict = "ok"
     reasons: list[str] = field(default_factory=list)
 
@@ -69,6 +72,16 @@ class JudgedWindow:
     @property
     def losses(self) -> list[PerformanceLoss]:
         return self.performance.losses if self.performance else []
+
+    @property
+    def moved(self) -> list[str]:
+        """Columns with a drift alarm."""
+        return [shift.column for shift in self.alarms]
+
+    @property
+    def measured(self) -> bool:
+        """Performance is known: labels are mature, and there are test rows to compare with."""
+        return bool(self.losses)
 
     def conclude(self, section: MonitorSection) -> None:
         """Set the verdict and its reasons, the decisive one first."""
@@ -87,28 +100,15 @@ class JudgedWindow:
         if window.unknown_labels:
             self.reasons.append(f"{window.unknown_labels:,} labels are no class of the model and are left out.")
         if self.alarms:
-            self.reasons.append(f"Drift of {', '.join(shift.column for shift in self.alarms)}.")
+            self.reasons.append(f"Drift of {', '.join(self.moved)}.")
         degraded = any(loss.degraded for loss in losses)
         self.verdict = "degraded" if degraded else "drift" if self.alarms else "ok"
-
-    def summary(self, label: str) -> WindowVerdict:
-        """The window as `decide` needs it."""
-        return WindowVerdict(
-            label,
-            self.verdict,
-            self.window.partial,
-            bool(self.losses),
-            moved=tuple(shift.column for shift in self.alarms),
-            beyond=tuple(shift.column for shift in self.alarms if shift.outside >= 0.5),
-            worse=tuple(loss.what for loss in self.losses if loss.degraded),
-            reasons=tuple(self.reasons),
-        )
 
 
 def judge_windows(
     windows: Sequence[Window],
     reference: ReferenceRows,
-    baseline: Baseline,
+    baseline: Performance,
     section: MonitorSection,
     limits: PerformanceLimits,
 ) -> tuple[list[JudgedWindow], dict[str, Dispersion]]:
@@ -177,32 +177,6 @@ def _shifts(
 
 
 @dataclass(frozen=True)
-class WindowVerdict:
-    """Summary of one judged window, from which `decide` decides.
-
-    Attributes
-    ----------
-    measured
-        Performance is known: labels are mature, and there are test rows to compare with.
-    moved
-        Columns with a drift alarm.
-    beyond
-        Columns of these in which at least half of the rows are outside the reference's range.
-    worse
-        Degraded numbers: the name of the metric, ``calibration``, or both.
-    """
-
-    label: str
-    verdict: Verdict
-    partial: bool = False
-    measured: bool = False
-    moved: tuple[str, ...] = ()
-    beyond: tuple[str, ...] = ()
-    worse: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Decision:
     """Recommendation for the model, with its reasons."""
 
@@ -218,7 +192,7 @@ class Decision:
         return {"word": self.word, "exit_code": self.exit_code, "headline": self.headline, "reasons": self.reasons}
 
 
-def decide(windows: Sequence[WindowVerdict], retrain_after: tuple[int, int], metric: str) -> Decision:
+def decide(windows: Sequence[JudgedWindow], retrain_after: tuple[int, int], metric: str) -> Decision:
     """Decide over all windows, given in order of time.
 
     Partial windows count only where there is no complete one.
@@ -230,7 +204,7 @@ def decide(windows: Sequence[WindowVerdict], retrain_after: tuple[int, int], met
     metric
         Title of the chosen metric.
     """
-    complete = [window for window in windows if not window.partial]
+    complete = [each for each in windows if not each.window.partial]
     judged = [window for window in (complete or windows) if window.verdict != "too_few"]
     if not judged:
         reason = "Every window has too few rows." if windows else "No prediction of this model is in the log."
@@ -248,14 +222,14 @@ def decide(windows: Sequence[WindowVerdict], retrain_after: tuple[int, int], met
     return _keep(last, recent)
 
 
-def _retrain(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVerdict], metric: str) -> Decision:
+def _retrain(recent: Sequence[JudgedWindow], degraded: Sequence[JudgedWindow], metric: str) -> Decision:
     reasons = _decisive(degraded)
-    if all(window.worse == ("calibration",) for window in degraded):
+    if all([loss.what for loss in each.losses if loss.degraded] == ["calibration"] for each in degraded):
         reasons.append(
             f"{metric} is not measurably worse than on the test rows: the model still ranks rows as well as it did. "
             "Its probabilities are off, and so is every decision that compares them with a threshold or a cost."
         )
-    beyond = sorted({name for window in degraded for name in window.beyond})
+    beyond = sorted({shift.column for each in degraded for shift in each.alarms if shift.outside >= 0.5})
     if beyond:
         reasons.append(
             f"Training never saw values of {_list(beyond)} like these: the model extrapolates, as it will in every "
@@ -268,19 +242,19 @@ def _retrain(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVerdict],
     return Decision("retrain", headline, reasons)
 
 
-def _watch_degraded(recent: Sequence[WindowVerdict], degraded: Sequence[WindowVerdict], k: int) -> Decision:
+def _watch_degraded(recent: Sequence[JudgedWindow], degraded: Sequence[JudgedWindow], k: int) -> Decision:
     verb = "is" if len(degraded) == 1 else "are"
     headline = f"Watch: {len(degraded)} of the last {len(recent)} measured windows {verb} degraded; retrain at {k}."
     return Decision("watch", headline, _decisive(degraded))
 
 
-def _decisive(degraded: Sequence[WindowVerdict]) -> list[str]:
-    return [f"{window.label}: {reason}" for window in degraded for reason in window.reasons[:1]]
+def _decisive(degraded: Sequence[JudgedWindow]) -> list[str]:
+    return [f"{each.window.label}: {reason}" for each in degraded for reason in each.reasons[:1]]
 
 
-def _watch_unlabelled(last: Sequence[WindowVerdict]) -> Decision:
+def _watch_unlabelled(last: Sequence[JudgedWindow]) -> Decision:
     unlabelled = [window for window in last if window.moved and not window.measured]
-    reasons = [f"{window.label}: drift of {_list(window.moved)}." for window in unlabelled]
+    reasons = [f"{each.window.label}: drift of {_list(each.moved)}." for each in unlabelled]
     return Decision(
         "watch",
         "Watch: the traffic differs from the training rows, and without labels it is not known whether that matters.",
@@ -288,7 +262,7 @@ def _watch_unlabelled(last: Sequence[WindowVerdict]) -> Decision:
     )
 
 
-def _keep(last: Sequence[WindowVerdict], recent: Sequence[WindowVerdict]) -> Decision:
+def _keep(last: Sequence[JudgedWindow], recent: Sequence[JudgedWindow]) -> Decision:
     reasons = ["No labels yet: performance is not known; inputs and predictions are as in training."]
     if recent:
         reasons = [f"Performance holds in the last {formats.count(len(recent), 'measured window')}."]

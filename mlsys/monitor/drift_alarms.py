@@ -29,16 +29,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class AlarmRule:
-    """Conditions of a drift alarm.
+    """Conditions of a drift alarm: the probability of one without drift, and the distance from which a shift is large.
 
-    Attributes
-    ----------
-    rate
-        Probability that a window without drift raises any alarm.
-    floor
-        Distance from which on a shift is large. 0.1 is a shift of a normal's mean by 0.24
-        standard deviations (``JS = d^2 / 8`` nats to second order): a small effect in the
-        scale of Cohen (1988), Statistical Power Analysis, chapter 2.
+    A distance of 0.1 is a shift of a normal's mean by 0.24 standard deviations (``JS = d^2 / 8``
+    nats to second order): a small effect in the scale of Cohen (1988), Statistical Power
+    Analysis, chapter 2.
     """
 
     rate: float

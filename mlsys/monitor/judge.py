@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import zoneinfo
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from mlsys.monitor import decision, log_scan, metric_tables, report
 from mlsys.monitor.decision import JudgedWindow
 from mlsys.monitor.labels import Labels, LabelSource
 from mlsys.monitor.log_scan import LoggedFiles, LogScan, files_of
-from mlsys.monitor.performance import Baseline, PerformanceLimits
+from mlsys.monitor.performance import Performance, PerformanceLimits
 from mlsys.monitor.reference import SCORE, ReferenceBins, ReferenceRows
 from mlsys.monitor.significance import INDEPENDENT, Dispersion
 from mlsys.monitor.windows import Calendar, Window
@@ -130,10 +129,9 @@ def _judge(  # noqa: PLR0917
     limits = PerformanceLimits(
         metric, section.max_metric_loss, section.max_calibration_gap, recipe.evaluate.confidence, bundle.threshold
     )
-    base = Baseline.of(baseline, task)
+    base = Performance.of(baseline, task)
     judged, dispersion = decision.judge_windows(scan.windows, reference, base, section, limits)
-    verdicts = [each.summary(_window_name(each.window, calendar)) for each in judged]
-    decided = decision.decide(verdicts, section.retrain_after, metric.title)
+    decided = decision.decide(judged, section.retrain_after, metric.title)
     # 3. Store JSON, tables and report
     rules = {"metric": metric.name, "timezone": calendar.timezone, "confidence": limits.confidence}
     value = {
@@ -146,7 +144,7 @@ def _judge(  # noqa: PLR0917
         "labels": _labels_json(truth, scan.delays),
         "baseline": _baseline_json(base, limits),
         "counts": _counts_json(judged),
-        "windows": [_window_json(each, calendar) for each in judged],
+        "windows": [_window_json(each) for each in judged],
         "columns": _columns_json(judged, reference, dispersion),
     }
     return _store(store, value, scan, reference, bundle.threshold)
@@ -169,14 +167,6 @@ def _store(
     return Judgement(value, digest, store.path("monitor", digest))
 
 
-_NAMES = {"1 hour": "%Y-%m-%d %H:%M", "1 day": "%Y-%m-%d", "1 week": "week of %Y-%m-%d", "1 month": "%B %Y"}
-
-
-def _window_name(window: Window, calendar: Calendar) -> str:
-    """Name a window by its hour, its day, the Monday of its week, or its month."""
-    return window.start.astimezone(zoneinfo.ZoneInfo(calendar.timezone)).strftime(_NAMES[calendar.granularity])
-
-
 def _log_json(files: LoggedFiles) -> dict[str, int]:
     names = ("num_rows", "num_duplicates", "num_other", "num_without_time")
     return {"num_files": len(files.files), **{name: getattr(files, name) for name in names}}
@@ -186,14 +176,12 @@ def _labels_json(truth: Labels | None, delays: NDArray[np.float64]) -> dict[str,
     """Number of labels, and the median and 95 % quantile of their delays in seconds after the event."""
     if truth is None:
         return None
-    delay = None
-    if len(delays):
-        median, p95 = np.quantile(delays, [0.5, 0.95])
-        delay = {"median": float(median), "p95": float(p95)}
+    quantiles = np.quantile(delays, [0.5, 0.95]).tolist() if len(delays) else None
+    delay = quantiles and {"median": quantiles[0], "p95": quantiles[1]}
     return {"num_rows": truth.frame.height, "num_repeated": truth.num_repeated, "delay_s": delay}
 
 
-def _baseline_json(base: Baseline, limits: PerformanceLimits) -> dict[str, Any]:
+def _baseline_json(base: Performance, limits: PerformanceLimits) -> dict[str, Any]:
     """Performance on the test rows, and the metric that is judged."""
     return {
         "metrics": {metric: estimate.to_json() for metric, estimate in base.metrics.items()},
@@ -238,11 +226,11 @@ def _counts_in_words(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[key]} {text}" for key, text in words.items() if counts[key]) or "none"
 
 
-def _window_json(judged: JudgedWindow, calendar: Calendar) -> dict[str, Any]:
+def _window_json(judged: JudgedWindow) -> dict[str, Any]:
     window, measured = judged.window, judged.performance
     gap = None if measured is None else measured.gaps.get(1, measured.gaps.get(0))
     return {
-        "label": _window_name(window, calendar),
+        "label": window.label,
         "start": window.start.isoformat(),
         "end": window.end.isoformat(),
         "partial": window.partial,

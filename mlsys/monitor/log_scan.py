@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -166,16 +166,8 @@ class LogScan:
     delays: NDArray[np.float64]
 
 
-WindowOf = Callable[[dt.datetime, str | None, str | None], Window]
-"""The window that begins at a time, of a slice key and value; it is made when it is first asked for."""
-
-
 def read(
-    log: LoggedFiles,
-    reference: ReferenceRows,
-    calendar: Calendar,
-    labels: Labels | None,
-    slices: Sequence[str],
+    log: LoggedFiles, reference: ReferenceRows, calendar: Calendar, labels: Labels | None, slices: Sequence[str]
 ) -> LogScan:
     """Read the log once; memory holds the statistics of each window, and the output of labelled rows."""
     windows: dict[tuple[dt.datetime, str | None, str | None], Window] = {}
@@ -184,13 +176,20 @@ def read(
     def window(start: dt.datetime, key: str | None, value: str | None) -> Window:
         if (start, key, value) not in windows:
             statistics = TableStatistics.empty(reference.schema, reference.task)
-            windows[start, key, value] = Window(start, calendar.end(start), statistics, key, value)
+            windows[start, key, value] = Window(
+                start, calendar.end(start), calendar.label(start), statistics, key, value
+            )
         return windows[start, key, value]
 
     for frame in map(reference.measured, log.batches()):
         labelled = labels.join(frame) if labels is not None else _unlabelled(frame)
-        delays.append(_delays(labelled))
-        _take(labelled, reference, calendar, slices, window)
+        known = labelled.filter(pl.col(KNOWN_AT).is_not_null())
+        delays.append((known[KNOWN_AT] - known["event_at"]).dt.total_microseconds().to_numpy() / 1e6)
+        starts, block = calendar.place(labelled["event_at"])
+        placed = labelled.with_columns(starts.alias("__start"), pl.Series("__block", block))
+        for (start,), rows in placed.group_by("__start", maintain_order=True):
+            for key, value, part in [(None, None, rows), *_sliced(rows, reference, slices)]:
+                _fill(window(cast("dt.datetime", start), key, value), part, reference, calendar)
     ordered = sorted(windows.values(), key=lambda w: (w.start, w.slice_key or "", w.slice_value or ""))
     whole = [w for w in ordered if w.slice_key is None]
     if whole:  # the first and the last window are partial unless the log reaches their ends
@@ -198,16 +197,6 @@ def read(
         first.partial = min(first.blocks_seen) > 0
         last.partial |= max(last.blocks_seen) < calendar.num_blocks(last.start) - 1
     return LogScan(whole, [w for w in ordered if w.slice_key is not None], np.concatenate([np.empty(0), *delays]))
-
-
-def _take(
-    frame: pl.DataFrame, reference: ReferenceRows, calendar: Calendar, slices: Sequence[str], window: WindowOf
-) -> None:
-    starts, block = calendar.place(frame["event_at"])
-    frame = frame.with_columns(starts.alias("__start"), pl.Series("__block", block))
-    for (start,), rows in frame.group_by("__start", maintain_order=True):
-        for key, value, part in [(None, None, rows), *_sliced(rows, reference, slices)]:
-            _fill(window(cast("dt.datetime", start), key, value), part, reference, calendar)
 
 
 def _fill(window: Window, rows: pl.DataFrame, reference: ReferenceRows, calendar: Calendar) -> None:
@@ -265,12 +254,6 @@ def _unlabelled(frame: pl.DataFrame) -> pl.DataFrame:
         pl.lit(value=False).alias(VOID),
         pl.lit(None, pl.Datetime("us", "UTC")).alias(KNOWN_AT),
     )
-
-
-def _delays(frame: pl.DataFrame) -> NDArray[np.float64]:
-    known = frame.filter(pl.col(KNOWN_AT).is_not_null())
-    seconds: NDArray[np.float64] = (known[KNOWN_AT] - known["event_at"]).dt.total_microseconds().to_numpy() / 1e6
-    return seconds
 
 
 def _sliced(

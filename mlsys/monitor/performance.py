@@ -134,32 +134,6 @@ def calibration_gap(y: Floats, output: Floats, task: Task, index: int) -> Statis
     return statistic
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """Performance on the test rows, as `WindowPerformance` has that of a window; all but `metrics` for binary tasks."""
-
-    metrics: dict[str, PerformanceEstimate] = field(default_factory=dict)
-    gaps: dict[int, PerformanceEstimate] = field(default_factory=dict)
-    observed: float | None = None
-    predicted: float | None = None
-
-    @classmethod
-    def of(cls, evaluation: Mapping[str, Any] | None, task: Task) -> Baseline:
-        """Read the JSON of an evaluation, or a mapping from metric to value."""
-        if not evaluation:
-            return cls()
-        estimates = {name: _estimate(entry) for name, entry in evaluation.get("metrics", evaluation).items()}
-        metrics = {name: estimate for name, estimate in estimates.items() if estimate is not None}
-        bins = evaluation.get("calibration", {}).get("bins") if task.kind is TaskKind.BINARY else None
-        if not bins:
-            return cls(metrics)
-        count = np.array([entry["count"] for entry in bins], np.float64)
-        rates = np.array([[entry["predicted"], entry["observed"]] for entry in bins], np.float64)
-        predicted, observed = (count @ rates / count.sum()).tolist()
-        error = math.sqrt(observed * (1 - observed) / count.sum())
-        return cls(metrics, {1: PerformanceEstimate(predicted - observed, error=error)}, observed, predicted)
-
-
 def _estimate(entry: Any) -> PerformanceEstimate | None:
     entry = entry if isinstance(entry, Mapping) else {"value": entry}
     value = entry.get("value")
@@ -213,17 +187,19 @@ class PerformanceLoss:
 
 
 @dataclass
-class WindowPerformance:
-    """Measured performance of one window.
+class Performance:
+    """Measured performance of a window, or of the test rows as the baseline, in which unknown parts are missing.
 
     Attributes
     ----------
     metrics
-        Name → estimate (NaN where unknown), the chosen metric first.
+        Name → estimate, the chosen metric first.
     gaps
         Class index → calibration gap, mean predicted less observed; for regression that of the value, under 0.
     observed, predicted
         Rate of the positive class, or mean of the target, observed and predicted.
+    losses
+        What the window lost since the test rows.
     """
 
     metrics: dict[str, PerformanceEstimate] = field(default_factory=dict)
@@ -232,11 +208,27 @@ class WindowPerformance:
     predicted: float | None = None
     losses: list[PerformanceLoss] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, evaluation: Mapping[str, Any] | None, task: Task) -> Performance:
+        """Read the JSON of an evaluation, or a mapping from metric to value."""
+        if not evaluation:
+            return cls()
+        estimates = {name: _estimate(entry) for name, entry in evaluation.get("metrics", evaluation).items()}
+        metrics = {name: estimate for name, estimate in estimates.items() if estimate is not None}
+        bins = evaluation.get("calibration", {}).get("bins") if task.kind is TaskKind.BINARY else None
+        if not bins:
+            return cls(metrics)
+        count = np.array([entry["count"] for entry in bins], np.float64)
+        rates = np.array([[entry["predicted"], entry["observed"]] for entry in bins], np.float64)
+        predicted, observed = (count @ rates / count.sum()).tolist()
+        error = math.sqrt(observed * (1 - observed) / count.sum())
+        return cls(metrics, {1: PerformanceEstimate(predicted - observed, error=error)}, observed, predicted)
 
-def measure(window: Window, task: Task, metrics: Sequence[Metric], limits: PerformanceLimits) -> WindowPerformance:
+
+def measure(window: Window, task: Task, metrics: Sequence[Metric], limits: PerformanceLimits) -> Performance:
     """Measure metrics and calibration of a window's labelled rows, with intervals."""
     y, output, block = window.labelled.arrays()
-    performance = WindowPerformance()
+    performance = Performance()
     if not len(y):
         return performance
     for metric in metrics:
@@ -262,7 +254,7 @@ def _gap_indices(task: Task) -> Sequence[int]:
     return range(len(task.classes)) if task.is_classification else (0,)
 
 
-def check(windows: Sequence[WindowPerformance], baseline: Baseline, task: Task, limits: PerformanceLimits) -> None:
+def check(windows: Sequence[Performance], baseline: Performance, task: Task, limits: PerformanceLimits) -> None:
     """Widen the intervals that took rows as independent, and fill in each window's losses against the baseline."""
     chosen = limits.metric.name
     inflation = _inflation([window.metrics[chosen] for window in windows if chosen in window.metrics])
@@ -309,7 +301,7 @@ def _metric_loss(
 
 
 def _gap_loss(
-    window: WindowPerformance, baseline: Baseline, inflation: Mapping[int, float], task: Task, limits: PerformanceLimits
+    window: Performance, baseline: Performance, inflation: Mapping[int, float], task: Task, limits: PerformanceLimits
 ) -> PerformanceLoss:
     """Loss of the class whose calibration is worst, at a confidence shared among the classes (Bonferroni).
 
@@ -338,7 +330,7 @@ def _loss(what: str, value: float, limit: float, certain: bool, margin: float, d
     return PerformanceLoss(what, value, limit, certain, detail + remark)
 
 
-def _gap_detail(performance: WindowPerformance, task: Task, index: int, gap: float, base: float) -> str:
+def _gap_detail(performance: Performance, task: Task, index: int, gap: float, base: float) -> str:
     """A sentence such as ``late=true: predicted 28.2%, observed 39.5%: 11.3 points too low``."""
     name = f"{task.target}={class_names(task)[index]}"
     rates = f"predicted {formats.percent(performance.predicted)}, observed {formats.percent(performance.observed)}: "

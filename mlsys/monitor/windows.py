@@ -9,6 +9,7 @@ raise an alarm for every cold spell.
 from __future__ import annotations
 
 import datetime as dt
+import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -55,6 +56,11 @@ class Calendar:
         microseconds = since.dt.total_microseconds().to_numpy()
         block = np.rint(microseconds / (length / dt.timedelta(microseconds=1))).astype(np.int64)
         return start, block
+
+    def label(self, start: dt.datetime) -> str:
+        """Name the window with this start by its hour, its day, the Monday of its week, or its month."""
+        forms = {"1 hour": "%Y-%m-%d %H:%M", "1 day": "%Y-%m-%d", "1 week": "week of %Y-%m-%d", "1 month": "%B %Y"}
+        return start.astimezone(zoneinfo.ZoneInfo(self.timezone)).strftime(forms[self.granularity])
 
     def end(self, start: dt.datetime) -> dt.datetime:
         """The exclusive end of the window with this start."""
@@ -105,6 +111,7 @@ class Window:
 
     start: dt.datetime
     end: dt.datetime
+    label: str
     statistics: TableStatistics
     slice_key: str | None = None
     slice_value: str | None = None

@@ -2,11 +2,23 @@ from __future__ import annotations
 
 import pytest
 
-from mlsys.monitor.decision import EXIT_CODES, WindowVerdict, decide
+from mlsys.monitor.decision import EXIT_CODES, JudgedWindow, decide
+from mlsys.monitor.drift_alarms import Shift
+from mlsys.monitor.performance import Performance, PerformanceLoss
+from mlsys.monitor.windows import Window
 
 
-def window(verdict, **facts):
-    return WindowVerdict("w", verdict, **{"measured": True, **facts})
+def window(verdict, *, measured=True, partial=False, moved=(), beyond=(), worse=(), reasons=()):
+    """A judged window with alarms of `moved` and of `beyond`, the latter outside the reference, and with losses."""
+    shifts = [
+        Shift(name, 0.3, 0.3, 0.1, 0.0, 0.0, None, outside, alarmed=True, detail="")
+        for names, outside in ((moved, 0.0), (beyond, 1.0))
+        for name in names
+    ]
+    losses = [PerformanceLoss(what, 1.0, 0.5, certain=True, detail="") for what in worse]
+    losses.append(PerformanceLoss("accuracy", 0.0, 0.5, certain=False, detail=""))
+    performance = Performance(losses=losses) if measured else None
+    return JudgedWindow(Window(None, None, "w", None, partial=partial), shifts, performance, verdict, list(reasons))
 
 
 OK, BAD = window("ok"), window("degraded", worse=("roc_auc",), reasons=("ROC AUC 0.6, 0.7 on the test rows.",))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mlsys.evaluate.metrics import METRICS
 from mlsys.monitor import performance
-from mlsys.monitor.performance import Baseline, PerformanceEstimate, PerformanceLimits, WindowPerformance
+from mlsys.monitor.performance import Performance, PerformanceEstimate, PerformanceLimits
 from mlsys.schema import Task, TaskKind
 
 TASK = Task(kind=TaskKind.BINARY, target="late", classes=(False, True))
@@ -84,18 +84,18 @@ def test_the_baseline_is_read_from_an_evaluation():
             "bins": [{"count": 30, "predicted": 0.1, "observed": 0.2}, {"count": 10, "predicted": 0.5, "observed": 0.4}]
         },
     }
-    base = Baseline.of(evaluation, TASK)
+    base = Performance.of(evaluation, TASK)
     assert (base.metrics["roc_auc"].value, base.metrics["roc_auc"].error) == (0.7, 0.01)
     assert "mcc" not in base.metrics
     assert base.gaps[1].value == pytest.approx(0.2 - 0.25)
-    assert Baseline.of({"rmse": 3.0}, TASK).metrics["rmse"].value == 3.0
-    assert Baseline.of(None, TASK).metrics == {}
+    assert Performance.of({"rmse": 3.0}, TASK).metrics["rmse"].value == 3.0
+    assert Performance.of(None, TASK).metrics == {}
 
 
 def calibration(gap, error, base, *, freedom=19):
     """The loss of a window with this gap and standard error, after test rows with a gap of `base`, known exactly."""
-    window = WindowPerformance(gaps={1: PerformanceEstimate(gap, error=error, freedom=freedom)}, predicted=0.5)
-    performance.check([window], Baseline(gaps={1: PerformanceEstimate(base, error=0.0)}), TASK, LIMITS)
+    window = Performance(gaps={1: PerformanceEstimate(gap, error=error, freedom=freedom)}, predicted=0.5)
+    performance.check([window], Performance(gaps={1: PerformanceEstimate(base, error=0.0)}), TASK, LIMITS)
     (loss,) = window.losses
     return loss
 
