@@ -67,15 +67,14 @@ class OutputFolder:
     @contextlib.contextmanager
     def staging(self) -> Iterator[StagedFolder]:
         """A folder to fill, which becomes the output at the end of the block and is deleted if that fails."""
-        mark = uuid.uuid4().hex[:8]
-        local = Path(self._path).with_name(f".{Path(self._path).name}.{mark}")
-        name = str(local) if self._is_local else f"{self._location}/_staging-{mark}"
-        staged = str(local) if self._is_local else f"{self._path}/_staging-{mark}"
+        target, mark = Path(self._path), uuid.uuid4().hex[:8]
+        local = str(target.with_name(f".{target.name}.{mark}"))
+        staged = local if self._is_local else f"{self._path}/_staging-{mark}"
         try:
             self._storage.create_dir(staged, recursive=True)
-            yield StagedFolder(name)
+            yield StagedFolder(local if self._is_local else f"{self._location}/_staging-{mark}")
             if self._is_local:
-                _replace(Path(self._path), local)
+                _replace(target, Path(local))
             else:
                 self._move_files(staged)
         except (OSError, pa.ArrowException) as error:
@@ -96,11 +95,9 @@ class OutputFolder:
         is_other = RESULT not in names if self._is_local else not all(map(OWN_NAMES.fullmatch, names))
         if info.type is pafs.FileType.File or (names and is_other):
             raise errors.StoreError.build(
-                f"predict: output '{PurePosixPath(self._path).name}'",
-                got="something else is there",
-                expected="a new folder, or one of predictions",
-                hint="name another folder",
-            )
+                f"predict: output '{PurePosixPath(self._path).name}'", got="something else is there",
+                expected="a new folder, or one of predictions", hint="name another folder",
+            )  # fmt: skip
 
     def _entries(self, path: str, *, recursive: bool = False) -> list[pafs.FileInfo]:
         if self._storage.get_file_info(path).type is pafs.FileType.File:

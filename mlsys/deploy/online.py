@@ -53,13 +53,8 @@ class ModelChoice(_Checked):
 class ModelArgs(_Checked):
     """Arguments of a model's application.
 
-    Attributes
-    ----------
-    store
-        Absolute path of the store, by default ``$MLSYS_STORE`` of the replica. A relative path
-        would be another folder in each process.
-    lookup
-        Address of the online store of features, as ``deploy.lookup`` of a recipe.
+    `store` is an absolute path, by default ``$MLSYS_STORE`` of the replica: a relative one would be another
+    folder in each process. `lookup` is as ``deploy.lookup`` of a recipe.
     """
 
     name: str

@@ -123,18 +123,12 @@ class LoggedRequest:
         ]
         # 2. The features, null where they were not sent
         columns, sent = dict(zip(OWN, own, strict=True)), frozenset(rows.column_names)
-        for name, kind in self._features().items():
-            columns[logged_name(name)] = rows[name] if name in sent else pa.nulls(count, kind)
+        schema, needed = self.predictor.bundle.schema, self.predictor.contract.needed
+        for column, field in zip(schema, schema.arrow(), strict=True):
+            if column.role is Role.FEATURE or column.name in needed:
+                sent_values = rows[column.name] if column.name in sent else pa.nulls(count, field.type)
+                columns[logged_name(column.name)] = sent_values
         return pa.table(columns)
-
-    def _features(self) -> dict[str, pa.DataType]:
-        schema = self.predictor.bundle.schema
-        arrow = schema.arrow()
-        return {
-            column.name: arrow.field(column.name).type
-            for column in schema
-            if column.role is Role.FEATURE or column.name in self.predictor.contract.needed
-        }
 
     def _event_at(self, rows: pa.Table, logged_at: pa.Array) -> pa.Array | pa.ChunkedArray:
         time = self.predictor.bundle.schema.name_of(Role.TIME)
@@ -156,14 +150,8 @@ def count_by_row(count: Callable[[pa.Table], dict[str, int]], rows: pa.Table) ->
 class PredictionLog:
     """Bounded queue of answered requests and the thread that writes them to files.
 
-    Parameters
-    ----------
-    folder
-        ``<store>/predictions/<name>``.
-    flush_rows, flush_s
-        Rows that wait, or seconds that the oldest has waited, when a file is written.
-    max_pending_rows, max_pending_bytes
-        Limits of the queue; rows beyond them are dropped and counted.
+    A file is written when `flush_rows` rows wait or the oldest has waited `flush_s` seconds; rows
+    beyond the limits of the queue are dropped and counted.
     """
 
     def __init__(

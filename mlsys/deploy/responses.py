@@ -106,9 +106,8 @@ def status_of(error: Exception) -> int:
         return error.status_code
     if isinstance(error, errors.PayloadError):
         return PAYLOAD_STATUS[error.reason]
-    return next(
-        (status for kind, status in STATUS.items() if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR
-    )
+    statuses = [status for kind, status in STATUS.items() if isinstance(error, kind)]
+    return statuses[0] if statuses else HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def error_body(error: Exception, *, as_text: bool = False) -> bytes:

@@ -64,9 +64,9 @@ def start(store: Store, name: str, digest: str, version: int, settings: recipe.D
     bundle.open(store, digest)  # a damaged one is refused before anything changes
     with _locked(store):
         client = _client(settings)
-        was_served = _served_digest(_root(client), name) == digest
+        root = _root(client)
+        was_served = _get(f"{root}/{name}/ready", "model", "digest") == digest
         _apply(client, [application(store, name, digest, version, settings)], without=())
-    root = _root(client)
     _wait_until_served(client, root, name, digest, answers=2 * settings.max_replicas)
     url = f"{root}/{name}"
     example: dict[str, Any] = _get(f"{url}/openapi.json", "components", "schemas", "Record", "example")
@@ -95,9 +95,8 @@ def application(store: Store, name: str, digest: str, version: int, settings: re
         The name is the gateway's.
     """
     if name == gateway.NAME:
-        raise errors.RecipeError.build(
-            "recipe: 'name'", got=name, expected="another name: this one is the gateway's", field="name"
-        )
+        expected = "another name: this one is the gateway's"
+        raise errors.RecipeError.build("recipe: 'name'", got=name, expected=expected, field="name")
     args = {
         "name": name,
         "store": str(store.root),
@@ -225,7 +224,7 @@ def _wait_until_served(client: Any, root: str, name: str, digest: str, *, answer
         if app.status != "RUNNING":
             return f"{app.status}: {app.message}"
         while in_a_row < answers:
-            served = _served_digest(root, name)
+            served = _get(f"{root}/{name}/ready", "model", "digest")
             if served != digest:
                 in_a_row = 0
                 return f"{root}/{name}/ready says {served}"
@@ -251,12 +250,10 @@ def _wait_until_gone(client: Any, root: str, name: str) -> None:
 
 def _wait_until_none(obstacle: Callable[[], str | None], root: str, name: str) -> None:
     end = time.monotonic() + READY_S
-    got = obstacle()
-    while got is not None:
+    while (got := obstacle()) is not None:
         if time.monotonic() > end:
             raise _not_ready(root, name, got)
         time.sleep(POLL_S)
-        got = obstacle()
 
 
 def _not_ready(root: str, name: str, got: str) -> errors.ClusterError:
@@ -266,11 +263,6 @@ def _not_ready(root: str, name: str, got: str) -> errors.ClusterError:
         expected=f"{root}/{name} answers within {READY_S:.0f} s",
         hint="`serve status` and the replica's log in Ray's dashboard say more",
     )
-
-
-def _served_digest(root: str, name: str) -> Any:
-    """Digest of the bundle that the model answers with now, or a description of the failure."""
-    return _get(f"{root}/{name}/ready", "model", "digest")
 
 
 def _proxy(root: str) -> str:

@@ -255,11 +255,9 @@ def _decisive(degraded: Sequence[JudgedWindow]) -> list[str]:
 def _watch_unlabelled(last: Sequence[JudgedWindow]) -> Decision:
     unlabelled = [window for window in last if window.moved and not window.measured]
     reasons = [f"{each.window.label}: drift of {_list(each.moved)}." for each in unlabelled]
-    return Decision(
-        "watch",
-        "Watch: the traffic differs from the training rows, and without labels it is not known whether that matters.",
-        [*reasons, "Give labels (--labels) to measure performance."],
-    )
+    reasons.append("Give labels (--labels) to measure performance.")
+    differs = "the traffic differs from the training rows, and without labels it is not known whether that matters"
+    return Decision("watch", f"Watch: {differs}.", reasons)
 
 
 def _keep(last: Sequence[JudgedWindow], recent: Sequence[JudgedWindow]) -> Decision:

@@ -14,17 +14,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlsys.monitor import drift, significance
-from mlsys.monitor.reference import ReferenceBins
+from mlsys.monitor.reference import Floats, ReferenceBins
 from mlsys.monitor.significance import Dispersion
-from mlsys.monitor.windows import Window
+from mlsys.monitor.windows import Counts, Window
 from mlsys.reports import formats
 from mlsys.statistics import ColumnStatistics
-
-Counts = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -94,38 +90,34 @@ def find(
     `columns` gives the reference's bins of each column, and the window's rows in them.
     """
     # 1. Certain: p-values adjusted for all columns
-    tests = [_test(counts, bins, dispersion[name]) for name, (bins, counts) in columns.items()]
-    adjusted = significance.benjamini_hochberg([test.pvalue for test in tests])
+    pairs = {name: _pair(*column) for name, column in columns.items()}
+    tested = [significance.homogeneity_test(*pair, dispersion[name]).pvalue for name, pair in pairs.items()]
+    pvalues = [1.0 if math.isnan(pvalue) else pvalue for pvalue in tested]
+    adjusted = significance.benjamini_hochberg(pvalues)
     # 2. Large: distances beyond noise
     shifts = []
-    for (name, (bins, counts)), test, p in zip(columns.items(), tests, adjusted.tolist(), strict=True):
-        distance, excess, noise = _distance(counts, bins, dispersion[name], rule.rate)
+    for (name, (bins, counts)), pvalue, p in zip(columns.items(), pvalues, adjusted.tolist(), strict=True):
+        distance, excess, noise = _distance(*pairs[name], dispersion[name], rule.rate)
         alarmed = excess >= rule.floor and p <= rule.rate
         outside = bins.outside(counts)
-        shift = Shift(name, distance, excess, noise, test.pvalue, p, effects.get(name), outside, alarmed, details[name])
+        shift = Shift(name, distance, excess, noise, pvalue, p, effects.get(name), outside, alarmed, details[name])
         shifts.append(shift)
     return sorted(shifts, key=lambda shift: -shift.excess)
 
 
-def _pair(counts: Counts, bins: ReferenceBins) -> tuple[Floats, Counts]:
+def _pair(bins: ReferenceBins, counts: Counts) -> tuple[Floats, Counts]:
     """Reference and window in the coarse bins, the reference scaled to its effective rows."""
     scale = bins.effective_rows / max(bins.num_rows, 1)
     return np.asarray(bins.coarse(bins.reference) * scale, np.float64), bins.coarse(counts)
 
 
-def _test(counts: Counts, bins: ReferenceBins, dispersion: Dispersion) -> drift.Test:
-    test = significance.homogeneity_test(*_pair(counts, bins), dispersion)
-    return drift.Test(0.0, 1.0) if math.isnan(test.pvalue) else test
-
-
-def _distance(counts: Counts, bins: ReferenceBins, dispersion: Dispersion, alpha: float) -> tuple[float, float, float]:
+def _distance(reference: Floats, window: Counts, dispersion: Dispersion, alpha: float) -> tuple[float, float, float]:
     """Jensen-Shannon distance, its excess over noise, and the distance that noise stays below.
 
     Of n and m rows in k bins with design effect phi, noise alone gives ``JS^2`` a mean of
     ``(k - 1) * phi * (1/n + 1/m) / (8 ln 2)`` (Grosse et al. 2002, see `significance.noise_floor`);
     the excess is the root of what is left of the squared distance.
     """
-    reference, window = _pair(counts, bins)
     distance = drift.js_distance(reference, window)
     a, b = significance.merge_rare(reference, window)
     n, m, k = float(a.sum()), float(b.sum()), int(a.size)
@@ -136,7 +128,7 @@ def _distance(counts: Counts, bins: ReferenceBins, dispersion: Dispersion, alpha
     return distance, excess, significance.noise_floor(m, n, k, alpha, dispersion)
 
 
-def mean_scores(windows: Sequence[Window], bins: Mapping[str, ReferenceBins]) -> dict[str, NDArray[np.float64]]:
+def mean_scores(windows: Sequence[Window], bins: Mapping[str, ReferenceBins]) -> dict[str, Floats]:
     """Mean score over all windows in each coarse bin of each column; the overall mean in a bin without rows."""
     means = {}
     for name, column in bins.items():
@@ -148,7 +140,7 @@ def mean_scores(windows: Sequence[Window], bins: Mapping[str, ReferenceBins]) ->
     return means
 
 
-def effect_on_prediction(mean_score: NDArray[np.float64], bins: ReferenceBins, counts: Counts) -> float | None:
+def effect_on_prediction(mean_score: Floats, bins: ReferenceBins, counts: Counts) -> float | None:
     """Change of the mean prediction if this column alone had shifted and all else followed as usual.
 
     ``sum((q - p) * s)`` over the coarse bins: p and q are the fractions of the reference and of the

@@ -123,12 +123,9 @@ def class_codes(values: pl.Series, task: Task) -> NDArray[np.float64]:
     >>> class_codes(pl.Series(["true", "0", None, "maybe"]), task).tolist()
     [1.0, 0.0, nan, -2.0]
     """
-    spellings: dict[str, int] = {}
-    for index, name in enumerate(task.classes):
-        for text in _spellings(name):
-            spellings.setdefault(text, index)
-    distinct = values.unique().to_list()
-    codes = {value: _code(value, spellings) for value in distinct}
+    # A spelling of several classes means the first of them.
+    spellings = {text: i for i, name in reversed([*enumerate(task.classes)]) for text in _spellings(name)}
+    codes = {value: _code(value, spellings) for value in values.unique().to_list()}
     return np.array([codes[value] for value in values.to_list()], dtype=np.float64)
 
 

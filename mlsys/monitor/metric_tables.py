@@ -13,18 +13,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from mlsys.evaluate import weighted_metrics
 from mlsys.evaluate.metrics import Predicted, all_for, measure
 from mlsys.monitor import drift
 from mlsys.monitor.reference import ReferenceBins, ReferenceRows
-from mlsys.monitor.windows import Window
+from mlsys.monitor.windows import Counts, Window
 from mlsys.predict import class_names
 from mlsys.schema import Task
 from mlsys.statistics import ColumnStatistics, ColumnSummary
-
-Counts = NDArray[np.int64]
 
 _SPAN = pa.struct([("start", pa.timestamp("us", "UTC")), ("end", pa.timestamp("us", "UTC"))])
 _AVERAGES = pa.struct(
@@ -122,15 +119,9 @@ def _column_profile(
 
 
 def _percentages(summary: ColumnSummary) -> dict[str, float | None]:
-    def percent(part: int | None) -> float | None:
-        return None if part is None or not summary.num_rows else 100 * part / summary.num_rows
-
-    return {
-        "percent_nan": percent(summary.num_nan),
-        "percent_null": percent(summary.num_nulls),
-        "percent_zeros": percent(summary.num_zeros),
-        "percent_distinct": percent(summary.distinct_count),
-    }
+    n, zeros, distinct = summary.num_rows, summary.num_zeros, summary.distinct_count
+    parts = {"nan": summary.num_nan, "null": summary.num_nulls, "zeros": zeros, "distinct": distinct}
+    return {f"percent_{name}": None if part is None or not n else 100 * part / n for name, part in parts.items()}
 
 
 def _filled(columns: Mapping[str, ColumnStatistics]) -> list[str]:

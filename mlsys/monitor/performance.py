@@ -249,9 +249,9 @@ def measure(window: Window, task: Task, metrics: Sequence[Metric], limits: Perfo
 
 
 def _gap_indices(task: Task) -> Sequence[int]:
-    if task.kind is TaskKind.BINARY:
-        return (1,)
-    return range(len(task.classes)) if task.is_classification else (0,)
+    if task.kind is TaskKind.MULTICLASS:
+        return range(len(task.classes))
+    return (1,) if task.kind is TaskKind.BINARY else (0,)
 
 
 def check(windows: Sequence[Performance], baseline: Performance, task: Task, limits: PerformanceLimits) -> None:

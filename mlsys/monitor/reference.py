@@ -209,7 +209,9 @@ class ReferenceRows:
         watched += (pseudo,) if pseudo in own else ()
         pictures = tuple(column.name for column in named if column.kind is Kind.IMAGE)
         measures = [column for name in pictures for column in image_measures.columns(name) if column.name in measured]
-        schema = Schema(columns=(*map(_as_bytes, named), *measures, *_prediction_columns(task)))
+        as_bytes = {"kind": Kind.BYTES}  # pictures are decoded once, to be measured
+        inputs_of_log = [each.model_copy(update=as_bytes) if each.kind is Kind.IMAGE else each for each in named]
+        schema = Schema(columns=(*inputs_of_log, *measures, *_prediction_columns(task)))
         return cls(task, schema, columns, bins, watched, pictures if measured else ())
 
     def measured(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -230,11 +232,6 @@ def _measures(bundle: Bundle, others: Container[str]) -> dict[str, ColumnStatist
         for old, new in zip(image_measures.columns(name), image_measures.columns(logged_name(name)), strict=True)
         if old.name in known and new.name not in others
     }
-
-
-def _as_bytes(column: Column) -> Column:
-    """Treat pictures as bytes: they are decoded once, to be measured."""
-    return column.model_copy(update={"kind": Kind.BYTES}) if column.kind is Kind.IMAGE else column
 
 
 def _prediction_columns(task: Task) -> tuple[Column, ...]:

@@ -13,12 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
-from mlsys.monitor.drift import Test, chi_squared_test
-
-FloatArray = NDArray[np.float64]
+from mlsys.monitor.drift import FloatArray, Test, chi_squared_test
 
 MIN_EXPECTED = 5.0
 """Expected count that a bin needs for the chi-squared approximation (Cochran 1954, Biometrics 10:417)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ def _replay(context: StepContext, split: Split, opened: Bundle, url: str) -> dic
     if done.is_file() and read_json(done).items() >= of.items():
         return None
     context.progress(f"sending {rows.num_rows['production']:,} production rows")
-    sent = cluster.call(replay.send, rows, "production", opened.schema, url, threads=1).to_json()
+    sent = asdict(cluster.call(replay.send, rows, "production", opened.schema, url, threads=1))
     write_json(done, {**of, **sent})
     return sent
 
