@@ -13,8 +13,7 @@
       reading.json     how its source was read, if that is not the default and the program does not tell
       manifest.json    size and SHA-256 of each file
 
-There are no times and no paths in it: the same inputs give the same digest. A bundle is
-found by its digest, and every byte is checked when it is opened.
+There are no times and no paths in it: the same inputs give the same digest. Every byte is checked on opening.
 """
 
 from __future__ import annotations
@@ -49,14 +48,8 @@ REQUEST_ROLES = (Role.FEATURE, Role.ID, Role.TIME)
 class Reference:
     """The reference profile: statistics from the time of training, with which the monitor compares.
 
-    Attributes
-    ----------
-    inputs
-        Statistics of the training rows, features and target.
-    predictions
-        Statistics of the model's predictions on rows that it was not fitted on.
-    images
-        Statistics of image measures (`mlsys.predict.image_measures`), for features that are pictures.
+    `inputs` are those of the training rows, features and target; `predictions` of the model's predictions on rows
+    that it was not fitted on; `images` of image measures (`mlsys.predict.image_measures`), for pictures.
     """
 
     inputs: TableStatistics
@@ -92,8 +85,7 @@ class Bundle:
     @property
     def threshold(self) -> float | None:
         """Positive-class probability from which a binary model says yes."""
-        threshold: float | None = self.manifest["threshold"]
-        return threshold
+        return self.manifest["threshold"]  # type: ignore[no-any-return]
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -117,9 +109,7 @@ class Bundle:
     def read_options(self) -> ReadOptions:
         """The options with which the source was read, and the time zone of times without one."""
         file = self.folder / "reading.json"
-        if file.is_file():
-            return ReadOptions.model_validate(read_json(file))
-        return ReadOptions(timezone=_zone_of(self.program))
+        return ReadOptions.model_validate(read_json(file)) if file.is_file() else _usual_options(self.program)
 
     @cached_property
     def reference(self) -> Reference:
@@ -132,8 +122,7 @@ class Bundle:
     @cached_property
     def example(self) -> dict[str, Any]:
         """One row as JSON values, complete and valid as a request."""
-        example: dict[str, Any] = read_json(self.folder / "example.json")
-        return example
+        return dict(read_json(self.folder / "example.json"))
 
     def model(self) -> Any:
         """The fitted model, loaded anew; keep what you get."""
@@ -201,7 +190,7 @@ def write(
         write_json(folder / "views.json", [view.model_dump(mode="json") for view in views])
         write_json(folder / "reference.json", profile | ({"looks": images.to_json()} if images else {}))
         write_json(folder / "example.json", dict(example))
-        if read_options is not None and read_options != ReadOptions(timezone=_zone_of(program)):
+        if read_options is not None and read_options != _usual_options(program):
             write_json(folder / "reading.json", read_options.model_dump(mode="json"))
         (folder / "model").mkdir()
         models.family(family).save(model, folder / "model")
@@ -209,10 +198,11 @@ def write(
     return open(store, store.put("bundle", fill))
 
 
-def _zone_of(program: FeatureProgram) -> str:
-    """The zone whose wall clock the features of a program read; UTC where they read none."""
+def _usual_options(program: FeatureProgram) -> ReadOptions:
+    """The default, in the zone whose wall clock the features of a program read; UTC where they read none."""
     domains = [getattr(operation, "domain", None) for operation in program.operations]
-    return next((domain.zone for domain in domains if domain is not None and domain.zone != "UTC"), "UTC")
+    zones = (domain.zone for domain in domains if domain is not None and domain.zone != "UTC")
+    return ReadOptions(timezone=next(zones, "UTC"))
 
 
 def request_columns(schema: Schema, views: Sequence[FeatureView]) -> list[str]:

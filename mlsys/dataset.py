@@ -1,9 +1,7 @@
 """Snapshots and splits: the collected rows, and their division into parts and folds.
 
-A `Snapshot` is a content-addressed folder of Parquet files with a schema. A `Split` is
-the same rows divided into parts, one folder a part, so that a part which a step may not
-see is not merely filtered out: the step holds no path to it. Training rows carry the
-number of their fold.
+A part which a step may not see is not merely filtered out: it is a folder of its own, to which
+the step holds no path. Training rows carry the number of their fold.
 """
 
 from __future__ import annotations
@@ -57,16 +55,8 @@ class Snapshot:
 class Split:
     """A stored division of a snapshot's rows: ``objects/split/<digest>/<part>/part-*.parquet``.
 
-    Attributes
-    ----------
-    num_rows
-        Rows a part.
-    num_folds
-        Folds of the training part, numbered in order of time when `forward`.
-    forward
-        Fold k is validated on a model of folds 0 … k - 1 (time), not of all others.
-    parts
-        The parts that may be read through this object.
+    `num_rows` are the rows of each part, `parts` those that may be read through this object. With `forward`, folds
+    are numbered in order of time, and fold k is validated on a model of folds 0 … k - 1, not of all others.
     """
 
     digest: str
@@ -80,20 +70,14 @@ class Split:
     @classmethod
     def open(cls, store: Store, digest: str) -> Split:
         facts = store.facts("split", digest)
-        return cls(
-            digest,
-            store.path("split", digest),
-            Schema.model_validate(facts["schema"]),
-            facts["num_rows"],
-            facts["num_folds"],
-            facts["forward"],
-        )
+        schema = Schema.model_validate(facts["schema"])
+        folds = facts["num_folds"], facts["forward"]
+        return cls(digest, store.path("split", digest), schema, facts["num_rows"], *folds)
 
     def only(self, *parts: str) -> Split:
         """The same split with no way to the other parts."""
-        return replace(
-            self, parts=self.parts & frozenset(parts), num_rows={p: n for p, n in self.num_rows.items() if p in parts}
-        )
+        num_rows = {part: rows for part, rows in self.num_rows.items() if part in parts}
+        return replace(self, parts=self.parts & frozenset(parts), num_rows=num_rows)
 
     def paths(self, part: str) -> list[Path]:
         """Parquet files of a part.
@@ -117,10 +101,7 @@ class Split:
         return rows if columns is None or FOLD in columns else rows.drop_columns([FOLD])
 
     def rounds(self) -> list[tuple[tuple[int, ...], int]]:
-        """Cross-validation rounds as (folds to fit on, fold to judge on).
-
-        With time-ordered folds each is judged on a model of what came before it.
-        """
+        """Cross-validation rounds as (folds to fit on, fold to judge on)."""
         if self.forward:
             return [(tuple(range(k)), k) for k in range(1, self.num_folds)]
         return [(tuple(f for f in range(self.num_folds) if f != k), k) for k in range(self.num_folds)]

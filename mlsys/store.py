@@ -140,7 +140,7 @@ class Store:
             There is none with this digest.
         """
         folder = self.root / "objects" / kind / digest
-        if not (folder / MANIFEST).is_file():
+        if not self.has(kind, digest):
             raise errors.StoreError.build(
                 f"store: {kind} '{digest[:12]}'",
                 got="not in the store",
@@ -167,11 +167,9 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
     def commit(self, kind: str, folder: Path, facts: Mapping[str, Any] | None = None) -> str:
-        """Seal a staged folder and move it to its digest.
+        """Seal a staged folder, move it to its digest, and return that; content that is there already is dropped.
 
-        `facts` go into the manifest beside the list of files and count towards the digest,
-        so they must not hold times or paths. Returns the digest; if the same content is
-        there already, the staged one is dropped.
+        `facts` go into the manifest and count towards the digest: they must not hold times or paths.
         """
         manifest = {"kind": kind, "facts": dict(facts or {}), "files": _seal(folder)}
         digest = digest_json(manifest)
@@ -203,30 +201,15 @@ class Store:
 
     def put_json(self, kind: str, value: Any) -> str:
         """Store one JSON value as an object of its own."""
-
-        def write(folder: Path) -> None:
+        with self.staging() as folder:
             write_json(folder / "value.json", value)
-
-        return self.put(kind, write)
+            return self.commit(kind, folder)
 
     def get_json(self, kind: str, digest: str) -> Any:
         return read_json(self.path(kind, digest) / "value.json")
 
     def facts(self, kind: str, digest: str) -> dict[str, Any]:
-        facts: dict[str, Any] = read_json(self.path(kind, digest) / MANIFEST)["facts"]
-        return facts
-
-    def verify(self, kind: str, digest: str) -> Path:
-        """Folder of an output after every file was hashed again.
-
-        Raises
-        ------
-        StoreError
-            A file is missing or its bytes changed.
-        """
-        folder = self.path(kind, digest)
-        verify_folder(folder, kind, digest)
-        return folder
+        return dict(read_json(self.path(kind, digest) / MANIFEST)["facts"])
 
     def remember(self, step: str, key: str, record: Mapping[str, Any]) -> None:
         """Note what a step with this key produced."""
@@ -235,10 +218,7 @@ class Store:
     def recall(self, step: str, key: str) -> dict[str, Any] | None:
         """The record of what a step with this key produced, or None."""
         file = self.root / "steps" / step / f"{key}.json"
-        if not file.is_file():
-            return None
-        record: dict[str, Any] = read_json(file)
-        return record
+        return dict(read_json(file)) if file.is_file() else None
 
     def run_folder(self, name: str) -> Path:
         folder = self.root / "runs" / name

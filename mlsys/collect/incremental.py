@@ -23,7 +23,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,18 +48,10 @@ KINDS: dict[str, pa.DataType] = {"int64": pa.int64(), "double": pa.float64(), "t
 
 @dataclass
 class IncrementState:
-    """Everything that was taken so far.
+    """Everything that was taken so far: the digest and name of each increment, in order.
 
-    Attributes
-    ----------
-    key
-        Digest of the source and how it is read; another one begins anew.
-    kind, mark
-        Type of the cursor and its largest value, see `Cursor`.
-    rejected
-        Digests of records that were quarantined.
-    increments
-        Digest and name of each, in order.
+    `key` is the digest of the source and how it is read; another one begins anew. `kind` and `mark` are those of
+    `Cursor`, `rejected` the digests of records that were quarantined.
     """
 
     key: str
@@ -75,25 +67,14 @@ class IncrementState:
 
     def to_json(self) -> dict[str, Any]:
         """The state as it is noted in the history."""
-        state = asdict(self)
-        state["aside"] = state.pop("rejected")
-        return state
+        return {"aside" if name == "rejected" else name: value for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
 class Advance:
-    """The result of taking new rows.
+    """The result of taking new rows: all increments, the number of rows, sound and broken, that are new, and messages.
 
-    Attributes
-    ----------
-    state
-        To be noted once the snapshot is stored.
-    fragments
-        All increments.
-    num_new
-        Rows, sound and broken, that are new.
-    messages
-        Sentences for the report: how many rows came late, and which files end within a line.
+    `state` is to be noted once the snapshot is stored.
     """
 
     state: IncrementState
@@ -141,16 +122,9 @@ def advance(store: Store, data: DataSection, fragments: Sequence[Fragment], note
 class Cursor:
     """The column that grows: the mark of earlier collections, and the mark that this one gets to.
 
-    Attributes
-    ----------
-    kind, mark
-        One of `KINDS`, and the largest value so far (microseconds for times); None before the first row.
-    before
-        The mark of the collections before.
-    floor
-        The least value of a row that may be new; None at the first collection.
-    collected
-        Rows from the floor to the mark that were taken before.
+    `kind` is one of `KINDS`, `mark` the largest value so far (microseconds for times), both None before the first row.
+    `before` is the mark of the collections before, and `floor` the least value of a row that may be new, None at the
+    first collection. `collected` are the rows from the floor to the mark that were taken before.
     """
 
     def __init__(self, asked: Incremental, zone: str, kind: str | None, mark: float | None) -> None:
@@ -247,16 +221,10 @@ def _read(written: pa.Array, kind: pa.DataType, zone: str) -> pa.Array:
 
 
 class _Increment:
-    """The rows of one fragment that are new.
+    """The rows of one fragment that are new, with the largest cursor among them.
 
-    Attributes
-    ----------
-    rejected
-        Digests of the records that were quarantined, and were not before.
-    latest
-        The largest cursor of the rows.
-    unfinished
-        The last line, if its end is not written yet.
+    `rejected` are digests of records that are quarantined for the first time, `unfinished` holds the last line, if its
+    end is not written yet.
     """
 
     def __init__(self, fragment: Fragment, reading: Reading, cursor: Cursor, before: Container[str]) -> None:

@@ -94,8 +94,8 @@ def scan(job: ScanJob) -> FragmentScan:
 def write(job: WriteJob) -> StoredFragment:
     """Second pass: convert, derive, check and store; rows that do not fit are quarantined."""
     sha256 = None if _has_paths(job) else job.scan.sha256
-    how = (job.reading, job.storage, job.first_row)
-    cached = job.cache.part(job.fragment, sha256, *how) if sha256 else None
+    key = job.cache.part_key(job.fragment, sha256, job.reading, job.storage) if sha256 else None
+    cached = job.cache.part(key, job.first_row) if key else None
     if cached is not None:
         return cached
     try:
@@ -103,7 +103,7 @@ def write(job: WriteJob) -> StoredFragment:
         job.fragment.check_unchanged(job.scan.changed)
     except errors.SourceError as error:
         return StoredFragment(job.folder, RowCounts(damage=str(error)))
-    return job.cache.note_part(job.fragment, sha256, *how, stored) if sha256 else stored
+    return job.cache.note_part(key, job.first_row, stored) if key else stored
 
 
 def drop_duplicates(job: DropDuplicatesJob) -> StoredFragment:
@@ -134,7 +134,6 @@ def _scan(job: ScanJob, sha256: str | None) -> FragmentScan:
     typed = registry.schema(job.fragment)
     if typed is not None:
         refuse_reserved(job.fragment, typed[0].names)
-    if typed is not None:
         return _scan_typed(job, sha256, *typed)
     result = FragmentScan(0, {}, [], sha256)
     _make_empty(job.staged)
@@ -210,7 +209,9 @@ def _write(job: WriteJob) -> StoredFragment:
         for table in _batches(job):
             rows = _convert(table, job.storage, job.fragment.location, numbers, quarantine)
             rows = _derive(rows, job.storage, quarantine)
-            rows = _check(rows, job.storage, quarantine)
+            rules = job.storage.contract
+            violations = [] if rules is None else list(contract.violated_rules(rows, rules))
+            rows = rows.filter(quarantine.rows(rows, violations)) if violations else rows
             writer.write_table(rows.select(schema.names), row_group_size=BATCH_ROWS)
             _count(rows, job.storage, counts)
     return StoredFragment(job.folder, counts)
@@ -242,10 +243,7 @@ def _read_again(job: WriteJob) -> Iterator[pa.Table]:
 def _convert(
     table: pa.Table, storage: StorageSchema, location: str, numbers: NumberFormat, quarantine: Quarantine
 ) -> pa.Table:
-    """The columns of the source in their types, without the rows in which a value does not fit.
-
-    Paths of pictures begin at `location`.
-    """
+    """The columns of the source in their types, without misfits; paths of pictures begin at `location`."""
     arrays, violations, names = {}, list[Any](), set(table.column_names)
     for name, kind in storage.columns.items():
         if name not in names:
@@ -280,11 +278,6 @@ def _misfits(name: str, written: pa.Array, read: pa.Array) -> Violations:
     return [([name], f"column '{name}': not {read.type}", mask)] if mask.true_count else []
 
 
-def _check(table: pa.Table, storage: StorageSchema, quarantine: Quarantine) -> pa.Table:
-    violations = [] if storage.contract is None else list(contract.violated_rules(table, storage.contract))
-    return table.filter(quarantine.rows(table, violations)) if violations else table
-
-
 def _count(table: pa.Table, storage: StorageSchema, counts: RowCounts) -> None:
     """Add rows to the counts of their fragment."""
     counts.num_rows += table.num_rows
@@ -294,16 +287,13 @@ def _count(table: pa.Table, storage: StorageSchema, counts: RowCounts) -> None:
             counts.words.setdefault(name, WordCounts()).add(table[name])
     if storage.time is not None and (newest := pc.max(table[storage.time]).cast(pa.int64()).as_py()) is not None:
         counts.newest = newest if counts.newest is None else max(newest, counts.newest)
-    if storage.target is not None and len(counts.classes) < 2:
-        _count_classes(table[storage.target], counts.classes)
-
-
-def _count_classes(values: pa.ChunkedArray, classes: dict[Any, int]) -> None:
-    """Count distinct labels until there are two: enough to know that there is something to learn."""
-    for entry in pc.value_counts(values.combine_chunks().drop_null()).to_pylist()[:2]:
-        value = entry["values"]
-        label = value if isinstance(value, bool | int | float | str) else str(value)
-        classes[label] = classes.get(label, 0) + entry["counts"]
+    if (
+        storage.target is not None and len(counts.classes) < 2
+    ):  # two are enough to know that there is something to learn
+        for entry in pc.value_counts(table[storage.target].combine_chunks().drop_null()).to_pylist()[:2]:
+            value = entry["values"]
+            label = value if isinstance(value, bool | int | float | str) else str(value)
+            counts.classes[label] = counts.classes.get(label, 0) + entry["counts"]
 
 
 def _are_rows(numbers: pa.ChunkedArray, rows: Any) -> pa.ChunkedArray:

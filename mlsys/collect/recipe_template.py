@@ -112,16 +112,15 @@ def _sample(source: str) -> _Sample:
     typed, kinds = {}, {}
     for name in table.column_names:
         values = table[name].combine_chunks()
-        typed[name] = _typed(name, values, first) if is_typed else _read(name, values, batch.json.get(name))
+        if is_typed:
+            typed[name] = conversion.to_stored(values, conversion.stored_type(values.type, name, first.name))
+        else:
+            typed[name] = _read(name, values, batch.json.get(name))
         words = WordCounts()
         if pa.types.is_string(typed[name].type) or pa.types.is_binary(typed[name].type):
             words.add(typed[name])
         kinds[name] = type_inference.kind_of(typed[name].type, words)
     return _Sample(reading, pl.DataFrame(pl.from_arrow(pa.table(typed))), kinds)
-
-
-def _typed(name: str, values: pa.Array, fragment: Fragment) -> pa.Array:
-    return conversion.to_stored(values, conversion.stored_type(values.type, name, fragment.name))
 
 
 def _read(name: str, values: pa.Array, json_types: TypeCounts | None) -> pa.Array:
@@ -182,12 +181,8 @@ def _identifiers(sample: _Sample, target: str) -> list[str]:
 
 def _is_identifier(sample: _Sample, name: str) -> bool:
     values = sample.frame[name]
-    if (
-        storage_schema.is_row_index(name)
-        or len(values) < MIN_ROWS
-        or values.null_count()
-        or values.n_unique() < len(values)
-    ):
+    are_few = len(values) < MIN_ROWS
+    if storage_schema.is_row_index(name) or are_few or values.null_count() or values.n_unique() < len(values):
         return False
     if values.dtype == pl.String:
         return sample.kinds[name] is Kind.CATEGORICAL
@@ -222,11 +217,10 @@ def _rare(sample: _Sample, target: str) -> list[str]:
 
 def _texts(sample: _Sample) -> list[str]:
     prose = [name for name, kind in sample.kinds.items() if kind is Kind.TEXT]
-    return (
-        [f"  # kinds: {_plain(dict.fromkeys(prose, 'categorical'))}  # taken for text; this would make them categories"]
-        if prose
-        else []
+    line = (
+        f"  # kinds: {_plain(dict.fromkeys(prose, 'categorical'))}  # taken for text; this would make them categories"
     )
+    return [line] if prose else []
 
 
 def _task(values: pl.Series) -> str:

@@ -11,13 +11,12 @@ from mlsys.collect import storage_schema
 from mlsys.collect.cache import StoredFragment
 from mlsys.collect.contract import Contract
 from mlsys.collect.duplicates import Duplicates
+from mlsys.collect.quarantine import NUM_SAMPLES
 from mlsys.collect.storage_schema import FragmentScan, RowCounts, merged
 from mlsys.collect.type_inference import WordCounts
 from mlsys.readers.base import Fragment, TypeCounts
 from mlsys.recipe import DataSection
 from mlsys.schema import Role, Schema
-
-NUM_SAMPLES = 3
 
 
 def total(parts: Sequence[RowCounts]) -> RowCounts:
@@ -74,17 +73,15 @@ def judge(counts: RowCounts, data: DataSection, target: str | None, contract: Co
         raise errors.ContractError.too_many(counts.num_bad, num_read, data.max_bad_fraction, broken, quarantine)
     for rule, fraction in ({} if contract is None else contract.limits).items():
         if counts.rules[rule] > fraction * num_read:
-            raise errors.ContractError.too_many_of(
-                rule, counts.rules[rule], num_read, fraction, counts.samples[rule], quarantine
-            )
+            broken_by, samples = counts.rules[rule], counts.samples[rule]
+            raise errors.ContractError.too_many_of(rule, broken_by, num_read, fraction, samples, quarantine)
     if target is None:
         return
     if not counts.classes:
         raise errors.TargetError.all_null(target, counts.num_rows)
     if len(counts.classes) == 1:
-        raise errors.TargetError.single_class(
-            target, next(iter(counts.classes)), counts.num_rows - counts.nulls[target]
-        )
+        num_labelled = counts.num_rows - counts.nulls[target]
+        raise errors.TargetError.single_class(target, next(iter(counts.classes)), num_labelled)
 
 
 def build(
@@ -97,13 +94,13 @@ def build(
     duplicates: Duplicates,
 ) -> dict[str, Any]:
     """Build the report of `snapshot.take`, JSON-able."""
-    target = schema.target
+    target, scanned = schema.target, list(zip(fragments, scans, strict=True))
     return {
         "plan": {"kind": plan.kind, "reason": plan.reason},
         "sources": [
             {"name": fragment.name, "bytes": fragment.num_bytes if scan.sha256 else None, "sha256": scan.sha256}
             | ({"version": fragment.version} if fragment.version else {})
-            for fragment, scan in zip(fragments, scans, strict=True)
+            for fragment, scan in scanned
         ],
         "num_pieces": len(fragments),
         "num_reused": sum(part.is_reused for part in parts),
@@ -111,11 +108,7 @@ def build(
         "num_rows": counts.num_rows,
         "num_quarantined": counts.num_bad,
         "num_superseded": counts.num_superseded,
-        "damaged": [
-            {"name": fragment.name, "reason": scan.damage}
-            for fragment, scan in zip(fragments, scans, strict=True)
-            if scan.damage
-        ],
+        "damaged": [{"name": fragment.name, "reason": scan.damage} for fragment, scan in scanned if scan.damage],
         "quarantine": {
             rule: {"rows": rows, "samples": counts.samples[rule]} for rule, rows in counts.rules.most_common()
         },

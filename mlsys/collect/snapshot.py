@@ -7,8 +7,7 @@ two passes, and stores the snapshot. `take_table` does the same for a feature ta
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -67,14 +66,9 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Input:
-    """The fragments to read, and what earlier collections noted.
+    """The fragments to read, and earlier collections: `before` those of the same source and columns, `entries` all.
 
-    Attributes
-    ----------
-    before, entries
-        Earlier collections of the same source and columns, and all of this folder.
-    increments, num_new, messages
-        With ``data.incremental``: the state to note, the number of new rows, and sentences about them.
+    With ``data.incremental`` also the state to note, the number of new rows, and messages about them.
     """
 
     fragments: list[Fragment]
@@ -135,11 +129,8 @@ def take(
 
     # 2. Collect.
     rules = contract.load(data.contract) if data.contract else None
-    is_regression = task == TaskKind.REGRESSION
-    return _run(
-        store,
-        _Request(data, target, split_column, rules, folder.absolute(), is_regression, now or dt.datetime.now(dt.UTC)),
-    )
+    now, is_regression = now or dt.datetime.now(dt.UTC), task == TaskKind.REGRESSION
+    return _run(store, _Request(data, target, split_column, rules, folder.absolute(), is_regression, now))
 
 
 def take_table(
@@ -163,8 +154,10 @@ def take_table(
         max_bad_fraction=max_bad_fraction,
     )
     into, now = folder.absolute() if folder else None, dt.datetime.now(dt.UTC)
-    with _errors_of_join(name):
+    try:
         collection = _run(store, _Request(data, None, None, None, into, is_regression=False, now=now))
+    except errors.MlsysError as error:  # a join says with the same keys how to read
+        raise error.reworded((JOIN_KEYS, rf"features.joins.{name}.\1")) from None
     schema = collection.snapshot.schema
     keys = join.keys.values() if isinstance(join.keys, dict) else join.keys
     aggregated = [aggregate.column for aggregate in join.aggregates.values()]
@@ -172,15 +165,6 @@ def take_table(
         if column is not None and column not in schema:
             raise errors.RecipeError.unknown_column(f"recipe: 'features.joins.{name}'", column, schema.names)
     return collection
-
-
-@contextmanager
-def _errors_of_join(name: str) -> Iterator[None]:
-    """Name the keys of the join in errors that name keys of ``data``: a join says with the same keys how to read."""
-    try:
-        yield
-    except errors.MlsysError as error:
-        raise error.reworded((JOIN_KEYS, rf"features.joins.{name}.\1")) from None
 
 
 def _run(store: Store, request: _Request) -> Collection:
@@ -204,8 +188,9 @@ def _with_defaults(data: recipe.DataSection, fragments: Sequence[Fragment]) -> r
 def _look_up(store: Store, request: _Request, fragments: list[Fragment]) -> _Input:
     """The history of the folder and, with ``data.incremental``, the increments instead of the source."""
     noted = history.load(request.folder)
-    before = history.last(noted, history.key(request.data, request.target))
     entries = [CollectionRecord(**entry) for entry in noted["entries"]]
+    key = history.key(request.data, request.target)
+    before = [entry for entry in entries if entry.key == key]
     if request.data.incremental is None:
         return _Input(fragments, _plan(fragments), before, entries, None, None, [])
     new = cluster.call(incremental.advance, store, request.data, fragments, noted["incremental"])
@@ -215,11 +200,8 @@ def _look_up(store: Store, request: _Request, fragments: list[Fragment]) -> _Inp
 def _plan(fragments: Sequence[Fragment]) -> cluster.ExecutionPlan:
     if len(fragments) == 1:
         return cluster.ExecutionPlan("task", "one fragment, which one task reads from its beginning to its end")
-    num_bytes = 0
-    for fragment in fragments:
-        is_packed = fragment.format == "parquet" or fragment.location.endswith(PACKED)
-        num_bytes += fragment.num_bytes * (PACKED_RATIO if is_packed else 1)
-    return cluster.plan(0, num_bytes)
+    packed = (f.num_bytes for f in fragments if f.format == "parquet" or f.location.endswith(PACKED))
+    return cluster.plan(0, sum(f.num_bytes for f in fragments) + (PACKED_RATIO - 1) * sum(packed))
 
 
 def _collect(store: Store, request: _Request, source: _Input) -> Collection:
@@ -264,10 +246,9 @@ def _collect(store: Store, request: _Request, source: _Input) -> Collection:
 def _write(
     request: _Request, source: _Input, scans: list[FragmentScan], staged: Sequence[Path], cache: Cache, scratch: Path
 ) -> tuple[StorageSchema, list[StoredFragment], list[str]]:
-    """Decide the types and store the rows; once more without a fragment that turns out to be damaged.
+    """Decide the types and store the rows; return both, and the columns that changed since the last collection.
 
-    The scan of such a fragment is replaced in `scans`. Returns the types, the stored fragments, and
-    the columns that changed since the last collection.
+    Done once more without a fragment that turns out to be damaged, whose scan is replaced in `scans`.
     """
     data, fragments = request.data, source.fragments
     for attempt in range(len(fragments) + 1):
@@ -278,11 +259,10 @@ def _write(
             data, request.target, request.split_column, scans, request.contract, is_regression=request.is_regression
         )
         changes = _changed_columns(request, source, scans, storage)
+        inputs = zip(fragments, _first_rows(scans), scans, staged, strict=False)
         jobs = [
             WriteJob(fragment, data.reading, first, scan, storage, texts, scratch / f"rows-{attempt}-{number}", cache)
-            for number, (fragment, first, scan, texts) in enumerate(
-                zip(fragments, _first_rows(scans), scans, staged, strict=False)
-            )
+            for number, (fragment, first, scan, texts) in enumerate(inputs)
         ]
         parts = cluster.map(pipeline.write, jobs)
         damaged = {number: part.counts.damage for number, part in enumerate(parts) if part.counts.damage}

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,8 +40,7 @@ from mlsys.store import Store
 def divide(store: Store, snapshot: Snapshot, recipe: Recipe, task: Task) -> Split:
     """Assign every row to a part and each training row to a fold, and store each part in a folder of its own.
 
-    The same snapshot and ``recipe.seed`` give the same division. In memory are a few numbers
-    a row, and at most `TASK_ROWS` rows a part.
+    In memory are a few numbers a row, and at most `TASK_ROWS` rows a part.
 
     Raises
     ------
@@ -58,19 +56,10 @@ def divide(store: Store, snapshot: Snapshot, recipe: Recipe, task: Task) -> Spli
 
 
 def _resolve(recipe: Recipe, task: Task) -> str:
-    by = recipe.split.by
-    if by == "auto":
-        by = (
-            "column"
-            if recipe.split.column
-            else "time"
-            if recipe.split.until
-            else "group"
-            if recipe.data.group
-            else "stratified"
-            if task.is_classification
-            else "random"
-        )
+    rules = {"column": recipe.split.column, "time": recipe.split.until, "group": recipe.data.group}
+    given = next((rule for rule, value in rules.items() if value), None)
+    by = recipe.split.by if recipe.split.by != "auto" else given
+    by = by or ("stratified" if task.is_classification else "random")
     _check(by, recipe)
     return by
 
@@ -109,8 +98,8 @@ def _check(by: str, recipe: Recipe) -> None:
 def _with_split_column(schema: Schema, recipe: Recipe) -> Schema:
     if recipe.split.column not in schema:
         raise errors.RecipeError.unknown_column("recipe: 'split.column'", str(recipe.split.column), schema.names)
-    columns = (c.model_copy(update={"role": Role.SPLIT}) if c.name == recipe.split.column else c for c in schema)
-    return Schema(columns=tuple(columns))
+    columns = [c.model_copy(update={"role": Role.SPLIT}) if c.name == recipe.split.column else c for c in schema]
+    return Schema(columns=columns)
 
 
 def _divide(store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: str) -> str:
@@ -124,19 +113,15 @@ def _divide(store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, ta
         "by": by,
         "boundaries": assigned.boundaries,
     }
-
-    def write(folder: Path) -> dict[str, Any]:
+    with store.staging() as folder:
         _write(snapshot, assigned, folder)
-        return facts
-
-    return store.put("split", write)
+        return store.commit("split", folder, facts)
 
 
 def _write(snapshot: Snapshot, assigned: Assignment, folder: Path) -> None:
     """Write each part's rows in the snapshot's order, in files of some rows; a part without rows is one empty file."""
-    schema = _with_numbers(
-        pq.read_schema(snapshot.paths[0]).empty_table(), np.array([], np.int64), np.array([], np.int8)
-    ).schema
+    empty = pq.read_schema(snapshot.paths[0]).empty_table()
+    schema = _with_numbers(empty, np.array([], np.int64), np.array([], np.int8)).schema
     file_rows = min(TASK_ROWS, max(1, TASK_CELLS // len(schema)))
     waiting = {part: schema.empty_table() for part in PARTS}
     numbers = dict.fromkeys(PARTS, 0)
@@ -168,10 +153,6 @@ def _with_numbers(table: pa.Table, rows: NDArray[np.int64], folds: NDArray[np.in
 
 def _write_file(folder: Path, numbers: dict[str, int], table: pa.Table) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(
-        table.combine_chunks(),
-        folder / f"part-{numbers[folder.name]:05d}.parquet",
-        compression="zstd",
-        row_group_size=table.num_rows or None,
-    )
+    file = folder / f"part-{numbers[folder.name]:05d}.parquet"
+    pq.write_table(table.combine_chunks(), file, compression="zstd", row_group_size=table.num_rows or None)
     numbers[folder.name] += 1

@@ -46,10 +46,9 @@ class FragmentScan:
 
 @dataclass(frozen=True)
 class StorageSchema:
-    """Types of the columns as read, then as stored with the derived ones.
+    """Types of the `columns` as read, then as `stored` with the derived ones.
 
-    `columns` are those taken from the source; `stored` has the derived ones too. Of the
-    columns, `images` are to be decoded, and are read first where they hold paths.
+    Of the columns, `images` are to be decoded, and are read first where they hold paths.
     """
 
     columns: dict[str, pa.DataType]
@@ -79,20 +78,10 @@ class StorageSchema:
 class RowCounts:
     """Counts of the second pass, over one fragment or all.
 
-    Attributes
-    ----------
-    num_rows, num_bad, num_superseded
-        Rows stored, quarantined, and left out because a later row has their key.
-    rules, samples
-        Rows that break a rule, and some of them shown.
-    nulls, words
-        Null values and word counts by stored column.
-    classes
-        Distinct labels with rows counted so far; complete only while there is one.
-    newest
-        The latest value of ``data.time``, in microseconds.
-    damage
-        The error of a fragment that turned out to be unreadable.
+    Rows are stored, bad (quarantined), or superseded by a later row of their key. `rules` counts the rows that break
+    each rule, `samples` shows some; `nulls` and `words` are by stored column. `classes` counts rows by label, complete
+    only while there is one. `newest` is the latest ``data.time`` in microseconds, `damage` the error of a fragment
+    that turned out to be unreadable.
     """
 
     num_rows: int = 0
@@ -135,10 +124,11 @@ def decide(
     # 1. Types of the columns as read.
     counts = merged(scans)
     _check_names(data, target, split_column, [*counts, *data.derive])
-    has_columns = bool(contract)  # a contract may hold rules alone
+    # A contract may hold rules alone.
     columns = _types_by_contract(contract, counts, data) if contract else _types_by_counts(counts, data)
-    if target in columns and target in counts and not has_columns and not is_regression:
-        columns[target] = _label_type(columns[target], counts[target])
+    are_classes = target in columns and target in counts and not contract and not is_regression
+    if are_classes and pa.types.is_floating(columns[str(target)]) and not counts[str(target)].fractions:
+        columns[str(target)] = pa.int64()  # 0.0 and 1.0, as pandas writes integers with gaps, are the classes 0 and 1
     if data.time in columns and pa.types.is_date(columns[data.time]):
         columns[data.time] = conversion.TIME
     images = frozenset(
@@ -168,9 +158,18 @@ def merged(scans: Iterable[FragmentScan]) -> dict[str, TypeCounts]:
 
 def schema(storage: StorageSchema, data: DataSection, split_column: str | None, counts: RowCounts) -> Schema:
     """The schema with kinds and roles, once all values were counted."""
-    columns = [_column(name, storage, data, counts) for name in storage.stored.names]
+    # 1. A column with several roles takes the first of target, id, time, group, split, known_after, ignore.
     empty = {name for name in storage.stored.names if counts.nulls[name] == counts.num_rows}
-    return _assign_roles(columns, data, storage.target, split_column, empty)
+    roles: dict[str | None, Role] = dict.fromkeys({*empty, *data.ignore}, Role.IGNORE)
+    roles |= dict.fromkeys(data.known_after, Role.AFTER)
+    roles |= {split_column: Role.SPLIT, data.group: Role.GROUP}
+    roles |= {data.time: Role.TIME, data.id: Role.ID, storage.target: Role.TARGET}
+
+    # 2. Those that a contract gives stay where the recipe gives none.
+    columns = [_column(name, storage, data, counts) for name in storage.stored.names]
+    schema = Schema(columns=[column.model_copy(update={"role": _role(column, roles)}) for column in columns])
+    _check_time(schema, empty)
+    return schema
 
 
 def is_row_index(name: str) -> bool:
@@ -200,13 +199,9 @@ def _types_by_counts(counts: dict[str, TypeCounts], data: DataSection) -> dict[s
 
 
 def _is_image(name: str, counts: TypeCounts, data: DataSection, contract: Schema | None) -> bool:
-    kind = contract[name].kind if contract is not None and name in contract else None
-    return type_inference.is_image(counts, data.kinds.get(name, kind))
-
-
-def _label_type(stored: pa.DataType, counts: TypeCounts) -> pa.DataType:
-    """Labels 0.0 and 1.0, as pandas writes integers with gaps, are the classes 0 and 1."""
-    return pa.int64() if pa.types.is_floating(stored) and not counts.fractions else stored
+    """True for a column of pictures: by its kind, or because more than half of its bytes begin as one."""
+    kind = data.kinds.get(name, contract[name].kind if contract is not None and name in contract else None)
+    return kind is Kind.IMAGE or (kind is None and 2 * counts.pictures > counts.count)
 
 
 def _with_derived(columns: dict[str, pa.DataType], data: DataSection) -> pa.Schema:
@@ -306,23 +301,6 @@ def _needed(data: DataSection, target: str | None, split_column: str | None) -> 
     }
     keys = data.dedupe.keys if data.dedupe else ()
     return [(key, name) for key, name in named.items() if name is not None] + [("data.dedupe.keys", n) for n in keys]
-
-
-def _assign_roles(
-    columns: Iterable[Column], data: DataSection, target: str | None, split_column: str | None, empty: Collection[str]
-) -> Schema:
-    """The schema with roles; a column with several takes the first of target, id, time, group, split, after, ignore.
-
-    Columns without a value in any row (`empty`), and row indices, are ignored. `known_after` and
-    `ignore` of a contract stay.
-    """
-    roles: dict[str | None, Role] = dict.fromkeys({*empty, *data.ignore}, Role.IGNORE)
-    roles |= dict.fromkeys(data.known_after, Role.AFTER)
-    roles |= {split_column: Role.SPLIT, data.group: Role.GROUP}
-    roles |= {data.time: Role.TIME, data.id: Role.ID, target: Role.TARGET}
-    schema = Schema(columns=tuple(column.model_copy(update={"role": _role(column, roles)}) for column in columns))
-    _check_time(schema, empty)
-    return schema
 
 
 def _role(column: Column, roles: dict[str | None, Role]) -> Role:

@@ -57,9 +57,7 @@ def decide(snapshot: Snapshot, recipe: Recipe) -> Task:
         raise errors.TargetError.all_null(target, snapshot.num_rows)
     if len(counts) == 1:
         raise errors.TargetError.single_class(target, next(iter(counts)), sum(counts.values()))
-    kind = (
-        TaskKind(recipe.task) if recipe.task != "auto" else _kind(counts, is_numeric=is_numeric, is_integer=is_integer)
-    )
+    kind = _kind(counts, is_numeric=is_numeric, is_integer=is_integer) if recipe.task == "auto" else recipe.task
     if kind is TaskKind.REGRESSION:
         return _regression(target, counts, is_numeric=is_numeric)
     classes = _classes(target, counts, kind)

@@ -133,11 +133,6 @@ def kind_of(stored: pa.DataType, words: WordCounts) -> Kind:
     return _KINDS.get(str(stored), Kind.LIST if pa.types.is_list(stored) else Kind.NUMERIC)
 
 
-def is_image(counts: TypeCounts, kind: Kind | None) -> bool:
-    """True for a column of pictures: by its kind, or because more than half of its bytes begin as one."""
-    return kind is Kind.IMAGE or (kind is None and 2 * counts.pictures > counts.count)
-
-
 def num_misfits(counts: TypeCounts, stored: str) -> int:
     """Number of values of a text column that cannot be read as a stored type; 0 where nothing was counted."""
     readable = {"bool": counts.bools, "int64": counts.ints, "double": counts.floats}

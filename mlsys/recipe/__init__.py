@@ -13,7 +13,6 @@ from mlsys.recipe.sections import (
     Dedupe,
     DeploySection,
     EvaluateSection,
-    ExploreSection,
     FeaturesSection,
     Incremental,
     Join,
@@ -22,10 +21,7 @@ from mlsys.recipe.sections import (
     ReadOptions,
     Recipe,
     SelectionSection,
-    SplitSection,
     Threshold,
-    TrainSection,
-    TuneSection,
 )
 
 __all__ = [
@@ -34,7 +30,6 @@ __all__ = [
     "Dedupe",
     "DeploySection",
     "EvaluateSection",
-    "ExploreSection",
     "FeaturesSection",
     "Incremental",
     "Join",
@@ -43,10 +38,7 @@ __all__ = [
     "Reading",
     "Recipe",
     "SelectionSection",
-    "SplitSection",
     "Threshold",
-    "TrainSection",
-    "TuneSection",
     "dump",
     "json_schema",
     "load",

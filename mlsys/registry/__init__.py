@@ -5,8 +5,8 @@ points at a version; moving one is what puts a model into service. Two records a
 
 ``registry/ledger.jsonl``
     Every registration and every alias move, one JSON line each, only ever appended and
-    synced. It decides: :func:`resolve`, :func:`rollback` and :func:`served_at` read
-    nothing else, so a replica finds its model without importing MLflow.
+    synced. It decides: :func:`resolve` and :func:`rollback` read nothing else, so a replica
+    finds its model without importing MLflow.
 MLflow
     Runs with parameters, metrics and reports, registered models, versions and aliases for
     people and other tools: in ``registry/mlflow.db``, or on the server that
@@ -28,7 +28,7 @@ from mlsys.registry import ledger, tracking
 from mlsys.registry.ledger import LedgerEntry, Move
 from mlsys.store import Store
 
-__all__ = ["LedgerEntry", "Move", "history", "register", "resolve", "rollback", "served_at", "set_alias", "versions"]
+__all__ = ["LedgerEntry", "Move", "history", "register", "resolve", "rollback", "set_alias", "versions"]
 
 MIN_DIGEST = 8
 """Hexadecimal digits that are taken for a digest rather than for a version or an alias."""
@@ -135,24 +135,6 @@ def resolve(store: Store, name: str, which: str | int = "champion") -> LedgerEnt
         expected="an alias, a version or a digest",
         hint=errors.did_you_mean(text, known),
     )
-
-
-def served_at(store: Store, name: str, alias: str, time: dt.datetime) -> LedgerEntry:
-    """The version at which the alias pointed at an aware time.
-
-    Raises
-    ------
-    RegistryError
-        It pointed at nothing yet.
-    """
-    before = [move for move in history(store, name, alias) if move.at <= time]
-    if not before:
-        raise errors.RegistryError.build(
-            f"registry: alias '{alias}' of '{name}'",
-            got=f"no move before {time.isoformat()}",
-            expected="a time after its first move",
-        )
-    return before[-1].entry
 
 
 def versions(store: Store, name: str) -> list[LedgerEntry]:

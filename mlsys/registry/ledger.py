@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from mlsys import errors
 from mlsys.store import Store, storage_error
@@ -26,15 +26,9 @@ class LedgerEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class Move:
-    """One line of the ledger: a registration or an alias move.
+    """One line of the ledger, `at` a time in UTC.
 
-    Attributes
-    ----------
-    kind
-        ``register``: the version was made; ``move``: the alias was set to it;
-        ``rollback``: the alias went back to it.
-    at
-        Time of the move, in UTC.
+    With ``register`` the version was made, with ``move`` the alias was set to it, with ``rollback`` it went back to it.
     """
 
     kind: Literal["register", "move", "rollback"]
@@ -89,18 +83,13 @@ def append(store: Store, move: Move) -> None:
     fields = {**move.__dict__, "at": move.at.isoformat()}
     try:
         with file.open("ab+") as opened:
-            _cut_torn_line(opened)
+            opened.seek(0)
+            opened.truncate(opened.read().rfind(b"\n") + 1)  # a line that a crash cut off goes
             opened.write((json.dumps(fields, ensure_ascii=False) + "\n").encode())
             opened.flush()
             os.fsync(opened.fileno())
     except OSError as error:
         raise storage_error(file, error) from error
-
-
-def _cut_torn_line(opened: IO[bytes]) -> None:
-    opened.seek(0)
-    whole = opened.read().rfind(b"\n") + 1
-    opened.truncate(whole)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlsys.store import Store, read_json
+from mlsys.store import Store, read_json, verify_folder
 from shell import shell
 
 ROWS = "x,colour,y\n" + "".join(f"{i},{'rgb'[i % 3]},{int((i > 300) != (i % 10 == 0))}\n" for i in range(600))
@@ -126,5 +126,5 @@ def test_a_killed_run_leaves_a_store_that_the_next_run_finishes(command, store_r
     fresh = command("mlsys", "train", path, "--store", store_root.parent / "undisturbed", "--set", "tune.trials=2")
     undisturbed = read_json(store_root.parent / "undisturbed" / "runs" / "killed" / "result.json")
     command("mlsys", "down", "--store", store_root.parent / "undisturbed")
-    assert store.verify("bundle", killed["train"]["bundle"])
+    verify_folder(store.path("bundle", killed["train"]["bundle"]), "bundle", killed["train"]["bundle"])
     assert killed["train"]["bundle"] == undisturbed["train"]["bundle"], fresh.stdout

@@ -21,6 +21,7 @@ from mlsys.store import (
     digest_json,
     digest_of_file,
     read_json,
+    verify_folder,
     write_atomic,
     write_json,
 )
@@ -82,9 +83,15 @@ def test_the_digest_of_an_object_is_the_same_on_every_machine(store):
 # Objects
 
 
+def verified(store, kind, digest):
+    folder = store.path(kind, digest)
+    verify_folder(folder, kind, digest)
+    return folder
+
+
 def test_an_object_is_found_by_its_digest(store):
     digest = store.put("snapshot", two_files)
-    folder = store.verify("snapshot", digest)
+    folder = verified(store, "snapshot", digest)
     assert files_below(folder) == ["data/part-0.txt", MANIFEST, "notes.txt"]
     assert store.facts("snapshot", digest) == {"num_rows": 2}
     assert store.has("snapshot", digest)
@@ -150,7 +157,7 @@ def test_damage_is_found_and_named(store, damage, part):
     digest = store.put("snapshot", two_files)
     damage(store.path("snapshot", digest))
     with pytest.raises(errors.StoreError) as caught:
-        store.verify("snapshot", digest)
+        verified(store, "snapshot", digest)
     assert part in str(caught.value)
 
 
@@ -158,7 +165,7 @@ def test_what_is_left_of_a_deleted_object_is_replaced(store):
     digest = store.put("snapshot", two_files)
     (store.path("snapshot", digest) / MANIFEST).unlink()
     assert store.put("snapshot", two_files) == digest
-    assert files_below(store.verify("snapshot", digest)) == ["data/part-0.txt", MANIFEST, "notes.txt"]
+    assert files_below(verified(store, "snapshot", digest)) == ["data/part-0.txt", MANIFEST, "notes.txt"]
     assert list((store.root / "staging").iterdir()) == []
 
 
@@ -167,7 +174,7 @@ def test_a_damaged_object_says_how_it_is_repaired(store):
     folder = store.path("snapshot", digest)
     (folder / "notes.txt").unlink()
     with pytest.raises(errors.StoreError) as caught:
-        store.verify("snapshot", digest)
+        verified(store, "snapshot", digest)
     assert str(caught.value) == dedent(f"""\
         store: snapshot '{digest[:12]}', file 'notes.txt'
           got:      missing or changed bytes
@@ -241,7 +248,7 @@ def test_an_object_that_the_disk_refuses_is_not_there_and_the_old_one_is(tmp_pat
     )
     assert "mlsys.errors.StoreError" in done.stderr
     assert files_below(tmp_path) == before
-    store.verify("snapshot", kept)
+    verified(store, "snapshot", kept)
 
 
 @pytest.fixture
@@ -276,7 +283,7 @@ def test_a_full_disk_is_named_and_loses_nothing(full_disk):
     with pytest.raises(errors.StoreError, match="no space left on the disk"):
         store.put("snapshot", too_much)
     assert store.recall("collect", "key") == {"digest": kept}
-    store.verify("snapshot", kept)
+    verified(store, "snapshot", kept)
     assert list((store.root / "staging").iterdir()) == []
 
 
@@ -323,7 +330,7 @@ def test_two_threads_with_the_same_content_get_the_same_whole_object(store):
         thread.join()
     assert len(results) == 2
     assert results[0] == results[1]
-    store.verify("snapshot", results[0])
+    verified(store, "snapshot", results[0])
     assert list((store.root / "staging").iterdir()) == []
 
 
@@ -338,7 +345,7 @@ def test_two_processes_with_the_same_content_get_the_same_whole_object(store):
             worker.join()
         assert [worker.exitcode for worker in workers] == [0, 0]
         assert len(set(results)) == 1
-        store.verify("snapshot", results[0])
+        verified(store, "snapshot", results[0])
 
 
 def test_readers_see_a_whole_file_while_it_is_written(tmp_path):
