@@ -1,0 +1,51 @@
+"""The source says what it means: docstrings that stand alone, the field's words, tests that are found."""
+
+import words
+from pages import ROOT
+
+PROMISES = {
+    "collect/test_collected_rows.py": "a row that an earlier collection took is known by its content",
+    "collect/test_damage.py": "a damaged file is set aside or named, by every format",
+    "collect/test_late_rows.py": "rows that come late are taken once",
+    "deploy/test_asgi_lookup.py": "the endpoint looks feature tables up",
+    "deploy/test_pictures.py": "requests and files of pictures",
+    "deploy/test_reading_texts.py": "folders of text files are predicted",
+    "deploy/test_scoring_lookup.py": "batch prediction looks feature tables up",
+    "explore/test_bin_sample.py": "bins are fixed by a look at some rows",
+    "features/online/test_online_equals_joined.py": "a request has the bits of training",
+    "features/online/test_publishing_new_files.py": "only new files are published",
+    "models/test_against_libraries.py": "families agree with the libraries that they stand on",
+    "models/test_cheaper_params.py": "cheaper parameters compare as the full ones do",
+    "monitor/test_pictures.py": "drift of what pictures look like",
+    "monitor/test_task_kinds.py": "the monitor judges every kind of task",
+    "readers/test_documents.py": "folders of text files are read",
+    "readers/test_pictures.py": "folders of pictures are read",
+    "readers/test_text_formats.py": "one rule for cells of all text formats",
+    "selection/test_leaving_early.py": "a family without a chance leaves early",
+    "test_mistakes_of_course_labs.py": "mistakes of well-known labs cannot be made",
+    "test_no_unit_test_starts_ray.py": "the unit tier stays quick",
+    "test_texts_from_files_to_predictions.py": "texts end to end",
+    "workflow/test_keys.py": "a step runs again exactly when it has to",
+    "workflow/test_pictures.py": "pictures end to end",
+}
+"""Unit tests that are named after what they promise, of several modules together."""
+
+
+def test_the_words_of_the_source_are_plain_and_mean_one_thing():
+    assert words.violations() == []
+
+
+def test_a_unit_test_is_named_after_its_module_or_its_promise():
+    strays = []
+    for path in sorted((ROOT / "tests" / "unit").rglob("test_*.py")):
+        name = path.relative_to(ROOT / "tests" / "unit")
+        stem = path.stem.removeprefix("test_")
+        home = ROOT / "mlsys" / name.parent
+        is_module = (home / f"{stem}.py").is_file() or (home / stem / "__init__.py").is_file()
+        if not is_module and stem != name.parent.name and name.as_posix() not in PROMISES:
+            strays.append(name.as_posix())
+    assert strays == []
+
+
+def test_every_promise_has_its_test():
+    assert [name for name in PROMISES if not (ROOT / "tests" / "unit" / name).is_file()] == []
