@@ -26,8 +26,6 @@ from mlsys.limits import ID_LIKE_FRACTION, MAX_CODES
 from mlsys.schema import Column, Kind, arrow_type
 from mlsys.statistics import ColumnStatistics, TableStatistics
 
-__all__ = ["CoordinateBlocks", "automatic", "coordinate_blocks"]
-
 MAX_RATES = 20
 """Classes up to which many categories become the rate of each class in them, a column a class."""
 

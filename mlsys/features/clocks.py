@@ -17,8 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["Clock", "clock_of"]
-
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 SHOWN_AT_EPOCH = EPOCH.replace(tzinfo=None)
 SECOND = dt.timedelta(seconds=1)

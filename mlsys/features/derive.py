@@ -14,8 +14,6 @@ import pyarrow as pa
 from mlsys import errors, expressions
 from mlsys.schema import Column, Kind, Role, Schema
 
-__all__ = ["WHERE", "add", "extend", "inputs", "needed", "readable"]
-
 WHERE = "recipe: features.derive"
 
 READABLE = (Role.FEATURE, Role.TIME, Role.ID, Role.GROUP)

@@ -33,8 +33,6 @@ from mlsys import errors
 from mlsys.features.clocks import clock_of
 from mlsys.limits import DAY_US, FLOAT32_MAX, LAST_YEAR, LAST_YEAR_END_US, YEAR_1_US
 
-__all__ = ["TIMES", "Domain", "domain_of", "in_utc"]
-
 YEAR_2101_US = LAST_YEAR_END_US + 365 * DAY_US
 """Outside of the years 1 to 2100 a conversion between zones could leave the calendar."""
 

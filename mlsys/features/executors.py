@@ -26,8 +26,6 @@ from mlsys.features.domains import domain_of, in_utc
 from mlsys.features.operations.operation import Matrix, Operation
 from mlsys.schema import arrow_type
 
-__all__ = ["compile_checks", "compile_columns", "compile_row", "complete_record", "read_table", "transform_files"]
-
 BLOCK_ROWS = 131_072
 """Rows of a block: 1 MB a number column. Each expression costs some 50 µs a block, a tenth of its work at this size."""
 

@@ -21,8 +21,6 @@ from mlsys.recipe.columns import Treatment
 from mlsys.schema import Column, Role, Schema, arrow_type
 from mlsys.statistics import TableStatistics
 
-__all__ = ["Encoding", "FeaturePlan", "OperationChoice", "choose"]
-
 
 @dataclass(frozen=True)
 class FeaturePlan:

@@ -30,8 +30,6 @@ from mlsys.schema import FOLD
 from mlsys.statistics import TableStatistics
 from mlsys.store import digest_json
 
-__all__ = ["FORMAT", "FeatureProgram", "distinct", "fit"]
-
 FORMAT = 5
 """Version of the JSON form; raised when an older reader would misread it."""
 

@@ -16,8 +16,6 @@ from mlsys.reports import formats
 from mlsys.reports import page as html
 from mlsys.reports.page import Html, Page, tag
 
-__all__ = ["lines", "page"]
-
 FOR: Mapping[Encoding, str] = {"codes": "For trees", "dense": "For linear and kernel models"}
 
 NOTE = "Fitted on the training rows alone. The recipe's word is last: a line under features.columns replaces a choice."

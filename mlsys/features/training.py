@@ -36,8 +36,6 @@ from mlsys.features.program import FeatureProgram
 from mlsys.schema import FOLD
 from mlsys.statistics import TrainStatistics
 
-__all__ = ["TrainingProgram", "fit"]
-
 
 @dataclass(frozen=True)
 class TrainingProgram:

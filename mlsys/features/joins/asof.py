@@ -30,19 +30,6 @@ from mlsys.features.joins import window_aggregates
 from mlsys.features.joins.spec import JoinKeys, JoinSpec, columns_of, keys_of, resolve_keys
 from mlsys.features.joins.window_aggregates import WindowAggregate
 
-__all__ = [
-    "Counts",
-    "PreparedJoin",
-    "QueryTimes",
-    "append_columns",
-    "count_repeats",
-    "join",
-    "match",
-    "match_report",
-    "prepare",
-    "resolve",
-]
-
 Ints = npt.NDArray[np.int64]
 
 

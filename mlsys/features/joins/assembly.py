@@ -28,9 +28,6 @@ from mlsys.features.joins.spec import JoinSpec, columns_of, keys_of
 from mlsys.schema import Column, Kind, Role, Schema
 from mlsys.store import Store
 
-__all__ = ["Assembled", "assemble", "write_joined_files"]
-
-
 Tables = Mapping[str, tuple[recipe.Join, Snapshot]]
 
 PART_BYTES = 128 << 20

@@ -30,18 +30,6 @@ from mlsys.features.joins.asof import Counts, count_repeats, resolve
 from mlsys.features.joins.spec import JoinSpec
 from mlsys.statistics.hashing import combine, hash_array
 
-__all__ = [
-    "PartitionJob",
-    "PartitionMatches",
-    "PartitionedFile",
-    "TimeRange",
-    "join_partitions",
-    "partition_rows",
-    "partition_table",
-    "read_rows",
-    "read_table",
-]
-
 VALUE = "value:"
 """Prefix of a table's columns, whose names may be any, beside the columns of a join."""
 
@@ -277,12 +265,7 @@ class _JoinJob:
 
 
 def join_partitions(
-    spec: JoinSpec,
-    rows: Sequence[Path],
-    table: Sequence[Path],
-    added: pa.Schema,
-    folder: Path,
-    part_bytes: int | None,
+    spec: JoinSpec, rows: Sequence[Path], table: Sequence[Path], added: pa.Schema, folder: Path, part_bytes: int | None
 ) -> PartitionMatches:
     """Join the rows of some files with the table of others.
 

@@ -21,8 +21,6 @@ from mlsys.features.joins.window_aggregates import WindowAggregate, windows_of
 from mlsys.recipe.durations import span_us
 from mlsys.schema import FOLD, ROW
 
-__all__ = ["JoinKeys", "JoinSpec", "columns_of", "keys_of", "resolve_keys", "times_of"]
-
 ALWAYS = -1
 """Time of the rows of a table without time; the rows that look things up in it have times from 0 on."""
 

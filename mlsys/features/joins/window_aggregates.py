@@ -54,18 +54,6 @@ import pyarrow as pa
 from mlsys import recipe
 from mlsys.recipe.durations import span_us
 
-__all__ = [
-    "Intervals",
-    "WindowAggregate",
-    "WindowEvents",
-    "aggregate",
-    "aggregate_all",
-    "exact_digits",
-    "rounded_sum",
-    "windows_of",
-]
-
-
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

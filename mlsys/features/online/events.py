@@ -24,8 +24,6 @@ from mlsys.features.joins.spec import JoinKeys, times_of
 from mlsys.features.online.online_store import Change, StoreState
 from mlsys.features.online.views import KINDS, KNOWN, TIME, FeatureView
 
-__all__ = ["ViewFacts", "arrange", "keys_of", "merge", "read_events"]
-
 KEY = "__key"
 
 

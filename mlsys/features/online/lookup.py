@@ -26,18 +26,6 @@ from mlsys.features.online.views import FeatureView, micros
 from mlsys.schema import Schema
 from mlsys.store import Store
 
-__all__ = [
-    "TOO_EARLY",
-    "FeatureSource",
-    "JoinedColumns",
-    "PointFeatures",
-    "PointQuery",
-    "StoreSource",
-    "TableSource",
-    "look_up",
-    "open_store",
-]
-
 
 @dataclass(frozen=True)
 class PointFeatures:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-__all__ = ["SCHEMES", "Change", "OnlineStore", "StoreState", "is_remote", "shown"]
-
 SCHEMES = ("redis://", "rediss://", "unix://")
 """Beginnings of an address that Redis's client understands."""
 

@@ -27,8 +27,6 @@ from mlsys.features.online.views import FeatureView, instant, micros
 from mlsys.recipe.durations import span_us
 from mlsys.store import Store, digest_json, read_json, write_json
 
-__all__ = ["Published", "holds_table", "publish", "publish_snapshot", "record_snapshot", "snapshot_of"]
-
 
 class _OvertakenError(Exception):
     """Another writer came first: the store holds other files than it did."""

@@ -18,8 +18,6 @@ from typing import Any
 from mlsys import errors
 from mlsys.features.online.online_store import Change, StoreState, shown
 
-__all__ = ["RedisStore"]
-
 READ_S = 1.0
 """Longest wait for an answer while a client waits for ours, and for a connection."""
 

@@ -19,8 +19,6 @@ from typing import Any
 from mlsys import errors
 from mlsys.features.online.online_store import Change, StoreState
 
-__all__ = ["SQLiteStore"]
-
 FORMAT = 1
 """Version of the tables, in the file's ``user_version``; a file of another one is refused."""
 

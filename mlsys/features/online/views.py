@@ -21,8 +21,6 @@ from mlsys.recipe.durations import span_us
 from mlsys.schema import Role, Schema, arrow_type
 from mlsys.store import digest_json
 
-__all__ = ["KNOWN", "TIME", "FeatureView", "ViewKey", "define", "instant", "micros"]
-
 TIME, KNOWN = "__time", "__known"
 """Columns of a stored event, before those of the table: microseconds since 1970, as int64."""
 

@@ -45,23 +45,6 @@ from mlsys.limits import MAX_CODES
 from mlsys.recipe.columns import BooleanOptions, CodesOptions, FrequencyOptions, HashedOptions, OneHotOptions
 from mlsys.statistics.hashing import hash_array, hash_value
 
-__all__ = [
-    "BOOLEAN",
-    "CODES",
-    "FREQUENCY",
-    "HASH",
-    "MAX_ONEHOT",
-    "ONEHOT",
-    "OTHER",
-    "Boolean",
-    "Categorical",
-    "Codes",
-    "Frequency",
-    "Hashed",
-    "OneHot",
-    "split_categories",
-]
-
 MAX_ONEHOT = 128
 """Categories with a column of their own: 128 float32 columns are half a gigabyte a million rows."""
 

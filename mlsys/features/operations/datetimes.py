@@ -28,8 +28,6 @@ from mlsys.limits import DAY_US, LAST_YEAR, YEAR_1_US
 from mlsys.recipe.columns import DatetimeOptions, ElapsedOptions
 from mlsys.schema import arrow_type
 
-__all__ = ["CYCLES", "DATETIME", "ELAPSED", "Cycle", "Datetime", "Elapsed", "cycles_seen"]
-
 
 @dataclass(frozen=True)
 class Cycle:

@@ -38,8 +38,6 @@ import numpy.typing as npt
 from mlsys import errors, recipe
 from mlsys.limits import FLOAT32_MAX, MAX_COLUMNS
 
-__all__ = ["ENVIRONMENT", "Encoder", "encode", "encoder_digests", "load_encoder", "misbehaviour", "probe_encoder"]
-
 ENVIRONMENT = "MLSYS_ENCODERS"
 
 Encoder = Callable[[npt.NDArray[np.uint8]], Any]

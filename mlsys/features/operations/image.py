@@ -52,19 +52,6 @@ from mlsys.features.operations.operation_spec import FitInputs, OperationSpec, P
 from mlsys.recipe.columns import ImageOptions
 from mlsys.schema import Column, Kind
 
-__all__ = [
-    "BLOCKS",
-    "CELLS",
-    "IMAGE",
-    "ORIENTATIONS",
-    "WIDTH",
-    "Image",
-    "ImageEncoding",
-    "PictureOperation",
-    "hog_names",
-    "oriented_gradients",
-]
-
 AT_ONCE = 16
 """Pictures computed together: enough that a call of NumPy costs little, few enough for the cache."""
 

@@ -23,8 +23,6 @@ from mlsys.limits import FLOAT32_MAX
 from mlsys.recipe.columns import NumbersOptions
 from mlsys.statistics import ColumnStatistics
 
-__all__ = ["LIST", "NumberList", "num_elements"]
-
 MAX_ELEMENTS = 64
 """Elements of lists taken one by one: a sensor's readings or a small embedding."""
 

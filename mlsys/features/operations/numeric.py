@@ -28,8 +28,6 @@ from mlsys.features.operations.operation_spec import FitInputs, OperationSpec
 from mlsys.recipe.columns import NumericOptions
 from mlsys.statistics import ColumnStatistics
 
-__all__ = ["NUMERIC", "Numeric", "QuantileBins", "signed_logs"]
-
 LOG_SAMPLE = 1_000
 """Quantiles that stand for the rows: with them the deviation of an exponential variable is 0.5 % too small."""
 

@@ -23,18 +23,6 @@ import polars as pl
 from mlsys.features.domains import Domain
 from mlsys.limits import FLOAT32_MAX
 
-__all__ = [
-    "Matrix",
-    "Operation",
-    "Scaling",
-    "Writer",
-    "code_table",
-    "divisor",
-    "row_copier",
-    "scaled_table",
-    "signed_log",
-]
-
 Matrix = npt.NDArray[np.float32]
 Writer = Callable[[Any, Matrix], None]
 

@@ -15,8 +15,6 @@ from mlsys.features.operations.operation import Operation
 from mlsys.features.operations.operation_spec import FitInputs, OperationChoice, OperationSpec
 from mlsys.statistics import TableStatistics
 
-__all__ = ["FITTED", "OPERATIONS", "fit_operation", "fitting_operations", "read_operation"]
-
 OPERATIONS: dict[str, OperationSpec] = {
     spec.name: spec
     for spec in (

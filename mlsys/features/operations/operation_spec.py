@@ -17,17 +17,6 @@ from mlsys.recipe.columns import Treatment
 from mlsys.schema import Column
 from mlsys.statistics import ColumnStatistics, TableStatistics
 
-__all__ = [
-    "CATEGORIES",
-    "Encoding",
-    "FitInputs",
-    "OperationChoice",
-    "OperationSpec",
-    "PlanInputs",
-    "category_counts",
-    "num_present",
-]
-
 Encoding = Literal["codes", "dense"]
 """For trees (``codes``), or for models that need every value there and on one scale (``dense``)."""
 

@@ -40,8 +40,6 @@ from mlsys.limits import FLOAT32_MAX
 from mlsys.recipe.columns import TargetOptions
 from mlsys.schema import Column, Kind, Task
 
-__all__ = ["TARGET", "Target", "credibility", "encode"]
-
 Floats = npt.NDArray[np.float64]
 
 

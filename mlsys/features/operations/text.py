@@ -51,18 +51,6 @@ from mlsys.schema import Kind
 from mlsys.statistics import ColumnStatistics, arrays
 from mlsys.statistics.text_statistics import BUCKETS, MEASURES, Texts, TextStatistics, Tokens, batches, count
 
-__all__ = [
-    "LENGTH",
-    "TEXT",
-    "TFIDF",
-    "Text",
-    "TextOperation",
-    "Tfidf",
-    "num_components",
-    "term_weights",
-    "truncated_svd",
-]
-
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
