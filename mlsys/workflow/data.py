@@ -154,11 +154,12 @@ def features(context: StepContext, data: CollectResult, profile: ExploreResult) 
     """Plan the features of each encoding, with a reason for each choice, and fit them on training rows."""
     from mlsys.features import plan, program
     from mlsys.features import report as features_report
+    from mlsys.features.operations.operation_spec import Encoding
     from mlsys.statistics import TrainStatistics
 
     recipe, schema = context.recipe, Split.open(context.store, data.split).schema
     whole = TrainStatistics.from_json(context.store.get_json("profile", profile.statistics)).whole()
-    encodings: tuple[plan.Encoding, ...] = ("codes", "dense")
+    encodings: tuple[Encoding, ...] = ("codes", "dense")
     plans = {e: plan.choose(schema, whole, recipe.features, e, recipe.data.timezone) for e in encodings}
     programs = {e: program.fit(chosen, whole) for e, chosen in plans.items()}
     values = {e: chosen.to_json() for e, chosen in plans.items()}

@@ -1,9 +1,9 @@
 """Operations on categories: a code, a column each, their frequency, a hash bucket; and true or false.
 
-All of them look a value's row up in a small float32 table. A hash bucket follows from the value
-alone (`mlsys.statistics.hashing`, the same on every machine), so that a value that training never
-saw has one too, and no categories are kept. Two categories in one bucket cannot be told apart:
-with C categories and B buckets a category shares its own with (C - 1) / B others on average.
+A hash bucket follows from the value alone (`mlsys.statistics.hashing`, the same on every machine),
+so that a value that training never saw has one too, and no categories are kept. Two categories in
+one bucket cannot be told apart: with C categories and B buckets a category shares its own with
+(C - 1) / B others on average.
 
 References
 ----------
@@ -14,23 +14,21 @@ multitask learning", ICML, doi:10.1145/1553374.1553516.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from mlsys.features.operations.operation import (
     Matrix,
-    Operation,
     Scaling,
-    Writer,
+    TableOperation,
     code_table,
     divisor,
-    row_copier,
     scaled_table,
 )
 from mlsys.features.operations.operation_spec import (
@@ -57,8 +55,8 @@ OTHER = "__other__"
 
 
 @dataclass(frozen=True)
-class Categorical(Operation):
-    """Look a category up in a table; rare and unknown ones share a row.
+class Categorical(TableOperation):
+    """Give each category a row of the table; rare and unknown ones share row 0.
 
     Attributes
     ----------
@@ -75,11 +73,6 @@ class Categorical(Operation):
     rare: tuple[Any, ...] = ()
     complete: bool = field(default=True, kw_only=True)
 
-    @property
-    @abstractmethod
-    def table(self) -> Matrix:
-        """``(1 + len(categories) + 1, width)``: other, each category, missing."""
-
     @cached_property
     def known(self) -> frozenset[Any]:
         return frozenset(map(self.key, (*self.categories, *self.rare)))
@@ -95,10 +88,8 @@ class Categorical(Operation):
     @cached_property
     def positions(self) -> dict[Any, int]:
         """Category → row; of two that are one as float64, the more frequent."""
-        rows: dict[Any, int] = {}
-        for at, category in enumerate(self.categories, start=1):
-            rows.setdefault(self.key(category), at)
-        return rows
+        numbered = list(enumerate(self.categories, start=1))
+        return {self.key(category): row for row, category in reversed(numbered)}
 
     def key(self, category: Any) -> Any:
         """The category as its domain reads it; -0.0 is 0.0."""
@@ -132,11 +123,11 @@ class Categorical(Operation):
         return (is_inside if inside else value.is_not_null() & ~is_inside).sum()
 
     def _test(self, values: frozenset[Any], *, inside: bool = True) -> Test:
-        read, number = self.domain.reader(self.column), self.domain.name == "number"
+        read = self.domain.reader(self.column)
 
         def holds(value: Any) -> bool:
             value = read(value)
-            return value is not None and ((value + 0.0 if number else value) in values) is inside
+            return value is not None and (value in values) is inside
 
         return holds
 
@@ -153,21 +144,18 @@ class Categorical(Operation):
             row = value.replace_strict(keys, rows, default=0, return_dtype=pl.Int32)
         return [pl.when(value.is_null()).then(pl.lit(len(self.categories) + 1, pl.Int32)).otherwise(row)]
 
-    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
-        out[:] = self.table.take(raw[0].to_numpy(), axis=0)
+    def rows(self, values: pl.Series) -> npt.NDArray[np.int32]:
+        return values.to_numpy()
 
-    def writer(self, start: int) -> Writer:
-        read, row_of, missing = self.domain.reader(self.column), self.positions.get, len(self.categories) + 1
-        put, number = row_copier(self.table, start), self.domain.name == "number"
+    def row_of(self) -> Callable[[Any], int]:
+        return _Positions(self.positions).__getitem__  # -0.0 finds 0.0
 
-        def write(value: Any, out: Matrix) -> None:
-            value = read(value)
-            if value is None:
-                put(out, missing)
-            else:
-                put(out, row_of(value + 0.0 if number else value, 0))
 
-        return write
+class _Positions(dict[Any, int]):
+    """Rows of categories, with row 0 for all others; a look-up runs without a call of Python."""
+
+    def __missing__(self, category: Any) -> int:
+        return 0
 
 
 @dataclass(frozen=True)
@@ -200,7 +188,7 @@ class OneHot(Categorical):
     @property
     def outputs(self) -> list[str]:
         names = [f"{self.column}={value}" for value in (OTHER, *self.categories)]
-        return [*names, f"{self.column} is missing"] if self.null else names
+        return self._with_indicator(names, indicator=self.null)
 
     @cached_property
     def table(self) -> Matrix:
@@ -226,8 +214,7 @@ class Frequency(Categorical):
 
     @property
     def outputs(self) -> list[str]:
-        names = [f"{self.column}: frequency"]
-        return [*names, f"{self.column} is missing"] if self.scaling.indicator else names
+        return self._with_indicator([f"{self.column}: frequency"], indicator=self.scaling.indicator)
 
     @cached_property
     def table(self) -> Matrix:
@@ -235,7 +222,7 @@ class Frequency(Categorical):
 
 
 @dataclass(frozen=True)
-class Boolean(Operation):
+class Boolean(TableOperation):
     """Take true as 1 and false as 0."""
 
     scaling: Scaling = field(default_factory=Scaling)
@@ -244,7 +231,7 @@ class Boolean(Operation):
 
     @property
     def outputs(self) -> list[str]:
-        return [self.column, f"{self.column} is missing"] if self.scaling.indicator else [self.column]
+        return self._with_indicator([self.column], indicator=self.scaling.indicator)
 
     @cached_property
     def table(self) -> Matrix:
@@ -253,21 +240,15 @@ class Boolean(Operation):
     def raw(self) -> list[pl.Expr]:
         return [self.domain.expr(self.column).cast(pl.Int32).fill_null(2)]
 
-    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
-        out[:] = self.table.take(raw[0].to_numpy(), axis=0)
+    def rows(self, values: pl.Series) -> npt.NDArray[np.int32]:
+        return values.to_numpy()
 
-    def writer(self, start: int) -> Writer:
-        read, put = self.domain.reader(self.column), row_copier(self.table, start)
-
-        def write(value: Any, out: Matrix) -> None:
-            truth = read(value)
-            put(out, 2 if truth is None else int(truth))
-
-        return write
+    def row_of(self) -> Callable[[bool], int]:
+        return int
 
 
 @dataclass(frozen=True)
-class Hashed(Operation):
+class Hashed(TableOperation):
     """Take the number of the hash bucket, for trees that split on sets of them; or one column a bucket.
 
     Attributes
@@ -283,9 +264,8 @@ class Hashed(Operation):
 
     @property
     def outputs(self) -> list[str]:
-        if not self.onehot:
-            return [f"{self.column}: bucket"]
-        return [*(f"{self.column}: bucket {k}" for k in range(self.buckets)), f"{self.column} is missing"]
+        names = [f"{self.column}: bucket {k}" for k in range(self.buckets)]
+        return self._with_indicator(names, indicator=True) if self.onehot else [f"{self.column}: bucket"]
 
     @property
     def types(self) -> list[str]:
@@ -295,23 +275,14 @@ class Hashed(Operation):
     def table(self) -> Matrix:
         return code_table(self.buckets, onehot=self.onehot)
 
-    def raw(self) -> list[pl.Expr]:
-        return [self.domain.expr(self.column)]
+    def rows(self, values: pl.Series) -> npt.NDArray[np.intp]:
+        hashes = hash_array(values.to_arrow(compat_level=pl.CompatLevel.oldest()))
+        bucket = (hashes % np.uint64(self.buckets)).astype(np.intp)
+        bucket[values.is_null().to_numpy()] = self.buckets
+        return bucket
 
-    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
-        values = raw[0].to_arrow(compat_level=pl.CompatLevel.oldest())
-        bucket = (hash_array(values) % np.uint64(self.buckets)).astype(np.intp)
-        bucket[raw[0].is_null().to_numpy()] = self.buckets
-        out[:] = self.table[bucket]
-
-    def writer(self, start: int) -> Writer:
-        read, put, buckets = self.domain.reader(self.column), row_copier(self.table, start), self.buckets
-
-        def write(value: Any, out: Matrix) -> None:
-            value = read(value)
-            put(out, buckets if value is None else hash_value(value) % buckets)
-
-        return write
+    def row_of(self) -> Callable[[Any], int]:
+        return lambda value: hash_value(value) % self.buckets
 
 
 def split_categories(inputs: FitInputs) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -331,12 +302,8 @@ def _min_rows(num_rows: int) -> int:
     return max(2, min(10, num_rows // 100))
 
 
-def _code_params(inputs: PlanInputs) -> dict[str, Any]:
-    return {"max_categories": MAX_CODES, "min_rows": _min_rows(inputs.statistics.num_rows)}
-
-
-def _onehot_params(inputs: PlanInputs) -> dict[str, Any]:
-    return {"max_categories": MAX_ONEHOT, "min_rows": _min_rows(inputs.statistics.num_rows)}
+def _category_params(most: int) -> Callable[[PlanInputs], dict[str, Any]]:
+    return lambda inputs: {"max_categories": most, "min_rows": _min_rows(inputs.statistics.num_rows)}
 
 
 def _fit_codes(inputs: FitInputs) -> Codes:
@@ -376,11 +343,9 @@ def _fit_boolean(inputs: FitInputs) -> Boolean:
 
 
 CODES = OperationSpec(
-    CodesOptions, CATEGORIES, fitted=(Codes,), fit=_fit_codes, params=_code_params, dense_operation="onehot"
+    CodesOptions, CATEGORIES, (Codes,), _fit_codes, params=_category_params(MAX_CODES), dense_operation="onehot"
 )
-ONEHOT = OperationSpec(OneHotOptions, CATEGORIES, fitted=(OneHot,), fit=_fit_onehot, params=_onehot_params)
-FREQUENCY = OperationSpec(FrequencyOptions, CATEGORIES, fitted=(Frequency,), fit=_fit_frequency)
-HASH = OperationSpec(
-    HashedOptions, CATEGORIES, fitted=(Hashed,), fit=_fit_hash, params=lambda _: {"buckets": MAX_ONEHOT}
-)
-BOOLEAN = OperationSpec(BooleanOptions, ("boolean",), fitted=(Boolean,), fit=_fit_boolean)
+ONEHOT = OperationSpec(OneHotOptions, CATEGORIES, (OneHot,), _fit_onehot, params=_category_params(MAX_ONEHOT))
+FREQUENCY = OperationSpec(FrequencyOptions, CATEGORIES, (Frequency,), _fit_frequency)
+HASH = OperationSpec(HashedOptions, CATEGORIES, (Hashed,), _fit_hash, params=lambda _: {"buckets": MAX_ONEHOT})
+BOOLEAN = OperationSpec(BooleanOptions, ("boolean",), (Boolean,), _fit_boolean)

@@ -12,10 +12,10 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +82,7 @@ class Datetime(Operation):
     def outputs(self) -> list[str]:
         forms = [": {} (sin)", ": {} (cos)"] if self.cyclic else [": {}"]
         names = [self.column + form.format(part) for part in self.parts for form in forms]
-        return [*names, f"{self.column} is missing"] if self.indicator else names
+        return self._with_indicator(names, indicator=self.indicator)
 
     @cached_property
     def tables(self) -> list[Matrix]:
@@ -214,10 +214,6 @@ class Elapsed(Operation):
                 out[start + 1] = absent
 
         return write
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Self:
-        return super().from_json({**fields, "since_domain": Domain(**fields["since_domain"])})
 
 
 def _microseconds(time: dt.date) -> int:

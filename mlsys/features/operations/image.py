@@ -90,11 +90,7 @@ class PictureOperation(Operation):
 
     @property
     def outputs(self) -> list[str]:
-        names = [f"{self.column}: {label}" for label in self.labels]
-        return [*names, f"{self.column} is missing"] if self.indicator else names
-
-    def raw(self) -> list[pl.Expr]:
-        return [self.domain.expr(self.column)]
+        return self._with_indicator([f"{self.column}: {label}" for label in self.labels], indicator=self.indicator)
 
     def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
         rows = [at for at, data in enumerate(raw[0]) if data is not None]

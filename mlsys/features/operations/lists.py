@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlsys.features.operations.operation import Matrix, Operation, Writer
-from mlsys.features.operations.operation_spec import FitInputs, OperationSpec
+from mlsys.features.operations.operation_spec import OperationSpec
 from mlsys.limits import FLOAT32_MAX
 from mlsys.recipe.columns import NumbersOptions
 from mlsys.statistics import ColumnStatistics
@@ -53,10 +53,7 @@ class NumberList(Operation):
     def outputs(self) -> list[str]:
         names = [f"{self.column}: {title}" for title in TITLES]
         names += [f"{self.column} #{k}" for k in range(self.elements)]
-        return [*names, f"{self.column} is missing"] if self.dense else names
-
-    def raw(self) -> list[pl.Expr]:
-        return [self.domain.expr(self.column)]
+        return self._with_indicator(names, indicator=self.dense)
 
     def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
         lists: pa.LargeListArray = raw[0].to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -139,15 +136,11 @@ def num_elements(statistics: ColumnStatistics) -> int:
     return lengths.maximum if lengths.minimum == lengths.maximum <= MAX_ELEMENTS else 0
 
 
-def _fit(inputs: FitInputs) -> NumberList:
-    return NumberList(inputs.column, inputs.domain, inputs.params["elements"], inputs.dense)
-
-
 LIST = OperationSpec(
     NumbersOptions,
     ("numbers",),
-    fitted=(NumberList,),
-    fit=_fit,
+    (NumberList,),
+    lambda inputs: NumberList(inputs.column, inputs.domain, inputs.params["elements"], inputs.dense),
     params=lambda inputs: {"elements": num_elements(inputs.statistics)},
     num_coordinates=lambda params: int(params.get("elements", 0)),
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from mlsys.features.operations.operation import (
     Matrix,
     Operation,
     Scaling,
+    TableOperation,
     Writer,
     code_table,
     divisor,
-    row_copier,
     signed_log,
 )
 from mlsys.features.operations.operation_spec import FitInputs, OperationSpec
@@ -53,7 +53,7 @@ class Numeric(Operation):
 
     @property
     def outputs(self) -> list[str]:
-        return [self.column, f"{self.column} is missing"] if self.scaling.indicator else [self.column]
+        return self._with_indicator([self.column], indicator=self.scaling.indicator)
 
     def raw(self) -> list[pl.Expr]:
         value = self.domain.expr(self.column)
@@ -74,7 +74,7 @@ class Numeric(Operation):
 
 
 @dataclass(frozen=True)
-class QuantileBins(Operation):
+class QuantileBins(TableOperation):
     """Number the bins, which are closed on the right and hold as equally many training rows as ties allow.
 
     Attributes
@@ -97,29 +97,19 @@ class QuantileBins(Operation):
             return [f"{self.column}: bin"]
         ends = ["-inf", *(f"{edge:.6g}" for edge in self.edges), "inf"]
         names = [f"{self.column} in ({low}, {high})" for low, high in itertools.pairwise(ends)]
-        return [*names, f"{self.column} is missing"]
+        return self._with_indicator(names, indicator=True)
 
     @cached_property
     def table(self) -> Matrix:
         return code_table(len(self.edges) + 1, onehot=self.onehot)
 
-    def raw(self) -> list[pl.Expr]:
-        return [self.domain.expr(self.column)]
+    def rows(self, values: pl.Series) -> npt.NDArray[np.intp]:
+        bins = np.searchsorted(np.array(self.edges), values.fill_null(0.0).to_numpy(), side="left")
+        bins[values.is_null().to_numpy()] = len(self.edges) + 1
+        return bins
 
-    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
-        value = raw[0]
-        bins = np.searchsorted(np.array(self.edges), value.fill_null(0.0).to_numpy(), side="left")
-        bins[value.is_null().to_numpy()] = len(self.edges) + 1
-        out[:] = self.table[bins]
-
-    def writer(self, start: int) -> Writer:
-        read, put, edges = self.domain.reader(self.column), row_copier(self.table, start), self.edges
-
-        def write(value: Any, out: Matrix) -> None:
-            number = read(value)
-            put(out, len(edges) + 1 if number is None else bisect_left(edges, number))
-
-        return write
+    def row_of(self) -> Callable[[float], int]:
+        return partial(bisect_left, self.edges)
 
 
 def _fit(inputs: FitInputs) -> Operation:

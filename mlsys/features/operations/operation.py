@@ -3,8 +3,7 @@
 An operation has two executors with one meaning and the same bits. `Operation.raw` and
 `Operation.fill` work on whole columns: Polars expressions, then NumPy. `Operation.writer`
 gives a function of one value. An operation either computes in float64, the same operations
-in the same order, and rounds once to float32; or it looks a value up in a small float32
-table that both executors read, whose last row is for a missing value.
+in the same order, and rounds once to float32; or it is a `TableOperation`.
 """
 
 from __future__ import annotations
@@ -62,9 +61,9 @@ class Operation(ABC):
     def types(self) -> list[str]:
         return ["q"] * len(self.outputs)
 
-    @abstractmethod
     def raw(self) -> list[pl.Expr]:
-        """Expressions of the column that `fill` needs, one column each."""
+        """Expressions that `fill` needs, one column each: the values as the domain reads them, unless stated here."""
+        return [self.domain.expr(self.column)]
 
     def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
         """Write the features of all rows into `out`, ``(rows, len(outputs))``."""
@@ -81,16 +80,50 @@ class Operation(ABC):
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         """Read the fields that `to_json` wrote, without the tag."""
-        read = {name: _tuples(value) for name, value in fields.items()}
-        read["domain"] = Domain(**fields["domain"])
-        if "scaling" in fields:
-            read["scaling"] = Scaling(**fields["scaling"])
-        return cls(**read)
+        return cls(**{name: _read_field(name, value) for name, value in fields.items()})
+
+    def _with_indicator(self, names: list[str], *, indicator: bool) -> list[str]:
+        """Names of features, and that of the column that marks missing values if there is one."""
+        return [*names, f"{self.column} is missing"] if indicator else names
 
 
-def _tuples(value: Any) -> Any:
-    """A list of JSON, or a list of lists, as the tuples that it was."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def _read_field(name: str, value: Any) -> Any:
+    """Read a field from JSON, where domains and scalings are objects and tuples are lists."""
+    if isinstance(value, list | tuple):
+        return tuple(_read_field(name, element) for element in value)
+    if name in ("domain", "since_domain"):
+        return Domain(**value)
+    return Scaling(**value) if name in ("scaling", "scalings") else value
+
+
+class TableOperation(Operation):
+    """Look up the row of a value in a small float32 table that both executors read."""
+
+    @cached_property
+    @abstractmethod
+    def table(self) -> Matrix:
+        """A row for each kind of value; the last one is for a missing value."""
+
+    @abstractmethod
+    def rows(self, values: pl.Series) -> npt.NDArray[np.integer[Any]]:
+        """Row of each value of a column."""
+
+    @abstractmethod
+    def row_of(self) -> Callable[[Any], int]:
+        """Function of one value that is not missing, as the domain reads it, that gives its row."""
+
+    def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
+        out[:] = self.table.take(self.rows(raw[0]), axis=0)
+
+    def writer(self, start: int) -> Writer:
+        read, row_of = self.domain.reader(self.column), self.row_of()
+        put, missing = row_copier(self.table, start), len(self.table) - 1
+
+        def write(value: Any, out: Matrix) -> None:
+            value = read(value)
+            put(out, missing if value is None else row_of(value))
+
+        return write
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,9 +81,6 @@ class TextOperation(Operation):
     def compute(self, texts: Sequence[str]) -> Floats:
         """Features of texts, ``(texts, features)``."""
 
-    def raw(self) -> list[pl.Expr]:
-        return [self.domain.expr(self.column)]
-
     def fill(self, raw: Sequence[pl.Series], out: Matrix) -> None:
         present = raw[0].is_not_null().to_numpy()
         texts = raw[0].drop_nulls().to_list()
@@ -122,17 +119,12 @@ class Text(TextOperation):
 
     @property
     def outputs(self) -> list[str]:
-        names = [f"{self.column}: {fact}" for fact in MEASURES]
-        return [*names, f"{self.column} is missing"] if self.indicator else names
+        return self._with_indicator([f"{self.column}: {measure}" for measure in MEASURES], indicator=self.indicator)
 
     @cached_property
     def missing(self) -> Matrix:
         marked = [1.0] if self.indicator else []
         return np.array([*(scaling.missing for scaling in self.scalings), *marked], np.float64).astype(np.float32)
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Self:
-        return super().from_json({**fields, "scalings": tuple(Scaling(**each) for each in fields["scalings"])})
 
     def compute(self, texts: Sequence[str]) -> Floats:
         facts = np.concatenate([Texts(batch).measures() for batch in batches(texts)])
