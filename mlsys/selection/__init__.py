@@ -111,33 +111,20 @@ def _families(split: Split, statistics: TrainStatistics, recipe: Recipe, task: T
 
 def _by_default(task: Task, num_coordinates: int) -> list[str]:
     """Families that are compared by default where so many features are coordinates, the simplest first."""
-    families = sorted(models.FAMILIES.values(), key=lambda family: family.complexity)
-    return [
-        family.name
-        for family in families
-        if task.kind in family.tasks
-        and family.min_coordinates is not None
-        and num_coordinates >= family.min_coordinates
-    ]
+    able = [family for family in models.FAMILIES.values() if task.kind in family.tasks]
+    least = {family: family.min_coordinates for family in sorted(able, key=lambda family: family.complexity)}
+    return [family.name for family, count in least.items() if count is not None and num_coordinates >= count]
 
 
 def _fit(job: _FoldJob) -> _FoldScore:
+    recipe, task, family, max_rows = job.recipe, job.task, job.family, job.recipe.selection.max_rows
     prepared = train.prepare(
-        job.split,
-        job.statistics,
-        job.recipe,
-        job.task,
-        job.family,
-        fit_folds=job.fit_folds,
-        judge=job.judge,
-        seed=job.recipe.seed,
-        max_rows=job.recipe.selection.max_rows,
+        job.split, job.statistics, recipe, task, family, fit_folds=job.fit_folds, judge=job.judge, max_rows=max_rows
     )
-    full = training_job.params_of(job.recipe, job.family)
-    params = models.family(job.family).params_for_comparison(full, job.task, prepared.train)
-    metric = metrics.find(job.recipe.selection.metric, job.task.kind).name
-    result = train.fit_prepared(prepared, job.task, job.family, params, metric, seed=job.recipe.seed, threads=1)
-    return _FoldScore(job.family, job.judge, result, params)
+    params = models.family(family).params_for_comparison(training_job.params_of(recipe, family), task, prepared.train)
+    metric = metrics.find(recipe.selection.metric, task.kind).name
+    result = train.fit_prepared(prepared, task, family, params, metric, seed=recipe.seed, threads=1)
+    return _FoldScore(family, job.judge, result, params)
 
 
 def _scores(families: Sequence[str], rounds: Sequence[tuple[Any, int]], scored: Sequence[_FoldScore]) -> Scores:

@@ -12,6 +12,6 @@
 from __future__ import annotations
 
 from mlsys.train.fitting import fit
-from mlsys.train.fold import FoldResult, Prepared, fit_fold, fit_prepared, prepare
+from mlsys.train.fold import FoldResult, Prepared, fit_prepared, prepare
 
-__all__ = ["FoldResult", "Prepared", "fit", "fit_fold", "fit_prepared", "prepare"]
+__all__ = ["FoldResult", "Prepared", "fit", "fit_prepared", "prepare"]

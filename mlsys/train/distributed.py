@@ -36,8 +36,6 @@ DATA_CPUS = 1.0
 RESTARTS = 1
 """Lost workers that a run survives; it starts anew, for a booster is made in one go."""
 
-_OWN = "mlsys.errors."
-
 
 def fit(folder: Path, job: TrainingJob, *, progress: Callable[[str], None] = lambda _: None) -> Any:
     """Fit a distributed family on the workers of the cluster and return the model.
@@ -82,13 +80,12 @@ def _dataset(job: TrainingJob) -> Any:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     table = ray.data.read_parquet([str(path) for path in job.split.paths("train")]).select_columns(job.columns)
-    return table.map_batches(functools.partial(_block, job=job), batch_format="pyarrow", batch_size=None)
 
+    def arrays(rows: pa.Table) -> dict[str, np.ndarray]:
+        matrix = job.matrix(rows)
+        return {"X": matrix.X, "y": matrix.y}
 
-def _block(table: pa.Table, job: TrainingJob) -> dict[str, np.ndarray]:
-    """Turn rows of a block into arrays, named as those of `Matrix`."""
-    matrix = job.matrix(table)
-    return {"X": matrix.X, "y": matrix.y}
+    return table.map_batches(arrays, batch_format="pyarrow", batch_size=None)
 
 
 def _run(job: TrainingJob, folder: Path, note: Path, workers: int, cpus: float) -> bytes:
@@ -120,7 +117,8 @@ def _failure(error: Exception, workers: int, cpus: float) -> errors.ClusterError
     failures = getattr(error, "worker_failures", {})
     text = str(next(iter(failures.values()), error))
     lines = [line for line in text.splitlines() if line and not line[0].isspace()]
-    cause = text[text.rfind(_OWN) :] if _OWN in text else lines[-1]
+    own = text.rfind("mlsys.errors.")
+    cause = text[own:] if own >= 0 else lines[-1]
     return errors.ClusterError.build(
         f"train: {workers} workers with {cpus:g} CPUs each",
         got=" ".join(cause.split())[:400],

@@ -35,21 +35,13 @@ LABEL = "label"
 MAX_PICTURES, PICTURES_AT_ONCE = 5_000, 64
 """Training pictures that are measured, and rows in memory at a time: a shift of 0.1 needs some hundred."""
 
-ReportProgress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class ValidationResult:
     """Score, decision threshold and predictions of a fitted model on the validation rows.
 
-    Attributes
-    ----------
-    threshold
-        Decision threshold of a binary model, by the recipe's rule; None otherwise.
-    metric, score
-        The recipe's metric and its value; the value is None without validation rows.
-    predictions
-        Statistics of ``prediction``, ``score`` and ``label``; None without validation rows.
+    The threshold is that of a binary model, None otherwise; `score` is the value of the recipe's `metric`.
+    Without validation rows, `score` and `predictions` (statistics of prediction, score and label) are None.
     """
 
     threshold: float | None
@@ -68,7 +60,7 @@ def fit(
     params: Mapping[str, Any],
     *,
     views: Sequence[FeatureView] = (),
-    progress: ReportProgress = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> bundle.Bundle:
     """Fit a family on all training rows and store what a prediction needs.
 
@@ -95,7 +87,9 @@ def fit(
         count = split.num_rows["validation"]
         progress(f"{family}: {validated.metric} {validated.score:.4f} on {count:,} validation rows")
     # 3. The bundle, with the statistics that the monitor compares with.
-    reference = bundle.Reference(statistics.whole().without_rows(), validated.predictions, _pictures(split, task))
+    names = image_measures.pictures(split.schema)
+    pictures = cluster.call(_measure_pictures, split, names, task) if names else None
+    reference = bundle.Reference(statistics.whole().without_rows(), validated.predictions, pictures)
     return bundle.write(
         store,
         task=task,
@@ -118,16 +112,13 @@ def plan(split: Split, recipe: Recipe, family: str) -> cluster.ExecutionPlan:
     num_rows = split.num_rows["train"]
     if not isinstance(models.family(family), DistributedFamily):
         return cluster.ExecutionPlan("task", f"{num_rows:,} rows: {family} is fitted by one task, whatever the size")
-    num_bytes = sum(_bytes_in_memory(pq.read_metadata(path)) for path in split.paths("train"))
+    files = [pq.read_metadata(path) for path in split.paths("train")]
+    num_bytes = sum(file.row_group(i).total_byte_size for file in files for i in range(file.num_row_groups))
     return cluster.plan(num_rows, num_bytes, recipe.train.plan)
 
 
-def _bytes_in_memory(metadata: Any) -> int:
-    return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-
-
 def _fit(
-    store: Store, job: TrainingJob, execution: cluster.ExecutionPlan, progress: ReportProgress
+    store: Store, job: TrainingJob, execution: cluster.ExecutionPlan, progress: Callable[[str], None]
 ) -> tuple[Any, ValidationResult]:
     if execution.kind == "task":
         threads = cluster.node_cpus()
@@ -150,7 +141,9 @@ def validate(job: TrainingJob, model: Any, validation: Matrix | None = None) -> 
     """Judge a model on the validation rows, which are read here unless they are given."""
     matrix = job.read("validation") if validation is None else validation
     output = models.family(job.family).predict(model, matrix.X)
-    cut = _threshold(job, matrix.y, output)
+    cut = None
+    if job.task.kind is TaskKind.BINARY:
+        cut = threshold.choose(matrix.y, output[:, 1], job.recipe.evaluate.threshold, job.recipe.evaluate.cost)
     metric = metrics.find(job.recipe.selection.metric, job.task.kind).name
     if not matrix.num_rows:
         return ValidationResult(cut, metric, None, None)
@@ -158,25 +151,15 @@ def validate(job: TrainingJob, model: Any, validation: Matrix | None = None) -> 
     return ValidationResult(cut, metric, float(score), _statistics(job.task, matrix.y, output, cut))
 
 
-def _threshold(job: TrainingJob, y: NDArray[np.float64], output: NDArray[np.float64]) -> float | None:
-    if job.task.kind is not TaskKind.BINARY:
-        return None
-    return threshold.choose(y, output[:, 1], job.recipe.evaluate.threshold, job.recipe.evaluate.cost)
-
-
 def _statistics(task: Task, y: NDArray[np.float64], output: NDArray[np.float64], cut: float | None) -> TableStatistics:
     """Statistics of the predictions, decided as `Predictor` decides, and of the labels."""
     predicted = decide(task, output, cut)
+    prediction, label, names = pa.array(predicted.prediction.tolist()), pa.array(y), class_names(task)
     if task.is_classification:
-        names = dict(zip(task.classes, class_names(task), strict=True))
-        prediction = pa.array([names[value] for value in predicted.prediction.tolist()])
-        label = pa.array([names[task.classes[int(index)]] for index in y])
-        named = Task(kind=task.kind, target=LABEL, classes=tuple(names.values()))
-        kind = Kind.CATEGORICAL
-    else:
-        prediction, label = pa.array(predicted.prediction), pa.array(y)
-        named = Task(kind=task.kind, target=LABEL)
-        kind = Kind.NUMERIC
+        name_of = dict(zip(task.classes, names, strict=True))
+        prediction = pa.array([name_of[value] for value in predicted.prediction.tolist()])
+        label = pa.array([names[int(index)] for index in y])
+    kind = Kind.CATEGORICAL if task.is_classification else Kind.NUMERIC
     schema = Schema(
         columns=(
             Column(name="prediction", type=str(prediction.type), kind=kind),
@@ -184,7 +167,7 @@ def _statistics(task: Task, y: NDArray[np.float64], output: NDArray[np.float64],
             Column(name=LABEL, type=str(label.type), kind=kind, role=Role.TARGET),
         )
     )
-    statistics = TableStatistics.empty(schema, named)
+    statistics = TableStatistics.empty(schema, Task(kind=task.kind, target=LABEL, classes=tuple(names)))
     statistics.update(pa.table({"prediction": prediction, "score": predicted.score, LABEL: label}))
     return statistics
 
@@ -199,12 +182,6 @@ def example(split: Split, names: Sequence[str]) -> dict[str, Any]:
             break
     fullest = min(records, key=lambda record: sum(value is None for value in record.values()))
     return {name: to_json(value) for name, value in fullest.items()}
-
-
-def _pictures(split: Split, task: Task) -> TableStatistics | None:
-    """Statistics of the image measures of training rows; None where there are no pictures."""
-    names = image_measures.pictures(split.schema)
-    return cluster.call(_measure_pictures, split, names, task) if names else None
 
 
 def _measure_pictures(split: Split, names: Sequence[str], task: Task) -> TableStatistics:

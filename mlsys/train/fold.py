@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from mlsys import models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
-from mlsys.features.training import TrainingProgram
 from mlsys.models.interface import FamilyParams, Progress
 from mlsys.models.matrix import Matrix
 from mlsys.recipe import Recipe
@@ -75,7 +74,6 @@ def prepare(
     *,
     fit_folds: Iterable[int],
     judge: Judge,
-    seed: int,
     max_rows: int | None = None,
 ) -> Prepared:
     """Make the features of the rows to fit on and to judge, fitted on the folds to fit on alone.
@@ -91,14 +89,15 @@ def prepare(
     folds = sorted(set(fit_folds))
     fitted = rows.fit_program(split.schema, statistics.only(folds), recipe, family)
     columns = rows.columns(fitted, split.schema, task)
-    table = rows.sampled(split.table("train", columns, folds), max_rows, seed)
+    table = rows.sampled(split.table("train", columns, folds), max_rows, recipe.seed)
     judged_table = split.table(judge, columns) if isinstance(judge, str) else split.table("train", columns, [judge])
-    judged, transform_s = _timed_matrix(judged_table, fitted, task)
+    began = time.perf_counter()
+    judged = rows.matrix(judged_table, fitted, task)
+    per_row = 1e6 * (time.perf_counter() - began) / max(1, judged.num_rows)
     train = rows.matrix(table, fitted, task)
-    per_row = 1e6 * transform_s / max(1, judged.num_rows)
     if judge == "validation":
         return Prepared(train, judged, judged, per_row)
-    out = rows.held_out(table, split.schema, forward=split.forward, seed=seed)
+    out = rows.held_out(table, split.schema, forward=split.forward, seed=recipe.seed)
     return Prepared(train.take(~out), train.take(out), judged, per_row)
 
 
@@ -116,7 +115,8 @@ def fit_prepared(
     """Fit on prepared rows and judge the model by a metric."""
     chosen = models.family(family)
     began = time.perf_counter()
-    train = _with_stopping(prepared) if chosen.max_rounds(params) is None else prepared.train
+    has_rounds = chosen.max_rounds(params) is not None
+    train = prepared.train if has_rounds else _with_stopping(prepared)
     model = chosen.fit(train, prepared.stopping, task, params, seed=seed, threads=threads, progress=progress)
     fitted = time.perf_counter()
     output = chosen.predict(model, prepared.judged.X)
@@ -129,34 +129,6 @@ def fit_prepared(
         num_rows=train.num_rows,
         num_judged=prepared.judged.num_rows,
     )
-
-
-def fit_fold(
-    split: Split,
-    statistics: TrainStatistics,
-    recipe: Recipe,
-    task: Task,
-    family: str,
-    params: FamilyParams,
-    *,
-    fit_folds: Iterable[int],
-    judge: Judge,
-    seed: int,
-    threads: int,
-    max_rows: int | None = None,
-) -> FoldResult:
-    """Fit a family on some folds and judge it on another one, or on the validation part."""
-    prepared = prepare(
-        split, statistics, recipe, task, family, fit_folds=fit_folds, judge=judge, seed=seed, max_rows=max_rows
-    )
-    metric = metrics.find(recipe.selection.metric, task.kind).name
-    return fit_prepared(prepared, task, family, params, metric, seed=seed, threads=threads)
-
-
-def _timed_matrix(table: Any, fitted: TrainingProgram, task: Task) -> tuple[Matrix, float]:
-    began = time.perf_counter()
-    matrix = rows.matrix(table, fitted, task)
-    return matrix, time.perf_counter() - began
 
 
 def _with_stopping(prepared: Prepared) -> Matrix:

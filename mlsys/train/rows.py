@@ -60,18 +60,14 @@ def _target(values: pa.ChunkedArray, task: Task) -> NDArray[np.float64]:
     y = np.asarray(encode_target(values, task), dtype=np.float64)
     absent = (y < 0) if task.is_classification else ~np.isfinite(y)
     if absent.any():
-        raise _unlabelled(values.filter(pa.array(absent)), task)
+        raise errors.TargetError.build(
+            f"train: target '{task.target}'",
+            got=f"{values[int(absent.argmax())].as_py()!r} in {absent.sum()} rows",
+            expected=f"one of {', '.join(map(repr, task.classes))}" if task.classes else "a finite number",
+            hint="run `mlsys collect` again: it puts rows without a label into a part of their own",
+            field=task.target,
+        )
     return y
-
-
-def _unlabelled(values: pa.ChunkedArray, task: Task) -> errors.TargetError:
-    return errors.TargetError.build(
-        f"train: target '{task.target}'",
-        got=f"{values[0].as_py()!r} in {len(values)} rows",
-        expected=f"one of {', '.join(map(repr, task.classes))}" if task.classes else "a finite number",
-        hint="run `mlsys collect` again: it puts rows without a label into a part of their own",
-        field=task.target,
-    )
 
 
 def sampled(table: pa.Table, max_rows: int | None, seed: int) -> pa.Table:

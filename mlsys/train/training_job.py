@@ -31,7 +31,6 @@ class TrainingJob:
 
     @property
     def columns(self) -> list[str]:
-        """The columns to read."""
         return rows.columns(self.features, self.split.schema, self.task)
 
     def matrix(self, table: pa.Table) -> Matrix:
@@ -43,18 +42,8 @@ class TrainingJob:
 
     def fit(self, train: Matrix, validation: Matrix, threads: int) -> Any:
         """Fit in this process; without validation rows nothing stops the boosting."""
-        return models.family(self.family).fit(
-            train,
-            validation if validation.num_rows else None,
-            self.task,
-            self.params,
-            seed=self.recipe.seed,
-            threads=threads,
-        )
-
-
-_SHARED = ("rounds", "early_stopping")
-"""Fields of the recipe's train section that are parameters of families with rounds."""
+        family, stopping = models.family(self.family), validation if validation.num_rows else None
+        return family.fit(train, stopping, self.task, self.params, seed=self.recipe.seed, threads=threads)
 
 
 def params_of(recipe: Recipe, family: str, values: Mapping[str, Any] | None = None) -> FamilyParams:
@@ -69,6 +58,6 @@ def params_of(recipe: Recipe, family: str, values: Mapping[str, Any] | None = No
         The family does not know a name, or a value does not fit.
     """
     known = models.family(family).params.model_fields
-    shared = {name: getattr(recipe.train, name) for name in _SHARED if name in known}
+    shared = {name: getattr(recipe.train, name) for name in ("rounds", "early_stopping") if name in known}
     own = recipe.train.params if recipe.train.family == family else {}
     return models.params_of(family, {**shared, **own, **(values or {})})

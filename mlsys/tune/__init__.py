@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from mlsys import cluster, errors, models, train
 from mlsys.code_graph import code_digest
@@ -24,10 +24,8 @@ from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
 from mlsys.store import Store, digest_json
 from mlsys.train import training_job
-from mlsys.tune.trials import Journal, Trial
-
-if TYPE_CHECKING:
-    from mlsys.tune.trials import Search
+from mlsys.tune import trials
+from mlsys.tune.trials import Journal, Search, Trial
 
 __all__ = ["Tuned", "search"]
 
@@ -111,7 +109,15 @@ def search(
     ClusterError
         There is no Ray to run trials on, or every trial failed.
     """
-    _refuse_open(split)
+    beyond = sorted(split.parts - OPEN)
+    if beyond:
+        raise errors.SealedError.build(
+            f"tune: part '{beyond[-1]}' is open",
+            got=", ".join(sorted(split.parts)),
+            expected="the parts train and validation alone",
+            hint='split.only("train", "validation"): test rows are opened once, by evaluate',
+            field=beyond[-1],
+        )
     chosen = models.for_task(family, task)
     default = training_job.params_of(recipe, family).model_dump(mode="json")
     space = _space(recipe, family, task)
@@ -126,18 +132,6 @@ def search(
     note = chosen.note_on_cheaper(params, [searched])
     notes = [*([note] if note else []), *searching.run(journal)]
     return _better(family, default, metric, tuple(journal.trials), tuple(notes))
-
-
-def _refuse_open(split: Split) -> None:
-    beyond = sorted(split.parts - OPEN)
-    if beyond:
-        raise errors.SealedError.build(
-            f"tune: part '{beyond[-1]}' is open",
-            got=", ".join(sorted(split.parts)),
-            expected="the parts train and validation alone",
-            hint='split.only("train", "validation"): test rows are opened once, by evaluate',
-            field=beyond[-1],
-        )
 
 
 def _space(recipe: Recipe, family: str, task: Task) -> dict[str, Domain]:
@@ -207,8 +201,6 @@ class _Searching:
             self.progress(f"{done} of {num_trials} trials found in the journal")
         if journal.trials and (done >= num_trials or (seconds is not None and seconds <= 0)):
             return []
-        from mlsys.tune import trials
-
         shared = self._share()
         if not journal.trials:
             self._judge_default(shared, journal)
@@ -219,7 +211,7 @@ class _Searching:
                 folder=folder,
                 num_trials=num_trials - done,
                 seconds=seconds,
-                tell=lambda line: self.progress(f"{self.family} {self.metric.name}  {line}"),
+                progress=lambda line: self.progress(f"{self.family} {self.metric.name}  {line}"),
             )
         if failed and len(failed) == num_trials - done:
             raise errors.ClusterError.build(f"tune: {len(failed)} trials", got=failed[0], expected="a trial that ends")
@@ -231,15 +223,11 @@ class _Searching:
             raise errors.ClusterError.build(
                 "tune: trials", got="no Ray", expected="a cluster", hint="cluster.connect(store) before tune.search"
             )
-        from mlsys.tune.trials import Search
-
         rows = cluster.submit(_prepare, self.split, self.statistics, self.recipe, self.task, self.family)
         defaults = self.params.model_dump(mode="json")
         return Search(rows, self.task, self.family, self.metric.name, self.recipe.seed, defaults, self.space)
 
     def _judge_default(self, shared: Search, journal: Journal) -> None:
-        from mlsys.tune import trials
-
         result = cluster.call(trials.judge, shared, {}, 1, threads=1)
         if not math.isfinite(result.score):
             raise errors.TargetError.build(
@@ -253,16 +241,9 @@ class _Searching:
 
 
 def _prepare(split: Split, statistics: TrainStatistics, recipe: Recipe, task: Task, family: str) -> train.Prepared:
+    folds, max_rows = statistics.folds, recipe.tune.max_rows
     return train.prepare(
-        split,
-        statistics,
-        recipe,
-        task,
-        family,
-        fit_folds=statistics.folds,
-        judge="validation",
-        seed=recipe.seed,
-        max_rows=recipe.tune.max_rows,
+        split, statistics, recipe, task, family, fit_folds=folds, judge="validation", max_rows=max_rows
     )
 
 

@@ -113,10 +113,6 @@ class Journal:
         return [Trial(**json.loads(line)) for line in whole.splitlines()]
 
 
-REDUCTION = 2
-"""Of the trials that reach a rung, one in this many goes on."""
-
-
 @dataclass(frozen=True)
 class Search:
     """The rows, parameters and space that all trials of a search share.
@@ -150,16 +146,9 @@ class Search:
 def judge(search: Search, params: Mapping[str, Any], threads: int, progress: Progress | None = None) -> FoldResult:
     """Fit with `params` over the defaults and judge on the validation rows, in this process."""
     prepared: train.Prepared = ray.get(search.rows)
-    checked = models.params_of(search.family, {**search.defaults, **params})
+    family, checked = search.family, models.params_of(search.family, {**search.defaults, **params})
     return train.fit_prepared(
-        prepared,
-        search.task,
-        search.family,
-        checked,
-        search.metric,
-        seed=search.seed,
-        threads=threads,
-        progress=progress,
+        prepared, search.task, family, checked, search.metric, seed=search.seed, threads=threads, progress=progress
     )
 
 
@@ -170,7 +159,7 @@ def run(
     folder: Path,
     num_trials: int,
     seconds: float | None,
-    tell: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> list[str]:
     """Run trials until `num_trials` more have ended or `seconds` are over; they are added to the journal.
 
@@ -185,7 +174,7 @@ def run(
         One line for each trial that failed.
     """
     with _quiet():
-        results = _tuner(search, _Record(journal, num_trials, tell), folder, num_trials, seconds).fit()
+        results = _tuner(search, _Record(journal, num_trials, progress), folder, num_trials, seconds).fit()
     ended = (results[i] for i in range(len(results)))
     return [f"trial {result.config}: {_reason(result.error)}" for result in ended if result.error]
 
@@ -230,31 +219,24 @@ def _trainable(config: dict[str, Any], search: list[Search]) -> None:
         score = metrics.measure(shared.metric, prepared.judged.y, output)
         tune.report({"score": score, "round": number, "kept": number, "finished": False, "fit_s": 0.0})
 
-    result = judge(shared, config, threads=1, progress=report)
-    tune.report({
-        "score": result.score,
-        "round": shared.rounds or 1,
-        "kept": result.best_rounds,
-        "finished": True,
-        "fit_s": result.fit_s,
-    })  # fmt: skip
+    ended = judge(shared, config, threads=1, progress=report)
+    last = {"score": ended.score, "round": shared.rounds or 1, "kept": ended.best_rounds}
+    tune.report({**last, "finished": True, "fit_s": ended.fit_s})
 
 
 def _searcher(search: Search, journal: Journal) -> OptunaSearch:
     """Make a TPE that knows the trials of the journal; its seed moves on, or it would propose them again."""
-    seen = [trial for trial in journal.trials if _inside(search, trial.params)]
+    space = search.space
+    seen = [trial for trial in journal.trials if set(trial.params) == set(space)]
+    seen = [trial for trial in seen if all(value in space[name] for name, value in trial.params.items())]
     return OptunaSearch(
-        space={name: _distribution(domain) for name, domain in search.space.items()},
+        space={name: _distribution(domain) for name, domain in space.items()},
         metric="score",
         mode=search.mode,
         seed=search.seed + len(journal.trials),
         points_to_evaluate=[trial.params for trial in seen] or None,
         evaluated_rewards=[trial.score for trial in seen] or None,
     )
-
-
-def _inside(search: Search, params: Mapping[str, Any]) -> bool:
-    return set(params) == set(search.space) and all(params[name] in search.space[name] for name in params)
 
 
 def _distribution(domain: Domain) -> Any:
@@ -277,17 +259,17 @@ def _scheduler(search: Search) -> ASHAScheduler | None:
         mode=search.mode,
         max_t=search.rounds + 1,  # the last report, made after all rounds
         grace_period=max(1, search.rounds // 4),
-        reduction_factor=REDUCTION,
+        reduction_factor=2,  # of the trials that reach a rung, every second goes on
     )
 
 
 class _Record(tune.Callback):
     """A callback in the driver that writes each trial that ends into the journal, and reports it."""
 
-    def __init__(self, journal: Journal, num_trials: int, tell: Callable[[str], None]) -> None:
+    def __init__(self, journal: Journal, num_trials: int, progress: Callable[[str], None]) -> None:
         self.journal = journal
         self.last = max((trial.number for trial in journal.trials), default=0) + num_trials
-        self.tell = tell
+        self.progress = progress
         self.before = journal.elapsed_s
         self.began = time.monotonic()
 
@@ -310,7 +292,7 @@ class _Record(tune.Callback):
             elapsed_s=self.before + time.monotonic() - self.began,
         )
         self.journal.append(done)
-        self.tell(f"trial {number}/{self.last}  {done.score:.4f}{'' if done.finished else '  stopped early'}")
+        self.progress(f"trial {number}/{self.last}  {done.score:.4f}{'' if done.finished else '  stopped early'}")
 
 
 def _reason(error: Any) -> str:

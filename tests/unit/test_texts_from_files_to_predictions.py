@@ -83,9 +83,9 @@ def test_subjects_are_told_apart_and_a_request_has_the_bits_of_its_row(run, made
 
 def test_a_fold_is_fitted_on_the_texts_of_the_others_alone(run):
     _, settings, what, parts, statistics = run
-    made = train.prepare(parts.only("train"), statistics, settings, what, "linear", fit_folds=[0], judge=1, seed=0)
+    made = train.prepare(parts.only("train"), statistics, settings, what, "linear", fit_folds=[0], judge=1)
     only = type(statistics)({0: statistics.folds[0]})
-    again = train.prepare(parts.only("train"), only, settings, what, "linear", fit_folds=[0], judge=1, seed=0)
+    again = train.prepare(parts.only("train"), only, settings, what, "linear", fit_folds=[0], judge=1)
     assert made.judged.X.tobytes() == again.judged.X.tobytes()
 
 

@@ -13,7 +13,7 @@ SETTINGS = {"train": {"rounds": 40, "early_stopping": 5}}
 
 def prepared(built, family="xgboost", **settings):
     split, statistics, recipe, task = built
-    chosen = {"fit_folds": [0, 1], "judge": 2, "seed": 0, **settings}
+    chosen = {"fit_folds": [0, 1], "judge": 2, **settings}
     return train.prepare(split, statistics, recipe, task, family, **chosen)
 
 
@@ -64,9 +64,8 @@ def test_the_sample_bounds_the_rows_to_fit_on_and_not_those_to_judge(make_split)
 def test_the_score_is_that_of_an_independent_computation(make_split, family):
     split, statistics, recipe, task = make_split(**SETTINGS)
     params = training_job.params_of(recipe, family, {"trees": 20} if family == "forest" else {})
-    settings = {"fit_folds": [0, 1], "judge": 2, "seed": 5}
-    result = train.fit_fold(split, statistics, recipe, task, family, params, threads=1, **settings)
-    made = train.prepare(split, statistics, recipe, task, family, **settings)
+    made = train.prepare(split, statistics, recipe, task, family, fit_folds=[0, 1], judge=2)
+    result = train.fit_prepared(made, task, family, params, "roc_auc", seed=5, threads=1)
     module = models.family(family)
     whole = made.train
     if family != "xgboost":
@@ -87,13 +86,13 @@ def test_the_score_is_that_of_an_independent_computation(make_split, family):
 
 
 def test_what_is_learned_beats_the_dummy(make_split):
-    split, statistics, recipe, task = make_split(**SETTINGS)
+    built = make_split(**SETTINGS)
+    *_, recipe, task = built
 
     def score(family):
         params = training_job.params_of(recipe, family)
-        return train.fit_fold(
-            split, statistics, recipe, task, family, params, fit_folds=[0, 1], judge=2, seed=0, threads=1
-        ).score
+        made = prepared(built, family)
+        return train.fit_prepared(made, task, family, params, "roc_auc", seed=0, threads=1).score
 
     assert score("dummy") == 0.5
     assert score("xgboost") > 0.8
