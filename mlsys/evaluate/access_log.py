@@ -44,14 +44,13 @@ def read(store: Store, name: str) -> list[Opening]:
         return []
     except OSError as error:
         raise storage_error(file, error) from error
-    return [_parse(line) for line in lines if line.strip()]
-
-
-def _parse(line: str) -> Opening:
-    try:
-        return Opening(**json.loads(line))
-    except (ValueError, TypeError):
-        return UNREADABLE
+    openings = []
+    for line in filter(str.strip, lines):
+        try:
+            openings.append(Opening(**json.loads(line)))
+        except (ValueError, TypeError):
+            openings.append(UNREADABLE)
+    return openings
 
 
 def record(store: Store, name: str, *, split: str, bundle: str, reason: str, part: str = "test") -> list[Opening]:
@@ -68,14 +67,10 @@ def record(store: Store, name: str, *, split: str, bundle: str, reason: str, par
     file = _file(store, name)
     try:
         with file.open("ab+") as opened:
-            whole = opened.tell() == 0 or _last_byte(opened.fileno(), opened.tell()) == b"\n"
+            whole = opened.tell() == 0 or os.pread(opened.fileno(), 1, opened.tell() - 1) == b"\n"
             opened.write(line.encode() if whole else f"\n{line}".encode())
             opened.flush()
             os.fsync(opened.fileno())
     except OSError as error:
         raise storage_error(file, error) from error
     return earlier
-
-
-def _last_byte(descriptor: int, size: int) -> bytes:
-    return os.pread(descriptor, 1, size - 1)

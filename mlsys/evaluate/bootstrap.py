@@ -13,7 +13,7 @@ of the training rows, and not a world that changes after them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +38,6 @@ class BootstrapEstimate:
     low: float = float("nan")
     high: float = float("nan")
     error: float = float("nan")
-
-    def to_json(self) -> dict[str, float]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ matrix, and the densities of a regression.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -38,9 +38,6 @@ class Bin:
     observed: float
     low: float
     high: float
-
-    def to_json(self) -> dict[str, float]:
-        return asdict(self)
 
 
 def equal_mass(p: Floats, num_bins: int = NUM_BINS) -> NDArray[np.int64]:

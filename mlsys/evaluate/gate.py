@@ -95,17 +95,13 @@ def judge(evaluation: Mapping[str, Any], gate: Mapping[str, Threshold]) -> Verdi
         A bound cannot be judged; see `check_names`.
     """
     check_names(gate, evaluation["task"]["kind"])
-    checks = [check for name, bound in gate.items() for check in _bounds(name, evaluation["metrics"].get(name), bound)]
-    return Verdict((*checks, _beats_dummy(evaluation)))
-
-
-def _bounds(name: str, metric: Mapping[str, Any] | None, bound: Threshold) -> list[Check]:
-    sides = {"min": bound.min, "max": bound.max}
-    return [
-        _bound(name, metric or {}, side, limit, strict=bound.strict)
-        for side, limit in sides.items()
+    checks = [
+        _bound(name, evaluation["metrics"].get(name) or {}, side, limit, strict=bound.strict)
+        for name, bound in gate.items()
+        for side, limit in (("min", bound.min), ("max", bound.max))
         if limit is not None
     ]
+    return Verdict((*checks, _beats_dummy(evaluation)))
 
 
 def _bound(name: str, metric: Mapping[str, Any], side: str, limit: float, *, strict: bool) -> Check:
@@ -131,17 +127,15 @@ def _beats_dummy(evaluation: Mapping[str, Any]) -> Check:
     value, low = _number(gain.get("value")), _number(gain.get("low"))
     name, bound = "beats the dummy", f"a gain in {dummy.get('metric', 'the metric')} above 0"
     if value is None:
-        return Check(
-            name, None, bound, passed=False, reason="the comparison with the dummy is not defined on these rows"
-        )
+        reason = "the comparison with the dummy is not defined on these rows"
+        return Check(name, None, bound, passed=False, reason=reason)
     if evaluation.get("bootstrap", {}).get("num_resamples") == 0:
         return Check(name, value, bound, value > 0, f"the gain is {value:.4f}; without resamples it has no interval")
     if low is None:
         return Check(name, value, bound, passed=False, reason=f"the gain is {value:.4f} and has no interval")
     relation = "above" if low > 0 else "not clear of"
-    return Check(
-        name, value, bound, low > 0, f"the gain is {value:.4f}, its interval begins at {low:.4f}, {relation} 0"
-    )
+    reason = f"the gain is {value:.4f}, its interval begins at {low:.4f}, {relation} 0"
+    return Check(name, value, bound, low > 0, reason)
 
 
 def _number(value: Any) -> float | None:

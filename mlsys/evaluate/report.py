@@ -40,30 +40,20 @@ def _subtitle(evaluation: Evaluation) -> str:
 
 
 def _verdict(evaluation: Evaluation) -> list[Html]:
-    metric, dummy = evaluation["metrics"][evaluation["metric"]], evaluation["dummy"]
+    metric, gain = evaluation["metrics"][evaluation["metric"]], evaluation["dummy"]["gain"]
     tiles: list[tuple[str, object] | tuple[str, object, object]] = [
         (metric["title"], formats.number(metric["value"]), formats.interval(metric["low"], metric["high"])),
-        (
-            "Gain over the dummy",
-            formats.number(dummy["gain"]["value"]),
-            formats.interval(dummy["gain"]["low"], dummy["gain"]["high"]),
-        ),
+        ("Gain over the dummy", formats.number(gain["value"]), formats.interval(gain["low"], gain["high"])),
         ("Test rows", evaluation["num_rows"]),
     ]
     if evaluation["threshold"] is not None:
-        tiles.append(
-            ("Decision threshold", formats.number(evaluation["threshold"]), RULES[evaluation["threshold_rule"]])
-        )
+        rule = RULES[evaluation["threshold_rule"]]
+        tiles.append(("Decision threshold", formats.number(evaluation["threshold"]), rule))
+    passed, failed = badge("good", "passed"), badge("bad", "failed")
     checks = evaluation["verdict"]["checks"]
-    rows = [
-        [badge("good", "passed") if c["passed"] else badge("bad", "failed"), c["name"], c["bound"], c["reason"]]
-        for c in checks
-    ]
-    return [
-        facts(tiles),
-        table(rows, ["", "check", "bound", "reason"], align="lllw", caption="What the gate asked"),
-        _opened(evaluation),
-    ]
+    rows = [[passed if c["passed"] else failed, c["name"], c["bound"], c["reason"]] for c in checks]
+    asked = table(rows, ["", "check", "bound", "reason"], align="lllw", caption="What the gate asked")
+    return [facts(tiles), asked, _opened(evaluation)]
 
 
 def _opened(evaluation: Evaluation) -> Html:
@@ -110,14 +100,8 @@ def _metrics(evaluation: Evaluation) -> list[Html]:
 
 
 def _dot(metric: Mapping[str, Any], *, accent: bool) -> charts.Interval:
-    return charts.Interval(
-        metric["title"],
-        metric["value"],
-        metric["low"],
-        metric["high"],
-        mark="accent" if accent else "plain",
-        other=metric["dummy"],
-    )
+    values = (metric["value"], metric["low"], metric["high"])
+    return charts.Interval(metric["title"], *values, mark="accent" if accent else "plain", other=metric["dummy"])
 
 
 def _better(name: str, metric: Mapping[str, Any]) -> str:
@@ -138,8 +122,7 @@ def classification_figures(evaluation: Evaluation) -> Html:
     ]
     if evaluation["thresholds"]:
         drawn += [_thresholds(evaluation), _scores(evaluation)]
-    figures = [figure(svg, caption) for svg, caption in zip(drawn, _captions(evaluation), strict=False) if svg]
-    return grid(*figures)
+    return grid(*(figure(svg, caption) for svg, caption in zip(drawn, _captions(evaluation), strict=False) if svg))
 
 
 def _captions(evaluation: Evaluation) -> list[str]:
@@ -156,29 +139,16 @@ def _captions(evaluation: Evaluation) -> list[str]:
 
 
 def _curves(
-    points_by_class: Mapping[str, Any],
-    title: str,
-    x: str,
-    y: str,
-    *,
-    diagonal: bool = False,
-    level: float | None = None,
+    points: Mapping[str, Any], title: str, x: str, y: str, *, diagonal: bool = False, level: float | None = None
 ) -> Html:
-    drawn = {name: (points[0], points[1]) for name, points in points_by_class.items() if points}
+    drawn = {name: (of[0], of[1]) for name, of in points.items() if of}
     return charts.curve(drawn, title=title, x_label=x, y_label=y, diagonal=diagonal, level=level) if drawn else Html("")
 
 
 def _calibration(calibration: Mapping[str, Any]) -> Html:
-    bins = calibration["bins"]
-    columns = {key: [b[key] for b in bins] for key in ("predicted", "observed", "low", "high", "count")}
-    return charts.calibration(
-        columns["predicted"],
-        columns["observed"],
-        low=columns["low"],
-        high=columns["high"],
-        counts=columns["count"],
-        title="Calibration",
-    )
+    keys = ("predicted", "observed", "low", "high", "count")
+    predicted, observed, low, high, counts = ([b[key] for b in calibration["bins"]] for key in keys)
+    return charts.calibration(predicted, observed, low=low, high=high, counts=counts, title="Calibration")
 
 
 def _thresholds(evaluation: Evaluation) -> Html:
@@ -186,39 +156,23 @@ def _thresholds(evaluation: Evaluation) -> Html:
     x = curve["threshold"]
     names = {"precision": "precision", "recall": "recall", "F1": "f1"}
     series = {name: (x, [float("nan") if v is None else v for v in curve[column]]) for name, column in names.items()}
-    return charts.curve(
-        series, title="By threshold", x_label="threshold", y_label="value", upright=("chosen", evaluation["threshold"])
-    )
+    chosen = ("chosen", evaluation["threshold"])
+    return charts.curve(series, title="By threshold", x_label="threshold", y_label="value", upright=chosen)
 
 
 def _scores(evaluation: Evaluation) -> Html:
-    scores = evaluation["scores"]
-    return charts.histogram_by_class(
-        scores["edges"],
-        scores["counts"],
-        title="Scores by class",
-        x_label=f"predicted probability of {evaluation['calibration']['of']}",
-    )
+    scores, x_label = evaluation["scores"], f"predicted probability of {evaluation['calibration']['of']}"
+    return charts.histogram_by_class(scores["edges"], scores["counts"], title="Scores by class", x_label=x_label)
 
 
 def regression_figures(regression: Mapping[str, Any], target: str) -> Html:
     """Draw actual and residual against predicted, the residuals' histogram, and means by tenths."""
     actual, residual, spread, tenths = (regression[key] for key in ("actual", "residual", "histogram", "tenths"))
-    x_label = f"predicted {target}"
+    x, y, gap = f"predicted {target}", f"actual {target}", "actual − predicted"
     drawn = [
-        charts.density(
-            *_grid_of(actual),
-            title="Actual against predicted",
-            x_label=x_label,
-            y_label=f"actual {target}",
-            diagonal=True,
-        ),
-        charts.density(
-            *_grid_of(residual), title="Residual against predicted", x_label=x_label, y_label="actual − predicted"
-        ),
-        charts.histogram(
-            spread["edges"], spread["counts"], title="Residuals", x_label="actual − predicted", marks={"0": 0.0}
-        ),
+        charts.density(*_grid_of(actual), title="Actual against predicted", x_label=x, y_label=y, diagonal=True),
+        charts.density(*_grid_of(residual), title="Residual against predicted", x_label=x, y_label=gap),
+        charts.histogram(spread["edges"], spread["counts"], title="Residuals", x_label=gap, marks={"0": 0.0}),
         _tenths(tenths, target),
     ]
     captions = [
@@ -237,39 +191,22 @@ def _grid_of(density: Mapping[str, Any]) -> tuple[list[float], list[float], list
 def _tenths(tenths: list[Mapping[str, float]], target: str) -> Html:
     predicted, actual = [t["predicted"] for t in tenths], [t["actual"] for t in tenths]
     ends = (min(predicted + actual), max(predicted + actual))
-    return charts.curve(
-        {"tenths of the rows": (predicted, actual)},
-        title="Mean actual by predicted",
-        x_label=f"mean predicted {target}",
-        y_label=f"mean actual {target}",
-        diagonal=True,
-        dots=True,
-        x_range=ends,
-        y_range=ends,
-    )
+    title, series = "Mean actual by predicted", {"tenths of the rows": (predicted, actual)}
+    x, y = f"mean predicted {target}", f"mean actual {target}"
+    return charts.curve(series, title=title, x_label=x, y_label=y, x_range=ends, y_range=ends, diagonal=True, dots=True)
 
 
 def _classes(evaluation: Evaluation) -> Html:
-    rows = [
-        [c["class"], c["num_rows"], c["num_predicted"], c["precision"], c["recall"], c["f1"]]
-        for c in evaluation["classes"]
-    ]
+    keys = ("class", "num_rows", "num_predicted", "precision", "recall", "f1")
+    rows = [[of[key] for key in keys] for of in evaluation["classes"]]
     columns = ["class", "rows", "predicted", "precision", "recall", "F1"]
-    return table(
-        rows,
-        columns,
-        align="lrrrrr",
-        caption="A dash: not defined, the class was never predicted or does not occur",
-        sortable=True,
-    )
+    caption = "A dash: not defined, the class was never predicted or does not occur"
+    return table(rows, columns, align="lrrrrr", caption=caption, sortable=True)
 
 
 def _slices_note(slices: Mapping[str, Any]) -> str:
-    small = (
-        f"; {slices['num_too_small']} with fewer than {slices['min_rows']} rows were left out"
-        if slices["num_too_small"]
-        else ""
-    )
+    left_out = f"; {slices['num_too_small']} with fewer than {slices['min_rows']} rows were left out"
+    small = left_out if slices["num_too_small"] else ""
     level = formats.percent(slices["confidence"], 0)
     return (
         f"{slices['num_slices']} slices were looked at{small}. Among many, some look bad by chance: a slice is marked "
@@ -282,21 +219,13 @@ def _slices(evaluation: Evaluation) -> list[Html]:
     slices, metric = evaluation["slices"], evaluation["metrics"][evaluation["metric"]]
     if not slices["rows"]:
         return [paragraph("No slice has enough rows.")]
-    with_value = [row for row in slices["rows"] if row["value"] is not None]
-    dots = [
-        charts.Interval(
-            f"{r['column']}: {r['slice']}",
-            r["value"],
-            r["low"],
-            r["high"],
-            "bad" if r["worse"] else "plain",
-            f"{formats.number(r['value'])} ({r['num_rows']:,})",
-        )
-        for r in with_value[:MOST_SLICES]
-    ]
-    drawn = charts.intervals(
-        dots, title=f"{metric['title']} of the worst slices", reference=slices["overall"], reference_label="all rows"
-    )
+    dots = []
+    for row in [row for row in slices["rows"] if row["value"] is not None][:MOST_SLICES]:
+        name, text = f"{row['column']}: {row['slice']}", f"{formats.number(row['value'])} ({row['num_rows']:,})"
+        values = (row["value"], row["low"], row["high"])
+        dots.append(charts.Interval(name, *values, "bad" if row["worse"] else "plain", text))
+    title = f"{metric['title']} of the worst slices"
+    drawn = charts.intervals(dots, title=title, reference=slices["overall"], reference_label="all rows")
     return [figure(drawn, _slices_caption(evaluation)), _slices_table(evaluation, metric["title"])]
 
 
@@ -319,24 +248,17 @@ def _slices_table(evaluation: Evaluation, title: str) -> Html:
         for r in slices["rows"]
     ]  # fmt: skip
     align = "llrr" + ("r" if mean else "") + "rrrl"
-    return details(
-        f"All {len(rows)} slices",
-        table(
-            rows,
-            columns,
-            align=align,
-            caption="Worst first; others: the middle one of the column's other slices",
-            sortable=True,
-        ),
-    )
+    caption = "Worst first; others: the middle one of the column's other slices"
+    return details(f"All {len(rows)} slices", table(rows, columns, align=align, caption=caption, sortable=True))
 
 
 def _about(evaluation: Evaluation) -> list[Html]:
     bootstrap = evaluation["bootstrap"]
+    resamples = f"{bootstrap['num_resamples']} of {bootstrap['unit']}, seed {bootstrap['seed']}"
     rows = [
         ["bundle", code(evaluation["bundle"])],
         ["split", code(evaluation["split"])],
-        ["resamples", f"{_resamples(bootstrap)}; for slices {evaluation['slices']['num_resamples']}"],
+        ["resamples", f"{resamples}; for slices {evaluation['slices']['num_resamples']}"],
         ["columns without slices", ", ".join(evaluation["slices"]["columns_left_out"]) or "none"],
     ]
     unseen, rare = evaluation["unseen"], evaluation["rare"]
@@ -344,16 +266,7 @@ def _about(evaluation: Evaluation) -> list[Html]:
     strange = [[name, unseen.get(name, 0), rare.get(name, 0)] for name in columns]
     blocks = [table(rows, ["", ""], align="lw")]
     if strange:
-        blocks.append(
-            table(
-                strange,
-                ["column", "never", "too seldom"],
-                caption="Values in the test rows that training never saw, or too seldom to keep them apart",
-                sortable=len(strange) > 3,
-            )
-        )
+        caption = "Values in the test rows that training never saw, or too seldom to keep them apart"
+        header = ["column", "never", "too seldom"]
+        blocks.append(table(strange, header, caption=caption, sortable=len(strange) > 3))
     return blocks
-
-
-def _resamples(bootstrap: Mapping[str, Any]) -> str:
-    return f"{bootstrap['num_resamples']} of {bootstrap['unit']}, seed {bootstrap['seed']}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,15 @@ def score(
     return evaluation
 
 
+def summary(evaluation: Evaluation) -> str:
+    """Say in one line how many rows there were, the metric with its interval, and the verdict."""
+    metric = evaluation["metrics"][evaluation["metric"]]
+    value = "not defined" if metric["value"] is None else f"{metric['value']:.4f}"
+    ends = "" if metric["low"] is None else f" [{metric['low']:.4f}, {metric['high']:.4f}]"
+    verdict = "gate passed" if evaluation["verdict"]["passed"] else "gate FAILED"
+    return f"{evaluation['num_rows']:,} test rows, {metric['title']} {value}{ends}, {verdict}"
+
+
 def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     task, section = bundle.task, recipe.evaluate
     # 1. Predictions of the model and of the dummy.
@@ -104,12 +113,11 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
         "metrics": _metrics(task.kind, scored.y, predicted, dummy, plan),
         "dummy": _against_dummy(metric, scored.y, predicted, dummy, plan),
         "slices": {**judged, "columns_left_out": left_out},
-        **(
-            _classes(task, scored.y, predicted, recipe)
-            if task.is_classification
-            else {"regression": curves.regression(scored.y, scored.output)}
-        ),
     }
+    if task.is_classification:
+        value |= _classes(task, scored.y, predicted, recipe)
+    else:
+        value["regression"] = curves.regression(scored.y, scored.output)
     evaluation: Evaluation = jsonable(value)
     return evaluation
 
@@ -126,11 +134,8 @@ def predict_test_rows(bundle: Bundle, split: Split, timezone: str, sliced: list[
     target, group = bundle.task.target, split.schema.name_of(Role.GROUP)
     context = list(dict.fromkeys([*sliced, *([group] if group else [])]))
     request = [name for name in bundle.schema.names if name in split.schema]
-    truth: list[Floats] = []
-    outputs: list[Floats] = []
-    contexts: list[pa.Table] = []
-    unseen: Counter[str] = Counter()
-    rare: Counter[str] = Counter()
+    truth, outputs, contexts = [], [], []
+    unseen, rare = Counter[str](), Counter[str]()
     for path in split.paths("test"):
         table = pq.read_table(path, columns=list(dict.fromkeys([*request, target, *context])))
         predictions = predictor.table(table.select(request))
@@ -146,8 +151,10 @@ def predict_test_rows(bundle: Bundle, split: Split, timezone: str, sliced: list[
             expected="at least one row with a label",
             hint="give it a larger fraction or other dates under split",
         )
-    whole = pa.concat_tables(contexts)
-    groups = _codes(whole[group]) if group else None
+    whole, groups = pa.concat_tables(contexts), None
+    if group:
+        codes = whole[group].combine_chunks().dictionary_encode("encode").indices
+        groups = np.asarray(codes.to_numpy(zero_copy_only=False), np.int64)
     return Scored(np.concatenate(truth), np.concatenate(outputs), dict(unseen), dict(rare), whole, groups)
 
 
@@ -172,11 +179,6 @@ def _labels(values: pa.ChunkedArray, task: Task, part: str) -> Floats:
             field=task.target,
         )
     return y
-
-
-def _codes(values: pa.ChunkedArray) -> NDArray[np.int64]:
-    encoded = values.combine_chunks().dictionary_encode("encode")
-    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
 
 
 def _facts(
@@ -209,19 +211,18 @@ def _facts(
 def _metrics(
     kind: TaskKind, y: Floats, predicted: metrics.Predicted, dummy: metrics.Predicted, plan: bootstrap.ResamplingPlan
 ) -> dict[str, Any]:
-    known = {metric.name: metric for metric in metrics.all_for(kind)}
-    measured = bootstrap.estimates(
-        {name: metric.prepare(y, predicted.of(metric.needs)) for name, metric in known.items()}, len(y), plan
-    )
+    known = metrics.all_for(kind)
+    prepared = {metric.name: metric.prepare(y, predicted.of(metric.needs)) for metric in known}
+    measured = bootstrap.estimates(prepared, len(y), plan)
     return {
-        name: {
+        metric.name: {
             "title": metric.title,
             "meaning": metric.definition,
             "greater_is_better": metric.greater_is_better,
-            **measured[name].to_json(),
+            **asdict(measured[metric.name]),
             "dummy": metric.function(y, dummy.of(metric.needs)),
         }
-        for name, metric in known.items()
+        for metric in known
     }
 
 
@@ -236,54 +237,31 @@ def _against_dummy(
     ours, theirs = metric.prepare(y, predicted.of(metric.needs)), metric.prepare(y, dummy.of(metric.needs))
     gap = bootstrap.difference(ours, theirs, len(y), plan)
     low, high = (gap.low, gap.high) if metric.greater_is_better else (-gap.high, -gap.low)
-    gain = bootstrap.BootstrapEstimate(metric.sign * gap.value, low, high, gap.error)
-    return {
-        "metric": metric.name,
-        "title": metric.title,
-        "model": ours(None),
-        "dummy": theirs(None),
-        "gain": gain.to_json(),
-    }
+    gain = {"value": metric.sign * gap.value, "low": low, "high": high, "error": gap.error}
+    return {"metric": metric.name, "title": metric.title, "model": ours(None), "dummy": theirs(None), "gain": gain}
 
 
 def _classes(task: Task, y: Floats, predicted: metrics.Predicted, recipe: Recipe) -> dict[str, Any]:
     """Measure what only classification has: matrix, metrics a class, calibration and curves."""
     names = class_names(task)
+    # 1. The confusion matrix, and the metrics of each class that follow from it.
     counts = weighted_metrics.matrix(y.astype(np.int64), predicted.label, len(names))
-    rates = {
+    columns = {
+        "num_rows": counts.sum(axis=1),
+        "num_predicted": counts.sum(axis=0),
         "precision": weighted_metrics.precision(counts),
         "recall": weighted_metrics.recall(counts),
         "f1": weighted_metrics.f1(counts),
     }
-    classes = [
-        {
-            "class": name,
-            "num_rows": counts[k].sum(),
-            "num_predicted": counts[:, k].sum(),
-            **{rate: values[k] for rate, values in rates.items()},
-        }
-        for k, name in enumerate(names)
-    ]
+    classes = [{"class": name, **{key: of[k] for key, of in columns.items()}} for k, name in enumerate(names)]
+    # 2. Calibration and curves, of the positive class or of the most frequent ones.
+    p, is_binary = predicted.output, task.kind is TaskKind.BINARY
+    top, hit = (p[:, 1], y == 1) if is_binary else (p.max(axis=1), p.argmax(axis=1) == y)
+    bins = [asdict(b) for b in curves.reliability(top, hit.astype(np.float64), confidence=recipe.evaluate.confidence)]
+    shown = [1] if is_binary else np.argsort(-columns["num_rows"], kind="stable")[:MAX_CURVES].tolist()
     return {
         "classes": classes,
         "confusion": curves.confusion_shown(counts, names),
-        **_probabilities(task, names, y, predicted, recipe),
-    }
-
-
-def _probabilities(
-    task: Task, names: list[str], y: Floats, predicted: metrics.Predicted, recipe: Recipe
-) -> dict[str, Any]:
-    p = predicted.output
-    is_binary = task.kind is TaskKind.BINARY
-    top, hit = (p[:, 1], y == 1) if is_binary else (p.max(axis=1), p.argmax(axis=1) == y)
-    bins = [b.to_json() for b in curves.reliability(top, hit.astype(np.float64), confidence=recipe.evaluate.confidence)]
-    shown = (
-        [1]
-        if is_binary
-        else np.argsort(-np.bincount(y.astype(np.int64), minlength=len(names)), kind="stable")[:MAX_CURVES].tolist()
-    )
-    return {
         "calibration": {"of": f"'{names[1]}'" if is_binary else "the most probable class", "bins": bins},
         "roc": {names[k]: curves.roc(y == k, p[:, k]) for k in shown},
         "precision_recall": {names[k]: curves.precision_recall(y == k, p[:, k]) for k in shown},

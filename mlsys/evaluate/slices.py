@@ -12,7 +12,7 @@ The number is part of the result.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -71,8 +71,7 @@ def columns(schema: Schema, named: Sequence[str]) -> list[Column]:
 
 def find(table: pa.Table, columns: Iterable[Column], *, named: bool) -> tuple[list[Slice], list[str]]:
     """Find the slices of the rows, and the columns left out because they have too many values or one only."""
-    slices: list[Slice] = []
-    left_out: list[str] = []
+    slices, left_out = [], []
     for column in columns:
         parts = _parts(table[column.name], column.kind, named=named)
         slices += [Slice(column.name, value, rows) for value, rows in parts]
@@ -98,10 +97,8 @@ def _parts(values: pa.ChunkedArray, kind: Kind, *, named: bool) -> list[tuple[st
 
 
 def _ranges(values: pa.ChunkedArray, *, is_time: bool) -> list[tuple[str, NDArray[np.intp]]]:
-    numbers = (pc.cast(values, pa.timestamp("us"), safe=False).cast(pa.int64()) if is_time else values).cast(
-        pa.float64()
-    )
-    flat = numbers.to_numpy()
+    numbers = pc.cast(values, pa.timestamp("us"), safe=False).cast(pa.int64()) if is_time else values
+    flat = numbers.cast(pa.float64()).to_numpy()
     missing = np.isnan(flat)
     cuts = np.unique(np.quantile(flat[~missing], np.arange(1, NUM_RANGES) / NUM_RANGES, method="inverted_cdf"))
     codes = np.where(missing, -1, np.searchsorted(cuts, flat, side="left"))
@@ -175,7 +172,7 @@ def _row(
         "num_rows": len(some),
         "fraction": len(some) / len(y),
         "mean_target": float(np.mean(y[some])),
-        **estimate.to_json(),
+        **asdict(estimate),
     }
 
 

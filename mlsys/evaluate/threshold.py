@@ -49,9 +49,8 @@ class ThresholdCurve:
 
     def cost(self, cost: Cost) -> Floats:
         """Compute the mean cost a row, ``(FP c_FP + FN c_FN) / n``, at each threshold."""
-        wrong = self.false * cost.get("false_positive", 1.0) + (self.positives - self.true) * cost.get(
-            "false_negative", 1.0
-        )
+        missed = (self.positives - self.true) * cost.get("false_negative", 1.0)
+        wrong = self.false * cost.get("false_positive", 1.0) + missed
         return np.asarray(wrong / max(self.positives + self.negatives, 1), np.float64)
 
 

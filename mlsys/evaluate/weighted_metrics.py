@@ -97,11 +97,9 @@ def mean_of(loss: Callable[[NDArray[Any], NDArray[Any]], Floats], after: Callabl
 
         def statistic(weight: Floats | None) -> float:
             total = len(losses) if weight is None else weight.sum()
-            return (
-                after(float((losses.sum() if weight is None else weight @ losses) / total))
-                if total > 0
-                else float("nan")
-            )
+            if total <= 0:
+                return float("nan")
+            return after(float((losses.sum() if weight is None else weight @ losses) / total))
 
         return statistic
 
