@@ -33,8 +33,6 @@ from mlsys import errors
 if TYPE_CHECKING:
     from mlsys.store import Store
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(
     name="mlsys",
     help="The complete machine-learning workflow on one Ray cluster.",
@@ -105,11 +103,7 @@ def _keep_traceback(error: Exception) -> str:
 
 
 def perform(
-    step: str,
-    recipe: Path,
-    settings: list[str] | None = None,
-    store: Path | None = None,
-    labels: str | None = None,
+    step: str, recipe: Path, settings: list[str] | None = None, store: Path | None = None, labels: str | None = None
 ) -> NoReturn:
     """Run a recipe up to a step, or all nine as ``workflow``, and leave with the exit code.
 

@@ -23,8 +23,6 @@ from typing import Any
 from mlsys import errors
 from mlsys.store import Store, digest_json
 
-__all__ = ["CodeGraph", "Module", "code_digest"]
-
 WITHOUT_EFFECT = {
     "mlsys": "importing the package does nothing",
     "mlsys.cluster": "it says where work runs; the result is the same everywhere",

@@ -26,23 +26,6 @@ from mlsys.readers.files import File
 from mlsys.recipe import Reading
 from mlsys.schema import FOLD, ROW, Kind
 
-__all__ = [
-    "BATCH_ROWS",
-    "PACKED",
-    "UNNAMED",
-    "BadRecord",
-    "Batch",
-    "CursorBound",
-    "Fragment",
-    "Growth",
-    "Reader",
-    "TypeCounts",
-    "as_python",
-    "checked_names",
-    "refuse_reserved",
-    "typed_batches",
-]
-
 BATCH_ROWS = 1 << 17
 """Rows in memory at a time where a reader counts rows, and rows of a Parquet row group."""
 UNNAMED = "unnamed_"

@@ -10,8 +10,6 @@ from mlsys import errors
 from mlsys.readers.base import BadRecord, Batch, Fragment, Growth, Reader, typed_batches
 from mlsys.recipe import Reading
 
-__all__ = ["BuiltInReader"]
-
 
 class BuiltInReader(Reader):
     """A data set of scikit-learn as a table; its target column is named ``target``."""

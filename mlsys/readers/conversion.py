@@ -40,27 +40,6 @@ import pyarrow.compute as pc
 from mlsys import errors
 from mlsys.limits import YEAR_1_US
 
-__all__ = [
-    "FIRST_US",
-    "LAST_US",
-    "LIST",
-    "PER_SECOND",
-    "PLAIN",
-    "TIME",
-    "NumberFormat",
-    "as_type",
-    "check_zone",
-    "in_calendar",
-    "localized",
-    "misfits",
-    "parsed_array",
-    "read_text",
-    "stored_type",
-    "time_parts",
-    "to_stored",
-    "without_nan",
-]
-
 TIME = pa.timestamp("us", "UTC")
 LIST = pa.list_(pa.float64())
 TRUE, FALSE = ("true", "1"), ("false", "0")

@@ -17,8 +17,6 @@ from mlsys.readers.base import BadRecord, Batch, Fragment, Growth, Reader, check
 from mlsys.readers.conversion import NumberFormat
 from mlsys.recipe import Reading
 
-__all__ = ["CsvReader"]
-
 BLOCK_BYTES = 1 << 24
 """Bytes of CSV parsed at a time, and so the longest record."""
 

@@ -21,8 +21,6 @@ from mlsys import errors
 from mlsys.readers.base import Fragment
 from mlsys.recipe import Reading
 
-__all__ = ["DecodedText", "check_quotes", "opened"]
-
 CHUNK_BYTES = 1 << 20
 
 BINARY = {

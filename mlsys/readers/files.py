@@ -15,8 +15,6 @@ import pyarrow.fs as pafs
 
 from mlsys import errors
 
-__all__ = ["REMOTE", "File", "changed", "filesystem", "find", "near", "open_file", "scheme"]
-
 REMOTE = ("s3", "gs", "gcs", "file", "hdfs", "abfs", "abfss")
 """URI schemes that ``pyarrow.fs`` opens."""
 GLOB = re.compile(r"[*?\[]")

@@ -24,20 +24,6 @@ from mlsys.readers.files import File
 from mlsys.recipe import Reading
 from mlsys.schema import Kind
 
-__all__ = [
-    "FILE",
-    "IMAGE",
-    "IMAGE_ROWS",
-    "MAX_BYTES",
-    "TEXT",
-    "FolderReader",
-    "ImageReader",
-    "TextReader",
-    "decoded_pictures",
-    "names_and_labels",
-    "picture_bytes",
-]
-
 FILE, LABEL, IMAGE, TEXT = "file", "label", "image", "text"
 NAMES = pa.schema([(FILE, pa.string()), (LABEL, pa.string())])
 

@@ -16,8 +16,6 @@ from mlsys.recipe import Reading
 from mlsys.schema import ROW
 from mlsys.store import MANIFEST, read_json
 
-__all__ = ["IncrementReader", "batch_files"]
-
 
 def batch_files(folder: Path) -> list[Path]:
     """Files of an increment's batches, in order."""

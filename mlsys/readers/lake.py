@@ -31,8 +31,6 @@ from mlsys.readers.base import BadRecord, Batch, Fragment, Growth, Reader, check
 from mlsys.recipe import Reading
 from mlsys.store import digest_json
 
-__all__ = ["DeltaReader", "IcebergReader", "absolute_table"]
-
 A_TABLE = (
     "a table that can be read",
     "delta://folder, which holds _delta_log; iceberg://catalog/namespace.table, the catalog as .pyiceberg.yaml has it",

@@ -13,8 +13,6 @@ from mlsys import errors
 from mlsys.readers.base import BATCH_ROWS, BadRecord, Batch, Fragment, Growth, Reader, checked_names, typed_batches
 from mlsys.recipe import Reading
 
-__all__ = ["ParquetReader"]
-
 BATCH_BYTES = 1 << 28
 """Bytes of Parquet, as encoded, read at a time."""
 SPLIT_ROWS = 1 << 19

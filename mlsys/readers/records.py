@@ -29,8 +29,6 @@ from mlsys.readers.base import (
 )
 from mlsys.recipe import Reading
 
-__all__ = ["JsonLinesReader", "SqlReader", "absolute_database"]
-
 RECORDS = BATCH_ROWS // 2
 """Records held as Python objects at a time."""
 

@@ -39,21 +39,6 @@ from mlsys.readers.parquet import ParquetReader
 from mlsys.recipe import Reading
 from mlsys.schema import Kind
 
-__all__ = [
-    "absolute",
-    "batches",
-    "column",
-    "find",
-    "fingerprint",
-    "formats",
-    "kinds",
-    "numbers",
-    "reader",
-    "register",
-    "schema",
-    "split",
-]
-
 READERS: Plugins[Reader] = Plugins(
     "mlsys.readers",
     {

@@ -66,12 +66,7 @@ COLLECT = Step(
     check=data.check_collected,
 )
 EXPLORE = Step(
-    "explore",
-    2,
-    data.explore,
-    results.ExploreResult,
-    summary.explored,
-    reads=("name", "explore", "features.derive"),
+    "explore", 2, data.explore, results.ExploreResult, summary.explored, reads=("name", "explore", "features.derive")
 )
 FEATURES = Step(
     "features",
@@ -92,13 +87,7 @@ SELECTION = Step(
     observe=data.observe_encoders,
 )
 TUNE = Step(
-    "tune",
-    7,
-    modelling.tune,
-    results.TuneResult,
-    summary.own,
-    reads=(*FIT, "tune"),
-    observe=data.observe_encoders,
+    "tune", 7, modelling.tune, results.TuneResult, summary.own, reads=(*FIT, "tune"), observe=data.observe_encoders
 )
 TRAIN = Step(
     "train",
@@ -118,13 +107,7 @@ EVALUATE = Step(
     reads=("name", "seed", "data.timezone", "selection.metric", "evaluate"),
 )
 DEPLOY = Step(
-    "deploy",
-    8,
-    production.deploy,
-    results.DeployResult,
-    summary.deployed,
-    reads=("name", "deploy"),
-    is_repeated=True,
+    "deploy", 8, production.deploy, results.DeployResult, summary.deployed, reads=("name", "deploy"), is_repeated=True
 )
 MONITOR = Step(
     "monitor",

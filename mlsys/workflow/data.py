@@ -9,9 +9,6 @@ from mlsys.dataset import Split
 from mlsys.workflow.results import CollectResult, ExploreResult, FeaturesResult
 from mlsys.workflow.run import StepContext
 
-__all__ = ["check_collected", "collect", "explore", "features", "messages", "observe_encoders", "observe_sources"]
-
-
 MAX_MESSAGES = 10
 """Messages of a collection that the console shows: a table may have 10,000 empty columns."""
 

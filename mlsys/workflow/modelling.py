@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mlsys.features.online.views import FeatureView
     from mlsys.statistics import TrainStatistics
 
-__all__ = ["check_names", "evaluate", "observe_views", "selection", "train", "tune"]
-
 
 def check_names(recipe: Recipe) -> None:
     """Refuse families and metrics that nobody has registered, before rows are collected for them."""

@@ -24,8 +24,6 @@ from mlsys.workflow.run import StepContext
 if TYPE_CHECKING:
     from mlsys.bundle import Bundle
 
-__all__ = ["deploy", "monitor", "observe_log"]
-
 
 def deploy(
     context: StepContext,

@@ -15,20 +15,6 @@ from pydantic import TypeAdapter
 from mlsys.schema import Task
 from mlsys.store import digest_json
 
-__all__ = [
-    "CollectResult",
-    "DeployResult",
-    "EvaluateResult",
-    "ExploreResult",
-    "FeaturesResult",
-    "MonitorResult",
-    "SelectionResult",
-    "ServedAt",
-    "StepResult",
-    "TrainResult",
-    "TuneResult",
-]
-
 Objects: TypeAlias = "list[tuple[str, str]]"
 
 

@@ -20,8 +20,6 @@ from mlsys.recipe import Recipe, dump
 from mlsys.store import Store, digest_json, write_atomic, write_json
 from mlsys.workflow.results import StepResult
 
-__all__ = ["Run", "Step", "StepContext"]
-
 R = TypeVar("R", bound=StepResult)
 
 

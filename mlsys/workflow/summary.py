@@ -19,8 +19,6 @@ from mlsys.workflow.results import (
 )
 from mlsys.workflow.run import Run
 
-__all__ = ["collected", "deployed", "explored", "own", "planned", "text", "trained"]
-
 
 def own(result: SelectionResult | TuneResult | EvaluateResult | MonitorResult) -> str:
     """The line that the step itself made."""

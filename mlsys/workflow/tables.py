@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mlsys.features.online.publishing import Published
     from mlsys.features.online.views import FeatureView
 
-__all__ = ["check_machines", "materialize", "publish"]
-
 
 def publish(context: StepContext, views: Sequence[FeatureView], tables: Mapping[str, str]) -> list[Published]:
     """Publish the tables that the rows were joined with, for the views of a bundle; returns those that are new.
