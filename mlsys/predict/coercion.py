@@ -165,8 +165,12 @@ def _rule(kind: pa.DataType, timezone: str | None) -> tuple[str, Callable[[Any],
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return "text", _text
     if pa.types.is_timestamp(kind):
-        zone = "with a zone, e.g. 2013-10-01T08:00:00Z" if kind.tz else "without a zone, e.g. 2013-10-01T08:00:00"
-        return f"an ISO 8601 time {zone}", _timestamp(kind, timezone)
+        if not kind.tz:
+            zone, example = "without a zone", "2013-10-01T08:00:00"
+        else:
+            zone = f"with an offset, or local in {timezone}" if timezone else "with a zone"
+            example = "2013-10-01T08:00:00Z"
+        return f"an ISO 8601 time {zone}, e.g. {example}", _timestamp(kind, timezone)
     return _rare_rule(kind, timezone)
 
 
