@@ -162,10 +162,9 @@ def test_a_rejected_time_is_answered_with_the_zone_of_those_without_an_offset(st
     (tmp_path / "a.csv").write_text("seats,departs\n100,noon\n")
     settings = ["timezone=America/New_York"]
     batch.predict(store, "late", tmp_path / "a.csv", tmp_path / "out", settings=settings, max_rejected_fraction=1)
-    assert pq.read_table(tmp_path / "out" / "_rejected")["reasons"].to_pylist() == [
-        "departs: got text 'noon', expected an ISO 8601 time with an offset, or local in America/New_York, "
-        "e.g. 2013-10-01T08:00:00Z"
-    ]
+    expected = "an ISO 8601 time with an offset, or local in America/New_York, e.g. 2013-10-01T08:00:00Z"
+    reasons = pq.read_table(tmp_path / "out" / "_rejected")["reasons"].to_pylist()
+    assert reasons == [f"departs: got text 'noon', expected {expected}"]
 
 
 def test_too_many_rejected_rows_stop_it_and_leave_the_old_output(store, table, tmp_path):
