@@ -71,9 +71,7 @@ print(f"\n{done.family}: ROC AUC {done.metrics['roc_auc']:.3f}")
 late = visits.sample(500, random_state=0).assign(recorded_at=start + pd.Timedelta("200D"), pages=1_000)
 pd.concat([visits, late]).to_parquet(folder / "visits.parquet", index=False)
 again = mlsys.run(recipe, until="evaluate", store=folder / "store", cluster=False, quiet=True)
-print(
-    f"with 500 visits that were recorded late: {'the same model' if again.bundle == done.bundle else 'another model'}"
-)
+print("500 visits recorded late:", "the same model" if again.bundle == done.bundle else "another model")
 
 # At prediction time the keys are enough: the joined columns are looked up as of each row's time. (Without an endpoint
 # nothing is published, so here the table carries them.)
