@@ -312,8 +312,7 @@ def _heat_map(names: Sequence[str], times: Sequence[str], shifts: Sequence[Mappi
     total = left + width * len(times) + 16
     every = max(1, round(52 / width))
     title = "Distance from the reference, less noise"
-    parts = [svg.title(title)]
-    parts += [svg.text(left + width * (j + 0.5), top - 8, times[j], "m ink") for j in range(0, len(times), every)]
+    parts = [svg.text(left + width * (j + 0.5), top - 8, times[j], "m ink") for j in range(0, len(times), every)]
     for i, name in enumerate(names):
         y = top + height * i
         parts.append(svg.text(left - 8, y + 15, svg.shorten(name, 22), "e ink"))
@@ -342,7 +341,7 @@ def _distribution(bars: Sequence[tuple[str, float, float]], *, title: str, windo
     left, height, width = 150, 30, 400
     full_width = width - left - 50
     largest = max([fraction for _, *fractions in bars for fraction in fractions] + [1e-9])
-    parts = [svg.title(title), svg.legend([window, "reference"], 12, 32, width)]
+    parts = [svg.legend([window, "reference"], 12, 32, width)]
     for i, (label, *fractions) in enumerate(bars):
         y = 46 + height * i
         parts.append(svg.text(left - 8, y + 14, svg.shorten(label, 22), "e ink"))

@@ -31,17 +31,13 @@ def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """
     if not high > low:
         low, high = low - (abs(low) or 1) / 2, low + (abs(low) or 1) / 2
-    for step in _steps((high - low) / max(most, 2)):
+    power = 10.0 ** math.floor(math.log10((high - low) / max(most, 2)))
+    for step in (factor * power * scale for scale in (1, 10, 100) for factor in (1, 2, 5)):
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         if last - first + 1 <= most:
             break
     digits = max(0, -math.floor(math.log10(step)) + 1)
     return [round(i * step, digits) for i in range(first, last + 1)]
-
-
-def _steps(raw: float) -> Iterable[float]:
-    power = 10.0 ** math.floor(math.log10(raw))
-    return (factor * power * scale for scale in (1, 10, 100) for factor in (1, 2, 5))
 
 
 @dataclass(frozen=True)
@@ -73,9 +69,17 @@ class Frame:
     def y(self, value: float) -> float:
         return self.y_end - (value - self.y_low) / ((self.y_high - self.y_low) or 1) * (self.y_end - self.top)
 
+    def across(self, value: float, kind: str = "dash") -> Html:
+        """Draw a line across the area at a value of the vertical scale."""
+        return line(self.left, self.y(value), self.x_end, self.y(value), kind)
+
+    def upright(self, value: float, kind: str = "dash", above: float = 0.0) -> Html:
+        """Draw a line down through the area, from `above` it, at a value of the horizontal scale."""
+        return line(self.x(value), self.top - above, self.x(value), self.y_end, kind)
+
     def y_axis(self, ticks: Sequence[float], write: Callable[[float], str] = formats.compact, label: str = "") -> Html:
         """Draw gridlines with their values at the left, and the name of the axis above them."""
-        lines = [line(self.left, self.y(t), self.x_end, self.y(t), "grid-line") for t in ticks]
+        lines = [self.across(t, "grid-line") for t in ticks]
         names = [text(self.left - 6, self.y(t) + 3.5, write(t), "e") for t in ticks]
         return join(*lines, *names, text(self.left, self.top - 8, label) if label else "")
 
@@ -87,11 +91,19 @@ class Frame:
         name = text((self.left + self.x_end) / 2, self.y_end + 32, label, "m") if label else ""
         return join(base, *marks, *words, name)
 
-    def x_numbers(
-        self, ticks: Sequence[float], label: str = "", write: Callable[[float], str] = formats.compact
-    ) -> Html:
+    def x_numbers(self, label: str = "") -> Html:
+        """Draw the horizontal axis with round numbers inside the area."""
         room = 1e-9 * (self.x_high - self.x_low)
-        return self.x_axis([(t, write(t)) for t in ticks if self.x_low - room <= t <= self.x_high + room], label)
+        inside = [t for t in nice_ticks(self.x_low, self.x_high) if self.x_low - room <= t <= self.x_high + room]
+        return self.x_axis([(t, formats.compact(t)) for t in inside], label)
+
+    def x_grid(self, ticks: Sequence[float], below: float, above: float = 0.0) -> Html:
+        """Draw a line down through the area at each tick, and its number `below` the area."""
+        marks = [
+            join(self.upright(t, "grid-line", above), text(self.x(t), self.y_end + below, formats.compact(t), "m"))
+            for t in ticks
+        ]
+        return join(*marks)
 
 
 def picture(
@@ -103,12 +115,13 @@ def picture(
     kind: str = "normal",
     most_px: float | None = None,
 ) -> Html:
-    """Draw the whole as one element, with a name and a description for readers who cannot see it.
+    """Draw the whole as one element below its name, with a description for readers who cannot see it.
 
-    `kind` is ``normal`` (scales down to a phone), ``wide`` (scrolls sideways there) or ``spark``;
-    `most_px` is the greatest width on a page, where it depends on what is drawn.
+    `kind` is ``normal`` (scales down to a phone), ``wide`` (scrolls sideways there) or ``spark`` (in a
+    cell of a table, without a heading); `most_px` is the greatest width on a page, where it depends on what is drawn.
     """
-    inner = join(tag("title", name), tag("desc", description) if description else "", *content)
+    heading = "" if kind == "spark" else text(0, 13, name, "head")
+    inner = join(tag("title", name), tag("desc", description) if description else "", heading, *content)
     box = f"0 0 {_r(width)} {_r(height)}"
     style = "" if most_px is None else f' style="max-width:{most_px:.0f}px"'
     return Html(f'<svg class="{kind}" viewBox="{box}"{style} role="img" aria-label="{escape(name)}">{inner}</svg>')
@@ -143,11 +156,6 @@ def circle(x: float, y: float, radius: float, kind: str, hint: str = "") -> Html
 def text(x: float, y: float, words: object, kind: str = "") -> Html:
     """Write words at a place: class `e` ends there, `m` has its middle there."""
     return tag("text", words, class_=kind or None, x=_r(x), y=_r(y))
-
-
-def title(words: str, x: float = 0, y: float = 13) -> Html:
-    """Write the heading of a chart."""
-    return text(x, y, words, "head")
 
 
 def path(points: Iterable[tuple[float, float] | None], kind: str, *, close: bool = False) -> Html:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mlsys.reports.charts.diagnostics import Interval, calibration, curve, intervals
 from mlsys.reports.charts.distributions import bars, histogram, histogram_by_class, shares, spark_bars
 from mlsys.reports.charts.matrices import Pair, confusion, density, heat, patterns
-from mlsys.reports.charts.series import Series, fan, lines, sparkline
+from mlsys.reports.charts.series import Series, lines
 
 __all__ = [
     "Interval",
@@ -20,7 +20,6 @@ __all__ = [
     "confusion",
     "curve",
     "density",
-    "fan",
     "heat",
     "histogram",
     "histogram_by_class",
@@ -29,5 +28,4 @@ __all__ = [
     "patterns",
     "shares",
     "spark_bars",
-    "sparkline",
 ]

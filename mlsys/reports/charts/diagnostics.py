@@ -23,7 +23,6 @@ def curve(
     y_label: str,
     diagonal: bool = False,
     level: float | None = None,
-    point: tuple[str, float, float] | None = None,
     upright: tuple[str, float] | None = None,
     dots: bool = False,
     x_range: tuple[float, float] = (0, 1),
@@ -31,8 +30,7 @@ def curve(
 ) -> Html:
     """Draw curves in a square: ROC with `diagonal`, precision and recall with `level` (the base rate).
 
-    `point` is a named place on a curve, `upright` a named place on the x axis; `dots` marks
-    the points that a curve runs through.
+    `upright` is a named place on the x axis; `dots` marks the points that a curve runs through.
     """
     # 1. Axes, and room for the legend above them
     names = list(series)
@@ -41,17 +39,12 @@ def curve(
     ends = (x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
     frame = svg.Frame(WIDTH, HEIGHT + 16 * rows, 46, 12, 42 + 16 * rows, 42, *ends)
     key = svg.legend(names, 12, 31, WIDTH - 60) if rows else ""
-    axes = join(frame.y_axis(y_ticks, label=y_label), frame.x_numbers(x_ticks, x_label))
-    # 2. Guides and curves
+    axes = join(frame.y_axis(y_ticks, label=y_label), frame.x_numbers(x_label))
+    # 2. Guides and curves, and words for readers who cannot see them
     guides = _guides(frame, diagonal=diagonal, level=level, upright=upright)
     drawn = [_curve(frame, points, i, dots=dots) for i, points in enumerate(series.values(), 1)]
-    known = point is not None and not any(formats.is_missing(float(v)) for v in point[1:])
-    named = _point(frame, *point) if point is not None and known else ""
-    # 3. Words for readers who cannot see it
     alt = f"{y_label} against {x_label}: " + ", ".join(names)
-    return svg.picture(
-        frame.width, frame.height, svg.title(title), key, axes, guides, *drawn, named, name=title, description=alt
-    )
+    return svg.picture(frame.width, frame.height, key, axes, guides, *drawn, name=title, description=alt)
 
 
 def _guides(frame: svg.Frame, *, diagonal: bool, level: float | None, upright: tuple[str, float] | None) -> Html:
@@ -60,10 +53,10 @@ def _guides(frame: svg.Frame, *, diagonal: bool, level: float | None, upright: t
         low, high = max(frame.x_low, frame.y_low), min(frame.x_high, frame.y_high)
         parts.append(svg.line(frame.x(low), frame.y(low), frame.x(high), frame.y(high), "dash"))
     if level is not None and not formats.is_missing(level):
-        parts.append(svg.line(frame.left, frame.y(level), frame.x_end, frame.y(level), "dash"))
+        parts.append(frame.across(level))
     if upright is not None and not formats.is_missing(upright[1]) and frame.x_low <= upright[1] <= frame.x_high:
         x, is_left = frame.x(upright[1]), upright[1] > (frame.x_low + frame.x_high) / 2
-        parts.append(svg.line(x, frame.top, x, frame.y_end, "dash"))
+        parts.append(frame.upright(upright[1]))
         parts.append(svg.text(x + (-5 if is_left else 5), frame.top + 10, upright[0], "e ink" if is_left else "ink"))
     return join(*parts)
 
@@ -86,48 +79,25 @@ def calibration(
     low: Sequence[float] | None = None,
     high: Sequence[float] | None = None,
     counts: Sequence[float] | None = None,
-    x_label: str = "predicted probability",
-    y_label: str = "observed rate",
 ) -> Html:
     """Draw the observed rate against the mean prediction of each bin; on the broken diagonal they agree."""
     # 1. Axes and the diagonal
     ends = [float(v) for v in [*predicted, *observed, *(high or [])] if not formats.is_missing(float(v))]
     ticks = svg.nice_ticks(0, min(1.0, max(ends, default=1.0)))
     frame = svg.Frame(WIDTH, HEIGHT, 46, 12, 42, 42, 0, ticks[-1], 0, ticks[-1])
-    parts = [svg.title(title), frame.y_axis(ticks, label=y_label), frame.x_numbers(ticks, x_label)]
+    parts = [frame.y_axis(ticks, label="observed rate"), frame.x_numbers("predicted probability")]
     parts.append(svg.line(frame.x(0), frame.y(0), frame.x_end, frame.top, "dash"))
     # 2. Intervals, then the line, then a dot a bin
-    for i, (a, b) in enumerate(zip(low or [], high or [], strict=True)):
-        parts.append(
-            svg.line(
-                frame.x(predicted[i]),
-                frame.y(max(a, 0)),
-                frame.x(predicted[i]),
-                frame.y(min(b, ticks[-1])),
-                "s1 whisker",
-            )
-        )
-    parts.append(svg.path([(frame.x(p), frame.y(o)) for p, o in zip(predicted, observed, strict=True)], "s1 line"))
-    for i, (p, o) in enumerate(zip(predicted, observed, strict=True)):
+    for p, a, b in zip(predicted, low or [], high or [], strict=False):
+        x = frame.x(p)
+        parts.append(svg.line(x, frame.y(max(a, 0)), x, frame.y(min(b, ticks[-1])), "s1 whisker"))
+    points = [(frame.x(p), frame.y(o)) for p, o in zip(predicted, observed, strict=True)]
+    parts.append(svg.path(points, "s1 line"))
+    for i, (x, y) in enumerate(points):
         size = f", {formats.number(counts[i])} rows" if counts is not None else ""
-        parts.append(
-            svg.circle(
-                frame.x(p),
-                frame.y(o),
-                4,
-                "f1 halo",
-                f"predicted {formats.number(p)}, observed {formats.number(o)}{size}",
-            )
-        )
+        hint = f"predicted {formats.number(predicted[i])}, observed {formats.number(observed[i])}{size}"
+        parts.append(svg.circle(x, y, 4, "f1 halo", hint))
     return svg.picture(WIDTH, HEIGHT, *parts, name=title, description=f"{len(predicted)} bins")
-
-
-def _point(frame: svg.Frame, name: str, x: float, y: float) -> Html:
-    left = x > (frame.x_low + frame.x_high) / 2
-    words = svg.text(frame.x(x) + (-9 if left else 9), frame.y(y) + 14, name, "e ink" if left else "ink")
-    return join(
-        svg.circle(frame.x(x), frame.y(y), 5, "f2 halo", f"{name}: {formats.number(x)}, {formats.number(y)}"), words
-    )
 
 
 @dataclass(frozen=True)
@@ -148,39 +118,20 @@ class Interval:
 
 
 def intervals(
-    rows: Sequence[Interval],
-    *,
-    title: str,
-    x_label: str = "",
-    reference: float | None = None,
-    reference_label: str = "",
+    rows: Sequence[Interval], *, title: str, reference: float | None = None, reference_label: str = ""
 ) -> Html:
     """Draw a dot and a whisker a row on one scale; `reference` is a broken line down through all."""
     # 1. The scale of all rows
-    numbers = [
-        v
-        for row in rows
-        for v in (row.value, row.low, row.high, row.other)
-        if v is not None and not formats.is_missing(v)
-    ]
-    numbers += [reference] if reference is not None and not formats.is_missing(reference) else []
-    ticks = svg.nice_ticks(min(numbers, default=0.0), max(numbers, default=1.0), 6)
-    height = 60 + 24 * len(rows) + (14 if x_label else 0)
-    frame = svg.Frame(INTERVALS_WIDTH, height, 154, 104, 44, 22 + (14 if x_label else 0), ticks[0], ticks[-1])
-    # 2. Grid, name of the axis, reference
-    parts = [svg.title(title)]
-    for t in ticks:
-        parts += [
-            svg.line(frame.x(t), frame.top - 4, frame.x(t), frame.y_end, "grid-line"),
-            svg.text(frame.x(t), frame.y_end + 14, formats.compact(t), "m"),
-        ]
-    if x_label:
-        parts.append(svg.text((frame.left + frame.x_end) / 2, frame.y_end + 30, x_label, "m"))
+    numbers = [reference, *(v for row in rows for v in (row.value, row.low, row.high, row.other))]
+    known = [v for v in numbers if v is not None and not formats.is_missing(v)]
+    ticks = svg.nice_ticks(min(known, default=0.0), max(known, default=1.0), 6)
+    height = 60 + 24 * len(rows)
+    frame = svg.Frame(INTERVALS_WIDTH, height, 154, 104, 44, 22, ticks[0], ticks[-1])
+    # 2. Grid and reference
+    parts = [frame.x_grid(ticks, below=14, above=4)]
     if reference is not None and not formats.is_missing(reference):
-        parts += [
-            svg.line(frame.x(reference), frame.top - 4, frame.x(reference), frame.y_end, "dash"),
-            svg.text(frame.x(reference), frame.top - 9, reference_label, "m ink"),
-        ]
+        parts.append(frame.upright(reference, above=4))
+        parts.append(svg.text(frame.x(reference), frame.top - 9, reference_label, "m ink"))
     # 3. A line a row
     for i, row in enumerate(rows):
         parts += _row(frame, row, frame.top + 10 + 24 * i)

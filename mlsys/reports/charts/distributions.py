@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
-from mlsys.limits import DAY_US
 from mlsys.reports import formats, svg
 from mlsys.reports.page import Html, join
 
@@ -26,57 +24,40 @@ def histogram(
     *,
     title: str,
     x_label: str = "",
-    y_label: str = "rows",
     marks: Mapping[str, float] | None = None,
-    x_time: bool = False,
 ) -> Html:
     """Draw bars over adjoining bins: ``len(edges) == len(counts) + 1``, edges ascending.
 
     Bins of unequal width are drawn by density, so that area stays proportional to count.
-    `marks` are named places, such as a mean or a threshold, drawn as broken lines. With
-    `x_time` the edges are microseconds since 1970 in UTC, and are written as dates.
+    `marks` are named places, such as a mean or a threshold, drawn as broken lines.
     """
     # 1. The plot area and a box a bin
     heights, unequal = _heights(edges, counts)
     frame = _frame(edges, heights)
-    say = _date if x_time else formats.number
-    boxes = [
-        svg.rect(
-            frame.x(a),
-            frame.y(h),
-            frame.x(b) - frame.x(a) - 0.6,
-            frame.y(0) - frame.y(h),
-            "f1",
-            f"{say(a)} to {say(b)}: {formats.number(c)}",
-        )
-        for a, b, h, c in zip(edges, edges[1:], heights, counts, strict=False)
-    ]
+    base, number = frame.y(0), formats.number
+    boxes = []
+    for start, end, bar, rows in zip(edges, edges[1:], heights, counts, strict=False):
+        x, y, hint = frame.x(start), frame.y(bar), f"{number(start)} to {number(end)}: {number(rows)}"
+        boxes.append(svg.rect(x, y, frame.x(end) - x - 0.6, base - y, "f1", hint))
     # 2. Axes and words
-    name = f"{y_label} per unit" if unequal else y_label
     write = (lambda _: "") if unequal else formats.compact
-    axes = join(frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), write, name), _places(frame, x_label, x_time=x_time))
-    alt = f"{formats.number(sum(counts))} {y_label} from {say(edges[0])} to {say(edges[-1])}"
-    return svg.picture(
-        WIDTH, HEIGHT, svg.title(title), axes, *boxes, _marks(frame, marks or {}), name=title, description=alt
-    )
+    name = "rows per unit" if unequal else "rows"
+    axes = join(frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), write, name), frame.x_numbers(x_label))
+    alt = f"{number(sum(counts))} rows from {number(edges[0])} to {number(edges[-1])}"
+    return svg.picture(WIDTH, HEIGHT, axes, *boxes, _marks(frame, marks or {}), name=title, description=alt)
 
 
 def histogram_by_class(
-    edges: Sequence[float],
-    counts: Mapping[str, Sequence[float]],
-    *,
-    title: str,
-    x_label: str = "",
-    x_time: bool = False,
+    edges: Sequence[float], counts: Mapping[str, Sequence[float]], *, title: str, x_label: str = ""
 ) -> Html:
     """Draw the shares of each class over the same bins, laid over one another.
 
-    Each class sums to one, so classes of very different size can be compared; `x_time` as
-    for `histogram`.
+    Each class sums to one, so classes of very different size can be compared.
     """
     # 1. Shares of each class, and the plot area for the largest
     names = list(counts)
-    shares = {name: _shares(edges, counts[name]) for name in names}
+    totals = {name: sum(counts[name]) or 1 for name in names}
+    shares = {name: _heights(edges, [count / totals[name] for count in counts[name]])[0] for name in names}
     top = max((h for heights in shares.values() for h in heights), default=1.0)
     rows = svg.legend_rows(names, WIDTH - 46)
     frame = _frame(edges, [top], head=16 * rows)
@@ -84,18 +65,10 @@ def histogram_by_class(
     # 2. Axes and words
     unequal = _heights(edges, edges[1:])[1]
     write = (lambda _: "") if unequal else (lambda share: f"{100 * share:.3g}%")
-    axes = join(frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), write), _places(frame, x_label, x_time=x_time))
+    axes = join(frame.y_axis(svg.nice_ticks(0, frame.y_high, 5), write), frame.x_numbers(x_label))
     alt = "; ".join(f"{name}: {formats.number(sum(counts[name]))} rows" for name in names)
-    return svg.picture(
-        WIDTH,
-        HEIGHT + 16 * rows,
-        svg.title(title),
-        svg.legend(names, 12, 31, WIDTH - 46),
-        axes,
-        *areas,
-        name=title,
-        description=alt,
-    )
+    legend = svg.legend(names, 12, 31, WIDTH - 46)
+    return svg.picture(WIDTH, HEIGHT + 16 * rows, legend, axes, *areas, name=title, description=alt)
 
 
 def bars(
@@ -122,15 +95,13 @@ def bars(
     left, end = 112 + extra, (250 if rates is not None else WIDTH - 44) + extra
     most = max([v for v in values if not formats.is_missing(v)] + [0]) or 1
     # 2. A bar a category
-    parts: list[Html] = [svg.title(title), svg.text(left, 34, value_label)]
+    parts: list[Html] = [svg.text(left, 34, value_label)]
     for i, (label, value) in enumerate(zip(labels, values, strict=True)):
         y = 42 + 22 * i
         length = 0 if formats.is_missing(value) else value / most * (end - left - 44 * (rates is not None))
         kind = "f8" if label in quiet else "f1"
-        parts += [
-            svg.text(left - 8, y + 12, names[i], "e ink"),
-            svg.rect(left, y + 1, max(length, 0.8), 15, kind, f"{label}: {formats.number(value)}"),
-        ]
+        parts.append(svg.text(left - 8, y + 12, names[i], "e ink"))
+        parts.append(svg.rect(left, y + 1, max(length, 0.8), 15, kind, f"{label}: {formats.number(value)}"))
         parts.append(svg.text(left + length + 5, y + 12.5, formats.compact(value)))
     if rates is not None:
         frame = svg.Frame(WIDTH + extra, height, 268 + extra, 22, 42, 14)
@@ -139,9 +110,9 @@ def bars(
     return svg.picture(WIDTH + extra, height, *parts, name=title, description=alt)
 
 
-def spark_bars(counts: Sequence[float], *, title: str, most: int = 25) -> Html:
-    """Bars small enough for a table cell; neighbours are put together until at most `most` are left."""
-    together = -(-len(counts) // most) or 1
+def spark_bars(counts: Sequence[float], *, title: str) -> Html:
+    """Draw bars small enough for a table cell; neighbours are put together until at most 25 are left."""
+    together = -(-len(counts) // 25) or 1
     sums = [sum(counts[at : at + together]) for at in range(0, len(counts), together)]
     frame = svg.Frame(110, 26, 1, 1, 2, 2, 0, max(len(sums), 1), 0, max(sums, default=0) or 1)
     steps = [
@@ -157,19 +128,13 @@ def _rates(
     known = [r for r in [*rates, baseline] if r is not None and not formats.is_missing(r)]
     ticks = svg.nice_ticks(min([0.0, *known]), max([*known, 1e-9]), 4)
     frame = replace(place, x_low=ticks[0], x_high=ticks[-1])
-    parts = [svg.text(frame.width - 4, 34, svg.shorten(label, 30), "e")]
-    for t in ticks:
-        parts += [
-            svg.line(frame.x(t), 42, frame.x(t), frame.y_end, "grid-line"),
-            svg.text(frame.x(t), frame.y_end + 12, formats.compact(t), "m"),
-        ]
+    parts = [svg.text(frame.width - 4, 34, svg.shorten(label, 30), "e"), frame.x_grid(ticks, below=12)]
     if baseline is not None:
-        parts.append(svg.line(frame.x(baseline), 42, frame.x(baseline), frame.y_end, "dash"))
+        parts.append(frame.upright(baseline))
     for i, (name, rate) in enumerate(zip(labels, rates, strict=True)):
         if rate is not None and not formats.is_missing(rate):
-            parts.append(
-                svg.circle(frame.x(rate), 51 + 22 * i, 4.5, "f2 halo", f"{name}: {label} {formats.number(rate)}")
-            )
+            hint = f"{name}: {label} {formats.number(rate)}"
+            parts.append(svg.circle(frame.x(rate), 51 + 22 * i, 4.5, "f2 halo", hint))
     return join(*parts)
 
 
@@ -182,15 +147,9 @@ def _frame(edges: Sequence[float], heights: Sequence[float], head: float = 0) ->
 
 def _heights(edges: Sequence[float], counts: Sequence[float]) -> tuple[list[float], bool]:
     widths = [b - a for a, b in itertools.pairwise(edges)]
-    equal = max(widths) - min(widths) <= 1e-6 * max(widths)
-    return (
-        (list(counts), False) if equal else ([c / w if w > 0 else 0 for c, w in zip(counts, widths, strict=True)], True)
-    )
-
-
-def _shares(edges: Sequence[float], counts: Sequence[float]) -> list[float]:
-    total = sum(counts) or 1
-    return _heights(edges, [c / total for c in counts])[0]
+    if max(widths) - min(widths) <= 1e-6 * max(widths):
+        return list(counts), False
+    return [c / w if w > 0 else 0 for c, w in zip(counts, widths, strict=True)], True
 
 
 def _steps(frame: svg.Frame, edges: Sequence[float], heights: Sequence[float], number: int) -> Html:
@@ -203,29 +162,13 @@ def _steps(frame: svg.Frame, edges: Sequence[float], heights: Sequence[float], n
 
 
 def _marks(frame: svg.Frame, marks: Mapping[str, float]) -> Html:
-    inside = {
-        name: at for name, at in marks.items() if not formats.is_missing(at) and frame.x_low <= at <= frame.x_high
-    }
-    lines = [svg.line(frame.x(at), frame.top, frame.x(at), frame.y_end, "dash") for at in inside.values()]
-    right = {name: at > (frame.x_low + 2 * frame.x_high) / 3 for name, at in inside.items()}
-    words = [
-        svg.text(frame.x(at) + (-5 if right[name] else 5), frame.top + 9, name, "e mark" if right[name] else "mark")
-        for name, at in inside.items()
-    ]
-    return join(*lines, *words)
-
-
-def _places(frame: svg.Frame, label: str, *, x_time: bool) -> Html:
-    """The x axis: round numbers, or four days (times, if there are few days) evenly spaced."""
-    if not x_time:
-        return frame.x_numbers(svg.nice_ticks(frame.x_low, frame.x_high), label)
-    step = (frame.x_high - frame.x_low) / 4
-    places = [frame.x_low + (i + 0.5) * step for i in range(4)]
-    return frame.x_axis([(at, _date(at) if step >= DAY_US else _date(at, "%m-%d %H:%M")) for at in places], label)
-
-
-def _date(microseconds: float, form: str = "%Y-%m-%d") -> str:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)).strftime(form)
+    parts = []
+    for name, value in marks.items():
+        if not formats.is_missing(value) and frame.x_low <= value <= frame.x_high:
+            x, is_right = frame.x(value), value > (frame.x_low + 2 * frame.x_high) / 3
+            words = svg.text(x + (-5 if is_right else 5), frame.top + 9, name, "e mark" if is_right else "mark")
+            parts += [frame.upright(value), words]
+    return join(*parts)
 
 
 def shares(
@@ -238,7 +181,7 @@ def shares(
     names = list(parts)
     head = 36 + 16 * svg.legend_rows(names, SHARES_WIDTH - 24)
     most = max(rows, default=0) or 1
-    drawn = [svg.title(title), svg.legend(names, 0, 31, SHARES_WIDTH - 24)]
+    drawn = [svg.legend(names, 0, 31, SHARES_WIDTH - 24)]
     for i, (label, count) in enumerate(zip(labels, rows, strict=True)):
         y = head + 8 + 22 * i
         length = count / most * (START - LEFT - 52)

@@ -35,7 +35,7 @@ def heat(names: Sequence[str], cells: Sequence[Sequence[Pair | None]], *, title:
     side = 40 if size <= 12 else 30 if size <= 18 else 20
     left = 20 + svg.LETTER * max(len(svg.shorten(name, 20)) for name in names)
     top = 40 + SLANT * svg.LETTER * max(len(svg.shorten(name, 20)) for name in names)
-    parts = [svg.title(title)]
+    parts = []
     for i, name in enumerate(names):
         middle = side * (i + 0.5)
         parts.append(svg.text(left - 8, top + middle + 4, svg.shorten(name, 20), "e ink"))
@@ -49,8 +49,7 @@ def heat(names: Sequence[str], cells: Sequence[Sequence[Pair | None]], *, title:
                     kind = "m strong" if abs(cell.value) > 0.6 else "m ink"
                     parts.append(svg.text(corner[0] + side / 2, corner[1] + side / 2 + 4, _short(cell.value), kind))
     width, height = left + side * size + SLANT * svg.LETTER * 14, top + side * size + 8
-    kind = "wide" if width > NARROW else "normal"
-    alt = f"{size} columns"
+    kind, alt = "wide" if width > NARROW else "normal", f"{size} columns"
     return svg.picture(width, height, *parts, name=title, description=alt, kind=kind, most_px=SCALE * width)
 
 
@@ -69,20 +68,17 @@ def _slanted(x: float, y: float, words: str) -> Html:
     return tag("text", words, class_="ink", transform=place)
 
 
-def patterns(
-    names: Sequence[str], rows: Sequence[tuple[Sequence[str], int]], *, total: int, title: str, most: int = 20
-) -> Html:
+def patterns(names: Sequence[str], rows: Sequence[tuple[Sequence[str], int]], *, total: int, title: str) -> Html:
     """Sets of missing columns, one a line: a filled square where the column is missing, then the rows.
 
-    Of more than `most` columns those after the first are named in the hint alone.
+    Of more than 20 columns those after the first are named in the hint alone.
     """
-    shown, side = list(names[:most]), 20
+    shown, side = list(names[:20]), 20
     left, top = 8, 40 + SLANT * svg.LETTER * max((len(svg.shorten(name, 20)) for name in shown), default=0)
     start = left + side * len(shown) + 14
     end = start + 150
     greatest = max((count for _, count in rows), default=0) or 1
-    parts = [svg.title(title)]
-    parts += [_slanted(left + side * (i + 0.5) + 3, top - 8, svg.shorten(name, 20)) for i, name in enumerate(shown)]
+    parts = [_slanted(left + side * (i + 0.5) + 3, top - 8, svg.shorten(name, 20)) for i, name in enumerate(shown)]
     for line, (missing, count) in enumerate(rows):
         y, lacks = top + side * line, set(missing)
         for i, name in enumerate(shown):
@@ -103,7 +99,7 @@ def confusion(matrix: Sequence[Sequence[float]], labels: Sequence[str], *, title
     k = len(labels)
     side = max(24.0, min(84.0, 290 / k))
     left, top = 96, 62
-    parts = [svg.title(title), svg.text(left, 34, "predicted"), svg.text(left - 8, 52, "actual", "e")]
+    parts = [svg.text(left, 34, "predicted"), svg.text(left - 8, 52, "actual", "e")]
     for i, name in enumerate(labels):
         short = svg.shorten(str(name), 14 if k <= 3 else max(3, int(side / 6.3)))
         parts.append(svg.text(left - 8, top + side * (i + 0.5) + 4, svg.shorten(str(name), 14), "e ink"))
@@ -135,27 +131,19 @@ def density(
     """
     frame = svg.Frame(WIDTH, HEIGHT, 54, 12, 42, 42, x_edges[0], x_edges[-1], y_edges[0], y_edges[-1])
     y_ticks = [t for t in svg.nice_ticks(y_edges[0], y_edges[-1]) if y_edges[0] <= t <= y_edges[-1]]
-    parts = [
-        svg.title(title),
-        frame.y_axis(y_ticks, label=y_label),
-        frame.x_numbers(svg.nice_ticks(x_edges[0], x_edges[-1]), x_label),
-    ]
+    parts = [frame.y_axis(y_ticks, label=y_label), frame.x_numbers(x_label)]
     most = max((c for column in counts for c in column), default=0) or 1
     for i, column in enumerate(counts):
         for j, count in enumerate(column):
             if count:
-                parts.append(_cell(frame, x_edges[i : i + 2], y_edges[j : j + 2], (count / most) ** 0.5))
+                x, y, shade = frame.x(x_edges[i]), frame.y(y_edges[j + 1]), 0.08 + 0.92 * (count / most) ** 0.5
+                parts.append(svg.rect(x, y, frame.x(x_edges[i + 1]) - x, frame.y(y_edges[j]) - y, "f1", opacity=shade))
     if diagonal:
         low, high = max(x_edges[0], y_edges[0]), min(x_edges[-1], y_edges[-1])
         parts.append(svg.line(frame.x(low), frame.y(low), frame.x(high), frame.y(high), "dash"))
     elif y_edges[0] < 0 < y_edges[-1]:
-        parts.append(svg.line(frame.left, frame.y(0), frame.x_end, frame.y(0), "dash"))
+        parts.append(frame.across(0))
     return svg.picture(WIDTH, HEIGHT, *parts, name=title, description=f"{formats.number(sum(map(sum, counts)))} rows")
-
-
-def _cell(frame: svg.Frame, x: Sequence[float], y: Sequence[float], shade: float) -> Html:
-    left, top = frame.x(x[0]), frame.y(y[1])
-    return svg.rect(left, top, frame.x(x[1]) - left, frame.y(y[0]) - top, "f1", opacity=0.08 + 0.92 * shade)
 
 
 def _square(corner: tuple[float, float], side: float, count: float, share: float, hint: str) -> Html:

@@ -1,4 +1,4 @@
-"""Charts over time: lines with intervals, quantile fans, sparklines."""
+"""Charts over time: lines with their intervals."""
 
 from __future__ import annotations
 
@@ -54,105 +54,21 @@ def lines(
     # 1. The plot area for all values
     known = {name: s if isinstance(s, Series) else Series(s) for name, s in series.items()}
     values = [v for s in known.values() for part in (s.values, s.low or (), s.high or ()) for v in part]
-    frame, places, axes = _stage(
-        x,
-        [*values, *(limits or {}).values(), *((level[1],) if level else ())],
-        list(known),
-        y_label=y_label,
-        y_range=y_range,
-        wide=wide,
-    )
+    levels = dict([level] if level else [])
+    values += [*(limits or {}).values(), *levels.values()]
+    frame, places, axes = _stage(x, values, list(known), y_label=y_label, y_range=y_range, wide=wide)
     # 2. Bands, lines and alarms
     drawn = [_band(frame, places, s, i) for i, s in enumerate(known.values(), 1)]
     drawn += [_trace(frame, places, x, (name, s.values), i) for i, (name, s) in enumerate(known.items(), 1)]
-    flags = [svg.line(frame.x(places[i]), frame.top, frame.x(places[i]), frame.y_end, "alarm-line") for i in alarms]
+    flags = [frame.upright(places[i], "alarm-line") for i in alarms]
     heads = [_flag(frame.x(places[i]), frame.top, f"alarm at {formats.label(x[i])}") for i in alarms]
-    alt = (
-        f"{len(x)} points from {formats.label(x[0])} to {formats.label(x[-1])}, {len(alarms)} alarms"
-        if x
-        else "no points"
-    )
-    return svg.picture(
-        frame.width,
-        frame.height,
-        svg.title(title),
-        axes,
-        _limits(frame, limits or {}, "limit"),
-        _limits(frame, dict([level] if level else []), "dash"),
-        *flags,
-        *drawn,
-        *heads,
-        name=title,
-        description=alt,
-        kind="wide" if wide else "normal",
-    )
-
-
-def fan(
-    x: Sequence[Place],
-    quantiles: Mapping[float, Sequence[Value]],
-    *,
-    title: str,
-    y_label: str = "",
-    reference: Mapping[float, float] | None = None,
-    alarms: Sequence[int] = (),
-    wide: bool = True,
-) -> Html:
-    """Draw quantiles of a column over windows: the median as a line, pairs around it as bands.
-
-    `quantiles` is keyed by probability, e.g. 0.05, 0.25, 0.5, 0.75, 0.95; `reference` holds
-    the same quantiles of the training rows, drawn as broken lines.
-    """
-    # 1. The plot area for all values
-    probabilities = sorted(quantiles)
-    values = [v for p in probabilities for v in quantiles[p]] + list((reference or {}).values())
-    frame, places, axes = _stage(x, values, [], y_label=y_label, y_range=None, wide=wide)
-    # 2. Bands around the median, and the quantiles of the reference
-    pairs = [(p, q) for p, q in zip(probabilities, reversed(probabilities), strict=True) if p < q]
-    bands = [
-        _between(frame, places, quantiles[p], quantiles[q], "f1 band2" if i else "f1 band")
-        for i, (p, q) in enumerate(pairs)
-    ]
-    middle = [_trace(frame, places, x, ("median", quantiles[p]), 1) for p in probabilities if abs(p - 0.5) < 1e-9]
-    base = [
-        svg.line(frame.left, frame.y(v), frame.x_end, frame.y(v), "dash")
-        for v in (reference or {}).values()
-        if not formats.is_missing(v)
-    ]
-    names = [
-        svg.text(frame.x_end + 4, frame.y(v) + 3.5, f"{100 * p:g}%")
-        for p, v in (reference or {}).items()
-        if not formats.is_missing(v)
-    ]
-    heads = [_flag(frame.x(places[i]), frame.top, f"alarm at {formats.label(x[i])}") for i in alarms]
-    alt = "quantiles " + ", ".join(f"{100 * p:g}%" for p in probabilities) + f" over {len(x)} windows"
-    return svg.picture(
-        frame.width,
-        frame.height,
-        svg.title(title),
-        axes,
-        *bands,
-        *base,
-        *middle,
-        *names,
-        *heads,
-        name=title,
-        description=alt,
-        kind="wide" if wide else "normal",
-    )
-
-
-def sparkline(values: Sequence[Value], *, title: str, alarms: Sequence[int] = (), limit: float | None = None) -> Html:
-    """Draw a line small enough for a table cell, the last value as a dot."""
-    known = [v for v in values if not formats.is_missing(v)] + ([limit] if limit is not None else [])
-    numbers = [float(v) for v in known if v is not None] or [0.0]
-    frame = svg.Frame(110, 26, 3, 5, 4, 4, 0, max(len(values) - 1, 1), min(numbers), max(numbers))
-    points = [None if v is None or formats.is_missing(v) else (frame.x(i), frame.y(v)) for i, v in enumerate(values)]
-    bound = svg.line(3, frame.y(limit), frame.x_end, frame.y(limit), "limit") if limit is not None else ""
-    dots = [svg.circle(p[0], p[1], 2.6, "alarm") for i, p in enumerate(points) if p is not None and i in set(alarms)]
-    last = next((p for p in reversed(points) if p is not None), None)
-    end = svg.circle(last[0], last[1], 2.6, "f1") if last is not None else ""
-    return svg.picture(110, 26, bound, svg.path(points, "s1 line"), end, *dots, name=title, kind="spark")
+    # 3. Words for readers who cannot see it
+    ends = f"{len(x)} points from {formats.label(x[0])} to {formats.label(x[-1])}" if x else ""
+    alt = f"{ends}, {len(alarms)} alarms" if x else "no points"
+    bounds = join(_limits(frame, limits or {}, "limit"), _limits(frame, levels, "dash"))
+    content = (axes, bounds, *flags, *drawn, *heads)
+    kind = "wide" if wide else "normal"
+    return svg.picture(frame.width, frame.height, *content, name=title, description=alt, kind=kind)
 
 
 def _stage(
@@ -171,15 +87,11 @@ def _stage(
     rows = svg.legend_rows(names, width - 60) if len(names) > 1 else 0
     places = _places(x)
     low, high = (places[0], places[-1]) if len(places) > 1 and places[-1] > places[0] else (-0.5, 0.5)
-    frame = svg.Frame(
-        width, (HEIGHT if wide else 230) + 16 * rows, 52, 34, 42 + 16 * rows, 26, low, high, ticks[0], ticks[-1]
-    )
+    height, top = (HEIGHT if wide else 230) + 16 * rows, 42 + 16 * rows
+    frame = svg.Frame(width, height, 52, 34, top, 26, low, high, ticks[0], ticks[-1])
     key = svg.legend(names, 12, 31, width - 60) if rows else ""
-    return (
-        frame,
-        places,
-        join(key, frame.y_axis(ticks, label=y_label), frame.x_axis(_ticks(x, places, frame.x_end - frame.left))),
-    )
+    x_axis = frame.x_axis(_ticks(x, places, frame.x_end - frame.left))
+    return frame, places, join(key, frame.y_axis(ticks, label=y_label), x_axis)
 
 
 def _places(x: Sequence[Place]) -> list[float]:
@@ -213,53 +125,40 @@ def _ticks(x: Sequence[Place], places: list[float], width: float) -> list[tuple[
 
 
 def _band(frame: svg.Frame, places: list[float], series: Series, number: int) -> Html:
+    """The interval of a series as an area, in pieces where one of its ends has a gap."""
     if series.low is None or series.high is None:
         return Html("")
-    return _between(frame, places, series.low, series.high, f"f{svg.colour(number)} band")
-
-
-def _between(frame: svg.Frame, places: list[float], low: Sequence[Value], high: Sequence[Value], kind: str) -> Html:
-    """The area between two lines, in pieces where one of them has a gap."""
     pieces: list[list[tuple[float, float, float]]] = [[]]
-    for at, a, b in zip(places, low, high, strict=True):
-        if a is None or b is None or formats.is_missing(a) or formats.is_missing(b):
+    for place, low, high in zip(places, series.low, series.high, strict=True):
+        if low is None or high is None or formats.is_missing(low) or formats.is_missing(high):
             pieces.append([])
         else:
-            pieces[-1].append((frame.x(at), frame.y(a), frame.y(b)))
+            pieces[-1].append((frame.x(place), frame.y(low), frame.y(high)))
     areas = [[(x, y) for x, y, _ in piece] + [(x, y) for x, _, y in reversed(piece)] for piece in pieces if piece]
-    return join(*(svg.path(area, kind, close=True) for area in areas))
+    return join(*(svg.path(area, f"f{svg.colour(number)} band", close=True) for area in areas))
 
 
 def _trace(
     frame: svg.Frame, places: list[float], x: Sequence[Place], trace: tuple[str, Sequence[Value]], number: int
 ) -> Html:
-    name, values = trace
-    points = [
-        None if v is None or formats.is_missing(v) else (frame.x(at), frame.y(v))
-        for at, v in zip(places, values, strict=True)
-    ]
-    colour = svg.colour(number)
-    dots = [
-        svg.circle(
-            p[0],
-            p[1],
-            3 if len(points) <= 60 else 1.5,
-            f"f{colour}",
-            f"{name}, {formats.label(at)}: {formats.number(v)}",
-        )
-        for p, at, v in zip(points, x, values, strict=True)
-        if p is not None
-    ]
+    (name, values), colour = trace, svg.colour(number)
+    radius = 3 if len(values) <= 60 else 1.5
+    points: list[tuple[float, float] | None] = []
+    dots = []
+    for place, shown, value in zip(places, x, values, strict=True):
+        if value is None or formats.is_missing(value):
+            points.append(None)
+            continue
+        points.append((frame.x(place), frame.y(value)))
+        hint = f"{name}, {formats.label(shown)}: {formats.number(value)}"
+        dots.append(svg.circle(*points[-1], radius, f"f{colour}", hint))
     return join(svg.path(points, f"s{colour} line"), *(dots if len(points) <= 200 else []))
 
 
 def _limits(frame: svg.Frame, limits: Mapping[str, float], kind: str) -> Html:
     parts: list[Html] = []
-    for name, at in limits.items():
-        parts += [
-            svg.line(frame.left, frame.y(at), frame.x_end, frame.y(at), kind),
-            svg.text(frame.x_end, frame.y(at) - 4, name, "e ink"),
-        ]
+    for name, limit in limits.items():
+        parts += [frame.across(limit, kind), svg.text(frame.x_end, frame.y(limit) - 4, name, "e ink")]
     return join(*parts)
 
 
