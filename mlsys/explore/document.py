@@ -18,7 +18,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mlsys.dataset import Split
@@ -28,6 +27,7 @@ from mlsys.explore.scan import Profile
 from mlsys.reports import formats
 from mlsys.schema import ROW, Column, Kind, Role, Schema, Task
 from mlsys.statistics import ColumnStatistics, TableStatistics
+from mlsys.statistics.arrays import Floats
 from mlsys.statistics.confidence import Z_95
 from mlsys.statistics.image_statistics import ImageStatistics
 from mlsys.statistics.pairwise.contingency_tables import Information
@@ -165,7 +165,7 @@ def _categories(statistics: ColumnStatistics, whole: TableStatistics) -> list[di
     return bars
 
 
-def _category(value: Any, rows: int, sums: npt.NDArray[np.float64], whole: TableStatistics) -> dict[str, Any]:
+def _category(value: Any, rows: int, sums: Floats, whole: TableStatistics) -> dict[str, Any]:
     if whole.task.is_classification:
         total = float(sums.sum())
         shares = [float(share) for share in sums / total] if total > 0 else None

@@ -39,7 +39,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -50,10 +49,9 @@ from mlsys.explore.scan import Profile, ScanFragment, fragments, light, read
 from mlsys.reports.formats import percent
 from mlsys.schema import Role, Schema, Task
 from mlsys.statistics import TableStatistics
+from mlsys.statistics.arrays import Floats, UInt64
 from mlsys.statistics.confidence import Z_95_LOWER, wilson_interval
 from mlsys.statistics.hashing import combine, hash_array
-
-UInt64 = npt.NDArray[np.uint64]
 
 SURPRISE = 0.01
 """Expected number of training rows that equal a row by chance, below which a duplicate counts as a copy."""
@@ -147,7 +145,7 @@ def _matching_rows(work: tuple[ScanFragment, tuple[str, ...], UInt64, Schema]) -
     return light(table.filter(pa.array(np.isin(combine([hash_array(table[name]) for name in names]), keys))), schema)
 
 
-def _expected(sample: pa.Table, rows: pa.Table, num_train: int, names: Sequence[str]) -> npt.NDArray[np.float64]:
+def _expected(sample: pa.Table, rows: pa.Table, num_train: int, names: Sequence[str]) -> Floats:
     """Expected number of training rows that equal each row by chance, were the columns independent."""
     expected = np.full(rows.num_rows, float(num_train))
     for name in names:

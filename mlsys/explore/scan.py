@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -32,12 +31,11 @@ from mlsys.explore.univariate import Strength
 from mlsys.limits import TASK_CELLS, TASK_ROWS
 from mlsys.schema import FOLD, ROW, Kind, Role, Schema, Task
 from mlsys.statistics import TableStatistics, TrainStatistics, encode_target
+from mlsys.statistics.arrays import UInt64
 from mlsys.statistics.hashing import combine, hash_array, mix
 from mlsys.statistics.numeric_statistics import Distributions
 from mlsys.statistics.pairwise import PairLayout, PairwiseStatistics
 from mlsys.statistics.table import encode_columns
-
-UInt64 = npt.NDArray[np.uint64]
 
 MOST_TASKS = 64
 """Tasks at most: the profiles of all are merged in one process, those of the fragments of a task in the task."""
@@ -227,7 +225,7 @@ def _scan(work: _ScanTask) -> Profile:
         combine([row_hashes, columns[target].row_hashes()]),
         np.unique(combine([hash_array(table[group])])) if group else np.empty(0, np.uint64),
         pc.max(table[time]).as_py() if time else None,
-        None if work.layout is None else PairwiseStatistics.of_columns(columns, table, work.layout, y),
+        None if work.layout is None else PairwiseStatistics.of(columns, table, work.layout, y),
         Distributions.of({name: columns[name] for name in features}, y, classes),
     )
 

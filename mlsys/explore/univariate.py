@@ -28,15 +28,11 @@ import pyarrow as pa
 
 from mlsys.schema import ROW, Kind, Schema, Task
 from mlsys.statistics import encode_target
-from mlsys.statistics.arrays import as_floats, plain
+from mlsys.statistics.arrays import Bools, Floats, Ints, as_floats, plain
 from mlsys.statistics.confidence import Z_95_LOWER, auc_standard_error
 from mlsys.statistics.hashing import mix
 from mlsys.statistics.moments import Comoments
 from mlsys.statistics.ranking import mean_ranks, roc_auc
-
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 MIN_ROWS, MIN_CLASS_ROWS = 30, 10
 """Labelled rows, and rows of a class, below which nothing is measured: with 10 of each of two

@@ -1,15 +1,9 @@
 """Mergeable statistics of columns and tables: update with rows, merge parts, read results.
 
-One pass over the rows serves exploration, the fit of features and the baseline of the
-monitor. Moments and counts are exact; quantiles, the number of distinct values and the
-frequent values of a column with very many of them come from sketches, and
-`ColumnSummary.notes` says for each number which it is and how far it can be off.
-
-Everything here is a function of the rows alone: no clock, no random source. The same
-rows in the same blocks give the same bytes, so what is fitted on them can be named by
-its digest. That is why the sketches are written here: Apache DataSketches draws the
-coins of its KLL sketch from the clock, and updates its others one value at a time. The
-tests use it as the independent opinion.
+One pass over the rows serves exploration, the fit of features and the baseline of the monitor. Moments and
+counts are exact; `ColumnSummary.notes` says which numbers come from sketches, and how far they can be off.
+All is a function of the rows alone: the same rows in the same blocks give the same bytes. That is why the
+sketches are written here: Apache DataSketches, the independent opinion of the tests, draws coins from the clock.
 
 ====================  ========================================================
 `table`               all columns of a table; the folds of a training part

@@ -12,8 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+UInt64 = npt.NDArray[np.uint64]
 
 
 def plain(values: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mlsys.schema import Kind
 from mlsys.statistics import arrays, text_statistics
-from mlsys.statistics.arrays import LengthStatistics, lengths_of
+from mlsys.statistics.arrays import Floats, Ints, LengthStatistics, lengths_of
 from mlsys.statistics.encoding import (
     CATEGORY_KINDS,
     NUMBER_KINDS,
@@ -32,9 +32,6 @@ from mlsys.statistics.numeric_statistics import NumericStatistics
 from mlsys.statistics.ranking import weighted_cdf, weighted_quantiles
 from mlsys.statistics.sketches import DistinctSketch
 from mlsys.statistics.text_statistics import TextStatistics
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 PROBABILITIES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 """Probabilities of `ColumnSummary.quantiles`."""
@@ -122,29 +119,6 @@ class ColumnSummary:
         return asdict(self)
 
 
-def summarise(column: ColumnStatistics) -> ColumnSummary:
-    """Summarise the statistics of a column."""
-    facts: dict[str, Any] = {
-        "kind": column.kind.value,
-        "num_rows": column.num_rows,
-        "count": column.num_rows - column.num_nulls,
-        "num_nulls": column.num_nulls,
-        "distinct_count": None if column.num_distinct is None else min(column.num_distinct, _most_distinct(column)),
-        "frequent_items": tuple(list(column.counts().items())[:_FREQUENT]),
-        "notes": _notes(column),
-    }
-    if column.lengths.n:
-        lengths = column.lengths
-        facts |= {"min_length": lengths.minimum, "mean_length": lengths.mean, "max_length": lengths.maximum}
-    if column.numbers is not None:
-        facts |= _of_numbers(column, column.numbers)
-    if column.documents is not None and column.documents.n:
-        facts["texts"] = column.documents.result()
-    if column.images is not None:
-        facts["images"] = column.images.result()
-    return ColumnSummary(**facts)
-
-
 def _most_distinct(column: ColumnStatistics) -> int:
     """Number of values that can differ, which no estimate exceeds."""
     values = column.num_rows - column.num_nulls
@@ -154,28 +128,19 @@ def _most_distinct(column: ColumnStatistics) -> int:
 
 
 def _of_numbers(column: ColumnStatistics, numbers: NumericStatistics) -> dict[str, Any]:
+    moments = numbers.moments
     facts: dict[str, Any] = {
         "num_nan": numbers.nan,
         "num_inf": numbers.positive_inf + numbers.negative_inf,
         "num_zeros": numbers.zeros,
         "num_negative": numbers.negative,
     }
-    if numbers.moments.n == 0:
+    if moments.n == 0:
         return facts
-    moments = numbers.moments
     quantiles = tuple(float(q) for q in column.quantiles(PROBABILITIES))
-    facts |= {
-        "mean": moments.mean,
-        "variance": moments.variance,
-        "stddev": moments.stddev,
-        "skewness": moments.skewness,
-        "kurtosis": moments.kurtosis,
-        "min": numbers.minimum,
-        "max": numbers.maximum,
-        "quantiles": quantiles,
-        "median": quantiles[PROBABILITIES.index(0.5)],
-        "integral": numbers.integral,
-    }
+    facts |= {name: getattr(moments, name) for name in ("mean", "variance", "stddev", "skewness", "kurtosis")}
+    facts |= {"min": numbers.minimum, "max": numbers.maximum, "integral": numbers.integral}
+    facts |= {"quantiles": quantiles, "median": quantiles[PROBABILITIES.index(0.5)]}
     return facts | _histogram(column, numbers)
 
 
@@ -219,7 +184,7 @@ MAX_SUMS = 500_000
 
 
 class ColumnStatistics:
-    """Mergeable statistics of one column: make one with `empty`, `update` it with rows, `merge` parts.
+    """Mergeable statistics of one column: `update` it with rows, `merge` parts.
 
     Exact: rows, nulls, range, moments, sums of the target, lengths, and while there are few
     distinct values (`EXACT_CATEGORIES` and so on) their counts. Beyond, counts are too low by at
@@ -230,25 +195,19 @@ class ColumnStatistics:
     ----------
     classes
         Number of classes of the target; None where it is a number or there is none.
-    num_rows, num_nulls
-        Rows seen, and those without a value.
-    numbers
-        Statistics of numeric and datetime columns; None for others.
+    numbers, documents, images
+        Statistics of numeric and datetime, of text, and of image columns; None for others.
     frequencies, distinct, lengths
         Counts of values, their number, and lengths of texts, lists and bytes; empty where
         they do not apply.
-    documents, images
-        Statistics of text and of image columns; None for others.
     target
         Sums of the target over the rows with a value and over those without:
         ``(2, width)``, as `label_sums`.
     """
 
-    def __init__(self, kind: Kind, classes: int | None) -> None:
-        self.kind = kind
-        self.classes = classes
-        self.num_rows = 0
-        self.num_nulls = 0
+    def __init__(self, kind: Kind, classes: int | None = None) -> None:
+        self.kind, self.classes = kind, classes
+        self.num_rows = self.num_nulls = 0
         width = 3 if classes is None else classes
         self.target = np.zeros((2, width))
         self.numbers = NumericStatistics() if kind in NUMBER_KINDS else None
@@ -259,10 +218,6 @@ class ColumnStatistics:
         self.documents = TextStatistics() if kind is Kind.TEXT else None
         self.images = ImageStatistics() if kind is Kind.IMAGE else None
         self.comoments = Comoments()
-
-    @classmethod
-    def empty(cls, kind: Kind, classes: int | None = None) -> Self:
-        return cls(Kind(kind), classes)
 
     def update(
         self,
@@ -294,7 +249,10 @@ class ColumnStatistics:
         elif isinstance(encoded, EncodedCategories):
             self._update_categories(encoded, where, y)
         else:
-            self._update_others(encoded.array if rows is None else encoded.array.take(pa.array(rows)))
+            array = (encoded.array if rows is None else encoded.array.take(pa.array(rows))).drop_null()
+            self.lengths = self.lengths.merge(LengthStatistics.of(lengths_of(array)))
+            if self.images is not None:
+                self.images.update(array)
 
     def _update_numbers(self, part: ColumnPart, y: npt.NDArray[Any] | None) -> None:
         self._numbers().update(part)
@@ -319,12 +277,6 @@ class ColumnStatistics:
         if self.documents is not None:
             self.documents.update(encoded.keys.take(pa.array(codes[codes < size])))
 
-    def _update_others(self, array: pa.Array) -> None:
-        array = array.drop_null()
-        self.lengths = self.lengths.merge(LengthStatistics.of(lengths_of(array)))
-        if self.images is not None:
-            self.images.update(array)
-
     def merge(self, *others: ColumnStatistics) -> ColumnStatistics:
         parts = (self, *others)
         merged = ColumnStatistics(self.kind, self.classes)
@@ -336,12 +288,10 @@ class ColumnStatistics:
         merged.frequencies = self.frequencies.merge(*(part.frequencies for part in others))
         merged.distinct = self.distinct.merge(*(part.distinct for part in others))
         merged.lengths = reduce(LengthStatistics.merge, (part.lengths for part in parts))
-        if self.documents is not None:
-            merged.documents = reduce(
-                TextStatistics.merge, (part.documents for part in parts if part.documents is not None)
-            )
-        if self.images is not None:
-            merged.images = reduce(ImageStatistics.merge, (part.images for part in parts if part.images is not None))
+        documents = [part.documents for part in parts if part.documents is not None]
+        images = [part.images for part in parts if part.images is not None]
+        merged.documents = reduce(TextStatistics.merge, documents) if documents else None
+        merged.images = reduce(ImageStatistics.merge, images) if images else None
         merged.comoments = reduce(Comoments.merge, (part.comoments for part in parts))
         return merged
 
@@ -358,7 +308,25 @@ class ColumnStatistics:
 
     def result(self) -> ColumnSummary:
         """Summary of the column, ready for JSON."""
-        return summarise(self)
+        facts: dict[str, Any] = {
+            "kind": self.kind.value,
+            "num_rows": self.num_rows,
+            "count": self.num_rows - self.num_nulls,
+            "num_nulls": self.num_nulls,
+            "distinct_count": None if self.num_distinct is None else min(self.num_distinct, _most_distinct(self)),
+            "frequent_items": tuple(list(self.counts().items())[:_FREQUENT]),
+            "notes": _notes(self),
+        }
+        if self.lengths.n:
+            lengths = self.lengths
+            facts |= {"min_length": lengths.minimum, "mean_length": lengths.mean, "max_length": lengths.maximum}
+        if self.numbers is not None:
+            facts |= _of_numbers(self, self.numbers)
+        if self.documents is not None and self.documents.n:
+            facts["texts"] = self.documents.result()
+        if self.images is not None:
+            facts["images"] = self.images.result()
+        return ColumnSummary(**facts)
 
     @property
     def num_distinct(self) -> int | None:
@@ -375,26 +343,19 @@ class ColumnStatistics:
         Exact while there are at most 512 different values; otherwise from the sketch.
         """
         exact = self._exact_numbers()
-        if exact is None:
-            return self._numbers().cdf(points)
-        return weighted_cdf(*exact, points)
+        return self._numbers().cdf(points) if exact is None else weighted_cdf(*exact, points)
 
     def quantiles(self, probabilities: Sequence[float] | Floats) -> Floats:
-        """Smallest value that each fraction of the finite values does not exceed; NaN without any.
-
-        Exact while there are at most 512 different values; otherwise from the sketch.
-        """
+        """Smallest value that each fraction of the finite values does not exceed; exact as `cdf`, NaN without any."""
         exact = self._exact_numbers()
-        if exact is None:
-            return self._numbers().quantiles(probabilities)
-        return weighted_quantiles(*exact, probabilities)
+        return self._numbers().quantiles(probabilities) if exact is None else weighted_quantiles(*exact, probabilities)
 
     def _numbers(self) -> NumericStatistics:
         if self.numbers is None:
             raise TypeError(f"a {self.kind} column has no order")
         return self.numbers
 
-    def _exact_numbers(self) -> tuple[Floats, npt.NDArray[np.int64]] | None:
+    def _exact_numbers(self) -> tuple[Floats, Ints] | None:
         table = self.frequencies
         self._numbers()
         if not table.exact or len(table.counts) == 0:

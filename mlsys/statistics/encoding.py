@@ -17,18 +17,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mlsys.schema import Kind
-from mlsys.statistics.arrays import as_floats, lengths_of, plain
+from mlsys.statistics.arrays import Bools, Floats, Ints, UInt64, as_floats, lengths_of, plain
 from mlsys.statistics.hashing import hash_array, hash_floats
 from mlsys.statistics.sketches import QuantileSketch
-
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-UInt64 = npt.NDArray[np.uint64]
 
 NUMBER_KINDS = frozenset({Kind.NUMERIC, Kind.DATETIME})
 CATEGORY_KINDS = frozenset({Kind.CATEGORICAL, Kind.BOOLEAN, Kind.TEXT})
@@ -48,13 +42,7 @@ MIN_CROWDED = 12
 
 @dataclass(frozen=True)
 class EncodedColumn:
-    """A column of which only lengths and contents are counted: lists, images, other bytes.
-
-    Attributes
-    ----------
-    array
-        Its rows.
-    """
+    """A column of which only lengths and contents are counted: lists, images, other bytes."""
 
     array: pa.Array
 

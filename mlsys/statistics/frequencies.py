@@ -18,14 +18,11 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mlsys.schema import arrow_type
 from mlsys.statistics import arrays
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from mlsys.statistics.arrays import Floats, Ints
 
 
 class FrequencyTable:
@@ -45,10 +42,8 @@ class FrequencyTable:
 
     Attributes
     ----------
-    keys
-        The values, no nulls.
-    counts
-        Occurrences of each key (int64).
+    keys, counts
+        The values, no nulls, and the occurrences of each.
     sums
         ``(len(keys), width)``, see `label_sums`. After thinning they cover the
         occurrences since the key was last taken up, not all of them.
@@ -112,20 +107,20 @@ class FrequencyTable:
         self.counts, self.sums = self.counts[stays] - below, self.sums[stays]
         self.error += below
 
-    def order(self) -> npt.NDArray[np.int64]:
+    def order(self) -> Ints:
         """Positions of the keys in order of frequency, the most frequent first."""
         return np.argsort(-self.counts, kind="stable")
 
     def values(self) -> list[Any]:
         """The keys as Python values."""
-        values: list[Any] = self.keys.to_pylist()
-        return values
+        return list(self.keys.to_pylist())
 
     def to_json(self) -> dict[str, Any]:
+        keys = arrays.pack(np.asarray(self.keys)) if pa.types.is_floating(self.keys.type) else self.keys.to_pylist()
         return {
             "limits": [self.limit, self.capacity, self.width],
             "type": str(self.keys.type),
-            "keys": _keys_to_json(self.keys),
+            "keys": keys,
             "counts": self.counts.tolist(),
             "sums": arrays.pack(self.sums),
             "error": self.error,
@@ -135,14 +130,15 @@ class FrequencyTable:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         table = cls(*value["limits"])
-        table.keys = _keys_of_json(value["keys"], arrow_type(value["type"]))
+        keys = arrays.array(value["keys"]) if isinstance(value["keys"], dict) else value["keys"]
+        table.keys = pa.array(keys, arrow_type(value["type"]))
         table.counts = np.array(value["counts"], np.int64)
         table.sums = arrays.array(value["sums"])
         table.error, table.exact = value["error"], value["exact"]
         return table
 
 
-def label_sums(where: npt.NDArray[np.int64], size: int, y: Floats, classes: int | None) -> Floats:
+def label_sums(where: Ints, size: int, y: Floats, classes: int | None) -> Floats:
     """Sum the target over groups of rows; rows without a target do not count.
 
     Parameters
@@ -168,11 +164,3 @@ def label_sums(where: npt.NDArray[np.int64], size: int, y: Floats, classes: int 
         where, y = where[known], y[known]
     cells = where * classes + y.astype(np.int64, copy=False)
     return np.bincount(cells, minlength=size * classes).reshape(size, classes).astype(np.float64)
-
-
-def _keys_to_json(keys: pa.Array) -> Any:
-    return arrays.pack(np.asarray(keys)) if pa.types.is_floating(keys.type) else keys.to_pylist()
-
-
-def _keys_of_json(value: Any, kind: pa.DataType) -> pa.Array:
-    return pa.array(arrays.array(value), kind) if isinstance(value, dict) else pa.array(value, kind)

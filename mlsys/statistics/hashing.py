@@ -11,10 +11,9 @@ import struct
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-UInt64 = npt.NDArray[np.uint64]
+from mlsys.statistics.arrays import Floats, UInt64
 
 _NULL = np.uint64(0x6E756C6C)
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -66,7 +65,7 @@ def mix_word(word: int) -> int:
     return z ^ (z >> _LAST_SHIFT)
 
 
-def hash_floats(values: npt.NDArray[np.float64]) -> UInt64:
+def hash_floats(values: Floats) -> UInt64:
     """Hash by value: 0.0 and -0.0 are one, and so are all NaN."""
     nan = np.isnan(values)
     plain = (np.where(nan, np.nan, values) if nan.any() else values) + 0.0

@@ -123,10 +123,7 @@ class ImageStatistics:
         return {
             "count": self.n,
             "num_broken": self.broken.total(),
-            "broken": dict(sorted(self.broken.items())),
-            "formats": dict(sorted(self.formats.items())),
-            "modes": dict(sorted(self.modes.items())),
-            "num_grey": self.num_grey,
+            **self._counts(),
             "width": [self.widths.minimum, self.widths.mean, self.widths.maximum] if self.n else None,
             "height": [self.heights.minimum, self.heights.mean, self.heights.maximum] if self.n else None,
             "brightness": {"mean": self.brightness.mean, "stddev": self.brightness.stddev} if self.n else None,
@@ -135,12 +132,13 @@ class ImageStatistics:
             "repeats_exact": self.same.exact and self.alike.exact,
         }
 
+    def _counts(self) -> dict[str, Any]:
+        counters = {"broken": self.broken, "formats": self.formats, "modes": self.modes}
+        return {name: dict(sorted(c.items())) for name, c in counters.items()} | {"num_grey": self.num_grey}
+
     def to_json(self) -> dict[str, Any]:
         return {
-            "broken": dict(sorted(self.broken.items())),
-            "formats": dict(sorted(self.formats.items())),
-            "modes": dict(sorted(self.modes.items())),
-            "num_grey": self.num_grey,
+            **self._counts(),
             "widths": self.widths.to_json(),
             "heights": self.heights.to_json(),
             "brightness": self.brightness.to_json(),

@@ -20,11 +20,8 @@ from dataclasses import astuple, dataclass
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
-from mlsys.statistics.arrays import number, real
-
-Floats = npt.NDArray[np.float64]
+from mlsys.statistics.arrays import Floats, Ints, number, real
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Moments:
     m4: float = 0.0
 
     @classmethod
-    def of(cls, values: Floats, times: npt.NDArray[np.int64] | None = None) -> Self:
+    def of(cls, values: Floats, times: Ints | None = None) -> Self:
         """Moments of finite values, each occurring `times` times (once by default).
 
         A sum that overflows becomes infinite, without a warning.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from mlsys.statistics.arrays import Bools, Floats
 
 
 def weighted_cdf(rising: Floats, running: NDArray[Any], points: ArrayLike) -> Floats:
@@ -73,7 +73,7 @@ class Ranked:
     positive: Floats
 
     @classmethod
-    def of(cls, positive: NDArray[np.bool_], score: Floats) -> Ranked:
+    def of(cls, positive: Bools, score: Floats) -> Ranked:
         order = np.argsort(-score, kind="stable")
         sorted_score = score[order]
         ends = np.append(np.flatnonzero(np.diff(sorted_score)), len(score) - 1) if len(score) else np.empty(0, np.intp)

@@ -25,15 +25,11 @@ from functools import cache
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from mlsys.statistics import arrays
+from mlsys.statistics.arrays import Floats, Ints, UInt64
 from mlsys.statistics.hashing import mix_word
 from mlsys.statistics.ranking import weighted_cdf, weighted_quantiles
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-UInt64 = npt.NDArray[np.uint64]
 
 _SHRINK = 2 / 3  # capacity of a level relative to the one above; c in the paper, 2/3 in Apache DataSketches
 _MIN_CAPACITY = 8  # items of the lowest levels
@@ -119,7 +115,7 @@ class QuantileSketch:
             self.levels.append(np.empty(0))
         items = np.sort(self.levels[h], kind="stable")  # merges the sorted runs that levels are made of
         even = len(items) // 2 * 2
-        up = items[_coin(items) : even : 2]
+        up = items[_hash(items, 0) >> 63 : even : 2]  # the first coin decides which half moves
         self.levels[h] = items[even:]
         self.levels[h + 1] = np.concatenate([self.levels[h + 1], up])
 
@@ -166,11 +162,6 @@ def _joined(sketches: list[list[Floats]]) -> list[Floats]:
     """Join the levels of several sketches, level by level."""
     height = max(map(len, sketches))
     return [np.concatenate([levels[h] for levels in sketches if h < len(levels)]) for h in range(height)]
-
-
-def _coin(items: Floats) -> int:
-    """Toss a coin, 0 or 1, by a hash of the items."""
-    return _hash(items, 0) >> 63
 
 
 def _hash(items: Floats, n: int) -> int:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from mlsys import errors
 from mlsys.schema import FOLD, Kind, Schema, Task
+from mlsys.statistics.arrays import Ints
 from mlsys.statistics.column import ColumnStatistics
 from mlsys.statistics.encoding import EncodedColumn, encode
 
@@ -66,7 +67,7 @@ class TableStatistics:
     def empty(cls, schema: Schema, task: Task) -> Self:
         """Statistics of no rows yet; `schema` says which columns are features, `task` what the target is."""
         classes = len(task.classes) if task.is_classification else None
-        columns = {name: ColumnStatistics.empty(kind, classes) for name, kind in _kinds(schema, task).items()}
+        columns = {name: ColumnStatistics(kind, classes) for name, kind in _kinds(schema, task).items()}
         return cls(schema, task, columns)
 
     def update(self, table: pa.Table) -> None:
@@ -80,7 +81,7 @@ class TableStatistics:
         columns: Mapping[str, EncodedColumn | pa.ChunkedArray],
         y: npt.NDArray[Any] | None,
         num_rows: int,
-        rows: npt.NDArray[np.int64] | None = None,
+        rows: Ints | None = None,
     ) -> None:
         """Add some rows of columns, all by default; `y` is their target as `encode_target` gives it, if known."""
         self.num_rows += num_rows

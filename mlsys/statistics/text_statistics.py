@@ -35,12 +35,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlsys.statistics import arrays
+from mlsys.statistics.arrays import Bools, Floats, Ints, UInt64
 from mlsys.statistics.hashing import GOLDEN, hash_texts, mix
 from mlsys.statistics.moments import Moments
-
-UInt64 = npt.NDArray[np.uint64]
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 SAMPLE = 4_096
 """Distinct texts of the sample: a truncated SVD of 2,048 short questions in 77 classes already serves as well as
@@ -215,7 +212,7 @@ def _ratio(part: Ints, whole: Ints) -> Floats:
     return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
 
 
-def _unbroken(blank: npt.NDArray[np.bool_], length: int) -> Ints:
+def _unbroken(blank: Bools, length: int) -> Ints:
     """Places from which `length` characters hold no blank but for the first or the last."""
     inner = ~blank[1 : len(blank) - length + 2]
     for place in range(2, length - 1):

@@ -82,7 +82,7 @@ def _column(name):
     kind = COLUMNS[name][1]
 
     def fill(rows):
-        statistics = ColumnStatistics.empty(kind, 2)
+        statistics = ColumnStatistics(kind, 2)
         statistics.update(rows[name], encode_target(rows["y"], TASK))
         return statistics
 
@@ -119,7 +119,7 @@ def _table(rows):
 
 
 def _pairwise(rows):
-    return PairwiseStatistics.of(rows, LAYOUT, encode_target(rows["y"], TASK))
+    return PairwiseStatistics.of(encode_columns(rows, SCHEMA, TASK), rows, LAYOUT, encode_target(rows["y"], TASK))
 
 
 def _distributions(rows):

@@ -149,9 +149,10 @@ def _trace(
         if value is None or formats.is_missing(value):
             points.append(None)
             continue
-        points.append((frame.x(place), frame.y(value)))
+        point = frame.x(place), frame.y(value)
+        points.append(point)
         hint = f"{name}, {formats.label(shown)}: {formats.number(value)}"
-        dots.append(svg.circle(*points[-1], radius, f"f{colour}", hint))
+        dots.append(svg.circle(*point, radius, f"f{colour}", hint))
     return join(svg.path(points, f"s{colour} line"), *(dots if len(points) <= 200 else []))
 
 

@@ -1,10 +1,8 @@
 """Pairwise statistics: pairs of columns, values that are missing together, the target over time.
 
-They are counted over all rows in the same pass as the columns themselves, for the report alone.
-A `PairLayout`, decided from a sample of rows, fixes beforehand which columns take part, which
-categories have a row of their own in a table, and where the bins of a number lie. After that
-every count is a sum: parts merge by addition, in any order, and each number is exact for the
-categories and bins that the report names.
+They are counted over all rows in the same pass as the columns themselves, for the report alone. A `PairLayout`,
+decided from a sample of rows, fixes beforehand which columns take part, their categories and bins. After that
+every count is a sum: parts merge by addition, in any order, and each number is exact.
 
 ====================  =======================================================
 `layout`              columns, categories and bins; rows as arrays to be counted

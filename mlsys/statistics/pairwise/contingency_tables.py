@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
+from mlsys.statistics.arrays import Floats, Ints
 from mlsys.statistics.pairwise.layout import Block, PairLayout
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -149,6 +147,6 @@ def information(table: Ints) -> Information | None:
     return Information(bits, float(min(chance, max(raw, 0.0))), min(1.0, bits / entropy[0]))
 
 
-def _entropy(shares: npt.NDArray[np.float64]) -> float:
+def _entropy(shares: Floats) -> float:
     shares = shares[shares > 0]
     return float(-(shares * np.log2(shares)).sum())

@@ -17,12 +17,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
+from mlsys.statistics.arrays import Floats
 from mlsys.statistics.pairwise.layout import Block, PairLayout
-
-Floats = npt.NDArray[np.float64]
 
 ROUNDING = 1e-12
 """A variance below this fraction of the mean square is what rounding leaves of a constant."""

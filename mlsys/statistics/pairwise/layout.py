@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,11 +13,8 @@ import pyarrow.compute as pc
 
 from mlsys.limits import ID_LIKE_FRACTION
 from mlsys.schema import Kind, Role, Schema, Task
-from mlsys.statistics.arrays import as_floats, plain
+from mlsys.statistics.arrays import Floats, Ints, as_floats, plain
 from mlsys.statistics.encoding import EncodedCategories, EncodedColumn, EncodedNumbers
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 MOST_NUMBERS, MOST_CATEGORICAL, MOST_NULLABLE = 100, 20, 128
 """Columns compared at most: numbers (4,950 pairs), categories (190 pairs), and those with missing values."""
@@ -89,8 +86,9 @@ class PairLayout:
         """Decide the layout from a sample of rows, which should come from everywhere in the table."""
         columns = [column for column in schema.features if column.name != task.target]
         names = [c.name for c in columns if c.kind in {Kind.NUMERIC, Kind.DATETIME}]
-        words = [c.name for c in columns if c.kind in {Kind.CATEGORICAL, Kind.BOOLEAN}]
-        words = [name for name in words if not _is_id_like(sample, name)]
+        words = [
+            c.name for c in columns if c.kind in {Kind.CATEGORICAL, Kind.BOOLEAN} and not _is_id_like(sample, c.name)
+        ]
         numbers = [_number(name, sample) for name in names[:MOST_NUMBERS]]
         categories = [_categories(name, sample) for name in words[:MOST_CATEGORICAL]]
         if task.is_classification:
@@ -130,15 +128,10 @@ def _is_id_like(sample: pa.Table, name: str) -> bool:
     return len(values) > MOST_LEVELS and pc.count_distinct(values).as_py() >= ID_LIKE_FRACTION * len(values)
 
 
-def _finite(sample: pa.Table, name: str) -> Floats:
-    values = as_floats(plain(sample[name]))
-    finite: Floats = np.sort(values[np.isfinite(values)])
-    return finite
-
-
 def _number(name: str, sample: pa.Table) -> BinnedNumber:
     """Bins of a number; its shift is the median, a value of the column, so that a constant lies exactly there."""
-    values = _finite(sample, name)
+    values = as_floats(plain(sample[name]))
+    values = np.sort(values[np.isfinite(values)])
     if len(values) == 0:
         return BinnedNumber(name, 0.0, ())
     places = (len(values) * np.arange(1, NUM_BINS)) // NUM_BINS
@@ -149,16 +142,11 @@ def _number(name: str, sample: pa.Table) -> BinnedNumber:
 
 def _categories(name: str, sample: pa.Table) -> CategoryLevels:
     counted = plain(sample[name]).drop_null().value_counts()
-    keys, counts = counted.field("values"), np.asarray(counted.field("counts"))
-    order = sorted(range(len(keys)), key=_by_count(counts, keys))[:MOST_LEVELS]
+    keys, counts = counted.field("values"), counted.field("counts").to_pylist()
+    texts = [str(key) for key in keys.to_pylist()]  # equally frequent levels are ordered by their text, not by the rows
+    order = sorted(range(len(keys)), key=lambda place: (-counts[place], texts[place]))[:MOST_LEVELS]
     values = keys.take(pa.array(order, pa.int64()))
     return CategoryLevels(name, values, len(values))
-
-
-def _by_count(counts: npt.NDArray[np.int64], keys: pa.Array) -> Callable[[int], tuple[int, str]]:
-    """Order of levels, the most frequent first, equal ones by their text: the order of the rows decides nothing."""
-    texts = [str(key) for key in keys.to_pylist()]
-    return lambda place: (-int(counts[place]), texts[place])
 
 
 @dataclass(frozen=True)

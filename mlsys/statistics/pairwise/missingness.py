@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from mlsys.statistics.arrays import as_floats
+from mlsys.statistics.arrays import Bools, Ints, as_floats
 from mlsys.statistics.encoding import EncodedColumn, EncodedNumbers
 from mlsys.statistics.frequencies import FrequencyTable
 from mlsys.statistics.hashing import mix
-
-Bools = npt.NDArray[np.bool_]
 
 EXACT_PATTERNS, FREQUENT_PATTERNS = 4_096, 512
 """Patterns counted exactly, and those kept once there were more: each count is then at most
@@ -55,17 +52,15 @@ class MissingPatterns:
     """
 
     num_rows: int
-    together: npt.NDArray[np.int64]
+    together: Ints
     patterns: FrequencyTable
-
-    @classmethod
-    def empty(cls, num_columns: int) -> Self:
-        return cls(0, np.zeros((num_columns, num_columns), np.int64), _patterns())
 
     @classmethod
     def of(cls, masks: Sequence[Bools | None], num_rows: int) -> Self:
         """Patterns of the masks that `missing` gives, one a column."""
-        new = cls(num_rows, np.zeros((len(masks), len(masks)), np.int64), _patterns())
+        new = cls(
+            num_rows, np.zeros((len(masks), len(masks)), np.int64), FrequencyTable(EXACT_PATTERNS, FREQUENT_PATTERNS, 0)
+        )
         some = [column for column, mask in enumerate(masks) if mask is not None]
         matrix = np.stack([np.asarray(masks[c]) for c in some], axis=1) if some else np.zeros((num_rows, 0), bool)
         for start in range(0, num_rows if some else 0, ROWS):
@@ -97,15 +92,8 @@ class MissingPatterns:
 
     def frequent(self, names: Sequence[str], most: int) -> list[tuple[list[str], int]]:
         """Most frequent sets of missing columns with their rows; of equal ones, those of fewer columns first."""
-        rows, keys = self.patterns.counts, self.patterns.values()
-        sets = [([names[c] for c in _columns(key, len(names))], int(n)) for key, n in zip(keys, rows, strict=True)]
+        sets = []
+        for key, num_rows in zip(self.patterns.values(), self.patterns.counts.tolist(), strict=True):
+            bits = np.unpackbits(np.frombuffer(key, np.uint8), count=len(names))
+            sets.append(([names[column] for column in np.flatnonzero(bits).tolist()], num_rows))
         return sorted(sets, key=lambda item: (-item[1], len(item[0]), item[0]))[:most]
-
-
-def _patterns() -> FrequencyTable:
-    return FrequencyTable(EXACT_PATTERNS, FREQUENT_PATTERNS, 0)
-
-
-def _columns(key: bytes, size: int) -> list[int]:
-    bits = np.unpackbits(np.frombuffer(key, np.uint8), count=size)
-    return [int(column) for column in np.flatnonzero(bits)]

@@ -18,17 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mlsys.limits import DAY_US
-from mlsys.schema import Kind
-from mlsys.statistics.arrays import plain
-from mlsys.statistics.encoding import EncodedColumn, encode
+from mlsys.statistics.arrays import Bools, Floats, Ints, plain
+from mlsys.statistics.encoding import EncodedColumn
 from mlsys.statistics.frequencies import label_sums
 from mlsys.statistics.pairwise.contingency_tables import ContingencyTables, Information, cramers_v, information
 from mlsys.statistics.pairwise.correlation import CrossProducts, GroupedMoments
 from mlsys.statistics.pairwise.layout import PairLayout, blocks
 from mlsys.statistics.pairwise.missingness import MissingPatterns, missing
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 MOST_BINS = 200
 
@@ -72,7 +68,7 @@ class Timeline:
         return cls(0, 0, np.empty(0, np.int64), np.empty((0, classes or 3)), 0)
 
     @classmethod
-    def of(cls, times: Ints, known: npt.NDArray[np.bool_], y: npt.NDArray[Any], classes: int | None) -> Self:
+    def of(cls, times: Ints, known: Bools, y: npt.NDArray[Any], classes: int | None) -> Self:
         """Timeline of microseconds since 1970, where they are `known`."""
         when, label = (times, y) if known.all() else (times[known], y[known])
         if len(when) == 0:
@@ -152,17 +148,7 @@ class PairwiseStatistics:
         self.curves, self.missing, self.timeline = curves, missing, timeline
 
     @classmethod
-    def of(cls, table: pa.Table, layout: PairLayout, y: npt.NDArray[Any]) -> Self:
-        """Statistics of rows; `y` is their target as `encode_target` gives it."""
-        kinds = dict.fromkeys(layout.nullable, Kind.BYTES)
-        kinds |= {column.name: Kind.CATEGORICAL for column in layout.categories}
-        kinds |= {column.name: Kind.NUMERIC for column in layout.numbers}
-        return cls.of_columns({name: encode(table[name], kind) for name, kind in kinds.items()}, table, layout, y)
-
-    @classmethod
-    def of_columns(
-        cls, columns: Mapping[str, EncodedColumn], table: pa.Table, layout: PairLayout, y: npt.NDArray[Any]
-    ) -> Self:
+    def of(cls, columns: Mapping[str, EncodedColumn], table: pa.Table, layout: PairLayout, y: npt.NDArray[Any]) -> Self:
         """Statistics of a table whose columns, but for the time, are encoded already."""
         size = len(layout.numbers)
         products, groups = CrossProducts.empty(size), GroupedMoments.empty(layout)

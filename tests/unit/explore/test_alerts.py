@@ -9,6 +9,7 @@ from mlsys.explore import alerts
 from mlsys.schema import Column, Kind, Role, Schema, Task
 from mlsys.statistics import TableStatistics
 from mlsys.statistics.pairwise import PairLayout, PairwiseStatistics
+from mlsys.statistics.table import encode_columns
 from pictures import encoded, noise
 
 N = 1_000
@@ -166,7 +167,8 @@ def test_a_column_that_another_determines_is_named_with_it():
     task = Task(kind="binary", target="y", classes=(0, 1))
     statistics = TableStatistics.empty(schema, task)
     statistics.update(table)
-    pairwise = PairwiseStatistics.of(table, PairLayout.of(table, schema, task), LABELS)
+    columns = encode_columns(table, schema, task)
+    pairwise = PairwiseStatistics.of(columns, table, PairLayout.of(table, schema, task), LABELS)
     redundant = [a for a in alerts.find(statistics, schema, task, pairwise=pairwise) if a.kind == "redundant"]
     assert [(alert.column, alert.detail) for alert in redundant] == [("again", "nearly determined by 'x': r = 1.000")]
 

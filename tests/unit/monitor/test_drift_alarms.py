@@ -26,7 +26,7 @@ def reference():
     found = {}
     for number in range(COLUMNS):
         kind = Kind.NUMERIC if number % 2 else Kind.CATEGORICAL
-        column = ColumnStatistics.empty(kind)
+        column = ColumnStatistics(kind)
         column.update(draw(rng, kind, 20_000))
         bins = ReferenceBins.of(str(number), column)
         found[str(number)] = bins, truth(bins)
@@ -79,7 +79,7 @@ def test_a_difference_that_is_certain_and_small_is_no_alarm(reference):
 
 def test_the_effect_on_the_prediction_is_the_moved_rows_times_their_mean_score():
     """A quarter of the rows goes from a, with a mean score of 0.2, to b with 0.8: 0.25 (0.8 - 0.2) = 0.15."""
-    column = ColumnStatistics.empty(Kind.CATEGORICAL)
+    column = ColumnStatistics(Kind.CATEGORICAL)
     column.update(pa.array(["a", "a", "b", "b"]))
     bins = ReferenceBins.of("x", column)
     effect = drift_alarms.effect_on_prediction(np.array([0.2, 0.8, 0.5, 0.5]), bins, np.array([1, 3, 0, 0]))

@@ -12,14 +12,14 @@ from mlsys.statistics import ColumnStatistics
 
 
 def statistics(values, kind=Kind.NUMERIC):
-    column = ColumnStatistics.empty(kind)
+    column = ColumnStatistics(kind)
     column.update(pa.array(values))
     return column
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=1, max_size=300))
 def test_the_reference_falls_into_its_own_bins_as_counted(values):
-    column = ColumnStatistics.empty(Kind.NUMERIC)
+    column = ColumnStatistics(Kind.NUMERIC)
     column.update(pa.array(values, pa.float64()))
     bins = ReferenceBins.of("x", column)
     counted = np.bincount(bins.index(pa.array(values, pa.float64())), minlength=bins.size)
@@ -30,7 +30,7 @@ def test_the_reference_falls_into_its_own_bins_as_counted(values):
 
 @given(st.lists(st.one_of(st.none(), st.sampled_from("abcdef")), min_size=1, max_size=100))
 def test_categories_fall_into_their_own_bins(values):
-    column = ColumnStatistics.empty(Kind.CATEGORICAL)
+    column = ColumnStatistics(Kind.CATEGORICAL)
     column.update(pa.array(values, pa.string()))
     bins = ReferenceBins.of("x", column)
     counted = np.bincount(bins.index(pa.array(values, pa.string())), minlength=bins.size)
@@ -61,7 +61,7 @@ def test_deciles_of_the_reference_hold_a_tenth_each_whatever_the_sketch_lost():
 
 def test_a_constant_column_and_an_empty_one_have_bins():
     assert ReferenceBins.of("x", statistics([5.0, 5.0])).labels == ("below 5", "5", "above 5", "null")
-    empty = ColumnStatistics.empty(Kind.NUMERIC)
+    empty = ColumnStatistics(Kind.NUMERIC)
     empty.update(pa.array([None, None], pa.float64()))
     bins = ReferenceBins.of("x", empty)
     assert bins.index(pa.array([1.0, None])).tolist() == [0, 1]

@@ -19,7 +19,7 @@ texts = st.lists(st.none() | st.sampled_from(["a", "b", "c", "", "ü"]), max_siz
 
 
 def learned(kind, values, y=None, classes=None, arrow_type=None):
-    column = ColumnStatistics.empty(kind, classes)
+    column = ColumnStatistics(kind, classes)
     column.update(pa.array(values, arrow_type), None if y is None else np.asarray(y))
     return column
 
@@ -48,7 +48,7 @@ def test_a_column_without_values_has_no_numbers():
         None,
         0,
     )
-    empty = ColumnStatistics.empty(Kind.TEXT).result()
+    empty = ColumnStatistics(Kind.TEXT).result()
     assert (empty.num_rows, empty.frequent_items, empty.mean_length) == (0, (), None)
 
 
@@ -122,7 +122,7 @@ def test_a_numeric_target_is_summed_by_category():
 
 
 def test_dictionaries_and_large_strings_are_decoded():
-    column = ColumnStatistics.empty(Kind.CATEGORICAL)
+    column = ColumnStatistics(Kind.CATEGORICAL)
     column.update(pa.chunked_array([pa.array(["x", "y", "x"]).dictionary_encode()]))
     column.update(pa.array(["y"]).dictionary_encode())
     assert column.counts() == {"x": 2, "y": 2}
@@ -147,7 +147,7 @@ def test_beyond_the_limit_the_frequent_stay_within_their_bound():
     rng = np.random.default_rng(8)
     values = np.concatenate([rng.integers(0, 30_000, 60_000), np.repeat([-1, -2], [9_000, 4_000])]).astype(str)
     rng.shuffle(values)
-    column = ColumnStatistics.empty(Kind.CATEGORICAL, 2)
+    column = ColumnStatistics(Kind.CATEGORICAL, 2)
     for block in np.array_split(values, 8):
         column.update(pa.array(block), np.zeros(len(block), np.int64))
     true, table = Counter(values.tolist()), column.frequencies
@@ -250,6 +250,6 @@ def test_row_hashes_tell_columns_and_nulls_apart():
 
 def test_no_more_different_values_are_told_than_there_are_values():
     for seed in range(5):
-        column = ColumnStatistics.empty(Kind.NUMERIC)
+        column = ColumnStatistics(Kind.NUMERIC)
         column.update(pa.array(np.random.default_rng(seed).random(12_165)))
         assert column.result().distinct_count <= 12_165

@@ -115,7 +115,7 @@ def test_some_rows_of_a_piece_count_as_they_do_alone(name, classes):
     array, kind = COLUMNS[name]
     rows = np.flatnonzero(np.arange(MANY) % 5 == 2)
     y = RNG.integers(-1, 2, MANY) if classes else RNG.normal(size=MANY)
-    part, alone = ColumnStatistics.empty(kind, classes), ColumnStatistics.empty(kind, classes)
+    part, alone = ColumnStatistics(kind, classes), ColumnStatistics(kind, classes)
     part.update(encode(array, kind), y[rows], rows)
     alone.update(array.take(pa.array(rows)), y[rows])
     assert part.num_rows == alone.num_rows == len(rows)
@@ -142,7 +142,7 @@ def test_quantiles_of_folds_keep_their_bound(name):
     column = encode(array, kind)
     for fold in range(3):
         rows = np.flatnonzero(np.arange(MANY) % 3 == fold)
-        found = ColumnStatistics.empty(kind)
+        found = ColumnStatistics(kind)
         found.update(column, rows=rows)
         rising = np.sort(column.floats[rows][np.isfinite(column.floats[rows])])
         true = np.searchsorted(rising, rising, side="right") / len(rising)
@@ -151,7 +151,7 @@ def test_quantiles_of_folds_keep_their_bound(name):
 
 def test_a_frequent_value_is_found_among_many_and_counted_within_its_bound():
     values = np.where(RNG.random(MANY) < 0.05, 0.125, RNG.normal(size=MANY))
-    found = ColumnStatistics.empty(Kind.NUMERIC)
+    found = ColumnStatistics(Kind.NUMERIC)
     found.update(pa.array(values))
     true = int((values == 0.125).sum())
     assert not found.counts_exact
@@ -165,7 +165,7 @@ def test_a_dictionary_may_hold_a_value_twice_unused_and_null(words):
     places = {"a": [1, 3], "b": [0], None: [2, None]}
     indices = [places[word][at % len(places[word])] for at, word in enumerate(words)]
     array = pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), dictionary)
-    found = ColumnStatistics.empty(Kind.CATEGORICAL)
+    found = ColumnStatistics(Kind.CATEGORICAL)
     found.update(array)
     assert found.counts() == {word: words.count(word) for word in {"a", "b"} & set(words)}
     assert found.num_nulls == words.count(None)

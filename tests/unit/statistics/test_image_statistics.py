@@ -89,9 +89,9 @@ def test_parts_in_any_order_merge_to_the_whole(pictures, one, other):
 
 
 def test_a_column_of_images_has_them_and_survives_its_text():
-    column = ColumnStatistics.empty(Kind.IMAGE, 2)
+    column = ColumnStatistics(Kind.IMAGE, 2)
     column.update(pa.array([*PICTURES, None], pa.binary()), np.zeros(len(PICTURES) + 1, int))
-    column = column.merge(ColumnStatistics.empty(Kind.IMAGE, 2))
+    column = column.merge(ColumnStatistics(Kind.IMAGE, 2))
     back = ColumnStatistics.from_json(json.loads(json.dumps(column.to_json(), allow_nan=False)))
     found = back.result()
     assert found.images == column.result().images

@@ -19,6 +19,7 @@ from mlsys.statistics.pairwise.contingency_tables import cramers_v, information
 from mlsys.statistics.pairwise.correlation import correlation_ratio
 from mlsys.statistics.pairwise.missingness import MissingPatterns
 from mlsys.statistics.pairwise.pairs import MOST_BINS, Timeline
+from mlsys.statistics.table import encode_columns
 
 BINARY = Task(kind="binary", target="y", classes=("no", "yes"))
 REGRESSION = Task(kind="regression", target="z")
@@ -57,7 +58,12 @@ def rows(n, seed=0):
 
 def pairwise(table, task=BINARY, look=None):
     plan = PairLayout.of(table if look is None else look, SCHEMA, task)
-    return PairwiseStatistics.of(table, plan, encode_target(table[task.target], task))
+    return counted(table, plan, SCHEMA, task)
+
+
+def counted(table, plan, schema, task):
+    y = encode_target(table[task.target], task)
+    return PairwiseStatistics.of(encode_columns(table, schema, task), table, plan, y)
 
 
 def pair(statistics, first, second):
@@ -154,8 +160,7 @@ def test_a_column_that_decides_the_target_tells_all_of_it_and_noise_tells_nothin
     kinds = {"x": Kind.NUMERIC, "noise": Kind.NUMERIC}
     schema = Schema(columns=tuple(Column(name=name, type="double", kind=kind) for name, kind in kinds.items()))
     task = Task(kind="binary", target="y", classes=(False, True))
-    y = encode_target(table["y"], task)
-    found = PairwiseStatistics.of(table, PairLayout.of(table, schema, task), y).information()
+    found = counted(table, PairLayout.of(table, schema, task), schema, task).information()
     assert found["x"].share == pytest.approx(1, abs=0.001)
     assert found["noise"].share < 0.005
 
@@ -189,7 +194,7 @@ def test_categories_beyond_the_frequent_ones_are_one_and_ids_are_left_out():
     schema = Schema(columns=tuple(Column(name=c, type="string", kind=Kind.CATEGORICAL) for c in ("many", "id")))
     plan = PairLayout.of(table, schema, BINARY)
     assert plan.left_out == ("id",)
-    statistics = PairwiseStatistics.of(table, plan, encode_target(table["y"], BINARY))
+    statistics = counted(table, plan, schema, BINARY)
     counts = statistics.tables.pairs[0, 1].sum(axis=1)
     values, occurrences = np.unique(many, return_counts=True)
     frequent = np.sort(occurrences)[::-1][: layout.MOST_LEVELS]
@@ -223,7 +228,7 @@ def test_null_nan_and_infinity_are_missing():
     table = pa.table({"a": [1.0, None, np.nan, np.inf], "y": ["no", "yes", "no", "yes"]})
     schema = Schema(columns=(Column(name="a", type="double", kind=Kind.NUMERIC),))
     plan = PairLayout.of(table, schema, BINARY)
-    gaps = PairwiseStatistics.of(table, plan, encode_target(table["y"], BINARY)).missing
+    gaps = counted(table, plan, schema, BINARY).missing
     assert gaps.frequent(plan.nullable, 5) == [(["a"], 3), ([], 1)]
 
 
@@ -268,14 +273,13 @@ def test_rows_before_1970_and_without_a_time_are_counted():
 def test_parts_merge_to_the_whole_in_any_order(cuts, seed, task):
     table = rows(600, seed % 100)
     plan = PairLayout.of(rows(300, seed=7), SCHEMA, task)
-    y = encode_target(table[task.target], task)
     ends = sorted({0, 600, *cuts})
-    parts = [PairwiseStatistics.of(table.slice(a, b - a), plan, y[a:b]) for a, b in itertools.pairwise(ends)]
+    parts = [counted(table.slice(a, b - a), plan, SCHEMA, task) for a, b in itertools.pairwise(ends)]
     np.random.default_rng(seed).shuffle(parts)
     merged = parts[0]
     for part in parts[1:]:
         merged = merged.merge(part)
-    whole = PairwiseStatistics.of(table, plan, y)
+    whole = counted(table, plan, SCHEMA, task)
     assert plain(merged) == plain(whole)
 
 

@@ -159,7 +159,7 @@ def test_a_text_of_a_megabyte_is_counted_whole_and_kept_in_part():
 
 def test_long_texts_are_counted_apart_by_what_differs_far_down():
     same = "so it goes " * 200
-    column = ColumnStatistics.empty(Kind.TEXT)
+    column = ColumnStatistics(Kind.TEXT)
     column.update(pa.array([same + "a", same + "b", same + "a", "short"]))
     assert [count for _, count in column.result().frequent_items] == [2, 1, 1]
     assert column.num_distinct == 3
@@ -169,7 +169,7 @@ def test_long_texts_are_counted_apart_by_what_differs_far_down():
 
 
 def test_statistics_without_rows_hold_no_text_that_is_kept_to_fit_on():
-    column = ColumnStatistics.empty(Kind.TEXT)
+    column = ColumnStatistics(Kind.TEXT)
     column.update(pa.array([f"text number {i}" for i in range(9_000)]))
     assert len(column.documents.sample) == text_statistics.SAMPLE
     bare = column.without_rows()
@@ -179,7 +179,7 @@ def test_statistics_without_rows_hold_no_text_that_is_kept_to_fit_on():
 
 
 def test_a_column_of_texts_says_its_words():
-    column = ColumnStatistics.empty(Kind.TEXT)
+    column = ColumnStatistics(Kind.TEXT)
     column.update(pa.array(["The card", "the card, the card", None, "Money"]))
     found = column.result().texts
     expected = Counter(
@@ -190,7 +190,7 @@ def test_a_column_of_texts_says_its_words():
     }
     assert (found["count"], found["num_kept"]) == (3, 3)
     assert found["facts"]["words"] == {"mean": pytest.approx(7 / 3), "stddev": pytest.approx(np.std([2, 4, 1], ddof=1))}
-    assert ColumnStatistics.empty(Kind.TEXT).result().texts is None
+    assert ColumnStatistics(Kind.TEXT).result().texts is None
 
 
 def test_the_number_of_different_tokens_is_estimated_within_a_few_percent():

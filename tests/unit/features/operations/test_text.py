@@ -176,7 +176,7 @@ def test_what_texts_say_is_read_where_there_are_enough_of_them(scan, rows, opera
     ],
 )
 def test_components_follow_rows_and_classes(rows, classes, encoding, components):
-    statistics = ColumnStatistics.empty(Kind.TEXT, classes)
+    statistics = ColumnStatistics(Kind.TEXT, classes)
     statistics.num_rows = rows
     assert text.num_components(statistics, encoding) == components
 
