@@ -179,12 +179,15 @@ def write(
         "threshold": threshold,
         "provenance": dict(provenance),
     }
+    ordered = json.loads(
+        json.dumps(facts, sort_keys=True, ensure_ascii=False)
+    )  # the order of keys counts in the digest
     predictions, images = reference.predictions, reference.images
     profile = {"inputs": reference.inputs.to_json(), "predictions": predictions and predictions.to_json()}
 
     # 2. Write all parts into one folder, which gets the digest of its content.
     def fill(folder: Path) -> None:
-        write_json(folder / "bundle.json", _ordered(facts))
+        write_json(folder / "bundle.json", ordered)
         write_json(folder / "schema.json", request.model_dump(mode="json"))
         write_json(folder / "program.json", program.to_json())
         write_json(folder / "views.json", [view.model_dump(mode="json") for view in views])
@@ -259,8 +262,3 @@ def _opened(folder: Path, digest: str) -> Bundle:
             f"bundle '{digest[:12]}'", got=str(error), expected=f"the keys of format {FORMAT}"
         ) from error
     return opened
-
-
-def _ordered(value: Any) -> Any:
-    """The value with sorted keys: the history of a mapping must not reach the digest."""
-    return json.loads(json.dumps(value, sort_keys=True, ensure_ascii=False))

@@ -91,13 +91,7 @@ CALL = re.compile(r"([A-Za-z_][A-Za-z_0-9]*)\s*\(")
 
 
 def check(name: str, sql: str, where: str) -> None:
-    """Refuse what is not computed from one row: only known functions may be called.
-
-    Raises
-    ------
-    RecipeError
-        Names the word.
-    """
+    """Raise a `RecipeError` for a word that is not computed from one row: only known functions may be called."""
     bare = _masked(sql)
     for word in WORD.findall(bare):
         if word.lower() in REFUSED:

@@ -63,16 +63,9 @@ class UndecodableError(ValueError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture.
+    """A decoded picture: width and height are those of the upright picture, format and mode those that were stored.
 
-    Attributes
-    ----------
-    image
-        Upright, mode ``L`` or ``RGB``; smaller than the picture where `decode` was told that less is enough.
-    width, height
-        Of the upright picture.
-    format, mode
-        As stored: PNG or JPEG, and Pillow's name of the pixel form, e.g. ``RGBA``.
+    `image` is upright, of mode ``L`` or ``RGB``, and smaller where `decode` was told that less is enough.
     """
 
     image: Image

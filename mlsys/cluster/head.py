@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +96,7 @@ def client_environment(store: Store) -> dict[str, str]:
 
 
 def _environment(store: Store) -> dict[str, str]:
-    """The environment of the head node, which its workers inherit.
-
-    Where bytecode is not to be written beside the sources, it goes into the store: each
-    worker would compile all of Ray again.
-    """
+    """Variables of the head node and its workers; bytecode goes into the store, or each would compile all of Ray."""
     env = {**os.environ, **environment(store), **settings.haproxy_ports()}
     env.pop("RAY_ADDRESS", None)
     if env.pop("PYTHONDONTWRITEBYTECODE", None):
@@ -139,35 +134,22 @@ def _process_start(pid: int) -> str | None:
         return None
 
 
-def _session(leader: int) -> Iterator[Any]:
+def _end_session(leader: int) -> None:
+    """Ask every process of a session, and their children, to end, wait, then insist."""
     import psutil
 
+    by_pid = {}
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError, psutil.Error):
             if os.getsid(process.pid) == leader:
-                yield process
-
-
-def _end_session(leader: int) -> None:
-    """Ask every process of a session to end, wait, then insist."""
-    import psutil
-
-    members = list(_session(leader))
-    children = [child for process in members for child in _children(process)]
-    everyone = list({process.pid: process for process in [*members, *children]}.values())
+                by_pid[process.pid] = process
+                by_pid.update((child.pid, child) for child in process.children(recursive=True))
+    alive = list(by_pid.values())
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for process in everyone:
+        for process in alive:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(number)
-        _, everyone = psutil.wait_procs(everyone, timeout=3)
-
-
-def _children(process: Any) -> list[Any]:
-    import psutil
-
-    with contextlib.suppress(psutil.Error):
-        return list(process.children(recursive=True))
-    return []
+        _, alive = psutil.wait_procs(alive, timeout=3)
 
 
 TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")

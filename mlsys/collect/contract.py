@@ -45,6 +45,7 @@ HEADER = """\
 # max_length, kind, unit), add rules over several columns, e.g.  rules: {{arrives_later: arr_time >= dep_time}},
 # and enforce it from then on with, in the recipe:   data: {{contract: {file}}}
 """
+HINT = "a run without data.contract writes one: schema.yaml"
 
 
 class CheckedColumn(Column):
@@ -104,10 +105,8 @@ def save(schema: Schema, path: Path, name: str, contract: Contract | None = None
             row |= {key: value for key, value in checks.items() if key not in Column.model_fields}
         rows.append(f"- {_line(row)}")
     rules = [f"  {_line({key: _written(rule)})[1:-1]}" for key, rule in (contract.rules if contract else {}).items()]
-    text = HEADER.format(name=name, file=path.name) + "\n".join(
-        ["columns:", *rows, *(["rules:", *rules] if rules else [])]
-    )
-    write_atomic(path, (text + "\n").encode())
+    lines = ["columns:", *rows, *(["rules:", *rules] if rules else [])]
+    write_atomic(path, (HEADER.format(name=name, file=path.name) + "\n".join(lines) + "\n").encode())
 
 
 def load(path: str | Path) -> Contract:
@@ -124,9 +123,7 @@ def load(path: str | Path) -> Contract:
         tree = yaml.load(Path(path).read_text(encoding="utf-8"), _ContractLoader)  # noqa: S506  (a safe loader)
         contract = Contract.model_validate(tree)
     except (OSError, UnicodeDecodeError) as error:
-        raise errors.ContractError.build(
-            where, got=str(error), expected="a schema file", hint="a run without data.contract writes one: schema.yaml"
-        ) from None
+        raise errors.ContractError.build(where, got=str(error), expected="a schema file", hint=HINT) from None
     except yaml.YAMLError as error:
         raise errors.ContractError.build(where, got=" ".join(str(error).split()), expected="YAML") from None
     except ValidationError as error:
@@ -145,9 +142,8 @@ def load(path: str | Path) -> Contract:
 
 
 def _line(row: dict[str, Any]) -> str:
-    return yaml.dump(
-        row, None, DUMPER, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9
-    ).strip()
+    text = yaml.dump(row, None, DUMPER, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9)
+    return str(text).strip()
 
 
 def _written(rule: Rule) -> Any:
@@ -202,9 +198,7 @@ def _explained(where: str, error: ValidationError, tree: Any) -> errors.Contract
     path = fault["loc"]
     if not path:
         got = "nothing" if tree is None else f"a YAML {type(tree).__name__}"
-        return errors.ContractError.build(
-            where, got=got, expected="columns: and rules:", hint="a run without data.contract writes one: schema.yaml"
-        )
+        return errors.ContractError.build(where, got=got, expected="columns: and rules:", hint=HINT)
     known: type[BaseModel] = Contract
     what = "schema file"
     if len(path) > 1 and path[0] == "columns":
@@ -222,12 +216,7 @@ def _explained(where: str, error: ValidationError, tree: Any) -> errors.Contract
 
 
 def check_rules(contract: Contract, stored: pa.Schema) -> None:
-    """Refuse rules that cannot be computed from the columns of the snapshot, or that are neither true nor false.
-
-    Raises
-    ------
-    ContractError
-    """
+    """Raise a `ContractError` for a rule that the stored columns cannot give, or that is neither true nor false."""
     for name, rule in contract.rules.items():
         try:
             (kind,) = expressions.types(stored, {name: rule.check}, "contract: rule").values()

@@ -99,10 +99,13 @@ def make(
     snapshot: str,
     schema: Schema,
     counts: RowCounts,
-    num_new: int,
+    num_new: int | None,
     now: dt.datetime,
 ) -> CollectionRecord:
-    """Make the entry of a collection; `counts` are those of all fragments."""
+    """Make the entry of a collection; `counts` are those of all fragments, `num_new` is None where all are new."""
+    num_new = counts.num_read if num_new is None else num_new
+    if num_new == 0 and before:  # the rows of the last collection: the same observation
+        num_new = before[-1].num_new
     newest = None if counts.newest is None else EPOCH + dt.timedelta(microseconds=counts.newest)
     since = (now - dt.datetime.fromisoformat(before[-1].collected_at)).total_seconds() if before else None
     return CollectionRecord(
@@ -156,12 +159,7 @@ def judge(
 
 
 def check_age(newest: str | None, data: DataSection, now: dt.datetime) -> None:
-    """Stop where the newest row is older than ``data.freshness``.
-
-    Raises
-    ------
-    ContractError
-    """
+    """Raise a `ContractError` where the newest row is older than ``data.freshness``."""
     if data.freshness is None or newest is None:
         return
     age_s = (now - dt.datetime.fromisoformat(newest)).total_seconds()

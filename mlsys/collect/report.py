@@ -39,14 +39,9 @@ def total(parts: Sequence[RowCounts]) -> RowCounts:
 
 
 def judge_damage(fragments: Sequence[Fragment], scans: Sequence[FragmentScan], max_fraction: float) -> None:
-    """Stop where files cannot be read, unless they are at most this fraction of the files and of the bytes.
+    """Raise a `SourceError` where more than this fraction of the files or of their bytes cannot be read.
 
-    How many rows a damaged file has is not known; its bytes alone would say too little, for a
-    file that was cut short is small.
-
-    Raises
-    ------
-    SourceError
+    How many rows a damaged file has is not known, and a file that was cut short is small.
     """
     damaged = [(fragment, scan.damage) for fragment, scan in zip(fragments, scans, strict=True) if scan.damage]
     num_bytes = sum(fragment.num_bytes for fragment, _ in damaged)
@@ -61,12 +56,7 @@ def judge_damage(fragments: Sequence[Fragment], scans: Sequence[FragmentScan], m
 
 
 def judge(counts: RowCounts, data: DataSection, target: str | None, contract: Contract | None, quarantine: str) -> None:
-    """Stop where too many rows were rejected, or the target has nothing to learn from.
-
-    Raises
-    ------
-    ContractError, TargetError
-    """
+    """Raise a `ContractError` where too many rows were rejected, a `TargetError` where the target teaches nothing."""
     num_read = counts.num_read
     if counts.num_bad > data.max_bad_fraction * num_read or not counts.num_rows:
         broken = [(rule, rows, counts.samples[rule][0]) for rule, rows in counts.rules.items()]

@@ -29,7 +29,7 @@ from mlsys.collect.cache import PART, REJECTED, Cache, StoredFragment, link
 from mlsys.collect.contract import Contract
 from mlsys.collect.history import CollectionRecord
 from mlsys.collect.pipeline import DropDuplicatesJob, ScanJob, WriteJob
-from mlsys.collect.storage_schema import FragmentScan, RowCounts, StorageSchema
+from mlsys.collect.storage_schema import FragmentScan, StorageSchema
 from mlsys.dataset import Snapshot
 from mlsys.readers import conversion, folders, registry
 from mlsys.readers.base import PACKED, Fragment
@@ -237,7 +237,8 @@ def _collect(store: Store, request: _Request, source: _Input) -> Collection:
         digest = _commit(store, folder, parts, schema, summary["sources"])
 
     # 5. Compare the collection with earlier ones, and note it.
-    entry = _entry(request, source, digest, schema, counts)
+    key = history.key(data, request.target)
+    entry = history.make(source.before, key, digest, schema, counts, source.num_new, request.now)
     notes = [*source.messages, *changes, *history.judge(source.before, entry, data, request.now)]
     _note(request, source, schema, entry)
     return Collection(Snapshot.open(store, digest), summary | {"notes": notes, "newest": entry.newest})
@@ -315,14 +316,6 @@ def _commit(store: Store, folder: Path, parts: Sequence[StoredFragment], schema:
     num_rows = sum(part.counts.num_rows for part in parts)
     facts = {"schema": schema.model_dump(mode="json"), "num_rows": num_rows, "sources": read}
     return store.commit("snapshot", folder, facts)
-
-
-def _entry(request: _Request, source: _Input, digest: str, schema: Schema, counts: RowCounts) -> CollectionRecord:
-    key = history.key(request.data, request.target)
-    num_new = counts.num_read if source.num_new is None else source.num_new
-    if source.num_new == 0 and source.before:  # the rows of the last collection: the same observation
-        num_new = source.before[-1].num_new
-    return history.make(source.before, key, digest, schema, counts, num_new, request.now)
 
 
 def _note(request: _Request, source: _Input, schema: Schema, entry: CollectionRecord) -> None:

@@ -154,9 +154,7 @@ class ImageOptions(Treatment):
     """Take size, levels, oriented gradients and pixels of a picture, or the vector of an encoder."""
 
     operation: Literal["image"] = "image"
-    size: int | None = Field(
-        None, ge=16, le=512, multiple_of=4, description="side of the square on which gradients are taken"
-    )
+    size: int | None = Field(None, ge=16, le=512, multiple_of=4, description="side of the square for gradients")
     pixels: int | None = Field(
         None, ge=0, le=MAX_PIXELS, description="side of the square whose pixels are features; 0 for none"
     )

@@ -38,8 +38,8 @@ FORMS = {
 TRIED = re.compile(r"[\[(]|^(str|int|float|bool|constrained-\w+)$")
 
 
-def explain(error: ValidationError, model: type[BaseModel] = Recipe) -> errors.RecipeError:
-    """Turn the first fault into a message; unknown keys come first, for they often explain the rest."""
+def explain(error: ValidationError, model: type[BaseModel]) -> errors.RecipeError:
+    """Turn the first fault into a message; unknown keys come first, as they often explain the rest."""
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     fault: Any = faults[0]
     path = _path(fault)
@@ -115,11 +115,7 @@ def _keys_at(path: list[str], model: type[BaseModel]) -> list[str]:
 def _section_of(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    for inner in typing.get_args(annotation):
-        section = _section_of(inner)
-        if section is not None:
-            return section
-    return None
+    return next(filter(None, map(_section_of, typing.get_args(annotation))), None)
 
 
 def load(path: str | Path, settings: Iterable[str] = ()) -> Recipe:
@@ -135,11 +131,9 @@ def load(path: str | Path, settings: Iterable[str] = ()) -> Recipe:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = [p.name for p in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+        hint = errors.did_you_mean(file.name, near)
         raise errors.RecipeError.build(
-            f"recipe: file '{path}'",
-            got="nothing there",
-            expected="a YAML file",
-            hint=errors.did_you_mean(file.name, near),
+            f"recipe: file '{path}'", got="nothing there", expected="a YAML file", hint=hint
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise errors.RecipeError.build(
@@ -156,12 +150,7 @@ def parse(text: str, settings: Iterable[str] = (), where: str = "recipe") -> Rec
             f"recipe: {where}", got=type(tree).__name__, expected="keys and values, e.g. name: demo"
         )
     tree = {key: value for key, value in tree.items() if value is not None}  # an empty section is its defaults
-    for setting in settings:
-        _override(tree, setting)
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise explain(error) from None
+    return _validated(Recipe, tree, settings)
 
 
 def override(section: SectionT, settings: Iterable[str]) -> SectionT:
@@ -172,13 +161,16 @@ def override(section: SectionT, settings: Iterable[str]) -> SectionT:
     RecipeError
         A key is unknown, or a value does not fit.
     """
-    tree = section.model_dump(mode="json")
+    return _validated(type(section), section.model_dump(mode="json"), settings)
+
+
+def _validated(model: type[SectionT], tree: dict[str, Any], settings: Iterable[str]) -> SectionT:
     for setting in settings:
         _override(tree, setting)
     try:
-        return type(section).model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        raise explain(error, type(section)) from None
+        raise explain(error, model) from None
 
 
 def dump(recipe: Recipe) -> str:

@@ -70,9 +70,7 @@ class Reading(Section):
     null_values: tuple[str, ...] = Field(
         ("", "NA", "NaN", "nan", "null", "NULL", "None", "N/A"), description="CSV cells that count as null"
     )
-    delimiter: str = Field(
-        ",", pattern=r"^[\t\x20\x21\x23-\x7e]$", description="character between the cells of a CSV file"
-    )
+    delimiter: str = Field(",", pattern=r"^[\t\x20\x21\x23-\x7e]$", description="character between cells of a CSV file")
     encoding: str = Field("utf-8", description="encoding of CSV, JSON-lines and text files, by its Python name")
     decimal: Literal[".", ","] = Field(".", description="decimal mark of the numbers in CSV files")
     thousands: Literal[".", ",", " ", "'", "_", "\u00a0", "\u202f", "\u2019"] | None = Field(
@@ -195,9 +193,7 @@ class Aggregate(Section):
         description="count counts events; the others are of one column, distinct is the number of distinct values"
     )
     column: str | None = Field(None, description="column of the table; none for count")
-    window: Annotated[Span, AfterValidator(_longer_than_zero)] = Field(
-        description="length of the window, e.g. 1h, 7d or 90d"
-    )
+    window: Annotated[Span, AfterValidator(_longer_than_zero)] = Field(description="window length, e.g. 1h, 7d or 90d")
 
     @model_validator(mode="after")
     def _column_fits(self) -> Self:
@@ -219,9 +215,7 @@ class Join(Section):
     source: Source = Field(description="source of the table, anything that data.source takes")
     reading: Reading = Reading()
     derive: dict[str, str] = Field({}, description="new columns as SQL over the table as read")
-    keys: tuple[str, ...] | dict[str, str] = Field(
-        description="key columns, or {column of the rows: column of the table}"
-    )
+    keys: tuple[str, ...] | dict[str, str] = Field(description="key columns, or {column of rows: column of the table}")
     time: str | None = Field(
         None, description="column of the time from which a value holds; the last one at or before the row's time counts"
     )
@@ -262,9 +256,7 @@ class SplitSection(Section):
         description="for by: time, the first date that is no longer in the part; rows after the test part become "
         "production traffic",
     )
-    column: str | None = Field(
-        None, description="for by: column, the column that holds train, validation, test or production"
-    )
+    column: str | None = Field(None, description="for by: column, one that holds train, validation, test or production")
     folds: int = Field(5, ge=2, le=20, description="folds of the training rows, for selection and target encoding")
 
 
@@ -300,9 +292,7 @@ class TrainSection(Section):
     family: str = Field("auto", description="family of the model; auto takes the one that selection preferred")
     params: dict[str, Any] = Field({}, description="parameters of the family that are fixed instead of searched")
     rounds: int = Field(600, ge=1, description="boosting rounds at most")
-    early_stopping: int = Field(
-        30, ge=1, description="boosting stops after this many rounds without gain on validation"
-    )
+    early_stopping: int = Field(30, ge=1, description="boosting stops after so many rounds without gain on validation")
     plan: Literal["auto", "task", "cluster"] = Field(
         "auto", description="one task with all threads of a node, or Ray Train; auto takes the task below a gigabyte"
     )
@@ -347,9 +337,7 @@ class EvaluateSection(Section):
     cost: dict[Literal["false_positive", "false_negative"], float] = Field(
         {"false_positive": 1.0, "false_negative": 1.0}, description="cost of each mistake, for threshold: cost"
     )
-    gate: dict[str, Threshold] = Field(
-        {}, description="bounds on test metrics; the model must beat the dummy baseline as well"
-    )
+    gate: dict[str, Threshold] = Field({}, description="bounds on test metrics; the model must also beat the dummy")
 
 
 class DeploySection(Section):
@@ -379,9 +367,7 @@ class DeploySection(Section):
         "1d",
         description="the look-up answers requests whose time is at most this far before a feature table's newest value",
     )
-    replay: bool = Field(
-        True, description="send the rows of the production part to the endpoint, as traffic for the monitor"
-    )
+    replay: bool = Field(True, description="send the production part to the endpoint, as traffic for the monitor")
 
 
 class MonitorSection(Section):
@@ -418,13 +404,9 @@ class MonitorSection(Section):
 class Recipe(Section):
     """The whole recipe: one section a step."""
 
-    name: str = Field(
-        pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="name of the model, of its run and of its endpoint"
-    )
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="name of the model, its run and its endpoint")
     target: str = Field(description="column to predict")
-    task: TaskKind | Literal["auto"] = Field(
-        "auto", description="prediction task; auto decides by the values of the target"
-    )
+    task: TaskKind | Literal["auto"] = Field("auto", description="prediction task; auto decides by the target's values")
     positive: bool | int | str | None = Field(
         None, description="positive class of a binary task; by default true, 1, yes or the rarer class"
     )
