@@ -39,6 +39,9 @@ LONG_TAIL = 2.0
 """Skewness of an exponential distribution: a longer tail than that is looked at as a logarithm."""
 
 
+MISSING = {"codes": "a missing one stays missing", "dense": "a missing one takes the mean and is marked"}
+
+
 def automatic(inputs: PlanInputs, time: str | None = None) -> list[OperationChoice]:
     """Choose one or more operations for a column, or to drop it; the recipe can override them.
 
@@ -133,21 +136,15 @@ def _many_categories(inputs: PlanInputs, many: str) -> list[OperationChoice]:
         return [_choose(inputs, "frequency", f"{many} how frequent each is in training")]
     reason = f"{many} the mean of the target in each; training rows get that of the other folds"
     means, components = _choose(inputs, "target", reason), num_components(statistics, inputs.encoding)
-    if _words_per_category(statistics) < PHRASE or components < MIN_COMPONENTS:
+    words = [len(value.split()) for value in statistics.counts() if isinstance(value, str)]
+    if sum(words) < PHRASE * max(len(words), 1) or components < MIN_COMPONENTS:
         return [means]
     reason = f"{many} phrases, which say what is alike: their words and letters on {components} leading axes"
     return [means, _choose(inputs, "tfidf", reason)]
 
 
-def _words_per_category(statistics: ColumnStatistics) -> float:
-    categories = [value for value in statistics.counts() if isinstance(value, str)]
-    return sum(len(category.split()) for category in categories) / len(categories) if categories else 0.0
-
-
 def _boolean(inputs: PlanInputs) -> list[OperationChoice]:
-    codes = inputs.encoding == "codes"
-    missing = "a missing one stays missing" if codes else "a missing one takes the mean and is marked"
-    return [_choose(inputs, "boolean", f"true and false as 1 and 0; {missing}")]
+    return [_choose(inputs, "boolean", f"true and false as 1 and 0; {MISSING[inputs.encoding]}")]
 
 
 def _datetime(inputs: PlanInputs) -> list[OperationChoice]:
@@ -161,9 +158,7 @@ def _datetime(inputs: PlanInputs) -> list[OperationChoice]:
 
 
 def _text(inputs: PlanInputs) -> list[OperationChoice]:
-    codes = inputs.encoding == "codes"
-    missing = "a missing one stays missing" if codes else "a missing one takes the mean and is marked"
-    letters = f"text: its length, words, capitals, digits and signs; {missing}"
+    letters = f"text: its length, words, capitals, digits and signs; {MISSING[inputs.encoding]}"
     components = num_components(inputs.statistics, inputs.encoding)
     if components < MIN_COMPONENTS:
         return [_choose(inputs, "text", f"{letters}; too few texts to learn from what they say")]
@@ -189,10 +184,6 @@ def _list(inputs: PlanInputs) -> list[OperationChoice]:
     return [_choose(inputs, "list", f"a list of numbers: length, mean, min, max and standard deviation{each}")]
 
 
-def _bytes(inputs: PlanInputs) -> list[OperationChoice]:
-    return [_drop(inputs, f"no operation reads {inputs.column.kind.value} values")]
-
-
 BY_KIND: Mapping[Kind, Callable[[PlanInputs], list[OperationChoice]]] = {
     Kind.NUMERIC: _numeric,
     Kind.CATEGORICAL: _categorical,
@@ -200,7 +191,7 @@ BY_KIND: Mapping[Kind, Callable[[PlanInputs], list[OperationChoice]]] = {
     Kind.DATETIME: _datetime,
     Kind.TEXT: _text,
     Kind.IMAGE: _image,
-    Kind.BYTES: _bytes,
+    Kind.BYTES: lambda inputs: [_drop(inputs, f"no operation reads {inputs.column.kind.value} values")],
     Kind.LIST: _list,
 }
 
@@ -227,7 +218,8 @@ def coordinate_blocks(columns: Iterable[Column], table: TableStatistics) -> Coor
             spreads.setdefault(numbered[1], {})[column.name] = spread
     blocks: CoordinateBlocks = {}
     for prefix, block in spreads.items():
-        if len(block) >= MIN_COORDINATES and _share_unit(list(block.values())):
+        alike = sum(spread * ALIKE >= max(block.values()) for spread in block.values())
+        if len(block) >= MIN_COORDINATES and 2 * alike >= len(block):
             common = math.sqrt(sum(spread * spread for spread in block.values()) / len(block))
             blocks |= dict.fromkeys(block, (prefix, len(block), common))
     return blocks
@@ -236,8 +228,3 @@ def coordinate_blocks(columns: Iterable[Column], table: TableStatistics) -> Coor
 def _spread(statistics: ColumnStatistics) -> float:
     spread = 0.0 if statistics.numbers is None else float(statistics.numbers.moments.stddev or 0.0)
     return spread if math.isfinite(spread) else 0.0
-
-
-def _share_unit(spreads: list[float]) -> bool:
-    near = sum(spread * ALIKE >= max(spreads) for spread in spreads)
-    return 2 * near >= len(spreads)

@@ -19,10 +19,8 @@ import polars as pl
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 SHOWN_AT_EPOCH = EPOCH.replace(tzinfo=None)
-SECOND = dt.timedelta(seconds=1)
 
-FIRST = int((dt.datetime(1800, 1, 1, tzinfo=dt.UTC) - EPOCH) / SECOND)
-LAST = int((dt.datetime(2101, 1, 1, tzinfo=dt.UTC) - EPOCH) / SECOND)
+FIRST, LAST = (int(dt.datetime(year, 1, 1, tzinfo=dt.UTC).timestamp()) for year in (1800, 2101))
 """Seconds since 1970 between which clocks are changed: before, towns had their own; after, no time is read."""
 
 STEP = 6 * 3600

@@ -31,18 +31,13 @@ def extend(schema: Schema, derive: Mapping[str, str]) -> Schema:
         return schema
     for name, sql in derive.items():
         if name in schema:
-            raise errors.RecipeError.build(
-                f"{WHERE}: '{name}'",
-                got=f"the name of a column of the table, = {sql}",
-                expected="a new name",
-                field=name,
-            )
+            got = f"the name of a column of the table, = {sql}"
+            raise errors.RecipeError.build(f"{WHERE}: '{name}'", got=got, expected="a new name", field=name)
     _refuse_unreadable(schema, derive)
     types = expressions.types(readable(schema).arrow(), derive, WHERE)
     texts = _texts(schema, derive)
-    new = (
-        Column(name=name, type=str(kind), kind=kind_of(kind, from_text=name in texts)) for name, kind in types.items()
-    )
+    kinds = {name: kind_of(type_, from_text=name in texts) for name, type_ in types.items()}
+    new = (Column(name=name, type=str(types[name]), kind=kind) for name, kind in kinds.items())
     return Schema(columns=(*schema.columns, *new))
 
 

@@ -23,6 +23,7 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,6 @@ PLAIN: Mapping[str, pl.DataType | type[pl.DataType]] = {
 """Domains whose values are taken as they are."""
 
 TIMES = ("instant", "clock", "date")
-"""Domains of times."""
 
 Reader = Callable[[Any], Any]
 
@@ -85,7 +85,12 @@ class Domain:
         return READERS[self.name](self, column)
 
     def refuse(self, column: str, got: str) -> errors.RequestError:
-        return errors.RequestError.of([{"row": 0, "field": column, "got": got, "expected": EXPECTED[self.name]}])
+        return refuse(column, got, EXPECTED[self.name])
+
+
+def refuse(column: str | None, got: str, expected: str) -> errors.RequestError:
+    """The error of a value in the only row, or of a whole column."""
+    return errors.RequestError.of([{"row": 0, "field": column, "got": got, "expected": expected}])
 
 
 EXPECTED = {
@@ -181,30 +186,12 @@ def _numbers_reader(domain: Domain, column: str) -> Reader:
     return read
 
 
-def _text_reader(domain: Domain, column: str) -> Reader:
-    def read(value: Any) -> str | None:
-        if value is None or isinstance(value, str):
+def _plain_reader(domain: Domain, column: str, kind: type) -> Reader:
+    def read(value: Any) -> Any:
+        if value is None or isinstance(value, kind):
             return value
-        raise domain.refuse(column, type(value).__name__)
-
-    return read
-
-
-def _boolean_reader(domain: Domain, column: str) -> Reader:
-    def read(value: Any) -> bool | None:
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, np.bool_):
+        if kind is bool and isinstance(value, np.bool_):
             return bool(value)
-        raise domain.refuse(column, type(value).__name__)
-
-    return read
-
-
-def _bytes_reader(domain: Domain, column: str) -> Reader:
-    def read(value: Any) -> bytes | None:
-        if value is None or isinstance(value, bytes):
-            return value
         raise domain.refuse(column, type(value).__name__)
 
     return read
@@ -212,20 +199,20 @@ def _bytes_reader(domain: Domain, column: str) -> Reader:
 
 READERS: Mapping[str, Callable[[Domain, str], Reader]] = {
     "number": _number_reader,
-    "text": _text_reader,
-    "boolean": _boolean_reader,
+    "text": partial(_plain_reader, kind=str),
+    "boolean": partial(_plain_reader, kind=bool),
     "numbers": _numbers_reader,
-    "bytes": _bytes_reader,
+    "bytes": partial(_plain_reader, kind=bytes),
 }
 
 
 def _time_reader(domain: Domain, column: str) -> Reader:
-    name, clock = domain.name, _clock_reader(domain)
+    clock = _clock_reader(domain)
 
     def read(value: Any) -> dt.date | None:
         if value is None:
             return None
-        if _time_name(value) != name:
+        if _time_name(value) != domain.name:
             raise domain.refuse(column, _time_name(value) or type(value).__name__)
         try:
             value = clock(value)
@@ -237,7 +224,6 @@ def _time_reader(domain: Domain, column: str) -> Reader:
 
 
 def _clock_reader(domain: Domain) -> Callable[[Any], dt.date]:
-    """Function that reads a time from the domain's clock."""
     if domain.name != "instant":
         return lambda value: value
     if domain.zone == "UTC":

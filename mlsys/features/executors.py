@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from mlsys import errors, expressions
 from mlsys.features import derive
-from mlsys.features.domains import domain_of, in_utc
+from mlsys.features.domains import domain_of, in_utc, refuse
 from mlsys.features.operations.operation import Matrix, Operation
 from mlsys.schema import arrow_type
 
@@ -37,7 +37,6 @@ STRIP_ROWS = 8_192
 
 MAX_THREADS = 4
 """Blocks at work at once: while one is computed, which uses all threads, others are read and written."""
-
 
 Record = Mapping[str, Any]
 
@@ -107,7 +106,9 @@ def transform_files(
     num_rows = 0
     for path in paths:
         first, step = 0, _rows_of_block(max(width, len(columns)))
-        for group_rows in _rows_of_groups(path):
+        metadata = pq.read_metadata(path)
+        for group in range(metadata.num_row_groups):
+            group_rows = metadata.row_group(group).num_rows
             starts = range(0, group_rows, step)
             blocks += [(path, first + start, num_rows + start, min(step, group_rows - start)) for start in starts]
             first, num_rows = first + group_rows, num_rows + group_rows
@@ -127,11 +128,6 @@ def _rows_of_block(width: int) -> int:
     return min(BLOCK_ROWS, max(STRIP_ROWS, BLOCK_CELLS // max(1, width)))
 
 
-def _rows_of_groups(path: Path) -> list[int]:
-    metadata = pq.read_metadata(path)
-    return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-
-
 def _each(function: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
     """Call the function with each tuple of arguments, some at the same time."""
     threads = min(MAX_THREADS, pl.thread_pool_size(), len(arguments))
@@ -148,14 +144,13 @@ def compile_row(
     operations: Sequence[Operation], complete: Callable[[Record], Record]
 ) -> Callable[[Record], npt.NDArray[np.float32]]:
     """Function of one record that gives its features."""
-    single, several, start = [], [], 0
+    single, several, width = [], [], 0
     for operation in operations:
         if len(operation.reads) == 1:
-            single.append((operation.column, operation.writer(start)))
+            single.append((operation.column, operation.writer(width)))
         else:
-            several.append((operation.reads, operation.writer(start)))
-        start += len(operation.outputs)
-    width = start
+            several.append((operation.reads, operation.writer(width)))
+        width += len(operation.outputs)
 
     def row(record: Record) -> npt.NDArray[np.float32]:
         record = complete(record)
@@ -217,11 +212,10 @@ def complete_record(columns: Mapping[str, str], derived: Mapping[str, str]) -> C
 
 
 def _array_of(value: Any, name: str, kind: pa.DataType) -> pa.Array:
-    """An Arrow array of one value."""
     try:
         return pa.array([value], kind)
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
-        raise errors.RequestError.of([{"row": 0, "field": name, "got": repr(value), "expected": str(kind)}]) from None
+        raise refuse(name, repr(value), str(kind)) from None
 
 
 def _add_derived(table: pa.Table, columns: Mapping[str, str], derived: Mapping[str, str]) -> pa.Table:
@@ -235,8 +229,7 @@ def _add_derived(table: pa.Table, columns: Mapping[str, str], derived: Mapping[s
         try:
             table = table.set_column(place, pa.field(name, kind), table[name].cast(kind))
         except pa.ArrowException:
-            got = str(table.schema.field(name).type)
-            raise errors.RequestError.of([{"row": 0, "field": name, "got": got, "expected": str(kind)}]) from None
+            raise refuse(name, str(table.schema.field(name).type), str(kind)) from None
     try:
         return derive.add(table, derived)
     except errors.ContractError as error:
@@ -244,10 +237,8 @@ def _add_derived(table: pa.Table, columns: Mapping[str, str], derived: Mapping[s
 
 
 def _failed_expression(error: errors.ContractError) -> errors.RequestError:
-    """A value that an expression cannot take is the request's fault."""
-    got, expected = f"values on which it fails: {error}", "values that the expression can take"
-    return errors.RequestError.of([{"row": 0, "field": error.field, "got": got, "expected": expected}])
+    return refuse(error.field, f"values on which it fails: {error}", "values that the expression can take")
 
 
 def _no_field(column: str) -> errors.RequestError:
-    return errors.RequestError.of([{"row": 0, "field": column, "got": "no such field", "expected": "a value or null"}])
+    return refuse(column, "no such field", "a value or null")

@@ -24,7 +24,7 @@ from mlsys.statistics import TableStatistics
 
 @dataclass(frozen=True)
 class FeaturePlan:
-    """The chosen operations of all columns, one or more a column; or the choice to drop it.
+    """The choices of all columns: one or more operations, or to drop it.
 
     Attributes
     ----------
@@ -98,7 +98,8 @@ def choose(
     )
     if encoding == "dense":
         free = [column for column in columns if column.name not in settings.columns]
-        choices = _as_coordinates(choices, coordinate_blocks(free, statistics))
+        blocks = coordinate_blocks(free, statistics)
+        choices = tuple(_as_coordinate(choice, blocks) for choice in choices)
     # 3. Find the columns of a request that they read, directly or through derived features.
     used = {column for choice in choices if choice.operation != "drop" for column in choice.reads}
     expressions = derive.needed(settings.derive, used)
@@ -121,22 +122,14 @@ def _choose(
         )
     if not treatments:
         return automatic(PlanInputs(column, statistics, encoding), _row_time(column, schema))
-    return [
-        _override(PlanInputs(column, statistics, encoding, treatment.options), treatment.operation)
-        for treatment in treatments
-    ]
+    return [_override(PlanInputs(column, statistics, encoding, each.options), each.operation) for each in treatments]
 
 
-def _as_coordinates(choices: tuple[OperationChoice, ...], blocks: CoordinateBlocks) -> tuple[OperationChoice, ...]:
-    """The choices, with those of the coordinates of a vector replaced."""
-    return tuple(
-        _coordinate(choice, *blocks[choice.column]) if choice.column in blocks else choice for choice in choices
-    )
-
-
-def _coordinate(choice: OperationChoice, prefix: str, size: int, spread: float) -> OperationChoice:
-    if choice.operation != "numeric":
+def _as_coordinate(choice: OperationChoice, blocks: CoordinateBlocks) -> OperationChoice:
+    """The choice, or that of a coordinate of a vector in its place."""
+    if choice.operation != "numeric" or choice.column not in blocks:
         return choice
+    prefix, size, spread = blocks[choice.column]
     reason = f"one of {size} numbered columns {prefix}…, a vector: centred, divided by their common standard deviation"
     return OperationChoice(choice.column, "numeric", {"scale": spread}, reason)
 

@@ -57,7 +57,6 @@ class FeatureProgram:
 
     @property
     def inputs(self) -> list[str]:
-        """Request columns that it reads."""
         return list(self.columns)
 
     @cached_property

@@ -22,13 +22,7 @@ NOTE = "Fitted on the training rows alone. The recipe's word is last: a line und
 
 
 def page(plans: Mapping[Encoding, FeaturePlan], programs: Mapping[Encoding, FeatureProgram], title: str) -> str:
-    """Draw the report as HTML.
-
-    Parameters
-    ----------
-    plans, programs
-        Encoding → plan, and the program that was fitted to it.
-    """
+    """Draw the report as HTML, from the plan and the fitted program of each encoding."""
     whole = plans["codes"]
     used = formats.count(len({choice.column for choice in whole.used}), "column")
     report = Page(f"Features: {title}", f"{used} in use, {len(whole.dropped):,} dropped")
@@ -84,7 +78,6 @@ def _treatment(choice: OperationChoice) -> Any:
 
 
 def _line(column: str, treatment: Any) -> str:
-    written = yaml.safe_dump(
-        {column: treatment}, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6
-    )
+    line = {column: treatment}
+    written = yaml.safe_dump(line, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
     return written.strip()[1:-1]

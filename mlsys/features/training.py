@@ -29,7 +29,6 @@ import pyarrow as pa
 from mlsys import errors
 from mlsys.features import program
 from mlsys.features.operations.operation_registry import fit_operation
-from mlsys.features.operations.operation_spec import OperationChoice
 from mlsys.features.operations.target import Target
 from mlsys.features.plan import FeaturePlan
 from mlsys.features.program import FeatureProgram
@@ -123,12 +122,10 @@ def _held_out(plan: FeaturePlan, whole: FeatureProgram, statistics: TrainStatist
     others = [number for number in statistics.folds if number != fold]
     table = statistics.of(others or [fold])
 
-    def refitted(choice: OperationChoice, known: Target) -> Target:
-        if not others:
-            choice = replace(choice, params={**choice.params, "smoothing": math.inf})
-        fitted = fit_operation(choice, plan.domains, table, dense=False)
-        return replace(fitted, center=known.center, scale=known.scale)  # type: ignore[return-value, call-arg]
-
-    pairs = zip(plan.used, whole.operations, strict=True)
-    operations = tuple(refitted(choice, known) if isinstance(known, Target) else known for choice, known in pairs)
-    return replace(whole, operations=operations)
+    operations = list(whole.operations)
+    for number, (choice, known) in enumerate(zip(plan.used, whole.operations, strict=True)):
+        if isinstance(known, Target):
+            params = choice.params if others else {**choice.params, "smoothing": math.inf}
+            fitted = fit_operation(replace(choice, params=params), plan.domains, table, dense=False)
+            operations[number] = replace(fitted, center=known.center, scale=known.scale)  # type: ignore[call-arg]
+    return replace(whole, operations=tuple(operations))

@@ -46,6 +46,7 @@ import numpy.typing as npt
 import polars as pl
 
 from mlsys import errors, images
+from mlsys.features.domains import refuse
 from mlsys.features.operations import encoders
 from mlsys.features.operations.operation import Matrix, Operation, Writer
 from mlsys.features.operations.operation_spec import FitInputs, OperationSpec, PlanInputs
@@ -129,8 +130,7 @@ class PictureOperation(Operation):
         try:
             return self.describe(data)
         except images.UndecodableError as error:
-            got = f"bytes that are {error}"
-            raise errors.RequestError.of([{"row": 0, "field": self.column, "got": got, "expected": EXPECTED}]) from None
+            raise refuse(self.column, f"bytes that are {error}", EXPECTED) from None
 
 
 RANGES = 8
