@@ -239,15 +239,6 @@ def _read(values: pa.Table, windows: Sequence[WindowAggregate]) -> dict[str, pl.
     return {name: frame.select(domains[name].expr(name)).to_series() for name in names}
 
 
-@dataclass(frozen=True)
-class PreparedJoin:
-    """A checked feature table for look-ups; it is held in memory."""
-
-    table: pa.Table
-    settings: recipe.Join
-    name: str
-
-
 def join(
     rows: pa.Table, table: pa.Table, settings: recipe.Join, time_column: str | None, name: str = "table"
 ) -> tuple[pa.Table, dict[str, Any]]:
@@ -275,36 +266,23 @@ def join(
     RecipeError
         A column that the recipe names is not in the table.
     """
-    joined, counts, spec = _match(rows, PreparedJoin(table, settings, name), time_column)
-    return joined, match_report(counts, spec)
+    spec = JoinSpec.of(rows.schema, table.schema, settings, time_column, name)
+    asked, index = spec.join_keys.rows(rows), spec.join_keys.table(table)
+    lost = rows.num_rows - asked.height
+    counts: Counts = Counter({("without_key",): lost, ("missing",): lost})
+    counts.update({("table", "rows"): table.num_rows, ("table", "without_key"): table.num_rows - index.height})
+    counts[("table", "repeated")] = count_repeats(index, spec.join_keys, name)
+    matches, outcomes = resolve(asked, index, table.select(spec.reads), spec)
+    counts.update(outcomes)
+    places = np.full(rows.num_rows, -1)
+    places[asked["__at"].to_numpy()] = np.arange(asked.height)
+    return append_columns(rows, matches.schema, matches, places), match_report(counts, spec)
 
 
-def prepare(table: pa.Table, settings: recipe.Join, name: str = "table") -> PreparedJoin:
+def check_table(table: pa.Table, settings: recipe.Join, name: str = "table") -> None:
     """Check a feature table for its join: its columns, and that a key is there once if it has no time."""
     columns_of(table.column_names, settings, name)
     if settings.time is None:
         keys = {key: key for key in keys_of(settings).values()}
         join_keys = resolve_keys(table.schema, table.schema, keys, None, None, f"features: join '{name}'")
         count_repeats(join_keys.table(table), join_keys, name)
-    return PreparedJoin(table, settings, name)
-
-
-def match(rows: pa.Table, lookup: PreparedJoin, time_column: str | None) -> tuple[pa.Table, dict[str, int]]:
-    """Join rows with a prepared table, as `join` does; the counts are those that add up to the rows."""
-    joined, counts, _ = _match(rows, lookup, time_column)
-    return joined, {status: counts[(status,)] for status in ("matched", "missing", "too_old")}
-
-
-def _match(rows: pa.Table, lookup: PreparedJoin, time_column: str | None) -> tuple[pa.Table, Counts, JoinSpec]:
-    table = lookup.table
-    spec = JoinSpec.of(rows.schema, table.schema, lookup.settings, time_column, lookup.name)
-    asked, index = spec.join_keys.rows(rows), spec.join_keys.table(table)
-    lost = rows.num_rows - asked.height
-    counts: Counts = Counter({("without_key",): lost, ("missing",): lost})
-    counts.update({("table", "rows"): table.num_rows, ("table", "without_key"): table.num_rows - index.height})
-    counts[("table", "repeated")] = count_repeats(index, spec.join_keys, lookup.name)
-    matches, outcomes = resolve(asked, index, table.select(spec.reads), spec)
-    counts.update(outcomes)
-    places = np.full(rows.num_rows, -1)
-    places[asked["__at"].to_numpy()] = np.arange(asked.height)
-    return append_columns(rows, matches.schema, matches, places), counts, spec

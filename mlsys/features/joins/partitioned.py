@@ -137,18 +137,14 @@ def read_table(
         last = prevailing.unique(spec.join_keys.by, keep="last")
     index = pl.concat([*events, *([] if last is None else [last])]).unique("__at").sort("__at")
     # 2. The values of these events.
-    values = [batch.drop_columns(columns) for batch in _with_numbers(paths, num_parts, time_range, index["__at"])]
+    whole, places = time_range == TimeRange(time_range.part), pa.array(index["__at"].to_numpy())
+    values = [
+        (batch if whole else batch.filter(pc.is_in(batch["__at"], places))).drop_columns(columns)
+        for batch in _batches(paths, num_parts, time_range.part)
+    ]
     names = [name.removeprefix(VALUE) for name in values[0].column_names]
     index = index.drop("__at").with_row_index("__at").cast({"__at": pl.Int64})
     return index, pa.concat_tables(values).rename_columns(names)
-
-
-def _with_numbers(
-    paths: Sequence[Path], num_parts: int, time_range: TimeRange, numbers: pl.Series
-) -> Iterator[pa.Table]:
-    places = pa.array(numbers.to_numpy())
-    for batch in _batches(paths, num_parts, time_range.part):
-        yield batch if time_range == TimeRange(time_range.part) else batch.filter(pc.is_in(batch["__at"], places))
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,11 @@ distinct        a count of the unions of the intervals of equal values
 
 takes a time linear in events and positions but for the sorting, whatever the length of the window.
 
-Sums are exact because a float is an integer times a power of two. Laid out as digits of base
-2³², floats are added digit by digit in 64-bit integers, which is exact for up to 2³¹ values, and
-can be subtracted again without the cancellation that differences of rounded prefix sums suffer.
-The result is the float nearest to the exact sum, ties to even (a small superaccumulator; Kulisch
-(2008), "Computer Arithmetic and Validity", chapter 8; Neal (2015), "Fast exact summation using
-small and large superaccumulators", arXiv:1505.05571).
+Sums are exact: floats are laid out as digits of base 2³² and added digit by digit in 64-bit
+integers, for up to 2³¹ values, and can be subtracted again. The result is the float nearest to the
+exact sum, ties to even (a small superaccumulator; Kulisch (2008), "Computer Arithmetic and
+Validity", chapter 8; Neal (2015), "Fast exact summation using small and large superaccumulators",
+arXiv:1505.05571).
 """
 
 from __future__ import annotations
@@ -44,6 +43,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -119,8 +119,6 @@ def windows_of(join: recipe.Join, per_us: int = 1) -> list[WindowAggregate]:
 def aggregate(windows: Sequence[WindowAggregate], events: WindowEvents, moment: int) -> dict[str, float | int | None]:
     """Compute the value of each window at a moment, by name; the module states the rules.
 
-    Examples
-    --------
     The event at 10 is in the window (10, 20] no more; the one at 18 became known at 25:
 
     >>> events = WindowEvents([10, 12, 18, 20], [10, 12, 25, 20], {"rain": [1.0, 0.1, 5.0, 0.2]})
@@ -144,16 +142,10 @@ def _value(window: WindowAggregate, events: WindowEvents, seen: list[int]) -> fl
     values = [value for event in seen if (value := column[event]) is not None]
     if window.function == "distinct":
         return len(set(values))
-    if not values:
-        return None
-    return FUNCTIONS[window.function](values) + 0.0  # never -0.0
+    return FUNCTIONS[window.function](values) + 0.0 if values else None  # never -0.0
 
 
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-FUNCTIONS: dict[str, Callable[[list[float]], float]] = {"sum": math.fsum, "mean": _mean, "min": min, "max": max}
+FUNCTIONS: dict[str, Callable[[list[float]], float]] = {"sum": math.fsum, "mean": fmean, "min": min, "max": max}
 
 
 def aggregate_all(

@@ -63,7 +63,7 @@ def arrange(view: FeatureView, table: pa.Table) -> pa.Table:
     ContractError
         A column is gone, or of another type than when the model was trained.
     """
-    asof.prepare(table, view.join, view.name)
+    asof.check_table(table, view.join, view.name)
     index = _keyed_rows(view, table)
     rows = table.take(pa.array(index["__at"].to_numpy()))
     for name, kind in view.stored.items():
@@ -117,13 +117,9 @@ def merge(
 
     Parameters
     ----------
-    history_us
-        Length of the time before the newest event in which moments can be looked up.
-    until_us
-        The moment of publication: events after it do not move the history, or one wrong date
-        in the future would make the store forget everything.
-    whole
-        The view shall hold this table and nothing from before.
+    history_us, until_us, whole
+        Those of `mlsys.features.online.publishing.publish`. Events after `until_us` do not move the history,
+        or one wrong date in the future would make the store forget everything.
     appended
         The events are rows of a table behind those that came before: none replaces another,
         and of several at one moment all count, as in one table.
@@ -144,18 +140,14 @@ def merge(
     put = _packed(view, together, retained)
     # 2. The keys whose events changed, and the facts.
     changed = {key: value for key, value in put.items() if old.get(key) != value[1]}
-    if not (whole or appended or state.facts is None or not view.windows) or _latest(view, events) > until_us:
+    latest = pc.max(events[TIME]).as_py() if view.clock is not None and events.num_rows else 0
+    if not (whole or appended or state.facts is None or not view.windows) or latest > until_us:
         files = ""
     plain = asdict(replace(facts, table=table or facts.table, taken=files))
     expire = None if facts.since_us is None or view.keeps_last else facts.since_us - view.horizon_us
     if not changed and not whole and plain == state.facts:
         return None
     return Change(plain, changed, whole, expire)
-
-
-def _latest(view: FeatureView, events: pa.Table) -> int:
-    """The time of the latest event."""
-    return pc.max(events[TIME]).as_py() if view.clock is not None and events.num_rows else 0
 
 
 def _cast(view: FeatureView, values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:

@@ -67,7 +67,7 @@ def look_up(view: FeatureView, value: bytes | None, moment_us: int | None) -> Po
 def _nothing(view: FeatureView) -> PointFeatures:
     values: dict[str, Any] = dict.fromkeys(view.names)
     if view.windows:
-        events = window_aggregates.WindowEvents((), (), _columns(view, lambda _: ()))
+        events = window_aggregates.WindowEvents((), (), dict.fromkeys(view.readers, ()))
         values.update(window_aggregates.aggregate(view.windows, events, 0))
     return PointFeatures("missing", None, values)
 
@@ -86,8 +86,7 @@ def _last(view: FeatureView, batch: pa.RecordBatch, times: memoryview, known: me
 
 
 def _values(view: FeatureView, batch: pa.RecordBatch, event: int) -> dict[str, Any]:
-    first = batch.num_columns - len(view.stored)
-    places = view.places
+    first, places = batch.num_columns - len(view.stored), view.places
     return {name: batch.column(first + places[column])[event].as_py() for name, column in view.columns.items()}
 
 
@@ -98,19 +97,12 @@ def _aggregates(
     start = bisect_left(times, moment - view.horizon_us)
     stop = bisect_right(times, moment)
     first = batch.num_columns - len(view.stored)
-
-    def read(column: str) -> list[Any]:
-        reader = view.readers[column]
+    values = {}
+    for column, read in view.readers.items():
         cut = batch.column(first + view.places[column]).slice(start, stop - start)
-        return [reader(value) for value in cut.to_pylist()]
-
-    events = window_aggregates.WindowEvents(times[start:stop], known[start:stop], _columns(view, read))
+        values[column] = [read(value) for value in cut.to_pylist()]
+    events = window_aggregates.WindowEvents(times[start:stop], known[start:stop], values)
     return window_aggregates.aggregate(view.windows, events, moment)
-
-
-def _columns(view: FeatureView, read: Callable[[str], Any]) -> dict[str, Any]:
-    """Read the columns of the windows, each once."""
-    return {column: read(column) for column in {w.column: None for w in view.windows if w.column}}
 
 
 def _integers(batch: pa.RecordBatch, column: int) -> memoryview:
@@ -200,10 +192,9 @@ class StoreSource:
 
     def table(self, view: FeatureView, rows: pa.Table) -> JoinedColumns:
         features = self.rows([PointQuery(view, row) for row in rows.to_pylist()])
-        columns = {
-            name: pa.array([row.values.get(name) for row in features], kind) for name, kind in view.types.items()
-        }
-        return JoinedColumns(pa.table(columns), Counter(row.status for row in features), features)
+        schema = pa.schema(list(view.types.items()))
+        columns = [pa.array([row.values.get(field.name) for row in features], field.type) for field in schema]
+        return JoinedColumns(pa.table(columns, schema), Counter(row.status for row in features), features)
 
     def newest_us(self, views: Sequence[FeatureView]) -> int | None:
         """The latest moment that all views have reached: the earliest of their newest events."""
@@ -243,7 +234,7 @@ class TableSource:
     def __init__(self, rows: Schema, open_table: Callable[[FeatureView], pa.Table]) -> None:
         self._schema = rows
         self._open = open_table
-        self._tables: dict[str, asof.PreparedJoin] = {}
+        self._tables: dict[str, pa.Table] = {}
 
     @classmethod
     def latest(cls, store: Store, rows: Schema) -> TableSource:
@@ -254,14 +245,13 @@ class TableSource:
         return [self._row(query) for query in asked]
 
     def table(self, view: FeatureView, rows: pa.Table) -> JoinedColumns:
-        joined, counts = asof.match(rows, self._prepared(view), view.clock)
-        columns = joined.select(view.names)
-        return JoinedColumns(columns.cast(pa.schema(list(view.types.items()))), Counter(counts))
-
-    def _prepared(self, view: FeatureView) -> asof.PreparedJoin:
         if view.id not in self._tables:
-            self._tables[view.id] = asof.prepare(self._open(view), view.join, view.name)
-        return self._tables[view.id]
+            table = self._open(view)
+            asof.check_table(table, view.join, view.name)
+            self._tables[view.id] = table
+        joined, report = asof.join(rows, self._tables[view.id], view.join, view.clock, view.name)
+        columns = joined.select(view.names).cast(pa.schema(list(view.types.items())))
+        return JoinedColumns(columns, Counter({status: report[status] for status in ("matched", "missing", "too_old")}))
 
     def _row(self, query: PointQuery) -> PointFeatures:
         view = query.view

@@ -7,7 +7,7 @@ import datetime as dt
 import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import polars as pl
 import pyarrow as pa
@@ -91,12 +91,11 @@ class FeatureView(_ViewModel):
 
     @cached_property
     def names(self) -> list[str]:
-        """Every column that a request gets, in the order of the join."""
-        return [*self.columns, *(window.name for window in self.windows)]
+        return list(self.types)
 
     @cached_property
     def types(self) -> dict[str, pa.DataType]:
-        """Type of each column that a request gets."""
+        """Type of each column that a request gets, in the order of the join."""
         columns = {name: arrow_type(self.stored[column]) for name, column in self.columns.items()}
         return columns | {window.name: window.type for window in self.windows}
 
@@ -117,7 +116,6 @@ class FeatureView(_ViewModel):
 
     @cached_property
     def places(self) -> dict[str, int]:
-        """Position of each stored column."""
         return {column: place for place, column in enumerate(self.stored)}
 
     @cached_property
@@ -145,11 +143,6 @@ class FeatureView(_ViewModel):
     def _readers(self) -> list[Callable[[Any], Any]]:
         return [READERS[key.kind] for key in self.keys]
 
-    def owned_by(self, recipe_name: str) -> Self:
-        """The view under the name that the store has for it."""
-        facts = self.model_dump(mode="json", exclude={"id"})
-        return self.model_copy(update={"id": f"{recipe_name}/{self.name}/{digest_json(facts)[:16]}"})
-
 
 def define(
     name: str, join: recipe.Join, table: Schema, rows: Schema, *, owner: str, timezone: str = "UTC"
@@ -174,7 +167,8 @@ def define(
         stored={column: table[column].type for column in dict.fromkeys([*columns, *aggregated])},
         columns={join.prefix + column: column for column in columns},
     )
-    return view.owned_by(owner)
+    facts = view.model_dump(mode="json", exclude={"id"})
+    return view.model_copy(update={"id": f"{owner}/{name}/{digest_json(facts)[:16]}"})
 
 
 def _keys(name: str, join: recipe.Join, table: Schema, rows: Schema, clock: str | None) -> tuple[ViewKey, ...]:

@@ -140,10 +140,6 @@ def _minute(time: dt.date) -> int:
     return time.hour * 60 + time.minute if isinstance(time, dt.datetime) else 0
 
 
-def _weekday(time: dt.date) -> int:
-    return time.weekday()
-
-
 def _yearday(time: dt.date) -> int:
     return time.toordinal() - FIRST_DAYS[time.year]
 
@@ -158,9 +154,8 @@ IN_COLUMNS: dict[str, Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], n
 FIRST_DAYS = [0, *(dt.date(year, 1, 1).toordinal() for year in range(1, LAST_YEAR + 1))]
 """Number of the first day of each year."""
 
-NUMBERS: dict[str, Callable[[dt.date], int]] = {"hour": _minute, "weekday": _weekday, "yearday": _yearday}
+NUMBERS: dict[str, Callable[[dt.date], int]] = {"hour": _minute, "weekday": dt.date.weekday, "yearday": _yearday}
 """The same number of a Python time."""
-
 
 EPOCH_DATETIME = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - a reading of a clock, from which others are counted
 EPOCH_UTC = EPOCH_DATETIME.replace(tzinfo=dt.UTC)

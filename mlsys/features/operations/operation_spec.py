@@ -104,13 +104,6 @@ class FitInputs:
         return num_present(self.statistics) < self.statistics.num_rows
 
 
-def _no_params(_: PlanInputs) -> dict[str, Any]:
-    return {}
-
-
-def _accept(_: Column) -> None: ...
-
-
 @dataclass(frozen=True)
 class OperationSpec:
     """An operation of the recipe.
@@ -141,8 +134,8 @@ class OperationSpec:
     domains: tuple[str, ...]
     fitted: tuple[type[Operation], ...]
     fit: Callable[[FitInputs], Operation]
-    params: Callable[[PlanInputs], dict[str, Any]] = _no_params
-    check: Callable[[Column], None] = _accept
+    params: Callable[[PlanInputs], dict[str, Any]] = lambda _: {}
+    check: Callable[[Column], None] = lambda _: None
     num_coordinates: Callable[[Mapping[str, Any]], int] = lambda _: 0
     dense_operation: str | None = None
     sparse_options: Mapping[str, Any] = field(default_factory=dict)

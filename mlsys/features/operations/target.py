@@ -87,8 +87,6 @@ def encode(n: Floats, total: Floats, squares: Floats, mean: float, smoothing: fl
     smoothing
         Rows that the overall mean counts as; None for `credibility`.
 
-    Examples
-    --------
     Three rows of mean 1 beside one that counts as one row of mean 0.2:
 
     >>> encode(np.array([3.0, 0.0]), np.array([3.0, 0.0]), np.array([3.0, 0.0]), 0.2, 1.0).tolist()
@@ -104,8 +102,6 @@ def encode(n: Floats, total: Floats, squares: Floats, mean: float, smoothing: fl
 def credibility(n: Floats, total: Floats, squares: Floats) -> float:
     """Estimate the variance within groups over that between their true means; infinite without any between.
 
-    Examples
-    --------
     Two groups of two rows, {0, 2} and {10, 12}: the variance within is 2. The means lie 10
     apart, which is a variance of 50, less the 2 / 2 that chance gives to means of two rows.
 
