@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold
 
-from mlsys import explore, recipe, train
+from mlsys import recipe, train
 from mlsys.collect import snapshot, split, task
+from mlsys.explore import scan
 from mlsys.predict import Predictor
 from mlsys.store import Store
 
@@ -79,7 +80,7 @@ def fitted(folder: Path, source: Path, family: str) -> tuple[np.ndarray, np.ndar
     taken = snapshot.take(store, settings.data, target=TARGET, folder=folder)
     what = task.decide(taken.snapshot, settings)
     rows = split.divide(store, taken.snapshot, settings, what)
-    statistics = explore.profile(rows.only("train"), what).statistics
+    statistics = scan.profile(rows.only("train"), what).statistics
     made = train.fit(store, rows.only("train", "validation"), statistics, settings, what, family, {})
     test = rows.table("test")
     return Predictor(made).table(test).score, test[TARGET].to_numpy()

@@ -1,7 +1,7 @@
 """The profile of every column of a table, in one scan, beside DuckDB's ``SUMMARIZE`` and ydata-profiling.
 
 Claim: faster than ``SUMMARIZE`` on ten copies of the flights table, while computing more.
-Ours is `explore.profile` on a local Ray cluster of all cores: per column and fold counts,
+Ours is `scan.profile` on a local Ray cluster of all cores: per column and fold counts,
 moments to the fourth, KLL quantiles, exact or frequent values with the target over them,
 HyperLogLog, the distributions by class; pairs of columns; a hash of each row for twins and
 duplicates. ``SUMMARIZE`` gives count, nulls, range, mean, deviation, three approximate
@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 
 from flights_table import CATEGORICAL, FEATURES, ROW_GROUP, TARGET, TIME, flights
 from measured import Measured, local_cluster, options, repeat, report
-from mlsys import explore
 from mlsys.dataset import Split
+from mlsys.explore import scan
 from mlsys.explore.scan import Profile
 from mlsys.schema import FOLD, ROW, Column, Kind, Role, Schema, Task
 
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def profile(split: Split) -> Profile:
-    return explore.profile(split, TASK)
+    return scan.profile(split, TASK)
 
 
 def divided(folder: Path, scale: int) -> Split:

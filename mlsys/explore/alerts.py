@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +33,9 @@ OUTLYING = 0.001
 
 REPEATED = 0.01
 """Fraction of pictures or texts that repeat an earlier one, from which they are reported."""
+
+DUPLICATED = 0.001
+"""Fraction of the rows that repeat an earlier one, above which they are reported."""
 
 DOMINANT = 0.99
 """Fraction of the values that are one and the same, from which little is left to learn."""
@@ -62,9 +65,6 @@ class Alert:
     column: str | None
     detail: str
     action: str
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def column_alerts(column: Column, statistics: ColumnStatistics) -> list[Alert]:
@@ -102,12 +102,8 @@ def _mostly_null(column: Column, _: ColumnStatistics, summary: ColumnSummary) ->
 def _single_value(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
     if summary.distinct_count == 1:
         value, rows = summary.frequent_items[0]
-        yield Alert(
-            "one_value",
-            column.name,
-            f"{value!r} in {rows:,} rows, null in the others",
-            "kept: missingness can be informative",
-        )
+        detail = f"{value!r} in {rows:,} rows, null in the others"
+        yield Alert("one_value", column.name, detail, "kept: missingness can be informative")
 
 
 def _identifies_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
@@ -131,9 +127,8 @@ def _dates(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Itera
         name = column.name if column.name.isidentifier() else f'"{column.name}"'
         read = " or ".join(f"STRPTIME({name}, '{form}')" for form in forms)
         detail = f"texts that are dates, such as {values[0]!r}"
-        yield Alert(
-            "date_as_text", column.name, detail, f"kept as text; a column under features.derive reads it: {read}"
-        )
+        action = f"kept as text; a column under features.derive reads it: {read}"
+        yield Alert("date_as_text", column.name, detail, action)
 
 
 def _is_date(value: object, form: str) -> bool:
@@ -173,9 +168,8 @@ def _out_of_range(column: Column, statistics: ColumnStatistics, summary: ColumnS
             yield Alert("too_large", column.name, detail, action)
         elif 0 < largest < FLOAT32_TINY:
             detail = f"numbers no larger than {number(largest)}; models take them from {number(FLOAT32_TINY)} on"
-            yield Alert(
-                "too_small", column.name, detail, "0 to trees; a column under features.derive can multiply them"
-            )
+            action = "0 to trees; a column under features.derive can multiply them"
+            yield Alert("too_small", column.name, detail, action)
     elif column.kind is Kind.DATETIME and (summary.max or 0) >= LAST_YEAR_END_US:
         about = "" if statistics.counts_exact else "about "
         later = 1 - float(statistics.cdf([math.nextafter(LAST_YEAR_END_US, 0)])[0])
@@ -261,23 +255,27 @@ def find(
     pairwise
         Statistics of pairs of columns, where they were counted.
     """
-    alerts = [*_duplicates(statistics.num_rows, num_duplicates), *_target(statistics, task)]
-    features = statistics.features
+    alerts: list[Alert] = []
+    num_rows = statistics.num_rows
+    if num_rows and num_duplicates / num_rows > DUPLICATED:
+        share = percent(num_duplicates / num_rows)
+        detail = f"{num_duplicates:,} of {num_rows:,} training rows repeat an earlier one ({share})"
+        action = "kept; the leakage scan looks for them in the other parts"
+        alerts.append(Alert("duplicates", None, detail, action))
+    alerts += _target(statistics, task)
     for column in schema.features:
-        if column.name in features:
+        if column.name in statistics.features:
             alerts += column_alerts(column, statistics.columns[column.name])
     return alerts if pairwise is None else [*alerts, *_redundant(pairwise, task)]
 
 
-def _duplicates(num_rows: int, repeated: int) -> Iterator[Alert]:
-    if num_rows and repeated / num_rows > 0.001:
-        detail = f"{repeated:,} of {num_rows:,} training rows repeat an earlier one ({percent(repeated / num_rows)})"
-        yield Alert("duplicates", None, detail, "kept; the leakage scan looks for them in the other parts")
-
-
 def _target(statistics: TableStatistics, task: Task) -> Iterator[Alert]:
     if not task.is_classification:
-        yield from _numeric_target_alerts(statistics.target.result(), task)
+        summary = statistics.target.result()
+        if summary.skewness is not None and abs(summary.skewness) > SKEWED:
+            detail = f"skewness {number(summary.skewness)}: a few rows decide the squared error"
+            action = "kept as it is; the median absolute error is reported beside the RMSE"
+            yield Alert("skewed", task.target, detail, action)
         return
     counts = statistics.class_counts()
     total = sum(counts.values())
@@ -292,17 +290,8 @@ def _target(statistics: TableStatistics, task: Task) -> Iterator[Alert]:
         action = (
             "rows are neither dropped nor repeated; models are ranked by a metric that does not depend on the shares"
         )
-        if task.kind is TaskKind.BINARY:
-            action += ", and the threshold is chosen on validation"
+        action += ", and the threshold is chosen on validation" if task.kind is TaskKind.BINARY else ""
         yield Alert("imbalanced", task.target, detail, action)
-
-
-def _numeric_target_alerts(summary: ColumnSummary, task: Task) -> Iterator[Alert]:
-    if summary.skewness is not None and abs(summary.skewness) > SKEWED:
-        detail = f"skewness {number(summary.skewness)}: a few rows decide the squared error"
-        yield Alert(
-            "skewed", task.target, detail, "kept as it is; the median absolute error is reported beside the RMSE"
-        )
 
 
 def _redundant(pairwise: PairwiseStatistics, task: Task) -> Iterator[Alert]:

@@ -29,7 +29,6 @@ from mlsys.schema import ROW, Column, Kind, Role, Schema, Task
 from mlsys.statistics import ColumnStatistics, TableStatistics
 from mlsys.statistics.arrays import Floats
 from mlsys.statistics.confidence import Z_95
-from mlsys.statistics.image_statistics import ImageStatistics
 from mlsys.statistics.pairwise.contingency_tables import Information
 
 MOST_TEXTS, MOST_CHARACTERS = 5_000, 2_000
@@ -52,13 +51,13 @@ MOST_CATEGORIES = 12
 def describe(
     split: Split, task: Task, profile: Profile, findings: Iterable[Finding], *, title: str = ""
 ) -> dict[str, Any]:
-    """Write the profile as JSON, see `mlsys.explore.describe`."""
+    """Write the profile as JSON: overview, alerts, findings of the leakage scan, every column. Reads no rows."""
     # 1. What several parts of the document need
-    whole = profile.whole
-    pairwise = profile.pairwise
+    whole, pairwise, repeated = profile.whole, profile.pairwise, profile.num_duplicates
     information = pairwise.information() if pairwise is not None else {}
     curves = associations.curves(pairwise, whole.columns) if pairwise is not None else {}
-    repeated = profile.num_duplicates
+    raised = alerts.find(whole, whole.schema, task, num_duplicates=repeated, pairwise=pairwise)
+    classes = [list(item) for item in whole.class_counts().items()] if task.is_classification else []
     columns = [
         _column(whole.schema[name], column, profile, curves.get(name), information.get(name))
         for name, column in whole.features.items()
@@ -68,16 +67,13 @@ def describe(
         "format": FORMAT,
         "title": title or task.target,
         "task": task.model_dump(mode="json"),
-        "parts": {part: split.num_rows[part] for part in split.num_rows},
+        "parts": dict(split.num_rows),
         "folds": {str(number): table.num_rows for number, table in profile.statistics.folds.items()},
         "overview": _overview(whole, repeated, profile.sample.num_rows),
         "others": _others(split.schema),
-        "target": _target(whole),
-        "alerts": [
-            alert.to_json()
-            for alert in alerts.find(whole, whole.schema, task, num_duplicates=repeated, pairwise=pairwise)
-        ],
-        "findings": [finding.to_json() for finding in findings],
+        "target": {"name": task.target, "classes": classes, "summary": asdict(whole.target.result())},
+        "alerts": [asdict(alert) for alert in raised],
+        "findings": [asdict(finding) for finding in findings],
         "columns": sorted(columns, key=lambda column: -(column["relation"] or {"value": -1.0})["value"]),
         "associations": None if pairwise is None else associations.matrix(pairwise),
         "gaps": None if pairwise is None else associations.missingness(pairwise),
@@ -86,15 +82,13 @@ def describe(
 
 
 def _overview(whole: TableStatistics, repeated: int, num_sampled: int) -> dict[str, Any]:
-    kinds: dict[str, int] = {}
-    for column in whole.features.values():
-        kinds[column.kind.value] = kinds.get(column.kind.value, 0) + 1
+    kinds = Counter(column.kind.value for column in whole.features.values())
     cells = whole.num_rows * max(len(whole.features), 1)
     nulls = sum(column.num_nulls for column in whole.features.values())
     return {
         "num_rows": whole.num_rows,
         "num_features": len(whole.features),
-        "kinds": kinds,
+        "kinds": dict(kinds),
         "null_fraction": nulls / cells if cells else 0.0,
         "num_duplicates": repeated,
         "num_sampled": num_sampled,
@@ -110,11 +104,6 @@ def _others(schema: Schema) -> dict[str, list[str]]:
     return by_role
 
 
-def _target(whole: TableStatistics) -> dict[str, Any]:
-    counts = [[value, rows] for value, rows in whole.class_counts().items()] if whole.task.is_classification else []
-    return {"name": whole.task.target, "classes": counts, "summary": whole.target.result().to_json()}
-
-
 def _column(
     column: Column,
     statistics: ColumnStatistics,
@@ -124,15 +113,16 @@ def _column(
 ) -> dict[str, Any]:
     whole, strength = profile.whole, profile.strengths.get(column.name)
     summary = statistics.result()
-    relation = None
-    if strength is not None:
-        relation = {"measure": strength.measure, "value": strength.value, "weakest": strength.weakest}
+    thumbnails = None  # PNG in base64
+    if statistics.images is not None:
+        thumbnails = [base64.b64encode(png).decode() for _, png in sorted(statistics.images.thumbnails.items())]
+    relation = strength and {"measure": strength.measure, "value": strength.value, "weakest": strength.weakest}
     return {
         "name": column.name,
         "kind": column.kind.value,
         "type": column.type,
         "unit": column.unit,
-        "summary": summary.to_json(),
+        "summary": asdict(summary),
         "relation": relation,
         "correlation": statistics.comoments.correlation if whole.task.kind.value == "regression" else None,
         "categories": _categories(statistics, whole),
@@ -140,13 +130,8 @@ def _column(
         "curve": curve,
         "information": None if information is None else asdict(information),
         "texts": describe_texts(profile.sample, column.name, whole.task) if column.kind is Kind.TEXT else None,
-        "thumbnails": None if statistics.images is None else _thumbnails(statistics.images),
+        "thumbnails": thumbnails,
     }
-
-
-def _thumbnails(images: ImageStatistics) -> list[str]:
-    """Thumbnails as PNG in base64."""
-    return [base64.b64encode(images.thumbnails[key]).decode() for key in sorted(images.thumbnails)]
 
 
 def _categories(statistics: ColumnStatistics, whole: TableStatistics) -> list[dict[str, Any]] | None:
@@ -166,11 +151,12 @@ def _categories(statistics: ColumnStatistics, whole: TableStatistics) -> list[di
 
 
 def _category(value: Any, rows: int, sums: Floats, whole: TableStatistics) -> dict[str, Any]:
-    if whole.task.is_classification:
-        total = float(sums.sum())
-        shares = [float(share) for share in sums / total] if total > 0 else None
-        return {"value": value, "rows": rows, "shares": shares, "mean": None}
-    return {"value": value, "rows": rows, "shares": None, "mean": float(sums[1] / sums[0]) if sums[0] > 0 else None}
+    shares = mean = None
+    if not whole.task.is_classification:
+        mean = float(sums[1] / sums[0]) if sums[0] > 0 else None
+    elif sums.sum() > 0:
+        shares = (sums / sums.sum()).tolist()
+    return {"value": value, "rows": rows, "shares": shares, "mean": mean}
 
 
 def _by_class(name: str, edges: Sequence[float] | None, profile: Profile) -> dict[str, list[float]] | None:
@@ -194,15 +180,11 @@ def describe_texts(rows: pa.Table, name: str, task: Task) -> dict[str, Any]:
     return {
         "num_read": len(texts),
         "examples": [
-            {"text": _shortened(text), "target": label}
-            for text, label in list(zip(known[name].slice(0, SHOWN).to_pylist(), labels, strict=False))
+            {"text": text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS].rstrip() + "…", "target": label}
+            for text, label in zip(known[name].slice(0, SHOWN).to_pylist(), labels, strict=False)
         ],
         "words": _words_by_class(words, labels, task),
     }
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS].rstrip() + "…"
 
 
 def _words_by_class(words: Sequence[set[str]], labels: Sequence[Any], task: Task) -> list[dict[str, Any]]:

@@ -34,9 +34,9 @@ parameters", Biometrika 40, section 2, doi:10.1093/biomet/40.3-4.237.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +52,8 @@ from mlsys.statistics import TableStatistics
 from mlsys.statistics.arrays import Floats, UInt64
 from mlsys.statistics.confidence import Z_95_LOWER, wilson_interval
 from mlsys.statistics.hashing import combine, hash_array
+
+T = TypeVar("T")
 
 SURPRISE = 0.01
 """Expected number of training rows that equal a row by chance, below which a duplicate counts as a copy."""
@@ -76,12 +78,7 @@ LATER = ("validation", "test", "production")
 class Overlap:
     """Rows of a part that are equal to a training row on all features.
 
-    Attributes
-    ----------
-    duplicates
-        Number of these rows.
-    copies
-        Number of them that chance does not explain.
+    `copies` are those of the `duplicates` that chance does not explain.
     """
 
     part: str
@@ -116,33 +113,37 @@ def overlaps(split: Split, names: Sequence[str], parts: Sequence[str], profile: 
         judged = np.unique(duplicates)[:MAX_JUDGED]
         copies = 0
         if len(judged):
-            rows = _rows_with(split, part, names, judged)
+            rows = pa.concat_tables(_each(_matching_rows, split, part, names, judged, split.schema))
             surprising = _expected(profile.sample, rows, split.num_rows["train"], names) < SURPRISE
             copies = round(len(duplicates) * float(surprising.mean()))
         counted.append(Overlap(part, len(keys), len(duplicates), copies))
     return counted
 
 
+def _each(function: Callable[..., T], split: Split, part: str, names: Sequence[str], *more: object) -> list[T]:
+    """Results of a function for each fragment of a part, which takes it with the names of columns and `more`."""
+    return cluster.map(function, [(fragment, list(names), *more) for fragment in fragments(split.paths(part))])
+
+
 def row_hashes(split: Split, part: str, names: Sequence[str]) -> UInt64:
     """Hash each row over the named columns, in the order of the rows."""
-    work = [(fragment, tuple(names)) for fragment in fragments(split.paths(part))]
-    return np.concatenate([np.empty(0, np.uint64), *cluster.map(_row_hashes, work)])
+    return np.concatenate([np.empty(0, np.uint64), *_each(_row_hashes, split, part, names)])
 
 
-def _row_hashes(work: tuple[ScanFragment, tuple[str, ...]]) -> UInt64:
-    table = read(work[0], list(work[1]), {})
+def _row_hashes(work: tuple[ScanFragment, list[str]]) -> UInt64:
+    table = read(*work, {})
     return combine([hash_array(table[name]) for name in work[1]])
 
 
-def _rows_with(split: Split, part: str, names: Sequence[str], keys: UInt64) -> pa.Table:
-    work = [(fragment, tuple(names), keys, split.schema) for fragment in fragments(split.paths(part))]
-    return pa.concat_tables(cluster.map(_matching_rows, work))
-
-
-def _matching_rows(work: tuple[ScanFragment, tuple[str, ...], UInt64, Schema]) -> pa.Table:
+def _matching_rows(work: tuple[ScanFragment, list[str], UInt64, Schema]) -> pa.Table:
     fragment, names, keys, schema = work
-    table = read(fragment, list(names), {})
+    table = read(fragment, names, {})
     return light(table.filter(pa.array(np.isin(combine([hash_array(table[name]) for name in names]), keys))), schema)
+
+
+def _num_nulls(work: tuple[ScanFragment, list[str]]) -> list[int]:
+    table = read(*work, {})
+    return [table[name].null_count for name in work[1]]
 
 
 def _expected(sample: pa.Table, rows: pa.Table, num_train: int, names: Sequence[str]) -> Floats:
@@ -177,9 +178,6 @@ class Finding:
     evidence: float
     blocking: bool
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def scan(
     split: Split, task: Task, profile: Profile, allow: Iterable[str] = (), max_duplicate_fraction: float = 0.01
@@ -200,18 +198,18 @@ def scan(
     ]
     allowed = set(allow)
     known = {finding.column for finding in findings if finding.kind == "identical"}
-    shown = [_allow(f, allowed) for f in findings if f.kind != "proxy" or f.column not in known]
+    shown = [f for f in findings if f.kind != "proxy" or f.column not in known]
+    shown = [
+        replace(f, detail=f"{f.detail}; allowed by the recipe", blocking=False)
+        if f.blocking and f.column in allowed
+        else f
+        for f in shown
+    ]
     return sorted(shown, key=lambda finding: (not finding.blocking, -finding.evidence))
 
 
 def enforce(findings: Iterable[Finding]) -> None:
-    """Raise an error if a finding blocks.
-
-    Raises
-    ------
-    LeakageError
-        The first of them, with the number of others and how to go on.
-    """
+    """Raise a `LeakageError` if findings block: the first, with the number of others and how to go on."""
     blocking = [finding for finding in findings if finding.blocking]
     if not blocking:
         return
@@ -229,12 +227,6 @@ def enforce(findings: Iterable[Finding]) -> None:
         hint=hint,
         field=first.column,
     )
-
-
-def _allow(finding: Finding, allowed: set[str]) -> Finding:
-    if finding.column not in allowed or not finding.blocking:
-        return finding
-    return Finding(finding.kind, finding.column, finding.detail + "; allowed by the recipe", finding.evidence, False)
 
 
 def _features(split: Split, task: Task) -> list[str]:
@@ -300,18 +292,17 @@ def _after_event(split: Split, task: Task, whole: TableStatistics) -> list[Findi
     if not _open(split, ["unlabelled"]) or split.num_rows["unlabelled"] < univariate.MIN_ROWS:
         return []
     names = _features(split, task)
-    without = _num_nulls(split, "unlabelled", names)
+    num_nulls = np.sum(_each(_num_nulls, split, "unlabelled", names), axis=0).tolist()
     findings = []
-    for name in names:
-        empty = without[name] / split.num_rows["unlabelled"]
+    for name, without in zip(names, num_nulls, strict=True):
+        empty = without / split.num_rows["unlabelled"]
         filled = whole.columns[name].num_nulls / max(whole.columns[name].num_rows, 1)
         if empty >= UNFILLED and filled <= FILLED:
-            detail = (
-                f"'{name}' is null in {percent(empty)} of the rows without a label, {percent(filled)} of those with one"
-            )
+            detail = f"'{name}' is null in {percent(empty)} of the rows without a label,"
+            detail += f" {percent(filled)} of those with one"
             findings.append(Finding("after_event", name, detail, empty, True))
     if len(findings) > len(names) / 2:
-        return [Finding(f.kind, f.column, f"{f.detail}, as most columns are", f.evidence, False) for f in findings]
+        return [replace(f, detail=f"{f.detail}, as most columns are", blocking=False) for f in findings]
     return findings
 
 
@@ -341,21 +332,8 @@ def _times(split: Split, profile: Profile) -> list[Finding]:
         if early:
             share = early / len(times)
             detail = f"{percent(share)} of the {after} rows are earlier than the last {before} row by '{name}'"
-            detail += (
-                "" if split.forward else "; the parts are not divided by time: the past is predicted from the future"
-            )
+            if not split.forward:
+                detail += "; the parts are not divided by time: the past is predicted from the future"
             findings.append(Finding("time", name, detail, share, split.forward))
         last = pc.max(times).as_py()
     return findings
-
-
-def _num_nulls(split: Split, part: str, names: Sequence[str]) -> dict[str, int]:
-    """Number of nulls of each column in a part."""
-    work = [(fragment, tuple(names)) for fragment in fragments(split.paths(part))]
-    counts = cluster.map(_fragment_nulls, work)
-    return {name: sum(count[name] for count in counts) for name in names}
-
-
-def _fragment_nulls(work: tuple[ScanFragment, tuple[str, ...]]) -> dict[str, int]:
-    table = read(work[0], list(work[1]), {})
-    return {name: table[name].null_count for name in work[1]}

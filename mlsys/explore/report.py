@@ -71,18 +71,11 @@ FINDINGS = {
 
 
 def page(profile: Json) -> str:
-    """Write the report as HTML.
-
-    Parameters
-    ----------
-    profile
-        What `mlsys.explore.describe` returned.
-    """
+    """Write the report as HTML from what `mlsys.explore.document.describe` returned."""
     overview = profile["overview"]
-    size = (
-        f"{formats.count(overview['num_rows'], 'training row')} × {formats.count(overview['num_features'], 'feature')}"
-    )
-    subtitle = f"{size}; target {profile['target']['name']}"
+    rows = formats.count(overview["num_rows"], "training row")
+    features = formats.count(overview["num_features"], "feature")
+    subtitle = f"{rows} × {features}; target {profile['target']['name']}"
     report = Page(f"Exploration: {profile['title']}", subtitle, mark=_mark(profile))
     leaks = any(finding["blocking"] for finding in profile["findings"])
     if leaks:

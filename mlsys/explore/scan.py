@@ -154,13 +154,21 @@ def profile(
     *,
     schema: Schema | None = None,
     derive: Mapping[str, str] | None = None,
-    layout: PairLayout | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Profile:
-    """Scan the training rows, see `mlsys.explore.profile`; with a layout, pairs of columns are counted too."""
-    share = SAMPLE_ROWS / max(split.num_rows.get("train", 0), 1)
+    """Scan the training rows once: statistics by fold and of pairs of columns, a sample, a hash of each row.
+
+    Parameters
+    ----------
+    schema
+        The schema with derived features, if there are any; by default that of the split.
+    derive
+        Derived features as SQL, computed before they are counted.
+    """
+    schema, derive = schema or split.schema, derive or {}
+    pairs, share = layout(split, schema, task, derive), SAMPLE_ROWS / max(split.num_rows.get("train", 0), 1)
     work = [
-        _ScanTask(fragment, split.schema, schema or split.schema, task, tuple((derive or {}).items()), share, layout)
+        _ScanTask(fragment, split.schema, schema, task, tuple(derive.items()), share, pairs)
         for fragment in fragments(split.paths("train"))
     ]
     if not work:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Self
 
@@ -114,9 +114,6 @@ class ColumnSummary:
     @property
     def null_fraction(self) -> float:
         return self.num_nulls / self.num_rows if self.num_rows else 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def _most_distinct(column: ColumnStatistics) -> int:

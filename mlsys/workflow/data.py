@@ -109,13 +109,12 @@ def check_collected(context: StepContext, result: CollectResult) -> None:
 
 def explore(context: StepContext, data: CollectResult) -> ExploreResult:
     """Profile the training rows in one pass, scan for leakage, and write the report."""
-    from mlsys import explore as step
-    from mlsys.explore import leakage
+    from mlsys.explore import document, leakage, scan
     from mlsys.explore import report as explore_report
     from mlsys.features import derive
 
     recipe, split = context.recipe, Split.open(context.store, data.split)
-    scan = step.profile(
+    profile = scan.profile(
         split.only("train"),
         data.task,
         schema=derive.extend(split.schema, recipe.features.derive),
@@ -124,18 +123,18 @@ def explore(context: StepContext, data: CollectResult) -> ExploreResult:
     )
     context.progress("leakage scan")
     settings = recipe.explore
-    findings = leakage.scan(split, data.task, scan, settings.allow, settings.max_duplicate_fraction)
+    findings = leakage.scan(split, data.task, profile, settings.allow, settings.max_duplicate_fraction)
     context.progress("report")
-    profile = step.describe(split, data.task, scan, findings, title=recipe.name)
-    report = context.report("explore", explore_report.page(profile), profile)
-    digest = context.store.put_json("profile", scan.statistics.to_json())
+    described = document.describe(split, data.task, profile, findings, title=recipe.name)
+    report = context.report("explore", explore_report.page(described), described)
+    digest = context.store.put_json("profile", profile.statistics.to_json())
     leakage.enforce(findings)
     return ExploreResult(
         statistics=digest,
         report=report,
-        num_rows=scan.whole.num_rows,
-        num_columns=len(profile["columns"]),
-        num_alerts=len(profile["alerts"]),
+        num_rows=profile.whole.num_rows,
+        num_columns=len(described["columns"]),
+        num_alerts=len(described["alerts"]),
         num_findings=len(findings),
     )
 

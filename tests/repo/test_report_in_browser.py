@@ -8,9 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from browser import Browser
-from mlsys import explore
 from mlsys.dataset import PARTS, Split
-from mlsys.explore import leakage
+from mlsys.explore import document, leakage, scan
 from mlsys.explore.report import page as explore_page
 from mlsys.features import plan, program
 from mlsys.features.report import page as features_page
@@ -33,11 +32,11 @@ def pages(tmp_path_factory):
     """Of a table of 100 columns: numbers that go together and have gaps, categories, a time."""
     folder = tmp_path_factory.mktemp("report")
     split = wide_split(folder)
-    profile = explore.profile(split, TASK)
-    document = explore.describe(split, TASK, profile, leakage.scan(split, TASK, profile), title="wide")
+    profile = scan.profile(split, TASK)
+    shown = document.describe(split, TASK, profile, leakage.scan(split, TASK, profile), title="wide")
     plans = {e: plan.choose(split.schema, profile.whole, FeaturesSection(), e) for e in ("codes", "dense")}
     programs = {e: program.fit(chosen, profile.whole) for e, chosen in plans.items()}
-    made = {"explore": explore_page(document), "features": features_page(plans, programs, "wide")}
+    made = {"explore": explore_page(shown), "features": features_page(plans, programs, "wide")}
     for name, page in made.items():
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in made}

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlsys import errors, explore, recipe, selection, train, tune
+from mlsys import errors, recipe, selection, train, tune
 from mlsys.collect import snapshot, split, task
 from mlsys.evaluate import access_log, scoring
-from mlsys.explore import leakage
+from mlsys.explore import leakage, scan
 from mlsys.features import plan, program
 from mlsys.store import Store
 
@@ -40,7 +40,7 @@ def penguins(tmp_path_factory):
     root = tmp_path_factory.mktemp("labs")
     store = Store.open(root / "store")
     settings, what, parts = prepared(store, root)
-    return store, settings, what, parts, explore.profile(parts.only("train"), what).statistics
+    return store, settings, what, parts, scan.profile(parts.only("train"), what).statistics
 
 
 def test_ds03_nothing_can_be_fitted_on_test_rows(penguins):
@@ -116,6 +116,6 @@ def test_ds08_copies_of_rows_on_both_sides_of_the_split_stop_the_run(tmp_path):
     pd.concat([table] * 4).to_csv(tmp_path / "copies.csv", index=False)
     store = Store.open(tmp_path / "store")
     _, what, parts = prepared(store, tmp_path, tmp_path / "copies.csv")
-    profile = explore.profile(parts.only("train"), what)
+    profile = scan.profile(parts.only("train"), what)
     with pytest.raises(errors.LeakageError):
         leakage.enforce(leakage.scan(parts, what, profile, (), 0.01))

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlsys import bundle, explore, recipe, selection, train
+from mlsys import bundle, recipe, selection, train
 from mlsys.collect import snapshot, split, task
+from mlsys.explore import scan
 from mlsys.features import plan
 from mlsys.predict import Predictor
 from mlsys.store import Store
@@ -52,7 +53,7 @@ def run(letters):
     taken = snapshot.take(store, settings.data, target="label", folder=letters / "run")
     what = task.decide(taken.snapshot, settings)
     parts = split.divide(store, taken.snapshot, settings, what)
-    return store, settings, what, parts, explore.profile(parts.only("train"), what).statistics
+    return store, settings, what, parts, scan.profile(parts.only("train"), what).statistics
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from mlsys import explore
-from mlsys.explore import associations, document, report, report_columns
+from mlsys.explore import associations, document, report, report_columns, scan
 from mlsys.schema import Kind, Role, Schema, Task
 from pictures import encoded, noise
 
@@ -27,7 +26,7 @@ def described(divide, schema_of, table, task=BINARY, kinds=None, **roles):
     kinds = kinds or {}
     columns = (c.model_copy(update={"kind": kinds.get(c.name, c.kind)}) for c in schema.columns)
     split = divide(table, Schema(columns=tuple(columns)))
-    profile = explore.describe(split, task, explore.profile(split, task), [])
+    profile = document.describe(split, task, scan.profile(split, task), [])
     report.page(json.loads(json.dumps(profile, allow_nan=False)))
     return profile
 

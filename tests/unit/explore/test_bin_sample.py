@@ -3,7 +3,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlsys import explore
 from mlsys.explore import scan
 from mlsys.schema import Column, Kind, Role, Schema, Task
 from mlsys.statistics.pairwise.layout import NUM_BINS
@@ -50,7 +49,7 @@ def test_bins_decided_from_the_look_hold_equally_many_of_all_rows(divide):
     split = divide(rows(4_000))
     layout = scan.layout(split, split.schema, TASK, {})
     assert len(layout.numbers[0].edges) == NUM_BINS - 1
-    counts = explore.profile(split, TASK).pairwise.tables.numbers[0].sum(axis=1)
+    counts = scan.profile(split, TASK).pairwise.tables.numbers[0].sum(axis=1)
     assert counts[:-1].tolist() == pytest.approx([250] * NUM_BINS, abs=2)
 
 
@@ -59,7 +58,7 @@ def test_derived_features_are_compared_too_and_the_time_of_a_row_is_the_axis(div
     split = divide(train, schema_of(train, at=Role.TIME))
     more = Column(name="half", type="double", kind=Kind.NUMERIC)
     schema = Schema(columns=(*split.schema.columns, more))
-    pairwise = explore.profile(split, TASK, schema=schema, derive={"half": "x / 2"}).pairwise
+    pairwise = scan.profile(split, TASK, schema=schema, derive={"half": "x / 2"}).pairwise
     names, strengths = pairwise.associations()
     assert names == ["x", "half", "c", "y"]
     assert strengths[0, 1] == pytest.approx(1)

@@ -9,8 +9,8 @@ import pytest
 from pyarrow import csv
 from sklearn import datasets
 
-from mlsys import errors, explore
-from mlsys.explore import leakage
+from mlsys import errors
+from mlsys.explore import leakage, scan
 from mlsys.explore.leakage import Finding
 from mlsys.schema import Role, Task
 
@@ -23,7 +23,7 @@ def table(n, seed=0, **more):
 
 
 def look(split, task=BINARY, allow=(), limit=0.01):
-    return leakage.scan(split, task, explore.profile(split, task), allow, limit)
+    return leakage.scan(split, task, scan.profile(split, task), allow, limit)
 
 
 def parted(whole, seed=0):

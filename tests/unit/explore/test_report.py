@@ -6,8 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlsys import explore
-from mlsys.explore import leakage, report
+from mlsys.explore import document, leakage, report, scan
 from mlsys.schema import Role, Task
 
 N = 400
@@ -54,9 +53,9 @@ def described(divide, name):
         }
     )
     split = divide(train, test=train.slice(0, 40))
-    profile = explore.profile(split, task)
+    profile = scan.profile(split, task)
     findings = leakage.scan(split, task, profile)
-    return explore.describe(split, task, profile, findings, title="demo")
+    return document.describe(split, task, profile, findings, title="demo")
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -95,7 +94,7 @@ def test_columns_that_are_no_features_are_named_with_what_they_are_for(divide, s
         {"x": RNG.normal(size=N), "key": np.arange(N), "empty": pa.nulls(N, pa.float64()), "y": TASKS["binary"][1]}
     )
     split = divide(train, schema_of(train, key=Role.ID, empty=Role.IGNORE))
-    profile = explore.describe(split, TASKS["binary"][0], explore.profile(split, TASKS["binary"][0]), [])
+    profile = document.describe(split, TASKS["binary"][0], scan.profile(split, TASKS["binary"][0]), [])
     assert profile["others"] == {"id": ["key"], "ignore": ["empty"]}
     assert "Identifier of the row: key. Ignored: empty." in report.page(profile)
 
@@ -103,7 +102,7 @@ def test_columns_that_are_no_features_are_named_with_what_they_are_for(divide, s
 def test_empty_blank_and_turned_categories_are_seen(divide):
     train = pa.table({"x": RNG.choice(["", " ", "\u202eabc", "é"], N), "y": TASKS["binary"][1]})
     page = report.page(
-        explore.describe(split := divide(train), TASKS["binary"][0], explore.profile(split, TASKS["binary"][0]), [])
+        document.describe(split := divide(train), TASKS["binary"][0], scan.profile(split, TASKS["binary"][0]), [])
     )
     assert "\u202e" not in page
     for shown in ("(empty)", "&#x27; &#x27;", "\\u202eabc", "é"):
@@ -116,7 +115,7 @@ def test_bounds_of_sketches_are_told_once_for_the_columns_that_they_hold_for(div
         {**{f"x{at}": np.random.default_rng(at).normal(size=n) for at in range(3)}, "y": RNG.choice(["no", "yes"], n)}
     )
     split = divide(train)
-    profile = explore.describe(split, TASKS["binary"][0], explore.profile(split, TASKS["binary"][0]), [])
+    profile = document.describe(split, TASKS["binary"][0], scan.profile(split, TASKS["binary"][0]), [])
     page = report.page(profile)
     told = [
         int(column["summary"]["notes"]["frequent_items"].split("at most ")[1].split()[0])
