@@ -61,11 +61,12 @@ class Predictions:
 
     def arrow(self, model_version: str | None = None) -> pa.Table:
         """Columns ``prediction``, ``probability_<class>`` …, and ``model_version`` if one is given."""
-        columns: dict[str, Any] = {"prediction": pa.array(self.prediction.tolist(), _arrow_type(self.prediction))}
+        kinds = {"b": pa.bool_(), "i": pa.int64(), "f": pa.float64(), "U": pa.string()}
+        kind = kinds[self.prediction.dtype.kind]
+        columns: dict[str, Any] = {"prediction": pa.array(self.prediction.tolist(), kind)}
         if self.probabilities is not None:
-            columns |= {
-                f"probability_{name}": self.probabilities[:, k] for k, name in enumerate(class_names(self.task))
-            }
+            named = zip(class_names(self.task), self.probabilities.T, strict=True)
+            columns |= {f"probability_{name}": probability for name, probability in named}
         if model_version is not None:
             columns["model_version"] = pa.repeat(model_version, len(self))
         return pa.table(columns)
@@ -187,11 +188,9 @@ class Predictor:
         if not records:
             return self.conformed_table(self.contract.arrow(records))
         X = np.stack([self._row(record) for record in records])
-        unseen, rare = (
-            dict(Counter(name for record in records for name in columns_of_record(record)))
-            for columns_of_record in (self._unseen_row, self._rare_row)
-        )
-        return self._predict(X, unseen, rare)
+        unseen = Counter(name for record in records for name in self._unseen_row(record))
+        rare = Counter(name for record in records for name in self._rare_row(record))
+        return self._predict(X, dict(unseen), dict(rare))
 
     def _predict(self, X: NDArray[np.float32], unseen: dict[str, int], rare: dict[str, int]) -> Predictions:
         raw = self._family.predict(self._model, X)
@@ -222,8 +221,3 @@ def class_names(task: Task) -> list[str]:
     ['false', 'true']
     """
     return [str(value).lower() if isinstance(value, bool) else str(value) for value in task.classes]
-
-
-def _arrow_type(values: NDArray[Any]) -> pa.DataType:
-    kinds = {"b": pa.bool_(), "i": pa.int64(), "f": pa.float64(), "U": pa.string()}
-    return kinds[values.dtype.kind]

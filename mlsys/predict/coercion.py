@@ -43,9 +43,6 @@ from mlsys.features.clocks import Clock, clock_of
 from mlsys.readers.conversion import FIRST_US, LAST_US, time_parts
 from mlsys.schema import Column, Kind, arrow_type
 
-_EXACT_IN = {"float": 2**24, "double": 2**53, "halffloat": 2**11}
-
-
 PICTURE = "base64 text of a PNG or JPEG"
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MICROSECOND = dt.timedelta(microseconds=1)
@@ -90,15 +87,11 @@ class Convert:
             converted = self.convert(value)
         except (ValueError, TypeError, OverflowError):
             raise UnfitError(self.expected) from None
-        if self._is_outside(converted):
+        is_allowed = self.allowed is None or converted in self.allowed
+        is_too_small = self.minimum is not None and converted < self.minimum
+        if not is_allowed or is_too_small or (self.maximum is not None and converted > self.maximum):
             raise UnfitError(self.expected)
         return converted
-
-    def _is_outside(self, value: Any) -> bool:
-        if self.allowed is not None and value not in self.allowed:
-            return True
-        too_small = self.minimum is not None and value < self.minimum
-        return too_small or (self.maximum is not None and value > self.maximum)
 
 
 def converter(column: Column, timezone: str | None = None) -> Convert:
@@ -210,7 +203,7 @@ def _integer(kind: pa.DataType) -> Callable[[Any], int]:
 
 
 def _floating(kind: pa.DataType) -> Callable[[Any], float]:
-    exact = _EXACT_IN[str(kind)]
+    exact = {"halffloat": 2**11, "float": 2**24, "double": 2**53}[str(kind)]
     narrow: Callable[[float], Any] | None = {"float": np.float32, "halffloat": np.float16}.get(str(kind))
 
     def convert(value: Any) -> float:

@@ -120,8 +120,8 @@ class FeatureLookup:
         plans = [self.plan(row, number, faults) for number, row in enumerate(rows)]
         refuse(faults)
         moment = self._moment(now)
-        timed = [{**row, self.clock: moment} if self._untimed(row, plan) else row
-                 for row, plan in zip(rows, plans, strict=True)]  # fmt: skip
+        given = zip(rows, plans, strict=True)
+        timed = [{**row, self.clock: moment} if self._untimed(row, plan) else row for row, plan in given]
         records = self._contract.records(timed)
         features: list[dict[str, PointFeatures]] = [{} for _ in records]
         for turn in range(max((len(plan.rounds) for plan in plans), default=0)):

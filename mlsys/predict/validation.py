@@ -10,7 +10,6 @@ that no feature reads takes anything as null.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -110,7 +109,9 @@ class RequestValidator:
             elif given is not None:
                 arrays[name] = _converted(column, convert, given, faults)
             elif name in self.needed:
-                arrays[name] = _absent(column, convert, num_rows, faults)
+                arrays[name] = pa.nulls(num_rows, arrow_type(column.type))
+                if not column.nullable:
+                    faults.append(violation("all", name, "nothing", convert.expected))
         return self._assemble(arrays, num_rows), faults
 
     def arrow(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -120,12 +121,10 @@ class RequestValidator:
         return self._assemble({name: [row.get(name) for row in rows] for name in names}, len(rows))
 
     def _assemble(self, arrays: Mapping[str, Any], num_rows: int) -> pa.Table:
-        schema = pa.schema([pa.field(name, arrow_type(self._columns[name][0].type)) for name in arrays])
         if not arrays:
             return pa.table({"": pa.nulls(num_rows)}).select([])
-        return pa.table(
-            {name: _typed(values, schema.field(name).type) for name, values in arrays.items()}, schema=schema
-        )
+        schema = pa.schema([pa.field(name, arrow_type(self._columns[name][0].type)) for name in arrays])
+        return pa.table(dict(arrays), schema=schema)
 
     def _record(self, number: int, row: Mapping[str, Any], faults: list[Violation]) -> dict[str, Any]:
         conformed: dict[str, Any] = {}
@@ -153,16 +152,6 @@ def refuse(faults: list[Violation]) -> None:
     """Raise the first faults, if there are any."""
     if faults:
         raise errors.RequestError.of(faults[:MAX_VIOLATIONS])
-
-
-def _typed(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
-    return values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, kind)
-
-
-def _absent(column: Column, convert: Convert, num_rows: int, faults: list[Violation]) -> pa.Array:
-    if not column.nullable:
-        faults.append(violation("all", column.name, "nothing", convert.expected))
-    return pa.nulls(num_rows, arrow_type(column.type))
 
 
 def _converted(column: Column, convert: Convert, values: Sequence[Any], faults: list[Violation]) -> pa.Array:
@@ -194,7 +183,13 @@ def _unfit(column: Column, values: pa.Array | pa.ChunkedArray) -> bool:
     """Look for a value out of bounds, or a picture that does not decode."""
     if column.kind is Kind.IMAGE:
         return any(images.each(images.fault, values.drop_null().to_pylist()))
-    return _out_of_bounds(column, values)
+    if column.allowed is not None and not pc.all(pc.is_in(values, pa.array(column.allowed, values.type))).as_py():
+        return True
+    if (column.minimum is None and column.maximum is None) or values.null_count == len(values):
+        return False
+    low, high = pc.min_max(values).as_py().values()
+    is_too_small = column.minimum is not None and low < column.minimum
+    return bool(is_too_small or (column.maximum is not None and high > column.maximum))
 
 
 def _cast_whole(values: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray | None:
@@ -218,21 +213,5 @@ def _same_rules(source: pa.DataType, target: pa.DataType) -> bool:
         return True
     if pa.types.is_timestamp(source) and pa.types.is_timestamp(target):
         return (source.tz is None) == (target.tz is None)
-    if _is_text(source):
-        return _is_text(target)
-    return bool(pa.types.is_null(source))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _out_of_bounds(column: Column, values: pa.Array | pa.ChunkedArray) -> bool:
-    if column.allowed is not None and not pc.all(pc.is_in(values, pa.array(column.allowed, values.type))).as_py():
-        return True
-    if (column.minimum is None and column.maximum is None) or values.null_count == len(values):
-        return False
-    low, high = pc.min_max(values).as_py().values()
-    return bool(low < (-math.inf if column.minimum is None else column.minimum)) or bool(
-        high > (math.inf if column.maximum is None else column.maximum)
-    )
+    texts = (pa.string(), pa.large_string(), pa.string_view())
+    return target in texts if source in texts else bool(pa.types.is_null(source))
