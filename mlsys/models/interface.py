@@ -127,15 +127,15 @@ class Family(ABC, Generic[P, M]):
     def load(self, folder: Path) -> M:
         """Read what `save` wrote; a `BundleError` for anything else."""
 
-    def space(self, task: Task) -> dict[str, Domain]:  # noqa: ARG002
+    def space(self, task: Task) -> dict[str, Domain]:
         """Domain of each parameter that is worth searching; none by default."""
         return {}
 
-    def max_rounds(self, params: P) -> int | None:  # noqa: ARG002
+    def max_rounds(self, params: P) -> int | None:
         """Most rounds that a fit takes, if it has rounds and stops early on the validation rows; else None."""
         return None
 
-    def rounds(self, model: M) -> int | None:  # noqa: ARG002
+    def rounds(self, model: M) -> int | None:
         """Rounds of a fitted model; None if the family has none."""
         return None
 
@@ -143,11 +143,11 @@ class Family(ABC, Generic[P, M]):
         """Cheaper parameters under which others compare as with the full ones; the final fit has `params`."""
         return params
 
-    def params_for_comparison(self, params: P, task: Task, rows: Matrix) -> P:  # noqa: ARG002
+    def params_for_comparison(self, params: P, task: Task, rows: Matrix) -> P:
         """Cheaper parameters under which the family compares with others on `rows` as with the full ones."""
         return self.params_for_search(params)
 
-    def note_on_cheaper(self, params: P, used: Sequence[P]) -> str | None:  # noqa: ARG002
+    def note_on_cheaper(self, params: P, used: Sequence[P]) -> str | None:
         """A sentence for readers of scores that come from the `used` parameters where `params` were asked for."""
         return None
 

@@ -43,9 +43,8 @@ def read_facts(file: Path, model: type[T]) -> T:
         raise damaged(file, str(error), "a readable file") from None
     except ValidationError as error:
         fault = error.errors()[0]
-        raise damaged(
-            file, f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", f"{model.__name__} as JSON"
-        ) from None
+        got = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        raise damaged(file, got, f"{model.__name__} as JSON") from None
 
 
 def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -63,14 +62,11 @@ def read_arrays(file: Path, kinds: Mapping[str, tuple[str, int]]) -> dict[str, n
     """
     try:
         with zipfile.ZipFile(io.BytesIO(file.read_bytes())) as stored:
-            arrays = {name.removesuffix(".npy"): _array(stored.read(name)) for name in stored.namelist()}
+            data = {name.removesuffix(".npy"): io.BytesIO(stored.read(name)) for name in stored.namelist()}
+            arrays = {name: np.lib.format.read_array(array, allow_pickle=False) for name, array in data.items()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise damaged(file, str(error), "NumPy arrays without Python objects") from None
     got = {name: (array.dtype.str, array.ndim) for name, array in arrays.items()}
     if got != dict(kinds):
         raise damaged(file, str(got), str(dict(kinds)))
     return arrays
-
-
-def _array(data: bytes) -> np.ndarray:
-    return np.asarray(np.lib.format.read_array(io.BytesIO(data), allow_pickle=False))

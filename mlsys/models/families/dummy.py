@@ -7,11 +7,12 @@ beat it has learned nothing.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from mlsys.models.interface import Family, FamilyParams, Progress
+from mlsys.models.interface import Family, FamilyParams
 from mlsys.models.matrix import Matrix
 from mlsys.models.model_files import read_facts, write_facts
 from mlsys.schema import Task
@@ -39,17 +40,7 @@ class DummyFamily(Family[DummyParams, Dummy]):
     params = DummyParams
     min_coordinates = 0
 
-    def fit(
-        self,
-        train: Matrix,
-        validation: Matrix | None,  # noqa: ARG002
-        task: Task,
-        params: DummyParams,  # noqa: ARG002
-        *,
-        seed: int,  # noqa: ARG002
-        threads: int,  # noqa: ARG002
-        progress: Progress | None = None,  # noqa: ARG002
-    ) -> Dummy:
+    def fit(self, train: Matrix, validation: Matrix | None, task: Task, params: DummyParams, **_: Any) -> Dummy:
         """Count the classes, or take the mean of the target."""
         if not task.is_classification:
             return Dummy(prior=(float(np.mean(train.y)),), is_classification=False)

@@ -99,7 +99,7 @@ class ForestFamily(Family[ForestParams, Forest]):
     min_coordinates = 0
     libraries = ("scikit-learn",)
 
-    def space(self, task: Task) -> dict[str, Domain]:  # noqa: ARG002
+    def space(self, task: Task) -> dict[str, Domain]:
         """Search the size of the forest and of its trees."""
         return {
             "trees": Choice((100, 200, 300)),
@@ -111,13 +111,13 @@ class ForestFamily(Family[ForestParams, Forest]):
     def fit(
         self,
         train: Matrix,
-        validation: Matrix | None,  # noqa: ARG002
+        validation: Matrix | None,
         task: Task,
         params: ForestParams,
         *,
         seed: int,
         threads: int,
-        progress: Progress | None = None,  # noqa: ARG002
+        progress: Progress | None = None,
     ) -> Forest:
         """Grow the forest; the result does not depend on `threads`."""
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
@@ -163,9 +163,8 @@ class ForestFamily(Family[ForestParams, Forest]):
             raise damaged(file, str(shapes), f"tables of {nodes} nodes")
         inside = [(model.roots, nodes), (model.children, nodes), (model.feature, facts.features)]
         if any(a.size == 0 or a.min() < 0 or a.max() >= bound for a, bound in inside):
-            raise damaged(
-                file, "a node or a feature that is not there", f"{nodes} nodes over {facts.features} features"
-            )
+            table = f"{nodes} nodes over {facts.features} features"
+            raise damaged(file, "a node or a feature that is not there", table)
         return model
 
 
@@ -177,13 +176,10 @@ def _gather(grown: Any, present: np.ndarray | None, classes: int) -> Forest:
     trees = [estimator.tree_ for estimator in grown.estimators_]
     roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])
     leaf = np.concatenate([tree.children_left for tree in trees]) < 0
-    own = np.arange(leaf.size)
-    sides = [
-        np.where(
-            leaf, own, np.concatenate([getattr(tree, side) + root for tree, root in zip(trees, roots, strict=True)])
-        )
-        for side in ("children_left", "children_right")
-    ]
+    sides = []
+    for side in ("children_left", "children_right"):
+        child = [getattr(tree, side) + root for tree, root in zip(trees, roots, strict=True)]
+        sides.append(np.where(leaf, np.arange(leaf.size), np.concatenate(child)))
     left_if_missing = np.concatenate([tree.missing_go_to_left for tree in trees]).astype(bool)
     value = np.concatenate([tree.value[:, 0, :] for tree in trees])
     if present is not None:

@@ -28,11 +28,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlsys.models.interface import Domain, Family, FamilyParams, Progress, Uniform
+from mlsys.models.interface import Domain, Family, FamilyParams, Uniform
 from mlsys.models.links import centre_and_scale, ordered_scores, outputs, standardised
 from mlsys.models.matrix import Matrix, check_width
 from mlsys.models.model_files import damaged, read_arrays, read_facts, write_arrays, write_facts
@@ -121,7 +122,7 @@ class KernelFamily(Family[KernelParams, Kernel]):
     min_coordinates = 64
     libraries = ("scipy",)
 
-    def space(self, task: Task) -> dict[str, Domain]:  # noqa: ARG002
+    def space(self, task: Task) -> dict[str, Domain]:
         """Search the width alone: more landmarks are never worse, only slower."""
         return {"width": Uniform(0.25, 4.0, log=True)}
 
@@ -137,15 +138,7 @@ class KernelFamily(Family[KernelParams, Kernel]):
         return f"kernel: scores are of fits with {landmarks:,} landmarks; the final one has {params.landmarks:,}"
 
     def fit(
-        self,
-        train: Matrix,
-        validation: Matrix | None,  # noqa: ARG002
-        task: Task,
-        params: KernelParams,
-        *,
-        seed: int,
-        threads: int,  # noqa: ARG002
-        progress: Progress | None = None,  # noqa: ARG002
+        self, train: Matrix, validation: Matrix | None, task: Task, params: KernelParams, *, seed: int, **_: Any
     ) -> Kernel:
         """Fit on `train`, or on `params.rows` of its rows."""
         rng = np.random.default_rng(seed)

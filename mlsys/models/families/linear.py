@@ -11,11 +11,12 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlsys.models.interface import Domain, Family, FamilyParams, Progress, Uniform
+from mlsys.models.interface import Domain, Family, FamilyParams, Uniform
 from mlsys.models.links import centre_and_scale, ordered_scores, outputs, standardised
 from mlsys.models.matrix import Matrix, check_width
 from mlsys.models.model_files import damaged, read_arrays, read_facts, write_arrays, write_facts
@@ -65,31 +66,20 @@ class LinearFamily(Family[LinearParams, Linear]):
     min_coordinates = 0
     libraries = ("scikit-learn",)
 
-    def space(self, task: Task) -> dict[str, Domain]:  # noqa: ARG002
+    def space(self, task: Task) -> dict[str, Domain]:
         """Search the penalty, the one parameter that matters."""
         return {"l2": Uniform(1e-3, 1e4, log=True)}
 
-    def fit(
-        self,
-        train: Matrix,
-        validation: Matrix | None,  # noqa: ARG002
-        task: Task,
-        params: LinearParams,
-        *,
-        seed: int,  # noqa: ARG002
-        threads: int,  # noqa: ARG002
-        progress: Progress | None = None,  # noqa: ARG002
-    ) -> Linear:
+    def fit(self, train: Matrix, validation: Matrix | None, task: Task, params: LinearParams, **_: Any) -> Linear:
         """Fit on `train`; both solvers are deterministic, so `seed` has nothing to do."""
         centre, scale = centre_and_scale(train.X, train.types)
         standard_X = standardised(train.X, centre, scale)
+        present = tuple(np.unique(train.y.astype(np.int64)).tolist()) if task.is_classification else ()
+        converged = True
         if not task.is_classification:
             coefficient, intercept = _ridge(standard_X, train.y, params)
-            facts = LinearFacts(classes=0, present=(), converged=True)
-            return Linear(facts, centre, scale, coefficient, intercept)
-        present = tuple(np.unique(train.y.astype(np.int64)).tolist())
-        if len(present) == 1:
-            coefficient, intercept, converged = np.zeros((train.num_features, 1)), np.zeros(1), True
+        elif len(present) == 1:
+            coefficient, intercept = np.zeros((train.num_features, 1)), np.zeros(1)
         else:
             coefficient, intercept, converged = _logistic(standard_X, train.y, params)
         facts = LinearFacts(classes=len(task.classes), present=present, converged=converged)

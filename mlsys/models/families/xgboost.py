@@ -90,7 +90,7 @@ class BoostingFamily(DistributedFamily[BoostingParams, Boosted]):
     libraries = ("xgboost",)
     trainer = "ray.train.xgboost:XGBoostTrainer"
 
-    def space(self, task: Task) -> dict[str, Domain]:  # noqa: ARG002
+    def space(self, task: Task) -> dict[str, Domain]:
         """Parameters that move accuracy most; the number of rounds is left to early stopping."""
         return {
             "learning_rate": Uniform(0.02, 0.3, log=True),
@@ -134,30 +134,17 @@ class BoostingFamily(DistributedFamily[BoostingParams, Boosted]):
         progress: Progress | None = None,
     ) -> Boosted:
         """Quantise the blocks one after another and grow a booster, of all `params.rounds` without validation rows."""
-        data = xgboost.QuantileDMatrix(
-            _Blocks(blocks), max_bin=params.max_bin, nthread=threads, enable_categorical=True
-        )
-        watch = []
+        how: dict[str, Any] = {"nthread": threads, "enable_categorical": True}
+        data = xgboost.QuantileDMatrix(_Blocks(blocks), max_bin=params.max_bin, **how)
+        watch, callbacks = [], list[Any]()
         if validation is not None and validation.num_rows:
-            watch = [
-                (
-                    xgboost.QuantileDMatrix(_Blocks([validation]), ref=data, nthread=threads, enable_categorical=True),
-                    "v",
-                )
-            ]
-        callbacks: list[Any] = []
-        if watch:
+            judged = xgboost.QuantileDMatrix(_Blocks([validation]), ref=data, **how)
+            watch.append((judged, "v"))
             callbacks.append(xgboost.callback.EarlyStopping(rounds=params.early_stopping))
             if progress is not None:
-                callbacks.append(_Report(watch[0][0], task.kind, progress))
-        booster = xgboost.train(
-            _settings(task, params, seed, threads),
-            data,
-            params.rounds,
-            evals=watch,
-            callbacks=callbacks,
-            verbose_eval=False,
-        )
+                callbacks.append(_Report(judged, task.kind, progress))
+        settings = _settings(task, params, seed, threads)
+        booster = xgboost.train(settings, data, params.rounds, evals=watch, callbacks=callbacks, verbose_eval=False)
         return _cut(booster, task, stopped=bool(watch))
 
     def predict(self, model: Boosted, X: np.ndarray) -> np.ndarray:
@@ -226,9 +213,8 @@ class _Blocks(xgboost.DataIter):
         if self.position == len(self.blocks):
             return False
         block = self.blocks[self.position]
-        input_data(
-            data=bounded(block.X), label=block.y, feature_types=["c" if kind == "c" else "q" for kind in block.types]
-        )
+        types = ["c" if kind == "c" else "q" for kind in block.types]
+        input_data(data=bounded(block.X), label=block.y, feature_types=types)
         self.position += 1
         return True
 
@@ -245,7 +231,7 @@ class _Report(xgboost.callback.TrainingCallback):
         self.task = task
         self.progress = progress
 
-    def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002
+    def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: Any) -> bool:
         if (epoch + 1) % PROGRESS_ROUNDS == 0:
             self.progress(epoch + 1, _outputs(model.predict(self.rows, output_margin=True), self.task))
         return False
