@@ -34,14 +34,8 @@ _registered: dict[str, list[str]] = {}
 class Plugins(Mapping[str, T]):
     """Parts by name: those of mlsys, then those registered, then those of entry points.
 
-    Parameters
-    ----------
-    group
-        Entry-point group; it is read once, when a name is asked for that is not known yet, or all names.
-    parts
-        Parts of mlsys that are at hand.
-    loaders
-        A function for each further part of mlsys that gives it; it is called when the part is first used.
+    `parts` of mlsys are at hand; each of the `loaders` gives another one when it is first used. The entry-point
+    group is read once, when a name is asked for that is not known yet, or all names.
     """
 
     def __init__(self, group: str, parts: Mapping[str, T], loaders: Mapping[str, Callable[[], T]]) -> None:
@@ -104,25 +98,19 @@ class Plugins(Mapping[str, T]):
 def modules(pattern: str, attribute: str) -> dict[str, Callable[[], Any]]:
     """Find the modules of a package, each of which holds a part as `attribute`; none is imported before its call.
 
-    Parameters
-    ----------
-    pattern
-        Name of the package with ``.*`` at its end, by which `mlsys.code_graph` counts its modules as imported.
+    The `pattern` is the package's name with ``.*`` at its end: so `mlsys.code_graph` counts its modules as imported.
 
-    Examples
-    --------
     >>> sorted(modules("mlsys.models.families.*", "FAMILY"))
     ['dummy', 'forest', 'kernel', 'linear', 'xgboost']
     """
     package = pattern.removesuffix(".*")
     spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
-    names = [module.name for module in pkgutil.iter_modules(folders)]
-    return {name: functools.partial(_load, f"{package}.{name}", attribute) for name in names}
 
+    def load(name: str) -> Any:
+        return getattr(importlib.import_module(f"{package}.{name}"), attribute)
 
-def _load(module: str, attribute: str) -> Any:
-    return getattr(importlib.import_module(module), attribute)
+    return {module.name: functools.partial(load, module.name) for module in pkgutil.iter_modules(folders)}
 
 
 def record(group: str, name: str, part: Any) -> None:

@@ -42,16 +42,9 @@ class BootstrapEstimate:
 
 @dataclass(frozen=True)
 class ResamplingPlan:
-    """The number of resamples, the confidence, the seed, and which rows are drawn together.
+    """The number of resamples (0: no intervals), the confidence (0.5 … 1), the seed, and which rows are drawn together.
 
-    Attributes
-    ----------
-    num_resamples
-        0 gives values without intervals.
-    confidence
-        Chance that the interval holds the true value, 0.5 … 1.
-    groups
-        Number of each row's group, shape (n,); None if each row stands alone.
+    `groups` holds the number of each row's group, shape (n,); it is None if each row stands alone.
     """
 
     num_resamples: int = 200

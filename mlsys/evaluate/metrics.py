@@ -105,14 +105,9 @@ class Metric:
 
 @dataclass(frozen=True)
 class Predicted:
-    """The output of a model in the forms that metrics need.
+    """The output of a model, (n,) values or (n, classes) probabilities, in the forms that metrics need.
 
-    Attributes
-    ----------
-    output
-        What a model's ``predict`` gives: (n,) for regression, else probabilities (n, classes).
-    threshold
-        Binary: the least probability of the positive class that is called positive.
+    `threshold` is the least probability of the positive class that a binary model calls positive.
     """
 
     output: Floats

@@ -131,12 +131,7 @@ def judge(
 ) -> dict[str, Any]:
     """Compute the metric on each slice with its interval, the worst first, those without a value last.
 
-    Parameters
-    ----------
-    prediction
-        In the form that the metric needs, rows along the first axis.
-    min_rows
-        Slices with fewer rows are counted and not judged.
+    `prediction` has the form that the metric needs; slices of fewer than `min_rows` rows are counted and not judged.
     """
     large = [part for part in slices if len(part.rows) >= min_rows]
     overall = metric.function(y, prediction)

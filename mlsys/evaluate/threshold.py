@@ -18,11 +18,7 @@ Cost = Mapping[Literal["false_positive", "false_negative"], float]
 
 @dataclass(frozen=True)
 class ThresholdCurve:
-    """The outcome of each threshold: arrays of one length, thresholds descending.
-
-    `true` and `false` are the rows called positive rightly and wrongly, `positives` and
-    `negatives` all there are.
-    """
+    """The outcome of each threshold, descending: rows called positive rightly (`true`) and wrongly (`false`)."""
 
     thresholds: Floats
     true: Floats

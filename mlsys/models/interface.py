@@ -153,29 +153,14 @@ class Family(ABC, Generic[P, M]):
 
 
 class DistributedFamily(Family[P, M]):
-    """A family that Ray Train can fit on rows spread over a cluster.
-
-    Attributes
-    ----------
-    trainer
-        ``module:class`` of the trainer that lets the library's workers talk to each other.
-    """
+    """A family that Ray Train can fit on rows spread over a cluster."""
 
     trainer: ClassVar[str]
+    """``module:class`` of the trainer that lets the library's workers talk to each other."""
 
-    def fit(
-        self,
-        train: Matrix,
-        validation: Matrix | None,
-        task: Task,
-        params: P,
-        *,
-        seed: int,
-        threads: int,
-        progress: Progress | None = None,
-    ) -> M:
+    def fit(self, train: Matrix, validation: Matrix | None, task: Task, params: P, **how: Any) -> M:
         """Fit on rows that are one block."""
-        return self.fit_blocks([train], validation, task, params, seed=seed, threads=threads, progress=progress)
+        return self.fit_blocks([train], validation, task, params, **how)
 
     @abstractmethod
     def fit_blocks(

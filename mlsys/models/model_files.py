@@ -10,11 +10,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlsys import errors
 
 T = TypeVar("T", bound=BaseModel)
+
+
+class ModelFacts(BaseModel):
+    """Base of what a family stores beside its arrays: frozen, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def damaged(file: Path, got: str, expected: str) -> errors.BundleError:

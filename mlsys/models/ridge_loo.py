@@ -28,14 +28,9 @@ _FLAT = 1e-6
 
 @dataclass(frozen=True)
 class RidgeSolution:
-    """A fitted ridge regression.
+    """A fitted ridge regression: `coefficient` (features, outputs) and `intercept` (outputs,).
 
-    Attributes
-    ----------
-    coefficient, intercept
-        (features, outputs) and (outputs,).
-    left_out
-        (rows, outputs): prediction of each row by the model that is fitted without it.
+    `left_out`, (rows, outputs), predicts each row by the model that is fitted without it.
     """
 
     penalty: float

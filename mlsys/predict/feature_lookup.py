@@ -27,13 +27,7 @@ MAX_PLANS = 1_000
 
 @dataclass(frozen=True)
 class LookupPlan:
-    """The views to look up for a row; it carries the columns of all others.
-
-    Attributes
-    ----------
-    rounds
-        The same views, those together that can be looked up at once.
-    """
+    """The views to look up for a row; those of a round can be looked up at once."""
 
     views: tuple[FeatureView, ...]
     rounds: tuple[tuple[FeatureView, ...], ...]
@@ -62,8 +56,6 @@ class LookupResult:
 
     Attributes
     ----------
-    views
-        All views in which rows can be looked up.
     counts
         Number of rows by join and status; ``given`` is the status of rows that carried the columns.
     features
@@ -85,13 +77,7 @@ class LookupResult:
 class FeatureLookup:
     """The feature tables of a model, and where their columns come from.
 
-    Parameters
-    ----------
-    views
-        Views of the bundle, in the order of the joins. Those of which the model needs no column
-        are left out.
-    contract
-        Rules of the model for requests.
+    Views are given in the order of the joins; those of which the model needs no column are left out.
     """
 
     def __init__(self, views: Sequence[FeatureView], contract: RequestValidator, source: FeatureSource) -> None:

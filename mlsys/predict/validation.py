@@ -35,14 +35,8 @@ def violation(row: Row, field: str, got: str, expected: str) -> Violation:
 class RequestValidator:
     """The rules that a request to a model has to keep.
 
-    Parameters
-    ----------
-    schema
-        Every column that a request may carry, in the order of the answer.
-    needed
-        The columns that the model reads; the others are context and may be absent.
-    timezone
-        Zone of times written without one (IANA name); without it they are faults.
+    A request may carry every column of `schema`; the model reads the `needed` ones, the others are context and
+    may be absent. `timezone` is the zone (IANA name) of times written without one; without it they are faults.
     """
 
     def __init__(self, schema: Schema, needed: Sequence[str], timezone: str | None = None) -> None:

@@ -49,12 +49,8 @@ class LeaderboardEntry:
 
     Attributes
     ----------
-    mean
-        Mean of the metric over the folds.
     std_error
-        Its standard error, corrected for shared training rows; None with one fold.
-    scores
-        The metric a fold; of a family that left early, of the folds that it was judged on.
+        Standard error of the mean score, corrected for shared training rows; None with one fold.
     behind, behind_error
         Mean gain of the best family over this one, and the corrected standard error of that
         mean over paired folds; 0 and None for the best itself.
@@ -78,14 +74,8 @@ class LeaderboardEntry:
 class Ranking:
     """A leaderboard: its entries, best first, and the family to train.
 
-    Attributes
-    ----------
-    preferred
-        The simplest of the families that are tied with the best.
-    rounds
-        Fold judged → rows fitted on and rows judged.
-    notes
-        Sentences that a reader has to know: samples, folds left out.
+    `preferred` is the simplest of the families tied with the best; `rounds` counts, for each fold judged, the
+    rows fitted on and judged; `notes` tell readers of samples and folds left out.
     """
 
     metric: str

@@ -1,12 +1,7 @@
 """Step 5: from a split, a family and parameters to a bundle.
 
-===============  =============================================================
-`fitting`        the whole step: plan, fit, threshold, reference, bundle
-`fold`           a fit on some folds, judged on others, for selection and tuning
-`training_job`   a model to fit: all that a worker has to know
-`rows`           rows of a part as a matrix; samples and hold-outs that never change
-`distributed`    a fit by Ray Train, for tables that one task should not hold
-===============  =============================================================
+`fitting` is the whole step, by one task or with `distributed` by Ray Train; `training_job` is all that a worker
+has to know. `fold` fits on some folds and judges on others, for selection and tuning. `rows` reads matrices.
 """
 
 from __future__ import annotations

@@ -40,10 +40,7 @@ RESTARTS = 1
 def fit(folder: Path, job: TrainingJob, *, progress: Callable[[str], None] = lambda _: None) -> Any:
     """Fit a distributed family on the workers of the cluster and return the model.
 
-    Parameters
-    ----------
-    folder
-        An empty folder of a new name that every node sees, for Ray Train's state meanwhile.
+    `folder` is an empty one of a new name that every node sees, for Ray Train's state meanwhile.
 
     Raises
     ------

@@ -24,18 +24,10 @@ Judge = int | Literal["validation"]
 
 @dataclass(frozen=True)
 class FoldResult:
-    """Score, times and sizes of a fit.
+    """Score, times and sizes of a fit on `num_rows` rows.
 
-    Attributes
-    ----------
-    score
-        Value of the metric on the judged rows; NaN where it is not defined on them.
-    predict_us_per_row
-        Microseconds a row for features and prediction, of all judged rows together.
-    best_rounds
-        Boosting rounds kept; None for families without rounds.
-    num_rows, num_judged
-        Rows fitted on, and rows judged.
+    `score` is NaN where the metric is not defined on the judged rows. `predict_us_per_row` are microseconds for
+    features and prediction; `best_rounds` are the boosting rounds kept, None for families without rounds.
     """
 
     score: float
@@ -50,13 +42,8 @@ class FoldResult:
 class Prepared:
     """Matrices to fit and judge on again and again: arrays that can lie in Ray's object store.
 
-    Attributes
-    ----------
-    stopping
-        Rows that say when boosting stops: the judged ones where they are the validation
-        part, else a hold-out of the training folds, so that the judged fold is not looked at.
-    transform_us_per_row
-        Microseconds a judged row to make its features.
+    The `stopping` rows say when boosting stops: the judged ones where they are the validation part, else a
+    hold-out of the training folds, so that the judged fold is not looked at.
     """
 
     train: Matrix

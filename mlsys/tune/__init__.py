@@ -38,18 +38,10 @@ TRIALS, TRIALS_A_PARAMETER = 20, 8
 
 @dataclass(frozen=True)
 class Tuned:
-    """The outcome of a search.
+    """The outcome of a search: all parameters of the family, tuned ones only if better on the same validation rows.
 
-    Attributes
-    ----------
-    params
-        All parameters of the family, tuned or default.
-    score_default, score_tuned
-        The metric on validation; None where nothing was judged.
-    choice
-        ``tuned`` only if it is better than the default on the same validation rows.
-    trials
-        The default (number 0) and every trial, in the order in which they ended.
+    The scores are the metric on validation, None where nothing was judged. `trials` are the default (number 0)
+    and every trial, in the order in which they ended.
     """
 
     family: str

@@ -45,20 +45,15 @@ from mlsys.train import FoldResult
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial that has ended.
+    """A trial that has ended; number 0 is the default, searched ones count from 1 in the order in which they ended.
 
     Attributes
     ----------
-    number
-        0 is the default parameters, searched ones count from 1 in the order in which they ended.
     params
         The searched parameters only; empty for the default.
-    score
-        The metric on validation; of a trial that was stopped, at its last report.
-    rounds
-        Boosting rounds kept, or seen when it was stopped; None for families without rounds.
-    finished
-        False for a trial that was stopped as hopeless.
+    score, rounds
+        The metric on validation, and boosting rounds kept (None for families without rounds); of a
+        trial that was stopped as hopeless (not `finished`), those of its last report.
     elapsed_s
         Seconds that the search had run, over all its runs, when the trial ended.
     """
@@ -115,15 +110,7 @@ class Journal:
 
 @dataclass(frozen=True)
 class Search:
-    """The rows, parameters and space that all trials of a search share.
-
-    Attributes
-    ----------
-    rows
-        Reference to the `train.Prepared` in Ray's object store.
-    defaults
-        Parameters that the space does not name.
-    """
+    """The rows (a reference to `train.Prepared` in Ray's object store), parameters and space that all trials share."""
 
     rows: Any
     task: Task
@@ -161,17 +148,10 @@ def run(
     seconds: float | None,
     progress: Callable[[str], None],
 ) -> list[str]:
-    """Run trials until `num_trials` more have ended or `seconds` are over; they are added to the journal.
+    """Run trials until `num_trials` more have ended or `seconds` are over, and journal them.
 
-    Parameters
-    ----------
-    folder
-        An empty folder that every node sees, for Tune's state meanwhile.
-
-    Returns
-    -------
-    list[str]
-        One line for each trial that failed.
+    `folder` is an empty one that every node sees, for Tune's state meanwhile. A line for each trial that failed
+    is returned.
     """
     with _quiet():
         results = _tuner(search, _Record(journal, num_trials, progress), folder, num_trials, seconds).fit()

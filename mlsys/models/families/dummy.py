@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from mlsys.models.interface import Family, FamilyParams
 from mlsys.models.matrix import Matrix
-from mlsys.models.model_files import read_facts, write_facts
+from mlsys.models.model_files import ModelFacts, read_facts, write_facts
 from mlsys.schema import Task
 
 
@@ -22,10 +21,8 @@ class DummyParams(FamilyParams):
     """No parameters: there is nothing to choose."""
 
 
-class Dummy(BaseModel):
+class Dummy(ModelFacts):
     """The answer: `prior` holds a probability a class, or the mean alone."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     prior: tuple[float, ...]
     is_classification: bool

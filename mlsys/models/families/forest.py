@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mlsys.models.interface import Choice, Domain, Family, FamilyParams, Integer, Progress, Uniform
 from mlsys.models.links import ordered_sum
 from mlsys.models.matrix import Matrix, bounded, check_width
-from mlsys.models.model_files import damaged, read_arrays, read_facts, write_arrays, write_facts
+from mlsys.models.model_files import ModelFacts, damaged, read_arrays, read_facts, write_arrays, write_facts
 from mlsys.schema import Task
 
 _CELLS = 1 << 20
@@ -51,10 +51,8 @@ class ForestParams(FamilyParams):
     rows_a_tree: int = Field(50_000, ge=10, description="rows drawn for a tree at most")
 
 
-class ForestFacts(BaseModel):
+class ForestFacts(ModelFacts):
     """Facts beside the arrays: number of features, of classes (0 for regression), and levels of the deepest tree."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: int
     classes: int
@@ -63,20 +61,11 @@ class ForestFacts(BaseModel):
 
 @dataclass(frozen=True)
 class Forest:
-    """All trees in one table of nodes.
+    """All trees in one table of nodes; `roots` are the first node of each tree.
 
-    Attributes
-    ----------
-    roots
-        Node of the root a tree.
-    feature, limit
-        A row goes left where its feature is at most the limit; a leaf has an infinite limit.
-    children
-        (nodes, 2): node to the left and to the right; a leaf is its own child.
-    missing_right
-        Whether a missing value goes right.
-    value
-        (nodes, outputs): class frequencies or mean of the training rows.
+    A row goes left where its feature is at most the limit, or where it is missing and `missing_right` is false.
+    `children`, (nodes, 2), are the nodes to the left and right; a leaf is its own child, with an infinite limit.
+    `value`, (nodes, outputs), holds class frequencies or the mean of the training rows.
     """
 
     facts: ForestFacts

@@ -31,12 +31,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mlsys.models.interface import Domain, Family, FamilyParams, Uniform
 from mlsys.models.links import centre_and_scale, ordered_scores, outputs, standardised
 from mlsys.models.matrix import Matrix, check_width
-from mlsys.models.model_files import damaged, read_arrays, read_facts, write_arrays, write_facts
+from mlsys.models.model_files import ModelFacts, damaged, read_arrays, read_facts, write_arrays, write_facts
 from mlsys.models.ridge_loo import PENALTIES, RidgeSolution, calibrated, solve
 from mlsys.schema import Task
 
@@ -66,22 +66,12 @@ class KernelParams(FamilyParams):
     rows: int = Field(20_000, ge=10, description="rows fitted on at most; of more, a sample")
 
 
-class KernelFacts(BaseModel):
+class KernelFacts(ModelFacts):
     """Facts beside the arrays: classes (0 for regression), those in training, and the constants of the likeness.
 
-    Attributes
-    ----------
-    steps
-        Steps of a rounded feature in 1.
-    largest
-        Size at which a rounded feature is cut: no training row is beyond it.
-    rate
-        Likeness is exp(-rate · d²) with d in steps.
-    l2
-        The penalty that leave-one-out chose.
+    A rounded feature has `steps` steps in 1 and is cut at `largest`, beyond which no training row is. Likeness is
+    exp(-rate · d²) with d in steps; `l2` is the penalty that leave-one-out chose.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: int
     present: tuple[int, ...]

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mlsys.models.interface import Domain, Family, FamilyParams, Uniform
 from mlsys.models.links import centre_and_scale, ordered_scores, outputs, standardised
 from mlsys.models.matrix import Matrix, check_width
-from mlsys.models.model_files import damaged, read_arrays, read_facts, write_arrays, write_facts
+from mlsys.models.model_files import ModelFacts, damaged, read_arrays, read_facts, write_arrays, write_facts
 from mlsys.schema import Task
 
 _ARRAYS = {"centre": ("<f8", 1), "scale": ("<f8", 1), "coefficient": ("<f8", 2), "intercept": ("<f8", 1)}
@@ -32,10 +32,8 @@ class LinearParams(FamilyParams):
     iterations: int = Field(500, ge=1, description="steps of the logistic solver (L-BFGS) at most")
 
 
-class LinearFacts(BaseModel):
+class LinearFacts(ModelFacts):
     """Facts beside the arrays: classes (0 for regression), those in training, whether the solver converged."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: int
     present: tuple[int, ...]

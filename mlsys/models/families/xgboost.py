@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import xgboost
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mlsys.models.interface import DistributedFamily, Domain, FamilyParams, Integer, Progress, Uniform
 from mlsys.models.links import probabilities
 from mlsys.models.matrix import Matrix, bounded, check_width
-from mlsys.models.model_files import damaged, read_facts, write_facts
+from mlsys.models.model_files import ModelFacts, damaged, read_facts, write_facts
 from mlsys.schema import Task, TaskKind
 
 PROGRESS_ROUNDS = 25
@@ -61,10 +61,8 @@ class BoostingParams(FamilyParams):
     max_bin: int = Field(256, ge=2, le=4096)
 
 
-class BoostingFacts(BaseModel):
+class BoostingFacts(ModelFacts):
     """Digest of the model file, checked before XGBoost reads it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str
 
