@@ -147,20 +147,14 @@ def curves(pairwise: PairwiseStatistics, columns: dict[str, ColumnStatistics]) -
     for position, number in enumerate(layout.numbers):
         if number.name == layout.task.target:
             continue
-        sums = (
-            pairwise.tables.numbers[position][:, :2].astype(float)
-            if layout.task.is_classification
-            else pairwise.curves[position]
-        )
-        points = _points(sums[:-1], _medians(columns[number.name], number.edges), layout)
+        is_class = layout.task.is_classification
+        sums = pairwise.tables.numbers[position][:, :2].astype(float) if is_class else pairwise.curves[position]
+        medians = _medians(columns[number.name], number.edges)
+        drawable = [_point(row, x, layout) for row, x in zip(sums[:-1], medians, strict=True) if np.isfinite(x)]
+        points = [point for point in drawable if point is not None]
         if len(points) > 1:
             drawn[number.name] = {"points": points, "missing": _point(sums[-1], None, layout)}
     return drawn
-
-
-def _points(sums: Floats, x: list[float], layout: PairLayout) -> list[dict[str, Any]]:
-    points = [_point(row, place, layout) for row, place in zip(sums, x, strict=True) if np.isfinite(place)]
-    return [point for point in points if point is not None]
 
 
 def _point(sums: Floats, x: float | None, layout: PairLayout) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mlsys.explore import report_columns
@@ -105,19 +105,15 @@ def _mark(profile: Json) -> Html:
 
 def _findings(findings: list[Json]) -> list[Html]:
     if not findings:
-        return [
-            html.alert(
-                "good", "No copies between the parts, no column that knows the answer, and parts in the order of time."
-            )
-        ]
-    return [
-        html.alert(
-            "bad" if finding["blocking"] else "warn",
-            join(finding["detail"], tag("small", _repair(finding))),
-            title=_finding_title(finding),
-        )
-        for finding in findings
-    ]
+        clean = "No copies between the parts, no column that knows the answer, and parts in the order of time."
+        return [html.alert("good", clean)]
+    blocks = []
+    for finding in findings:
+        effect = "stops the run" if finding["blocking"] else "to be looked at"
+        title = f"{FINDINGS.get(finding['kind'], finding['kind'])}: {effect}"
+        level: html.Level = "bad" if finding["blocking"] else "warn"
+        blocks.append(html.alert(level, join(finding["detail"], tag("small", _repair(finding))), title=title))
+    return blocks
 
 
 def _repair(finding: Json) -> str:
@@ -126,11 +122,6 @@ def _repair(finding: Json) -> str:
         name = finding["column"]
         return f"If it is known only with the answer: data.known_after: [{name}]. If not: explore.allow: [{name}]."
     return REPAIRS.get(finding["kind"], "")
-
-
-def _finding_title(finding: Json) -> str:
-    stops = "stops the run" if finding["blocking"] else "to be looked at"
-    return f"{FINDINGS.get(finding['kind'], finding['kind'])}: {stops}"
 
 
 def _alerts(alerts: list[Json]) -> list[Html]:
@@ -147,15 +138,10 @@ def _alerts(alerts: list[Json]) -> list[Html]:
 
 
 def _alert_table(alerts: list[Json]) -> Html:
-    rows = [
-        [
-            html.code(alert["column"]) if alert["column"] else "table",
-            html.badge("warn", _words(alert["kind"])),
-            alert["detail"],
-            alert["action"],
-        ]
-        for alert in alerts
-    ]
+    rows = []
+    for alert in alerts:
+        name = html.code(alert["column"]) if alert["column"] else "table"
+        rows.append([name, html.badge("warn", _words(alert["kind"])), alert["detail"], alert["action"]])
     return html.table(rows, ["column", "alert", "detail", "action"], align="llww", sortable=True)
 
 
@@ -181,12 +167,8 @@ def _overview(profile: Json) -> list[Html]:
 def _target(profile: Json) -> list[Html]:
     target = profile["target"]
     if not target["classes"]:
-        return [
-            html.grid(
-                report_columns.histogram(target["summary"], target["name"], {}),
-                report_columns.numbers(target["summary"]),
-            )
-        ]
+        drawing = report_columns.histogram(target["summary"], target["name"], {})
+        return [html.grid(drawing, report_columns.numbers(target["summary"]))]
     labels = [formats.value(value) for value, _ in target["classes"]]
     rows = [count for _, count in target["classes"]]
     total = sum(rows) or 1
@@ -196,11 +178,9 @@ def _target(profile: Json) -> list[Html]:
 
 
 def _columns_note(profile: Json) -> str:
-    is_number = profile["task"]["kind"] == "regression"
-    measure = "R²" if is_number else "AUC"
-    ends = (
-        "0 (nothing) to 1 (everything)" if is_number else "0.5 (nothing) to 1 (everything), averaged over the classes"
-    )
+    measure, ends = "AUC", "0.5 (nothing) to 1 (everything), averaged over the classes"
+    if profile["task"]["kind"] == "regression":
+        measure, ends = "R²", "0 (nothing) to 1 (everything)"
     return (
         f"{measure}: how well the column alone predicts the target, {ends}; no row is judged by its own target."
         f" Information: the share of the target's entropy that the column's bins or categories explain. The last"
@@ -224,9 +204,8 @@ def _missing(profile: Json) -> list[Html]:
 
 def _patterns(gaps: Json) -> Html:
     rows = [(item["columns"], item["rows"]) for item in gaps["patterns"]]
-    drawing = charts.patterns(
-        gaps["columns"], rows, total=gaps["num_rows"], title="Columns that are missing in the same row"
-    )
+    title = "Columns that are missing in the same row"
+    drawing = charts.patterns(gaps["columns"], rows, total=gaps["num_rows"], title=title)
     more = gaps["num_patterns"] - len(rows)
     words = f"The {len(rows)} most frequent of {gaps['num_patterns']:,} patterns." if more > 0 else "All patterns."
     error = f" Each count is at most {gaps['error']:,} too low." if gaps["error"] else ""
@@ -238,16 +217,11 @@ def _together(gaps: Json) -> Html:
     names, counts = gaps["columns"], gaps["together"]
     pairs = [(i, j) for i in range(len(names)) for j in range(i)]
     pairs = sorted((p for p in pairs if counts[p[0]][p[1]]), key=lambda p: -_overlap(counts, *p))[:MOST_PAIRS]
-    rows = [
-        [
-            html.code(names[j]),
-            html.code(names[i]),
-            counts[i][j],
-            _percent(counts[i][j] / counts[j][j]),
-            _percent(counts[i][j] / counts[i][i]),
-        ]
-        for i, j in pairs
-    ]
+    rows = []
+    for i, j in pairs:
+        shares = [counts[i][j] / counts[k][k] for k in (j, i)]
+        cells = [Cell(formats.percent(share), share) for share in shares]
+        rows.append([html.code(names[j]), html.code(names[i]), counts[i][j], *cells])
     if not rows:
         return html.paragraph("No two columns are missing in the same row.")
     heads = ["column", "other column", "both missing", "of the column's", "of the other's"]
@@ -258,14 +232,11 @@ def _overlap(counts: list[list[int]], i: int, j: int) -> float:
     return counts[i][j] / (counts[i][i] + counts[j][j] - counts[i][j])
 
 
-def _percent(share: float) -> Cell:
-    return Cell(formats.percent(share), share)
-
-
 def _associations(matrix: Json) -> list[Html]:
     """Draw the heat map and list the strongest pairs."""
-    names = matrix["names"]
-    pairs = _pairs(matrix)
+    names, values = matrix["names"], matrix["values"]
+    pairs = [(j, i, values[i][j]) for i in range(len(names)) for j in range(i) if values[i][j] is not None]
+    pairs = sorted(pairs, key=lambda pair: -abs(pair[2]))
     if not pairs:
         return [html.paragraph("There are no two columns that vary.")]
     drawn = _drawn(matrix)
@@ -285,13 +256,6 @@ def _associations(matrix: Json) -> list[Html]:
     more = f" The strongest {MOST_PAIRS} of them:" if len(listed) > MOST_PAIRS else ""
     count = f"{len(listed):,} of {len(pairs):,} pairs have a strength of {LEAST_STRENGTH} or more.{more}"
     return [figure, html.paragraph(count), table if rows else Html(""), *_bounded_columns(matrix)]
-
-
-def _pairs(matrix: Json) -> list[tuple[int, int, float]]:
-    """Pairs with their strength, the strongest first."""
-    values = matrix["values"]
-    pairs = [(j, i, values[i][j]) for i in range(len(values)) for j in range(i) if values[i][j] is not None]
-    return sorted(pairs, key=lambda pair: -abs(pair[2]))
 
 
 def _drawn(matrix: Json) -> list[int]:
@@ -372,6 +336,10 @@ def _exactness(profile: Json) -> list[Html]:
     sampled = profile["overview"]["num_sampled"]
     is_all = sampled >= profile["overview"]["num_rows"]
     rows = f"a fixed random sample of {sampled:,} rows" if not is_all else "all training rows, which are few"
+    how = "categories or twentieths whose rates no row's own target has influenced, or the order of the values"
+    measure = f"area under the ROC curve, one class against the rest, averaged; by {how}, whichever is better"
+    if profile["task"]["kind"] == "regression":
+        measure = f"R² of means in {how}, whichever is better"
     facts = [
         ["counts, missing, minimum, maximum, mean, deviation, skewness, kurtosis", ALL, "exact"],
         ["target within categories and bins, over time", ALL, "exact, with 95 % intervals (Wilson; normal for means)"],
@@ -379,20 +347,13 @@ def _exactness(profile: Json) -> list[Html]:
         ["information: share of the target's entropy", ALL, INFORMATION_NOTE],
         ["quantiles, histograms, distinct, frequent values", ALL, "exact unless listed below"],
         ["histograms by class", ALL, "KLL sketch, rank error 2.05 % (99 % confidence)"],
-        ["AUC and R² of a column alone", rows, _measure(profile)],
+        ["AUC and R² of a column alone", rows, measure],
     ]
     blocks = [html.table(facts, ["number", "from", "how"], align="wlw")]
     notes = _notes(profile)
     if notes:
         blocks.append(html.table(notes, ["sketched", "how, and how far it can be off", "columns"], align="lww"))
     return blocks
-
-
-def _measure(profile: Json) -> str:
-    how = "categories or twentieths whose rates no row's own target has influenced, or the order of the values"
-    if profile["task"]["kind"] == "regression":
-        return f"R² of means in {how}, whichever is better"
-    return f"area under the ROC curve, one class against the rest, averaged; by {how}, whichever is better"
 
 
 def _notes(profile: Json) -> list[list[object]]:
@@ -404,10 +365,8 @@ def _notes(profile: Json) -> list[list[object]]:
     largest: dict[str, int] = {}
     for column in profile["columns"]:
         for name, how in column["summary"]["notes"].items():
-            form, counts = (
-                SKETCHED_COUNT.sub(r"\1{}", how),
-                [int(rows.replace(",", "")) for _, rows in SKETCHED_COUNT.findall(how)],
-            )
+            form = SKETCHED_COUNT.sub(r"\1{}", how)
+            counts = [int(rows.replace(",", "")) for _, rows in SKETCHED_COUNT.findall(how)]
             largest[form] = max(largest.get(form, 0), *counts) if counts else 0
             by_form.setdefault(form, {}).setdefault(name, []).append(column["name"])
     return [line for form, named in by_form.items() for line in _lines(form.format(f"{largest[form]:,}"), named)]
@@ -417,12 +376,10 @@ def _lines(how: str, named: Mapping[str, list[str]]) -> list[list[object]]:
     """Lines of a bound, one for the numbers that were sketched in the same columns."""
     together: dict[tuple[str, ...], list[str]] = {}
     for name, columns in named.items():
-        together.setdefault(tuple(columns), []).append(name.replace("_", " "))
-    return [[", ".join(names), how, _first_columns(columns)] for columns, names in together.items()]
-
-
-def _first_columns(columns: Sequence[str]) -> Html:
-    """Names of the first columns, and the number of the others."""
-    named = [join(", " if place else "", html.code(name)) for place, name in enumerate(columns[:MOST_NAMED])]
-    others = len(columns) - MOST_NAMED
-    return join(*named, f" and {formats.count(others, 'other')}, marked ≈" if others > 0 else "")
+        together.setdefault(tuple(columns), []).append(_words(name))
+    lines: list[list[object]] = []
+    for same, names in together.items():
+        others = len(same) - MOST_NAMED
+        more = f" and {formats.count(others, 'other')}, marked ≈" if others > 0 else ""
+        lines.append([", ".join(names), how, join(Html(", ".join(map(html.code, same[:MOST_NAMED]))), more)])
+    return lines

@@ -38,19 +38,14 @@ def column_cards(profile: Json) -> list[Html]:
     """Write the table, then the cards, those of the strongest columns first."""
     shown = profile["columns"]
     blocks = _column_table(profile, MOST_CARDS)
-    cards = [_card(column, profile) for column in shown[:MOST_CARDS]]
-    blocks += [
-        html.details(_heading(column), card, is_open=place < MOST_OPEN, anchor=_anchor(place))
-        for place, (column, card) in enumerate(zip(shown, cards, strict=False))
-    ]
+    for place, column in enumerate(shown[:MOST_CARDS]):
+        unit = f" in {column['unit']}" if column["unit"] else ""
+        heading = join(html.code(column["name"]), tag("small", f"{column['kind']}{unit}"))
+        card = _card(column, profile)
+        blocks.append(html.details(heading, card, is_open=place < MOST_OPEN, anchor=_anchor(place)))
     if len(shown) > MOST_CARDS:
         blocks.append(html.paragraph(f"{len(shown) - MOST_CARDS} weaker columns are in the table alone."))
     return blocks
-
-
-def _heading(column: Json) -> Html:
-    unit = f" in {column['unit']}" if column["unit"] else ""
-    return join(html.code(column["name"]), tag("small", f"{column['kind']}{unit}"))
 
 
 def _card(column: Json, profile: Json) -> Html:
@@ -80,12 +75,11 @@ def _categories(column: Json, profile: Json) -> Html:
     classes = profile["task"]["classes"]
     labels = [formats.value(item["value"]) for item in shown]
     target = profile["target"]["name"]
+    rows = [item["rows"] for item in shown]
     if 2 < len(classes) <= MOST_CLASSES:
-        parts = {
-            formats.value(name): [item["shares"] and item["shares"][index] for item in shown]
-            for index, name in enumerate(classes)
-        }
-        made = charts.shares(labels, [item["rows"] for item in shown], parts, title=column["name"])
+        by_class = [[item["shares"] and item["shares"][index] for item in shown] for index in range(len(classes))]
+        parts = dict(zip(map(formats.value, classes), by_class, strict=True))
+        made = charts.shares(labels, rows, parts, title=column["name"])
         return html.figure(made, "Rows, and the shares of the classes within each category.")
     rates, label, baseline = [item["mean"] for item in shown], f"mean {target}", profile["target"]["summary"]["mean"]
     if classes:
@@ -95,13 +89,7 @@ def _categories(column: Json, profile: Json) -> Html:
         rates = [item["shares"][index] if item["shares"] else None for item in shown]
         label, baseline = f"share of {target} = {formats.value(classes[index])}", counts[index] / (sum(counts) or 1)
     drawing = charts.bars(
-        labels,
-        [item["rows"] for item in shown],
-        title=column["name"],
-        rates=rates,
-        rate_label=label,
-        baseline=baseline,
-        quiet=OTHERS,
+        labels, rows, title=column["name"], rates=rates, rate_label=label, baseline=baseline, quiet=OTHERS
     )
     return html.figure(drawing, "Rows, and the target within each category; the broken line is that of all rows.")
 
@@ -111,26 +99,17 @@ def histogram(summary: Json, name: str, by_class: Mapping[str, list[float]]) -> 
     edges, counts = summary["histogram_edges"], summary["histogram_counts"]
     if not edges:
         return Html("")
-    caption = _tails(summary)
+    tails = {"below": summary["histogram_below"], "above": summary["histogram_above"]}
+    words = [f"{rows:,} rows lie {side}" for side, rows in tails.items() if rows]
+    caption = f"{' and '.join(words)} what is drawn." if words else ""
     if summary["kind"] == "datetime":
-        return html.figure(_over_time(summary, name, by_class), f"By time, in bins of equal length. {caption}")
+        x: list[Any] = [point_in_time((a + b) / 2, "datetime") for a, b in itertools.pairwise(edges)]
+        drawing = charts.lines(x, by_class or {"rows": counts}, title=name, y_label="rows", wide=False)
+        return html.figure(drawing, f"By time, in bins of equal length. {caption}")
     if by_class:
         drawing = charts.histogram_by_class(edges, by_class, title=f"{name} by class")
         return html.figure(drawing, f"Share of each class. {caption}")
     return html.figure(charts.histogram(edges, counts, title=name, marks={"median": summary["median"]}), caption)
-
-
-def _over_time(summary: Json, name: str, by_class: Mapping[str, list[float]]) -> Html:
-    edges = summary["histogram_edges"]
-    x: list[Any] = [point_in_time((a + b) / 2, "datetime") for a, b in itertools.pairwise(edges)]
-    series = by_class or {"rows": summary["histogram_counts"]}
-    return charts.lines(x, series, title=name, y_label="rows", wide=False)
-
-
-def _tails(summary: Json) -> str:
-    below, above = summary["histogram_below"], summary["histogram_above"]
-    words = [f"{rows:,} rows lie {side}" for rows, side in ((below, "below"), (above, "above")) if rows]
-    return f"{' and '.join(words)} what is drawn." if words else ""
 
 
 def _curve(column: Json, profile: Json) -> Html:
@@ -140,27 +119,25 @@ def _curve(column: Json, profile: Json) -> Html:
     classes = profile["task"]["classes"]
     target = profile["target"]["name"]
     label = f"share of {target} = {formats.value(classes[1])}" if classes else f"mean {target}"
-    level = _share(profile) if classes else profile["target"]["summary"]["mean"]
-    drawing = charts.lines(
-        x, {label: band}, title=f"{target} by {column['name']}", y_label=label, level=("all rows", level), wide=False
-    )
-    where = (
-        ""
-        if missing is None
-        else f" Where it is missing: {formats.number(missing['mean'])} ({missing['rows']:,} rows)."
-    )
-    return html.figure(drawing, f"Bins of about equally many rows at their medians, with 95 % intervals.{where}")
-
-
-def _share(profile: Json) -> float:
-    """Share of the positive class of two."""
-    counts = [count for _, count in profile["target"]["classes"]]
-    return float(counts[1] / (sum(counts) or 1))
+    rows = [count for _, count in profile["target"]["classes"]]
+    level = "all rows", rows[1] / (sum(rows) or 1) if classes else profile["target"]["summary"]["mean"]
+    title = f"{target} by {column['name']}"
+    drawing = charts.lines(x, {label: band}, title=title, y_label=label, level=level, wide=False)
+    caption = "Bins of about equally many rows at their medians, with 95 % intervals."
+    if missing is not None:
+        caption += f" Where it is missing: {formats.number(missing['mean'])} ({missing['rows']:,} rows)."
+    return html.figure(drawing, caption)
 
 
 def numbers(summary: Json) -> Html:
     """Write the summary as a table, without what does not apply; a sketched number says so."""
     kind = summary["kind"]
+    quartiles = [_label(point_in_time(value, kind)) for value in (summary["quantiles"] or ())[3:6]]
+    lengths = None
+    if summary["min_length"] is not None:
+        ends = f"{summary['min_length']} to {summary['max_length']}"
+        lengths = f"{ends}, mean {formats.number(summary['mean_length'])}"
+    frequent = [f"{_label(point_in_time(value, kind))} ({count:,})" for value, count in summary["frequent_items"][:4]]
     rows: list[tuple[str, str, object]] = [
         ("values", "count", summary["count"]),
         ("null", "num_nulls", summary["num_nulls"]),
@@ -174,33 +151,15 @@ def numbers(summary: Json) -> Html:
         ("skewness", "skewness", summary["skewness"]),
         ("excess kurtosis", "kurtosis", summary["kurtosis"]),
         ("minimum", "min", point_in_time(summary["min"], kind)),
-        ("quartiles", "quantiles", _quartiles(summary)),
+        ("quartiles", "quantiles", ", ".join(quartiles)),
         ("maximum", "max", point_in_time(summary["max"], kind)),
-        ("length", "mean_length", _lengths(summary)),
-        ("most frequent", "frequent_items", _frequent(summary)),
+        ("length", "mean_length", lengths),
+        ("most frequent", "frequent_items", ", ".join(frequent)),
     ]
     shown = [(name, key, value) for name, key, value in rows if value is not None and value != ""]
     write = {key: _label if key in {"mean", "min", "max"} else formats.label for _, key, _ in shown}
     cells = [[name, _sketched(summary, key, write[key](value))] for name, key, value in shown]
     return html.table(cells, ["", ""], align="lr")
-
-
-def _quartiles(summary: Json) -> str:
-    if not summary["quantiles"]:
-        return ""
-    return ", ".join(_label(point_in_time(summary["quantiles"][place], summary["kind"])) for place in (3, 4, 5))
-
-
-def _lengths(summary: Json) -> str:
-    if summary["min_length"] is None:
-        return ""
-    ends = f"{summary['min_length']} to {summary['max_length']}"
-    return f"{ends}, mean {formats.number(summary['mean_length'])}"
-
-
-def _frequent(summary: Json) -> str:
-    items = summary["frequent_items"][:4]
-    return ", ".join(f"{_label(point_in_time(value, summary['kind']))} ({rows:,})" for value, rows in items)
 
 
 def _anchor(place: int) -> str:
@@ -284,11 +243,8 @@ def _text_facts(summary: Json) -> list[tuple[str, object, object]]:
 
 
 def _words(item: Json) -> Html:
-    parts = [
-        join(html.code(word), Html("&nbsp;"), tag("small", f"{here:,}:{there:,}"))
-        for word, here, there in item["words"]
-    ]
-    return join(*(join(" · " if place else "", part) for place, part in enumerate(parts)))
+    counts = {word: tag("small", f"{here:,}:{there:,}") for word, here, there in item["words"]}
+    return Html(" · ".join(join(html.code(word), Html("&nbsp;"), count) for word, count in counts.items()))
 
 
 def _images(column: Json) -> Html:

@@ -104,12 +104,13 @@ def alert(level: Level, text: object, title: object | None = None) -> Html:
 def facts(items: Mapping[str, object] | Iterable[tuple[str, object] | tuple[str, object, object]]) -> Html:
     """Write tiles of a name and a value; an optional third entry is a remark below the value."""
     rows: Iterable[tuple[object, ...]] = items.items() if isinstance(items, Mapping) else items
-    return tag("dl", *(_tile(*row) for row in rows), class_="facts")
-
-
-def _tile(name: object, value: object, remark: object | None = None) -> Html:
-    shown = value if isinstance(value, Html) else formats.label(value)
-    return tag("div", tag("dt", name), tag("dd", shown, tag("small", remark) if remark is not None else ""))
+    tiles = []
+    for name, value, *remark in rows:
+        shown = value if isinstance(value, Html) else formats.label(value)
+        tiles.append(
+            tag("div", tag("dt", name), tag("dd", shown, *(tag("small", text) for text in remark if text is not None)))
+        )
+    return tag("dl", *tiles, class_="facts")
 
 
 def grid(*blocks: object) -> Html:
@@ -164,8 +165,9 @@ def table(
     """
     # 1. Alignment of each column, and whether it can be sorted
     cells = [[_plain(cell) for cell in row] for row in rows]
-    mute = [bool(cells) and all(_is_mute(row[i]) for row in cells) for i in range(len(columns))]
-    letters = align or "".join(_alignment([row[i] for row in cells]) for i in range(len(columns)))
+    by_column = list(zip(*cells, strict=True)) or [()] * len(columns)
+    mute = [bool(column) and all(isinstance(c, Cell) and c.value is None for c in column) for column in by_column]
+    letters = align or "".join(_alignment(column) for column in by_column)
     classes = [None if letter == "l" else letter for letter in letters]
     # 2. Head, body, and the scrolling box around them
     head = (
@@ -173,31 +175,16 @@ def table(
         for name, kind, is_mute in zip(columns, classes, mute, strict=True)
     )
     body = (tag("tr", *(_cell(cell, kind) for cell, kind in zip(row, classes, strict=True))) for row in cells)
-    whole = tag(
-        "table",
-        tag("caption", caption) if caption is not None else "",
-        tag("thead", tag("tr", *head)),
-        tag("tbody", *body),
-        id=anchor,
-    )
-    return tag(
-        "div",
-        whole,
-        class_="scroll",
-        tabindex="0",
-        role="region",
-        aria_label=re.sub(r"<[^>]*>", "", str(caption or "table")),
-    )
+    title = tag("caption", caption) if caption is not None else ""
+    whole = tag("table", title, tag("thead", tag("tr", *head)), tag("tbody", *body), id=anchor)
+    name = re.sub(r"<[^>]*>", "", str(caption or "table"))
+    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=name)
 
 
 def _plain(cell: object) -> object:
     """Convert a NumPy scalar to the Python one."""
     item = getattr(cell, "item", None)
     return item() if callable(item) else cell
-
-
-def _is_mute(cell: object) -> bool:
-    return isinstance(cell, Cell) and cell.value is None
 
 
 def _alignment(cells: Sequence[object]) -> str:
@@ -235,10 +222,8 @@ class Page:
 
     def html(self) -> str:
         """Write the whole document."""
-        body = join(
-            self._head(),
-            tag("main", *(tag("section", tag("h2", title), inner, id=name) for name, title, inner in self._sections)),
-        )
+        sections = (tag("section", tag("h2", title), inner, id=name) for name, title, inner in self._sections)
+        body = join(self._head(), tag("main", *sections))
         script = f"<script>{_resource('page.js')}</script>" if re.search(r"<(button|details|input)\b", body) else ""
         head = join(
             Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'),
