@@ -179,15 +179,13 @@ def write(
         "threshold": threshold,
         "provenance": dict(provenance),
     }
-    ordered = json.loads(
-        json.dumps(facts, sort_keys=True, ensure_ascii=False)
-    )  # the order of keys counts in the digest
+    facts = json.loads(json.dumps(facts, sort_keys=True, ensure_ascii=False))  # no history of a mapping in the digest
     predictions, images = reference.predictions, reference.images
     profile = {"inputs": reference.inputs.to_json(), "predictions": predictions and predictions.to_json()}
 
     # 2. Write all parts into one folder, which gets the digest of its content.
     def fill(folder: Path) -> None:
-        write_json(folder / "bundle.json", ordered)
+        write_json(folder / "bundle.json", facts)
         write_json(folder / "schema.json", request.model_dump(mode="json"))
         write_json(folder / "program.json", program.to_json())
         write_json(folder / "views.json", [view.model_dump(mode="json") for view in views])

@@ -134,12 +134,9 @@ class SourceError(MlsysError, OSError):
 
     @classmethod
     def missing(cls, source: str, near: Iterable[str] = ()) -> Self:
-        names = list(near)
-        hint = (
-            did_you_mean(source.rsplit("/", 1)[-1], names)
-            if names
-            else "check the path; it is relative to the current folder"
-        )
+        names, hint = list(near), "check the path; it is relative to the current folder"
+        if names:
+            hint = did_you_mean(source.rsplit("/", 1)[-1], names)
         return cls.build(
             f"collect: source '{source}'",
             got="nothing there",

@@ -240,7 +240,7 @@ def row_function(
     kinds = types(schema, expressions, where)
     steps = _steps([parse(name, sql, where) for name, sql in expressions.items()])
     read = sorted({column for step in steps for each in step for column in each.inputs} - set(expressions))
-    results = [_in_calendar(name) if _has_year(kind) else pl.col(name) for name, kind in kinds.items()]
+    results = [_in_calendar(name, kind) for name, kind in kinds.items()]
 
     def row(values: Mapping[str, pa.Array]) -> dict[str, Any]:
         columns = [pl.Series(column, values[column]) for column in read] or [pl.Series([None])]
@@ -266,13 +266,11 @@ def _several(frame: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame([column.extend(column) for column in columns] if frame.height == 1 else columns)
 
 
-def _has_year(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
-
-
-def _in_calendar(name: str) -> pl.Expr:
-    """The time, null where Python has none: outside of the years 1 to 9999."""
+def _in_calendar(name: str, kind: pa.DataType) -> pl.Expr:
+    """The column, null where Python has no such time: outside of the years 1 to 9999."""
     value = pl.col(name)
+    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return value
     return pl.when(value.dt.year().is_between(1, dt.MAXYEAR)).then(value).alias(name)
 
 
@@ -299,7 +297,6 @@ def _evaluate(table: pa.Table, expression: Expression, where: str) -> pa.Chunked
 
 
 def _plain(values: pa.ChunkedArray, expression: Expression, where: str) -> pa.ChunkedArray:
-    """The values in the Arrow type that snapshots store."""
     kind = values.type
     if pa.types.is_null(kind) or pa.types.is_duration(kind) or pa.types.is_nested(kind):
         raise errors.RecipeError.build(

@@ -68,7 +68,7 @@ def stratified(keys: NDArray[np.int64], classes: NDArray[np.int64], shares: list
 def by_group(keys: NDArray[np.int64], groups: NDArray[np.int64], shares: list[float], seed: int) -> Bins:
     """Draw bins that no group straddles: groups in random order, each to the bin that lacks most rows.
 
-    `groups` are numbers of groups. The last groups go to bins that are still empty.
+    The last groups go to bins that are still empty.
     """
     _, first, inverse, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     lacks = np.asarray(shares) * len(keys)
@@ -159,13 +159,7 @@ class _LabelledRows:
 
 
 def assign(snapshot: Snapshot, recipe: Recipe, task: Task, by: str) -> Assignment:
-    """Draw parts for all rows and folds for those of the training part.
-
-    Raises
-    ------
-    RecipeError, TargetError, ContractError
-        As `split.divide`.
-    """
+    """Draw parts for all rows and folds for those of the training part; raises as `split.divide`."""
     targets = _column(snapshot, task.target)
     labelled = np.flatnonzero(targets.is_not_null().to_numpy())
     rows = _labelled(snapshot, recipe, task, targets.gather(labelled), labelled, by)
@@ -315,7 +309,6 @@ def _until(recipe: Recipe) -> dict[str, int]:
 
 
 def _parts_by_name(values: pl.Series, column: str) -> NDArray[np.int8]:
-    """Numbers of the parts that a column names."""
     names = values.cast(pl.String).str.strip_chars().str.to_lowercase()
     allowed = list(PARTS[:4])
     for value in values.filter(~names.is_in(allowed).fill_null(value=False)).head(1):

@@ -10,14 +10,11 @@ each column, and holds rules over the columns of a row::
       arrives_after_departure: arr_time >= dep_time
       flies: {check: distance > 0, max_fraction: 0.001}
 
-Rows that break it go to quarantine with every rule that they break. A rule is SQL as in
-``data.derive`` and breaks where it is false; where it is null, nothing is known and nothing
-breaks. More rows than its own `max_fraction` break a rule: the run stops, whatever
-``data.max_bad_fraction`` allows. Of rows that repeat a unique value the first stays and the
-later ones are quarantined (``data.dedupe`` keeps the last instead). A column that the contract
-asks for and nobody delivers stops the run; one that it does not know is left out, and the
-report says so. Without ``columns`` types are inferred as without a contract, and only the rules
-are checked. NaN counts as null.
+Rows that break it go to quarantine with every rule that they break. A rule is SQL as in ``data.derive`` and breaks
+where it is false, not where it is null. If more rows than its own `max_fraction` break a rule, the run stops. Of rows
+that repeat a unique value the first stays (``data.dedupe`` keeps the last instead). A column that the contract asks
+for and nobody delivers stops the run; one that it does not know is left out. Without ``columns`` types are inferred,
+and only the rules are checked. NaN counts as null.
 """
 
 from __future__ import annotations
@@ -86,9 +83,8 @@ class Contract(Schema):
     @property
     def limits(self) -> dict[str, float]:
         """The fraction of rows that may break a rule, by the rule's text."""
-        return {
-            rule.text(name): rule.max_fraction for name, rule in self.rules.items() if rule.max_fraction is not None
-        }
+        fractions = {rule.text(name): rule.max_fraction for name, rule in self.rules.items()}
+        return {text: fraction for text, fraction in fractions.items() if fraction is not None}
 
 
 class _ContractLoader(KeysOnce, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -193,7 +189,6 @@ def _check_column(where: str, column: CheckedColumn) -> None:
 
 
 def _explained(where: str, error: ValidationError, tree: Any) -> errors.ContractError:
-    """The first fault as a message, with the name of its column or rule."""
     fault = error.errors()[0]
     path = fault["loc"]
     if not path:

@@ -141,20 +141,16 @@ def judge(
         usual = statistics.median(counts)
         if data.volume == "stop":
             raise errors.ContractError.unusual_volume(entry.num_new, usual, len(counts), z)
-        messages.append(
-            f"{entry.num_new:,} rows, where {usual:,.0f} are usual (modified z {z:+.1f} over {len(counts)} runs)"
-        )
+        how = f"(modified z {z:+.1f} over {len(counts)} runs)"
+        messages.append(f"{entry.num_new:,} rows, where {usual:,.0f} are usual {how}")
     if entry.age_s is not None and entry.age_s < -MAX_AHEAD_S:
         messages.append(
             f"the newest '{data.time}' lies {_span(-entry.age_s)} ahead: how fresh the others are is not known"
         )
     ages = [earlier.age_s for earlier in before if earlier.age_s is not None]
     if entry.age_s is not None and (z := _z(entry.age_s, ages)) is not None and z > MAX_Z:
-        usual = statistics.median(ages)
-        messages.append(
-            f"the newest row is {_span(entry.age_s)} old, where {_span(usual)} is usual "
-            f"(modified z {z:+.1f} over {len(ages)} runs)"
-        )
+        usual, how = statistics.median(ages), f"(modified z {z:+.1f} over {len(ages)} runs)"
+        messages.append(f"the newest row is {_span(entry.age_s)} old, where {_span(usual)} is usual {how}")
     return messages
 
 

@@ -1,21 +1,15 @@
 """Collect from a source that only grows (``data.incremental``): each collection takes the rows beyond the last.
 
-The rows taken are stored as they were written, an *increment* a fragment and collection,
-content-addressed in the store. A snapshot is made of all increments in order, so types are
-decided over all of them and a row is never taken from the source again.
+The rows taken are stored as they were written, an *increment* a fragment and collection. A snapshot is made of all
+increments in order, so types are decided over all of them and a row is never taken from the source again.
 
-The high-water mark is the largest value of the cursor column so far. Rows beyond it are new. So are
-rows at it, or below it by no more than ``lookback``, that are not in the increments (compared by
-content, each as often as it comes): what is written within one tick of the cursor may come in two
-parts, and what is written by several hands may come late. Rows that came late are counted and
-reported. Below the lookback none is taken: choose as cursor what grows with each write.
+The high-water mark is the largest value of the cursor column so far. Rows beyond it are new. So are rows at it, or
+below it by no more than ``lookback``, that are not in the increments (compared by content, each as often as it
+comes): writes of one tick of the cursor may come in two parts, and those of several hands may come late.
 
-The last line of a file is left for the next collection, and reported, while it has no end; a
-whole JSON object needs no end. A row whose cursor is missing or cannot be read is quarantined once.
-A file that cannot be read stops the collection; its rows are taken when it is mended.
-
-The mark moves only when the snapshot is stored (`history.save` writes both at once), so a
-killed collection is taken again from the old mark, and gives the same.
+The last line of a file is left for the next collection while it has no end; a whole JSON object needs none. A row
+whose cursor cannot be read is quarantined once. A file that cannot be read stops the collection. The mark moves only
+when the snapshot is stored, so a killed collection is taken again from the old mark, and gives the same.
 """
 
 from __future__ import annotations
@@ -142,7 +136,7 @@ class Cursor:
             self.kind = _kind(written, self.name, self._zone)
             _lookback(self._asked, self.kind)
         kind = KINDS[self.kind]
-        values = _read(written, kind, self._zone)
+        values = conversion.to_stored(written, kind, self._zone)
         if pa.types.is_floating(kind):
             values = pc.if_else(pc.is_nan(values), pa.scalar(None, kind), values)
         return values.cast(pa.int64()) if pa.types.is_timestamp(kind) else values
@@ -203,7 +197,7 @@ def _kind(written: pa.Array, cursor: str, zone: str) -> str:
     for name, kind in KINDS.items():
         if pa.types.is_temporal(written.type) and not pa.types.is_timestamp(kind):
             continue
-        values = _read(written, kind, zone)
+        values = conversion.to_stored(written, kind, zone)
         if not conversion.misfits(written, values).true_count:
             return name
     raise errors.RecipeError.build(
@@ -212,12 +206,6 @@ def _kind(written: pa.Array, cursor: str, zone: str) -> str:
         expected="numbers or times, which grow with each write",
         field="data.incremental.cursor",
     )
-
-
-def _read(written: pa.Array, kind: pa.DataType, zone: str) -> pa.Array:
-    if pa.types.is_string(written.type):
-        return conversion.read_text(written, kind, zone)
-    return conversion.to_stored(pa.chunked_array([written]), kind, zone)
 
 
 class _Increment:
@@ -256,7 +244,6 @@ class _Increment:
         } | self._number_marks()
 
     def _number_marks(self) -> dict[str, Any]:
-        """The decimal and thousands marks of the numbers in the texts, if they are not the usual ones."""
         numbers = registry.numbers(self.fragment, self.reading)
         return {} if numbers == conversion.PLAIN else {"numbers": [numbers.decimal, numbers.thousands]}
 
@@ -267,9 +254,8 @@ class _Increment:
         for batch in registry.batches(self.fragment, self.reading, self.bad_records, Growth(after, self.unfinished)):
             refuse_reserved(self.fragment, batch.table.column_names)
             if cursor.name not in batch.table.column_names:
-                raise errors.RecipeError.unknown_column(
-                    "recipe: 'data.incremental.cursor'", cursor.name, batch.table.column_names
-                )
+                where, known = "recipe: 'data.incremental.cursor'", batch.table.column_names
+                raise errors.RecipeError.unknown_column(where, cursor.name, known)
             yield self._new_rows(batch)
 
     def _new_rows(self, batch: Batch) -> Batch:

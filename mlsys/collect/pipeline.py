@@ -181,10 +181,8 @@ def _count_pictures(fragment: Fragment, name: str, counts: TypeCounts) -> None:
 
 def _num_fractions(arrays: Iterable[pa.Array]) -> int:
     """Count the values that are no integers: without any, classes numbered 0.0 and 1.0 are 0 and 1."""
-    return sum(
-        len(values) - values.null_count - type_inference.num_whole(values)
-        for values in map(conversion.without_nan, arrays)
-    )
+    numbers = map(conversion.without_nan, arrays)
+    return sum(len(values) - values.null_count - type_inference.num_whole(values) for values in numbers)
 
 
 def _has_paths(job: WriteJob) -> bool:
@@ -220,10 +218,8 @@ def _write(job: WriteJob) -> StoredFragment:
 def _batches(job: WriteJob) -> Iterator[pa.Table]:
     """Rows as read, with their number over all fragments; few at a time where paths become pictures."""
     for table in _read_again(job):
-        has_paths = any(
-            not pa.types.is_binary(table.schema.field(name).type)
-            for name in job.storage.images & set(table.column_names)
-        )
+        pictures = job.storage.images & set(table.column_names)
+        has_paths = any(not pa.types.is_binary(table.schema.field(name).type) for name in pictures)
         step = folders.IMAGE_ROWS if has_paths else max(table.num_rows, 1)
         yield from (table.slice(first, step) for first in range(0, max(table.num_rows, 1), step))
 
@@ -279,7 +275,6 @@ def _misfits(name: str, written: pa.Array, read: pa.Array) -> Violations:
 
 
 def _count(table: pa.Table, storage: StorageSchema, counts: RowCounts) -> None:
-    """Add rows to the counts of their fragment."""
     counts.num_rows += table.num_rows
     for name in storage.stored.names:
         counts.nulls[name] += table[name].null_count

@@ -157,14 +157,12 @@ def _encoding(fragment: Fragment) -> str:
 
 
 def _reading(reading: Reading) -> list[str]:
-    """Lines for the keys that differ from the defaults."""
     default, lines = Reading(), []
     if reading.delimiter != default.delimiter:
         lines.append(f"    delimiter: {_plain(reading.delimiter)}")
     if reading.encoding != default.encoding:
-        lines.append(
-            f"    encoding: {reading.encoding}      # the file is not UTF-8: check that accents come out right"
-        )
+        check = "the file is not UTF-8: check that accents come out right"
+        lines.append(f"    encoding: {reading.encoding}      # {check}")
     return ["  reading:", *lines] if lines else []
 
 
@@ -240,6 +238,5 @@ def _name(source: str) -> str:
 
 
 def _plain(value: object) -> str:
-    """YAML of a value on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)
     return text.removesuffix("...\n").strip()

@@ -105,18 +105,19 @@ def build(
         "num_unlabelled": counts.nulls[target] if target else 0,
         "num_repeated_ids": duplicates.ids.get(schema.name_of(Role.ID) or "", 0),
         "empty_columns": [column.name for column in schema if counts.nulls[column.name] == counts.num_rows],
-        "warnings": list(_warnings(fragments, scans, counts, schema, duplicates)),
+        "warnings": list(_warnings(scanned, counts, schema, duplicates)),
     }
 
 
 def _warnings(
-    fragments: Sequence[Fragment],
-    scans: Sequence[FragmentScan],
-    counts: RowCounts,
-    schema: Schema,
-    duplicates: Duplicates,
+    scanned: Sequence[tuple[Fragment, FragmentScan]], counts: RowCounts, schema: Schema, duplicates: Duplicates
 ) -> Iterator[str]:
-    yield from _about_fragments(fragments, scans, schema)
+    damaged = ((fragment.name, scan.damage.split()) for fragment, scan in scanned if scan.damage)
+    yield from (f"'{name}' cannot be read and is left out: {' '.join(words)}" for name, words in damaged)
+    for name, types in merged(scan for _, scan in scanned).items():
+        yield from _about_column(name, types, scanned)
+        if name not in schema:
+            yield f"column '{name}' is not in the contract: left out"
     for column in schema:
         if counts.nulls[column.name] == counts.num_rows:
             yield f"column '{column.name}' has no value in any row: ignored"
@@ -133,21 +134,8 @@ def _rows(number: int) -> str:
     return "1 row" if number == 1 else f"{number:,} rows"
 
 
-def _about_fragments(fragments: Sequence[Fragment], scans: Sequence[FragmentScan], schema: Schema) -> Iterator[str]:
-    for fragment, scan in zip(fragments, scans, strict=True):
-        if scan.damage:
-            yield f"'{fragment.name}' cannot be read and is left out: {' '.join(scan.damage.split())}"
-    for name, counts in merged(scans).items():
-        yield from _about_column(name, counts, fragments, scans)
-        if name not in schema:
-            yield f"column '{name}' is not in the contract: left out"
-
-
-def _about_column(
-    name: str, counts: TypeCounts, fragments: Sequence[Fragment], scans: Sequence[FragmentScan]
-) -> Iterator[str]:
+def _about_column(name: str, counts: TypeCounts, scanned: Sequence[tuple[Fragment, FragmentScan]]) -> Iterator[str]:
     """Warnings where fragments differ in a column, or a stored column does not show what the source held."""
-    scanned = zip(fragments, scans, strict=True)
     without = [fragment.name for fragment, scan in scanned if scan.num_rows and name not in scan.type_counts]
     if without:
         more = f" and {len(without) - 1} more" if len(without) > 1 else ""

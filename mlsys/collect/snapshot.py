@@ -117,17 +117,10 @@ def take(
     TargetError
         The target has no value, or one class only.
     """
-    # 1. Refuse settings that cannot hold.
     conversion.check_zone(data.timezone)
     if data.freshness and not data.time:
-        raise errors.RecipeError.build(
-            "recipe: 'data.freshness'",
-            got="no 'data.time'",
-            expected="the column that says when",
-            field="data.freshness",
-        )
-
-    # 2. Collect.
+        key, expected = "data.freshness", "the column that says when"
+        raise errors.RecipeError.build(f"recipe: '{key}'", got="no 'data.time'", expected=expected, field=key)
     rules = contract.load(data.contract) if data.contract else None
     now, is_regression = now or dt.datetime.now(dt.UTC), task == TaskKind.REGRESSION
     return _run(store, _Request(data, target, split_column, rules, folder.absolute(), is_regression, now))
@@ -144,15 +137,8 @@ def take_table(
     max_bad_fraction: float = 0.01,
 ) -> Collection:
     """Collect a feature table: as `take`, without target; the columns that the join `name` names must be there."""
-    data = recipe.DataSection(
-        source=join.source,
-        reading=join.reading,
-        derive=join.derive,
-        time=join.time,
-        timezone=timezone,
-        evolution=evolution,
-        max_bad_fraction=max_bad_fraction,
-    )
+    shared: Any = {key: getattr(join, key) for key in ("source", "reading", "derive", "time")}
+    data = recipe.DataSection(**shared, timezone=timezone, evolution=evolution, max_bad_fraction=max_bad_fraction)
     into, now = folder.absolute() if folder else None, dt.datetime.now(dt.UTC)
     try:
         collection = _run(store, _Request(data, None, None, None, into, is_regression=False, now=now))

@@ -247,7 +247,6 @@ def _column(name: str, storage: StorageSchema, data: DataSection, counts: RowCou
 
 
 def _can_be(type_: pa.DataType, kind: Kind) -> bool:
-    """True if values of a stored type can be treated as a kind."""
     return any(test(type_) for test in _TYPES_OF[kind])
 
 

@@ -174,7 +174,6 @@ def _num_matching(values: pa.Array, pattern: str) -> int:
 
 
 def _type_of_kind(counts: TypeCounts, kind: Kind) -> pa.DataType:
-    """The type for a kind that the recipe gives."""
     if kind is Kind.NUMERIC:
         return pa.int64() if counts.ints == counts.floats else pa.float64()
     if kind is Kind.DATETIME:

@@ -76,7 +76,6 @@ def _expected(fault: Any) -> str:
 
 
 def _explain_column(faults: list[typing.Any], column: str) -> errors.RecipeError:
-    """Say what is wrong with the choice for a column."""
     fault, where = faults[0], f"recipe: features.columns '{column}'"
     steps = [str(step) for step in fault["loc"][3:]]
     operation = next((step for step in steps if step in columns.OPERATIONS), None)
@@ -103,7 +102,6 @@ def _explain_column(faults: list[typing.Any], column: str) -> errors.RecipeError
 
 
 def _keys_at(path: list[str], model: type[BaseModel]) -> list[str]:
-    """The keys of the section at `path`."""
     for step in path:
         field = model.model_fields.get(step)
         inner = _section_of(field.annotation) if field else None

@@ -45,16 +45,8 @@ def register(
 ) -> int:
     """Make the bundle a version of `name` and return its number, counted from 1.
 
-    A bundle that is registered under this name keeps its version, and nothing is written.
-
-    Parameters
-    ----------
-    metrics
-        Logged with the run; names as MLflow allows them.
-    tags
-        Logged with the run and the version.
-    reports
-        Files to keep with the run as artifacts.
+    A bundle that is registered under this name keeps its version, and nothing is written. The metrics (names as
+    MLflow allows them), tags and report files are logged with the run, the tags with the version too.
 
     Raises
     ------

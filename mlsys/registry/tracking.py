@@ -41,9 +41,8 @@ def add_version(
     tags = {**tags, "mlsys.digest": bundle.digest}
     with _answered("registering a version"):
         client = _client(store)
-        run = client.create_run(
-            _experiment(client, store, name), tags=tags, run_name=f"{name}-{bundle.digest[:8]}"
-        ).info
+        experiment = _experiment(client, store, name)
+        run = client.create_run(experiment, tags=tags, run_name=f"{name}-{bundle.digest[:8]}").info
         _log(client, run.run_id, bundle, metrics, reports)
         if not client.search_registered_models(filter_string=f"name = '{name}'"):
             client.create_registered_model(name)
@@ -52,13 +51,7 @@ def add_version(
 
 
 def set_alias(store: Store, alias: str, entry: LedgerEntry) -> None:
-    """Set the alias in MLflow as well.
-
-    Raises
-    ------
-    RegistryError
-        As `add_version`.
-    """
+    """Set the alias in MLflow as well; raises as `add_version`."""
     with _answered(f"moving alias '{alias}'"):
         _client(store).set_registered_model_alias(entry.name, alias, str(entry.version))
 
