@@ -44,8 +44,6 @@ class Fragment:
         The name in reports: the file's name below its source, or the URI; no path of this machine.
     location
         Path, URI, data set or database URL.
-    format
-        Name of the reader.
     num_bytes
         Bytes at rest; 0 where nobody knows (databases, built-in sets).
     files
@@ -241,7 +239,6 @@ class Reader:
         SourceError
             The fragment is damaged or has columns of one name.
         """
-        del fragment
         return None
 
     def batches(
@@ -263,7 +260,6 @@ class Reader:
 
     def numbers(self, fragment: Fragment, reading: Reading) -> NumberFormat:
         """Marks of the numbers in the texts of a fragment."""
-        del fragment, reading
         return PLAIN
 
 

@@ -18,7 +18,6 @@ class BuiltInReader(Reader):
     schemes = ("sklearn",)
 
     def fragments(self, source: str, reading: Reading) -> list[Fragment]:
-        del reading
         return [Fragment(source, source, self.format, 0, stamp="")]
 
     def schema(self, fragment: Fragment) -> tuple[pa.Schema, int] | None:
@@ -28,7 +27,6 @@ class BuiltInReader(Reader):
     def batches(
         self, fragment: Fragment, reading: Reading, bad_records: list[BadRecord], growth: Growth | None = None
     ) -> Iterator[Batch]:
-        del reading, bad_records, growth
         return typed_batches(fragment, [_load(fragment)])
 
 

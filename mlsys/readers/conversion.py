@@ -137,10 +137,8 @@ def _number(texts: pl.Series, kind: type[pl.DataType]) -> pl.Series:
 
 def _parsed(texts: pl.Series, kind: pa.DataType, zone: str) -> pl.Series:
     if pa.types.is_boolean(kind):
-        lower = texts.str.to_lowercase()
-        return pl.select(
-            pl.when(lower.is_in(TRUE)).then(statement=True).when(lower.is_in(FALSE)).then(statement=False)
-        ).to_series()
+        words = {**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)}
+        return texts.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
     if pa.types.is_date(kind):
         return _since_year_1(texts.str.extract(ISO_DATE).str.to_date("%Y-%m-%d", strict=False))
     if pa.types.is_timestamp(kind):
@@ -171,11 +169,8 @@ def time_parts(text: str) -> tuple[dt.datetime, int | None]:
     ValueError
         The text is no time.
     """
-    is_usual = (
-        len(text) == 20 and text[7] == "-" and text[10] == "T" and text[13] == text[16] == ":" and text[19] == "Z"
-    )
-    if is_usual:  # as most clients write it
-        return dt.datetime.fromisoformat(text[:19]), 0
+    if len(text) == 20 and text[7] == "-" and text[10] == "T" and text[13] == text[16] == ":" and text[19] == "Z":
+        return dt.datetime.fromisoformat(text[:19]), 0  # as most clients write it
     parts = TIME_PATTERN.fullmatch(text.strip())
     if parts is None:
         raise ValueError(text)
@@ -191,7 +186,7 @@ def time_parts(text: str) -> tuple[dt.datetime, int | None]:
     return local, -size if offset[0] == "-" else size
 
 
-def check_zone(name: str, key: str = "data.timezone") -> None:
+def check_zone(name: str) -> None:
     """Refuse a time zone that the IANA data base does not have.
 
     Raises
@@ -202,11 +197,11 @@ def check_zone(name: str, key: str = "data.timezone") -> None:
         zoneinfo.ZoneInfo(name)
     except (ValueError, zoneinfo.ZoneInfoNotFoundError):
         raise errors.RecipeError.build(
-            f"recipe: '{key}'",
+            "recipe: 'data.timezone'",
             got=repr(name),
             expected="a time zone of the IANA data base, e.g. Europe/Berlin",
             hint=errors.did_you_mean(name, zoneinfo.available_timezones()),
-            field=key,
+            field="data.timezone",
         ) from None
 
 
@@ -279,8 +274,8 @@ def stored_type(kind: pa.DataType, column: str, source: str) -> pa.DataType:
         return stored_type(kind.value_type, column, source)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return pa.list_(stored_type(kind.value_type, column, source))
-    for test, result in _STORED:
-        if test(kind):
+    for tests, result in _STORED:
+        if any(test(kind) for test in tests):
             return result
     raise errors.SourceError.build(
         f"collect: column '{column}' in '{source}'",
@@ -352,20 +347,13 @@ def _is_whole(kind: pa.DataType) -> bool:
 
 
 _STORED = (
-    (pa.types.is_null, pa.null()),
-    (pa.types.is_boolean, pa.bool_()),
-    (pa.types.is_integer, pa.int64()),
-    (pa.types.is_floating, pa.float64()),
-    (_is_whole, pa.int64()),
-    (pa.types.is_decimal, pa.float64()),
-    (pa.types.is_string, pa.string()),
-    (pa.types.is_large_string, pa.string()),
-    (pa.types.is_string_view, pa.string()),
-    (pa.types.is_timestamp, TIME),
-    (pa.types.is_date, pa.date32()),
-    (pa.types.is_duration, pa.float64()),
-    (pa.types.is_time, pa.string()),
-    (pa.types.is_binary, pa.binary()),
-    (pa.types.is_large_binary, pa.binary()),
-    (pa.types.is_fixed_size_binary, pa.binary()),
+    ((pa.types.is_null,), pa.null()),
+    ((pa.types.is_boolean,), pa.bool_()),
+    ((pa.types.is_integer, _is_whole), pa.int64()),
+    ((pa.types.is_floating, pa.types.is_decimal, pa.types.is_duration), pa.float64()),
+    ((pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_time), pa.string()),
+    ((pa.types.is_timestamp,), TIME),
+    ((pa.types.is_date,), pa.date32()),
+    ((pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary), pa.binary()),
 )
+"""Tests of Arrow types, in order, and the type in which a snapshot holds values of those that pass one."""

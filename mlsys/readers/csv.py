@@ -28,7 +28,6 @@ class CsvReader(Reader):
     suffixes = (".csv", ".tsv", ".txt")
 
     def numbers(self, fragment: Fragment, reading: Reading) -> NumberFormat:
-        del fragment
         return NumberFormat(reading.decimal, reading.thousands)
 
     def batches(
@@ -80,9 +79,8 @@ def _numbered(tables: Iterable[pa.Table], names: list[str], bad_records: list[Ba
 
 
 def _delimiter(fragment: Fragment, reading: Reading) -> str:
-    return (
-        "\t" if reading.delimiter == "," and re.search(r"\.tsv(\.|$)", fragment.location.lower()) else reading.delimiter
-    )
+    is_tsv = re.search(r"\.tsv(\.|$)", fragment.location.lower()) is not None
+    return "\t" if is_tsv and reading.delimiter == "," else reading.delimiter
 
 
 def _refuse_other_delimiter(fragment: Fragment, names: list[str]) -> None:

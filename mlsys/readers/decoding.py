@@ -54,10 +54,8 @@ class DecodedText(io.RawIOBase):
 
     def __init__(self, raw: BinaryIO, fragment: Fragment, encoding: str, *, grows: bool) -> None:
         super().__init__()
-        self.has_quotes = False
-        self.rest = b""
-        self._grows = grows
-        self._raw, self._fragment, self._encoding = raw, fragment, encoding
+        self.has_quotes, self.rest = False, b""
+        self._raw, self._fragment, self._encoding, self._grows = raw, fragment, encoding, grows
         self._decoder = _decoder(encoding)
         self._ready = b""
         self._bytes_before, self._lines_before, self._ended = 0, 0, False

@@ -49,10 +49,9 @@ class FolderReader(Reader):
                 num_bytes = 0
             groups[-1].append(file)
             num_bytes += file.num_bytes
-        sizes = [sum(file.num_bytes for file in group) for group in groups]
         return [
-            Fragment(_name(group), group[0].location, self.format, size, tuple(group))
-            for group, size in zip(groups, sizes, strict=True)
+            Fragment(_name(group), group[0].location, self.format, sum(file.num_bytes for file in group), tuple(group))
+            for group in groups
         ]
 
 
@@ -69,7 +68,6 @@ class ImageReader(FolderReader):
     def batches(
         self, fragment: Fragment, reading: Reading, bad_records: list[BadRecord], growth: Growth | None = None
     ) -> Iterator[Batch]:
-        del reading, bad_records, growth
         for first in range(0, len(fragment.files), IMAGE_ROWS):
             group = fragment.files[first : first + IMAGE_ROWS]
             data = pa.array([_bytes(file) for file in group], pa.binary())
@@ -89,7 +87,6 @@ class TextReader(FolderReader):
     def batches(
         self, fragment: Fragment, reading: Reading, bad_records: list[BadRecord], growth: Growth | None = None
     ) -> Iterator[Batch]:
-        del growth
         for first in range(0, len(fragment.files), TEXT_ROWS):
             group, texts, rows = [], [], []
             for row, file in enumerate(fragment.files[first : first + TEXT_ROWS], first):

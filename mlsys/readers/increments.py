@@ -40,7 +40,6 @@ class IncrementReader(Reader):
     def batches(
         self, fragment: Fragment, reading: Reading, bad_records: list[BadRecord], growth: Growth | None = None
     ) -> Iterator[Batch]:
-        del reading, growth
         facts, files = _facts(fragment), batch_files(Path(fragment.location))
         taken = [feather.read_table(str(file), columns=[ROW])[ROW].to_numpy() for file in files]
         bad = np.array([record[0] for record in facts["broken"]], np.int64)
@@ -53,10 +52,8 @@ class IncrementReader(Reader):
             yield Batch(table.drop_columns([ROW]), rows, types)
 
     def numbers(self, fragment: Fragment, reading: Reading) -> NumberFormat:
-        del reading
         return NumberFormat(*_facts(fragment).get("numbers", ()))
 
 
 def _facts(fragment: Fragment) -> dict[str, Any]:
-    facts: dict[str, Any] = read_json(Path(fragment.location) / MANIFEST)["facts"]
-    return facts
+    return read_json(Path(fragment.location) / MANIFEST)["facts"]  # type: ignore[no-any-return]

@@ -74,7 +74,6 @@ class LakeReader(Reader):
     def batches(
         self, fragment: Fragment, reading: Reading, bad_records: list[BadRecord], growth: Growth | None = None
     ) -> Iterator[Batch]:
-        del reading, bad_records, growth
         schema, _ = self.shape(fragment)
         with _library_errors(fragment.name, *A_FILE):
             tables = (pa.Table.from_batches([batch]).cast(schema) for batch in self.record_batches(fragment))
@@ -102,7 +101,20 @@ class DeltaReader(LakeReader):
         return files.scheme(source).startswith("delta")
 
     def data_files(self, name: str, source: str, version: int | str | None) -> list[Fragment]:
-        return _delta_files(name, source, version)
+        table = _delta_table(source, version)
+        actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        layout = str(table.schema().to_json())
+        return [
+            Fragment(
+                f"{name}/{file['path']}",
+                f"{source}#{file['path']}",
+                self.format,
+                file["size_bytes"],
+                identity=digest_json([str(table.metadata().id), file["path"], file["size_bytes"], layout]),
+                version=str(table.version()),
+            )
+            for file in sorted(actions, key=lambda file: (file["modification_time"], file["path"]))
+        ]
 
     def shape(self, fragment: Fragment) -> tuple[pa.Schema, int]:
         dataset, member = _delta_fragment(fragment)
@@ -120,7 +132,23 @@ class IcebergReader(LakeReader):
     schemes = ("iceberg",)
 
     def data_files(self, name: str, source: str, version: int | str | None) -> list[Fragment]:
-        return _iceberg_files(name, source, version)
+        table = _iceberg_table(source)
+        snapshot = _iceberg_snapshot(name, table, version)
+        scan = table.scan(snapshot_id=snapshot.snapshot_id)
+        entries = table.inspect.entries(snapshot.snapshot_id).to_pylist()
+        order = {entry["data_file"]["file_path"]: entry["sequence_number"] or 0 for entry in entries}
+        fragments = []
+        for task in sorted(
+            scan.plan_files(), key=lambda task: (order.get(task.file.file_path, 0), task.file.file_path)
+        ):
+            path, num_bytes = task.file.file_path, task.file.file_size_in_bytes
+            deleted = sorted(deleted.file_path for deleted in task.delete_files)
+            identity = digest_json([str(table.metadata.table_uuid), path, num_bytes, deleted, str(scan.projection())])
+            shown, version = f"{name}/{path.rpartition('/')[2]}", str(snapshot.snapshot_id)
+            fragments.append(
+                Fragment(shown, f"{source}#{path}", self.format, num_bytes, identity=identity, version=version)
+            )
+        return fragments
 
     def shape(self, fragment: Fragment) -> tuple[pa.Schema, int]:
         from pyiceberg.io.pyarrow import schema_to_pyarrow
@@ -131,8 +159,11 @@ class IcebergReader(LakeReader):
         return schema_to_pyarrow(scan.projection(), include_field_ids=False), num_rows
 
     def record_batches(self, fragment: Fragment) -> Iterator[pa.RecordBatch]:
+        from pyiceberg.io.pyarrow import ArrowScan
+
         scan, task = _iceberg_task(fragment)
-        yield from _arrow_scan(scan).to_record_batches([task])
+        arrow = ArrowScan(scan.table_metadata, scan.io, scan.projection(), scan.row_filter, scan.case_sensitive)
+        yield from arrow.to_record_batches([task])
 
 
 def absolute_table(source: str) -> str:
@@ -155,23 +186,6 @@ def _iceberg_task(fragment: Fragment) -> tuple[Any, Any]:
     return scan, next(task for task in scan.plan_files() if task.file.file_path == member)
 
 
-def _delta_files(name: str, source: str, version: int | str | None) -> list[Fragment]:
-    table = _delta_table(source, version)
-    actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    layout = str(table.schema().to_json())
-    return [
-        Fragment(
-            f"{name}/{file['path']}",
-            f"{source}#{file['path']}",
-            "delta",
-            file["size_bytes"],
-            identity=digest_json([str(table.metadata().id), file["path"], file["size_bytes"], layout]),
-            version=str(table.version()),
-        )
-        for file in sorted(actions, key=lambda file: (file["modification_time"], file["path"]))
-    ]
-
-
 def _delta_table(source: str, version: int | str | None) -> Any:
     from deltalake import DeltaTable
 
@@ -188,35 +202,6 @@ def _delta_dataset(source: str, version: str) -> Any:
     return _delta_table(source, version).to_pyarrow_dataset()
 
 
-def _iceberg_files(name: str, source: str, version: int | str | None) -> list[Fragment]:
-    table = _iceberg_table(source)
-    snapshot = _iceberg_snapshot(name, table, version)
-    scan = table.scan(snapshot_id=snapshot.snapshot_id)
-    entries = table.inspect.entries(snapshot.snapshot_id).to_pylist()
-    order = {entry["data_file"]["file_path"]: entry["sequence_number"] or 0 for entry in entries}
-    layout = str(scan.projection())
-    tasks = sorted(scan.plan_files(), key=lambda task: (order.get(task.file.file_path, 0), task.file.file_path))
-    return [
-        Fragment(
-            f"{name}/{task.file.file_path.rpartition('/')[2]}",
-            f"{source}#{task.file.file_path}",
-            "iceberg",
-            task.file.file_size_in_bytes,
-            identity=digest_json(
-                [
-                    str(table.metadata.table_uuid),
-                    task.file.file_path,
-                    task.file.file_size_in_bytes,
-                    sorted(deleted.file_path for deleted in task.delete_files),
-                    layout,
-                ]
-            ),
-            version=str(snapshot.snapshot_id),
-        )
-        for task in tasks
-    ]
-
-
 def _iceberg_table(source: str) -> Any:
     rest = source.removeprefix("iceberg://")
     if rest.endswith(".metadata.json"):
@@ -227,9 +212,8 @@ def _iceberg_table(source: str) -> Any:
     from pyiceberg.utils.config import Config
 
     catalog, _, name = rest.partition("/")
-    stated: dict[str, Any] = (
-        Config().get_catalog_config(catalog) or {}
-    )  # load_catalog knows those of when it was imported
+    # load_catalog knows the settings of when it was imported
+    stated: dict[str, Any] = Config().get_catalog_config(catalog) or {}
     with load_catalog(catalog, **stated) as opened:
         return opened.load_table(name)
 
@@ -257,12 +241,6 @@ def _iceberg_snapshot(source: str, table: Any, version: int | str | None) -> Any
 @lru_cache(maxsize=4)
 def _iceberg_scan(source: str, version: str) -> Any:
     return _iceberg_table(source).scan(snapshot_id=int(version))
-
-
-def _arrow_scan(scan: Any) -> Any:
-    from pyiceberg.io.pyarrow import ArrowScan
-
-    return ArrowScan(scan.table_metadata, scan.io, scan.projection(), scan.row_filter, scan.case_sensitive)
 
 
 @contextmanager

@@ -47,9 +47,9 @@ class ParquetReader(Reader):
     def batches(
         self, fragment: Fragment, reading: Reading, bad_records: list[BadRecord], growth: Growth | None = None
     ) -> Iterator[Batch]:
-        del reading, bad_records, growth
         with _opened(fragment) as file:
-            read = file.iter_batches(batch_size=_batch_rows(file), row_groups=_row_groups(fragment, file))
+            groups = fragment.row_groups or range(file.metadata.num_row_groups)
+            read = file.iter_batches(batch_size=_batch_rows(file), row_groups=list(groups))
             tables = (pa.Table.from_batches([batch]) for batch in read)
             yield from typed_batches(fragment, tables, file.schema_arrow)
 
@@ -69,10 +69,6 @@ def _opened(fragment: Fragment) -> Iterator[pq.ParquetFile]:
             if isinstance(error, errors.MlsysError):
                 raise
             raise errors.SourceError.damaged(fragment.name, " ".join(str(error).split())) from None
-
-
-def _row_groups(fragment: Fragment, file: pq.ParquetFile) -> list[int]:
-    return list(fragment.row_groups or range(file.metadata.num_row_groups))
 
 
 def _batch_rows(file: pq.ParquetFile) -> int:

@@ -132,7 +132,6 @@ class SqlReader(Reader):
         """Rows of the query; of a source that grows at least all that are not before the bound."""
         import sqlalchemy as sa
 
-        del bad_records
         try:
             engine = sa.create_engine(fragment.location)
             with engine.connect() as connection:
@@ -206,7 +205,14 @@ def _of_records(fragment: Fragment, records: list[dict[str, Any]], rows: list[in
         values = [record.get(name) for record in records]
         types = {type(value) for value in values} - {type(None)}
         if types & {bytes, bytearray, memoryview}:
-            raise _of_bytes(fragment, name)
+            raise errors.SourceError.build(
+                f"collect: column '{name}' in '{fragment.name}'",
+                got="bytes",
+                expected="numbers, text, true and false, dates or times",
+                hint="leave it out of data.reading.query, or give it as text, e.g. hex(…); "
+                "pictures are read from files",
+                field=name,
+            )
         arrays[name] = pa.array(values if types <= {str} else [_written(value) for value in values], pa.string())
         json_types[name] = TypeCounts(
             quoted=sum(isinstance(value, str) for value in values),
@@ -214,16 +220,6 @@ def _of_records(fragment: Fragment, records: list[dict[str, Any]], rows: list[in
             objects=sum(isinstance(value, dict) for value in values) if dict in types else 0,
         )
     return Batch(pa.table(arrays), np.array(rows, np.int64), json_types)
-
-
-def _of_bytes(fragment: Fragment, name: str) -> errors.SourceError:
-    return errors.SourceError.build(
-        f"collect: column '{name}' in '{fragment.name}'",
-        got="bytes",
-        expected="numbers, text, true and false, dates or times",
-        hint="leave it out of data.reading.query, or give it as text, e.g. hex(…); pictures are read from files",
-        field=name,
-    )
 
 
 def _written(value: Any) -> str | None:

@@ -195,18 +195,14 @@ def _find_source(source: str, reading: Reading, default_format: str | None) -> l
         )
     _refuse_without_effect(source, whole, reading)
     if whole is not None:
-        return [_with_module(each, whole) for each in whole.fragments(source, reading)]
+        return _with_module(whole, whole.fragments(source, reading))
     # 2. files, all of the format that is asked for or each of the format of its name
-    if chosen is not None and not _reads_files(chosen):
+    if chosen is not None and not chosen.suffixes:  # it reads no files
         chosen = None
     listed = files.find(source, lambda name: _is_data(name, chosen))
     if chosen is not None:
-        return [_with_module(each, chosen) for each in chosen.fragments_of_files(listed)]
+        return _with_module(chosen, chosen.fragments_of_files(listed))
     return _of_files(source, listed, candidates, default_format)
-
-
-def _reads_files(candidate: Reader) -> bool:
-    return bool(candidate.suffixes)
 
 
 def _refuse_without_effect(source: str, whole: Reader | None, reading: Reading) -> None:
@@ -243,16 +239,11 @@ def _of_files(
         is_document = documents.matches_file(file.name) and default is documents
         named = next((each for each in candidates if each.matches_file(file.name)), default)
         formats.append(documents if is_document else _known(file, named))
-    tables = [not each.kinds for each in formats]
-    if any(tables):
-        chosen = [pair for pair, is_table in zip(zip(listed, formats, strict=True), tables, strict=True) if is_table]
-        return [_with_module(each, made) for file, made in chosen for each in made.fragments_of_files([file])]
-    kinds = dict.fromkeys(formats)
-    return [
-        each
-        for made in kinds
-        for each in made.fragments_of_files([file for file, of in zip(listed, formats, strict=True) if of is made])
+    pairs = list(zip(formats, listed, strict=True))
+    groups = [(made, [file]) for made, file in pairs if not made.kinds] or [
+        (made, [file for of, file in pairs if of is made]) for made in dict.fromkeys(formats)
     ]
+    return [each for made, group in groups for each in _with_module(made, made.fragments_of_files(group))]
 
 
 def _known(file: File, named: Reader | None) -> Reader:
@@ -278,8 +269,11 @@ def _undecided(source: str, count: int) -> errors.SourceError:
     )
 
 
-def _with_module(fragment: Fragment, made: Reader) -> Fragment:
-    return fragment if made.format in READERS.built_in else replace(fragment, module=type(made).__module__)
+def _with_module(made: Reader, fragments: list[Fragment]) -> list[Fragment]:
+    """The fragments with the module to import on a worker, where the reader is from outside."""
+    if made.format in READERS.built_in:
+        return fragments
+    return [replace(fragment, module=type(made).__module__) for fragment in fragments]
 
 
 def _with_distinct_names(fragments: list[Fragment]) -> list[Fragment]:

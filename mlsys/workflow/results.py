@@ -7,30 +7,41 @@ A result names objects of the store by their digests and holds the numbers that 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
 
 from pydantic import TypeAdapter
 
 from mlsys.schema import Task
 from mlsys.store import digest_json
 
-Objects: TypeAlias = "list[tuple[str, str]]"
-
 
 @dataclass(frozen=True)
 class StepResult:
-    """The result of a step."""
+    """The result of a step.
+
+    Attributes
+    ----------
+    identity
+        Fields that later steps depend on.
+    objects_of
+        Kind of the stored object, and the field that holds its digest or None.
+    """
+
+    identity: ClassVar[tuple[str, ...]]
+    objects_of: ClassVar[tuple[tuple[str, str], ...]]
 
     @property
     def digest(self) -> str:
         """Digest of all that later steps depend on."""
-        raise NotImplementedError
+        values = self.to_json()
+        return digest_json([values.get(name) for name in self.identity])
 
     @property
-    def objects(self) -> Objects:
+    def objects(self) -> list[tuple[str, str]]:
         """Kind and digest of what it left in the store; it counts only while all of them are there."""
-        return []
+        digests = [(kind, getattr(self, name)) for kind, name in self.objects_of]
+        return [(kind, digest) for kind, digest in digests if digest is not None]
 
     def to_json(self) -> dict[str, Any]:
         """JSON values by field; without those that are None."""
@@ -41,7 +52,7 @@ class StepResult:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
         """The result of a record; other keys of the record are passed over."""
-        return cls._adapter().validate_python({name: record.get(name) for name in cls.__dataclass_fields__})
+        return cls._adapter().validate_python({each.name: record.get(each.name) for each in fields(cls)})
 
     @classmethod
     @functools.cache
@@ -67,6 +78,9 @@ class CollectResult(StepResult):
         Snapshot of each feature table.
     """
 
+    identity = ("split", "task")
+    objects_of = (("snapshot", "snapshot"), ("split", "split"))
+
     snapshot: str
     split: str
     task: Task
@@ -78,18 +92,16 @@ class CollectResult(StepResult):
     tables: dict[str, str]
 
     @property
-    def digest(self) -> str:
-        return digest_json([self.split, self.task.model_dump(mode="json")])
-
-    @property
-    def objects(self) -> Objects:
-        tables = [("snapshot", digest) for digest in self.tables.values()]
-        return [("snapshot", self.snapshot), ("split", self.split), *tables]
+    def objects(self) -> list[tuple[str, str]]:
+        return [*super().objects, *(("snapshot", digest) for digest in self.tables.values())]
 
 
 @dataclass(frozen=True)
 class ExploreResult(StepResult):
     """Statistics of the training rows by fold, and the report."""
+
+    identity = ("statistics",)
+    objects_of = (("profile", "statistics"),)
 
     statistics: str
     report: str
@@ -97,14 +109,6 @@ class ExploreResult(StepResult):
     num_columns: int
     num_alerts: int
     num_findings: int
-
-    @property
-    def digest(self) -> str:
-        return self.statistics
-
-    @property
-    def objects(self) -> Objects:
-        return [("profile", self.statistics)]
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,9 @@ class FeaturesResult(StepResult):
         Features by encoding: ``codes`` for trees, ``dense`` for linear models.
     """
 
+    identity = ("plan",)
+    objects_of = (("plan", "plan"),)
+
     plan: str
     report: str
     used: tuple[str, ...]
@@ -126,18 +133,13 @@ class FeaturesResult(StepResult):
     num_features: dict[str, int]
     num_rows: int
 
-    @property
-    def digest(self) -> str:
-        return self.plan
-
-    @property
-    def objects(self) -> Objects:
-        return [("plan", self.plan)]
-
 
 @dataclass(frozen=True)
 class SelectionResult(StepResult):
     """The leaderboard, and the family to go on with: the recipe's, or the one that is preferred."""
+
+    identity = ("family",)
+    objects_of = (("ranking", "ranking"),)
 
     ranking: str
     preferred: str
@@ -145,53 +147,38 @@ class SelectionResult(StepResult):
     leaderboard: dict[str, Any]
     summary: str
 
-    @property
-    def digest(self) -> str:
-        return self.family
-
-    @property
-    def objects(self) -> Objects:
-        return [("ranking", self.ranking)]
-
 
 @dataclass(frozen=True)
 class TuneResult(StepResult):
     """Parameters of the family; `stored` is the record of the search."""
 
+    identity = ("params",)
+    objects_of = (("params", "stored"),)
+
     params: dict[str, Any]
     stored: str
     summary: str
-
-    @property
-    def digest(self) -> str:
-        return digest_json(self.params)
-
-    @property
-    def objects(self) -> Objects:
-        return [("params", self.stored)]
 
 
 @dataclass(frozen=True)
 class TrainResult(StepResult):
     """The bundle; `plan` says whether one task or the cluster fitted it."""
 
+    identity = ("bundle",)
+    objects_of = (("bundle", "bundle"),)
+
     bundle: str
     family: str
     plan: str
     num_features: int
 
-    @property
-    def digest(self) -> str:
-        return self.bundle
-
-    @property
-    def objects(self) -> Objects:
-        return [("bundle", self.bundle)]
-
 
 @dataclass(frozen=True)
 class EvaluateResult(StepResult):
     """Metrics of the test rows and the verdict of the gate; `failed` has the reasons where it failed."""
+
+    identity = ("evaluation",)
+    objects_of = (("evaluation", "evaluation"),)
 
     evaluation: str
     metric: str
@@ -201,14 +188,6 @@ class EvaluateResult(StepResult):
     checks: list[dict[str, Any]]
     report: str
     summary: str
-
-    @property
-    def digest(self) -> str:
-        return self.evaluation
-
-    @property
-    def objects(self) -> Objects:
-        return [("evaluation", self.evaluation)]
 
 
 @dataclass(frozen=True)
@@ -234,6 +213,9 @@ class DeployResult(StepResult):
         The step changed something: a version, the alias, a table, the endpoint, or what it was sent.
     """
 
+    identity = ("name", "version")
+    objects_of = (("bundle", "bundle"),)
+
     name: str
     version: int
     alias: str
@@ -243,18 +225,13 @@ class DeployResult(StepResult):
     replayed: dict[str, Any] | None
     is_new: bool
 
-    @property
-    def digest(self) -> str:
-        return digest_json([self.name, self.version])
-
-    @property
-    def objects(self) -> Objects:
-        return [("bundle", self.bundle)]
-
 
 @dataclass(frozen=True)
 class MonitorResult(StepResult):
     """The decision about the model, and the exit code that says it; the rest is None without predictions."""
+
+    identity = ("decision", "judgement")
+    objects_of = (("monitor", "judgement"),)
 
     decision: str
     exit_code: int
@@ -262,11 +239,3 @@ class MonitorResult(StepResult):
     summary: str
     judgement: str | None = None
     report: str | None = None
-
-    @property
-    def digest(self) -> str:
-        return digest_json([self.decision, self.judgement])
-
-    @property
-    def objects(self) -> Objects:
-        return [] if self.judgement is None else [("monitor", self.judgement)]
