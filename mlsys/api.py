@@ -43,24 +43,16 @@ class FinishedRun:
     ----------
     recipe
         As it was run, with every default filled in.
-    store
-        Folder of the store.
     folder
         Folder of the run: ``resolved.yaml``, ``schema.yaml``, ``result.json`` and ``reports``.
-    family
-        Family of the model that was trained.
     bundle
         Digest of the stored model.
-    metrics
-        Test metrics by name.
-    intervals
-        Lower and upper end of the confidence interval of a metric, where there is one.
+    metrics, intervals
+        Test metrics by name, and the ends of their confidence intervals where there are any.
     passed
         Whether the model passed its gate.
     reports
         HTML pages by step.
-    url
-        Address of the endpoint.
     decision
         The monitor's: keep, watch or retrain.
     """
@@ -181,9 +173,8 @@ def init(table: str, target: str, *, output: Path | str | None = None) -> str:
     from mlsys.collect import recipe_template
 
     text = recipe_template.write(table, target)
-    if output is None:
-        return text
-    recipe_template.save(text, Path(output))
+    if output is not None:
+        recipe_template.save(text, Path(output))
     return text
 
 
@@ -218,20 +209,20 @@ def load(model: str | Path, *, store: Path | str | None = None) -> Predictor:
     if isinstance(model, Path) or folder.is_dir():
         return _predictor(bundle.open_folder(folder), _store_around(folder, store))
     home = Store.open(store)
-    name, at, which = model.partition("@")
-    if not at and DIGEST.fullmatch(model):
-        return _predictor(bundle.open(home, _whole_digest(home, model)), home)
-    return _predictor(bundle.open(home, registry.resolve(home, name, which or "champion").digest), home)
+    if DIGEST.fullmatch(model):
+        digest = _whole_digest(home, model)
+    else:
+        name, _, which = model.partition("@")
+        digest = registry.resolve(home, name, which or "champion").digest
+    return _predictor(bundle.open(home, digest), home)
 
 
 def _predictor(opened: Bundle, home: Store | None) -> Predictor:
     """A predictor that looks up feature tables in the store, where one is known and the model has any."""
-    timezone = opened.read_options.timezone
-    if home is None or not opened.views:
-        return Predictor(opened, timezone)
     from mlsys.features.online.lookup import TableSource
 
-    return Predictor(opened, timezone, source=TableSource.latest(home, opened.schema))
+    source = None if home is None else TableSource.latest(home, opened.schema)
+    return Predictor(opened, opened.read_options.timezone, source=source)
 
 
 def _store_around(folder: Path, store: Path | str | None) -> Store | None:
@@ -264,9 +255,8 @@ def _check_step(recipe: Recipe, until: str, *, cluster: bool) -> None:
     """Refuse a step that does not exist, or that needs a cluster where there shall be none."""
     steps = list(workflow.STEPS)
     if until not in steps:
-        raise errors.RecipeError.build(
-            "run: until", got=until, expected="a step", hint=errors.did_you_mean(until, steps)
-        )
+        hint = errors.did_you_mean(until, steps)
+        raise errors.RecipeError.build("run: until", got=until, expected="a step", hint=hint)
     if cluster:
         return
     if until in NEEDS_A_CLUSTER:

@@ -21,7 +21,7 @@ import datetime as dt
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -53,7 +53,6 @@ StoreRoot = Annotated[
 Labels = Annotated[
     str | None, typer.Option("--labels", help="labels by id, for the monitor: a source as data.source in a recipe")
 ]
-
 
 FAULT = 70
 """Exit code of an error that nobody raised on purpose: ``EX_SOFTWARE`` of BSD's ``sysexits.h``."""
@@ -98,8 +97,8 @@ def _keep_traceback(error: Exception) -> str:
         write_atomic(file, lines.encode())
     except errors.MlsysError:
         return lines
-    what = f"mlsys failed with {type(error).__name__}, which is its own mistake and not yours"
-    return f"fault: {what}; the traceback is in {file}"
+    name = type(error).__name__
+    return f"fault: mlsys failed with {name}, which is its own mistake and not yours; the traceback is in {file}"
 
 
 def perform(
@@ -118,11 +117,10 @@ def _run(step: str, recipe: Path, settings: list[str] | None, store: Path | None
     from mlsys.recipe import load
     from mlsys.workflow import summary
 
-    tree = load(recipe, settings or ())
-    run = workflow.Run(tree, _store(store), labels=labels)
+    run = workflow.Run(load(recipe, settings or ()), _store(store), labels=labels)
     run.console.progress("starting Ray")
     how = cluster.connect(run.store)
-    run.console.line(f"mlsys {tree.name}: {cluster.num_cpus()} CPUs, cluster {how}, store {run.store.root}")
+    run.console.line(f"mlsys {run.recipe.name}: {cluster.num_cpus()} CPUs, cluster {how}, store {run.store.root}")
     workflow.run(run, "monitor" if step == "workflow" else step)
     if step == "workflow":
         run.console.line(summary.text(run))
@@ -151,13 +149,10 @@ def job(step: str) -> None:
         single()
 
 
-def _verb(step: str, text: str) -> Callable[..., None]:
+def _verb(step: str, text: str) -> None:
+    @app.command(step, help=text)
     def command(recipe: RecipeFile, settings: Settings = None, store: StoreRoot = None) -> None:
         perform(step, recipe, settings, store)
-
-    command.__doc__ = text
-    app.command(step)(command)
-    return command
 
 
 @app.command()

@@ -59,22 +59,21 @@ class Module:
 
 @dataclass(frozen=True)
 class CodeGraph:
-    """The modules of a package and their imports."""
+    """The modules of the package in the folder `root`, and their imports."""
 
     root: Path
     modules: dict[str, Module]
 
     @classmethod
     def parse(cls, root: Path) -> CodeGraph:
-        """Parse every file of the package in the folder `root`."""
+        """Parse every file of the package."""
         return cls(root, _parse_all(root, _version(root)))
 
     @classmethod
     def load(cls, store: Store, root: Path) -> CodeGraph:
         """The graph that the store keeps; it is parsed only if a file has changed since."""
         version = _version(root)
-        record = store.recall("code", version)
-        if record is not None:
+        if record := store.recall("code", version):
             return cls(root, {name: Module(digest, frozenset(names)) for name, (digest, names) in record.items()})
         modules = _parse_all(root, version)
         store.remember("code", version, {name: [m.digest, sorted(m.imports)] for name, m in modules.items()})
@@ -121,16 +120,12 @@ class CodeGraph:
                 waiting += _names(defined[name])
         if function not in used:
             raise errors.StoreError.build(f"store: module '{module}'", got=f"no '{function}'", expected="a function")
-        statements = [used[name] for name in sorted(used)]
-        return _scan(statements, files)
+        return _scan([used[name] for name in sorted(used)], files)
 
 
 @functools.lru_cache(maxsize=64)
 def code_digest(store: Store, entry: str) -> str:
-    """Digest of a module or function of mlsys with all code that it imports, and the versions of libraries.
-
-    The store keeps what was parsed: the next process reads it there as long as no file changes.
-    """
+    """Digest of a module or function of mlsys with all code that it imports, and the versions of libraries."""
     return _graph(store).digest(entry)
 
 
@@ -141,11 +136,8 @@ def _graph(store: Store) -> CodeGraph:
 
 def _files(root: Path) -> dict[str, Path]:
     """Source file of each module, by its full name."""
-    names = {}
-    for file in sorted(root.rglob("*.py")):
-        parts = [root.name, *file.relative_to(root).with_suffix("").parts]
-        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
-    return names
+    files = {file: [root.name, *file.relative_to(root).with_suffix("").parts] for file in sorted(root.rglob("*.py"))}
+    return {".".join(parts[:-1] if parts[-1] == "__init__" else parts): file for file, parts in files.items()}
 
 
 def _version(root: Path) -> str:

@@ -121,7 +121,13 @@ def predict(
             job = BatchJob(store.root, staged, entry, tuple(keys), options)
             how = _plan(fragments, plan)
             count = BatchCounts.total(how.run(predict_fragments, job, fragments))
-            _check_rejected(count, max_rejected_fraction)
+            if count.num_rejected > max_rejected_fraction * count.num_rows:
+                raise errors.ContractError.build(
+                    "predict: rows that do not fit the model",
+                    got=f"{count.num_rejected:,} of {count.num_rows:,}; the first: {count.first_reasons}",
+                    expected=f"at most {max_rejected_fraction:.1%}",
+                    hint="correct the files, or allow more with max_rejected_fraction",
+                )
             unseen, rare = dict(sorted(count.unseen.items())), dict(sorted(count.rare.items()))
             rows = count.num_rows, count.num_rejected
             result = BatchResult(str(output), *entry, *rows, unseen, rare, count.lookup, f"{how.kind}: {how.reason}")
@@ -153,16 +159,5 @@ def _plan(fragments: Sequence[Fragment], plan: str) -> cluster.ExecutionPlan:
     num_bytes = sum(fragment.num_bytes for fragment in fragments)
     how = cluster.plan(0, num_bytes, plan)
     num_files = len({fragment.location for fragment in fragments})
-    return cluster.ExecutionPlan(
-        how.kind, f"{num_files} files, {num_bytes / 1e6:,.1f} MB{how.reason[how.reason.index(':') :]}"
-    )
-
-
-def _check_rejected(count: BatchCounts, limit: float) -> None:
-    if count.num_rejected > limit * count.num_rows:
-        raise errors.ContractError.build(
-            "predict: rows that do not fit the model",
-            got=f"{count.num_rejected:,} of {count.num_rows:,}; the first: {count.first_reasons}",
-            expected=f"at most {limit:.1%}",
-            hint="correct the files, or allow more with max_rejected_fraction",
-        )
+    reason = how.reason[how.reason.index(":") :]
+    return cluster.ExecutionPlan(how.kind, f"{num_files} files, {num_bytes / 1e6:,.1f} MB{reason}")

@@ -81,20 +81,18 @@ class BatchCounts:
         """Counts of all rows together."""
         whole = cls()
         for count in counts:
-            whole.add(count)
+            whole.num_rows += count.num_rows
+            whole.num_rejected += count.num_rejected
+            whole.first_reasons = whole.first_reasons or count.first_reasons
+            whole.unseen = _sums(whole.unseen, count.unseen)
+            whole.rare = _sums(whole.rare, count.rare)
+            for name, statuses in count.lookup.items():
+                whole.lookup[name] = _sums(whole.lookup.get(name, {}), statuses)
         return whole
 
-    def add(self, other: BatchCounts) -> None:
-        """Count other rows too."""
-        self.num_rows += other.num_rows
-        self.num_rejected += other.num_rejected
-        self.first_reasons = self.first_reasons or other.first_reasons
-        self.unseen = dict(Counter(self.unseen) + Counter(other.unseen))
-        self.rare = dict(Counter(self.rare) + Counter(other.rare))
-        names = {**self.lookup, **other.lookup}
-        self.lookup = {
-            name: dict(Counter(self.lookup.get(name, {})) + Counter(other.lookup.get(name, {}))) for name in names
-        }
+
+def _sums(counts: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
+    return dict(Counter(counts) + Counter(others))
 
 
 def predict_fragments(job: BatchJob, fragments: Sequence[Fragment]) -> list[BatchCounts]:
@@ -131,7 +129,7 @@ class BatchPredictor:
         SourceError
             The file is damaged, or a key column is missing.
         """
-        count, name = BatchCounts(), f"part-{number:05d}.parquet"
+        counts, name = [], f"part-{number:05d}.parquet"
         changed = fragment.changed()
         with (
             contextlib.closing(_Part(self._job.output, name)) as predicted_rows,
@@ -146,9 +144,9 @@ class BatchPredictor:
                 counted.num_rows += rejected.num_rows
                 counted.num_rejected = rejected.num_rows
                 counted.first_reasons = str(rejected["reasons"][0]) if rejected.num_rows else ""
-                count.add(counted)
+                counts.append(counted)
         fragment.check_unchanged(changed)
-        return count
+        return BatchCounts.total(counts)
 
     def _batches(self, fragment: Fragment) -> Iterator[tuple[Batch, list[BadRecord]]]:
         """Batches with the bad records since the last one; at least one, so that an output without rows has columns."""
@@ -184,7 +182,14 @@ class BatchPredictor:
         predicted = predictions.arrow(str(self._job.entry.version))
         # 3. put the keys beside the predictions
         keys = {name: column.filter(mask) for name, column in self._keys(fragment, batch).items()}
-        _check_keys(keys, predicted.column_names)
+        for name in keys.keys() & {*predicted.column_names}:
+            raise errors.SourceError.build(
+                f"predict: key '{name}'",
+                got="the name of a column of the predictions",
+                expected="another name",
+                hint="rename the column in the source",
+                field=name,
+            )
         together = pa.table(keys | dict(zip(predicted.column_names, predicted.columns, strict=True)))
         counts = BatchCounts(together.num_rows, unseen=predictions.unseen, rare=predictions.rare, lookup=lookup)
         return together, reasons, counts
@@ -257,15 +262,16 @@ def _column_names(fragment: Fragment, schema: Schema, names: Sequence[str]) -> d
     pairs = {name: name for name in names if name in schema}
     for name, kind in readers.kinds([fragment]).items():
         columns = [column.name for column in schema if column.kind is kind]
-        if name not in pairs and len(columns) != 1:
+        if name in pairs:
+            continue
+        if len(columns) != 1:
             raise errors.SourceError.build(
                 f"predict: files from '{fragment.name}' on",
                 got=f"a model that reads {len(columns) or 'no'} columns of {kind}s",
                 expected="one column for them",
                 hint="put them into a Parquet file or JSON lines, a column each",
             )
-        if name not in pairs:
-            pairs[columns[0]] = name
+        pairs[columns[0]] = name
     return pairs
 
 
@@ -286,9 +292,8 @@ def _pictures(written: pa.Array, location: str) -> Any:
     """Bytes of pictures, those that are given as paths or base64 text read; whether they decode is checked later."""
     if pa.types.is_binary(written.type):
         return written
-    pictures = [folders.picture_bytes(value, location) for value in written.to_pylist()]
-    given = zip(written.to_pylist(), pictures, strict=True)
-    return [data if reason is None else Misfit(value, reason) for value, (data, reason) in given]
+    pictures = ((value, *folders.picture_bytes(value, location)) for value in written.to_pylist())
+    return [data if reason is None else Misfit(value, reason) for value, data, reason in pictures]
 
 
 def _as_written(values: pa.ChunkedArray, json_types: TypeCounts | None) -> pa.ChunkedArray:
@@ -302,17 +307,6 @@ def _as_written(values: pa.ChunkedArray, json_types: TypeCounts | None) -> pa.Ch
         if typed.null_count == values.null_count < len(values):
             return pa.chunked_array([typed])
     return values
-
-
-def _check_keys(keys: Iterable[str], predicted: Iterable[str]) -> None:
-    for name in {*keys} & {*predicted}:
-        raise errors.SourceError.build(
-            f"predict: key '{name}'",
-            got="the name of a column of the predictions",
-            expected="another name",
-            hint="rename the column in the source",
-            field=name,
-        )
 
 
 def _rejected(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlsys.dataset import Split
 from mlsys.workflow.results import CollectResult, ExploreResult, FeaturesResult
 from mlsys.workflow.run import StepContext
+
+if TYPE_CHECKING:
+    from mlsys.collect.snapshot import Collection
+    from mlsys.recipe import DataSection, Join
 
 MAX_MESSAGES = 10
 """Messages of a collection that the console shows: a table may have 10,000 empty columns."""
@@ -19,14 +23,10 @@ def observe_sources(context: StepContext) -> dict[str, Any]:
     from mlsys.readers import registry
 
     recipe = context.recipe
-    rules = contract.load(recipe.data.contract) if recipe.data.contract else None
-    tables = [(join.source, join.reading) for join in recipe.features.joins.values()]
+    sources: list[DataSection | Join] = [recipe.data, *recipe.features.joins.values()]
     return {
-        "contract": rules,
-        "sources": [
-            registry.fingerprint(source, reading)
-            for source, reading in [(recipe.data.source, recipe.data.reading), *tables]
-        ],
+        "contract": contract.load(recipe.data.contract) if recipe.data.contract else None,
+        "sources": [registry.fingerprint(each.source, each.reading) for each in sources],
     }
 
 
@@ -47,16 +47,7 @@ def collect(context: StepContext) -> CollectResult:
         task=recipe.task,
     )
     tables = {
-        name: snapshot.take_table(
-            store,
-            name,
-            join,
-            timezone=recipe.data.timezone,
-            folder=context.folder / name,
-            evolution=recipe.data.evolution,
-            max_bad_fraction=recipe.data.max_bad_fraction,
-        )
-        for name, join in recipe.features.joins.items()
+        name: take_table(context, name, join, recipe.data.timezone) for name, join in recipe.features.joins.items()
     }
     # 2. Join them as of each row's time.
     whole, joined = taken.snapshot, {}
@@ -82,14 +73,30 @@ def collect(context: StepContext) -> CollectResult:
     )
 
 
+def take_table(context: StepContext, name: str, join: Join, timezone: str) -> Collection:
+    """Collect a feature table by the rules that the recipe has for its rows."""
+    from mlsys.collect import snapshot
+
+    data = context.recipe.data
+    return snapshot.take_table(
+        context.store,
+        name,
+        join,
+        timezone=timezone,
+        folder=context.folder / name,
+        evolution=data.evolution,
+        max_bad_fraction=data.max_bad_fraction,
+    )
+
+
 def messages(report: dict[str, Any], name: str = "") -> list[str]:
     """Lines about a collection that a person should read; `name` is that of a feature table."""
     lines = [*report["notes"], *report["warnings"]]
     if name and report["num_quarantined"]:
         lines.append(f"{report['num_quarantined']:,} of {report['num_read']:,} rows in quarantine")
-    more = len(lines) - MAX_MESSAGES
-    shown = [*lines[:MAX_MESSAGES], *([f"and {more:,} more of this kind"] if more > 0 else [])]
-    return [f"{name}: {line}" if name else line for line in shown]
+    if len(lines) > MAX_MESSAGES:
+        lines[MAX_MESSAGES:] = [f"and {len(lines) - MAX_MESSAGES:,} more of this kind"]
+    return [f"{name}: {line}" if name else line for line in lines]
 
 
 def check_collected(context: StepContext, result: CollectResult) -> None:

@@ -64,15 +64,14 @@ def trained(result: TrainResult) -> str:
 
 def deployed(result: DeployResult) -> str:
     """Version, alias and address, tables that are looked up, and rows that were sent."""
-    looked_up = f"; {', '.join(result.views)} looked up" if result.views else ""
-    sent = result.replayed
-    replayed = (
-        f"; {sent['num_rows']:,} production rows answered in {sent['num_requests']} requests, {sent['seconds']:.1f} s"
-        if sent
-        else ""
-    )
-    served = f"{result.name} version {result.version} is {result.alias} at {result.endpoint.url}"
-    return f"{served} ({result.endpoint.proxy}){looked_up}{replayed}"
+    endpoint, sent = result.endpoint, result.replayed
+    line = f"{result.name} version {result.version} is {result.alias} at {endpoint.url} ({endpoint.proxy})"
+    if result.views:
+        line += f"; {', '.join(result.views)} looked up"
+    if sent:
+        rows = f"{sent['num_rows']:,} production rows answered in {sent['num_requests']} requests"
+        line += f"; {rows}, {sent['seconds']:.1f} s"
+    return line
 
 
 def text(run: Run) -> str:

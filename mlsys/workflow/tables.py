@@ -42,7 +42,6 @@ def materialize(context: StepContext, *, rebuild: bool = False) -> list[Publishe
         No model of this name is deployed.
     """
     from mlsys import bundle, registry
-    from mlsys.collect import snapshot
 
     recipe, store = context.recipe, context.store
     entry = registry.resolve(store, recipe.name, recipe.deploy.alias)
@@ -51,15 +50,7 @@ def materialize(context: StepContext, *, rebuild: bool = False) -> list[Publishe
     pairs = []
     for view in views:
         context.progress(f"reading {view.name}")
-        taken = snapshot.take_table(
-            store,
-            view.name,
-            view.join,
-            timezone=view.timezone,
-            folder=context.folder / view.name,
-            evolution=recipe.data.evolution,
-            max_bad_fraction=recipe.data.max_bad_fraction,
-        )
+        taken = data.take_table(context, view.name, view.join, view.timezone)
         for line in data.messages(taken.report, view.name):
             context.console.line(line)
         pairs.append((view, taken.snapshot.digest))
