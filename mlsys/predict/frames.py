@@ -30,9 +30,8 @@ def columns_of(frame: Any) -> dict[str, Any]:
     names = [str(name) for name in (frame.column_names if kind == "pyarrow" else frame.columns)]
     for name in names:
         if names.count(name) > 1:
-            raise errors.RequestError.build(
-                "predict: columns", got=f"{names.count(name)} columns named '{name}'", expected="one", field=name
-            )
+            got = f"{names.count(name)} columns named '{name}'"
+            raise errors.RequestError.build("predict: columns", got=got, expected="one", field=name)
     if kind == "pandas":
         return {name: _pandas_column(frame.iloc[:, place]) for place, name in enumerate(names)}
     table = frame.to_arrow() if kind == "polars" else frame

@@ -148,8 +148,7 @@ def _entry(
     beside = [fit for fit, own in zip(best, results, strict=True) if own is not None]
     scores = _scores(fits)
     gains = metric.sign * (_scores(beside) - scores)
-    behind_error = None if is_best else corrected_error(gains, beside)
-    behind = float(gains.mean())
+    behind, behind_error = float(gains.mean()), None if is_best else corrected_error(gains, beside)
     return LeaderboardEntry(
         family=family,
         mean=float(scores.mean()),

@@ -154,12 +154,13 @@ def validate(job: TrainingJob, model: Any, validation: Matrix | None = None) -> 
 def _statistics(task: Task, y: NDArray[np.float64], output: NDArray[np.float64], cut: float | None) -> TableStatistics:
     """Statistics of the predictions, decided as `Predictor` decides, and of the labels."""
     predicted = decide(task, output, cut)
-    prediction, label, names = pa.array(predicted.prediction.tolist()), pa.array(y), class_names(task)
+    names, kind = class_names(task), Kind.CATEGORICAL if task.is_classification else Kind.NUMERIC
     if task.is_classification:
         name_of = dict(zip(task.classes, names, strict=True))
         prediction = pa.array([name_of[value] for value in predicted.prediction.tolist()])
         label = pa.array([names[int(index)] for index in y])
-    kind = Kind.CATEGORICAL if task.is_classification else Kind.NUMERIC
+    else:
+        prediction, label = pa.array(predicted.prediction), pa.array(y)
     schema = Schema(
         columns=(
             Column(name="prediction", type=str(prediction.type), kind=kind),
