@@ -69,21 +69,11 @@ def check_names(gate: Mapping[str, Threshold], kind: TaskKind | str) -> None:
     known = [metric.name for metric in metrics.all_for(kind)]
     for name, bound in gate.items():
         if name not in known:
-            raise errors.RecipeError.build(
-                "recipe: evaluate.gate",
-                got=name,
-                expected=f"a metric of a {TaskKind(kind).value} task",
-                hint=errors.did_you_mean(name, known),
-                field=name,
-            )
+            expected, hint = f"a metric of a {TaskKind(kind).value} task", errors.did_you_mean(name, known)
+            raise errors.RecipeError.build("recipe: evaluate.gate", got=name, expected=expected, hint=hint, field=name)
         if bound.min is None and bound.max is None:
-            raise errors.RecipeError.build(
-                f"recipe: evaluate.gate.{name}",
-                got="no bound",
-                expected="min, max or both",
-                hint=f"{name}: {{ min: 0.7 }}",
-                field=name,
-            )
+            where, hint = f"recipe: evaluate.gate.{name}", f"{name}: {{ min: 0.7 }}"
+            raise errors.RecipeError.build(where, got="no bound", expected="min, max or both", hint=hint, field=name)
 
 
 def judge(evaluation: Mapping[str, Any], gate: Mapping[str, Threshold]) -> Verdict:

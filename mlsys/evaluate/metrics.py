@@ -259,11 +259,6 @@ def find(name: str, kind: TaskKind | str) -> Metric:
     if name == "auto":
         return known[default(kind)]
     if name not in known:
-        raise errors.RecipeError.build(
-            "recipe: selection.metric",
-            got=name,
-            expected=f"a metric of a {TaskKind(kind).value} task",
-            hint=errors.did_you_mean(name, known),
-            field=name,
-        )
+        expected, hint = f"a metric of a {TaskKind(kind).value} task", errors.did_you_mean(name, known)
+        raise errors.RecipeError.build("recipe: selection.metric", got=name, expected=expected, hint=hint, field=name)
     return known[name]

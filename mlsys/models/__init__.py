@@ -22,7 +22,6 @@ __all__ = ["BASELINE", "FAMILIES", "check_names", "family", "for_task", "params_
 BASELINE = "dummy"
 """Family that every model has to beat; it is always among the candidates."""
 
-
 FAMILIES: Plugins[Family[Any, Any]] = Plugins("mlsys.families", {}, modules("mlsys.models.families.*", "FAMILY"))
 """Every family by its name; a file is imported when its family is first used."""
 
@@ -62,12 +61,9 @@ def check_names(names: Iterable[str]) -> None:
     """
     for name in names:
         if name not in FAMILIES:
+            hint = errors.did_you_mean(name, FAMILIES)
             raise errors.RecipeError.build(
-                f"models: no family '{name}'",
-                got=name,
-                expected="a model family",
-                hint=errors.did_you_mean(name, FAMILIES),
-                field=name,
+                f"models: no family '{name}'", got=name, expected="a model family", hint=hint, field=name
             )
 
 

@@ -69,12 +69,8 @@ def test_the_score_is_that_of_an_independent_computation(make_split, family):
     module = models.family(family)
     whole = made.train
     if family != "xgboost":
-        whole = type(whole)(
-            np.concatenate([made.train.X, made.stopping.X]),
-            np.concatenate([made.train.y, made.stopping.y]),
-            whole.names,
-            whole.types,
-        )
+        X, y = (np.concatenate([getattr(made.train, of), getattr(made.stopping, of)]) for of in ("X", "y"))
+        whole = type(whole)(X, y, whole.names, whole.types)
     model = module.fit(whole, made.stopping, task, params, seed=5, threads=1)
     assert result.score == pytest.approx(
         roc_auc_score(made.judged.y, module.predict(model, made.judged.X)[:, 1]), abs=1e-12
