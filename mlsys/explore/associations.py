@@ -24,10 +24,9 @@ LEAST_ROWS = 10
 def matrix(pairwise: PairwiseStatistics) -> dict[str, Any]:
     """Write the strength of every pair of columns, and how categories were bounded.
 
-    `values` is square, in the order of `names`: the numbers, then the categories; None where
-    one of the two does not vary. `bounded` has the categories of which only the frequent ones have
-    a level of their own: how many, and the rows that the others share. In the `order` columns that
-    are alike are neighbours.
+    `values` is square, in the order of `names`: the numbers, then the categories; None where one of the two does not
+    vary. `bounded` has the categories of which only the frequent ones have a level of their own: how many, and the
+    rows that the others share. In the `order` columns that are alike are neighbours.
     """
     names, strengths = pairwise.associations()
     values = [[None if np.isnan(value) else round(float(value), 4) for value in row] for row in strengths]

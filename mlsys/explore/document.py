@@ -1,10 +1,9 @@
 """Write the profile as JSON: everything that the report shows, and nothing that it computes.
 
-For a text column it holds some texts of the sample, and the words that are typical of each
-class. A word is typical by the log-odds ratio of its frequency there against all other texts,
-with the frequencies of the whole as a prior, over its standard error (Monroe, Colaresi & Quinn
-2008, "Fightin' Words", Political Analysis 16(4), section 3.5.1, doi:10.1093/pan/mpn018). Texts
-that hold the word are counted, not its occurrences.
+For a text column it holds some texts of the sample, and the words that are typical of each class. A word is typical
+by the log-odds ratio of its frequency there against all other texts, with the frequencies of the whole as a prior,
+over its standard error (Monroe, Colaresi & Quinn 2008, "Fightin' Words", Political Analysis 16(4), section 3.5.1,
+doi:10.1093/pan/mpn018). Texts that hold the word are counted, not its occurrences.
 """
 
 from __future__ import annotations

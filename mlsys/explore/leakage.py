@@ -14,21 +14,19 @@ finding         what it says                                                stop
 
 A column that the recipe lists under ``explore.allow`` is reported and does not stop the run.
 
-A copied row lets the model recite an answer that it was shown. But rows may also be equal by
-chance, in a table of few and coarse columns. Chance is judged as if the columns were
-independent: a row whose values have the shares p1 … pk among n other training rows then has
-n p1 … pk duplicates to expect. A duplicate where that number is below `SURPRISE` counts as a
-copy. Columns do depend on each other, so the number is too low; the bound leaves room for it.
-The share of a value that no other row has is not zero. It is taken from the rows whose value at
-most one other has: the fraction of them that have one, spread over all rows (Good 1953).
+A copied row lets the model recite an answer that it was shown. But rows may also be equal by chance, in a table of
+few and coarse columns. Chance is judged as if the columns were independent: a row whose values have the shares p1 …
+pk among n other training rows then has n p1 … pk duplicates to expect. A duplicate where that number is below
+`SURPRISE` counts as a copy. Columns do depend on each other, so the number is too low; the bound leaves room for it.
+The share of a value that no other row has is not zero. It is taken from the rows whose value at most one other has:
+the fraction of them that have one, spread over all rows (Good 1953).
 
 References
 ----------
-Kaufman, Rosset, Perlich & Stitelman (2012), "Leakage in data mining: formulation,
-detection, and avoidance", ACM TKDD 6(4), doi:10.1145/2382577.2382579: a legitimate
-feature is one that is observable before the target.
-Good (1953), "The population frequencies of species and the estimation of population
-parameters", Biometrika 40, section 2, doi:10.1093/biomet/40.3-4.237.
+Kaufman, Rosset, Perlich & Stitelman (2012), "Leakage in data mining: formulation, detection, and avoidance", ACM TKDD
+6(4), doi:10.1145/2382577.2382579: a legitimate feature is one that is observable before the target.
+Good (1953), "The population frequencies of species and the estimation of population parameters", Biometrika 40,
+section 2, doi:10.1093/biomet/40.3-4.237.
 """
 
 from __future__ import annotations
@@ -184,9 +182,8 @@ def scan(
 ) -> list[Finding]:
     """Scan for leakage; blocking findings come first.
 
-    The training rows are not read again: `profile` is their scan. Of the rows of later parts
-    only features, groups and times are read, never the target. Parts that `split` does not
-    open are left out.
+    The training rows are not read again: `profile` is their scan. Of the rows of later parts only features, groups
+    and times are read, never the target. Parts that `split` does not open are left out.
     """
     findings = [
         *_duplicates(split, task, profile, max_duplicate_fraction),

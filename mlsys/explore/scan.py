@@ -1,14 +1,13 @@
 """Scan the training rows in one pass: each fragment of the files is a task, and their profiles merge.
 
-Everything that a later step needs to know of the training rows is taken in this pass: the
-statistics of each fold, from which the features of any choice of folds are fitted and which
-are the baseline of the monitor; a sample; a hash of each row; the time and the groups that
-later parts are compared with. Nothing reads the rows again but the fit of a model.
+Everything that a later step needs to know of the training rows is taken in this pass: the statistics of each fold,
+from which the features of any choice of folds are fitted and which are the baseline of the monitor; a sample; a hash
+of each row; the time and the groups that later parts are compared with. Nothing reads the rows again but the fit of a
+model.
 
-Before the pass, a sample of rows from everywhere in the training part decides the layout of the
-pairwise statistics: which categories have a row of their own, and where the bins of a number
-lie. Nothing in the report is estimated from it. It reads at most eight row groups, a batch at a
-time, and holds at most some ten thousand rows of them.
+Before the pass, a sample of rows from everywhere in the training part decides the layout of the pairwise statistics:
+which categories have a row of their own, and where the bins of a number lie. Nothing in the report is estimated from
+it. It reads at most eight row groups, a batch at a time, and holds at most some ten thousand rows of them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Univariate strength: how well one column alone predicts the target, as ROC AUC or R².
 
-The column is turned into a score that no row has influenced by its own label: rows are
-dealt into five folds, and the target rate of a category, or of a bin of twentieths of a
-number, is learned on the other four. So a column of unique keys scores like chance, and
-a relation that is not monotone is seen. A number is also scored by its own order. The
+The column is turned into a score that no row has influenced by its own label: rows are dealt into five folds, and the
+target rate of a category, or of a bin of twentieths of a number, is learned on the other four. So a column of unique
+keys scores like chance, and a relation that is not monotone is seen. A number is also scored by its own order. The
 better of the two counts.
 
 References

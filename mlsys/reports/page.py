@@ -1,8 +1,7 @@
 """A report as one HTML file: sections of paragraphs, facts, tables, figures and alerts.
 
-The file holds its style and drawings and asks the network for nothing; a content security
-policy in its head makes the browser enforce that. Light and dark follow the reader's system.
-Every text is escaped unless it is `Html`.
+The file holds its style and drawings and asks the network for nothing; a content security policy in its head makes
+the browser enforce that. Light and dark follow the reader's system. Every text is escaped unless it is `Html`.
 
 >>> page = Page("Penguins", "344 rows").section("Columns", table([["mass", 4201.75]], ["column", "mean"]))
 >>> page.html().startswith("<!doctype html>")

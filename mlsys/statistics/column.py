@@ -183,10 +183,9 @@ MAX_SUMS = 500_000
 class ColumnStatistics:
     """Mergeable statistics of one column: `update` it with rows, `merge` parts.
 
-    Exact: rows, nulls, range, moments, sums of the target, lengths, and while there are few
-    distinct values (`EXACT_CATEGORIES` and so on) their counts. Beyond, counts are too low by at
-    most `frequencies.error`, quantiles come from a KLL sketch and the distinct count from
-    HyperLogLog. Datetimes are treated as microseconds since 1970.
+    Exact: rows, nulls, range, moments, sums of the target, lengths, and while there are few distinct values
+    (`EXACT_CATEGORIES` and so on) their counts. Beyond, counts are too low by at most `frequencies.error`, quantiles
+    come from a KLL sketch and the distinct count from HyperLogLog. Datetimes are treated as microseconds since 1970.
 
     Attributes
     ----------
@@ -195,11 +194,9 @@ class ColumnStatistics:
     numbers, documents, images
         Statistics of numeric and datetime, of text, and of image columns; None for others.
     frequencies, distinct, lengths
-        Counts of values, their number, and lengths of texts, lists and bytes; empty where
-        they do not apply.
+        Counts of values, their number, and lengths of texts, lists and bytes; empty where they do not apply.
     target
-        Sums of the target over the rows with a value and over those without:
-        ``(2, width)``, as `label_sums`.
+        Sums of the target over the rows with a value and over those without: ``(2, width)``, as `label_sums`.
     """
 
     def __init__(self, kind: Kind, classes: int | None = None) -> None:

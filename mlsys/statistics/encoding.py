@@ -1,13 +1,12 @@
 """Columns encoded for counting: the distinct values once, and for each row the code of its value.
 
-All that is counted of a table is counted from the codes: a column is read, ordered and hashed
-once, whatever the number of folds, classes and pairs that it is counted in.
+All that is counted of a table is counted from the codes: a column is read, ordered and hashed once, whatever the
+number of folds, classes and pairs that it is counted in.
 
-Numbers are binned into ordered codes in linear time. The bins have equal width, or equal ratio.
-Mostly no two different values share a bin, as with whole numbers, hours or cents: the codes are
-then exact. Where some do, the last value of the bin stands for the others, as long as that moves
-no rank by more than `SHARED` of the rows; only the values of fuller bins are sorted, and all
-values where those are most, which takes ten times as long.
+Numbers are binned into ordered codes in linear time. The bins have equal width, or equal ratio. Mostly no two
+different values share a bin, as with whole numbers, hours or cents: the codes are then exact. Where some do, the last
+value of the bin stands for the others, as long as that moves no rank by more than `SHARED` of the rows; only the
+values of fuller bins are sorted, and all values where those are most, which takes ten times as long.
 """
 
 from __future__ import annotations

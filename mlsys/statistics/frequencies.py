@@ -1,9 +1,8 @@
 """Counts of values: exact up to a limit of different ones, then the frequent ones with a bound.
 
-Beyond the limit the counts are thinned as in Misra & Gries: the count just below the
-kept ones is subtracted from all, and what falls to zero is forgotten. A count is then
-too low by at most `FrequencyTable.error`, which is at most n / (capacity + 1), and a
-value that is missing occurred at most that often.
+Beyond the limit the counts are thinned as in Misra & Gries: the count just below the kept ones is subtracted from
+all, and what falls to zero is forgotten. A count is then too low by at most `FrequencyTable.error`, which is at most
+n / (capacity + 1), and a value that is missing occurred at most that often.
 
 References
 ----------

@@ -31,9 +31,8 @@ def mix(words: UInt64) -> UInt64:
 
     References
     ----------
-    Steele, Lea & Flood (2014), "Fast splittable pseudorandom number generators",
-    OOPSLA, figure 18, doi:10.1145/2660193.2660195. `mix` adds the increment first, so
-    0 is not a fixed point.
+    Steele, Lea & Flood (2014), "Fast splittable pseudorandom number generators", OOPSLA, figure 18,
+    doi:10.1145/2660193.2660195. `mix` adds the increment first, so 0 is not a fixed point.
 
     Examples
     --------

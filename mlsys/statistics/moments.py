@@ -1,15 +1,14 @@
 """Moments and co-moments that merge: exact up to rounding, whatever the order of the parts.
 
-The sums of powers about the mean are kept, not those of the raw values, which would
-cancel. Two parts are merged by the update formulas of Pébay.
+The sums of powers about the mean are kept, not those of the raw values, which would cancel. Two parts are merged by
+the update formulas of Pébay.
 
 References
 ----------
-Chan, Golub & LeVeque (1983), "Algorithms for computing the sample variance", The
-American Statistician 37(3), doi:10.1080/00031305.1983.10483115.
-Pébay (2008), "Formulas for robust, one-pass parallel computation of covariances and
-arbitrary-order statistical moments", SAND2008-6212, equations 1.5 (M2), 2.1 (M3, M4)
-and 3.6 (co-moment), doi:10.2172/1028931.
+Chan, Golub & LeVeque (1983), "Algorithms for computing the sample variance", The American Statistician 37(3),
+doi:10.1080/00031305.1983.10483115.
+Pébay (2008), "Formulas for robust, one-pass parallel computation of covariances and arbitrary-order statistical
+moments", SAND2008-6212, equations 1.5 (M2), 2.1 (M3, M4) and 3.6 (co-moment), doi:10.2172/1028931.
 """
 
 from __future__ import annotations

@@ -34,9 +34,8 @@ HISTOGRAM_BINS = 30
 class NumericStatistics:
     """Counts, range, moments and quantiles of the numbers of a column.
 
-    Counts, range and moments are exact; quantiles are those of a KLL sketch, within `rank_error`.
-    Memory is about 10 kB; an update works on the distinct values of an encoded column where it
-    can, else on all values.
+    Counts, range and moments are exact; quantiles are those of a KLL sketch, within `rank_error`. Memory is about 10
+    kB; an update works on the distinct values of an encoded column where it can, else on all values.
 
     Attributes
     ----------
@@ -114,9 +113,8 @@ class NumericStatistics:
     def edges(self) -> Floats:
         """Edges of about 30 bins over the bulk of the values; none without values.
 
-        The bins reach from minimum to maximum, unless a tail beyond the 0.5 % and 99.5 %
-        quantiles is longer than half the range between them. Whole numbers lie in the
-        middle of their bins.
+        The bins reach from minimum to maximum, unless a tail beyond the 0.5 % and 99.5 % quantiles is longer than
+        half the range between them. Whole numbers lie in the middle of their bins.
         """
         if self.sketch.n == 0:
             return np.empty(0)

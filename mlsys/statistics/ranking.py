@@ -92,10 +92,9 @@ class Ranked:
 def roc_auc(true: NDArray[Any], false: NDArray[Any]) -> float:
     """Area under the ROC curve: the chance that a positive outranks a negative, ties counting half.
 
-    `true` and `false` are the positives and negatives at or above each distinct score, falling.
-    The trapezoid over the groups of equal score equals the Mann-Whitney statistic divided by
-    the number of pairs (Hanley & McNeil 1982, Radiology 143(1), 29-36). NaN if one of the
-    two classes has no rows.
+    `true` and `false` are the positives and negatives at or above each distinct score, falling. The trapezoid over
+    the groups of equal score equals the Mann-Whitney statistic divided by the number of pairs (Hanley & McNeil 1982,
+    Radiology 143(1), 29-36). NaN if one of the two classes has no rows.
     """
     if not len(true) or true[-1] <= 0 or false[-1] <= 0:
         return float("nan")

@@ -1,19 +1,17 @@
 """Sketches: quantiles, distinct counts and duplicates of any number of values in bounded memory.
 
-`QuantileSketch` is KLL, `DistinctSketch` HyperLogLog, `BottomKSketch` a bottom-k sample. All
-three work on whole NumPy arrays, merge, and are functions of their input alone.
+`QuantileSketch` is KLL, `DistinctSketch` HyperLogLog, `BottomKSketch` a bottom-k sample. All three work on whole
+NumPy arrays, merge, and are functions of their input alone.
 
 References
 ----------
-Karnin, Lang & Liberty (2016), "Optimal quantile approximation in streams", FOCS,
-doi:10.1109/FOCS.2016.17, arXiv:1603.05346.
-Flajolet, Fusy, Gandouet & Meunier (2007), "HyperLogLog: the analysis of a near-optimal
-cardinality estimation algorithm", AofA, doi:10.46298/dmtcs.3545.
-Ertl (2017), "New cardinality estimation algorithms for HyperLogLog sketches",
-arXiv:1702.01284, algorithm 6: the improved raw estimator, which needs no table of
-corrections for small or large numbers.
-Cohen & Kaplan (2007), "Summarizing data using bottom-k sketches", PODC, section 3,
-doi:10.1145/1281100.1281133.
+Karnin, Lang & Liberty (2016), "Optimal quantile approximation in streams", FOCS, doi:10.1109/FOCS.2016.17,
+arXiv:1603.05346.
+Flajolet, Fusy, Gandouet & Meunier (2007), "HyperLogLog: the analysis of a near-optimal cardinality estimation
+algorithm", AofA, doi:10.46298/dmtcs.3545.
+Ertl (2017), "New cardinality estimation algorithms for HyperLogLog sketches", arXiv:1702.01284, algorithm 6: the
+improved raw estimator, which needs no table of corrections for small or large numbers.
+Cohen & Kaplan (2007), "Summarizing data using bottom-k sketches", PODC, section 3, doi:10.1145/1281100.1281133.
 """
 
 from __future__ import annotations

@@ -1,15 +1,13 @@
 """Texts as counts of hashed tokens, a few measures of their letters, and a sample of texts.
 
-The tokens of a text are its words (runs of letters and digits, in lower case), each other
-sign by itself, and all three and four characters that stand side by side within what
-blanks divide, with the blank before and after: "card" holds the threes " ca", "car", "ard",
-"rd ". Words say what a text is about; letters side by side still find one another in typing
-errors, endings and scripts without blanks (Cavnar & Trenkle 1994).
+The tokens of a text are its words (runs of letters and digits, in lower case), each other sign by itself, and all
+three and four characters that stand side by side within what blanks divide, with the blank before and after: "card"
+holds the threes " ca", "car", "ard", "rd ". Words say what a text is about; letters side by side still find one
+another in typing errors, endings and scripts without blanks (Cavnar & Trenkle 1994).
 
-A token is known by a hash of its characters alone, so that there is no vocabulary to agree
-on: every part of the data, every fold and the endpoint number the same token alike
-(Weinberger et al. 2009). All texts of a batch are worked on as one array of code points; a
-text has the same tokens alone and in any batch.
+A token is known by a hash of its characters alone, so that there is no vocabulary to agree on: every part of the
+data, every fold and the endpoint number the same token alike (Weinberger et al. 2009). All texts of a batch are
+worked on as one array of code points; a text has the same tokens alone and in any batch.
 
 References
 ----------

@@ -104,8 +104,7 @@ def calibration(
 class Interval:
     """Estimate of one row: its name, its value and the ends of its interval.
 
-    `other` is a value to compare with, drawn as a ring; `remark` takes the place of the
-    value at the right.
+    `other` is a value to compare with, drawn as a ring; `remark` takes the place of the value at the right.
     """
 
     label: str

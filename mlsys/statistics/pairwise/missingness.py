@@ -39,9 +39,8 @@ def missing(column: EncodedColumn) -> Bools | None:
 class MissingPatterns:
     """Rows in which columns of a fixed list are missing together, by pair and by set of columns.
 
-    Pairs are exact; patterns are exact up to `EXACT_PATTERNS` of them, then counts are too low by
-    at most ``patterns.error``. An update is a product of matrices over the columns with missing
-    values, and a hash a row.
+    Pairs are exact; patterns are exact up to `EXACT_PATTERNS` of them, then counts are too low by at most
+    ``patterns.error``. An update is a product of matrices over the columns with missing values, and a hash a row.
 
     Attributes
     ----------

@@ -1,10 +1,9 @@
 """All pairwise statistics of a layout, and the target over time in bins that grow with the span of the data.
 
-The widths of the bins form a ladder in which each is a multiple of the one before: powers of ten of a
-microsecond up to a second, then 1, 10 minutes, 1, 6 hours, a day, and 1, 4, 52 weeks. A bin
-of one width is a union of bins of the one below, so parts merge whatever widths they have,
-and the width at the end depends on the first and last row alone. Days begin at midnight
-UTC, weeks on Monday; bins of whole weeks do not alias with the days of the week.
+The widths of the bins form a ladder in which each is a multiple of the one before: powers of ten of a microsecond up
+to a second, then 1, 10 minutes, 1, 6 hours, a day, and 1, 4, 52 weeks. A bin of one width is a union of bins of the
+one below, so parts merge whatever widths they have, and the width at the end depends on the first and last row alone.
+Days begin at midnight UTC, weeks on Monday; bins of whole weeks do not alias with the days of the week.
 """
 
 from __future__ import annotations
