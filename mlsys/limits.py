@@ -5,6 +5,8 @@ A bound that one module alone needs stands in that module.
 
 from __future__ import annotations
 
+import datetime as dt
+
 MAX_CODES = 254
 """Categories or bins of one column with a code of their own: with a code for other categories and one
 for missing values they fit XGBoost's default of 256 bins."""
@@ -23,6 +25,9 @@ FLOAT32_TINY = 1.1754943508222875e-38
 
 LAST_YEAR = 2099
 """Times after this year are missing: 9999-12-31 stands for "never" in many tables, and time zone rules end there."""
+
+EPOCH, MICROSECOND = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.timedelta(microseconds=1)
+"""Point in time from which all stored times count, and their unit."""
 
 DAY_US = 86_400_000_000
 """Microseconds of a day."""

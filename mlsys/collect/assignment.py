@@ -9,7 +9,6 @@ its place however the rows are spread over files, and each class or group is dra
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from mlsys import errors
 from mlsys.dataset import PARTS, Snapshot
+from mlsys.limits import EPOCH, MICROSECOND
 from mlsys.readers import conversion
 from mlsys.recipe import Recipe
 from mlsys.schema import ROW, Task
@@ -342,8 +342,7 @@ def _column(snapshot: Snapshot, name: str) -> pl.Series:
 
 
 def _as_text(ends: dict[str, int]) -> dict[str, str]:
-    epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-    return {part: (epoch + dt.timedelta(microseconds=time)).isoformat() for part, time in ends.items()}
+    return {part: (EPOCH + time * MICROSECOND).isoformat() for part, time in ends.items()}
 
 
 def _too_few(what: str, got: int, expected: int) -> errors.TargetError:

@@ -34,6 +34,7 @@ import pyarrow as pa
 from mlsys import errors
 from mlsys.collect.incremental import IncrementState
 from mlsys.collect.storage_schema import RowCounts
+from mlsys.limits import EPOCH, MICROSECOND
 from mlsys.readers.conversion import LIST, TIME
 from mlsys.recipe import DataSection
 from mlsys.recipe.durations import span_us
@@ -47,7 +48,6 @@ MIN_ENTRIES = 5
 MAX_Z = 3.5
 MAX_AHEAD_S = 86_400
 """How far the newest time may lie ahead, for the clocks of all zones."""
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MIN_CHANGE = 1.1
 """Factor by which a value may always differ from the median."""
 
@@ -106,7 +106,7 @@ def make(
     num_new = counts.num_read if num_new is None else num_new
     if num_new == 0 and before:  # the rows of the last collection: the same observation
         num_new = before[-1].num_new
-    newest = None if counts.newest is None else EPOCH + dt.timedelta(microseconds=counts.newest)
+    newest = None if counts.newest is None else EPOCH + counts.newest * MICROSECOND
     since = (now - dt.datetime.fromisoformat(before[-1].collected_at)).total_seconds() if before else None
     return CollectionRecord(
         key=key,

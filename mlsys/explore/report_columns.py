@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from mlsys.limits import EPOCH
 from mlsys.reports import charts, formats
 from mlsys.reports import page as html
 from mlsys.reports.page import Cell, Html, join, tag
@@ -306,7 +307,7 @@ def point_in_time(value: float | None, kind: str) -> float | datetime | None:
     if value is None or kind != "datetime":
         return value
     try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
+        return EPOCH + timedelta(microseconds=value)
     except OverflowError:
         return value
 

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+from mlsys.limits import EPOCH
+
 SHOWN_AT_EPOCH = EPOCH.replace(tzinfo=None)
 
 FIRST, LAST = (int(dt.datetime(year, 1, 1, tzinfo=dt.UTC).timestamp()) for year in (1800, 2101))

@@ -40,12 +40,11 @@ import pyarrow as pa
 
 from mlsys import images
 from mlsys.features.clocks import Clock, clock_of
+from mlsys.limits import EPOCH, MICROSECOND
 from mlsys.readers.conversion import FIRST_US, LAST_US, time_parts
 from mlsys.schema import Column, Kind, arrow_type
 
 PICTURE = "base64 text of a PNG or JPEG"
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-MICROSECOND = dt.timedelta(microseconds=1)
 
 
 class UnfitError(Exception):

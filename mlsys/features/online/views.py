@@ -17,6 +17,7 @@ from mlsys import errors, recipe
 from mlsys.features.domains import domain_of
 from mlsys.features.joins import window_aggregates
 from mlsys.features.joins.spec import columns_of, keys_of, resolve_keys, times_of
+from mlsys.limits import EPOCH, MICROSECOND
 from mlsys.recipe.durations import span_us
 from mlsys.schema import Role, Schema, arrow_type
 from mlsys.store import digest_json
@@ -34,8 +35,6 @@ KINDS: dict[str, type[pl.DataType]] = {
 }
 """Kind of a key → the type in which `mlsys.features.joins.spec` compares it."""
 
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-MICROSECOND = dt.timedelta(microseconds=1)
 TO_TEXT = json.JSONEncoder(ensure_ascii=False).encode
 INT64 = range(-(2**63), 2**63)
 
