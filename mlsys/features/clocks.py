@@ -1,9 +1,8 @@
 """The wall clock of a time zone for single times, by the rules that whole columns are read with.
 
-Polars carries its own rules of time zones, Python takes those of the machine: machines have
-them of different years, and some keep what was before 1970 where others do not. A request
-would get another hour than the training rows. So the changes of a zone's clock are taken from
-Polars, once, and looked up.
+Polars carries its own rules of time zones, Python takes those of the machine, which differ from one
+to the next: a request could get another hour than the training rows. So the changes of a zone's
+clock are taken from Polars, once, and looked up.
 """
 
 from __future__ import annotations
@@ -46,13 +45,7 @@ class Clock:
     offsets: tuple[dt.timedelta, ...]
 
     def local(self, time: dt.datetime) -> dt.datetime:
-        """Read the clock at a time that has a zone.
-
-        Raises
-        ------
-        OverflowError
-            The reading would leave the calendar.
-        """
+        """Read the clock at a time that has a zone; `OverflowError` if the reading would leave the calendar."""
         utc = SHOWN_AT_EPOCH + (time - EPOCH)
         return utc + self.offsets[bisect_right(self.starts, utc)]
 
@@ -100,7 +93,7 @@ def _changes(zone: str) -> tuple[Ints, Ints]:
 
 
 def _offset(seconds: Ints, zone: str) -> Ints:
-    """Seconds that the clock of the zone is before UTC."""
+    """Seconds that the clock of the zone is before UTC, at times in seconds since 1970."""
     utc = pl.Series(seconds * 1_000_000).cast(pl.Datetime("us", "UTC"))
     local = utc.dt.convert_time_zone(zone).dt.replace_time_zone(None)
     return local.to_physical().to_numpy() // 1_000_000 - seconds

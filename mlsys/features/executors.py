@@ -1,10 +1,9 @@
 """The two executors of a feature program: Polars expressions for tables, closures for single rows.
 
-A table is computed in blocks with all threads, and each block is written into its place of the
-matrix: beside table and matrix, memory holds a few blocks, whatever the number of rows. For one
-row each operation gives a function that reads a value and writes its features, some microseconds
-for all of them. Derived features are SQL that Polars evaluates in both, on a table of one row
-for a single row, so that it means the same; that takes a fraction of a millisecond.
+A table is computed in blocks with all threads, each written into its place of the matrix: beside
+table and matrix, memory holds a few blocks. For one row each operation gives a function that reads
+a value and writes its features, some microseconds for all of them. Derived features are SQL that
+Polars evaluates in both, for a row on a table of one row, in a fraction of a millisecond.
 """
 
 from __future__ import annotations
@@ -42,13 +41,7 @@ Record = Mapping[str, Any]
 
 
 def read_table(table: pa.Table, columns: Mapping[str, str], derived: Mapping[str, str]) -> pl.DataFrame:
-    """Check the columns that operations read against their types, and add the derived ones.
-
-    Raises
-    ------
-    RequestError
-        A column is missing or of another type than in training.
-    """
+    """Check the columns that operations read against their types, and add the derived ones (`FeatureProgram.read`)."""
     types = dict(zip(table.schema.names, table.schema.types, strict=True))  # once: a look-up in a table is a search
     for name, kind in columns.items():
         domain = domain_of(arrow_type(kind))
@@ -97,9 +90,8 @@ def transform_files(
 ) -> Matrix:
     """Transform all rows of some Parquet files into one matrix, ``(rows, width)``, reading only these columns.
 
-    The files say how many rows there are, so the matrix is made once, and of the columns no
-    more than a few row groups are in memory. Polars reads them: texts become views of what
-    the file holds once, in a tenth of the time that it takes to write each out.
+    Of the columns no more than a few row groups are in memory. Polars reads them: texts become
+    views of what the file holds once, in a tenth of the time that it takes to write each out.
     """
     # 1. Divide the row groups into blocks: file, first row in it, first row of the matrix, number of rows.
     blocks: list[tuple[Path, int, int, int]] = []
@@ -219,10 +211,9 @@ def _array_of(value: Any, name: str, kind: pa.DataType) -> pa.Array:
 
 
 def _add_derived(table: pa.Table, columns: Mapping[str, str], derived: Mapping[str, str]) -> pa.Table:
-    """The table with the derived features.
+    """The table with the derived features, computed from inputs of the types of training.
 
-    Their inputs are cast to the types of training first, and refused where that would lose
-    something: the same expression means other things of other types.
+    The same expression means other things of other types. A cast that would lose something is refused.
     """
     for name in derive.inputs(derived):
         kind, place = arrow_type(columns[name]), table.schema.get_field_index(name)

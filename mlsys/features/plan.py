@@ -29,7 +29,7 @@ class FeaturePlan:
     Attributes
     ----------
     columns
-        The columns that choices or derived features read → name of their Arrow type.
+        Columns that choices or derived features read → name of their Arrow type.
     domains
         Column or derived feature → domain of its values.
     derive

@@ -45,8 +45,6 @@ class FeatureProgram:
     ----------
     columns
         Request columns that it reads → name of their Arrow type, in order.
-    operations
-        One or more a column or derived feature.
     derive
         Derived features: name → SQL.
     """
@@ -191,9 +189,7 @@ class FeatureProgram:
 
 
 def fit(plan: FeaturePlan, statistics: TableStatistics) -> FeatureProgram:
-    """Fit a plan to the statistics of the rows that a model may learn from.
-
-    No data is read.
+    """Fit a plan to the statistics of the rows that a model may learn from; no data is read.
 
     Raises
     ------

@@ -1,13 +1,9 @@
 """Features of the rows that a model is fitted on: no encoding of a row knows its label.
 
-A mean of the target over a category tells the label of a row that went into it; a model that
-is fitted on such means trusts them far too much, most of all those of categories with few
-rows. So the rows of a fold get the means of the other folds, and every other row (validation,
-test, requests) those of all folds. The statistics of a training part are kept by fold, so
-this takes no further look at the rows.
-
-`TrainingProgram` is what training works with. It asks for the number of each row's fold, and
-decides by it: there is no call that could forget to.
+A mean of the target over a category tells the label of a row that went into it; a model that is
+fitted on such means trusts them far too much. So the rows of a fold get the means of the other
+folds, and every other row (validation, test, requests) those of all folds. `TrainingProgram`
+decides by the number of each row's fold; statistics are kept by fold, so the rows are not read again.
 
 References
 ----------

@@ -7,9 +7,9 @@ at once, the last in the table. A row written late therefore changes nothing for
 before it was written, and a correction counts from when it was known. Aggregates over the
 latest events follow `mlsys.features.joins.window_aggregates`.
 
-The rows keep their number and their order; a row without a match gets nulls, and how many
-there are of which kind is counted. :func:`join` works in memory;
-`mlsys.features.joins.assembly` joins stored tables of any size with the same core, :func:`resolve`.
+The rows keep their number and their order; a row without a match gets nulls. :func:`join` works
+in memory; `mlsys.features.joins.assembly` joins stored tables of any size with the same core,
+:func:`resolve`.
 """
 
 from __future__ import annotations
@@ -170,13 +170,7 @@ def resolve(asked: pl.DataFrame, index: pl.DataFrame, values: pa.Table, spec: Jo
 
 
 def count_repeats(index: pl.DataFrame, join_keys: JoinKeys, name: str) -> int:
-    """Count the rows that have the keys and the times of another before them.
-
-    Raises
-    ------
-    FeatureError
-        There are some in a table without time: one of them would have to be chosen.
-    """
+    """Count the rows with keys and times of an earlier one; `FeatureError` if the table has no time to choose by."""
     repeated = index.height - index.select(*join_keys.by, "__time", "__known").n_unique() if index.height else 0
     if repeated and join_keys.table_times is None:
         twice = index.filter(pl.struct(join_keys.by).is_duplicated()).sort("__at")

@@ -87,13 +87,7 @@ def resolve_keys(
     table_times: tuple[str, str] | None,
     where: str,
 ) -> JoinKeys:
-    """Find the types in which the keys and times of both sides can be compared.
-
-    Raises
-    ------
-    FeatureError
-        A column is not there, or the types of two columns do not fit.
-    """
+    """Find the types in which the keys and times of both sides can be compared; `FeatureError` if there are none."""
     # 1. The rows have what is compared.
     if table_times and time is None:
         expected = "the time of each row, to look up what was known then"
@@ -134,10 +128,7 @@ def _plain(table: pa.Table, columns: Mapping[str, str]) -> pl.DataFrame:
 
 
 def _common_type(ours: pl.DataType, theirs: pl.DataType, mine: str, other: str, where: str) -> pl.DataType:
-    """The type in which two columns can be compared.
-
-    A column of nulls alone fits any: it matches nothing.
-    """
+    """The type in which two columns can be compared; a column of nulls alone fits any, and matches nothing."""
     if isinstance(ours, pl.Datetime) and isinstance(theirs, pl.Datetime):
         if (ours.time_zone is None) != (theirs.time_zone is None):
             raise _different_types(ours, theirs, mine, other, where)

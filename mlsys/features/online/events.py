@@ -56,12 +56,7 @@ class ViewFacts:
 def arrange(view: FeatureView, table: pa.Table) -> pa.Table:
     """Select key, times and stored columns of the rows that can be looked up: those without null key or time.
 
-    Raises
-    ------
-    FeatureError
-        A key stands twice in a table without time.
-    ContractError
-        A column is gone, or of another type than when the model was trained.
+    It raises what `mlsys.features.online.publishing.publish` does.
     """
     asof.check_table(table, view.join, view.name)
     index = _keyed_rows(view, table)

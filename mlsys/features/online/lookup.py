@@ -169,12 +169,9 @@ def open_store(address: str, root: Path) -> OnlineStore:
 
 
 class StoreSource:
-    """The latest events of each key, as they were published last.
+    """The latest events of each key, as published last.
 
-    Raises
-    ------
-    StoreError
-        From each look-up: the store cannot be reached, or the view was never published.
+    A look-up raises `StoreError` if the store cannot be reached, or the view was never published.
     """
 
     def __init__(self, store: OnlineStore) -> None:
@@ -223,12 +220,7 @@ def _answer(query: PointQuery, key: str | None, state: StoreState) -> PointFeatu
 class TableSource:
     """Whole feature tables in memory, joined as for training; any moment can be asked for.
 
-    Parameters
-    ----------
-    rows
-        Schema that has the keys and clocks of the views.
-    open_table
-        Gives the table of a view; it is read when it is first looked up in.
+    `rows` has the keys and clocks of the views; `open_table` gives the table of a view at its first look-up.
     """
 
     def __init__(self, rows: Schema, open_table: Callable[[FeatureView], pa.Table]) -> None:

@@ -55,27 +55,17 @@ class OnlineStore(Protocol):
     """A place to look things up by view and key.
 
     Any number of processes and threads read while one writes: a reader sees the state before
-    an update or after it, for all views of one `read` together.
+    an update or after it, for all views of one `read` together. Each method raises `StoreError`
+    if the store cannot be reached or written; then nothing has changed.
     """
 
     def read(self, asked: Mapping[str, Collection[str]]) -> dict[str, StoreState]:
-        """Read the state of some keys of some views in one round trip.
-
-        Raises
-        ------
-        StoreError
-            The store cannot be reached.
-        """
+        """Read the state of some keys of some views in one round trip."""
 
     def update(self, view: str, keys: Collection[str], change: Callable[[StoreState], Change | None]) -> None:
         """Apply what `change` makes of the state of `keys`; None leaves all as it is.
 
         `change` may be called again with a newer state if another writer came first.
-
-        Raises
-        ------
-        StoreError
-            The store cannot be reached or written; then nothing has changed.
         """
 
     def views(self) -> list[str]:

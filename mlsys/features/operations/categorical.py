@@ -23,14 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mlsys.features.operations.operation import (
-    Matrix,
-    Scaling,
-    TableOperation,
-    code_table,
-    divisor,
-    scaled_table,
-)
+from mlsys.features.operations.operation import Matrix, Scaling, TableOperation, code_table, divisor, scaled_table
 from mlsys.features.operations.operation_spec import (
     CATEGORIES,
     FitInputs,
@@ -97,7 +90,6 @@ class Categorical(TableOperation):
 
     @property
     def has_rare(self) -> bool:
-        """True if there can be values that training saw too seldom for a row of their own."""
         return bool(self.uncommon) or not self.complete
 
     def num_unseen(self) -> pl.Expr:
@@ -113,7 +105,7 @@ class Categorical(TableOperation):
         return self._test(self.known, inside=False) if self.complete else lambda _: False
 
     def is_rare(self) -> Test:
-        """Function that tests one value: training saw it too seldom for a row of its own."""
+        """Function that tests one value: training saw it, too seldom for a row of its own."""
         return self._test(self.uncommon) if self.complete else self._test(self.common, inside=False)
 
     def _number(self, values: frozenset[Any], *, inside: bool = True) -> pl.Expr:
@@ -198,13 +190,7 @@ class OneHot(Categorical):
 
 @dataclass(frozen=True)
 class Frequency(Categorical):
-    """Take the fraction of the training rows with the same category; 0 for one that was not there.
-
-    Attributes
-    ----------
-    counts
-        Training rows of each of `categories`; `total` of all, missing ones included.
-    """
+    """Take the fraction of the training rows, `counts` of `total`, with the same category; 0 if none had it."""
 
     counts: tuple[int, ...] = ()
     total: int = 1
@@ -249,13 +235,7 @@ class Boolean(TableOperation):
 
 @dataclass(frozen=True)
 class Hashed(TableOperation):
-    """Take the number of the hash bucket, for trees that split on sets of them; or one column a bucket.
-
-    Attributes
-    ----------
-    onehot
-        One column a bucket and one for missing values; else the number, and NaN.
-    """
+    """Take the number of the hash bucket, NaN if missing, for trees; or one column for each of these."""
 
     buckets: int = 2
     onehot: bool = False

@@ -2,9 +2,8 @@
 
 A part (time of day, day of the week, day of the year) is a whole number of a cycle, looked up
 in a table: as a number for trees, as a point of the circle for linear models, where 23:59 lies
-beside 00:00. How long ago something was, seen from now, only ever grows and is no feature: a
-model that learned from January to August has never seen October. How long ago it was when the
-row was made is one: it means the same in every year.
+beside 00:00. How long ago something was, seen from now, only ever grows and is no feature; how
+long ago it was when the row was made is one: it means the same in every year.
 """
 
 from __future__ import annotations
@@ -60,12 +59,10 @@ CYCLES = {
 
 @dataclass(frozen=True)
 class Datetime(Operation):
-    """Take some parts of a time.
+    """Take some parts of a time, by their names in `CYCLES`.
 
     Attributes
     ----------
-    parts
-        Keys of `CYCLES`.
     cyclic
         Sine and cosine in place of the number; a missing time is (0, 0), the middle of the circle.
     indicator
@@ -165,13 +162,7 @@ US_IN_DAYS = 1.0 / DAY_US
 
 @dataclass(frozen=True)
 class Elapsed(Operation):
-    """Count the days from the time of `since` to that of `column`; they are negative if `column` comes first.
-
-    Attributes
-    ----------
-    since, since_domain
-        The other column, and its domain.
-    """
+    """Count the days from the time of the column `since` to that of `column`; negative if `column` comes first."""
 
     since: str = ""
     since_domain: Domain = field(default_factory=lambda: Domain("date"))

@@ -16,11 +16,10 @@ picture. With torch, for example::
 It is given one picture at a time, by several threads: libraries round differently by the size
 of a batch, and a row must have the same bits alone and among others.
 
-A bundle holds the encoder's name and the SHA-256 of its module's file, never its code. Loading
-a bundle must not run what a stranger wrote into it, so a process imports only the encoders
-that its own environment lists (`ENVIRONMENT`: names joined by commas), be it to train or to
-serve, and refuses one whose file has changed since training. What the file itself reads, such
-as weights, is for its author to pin.
+A bundle holds the encoder's name and the SHA-256 of its module's file, never its code. A process
+imports only the encoders that its own environment lists (`ENVIRONMENT`: names joined by commas),
+and refuses one whose file has changed since training. What the file reads, such as weights, is for
+its author to pin.
 """
 
 from __future__ import annotations
@@ -88,10 +87,7 @@ def encode(encoder: str, function: Encoder, pixels: npt.NDArray[np.uint8]) -> np
 def probe_encoder(encoder: str) -> tuple[str, int]:
     """Try an encoder on a picture of noise; the SHA-256 of its module's file and the length of its vectors.
 
-    Raises
-    ------
-    FeatureError
-        This process may not or cannot import it, or it gives no vector, or not always the same.
+    It raises `FeatureError` as `load_encoder` does, and if there is no vector, or not always the same.
     """
     function, digest = load_encoder(encoder)
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -104,13 +100,7 @@ def probe_encoder(encoder: str) -> tuple[str, int]:
 
 
 def encoder_digests(features: recipe.FeaturesSection) -> dict[str, str]:
-    """Encoders that a recipe names → SHA-256 of their files: what a fit depends on besides the recipe.
-
-    Raises
-    ------
-    FeatureError
-        This process may not or cannot import one.
-    """
+    """Encoders that a recipe names → SHA-256 of their files, by `load_encoder`: a fit depends on them, too."""
     options = [treatment.options for treatments in features.columns.values() for treatment in treatments]
     return {name: load_encoder(name)[1] for given in options if (name := given.get("encoder"))}
 

@@ -11,10 +11,9 @@ gradients  histograms of oriented gradients (HOG) of the picture stretched to a 
 pixels     of small pictures, the levels of a coarse square
 =========  ============================================================================
 
-Levels run from 0 to 1 and gradients too, so that linear models need no constants. A picture
-of another form than the training pictures is brought to theirs: colour becomes grey by the
-luma of ITU-R BT.601, grey becomes colour of equal channels. Both executors compute pictures
-with one function, and the numbers of a picture do not depend on the pictures beside it.
+Levels and gradients run from 0 to 1, so that linear models need no constants. A picture of another
+form than the training pictures is brought to theirs: colour becomes grey by the luma of
+ITU-R BT.601, grey becomes colour of equal channels.
 
 HOG is that of Dalal & Triggs (2005), "Histograms of Oriented Gradients for Human Detection",
 CVPR, section 6, doi:10.1109/CVPR.2005.177, on a square divided into `CELLS` × `CELLS` cells:
@@ -27,8 +26,8 @@ CVPR, section 6, doi:10.1109/CVPR.2005.177, on a square divided into `CELLS` × 
 3. each block of 2 × 2 cells, overlapping by one, is divided by sqrt(sum of squares + 1),
    bounded by 0.2 and divided once more by its length (*L2-Hys*).
 
-Gradients are integers, the votes of a direction come from one table, and sums run in a fixed
-order: bits do not depend on how many pictures are computed at once.
+Gradients are integers, votes come from one table, and sums run in a fixed order: bits do not
+depend on how many pictures are computed at once.
 """
 
 from __future__ import annotations
@@ -81,13 +80,7 @@ class PictureOperation(Operation):
 
     @abstractmethod
     def describe(self, data: Sequence[bytes]) -> npt.NDArray[np.floating[Any]]:
-        """Compute the numbers of pictures, ``(n, len(labels))``.
-
-        Raises
-        ------
-        UndecodableError
-            One does not decode.
-        """
+        """Compute the numbers of pictures, ``(n, len(labels))``; `UndecodableError` if one does not decode."""
 
     @property
     def outputs(self) -> list[str]:
@@ -225,8 +218,6 @@ class ImageEncoding(PictureOperation):
         ``module:function``.
     source
         SHA-256 of the module's file in training.
-    width
-        Length of the vector.
     """
 
     encoder: str = ""
@@ -241,15 +232,7 @@ class ImageEncoding(PictureOperation):
 
     @cached_property
     def function(self) -> encoders.Encoder:
-        """The encoder of training.
-
-        Raises
-        ------
-        FeatureError
-            This process may not or cannot import it.
-        BundleError
-            Its file has changed since training.
-        """
+        """The encoder of training; `FeatureError` if it cannot be imported, `BundleError` if its file has changed."""
         function, source = encoders.load_encoder(self.encoder)
         if source != self.source:
             raise errors.BundleError.build(
@@ -343,16 +326,9 @@ def hog_names() -> list[str]:
 
 
 def oriented_gradients(pixels: npt.NDArray[np.uint8]) -> Floats:
-    """Compute the histograms of oriented gradients (HOG) of pictures.
+    """Compute the histograms of oriented gradients (HOG) of pictures, ``(n, WIDTH)``, between 0 and 1.
 
-    Parameters
-    ----------
-    pixels
-        ``(n, side, side, channels)``; `side` a multiple of `CELLS`.
-
-    Returns
-    -------
-    ``(n, WIDTH)``, float64 between 0 and 1.
+    `pixels` are ``(n, side, side, channels)``, `side` a multiple of `CELLS`.
     """
     across, down = _differences(pixels)
     votes = _votes(across, down)

@@ -54,18 +54,10 @@ def fit_operation(
 
 
 def read_operation(value: Mapping[str, Any]) -> Operation:
-    """Read the operation that `Operation.to_json` wrote.
-
-    Raises
-    ------
-    BundleError
-        Its tag is not known.
-    """
+    """Read the operation that `Operation.to_json` wrote; `BundleError` if its tag is not known."""
     fields = dict(value)
     name = fields.pop("operation")
     if name not in FITTED:
-        hint = errors.did_you_mean(str(name), FITTED)
-        raise errors.BundleError.build(
-            "features: program", got=f"operation {name!r}", expected="a known one", hint=hint
-        )
+        got, hint = f"operation {name!r}", errors.did_you_mean(str(name), FITTED)
+        raise errors.BundleError.build("features: program", got=got, expected="a known one", hint=hint)
     return FITTED[name].from_json(fields)

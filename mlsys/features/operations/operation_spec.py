@@ -45,19 +45,12 @@ class OperationChoice:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The columns that it reads."""
         return (self.column, *(self.params[name] for name in COLUMN_OPTIONS if name in self.params))
 
 
 @dataclass(frozen=True)
 class PlanInputs:
-    """The facts by which an operation of a column is chosen, and its parameters.
-
-    Attributes
-    ----------
-    given
-        Options that the recipe states.
-    """
+    """The facts by which an operation of a column and its parameters are chosen; `given` are the recipe's options."""
 
     column: Column
     statistics: ColumnStatistics
@@ -142,7 +135,6 @@ class OperationSpec:
 
     @property
     def name(self) -> str:
-        """Word of the recipe."""
         return str(self.options.model_fields["operation"].default)
 
 

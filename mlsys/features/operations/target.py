@@ -6,10 +6,9 @@ Of a category with n rows and mean y, the encoding is
 
 so that a rare category says little: m is the number of rows that the overall mean counts as.
 If the recipe does not state it, it is m = within / between, the variance of the target within the
-categories over that of the categories' true means: the linear estimate with the least
-expected squared error. Both variances are estimated from the rows (analysis of variance, one
-random effect). Categories that do not differ by more than chance have no variance between
-them, and all get the overall mean.
+categories over that of the categories' true means: the linear estimate with the least expected
+squared error. Both are estimated from the rows (analysis of variance, one random effect). Without
+any variance between them, all categories get the overall mean.
 
 A model must never be fitted on a mean that holds the row's own label;
 `mlsys.features.training` sees to that.
@@ -52,8 +51,6 @@ class Target(Categorical):
     means
         ``(2 + len(categories), width)`` encodings, in the order of `Categorical.table`. A missing
         value is a category of its own.
-    titles
-        Names of the means.
     center, scale
         Of each column; subtracted and divided by.
     """

@@ -6,9 +6,9 @@ texts (latent semantic analysis). These come from a truncated singular value dec
 random projection with power iterations, from a fixed seed and with one thread, so that the same
 texts give the same axes; the sign of an axis makes its largest share positive.
 
-Weights and axes are whole numbers, and so is every product and every sum of them, far
-below 2^53: in float64 they are exact. No order of summation, batch or library of linear
-algebra can change a bit. Only the last step, the division by the length, rounds.
+Weights and axes are whole numbers, and so is every product and every sum of them, far below 2^53:
+no order of summation, batch or library of linear algebra can change a bit. Only the last step, the
+division by the length, rounds.
 
 References
 ----------
@@ -37,14 +37,7 @@ import pyarrow as pa
 
 from mlsys.features.domains import Domain
 from mlsys.features.operations.operation import Matrix, Operation, Scaling, Writer, divisor
-from mlsys.features.operations.operation_spec import (
-    Encoding,
-    FitInputs,
-    OperationSpec,
-    PlanInputs,
-    category_counts,
-    num_present,
-)
+from mlsys.features.operations.operation_spec import Encoding, FitInputs, OperationSpec, category_counts, num_present
 from mlsys.limits import FLOAT32_MAX
 from mlsys.recipe.columns import TextOptions, TfidfOptions
 from mlsys.schema import Kind
@@ -102,15 +95,7 @@ class TextOperation(Operation):
 
 @dataclass(frozen=True)
 class Text(TextOperation):
-    """Take the numbers of `mlsys.statistics.text_statistics.MEASURES`.
-
-    Attributes
-    ----------
-    scalings
-        One for each number.
-    indicator
-        One more column says where the text was missing.
-    """
+    """Take the numbers of `mlsys.statistics.text_statistics.MEASURES`, each on a scale of its own."""
 
     scalings: tuple[Scaling, ...] = field(default_factory=lambda: tuple(Scaling() for _ in MEASURES))
     indicator: bool = False
@@ -239,48 +224,40 @@ LARGEST = 32_767
 """Largest share of a token in an axis: 16 bits with sign."""
 
 
-@dataclass(frozen=True)
-class _Vocabulary:
-    """The tokens that count, and their weights; both sorted by token."""
-
-    buckets: Ints
-    weights: Ints
-
-
 def truncated_svd(column: str, domain: Domain, documents: TextStatistics, components: int, *, dense: bool) -> Tfidf:
     """Fit the axes of a sample of texts: at most `components`, for the texts may have fewer."""
-    known = _vocabulary(documents)
-    matrix = _weighted(list(documents.sample.values()), known)
+    buckets, weights = _vocabulary(documents)
+    matrix = _weighted(list(documents.sample.values()), buckets, weights)
     axes = _right_singular_vectors(matrix, components)
     largest = float(np.abs(axes).max(initial=0.0)) or 1.0
     return Tfidf(
         column,
         domain,
-        arrays.pack(known.buckets.astype(np.uint16)),
-        arrays.pack(known.weights.astype(np.int32)),
+        arrays.pack(buckets.astype(np.uint16)),
+        arrays.pack(weights.astype(np.int32)),
         arrays.pack(np.rint(axes / largest * LARGEST).astype(np.int16)),
         LENGTH * largest / LARGEST,
         dense,
     )
 
 
-def _vocabulary(documents: TextStatistics) -> _Vocabulary:
-    """The tokens in most texts, by number where that is equal; rare ones weigh more (smoothed IDF)."""
+def _vocabulary(documents: TextStatistics) -> tuple[Ints, Ints]:
+    """The tokens in most texts, by number where that is equal, and their weights: smoothed IDF, more for rare ones."""
     containing = documents.containing
     known = np.flatnonzero(containing >= MIN_TEXTS)
     known = np.sort(known[np.argsort(-containing[known], kind="stable")][:VOCABULARY])
     frequency = np.log((1 + documents.n) / (1 + containing[known])) + 1
-    return _Vocabulary(known, np.rint(WEIGHT_STEPS * frequency).astype(np.int64))
+    return known, np.rint(WEIGHT_STEPS * frequency).astype(np.int64)
 
 
-def _weighted(texts: list[str], known: _Vocabulary) -> Any:
+def _weighted(texts: list[str], buckets: Ints, weights: Ints) -> Any:
     """Weights of the tokens of each text that has any, as rows of length 1, ``(texts, tokens)``."""
     from scipy.sparse import csr_array, diags_array
 
     tokens = count(texts)
-    counts = csr_array((tokens.counts, tokens.buckets, tokens.starts), (len(tokens), BUCKETS))[:, known.buckets].tocsr()
-    weights = (term_weights(counts.data) * known.weights[counts.indices]).astype(np.float64)
-    matrix = csr_array((weights, counts.indices, counts.indptr), counts.shape)
+    counts = csr_array((tokens.counts, tokens.buckets, tokens.starts), (len(tokens), BUCKETS))[:, buckets].tocsr()
+    weighted = (term_weights(counts.data) * weights[counts.indices]).astype(np.float64)
+    matrix = csr_array((weighted, counts.indices, counts.indptr), counts.shape)
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     has_tokens = lengths > 0
     return (diags_array(1 / lengths[has_tokens]) @ matrix[has_tokens]).tocsr()
@@ -324,10 +301,6 @@ def num_components(statistics: ColumnStatistics, encoding: Encoding) -> int:
     return min(most, MAX_COMPONENTS, texts // TEXTS_PER_COMPONENT)
 
 
-def _tfidf_params(inputs: PlanInputs) -> dict[str, Any]:
-    return {"components": num_components(inputs.statistics, inputs.encoding)}
-
-
 def _fit_text(inputs: FitInputs) -> Text:
     if not inputs.dense:
         return Text(inputs.column, inputs.domain)
@@ -358,6 +331,6 @@ TFIDF = OperationSpec(
     ("text",),
     fitted=(Tfidf,),
     fit=_fit_tfidf,
-    params=_tfidf_params,
+    params=lambda inputs: {"components": num_components(inputs.statistics, inputs.encoding)},
     num_coordinates=lambda params: int(params.get("components", 0)),
 )
