@@ -216,8 +216,8 @@ def typical_words(words: Sequence[set[str]], inside: Sequence[bool]) -> list[lis
 def _score(here: int, there: int, sizes: tuple[int, int]) -> float:
     """The log-odds ratio of a word over its standard error, equations 15, 16 and 22 of the source."""
     prior = PRIOR * (here + there) / sum(sizes)
-    odds = [
+    log_odds = [
         math.log((count + prior) / max(size + PRIOR - count - prior, 1e-9))
         for count, size in zip((here, there), sizes, strict=True)
     ]
-    return (odds[0] - odds[1]) / math.sqrt(1 / (here + prior) + 1 / (there + prior))
+    return (log_odds[0] - log_odds[1]) / math.sqrt(1 / (here + prior) + 1 / (there + prior))

@@ -196,12 +196,9 @@ def scan(
     allowed = set(allow)
     known = {finding.column for finding in findings if finding.kind == "identical"}
     shown = [f for f in findings if f.kind != "proxy" or f.column not in known]
-    shown = [
-        replace(f, detail=f"{f.detail}; allowed by the recipe", blocking=False)
-        if f.blocking and f.column in allowed
-        else f
-        for f in shown
-    ]
+    for place, finding in enumerate(shown):
+        if finding.blocking and finding.column in allowed:
+            shown[place] = replace(finding, detail=f"{finding.detail}; allowed by the recipe", blocking=False)
     return sorted(shown, key=lambda finding: (not finding.blocking, -finding.evidence))
 
 

@@ -13,8 +13,8 @@ from mlsys.reports.page import Cell, Html, Page, join, tag
 
 Json = Mapping[str, Any]
 
-MOST_BARS, MOST_DRAWN, MOST_PAIRS = 30, 30, 20
-"""Columns with a bar, columns of a heat map, and pairs in a table."""
+MOST_BARS, MOST_DRAWN, MOST_PAIRS, MOST_ALERTS, MOST_NAMED = 30, 30, 20, 30, 12
+"""Columns with a bar, columns of a heat map, pairs in a table, alerts in one table, columns named with a bound."""
 
 LEAST_STRENGTH = 0.3
 """Strength from which a pair is listed."""
@@ -53,12 +53,6 @@ ROLES = {
     "ignore": "Ignored",
 }
 """Roles of the columns that are neither features nor the target, in words."""
-
-MOST_ALERTS = 30
-"""Alerts in one table; more are grouped by their kind."""
-
-MOST_NAMED = 12
-"""Columns named with the bound of a sketch."""
 
 FINDINGS = {
     "twins": "copies in two parts",
@@ -134,7 +128,7 @@ def _alerts(alerts: list[Json]) -> list[Html]:
     for alert in alerts:
         kinds.setdefault(alert["kind"], []).append(alert)
     most_first = sorted(kinds.items(), key=lambda item: -len(item[1]))
-    return [html.details(f"{_words(kind)}: {len(same)}", _alert_table(same)) for kind, same in most_first]
+    return [html.details(f"{kind.replace('_', ' ')}: {len(same)}", _alert_table(same)) for kind, same in most_first]
 
 
 def _alert_table(alerts: list[Json]) -> Html:
@@ -145,8 +139,8 @@ def _alert_table(alerts: list[Json]) -> Html:
     return html.table(rows, ["column", "alert", "detail", "action"], align="llww", sortable=True)
 
 
-def _words(kind: str) -> str:
-    return kind.replace("_", " ")
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _overview(profile: Json) -> list[Html]:
@@ -248,10 +242,10 @@ def _associations(matrix: Json) -> list[Html]:
     )
     figure = html.figure(charts.heat([names[i] for i in drawn], cells, title=title), caption)
     listed = [pair for pair in pairs if abs(pair[2]) >= LEAST_STRENGTH]
-    rows = [
-        [html.code(names[i]), html.code(names[j]), _pair_measure(matrix, i, j)[1], Cell(f"{value:.3f}", abs(value))]
-        for i, j, value in listed[:MOST_PAIRS]
-    ]
+    rows = []
+    for i, j, value in listed[:MOST_PAIRS]:
+        measure = _pair_measure(matrix, i, j)[1]
+        rows.append([html.code(names[i]), html.code(names[j]), measure, Cell(f"{value:.3f}", abs(value))])
     table = html.table(rows, ["column", "other column", "measure", "strength"], align="lllr", sortable=True)
     more = f" The strongest {MOST_PAIRS} of them:" if len(listed) > MOST_PAIRS else ""
     count = f"{len(listed):,} of {len(pairs):,} pairs have a strength of {LEAST_STRENGTH} or more.{more}"

@@ -191,8 +191,7 @@ def _scan_all(tasks: list[_ScanTask]) -> Profile:
 
 
 def _merged(parts: list[Profile]) -> Profile:
-    first, *others = parts
-    return first.merge(*others) if others else first
+    return parts[0].merge(*parts[1:]) if len(parts) > 1 else parts[0]
 
 
 @dataclass(frozen=True)
@@ -277,11 +276,8 @@ def layout(split: Split, schema: Schema, task: Task, derive: Mapping[str, str]) 
     groups = fragments(split.paths("train"))
     if not groups:
         return None
-    time = split.schema.name_of(Role.TIME)
     columns = [column for column in schema if column.role is not Role.TIME]
-    if time is not None:
-        columns.append(split.schema[time])
-    known = Schema(columns=tuple(columns))
+    known = Schema(columns=(*columns, *(column for column in split.schema if column.role is Role.TIME)))
     names = [column.name for column in known.features if column.kind in PAIRWISE_KINDS]
     return PairLayout.of(bin_sample(groups, [*names, task.target], derive), known, task)
 

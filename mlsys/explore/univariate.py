@@ -49,10 +49,8 @@ class Strength:
 
     Attributes
     ----------
-    measure
-        ``auc`` (0.5 … 1, one class against the rest, averaged) or ``r2`` (0 … 1).
-    value
-        The measure over the sample.
+    measure, value
+        ``auc`` (0.5 … 1, one class against the rest, averaged) or ``r2`` (0 … 1), over the sample.
     weakest
         The AUC of the class that is told apart worst; `value` for two classes and numbers.
     low

@@ -89,12 +89,8 @@ class LengthStatistics:
     def merge(self, other: LengthStatistics) -> LengthStatistics:
         if self.n == 0 or other.n == 0:
             return other if self.n == 0 else self
-        return LengthStatistics(
-            self.n + other.n,
-            self.total + other.total,
-            min(self.minimum, other.minimum),
-            max(self.maximum, other.maximum),
-        )
+        ends = min(self.minimum, other.minimum), max(self.maximum, other.maximum)
+        return LengthStatistics(self.n + other.n, self.total + other.total, *ends)
 
     @property
     def mean(self) -> float:

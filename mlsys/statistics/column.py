@@ -52,8 +52,6 @@ class ColumnSummary:
         Rows seen: ``count + num_nulls``.
     count
         Rows with a value; NaN is a value, null is not.
-    num_inf
-        Values plus or minus infinity.
     variance, stddev
         Sample variance, divided by n - 1, and its root.
     skewness, kurtosis

@@ -30,24 +30,13 @@ class FrequencyTable:
     Exact while there are at most `limit` of them; then the most frequent `capacity`, each count
     too low by at most `error`. An update costs a hash look-up a distinct value, not a row.
 
-    Parameters
-    ----------
-    limit
-        Counts are exact while there are at most this many different values.
-    capacity
-        Values kept once there were more.
-    width
-        Columns of `sums`: one a class, or three for a number (rows, sum, sum of squares).
-
     Attributes
     ----------
     keys, counts
         The values, no nulls, and the occurrences of each.
     sums
-        ``(len(keys), width)``, see `label_sums`. After thinning they cover the
-        occurrences since the key was last taken up, not all of them.
-    error
-        Largest amount that a count can be too low by; 0 while `exact`.
+        ``(len(keys), width)``, see `label_sums`. After thinning they cover the occurrences since the key was last
+        taken up, not all of them.
     """
 
     def __init__(self, limit: int, capacity: int, width: int) -> None:

@@ -27,8 +27,6 @@ SHOWN, THUMBNAIL = 12, 48
 
 @dataclass(frozen=True)
 class _PictureFacts:
-    """Facts of one picture that are counted."""
-
     format: str
     mode: str
     is_grey: bool
@@ -51,8 +49,6 @@ class ImageStatistics:
         Number of pictures that do not decode, by reason; the others are counted below.
     formats, modes
         Number of pictures by format, PNG or JPEG, and by Pillow's name of the pixel mode.
-    num_grey
-        Number of pictures whose mode has no colour.
     widths, heights
         Sizes of the upright pictures, in pixels.
     brightness

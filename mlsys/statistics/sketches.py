@@ -44,11 +44,7 @@ class QuantileSketch:
     Two things differ from the paper and leave its bound in place. A block of any size is
     compacted at once, which takes fewer steps and so errs less than value by value. The coin
     is a hash of the items compacted, so that the sketch is a function of its input.
-
-    Parameters
-    ----------
-    k
-        Items of the top level; memory is about 3 k values.
+    The top level has `k` items; memory is about 3 k values.
     """
 
     def __init__(self, k: int) -> None:
@@ -247,13 +243,7 @@ class BottomKSketch:
     Whether a value is counted depends on its hash alone, so every row of a counted value is
     counted, in whatever part it stands, and parts merge to exactly the sketch of the whole.
     With at most `limit` distinct values the counts are all of them, and exact.
-
-    Attributes
-    ----------
-    counts
-        Hash → rows.
-    exact
-        True while no hash was left out: the counts are those of all rows.
+    `counts` holds rows by hash.
     """
 
     def __init__(self, limit: int) -> None:

@@ -92,9 +92,7 @@ class TableStatistics:
 
     def merge(self, *others: TableStatistics) -> TableStatistics:
         parts = (self, *others)
-        columns = {
-            name: column.merge(*(other.columns[name] for other in others)) for name, column in self.columns.items()
-        }
+        columns = {name: column.merge(*(o.columns[name] for o in others)) for name, column in self.columns.items()}
         num_rows, num_labelled = sum(part.num_rows for part in parts), sum(part.num_labelled for part in parts)
         return TableStatistics(self.schema, self.task, columns, num_rows, num_labelled)
 

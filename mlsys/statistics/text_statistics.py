@@ -182,16 +182,14 @@ def count(texts: Sequence[str]) -> Tokens:
     >>> bool((once.buckets[:10] == once.buckets[10:]).all())
     True
     """
-    parts = [Texts(batch).tokens() for batch in batches(texts)]
-    starts = [np.zeros(1, np.int64)]
-    for part in parts:
+    starts, empty = [np.zeros(1, np.int64)], np.zeros(0, np.int64)
+    buckets, counts = [empty], [empty]
+    for batch in batches(texts):
+        part = Texts(batch).tokens()
         starts.append(starts[-1][-1] + part.starts[1:])
-    empty = np.zeros(0, np.int64)
-    return Tokens(
-        np.concatenate(starts),
-        np.concatenate([empty, *(part.buckets for part in parts)]),
-        np.concatenate([empty, *(part.counts for part in parts)]),
-    )
+        buckets.append(part.buckets)
+        counts.append(part.counts)
+    return Tokens(np.concatenate(starts), np.concatenate(buckets), np.concatenate(counts))
 
 
 def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -273,8 +271,6 @@ class TextStatistics:
 
     Attributes
     ----------
-    n
-        Number of texts.
     containing
         Number of texts that hold each token, ``(BUCKETS,)``.
     measures

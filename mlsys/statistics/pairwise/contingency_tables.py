@@ -46,18 +46,14 @@ class ContingencyTables:
 
     @classmethod
     def empty(cls, layout: PairLayout) -> Self:
+        is_class = layout.task.is_classification
         sizes = [column.size for column in layout.categories]
         both = itertools.combinations(range(len(sizes)), 2)
         pairs = {(i, j): np.zeros((sizes[i], sizes[j]), np.int64) for i, j in both}
         bins = [len(column.edges) + 2 for column in layout.numbers]
-        if layout.task.is_classification:
-            return cls(pairs, [np.zeros((size, sizes[-1]), np.int64) for size in bins], [])
-        target = bins.pop()
-        return cls(
-            pairs,
-            [np.zeros((size, target), np.int64) for size in bins],
-            [np.zeros((size, target), np.int64) for size in sizes],
-        )
+        target = sizes[-1] if is_class else bins.pop()
+        numbers = [np.zeros((size, target), np.int64) for size in bins]
+        return cls(pairs, numbers, [] if is_class else [np.zeros((size, target), np.int64) for size in sizes])
 
     def update(self, block: Block, layout: PairLayout) -> None:
         for (i, j), table in self.pairs.items():

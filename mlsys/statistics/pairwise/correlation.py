@@ -62,12 +62,7 @@ class CrossProducts:
 
     def merge(self, other: CrossProducts) -> CrossProducts:
         with np.errstate(over="ignore", invalid="ignore"):
-            return CrossProducts(
-                self.rows + other.rows,
-                self.sums + other.sums,
-                self.squares + other.squares,
-                self.products + other.products,
-            )
+            return CrossProducts(*map(np.add, vars(self).values(), vars(other).values()))
 
     def correlations(self) -> Floats:
         """Pearson's r of each pair; NaN where one of the two does not vary or the sums overflow."""

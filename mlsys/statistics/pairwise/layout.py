@@ -100,9 +100,7 @@ class PairLayout:
         taken = {*(column.name for column in numbers), *(column.name for column in categories)}
         compared = {Kind.NUMERIC, Kind.DATETIME, Kind.CATEGORICAL, Kind.BOOLEAN}
         left = tuple(c.name for c in columns if c.kind in compared and c.name not in taken)
-        time = schema.name_of(Role.TIME)
-        if time is not None and schema[time].kind is not Kind.DATETIME:
-            time = None
+        time = next((c.name for c in schema if c.role is Role.TIME and c.kind is Kind.DATETIME), None)
         return cls(task, tuple(numbers), tuple(categories), tuple(nullable[:MOST_NULLABLE]), time, left)
 
     @property

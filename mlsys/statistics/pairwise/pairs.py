@@ -48,10 +48,8 @@ class Timeline:
         Position of the width of the bins in `WIDTHS`.
     first
         Number of the first bin, counted from the one that holds 1970.
-    rows
-        Rows of each bin.
-    sums
-        Sums of the target of each bin, ``(bins, classes)`` or ``(bins, 3)``, see `label_sums`.
+    rows, sums
+        Rows of each bin, and sums of their target, ``(bins, classes)`` or ``(bins, 3)``, see `label_sums`.
     num_missing
         Rows without a time.
     """
@@ -118,6 +116,7 @@ def _rung(low: int, high: int, least: int) -> int:
     return len(WIDTHS) - 1
 
 
+@dataclass(frozen=True, eq=False)
 class PairwiseStatistics:
     """Mergeable statistics of pairs of columns, of missing values and of time; parts of one layout add up.
 
@@ -133,18 +132,13 @@ class PairwiseStatistics:
         Missing values; rows and the target over time (None without a time column).
     """
 
-    def __init__(
-        self,
-        layout: PairLayout,
-        products: CrossProducts,
-        groups: GroupedMoments,
-        tables: ContingencyTables,
-        curves: list[Floats],
-        missing: MissingPatterns,
-        timeline: Timeline | None,
-    ) -> None:
-        self.layout, self.products, self.groups, self.tables = layout, products, groups, tables
-        self.curves, self.missing, self.timeline = curves, missing, timeline
+    layout: PairLayout
+    products: CrossProducts
+    groups: GroupedMoments
+    tables: ContingencyTables
+    curves: list[Floats]
+    missing: MissingPatterns
+    timeline: Timeline | None
 
     @classmethod
     def of(cls, columns: Mapping[str, EncodedColumn], table: pa.Table, layout: PairLayout, y: npt.NDArray[Any]) -> Self:
