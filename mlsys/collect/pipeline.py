@@ -277,7 +277,7 @@ def _misfits(name: str, written: pa.Array, read: pa.Array) -> Violations:
 def _count(table: pa.Table, storage: StorageSchema, counts: RowCounts) -> None:
     counts.num_rows += table.num_rows
     for name in storage.stored.names:
-        counts.nulls[name] += table[name].null_count
+        counts.nulls[name] += sum(conversion.without_nan(values).null_count for values in table[name].chunks)
         if pa.types.is_string(table[name].type) or pa.types.is_binary(table[name].type):
             counts.words.setdefault(name, WordCounts()).add(table[name])
     if storage.time is not None and (newest := pc.max(table[storage.time]).cast(pa.int64()).as_py()) is not None:

@@ -33,6 +33,7 @@ import zoneinfo
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -111,7 +112,10 @@ def read_text(
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         plain = texts if numbers == PLAIN else _plain_numbers(texts, numbers)
         return parsed_array(_number(plain, pl.Int64 if pa.types.is_integer(kind) else pl.Float64).to_arrow())
-    return parsed_array(_parsed(texts.str.strip_chars(), kind, zone).to_arrow()).cast(kind)
+    if pa.types.is_decimal(kind):
+        plain = texts.str.strip_chars() if numbers == PLAIN else _plain_numbers(texts, numbers)
+        return _cast(parsed_array(plain.to_arrow()).cast(pa.string()), kind)
+    return _cast(parsed_array(_parsed(texts.str.strip_chars(), kind, zone).to_arrow()), kind)
 
 
 def _plain_numbers(texts: pl.Series, numbers: NumberFormat) -> pl.Series:
@@ -325,8 +329,8 @@ def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
             return _equal_numbers(values, kind)
         if len(values) == 1:
             return pa.nulls(1, kind)
-        half = len(values) // 2
-        return pa.concat_arrays([_cast(part, kind) for part in (values[:half], values[half:])])
+        halves = np.array_split(np.arange(len(values)), 2)  # copies: of a slice of lists Arrow casts all values
+        return pa.concat_arrays([_cast(values.take(pa.array(rows)), kind) for rows in halves])
 
 
 def _is_number(kind: pa.DataType) -> bool:

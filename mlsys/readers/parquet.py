@@ -64,7 +64,7 @@ def _opened(fragment: Fragment) -> Iterator[pq.ParquetFile]:
     """Open a file; an error of Arrow becomes the fault of this file."""
     with fragment.open() as file:
         try:
-            yield pq.ParquetFile(file)
+            yield pq.ParquetFile(file, coerce_int96_timestamp_unit="us")  # its nanoseconds end in 2262 and wrap
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, errors.MlsysError):
                 raise

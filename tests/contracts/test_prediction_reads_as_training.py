@@ -7,6 +7,7 @@ import gzip
 import json
 import sqlite3
 import zipfile
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from mlsys import bundle, registry
 from mlsys.collect import snapshot
 from mlsys.deploy import batch
 from mlsys.predict import Predictor
-from mlsys.recipe import DataSection, ReadOptions
+from mlsys.recipe import DataSection, Reading, ReadOptions
 from mlsys.schema import ROW, Task, TaskKind
 from mlsys.store import Store
 from pictures import encoded, striped
@@ -262,3 +263,43 @@ def test_a_flag_of_a_contract_is_one_or_zero_and_no_other_number(store, tmp_path
     _, rows, quarantined = trained(store, "flags", data, "y", tmp_path / "run")
     assert (rows["b"].to_pylist(), quarantined) == ([True, False, True, False], [2])
     assert predicted(store, "flags", data.source, tmp_path / "out")[1] == [2]
+
+
+def test_nan_of_a_typed_file_is_a_missing_value_of_training_and_of_prediction(store, tmp_path):
+    table = pa.table({"d": [0.5, float("nan"), 2.0, 3.0, 1.0, 4.0], "y": [0, 1, 0, 1, 0, 1]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    data = DataSection(source=str(tmp_path / "a.parquet"))
+    made, _, quarantined = trained(store, "nan", data, "y", tmp_path / "run")
+    assert made.schema["d"].nullable
+    assert predicted(store, "nan", data.source, tmp_path / "out")[1] == quarantined == []
+
+
+def test_a_time_of_int96_beyond_nanoseconds_is_the_time_that_was_written(store, tmp_path):
+    never = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
+    times = [never, dt.datetime(2020, 1, 1, 8, tzinfo=dt.UTC)] * 3
+    table = pa.table({"at": pa.array(times, pa.timestamp("us")), "y": [0, 1] * 3})
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
+    data = DataSection(source=str(tmp_path / "a.parquet"))
+    _, rows, quarantined = trained(store, "int96", data, "y", tmp_path / "run")
+    assert (rows["at"].to_pylist(), quarantined) == (times, [])
+
+
+@pytest.mark.parametrize(("type_", "kind", "bad"), [
+    ("decimal128(10, 2)", "numeric", ["1.555", "x", "[1, 2]"]),
+    ("list<item: int64>", "list", ["1.5", "2", "x", "[1.5]"]),
+])  # fmt: skip
+def test_texts_that_do_not_fit_a_rare_type_of_a_contract_are_rejected(store, tmp_path, type_, kind, bad):
+    good = [" 1.50", "1e3", "+2"] if kind == "numeric" else ["[1, 2]", "[3.0]", "[]"]
+    cells = [*good, *bad]
+    contract = (
+        f"columns:\n- {{name: x, type: '{type_}', kind: {kind}}}\n- {{name: y, type: int64, kind: categorical}}\n"
+    )
+    (tmp_path / "contract.yaml").write_text(contract)
+    (tmp_path / "a.csv").write_text("x;y\n" + "".join(f"{cell};{row % 2}\n" for row, cell in enumerate(cells)))
+    data = DataSection(
+        source=str(tmp_path / "a.csv"), contract=str(tmp_path / "contract.yaml"), max_bad_fraction=0.9,
+        reading=Reading(delimiter=";"),
+    )  # fmt: skip
+    taken = snapshot.take(store, data, target="y", folder=tmp_path / "run").snapshot.table()
+    stored = [[Decimal("1.50"), Decimal("1000.00"), Decimal("2.00")], [[1, 2], [3], []]][kind == "list"]
+    assert taken["x"].to_pylist() == stored
