@@ -1,10 +1,9 @@
 """Feature tables of any size joined to stored rows: divided by the hash of the key, then put back in order.
 
 Each join reads of the rows only keys and times. These and the table are partitioned, and each
-partition is joined alone (`mlsys.features.joins.partitioned`); the matches are put beside the
-rows, a row group at a time. A partition that is too large for a task, because one key is very
-frequent, is divided once more by time. So a task holds about `PART_BYTES`, whatever the number
-of rows, and all of it is the same arithmetic in one task or in many.
+partition is joined alone (`mlsys.features.joins.partitioned`); the matches are put beside the rows,
+a row group at a time. So a task holds about `PART_BYTES`, whatever the number of rows, and all of
+it is the same arithmetic in one task or in many.
 """
 
 from __future__ import annotations
@@ -67,12 +66,8 @@ def assemble(
 
 def _plan(snapshot: Snapshot, tables: Tables) -> cluster.ExecutionPlan:
     snapshots = [snapshot, *(table for _, table in tables.values())]
-    num_bytes = sum(
-        file.row_group(group).total_byte_size
-        for path in (path for each in snapshots for path in each.paths)
-        for file in [pq.read_metadata(path)]
-        for group in range(file.num_row_groups)
-    )
+    heads = [pq.read_metadata(path) for each in snapshots for path in each.paths]
+    num_bytes = sum(head.row_group(group).total_byte_size for head in heads for group in range(head.num_row_groups))
     return cluster.plan(snapshot.num_rows, num_bytes)
 
 
@@ -139,14 +134,10 @@ def write_joined_files(paths: Sequence[Path], joins: Sequence[PartitionMatches],
     folder.mkdir(parents=True)
     heads = [pq.read_metadata(path) for path in paths]
     firsts = list(accumulate((head.num_row_groups for head in heads), initial=0))
-    jobs = [
-        _RowsFileJob(
-            path,
-            folder / path.name,
-            [(join.added, [join.batches.get(group, []) for group in range(first, stop)]) for join in joins],
-        )
-        for path, (first, stop) in zip(paths, pairwise(firsts), strict=True)
-    ]
+    jobs = []
+    for path, (first, stop) in zip(paths, pairwise(firsts), strict=True):
+        matches = [(join.added, [join.batches.get(group, []) for group in range(first, stop)]) for join in joins]
+        jobs.append(_RowsFileJob(path, folder / path.name, matches))
     cluster.map(_write_joined_file, jobs)
     return [job.target for job in jobs]
 

@@ -2,10 +2,9 @@
 
 Both sides are divided by the hash of the key, so that each partition can be joined alone. Each
 source file becomes one file of Arrow batches: for each of its row groups in turn, one batch a
-partition. A partition is read through the memory map, a batch of each file at a time. One that
-is too large for a task, because a key is very frequent, is never held as a whole: tasks divide
-its times among them, and each takes the rows of its own times and, of the table, what those can
-see.
+partition, which is read through the memory map. A partition that is too large for a task, because
+a key is very frequent, is divided by time: each task takes the rows of its own times and, of the
+table, what those can see.
 """
 
 from __future__ import annotations
@@ -47,6 +46,9 @@ class PartitionJob:
     spec: JoinSpec
     num_parts: int
     target: Path
+
+
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -194,16 +196,17 @@ def _divide(job: PartitionJob, batches: Callable[[pq.ParquetFile], Iterator[pa.T
             order = np.argsort(part, kind="stable")
             stops = np.searchsorted(part[order], np.arange(job.num_parts + 1)).tolist()
             ordered = table.take(pa.array(order)).combine_chunks()
+            empty = pa.RecordBatch.from_pylist([], schema=ordered.schema)
             writer = writer or stack.enter_context(pa.ipc.new_file(str(job.target), ordered.schema))
             for number, (start, stop) in enumerate(pairwise(stops)):
-                (batch,) = ordered.slice(start, stop - start).to_batches() or [_empty(ordered.schema)]
+                (batch,) = ordered.slice(start, stop - start).to_batches() or [empty]
                 writer.write_batch(batch)
                 num_bytes[number] += batch.nbytes
             num_with_key += len(order)
     return PartitionedFile(job.target, file.metadata.num_rows, num_with_key, num_bytes)
 
 
-def _parts(table: pa.Table, num_keys: int, num_parts: int) -> npt.NDArray[np.int64]:
+def _parts(table: pa.Table, num_keys: int, num_parts: int) -> Ints:
     """Number of the partition of each row, by a hash that is the same on every machine."""
     if num_parts == 1:
         return np.zeros(table.num_rows, np.int64)
@@ -220,10 +223,6 @@ def _batches(paths: Iterable[Path], num_parts: int, part: int) -> Iterator[pa.Ta
                 yield pa.Table.from_batches([reader.get_batch(number)])
 
 
-def _empty(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([], schema=schema)
-
-
 def _frame(table: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(table))
 
@@ -231,8 +230,6 @@ def _frame(table: pa.Table) -> pl.DataFrame:
 def _arrow(frame: pl.DataFrame) -> pa.Table:
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
-
-Ints = npt.NDArray[np.int64]
 
 UNBOUNDED = 1 << 62
 """Bytes of one task that was chosen because all of the join fits into it."""
@@ -345,15 +342,10 @@ def _ranges(rows: tuple[Path, ...], table: tuple[Path, ...], sizes: Ints, part_b
 
 
 def _without_key(rows: Sequence[PartitionedFile], table: Sequence[PartitionedFile]) -> Counts:
-    lost = sum(file.num_rows - file.num_with_key for file in rows)
-    return Counter(
-        {
-            ("without_key",): lost,
-            ("missing",): lost,
-            ("table", "rows"): sum(file.num_rows for file in table),
-            ("table", "without_key"): sum(file.num_rows - file.num_with_key for file in table),
-        }
-    )
+    lost, lost_of_table = (sum(file.num_rows - file.num_with_key for file in side) for side in (rows, table))
+    counts: Counts = Counter({("without_key",): lost, ("missing",): lost})
+    counts.update({("table", "rows"): sum(file.num_rows for file in table), ("table", "without_key"): lost_of_table})
+    return counts
 
 
 def _join_range(job: _JoinJob) -> tuple[Counts, list[int], int]:

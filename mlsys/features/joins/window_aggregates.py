@@ -293,9 +293,8 @@ def rounded_sum(sums: dict[int, Ints]) -> Floats:
     if not sums:
         return np.empty(0)
     first, last = min(sums), max(sums)
-    size = len(sums[first])
-    result = np.empty(size)
-    for start in range(0, size, BLOCK):
+    result = np.empty(len(sums[first]))
+    for start in range(0, len(result), BLOCK):
         block = slice(start, start + BLOCK)
         zero = np.zeros(len(result[block]), np.int64)
         rows = [sums[place][block] if place in sums else zero for place in range(first, last + 1)]

@@ -120,11 +120,8 @@ def _ages(view: str) -> str:
 
 def _state(keys: list[str], values: list[bytes | None]) -> StoreState:
     facts, *rest = values
-    if facts is None:
-        return StoreState()
-    return StoreState(
-        json.loads(facts), {key: value for key, value in zip(keys, rest, strict=True) if value is not None}
-    )
+    present = {key: value for key, value in zip(keys, rest, strict=True) if value is not None}
+    return StoreState() if facts is None else StoreState(json.loads(facts), present)
 
 
 def _update(pipe: Any, view: str, keys: list[str], change: Callable[[StoreState], Change | None]) -> bool:

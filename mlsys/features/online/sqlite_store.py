@@ -32,7 +32,6 @@ CREATE INDEX by_age ON events (view, newest);
 PRAGMA user_version = {FORMAT};
 """
 
-
 VIEW_AND_KEYS = """
 SELECT view, NULL, facts FROM views WHERE view = ?
 UNION ALL

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -56,8 +57,6 @@ class FeatureView(_ViewModel):
 
     Attributes
     ----------
-    name
-        Name of the join in the recipe.
     id
         Name in the store: ``<recipe>/<join>/<digest of the definition>``, so that a model finds
         what was published for its own definition and no other.
@@ -135,7 +134,7 @@ class FeatureView(_ViewModel):
 
     def key(self, values: Sequence[Any]) -> str | None:
         """Write the key of a request as the store has it; None if one of its values is null: it matches nothing."""
-        parts = [read(value) for read, value in zip(self._readers, values, strict=True)]
+        parts = [None if value is None else read(value) for read, value in zip(self._readers, values, strict=True)]
         return None if any(part is None for part in parts) else TO_TEXT(parts)
 
     @cached_property
@@ -196,7 +195,7 @@ def _refused(where: str, subject: str, got: str, expected: str) -> errors.Featur
 
 
 def micros(value: dt.date) -> int:
-    """Microseconds since 1970 of a time, of a date at its midnight; without a zone the wall clock counts.
+    """Microseconds since 1970 of a time or of the midnight of a date; without a zone the wall clock counts.
 
     >>> micros(dt.datetime(1970, 1, 2, tzinfo=dt.UTC)), micros(dt.date(1970, 1, 2))
     (86400000000, 86400000000)
@@ -213,31 +212,19 @@ def instant(us: int) -> dt.datetime:
     return EPOCH + us * MICROSECOND
 
 
-def _integer(value: Any) -> int | None:
-    return None if value is None or value not in INT64 else int(value)
-
-
 def _float(value: Any) -> float | int | None:
-    number = None if value is None else float(value)
+    number = float(value)
     if isinstance(value, int) and number != value:
         return value  # no float is equal to it, so it finds none
-    return None if number is None or number != number else number + 0.0  # noqa: PLR0124 - NaN; and -0.0 is 0.0
-
-
-def _time(value: Any) -> int | None:
-    return None if value is None else micros(value)
-
-
-def _bytes(value: Any) -> str | None:
-    return None if value is None else base64.b64encode(value).decode()
+    return None if math.isnan(number) else number + 0.0  # -0.0 is 0.0
 
 
 READERS: dict[str, Callable[[Any], Any]] = {
-    "integer": _integer,
+    "integer": lambda value: int(value) if value in INT64 else None,
     "float": _float,
     "text": lambda value: value,
     "boolean": lambda value: value,
-    "time": _time,
-    "bytes": _bytes,
+    "time": micros,
+    "bytes": lambda value: base64.b64encode(value).decode(),
 }
-"""Kind of a key → its value as JSON has it, None for null; one value, one text."""
+"""Kind of a key → its value as JSON has it, None for what matches nothing; one value, one text."""
