@@ -52,13 +52,7 @@ Reader = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Domain:
-    """The kind of values that a column holds.
-
-    Attributes
-    ----------
-    zone
-        The time zone whose wall clock counts, of an `instant`.
-    """
+    """The kind of values that a column holds; of an `instant`, the wall clock of `zone` counts."""
 
     name: str
     zone: str = "UTC"

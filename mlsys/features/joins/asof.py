@@ -40,9 +40,7 @@ class QueryTimes:
     Attributes
     ----------
     places
-        A number for each query time that grows with key and time.
-    of_row
-        The query time of each row.
+        A number for each query time that grows with key and time; `of_row` is the query time of each row.
     axis
         The distinct times; None if the times themselves, from `first` to `last`, leave room for the keys.
     """

@@ -260,16 +260,10 @@ class _JoinJob:
 def join_partitions(
     spec: JoinSpec, rows: Sequence[Path], table: Sequence[Path], added: pa.Schema, folder: Path, part_bytes: int | None
 ) -> PartitionMatches:
-    """Join the rows of some files with the table of others.
+    """Join the rows of some files with the table of others; `added` are the columns that the join adds.
 
-    Parameters
-    ----------
-    added
-        The columns that the join adds.
-    folder
-        Folder for the partitioned files and the matches.
-    part_bytes
-        Bytes of keys, times and values that a task may hold; None for one task that holds all.
+    The partitioned files and the matches lie in `folder`. A task holds at most `part_bytes` of keys, times and
+    values; None is for one task that holds all.
     """
     # 1. Partition both sides.
     num_parts = 1 if part_bytes is None else _num_parts(spec, rows, table, part_bytes)

@@ -39,11 +39,9 @@ class Published:
     Attributes
     ----------
     num_keys
-        Keys whose events changed.
+        Number of keys whose events changed.
     newest_us
         Time of the newest event, in microseconds since 1970.
-    num_files
-        Files that were read.
     """
 
     view: str

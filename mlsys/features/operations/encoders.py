@@ -106,5 +106,5 @@ def encoder_digests(features: recipe.FeaturesSection) -> dict[str, str]:
 
 
 def misbehaviour(encoder: str, got: str, expected: str) -> errors.FeatureError:
-    """The error of an encoder that gave something else than the promised vector."""
+    """Build the error of an encoder that gave something else than the promised vector."""
     return errors.FeatureError.build(f"features: encoder {encoder}", got=got, expected=expected)

@@ -40,8 +40,7 @@ class NumberList(Operation):
     elements
         So many elements follow, from the first; missing where a list is shorter.
     dense
-        A number that is not there is 0 and not NaN, and one more column says where there was no
-        list at all.
+        A missing number is 0 and not NaN, and one more column says where there was no list at all.
     """
 
     elements: int = 0
