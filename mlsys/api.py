@@ -222,7 +222,7 @@ def _predictor(opened: Bundle, home: Store | None) -> Predictor:
     from mlsys.features.online.lookup import TableSource
 
     source = None if home is None else TableSource.latest(home, opened.schema)
-    return Predictor(opened, opened.read_options.timezone, source=source)
+    return Predictor(opened, source=source)
 
 
 def _store_around(folder: Path, store: Path | str | None) -> Store | None:

@@ -97,11 +97,8 @@ def _sums(counts: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int
 
 def predict_fragments(job: BatchJob, fragments: Sequence[Fragment]) -> list[BatchCounts]:
     """Predict all fragments; a worker loads the model once, and one that is repeated writes the same files again."""
-    return cluster.map(_predict_fragment, list(enumerate(fragments)), state=functools.partial(BatchPredictor, job))
-
-
-def _predict_fragment(predictor: BatchPredictor, numbered: tuple[int, Fragment]) -> BatchCounts:
-    return predictor.fragment(*numbered)
+    state = functools.partial(BatchPredictor, job)
+    return cluster.map(BatchPredictor.predict_fragment, list(enumerate(fragments)), state=state)
 
 
 class BatchPredictor:
@@ -119,8 +116,8 @@ class BatchPredictor:
         of_row = [opened.schema.name_of(role) for role in (Role.ID, Role.TIME)]
         self._default_keys = [name for name in of_row if name is not None]
 
-    def fragment(self, number: int, fragment: Fragment) -> BatchCounts:
-        """Read, check, predict and write one fragment.
+    def predict_fragment(self, numbered: tuple[int, Fragment]) -> BatchCounts:
+        """Read, check, predict and write one fragment, into the part of its number.
 
         Raises
         ------
@@ -129,6 +126,7 @@ class BatchPredictor:
         SourceError
             The file is damaged, or a key column is missing.
         """
+        number, fragment = numbered
         counts, name = [], f"part-{number:05d}.parquet"
         changed = fragment.changed()
         with (

@@ -120,11 +120,10 @@ class Fragment:
 
 @dataclass
 class TypeCounts:
-    """Number of values of a text column that could be read as each type.
+    """Number of values of a text column that could be read as each type; `fractions` are numbers but no integers.
 
-    `fractions` are numbers that are no integers. `typed` maps the stored types of sources
-    that have types to the first fragment with it; of these nothing is counted but, of bytes, the
-    values and those among them that begin as a picture does.
+    `typed` maps the types of sources that have types to the first fragment with each. Of these only
+    bytes are counted: the values, and those that begin as a picture does.
     """
 
     count: int = 0

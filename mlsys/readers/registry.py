@@ -233,7 +233,13 @@ def _of_files(
     documents = READERS[TextReader.format]
     num_documents = sum(documents.matches_file(file.name) for file in listed)
     if num_documents > 1 and default is None:
-        raise _undecided(source, num_documents)
+        raise errors.SourceError.build(
+            f"collect: source '{source}'",
+            got=f"{num_documents:,} .txt files, which may be documents or tables",
+            expected="a word about which",
+            hint="data.reading: {format: text} takes each file as a row, {format: csv} as a table",
+            field="data.reading.format",
+        )
     formats: list[Reader] = []
     for file in listed:
         is_document = documents.matches_file(file.name) and default is documents
@@ -256,17 +262,6 @@ def _known(file: File, named: Reader | None) -> Reader:
             hint="say reading: {format: csv}, parquet, jsonl, image or text",
         )
     return named
-
-
-def _undecided(source: str, count: int) -> errors.SourceError:
-    """Text files hold tables here and documents there, and no rule could tell for sure."""
-    return errors.SourceError.build(
-        f"collect: source '{source}'",
-        got=f"{count:,} .txt files, which may be documents or tables",
-        expected="a word about which",
-        hint="data.reading: {format: text} takes each file as a row, {format: csv} as a table",
-        field="data.reading.format",
-    )
 
 
 def _with_module(made: Reader, fragments: list[Fragment]) -> list[Fragment]:
