@@ -206,7 +206,7 @@ def load(model: str | Path, *, store: Path | str | None = None) -> Predictor:
     {0: 0, 70: 1, 140: 2}
     """
     folder = Path(model)
-    if isinstance(model, Path) or folder.is_dir():
+    if isinstance(model, Path) or folder.is_dir() or len(folder.parts) > 1:  # no name holds a slash
         return _predictor(bundle.open_folder(folder), _store_around(folder, store))
     home = Store.open(store)
     if DIGEST.fullmatch(model):
@@ -261,7 +261,10 @@ def _check_step(recipe: Recipe, until: str, *, cluster: bool) -> None:
         return
     if until in NEEDS_A_CLUSTER:
         raise errors.RecipeError.build(
-            "run: cluster=False", got=f"until={until!r}", expected="a step up to evaluate", hint="leave cluster out"
+            "run: cluster=False",
+            got=f"until={until!r}",
+            expected="a step up to evaluate",
+            hint='until="evaluate", or leave cluster out',
         )
     if recipe.tune.trials != 0 and steps.index(until) >= steps.index("tune"):
         raise errors.RecipeError.build(

@@ -45,7 +45,9 @@ app = typer.Typer(
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="the recipe, a YAML file")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="override a value of the recipe, e.g. train.rounds=200"),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="override a value of the recipe, e.g. train.rounds=200; may be repeated"
+    ),
 ]
 StoreRoot = Annotated[
     Path | None, typer.Option("--store", envvar="MLSYS_STORE", help="folder of the store; .mlsys by default")
@@ -182,7 +184,7 @@ def monitor(recipe: RecipeFile, settings: Settings = None, store: StoreRoot = No
 
 @app.command()
 def init(
-    table: Annotated[str, typer.Argument(help="csv, parquet or jsonl: path, glob or URI")],
+    table: Annotated[str, typer.Argument(help="as data.source in a recipe: path, folder, glob or URI")],
     target: Annotated[str, typer.Option("--target", help="column to predict")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="where to write; <name>.yaml by default")
@@ -206,7 +208,10 @@ def predict(
     ],
     output: Annotated[str, typer.Argument(help="folder for the predictions, or the URI of one")],
     key: Annotated[
-        list[str] | None, typer.Option("--key", help="column to carry over; the id and time columns by default")
+        list[str] | None,
+        typer.Option(
+            "--key", metavar="COLUMN", help="column to carry over, may be repeated; the id and time columns by default"
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -234,7 +239,7 @@ def materialize(
     settings: Settings = None,
     rebuild: Annotated[
         bool,
-        typer.Option("--rebuild", help="hold what the sources hold now; without it, what they no longer hold stays"),
+        typer.Option("--rebuild", help="begin anew; otherwise rows stay that the sources no longer have"),
     ] = False,
     store: StoreRoot = None,
 ) -> None:

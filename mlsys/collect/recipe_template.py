@@ -40,6 +40,9 @@ ID_NAME = re.compile(
 )
 TIME_NAME = re.compile(r"time|date|(_|^)at$|stamp|day|when", re.IGNORECASE)
 
+ISO_TIMES = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d")
+"""Formats of times that a table with types may hold as text."""
+
 
 @dataclass(frozen=True)
 class _Sample:
@@ -63,6 +66,9 @@ def write(source: str, target: str, name: str | None = None) -> str:
     sample = _sample(source)
     if target not in sample.frame.columns:
         raise errors.RecipeError.unknown_column("init", target, sample.frame.columns)
+    times = _times(sample, target)
+    has_derive = any("derive" in line for line in times)
+    derive = [] if has_derive else ["  # derive: {}             # new columns as SQL, e.g. {late: delay > 15}"]
     lines = [
         f"# Drafted from the first {len(sample.frame):,} rows of {source}.",
         "# Every key that is left out has a default; `mlsys run` writes them all into resolved.yaml.",
@@ -73,9 +79,9 @@ def write(source: str, target: str, name: str | None = None) -> str:
         f"  source: {_plain(source)}",
         *_reading(sample.reading),
         *_identifiers(sample, target),
-        *_times(sample, target),
+        *times,
         "  # known_after: []        # columns known only after the moment of prediction: they never become features",
-        *(_rare(sample, target) or ["  # derive: {}             # new columns as SQL, e.g. {late: delay > 15}"]),
+        *(_rare(sample, target) or derive),
         *_texts(sample),
     ]
     return "\n".join(lines) + "\n"
@@ -183,6 +189,8 @@ def _is_identifier(sample: _Sample, name: str) -> bool:
     if storage_schema.is_row_index(name) or are_few or values.null_count() or values.n_unique() < len(values):
         return False
     if values.dtype == pl.String:
+        if _form_of_times(values):
+            return False
         return sample.kinds[name] is Kind.CATEGORICAL
     counts_up = values.dtype == pl.Int64 and bool((values.diff().drop_nulls() == 1).all())
     return counts_up or (values.dtype == pl.Int64 and bool(ID_NAME.search(name)))
@@ -191,9 +199,21 @@ def _is_identifier(sample: _Sample, name: str) -> bool:
 def _times(sample: _Sample, target: str) -> list[str]:
     times = [name for name, kind in sample.kinds.items() if kind is Kind.DATETIME and name != target]
     if not times:
-        return []
+        texts = ((name, _form_of_times(sample.frame[name])) for name in sample.frame.columns if name != target)
+        name, form = next(((name, form) for name, form in texts if form), ("", ""))
+        column = '"' + name + '"'
+        sql = f"STRPTIME({column}, '{form}')"
+        return [f"  # derive: {_plain({'at': sql})}  # texts that are times; then also: time: at"] if form else []
     likely = next((name for name in times if TIME_NAME.search(name)), times[0])
     return [f"  # time: {_plain(likely)}     # if it is when the prediction is made; then also: split: {{by: time}}"]
+
+
+def _form_of_times(values: pl.Series) -> str | None:
+    """The ISO format that all texts of a column have, which a table with types holds; None for other columns."""
+    if values.dtype != pl.String or not len(values.drop_nulls()):
+        return None
+    texts = values.drop_nulls()
+    return next((form for form in ISO_TIMES if not texts.str.to_datetime(form, strict=False).null_count()), None)
 
 
 def _rare(sample: _Sample, target: str) -> list[str]:

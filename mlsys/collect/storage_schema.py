@@ -321,10 +321,13 @@ def _check_time(schema: Schema, empty: Collection[str]) -> None:
             field="data.time",
         )
     if name and schema[name].kind is not Kind.DATETIME:
+        read = f"TIMESTAMP '1970-01-01' + {name} * INTERVAL '1 second'"
+        if schema[name].type == "string":
+            read = f"STRPTIME({name}, '%Y-%m-%d %H:%M:%S')"
         raise errors.RecipeError.build(
             f"recipe: 'data.time': column '{name}'",
             got=f"{schema[name].kind} ({schema[name].type})",
             expected="dates or times",
-            hint=f"derive one, e.g. derive: {{at: \"TIMESTAMP '1970-01-01' + {name} * INTERVAL '1 second'\"}}",
+            hint=f'derive one, e.g. derive: {{at: "{read}"}}',
             field="data.time",
         )

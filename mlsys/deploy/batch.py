@@ -126,7 +126,7 @@ def predict(
                     "predict: rows that do not fit the model",
                     got=f"{count.num_rejected:,} of {count.num_rows:,}; the first: {count.first_reasons}",
                     expected=f"at most {max_rejected_fraction:.1%}",
-                    hint="correct the files, or allow more with max_rejected_fraction",
+                    hint="correct the files; --set says how they are read, if not as in training",
                 )
             unseen, rare = dict(sorted(count.unseen.items())), dict(sorted(count.rare.items()))
             rows = count.num_rows, count.num_rejected

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlsys import models
+from mlsys import errors, models
 from mlsys.bundle import Bundle
 from mlsys.features.online.lookup import FeatureSource
 from mlsys.predict.feature_lookup import FeatureLookup
@@ -143,6 +143,8 @@ class Predictor:
         RequestError
             A column is missing or unknown, or a value does not fit; `violations` lists each.
         """
+        if extra not in ("refuse", "ignore"):
+            raise errors.RequestError.build("predict: extra", got=repr(extra), expected="'refuse' or 'ignore'")
         columns = columns_of(frame)
         if extra == "ignore":
             columns = {name: columns[name] for name in self.bundle.schema.names if name in columns}

@@ -129,7 +129,7 @@ def load(path: str | Path, settings: Iterable[str] = ()) -> Recipe:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = [p.name for p in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
-        hint = errors.did_you_mean(file.name, near)
+        hint = errors.did_you_mean(file.name, near) if near else "`mlsys init TABLE --target COLUMN` writes one"
         raise errors.RecipeError.build(
             f"recipe: file '{path}'", got="nothing there", expected="a YAML file", hint=hint
         ) from None
@@ -212,11 +212,11 @@ class _RecipeLoader(KeysOnce, yaml.SafeLoader):
     }
 
 
-def _read_yaml(text: str, where: str) -> Any:
+def _read_yaml(text: str, where: str, hint: str | None = None) -> Any:
     try:
         return yaml.load(text, _RecipeLoader)  # noqa: S506  (a safe loader with fewer types)
     except yaml.YAMLError as error:
-        raise errors.RecipeError.build(where, got=" ".join(str(error).split()), expected="YAML") from None
+        raise errors.RecipeError.build(where, got=" ".join(str(error).split()), expected="YAML", hint=hint) from None
 
 
 def _override(tree: dict[str, Any], setting: str) -> None:
@@ -235,4 +235,5 @@ def _override(tree: dict[str, Any], setting: str) -> None:
             raise errors.RecipeError.build(
                 f"recipe: --set {setting}", got=f"'{parent}' is a value", expected="a section"
             )
-    section[last] = _read_yaml(value, f"recipe: --set {setting}")
+    hint = f"quote it twice, for the shell and for YAML: --set '{path}=\"{value}\"'"
+    section[last] = _read_yaml(value, f"recipe: --set {setting}", hint)

@@ -143,6 +143,7 @@ def explore(context: StepContext, data: CollectResult) -> ExploreResult:
         num_columns=len(described["columns"]),
         num_alerts=len(described["alerts"]),
         num_findings=len(findings),
+        suspects=tuple(dict.fromkeys(finding.column for finding in findings if finding.column is not None)),
     )
 
 

@@ -98,7 +98,13 @@ class CollectResult(StepResult):
 
 @dataclass(frozen=True)
 class ExploreResult(StepResult):
-    """Statistics of the training rows by fold, and the report."""
+    """Statistics of the training rows by fold, and the report.
+
+    Attributes
+    ----------
+    suspects
+        Columns that the leakage scan names.
+    """
 
     identity = ("statistics",)
     objects_of = (("profile", "statistics"),)
@@ -109,6 +115,7 @@ class ExploreResult(StepResult):
     num_columns: int
     num_alerts: int
     num_findings: int
+    suspects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

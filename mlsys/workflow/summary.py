@@ -41,10 +41,11 @@ def _known_fraction(counts: dict[str, int]) -> float:
 
 
 def explored(result: ExploreResult) -> str:
-    """Rows and columns, alerts and leakage findings."""
+    """Rows and columns, alerts and leakage findings, with the columns that they name."""
+    suspects = f" ({', '.join(result.suspects)})" if result.suspects else ""
     return (
         f"{count(result.num_rows, 'training row')}, {count(result.num_columns, 'column')}: "
-        f"{count(result.num_alerts, 'alert')}, {count(result.num_findings, 'leakage finding')}"
+        f"{count(result.num_alerts, 'alert')}, {count(result.num_findings, 'leakage finding')}{suspects}"
     )
 
 
@@ -110,7 +111,7 @@ def _metrics(evaluated: EvaluateResult) -> list[str]:
         if metric["value"] is None:
             continue
         ends = "" if metric["low"] is None else f"[{metric['low']:.4f}, {metric['high']:.4f}]"
-        lines.append(f"  {metric['title']:<24} {metric['value']:10.4f}  {ends}".rstrip())
+        lines.append(f"  {metric['title']:<25} {metric['value']:10.4f}  {ends}".rstrip())
     return lines
 
 

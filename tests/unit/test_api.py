@@ -158,6 +158,8 @@ def test_what_is_no_model_is_named(done, tmp_path):
         mlsys.load("0123456789", store=done.store)
     with pytest.raises(errors.RegistryError, match="model 'wime'"):
         mlsys.load("wime@champion", store=done.store)
+    with pytest.raises(errors.BundleError, match=r"no manifest\.json there"):
+        mlsys.load("models/wine", store=done.store)
 
 
 # predict
@@ -166,6 +168,11 @@ def test_what_is_no_model_is_named(done, tmp_path):
 def expected(model):
     said = model.table(pa.Table.from_pandas(ROWS, preserve_index=False))
     return said.prediction.tolist(), said.probabilities
+
+
+def test_a_misspelt_treatment_of_other_columns_is_refused(model):
+    with pytest.raises(errors.RequestError, match="'refuse' or 'ignore'"):
+        model.predict(ROWS, extra="ignroe")
 
 
 def test_pandas_comes_back_with_its_index(model):

@@ -154,6 +154,17 @@ def test_a_missing_file_is_answered_with_the_nearest_recipe(tmp_path):
     assert "nothing there" in str(caught.value)
 
 
+def test_a_missing_file_where_no_recipe_is_is_answered_with_the_verb_that_writes_one(tmp_path):
+    with pytest.raises(errors.RecipeError, match="`mlsys init TABLE --target COLUMN` writes one"):
+        recipe.load(tmp_path / "flights.yaml")
+
+
+def test_a_setting_that_yaml_takes_for_a_mark_is_told_how_to_quote():
+    error = refusal(MINIMAL, "data.reading.decimal=,")
+    quoted = str(error).partition("--set '")[2].removesuffix("'")
+    assert recipe.parse(MINIMAL, [quoted]).data.reading.decimal == ","
+
+
 def test_a_missing_folder_is_an_error_of_the_recipe(tmp_path):
     with pytest.raises(errors.RecipeError, match="nothing there"):
         recipe.load(tmp_path / "nowhere" / "demo.yaml")

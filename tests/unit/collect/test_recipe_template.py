@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import json
 
@@ -73,6 +74,19 @@ def test_what_may_be_wanted_stands_as_a_comment(tmp_path):
     assert "  # time: bought at " in text
     assert "5 classes" not in text
     assert "4 classes: multiclass" in text
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"])
+def test_times_that_a_typed_table_holds_as_text_are_no_identifiers(tmp_path, form):
+    begin = dt.datetime(2011, 1, 1, tzinfo=dt.UTC)
+    times = [(begin + dt.timedelta(days=day)).strftime(form) for day in range(60)]
+    pq.write_table(pa.table({"at once": times, "y": list(range(60))}), tmp_path / "t.parquet")
+    text = recipe_template.write(str(tmp_path / "t.parquet"), "y")
+    assert "ignore" not in text
+    line = next(line for line in text.splitlines() if "derive" in line)
+    drafted = recipe.parse(text.replace(line, line.replace("# derive", "derive") + "\n  time: at"))
+    taken = snapshot.take(Store.open(tmp_path / "store"), drafted.data, target="y", folder=tmp_path / "run")
+    assert taken.snapshot.schema["at"].role is Role.TIME
 
 
 def test_a_misspelt_target_is_named(tmp_path):

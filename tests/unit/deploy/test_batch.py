@@ -178,7 +178,7 @@ def test_too_many_rejected_rows_stop_it_and_leave_the_old_output(store, table, t
         "predict: rows that do not fit the model\n"
         "  got:      30 of 300; the first: seats: got number -1, expected an integer (int64) of at least 0\n"
         "  expected: at most 1.0%\n"
-        "  hint:     correct the files, or allow more with max_rejected_fraction"
+        "  hint:     correct the files; --set says how they are read, if not as in training"
     )
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").glob("*.parquet")} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "b.parquet", "out"]

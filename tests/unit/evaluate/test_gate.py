@@ -71,18 +71,26 @@ def test_a_strict_bound_without_an_interval_does_not_pass():
 @pytest.mark.parametrize(
     ("gain", "passed", "reason"),
     [
-        ({"value": 0.2, "low": 0.15, "high": 0.3}, True, "the gain is 0.2000, its interval begins at 0.1500, above 0"),
+        (
+            {"value": 0.2, "low": 0.15, "high": 0.3},
+            True,
+            "the gain over the dummy is 0.2000, its interval begins at 0.1500, above 0",
+        ),
         (
             {"value": 0.2, "low": -0.01, "high": 0.3},
             False,
-            "the gain is 0.2000, its interval begins at -0.0100, not clear of 0",
+            "the gain over the dummy is 0.2000, its interval begins at -0.0100, not clear of 0",
         ),
         (
             {"value": 0.0, "low": 0.0, "high": 0.0},
             False,
-            "the gain is 0.0000, its interval begins at 0.0000, not clear of 0",
+            "the gain over the dummy is 0.0000, its interval begins at 0.0000, not clear of 0",
         ),
-        ({"value": 0.2, "low": math.nan, "high": math.nan}, False, "the gain is 0.2000 and has no interval"),
+        (
+            {"value": 0.2, "low": math.nan, "high": math.nan},
+            False,
+            "the gain over the dummy is 0.2000 and has no interval",
+        ),
         ({}, False, "the comparison with the dummy is not defined on these rows"),
     ],
 )
