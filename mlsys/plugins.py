@@ -17,10 +17,13 @@ import importlib.util
 import inspect
 import json
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import CodeType
 from typing import Any, TypeVar
+
+from mlsys import errors
 
 T = TypeVar("T")
 
@@ -38,22 +41,28 @@ class Plugins(Mapping[str, T]):
     group is read once, when a name is asked for that is not known yet, or all names.
     """
 
-    def __init__(self, group: str, parts: Mapping[str, T], loaders: Mapping[str, Callable[[], T]]) -> None:
-        self.group = group
+    def __init__(
+        self, group: str, parts: Mapping[str, T], loaders: Mapping[str, Callable[[], T]], kind: type[Any] = object
+    ) -> None:
+        self.group, self.kind = group, kind
         self.built_in = (*parts, *loaders)
         self._parts: dict[str, T] = dict(parts)
         self._loaders: dict[str, Callable[[], T]] = dict(loaders)
         self._names = dict.fromkeys(self.built_in)  # a set that keeps its order
         self._is_complete = False
 
-    def register(self, name: str, part: T) -> None:
+    def register(self, name: str | None, part: T) -> None:
         """Add a part, in place of an earlier one of that name from outside.
 
         Raises
         ------
+        TypeError
+            The part is not of the kind of this table, or has no name.
         ValueError
             It is the name of a part of mlsys.
         """
+        if not isinstance(part, self.kind) or not name:
+            raise TypeError(f"{self.group}: got {part!r}, expected an instance of {self.kind.__name__} with a name")
         if name in self.built_in:
             raise ValueError(f"{self.group}: '{name}' is the name of a part of mlsys; take another one")
         self._parts[name] = part
@@ -91,8 +100,29 @@ class Plugins(Mapping[str, T]):
             self._is_complete = True
             for point in importlib.metadata.entry_points(group=self.group):
                 if point.name not in self._names:
-                    self._loaders[point.name] = point.load
+                    self._loaders[point.name] = functools.partial(self._load, point)
                     self._names[point.name] = None
+
+    def _load(self, point: importlib.metadata.EntryPoint) -> T:
+        """Load the part of an entry point; whatever is wrong with it is the fault of its package."""
+        try:
+            part = point.load()
+        except Exception as error:
+            raise self._refused(point, f"{type(error).__name__}: {error}") from error
+        if not isinstance(part, self.kind):
+            raise self._refused(point, repr(part))
+        name = getattr(part, "format", getattr(part, "name", point.name))
+        if name != point.name:
+            raise self._refused(point, f"one that calls itself '{name}'")
+        return part  # type: ignore[no-any-return]
+
+    def _refused(self, point: importlib.metadata.EntryPoint, got: str) -> errors.RecipeError:
+        return errors.RecipeError.build(
+            f"{self.group}: entry point '{point.name} = {point.value}'",
+            got=got,
+            expected=f"an instance of {self.kind.__name__} of that name",
+            hint="correct the package that names it, or uninstall it",
+        )
 
 
 def modules(pattern: str, attribute: str) -> dict[str, Callable[[], Any]]:
@@ -124,26 +154,60 @@ def record(group: str, name: str, part: Any) -> None:
     files = [frame.f_code.co_filename] if frame is not None else []
     if not _is_ours(type(part).__module__):
         try:
-            files.append(inspect.getfile(type(part)))
+            files += _with_package(inspect.getfile(type(part)))
         except (OSError, TypeError):  # typed into an interpreter or a notebook
-            files.append(TYPED + _digest_of_methods(type(part)))
+            contents = json.dumps(_contents(type(part), set()))
+            files.append(TYPED + hashlib.sha256(contents.encode()).hexdigest())
     _registered[f"{group}: {name}"] = files
 
 
 TYPED = "typed:"
-"""Prefix of what stands for the file of a class that has none."""
+"""Prefix of what stands for a file where there is none."""
 
 
-def _digest_of_methods(kind: type) -> str:
-    """Digest of the instructions of a class's methods, which do not depend on lines and names of files."""
+def _contents(value: Any, seen: set[int]) -> Any:
+    """The code and constants of a typed class or function and of all others that it names, without lines and files."""
+    if id(value) in seen:
+        return None
+    if inspect.isfunction(value):
+        seen.add(id(value))
+        names = [name for name in _names(value.__code__) if name in value.__globals__]
+        return [_instructions(value.__code__), {name: _contents(value.__globals__[name], seen) for name in names}]
+    if inspect.isclass(value) and value.__module__ not in sys.stdlib_module_names and not _has_file(value):
+        seen.add(id(value))
+        own = {name: each for name, each in sorted(vars(value).items()) if not name.startswith("_")}
+        return [
+            {name: _contents(each, seen) for name, each in own.items()},
+            repr(vars(value).get("__pydantic_fields__")),
+        ]
+    text = repr(value)
+    return None if " at 0x" in text else text
 
-    def instructions(code: CodeType) -> list[Any]:
-        constants = [instructions(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
-        return [code.co_code.hex(), code.co_names, constants]
 
-    methods = {name: value.__code__ for name, value in vars(kind).items() if inspect.isfunction(value)}
-    contents = {name: instructions(code) for name, code in sorted(methods.items())}
-    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
+def _has_file(kind: type) -> bool:
+    try:
+        return bool(inspect.getfile(kind))
+    except (OSError, TypeError):
+        return False
+
+
+def _names(code: CodeType) -> list[str]:
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    return sorted({*code.co_names, *(name for each in inner for name in _names(each))})
+
+
+def _instructions(code: CodeType) -> list[Any]:
+    constants = [_instructions(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    return [code.co_code.hex(), code.co_names, constants]
+
+
+def _with_package(file: str) -> list[str]:
+    """The file of a module, and all others of its package, which it may import."""
+    folder = Path(file).parent
+    while (folder.parent / "__init__.py").is_file():
+        folder = folder.parent
+    beside = sorted(map(str, folder.rglob("*.py"))) if (folder / "__init__.py").is_file() else []
+    return [file, *beside]
 
 
 def _is_ours(module: str) -> bool:
@@ -154,8 +218,9 @@ def outside_code() -> dict[str, list[str]]:
     """Digests of the files of each part from outside: steps run again when one of them changes."""
     files = dict(_registered)
     for point in (point for group in GROUPS for point in importlib.metadata.entry_points(group=group)):
-        spec = importlib.util.find_spec(point.module)
-        files.setdefault(f"{point.group}: {point.name}", [spec.origin] if spec and spec.origin else [])
+        spec = importlib.util.find_spec(point.module.partition(".")[0])
+        source = _with_package(spec.origin) if spec and spec.origin else []
+        files.setdefault(f"{point.group}: {point.name}", [TYPED + point.value, *source])
     return {key: [_digest(name) for name in dict.fromkeys(files[key]) if _is_there(name)] for key in sorted(files)}
 
 

@@ -195,7 +195,7 @@ _TABLE = (
            "mean of prediction - y; nearer to 0 is better, so bound it on both sides"),
 )  # fmt: skip
 
-METRICS: Plugins[Metric] = Plugins("mlsys.metrics", {metric.name: metric for metric in _TABLE}, {})
+METRICS: Plugins[Metric] = Plugins("mlsys.metrics", {metric.name: metric for metric in _TABLE}, {}, Metric)
 """Every metric by the name that recipes use, in the order of a report."""
 
 
@@ -206,10 +206,10 @@ def register(metric: Metric) -> None:
 
     Raises
     ------
-    ValueError
-        mlsys has a metric of that name.
+    TypeError, ValueError
+        It is no `Metric`, or mlsys has a metric of that name.
     """
-    METRICS.register(metric.name, metric)
+    METRICS.register(getattr(metric, "name", None), metric)
 
 
 def check_names(recipe: Recipe) -> None:

@@ -22,7 +22,9 @@ __all__ = ["BASELINE", "FAMILIES", "check_names", "family", "for_task", "params_
 BASELINE = "dummy"
 """Family that every model has to beat; it is always among the candidates."""
 
-FAMILIES: Plugins[Family[Any, Any]] = Plugins("mlsys.families", {}, modules("mlsys.models.families.*", "FAMILY"))
+FAMILIES: Plugins[Family[Any, Any]] = Plugins(
+    "mlsys.families", {}, modules("mlsys.models.families.*", "FAMILY"), Family
+)
 """Every family by its name; a file is imported when its family is first used."""
 
 
@@ -33,10 +35,10 @@ def register(family: Family[Any, Any]) -> None:
 
     Raises
     ------
-    ValueError
-        mlsys has a family of that name.
+    TypeError, ValueError
+        It is no named instance of `Family`, or mlsys has a family of that name.
     """
-    FAMILIES.register(family.name, family)
+    FAMILIES.register(getattr(family, "name", None), family)
 
 
 def family(name: str) -> Family[Any, Any]:

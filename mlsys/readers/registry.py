@@ -57,6 +57,7 @@ READERS: Plugins[Reader] = Plugins(
         )
     },
     {},
+    Reader,
 )
 """Readers by format; where a source is matched, those from outside come first and a database of any scheme last."""
 
@@ -69,10 +70,10 @@ def register(reader: Reader) -> None:
 
     Raises
     ------
-    ValueError
-        mlsys has a format of that name.
+    TypeError, ValueError
+        It is no instance of `Reader` with a format, or mlsys has a format of that name.
     """
-    READERS.register(reader.format, reader)
+    READERS.register(getattr(reader, "format", None), reader)
 
 
 def formats() -> list[str]:

@@ -11,8 +11,10 @@ import pytest
 import toys
 from mlsys import bundle, errors, evaluate, models, recipe, selection, train, tune
 from mlsys.evaluate import bootstrap, metrics
+from mlsys.models.interface import Family
 from mlsys.plugins import Plugins, _registered, outside_code, record
 from mlsys.predict import Predictor
+from mlsys.readers import registry as readers
 from mlsys.store import Store
 from mlsys.workflow import modelling
 from toys import BINS, TOP_TENTH
@@ -156,13 +158,62 @@ def test_the_code_of_a_part_from_outside_counts_for_the_steps(tmp_path, monkeypa
     assert "mlsys.metrics: other" not in outside_code()
 
 
-def test_a_class_without_a_file_counts_by_its_instructions():
-    """As one that is typed into a notebook: the same again is the same, another method is not."""
+TYPED_CLASS = """
+
+def double(x):
+    return {helper} * x
+class Params:
+    size: int = {params}
+class Typed:
+    params, complexity = Params, {attribute}
+    def fit(self):
+        return [double({method}) for _ in ()]
+"""
+
+
+@pytest.mark.parametrize("changed", ["helper", "params", "attribute", "method"])
+def test_a_class_without_a_file_counts_by_its_instructions_and_those_that_it_names(changed):
+    """As one that is typed into a notebook: the same again is the same, with other code anywhere it is not."""
     digests = []
     for number in (1, 1, 2):
         names = {"__name__": "notebook"}
-        exec(f"\n\nclass Typed:\n    def fit(self):\n        return [{number} for _ in ()]", names)
+        exec(
+            TYPED_CLASS.format(**dict.fromkeys(["helper", "params", "attribute", "method"], 1) | {changed: number}),
+            names,
+        )
         record("mlsys.families", "typed", names["Typed"]())
         digests.append(outside_code()["mlsys.families: typed"][-1])
     del _registered["mlsys.families: typed"]
     assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize("value", ["nowhere:X", "toys:NOTHING", "toys:BinsFamily", "toys:TOP_TENTH", "toys:BINS"])
+def test_an_entry_point_that_gives_no_part_is_named_and_breaks_no_other(monkeypatch, value):
+    point = importlib.metadata.EntryPoint("wrong", value, "mlsys.families")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point] if group == "mlsys.families" else [])
+    table = Plugins("mlsys.families", {"first": BINS}, {}, Family)
+    with pytest.raises(errors.RecipeError, match=f"entry point 'wrong = {value}'"):
+        table["wrong"]
+    assert table["first"] is BINS
+    assert outside_code()["mlsys.families: wrong"]
+
+
+def test_what_is_no_part_is_not_registered():
+    for module in (models, metrics, readers):
+        for part in (None, object(), toys.BinsFamily, len):
+            with pytest.raises(TypeError, match="expected an instance of"):
+                module.register(part)
+
+
+def test_each_module_of_an_outside_package_counts_and_so_does_the_name_of_the_part(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "shells").mkdir()
+    for name in ("__init__", "part", "helper"):
+        (tmp_path / "shells" / f"{name}.py").write_text("")
+    points = [importlib.metadata.EntryPoint("shell", "shells.part:A", "mlsys.metrics")]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points if group == "mlsys.metrics" else [])
+    before = outside_code()
+    (tmp_path / "shells" / "helper.py").write_text("x = 1")
+    changed = outside_code()
+    points[:] = [importlib.metadata.EntryPoint("shell", "shells.part:B", "mlsys.metrics")]
+    assert before != changed != outside_code()
