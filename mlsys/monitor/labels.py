@@ -187,15 +187,22 @@ def _columns(
     """The name of the key; and the key as text, the label, and when it was known."""
     names = table.column_names
     key = _first_present(names, "prediction_id", id_column, "id", ROW)
-    label = table[_first_present(names, "label", task.target)]
-    if not task.is_classification:
-        label = as_type(label, pa.float64(), zone, numbers)
+    name = _first_present(names, "label", task.target)
+    label = table[name] if task.is_classification else _read(table, name, pa.float64(), "numbers", zone, numbers)
     known_at = pa.nulls(table.num_rows, TIME)
     if "known_at" in names:
-        known_at = as_type(table["known_at"], TIME, zone)
-        unread = misfits(table["known_at"].combine_chunks(), known_at)
-        if unread.true_count:
-            where, got = "monitor: labels, column 'known_at'", str(table["known_at"].filter(unread)[0])
-            raise errors.SourceError.build(where, got=got, expected="ISO 8601 times", field="known_at")
+        known_at = _read(table, "known_at", TIME, "ISO 8601 times", zone)
     columns = {"key": table[key].cast(pa.string()), "label": label, "known_at": known_at}
     return key, cast("pl.DataFrame", pl.from_arrow(pa.table(columns)))
+
+
+def _read(
+    table: pa.Table, name: str, kind: pa.DataType, expected: str, zone: str, numbers: NumberFormat = PLAIN
+) -> pa.Array:
+    """A column in its type; a value that cannot be read is refused, for null means that there will be no label."""
+    values = as_type(table[name], kind, zone, numbers)
+    unread = misfits(table[name].combine_chunks(), values)
+    if unread.true_count:
+        got = str(table[name].filter(unread)[0])
+        raise errors.SourceError.build(f"monitor: labels, column '{name}'", got=got, expected=expected, field=name)
+    return values

@@ -105,3 +105,13 @@ def test_a_line_of_labels_that_is_no_row_is_named(tmp_path):
     (tmp_path / "l.jsonl").write_text('{"id": "a", "late": true}\n{\n')
     with pytest.raises(errors.SourceError, match=r"monitor: labels 'l.jsonl', record 1"):
         Labels.read(tmp_path / "l.jsonl", BINARY)
+
+
+def test_a_label_that_is_no_number_is_named_and_not_taken_for_one_that_never_comes(tmp_path):
+    """As where the decimal mark of the file is not that of the options."""
+    (tmp_path / "labels.csv").write_text("id;y\n1;2\n2;1,5\n3;\n")
+    task = Task(kind=TaskKind.REGRESSION, target="y")
+    with pytest.raises(errors.SourceError, match=r"column 'y'\n  got:      1,5\n  expected: numbers"):
+        Labels.read(tmp_path / "labels.csv", task, options=ReadOptions(reading=Reading(delimiter=";")))
+    german = ReadOptions(reading=Reading(delimiter=";", decimal=","))
+    assert Labels.read(tmp_path / "labels.csv", task, options=german).frame["void"].sum() == 1
