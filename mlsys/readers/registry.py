@@ -154,7 +154,23 @@ def batches(
     fragment: Fragment, reading: Reading, bad_records: list[BadRecord], growth: Growth | None = None
 ) -> Iterator[Batch]:
     """Rows of a fragment in bounded batches; records that are no rows are appended to `bad_records`."""
-    return _of(fragment).batches(fragment, reading, bad_records, growth)
+    made = _of(fragment)
+    read = made.batches(fragment, reading, bad_records, growth)
+    return read if fragment.module is None else _checked(made, fragment, read)
+
+
+def _checked(made: Reader, fragment: Fragment, read: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches of a reader from outside, which keeps the protocol or is named."""
+    for batch in read:
+        is_batch = isinstance(batch, Batch)
+        if not is_batch or (set(batch.table.schema.types) - {pa.string()} and made.schema(fragment) is None):
+            raise errors.SourceError.build(
+                f"collect: source '{fragment.name}'",
+                got="values with types, and no schema" if is_batch else type(batch).__name__,
+                expected="a Batch of texts, or of values with the types that `schema` tells",
+                hint=f"correct the reader of '{made.format}'",
+            )
+        yield batch
 
 
 def column(fragment: Fragment, name: str) -> Iterator[pa.Array]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from mlsys import models
+from mlsys import errors, models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.models.interface import FamilyParams, Progress
@@ -108,6 +108,10 @@ def fit_prepared(
     fitted = time.perf_counter()
     output = chosen.predict(model, prepared.judged.X)
     predict_s = time.perf_counter() - fitted
+    shape = (prepared.judged.num_rows, *([len(task.classes)] if task.is_classification else []))
+    if np.shape(output) != shape:
+        got, expected = f"predictions of shape {np.shape(output)}", f"{shape}, for classes a probability each"
+        raise errors.RecipeError.build(f"models: family '{family}'", got=got, expected=expected, field=family)
     return FoldResult(
         score=float(metrics.measure(metric, prepared.judged.y, output)),
         fit_s=fitted - began,

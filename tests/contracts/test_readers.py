@@ -373,3 +373,12 @@ def test_csv_written_by_arrow_is_read_back(tmp_path):
     pacsv.write_csv(TYPED, tmp_path / "a.csv")
     columns, _, _ = read(Source("", "csv", {}), registry.find(tmp_path / "a.csv", Reading()))
     assert columns["t"] == TEXTS["t"]
+
+
+@pytest.mark.parametrize("given", [pa.table({"letter": ["a"]}), Batch(pa.table({"letter": [1]}), np.arange(1))])
+def test_a_reader_from_outside_that_breaks_the_protocol_is_named(tmp_path, monkeypatch, given):
+    (tmp_path / "a.letters").write_text("a")
+    monkeypatch.setattr(LetterReader, "batches", lambda *_: iter([given]))
+    (fragment,) = registry.find(tmp_path / "a.letters", Reading())
+    with pytest.raises(errors.SourceError, match="correct the reader of 'letters'"):
+        list(registry.batches(fragment, Reading(), []))

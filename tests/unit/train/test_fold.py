@@ -124,3 +124,12 @@ def test_a_value_out_of_range_and_an_unknown_family_are_refused():
         models.params_of("xgboost", {"learning_rate": 2})
     with pytest.raises(errors.RecipeError, match="did you mean 'forest'"):
         models.family("florest")
+
+
+def test_predictions_of_another_shape_are_the_fault_of_their_family(make_split, monkeypatch):
+    built = make_split()
+    made = prepared(built, "dummy")
+    monkeypatch.setattr(type(models.family("dummy")), "predict", lambda self, model, X: np.zeros(len(X)))
+    params = models.params_of("dummy", {})
+    with pytest.raises(errors.RecipeError, match=r"family 'dummy'\n  got:      predictions of shape"):
+        train.fit_prepared(made, built[3], "dummy", params, "log_loss", seed=0, threads=1)
