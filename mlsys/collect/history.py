@@ -37,7 +37,7 @@ from mlsys.collect.storage_schema import RowCounts
 from mlsys.limits import EPOCH, MICROSECOND
 from mlsys.readers.conversion import LIST, TIME
 from mlsys.recipe import DataSection
-from mlsys.recipe.durations import span_us
+from mlsys.recipe.columns import span_us
 from mlsys.schema import Schema
 from mlsys.store import digest_json, read_json, write_json
 

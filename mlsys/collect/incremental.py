@@ -32,7 +32,7 @@ from mlsys.collect.duplicates import CollectedRows, contents
 from mlsys.readers import conversion, increments, registry
 from mlsys.readers.base import BadRecord, Batch, CursorBound, Fragment, Growth, TypeCounts, refuse_reserved
 from mlsys.recipe import DataSection, Incremental, Reading
-from mlsys.recipe.durations import span_us
+from mlsys.recipe.columns import span_us
 from mlsys.schema import ROW
 from mlsys.store import Store, digest_json
 

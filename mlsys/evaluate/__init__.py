@@ -7,7 +7,7 @@ which `access_log` records, and measures; `report` draws the result.
 
 from __future__ import annotations
 
-from mlsys.evaluate import gate, metrics, report, threshold
+from mlsys.evaluate import gate, metrics, report, thresholds
 from mlsys.evaluate.scoring import score, summary
 
-__all__ = ["gate", "metrics", "report", "score", "summary", "threshold"]
+__all__ = ["gate", "metrics", "report", "score", "summary", "thresholds"]

@@ -31,14 +31,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsys import errors
-from mlsys.evaluate import weighted_metrics as weighted
-from mlsys.evaluate.weighted_metrics import Prepare, by_rows  # noqa: F401 - the other way to make a metric
+from mlsys.evaluate import bootstrap as weighted
+from mlsys.evaluate.bootstrap import Prepare, by_rows  # noqa: F401 - the other way to make a metric
 from mlsys.plugins import Plugins
 from mlsys.recipe import Recipe
 from mlsys.schema import TaskKind
 from mlsys.statistics import ranking
+from mlsys.statistics.arrays import Floats
 
-Floats = NDArray[np.float64]
 BINARY = frozenset({TaskKind.BINARY})
 MULTICLASS = frozenset({TaskKind.MULTICLASS})
 CLASSIFICATION = BINARY | MULTICLASS

@@ -2,13 +2,22 @@
 
 Rows are read and predicted file by file; the truth, the model's output, and the columns that
 rows are sliced or grouped by stay in memory.
+
+Test rows that have been opened often are no longer new: each choice made after a look fits
+them a little (Dwork et al. 2015, Science 349, 636-638). Opening them again is allowed; it is counted
+and stated in the report. The access log, ``runs/<name>/openings.jsonl``, holds one JSON line each and is
+only ever appended to.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,19 +28,80 @@ from numpy.typing import NDArray
 from mlsys import cluster, errors, models
 from mlsys.bundle import Bundle
 from mlsys.dataset import Split
-from mlsys.evaluate import access_log, bootstrap, curves, gate, metrics, slices, weighted_metrics
+from mlsys.evaluate import bootstrap, gate, metrics, slices, thresholds
 from mlsys.models.matrix import Matrix
 from mlsys.predict import Predictor, class_names
 from mlsys.recipe import Recipe
 from mlsys.schema import Role, Task, TaskKind
 from mlsys.statistics import encode_target
-from mlsys.store import Store
+from mlsys.statistics.arrays import Floats
+from mlsys.store import Store, storage_error
+
+
+@dataclass(frozen=True)
+class Opening:
+    """An opening of the rows of a part; `at` is in UTC, `split` and `bundle` are digests."""
+
+    at: str
+    part: str
+    split: str
+    bundle: str
+    reason: str
+
+
+UNREADABLE = Opening("", "test", "", "", "a line that cannot be read")
+"""A torn line was an opening as well: it is counted, not forgotten."""
+
+
+def _file(store: Store, name: str) -> Path:
+    return store.run_folder(name) / "openings.jsonl"
+
+
+def read(store: Store, name: str) -> list[Opening]:
+    """Read all openings so far, the oldest first."""
+    file = _file(store, name)
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise storage_error(file, error) from error
+    openings = []
+    for line in filter(str.strip, lines):
+        try:
+            openings.append(Opening(**json.loads(line)))
+        except (ValueError, TypeError):
+            openings.append(UNREADABLE)
+    return openings
+
+
+def record(store: Store, name: str, *, split: str, bundle: str, reason: str, part: str = "test") -> list[Opening]:
+    """Record an opening before it happens, and return the earlier ones.
+
+    Raises
+    ------
+    StoreError
+        The line cannot be written; then the rows must not be opened.
+    """
+    earlier = read(store, name)
+    opening = Opening(datetime.now(UTC).isoformat(timespec="seconds"), part, split, bundle, reason)
+    line = json.dumps(asdict(opening), ensure_ascii=False) + "\n"
+    file = _file(store, name)
+    try:
+        with file.open("ab+") as opened:
+            whole = opened.tell() == 0 or os.pread(opened.fileno(), 1, opened.tell() - 1) == b"\n"
+            opened.write(line.encode() if whole else f"\n{line}".encode())
+            opened.flush()
+            os.fsync(opened.fileno())
+    except OSError as error:
+        raise storage_error(file, error) from error
+    return earlier
+
 
 FORMAT = 1
 MAX_CURVES = 8
 """Classes with a ROC curve of their own."""
 
-Floats = NDArray[np.float64]
 Evaluation = dict[str, Any]
 
 
@@ -78,7 +148,7 @@ def score(
     metrics.find(recipe.selection.metric, bundle.task.kind)
     slices.columns(split.schema, recipe.evaluate.slices)
     split.paths("test")
-    earlier = access_log.record(store, recipe.name, split=split.digest, bundle=bundle.digest, reason=reason)
+    earlier = record(store, recipe.name, split=split.digest, bundle=bundle.digest, reason=reason)
     progress(f"opening {split.num_rows.get('test', 0):,} test rows")
     evaluation = cluster.call(_evaluate, bundle, split.only("train", "test"), recipe)
     same = [opening for opening in earlier if opening.split in ("", split.digest)]
@@ -117,7 +187,7 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     if task.is_classification:
         value |= _classes(task, scored.y, predicted, recipe)
     else:
-        value["regression"] = curves.regression(scored.y, scored.output)
+        value["regression"] = thresholds.regression(scored.y, scored.output)
     evaluation: Evaluation = jsonable(value)
     return evaluation
 
@@ -245,29 +315,31 @@ def _classes(task: Task, y: Floats, predicted: metrics.Predicted, recipe: Recipe
     """Measure what only classification has: matrix, metrics a class, calibration and curves."""
     names = class_names(task)
     # 1. The confusion matrix, and the metrics of each class that follow from it.
-    counts = weighted_metrics.matrix(y.astype(np.int64), predicted.label, len(names))
+    counts = bootstrap.matrix(y.astype(np.int64), predicted.label, len(names))
     columns = {
         "num_rows": counts.sum(axis=1),
         "num_predicted": counts.sum(axis=0),
-        "precision": weighted_metrics.precision(counts),
-        "recall": weighted_metrics.recall(counts),
-        "f1": weighted_metrics.f1(counts),
+        "precision": bootstrap.precision(counts),
+        "recall": bootstrap.recall(counts),
+        "f1": bootstrap.f1(counts),
     }
     classes = [{"class": name, **{key: of[k] for key, of in columns.items()}} for k, name in enumerate(names)]
     # 2. Calibration and curves, of the positive class or of the most frequent ones.
     p, is_binary = predicted.output, task.kind is TaskKind.BINARY
     top, hit = (p[:, 1], y == 1) if is_binary else (p.max(axis=1), p.argmax(axis=1) == y)
-    bins = [asdict(b) for b in curves.reliability(top, hit.astype(np.float64), confidence=recipe.evaluate.confidence)]
+    bins = [
+        asdict(b) for b in thresholds.reliability(top, hit.astype(np.float64), confidence=recipe.evaluate.confidence)
+    ]
     shown = [1] if is_binary else np.argsort(-columns["num_rows"], kind="stable")[:MAX_CURVES].tolist()
     return {
         "classes": classes,
-        "confusion": curves.confusion_shown(counts, names),
+        "confusion": thresholds.confusion_shown(counts, names),
         "calibration": {"of": f"'{names[1]}'" if is_binary else "the most probable class", "bins": bins},
-        "roc": {names[k]: curves.roc(y == k, p[:, k]) for k in shown},
-        "precision_recall": {names[k]: curves.precision_recall(y == k, p[:, k]) for k in shown},
+        "roc": {names[k]: thresholds.roc(y == k, p[:, k]) for k in shown},
+        "precision_recall": {names[k]: thresholds.precision_recall(y == k, p[:, k]) for k in shown},
         "base_rates": {names[k]: float(np.mean(y == k)) for k in shown},
-        "scores": curves.scores(y, p[:, 1], names) if is_binary else None,
-        "thresholds": curves.thresholds(y, p[:, 1], recipe.evaluate.cost) if is_binary else None,
+        "scores": thresholds.scores(y, p[:, 1], names) if is_binary else None,
+        "thresholds": thresholds.thresholds(y, p[:, 1], recipe.evaluate.cost) if is_binary else None,
     }
 
 

@@ -10,9 +10,9 @@ from scipy.cluster import hierarchy
 from mlsys.schema import Task
 from mlsys.statistics import ColumnStatistics
 from mlsys.statistics.arrays import Floats
-from mlsys.statistics.confidence import Z_95, wilson_interval
 from mlsys.statistics.pairwise import PairLayout, PairwiseStatistics
 from mlsys.statistics.pairwise.layout import MOST_CATEGORICAL, MOST_LEVELS, MOST_NULLABLE, MOST_NUMBERS
+from mlsys.statistics.ranking import Z_95, wilson_interval
 
 MOST_PATTERNS = 12
 """Sets of columns that are missing together, the most frequent ones."""

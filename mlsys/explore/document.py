@@ -27,8 +27,8 @@ from mlsys.reports import formats
 from mlsys.schema import ROW, Column, Kind, Role, Schema, Task
 from mlsys.statistics import ColumnStatistics, TableStatistics
 from mlsys.statistics.arrays import Floats
-from mlsys.statistics.confidence import Z_95
-from mlsys.statistics.pairwise.contingency_tables import Information
+from mlsys.statistics.pairwise.association_measures import Information
+from mlsys.statistics.ranking import Z_95
 
 MOST_TEXTS, MOST_CHARACTERS = 5_000, 2_000
 """Texts of the sample that are read, and characters of each: a few seconds at most."""

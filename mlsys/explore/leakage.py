@@ -48,8 +48,8 @@ from mlsys.reports.formats import percent
 from mlsys.schema import Role, Schema, Task
 from mlsys.statistics import TableStatistics
 from mlsys.statistics.arrays import Floats, UInt64
-from mlsys.statistics.confidence import Z_95_LOWER, wilson_interval
 from mlsys.statistics.hashing import combine, hash_array
+from mlsys.statistics.ranking import Z_95_LOWER, wilson_interval
 
 T = TypeVar("T")
 

@@ -28,10 +28,9 @@ import pyarrow as pa
 from mlsys.schema import ROW, Kind, Schema, Task
 from mlsys.statistics import encode_target
 from mlsys.statistics.arrays import Bools, Floats, Ints, as_floats, plain
-from mlsys.statistics.confidence import Z_95_LOWER, auc_standard_error
 from mlsys.statistics.hashing import mix
 from mlsys.statistics.moments import Comoments
-from mlsys.statistics.ranking import mean_ranks, roc_auc
+from mlsys.statistics.ranking import Z_95_LOWER, auc_standard_error, mean_ranks, roc_auc
 
 MIN_ROWS, MIN_CLASS_ROWS = 30, 10
 """Labelled rows, and rows of a class, below which nothing is measured: with 10 of each of two

@@ -19,8 +19,8 @@ from mlsys.features.operations.categorical import MAX_ONEHOT, OTHER
 from mlsys.features.operations.datetimes import CYCLES, cycles_seen
 from mlsys.features.operations.lists import num_elements
 from mlsys.features.operations.numeric import signed_logs
+from mlsys.features.operations.operation import OperationChoice, PlanInputs, num_present
 from mlsys.features.operations.operation_registry import OPERATIONS
-from mlsys.features.operations.operation_spec import OperationChoice, PlanInputs, num_present
 from mlsys.features.operations.text import num_components
 from mlsys.limits import ID_LIKE_FRACTION, MAX_CODES
 from mlsys.schema import Column, Kind, arrow_type

@@ -15,8 +15,8 @@ from mlsys import errors, recipe
 from mlsys.features import derive
 from mlsys.features.auto_plan import CoordinateBlocks, automatic, coordinate_blocks
 from mlsys.features.domains import TIMES, Domain, domain_of
+from mlsys.features.operations.operation import Encoding, OperationChoice, PlanInputs
 from mlsys.features.operations.operation_registry import OPERATIONS, fitting_operations
-from mlsys.features.operations.operation_spec import Encoding, OperationChoice, PlanInputs
 from mlsys.recipe.columns import Treatment
 from mlsys.schema import Column, Role, Schema, arrow_type
 from mlsys.statistics import TableStatistics

@@ -7,8 +7,7 @@ from typing import Any
 
 import yaml
 
-from mlsys.features.operations.operation import Operation
-from mlsys.features.operations.operation_spec import Encoding, OperationChoice
+from mlsys.features.operations.operation import Encoding, Operation, OperationChoice
 from mlsys.features.plan import FeaturePlan
 from mlsys.features.program import FeatureProgram
 from mlsys.recipe.columns import options_of

@@ -1,10 +1,18 @@
-"""Rows as models take them: a float32 matrix, and the target as numbers."""
+"""Rows as models take them, a float32 matrix and the target as numbers; and scores as probabilities.
+
+Linear scores of standardised features and their probabilities, with the same bits for a row alone and among others.
+
+NumPy's reductions pick their order of summation by shape, BLAS by the number of rows.
+Here every sum runs in index order (``np.add.accumulate`` is sequential by definition)
+and everything else is one correctly defined operation an element.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from mlsys import errors
 
@@ -77,3 +85,81 @@ def check_width(X: np.ndarray, num_features: int, family: str) -> None:
             expected=f"(rows, {num_features})",
             hint="the feature program and the model must come from one bundle",
         )
+
+
+_FEW_ROWS = 64
+"""Up to this many rows one NumPy call over (rows, features, outputs) is faster than a loop over features."""
+
+
+def centre_and_scale(X: np.ndarray, types: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Find the mean and standard deviation of each feature over its finite values.
+
+    A constant feature keeps scale 1, and so do coordinates: their lesser axes, which are mostly
+    noise, would weigh as much as the leading ones.
+    """
+    centre, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
+    for j in range(X.shape[1]):
+        column = X[:, j].astype(np.float64)
+        column = column[np.isfinite(column)]
+        if column.size:
+            centre[j] = column.mean()
+            spread = column.std()
+            scale[j] = spread if spread > 0 and types[j] != "e" else 1.0
+    return centre, scale
+
+
+def standardised(X: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Compute (X - centre) / scale in float64; what is not finite stands at the centre."""
+    standard_X = (X.astype(np.float64) - centre) / scale
+    return np.where(np.isfinite(standard_X), standard_X, 0.0)
+
+
+def ordered_sum(terms: np.ndarray, axis: int) -> np.ndarray:
+    """Sum along `axis` from the first term to the last, whatever the shape."""
+    return np.asarray(np.take(np.add.accumulate(terms, axis=axis), -1, axis=axis))
+
+
+def ordered_scores(X: np.ndarray, coefficient: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+    """Compute scores (n, outputs), each summed from the intercept through the features in order."""
+    n = X.shape[0]
+    if n <= _FEW_ROWS:
+        first = np.broadcast_to(intercept, (n, 1, intercept.size))
+        return ordered_sum(np.concatenate([first, X[:, :, None] * coefficient], axis=1), axis=1)
+    scores = np.tile(intercept, (n, 1))
+    for j, weight in enumerate(coefficient):
+        scores += X[:, j, None] * weight
+    return scores
+
+
+def outputs(scores: np.ndarray, present: tuple[int, ...], classes: int) -> np.ndarray:
+    """Turn scores (n, outputs) into values (`classes` 0), or into probabilities of all `classes`.
+
+    `present` are the classes that training had, which the scores are about; another class has probability 0.
+    """
+    if classes == 0:
+        return np.ascontiguousarray(scores[:, 0])
+    known = probabilities(scores) if len(present) > 1 else np.ones((len(scores), 1))
+    if known.shape[1] == classes:
+        return known
+    full = np.zeros((len(scores), classes))
+    full[:, list(present)] = known
+    return full
+
+
+def probabilities(scores: np.ndarray) -> np.ndarray:
+    """Turn scores into probabilities of classes: logistic for (n,) or (n, 1), softmax for (n, classes).
+
+    Examples
+    --------
+    >>> probabilities(np.array([0.0])).tolist()
+    [[0.5, 0.5]]
+    >>> probabilities(np.zeros((1, 4))).tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
+    """
+    z = np.ascontiguousarray(scores, dtype=np.float64)
+    if z.ndim == 1 or z.shape[1] == 1:
+        positive = expit(z.reshape(-1))
+        return np.stack([1.0 - positive, positive], axis=1)
+    with np.errstate(under="ignore"):
+        weights = np.exp(z - z.max(axis=1, keepdims=True))
+        return np.asarray(weights / ordered_sum(weights, axis=1)[:, None])

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from mlsys.monitor import drift, significance
-from mlsys.monitor.reference import Floats, ReferenceBins
+from mlsys.monitor.reference import ReferenceBins
 from mlsys.monitor.significance import Dispersion
 from mlsys.monitor.windows import Counts, Window
 from mlsys.reports import formats
 from mlsys.statistics import ColumnStatistics
+from mlsys.statistics.arrays import Floats
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _distance(reference: Floats, window: Counts, dispersion: Dispersion, alpha: 
     return distance, excess, significance.noise_floor(m, n, k, alpha, dispersion)
 
 
-def mean_scores(windows: Sequence[Window], bins: Mapping[str, ReferenceBins]) -> dict[str, Floats]:
+def mean_scores(windows: Sequence[Window], bins: Mapping[str, ReferenceBins]) -> dict[str]:
     """Mean score over all windows in each coarse bin of each column; the overall mean in a bin without rows."""
     means = {}
     for name, column in bins.items():

@@ -27,8 +27,8 @@ from mlsys.monitor.windows import Window
 from mlsys.predict import class_names
 from mlsys.reports import formats
 from mlsys.schema import Task, TaskKind
+from mlsys.statistics.arrays import Floats
 
-Floats = NDArray[np.float64]
 Statistic = Callable[[Floats | None], float]
 """Value of some rows under weights of shape (n,), or unweighted for None."""
 

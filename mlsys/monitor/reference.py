@@ -20,10 +20,8 @@ from mlsys.deploy.prediction_log import logged_name
 from mlsys.predict import image_measures
 from mlsys.schema import Column, Kind, Schema, Task, TaskKind
 from mlsys.statistics import ColumnStatistics
-from mlsys.statistics.arrays import as_floats, plain
+from mlsys.statistics.arrays import Floats, as_floats, plain
 from mlsys.statistics.numeric_statistics import NumericStatistics
-
-Floats = NDArray[np.float64]
 
 PREDICTION, SCORE = "prediction", "score"
 """Columns of the log that are judged beside the features."""

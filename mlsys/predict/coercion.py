@@ -39,7 +39,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlsys import images
-from mlsys.features.clocks import Clock, clock_of
+from mlsys.features.domains import Clock, clock_of
 from mlsys.limits import EPOCH, MICROSECOND
 from mlsys.readers.conversion import FIRST_US, LAST_US, time_parts
 from mlsys.schema import Column, Kind, arrow_type

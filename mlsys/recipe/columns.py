@@ -12,12 +12,53 @@ automatically. An option of another operation is refused: it would have no effec
 
 from __future__ import annotations
 
+import re
 import typing
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, Strict, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    Strict,
+    WithJsonSchema,
+    model_validator,
+)
 
 from mlsys.limits import FLOAT32_MAX, MAX_CODES, MAX_COLUMNS
+
+UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+"""Microseconds in a unit; a week is written 7d. Days have 24 hours: instants know no summer time."""
+PATTERN = rf"^(\d+)({'|'.join(UNITS_US)})$"
+
+
+def span_us(text: str) -> int:
+    """Microseconds of a span.
+
+    >>> span_us("3h")
+    10800000000
+
+    Raises
+    ------
+    ValueError
+        The text is not a number with a unit.
+    """
+    match = re.fullmatch(PATTERN, text)
+    if match is None:
+        raise ValueError(f"a number and a unit of {', '.join(UNITS_US)}, e.g. 3h or 2d")
+    return int(match[1]) * UNITS_US[match[2]]
+
+
+def _checked(text: str) -> str:
+    span_us(text)
+    return text
+
+
+Span = Annotated[str, AfterValidator(_checked), WithJsonSchema({"type": "string", "pattern": PATTERN})]
+
 
 MAX_PIXELS = 36
 """36 × 36 in three colours are 3,888 columns: below `MAX_COLUMNS`."""

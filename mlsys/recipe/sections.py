@@ -17,8 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from mlsys.recipe.columns import Columns
-from mlsys.recipe.durations import Span, span_us
+from mlsys.recipe.columns import Columns, Span, span_us
 from mlsys.schema import Kind, TaskKind
 
 

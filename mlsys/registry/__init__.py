@@ -24,7 +24,7 @@ from typing import Literal
 
 from mlsys import errors
 from mlsys.bundle import Bundle
-from mlsys.registry import ledger, tracking
+from mlsys.registry import ledger
 from mlsys.registry.ledger import LedgerEntry, Move
 from mlsys.store import Store
 
@@ -57,7 +57,7 @@ def register(
         for entry in versions(store, name):
             if entry.digest == bundle.digest:
                 return entry.version
-        number = tracking.add_version(store, name, bundle, metrics=metrics or {}, tags=tags or {}, reports=reports)
+        number = ledger.add_version(store, name, bundle, metrics=metrics or {}, tags=tags or {}, reports=reports)
         ledger.append(store, Move("register", _now(), name, number, bundle.digest))
     return number
 
@@ -157,7 +157,7 @@ def _stack(moves: Sequence[Move]) -> list[LedgerEntry]:
 
 def _move(store: Store, kind: Literal["move", "rollback"], alias: str, entry: LedgerEntry, reason: str) -> None:
     """Move the alias in MLflow, then in the ledger: at that moment the move takes effect."""
-    tracking.set_alias(store, alias, entry)
+    ledger.set_alias(store, alias, entry)
     ledger.append(store, Move(kind, _now(), *entry, alias, reason))
 
 

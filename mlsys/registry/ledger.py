@@ -1,4 +1,9 @@
-"""The ledger: every registration and every alias move, one JSON line each, only ever appended and synced."""
+"""The ledger, one JSON line for every registration and alias move, and MLflow behind it.
+
+The ledger is only ever appended to, and synced. Runs, registered models, versions and aliases for people and
+other tools live in MLflow: in ``registry/mlflow.db`` of the store, or on the server that ``MLFLOW_TRACKING_URI``
+names. MLflow is imported when something is written, never to find a model.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,15 @@ import contextlib
 import datetime as dt
 import fcntl
 import json
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from mlsys import errors
+from mlsys.bundle import Bundle
 from mlsys.store import Store, storage_error
 
 
@@ -105,3 +112,83 @@ def locked(store: Store) -> Iterator[None]:
         if isinstance(error, errors.MlsysError):
             raise
         raise storage_error(folder, error) from error
+
+
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+
+
+def add_version(
+    store: Store,
+    name: str,
+    bundle: Bundle,
+    *,
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    reports: Sequence[Path],
+) -> int:
+    """Log a finished run, add a model version that names the bundle's digest, and return its number.
+
+    Raises
+    ------
+    RegistryError
+        MLflow's server cannot be reached or refuses.
+    """
+    tags = {**tags, "mlsys.digest": bundle.digest}
+    with _answered("registering a version"):
+        client = _client(store)
+        experiment = _experiment(client, store, name)
+        run = client.create_run(experiment, tags=tags, run_name=f"{name}-{bundle.digest[:8]}").info
+        _log(client, run.run_id, bundle, metrics, reports)
+        if not client.search_registered_models(filter_string=f"name = '{name}'"):
+            client.create_registered_model(name)
+        source = f"mlsys:/bundle/{bundle.digest}"
+        return int(client.create_model_version(name, source=source, run_id=run.run_id, tags=tags).version)
+
+
+def set_alias(store: Store, alias: str, entry: LedgerEntry) -> None:
+    """Set the alias in MLflow as well; raises as `add_version`."""
+    with _answered(f"moving alias '{alias}'"):
+        _client(store).set_registered_model_alias(entry.name, alias, str(entry.version))
+
+
+def _log(client: Any, run_id: str, bundle: Bundle, metrics: Mapping[str, float], reports: Sequence[Path]) -> None:
+    for key, value in {"family": bundle.family, **bundle.params}.items():
+        client.log_param(run_id, key, value if isinstance(value, str) else json.dumps(value))
+    for key, number in metrics.items():
+        client.log_metric(run_id, key, float(number))
+    for report in reports:
+        client.log_artifact(run_id, str(report))
+    client.set_terminated(run_id, "FINISHED")
+
+
+@contextlib.contextmanager
+def _answered(what: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise errors.RegistryError.build(
+            f"registry: {what}", got=str(error).split("\n", maxsplit=1)[0], expected="an answer from MLflow",
+            hint="check MLFLOW_TRACKING_URI, or unset it to use the store's own database",
+        ) from error  # fmt: skip
+
+
+def _client(store: Store) -> Any:
+    """The MLflow client of the store's database or of the server that the environment names."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for logger in ("alembic", "mlflow.store.db.utils"):  # table by table on the first use
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root / 'registry' / 'mlflow.db'}"
+    return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+
+
+def _experiment(client: Any, store: Store, name: str) -> str:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    own = None if os.environ.get("MLFLOW_TRACKING_URI") else (store.root / "registry" / "artifacts" / name).as_uri()
+    return str(client.create_experiment(name, artifact_location=own))

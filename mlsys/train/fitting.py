@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mlsys import bundle, cluster, models
 from mlsys.dataset import Split
-from mlsys.evaluate import metrics, threshold
+from mlsys.evaluate import metrics, thresholds
 from mlsys.features.online.views import FeatureView
 from mlsys.models.interface import DistributedFamily
 from mlsys.models.matrix import Matrix
@@ -26,7 +26,7 @@ from mlsys.recipe import ReadOptions, Recipe
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.statistics import TableStatistics, TrainStatistics
 from mlsys.store import Store
-from mlsys.train import rows, training_job
+from mlsys.train import training_job
 from mlsys.train.training_job import TrainingJob
 
 LABEL = "label"
@@ -78,7 +78,9 @@ def fit(
     models.for_task(family, task)
     # 1. The model to fit, and how.
     checked = training_job.params_of(recipe, family, params)
-    job = TrainingJob(split, rows.fit_program(split.schema, statistics, recipe, family), recipe, task, family, checked)
+    job = TrainingJob(
+        split, training_job.fit_program(split.schema, statistics, recipe, family), recipe, task, family, checked
+    )
     execution = plan(split, recipe, family)
     progress(f"{family}: {execution.kind} plan, {execution.reason}")
     # 2. The fit, judged on the validation rows.
@@ -143,7 +145,7 @@ def validate(job: TrainingJob, model: Any, validation: Matrix | None = None) -> 
     output = models.family(job.family).predict(model, matrix.X)
     cut = None
     if job.task.kind is TaskKind.BINARY:
-        cut = threshold.choose(matrix.y, output[:, 1], job.recipe.evaluate.threshold, job.recipe.evaluate.cost)
+        cut = thresholds.choose(matrix.y, output[:, 1], job.recipe.evaluate.threshold, job.recipe.evaluate.cost)
     metric = metrics.find(job.recipe.selection.metric, job.task.kind).name
     if not matrix.num_rows:
         return ValidationResult(cut, metric, None, None)

@@ -17,7 +17,7 @@ from mlsys.models.matrix import Matrix
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
-from mlsys.train import rows
+from mlsys.train import training_job
 
 Judge = int | Literal["validation"]
 
@@ -74,17 +74,17 @@ def prepare(
     """
     models.for_task(family, task)
     folds = sorted(set(fit_folds))
-    fitted = rows.fit_program(split.schema, statistics.only(folds), recipe, family)
-    columns = rows.columns(fitted, split.schema, task)
-    table = rows.sampled(split.table("train", columns, folds), max_rows, recipe.seed)
+    fitted = training_job.fit_program(split.schema, statistics.only(folds), recipe, family)
+    columns = training_job.columns(fitted, split.schema, task)
+    table = training_job.sampled(split.table("train", columns, folds), max_rows, recipe.seed)
     judged_table = split.table(judge, columns) if isinstance(judge, str) else split.table("train", columns, [judge])
     began = time.perf_counter()
-    judged = rows.matrix(judged_table, fitted, task)
+    judged = training_job.matrix(judged_table, fitted, task)
     per_row = 1e6 * (time.perf_counter() - began) / max(1, judged.num_rows)
-    train = rows.matrix(table, fitted, task)
+    train = training_job.matrix(table, fitted, task)
     if judge == "validation":
         return Prepared(train, judged, judged, per_row)
-    out = rows.held_out(table, split.schema, forward=split.forward, seed=recipe.seed)
+    out = training_job.held_out(table, split.schema, forward=split.forward, seed=recipe.seed)
     return Prepared(train.take(~out), train.take(out), judged, per_row)
 
 

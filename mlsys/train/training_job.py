@@ -1,4 +1,7 @@
-"""A model to fit: its parameters as the recipe sets them, and all else that a worker needs to know, but no rows."""
+"""The input of one fit: a model's parameters as the recipe sets them, and rows as a matrix.
+
+A `TrainingJob` is all that a worker needs to know, without rows. Samples and hold-outs depend on the rows alone.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,109 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from mlsys import models
+from mlsys import errors, models
 from mlsys.dataset import Split
+from mlsys.features import executors, plan, training
 from mlsys.features.training import TrainingProgram
+from mlsys.models import family
 from mlsys.models.interface import FamilyParams
 from mlsys.models.matrix import Matrix
 from mlsys.recipe import Recipe
-from mlsys.schema import Task
-from mlsys.train import rows
+from mlsys.schema import ROW, Role, Schema, Task
+from mlsys.statistics import TrainStatistics, encode_target
+from mlsys.statistics.hashing import GOLDEN, mix
+
+HELD_OUT = 0.1
+"""Fraction of the rows to fit on that decides when boosting stops, where no validation part may be used."""
+
+
+def fit_program(schema: Schema, statistics: TrainStatistics, recipe: Recipe, name: str) -> TrainingProgram:
+    """Fit the features that a family takes on `statistics`; one that looks at none is given what trees take."""
+    encoding = family(name).encoding
+    if encoding == "none":
+        encoding = "codes"
+    chosen = plan.choose(schema, statistics.whole(), recipe.features, encoding, recipe.data.timezone)
+    return training.fit(chosen, statistics)
+
+
+def columns(fitted: TrainingProgram, schema: Schema, task: Task) -> list[str]:
+    """Name the columns to read: the program's, the target, and those by which samples and hold-outs are drawn."""
+    context = [name for name in (schema.name_of(Role.TIME), schema.name_of(Role.GROUP)) if name]
+    return list(dict.fromkeys([*fitted.columns, task.target, ROW, *context]))
+
+
+def matrix(table: pa.Table, fitted: TrainingProgram, task: Task) -> Matrix:
+    """Make features and target of a table, whose rows carry the number of their fold.
+
+    Raises
+    ------
+    TargetError
+        A row has no target; collection puts such rows into a part of their own.
+    """
+    y = _target(table[task.target], task)
+    return Matrix(fitted.transform(table), y, tuple(fitted.program.names), tuple(fitted.program.types))
+
+
+def read(split: Split, part: str, fitted: TrainingProgram, task: Task) -> Matrix:
+    """Read all rows of a part as a matrix; their columns are never in memory all at once."""
+    y = _target(split.table(part, [task.target])[task.target], task)
+    X = executors.transform_files(split.paths(part), fitted.columns, fitted.transform, fitted.program.width)
+    return Matrix(X, y, tuple(fitted.program.names), tuple(fitted.program.types))
+
+
+def _target(values: pa.ChunkedArray, task: Task) -> NDArray[np.float64]:
+    y = np.asarray(encode_target(values, task), dtype=np.float64)
+    absent = (y < 0) if task.is_classification else ~np.isfinite(y)
+    if absent.any():
+        raise errors.TargetError.build(
+            f"train: target '{task.target}'",
+            got=f"{values[int(absent.argmax())].as_py()!r} in {absent.sum()} rows",
+            expected=f"one of {', '.join(map(repr, task.classes))}" if task.classes else "a finite number",
+            hint="run `mlsys collect` again: it puts rows without a label into a part of their own",
+            field=task.target,
+        )
+    return y
+
+
+def sampled(table: pa.Table, max_rows: int | None, seed: int) -> pa.Table:
+    """Sample at most `max_rows` rows, in their order: those whose number has the smallest hash.
+
+    The same rows are drawn however the table is divided into files, and a larger sample
+    holds the smaller one.
+    """
+    if max_rows is None or table.num_rows <= max_rows:
+        return table
+    order = np.argsort(_hash(np.asarray(table[ROW]), seed), kind="stable")
+    return table.take(pa.array(np.sort(order[:max_rows])))
+
+
+def held_out(table: pa.Table, schema: Schema, *, forward: bool, seed: int) -> NDArray[np.bool_]:
+    """Mark the tenth of the rows that decides when boosting stops.
+
+    It is drawn as the parts of the split were: the latest rows where time divides them
+    (`forward`), whole groups where there are groups, rows otherwise.
+    """
+    time, group = schema.name_of(Role.TIME), schema.name_of(Role.GROUP)
+    if forward and time:
+        order = np.asarray(pc.rank(table[time].combine_chunks(), tiebreaker="first"))
+        return np.asarray(order > table.num_rows * (1 - HELD_OUT))
+    keys = np.asarray(table[ROW])
+    if group:
+        codes = np.asarray(table[group].combine_chunks().dictionary_encode("encode").indices)
+        first = np.full(int(codes.max(initial=0)) + 1, np.iinfo(np.int64).max)
+        np.minimum.at(first, codes, keys)
+        keys = first[codes]
+    return np.asarray(_hash(keys, seed + 1) < HELD_OUT * 2.0**64)
+
+
+def _hash(keys: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """SplitMix64 of each key, from twice as many steps of the generator on as the seed says."""
+    return mix(keys.astype(np.uint64) + np.array([2 * seed & (2**64 - 1)], np.uint64) * GOLDEN)
 
 
 @dataclass(frozen=True)
@@ -31,14 +127,14 @@ class TrainingJob:
 
     @property
     def columns(self) -> list[str]:
-        return rows.columns(self.features, self.split.schema, self.task)
+        return columns(self.features, self.split.schema, self.task)
 
     def matrix(self, table: pa.Table) -> Matrix:
-        return rows.matrix(table, self.features, self.task)
+        return matrix(table, self.features, self.task)
 
     def read(self, part: str) -> Matrix:
         """Read all rows of a part, in this process."""
-        return rows.read(self.split, part, self.features, self.task)
+        return read(self.split, part, self.features, self.task)
 
     def fit(self, train: Matrix, validation: Matrix, threads: int) -> Any:
         """Fit in this process; without validation rows nothing stops the boosting."""

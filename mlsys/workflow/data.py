@@ -158,7 +158,7 @@ def features(context: StepContext, data: CollectResult, profile: ExploreResult) 
     """Plan the features of each encoding, with a reason for each choice, and fit them on training rows."""
     from mlsys.features import plan, program
     from mlsys.features import report as features_report
-    from mlsys.features.operations.operation_spec import Encoding
+    from mlsys.features.operations.operation import Encoding
     from mlsys.statistics import TrainStatistics
 
     recipe, schema = context.recipe, Split.open(context.store, data.split).schema

@@ -93,7 +93,7 @@ def _register(context: StepContext, opened: Bundle, verdict: EvaluateResult, rep
 def _replay(context: StepContext, split: Split, opened: Bundle, url: str) -> dict[str, Any] | None:
     """Send the production rows to the endpoint over HTTP, once a bundle and split; None if they were sent before."""
     from mlsys import cluster
-    from mlsys.deploy import replay
+    from mlsys.deploy import serving
 
     rows = split.only("production")
     done = context.folder / "replayed.json"
@@ -103,7 +103,7 @@ def _replay(context: StepContext, split: Split, opened: Bundle, url: str) -> dic
     if done.is_file() and read_json(done).items() >= of.items():
         return None
     context.progress(f"sending {rows.num_rows['production']:,} production rows")
-    sent = asdict(cluster.call(replay.send, rows, "production", opened.schema, url, threads=1))
+    sent = asdict(cluster.call(serving.send, rows, "production", opened.schema, url, threads=1))
     write_json(done, {**of, **sent})
     return sent
 

@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from mlsys import errors, train
 from mlsys.predict import Predictor
 from mlsys.statistics import encode_target
-from mlsys.train import distributed, rows
+from mlsys.train import distributed, training_job
 from mlsys.train.training_job import TrainingJob
 
 WORKERS = 2
@@ -62,7 +62,7 @@ def test_nothing_of_ray_train_stays_behind(both):
 
 def test_the_blocks_that_workers_get_hold_the_features_of_the_table(store, make_split):
     split, statistics, recipe, task = built(make_split, "cluster")
-    program = rows.fit_program(split.schema, statistics, recipe, "xgboost")
+    program = training_job.fit_program(split.schema, statistics, recipe, "xgboost")
     job = TrainingJob(split, program, recipe, task, "xgboost", None)
     blocks = list(distributed._dataset(job).iter_batches(batch_size=None, batch_format="numpy"))
     streamed = np.concatenate([np.column_stack([block["X"], block["y"]]) for block in blocks])
@@ -76,7 +76,7 @@ def test_the_blocks_that_workers_get_hold_the_features_of_the_table(store, make_
 def test_what_went_wrong_in_a_worker_is_said(store, make_split, tmp_path):
     split, statistics, recipe, task = built(make_split, "cluster")
     wrong = task.model_copy(update={"classes": ("no", "never")})
-    program = rows.fit_program(split.schema, statistics, recipe, "xgboost")
+    program = training_job.fit_program(split.schema, statistics, recipe, "xgboost")
     job = TrainingJob(split, program, recipe, wrong, "xgboost", None)
     with pytest.raises(errors.ClusterError, match=r"got: .*TargetError: train: target 'y' got: 'yes' in"):
         distributed.fit(tmp_path, job)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlsys.evaluate.metrics import METRICS
-from mlsys.statistics.confidence import wilson_interval
+from mlsys.statistics.ranking import wilson_interval
 
 
 def test_roc_auc_of_hanley_and_mcneil():

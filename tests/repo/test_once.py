@@ -9,7 +9,7 @@ import pytest
 
 import house
 from mlsys import limits
-from mlsys.statistics import confidence, hashing
+from mlsys.statistics import hashing, ranking
 
 HOMES = {
     "mlsys.limits": [
@@ -22,24 +22,24 @@ HOMES = {
         limits.LAST_YEAR_END_US,
     ],
     "mlsys.statistics.hashing": [int(hashing.GOLDEN), *(factor for _, factor in hashing._STEPS)],
-    "mlsys.statistics.confidence": [confidence.Z_95_LOWER, confidence.Z_95],
+    "mlsys.statistics.ranking": [ranking.Z_95_LOWER, ranking.Z_95],
 }
 """Module → numbers that no other module may type; not 0.9 and 4,096, which mean many things."""
 
 OTHER_MEANINGS = {
     ("mlsys.errors", limits.MAX_CODES): "0xFE, the first byte of a UTF-16 text",
-    ("mlsys.recipe.durations", limits.DAY_US): "the units of a span, which a recipe writes as 1d",
+    ("mlsys.recipe.columns", limits.DAY_US): "the units of a span, which a recipe writes as 1d",
 }
 """Places that type the number of a bound for another reason."""
 
 FORMULAS = {
-    "wilson": "mlsys.statistics.confidence",
+    "wilson": "mlsys.statistics.ranking",
     "splitmix": "mlsys.statistics.hashing",
     "roc_auc": "mlsys.statistics.ranking",
     "hyndman": "mlsys.statistics.ranking",
-    "cramers_v": "mlsys.statistics.pairwise.contingency_tables",
-    "correlation_ratio": "mlsys.statistics.pairwise.correlation",
-    "entropy": "mlsys.statistics.pairwise.contingency_tables",
+    "cramers_v": "mlsys.statistics.pairwise.association_measures",
+    "correlation_ratio": "mlsys.statistics.pairwise.association_measures",
+    "entropy": "mlsys.statistics.pairwise.association_measures",
 }
 """Word in the name of a function → the module that has the formula."""
 

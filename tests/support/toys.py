@@ -12,8 +12,7 @@ from pydantic import Field
 from mlsys import models
 from mlsys.evaluate import metrics
 from mlsys.models.interface import Family, FamilyParams, Integer
-from mlsys.models.links import ordered_sum
-from mlsys.models.matrix import check_width
+from mlsys.models.matrix import check_width, ordered_sum
 from mlsys.models.model_files import read_facts, write_facts
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mlsys import errors, recipe
 from mlsys.recipe import loading
-from mlsys.recipe.durations import span_us
+from mlsys.recipe.columns import span_us
 
 MINIMAL = "name: demo\ntarget: late\ndata: {source: flights.csv}\n"
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from mlsys import errors, recipe
 from mlsys.features.domains import domain_of, in_utc
 from mlsys.features.joins.window_aggregates import WindowAggregate, windows_of
-from mlsys.recipe.durations import span_us
+from mlsys.recipe.columns import span_us
 from mlsys.schema import FOLD, ROW
 
 ALWAYS = -1

@@ -52,10 +52,10 @@ import polars as pl
 import pyarrow as pa
 
 from mlsys import recipe
-from mlsys.recipe.durations import span_us
+from mlsys.recipe.columns import span_us
+from mlsys.statistics.arrays import Floats
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 

@@ -24,7 +24,7 @@ from mlsys.dataset import Snapshot
 from mlsys.features.online import events
 from mlsys.features.online.online_store import Change, OnlineStore, StoreState
 from mlsys.features.online.views import FeatureView, instant, micros
-from mlsys.recipe.durations import span_us
+from mlsys.recipe.columns import span_us
 from mlsys.store import Store, digest_json, read_json, write_json
 
 

@@ -19,7 +19,7 @@ from mlsys.features.domains import domain_of
 from mlsys.features.joins import window_aggregates
 from mlsys.features.joins.spec import columns_of, keys_of, resolve_keys, times_of
 from mlsys.limits import EPOCH, MICROSECOND
-from mlsys.recipe.durations import span_us
+from mlsys.recipe.columns import span_us
 from mlsys.schema import Role, Schema, arrow_type
 from mlsys.store import digest_json
 

@@ -23,14 +23,19 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mlsys.features.operations.operation import Matrix, Scaling, TableOperation, code_table, divisor, scaled_table
-from mlsys.features.operations.operation_spec import (
+from mlsys.features.operations.operation import (
     CATEGORIES,
     FitInputs,
+    Matrix,
     OperationSpec,
     PlanInputs,
+    Scaling,
+    TableOperation,
     category_counts,
+    code_table,
+    divisor,
     num_present,
+    scaled_table,
 )
 from mlsys.limits import MAX_CODES
 from mlsys.recipe.columns import BooleanOptions, CodesOptions, FrequencyOptions, HashedOptions, OneHotOptions

@@ -21,8 +21,16 @@ import numpy.typing as npt
 import polars as pl
 
 from mlsys.features.domains import TIMES, Domain, domain_of
-from mlsys.features.operations.operation import Matrix, Operation, Scaling, Writer, row_copier
-from mlsys.features.operations.operation_spec import FitInputs, OperationSpec, PlanInputs
+from mlsys.features.operations.operation import (
+    FitInputs,
+    Matrix,
+    Operation,
+    OperationSpec,
+    PlanInputs,
+    Scaling,
+    Writer,
+    row_copier,
+)
 from mlsys.limits import DAY_US, LAST_YEAR, YEAR_1_US
 from mlsys.recipe.columns import DatetimeOptions, ElapsedOptions
 from mlsys.schema import arrow_type

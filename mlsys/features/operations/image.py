@@ -47,10 +47,10 @@ import polars as pl
 from mlsys import errors, images
 from mlsys.features.domains import refuse
 from mlsys.features.operations import encoders
-from mlsys.features.operations.operation import Matrix, Operation, Writer
-from mlsys.features.operations.operation_spec import FitInputs, OperationSpec, PlanInputs
+from mlsys.features.operations.operation import FitInputs, Matrix, Operation, OperationSpec, PlanInputs, Writer
 from mlsys.recipe.columns import ImageOptions
 from mlsys.schema import Column, Kind
+from mlsys.statistics.arrays import Floats
 
 AT_ONCE = 16
 """Pictures computed together: enough that a call of NumPy costs little, few enough for the cache."""
@@ -133,7 +133,6 @@ GAP = 3.0
 """A picture more than this times too large is averaged first (Pillow's manual: no visible difference from 3 on)."""
 
 Levels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

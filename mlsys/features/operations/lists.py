@@ -17,18 +17,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlsys.features.operations.operation import Matrix, Operation, Writer
-from mlsys.features.operations.operation_spec import OperationSpec
+from mlsys.features.operations.operation import Matrix, Operation, OperationSpec, Writer
 from mlsys.limits import FLOAT32_MAX
 from mlsys.recipe.columns import NumbersOptions
 from mlsys.statistics import ColumnStatistics
+from mlsys.statistics.arrays import Floats
 
 MAX_ELEMENTS = 64
 """Elements of lists taken one by one: a sensor's readings or a small embedding."""
 
 TITLES = ("length", "mean", "min", "max", "std")
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ import numpy.typing as npt
 import polars as pl
 
 from mlsys.features.operations.operation import (
+    FitInputs,
     Matrix,
     Operation,
+    OperationSpec,
     Scaling,
     TableOperation,
     Writer,
@@ -24,7 +26,6 @@ from mlsys.features.operations.operation import (
     divisor,
     signed_log,
 )
-from mlsys.features.operations.operation_spec import FitInputs, OperationSpec
 from mlsys.recipe.columns import NumericOptions
 from mlsys.statistics import ColumnStatistics
 

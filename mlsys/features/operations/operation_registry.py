@@ -11,8 +11,7 @@ from typing import Any
 from mlsys import errors
 from mlsys.features.domains import Domain
 from mlsys.features.operations import categorical, datetimes, image, lists, numeric, target, text
-from mlsys.features.operations.operation import Operation
-from mlsys.features.operations.operation_spec import FitInputs, OperationChoice, OperationSpec
+from mlsys.features.operations.operation import FitInputs, Operation, OperationChoice, OperationSpec
 from mlsys.statistics import TableStatistics
 
 OPERATIONS: dict[str, OperationSpec] = {

@@ -29,17 +29,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from mlsys import errors
 from mlsys.features.operations.categorical import Categorical, split_categories
-from mlsys.features.operations.operation import Matrix, divisor
-from mlsys.features.operations.operation_spec import CATEGORIES, FitInputs, OperationSpec
+from mlsys.features.operations.operation import CATEGORIES, FitInputs, Matrix, OperationSpec, divisor
 from mlsys.limits import FLOAT32_MAX
 from mlsys.recipe.columns import TargetOptions
 from mlsys.schema import Column, Kind, Task
-
-Floats = npt.NDArray[np.float64]
+from mlsys.statistics.arrays import Floats
 
 
 @dataclass(frozen=True)

@@ -36,15 +36,25 @@ import polars as pl
 import pyarrow as pa
 
 from mlsys.features.domains import Domain
-from mlsys.features.operations.operation import Matrix, Operation, Scaling, Writer, divisor
-from mlsys.features.operations.operation_spec import Encoding, FitInputs, OperationSpec, category_counts, num_present
+from mlsys.features.operations.operation import (
+    Encoding,
+    FitInputs,
+    Matrix,
+    Operation,
+    OperationSpec,
+    Scaling,
+    Writer,
+    category_counts,
+    divisor,
+    num_present,
+)
 from mlsys.limits import FLOAT32_MAX
 from mlsys.recipe.columns import TextOptions, TfidfOptions
 from mlsys.schema import Kind
 from mlsys.statistics import ColumnStatistics, arrays
+from mlsys.statistics.arrays import Floats
 from mlsys.statistics.text_statistics import BUCKETS, MEASURES, Texts, TextStatistics, Tokens, batches, count
 
-Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 COUNT_STEPS = 16

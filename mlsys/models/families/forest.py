@@ -18,8 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from mlsys.models.interface import Choice, Domain, Family, FamilyParams, Integer, Progress, Uniform
-from mlsys.models.links import ordered_sum
-from mlsys.models.matrix import Matrix, bounded, check_width
+from mlsys.models.matrix import Matrix, bounded, check_width, ordered_sum
 from mlsys.models.model_files import ModelFacts, damaged, read_arrays, read_facts, write_arrays, write_facts
 from mlsys.schema import Task
 

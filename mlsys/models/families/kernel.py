@@ -34,8 +34,7 @@ import numpy as np
 from pydantic import Field
 
 from mlsys.models.interface import Domain, Family, FamilyParams, Uniform
-from mlsys.models.links import centre_and_scale, ordered_scores, outputs, standardised
-from mlsys.models.matrix import Matrix, check_width
+from mlsys.models.matrix import Matrix, centre_and_scale, check_width, ordered_scores, outputs, standardised
 from mlsys.models.model_files import ModelFacts, damaged, read_arrays, read_facts, write_arrays, write_facts
 from mlsys.models.ridge_loo import PENALTIES, RidgeSolution, calibrated, solve
 from mlsys.schema import Task

@@ -2,7 +2,7 @@
 
 Features are centred and scaled by their training mean and standard deviation, coordinates of
 an embedding only centred; a missing value stands at the mean and so adds nothing. Prediction
-is our own arithmetic in a fixed order (`mlsys.models.links`), needs no scikit-learn, and gives a row
+is our own arithmetic in a fixed order (`mlsys.models.matrix`), needs no scikit-learn, and gives a row
 the same bits in any batch.
 """
 
@@ -17,8 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from mlsys.models.interface import Domain, Family, FamilyParams, Uniform
-from mlsys.models.links import centre_and_scale, ordered_scores, outputs, standardised
-from mlsys.models.matrix import Matrix, check_width
+from mlsys.models.matrix import Matrix, centre_and_scale, check_width, ordered_scores, outputs, standardised
 from mlsys.models.model_files import ModelFacts, damaged, read_arrays, read_facts, write_arrays, write_facts
 from mlsys.schema import Task
 

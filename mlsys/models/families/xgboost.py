@@ -22,8 +22,7 @@ import xgboost
 from pydantic import Field
 
 from mlsys.models.interface import DistributedFamily, Domain, FamilyParams, Integer, Progress, Uniform
-from mlsys.models.links import probabilities
-from mlsys.models.matrix import Matrix, bounded, check_width
+from mlsys.models.matrix import Matrix, bounded, check_width, probabilities
 from mlsys.models.model_files import ModelFacts, damaged, read_facts, write_facts
 from mlsys.schema import Task, TaskKind
 

@@ -20,8 +20,14 @@ from mlsys.limits import DAY_US
 from mlsys.statistics.arrays import Bools, Floats, Ints, plain
 from mlsys.statistics.encoding import EncodedColumn
 from mlsys.statistics.frequencies import label_sums
-from mlsys.statistics.pairwise.contingency_tables import ContingencyTables, Information, cramers_v, information
-from mlsys.statistics.pairwise.correlation import CrossProducts, GroupedMoments
+from mlsys.statistics.pairwise.association_measures import (
+    ContingencyTables,
+    CrossProducts,
+    GroupedMoments,
+    Information,
+    cramers_v,
+    information,
+)
 from mlsys.statistics.pairwise.layout import PairLayout, blocks
 from mlsys.statistics.pairwise.missingness import MissingPatterns, missing
 

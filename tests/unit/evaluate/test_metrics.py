@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from mlsys import errors
-from mlsys.evaluate import curves, metrics
+from mlsys.evaluate import metrics, thresholds
 from mlsys.evaluate.metrics import METRICS, Predicted, measure
 
 
@@ -99,13 +99,13 @@ def test_every_metric_of_every_kind_of_task_is_checked_against_another_computati
 def test_calibration_error_by_hand_in_two_bins():
     # bins of two rows each: |0.15 - 0| and |0.85 - 0.5|, mean of both
     p, hit = np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.0, 0.0, 1.0, 0.0])
-    assert curves.expected_error(curves.equal_mass(p, 2), p, hit) == pytest.approx(0.25)
+    assert thresholds.expected_error(thresholds.equal_mass(p, 2), p, hit) == pytest.approx(0.25)
 
 
 def test_a_constant_probability_is_one_bin():
     p, hit = np.full(50, 0.3), np.repeat([1.0, 0.0], [20, 30])
-    assert curves.expected_error(curves.equal_mass(p), p, hit) == pytest.approx(0.1)
-    assert [(b.count, b.observed) for b in curves.reliability(p, hit)] == [(50, 0.4)]
+    assert thresholds.expected_error(thresholds.equal_mass(p), p, hit) == pytest.approx(0.1)
+    assert [(b.count, b.observed) for b in thresholds.reliability(p, hit)] == [(50, 0.4)]
 
 
 @pytest.mark.parametrize("name", [metric.name for metric in metrics.all_for("binary")])

@@ -8,7 +8,7 @@ import pytest
 from sklearn import metrics as sk
 
 from mlsys import errors, evaluate, recipe
-from mlsys.evaluate import access_log
+from mlsys.evaluate import scoring
 from mlsys.predict import Predictor
 
 
@@ -63,14 +63,14 @@ def test_a_fault_in_the_recipe_leaves_the_test_rows_sealed(binary_world):
         binary_world.recipe = binary_world.with_evaluate(**settings)
         with pytest.raises(errors.RecipeError):
             score(binary_world)
-    assert access_log.read(binary_world.store, "demo") == []
+    assert scoring.read(binary_world.store, "demo") == []
 
 
 def test_a_split_without_the_test_part_stays_sealed(binary_world):
     binary_world.split = binary_world.split.only("train", "validation")
     with pytest.raises(errors.SealedError):
         score(binary_world)
-    assert access_log.read(binary_world.store, "demo") == []
+    assert scoring.read(binary_world.store, "demo") == []
 
 
 def test_each_opening_is_counted_and_told(binary_world):
@@ -78,14 +78,14 @@ def test_each_opening_is_counted_and_told(binary_world):
     again = score(binary_world)
     assert again["openings"] == {"earlier": 1, "other_bundles": 0}
     assert "opened 1 time before, for this same model" in evaluate.report.page(again)
-    access_log.record(binary_world.store, "demo", split=binary_world.split.digest, bundle="another", reason="evaluate")
+    scoring.record(binary_world.store, "demo", split=binary_world.split.digest, bundle="another", reason="evaluate")
     third = score(binary_world)
     assert third["openings"] == {"earlier": 3, "other_bundles": 1}
     assert "The test rows are no longer new" in evaluate.report.page(third)
 
 
 def test_rows_of_another_split_are_other_rows(binary_world):
-    access_log.record(binary_world.store, "demo", split="another", bundle="another", reason="evaluate")
+    scoring.record(binary_world.store, "demo", split="another", bundle="another", reason="evaluate")
     assert score(binary_world)["openings"] == {"earlier": 0, "other_bundles": 0}
 
 

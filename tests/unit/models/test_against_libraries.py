@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mlsys import models
-from mlsys.models import links
+from mlsys.models import matrix as models_matrix
 from mlsys.models.families.linear import Linear, LinearFacts
 from mlsys.models.matrix import Matrix
 from mlsys.schema import Task, TaskKind
@@ -154,11 +154,11 @@ scores = arrays.arrays(np.float64, st.tuples(st.integers(1, 70), st.integers(1, 
 @settings(max_examples=60)
 @given(scores)
 def test_a_rows_probabilities_have_the_same_bits_alone(z):
-    whole = links.probabilities(z)
+    whole = models_matrix.probabilities(z)
     assert np.isfinite(whole).all()
     np.testing.assert_allclose(whole.sum(axis=1), 1, atol=1e-12)
     for i in range(len(z)):
-        assert links.probabilities(z[i : i + 1]).tobytes() == whole[i : i + 1].tobytes()
+        assert models_matrix.probabilities(z[i : i + 1]).tobytes() == whole[i : i + 1].tobytes()
 
 
 @settings(max_examples=30)

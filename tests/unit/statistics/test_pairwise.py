@@ -15,8 +15,7 @@ from sklearn.metrics import mutual_info_score
 from mlsys.schema import Column, Kind, Role, Schema, Task
 from mlsys.statistics import encode_target
 from mlsys.statistics.pairwise import PairLayout, PairwiseStatistics, layout
-from mlsys.statistics.pairwise.contingency_tables import cramers_v, information
-from mlsys.statistics.pairwise.correlation import correlation_ratio
+from mlsys.statistics.pairwise.association_measures import correlation_ratio, cramers_v, information
 from mlsys.statistics.pairwise.missingness import MissingPatterns
 from mlsys.statistics.pairwise.pairs import MOST_BINS, Timeline
 from mlsys.statistics.table import encode_columns

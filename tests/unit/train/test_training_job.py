@@ -8,7 +8,7 @@ import pytest
 from mlsys import errors
 from mlsys.features import executors
 from mlsys.schema import ROW, Column, Kind, Role, Schema
-from mlsys.train import rows
+from mlsys.train import training_job
 
 
 def numbered(num_rows, **columns):
@@ -24,35 +24,35 @@ def test_the_hash_is_splitmix64():
     state, gamma, mask = 1234567, 0x9E3779B97F4A7C15, 2**64 - 1
     states = np.array([(state + i * gamma) & mask for i in range(3)], dtype=np.uint64).astype(np.int64)
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
-    assert rows._hash(states, 0).tolist() == expected
+    assert training_job._hash(states, 0).tolist() == expected
 
 
 def test_a_small_table_is_not_sampled():
     table = numbered(50)
-    assert rows.sampled(table, None, 0) is table
-    assert rows.sampled(table, 50, 0) is table
+    assert training_job.sampled(table, None, 0) is table
+    assert training_job.sampled(table, 50, 0) is table
 
 
 def test_a_sample_keeps_the_order_and_is_the_same_however_the_rows_lie():
     table = numbered(1_000)
     shuffled = table.take(pa.array(np.random.default_rng(1).permutation(1_000)))
-    sample = rows.sampled(table, 100, 7)[ROW].to_pylist()
+    sample = training_job.sampled(table, 100, 7)[ROW].to_pylist()
     assert len(sample) == 100
     assert sample == sorted(sample)
-    assert set(sample) == set(rows.sampled(shuffled, 100, 7)[ROW].to_pylist())
+    assert set(sample) == set(training_job.sampled(shuffled, 100, 7)[ROW].to_pylist())
 
 
 def test_a_larger_sample_holds_the_smaller_one_and_another_seed_draws_other_rows():
     table = numbered(1_000)
     small, large, other = (
-        set(rows.sampled(table, n, seed)[ROW].to_pylist()) for n, seed in ((100, 0), (300, 0), (100, 1))
+        set(training_job.sampled(table, n, seed)[ROW].to_pylist()) for n, seed in ((100, 0), (300, 0), (100, 1))
     )
     assert small < large
     assert small != other
 
 
 def test_about_a_tenth_is_held_out():
-    out = rows.held_out(numbered(10_000), Schema(), forward=False, seed=0)
+    out = training_job.held_out(numbered(10_000), Schema(), forward=False, seed=0)
     assert 900 <= out.sum() <= 1_100  # binomial, 3.3 standard deviations
 
 
@@ -60,13 +60,13 @@ def test_the_latest_tenth_is_held_out_where_time_divides_the_rows():
     minutes = np.random.default_rng(0).permutation(100)
     table = numbered(100, at=pa.array(minutes, pa.timestamp("us")))
     schema = schema_with(Role.TIME, "at", Kind.DATETIME, "timestamp[us]")
-    out = rows.held_out(table, schema, forward=True, seed=0)
+    out = training_job.held_out(table, schema, forward=True, seed=0)
     assert sorted(minutes[out].tolist()) == list(range(90, 100))
 
 
 def test_groups_are_held_out_whole_wherever_their_rows_lie():
     group = pa.array([f"g{n % 200}" for n in range(2_000)]).take(pa.array(np.random.default_rng(0).permutation(2_000)))
-    out = rows.held_out(numbered(2_000, g=group), schema_with(Role.GROUP, "g"), forward=False, seed=0)
+    out = training_job.held_out(numbered(2_000, g=group), schema_with(Role.GROUP, "g"), forward=False, seed=0)
     names = np.array(group.to_pylist())
     assert 0 < out.sum() < 2_000
     assert not set(names[out]) & set(names[~out])
@@ -74,13 +74,13 @@ def test_groups_are_held_out_whole_wherever_their_rows_lie():
 
 def test_a_row_without_a_target_is_refused_by_its_value(make_split):
     split, statistics, recipe, task = make_split()
-    fitted = rows.fit_program(split.schema, statistics, recipe, "xgboost")
+    fitted = training_job.fit_program(split.schema, statistics, recipe, "xgboost")
     table = split.table("train")
     holed = table.set_column(
         table.schema.get_field_index("y"), "y", pa.array([None, "perhaps", *table["y"].to_pylist()[2:]])
     )
     with pytest.raises(errors.TargetError) as caught:
-        rows.matrix(holed, fitted, task)
+        training_job.matrix(holed, fitted, task)
     assert str(caught.value) == (
         "train: target 'y'\n"
         "  got:      None in 2 rows\n"
@@ -93,8 +93,8 @@ def test_a_row_without_a_target_is_refused_by_its_value(make_split):
 def test_a_part_read_block_by_block_is_the_matrix_of_its_table(make_split, part, monkeypatch):
     monkeypatch.setattr(executors, "BLOCK_ROWS", 17)
     split, statistics, recipe, task = make_split()
-    fitted = rows.fit_program(split.schema, statistics, recipe, "linear")
-    made, whole = rows.read(split, part, fitted, task), rows.matrix(split.table(part), fitted, task)
+    fitted = training_job.fit_program(split.schema, statistics, recipe, "linear")
+    made, whole = training_job.read(split, part, fitted, task), training_job.matrix(split.table(part), fitted, task)
     assert len(split.paths(part)) > 1
     np.testing.assert_array_equal(made.X.view(np.uint32), whole.X.view(np.uint32))
     np.testing.assert_array_equal(made.y, whole.y)
@@ -102,19 +102,21 @@ def test_a_part_read_block_by_block_is_the_matrix_of_its_table(make_split, part,
 
 def test_a_part_is_refused_by_its_rows_without_a_target(make_split):
     split, statistics, recipe, task = make_split()
-    fitted = rows.fit_program(split.schema, statistics, recipe, "xgboost")
+    fitted = training_job.fit_program(split.schema, statistics, recipe, "xgboost")
     path = split.paths("train")[-1]
     table = pq.read_table(path)
     values = pa.array([None, *table["y"].to_pylist()[1:]], table["y"].type)
     pq.write_table(table.set_column(table.schema.get_field_index("y"), "y", values), path)
     with pytest.raises(errors.TargetError, match="None in 1 rows"):
-        rows.read(split, "train", fitted, task)
+        training_job.read(split, "train", fitted, task)
 
 
 def test_rows_read_block_by_block_get_the_encoding_of_the_other_folds(make_split):
     split, statistics, recipe, task = make_split(features={"columns": {"colour": "target"}})
-    fitted = rows.fit_program(split.schema, statistics, recipe, "xgboost")
+    fitted = training_job.fit_program(split.schema, statistics, recipe, "xgboost")
     table = split.table("train")
     assert fitted.held_out
-    whole = rows.matrix(table, fitted, task)
-    np.testing.assert_array_equal(rows.read(split, "train", fitted, task).X.view(np.uint32), whole.X.view(np.uint32))
+    whole = training_job.matrix(table, fitted, task)
+    np.testing.assert_array_equal(
+        training_job.read(split, "train", fitted, task).X.view(np.uint32), whole.X.view(np.uint32)
+    )

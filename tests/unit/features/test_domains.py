@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mlsys.features import clocks
+from mlsys.features import domains
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -21,13 +21,13 @@ ZONES = """Europe/Stockholm Africa/Accra EET WET Pacific/Apia Asia/Kathmandu Aus
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_one_time_reads_as_it_does_in_a_column(zone):
-    changes, _ = clocks._changes(zone)
+    changes, _ = domains._changes(zone)
     near = (changes[:, np.newaxis] + np.array([-1, 0, 1])).ravel()
-    drawn = np.random.default_rng(0).integers(-62_135_000_000, clocks.LAST, 500)
+    drawn = np.random.default_rng(0).integers(-62_135_000_000, domains.LAST, 500)
     seconds = np.unique(np.concatenate([near, drawn]))
     utc = pl.Series(seconds * 1_000_000 + 7).cast(pl.Datetime("us", "UTC"))
     column = utc.dt.convert_time_zone(zone).dt.replace_time_zone(None).to_list()
-    clock = clocks.clock_of(zone).local
+    clock = domains.clock_of(zone).local
     assert [clock(EPOCH + dt.timedelta(seconds=int(at), microseconds=7)) for at in seconds] == column
 
 
@@ -44,23 +44,23 @@ def test_one_time_reads_as_it_does_in_a_column(zone):
 )
 def test_clocks_show_what_newspapers_said(zone, utc, local):
     time = dt.datetime.fromisoformat(utc).replace(tzinfo=dt.UTC)
-    assert clocks.clock_of(zone).local(time) == dt.datetime.fromisoformat(local)
+    assert domains.clock_of(zone).local(time) == dt.datetime.fromisoformat(local)
 
 
 def test_a_clock_does_not_leave_the_calendar():
     with pytest.raises(OverflowError):
-        clocks.clock_of("America/New_York").local(dt.datetime(1, 1, 1, 2, tzinfo=dt.UTC))
+        domains.clock_of("America/New_York").local(dt.datetime(1, 1, 1, 2, tzinfo=dt.UTC))
 
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_what_a_clock_shows_is_dated_as_a_column_is_at_collection(zone):
-    starts, offsets = clocks._changes(zone)
+    starts, offsets = domains._changes(zone)
     shown = (starts[:, np.newaxis] + np.stack([offsets[:-1], offsets[1:]], axis=1)).ravel()
     near = (shown[:, np.newaxis] + np.array([-1800, -1, 0, 1, 1800])).ravel()
-    drawn = np.random.default_rng(0).integers(-62_135_000_000, clocks.LAST, 500)
+    drawn = np.random.default_rng(0).integers(-62_135_000_000, domains.LAST, 500)
     local = pl.Series(np.unique(np.concatenate([near, drawn])) * 1_000_000).cast(pl.Datetime("us"))
     aware = local.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
-    clock = clocks.clock_of(zone)
+    clock = domains.clock_of(zone)
 
     def dated(time):
         try:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from mlsys.statistics.confidence import Z_95_LOWER, auc_standard_error, wilson_interval
+from mlsys.statistics.ranking import Z_95_LOWER, auc_standard_error, wilson_interval
 
 
 def test_one_repeat_of_thirty_rows_may_be_an_accident_and_one_in_thirty_of_a_thousand_is_not():
