@@ -129,7 +129,7 @@ def _distance(reference: Floats, window: Counts, dispersion: Dispersion, alpha: 
     return distance, excess, significance.noise_floor(m, n, k, alpha, dispersion)
 
 
-def mean_scores(windows: Sequence[Window], bins: Mapping[str, ReferenceBins]) -> dict[str]:
+def mean_scores(windows: Sequence[Window], bins: Mapping[str, ReferenceBins]) -> dict[str, Floats]:
     """Mean score over all windows in each coarse bin of each column; the overall mean in a bin without rows."""
     means = {}
     for name, column in bins.items():

@@ -364,7 +364,7 @@ CHANGES = {
     "mlsys.selection.leaderboard": SELECTION,
     "mlsys.tune": TUNE,
     "mlsys.models.families.linear": FITS | EVALUATE | MONITOR,
-    "mlsys.evaluate.bootstrap": EVALUATE,
+    "mlsys.evaluate.slices": EVALUATE,
     "mlsys.monitor.drift": MONITOR,
     "mlsys.console": set(),
     "mlsys.cli": set(),
