@@ -214,13 +214,10 @@ def enforce(findings: Iterable[Finding]) -> None:
     hint = "remove the copies or keep them together with split.by: group; explore.max_duplicate_fraction is the bound"
     if columns:
         hint = f"put {columns} under data.known_after or data.ignore; if you have checked them, under explore.allow"
-    raise errors.LeakageError.build(
-        f"explore: leakage scan, {first.kind}" + (f" '{first.column}'" if first.column else ""),
-        got=first.detail + others + more,
-        expected="training rows and features that know nothing of the answer",
-        hint=hint,
-        field=first.column,
-    )
+    where = f"explore: leakage scan, {first.kind}" + (f" '{first.column}'" if first.column else "")
+    expected = "training rows and features that know nothing of the answer"
+    got = first.detail + others + more
+    raise errors.LeakageError.build(where, got=got, expected=expected, hint=hint, field=first.column)
 
 
 def _features(split: Split, task: Task) -> list[str]:

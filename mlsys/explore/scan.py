@@ -1,9 +1,8 @@
 """Scan the training rows in one pass: each fragment of the files is a task, and their profiles merge.
 
-Everything that a later step needs to know of the training rows is taken in this pass: the statistics of each fold,
-from which the features of any choice of folds are fitted and which are the baseline of the monitor; a sample; a hash
-of each row; the time and the groups that later parts are compared with. Nothing reads the rows again but the fit of a
-model.
+Everything that a later step needs to know of the training rows is taken in this pass: the statistics of each fold, from
+which the features of any choice of folds are fitted and which are the baseline of the monitor; a sample; a hash of each
+row; the time and the groups that later parts are compared with. Nothing reads the rows again but the fit of a model.
 
 Before the pass, a sample of rows from everywhere in the training part decides the layout of the pairwise statistics:
 which categories have a row of their own, and where the bins of a number lie. Nothing in the report is estimated from
@@ -171,12 +170,9 @@ def profile(
         for fragment in fragments(split.paths("train"))
     ]
     if not work:
-        raise errors.TargetError.build(
-            "explore: training part",
-            got="no rows with a target",
-            expected="at least one",
-            hint="look at the split: its fractions or dates may leave no row for training",
-        )
+        got = "no rows with a target"
+        hint = "look at the split: its fractions or dates may leave no row for training"
+        raise errors.TargetError.build("explore: training part", got=got, expected="at least one", hint=hint)
     size = -(-len(work) // MOST_TASKS)
     tasks = [work[start : start + size] for start in range(0, len(work), size)]
 

@@ -7,9 +7,8 @@ better of the two counts.
 
 References
 ----------
-Fawcett (2006), "An introduction to ROC analysis", Pattern Recognition Letters 27(8),
-doi:10.1016/j.patrec.2005.10.010: AUC as the probability of a concordant pair (section 7),
-one class against the rest (section 9).
+Fawcett (2006), "An introduction to ROC analysis", Pattern Recognition Letters 27(8), doi:10.1016/j.patrec.2005.10.010:
+AUC as the probability of a concordant pair (section 7), one class against the rest (section 9).
 Micci-Barreca (2001), "A preprocessing scheme for high-cardinality categorical attributes",
 SIGKDD Explorations 3(1), doi:10.1145/507533.507538: rates pulled towards the overall one.
 Olkin & Finn (1995), "Correlations redux", Psychological Bulletin 118(1),

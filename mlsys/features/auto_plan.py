@@ -1,10 +1,9 @@
 """The automatic choice of operations for a column of each kind, with its reason in one sentence.
 
-Numbered columns of one unit are the coordinates of one vector: pixels, sensors, a spectrum, an
-embedding. Each divided by its own deviation, the columns in which next to nothing happens (the
-corners of a picture) would weigh as much as those that tell rows apart. So for models that
-compare sizes of features, the columns of such a block are divided by one deviation, and no
-logarithm is taken. Trees are not concerned.
+Numbered columns of one unit are the coordinates of one vector: pixels, sensors, a spectrum, an embedding. Each divided
+by its own deviation, the columns in which next to nothing happens (the corners of a picture) would weigh as much as
+those that tell rows apart. So for models that compare sizes of features, the columns of such a block are divided by one
+deviation, and no logarithm is taken. Trees are not concerned.
 """
 
 from __future__ import annotations
@@ -106,8 +105,7 @@ def _numeric(inputs: PlanInputs) -> list[OperationChoice]:
 def _reduced_skewness(statistics: ColumnStatistics) -> tuple[float, float] | None:
     """Skewness of numbers and of their logarithms, where the latter should be taken; else None.
 
-    That is: none is negative, a tail drags a straight line after it, and the logarithm takes
-    most of it away.
+    That is: none is negative, a tail drags a straight line after it, and the logarithm takes most of it away.
     """
     numbers = statistics.numbers
     if numbers is None or numbers.negative or (numbers.moments.skewness or 0.0) < LONG_TAIL:

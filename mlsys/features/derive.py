@@ -1,8 +1,7 @@
 """Derived features: SQL over the columns of a request, computed in batch and online alike.
 
-`mlsys.expressions` says which SQL is allowed. An expression may read what a request
-has: features, and the row's time, id and group; not the target, and nothing that is known
-only after the event.
+`mlsys.expressions` says which SQL is allowed. An expression may read what a request has: features, and the row's time,
+id and group; not the target, and nothing that is known only after the event.
 """
 
 from __future__ import annotations
@@ -90,10 +89,8 @@ def _refuse_unreadable(schema: Schema, derive: Mapping[str, str]) -> None:
     for name, sql in derive.items():
         for column in expressions.parse(name, sql, WHERE).inputs:
             if column in schema and schema[column].role not in READABLE:
+                got = f"column '{column}', whose role is {schema[column].role.value}"
+                hint = "what is made of it would tell the model the answer, or cannot be computed online"
                 raise errors.RecipeError.build(
-                    f"{WHERE}: '{name}' = {sql}",
-                    got=f"column '{column}', whose role is {schema[column].role.value}",
-                    expected="columns that a request has",
-                    hint="what is made of it would tell the model the answer, or cannot be computed online",
-                    field=name,
+                    f"{WHERE}: '{name}' = {sql}", got=got, expected="columns that a request has", hint=hint, field=name
                 )

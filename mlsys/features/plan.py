@@ -1,8 +1,7 @@
 """The feature plan: the operations of each column and the reason, automatic by kind or stated by the recipe.
 
-Two encodings: ``codes`` for trees, which split numbers of any scale, take missing values as
-they are and sets of categories as codes; ``dense`` for linear models, which need every
-value there, on one scale, and a column a category.
+Two encodings: ``codes`` for trees, which split numbers of any scale, take missing values as they are and sets of
+categories as codes; ``dense`` for linear models, which need every value there, on one scale, and a column a category.
 """
 
 from __future__ import annotations
@@ -113,13 +112,10 @@ def _choose(
 ) -> list[OperationChoice]:
     statistics = table.columns.get(column.name)
     if statistics is None:
-        raise errors.FeatureError.build(
-            f"features: column '{column.name}'",
-            got="no statistics",
-            expected="statistics of all feature columns",
-            hint="scan the training rows with derived features added",
-            field=column.name,
-        )
+        expected = "statistics of all feature columns"
+        hint = "scan the training rows with derived features added"
+        where = f"features: column '{column.name}'"
+        raise errors.FeatureError.build(where, got="no statistics", expected=expected, hint=hint, field=column.name)
     if not treatments:
         return automatic(PlanInputs(column, statistics, encoding), _row_time(column, schema))
     return [_override(PlanInputs(column, statistics, encoding, each.options), each.operation) for each in treatments]
@@ -151,13 +147,10 @@ def _check_elapsed(schema: Schema, columns: Mapping[str, Sequence[Treatment]]) -
     for name, treatments in columns.items():
         for since in (treatment.options["since"] for treatment in treatments if treatment.operation == "elapsed"):
             if since == name or since not in times:
-                raise errors.RecipeError.build(
-                    f"recipe: features.columns '{name}', since",
-                    got=since,
-                    expected="another column that is a time, and that a request has",
-                    hint=errors.did_you_mean(since, set(times) - {name}),
-                    field=name,
-                )
+                expected = "another column that is a time, and that a request has"
+                hint = errors.did_you_mean(since, set(times) - {name})
+                where = f"recipe: features.columns '{name}', since"
+                raise errors.RecipeError.build(where, got=since, expected=expected, hint=hint, field=name)
 
 
 def _override(inputs: PlanInputs, operation: str) -> OperationChoice:
@@ -185,13 +178,10 @@ def _refuse_unfit(column: Column, operation: str) -> None:
     domain = domain_of(arrow_type(column.type))
     if domain is None or domain.name not in OPERATIONS[operation].domains:
         fitting = fitting_operations(domain)
-        raise errors.FeatureError.build(
-            f"features: column '{column.name}'",
-            got=f"operation {operation} for values of type {column.type}",
-            expected=" or ".join(fitting),
-            hint=f"features.columns: {{{column.name}: {fitting[0]}}}",
-            field=column.name,
-        )
+        got = f"operation {operation} for values of type {column.type}"
+        hint = f"features.columns: {{{column.name}: {fitting[0]}}}"
+        where = f"features: column '{column.name}'"
+        raise errors.FeatureError.build(where, got=got, expected=" or ".join(fitting), hint=hint, field=column.name)
     OPERATIONS[operation].check(column)
 
 

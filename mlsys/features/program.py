@@ -1,8 +1,7 @@
 """The feature program: fitted operations that turn request columns into the matrix of a model.
 
-`FeatureProgram.transform` computes a table, `FeatureProgram.row` gives a function for one row
-that takes microseconds. Both give the same bits, null for null and refusal for refusal. A
-program is plain JSON; nothing is pickled.
+`FeatureProgram.transform` computes a table, `FeatureProgram.row` gives a function for one row that takes microseconds.
+Both give the same bits, null for null and refusal for refusal. A program is plain JSON; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -169,12 +168,10 @@ class FeatureProgram:
     def _refuse_training_rows(self, table: pa.Table) -> None:
         encoded = [operation.column for operation in self.operations if isinstance(operation, Target)]
         if encoded and FOLD in table.column_names and pc.any(pc.greater_equal(table[FOLD], 0)).as_py():
+            got = f"means of the target that hold the rows' own labels: {', '.join(encoded)}"
+            hint = "mlsys.features.training.fit(plan, statistics).transform(table)"
             raise errors.FeatureError.build(
-                "features: training rows",
-                got=f"means of the target that hold the rows' own labels: {', '.join(encoded)}",
-                expected="means of the other folds",
-                hint="mlsys.features.training.fit(plan, statistics).transform(table)",
-                field=encoded[0],
+                "features: training rows", got=got, expected="means of the other folds", hint=hint, field=encoded[0]
             )
 
     def read(self, table: pa.Table) -> pl.DataFrame:
@@ -198,12 +195,10 @@ def fit(plan: FeaturePlan, statistics: TableStatistics) -> FeatureProgram:
     """
     if not plan.used:
         reasons = "; ".join(f"{choice.column}: {choice.reason}" for choice in plan.dropped)
-        raise errors.FeatureError.build(
-            "features: nothing to learn from",
-            got=reasons or "no feature columns",
-            expected="at least one useful column",
-            hint="features.columns: {column: operation} overrides the automatic choice",
-        )
+        got = reasons or "no feature columns"
+        hint = "features.columns: {column: operation} overrides the automatic choice"
+        expected = "at least one useful column"
+        raise errors.FeatureError.build("features: nothing to learn from", got=got, expected=expected, hint=hint)
     dense = plan.encoding == "dense"
     operations = (fit_operation(choice, plan.domains, statistics, dense=dense) for choice in plan.used)
     return FeatureProgram(dict(plan.columns), tuple(operations), dict(plan.derive))

@@ -7,9 +7,8 @@ decides by the number of each row's fold; statistics are kept by fold, so the ro
 
 References
 ----------
-Pargent, Pfisterer, Thomas & Bischl (2022), "Regularized target encoding outperforms
-traditional methods in supervised machine learning with high cardinality features",
-Computational Statistics 37, doi:10.1007/s00180-022-01207-6.
+Pargent, Pfisterer, Thomas & Bischl (2022), "Regularized target encoding outperforms traditional methods in supervised
+machine learning with high cardinality features", Computational Statistics 37, doi:10.1007/s00180-022-01207-6.
 """
 
 from __future__ import annotations
@@ -74,13 +73,10 @@ class TrainingProgram:
         """
         # 1. Read the folds.
         if FOLD not in table.column_names:
-            raise errors.FeatureError.build(
-                "features: rows to fit a model on",
-                got="no number of their fold",
-                expected=f"the column {FOLD}",
-                hint="read it with them; rows to predict are for `FeatureProgram.transform`",
-                field=FOLD,
-            )
+            got = "no number of their fold"
+            hint = "read it with them; rows to predict are for `FeatureProgram.transform`"
+            where = "features: rows to fit a model on"
+            raise errors.FeatureError.build(where, got=got, expected=f"the column {FOLD}", hint=hint, field=FOLD)
         fold, rows = np.asarray(table[FOLD]), table.drop_columns([FOLD])
         inside = [number for number in self.held_out if (fold == number).any()]
         if not inside:

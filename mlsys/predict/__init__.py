@@ -1,9 +1,8 @@
 """The only way from rows to predictions, which evaluation, batch, online and monitoring all go.
 
-There are two entrances with one result. `Predictor.table` transforms whole columns;
-`Predictor.rows` runs a handful of records through plain Python closures in microseconds.
-`Predictor.predict` is the first one for people: pandas, Polars or Arrow in, the same kind out.
-The feature program and the model families promise that both give the same bits.
+There are two entrances with one result. `Predictor.table` transforms whole columns; `Predictor.rows` runs a handful of
+records through plain Python closures in microseconds. `Predictor.predict` is the first one for people: pandas, Polars
+or Arrow in, the same kind out. The feature program and the model families promise that both give the same bits.
 """
 
 from __future__ import annotations
@@ -78,12 +77,10 @@ def _library(frame: Any) -> str:
         library = sys.modules.get(name)  # whoever has such a table has imported it
         if library is not None and isinstance(frame, library.DataFrame):
             return name
-    raise errors.RequestError.build(
-        "predict: table",
-        got=f"{type(frame).__module__}.{type(frame).__qualname__}",
-        expected="a DataFrame of pandas or Polars, or an Arrow table",
-        hint="records of a request go to Predictor.rows",
-    )
+    got = f"{type(frame).__module__}.{type(frame).__qualname__}"
+    hint = "records of a request go to Predictor.rows"
+    expected = "a DataFrame of pandas or Polars, or an Arrow table"
+    raise errors.RequestError.build("predict: table", got=got, expected=expected, hint=hint)
 
 
 def _pandas_column(values: pd.Series[Any]) -> Any:

@@ -1,9 +1,8 @@
 """Look up the columns of feature tables for rows that come without them.
 
-A row carries every column of a join that the model needs, and they are used as they are; or
-no column of it, and they are looked up by the row's keys as of the row's time, null where
-nothing is known. Some columns of a join are a fault, and so is a key that is left out. A row
-without time is of the moment at which it is asked.
+A row carries every column of a join that the model needs, and they are used as they are; or no column of it, and they
+are looked up by the row's keys as of the row's time, null where nothing is known. Some columns of a join are a fault,
+and so is a key that is left out. A row without time is of the moment at which it is asked.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """Validate rows against the model's schema: one set of rules for JSON records, JSON columns and Arrow tables.
 
-`mlsys.predict.coercion` says which values a column takes. Bounds and allowed values count where someone
-wrote them into the schema. ``null`` needs a nullable column; NaN in a table counts as null, JSON has no
-NaN. A missing column is null where the column is nullable and a violation where it is not. Columns that
-the model does not know are refused by `records` and `columns` and ignored by `table`, since a file may
-well hold more than the model asks for. A category that training never saw is no violation, and a column
-that no feature reads takes anything as null.
+`mlsys.predict.coercion` says which values a column takes. Bounds and allowed values count where someone wrote them into
+the schema. ``null`` needs a nullable column; NaN in a table counts as null, JSON has no NaN. A missing column is null
+where the column is nullable and a violation where it is not. Columns that the model does not know are refused by
+`records` and `columns` and ignored by `table`, since a file may well hold more than the model asks for. A category that
+training never saw is no violation, and a column that no feature reads takes anything as null.
 """
 
 from __future__ import annotations

@@ -110,12 +110,10 @@ class Fragment:
         SourceError
         """
         if self.is_file and self.changed() != before:
-            raise errors.SourceError.build(
-                f"collect: source '{self.name}'",
-                got="a file that changed while it was read",
-                expected="a file that is finished",
-                hint="run again when it is; whoever writes it can write beside and rename",
-            )
+            got = "a file that changed while it was read"
+            hint = "run again when it is; whoever writes it can write beside and rename"
+            expected = "a file that is finished"
+            raise errors.SourceError.build(f"collect: source '{self.name}'", got=got, expected=expected, hint=hint)
 
 
 @dataclass
@@ -304,10 +302,8 @@ def refuse_reserved(fragment: Fragment, names: Iterable[str]) -> None:
     SourceError
     """
     for reserved in {ROW, FOLD} & set(names):
+        where = f"collect: source '{fragment.name}'"
+        expected = "names that mlsys does not use itself"
         raise errors.SourceError.build(
-            f"collect: source '{fragment.name}'",
-            got=f"a column '{reserved}'",
-            expected="names that mlsys does not use itself",
-            hint="rename it in the source",
-            field=reserved,
+            where, got=f"a column '{reserved}'", expected=expected, hint="rename it in the source", field=reserved
         )

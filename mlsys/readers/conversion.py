@@ -200,12 +200,10 @@ def check_zone(name: str) -> None:
     try:
         zoneinfo.ZoneInfo(name)
     except (ValueError, zoneinfo.ZoneInfoNotFoundError):
+        expected = "a time zone of the IANA data base, e.g. Europe/Berlin"
+        hint = errors.did_you_mean(name, zoneinfo.available_timezones())
         raise errors.RecipeError.build(
-            "recipe: 'data.timezone'",
-            got=repr(name),
-            expected="a time zone of the IANA data base, e.g. Europe/Berlin",
-            hint=errors.did_you_mean(name, zoneinfo.available_timezones()),
-            field="data.timezone",
+            "recipe: 'data.timezone'", got=repr(name), expected=expected, hint=hint, field="data.timezone"
         ) from None
 
 
@@ -281,13 +279,10 @@ def stored_type(kind: pa.DataType, column: str, source: str) -> pa.DataType:
     for tests, result in _STORED:
         if any(test(kind) for test in tests):
             return result
-    raise errors.SourceError.build(
-        f"collect: column '{column}' in '{source}'",
-        got=f"type {kind}",
-        expected="numbers, text, true and false, dates, times, bytes or lists of these",
-        hint="take its fields apart where the source is written",
-        field=column,
-    )
+    expected = "numbers, text, true and false, dates, times, bytes or lists of these"
+    hint = "take its fields apart where the source is written"
+    where = f"collect: column '{column}' in '{source}'"
+    raise errors.SourceError.build(where, got=f"type {kind}", expected=expected, hint=hint, field=column)
 
 
 def to_stored(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC") -> pa.Array:

@@ -85,9 +85,7 @@ def _delimiter(fragment: Fragment, reading: Reading) -> str:
 
 def _refuse_other_delimiter(fragment: Fragment, names: list[str]) -> None:
     if len(names) == 1 and (mark := re.search(r"[;\t|]", names[0])):
-        raise errors.SourceError.build(
-            f"collect: source '{fragment.name}'",
-            got=f"one column, {names[0]!r}",
-            expected="a header of several columns",
-            hint=f"data.reading.delimiter: {json.dumps(mark[0])}",
-        )
+        got = f"one column, {names[0]!r}"
+        hint = f"data.reading.delimiter: {json.dumps(mark[0])}"
+        expected = "a header of several columns"
+        raise errors.SourceError.build(f"collect: source '{fragment.name}'", got=got, expected=expected, hint=hint)

@@ -167,12 +167,9 @@ def _unpacked(file: BinaryIO, fragment: Fragment) -> Iterator[BinaryIO]:
 def _only_member(archive: zipfile.ZipFile, fragment: Fragment) -> str:
     members = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
     if len(members) != 1:
-        raise errors.SourceError.build(
-            f"collect: source '{fragment.name}'",
-            got=f"{len(members)} files in the archive",
-            expected="one",
-            hint="unpack it and name the folder",
-        )
+        got = f"{len(members)} files in the archive"
+        hint = "unpack it and name the folder"
+        raise errors.SourceError.build(f"collect: source '{fragment.name}'", got=got, expected="one", hint=hint)
     return members[0]
 
 
@@ -182,9 +179,7 @@ def _decoder(encoding: str) -> codecs.IncrementalDecoder:
             b"a".decode(encoding)  # rot13 and base64 are codecs too, but none of text
         return codecs.getincrementaldecoder(encoding)("strict")
     except LookupError:
+        expected = "a name that Python knows, e.g. utf-8, latin-1, cp1252, utf-16"
         raise errors.RecipeError.build(
-            "recipe: 'data.reading.encoding'",
-            got=repr(encoding),
-            expected="a name that Python knows, e.g. utf-8, latin-1, cp1252, utf-16",
-            field="data.reading.encoding",
+            "recipe: 'data.reading.encoding'", got=repr(encoding), expected=expected, field="data.reading.encoding"
         ) from None

@@ -32,9 +32,8 @@ class File:
 def find(source: str, is_data: Callable[[str], bool]) -> list[File]:
     """Files of a path, folder, glob, URI or ``package://name/inside``, sorted by their names below it.
 
-    A file named outright is taken whatever it is called; others only if `is_data` says so of
-    their name, and neither hidden files nor markers such as ``_SUCCESS``. In the glob of a URI,
-    ``*`` matches slashes too.
+    A file named outright is taken whatever it is called; others only if `is_data` says so of their name, and neither
+    hidden files nor markers such as ``_SUCCESS``. In the glob of a URI, ``*`` matches slashes too.
 
     Raises
     ------
@@ -89,11 +88,9 @@ def _inside_package(source: str) -> Path:
     package, _, inside = source.removeprefix("package://").partition("/")
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
+        got = f"no package '{package}' in this environment"
         raise errors.SourceError.build(
-            f"collect: source '{source}'",
-            got=f"no package '{package}' in this environment",
-            expected="an installed package",
-            hint=f"uv pip install {package}",
+            f"collect: source '{source}'", got=got, expected="an installed package", hint=f"uv pip install {package}"
         )
     return Path(next(iter(spec.submodule_search_locations))) / inside
 
@@ -154,6 +151,5 @@ def _fixed_part(path: Path) -> Path:
 
 
 def _unreadable(name: str, error: Exception) -> errors.SourceError:
-    return errors.SourceError.build(
-        f"collect: source '{name}'", got=" ".join(str(error).split()), expected="a source that can be read"
-    )
+    got = " ".join(str(error).split())
+    return errors.SourceError.build(f"collect: source '{name}'", got=got, expected="a source that can be read")

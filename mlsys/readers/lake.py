@@ -8,9 +8,8 @@
 ``iceberg:///path/to/v3.metadata.json``
     An Iceberg table without a catalog.
 
-Both are asked for their own schema, so a column that was added later is null in older files.
-Data files never change, which is why they are known by their names, sizes and schema: of a
-new version only the files that are new are read.
+Both are asked for their own schema, so a column that was added later is null in older files. Data files never change,
+which is why they are known by their names, sizes and schema: of a new version only the files that are new are read.
 """
 
 from __future__ import annotations
@@ -229,12 +228,10 @@ def _iceberg_snapshot(source: str, table: Any, version: int | str | None) -> Any
             snapshot = table.snapshot_as_of_timestamp(int(_time(str(version)).timestamp() * 1000))
     if snapshot is None:
         known = ", ".join(str(known.snapshot_id) for known in table.snapshots()[-5:])
-        raise errors.SourceError.build(
-            f"collect: source '{source}'",
-            got="no snapshot" if version is None else f"no snapshot {version}",
-            expected=f"one of {known}" if known else "a table with rows",
-            hint="reading: {version: …} names a snapshot id, a time, a tag or a branch",
-        )
+        got = "no snapshot" if version is None else f"no snapshot {version}"
+        expected = f"one of {known}" if known else "a table with rows"
+        hint = "reading: {version: …} names a snapshot id, a time, a tag or a branch"
+        raise errors.SourceError.build(f"collect: source '{source}'", got=got, expected=expected, hint=hint)
     return snapshot
 
 
@@ -251,19 +248,14 @@ def _library_errors(source: str, expected: str, hint: str) -> Iterator[None]:
     except errors.MlsysError:
         raise
     except ImportError as error:
+        where = f"collect: source '{source}'"
+        got = f"no package '{error.name}' in this environment"
         raise errors.SourceError.build(
-            f"collect: source '{source}'",
-            got=f"no package '{error.name}' in this environment",
-            expected="the extra for Delta and Iceberg tables",
-            hint="uv pip install 'mlsys[lake]'",
+            where, got=got, expected="the extra for Delta and Iceberg tables", hint="uv pip install 'mlsys[lake]'"
         ) from None
     except Exception as error:  # noqa: BLE001  (the libraries' own errors have no common base)
-        raise errors.SourceError.build(
-            f"collect: source '{source}'",
-            got=" ".join(str(error).split()) or type(error).__name__,
-            expected=expected,
-            hint=hint,
-        ) from None
+        got = " ".join(str(error).split()) or type(error).__name__
+        raise errors.SourceError.build(f"collect: source '{source}'", got=got, expected=expected, hint=hint) from None
 
 
 def _is_number(version: int | str | None) -> bool:
@@ -274,12 +266,9 @@ def _time(text: str) -> dt.datetime:
     try:
         time = dt.datetime.fromisoformat(text)
     except ValueError:
-        raise errors.RecipeError.build(
-            "recipe: 'data.reading.version'",
-            got=repr(text),
-            expected="a version number, a snapshot id, a tag or branch (Iceberg), or a time such as 2024-01-31T10:00Z",
-            field="data.reading.version",
-        ) from None
+        where = "recipe: 'data.reading.version'"
+        expected = "a version number, a snapshot id, a tag or branch (Iceberg), or a time such as 2024-01-31T10:00Z"
+        raise errors.RecipeError.build(where, got=repr(text), expected=expected, field="data.reading.version") from None
     return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
 
 

@@ -83,12 +83,9 @@ OBJECTS = json.JSONDecoder(object_pairs_hook=_unique_keys)
 def _record(fragment: Fragment, line: bytes, row: int) -> dict[str, Any] | str:
     """The object of a line, or the reason why there is none."""
     if row == 0 and line.startswith(b"["):
-        raise errors.SourceError.build(
-            f"collect: source '{fragment.name}'",
-            got="a JSON array",
-            expected="JSON lines: one object a line",
-            hint="jq -c '.[]' old.json > new.jsonl",
-        )
+        where = f"collect: source '{fragment.name}'"
+        hint = "jq -c '.[]' old.json > new.jsonl"
+        raise errors.SourceError.build(where, got="a JSON array", expected="JSON lines: one object a line", hint=hint)
     try:
         record = OBJECTS.decode(line.decode())
         if b"\\ud" in line.lower():
@@ -110,12 +107,11 @@ class SqlReader(Reader):
     def fragments(self, source: str, reading: Reading) -> list[Fragment]:
         """One query result; the name shows neither the password nor a local path."""
         if reading.query is None:
+            where = "recipe: 'data.reading.query' is missing"
+            got = f"{files.scheme(source)}:// as source, which is taken for a database"
+            hint = 'reading: {query: "SELECT * FROM …"}; files are a path, s3://, gs://, file:// or package://'
             raise errors.RecipeError.build(
-                "recipe: 'data.reading.query' is missing",
-                got=f"{files.scheme(source)}:// as source, which is taken for a database",
-                expected="the SQL to run there",
-                hint='reading: {query: "SELECT * FROM …"}; files are a path, s3://, gs://, file:// or package://',
-                field="data.reading.query",
+                where, got=got, expected="the SQL to run there", hint=hint, field="data.reading.query"
             )
         file = _sqlite_file(source)
         if file is None:  # a server does not say whether rows changed
@@ -149,20 +145,16 @@ class SqlReader(Reader):
                     first += len(rows)
             engine.dispose()
         except ImportError as error:
-            raise errors.SourceError.build(
-                f"collect: source '{fragment.name}'",
-                got=f"no package '{error.name}' in this environment",
-                expected="the driver of the database",
-                hint=f"uv pip install {error.name}; the URL may name another, e.g. postgresql+psycopg://…",
-            ) from None
+            got = f"no package '{error.name}' in this environment"
+            hint = f"uv pip install {error.name}; the URL may name another, e.g. postgresql+psycopg://…"
+            where = f"collect: source '{fragment.name}'"
+            raise errors.SourceError.build(where, got=got, expected="the driver of the database", hint=hint) from None
         except sa.exc.SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
-            raise errors.SourceError.build(
-                f"collect: source '{fragment.name}'",
-                got=" ".join(str(cause).split()),
-                expected="rows of data.reading.query",
-                hint=f"the query was: {reading.query}",
-            ) from None
+            got = " ".join(str(cause).split())
+            hint = f"the query was: {reading.query}"
+            where = f"collect: source '{fragment.name}'"
+            raise errors.SourceError.build(where, got=got, expected="rows of data.reading.query", hint=hint) from None
 
 
 def absolute_database(url: str) -> str:

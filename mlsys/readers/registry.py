@@ -93,13 +93,10 @@ def reader(name: str, module: str | None = None) -> Reader:
         importlib.import_module(module)
     if name not in READERS:
         known = ["auto", *formats()]
-        raise errors.RecipeError.build(
-            "recipe: 'data.reading.format'",
-            got=repr(name),
-            expected="one of " + ", ".join(known),
-            hint=errors.did_you_mean(name, known),
-            field="data.reading.format",
-        )
+        expected = "one of " + ", ".join(known)
+        hint = errors.did_you_mean(name, known)
+        where = "recipe: 'data.reading.format'"
+        raise errors.RecipeError.build(where, got=repr(name), expected=expected, hint=hint, field="data.reading.format")
     return READERS[name]
 
 
@@ -164,12 +161,10 @@ def _checked(made: Reader, fragment: Fragment, read: Iterator[Batch]) -> Iterato
     for batch in read:
         is_batch = isinstance(batch, Batch)
         if not is_batch or (set(batch.table.schema.types) - {pa.string()} and made.schema(fragment) is None):
-            raise errors.SourceError.build(
-                f"collect: source '{fragment.name}'",
-                got="values with types, and no schema" if is_batch else type(batch).__name__,
-                expected="a Batch of texts, or of values with the types that `schema` tells",
-                hint=f"correct the reader of '{made.format}'",
-            )
+            got = "values with types, and no schema" if is_batch else type(batch).__name__
+            expected = "a Batch of texts, or of values with the types that `schema` tells"
+            hint = f"correct the reader of '{made.format}'"
+            raise errors.SourceError.build(f"collect: source '{fragment.name}'", got=got, expected=expected, hint=hint)
         yield batch
 
 
@@ -204,12 +199,9 @@ def _find_source(source: str, reading: Reading, default_format: str | None) -> l
     candidates = sorted(READERS.values(), key=lambda each: each.format in READERS.built_in)
     whole = next((each for each in candidates if each.matches(source)), None)
     if whole is None and scheme and scheme not in {"package", *files.REMOTE}:
-        raise errors.SourceError.build(
-            f"collect: source '{source}'",
-            got=f"{scheme}://",
-            expected="a path, s3://, gs://, file://, package://, sklearn://, delta://, iceberg:// or a database URL",
-            hint="download the file and name its path",
-        )
+        expected = "a path, s3://, gs://, file://, package://, sklearn://, delta://, iceberg:// or a database URL"
+        hint = "download the file and name its path"
+        raise errors.SourceError.build(f"collect: source '{source}'", got=f"{scheme}://", expected=expected, hint=hint)
     _refuse_without_effect(source, whole, reading)
     if whole is not None:
         return _with_module(whole, whole.fragments(source, reading))
@@ -226,12 +218,11 @@ def _refuse_without_effect(source: str, whole: Reader | None, reading: Reading) 
     """Refuse a version or a query on which the source does not depend: other rows than asked for would be read."""
     for key, meant in (("version", "a table of a lake, delta://… or iceberg://…"), ("query", "a database")):
         if getattr(reading, key) is not None and (whole is None or key not in whole.options):
+            got = f"a {key} for '{source}', on which it has no effect"
+            expected = f"one for {meant}"
+            hint = f"leave {key} out, or name another source"
             raise errors.RecipeError.build(
-                f"recipe: 'data.reading.{key}'",
-                got=f"a {key} for '{source}', on which it has no effect",
-                expected=f"one for {meant}",
-                hint=f"leave {key} out, or name another source",
-                field=f"data.reading.{key}",
+                f"recipe: 'data.reading.{key}'", got=got, expected=expected, hint=hint, field=f"data.reading.{key}"
             )
 
 
@@ -250,12 +241,11 @@ def _of_files(
     documents = READERS[TextReader.format]
     num_documents = sum(documents.matches_file(file.name) for file in listed)
     if num_documents > 1 and default is None:
+        got = f"{num_documents:,} .txt files, which may be documents or tables"
+        expected = "a word about which"
+        hint = "data.reading: {format: text} takes each file as a row, {format: csv} as a table"
         raise errors.SourceError.build(
-            f"collect: source '{source}'",
-            got=f"{num_documents:,} .txt files, which may be documents or tables",
-            expected="a word about which",
-            hint="data.reading: {format: text} takes each file as a row, {format: csv} as a table",
-            field="data.reading.format",
+            f"collect: source '{source}'", got=got, expected=expected, hint=hint, field="data.reading.format"
         )
     formats: list[Reader] = []
     for file in listed:
@@ -272,12 +262,10 @@ def _of_files(
 def _known(file: File, named: Reader | None) -> Reader:
     if named is None:
         suffixes = ", ".join(suffix for each in READERS.values() for suffix in each.suffixes)
-        raise errors.SourceError.build(
-            f"collect: source '{file.name}'",
-            got="a name that does not tell the format",
-            expected=f"a name in {suffixes}, packed as {' or '.join(PACKED)} or not",
-            hint="say reading: {format: csv}, parquet, jsonl, image or text",
-        )
+        expected = f"a name in {suffixes}, packed as {' or '.join(PACKED)} or not"
+        hint = "say reading: {format: csv}, parquet, jsonl, image or text"
+        got = "a name that does not tell the format"
+        raise errors.SourceError.build(f"collect: source '{file.name}'", got=got, expected=expected, hint=hint)
     return named
 
 

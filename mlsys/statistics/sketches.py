@@ -41,10 +41,9 @@ class QuantileSketch:
     most half of what the items weigh, upwards or downwards by the toss of a coin, so errors
     cancel. An update sorts its values once; no further step costs more than that.
 
-    Two things differ from the paper and leave its bound in place. A block of any size is
-    compacted at once, which takes fewer steps and so errs less than value by value. The coin
-    is a hash of the items compacted, so that the sketch is a function of its input.
-    The top level has `k` items; memory is about 3 k values.
+    Two things differ from the paper and leave its bound in place. A block of any size is compacted at once, which takes
+    fewer steps and so errs less than value by value. The coin is a hash of the items compacted, so that the sketch is a
+    function of its input. The top level has `k` items; memory is about 3 k values.
     """
 
     def __init__(self, k: int) -> None:
@@ -240,10 +239,9 @@ def _tau(x: float) -> float:
 class BottomKSketch:
     """Counts of the rows of the values with the `limit` smallest hashes, and so of duplicates.
 
-    Whether a value is counted depends on its hash alone, so every row of a counted value is
-    counted, in whatever part it stands, and parts merge to exactly the sketch of the whole.
-    With at most `limit` distinct values the counts are all of them, and exact.
-    `counts` holds rows by hash.
+    Whether a value is counted depends on its hash alone, so every row of a counted value is counted, in whatever part
+    it stands, and parts merge to exactly the sketch of the whole. With at most `limit` distinct values the counts are
+    all of them, and exact. `counts` holds rows by hash.
     """
 
     def __init__(self, limit: int) -> None:

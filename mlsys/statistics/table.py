@@ -170,9 +170,8 @@ class TrainStatistics:
         numbers = sorted(set(folds))
         missing = [fold for fold in numbers if fold not in self.folds]
         if missing or not numbers:
-            raise errors.FeatureError.build(
-                "statistics: folds", got=f"{missing or 'none'}", expected=f"some of {sorted(self.folds)}"
-            )
+            got = f"{missing or 'none'}"
+            raise errors.FeatureError.build("statistics: folds", got=got, expected=f"some of {sorted(self.folds)}")
         return TrainStatistics({fold: self.folds[fold] for fold in numbers})
 
     def of(self, folds: Iterable[int]) -> TableStatistics:

@@ -1,15 +1,13 @@
 """Join feature tables on keys, as of the row's time if the table has a time.
 
-Point in time means: a row gets what was known at its own time, never anything later. Of
-the table's rows of its keys whose ``time`` and ``known_at`` lie at or before the row's time
-it takes the one with the latest ``time``; of several, the one known last; of several known
-at once, the last in the table. A row written late therefore changes nothing for rows from
-before it was written, and a correction counts from when it was known. Aggregates over the
-latest events follow `mlsys.features.joins.window_aggregates`.
+Point in time means: a row gets what was known at its own time, never anything later. Of the table's rows of its keys
+whose ``time`` and ``known_at`` lie at or before the row's time it takes the one with the latest ``time``; of several,
+the one known last; of several known at once, the last in the table. A row written late therefore changes nothing for
+rows from before it was written, and a correction counts from when it was known. Aggregates over the latest events
+follow `mlsys.features.joins.window_aggregates`.
 
-The rows keep their number and their order; a row without a match gets nulls. :func:`join` works
-in memory; `mlsys.features.joins.assembly` joins stored tables of any size with the same core,
-:func:`resolve`.
+The rows keep their number and their order; a row without a match gets nulls. :func:`join` works in memory;
+`mlsys.features.joins.assembly` joins stored tables of any size with the same core, :func:`resolve`.
 """
 
 from __future__ import annotations
@@ -104,9 +102,8 @@ def _key_numbers(asked: pl.DataFrame, index: pl.DataFrame, by: Sequence[str]) ->
 def _latest_known(queries: QueryTimes, keys: Ints, since: Ints) -> Ints:
     """For each query time the last event of its key that is seen by then; -1 where there is none.
 
-    Events come in the order in which they prevail: by key, time, when they were known, place
-    in the table. So the largest number seen so far is the answer, and if that is of another
-    key there is none.
+    Events come in the order in which they prevail: by key, time, when they were known, place in the table. So the
+    largest number seen so far is the answer, and if that is of another key there is none.
     """
     best = np.full(len(queries) + 1, -1)
     np.maximum.at(best, since, np.arange(len(keys)))
@@ -175,12 +172,11 @@ def count_repeats(index: pl.DataFrame, join_keys: JoinKeys, name: str) -> int:
         first = twice.select(join_keys.by).row(0)
         count = twice.join(twice.head(1), on=join_keys.by, how="semi").height
         shown = ", ".join(f"{key} = {value!r}" for key, value in zip(join_keys.keys.values(), first, strict=True))
+        got = f"{count} rows with {shown}"
+        expected = "one row a key in a table without time"
+        hint = "time: column takes the last one known by then; or make the keys unique in the source"
         raise errors.FeatureError.build(
-            f"features: join '{name}'",
-            got=f"{count} rows with {shown}",
-            expected="one row a key in a table without time",
-            hint="time: column takes the last one known by then; or make the keys unique in the source",
-            field=next(iter(join_keys.keys.values())),
+            f"features: join '{name}'", got=got, expected=expected, hint=hint, field=next(iter(join_keys.keys.values()))
         )
     return repeated
 
@@ -236,20 +232,18 @@ def join(
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Append the columns of a table to rows, in memory.
 
-    With ``settings.time``, a row gets the table's last value known at its time (see the module),
-    unless that is more than ``settings.lookback`` older, and the aggregates over the windows
-    that end at its time. Without, the table must hold a key once. Null and NaN keys and null
-    times match nothing; a row of which nothing is known has nulls, and the aggregates of no
-    events.
+    With ``settings.time``, a row gets the table's last value known at its time (see the module), unless that is more
+    than ``settings.lookback`` older, and the aggregates over the windows that end at its time. Without, the table must
+    hold a key once. Null and NaN keys and null times match nothing; a row of which nothing is known has nulls, and the
+    aggregates of no events.
 
     Returns
     -------
     table, counts
-        All rows in their order, and the numbers of rows ``matched``, ``missing`` (no value
-        known by then) and ``too_old``, which add up to the rows; how many of the missing are
-        ``without_key`` (or time); for each aggregate the rows that are ``empty`` (no value in
-        the window); of the ``table``, its ``rows``, those ``without_key`` or time, and those
-        ``repeated`` (keys and times are those of an earlier row).
+        All rows in their order, and the numbers of rows ``matched``, ``missing`` (no value known by then) and
+        ``too_old``, which add up to the rows; how many of the missing are ``without_key`` (or time); for each aggregate
+        the rows that are ``empty`` (no value in the window); of the ``table``, its ``rows``, those ``without_key`` or
+        time, and those ``repeated`` (keys and times are those of an earlier row).
 
     Raises
     ------

@@ -1,9 +1,8 @@
 """Feature tables of any size joined to stored rows: divided by the hash of the key, then put back in order.
 
-Each join reads of the rows only keys and times. These and the table are partitioned, and each
-partition is joined alone (`mlsys.features.joins.partitioned`); the matches are put beside the rows,
-a row group at a time. So a task holds about `PART_BYTES`, whatever the number of rows, and all of
-it is the same arithmetic in one task or in many.
+Each join reads of the rows only keys and times. These and the table are partitioned, and each partition is joined alone
+(`mlsys.features.joins.partitioned`); the matches are put beside the rows, a row group at a time. So a task holds about
+`PART_BYTES`, whatever the number of rows, and all of it is the same arithmetic in one task or in many.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """One join of stored tables, partition by partition.
 
-Both sides are divided by the hash of the key, so that each partition can be joined alone. Each
-source file becomes one file of Arrow batches: for each of its row groups in turn, one batch a
-partition, which is read through the memory map. A partition that is too large for a task, because
-a key is very frequent, is divided by time: each task takes the rows of its own times and, of the
-table, what those can see.
+Both sides are divided by the hash of the key, so that each partition can be joined alone. Each source file becomes one
+file of Arrow batches: for each of its row groups in turn, one batch a partition, which is read through the memory map.
+A partition that is too large for a task, because a key is very frequent, is divided by time: each task takes the rows
+of its own times and, of the table, what those can see.
 """
 
 from __future__ import annotations
@@ -120,10 +119,9 @@ def read_table(
 ) -> tuple[pl.DataFrame, pa.Table]:
     """Read what the rows of a range can see of a table: index and values for `mlsys.features.joins.asof.resolve`.
 
-    That is what was first seen within the range; of what was seen before it, the events that
-    the longest window still reaches, and for each key the last one, which an as-of join
-    finds until there is a later one. Column ``own`` of the index says what is of the range
-    itself: over all ranges of a partition each row is there once.
+    That is what was first seen within the range; of what was seen before it, the events that the longest window still
+    reaches, and for each key the last one, which an as-of join finds until there is a later one. Column ``own`` of the
+    index says what is of the range itself: over all ranges of a partition each row is there once.
     """
     # 1. The index: events of the range, earlier ones within the longest window, and the last of each key.
     columns = [*spec.join_keys.by, "__time", "__known", "__at"]

@@ -1,8 +1,7 @@
 """The checked specification of a join, before a row is read: the columns that are compared, and those that are taken.
 
-Frames here hold keys as ``__key0`` …, times as ``__time`` and ``__known`` (integers of one
-unit), and ``__at``, the number of the row they came from. A table without time is one in
-which everything was known before the first row.
+Frames here hold keys as ``__key0`` …, times as ``__time`` and ``__known`` (integers of one unit), and ``__at``, the
+number of the row they came from. A table without time is one in which everything was known before the first row.
 """
 
 from __future__ import annotations
@@ -142,23 +141,17 @@ def _common_type(ours: pl.DataType, theirs: pl.DataType, mine: str, other: str, 
 
 
 def _different_types(ours: pl.DataType, theirs: pl.DataType, mine: str, other: str, where: str) -> errors.FeatureError:
-    return errors.FeatureError.build(
-        where,
-        got=f"{mine} is {_type_words(ours)}, the table's {other} is {_type_words(theirs)}",
-        expected="the same type on both sides",
-        hint="derive: in data or in the join makes a column of another type; see data.timezone for times",
-    )
+    got = f"{mine} is {_type_words(ours)}, the table's {other} is {_type_words(theirs)}"
+    hint = "derive: in data or in the join makes a column of another type; see data.timezone for times"
+    return errors.FeatureError.build(where, got=got, expected="the same type on both sides", hint=hint)
 
 
 def _only_date(column: str, where: str) -> errors.FeatureError:
     """A date stands for its midnight, when the events of the day were not known: that would look into the future."""
-    return errors.FeatureError.build(
-        where,
-        got=f"the table's {column} is a date, the row's time is not",
-        expected="the moment from which it counts",
-        hint=f"derive: {{{column}: \"CAST({column} AS TIMESTAMP) + INTERVAL '1 day'\"}} in the join: when it ends",
-        field=column,
-    )
+    got = f"the table's {column} is a date, the row's time is not"
+    hint = f"derive: {{{column}: \"CAST({column} AS TIMESTAMP) + INTERVAL '1 day'\"}} in the join: when it ends"
+    expected = "the moment from which it counts"
+    return errors.FeatureError.build(where, got=got, expected=expected, hint=hint, field=column)
 
 
 TYPE_WORDS: Mapping[type[pl.DataType], str] = {
@@ -276,22 +269,18 @@ def _refuse_unreadable(window: WindowAggregate, table: pa.Schema, where: str) ->
     kind = table.field(window.column).type
     domain = domain_of(kind)
     if domain is None or (window.function != "distinct" and domain.name not in ("number", "boolean")):
+        got = f"{window.function} of '{window.column}', which is {kind}"
+        expected = "a column of plain values" if domain is None else "a column of numbers or of true and false"
+        hint = "derive: in the join makes a column of another type; distinct counts the values of any"
         raise errors.FeatureError.build(
-            f"{where}: aggregate '{window.name}'",
-            got=f"{window.function} of '{window.column}', which is {kind}",
-            expected="a column of plain values" if domain is None else "a column of numbers or of true and false",
-            hint="derive: in the join makes a column of another type; distinct counts the values of any",
-            field=window.column,
+            f"{where}: aggregate '{window.name}'", got=got, expected=expected, hint=hint, field=window.column
         )
 
 
 def _refuse_collisions(names: Sequence[str], added: Sequence[str], join_name: str) -> None:
     for number, column in enumerate(added):
         if column in names or column in added[:number]:
-            raise errors.FeatureError.build(
-                f"features: join '{join_name}'",
-                got=f"column '{column}' is there already",
-                expected="new names",
-                hint=f"prefix: {join_name}_ before the table's names, or columns: [the ones to take]",
-                field=column,
-            )
+            got = f"column '{column}' is there already"
+            hint = f"prefix: {join_name}_ before the table's names, or columns: [the ones to take]"
+            where = f"features: join '{join_name}'"
+            raise errors.FeatureError.build(where, got=got, expected="new names", hint=hint, field=column)

@@ -16,10 +16,9 @@ store of the endpoint calls it. Its rules:
 * Without a value in the window ``sum``, ``mean``, ``min`` and ``max`` are null; ``count``
   and ``distinct`` are 0.
 
-:func:`aggregate_all` computes the same bits for all keys and query times of a table join. Query
-times are sorted by key and time. An event is seen from the first of them at which it has happened
-and is known, until the first at which it has left the window: an interval of positions, also for
-events that were written late. For all positions at once,
+:func:`aggregate_all` computes the same bits for all keys and query times of a table join. Query times are sorted by key
+and time. An event is seen from the first of them at which it has happened and is known, until the first at which it has
+left the window: an interval of positions, also for events that were written late. For all positions at once,
 
 ==============  ==========================================================================
 count           +1 where an interval starts, -1 where it ends, summed along the positions
@@ -30,11 +29,10 @@ distinct        a count of the unions of the intervals of equal values
 
 takes a time linear in events and positions but for the sorting, whatever the length of the window.
 
-Sums are exact: floats are laid out as digits of base 2³² and added digit by digit in 64-bit
-integers, for up to 2³¹ values, and can be subtracted again. The result is the float nearest to the
-exact sum, ties to even (a small superaccumulator; Kulisch (2008), "Computer Arithmetic and
-Validity", chapter 8; Neal (2015), "Fast exact summation using small and large superaccumulators",
-arXiv:1505.05571).
+Sums are exact: floats are laid out as digits of base 2³² and added digit by digit in 64-bit integers, for up to 2³¹
+values, and can be subtracted again. The result is the float nearest to the exact sum, ties to even (a small
+superaccumulator; Kulisch (2008), "Computer Arithmetic and Validity", chapter 8; Neal (2015), "Fast exact summation
+using small and large superaccumulators", arXiv:1505.05571).
 """
 
 from __future__ import annotations

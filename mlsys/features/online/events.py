@@ -1,8 +1,7 @@
 """A feature table as the events that the store keeps of each key, and back.
 
-The events of a key are one Arrow record batch, in the order of the look-up: time, then when
-the event was known, then the table's order. The store keeps what a look-up at or after `since`
-can depend on, and no more:
+The events of a key are one Arrow record batch, in the order of the look-up: time, then when the event was known, then
+the table's order. The store keeps what a look-up at or after `since` can depend on, and no more:
 
 * events within the view's horizon (lookback, longest window) before `since`;
 * where the last value counts however old it is: of the earlier events those that are the
@@ -106,9 +105,8 @@ def merge(
 ) -> Change | None:
     """Merge the events of a table into a view; None if that changes nothing.
 
-    Events at a key, time and time of knowledge that the table has are replaced by the
-    table's; all others stay. So writing a table twice is writing it once, and tables may come
-    in any order unless they contradict each other.
+    Events at a key, time and time of knowledge that the table has are replaced by the table's; all others stay. So
+    writing a table twice is writing it once, and tables may come in any order unless they contradict each other.
 
     Parameters
     ----------
@@ -154,13 +152,9 @@ def _cast(view: FeatureView, values: pa.ChunkedArray, field: pa.Field) -> pa.Chu
 
 
 def _changed(view: FeatureView, column: str, got: str, kind: str, hint: str) -> errors.ContractError:
-    return errors.ContractError.build(
-        f"features: join '{view.name}': column '{column}'",
-        got=got,
-        expected=f"{kind}, as when the model was trained",
-        hint=hint,
-        field=column,
-    )
+    where = f"features: join '{view.name}': column '{column}'"
+    expected = f"{kind}, as when the model was trained"
+    return errors.ContractError.build(where, got=got, expected=expected, hint=hint, field=column)
 
 
 def _facts(view: FeatureView, before: ViewFacts, events: pa.Table, history_us: int, until_us: int) -> ViewFacts:

@@ -159,12 +159,10 @@ def open_store(address: str, root: Path) -> OnlineStore:
         return RedisStore(address)
     if address == "sqlite":
         return SQLiteStore(root / "online" / "features.sqlite")
+    got = shown(address)
+    expected = "sqlite, none, or an address of Redis"
     raise errors.RecipeError.build(
-        "recipe: 'deploy.lookup'",
-        got=shown(address),
-        expected="sqlite, none, or an address of Redis",
-        hint="redis://127.0.0.1:6379/0",
-        field="deploy.lookup",
+        "recipe: 'deploy.lookup'", got=got, expected=expected, hint="redis://127.0.0.1:6379/0", field="deploy.lookup"
     )
 
 
@@ -203,12 +201,10 @@ class StoreSource:
 def _answer(query: PointQuery, key: str | None, state: StoreState) -> PointFeatures:
     view = query.view
     if state.facts is None:
-        raise errors.StoreError.build(
-            f"online store: table '{view.name}'",
-            got="never published",
-            expected=f"what is known of its keys ({view.id})",
-            hint="`mlsys materialize` with the recipe; or send the joined columns with the request",
-        )
+        got = "never published"
+        hint = "`mlsys materialize` with the recipe; or send the joined columns with the request"
+        expected = f"what is known of its keys ({view.id})"
+        raise errors.StoreError.build(f"online store: table '{view.name}'", got=got, expected=expected, hint=hint)
     moment = query.row.get(view.clock) if view.clock else None
     moment_us = None if moment is None else micros(moment)
     since = state.facts["since_us"]

@@ -1,10 +1,9 @@
 """Publish feature tables to the online store, for `deploy` and `mlsys materialize`; whole or not at all.
 
-The store keeps, written with the events at once, a record of the files that they are from. Where
-a table still begins with these files, only the files behind them are read and their events added:
-the store answers as if all had been read again. A file that changed, went, or came between means
-that all are read. So does an event of the future, and a table without time, in which a key may
-stand only once.
+The store keeps, written with the events at once, a record of the files that they are from. Where a table still begins
+with these files, only the files behind them are read and their events added: the store answers as if all had been read
+again. A file that changed, went, or came between means that all are read. So does an event of the future, and a table
+without time, in which a key may stand only once.
 
 Beside the store of latest values, ``<root>/online/<view>.json`` names the snapshot that was
 published last: all of the table's rows, for work on many rows at once.
@@ -162,10 +161,8 @@ def snapshot_of(store: Store, view: FeatureView) -> Snapshot:
     """Open the latest snapshot of a view's table; `StoreError` if none was published, or it is gone from the store."""
     path = store.root / "online" / f"{view.id}.json"
     if not path.is_file():
-        raise errors.StoreError.build(
-            f"features: table '{view.name}'",
-            got="never published",
-            expected=f"the table as of which rows are joined ({view.id})",
-            hint="`mlsys materialize` with the recipe; or send the joined columns with the rows",
-        )
+        expected = f"the table as of which rows are joined ({view.id})"
+        hint = "`mlsys materialize` with the recipe; or send the joined columns with the rows"
+        got = "never published"
+        raise errors.StoreError.build(f"features: table '{view.name}'", got=got, expected=expected, hint=hint)
     return Snapshot.open(store, str(read_json(path)["snapshot"]))

@@ -1,10 +1,9 @@
 """An online store in Redis, for replicas on several machines.
 
-A view is one hash, ``mlsys:<view>``: key → value, and under the empty key its facts. A
-sorted set beside it, ``mlsys:<view>:newest``, finds the keys that expire. A request reads
-the hashes of all its views in one transaction, which is one round trip; an update is one
-transaction, which Redis applies whole once all of it has arrived.
-Redis: "Transactions", https://redis.io/docs/latest/develop/using-commands/transactions/.
+A view is one hash, ``mlsys:<view>``: key → value, and under the empty key its facts. A sorted set beside it,
+``mlsys:<view>:newest``, finds the keys that expire. A request reads the hashes of all its views in one transaction,
+which is one round trip; an update is one transaction, which Redis applies whole once all of it has arrived. Redis:
+"Transactions", https://redis.io/docs/latest/develop/using-commands/transactions/.
 """
 
 from __future__ import annotations
@@ -45,11 +44,9 @@ class RedisStore:
         try:
             import redis
         except ImportError:
+            hint = 'pip install "mlsys[redis]"'
             raise errors.StoreError.build(
-                f"online store {shown(address)}",
-                got="no Redis client",
-                expected="the extra 'redis'",
-                hint='pip install "mlsys[redis]"',
+                f"online store {shown(address)}", got="no Redis client", expected="the extra 'redis'", hint=hint
             ) from None
         self._address = address
         self._errors = redis.RedisError
@@ -102,12 +99,10 @@ class RedisStore:
         except (self._errors, OSError) as error:
             if isinstance(error, errors.MlsysError):
                 raise
-            raise errors.StoreError.build(
-                f"online store {shown(self._address)}",
-                got=f"{type(error).__name__}: {error}",
-                expected="a Redis server that answers",
-                hint="start it, or deploy with another deploy.lookup",
-            ) from error
+            got = f"{type(error).__name__}: {error}"
+            hint = "start it, or deploy with another deploy.lookup"
+            where = f"online store {shown(self._address)}"
+            raise errors.StoreError.build(where, got=got, expected="a Redis server that answers", hint=hint) from error
 
 
 def _name(view: str) -> str:

@@ -1,9 +1,8 @@
 """An online store in one SQLite file: no server, for the replicas of one machine.
 
-The file is in write-ahead-log mode: readers never wait for the writer and see whole
-transactions. SQLite's log needs memory that all processes share, so the file must not lie
-on a network file system that several machines use; Redis is for those.
-SQLite: "Write-Ahead Logging", https://sqlite.org/wal.html.
+The file is in write-ahead-log mode: readers never wait for the writer and see whole transactions. SQLite's log needs
+memory that all processes share, so the file must not lie on a network file system that several machines use; Redis is
+for those. SQLite: "Write-Ahead Logging", https://sqlite.org/wal.html.
 """
 
 from __future__ import annotations
@@ -108,12 +107,9 @@ class SQLiteStore:
             connection.execute("COMMIT")
             version = _format(connection)
         if version != FORMAT:
-            raise errors.StoreError.build(
-                f"online store '{self._path.name}'",
-                got=f"format {version}",
-                expected=f"format {FORMAT}",
-                hint=f"delete {self._path} and run `mlsys materialize` with the recipe",
-            )
+            where = f"online store '{self._path.name}'"
+            hint = f"delete {self._path} and run `mlsys materialize` with the recipe"
+            raise errors.StoreError.build(where, got=f"format {version}", expected=f"format {FORMAT}", hint=hint)
         return connection
 
     @contextmanager
@@ -123,12 +119,10 @@ class SQLiteStore:
         except (sqlite3.Error, OSError) as error:
             if isinstance(error, errors.MlsysError):
                 raise
-            raise errors.StoreError.build(
-                f"online store '{self._path.name}'",
-                got=str(error),
-                expected="a database that can be read and written",
-                hint=f"check {self._path.parent}; `mlsys materialize` with the recipe fills a new one",
-            ) from error
+            expected = "a database that can be read and written"
+            hint = f"check {self._path.parent}; `mlsys materialize` with the recipe fills a new one"
+            where = f"online store '{self._path.name}'"
+            raise errors.StoreError.build(where, got=str(error), expected=expected, hint=hint) from error
 
 
 class _Connection(sqlite3.Connection):

@@ -1,9 +1,8 @@
 """Operations on categories: a code, a column each, their frequency, a hash bucket; and true or false.
 
-A hash bucket follows from the value alone (`mlsys.statistics.hashing`, the same on every machine),
-so that a value that training never saw has one too, and no categories are kept. Two categories in
-one bucket cannot be told apart: with C categories and B buckets a category shares its own with
-(C - 1) / B others on average.
+A hash bucket follows from the value alone (`mlsys.statistics.hashing`, the same on every machine), so that a value that
+training never saw has one too, and no categories are kept. Two categories in one bucket cannot be told apart: with C
+categories and B buckets a category shares its own with (C - 1) / B others on average.
 
 References
 ----------
@@ -281,8 +280,7 @@ def split_categories(inputs: FitInputs) -> tuple[tuple[Any, ...], tuple[Any, ...
 def _min_rows(num_rows: int) -> int:
     """Training rows that a category needs for a place of its own.
 
-    A mean over fewer than 10 rows has a standard error of a third of the spread; small
-    tables have to do with less.
+    A mean over fewer than 10 rows has a standard error of a third of the spread; small tables have to do with less.
     """
     return max(2, min(10, num_rows // 100))
 

@@ -220,8 +220,7 @@ def _microseconds(time: dt.date) -> int:
 def cycles_seen(inputs: PlanInputs) -> list[str]:
     """Parts of a time whose whole cycle the training rows span.
 
-    The outermost percent on either side does not count: there are the stand-ins such as
-    9999-12-31.
+    The outermost percent on either side does not count: there are the stand-ins such as 9999-12-31.
     """
     low, high = inputs.statistics.quantiles([0.01, 0.99])
     span = (high - low) / 0.98

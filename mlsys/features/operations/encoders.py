@@ -16,10 +16,9 @@ picture. With torch, for example::
 It is given one picture at a time, by several threads: libraries round differently by the size
 of a batch, and a row must have the same bits alone and among others.
 
-A bundle holds the encoder's name and the SHA-256 of its module's file, never its code. A process
-imports only the encoders that its own environment lists (`ENVIRONMENT`: names joined by commas),
-and refuses one whose file has changed since training. What the file reads, such as weights, is for
-its author to pin.
+A bundle holds the encoder's name and the SHA-256 of its module's file, never its code. A process imports only the
+encoders that its own environment lists (`ENVIRONMENT`: names joined by commas), and refuses one whose file has changed
+since training. What the file reads, such as weights, is for its author to pin.
 """
 
 from __future__ import annotations

@@ -234,12 +234,10 @@ class ImageEncoding(PictureOperation):
         """The encoder of training; `FeatureError` if it cannot be imported, `BundleError` if its file has changed."""
         function, source = encoders.load_encoder(self.encoder)
         if source != self.source:
-            raise errors.BundleError.build(
-                f"features: encoder {self.encoder}",
-                got=f"a file with SHA-256 {source[:12]}…",
-                expected=f"the file of training, {self.source[:12]}…",
-                hint="install the version that the model was trained with, or train again",
-            )
+            got = f"a file with SHA-256 {source[:12]}…"
+            expected = f"the file of training, {self.source[:12]}…"
+            hint = "install the version that the model was trained with, or train again"
+            raise errors.BundleError.build(f"features: encoder {self.encoder}", got=got, expected=expected, hint=hint)
         return function
 
     def writer(self, start: int) -> Writer:
@@ -287,13 +285,10 @@ def _fit(inputs: FitInputs) -> PictureOperation:
 
 def _refuse_bytes(column: Column) -> None:
     if column.kind is Kind.BYTES:
-        raise errors.FeatureError.build(
-            f"features: column '{column.name}'",
-            got="operation image for bytes of unknown form",
-            expected="pictures",
-            hint=f"data.kinds: {{{column.name}: image}} decodes them",
-            field=column.name,
-        )
+        got = "operation image for bytes of unknown form"
+        hint = f"data.kinds: {{{column.name}: image}} decodes them"
+        where = f"features: column '{column.name}'"
+        raise errors.FeatureError.build(where, got=got, expected="pictures", hint=hint, field=column.name)
 
 
 CELLS = 4

@@ -1,13 +1,11 @@
 """The interface of a fitted operation: one column becomes features, for a table and for one row.
 
-An operation has two executors with one meaning and the same bits. `Operation.raw` and
-`Operation.fill` work on whole columns: Polars expressions, then NumPy. `Operation.writer`
-gives a function of one value. An operation either computes in float64, the same operations
-in the same order, and rounds once to float32; or it is a `TableOperation`.
+An operation has two executors with one meaning and the same bits. `Operation.raw` and `Operation.fill` work on whole
+columns: Polars expressions, then NumPy. `Operation.writer` gives a function of one value. An operation either computes
+in float64, the same operations in the same order, and rounds once to float32; or it is a `TableOperation`.
 
-Each operation is one file that ends in its declaration, an `OperationSpec`: what a recipe may say
-of it, what it reads, how it is planned and fitted.
-`mlsys.features.operations.operation_registry` lists them.
+Each operation is one file that ends in its declaration, an `OperationSpec`: what a recipe may say of it, what it reads,
+how it is planned and fitted. `mlsys.features.operations.operation_registry` lists them.
 """
 
 from __future__ import annotations

@@ -4,20 +4,17 @@ Of a category with n rows and mean y, the encoding is
 
     (n · y + m · overall mean) / (n + m)
 
-so that a rare category says little: m is the number of rows that the overall mean counts as.
-If the recipe does not state it, it is m = within / between, the variance of the target within the
-categories over that of the categories' true means: the linear estimate with the least expected
-squared error. Both are estimated from the rows (analysis of variance, one random effect). Without
-any variance between them, all categories get the overall mean.
+so that a rare category says little: m is the number of rows that the overall mean counts as. If the recipe does not
+state it, it is m = within / between, the variance of the target within the categories over that of the categories' true
+means: the linear estimate with the least expected squared error. Both are estimated from the rows (analysis of
+variance, one random effect). Without any variance between them, all categories get the overall mean.
 
-A model must never be fitted on a mean that holds the row's own label;
-`mlsys.features.training` sees to that.
+A model must never be fitted on a mean that holds the row's own label; `mlsys.features.training` sees to that.
 
 References
 ----------
-Micci-Barreca (2001), "A preprocessing scheme for high-cardinality categorical attributes in
-classification and prediction problems", SIGKDD Explorations 3(1), doi:10.1145/507533.507538:
-the blend, equation 3.
+Micci-Barreca (2001), "A preprocessing scheme for high-cardinality categorical attributes in classification and
+prediction problems", SIGKDD Explorations 3(1), doi:10.1145/507533.507538: the blend, equation 3.
 Bühlmann & Gisler (2005), "A course in credibility theory and its applications", section 4.8,
 doi:10.1007/3-540-29273-X: the weight n / (n + m) and the estimates of both variances.
 """
@@ -161,12 +158,11 @@ def _numbers_of(sums: Floats, task: Task) -> list[tuple[str, Floats, Floats, Flo
 
 def _refuse_number(column: Column) -> None:
     if column.kind is Kind.NUMERIC:
+        got = "operation target for a number"
+        expected = "a category: the target is summed for each of those"
+        hint = f"data.kinds: {{{column.name}: categorical}}"
         raise errors.FeatureError.build(
-            f"features: column '{column.name}'",
-            got="operation target for a number",
-            expected="a category: the target is summed for each of those",
-            hint=f"data.kinds: {{{column.name}: categorical}}",
-            field=column.name,
+            f"features: column '{column.name}'", got=got, expected=expected, hint=hint, field=column.name
         )
 
 

@@ -1,24 +1,20 @@
 """Operations on texts: ``text``, a few numbers about the letters; ``tfidf``, coordinates of the content.
 
-A text's content is a point in a space of some hundred axes: its tokens are weighted by TF-IDF,
-brought to length 1, and projected on the leading singular vectors of a sample of the training
-texts (latent semantic analysis). These come from a truncated singular value decomposition by
-random projection with power iterations, from a fixed seed and with one thread, so that the same
-texts give the same axes; the sign of an axis makes its largest share positive.
+A text's content is a point in a space of some hundred axes: its tokens are weighted by TF-IDF, brought to length 1, and
+projected on the leading singular vectors of a sample of the training texts (latent semantic analysis). These come from
+a truncated singular value decomposition by random projection with power iterations, from a fixed seed and with one
+thread, so that the same texts give the same axes; the sign of an axis makes its largest share positive.
 
-Weights and axes are whole numbers, and so is every product and every sum of them, far below 2^53:
-no order of summation, batch or library of linear algebra can change a bit. Only the last step, the
-division by the length, rounds.
+Weights and axes are whole numbers, and so is every product and every sum of them, far below 2^53: no order of
+summation, batch or library of linear algebra can change a bit. Only the last step, the division by the length, rounds.
 
 References
 ----------
 Salton & Buckley (1988), "Term-weighting approaches in automatic text retrieval",
 Information Processing & Management 24(5), doi:10.1016/0306-4573(88)90021-0.
-Deerwester, Dumais, Furnas, Landauer & Harshman (1990), "Indexing by latent semantic
-analysis", JASIS 41(6).
-Halko, Martinsson & Tropp (2011), "Finding structure with randomness: probabilistic
-algorithms for constructing approximate matrix decompositions", SIAM Review 53(2),
-algorithms 4.4 and 5.1, doi:10.1137/090771806.
+Deerwester, Dumais, Furnas, Landauer & Harshman (1990), "Indexing by latent semantic analysis", JASIS 41(6).
+Halko, Martinsson & Tropp (2011), "Finding structure with randomness: probabilistic algorithms for constructing
+approximate matrix decompositions", SIAM Review 53(2), algorithms 4.4 and 5.1, doi:10.1137/090771806.
 """
 
 from __future__ import annotations
