@@ -351,10 +351,7 @@ def _exactness(profile: Json) -> list[Html]:
 
 
 def _notes(profile: Json) -> list[list[object]]:
-    """Bounds of the numbers that came from sketches, each with its columns.
-
-    Bounds that differ by a count alone (``at most 18 too low``) are reported as the largest of them.
-    """
+    """Bounds of the numbers that came from sketches; of those that differ by a count alone, the largest."""
     by_form: dict[str, dict[str, list[str]]] = {}
     largest: dict[str, int] = {}
     for column in profile["columns"]:

@@ -95,10 +95,7 @@ def strength(values: pa.ChunkedArray, kind: Kind, y: npt.NDArray[Any], task: Tas
 
 
 def _binned(array: pa.Array, kind: Kind) -> tuple[Ints, Floats | None]:
-    """The category or bin of each row, missing ones having their own, and the number itself.
-
-    In the order of numbers a missing one stands in the middle.
-    """
+    """The category or bin of each row, missing ones having their own, and the number itself, the median if missing."""
     if kind not in {Kind.NUMERIC, Kind.DATETIME}:
         encoded = array.dictionary_encode(null_encoding="encode")
         return np.asarray(encoded.indices).astype(np.int64), None

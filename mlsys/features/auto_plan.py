@@ -103,10 +103,7 @@ def _numeric(inputs: PlanInputs) -> list[OperationChoice]:
 
 
 def _reduced_skewness(statistics: ColumnStatistics) -> tuple[float, float] | None:
-    """Skewness of numbers and of their logarithms, where the latter should be taken; else None.
-
-    That is: none is negative, a tail drags a straight line after it, and the logarithm takes most of it away.
-    """
+    """Skewness of numbers and of their logarithms, where none is negative and a logarithm takes most of a tail away."""
     numbers = statistics.numbers
     if numbers is None or numbers.negative or (numbers.moments.skewness or 0.0) < LONG_TAIL:
         return None
@@ -139,10 +136,6 @@ def _many_categories(inputs: PlanInputs, many: str) -> list[OperationChoice]:
         return [means]
     reason = f"{many} phrases, which say what is alike: their words and letters on {components} leading axes"
     return [means, _choose(inputs, "tfidf", reason)]
-
-
-def _boolean(inputs: PlanInputs) -> list[OperationChoice]:
-    return [_choose(inputs, "boolean", f"true and false as 1 and 0; {MISSING[inputs.encoding]}")]
 
 
 def _datetime(inputs: PlanInputs) -> list[OperationChoice]:
@@ -185,7 +178,7 @@ def _list(inputs: PlanInputs) -> list[OperationChoice]:
 BY_KIND: Mapping[Kind, Callable[[PlanInputs], list[OperationChoice]]] = {
     Kind.NUMERIC: _numeric,
     Kind.CATEGORICAL: _categorical,
-    Kind.BOOLEAN: _boolean,
+    Kind.BOOLEAN: lambda inputs: [_choose(inputs, "boolean", f"true and false as 1 and 0; {MISSING[inputs.encoding]}")],
     Kind.DATETIME: _datetime,
     Kind.TEXT: _text,
     Kind.IMAGE: _image,

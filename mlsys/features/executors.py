@@ -194,7 +194,10 @@ def complete_record(columns: Mapping[str, str], derived: Mapping[str, str]) -> C
             value = _value_of(record, name)
             if name in readers:
                 readers[name](value)
-            values[name] = _array_of(value, name, kind)
+            try:
+                values[name] = pa.array([value], kind)
+            except (pa.ArrowException, OverflowError, TypeError, ValueError):
+                raise refuse(name, repr(value), str(kind)) from None
         try:
             return {**record, **compute(values)}
         except errors.ContractError as error:
@@ -203,18 +206,8 @@ def complete_record(columns: Mapping[str, str], derived: Mapping[str, str]) -> C
     return complete
 
 
-def _array_of(value: Any, name: str, kind: pa.DataType) -> pa.Array:
-    try:
-        return pa.array([value], kind)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError):
-        raise refuse(name, repr(value), str(kind)) from None
-
-
 def _add_derived(table: pa.Table, columns: Mapping[str, str], derived: Mapping[str, str]) -> pa.Table:
-    """The table with the derived features, computed from inputs of the types of training.
-
-    The same expression means other things of other types. A cast that would lose something is refused.
-    """
+    """The table with the derived features, of inputs cast to the types of training; a cast that loses is refused."""
     for name in derive.inputs(derived):
         kind, place = arrow_type(columns[name]), table.schema.get_field_index(name)
         try:

@@ -141,13 +141,7 @@ class FeatureProgram:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """The program that `to_json` wrote.
-
-        Raises
-        ------
-        BundleError
-            It is of another format, or holds an operation that is not known.
-        """
+        """The program that `to_json` wrote; `BundleError` for another format or an operation that is not known."""
         if value.get("format") != FORMAT:
             got, hint = f"format {value.get('format')!r}", "use the version of mlsys that wrote it, or train again"
             raise errors.BundleError.build("features: program", got=got, expected=f"format {FORMAT}", hint=hint)
@@ -175,24 +169,12 @@ class FeatureProgram:
             )
 
     def read(self, table: pa.Table) -> pl.DataFrame:
-        """Read the columns of operations from a table, derived ones among them.
-
-        Raises
-        ------
-        RequestError
-            A column is missing or of another type than in training.
-        """
+        """Read the columns of operations from a table, derived ones among them; `RequestError` as for `transform`."""
         return executors.read_table(table, self.columns, self.derive)
 
 
 def fit(plan: FeaturePlan, statistics: TableStatistics) -> FeatureProgram:
-    """Fit a plan to the statistics of the rows that a model may learn from; no data is read.
-
-    Raises
-    ------
-    FeatureError
-        The plan uses no column.
-    """
+    """Fit a plan to statistics of the rows to learn from, reading no data; `FeatureError` if it uses no column."""
     if not plan.used:
         reasons = "; ".join(f"{choice.column}: {choice.reason}" for choice in plan.dropped)
         got = reasons or "no feature columns"

@@ -32,7 +32,9 @@ def page(plans: Mapping[Encoding, FeaturePlan], programs: Mapping[Encoding, Feat
     if whole.derive:
         rows = [[html.code(name), html.code(sql)] for name, sql in whole.derive.items()]
         report.section("Derived columns", html.table(rows, ["column", "SQL"], align="lw"))
-    report.section("As lines of the recipe", _recipe(whole), note="What trees get; a change of a line overrides it.")
+    written = "".join(f"    {line}\n" for line in lines(whole))
+    recipe = tag("pre", f"features:\n  columns:\n{written}", tabindex="0")
+    report.section("As lines of the recipe", recipe, note="What trees get; a change of a line overrides it.")
     return report.html()
 
 
@@ -50,11 +52,6 @@ def _row(choice: OperationChoice, operation: Operation | None) -> list[object]:
 
 def _option(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else formats.label(value)
-
-
-def _recipe(plan: FeaturePlan) -> Html:
-    written = "".join(f"    {line}\n" for line in lines(plan))
-    return tag("pre", f"features:\n  columns:\n{written}", tabindex="0")
 
 
 def lines(plan: FeaturePlan) -> list[str]:

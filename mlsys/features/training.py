@@ -55,14 +55,7 @@ class TrainingProgram:
     def transform(self, table: pa.Table, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
         """Compute the features of rows that carry the number of their fold; -1 is outside of the training part.
 
-        Parameters
-        ----------
-        out
-            Where to write them; made here if it is not given.
-
-        Returns
-        -------
-        ``(rows, width)``, float32, C order, owned by the caller.
+        `out` and the result are those of `FeatureProgram.transform`.
 
         Raises
         ------
@@ -91,13 +84,7 @@ class TrainingProgram:
 
 
 def fit(plan: FeaturePlan, statistics: TrainStatistics) -> TrainingProgram:
-    """Fit a plan to all folds and, for each fold, to the others; no data is read.
-
-    Raises
-    ------
-    FeatureError
-        The plan uses no column.
-    """
+    """Fit a plan to all folds and, for each fold, to the others; no data is read. Errors are those of `program.fit`."""
     whole = program.fit(plan, statistics.whole())
     encoded = [choice.column for choice in plan.used if choice.operation == Target.name]
     if not encoded:
@@ -107,13 +94,9 @@ def fit(plan: FeaturePlan, statistics: TrainStatistics) -> TrainingProgram:
 
 
 def _held_out(plan: FeaturePlan, whole: FeatureProgram, statistics: TrainStatistics, fold: int) -> FeatureProgram:
-    """The program with target encodings of all folds but one, on the scale of the whole.
-
-    A fold without others gets one number for all of its rows: nothing can be learned from it.
-    """
+    """The program with target encodings of all folds but one; without others, one number for all rows of the fold."""
     others = [number for number in statistics.folds if number != fold]
     table = statistics.of(others or [fold])
-
     operations = list(whole.operations)
     for number, (choice, known) in enumerate(zip(plan.used, whole.operations, strict=True)):
         if isinstance(known, Target):

@@ -220,23 +220,11 @@ class Predictor:
         return predicted
 
     def table(self, table: pa.Table) -> Predictions:
-        """Predict the rows of a table; columns that the model does not know are ignored.
-
-        Raises
-        ------
-        RequestError
-            The columns do not fit.
-        """
+        """Predict the rows of a table, ignoring columns that the model does not know; errors are those of `conform`."""
         return self.conformed_table(self.conform(table))
 
     def rows(self, records: Sequence[Mapping[str, Any]]) -> Predictions:
-        """Predict a few records of JSON values; an unknown field is a fault.
-
-        Raises
-        ------
-        RequestError
-            The records do not fit.
-        """
+        """Predict a few records of JSON values; an unknown field is a fault. Errors are those of `conform`."""
         return self.conformed_rows(self.conform(records))
 
     def unseen(self, table: pa.Table) -> dict[str, int]:

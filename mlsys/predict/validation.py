@@ -58,13 +58,7 @@ class RequestValidator:
         return conformed
 
     def columns(self, values: Mapping[str, Any]) -> pa.Table:
-        """Convert JSON columns of one length to a table; an unknown column is a fault.
-
-        Raises
-        ------
-        RequestError
-            Values do not fit; see `records`.
-        """
+        """Convert JSON columns of one length to a table; unknown columns are a fault. Errors are those of `records`."""
         unknown = [self._unknown("all", name) for name in values if name not in self._columns]
         num_rows = max((len(column) for column in values.values()), default=0)
         conformed, faults = self.check(values, num_rows)
@@ -72,13 +66,7 @@ class RequestValidator:
         return conformed
 
     def table(self, table: pa.Table) -> pa.Table:
-        """Convert the known columns of a table to the schema's order and types.
-
-        Raises
-        ------
-        RequestError
-            Values do not fit; see `records`.
-        """
+        """Convert the known columns of a table to the schema's order and types; errors are those of `records`."""
         names = table.column_names
         twice = [name for name in self._columns if names.count(name) > 1]
         refuse([violation("all", name, f"{names.count(name)} columns of this name", "one") for name in twice])

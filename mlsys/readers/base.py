@@ -103,12 +103,7 @@ class Fragment:
         return files.changed(self.location)
 
     def check_unchanged(self, before: str) -> None:
-        """Refuse a file that was written to while it was read: the rows are neither the old nor the new ones.
-
-        Raises
-        ------
-        SourceError
-        """
+        """Raise a `SourceError` for a file written to while it was read: rows are neither the old nor the new ones."""
         if self.is_file and self.changed() != before:
             got = "a file that changed while it was read"
             hint = "run again when it is; whoever writes it can write beside and rename"
@@ -295,12 +290,7 @@ def checked_names(fragment: Fragment, names: Sequence[str]) -> list[str]:
 
 
 def refuse_reserved(fragment: Fragment, names: Iterable[str]) -> None:
-    """Refuse columns that snapshots add themselves.
-
-    Raises
-    ------
-    SourceError
-    """
+    """Raise a `SourceError` for columns that snapshots add themselves."""
     for reserved in {ROW, FOLD} & set(names):
         where = f"collect: source '{fragment.name}'"
         expected = "names that mlsys does not use itself"

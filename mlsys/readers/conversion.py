@@ -166,13 +166,7 @@ def _times(texts: pl.Series, zone: str) -> pl.Series:
 
 
 def time_parts(text: str) -> tuple[dt.datetime, int | None]:
-    """The wall-clock time of one text and its offset to UTC in seconds, None without one: the rule of `read_text`.
-
-    Raises
-    ------
-    ValueError
-        The text is no time.
-    """
+    """Read a wall-clock time and its offset to UTC in seconds or None, as `read_text`; `ValueError` for other texts."""
     if len(text) == 20 and text[7] == "-" and text[10] == "T" and text[13] == text[16] == ":" and text[19] == "Z":
         return dt.datetime.fromisoformat(text[:19]), 0  # as most clients write it
     parts = TIME_PATTERN.fullmatch(text.strip())
@@ -191,12 +185,7 @@ def time_parts(text: str) -> tuple[dt.datetime, int | None]:
 
 
 def check_zone(name: str) -> None:
-    """Refuse a time zone that the IANA data base does not have.
-
-    Raises
-    ------
-    RecipeError
-    """
+    """Raise a `RecipeError` for a time zone that the IANA data base does not have."""
     try:
         zoneinfo.ZoneInfo(name)
     except (ValueError, zoneinfo.ZoneInfoNotFoundError):
@@ -265,13 +254,7 @@ def misfits(written: pa.Array, read: pa.Array) -> pa.Array:
 
 
 def stored_type(kind: pa.DataType, column: str, source: str) -> pa.DataType:
-    """The type in which a snapshot holds values of an Arrow type.
-
-    Raises
-    ------
-    SourceError
-        The type has no place in a snapshot.
-    """
+    """The type in which a snapshot holds values of an Arrow type; `SourceError` if it has no place there."""
     if pa.types.is_dictionary(kind):
         return stored_type(kind.value_type, column, source)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):

@@ -51,13 +51,7 @@ class LakeReader(Reader):
     options = ("version",)
 
     def fragments(self, source: str, reading: Reading) -> list[Fragment]:
-        """The data files of a table.
-
-        Raises
-        ------
-        SourceError
-            The extra is not installed, or there is no such table or version.
-        """
+        """The data files of a table; `SourceError` without the extra, or if there is no such table or version."""
         with _library_errors(source, *(A_TABLE if reading.version is None else A_VERSION)):
             listed = self.data_files(_shown(source), absolute_table(source), reading.version)
         if not listed:

@@ -176,13 +176,9 @@ def _changed(database: Path) -> str:
 
 
 def _beyond(query: str, after: CursorBound, column: str) -> tuple[str, dict[str, Any]]:
-    """The query without rows that are certainly before a bound.
-
-    Databases hold times as times or as text in any ISO form and zone; the date of the day before
-    compares rightly with all of them, and what it lets through too much is sorted out later.
-    """
+    """The query without rows that are certainly before a bound; what it lets through too much is sorted out later."""
     bound: Any = after.mark
-    if after.kind == "timestamp":
+    if after.kind == "timestamp":  # the date of the day before compares rightly with times and texts in any zone
         bound = (dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=after.mark, days=-1)).date().isoformat()  # noqa: DTZ001  (a date in any zone)
     inner = query.strip().rstrip(";")  # and a comment at its end goes until the end of its line
     return f"SELECT * FROM ({inner}\n) AS collected WHERE {column} >= :beyond_mark", {"beyond_mark": bound}  # noqa: S608  (the user's own query)

@@ -82,13 +82,7 @@ def formats() -> list[str]:
 
 
 def reader(name: str, module: str | None = None) -> Reader:
-    """The reader of a format; `module` is imported if nothing else knows it.
-
-    Raises
-    ------
-    RecipeError
-        No reader has this name.
-    """
+    """The reader of a format, `RecipeError` if there is none; `module` is imported if nothing else knows it."""
     if name not in READERS and module is not None:
         importlib.import_module(module)
     if name not in READERS:

@@ -100,11 +100,8 @@ def _key_numbers(asked: pl.DataFrame, index: pl.DataFrame, by: Sequence[str]) ->
 
 
 def _latest_known(queries: QueryTimes, keys: Ints, since: Ints) -> Ints:
-    """For each query time the last event of its key that is seen by then; -1 where there is none.
-
-    Events come in the order in which they prevail: by key, time, when they were known, place in the table. So the
-    largest number seen so far is the answer, and if that is of another key there is none.
-    """
+    """For each query time the last event of its key that is seen by then; -1 where there is none."""
+    # Events come in the order in which they prevail: the largest number seen so far is the answer, if of the same key.
     best = np.full(len(queries) + 1, -1)
     np.maximum.at(best, since, np.arange(len(keys)))
     latest = np.maximum.accumulate(best[:-1])

@@ -341,10 +341,7 @@ def _without_key(rows: Sequence[PartitionedFile], table: Sequence[PartitionedFil
 
 
 def _join_range(job: _JoinJob) -> tuple[Counts, list[int], int]:
-    """Join the rows of a range, so many at a time; write one batch for each row group they are of.
-
-    Returns the counts, the row groups of the batches, and the most bytes that were held at once.
-    """
+    """Join a range, a batch for each row group; give the counts, the groups of the batches, and the most bytes held."""
     spec, counts, groups, most_bytes = job.spec, Counter[tuple[str, ...]](), [], 0
     index, values = read_table(job.table, job.num_parts, job.range, spec)
     counts[("table", "repeated")] = count_repeats(index.filter("own"), spec.join_keys, spec.name)

@@ -3,18 +3,15 @@
 :func:`aggregate` defines a window aggregate, for one key and one moment, in plain Python. The
 store of the endpoint calls it. Its rules:
 
-* An event counts at moment t when its time lies in (t - window, t] and it was known by t.
-  The end is closed, as in the as-of join (an event of this very moment is known) and in
-  Feast's point-in-time join; the start is open, as pandas and Polars roll
-  (``closed="right"``), so that windows of one length side by side count each event once.
+* An event counts at moment t when its time lies in (t - window, t] and it was known by t. The end is closed, as in the
+  as-of join (an event of this very moment is known) and in Feast's point-in-time join; the start is open, as pandas and
+  Polars roll (``closed="right"``), so that windows of one length side by side count each event once.
 * Each row of the table is an event, also where several have one time.
 * ``count`` counts events. The others skip nulls, and what `mlsys.features.domains` reads as
   null: NaN, infinities, numbers beyond float32. True is 1, false 0, and -0.0 is 0.0.
-* ``sum`` is the exact sum, rounded once (`math.fsum`); ``mean`` is that divided by the
-  number of values. So neither depends on the order of the events, on how they were
-  divided among workers, or on what was in the window before.
-* Without a value in the window ``sum``, ``mean``, ``min`` and ``max`` are null; ``count``
-  and ``distinct`` are 0.
+* ``sum`` is the exact sum, rounded once (`math.fsum`); ``mean`` is that divided by the number of values. So neither
+  depends on the order of the events, on how they were divided among workers, or on what was in the window before.
+* Without a value in the window ``sum``, ``mean``, ``min`` and ``max`` are null; ``count`` and ``distinct`` are 0.
 
 :func:`aggregate_all` computes the same bits for all keys and query times of a table join. Query times are sorted by key
 and time. An event is seen from the first of them at which it has happened and is known, until the first at which it has

@@ -4,9 +4,8 @@ The events of a key are one Arrow record batch, in the order of the look-up: tim
 the table's order. The store keeps what a look-up at or after `since` can depend on, and no more:
 
 * events within the view's horizon (lookback, longest window) before `since`;
-* where the last value counts however old it is: of the earlier events those that are the
-  last known at some moment from `since` on. An event is not if another of the same or a
-  later time was known no later, or by `since`.
+* where the last value counts however old it is: of the earlier events those that are the last known at some moment from
+  `since` on. An event is not if another of the same or a later time was known no later, or by `since`.
 """
 
 from __future__ import annotations

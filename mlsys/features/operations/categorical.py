@@ -278,10 +278,7 @@ def split_categories(inputs: FitInputs) -> tuple[tuple[Any, ...], tuple[Any, ...
 
 
 def _min_rows(num_rows: int) -> int:
-    """Training rows that a category needs for a place of its own.
-
-    A mean over fewer than 10 rows has a standard error of a third of the spread; small tables have to do with less.
-    """
+    """Rows that a category needs for a place of its own: a mean over 10 has a third of the spread as standard error."""
     return max(2, min(10, num_rows // 100))
 
 

@@ -42,22 +42,14 @@ Encoder = Callable[[npt.NDArray[np.uint8]], Any]
 
 
 def load_encoder(encoder: str) -> tuple[Encoder, str]:
-    """Import an encoder; the function and the SHA-256 of its module's file.
-
-    Raises
-    ------
-    FeatureError
-        This process may not or cannot import it.
-    """
+    """Import an encoder, with the SHA-256 of its module's file; `FeatureError` if this process may not or cannot."""
     where = f"features: encoder {encoder}"
     allowed = [name.strip() for name in os.environ.get(ENVIRONMENT, "").split(",") if name.strip()]
     if encoder not in allowed:
-        raise errors.FeatureError.build(
-            where,
-            got=f"{ENVIRONMENT}={','.join(allowed)}" if allowed else f"no {ENVIRONMENT} in the environment",
-            expected="the encoder listed there: importing it runs its code",
-            hint=f"if you trust it: export {ENVIRONMENT}={','.join([*allowed, encoder])}, before `mlsys up`",
-        )
+        got = f"{ENVIRONMENT}={','.join(allowed)}" if allowed else f"no {ENVIRONMENT} in the environment"
+        expected = "the encoder listed there: importing it runs its code"
+        hint = f"if you trust it: export {ENVIRONMENT}={','.join([*allowed, encoder])}, before `mlsys up`"
+        raise errors.FeatureError.build(where, got=got, expected=expected, hint=hint)
     module_name, _, name = encoder.partition(":")
     try:
         module = importlib.import_module(module_name)

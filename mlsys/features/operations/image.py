@@ -193,11 +193,8 @@ class Image(PictureOperation):
 
 
 def _levels(counts: npt.NDArray[np.int64]) -> Floats:
-    """Mean, deviation and fractions by range of counted levels; ``(n, channels, 256)`` → ``(n, channels · 10)``.
-
-    Sums of whole numbers, which are exact, so that their order does not matter.
-    """
-    steps = np.arange(256)
+    """Mean, deviation and fractions by range of counted levels; ``(n, channels, 256)`` → ``(n, channels · 10)``."""
+    steps = np.arange(256)  # sums of whole numbers are exact in any order
     total = counts.sum(axis=2)
     mean = (counts * steps).sum(axis=2) / total
     variance = (counts * steps * steps).sum(axis=2) / total - mean * mean
@@ -363,10 +360,7 @@ def _votes(across: npt.NDArray[np.int32], down: npt.NDArray[np.int32]) -> Floats
 
 @functools.lru_cache(maxsize=1)
 def _directions() -> tuple[npt.NDArray[np.intp], Floats]:
-    """The lower of the two directions of each gradient, and the share of the upper one.
-
-    A table of all 511 × 511 gradients: the same bits whether one pixel is looked up or a million.
-    """
+    """The lower of the two directions of each of the 511 × 511 gradients, and the share of the upper one."""
     down, across = np.mgrid[-255:256, -255:256].astype(np.float64)
     place = np.arctan2(down, across) % math.pi / (math.pi / ORIENTATIONS) - 0.5
     lower = np.floor(place)

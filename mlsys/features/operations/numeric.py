@@ -142,18 +142,14 @@ def _imputed(statistics: ColumnStatistics, impute: str | float) -> float | None:
 
 
 def _center_and_scale(statistics: ColumnStatistics, scale: str | float, *, log: bool) -> tuple[float, float]:
-    """The number to subtract and the one to divide by; `scale` names the way, or is the latter for a coordinate.
-
-    The mean and the deviation of a logarithm are those of `LOG_SAMPLE` of its quantiles, which a
-    monotone function moves along.
-    """
+    """The number to subtract and the one to divide by; `scale` names the way, or is the latter for a coordinate."""
     numbers = statistics.numbers
     if scale == "none" or numbers is None:
         return 0.0, 1.0
     if not isinstance(scale, str):
         return numbers.moments.mean, scale
     if log:
-        logs = signed_logs(statistics)
+        logs = signed_logs(statistics)  # of quantiles, which a monotone function moves along
         mean, spread = float(logs.mean()), float(logs.std())
     else:
         mean, spread = numbers.moments.mean, math.sqrt(numbers.moments.m2 / numbers.moments.n)

@@ -376,9 +376,8 @@ def num_present(statistics: ColumnStatistics) -> int:
 
 def category_counts(statistics: ColumnStatistics) -> dict[Any, int]:
     """Value → rows, largest count first and then by value; whole numbers as integers."""
-    counts = {
-        value: n for value, n in statistics.counts().items() if not isinstance(value, float) or math.isfinite(value)
-    }
+    items = statistics.counts().items()
+    counts = {value: n for value, n in items if not isinstance(value, float) or math.isfinite(value)}
     if all(isinstance(value, float) and value.is_integer() for value in counts):
         counts = {int(value): count for value, count in counts.items()}
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -144,11 +144,7 @@ def _fit(inputs: FitInputs) -> Target:
 
 
 def _numbers_of(sums: Floats, task: Task) -> list[tuple[str, Floats, Floats, Floats]]:
-    """Title, rows, sum and sum of squares of each number that stands for the target.
-
-    `sums` are those of groups, as `label_sums` gives them. A class is 1 in its rows and 0 in
-    others: it is its own square.
-    """
+    """Title, rows, sum and sum of squares of each number that stands for the target, from `label_sums` of groups."""
     if not task.is_classification:
         return [(f"mean of {task.target}", sums[:, 0], sums[:, 1], sums[:, 2])]
     classes = list(enumerate(task.classes))[1 if len(task.classes) == 2 else 0 :]
