@@ -80,10 +80,8 @@ def _useless(column: Column, statistics: ColumnStatistics) -> str | None:
     if distinct == 1 and present == statistics.num_rows:
         return "the same value in all training rows"
     if column.kind is Kind.CATEGORICAL and (distinct or 0) >= ID_LIKE_FRACTION * present:
-        return (
-            f"{distinct:,} different values in {present:,} training rows: it looks like an identifier, "
-            "new rows will have other values"
-        )
+        values = f"{distinct:,} different values in {present:,} training rows"
+        return f"{values}: it looks like an identifier, new rows will have other values"
     return None
 
 

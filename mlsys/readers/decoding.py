@@ -93,9 +93,8 @@ class DecodedText(io.RawIOBase):
         except UnicodeDecodeError as error:
             line = self._lines_before + error.object[: error.start].count(b"\n") + 1
             offset = self._bytes_before - len(pending) + error.start
-            raise errors.SourceError.encoding(
-                self._fragment.name, self._encoding, error.object[error.start], offset, line
-            ) from None
+            byte = error.object[error.start]
+            raise errors.SourceError.encoding(self._fragment.name, self._encoding, byte, offset, line) from None
         if not self._bytes_before:
             text = text.removeprefix("\ufeff")
         self._bytes_before += len(chunk)

@@ -138,9 +138,8 @@ class IcebergReader(LakeReader):
             deleted = sorted(deleted.file_path for deleted in task.delete_files)
             identity = digest_json([str(table.metadata.table_uuid), path, num_bytes, deleted, str(scan.projection())])
             shown, version = f"{name}/{path.rpartition('/')[2]}", str(snapshot.snapshot_id)
-            fragments.append(
-                Fragment(shown, f"{source}#{path}", self.format, num_bytes, identity=identity, version=version)
-            )
+            location = f"{source}#{path}"
+            fragments.append(Fragment(shown, location, self.format, num_bytes, identity=identity, version=version))
         return fragments
 
     def shape(self, fragment: Fragment) -> tuple[pa.Schema, int]:

@@ -153,10 +153,8 @@ def _states(connection: sqlite3.Connection, asked: Mapping[str, Collection[str]]
 def _apply(connection: sqlite3.Connection, view: str, change: Change) -> None:
     if change.whole:
         connection.execute("DELETE FROM events WHERE view = ?", (view,))
-    connection.executemany(
-        "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?)",
-        ((view, key, newest, value) for key, (newest, value) in change.put.items()),
-    )
+    rows = ((view, key, newest, value) for key, (newest, value) in change.put.items())
+    connection.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?)", rows)
     if change.expire_before is not None:
         connection.execute("DELETE FROM events WHERE view = ? AND newest < ?", (view, change.expire_before))
     connection.execute("INSERT OR REPLACE INTO views VALUES (?, ?)", (view, json.dumps(change.facts)))

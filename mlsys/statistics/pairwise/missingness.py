@@ -85,9 +85,8 @@ class MissingPatterns:
         self.patterns.update(pa.array(packed, pa.binary()), np.bincount(where))
 
     def merge(self, other: MissingPatterns) -> MissingPatterns:
-        return MissingPatterns(
-            self.num_rows + other.num_rows, self.together + other.together, self.patterns.merge(other.patterns)
-        )
+        together, patterns = self.together + other.together, self.patterns.merge(other.patterns)
+        return MissingPatterns(self.num_rows + other.num_rows, together, patterns)
 
     def frequent(self, names: Sequence[str], most: int) -> list[tuple[list[str], int]]:
         """Most frequent sets of missing columns with their rows; of equal ones, those of fewer columns first."""
