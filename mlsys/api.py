@@ -260,19 +260,14 @@ def _check_step(recipe: Recipe, until: str, *, cluster: bool) -> None:
     if cluster:
         return
     if until in NEEDS_A_CLUSTER:
-        raise errors.RecipeError.build(
-            "run: cluster=False",
-            got=f"until={until!r}",
-            expected="a step up to evaluate",
-            hint='until="evaluate", or leave cluster out',
-        )
+        where = "run: cluster=False"
+        got = f"until={until!r}"
+        expected = "a step up to evaluate"
+        raise errors.RecipeError.build(where, got=got, expected=expected, hint='until="evaluate", or leave cluster out')
     if recipe.tune.trials != 0 and steps.index(until) >= steps.index("tune"):
-        raise errors.RecipeError.build(
-            "run: cluster=False",
-            got=f"tune.trials: {recipe.tune.trials}",
-            expected="0: trials run on a cluster",
-            hint='set={"tune.trials": 0}',
-        )
+        got = f"tune.trials: {recipe.tune.trials}"
+        expected = "0: trials run on a cluster"
+        raise errors.RecipeError.build("run: cluster=False", got=got, expected=expected, hint='set={"tune.trials": 0}')
 
 
 def _finished(done: workflow.Run) -> FinishedRun:

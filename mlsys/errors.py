@@ -49,6 +49,9 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
     return f"known: {shown}" if names else "there are none"
 
 
+_NAMED_FIELD = re.compile(r"(?:^recipe:|^materialize:|\b(?:columns?|family|key|part|target)) '(.+?)'(?![^\s:,])")
+
+
 class MlsysError(Exception):
     """Base of all errors raised on purpose; ``str(error)`` is the whole message."""
 
@@ -65,7 +68,7 @@ class MlsysError(Exception):
         hint: str | None = None,
         field: str | None = None,
     ) -> Self:
-        """Build the error with a message of up to four parts.
+        """Build the error with a message of up to four parts; `field` defaults to the column or key that `where` names.
 
         >>> print(ContractError.build("collect: column 'age'", got="text", expected="number"))
         collect: column 'age'
@@ -75,7 +78,8 @@ class MlsysError(Exception):
         parts = [("got", got), ("expected", expected), ("hint", hint)]
         lines = [where] + [f"  {word + ':':<9} {text}" for word, text in parts if text is not None]
         error = cls("\n".join(lines))
-        error.field = field
+        quoted = _NAMED_FIELD.search(where)
+        error.field = quoted[1] if field is None and quoted else field
         return error
 
     def reworded(self, *replacements: tuple[str, str]) -> Self:
@@ -99,34 +103,25 @@ class RecipeError(MlsysError, ValueError):
     @classmethod
     def unknown_key(cls, path: str, key: str, known: Iterable[str]) -> Self:
         return cls.build(
-            f"recipe: unknown key '{path}'",
-            got=key,
-            expected="a key of the recipe",
-            hint=did_you_mean(key, known),
-            field=path,
+            f"recipe: unknown key '{path}'", got=key, expected="a key of the recipe", hint=did_you_mean(key, known)
         )
 
     @classmethod
     def unknown_column(cls, where: str, column: str, known: Iterable[str]) -> Self:
+        expected = "a column of the table"
+        hint = did_you_mean(column, known)
         return cls.build(
-            f"{where}: no column '{column}' in the table",
-            got=column,
-            expected="a column of the table",
-            hint=did_you_mean(column, known),
-            field=column,
+            f"{where}: no column '{column}' in the table", got=column, expected=expected, hint=hint, field=column
         )
 
     @classmethod
     def no_effect(cls, column: str, operation: str, option: str, known: Iterable[str]) -> Self:
         """The operation of a column does not have the option."""
         names = list(known)
-        return cls.build(
-            f"recipe: features.columns '{column}'",
-            got=f"{option}, which has no effect on {operation}",
-            expected=f"an option of {operation}" if names else f"no options: {operation} has none",
-            hint=did_you_mean(option, names) if names else f"{column}: {operation}",
-            field=column,
-        )
+        where = f"recipe: features.columns '{column}'"
+        expected = f"an option of {operation}" if names else f"no options: {operation} has none"
+        hint = did_you_mean(option, names) if names else f"{column}: {operation}"
+        return cls.build(where, got=f"{option}, which has no effect on {operation}", expected=expected, hint=hint)
 
 
 class SourceError(MlsysError, OSError):
@@ -137,12 +132,8 @@ class SourceError(MlsysError, OSError):
         names, hint = list(near), "check the path; it is relative to the current folder"
         if names:
             hint = did_you_mean(source.rsplit("/", 1)[-1], names)
-        return cls.build(
-            f"collect: source '{source}'",
-            got="nothing there",
-            expected="a file, a folder or a glob that matches",
-            hint=hint,
-        )
+        where = f"collect: source '{source}'"
+        return cls.build(where, got="nothing there", expected="a file, a folder or a glob that matches", hint=hint)
 
     @classmethod
     def no_data(cls, folder: str, names: Iterable[str]) -> Self:
@@ -164,65 +155,47 @@ class SourceError(MlsysError, OSError):
 
     @classmethod
     def damaged(cls, source: str, got: str) -> Self:
-        return cls.build(
-            f"collect: source '{source}'",
-            got=" ".join(got.split()),
-            expected="a complete file of its format",
-            hint="fetch the file again, or leave it out of the source",
-        )
+        where = f"collect: source '{source}'"
+        hint = "fetch the file again, or leave it out of the source"
+        return cls.build(where, got=" ".join(got.split()), expected="a complete file of its format", hint=hint)
 
     @classmethod
     def encoding(cls, source: str, encoding: str, byte: int, offset: int, line: int) -> Self:
         other = "utf-16" if offset == 0 and byte in {0xFE, 0xFF} else "latin-1"
         again = "utf-8" if encoding.lower().replace("_", "-") not in {"utf-8", "utf8"} else other
-        return cls.build(
-            f"collect: source '{source}', line {line}",
-            got=f"byte 0x{byte:02x} at offset {offset}",
-            expected=f"text in {encoding}",
-            hint=f"data.reading.encoding: {again}; if lines differ in encoding, write the file again in one",
-        )
+        where = f"collect: source '{source}', line {line}"
+        hint = f"data.reading.encoding: {again}; if lines differ in encoding, write the file again in one"
+        return cls.build(where, got=f"byte 0x{byte:02x} at offset {offset}", expected=f"text in {encoding}", hint=hint)
 
     @classmethod
     def several(cls, names: Iterable[str], num_files: int, first: str) -> Self:
         """Several files of a source cannot be read; `first` is the message of the first."""
         shown = list(names)
         more = f" and {len(shown) - 10} more" if len(shown) > 10 else ""
-        return cls.build(
-            f"collect: {len(shown)} of {num_files} files cannot be read",
-            got=", ".join(f"'{name}'" for name in shown[:10]) + more,
-            expected="at most data.max_bad_fraction of the files and of the bytes",
-            hint=f"fetch them again or leave them out; the first error: {' '.join(first.split())}",
-        )
+        where = f"collect: {len(shown)} of {num_files} files cannot be read"
+        expected = "at most data.max_bad_fraction of the files and of the bytes"
+        hint = f"fetch them again or leave them out; the first error: {' '.join(first.split())}"
+        return cls.build(where, got=", ".join(f"'{name}'" for name in shown[:10]) + more, expected=expected, hint=hint)
 
     @classmethod
     def stray_quote(cls, source: str, line: int) -> Self:
-        return cls.build(
-            f"collect: source '{source}', line {line}",
-            got='a " that opens a cell and is not closed before the next delimiter or line end',
-            expected='cells in pairs of ", with "" for a " inside',
-            hint="correct the line; the cells after it cannot be separated with certainty",
-        )
+        where = f"collect: source '{source}', line {line}"
+        got = 'a " that opens a cell and is not closed before the next delimiter or line end'
+        hint = "correct the line; the cells after it cannot be separated with certainty"
+        return cls.build(where, got=got, expected='cells in pairs of ", with "" for a " inside', hint=hint)
 
     @classmethod
     def duplicate_columns(cls, source: str, names: Iterable[str]) -> Self:
-        return cls.build(
-            f"collect: source '{source}'",
-            got="columns that appear more than once: " + ", ".join(names),
-            expected="a different name for each column",
-            hint="rename them in the source",
-        )
+        where = f"collect: source '{source}'"
+        got = "columns that appear more than once: " + ", ".join(names)
+        return cls.build(where, got=got, expected="a different name for each column", hint="rename them in the source")
 
     @classmethod
     def changed_type(cls, column: str, types: Iterable[tuple[str, str]]) -> Self:
         """The type of a column differs between files; `types` pairs a type with the first fragment that has it."""
         got = "; ".join(f"{kind} in '{fragment}'" for kind, fragment in types)
-        return cls.build(
-            f"collect: column '{column}'",
-            got=got,
-            expected="one type in all files",
-            hint="write the files again with one type, or leave out the one that differs",
-            field=column,
-        )
+        hint = "write the files again with one type, or leave out the one that differs"
+        return cls.build(f"collect: column '{column}'", got=got, expected="one type in all files", hint=hint)
 
 
 class ContractError(MlsysError, ValueError):
@@ -236,55 +209,41 @@ class ContractError(MlsysError, ValueError):
         worst = sorted(rules, key=lambda rule: -rule[1])
         shown = "; ".join(f"{count} × {rule} (e.g. {sample})" for rule, count, sample in worst[:5])
         more = f"; and {len(worst) - 5} more rules" if len(worst) > 5 else ""
-        return cls.build(
-            f"collect: {bad} of {total} rows do not fit the schema",
-            got=f"{shown}{more}",
-            expected=f"at most {allowed:.2%} of the rows (data.max_bad_fraction)" if bad < total else "rows that fit",
-            hint=f"look at {quarantine}; correct the source, set data.kinds, or raise data.max_bad_fraction",
-        )
+        where = f"collect: {bad} of {total} rows do not fit the schema"
+        expected = f"at most {allowed:.2%} of the rows (data.max_bad_fraction)" if bad < total else "rows that fit"
+        hint = f"look at {quarantine}; correct the source, set data.kinds, or raise data.max_bad_fraction"
+        return cls.build(where, got=f"{shown}{more}", expected=expected, hint=hint)
 
     @classmethod
     def evolved(cls, changes: Iterable[str], column: str) -> Self:
         """The columns are not those of the last collection."""
-        return cls.build(
-            "collect: columns changed since the last collection",
-            got="; ".join(changes),
-            expected="the same columns, new columns or wider types",
-            hint="correct the source; to accept the change once: --set data.evolution=accept",
-            field=column,
-        )
+        where = "collect: columns changed since the last collection"
+        expected = "the same columns, new columns or wider types"
+        hint = "correct the source; to accept the change once: --set data.evolution=accept"
+        return cls.build(where, got="; ".join(changes), expected=expected, hint=hint, field=column)
 
     @classmethod
     def unusual_volume(cls, rows: int, usual: float, runs: int, z: float) -> Self:
-        return cls.build(
-            "collect: volume",
-            got=f"{rows:,} rows",
-            expected=f"about {usual:,.0f}, as in {runs} earlier collections (modified z {z:+.1f}, at most 3.5)",
-            hint="look at the source; to accept it once: --set data.volume=warn",
-            field="data.volume",
-        )
+        expected = f"about {usual:,.0f}, as in {runs} earlier collections (modified z {z:+.1f}, at most 3.5)"
+        hint = "look at the source; to accept it once: --set data.volume=warn"
+        return cls.build("collect: volume", got=f"{rows:,} rows", expected=expected, hint=hint, field="data.volume")
 
     @classmethod
     def stale(cls, column: str, newest: str, age: str, limit: str) -> Self:
-        return cls.build(
-            f"collect: column '{column}'",
-            got=f"the newest value {newest}, {age} old",
-            expected=f"at most {limit} (data.freshness)",
-            hint="find out why the source is late, or raise data.freshness",
-            field=column,
-        )
+        where = f"collect: column '{column}'"
+        got = f"the newest value {newest}, {age} old"
+        hint = "find out why the source is late, or raise data.freshness"
+        return cls.build(where, got=got, expected=f"at most {limit} (data.freshness)", hint=hint)
 
     @classmethod
     def too_many_of(
         cls, rule: str, bad: int, total: int, allowed: float, samples: Iterable[str], quarantine: str
     ) -> Self:
         """Too many rows break one rule that has a limit of its own."""
-        return cls.build(
-            f"collect: {rule}",
-            got=f"{bad} of {total} rows break it, e.g. {'; '.join(samples)}",
-            expected=f"at most {allowed:.2%} of the rows (its max_fraction)",
-            hint=f"look at {quarantine}; correct the source, or raise the rule's max_fraction",
-        )
+        where = f"collect: {rule}"
+        got = f"{bad} of {total} rows break it, e.g. {'; '.join(samples)}"
+        hint = f"look at {quarantine}; correct the source, or raise the rule's max_fraction"
+        return cls.build(where, got=got, expected=f"at most {allowed:.2%} of the rows (its max_fraction)", hint=hint)
 
 
 class TargetError(MlsysError, ValueError):
@@ -292,23 +251,16 @@ class TargetError(MlsysError, ValueError):
 
     @classmethod
     def single_class(cls, target: str, value: object, num_rows: int) -> Self:
-        return cls.build(
-            f"collect: target '{target}'",
-            got=f"one class only: {value!r} in all {num_rows} rows",
-            expected="at least two classes",
-            hint="check the label expression, or name another target",
-            field=target,
-        )
+        got = f"one class only: {value!r} in all {num_rows} rows"
+        hint = "check the label expression, or name another target"
+        return cls.build(f"collect: target '{target}'", got=got, expected="at least two classes", hint=hint)
 
     @classmethod
     def all_null(cls, target: str, num_rows: int) -> Self:
-        return cls.build(
-            f"collect: target '{target}'",
-            got=f"no value in any of {num_rows} rows",
-            expected="a value in the rows to learn from",
-            hint="check the label expression and data.reading.null_values, or name another target",
-            field=target,
-        )
+        where = f"collect: target '{target}'"
+        got = f"no value in any of {num_rows} rows"
+        hint = "check the label expression and data.reading.null_values, or name another target"
+        return cls.build(where, got=got, expected="a value in the rows to learn from", hint=hint)
 
 
 class LeakageError(MlsysError, ValueError):
@@ -320,13 +272,9 @@ class SealedError(MlsysError, PermissionError):
 
     @classmethod
     def part(cls, part: str, open_parts: Iterable[str]) -> Self:
-        return cls.build(
-            f"dataset: part '{part}' is sealed here",
-            got=part,
-            expected="one of " + ", ".join(sorted(open_parts)),
-            hint="test rows are opened once, by evaluate",
-            field=part,
-        )
+        where = f"dataset: part '{part}' is sealed here"
+        expected = "one of " + ", ".join(sorted(open_parts))
+        return cls.build(where, got=part, expected=expected, hint="test rows are opened once, by evaluate")
 
 
 class FeatureError(MlsysError, ValueError):

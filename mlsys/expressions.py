@@ -324,12 +324,11 @@ def _broken(name: str, sql: str, error: Exception, where: str) -> errors.RecipeE
 
 
 def _failed(expression: Expression, error: Exception, where: str) -> errors.ContractError:
+    got = _first_line(error)
+    expected = "an expression that every row can be put into"
+    hint = "TRY_CAST gives null where CAST fails; a CASE does not help, both its sides are computed for all rows"
     return errors.ContractError.build(
-        f"{where}: '{expression.name}' = {expression.sql}",
-        got=_first_line(error),
-        expected="an expression that every row can be put into",
-        hint="TRY_CAST gives null where CAST fails; a CASE does not help, both its sides are computed for all rows",
-        field=expression.name,
+        f"{where}: '{expression.name}' = {expression.sql}", got=got, expected=expected, hint=hint, field=expression.name
     )
 
 

@@ -117,12 +117,10 @@ class Plugins(Mapping[str, T]):
         return part  # type: ignore[no-any-return]
 
     def _refused(self, point: importlib.metadata.EntryPoint, got: str) -> errors.RecipeError:
-        return errors.RecipeError.build(
-            f"{self.group}: entry point '{point.name} = {point.value}'",
-            got=got,
-            expected=f"an instance of {self.kind.__name__} of that name",
-            hint="correct the package that names it, or uninstall it",
-        )
+        where = f"{self.group}: entry point '{point.name} = {point.value}'"
+        expected = f"an instance of {self.kind.__name__} of that name"
+        hint = "correct the package that names it, or uninstall it"
+        return errors.RecipeError.build(where, got=got, expected=expected, hint=hint)
 
 
 def modules(pattern: str, attribute: str) -> dict[str, Callable[[], Any]]:

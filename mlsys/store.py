@@ -37,12 +37,9 @@ MANIFEST = "manifest.json"
 def default_root() -> Path:
     """``$MLSYS_STORE``, or ``.mlsys`` here; a Ray job runs in a folder that is deleted, so there it must be named."""
     if "MLSYS_STORE" not in os.environ and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        raise errors.StoreError.build(
-            "store: inside a Ray job",
-            got="no MLSYS_STORE",
-            expected="a folder that every node sees and that outlives the job",
-            hint='start the cluster with `eval "$(mlsys env)"` set, or pass --store',
-        )
+        expected = "a folder that every node sees and that outlives the job"
+        hint = 'start the cluster with `eval "$(mlsys env)"` set, or pass --store'
+        raise errors.StoreError.build("store: inside a Ray job", got="no MLSYS_STORE", expected=expected, hint=hint)
     return Path(os.environ.get("MLSYS_STORE", ".mlsys")).absolute()
 
 
@@ -101,18 +98,13 @@ def read_json(path: Path) -> Any:
 def storage_error(path: Path, error: OSError) -> errors.StoreError:
     """Turn an error of the operating system into one of the store."""
     if error.errno == errno.ENOSPC:
+        hint = "free some space and run again; what was there before is unchanged"
         return errors.StoreError.build(
-            f"store: writing '{path.name}'",
-            got="no space left on the disk",
-            expected="room for the output",
-            hint="free some space and run again; what was there before is unchanged",
+            f"store: writing '{path.name}'", got="no space left on the disk", expected="room for the output", hint=hint
         )
-    return errors.StoreError.build(
-        f"store: '{path.name}'",
-        got=error.strerror or str(error),
-        expected="a readable and writable store",
-        hint=f"check {path.parent}",
-    )
+    got = error.strerror or str(error)
+    expected = "a readable and writable store"
+    return errors.StoreError.build(f"store: '{path.name}'", got=got, expected=expected, hint=f"check {path.parent}")
 
 
 @dataclass(frozen=True)
@@ -141,12 +133,10 @@ class Store:
         """
         folder = self.root / "objects" / kind / digest
         if not self.has(kind, digest):
-            raise errors.StoreError.build(
-                f"store: {kind} '{digest[:12]}'",
-                got="not in the store",
-                expected=f"a folder in {self.root / 'objects' / kind}",
-                hint="run the step that makes it again",
-            )
+            where = f"store: {kind} '{digest[:12]}'"
+            got = "not in the store"
+            expected = f"a folder in {self.root / 'objects' / kind}"
+            raise errors.StoreError.build(where, got=got, expected=expected, hint="run the step that makes it again")
         return folder
 
     def has(self, kind: str, digest: str) -> bool:
@@ -236,21 +226,16 @@ def verify_folder(folder: Path, kind: str, digest: str) -> None:
     """
     manifest = read_json(folder / MANIFEST)
     if digest_json(manifest) != digest:
-        raise errors.StoreError.build(
-            f"store: {kind} '{digest[:12]}'",
-            got="another manifest",
-            expected="the one it was stored with",
-            hint=f"delete {folder} and run again",
-        )
+        where = f"store: {kind} '{digest[:12]}'"
+        hint = f"delete {folder} and run again"
+        raise errors.StoreError.build(where, got="another manifest", expected="the one it was stored with", hint=hint)
     for entry in manifest["files"]:
         file = folder / entry["name"]
         if not file.is_file() or digest_of_file(file) != entry["sha256"]:
-            raise errors.StoreError.build(
-                f"store: {kind} '{digest[:12]}', file '{entry['name']}'",
-                got="missing or changed bytes",
-                expected=f"SHA-256 {entry['sha256'][:12]}…",
-                hint=f"delete {folder} and run again",
-            )
+            where = f"store: {kind} '{digest[:12]}', file '{entry['name']}'"
+            got = "missing or changed bytes"
+            expected = f"SHA-256 {entry['sha256'][:12]}…"
+            raise errors.StoreError.build(where, got=got, expected=expected, hint=f"delete {folder} and run again")
 
 
 def _seal(folder: Path) -> list[dict[str, Any]]:

@@ -115,12 +115,10 @@ def _wait(process: subprocess.Popen[bytes], dashboard: int, log: Path, store: St
         time.sleep(0.1)
     tail = log.read_text(errors="replace").strip().splitlines()[-3:]
     down(store)
-    raise errors.ClusterError.build(
-        "cluster: starting a head node",
-        got=" | ".join(tail) or "no answer",
-        expected=f"a node within {_START_S:.0f} s",
-        hint=f"the whole log is in {log}",
-    )
+    where = "cluster: starting a head node"
+    got = " | ".join(tail) or "no answer"
+    expected = f"a node within {_START_S:.0f} s"
+    raise errors.ClusterError.build(where, got=got, expected=expected, hint=f"the whole log is in {log}")
 
 
 def _process_start(pid: int) -> str | None:
@@ -201,10 +199,8 @@ def _join(address: str, how: str) -> str:
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False, namespace="mlsys")
     except Exception as error:
-        raise errors.ClusterError.build(
-            f"cluster: joining {address}",
-            got=str(error).splitlines()[0],
-            expected="a running Ray cluster and its token",
-            hint='eval "$(mlsys env)" sets the address and the token of a cluster that mlsys started',
-        ) from error
+        where = f"cluster: joining {address}"
+        expected = "a running Ray cluster and its token"
+        hint = 'eval "$(mlsys env)" sets the address and the token of a cluster that mlsys started'
+        raise errors.ClusterError.build(where, got=str(error).splitlines()[0], expected=expected, hint=hint) from error
     return how

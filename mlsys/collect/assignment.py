@@ -252,13 +252,10 @@ def _check(drawn: NDArray[np.int8], rows: _LabelledRows, recipe: Recipe, task: T
     for number, part in enumerate(DRAWN):
         least = recipe.split.folds if part == "train" else 1
         if sizes[number] < least:
-            raise errors.TargetError.build(
-                f"collect: split, part '{part}'",
-                got=f"{sizes[number]} of {len(drawn)} labelled rows",
-                expected=f"at least {least}",
-                hint="change split.fractions, split.until or split.folds, or bring more rows",
-                field=part,
-            )
+            where = f"collect: split, part '{part}'"
+            got = f"{sizes[number]} of {len(drawn)} labelled rows"
+            hint = "change split.fractions, split.until or split.folds, or bring more rows"
+            raise errors.TargetError.build(where, got=got, expected=f"at least {least}", hint=hint)
     if task.is_classification:
         _check_classes(drawn, rows, task)
 
@@ -267,26 +264,21 @@ def _check_classes(drawn: NDArray[np.int8], rows: _LabelledRows, task: Task) -> 
     labels, first, counts = np.unique(rows.classes, return_index=True, return_counts=True)
     in_train = np.bincount(rows.classes[drawn == 0], minlength=int(labels.max()) + 1)[labels]
     for label in np.flatnonzero(in_train < 2):
-        raise errors.TargetError.build(
-            f"collect: split, class {rows.targets[int(first[label])]!r} of target '{task.target}'",
-            got=f"{in_train[label]} of its {counts[label]} rows in the training part",
-            expected="at least 2, so that every fold leaves one to learn from",
-            hint="bring more rows of it, or merge it with another class or set it to NULL in data.derive",
-            field=task.target,
-        )
+        where = f"collect: split, class {rows.targets[int(first[label])]!r} of target '{task.target}'"
+        got = f"{in_train[label]} of its {counts[label]} rows in the training part"
+        expected = "at least 2, so that every fold leaves one to learn from"
+        hint = "bring more rows of it, or merge it with another class or set it to NULL in data.derive"
+        raise errors.TargetError.build(where, got=got, expected=expected, hint=hint, field=task.target)
 
 
 def _shares(recipe: Recipe) -> list[float]:
     given = {str(part): share for part, share in recipe.split.fractions.items()}
     shares = [given.get(part, 0.0) for part in DRAWN]
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
-        raise errors.RecipeError.build(
-            "recipe: 'split.fractions'",
-            got=", ".join(f"{part} {share:g}" for part, share in zip(DRAWN, shares, strict=True)),
-            expected="train, validation and test, each above 0, that add up to 1",
-            hint="{train: 0.7, validation: 0.15, test: 0.15}",
-            field="split.fractions",
-        )
+        got = ", ".join(f"{part} {share:g}" for part, share in zip(DRAWN, shares, strict=True))
+        expected = "train, validation and test, each above 0, that add up to 1"
+        hint = "{train: 0.7, validation: 0.15, test: 0.15}"
+        raise errors.RecipeError.build("recipe: 'split.fractions'", got=got, expected=expected, hint=hint)
     return shares
 
 
@@ -298,13 +290,10 @@ def _until(recipe: Recipe) -> dict[str, int]:
     values = read.cast(pa.int64()).to_pylist()
     in_order = None not in values and all(a < b for a, b in pairwise(values))
     if not in_order or "train" not in given or "validation" not in given:
-        raise errors.RecipeError.build(
-            "recipe: 'split.until'",
-            got=", ".join(f"{part}: {text}" for part, text in given.items()) or "nothing",
-            expected="dates for train, validation and, if later rows are to be traffic, test, one after the other",
-            hint="{train: 2013-09-01, validation: 2013-10-01, test: 2013-11-01}",
-            field="split.until",
-        )
+        got = ", ".join(f"{part}: {text}" for part, text in given.items()) or "nothing"
+        expected = "dates for train, validation and, if later rows are to be traffic, test, one after the other"
+        hint = "{train: 2013-09-01, validation: 2013-10-01, test: 2013-11-01}"
+        raise errors.RecipeError.build("recipe: 'split.until'", got=got, expected=expected, hint=hint)
     return dict(zip(given, values, strict=True))
 
 
@@ -312,26 +301,20 @@ def _parts_by_name(values: pl.Series, column: str) -> NDArray[np.int8]:
     names = values.cast(pl.String).str.strip_chars().str.to_lowercase()
     allowed = list(PARTS[:4])
     for value in values.filter(~names.is_in(allowed).fill_null(value=False)).head(1):
-        raise errors.RecipeError.build(
-            f"recipe: 'split.column': column '{column}'",
-            got=repr(value),
-            expected=", ".join(allowed) + " in every labelled row",
-            hint=errors.did_you_mean(str(value), allowed),
-            field="split.column",
-        )
+        where = f"recipe: 'split.column': column '{column}'"
+        got = repr(value)
+        expected = ", ".join(allowed) + " in every labelled row"
+        raise errors.RecipeError.build(where, got=got, expected=expected, hint=errors.did_you_mean(str(value), allowed))
     return names.replace_strict(allowed, list(range(len(allowed))), return_dtype=pl.Int8).to_numpy()
 
 
 def _times(snapshot: Snapshot, column: str, labelled: NDArray[np.int64]) -> NDArray[np.int64]:
     times = _column(snapshot, column).gather(labelled)
     if times.null_count():
-        raise errors.ContractError.build(
-            f"collect: split by time, column '{column}'",
-            got=f"{times.null_count()} labelled rows without a time",
-            expected="a time in every labelled row",
-            field=column,
-            hint="nullable: false for it in data.contract quarantines such rows",
-        )
+        where = f"collect: split by time, column '{column}'"
+        got = f"{times.null_count()} labelled rows without a time"
+        hint = "nullable: false for it in data.contract quarantines such rows"
+        raise errors.ContractError.build(where, got=got, expected="a time in every labelled row", hint=hint)
     return times.cast(pl.Datetime("us", "UTC")).to_physical().to_numpy()
 
 

@@ -161,13 +161,10 @@ def _check_column(where: str, column: CheckedColumn) -> None:
     fitting = {"minimum": is_number, "maximum": is_number, "pattern": is_text}
     for key, fits in (fitting | dict.fromkeys(("min_length", "max_length"), is_text)).items():
         if getattr(column, key) is not None and not fits:
-            raise errors.ContractError.build(
-                where,
-                got=f"'{key}' for values of type {column.type}",
-                expected="minimum and maximum for numbers; pattern, min_length and max_length for text",
-                hint=f"rules: {{a_name: {column.name} …}} says it in SQL",
-                field=key,
-            )
+            got = f"'{key}' for values of type {column.type}"
+            expected = "minimum and maximum for numbers; pattern, min_length and max_length for text"
+            hint = f"rules: {{a_name: {column.name} …}} says it in SQL"
+            raise errors.ContractError.build(where, got=got, expected=expected, hint=hint, field=key)
     for low, high in (("minimum", "maximum"), ("min_length", "max_length")):
         bounds = getattr(column, low), getattr(column, high)
         if None not in bounds and bounds[0] > bounds[1]:
@@ -180,12 +177,9 @@ def _check_column(where: str, column: CheckedColumn) -> None:
         pa.array(column.allowed or ()).cast(kind)
     except pa.ArrowException as error:
         key = "pattern" if "regular expression" in str(error) else "allowed"
-        raise errors.ContractError.build(
-            where,
-            got=f"{key}: {' '.join(str(error).split())}",
-            expected="a regular expression (RE2)" if key == "pattern" else f"values of type {column.type}",
-            field=key,
-        ) from None
+        got = f"{key}: {' '.join(str(error).split())}"
+        expected = "a regular expression (RE2)" if key == "pattern" else f"values of type {column.type}"
+        raise errors.ContractError.build(where, got=got, expected=expected, field=key) from None
 
 
 def _explained(where: str, error: ValidationError, tree: Any) -> errors.ContractError:
@@ -218,12 +212,10 @@ def check_rules(contract: Contract, stored: pa.Schema) -> None:
         except errors.RecipeError as error:
             raise errors.ContractError(str(error)) from None
         if not pa.types.is_boolean(kind):
+            where = f"contract: rule '{name}' = {rule.check}"
+            expected = "a comparison, true or false for each row"
             raise errors.ContractError.build(
-                f"contract: rule '{name}' = {rule.check}",
-                got=f"a value of type {kind}",
-                expected="a comparison, true or false for each row",
-                hint="e.g. arr_time >= dep_time",
-                field=name,
+                where, got=f"a value of type {kind}", expected=expected, hint="e.g. arr_time >= dep_time", field=name
             )
 
 

@@ -181,12 +181,9 @@ def _lookback(asked: Incremental, kind: str) -> float:
         return 0
     is_time = kind == "timestamp"
     if isinstance(lookback, str) != is_time:
-        raise errors.RecipeError.build(
-            "recipe: 'data.incremental.lookback'",
-            got=f"{lookback!r} for a cursor of {'times' if is_time else 'numbers'}",
-            expected="a span such as 36h" if is_time else "a number",
-            field="data.incremental.lookback",
-        )
+        where = "recipe: 'data.incremental.lookback'"
+        got = f"{lookback!r} for a cursor of {'times' if is_time else 'numbers'}"
+        raise errors.RecipeError.build(where, got=got, expected="a span such as 36h" if is_time else "a number")
     if isinstance(lookback, str):
         return span_us(lookback)
     return lookback if kind == "double" else math.ceil(lookback)
@@ -200,12 +197,9 @@ def _kind(written: pa.Array, cursor: str, zone: str) -> str:
         values = conversion.to_stored(written, kind, zone)
         if not conversion.misfits(written, values).true_count:
             return name
-    raise errors.RecipeError.build(
-        f"recipe: 'data.incremental.cursor': column '{cursor}'",
-        got=str(written.drop_null()[0]),
-        expected="numbers or times, which grow with each write",
-        field="data.incremental.cursor",
-    )
+    where = f"recipe: 'data.incremental.cursor': column '{cursor}'"
+    got = str(written.drop_null()[0])
+    raise errors.RecipeError.build(where, got=got, expected="numbers or times, which grow with each write")
 
 
 class _Increment:
@@ -283,13 +277,10 @@ class _Increment:
 
 def _error_of_text(cursor: str) -> errors.RecipeError:
     """A cursor of text in a database: there 10 comes before 9, and rows beyond 9 would leave it out."""
-    return errors.RecipeError.build(
-        f"recipe: 'data.incremental.cursor': column '{cursor}'",
-        got="numbers that the database holds as text",
-        expected="numbers or times, which the database orders as such",
-        hint=f"CAST({cursor} AS BIGINT) AS {cursor} in data.reading.query",
-        field="data.incremental.cursor",
-    )
+    where = f"recipe: 'data.incremental.cursor': column '{cursor}'"
+    expected = "numbers or times, which the database orders as such"
+    hint = f"CAST({cursor} AS BIGINT) AS {cursor} in data.reading.query"
+    return errors.RecipeError.build(where, got="numbers that the database holds as text", expected=expected, hint=hint)
 
 
 def _of_fewer(counts: TypeCounts, values: pa.ChunkedArray, some: pa.ChunkedArray) -> TypeCounts:

@@ -78,21 +78,16 @@ def _check(by: str, recipe: Recipe) -> None:
         )
     for key, needs in (("until", "time"), ("column", "column")):
         if getattr(recipe.split, key) and by != needs:
+            got = f"'split.{key}', which has no effect on it"
+            hint = f"set split.by: {needs}, or take split.{key} out"
             raise errors.RecipeError.build(
-                f"recipe: split by {by}",
-                got=f"'split.{key}', which has no effect on it",
-                expected=f"split.by: {needs}",
-                hint=f"set split.by: {needs}, or take split.{key} out",
-                field=f"split.{key}",
+                f"recipe: split by {by}", got=got, expected=f"split.by: {needs}", hint=hint, field=f"split.{key}"
             )
     if recipe.data.group and by in ("random", "stratified"):
-        raise errors.RecipeError.build(
-            f"recipe: split by {by}",
-            got=f"'data.group: {recipe.data.group}', whose rows must stay in one part",
-            expected="split.by: group",
-            hint="set split.by: group, or take data.group out",
-            field="split.by",
-        )
+        where = f"recipe: split by {by}"
+        got = f"'data.group: {recipe.data.group}', whose rows must stay in one part"
+        hint = "set split.by: group, or take data.group out"
+        raise errors.RecipeError.build(where, got=got, expected="split.by: group", hint=hint, field="split.by")
 
 
 def _with_split_column(schema: Schema, recipe: Recipe) -> Schema:

@@ -180,13 +180,10 @@ def is_row_index(name: str) -> bool:
 def _types_by_contract(contract: Contract, counts: dict[str, TypeCounts], data: DataSection) -> dict[str, pa.DataType]:
     for column in contract:
         if column.name not in counts and column.name not in data.derive:
-            raise errors.ContractError.build(
-                f"collect: column '{column.name}' of the contract",
-                got="no such column in the source",
-                expected=f"a column of type {column.type}",
-                hint=errors.did_you_mean(column.name, counts),
-                field=column.name,
-            )
+            where = f"collect: column '{column.name}' of the contract"
+            got = "no such column in the source"
+            hint = errors.did_you_mean(column.name, counts)
+            raise errors.ContractError.build(where, got=got, expected=f"a column of type {column.type}", hint=hint)
     return {column.name: arrow_type(column.type) for column in contract if column.name in counts}
 
 
@@ -220,12 +217,9 @@ def _check_kinds(contract: Contract, stored: pa.Schema) -> None:
     for column in contract:
         type_ = stored.field(column.name).type
         if not _can_be(type_, column.kind):
-            raise errors.ContractError.build(
-                f"contract: column '{column.name}'",
-                got=f"kind {column.kind} for values of type {type_}",
-                expected=f"a kind for them, e.g. {type_inference.kind_of(type_, WordCounts())}",
-                field=column.name,
-            )
+            got = f"kind {column.kind} for values of type {type_}"
+            expected = f"a kind for them, e.g. {type_inference.kind_of(type_, WordCounts())}"
+            raise errors.ContractError.build(f"contract: column '{column.name}'", got=got, expected=expected)
 
 
 def _column(name: str, storage: StorageSchema, data: DataSection, counts: RowCounts) -> Column:
@@ -236,12 +230,10 @@ def _column(name: str, storage: StorageSchema, data: DataSection, counts: RowCou
     inferred = type_inference.kind_of(type_, counts.words.get(name, WordCounts()))
     kind = data.kinds.get(name, inferred)
     if not _can_be(type_, kind):
+        got = f"{kind} for values of type {type_}"
+        hint = "derive a column of another type from it"
         raise errors.RecipeError.build(
-            f"recipe: 'data.kinds.{name}'",
-            got=f"{kind} for values of type {type_}",
-            expected=f"a kind for them, e.g. {inferred}",
-            hint="derive a column of another type from it",
-            field=name,
+            f"recipe: 'data.kinds.{name}'", got=got, expected=f"a kind for them, e.g. {inferred}", hint=hint, field=name
         )
     return Column(name=name, type=str(type_), kind=kind, nullable=counts.nulls[name] > 0)
 
@@ -279,13 +271,10 @@ def _check_not_left_out(data: DataSection, target: str | None, split_column: str
     """Refuse a contract that leaves out what the recipe works with."""
     for key, name in _needed(data, target, split_column):
         if name not in stored:
-            raise errors.ContractError.build(
-                f"recipe: '{key}'",
-                got=f"column '{name}', which the contract leaves out",
-                expected="a column of the contract",
-                hint=f"add '{name}' to the columns of the contract",
-                field=name,
-            )
+            where = f"recipe: '{key}'"
+            got = f"column '{name}', which the contract leaves out"
+            hint = f"add '{name}' to the columns of the contract"
+            raise errors.ContractError.build(where, got=got, expected="a column of the contract", hint=hint, field=name)
 
 
 def _needed(data: DataSection, target: str | None, split_column: str | None) -> list[tuple[str, str]]:
@@ -313,21 +302,14 @@ def _role(column: Column, roles: dict[str | None, Role]) -> Role:
 def _check_time(schema: Schema, empty: Collection[str]) -> None:
     name = schema.name_of(Role.TIME)
     if name in empty:
-        raise errors.RecipeError.build(
-            f"recipe: 'data.time': column '{name}'",
-            got="no value in any row",
-            expected="dates or times",
-            hint="look at the source; or leave data.time out",
-            field="data.time",
-        )
+        where = f"recipe: 'data.time': column '{name}'"
+        hint = "look at the source; or leave data.time out"
+        raise errors.RecipeError.build(where, got="no value in any row", expected="dates or times", hint=hint)
     if name and schema[name].kind is not Kind.DATETIME:
         read = f"TIMESTAMP '1970-01-01' + {name} * INTERVAL '1 second'"
         if schema[name].type == "string":
             read = f"STRPTIME({name}, '%Y-%m-%d %H:%M:%S')"
-        raise errors.RecipeError.build(
-            f"recipe: 'data.time': column '{name}'",
-            got=f"{schema[name].kind} ({schema[name].type})",
-            expected="dates or times",
-            hint=f'derive one, e.g. derive: {{at: "{read}"}}',
-            field="data.time",
-        )
+        where = f"recipe: 'data.time': column '{name}'"
+        got = f"{schema[name].kind} ({schema[name].type})"
+        hint = f'derive one, e.g. derive: {{at: "{read}"}}'
+        raise errors.RecipeError.build(where, got=got, expected="dates or times", hint=hint)

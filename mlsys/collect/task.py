@@ -90,36 +90,26 @@ def _kind(counts: Counter[object], *, is_numeric: bool, is_integer: bool) -> Tas
 
 def _regression(target: str, counts: Counter[object], *, is_numeric: bool) -> Task:
     if not is_numeric:
-        raise errors.TargetError.build(
-            f"collect: target '{target}'",
-            got=f"values such as {next(iter(counts))!r}",
-            expected="numbers, for regression",
-            hint="leave out task, or derive a number",
-            field=target,
-        )
+        where = f"collect: target '{target}'"
+        got = f"values such as {next(iter(counts))!r}"
+        expected = "numbers, for regression"
+        raise errors.TargetError.build(where, got=got, expected=expected, hint="leave out task, or derive a number")
     return Task(kind=TaskKind.REGRESSION, target=target)
 
 
 def _classes(target: str, counts: Counter[object], kind: TaskKind) -> list[Label]:
     labels = [label for label in counts if isinstance(label, bool | int | str)]
     if len(labels) < len(counts):
-        raise errors.TargetError.build(
-            f"collect: target '{target}'",
-            got=f"values such as {next(x for x in counts if x not in labels)!r} as classes",
-            expected="text, integers, or true and false",
-            hint=f"derive it: CAST({target} AS BIGINT), or CAST({target} AS VARCHAR)",
-            field=target,
-        )
+        where = f"collect: target '{target}'"
+        got = f"values such as {next(x for x in counts if x not in labels)!r} as classes"
+        hint = f"derive it: CAST({target} AS BIGINT), or CAST({target} AS VARCHAR)"
+        raise errors.TargetError.build(where, got=got, expected="text, integers, or true and false", hint=hint)
     most = 2 if kind is TaskKind.BINARY else MAX_CLASSES
     if len(labels) > most:
         shown = ", ".join(repr(label) for label in sorted(labels, key=str)[:5])
-        raise errors.TargetError.build(
-            f"collect: target '{target}'",
-            got=f"more than {most} classes: {shown}, …",
-            expected=f"at most {most}",
-            hint="task: multiclass" if most == 2 else "group the classes in data.derive, or name another target",
-            field=target,
-        )
+        got = f"more than {most} classes: {shown}, …"
+        hint = "task: multiclass" if most == 2 else "group the classes in data.derive, or name another target"
+        raise errors.TargetError.build(f"collect: target '{target}'", got=got, expected=f"at most {most}", hint=hint)
     return sorted(labels)  # of one type: they come from one column
 
 
@@ -143,10 +133,7 @@ def _class_meant(classes: list[Label], positive: Label, target: str) -> Label:
     meant = [label for label in classes if str(label).lower() in words]
     if len(meant) == 1:
         return meant[0]
-    raise errors.RecipeError.build(
-        f"recipe: 'positive' for target '{target}'",
-        got=repr(positive),
-        expected=" or ".join(repr(label) for label in classes),
-        hint=errors.did_you_mean(str(positive), map(str, classes)),
-        field="positive",
-    )
+    where = f"recipe: 'positive' for target '{target}'"
+    got = repr(positive)
+    hint = errors.did_you_mean(str(positive), map(str, classes))
+    raise errors.RecipeError.build(where, got=got, expected=" or ".join(repr(label) for label in classes), hint=hint)

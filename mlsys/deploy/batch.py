@@ -122,12 +122,11 @@ def predict(
             how = _plan(fragments, plan)
             count = BatchCounts.total(how.run(predict_fragments, job, fragments))
             if count.num_rejected > max_rejected_fraction * count.num_rows:
-                raise errors.ContractError.build(
-                    "predict: rows that do not fit the model",
-                    got=f"{count.num_rejected:,} of {count.num_rows:,}; the first: {count.first_reasons}",
-                    expected=f"at most {max_rejected_fraction:.1%}",
-                    hint="correct the files; --set says how they are read, if not as in training",
-                )
+                where = "predict: rows that do not fit the model"
+                got = f"{count.num_rejected:,} of {count.num_rows:,}; the first: {count.first_reasons}"
+                expected = f"at most {max_rejected_fraction:.1%}"
+                hint = "correct the files; --set says how they are read, if not as in training"
+                raise errors.ContractError.build(where, got=got, expected=expected, hint=hint)
             unseen, rare = dict(sorted(count.unseen.items())), dict(sorted(count.rare.items()))
             rows = count.num_rows, count.num_rejected
             result = BatchResult(str(output), *entry, *rows, unseen, rare, count.lookup, f"{how.kind}: {how.reason}")

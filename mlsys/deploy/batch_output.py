@@ -132,11 +132,9 @@ def _storage(location: str) -> tuple[pafs.FileSystem, str]:
     if not files.scheme(location):
         return pafs.LocalFileSystem(), location
     if files.scheme(location) not in files.REMOTE:
-        raise errors.StoreError.build(
-            f"predict: output '{location}'",
-            got=f"{files.scheme(location)}://",
-            expected="a path, " + ", ".join(f"{scheme}://" for scheme in files.REMOTE),
-        )
+        where = f"predict: output '{location}'"
+        expected = "a path, " + ", ".join(f"{scheme}://" for scheme in files.REMOTE)
+        raise errors.StoreError.build(where, got=f"{files.scheme(location)}://", expected=expected)
     return files.filesystem(location)
 
 

@@ -181,13 +181,9 @@ class BatchPredictor:
         # 3. put the keys beside the predictions
         keys = {name: column.filter(mask) for name, column in self._keys(fragment, batch).items()}
         for name in keys.keys() & {*predicted.column_names}:
-            raise errors.SourceError.build(
-                f"predict: key '{name}'",
-                got="the name of a column of the predictions",
-                expected="another name",
-                hint="rename the column in the source",
-                field=name,
-            )
+            got = "the name of a column of the predictions"
+            hint = "rename the column in the source"
+            raise errors.SourceError.build(f"predict: key '{name}'", got=got, expected="another name", hint=hint)
         together = pa.table(keys | dict(zip(predicted.column_names, predicted.columns, strict=True)))
         counts = BatchCounts(together.num_rows, unseen=predictions.unseen, rare=predictions.rare, lookup=lookup)
         return together, reasons, counts
@@ -222,13 +218,10 @@ class BatchPredictor:
         names = self._job.keys or tuple(name for name in self._default_keys if name in table.column_names)
         for name in names:
             if name not in table.column_names:
-                raise errors.SourceError.build(
-                    f"predict: key '{name}'",
-                    got=f"no such column in '{fragment.name}'",
-                    expected="a column of the source",
-                    hint=errors.did_you_mean(name, table.column_names),
-                    field=name,
-                )
+                where = f"predict: key '{name}'"
+                got = f"no such column in '{fragment.name}'"
+                hint = errors.did_you_mean(name, table.column_names)
+                raise errors.SourceError.build(where, got=got, expected="a column of the source", hint=hint)
         return {name: _as_written(table[name], batch.json.get(name)) for name in names}
 
 
@@ -263,12 +256,10 @@ def _column_names(fragment: Fragment, schema: Schema, names: Sequence[str]) -> d
         if name in pairs:
             continue
         if len(columns) != 1:
-            raise errors.SourceError.build(
-                f"predict: files from '{fragment.name}' on",
-                got=f"a model that reads {len(columns) or 'no'} columns of {kind}s",
-                expected="one column for them",
-                hint="put them into a Parquet file or JSON lines, a column each",
-            )
+            where = f"predict: files from '{fragment.name}' on"
+            got = f"a model that reads {len(columns) or 'no'} columns of {kind}s"
+            hint = "put them into a Parquet file or JSON lines, a column each"
+            raise errors.SourceError.build(where, got=got, expected="one column for them", hint=hint)
         pairs[columns[0]] = name
     return pairs
 

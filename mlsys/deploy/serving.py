@@ -106,7 +106,7 @@ def application(store: Store, name: str, digest: str, version: int, settings: re
     """
     if name == gateway.NAME:
         expected = "another name: this one is the gateway's"
-        raise errors.RecipeError.build("recipe: 'name'", got=name, expected=expected, field="name")
+        raise errors.RecipeError.build("recipe: 'name'", got=name, expected=expected)
     args = {
         "name": name,
         "store": str(store.root),
@@ -267,12 +267,10 @@ def _wait_until_none(obstacle: Callable[[], str | None], root: str, name: str) -
 
 
 def _not_ready(root: str, name: str, got: str) -> errors.ClusterError:
-    return errors.ClusterError.build(
-        f"deploy: endpoint '{name}'",
-        got=got.strip().split("\n")[-1],
-        expected=f"{root}/{name} answers within {READY_S:.0f} s",
-        hint="`serve status` and the replica's log in Ray's dashboard say more",
-    )
+    where = f"deploy: endpoint '{name}'"
+    expected = f"{root}/{name} answers within {READY_S:.0f} s"
+    hint = "`serve status` and the replica's log in Ray's dashboard say more"
+    return errors.ClusterError.build(where, got=got.strip().split("\n")[-1], expected=expected, hint=hint)
 
 
 def _proxy(root: str) -> str:

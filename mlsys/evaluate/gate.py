@@ -50,12 +50,11 @@ class Verdict:
         """
         failed = [check for check in self.checks if not check.passed]
         if not self.passed:
-            raise errors.GateError.build(
-                "evaluate: the model did not pass its gate",
-                got="; ".join(check.reason for check in failed) or "nothing was checked",
-                expected="; ".join(f"{check.name} {check.bound}" for check in failed) or "at least one check",
-                hint="see the report; change the bounds under evaluate.gate only for a reason",
-            )
+            where = "evaluate: the model did not pass its gate"
+            got = "; ".join(check.reason for check in failed) or "nothing was checked"
+            expected = "; ".join(f"{check.name} {check.bound}" for check in failed) or "at least one check"
+            hint = "see the report; change the bounds under evaluate.gate only for a reason"
+            raise errors.GateError.build(where, got=got, expected=expected, hint=hint)
 
 
 def check_names(gate: Mapping[str, Threshold], kind: TaskKind | str) -> None:

@@ -215,12 +215,9 @@ def predict_test_rows(bundle: Bundle, split: Split, timezone: str, sliced: list[
         unseen.update(predictions.unseen)
         rare.update(predictions.rare)
     if not sum(map(len, truth)):
-        raise errors.TargetError.build(
-            "evaluate: the test part",
-            got="no rows",
-            expected="at least one row with a label",
-            hint="give it a larger fraction or other dates under split",
-        )
+        where = "evaluate: the test part"
+        hint = "give it a larger fraction or other dates under split"
+        raise errors.TargetError.build(where, got="no rows", expected="at least one row with a label", hint=hint)
     whole, groups = pa.concat_tables(contexts), None
     if group:
         codes = whole[group].combine_chunks().dictionary_encode("encode").indices
@@ -241,13 +238,10 @@ def _labels(values: pa.ChunkedArray, task: Task, part: str) -> Floats:
     y = np.asarray(encode_target(values, task), np.float64)
     absent = int(np.sum(y < 0) if task.is_classification else np.sum(~np.isfinite(y)))
     if absent:
-        raise errors.TargetError.build(
-            f"evaluate: target '{task.target}' in the {part} part",
-            got=f"no label in {absent} rows",
-            expected="a class of the task" if task.is_classification else "a finite number",
-            hint="run `mlsys collect` again: it puts rows without a label into a part of their own",
-            field=task.target,
-        )
+        where = f"evaluate: target '{task.target}' in the {part} part"
+        expected = "a class of the task" if task.is_classification else "a finite number"
+        hint = "run `mlsys collect` again: it puts rows without a label into a part of their own"
+        raise errors.TargetError.build(where, got=f"no label in {absent} rows", expected=expected, hint=hint)
     return y
 
 

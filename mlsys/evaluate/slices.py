@@ -58,12 +58,9 @@ def columns(schema: Schema, named: Sequence[str]) -> list[Column]:
         if name not in schema:
             raise errors.RecipeError.unknown_column("recipe: evaluate.slices", name, schema.names)
         if schema[name].role is Role.TARGET or schema[name].kind not in (*DISCRETE, *ORDERED):
-            raise errors.RecipeError.build(
-                "recipe: evaluate.slices",
-                got=f"'{name}', a {schema[name].kind.value} column ({schema[name].role.value})",
-                expected="a category, boolean, number, time or text beside the target",
-                field=name,
-            )
+            got = f"'{name}', a {schema[name].kind.value} column ({schema[name].role.value})"
+            expected = "a category, boolean, number, time or text beside the target"
+            raise errors.RecipeError.build("recipe: evaluate.slices", got=got, expected=expected, field=name)
     if named:
         return [schema[name] for name in dict.fromkeys(named)]
     return [column for column in schema.features if column.kind in (Kind.CATEGORICAL, Kind.BOOLEAN, Kind.NUMERIC)]

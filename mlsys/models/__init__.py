@@ -65,7 +65,7 @@ def check_names(names: Iterable[str]) -> None:
         if name not in FAMILIES:
             hint = errors.did_you_mean(name, FAMILIES)
             raise errors.RecipeError.build(
-                f"models: no family '{name}'", got=name, expected="a model family", hint=hint, field=name
+                f"models: no family '{name}'", got=name, expected="a model family", hint=hint
             )
 
 
@@ -80,13 +80,10 @@ def for_task(name: str, task: Task) -> Family[Any, Any]:
     chosen = family(name)
     if task.kind not in chosen.tasks:
         able = sorted(other for other in FAMILIES if task.kind in FAMILIES[other].tasks)
-        raise errors.RecipeError.build(
-            f"models: family '{name}'",
-            got=f"a {task.kind.value} task",
-            expected=f"one of {', '.join(sorted(kind.value for kind in chosen.tasks))}",
-            hint=f"families for it: {', '.join(able)}",
-            field=name,
-        )
+        where = f"models: family '{name}'"
+        got = f"a {task.kind.value} task"
+        expected = f"one of {', '.join(sorted(kind.value for kind in chosen.tasks))}"
+        raise errors.RecipeError.build(where, got=got, expected=expected, hint=f"families for it: {', '.join(able)}")
     return chosen
 
 
@@ -112,5 +109,5 @@ def params_of(name: str, values: Mapping[str, Any]) -> FamilyParams:
     if fault["type"] == "extra_forbidden":
         raise errors.RecipeError.unknown_key(path, str(fault["loc"][-1]), model.model_fields)
     raise errors.RecipeError.build(
-        f"recipe: '{path}' of family {name}", got=repr(fault["input"]), expected=fault["msg"], field=path
+        f"recipe: '{path}' of family {name}", got=repr(fault["input"]), expected=fault["msg"]
     )

@@ -79,11 +79,9 @@ def check_width(X: np.ndarray, num_features: int, family: str) -> None:
         Model and feature program do not belong together.
     """
     if X.ndim != 2 or X.shape[1] != num_features:
+        hint = "the feature program and the model must come from one bundle"
         raise errors.BundleError.build(
-            f"models: {family} model",
-            got=f"a matrix of shape {X.shape}",
-            expected=f"(rows, {num_features})",
-            hint="the feature program and the model must come from one bundle",
+            f"models: {family} model", got=f"a matrix of shape {X.shape}", expected=f"(rows, {num_features})", hint=hint
         )
 
 

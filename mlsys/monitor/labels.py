@@ -204,5 +204,5 @@ def _read(
     unread = misfits(table[name].combine_chunks(), values)
     if unread.true_count:
         got = str(table[name].filter(unread)[0])
-        raise errors.SourceError.build(f"monitor: labels, column '{name}'", got=got, expected=expected, field=name)
+        raise errors.SourceError.build(f"monitor: labels, column '{name}'", got=got, expected=expected)
     return values

@@ -49,13 +49,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> errors.RecipeErro
     if fault["type"] == "extra_forbidden":
         return errors.RecipeError.unknown_key(dotted, path[-1], _keys_at(path[:-1], model))
     if fault["type"] == "missing":
-        return errors.RecipeError.build(
-            f"recipe: '{dotted}' is missing", expected="a value", hint=f"add '{dotted}: …'", field=dotted
-        )
+        return errors.RecipeError.build(f"recipe: '{dotted}' is missing", expected="a value", hint=f"add '{dotted}: …'")
     expected = dict.fromkeys(_expected(each) for each in faults if _path(each) == path)
-    return errors.RecipeError.build(
-        f"recipe: '{dotted}'", got=repr(fault["input"]), expected=" or ".join(expected), field=dotted
-    )
+    return errors.RecipeError.build(f"recipe: '{dotted}'", got=repr(fault["input"]), expected=" or ".join(expected))
 
 
 def _path(fault: Any) -> list[str]:

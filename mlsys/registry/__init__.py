@@ -88,12 +88,10 @@ def rollback(store: Store, name: str, alias: str, reason: str = "rollback") -> L
     with ledger.locked(store):
         stack = _stack(history(store, name, alias))
         if len(stack) < 2:
-            raise errors.RegistryError.build(
-                f"registry: alias '{alias}' of '{name}'",
-                got=f"{len(stack)} version in its history",
-                expected="an earlier one to go back to",
-                hint="`mlsys deploy RECIPE` moves it to the version that a recipe makes",
-            )
+            where = f"registry: alias '{alias}' of '{name}'"
+            got = f"{len(stack)} version in its history"
+            hint = "`mlsys deploy RECIPE` moves it to the version that a recipe makes"
+            raise errors.RegistryError.build(where, got=got, expected="an earlier one to go back to", hint=hint)
         _move(store, "rollback", alias, stack[-2], reason)
     return stack[-2]
 
@@ -121,12 +119,9 @@ def resolve(store: Store, name: str, which: str | int = "champion") -> LedgerEnt
         if text == str(entry.version) or (len(text) >= MIN_DIGEST and entry.digest.startswith(text)):
             return entry
     known = {move.alias for move in history(store, name) if move.alias} | {str(entry.version) for entry in entries}
-    raise errors.RegistryError.build(
-        f"registry: model '{name}'",
-        got=text,
-        expected="an alias, a version or a digest",
-        hint=errors.did_you_mean(text, known),
-    )
+    where = f"registry: model '{name}'"
+    expected = "an alias, a version or a digest"
+    raise errors.RegistryError.build(where, got=text, expected=expected, hint=errors.did_you_mean(text, known))
 
 
 def versions(store: Store, name: str) -> list[LedgerEntry]:

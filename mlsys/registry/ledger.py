@@ -70,12 +70,9 @@ def _move(line: str, number: int) -> Move:
         fields = json.loads(line)
         return Move(**{**fields, "at": dt.datetime.fromisoformat(fields["at"])})
     except (ValueError, TypeError, KeyError) as error:
-        raise errors.RegistryError.build(
-            f"registry: line {number} of ledger.jsonl",
-            got=str(error),
-            expected="one move as JSON",
-            hint="restore the file from a backup",
-        ) from None
+        where = f"registry: line {number} of ledger.jsonl"
+        hint = "restore the file from a backup"
+        raise errors.RegistryError.build(where, got=str(error), expected="one move as JSON", hint=hint) from None
 
 
 def append(store: Store, move: Move) -> None:

@@ -116,12 +116,10 @@ def _failure(error: Exception, workers: int, cpus: float) -> errors.ClusterError
     lines = [line for line in text.splitlines() if line and not line[0].isspace()]
     own = text.rfind("mlsys.errors.")
     cause = text[own:] if own >= 0 else lines[-1]
-    return errors.ClusterError.build(
-        f"train: {workers} workers with {cpus:g} CPUs each",
-        got=" ".join(cause.split())[:400],
-        expected="workers that start and finish",
-        hint="set train.workers to what the cluster holds, or train.plan: task",
-    )
+    where = f"train: {workers} workers with {cpus:g} CPUs each"
+    got = " ".join(cause.split())[:400]
+    hint = "set train.workers to what the cluster holds, or train.plan: task"
+    return errors.ClusterError.build(where, got=got, expected="workers that start and finish", hint=hint)
 
 
 def _worker(loop: dict[str, Any]) -> bytes | None:

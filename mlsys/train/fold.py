@@ -111,7 +111,7 @@ def fit_prepared(
     shape = (prepared.judged.num_rows, *([len(task.classes)] if task.is_classification else []))
     if np.shape(output) != shape:
         got, expected = f"predictions of shape {np.shape(output)}", f"{shape}, for classes a probability each"
-        raise errors.RecipeError.build(f"models: family '{family}'", got=got, expected=expected, field=family)
+        raise errors.RecipeError.build(f"models: family '{family}'", got=got, expected=expected)
     return FoldResult(
         score=float(metrics.measure(metric, prepared.judged.y, output)),
         fit_s=fitted - began,

@@ -68,13 +68,10 @@ def _target(values: pa.ChunkedArray, task: Task) -> NDArray[np.float64]:
     y = np.asarray(encode_target(values, task), dtype=np.float64)
     absent = (y < 0) if task.is_classification else ~np.isfinite(y)
     if absent.any():
-        raise errors.TargetError.build(
-            f"train: target '{task.target}'",
-            got=f"{values[int(absent.argmax())].as_py()!r} in {absent.sum()} rows",
-            expected=f"one of {', '.join(map(repr, task.classes))}" if task.classes else "a finite number",
-            hint="run `mlsys collect` again: it puts rows without a label into a part of their own",
-            field=task.target,
-        )
+        got = f"{values[int(absent.argmax())].as_py()!r} in {absent.sum()} rows"
+        expected = f"one of {', '.join(map(repr, task.classes))}" if task.classes else "a finite number"
+        hint = "run `mlsys collect` again: it puts rows without a label into a part of their own"
+        raise errors.TargetError.build(f"train: target '{task.target}'", got=got, expected=expected, hint=hint)
     return y
 
 

@@ -103,13 +103,10 @@ def search(
     """
     beyond = sorted(split.parts - OPEN)
     if beyond:
-        raise errors.SealedError.build(
-            f"tune: part '{beyond[-1]}' is open",
-            got=", ".join(sorted(split.parts)),
-            expected="the parts train and validation alone",
-            hint='split.only("train", "validation"): test rows are opened once, by evaluate',
-            field=beyond[-1],
-        )
+        where = f"tune: part '{beyond[-1]}' is open"
+        got = ", ".join(sorted(split.parts))
+        hint = 'split.only("train", "validation"): test rows are opened once, by evaluate'
+        raise errors.SealedError.build(where, got=got, expected="the parts train and validation alone", hint=hint)
     chosen = models.for_task(family, task)
     default = training_job.params_of(recipe, family).model_dump(mode="json")
     space = _space(recipe, family, task)
@@ -222,12 +219,9 @@ class _Searching:
     def _judge_default(self, shared: Search, journal: Journal) -> None:
         result = cluster.call(trials.judge, shared, {}, 1, threads=1)
         if not math.isfinite(result.score):
-            raise errors.TargetError.build(
-                f"tune: {self.metric.name} on the validation rows",
-                got="not defined",
-                expected="rows of more than one class",
-                hint="divide the rows otherwise (split), or take another metric (selection.metric)",
-            )
+            where = f"tune: {self.metric.name} on the validation rows"
+            hint = "divide the rows otherwise (split), or take another metric (selection.metric)"
+            raise errors.TargetError.build(where, got="not defined", expected="rows of more than one class", hint=hint)
         self.progress(f"{self.family} {self.metric.name}  default {result.score:.4f}")
         journal.append(Trial(0, {}, result.score, result.best_rounds, True, result.fit_s, result.fit_s))
 

@@ -49,12 +49,10 @@ def deploy(
 
     recipe, store = context.recipe, context.store
     if not verdict.passed:
-        raise errors.GateError.build(
-            f"deploy: model '{recipe.name}'",
-            got="a model that did not pass its gate: " + "; ".join(verdict.failed),
-            expected="every check passed",
-            hint=f"see {verdict.report}; what was served before stays",
-        )
+        where = f"deploy: model '{recipe.name}'"
+        got = "a model that did not pass its gate: " + "; ".join(verdict.failed)
+        hint = f"see {verdict.report}; what was served before stays"
+        raise errors.GateError.build(where, got=got, expected="every check passed", hint=hint)
     opened = bundle.open(store, model.bundle)
     reports = [Path(page) for page in (profile.report, plan.report, verdict.report)]
     version, is_registered = _register(context, opened, verdict, reports)

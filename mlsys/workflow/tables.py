@@ -72,13 +72,10 @@ def _publish_all(
 def check_machines(lookup: str, num_nodes: int) -> None:
     """Refuse a file as the online store of several machines: its log is in memory that they do not share."""
     if lookup == "sqlite" and num_nodes > 1:
-        raise errors.RecipeError.build(
-            "recipe: 'deploy.lookup'",
-            got=f"sqlite on a cluster of {num_nodes} nodes",
-            expected="a store that all of them reach",
-            hint="deploy.lookup: redis://host:6379/0; or none, and requests carry the joined columns",
-            field="deploy.lookup",
-        )
+        where = "recipe: 'deploy.lookup'"
+        got = f"sqlite on a cluster of {num_nodes} nodes"
+        hint = "deploy.lookup: redis://host:6379/0; or none, and requests carry the joined columns"
+        raise errors.RecipeError.build(where, got=got, expected="a store that all of them reach", hint=hint)
 
 
 def _publish(
@@ -109,10 +106,7 @@ def _check(recipe: Recipe, views: dict[str, FeatureView]) -> None:
         if name not in joins or name not in views or views[name].join != joins[name] or views[name].timezone != zone
     )
     if different or not views:
-        raise errors.RecipeError.build(
-            "materialize: 'features.joins'",
-            got=f"other definitions of {', '.join(different)}" if different else "no feature tables",
-            expected="the feature tables of the served model",
-            hint="`mlsys deploy` with this recipe serves a model that knows them",
-            field="features.joins",
-        )
+        where = "materialize: 'features.joins'"
+        got = f"other definitions of {', '.join(different)}" if different else "no feature tables"
+        hint = "`mlsys deploy` with this recipe serves a model that knows them"
+        raise errors.RecipeError.build(where, got=got, expected="the feature tables of the served model", hint=hint)

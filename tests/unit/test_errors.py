@@ -256,6 +256,27 @@ def test_the_message_reads(builder):
     assert type(error).__name__ == builder.partition(".")[0]
 
 
+@pytest.mark.parametrize(
+    ("where", "field"),
+    [
+        ("recipe: 'data.incremental.cursor': column 'at'", "data.incremental.cursor"),
+        ("recipe: unknown key 'train.ronds'", "train.ronds"),
+        ("recipe: features.columns 'age', since", "age"),
+        ("collect: column 'driver's age' in 'a.csv'", "driver's age"),
+        ("predict: key 'id'", "id"),
+        ("tune: part 'test' is open", "test"),
+        ("models: no family 'tree'", "tree"),
+        ("train: target 'late'", "late"),
+        ("collect: source 'a.csv', line 3", None),
+        ("recipe: file 'recipe.yaml'", None),
+        ("store: bundle '0123', file 'spec.json'", None),
+    ],
+)
+def test_the_field_is_the_column_or_key_that_the_first_line_names(where, field):
+    assert errors.MlsysError.build(where, got="this").field == field
+    assert errors.MlsysError.build(where, field="given").field == "given"
+
+
 def test_every_builder_has_its_text_here():
     assert sorted(builders()) == sorted(MESSAGES)
 
