@@ -219,11 +219,8 @@ def outside_code() -> dict[str, list[str]]:
         spec = importlib.util.find_spec(point.module.partition(".")[0])
         source = _with_package(spec.origin) if spec and spec.origin else []
         files.setdefault(f"{point.group}: {point.name}", [TYPED + point.value, *source])
-    return {key: [_digest(name) for name in dict.fromkeys(files[key]) if _is_there(name)] for key in sorted(files)}
-
-
-def _is_there(name: str) -> bool:
-    return name.startswith(TYPED) or Path(name).is_file()
+    there = {name for names in files.values() for name in names if name.startswith(TYPED) or Path(name).is_file()}
+    return {key: [_digest(name) for name in dict.fromkeys(files[key]) if name in there] for key in sorted(files)}
 
 
 def _digest(name: str) -> str:

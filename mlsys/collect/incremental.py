@@ -169,13 +169,7 @@ class Cursor:
 
 
 def _lookback(asked: Incremental, kind: str) -> float:
-    """The lookback in the unit of the cursor.
-
-    Raises
-    ------
-    RecipeError
-        It is a span of time for a cursor of numbers, or a number for one of times.
-    """
+    """The lookback in the unit of the cursor, which must fit the kind of the cursor."""
     lookback = asked.lookback
     if lookback is None:
         return 0

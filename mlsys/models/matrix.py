@@ -59,8 +59,6 @@ class Matrix:
 def bounded(X: np.ndarray) -> np.ndarray:
     """`X` with infinite and huge values at ±`LARGEST`: their order, and NaN, stay.
 
-    Examples
-    --------
     >>> bounded(np.array([[np.inf, np.nan, 2.0]], dtype=np.float32)).tolist()
     [[1.0000000150474662e+30, nan, 2.0]]
     """
@@ -147,8 +145,6 @@ def outputs(scores: np.ndarray, present: tuple[int, ...], classes: int) -> np.nd
 def probabilities(scores: np.ndarray) -> np.ndarray:
     """Turn scores into probabilities of classes: logistic for (n,) or (n, 1), softmax for (n, classes).
 
-    Examples
-    --------
     >>> probabilities(np.array([0.0])).tolist()
     [[0.5, 0.5]]
     >>> probabilities(np.zeros((1, 4))).tolist()

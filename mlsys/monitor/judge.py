@@ -133,6 +133,7 @@ def _judge(  # noqa: PLR0917
     judged, dispersion = decision.judge_windows(scan.windows, reference, base, section, limits)
     decided = decision.decide(judged, section.retrain_after, metric.title)
     # 3. Store JSON, tables and report
+    log = {name: getattr(files, name) for name in ("num_rows", "num_duplicates", "num_other", "num_without_time")}
     rules = {"metric": metric.name, "timezone": calendar.timezone, "confidence": limits.confidence}
     value = {
         "name": name,
@@ -140,7 +141,7 @@ def _judge(  # noqa: PLR0917
         "task": task.model_dump(mode="json"),
         "rules": {**section.model_dump(mode="json"), **rules},
         "decision": decided.to_json(),
-        "log": _log_json(files),
+        "log": {"num_files": len(files.files), **log},
         "labels": _labels_json(truth, scan.delays),
         "baseline": _baseline_json(base, limits),
         "counts": _counts_json(judged),
@@ -165,11 +166,6 @@ def _store(
 
     digest = store.put("monitor", fill)
     return Judgement(value, digest, store.path("monitor", digest))
-
-
-def _log_json(files: LoggedFiles) -> dict[str, int]:
-    names = ("num_rows", "num_duplicates", "num_other", "num_without_time")
-    return {"num_files": len(files.files), **{name: getattr(files, name) for name in names}}
 
 
 def _labels_json(truth: Labels | None, delays: NDArray[np.float64]) -> dict[str, Any] | None:
@@ -213,8 +209,6 @@ def _counts_json(judged: Sequence[JudgedWindow]) -> dict[str, int]:
 def _counts_in_words(counts: Mapping[str, int]) -> str:
     """Those counts that are not zero, in words.
 
-    Examples
-    --------
     >>> _counts_in_words({"ok": 1, "moved": 9, "degraded": 3, "both": 2, "too_few": 0})
     '1 ok, 9 with drift alarms, 3 degraded, 2 both'
     >>> _counts_in_words({"ok": 0, "moved": 0, "degraded": 0, "both": 0, "too_few": 0})

@@ -117,8 +117,6 @@ def class_codes(values: pl.Series, task: Task) -> NDArray[np.float64]:
     A class is recognised as itself, as its JSON text and as plain text, so that labels in a
     CSV file fit a model that was trained on booleans.
 
-    Examples
-    --------
     >>> task = Task(kind="binary", target="late", classes=(False, True))
     >>> class_codes(pl.Series(["true", "0", None, "maybe"]), task).tolist()
     [1.0, 0.0, nan, -2.0]

@@ -42,8 +42,6 @@ class Calendar:
     def place(self, times: pl.Series) -> tuple[pl.Series, Counts]:
         """The start (UTC) of the window of each time, and the number of its block in the window.
 
-        Examples
-        --------
         >>> times = pl.Series([dt.datetime(2013, 11, 1, 3, tzinfo=dt.UTC)]).dt.cast_time_unit("us")
         >>> start, block = Calendar("1 week", "America/New_York").place(times)
         >>> start[0].isoformat(), block.tolist()

@@ -82,7 +82,7 @@ def text(run: Run) -> str:
     blocks = [
         _leaderboard(cast("SelectionResult", results["selection"]).leaderboard),
         _metrics(evaluated),
-        _gate(evaluated),
+        [f"gate {'passed' if evaluated.passed else 'FAILED'}", *(f"  {check['reason']}" for check in evaluated.checks)],
         ["reports", *(f"  {name:<9} {record['report']}" for name, record in run.records.items() if "report" in record)],
         _endpoint(cast("DeployResult", results["deploy"]).endpoint),
     ]
@@ -113,11 +113,6 @@ def _metrics(evaluated: EvaluateResult) -> list[str]:
         ends = "" if metric["low"] is None else f"[{metric['low']:.4f}, {metric['high']:.4f}]"
         lines.append(f"  {metric['title']:<25} {metric['value']:10.4f}  {ends}".rstrip())
     return lines
-
-
-def _gate(evaluated: EvaluateResult) -> list[str]:
-    verdict = "passed" if evaluated.passed else "FAILED"
-    return [f"gate {verdict}", *(f"  {check['reason']}" for check in evaluated.checks)]
 
 
 def _endpoint(endpoint: ServedAt) -> list[str]:
