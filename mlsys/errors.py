@@ -140,14 +140,10 @@ class SourceError(MlsysError, OSError):
         """The folder holds no file that can be read as data."""
         shown = sorted(names)
         there = ", ".join(shown[:5]) + (f" and {len(shown) - 5:,} more" if len(shown) > 5 else "")
-        return cls.build(
-            f"collect: source '{folder}'",
-            got=f"a folder with {there}" if shown else "an empty folder",
-            expected="files whose names end in .csv, .parquet, .jsonl, .txt, .png or .jpg",
-            hint="set data.reading.format for all files; hidden files and names that begin with _ are left out"
-            if shown
-            else None,
-        )
+        got = f"a folder with {there}" if shown else "an empty folder"
+        expected = "files whose names end in .csv, .parquet, .jsonl, .txt, .png or .jpg"
+        hint = "set data.reading.format for all files; hidden files and names that begin with _ are left out"
+        return cls.build(f"collect: source '{folder}'", got=got, expected=expected, hint=hint if shown else None)
 
     @classmethod
     def empty(cls, source: str) -> Self:
@@ -324,23 +320,15 @@ class PayloadError(MlsysError, ValueError):
 
     @classmethod
     def content_type(cls, got: str) -> Self:
-        error = cls.build(
-            "request: header Content-Type",
-            got=got,
-            expected="application/json",
-            hint="curl -H 'Content-Type: application/json'",
-        )
+        hint = "curl -H 'Content-Type: application/json'"
+        error = cls.build("request: header Content-Type", got=got, expected="application/json", hint=hint)
         error.reason = "content_type"
         return error
 
     @classmethod
     def too_large(cls, limit_bytes: int) -> Self:
-        error = cls.build(
-            "request: body",
-            got="a larger body",
-            expected=f"at most {limit_bytes} bytes",
-            hint="send fewer rows, or use `mlsys predict` for files",
-        )
+        expected, hint = f"at most {limit_bytes} bytes", "send fewer rows, or use `mlsys predict` for files"
+        error = cls.build("request: body", got="a larger body", expected=expected, hint=hint)
         error.reason = "too_large"
         return error
 

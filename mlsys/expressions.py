@@ -299,13 +299,10 @@ def _evaluate(table: pa.Table, expression: Expression, where: str) -> pa.Chunked
 def _plain(values: pa.ChunkedArray, expression: Expression, where: str) -> pa.ChunkedArray:
     kind = values.type
     if pa.types.is_null(kind) or pa.types.is_duration(kind) or pa.types.is_nested(kind):
-        raise errors.RecipeError.build(
-            f"{where}: '{expression.name}' = {expression.sql}",
-            got=f"values of type {kind}",
-            expected="numbers, text, true and false, dates or times",
-            hint="say the type with CAST(… AS …); for the seconds between times subtract EXTRACT(epoch FROM …)",
-            field=expression.name,
-        )
+        name, sql, got = expression.name, expression.sql, f"values of type {kind}"
+        expected = "numbers, text, true and false, dates or times"
+        hint = "say the type with CAST(… AS …); for the seconds between times subtract EXTRACT(epoch FROM …)"
+        raise errors.RecipeError.build(f"{where}: '{name}' = {sql}", got=got, expected=expected, hint=hint, field=name)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_dictionary(kind):
         return values.cast(pa.string())
     return values

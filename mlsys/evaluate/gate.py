@@ -119,17 +119,11 @@ def _beats_dummy(evaluation: Mapping[str, Any]) -> Check:
         reason = "the comparison with the dummy is not defined on these rows"
         return Check(name, None, bound, passed=False, reason=reason)
     if evaluation.get("bootstrap", {}).get("num_resamples") == 0:
-        return Check(
-            name,
-            value,
-            bound,
-            value > 0,
-            f"the gain over the dummy is {value:.4f}; without resamples it has no interval",
-        )
+        reason = f"the gain over the dummy is {value:.4f}; without resamples it has no interval"
+        return Check(name, value, bound, value > 0, reason)
     if low is None:
-        return Check(
-            name, value, bound, passed=False, reason=f"the gain over the dummy is {value:.4f} and has no interval"
-        )
+        reason = f"the gain over the dummy is {value:.4f} and has no interval"
+        return Check(name, value, bound, passed=False, reason=reason)
     relation = "above" if low > 0 else "not clear of"
     reason = f"the gain over the dummy is {value:.4f}, its interval begins at {low:.4f}, {relation} 0"
     return Check(name, value, bound, low > 0, reason)

@@ -133,7 +133,7 @@ def _judge(  # noqa: PLR0917
     judged, dispersion = decision.judge_windows(scan.windows, reference, base, section, limits)
     decided = decision.decide(judged, section.retrain_after, metric.title)
     # 3. Store JSON, tables and report
-    log = {name: getattr(files, name) for name in ("num_rows", "num_duplicates", "num_other", "num_without_time")}
+    rows = {name: getattr(files, name) for name in ("num_rows", "num_duplicates", "num_other", "num_without_time")}
     rules = {"metric": metric.name, "timezone": calendar.timezone, "confidence": limits.confidence}
     value = {
         "name": name,
@@ -141,7 +141,7 @@ def _judge(  # noqa: PLR0917
         "task": task.model_dump(mode="json"),
         "rules": {**section.model_dump(mode="json"), **rules},
         "decision": decided.to_json(),
-        "log": {"num_files": len(files.files), **log},
+        "log": {"num_files": len(files.files), **rows},
         "labels": _labels_json(truth, scan.delays),
         "baseline": _baseline_json(base, limits),
         "counts": _counts_json(judged),

@@ -228,14 +228,10 @@ def _noise_band(window: Json) -> tuple[float | None, float | None]:
 
 
 def _coverage_chart(windows: Sequence[Json], times: Sequence[str], rules: Json) -> Html:
-    chart = charts.lines(
-        list(times),
-        {"labelled": [window["labels"]["coverage"] for window in windows]},
-        title="Label coverage",
-        y_label="fraction of predictions with a label",
-        limits={"mature from": rules["min_label_coverage"]},
-        y_range=(0, 1),
-    )
+    series = {"labelled": [window["labels"]["coverage"] for window in windows]}
+    title, y_label = "Label coverage", "fraction of predictions with a label"
+    limits = {"mature from": rules["min_label_coverage"]}
+    chart = charts.lines(list(times), series, title=title, y_label=y_label, limits=limits, y_range=(0, 1))
     caption = "Below the line a window's metrics are not shown, because early labels are seldom like later ones."
     return html.figure(chart, caption)
 

@@ -38,14 +38,8 @@ def collect(context: StepContext) -> CollectResult:
     # 1. Read and check the rows and every feature table.
     recipe, store = context.recipe, context.store
     context.progress("reading")
-    taken = snapshot.take(
-        store,
-        recipe.data,
-        target=recipe.target,
-        folder=context.folder,
-        split_column=recipe.split.column,
-        task=recipe.task,
-    )
+    by, folder = recipe.split.column, context.folder
+    taken = snapshot.take(store, recipe.data, target=recipe.target, folder=folder, split_column=by, task=recipe.task)
     tables = {
         name: take_table(context, name, join, recipe.data.timezone) for name, join in recipe.features.joins.items()
     }

@@ -61,16 +61,10 @@ def tune(context: StepContext, data: CollectResult, profile: ExploreResult, rank
     """Search the family's parameters, judged on validation rows; the test part is out of reach."""
     from mlsys import tune as step
 
-    tuned = step.search(
-        context.store,
-        Split.open(context.store, data.split).only("train", "validation"),
-        _statistics(context.store, profile.statistics),
-        context.recipe,
-        data.task,
-        ranking.family,
-        folder=context.folder,
-        progress=context.progress,
-    )
+    store, recipe, folder, progress = context.store, context.recipe, context.folder, context.progress
+    split = Split.open(store, data.split).only("train", "validation")
+    statistics = _statistics(store, profile.statistics)
+    tuned = step.search(store, split, statistics, recipe, data.task, ranking.family, folder=folder, progress=progress)
     stored = context.store.put_json("params", tuned.to_json())
     return TuneResult(params=tuned.params, stored=stored, summary=tuned.summary())
 
@@ -106,23 +100,15 @@ def train(
     from mlsys import train as step
 
     _, views = context.observed
+    store, recipe, progress = context.store, context.recipe, context.progress
+    split = Split.open(store, data.split).only("train", "validation")
+    statistics = _statistics(store, profile.statistics)
+    params = {**tuned.params, **recipe.train.params}
     bundle = step.fit(
-        context.store,
-        Split.open(context.store, data.split).only("train", "validation"),
-        _statistics(context.store, profile.statistics),
-        context.recipe,
-        data.task,
-        ranking.family,
-        {**tuned.params, **context.recipe.train.params},
-        views=views,
-        progress=context.progress,
+        store, split, statistics, recipe, data.task, ranking.family, params, views=views, progress=progress
     )
-    return TrainResult(
-        bundle=bundle.digest,
-        family=bundle.family,
-        plan=bundle.provenance["plan"],
-        num_features=len(bundle.program.names),
-    )
+    plan, num_features = bundle.provenance["plan"], len(bundle.program.names)
+    return TrainResult(bundle=bundle.digest, family=bundle.family, plan=plan, num_features=num_features)
 
 
 def evaluate(context: StepContext, model: TrainResult, data: CollectResult) -> EvaluateResult:

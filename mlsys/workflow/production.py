@@ -130,15 +130,11 @@ def monitor(context: StepContext, model: TrainResult, verdict: EvaluateResult, d
         summary = "no predictions yet: send the endpoint requests and run `mlsys monitor` again"
         return MonitorResult(decision="keep", exit_code=0, windows=[], summary=summary)
     context.progress("reading the prediction log")
-    judgement = judge.compare(
-        context.store,
-        context.recipe.name,
-        bundle.open(context.store, model.bundle),
-        _log(context),
-        context.labels or _production_labels(context, data),
-        context.recipe,
-        baseline=context.store.get_json("evaluation", verdict.evaluation),
-    )
+    store, recipe = context.store, context.recipe
+    served, log = bundle.open(store, model.bundle), _log(context)
+    labels = context.labels or _production_labels(context, data)
+    baseline = store.get_json("evaluation", verdict.evaluation)
+    judgement = judge.compare(store, recipe.name, served, log, labels, recipe, baseline=baseline)
     return MonitorResult(
         decision=judgement.decision,
         exit_code=judgement.exit_code,
