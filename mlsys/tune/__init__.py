@@ -133,6 +133,11 @@ def _space(recipe: Recipe, family: str, task: Task) -> dict[str, Domain]:
     return {name: Choice(tuple(values)) for name, values in recipe.tune.space.items()}
 
 
+def _num_trials(recipe: Recipe, space: dict[str, Domain]) -> int:
+    trials = recipe.tune.trials
+    return min(TRIALS, TRIALS_A_PARAMETER * len(space)) if trials == "auto" else trials
+
+
 def _nothing_to_do(split: Split, recipe: Recipe, space: dict[str, Domain]) -> str | None:
     if not space:
         return "the family has nothing to search"
@@ -178,9 +183,7 @@ class _Searching:
 
     def run(self, journal: Journal) -> list[str]:
         """Fill the journal up to the budget and return notes for the reader."""
-        budget = self.recipe.tune
-        most = min(TRIALS, TRIALS_A_PARAMETER * len(self.space))
-        num_trials = most if budget.trials == "auto" else budget.trials
+        budget, num_trials = self.recipe.tune, _num_trials(self.recipe, self.space)
         done = sum(trial.number > 0 for trial in journal.trials)
         seconds = None if budget.minutes is None else 60 * budget.minutes - journal.elapsed_s
         if journal.trials:
