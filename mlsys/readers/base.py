@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import PurePosixPath
@@ -179,7 +180,7 @@ class Growth:
     unfinished: list[str] = field(default_factory=list)
 
 
-class Reader:
+class Reader(ABC):
     """A source format; a subclass with a name, its own `batches` and an entry in the registry is a new one.
 
     Attributes
@@ -202,6 +203,14 @@ class Reader:
     kinds: ClassVar[Mapping[str, Kind]] = {}
     options: ClassVar[tuple[str, ...]] = ()
 
+    def __init_subclass__(cls) -> None:
+        """Refuse a reader that takes whole sources and does not say of which fragments they are."""
+        super().__init_subclass__()
+        takes_sources = bool(cls.schemes) or cls.matches is not Reader.matches
+        if takes_sources and cls.fragments is Reader.fragments:
+            message = f"{cls.__name__} takes whole sources (`schemes` or `matches`) and so has to define `fragments`"
+            raise TypeError(message)
+
     def matches(self, source: str) -> bool:
         """Tell by its URI scheme whether a whole source is of this format."""
         return files.scheme(source) in self.schemes
@@ -212,8 +221,8 @@ class Reader:
         return (PurePosixPath(path.stem).suffix if path.suffix in PACKED else path.suffix) in self.suffixes
 
     def fragments(self, source: str, reading: Reading) -> list[Fragment]:
-        """Fragments of a whole source that `matches`, in a fixed order."""
-        raise NotImplementedError
+        """Fragments of a whole source that `matches`, in a fixed order; a reader of files has none."""
+        return []
 
     def fragments_of_files(self, listed: Sequence[File]) -> list[Fragment]:
         """Fragments of files of this format, in the order of the files: one a file."""
@@ -233,6 +242,7 @@ class Reader:
         """
         return None
 
+    @abstractmethod
     def batches(
         self, fragment: Fragment, reading: Reading, bad_records: list[BadRecord], growth: Growth | None = None
     ) -> Iterator[Batch]:
@@ -243,7 +253,6 @@ class Reader:
         SourceError
             The fragment is damaged, in another encoding or format, or has columns of one name.
         """
-        raise NotImplementedError
 
     def column(self, fragment: Fragment, name: str) -> Iterator[pa.Array]:
         """One column of a fragment whose values have types."""

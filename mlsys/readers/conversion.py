@@ -300,7 +300,9 @@ def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     cuts = pa.types.is_timestamp(values.type) and values.type.unit == "ns"
     try:
         return values.cast(kind, safe=not cuts)
-    except pa.ArrowNotImplementedError:  # Arrow knows no way between these types: none fits, and `misfits` finds each
+    except pa.ArrowNotImplementedError:
+        # Arrow has no cast between these two types, so no value fits; `misfits` compares the nulls of the result
+        # with those of the input, and every row that lost its value is quarantined with it: nothing is lost unseen.
         return pa.nulls(len(values), kind)
     except pa.ArrowInvalid:
         if _is_number(values.type) and _is_number(kind):

@@ -15,6 +15,7 @@ which is why they are known by their names, sizes and schema: of a new version o
 from __future__ import annotations
 
 import datetime as dt
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -72,17 +73,17 @@ class LakeReader(Reader):
             tables = (pa.Table.from_batches([batch]).cast(schema) for batch in self.record_batches(fragment))
             yield from typed_batches(fragment, tables, schema)
 
+    @abstractmethod
     def data_files(self, name: str, source: str, version: int | str | None) -> list[Fragment]:
         """The data files of a table at a version, older ones first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shape(self, fragment: Fragment) -> tuple[pa.Schema, int]:
         """Schema of the table, and rows of the file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def record_batches(self, fragment: Fragment) -> Iterator[pa.RecordBatch]:
         """Rows of one data file."""
-        raise NotImplementedError
 
 
 class DeltaReader(LakeReader):

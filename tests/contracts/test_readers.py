@@ -382,3 +382,19 @@ def test_a_reader_from_outside_that_breaks_the_protocol_is_named(tmp_path, monke
     (fragment,) = registry.find(tmp_path / "a.letters", Reading())
     with pytest.raises(errors.SourceError, match="correct the reader of 'letters'"):
         list(registry.batches(fragment, Reading(), []))
+
+
+def test_a_reader_of_whole_sources_without_fragments_is_refused_where_it_is_written():
+    with pytest.raises(TypeError, match=r"^Half takes whole sources .* and so has to define `fragments`$"):
+
+        class Half(Reader):
+            format = "half"
+            schemes = ("half",)
+
+
+def test_a_reader_without_batches_cannot_be_made():
+    class Empty(Reader):
+        format = "empty"
+
+    with pytest.raises(TypeError, match=r"abstract method '?batches"):
+        Empty()
