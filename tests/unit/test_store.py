@@ -260,6 +260,8 @@ def full_disk(tmp_path):
         ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True, check=False
     )
     if mounted.returncode != 0:
+        # Only root may mount, and a disk can be filled by nobody else without harm. What a refused write leaves is
+        # tested for everybody below, by a limit on the size of files; `.ci/run` runs as root and runs both.
         pytest.skip(f"no right to mount a small disk here: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", folder], check=True)
@@ -282,6 +284,28 @@ def test_a_full_disk_is_named_and_loses_nothing(full_disk):
 
     with pytest.raises(errors.StoreError, match="no space left on the disk"):
         store.put("snapshot", too_much)
+    assert store.recall("collect", "key") == {"digest": kept}
+    verified(store, "snapshot", kept)
+    assert list((store.root / "staging").iterdir()) == []
+
+
+def test_a_write_that_is_refused_half_way_loses_nothing(tmp_path):
+    store = Store.open(tmp_path)
+    kept = store.put("snapshot", two_files)
+    store.remember("collect", "key", {"digest": kept})
+
+    def too_much(folder):
+        (folder / "large.bin").write_bytes(b"x" * (2 << 20))
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(errors.StoreError, match="File too large"):
+            write_atomic(store.root / "steps" / "collect" / "key.json", b"x" * (2 << 20))
+        with pytest.raises(errors.StoreError, match="File too large"):
+            store.put("snapshot", too_much)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert store.recall("collect", "key") == {"digest": kept}
     verified(store, "snapshot", kept)
     assert list((store.root / "staging").iterdir()) == []
