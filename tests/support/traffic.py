@@ -154,19 +154,24 @@ def fit(store):
     """A stored bundle of a model that stands for any; the log says what it answered."""
     train, validation = Traffic.draw(20_000, 1_000), Traffic.draw(10_000, 1_001)
     statistics = statistics_of(train)
+    return stand_in(store, SCHEMA, bundle.Reference(statistics, predictions_of(validation)))
+
+
+def stand_in(store, schema, reference):
+    """A stored bundle of `schema` whose model is the dummy; its features are those of `SCHEMA`."""
     family = models.family("dummy")
-    fitted = program.fit(plan.choose(SCHEMA, statistics, encoding="codes"), statistics)
+    fitted = program.fit(plan.choose(SCHEMA, reference.inputs, encoding="codes"), reference.inputs)
     matrix = Matrix(np.zeros((2, 0), np.float32), np.array([0.0, 1.0]), (), ())
     return bundle.write(
         store,
         task=TASK,
-        schema=SCHEMA,
+        schema=schema,
         program=fitted,
         family="dummy",
         model=family.fit(matrix, None, TASK, family.params(), seed=0, threads=1),
         params={},
         threshold=0.5,
-        reference=bundle.Reference(statistics, predictions_of(validation)),
+        reference=reference,
         provenance={},
         example={},
     )
