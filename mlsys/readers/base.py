@@ -206,10 +206,10 @@ class Reader(ABC):
     def __init_subclass__(cls) -> None:
         """Refuse a reader that takes whole sources and does not say of which fragments they are."""
         super().__init_subclass__()
-        takes_sources = bool(cls.schemes) or cls.matches is not Reader.matches
-        if takes_sources and cls.fragments is Reader.fragments:
-            message = f"{cls.__name__} takes whole sources (`schemes` or `matches`) and so has to define `fragments`"
-            raise TypeError(message)
+        if (cls.schemes or cls.matches is not Reader.matches) and cls.fragments is Reader.fragments:
+            raise TypeError(
+                f"{cls.__name__} takes whole sources (`schemes` or `matches`) and so has to define `fragments`"
+            )
 
     def matches(self, source: str) -> bool:
         """Tell by its URI scheme whether a whole source is of this format."""

@@ -301,8 +301,7 @@ def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     try:
         return values.cast(kind, safe=not cuts)
     except pa.ArrowNotImplementedError:
-        # Arrow has no cast between these two types, so no value fits; `misfits` compares the nulls of the result
-        # with those of the input, and every row that lost its value is quarantined with it: nothing is lost unseen.
+        # Arrow has no cast between these types, so no value fits: `misfits` finds each, and its row is quarantined.
         return pa.nulls(len(values), kind)
     except pa.ArrowInvalid:
         if _is_number(values.type) and _is_number(kind):
