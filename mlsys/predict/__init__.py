@@ -88,8 +88,7 @@ def _pandas_column(values: pd.Series[Any]) -> Any:
     try:
         return pa.chunked_array([pa.array(values, from_pandas=True)])
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        # A pandas column of objects may mix types, for which Arrow has no column: its values go on one by one to
-        # the validation, which takes those that fit and names the row and the value of each that does not.
+        # Values of mixed types, which no Arrow column holds: the validation takes each or names its row and value.
         missing = values.isna().tolist()
         plain = [value.item() if isinstance(value, np.generic) else value for value in values.tolist()]
         return [None if is_null else value for is_null, value in zip(missing, plain, strict=True)]
