@@ -75,6 +75,15 @@ class Task(_FrozenModel):
     def is_classification(self) -> bool:
         return self.kind is not TaskKind.REGRESSION
 
+    @property
+    def class_names(self) -> list[str]:
+        """Classes as column names hold them: true and false as in JSON.
+
+        >>> Task(kind="binary", target="late", classes=(False, True)).class_names
+        ['false', 'true']
+        """
+        return [str(value).lower() if isinstance(value, bool) else str(value) for value in self.classes]
+
 
 class Column(_FrozenModel):
     """One column of a table.

@@ -30,7 +30,7 @@ from mlsys.bundle import Bundle
 from mlsys.dataset import Split
 from mlsys.evaluate import bootstrap, gate, metrics, slices, thresholds
 from mlsys.models.matrix import Matrix
-from mlsys.predict import Predictor, class_names
+from mlsys.predict import Predictor
 from mlsys.recipe import Recipe
 from mlsys.schema import Role, Task, TaskKind
 from mlsys.statistics import encode_target
@@ -307,7 +307,7 @@ def _against_dummy(
 
 def _classes(task: Task, y: Floats, predicted: metrics.Predicted, recipe: Recipe) -> dict[str, Any]:
     """Measure what only classification has: matrix, metrics a class, calibration and curves."""
-    names = class_names(task)
+    names = task.class_names
     # 1. The confusion matrix, and the metrics of each class that follow from it.
     counts = bootstrap.matrix(y.astype(np.int64), predicted.label, len(names))
     columns = {

@@ -19,7 +19,6 @@ from mlsys.deploy.prediction_log import OWN, logged_name
 from mlsys.monitor.labels import KNOWN_AT, LABEL, UNKNOWN, VOID, Labels, class_codes
 from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows
 from mlsys.monitor.windows import Calendar, Window
-from mlsys.predict import class_names
 from mlsys.schema import Schema, Task
 from mlsys.statistics import TableStatistics
 
@@ -225,7 +224,7 @@ def _typed(
     task = reference.task
     table = rows.select(*[name for name in reference.schema.names if name != PREDICTION], "model_version").to_arrow()
     if task.is_classification:
-        prediction = _values(class_codes(rows[PREDICTION], task), class_names(task))
+        prediction = _values(class_codes(rows[PREDICTION], task), task.class_names)
     else:
         prediction = rows[PREDICTION].cast(pl.Float64).to_arrow()
     table = table.append_column(PREDICTION, prediction)

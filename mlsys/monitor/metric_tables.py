@@ -19,7 +19,6 @@ from mlsys.evaluate.metrics import Predicted, all_for, measure
 from mlsys.monitor import drift
 from mlsys.monitor.reference import ReferenceBins, ReferenceRows
 from mlsys.monitor.windows import Counts, Window
-from mlsys.predict import class_names
 from mlsys.schema import Task
 from mlsys.statistics import ColumnStatistics, ColumnSummary
 
@@ -144,7 +143,7 @@ def _performance(window: Window, task: Task, threshold: float | None) -> dict[st
             "mean_absolute_percentage_error": known["mape"],
             "r2_score": known["r2"],
         }
-    names = class_names(task)
+    names = task.class_names
     truth = y.astype(np.int64)
     label = Predicted(output, 0.5 if threshold is None else threshold).label
     counts = bootstrap.matrix(truth, label, len(names))

@@ -24,7 +24,6 @@ from scipy import special
 
 from mlsys.evaluate.metrics import Metric, Predicted
 from mlsys.monitor.windows import Window
-from mlsys.predict import class_names
 from mlsys.reports import formats
 from mlsys.schema import Task, TaskKind
 from mlsys.statistics.arrays import Floats
@@ -332,7 +331,7 @@ def _loss(what: str, value: float, limit: float, certain: bool, margin: float, d
 
 def _gap_detail(performance: Performance, task: Task, index: int, gap: float, base: float) -> str:
     """A sentence such as ``late=true: predicted 28.2%, observed 39.5%: 11.3 points too low``."""
-    name = f"{task.target}={class_names(task)[index]}"
+    name = f"{task.target}={task.class_names[index]}"
     rates = f"predicted {formats.percent(performance.predicted)}, observed {formats.percent(performance.observed)}: "
     points = f"{100 * abs(gap):.1f} points too {'high' if gap > 0 else 'low'}"
     tested = f" ({100 * abs(base):.1f} too {'high' if base > 0 else 'low'} on the test rows)" if base else ""

@@ -132,7 +132,7 @@ class Predictions:
         kind = kinds[self.prediction.dtype.kind]
         columns: dict[str, Any] = {"prediction": pa.array(self.prediction.tolist(), kind)}
         if self.probabilities is not None:
-            named = zip(class_names(self.task), self.probabilities.T, strict=True)
+            named = zip(self.task.class_names, self.probabilities.T, strict=True)
             columns |= {f"probability_{name}": probability for name, probability in named}
         if model_version is not None:
             columns["model_version"] = pa.repeat(model_version, len(self))
@@ -269,12 +269,3 @@ def decide(task: Task, raw: NDArray[np.float64], threshold: float | None) -> Pre
         called = raw.argmax(axis=1)
         score = raw[np.arange(len(raw)), called]
     return Predictions(task, classes[called], raw, score)
-
-
-def class_names(task: Task) -> list[str]:
-    """Write classes as in column names: true and false as in JSON.
-
-    >>> class_names(Task(kind="binary", target="late", classes=(False, True)))
-    ['false', 'true']
-    """
-    return [str(value).lower() if isinstance(value, bool) else str(value) for value in task.classes]

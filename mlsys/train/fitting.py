@@ -20,7 +20,7 @@ from mlsys.evaluate import metrics, thresholds
 from mlsys.features.online.views import FeatureView
 from mlsys.models.interface import DistributedFamily
 from mlsys.models.matrix import Matrix
-from mlsys.predict import HALF, class_names, decide, image_measures
+from mlsys.predict import HALF, decide, image_measures
 from mlsys.predict.coercion import to_json
 from mlsys.recipe import ReadOptions, Recipe
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
@@ -156,7 +156,7 @@ def validate(job: TrainingJob, model: Any, validation: Matrix | None = None) -> 
 def _statistics(task: Task, y: NDArray[np.float64], output: NDArray[np.float64], cut: float | None) -> TableStatistics:
     """Statistics of the predictions, decided as `Predictor` decides, and of the labels."""
     predicted = decide(task, output, cut)
-    names, kind = class_names(task), Kind.CATEGORICAL if task.is_classification else Kind.NUMERIC
+    names, kind = task.class_names, Kind.CATEGORICAL if task.is_classification else Kind.NUMERIC
     if task.is_classification:
         name_of = dict(zip(task.classes, names, strict=True))
         prediction = pa.array([name_of[value] for value in predicted.prediction.tolist()])
