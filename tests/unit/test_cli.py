@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlsys import cli, errors
+from mlsys import errors
+from mlsys.cli import endings, recipe_verbs
 from mlsys.workflow import STEPS
 from mlsys.workflow.results import MonitorResult
 
@@ -13,12 +14,12 @@ from mlsys.workflow.results import MonitorResult
 def home(tmp_path, monkeypatch):
     """The store of the command."""
     monkeypatch.setenv("MLSYS_STORE", str(tmp_path / "store"))
-    monkeypatch.setattr(cli, "_stores", [])
+    monkeypatch.setattr(endings, "_stores", [])
     return tmp_path / "store"
 
 
 def leave(error):
-    with pytest.raises(SystemExit) as left, cli.exit_codes():
+    with pytest.raises(SystemExit) as left, endings.exit_codes():
         raise error
     return left.value.code
 
@@ -57,7 +58,7 @@ def test_a_fault_is_one_sentence_and_its_traceback_is_in_the_store(home, capsys)
 
 
 def test_a_fault_in_another_store_is_kept_there(home, tmp_path):
-    cli._store(tmp_path / "other")
+    endings.open_store(tmp_path / "other")
     leave(KeyError("missing"))
     assert len(list((tmp_path / "other" / "faults").iterdir())) == 1
 
@@ -71,6 +72,6 @@ def test_a_fault_without_a_store_to_write_to_shows_its_traceback(home, capsys):
 @pytest.mark.parametrize(("decision", "code"), [("keep", 0), ("watch", 3), ("retrain", 4)])
 def test_the_decision_of_the_monitor_is_the_exit_code_of_its_verb_and_job_alone(decision, code):
     results = {"monitor": MonitorResult(decision, code, [], "")}
-    assert cli.exit_code("monitor", results) == code
+    assert recipe_verbs.exit_code("monitor", results) == code
     for step in {*STEPS, "workflow"} - {"monitor"}:
-        assert cli.exit_code(step, results) == 0
+        assert recipe_verbs.exit_code(step, results) == 0

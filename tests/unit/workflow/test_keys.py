@@ -367,7 +367,7 @@ CHANGES = {
     "mlsys.evaluate.slices": EVALUATE,
     "mlsys.monitor.drift": MONITOR,
     "mlsys.console": set(),
-    "mlsys.cli": set(),
+    "mlsys.cli.endings": set(),
     "mlsys.errors": set(),
     "mlsys.workflow.run": set(),
 }

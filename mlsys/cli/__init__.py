@@ -1,0 +1,40 @@
+"""The command line: recipe verbs make models, name verbs operate what is registered.
+
+A recipe verb runs the recipe up to and including its step; steps whose inputs did not change are not run
+again. ``jobs/<step>.py`` does the same with ``--recipe``. A name verb never runs a step of a recipe.
+
+====  =============================================================================
+exit  meaning
+====  =============================================================================
+0     done
+1     the model did not pass its gate
+2     something must be mended first: the recipe, the data, the cluster
+3, 4  of ``monitor``: watch the model, or train it again (`mlsys.monitor.decision`)
+70    a fault of mlsys itself; its traceback is kept in the store
+130   interrupted
+====  =============================================================================
+
+==============  ===============================================================
+`application`   the application, its groups of verbs, arguments that verbs share
+`endings`       exit codes: every error becomes a message
+`recipe_verbs`  run, a verb a step, init, materialize, schema
+`name_verbs`    predict, rollback: the models of the registry
+`watch_verbs`   monitor
+`cluster_verbs` up, down, status, env
+==============  ===============================================================
+"""
+
+from __future__ import annotations
+
+from mlsys.cli import cluster_verbs, name_verbs, recipe_verbs, watch_verbs  # noqa: F401  (the verbs, in this order)
+from mlsys.cli.application import app
+from mlsys.cli.endings import exit_codes
+from mlsys.cli.recipe_verbs import job
+
+__all__ = ["app", "job", "main"]
+
+
+def main() -> None:
+    """Entry point of the console script: errors become messages and exit codes, never tracebacks."""
+    with exit_codes():
+        app(standalone_mode=True)

@@ -1,0 +1,57 @@
+"""The application, its groups of verbs, and the arguments that verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+GROUPS = RECIPES, NAMES, CLUSTER = (
+    "A recipe makes models",
+    "A name serves them",
+    "Cluster and store",
+)
+"""Headings of the groups of verbs, in the order in which help shows them."""
+
+
+class _Grouped(TyperGroup):
+    """The application's help, with its verbs under their headings."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        width = max(len(name) for name, _ in commands)
+        for heading in GROUPS:
+            rows = [
+                (name.ljust(width), command.get_short_help_str(formatter.width - width - 6))
+                for name, command in commands
+                if command is not None and getattr(command, "rich_help_panel", None) == heading
+            ]
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+app = typer.Typer(
+    cls=_Grouped,
+    name="mlsys",
+    help="The complete machine-learning workflow on one Ray cluster.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="the recipe, a YAML file")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="override a value of the recipe, e.g. train.rounds=200; may be repeated"
+    ),
+]
+StoreRoot = Annotated[
+    Path | None, typer.Option("--store", envvar="MLSYS_STORE", help="folder of the store; .mlsys by default")
+]
+Labels = Annotated[
+    str | None, typer.Option("--labels", help="labels by id, for the monitor: a source as data.source in a recipe")
+]

@@ -1,0 +1,134 @@
+"""Recipe verbs: ``mlsys run recipe.yaml``, a verb a step, and what makes and describes recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from mlsys.cli.application import RECIPES, Labels, RecipeFile, Settings, StoreRoot, app
+from mlsys.cli.endings import exit_codes, open_store
+
+
+def perform(
+    step: str, recipe: Path, settings: list[str] | None = None, store: Path | None = None, labels: str | None = None
+) -> NoReturn:
+    """Run a recipe up to a step, or all nine as ``workflow``, and leave with the exit code.
+
+    This is what every verb of a step and every file in ``jobs/`` does.
+    """
+    with exit_codes():  # here too: typer answers Ctrl-C by itself, without a word
+        raise SystemExit(_run(step, recipe, settings, store, labels))
+
+
+def _run(step: str, recipe: Path, settings: list[str] | None, store: Path | None, labels: str | None) -> int:
+    from mlsys import cluster, workflow
+    from mlsys.recipe import load
+    from mlsys.workflow import summary
+
+    run = workflow.Run(load(recipe, settings or ()), open_store(store), labels=labels)
+    run.console.progress("starting Ray")
+    how = cluster.connect(run.store)
+    run.console.line(f"mlsys {run.recipe.name}: {cluster.num_cpus()} CPUs, cluster {how}, store {run.store.root}")
+    workflow.run(run, "monitor" if step == "workflow" else step)
+    if step == "workflow":
+        run.console.line(summary.text(run))
+    return exit_code(step, run.results)
+
+
+def exit_code(step: str, results: Mapping[str, Any]) -> int:
+    """Exit code of a run that reached its last step: that of the decision for ``monitor``, else 0."""
+    return int(results["monitor"].exit_code) if step == "monitor" else 0
+
+
+def job(step: str) -> None:
+    """Run a file of ``jobs/``: the verb of its name, with the recipe as ``--recipe``."""
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+    @single.command()
+    def command(
+        recipe: Annotated[Path, typer.Option("--recipe", help="the recipe, a YAML file")],
+        settings: Settings = None,
+        store: StoreRoot = None,
+        labels: Labels = None,
+    ) -> None:
+        perform(step, recipe, settings, store, labels)
+
+    with exit_codes():
+        single()
+
+
+def _verb(step: str, text: str) -> None:
+    @app.command(step, help=text, rich_help_panel=RECIPES)
+    def command(recipe: RecipeFile, settings: Settings = None, store: StoreRoot = None) -> None:
+        perform(step, recipe, settings, store)
+
+
+@app.command(rich_help_panel=RECIPES)
+def run(recipe: RecipeFile, settings: Settings = None, store: StoreRoot = None, labels: Labels = None) -> None:
+    """Run all nine steps, from the source to a monitored endpoint."""
+    perform("workflow", recipe, settings, store, labels)
+
+
+for _step, _text in {
+    "collect": "1: read, check, join and divide the rows.",
+    "explore": "2: profile the training rows; alerts, leakage scan, report.",
+    "features": "3: choose features, with a reason for each.",
+    "selection": "4: compare families by cross-validation.",
+    "tune": "7: search parameters, judged on validation rows.",
+    "train": "5: fit the model and store its bundle.",
+    "evaluate": "6: open the test rows; metrics with intervals, gate.",
+    "deploy": "8: register the model and serve it.",
+}.items():
+    _verb(_step, _text)
+
+
+@app.command(rich_help_panel=RECIPES)
+def init(
+    table: Annotated[str, typer.Argument(help="as data.source in a recipe: path, folder, glob or URI")],
+    target: Annotated[str, typer.Option("--target", help="column to predict")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="where to write; <name>.yaml by default")
+    ] = None,
+) -> None:
+    """Write a recipe for a table that nobody has seen; it runs without edits."""
+    from mlsys.collect import recipe_template
+    from mlsys.recipe import parse
+
+    text = recipe_template.write(table, target)
+    path = output or Path(f"{parse(text).name}.yaml")
+    recipe_template.save(text, path)
+    typer.echo(f"wrote {path}\nnext:  mlsys run {path}")
+
+
+@app.command(rich_help_panel=RECIPES)
+def materialize(
+    recipe: RecipeFile,
+    settings: Settings = None,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="begin anew; otherwise rows stay that the sources no longer have"),
+    ] = False,
+    store: StoreRoot = None,
+) -> None:
+    """Read the feature tables again and publish what is new to the endpoint, without training."""
+    from mlsys import cluster, workflow
+    from mlsys.recipe import load
+
+    run = workflow.Run(load(recipe, settings or ()), open_store(store))
+    cluster.connect(run.store)
+    for published in workflow.tables.materialize(run.context(), rebuild=rebuild):
+        typer.echo(published.summary)
+
+
+@app.command(rich_help_panel=RECIPES)
+def schema() -> None:
+    """Print the JSON schema of a recipe, for editors."""
+    from mlsys.evaluate.metrics import METRICS
+    from mlsys.models import FAMILIES
+    from mlsys.readers import registry
+    from mlsys.recipe import json_schema
+
+    typer.echo(json_schema(FAMILIES, METRICS, registry.formats()), nl=False)
