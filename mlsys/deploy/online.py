@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from mlsys import registry
 from mlsys.deploy import asgi, responses
-from mlsys.deploy.prediction_log import PredictionLog
+from mlsys.deploy.log_writer import PredictionLog
 from mlsys.deploy.service import Service, load
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlsys import bundle, errors
-from mlsys.deploy.prediction_log import LoggedRequest, PredictionLog
+from mlsys.deploy.log_writer import LoggedRequest, PredictionLog
 from mlsys.deploy.requests import Request
 from mlsys.features.online.lookup import StoreSource, open_store
 from mlsys.features.online.online_store import is_remote

@@ -7,7 +7,7 @@ Both give the same bits, null for null and refusal for refusal. A program is pla
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -111,6 +111,14 @@ class FeatureProgram:
         """Column → rows with a category that training saw too seldom to keep apart; those without any are left out."""
         return self._counted(table, {op.column: op.num_rare() for op in self._categorical if op.has_rare})
 
+    def unseen_by_row(self, table: pa.Table) -> list[int]:
+        """Number of categories in each row that training never saw."""
+        return self._by_row(table, [op.unseen_values() for op in self._categorical])
+
+    def rare_by_row(self, table: pa.Table) -> list[int]:
+        """Number of categories in each row that training saw too seldom to keep apart."""
+        return self._by_row(table, [op.rare_values() for op in self._categorical if op.has_rare])
+
     @property
     def _categorical(self) -> list[Categorical]:
         return [operation for operation in self.operations if isinstance(operation, Categorical)]
@@ -120,6 +128,13 @@ class FeatureProgram:
             return {}
         row = self.read(table).select(count.alias(column) for column, count in counts.items()).row(0, named=True)
         return {column: int(count) for column, count in row.items() if count}
+
+    def _by_row(self, table: pa.Table, flags: Sequence[pl.Expr]) -> list[int]:
+        if not flags:
+            return [0] * table.num_rows
+        counts = pl.sum_horizontal(flag.fill_null(False).cast(pl.Int32) for flag in flags)
+        counted: list[int] = self.read(table).select(counts).to_series().to_list()
+        return counted
 
     def unseen_row(self) -> Callable[[Mapping[str, Any]], list[str]]:
         """Function of one record that gives the columns with a category that training never saw."""

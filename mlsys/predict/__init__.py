@@ -236,6 +236,10 @@ class Predictor:
         """Count values that training saw too seldom to keep apart, by column of a conformed table."""
         return self._program.rare(table)
 
+    def counts_by_row(self, table: pa.Table) -> tuple[list[int], list[int]]:
+        """Count the values of each row of a conformed table that training never saw, and those seen too seldom."""
+        return self._program.unseen_by_row(table), self._program.rare_by_row(table)
+
     def conformed_table(self, table: pa.Table) -> Predictions:
         """Predict a table that has been conformed."""
         return self._predict(self._program.transform(table), self.unseen(table), self.rare(table))

@@ -98,11 +98,19 @@ class Categorical(TableOperation):
 
     def num_unseen(self) -> pl.Expr:
         """Number of values that training never saw."""
-        return self._number(self.known, inside=False) if self.complete else pl.lit(0)
+        return self.unseen_values().sum()
 
     def num_rare(self) -> pl.Expr:
         """Number of values that training saw too seldom for a row of their own."""
-        return self._number(self.uncommon) if self.complete else self._number(self.common, inside=False)
+        return self.rare_values().sum()
+
+    def unseen_values(self) -> pl.Expr:
+        """Flags of the values that training never saw."""
+        return self._flags(self.known, inside=False) if self.complete else self.value().is_null() & False
+
+    def rare_values(self) -> pl.Expr:
+        """Flags of the values that training saw too seldom for a row of their own."""
+        return self._flags(self.uncommon) if self.complete else self._flags(self.common, inside=False)
 
     def is_unseen(self) -> Test:
         """Function that tests one value: training never saw it."""
@@ -112,11 +120,11 @@ class Categorical(TableOperation):
         """Function that tests one value: training saw it, too seldom for a row of its own."""
         return self._test(self.uncommon) if self.complete else self._test(self.common, inside=False)
 
-    def _number(self, values: frozenset[Any], *, inside: bool = True) -> pl.Expr:
-        """Number of rows with one of the values, or with one that is none of them."""
+    def _flags(self, values: frozenset[Any], *, inside: bool = True) -> pl.Expr:
+        """Flags of the rows with one of the values, or with one that is none of them."""
         value = self.value()
         is_inside = value.is_in(pl.Series(list(values), dtype=DTYPES[self.domain.name]).implode())
-        return (is_inside if inside else value.is_not_null() & ~is_inside).sum()
+        return is_inside if inside else value.is_not_null() & ~is_inside
 
     def _test(self, values: frozenset[Any], *, inside: bool = True) -> Test:
         read = self.domain.reader(self.column)

@@ -11,7 +11,7 @@ import pytest
 
 import joined
 from mlsys.deploy import asgi, openapi
-from mlsys.deploy.prediction_log import PredictionLog
+from mlsys.deploy.log_writer import PredictionLog
 from mlsys.deploy.service import Service, load
 from mlsys.features.online import publishing
 from mlsys.features.online.lookup import open_store

@@ -1,232 +1,183 @@
-import datetime as dt
-import json
-import threading
-import time
-from dataclasses import replace
+"""The layout of the log: rows keep their numbers, and merging files loses and doubles none."""
 
-import numpy as np
+import datetime as dt
+import multiprocessing
+import os
+import signal
+import time
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bundles import fit, requests, rows
-from mlsys import recipe
 from mlsys.deploy import prediction_log
-from mlsys.deploy.prediction_log import LoggedRequest, PredictionLog
-from mlsys.predict import Predictor
-from mlsys.registry import LedgerEntry
-from mlsys.schema import Column, Kind, Schema, TaskKind
+from mlsys.deploy.prediction_log import SPANS, RowSpans, Span
 from mlsys.store import Store
 
-NOW = dt.datetime(2013, 11, 5, 23, 59, 59, 5, tzinfo=dt.UTC)
-FOREVER_S = 3600.0
+TODAY = dt.datetime(2013, 11, 5, 12, tzinfo=dt.UTC)
+TOMORROW = TODAY + dt.timedelta(days=1)
 
 
-@pytest.fixture(scope="module")
-def predictors(tmp_path_factory):
-    store = Store.open(tmp_path_factory.mktemp("log"))
-    return {kind: Predictor(fit(store, kind)) for kind in TaskKind}
+def put(folder, writer, first, count=3, day="2013-11-05", **columns):
+    """A file as the writer writes it; the number of a row is its value."""
+    ids = [f"{writer}{number}" for number in range(first, first + count)]
+    table = pa.table({"prediction_id": ids, **{name: [value] * count for name, value in columns.items()}})
+    path = folder / day / f"{writer}-{first:012d}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    packed = prediction_log.packed([Span(writer, first, count)])
+    half = path.with_name(f".{path.name}.half")
+    pq.write_table(table.replace_schema_metadata({SPANS: packed}), half)
+    half.rename(path)
+    return ids
 
 
-def logged(predictor, records, *, ids=None, at=NOW, version=1):
-    conformed = predictor.contract.records(records)
-    ids = ids or [f"p{number}" for number in range(len(records))]
-    entry = LedgerEntry("late", version, predictor.bundle.digest)
-    return LoggedRequest(predictor, entry, conformed, predictor.conformed_rows(conformed), ids, at, 1.5)
+def ids(tables):
+    return sorted(name for table in tables for name in table["prediction_id"].to_pylist())
 
 
-def files(folder):
-    return sorted(folder.rglob("*.parquet"))
+def whole(folder):
+    return ids(prediction_log.read(folder))
 
 
-def written(folder):
-    return pa.concat_tables([pq.ParquetFile(file).read() for file in files(folder)])
+def test_the_files_of_a_day_that_is_over_become_one_with_the_same_rows(tmp_path):
+    store = Store.open(tmp_path)
+    folder = prediction_log.folder_of(store, "late")
+    expected = [name for first in range(0, 30, 3) for name in put(folder, "a", first) + put(folder, "b", first)]
+    done = prediction_log.compact(store, "late", TOMORROW)
+    assert (done.num_merged, done.num_written) == (20, 1)
+    assert len(list(folder.rglob("*.parquet"))) == 1
+    assert whole(folder) == sorted(expected)
+    (merged,) = prediction_log.files(folder)
+    assert merged.spans == (Span("a", 0, 30), Span("b", 0, 30))
+    assert prediction_log.compact(store, "late", TOMORROW) == prediction_log.Compacted()
 
 
-def test_a_row_of_the_log_says_all_about_a_prediction(tmp_path, predictors):
-    predictor = predictors[TaskKind.BINARY]
-    record = requests(rows(1, seed=4))[0] | {"carrier": "??", "scheduled": "2013-11-05T10:00:00Z"}
-    said = predictor.rows([record])
-    writer = PredictionLog(tmp_path, flush_s=FOREVER_S)
-    writer.add(logged(predictor, [record]))
-    writer.close()
-    (row,) = written(tmp_path).to_pylist()
-    assert row["prediction_id"] == "p0"
-    assert row["logged_at"] == NOW
-    assert row["event_at"] == dt.datetime(2013, 11, 5, 10, tzinfo=dt.UTC)
-    assert row["model_version"] == "1"
-    assert row["bundle"] == predictor.bundle.digest
-    assert json.loads(row["prediction"]) is bool(said.prediction[0])
-    assert row["score"] == said.score[0]
-    assert row["probabilities"] == said.probabilities[0].tolist()
-    assert row["latency_ms"] == 1.5
-    assert row["unseen"] == 1
-    assert {name: row[name] for name in ("seats", "carrier", "night")} == {
-        name: record[name] for name in ("seats", "carrier", "night")
-    }
+def test_of_a_day_that_goes_on_few_files_stay_and_many_are_merged(tmp_path):
+    for first in range(0, 3 * (prediction_log.FEW_FILES - 1), 3):
+        put(tmp_path, "a", first)
+    assert prediction_log.compact_folder(tmp_path, TODAY).num_merged == 0
+    put(tmp_path, "a", 1000)
+    assert prediction_log.compact_folder(tmp_path, TODAY).num_merged == prediction_log.FEW_FILES
 
 
-def test_the_types_of_the_log_are_fixed_whatever_the_task(tmp_path, predictors):
-    for kind, prediction in ((TaskKind.MULTICLASS, pa.string()), (TaskKind.REGRESSION, pa.float64())):
-        writer = PredictionLog(tmp_path / kind, flush_s=FOREVER_S)
-        writer.add(logged(predictors[kind], [{"seats": 1}]))
-        writer.close()
-        schema = written(tmp_path / kind).schema
-        assert schema.names[: len(prediction_log.OWN)] == list(prediction_log.OWN)
-        assert schema.field("prediction").type == prediction
-        assert schema.field("probabilities").type == pa.list_(pa.float64())
-        assert schema.field("event_at").type == pa.timestamp("us", "UTC")
-        assert schema.field("unseen").type == pa.int32()
-        assert schema.field("load").type == pa.float32()
-        assert "flight" not in schema.names
+def test_files_of_other_columns_stay_apart(tmp_path):
+    expected = (
+        put(tmp_path, "a", 0) + put(tmp_path, "a", 3) + put(tmp_path, "b", 0, seats=1) + put(tmp_path, "b", 3, seats=1)
+    )
+    prediction_log.compact_folder(tmp_path, TOMORROW)
+    assert sorted(len(log_file.schema.names) for log_file in prediction_log.files(tmp_path)) == [1, 2]
+    assert whole(tmp_path) == sorted(expected)
 
 
-def test_without_a_time_of_its_own_a_row_happened_when_it_was_logged(tmp_path, predictors):
-    writer = PredictionLog(tmp_path, flush_s=FOREVER_S)
-    writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 1}, {"seats": 1, "scheduled": "2013-01-01T00:00:00Z"}]))
-    writer.close()
-    assert written(tmp_path)["event_at"].to_pylist() == [NOW, dt.datetime(2013, 1, 1, tzinfo=dt.UTC)]
+def test_a_reader_gets_each_row_once_whatever_was_merged_between_two_readings(tmp_path):
+    first = put(tmp_path, "a", 0) + put(tmp_path, "b", 0)
+    seen = RowSpans()
+    assert ids(prediction_log.read(tmp_path, seen)) == sorted(first)
+    later = put(tmp_path, "a", 3) + put(tmp_path, "c", 0, day="2013-11-06")
+    prediction_log.compact_folder(tmp_path, TOMORROW + dt.timedelta(days=1))
+    again = RowSpans.from_json(seen.to_json())
+    assert ids(prediction_log.read(tmp_path, again)) == sorted(later)
+    assert ids(prediction_log.read(tmp_path, again)) == []
 
 
-def test_records_and_tables_are_logged_alike(tmp_path, predictors):
-    predictor = predictors[TaskKind.BINARY]
-    records = [*requests(rows(5, seed=6)), {"seats": 3, "carrier": "??"}]
-    conformed = predictor.contract.records(records)
-    one = logged(predictor, records)
-    table = predictor.contract.arrow(conformed)
-    other = LoggedRequest(predictor, one.entry, table, predictor.conformed_table(table), one.ids, NOW, 1.5)
-    assert one.arrow().equals(other.arrow())
-    assert one.arrow()["unseen"].to_pylist() == [0, 0, 0, 0, 0, 1]
+def test_files_that_are_merged_while_they_are_read_come_once(tmp_path):
+    expected = [name for first in range(0, 15, 3) for name in put(tmp_path, "a", first)]
+    reading = prediction_log.read(tmp_path)
+    taken = [next(reading)]
+    prediction_log.compact_folder(tmp_path, TOMORROW)
+    taken += list(reading)
+    assert ids(taken) == sorted(expected)
 
 
-def test_a_feature_with_a_name_of_the_log_is_set_apart(tmp_path, predictors, monkeypatch):
-    predictor = predictors[TaskKind.BINARY]
-    entry = logged(predictor, [{"seats": 1}])
-    columns = (Column(name="score", type="double", kind=Kind.NUMERIC), *predictor.bundle.schema)
-    monkeypatch.setitem(predictor.bundle.__dict__, "schema", Schema(columns=columns))
-    names = entry.arrow().schema.names
-    assert "input.score" in names
-    assert names.count("score") == 1
+def test_a_merge_that_was_killed_before_it_removed_its_files_doubles_nothing(tmp_path, monkeypatch):
+    expected = put(tmp_path, "a", 0) + put(tmp_path, "a", 3)
+    monkeypatch.setattr(prediction_log, "_remove", lambda paths: 0)
+    prediction_log.compact_folder(tmp_path, TOMORROW)
+    assert len(list(tmp_path.rglob("*.parquet"))) == 3
+    assert whole(tmp_path) == sorted(expected)
+    monkeypatch.undo()
+    assert prediction_log.compact_folder(tmp_path, TOMORROW).num_removed == 2
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+    assert whole(tmp_path) == sorted(expected)
 
 
-def test_rows_of_two_days_and_two_models_are_in_files_of_their_own(tmp_path, predictors):
-    writer = PredictionLog(tmp_path, flush_s=FOREVER_S)
-    tomorrow = NOW + dt.timedelta(seconds=1)
-    for at in (NOW, tomorrow):
-        for kind in (TaskKind.BINARY, TaskKind.REGRESSION):
-            writer.add(logged(predictors[kind], [{"seats": 1}], at=at))
-    writer.close()
-    assert [file.parent.name for file in files(tmp_path)] == ["2013-11-05"] * 2 + ["2013-11-06"] * 2
-    assert [file.metadata.num_rows for file in map(pq.ParquetFile, files(tmp_path))] == [1] * 4
+def test_a_merge_that_was_killed_half_way_leaves_what_was_there(tmp_path):
+    expected = put(tmp_path, "a", 0)
+    half = tmp_path / "2013-11-05" / ".merged-1.parquet"
+    half.write_bytes(b"half")
+    assert whole(tmp_path) == sorted(expected)
+    prediction_log.compact_folder(tmp_path, TOMORROW)
+    assert half.exists(), "somebody may still be writing it"
+    os.utime(half, (0, 0))
+    prediction_log.compact_folder(tmp_path, TOMORROW)
+    assert not half.exists()
 
 
-def wait_until(condition):
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "waited 30 s"
-        time.sleep(0.01)
+def test_a_damaged_file_is_named_and_stays_and_holds_up_no_other(tmp_path):
+    expected = put(tmp_path, "a", 0) + put(tmp_path, "a", 3)
+    damaged = tmp_path / "2013-11-05" / "zero.parquet"
+    damaged.write_bytes(b"")
+    assert [log_file.path for log_file in prediction_log.files(tmp_path) if log_file.fault] == [damaged]
+    prediction_log.compact_folder(tmp_path, TOMORROW)
+    assert damaged.exists()
+    assert whole(tmp_path) == sorted(expected)
 
 
-def test_a_file_is_written_when_enough_rows_wait(tmp_path, predictors):
-    writer = PredictionLog(tmp_path, flush_rows=4, flush_s=FOREVER_S)
-    for number in range(4):
-        writer.add(logged(predictors[TaskKind.BINARY], [{"seats": number}]))
-    wait_until(lambda: writer.stats()["logged"] == 4)
-    assert sum(pq.ParquetFile(file).metadata.num_rows for file in files(tmp_path)) == 4
-    writer.close()
+def test_files_of_earlier_versions_are_read_and_merged_too(tmp_path):
+    (tmp_path / "2013-11-05").mkdir()
+    for name in ("x", "y"):
+        pq.write_table(pa.table({"prediction_id": [name]}), tmp_path / "2013-11-05" / f"{name}.parquet")
+    seen = RowSpans()
+    assert ids(prediction_log.read(tmp_path, seen)) == ["x", "y"]
+    prediction_log.compact_folder(tmp_path, TOMORROW)
+    assert ids(prediction_log.read(tmp_path, seen)) == []
+    assert whole(tmp_path) == ["x", "y"]
 
 
-def test_a_file_is_written_when_a_row_has_waited_long_enough(tmp_path, predictors):
-    writer = PredictionLog(tmp_path, flush_s=0.05)
-    writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 1}]))
-    wait_until(lambda: writer.stats()["logged"] == 1)
-    assert writer.stats() == {"logged": 1, "pending": 0, "dropped": 0, "error": None}
-    writer.close()
+def _write_for_ever(folder, writer):
+    for first in range(0, 3_000_000, 3):
+        put(folder, writer, first)
+        time.sleep(0.002)
 
 
-def test_a_full_queue_drops_and_counts_and_never_waits(tmp_path, predictors):
-    writer = PredictionLog(tmp_path, flush_s=FOREVER_S, max_pending_rows=3)
-    for number in range(5):
-        writer.add(logged(predictors[TaskKind.BINARY], [{"seats": number}]))
-    assert writer.stats() == {"logged": 0, "pending": 3, "dropped": 2, "error": None}
-    writer.close()
-    assert written(tmp_path)["seats"].to_pylist() == [0, 1, 2]
+def _compact_for_ever(folder):
+    while True:
+        prediction_log.compact_folder(folder, TOMORROW)
 
 
-def test_the_queue_is_full_by_bytes_too(tmp_path, predictors):
-    one = logged(predictors[TaskKind.BINARY], [{"seats": 1}])
-    rows = [replace(one, rows=[{**one.rows[0], "picture": bytes(100)}]) for _ in range(3)]
-    assert [row.num_bytes for row in rows] == [100, 100, 100]
-    table = replace(one, rows=pa.table({"seats": [1], "picture": [bytes(1000)]}))
-    assert table.num_bytes > 1000
-    writer = PredictionLog(tmp_path, flush_s=FOREVER_S, max_pending_bytes=250)
-    for row in (*rows, table, one):
-        writer.add(row)
-    assert writer.stats() == {"logged": 0, "pending": 3, "dropped": 2, "error": None}
-    writer.close()
-    assert writer.stats()["logged"] == 3
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_while_a_reader_reads_and_a_writer_writes_it_loses_and_doubles_no_row(tmp_path, seed):
+    context = multiprocessing.get_context("fork")
+    writer = context.Process(target=_write_for_ever, args=(tmp_path, "w"))
+    writer.start()
+    seen, taken = RowSpans(), []
+    for turn in range(6):
+        compacting = context.Process(target=_compact_for_ever, args=(tmp_path,))
+        compacting.start()
+        end = time.monotonic() + 0.15 + 0.05 * ((turn + seed) % 3)
+        while time.monotonic() < end:
+            taken += ids(prediction_log.read(tmp_path, seen))
+        os.kill(compacting.pid, signal.SIGKILL)
+        compacting.join()
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    taken += ids(prediction_log.read(tmp_path, seen))
+    numbers = sorted(int(name[1:]) for name in taken)
+    assert len(numbers) > 30
+    assert numbers == list(range(len(numbers)))
+    assert len(whole(tmp_path)) == len(numbers)
 
 
-def test_what_waits_is_written_on_closing_and_later_rows_are_dropped(tmp_path, predictors):
-    writer = PredictionLog(tmp_path, flush_s=FOREVER_S)
-    writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 1}]))
-    writer.close()
-    writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 2}]))
-    assert writer.stats() == {"logged": 1, "pending": 0, "dropped": 1, "error": None}
-
-
-def test_a_disk_that_cannot_be_written_keeps_rows_waiting_until_it_can(tmp_path, predictors):
-    folder = tmp_path / "log"
-    folder.write_text("a file where the folder should be")
-    writer = PredictionLog(folder, flush_s=0.05)
-    writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 1}]))
-    wait_until(lambda: writer.stats()["error"] is not None)
-    assert writer.stats()["pending"] == 1
-    folder.unlink()
-    wait_until(lambda: writer.stats()["logged"] == 1)
-    assert writer.stats()["error"] is None
-    writer.close()
-
-
-def test_no_row_is_lost_or_written_twice_under_many_threads(tmp_path, predictors):
-    writer = PredictionLog(tmp_path, flush_rows=50, flush_s=0.01)
-
-    def send(thread):
-        for number in range(40):
-            writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 1}], ids=[f"{thread}-{number}"]))
-
-    threads = [threading.Thread(target=send, args=(thread,)) for thread in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    writer.close()
-    ids = written(tmp_path)["prediction_id"].to_pylist()
-    assert len(ids) == len(set(ids)) == 160
-    assert writer.stats()["logged"] == 160
-
-
-def test_only_finished_files_have_the_name_of_one(tmp_path, predictors):
-    writer = PredictionLog(tmp_path, flush_rows=1, flush_s=0.01)
-    for number in range(20):
-        writer.add(logged(predictors[TaskKind.BINARY], [{"seats": number}]))
-        for file in files(tmp_path):
-            if not file.name.startswith("."):
-                assert pq.ParquetFile(file).metadata.num_rows >= 1
-    writer.close()
-    assert not list(tmp_path.rglob(".*"))
-
-
-def test_values_that_training_never_saw_or_too_seldom_are_counted_by_row(predictors, tmp_path):
-    predictor = predictors[TaskKind.BINARY]
-    carriers = np.array(["B6"] * 50, dtype=object)
-    carriers[[3, 17, 49]] = "??"
-    table = predictor.contract.table(pa.table({"seats": [1] * 50, "carrier": carriers.tolist()}))
-    counts = prediction_log.count_by_row(predictor.unseen, table)
-    assert [row for row, count in enumerate(counts) if count] == [3, 17, 49]
-    assert sum(counts) == 3
-    few = recipe.FeaturesSection(columns={"carrier": {"operation": "codes", "min_rows": 1_000}})
-    seldom = Predictor(fit(Store.open(tmp_path), features=few))
-    assert logged(seldom, [{"seats": 1, "carrier": name} for name in ("B6", "??", None)]).arrow().select(
-        ["unseen", "rare"]
-    ).to_pylist() == [{"unseen": 0, "rare": 1}, {"unseen": 1, "rare": 0}, {"unseen": 0, "rare": 0}]
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 8)), max_size=12), st.integers(0, 25), st.integers(1, 8))
+def test_what_is_missing_of_a_span_is_what_no_span_in_the_set_has(spans, first, count):
+    seen, numbers = RowSpans(), set()
+    for start, size in spans:
+        seen.add(Span("w", start, size))
+        numbers |= set(range(start, start + size))
+    missing = seen.missing(Span("w", first, count))
+    assert [n for part in missing for n in range(part.first, part.end)] == [
+        n for n in range(first, first + count) if n not in numbers
+    ]
+    assert seen.missing(Span("v", first, count)) == [Span("v", first, count)]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bundles import fit, rows
-from mlsys.deploy.prediction_log import LoggedRequest
+from mlsys.deploy.log_writer import LoggedRequest
 from mlsys.monitor import judge
 from mlsys.predict import Predictor
 from mlsys.recipe import Recipe
