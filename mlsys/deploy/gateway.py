@@ -23,8 +23,9 @@ from starlette.routing import Route
 import mlsys
 from mlsys import errors
 from mlsys.deploy import asgi
+from mlsys.recipe import names
 
-NAME = "gateway"
+NAME = names.GATEWAY
 """Name of the application, which no model may have."""
 
 

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from mlsys.recipe import names
 from mlsys.recipe.columns import Columns, Span, span_us
 from mlsys.schema import Kind, TaskKind
 
@@ -342,7 +343,9 @@ class EvaluateSection(Section):
 class DeploySection(Section):
     """Step 8, deploy: the registered version, its alias and its endpoint."""
 
-    alias: str = Field("champion", description="alias that a model gets which passed its gate")
+    alias: Annotated[str, AfterValidator(names.alias)] = Field(
+        "champion", description="alias that a model gets which passed its gate"
+    )
     host: str = Field("127.0.0.1", description="address on which the endpoint listens")
     port: int = Field(8000, ge=0, le=65535, description="port on which the endpoint listens; 0 takes a free one")
     min_replicas: int = Field(1, ge=0, description="replicas that are always up; 0 lets an idle endpoint sleep")
@@ -403,7 +406,9 @@ class MonitorSection(Section):
 class Recipe(Section):
     """The whole recipe: one section a step."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="name of the model, its run and its endpoint")
+    name: Annotated[str, AfterValidator(names.model_name)] = Field(
+        pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="name of the model, its run and its endpoint"
+    )
     target: str = Field(description="column to predict")
     task: TaskKind | Literal["auto"] = Field("auto", description="prediction task; auto decides by the target's values")
     positive: bool | int | str | None = Field(

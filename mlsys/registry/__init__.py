@@ -1,37 +1,71 @@
-"""Names, versions and aliases of bundles, with MLflow behind it and a ledger in front.
+"""Names, versions and aliases of bundles: a ledger that decides, and MLflow as its mirror.
 
 A *version* of a name points at a bundle by its digest. An *alias* such as ``champion``
 points at a version; moving one is what puts a model into service. Two records are kept:
 
 ``registry/ledger.jsonl``
-    Every registration and every alias move, one JSON line each, only ever appended and
-    synced. It decides: :func:`resolve` and :func:`rollback` read nothing else, so a replica
-    finds its model without importing MLflow.
+    Everything that happened to a name, one JSON line each (`mlsys.registry.ledger`). It decides: it numbers the
+    versions, and `resolve` and `rollback` read nothing else, so a replica finds its model without importing MLflow.
 MLflow
-    Runs with parameters, metrics and reports, registered models, versions and aliases for
-    people and other tools: in ``registry/mlflow.db``, or on the server that
-    ``MLFLOW_TRACKING_URI`` names. Aliases moved there by hand are not followed.
+    Registered models, versions and aliases for people and other tools, written from the ledger afterwards
+    (`mlsys.registry.mlflow_mirror`). Aliases moved there by hand are not followed.
 
-Writers on one store take turns by a file lock, so two runs never get one version number.
+Whoever changes a name holds its lock (`locked`); the endpoint and the alias are moved under it, in the order of
+`mlsys.deploy.rollout`.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from mlsys import errors
+from mlsys import errors, locks
 from mlsys.bundle import Bundle
+from mlsys.recipe import names
 from mlsys.registry import ledger
 from mlsys.registry.ledger import LedgerEntry, Move
 from mlsys.store import Store
 
-__all__ = ["LedgerEntry", "Move", "history", "register", "resolve", "rollback", "set_alias", "versions"]
+__all__ = [
+    "LedgerEntry",
+    "Move",
+    "before",
+    "history",
+    "intend",
+    "lock_file",
+    "locked",
+    "meant",
+    "model_names",
+    "register",
+    "resolve",
+    "rollback",
+    "rolled_back",
+    "set_alias",
+    "settings",
+    "settle",
+    "unfinished",
+    "versions",
+    "withdraw",
+]
 
 MIN_DIGEST = 8
 """Hexadecimal digits that are taken for a digest rather than for a version or an alias."""
+
+
+def lock_file(store: Store, name: str) -> Path:
+    """The lock of a name."""
+    return store.root / "registry" / "locks" / name
+
+
+@contextlib.contextmanager
+def locked(
+    store: Store, name: str, purpose: str = "a change", tell: Callable[[str], None] = locks.to_stderr
+) -> Iterator[None]:
+    """Hold the lock of a name: aliases and endpoint of a name change under it alone."""
+    with locks.hold(lock_file(store, name), f"{purpose} of '{name}'", tell):
+        yield
 
 
 def register(
@@ -42,62 +76,86 @@ def register(
     metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
     reports: Sequence[Path] = (),
+    facts: Mapping[str, Any] | None = None,
 ) -> int:
     """Make the bundle a version of `name` and return its number, counted from 1.
 
-    A bundle that is registered under this name keeps its version, and nothing is written. The metrics (names as
-    MLflow allows them), tags and report files are logged with the run, the tags with the version too.
+    A bundle that is registered under this name keeps its version, and nothing is written.
+
+    Parameters
+    ----------
+    metrics, tags, reports
+        Metrics (names as MLflow allows them), tags and report files, which the mirror in MLflow shows, too.
+    facts
+        Further JSON values of the version, such as ``settings``: sections of the recipe, with which it is served
+        and watched where there is no recipe.
 
     Raises
     ------
     RegistryError
-        MLflow's server cannot be reached or refuses.
+        No model may have the name.
     """
-    with ledger.locked(store):
-        for entry in versions(store, name):
+    _check("name", name, names.model_name)
+    with locked(store, name, "registering"), ledger.locked(store):
+        entries = versions(store, name)
+        for entry in entries:
             if entry.digest == bundle.digest:
                 return entry.version
-        number = ledger.add_version(store, name, bundle, metrics=metrics or {}, tags=tags or {}, reports=reports)
-        ledger.append(store, Move("register", _now(), name, number, bundle.digest))
+        number = max((entry.version for entry in entries), default=0) + 1
+        own = {"metrics": dict(metrics or {}), "tags": dict(tags or {}), "reports": _in_store(store, reports)}
+        own |= {"family": bundle.family, "params": bundle.params, **(facts or {})}
+        ledger.write(store, "register", LedgerEntry(name, number, bundle.digest), facts=own)
     return number
 
 
 def set_alias(store: Store, name: str, alias: str, version: int, reason: str) -> LedgerEntry:
-    """Point the alias at a version; pointing it where it points is no move.
+    """Point the alias at a version; pointing it where it points is no move. It changes no endpoint.
 
     Raises
     ------
     RegistryError
-        There is no such version.
+        There is no such version, or no alias may have the name.
     """
-    with ledger.locked(store):
+    with locked(store, name, "moving an alias"):
         entry = resolve(store, name, version)
-        if _now_served(store, name, alias) != entry:
-            _move(store, "move", alias, entry, reason)
+        if meant(store, name, alias) != entry:
+            settle(store, intend(store, entry, alias, reason=reason))
     return entry
 
 
 def rollback(store: Store, name: str, alias: str, reason: str = "rollback") -> LedgerEntry:
-    """Point the alias at what it pointed at before; again, and it goes one further back.
+    """Point the alias at what it pointed at before; again, and it goes one further back. It changes no endpoint.
 
     Raises
     ------
     RegistryError
         The alias never pointed at anything else.
     """
-    with ledger.locked(store):
-        stack = _stack(history(store, name, alias))
-        if len(stack) < 2:
-            where = f"registry: alias '{alias}' of '{name}'"
-            got = f"{len(stack)} version in its history"
-            hint = "`mlsys deploy RECIPE` moves it to the version that a recipe makes"
-            raise errors.RegistryError.build(where, got=got, expected="an earlier one to go back to", hint=hint)
-        _move(store, "rollback", alias, stack[-2], reason)
+    with locked(store, name, "rollback"):
+        entry = before(store, name, alias)
+        settle(store, intend(store, entry, alias, reason=reason, then="rollback"))
+    return entry
+
+
+def before(store: Store, name: str, alias: str) -> LedgerEntry:
+    """The version to which a rollback of the alias goes.
+
+    Raises
+    ------
+    RegistryError
+        There is none.
+    """
+    stack = _stack(history(store, name, alias))
+    if len(stack) < 2:
+        where = f"registry: alias '{alias}' of '{name}'"
+        got = f"{len(stack)} version in its history"
+        hint = f"`mlsys models {name}` lists versions, `mlsys promote {name}@VERSION` moves the alias to one"
+        raise errors.RegistryError.build(where, got=got, expected="an earlier one to go back to", hint=hint)
     return stack[-2]
 
 
 def resolve(store: Store, name: str, which: str | int = "champion") -> LedgerEntry:
-    """The version that an alias, a version number or a digest (or its first digits) means.
+    """The version that a version number, a digest (or its first digits) or an alias means.
 
     Raises
     ------
@@ -106,22 +164,27 @@ def resolve(store: Store, name: str, which: str | int = "champion") -> LedgerEnt
     """
     entries = versions(store, name)
     if not entries:
-        known = {move.name for move in ledger.read(store)}
+        known = model_names(store)
         raise errors.RegistryError.build(
             f"registry: model '{name}'", got="no version", expected="a registered model",
             hint=errors.did_you_mean(name, known) if known else "`mlsys deploy` with a recipe registers one",
         )  # fmt: skip
-    served = _now_served(store, name, str(which))
-    if served is not None:
-        return served
     text = str(which)
     for entry in entries:
         if text == str(entry.version) or (len(text) >= MIN_DIGEST and entry.digest.startswith(text)):
             return entry
-    known = {move.alias for move in history(store, name) if move.alias} | {str(entry.version) for entry in entries}
+    pointed = meant(store, name, text)
+    if pointed is not None:
+        return pointed
+    aliases = {move.alias for move in history(store, name) if move.alias} | {str(entry.version) for entry in entries}
     where = f"registry: model '{name}'"
     expected = "an alias, a version or a digest"
-    raise errors.RegistryError.build(where, got=text, expected=expected, hint=errors.did_you_mean(text, known))
+    raise errors.RegistryError.build(where, got=text, expected=expected, hint=errors.did_you_mean(text, aliases))
+
+
+def model_names(store: Store) -> list[str]:
+    """Names with a version, sorted."""
+    return sorted({move.name for move in ledger.read(store) if move.kind == "register"})
 
 
 def versions(store: Store, name: str) -> list[LedgerEntry]:
@@ -131,12 +194,70 @@ def versions(store: Store, name: str) -> list[LedgerEntry]:
 
 def history(store: Store, name: str, alias: str | None = None) -> list[Move]:
     """Moves of one alias, or of all aliases of a name, oldest first."""
-    return [move for move in ledger.read(store) if move.alias and move.name == name and alias in (None, move.alias)]
+    moves = [move for move in ledger.read(store) if move.kind in ("move", "rollback") and move.name == name]
+    return [move for move in moves if alias in (None, move.alias)]
 
 
-def _now_served(store: Store, name: str, alias: str) -> LedgerEntry | None:
+def meant(store: Store, name: str, alias: str) -> LedgerEntry | None:
+    """The version that the alias means now, or None."""
     moves = history(store, name, alias)
     return moves[-1].entry if moves else None
+
+
+def settings(store: Store, name: str) -> dict[str, Any]:
+    """The recipe's sections with which the name was last deployed or registered, as JSON; empty if it never said."""
+    lines = [move for move in ledger.read(store) if move.name == name and move.facts.get("settings")]
+    return dict(lines[-1].facts["settings"]) if lines else {}
+
+
+def rolled_back(store: Store, name: str, alias: str, digest: str) -> Move | None:
+    """The rollback that took this bundle out of service, unless a move put it back since."""
+    taken: dict[str, Move] = {}
+    pointed: LedgerEntry | None = None
+    for move in history(store, name, alias):
+        if move.kind == "rollback" and pointed is not None:
+            taken[pointed.digest] = move
+        taken.pop(move.digest, None)
+        pointed = move.entry
+    return taken.get(digest)
+
+
+def intend(
+    store: Store,
+    entry: LedgerEntry,
+    alias: str,
+    *,
+    reason: str = "",
+    then: Literal["move", "rollback", "served"] = "move",
+    facts: Mapping[str, Any] | None = None,
+) -> Move:
+    """Write that the alias is about to mean a version, before anything changes; the caller holds the name's lock.
+
+    `settle` or `withdraw` ends what was begun; a crash in between leaves it to `unfinished`.
+
+    Raises
+    ------
+    RegistryError
+        No alias may have the name.
+    """
+    _check("alias", alias, names.alias)
+    return ledger.write(store, "deploying", entry, alias, reason=reason, facts={"then": then, **(facts or {})})
+
+
+def settle(store: Store, intent: Move, **facts: Any) -> Move:
+    """Write that what was intended is done: at this moment the alias moves. `facts` say where it is served."""
+    return ledger.write(store, intent.facts["then"], intent.entry, intent.alias, reason=intent.reason, facts=facts)
+
+
+def withdraw(store: Store, intent: Move, reason: str) -> Move:
+    """Write that what was intended is not done, and why: the alias stays where it was."""
+    return ledger.write(store, "withdrawn", intent.entry, intent.alias, reason=reason)
+
+
+def unfinished(store: Store, name: str) -> Move | None:
+    """The intent that was neither settled nor withdrawn: its process died, or is at work now if the lock is held."""
+    lines = [move for move in ledger.read(store) if move.name == name and move.kind != "register"]
+    return lines[-1] if lines and lines[-1].kind == "deploying" else None
 
 
 def _stack(moves: Sequence[Move]) -> list[LedgerEntry]:
@@ -150,11 +271,15 @@ def _stack(moves: Sequence[Move]) -> list[LedgerEntry]:
     return stack
 
 
-def _move(store: Store, kind: Literal["move", "rollback"], alias: str, entry: LedgerEntry, reason: str) -> None:
-    """Move the alias in MLflow, then in the ledger: at that moment the move takes effect."""
-    ledger.set_alias(store, alias, entry)
-    ledger.append(store, Move(kind, _now(), *entry, alias, reason))
+def _check(what: str, text: str, rule: Callable[[str], str]) -> None:
+    try:
+        rule(text)
+    except ValueError as error:
+        where = f"registry: {what} '{text}'"
+        raise errors.RegistryError.build(where, got=text, expected=str(error), field=text) from None
 
 
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
+def _in_store(store: Store, files: Sequence[Path]) -> list[str]:
+    """Paths of files, below the store's root where they lie there: the folder of a store may be moved."""
+    paths = [file.absolute() for file in files]
+    return [(path.relative_to(store.root) if path.is_relative_to(store.root) else path).as_posix() for path in paths]

@@ -1,26 +1,42 @@
-"""The ledger, one JSON line for every registration and alias move, and MLflow behind it.
+"""The ledger: one JSON line for everything that happened to a name, only ever appended, and synced.
 
-The ledger is only ever appended to, and synced. Runs, registered models, versions and aliases for people and
-other tools live in MLflow: in ``registry/mlflow.db`` of the store, or on the server that ``MLFLOW_TRACKING_URI``
-names. MLflow is imported when something is written, never to find a model.
+==============  =================================================================================
+kind            meaning
+==============  =================================================================================
+``register``    a bundle became a version, numbered here; with metrics, reports and settings
+``deploying``   an endpoint or alias is about to change; a later line of the same alias ends it
+``move``        the alias means this version from now on
+``rollback``    the alias means an earlier version again
+``withdrawn``   what was about to happen did not: what was there before stays
+``served``      an endpoint answers with the version that its alias meant already
+``undeploy``    the endpoint of the name was ended
+==============  =================================================================================
+
+A line that a crash cut off, wherever in its bytes, counts as not written: readers pass over it, and the next
+writer sets its bytes aside in ``ledger.torn``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
-import fcntl
+import errno
+import io
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-from mlsys import errors
-from mlsys.bundle import Bundle
+from mlsys import errors, locks
 from mlsys.store import Store, storage_error
+
+Kind = Literal["register", "deploying", "move", "rollback", "withdrawn", "served", "undeploy"]
+
+_logger = logging.getLogger(__name__)
 
 
 class LedgerEntry(NamedTuple):
@@ -33,159 +49,158 @@ class LedgerEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class Move:
-    """One line of the ledger, `at` a time in UTC.
+    """One line of the ledger.
 
-    With ``register`` the version was made, with ``move`` the alias was set to it, with ``rollback`` it went back to it.
+    Attributes
+    ----------
+    at
+        A time in UTC, by the clock of the machine that wrote it; the order of the lines is what counts.
+    who
+        User, host and process.
+    facts
+        JSON values that belong to the kind, such as ``metrics`` and ``settings`` of a version, or the ``url`` and
+        the ``cluster`` of an endpoint.
     """
 
-    kind: Literal["register", "move", "rollback"]
+    kind: Kind
     at: dt.datetime
     name: str
     version: int
     digest: str
     alias: str | None = None
     reason: str = ""
+    who: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def entry(self) -> LedgerEntry:
         return LedgerEntry(self.name, self.version, self.digest)
 
 
-def _file(store: Store) -> Path:
+_FIELDS = tuple(each.name for each in dataclasses.fields(Move))
+
+
+def path(store: Store) -> Path:
+    """The file of the ledger."""
     return store.root / "registry" / "ledger.jsonl"
 
 
 def read(store: Store) -> list[Move]:
-    """Read every whole line; a last line without its end is a write that a crash cut off."""
-    try:
-        text = _file(store).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    *whole, _torn = text.split("\n")
-    return [_move(line, number) for number, line in enumerate(whole, 1)]
-
-
-def _move(line: str, number: int) -> Move:
-    try:
-        fields = json.loads(line)
-        return Move(**{**fields, "at": dt.datetime.fromisoformat(fields["at"])})
-    except (ValueError, TypeError, KeyError) as error:
-        where = f"registry: line {number} of ledger.jsonl"
-        hint = "restore the file from a backup"
-        raise errors.RegistryError.build(where, got=str(error), expected="one move as JSON", hint=hint) from None
-
-
-def append(store: Store, move: Move) -> None:
-    """Add a line and sync it; the caller holds the lock.
-
-    Raises
-    ------
-    StoreError
-        The disk is full or the file cannot be written.
-    """
-    file = _file(store)
-    fields = {**move.__dict__, "at": move.at.isoformat()}
-    try:
-        with file.open("ab+") as opened:
-            opened.seek(0)
-            opened.truncate(opened.read().rfind(b"\n") + 1)  # a line that a crash cut off goes
-            opened.write((json.dumps(fields, ensure_ascii=False) + "\n").encode())
-            opened.flush()
-            os.fsync(opened.fileno())
-    except OSError as error:
-        raise storage_error(file, error) from error
-
-
-@contextlib.contextmanager
-def locked(store: Store) -> Iterator[None]:
-    """Let one writer in at a time; the lock ends with the process that holds it."""
-    folder = store.root / "registry"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        if isinstance(error, errors.MlsysError):
-            raise
-        raise storage_error(folder, error) from error
-
-
-_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
-
-
-def add_version(
-    store: Store,
-    name: str,
-    bundle: Bundle,
-    *,
-    metrics: Mapping[str, float],
-    tags: Mapping[str, str],
-    reports: Sequence[Path],
-) -> int:
-    """Log a finished run, add a model version that names the bundle's digest, and return its number.
+    """Read every whole line, in the order in which they were written.
 
     Raises
     ------
     RegistryError
-        MLflow's server cannot be reached or refuses.
+        A line before the last is damaged: nothing is guessed about what it said.
     """
-    tags = {**tags, "mlsys.digest": bundle.digest}
-    with _answered("registering a version"):
-        client = _client(store)
-        experiment = _experiment(client, store, name)
-        run = client.create_run(experiment, tags=tags, run_name=f"{name}-{bundle.digest[:8]}").info
-        _log(client, run.run_id, bundle, metrics, reports)
-        if not client.search_registered_models(filter_string=f"name = '{name}'"):
-            client.create_registered_model(name)
-        source = f"mlsys:/bundle/{bundle.digest}"
-        return int(client.create_model_version(name, source=source, run_id=run.run_id, tags=tags).version)
+    try:
+        data = path(store).read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise storage_error(path(store), error) from error
+    return _parse(data)[0]
 
 
-def set_alias(store: Store, alias: str, entry: LedgerEntry) -> None:
-    """Set the alias in MLflow as well; raises as `add_version`."""
-    with _answered(f"moving alias '{alias}'"):
-        _client(store).set_registered_model_alias(entry.name, alias, str(entry.version))
+def write(store: Store, kind: Kind, entry: LedgerEntry, alias: str | None = None, **more: Any) -> Move:
+    """Append a line with the time and who acts, and return it; `more` are its `reason` and its `facts`.
+
+    Raises
+    ------
+    StoreError
+        The disk is full or the file cannot be written; then the ledger is as it was.
+    """
+    move = Move(kind, dt.datetime.now(dt.UTC), *entry, alias, who=locks.who(), **more)
+    with locked(store):
+        append(store, move)
+    return move
 
 
-def _log(client: Any, run_id: str, bundle: Bundle, metrics: Mapping[str, float], reports: Sequence[Path]) -> None:
-    for key, value in {"family": bundle.family, **bundle.params}.items():
-        client.log_param(run_id, key, value if isinstance(value, str) else json.dumps(value))
-    for key, number in metrics.items():
-        client.log_metric(run_id, key, float(number))
-    for report in reports:
-        client.log_artifact(run_id, str(report))
-    client.set_terminated(run_id, "FINISHED")
+def append(store: Store, move: Move) -> None:
+    """Add a line and sync it; the caller holds the lock."""
+    file = path(store)
+    line = json.dumps({**vars(move), "at": move.at.isoformat()}, ensure_ascii=False, default=str) + "\n"
+    data = line.encode(errors="backslashreplace")  # a lone surrogate has no bytes
+    try:
+        is_new = not file.exists()
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        with os.fdopen(descriptor, "rb+", buffering=0) as opened:
+            _write_line(opened, data, size=_cut_torn_end(file, opened))
+        if is_new:
+            _sync_folder(file.parent)
+    except OSError as error:
+        raise storage_error(file, error) from error
+
+
+def _write_line(opened: io.FileIO, data: bytes, size: int) -> None:
+    """Write a line behind the `size` bytes that are there, all of it or nothing, and sync it."""
+    is_whole = is_synced = False
+    try:
+        is_whole = opened.write(data) == len(data)  # a disk that gets full takes a part of it
+        os.fsync(opened.fileno())
+        is_synced = is_whole
+    finally:
+        if not is_synced:
+            opened.truncate(size)
+    if not is_whole:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextlib.contextmanager
-def _answered(what: str) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-
-    try:
+def locked(store: Store) -> Iterator[None]:
+    """Let one writer of the ledger in at a time."""
+    with locks.hold(store.root / "registry" / "lock", "writing the ledger"):
         yield
-    except MlflowException as error:
-        raise errors.RegistryError.build(
-            f"registry: {what}", got=str(error).split("\n", maxsplit=1)[0], expected="an answer from MLflow",
-            hint="check MLFLOW_TRACKING_URI, or unset it to use the store's own database",
-        ) from error  # fmt: skip
 
 
-def _client(store: Store) -> Any:
-    """The MLflow client of the store's database or of the server that the environment names."""
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
+def _parse(data: bytes) -> tuple[list[Move], int]:
+    """The lines, and the bytes that are whole: a last line that cannot be read is one that a crash cut off."""
+    moves: list[Move] = []
+    begin = 0
+    while begin < len(data):
+        end = data.find(b"\n", begin) + 1
+        try:
+            moves.append(_move(data[begin : end or len(data)]) if end else _move(b""))
+        except (ValueError, TypeError, KeyError) as error:
+            if 0 < end < len(data):
+                where = f"registry: line {len(moves) + 1} of ledger.jsonl"
+                hint = "restore the file from a backup"
+                got, expected = " ".join(str(error).split()), "one move as JSON"
+                raise errors.RegistryError.build(where, got=got, expected=expected, hint=hint) from None
+            break
+        begin = end
+    return moves, begin
 
-    for logger in ("alembic", "mlflow.store.db.utils"):  # table by table on the first use
-        logging.getLogger(logger).setLevel(logging.WARNING)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root / 'registry' / 'mlflow.db'}"
-    return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+
+def _move(line: bytes) -> Move:
+    """A line; fields that a later version of mlsys may have added are passed over."""
+    fields = json.loads(line.decode())
+    if fields["kind"] not in get_args(Kind):
+        message = f"the kind '{fields['kind']}', which this version of mlsys does not know"
+        raise ValueError(message)
+    known = {name: fields[name] for name in _FIELDS if name in fields}
+    return Move(**{**known, "at": dt.datetime.fromisoformat(fields["at"])})
 
 
-def _experiment(client: Any, store: Store, name: str) -> str:
-    experiment = client.get_experiment_by_name(name)
-    if experiment is not None:
-        return str(experiment.experiment_id)
-    own = None if os.environ.get("MLFLOW_TRACKING_URI") else (store.root / "registry" / "artifacts" / name).as_uri()
-    return str(client.create_experiment(name, artifact_location=own))
+def _cut_torn_end(file: Path, opened: io.FileIO) -> int:
+    """Move what a crash cut off into a file of its own; returns the size of what is whole."""
+    data = opened.read()
+    _, size = _parse(data)
+    if size < len(data):
+        beside = file.with_name("ledger.torn")
+        with beside.open("ab") as torn:
+            torn.write(data[size:] + b"\n")
+        opened.truncate(size)
+        _logger.warning(
+            "registry: a line that a crash cut off (%d bytes) was set aside in %s", len(data) - size, beside
+        )
+    return size
+
+
+def _sync_folder(folder: Path) -> None:
+    """Sync the entry of a new file, which a crash of the machine would lose otherwise."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -45,6 +45,7 @@ def deploy(
     """
     from mlsys import bundle
     from mlsys.deploy import serving
+    from mlsys.registry import mlflow_mirror
     from mlsys.workflow import tables
 
     recipe, store = context.recipe, context.store
@@ -59,6 +60,9 @@ def deploy(
     published = tables.publish(context, opened.views, data.tables)
     context.progress("starting the endpoint")
     endpoint = serving.start(store, recipe.name, model.bundle, version, recipe.deploy)
+    warning = mlflow_mirror.mirror(store, recipe.name)
+    if warning:
+        context.console.line(warning)
     replayed = _replay(context, Split.open(store, data.split), opened, endpoint.url)
     return DeployResult(
         name=recipe.name,

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from mlsys import errors, registry
-from mlsys.registry import ledger
+from mlsys.registry import ledger, mlflow_mirror
 from mlsys.store import Store
 
 
@@ -27,6 +27,7 @@ def template(tmp_path_factory):
         store = Store.open(tmp_path_factory.mktemp("registry") / "store")
         for letter in "abc":
             registry.register(store, "late", model(letter))
+        mlflow_mirror.sync(store)
     return store
 
 
@@ -58,9 +59,10 @@ def test_mlflow_holds_the_run_its_metrics_parameters_and_reports(three, tmp_path
     registry.register(
         three, "early", model("a", l2=0.5), metrics={"roc_auc": 0.75}, tags={"owner": "me"}, reports=[report]
     )
+    mlflow_mirror.sync(three)
     client = mlflow(three)
     version = client.get_model_version("early", "1")
-    assert version.tags == {"mlsys.digest": "a" * 64, "owner": "me"}
+    assert version.tags == {"mlsys.digest": "a" * 64, "mlsys.version": "1", "owner": "me"}
     run = client.get_run(version.run_id)
     assert run.data.metrics == {"roc_auc": 0.75}
     assert run.data.params == {"family": "linear", "l2": "0.5"}
@@ -80,6 +82,7 @@ def test_an_alias_a_version_and_a_digest_resolve_to_the_same_entry(three):
     entry = registry.LedgerEntry("late", 2, "b" * 64)
     for which in ("champion", 2, "2", "b" * 64, "b" * 8):
         assert registry.resolve(three, "late", which) == entry
+    assert mlflow_mirror.mirror(three, "late") is None
     assert int(mlflow(three).get_model_version_by_alias("late", "champion").version) == 2
 
 
@@ -141,7 +144,9 @@ def test_a_line_that_a_crash_cut_off_is_ignored_and_overwritten(three):
     registry.set_alias(three, "late", "champion", 1, "first")
     lines = file.read_bytes()
     assert lines.startswith(whole)
-    assert [json.loads(line)["kind"] for line in lines.splitlines()] == ["register", "register", "register", "move"]
+    assert [json.loads(line)["kind"] for line in lines.splitlines()] == [
+        "register", "register", "register", "deploying", "move"
+    ]  # fmt: skip
 
 
 def test_a_damaged_line_is_named_and_nothing_is_guessed(three):

@@ -1,0 +1,240 @@
+"""The mirror of the ledger in MLflow: registered models, versions and aliases for people and other tools.
+
+It is written after the ledger, outside of every lock of the registry, and from the ledger alone, so it can be late,
+lost or another server: `sync` brings any of them up to date, and doing it again changes nothing. MLflow numbers
+versions by itself; the tags ``mlsys.version`` and ``mlsys.digest`` of a version say which of ours it is.
+
+The tracking server is the one that ``MLFLOW_TRACKING_URI`` names, else ``registry/mlflow.db`` of the store. All calls
+of the registry to MLflow are in this module, and MLflow is imported when something is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlsys import errors, locks
+from mlsys.registry import ledger
+from mlsys.registry.ledger import Move
+from mlsys.store import Store, digest_json, read_json, write_json
+
+MIRROR_S = 10.0
+"""Longest time that a deployment waits for a tracking server; what is missing then, `sync` adds."""
+
+ANSWER_S = 5
+"""Longest time, in seconds, in which a tracking server has to answer a request."""
+
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_S), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+_RESERVED_ALIAS = ("latest",)
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """Versions and aliases that `sync` added, each as ``name@which``."""
+
+    versions: tuple[str, ...]
+    aliases: tuple[str, ...]
+
+
+def mirror(store: Store, name: str) -> str | None:
+    """Bring MLflow up to date with a name, within seconds; returns the warning if that was not possible.
+
+    Nothing is asked of MLflow where its mirror has all lines of the ledger.
+    """
+    if is_current(store, name):
+        return None
+    try:
+        _within(MIRROR_S, lambda: sync(store, [name]))
+    except errors.MlsysError as error:
+        got = " ".join(str(error).split())
+        return f"warning: MLflow does not know of '{name}' yet; `mlsys registry sync` tells it later ({got})"
+    return None
+
+
+def sync(store: Store, names: Sequence[str] | None = None) -> Mirrored:
+    """Replay the ledger into MLflow: what is there stays, what is missing is added. Experiments are not touched.
+
+    Raises
+    ------
+    RegistryError
+        MLflow's server cannot be reached or refuses.
+    """
+    moves = ledger.read(store)
+    added: tuple[list[str], list[str]] = ([], [])
+    for name in sorted({move.name for move in moves}) if names is None else names:
+        with locks.hold(_folder(store) / "mlflow.lock", "MLflow's mirror"), _answered(f"telling MLflow of '{name}'"):
+            own = [move for move in moves if move.name == name]
+            client = _client(store)
+            numbers = _sync_versions(client, store, name, own, added[0])
+            _sync_aliases(client, name, own, numbers, added[1])
+            _note(store, name, len(own))
+    return Mirrored(tuple(added[0]), tuple(added[1]))
+
+
+def is_current(store: Store, name: str) -> bool:
+    """True if the mirror on this tracking server had all lines of the ledger when it was last written."""
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (_folder(store) / "mlflow.db").is_file():
+        return False
+    lines = sum(move.name == name for move in ledger.read(store))
+    return bool(_notes(store).get(_server(store), {}).get(name) == lines)
+
+
+def _sync_versions(client: Any, store: Store, name: str, moves: Sequence[Move], added: list[str]) -> dict[str, str]:
+    """MLflow's number of each version, by digest; those that are missing are made."""
+    if not client.search_registered_models(filter_string=f"name = '{name}'"):
+        client.create_registered_model(name)
+    there = {version.tags.get("mlsys.digest"): version for version in client.search_model_versions(f"name='{name}'")}
+    numbers: dict[str, str] = {}
+    for move in moves:
+        if move.kind != "register":
+            continue
+        version = there.get(move.digest)
+        if version is None:
+            numbers[move.digest] = _add_version(client, store, move)
+            added.append(f"{name}@{move.version}")
+            continue
+        numbers[move.digest] = str(version.version)
+        if version.tags.get("mlsys.version") != str(move.version):
+            client.set_model_version_tag(name, str(version.version), "mlsys.version", str(move.version))
+    return numbers
+
+
+def _add_version(client: Any, store: Store, move: Move) -> str:
+    """Log a finished run, add a model version that names the bundle's digest, and return MLflow's number of it."""
+    tags = {**move.facts.get("tags", {}), "mlsys.digest": move.digest, "mlsys.version": str(move.version)}
+    experiment = _experiment(client, store, move.name)
+    run = client.create_run(experiment, tags=tags, run_name=f"{move.name}-{move.digest[:8]}").info
+    _log(client, store, run.run_id, move)
+    source = f"mlsys:/bundle/{move.digest}"
+    return str(client.create_model_version(move.name, source=source, run_id=run.run_id, tags=tags).version)
+
+
+def _log(client: Any, store: Store, run_id: str, move: Move) -> None:
+    from mlflow.entities import Metric, Param
+
+    facts, at_ms = move.facts, int(move.at.timestamp() * 1000)
+    params = {"family": facts.get("family", ""), **facts.get("params", {})}
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in params.items()}
+    client.log_batch(
+        run_id,
+        metrics=[Metric(key, float(value), at_ms, 0) for key, value in facts.get("metrics", {}).items()],
+        params=[Param(key, value) for key, value in texts.items()],
+    )
+    for report in facts.get("reports", ()):
+        if (store.root / report).is_file():
+            client.log_artifact(run_id, str(store.root / report))
+    client.set_terminated(run_id, "FINISHED")
+
+
+def _sync_aliases(client: Any, name: str, moves: Sequence[Move], numbers: dict[str, str], added: list[str]) -> None:
+    there = {alias: str(number) for alias, number in client.get_registered_model(name).aliases.items()}
+    for alias, digest in {move.alias: move.digest for move in moves if move.kind in ("move", "rollback")}.items():
+        number = numbers.get(digest)
+        if alias and alias not in _RESERVED_ALIAS and number is not None and there.get(alias) != number:
+            client.set_registered_model_alias(name, alias, number)
+            added.append(f"{name}@{alias}")
+
+
+def _within(seconds: float, work: Callable[[], Any]) -> None:
+    """Do the work in a thread, and leave it behind if it takes longer: a server may accept and never answer."""
+    failures: list[Exception] = []
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  (it is raised below, in the thread that waits)
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="mlflow-mirror", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        got = f"no answer within {seconds:.0f} s"
+        raise errors.RegistryError.build("registry: telling MLflow", got=got, expected="an answer from MLflow")
+    if failures:
+        raise failures[0]
+
+
+@contextlib.contextmanager
+def _answered(what: str) -> Iterator[None]:
+    """Turn every error of MLflow, and of the libraries below it, into one of the registry."""
+    try:
+        with _environment(_IMPATIENT):
+            yield
+    except errors.MlsysError:
+        raise
+    except Exception as error:  # MLflow lets errors of requests, urllib3 and SQLAlchemy through
+        raise errors.RegistryError.build(
+            f"registry: {what}", got=str(error).split("\n", maxsplit=1)[0] or type(error).__name__,
+            expected="an answer from MLflow",
+            hint="check MLFLOW_TRACKING_URI, or unset it to use the store's own database",
+        ) from error  # fmt: skip
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set variables that are not set, during a block."""
+    new = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
+
+
+def _client(store: Store) -> Any:
+    """The MLflow client of the store's database or of the server that the environment names."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for logger in ("alembic", "mlflow.store.db.utils"):  # table by table on the first use
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    uri = _server_uri(store)
+    return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+
+
+def _server_uri(store: Store) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_folder(store) / 'mlflow.db'}"
+
+
+def _experiment(client: Any, store: Store, name: str) -> str:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    own = None if os.environ.get("MLFLOW_TRACKING_URI") else (_folder(store) / "artifacts" / name).as_uri()
+    return str(client.create_experiment(name, artifact_location=own))
+
+
+def _folder(store: Store) -> Path:
+    return store.root / "registry"
+
+
+def _server(store: Store) -> str:
+    """Digest of the address, which may hold a password."""
+    uris = _server_uri(store), os.environ.get("MLFLOW_REGISTRY_URI")
+    return digest_json(uris)[:16]
+
+
+def _notes(store: Store) -> dict[str, dict[str, int]]:
+    """Lines of the ledger that the mirror has, by server and name."""
+    file = _folder(store) / "mlflow-mirror.json"
+    try:
+        return dict(read_json(file)) if file.is_file() else {}
+    except errors.StoreError:
+        return {}
+
+
+def _note(store: Store, name: str, num_lines: int) -> None:
+    notes = _notes(store)
+    notes.setdefault(_server(store), {})[name] = num_lines
+    write_json(_folder(store) / "mlflow-mirror.json", notes)
