@@ -19,7 +19,7 @@ Rows without a target are the part ``unlabelled``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +37,17 @@ from mlsys.schema import FOLD, ROW, Role, Schema, Task
 from mlsys.store import Store
 
 
-def divide(store: Store, snapshot: Snapshot, recipe: Recipe, task: Task) -> Split:
+def divide(
+    store: Store, snapshot: Snapshot, recipe: Recipe, task: Task, roles: Mapping[str, Role] | None = None
+) -> Split:
     """Assign every row to a part and each training row to a fold, and store each part in a folder of its own.
 
     In memory are a few numbers a row, and at most `TASK_ROWS` rows a part.
+
+    Parameters
+    ----------
+    roles
+        Roles of columns other than in the snapshot, as `screening.screen` found them.
 
     Raises
     ------
@@ -51,6 +58,7 @@ def divide(store: Store, snapshot: Snapshot, recipe: Recipe, task: Task) -> Spli
     """
     by = _resolve(recipe, task)
     schema = _with_split_column(snapshot.schema, recipe) if by == "column" else snapshot.schema
+    schema = _with_roles(schema, roles or {})
     digest = cluster.call(_divide, store, snapshot, schema, recipe, task, by)
     return Split.open(store, digest)
 
@@ -93,8 +101,11 @@ def _check(by: str, recipe: Recipe) -> None:
 def _with_split_column(schema: Schema, recipe: Recipe) -> Schema:
     if recipe.split.column not in schema:
         raise errors.RecipeError.unknown_column("recipe: 'split.column'", str(recipe.split.column), schema.names)
-    columns = [c.model_copy(update={"role": Role.SPLIT}) if c.name == recipe.split.column else c for c in schema]
-    return Schema(columns=columns)
+    return _with_roles(schema, {str(recipe.split.column): Role.SPLIT})
+
+
+def _with_roles(schema: Schema, roles: Mapping[str, Role]) -> Schema:
+    return Schema(columns=[c.model_copy(update={"role": roles[c.name]}) if c.name in roles else c for c in schema])
 
 
 def _divide(store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: str) -> str:

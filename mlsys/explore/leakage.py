@@ -1,18 +1,21 @@
 """Scan for leakage: rows in two parts, columns that know the answer, parts in the wrong order of time.
 
-==============  ==========================================================  ==============
-finding         what it says                                                stops the run
-==============  ==========================================================  ==============
+==============  ==========================================================  ===============
+finding         what it says                                                what follows
+==============  ==========================================================  ===============
 ``twins``       rows of a part are copies of training rows                  over a fraction
-``identical``   a column equals the target in every row                     yes
-``proxy``       a column alone predicts the target almost perfectly         above a bound
-``after_event`` a column is filled where there is a label, and null where   yes
-                there is none: it is written when the answer is known
-``group``       a group of rows that belong together stands in two parts    yes
-``time``        training rows are later than rows that are to be predicted  yes
-==============  ==========================================================  ==============
+                                                                            the run stops
+``identical``   a column equals the target in every row                     suspected
+``proxy``       a column alone predicts the target almost perfectly         suspected above
+                                                                            a bound
+``group``       a group of rows that belong together stands in two parts    the run stops
+``time``        training rows are later than rows that are to be predicted  the run stops
+==============  ==========================================================  ===============
 
-A column that the recipe lists under ``explore.allow`` is reported and does not stop the run.
+A suspicion about a column is ours and may be wrong, so it stops nothing: the run goes on with the column, and says so
+here, at the gate and in the report. With ``explore.suspects: stop`` the recipe asks for a stop. A column under
+``explore.allow`` has been checked and is no longer suspected. Columns that are certain to be known only with the answer
+never come here: `mlsys.collect.screening` takes them out before the rows are divided.
 
 A copied row lets the model recite an answer that it was shown. But rows may also be equal by chance, in a table of
 few and coarse columns. Chance is judged as if the columns were independent: a row whose values have the shares p1 …
@@ -46,7 +49,6 @@ from mlsys.explore import univariate
 from mlsys.explore.scan import Profile, ScanFragment, fragments, light, read
 from mlsys.reports.formats import percent
 from mlsys.schema import Role, Schema, Task
-from mlsys.statistics import TableStatistics
 from mlsys.statistics.arrays import Floats, UInt64
 from mlsys.statistics.hashing import combine, hash_array
 from mlsys.statistics.ranking import Z_95_LOWER, wilson_interval
@@ -59,15 +61,11 @@ SURPRISE = 0.01
 MAX_JUDGED = 2_000
 """Duplicates judged one by one; of more, the share of copies is that of these."""
 
-BLOCKING = {"auc": 0.98, "r2": 0.98}
-WARNING = {"auc": 0.95, "r2": 0.9}
-"""Strength of a single column: it is reported where the estimate is above the second, and stops
-the run where the lower end of its 95 % interval is above the first. The strongest honest columns of
+SUSPICIOUS = {"auc": 0.98, "r2": 0.98}
+NOTABLE = {"auc": 0.95, "r2": 0.9}
+"""Strength of a single column: it is reported where the estimate is above the second, and suspected
+where the lower end of its 95 % interval is above the first. The strongest honest columns of
 well-known tables stay below: 0.976 ± 0.013 in scikit-learn's breast cancer, 0.986 ± 0.025 in iris."""
-
-FILLED, UNFILLED = 0.05, 0.5
-"""A column is written after the event if it is null in at most 5 % of the rows with a label
-and in at least half of those without."""
 
 LATER = ("validation", "test", "production")
 
@@ -139,11 +137,6 @@ def _matching_rows(work: tuple[ScanFragment, list[str], UInt64, Schema]) -> pa.T
     return light(table.filter(pa.array(np.isin(combine([hash_array(table[name]) for name in names]), keys))), schema)
 
 
-def _num_nulls(work: tuple[ScanFragment, list[str]]) -> list[int]:
-    table = read(*work, {})
-    return [table[name].null_count for name in work[1]]
-
-
 def _expected(sample: pa.Table, rows: pa.Table, num_train: int, names: Sequence[str]) -> Floats:
     """Expected number of training rows that equal each row by chance, were the columns independent."""
     expected = np.full(rows.num_rows, float(num_train))
@@ -167,7 +160,9 @@ class Finding:
     evidence
         Measured fraction of copies, AUC or R², fraction of nulls, of groups, of rows.
     blocking
-        True if the run stops unless the recipe allows the column or the fraction.
+        True if the run stops unless the recipe allows the fraction or the column.
+    suspected
+        True for a column that very likely knows the answer; the run goes on, and its gate repeats it.
     """
 
     kind: str
@@ -175,12 +170,26 @@ class Finding:
     detail: str
     evidence: float
     blocking: bool
+    suspected: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """Sentence for the console about a suspected column: what was found, what is done, and what to do."""
+        return (
+            f"{self.detail}: it may be known only with the answer. It is kept; data.known_after: [{self.column}] leaves"
+            f" it out, explore.allow: [{self.column}] says that it is known in time"
+        )
 
 
 def scan(
-    split: Split, task: Task, profile: Profile, allow: Iterable[str] = (), max_duplicate_fraction: float = 0.01
+    split: Split,
+    task: Task,
+    profile: Profile,
+    allow: Iterable[str] = (),
+    max_duplicate_fraction: float = 0.01,
+    suspects: str = "warn",
 ) -> list[Finding]:
-    """Scan for leakage; blocking findings come first.
+    """Scan for leakage; blocking findings come first, then suspected columns, which block if `suspects` is ``stop``.
 
     The training rows are not read again: `profile` is their scan. Of the rows of later parts only features, groups
     and times are read, never the target. Parts that `split` does not open are left out.
@@ -189,7 +198,6 @@ def scan(
         *_duplicates(split, task, profile, max_duplicate_fraction),
         *_identical(profile.sample, split, task),
         *_proxies(profile, split),
-        *_after_event(split, task, profile.whole),
         *_groups(split, profile),
         *_times(split, profile),
     ]
@@ -197,9 +205,12 @@ def scan(
     known = {finding.column for finding in findings if finding.kind == "identical"}
     shown = [f for f in findings if f.kind != "proxy" or f.column not in known]
     for place, finding in enumerate(shown):
-        if finding.blocking and finding.column in allowed:
-            shown[place] = replace(finding, detail=f"{finding.detail}; allowed by the recipe", blocking=False)
-    return sorted(shown, key=lambda finding: (not finding.blocking, -finding.evidence))
+        if finding.column in allowed and (finding.blocking or finding.suspected):
+            detail = f"{finding.detail}; allowed by the recipe"
+            shown[place] = replace(finding, detail=detail, blocking=False, suspected=False)
+        elif finding.suspected and suspects == "stop":
+            shown[place] = replace(finding, blocking=True)
+    return sorted(shown, key=lambda finding: (not finding.blocking, not finding.suspected, -finding.evidence))
 
 
 def enforce(findings: Iterable[Finding]) -> None:
@@ -253,7 +264,7 @@ def _identical(rows: pa.Table, split: Split, task: Task) -> list[Finding]:
     for name in _features(split, task):
         if known[name].null_count == 0 and _equal(known[name], answer):
             detail = f"'{name}' equals the target '{task.target}' in all {known.num_rows:,} rows of the sample"
-            findings.append(Finding("identical", name, detail, 1.0, True))
+            findings.append(Finding("identical", name, detail, 1.0, blocking=False, suspected=True))
     return findings
 
 
@@ -269,31 +280,13 @@ def _proxies(profile: Profile, split: Split) -> list[Finding]:
     findings = []
     for name, strength in profile.strengths.items():
         measure = strength.measure
-        if strength.weakest < WARNING[measure] or name not in split.schema:
+        if strength.weakest < NOTABLE[measure] or name not in split.schema:
             continue
         shown = {"auc": "an AUC of", "r2": "an R² of"}[measure]
         worst = " for the class that it tells apart worst" if len(strength.by_class) > 2 else ""
         detail = f"'{name}' alone predicts the target with {shown} {strength.weakest:.3f}{worst}"
-        findings.append(Finding("proxy", name, detail, strength.weakest, strength.low > BLOCKING[measure]))
-    return findings
-
-
-def _after_event(split: Split, task: Task, whole: TableStatistics) -> list[Finding]:
-    """Columns that are null without a label; if most are, the rows are broken and no column is to blame."""
-    if not _open(split, ["unlabelled"]) or split.num_rows["unlabelled"] < univariate.MIN_ROWS:
-        return []
-    names = _features(split, task)
-    num_nulls = np.sum(_each(_num_nulls, split, "unlabelled", names), axis=0).tolist()
-    findings = []
-    for name, without in zip(names, num_nulls, strict=True):
-        empty = without / split.num_rows["unlabelled"]
-        filled = whole.columns[name].num_nulls / max(whole.columns[name].num_rows, 1)
-        if empty >= UNFILLED and filled <= FILLED:
-            detail = f"'{name}' is null in {percent(empty)} of the rows without a label,"
-            detail += f" {percent(filled)} of those with one"
-            findings.append(Finding("after_event", name, detail, empty, True))
-    if len(findings) > len(names) / 2:
-        return [replace(f, detail=f"{f.detail}, as most columns are", blocking=False) for f in findings]
+        is_suspected = strength.low > SUSPICIOUS[measure]
+        findings.append(Finding("proxy", name, detail, strength.weakest, blocking=False, suspected=is_suspected))
     return findings
 
 

@@ -58,7 +58,6 @@ FINDINGS = {
     "twins": "copies in two parts",
     "identical": "equals the target",
     "proxy": "stands in for the target",
-    "after_event": "known after the event",
     "group": "group in two parts",
     "time": "order of time",
 }
@@ -71,7 +70,7 @@ def page(profile: Json) -> str:
     features = formats.count(overview["num_features"], "feature")
     subtitle = f"{rows} × {features}; target {profile['target']['name']}"
     report = Page(f"Exploration: {profile['title']}", subtitle, mark=_mark(profile))
-    leaks = any(finding["blocking"] for finding in profile["findings"])
+    leaks = any(finding["blocking"] or finding["suspected"] for finding in profile["findings"])
     if leaks:
         report.section("Leakage", *_findings(profile["findings"]))
     report.section("Overview", *_overview(profile))
@@ -93,6 +92,9 @@ def _mark(profile: Json) -> Html:
     blocking = sum(finding["blocking"] for finding in profile["findings"])
     if blocking:
         return html.badge("bad", f"{blocking} blocking")
+    suspected = sum(finding["suspected"] for finding in profile["findings"])
+    if suspected:
+        return html.badge("bad", f"{suspected} suspected of knowing the answer")
     others = len(profile["findings"])
     return html.badge("warn", f"{others} to be looked at") if others else html.badge("good", "no leak found")
 
@@ -103,16 +105,18 @@ def _findings(findings: list[Json]) -> list[Html]:
         return [html.alert("good", clean)]
     blocks = []
     for finding in findings:
-        effect = "stops the run" if finding["blocking"] else "to be looked at"
+        effect = "to be looked at"
+        if finding["blocking"] or finding["suspected"]:
+            effect = "stops the run" if finding["blocking"] else "may know the answer, and is kept"
         title = f"{FINDINGS.get(finding['kind'], finding['kind'])}: {effect}"
-        level: html.Level = "bad" if finding["blocking"] else "warn"
+        level: html.Level = "warn" if effect == "to be looked at" else "bad"
         blocks.append(html.alert(level, join(finding["detail"], tag("small", _repair(finding))), title=title))
     return blocks
 
 
 def _repair(finding: Json) -> str:
     """Sentence about what to change in the recipe."""
-    if finding["column"] is not None and finding["kind"] in {"identical", "proxy", "after_event"}:
+    if finding["column"] is not None and finding["kind"] in {"identical", "proxy"}:
         name = finding["column"]
         return f"If it is known only with the answer: data.known_after: [{name}]. If not: explore.allow: [{name}]."
     return REPAIRS.get(finding["kind"], "")

@@ -263,7 +263,12 @@ class SplitSection(Section):
 class ExploreSection(Section):
     """Step 2, explore: the profile of the training rows and the leakage scan."""
 
-    allow: tuple[str, ...] = Field((), description="columns that the leakage scan flags and that you have checked")
+    allow: tuple[str, ...] = Field(
+        (), description="columns that are taken to know the answer or suspected of it, and that you have checked"
+    )
+    suspects: Literal["warn", "stop"] = Field(
+        "warn", description="warn or stop if a column alone predicts the target almost perfectly"
+    )
     max_duplicate_fraction: float = Field(
         0.01,
         ge=0,

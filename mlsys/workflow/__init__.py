@@ -66,7 +66,13 @@ COLLECT = Step(
     check=data.check_collected,
 )
 EXPLORE = Step(
-    "explore", 2, data.explore, results.ExploreResult, summary.explored, reads=("name", "explore", "features.derive")
+    "explore",
+    2,
+    data.explore,
+    results.ExploreResult,
+    summary.explored,
+    reads=("name", "explore", "features.derive"),
+    check=data.check_explored,
 )
 FEATURES = Step(
     "features",
@@ -105,6 +111,7 @@ EVALUATE = Step(
     results.EvaluateResult,
     summary.own,
     reads=("name", "seed", "data.timezone", "selection.metric", "evaluate"),
+    check=modelling.check_evaluated,
 )
 DEPLOY = Step(
     "deploy", 8, production.deploy, results.DeployResult, summary.deployed, reads=("name", "deploy"), is_repeated=True

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from mlsys.dataset import Split
 from mlsys.workflow.results import CollectResult, ExploreResult, FeaturesResult
-from mlsys.workflow.run import StepContext
+from mlsys.workflow.run import Run, StepContext
 
 if TYPE_CHECKING:
     from mlsys.collect.snapshot import Collection
-    from mlsys.recipe import DataSection, Join
+    from mlsys.recipe import DataSection, Join, Recipe
 
 MAX_MESSAGES = 10
 """Messages of a collection that the console shows: a table may have 10,000 empty columns."""
 
 
 def observe_sources(context: StepContext) -> dict[str, Any]:
-    """Fingerprints of the sources as they are now, and the rules of the contract."""
+    """Fingerprints of the sources as they are now, the rules of the contract, and columns chosen as features."""
     from mlsys.collect import contract
     from mlsys.readers import registry
 
@@ -27,12 +27,24 @@ def observe_sources(context: StepContext) -> dict[str, Any]:
     return {
         "contract": contract.load(recipe.data.contract) if recipe.data.contract else None,
         "sources": [registry.fingerprint(each.source, each.reading) for each in sources],
+        "named": _named(recipe),
     }
+
+
+def _named(recipe: Recipe) -> list[str]:
+    """Columns of which the recipe itself says that they are used: no screening takes them away."""
+    from mlsys import expressions
+
+    derived = [expressions.parse(*each, "recipe: features.derive").inputs for each in recipe.features.derive.items()]
+    keys = [name for join in recipe.features.joins.values() for name in join.keys]
+    return sorted(
+        {*recipe.explore.allow, *recipe.features.columns, *keys, *(name for names in derived for name in names)}
+    )
 
 
 def collect(context: StepContext) -> CollectResult:
     """Collect the rows and the feature tables, check and join them, and divide them into parts."""
-    from mlsys.collect import snapshot, split, task
+    from mlsys.collect import screening, snapshot, split, task
     from mlsys.features.joins import assembly
 
     # 1. Read and check the rows and every feature table.
@@ -49,10 +61,11 @@ def collect(context: StepContext) -> CollectResult:
         pairs = {name: (join, tables[name].snapshot) for name, join in recipe.features.joins.items()}
         done = assembly.assemble(store, whole, pairs, context.progress)
         whole, joined = done.snapshot, done.report
-    # 3. Decide the task and divide the rows.
+    # 3. Decide the task, leave out what is known only with the answer, and divide the rows.
     decided = task.decide(whole, recipe)
+    screened = screening.screen(whole, decided, context.observed["named"])
     context.progress("dividing")
-    parts = split.divide(store, whole, recipe, decided)
+    parts = split.divide(store, whole, recipe, decided, {name: each.role for name, each in screened.items()})
     of_tables = [line for name, table in tables.items() for line in messages(table.report, name)]
     return CollectResult(
         snapshot=whole.digest,
@@ -61,7 +74,7 @@ def collect(context: StepContext) -> CollectResult:
         num_rows=parts.num_rows,
         num_columns=len(whole.schema),
         taken=taken.report,
-        messages=(*messages(taken.report), *of_tables),
+        messages=(*(each.message for each in screened.values()), *messages(taken.report), *of_tables),
         joined=joined,
         tables={name: table.snapshot.digest for name, table in tables.items()},
     )
@@ -93,7 +106,7 @@ def messages(report: dict[str, Any], name: str = "") -> list[str]:
     return [f"{name}: {line}" if name else line for line in lines]
 
 
-def check_collected(context: StepContext, result: CollectResult) -> None:
+def check_collected(run: Run, result: CollectResult) -> None:
     """Print the messages, and stop where the rows are too old: a source that stands still gets staler.
 
     Raises
@@ -104,8 +117,8 @@ def check_collected(context: StepContext, result: CollectResult) -> None:
     from mlsys.collect import history
 
     for line in result.messages:
-        context.console.line(f"            {line}")
-    history.check_age(result.taken["newest"], context.recipe.data, dt.datetime.now(dt.UTC))
+        run.console.line(f"            {line}")
+    history.check_age(result.taken["newest"], run.recipe.data, dt.datetime.now(dt.UTC))
 
 
 def explore(context: StepContext, data: CollectResult) -> ExploreResult:
@@ -124,7 +137,9 @@ def explore(context: StepContext, data: CollectResult) -> ExploreResult:
     )
     context.progress("leakage scan")
     settings = recipe.explore
-    findings = leakage.scan(split, data.task, profile, settings.allow, settings.max_duplicate_fraction)
+    findings = leakage.scan(
+        split, data.task, profile, settings.allow, settings.max_duplicate_fraction, settings.suspects
+    )
     context.progress("report")
     described = document.describe(split, data.task, profile, findings, title=recipe.name)
     report = context.report("explore", explore_report.page(described), described)
@@ -138,7 +153,14 @@ def explore(context: StepContext, data: CollectResult) -> ExploreResult:
         num_alerts=len(described["alerts"]),
         num_findings=len(findings),
         suspects=tuple(dict.fromkeys(finding.column for finding in findings if finding.column is not None)),
+        warnings=tuple(finding.sentence for finding in findings if finding.suspected),
     )
+
+
+def check_explored(run: Run, result: ExploreResult) -> None:
+    """Print what is suspected of knowing the answer."""
+    for line in result.warnings:
+        run.console.line(f"            {line}")
 
 
 def observe_encoders(context: StepContext, *_: Any) -> dict[str, str]:

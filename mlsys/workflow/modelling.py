@@ -16,7 +16,7 @@ from mlsys.workflow.results import (
     TrainResult,
     TuneResult,
 )
-from mlsys.workflow.run import StepContext
+from mlsys.workflow.run import Run, StepContext
 
 if TYPE_CHECKING:
     from mlsys.features.online.views import FeatureView
@@ -129,3 +129,16 @@ def evaluate(context: StepContext, model: TrainResult, data: CollectResult) -> E
         report=context.report("evaluate", step.report.page(evaluation), evaluation),
         summary=step.summary(evaluation),
     )
+
+
+def check_evaluated(run: Run, _: EvaluateResult) -> None:
+    """Say beside the verdict which columns may have known the answer: it is worth what they are."""
+    for line in warnings(run):
+        run.console.line(f"            {line}")
+
+
+def warnings(run: Run) -> list[str]:
+    """Sentences about columns that explore suspects, for the verdict of the gate."""
+    explored = run.results.get("explore")
+    suspected = explored.warnings if isinstance(explored, ExploreResult) else ()
+    return [f"the gate does not know: {line}" for line in suspected]

@@ -104,6 +104,8 @@ class ExploreResult(StepResult):
     ----------
     suspects
         Columns that the leakage scan names.
+    warnings
+        Sentences about those that very likely know the answer.
     """
 
     identity = ("statistics",)
@@ -116,6 +118,7 @@ class ExploreResult(StepResult):
     num_alerts: int
     num_findings: int
     suspects: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class Step(Generic[R]):
         ``observe(context, *results)``: facts that `work` depends on beyond recipe and results, such as
         fingerprints of files, as JSON or models. It reads the whole recipe, since what it returns counts.
     check
-        ``check(context, result)``, called each time, also for a result that was there already.
+        ``check(run, result)``, called each time, also for a result that was there already.
     is_repeated
         The work is done each time and says itself, by ``is_new``, whether that changed anything.
     """
@@ -93,7 +93,7 @@ class Step(Generic[R]):
     summary: Callable[[R], str]
     reads: tuple[str, ...]
     observe: Callable[..., Any] = _nothing
-    check: Callable[[StepContext, R], None] = _nothing
+    check: Callable[[Run, R], None] = _nothing
     is_repeated: bool = False
 
     def key(self, context: StepContext, *inputs: StepResult) -> str:
@@ -183,7 +183,7 @@ class Run:
         self.results[step.name] = result
         self.records[step.name]["summary"] = step.summary(result)
         self.console.line(f"{step.number} {step.name:<10} {step.summary(result)}   {ending}")
-        step.check(self.context(), result)
+        step.check(self, result)
         if step.name == self.until:
             raise _LastStepError
         return result

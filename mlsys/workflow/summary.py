@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from mlsys.reports.formats import count
+from mlsys.workflow import modelling
 from mlsys.workflow.results import (
     CollectResult,
     DeployResult,
@@ -82,11 +83,16 @@ def text(run: Run) -> str:
     blocks = [
         _leaderboard(cast("SelectionResult", results["selection"]).leaderboard),
         _metrics(evaluated),
-        [f"gate {'passed' if evaluated.passed else 'FAILED'}", *(f"  {check['reason']}" for check in evaluated.checks)],
+        [f"gate {'passed' if evaluated.passed else 'FAILED'}", *_verdict(run, evaluated)],
         ["reports", *(f"  {name:<9} {record['report']}" for name, record in run.records.items() if "report" in record)],
         _endpoint(cast("DeployResult", results["deploy"]).endpoint),
     ]
     return "\n" + "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def _verdict(run: Run, evaluated: EvaluateResult) -> list[str]:
+    """Reasons of the gate, and the columns that may have known the answer."""
+    return [f"  {line}" for line in (*(check["reason"] for check in evaluated.checks), *modelling.warnings(run))]
 
 
 def _leaderboard(ranking: dict[str, Any]) -> list[str]:
