@@ -28,6 +28,7 @@ PROMISES = {
     "test_texts_from_files_to_predictions.py": "texts end to end",
     "workflow/test_keys.py": "a step runs again exactly when it has to",
     "workflow/test_pictures.py": "pictures end to end",
+    "workflow/test_suspects.py": "a suspected column stops no run and is told",
 }
 """Unit tests that are named after what they promise, of several modules together."""
 
