@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Self
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 ROW = "__row"
 """Number of the row in its snapshot, counted from 0 over all files in order (int64)."""
@@ -90,7 +90,8 @@ class Column(_FrozenModel):
 
     `type` is the name of an Arrow type as ``pyarrow.type_for_alias`` reads it, or one of
     the forms ``timestamp[us, tz=UTC]`` and ``list<item: float>`` that :func:`arrow_type`
-    understands. `minimum` and `maximum` are inclusive, in the column's own unit.
+    understands. `minimum` and `maximum` are inclusive, in the column's own unit. `null_values` are
+    texts that count as missing where the values are no texts, such as ``?`` among numbers.
     """
 
     name: str
@@ -103,6 +104,13 @@ class Column(_FrozenModel):
     allowed: tuple[Any, ...] | None = None
     minimum: float | None = None
     maximum: float | None = None
+    null_values: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_no_null_values(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave an empty list out: digests of schemas that have none stay as they were before there were any."""
+        facts: dict[str, Any] = handler(self)
+        return facts if self.null_values else {key: value for key, value in facts.items() if key != "null_values"}
 
 
 class Schema(_FrozenModel):

@@ -140,6 +140,7 @@ def _from_json(record: dict[str, Any]) -> RowCounts:
         "rules": Counter(record["rules"]),
         "nulls": Counter(record["nulls"]),
         "words": {name: WordCounts(**words) for name, words in record["words"].items()},
+        "unread": {name: Counter(texts) for name, texts in record["unread"].items()},
         "classes": dict(record["classes"]),
     }
     return RowCounts(**(record | counts))

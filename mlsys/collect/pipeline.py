@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,10 @@ from mlsys.collect import contract, type_inference
 from mlsys.collect.cache import PART, REJECTED, Cache, StoredFragment
 from mlsys.collect.duplicates import Duplicates
 from mlsys.collect.quarantine import Quarantine, Violations
-from mlsys.collect.storage_schema import FragmentScan, RowCounts, StorageSchema
+from mlsys.collect.storage_schema import FragmentScan, RowCounts, StorageSchema, most_frequent
 from mlsys.collect.type_inference import WordCounts
 from mlsys.readers import conversion, folders, registry
-from mlsys.readers.base import BATCH_ROWS, Fragment, TypeCounts, refuse_reserved
+from mlsys.readers.base import BATCH_ROWS, Fragment, TypeCounts, refuse_reserved, texts_of
 from mlsys.readers.conversion import NumberFormat
 from mlsys.recipe import Reading
 from mlsys.schema import ROW
@@ -111,6 +112,7 @@ def drop_duplicates(job: DropDuplicatesJob) -> StoredFragment:
     stored, counts = job.stored, RowCounts(num_superseded=len(job.duplicates.superseded))
     counts.num_bad, counts.rules = stored.counts.num_bad, stored.counts.rules.copy()
     counts.samples = {rule: list(samples) for rule, samples in stored.counts.samples.items()}
+    counts.unread = stored.counts.unread
     _make_empty(job.folder)
     file, rejected = pq.ParquetFile(stored.folder / PART), stored.folder / REJECTED
     with (
@@ -154,13 +156,17 @@ def _scan(job: ScanJob, sha256: str | None) -> FragmentScan:
 
 
 def _scan_typed(job: ScanJob, sha256: str | None, schema: pa.Schema, num_rows: int) -> FragmentScan:
-    """The scan of a fragment that knows its types: of values, only pictures and decimal labels are counted."""
+    """The scan of a fragment that knows its types: only pictures, wide integers and decimal labels are counted."""
     result = FragmentScan(num_rows, {}, [], sha256)
     for column in schema:
         kind = conversion.stored_type(column.type, column.name, job.fragment.name)
-        result.type_counts[column.name] = TypeCounts(typed={str(kind): job.fragment.name})
+        num_objects = num_rows if conversion.are_objects(column.type) else 0
+        result.type_counts[column.name] = TypeCounts(typed={str(kind): job.fragment.name}, objects=num_objects)
         if pa.types.is_binary(kind):
             _count_pictures(job.fragment, column.name, result.type_counts[column.name])
+        elif conversion.exceeds_64_bits(column.type):
+            for values in registry.column(job.fragment, column.name):
+                type_inference.count_integers(values, result.type_counts[column.name])
     target = job.target
     if target is not None and target in schema.names and pa.types.is_floating(schema.field(target).type):
         result.type_counts[target].fractions = _num_fractions(registry.column(job.fragment, target))
@@ -251,9 +257,25 @@ def _convert(
             violations += [([name], f"column '{name}': {fault}", mask) for fault, mask in faults.items()]
             continue
         arrays[name] = conversion.as_type(values, kind, storage.zone, numbers)
-        violations += _misfits(name, values, arrays[name])
+        violations += _misfits(name, values, arrays[name], storage)
     converted = pa.table(arrays | {ROW: table[ROW]})
-    return converted.filter(quarantine.rows(table, violations)) if violations else converted
+    keep = quarantine.rows(table, violations)
+    converted = converted.filter(keep) if violations else converted
+    for name in sorted(storage.columns.keys() & names - storage.images):
+        written = table[name].combine_chunks()
+        _count_unread(name, written.filter(keep) if violations else written, converted[name], quarantine.counts)
+    return converted
+
+
+def _count_unread(name: str, written: pa.Array, read: pa.ChunkedArray, counts: RowCounts) -> None:
+    """Count the values that were written and are missing, by their text."""
+    if written.null_count == read.null_count:
+        return
+    unread = written.filter(pc.and_(pc.is_valid(conversion.without_nan(written)), pc.is_null(read.combine_chunks())))
+    for text, rows in texts_of(unread):
+        counts.unread.setdefault(name, Counter())[text] += rows
+    if name in counts.unread:
+        counts.unread[name] = most_frequent(counts.unread[name])
 
 
 def _derive(table: pa.Table, storage: StorageSchema, quarantine: Quarantine) -> pa.Table:
@@ -263,14 +285,20 @@ def _derive(table: pa.Table, storage: StorageSchema, quarantine: Quarantine) -> 
     for column in storage.stored:
         derived = added[column.name].combine_chunks()
         values = conversion.to_stored(derived, column.type, storage.zone)
-        violations += _misfits(column.name, derived, values)
+        violations += _misfits(column.name, derived, values, storage) if column.name in storage.derive else []
         columns.append(conversion.without_nan(values) if column.name == storage.target else values)
     rows = pa.table([*columns, table[ROW]], names=[*storage.stored.names, ROW])
     return rows.filter(quarantine.rows(added.append_column(ROW, table[ROW]), violations)) if violations else rows
 
 
-def _misfits(name: str, written: pa.Array, read: pa.Array) -> Violations:
+def _misfits(name: str, written: pa.Array, read: pa.Array, storage: StorageSchema) -> Violations:
+    """The rows that a column costs, whose type is stated: elsewhere a value that cannot be read is missing."""
+    if name not in storage.strict:
+        return []
     mask = conversion.misfits(written, read)
+    known = storage.contract[name].null_values if storage.contract and name in storage.contract else ()
+    if known and pa.types.is_string(written.type) and mask.true_count:
+        mask = pc.and_(mask, pc.invert(pc.is_in(pc.utf8_trim_whitespace(written), pa.array(known))))
     return [([name], f"column '{name}': not {read.type}", mask)] if mask.true_count else []
 
 

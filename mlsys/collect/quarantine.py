@@ -37,7 +37,7 @@ class Quarantine:
         self._writer = pq.ParquetWriter(file, QUARANTINE, compression="zstd")
         if before is not None and pq.read_metadata(before).num_rows:
             self._writer.write_table(pq.read_table(before))
-        self._source, self._first_row, self._counts = source, first_row, counts
+        self._source, self._first_row, self.counts = source, first_row, counts
 
     def __enter__(self) -> Self:
         return self
@@ -52,9 +52,9 @@ class Quarantine:
     def records(self, bad_records: Sequence[BadRecord]) -> None:
         """Reject records that are no rows."""
         for record in bad_records:
-            self._counts.rules[record.reason] += 1
+            self.counts.rules[record.reason] += 1
             self._sample(record.reason, record.row, repr(record.content[:80]))
-        self._counts.num_bad += len(bad_records)
+        self.counts.num_bad += len(bad_records)
         rows = [record.row + self._first_row for record in bad_records]
         self._write(rows, [record.reason for record in bad_records], [record.content for record in bad_records])
 
@@ -65,7 +65,7 @@ class Quarantine:
             return pa.array(keep)
         reasons: dict[int, list[str]] = {}
         for names, rule, mask in violations:
-            self._counts.rules[rule] += mask.true_count
+            self.counts.rules[rule] += mask.true_count
             indices = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
             for index in indices.tolist():
                 reasons.setdefault(index, []).append(rule)
@@ -76,7 +76,7 @@ class Quarantine:
         rows = as_python(rejected.drop_columns([ROW]))
         contents = [json.dumps(row, ensure_ascii=False, default=_json) for row in rows]
         self._write(rejected[ROW].to_pylist(), ["; ".join(reasons[index]) for index in order], contents)
-        self._counts.num_bad += len(order)
+        self.counts.num_bad += len(order)
         keep[order] = False
         return pa.array(keep)
 
@@ -85,7 +85,7 @@ class Quarantine:
             self._writer.write_table(pa.table([[self._source] * len(rows), rows, reasons, contents], schema=QUARANTINE))
 
     def _sample(self, rule: str, row: int, value: str) -> None:
-        samples = self._counts.samples.setdefault(rule, [])
+        samples = self.counts.samples.setdefault(rule, [])
         if len(samples) < NUM_SAMPLES:
             samples.append(f"{value} in '{self._source}' row {row}")
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mlsys import errors
 from mlsys.cluster import ExecutionPlan
-from mlsys.collect import storage_schema
+from mlsys.collect import storage_schema, type_inference
 from mlsys.collect.cache import StoredFragment
 from mlsys.collect.contract import Contract
 from mlsys.collect.duplicates import Duplicates
 from mlsys.collect.quarantine import NUM_SAMPLES
-from mlsys.collect.storage_schema import FragmentScan, RowCounts, merged
+from mlsys.collect.storage_schema import FragmentScan, RowCounts, merged, most_frequent
 from mlsys.collect.type_inference import WordCounts
 from mlsys.readers.base import Fragment, TypeCounts
 from mlsys.recipe import DataSection
@@ -33,6 +34,8 @@ def total(parts: Sequence[RowCounts]) -> RowCounts:
             whole.samples[rule] = (whole.samples.get(rule, []) + samples)[:NUM_SAMPLES]
         for name, words in part.words.items():
             whole.words[name] = whole.words.get(name, WordCounts()).merged(words)
+        for name, texts in part.unread.items():
+            whole.unread[name] = most_frequent(whole.unread.get(name, Counter()) + texts)
         for label, count in part.classes.items():
             whole.classes[label] = whole.classes.get(label, 0) + count
     return whole
@@ -118,6 +121,7 @@ def _warnings(
         yield from _about_column(name, types, scanned)
         if name not in schema:
             yield f"column '{name}' is not in the contract: left out"
+        yield from _about_values(name, types, counts, schema)
     for column in schema:
         if counts.nulls[column.name] == counts.num_rows:
             yield f"column '{column.name}' has no value in any row: ignored"
@@ -128,6 +132,29 @@ def _warnings(
     for name, rows in duplicates.ids.items():
         if rows:
             yield f"column '{name}': an earlier value again in {_rows(rows)}"
+
+
+def _about_values(name: str, types: TypeCounts, counts: RowCounts, schema: Schema) -> Iterator[str]:
+    """Say which values of a column are read as missing, or make it a category, and what in the recipe decides it."""
+    unread = counts.unread.get(name, Counter())
+    if name not in schema or schema[name].role is Role.IGNORE:
+        return
+    kind = schema[name].kind
+    if unread:
+        has_kinds = schema.target is not None and not types.typed  # a feature table has none
+        hint = f"; data.kinds: {{{name}: categorical}} keeps such values" if has_kinds else ""
+        yield f"column '{name}': {_values(unread)} count as missing, for the column is {kind}{hint}"
+    if schema[name].type == "string" and not types.typed and type_inference.are_few_numbers(types):
+        hint = f"data.kinds: {{{name}: numeric}} makes it a number and sets the other rows aside"
+        yield f"column '{name}': {_values(types.odd)} beside a few numbers are codes: {kind}; {hint}"
+
+
+def _values(rows: Mapping[str, int]) -> str:
+    """The most frequent values with their rows, and the number of the others."""
+    ordered = sorted(rows.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{text[:40]!r} in {_rows(number)}" for text, number in ordered[:NUM_SAMPLES])
+    more = len(rows) - NUM_SAMPLES
+    return f"{shown} and {more:,} other values" if more > 0 else shown
 
 
 def _rows(number: int) -> str:

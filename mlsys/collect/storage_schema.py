@@ -28,6 +28,15 @@ ROW_INDEX = re.compile(rf"(__index_level_\d+__|Unnamed: \d+|{UNNAMED}\d+)")
 """Names that a row index gets: from pandas in Parquet and CSV, and from us where a CSV column has none."""
 
 
+MAX_UNREAD = 100
+"""Different values of a column, read as missing, that are counted one by one and kept with its schema."""
+
+
+def most_frequent(counts: Counter[str]) -> Counter[str]:
+    """The `MAX_UNREAD` most frequent values, of equals the first in order."""
+    return Counter(dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_UNREAD]))
+
+
 @dataclass
 class FragmentScan:
     """The result of the first pass over a fragment: number of records, type counts by column, bad records.
@@ -48,7 +57,8 @@ class FragmentScan:
 class StorageSchema:
     """Types of the `columns` as read, then as `stored` with the derived ones.
 
-    Of the columns, `images` are to be decoded, and are read first where they hold paths.
+    Of the columns, `images` are to be decoded, and are read first where they hold paths; `strict` are those whose
+    type the recipe or a contract states: a value that it does not read costs the row, elsewhere it is missing.
     """
 
     columns: dict[str, pa.DataType]
@@ -58,6 +68,7 @@ class StorageSchema:
     target: str | None
     contract: Contract | None
     images: frozenset[str] = frozenset()
+    strict: frozenset[str] = frozenset()
     time: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -71,6 +82,7 @@ class StorageSchema:
             "time": self.time,
             "contract": None if self.contract is None else self.contract.model_dump(mode="json"),
             "images": sorted(self.images),
+            "strict": sorted(self.strict),
         }
 
 
@@ -79,8 +91,9 @@ class RowCounts:
     """Counts of the second pass, over one fragment or all.
 
     Rows are stored, bad (quarantined), or superseded by a later row of their key. `rules` counts the rows that break
-    each rule, `samples` shows some; `nulls` and `words` are by stored column. `classes` counts rows by label, complete
-    only while there is one. `newest` is the latest ``data.time`` in microseconds, `damage` the error of a fragment
+    each rule, `samples` shows some; `nulls` and `words` are by stored column. `unread` counts by column the values that
+    count as missing because its type does not read them, the `MAX_UNREAD` most frequent. `classes` counts rows by
+    label, complete only while there is one. `newest` is the latest ``data.time`` in microseconds, `damage` the error of a fragment
     that turned out to be unreadable.
     """
 
@@ -91,6 +104,7 @@ class RowCounts:
     samples: dict[str, list[str]] = field(default_factory=dict)
     nulls: Counter[str] = field(default_factory=Counter)
     words: dict[str, WordCounts] = field(default_factory=dict)
+    unread: dict[str, Counter[str]] = field(default_factory=dict)
     classes: dict[Any, int] = field(default_factory=dict)
     newest: int | None = None
     damage: str | None = None
@@ -125,7 +139,8 @@ def decide(
     counts = merged(scans)
     _check_names(data, target, split_column, [*counts, *data.derive])
     # A contract may hold rules alone.
-    columns = _types_by_contract(contract, counts, data) if contract else _types_by_counts(counts, data)
+    keys = {name for key, name in _needed(data, None, split_column) if key not in {"data.time", "data.dedupe.order"}}
+    columns = _types_by_contract(contract, counts, data) if contract else _types_by_counts(counts, data, keys)
     are_classes = target in columns and target in counts and not contract and not is_regression
     if are_classes and pa.types.is_floating(columns[str(target)]) and not counts[str(target)].fractions:
         columns[str(target)] = pa.int64()  # 0.0 and 1.0, as pandas writes integers with gaps, are the classes 0 and 1
@@ -144,7 +159,9 @@ def decide(
         _check_kinds(contract, stored)
         _check_not_left_out(data, target, split_column, stored.names)
     time = data.time if data.time and pa.types.is_timestamp(stored.field(data.time).type) else None
-    return StorageSchema(columns, data.derive, stored, data.timezone, target, contract, images, time)
+    stated = {*(contract.names if contract else ()), *data.kinds, *data.derive, *([data.time] if data.time else [])}
+    strict = frozenset(stated - set(data.ignore))
+    return StorageSchema(columns, data.derive, stored, data.timezone, target, contract, images, strict, time)
 
 
 def merged(scans: Iterable[FragmentScan]) -> dict[str, TypeCounts]:
@@ -187,10 +204,10 @@ def _types_by_contract(contract: Contract, counts: dict[str, TypeCounts], data: 
     return {column.name: arrow_type(column.type) for column in contract if column.name in counts}
 
 
-def _types_by_counts(counts: dict[str, TypeCounts], data: DataSection) -> dict[str, pa.DataType]:
+def _types_by_counts(counts: dict[str, TypeCounts], data: DataSection, keys: Collection[str]) -> dict[str, pa.DataType]:
     types = {
-        name: type_inference.type_of(name, of_column, data.kinds.get(name), data.max_bad_fraction)
-        for name, of_column in counts.items()
+        name: type_inference.type_of(name, of, data.kinds.get(name), data.max_bad_fraction, is_key=name in keys)
+        for name, of in counts.items()
     }
     return {name: pa.float64() if pa.types.is_null(stored) else stored for name, stored in types.items()}
 
@@ -224,9 +241,12 @@ def _check_kinds(contract: Contract, stored: pa.Schema) -> None:
 
 def _column(name: str, storage: StorageSchema, data: DataSection, counts: RowCounts) -> Column:
     type_ = storage.stored.field(name).type
+    null_values = tuple(sorted(counts.unread.get(name, ())))
     if storage.contract is not None and name in storage.contract:
         facts = storage.contract[name].model_dump(include=set(Column.model_fields))
-        return Column.model_validate(facts | {"type": str(type_), "kind": data.kinds.get(name, facts["kind"])})
+        facts |= {"type": str(type_), "kind": data.kinds.get(name, facts["kind"])}
+        facts["null_values"] = tuple(sorted({*null_values, *storage.contract[name].null_values}))
+        return Column.model_validate(facts)
     inferred = type_inference.kind_of(type_, counts.words.get(name, WordCounts()))
     kind = data.kinds.get(name, inferred)
     if not _can_be(type_, kind):
@@ -235,7 +255,8 @@ def _column(name: str, storage: StorageSchema, data: DataSection, counts: RowCou
         raise errors.RecipeError.build(
             f"recipe: 'data.kinds.{name}'", got=got, expected=f"a kind for them, e.g. {inferred}", hint=hint, field=name
         )
-    return Column(name=name, type=str(type_), kind=kind, nullable=counts.nulls[name] > 0)
+    nullable = counts.nulls[name] > 0
+    return Column(name=name, type=str(type_), kind=kind, nullable=nullable, null_values=null_values)
 
 
 def _can_be(type_: pa.DataType, kind: Kind) -> bool:

@@ -4,16 +4,22 @@ Text (CSV, JSON lines, query results) is counted, never sampled: a column whose 
 after 300,000 numbers is judged on all of them. The rule for a column of text, in this order:
 
 1. no value at all: no type; the column is ignored and the report says so;
-2. a kind given in ``data.kinds`` decides;
-3. more than ``max_bad_fraction`` of the values look like codes (integers with a leading zero, or
-   beyond 64 bits): text, for as numbers they would lose digits;
-4. of bool, int64, double, date32 and timestamp the one that reads most values, the first of
+2. a kind given in ``data.kinds`` decides, and the rows of what it does not read are quarantined;
+3. texts that mark a missing value (`mlsys.readers.conversion.MARKERS`) do not count from here on;
+4. more than ``max_bad_fraction`` of the values look like codes (integers with a leading zero, or
+   beyond 64 bits among others that a double cannot tell apart): text, for as numbers they would lose digits;
+5. of bool, int64, double, date32 and timestamp the one that reads most values, the first of
    equals; JSON strings are only tried as dates and times, lists of numbers stay lists;
-5. if that one misfits more than ``max_bad_fraction`` of the values, the column is text; below,
-   the rows of the misfits are quarantined.
+6. a few numbers beside at least half as many other codes (`FEW_NUMBERS`) are a category: text;
+7. if the type of 5 misfits more than ``max_bad_fraction`` of the values, the column is text, unless all
+   misfits are `REPEATED` tokens in a column of numbers or times; else the misfits count as missing.
+
+So a type that was guessed here never costs a row: what it does not read is missing, or the column is text.
+Columns that name rows (ids, keys, groups) become text where one value is no number.
 
 Typed sources (Parquet, built-in sets) keep their type; integers in one file and decimals in
-another become decimals, any other change of type is refused.
+another become decimals, any other change of type is refused. Integers beyond 64 bits are text if
+any digit counts, decimals if only they are as large, by the same rule as in texts.
 """
 
 from __future__ import annotations
@@ -21,18 +27,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from mlsys import errors, images
-from mlsys.readers.base import TypeCounts
-from mlsys.readers.conversion import LIST, PLAIN, TIME, NumberFormat, read_text
+from mlsys.readers.base import MAX_DISTINCT, TypeCounts, bounded
+from mlsys.readers.conversion import EXACT, LIST, PLAIN, TIME, NumberFormat, are_markers, read_text
 from mlsys.schema import Kind, arrow_type
 
 PADDED = r"^\s*[+-]?0\d+\s*$"
 DATED = r"^\s*\d{4}-\d{2}-\d{2}"
 DIGITS = r"^\s*[+-]?\d+\s*$"
+FEW_NUMBERS = MAX_DISTINCT
+"""Distinct numbers up to which a column with other codes beside them may be a category."""
+REPEATED = 3
+"""Distinct texts, each more than once, that may stand for a missing number in a column of many numbers."""
+HEAD = 1_024
+"""Values that are looked at first, to tell prose, of which nothing is counted by value, from codes."""
 TEXT_WORDS = 5.0
 """Mean words a value from which a string column is prose rather than a category."""
 REPEATS = 20
@@ -84,18 +98,42 @@ def observe(
     counts = json_types or TypeCounts()
     values = texts.drop_null()
     counts.count = len(values)
+    is_read = np.zeros(len(values), bool)
     if counts.quoted < counts.count:
-        _count_numbers(values, counts, numbers)
+        is_read |= _count_numbers(values, counts, numbers)
         if counts.floats < counts.count:
             counts.bools = _num_readable(values, pa.bool_())
     if counts.floats + counts.bools < counts.count and _num_matching(values, DATED):
         counts.dates = _num_readable(values, pa.date32())
-        counts.times = counts.count if counts.dates == counts.count else _num_readable(values, TIME, zone)
+        is_read |= np.asarray(pc.is_valid(read_text(values, TIME, zone)))
+        counts.times = counts.count if counts.dates == counts.count else int(is_read.sum()) - counts.floats
+    if not is_read.all():
+        _count_unread(values.filter(pa.array(~is_read)), counts)
     return counts
 
 
-def type_of(name: str, counts: TypeCounts, kind: Kind | None, max_bad_fraction: float) -> pa.DataType:
-    """The stored type of a column, ``pa.null()`` if there is no value.
+def count_integers(values: pa.Array, counts: TypeCounts) -> None:
+    """Count integers of a type that goes beyond 64 bits: unsigned ones, and decimals without places."""
+    counts.count += len(values) - values.null_count
+    numbers = values.cast(pa.decimal256(76, 0)) if pa.types.is_decimal(values.type) else values
+    low, high = pa.scalar(-(1 << 63), pa.int64()), pa.scalar((1 << 63) - 1, pa.int64())
+    if pa.types.is_decimal(numbers.type):
+        low, high = low.cast(numbers.type), high.cast(numbers.type)
+    is_signed = not pa.types.is_unsigned_integer(values.type)
+    is_big = pc.greater(numbers, high.cast(numbers.type))
+    bound = pa.scalar(EXACT, pa.int64()).cast(numbers.type)
+    is_large = pc.greater_equal(numbers, bound)
+    if is_signed:
+        is_big = pc.or_(is_big, pc.less(numbers, low))
+        is_large = pc.or_(is_large, pc.less_equal(numbers, pc.negate(bound)))
+    counts.big += is_big.true_count
+    counts.large += is_large.true_count - is_big.true_count
+
+
+def type_of(
+    name: str, counts: TypeCounts, kind: Kind | None, max_bad_fraction: float, *, is_key: bool = False
+) -> pa.DataType:
+    """The stored type of a column, ``pa.null()`` if there is no value; values of a key are all kept, if as text.
 
     Raises
     ------
@@ -111,11 +149,17 @@ def type_of(name: str, counts: TypeCounts, kind: Kind | None, max_bad_fraction: 
         type_name = next(iter(typed))
         if type_name == "string" and kind in _READ_FROM_TEXT:  # of pictures, paths
             return _READ_FROM_TEXT[kind]
+        if type_name == "int64" and counts.big:
+            are_codes = kind is not Kind.NUMERIC and (is_key or kind or _are_codes(counts, max_bad_fraction))
+            return pa.string() if are_codes else pa.float64()
         is_decimal = type_name == "int64" and counts.floats > counts.ints
         return pa.float64() if is_decimal else arrow_type(type_name)
     if counts.count == 0:
         return pa.null()
-    return _type_of_kind(counts, kind) if kind else _most_readable(counts, max_bad_fraction)
+    if kind:
+        return _type_of_kind(counts, kind)
+    stored = _most_readable(counts, max_bad_fraction)
+    return pa.string() if is_key and counts.markers + num_misfits(counts, str(stored)) else stored
 
 
 def kind_of(stored: pa.DataType, words: WordCounts) -> Kind:
@@ -134,10 +178,17 @@ def kind_of(stored: pa.DataType, words: WordCounts) -> Kind:
 
 
 def num_misfits(counts: TypeCounts, stored: str) -> int:
-    """Number of values of a text column that cannot be read as a stored type; 0 where nothing was counted."""
+    """Number of values of a text column, markers left out, that a stored type does not read; 0 if none was counted."""
     readable = {"bool": counts.bools, "int64": counts.ints, "double": counts.floats}
     readable |= {"date32[day]": counts.dates, str(TIME): counts.times}
-    return counts.count - readable.get(stored, counts.count)
+    present = 0 if counts.typed else counts.count - counts.markers
+    return present - min(readable.get(stored, present), present)
+
+
+def are_few_numbers(counts: TypeCounts) -> bool:
+    """True for a few numbers beside at least half as many codes that are none, such as 0, = and +."""
+    few = len(counts.numbers) <= FEW_NUMBERS and 0 < len(counts.odd) <= MAX_DISTINCT
+    return few and 2 * len(counts.odd) >= len(counts.numbers) > 0
 
 
 def num_pictures(values: pa.Array | pa.ChunkedArray) -> int:
@@ -152,17 +203,36 @@ def num_whole(values: pa.Array) -> int:
     return int(pc.sum(whole).as_py() or 0)
 
 
-def _count_numbers(values: pa.Array, counts: TypeCounts, numbers: NumberFormat) -> None:
+def _count_numbers(values: pa.Array, counts: TypeCounts, numbers: NumberFormat) -> NDArray[np.bool_]:
+    """Count what can be read as numbers, and return the mask of it."""
     floats = read_text(values, pa.float64(), numbers=numbers)
     counts.floats = counts.count - floats.null_count
+    is_number = np.asarray(floats.is_valid())
     if not counts.floats:
-        return
+        return is_number
     integers = read_text(values, pa.int64(), numbers=numbers)
     counts.ints = counts.count - integers.null_count
     counts.fractions = counts.floats - num_whole(floats)
     counts.padded = _num_matching(values, PADDED)
     if counts.floats > counts.ints:
         counts.big = _num_matching(values.filter(pc.is_null(integers)), DIGITS)
+    counts.large = int(pc.sum(pc.greater_equal(pc.abs(floats), float(EXACT))).as_py() or 0) - counts.big
+    counts.numbers = _by_value(pl.Series(values=pl.from_arrow(floats)).drop_nulls())
+    return is_number
+
+
+def _count_unread(values: pa.Array, counts: TypeCounts) -> None:
+    marks = are_markers(values)
+    counts.markers = marks.true_count
+    counts.odd = _by_value(pl.Series(values=pl.from_arrow(values.filter(pc.invert(marks)))).str.strip_chars())
+
+
+def _by_value(values: pl.Series) -> dict[str, int]:
+    """Rows by value of at most `MAX_DISTINCT` values; `MAX_DISTINCT` + 1 of more, whatever their counts."""
+    head = values.head(HEAD).unique()
+    few = values.value_counts() if len(head) <= MAX_DISTINCT else head.to_frame().with_columns(count=pl.lit(1))
+    named = {str(value): rows for value, rows in few.head(MAX_DISTINCT + 1).iter_rows()}
+    return bounded(named, {})
 
 
 def _num_readable(values: pa.Array, stored: pa.DataType, zone: str = "UTC") -> int:
@@ -178,28 +248,44 @@ def _type_of_kind(counts: TypeCounts, kind: Kind) -> pa.DataType:
         return pa.int64() if counts.ints == counts.floats else pa.float64()
     if kind is Kind.DATETIME:
         return pa.date32() if counts.dates == counts.times else TIME
-    if kind is Kind.CATEGORICAL and counts.ints == counts.count and not counts.padded:
+    if kind is Kind.CATEGORICAL and counts.ints == counts.count and not counts.padded:  # markers are a category, too
         return pa.int64()
     return {Kind.BOOLEAN: pa.bool_(), Kind.LIST: LIST, Kind.IMAGE: pa.binary()}.get(kind, pa.string())
 
 
 def _most_readable(counts: TypeCounts, max_bad_fraction: float) -> pa.DataType:
-    """Rules 3 to 5 of the module."""
-    if counts.lists == counts.count:
+    """Rules 3 to 7 of the module."""
+    present = counts.count - counts.markers
+    if counts.lists == present > 0:
         return LIST
-    allowed = max_bad_fraction * counts.count
-    are_all_digits = counts.ints + counts.big == counts.floats
-    if counts.padded > allowed or (counts.big > allowed and are_all_digits):
+    allowed = max_bad_fraction * present
+    if counts.padded > allowed or (counts.big and _are_codes(counts, max_bad_fraction)):
         return pa.string()
     readable: Mapping[pa.DataType, int] = {
         pa.bool_(): counts.bools if counts.bools > counts.ints else 0,
         pa.int64(): counts.ints,
-        pa.float64(): counts.floats - (counts.big if are_all_digits else 0),
+        pa.float64(): counts.floats,
         pa.date32(): counts.dates,
         TIME: counts.times,
     }
     best = max(readable, key=lambda stored: readable[stored])  # the first of equals
-    return best if counts.count - readable[best] <= allowed and readable[best] else pa.string()
+    misfits = present - readable[best]
+    if not readable[best] or (misfits and best in (pa.int64(), pa.float64()) and are_few_numbers(counts)):
+        return pa.string()
+    return best if misfits <= allowed or (_are_repeated(counts, misfits) and best != pa.bool_()) else pa.string()
+
+
+def _are_codes(counts: TypeCounts, max_bad_fraction: float) -> bool:
+    """True where integers are so large that each digit counts: more than a few are beyond what a double tells apart."""
+    are_all_digits = not counts.floats or counts.ints + counts.big == counts.floats
+    return are_all_digits and counts.large + counts.big > max_bad_fraction * (counts.count - counts.markers)
+
+
+def _are_repeated(counts: TypeCounts, misfits: int) -> bool:
+    """True where all misfits are a few texts that come again and again, in the smaller half of many numbers."""
+    are_all = sum(counts.odd.values()) == misfits and len(counts.odd) <= REPEATED
+    are_many = len(counts.numbers) > FEW_NUMBERS or counts.times > 0
+    return are_all and are_many and 2 * misfits <= counts.count - counts.markers and min(counts.odd.values()) > 1
 
 
 _READ_FROM_TEXT = {Kind.NUMERIC: pa.float64(), Kind.BOOLEAN: pa.bool_(), Kind.DATETIME: TIME, Kind.IMAGE: pa.binary()}

@@ -265,7 +265,10 @@ def _column_names(fragment: Fragment, schema: Schema, names: Sequence[str]) -> d
 
 
 def _typed(written: pa.Array, column: Column, zone: str, numbers: conversion.NumberFormat) -> Any:
-    """Values in the type of a snapshot; a list of Python values where some do not fit."""
+    """Values in the type of a snapshot; a list of Python values where some do not fit.
+
+    Values that training counted as missing are missing.
+    """
     kind = conversion.stored_type(arrow_type(column.type), column.name, "the model")
     values = conversion.as_type(written, kind, zone, numbers)
     misfits = conversion.misfits(written, values)
@@ -273,7 +276,8 @@ def _typed(written: pa.Array, column: Column, zone: str, numbers: conversion.Num
         return values
     listed = values.to_pylist()
     for row in np.flatnonzero(misfits.to_numpy(zero_copy_only=False)).tolist():
-        listed[row] = Misfit(as_python(pa.table({"": written[row : row + 1]}))[0][""])
+        value = as_python(pa.table({"": written[row : row + 1]}))[0][""]
+        listed[row] = None if str(value).strip() in column.null_values else Misfit(value)
     return listed
 
 

@@ -20,7 +20,8 @@ list        JSON list of numbers (file only)       list whose every element fits
 ==========  =====================================  ====================================================
 
 *File only*: in a file the text is all there is (a JSON string in JSON lines is its text), but a request
-that sends the text ``"3"`` for a number mixed something up and is refused. A number, flag or time of a
+that sends the text ``"3"`` for a number mixed something up and is refused. A text that counted as missing in
+training (`null_values` of the column, such as ``?``) is null, in a request as in a file. A number, flag or time of a
 typed file (Parquet) is converted as in training too, where it is equal in the other type.
 """
 
@@ -74,6 +75,7 @@ class Convert:
     maximum: float | None
     allowed: frozenset[Any] | None
     convert: Callable[[Any], Any]
+    null_values: frozenset[str] = frozenset()
 
     def __call__(self, value: Any) -> Any:
         if isinstance(value, np.generic):
@@ -85,6 +87,8 @@ class Convert:
         try:
             converted = self.convert(value)
         except (ValueError, TypeError, OverflowError):
+            if self.nullable and isinstance(value, str) and value.strip() in self.null_values:
+                return None
             raise UnfitError(self.expected) from None
         is_allowed = self.allowed is None or converted in self.allowed
         is_too_small = self.minimum is not None and converted < self.minimum
@@ -107,7 +111,8 @@ def converter(column: Column, timezone: str | None = None) -> Convert:
     if column.allowed is not None:
         expected = f"one of {', '.join(map(repr, column.allowed))}"
     allowed = None if column.allowed is None else frozenset(column.allowed)
-    return Convert(expected, column.nullable, column.minimum, column.maximum, allowed, convert)
+    null_values = frozenset(column.null_values)
+    return Convert(expected, column.nullable, column.minimum, column.maximum, allowed, convert, null_values)
 
 
 def shown(value: Any) -> str:

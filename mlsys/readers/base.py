@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlsys import errors
@@ -116,6 +117,10 @@ class Fragment:
 class TypeCounts:
     """Number of values of a text column that could be read as each type; `fractions` are numbers but no integers.
 
+    `big` are integers beyond 64 bits, `large` those within them that a double does not tell from the next one.
+    `markers` mark missing values. `numbers` and `odd` are rows by value: of numbers, and of texts that are read as
+    nothing, markers left out; more than `MAX_DISTINCT` values are too many to count.
+
     `typed` maps the types of sources that have types to the first fragment with each. Of these only
     bytes are counted: the values, and those that begin as a picture does.
     """
@@ -133,13 +138,32 @@ class TypeCounts:
     lists: int = 0
     objects: int = 0
     pictures: int = 0
+    large: int = 0
+    markers: int = 0
+    numbers: dict[str, int] = field(default_factory=dict)
+    odd: dict[str, int] = field(default_factory=dict)
     typed: dict[str, str] = field(default_factory=dict)
 
     def merged(self, other: TypeCounts) -> TypeCounts:
         """Both counts together; the first fragment of a type stays its witness."""
-        names = [each.name for each in fields(self) if each.name != "typed"]
+        names = [each.name for each in fields(self) if each.type == "int"]
         counts = {name: getattr(self, name) + getattr(other, name) for name in names}
-        return TypeCounts(**counts, typed={**self.typed, **other.typed, **self.typed})
+        return TypeCounts(
+            **counts,
+            numbers=bounded(self.numbers, other.numbers),
+            odd=bounded(self.odd, other.odd),
+            typed={**self.typed, **other.typed, **self.typed},
+        )
+
+
+MAX_DISTINCT = 20
+"""Distinct values of a column that are counted by value; of more, `MAX_DISTINCT` + 1 are kept as a sign of it."""
+
+
+def bounded(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    """Add the rows by value of two tables, of `MAX_DISTINCT` + 1 values at most, the first in order."""
+    together = {value: counts.get(value, 0) + more.get(value, 0) for value in {*counts, *more}}
+    return {value: together[value] for value in sorted(together)[: MAX_DISTINCT + 1]}
 
 
 @dataclass(frozen=True)
@@ -287,6 +311,17 @@ def as_python(table: pa.Table) -> list[dict[str, Any]]:
 
     columns = [plain(values) for values in table.columns]
     return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def texts_of(values: pa.Array) -> list[tuple[str, int]]:
+    """Different values as texts without blanks around them, each with its number of rows."""
+    try:
+        counted = pc.value_counts(values)
+        values, rows = counted.field("values"), counted.field("counts").to_pylist()
+    except pa.ArrowNotImplementedError:  # of lists, each by itself
+        rows = [1] * len(values)
+    texts = (str(row[""]).strip() for row in as_python(pa.table({"": values})))
+    return list(zip(texts, rows, strict=True))
 
 
 def checked_names(fragment: Fragment, names: Sequence[str]) -> list[str]:

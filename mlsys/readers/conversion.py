@@ -18,9 +18,10 @@ the one rule for both, used by collection and by batch prediction. A text become
 ``list``       a JSON list of numbers
 =============  ==================================================================================
 
-Blanks around numbers, dates and times do not count. Dates and times lie in the years 1 to 9999, as
-in Python; others do not fit. A local time that is a few hours outside of them by UTC, such as
-9999-12-31 for "never", becomes the nearest one inside.
+Blanks around numbers, dates and times do not count. A text that marks a missing value (`MARKERS`, such as
+``?`` or ``-``) is a missing number, flag, date or time, and a value like any other among texts. Dates
+and times lie in the years 1 to 9999, as in Python; others do not fit. A local time that is a few hours
+outside of them by UTC, such as 9999-12-31 for "never", becomes the nearest one inside.
 """
 
 from __future__ import annotations
@@ -60,6 +61,15 @@ class NumberFormat:
     decimal: str = "."
     thousands: str | None = None
 
+
+MARKERS = frozenset(
+    ["", "?", "-", "--", "---", "–", "—", ".", "..", "...", "*", "#", "#n/a", "#na", "#null!", "#value!", "#div/0!",
+     "\\n", "n/a", "n.a.", "n.a", "na", "<na>", "nan", "nat", "null", "(null)", "<null>", "nil", "none", "missing", "unknown",
+     "undefined", "not available"]
+)  # fmt: skip
+"""Texts that mark a missing value, in lower case: those of statistics programs, data bases, spreadsheets and people."""
+LONGEST_MARKER = 24
+"""Bytes beyond which a text, blanks around it included, is not looked at as a marker."""
 
 PLAIN = NumberFormat()
 """Numbers as programming languages, JSON and databases write them."""
@@ -249,14 +259,32 @@ def without_nan(values: pa.Array) -> pa.Array:
 
 
 def misfits(written: pa.Array, read: pa.Array) -> pa.Array:
-    """True where a value was written and none could be read; NaN counts as null."""
-    return pc.and_(pc.is_valid(without_nan(written)), pc.is_null(read))
+    """True where a value was written and none could be read; NaN and markers of missing values count as null."""
+    mask = pc.and_(pc.is_valid(without_nan(written)), pc.is_null(read))
+    texts = _plain(written)
+    if not pa.types.is_string(texts.type) or not mask.true_count:
+        return mask
+    return pc.and_(mask, pc.invert(are_markers(texts)))
+
+
+def are_markers(texts: pa.Array) -> pa.Array:
+    """True where a text marks a missing value; false where it is null.
+
+    >>> are_markers(pa.array(["?", " NA ", "none so far", None])).to_pylist()
+    [True, True, False, False]
+    """
+    series = pl.Series(values=pl.from_arrow(texts), dtype=pl.String)
+    short = series.set((series.str.len_bytes() > LONGEST_MARKER).fill_null(value=True), "x")
+    marks = short.str.strip_chars().str.to_lowercase().is_in(pl.Series(sorted(MARKERS)).implode())
+    return parsed_array(marks.to_arrow())
 
 
 def stored_type(kind: pa.DataType, column: str, source: str) -> pa.DataType:
-    """The type in which a snapshot holds values of an Arrow type; `SourceError` if it has no place there."""
+    """The type in which a snapshot holds values of an Arrow type, objects as text; `SourceError` if it has none."""
     if pa.types.is_dictionary(kind):
         return stored_type(kind.value_type, column, source)
+    if are_objects(kind):
+        return pa.string()
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return pa.list_(stored_type(kind.value_type, column, source))
     for tests, result in _STORED:
@@ -268,12 +296,32 @@ def stored_type(kind: pa.DataType, column: str, source: str) -> pa.DataType:
     raise errors.SourceError.build(where, got=f"type {kind}", expected=expected, hint=hint, field=column)
 
 
+def exceeds_64_bits(kind: pa.DataType) -> bool:
+    """Tell types stored as ``int64`` whose values may be larger: unsigned integers and decimals without places."""
+    if pa.types.is_dictionary(kind):
+        return exceeds_64_bits(kind.value_type)
+    return bool(pa.types.is_uint64(kind) or (_is_whole(kind) and kind.precision - kind.scale > 18))
+
+
+def are_objects(kind: pa.DataType) -> bool:
+    """Tell types of values with fields or keys of their own, and lists of such."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return are_objects(kind.value_type)
+    return bool(pa.types.is_struct(kind) or pa.types.is_map(kind) or pa.types.is_union(kind))
+
+
 def to_stored(values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC") -> pa.Array:
     """Typed values as the stored type `kind`; null where one does not fit.
 
     Times without a zone are local in `zone`. Nanoseconds are cut to microseconds.
     """
     values = in_calendar(_plain(parsed_array(values)))
+    if pa.types.is_string(kind) and are_objects(values.type):
+        objects = values.to_pylist()
+        texts = [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in objects]
+        return pa.array(texts, kind)
+    if pa.types.is_uint64(values.type) and pa.types.is_floating(kind):
+        return values.cast(kind, safe=False)  # the nearest, as of the same digits in a text
     if pa.types.is_string(values.type) and not pa.types.is_string(kind):
         return read_text(values, kind, zone)
     if pa.types.is_timestamp(kind) and not getattr(values.type, "tz", None):

@@ -305,3 +305,12 @@ def test_arrow_columns_and_records_agree_on_any_floats(type_name, values):
             refused(type_name, value)
         else:
             assert one(type_name, value) == taken
+
+
+def test_a_text_that_counted_as_missing_in_training_is_null_in_a_request_and_any_other_is_refused():
+    column = Column(name="x", type="int64", kind="numeric", null_values=("?", "closed"))
+    contract = RequestValidator(Schema(columns=(column,)), ["x"])
+    assert contract.records([{"x": "?"}, {"x": " closed "}, {"x": 3}]) == [{"x": None}, {"x": None}, {"x": 3}]
+    with pytest.raises(errors.RequestError) as caught:
+        contract.records([{"x": "-"}])
+    assert caught.value.violations == [{"row": 0, "field": "x", "got": "text '-'", "expected": "an integer (int64)"}]

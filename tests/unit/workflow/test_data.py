@@ -78,7 +78,7 @@ def test_a_day_is_no_moment_of_knowledge_until_the_recipe_says_which_and_the_hin
 
 def test_what_was_left_out_is_said_on_the_console_and_of_which_table(tmp_path, capsys):
     (tmp_path / "rows.csv").write_text("k,e,y\n" + "".join(f"{at % 7},,{at % 2}\n" for at in range(100)))
-    (tmp_path / "table.csv").write_text("k,v\n" + "".join(f"{at},{'word' if at == 5 else at}\n" for at in range(200)))
+    (tmp_path / "table.csv").write_text("k,v\n" + "".join(f"{at},{'1,2' if at == 5 else at}\n" for at in range(200)))
     join = f"{{joins: {{table: {{source: {tmp_path}/table.csv, keys: [k]}}}}}}"
     tree = recipe.parse(f"{{name: told, target: y, data: {{source: {tmp_path}/rows.csv}}, features: {join}}}")
     for _ in range(2):  # also when nothing is new
