@@ -93,8 +93,8 @@ class RowCounts:
     Rows are stored, bad (quarantined), or superseded by a later row of their key. `rules` counts the rows that break
     each rule, `samples` shows some; `nulls` and `words` are by stored column. `unread` counts by column the values that
     count as missing because its type does not read them, the `MAX_UNREAD` most frequent. `classes` counts rows by
-    label, complete only while there is one. `newest` is the latest ``data.time`` in microseconds, `damage` the error of a fragment
-    that turned out to be unreadable.
+    label, complete only while there is one. `newest` is the latest ``data.time`` in microseconds, `damage` the error
+    of a fragment that turned out to be unreadable.
     """
 
     num_rows: int = 0

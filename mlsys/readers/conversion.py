@@ -64,8 +64,8 @@ class NumberFormat:
 
 MARKERS = frozenset(
     ["", "?", "-", "--", "---", "–", "—", ".", "..", "...", "*", "#", "#n/a", "#na", "#null!", "#value!", "#div/0!",
-     "\\n", "n/a", "n.a.", "n.a", "na", "<na>", "nan", "nat", "null", "(null)", "<null>", "nil", "none", "missing", "unknown",
-     "undefined", "not available"]
+     "\\n", "n/a", "n.a.", "n.a", "na", "<na>", "nan", "nat", "null", "(null)", "<null>", "nil", "none", "missing",
+     "unknown", "undefined", "not available"]
 )  # fmt: skip
 """Texts that mark a missing value, in lower case: those of statistics programs, data bases, spreadsheets and people."""
 LONGEST_MARKER = 24
