@@ -377,6 +377,12 @@ class DeploySection(Section):
     replay: bool = Field(True, description="send the production part to the endpoint, as traffic for the monitor")
 
 
+def _attainable(after: tuple[int, int]) -> tuple[int, int]:
+    if not 1 <= after[0] <= after[1]:
+        raise ValueError("[k, m] with 1 <= k <= m, e.g. [2, 3]")
+    return after
+
+
 class MonitorSection(Section):
     """Step 9, monitor: the prediction log, judged window by window."""
 
@@ -403,7 +409,7 @@ class MonitorSection(Section):
         ge=0,
         description="difference of mean predicted and observed rate that counts as degraded, unless test rows had it",
     )
-    retrain_after: tuple[int, int] = Field(
+    retrain_after: Annotated[tuple[int, int], AfterValidator(_attainable)] = Field(
         (2, 3), description="[k, m]: retrain when k of the last m judged windows are degraded"
     )
 
