@@ -31,6 +31,7 @@ unseen          int32                    values of this row that training never 
 rare            int32                    values that training saw too seldom to keep apart
 unknown         int32                    joins for which the look-up of this row found nothing usable
 <feature>       as in the bundle         one column for each feature, null where absent
+<id>            as in the bundle         the column ``data.id``, null where absent
 ==============  =======================  ==================================================
 
 A feature with the name of a column above is logged as ``input.<feature>``.

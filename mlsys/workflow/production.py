@@ -99,15 +99,22 @@ def _replay(context: StepContext, split: Split, opened: Bundle, url: str) -> dic
 
     rows = split.only("production")
     done = context.folder / "replayed.json"
-    of = {"bundle": opened.digest, "split": split.digest}
+    this = f"{opened.digest}:{split.digest}"
     if not context.recipe.deploy.replay or not rows.num_rows.get("production"):
         return None
-    if done.is_file() and read_json(done).items() >= of.items():
+    earlier = _replayed(done)
+    if this in earlier:
         return None
     context.progress(f"sending {rows.num_rows['production']:,} production rows")
     sent = asdict(cluster.call(serving.send, rows, "production", opened.schema, url, threads=1))
-    write_json(done, {**of, **sent})
+    write_json(done, {**earlier, this: sent})
     return sent
+
+
+def _replayed(file: Path) -> dict[str, Any]:
+    """What was sent of each bundle and split, also where the file has one of them alone."""
+    earlier: dict[str, Any] = read_json(file) if file.is_file() else {}
+    return {f"{earlier['bundle']}:{earlier['split']}": earlier} if "bundle" in earlier else earlier
 
 
 def _log(context: StepContext) -> Path:

@@ -265,6 +265,15 @@ def test_any_yaml_is_a_recipe_or_an_error_of_the_recipe(tree):
         recipe.parse(yaml.safe_dump({"name": "demo", "target": "y", "data": tree}))
 
 
+@pytest.mark.parametrize("k_of_m", [[0, 3], [5, 3], [-1, 2], [0, 0]])
+def test_a_retraining_that_is_always_or_never_due_is_refused(k_of_m):
+    with pytest.raises(errors.RecipeError) as caught:
+        recipe.parse(f"name: a\ntarget: y\ndata: {{source: a}}\nmonitor: {{retrain_after: {k_of_m}}}\n")
+    assert str(caught.value) == (
+        f"recipe: 'monitor.retrain_after'\n  got:      {k_of_m}\n  expected: [k, m] with 1 <= k <= m, e.g. [2, 3]"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -78,7 +78,16 @@ def test_the_types_of_the_log_are_fixed_whatever_the_task(tmp_path, predictors):
         assert schema.field("event_at").type == pa.timestamp("us", "UTC")
         assert schema.field("unseen").type == pa.int32()
         assert schema.field("load").type == pa.float32()
-        assert "flight" not in schema.names
+
+
+def test_the_id_of_the_entity_is_logged_beside_that_of_the_prediction(tmp_path, predictors):
+    writer = PredictionLog(tmp_path, flush_s=FOREVER_S)
+    writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 1, "flight": "F1"}, {"seats": 1}], ids=["a", "b"]))
+    writer.close()
+    assert written(tmp_path).select(["prediction_id", "flight"]).to_pylist() == [
+        {"prediction_id": "a", "flight": "F1"},
+        {"prediction_id": "b", "flight": None},
+    ]
 
 
 def test_without_a_time_of_its_own_a_row_happened_when_it_was_logged(tmp_path, predictors):
