@@ -112,7 +112,7 @@ def _replay(context: StepContext, split: Split, opened: Bundle, url: str) -> dic
 
 
 def _replayed(file: Path) -> dict[str, Any]:
-    """What was sent of each bundle and split, also where the file has one of them alone."""
+    """Read by bundle and split what was sent of each; an older file has one of them alone."""
     earlier: dict[str, Any] = read_json(file) if file.is_file() else {}
     return {f"{earlier['bundle']}:{earlier['split']}": earlier} if "bundle" in earlier else earlier
 
