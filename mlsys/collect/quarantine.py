@@ -1,4 +1,7 @@
-"""Quarantine of rows that break a rule: written with the reason, counted by rule, shown in samples."""
+"""Quarantine of rows that break a rule: written with the reason, counted by rule, shown in samples.
+
+The file holds the rows as they are; samples, which go into messages and reports, do not show personal data.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlsys.collect.storage_schema import RowCounts
+from mlsys.personal_data import masked
 from mlsys.readers.base import BadRecord, as_python
 from mlsys.schema import ROW
 
@@ -53,7 +57,7 @@ class Quarantine:
         """Reject records that are no rows."""
         for record in bad_records:
             self.counts.rules[record.reason] += 1
-            self._sample(record.reason, record.row, repr(record.content[:80]))
+            self._sample(record.reason, record.row, repr(masked(record.content[:80])))
         self.counts.num_bad += len(bad_records)
         rows = [record.row + self._first_row for record in bad_records]
         self._write(rows, [record.reason for record in bad_records], [record.content for record in bad_records])
@@ -93,7 +97,8 @@ class Quarantine:
 def _shown(value: object) -> str:
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
-    return str(value) if isinstance(value, dt.date | Decimal) else repr(value)
+    text = str(value) if isinstance(value, dt.date | Decimal) else repr(value)
+    return masked(text)
 
 
 def _json(value: object) -> str:

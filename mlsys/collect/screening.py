@@ -1,6 +1,6 @@
-"""Screen the collected rows for columns that are certain to be known only with the answer.
+"""Screen the collected rows for columns that no model should get: known only with the answer, or personal.
 
-Two kinds are certain enough to be left out without a word in the recipe, and are told with the line that keeps them:
+Three kinds are certain enough to be left out without a word in the recipe, and are told with the line that keeps them:
 
 copy
     Each value of the column stands for one class and each class for one value, or, where the target is a number, both
@@ -10,6 +10,8 @@ filled after
     The column is null in at most `FILLED` of the rows with a label and in at least `UNFILLED` of those without: it is
     written when the answer is known (Kaufman et al. 2012, section 3). Where that holds for most columns, the rows
     without a label are broken and no column is to blame.
+personal
+    Addresses, numbers and names of people, as `mlsys.personal_data` recognises them in some thousand values.
 
 References
 ----------
@@ -20,15 +22,16 @@ Kaufman, Rosset, Perlich & Stitelman (2012), "Leakage in data mining: formulatio
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlsys import cluster
+from mlsys import cluster, personal_data
 from mlsys.dataset import Snapshot
 from mlsys.reports.formats import percent
 from mlsys.schema import Kind, Role, Task
@@ -43,12 +46,21 @@ HEAD_ROWS = 2_000
 COMPARED = frozenset(Kind) - {Kind.IMAGE, Kind.BYTES, Kind.LIST}
 
 
+PERSONAL_ROWS, PERSONAL_GROUPS = 20_000, 8
+"""Rows that are looked at for personal data, and row groups that they are taken from, spread over the table."""
+
+
 @dataclass(frozen=True)
 class Screened:
-    """A column that is no feature after all: its role instead, and the sentence that says why and what keeps it."""
+    """A column that the screening names: its role if it is no feature after all, else None, and why.
 
-    role: Role
-    message: str
+    `action` is what is done and the line of the recipe that does otherwise.
+    """
+
+    kind: str
+    role: Role | None
+    detail: str
+    action: str
 
 
 def screen(snapshot: Snapshot, task: Task, named: Collection[str] = ()) -> dict[str, Screened]:
@@ -57,15 +69,39 @@ def screen(snapshot: Snapshot, task: Task, named: Collection[str] = ()) -> dict[
     return cluster.call(_screen, snapshot, task, names, threads=1) if names else {}
 
 
+def messages(screened: Mapping[str, Screened]) -> list[str]:
+    """Sentences about the columns that are left out."""
+    return [f"column '{name}' {each.detail}: {each.action}" for name, each in screened.items() if each.role is not None]
+
+
 def _screen(snapshot: Snapshot, task: Task, names: Sequence[str]) -> dict[str, Screened]:
     compared = [name for name in names if snapshot.schema[name].kind in COMPARED]
     reasons = {**_filled_after(snapshot, task.target, names), **_copies(snapshot, task, compared)}
-    return {
+    known_after = {
         name: Screened(
-            Role.AFTER, f"column '{name}' {reason}: taken as data.known_after; explore.allow: [{name}] keeps it"
+            "known_after", Role.AFTER, reason, f"taken as data.known_after; explore.allow: [{name}] keeps it"
         )
         for name, reason in reasons.items()
     }
+    return {**_personal(snapshot, compared), **known_after}
+
+
+def _personal(snapshot: Snapshot, names: Sequence[str]) -> dict[str, Screened]:
+    groups = [(path, group) for path in snapshot.paths for group in range(pq.read_metadata(path).num_row_groups)]
+    chosen = groups[:: max(1, -(-len(groups) // PERSONAL_GROUPS))]
+    personal: dict[str, Screened] = {}
+    for name in names:
+        parts = [pq.ParquetFile(path).read_row_group(group, columns=[name])[name] for path, group in chosen]
+        values = pa.chunked_array([part for column in parts for part in column.chunks], parts[0].type)
+        step = max(1, len(values) // PERSONAL_ROWS)
+        kind = personal_data.detect(name, values.take(np.arange(0, len(values), step)))
+        if kind is not None:
+            action = "kept as a feature; data.ignore leaves it out"
+            if not kind.is_feature:
+                action = f"not used as a feature; data.allow_personal: [{name}] uses it"
+            role = None if kind.is_feature else Role.IGNORE
+            personal[name] = Screened("personal_data", role, f"holds {kind.detail}", action)
+    return personal
 
 
 def _filled_after(snapshot: Snapshot, target: str, names: Sequence[str]) -> dict[str, str]:

@@ -281,6 +281,7 @@ def _check_names(data: DataSection, target: str | None, split_column: str | None
     cursor = data.incremental.cursor if data.incremental else None
     named = [*_needed(data, target, split_column), *([("data.incremental.cursor", cursor)] if cursor else [])]
     many = {"data.known_after": data.known_after, "data.ignore": data.ignore, "data.kinds": tuple(data.kinds)}
+    many["data.allow_personal"] = data.allow_personal
     named += [(key, name) for key, names in many.items() for name in names]
     columns = set(known)
     for key, name in named:

@@ -12,7 +12,7 @@ import base64
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +23,7 @@ from mlsys.dataset import Split
 from mlsys.explore import alerts, associations
 from mlsys.explore.leakage import Finding
 from mlsys.explore.scan import Profile
+from mlsys.personal_data import masked
 from mlsys.reports import formats
 from mlsys.schema import ROW, Column, Kind, Role, Schema, Task
 from mlsys.statistics import ColumnStatistics, TableStatistics
@@ -48,9 +49,18 @@ MOST_CATEGORIES = 12
 
 
 def describe(
-    split: Split, task: Task, profile: Profile, findings: Iterable[Finding], *, title: str = ""
+    split: Split,
+    task: Task,
+    profile: Profile,
+    findings: Iterable[Finding],
+    screened: Iterable[Mapping[str, str]] = (),
+    *,
+    title: str = "",
 ) -> dict[str, Any]:
-    """Write the profile as JSON: overview, alerts, findings of the leakage scan, every column. Reads no rows."""
+    """Write the profile as JSON: overview, alerts, findings of the leakage scan, every column. Reads no rows.
+
+    The alerts begin with those about the columns that `collect` has `screened`.
+    """
     # 1. What several parts of the document need
     whole, pairwise, repeated = profile.whole, profile.pairwise, profile.num_duplicates
     information = pairwise.information() if pairwise is not None else {}
@@ -71,7 +81,7 @@ def describe(
         "overview": _overview(whole, repeated, profile.sample.num_rows),
         "others": _others(split.schema),
         "target": {"name": task.target, "classes": classes, "summary": asdict(whole.target.result())},
-        "alerts": [asdict(alert) for alert in raised],
+        "alerts": [*map(dict, screened), *(asdict(alert) for alert in raised)],
         "findings": [asdict(finding) for finding in findings],
         "columns": sorted(columns, key=lambda column: -(column["relation"] or {"value": -1.0})["value"]),
         "associations": None if pairwise is None else associations.matrix(pairwise),
@@ -155,6 +165,7 @@ def _category(value: Any, rows: int, sums: Floats, whole: TableStatistics) -> di
         mean = float(sums[1] / sums[0]) if sums[0] > 0 else None
     elif sums.sum() > 0:
         shares = (sums / sums.sum()).tolist()
+    value = masked(value) if isinstance(value, str) else value
     return {"value": value, "rows": rows, "shares": shares, "mean": mean}
 
 
@@ -173,14 +184,14 @@ def describe_texts(rows: pa.Table, name: str, task: Task) -> dict[str, Any]:
     The texts are the first of the sample, which is drawn by the hash of row numbers.
     """
     known = rows.select([name, task.target, ROW]).filter(rows[name].is_valid()).slice(0, MOST_TEXTS)
-    texts = [str(text)[:MOST_CHARACTERS] for text in known[name].to_pylist()]
+    texts = [masked(str(text)[:MOST_CHARACTERS]) for text in known[name].to_pylist()]
     words = [set(WORD.findall(text.lower())) for text in texts]
     labels = known[task.target].to_pylist()
     return {
         "num_read": len(texts),
         "examples": [
             {"text": text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS].rstrip() + "…", "target": label}
-            for text, label in zip(known[name].slice(0, SHOWN).to_pylist(), labels, strict=False)
+            for text, label in zip(texts[:SHOWN], labels, strict=False)
         ],
         "words": _words_by_class(words, labels, task),
     }

@@ -152,6 +152,9 @@ class DataSection(Section):
         (), description="columns known only after the time of prediction; they never become features"
     )
     ignore: tuple[str, ...] = Field((), description="columns that are not used")
+    allow_personal: tuple[str, ...] = Field(
+        (), description="columns that hold personal data, such as names or phone numbers, and are features all the same"
+    )
     kinds: dict[str, Kind] = Field(
         {}, description="kind of a column where the inferred one is wrong; image reads the files that paths name"
     )

@@ -63,9 +63,10 @@ def collect(context: StepContext) -> CollectResult:
         whole, joined = done.snapshot, done.report
     # 3. Decide the task, leave out what is known only with the answer, and divide the rows.
     decided = task.decide(whole, recipe)
-    screened = screening.screen(whole, decided, context.observed["named"])
+    screened = screening.screen(whole, decided, (*context.observed["named"], *recipe.data.allow_personal))
+    roles = {name: each.role for name, each in screened.items() if each.role is not None}
     context.progress("dividing")
-    parts = split.divide(store, whole, recipe, decided, {name: each.role for name, each in screened.items()})
+    parts = split.divide(store, whole, recipe, decided, roles)
     of_tables = [line for name, table in tables.items() for line in messages(table.report, name)]
     return CollectResult(
         snapshot=whole.digest,
@@ -74,7 +75,11 @@ def collect(context: StepContext) -> CollectResult:
         num_rows=parts.num_rows,
         num_columns=len(whole.schema),
         taken=taken.report,
-        messages=(*(each.message for each in screened.values()), *messages(taken.report), *of_tables),
+        messages=(*screening.messages(screened), *messages(taken.report), *of_tables),
+        screened=tuple(
+            {"kind": each.kind, "column": name, "detail": each.detail, "action": each.action}
+            for name, each in screened.items()
+        ),
         joined=joined,
         tables={name: table.snapshot.digest for name, table in tables.items()},
     )
@@ -141,7 +146,7 @@ def explore(context: StepContext, data: CollectResult) -> ExploreResult:
         split, data.task, profile, settings.allow, settings.max_duplicate_fraction, settings.suspects
     )
     context.progress("report")
-    described = document.describe(split, data.task, profile, findings, title=recipe.name)
+    described = document.describe(split, data.task, profile, findings, data.screened, title=recipe.name)
     report = context.report("explore", explore_report.page(described), described)
     digest = context.store.put_json("profile", profile.statistics.to_json())
     leakage.enforce(findings)

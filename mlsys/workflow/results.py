@@ -72,6 +72,8 @@ class CollectResult(StepResult):
         Report of the collection of the rows.
     messages
         Lines that a person should read.
+    screened
+        Columns that are personal or known only with the answer, as alerts of explore.
     joined
         Report of the joins; empty without any.
     tables
@@ -88,6 +90,7 @@ class CollectResult(StepResult):
     num_columns: int
     taken: dict[str, Any]
     messages: tuple[str, ...]
+    screened: tuple[dict[str, str], ...]
     joined: dict[str, Any]
     tables: dict[str, str]
 

@@ -39,10 +39,12 @@ X = RNG.normal(size=400)
 def test_another_spelling_of_the_target_is_known_only_with_it(screened):
     found = screened({"x": X, "alive": np.where(Y == "yes", 1, 0), "near": np.where(X > 2, "yes", Y), "y": Y})
     assert {name: each.role for name, each in found.items()} == {"alive": Role.AFTER}
-    assert found["alive"].message == (
-        "column 'alive' names the classes of the target 'y' in all 400 rows with a label: "
-        "taken as data.known_after; explore.allow: [alive] keeps it"
-    )
+    assert screening.messages(found) == [
+        (
+            "column 'alive' names the classes of the target 'y' in all 400 rows with a label: "
+            "taken as data.known_after; explore.allow: [alive] keeps it"
+        )
+    ]
 
 
 def test_a_time_that_only_one_class_has_is_no_copy_unless_it_is_one_value(screened):
@@ -75,12 +77,23 @@ def test_a_column_that_is_filled_only_where_there_is_a_label_is_known_after(scre
         "x": X, "some": some, "arrived": pa.array(X, mask=is_open), "y": pa.array(Y, mask=is_open)
     })  # fmt: skip
     assert set(found) == {"arrived"}
-    assert found["arrived"].message.startswith(
-        "column 'arrived' is null in 100.0% of the rows without a label, 0.0% of those with one: taken as"
-    )
+    assert found["arrived"].detail == "is null in 100.0% of the rows without a label, 0.0% of those with one"
 
 
 def test_rows_without_a_label_that_are_empty_altogether_blame_no_column(screened):
     is_open = np.arange(400) % 4 == 0
     columns = {name: pa.array(X, mask=is_open) for name in "ab"}
     assert screened({**columns, "y": pa.array(Y, mask=is_open)}) == {}
+
+
+def test_personal_data_is_no_feature_unless_the_recipe_says_so_and_coordinates_are(screened):
+    mails = [f"user{i}@example.org" for i in range(100)] * 4
+    columns = {"x": X, "contact": mails, "lat": RNG.uniform(40, 50, 400).round(4), "y": Y}
+    found = screened(columns)
+    assert {name: each.role for name, each in found.items()} == {"contact": Role.IGNORE, "lat": None}
+    assert screening.messages(found) == [
+        (
+            "column 'contact' holds e-mail addresses: 100% of 100 different values: "
+            "not used as a feature; data.allow_personal: [contact] uses it"
+        )
+    ]

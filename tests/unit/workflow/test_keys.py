@@ -52,6 +52,7 @@ VALUES = {
     "data.timezone": ("Europe/Berlin", COLLECT | FEATURES | FITS | EVALUATE | MONITOR),
     "data.known_after": (["x"], COLLECT),
     "data.ignore": (["x"], COLLECT),
+    "data.allow_personal": (["x"], COLLECT),
     "data.kinds": ({"x": "categorical"}, COLLECT),
     "data.max_bad_fraction": (0.5, COLLECT),
     "data.incremental.cursor": ("x", COLLECT),

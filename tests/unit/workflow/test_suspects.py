@@ -12,7 +12,9 @@ def table(path):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 1_000)
     paid = np.where(y, 100.0, 0) + rng.normal(size=1_000)
-    frame = pd.DataFrame({"x": rng.normal(size=1_000) + y, "paid": paid, "alive": np.where(y, "yes", "no"), "y": y})
+    alive = np.where(y, "yes", "no")
+    mail = [f"user{i % 300}@example.org" for i in range(1_000)]
+    frame = pd.DataFrame({"x": rng.normal(size=1_000) + y, "paid": paid, "alive": alive, "mail": mail, "y": y})
     frame.to_csv(path, index=False)
     return {"name": "suspects", "target": "y", "data": {"source": str(path)}}
 
@@ -26,6 +28,10 @@ def test_a_run_goes_on_with_a_suspect_without_a_copy_and_says_so_beside_the_verd
     assert [line.strip().startswith(told) for line in output.splitlines()].count(True) == 1
     assert f"the gate does not know: {told}" in output
     assert "column 'alive' names the classes of the target 'y'" in output
+    assert "column 'mail' holds e-mail addresses: 100% of 300 different values: not used as a feature" in output
+    page = done.reports["explore"].read_text()
+    assert "data.allow_personal: [mail] uses it" in page
+    assert "@example" not in page + output
     assert done.predictor().predict(pd.DataFrame({"x": [0.0], "paid": [0.0]}))["prediction"].tolist() == [0]
 
     checked = mlsys.run(
