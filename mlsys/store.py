@@ -6,6 +6,7 @@ that every node sees)::
     objects/<kind>/<digest>/   finished outputs: files + manifest.json, never changed again
     steps/<step>/<key>.json    what a step with exactly these inputs produced
     runs/<name>/               resolved recipe, reports and result of the last run
+    openings/                  how often which test rows were opened
     predictions/<name>/        prediction logs of the endpoints
     registry/                  MLflow's database and the ledger of alias moves
     cluster/                   address, token and process ids of a cluster we started

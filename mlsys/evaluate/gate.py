@@ -6,6 +6,7 @@ does a strict bound without an interval.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,13 +19,14 @@ from mlsys.schema import TaskKind
 
 @dataclass(frozen=True)
 class Check:
-    """A condition of the gate: the value, its bound in words, and why it passed or not."""
+    """A condition of the gate: the value, its bound in words, why it passed or not, and what would change it."""
 
     name: str
     value: float | None
     bound: str
     passed: bool
     reason: str
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Verdict:
             where = "evaluate: the model did not pass its gate"
             got = "; ".join(check.reason for check in failed) or "nothing was checked"
             expected = "; ".join(f"{check.name} {check.bound}" for check in failed) or "at least one check"
-            hint = "see the report; change the bounds under evaluate.gate only for a reason"
+            advice = "; ".join(f"{check.name}: {check.advice}" for check in failed if check.advice)
+            hint = advice or "see the report; change the bounds under evaluate.gate only for a reason"
             raise errors.GateError.build(where, got=got, expected=expected, hint=hint)
 
 
@@ -84,32 +87,63 @@ def judge(evaluation: Mapping[str, Any], gate: Mapping[str, Threshold]) -> Verdi
         A bound cannot be judged; see `check_names`.
     """
     check_names(gate, evaluation["task"]["kind"])
+    rows = Rows(evaluation.get("num_rows", 0), evaluation.get("resampling", {}))
     checks = [
-        _bound(name, evaluation["metrics"].get(name) or {}, side, limit, strict=bound.strict)
+        _bound(name, evaluation["metrics"].get(name) or {}, side, limit, rows, strict=bound.strict)
         for name, bound in gate.items()
         for side, limit in (("min", bound.min), ("max", bound.max))
         if limit is not None
     ]
-    return Verdict((*checks, _beats_dummy(evaluation)))
+    return Verdict((*checks, _beats_dummy(evaluation, rows)))
 
 
-def _bound(name: str, metric: Mapping[str, Any], side: str, limit: float, *, strict: bool) -> Check:
+@dataclass(frozen=True)
+class Rows:
+    """The number of rows that a value was measured on, and facts about how its interval was made."""
+
+    num_rows: int
+    resampling: Mapping[str, Any]
+
+    def enough(self, distance: float, margin: float) -> str:
+        """Say how many rows would make a `margin` from a value to the end of its interval as small as `distance`.
+
+        The margin falls with the root of the number of rows, or of the groups or blocks in which they come.
+        """
+        times = (margin / distance) ** 2
+        unit, number = self.resampling.get("unit", "rows"), self.resampling.get("num_units", 0)
+        blocks = "" if unit == "rows" else f" ({math.ceil(number * times):,} in place of {number:,} {unit})"
+        return f"about {math.ceil(self.num_rows * times):,} test rows in place of {self.num_rows:,}{blocks}"
+
+
+MORE_ROWS = "bring more rows, or give the test part more of them under split"
+
+
+def _bound(name: str, metric: Mapping[str, Any], side: str, limit: float, rows: Rows, *, strict: bool) -> Check:
     """Check one side of a bound; if strict, the end of the interval that is nearer to it must keep it."""
     words, end, edge = ("at least", "low", "begins") if side == "min" else ("at most", "high", "ends")
     value, compared = _number(metric.get("value")), _number(metric.get(end if strict else "value"))
     bound = f"{words} {limit:g}" + (", with its whole interval" if strict else "")
     if value is None:
-        return Check(name, None, bound, passed=False, reason=f"{name} is not defined on these rows")
+        reason = f"{name} is not defined on these rows"
+        return Check(name, None, bound, passed=False, reason=reason, advice=MORE_ROWS)
     if compared is None:
-        reason = f"{name} is {value:.4f} and has no interval; set evaluate.bootstrap above 0"
-        return Check(name, value, bound, passed=False, reason=reason)
+        reason = f"{name} is {value:.4f} and has no interval{_because(metric)}"
+        return Check(name, value, bound, passed=False, reason=reason, advice=f"{MORE_ROWS}; or a bound without strict")
     passed = compared >= limit if side == "min" else compared <= limit
     where = f"is {value:.4f}, its interval {edge} at" if strict else "is"
     relation = words if passed else "below" if side == "min" else "above"
-    return Check(name, value, bound, passed, f"{name} {where} {compared:.4f}, {relation} {limit:g}")
+    reason = f"{name} {where} {compared:.4f}, {relation} {limit:g}"
+    if passed:
+        return Check(name, value, bound, passed=True, reason=reason)
+    advice = f"{abs(compared - limit):.4f} from the bound: a better model, or a bound that it keeps: "
+    advice += f"evaluate.gate.{name}.{side}: {_nearest_bound(compared, side)}"
+    if (value - limit if side == "min" else limit - value) > 0:
+        needed = rows.enough(abs(value - limit), abs(value - compared))
+        advice = f"the value keeps the bound: {needed} would do if it stays, or a bound without strict"
+    return Check(name, value, bound, passed=False, reason=reason, advice=advice)
 
 
-def _beats_dummy(evaluation: Mapping[str, Any]) -> Check:
+def _beats_dummy(evaluation: Mapping[str, Any], rows: Rows) -> Check:
     """Check that the gain over the dummy on the same rows, with its interval, is above 0."""
     dummy = evaluation.get("dummy") or {}
     gain = dummy.get("gain") or {}
@@ -117,16 +151,38 @@ def _beats_dummy(evaluation: Mapping[str, Any]) -> Check:
     name, bound = "beats the dummy", f"a gain in {dummy.get('metric', 'the metric')} above 0"
     if value is None:
         reason = "the comparison with the dummy is not defined on these rows"
-        return Check(name, None, bound, passed=False, reason=reason)
-    if evaluation.get("bootstrap", {}).get("num_resamples") == 0:
+        return Check(name, None, bound, passed=False, reason=reason, advice=MORE_ROWS)
+    if rows.resampling.get("num_resamples") == 0:
         reason = f"the gain over the dummy is {value:.4f}; without resamples it has no interval"
-        return Check(name, value, bound, value > 0, reason)
+        return Check(name, value, bound, value > 0, reason, "" if value > 0 else NOTHING_LEARNED)
+    if low is None and gain.get("error") == 0:
+        reason = f"the gain over the dummy is {value:.4f}, {gain.get('reason')}"
+        return Check(name, value, bound, value > 0, reason, "" if value > 0 else NOTHING_LEARNED)
     if low is None:
-        reason = f"the gain over the dummy is {value:.4f} and has no interval"
-        return Check(name, value, bound, passed=False, reason=reason)
+        reason = f"the gain over the dummy is {value:.4f} and has no interval{_because(gain)}"
+        return Check(name, value, bound, passed=False, reason=reason, advice=MORE_ROWS)
     relation = "above" if low > 0 else "not clear of"
     reason = f"the gain over the dummy is {value:.4f}, its interval begins at {low:.4f}, {relation} 0"
-    return Check(name, value, bound, low > 0, reason)
+    if low > 0:
+        return Check(name, value, bound, passed=True, reason=reason)
+    advice = f"{rows.enough(value, value - low)} would tell it from chance, if it is no chance" if value > 0 else ""
+    return Check(name, value, bound, passed=False, reason=reason, advice=advice or NOTHING_LEARNED)
+
+
+NOTHING_LEARNED = (
+    "nothing was learned: see the columns, their relation to the target and the alerts in the explore report"
+)
+
+
+def _because(estimate: Mapping[str, Any]) -> str:
+    return f": {estimate['reason']}" if estimate.get("reason") else ""
+
+
+def _nearest_bound(value: float, side: str) -> str:
+    """Write the nearest bound of three digits that a value keeps."""
+    step = 10.0 ** (math.floor(math.log10(max(abs(value), 1e-12))) - 2)
+    steps = math.floor(value / step + 1e-9) if side == "min" else math.ceil(value / step - 1e-9)
+    return f"{steps * step:.6g}"
 
 
 def _number(value: Any) -> float | None:

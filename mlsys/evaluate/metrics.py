@@ -23,6 +23,7 @@ the monitor know it. One that has no form under weights is computed anew on the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,8 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsys import errors
-from mlsys.evaluate import bootstrap as weighted
-from mlsys.evaluate.bootstrap import Prepare, by_rows  # noqa: F401 - the other way to make a metric
+from mlsys.evaluate import weighted_metrics as weighted
+from mlsys.evaluate.weighted_metrics import Prepare, by_rows  # noqa: F401 - the other way to make a metric
 from mlsys.plugins import Plugins
 from mlsys.recipe import Recipe
 from mlsys.schema import TaskKind
@@ -44,6 +45,9 @@ MULTICLASS = frozenset({TaskKind.MULTICLASS})
 CLASSIFICATION = BINARY | MULTICLASS
 REGRESSION = frozenset({TaskKind.REGRESSION})
 NO_TASK: frozenset[TaskKind] = frozenset()
+
+SHARE, ERROR = (0.0, 1.0), (0.0, math.inf)
+"""Least and greatest value of a share and of an error."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class Metric:
         It has the target's unit; the monitor takes its losses as fractions of its value on the test rows.
     is_headline
         Reports draw it beside others on a scale where 1 is perfect.
+    bounds
+        The least and the greatest value that it can have: no interval goes beyond.
     """
 
     name: str
@@ -88,6 +94,7 @@ class Metric:
     monitored_for: frozenset[TaskKind] = NO_TASK
     in_target_unit: bool = False
     is_headline: bool = False
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def greater_is_better(self) -> bool:
@@ -135,14 +142,14 @@ def _mean(name: str, of: Callable[[Floats], Floats], how: str) -> Metric:
     prepare = weighted.of_matrix(lambda counts: weighted.averaged(of(counts), counts, weighted=is_weighted))
     text = f"{name} a class, averaged over the classes that occur{' by their rows' if is_weighted else ''}"
     return Metric(f"{name}_{how}", f"{name.capitalize()}, {how}", CLASSIFICATION, "label", "higher", prepare,
-                  f"{text}; see `confusion`", is_headline=(name, how) == ("f1", "macro"))  # fmt: skip
+                  f"{text}; see `confusion`", is_headline=(name, how) == ("f1", "macro"), bounds=SHARE)  # fmt: skip
 
 
 def _positive(name: str, of: Callable[[Floats], Floats], meaning: str) -> Metric:
     """Make a metric of a number a class for the positive class alone."""
     prepare = weighted.of_matrix(lambda counts: float(of(counts)[1]))
     return Metric(name, f"{name.capitalize()}, positive class", BINARY, "label", "higher", prepare,
-                  f"{meaning}, for the positive class", is_headline=name == "f1")  # fmt: skip
+                  f"{meaning}, for the positive class", is_headline=name == "f1", bounds=SHARE)  # fmt: skip
 
 
 _PER_CLASS = {
@@ -155,42 +162,43 @@ _TABLE = (
     Metric("roc_auc", "ROC AUC", CLASSIFICATION, "score", "higher", weighted.of_order(ranking.roc_auc),
            "chance that a positive row outranks a negative one, ties count half; several classes: each against the "
            "rest, plain mean",
-           default_for=BINARY, monitored_for=BINARY, is_headline=True),
+           default_for=BINARY, monitored_for=BINARY, is_headline=True, bounds=SHARE),
     Metric("pr_auc", "PR AUC", CLASSIFICATION, "score", "higher", weighted.of_order(ranking.average_precision),
            "average precision, ∑ (R_k − R_{k−1}) P_k; several classes: each against the rest, plain mean",
-           is_headline=True),
+           is_headline=True, bounds=SHARE),
     Metric("log_loss", "Log loss", CLASSIFICATION, "probability", "lower", weighted.mean_of(weighted.surprise),
            "mean of -ln p(true class) (Good 1952, JRSS B 14, 107-114); p kept 2.2e-16 from 0 and 1",
-           default_for=MULTICLASS, monitored_for=CLASSIFICATION),
+           default_for=MULTICLASS, monitored_for=CLASSIFICATION, bounds=ERROR),
     Metric("brier", "Brier score", CLASSIFICATION, "probability", "lower", weighted.mean_of(weighted.quadratic),
            "mean of (p - y)² for the positive class; several classes: summed over classes (Brier 1950, MWR 78, 1-3)",
-           monitored_for=BINARY),
+           monitored_for=BINARY, bounds=ERROR),
     Metric("ece", "Calibration error", CLASSIFICATION, "probability", "lower", weighted.calibration_error,
            "mean distance of probability and observed rate over bins of equal size (Naeini et al. 2015); "
            "several classes: of the most probable one (Guo et al. 2017); resampling adds noise to it, so its interval "
-           "lies high"),
+           "lies high", bounds=SHARE),
     Metric("accuracy", "Accuracy", CLASSIFICATION, "label", "higher", weighted.of_matrix(weighted.accuracy),
-           "share of rows with the right class", monitored_for=MULTICLASS, is_headline=True),
+           "share of rows with the right class", monitored_for=MULTICLASS, is_headline=True, bounds=SHARE),
     Metric("balanced_accuracy", "Balanced accuracy", CLASSIFICATION, "label", "higher",
            weighted.of_matrix(weighted.balanced_accuracy), "mean recall of the classes; NaN with one class",
-           is_headline=True),
+           is_headline=True, bounds=SHARE),
     *(_positive(name, of, meaning) for name, (of, meaning) in _PER_CLASS.items()),
     *(_mean(name, of, how) for how in ("macro", "weighted") for name, (of, _) in _PER_CLASS.items()),
     Metric("mcc", "Matthews correlation", CLASSIFICATION, "label", "higher", weighted.of_matrix(weighted.matthews),
            "correlation of truth and prediction (Gorodkin 2004); not defined if either has one class only",
-           is_headline=True),
+           is_headline=True, bounds=(-1.0, 1.0)),
     Metric("rmse", "RMSE", REGRESSION, "value", "lower",
            weighted.mean_of(lambda y, p: (y - p) ** 2, lambda m: float(np.sqrt(m))),
            "root of the mean squared error, in the target's unit",
-           default_for=REGRESSION, monitored_for=REGRESSION, in_target_unit=True),
+           default_for=REGRESSION, monitored_for=REGRESSION, in_target_unit=True, bounds=ERROR),
     Metric("mae", "MAE", REGRESSION, "value", "lower", weighted.mean_of(lambda y, p: np.abs(y - p)),
-           "mean absolute error, in the target's unit", monitored_for=REGRESSION, in_target_unit=True),
+           "mean absolute error, in the target's unit", monitored_for=REGRESSION, in_target_unit=True, bounds=ERROR),
     Metric("median_absolute_error", "Median absolute error", REGRESSION, "value", "lower", weighted.median_absolute,
-           "median of |y - prediction|, in the target's unit", in_target_unit=True),
+           "median of |y - prediction|, in the target's unit", in_target_unit=True, bounds=ERROR),
     Metric("mape", "MAPE", REGRESSION, "value", "lower", weighted.mean_of(weighted.relative),
-           "mean of |y - prediction| / |y|, a fraction; NaN if any y is 0"),
+           "mean of |y - prediction| / |y|, a fraction; NaN if any y is 0", bounds=ERROR),
     Metric("r2", "R²", REGRESSION, "value", "higher", weighted.determination,
-           "1 - residual over total sum of squares; NaN if y is constant", monitored_for=REGRESSION, is_headline=True),
+           "1 - residual over total sum of squares; NaN if y is constant", monitored_for=REGRESSION, is_headline=True,
+           bounds=(-math.inf, 1.0)),
     Metric("bias", "Mean bias", REGRESSION, "value", "nearer to 0", weighted.mean_of(lambda y, p: p - y),
            "mean of prediction - y; nearer to 0 is better, so bound it on both sides"),
 )  # fmt: skip

@@ -22,7 +22,7 @@ def page(evaluation: Evaluation) -> str:
     mark = badge("good", "gate passed") if evaluation["verdict"]["passed"] else badge("bad", "gate not passed")
     document = Page(f"Evaluation of {evaluation['name']}", _subtitle(evaluation), mark=mark)
     document.section("Verdict", *_verdict(evaluation))
-    document.section("Metrics", *_metrics(evaluation), note=_intervals_note(evaluation["bootstrap"]))
+    document.section("Metrics", *_metrics(evaluation), note=_intervals_note(evaluation["resampling"]))
     if "regression" in evaluation:
         document.section("Predictions", regression_figures(evaluation["regression"], evaluation["task"]["target"]))
     else:
@@ -42,8 +42,8 @@ def _subtitle(evaluation: Evaluation) -> str:
 def _verdict(evaluation: Evaluation) -> list[Html]:
     metric, gain = evaluation["metrics"][evaluation["metric"]], evaluation["dummy"]["gain"]
     tiles: list[tuple[str, object] | tuple[str, object, object]] = [
-        (metric["title"], formats.number(metric["value"]), formats.interval(metric["low"], metric["high"])),
-        ("Gain over the dummy", formats.number(gain["value"]), formats.interval(gain["low"], gain["high"])),
+        (metric["title"], formats.number(metric["value"]), _interval(metric)),
+        ("Gain over the dummy", formats.number(gain["value"]), _interval(gain)),
         ("Test rows", evaluation["num_rows"]),
     ]
     if evaluation["threshold"] is not None:
@@ -72,23 +72,30 @@ def _opened(evaluation: Evaluation) -> Html:
     )
 
 
-def _intervals_note(bootstrap: Mapping[str, Any]) -> str:
-    if not bootstrap["num_resamples"]:
+def _intervals_note(resampling: Mapping[str, Any]) -> str:
+    if not resampling["num_resamples"]:
         return "Without intervals: the recipe asks for no resamples."
-    level = formats.percent(bootstrap["confidence"], 0)
+    means = "what other test rows of the same kind would give, not what another time would"
+    return f"Intervals are {formats.percent(resampling['confidence'], 0)} intervals by {_how(resampling)}: {means}."
+
+
+def _how(resampling: Mapping[str, Any]) -> str:
+    """Say what was resampled, and how often."""
+    if resampling["unit"] == "rows":
+        return f"the {resampling['method']}, {resampling['num_resamples']} resamples of rows"
+    worth = f", worth {resampling['effective_units']:g} of equal size"
+    number = resampling["num_units"]
+    unequal = worth if resampling["effective_units"] < number - 1 else ""
     return (
-        f"Intervals are {level} percentile bootstrap intervals over {bootstrap['num_resamples']} resamples "
-        f"of {bootstrap['unit']}: what other test rows of the same kind would give, not what another time would."
+        f"the {resampling['method']} with a t distribution, each of {number} {resampling['unit']} left out once"
+        f"{unequal}, for rows that belong together are alike"
     )
 
 
 def _metrics(evaluation: Evaluation) -> list[Html]:
     measured = evaluation["metrics"]
     columns = ["metric", "value", "interval", "dummy", "better"]
-    rows = [
-        [m["title"], m["value"], formats.interval(m["low"], m["high"]), m["dummy"], _better(name, m)]
-        for name, m in measured.items()
-    ]
+    rows = [[m["title"], m["value"], _interval(m), m["dummy"], _better(name, m)] for name, m in measured.items()]
     caption = "On the test rows, beside a dummy that says the same for every row"
     meanings = table([[m["title"], m["meaning"]] for m in measured.values()], ["metric", "definition"], align="lw")
     blocks = [table(rows, columns, align="lrrrl", caption=caption), details("How each metric is defined", meanings)]
@@ -97,6 +104,13 @@ def _metrics(evaluation: Evaluation) -> list[Html]:
     drawn = charts.intervals(dots, title="Model and dummy") if dots else None
     legend = "Dots are the model with its interval, rings the dummy; greater is better for all."
     return [figure(drawn, legend), *blocks] if drawn else blocks
+
+
+def _interval(estimate: Mapping[str, Any]) -> str:
+    """Write an interval, or why there is none."""
+    if estimate["low"] is None and estimate["reason"]:
+        return f"none: {estimate['reason']}"
+    return formats.interval(estimate["low"], estimate["high"])
 
 
 def _dot(metric: Mapping[str, Any], *, accent: bool) -> charts.Interval:
@@ -253,12 +267,11 @@ def _slices_table(evaluation: Evaluation, title: str) -> Html:
 
 
 def _about(evaluation: Evaluation) -> list[Html]:
-    bootstrap = evaluation["bootstrap"]
-    resamples = f"{bootstrap['num_resamples']} of {bootstrap['unit']}, seed {bootstrap['seed']}"
+    resampling = evaluation["resampling"]
     rows = [
         ["bundle", code(evaluation["bundle"])],
         ["split", code(evaluation["split"])],
-        ["resamples", f"{resamples}; for slices {evaluation['slices']['num_resamples']}"],
+        ["intervals", f"{_how(resampling)}; seed {resampling['seed']}"],
         ["columns without slices", ", ".join(evaluation["slices"]["columns_left_out"]) or "none"],
     ]
     unseen, rare = evaluation["unseen"], evaluation["rare"]

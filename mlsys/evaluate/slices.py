@@ -3,17 +3,17 @@
 A slice is compared with the middle one of the other slices of its column, not with all rows: a
 column that predicts well makes the ranking within each of its slices harder, which is no fault
 of any of them. Slices of a column share no rows, so the difference has the error of two
-independent estimates. Many slices are looked at, so some look bad by chance: one is marked as worse only if
-the difference holds at the confidence level after Bonferroni's correction for the number of
-slices (Dunn 1961, JASA 56, 52-64), with bootstrap standard errors and the normal distribution.
-The number is part of the result.
+independent estimates; where they share days, that is rather too large an error than too small a one. Many slices
+are looked at, so some look bad by chance: one is marked as worse only if the difference holds at the confidence level
+after Bonferroni's correction for the number of slices (Dunn 1961, JASA 56, 52-64), with the standard errors of
+`intervals` and the t distribution of as many degrees of freedom as there are groups or blocks, less one. The number of
+slices is part of the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from statistics import NormalDist
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlsys import errors
-from mlsys.evaluate import bootstrap
+from mlsys.evaluate import intervals
 from mlsys.evaluate.metrics import Metric
 from mlsys.schema import Column, Kind, Role, Schema
+from mlsys.statistics import jackknife
 
 MAX_VALUES = 20
 """A column with more values is not sliced by itself; named in the recipe, its most frequent ones are."""
@@ -122,7 +123,7 @@ def judge(
     metric: Metric,
     y: NDArray[Any],
     prediction: NDArray[Any],
-    plan: bootstrap.ResamplingPlan,
+    plan: intervals.ResamplingPlan,
     *,
     min_rows: int,
 ) -> dict[str, Any]:
@@ -133,8 +134,8 @@ def judge(
     large = [part for part in slices if len(part.rows) >= min_rows]
     overall = metric.function(y, prediction)
     total = sum(len(part.rows) for part in large)
-    affordable = replace(plan, num_resamples=min(plan.num_resamples, max(50, BUDGET // max(total, 1))))
-    z = NormalDist().inv_cdf(1 - (1 - plan.confidence) / 2 / max(len(large), 1))
+    affordable = plan.at_most(max(50, BUDGET // max(total, 1)))
+    z = jackknife.t_quantile(affordable.freedom, 1 - (1 - plan.confidence) / max(len(large), 1))
     rows = [_row(part, metric, y, prediction, affordable) for part in large]
     for row in rows:
         row.update(_against_peers(row, [r for r in rows if r["column"] == row["column"]], metric.sign, z))
@@ -152,12 +153,11 @@ def judge(
 
 
 def _row(
-    part: Slice, metric: Metric, y: NDArray[Any], prediction: NDArray[Any], plan: bootstrap.ResamplingPlan
+    part: Slice, metric: Metric, y: NDArray[Any], prediction: NDArray[Any], plan: intervals.ResamplingPlan
 ) -> dict[str, Any]:
     some = part.rows
-    groups = None if plan.groups is None else plan.groups[some]
     statistic = metric.prepare(y[some], prediction[some])
-    estimate = bootstrap.estimates({"": statistic}, len(some), replace(plan, groups=groups))[""]
+    estimate = intervals.estimates({"": statistic}, len(some), plan.of(some))[""].within(*metric.bounds)
     return {
         "column": part.column,
         "slice": part.value,

@@ -149,16 +149,41 @@ def expected_error(index: NDArray[np.int64], p: Floats, hit: Floats, weight: Flo
     return float(np.abs(sums).sum() / total) if total > 0 else float("nan")
 
 
-def reliability(p: Floats, hit: Floats, num_bins: int = 10, confidence: float = 0.95) -> list[Bin]:
-    """Compute mean prediction and observed rate of each bin, ascending, with Wilson intervals."""
+def reliability(
+    p: Floats, hit: Floats, num_bins: int = 10, confidence: float = 0.95, units: NDArray[np.int64] | None = None
+) -> list[Bin]:
+    """Compute mean prediction and observed rate of each bin, ascending, with Wilson intervals.
+
+    Where rows come in `units`, a bin is worth fewer rows than it has: its rows divided by the design effect
+    (Korn & Graubard 1998, Survey Methodology 24, 193-201).
+    """
     index = equal_mass(p, num_bins)
     count = np.bincount(index)
     predicted, observed = np.bincount(index, weights=p) / count, np.bincount(index, weights=hit)
+    effect = 1.0 if units is None else _design_effect(index, hit, units)
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     return [
-        Bin(int(n), float(m), float(k / n), *wilson_interval(float(k), int(n), z))
+        Bin(int(n), float(m), float(k / n), *wilson_interval(float(k) / effect, float(n) / effect, z))
         for n, m, k in zip(count, predicted, observed, strict=True)
     ]
+
+
+def _design_effect(index: NDArray[np.int64], hit: Floats, units: NDArray[np.int64]) -> float:
+    """Variance of the rates of the bins between units, over that of independent rows; 1 or more, pooled over bins.
+
+    The variance between units is that of the linearised rate: sums over units of the residuals ``hit - rate``
+    (Kish & Frankel 1974, JRSS B 36, 1-37).
+    """
+    count = np.bincount(index)
+    rate = np.bincount(index, weights=hit) / count
+    num_units = int(units.max()) + 1
+    if num_units < 2:
+        return 1.0
+    cell = index * num_units + units
+    sums = np.bincount(cell, weights=hit - rate[index], minlength=len(count) * num_units).reshape(len(count), num_units)
+    between = (sums**2).sum(axis=1) / count**2 * num_units / (num_units - 1)
+    alone = float((rate * (1 - rate) / count).sum())
+    return max(float(between.sum()) / alone, 1.0) if alone > 0 else 1.0
 
 
 def _thin(count: int) -> NDArray[np.intp]:

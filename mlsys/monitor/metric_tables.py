@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mlsys.evaluate import bootstrap
+from mlsys.evaluate import weighted_metrics as weighted
 from mlsys.evaluate.metrics import Predicted, all_for, measure
 from mlsys.monitor import drift
 from mlsys.monitor.reference import ReferenceBins, ReferenceRows
@@ -146,16 +146,16 @@ def _performance(window: Window, task: Task, threshold: float | None) -> dict[st
     names = task.class_names
     truth = y.astype(np.int64)
     label = Predicted(output, 0.5 if threshold is None else threshold).label
-    counts = bootstrap.matrix(truth, label, len(names))
+    counts = weighted.matrix(truth, label, len(names))
     return {
-        "accuracy_score": _number(bootstrap.accuracy(counts)),
+        "accuracy_score": _number(weighted.accuracy(counts)),
         "confusion_matrix": [
             {"prediction": names[j], "label": names[i], "count": int(counts[i, j])}
             for i, j in zip(*np.nonzero(counts), strict=True)
         ],
-        "precision": _averages(bootstrap.precision(counts), counts, names),
-        "recall": _averages(bootstrap.recall(counts), counts, names),
-        "f1_score": _averages(bootstrap.f1(counts), counts, names),
+        "precision": _averages(weighted.precision(counts), counts, names),
+        "recall": _averages(weighted.recall(counts), counts, names),
+        "f1_score": _averages(weighted.f1(counts), counts, names),
         "roc_auc_score": _number(measure("roc_auc", truth, output)),
         "log_loss": _number(measure("log_loss", truth, output)),
     }
@@ -164,8 +164,8 @@ def _performance(window: Window, task: Task, threshold: float | None) -> dict[st
 def _averages(values: Any, counts: Any, names: Sequence[str]) -> dict[str, Any]:
     return {
         "one_vs_all": [(name, _number(value)) for name, value in zip(names, values.tolist(), strict=True)],
-        "macro": _number(bootstrap.averaged(values, counts, weighted=False)),
-        "weighted": _number(bootstrap.averaged(values, counts, weighted=True)),
+        "macro": _number(weighted.averaged(values, counts, weighted=False)),
+        "weighted": _number(weighted.averaged(values, counts, weighted=True)),
     }
 
 

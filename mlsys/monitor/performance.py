@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from mlsys.evaluate.metrics import Metric, Predicted
 from mlsys.monitor.windows import Window
 from mlsys.reports import formats
 from mlsys.schema import Task, TaskKind
+from mlsys.statistics import jackknife as delete_a_group
 from mlsys.statistics.arrays import Floats
 
 Statistic = Callable[[Floats | None], float]
@@ -75,13 +75,7 @@ class PerformanceEstimate:
 
 
 def jackknife(statistic: Statistic, groups: NDArray[np.int64], confidence: float) -> PerformanceEstimate:
-    """Estimate a statistic with the t interval of the delete-a-group jackknife.
-
-    With h = n / m for a group of m rows, each of g groups gives a pseudo-value
-    ``h * T - (h - 1) * T_without``; the squared standard error is the mean of
-    ``(pseudo - J)^2 / (h - 1)``, with J the jackknife estimate
-    ``g * T - sum((1 - 1/h) * T_without)``.
-    """
+    """Estimate a statistic with the t interval of the delete-a-group jackknife."""
     value = statistic(None)
     labels, sizes = np.unique(groups, return_counts=True)
     number = len(labels)
@@ -90,17 +84,9 @@ def jackknife(statistic: Statistic, groups: NDArray[np.int64], confidence: float
     without = np.array([statistic((groups != label).astype(np.float64)) for label in labels])
     if np.isnan(without).any():
         return PerformanceEstimate(value)
-    h = sizes.sum() / sizes
-    pseudo = h * value - (h - 1) * without
-    centre = number * value - float(((1 - 1 / h) * without).sum())
-    error = math.sqrt(float(((pseudo - centre) ** 2 / (h - 1)).mean()))
-    margin = _t_quantile(number - 1, confidence) * error
+    error = delete_a_group.standard_error(value, without, sizes)
+    margin = delete_a_group.t_quantile(number - 1, confidence) * error
     return PerformanceEstimate(value, value - margin, value + margin, error, number - 1)
-
-
-def _t_quantile(freedom: float, confidence: float) -> float:
-    """Half-width of a two-sided t interval in standard errors."""
-    return float(special.stdtrit(freedom, 0.5 + confidence / 2))
 
 
 def estimate_by_blocks(statistic: Statistic, block: NDArray[np.int64], confidence: float) -> PerformanceEstimate:
@@ -133,13 +119,13 @@ def calibration_gap(y: Floats, output: Floats, task: Task, index: int) -> Statis
     return statistic
 
 
-def _estimate(entry: Any) -> PerformanceEstimate | None:
+def _estimate(entry: Any, *, clustered: bool = False) -> PerformanceEstimate | None:
     entry = entry if isinstance(entry, Mapping) else {"value": entry}
     value = entry.get("value")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     low, high, error = (math.nan if entry.get(key) is None else float(entry[key]) for key in ("low", "high", "error"))
-    return PerformanceEstimate(float(value), low, high, error)
+    return PerformanceEstimate(float(value), low, high, error, clustered=clustered)
 
 
 @dataclass(frozen=True)
@@ -212,7 +198,9 @@ class Performance:
         """Read the JSON of an evaluation, or a mapping from metric to value."""
         if not evaluation:
             return cls()
-        estimates = {name: _estimate(entry) for name, entry in evaluation.get("metrics", evaluation).items()}
+        clustered = evaluation.get("resampling", {}).get("unit", "rows") != "rows"
+        entries = evaluation.get("metrics", evaluation).items()
+        estimates = {name: _estimate(entry, clustered=clustered) for name, entry in entries}
         metrics = {name: estimate for name, estimate in estimates.items() if estimate is not None}
         bins = evaluation.get("calibration", {}).get("bins") if task.kind is TaskKind.BINARY else None
         if not bins:
@@ -274,8 +262,8 @@ def check(windows: Sequence[Performance], baseline: Performance, task: Task, lim
 def _inflation(estimates: Sequence[PerformanceEstimate]) -> float:
     """Ratio of the errors by blocks to those by rows, 1 or more, over all windows together.
 
-    ``sqrt(sum(block error^2) / sum(row error^2))``. The interval of the test rows comes from
-    resampling single rows; this factor makes it comparable with those of the windows.
+    ``sqrt(sum(block error^2) / sum(row error^2))``. Where the interval of the test rows comes from
+    resampling single rows, this factor makes it comparable with those of the windows.
     """
     squares = [(e.error**2, e.row_error**2) for e in estimates if e.clustered and e.row_error > 0]
     if not squares:
@@ -342,5 +330,5 @@ def _margin(estimate: PerformanceEstimate, base: PerformanceEstimate, inflation:
     """Half-width of the interval of a change since the test rows; infinite where the window's error is unknown."""
     if math.isnan(estimate.error) or estimate.freedom < 1:
         return math.inf
-    error = 0.0 if math.isnan(base.error) else base.error * inflation
-    return _t_quantile(estimate.freedom, confidence) * math.hypot(estimate.error, error)
+    error = 0.0 if math.isnan(base.error) else base.error * (1.0 if base.clustered else inflation)
+    return delete_a_group.t_quantile(estimate.freedom, confidence) * math.hypot(estimate.error, error)

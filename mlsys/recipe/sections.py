@@ -352,7 +352,14 @@ class DeploySection(Section):
     """Step 8, deploy: the registered version, its alias and its endpoint."""
 
     alias: Annotated[str, AfterValidator(names.alias)] = Field(
-        "champion", description="alias that a model gets which passed its gate"
+        "champion",
+        description="alias that a model gets which passed its gate and, for champion, beats the one that has it",
+    )
+    margin: float = Field(
+        0,
+        ge=0,
+        description="loss against the champion, in the chosen metric, with which a new model is promoted; for an "
+        "error in the unit of the target, a fraction of the champion's; 0 promotes what is better beyond chance",
     )
     host: str = Field("127.0.0.1", description="address on which the endpoint listens")
     port: int = Field(8000, ge=0, le=65535, description="port on which the endpoint listens; 0 takes a free one")

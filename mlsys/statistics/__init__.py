@@ -17,6 +17,7 @@ sketches are written here: Apache DataSketches, the independent opinion of the t
 `encoding`            a column as its distinct values and a code a row: what is counted
 `arrays`              Arrow columns as NumPy arrays, and arrays as JSON
 `hashing`             64-bit hashes of values, the same everywhere
+`jackknife`           standard errors of dependent rows, from values without one group after another
 `ranking`             weighted quantiles, ranks, ROC AUC, average precision
 `confidence`          interval of a rate, standard error of an AUC
 `pairwise`            pairs of columns, missing values together, the target over time

@@ -9,15 +9,18 @@ from mlsys import errors
 from mlsys.evaluate import gate
 from mlsys.recipe import Threshold
 
+ROWS = {"num_resamples": 200, "unit": "rows", "num_units": 1000}
+BOUND = "from the bound: a better model, or a bound that it keeps: evaluate.gate.roc_auc"
 GAIN = {"metric": "roc_auc", "gain": {"value": 0.2, "low": 0.15, "high": 0.25}}
 
 
-def evaluation(dummy=GAIN, num_resamples=200, **metrics):
+def evaluation(dummy=GAIN, resampling=ROWS, **metrics):
     return {
+        "num_rows": 1000,
         "task": {"kind": "binary"},
         "metrics": {name: dict(zip(("value", "low", "high"), found, strict=True)) for name, found in metrics.items()},
         "dummy": dummy,
-        "bootstrap": {"num_resamples": num_resamples},
+        "resampling": resampling,
     }
 
 
@@ -61,11 +64,64 @@ def test_a_metric_that_is_missing_does_not_pass():
 
 
 def test_a_strict_bound_without_an_interval_does_not_pass():
-    check = verdict(evaluation(roc_auc=(0.9, None, None)), roc_auc={"min": 0.1, "strict": True}).checks[0]
-    assert (check.passed, check.reason) == (
+    found = evaluation(roc_auc=(0.9, None, None))
+    found["metrics"]["roc_auc"]["reason"] = "10 rows; an interval needs 20"
+    check = verdict(found, roc_auc={"min": 0.1, "strict": True}).checks[0]
+    assert (check.passed, check.reason, check.advice) == (
         False,
-        "roc_auc is 0.9000 and has no interval; set evaluate.bootstrap above 0",
+        "roc_auc is 0.9000 and has no interval: 10 rows; an interval needs 20",
+        "bring more rows, or give the test part more of them under split; or a bound without strict",
     )
+
+
+@pytest.mark.parametrize(
+    ("bound", "advice"),
+    [
+        (
+            {"min": 0.76},
+            f"0.0100 {BOUND}.min: 0.75",
+        ),
+        (
+            {"max": 0.7},
+            f"0.0500 {BOUND}.max: 0.75",
+        ),
+        (
+            {"min": 0.74, "strict": True},
+            (
+                "the value keeps the bound: about 9,000 test rows in place of 1,000 would do if it stays, or a bound "
+                "without strict"
+            ),
+        ),
+        (
+            {"min": 0.8, "strict": True},
+            f"0.0800 {BOUND}.min: 0.72",
+        ),
+    ],
+)
+def test_a_bound_that_is_not_kept_says_by_how_much_and_what_would_change_it(bound, advice):
+    assert verdict(evaluation(roc_auc=(0.75, 0.72, 0.78)), roc_auc=bound).checks[0].advice == advice
+
+
+def test_a_gain_that_chance_may_explain_says_how_many_rows_or_blocks_would_tell():
+    gain = {"metric": "roc_auc", "gain": {"value": 0.02, "low": -0.02, "high": 0.06, "error": 0.02}}
+    by_rows = verdict(evaluation(gain)).checks[-1].advice
+    assert by_rows == "about 4,000 test rows in place of 1,000 would tell it from chance, if it is no chance"
+    by_days = (
+        verdict(evaluation(gain, {"num_resamples": 30, "unit": "blocks of 1 day", "num_units": 30})).checks[-1].advice
+    )
+    assert by_days == (
+        "about 4,000 test rows in place of 1,000 (120 in place of 30 blocks of 1 day) would tell it from chance, "
+        "if it is no chance"
+    )
+
+
+def test_a_gain_that_never_moves_beats_the_dummy_if_it_is_one():
+    gain = {"value": 0.5, "low": None, "high": None, "error": 0.0, "reason": "the same in every resample"}
+    check = verdict(evaluation({"metric": "roc_auc", "gain": gain})).checks[-1]
+    assert (check.passed, check.reason) == (True, "the gain over the dummy is 0.5000, the same in every resample")
+    none = verdict(evaluation({"metric": "roc_auc", "gain": {**gain, "value": 0.0}})).checks[-1]
+    assert not none.passed
+    assert none.advice.startswith("nothing was learned")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +161,7 @@ def test_an_evaluation_without_a_dummy_does_not_pass():
 
 def test_without_resamples_the_gain_itself_decides():
     gain = {"metric": "roc_auc", "gain": {"value": 0.1, "low": None, "high": None}}
-    assert verdict(evaluation(gain, num_resamples=0)).passed
+    assert verdict(evaluation(gain, {"num_resamples": 0})).passed
 
 
 def test_nothing_checked_is_not_passed():
@@ -140,7 +196,7 @@ def test_a_failed_gate_raises_with_its_reasons():
         found.enforce()
     assert str(raised.value) == (
         "evaluate: the model did not pass its gate\n  got:      roc_auc is 0.6000, below 0.65\n"
-        "  expected: roc_auc at least 0.65\n  hint:     see the report; "
-        "change the bounds under evaluate.gate only for a reason"
+        "  expected: roc_auc at least 0.65\n  hint:     roc_auc: 0.0500 from the bound: a better model, or a bound "
+        "that it keeps: evaluate.gate.roc_auc.min: 0.6"
     )
     verdict(evaluation()).enforce()

@@ -2,13 +2,15 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
 from mlsys import errors, evaluate, recipe
-from mlsys.evaluate import scoring
+from mlsys.dataset import Split
+from mlsys.evaluate import access_log
 from mlsys.predict import Predictor
 
 
@@ -63,14 +65,14 @@ def test_a_fault_in_the_recipe_leaves_the_test_rows_sealed(binary_world):
         binary_world.recipe = binary_world.with_evaluate(**settings)
         with pytest.raises(errors.RecipeError):
             score(binary_world)
-    assert scoring.read(binary_world.store, "demo") == []
+    assert not (binary_world.store.root / "openings").exists()
 
 
 def test_a_split_without_the_test_part_stays_sealed(binary_world):
     binary_world.split = binary_world.split.only("train", "validation")
     with pytest.raises(errors.SealedError):
         score(binary_world)
-    assert scoring.read(binary_world.store, "demo") == []
+    assert not (binary_world.store.root / "openings").exists()
 
 
 def test_each_opening_is_counted_and_told(binary_world):
@@ -78,20 +80,38 @@ def test_each_opening_is_counted_and_told(binary_world):
     again = score(binary_world)
     assert again["openings"] == {"earlier": 1, "other_bundles": 0}
     assert "opened 1 time before, for this same model" in evaluate.report.page(again)
-    scoring.record(binary_world.store, "demo", split=binary_world.split.digest, bundle="another", reason="evaluate")
+    rows = access_log.digest_of_rows(binary_world.split)
+    access_log.record(binary_world.store, rows, name="x", split="s", bundle="another", reason="evaluate")
     third = score(binary_world)
     assert third["openings"] == {"earlier": 3, "other_bundles": 1}
     assert "The test rows are no longer new" in evaluate.report.page(third)
 
 
-def test_rows_of_another_split_are_other_rows(binary_world):
-    scoring.record(binary_world.store, "demo", split="another", bundle="another", reason="evaluate")
-    assert score(binary_world)["openings"] == {"earlier": 0, "other_bundles": 0}
+def test_openings_are_counted_by_rows_whatever_the_name_and_the_folds(binary_world):
+    score(binary_world)
+    renamed = binary_world.recipe.model_copy(update={"name": "other"})
+    facts = {**binary_world.store.facts("split", binary_world.split.digest), "num_folds": 3}
+    folder = binary_world.split.folder
+    same_rows = Split.open(
+        binary_world.store,
+        binary_world.store.put(
+            "split",
+            lambda to: shutil.copytree(folder, to, dirs_exist_ok=True, ignore=lambda *_: ["manifest.json"]) and facts,
+        ),
+    )
+    assert same_rows.digest != binary_world.split.digest
+    again = evaluate.score(binary_world.store, binary_world.bundle, same_rows, renamed)
+    assert again["openings"] == {"earlier": 1, "other_bundles": 0}
+
+
+def test_other_rows_are_counted_by_themselves(make_world):
+    few, more = (make_world("binary", num_test=n).split for n in (50, 51))
+    assert access_log.digest_of_rows(few) != access_log.digest_of_rows(more)
 
 
 def test_groups_are_resampled_whole(make_world):
     world = make_world("binary", grouped=True)
-    assert score(world)["bootstrap"]["unit"] == "groups of 'carrier'"
+    assert score(world)["resampling"]["unit"] == "groups of 'carrier'"
 
 
 def test_named_slices_are_the_only_ones(binary_world):

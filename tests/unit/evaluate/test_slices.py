@@ -5,11 +5,11 @@ import pyarrow as pa
 import pytest
 
 from mlsys import errors
-from mlsys.evaluate import bootstrap, slices
+from mlsys.evaluate import intervals, slices
 from mlsys.evaluate.metrics import METRICS
 from mlsys.schema import Column, Kind, Role, Schema
 
-PLAN = bootstrap.ResamplingPlan(100)
+PLAN = intervals.ResamplingPlan(100)
 
 
 def column(name, kind, role=Role.FEATURE):
