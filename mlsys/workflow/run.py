@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from mlsys.plugins import outside_code
 from mlsys.recipe import Recipe, dump
 from mlsys.store import Store, digest_json, write_atomic, write_json
 from mlsys.workflow.results import StepResult
+from mlsys.workflow.run_record import RunRecord, step_facts
 
 R = TypeVar("R", bound=StepResult)
 
@@ -135,6 +136,7 @@ class Run:
     results: dict[str, StepResult] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     until: str | None = None
+    run_record: RunRecord | None = None
 
     @cached_property
     def folder(self) -> Path:
@@ -159,8 +161,10 @@ class Run:
             hint = errors.did_you_mean(until, steps)
             raise errors.RecipeError.build("workflow: until", got=until, expected="a step", hint=hint)
         self.until = until
-        write_atomic(self.folder / "resolved.yaml", dump(self.recipe).encode())
-        with suppress(_LastStepError):
+        resolved = dump(self.recipe)
+        write_atomic(self.folder / "resolved.yaml", resolved.encode())
+        self.run_record = RunRecord.begin(self.folder, resolved, until)
+        with self.run_record.recording(), suppress(_LastStepError):
             yield
         write_json(self.folder / "result.json", self.records)
 
@@ -178,15 +182,21 @@ class Run:
             The step cannot be done; what earlier steps produced stays, and the next run goes on there.
         """
         began = time.monotonic()
-        result, is_new = self._recall(step, inputs)
+        with self._recorded(step) as entry:
+            result, is_new = self._recall(step, inputs)
+            self.records[step.name]["summary"] = summary = step.summary(result)
+            entry |= {"unchanged": not is_new, "summary": summary, **step_facts(self.store, result)}
         ending = f"{time.monotonic() - began:.1f} s" if is_new else "unchanged"
         self.results[step.name] = result
-        self.records[step.name]["summary"] = step.summary(result)
-        self.console.line(f"{step.number} {step.name:<10} {step.summary(result)}   {ending}")
+        self.console.line(f"{step.number} {step.name:<10} {summary}   {ending}")
         step.check(self, result)
         if step.name == self.until:
             raise _LastStepError
         return result
+
+    def _recorded(self, step: Step[Any]) -> AbstractContextManager[dict[str, Any]]:
+        """Record the step in the history of a run; a step by itself has none."""
+        return nullcontext({}) if self.run_record is None else self.run_record.step(step.name, step.number)
 
     def _recall(self, step: Step[R], inputs: tuple[StepResult, ...]) -> tuple[R, bool]:
         """The result of a step, and whether its work was done now and changed something.
