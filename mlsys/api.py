@@ -113,8 +113,8 @@ def run(
     labels
         Labels by id for the monitor: a source as ``data.source`` of a recipe.
     cluster
-        False keeps all work in this process, without Ray: up to ``evaluate``, and without a search of
-        parameters (``tune.trials: 0``).
+        False keeps all work in this process, without Ray and MLflow: up to ``evaluate``, and without a search
+        of parameters (``tune.trials: 0``).
     quiet
         Print nothing.
 
@@ -136,7 +136,9 @@ def run(
     """
     tree = _recipe(recipe, set or {})
     _check_step(tree, until, cluster=cluster)
-    job = workflow.Run(tree, Store.open(store), Console(io.StringIO() if quiet else None), labels=labels)
+    job = workflow.Run(
+        tree, Store.open(store), Console(io.StringIO() if quiet else None), labels=labels, mirrors=cluster
+    )
     if cluster:
         connect(job.store)
     return _finished(workflow.run(job, until))

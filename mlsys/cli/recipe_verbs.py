@@ -28,7 +28,7 @@ def _run(step: str, recipe: Path, settings: list[str] | None, store: Path | None
     from mlsys.recipe import load
     from mlsys.workflow import summary
 
-    run = workflow.Run(load(recipe, settings or ()), open_store(store), labels=labels)
+    run = workflow.Run(load(recipe, settings or ()), open_store(store), labels=labels, mirrors=True)
     run.console.progress("starting Ray")
     how = cluster.connect(run.store)
     run.console.line(f"mlsys {run.recipe.name}: {cluster.num_cpus()} CPUs, cluster {how}, store {run.store.root}")

@@ -1,8 +1,10 @@
 """The mirror of the ledger in MLflow: registered models, versions and aliases for people and other tools.
 
-It is written after the ledger, outside of every lock of the registry, and from the ledger alone, so it can be late,
-lost or another server: `sync` brings any of them up to date, and doing it again changes nothing. MLflow numbers
-versions by itself; the tags ``mlsys.version`` and ``mlsys.digest`` of a version say which of ours it is.
+It is written after the ledger, outside of every lock of the registry, from the ledger, the records of runs and the
+bundles alone, so it can be late, lost or another server: `sync` brings any of them up to date, and doing it again
+changes nothing. MLflow numbers versions by itself; the tags ``mlsys.version`` and ``mlsys.digest`` of a version say
+which of ours it is. A version holds the bundle as an MLflow model (`mlsys.registry.mlflow_model`), and belongs to the
+run of the workflow that registered it (`mlsys.registry.mlflow_runs`).
 
 The tracking server is the one that ``MLFLOW_TRACKING_URI`` names, else ``registry/mlflow.db`` of the store. All calls
 of the registry to MLflow are in this module, and MLflow is imported when something is written.
@@ -11,22 +13,24 @@ of the registry to MLflow are in this module, and MLflow is imported when someth
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from mlsys import errors, locks
-from mlsys.registry import ledger
+from mlsys import bundle, errors, locks
+from mlsys.registry import ledger, mlflow_model, mlflow_runs
 from mlsys.registry.ledger import Move
 from mlsys.store import Store, digest_json, read_json, write_json
 
-MIRROR_S = 10.0
-"""Longest time that a deployment waits for a tracking server; what is missing then, `sync` adds."""
+MIRROR_S, OWN_MIRROR_S = 10.0, 120.0
+"""Longest time that a run waits for a tracking server, and for the store's own database, whose tables the first
+run makes; what is missing then, `sync` adds."""
 
 ANSWER_S = 5
 """Longest time, in seconds, in which a tracking server has to answer a request."""
@@ -38,10 +42,11 @@ _RESERVED_ALIAS = ("latest",)
 
 @dataclass(frozen=True)
 class Mirrored:
-    """Versions and aliases that `sync` added, each as ``name@which``."""
+    """Versions and aliases that `sync` added, each as ``name@which``, and runs, each as ``name time``."""
 
     versions: tuple[str, ...]
     aliases: tuple[str, ...]
+    runs: tuple[str, ...] = ()
 
 
 def mirror(store: Store, name: str) -> str | None:
@@ -52,7 +57,7 @@ def mirror(store: Store, name: str) -> str | None:
     if is_current(store, name):
         return None
     try:
-        _within(MIRROR_S, lambda: sync(store, [name]))
+        _within(MIRROR_S if os.environ.get("MLFLOW_TRACKING_URI") else OWN_MIRROR_S, lambda: sync(store, [name]))
     except errors.MlsysError as error:
         got = " ".join(str(error).split())
         return f"warning: MLflow does not know of '{name}' yet; `mlsys registry sync` tells it later ({got})"
@@ -68,27 +73,40 @@ def sync(store: Store, names: Sequence[str] | None = None) -> Mirrored:
         MLflow's server cannot be reached or refuses.
     """
     moves = ledger.read(store)
-    added: tuple[list[str], list[str]] = ([], [])
-    for name in sorted({move.name for move in moves}) if names is None else names:
+    added: tuple[list[str], list[str], list[str]] = ([], [], [])
+    recorded = {folder.parent.name for folder in (store.root / "runs").glob("*/history")}
+    for name in sorted({move.name for move in moves} | recorded) if names is None else names:
         with locks.hold(_folder(store) / "mlflow.lock", "MLflow's mirror"), _answered(f"telling MLflow of '{name}'"):
-            own = [move for move in moves if move.name == name]
+            own, runs = [move for move in moves if move.name == name], _new_runs(store, name)
             client = _client(store)
+            for record in runs:
+                mlflow_runs.copy(client, _experiment(client, store, name), record)
+                added[2].append(f"{name} {record['began'][:19]}")
             numbers = _sync_versions(client, store, name, own, added[0])
             _sync_aliases(client, name, own, numbers, added[1])
-            _note(store, name, len(own))
-    return Mirrored(tuple(added[0]), tuple(added[1]))
+            _note(store, name, len(own), runs[-1]["began"] if runs else _noted(store, name)[1])
+    return Mirrored(*map(tuple, added))
+
+
+def _new_runs(store: Store, name: str) -> list[dict[str, Any]]:
+    """Records of runs that have ended since the last one that the mirror has, oldest first."""
+    last = _noted(store, name)[1]
+    records = [read_json(file) for file in sorted((store.root / "runs" / name / "history").glob("*.json"))]
+    return [record for record in records if record["status"] != "running" and record["began"] > last]
 
 
 def is_current(store: Store, name: str) -> bool:
-    """True if the mirror on this tracking server had all lines of the ledger when it was last written."""
+    """True if the mirror on this tracking server had all lines of the ledger and all runs when it was last written."""
     if not os.environ.get("MLFLOW_TRACKING_URI") and not (_folder(store) / "mlflow.db").is_file():
         return False
     lines = sum(move.name == name for move in ledger.read(store))
-    return bool(_notes(store).get(_server(store), {}).get(name) == lines)
+    return _noted(store, name)[0] == lines and not _new_runs(store, name)
 
 
 def _sync_versions(client: Any, store: Store, name: str, moves: Sequence[Move], added: list[str]) -> dict[str, str]:
     """MLflow's number of each version, by digest; those that are missing are made."""
+    if not any(move.kind == "register" for move in moves):
+        return {}
     if not client.search_registered_models(filter_string=f"name = '{name}'"):
         client.create_registered_model(name)
     there = {version.tags.get("mlsys.digest"): version for version in client.search_model_versions(f"name='{name}'")}
@@ -108,33 +126,44 @@ def _sync_versions(client: Any, store: Store, name: str, moves: Sequence[Move], 
 
 
 def _add_version(client: Any, store: Store, move: Move) -> str:
-    """Log a finished run, add a model version that names the bundle's digest, and return MLflow's number of it."""
+    """Log the bundle as an MLflow model, add a model version of it, and return MLflow's number of it."""
     tags = {**move.facts.get("tags", {}), "mlsys.digest": move.digest, "mlsys.version": str(move.version)}
-    experiment = _experiment(client, store, move.name)
-    run = client.create_run(experiment, tags=tags, run_name=f"{move.name}-{move.digest[:8]}").info
-    _log(client, store, run.run_id, move)
-    source = f"mlsys:/bundle/{move.digest}"
-    return str(client.create_model_version(move.name, source=source, run_id=run.run_id, tags=tags).version)
+    run_id = _run_of(client, _experiment(client, store, move.name), move, tags)
+    source = _log_model(client, store, run_id, move)
+    return str(client.create_model_version(move.name, source=source, run_id=run_id, tags=tags).version)
 
 
-def _log(client: Any, store: Store, run_id: str, move: Move) -> None:
-    from mlflow.entities import Metric, Param
-
-    facts, at_ms = move.facts, int(move.at.timestamp() * 1000)
+def _run_of(client: Any, experiment: str, move: Move, tags: dict[str, str]) -> str:
+    """The run of the workflow that registered the version; of one that was registered otherwise, a run of its own."""
+    if "run" in move.facts:
+        run_id = mlflow_runs.find_or_create(client, experiment, move.facts["run"], move.at.isoformat())
+        for key, text in tags.items():
+            client.set_tag(run_id, key, text)
+        return run_id
+    run_id = str(client.create_run(experiment, tags=tags, run_name=f"{move.name}-{move.digest[:8]}").info.run_id)
+    facts = move.facts
     params = {"family": facts.get("family", ""), **facts.get("params", {})}
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in params.items()}
-    client.log_batch(
-        run_id,
-        metrics=[Metric(key, float(value), at_ms, 0) for key, value in facts.get("metrics", {}).items()],
-        params=[Param(key, value) for key, value in texts.items()],
-    )
-    for report in facts.get("reports", ()):
+    mlflow_runs.log(client, run_id, {"params": params, "metrics": facts.get("metrics", {})}, {})
+    client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def _log_model(client: Any, store: Store, run_id: str, move: Move) -> str:
+    """Log reports and model as files of the run; returns the address of the model."""
+    for report in move.facts.get("reports", ()):
         if (store.root / report).is_file():
             client.log_artifact(run_id, str(store.root / report))
-    client.set_terminated(run_id, "FINISHED")
+    if not store.has("bundle", move.digest):
+        return f"mlsys:/bundle/{move.digest}"
+    with tempfile.TemporaryDirectory() as folder:
+        mlflow_model.write(bundle.open(store, move.digest), Path(folder) / "model")
+        client.log_artifacts(run_id, str(Path(folder) / "model"), "model")
+    return f"{client.get_run(run_id).info.artifact_uri}/model"
 
 
 def _sync_aliases(client: Any, name: str, moves: Sequence[Move], numbers: dict[str, str], added: list[str]) -> None:
+    if not numbers:
+        return
     there = {alias: str(number) for alias, number in client.get_registered_model(name).aliases.items()}
     for alias, digest in {move.alias: move.digest for move in moves if move.kind in ("move", "rollback")}.items():
         number = numbers.get(digest)
@@ -204,7 +233,8 @@ def _client(store: Store) -> Any:
 
 
 def _server_uri(store: Store) -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_folder(store) / 'mlflow.db'}"
+    database = quote(str(_folder(store) / "mlflow.db"))  # a path may hold what a URL gives a meaning to
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}"
 
 
 def _experiment(client: Any, store: Store, name: str) -> str:
@@ -225,8 +255,8 @@ def _server(store: Store) -> str:
     return digest_json(uris)[:16]
 
 
-def _notes(store: Store) -> dict[str, dict[str, int]]:
-    """Lines of the ledger that the mirror has, by server and name."""
+def _notes(store: Store) -> dict[str, dict[str, list[Any]]]:
+    """What the mirror has, by server and name: the number of lines of the ledger, when its last run began."""
     file = _folder(store) / "mlflow-mirror.json"
     try:
         return dict(read_json(file)) if file.is_file() else {}
@@ -234,7 +264,12 @@ def _notes(store: Store) -> dict[str, dict[str, int]]:
         return {}
 
 
-def _note(store: Store, name: str, num_lines: int) -> None:
+def _noted(store: Store, name: str) -> tuple[int, str]:
+    lines, began = _notes(store).get(_server(store), {}).get(name, (0, ""))
+    return lines, began
+
+
+def _note(store: Store, name: str, num_lines: int, began: str) -> None:
     notes = _notes(store)
-    notes.setdefault(_server(store), {})[name] = num_lines
+    notes.setdefault(_server(store), {})[name] = [num_lines, began]
     write_json(_folder(store) / "mlflow-mirror.json", notes)

@@ -50,11 +50,11 @@ def copy(client: MlflowClient, experiment: str, record: Mapping[str, Any]) -> st
     # 2. Write the run itself, its steps, and last that it is whole.
     client.log_text(run_id, record["recipe"], "resolved.yaml")
     client.update_run(run_id, name=f"{record['name']} {record['began'][:19]}")
-    _log(client, run_id, record, {"mlsys.by": record["by"], "mlsys.until": record["until"]})
+    log(client, run_id, record, {"mlsys.by": record["by"], "mlsys.until": record["until"]})
     for step in record["steps"]:
         _copy_step(client, experiment, run_id, step)
         if step["name"] in COMPARED:
-            _log(client, run_id, {key: step[key] for key in ("params", "metrics") if key in step}, {})
+            log(client, run_id, {key: step[key] for key in ("params", "metrics") if key in step}, {})
     _end(client, run_id, record)
     client.set_tag(run_id, COPIED, "yes")
     return run_id
@@ -78,14 +78,14 @@ def _copy_step(client: MlflowClient, experiment: str, parent: str, step: Mapping
     """Copy a step below its run; of one that was recalled, what it tried stands with the run that did the work."""
     run_id = _nested(client, experiment, parent, f"{step['number']} {step['name']}", step["began"])
     tags = {"mlsys.step": step["name"], "mlsys.unchanged": "yes" if step.get("unchanged") else "no"}
-    _log(client, run_id, step, tags)
+    log(client, run_id, step, tags)
     for page, digest in step.get("reports", {}).items():
         file = Path(page)
         if file.is_file() and digest_of_file(file) == digest:  # else a later run has written its own page there
             client.log_artifact(run_id, page)
     for trial in () if step.get("unchanged") else step.get("tries", ()):
         child = _nested(client, experiment, run_id, trial["name"], step["began"])
-        _log(client, child, trial, {})
+        log(client, child, trial, {})
         _end(client, child, {"status": "finished", "ended": step.get("ended", step["began"])})
     _end(client, run_id, step)
 
@@ -95,7 +95,7 @@ def _nested(client: MlflowClient, experiment: str, parent: str, name: str, began
     return str(run.info.run_id)
 
 
-def _log(client: MlflowClient, run_id: str, entry: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+def log(client: MlflowClient, run_id: str, entry: Mapping[str, Any], tags: Mapping[str, str]) -> None:
     """Log parameters, metrics, the sentence that says what came out, and what was wrong."""
     from mlflow.entities import Param, RunTag
 

@@ -45,7 +45,6 @@ def deploy(
     """
     from mlsys import bundle
     from mlsys.deploy import serving
-    from mlsys.registry import mlflow_mirror
     from mlsys.workflow import tables
 
     recipe, store = context.recipe, context.store
@@ -60,9 +59,6 @@ def deploy(
     published = tables.publish(context, opened.views, data.tables)
     context.progress("starting the endpoint")
     endpoint = serving.start(store, recipe.name, model.bundle, version, recipe.deploy)
-    warning = mlflow_mirror.mirror(store, recipe.name)
-    if warning:
-        context.console.line(warning)
     replayed = _replay(context, Split.open(store, data.split), opened, endpoint.url)
     return DeployResult(
         name=recipe.name,
@@ -84,7 +80,8 @@ def _register(context: StepContext, opened: Bundle, verdict: EvaluateResult, rep
     context.progress("registering")
     metrics = {metric: entry["value"] for metric, entry in verdict.metrics.items() if entry["value"] is not None}
     tags = {"family": opened.family}
-    version = registry.register(store, name, opened, metrics=metrics, tags=tags, reports=reports)
+    facts = {"run": context.run_id} if context.run_id else {}
+    version = registry.register(store, name, opened, metrics=metrics, tags=tags, reports=reports, facts=facts)
     moves = registry.history(store, name, alias)
     if moves and moves[-1].version == version:
         return version, False

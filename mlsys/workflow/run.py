@@ -21,6 +21,9 @@ from mlsys.store import Store, digest_json, write_atomic, write_json
 from mlsys.workflow.results import StepResult
 from mlsys.workflow.run_record import RunRecord, step_facts
 
+MIRRORED = ("evaluate", "deploy", "monitor")
+"""Steps after which MLflow is told of a run; earlier ones are told with the next, or by ``mlsys registry sync``."""
+
 R = TypeVar("R", bound=StepResult)
 
 
@@ -38,6 +41,8 @@ class StepContext:
         Source of labels for the monitor, in place of those of the production part.
     observed
         What the step's `observe` returned.
+    run_id
+        Id of the run's record, if it is recorded.
     """
 
     store: Store
@@ -46,6 +51,7 @@ class StepContext:
     console: Console
     labels: str | Path | None = None
     observed: Any = None
+    run_id: str | None = None
 
     def progress(self, text: str) -> None:
         """Show what the step is doing now."""
@@ -127,6 +133,8 @@ class Run:
         What each finished step of this run produced, by its name.
     records
         The same as JSON, with the step's summary and the seconds that its work took.
+    mirrors
+        MLflow is told of the run when it has ended, if it was to judge a model.
     """
 
     recipe: Recipe
@@ -136,6 +144,7 @@ class Run:
     results: dict[str, StepResult] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     until: str | None = None
+    mirrors: bool = False
     run_record: RunRecord | None = None
 
     @cached_property
@@ -146,7 +155,8 @@ class Run:
     def context(self, *reads: str, observed: Any = None) -> StepContext:
         """The context of a step that reads these values of the recipe; without any, of all."""
         recipe = self.recipe.only(*reads) if reads else self.recipe
-        return StepContext(self.store, recipe, self.folder, self.console, self.labels, observed)
+        run_id = str(self.run_record.value["id"]) if self.run_record else None
+        return StepContext(self.store, recipe, self.folder, self.console, self.labels, observed, run_id)
 
     @contextmanager
     def ending_after(self, until: str, steps: Mapping[str, Step[Any]]) -> Iterator[None]:
@@ -164,9 +174,21 @@ class Run:
         resolved = dump(self.recipe)
         write_atomic(self.folder / "resolved.yaml", resolved.encode())
         self.run_record = RunRecord.begin(self.folder, resolved, until)
-        with self.run_record.recording(), suppress(_LastStepError):
-            yield
-        write_json(self.folder / "result.json", self.records)
+        try:
+            with self.run_record.recording(), suppress(_LastStepError):
+                yield
+            write_json(self.folder / "result.json", self.records)
+        finally:
+            if self.mirrors and until in MIRRORED:
+                self._mirror()
+
+    def _mirror(self) -> None:
+        from mlsys.registry import mlflow_mirror
+
+        self.console.progress("telling MLflow")
+        warning = mlflow_mirror.mirror(self.store, self.recipe.name)
+        if warning:
+            self.console.line(warning)
 
     def prepare(self, step: Step[R], *inputs: StepResult) -> tuple[StepContext, str]:
         """The context in which a step works on these results, and the key of what it will produce."""

@@ -9,8 +9,6 @@ MLflow.
 from __future__ import annotations
 
 import datetime as dt
-import getpass
-import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mlsys import locks
 from mlsys.store import Store, digest_of_file, read_json, write_json
 from mlsys.workflow.results import (
     CollectResult,
@@ -65,8 +64,8 @@ class RunRecord:
             if former.value["status"] == "running":
                 former._end("killed", "the process ended without a word")
         began, run_id = dt.datetime.now(dt.UTC), uuid.uuid4().hex
-        file = folder / "history" / f"{began:%Y-%m-%dT%H-%M-%S}-{run_id[:8]}.json"
-        facts = {"id": run_id, "name": folder.name, "by": _author(), "until": until, "recipe": recipe}
+        file = folder / "history" / f"{began:%Y-%m-%dT%H-%M-%S.%f}-{run_id[:8]}.json"
+        facts = {"id": run_id, "name": folder.name, "by": locks.who(), "until": until, "recipe": recipe}
         opened = cls(file, {**facts, "began": began.isoformat(), "status": "running", "steps": []})
         opened._write()
         return opened
@@ -182,13 +181,6 @@ def _trials(search: dict[str, Any]) -> list[dict[str, Any]]:
 def _pages(*pages: str | None) -> dict[str, Any]:
     """Reports by path; a later run writes other pages there, which the digest tells apart."""
     return {"reports": {page: digest_of_file(Path(page)) for page in pages if page is not None}}
-
-
-def _author() -> str:
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (OSError, KeyError):  # a container may know no name for its user
-        return f"unknown@{socket.gethostname()}"
 
 
 def _now() -> str:
