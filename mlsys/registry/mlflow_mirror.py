@@ -256,7 +256,7 @@ def _server(store: Store) -> str:
 
 
 def _notes(store: Store) -> dict[str, dict[str, list[Any]]]:
-    """What the mirror has, by server and name: the number of lines of the ledger, when its last run began."""
+    """The mirror's lines of the ledger, and when its last run began, by server and name."""
     file = _folder(store) / "mlflow-mirror.json"
     try:
         return dict(read_json(file)) if file.is_file() else {}
