@@ -130,7 +130,8 @@ def _add_version(client: Any, store: Store, move: Move) -> str:
     tags = {**move.facts.get("tags", {}), "mlsys.digest": move.digest, "mlsys.version": str(move.version)}
     run_id = _run_of(client, _experiment(client, store, move.name), move, tags)
     source = _log_model(client, store, run_id, move)
-    return str(client.create_model_version(move.name, source=source, run_id=run_id, tags=tags).version)
+    named: dict[str, Any] = {"source": source, "run_id": run_id, "tags": tags}
+    return str(client.create_model_version(move.name, await_creation_for=None, **named).version)
 
 
 def _run_of(client: Any, experiment: str, move: Move, tags: dict[str, str]) -> str:
