@@ -58,7 +58,7 @@ def started():
         for _ in range(600):
             assert process.poll() is None, log.read_text()
             try:
-                return urllib.request.urlopen(health, timeout=5).status  # noqa: S310  (our own, on loopback)
+                return urllib.request.urlopen(health, timeout=5).status
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)
         pytest.fail(log.read_text())
@@ -78,7 +78,7 @@ def free_port():
 
 def answer(url, body):
     data, kind = json.dumps(body).encode(), {"Content-Type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(url, data, kind), timeout=60) as reply:  # noqa: S310
+    with urllib.request.urlopen(urllib.request.Request(url, data, kind), timeout=60) as reply:
         return json.loads(reply.read())
 
 
@@ -123,9 +123,11 @@ def test_mlflow_serves_the_champion_from_a_server_of_its_own(trained, environmen
     assert (again.versions, again.aliases, again.runs) == ((), (), ())
 
     # 2. Its pages and its API show runs and model.
-    page = urllib.request.urlopen(f"{tracking}/", timeout=30).read().decode()  # noqa: S310
+    page = urllib.request.urlopen(f"{tracking}/", timeout=30).read().decode()
     assert "MLflow" in page
-    found = answer(f"{tracking}/api/2.0/mlflow/runs/search", {"experiment_ids": ["1"], "filter": "tags.mlsys.step = 'evaluate'"})
+    found = answer(
+        f"{tracking}/api/2.0/mlflow/runs/search", {"experiment_ids": ["1"], "filter": "tags.mlsys.step = 'evaluate'"}
+    )
     assert [run["info"]["run_name"] for run in found["runs"]] == ["6 evaluate"]
 
     # 3. MLflow's scoring server answers as the bundle does.
