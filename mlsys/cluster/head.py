@@ -7,6 +7,7 @@ A head node that `up` starts has a session of its own, so it outlives the comman
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -16,31 +17,46 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlsys import errors
+from mlsys import errors, locks
 from mlsys.cluster import settings
 from mlsys.cluster.settings import environment
 from mlsys.cluster.tasks import is_connected
 from mlsys.store import Store, read_json, write_json
 
 _STATE = "state.json"
-_START_S = 60.0
+_START_S = 120.0
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""Linux's name of this boot."""
+
+ANSWER_S = 5.0
+"""Longest wait for the first byte of a cluster whose address is given."""
 
 
 def up(store: Store, num_cpus: int | None = None) -> str:
-    """Start a head node on this machine for this store and return its address; one that is up is left as it is."""
-    # 1. Leave a cluster that runs as it is.
-    running = status(store)
-    if running is not None:
-        return str(running["address"])
+    """Start a head node on this machine for this store and return its address; one that is up is left as it is.
 
-    # 2. Start a head node in a session of its own, on free ports of the loopback interface.
+    Of several processes that ask at once, one starts it and the others wait.
+
+    Raises
+    ------
+    ClusterError
+        It does not start; the message holds the end of its log.
+    """
+    with locks.hold(store.root / "cluster" / "lock", "starting the cluster"):
+        running = status(store)
+        return _start(store, num_cpus) if running is None else str(running["address"])
+
+
+def _start(store: Store, num_cpus: int | None) -> str:
+    # 1. Start a head node in a session of its own, on ports and in a folder that no other cluster has.
     folder = store.root / "cluster"
-    folder.mkdir(parents=True, exist_ok=True)
-    gcs, dashboard, agent = settings.free_ports(3)
+    gcs, dashboard, agent, client = settings.free_ports(4)
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={gcs}",
         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
-        "--disable-usage-stats", "--log-style=record",
+        f"--ray-client-server-port={client}", "--min-worker-port=0", "--max-worker-port=0",
+        f"--temp-dir={settings.temporary_folder()}", "--disable-usage-stats", "--log-style=record",
     ]  # fmt: skip
     if num_cpus is not None:
         command.append(f"--num-cpus={num_cpus}")
@@ -55,7 +71,7 @@ def up(store: Store, num_cpus: int | None = None) -> str:
             start_new_session=True,
         )
 
-    # 3. Note how it is found again, and wait until it answers.
+    # 2. Note how it is found again, and wait until it answers.
     address = f"127.0.0.1:{gcs}"
     state = {"address": address, "dashboard": f"http://127.0.0.1:{dashboard}", "pid": process.pid}
     write_json(folder / _STATE, state | {"started": _process_start(process.pid)})
@@ -97,7 +113,7 @@ def client_environment(store: Store) -> dict[str, str]:
 
 def _environment(store: Store) -> dict[str, str]:
     """Variables of the head node and its workers; bytecode goes into the store, or each would compile all of Ray."""
-    env = {**os.environ, **environment(store), **settings.haproxy_ports()}
+    env = {**os.environ, **environment(store), **settings.haproxy_ports(), **settings.fallback_ports()}
     env.pop("RAY_ADDRESS", None)
     if env.pop("PYTHONDONTWRITEBYTECODE", None):
         env["PYTHONPYCACHEPREFIX"] = str(store.root / "cache" / "bytecode")
@@ -122,14 +138,22 @@ def _wait(process: subprocess.Popen[bytes], dashboard: int, log: Path, store: St
 
 
 def _process_start(pid: int) -> str | None:
-    """The start time of a process: together with the id it names one process for ever."""
+    """The boot and the clock tick at which a process started: with the id they name one process for ever.
+
+    The time of day would not do, for a clock that is set moves it.
+    """
     import psutil
 
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
-    except psutil.NoSuchProcess:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        if not _BOOT.is_file():  # not Linux
+            return f"{process.create_time():.2f}"
+        ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except (psutil.NoSuchProcess, OSError):
         return None
+    return f"{_BOOT.read_text(encoding='utf-8').strip()} {ticks}"
 
 
 def _end_session(leader: int) -> None:
@@ -173,6 +197,7 @@ def connect(store: Store) -> str:
         return _join("auto", "job")
     if os.environ.get("RAY_ADDRESS"):
         _set(store, own=False)
+        _check_address(os.environ["RAY_ADDRESS"])
         return _join(os.environ["RAY_ADDRESS"], "joined")
     how = "running" if status(store) else "started"
     address = up(store)
@@ -189,6 +214,31 @@ def _set(store: Store, *, own: bool) -> None:
             os.environ[name] = value
 
 
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+"""First bytes of a client of gRPC: HTTP/2's preface and empty settings (RFC 9113, 3.4 and 6.5)."""
+
+SETTINGS_FRAME = 4
+"""Type of the first frame of a gRPC server's answer."""
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address at which no gRPC server answers, for which Ray would wait minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if not port.isdigit() or os.environ.get("RAY_USE_TLS") == "1":  # "auto", or a server that speaks TLS first
+        return
+    where = f"cluster: RAY_ADDRESS is {address}"
+    expected = "a running Ray cluster"
+    hint = "`unset RAY_ADDRESS` lets mlsys find or start its own cluster; or start the one that it names"
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S) as connection:
+            connection.sendall(HELLO)
+            answer = connection.recv(9)
+    except OSError as error:
+        raise errors.ClusterError.build(where, got=str(error), expected=expected, hint=hint) from None
+    if len(answer) < len(HELLO[-9:]) or answer[3] != SETTINGS_FRAME:
+        raise errors.ClusterError.build(where, got="another kind of server", expected=expected, hint=hint)
+
+
 def _join(address: str, how: str) -> str:
     import ray
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
@@ -203,4 +253,15 @@ def _join(address: str, how: str) -> str:
         expected = "a running Ray cluster and its token"
         hint = 'eval "$(mlsys env)" sets the address and the token of a cluster that mlsys started'
         raise errors.ClusterError.build(where, got=str(error).splitlines()[0], expected=expected, hint=hint) from error
+    _log_warnings()
     return how
+
+
+def _log_warnings() -> None:
+    """Send what Ray's node tells every driver, such as the number of its workers, to the log instead of the console."""
+    from ray._private import worker
+
+    def log(data: dict[str, Any], *_: Any, **__: Any) -> None:
+        logging.getLogger("mlsys.cluster").info("%s", "\n".join(data["lines"]))
+
+    worker.print_to_stdstream = log

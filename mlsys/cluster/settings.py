@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import socket
+import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 
 from mlsys import errors
 from mlsys.store import Store, write_atomic
@@ -86,6 +89,50 @@ def haproxy_ports() -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),  # bound even if its metrics are off
         **_replica_ports(),
     }
+
+
+def fallback_ports() -> dict[str, str]:
+    """Choose the ports of the proxy that answers while HAProxy has no replica.
+
+    Ray has the same ports for all clusters and lets several processes listen on one: while a replica is away, another
+    cluster's model would answer.
+    """
+    ports = zip(("HTTP", "GRPC"), free_ports(2), strict=True)
+    return {f"RAY_SERVE_FALLBACK_PROXY_{protocol}_PORT": str(port) for protocol, port in ports}
+
+
+MAX_TEMPORARY = 40
+"""Longest path of Ray's temporary folder, in bytes: with the name of a session, sockets in it fit into 107."""
+
+
+def temporary_folder() -> Path:
+    """Make the folder of Ray's sessions and logs, inside one that is closed to other users.
+
+    It lies in the system's temporary folder, or in ``/tmp`` where sockets below that one would have too long a path.
+    Ray opens its folder to everybody; the one around it stays closed.
+
+    Raises
+    ------
+    ClusterError
+        The folder belongs to someone else or cannot be written.
+    """
+    inside = Path(f"mlsys-{os.getuid()}") / "ray"
+    usual = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / inside
+    folder = usual if len(os.fsencode(usual)) <= MAX_TEMPORARY else Path("/tmp") / inside  # noqa: S108  (short)
+    where = f"cluster: temporary folder {folder.parent}"
+    hint = "set RAY_TMPDIR to a folder of yours with a path of at most 25 characters"
+    try:
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = folder.parent.stat().st_uid
+        if owner != os.getuid():
+            raise errors.ClusterError.build(where, got=f"user {owner}'s", expected="one of this user", hint=hint)
+        folder.parent.chmod(0o700)
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        if isinstance(error, errors.MlsysError):
+            raise
+        raise errors.ClusterError.build(where, got=str(error), expected="a folder to write to", hint=hint) from None
+    return folder
 
 
 def _replica_ports() -> dict[str, str]:

@@ -1,0 +1,64 @@
+import os
+import socket
+import threading
+
+import psutil
+import pytest
+
+from mlsys import errors
+from mlsys.cluster import head, settings
+from mlsys.store import Store, write_json
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(tmp_path / "store")
+
+
+def test_an_address_at_which_nothing_answers_is_told_by_the_variable_that_names_it():
+    (port,) = settings.free_ports(1)
+    with pytest.raises(errors.ClusterError) as raised:
+        head._check_address(f"127.0.0.1:{port}")
+    assert str(raised.value) == (
+        f"cluster: RAY_ADDRESS is 127.0.0.1:{port}\n"
+        "  got:      [Errno 111] Connection refused\n"
+        "  expected: a running Ray cluster\n"
+        "  hint:     `unset RAY_ADDRESS` lets mlsys find or start its own cluster; or start the one that it names"
+    )
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_a_server_that_is_no_cluster_is_told(address):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            connection.recv(100)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(errors.ClusterError, match="got:      another kind of server"):
+            head._check_address(address.format(server.getsockname()[1]))
+        thread.join()
+
+
+def test_addresses_without_a_port_are_left_to_ray():
+    head._check_address("auto")
+    head._check_address("local")
+
+
+def test_a_cluster_is_found_again_after_the_clock_was_set(store, monkeypatch):
+    mine = {"address": "127.0.0.1:1", "pid": os.getpid(), "started": head._process_start(os.getpid())}
+    write_json(store.root / "cluster" / "state.json", mine)
+    before = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: before(process) + 3600)
+    assert head.status(store) == mine
+
+
+def test_another_process_with_the_same_id_is_not_the_cluster(store):
+    boot, ticks = head._process_start(os.getpid()).split()
+    other = {"address": "127.0.0.1:1", "pid": os.getpid(), "started": f"{boot} {int(ticks) - 1}"}
+    write_json(store.root / "cluster" / "state.json", other)
+    assert head.status(store) is None
