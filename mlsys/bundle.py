@@ -128,7 +128,7 @@ class Bundle:
         """The fitted model, loaded anew; keep what you get."""
         from mlsys import models
 
-        return models.family(self.family).load(self.folder / "model")
+        return models.load(self.family, self.folder / "model")
 
 
 def write(
@@ -194,7 +194,7 @@ def write(
         if read_options is not None and read_options != _usual_options(program):
             write_json(folder / "reading.json", read_options.model_dump(mode="json"))
         (folder / "model").mkdir()
-        models.family(family).save(model, folder / "model")
+        models.save(family, model, folder / "model")
 
     return open(store, store.put("bundle", fill))
 

@@ -31,7 +31,7 @@ from typing import Any, Literal
 from mlsys import cluster, errors
 from mlsys.bundle import Bundle
 from mlsys.dataset import Split
-from mlsys.evaluate import access_log, held_out, intervals, metrics, resampling
+from mlsys.evaluate import access_log, baseline, held_out, intervals, metrics, resampling
 from mlsys.evaluate.intervals import MIN_ROWS, Estimate
 from mlsys.evaluate.unseen_rows import UnseenRows
 from mlsys.recipe import Recipe
@@ -161,7 +161,7 @@ def _compare(store: Store, challenger: Bundle, champion: Bundle, split: Split, r
         return _not_comparable(challenger, champion, reason, num_rows=num_rows, num_left_out=num_test - num_rows)
     both = held_out.predict([challenger, champion], split, recipe.data.timezone, keep=unseen)
     # 2. The gain under the weights that the split asks for.
-    metric = metrics.find(recipe.selection.metric, challenger.task.kind)
+    metric = baseline.metric_of(challenger, recipe)
     prepared = [
         metric.prepare(both.y, metrics.Predicted(output, _threshold(bundle)).of(metric.needs))
         for output, bundle in zip(both.outputs, (challenger, champion), strict=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mlsys import errors
+from mlsys import errors, models
 from mlsys.evaluate import metrics
 from mlsys.recipe import Threshold
 from mlsys.schema import TaskKind
@@ -94,7 +94,8 @@ def judge(evaluation: Mapping[str, Any], gate: Mapping[str, Threshold]) -> Verdi
         for side, limit in (("min", bound.min), ("max", bound.max))
         if limit is not None
     ]
-    return Verdict((*checks, _beats_dummy(evaluation, rows)))
+    is_dummy = evaluation.get("family") == models.BASELINE
+    return Verdict((*checks, _is_dummy(evaluation) if is_dummy else _beats_dummy(evaluation, rows)))
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,14 @@ def _bound(name: str, metric: Mapping[str, Any], side: str, limit: float, rows: 
         needed = rows.enough(abs(value - limit), abs(value - compared))
         advice = f"the value keeps the bound: {needed} would do if it stays, or a bound without strict"
     return Check(name, value, bound, passed=False, reason=reason, advice=advice)
+
+
+def _is_dummy(evaluation: Mapping[str, Any]) -> Check:
+    """Say that the model is the dummy, which selection falls back to when no family beats it on the folds."""
+    metric = (evaluation.get("dummy") or {}).get("metric", "the metric")
+    reason = f"the model is the dummy: no family was better by {metric}, or the recipe asks for it"
+    bound = f"a gain in {metric} above 0"
+    return Check("beats the dummy", 0.0, bound, passed=False, reason=reason, advice=NOTHING_LEARNED)
 
 
 def _beats_dummy(evaluation: Mapping[str, Any], rows: Rows) -> Check:

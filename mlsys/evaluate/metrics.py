@@ -71,6 +71,8 @@ class Metric:
         class indices or the target.
     definition
         Its formula, source and undefined cases, as reports print them.
+    functional
+        What of the distribution of a numeric target its best prediction is (Gneiting 2011, JASA 106, 746-762).
     default_for
         The kinds of task whose models are ordered by it when the recipe says ``auto``.
     monitored_for
@@ -90,6 +92,7 @@ class Metric:
     better: Literal["higher", "lower", "nearer to 0"]
     prepare: Prepare
     definition: str
+    functional: Literal["mean", "median", "mean of logarithms"] = "mean"
     default_for: frozenset[TaskKind] = NO_TASK
     monitored_for: frozenset[TaskKind] = NO_TASK
     in_target_unit: bool = False
@@ -108,6 +111,10 @@ class Metric:
     def function(self, y: NDArray[Any], prediction: NDArray[Any]) -> float:
         """Compute the value on rows that count alike."""
         return self.prepare(np.asarray(y), np.asarray(prediction))(None)
+
+
+LOSSES = {"mean": "squared", "median": "absolute", "mean of logarithms": "log"}
+"""What a metric asks a model to predict → the loss whose least value is there."""
 
 
 @dataclass(frozen=True)
@@ -191,11 +198,16 @@ _TABLE = (
            "root of the mean squared error, in the target's unit",
            default_for=REGRESSION, monitored_for=REGRESSION, in_target_unit=True, bounds=ERROR),
     Metric("mae", "MAE", REGRESSION, "value", "lower", weighted.mean_of(lambda y, p: np.abs(y - p)),
-           "mean absolute error, in the target's unit", monitored_for=REGRESSION, in_target_unit=True, bounds=ERROR),
+           "mean absolute error, in the target's unit",
+           functional="median", monitored_for=REGRESSION, in_target_unit=True, bounds=ERROR),
     Metric("median_absolute_error", "Median absolute error", REGRESSION, "value", "lower", weighted.median_absolute,
-           "median of |y - prediction|, in the target's unit", in_target_unit=True, bounds=ERROR),
+           "median of |y - prediction|, in the target's unit", functional="median", in_target_unit=True, bounds=ERROR),
     Metric("mape", "MAPE", REGRESSION, "value", "lower", weighted.mean_of(weighted.relative),
-           "mean of |y - prediction| / |y|, a fraction; NaN if any y is 0", bounds=ERROR),
+           "mean of |y - prediction| / |y|, a fraction; NaN if any y is 0", functional="median", bounds=ERROR),
+    Metric("rmsle", "RMSLE", REGRESSION, "value", "lower",
+           weighted.mean_of(weighted.squared_log, lambda m: float(np.sqrt(m))),
+           "root of the mean squared difference of sign(x) ln(1 + |x|) of y and prediction",
+           functional="mean of logarithms", bounds=ERROR),
     Metric("r2", "R²", REGRESSION, "value", "higher", weighted.determination,
            "1 - residual over total sum of squares; NaN if y is constant", monitored_for=REGRESSION, is_headline=True,
            bounds=(-math.inf, 1.0)),
@@ -255,8 +267,8 @@ def all_for(kind: TaskKind | str) -> list[Metric]:
     return [metric for metric in METRICS.values() if TaskKind(kind) in metric.tasks]
 
 
-def find(name: str, kind: TaskKind | str) -> Metric:
-    """Find the metric to order models by; ``auto`` is the default one of the task.
+def find(name: str, kind: TaskKind | str, default_name: str | None = None) -> Metric:
+    """Find the metric to order models by; ``auto`` is `default_name`, or else the default one of the task.
 
     Raises
     ------
@@ -265,7 +277,7 @@ def find(name: str, kind: TaskKind | str) -> Metric:
     """
     known = {metric.name: metric for metric in all_for(kind) if metric.better != "nearer to 0"}
     if name == "auto":
-        return known[default(kind)]
+        name = default_name or default(kind)
     if name not in known:
         expected, hint = f"a metric of a {TaskKind(kind).value} task", errors.did_you_mean(name, known)
         raise errors.RecipeError.build("recipe: selection.metric", got=name, expected=expected, hint=hint, field=name)

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from mlsys import cluster, models
+from mlsys import cluster
 from mlsys.bundle import Bundle
 from mlsys.dataset import Split
-from mlsys.evaluate import access_log, gate, held_out, intervals, metrics, resampling, slices, thresholds
+from mlsys.evaluate import access_log, baseline, gate, held_out, intervals, metrics, resampling, slices, thresholds
 from mlsys.evaluate import weighted_metrics as weighted
 from mlsys.evaluate.intervals import ResamplingPlan
-from mlsys.models.matrix import Matrix
 from mlsys.recipe import Recipe
 from mlsys.schema import Task, TaskKind
 from mlsys.statistics.arrays import Floats
@@ -56,7 +55,7 @@ def score(
         `split` does not hold the test part.
     """
     gate.check_names(recipe.evaluate.gate, bundle.task.kind)
-    metrics.find(recipe.selection.metric, bundle.task.kind)
+    baseline.metric_of(bundle, recipe)
     slices.columns(split.schema, recipe.evaluate.slices)
     split.paths("test")
     rows = cluster.call(access_log.digest_of_rows, split.only("test"), threads=1)
@@ -84,9 +83,9 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     sliced = slices.columns(split.schema, section.slices)
     names = [column.name for column in sliced]
     scored = held_out.predict([bundle], split, recipe.data.timezone, names)
-    metric = metrics.find(recipe.selection.metric, task.kind)
+    metric = baseline.metric_of(bundle, recipe)
     predicted = metrics.Predicted(scored.outputs[0], 0.5 if bundle.threshold is None else bundle.threshold)
-    dummy = metrics.Predicted(dummy_scores(split, task, len(scored.y)), predicted.threshold)
+    dummy = metrics.Predicted(baseline.dummy_scores(split, task, len(scored.y), metric), predicted.threshold)
     # 2. What belongs together when an interval is made.
     units = resampling.choose(scored.rows, metric.prepare(scored.y, predicted.of(metric.needs)), seed=recipe.seed)
     plan = units.plan(section.bootstrap, section.confidence, recipe.seed)
@@ -108,15 +107,6 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     return evaluation
 
 
-def dummy_scores(split: Split, task: Task, num_rows: int) -> Floats:
-    """Fit the dummy on the labels of the training rows and predict `num_rows` rows with it."""
-    y = held_out.labels(split.table("train", [task.target])[task.target], task, "train")
-    family = models.family(models.BASELINE)
-    rows = Matrix(np.empty((len(y), 0), np.float32), y, (), ())
-    fitted = family.fit(rows, None, task, family.params(), seed=0, threads=1)
-    return np.asarray(family.predict(fitted, np.empty((num_rows, 0), np.float32)), np.float64)
-
-
 def _facts(bundle: Bundle, split: Split, recipe: Recipe, scored: held_out.HeldOut) -> dict[str, Any]:
     return {
         "format": FORMAT,
@@ -127,7 +117,7 @@ def _facts(bundle: Bundle, split: Split, recipe: Recipe, scored: held_out.HeldOu
         "split": split.digest,
         "part": "test",
         "num_rows": len(scored.y),
-        "metric": metrics.find(recipe.selection.metric, bundle.task.kind).name,
+        "metric": baseline.metric_of(bundle, recipe).name,
         "threshold": bundle.threshold,
         "threshold_rule": recipe.evaluate.threshold,
         "unseen": scored.unseen,

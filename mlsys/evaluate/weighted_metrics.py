@@ -120,6 +120,12 @@ def quadratic(y: NDArray[Any], p: NDArray[Any]) -> Floats:
     return np.asarray(((p - truth) ** 2).sum(axis=1), np.float64)
 
 
+def squared_log(y: NDArray[Any], prediction: NDArray[Any]) -> Floats:
+    """Squared difference of the logarithms, of both signs, a row."""
+    logs = (np.sign(each) * np.log1p(np.abs(each)) for each in (y, prediction))
+    return np.asarray((next(logs) - next(logs)) ** 2, np.float64)
+
+
 def calibration_error(y: NDArray[Any], p: NDArray[Any]) -> Statistic:
     """Calibration error of the positive class, or of the most probable one; bins stay those of all rows."""
     top, hit = (p, y == 1) if p.ndim == 1 else (p.max(axis=1, initial=0), p.argmax(axis=1) == y)

@@ -8,16 +8,32 @@ found by its name; elsewhere `register` adds it, or an entry point of the group 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from mlsys import errors
+from mlsys.models import target_transform
 from mlsys.models.interface import Family, FamilyParams
+from mlsys.models.target_transform import Transformed
 from mlsys.plugins import Plugins, modules
 from mlsys.schema import Task
 
-__all__ = ["BASELINE", "FAMILIES", "check_names", "family", "for_task", "params_of", "register"]
+__all__ = [
+    "BASELINE",
+    "FAMILIES",
+    "check_names",
+    "family",
+    "for_task",
+    "load",
+    "params_of",
+    "predict",
+    "register",
+    "rounds",
+    "save",
+]
 
 BASELINE = "dummy"
 """Family that every model has to beat; it is always among the candidates."""
@@ -111,3 +127,29 @@ def params_of(name: str, values: Mapping[str, Any]) -> FamilyParams:
     raise errors.RecipeError.build(
         f"recipe: '{path}' of family {name}", got=repr(fault["input"]), expected=fault["msg"]
     )
+
+
+def predict(name: str, model: Any, X: np.ndarray) -> np.ndarray:
+    """Predictions of a family's model on the scale of the target, as `Family.predict` describes them."""
+    if isinstance(model, Transformed):
+        return model.target.inverse(family(name).predict(model.model, X))
+    return family(name).predict(model, X)
+
+
+def save(name: str, model: Any, folder: Path) -> None:
+    """Write a family's model, and the transform of its target if it has one."""
+    if isinstance(model, Transformed):
+        target_transform.write(model.target, folder)
+        model = model.model
+    family(name).save(model, folder)
+
+
+def load(name: str, folder: Path) -> Any:
+    """Read what `save` wrote; `BundleError` for anything else."""
+    model, target = family(name).load(folder), target_transform.read(folder)
+    return model if target is None else Transformed(model, target)
+
+
+def rounds(name: str, model: Any) -> int | None:
+    """Rounds of a fitted model; None if its family has none."""
+    return family(name).rounds(model.model if isinstance(model, Transformed) else model)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mlsys import cluster
 from mlsys.bundle import Bundle
-from mlsys.evaluate import metrics
+from mlsys.evaluate.baseline import metric_of
 from mlsys.monitor import decision, log_scan, metric_tables, report
 from mlsys.monitor.decision import JudgedWindow
 from mlsys.monitor.labels import Labels, LabelSource
@@ -125,7 +125,7 @@ def _judge(  # noqa: PLR0917
     truth = None if labels is None else Labels.read(labels, task, recipe.data.id, as_of, bundle.read_options)
     scan = log_scan.read(files, reference, calendar, truth, section.slices)
     # 2. Judge every window and decide
-    metric = metrics.find(recipe.selection.metric, task.kind)
+    metric = metric_of(bundle, recipe)
     limits = PerformanceLimits(
         metric, section.max_metric_loss, section.max_calibration_gap, recipe.evaluate.confidence, bundle.threshold
     )

@@ -166,7 +166,6 @@ class Predictor:
         self._row = bundle.program.row()
         self._unseen_row = bundle.program.unseen_row()
         self._rare_row = bundle.program.rare_row()
-        self._family = models.family(bundle.family)
         self._model = bundle.model()
 
     def conform(
@@ -254,7 +253,7 @@ class Predictor:
         return self._predict(X, dict(unseen), dict(rare))
 
     def _predict(self, X: NDArray[np.float32], unseen: dict[str, int], rare: dict[str, int]) -> Predictions:
-        raw = self._family.predict(self._model, X)
+        raw = models.predict(self.bundle.family, self._model, X)
         return replace(decide(self.task, raw, self.bundle.threshold), unseen=unseen, rare=rare)
 
 

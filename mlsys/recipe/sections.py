@@ -5,6 +5,7 @@ The descriptions of the fields go into the JSON schema, and from there into docs
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -43,6 +44,23 @@ class Section(BaseModel):
         vars(copy).clear()
         vars(copy).update({name: v if "" in inner[name] else v.only(*inner[name]) for name, v in values.items()})
         return copy
+
+    def having(self, values: Mapping[str, Any]) -> Self:
+        """Copy with other values at dotted paths, each checked as if a person had written it there.
+
+        >>> recipe = Recipe(name="demo", target="y", data=DataSection(source="rows.csv"))
+        >>> recipe.having({"train.target_transform": "log"}).train.target_transform
+        'log'
+        """
+        inner: dict[str, dict[str, Any]] = {}
+        changed: dict[str, Any] = {}
+        for path, value in values.items():
+            name, _, rest = path.partition(".")
+            if rest:
+                inner.setdefault(name, {})[rest] = value
+            else:
+                changed[name] = getattr(type(self).model_validate({name: value}), name)
+        return self.model_copy(update=changed | {name: getattr(self, name).having(v) for name, v in inner.items()})
 
     if not TYPE_CHECKING:
 
@@ -292,6 +310,13 @@ class SelectionSection(Section):
     max_rows: int = Field(
         40_000, ge=100, description="training rows of a fold at most; of more a sample is taken, as the plan says"
     )
+    margin: float = Field(
+        0.002,
+        ge=0,
+        lt=1,
+        description="a simpler family is preferred to the best one if it is behind by at most this fraction of the way "
+        "from the dummy to the best",
+    )
 
 
 class TrainSection(Section):
@@ -299,6 +324,12 @@ class TrainSection(Section):
 
     family: str = Field("auto", description="family of the model; auto takes the one that selection preferred")
     params: dict[str, Any] = Field({}, description="parameters of the family that are fixed instead of searched")
+    target_transform: Literal["auto", "none", "log", "winsor"] = Field(
+        "auto",
+        description="scale on which a number is fitted: log (of both signs, by the inverse hyperbolic sine), winsor "
+        "(values far out moved to where far out begins), or none; auto takes the one with the best score where the "
+        "target has a heavy or a long tail",
+    )
     rounds: int = Field(600, ge=1, description="boosting rounds at most")
     early_stopping: int = Field(30, ge=1, description="boosting stops after so many rounds without gain on validation")
     plan: Literal["auto", "task", "cluster"] = Field(

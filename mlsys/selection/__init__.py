@@ -1,13 +1,15 @@
-"""Step 4: model families compared on the folds of the training rows.
+"""Step 4: model families, and forms of their features and target, compared on the folds of the training rows.
 
-Every family is fitted and judged on the same rounds of folds, one task a fit. `mlsys.selection.leaderboard`
-orders them by their scores, and says after two rounds which of them have no chance and leave.
+Every candidate is fitted and judged on the same rounds of folds, one task a fit. `mlsys.selection.forms` says in
+which forms a family is compared; `mlsys.selection.leaderboard` orders the candidates by their scores, and says after
+two rounds which of them have no chance and leave.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlsys import cluster, models, train
@@ -17,7 +19,9 @@ from mlsys.features import plan
 from mlsys.models.interface import FamilyParams
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
+from mlsys.selection import forms
 from mlsys.selection import leaderboard as boards
+from mlsys.selection.forms import Form
 from mlsys.selection.leaderboard import LeaderboardEntry, Ranking, Scores
 from mlsys.statistics import TrainStatistics
 from mlsys.train import FoldResult, training_job
@@ -27,13 +31,13 @@ __all__ = ["LeaderboardEntry", "Ranking", "rank"]
 
 @dataclass(frozen=True)
 class _FoldJob:
-    """A family to fit on a round of folds: what a task is sent."""
+    """A candidate to fit on a round of folds: what a task is sent; the recipe is that of its form."""
 
     split: Split
     statistics: TrainStatistics
     recipe: Recipe
     task: Task
-    family: str
+    name: str
     fit_folds: tuple[int, ...]
     judge: int
 
@@ -42,7 +46,7 @@ class _FoldJob:
 class _FoldScore:
     """A judged fit as its task sends it back, with the parameters that were used."""
 
-    family: str
+    name: str
     judge: int
     result: FoldResult
     params: FamilyParams
@@ -56,9 +60,10 @@ def rank(
     *,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Ranking:
-    """Compare the recipe's families on the folds of the training part.
+    """Compare the recipe's families, in the forms that the training rows give a reason for, on the folds.
 
-    After two rounds of folds, the last two, families without a chance leave (`leaderboard.leavers`).
+    After two rounds of folds, the last two, each family keeps its best form, and families without a chance
+    leave (`leaderboard.leavers`).
 
     Raises
     ------
@@ -68,36 +73,95 @@ def rank(
         The metric is defined on no fold.
     """
     # 1. What is compared: every name and parameter is checked before the first fit.
-    metric = metrics.find(recipe.selection.metric, task.kind)
+    training_job.target_kind(recipe, task)
+    metrics.find(recipe.selection.metric, task.kind)
     families = _families(split, statistics, recipe, task)
     for family in families:
         training_job.params_of(recipe, family)
-    rounds = split.rounds()
-    total = len(families) * len(rounds)
-    progress(f"{len(families)} families × {len(rounds)} folds, {metric.name}")
-    scored: list[_FoldScore] = []
+    tail = cluster.call(forms.measure_tail, split, task)
+    metric = forms.metric_for(recipe, task, tail)
+    resolved = recipe.having({"selection.metric": metric.name})
+    sentences = forms.tail_notes(recipe, tail, metric)
+    for note in sentences:
+        progress(note)
+    candidates = _candidates(families, forms.target_forms(resolved, tail, metric))
+    # 2. Two rounds of folds for all candidates, the others for those that still have a chance.
+    grid = _Grid(split, statistics, resolved, task, metric, candidates, progress)
+    leaving = grid.compare()
+    # 3. The leaderboard, and what it decides.
+    notes = [*sentences, *leaving.values(), *_notes(recipe, split, grid.scored)]
+    ranking = boards.leaderboard(metric, grid.scores(), notes, recipe.selection.margin)
+    chosen = candidates[_chosen(recipe, ranking)]
+    return dataclasses.replace(ranking, decided=_decided(recipe, task, metric, chosen))
 
-    def run(names: Sequence[str], some: Sequence[tuple[tuple[int, ...], int]]) -> None:
-        before = len(scored)
+
+def _candidates(families: Sequence[str], shapes: list[Form]) -> dict[str, Form]:
+    """Each family in each of its forms, by the name of the candidate."""
+    pairs = [(family, form) for family in families for form in forms.of_family(family, shapes)]
+    return {f"{family}{boards.FORM}{form.name}" if form.name else family: form for family, form in pairs}
+
+
+def _chosen(recipe: Recipe, ranking: Ranking) -> str:
+    """The candidate to go on with: the preferred one, or the best form of the family that the recipe names."""
+    own = [entry for entry in ranking.entries if entry.family == recipe.train.family]
+    return max(own, key=lambda entry: len(entry.scores)).name if own else ranking.preferred
+
+
+def _decided(recipe: Recipe, task: Task, metric: metrics.Metric, form: Form) -> dict[str, Any]:
+    """Recipe values that the comparison decided; the usual metric of the task goes without saying."""
+    usual = recipe.selection.metric != "auto" or metric.name == metrics.default(task.kind)
+    return ({} if usual else {"selection.metric": metric.name}) | dict(form.values)
+
+
+@dataclass
+class _Grid:
+    """Candidates × rounds of folds, and the fits that were judged so far."""
+
+    split: Split
+    statistics: TrainStatistics
+    recipe: Recipe
+    task: Task
+    metric: metrics.Metric
+    candidates: Mapping[str, Form]
+    progress: Callable[[str], None]
+    scored: list[_FoldScore] = field(default_factory=list)
+
+    def compare(self) -> dict[str, str]:
+        """Fit all that is worth it; candidates that leave after two rounds, with the reason."""
+        rounds, names = self.split.rounds(), list(self.candidates)
+        total = len(names) * len(rounds)
+        self.progress(f"{len(names)} candidates × {len(rounds)} folds, {self.metric.name}")
+        first, rest = rounds[-boards.ROUNDS :], rounds[: -boards.ROUNDS]
+        self._run(names, first, total)
+        scores = self.scores(first)
+        leaving = boards.other_forms(self.metric, scores)
+        if rest:
+            left = {name: fits for name, fits in scores.items() if name not in leaving}
+            leaving |= boards.leavers(self.metric, left, keep=models.BASELINE)
+        for reason in leaving.values():
+            self.progress(reason)
+        self._run([name for name in names if name not in leaving], rest, total - len(leaving) * len(rest))
+        return leaving
+
+    def scores(self, rounds: Sequence[tuple[Any, int]] | None = None) -> Scores:
+        """Results of each candidate on some rounds of folds, by default all."""
+        results = {(score.name, score.judge): score.result for score in self.scored}
+        judges = [judge for _, judge in rounds or self.split.rounds()]
+        return {name: [results.get((name, judge)) for judge in judges] for name in self.candidates}
+
+    def _run(self, names: Sequence[str], rounds: Sequence[tuple[tuple[int, ...], int]], total: int) -> None:
+        before = len(self.scored)
 
         def report(score: _FoldScore, number: int, _: int) -> None:
-            fold = f"fold {score.judge + 1}/{split.num_folds}"
-            progress(f"{score.family} {fold}  {metric.name} {score.result.score:.3f}  ({before + number} of {total})")
+            fold, metric = f"fold {score.judge + 1}/{self.split.num_folds}", self.metric.name
+            self.progress(f"{score.name} {fold}  {metric} {score.result.score:.3f}  ({before + number} of {total})")
 
-        jobs = [_FoldJob(split, statistics, recipe, task, name, *folds) for folds in some for name in names]
-        scored.extend(cluster.map(_fit, jobs, on_result=report))
+        jobs = [self._job(name, *folds) for folds in rounds for name in names]
+        self.scored.extend(cluster.map(_fit, jobs, on_result=report))
 
-    # 2. Two rounds of folds for all families, the others for those that still have a chance.
-    first, rest = rounds[-boards.ROUNDS :], rounds[: -boards.ROUNDS]
-    run(families, first)
-    leaving = boards.leavers(metric, _scores(families, first, scored), keep=models.BASELINE) if rest else {}
-    total -= len(leaving) * len(rest)
-    for reason in leaving.values():
-        progress(reason)
-    run([family for family in families if family not in leaving], rest)
-    # 3. The leaderboard.
-    notes = [*leaving.values(), *_notes(recipe, split, scored)]
-    return boards.leaderboard(metric, _scores(families, rounds, scored), notes)
+    def _job(self, name: str, fit_folds: tuple[int, ...], judge: int) -> _FoldJob:
+        recipe = self.candidates[name].apply(self.recipe)
+        return _FoldJob(self.split, self.statistics, recipe, self.task, name, fit_folds, judge)
 
 
 def _families(split: Split, statistics: TrainStatistics, recipe: Recipe, task: Task) -> list[str]:
@@ -117,19 +181,13 @@ def _by_default(task: Task, num_coordinates: int) -> list[str]:
 
 
 def _fit(job: _FoldJob) -> _FoldScore:
-    recipe, task, family, max_rows = job.recipe, job.task, job.family, job.recipe.selection.max_rows
-    prepared = train.prepare(
-        job.split, job.statistics, recipe, task, family, fit_folds=job.fit_folds, judge=job.judge, max_rows=max_rows
-    )
+    recipe, task, family = job.recipe, job.task, boards.family_of(job.name)
+    how: dict[str, Any] = {"fit_folds": job.fit_folds, "judge": job.judge, "max_rows": recipe.selection.max_rows}
+    prepared = train.prepare(job.split, job.statistics, recipe, task, family, **how)
     params = models.family(family).params_for_comparison(training_job.params_of(recipe, family), task, prepared.train)
-    metric = metrics.find(recipe.selection.metric, task.kind).name
-    result = train.fit_prepared(prepared, task, family, params, metric, seed=recipe.seed, threads=1)
-    return _FoldScore(family, job.judge, result, params)
-
-
-def _scores(families: Sequence[str], rounds: Sequence[tuple[Any, int]], scored: Sequence[_FoldScore]) -> Scores:
-    results = {(score.family, score.judge): score.result for score in scored}
-    return {family: [results.get((family, judge)) for _, judge in rounds] for family in families}
+    target, metric = training_job.target_kind(recipe, task), recipe.selection.metric
+    result = train.fit_prepared(prepared, task, family, params, metric, seed=recipe.seed, threads=1, target=target)
+    return _FoldScore(job.name, job.judge, result, params)
 
 
 def _notes(recipe: Recipe, split: Split, scored: Sequence[_FoldScore]) -> list[str]:
@@ -137,8 +195,8 @@ def _notes(recipe: Recipe, split: Split, scored: Sequence[_FoldScore]) -> list[s
     notes = []
     if max(score.result.num_rows for score in scored) >= recipe.selection.max_rows:
         notes.append(f"fitted on samples of {recipe.selection.max_rows:,} rows a fold")
-    for name in dict.fromkeys(score.family for score in scored):
-        used = [score.params for score in scored if score.family == name]
+    for name in dict.fromkeys(boards.family_of(score.name) for score in scored):
+        used = [score.params for score in scored if boards.family_of(score.name) == name]
         note = models.family(name).note_on_cheaper(training_job.params_of(recipe, name), used)
         notes += [note] if note else []
     if split.forward:

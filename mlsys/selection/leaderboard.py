@@ -1,9 +1,14 @@
-"""The leaderboard of families scored on the same folds: order, ties, the preferred one, and who leaves early.
+"""The leaderboard of candidates scored on the same folds: order, ties, the preferred one, and who leaves early.
 
-Two families differ by their paired differences, fold by fold. Folds share training rows,
-so these differences are not independent: their variance is corrected after Nadeau and
-Bengio. A family is *tied* with the best when it is behind by no more than one such standard
-error (the one-standard-error rule), and of the tied ones the simplest is preferred.
+A candidate is a family in one form of its features and target: ``xgboost``, or ``xgboost, log target``. The choice goes
+by expected loss. The candidate with the best mean is the best; a simpler one is preferred to it only within a practical
+margin, a fraction of the way from the dummy to the best. The dummy is a floor: what is not better than it by its
+mean is neither the best nor preferred, and if nothing is, the dummy is both.
+
+Two candidates differ by their paired differences, fold by fold. Folds share training rows, so these differences are not
+independent: their variance is corrected after Nadeau and Bengio. A candidate is *tied* with the best when it is behind
+by no more than one such standard error. That is information on the noise, and decides nothing: with a few folds or
+a few extreme rows all are tied, the worst among them.
 
 A family leaves after a few rounds of folds if the best one is ahead of it, fold by fold, by more
 than a paired t-test with the corrected error allows at 5 %, one-sided. With two folds that is
@@ -11,8 +16,7 @@ than a paired t-test with the corrected error allows at 5 %, one-sided. With two
 
 References
 ----------
-Breiman, Friedman, Olshen, Stone: Classification and Regression Trees, 1984, section 3.4.3 (one standard error).
-Hastie, Tibshirani, Friedman: The Elements of Statistical Learning, 2nd ed., section 7.10.
+Hastie, Tibshirani, Friedman: The Elements of Statistical Learning, 2nd ed., section 7.10 (one standard error).
 Maron and Moore: Hoeffding Races, NIPS 1994 (leaving early).
 Nadeau, Bengio: Inference for the Generalization Error, Machine Learning 52, 2003,
 doi:10.1023/A:1024068626366 (the corrected resampled t-test).
@@ -36,19 +40,36 @@ from mlsys.train import FoldResult
 ROUNDS = 2
 """Rounds of folds after which families leave; where time divides the folds, those with most rows to fit on."""
 
+MARGIN = 0.002
+"""Fraction of the way from the dummy to the best that a simpler candidate may be behind, unless the recipe says."""
+
 LEVEL = 0.05
 """Error of the one-sided test by which a family leaves."""
 
 Scores = Mapping[str, Sequence[FoldResult | None]]
-"""Results of each family, one a round of folds; None for a round that it was no longer part of."""
+"""Results of each candidate, one a round of folds; None for a round that it was no longer part of."""
+
+FORM = ", "
+"""What stands between the family and the form in the name of a candidate."""
+
+
+def family_of(candidate: str) -> str:
+    """The family of a candidate.
+
+    >>> family_of("xgboost, log target"), family_of("linear")
+    ('xgboost', 'linear')
+    """
+    return candidate.partition(FORM)[0]
 
 
 @dataclass(frozen=True)
 class LeaderboardEntry:
-    """A family on the leaderboard.
+    """A candidate on the leaderboard.
 
     Attributes
     ----------
+    family, form
+        The model family, and how its features and target differ from the usual; "" where they do not.
     std_error
         Standard error of the mean score, corrected for shared training rows; None with one fold.
     behind, behind_error
@@ -59,6 +80,7 @@ class LeaderboardEntry:
     """
 
     family: str
+    form: str
     mean: float
     std_error: float | None
     scores: tuple[float, ...]
@@ -69,13 +91,27 @@ class LeaderboardEntry:
     predict_us_per_row: float
     best_rounds: tuple[int, ...]
 
+    @property
+    def name(self) -> str:
+        return f"{self.family}{FORM}{self.form}" if self.form else self.family
+
 
 @dataclass(frozen=True)
 class Ranking:
-    """A leaderboard: its entries, best first, and the family to train.
+    """A leaderboard: its entries, best first, and the candidate to train.
 
-    `preferred` is the simplest of the families tied with the best; `rounds` counts, for each fold judged, the
-    rows fitted on and judged; `notes` tell readers of samples and folds left out.
+    Attributes
+    ----------
+    best, preferred
+        The candidate with the best mean, and the simplest within `margin` of it; the dummy if nothing beats it.
+    margin
+        Fraction of the way from the dummy to the best that a simpler candidate may be behind.
+    rounds
+        For each fold judged, the rows fitted on and judged.
+    notes
+        Sentences for readers: samples, folds that were left out, a target with a heavy tail.
+    decided
+        Recipe values that the comparison decided, by their dotted keys: what a person would write to fix the choice.
     """
 
     metric: str
@@ -83,8 +119,20 @@ class Ranking:
     entries: tuple[LeaderboardEntry, ...]
     best: str
     preferred: str
+    margin: float
     rounds: tuple[dict[str, int], ...]
     notes: tuple[str, ...]
+    decided: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def family(self) -> str:
+        """The family of the preferred candidate."""
+        return family_of(self.preferred)
+
+    @property
+    def beats_dummy(self) -> bool:
+        """True if a candidate beats the dummy by its mean, or if there was no dummy to beat."""
+        return self.best != models.BASELINE or len(self.entries) == 1
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -98,24 +146,33 @@ class Ranking:
         return cls(**{**value, "entries": entries, "rounds": tuple(value["rounds"]), "notes": tuple(value["notes"])})
 
     def summary(self) -> str:
-        """Say in one line which family is the best, which are tied with it, and which is preferred."""
+        """Say in one line which candidate is the best, which are tied with it, and which is preferred."""
         first = self.entries[0]
         spread = "" if first.std_error is None else f" ± {first.std_error:.4f}"
-        tied = [entry.family for entry in self.entries[1:] if entry.tie]
-        others = f", tied with {', '.join(tied)}" if tied else ""
-        chosen = "" if self.preferred == self.best else f"; {self.preferred} preferred as the simplest within noise"
-        size = f"{len(self.entries)} families × {len(self.rounds)} folds"
+        tied = [entry.name for entry in self.entries[1:] if entry.tie]
+        others = f", tied with {'; '.join(tied)}" if tied else ""
+        size = f"{len(self.entries)} candidates × {len(self.rounds)} folds"
         left = sum(len(entry.scores) < len(first.scores) for entry in self.entries)
         early = f", {left} left early" if left else ""
-        return f"{size}{early}: {self.best} {self.metric} {first.mean:.4f}{spread}{others}{chosen}"
+        best = f"{self.best} {self.metric} {first.mean:.4f}{spread}"
+        if not self.beats_dummy:
+            return (
+                f"{size}{early}: nothing beats the dummy, {best}; its features say nothing of the target by this metric"
+            )
+        chosen = "" if self.preferred == self.best else f"; {self.preferred} preferred: simpler, and {self._nearly()}"
+        return f"{size}{early}: {best}{others}{chosen}"
+
+    def _nearly(self) -> str:
+        return f"within {100 * self.margin:g} % of the way from the dummy to the best"
 
 
-def leaderboard(metric: metrics.Metric, results: Scores, notes: Sequence[str] = ()) -> Ranking:
-    """Order families by how far they are behind the best, and mark differences that are within noise.
+def leaderboard(metric: metrics.Metric, results: Scores, notes: Sequence[str] = (), margin: float = MARGIN) -> Ranking:
+    """Order candidates by how far they are behind the best, and mark differences that are within noise.
 
-    A fold on which the metric is not defined (one class only) is left out for all families. A
-    family that left early is compared on its own folds, and cannot be the best.
+    A fold on which the metric is not defined (one class only) is left out for all candidates. One that left early
+    is compared on its own folds, and cannot be the best.
     """
+    results, notes = _with_defined_dummy(metric, results, notes)
     rounds = list(zip(*results.values(), strict=True))
     defined = [all(math.isfinite(result.score) for result in fits if result is not None) for fits in rounds]
     if not any(defined):
@@ -128,21 +185,47 @@ def leaderboard(metric: metrics.Metric, results: Scores, notes: Sequence[str] = 
     if not all(defined):
         left_out = f"{metric.name} is not defined on {defined.count(False)} of {len(defined)} folds; they are left out"
         notes = [*notes, left_out]
-    usable = {family: [r for r, ok in zip(fits, defined, strict=True) if ok] for family, fits in results.items()}
-    whole = {family: [r for r in fits if r is not None] for family, fits in usable.items() if None not in fits}
-    complexity = {family: models.family(family).complexity for family in results}
-    best = max(whole, key=lambda family: (metric.sign * _scores(whole[family]).mean(), -complexity[family]))
+    usable = {name: [r for r, ok in zip(fits, defined, strict=True) if ok] for name, fits in results.items()}
+    whole = {name: [r for r in fits if r is not None] for name, fits in usable.items() if None not in fits}
+    means = {name: metric.sign * float(_scores(fits).mean()) for name, fits in whole.items()}
+    best, preferred = _choice(means, margin)
     entries = sorted(
-        (_entry(metric, family, usable[family], whole[best], is_best=family == best) for family in usable),
-        key=lambda entry: (entry.family != best, entry.behind, complexity[entry.family]),
+        (_entry(metric, name, usable[name], whole[best], is_best=name == best) for name in usable),
+        key=lambda entry: (entry.name != best, entry.behind, _complexity(entry.name)),
     )
-    preferred = min((entry.family for entry in entries if entry.tie), key=complexity.__getitem__)
     sizes = tuple({"num_rows": r.num_rows, "num_judged": r.num_judged} for r in whole[best])
-    return Ranking(metric.name, metric.greater_is_better, tuple(entries), best, preferred, sizes, tuple(notes))
+    return Ranking(metric.name, metric.greater_is_better, tuple(entries), best, preferred, margin, sizes, tuple(notes))
+
+
+def _with_defined_dummy(metric: metrics.Metric, results: Scores, notes: Sequence[str]) -> tuple[Scores, Sequence[str]]:
+    """Leave the dummy out where the metric is not defined for it alone: the precision of who never says yes."""
+    dummy = results.get(models.BASELINE, ())
+    others = {name: fits for name, fits in results.items() if name != models.BASELINE}
+    undefined = [k for k, fit in enumerate(dummy) if fit is not None and not math.isfinite(fit.score)]
+    known = (fits[k] for k in undefined for fits in others.values())
+    if not any(fit is not None and math.isfinite(fit.score) for fit in known):
+        return results, notes
+    return others, [*notes, f"the dummy has no {metric.name}, so nothing can be compared with it"]
+
+
+def _choice(means: Mapping[str, float], margin: float) -> tuple[str, str]:
+    """Choose the best and the preferred of candidates by their means, greater ones being better."""
+    floor = means.get(models.BASELINE)
+    able = means if floor is None else {name: mean for name, mean in means.items() if mean > floor}
+    if not able:
+        return models.BASELINE, models.BASELINE
+    best = max(able, key=lambda name: (able[name], -_complexity(name)))
+    allowed = 0.0 if floor is None else margin * (able[best] - floor)
+    near = [name for name, mean in able.items() if able[best] - mean <= allowed]
+    return best, min(near, key=lambda name: (_complexity(name), -able[name]))
+
+
+def _complexity(candidate: str) -> int:
+    return models.family(family_of(candidate)).complexity
 
 
 def _entry(
-    metric: metrics.Metric, family: str, results: Sequence[FoldResult | None], best: list[FoldResult], *, is_best: bool
+    metric: metrics.Metric, name: str, results: Sequence[FoldResult | None], best: list[FoldResult], *, is_best: bool
 ) -> LeaderboardEntry:
     fits = [fit for fit in results if fit is not None]
     beside = [fit for fit, own in zip(best, results, strict=True) if own is not None]
@@ -150,7 +233,8 @@ def _entry(
     gains = metric.sign * (_scores(beside) - scores)
     behind, behind_error = float(gains.mean()), None if is_best else corrected_error(gains, beside)
     return LeaderboardEntry(
-        family=family,
+        family=family_of(name),
+        form=name.partition(FORM)[2],
         mean=float(scores.mean()),
         std_error=corrected_error(scores, fits),
         scores=tuple(scores.tolist()),
@@ -178,6 +262,23 @@ def corrected_error(values: NDArray[np.float64], fits: Sequence[FoldResult]) -> 
 
 def _scores(fits: Sequence[FoldResult]) -> NDArray[np.float64]:
     return np.array([fit.score for fit in fits])
+
+
+def other_forms(metric: metrics.Metric, results: Scores) -> dict[str, str]:
+    """Find the forms of each family that leave for its best one, with the reason."""
+    means = {
+        name: metric.sign * float(np.mean([fit.score for fit in fits if fit is not None]))
+        for name, fits in results.items()
+    }
+    leaving = {}
+    for family in dict.fromkeys(map(family_of, means)):
+        own = [name for name in means if family_of(name) == family]
+        best = max(own, key=lambda name: means[name] if math.isfinite(means[name]) else -math.inf)
+        for name in own:
+            if name != best:
+                gap = abs(means[best] - means[name])
+                leaving[name] = f"{name} left: {best} is ahead by {gap:.4g} of {metric.name} after {ROUNDS} folds"
+    return leaving
 
 
 def leavers(metric: metrics.Metric, results: Scores, *, keep: str) -> dict[str, str]:

@@ -147,7 +147,7 @@ def _blocks(job: TrainingJob, shard: Any) -> list[Matrix]:
     names, types = tuple(job.features.program.names), tuple(job.features.program.types)
     arrays = shard.iter_batches(batch_size=None, batch_format="numpy")
     blocks = (Matrix(np.ascontiguousarray(a["X"], dtype=np.float32), a["y"], names, types) for a in arrays)
-    return [block for block in blocks if block.num_rows]
+    return [job.as_fitted(block) for block in blocks if block.num_rows]
 
 
 def validation_share(job: TrainingJob, rank: int, world: int) -> Matrix | None:
@@ -161,7 +161,7 @@ def validation_share(job: TrainingJob, rank: int, world: int) -> Matrix | None:
         table = pq.read_table(path, columns=job.columns)
         tables.append(table.take(pa.array(range((first - before) % step, table.num_rows, step), pa.int64())))
         before += table.num_rows
-    return job.matrix(pa.concat_tables(tables))
+    return job.as_fitted(job.matrix(pa.concat_tables(tables)))
 
 
 def _note(file: Path | None, number: int, _predictions: np.ndarray) -> None:

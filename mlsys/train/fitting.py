@@ -78,9 +78,9 @@ def fit(
     models.for_task(family, task)
     # 1. The model to fit, and how.
     checked = training_job.params_of(recipe, family, params)
-    job = TrainingJob(
-        split, training_job.fit_program(split.schema, statistics, recipe, family), recipe, task, family, checked
-    )
+    features = training_job.fit_program(split.schema, statistics, recipe, family)
+    target = cluster.call(training_job.fit_target, split, recipe, task)
+    job = TrainingJob(split, features, recipe, task, family, checked, target)
     execution = plan(split, recipe, family)
     progress(f"{family}: {execution.kind} plan, {execution.reason}")
     # 2. The fit, judged on the validation rows.
@@ -129,7 +129,7 @@ def _fit(
 
     with store.staging() as folder:
         model = distributed.fit(folder, job, progress=progress)
-    return model, cluster.call(validate, job, model)
+    return cluster.call(_validate_distributed, job, model)
 
 
 def fit_in_task(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
@@ -139,10 +139,15 @@ def fit_in_task(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
     return model, validate(job, model, validation)
 
 
-def validate(job: TrainingJob, model: Any, validation: Matrix | None = None) -> ValidationResult:
-    """Judge a model on the validation rows, which are read here unless they are given."""
-    matrix = job.read("validation") if validation is None else validation
-    output = models.family(job.family).predict(model, matrix.X)
+def _validate_distributed(job: TrainingJob, model: Any) -> tuple[Any, ValidationResult]:
+    matrix = job.read("validation")
+    model = job.on_scale(model, matrix)
+    return model, validate(job, model, matrix)
+
+
+def validate(job: TrainingJob, model: Any, matrix: Matrix) -> ValidationResult:
+    """Judge a model on the validation rows."""
+    output = models.predict(job.family, model, matrix.X)
     cut = None
     if job.task.kind is TaskKind.BINARY:
         cut = thresholds.choose(matrix.y, output[:, 1], job.recipe.evaluate.threshold, job.recipe.evaluate.cost)
@@ -211,8 +216,9 @@ def _provenance(
         "num_rows": dict(sorted(job.split.num_rows.items())),
         "seed": job.recipe.seed,
         "plan": f"{execution.kind}: {execution.reason}",
-        "rounds": family.rounds(model),
+        "rounds": models.rounds(job.family, model),
         "validation": {"metric": validated.metric, "score": validated.score},
+        **({} if job.target is None else {"target_transform": job.target.kind}),
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("mlsys", "numpy", *family.libraries)},

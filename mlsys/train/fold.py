@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from mlsys import errors, models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
+from mlsys.models import target_transform
 from mlsys.models.interface import FamilyParams, Progress
 from mlsys.models.matrix import Matrix
+from mlsys.models.target_transform import Transform
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
@@ -98,15 +100,16 @@ def fit_prepared(
     seed: int,
     threads: int,
     progress: Progress | None = None,
+    target: Transform = "none",
 ) -> FoldResult:
-    """Fit on prepared rows and judge the model by a metric."""
+    """Fit on prepared rows, with the target transformed, and judge the model by a metric."""
     chosen = models.family(family)
     began = time.perf_counter()
-    has_rounds = chosen.max_rounds(params) is not None
-    train = prepared.train if has_rounds else _with_stopping(prepared)
-    model = chosen.fit(train, prepared.stopping, task, params, seed=seed, threads=threads, progress=progress)
+    is_held_out = chosen.max_rounds(params) is not None or target == "log"  # which is smeared over held-out rows
+    train = prepared.train if is_held_out and prepared.train.num_rows else _with_stopping(prepared)
+    model = _fit(prepared, train, task, family, params, metric, target, seed=seed, threads=threads, progress=progress)
     fitted = time.perf_counter()
-    output = chosen.predict(model, prepared.judged.X)
+    output = models.predict(family, model, prepared.judged.X)
     predict_s = time.perf_counter() - fitted
     shape = (prepared.judged.num_rows, *([len(task.classes)] if task.is_classification else []))
     if np.shape(output) != shape:
@@ -116,10 +119,32 @@ def fit_prepared(
         score=float(metrics.measure(metric, prepared.judged.y, output)),
         fit_s=fitted - began,
         predict_us_per_row=prepared.transform_us_per_row + 1e6 * predict_s / max(1, prepared.judged.num_rows),
-        best_rounds=chosen.rounds(model),
+        best_rounds=models.rounds(family, model),
         num_rows=train.num_rows,
         num_judged=prepared.judged.num_rows,
     )
+
+
+def _fit(
+    prepared: Prepared,
+    train: Matrix,
+    task: Task,
+    family: str,
+    params: FamilyParams,
+    metric: str,
+    target: Transform,
+    *,
+    progress: Progress | None,
+    **how: int,
+) -> Any:
+    fitted, chosen = target_transform.fit(target, train.y, training_job.functional(metric)), models.family(family)
+    if fitted is None:
+        return chosen.fit(train, prepared.stopping, task, params, progress=progress, **how)
+    scale = fitted
+    report = progress and (lambda number, output: progress(number, scale.inverse(output)))
+    stopping = scale.matrix(prepared.stopping)
+    model = chosen.fit(scale.matrix(train), stopping, task, params, progress=report, **how)
+    return training_job.scaled_back(family, model, scale, prepared.stopping, metric)
 
 
 def _with_stopping(prepared: Prepared) -> Matrix:

@@ -5,6 +5,7 @@ A `TrainingJob` is all that a worker needs to know, without rows. Samples and ho
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 
 from mlsys import errors, models
 from mlsys.dataset import Split
+from mlsys.evaluate import metrics
 from mlsys.features import executors, plan, training
 from mlsys.features.training import TrainingProgram
-from mlsys.models import family
+from mlsys.models import family, target_transform
 from mlsys.models.interface import FamilyParams
 from mlsys.models.matrix import Matrix
+from mlsys.models.target_transform import TargetTransform, Transformed
 from mlsys.recipe import Recipe
 from mlsys.schema import ROW, Role, Schema, Task
 from mlsys.statistics import TrainStatistics, encode_target
@@ -121,6 +124,7 @@ class TrainingJob:
     task: Task
     family: str
     params: FamilyParams
+    target: TargetTransform | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -135,8 +139,18 @@ class TrainingJob:
 
     def fit(self, train: Matrix, validation: Matrix, threads: int) -> Any:
         """Fit in this process; without validation rows nothing stops the boosting."""
-        family, stopping = models.family(self.family), validation if validation.num_rows else None
-        return family.fit(train, stopping, self.task, self.params, seed=self.recipe.seed, threads=threads)
+        stopping = self.as_fitted(validation) if validation.num_rows else None
+        how: dict[str, Any] = {"seed": self.recipe.seed, "threads": threads}
+        model = models.family(self.family).fit(self.as_fitted(train), stopping, self.task, self.params, **how)
+        return self.on_scale(model, validation if validation.num_rows else train)
+
+    def as_fitted(self, rows: Matrix) -> Matrix:
+        """Rows with the target on the scale on which it is fitted."""
+        return rows if self.target is None else self.target.matrix(rows)
+
+    def on_scale(self, model: Any, held_out: Matrix) -> Any:
+        """The model with predictions on the target's own scale, as `scaled_back`."""
+        return scaled_back(self.family, model, self.target, held_out, self.recipe.selection.metric)
 
 
 def params_of(recipe: Recipe, family: str, values: Mapping[str, Any] | None = None) -> FamilyParams:
@@ -152,5 +166,56 @@ def params_of(recipe: Recipe, family: str, values: Mapping[str, Any] | None = No
     """
     known = models.family(family).params.model_fields
     shared = {name: getattr(recipe.train, name) for name in ("rounds", "early_stopping") if name in known}
+    if "loss" in known:
+        shared["loss"] = _loss(recipe.selection.metric, typing.get_args(known["loss"].annotation))
     own = recipe.train.params if recipe.train.family == family else {}
     return models.params_of(family, {**shared, **own, **(values or {})})
+
+
+def _loss(metric: str, known: tuple[str, ...]) -> str:
+    """The loss that fits a metric, of those that a family knows; squared for ``auto``, whatever the task."""
+    loss = metrics.LOSSES[functional(metric)]
+    return loss if loss in known else "squared"
+
+
+def target_kind(recipe: Recipe, task: Task) -> target_transform.Transform:
+    """The transform of the target that the recipe names; none with ``auto``, which selection decides.
+
+    Raises
+    ------
+    RecipeError
+        The target is a class.
+    """
+    kind = recipe.train.target_transform
+    if kind not in ("auto", "none") and task.is_classification:
+        raise errors.RecipeError.build(
+            "recipe: train.target_transform",
+            got=f"{kind} for a {task.kind.value} task",
+            expected="none: a class has no scale",
+            hint="leave it out, or set task: regression",
+        )
+    return "none" if kind == "auto" else kind
+
+
+def fit_target(split: Split, recipe: Recipe, task: Task) -> TargetTransform | None:
+    """Fit the recipe's transform of the target to all training rows."""
+    kind = target_kind(recipe, task)
+    if kind == "none":
+        return None
+    y = _target(split.table("train", [task.target])[task.target], task)
+    return target_transform.fit(kind, y, functional(recipe.selection.metric))
+
+
+def functional(metric: str) -> str:
+    """The functional that a metric asks a model to predict; the mean for ``auto``."""
+    return metrics.METRICS[metric].functional if metric in metrics.METRICS else "mean"
+
+
+def scaled_back(family: str, model: Any, target: TargetTransform | None, held_out: Matrix, metric: str) -> Any:
+    """A model with predictions on the target's own scale: means where the metric asks for means, else medians."""
+    if target is None:
+        return model
+    made = Transformed(model, target)
+    if functional(metric) != "mean":
+        return made
+    return made.smeared(held_out.y, models.family(family).predict(model, held_out.X))

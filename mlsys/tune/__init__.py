@@ -16,7 +16,7 @@ from typing import Any, Literal
 from mlsys import cluster, errors, models, train
 from mlsys.code_graph import code_digest
 from mlsys.dataset import Split
-from mlsys.evaluate import metrics
+from mlsys.evaluate import baseline, metrics
 from mlsys.features.operations import encoders
 from mlsys.models.interface import Choice, Domain, FamilyParams
 from mlsys.recipe import Recipe
@@ -70,9 +70,10 @@ class Tuned:
             return f"{self.family}: default parameters kept; {'; '.join(self.notes)}"
         stopped = sum(not trial.finished for trial in self.trials)
         tuned = "none finished" if self.score_tuned is None else f"tuned {self.score_tuned:.4f}"
+        notes = "".join(f"; {note}" for note in self.notes)
         return (
             f"{self.family}: {len(self.trials) - 1} trials, {stopped} stopped early; validation {self.metric} "
-            f"default {self.score_default:.4f}, {tuned}: {self.choice} kept"
+            f"default {self.score_default:.4f}, {tuned}: {self.choice} kept{notes}"
         )
 
 
@@ -120,7 +121,8 @@ def search(
     journal = Journal(folder / "tune" / f"{family}-{_key(store, split, recipe, task, family, space)}" / "journal.jsonl")
     note = chosen.note_on_cheaper(params, [searched])
     notes = [*([note] if note else []), *searching.run(journal)]
-    return _better(family, default, metric, tuple(journal.trials), tuple(notes))
+    dummy = cluster.call(baseline.dummy_score, split, task, metric, "validation")
+    return _better(family, default, metric, tuple(journal.trials), tuple(notes), dummy)
 
 
 def _space(recipe: Recipe, family: str, task: Task) -> dict[str, Domain]:
@@ -214,7 +216,8 @@ class _Searching:
             )
         rows = cluster.submit(_prepare, self.split, self.statistics, self.recipe, self.task, self.family)
         defaults = self.params.model_dump(mode="json")
-        return Search(rows, self.task, self.family, self.metric.name, self.recipe.seed, defaults, self.space)
+        target = training_job.target_kind(self.recipe, self.task)
+        return Search(rows, self.task, self.family, self.metric.name, target, self.recipe.seed, defaults, self.space)
 
     def _judge_default(self, shared: Search, journal: Journal) -> None:
         result = cluster.call(trials.judge, shared, {}, 1, threads=1)
@@ -234,13 +237,20 @@ def _prepare(split: Split, statistics: TrainStatistics, recipe: Recipe, task: Ta
 
 
 def _better(
-    family: str, default: dict[str, Any], metric: metrics.Metric, trials: tuple[Trial, ...], notes: tuple[str, ...]
+    family: str,
+    default: dict[str, Any],
+    metric: metrics.Metric,
+    trials: tuple[Trial, ...],
+    notes: tuple[str, ...],
+    dummy: float = math.nan,
 ) -> Tuned:
-    """Keep the best finished trial if it beats the default, else the default."""
+    """Keep the best finished trial if it beats the default and the dummy, else the default."""
     first = next(trial for trial in trials if trial.number == 0)
+    if not any(metric.sign * (trial.score - dummy) > 0 for trial in trials) and math.isfinite(dummy):
+        notes = (*notes, f"no parameters beat the dummy's {metric.name} of {dummy:.4f} on the validation rows")
     searched = [trial for trial in trials if trial.number > 0 and trial.finished]
     best = max(searched, key=lambda trial: (metric.sign * trial.score, -trial.number), default=None)
-    if best is None or metric.sign * (best.score - first.score) <= 0:
+    if best is None or metric.sign * (best.score - first.score) <= 0 or metric.sign * (best.score - dummy) <= 0:
         score = None if best is None else best.score
         return Tuned(family, default, metric.name, first.score, score, "default", trials, notes)
     params = models.params_of(family, {**default, **best.params}).model_dump(mode="json")

@@ -38,6 +38,7 @@ from ray.tune.search.optuna import OptunaSearch
 from mlsys import cluster, errors, models, train
 from mlsys.evaluate import metrics
 from mlsys.models.interface import Choice, Domain, Integer, Progress
+from mlsys.models.target_transform import Transform
 from mlsys.schema import Task
 from mlsys.store import storage_error, write_atomic
 from mlsys.train import FoldResult
@@ -116,6 +117,7 @@ class Search:
     task: Task
     family: str
     metric: str
+    target: Transform
     seed: int
     defaults: Mapping[str, Any]
     space: Mapping[str, Domain]
@@ -134,9 +136,8 @@ def judge(search: Search, params: Mapping[str, Any], threads: int, progress: Pro
     """Fit with `params` over the defaults and judge on the validation rows, in this process."""
     prepared: train.Prepared = ray.get(search.rows)
     family, checked = search.family, models.params_of(search.family, {**search.defaults, **params})
-    return train.fit_prepared(
-        prepared, search.task, family, checked, search.metric, seed=search.seed, threads=threads, progress=progress
-    )
+    how: dict[str, Any] = {"seed": search.seed, "threads": threads, "progress": progress, "target": search.target}
+    return train.fit_prepared(prepared, search.task, family, checked, search.metric, **how)
 
 
 def run(

@@ -52,6 +52,7 @@ FIT = (
     "train.family",
     "train.params",
     "train.rounds",
+    "train.target_transform",
 )
 """Recipe values that every fit depends on, beside the rows and the task."""
 

@@ -42,7 +42,7 @@ def _statistics(store: Store, digest: str) -> TrainStatistics:
 
 
 def selection(context: StepContext, data: CollectResult, profile: ExploreResult) -> SelectionResult:
-    """Compare families on the folds; the simplest within noise of the best is preferred."""
+    """Compare families on the folds; a simpler one is preferred to the best only within a practical margin."""
     from mlsys import selection as step
 
     recipe, rows = context.recipe, Split.open(context.store, data.split).only("train")
@@ -51,7 +51,8 @@ def selection(context: StepContext, data: CollectResult, profile: ExploreResult)
     return SelectionResult(
         ranking=context.store.put_json("ranking", ranking.to_json()),
         preferred=ranking.preferred,
-        family=ranking.preferred if recipe.train.family == "auto" else recipe.train.family,
+        family=ranking.family if recipe.train.family == "auto" else recipe.train.family,
+        decided=ranking.decided,
         leaderboard=ranking.to_json(),
         summary=ranking.summary(),
     )
@@ -61,7 +62,8 @@ def tune(context: StepContext, data: CollectResult, profile: ExploreResult, rank
     """Search the family's parameters, judged on validation rows; the test part is out of reach."""
     from mlsys import tune as step
 
-    store, recipe, folder, progress = context.store, context.recipe, context.folder, context.progress
+    store, folder, progress = context.store, context.folder, context.progress
+    recipe = context.recipe.having(ranking.decided)
     split = Split.open(store, data.split).only("train", "validation")
     statistics = _statistics(store, profile.statistics)
     tuned = step.search(store, split, statistics, recipe, data.task, ranking.family, folder=folder, progress=progress)
@@ -100,7 +102,7 @@ def train(
     from mlsys import train as step
 
     _, views = context.observed
-    store, recipe, progress = context.store, context.recipe, context.progress
+    store, recipe, progress = context.store, context.recipe.having(ranking.decided), context.progress
     split = Split.open(store, data.split).only("train", "validation")
     statistics = _statistics(store, profile.statistics)
     params = {**tuned.params, **recipe.train.params}

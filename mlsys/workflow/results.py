@@ -149,15 +149,22 @@ class FeaturesResult(StepResult):
 
 @dataclass(frozen=True)
 class SelectionResult(StepResult):
-    """The leaderboard, and the family to go on with: the recipe's, or the one that is preferred."""
+    """The leaderboard, and the family to go on with: the recipe's, or the one that is preferred.
 
-    identity = ("family",)
+    Attributes
+    ----------
+    decided
+        Recipe values that the comparison decided where the recipe leaves them open, by dotted key.
+    """
+
+    identity = ("family", "decided")
     objects_of = (("ranking", "ranking"),)
 
     ranking: str
     preferred: str
     family: str
     leaderboard: dict[str, Any]
+    decided: dict[str, Any]
     summary: str
 
 

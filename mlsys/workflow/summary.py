@@ -100,14 +100,15 @@ def _leaderboard(ranking: dict[str, Any]) -> list[str]:
     for entry in ranking["entries"]:
         spread = "" if entry["std_error"] is None else f"± {entry['std_error']:.4f}"
         notes = ["tied with the best"] if entry["tie"] else []
-        if entry["family"] == ranking["best"]:
+        name = ", ".join(filter(None, [entry["family"], entry["form"]]))
+        if name == ranking["best"]:
             notes = ["best"]
-        if entry["family"] == ranking["preferred"]:
+        if name == ranking["preferred"]:
             notes.append("preferred")
         if len(entry["scores"]) < len(ranking["rounds"]):
             notes.append(f"left after {len(entry['scores'])} folds")
         cost = f"{entry['fit_s']:6.1f} s a fit {entry['predict_us_per_row']:8.1f} µs a row"
-        lines.append(f"  {entry['family']:<9} {entry['mean']:8.4f} {spread:<10} {cost}   {', '.join(notes)}".rstrip())
+        lines.append(f"  {name:<9} {entry['mean']:8.4f} {spread:<10} {cost}   {', '.join(notes)}".rstrip())
     return lines
 
 

@@ -1,15 +1,18 @@
 """The baseline: the same answer for every row, whatever it holds.
 
-The frequencies of the classes in training, or the mean of the target. A model that does not
-beat it has learned nothing.
+The frequencies of the classes in training; of a number, the constant that is best by the loss: the mean by squares, the
+median by absolute errors, the mean of signed logarithms by squares of those. A model that does not beat it has learned
+nothing.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from mlsys.models.interface import Family, FamilyParams
 from mlsys.models.matrix import Matrix
@@ -18,7 +21,9 @@ from mlsys.schema import Task
 
 
 class DummyParams(FamilyParams):
-    """No parameters: there is nothing to choose."""
+    """The loss that the constant is best by; of classes there is nothing to choose."""
+
+    loss: Literal["squared", "absolute", "log"] = Field("squared", description="loss of a number")
 
 
 class Dummy(ModelFacts):
@@ -38,9 +43,9 @@ class DummyFamily(Family[DummyParams, Dummy]):
     min_coordinates = 0
 
     def fit(self, train: Matrix, validation: Matrix | None, task: Task, params: DummyParams, **_: Any) -> Dummy:
-        """Count the classes, or take the mean of the target."""
+        """Count the classes, or take the best constant."""
         if not task.is_classification:
-            return Dummy(prior=(float(np.mean(train.y)),), is_classification=False)
+            return Dummy(prior=(_constant(train.y, params.loss),), is_classification=False)
         counts = np.bincount(train.y.astype(np.int64), minlength=len(task.classes))
         return Dummy(prior=tuple((counts / counts.sum()).tolist()), is_classification=True)
 
@@ -60,3 +65,12 @@ class DummyFamily(Family[DummyParams, Dummy]):
 
 
 FAMILY = DummyFamily()
+
+
+def _constant(y: np.ndarray, loss: str) -> float:
+    if loss == "squared":
+        return float(np.mean(y))
+    if loss == "absolute":
+        return float(np.median(y))
+    mean = float(np.mean(np.sign(y) * np.log1p(np.abs(y))))
+    return math.copysign(math.expm1(abs(mean)), mean)

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xgboost
@@ -43,6 +43,7 @@ _OBJECTIVES = {
     TaskKind.MULTICLASS: ("multi:softprob", "mlogloss"),
     TaskKind.REGRESSION: ("reg:squarederror", "rmse"),
 }
+_ABSOLUTE = ("reg:absoluteerror", "mae")
 
 
 class BoostingParams(FamilyParams):
@@ -58,6 +59,9 @@ class BoostingParams(FamilyParams):
     reg_lambda: float = Field(1.0, ge=0)
     reg_alpha: float = Field(0.0, ge=0)
     max_bin: int = Field(256, ge=2, le=4096)
+    loss: Literal["squared", "absolute"] = Field(
+        "squared", description="loss of a number; absolute errors ask for the median and do not heed a tail"
+    )
 
 
 class BoostingFacts(ModelFacts):
@@ -235,9 +239,10 @@ class _Report(xgboost.callback.TrainingCallback):
 
 
 def _settings(task: Task, params: BoostingParams, seed: int, threads: int) -> dict[str, Any]:
-    objective, loss = _OBJECTIVES[task.kind]
+    is_absolute = task.kind is TaskKind.REGRESSION and params.loss == "absolute"
+    objective, loss = _ABSOLUTE if is_absolute else _OBJECTIVES[task.kind]
     settings = {
-        **params.model_dump(exclude={"rounds", "early_stopping"}),
+        **params.model_dump(exclude={"rounds", "early_stopping", "loss"}),
         "tree_method": "hist",
         "objective": objective,
         "eval_metric": loss,

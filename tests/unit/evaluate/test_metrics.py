@@ -63,6 +63,7 @@ NUMBER = {
     "median_absolute_error": sk.median_absolute_error,
     "mape": sk.mean_absolute_percentage_error,
     "r2": sk.r2_score,
+    "rmsle": lambda y, p: sk.root_mean_squared_error(*(np.sign(x) * np.log1p(abs(x)) for x in (y, p))),
 }
 
 

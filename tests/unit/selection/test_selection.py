@@ -28,7 +28,7 @@ def test_each_fit_is_told_with_its_place(make_split):
     told = []
     rank(make_split(selection={"families": ["dummy"]}), told.append)
     assert told == [
-        "1 families × 3 folds, roc_auc",
+        "1 candidates × 3 folds, roc_auc",
         "dummy fold 2/3  roc_auc 0.500  (1 of 3)",
         "dummy fold 3/3  roc_auc 0.500  (2 of 3)",
         "dummy fold 1/3  roc_auc 0.500  (3 of 3)",

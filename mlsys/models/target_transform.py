@@ -1,0 +1,138 @@
+"""The target on another scale for fitting, and predictions back on its own: for targets with heavy or long tails.
+
+Three ways. ``none`` fits the target as it is. ``winsor`` moves values beyond the fences of the training rows
+(`mlsys.statistics.tails.fences`) to them. ``log`` takes the inverse hyperbolic sine of (y - centre) / scale: a
+logarithm for large values, a straight line near the centre, defined for both signs and for zero; and
+sign(y) ln(1 + |y|) where that is what the metric compares.
+
+Back on its own scale, a prediction of the mean of the logarithms is nearer to the median than to the mean. Where the
+metric asks for means (squared errors), it is smeared over the residuals e of rows that were held out: the mean of
+sinh(z + e) is sinh(z) · mean cosh(e) + cosh(z) · mean sinh(e). Without that, medians are kept, which absolute errors
+ask for. A prediction never leaves the range of the values that were fitted on.
+
+References
+----------
+Duan (1983), "Smearing estimate: a nonparametric retransformation method", JASA 78(383),
+doi:10.1080/01621459.1983.10478017.
+Burbidge, Magee & Robb (1988), "Alternative transformations to handle extreme values of the dependent variable",
+JASA 83(401), doi:10.1080/01621459.1988.10478575: the inverse hyperbolic sine.
+Tukey (1962), "The future of data analysis", Annals of Mathematical Statistics 33(1), section 14: winsorising.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mlsys.models.matrix import Matrix
+from mlsys.models.model_files import ModelFacts, read_facts, write_facts
+from mlsys.statistics import tails
+
+Transform = Literal["none", "log", "winsor"]
+
+FILE = "target.json"
+"""File of a transform beside those of the family; there is none where the target is fitted as it is."""
+
+SMALL = 0.1
+"""Quantile of the distances from the centre, zero apart, that is the scale: nearly all values are in the logarithm."""
+
+OTHER_SIGN = 0.01
+"""Values of one sign but for this fraction are centred at zero, others at their median."""
+
+
+class TargetTransform(ModelFacts):
+    """A fitted transform of the target.
+
+    Attributes
+    ----------
+    low, high
+        Least and largest prediction: the range of the values that were fitted on.
+    even, odd
+        Means of cosh and sinh of the residuals; 1 and 0 keep medians.
+    """
+
+    kind: Literal["log", "log1p", "winsor"]
+    low: float
+    high: float
+    centre: float = 0.0
+    scale: float = 1.0
+    even: float = 1.0
+    odd: float = 0.0
+
+    def forward(self, y: np.ndarray) -> np.ndarray:
+        """The target as it is fitted."""
+        if self.kind == "winsor":
+            return np.clip(y, self.low, self.high)
+        if self.kind == "log1p":
+            return np.sign(y) * np.log1p(np.abs(y))
+        return np.arcsinh((y - self.centre) / self.scale)
+
+    def inverse(self, z: np.ndarray) -> np.ndarray:
+        """Predictions on the target's own scale; the same bits for a row alone and among others."""
+        if self.kind == "winsor":
+            return np.clip(z, self.low, self.high)
+        ends = self.forward(np.array([self.low, self.high]))
+        z = np.clip(z, ends[0], ends[1])
+        if self.kind == "log1p":
+            return np.clip(np.sign(z) * np.expm1(np.abs(z)), self.low, self.high)
+        up = np.exp(z)
+        down = 1.0 / up
+        value = (up - down) / 2 * self.even + (up + down) / 2 * self.odd
+        return np.clip(value * self.scale + self.centre, self.low, self.high)
+
+    def matrix(self, rows: Matrix) -> Matrix:
+        """Rows with the target as it is fitted."""
+        return Matrix(rows.X, self.forward(rows.y), rows.names, rows.types)
+
+    def smeared(self, y: np.ndarray, z: np.ndarray) -> TargetTransform:
+        """The transform whose predictions are means, from the targets and predictions of rows that were held out."""
+        if self.kind != "log" or not len(y):
+            return self
+        residuals = self.forward(y) - z
+        with np.errstate(over="ignore"):
+            even, odd = float(np.cosh(residuals).mean()), float(np.sinh(residuals).mean())
+        return self.model_copy(update={"even": even, "odd": odd}) if np.isfinite([even, odd]).all() else self
+
+
+def fit(kind: Transform, y: np.ndarray, functional: str) -> TargetTransform | None:
+    """Fit a transform to the targets to fit on; None for ``none``, and for targets that do not vary.
+
+    `functional` is what the metric asks a model to predict (`metrics.Metric.functional`).
+    """
+    if kind == "none" or not len(y) or y.min() == y.max():
+        return None
+    low, high = float(y.min()), float(y.max())
+    if kind == "winsor":
+        inner, outer = tails.fences(y)
+        return TargetTransform(kind=kind, low=max(low, inner), high=min(high, outer))
+    if functional == "mean of logarithms":
+        return TargetTransform(kind="log1p", low=low, high=high)
+    positive, negative = np.quantile(y, [OTHER_SIGN, 1 - OTHER_SIGN])
+    centre = 0.0 if positive >= 0 or negative <= 0 else float(np.median(y))
+    distances = np.abs(y - centre)
+    scale = float(np.quantile(distances[distances > 0], SMALL))
+    return TargetTransform(kind=kind, low=low, high=high, centre=centre, scale=max(scale, np.finfo(float).tiny))
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """A fitted model of a family whose target was transformed."""
+
+    model: Any
+    target: TargetTransform
+
+    def smeared(self, y: np.ndarray, z: np.ndarray) -> Transformed:
+        return replace(self, target=self.target.smeared(y, z))
+
+
+def write(target: TargetTransform, folder: Path) -> None:
+    """Write the transform beside the files of its model."""
+    write_facts(folder / FILE, target)
+
+
+def read(folder: Path) -> TargetTransform | None:
+    """The transform that lies beside the files of a model, if there is one."""
+    return read_facts(folder / FILE, TargetTransform) if (folder / FILE).is_file() else None

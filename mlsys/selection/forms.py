@@ -1,0 +1,90 @@
+"""Forms of features and target that a family is compared in: each is a few values of the recipe.
+
+The usual form is what the recipe says and the automatic choice of features. Another one is offered where the training
+rows give a reason for it, and only for what the recipe leaves open, so that nothing that a person stated is changed.
+The winner's values are the decision of step 4: later steps run as if the recipe had said them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from mlsys import models
+from mlsys.dataset import Split
+from mlsys.evaluate import metrics
+from mlsys.recipe import Recipe
+from mlsys.schema import Task
+from mlsys.statistics import encode_target
+from mlsys.statistics.tails import Tail
+
+MAX_VALUES = 2_000_000
+"""Values of the target whose tail is measured; of more rows, every k-th."""
+
+INFLATED = 0.5
+"""Share of the rows at the median from which on a median is no prediction: zero nearly everywhere."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form: its name, "" for the usual one, and the recipe values that make it, by dotted key."""
+
+    name: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def apply(self, recipe: Recipe) -> Recipe:
+        return recipe.having(self.values)
+
+
+USUAL = Form()
+TRANSFORMS = {"log": Form("log target", {"train.target_transform": "log"}),
+              "winsor": Form("winsorised target", {"train.target_transform": "winsor"})}  # fmt: skip
+
+
+def measure_tail(split: Split, task: Task) -> Tail | None:
+    """Measure the tail of the target over the training rows; None for classes, and for one value."""
+    if task.is_classification:
+        return None
+    step = -(-split.num_rows["train"] // MAX_VALUES) or 1
+    batches = (b for path in split.paths("train") for b in pq.ParquetFile(path).iter_batches(columns=[task.target]))
+    values = [np.asarray(encode_target(batch.column(0), task), np.float64)[::step] for batch in batches]
+    return Tail.of(np.concatenate([np.empty(0), *values]))
+
+
+def metric_for(recipe: Recipe, task: Task, tail: Tail | None) -> metrics.Metric:
+    """The metric to compare by: the recipe's, or where it leaves that open, one that a heavy tail does not decide."""
+    robust = None
+    if tail is not None and tail.is_heavy:
+        robust = "rmsle" if tail.at_median > INFLATED else "mae"
+    return metrics.find(recipe.selection.metric, task.kind, robust)
+
+
+def target_forms(recipe: Recipe, tail: Tail | None, metric: metrics.Metric) -> list[Form]:
+    """The forms of the target to compare where the recipe leaves its transform open, the usual one first."""
+    if recipe.train.target_transform != "auto" or tail is None:
+        return [USUAL]
+    if tail.is_heavy:
+        return [USUAL, *TRANSFORMS.values()]
+    is_log = tail.is_skewed or metric.functional == "mean of logarithms"
+    return [USUAL, TRANSFORMS["log"]] if is_log else [USUAL]
+
+
+def of_family(name: str, forms: list[Form]) -> list[Form]:
+    """The forms in which a family is compared: one that looks at no feature has the usual one alone."""
+    return [USUAL] if models.family(name).encoding == "none" else forms
+
+
+def tail_notes(recipe: Recipe, tail: Tail | None, metric: metrics.Metric) -> list[str]:
+    """Say that a target has a heavy tail, what was done about it, and the line of the recipe that fixes it."""
+    if tail is None or not tail.is_heavy:
+        return []
+    note = f"the target has a heavy tail: {tail.sentence()}"
+    if recipe.selection.metric == "auto":
+        return [f"{note}; compared by {metric.name}, which they do not decide (selection.metric: {metric.name})"]
+    if metric.functional == "mean":
+        return [f"{note}; {metric.name} is the recipe's metric and mostly says how well those are met"]
+    return [note]
