@@ -65,23 +65,23 @@ class TargetTransform(ModelFacts):
     def forward(self, y: np.ndarray) -> np.ndarray:
         """The target as it is fitted."""
         if self.kind == "winsor":
-            return np.clip(y, self.low, self.high)
+            return np.asarray(np.clip(y, self.low, self.high))
         if self.kind == "log1p":
-            return np.sign(y) * np.log1p(np.abs(y))
-        return np.arcsinh((y - self.centre) / self.scale)
+            return np.asarray(np.sign(y) * np.log1p(np.abs(y)))
+        return np.asarray(np.arcsinh((y - self.centre) / self.scale))
 
     def inverse(self, z: np.ndarray) -> np.ndarray:
         """Predictions on the target's own scale; the same bits for a row alone and among others."""
         if self.kind == "winsor":
-            return np.clip(z, self.low, self.high)
+            return np.asarray(np.clip(z, self.low, self.high))
         ends = self.forward(np.array([self.low, self.high]))
         z = np.clip(z, ends[0], ends[1])
         if self.kind == "log1p":
-            return np.clip(np.sign(z) * np.expm1(np.abs(z)), self.low, self.high)
+            return np.asarray(np.clip(np.sign(z) * np.expm1(np.abs(z)), self.low, self.high))
         up = np.exp(z)
         down = 1.0 / up
         value = (up - down) / 2 * self.even + (up + down) / 2 * self.odd
-        return np.clip(value * self.scale + self.centre, self.low, self.high)
+        return np.asarray(np.clip(value * self.scale + self.centre, self.low, self.high))
 
     def matrix(self, rows: Matrix) -> Matrix:
         """Rows with the target as it is fitted."""
