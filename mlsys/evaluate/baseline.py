@@ -1,4 +1,4 @@
-"""What a model is judged by and against: the metric, and the dummy that is the best constant by it."""
+"""The standards by which a model is judged: the metric, and the dummy that is the best constant by it."""
 
 from __future__ import annotations
 

@@ -81,15 +81,16 @@ def rank(
     tail = cluster.call(forms.measure_tail, split, task)
     metric = forms.metric_for(recipe, task, tail)
     resolved = recipe.having({"selection.metric": metric.name})
-    sentences = forms.tail_notes(recipe, tail, metric)
+    ways = forms.feature_forms(split.schema, statistics, recipe)
+    sentences = [*forms.tail_notes(recipe, tail, metric), *forms.code_notes(ways, recipe.features.columns)]
     for note in sentences:
         progress(note)
-    candidates = _candidates(families, forms.target_forms(resolved, tail, metric))
+    candidates = _candidates(families, forms.combined(ways, forms.target_forms(resolved, tail, metric)))
     # 2. Two rounds of folds for all candidates, the others for those that still have a chance.
     grid = _Grid(split, statistics, resolved, task, metric, candidates, progress)
     leaving = grid.compare()
     # 3. The leaderboard, and what it decides.
-    notes = [*sentences, *leaving.values(), *_notes(recipe, split, grid.scored)]
+    notes = [*sentences, *leaving, *_notes(recipe, split, grid.scored)]
     ranking = boards.leaderboard(metric, grid.scores(), notes, recipe.selection.margin)
     chosen = candidates[_chosen(recipe, ranking)]
     return dataclasses.replace(ranking, decided=_decided(recipe, task, metric, chosen))
@@ -126,22 +127,26 @@ class _Grid:
     progress: Callable[[str], None]
     scored: list[_FoldScore] = field(default_factory=list)
 
-    def compare(self) -> dict[str, str]:
-        """Fit all that is worth it; candidates that leave after two rounds, with the reason."""
+    def compare(self) -> list[str]:
+        """Fit all that is worth it; sentences about candidates that leave after two rounds."""
         rounds, names = self.split.rounds(), list(self.candidates)
         total = len(names) * len(rounds)
         self.progress(f"{len(names)} candidates × {len(rounds)} folds, {self.metric.name}")
         first, rest = rounds[-boards.ROUNDS :], rounds[: -boards.ROUNDS]
         self._run(names, first, total)
         scores = self.scores(first)
-        leaving = boards.other_forms(self.metric, scores)
+        staying = boards.best_forms(self.metric, scores)
+        notes, hopeless = [], dict[str, str]()
+        if len(staying) < len(names):
+            notes.append(f"of each family the best form after {len(first)} folds went on: {'; '.join(staying)}")
         if rest:
-            left = {name: fits for name, fits in scores.items() if name not in leaving}
-            leaving |= boards.leavers(self.metric, left, keep=models.BASELINE)
-        for reason in leaving.values():
-            self.progress(reason)
-        self._run([name for name in names if name not in leaving], rest, total - len(leaving) * len(rest))
-        return leaving
+            hopeless = boards.leavers(self.metric, {name: scores[name] for name in staying}, keep=models.BASELINE)
+        notes += hopeless.values()
+        for note in notes:
+            self.progress(note)
+        going = [name for name in staying if name not in hopeless]
+        self._run(going, rest, total - (len(names) - len(going)) * len(rest))
+        return notes
 
     def scores(self, rounds: Sequence[tuple[Any, int]] | None = None) -> Scores:
         """Results of each candidate on some rounds of folds, by default all."""

@@ -18,8 +18,9 @@ from mlsys import models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.recipe import Recipe
-from mlsys.schema import Task
-from mlsys.statistics import encode_target
+from mlsys.schema import Schema, Task
+from mlsys.selection import code_columns
+from mlsys.statistics import TrainStatistics, encode_target
 from mlsys.statistics.tails import Tail
 
 MAX_VALUES = 2_000_000
@@ -71,6 +72,48 @@ def target_forms(recipe: Recipe, tail: Tail | None, metric: metrics.Metric) -> l
         return [USUAL, *TRANSFORMS.values()]
     is_log = tail.is_skewed or metric.functional == "mean of logarithms"
     return [USUAL, TRANSFORMS["log"]] if is_log else [USUAL]
+
+
+MAX_FORMS = 4
+"""Forms of a family at most: two rounds of folds each, and the rest for the best."""
+
+
+def feature_forms(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> list[Form]:
+    """The forms of columns whose whole numbers may be codes: as amounts, as means of the target, as both."""
+    columns = code_columns.candidates(schema, statistics, recipe)
+    if not columns:
+        return [USUAL]
+    treatments = {"target means": ["target"], "amounts and target means": ["numeric", "target", "frequency"]}
+    stated = recipe.features.model_dump(mode="json")["columns"]
+    return [
+        USUAL,
+        *(Form(name, {"features.columns": stated | dict.fromkeys(columns, way)}) for name, way in treatments.items()),
+    ]
+
+
+def code_notes(ways: list[Form], stated: Mapping[str, Any]) -> list[str]:
+    """Say which columns look like codes, and how the recipe settles it."""
+    if len(ways) < 2:
+        return []
+    columns = [name for name in ways[1].values["features.columns"] if name not in stated]
+    some = ", ".join(columns[:MAX_NAMED]) + (
+        f" and {len(columns) - MAX_NAMED} more" if len(columns) > MAX_NAMED else ""
+    )
+    settled = f"features.columns: {{{columns[0]}: numeric}} or {{{columns[0]}: target}} settles it"
+    return [f"whole numbers that may be codes: {some}; compared as amounts and by their target means ({settled})"]
+
+
+MAX_NAMED = 6
+"""Columns that a note names."""
+
+
+def combined(first: list[Form], second: list[Form]) -> list[Form]:
+    """Forms of features and of the target together, the usual one first, `MAX_FORMS` of them."""
+    pairs = [(features, target) for features in first for target in second]
+    names = ["; ".join(filter(None, (features.name, target.name))) for features, target in pairs]
+    values = [{**features.values, **target.values} for features, target in pairs]
+    forms = [Form(*named) for named in zip(names, values, strict=True)]
+    return sorted(forms, key=lambda form: form.name.count(";"))[:MAX_FORMS]
 
 
 def of_family(name: str, forms: list[Form]) -> list[Form]:

@@ -264,21 +264,17 @@ def _scores(fits: Sequence[FoldResult]) -> NDArray[np.float64]:
     return np.array([fit.score for fit in fits])
 
 
-def other_forms(metric: metrics.Metric, results: Scores) -> dict[str, str]:
-    """Find the forms of each family that leave for its best one, with the reason."""
+def best_forms(metric: metrics.Metric, results: Scores) -> list[str]:
+    """The best form of each family by its mean, in the order of the families."""
     means = {
         name: metric.sign * float(np.mean([fit.score for fit in fits if fit is not None]))
         for name, fits in results.items()
     }
-    leaving = {}
-    for family in dict.fromkeys(map(family_of, means)):
-        own = [name for name in means if family_of(name) == family]
-        best = max(own, key=lambda name: means[name] if math.isfinite(means[name]) else -math.inf)
-        for name in own:
-            if name != best:
-                gap = abs(means[best] - means[name])
-                leaving[name] = f"{name} left: {best} is ahead by {gap:.4g} of {metric.name} after {ROUNDS} folds"
-    return leaving
+    families = dict.fromkeys(map(family_of, means))
+    forms = {family: [name for name in means if family_of(name) == family] for family in families}
+    return [
+        max(own, key=lambda name: means[name] if math.isfinite(means[name]) else -math.inf) for own in forms.values()
+    ]
 
 
 def leavers(metric: metrics.Metric, results: Scores, *, keep: str) -> dict[str, str]:

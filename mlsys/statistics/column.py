@@ -189,6 +189,9 @@ class ColumnStatistics:
     ----------
     classes
         Number of classes of the target; None where it is a number or there is none.
+    codes
+        Counts of whole numbers with sums of the target, as if they were categories: they may well be codes. None for
+        other columns, for more than `EXACT_CATEGORIES` of them, and for rows without a target.
     numbers, documents, images
         Statistics of numeric and datetime, of text, and of image columns; None for others.
     frequencies, distinct, lengths
@@ -205,6 +208,7 @@ class ColumnStatistics:
         self.numbers = NumericStatistics() if kind in NUMBER_KINDS else None
         limits = (EXACT_NUMBERS, FREQUENT_NUMBERS, 0) if kind in NUMBER_KINDS else _category_limits(kind, width)
         self.frequencies = FrequencyTable(*limits)
+        self.codes = FrequencyTable(*_category_limits(Kind.CATEGORICAL, width)) if kind is Kind.NUMERIC else None
         self.distinct = DistinctSketch()
         self.lengths = LengthStatistics()
         self.documents = TextStatistics() if kind is Kind.TEXT else None
@@ -238,6 +242,7 @@ class ColumnStatistics:
             self.target += label_sums(missing, 2, y, self.classes)
         if isinstance(encoded, EncodedNumbers):
             self._update_numbers(encoded.part(rows), y)
+            self._update_codes(encoded, where, y)
         elif isinstance(encoded, EncodedCategories):
             self._update_categories(encoded, where, y)
         else:
@@ -254,6 +259,18 @@ class ColumnStatistics:
         if y is not None and self.classes is None:
             known = np.isfinite(y) & np.isfinite(part.floats)
             self.comoments = self.comoments.merge(Comoments.of(part.floats[known], y[known]))
+
+    def _update_codes(self, encoded: EncodedNumbers, rows: Ints | slice, y: npt.NDArray[Any] | None) -> None:
+        whole = None if self.codes is None or y is None else encoded.whole
+        if self.codes is None or y is None or whole is None:
+            self.codes = None
+            return
+        codes, size = whole.codes[rows], len(whole.keys)
+        counts = np.bincount(codes, minlength=size + 1)[:size]
+        used = np.flatnonzero(counts)
+        sums = label_sums(codes, size + 1, y, self.classes)[used]
+        self.codes.update(whole.keys.take(pa.array(used)), counts[used], sums)
+        self.codes = self.codes if self.codes.exact else None
 
     def _update_categories(self, encoded: EncodedCategories, rows: Ints | slice, y: npt.NDArray[Any] | None) -> None:
         codes, size = encoded.codes[rows], len(encoded.keys)
@@ -278,6 +295,7 @@ class ColumnStatistics:
         if self.numbers is not None:
             merged.numbers = self.numbers.merge(*(part.numbers for part in others if part.numbers is not None))
         merged.frequencies = self.frequencies.merge(*(part.frequencies for part in others))
+        merged.codes = _merged_codes([part.codes for part in parts])
         merged.distinct = self.distinct.merge(*(part.distinct for part in others))
         merged.lengths = reduce(LengthStatistics.merge, (part.lengths for part in parts))
         documents = [part.documents for part in parts if part.documents is not None]
@@ -288,8 +306,9 @@ class ColumnStatistics:
         return merged
 
     def without_rows(self) -> ColumnStatistics:
-        """Copy without the texts and pictures of the sample: the same numbers."""
+        """Copy without the texts and pictures of the sample, and without codes: what else there is stays the same."""
         bare = copy.copy(self)
+        bare.codes = None
         if bare.documents is not None:
             bare.documents = copy.copy(bare.documents)
             bare.documents.sample = {}
@@ -377,6 +396,14 @@ class ColumnStatistics:
         sums: dict[Any, Floats] = {values[i]: self.frequencies.sums[i] for i in self.frequencies.order()}
         return {**sums, None: self.target[1]} if self.num_nulls else sums
 
+    def as_categories(self) -> ColumnStatistics | None:
+        """The column counted as categories: itself, or its whole numbers; None where it has no such counts."""
+        if self.kind in CATEGORY_KINDS or self.codes is None:
+            return self if self.kind in CATEGORY_KINDS else None
+        coded = copy.copy(self)
+        coded.kind, coded.numbers, coded.frequencies = Kind.CATEGORICAL, None, self.codes
+        return coded
+
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": self.kind.value,
@@ -385,6 +412,7 @@ class ColumnStatistics:
             "target": arrays.pack(self.target),
             "numbers": None if self.numbers is None else self.numbers.to_json(with_sketch=not self.frequencies.exact),
             "frequencies": self.frequencies.to_json(),
+            "codes": None if self.codes is None else self.codes.to_json(),
             "distinct": None if self.frequencies.exact else self.distinct.to_json(),
             "lengths": self.lengths.to_json(),
             "documents": None if self.documents is None else self.documents.to_json(),
@@ -398,6 +426,8 @@ class ColumnStatistics:
         column.num_rows, column.num_nulls = value["rows"]
         column.target = arrays.array(value["target"])
         column.frequencies = FrequencyTable.from_json(value["frequencies"])
+        codes = value.get("codes")
+        column.codes = None if codes is None else FrequencyTable.from_json(codes)
         if value["numbers"] is not None:
             column.numbers = NumericStatistics.from_json(value["numbers"])
         if value["distinct"] is not None:
@@ -414,6 +444,15 @@ class ColumnStatistics:
             column.images = ImageStatistics.from_json(value["images"])
         column.comoments = Comoments.from_json(value["comoments"])
         return column
+
+
+def _merged_codes(parts: Sequence[FrequencyTable | None]) -> FrequencyTable | None:
+    """Counts of all parts; None if one has none, or if together there are too many."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    merged = known[0].merge(*known[1:])
+    return merged if merged.exact else None
 
 
 def _category_limits(kind: Kind, width: int) -> tuple[int, int, int]:

@@ -29,6 +29,9 @@ CATEGORY_KINDS = frozenset({Kind.CATEGORICAL, Kind.BOOLEAN, Kind.TEXT})
 MAX_BINS = 1 << 15
 """Bins at most, and no more than values: their counts take a quarter of a megabyte and stay in the cache."""
 
+MAX_WHOLE, _GLANCE = 10_000, 1_000
+"""Different whole numbers that are counted one by one, as codes may be; and values that mostly tell a fraction."""
+
 SORTED_VALUES = 2_048
 """Up to this many values are sorted: that is quicker than to bin them."""
 
@@ -113,6 +116,24 @@ class EncodedNumbers(EncodedColumn):
     keys: Floats
     codes: Ints
     shared: Bools | None
+
+    @cached_property
+    def whole(self) -> EncodedCategories | None:
+        """The whole numbers as categories; None if one is not whole or there are more than `MAX_WHOLE` of them."""
+        floats = self.floats if self.finite is None else self.floats[self.finite]
+        for some in (floats[:_GLANCE], floats):
+            if not (some == np.floor(some)).all():
+                return None
+        if not self.has_few_values or bool((np.abs(floats) >= 2**53).any()):
+            return None
+        missing = None if self.finite is None else ~self.finite
+        coded = _categories(self.array, pa.array(self.floats + 0.0, mask=missing).dictionary_encode())
+        return coded if len(coded.keys) <= MAX_WHOLE else None
+
+    @property
+    def has_few_values(self) -> bool:
+        """False if there are certainly more than `MAX_WHOLE` different values."""
+        return self.shared is not None or len(self.keys) <= MAX_WHOLE
 
     @cached_property
     def hashes(self) -> UInt64:

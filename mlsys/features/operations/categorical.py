@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from mlsys import errors
 from mlsys.features.operations.operation import (
     CATEGORIES,
     FitInputs,
@@ -38,6 +39,7 @@ from mlsys.features.operations.operation import (
 )
 from mlsys.limits import MAX_CODES
 from mlsys.recipe.columns import BooleanOptions, CodesOptions, FrequencyOptions, HashedOptions, OneHotOptions
+from mlsys.statistics import ColumnStatistics
 from mlsys.statistics.hashing import hash_array, hash_value
 
 MAX_ONEHOT = 128
@@ -277,9 +279,27 @@ class Hashed(TableOperation):
         return lambda value: hash_value(value) % self.buckets
 
 
+def counted(inputs: FitInputs) -> ColumnStatistics:
+    """Statistics of the column as categories.
+
+    Raises
+    ------
+    FeatureError
+        They are numbers that are not counted one by one.
+    """
+    statistics = inputs.statistics.as_categories()
+    if statistics is None:
+        got = "numbers that are not all whole, or more than 10,000 different ones"
+        expected = "categories, or whole numbers that stand for something"
+        hint = f"data.kinds: {{{inputs.column}: categorical}}"
+        where = f"features: column '{inputs.column}'"
+        raise errors.FeatureError.build(where, got=got, expected=expected, hint=hint, field=inputs.column)
+    return statistics
+
+
 def split_categories(inputs: FitInputs) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """The categories with a place of their own, and the rare ones."""
-    counts, least = category_counts(inputs.statistics), inputs.params["min_rows"]
+    counts, least = category_counts(counted(inputs)), inputs.params["min_rows"]
     frequent = [value for value, n in counts.items() if n >= least]
     common = dict.fromkeys(frequent[: inputs.params.get("max_categories")])
     return tuple(common), tuple(value for value in counts if value not in common)
@@ -295,17 +315,17 @@ def _category_params(most: int) -> Callable[[PlanInputs], dict[str, Any]]:
 
 
 def _fit_codes(inputs: FitInputs) -> Codes:
-    complete = inputs.statistics.counts_exact
+    complete = counted(inputs).counts_exact
     return Codes(inputs.column, inputs.domain, *split_categories(inputs), complete=complete)
 
 
 def _fit_onehot(inputs: FitInputs) -> OneHot:
-    complete, null = inputs.statistics.counts_exact, inputs.has_missing
+    complete, null = counted(inputs).counts_exact, inputs.has_missing
     return OneHot(inputs.column, inputs.domain, *split_categories(inputs), null=null, complete=complete)
 
 
 def _fit_frequency(inputs: FitInputs) -> Frequency:
-    statistics = inputs.statistics
+    statistics = counted(inputs)
     counts, total = category_counts(statistics), max(statistics.num_rows, 1)
     scaling = Scaling()
     if inputs.dense:

@@ -28,7 +28,7 @@ from functools import cached_property
 import numpy as np
 
 from mlsys import errors
-from mlsys.features.operations.categorical import Categorical, split_categories
+from mlsys.features.operations.categorical import Categorical, counted, split_categories
 from mlsys.features.operations.operation import CATEGORIES, FitInputs, Matrix, OperationSpec, divisor
 from mlsys.limits import FLOAT32_MAX
 from mlsys.recipe.columns import TargetOptions
@@ -121,7 +121,7 @@ def _moments(values: Floats, n: Floats) -> tuple[float, float]:
 
 def _fit(inputs: FitInputs) -> Target:
     # 1. Sums of the target: of what has no row of its own, of each category, of missing values.
-    statistics, task = inputs.statistics, inputs.table.task
+    statistics, task = counted(inputs), inputs.table.task
     categories, rare = split_categories(inputs)
     sums, complete = statistics.target_sums(), statistics.counts_exact
     nothing = np.zeros(statistics.target.shape[1])
@@ -153,7 +153,7 @@ def _numbers_of(sums: Floats, task: Task) -> list[tuple[str, Floats, Floats, Flo
 
 
 def _refuse_number(column: Column) -> None:
-    if column.kind is Kind.NUMERIC:
+    if column.kind is Kind.NUMERIC and not column.type.startswith(("int", "uint")):
         got = "operation target for a number"
         expected = "a category: the target is summed for each of those"
         hint = f"data.kinds: {{{column.name}: categorical}}"

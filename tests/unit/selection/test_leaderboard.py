@@ -9,7 +9,7 @@ import pytest
 from mlsys import errors
 from mlsys.evaluate import metrics
 from mlsys.selection import Ranking
-from mlsys.selection.leaderboard import corrected_error, leaderboard, other_forms
+from mlsys.selection.leaderboard import best_forms, corrected_error, leaderboard
 from mlsys.train import FoldResult
 
 AUC, RMSE = metrics.METRICS["roc_auc"], metrics.METRICS["rmse"]
@@ -97,9 +97,7 @@ def test_forms_of_a_family_stand_apart_and_the_better_one_stays():
         ("xgboost", "both", "xgboost, both"),
         ("xgboost", "", "xgboost"),
     ]
-    assert other_forms(AUC, scores) == {
-        "xgboost": "xgboost left: xgboost, both is ahead by 0.1 of roc_auc after 2 folds"
-    }
+    assert best_forms(AUC, scores) == ["dummy", "xgboost, both"]
 
 
 def test_a_small_but_constant_lead_is_no_tie():

@@ -1,0 +1,123 @@
+"""Whole numbers that are codes: told from amounts by evidence, and compared in forms; a person's word settles it."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlsys import errors
+from mlsys.predict import Predictor
+from mlsys.schema import Kind
+from mlsys.selection import code_columns
+from mlsys.statistics import ColumnStatistics
+from modelled import collected
+
+FAST = {"split": {"folds": 3}, "train": {"rounds": 60, "early_stopping": 10}}
+SIZES = {"a": 300, "b": 80, "c": 150}
+
+
+def coded(num_rows=4_000, seed=0):
+    """Codes whose numbers have no order, each with an effect of its own, beside an amount, a count and noise."""
+    rng = np.random.default_rng(seed)
+    columns, score = {}, np.zeros(num_rows)
+    for name, size in SIZES.items():
+        weights = 1 / np.arange(1, size + 1)
+        place = rng.choice(size, num_rows, p=weights / weights.sum())
+        columns[name] = rng.choice(300_000, size, replace=False)[place]
+        score += rng.normal(size=size)[place]
+    columns["age"] = rng.integers(18, 90, num_rows)
+    columns["noise"] = rng.integers(0, 200, num_rows)
+    columns["number"] = rng.permutation(num_rows)
+    score += 0.03 * (columns["age"] - 54)
+    columns["y"] = np.where(rng.random(num_rows) < 1 / (1 + np.exp(-score)), "yes", "no")
+    return pa.table(columns)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return collected(tmp_path_factory.mktemp("coded"), coded(), **FAST, selection={"families": ["linear", "xgboost"]})
+
+
+@pytest.fixture(scope="module")
+def ranking(rows):
+    return rows.ranking()
+
+
+def test_codes_are_told_from_amounts_noise_and_row_numbers(rows):
+    found = code_columns.candidates(rows.parts.schema, rows.statistics, rows.settings)
+    assert set(found) >= {"a", "b", "c"}
+    assert not {"age", "number"} & set(found)
+
+
+def test_a_column_that_the_recipe_speaks_of_is_as_it_says(rows):
+    stated = rows.settings.having({"features.columns": {"a": "numeric"}})
+    assert "a" not in code_columns.candidates(rows.parts.schema, rows.statistics, stated)
+
+
+def test_target_means_of_codes_are_compared_and_win(rows, ranking):
+    plain = {entry.family: entry.mean for entry in ranking.entries if not entry.form}
+    best = ranking.entries[0]
+    assert "target means" in best.form
+    assert best.mean > max(plain["linear"], plain["xgboost"]) + 0.02
+    assert set(ranking.decided) == {"features.columns"}
+    assert "target" in ranking.decided["features.columns"]["a"]
+    assert ranking.notes[0].startswith("whole numbers that may be codes: ")
+    assert ranking.notes[0].endswith("(features.columns: {a: numeric} or {a: target} settles it)")
+
+
+def test_the_model_has_the_form_and_a_row_alone_has_the_bits_it_has_among_others(rows, ranking):
+    made = rows.fit(ranking)
+    assert any(name.startswith("a: rate of y=") for name in made.program.names)
+    predictor, test = Predictor(made), rows.parts.table("test")
+    whole = predictor.table(test).probabilities
+    records = test.select(list(made.schema.names)).to_pylist()[:100]
+    alone = np.concatenate([predictor.rows([record]).probabilities for record in records])
+    assert alone.tobytes() == whole[:100].tobytes()
+    assert rows.evaluation(made)["verdict"]["passed"]
+
+
+def test_no_label_of_the_judged_fold_is_in_the_means_that_judge_it(rows):
+    from mlsys import train
+
+    settings = rows.settings.having({"features.columns": {"a": "target"}})
+    only = type(rows.statistics)({0: rows.statistics.folds[0]})
+    how = {"fit_folds": [0], "judge": 1}
+    one, two = (
+        train.prepare(rows.parts.only("train"), statistics, settings, rows.task, "xgboost", **how)
+        for statistics in (rows.statistics, only)
+    )
+    assert one.judged.X.tobytes() == two.judged.X.tobytes()
+
+
+def numbers(values, y, classes=2):
+    column = ColumnStatistics(Kind.NUMERIC, classes)
+    column.update(pa.array(values), np.asarray(y))
+    return column
+
+
+def test_counts_of_codes_merge_and_survive_json():
+    one, two = numbers([5, 5, None, 7], [0, 1, 1, 1]), numbers([7, 300_000], [0, 1])
+    both = ColumnStatistics.from_json(json.loads(json.dumps(one.merge(two).to_json()))).as_categories()
+    sums = {key: found.tolist() for key, found in both.target_sums().items()}
+    assert sums == {5.0: [1, 1], 7.0: [1, 1], 300_000.0: [0, 1], None: [0, 1]}
+    assert both.counts() == {5.0: 2, 7.0: 2, 300_000.0: 1}
+
+
+def test_fractions_and_very_many_numbers_are_no_codes():
+    assert numbers([0.5, 1.0], [0, 1]).as_categories() is None
+    assert numbers(np.arange(10_001), np.zeros(10_001)).as_categories() is None
+    assert numbers([1, 2], [0, 1]).merge(numbers([0.5], [0])).as_categories() is None
+
+
+def test_target_means_of_numbers_that_are_not_counted_are_refused(tmp_path):
+    table = pa.table({"x": np.arange(11_000), "y": np.tile(["no", "yes"], 5_500)})
+    rows = collected(tmp_path, table, **FAST, features={"columns": {"x": "target"}})
+    with pytest.raises(errors.FeatureError) as caught:
+        rows.ranking()
+    assert str(caught.value) == (
+        "features: column 'x'\n"
+        "  got:      numbers that are not all whole, or more than 10,000 different ones\n"
+        "  expected: categories, or whole numbers that stand for something\n"
+        "  hint:     data.kinds: {x: categorical}"
+    )
