@@ -35,7 +35,8 @@ class Matrix:
         Name a feature.
     types
         A feature: ``q`` a quantity, ``c`` a category (a non-negative whole number), ``e`` a coordinate
-        of an embedding, whose distances mean something: no family may scale one apart from the others.
+        of an embedding, whose distances mean something: no family may scale one apart from the others;
+        ``t`` a term of a text, zero in nearly all rows.
     """
 
     X: np.ndarray

@@ -94,6 +94,9 @@ def _pandas_column(values: pd.Series[Any]) -> Any:
         return [None if is_null else value for is_null, value in zip(missing, plain, strict=True)]
 
 
+MAX_CELLS = 1 << 25
+"""Features of the rows that are predicted at a time, 128 MB; a row has the same bits in any batch."""
+
 HALF = 0.5
 """Decision threshold of a binary model whose bundle states none."""
 
@@ -241,7 +244,10 @@ class Predictor:
 
     def conformed_table(self, table: pa.Table) -> Predictions:
         """Predict a table that has been conformed."""
-        return self._predict(self._program.transform(table), self.unseen(table), self.rare(table))
+        step = max(1, MAX_CELLS // max(1, self._program.width))
+        slices = [table.slice(start, step) for start in range(0, max(1, table.num_rows), step)]
+        raw = [models.predict(self.bundle.family, self._model, self._program.transform(each)) for each in slices]
+        return self._decided(np.concatenate(raw), self.unseen(table), self.rare(table))
 
     def conformed_rows(self, records: Sequence[Mapping[str, Any]]) -> Predictions:
         """Predict records that have been conformed."""
@@ -250,10 +256,10 @@ class Predictor:
         X = np.stack([self._row(record) for record in records])
         unseen = Counter(name for record in records for name in self._unseen_row(record))
         rare = Counter(name for record in records for name in self._rare_row(record))
-        return self._predict(X, dict(unseen), dict(rare))
-
-    def _predict(self, X: NDArray[np.float32], unseen: dict[str, int], rare: dict[str, int]) -> Predictions:
         raw = models.predict(self.bundle.family, self._model, X)
+        return self._decided(raw, dict(unseen), dict(rare))
+
+    def _decided(self, raw: NDArray[np.float64], unseen: dict[str, int], rare: dict[str, int]) -> Predictions:
         return replace(decide(self.task, raw, self.bundle.threshold), unseen=unseen, rare=rare)
 
 

@@ -85,7 +85,8 @@ def rank(
     sentences = [*forms.tail_notes(recipe, tail, metric), *forms.code_notes(ways, recipe.features.columns)]
     for note in sentences:
         progress(note)
-    candidates = _candidates(families, forms.combined(ways, forms.target_forms(resolved, tail, metric)))
+    ways += forms.text_forms(split.schema, recipe)
+    candidates = _candidates(families, ways, forms.target_forms(resolved, tail, metric))
     # 2. Two rounds of folds for all candidates, the others for those that still have a chance.
     grid = _Grid(split, statistics, resolved, task, metric, candidates, progress)
     leaving = grid.compare()
@@ -96,9 +97,9 @@ def rank(
     return dataclasses.replace(ranking, decided=_decided(recipe, task, metric, chosen))
 
 
-def _candidates(families: Sequence[str], shapes: list[Form]) -> dict[str, Form]:
+def _candidates(families: Sequence[str], features: list[Form], targets: list[Form]) -> dict[str, Form]:
     """Each family in each of its forms, by the name of the candidate."""
-    pairs = [(family, form) for family in families for form in forms.of_family(family, shapes)]
+    pairs = [(family, form) for family in families for form in forms.of_family(family, features, targets)]
     return {f"{family}{boards.FORM}{form.name}" if form.name else family: form for family, form in pairs}
 
 

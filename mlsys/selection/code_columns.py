@@ -55,8 +55,10 @@ def _is_better_by_value(sums: Floats, judged: int, classes: int | None) -> bool:
     for n, total, squares, seen, positive in _numbers(fitted, held_out, classes):
         mean = float(total.sum() / max(n.sum(), 1.0))
         bins = np.minimum((np.cumsum(n) - n) * BINS // max(n.sum(), 1.0), BINS - 1).astype(np.int64)
-        grouped = [np.bincount(bins, part, BINS) for part in (n, total, squares)]
-        by_bin, by_value = encode(*grouped, mean, None)[bins], encode(n, total, squares, mean, None)
+        rows, sums_of, squares_of = (
+            np.asarray(np.bincount(bins, part, BINS), np.float64) for part in (n, total, squares)
+        )
+        by_bin, by_value = encode(rows, sums_of, squares_of, mean, None)[bins], encode(n, total, squares, mean, None)
         errors += [float((seen * p * p - 2 * p * positive).sum()) for p in (by_bin, by_value)]
     return bool(errors[1] < errors[0])
 

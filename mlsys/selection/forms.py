@@ -18,7 +18,7 @@ from mlsys import models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.recipe import Recipe
-from mlsys.schema import Schema, Task
+from mlsys.schema import Kind, Schema, Task
 from mlsys.selection import code_columns
 from mlsys.statistics import TrainStatistics, encode_target
 from mlsys.statistics.tails import Tail
@@ -32,10 +32,11 @@ INFLATED = 0.5
 
 @dataclass(frozen=True)
 class Form:
-    """A form: its name, "" for the usual one, and the recipe values that make it, by dotted key."""
+    """A form: its name ("" for the usual one), the recipe values that make it, and the one family that it is for."""
 
     name: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
+    family: str | None = None
 
     def apply(self, recipe: Recipe) -> Recipe:
         return recipe.having(self.values)
@@ -91,6 +92,20 @@ def feature_forms(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -
     ]
 
 
+def text_forms(schema: Schema, recipe: Recipe) -> list[Form]:
+    """For linear models, texts on all their terms in place of a few leading axes."""
+    stated = recipe.features.model_dump(mode="json")["columns"]
+    texts = [column.name for column in schema.features if column.kind is Kind.TEXT and column.name not in stated]
+    if not texts:
+        return []
+    values = {"features.columns": stated | {name: ["text", "terms"] for name in texts}}
+    return [Form("all terms of texts", values, SPARSE)]
+
+
+SPARSE = "linear"
+"""Family that takes columns which are zero nearly everywhere without a cost for the zeros."""
+
+
 def code_notes(ways: list[Form], stated: Mapping[str, Any]) -> list[str]:
     """Say which columns look like codes, and how the recipe settles it."""
     if len(ways) < 2:
@@ -116,9 +131,11 @@ def combined(first: list[Form], second: list[Form]) -> list[Form]:
     return sorted(forms, key=lambda form: form.name.count(";"))[:MAX_FORMS]
 
 
-def of_family(name: str, forms: list[Form]) -> list[Form]:
+def of_family(name: str, features: list[Form], targets: list[Form]) -> list[Form]:
     """The forms in which a family is compared: one that looks at no feature has the usual one alone."""
-    return [USUAL] if models.family(name).encoding == "none" else forms
+    if models.family(name).encoding == "none":
+        return [USUAL]
+    return combined([form for form in features if form.family in (None, name)], targets)
 
 
 def tail_notes(recipe: Recipe, tail: Tail | None, metric: metrics.Metric) -> list[str]:

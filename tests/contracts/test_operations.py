@@ -78,6 +78,7 @@ CASES = [
     ("list", "list", {"elements": 2}),
     ("text", "text", {}),
     ("tfidf", "text", {"components": 4}),
+    ("terms", "text", {"terms": 40}),
     ("image", "photo", {}),
     ("image", "photo", {"size": 16, "pixels": 4, "colour": False}),
 ]

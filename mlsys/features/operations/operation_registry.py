@@ -10,7 +10,7 @@ from typing import Any
 
 from mlsys import errors
 from mlsys.features.domains import Domain
-from mlsys.features.operations import categorical, datetimes, image, lists, numeric, target, text
+from mlsys.features.operations import categorical, datetimes, image, lists, numeric, target, terms, text
 from mlsys.features.operations.operation import FitInputs, Operation, OperationChoice, OperationSpec
 from mlsys.statistics import TableStatistics
 
@@ -29,6 +29,7 @@ OPERATIONS: dict[str, OperationSpec] = {
         lists.LIST,
         text.TEXT,
         text.TFIDF,
+        terms.TERMS,
         image.IMAGE,
     )
 }

@@ -168,10 +168,7 @@ class Tfidf(TextOperation):
     @cached_property
     def place(self) -> Ints:
         """The row of each token, ``(BUCKETS,)``; -1 for one that does not count."""
-        places = np.full(BUCKETS, -1, np.int64)
-        buckets = arrays.array(self.buckets)
-        places[buckets] = np.arange(len(buckets))
-        return places
+        return places_of(self.buckets)
 
     @cached_property
     def weight(self) -> Ints:
@@ -188,19 +185,33 @@ class Tfidf(TextOperation):
         """Coordinates of texts, ``(texts, components)``."""
         from scipy.sparse import csr_array
 
-        row = self.place[tokens.buckets]
-        known = row >= 0
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(known)])[tokens.starts]
-        row = row[known]
-        weights = term_weights(tokens.counts[known]) * self.weight[row]
-        squares = np.concatenate([np.zeros(1, np.int64), np.cumsum(weights * weights)])[starts]
-        lengths = np.sqrt(np.diff(squares).astype(np.float64))
-        lengths[lengths == 0] = 1.0
+        starts, row, weights, lengths = weighted_tokens(tokens, self.place, self.weight)
         if len(tokens) == 1:  # the same whole number, without a sparse matrix around it
             sums = (weights.astype(np.float64) @ self.axis[row])[np.newaxis]
         else:
             sums = csr_array((weights.astype(np.float64), row, starts), (len(tokens), len(self.axis))) @ self.axis
         return np.asarray(sums / lengths[:, np.newaxis] * self.scale)
+
+
+def places_of(buckets: dict[str, Any]) -> Ints:
+    """The place of each token among packed buckets, ``(BUCKETS,)``; -1 for one that does not count."""
+    places = np.full(BUCKETS, -1, np.int64)
+    known = arrays.array(buckets)
+    places[known] = np.arange(len(known))
+    return places
+
+
+def weighted_tokens(tokens: Tokens, place: Ints, weight: Ints) -> tuple[Ints, Ints, Ints, Floats]:
+    """Where the known tokens of each text begin, their places, their weights, and the length of each text."""
+    row = place[tokens.buckets]
+    known = row >= 0
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(known)])[tokens.starts]
+    row = row[known]
+    weights = term_weights(tokens.counts[known]) * weight[row]
+    squares = np.concatenate([np.zeros(1, np.int64), np.cumsum(weights * weights)])[starts]
+    lengths = np.sqrt(np.diff(squares).astype(np.float64))
+    lengths[lengths == 0] = 1.0
+    return starts, row, weights, lengths
 
 
 def scaled_text(values: Floats, scaling: Scaling) -> Floats:
@@ -232,7 +243,7 @@ LARGEST = 32_767
 
 def truncated_svd(column: str, domain: Domain, documents: TextStatistics, components: int, *, dense: bool) -> Tfidf:
     """Fit the axes of a sample of texts: at most `components`, for the texts may have fewer."""
-    buckets, weights = _vocabulary(documents)
+    buckets, weights = weights_of(documents, VOCABULARY)
     matrix = _weighted(list(documents.sample.values()), buckets, weights)
     axes = _right_singular_vectors(matrix, components)
     largest = float(np.abs(axes).max(initial=0.0)) or 1.0
@@ -247,11 +258,11 @@ def truncated_svd(column: str, domain: Domain, documents: TextStatistics, compon
     )
 
 
-def _vocabulary(documents: TextStatistics) -> tuple[Ints, Ints]:
+def weights_of(documents: TextStatistics, vocabulary: int) -> tuple[Ints, Ints]:
     """The tokens in most texts, by number where that is equal, and their weights: smoothed IDF, more for rare ones."""
     containing = documents.containing
     known = np.flatnonzero(containing >= MIN_TEXTS)
-    known = np.sort(known[np.argsort(-containing[known], kind="stable")][:VOCABULARY])
+    known = np.sort(known[np.argsort(-containing[known], kind="stable")][:vocabulary])
     frequency = np.log((1 + documents.n) / (1 + containing[known])) + 1
     return known, np.rint(WEIGHT_STEPS * frequency).astype(np.int64)
 
@@ -312,17 +323,17 @@ def _fit_text(inputs: FitInputs) -> Text:
         return Text(inputs.column, inputs.domain)
     scalings = (
         Scaling(moments.mean, divisor(math.sqrt(moments.m2 / max(moments.n, 1))), moments.mean)
-        for moments in _documents(inputs.statistics).measures
+        for moments in documents_of(inputs.statistics).measures
     )
     return Text(inputs.column, inputs.domain, tuple(scalings), inputs.has_missing)
 
 
 def _fit_tfidf(inputs: FitInputs) -> Tfidf:
-    documents, components = _documents(inputs.statistics), inputs.params["components"]
+    documents, components = documents_of(inputs.statistics), inputs.params["components"]
     return truncated_svd(inputs.column, inputs.domain, documents, components, dense=inputs.dense)
 
 
-def _documents(statistics: ColumnStatistics) -> TextStatistics:
+def documents_of(statistics: ColumnStatistics) -> TextStatistics:
     """Statistics of the texts; of a category column those of its categories, each once."""
     if statistics.documents:
         return statistics.documents

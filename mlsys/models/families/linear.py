@@ -38,11 +38,16 @@ class LinearParams(FamilyParams):
 
 
 class LinearFacts(ModelFacts):
-    """Facts beside the arrays: classes (0 for regression), those in training, whether the solver converged."""
+    """Facts beside the arrays: classes (0 for regression), those in training, whether the solver converged.
+
+    `terms` are runs of features that are terms of texts, first and one beyond the last; they are neither centred nor
+    scaled, and products are taken over those that are not zero.
+    """
 
     classes: int
     present: tuple[int, ...]
     converged: bool
+    terms: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,8 @@ class LinearFamily(Family[LinearParams, Linear]):
 
     def fit(self, train: Matrix, validation: Matrix | None, task: Task, params: LinearParams, **_: Any) -> Linear:
         """Fit on `train`; both solvers are deterministic, so `seed` has nothing to do."""
-        centre, scale = centre_and_scale(train.X, train.types)
-        standard_X = standardised(train.X, centre, scale)
+        terms = _runs(train.types)
+        centre, scale, standard_X = _prepared(train, terms)
         present = tuple(np.unique(train.y.astype(np.int64)).tolist()) if task.is_classification else ()
         converged = True
         if not task.is_classification and params.loss == "absolute":
@@ -87,13 +92,13 @@ class LinearFamily(Family[LinearParams, Linear]):
             coefficient, intercept = np.zeros((train.num_features, 1)), np.zeros(1)
         else:
             coefficient, intercept, converged = _logistic(standard_X, train.y, params)
-        facts = LinearFacts(classes=len(task.classes), present=present, converged=converged)
+        facts = LinearFacts(classes=len(task.classes), present=present, converged=converged, terms=terms)
         return Linear(facts, centre, scale, coefficient, intercept)
 
     def predict(self, model: Linear, X: np.ndarray) -> np.ndarray:
         """Predict values, or probabilities by the logistic function or softmax."""
         check_width(X, model.centre.size, self.name)
-        scores = ordered_scores(standardised(X, model.centre, model.scale), model.coefficient, model.intercept)
+        scores = _scores(model, X)
         return outputs(scores, model.facts.present, model.facts.classes)
 
     def save(self, model: Linear, folder: Path) -> None:
@@ -115,12 +120,64 @@ class LinearFamily(Family[LinearParams, Linear]):
 FAMILY = LinearFamily()
 
 
-def _ridge(standard_X: np.ndarray, y: np.ndarray, params: LinearParams) -> tuple[np.ndarray, np.ndarray]:
+def _runs(types: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """Runs of features that are terms of texts, first and one beyond the last."""
+    edges = np.flatnonzero(np.diff([0, *(kind == "t" for kind in types), 0]))
+    return tuple((int(first), int(beyond)) for first, beyond in edges.reshape(-1, 2))
+
+
+def _dense_features(terms: tuple[tuple[int, int], ...], width: int) -> np.ndarray:
+    """Mask of the features that are no terms."""
+    dense = np.ones(width, bool)
+    for first, beyond in terms:
+        dense[first:beyond] = False
+    return dense
+
+
+def _prepared(train: Matrix, terms: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Centre, scale and standardised features; with terms as a sparse matrix, in which those stay as they are."""
+    if not terms:
+        centre, scale = centre_and_scale(train.X, train.types)
+        return centre, scale, standardised(train.X, centre, scale)
+    from scipy.sparse import csr_array, hstack
+
+    dense = _dense_features(terms, train.num_features)
+    centre, scale = np.zeros(train.num_features), np.ones(train.num_features)
+    types = tuple(kind for kind in train.types if kind != "t")
+    centre[dense], scale[dense] = centre_and_scale(train.X[:, dense], types)
+    parts = [csr_array(standardised(train.X[:, dense], centre[dense], scale[dense]))]
+    parts += [csr_array(train.X[:, first:beyond], dtype=np.float64) for first, beyond in terms]
+    order = np.concatenate([np.flatnonzero(dense), *(np.arange(*run) for run in terms)])
+    return centre, scale, csr_array(hstack(parts, format="csr")[:, np.argsort(order)])
+
+
+def _scores(model: Linear, X: np.ndarray) -> np.ndarray:
+    if not model.facts.terms:
+        return ordered_scores(standardised(X, model.centre, model.scale), model.coefficient, model.intercept)
+    from scipy.sparse import csr_array
+
+    dense = _dense_features(model.facts.terms, X.shape[1])
+    standard_X = standardised(X[:, dense], model.centre[dense], model.scale[dense])
+    scores = ordered_scores(standard_X, model.coefficient[dense], model.intercept)
+    for first, beyond in model.facts.terms:
+        scores = scores + csr_array(X[:, first:beyond], dtype=np.float64) @ model.coefficient[first:beyond]
+    return np.asarray(scores)
+
+
+def _solver(standard_X: Any) -> str:
+    """The solver of least squares: by conjugate gradients where the features are sparse."""
+    return "cholesky" if isinstance(standard_X, np.ndarray) else "sparse_cg"
+
+
+def _ridge(standard_X: Any, y: np.ndarray, params: LinearParams) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.linear_model import Ridge
 
-    solved = Ridge(alpha=params.l2, solver="cholesky").fit(standard_X, y)
+    solved = Ridge(alpha=params.l2, solver=_solver(standard_X)).fit(standard_X, y)
     return np.ascontiguousarray(solved.coef_.reshape(-1, 1)), np.array([float(solved.intercept_)])
 
+
+SPARSE_TOLERANCE = 1e-3
+"""Largest slope at which the logistic solver stops where terms are features: its last steps move no prediction."""
 
 HUBER = 1.345
 """Residuals, in robust standard deviations, up to which Huber's loss is a square: 95 % of the efficiency of squares
@@ -130,13 +187,13 @@ REWEIGHTINGS = 30
 """Weighted fits at most; the coefficients mostly stand still after ten."""
 
 
-def _huber(standard_X: np.ndarray, y: np.ndarray, params: LinearParams) -> tuple[np.ndarray, np.ndarray, bool]:
+def _huber(standard_X: Any, y: np.ndarray, params: LinearParams) -> tuple[np.ndarray, np.ndarray, bool]:
     """Minimise Huber's loss by least squares with weights: 1 for a small residual, less in proportion for a large."""
     from sklearn.linear_model import Ridge
 
     weight, before = np.ones(len(y)), np.zeros(standard_X.shape[1] + 1)
     for _ in range(REWEIGHTINGS):
-        solved = Ridge(alpha=params.l2, solver="cholesky").fit(standard_X, y, sample_weight=weight)
+        solved = Ridge(alpha=params.l2, solver=_solver(standard_X)).fit(standard_X, y, sample_weight=weight)
         now = np.append(solved.coef_, solved.intercept_)
         if np.allclose(now, before, rtol=1e-6, atol=1e-9 * float(np.abs(now).max(initial=0.0))):
             return np.ascontiguousarray(solved.coef_.reshape(-1, 1)), np.array([float(solved.intercept_)]), True
@@ -146,11 +203,12 @@ def _huber(standard_X: np.ndarray, y: np.ndarray, params: LinearParams) -> tuple
     return np.ascontiguousarray(solved.coef_.reshape(-1, 1)), np.array([float(solved.intercept_)]), False
 
 
-def _logistic(standard_X: np.ndarray, y: np.ndarray, params: LinearParams) -> tuple[np.ndarray, np.ndarray, bool]:
+def _logistic(standard_X: Any, y: np.ndarray, params: LinearParams) -> tuple[np.ndarray, np.ndarray, bool]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    solver = LogisticRegression(C=1 / params.l2, max_iter=params.iterations)
+    tolerance = 1e-4 if isinstance(standard_X, np.ndarray) else SPARSE_TOLERANCE
+    solver = LogisticRegression(C=1 / params.l2, max_iter=params.iterations, tol=tolerance)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         solver.fit(standard_X, y.astype(np.int64))
