@@ -202,7 +202,7 @@ def places_of(buckets: dict[str, Any]) -> Ints:
 
 
 def weighted_tokens(tokens: Tokens, place: Ints, weight: Ints) -> tuple[Ints, Ints, Ints, Floats]:
-    """Where the known tokens of each text begin, their places, their weights, and the length of each text."""
+    """Starts of the known tokens of each text, their places and weights, and the length of each text."""
     row = place[tokens.buckets]
     known = row >= 0
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(known)])[tokens.starts]

@@ -111,8 +111,9 @@ def test_fractions_and_very_many_numbers_are_no_codes():
 
 
 def test_target_means_of_numbers_that_are_not_counted_are_refused(tmp_path):
-    table = pa.table({"x": np.arange(11_000), "y": np.tile(["no", "yes"], 5_500)})
-    rows = collected(tmp_path, table, **FAST, features={"columns": {"x": "target"}})
+    table = pa.table({"x": np.arange(30_000), "y": np.tile(["no", "yes"], 15_000)})
+    sections = {"selection": {"families": ["dummy"]}, "features": {"columns": {"x": "target"}}}
+    rows = collected(tmp_path, table, **FAST, **sections)
     with pytest.raises(errors.FeatureError) as caught:
         rows.ranking()
     assert str(caught.value) == (
