@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -57,6 +58,8 @@ class Split:
 
     `num_rows` are the rows of each part, `parts` those that may be read through this object. With `forward`, folds
     are numbered in order of time, and fold k is validated on a model of folds 0 … k - 1, not of all others.
+    `rare_classes` are the rows of classes that cannot be learned, which are in the part ``unlabelled``, and `repeats`
+    says which rows equal others (see `mlsys.collect.equal_rows.Repeats`); None if none do.
     """
 
     digest: str
@@ -66,13 +69,19 @@ class Split:
     num_folds: int
     forward: bool
     parts: frozenset[str] = frozenset(PARTS)
+    rare_classes: tuple[tuple[bool | int | str, int], ...] = ()
+    repeats: dict[str, Any] | None = None
 
     @classmethod
     def open(cls, store: Store, digest: str) -> Split:
         facts = store.facts("split", digest)
         schema = Schema.model_validate(facts["schema"])
         folds = facts["num_folds"], facts["forward"]
-        return cls(digest, store.path("split", digest), schema, facts["num_rows"], *folds)
+        rare = tuple((label, rows) for label, rows in facts.get("rare_classes", ()))
+        return cls(
+            digest, store.path("split", digest), schema, facts["num_rows"], *folds, frozenset(PARTS), rare,
+            facts.get("repeats"),
+        )  # fmt: skip
 
     def only(self, *parts: str) -> Split:
         """The same split with no way to the other parts."""

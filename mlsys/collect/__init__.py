@@ -15,7 +15,7 @@ The modules, in the order in which a run passes through them:
 `duplicates`        rows that repeat others, or come again in a later collection
 `report`            counts and warnings, and the limits at which a collection stops
 `task`              the prediction task, from the target's values
-`split`             parts and folds, stored as data; `assignment` draws them
+`split`             parts and folds, stored as data; `assignment` assigns them, `bins` draws, `equal_rows` groups
 `recipe_template`   a recipe for a table that nobody has seen
 ==================  ======================================================================================
 """

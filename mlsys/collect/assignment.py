@@ -1,15 +1,12 @@
 """Assign a part and a fold to each row of a snapshot, by the rules of `split`.
 
-Chance is a hash of the seed and the row's number, not a stream of random numbers: a row keeps
-its place however the rows are spread over files, and each class or group is drawn alike.
-
-`shuffled`, `stratified`, `by_group` and `by_time` return the number of a bin (part or fold),
-0 … len(shares) - 1, of each row, as int8.
+Rows that are equal on all features are one group (`equal_rows`): wherever chance divides they share part and fold.
+How bins are drawn is in `bins`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -19,108 +16,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlsys import errors
+from mlsys.collect import equal_rows
+from mlsys.collect.bins import by_group, by_time, edges, shuffled, stratified
+from mlsys.collect.equal_rows import Repeats
+from mlsys.collect.task import Label
 from mlsys.dataset import PARTS, Snapshot
 from mlsys.limits import EPOCH, MICROSECOND
 from mlsys.readers import conversion
 from mlsys.recipe import Recipe
-from mlsys.schema import ROW, Task
-from mlsys.statistics.hashing import GOLDEN, mix
-
-Bins = NDArray[np.int8]
-
-
-def order(keys: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
-    """A number that looks random, of each key alone: SplitMix64 of the key, moved by a hash of the seed."""
-    offset = mix(np.array([seed], np.int64).view(np.uint64) - GOLDEN)  # 0 for seed 0
-    return mix(keys.astype(np.uint64) + offset)
-
-
-def shuffled(keys: NDArray[np.int64], shares: list[float], seed: int) -> Bins:
-    """Draw bins of exact shares (to one row), by `order`."""
-    bins = np.empty(len(keys), np.int8)
-    bins[np.argsort(order(keys, seed), kind="stable")] = np.repeat(np.arange(len(shares)), _sizes(len(keys), shares))
-    return bins
-
-
-def stratified(keys: NDArray[np.int64], classes: NDArray[np.int64], shares: list[float], seed: int) -> Bins:
-    """Draw bins in which every class has its share, to one row, and at least one row where it has enough.
-
-    What rounding leaves over goes from class to class to the bins that are furthest behind, so
-    that the bins as a whole have their shares too.
-    """
-    bins = np.empty(len(keys), np.int8)
-    behind = np.zeros(len(shares))
-    for label in np.unique(classes):
-        rows = np.flatnonzero(classes == label)
-        exact = np.asarray(shares) * len(rows)
-        sizes = np.floor(exact + 1e-9).astype(np.int64)
-        behind += exact - sizes
-        for _ in range(len(rows) - int(sizes.sum())):
-            most = int(np.argmax(behind))
-            sizes[most] += 1
-            behind[most] -= 1
-        _fill(sizes, behind)
-        drawn = rows[np.argsort(order(keys[rows], seed), kind="stable")]
-        bins[drawn] = np.repeat(np.arange(len(shares)), sizes)
-    return bins
-
-
-def by_group(keys: NDArray[np.int64], groups: NDArray[np.int64], shares: list[float], seed: int) -> Bins:
-    """Draw bins that no group straddles: groups in random order, each to the bin that lacks most rows.
-
-    The last groups go to bins that are still empty.
-    """
-    _, first, inverse, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
-    lacks = np.asarray(shares) * len(keys)
-    empty = set(range(len(shares)))
-    bin_of = np.empty(len(sizes), np.int8)
-    drawn = np.argsort(order(keys[first], seed), kind="stable")
-    for num_placed, group in enumerate(drawn.tolist()):
-        must = sorted(empty) if len(drawn) - num_placed <= len(empty) else range(len(shares))
-        chosen = max(must, key=lambda number: lacks[number])
-        bin_of[group] = chosen
-        lacks[chosen] -= sizes[group]
-        empty.discard(chosen)
-    return bin_of[inverse]
-
-
-def edges(times: NDArray[np.int64], shares: list[float]) -> list[int] | None:
-    """Find the times at which the next bin begins: nearest to the shares, with equal times in one bin.
-
-    None if there are fewer distinct times than bins.
-    """
-    distinct, counts = np.unique(times, return_counts=True)
-    if len(distinct) < len(shares):
-        return None
-    before = np.concatenate([[0], np.cumsum(counts)])  # rows before each distinct time
-    begins, last = [], 0
-    for bin_, share in enumerate(np.cumsum(shares)[:-1]):
-        most = len(distinct) - (len(shares) - 1 - bin_)  # leaves a time for each later bin
-        nearest = int(np.argmin(np.abs(before - share * len(times))))
-        last = min(max(nearest, last + 1), most)
-        begins.append(int(distinct[last]))
-    return begins
-
-
-def by_time(times: NDArray[np.int64], begins: list[int]) -> Bins:
-    """The bin of each time, where bin k + 1 begins at ``begins[k]``."""
-    return np.searchsorted(np.asarray(begins), times, side="right").astype(np.int8)
-
-
-def _sizes(count: int, shares: list[float]) -> NDArray[np.int64]:
-    ends = np.rint(np.cumsum(shares) * count).astype(np.int64)
-    ends[-1] = count
-    return np.asarray(np.diff(ends, prepend=0), np.int64)
-
-
-def _fill(sizes: NDArray[np.int64], behind: NDArray[np.float64]) -> None:
-    """Give each bin without a row one of the largest bin, if that keeps two."""
-    for empty in np.flatnonzero(sizes == 0):
-        largest = int(np.argmax(sizes))
-        if sizes[largest] > 2:
-            sizes[empty], sizes[largest] = 1, sizes[largest] - 1
-            behind[empty], behind[largest] = behind[empty] - 1, behind[largest] + 1
-
+from mlsys.schema import ROW, Role, Schema, Task
+from mlsys.statistics.arrays import UInt64
 
 DRAWN = PARTS[:3]
 """The parts that have shares: train, validation, test."""
@@ -135,6 +40,8 @@ class Assignment:
     parts: NDArray[np.int8]
     folds: NDArray[np.int8]
     boundaries: dict[str, str]
+    repeats: Repeats | None = None
+    rare_classes: dict[Label, int] = field(default_factory=dict)
 
     @property
     def forward(self) -> bool:
@@ -156,21 +63,42 @@ class _LabelledRows:
     times: NDArray[np.int64]
     groups: NDArray[np.int64]
     named_parts: pl.Series
+    features: UInt64
+
+    def equal(self, rows: NDArray[np.int64] | slice, num_bins: int) -> NDArray[np.int64] | None:
+        """Groups of the rows that are equal on all features; None where all differ or too few do."""
+        return equal_rows.groups_of(self.features[rows], num_bins) if len(self.features) else None
 
 
-def assign(snapshot: Snapshot, recipe: Recipe, task: Task, by: str) -> Assignment:
-    """Draw parts for all rows and folds for those of the training part; raises as `split.divide`."""
+def assign(snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: str) -> Assignment:
+    """Draw parts for all rows and folds for those of the training part; raises as `split.divide`.
+
+    The features of `schema` tell which rows are equal.
+    """
+    # 1. Draw the parts of the rows with a label
     targets = _column(snapshot, task.target)
     labelled = np.flatnonzero(targets.is_not_null().to_numpy())
-    rows = _labelled(snapshot, recipe, task, targets.gather(labelled), labelled, by)
+    hashes = equal_rows.hashes(snapshot, schema, task.target, labelled)
+    features = np.empty(0, np.uint64) if hashes is None else hashes.features
+    rows = _labelled(snapshot, recipe, task, targets.gather(labelled), labelled, by, features)
     drawn, boundaries = _draw_parts(rows, recipe)
-    _check(drawn, rows, recipe, task)
+    # 2. Set rows aside whose class cannot be learned, and check the others
+    rare_classes = _rare_classes(drawn, rows, task) if task.is_classification else {}
+    if rare_classes:
+        drawn[rows.targets.is_in(list(rare_classes)).to_numpy()] = PARTS.index("unlabelled")
+    _check(drawn, recipe)
     parts = np.full(len(targets), PARTS.index("unlabelled"), np.int8)
     parts[labelled] = drawn
+    # 3. Draw the folds of the training rows
     folds = np.full(len(targets), -1, np.int8)
     train = np.flatnonzero(drawn == 0)
     folds[labelled[train]] = _draw_folds(rows, train, recipe, task)
-    return Assignment(by, parts, folds, boundaries)
+    repeats = None
+    if hashes is not None and equal_rows.are_any(features):
+        num_parted = None if by in {"time", "column"} else equal_rows.num_parted(features, drawn, folds[labelled])
+        has_names = any(schema.with_role(role) for role in (Role.ID, Role.TIME))
+        repeats = equal_rows.counted(hashes, num_parted=num_parted, has_names=has_names)
+    return Assignment(by, parts, folds, boundaries, repeats, rare_classes)
 
 
 def row_numbers(snapshot: Snapshot) -> NDArray[np.int64]:
@@ -181,7 +109,13 @@ def row_numbers(snapshot: Snapshot) -> NDArray[np.int64]:
 
 
 def _labelled(
-    snapshot: Snapshot, recipe: Recipe, task: Task, targets: pl.Series, labelled: NDArray[np.int64], by: str
+    snapshot: Snapshot,
+    recipe: Recipe,
+    task: Task,
+    targets: pl.Series,
+    labelled: NDArray[np.int64],
+    by: str,
+    features: UInt64,
 ) -> _LabelledRows:
     none = np.empty(0, np.int64)
     has_groups = recipe.data.group is not None and by in {"group", "column"}
@@ -193,6 +127,7 @@ def _labelled(
         times=_times(snapshot, str(recipe.data.time), labelled) if by == "time" else none,
         groups=_groups(snapshot, str(recipe.data.group), labelled) if has_groups else none,
         named_parts=_column(snapshot, str(recipe.split.column)).gather(labelled) if by == "column" else pl.Series(),
+        features=features,
     )
 
 
@@ -221,10 +156,12 @@ def _draw_parts(rows: _LabelledRows, recipe: Recipe) -> tuple[NDArray[np.int8], 
             raise _too_few("distinct times", len(np.unique(rows.times)), len(DRAWN))
         return by_time(rows.times, ends), _as_text(dict(zip(DRAWN, ends, strict=False)))
     if rows.by == "group":
-        return by_group(rows.keys, rows.groups, shares, recipe.seed), {}
+        groups = equal_rows.together(rows.groups, rows.features, min(shares)) if len(rows.features) else rows.groups
+        return by_group(rows.keys, groups, shares, recipe.seed), {}
+    equal = rows.equal(slice(None), len(shares))
     if rows.by == "stratified":
-        return stratified(rows.keys, rows.classes, shares, recipe.seed), {}
-    return shuffled(rows.keys, shares, recipe.seed), {}
+        return stratified(rows.keys, rows.classes, shares, recipe.seed, equal), {}
+    return shuffled(rows.keys, shares, recipe.seed, equal), {}
 
 
 def _draw_folds(rows: _LabelledRows, train: NDArray[np.int64], recipe: Recipe, task: Task) -> NDArray[np.int8]:
@@ -240,14 +177,19 @@ def _draw_folds(rows: _LabelledRows, train: NDArray[np.int64], recipe: Recipe, t
         num_groups = len(np.unique(rows.groups[train]))
         if num_groups < recipe.split.folds:
             raise _too_few("groups in the training part", num_groups, recipe.split.folds)
-        return by_group(rows.keys[train], rows.groups[train], shares, seed)
+        groups = rows.groups[train]
+        if len(rows.features) and rows.by == "group":
+            groups = equal_rows.together(groups, rows.features[train], shares[0])
+        groups = groups if len(np.unique(groups)) >= recipe.split.folds else rows.groups[train]
+        return by_group(rows.keys[train], groups, shares, seed)
+    equal = rows.equal(train, len(shares))
     if task.is_classification or rows.by == "stratified":
-        return stratified(rows.keys[train], rows.classes[train], shares, seed)
-    return shuffled(rows.keys[train], shares, seed)
+        return stratified(rows.keys[train], rows.classes[train], shares, seed, equal)
+    return shuffled(rows.keys[train], shares, seed, equal)
 
 
-def _check(drawn: NDArray[np.int8], rows: _LabelledRows, recipe: Recipe, task: Task) -> None:
-    """Refuse a part without rows, training rows too few for the folds, and classes that a fold could take whole."""
+def _check(drawn: NDArray[np.int8], recipe: Recipe) -> None:
+    """Refuse a part without rows, and training rows too few for the folds."""
     sizes = np.bincount(drawn, minlength=len(DRAWN))
     for number, part in enumerate(DRAWN):
         least = recipe.split.folds if part == "train" else 1
@@ -256,19 +198,27 @@ def _check(drawn: NDArray[np.int8], rows: _LabelledRows, recipe: Recipe, task: T
             got = f"{sizes[number]} of {len(drawn)} labelled rows"
             hint = "change split.fractions, split.until or split.folds, or bring more rows"
             raise errors.TargetError.build(where, got=got, expected=f"at least {least}", hint=hint)
-    if task.is_classification:
-        _check_classes(drawn, rows, task)
 
 
-def _check_classes(drawn: NDArray[np.int8], rows: _LabelledRows, task: Task) -> None:
+def _rare_classes(drawn: NDArray[np.int8], rows: _LabelledRows, task: Task) -> dict[Label, int]:
+    """Rows of each class that has fewer than two in training, so that some fold would leave none to learn from.
+
+    Raises
+    ------
+    TargetError
+        Fewer than two classes have more.
+    """
     labels, first, counts = np.unique(rows.classes, return_index=True, return_counts=True)
     in_train = np.bincount(rows.classes[drawn == 0], minlength=int(labels.max()) + 1)[labels]
-    for label in np.flatnonzero(in_train < 2):
-        where = f"collect: split, class {rows.targets[int(first[label])]!r} of target '{task.target}'"
-        got = f"{in_train[label]} of its {counts[label]} rows in the training part"
-        expected = "at least 2, so that every fold leaves one to learn from"
-        hint = "bring more rows of it, or merge it with another class or set it to NULL in data.derive"
-        raise errors.TargetError.build(where, got=got, expected=expected, hint=hint, field=task.target)
+    rare = np.flatnonzero(in_train < 2)
+    if len(labels) - len(rare) >= 2:
+        return {rows.targets[int(first[label])]: int(counts[label]) for label in rare}
+    label = rare[0]
+    where = f"collect: split, class {rows.targets[int(first[label])]!r} of target '{task.target}'"
+    got = f"{in_train[label]} of its {counts[label]} rows in the training part"
+    expected = "at least 2 rows of two classes, so that every fold leaves one to learn from"
+    hint = "bring more rows of it, or predict something else with data.derive"
+    raise errors.TargetError.build(where, got=got, expected=expected, hint=hint, field=task.target)
 
 
 def _shares(recipe: Recipe) -> list[float]:

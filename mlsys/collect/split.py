@@ -3,12 +3,12 @@
 =============  ==================================================================================
 ``by``         parts, and folds of the training part
 =============  ==================================================================================
-``random``     shares drawn by chance; folds too
+``random``     shares drawn by chance; folds too. Rows that are equal on all features stay together
 ``stratified`` the same within each class (regression: within tenths of the target)
 ``time``       up to the dates of ``until``, rows after the last are production; or shares in
                order of time. Folds follow each other in time. Equal times stay together.
 ``group``      shares by chance, and no group is in two parts or folds; a row without group is
-               a group of its own
+               a group of its own; groups with equal rows are one where that leaves enough of them
 ``column``     what the column says; folds stratified, by group where ``data.group`` is given
 ``auto``       column if ``column`` is given, time if ``until`` is, group if ``data.group`` is,
                else stratified for classification and random for regression
@@ -28,8 +28,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlsys import cluster, errors
-from mlsys.collect import assignment
+from mlsys.collect import assignment, equal_rows
 from mlsys.collect.assignment import Assignment
+from mlsys.collect.equal_rows import Repeats
 from mlsys.dataset import PARTS, Snapshot, Split
 from mlsys.limits import TASK_CELLS, TASK_ROWS
 from mlsys.recipe import Recipe
@@ -54,13 +55,24 @@ def divide(
     RecipeError
         The recipe asks for a division that it does not say enough for.
     TargetError
-        A class has too few rows to be in all parts, or a part would be empty.
+        Fewer than two classes have two rows in training, or a part would be empty.
     """
     by = _resolve(recipe, task)
     schema = _with_split_column(snapshot.schema, recipe) if by == "column" else snapshot.schema
     schema = _with_roles(schema, roles or {})
     digest = cluster.call(_divide, store, snapshot, schema, recipe, task, by)
     return Split.open(store, digest)
+
+
+def messages(split: Split, target: str) -> list[str]:
+    """Lines about a division that a person should read: rows that repeat, and classes that cannot be learned."""
+    lines = [] if split.repeats is None else equal_rows.sentences(Repeats(**split.repeats))
+    if split.rare_classes:
+        shown = ", ".join(f"{label!r} ({rows:,})" for label, rows in split.rare_classes[:5])
+        more = f" and {len(split.rare_classes) - 5} more" if len(split.rare_classes) > 5 else ""
+        text = f"target '{target}': classes with fewer than two rows in training are set aside as unlabelled"
+        lines.append(f"{text}: {shown}{more}; data.derive can merge them with another class")
+    return lines
 
 
 def _resolve(recipe: Recipe, task: Task) -> str:
@@ -109,7 +121,7 @@ def _with_roles(schema: Schema, roles: Mapping[str, Role]) -> Schema:
 
 
 def _divide(store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: str) -> str:
-    assigned = assignment.assign(snapshot, recipe, task, by)
+    assigned = assignment.assign(snapshot, schema, recipe, task, by)
     num_rows = {part: int((assigned.parts == number).sum()) for number, part in enumerate(PARTS)}
     facts = {
         "schema": schema.model_dump(mode="json"),
@@ -119,6 +131,10 @@ def _divide(store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, ta
         "by": by,
         "boundaries": assigned.boundaries,
     }
+    if assigned.repeats:
+        facts["repeats"] = assigned.repeats.to_json()
+    if assigned.rare_classes:
+        facts["rare_classes"] = [[label, rows] for label, rows in assigned.rare_classes.items()]
     with store.staging() as folder:
         _write(snapshot, assigned, folder)
         return store.commit("split", folder, facts)

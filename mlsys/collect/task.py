@@ -15,6 +15,7 @@ anything else                                             regression
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,8 +37,8 @@ POSITIVE = ("true", "1", "yes", "y", "t", "positive", "pos")
 NEGATIVE = ("false", "no", "n", "f", "0")
 
 
-def decide(snapshot: Snapshot, recipe: Recipe) -> Task:
-    """The task of a snapshot.
+def decide(snapshot: Snapshot, recipe: Recipe, without: Collection[Label] = ()) -> Task:
+    """The task of a snapshot, with no class of those that were set aside.
 
     Classes come sorted; in a binary task the positive one, ``recipe.positive`` or else true,
     1, yes or the rarer, comes last.
@@ -53,6 +54,7 @@ def decide(snapshot: Snapshot, recipe: Recipe) -> Task:
     if target not in snapshot.schema:
         raise errors.RecipeError.unknown_column("recipe: 'target'", target, snapshot.schema.names)
     counts, is_numeric, is_integer = cluster.call(_labels, snapshot, target, threads=1)
+    counts = Counter({label: rows for label, rows in counts.items() if label not in without})
     if not counts:
         raise errors.TargetError.all_null(target, snapshot.num_rows)
     if len(counts) == 1:

@@ -260,7 +260,7 @@ def find(
     if num_rows and num_duplicates / num_rows > DUPLICATED:
         share = percent(num_duplicates / num_rows)
         detail = f"{num_duplicates:,} of {num_rows:,} training rows repeat an earlier one ({share})"
-        action = "kept; the leakage scan looks for them in the other parts"
+        action = "kept; chance puts equal rows into one part and fold, and the leakage scan looks for others"
         alerts.append(Alert("duplicates", None, detail, action))
     alerts += _target(statistics, task)
     for column in schema.features:

@@ -3,7 +3,7 @@
 ==============  ==========================================================  ===============
 finding         what it says                                                what follows
 ==============  ==========================================================  ===============
-``twins``       rows of a part are copies of training rows                  over a fraction
+``twins``       rows of a part are copies of training rows                  over a stated one
                                                                             the run stops
 ``identical``   a column equals the target in every row                     suspected
 ``proxy``       a column alone predicts the target almost perfectly         suspected above
@@ -186,7 +186,7 @@ def scan(
     task: Task,
     profile: Profile,
     allow: Iterable[str] = (),
-    max_duplicate_fraction: float = 0.01,
+    max_duplicate_fraction: float | None = None,
     suspects: str = "warn",
 ) -> list[Finding]:
     """Scan for leakage; blocking findings come first, then suspected columns, which block if `suspects` is ``stop``.
@@ -222,7 +222,7 @@ def enforce(findings: Iterable[Finding]) -> None:
     others = "".join(f"\n            also {f.kind}: {f.detail}" for f in blocking[1:5])
     more = f"\n            and {len(blocking) - 5} more" if len(blocking) > 5 else ""
     columns = ", ".join(sorted({f.column for f in blocking if f.column is not None}))
-    hint = "remove the copies or keep them together with split.by: group; explore.max_duplicate_fraction is the bound"
+    hint = "remove the copies, or raise explore.max_duplicate_fraction, which is the bound"
     if columns:
         hint = f"put {columns} under data.known_after or data.ignore; if you have checked them, under explore.allow"
     where = f"explore: leakage scan, {first.kind}" + (f" '{first.column}'" if first.column else "")
@@ -239,7 +239,7 @@ def _open(split: Split, parts: Sequence[str]) -> list[str]:
     return [part for part in parts if part in split.parts and split.num_rows.get(part, 0)]
 
 
-def _duplicates(split: Split, task: Task, profile: Profile, limit: float) -> list[Finding]:
+def _duplicates(split: Split, task: Task, profile: Profile, limit: float | None) -> list[Finding]:
     names = _features(split, task)
     if not names:
         return []
@@ -248,7 +248,7 @@ def _duplicates(split: Split, task: Task, profile: Profile, limit: float) -> lis
         if not overlap.duplicates:
             continue
         share = overlap.copies / overlap.num_rows
-        certain = wilson_interval(overlap.copies, overlap.num_rows, Z_95_LOWER)[0] > limit
+        certain = limit is not None and wilson_interval(overlap.copies, overlap.num_rows, Z_95_LOWER)[0] > limit
         blocks = certain and overlap.part != "production"  # traffic may repeat what was seen
         findings.append(Finding("twins", None, overlap.sentence(len(names)), share, blocks))
     return findings

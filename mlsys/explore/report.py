@@ -38,7 +38,7 @@ SKETCHED_COUNT = re.compile(r"(at most )([\d,]+)")
 """Matches the count in the note about a sketch."""
 
 REPAIRS = {
-    "twins": "Remove the copies, or keep them in one part with split.by: group; explore.max_duplicate_fraction is the"
+    "twins": "Where chance divides, equal rows share part and fold; explore.max_duplicate_fraction stops the run over a"
     " bound.",
     "group": "split.by: group keeps the rows of a group in one part.",
     "time": "split.by: time predicts the future from the past.",

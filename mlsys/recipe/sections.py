@@ -290,11 +290,12 @@ class ExploreSection(Section):
     suspects: Literal["warn", "stop"] = Field(
         "warn", description="warn or stop if a column alone predicts the target almost perfectly"
     )
-    max_duplicate_fraction: float = Field(
-        0.01,
+    max_duplicate_fraction: float | None = Field(
+        None,
         ge=0,
         le=1,
-        description="the run stops if more than this fraction of the test rows is equal to a training row",
+        description="the run stops if more than this fraction of the test rows are copies of training rows; by default "
+        "they are told",
     )
 
 

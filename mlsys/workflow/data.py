@@ -67,6 +67,8 @@ def collect(context: StepContext) -> CollectResult:
     roles = {name: each.role for name, each in screened.items() if each.role is not None}
     context.progress("dividing")
     parts = split.divide(store, whole, recipe, decided, roles)
+    if parts.rare_classes:
+        decided = task.decide(whole, recipe, [label for label, _ in parts.rare_classes])
     of_tables = [line for name, table in tables.items() for line in messages(table.report, name)]
     return CollectResult(
         snapshot=whole.digest,
@@ -75,7 +77,12 @@ def collect(context: StepContext) -> CollectResult:
         num_rows=parts.num_rows,
         num_columns=len(whole.schema),
         taken=taken.report,
-        messages=(*screening.messages(screened), *messages(taken.report), *of_tables),
+        messages=(
+            *screening.messages(screened),
+            *messages(taken.report),
+            *of_tables,
+            *split.messages(parts, recipe.target),
+        ),
         screened=tuple(
             {"kind": each.kind, "column": name, "detail": each.detail, "action": each.action}
             for name, each in screened.items()

@@ -109,7 +109,7 @@ def test_ds07_a_source_that_is_not_there_is_named_with_what_is_near(tmp_path):
         snapshot.take(Store.open(tmp_path / "store"), settings.data, target="species", folder=tmp_path)
 
 
-def test_ds08_copies_of_rows_on_both_sides_of_the_split_stop_the_run(tmp_path):
+def test_ds08_copies_of_rows_are_told_and_never_on_both_sides_of_the_split(tmp_path):
     """The lab appends the table to itself before it splits: most test rows have a twin in training."""
     folder = Path(importlib.util.find_spec("palmerpenguins").submodule_search_locations[0])
     table = pd.read_csv(folder / "data" / "penguins.csv")
@@ -117,5 +117,5 @@ def test_ds08_copies_of_rows_on_both_sides_of_the_split_stop_the_run(tmp_path):
     store = Store.open(tmp_path / "store")
     _, what, parts = prepared(store, tmp_path, tmp_path / "copies.csv")
     profile = scan.profile(parts.only("train"), what)
-    with pytest.raises(errors.LeakageError):
-        leakage.enforce(leakage.scan(parts, what, profile, (), 0.01))
+    assert not [finding for finding in leakage.scan(parts, what, profile, (), 0.0) if finding.kind == "twins"]
+    assert "every row is there 4 times: the table looks copied" in " ".join(split.messages(parts, "species"))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlsys import errors
-from mlsys.collect import assignment, snapshot, split, task
+from mlsys.collect import bins, snapshot, split, task
 from mlsys.dataset import PARTS
 from mlsys.recipe import DataSection, Recipe
 from mlsys.schema import Role
@@ -36,6 +36,70 @@ def divided(tmp_path):
         return split.divide(store, taken, recipe, task.decide(taken, recipe)), store
 
     return run
+
+
+def places(parts, columns):
+    """Part and fold of the rows of each value of the columns."""
+    found = {}
+    for part in DRAWN:
+        for row in parts.table(part, [*columns, "__fold"]).to_pylist():
+            found.setdefault(tuple(row[name] for name in columns), set()).add((part, row["__fold"]))
+    return found
+
+
+def test_equal_rows_share_part_and_fold_whether_drawn_by_class_or_by_chance(divided):
+    rng = np.random.default_rng(0)
+    for by in ("stratified", "random"):
+        table = pa.table({
+            "a": rng.integers(0, 25, 1200), "b": rng.choice(["x", "y", None], 1200), "z": [*range(1200)],
+            "y": rng.choice(["p", "q"], 1200, p=[0.2, 0.8]),
+        })  # fmt: skip
+        parts, _ = divided(table, data={"id": "z"}, split={"by": by})
+        assert all(len(where) == 1 for where in places(parts, ["a", "b"]).values())
+        assert [parts.num_rows[part] / 1200 for part in DRAWN] == pytest.approx([0.7, 0.15, 0.15], abs=0.03)
+        (said,) = split.messages(parts, "y")
+        assert (
+            said == "1,125 of 1,200 rows (93.8%) repeat an earlier one on all features: equal rows share part and fold"
+        )
+
+
+def test_a_table_that_was_multiplied_is_told_and_its_copies_stay_together(divided):
+    once = pa.table({"x": np.arange(200) / 7, "y": labels(200, 3)})
+    parts, _ = divided(pa.concat_tables([once] * 4))
+    assert all(len(where) == 1 for where in places(parts, ["x"]).values())
+    assert [parts.num_rows[part] for part in DRAWN] == [560, 120, 120]
+    assert split.messages(parts, "y")[1] == (
+        "every row is there 4 times: the table looks copied; its copies teach nothing more"
+    )
+
+
+def test_rows_that_the_source_holds_twice_with_their_id_are_told(divided):
+    once = pa.table({"k": range(200), "x": np.arange(200) / 7, "y": labels(200, 3)})
+    parts, _ = divided(pa.concat_tables([once, once.slice(0, 20)]), data={"id": "k"})
+    assert split.messages(parts, "y")[1].startswith("20 rows are copies of an earlier one, id and time included")
+
+
+def test_a_table_too_coarse_to_keep_equal_rows_together_is_divided_by_rows_and_told(divided):
+    parts, _ = divided(pa.table({"x": [i % 3 for i in range(400)], "y": labels(400, 7)}))
+    assert [parts.num_rows[part] for part in DRAWN] == [280, 60, 60]
+    assert "3 of 3 different ones are in several parts or folds" in split.messages(parts, "y")[0]
+
+
+def test_equal_rows_of_a_time_split_are_told_and_stay_where_time_puts_them(divided):
+    table = pa.table({"at": days(300), "x": [i % 40 for i in range(300)], "y": labels(300, 3)})
+    parts, _ = divided(table, data={"time": "at"}, split={"by": "time"})
+    (said,) = split.messages(parts, "y")
+    assert said == (
+        "260 of 300 rows (86.7%) repeat an earlier one on all features; they stand where time or a column puts them: "
+        "the leakage scan counts those in two parts"
+    )
+
+
+def test_groups_that_hold_equal_rows_are_one_group(divided):
+    table = pa.table({"g": [i // 4 for i in range(800)], "x": [i % 797 for i in range(800)], "y": labels(800, 3)})
+    parts, _ = divided(table, data={"group": "g"})
+    assert all(len(where) == 1 for where in places(parts, ["x"]).values())
+    assert all(len(where) == 1 for where in places(parts, ["g"]).values())
 
 
 def rows_of(parts, columns=("__row",)):
@@ -211,9 +275,26 @@ def test_a_division_that_cannot_be_made_says_why(divided, keys, error, message):
         divided(table, **keys)
 
 
-def test_a_class_too_rare_for_all_parts_is_named(divided):
+def test_a_class_too_rare_to_be_learned_is_rare_classes_and_named(divided):
+    parts, _ = divided(pa.table({"x": range(103), "y": [*labels(100, 3), "rare", "rarer", "rarer"]}))
+    assert set(parts.rare_classes) == {("rare", 1), ("rarer", 2)}
+    assert parts.num_rows["unlabelled"] == 3
+    (said,) = split.messages(parts, "y")
+    assert said == (
+        "target 'y': classes with fewer than two rows in training are set aside as unlabelled: 'rare' (1), 'rarer' (2);"
+        " data.derive can merge them with another class"
+    )
+
+
+def test_a_class_that_comes_after_training_is_rare_classes(divided):
+    table = pa.table({"at": days(100), "y": [*labels(90, 3), *["new"] * 10]})
+    parts, _ = divided(table, data={"time": "at"}, split={"by": "time"})
+    assert parts.rare_classes == (("new", 10),)
+
+
+def test_two_classes_of_which_one_is_too_rare_are_refused(divided):
     with pytest.raises(errors.TargetError, match="class 'rare' of target 'y'"):
-        divided(pa.table({"x": range(101), "y": [*labels(100, 3), "rare"]}))
+        divided(pa.table({"x": range(101), "y": [*["a"] * 100, "rare"]}))
 
 
 def test_a_row_without_time_is_refused_when_time_divides(divided):
@@ -228,14 +309,14 @@ def test_a_row_without_time_is_refused_when_time_divides(divided):
 )
 def test_bins_in_time_part_no_ties_and_are_none_empty(times, shares):
     values = np.array(times, np.int64)
-    begins = assignment.edges(values, shares)
+    begins = bins.edges(values, shares)
     if len(set(times)) < len(shares):
         assert begins is None
         return
-    bins = assignment.by_time(values, begins)
-    assert sorted(set(bins.tolist())) == list(range(len(shares)))
-    assert all(len(set(bins[values == t].tolist())) == 1 for t in set(times))
-    assert (np.diff(bins[np.argsort(values, kind="stable")]) >= 0).all()
+    drawn = bins.by_time(values, begins)
+    assert sorted(set(drawn.tolist())) == list(range(len(shares)))
+    assert all(len(set(drawn[values == t].tolist())) == 1 for t in set(times))
+    assert (np.diff(drawn[np.argsort(values, kind="stable")]) >= 0).all()
 
 
 @settings(max_examples=60)
@@ -243,9 +324,9 @@ def test_bins_in_time_part_no_ties_and_are_none_empty(times, shares):
 def test_stratified_bins_are_within_a_row_or_two_of_their_shares(classes, seed):
     shares = [0.7, 0.15, 0.15]
     labels_ = np.array(classes, np.int64)
-    bins = assignment.stratified(np.arange(len(classes)), labels_, shares, seed)
+    drawn = bins.stratified(np.arange(len(classes)), labels_, shares, seed)
     for label in set(classes):
-        counts = np.bincount(bins[labels_ == label], minlength=3)
+        counts = np.bincount(drawn[labels_ == label], minlength=3)
         assert counts.sum() == (labels_ == label).sum()
         assert np.abs(counts - np.array(shares) * counts.sum()).max() <= 2
         assert counts.sum() < 5 or counts.min() >= 1
@@ -255,6 +336,40 @@ def test_stratified_bins_are_within_a_row_or_two_of_their_shares(classes, seed):
 @given(st.lists(st.integers(0, 12), min_size=3, max_size=300), st.integers(0, 2**31))
 def test_group_bins_are_none_empty_where_there_are_groups_enough(groups, seed):
     values = np.array(groups, np.int64)
-    bins = assignment.by_group(np.arange(len(groups)), values, [0.7, 0.15, 0.15], seed)
-    assert all(len(set(bins[values == g].tolist())) == 1 for g in set(groups))
-    assert len(set(bins.tolist())) == min(3, len(set(groups)))
+    drawn = bins.by_group(np.arange(len(groups)), values, [0.7, 0.15, 0.15], seed)
+    assert all(len(set(drawn[values == g].tolist())) == 1 for g in set(groups))
+    assert len(set(drawn.tolist())) == min(3, len(set(groups)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_groups_stay_together_and_shares_are_kept_to_a_group_in_every_class(data):
+    num_rows = data.draw(st.integers(30, 400))
+    seed = data.draw(st.integers(0, 2**31))
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, data.draw(st.integers(30, 500)), num_rows)
+    classes = rng.integers(0, data.draw(st.integers(1, 4)), num_rows)
+    if data.draw(st.booleans()):  # one class a group
+        classes = classes[groups % num_rows]
+    shares = data.draw(st.sampled_from([[0.7, 0.15, 0.15], [0.2] * 5, [0.5, 0.5]]))
+    largest = int(np.bincount(groups).max())
+    for drawn in (
+        bins.shuffled(np.arange(num_rows), shares, seed, groups),
+        bins.stratified(np.arange(num_rows), classes, shares, seed, groups),
+    ):
+        assert all(len(set(drawn[groups == group].tolist())) == 1 for group in set(groups.tolist()))
+        assert np.abs(np.bincount(drawn, minlength=len(shares)) - num_rows * np.array(shares)).max() <= largest + 1
+    is_pure = all(len(set(classes[groups == group].tolist())) == 1 for group in set(groups.tolist()))
+    for label in set(classes.tolist()) if is_pure else ():
+        counts = np.bincount(drawn[classes == label], minlength=len(shares))
+        assert np.abs(counts - np.array(shares) * counts.sum()).max() <= 2 * largest
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=300), st.integers(0, 2**31))
+def test_groups_of_one_row_are_drawn_as_rows_without_groups(classes, seed):
+    keys, labels_, shares = np.arange(len(classes)), np.array(classes, np.int64), [0.7, 0.15, 0.15]
+    alone = keys[::-1].copy()
+    plain = bins.stratified(keys, labels_, shares, seed)
+    assert bins.stratified(keys, labels_, shares, seed, alone).tolist() == plain.tolist()
+    assert bins.shuffled(keys, shares, seed, alone).tolist() == bins.shuffled(keys, shares, seed).tolist()

@@ -22,7 +22,7 @@ def table(n, seed=0, **more):
     return pa.table({"a": rng.normal(size=n), "b": rng.choice(["x", "y"], n), "y": rng.integers(0, 2, n), **more})
 
 
-def look(split, task=BINARY, allow=(), limit=0.01, suspects="warn"):
+def look(split, task=BINARY, allow=(), limit=None, suspects="warn"):
     return leakage.scan(split, task, scan.profile(split, task), allow, limit, suspects)
 
 
@@ -46,12 +46,13 @@ def test_independent_rows_leak_nothing(divide):
     assert look(divide(table(600), validation=table(200, 1), test=table(200, 2))) == []
 
 
-def test_copies_of_training_rows_stop_the_run(divide):
+def test_copies_of_training_rows_are_told_and_stop_the_run_over_a_stated_fraction(divide):
     train = table(600)
     test = pa.concat_tables([table(190, 2), train.slice(5, 10)])
     split = divide(train, test=test)
     (found,) = look(split)
-    assert (found.kind, found.column, found.evidence, found.blocking) == ("twins", None, 0.05, True)
+    assert (found.kind, found.column, found.evidence, found.blocking) == ("twins", None, 0.05, False)
+    assert look(split, limit=0.01)[0].blocking
     assert found.detail == "10 of 200 test rows (5.0%) are copies of training rows on all 2 features"
     assert not look(split, limit=0.06)[0].blocking
 
@@ -212,5 +213,5 @@ def test_what_stops_the_run_says_why_and_how_to_go_on():
 
 
 def test_copies_name_the_bound():
-    with pytest.raises(errors.LeakageError, match=r"explore\.max_duplicate_fraction is the bound"):
+    with pytest.raises(errors.LeakageError, match=r"explore\.max_duplicate_fraction, which is the bound"):
         leakage.enforce([Finding("twins", None, "50 of 100 test rows (50.0%) are copies", 0.5, True)])

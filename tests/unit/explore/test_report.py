@@ -54,7 +54,7 @@ def described(divide, name):
     )
     split = divide(train, test=train.slice(0, 40))
     profile = scan.profile(split, task)
-    findings = leakage.scan(split, task, profile)
+    findings = leakage.scan(split, task, profile, max_duplicate_fraction=0.01)
     return document.describe(split, task, profile, findings, title="demo")
 
 
