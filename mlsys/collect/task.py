@@ -14,8 +14,11 @@ anything else                                             regression
 
 from __future__ import annotations
 
+import json
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,6 +35,9 @@ MAX_INTEGER_CLASSES = 20
 MIN_ROWS_PER_CLASS = 10
 MAX_CLASSES = 1000
 """More are an id or free text; a model of one probability each would not fit in memory either."""
+
+ENDS, JOINTS = re.compile(r"^[\s'\"`]+|[\s'\"`.,;:!]+$"), re.compile(r"(?<=\w)[\s_-]+(?=\w)")
+"""Signs around a class, and between its words, that two spellings of it may differ by."""
 
 POSITIVE = ("true", "1", "yes", "y", "t", "positive", "pos")
 NEGATIVE = ("false", "no", "n", "f", "0")
@@ -67,6 +73,53 @@ def decide(snapshot: Snapshot, recipe: Recipe, without: Collection[Label] = ()) 
         positive = _positive(classes, counts, recipe.positive, target)
         classes = [label for label in classes if label != positive] + [positive]
     return Task(kind=kind, target=target, classes=tuple(classes))
+
+
+def messages(snapshot: Snapshot, recipe: Recipe, task: Task) -> list[str]:
+    """Lines about the target that a person should read: spellings of one class, and numbers taken for classes."""
+    counts, is_numeric, _ = cluster.call(_labels, snapshot, task.target, threads=1)
+    if not task.is_classification:
+        return []
+    if is_numeric and recipe.task == "auto" and len(task.classes) > 2:
+        text = f"target '{task.target}': {len(task.classes)} different whole numbers are taken for classes"
+        return [f"{text}; task: regression predicts them as amounts"]
+    alike = _alike({label: rows for label, rows in counts.items() if isinstance(label, str)})
+    return [_about_spellings(task.target, alike)] if alike else []
+
+
+def _alike(counts: Mapping[str, int]) -> list[list[str]]:
+    """Classes that differ by blanks, case or a sign at an end only, the most frequent spelling of each first."""
+    spellings: dict[str, list[str]] = {}
+    for label in counts:
+        spellings.setdefault(_plain(label), []).append(label)
+    ordered = (sorted(alike, key=lambda label: (-counts[label], label)) for alike in spellings.values())
+    return [alike for alike in ordered if len(alike) > 1]
+
+
+def _plain(label: str) -> str:
+    """A class without what people write differently; `<=50K` and `>50K`, or `A+` and `A-`, stay two.
+
+    >>> {_plain(label) for label in ("State-gov", " state gov.", "'State_Gov'")}
+    {'state gov'}
+    """
+    bare = ENDS.sub("", unicodedata.normalize("NFKC", label))
+    return JOINTS.sub(" ", bare).casefold() or label
+
+
+def _about_spellings(target: str, alike: list[list[str]]) -> str:
+    shown = "; ".join(", ".join(map(repr, spellings)) for spellings in alike[:3])
+    more = f" and {len(alike) - 3} more" if len(alike) > 3 else ""
+    column = '"' + target.replace('"', '""') + '"'
+    cases = " ".join(
+        f"WHEN {column} IN ({', '.join(map(_sql, spellings[1:]))}) THEN {_sql(spellings[0])}" for spellings in alike
+    )
+    derive = json.dumps({target: f"CASE {cases} ELSE {column} END"}, ensure_ascii=False)
+    text = f"target '{target}': classes that differ by blanks, case or punctuation only: {shown}{more}"
+    return f"{text}; if each is one class, data.derive: {derive}"
+
+
+def _sql(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _labels(snapshot: Snapshot, target: str) -> tuple[Counter[object], bool, bool]:

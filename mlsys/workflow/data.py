@@ -82,6 +82,7 @@ def collect(context: StepContext) -> CollectResult:
             *messages(taken.report),
             *of_tables,
             *split.messages(parts, recipe.target),
+            *task.messages(whole, recipe, decided),
         ),
         screened=tuple(
             {"kind": each.kind, "column": name, "detail": each.detail, "action": each.action}

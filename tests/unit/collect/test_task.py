@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import uuid
 
 import pytest
@@ -66,3 +67,38 @@ def test_the_recipe_overrides_the_task_and_the_positive_class(decide):
 def test_a_target_that_cannot_be_learned_as_asked_is_refused(decide, values, keys, error, message):
     with pytest.raises(error, match=message):
         decide(values, **keys)
+
+
+def test_classes_that_differ_by_blanks_case_or_punctuation_are_named_with_the_line_that_makes_them_one(take, write):
+    labels = ["<=50K", ">50K", "<=50K.", " >50k", "it's"]
+    text = "x,income\n" + "".join(f"{i},{labels[i % 5 if i % 3 else i % 2]}\n" for i in range(90))
+    source = write("a.csv", text)
+    tree = Recipe(name="t", target="income", data=DataSection(source=str(source)))
+    taken = take(source, target="income").snapshot
+    (message,) = task.messages(taken, tree, task.decide(taken, tree))
+    assert message.startswith(
+        "target 'income': classes that differ by blanks, case or punctuation only: "
+        "'<=50K', '<=50K.'; '>50K', ' >50k'; if each is one class, data.derive: {"
+    )
+    derive = json.loads(message.partition("data.derive: ")[2])
+    mended = take(source, target="income", derive=derive).snapshot
+    assert task.decide(mended, tree).classes == ("<=50K", ">50K", "it's")
+
+
+@pytest.mark.parametrize("classes", [("A+", "A-", "A"), ("-", "+", "="), ("x1", "x 1"), ("Ja", "Nein"), ("1-2", "12")])
+def test_classes_that_punctuation_tells_apart_are_not_called_one(take, write, classes):
+    source = write("a.csv", "x,y\n" + "".join(f"{i},{classes[i % len(classes)]}\n" for i in range(30)))
+    tree = Recipe(name="t", target="y", data=DataSection(source=str(source)))
+    taken = take(source).snapshot
+    assert task.messages(taken, tree, task.decide(taken, tree)) == []
+
+
+def test_whole_numbers_that_are_taken_for_classes_are_told_until_the_recipe_says_so(take, write):
+    source = write("a.csv", "x,y\n" + "".join(f"{i},{i % 3 + 1}\n" for i in range(90)))
+    taken = take(source).snapshot
+    tree = Recipe(name="t", target="y", data=DataSection(source=str(source)))
+    assert task.messages(taken, tree, task.decide(taken, tree)) == [
+        "target 'y': 3 different whole numbers are taken for classes; task: regression predicts them as amounts"
+    ]
+    tree = tree.model_copy(update={"task": "multiclass"})
+    assert task.messages(taken, tree, task.decide(taken, tree)) == []
