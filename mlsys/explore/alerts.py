@@ -6,6 +6,7 @@ be overridden by ``features.columns``. A new check of a column is a function in 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from mlsys.limits import FLOAT32_MAX, FLOAT32_TINY, ID_LIKE_FRACTION, LAST_YEAR, LAST_YEAR_END_US, MAX_CODES
+from mlsys.readers.conversion import MARKERS
 from mlsys.reports.formats import number, percent
 from mlsys.schema import Column, Kind, Schema, Task, TaskKind
 from mlsys.statistics import ColumnStatistics, ColumnSummary, TableStatistics
@@ -49,6 +51,12 @@ RARE_ROWS = 20
 IMBALANCED = 0.1
 """Share of the rarest class of two; with more classes, this fraction of an equal share."""
 
+
+SENTINEL_ROWS = 3
+"""Rows from which a number that people write for a missing one is no accident."""
+
+NEGATIVE_BESIDE = 10
+"""Largest number, of a column without other negative ones, from which a -1 stands for a missing one."""
 
 FORMATS = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%d %b %Y", "%b %d, %Y")
 """Formats of dates besides ISO 8601, which `collect` reads."""
@@ -117,6 +125,72 @@ def _identifies_rows(column: Column, _: ColumnStatistics, summary: ColumnSummary
         yield Alert("high_cardinality", column.name, detail, action)
 
 
+def _missing_markers(column: Column, statistics: ColumnStatistics, _: ColumnSummary) -> Iterator[Alert]:
+    """Texts that usually mark a missing value, in a column of texts, where they are a value like any other."""
+    if column.kind not in {Kind.CATEGORICAL, Kind.TEXT} or column.type != "string":
+        return
+    counts = {value: rows for value, rows in statistics.counts().items() if isinstance(value, str)}
+    marks = {value: rows for value, rows in counts.items() if value.strip().lower() in MARKERS}
+    if "+" in counts:  # then a minus is its opposite
+        marks.pop("-", None)
+    if not marks or len(marks) == len(counts):
+        return
+    shown = ", ".join(f"{value!r} in {rows:,} rows" for value, rows in list(marks.items())[:3])
+    read = _sql_name(column)
+    for value in marks:
+        read = f"NULLIF({read}, {_sql_text(value)})"
+    action = f"kept as a value of its own; data.derive: {_derive(column, read)} makes it missing"
+    yield Alert("missing_marker", column.name, f"{shown}: marks of missing values", action)
+
+
+def _sentinel(column: Column, statistics: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
+    """A number such as -999 or 9999 that comes again and again, far from all others."""
+    if column.kind is not Kind.NUMERIC or summary.min is None or summary.max is None:
+        return
+    for value in (summary.min, summary.max):
+        rows = dict(summary.frequent_items).get(value, 0)
+        if rows < SENTINEL_ROWS or not _is_sentinel(value) or rows == summary.count:
+            continue
+        low, high = _others(statistics, summary, value, rows)
+        gap = value - high if value == summary.max else low - value
+        is_negative = value == -1 and low >= 0 and high >= NEGATIVE_BESIDE
+        if gap > high - low or is_negative:
+            detail = f"{number(value)} in {rows:,} rows, apart from the others, {number(low)} to {number(high)}"
+            read = _derive(column, f"NULLIF({_sql_name(column)}, {value:g})")
+            action = f"kept as a number; if it stands for a missing one, data.derive: {read}"
+            yield Alert("sentinel", column.name, detail, action)
+
+
+def _others(statistics: ColumnStatistics, summary: ColumnSummary, value: float, rows: int) -> tuple[float, float]:
+    """Least and largest number beside the least or largest, which stands in so many rows."""
+    if statistics.counts_exact:
+        others = [float(each) for each in statistics.counts() if each != value and math.isfinite(each)]
+        return min(others), max(others)
+    error = 0.0 if statistics.numbers is None else statistics.numbers.rank_error
+    share = min(rows / summary.count + max(2 / summary.count, error), 1.0)
+    ends = (0.0, 1 - share) if value == summary.max else (share, 1.0)
+    low, high = statistics.quantiles(list(ends))
+    return float(low), float(high)
+
+
+def _is_sentinel(value: float) -> bool:
+    """Tell numbers that people write for a missing one: -1, and 9, 99, 999 … with a sign or more than one digit."""
+    digits = f"{abs(value):.0f}"
+    return value == -1 or (abs(value) == int(abs(value)) and set(digits) == {"9"} and (value < 0 or len(digits) > 1))
+
+
+def _sql_name(column: Column) -> str:
+    return column.name if column.name.isidentifier() else '"' + column.name.replace('"', '""') + '"'
+
+
+def _sql_text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _derive(column: Column, expression: str) -> str:
+    return json.dumps({column.name: expression}, ensure_ascii=False)
+
+
 def _dates(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Iterator[Alert]:
     """Dates that are texts, in a format that is no standard or leaves open which number is the month."""
     values = [value for value, _ in summary.frequent_items if value]
@@ -124,8 +198,7 @@ def _dates(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Itera
         return
     forms = [form for form in FORMATS if all(_is_date(value, form) for value in values)]
     if forms:
-        name = column.name if column.name.isidentifier() else f'"{column.name}"'
-        read = " or ".join(f"STRPTIME({name}, '{form}')" for form in forms)
+        read = " or ".join(f"STRPTIME({_sql_name(column)}, '{form}')" for form in forms)
         detail = f"texts that are dates, such as {values[0]!r}"
         action = f"kept as text; a column under features.derive reads it: {read}"
         yield Alert("date_as_text", column.name, detail, action)
@@ -227,7 +300,9 @@ CHECKS: tuple[Callable[[Column, ColumnStatistics, ColumnSummary], Iterator[Alert
     _mostly_null,
     _single_value,
     _identifies_rows,
+    _missing_markers,
     _dates,
+    _sentinel,
     _counts_rows,
     _not_finite,
     _out_of_range,

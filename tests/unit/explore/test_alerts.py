@@ -1,4 +1,5 @@
 import datetime as dt
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +57,11 @@ COLUMNS = {
         Kind.DATETIME,
         "10.0% of the times are after 2099, such as those that stand for never",
     ),
+    "missing_marker": (
+        ["?"] * 40 + [" NA "] * 20 + ["a", "b"] * 470,
+        Kind.CATEGORICAL,
+        "'?' in 40 rows, ' NA ' in 20 rows: marks of missing values",
+    ),
     "nearly_constant": (["a"] * 995 + ["b"] * 5, Kind.CATEGORICAL, "'a' in 99.5% of the values"),
     "infinite": ([np.inf] * 3 + RNG.normal(size=N - 3).tolist(), Kind.NUMERIC, "infinite in 3 of 1,000 rows"),
     "nan": ([np.nan] * 2 + RNG.normal(size=N - 2).tolist(), Kind.NUMERIC, "not a number (NaN) in 2 of 1,000 rows"),
@@ -68,6 +74,31 @@ def test_a_column_is_told_on(kind):
     (alert,) = found(values, column_kind)
     assert (alert.kind, alert.column, alert.detail) == (kind, "x", detail)
     assert alert.action
+
+
+@pytest.mark.parametrize(("values", "kind"), [
+    (["+", "-"] * 500, Kind.CATEGORICAL),
+    ([*range(100)] * 10, Kind.NUMERIC),  # 99 is the end of a range
+    ([-1, 0, 1, 2] * 250, Kind.NUMERIC),  # a sign
+    ([9] * 500 + [*range(500)], Kind.NUMERIC),
+])  # fmt: skip
+def test_values_that_mean_what_they_say_are_no_marks_of_missing_ones(values, kind):
+    assert not {alert.kind for alert in found(values, kind)} & {"missing_marker", "sentinel"}
+
+
+@pytest.mark.parametrize(("values", "kind", "missing"), [
+    (["?"] * 40 + ["it's"] * 960, Kind.CATEGORICAL, "?"),
+    ([-1] * 40 + [*range(160)] * 6, Kind.NUMERIC, -1),
+    ([9999] * 40 + [at % 90 for at in range(960)], Kind.NUMERIC, 9999),
+])  # fmt: skip
+def test_the_line_of_an_alert_about_missing_values_makes_them_missing(values, kind, missing):
+    alert = next(each for each in found(values, kind) if each.kind in {"missing_marker", "sentinel"})
+    derive = json.loads(alert.action.partition("data.derive: ")[2].partition("}")[0] + "}")
+    assert alert.detail.startswith(
+        f"{missing!r} in 40 rows" if kind is Kind.CATEGORICAL else f"{missing:,} in 40 rows, apart"
+    )
+    read = expressions.add(pa.table({"x": values}), derive, "recipe: data.derive")["x"]
+    assert read.to_pylist() == [None if value == missing else value for value in values]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +125,7 @@ def test_a_date_that_can_be_read_in_two_ways_is_told_with_both():
 
 @pytest.mark.parametrize("values", [["1.2.3", "4.5.6", "7.8.9", ""], ["01/14/2013", "n/a", "02/14/2013", "03/14/2013"]])
 def test_texts_that_are_no_dates_are_not_told(values):
-    assert found([values[at % 4] for at in range(N)], Kind.CATEGORICAL) == []
+    assert {alert.kind for alert in found([values[at % 4] for at in range(N)], Kind.CATEGORICAL)} == {"missing_marker"}
 
 
 def test_a_row_number_is_told_on():
