@@ -67,13 +67,18 @@ class Strength:
 def measure(rows: pa.Table, schema: Schema, task: Task) -> dict[str, Strength]:
     """Strength of each feature in a sample of rows; a column that cannot be judged is left out."""
     y = encode_target(rows[task.target], task)
-    fold = (mix(np.asarray(rows[ROW]).astype(np.uint64) ^ np.uint64(FOLDS)) % np.uint64(FOLDS)).astype(np.int64)
+    fold = sample_folds(rows)
     strengths = {
         column.name: strength(rows[column.name], column.kind, y, task, fold)
         for column in schema.features
         if column.name != task.target and column.kind not in {Kind.LIST, Kind.IMAGE, Kind.BYTES}
     }
     return {name: value for name, value in strengths.items() if value is not None}
+
+
+def sample_folds(rows: pa.Table) -> Ints:
+    """Deal the rows of a sample into `FOLDS` folds, by a hash of their number."""
+    return (mix(np.asarray(rows[ROW]).astype(np.uint64) ^ np.uint64(FOLDS)) % np.uint64(FOLDS)).astype(np.int64)
 
 
 def strength(values: pa.ChunkedArray, kind: Kind, y: npt.NDArray[Any], task: Task, fold: Ints) -> Strength | None:
@@ -108,7 +113,7 @@ def _binned(array: pa.Array, kind: Kind) -> tuple[Ints, Floats | None]:
     return np.unique(bins, return_inverse=True)[1].astype(np.int64), np.where(present, number, middle)
 
 
-def _out_of_fold_means(bins: Ints, y: Floats, fold: Ints) -> Floats:
+def out_of_fold_means(bins: Ints, y: Floats, fold: Ints) -> Floats:
     """``(FOLDS, bins)``: mean of y in the bin over the other folds, pulled towards their mean of all bins."""
     size = int(bins.max()) + 1
     places = fold * size + bins
@@ -143,7 +148,7 @@ def _auc_strength(bins: Ints, number: Floats | None, label: Ints, fold: Ints, cl
 
 def _out_of_fold_auc(bins: Ints, positive: Bools, fold: Ints) -> float:
     """AUC of the out-of-fold mean of each row's bin; with few bins, the means are sorted and not the rows."""
-    means = _out_of_fold_means(bins, positive.astype(np.float64), fold)
+    means = out_of_fold_means(bins, positive.astype(np.float64), fold)
     if means.size > len(bins):
         return _auc(np.unique(means[fold, bins], return_inverse=True)[1], positive)
     order = np.unique(means.ravel(), return_inverse=True)[1]
@@ -161,7 +166,7 @@ def _r2_strength(bins: Ints, number: Floats | None, y: Floats, fold: Ints) -> St
     total = float(((y - y.mean()) ** 2).sum())
     if total <= 0:
         return None
-    residual = float(((y - _out_of_fold_means(bins, y, fold)[fold, bins]) ** 2).sum())
+    residual = float(((y - out_of_fold_means(bins, y, fold)[fold, bins]) ** 2).sum())
     scores = [max(0.0, 1 - residual / total)]
     if number is not None:
         pairs = ((number, y), (mean_ranks(number), mean_ranks(y)))  # Pearson's and Spearman's correlation
