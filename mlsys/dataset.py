@@ -7,7 +7,7 @@ the step holds no path. Training rows carry the number of their fold.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ class Split:
     `num_rows` are the rows of each part, `parts` those that may be read through this object. With `forward`, folds
     are numbered in order of time, and fold k is validated on a model of folds 0 … k - 1, not of all others.
     `rare_classes` are the rows of classes that cannot be learned, which are in the part ``unlabelled``, and `repeats`
-    says which rows equal others (see `mlsys.collect.equal_rows.Repeats`); None if none do.
+    says which rows equal others (see `mlsys.collect.equal_rows.Repeats`); None if none do. `codes` are columns of whole
+    numbers that are categories here, each with the evidence.
     """
 
     digest: str
@@ -71,6 +72,7 @@ class Split:
     parts: frozenset[str] = frozenset(PARTS)
     rare_classes: tuple[tuple[bool | int | str, int], ...] = ()
     repeats: dict[str, Any] | None = None
+    codes: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, store: Store, digest: str) -> Split:
@@ -80,7 +82,7 @@ class Split:
         rare = tuple((label, rows) for label, rows in facts.get("rare_classes", ()))
         return cls(
             digest, store.path("split", digest), schema, facts["num_rows"], *folds, frozenset(PARTS), rare,
-            facts.get("repeats"),
+            facts.get("repeats"), facts.get("codes", {}),
         )  # fmt: skip
 
     def only(self, *parts: str) -> Split:

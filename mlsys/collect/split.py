@@ -19,7 +19,7 @@ Rows without a target are the part ``unlabelled``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,21 +34,35 @@ from mlsys.collect.equal_rows import Repeats
 from mlsys.dataset import PARTS, Snapshot, Split
 from mlsys.limits import TASK_CELLS, TASK_ROWS
 from mlsys.recipe import Recipe
-from mlsys.schema import FOLD, ROW, Role, Schema, Task
+from mlsys.schema import FOLD, ROW, Kind, Role, Schema, Task
+from mlsys.statistics import code_columns
+from mlsys.statistics.code_columns import Explained
+from mlsys.statistics.hashing import mix
 from mlsys.store import Store
+
+SAMPLE_ROWS = 20_000
+"""Training rows by which codes are told from amounts."""
 
 
 def divide(
-    store: Store, snapshot: Snapshot, recipe: Recipe, task: Task, roles: Mapping[str, Role] | None = None
+    store: Store,
+    snapshot: Snapshot,
+    recipe: Recipe,
+    task: Task,
+    roles: Mapping[str, Role] | None = None,
+    named: Collection[str] = (),
 ) -> Split:
     """Assign every row to a part and each training row to a fold, and store each part in a folder of its own.
 
-    In memory are a few numbers a row, and at most `TASK_ROWS` rows a part.
+    In memory are a few numbers a row, and at most `TASK_ROWS` rows a part. Whole numbers that are codes by the
+    training rows (`mlsys.statistics.code_columns`) are categories of the split.
 
     Parameters
     ----------
     roles
         Roles of columns other than in the snapshot, as `screening.screen` found them.
+    named
+        Columns whose kind the recipe decides.
 
     Raises
     ------
@@ -60,18 +74,21 @@ def divide(
     by = _resolve(recipe, task)
     schema = _with_split_column(snapshot.schema, recipe) if by == "column" else snapshot.schema
     schema = _with_roles(schema, roles or {})
-    digest = cluster.call(_divide, store, snapshot, schema, recipe, task, by)
+    judged = [] if recipe.data.contract else code_columns.candidates(schema, {*named, *recipe.data.kinds, task.target})
+    digest = cluster.call(_divide, store, snapshot, schema, recipe, task, by, judged)
     return Split.open(store, digest)
 
 
 def messages(split: Split, target: str) -> list[str]:
-    """Lines about a division that a person should read: rows that repeat, and classes that cannot be learned."""
+    """Lines about a division that a person should read: rows that repeat, rare classes, and columns of codes."""
     lines = [] if split.repeats is None else equal_rows.sentences(Repeats(**split.repeats))
     if split.rare_classes:
         shown = ", ".join(f"{label!r} ({rows:,})" for label, rows in split.rare_classes[:5])
         more = f" and {len(split.rare_classes) - 5} more" if len(split.rare_classes) > 5 else ""
         text = f"target '{target}': classes with fewer than two rows in training are set aside as unlabelled"
         lines.append(f"{text}: {shown}{more}; data.derive can merge them with another class")
+    for name, detail in split.codes.items():
+        lines.append(f"column '{name}': {detail}: taken for codes; data.kinds: {{{name}: numeric}} keeps the amount")
     return lines
 
 
@@ -120,8 +137,12 @@ def _with_roles(schema: Schema, roles: Mapping[str, Role]) -> Schema:
     return Schema(columns=[c.model_copy(update={"role": roles[c.name]}) if c.name in roles else c for c in schema])
 
 
-def _divide(store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: str) -> str:
+def _divide(
+    store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: str, judged: Sequence[str]
+) -> str:
     assigned = assignment.assign(snapshot, schema, recipe, task, by)
+    codes = _codes(snapshot, assigned, schema, task, judged)
+    schema = Schema(columns=[c.model_copy(update={"kind": Kind.CATEGORICAL}) if c.name in codes else c for c in schema])
     num_rows = {part: int((assigned.parts == number).sum()) for number, part in enumerate(PARTS)}
     facts = {
         "schema": schema.model_dump(mode="json"),
@@ -133,11 +154,32 @@ def _divide(store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, ta
     }
     if assigned.repeats:
         facts["repeats"] = assigned.repeats.to_json()
+    if codes:
+        facts["codes"] = {name: each.detail for name, each in codes.items()}
     if assigned.rare_classes:
         facts["rare_classes"] = [[label, rows] for label, rows in assigned.rare_classes.items()]
     with store.staging() as folder:
         _write(snapshot, assigned, folder)
         return store.commit("split", folder, facts)
+
+
+def _codes(
+    snapshot: Snapshot, assigned: Assignment, schema: Schema, task: Task, judged: Sequence[str]
+) -> dict[str, Explained]:
+    """Columns that are codes by a sample of the training rows."""
+    if not judged:
+        return {}
+    numbers = assignment.row_numbers(snapshot)
+    train = np.flatnonzero(assigned.parts == 0)
+    chosen = np.sort(train[np.argsort(mix(numbers[train].astype(np.uint64)), kind="stable")[:SAMPLE_ROWS]])
+    tables, first = [], 0
+    for path in snapshot.paths:
+        for batch in pq.ParquetFile(path).iter_batches(TASK_ROWS, columns=[*judged, task.target]):
+            begin, end = np.searchsorted(chosen, [first, first + batch.num_rows])
+            tables.append(pa.Table.from_batches([batch]).take(chosen[begin:end] - first))
+            first += batch.num_rows
+    rows = pa.concat_tables(tables).append_column(ROW, pa.array(numbers[chosen]))
+    return code_columns.find(rows, schema.select(judged), task)
 
 
 def _write(snapshot: Snapshot, assigned: Assignment, folder: Path) -> None:

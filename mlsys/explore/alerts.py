@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ from mlsys.readers.conversion import MARKERS
 from mlsys.reports.formats import number, percent
 from mlsys.schema import Column, Kind, Schema, Task, TaskKind
 from mlsys.statistics import ColumnStatistics, ColumnSummary, TableStatistics
+from mlsys.statistics.code_columns import Explained
 from mlsys.statistics.pairwise import PairwiseStatistics
 
 MOSTLY_NULL = 0.5
@@ -367,6 +368,13 @@ def _target(statistics: TableStatistics, task: Task) -> Iterator[Alert]:
         )
         action += ", and the threshold is chosen on validation" if task.kind is TaskKind.BINARY else ""
         yield Alert("imbalanced", task.target, detail, action)
+
+
+def codes(columns: Mapping[str, Explained]) -> Iterator[Alert]:
+    """Alerts about whole numbers that are codes, with the line that makes them categories."""
+    for name, each in columns.items():
+        action = f"kept as a number; data.kinds: {{{name}: categorical}} takes them for codes, each with its own effect"
+        yield Alert("codes", name, each.detail, action)
 
 
 def _redundant(pairwise: PairwiseStatistics, task: Task) -> Iterator[Alert]:

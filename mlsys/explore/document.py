@@ -20,13 +20,13 @@ import numpy as np
 import pyarrow as pa
 
 from mlsys.dataset import Split
-from mlsys.explore import alerts, associations, codes
+from mlsys.explore import alerts, associations
 from mlsys.explore.leakage import Finding
 from mlsys.explore.scan import Profile
 from mlsys.personal_data import masked
 from mlsys.reports import formats
 from mlsys.schema import ROW, Column, Kind, Role, Schema, Task
-from mlsys.statistics import ColumnStatistics, TableStatistics
+from mlsys.statistics import ColumnStatistics, TableStatistics, code_columns
 from mlsys.statistics.arrays import Floats
 from mlsys.statistics.pairwise.association_measures import Information
 from mlsys.statistics.ranking import Z_95
@@ -66,7 +66,7 @@ def describe(
     information = pairwise.information() if pairwise is not None else {}
     curves = associations.curves(pairwise, whole.columns) if pairwise is not None else {}
     raised = alerts.find(whole, whole.schema, task, num_duplicates=repeated, pairwise=pairwise)
-    raised += codes.alerts(codes.find(profile.sample, whole.schema, task))
+    raised += alerts.codes(code_columns.find(profile.sample, whole.schema, task))
     classes = [list(item) for item in whole.class_counts().items()] if task.is_classification else []
     columns = [
         _column(whole.schema[name], column, profile, curves.get(name), information.get(name))

@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlsys.schema import ROW, Kind, Schema, Task
+from mlsys.schema import Kind, Schema, Task
 from mlsys.statistics import encode_target
 from mlsys.statistics.arrays import Bools, Floats, Ints, as_floats, plain
-from mlsys.statistics.hashing import mix
+from mlsys.statistics.code_columns import out_of_fold_means, sample_folds
 from mlsys.statistics.moments import Comoments
 from mlsys.statistics.ranking import Z_95_LOWER, auc_standard_error, mean_ranks, roc_auc
 
@@ -35,10 +35,7 @@ MIN_ROWS, MIN_CLASS_ROWS = 30, 10
 """Labelled rows, and rows of a class, below which nothing is measured: with 10 of each of two
 classes, chance parts them perfectly in one of 92,378 columns."""
 
-FOLDS = 5
 BINS = 20
-PULL = 5.0
-"""Rows at the overall rate that are mixed into each category's rate."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +73,6 @@ def measure(rows: pa.Table, schema: Schema, task: Task) -> dict[str, Strength]:
     return {name: value for name, value in strengths.items() if value is not None}
 
 
-def sample_folds(rows: pa.Table) -> Ints:
-    """Deal the rows of a sample into `FOLDS` folds, by a hash of their number."""
-    return (mix(np.asarray(rows[ROW]).astype(np.uint64) ^ np.uint64(FOLDS)) % np.uint64(FOLDS)).astype(np.int64)
-
-
 def strength(values: pa.ChunkedArray, kind: Kind, y: npt.NDArray[Any], task: Task, fold: Ints) -> Strength | None:
     """Strength of one column; None with too few labelled rows, or where the column or the target is constant.
 
@@ -111,18 +103,6 @@ def _binned(array: pa.Array, kind: Kind) -> tuple[Ints, Floats | None]:
     bins = np.where(present, 1 + np.searchsorted(edges, number), 0)
     middle = np.median(number[present]) if present.any() else 0.0
     return np.unique(bins, return_inverse=True)[1].astype(np.int64), np.where(present, number, middle)
-
-
-def out_of_fold_means(bins: Ints, y: Floats, fold: Ints) -> Floats:
-    """``(FOLDS, bins)``: mean of y in the bin over the other folds, pulled towards their mean of all bins."""
-    size = int(bins.max()) + 1
-    places = fold * size + bins
-    rows = np.bincount(places, minlength=FOLDS * size).reshape(FOLDS, size)
-    sums = np.bincount(places, y, FOLDS * size).reshape(FOLDS, size)
-    other_rows, other_sums = rows.sum(0) - rows, sums.sum(0) - sums
-    overall = (y.sum() - sums.sum(1)) / np.maximum(len(y) - rows.sum(1), 1)
-    means: Floats = (other_sums + PULL * overall[:, None]) / (other_rows + PULL)
-    return means
 
 
 def _auc_strength(bins: Ints, number: Floats | None, label: Ints, fold: Ints, classes: int) -> Strength | None:

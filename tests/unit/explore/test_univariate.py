@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from mlsys.explore import univariate
 from mlsys.schema import Kind, Task
+from mlsys.statistics import code_columns
 
 BINARY = Task(kind="binary", target="y", classes=(0, 1))
 NUMBER = Task(kind="regression", target="y")
@@ -30,7 +31,7 @@ def test_auc_is_that_of_scikit_learn(pairs):
 def test_the_auc_of_out_of_fold_means_is_that_of_scikit_learn_over_the_rows(num_bins, seed):
     rng = np.random.default_rng(seed)
     bins, fold, positive = rng.integers(0, num_bins, 300), rng.integers(0, 5, 300), rng.random(300) < 0.3
-    means = univariate._out_of_fold_means(bins, positive.astype(float), fold)
+    means = code_columns.out_of_fold_means(bins, positive.astype(float), fold)
     expected = roc_auc_score(positive, means[fold, bins])
     assert univariate._out_of_fold_auc(bins, positive, fold) == pytest.approx(expected, abs=1e-12)
 

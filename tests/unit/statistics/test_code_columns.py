@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlsys.explore import codes
+from mlsys.explore import alerts
 from mlsys.schema import ROW, Column, Kind, Schema, Task
+from mlsys.statistics import code_columns
 
 N = 6_000
 REGRESSION = Task(kind="regression", target="y")
@@ -18,7 +19,7 @@ THREE = Task(kind="multiclass", target="y", classes=(0, 1, 2))
 def look(values, y, task=REGRESSION):
     rows = pa.table({"x": np.asarray(values), "y": y, ROW: np.arange(len(y))})
     columns = (Column(name="x", type="int64", kind=Kind.NUMERIC), Column(name="y", type="double", kind=Kind.NUMERIC))
-    return codes.find(rows, Schema(columns=columns), task)
+    return code_columns.find(rows, Schema(columns=columns), task)
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_noise_is_no_code_in_a_thousand_columns(rng):
 def test_the_alert_names_both_shares_and_the_line_that_makes_categories(rng):
     shop = rng.integers(0, 50, N)
     found = look(shop, rng.normal(size=50)[shop] * 3 + rng.normal(size=N))
-    (alert,) = codes.alerts(found)
+    (alert,) = alerts.codes(found)
     assert (alert.kind, alert.column) == ("codes", "x")
-    assert alert.detail.startswith("50 whole numbers without an order: each for itself they explain ")
+    assert alert.detail.startswith("50 whole numbers without an order: each by itself they explain ")
     assert "data.kinds: {x: categorical}" in alert.action

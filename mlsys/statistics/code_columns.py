@@ -17,7 +17,7 @@ doi:10.1080/07350015.1995.10524599.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +25,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlsys.explore.alerts import Alert
-from mlsys.explore.univariate import MIN_ROWS, out_of_fold_means, sample_folds
-from mlsys.reports.formats import percent
-from mlsys.schema import Kind, Schema, Task
-from mlsys.statistics import encode_target
+from mlsys.schema import ROW, Kind, Schema, Task
 from mlsys.statistics.arrays import Floats, Ints
+from mlsys.statistics.hashing import mix
+from mlsys.statistics.table import encode_target
+
+FOLDS = 5
+PULL = 5.0
+"""Rows at the overall rate that are mixed into each category's rate."""
+
+MIN_ROWS = 30
+"""Rows with a label below which nothing is compared."""
 
 RUN, MOST_RUNS = 4, 32
 """Neighbouring values in a run at least, and runs at most: neighbours of an amount are alike."""
@@ -63,25 +68,33 @@ class Explained:
 
     @property
     def are_codes(self) -> bool:
+        """True if the values explain more than their order, for certain and by enough to matter."""
         return self.z >= CERTAIN and self.by_value >= LEAST and self.by_order < ORDER * self.by_value
+
+    @property
+    def detail(self) -> str:
+        """The evidence as the end of a sentence about the column."""
+        return (
+            f"{self.num_values:,} whole numbers without an order: each by itself they explain {self.by_value:.1%} of"
+            f" the target out of fold, runs of neighbours {self.by_order:.1%}"
+        )
+
+
+def candidates(schema: Schema, others: Collection[str] = ()) -> list[str]:
+    """Features of whole numbers, `others` left out."""
+    return [
+        column.name
+        for column in schema.features
+        if column.kind is Kind.NUMERIC and column.type == "int64" and column.name not in others
+    ]
 
 
 def find(rows: pa.Table, schema: Schema, task: Task) -> dict[str, Explained]:
     """Find the columns of whole numbers, by a sample of training rows, that are codes."""
     y = encode_target(rows[task.target], task)
     fold = sample_folds(rows)
-    numbers = [column.name for column in schema.features if column.kind is Kind.NUMERIC and column.type == "int64"]
-    explained = {name: compare(rows[name], y, task, fold) for name in numbers if name != task.target}
+    explained = {name: compare(rows[name], y, task, fold) for name in candidates(schema, {task.target})}
     return {name: each for name, each in explained.items() if each is not None and each.are_codes}
-
-
-def alerts(codes: dict[str, Explained]) -> Iterator[Alert]:
-    """Alerts about columns that are codes, with the line that makes them categories."""
-    for name, each in codes.items():
-        detail = f"{each.num_values:,} whole numbers without an order: each for itself they explain"
-        detail += f" {percent(each.by_value)} of the target out of fold, runs of neighbours {percent(each.by_order)}"
-        action = f"kept as a number; data.kinds: {{{name}: categorical}} takes them for codes, each with its own effect"
-        yield Alert("codes", name, detail, action)
 
 
 def compare(values: pa.ChunkedArray, y: npt.NDArray[Any], task: Task, fold: Ints) -> Explained | None:
@@ -103,6 +116,23 @@ def compare(values: pa.ChunkedArray, y: npt.NDArray[Any], task: Task, fold: Ints
     z = float(difference.mean()) / error if error else 0.0
     explained = (1 - float(errors.sum()) / total for errors in (by_value, by_run))
     return Explained(*(max(each, 0.0) for each in explained), z, len(distinct))
+
+
+def sample_folds(rows: pa.Table) -> Ints:
+    """Deal the rows of a sample into `FOLDS` folds, by a hash of their number."""
+    return (mix(np.asarray(rows[ROW]).astype(np.uint64) ^ np.uint64(FOLDS)) % np.uint64(FOLDS)).astype(np.int64)
+
+
+def out_of_fold_means(bins: Ints, y: Floats, fold: Ints) -> Floats:
+    """``(FOLDS, bins)``: mean of y in the bin over the other folds, pulled towards their mean of all bins."""
+    size = int(bins.max()) + 1
+    places = fold * size + bins
+    rows = np.bincount(places, minlength=FOLDS * size).reshape(FOLDS, size)
+    sums = np.bincount(places, y, FOLDS * size).reshape(FOLDS, size)
+    other_rows, other_sums = rows.sum(0) - rows, sums.sum(0) - sums
+    overall = (y.sum() - sums.sum(1)) / np.maximum(len(y) - rows.sum(1), 1)
+    means: Floats = (other_sums + PULL * overall[:, None]) / (other_rows + PULL)
+    return means
 
 
 def _runs(rows: Ints, num_runs: int) -> Ints:
