@@ -107,6 +107,8 @@ def compare(values: pa.ChunkedArray, y: npt.NDArray[Any], task: Task, fold: Ints
     num_runs = min(MOST_RUNS, len(distinct) // RUN)
     if len(distinct) < MIN_VALUES or 2 * len(distinct) > len(number):  # mostly one row a value: nothing to learn from
         return None
+    if 2 * rows[distinct == 0].sum() > len(number):  # an amount that most rows do not have
+        return None
     run = _runs(rows, num_runs)[code]
     total, by_value, by_run = _squared_errors(code, run, y[labelled], task, fold[labelled])
     if not total:

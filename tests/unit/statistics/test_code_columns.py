@@ -55,6 +55,11 @@ def test_hours_of_the_day_are_no_codes(rng):
     assert look(hour, np.cos(hour * 2 * np.pi / 24) + rng.normal(size=N)) == {}
 
 
+def test_an_amount_that_most_rows_do_not_have_is_no_code(rng):
+    amount = np.where(rng.random(N) < 0.1, rng.integers(1, 60, N), 0)
+    assert look(amount, rng.normal(size=60)[amount] * 5 + rng.normal(size=N)) == {}
+
+
 def test_noise_is_no_code_in_a_thousand_columns(rng):
     assert not any(look(rng.integers(0, 90, N), rng.normal(size=N)) for _ in range(200))
 
