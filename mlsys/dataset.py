@@ -60,7 +60,8 @@ class Split:
     are numbered in order of time, and fold k is validated on a model of folds 0 … k - 1, not of all others.
     `rare_classes` are the rows of classes that cannot be learned, which are in the part ``unlabelled``, and `repeats`
     says which rows equal others (see `mlsys.collect.equal_rows.Repeats`); None if none do. `codes` are columns of whole
-    numbers that are categories here, each with the evidence.
+    numbers that are categories here, each with the evidence; `num_untimed` rows have a target and no time, by which
+    this split divides, and are in the part ``unlabelled``.
     """
 
     digest: str
@@ -73,6 +74,7 @@ class Split:
     rare_classes: tuple[tuple[bool | int | str, int], ...] = ()
     repeats: dict[str, Any] | None = None
     codes: dict[str, str] = field(default_factory=dict)
+    num_untimed: int = 0
 
     @classmethod
     def open(cls, store: Store, digest: str) -> Split:
@@ -83,6 +85,7 @@ class Split:
         return cls(
             digest, store.path("split", digest), schema, facts["num_rows"], *folds, frozenset(PARTS), rare,
             facts.get("repeats"), facts.get("codes", {}),
+            facts.get("num_untimed", 0),
         )  # fmt: skip
 
     def only(self, *parts: str) -> Split:

@@ -42,6 +42,7 @@ class Assignment:
     boundaries: dict[str, str]
     repeats: Repeats | None = None
     rare_classes: dict[Label, int] = field(default_factory=dict)
+    num_untimed: int = 0
 
     @property
     def forward(self) -> bool:
@@ -77,7 +78,9 @@ def assign(snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: s
     """
     # 1. Draw the parts of the rows with a label
     targets = _column(snapshot, task.target)
-    labelled = np.flatnonzero(targets.is_not_null().to_numpy())
+    is_labelled = targets.is_not_null().to_numpy()
+    has_time = _column(snapshot, str(recipe.data.time)).is_not_null().to_numpy() if by == "time" else is_labelled
+    labelled = np.flatnonzero(is_labelled & has_time)
     hashes = equal_rows.hashes(snapshot, schema, task.target, labelled)
     features = np.empty(0, np.uint64) if hashes is None else hashes.features
     rows = _labelled(snapshot, recipe, task, targets.gather(labelled), labelled, by, features)
@@ -98,7 +101,8 @@ def assign(snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: s
         num_parted = None if by in {"time", "column"} else equal_rows.num_parted(features, drawn, folds[labelled])
         has_names = any(schema.with_role(role) for role in (Role.ID, Role.TIME))
         repeats = equal_rows.counted(hashes, num_parted=num_parted, has_names=has_names)
-    return Assignment(by, parts, folds, boundaries, repeats, rare_classes)
+    num_untimed = int(is_labelled.sum()) - len(labelled)
+    return Assignment(by, parts, folds, boundaries, repeats, rare_classes, num_untimed)
 
 
 def row_numbers(snapshot: Snapshot) -> NDArray[np.int64]:
@@ -260,11 +264,6 @@ def _parts_by_name(values: pl.Series, column: str) -> NDArray[np.int8]:
 
 def _times(snapshot: Snapshot, column: str, labelled: NDArray[np.int64]) -> NDArray[np.int64]:
     times = _column(snapshot, column).gather(labelled)
-    if times.null_count():
-        where = f"collect: split by time, column '{column}'"
-        got = f"{times.null_count()} labelled rows without a time"
-        hint = "nullable: false for it in data.contract quarantines such rows"
-        raise errors.ContractError.build(where, got=got, expected="a time in every labelled row", hint=hint)
     return times.cast(pl.Datetime("us", "UTC")).to_physical().to_numpy()
 
 

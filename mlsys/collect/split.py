@@ -87,6 +87,8 @@ def messages(split: Split, target: str) -> list[str]:
         more = f" and {len(split.rare_classes) - 5} more" if len(split.rare_classes) > 5 else ""
         text = f"target '{target}': classes with fewer than two rows in training are set aside as unlabelled"
         lines.append(f"{text}: {shown}{more}; data.derive can merge them with another class")
+    if split.num_untimed:
+        lines.append(f"rows without a time ({split.num_untimed:,}) are set aside as unlabelled: time divides the rows")
     for name, detail in split.codes.items():
         lines.append(f"column '{name}': {detail}: taken for codes; data.kinds: {{{name}: numeric}} keeps the amount")
     return lines
@@ -156,6 +158,8 @@ def _divide(
         facts["repeats"] = assigned.repeats.to_json()
     if codes:
         facts["codes"] = {name: each.detail for name, each in codes.items()}
+    if assigned.num_untimed:
+        facts["num_untimed"] = assigned.num_untimed
     if assigned.rare_classes:
         facts["rare_classes"] = [[label, rows] for label, rows in assigned.rare_classes.items()]
     with store.staging() as folder:

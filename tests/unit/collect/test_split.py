@@ -297,9 +297,11 @@ def test_two_classes_of_which_one_is_too_rare_are_refused(divided):
         divided(pa.table({"x": range(101), "y": [*["a"] * 100, "rare"]}))
 
 
-def test_a_row_without_time_is_refused_when_time_divides(divided):
-    with pytest.raises(errors.ContractError, match="1 labelled rows without a time"):
-        divided(pa.table({"at": [*days(99), None], "y": labels(100, 3)}), data={"time": "at"}, split={"by": "time"})
+def test_a_row_without_time_is_set_aside_and_told_when_time_divides(divided):
+    table = pa.table({"at": [*days(99), None], "x": range(100), "y": labels(100, 3)})
+    parts, _ = divided(table, data={"time": "at"}, split={"by": "time"})
+    assert [row["x"] for row in parts.table("unlabelled", ["x"]).to_pylist()] == [99]
+    assert split.messages(parts, "y") == ["rows without a time (1) are set aside as unlabelled: time divides the rows"]
 
 
 @settings(max_examples=60)
