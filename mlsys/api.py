@@ -289,6 +289,6 @@ def _finished(done: workflow.Run) -> FinishedRun:
         intervals={name: (entry["low"], entry["high"]) for name, entry in metrics.items() if entry["low"] is not None},
         passed=evaluated.passed if isinstance(evaluated, EvaluateResult) else None,
         reports={name: Path(page) for name, page in pages.items() if page is not None},
-        url=deployed.endpoint.url if isinstance(deployed, DeployResult) else None,
+        url=deployed.endpoint.url if isinstance(deployed, DeployResult) and deployed.endpoint else None,
         decision=monitored.decision if isinstance(monitored, MonitorResult) else None,
     )

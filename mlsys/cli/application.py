@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,3 +56,11 @@ StoreRoot = Annotated[
 Labels = Annotated[
     str | None, typer.Option("--labels", help="labels by id, for the monitor: a source as data.source in a recipe")
 ]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="the model")]
+Alias = Annotated[str, typer.Option("--alias", help="the alias to move")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, with the keys that docs/operating.md names")]
+
+
+def show(value: Any, text: str, *, as_json: bool) -> None:
+    """Print a value as JSON, or its text for people."""
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str) if as_json else text)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlsys.cli.application import CLUSTER, StoreRoot, app
+from mlsys.cli.application import CLUSTER, AsJson, StoreRoot, app, show
 from mlsys.cli.endings import open_store
 
 
@@ -30,16 +30,18 @@ def down(store: StoreRoot = None) -> None:
 
 
 @app.command(rich_help_panel=CLUSTER)
-def status(store: StoreRoot = None) -> None:
-    """Say what runs: the cluster of this store."""
-    from mlsys import cluster
+def status(as_json: AsJson = False, store: StoreRoot = None) -> None:
+    """Say what runs: cluster, endpoints with version and requests, work in progress, last decisions."""
+    from mlsys.workflow import inventory
 
-    state = cluster.status(open_store(store))
-    typer.echo(
-        f"cluster at {state['address']}, dashboard {state['dashboard']}"
-        if state
-        else "nothing runs; mlsys up starts a cluster"
-    )
+    home = open_store(store)
+    state = inventory.status(home)
+    if state["unfinished"]:
+        from mlsys.deploy import by_name
+
+        by_name.recover(home, state["unfinished"])
+        state = inventory.status(home)
+    show(state, inventory.status_text(state), as_json=as_json)
 
 
 @app.command(rich_help_panel=CLUSTER)

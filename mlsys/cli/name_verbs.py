@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlsys.cli.application import NAMES, StoreRoot, app
+from mlsys.cli.application import NAMES, Alias, AsJson, Name, StoreRoot, app, show
 from mlsys.cli.endings import open_store
+
+if TYPE_CHECKING:
+    from mlsys.deploy.by_name import NameChange
 
 
 @app.command(rich_help_panel=NAMES)
@@ -31,6 +37,7 @@ def predict(
             help="how the source is read, if not as in training: reading.delimiter=';', reading.query=…, timezone=UTC",
         ),
     ] = None,
+    as_json: AsJson = False,
     store: StoreRoot = None,
 ) -> None:
     """Batch: a source in, files out: keys, prediction, probabilities, model version."""
@@ -40,26 +47,114 @@ def predict(
     home = open_store(store)
     cluster.connect(home)
     result = batch.predict(home, model, source, output, keys=tuple(key or ()), settings=settings or ())
-    typer.echo(result.summary)
+    show(asdict(result), result.summary, as_json=as_json)
+
+
+@app.command(rich_help_panel=NAMES)
+def promote(
+    target: Annotated[str, typer.Argument(metavar="NAME@VERSION", help="the version to put into service")],
+    reason: Annotated[str, typer.Option("--reason", help="why, for the ledger")],
+    alias: Alias = "champion",
+    as_json: AsJson = False,
+    store: StoreRoot = None,
+) -> None:
+    """Let the alias mean a version, also one that a gate or a rollback keeps out; its endpoint follows."""
+    from mlsys.deploy import by_name
+
+    _say(by_name.promote(open_store(store), target, alias=alias, reason=reason), as_json=as_json)
 
 
 @app.command(rich_help_panel=NAMES)
 def rollback(
-    name: Annotated[str, typer.Argument(help="the model")],
-    alias: Annotated[str, typer.Option(help="the alias to move")] = "champion",
+    name: Name,
+    alias: Alias = "champion",
+    reason: Annotated[str, typer.Option("--reason", help="why, for the ledger")] = "rollback",
+    as_json: AsJson = False,
     store: StoreRoot = None,
 ) -> None:
-    """Give the alias back to the version that had it before, and serve that one if an endpoint runs."""
-    from mlsys import cluster, registry
-    from mlsys.recipe import load
+    """Give the alias back to the version before; its endpoint follows, and no run promotes the other again."""
+    from mlsys.deploy import by_name
+
+    _say(by_name.rollback(open_store(store), name, alias=alias, reason=reason), as_json=as_json)
+
+
+@app.command(rich_help_panel=NAMES)
+def undeploy(
+    name: Name,
+    reason: Annotated[str, typer.Option("--reason", help="why, for the ledger")] = "undeploy",
+    as_json: AsJson = False,
+    store: StoreRoot = None,
+) -> None:
+    """End the endpoint of a name; its versions and aliases stay."""
+    from mlsys.deploy import by_name
+
+    is_ended = by_name.undeploy(open_store(store), name, reason=reason)
+    line = f"the endpoint of '{name}' was ended" if is_ended else f"no endpoint of '{name}' runs"
+    show({"name": name, "ended": is_ended}, line, as_json=as_json)
+
+
+@app.command(rich_help_panel=NAMES)
+def models(
+    name: Annotated[str | None, typer.Argument(help="one model; all by default")] = None,
+    as_json: AsJson = False,
+    store: StoreRoot = None,
+) -> None:
+    """List versions, aliases, metrics, and where each name is served."""
+    from mlsys.workflow import inventory
+
+    listed = inventory.models(open_store(store), name)
+    show(listed, inventory.models_text(listed), as_json=as_json)
+
+
+@app.command(rich_help_panel=NAMES)
+def history(
+    name: Name,
+    alias: Annotated[str | None, typer.Option(help="one alias; all by default")] = None,
+    at: Annotated[str | None, typer.Option("--at", metavar="TIME", help="what served then: ISO 8601, UTC")] = None,
+    as_json: AsJson = False,
+    store: StoreRoot = None,
+) -> None:
+    """Say who put which version into service, when and why; with --at, what served then."""
+    from mlsys.workflow import inventory
 
     home = open_store(store)
-    entry = registry.rollback(home, name, alias)
-    typer.echo(f"{name}@{alias} is version {entry.version} again")
-    if cluster.status(home) is not None:
-        from mlsys.deploy import serving
+    listed = inventory.history(home, name, alias) if at is None else inventory.served_then(home, name, at, alias)
+    show(listed, inventory.history_text(listed), as_json=as_json)
 
-        cluster.connect(home)
-        settings = load(home.run_folder(name) / "resolved.yaml").deploy
-        endpoint = serving.start(home, name, entry.digest, entry.version, settings)
-        typer.echo(f"{endpoint.url} answers with it")
+
+@app.command("open", rich_help_panel=NAMES)
+def open_reports(
+    name: Annotated[str | None, typer.Argument(help="one model; all by default")] = None,
+    as_json: AsJson = False,
+    store: StoreRoot = None,
+) -> None:
+    """Show the reports in a browser, or their paths where there is none."""
+    from mlsys.workflow import inventory
+
+    pages = inventory.reports(open_store(store), name)
+    show(pages, "\n".join(page for each in pages.values() for page in each.values()) or "no reports", as_json=as_json)
+    if not as_json:
+        _browse([page for each in pages.values() for page in each.values()])
+
+
+def deploy(target: str, alias: str | None, reason: str, store: Path | None, *, as_json: bool) -> None:
+    """Serve a registered version: the verb ``deploy`` with a name in place of a recipe."""
+    from mlsys.deploy import by_name
+
+    _say(by_name.deploy(open_store(store), target, alias=alias or "champion", reason=reason), as_json=as_json)
+
+
+def _say(change: NameChange, *, as_json: bool) -> None:
+    show(change.to_json() | {"warning": change.warning}, change.summary, as_json=as_json)
+    if change.warning:
+        typer.echo(change.warning, err=True)
+
+
+def _browse(pages: list[str]) -> None:
+    """Open pages in a graphical browser, if a person sits there."""
+    import sys
+    import webbrowser
+
+    if sys.stdout.isatty() and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.name != "posix"):
+        for page in pages:
+            webbrowser.open(Path(page).as_uri())

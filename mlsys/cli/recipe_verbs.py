@@ -8,7 +8,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mlsys.cli.application import RECIPES, Labels, RecipeFile, Settings, StoreRoot, app
+from mlsys.cli import name_verbs
+from mlsys.cli.application import RECIPES, AsJson, Labels, RecipeFile, Settings, StoreRoot, app
 from mlsys.cli.endings import exit_codes, open_store
 
 
@@ -80,9 +81,23 @@ for _step, _text in {
     "tune": "7: search parameters, judged on validation rows.",
     "train": "5: fit the model and store its bundle.",
     "evaluate": "6: open the test rows; metrics with intervals, gate.",
-    "deploy": "8: register the model and serve it.",
 }.items():
     _verb(_step, _text)
+
+
+@app.command(rich_help_panel=RECIPES)
+def deploy(
+    target: Annotated[str, typer.Argument(metavar="RECIPE|NAME", help="a recipe, or NAME[@ALIAS|@VERSION|@DIGEST]")],
+    settings: Settings = None,
+    alias: Annotated[str | None, typer.Option("--alias", help="of a name: the alias to move, champion")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="of a name: why, for the ledger")] = "",
+    as_json: AsJson = False,
+    store: StoreRoot = None,
+) -> None:
+    """8: register the model of a recipe and serve it, or serve a version of a name."""
+    if Path(target).suffix in (".yaml", ".yml") or Path(target).is_file():
+        perform("deploy", Path(target), settings, store)
+    name_verbs.deploy(target, alias, reason, store, as_json=as_json)
 
 
 @app.command(rich_help_panel=RECIPES)

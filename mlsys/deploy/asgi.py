@@ -68,7 +68,7 @@ def app(service: Service, max_body_bytes: int) -> Starlette:
         Route("/v2/models/{model}", v2_model),
         Route("/v2/models/{model}/infer", v2_infer, methods=["POST"]),
         Route("/health", answer(lambda: JSONResponse({"status": "ok"}))),
-        Route("/ready", answer(lambda: JSONResponse({"status": "ready", "model": _loaded(service).identity}))),
+        Route("/ready", answer(lambda: JSONResponse(_ready(service)))),
         Route("/stats", answer(lambda: JSONResponse(service.stats()))),
         Route("/openapi.json", answer(lambda: JSONResponse(openapi.document(_loaded(service), prefix)))),
         Route("/docs", answer(lambda: HTMLResponse(openapi.page(_loaded(service), prefix)))),
@@ -148,6 +148,12 @@ def _open_inference(service: Service, model: LoadedModel, body: bytes) -> bytes:
 def _dumped(value: Any) -> bytes:
     """JSON with every float in the shortest form that reads back as the same bits."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _ready(service: Service) -> dict[str, Any]:
+    """The model that answers, and the version that was to take its place and did not load, if there is one."""
+    ready = {"status": "ready", "model": _loaded(service).identity}
+    return ready if service.refused is None else {**ready, "refused": service.refused}
 
 
 def _loaded(service: Service) -> LoadedModel:

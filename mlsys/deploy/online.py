@@ -8,6 +8,7 @@ beside the old one and switches between two requests.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +22,8 @@ from mlsys.deploy.log_writer import PredictionLog
 from mlsys.deploy.service import Service, load
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
+
+_logger = logging.getLogger("ray.serve")
 
 
 class _Checked(BaseModel):
@@ -87,10 +90,22 @@ class Model:
         return asgi.app(self._service, self._args.max_body_bytes)
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
-        """Load the chosen version and switch to it; requests in flight keep the model they started with."""
+        """Load the chosen version and switch to it; requests in flight keep the model they started with.
+
+        If it does not load, the model before goes on answering, and ``/ready`` says so; without one the replica fails.
+        """
         entry = ModelChoice.model_validate(config).entry(self._store, self._args.name)
-        if self._service.model is None or self._service.model.entry != entry:
-            self._service.model = await asyncio.to_thread(load, self._store, entry, self._args.lookup)
+        service = self._service
+        service.refused = None
+        if service.model is not None and service.model.entry == entry:
+            return
+        try:
+            service.model = await asyncio.to_thread(load, self._store, entry, self._args.lookup)
+        except Exception as error:
+            if service.model is None:
+                raise
+            _logger.exception("version %s does not load", entry.version)
+            service.refused = {"digest": entry.digest, "error": type(error).__name__}
 
     async def infer(self, body: bytes) -> tuple[int, bytes]:
         """Answer an Open Inference request of the gateway with status and JSON."""

@@ -111,6 +111,7 @@ class Service:
         self.name = name
         self.log = log
         self.model: LoadedModel | None = None
+        self.refused: dict[str, str] | None = None  # the version that did not load, while the one before answers
         self.started_at = dt.datetime.now(dt.UTC)
         self._statuses: Counter[int] = Counter()
         self._looked: dict[str, Counter[str]] = {}

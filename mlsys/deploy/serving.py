@@ -92,6 +92,36 @@ def stop(store: Store, name: str) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Configured:
+    """The version that Serve is told to serve under a name, by its alias; digest and version are None if unsaid."""
+
+    alias: str
+    digest: str | None
+    version: int | None
+    url: str
+
+
+def configured(name: str) -> Configured | None:
+    """Find the version that the cluster serves under a name; None if it serves none. Ray must be connected."""
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    app = None if client is None else _running(client).get(name)
+    if app is None or app.get("import_path") != MODEL_APP:
+        return None
+    (deployment,) = app["deployments"]
+    choice = {**app.get("args", {}).get("choice", {}), **(deployment.get("user_config") or {})}
+    url = f"{_root(client)}/{name}"
+    return Configured(choice.get("alias", "champion"), choice.get("digest"), choice.get("version"), url)
+
+
+def answered_digest(url: str) -> str | None:
+    """The digest of the bundle with which the endpoint at a URL answers now, or None."""
+    identity = _get(f"{url}/ready", "model")
+    return identity.get("digest") if isinstance(identity, dict) else None
+
+
 def application(store: Store, name: str, digest: str, version: int, settings: recipe.DeploySection) -> dict[str, Any]:
     """Build the model's application in Serve's configuration.
 
@@ -230,7 +260,10 @@ def _wait_until_served(client: Any, root: str, name: str, digest: str, *, answer
         if app.status != "RUNNING":
             return f"{app.status}: {app.message}"
         while in_a_row < answers:
-            served = _get(f"{root}/{name}/ready", "model", "digest")
+            ready = _get(f"{root}/{name}/ready")
+            served = ready["model"]["digest"] if isinstance(ready, dict) else ready
+            if isinstance(ready, dict) and (ready.get("refused") or {}).get("digest") == digest:
+                raise _not_ready(root, name, f"a replica cannot load it: {ready['refused']['error']}")
             if served != digest:
                 in_a_row = 0
                 return f"{root}/{name}/ready says {served}"

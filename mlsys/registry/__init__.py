@@ -32,6 +32,8 @@ __all__ = [
     "LedgerEntry",
     "Move",
     "before",
+    "configure",
+    "existing",
     "history",
     "intend",
     "lock_file",
@@ -42,6 +44,7 @@ __all__ = [
     "resolve",
     "rollback",
     "rolled_back",
+    "served_at",
     "set_alias",
     "settings",
     "settle",
@@ -87,8 +90,7 @@ def register(
     metrics, tags, reports
         Metrics (names as MLflow allows them), tags and report files, which the mirror in MLflow shows, too.
     facts
-        Further JSON values of the version, such as ``settings``: sections of the recipe, with which it is served
-        and watched where there is no recipe.
+        Further JSON values of the version.
 
     Raises
     ------
@@ -154,13 +156,13 @@ def before(store: Store, name: str, alias: str) -> LedgerEntry:
     return stack[-2]
 
 
-def resolve(store: Store, name: str, which: str | int = "champion") -> LedgerEntry:
-    """The version that a version number, a digest (or its first digits) or an alias means.
+def existing(store: Store, name: str) -> list[LedgerEntry]:
+    """The versions of a name that has some, oldest first.
 
     Raises
     ------
     RegistryError
-        There is none.
+        It has none.
     """
     entries = versions(store, name)
     if not entries:
@@ -169,6 +171,18 @@ def resolve(store: Store, name: str, which: str | int = "champion") -> LedgerEnt
             f"registry: model '{name}'", got="no version", expected="a registered model",
             hint=errors.did_you_mean(name, known) if known else "`mlsys deploy` with a recipe registers one",
         )  # fmt: skip
+    return entries
+
+
+def resolve(store: Store, name: str, which: str | int = "champion") -> LedgerEntry:
+    """The version that a version number, a digest (or its first digits) or an alias means.
+
+    Raises
+    ------
+    RegistryError
+        There is none.
+    """
+    entries = existing(store, name)
     text = str(which)
     for entry in entries:
         if text == str(entry.version) or (len(text) >= MIN_DIGEST and entry.digest.startswith(text)):
@@ -204,10 +218,25 @@ def meant(store: Store, name: str, alias: str) -> LedgerEntry | None:
     return moves[-1].entry if moves else None
 
 
+def configure(store: Store, entry: LedgerEntry, sections: Mapping[str, Any]) -> None:
+    """Note sections of the recipe, as JSON, with which the name is served and watched where there is no recipe.
+
+    The caller holds the name's lock. Nothing is written where they are those of the last time.
+    """
+    if dict(sections) != settings(store, entry.name):
+        ledger.write(store, "settings", entry, facts={"settings": dict(sections)})
+
+
 def settings(store: Store, name: str) -> dict[str, Any]:
-    """The recipe's sections with which the name was last deployed or registered, as JSON; empty if it never said."""
-    lines = [move for move in ledger.read(store) if move.name == name and move.facts.get("settings")]
+    """The sections of the recipe that `configure` noted last; empty if it never did."""
+    lines = [move for move in ledger.read(store) if move.kind == "settings" and move.name == name]
     return dict(lines[-1].facts["settings"]) if lines else {}
+
+
+def served_at(store: Store, name: str) -> Move | None:
+    """The line that says where an endpoint of the name was last brought up, unless it was ended since."""
+    lines = [m for m in ledger.read(store) if m.name == name and (m.kind == "undeploy" or m.facts.get("url"))]
+    return lines[-1] if lines and lines[-1].kind != "undeploy" else None
 
 
 def rolled_back(store: Store, name: str, alias: str, digest: str) -> Move | None:
@@ -256,7 +285,8 @@ def withdraw(store: Store, intent: Move, reason: str) -> Move:
 
 def unfinished(store: Store, name: str) -> Move | None:
     """The intent that was neither settled nor withdrawn: its process died, or is at work now if the lock is held."""
-    lines = [move for move in ledger.read(store) if move.name == name and move.kind != "register"]
+    passing = ("register", "settings")
+    lines = [move for move in ledger.read(store) if move.name == name and move.kind not in passing]
     return lines[-1] if lines and lines[-1].kind == "deploying" else None
 
 

@@ -4,6 +4,7 @@
 kind            meaning
 ==============  =================================================================================
 ``register``    a bundle became a version, numbered here; with metrics, reports and settings
+``settings``    sections of the recipe with which the name is served and watched from now on
 ``deploying``   an endpoint or alias is about to change; a later line of the same alias ends it
 ``move``        the alias means this version from now on
 ``rollback``    the alias means an earlier version again
@@ -34,7 +35,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from mlsys import errors, locks
 from mlsys.store import Store, storage_error
 
-Kind = Literal["register", "deploying", "move", "rollback", "withdrawn", "served", "undeploy"]
+Kind = Literal["register", "settings", "deploying", "move", "rollback", "withdrawn", "served", "undeploy"]
 
 _logger = logging.getLogger(__name__)
 
@@ -58,8 +59,8 @@ class Move:
     who
         User, host and process.
     facts
-        JSON values that belong to the kind, such as ``metrics`` and ``settings`` of a version, or the ``url`` and
-        the ``cluster`` of an endpoint.
+        JSON values that belong to the kind: ``metrics``, ``tags``, ``reports``, ``family`` and ``params`` of a
+        version, the ``settings``, the ``url`` and ``cluster`` of an endpoint.
     """
 
     kind: Kind

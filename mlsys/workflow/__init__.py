@@ -114,8 +114,17 @@ EVALUATE = Step(
     reads=("name", "seed", "data.timezone", "selection.metric", "evaluate"),
     check=modelling.check_evaluated,
 )
+WATCHED = ("data.id", "data.timezone", "selection.metric", "evaluate.confidence", "monitor")
+"""Recipe values with which a model is watched: they are noted with it, so that a name is enough for that."""
+
 DEPLOY = Step(
-    "deploy", 8, production.deploy, results.DeployResult, summary.deployed, reads=("name", "deploy"), is_repeated=True
+    "deploy",
+    8,
+    production.deploy,
+    results.DeployResult,
+    summary.deployed,
+    reads=("name", "deploy", *WATCHED),
+    is_repeated=True,
 )
 MONITOR = Step(
     "monitor",
@@ -123,7 +132,7 @@ MONITOR = Step(
     production.monitor,
     results.MonitorResult,
     summary.own,
-    reads=("name", "data.id", "data.timezone", "selection.metric", "evaluate.confidence", "monitor"),
+    reads=("name", *WATCHED),
     observe=production.observe_log,
 )
 

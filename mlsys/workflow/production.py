@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlsys import errors
 from mlsys.dataset import Split
 from mlsys.store import read_json, write_json
 from mlsys.workflow.results import (
@@ -23,6 +22,7 @@ from mlsys.workflow.run import StepContext
 
 if TYPE_CHECKING:
     from mlsys.bundle import Bundle
+    from mlsys.registry import LedgerEntry
 
 
 def deploy(
@@ -33,7 +33,7 @@ def deploy(
     profile: ExploreResult,
     plan: FeaturesResult,
 ) -> DeployResult:
-    """Register the version, move the alias, serve it, and send it the production rows.
+    """Register the version, decide whether it is promoted, serve what the alias means, and send it production rows.
 
     It is done each time: a step that was done yesterday says nothing of what runs today.
     Serving the same bundle again changes nothing.
@@ -43,50 +43,68 @@ def deploy(
     GateError
         The model did not pass; what was served before stays.
     """
-    from mlsys import bundle
-    from mlsys.deploy import serving
-    from mlsys.workflow import tables
+    from mlsys import bundle, registry
+    from mlsys.deploy import endpoints, rollout
+    from mlsys.workflow import promotion, tables
 
-    recipe, store = context.recipe, context.store
-    if not verdict.passed:
-        where = f"deploy: model '{recipe.name}'"
-        got = "a model that did not pass its gate: " + "; ".join(verdict.failed)
-        hint = f"see {verdict.report}; what was served before stays"
-        raise errors.GateError.build(where, got=got, expected="every check passed", hint=hint)
+    recipe, store, tell = context.recipe, context.store, context.console.line
+    promotion.check_gate(context, verdict)
     opened = bundle.open(store, model.bundle)
     reports = [Path(page) for page in (profile.report, plan.report, verdict.report)]
-    version, is_registered = _register(context, opened, verdict, reports)
-    published = tables.publish(context, opened.views, data.tables)
-    context.progress("starting the endpoint")
-    endpoint = serving.start(store, recipe.name, model.bundle, version, recipe.deploy)
-    replayed = _replay(context, Split.open(store, data.split), opened, endpoint.url)
+    with registry.locked(store, recipe.name, "deploy", tell):
+        there = endpoints.reach(store, recipe.name)
+        rollout.recover(store, recipe.name, there, tell)
+        entry, is_registered = _register(context, opened, verdict, reports)
+        decision = promotion.decide(context, entry)
+        served = entry if decision.is_promoted else registry.resolve(store, recipe.name, recipe.deploy.alias)
+        published = tables.publish(context, opened.views, data.tables)
+        context.progress("loading the model and starting the endpoint")
+        changed = rollout.put(
+            store,
+            served,
+            recipe.deploy.alias,
+            there,
+            reason=decision.reason,
+            sections=recipe.model_dump(mode="json", exclude={"name"}),
+            tell=tell,
+        )
+    at = changed.endpoint
+    replayed = _replay(context, Split.open(store, data.split), opened, at.url) if at and decision.is_promoted else None
     return DeployResult(
         name=recipe.name,
-        version=version,
+        version=entry.version,
         alias=recipe.deploy.alias,
         bundle=model.bundle,
-        endpoint=ServedAt(endpoint.url, endpoint.curl, endpoint.proxy),
+        served=served.version,
+        reason=decision.reason if not decision.is_promoted else changed.alone,
+        endpoint=None if at is None else ServedAt(at.url, at.curl, at.proxy),
         views=tuple(view.name for view in opened.views),
         replayed=replayed,
-        is_new=is_registered or bool(published) or not endpoint.was_served or replayed is not None,
+        is_new=is_registered or bool(published) or changed.is_new or replayed is not None,
     )
 
 
-def _register(context: StepContext, opened: Bundle, verdict: EvaluateResult, reports: list[Path]) -> tuple[int, bool]:
-    """Let the alias mean a version of this bundle, also where someone moved it since; whether that was a change."""
+def _register(
+    context: StepContext, opened: Bundle, verdict: EvaluateResult, reports: list[Path]
+) -> tuple[LedgerEntry, bool]:
+    """Make the bundle a version of the name; whether that was new."""
     from mlsys import registry
 
-    name, alias, store = context.recipe.name, context.recipe.deploy.alias, context.store
+    name, store = context.recipe.name, context.store
     context.progress("registering")
+    known = len(registry.versions(store, name))
     metrics = {metric: entry["value"] for metric, entry in verdict.metrics.items() if entry["value"] is not None}
-    tags = {"family": opened.family}
-    facts = {"run": context.run_id} if context.run_id else {}
-    version = registry.register(store, name, opened, metrics=metrics, tags=tags, reports=reports, facts=facts)
-    moves = registry.history(store, name, alias)
-    if moves and moves[-1].version == version:
-        return version, False
-    registry.set_alias(store, name, alias, version, reason="passed its gate")
-    return version, True
+    version = registry.register(
+        store,
+        name,
+        opened,
+        metrics=metrics,
+        tags={"family": opened.family},
+        reports=reports,
+        facts={"evaluation": verdict.evaluation, "metric": verdict.metric}
+        | ({"run": context.run_id} if context.run_id else {}),
+    )
+    return registry.resolve(store, name, version), len(registry.versions(store, name)) > known
 
 
 def _replay(context: StepContext, split: Split, opened: Bundle, url: str) -> dict[str, Any] | None:

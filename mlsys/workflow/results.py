@@ -221,10 +221,16 @@ class ServedAt:
 
 @dataclass(frozen=True)
 class DeployResult(StepResult):
-    """A registered version that an alias means and an endpoint serves.
+    """A registered version, and the one that the alias means and the endpoint serves: the same if it was promoted.
 
     Attributes
     ----------
+    served
+        Version that the alias means.
+    reason
+        Why that is another version, or why no endpoint answers with it; empty otherwise.
+    endpoint
+        None where the endpoint of the name serves another alias.
     views
         Feature tables whose columns the endpoint looks up.
     replayed
@@ -240,10 +246,12 @@ class DeployResult(StepResult):
     version: int
     alias: str
     bundle: str
-    endpoint: ServedAt
+    endpoint: ServedAt | None
     views: tuple[str, ...]
     replayed: dict[str, Any] | None
     is_new: bool
+    served: int | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,12 @@ def trained(result: TrainResult) -> str:
 def deployed(result: DeployResult) -> str:
     """Version, alias and address, tables that are looked up, and rows that were sent."""
     endpoint, sent = result.endpoint, result.replayed
-    line = f"{result.name} version {result.version} is {result.alias} at {endpoint.url} ({endpoint.proxy})"
+    line = f"{result.name} version {result.version} is {result.alias}"
+    if result.served not in (None, result.version):
+        line = f"{result.name} version {result.version} is registered, {result.alias} stays version {result.served}"
+    line += f" at {endpoint.url} ({endpoint.proxy})" if endpoint else ", served by no endpoint"
+    if result.reason:
+        line += f": {result.reason}"
     if result.views:
         line += f"; {', '.join(result.views)} looked up"
     if sent:
@@ -80,12 +85,13 @@ def text(run: Run) -> str:
     """Leaderboard, test metrics, gate verdict, reports, endpoint and a request that works when pasted."""
     results = run.results
     evaluated = cast("EvaluateResult", results["evaluate"])
+    served = cast("DeployResult", results["deploy"]).endpoint
     blocks = [
         _leaderboard(cast("SelectionResult", results["selection"]).leaderboard),
         _metrics(evaluated),
         [f"gate {'passed' if evaluated.passed else 'FAILED'}", *_verdict(run, evaluated)],
         ["reports", *(f"  {name:<9} {record['report']}" for name, record in run.records.items() if "report" in record)],
-        _endpoint(cast("DeployResult", results["deploy"]).endpoint),
+        *([_endpoint(served)] if served else []),
     ]
     return "\n" + "\n\n".join("\n".join(lines) for lines in blocks)
 

@@ -1,0 +1,88 @@
+"""The endpoints of the cluster that is meant, and how that cluster is found without starting one."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+from mlsys import cluster, errors, recipe, registry
+from mlsys.deploy import serving
+from mlsys.deploy.serving import Configured, Endpoint
+from mlsys.registry import LedgerEntry
+from mlsys.store import Store
+
+
+class Endpoints(Protocol):
+    """The places where names are served, as a change of a name needs them."""
+
+    @property
+    def cluster(self) -> str:
+        """Address of the cluster, which the ledger notes."""
+
+    def configured(self, name: str) -> Configured | None:
+        """The version that is served under a name."""
+
+    def serve(self, entry: LedgerEntry, settings: recipe.DeploySection) -> Endpoint:
+        """Serve a version under its name, and return when the answers name its digest."""
+
+    def stop(self, name: str) -> bool:
+        """End the endpoint of a name."""
+
+
+class ServeEndpoints:
+    """Endpoints on Ray Serve, of the cluster to which this process is connected."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def cluster(self) -> str:
+        """Address of the cluster."""
+        import ray
+
+        return str(ray.get_runtime_context().gcs_address)
+
+    def configured(self, name: str) -> Configured | None:
+        """The version that is served under a name."""
+        return serving.configured(name)
+
+    def serve(self, entry: LedgerEntry, settings: recipe.DeploySection) -> Endpoint:
+        """Serve a version under its name, and return when the answers name its digest."""
+        return serving.start(self._store, entry.name, entry.digest, entry.version, settings)
+
+    def stop(self, name: str) -> bool:
+        """End the endpoint of a name."""
+        return serving.stop(self._store, name)
+
+
+def reach(store: Store, name: str) -> Endpoints | None:
+    """The endpoints of the cluster that `cluster.connect` would join, or None where it would have to start one.
+
+    Raises
+    ------
+    ClusterError
+        The cluster cannot be reached, or the name is served by one that this process does not know.
+    """
+    is_known = any(os.environ.get(variable) for variable in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"))
+    endpoints: Endpoints | None = None
+    if is_known or cluster.is_connected() or cluster.status(store) is not None:
+        cluster.connect(store)
+        endpoints = ServeEndpoints(store)
+    if endpoints is None or endpoints.configured(name) is None:
+        _refuse_elsewhere(store, name, endpoints)
+    return endpoints
+
+
+def _refuse_elsewhere(store: Store, name: str, endpoints: Endpoints | None) -> None:
+    """Refuse if the endpoint that the ledger names answers with a bundle of this name, on another cluster."""
+    line = registry.served_at(store, name)
+    if line is None or (endpoints is not None and endpoints.cluster == line.facts.get("cluster")):
+        return
+    url, address = line.facts["url"], line.facts.get("cluster")
+    digest = serving.answered_digest(url)
+    if digest in {entry.digest for entry in registry.versions(store, name)}:
+        raise errors.ClusterError.build(
+            f"deploy: endpoint '{name}'", got=f"answers at {url}, from the cluster {address}",
+            expected="the cluster that serves the name, or nothing would change there",
+            hint=f"export RAY_ADDRESS={address}, and its token, and run the command again",
+        )  # fmt: skip

@@ -1,0 +1,245 @@
+"""The inventory: models with their versions, what happened to a name, what runs now. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import urllib.request
+from collections.abc import Sequence
+from typing import Any
+
+from mlsys import cluster, errors, locks, registry
+from mlsys.registry import Move, ledger
+from mlsys.store import Store, read_json
+
+Row = dict[str, Any]
+
+ANSWER_S = 5
+"""Longest wait for an endpoint that is asked what it serves."""
+
+
+def models(store: Store, name: str | None = None) -> list[Row]:
+    """List the names with their versions.
+
+    Keys of a name: name, aliases (alias → version), endpoint (as in `endpoint`, or None) and versions, newest first,
+    each with version, digest, at, who, family, metrics, aliases, rolled_back and stored (the bundle is in the store).
+
+    Raises
+    ------
+    RegistryError
+        There is no such model.
+    """
+    if name is not None:
+        registry.existing(store, name)
+    moves = ledger.read(store)
+    return [_model(store, each, moves) for each in registry.model_names(store) if name in (None, each)]
+
+
+def _model(store: Store, name: str, moves: Sequence[Move]) -> Row:
+    own = [move for move in moves if move.name == name]
+    aliases = {move.alias: move.version for move in own if move.kind in ("move", "rollback") and move.alias}
+    versions = []
+    for move in reversed([move for move in own if move.kind == "register"]):
+        taken = [alias for alias in aliases if registry.rolled_back(store, name, alias, move.digest)]
+        versions.append({
+            "version": move.version,
+            "digest": move.digest,
+            "at": move.at.isoformat(timespec="seconds"),
+            "who": move.who,
+            "family": move.facts.get("family"),
+            "metrics": move.facts.get("metrics", {}),
+            "aliases": [alias for alias, version in aliases.items() if version == move.version],
+            "rolled_back": taken,
+            "stored": store.has("bundle", move.digest),
+        })  # fmt: skip
+    return {"name": name, "aliases": aliases, "endpoint": endpoint(store, name), "versions": versions}
+
+
+def models_text(listed: Sequence[Row]) -> str:
+    """A paragraph a name, a line a version."""
+    lines = []
+    for model in listed:
+        lines.append(f"{model['name']}: {_endpoint_text(model['endpoint'])}")
+        for version in model["versions"]:
+            notes = [*version["aliases"], *(f"rolled back from {alias}" for alias in version["rolled_back"])]
+            notes += [] if version["stored"] else ["its bundle is not in the store"]
+            metrics = ", ".join(f"{metric} {value:.4g}" for metric, value in list(version["metrics"].items())[:3])
+            head = f"  {version['version']:>3}  {version['digest'][:12]}  {version['at'][:16]}"
+            head += f"  {version['family'] or '':<9}"
+            lines.append(f"{head} {metrics}{'   ' if notes else ''}{', '.join(notes)}".rstrip())
+    return "\n".join(lines) or "no models; `mlsys deploy RECIPE` registers one"
+
+
+def endpoint(store: Store, name: str) -> Row | None:
+    """Ask the endpoint that the ledger names, if there is one.
+
+    Keys: name, url, cluster, alias, version and digest of the answer, answers, and stats; the last is what a replica
+    counts. Without an answer they are None.
+    """
+    line = registry.served_at(store, name)
+    if line is None:
+        return None
+    url = line.facts["url"]
+    model = _asked(f"{url}/ready").get("model") or {}
+    known = {entry.digest for entry in registry.versions(store, name)}
+    answers = model.get("digest") in known  # another store's model of this name is none of ours
+    return {
+        "name": name,
+        "url": url,
+        "cluster": line.facts.get("cluster"),
+        "alias": line.alias,
+        "version": model["version"] if answers else None,
+        "digest": model["digest"] if answers else None,
+        "answers": answers,
+        "stats": _asked(f"{url}/stats") if answers else None,
+    }
+
+
+def _asked(url: str) -> Row:
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:  # noqa: S310 - http, as the ledger has it
+            value = json.load(answer)
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _endpoint_text(served: Row | None) -> str:
+    if served is None:
+        return "served nowhere"
+    if not served["answers"]:
+        return f"was served at {served['url']}, which does not answer"
+    return f"version {served['version']} answers at {served['url']} as {served['alias']}"
+
+
+def history(store: Store, name: str, alias: str | None = None) -> list[Row]:
+    """List what happened to a name, oldest first: at, kind, version, digest, alias, who, reason and url.
+
+    Raises
+    ------
+    RegistryError
+        There is no such model.
+    """
+    registry.existing(store, name)
+    moves = [move for move in ledger.read(store) if move.name == name and move.kind != "settings"]
+    return [_line(move) for move in moves if alias is None or move.alias in (None, alias)]
+
+
+def served_then(store: Store, name: str, at: str, alias: str | None = None) -> list[Row]:
+    """The line of each alias that held at a time: what it meant then; keys as `history`.
+
+    Raises
+    ------
+    RegistryError, RecipeError
+        There is no such model, or the text is no time.
+    """
+    registry.existing(store, name)
+    time = _time(at)
+    latest: dict[str, Move] = {}
+    for move in registry.history(store, name, alias):
+        if move.at <= time and move.alias:
+            latest[move.alias] = move
+    return [_line(move) for move in latest.values()]
+
+
+def _time(text: str) -> dt.datetime:
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise errors.RecipeError.build(
+            "history: --at", got=repr(text), expected="a time in ISO 8601, e.g. 2024-05-01T12:00"
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
+
+
+def _line(move: Move) -> Row:
+    return {
+        "at": move.at.isoformat(timespec="seconds"),
+        "kind": move.kind,
+        "version": move.version,
+        "digest": move.digest,
+        "alias": move.alias,
+        "who": move.who,
+        "reason": move.reason,
+        "url": move.facts.get("url"),
+    }
+
+
+def history_text(lines: Sequence[Row]) -> str:
+    """A line each, oldest first."""
+    texts = [
+        f"{line['at'][:19]}Z  {line['kind']:<9} version {line['version']:<3} {line['alias'] or '':<10} "
+        f"{line['who']}  {line['reason']}".rstrip()
+        for line in lines
+    ]
+    return "\n".join(texts) or "nothing served then"
+
+
+def status(store: Store) -> Row:
+    """Say what runs: store, cluster, endpoints (as `endpoint`), at_work, unfinished and decisions (by name).
+
+    ``at_work`` names who holds the lock of a name now, ``unfinished`` what a process began and did not end.
+    """
+    names = registry.model_names(store)
+    at_work = {name: holder for name in names if (holder := locks.holder(registry.lock_file(store, name)))}
+    begun = {name: registry.unfinished(store, name) for name in names if name not in at_work}
+    decisions = {name: decision for name in names if (decision := _decision(store, name))}
+    return {
+        "store": str(store.root),
+        "cluster": cluster.status(store),
+        "endpoints": [served for name in names if (served := endpoint(store, name))],
+        "at_work": at_work,
+        "unfinished": {name: _line(move) for name, move in begun.items() if move is not None},
+        "decisions": decisions,
+    }
+
+
+def status_text(state: Row) -> str:
+    """A line for the cluster, a line each for endpoints, work in progress and decisions."""
+    at = state["cluster"]
+    lines = [
+        f"cluster at {at['address']}, dashboard {at['dashboard']}"
+        if at
+        else "no cluster of this store runs; mlsys up starts one"
+    ]
+    lines += [f"{each['name']}: {_endpoint_text(each)}{_traffic(each['stats'] or {})}" for each in state["endpoints"]]
+    lines += [f"{name}: {holder}" for name, holder in state["at_work"].items()]
+    lines += [
+        f"{name}: version {line['version']} as {line['alias']} was begun by {line['who']} and not ended"
+        for name, line in state["unfinished"].items()
+    ]
+    lines += [f"{name}: monitor says {each['decision']}" for name, each in state["decisions"].items()]
+    return "\n".join(lines)
+
+
+def _traffic(stats: Row) -> str:
+    log = stats.get("log") or {}
+    backlog = f", {log['pending']:,} rows not yet in the log" if log.get("pending") else ""
+    return f", {stats['requests']:,} requests (of the replica that was asked){backlog}" if "requests" in stats else ""
+
+
+def _decision(store: Store, name: str) -> Row | None:
+    """The last decision of the monitor that a run recorded."""
+    file = store.root / "runs" / name / "result.json"
+    monitor = read_json(file).get("monitor") if file.is_file() else None
+    return {key: monitor.get(key) for key in ("decision", "summary", "report")} if monitor else None
+
+
+def reports(store: Store, name: str | None = None) -> dict[str, dict[str, str]]:
+    """Paths of the reports of runs, by name and page.
+
+    Raises
+    ------
+    RegistryError
+        There is no run of that name.
+    """
+    folders = sorted(path for path in (store.root / "runs").glob("*") if (path / "reports").is_dir())
+    pages = {
+        path.name: {page.stem: str(page) for page in sorted((path / "reports").glob("*.html"))} for path in folders
+    }
+    if name is None:
+        return pages
+    if name not in pages:
+        hint = errors.did_you_mean(name, pages)
+        raise errors.RegistryError.build(f"open: '{name}'", got="no run", expected="a model with reports", hint=hint)
+    return {name: pages[name]}

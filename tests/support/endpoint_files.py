@@ -1,0 +1,100 @@
+"""Endpoints that outlive the process that changed them, as Serve's do: a file for each name.
+
+Processes that deploy on them kill themselves at a given point.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import traceback
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+from mlsys import errors, registry
+from mlsys.deploy import rollout
+from mlsys.deploy.serving import Configured, Endpoint
+from mlsys.registry import ledger
+
+POINTS = ("before the intent", "after the intent", "in the endpoint", "after the endpoint", "before the move")
+"""Points at which a deployment is killed, in the order in which it passes them."""
+
+
+def model(letter):
+    """What the registry reads of a bundle."""
+    return SimpleNamespace(digest=letter * 64, family="linear", params={})
+
+
+class EndpointFiles:
+    """Endpoints in a folder; `broken` are digests that none answers with."""
+
+    cluster = "files"
+
+    def __init__(self, folder, broken=()):
+        self.folder, self.broken = Path(folder), broken
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def configured(self, name):
+        file = self.folder / f"{name}.json"
+        return Configured(**json.loads(file.read_text())) if file.is_file() else None
+
+    def serve(self, entry, settings):
+        url = f"http://127.0.0.1:1/{entry.name}"
+        chosen = {"alias": settings.alias, "digest": entry.digest, "version": entry.version, "url": url}
+        (self.folder / f"{entry.name}.json").write_text(json.dumps(chosen))
+        if entry.digest in self.broken:
+            raise errors.ClusterError.build("deploy: endpoint", got="503", expected="an answer")
+        return Endpoint(url, "curl", "a file", was_served=False)
+
+    def stop(self, name):
+        there = self.configured(name) is not None
+        (self.folder / f"{name}.json").unlink(missing_ok=True)
+        return there
+
+
+def deploy_in_a_fork(store, name, version, point="nowhere"):
+    """Start a process that deploys a version and kills itself at a point; returns its number."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, which the child does not use
+        child = os.fork()
+    if child == 0:
+        try:
+            _deploy(store, name, version, point)
+        except BaseException:  # noqa: BLE001  (the process ends here, whatever it is)
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return child
+
+
+def ending_of(child):
+    """The exit code of a process, or the negative number of the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _deploy(store, name, version, point):
+    there = EndpointFiles(store.root / "endpoints")
+    append, serve = ledger.append, there.serve
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def killed_append(store, move):
+        if (point, move.kind) in {("before the intent", "deploying"), ("before the move", "move")}:
+            die()
+        append(store, move)
+        if (point, move.kind) == ("after the intent", "deploying"):
+            die()
+
+    def killed_serve(entry, settings):
+        if point == "in the endpoint":
+            die()
+        endpoint = serve(entry, settings)
+        if point == "after the endpoint":
+            die()
+        return endpoint
+
+    ledger.append, there.serve, rollout.rehearse = killed_append, killed_serve, lambda *_: None
+    rollout.put(store, registry.resolve(store, name, version), "champion", there, reason="to be killed")
