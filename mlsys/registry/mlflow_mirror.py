@@ -15,7 +15,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import tempfile
+import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,9 +30,8 @@ from mlsys.registry import ledger, mlflow_model, mlflow_runs
 from mlsys.registry.ledger import Move
 from mlsys.store import Store, digest_json, read_json, write_json
 
-MIRROR_S, OWN_MIRROR_S = 10.0, 120.0
-"""Longest time that a run waits for a tracking server, and for the store's own database, whose tables the first
-run makes; what is missing then, `sync` adds."""
+MIRROR_S = 10.0
+"""Longest time that a command waits for a tracking server; what is missing then, `sync` adds."""
 
 ANSWER_S = 5
 """Longest time, in seconds, in which a tracking server has to answer a request."""
@@ -57,10 +58,15 @@ def mirror(store: Store, name: str) -> str | None:
     if is_current(store, name):
         return None
     try:
-        _within(MIRROR_S if os.environ.get("MLFLOW_TRACKING_URI") else OWN_MIRROR_S, lambda: sync(store, [name]))
+        if _is_own(store):
+            sync(store, [name])
+        else:
+            _client(store)  # imports MLflow, for which no server is to blame
+            _within(MIRROR_S, lambda: sync(store, [name]))
     except errors.MlsysError as error:
-        got = " ".join(str(error).split())
-        return f"warning: MLflow does not know of '{name}' yet; `mlsys registry sync` tells it later ({got})"
+        got = re.search(r"^  got: +(.*)$", str(error), re.MULTILINE)
+        reason = textwrap.shorten(got[1] if got else str(error), 160, placeholder=" …")
+        return f"warning: MLflow does not know of '{name}' yet; `mlsys registry sync` tells it later ({reason})"
     return None
 
 
@@ -97,7 +103,7 @@ def _new_runs(store: Store, name: str) -> list[dict[str, Any]]:
 
 def is_current(store: Store, name: str) -> bool:
     """True if the mirror on this tracking server had all lines of the ledger and all runs when it was last written."""
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not (_folder(store) / "mlflow.db").is_file():
+    if _is_own(store) and not (_folder(store) / "mlflow.db").is_file():
         return False
     lines = sum(move.name == name for move in ledger.read(store))
     return _noted(store, name)[0] == lines and not _new_runs(store, name)
@@ -238,6 +244,11 @@ def _server_uri(store: Store) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}"
 
 
+def _is_own(store: Store) -> bool:
+    """True for the database in the store, which this process writes by itself."""
+    return _server_uri(store).startswith("sqlite:") and not os.environ.get("MLFLOW_REGISTRY_URI")
+
+
 def _experiment(client: Any, store: Store, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
@@ -251,7 +262,9 @@ def _folder(store: Store) -> Path:
 
 
 def _server(store: Store) -> str:
-    """Digest of the address, which may hold a password."""
+    """The server in the notes: a digest of its address, which may hold a password; a store's own moves with it."""
+    if _is_own(store):
+        return "own"
     uris = _server_uri(store), os.environ.get("MLFLOW_REGISTRY_URI")
     return digest_json(uris)[:16]
 

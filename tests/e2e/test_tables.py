@@ -27,12 +27,24 @@ def test_the_regression_recipe_runs_to_its_endpoint(command, store_root):
 
 
 def test_a_rollback_puts_the_version_before_back_into_the_running_endpoint(command, store_root):
-    """Another seed is another split and another model: version 2, until it is taken back."""
-    command("mlsys", "deploy", "jobs/recipes/diabetes.yaml", "--set", "seed=1", "--set", "tune.trials=0")
+    """Another seed is another split and another model: version 2, which a person takes out and puts in again."""
+    second = ("mlsys", "deploy", "jobs/recipes/diabetes.yaml", "--set", "seed=1", "--set", "tune.trials=0")
+    command(*second)
     url = read_json(store_root / "runs" / "diabetes" / "result.json")["deploy"]["endpoint"]["url"]
     assert version_at(url) == "2"
-    assert "diabetes@champion is version 1 again" in command("mlsys", "rollback", "diabetes").stdout
+    rolled_back = command("mlsys", "rollback", "diabetes", "--reason", "odd").stdout
+    assert "diabetes@champion is version 1" in rolled_back
+    assert f"{url} answers with it" in rolled_back
     assert version_at(url) == "1"
+    assert "version 2 is registered, champion stays version 1" in command(*second).stdout
+    assert version_at(url) == "1"
+    command("mlsys", "promote", "diabetes@2", "--reason", "it was the data")
+    assert version_at(url) == "2"
+    (served,) = json.loads(command("mlsys", "status", "--json").stdout)["endpoints"]
+    assert (served["name"], served["version"], served["alias"], served["url"]) == ("diabetes", 2, "champion", url)
+    moves = json.loads(command("mlsys", "history", "diabetes", "--alias", "champion", "--json").stdout)
+    reasons = [line["reason"] for line in moves if line["kind"] in ("move", "rollback")]
+    assert reasons == ["passed its gate", "passed its gate", "odd", "it was the data"]
 
 
 def version_at(url):
