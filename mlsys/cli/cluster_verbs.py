@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -53,3 +54,43 @@ def env(store: StoreRoot = None) -> None:
 
     for name, value in cluster.client_environment(open_store(store)).items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@app.command(rich_help_panel=CLUSTER)
+def logs(
+    name: Annotated[
+        str | None, typer.Argument(help="a model: the logs of its replicas; the cluster's by default")
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", min=1, help="lines of each file, from its end")] = 20,
+    as_json: AsJson = False,
+    store: StoreRoot = None,
+) -> None:
+    """Show the ends of log files: of the cluster, of the replicas of a model, and of faults."""
+    from mlsys.workflow import inventory
+
+    ends = inventory.logs(open_store(store), name, lines)
+    text = "\n\n".join(f"{path}\n{end}" for path, end in ends.items()) or "no logs: nothing ran here"
+    show(ends, text, as_json=as_json)
+
+
+@app.command(rich_help_panel=CLUSTER)
+def gc(
+    outputs: Annotated[
+        list[Path] | None, typer.Argument(help="folders of `mlsys predict`: what a killed one left beside them goes")
+    ] = None,
+    days: Annotated[float, typer.Option("--days", min=0, help="what is younger stays")] = 30.0,
+    yes: Annotated[bool, typer.Option("--yes", help="delete; without it the list is shown")] = False,
+    as_json: AsJson = False,
+    store: StoreRoot = None,
+) -> None:
+    """List what no alias, no recent line of the ledger and no run needs; with --yes, delete it."""
+    from mlsys.workflow import retention
+
+    home = open_store(store)
+    rows = retention.leftovers(home, days, outputs or ())
+    num_bytes = retention.delete(home, rows) if yes else sum(row.num_bytes for row in rows)
+    listed = [{"kind": row.kind, "path": str(row.path), "bytes": row.num_bytes} for row in rows]
+    ending = "deleted" if yes else "can go: `mlsys gc --yes` deletes them" if rows else "can go"
+    text = "\n".join([*(f"{row.kind:<8} {row.num_bytes:>12,}  {row.path}" for row in rows)])
+    summary = f"{len(rows)} leftovers, {num_bytes / 1e6:,.1f} MB, {ending}"
+    show({"deleted": yes, "bytes": num_bytes, "leftovers": listed}, f"{text}\n{summary}".lstrip(), as_json=as_json)

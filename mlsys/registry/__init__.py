@@ -48,6 +48,7 @@ __all__ = [
     "set_alias",
     "settings",
     "settle",
+    "stack",
     "unfinished",
     "versions",
     "withdraw",
@@ -147,13 +148,13 @@ def before(store: Store, name: str, alias: str) -> LedgerEntry:
     RegistryError
         There is none.
     """
-    stack = _stack(history(store, name, alias))
-    if len(stack) < 2:
+    earlier = stack(store, name, alias)
+    if len(earlier) < 2:
         where = f"registry: alias '{alias}' of '{name}'"
-        got = f"{len(stack)} version in its history"
+        got = f"{len(earlier)} version in its history"
         hint = f"`mlsys models {name}` lists versions, `mlsys promote {name}@VERSION` moves the alias to one"
         raise errors.RegistryError.build(where, got=got, expected="an earlier one to go back to", hint=hint)
-    return stack[-2]
+    return earlier[-2]
 
 
 def existing(store: Store, name: str) -> list[LedgerEntry]:
@@ -171,6 +172,17 @@ def existing(store: Store, name: str) -> list[LedgerEntry]:
             f"registry: model '{name}'", got="no version", expected="a registered model",
             hint=errors.did_you_mean(name, known) if known else "`mlsys deploy` with a recipe registers one",
         )  # fmt: skip
+    return entries
+
+
+def stack(store: Store, name: str, alias: str) -> list[LedgerEntry]:
+    """The versions to which the alias was moved, the present one last, without the moves that were taken back."""
+    entries: list[LedgerEntry] = []
+    for move in history(store, name, alias):
+        if move.kind == "rollback":
+            entries.pop()
+        else:
+            entries.append(move.entry)
     return entries
 
 
@@ -288,17 +300,6 @@ def unfinished(store: Store, name: str) -> Move | None:
     passing = ("register", "settings")
     lines = [move for move in ledger.read(store) if move.name == name and move.kind not in passing]
     return lines[-1] if lines and lines[-1].kind == "deploying" else None
-
-
-def _stack(moves: Sequence[Move]) -> list[LedgerEntry]:
-    """The versions to which the alias was moved, without the moves that were taken back."""
-    stack: list[LedgerEntry] = []
-    for move in moves:
-        if move.kind == "rollback":
-            stack.pop()
-        else:
-            stack.append(move.entry)
-    return stack
 
 
 def _check(what: str, text: str, rule: Callable[[str], str]) -> None:

@@ -58,7 +58,7 @@ def mirror(store: Store, name: str) -> str | None:
     if is_current(store, name):
         return None
     try:
-        if _is_own(store):
+        if _server_uri(store).startswith("sqlite:"):  # this process is the server, and busy or slow is no fault
             sync(store, [name])
         else:
             _client(store)  # imports MLflow, for which no server is to blame
@@ -103,7 +103,7 @@ def _new_runs(store: Store, name: str) -> list[dict[str, Any]]:
 
 def is_current(store: Store, name: str) -> bool:
     """True if the mirror on this tracking server had all lines of the ledger and all runs when it was last written."""
-    if _is_own(store) and not (_folder(store) / "mlflow.db").is_file():
+    if _is_own() and not (_folder(store) / "mlflow.db").is_file():
         return False
     lines = sum(move.name == name for move in ledger.read(store))
     return _noted(store, name)[0] == lines and not _new_runs(store, name)
@@ -244,9 +244,9 @@ def _server_uri(store: Store) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}"
 
 
-def _is_own(store: Store) -> bool:
-    """True for the database in the store, which this process writes by itself."""
-    return _server_uri(store).startswith("sqlite:") and not os.environ.get("MLFLOW_REGISTRY_URI")
+def _is_own() -> bool:
+    """True if the tracking server is the database in the store."""
+    return not any(os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"))
 
 
 def _experiment(client: Any, store: Store, name: str) -> str:
@@ -263,7 +263,7 @@ def _folder(store: Store) -> Path:
 
 def _server(store: Store) -> str:
     """The server in the notes: a digest of its address, which may hold a password; a store's own moves with it."""
-    if _is_own(store):
+    if _is_own():
         return "own"
     uris = _server_uri(store), os.environ.get("MLFLOW_REGISTRY_URI")
     return digest_json(uris)[:16]

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import urllib.request
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mlsys import cluster, errors, locks, registry
@@ -243,3 +244,37 @@ def reports(store: Store, name: str | None = None) -> dict[str, dict[str, str]]:
         hint = errors.did_you_mean(name, pages)
         raise errors.RegistryError.build(f"open: '{name}'", got="no run", expected="a model with reports", hint=hint)
     return {name: pages[name]}
+
+
+def logs(store: Store, name: str | None, num_lines: int) -> dict[str, str]:
+    """The ends of log files by path, newest last: of the replicas of a name, or of the cluster and of faults.
+
+    Raises
+    ------
+    RegistryError
+        There is no such model.
+    """
+    if name is None:
+        paths = [store.root / "cluster" / "head.log", *sorted((store.root / "faults").glob("*"))[-3:]]
+    else:
+        registry.existing(store, name)
+        paths = _replica_logs(store, name)
+    return {str(path): _end(path, num_lines) for path in paths if path.is_file()}
+
+
+def _replica_logs(store: Store, name: str) -> list[Path]:
+    """Log files of the replicas of a name on this machine, by Ray's names of them."""
+    if cluster.status(store) is None:
+        return []
+    cluster.connect(store)
+    import ray
+
+    folder = Path(ray._private.worker.global_worker.node.get_logs_dir_path())  # noqa: SLF001 - Ray has no public way
+    files = (folder / "serve").glob(f"replica_{name}_*.log")
+    return sorted(files, key=lambda path: path.stat().st_mtime)[-5:]
+
+
+def _end(path: Path, num_lines: int) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1_000_000))
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-num_lines:])

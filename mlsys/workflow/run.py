@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic_core import to_jsonable_python
 
-from mlsys import errors
+from mlsys import errors, locks
 from mlsys.code_graph import code_digest
 from mlsys.console import Console
 from mlsys.plugins import outside_code
@@ -162,6 +162,8 @@ class Run:
     def ending_after(self, until: str, steps: Mapping[str, Step[Any]]) -> Iterator[None]:
         """Leave the block after the step `until`; the resolved recipe is written before it, the results after.
 
+        One run of a name is at work at a time: another waits, and says for whom.
+
         Raises
         ------
         RecipeError
@@ -171,16 +173,21 @@ class Run:
             hint = errors.did_you_mean(until, steps)
             raise errors.RecipeError.build("workflow: until", got=until, expected="a step", hint=hint)
         self.until = until
-        resolved = dump(self.recipe)
-        write_atomic(self.folder / "resolved.yaml", resolved.encode())
-        self.run_record = RunRecord.begin(self.folder, resolved, until)
         try:
-            with self.run_record.recording(), suppress(_LastStepError):
-                yield
-            write_json(self.folder / "result.json", self.records)
+            with self._turn():
+                resolved = dump(self.recipe)
+                write_atomic(self.folder / "resolved.yaml", resolved.encode())
+                self.run_record = RunRecord.begin(self.folder, resolved, until)
+                with self.run_record.recording(), suppress(_LastStepError):
+                    yield
+                write_json(self.folder / "result.json", self.records)
         finally:
             if self.mirrors and until in MIRRORED:
                 self._mirror()
+
+    def _turn(self) -> AbstractContextManager[None]:
+        name = self.recipe.name
+        return locks.hold(self.store.root / "locks" / name, f"run of '{name}'", self.console.line)
 
     def _mirror(self) -> None:
         from mlsys.registry import mlflow_mirror
