@@ -269,7 +269,8 @@ def _replica_logs(store: Store, name: str) -> list[Path]:
     cluster.connect(store)
     import ray
 
-    folder = Path(ray._private.worker.global_worker.node.get_logs_dir_path())  # noqa: SLF001 - Ray has no public way
+    node: Any = ray._private.worker.global_worker.node  # noqa: SLF001 - Ray has no public way
+    folder = Path(node.get_logs_dir_path())
     files = (folder / "serve").glob(f"replica_{name}_*.log")
     return sorted(files, key=lambda path: path.stat().st_mtime)[-5:]
 

@@ -135,7 +135,7 @@ def test_what_the_mirror_has_is_not_asked_again(store, monkeypatch):
 
 def test_no_password_of_a_server_is_written(store, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
-    mlflow_mirror._note(store, "late", len(ledger.read(store)))
+    mlflow_mirror._note(store, "late", len(ledger.read(store)), "")
     assert mlflow_mirror.is_current(store, "late")
     written = [path.read_bytes() for path in (store.root / "registry").iterdir() if path.suffix == ".json"]
     assert not any(b"secret" in data for data in written)
