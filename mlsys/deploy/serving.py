@@ -336,34 +336,42 @@ class Replayed:
     seconds: float
 
 
-def send(split: Split, part: str, schema: Schema, url: str) -> Replayed:
+def send(split: Split, part: str, schema: Schema, url: str, digest: str) -> Replayed:
     """Send the rows of a part to ``<url>/invocations`` and wait until their log is on disk.
 
     Rows may be sent again: their ids are the same (`replay_rows`), and the monitor counts an id once. `schema` has
-    the columns of a request, id and time among them.
+    the columns of a request, id and time among them. Each answer has to name the bundle's digest: on a machine with
+    two clusters, another store's model of the same name may answer.
 
     Raises
     ------
     ClusterError
-        The endpoint refuses rows that its own schema allows, or does not answer.
+        The endpoint refuses rows that its own schema allows, answers with another bundle, or does not answer.
     """
     began = time.monotonic()
     address = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
     num_rows = num_requests = 0
-    for chunk in replay_rows.chunks(split, part, schema):
-        connection.request("POST", f"{address.path}/invocations", chunk.body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status != http.HTTPStatus.OK:
-            raise errors.ClusterError.build(
-                f"deploy: replay to {url}", got=f"{answer.status}: {text[:300]!r}", expected="200"
-            )
-        num_rows += len(chunk.ids)
-        num_requests += 1
-    connection.close()
+    client = http.client.HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
+    with contextlib.closing(client) as connection:
+        for chunk in replay_rows.chunks(split, part, schema):
+            connection.request("POST", f"{address.path}/invocations", chunk.body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            _check_answer(url, answer.status, answer.read(), digest)
+            num_rows += len(chunk.ids)
+            num_requests += 1
     _wait_for_log(url)
     return Replayed(num_rows, num_requests, round(time.monotonic() - began, 1))
+
+
+def _check_answer(url: str, status: int, text: bytes, digest: str) -> None:
+    where = f"deploy: replay to {url}"
+    if status != http.HTTPStatus.OK:
+        raise errors.ClusterError.build(where, got=f"{status}: {text[:300]!r}", expected="200")
+    answered = json.loads(text)["model"]["digest"]
+    if answered != digest:
+        got, expected = f"an answer of bundle {answered[:12]}", f"bundle {digest[:12]}"
+        hint = "another deployment, or another store's cluster at this address; run the command again"
+        raise errors.ClusterError.build(where, got=got, expected=expected, hint=hint)
 
 
 def _wait_for_log(url: str) -> None:
