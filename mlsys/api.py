@@ -144,7 +144,7 @@ def run(
     return _finished(workflow.run(job, until))
 
 
-def init(table: str, target: str, *, output: Path | str | None = None) -> str:
+def init(table: str, target: str | None = None, *, output: Path | str | None = None) -> str:
     """Write a recipe for a table that nobody has described; it runs as it is and is meant to be edited.
 
     Parameters
@@ -152,7 +152,7 @@ def init(table: str, target: str, *, output: Path | str | None = None) -> str:
     table
         Whatever a recipe takes as its source: a path, glob or URI.
     target
-        The column to predict.
+        The column to predict; without one the likeliest is proposed, and a comment names others.
     output
         File to write; without one the text is only returned.
 
@@ -166,10 +166,10 @@ def init(table: str, target: str, *, output: Path | str | None = None) -> str:
     Examples
     --------
     >>> print(init("sklearn://wine", "target"))
-    # Drafted from the first 178 rows of sklearn://wine.
+    # Drafted from the 178 rows of sklearn://wine.
     ...
     name: wine
-    target: target
+    target: target  # as asked for
     ...
     """
     from mlsys.collect import recipe_template

@@ -103,19 +103,22 @@ def deploy(
 @app.command(rich_help_panel=RECIPES)
 def init(
     table: Annotated[str, typer.Argument(help="as data.source in a recipe: path, folder, glob or URI")],
-    target: Annotated[str, typer.Option("--target", help="column to predict")],
+    target: Annotated[str | None, typer.Option("--target", help="column to predict; proposed if not given")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="where to write; <name>.yaml by default")
     ] = None,
 ) -> None:
-    """Write a recipe for a table that nobody has seen; it runs without edits."""
+    """Write a recipe for a table that nobody has seen, with a reason for each choice; it runs without edits."""
     from mlsys.collect import recipe_template
-    from mlsys.recipe import parse
+    from mlsys.console import Console
 
-    text = recipe_template.write(table, target)
-    path = output or Path(f"{parse(text).name}.yaml")
-    recipe_template.save(text, path)
-    typer.echo(f"wrote {path}\nnext:  mlsys run {path}")
+    console = Console()
+    drafted = recipe_template.draft(table, target, progress=console.progress)
+    path = output or Path(f"{drafted.name}.yaml")
+    recipe_template.save(drafted.text, path)
+    for message in drafted.messages:
+        console.line(message)
+    console.line(f"wrote {path}\nnext:  mlsys run {path}")
 
 
 @app.command(rich_help_panel=RECIPES)

@@ -16,6 +16,9 @@ The modules, in the order in which a run passes through them:
 `report`            counts and warnings, and the limits at which a collection stops
 `task`              the prediction task, from the target's values
 `split`             parts and folds, stored as data; `assignment` assigns them, `bins` draws, `equal_rows` groups
-`recipe_template`   a recipe for a table that nobody has seen
+`screening`         columns that no model should get: known only with the answer, or personal
+`survey`            a table that nobody has described, for `mlsys init`
+`proposals`         target, id, time, group and suspicious columns of it, with reasons
+`recipe_template`   a recipe for it
 ==================  ======================================================================================
 """

@@ -8,12 +8,14 @@ bytes come from the cache. A third pass, `drop_duplicates`, takes rows out that 
 from __future__ import annotations
 
 import collections
+import math
 import shutil
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,6 +35,31 @@ from mlsys.readers.conversion import NumberFormat
 from mlsys.recipe import Reading
 from mlsys.schema import ROW
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Portion:
+    """A part of the batches of a fragment, for a survey: one in `every`, as many as `seconds` are enough for."""
+
+    every: int = 1
+    seconds: float = math.inf
+
+    def of(self, batches: Iterable[T], on_skip: Callable[[], None] = lambda: None) -> Iterator[T]:
+        """Batches of the portion, of which the first is always one; `on_skip` is called for each that is not."""
+        began = time.monotonic()
+        for number, batch in enumerate(batches):
+            is_over = number > 0 and time.monotonic() - began > self.seconds
+            if is_over or number % self.every:
+                on_skip()
+            if is_over:
+                return
+            if number % self.every == 0:
+                yield batch
+
+
+ALL = Portion()
+
 
 @dataclass(frozen=True)
 class ScanJob:
@@ -44,6 +71,7 @@ class ScanJob:
     target: str | None
     staged: Path
     cache: Cache
+    portion: Portion = ALL
 
 
 @dataclass(frozen=True)
@@ -58,6 +86,7 @@ class WriteJob:
     staged: Path
     folder: Path
     cache: Cache
+    portion: Portion = ALL
 
 
 @dataclass(frozen=True)
@@ -140,7 +169,12 @@ def _scan(job: ScanJob, sha256: str | None) -> FragmentScan:
     result = FragmentScan(0, {}, [], sha256)
     _make_empty(job.staged)
     numbers = registry.numbers(job.fragment, job.reading)
-    for number, batch in enumerate(registry.batches(job.fragment, job.reading, result.bad_records)):
+    batches = registry.batches(job.fragment, job.reading, result.bad_records)
+
+    def is_partial() -> None:
+        result.is_partial = True
+
+    for number, batch in enumerate(job.portion.of(batches, is_partial)):
         refuse_reserved(job.fragment, batch.table.column_names)
         if not batch.table.num_rows:  # a header without rows says nothing of types
             continue
@@ -210,7 +244,8 @@ def _write(job: WriteJob) -> StoredFragment:
             return StoredFragment(job.folder, counts)
         quarantine.records(job.scan.bad_records)
         numbers = registry.numbers(job.fragment, job.reading)
-        for table in _batches(job):
+        portion = replace(job.portion, every=1) if job.staged.is_dir() else job.portion  # staged is what was taken
+        for table in portion.of(_batches(job)):
             rows = _convert(table, job.storage, job.fragment.location, numbers, quarantine)
             rows = _derive(rows, job.storage, quarantine)
             rules = job.storage.contract

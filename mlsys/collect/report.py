@@ -97,6 +97,7 @@ def build(
         ],
         "num_pieces": len(fragments),
         "num_reused": sum(part.is_reused for part in parts),
+        "is_partial": any(s.is_partial for s in scans) or counts.num_read < sum(s.num_rows for s in scans),
         "num_read": counts.num_read,
         "num_rows": counts.num_rows,
         "num_quarantined": counts.num_bad,

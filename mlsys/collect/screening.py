@@ -22,7 +22,7 @@ Kaufman, Rosset, Perlich & Stitelman (2012), "Leakage in data mining: formulatio
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,10 +160,16 @@ class _Agreement:
 
 
 def _copies(snapshot: Snapshot, task: Task, names: Sequence[str]) -> dict[str, str]:
-    numbers = [name for name in names if snapshot.schema[name].kind is Kind.NUMERIC]
-    alike = {name: _Agreement(len(task.classes)) for name in (names if task.is_classification else numbers)}
+    numbers = {column.name for column in snapshot.schema if column.kind is Kind.NUMERIC}
+    compared = [name for name in names if task.is_classification or name in numbers]
+    return copies(_frames(snapshot, compared, task.target), task, compared)
+
+
+def copies(frames: Iterable[pl.DataFrame], task: Task, names: Sequence[str]) -> dict[str, str]:
+    """Columns that say the same as the target in all rows, with the words that say so; numbers where that is one."""
+    alike = {name: _Agreement(len(task.classes)) for name in names}
     answers = Counter[Any]()
-    for rows in _frames(snapshot, list(alike), task.target):
+    for rows in frames:
         labelled = rows.filter(pl.col(task.target).is_not_null())
         answers.update(_counts(labelled[task.target], task))
         for name in list(alike):

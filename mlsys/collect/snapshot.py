@@ -28,7 +28,7 @@ from mlsys.collect import (
 from mlsys.collect.cache import PART, REJECTED, Cache, StoredFragment, link
 from mlsys.collect.contract import Contract
 from mlsys.collect.history import CollectionRecord
-from mlsys.collect.pipeline import DropDuplicatesJob, ScanJob, WriteJob
+from mlsys.collect.pipeline import ALL, DropDuplicatesJob, Portion, ScanJob, WriteJob
 from mlsys.collect.storage_schema import FragmentScan, StorageSchema
 from mlsys.dataset import Snapshot
 from mlsys.readers import conversion, folders, registry
@@ -153,6 +153,14 @@ def take_table(
     return collection
 
 
+def survey(store: Store, data: recipe.DataSection, fragments: list[Fragment], portion: Portion) -> Collection:
+    """Collect a portion of some fragments as a run would, without target, in this process: for `mlsys init`."""
+    now = dt.datetime.now(dt.UTC)
+    request = _Request(_with_defaults(data, fragments), None, None, None, None, is_regression=False, now=now)
+    source = _Input(fragments, cluster.ExecutionPlan("task", "a survey"), [], [], None, None, [])
+    return _collect(store, request, source, portion)
+
+
 def _run(store: Store, request: _Request) -> Collection:
     """Find what there is to read, and collect it in one task or all over the cluster."""
     fragments = registry.find(request.data.source, request.data.reading)
@@ -190,20 +198,20 @@ def _plan(fragments: Sequence[Fragment]) -> cluster.ExecutionPlan:
     return cluster.plan(0, sum(f.num_bytes for f in fragments) + (PACKED_RATIO - 1) * sum(packed))
 
 
-def _collect(store: Store, request: _Request, source: _Input) -> Collection:
-    """Pass over all fragments, store the snapshot, and note it in the history."""
+def _collect(store: Store, request: _Request, source: _Input, portion: Portion = ALL) -> Collection:
+    """Pass over all fragments, or a portion of each, store the snapshot, and note it in the history."""
     with store.staging() as scratch, store.staging() as folder:
         # 1. Count what the values of each column can be read as.
         cache, data, fragments = Cache.of(store), request.data, source.fragments
         staged = [scratch / f"text-{number:05d}" for number in range(len(fragments))]
         scan_jobs = [
-            ScanJob(fragment, data.reading, data.timezone, request.target, texts, cache)
+            ScanJob(fragment, data.reading, data.timezone, request.target, texts, cache, portion)
             for fragment, texts in zip(fragments, staged, strict=True)
         ]
         scans = cluster.map(pipeline.scan, scan_jobs)
 
         # 2. Decide the types, and store the rows that fit.
-        storage, parts, changes = _write(request, source, scans, staged, cache, scratch)
+        storage, parts, changes = _write(request, source, scans, staged, cache, scratch, portion)
 
         # 3. Leave out rows that repeat others.
         files = [part.folder / PART for part in parts]
@@ -231,7 +239,13 @@ def _collect(store: Store, request: _Request, source: _Input) -> Collection:
 
 
 def _write(
-    request: _Request, source: _Input, scans: list[FragmentScan], staged: Sequence[Path], cache: Cache, scratch: Path
+    request: _Request,
+    source: _Input,
+    scans: list[FragmentScan],
+    staged: Sequence[Path],
+    cache: Cache,
+    scratch: Path,
+    portion: Portion,
 ) -> tuple[StorageSchema, list[StoredFragment], list[str]]:
     """Decide the types and store the rows; return both, and the columns that changed since the last collection.
 
@@ -248,7 +262,17 @@ def _write(
         changes = _changed_columns(request, source, scans, storage)
         inputs = zip(fragments, _first_rows(scans), scans, staged, strict=False)
         jobs = [
-            WriteJob(fragment, data.reading, first, scan, storage, texts, scratch / f"rows-{attempt}-{number}", cache)
+            WriteJob(
+                fragment,
+                data.reading,
+                first,
+                scan,
+                storage,
+                texts,
+                scratch / f"rows-{attempt}-{number}",
+                cache,
+                portion,
+            )
             for number, (fragment, first, scan, texts) in enumerate(inputs)
         ]
         parts = cluster.map(pipeline.write, jobs)

@@ -41,7 +41,8 @@ def most_frequent(counts: Counter[str]) -> Counter[str]:
 class FragmentScan:
     """The result of the first pass over a fragment: number of records, type counts by column, bad records.
 
-    `damage` is the error of a fragment that cannot be read, `changed` when it was last changed.
+    `damage` is the error of a fragment that cannot be read, `changed` when it was last changed, `is_partial` says that
+    a survey left rows out.
     """
 
     num_rows: int
@@ -51,6 +52,7 @@ class FragmentScan:
     damage: str | None = None
     changed: str = ""
     is_reused: bool = False
+    is_partial: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -65,7 +66,7 @@ def decide(snapshot: Snapshot, recipe: Recipe, without: Collection[Label] = ()) 
         raise errors.TargetError.all_null(target, snapshot.num_rows)
     if len(counts) == 1:
         raise errors.TargetError.single_class(target, next(iter(counts)), sum(counts.values()))
-    kind = _kind(counts, is_numeric=is_numeric, is_integer=is_integer) if recipe.task == "auto" else recipe.task
+    kind = kind_of(counts, is_numeric=is_numeric, is_integer=is_integer) if recipe.task == "auto" else recipe.task
     if kind is TaskKind.REGRESSION:
         return _regression(target, counts, is_numeric=is_numeric)
     classes = _classes(target, counts, kind)
@@ -136,7 +137,8 @@ def _labels(snapshot: Snapshot, target: str) -> tuple[Counter[object], bool, boo
     return counts, is_integer or pa.types.is_floating(kind), is_integer
 
 
-def _kind(counts: Counter[object], *, is_numeric: bool, is_integer: bool) -> TaskKind:
+def kind_of(counts: Mapping[Any, int], *, is_numeric: bool, is_integer: bool) -> TaskKind:
+    """The kind of task that the rows by value make, unless the recipe says otherwise."""
     if len(counts) == 2:
         return TaskKind.BINARY
     few = len(counts) <= MAX_INTEGER_CLASSES and sum(counts.values()) >= MIN_ROWS_PER_CLASS * len(counts)

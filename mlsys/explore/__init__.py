@@ -2,7 +2,6 @@
 
 ================  ==================================================================
 `scan`            one pass over the training rows: statistics by fold, a sample, row hashes
-`univariate`      strength of each column alone as a predictor of the target
 `alerts`          alerts about the table, its columns and pairs of them
 `leakage`         columns that know the answer, rows in two parts, broken order
 `associations`    pairs of columns, missing values and time, as JSON

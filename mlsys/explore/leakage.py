@@ -45,10 +45,10 @@ import pyarrow.compute as pc
 
 from mlsys import cluster, errors
 from mlsys.dataset import Split
-from mlsys.explore import univariate
 from mlsys.explore.scan import Profile, ScanFragment, fragments, light, read
 from mlsys.reports.formats import percent
 from mlsys.schema import Role, Schema, Task
+from mlsys.statistics import univariate
 from mlsys.statistics.arrays import Floats, UInt64
 from mlsys.statistics.hashing import combine, hash_array
 from mlsys.statistics.ranking import Z_95_LOWER, wilson_interval

@@ -24,16 +24,15 @@ import pyarrow.parquet as pq
 
 from mlsys import cluster, errors, expressions
 from mlsys.dataset import Split
-from mlsys.explore import univariate
-from mlsys.explore.univariate import Strength
 from mlsys.limits import TASK_CELLS, TASK_ROWS
 from mlsys.schema import FOLD, ROW, Kind, Role, Schema, Task
-from mlsys.statistics import TableStatistics, TrainStatistics, encode_target
+from mlsys.statistics import TableStatistics, TrainStatistics, encode_target, univariate
 from mlsys.statistics.arrays import UInt64
 from mlsys.statistics.hashing import combine, hash_array, mix
 from mlsys.statistics.numeric_statistics import Distributions
 from mlsys.statistics.pairwise import PairLayout, PairwiseStatistics
 from mlsys.statistics.table import encode_columns
+from mlsys.statistics.univariate import Strength
 
 MOST_TASKS = 64
 """Tasks at most: the profiles of all are merged in one process, those of the fragments of a task in the task."""

@@ -5,9 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from mlsys.explore import univariate
 from mlsys.schema import Kind, Task
-from mlsys.statistics import code_columns
+from mlsys.statistics import code_columns, univariate
 
 BINARY = Task(kind="binary", target="y", classes=(0, 1))
 NUMBER = Task(kind="regression", target="y")
