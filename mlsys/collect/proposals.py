@@ -21,7 +21,6 @@ What changes how a model is judged, time and group, is left to the reader: a com
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -64,8 +63,7 @@ MIN_TIMES = 10
 """Distinct times from which rows can be divided by them."""
 
 ID_NAME = re.compile(
-    r"(^|[_\W])(id|uuid|guid|key|index|rowid|row|number|no|nr|num|code)$|(?<=[a-z])(Id|ID|Key|No|Number)$",
-    re.IGNORECASE,
+    r"(?i:(^|[_\W])(id|uuid|guid|key|index|rowid|row|number|no|nr|num|code)$)|(?<=[a-z])(Id|ID|Key|No|Number)$"
 )
 ENTITY_NAME = re.compile(
     r"(?i)(^|[_\W])(customer|client|patient|user|member|account|subject|household|device|session|person|student|employee|"
@@ -176,7 +174,7 @@ class _Table:
         if not ranked:
             raise _no_target(self.survey.source)
         best = ranked[0]
-        if TARGET_NAME.search(best):
+        if self._rank(best) >= 3:
             reason = "its name says so"
         elif PREDICTED_NAME.search(best):
             reason = "by its name" + (", and it is the last column" if best == self.names[-1] else "")
@@ -187,8 +185,13 @@ class _Table:
 
     def _rank(self, name: str) -> float:
         """Likelihood that a column is the target, by its name and its place; only the order counts."""
-        named = 3.0 if TARGET_NAME.search(name) else 1.5 if PREDICTED_NAME.search(name) else 0.0
-        return named + (1.0 if name == self.names[-1] else 0.0)
+        is_coordinate = {"x", "y", "z"} <= {each.lower() for each in self.names} and name.lower() in {"x", "y", "z"}
+        word = PREDICTED_NAME.search(name)
+        named = 3.0 if TARGET_NAME.search(name) and not is_coordinate else 0.0
+        if word and not named:
+            named = 1.5 if word.end() == len(name) else 1.0
+        is_flag = bool(named) and self.num_distinct(name) == 2
+        return named + (1.0 if name == self.names[-1] else 0.0) + (0.5 if is_flag else 0.0)
 
     def _can_be_learned(self, name: str) -> bool:
         """True for numbers, flags and categories that repeat, unless they identify rows, groups or persons."""
@@ -250,7 +253,7 @@ class _Table:
         if len(values) < MIN_ROWS or self.survey.repeats[name]:
             return False
         if values.dtype == pl.String:
-            return kind is Kind.CATEGORICAL and not _form_of_times(values) and not _are_numbers(values)
+            return kind is Kind.CATEGORICAL and not _are_numbers(values)
         counts_up = values.dtype.is_integer() and bool(
             (values.diff().drop_nulls() == values.diff().drop_nulls().first()).all()
         )
@@ -263,7 +266,7 @@ class _Table:
         is_number = values.dtype.is_integer() and bool(ID_NAME.search(name)) and not storage_schema.is_row_index(name)
         if present < MIN_ROWS or not (is_text or is_number):
             return False
-        if is_text and (_form_of_times(values) or _are_numbers(values)):
+        if is_text and _are_numbers(values):
             return False
         return values.n_unique() >= ID_LIKE_FRACTION * present
 
@@ -338,28 +341,6 @@ class _Table:
         is_key = values.dtype == pl.String or values.dtype.is_integer()
         most = len(values) if ENTITY_NAME.search(name) else MOST_ROWS * distinct if GROUP_NAME.search(name) else 0
         return is_key and GROUPS <= distinct <= len(values) / 2 and len(values) <= most
-
-
-ISO_TIMES = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d")
-"""Formats of times that a table with types may hold as text."""
-
-
-def written_times(survey: Survey, target: str) -> Iterator[tuple[str, str]]:
-    """Columns of texts that are times in a table with types, and their format."""
-    for name in survey.frame.columns:
-        form = _form_of_times(survey.frame[name]) if name != target else None
-        if form:
-            yield name, form
-
-
-def _form_of_times(values: pl.Series) -> str | None:
-    """The ISO format that all texts of a column have, which a table with types holds; None for other columns."""
-    if values.dtype != pl.String or not len(values.drop_nulls()):
-        return None
-    texts = values.drop_nulls()
-    if texts.head(100).str.len_chars().max() not in {10, 19, 20}:
-        return None
-    return next((form for form in ISO_TIMES if not texts.str.to_datetime(form, strict=False).null_count()), None)
 
 
 def _are_numbers(values: pl.Series) -> bool:

@@ -93,9 +93,7 @@ def save(text: str, path: Path) -> None:
 
 def _text(seen: Survey, proposed: Proposals, name: str) -> str:
     others = f"; else perhaps: {', '.join(proposed.alternatives)}" if proposed.alternatives else ""
-    times = _times(seen, proposed)
-    has_derive = any("derive" in line for line in times)
-    derive = [] if has_derive else ["  # derive: {}             # new columns as SQL, e.g. {late: delay > 15}"]
+    derive = ["  # derive: {}             # new columns as SQL, e.g. {late: delay > 15}"]
     lines = [
         f"# Drafted from {seen.seen} of {seen.source}.",
         "# Every key that is left out has a default; `mlsys run` writes them all into resolved.yaml.",
@@ -110,10 +108,10 @@ def _text(seen: Survey, proposed: Proposals, name: str) -> str:
         *_listed("ignore", proposed.ignore),
         *_listed("known_after", proposed.known_after),
         *_suspects(proposed),
-        *times,
+        *_times(proposed),
         *_group(proposed),
         *(_rare(seen, proposed) or derive),
-        *_texts(seen),
+        *_kinds(seen),
         *(f"  # {_plain(column)}: {remark}; it is a feature" for column, remark in proposed.remarks.items()),
     ]
     return "\n".join(lines) + "\n"
@@ -179,18 +177,14 @@ def _suspects(proposed: Proposals) -> list[str]:
     return [*lines, *(f"  # - {_plain(name)}  # {why}" for name, why in list(proposed.suspects.items())[:MOST_LISTED])]
 
 
-def _times(seen: Survey, proposed: Proposals) -> list[str]:
-    if proposed.time:
-        name, reason = proposed.time
-        return [
-            f"  # {_plain(name)}: {reason}. If the prediction is made at that time:",
-            f"  # time: {_plain(name)}     # and, beside data:  split: {{by: time}}",
-        ]
-    for name, form in proposals.written_times(seen, proposed.target):
-        column = '"' + name + '"'
-        sql = f"STRPTIME({column}, '{form}')"
-        return [f"  # derive: {_plain({'at': sql})}  # texts that are times; then also: time: at"]
-    return []
+def _times(proposed: Proposals) -> list[str]:
+    if not proposed.time:
+        return []
+    name, reason = proposed.time
+    return [
+        f"  # {_plain(name)}: {reason}. If the prediction is made at that time:",
+        f"  # time: {_plain(name)}     # and, beside data:  split: {{by: time}}",
+    ]
 
 
 def _group(proposed: Proposals) -> list[str]:
@@ -216,12 +210,16 @@ def _rare(seen: Survey, proposed: Proposals) -> list[str]:
     ]
 
 
-def _texts(seen: Survey) -> list[str]:
+def _kinds(seen: Survey) -> list[str]:
+    """Lines for texts that are times, and for those that are taken for prose."""
     prose = [column.name for column in seen.schema if column.kind is Kind.TEXT]
-    line = (
-        f"  # kinds: {_plain(dict.fromkeys(prose, 'categorical'))}  # taken for text; this would make them categories"
-    )
-    return [line] if prose else []
+    lines = []
+    if seen.written_times:
+        lines.append(f"  kinds: {_plain(dict.fromkeys(seen.written_times, 'datetime'))}  # texts that are times")
+    elif prose:
+        hint = "taken for text; this would make them categories"
+        lines.append(f"  # kinds: {_plain(dict.fromkeys(prose, 'categorical'))}  # {hint}")
+    return lines
 
 
 def _name(source: str) -> str:

@@ -23,7 +23,7 @@ import pyarrow as pa
 from mlsys import errors
 from mlsys.collect import snapshot
 from mlsys.collect.pipeline import Portion
-from mlsys.readers import decoding, folders, registry
+from mlsys.readers import conversion, decoding, folders, registry
 from mlsys.readers.base import Fragment
 from mlsys.recipe import DataSection, Reading
 from mlsys.schema import Column, Kind, Schema
@@ -35,6 +35,9 @@ SECONDS = 60.0
 
 MOST_CLASSES = 1_000
 """Values of a column up to which the rows of each are counted."""
+
+HEAD_ROWS = 1_000
+"""Rows that show of nearly every column of texts that they are no times."""
 
 MOST_FILES = 50
 """Files up to which the columns of each are compared."""
@@ -80,6 +83,8 @@ class Survey:
         Names of the files.
     left_out
         Files beside them that do not have their columns, by the reason.
+    written_times
+        Columns of texts that are times: they are read as such, and the recipe has to say so.
     """
 
     source: str | tuple[str, ...]
@@ -94,6 +99,7 @@ class Survey:
     notes: tuple[str, ...]
     names: tuple[str, ...]
     left_out: dict[str, str] = field(default_factory=dict)
+    written_times: tuple[str, ...] = ()
 
     def kind(self, name: str) -> Kind:
         return self.schema[name].kind
@@ -244,6 +250,9 @@ def _counted(
         repeats[name] = bool(nulls[name]) or num_distinct < len(values)
         if num_distinct <= MOST_CLASSES:
             classes[name] = dict(values.drop_nulls().value_counts().iter_rows())
+    written = {name: times for name in names if (times := _times(frame[name])) is not None}
+    frame = frame.with_columns(times.alias(name) for name, times in written.items())
+    columns = (c.model_copy(update={"kind": Kind.DATETIME}) if c.name in written else c for c in schema)
     bad = ((rule, broken["rows"]) for rule, broken in taken.report["quarantine"].items())
     notes = (
         *taken.report["notes"],
@@ -254,8 +263,31 @@ def _counted(
         ),
     )
     return Survey(
-        source, reading, schema, frame, rows.num_rows, seen, repeats, nulls, classes, notes, tuple(files), left_out
+        source=source,
+        reading=reading,
+        schema=Schema(columns=tuple(columns)),
+        frame=frame,
+        num_rows=rows.num_rows,
+        seen=seen,
+        repeats=repeats,
+        nulls=nulls,
+        classes=classes,
+        notes=notes,
+        names=tuple(files),
+        left_out=left_out,
+        written_times=tuple(written),
     )
+
+
+def _times(values: pl.Series) -> pl.Series | None:
+    """The times that a table with types holds as texts, if all of them can be read; None for other columns."""
+    if values.dtype != pl.String or values.null_count() == len(values):
+        return None
+    for part in (values.head(HEAD_ROWS), values):
+        times = conversion.read_text(part.to_arrow(), conversion.TIME)
+        if times.null_count > part.null_count():
+            return None
+    return pl.Series(values=pl.from_arrow(times))
 
 
 def _of_documents(source: str, fragments: list[Fragment]) -> Survey:

@@ -39,10 +39,13 @@ def features():
         (["a", "SalePrice"], "SalePrice", "by its name, and it is the last column"),
         (["a", "b", "colour"], "colour", "the last column"),
         (["a", "b", "id"], "b", "the last column that can be learned"),
+        (["income_ratio", "a", "repaid", "b"], "repaid", "by its name"),
+        (["x", "y", "z", "price"], "price", "by its name, and it is the last column"),
     ],
 )
 def test_the_target_goes_by_its_name_then_by_its_place(proposed, columns, target, reason):
     values = {"id": range(N), "label": RNG.choice(["x", "y"], N), "Churn": RNG.integers(0, 2, N), **features()}
+    values["repaid"] = values["Churn"].astype(float)
     found = proposed({name: values.get(name, RNG.normal(size=N)) for name in columns})
     assert (found.target, found.target_reason) == (target, reason)
 

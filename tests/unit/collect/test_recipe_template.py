@@ -10,7 +10,7 @@ import pytest
 
 from mlsys import errors, recipe
 from mlsys.collect import recipe_template, snapshot, split, task
-from mlsys.schema import Role, TaskKind
+from mlsys.schema import Kind, Role, TaskKind
 from mlsys.store import Store
 from pictures import folder
 
@@ -76,17 +76,17 @@ def test_what_may_be_wanted_stands_as_a_comment(tmp_path):
     assert "4 classes: multiclass" in text
 
 
-@pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"])
+@pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d", "%Y-%m-%d %H:%M:%S.%f"])
 def test_times_that_a_typed_table_holds_as_text_are_no_identifiers(tmp_path, form):
     begin = dt.datetime(2011, 1, 1, tzinfo=dt.UTC)
     times = [(begin + dt.timedelta(days=day)).strftime(form) for day in range(60)]
     pq.write_table(pa.table({"at once": times, "y": list(range(60))}), tmp_path / "t.parquet")
     text = recipe_template.write(str(tmp_path / "t.parquet"), "y")
     assert "ignore" not in text
-    line = next(line for line in text.splitlines() if "derive" in line)
-    drafted = recipe.parse(text.replace(line, line.replace("# derive", "derive") + "\n  time: at"))
+    drafted = recipe.parse(text.replace("# time: at once", "time: at once"))
     taken = snapshot.take(Store.open(tmp_path / "store"), drafted.data, target="y", folder=tmp_path / "run")
-    assert taken.snapshot.schema["at"].role is Role.TIME
+    assert taken.snapshot.schema["at once"].role is Role.TIME
+    assert taken.snapshot.schema["at once"].kind is Kind.DATETIME
 
 
 def test_a_misspelt_target_is_named(tmp_path):
