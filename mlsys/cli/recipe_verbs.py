@@ -107,13 +107,21 @@ def init(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="where to write; <name>.yaml by default")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="how the table is read: reading.query=…, reading.delimiter=';', timezone=…",
+        ),
+    ] = None,
 ) -> None:
     """Write a recipe for a table that nobody has seen, with a reason for each choice; it runs without edits."""
     from mlsys.collect import recipe_template
     from mlsys.console import Console
 
     console = Console()
-    drafted = recipe_template.draft(table, target, progress=console.progress)
+    drafted = recipe_template.draft(table, target, settings=settings or (), progress=console.progress)
     path = output or Path(f"{drafted.name}.yaml")
     recipe_template.save(drafted.text, path)
     for message in drafted.messages:

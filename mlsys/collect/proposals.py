@@ -174,7 +174,7 @@ class _Table:
         if not ranked:
             raise _no_target(self.survey.source)
         best = ranked[0]
-        if self._rank(best) >= 3:
+        if self._is_named_target(best):
             reason = "its name says so"
         elif PREDICTED_NAME.search(best):
             reason = "by its name" + (", and it is the last column" if best == self.names[-1] else "")
@@ -185,13 +185,18 @@ class _Table:
 
     def _rank(self, name: str) -> float:
         """Likelihood that a column is the target, by its name and its place; only the order counts."""
-        is_coordinate = {"x", "y", "z"} <= {each.lower() for each in self.names} and name.lower() in {"x", "y", "z"}
         word = PREDICTED_NAME.search(name)
-        named = 3.0 if TARGET_NAME.search(name) and not is_coordinate else 0.0
+        named = 3.0 if self._is_named_target(name) else 0.0
         if word and not named:
             named = 1.5 if word.end() == len(name) else 1.0
         is_flag = bool(named) and self.num_distinct(name) == 2
         return named + (1.0 if name == self.names[-1] else 0.0) + (0.5 if is_flag else 0.0)
+
+    def _is_named_target(self, name: str) -> bool:
+        """True for a name that says that this is the target; y beside x and z is a coordinate."""
+        coordinates = {"x", "y", "z"}
+        is_coordinate = coordinates <= {each.lower() for each in self.names} and name.lower() in coordinates
+        return bool(TARGET_NAME.search(name)) and not is_coordinate
 
     def _can_be_learned(self, name: str) -> bool:
         """True for numbers, flags and categories that repeat, unless they identify rows, groups or persons."""

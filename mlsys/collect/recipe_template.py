@@ -7,7 +7,7 @@ needs is set, what a person has to decide stands in a comment, each with its rea
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -17,7 +17,7 @@ from mlsys import errors
 from mlsys.collect import proposals, survey
 from mlsys.collect.proposals import Proposals
 from mlsys.collect.survey import Survey
-from mlsys.recipe import Reading
+from mlsys.recipe import Reading, ReadOptions, override
 from mlsys.schema import Kind, TaskKind
 from mlsys.store import write_atomic
 
@@ -45,10 +45,13 @@ def draft(
     target: str | None = None,
     name: str | None = None,
     *,
+    settings: Sequence[str] = (),
     progress: Callable[[str], None] = lambda _: None,
     seconds: float = survey.SECONDS,
 ) -> Draft:
     """Draft a recipe for a source; without a `target` one is proposed.
+
+    `settings` say how the source is read, such as ``reading.query=SELECT …`` or ``timezone=Europe/Berlin``.
 
     Raises
     ------
@@ -59,7 +62,8 @@ def draft(
     TargetError
         No column can be predicted.
     """
-    seen = survey.take(source, seconds=seconds, progress=progress)
+    options = override(ReadOptions(), settings) if settings else None
+    seen = survey.take(source, options, seconds=seconds, progress=progress)
     if target is not None and target not in seen.schema.names:
         raise errors.RecipeError.unknown_column("init", target, seen.schema.names)
     if len(seen.schema) < 2:
@@ -68,7 +72,7 @@ def draft(
         raise errors.SourceError.build(f"init: '{source}'", got=got, expected="a target and features", hint=hint)
     proposed = proposals.propose(seen, target)
     named = name or _name(source)
-    return Draft(named, _text(seen, proposed, named), tuple(_messages(seen, proposed)))
+    return Draft(named, _text(seen, proposed, named, options), tuple(_messages(seen, proposed)))
 
 
 def write(source: str, target: str | None = None, name: str | None = None) -> str:
@@ -91,7 +95,7 @@ def save(text: str, path: Path) -> None:
     write_atomic(path, text.encode())
 
 
-def _text(seen: Survey, proposed: Proposals, name: str) -> str:
+def _text(seen: Survey, proposed: Proposals, name: str, options: ReadOptions | None) -> str:
     others = f"; else perhaps: {', '.join(proposed.alternatives)}" if proposed.alternatives else ""
     derive = ["  # derive: {}             # new columns as SQL, e.g. {late: delay > 15}"]
     lines = [
@@ -104,6 +108,7 @@ def _text(seen: Survey, proposed: Proposals, name: str) -> str:
         f"  source: {_plain(seen.source)}",
         *_files(seen),
         *_reading(seen.reading),
+        *([f"  timezone: {_plain(options.timezone)}"] if options and options.timezone != "UTC" else []),
         *([f"  id: {_plain(proposed.id)}           # a value of its own in every row"] if proposed.id else []),
         *_listed("ignore", proposed.ignore),
         *_listed("known_after", proposed.known_after),
@@ -147,12 +152,11 @@ def _files(seen: Survey) -> list[str]:
 
 
 def _reading(reading: Reading) -> list[str]:
-    default, lines = Reading(), []
-    if reading.delimiter != default.delimiter:
-        lines.append(f"    delimiter: {_plain(reading.delimiter)}")
-    if reading.encoding != default.encoding:
-        check = "the file is not UTF-8: check that accents come out right"
-        lines.append(f"    encoding: {reading.encoding}      # {check}")
+    """Lines for all that is not read by default."""
+    default = Reading().model_dump(mode="json")
+    values = {key: value for key, value in reading.model_dump(mode="json").items() if value != default.get(key)}
+    notes = {"encoding": "      # the file is not UTF-8: check that accents come out right"}
+    lines = [f"    {key}: {_plain(value)}{notes.get(key, '')}" for key, value in values.items()]
     return ["  reading:", *lines] if lines else []
 
 

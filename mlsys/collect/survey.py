@@ -25,7 +25,7 @@ from mlsys.collect import snapshot
 from mlsys.collect.pipeline import Portion
 from mlsys.readers import conversion, decoding, folders, registry
 from mlsys.readers.base import Fragment
-from mlsys.recipe import DataSection, Reading
+from mlsys.recipe import DataSection, Reading, ReadOptions
 from mlsys.schema import Column, Kind, Schema
 from mlsys.store import Store
 
@@ -105,18 +105,28 @@ class Survey:
         return self.schema[name].kind
 
 
-def take(source: str, *, seconds: float = SECONDS, progress: Callable[[str], None] = lambda _: None) -> Survey:
+def take(
+    source: str,
+    options: ReadOptions | None = None,
+    *,
+    seconds: float = SECONDS,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Survey:
     """Read a table, all of it or a part within the seconds, and count what proposals need.
+
+    `options` say how it is read; without any, the delimiter and the encoding of CSV files are found.
 
     Raises
     ------
     SourceError
         The source is missing, empty or damaged, or is no table.
     """
-    fragments = registry.find(source, Reading())
+    given = options or ReadOptions()
+    fragments = registry.find(source, given.reading)
     if fragments[0].files:  # in the order of their folders, so that the first ones are all of one class
-        return _of_documents(source, fragments)
-    reading = detect_reading(fragments[0]) if fragments[0].format == "csv" else Reading()
+        return _of_documents(source, given.reading, fragments)
+    is_open = options is None and fragments[0].format == "csv"
+    reading = detect_reading(fragments[0]) if is_open else given.reading
     left_out = _without_columns(fragments, reading)
     chosen: str | tuple[str, ...] = source
     if left_out:
@@ -128,7 +138,7 @@ def take(source: str, *, seconds: float = SECONDS, progress: Callable[[str], Non
     pieces = pieces[::every] if is_spread else pieces
     portion = Portion(1 if is_spread else every, seconds / 2 / len(pieces))
     with tempfile.TemporaryDirectory(prefix="mlsys-init-") as folder, _ticking(progress, source):
-        data = DataSection(source=chosen, reading=reading)
+        data = DataSection(source=chosen, reading=reading, timezone=given.timezone)
         taken = snapshot.survey(Store.open(Path(folder)), data, pieces, portion)
         seen = _part(taken, every, seconds)
         return _counted(chosen, reading, taken, seen, [each.name for each in fragments], left_out)
@@ -290,7 +300,7 @@ def _times(values: pl.Series) -> pl.Series | None:
     return pl.Series(values=pl.from_arrow(times))
 
 
-def _of_documents(source: str, fragments: list[Fragment]) -> Survey:
+def _of_documents(source: str, reading: Reading, fragments: list[Fragment]) -> Survey:
     """The survey of files that are a row each: of their names, which say the labels; nothing of them is read."""
     tables = [folders.names_and_labels(fragment.files) for fragment in fragments]
     frame = pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
@@ -299,4 +309,4 @@ def _of_documents(source: str, fragments: list[Fragment]) -> Survey:
     repeats = {name: frame[name].n_unique() < len(frame) for name in frame.columns}
     counts = {n: dict(frame[n].drop_nulls().value_counts().iter_rows()) for n in frame.columns if repeats[n]}
     seen, files = f"the names of the {len(frame):,} files", tuple(fragment.name for fragment in fragments)
-    return Survey(source, Reading(), schema, frame, len(frame), seen, repeats, nulls, counts, (), files)
+    return Survey(source, reading, schema, frame, len(frame), seen, repeats, nulls, counts, (), files)
