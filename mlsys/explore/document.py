@@ -82,13 +82,22 @@ def describe(
         "overview": _overview(whole, repeated, profile.sample.num_rows),
         "others": _others(split.schema),
         "target": {"name": task.target, "classes": classes, "summary": asdict(whole.target.result())},
-        "alerts": [*map(dict, screened), *(asdict(alert) for alert in raised)],
+        "alerts": [*map(dict, screened), *(_alert(alert) for alert in raised)],
         "findings": [asdict(finding) for finding in findings],
         "columns": sorted(columns, key=lambda column: -(column["relation"] or {"value": -1.0})["value"]),
         "associations": None if pairwise is None else associations.matrix(pairwise),
         "gaps": None if pairwise is None else associations.missingness(pairwise),
         "timeline": None if pairwise is None else associations.timeline(pairwise),
     }
+
+
+def _alert(alert: alerts.Alert) -> dict[str, Any]:
+    return asdict(alert) | {"detail": masked(alert.detail)}
+
+
+def _shown(value: Any) -> Any:
+    """A value as the report shows it, which names no person."""
+    return masked(value) if isinstance(value, str) else value
 
 
 def _overview(whole: TableStatistics, repeated: int, num_sampled: int) -> dict[str, Any]:
@@ -132,7 +141,7 @@ def _column(
         "kind": column.kind.value,
         "type": column.type,
         "unit": column.unit,
-        "summary": asdict(summary),
+        "summary": asdict(summary) | {"frequent_items": [[_shown(value), n] for value, n in summary.frequent_items]},
         "relation": relation,
         "correlation": statistics.comoments.correlation if whole.task.kind.value == "regression" else None,
         "categories": _categories(statistics, whole),
@@ -166,8 +175,7 @@ def _category(value: Any, rows: int, sums: Floats, whole: TableStatistics) -> di
         mean = float(sums[1] / sums[0]) if sums[0] > 0 else None
     elif sums.sum() > 0:
         shares = (sums / sums.sum()).tolist()
-    value = masked(value) if isinstance(value, str) else value
-    return {"value": value, "rows": rows, "shares": shares, "mean": mean}
+    return {"value": _shown(value), "rows": rows, "shares": shares, "mean": mean}
 
 
 def _by_class(name: str, edges: Sequence[float] | None, profile: Profile) -> dict[str, list[float]] | None:

@@ -149,3 +149,15 @@ def test_the_mean_of_a_numeric_target_is_drawn_with_its_interval(divide):
     assert points[0]["mean"] == pytest.approx(np.mean(y[x < first]))
     missing = next(column["summary"] for column in profile["columns"] if column["name"] == "x")
     assert curves["x"]["missing"]["rows"] == missing["num_nulls"] + missing["num_nan"] + missing["num_inf"]
+
+
+def test_no_address_or_number_of_a_person_is_in_the_report(divide):
+    mails = [f"user{i % 3}@example.org" for i in range(N)]
+    texts = [f"please do call me at +49 30 12345{i:02d} about my order" for i in range(N)]
+    train = pa.table({"mail": mails, "one": ["jo@example.org"] * N, "text": texts, "y": TASKS["binary"][1]})
+    split = divide(train)
+    profile = document.describe(split, TASKS["binary"][0], scan.profile(split, TASKS["binary"][0]), [])
+    shown = json.dumps(profile) + report.page(profile)
+    assert "@example.org" not in shown
+    assert "12345" not in shown
+    assert shown.count("[e-mail address]") > 2
