@@ -67,6 +67,8 @@ NOTABLE = {"auc": 0.95, "r2": 0.9}
 where the lower end of its 95 % interval is above the first. The strongest honest columns of
 well-known tables stay below: 0.976 ± 0.013 in scikit-learn's breast cancer, 0.986 ± 0.025 in iris."""
 
+ALLOWED = "; allowed by the recipe"
+
 LATER = ("validation", "test", "production")
 
 
@@ -205,12 +207,23 @@ def scan(
     known = {finding.column for finding in findings if finding.kind == "identical"}
     shown = [f for f in findings if f.kind != "proxy" or f.column not in known]
     for place, finding in enumerate(shown):
-        if finding.column in allowed and (finding.blocking or finding.suspected):
-            detail = f"{finding.detail}; allowed by the recipe"
+        if finding.column in allowed:
+            detail = finding.detail + ALLOWED
             shown[place] = replace(finding, detail=detail, blocking=False, suspected=False)
         elif finding.suspected and suspects == "stop":
             shown[place] = replace(finding, blocking=True)
     return sorted(shown, key=lambda finding: (not finding.blocking, not finding.suspected, -finding.evidence))
+
+
+def warnings(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """Sentences for the console and the gate: one for each suspect, and one for the other strong columns together."""
+    listed = list(findings)
+    suspects = [finding.sentence for finding in listed if finding.suspected]
+    strong = [f for f in listed if f.kind == "proxy" and not f.suspected and not f.detail.endswith(ALLOWED)]
+    if strong:
+        others = f", others nearly so ({', '.join(str(f.column) for f in strong[1:6])})" if len(strong) > 1 else ""
+        suspects.append(f"{strong[0].detail}{others}: check that this is known when the prediction is made")
+    return tuple(suspects)
 
 
 def enforce(findings: Iterable[Finding]) -> None:

@@ -166,7 +166,7 @@ def explore(context: StepContext, data: CollectResult) -> ExploreResult:
         num_alerts=len(described["alerts"]),
         num_findings=len(findings),
         suspects=tuple(dict.fromkeys(finding.column for finding in findings if finding.column is not None)),
-        warnings=tuple(finding.sentence for finding in findings if finding.suspected),
+        warnings=leakage.warnings(findings),
     )
 
 

@@ -108,7 +108,7 @@ class ExploreResult(StepResult):
     suspects
         Columns that the leakage scan names.
     warnings
-        Sentences about those that very likely know the answer.
+        Sentences about those that may know the answer.
     """
 
     identity = ("statistics",)

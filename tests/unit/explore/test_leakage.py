@@ -148,9 +148,14 @@ def test_a_copy_of_a_number_in_another_unit_is_suspected(divide):
 def test_a_strong_column_is_reported_and_not_suspected(divide):
     train = table(2_000)
     strong = np.asarray(train["y"]) * 2.5 + np.random.default_rng(4).normal(size=2_000)  # AUC Φ(2.5/√2) = 0.961
-    (found,) = look(divide(train.append_column("strong", pa.array(strong))))
+    split = divide(train.append_column("strong", pa.array(strong)))
+    (found,) = look(split)
     assert (found.column, found.suspected) == ("strong", False)
     assert found.evidence == pytest.approx(0.961, abs=0.01)
+    told = f"'strong' alone predicts the target with an AUC of {found.evidence:.3f}"
+    assert leakage.warnings([found]) == (f"{told}: check that this is known when the prediction is made",)
+    (allowed,) = look(split, allow=["strong"])
+    assert leakage.warnings([allowed]) == ()
 
 
 def test_a_group_in_two_parts_stops_the_run_unless_parts_follow_in_time(divide, schema_of):
