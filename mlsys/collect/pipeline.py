@@ -40,16 +40,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Portion:
-    """A part of the batches of a fragment, for a survey: one in `every`, as many as `seconds` are enough for."""
+    """A part of the batches of fragments, for a survey: one in `every`, as many as `seconds` a pass are enough for.
+
+    `until` is the time, by `time.monotonic`, at which a pass that has begun is over.
+    """
 
     every: int = 1
     seconds: float = math.inf
+    until: float = math.inf
+
+    def begun(self) -> Portion:
+        """The portion for a pass that begins now."""
+        return replace(self, until=time.monotonic() + self.seconds)
 
     def of(self, batches: Iterable[T], on_skip: Callable[[], None] = lambda: None) -> Iterator[T]:
         """Batches of the portion, of which the first is always one; `on_skip` is called for each that is not."""
-        began = time.monotonic()
         for number, batch in enumerate(batches):
-            is_over = number > 0 and time.monotonic() - began > self.seconds
+            is_over = number > 0 and time.monotonic() > self.until
             if is_over or number % self.every:
                 on_skip()
             if is_over:

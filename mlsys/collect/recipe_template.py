@@ -24,8 +24,8 @@ from mlsys.store import write_atomic
 MIN_CLASS_ROWS = 8
 """Rows of a class from which its share of 70 % gives training the two that it needs, with some to spare."""
 
-MOST_LISTED = 30
-"""Columns with a line of their own; more of one kind are told in a number."""
+MOST_LISTED, MOST_ALIKE = 30, 3
+"""Columns with a line of their own, of all and of one reason; more are told in a number."""
 
 
 GENERAL_NAME = re.compile(r"(?i)train(ing)?|test|data(set)?|table|rows|file|export|part[-_]?\d*|\*|")
@@ -137,8 +137,16 @@ def _messages(seen: Survey, proposed: Proposals) -> list[str]:
 
 
 def _sentences(what: str, reasons: dict[str, str]) -> list[str]:
-    shown = [f"{what} '{name}': {reason}" for name, reason in list(reasons.items())[:MOST_LISTED]]
-    return [*shown, *([f"{what}: {len(reasons) - MOST_LISTED:,} more"] if len(reasons) > MOST_LISTED else [])]
+    """A sentence for each column, or for all of one reason where they are many."""
+    lines = []
+    for reason in dict.fromkeys(reasons.values()):
+        names = [name for name, why in reasons.items() if why == reason]
+        if len(names) <= MOST_ALIKE:
+            lines += [f"{what} '{name}': {reason}" for name in names]
+        else:
+            lines.append(f"{what} {len(names):,} columns ({', '.join(names[:MOST_ALIKE])}, …): {reason}")
+    more = [f"{what}: {len(lines) - MOST_LISTED:,} more"] if len(lines) > MOST_LISTED else []
+    return [*lines[:MOST_LISTED], *more]
 
 
 def _files(seen: Survey) -> list[str]:

@@ -203,9 +203,10 @@ def _collect(store: Store, request: _Request, source: _Input, portion: Portion =
     with store.staging() as scratch, store.staging() as folder:
         # 1. Count what the values of each column can be read as.
         cache, data, fragments = Cache.of(store), request.data, source.fragments
+        counted = portion.begun()
         staged = [scratch / f"text-{number:05d}" for number in range(len(fragments))]
         scan_jobs = [
-            ScanJob(fragment, data.reading, data.timezone, request.target, texts, cache, portion)
+            ScanJob(fragment, data.reading, data.timezone, request.target, texts, cache, counted)
             for fragment, texts in zip(fragments, staged, strict=True)
         ]
         scans = cluster.map(pipeline.scan, scan_jobs)
@@ -260,6 +261,7 @@ def _write(
             data, request.target, request.split_column, scans, request.contract, is_regression=request.is_regression
         )
         changes = _changed_columns(request, source, scans, storage)
+        portion = portion.begun()
         inputs = zip(fragments, _first_rows(scans), scans, staged, strict=False)
         jobs = [
             WriteJob(

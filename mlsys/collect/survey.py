@@ -136,7 +136,7 @@ def take(
     pieces = [piece for each in fragments for piece in registry.split(each)] if every > 1 else fragments
     is_spread = len(pieces) >= 2 * every  # row groups, or many files: those in between need not be opened
     pieces = pieces[::every] if is_spread else pieces
-    portion = Portion(1 if is_spread else every, seconds / 2 / len(pieces))
+    portion = Portion(1 if is_spread else every, seconds / 2)
     with tempfile.TemporaryDirectory(prefix="mlsys-init-") as folder, _ticking(progress, source):
         data = DataSection(source=chosen, reading=reading, timezone=given.timezone)
         taken = snapshot.survey(Store.open(Path(folder)), data, pieces, portion)

@@ -148,3 +148,11 @@ def test_every_choice_is_told_with_its_reason(tmp_path):
         "to be checked 'kind': it alone predicts the target with an AUC of 0.989; kept until you say so",
         "time 'bought at', in a comment: every row has one, 2024-01-01 to 2024-01-28",
     )
+
+
+def test_many_columns_of_one_reason_are_one_sentence(tmp_path):
+    columns = {f"p{i}": [0] * 100 for i in range(40)}
+    pq.write_table(pa.table({**columns, "x": range(100), "y": [0, 1] * 50}), tmp_path / "t.parquet")
+    drafted = recipe_template.draft(str(tmp_path / "t.parquet"))
+    assert "ignored 40 columns (p0, p1, p2, …): the same value in every row" in drafted.messages
+    assert len(recipe.parse(drafted.text).data.ignore) == 41
