@@ -87,14 +87,10 @@ def _screen(snapshot: Snapshot, task: Task, names: Sequence[str]) -> dict[str, S
 
 
 def _personal(snapshot: Snapshot, names: Sequence[str]) -> dict[str, Screened]:
-    groups = [(path, group) for path in snapshot.paths for group in range(pq.read_metadata(path).num_row_groups)]
-    chosen = groups[:: max(1, -(-len(groups) // PERSONAL_GROUPS))]
+    rows = _spread_rows(snapshot, names)
     personal: dict[str, Screened] = {}
     for name in names:
-        parts = [pq.ParquetFile(path).read_row_group(group, columns=[name])[name] for path, group in chosen]
-        values = pa.chunked_array([part for column in parts for part in column.chunks], parts[0].type)
-        step = max(1, len(values) // PERSONAL_ROWS)
-        kind = personal_data.detect(name, values.take(np.arange(0, len(values), step)))
+        kind = personal_data.detect(name, rows[name])
         if kind is not None:
             action = "kept as a feature; data.ignore leaves it out"
             if not kind.is_feature:
@@ -102,6 +98,15 @@ def _personal(snapshot: Snapshot, names: Sequence[str]) -> dict[str, Screened]:
             role = None if kind.is_feature else Role.IGNORE
             personal[name] = Screened("personal_data", role, f"holds {kind.detail}", action)
     return personal
+
+
+def _spread_rows(snapshot: Snapshot, names: Sequence[str]) -> pa.Table:
+    """Rows at equal distances from row groups that are spread over the files, which are read one after the other."""
+    groups = [(path, group) for path in snapshot.paths for group in range(pq.read_metadata(path).num_row_groups)]
+    chosen = groups[:: max(1, -(-len(groups) // PERSONAL_GROUPS))]
+    most = max(1, PERSONAL_ROWS // len(chosen))
+    tables = (pq.ParquetFile(path).read_row_group(group, columns=list(names)) for path, group in chosen)
+    return pa.concat_tables(t.take(np.arange(0, t.num_rows, max(1, t.num_rows // most))) for t in tables)
 
 
 def _filled_after(snapshot: Snapshot, target: str, names: Sequence[str]) -> dict[str, str]:
