@@ -19,7 +19,7 @@ from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.recipe import Recipe
 from mlsys.schema import Kind, Schema, Task
-from mlsys.selection import code_columns
+from mlsys.selection import code_forms
 from mlsys.statistics import TrainStatistics, encode_target
 from mlsys.statistics.tails import Tail
 
@@ -81,7 +81,7 @@ MAX_FORMS = 4
 
 def feature_forms(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> list[Form]:
     """The forms of columns whose whole numbers may be codes: as amounts, as means of the target, as both."""
-    columns = code_columns.candidates(schema, statistics, recipe)
+    columns = code_forms.candidates(schema, statistics, recipe)
     if not columns:
         return [USUAL]
     treatments = {"target means": ["target"], "amounts and target means": ["numeric", "target", "frequency"]}

@@ -90,7 +90,7 @@ SELECTION = Step(
     modelling.selection,
     results.SelectionResult,
     summary.own,
-    reads=(*FIT, "selection"),
+    reads=(*FIT, "data.kinds", "selection"),
     observe=data.observe_encoders,
 )
 TUNE = Step(

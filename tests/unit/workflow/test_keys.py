@@ -53,7 +53,7 @@ VALUES = {
     "data.known_after": (["x"], COLLECT),
     "data.ignore": (["x"], COLLECT),
     "data.allow_personal": (["x"], COLLECT),
-    "data.kinds": ({"x": "categorical"}, COLLECT),
+    "data.kinds": ({"x": "categorical"}, COLLECT | SELECTION),
     "data.max_bad_fraction": (0.5, COLLECT),
     "data.incremental.cursor": ("x", COLLECT),
     "data.incremental.lookback": (5, COLLECT),

@@ -9,7 +9,7 @@ import pytest
 from mlsys import errors
 from mlsys.predict import Predictor
 from mlsys.schema import Kind
-from mlsys.selection import code_columns
+from mlsys.selection import code_forms
 from mlsys.statistics import ColumnStatistics
 from modelled import collected
 
@@ -45,14 +45,14 @@ def ranking(rows):
 
 
 def test_codes_are_told_from_amounts_noise_and_row_numbers(rows):
-    found = code_columns.candidates(rows.parts.schema, rows.statistics, rows.settings)
+    found = code_forms.candidates(rows.parts.schema, rows.statistics, rows.settings)
     assert set(found) >= {"a", "b", "c"}
     assert not {"age", "number"} & set(found)
 
 
 def test_a_column_that_the_recipe_speaks_of_is_as_it_says(rows):
     stated = rows.settings.having({"features.columns": {"a": "numeric"}})
-    assert "a" not in code_columns.candidates(rows.parts.schema, rows.statistics, stated)
+    assert "a" not in code_forms.candidates(rows.parts.schema, rows.statistics, stated)
 
 
 def test_target_means_of_codes_are_compared_and_win(rows, ranking):
