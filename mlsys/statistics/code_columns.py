@@ -116,8 +116,8 @@ def compare(values: pa.ChunkedArray, y: npt.NDArray[Any], task: Task, fold: Ints
     difference = by_run - by_value
     error = float(difference.std()) / len(difference) ** 0.5
     z = float(difference.mean()) / error if error else 0.0
-    explained = (1 - float(errors.sum()) / total for errors in (by_value, by_run))
-    return Explained(*(max(each, 0.0) for each in explained), z, len(distinct))
+    by_value_fraction, by_order_fraction = (max(1 - float(each.sum()) / total, 0.0) for each in (by_value, by_run))
+    return Explained(by_value_fraction, by_order_fraction, z, len(distinct))
 
 
 def sample_folds(rows: pa.Table) -> Ints:
