@@ -46,7 +46,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -176,16 +176,29 @@ def files(folder: Path) -> list[LogFile]:
     return sorted(listed, key=lambda log_file: (log_file.path.parent.name, log_file.path.name))
 
 
-def read(folder: Path, seen: RowSpans | None = None) -> Iterator[pa.Table]:
+def read(
+    folder: Path, seen: RowSpans | None = None, faults: dict[str, str] | None = None, columns: Collection[str] = ()
+) -> Iterator[pa.Table]:
     """Read the rows that are not in `seen`, file by file, and add them to it; damaged files are passed over.
 
     Files may be written, merged and removed meanwhile: a row that is there when `read` is called comes once.
+
+    Parameters
+    ----------
+    faults
+        Is filled: name of a file that was passed over → the reason.
+    columns
+        A file without one of these is no log of an endpoint, and is passed over.
     """
-    seen = RowSpans() if seen is None else seen
+    seen, faults = RowSpans() if seen is None else seen, {} if faults is None else faults
     is_complete = False
     while not is_complete:
         is_complete = True
         for log_file in files(folder):
+            name, fault = log_file.path.relative_to(folder).as_posix(), _fault(log_file, columns)
+            if fault is not None:
+                faults[name] = fault
+                continue
             parts = [(span, seen.missing(span)) for span in log_file.spans]
             if not any(missing for _, missing in parts):
                 continue
@@ -194,10 +207,19 @@ def read(folder: Path, seen: RowSpans | None = None) -> Iterator[pa.Table]:
             except FileNotFoundError:  # merged since it was listed: its rows stand in another file now
                 is_complete = False
                 continue
+            except (OSError, pa.ArrowException) as error:  # the footer is whole, the rows are not
+                faults[name] = str(error).splitlines()[0]
+                continue
             for _, missing in parts:
                 for span in missing:
                     seen.add(span)
             yield table.replace_schema_metadata(None).take(_places(parts))
+
+
+def _fault(log_file: LogFile, columns: Collection[str]) -> str | None:
+    """Say why a file is passed over, if it is."""
+    absent = [] if log_file.schema is None else sorted(set(columns) - set(log_file.schema.names))
+    return f"no column {', '.join(absent)}" if absent else log_file.fault
 
 
 def _places(parts: Sequence[tuple[Span, Sequence[Span]]]) -> pa.Array:
@@ -293,7 +315,12 @@ def _described(path: Path) -> LogFile | None:
     with footer:
         schema, count = footer.schema_arrow, footer.metadata.num_rows
     packed = (schema.metadata or {}).get(SPANS)
-    spans = tuple(Span(*span) for span in json.loads(packed)) if packed else (Span(path.stem, 0, count),)
+    try:
+        spans = tuple(Span(*span) for span in json.loads(packed)) if packed else (Span(path.stem, 0, count),)
+    except (ValueError, TypeError):
+        return LogFile(path, (), fault="spans that cannot be read")
+    if sum(span.count for span in spans) != count:
+        return LogFile(path, (), fault=f"{count} rows, and spans of another number")
     return LogFile(path, spans, size, schema.remove_metadata())
 
 

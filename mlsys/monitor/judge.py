@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mlsys import cluster
+from mlsys import cluster, errors
 from mlsys.bundle import Bundle
+from mlsys.code_graph import code_digest
 from mlsys.evaluate.baseline import metric_of
-from mlsys.monitor import decision, log_scan, metric_tables, report
+from mlsys.monitor import decision, label_match, label_store, log_state, metric_tables, report
 from mlsys.monitor.decision import JudgedWindow
+from mlsys.monitor.label_match import LabelCounts
 from mlsys.monitor.labels import Labels, LabelSource
-from mlsys.monitor.log_scan import LoggedFiles, LogScan, files_of
+from mlsys.monitor.log_rows import LogRows
+from mlsys.monitor.log_scan import LogScan
+from mlsys.monitor.log_state import LogState
 from mlsys.monitor.performance import Performance, PerformanceLimits
 from mlsys.monitor.reference import SCORE, ReferenceBins, ReferenceRows
 from mlsys.monitor.significance import INDEPENDENT, Dispersion
@@ -26,9 +30,11 @@ from mlsys.monitor.windows import Calendar, Window
 from mlsys.readers import registry
 from mlsys.recipe import Recipe
 from mlsys.reports import formats
-from mlsys.store import Store, write_json
+from mlsys.schema import Role
+from mlsys.store import Store, digest_json, write_json
 
-LogSource: TypeAlias = str | Path | Sequence[str | Path]
+MAX_FAULTS = 5
+"""Files of the log that cannot be read and are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -61,28 +67,34 @@ def compare(
     store: Store,
     name: str,
     bundle: Bundle,
-    log: LogSource,
+    log: Path,
     labels: LabelSource | None,
     recipe: Recipe,
     *,
     baseline: Mapping[str, Any] | None = None,
+    replayed: LabelSource | None = None,
     as_of: dt.datetime | None = None,
+    is_kept: bool = False,
 ) -> Judgement:
     """Judge the predictions of a bundle in one task of the cluster.
 
     Parameters
     ----------
     log
-        Parquet files of the prediction log, or folders of them. Rows that other bundles
-        answered are counted and left out; a repeated prediction_id counts once.
+        Folder of the prediction log. Rows that other bundles answered are counted and left out; a prediction that
+        was sent again counts once; a row that cannot be judged is left out with its reason.
     labels
-        Table or file with an id, a label and optionally ``known_at``; None if there are none.
-        A null label means that none will come.
+        Table or file with an id, a label and optionally ``known_at``, beside those that the store keeps; None if
+        there are none. A null label means that none will come.
     baseline
         JSON of the evaluation on the test rows, or a mapping from metric to value. Without
         it performance is shown but not judged.
+    replayed
+        Labels of rows that were replayed, used where `labels` are not given.
     as_of
         Labels that became known later are left out, as if they had not come yet.
+    is_kept
+        What was read of the log is kept in the store, so that the next call reads only what is new.
 
     Returns
     -------
@@ -97,7 +109,29 @@ def compare(
     ContractError
         No label is a class of the task.
     """
-    return cluster.call(_judge, store, name, bundle, _absolute(log), _absolute(labels), recipe, baseline, as_of)
+    given = _absolute(replayed if labels is None else labels)
+    sources = LabelSources(given, is_first=labels is None, as_of=as_of)
+    return cluster.call(_judge, store, name, bundle, Path(log).absolute(), sources, recipe, baseline, is_kept)
+
+
+@dataclass(frozen=True)
+class LabelSources:
+    """Labels beside those that the store keeps; with `is_first` the latter replace them where both have one."""
+
+    given: LabelSource | None
+    is_first: bool
+    as_of: dt.datetime | None
+
+    def read(self, store: Store, name: str, bundle: Bundle, recipe: Recipe) -> list[Labels]:
+        """All labels, those that count where there are several last."""
+        task, id_column = bundle.task, recipe.data.id
+        written = label_store.written(store, name, task)
+        labels = [Labels.of(each, task, id_column, self.as_of) for each in written if each.frame.height]
+        if self.given is None:
+            return labels
+        options, time_column = bundle.read_options, bundle.schema.name_of(Role.TIME)
+        given = Labels.read(self.given, task, id_column, self.as_of, options, time_column)
+        return [given, *labels] if self.is_first else [*labels, given]
 
 
 def _absolute(source: Any) -> Any:
@@ -111,29 +145,38 @@ def _judge(  # noqa: PLR0917
     store: Store,
     name: str,
     bundle: Bundle,
-    log: LogSource,
-    labels: LabelSource | None,
+    log: Path,
+    sources: LabelSources,
     recipe: Recipe,
     baseline: Mapping[str, Any] | None,
-    as_of: dt.datetime | None,
+    is_kept: bool,  # noqa: FBT001
 ) -> Judgement:
     section, task = recipe.monitor, bundle.task
-    # 1. Read the log and the labels
+    if not log.is_dir():
+        raise errors.SourceError.build(
+            f"monitor: prediction log '{log}'", got="nothing there", expected="the folder of a log",
+            hint="the endpoint writes to <store>/predictions/<name>; send it a request first",
+        )  # fmt: skip
+    # 1. Read what is new in the log, and the labels
     reference = ReferenceRows.of(bundle)
     calendar = Calendar(section.granularity, recipe.data.timezone)
-    files = LoggedFiles(files_of(log), bundle.schema, bundle.digest)
-    truth = None if labels is None else Labels.read(labels, task, recipe.data.id, as_of, bundle.read_options)
-    scan = log_scan.read(files, reference, calendar, truth, section.slices)
+    labels = sources.read(store, name, bundle, recipe)
+    folder = _state_folder(store, name, bundle, calendar, section.slices) if is_kept else None
+    with log_state.opened(folder, len(section.slices)) as state:
+        state.take(
+            LogRows(log, bundle.schema, task, bundle.digest), LogScan(reference, calendar, section.slices)
+        )
+        scanned = _labelled(state, labels, bundle, section.slices)
+    _mark_partial(scanned.windows, calendar, section.min_rows)
     # 2. Judge every window and decide
     metric = metric_of(bundle, recipe)
     limits = PerformanceLimits(
         metric, section.max_metric_loss, section.max_calibration_gap, recipe.evaluate.confidence, bundle.threshold
     )
     base = Performance.of(baseline, task)
-    judged, dispersion = decision.judge_windows(scan.windows, reference, base, section, limits)
+    judged, dispersion = decision.judge_windows(scanned.windows, reference, base, section, limits)
     decided = decision.decide(judged, section.retrain_after, metric.title)
     # 3. Store JSON, tables and report
-    rows = {name: getattr(files, name) for name in ("num_rows", "num_duplicates", "num_other", "num_without_time")}
     rules = {"metric": metric.name, "timezone": calendar.timezone, "confidence": limits.confidence}
     value = {
         "name": name,
@@ -141,20 +184,60 @@ def _judge(  # noqa: PLR0917
         "task": task.model_dump(mode="json"),
         "rules": {**section.model_dump(mode="json"), **rules},
         "decision": decided.to_json(),
-        "log": {"num_files": len(files.files), **rows},
-        "labels": _labels_json(truth, scan.delays),
+        "log": _log_json(state),
+        "labels": _labels_json(scanned),
+        "messages": _messages(state, scanned.counts),
         "baseline": _baseline_json(base, limits),
         "counts": _counts_json(judged),
         "windows": [_window_json(each) for each in judged],
         "columns": _columns_json(judged, reference, dispersion),
     }
-    return _store(store, value, scan, reference, bundle.threshold)
+    return _store(store, value, [*scanned.windows, *scanned.slices], reference, bundle.threshold)
+
+
+def _state_folder(store: Store, name: str, bundle: Bundle, calendar: Calendar, slices: Sequence[str]) -> Path:
+    """Folder of what was read of the log, under the digest of all that it depends on."""
+    code = code_digest(store, f"{LogState.__module__}:{LogState.__name__}")
+    key = digest_json([bundle.digest, calendar.granularity, calendar.timezone, list(slices), code])
+    return store.root / "monitor" / name / "log" / key[:32]
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """Windows and slices in order of time, what became of the labels, and seconds from event to label."""
+
+    windows: list[Window]
+    slices: list[Window]
+    counts: LabelCounts | None
+    delays: NDArray[np.float64]
+
+
+def _labelled(state: LogState, labels: Sequence[Labels], bundle: Bundle, slices: Sequence[str]) -> Scanned:
+    """Give the windows their labels, and put them in order."""
+    counts, delays = None, np.empty(0)
+    if labels:
+        id_column = bundle.schema.name_of(Role.ID)
+        is_whole = id_column is not None and bundle.schema[id_column].type == "int64"
+        match = label_match.join(labels, state, is_whole_number=is_whole)
+        delays = label_match.fill(state.windows, match.rows, bundle.task, slices)
+        counts = match.counts
+    ordered = sorted(state.windows.values(), key=lambda w: (w.start, w.slice_key or "", w.slice_value or ""))
+    whole = [window for window in ordered if window.slice_key is None]
+    return Scanned(whole, [window for window in ordered if window.slice_key is not None], counts, delays)
+
+
+def _mark_partial(windows: Sequence[Window], calendar: Calendar, min_rows: int) -> None:
+    """Mark the first and the last window as partial unless the log reaches their ends, whatever a stray row says."""
+    large = [window for window in windows if window.num_rows >= min_rows]
+    for some in filter(None, (windows, large)):
+        some[0].partial |= min(some[0].blocks_seen) > 0
+        some[-1].partial |= max(some[-1].blocks_seen) < calendar.num_blocks(some[-1].start) - 1
 
 
 def _store(
-    store: Store, value: dict[str, Any], scan: LogScan, reference: ReferenceRows, threshold: float | None
+    store: Store, value: dict[str, Any], windows: Sequence[Window], reference: ReferenceRows, threshold: float | None
 ) -> Judgement:
-    windows, granularity = [*scan.windows, *scan.slices], value["rules"]["granularity"]
+    granularity = value["rules"]["granularity"]
 
     def fill(folder: Path) -> dict[str, Any]:
         write_json(folder / "judgement.json", value)
@@ -168,13 +251,49 @@ def _store(
     return Judgement(value, digest, store.path("monitor", digest))
 
 
-def _labels_json(truth: Labels | None, delays: NDArray[np.float64]) -> dict[str, Any] | None:
-    """Number of labels, and the median and 95 % quantile of their delays in seconds after the event."""
-    if truth is None:
+def _log_json(state: LogState) -> dict[str, Any]:
+    """Count the rows of the log that were judged and those that were left out, with the reasons."""
+    return {
+        "num_rows": state.num_rows,
+        "num_duplicates": state.num_duplicates,
+        "num_other": state.others.total(),
+        "others": dict(sorted(state.others.items())),
+        "num_rejected": state.rejected.total(),
+        "rejected": dict(sorted(state.rejected.items())),
+        "examples": state.examples,
+        "misread": dict(sorted(state.misread.items())),
+        "other_types": dict(sorted(state.other_types.items())),
+        "faults": dict(sorted(state.faults.items())),
+    }
+
+
+def _messages(state: LogState, counts: LabelCounts | None) -> list[str]:
+    """Sentences about what was left out of the log and of the labels."""
+    lines = [] if counts is None else counts.messages
+    for reason, number in sorted(state.rejected.items()):
+        lines.append(f"{formats.count(number, 'row')} of the log left out: {reason}.")
+    for column, number in sorted(state.misread.items()):
+        count = formats.count(number, "value")
+        lines.append(f"{count} of '{column}' in the log are not of its type and count as null.")
+    for file, reason in sorted(state.faults.items())[:MAX_FAULTS]:
+        lines.append(f"File '{file}' of the log is passed over: {reason}.")
+    if len(state.faults) > MAX_FAULTS:
+        lines.append(f"{len(state.faults) - MAX_FAULTS:,} more files of the log are passed over.")
+    if state.others:
+        versions = ", ".join(f"{count:,} of version {version}" for version, count in sorted(state.others.items()))
+        lines.append(f"Predictions of other versions are judged under their own names: {versions}.")
+    for column, kind in sorted(state.other_types.items()):
+        lines.append(f"Column '{column}' is of type {kind} in another version; it is compared within its own.")
+    return lines
+
+
+def _labels_json(scanned: Scanned) -> dict[str, Any] | None:
+    """What became of the labels, and the median and 95 % quantile of their delays in seconds after the event."""
+    if scanned.counts is None:
         return None
+    delays = scanned.delays
     quantiles = np.quantile(delays, [0.5, 0.95]).tolist() if len(delays) else None
-    delay = quantiles and {"median": quantiles[0], "p95": quantiles[1]}
-    return {"num_rows": truth.frame.height, "num_repeated": truth.num_repeated, "delay_s": delay}
+    return {**asdict(scanned.counts), "delay_s": quantiles and {"median": quantiles[0], "p95": quantiles[1]}}
 
 
 def _baseline_json(base: Performance, limits: PerformanceLimits) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Delayed labels, joined to predictions by id.
+"""Delayed labels: how they are read, and which predictions they belong to.
+
+A label belongs to the prediction whose id it names. Where it names an entity (``data.id``) that was scored several
+times, its time decides: the latest prediction that is not later than the label's own time (the column ``data.time``),
+or than ``known_at``; without either it counts for each of them.
 
 The rows that are labelled first are seldom like the others (a fraud is reported before a
 good payment is known to be one), so a metric of a half-labelled window is not a noisy version
@@ -13,22 +17,20 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlsys import errors
 from mlsys.readers import registry
 from mlsys.readers.base import BadRecord
-from mlsys.readers.conversion import PLAIN, TIME, NumberFormat, as_type, misfits
+from mlsys.readers.conversion import PLAIN, TIME, NumberFormat, as_type, misfits, without_nan
 from mlsys.recipe import ReadOptions
 from mlsys.schema import ROW, Task
-
-LABEL, VOID, KNOWN_AT = "__label", "__void", "__known_at"
-"""Columns that `Labels.join` adds; their names leave ``y`` and ``label`` to features."""
 
 LabelSource: TypeAlias = str | Path | pa.Table | Sequence[str | Path]
 DEFAULT_OPTIONS = ReadOptions()
@@ -38,23 +40,68 @@ UNKNOWN = -2
 
 
 @dataclass(frozen=True)
+class WrittenLabels:
+    """Labels as a source writes them, in its order.
+
+    Attributes
+    ----------
+    key
+        Name of the column of ids.
+    frame
+        Columns ``key`` text, ``label`` text or for regression a number, ``at`` the time of the labelled row and
+        ``known_at`` that of the label, both null where the source does not say.
+    """
+
+    key: str
+    frame: pl.DataFrame
+
+    @classmethod
+    def read(
+        cls,
+        source: LabelSource,
+        task: Task,
+        id_column: str | None = None,
+        time_column: str | None = None,
+        options: ReadOptions = DEFAULT_OPTIONS,
+    ) -> Self:
+        """Read a table, or a source as in ``data.source`` of a recipe.
+
+        The key is the column ``prediction_id``, the recipe's id column, ``id`` or the number of
+        the row in its snapshot; the label the column ``label`` or the target's name; ``known_at`` is optional.
+
+        Raises
+        ------
+        SourceError
+            A file is missing or cannot be read, or has a line that is no row.
+        RecipeError
+            The key or the label is missing.
+        """
+        try:
+            tables = _tables(source, options)
+            columns = (id_column, time_column)
+            parts = [_columns(table, task, columns, options.timezone, numbers) for table, numbers in tables]
+        except errors.SourceError as error:
+            raise error.reworded((r"^collect: source", "monitor: labels"), (r"\bdata\.(?=reading\b)", "")) from None
+        if not parts:
+            raise errors.SourceError.build("monitor: labels", got="no table", expected="a table of labels")
+        return cls(parts[0][0], pl.concat([part for _, part in parts], how="vertical_relaxed"))
+
+
+@dataclass(frozen=True)
 class Labels:
-    """Labels by id, the latest of each.
+    """Labels of a task by id, in the order in which they came.
 
     Attributes
     ----------
     frame
-        One row for each id: ``key`` text, ``y`` class index or value, ``void`` true where
-        there will be no label, ``known_at`` null where the source does not say.
+        Columns ``key`` text, ``y`` class index or value, ``void`` true where there will be no label, ``at`` the time
+        of the labelled row and ``known_at`` that of the label, null where the source does not say.
     join_on
-        Column of the log that the key is matched with.
-    num_repeated
-        Labels of the source that a later one replaced.
+        Column of the log that the key is looked for in first.
     """
 
     frame: pl.DataFrame
     join_on: str
-    num_repeated: int = 0
 
     @classmethod
     def read(
@@ -64,51 +111,28 @@ class Labels:
         id_column: str | None = None,
         as_of: dt.datetime | None = None,
         options: ReadOptions = DEFAULT_OPTIONS,
-    ) -> Labels:
-        """Labels of a table, or of a source as in ``data.source`` of a recipe.
-
-        The key is the column ``prediction_id``, the recipe's id column, ``id`` or the number of
-        the row in its snapshot; the label the column ``label`` or the target's name; ``known_at`` is optional.
-
-        Parameters
-        ----------
-        as_of
-            Labels known only later are left out, as if they had not come yet.
-        options
-            How text files are written, and the zone of times without one.
+        time_column: str | None = None,
+    ) -> Self:
+        """Read the labels of a source as `WrittenLabels.read` does; those known after `as_of` are left out.
 
         Raises
         ------
-        SourceError
-            A file is missing or cannot be read, or has a line that is no row.
-        RecipeError
-            The key or the label is missing.
         ContractError
-            No label is a class of the task.
+            No label is a class of the task; beside the errors of `WrittenLabels.read`.
         """
-        try:
-            tables = _tables(source, options)
-            parts = [_columns(table, task, id_column, options.timezone, numbers) for table, numbers in tables]
-        except errors.SourceError as error:
-            raise error.reworded((r"^collect: source", "monitor: labels"), (r"\bdata\.(?=reading\b)", "")) from None
-        if not parts:
-            raise errors.SourceError.build("monitor: labels", got="no table", expected="a table of labels")
-        key, frame = parts[0][0], pl.concat([part for _, part in parts], how="vertical_relaxed")
+        return cls.of(WrittenLabels.read(source, task, id_column, time_column, options), task, id_column, as_of)
+
+    @classmethod
+    def of(
+        cls, written: WrittenLabels, task: Task, id_column: str | None = None, as_of: dt.datetime | None = None
+    ) -> Self:
+        """Encode written labels; those known after `as_of` are left out, as if they had not come yet."""
+        frame = written.frame
         if as_of is not None:
             frame = frame.filter(pl.col("known_at").is_null() | (pl.col("known_at") <= as_of))
-        latest = frame.sort("known_at", maintain_order=True).unique("key", keep="last", maintain_order=True)
-        y, void = _encode(latest["label"], task)
-        coded = latest.select("key", "known_at").with_columns(pl.Series("y", y), pl.Series("void", void))
-        join_on = key if key == id_column else "prediction_id"
-        return cls(coded, join_on, frame.height - latest.height)
-
-    def join(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Add `LABEL` (null where not known), `VOID` and `KNOWN_AT` to the rows, in the same order."""
-        own = pl.col(self.join_on).cast(pl.String) if self.join_on in rows.columns else pl.lit(None, pl.String)
-        key = pl.coalesce(own, "prediction_id")  # a client that sends the id gets it back as prediction_id
-        labels = rows.select(key.alias("key")).join(self.frame, on="key", how="left", maintain_order="left")
-        void = labels["void"].fill_null(value=False)
-        return rows.with_columns(labels["y"].alias(LABEL), void.alias(VOID), labels["known_at"].alias(KNOWN_AT))
+        y, void = _encode(frame["label"], task)
+        coded = frame.select("key", "at", "known_at").with_columns(pl.Series("y", y), pl.Series("void", void))
+        return cls(coded, written.key if written.key == id_column else "prediction_id")
 
 
 def class_codes(values: pl.Series, task: Task) -> NDArray[np.float64]:
@@ -180,18 +204,30 @@ def _tables(source: LabelSource, options: ReadOptions) -> Iterator[tuple[pa.Tabl
 
 
 def _columns(
-    table: pa.Table, task: Task, id_column: str | None, zone: str, numbers: NumberFormat
+    table: pa.Table, task: Task, columns: tuple[str | None, str | None], zone: str, numbers: NumberFormat
 ) -> tuple[str, pl.DataFrame]:
-    """The name of the key; and the key as text, the label, and when it was known."""
-    names = table.column_names
+    """The name of the key; and the key, the label, the time of the row and when the label was known."""
+    names, (id_column, time_column) = table.column_names, columns
     key = _first_present(names, "prediction_id", id_column, "id", ROW)
     name = _first_present(names, "label", task.target)
-    label = table[name] if task.is_classification else _read(table, name, pa.float64(), "numbers", zone, numbers)
-    known_at = pa.nulls(table.num_rows, TIME)
+    if task.is_classification:
+        label = without_nan(table[name].combine_chunks()).cast(pa.string())
+    else:
+        label = _read(table, name, pa.float64(), "numbers", zone, numbers)
+    at = known_at = pa.nulls(table.num_rows, TIME)
+    if time_column in names:
+        at = as_type(table[time_column], TIME, zone)  # one that cannot be read does not help to find the prediction
     if "known_at" in names:
         known_at = _read(table, "known_at", TIME, "ISO 8601 times", zone)
-    columns = {"key": table[key].cast(pa.string()), "label": label, "known_at": known_at}
-    return key, cast("pl.DataFrame", pl.from_arrow(pa.table(columns)))
+    read = {"at": at, "known_at": known_at}
+    return key, cast("pl.DataFrame", pl.from_arrow(pa.table({"key": _texts(table[key]), "label": label, **read})))
+
+
+def _texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Ids as texts, whole numbers without a decimal point."""
+    if pa.types.is_floating(values.type) and pc.all(pc.equal(pc.floor(values), values)).as_py():
+        return values.cast(pa.int64(), safe=False).cast(pa.string())
+    return values.cast(pa.string())
 
 
 def _read(

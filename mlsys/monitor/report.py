@@ -43,7 +43,8 @@ def page(value: Json) -> str:
         mark=html.badge(_LEVEL[decision["word"]], decision["word"]),
     )
     alert = html.alert(_LEVEL[decision["word"]], html.bullets(decision["reasons"]), decision["headline"])
-    report.section("Decision", alert, _facts(value))
+    notes = html.alert("info", html.bullets(value["messages"]), "Left out") if value["messages"] else ""
+    report.section("Decision", alert, notes, _facts(value))
     if value["windows"]:
         times = _window_names(value)
         _performance(report, value, times)
@@ -59,12 +60,12 @@ def _facts(value: Json) -> Html:
         ("Judged windows", counts["judged"], f"of {counts['windows']}; {counts['measured']} with mature labels"),
         ("Degraded", counts["degraded"], "worse than the test rows, beyond noise"),
         ("With drift alarms", counts["moved"], f"large and certain; {counts['both']} of them degraded"),
-        ("Retries left out", log["num_duplicates"], "rows that repeat a prediction id"),
+        ("Repeats left out", log["num_duplicates"], "rows that were sent before, such as a client's retries"),
     ]
     if log["num_other"]:
         rows.append(("Other bundles left out", log["num_other"], "predictions of other models"))
-    if log["num_without_time"]:
-        rows.append(("Without time, left out", log["num_without_time"], "predictions with neither event nor log time"))
+    if log["num_rejected"]:
+        rows.append(("Rows left out", log["num_rejected"], "; ".join(log["rejected"])))
     delay = (value["labels"] or {}).get("delay_s")
     if delay:
         rows.append(("Label delay", formats.seconds(delay["median"]), f"95% within {formats.seconds(delay['p95'])}"))

@@ -12,6 +12,7 @@ import datetime as dt
 import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -76,6 +77,10 @@ class Calendar:
         return round((self.end(start) - start) / GRANULARITIES[self.granularity][2])
 
 
+WindowKey: TypeAlias = tuple[dt.datetime, str | None, str | None]
+"""Start of a window in UTC, and key and value of its slice."""
+
+
 @dataclass
 class LabelledRows:
     """Labelled predictions of a window, row by row, because ranking metrics cannot be merged."""
@@ -93,7 +98,9 @@ class LabelledRows:
 
 @dataclass
 class Window:
-    """Accumulated rows of one window, or of one slice of it.
+    """Accumulated rows of one window, or of one slice of it, which merge with others of the same window.
+
+    What is known of labels is filled in anew by each run of the monitor and never stored.
 
     Attributes
     ----------
@@ -141,6 +148,50 @@ class Window:
             self.counts[name] = self.counts.get(name, 0) + counted
             summed = np.bincount(index, weights=score, minlength=size).astype(np.float64)
             self.scores[name] = self.scores[name] + summed if name in self.scores else summed
+
+    def merge(self, other: Window) -> None:
+        """Add the rows of another part of the same window."""
+        self.num_rows += other.num_rows
+        self.num_unseen += other.num_unseen
+        self.num_rare += other.num_rare
+        self.blocks_seen |= other.blocks_seen
+        self.versions |= other.versions
+        self.statistics = self.statistics.merge(other.statistics)
+        for mine, others in ((self.counts, other.counts), (self.scores, other.scores)):
+            for name, values in others.items():
+                mine[name] = mine[name] + values if name in mine else values  # type: ignore[index,operator]
+
+    def to_json(self) -> dict[str, Any]:
+        """All but what is known of labels."""
+        return {
+            "start": self.start.isoformat(), "end": self.end.isoformat(), "label": self.label,
+            "slice_key": self.slice_key, "slice_value": self.slice_value,
+            "num_rows": self.num_rows, "num_unseen": self.num_unseen, "num_rare": self.num_rare,
+            "blocks_seen": sorted(self.blocks_seen), "versions": sorted(self.versions),
+            "counts": {name: counts.tolist() for name, counts in self.counts.items()},
+            "scores": {name: scores.tolist() for name, scores in self.scores.items()},
+            "statistics": self.statistics.without_rows().to_json(),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        plain = {name: value[name] for name in ("label", "slice_key", "slice_value")}
+        numbers = {name: int(value[name]) for name in ("num_rows", "num_unseen", "num_rare")}
+        return cls(
+            start=dt.datetime.fromisoformat(value["start"]),
+            end=dt.datetime.fromisoformat(value["end"]),
+            statistics=TableStatistics.from_json(value["statistics"]),
+            blocks_seen=set(value["blocks_seen"]),
+            versions=set(value["versions"]),
+            counts={name: np.array(counts, np.int64) for name, counts in value["counts"].items()},
+            scores={name: np.array(scores, np.float64) for name, scores in value["scores"].items()},
+            **plain,
+            **numbers,
+        )
+
+    @property
+    def key(self) -> WindowKey:
+        return self.start, self.slice_key, self.slice_value
 
     def total(self, column: str) -> Counts:
         """Rows in each bin of a column, over all blocks."""

@@ -121,8 +121,9 @@ class World:
         return self.folder
 
     def add(self, table):
-        self.folder.mkdir(exist_ok=True)
-        pq.write_table(table, self.folder / f"{len(list(self.folder.iterdir())):04d}.parquet")
+        day = self.folder / "2024-01-01"
+        day.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, day / f"{len(list(day.iterdir())):04d}.parquet")
 
     @staticmethod
     def recipe(**monitor):

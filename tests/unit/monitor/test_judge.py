@@ -255,8 +255,8 @@ def test_the_order_of_files_changes_nothing_that_is_judged(world, tmp_path):
     traffic = [*weeks(2), *weeks(1, seed=10, shift=0.6)]
     world.write(traffic)
     forward = judge(world).value
-    for number, file in enumerate(sorted(world.folder.iterdir(), reverse=True)):
-        file.rename(world.folder / f"r{number}.parquet")
+    for number, file in enumerate(sorted(world.folder.rglob("*.parquet"), reverse=True)):
+        file.rename(file.with_name(f"r{number}.parquet"))
     backward = judge(world).value
     assert backward["windows"] == forward["windows"]
     assert backward["decision"] == forward["decision"]
@@ -281,13 +281,6 @@ def test_everything_is_stored_and_reads_back(world):
 
 def test_a_log_that_is_not_there_says_where_it_would_be(world):
     with pytest.raises(errors.SourceError, match="nothing there"):
-        judge(world)
-
-
-def test_a_damaged_file_is_named(world):
-    world.write(weeks(1))
-    (world.folder / "damaged.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(errors.StoreError, match=r"damaged\.parquet"):
         judge(world)
 
 

@@ -9,9 +9,13 @@ import pyarrow as pa
 import pytest
 
 from mlsys import errors
-from mlsys.monitor.labels import LABEL, UNKNOWN, Labels, class_codes
+from mlsys.monitor import label_match, log_state
+from mlsys.monitor.label_match import LABEL
+from mlsys.monitor.labels import UNKNOWN, Labels, class_codes
+from mlsys.monitor.log_rows import ENTITY
 from mlsys.recipe import Reading, ReadOptions
 from mlsys.schema import Task, TaskKind
+from mlsys.statistics.hashing import hash_array
 
 UTC = dt.UTC
 BINARY = Task(kind=TaskKind.BINARY, target="late", classes=(False, True))
@@ -56,22 +60,105 @@ def test_labels_come_from_json_lines_and_parquet(tmp_path):
 
 
 def test_of_several_labels_the_last_known_counts():
-    at = [dt.datetime(2024, 1, day, tzinfo=UTC) for day in (3, 1, 2)]
-    labels = Labels.read(pa.table({"id": ["a"] * 3, "late": [True, False, False], "known_at": at}), BINARY)
-    assert labels.frame["y"].to_list() == [1.0]
-    assert labels.num_repeated == 2
+    match = joined(log(("a", None, 1)), {"id": ["a"] * 3, "late": [True, False, False], "known_at": days(3, 1, 2)})
+    assert match.rows[LABEL].to_list() == [1.0]
+    assert match.counts.num_repeated == 2
+
+
+def days(*numbers):
+    return [dt.datetime(2024, 1, day, tzinfo=UTC) for day in numbers]
+
+
+def log(*rows):
+    """What was read of a log: prediction id, entity and day of each row."""
+    state = log_state.LogState()
+    ids, entities, at = zip(*rows, strict=True)
+    frame = pl.DataFrame({"prediction_id": ids, ENTITY: entities, "event_at": days(*at)})
+    absent = {name: pl.lit(None, kind) for name, kind in state.types.items() if name not in frame.columns}
+    state._frames.append(frame.with_columns(**absent).select(list(state.types)).cast(state.types))
+    return state
+
+
+def joined(state, *tables, id_column="customer", **options):
+    labels = [Labels.read(pa.table(table), BINARY, id_column, time_column="at") for table in tables]
+    return label_match.join(labels, state, **options)
+
+
+def by_prediction(match):
+    return dict(match.rows.select("prediction_id", LABEL).iter_rows())
 
 
 def test_labels_join_by_the_id_of_the_rows_or_of_the_prediction():
-    rows = pl.DataFrame({"prediction_id": ["p1", "p2"], "flight": ["f1", None]})
-    labels = Labels.read(pa.table({"flight": ["f1", "p2"], "late": [True, False]}), BINARY, "flight")
-    assert labels.join(rows)[LABEL].to_list() == [1.0, 0.0]
+    match = joined(log(("p1", "f1", 1), ("p2", None, 1)), {"customer": ["f1", "p2"], "late": [True, False]})
+    assert by_prediction(match) == {"p1": 1, "p2": 0}
+    match = joined(log(("p1", "f1", 1), ("p2", "f2", 1)), {"id": ["f1", "p2"], "late": [True, False]})
+    assert by_prediction(match) == {"p1": 1, "p2": 0}
 
 
-def test_a_feature_may_have_the_name_of_the_label():
-    rows = pl.DataFrame({"prediction_id": ["a"], "y": [0.5], "label": [7]})
-    joined = Labels.read(pa.table({"id": ["a"], "late": [True]}), BINARY).join(rows)
-    assert joined.select("y", "label", LABEL).row(0) == (0.5, 7, 1.0)
+SCORED = (("p1", "c", 1), ("p2", "c", 8), ("p3", "c", 15), ("q", "d", 20))
+
+
+def test_a_label_of_an_entity_belongs_to_the_latest_prediction_before_it_was_known():
+    match = joined(
+        log(*SCORED),
+        {"customer": ["c", "c", "d"], "late": [True, False, True], "known_at": days(9, 30, 2)},
+    )
+    assert by_prediction(match) == {"p2": 1, "p3": 0, "q": 1}  # d was scored once: there is no choice
+    assert match.counts.num_early == 0
+
+
+def test_the_time_of_the_labelled_row_names_its_prediction():
+    match = joined(
+        log(*SCORED),
+        {"customer": ["c"] * 3, "late": [True, False, True], "at": days(15, 1, 8), "known_at": days(30, 30, 30)},
+    )
+    assert by_prediction(match) == {"p1": 0, "p2": 1, "p3": 1}
+
+
+def test_a_label_without_a_time_counts_for_each_prediction_of_its_entity():
+    assert by_prediction(joined(log(*SCORED), {"customer": ["c"], "late": [True]})) == {"p1": 1, "p2": 1, "p3": 1}
+
+
+def test_a_label_from_before_every_prediction_of_its_entity_is_left_out_and_told():
+    match = joined(log(("p2", "c", 8), ("p3", "c", 9)), {"customer": ["c"], "late": [True], "known_at": days(2)})
+    assert (match.rows.height, match.counts.num_early, match.counts.num_unmatched) == (0, 1, 0)
+    assert match.counts.messages == [
+        "1 label left out: earlier than every prediction of an entity that was scored several times."
+    ]
+
+
+def test_labels_that_belong_to_no_prediction_are_told_with_ids_of_both_sides():
+    state = log(("20001", "20001", 1), ("20002", "20002", 1))
+    match = joined(state, {"customer": ["20001.0", "20002.0"], "late": [True, False]})
+    assert match.counts.messages == [
+        "2 of 2 labels belong to no prediction in the log, such as '20001.0', '20002.0'; "
+        "ids of the log are such as '20001', '20002'."
+    ]
+
+
+def test_ids_that_are_written_as_decimals_are_those_of_whole_numbers():
+    state = log(("20001", "20001", 1), ("20002", "20002", 1))
+    match = joined(state, {"customer": ["20001.0", "20002"], "late": [True, False]}, is_whole_number=True)
+    assert by_prediction(match) == {"20001": 1, "20002": 0}
+    assert match.counts.messages == [
+        "1 id of labels is a decimal such as 20001.0; they were read as whole numbers, as the log has them."
+    ]
+    doubles = joined(state, {"customer": [20001.0, 20002.0], "late": [True, False]})
+    assert by_prediction(doubles) == {"20001": 1, "20002": 0}
+
+
+def test_later_labels_replace_earlier_ones_of_the_same_prediction():
+    state = log(("p", "c", 1))
+    match = joined(state, {"customer": ["c"], "late": [True]}, {"prediction_id": ["p"], "late": [False]})
+    assert by_prediction(match) == {"p": 0}
+    assert (match.counts.num_rows, match.counts.num_matched, match.counts.num_repeated) == (2, 2, 1)
+
+
+def test_labels_of_rows_that_another_version_answered_are_counted_apart():
+    state = log(("p", "c", 1))
+    state._other_keys = np.sort(hash_array(pa.array(["x", "y"])))
+    match = joined(state, {"customer": ["x", "z"], "late": [True, True]})
+    assert (match.counts.num_other, match.counts.num_unmatched) == (1, 1)
 
 
 def test_labels_without_a_key_name_what_is_there():

@@ -30,9 +30,9 @@ def log(bundle, table, folder):
     said = predictor.table(inputs)
     entry = LedgerEntry(name="kinds", version=1, digest=bundle.digest)
     ids = table["flight"].to_pylist()
-    folder.mkdir()
+    (folder / "2014-01-01").mkdir(parents=True)
     logged = LoggedRequest(predictor, entry, inputs, said, ids, dt.datetime(2014, 1, 1, tzinfo=UTC), 1.0)
-    pq.write_table(logged.arrow(), folder / "log.parquet")
+    pq.write_table(logged.arrow(), folder / "2014-01-01" / "log.parquet")
     return said
 
 

@@ -1,0 +1,247 @@
+"""What the monitor keeps of a log between its runs, so that it reads each row once.
+
+::
+
+    <store>/monitor/<name>/log/<key>/
+      state.json              rows that were read, counts of what was left out, and the names of the two below
+      windows-<id>.json.gz    statistics of every window so far
+      rows-<id>.parquet       index of the rows, a file for the new rows of each run
+
+``state.json`` is replaced as a whole when all else is on disk: a run that is killed has read nothing. The state is a
+cache: without it, or where it cannot be read, all that the log holds is read again. Its key is the digest of all that
+its content depends on: bundle, windows, slices and code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gzip
+import io
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mlsys.deploy.prediction_log import RowSpans
+from mlsys.monitor.log_rows import IDENTITY, REASON, LogRows
+from mlsys.monitor.log_scan import LogScan, index_types
+from mlsys.monitor.windows import Window, WindowKey
+from mlsys.statistics.arrays import UInt64
+from mlsys.store import storage_error, write_atomic, write_json
+
+MAX_PARTS, PART_ROWS = 24, 1_000_000
+"""Files of the index from which on small ones are put together, and the rows of a file that is left as it is."""
+
+EXAMPLES = 20
+"""Rows of each reason that are shown."""
+
+
+@dataclass
+class LogState:
+    """Windows, and an index of the rows, of all that was read of a log for one bundle.
+
+    Attributes
+    ----------
+    folder
+        Where it is kept; None keeps it in memory.
+    types
+        Columns of the index with their types.
+    seen
+        Rows of the log that were read.
+    num_rows, num_duplicates
+        Rows in windows, and repeats of the same prediction.
+    rejected
+        Reason → rows that cannot be judged; `examples` has some of them.
+    others, other_types, misread
+        As in `LogRows`, of all that was read.
+    faults
+        Files that were passed over now, with the reason.
+    num_new
+        Rows that this run read.
+    """
+
+    folder: Path | None = None
+    types: dict[str, Any] = field(default_factory=lambda: index_types(0))
+    windows: dict[WindowKey, Window] = field(default_factory=dict)
+    seen: RowSpans = field(default_factory=RowSpans)
+    num_rows: int = 0
+    num_duplicates: int = 0
+    num_new: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    other_types: dict[str, str] = field(default_factory=dict)
+    misread: Counter[str] = field(default_factory=Counter)
+    faults: dict[str, str] = field(default_factory=dict)
+    _parts: list[str] = field(default_factory=list)
+    _frames: list[pl.DataFrame] = field(default_factory=list)
+    _other_keys: UInt64 = field(default_factory=lambda: np.empty(0, np.uint64))
+
+    def take(self, log: LogRows, scan: LogScan) -> None:
+        """Read what is new in the log, count each prediction once, and keep the result."""
+        log.seen = self.seen
+        known = _SeenIdentities([frame[IDENTITY].to_numpy() for frame in self.index([IDENTITY])])
+        new: list[pl.DataFrame] = []
+        for batch in log.batches():
+            fresh = batch.filter(known.first(batch))
+            self.num_duplicates += batch.height - fresh.height
+            new.append(scan.add(fresh))
+        for key, window in scan.windows.items():
+            if key in self.windows:
+                self.windows[key].merge(window)
+            else:
+                self.windows[key] = window
+        self._count(log, pl.concat(new, how="vertical_relaxed") if new else None)
+        is_new = bool(new or log.others)
+        if self.folder is None or not is_new:
+            self._frames += new
+        else:
+            self._save(pl.concat(new, how="vertical_relaxed") if new else None)
+
+    def _count(self, log: LogRows, rows: pl.DataFrame | None) -> None:
+        self.faults = log.faults
+        self.others.update(log.others)
+        self.other_types |= log.other_types
+        self.misread.update(log.misread)
+        self._other_keys = np.unique(np.concatenate([self._other_keys, *log.other_keys]))
+        if rows is None:
+            return
+        left_out = rows.filter(pl.col(REASON).is_not_null())
+        self.num_new = rows.height
+        self.num_rows += rows.height - left_out.height
+        for reason, part in left_out.group_by(REASON):
+            self.rejected[str(reason[0])] += part.height
+        shown = left_out.group_by(REASON, maintain_order=True).head(EXAMPLES)
+        columns = shown.select("prediction_id", pl.col("event_at", "logged_at").cast(pl.String), reason=REASON)
+        counted = Counter(example["reason"] for example in self.examples)
+        self.examples += [row for row in columns.to_dicts() if counted[row["reason"]] < EXAMPLES]
+
+    def index(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Columns of the index, file by file."""
+        for name in self._parts:
+            assert self.folder is not None
+            yield pl.read_parquet(self.folder / name, columns=list(columns))
+        yield from (frame.select(columns) for frame in self._frames)
+
+    def is_of_others(self, keys: UInt64) -> UInt64:
+        """Mark hashes of ids that a row of another bundle has."""
+        return np.isin(keys, self._other_keys)
+
+    def _save(self, rows: pl.DataFrame | None) -> None:
+        """Write the new index rows and all windows, then the state that names them, then remove what it no longer names."""
+        assert self.folder is not None
+        if rows is not None:
+            self._parts.append(self._write_rows(rows))
+        if len(self._parts) > MAX_PARTS:
+            self._merge_parts()
+        windows, others = f"windows-{uuid.uuid4().hex}.json.gz", f"others-{uuid.uuid4().hex}.npy"
+        text = json.dumps([window.to_json() for window in self.windows.values()])
+        write_atomic(self.folder / windows, gzip.compress(text.encode(), 1, mtime=0))
+        keys = io.BytesIO()
+        np.save(keys, self._other_keys)
+        write_atomic(self.folder / others, keys.getvalue())
+        named = {"windows": windows, "others": others, "rows": self._parts}
+        write_json(self.folder / "state.json", {"files": named, **self._counts()})
+        for path in self.folder.iterdir():
+            if path.name not in {"state.json", ".lock", windows, others, *self._parts}:
+                path.unlink(missing_ok=True)
+
+    def _counts(self) -> dict[str, Any]:
+        return {
+            "seen": self.seen.to_json(),
+            "num_rows": self.num_rows,
+            "num_duplicates": self.num_duplicates,
+            "rejected": dict(self.rejected),
+            "examples": self.examples,
+            "others": dict(self.others),
+            "other_types": self.other_types,
+            "misread": dict(self.misread),
+        }
+
+    def _write_rows(self, rows: pl.DataFrame) -> str:
+        assert self.folder is not None
+        name, sink = f"rows-{uuid.uuid4().hex}.parquet", io.BytesIO()
+        rows.write_parquet(sink)
+        write_atomic(self.folder / name, sink.getvalue())
+        return name
+
+    def _merge_parts(self) -> None:
+        """Put small files of the index together; the old ones go when the state no longer names them."""
+        assert self.folder is not None
+        heights = {name: pl.scan_parquet(self.folder / name).select(pl.len()).collect().item() for name in self._parts}
+        small = [name for name, height in heights.items() if height < PART_ROWS]
+        merged = pl.concat([pl.read_parquet(self.folder / name) for name in small], how="vertical_relaxed")
+        self._parts = [name for name in self._parts if name not in small] + [self._write_rows(merged)]
+
+
+class _SeenIdentities:
+    """Identities so far, in sorted runs; runs of similar length are merged, so that there are few."""
+
+    def __init__(self, runs: Sequence[UInt64]) -> None:
+        self.runs: list[UInt64] = []
+        for run in runs:
+            self._add(np.unique(run))
+
+    def first(self, rows: pl.DataFrame) -> pl.Series:
+        """Mark the rows whose identity did not occur before; rows without an id always count."""
+        hashes = rows[IDENTITY].to_numpy()
+        fresh = rows[IDENTITY].is_first_distinct().to_numpy().copy()
+        for run in self.runs:
+            position = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
+            fresh &= run[position] != hashes
+        null = rows["prediction_id"].is_null().to_numpy()
+        self._add(np.sort(hashes[fresh & ~null]))
+        return pl.Series(fresh | null, dtype=pl.Boolean)
+
+    def _add(self, run: UInt64) -> None:
+        if not len(run):
+            return
+        self.runs.append(run)
+        while len(self.runs) > 1 and len(self.runs[-2]) <= 2 * len(self.runs[-1]):
+            last, before = self.runs.pop(), self.runs.pop()
+            self.runs.append(np.sort(np.concatenate([before, last])))
+
+
+@contextlib.contextmanager
+def opened(folder: Path | None, num_slices: int) -> Iterator[LogState]:
+    """Open the state in a folder, for one process at a time; an empty one where there is none that can be read."""
+    types = index_types(num_slices)
+    if folder is None:
+        yield LogState(None, types)
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a")
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield _loaded(folder, types)
+
+
+def _loaded(folder: Path, types: dict[str, Any]) -> LogState:
+    """Read the state in a folder; what is damaged is as if it were not there."""
+    try:
+        value = json.loads((folder / "state.json").read_bytes())
+        names: Mapping[str, Any] = value.pop("files")
+        stored = json.loads(gzip.decompress((folder / names["windows"]).read_bytes()))
+        windows = [Window.from_json(window) for window in stored]
+        others = np.load(folder / names["others"], allow_pickle=False)
+        for name in names["rows"]:
+            pl.read_parquet_schema(folder / name)
+        counters = {name: Counter(value.pop(name)) for name in ("rejected", "others", "misread")}
+        seen = RowSpans.from_json(value.pop("seen"))
+        by_key = {window.key: window for window in windows}
+        parts = list(names["rows"])
+        return LogState(folder, types, by_key, seen, **value, **counters, _parts=parts, _other_keys=others)
+    except FileNotFoundError:
+        return LogState(folder, types)
+    except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, pl.exceptions.PolarsError):
+        return LogState(folder, types)
