@@ -14,23 +14,14 @@ exit  meaning
 130   interrupted
 ====  =============================================================================
 
-================  =============================================================
-`application`     the application, its groups of verbs, arguments that verbs share
-`endings`         exit codes: every error becomes a message
-`recipe_verbs`    run, a verb a step, init, materialize, schema
-`name_verbs`      deploy, promote, rollback, undeploy, models, history, open, predict
-`registry_verbs`  registry add, registry sync
-`watch_verbs`     monitor
-`cluster_verbs`   up, down, status, env, logs, gc
-================  =============================================================
-"""
+================  ======================================================"""
 
 from __future__ import annotations
 
 from mlsys.cli import cluster_verbs, name_verbs, recipe_verbs, registry_verbs, watch_verbs  # noqa: F401  (the verbs)
 from mlsys.cli.application import app
 from mlsys.cli.endings import exit_codes
-from mlsys.cli.recipe_verbs import job
+from mlsys.cli.jobs import job
 
 __all__ = ["app", "job", "main"]
 

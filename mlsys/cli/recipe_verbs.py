@@ -44,23 +44,6 @@ def exit_code(step: str, results: Mapping[str, Any]) -> int:
     return int(results["monitor"].exit_code) if step == "monitor" else 0
 
 
-def job(step: str) -> None:
-    """Run a file of ``jobs/``: the verb of its name, with the recipe as ``--recipe``."""
-    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-    @single.command()
-    def command(
-        recipe: Annotated[Path, typer.Option("--recipe", help="the recipe, a YAML file")],
-        settings: Settings = None,
-        store: StoreRoot = None,
-        labels: Labels = None,
-    ) -> None:
-        perform(step, recipe, settings, store, labels)
-
-    with exit_codes():
-        single()
-
-
 def _verb(step: str, text: str) -> None:
     @app.command(step, help=text, rich_help_panel=RECIPES)
     def command(recipe: RecipeFile, settings: Settings = None, store: StoreRoot = None) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mlsys import cluster, errors
 from mlsys.bundle import Bundle
 from mlsys.code_graph import code_digest
+from mlsys.deploy.prediction_log import RowSpans
 from mlsys.evaluate.baseline import metric_of
 from mlsys.monitor import decision, label_match, label_store, log_state, metric_tables, report
 from mlsys.monitor.decision import JudgedWindow
@@ -39,11 +40,22 @@ MAX_FAULTS = 5
 
 @dataclass(frozen=True)
 class Judgement:
-    """The result of monitoring: the content of judgement.json as `value`, and the folder of tables and report."""
+    """The result of monitoring.
+
+    Attributes
+    ----------
+    value
+        The content of judgement.json.
+    folder
+        Where it lies, beside the tables and the report.
+    seen
+        Rows of the log that it knows.
+    """
 
     value: dict[str, Any]
     digest: str
     folder: Path
+    seen: RowSpans
 
     @property
     def decision(self) -> str:
@@ -163,9 +175,7 @@ def _judge(  # noqa: PLR0917
     labels = sources.read(store, name, bundle, recipe)
     folder = _state_folder(store, name, bundle, calendar, section.slices) if is_kept else None
     with log_state.opened(folder, len(section.slices)) as state:
-        state.take(
-            LogRows(log, bundle.schema, task, bundle.digest), LogScan(reference, calendar, section.slices)
-        )
+        state.take(LogRows(log, bundle.schema, task, bundle.digest), LogScan(reference, calendar, section.slices))
         scanned = _labelled(state, labels, bundle, section.slices)
     _mark_partial(scanned.windows, calendar, section.min_rows)
     # 2. Judge every window and decide
@@ -192,7 +202,8 @@ def _judge(  # noqa: PLR0917
         "windows": [_window_json(each) for each in judged],
         "columns": _columns_json(judged, reference, dispersion),
     }
-    return _store(store, value, [*scanned.windows, *scanned.slices], reference, bundle.threshold)
+    stored = _store(store, value, [*scanned.windows, *scanned.slices], reference, bundle.threshold)
+    return Judgement(value, stored, store.path("monitor", stored), state.seen)
 
 
 def _state_folder(store: Store, name: str, bundle: Bundle, calendar: Calendar, slices: Sequence[str]) -> Path:
@@ -236,7 +247,8 @@ def _mark_partial(windows: Sequence[Window], calendar: Calendar, min_rows: int) 
 
 def _store(
     store: Store, value: dict[str, Any], windows: Sequence[Window], reference: ReferenceRows, threshold: float | None
-) -> Judgement:
+) -> str:
+    """Write a judgement with its tables and its report; returns its digest."""
     granularity = value["rules"]["granularity"]
 
     def fill(folder: Path) -> dict[str, Any]:
@@ -247,8 +259,7 @@ def _store(
         (folder / "report.html").write_text(report.page(value), encoding="utf-8")
         return {"name": value["name"], "bundle": value["bundle"], "decision": value["decision"]["word"]}
 
-    digest = store.put("monitor", fill)
-    return Judgement(value, digest, store.path("monitor", digest))
+    return store.put("monitor", fill)
 
 
 def _log_json(state: LogState) -> dict[str, Any]:

@@ -7,7 +7,7 @@ label that comes later needs: ids, time, window, block, slices and the model's o
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -103,7 +103,9 @@ class LogScan:
         window.num_unseen += int(rows["unseen"].sum())
         window.num_rare += int(rows["rare"].sum())
         counted = {name: bins for name, bins in reference.bins.items() if name != reference.task.target}
-        window.update(_typed(rows, reference), counted, rows[BLOCK].to_numpy().astype(np.int64), self.calendar.max_blocks)
+        window.update(
+            _typed(rows, reference), counted, rows[BLOCK].to_numpy().astype(np.int64), self.calendar.max_blocks
+        )
 
 
 def _typed(rows: pl.DataFrame, reference: ReferenceRows) -> pa.Table:

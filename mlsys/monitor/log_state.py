@@ -65,6 +65,8 @@ class LogState:
         Files that were passed over now, with the reason.
     num_new
         Rows that this run read.
+    frames
+        Parts of the index that are in memory alone.
     """
 
     folder: Path | None = None
@@ -81,7 +83,7 @@ class LogState:
     misread: Counter[str] = field(default_factory=Counter)
     faults: dict[str, str] = field(default_factory=dict)
     _parts: list[str] = field(default_factory=list)
-    _frames: list[pl.DataFrame] = field(default_factory=list)
+    frames: list[pl.DataFrame] = field(default_factory=list)
     _other_keys: UInt64 = field(default_factory=lambda: np.empty(0, np.uint64))
 
     def take(self, log: LogRows, scan: LogScan) -> None:
@@ -101,7 +103,7 @@ class LogState:
         self._count(log, pl.concat(new, how="vertical_relaxed") if new else None)
         is_new = bool(new or log.others)
         if self.folder is None or not is_new:
-            self._frames += new
+            self.frames += new
         else:
             self._save(pl.concat(new, how="vertical_relaxed") if new else None)
 
@@ -123,33 +125,35 @@ class LogState:
         counted = Counter(example["reason"] for example in self.examples)
         self.examples += [row for row in columns.to_dicts() if counted[row["reason"]] < EXAMPLES]
 
+    @property
+    def _home(self) -> Path:
+        return self.folder or Path()
+
     def index(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Columns of the index, file by file."""
         for name in self._parts:
-            assert self.folder is not None
-            yield pl.read_parquet(self.folder / name, columns=list(columns))
-        yield from (frame.select(columns) for frame in self._frames)
+            yield pl.read_parquet(self._home / name, columns=list(columns))
+        yield from (frame.select(columns) for frame in self.frames)
 
     def is_of_others(self, keys: UInt64) -> UInt64:
         """Mark hashes of ids that a row of another bundle has."""
         return np.isin(keys, self._other_keys)
 
     def _save(self, rows: pl.DataFrame | None) -> None:
-        """Write the new index rows and all windows, then the state that names them, then remove what it no longer names."""
-        assert self.folder is not None
+        """Write the new index rows and all windows, then the state that names them; then remove what none names."""
         if rows is not None:
             self._parts.append(self._write_rows(rows))
         if len(self._parts) > MAX_PARTS:
             self._merge_parts()
         windows, others = f"windows-{uuid.uuid4().hex}.json.gz", f"others-{uuid.uuid4().hex}.npy"
         text = json.dumps([window.to_json() for window in self.windows.values()])
-        write_atomic(self.folder / windows, gzip.compress(text.encode(), 1, mtime=0))
+        write_atomic(self._home / windows, gzip.compress(text.encode(), 1, mtime=0))
         keys = io.BytesIO()
         np.save(keys, self._other_keys)
-        write_atomic(self.folder / others, keys.getvalue())
+        write_atomic(self._home / others, keys.getvalue())
         named = {"windows": windows, "others": others, "rows": self._parts}
-        write_json(self.folder / "state.json", {"files": named, **self._counts()})
-        for path in self.folder.iterdir():
+        write_json(self._home / "state.json", {"files": named, **self._counts()})
+        for path in self._home.iterdir():
             if path.name not in {"state.json", ".lock", windows, others, *self._parts}:
                 path.unlink(missing_ok=True)
 
@@ -166,18 +170,16 @@ class LogState:
         }
 
     def _write_rows(self, rows: pl.DataFrame) -> str:
-        assert self.folder is not None
         name, sink = f"rows-{uuid.uuid4().hex}.parquet", io.BytesIO()
         rows.write_parquet(sink)
-        write_atomic(self.folder / name, sink.getvalue())
+        write_atomic(self._home / name, sink.getvalue())
         return name
 
     def _merge_parts(self) -> None:
         """Put small files of the index together; the old ones go when the state no longer names them."""
-        assert self.folder is not None
-        heights = {name: pl.scan_parquet(self.folder / name).select(pl.len()).collect().item() for name in self._parts}
+        heights = {name: pl.scan_parquet(self._home / name).select(pl.len()).collect().item() for name in self._parts}
         small = [name for name, height in heights.items() if height < PART_ROWS]
-        merged = pl.concat([pl.read_parquet(self.folder / name) for name in small], how="vertical_relaxed")
+        merged = pl.concat([pl.read_parquet(self._home / name) for name in small], how="vertical_relaxed")
         self._parts = [name for name in self._parts if name not in small] + [self._write_rows(merged)]
 
 

@@ -38,7 +38,7 @@ def run(run: Run, until: str = "monitor") -> Run:
         model = run.step(TRAIN, rows, profile, ranking, params)  # family, parameters → bundle
         verdict = run.step(EVALUATE, model, rows)  # bundle, test rows → metrics with intervals, gate verdict
         run.step(DEPLOY, model, verdict, rows, profile, plan)  # bundle → registered version, alias, endpoint
-        run.step(MONITOR, model, verdict, rows)  # prediction log, labels → drift, performance, decision
+        run.step(MONITOR, model, verdict)  # prediction log, labels → drift, performance, decision
     return run
 
 
@@ -134,6 +134,7 @@ MONITOR = Step(
     summary.own,
     reads=("name", *WATCHED),
     observe=production.observe_log,
+    check=production.tell,
 )
 
 STEPS: dict[str, Step[Any]] = {

@@ -132,48 +132,42 @@ def _replayed(file: Path) -> dict[str, Any]:
     return {f"{earlier['bundle']}:{earlier['split']}": earlier} if "bundle" in earlier else earlier
 
 
-def _log(context: StepContext) -> Path:
-    return context.store.root / "predictions" / context.recipe.name
-
-
-def observe_log(context: StepContext, *_: Any) -> dict[str, Any]:
-    """Names of the files of the prediction log, and the fingerprint of the labels."""
+def observe_log(context: StepContext, model: TrainResult, *_: Any) -> dict[str, Any]:
+    """Names of the files of the prediction log and of the labels, and the bundle that the alias means."""
+    from mlsys import registry
+    from mlsys.deploy import prediction_log
+    from mlsys.monitor import label_store
     from mlsys.readers import registry as readers
     from mlsys.recipe import Reading
 
+    name, store, alias = context.recipe.name, context.store, context.recipe.deploy.alias
+    pointed = registry.meant(store, name, alias)
     return {
-        "log": sorted(path.name for path in _log(context).rglob("*.parquet")),
+        "bundle": model.bundle if pointed is None else pointed.digest,
+        "log": sorted(log_file.path.name for log_file in prediction_log.files(prediction_log.folder_of(store, name))),
+        "late": sorted(path.name for path in label_store.folder_of(store, name).glob("[!.]*")),
         "labels": context.labels and readers.fingerprint(str(context.labels), Reading()),
     }
 
 
-def monitor(context: StepContext, model: TrainResult, verdict: EvaluateResult, data: CollectResult) -> MonitorResult:
-    """Compare windows of the prediction log with the training rows, and with labels once they are there; decide."""
+def monitor(context: StepContext, model: TrainResult, verdict: EvaluateResult) -> MonitorResult:
+    """Compare windows of the prediction log with the training rows, and with labels once they are there; decide.
+
+    What is judged is the version that the alias means: it need not be the one of this run.
+    """
     from mlsys import bundle
-    from mlsys.monitor import judge
+    from mlsys.workflow import watch
 
-    if not context.observed["log"]:
-        summary = "no predictions yet: send the endpoint requests and run `mlsys monitor` again"
-        return MonitorResult(decision="keep", exit_code=0, windows=[], summary=summary)
     context.progress("reading the prediction log")
-    store, recipe = context.store, context.recipe
-    served, log = bundle.open(store, model.bundle), _log(context)
-    labels = context.labels or _production_labels(context, data)
-    baseline = store.get_json("evaluation", verdict.evaluation)
-    judgement = judge.compare(store, recipe.name, served, log, labels, recipe, baseline=baseline)
-    return MonitorResult(
-        decision=judgement.decision,
-        exit_code=judgement.exit_code,
-        windows=judgement.value["windows"],
-        summary=judgement.summary,
-        judgement=judgement.digest,
-        report=context.report("monitor", (judgement.folder / "report.html").read_text(encoding="utf-8")),
-    )
+    store, digest = context.store, str(context.observed["bundle"])
+    if digest == model.bundle:
+        baseline = store.get_json("evaluation", verdict.evaluation)
+    else:
+        baseline = watch.baseline(store, context.recipe.name, digest)
+    return watch.judge_log(store, context.recipe, bundle.open(store, digest), baseline, context.labels)
 
 
-def _production_labels(context: StepContext, data: CollectResult) -> Path | None:
-    """Labels of the replayed rows, which their ids find; without an id there are none."""
-    rows = Split.open(context.store, data.split).only("production")
-    if context.recipe.data.id is None or not rows.num_rows.get("production"):
-        return None
-    return rows.paths("production")[0].parent
+def tell(context: StepContext, result: MonitorResult) -> None:
+    """Say what was left out of the log and of the labels."""
+    for message in result.messages:
+        context.console.line(f"            {message}")

@@ -256,7 +256,10 @@ class DeployResult(StepResult):
 
 @dataclass(frozen=True)
 class MonitorResult(StepResult):
-    """The decision about the model, and the exit code that says it; the rest is None without predictions."""
+    """The decision about the model, and the exit code that says it; the rest is None without predictions.
+
+    `messages` say what was left out of the log and of the labels.
+    """
 
     identity = ("decision", "judgement")
     objects_of = (("monitor", "judgement"),)
@@ -267,3 +270,4 @@ class MonitorResult(StepResult):
     summary: str
     judgement: str | None = None
     report: str | None = None
+    messages: tuple[str, ...] = ()

@@ -65,7 +65,7 @@ def test_labels_by_prediction_and_by_entity_are_kept_apart(store):
 def test_a_damaged_file_costs_no_other(store):
     for name in "abc":
         label_store.add(store, "m", labels(id=[name], late=[True]))
-    first = sorted(label_store.folder_of(store, "m").glob("*.parquet"))[0]
+    first = min(label_store.folder_of(store, "m").glob("*.parquet"))
     first.write_bytes(b"PAR1")
     assert label_store.read(store, "m")["key"].to_list() == ["b", "c"]
 

@@ -75,7 +75,7 @@ def log(*rows):
     ids, entities, at = zip(*rows, strict=True)
     frame = pl.DataFrame({"prediction_id": ids, ENTITY: entities, "event_at": days(*at)})
     absent = {name: pl.lit(None, kind) for name, kind in state.types.items() if name not in frame.columns}
-    state._frames.append(frame.with_columns(**absent).select(list(state.types)).cast(state.types))
+    state.frames.append(frame.with_columns(**absent).select(list(state.types)).cast(state.types))
     return state
 
 
@@ -130,10 +130,11 @@ def test_a_label_from_before_every_prediction_of_its_entity_is_left_out_and_told
 def test_labels_that_belong_to_no_prediction_are_told_with_ids_of_both_sides():
     state = log(("20001", "20001", 1), ("20002", "20002", 1))
     match = joined(state, {"customer": ["20001.0", "20002.0"], "late": [True, False]})
-    assert match.counts.messages == [
+    (message,) = match.counts.messages
+    assert message == (
         "2 of 2 labels belong to no prediction in the log, such as '20001.0', '20002.0'; "
         "ids of the log are such as '20001', '20002'."
-    ]
+    )
 
 
 def test_ids_that_are_written_as_decimals_are_those_of_whole_numbers():

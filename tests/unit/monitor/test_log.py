@@ -113,7 +113,7 @@ def broken(path, kind):
 @pytest.mark.parametrize("kind", ["empty", "torn", "torn rows", "foreign", "spans"])
 def test_a_file_that_cannot_be_read_is_named_and_ends_no_run(world, kind):
     world.write([Traffic.draw(ROWS, 1), Traffic.draw(ROWS, 2)])
-    bad = sorted(world.folder.rglob("*.parquet"))[0]
+    bad = min(world.folder.rglob("*.parquet"))
     broken(bad, kind)
     for judgement in (judge(world), judge(world, is_kept=True), judge(world, is_kept=True)):
         assert judgement.value["log"]["num_rows"] == ROWS
