@@ -15,7 +15,18 @@ import numpy as np
 from mlsys import cluster
 from mlsys.bundle import Bundle
 from mlsys.dataset import Split
-from mlsys.evaluate import access_log, baseline, gate, held_out, intervals, metrics, resampling, slices, thresholds
+from mlsys.evaluate import (
+    access_log,
+    baseline,
+    gate,
+    held_out,
+    intervals,
+    metrics,
+    resampling,
+    response,
+    slices,
+    thresholds,
+)
 from mlsys.evaluate import weighted_metrics as weighted
 from mlsys.evaluate.intervals import ResamplingPlan
 from mlsys.recipe import Recipe
@@ -98,6 +109,7 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
         "metrics": _metrics(task.kind, scored.y, predicted, dummy, plan),
         "dummy": _against_dummy(metric, scored.y, predicted, dummy, plan),
         "slices": {**judged, "columns_left_out": left_out},
+        "response": response.responses(bundle, split, recipe.data.timezone),
     }
     if task.is_classification:
         value |= _classes(task, scored.y, predicted, recipe, plan)

@@ -6,17 +6,17 @@ verdict      meaning for a window
 too_few      fewer rows than ``monitor.min_rows``: reported, not judged
 degraded     its labels are known, and the metric or the calibration is worse than on
              the test rows by more than the limit, beyond the noise of both
-drift        an input, the predictions or the labels moved; performance did not suffer,
-             or is not known yet
-ok           none of these
+drift        the predictions moved, or an input with which they move; performance did not
+             suffer, or is not known yet
+ok           none of these; inputs that hardly move the predictions may have moved
 ===========  ====================================================================
 
 ===========  ====  ===============================================================
 decision     exit  when
 ===========  ====  ===============================================================
 keep         0     nothing calls for work
-watch        3     some windows are degraded, but fewer than k; or the traffic moved and
-                   no labels say whether it matters; or no window could be judged
+watch        3     some windows are degraded, but fewer than k; or the predictions moved
+                   and no labels say how well they hold; or no window could be judged
 retrain      4     k of the last m judged windows are degraded (``retrain_after``)
 ===========  ====  ===============================================================
 
@@ -39,11 +39,11 @@ from mlsys.monitor import drift_alarms, performance, significance
 from mlsys.monitor.drift_alarms import AlarmRule, Shift
 from mlsys.monitor.performance import Performance, PerformanceLimits, PerformanceLoss
 from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows
+from mlsys.monitor.relevance import ModelResponse
 from mlsys.monitor.significance import Dispersion
 from mlsys.monitor.windows import Window
 from mlsys.recipe import MonitorSection
 from mlsys.reports import formats
-from mlsys.schema import TaskKind
 
 Verdict = Literal["ok", "drift", "degraded", "too_few"]
 DecisionWord = Literal["keep", "watch", "retrain"]
@@ -75,8 +75,13 @@ class JudgedWindow:
 
     @property
     def moved(self) -> list[str]:
-        """Columns with a drift alarm."""
-        return [shift.column for shift in self.alarms]
+        """Columns with a drift alarm that matters, those first that move the predictions most."""
+        return [shift.column for shift in self.alarms if shift.matters]
+
+    @property
+    def harmless(self) -> list[str]:
+        """Columns with a drift alarm that does not matter."""
+        return [shift.column for shift in self.alarms if not shift.matters]
 
     @property
     def measured(self) -> bool:
@@ -99,10 +104,12 @@ class JudgedWindow:
             )
         if window.unknown_labels:
             self.reasons.append(f"{window.unknown_labels:,} labels are no class of the model and are left out.")
-        if self.alarms:
+        if self.moved:
             self.reasons.append(f"Drift of {', '.join(self.moved)}.")
+        if self.harmless:
+            self.reasons.append(f"Drift of {', '.join(self.harmless)} hardly moves the predictions.")
         degraded = any(loss.degraded for loss in losses)
-        self.verdict = "degraded" if degraded else "drift" if self.alarms else "ok"
+        self.verdict = "degraded" if degraded else "drift" if self.moved else "ok"
 
 
 def judge_windows(
@@ -111,6 +118,7 @@ def judge_windows(
     baseline: Performance,
     section: MonitorSection,
     limits: PerformanceLimits,
+    response: ModelResponse,
 ) -> tuple[list[JudgedWindow], dict[str, Dispersion]]:
     """Judge all windows; also return the dispersion of each column, estimated over all windows together."""
     judged = [JudgedWindow(window) for window in windows]
@@ -131,11 +139,10 @@ def judge_windows(
     target_counts = [reference.bins[target].coarse(counts) for counts in labels.values()]
     dispersion[target] = significance.design_effect(target_counts)
     # 3. Shifts and verdicts
-    rule = AlarmRule(section.false_alarm_rate, section.min_js_distance)
-    inputs = {name: bins for name, bins in watched.items() if name not in {SCORE, PREDICTION}}
-    scores = {} if reference.task.kind is TaskKind.MULTICLASS else drift_alarms.mean_scores(large_windows, inputs)
+    rule = AlarmRule(section.false_alarm_rate, section.min_js_distance, section.min_effect)
     for each in large:
-        each.shifts = _shifts(each.window, reference, labels.get(id(each)), scores, dispersion=dispersion, rule=rule)
+        known = labels.get(id(each))
+        each.shifts = _shifts(each.window, reference, known, response, dispersion=dispersion, rule=rule)
     for each in judged:
         each.conclude(section)
     return judged, dispersion
@@ -156,24 +163,23 @@ def _shifts(
     window: Window,
     reference: ReferenceRows,
     labels: NDArray[np.int64] | None,
-    scores: Mapping[str, NDArray[np.float64]],
+    response: ModelResponse,
     *,
     dispersion: Mapping[str, Dispersion],
     rule: AlarmRule,
 ) -> list[Shift]:
-    """Shifts of a window's columns, and of its labels where they are known; `scores` are the mean ones by bin."""
+    """Shifts of a window's columns, and of its labels where they are known."""
     columns = {name: (reference.bins[name], window.total(name)) for name in reference.watched}
     columns = {name: pair for name, pair in columns.items() if pair[1].any()}  # a window may have no picture to measure
-    effects = {
-        name: drift_alarms.effect_on_prediction(scores[name], *pair) for name, pair in columns.items() if name in scores
-    }
+    effects = {name: response.moved(*pair) for name, pair in columns.items()}
     if labels is not None:
         columns[reference.task.target] = (reference.bins[reference.task.target], labels.sum(axis=0))
     details = {
         name: drift_alarms.describe(*pair, reference.columns[name], window.statistics.columns[name])
         for name, pair in columns.items()
     }
-    return drift_alarms.find(columns, dispersion, rule, effects, details)
+    target = reference.task.target
+    return drift_alarms.find(columns, dispersion, rule, effects, details, outputs=(SCORE, PREDICTION), target=target)
 
 
 @dataclass(frozen=True)
@@ -256,17 +262,20 @@ def _watch_unlabelled(last: Sequence[JudgedWindow]) -> Decision:
     unlabelled = [window for window in last if window.moved and not window.measured]
     reasons = [f"{each.window.label}: drift of {_list(each.moved)}." for each in unlabelled]
     reasons.append("Give labels (--labels) to measure performance.")
-    differs = "the traffic differs from the training rows, and without labels it is not known whether that matters"
+    differs = "the predictions move with the traffic, and without labels it is not known how well they hold"
     return Decision("watch", f"Watch: {differs}.", reasons)
 
 
 def _keep(last: Sequence[JudgedWindow], recent: Sequence[JudgedWindow]) -> Decision:
-    reasons = ["No labels yet: performance is not known; inputs and predictions are as in training."]
+    reasons = ["No labels yet: performance is not known; predictions, and inputs that move them, are as in training."]
     if recent:
         reasons = [f"Performance holds in the last {formats.count(len(recent), 'measured window')}."]
     moved = sorted({name for window in last for name in window.moved})
     if moved:
         reasons.append(f"The drift of {_list(moved)} did not cost performance.")
+    harmless = sorted({name for window in last for name in window.harmless} - set(moved))
+    if harmless:
+        reasons.append(f"The drift of {_list(harmless)} hardly moves the predictions.")
     return Decision("keep", "Keep: nothing calls for a new model.", reasons)
 
 

@@ -9,7 +9,7 @@ certain alone every large one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,7 +26,10 @@ from mlsys.statistics.arrays import Floats
 
 @dataclass(frozen=True)
 class AlarmRule:
-    """Conditions of a drift alarm: the probability of one without drift, and the distance from which a shift is large.
+    """Conditions of a drift alarm, and of one that matters.
+
+    `rate` is the probability of an alarm without drift, `floor` the distance from which a shift is large, and
+    `min_effect` the distance by which an alarm that matters moves the predictions, in their standard deviations.
 
     A distance of 0.1 is a shift of a normal's mean by 0.24 standard deviations (``JS = d^2 / 8``
     nats to second order): a small effect in the scale of Cohen (1988), Statistical Power
@@ -35,6 +38,7 @@ class AlarmRule:
 
     rate: float
     floor: float
+    min_effect: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,12 @@ class Shift:
     pvalue, adjusted
         p-value of the homogeneity test, and the same adjusted for all columns of the window.
     effect
-        Change of the mean prediction that this column's shift alone would cause; None where
-        the score is not one number with a direction.
+        Distance by which the shift moves the predictions, in their standard deviations (`mlsys.monitor.relevance`);
+        None where it is not known.
     outside
         Fraction of the window's rows whose number is outside the reference's range.
+    matters
+        It is an alarm, and the predictions move with it or may do so.
     """
 
     column: str
@@ -68,6 +74,7 @@ class Shift:
     outside: float
     alarmed: bool
     detail: str
+    matters: bool = True
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,10 +92,24 @@ def find(
     rule: AlarmRule,
     effects: Mapping[str, float | None],
     details: Mapping[str, str],
+    *,
+    outputs: Collection[str] = (),
+    target: str | None = None,
 ) -> list[Shift]:
-    """Compare every column of one window with the reference; the largest excess comes first.
+    """Compare every column of one window with the reference.
 
-    `columns` gives the reference's bins of each column, and the window's rows in them.
+    Alarms that matter come first, those that move the predictions most before the others, then the largest excess.
+
+    Parameters
+    ----------
+    columns
+        The reference's bins of each column, and the window's rows in them.
+    effects
+        Distance by which a column's shift moves the predictions, where it is known.
+    outputs
+        Columns that are the predictions themselves: each of their alarms matters.
+    target
+        Column of the labels, whose drift moves no prediction: performance says what it does.
     """
     # 1. Certain: p-values adjusted for all columns
     pairs = {name: _pair(*column) for name, column in columns.items()}
@@ -100,10 +121,13 @@ def find(
     for (name, (bins, counts)), pvalue, p in zip(columns.items(), pvalues, adjusted.tolist(), strict=True):
         distance, excess, noise = _distance(*pairs[name], dispersion[name], rule.rate)
         alarmed = excess >= rule.floor and p <= rule.rate
-        outside = bins.outside(counts)
-        shift = Shift(name, distance, excess, noise, pvalue, p, effects.get(name), outside, alarmed, details[name])
+        effect, outside = effects.get(name), bins.outside(counts)
+        moves = name in outputs or effect is None or effect >= rule.min_effect
+        matters = alarmed and moves and name != target
+        shift = Shift(name, distance, excess, noise, pvalue, p, effect, outside, alarmed, details[name], matters)
         shifts.append(shift)
-    return sorted(shifts, key=lambda shift: -shift.excess)
+    ranks = {shift.column: math.inf if shift.effect is None else shift.effect for shift in shifts if shift.matters}
+    return sorted(shifts, key=lambda shift: (-ranks.get(shift.column, -1.0), -shift.excess))
 
 
 def _pair(bins: ReferenceBins, counts: Counts) -> tuple[Floats, Counts]:
@@ -127,30 +151,6 @@ def _distance(reference: Floats, window: Counts, dispersion: Dispersion, alpha: 
     expected = (k - 1) * dispersion.effect * (1 / n + 1 / m) / (8 * math.log(2))
     excess = math.sqrt(max(drift.js_distance(a, b) ** 2 - expected, 0.0))
     return distance, excess, significance.noise_floor(m, n, k, alpha, dispersion)
-
-
-def mean_scores(windows: Sequence[Window], bins: Mapping[str, ReferenceBins]) -> dict[str, Floats]:
-    """Mean score over all windows in each coarse bin of each column; the overall mean in a bin without rows."""
-    means = {}
-    for name, column in bins.items():
-        rows = column.coarse(sum((window.total(name) for window in windows), np.zeros(column.size, np.int64)))
-        starts = np.flatnonzero(np.diff(column.group, prepend=-1))
-        scores = np.add.reduceat(sum((window.scores[name] for window in windows), np.zeros(column.size)), starts)
-        overall = np.full(len(rows), scores.sum() / max(rows.sum(), 1))
-        means[name] = np.divide(scores, rows, out=overall, where=rows > 0)
-    return means
-
-
-def effect_on_prediction(mean_score: Floats, bins: ReferenceBins, counts: Counts) -> float | None:
-    """Change of the mean prediction if this column alone had shifted and all else followed as usual.
-
-    ``sum((q - p) * s)`` over the coarse bins: p and q are the fractions of the reference and of the
-    window, s is the mean score of `mean_scores`. None where either side has no rows.
-    """
-    if not bins.num_rows or not counts.sum():
-        return None
-    p, q = bins.coarse(bins.reference) / bins.num_rows, bins.coarse(counts) / counts.sum()
-    return float(((q - p) * mean_score).sum())
 
 
 def describe(bins: ReferenceBins, counts: Counts, reference: ColumnStatistics, window: ColumnStatistics) -> str:

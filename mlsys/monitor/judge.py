@@ -26,6 +26,7 @@ from mlsys.monitor.log_scan import LogScan
 from mlsys.monitor.log_state import LogState
 from mlsys.monitor.performance import Performance, PerformanceLimits
 from mlsys.monitor.reference import SCORE, ReferenceBins, ReferenceRows
+from mlsys.monitor.relevance import ModelResponse
 from mlsys.monitor.significance import INDEPENDENT, Dispersion
 from mlsys.monitor.windows import Calendar, Window
 from mlsys.readers import registry
@@ -184,7 +185,9 @@ def _judge(  # noqa: PLR0917
         metric, section.max_metric_loss, section.max_calibration_gap, recipe.evaluate.confidence, bundle.threshold
     )
     base = Performance.of(baseline, task)
-    judged, dispersion = decision.judge_windows(scanned.windows, reference, base, section, limits)
+    judged, dispersion = decision.judge_windows(
+        scanned.windows, reference, base, section, limits, ModelResponse.of(baseline)
+    )
     decided = decision.decide(judged, section.retrain_after, metric.title)
     # 3. Store JSON, tables and report
     rules = {"metric": metric.name, "timezone": calendar.timezone, "confidence": limits.confidence}
@@ -321,17 +324,18 @@ def _baseline_json(base: Performance, limits: PerformanceLimits) -> dict[str, An
 
 
 def _counts_json(judged: Sequence[JudgedWindow]) -> dict[str, int]:
-    """Count windows by result; ``moved`` and ``degraded`` overlap by ``both``."""
+    """Count windows by result; ``moved`` have drift, ``matter`` drift that matters, ``both`` that and are degraded."""
     verdicts = [each.verdict for each in judged]
-    moved = [each.verdict for each in judged if each.alarms]
+    matter = [each.verdict for each in judged if each.moved]
     return {
         "windows": len(judged),
         "judged": len(judged) - verdicts.count("too_few"),
         "measured": sum(each.performance is not None for each in judged),
         "ok": verdicts.count("ok"),
-        "moved": len(moved),
+        "moved": sum(bool(each.alarms) for each in judged),
+        "matter": len(matter),
         "degraded": verdicts.count("degraded"),
-        "both": moved.count("degraded"),
+        "both": matter.count("degraded"),
         "too_few": verdicts.count("too_few"),
     }
 
@@ -339,15 +343,17 @@ def _counts_json(judged: Sequence[JudgedWindow]) -> dict[str, int]:
 def _counts_in_words(counts: Mapping[str, int]) -> str:
     """Those counts that are not zero, in words.
 
-    >>> _counts_in_words({"ok": 1, "moved": 9, "degraded": 3, "both": 2, "too_few": 0})
-    '1 ok, 9 with drift alarms, 3 degraded, 2 both'
-    >>> _counts_in_words({"ok": 0, "moved": 0, "degraded": 0, "both": 0, "too_few": 0})
-    'none'
+    >>> _counts_in_words({"ok": 1, "moved": 9, "matter": 2, "degraded": 3, "both": 2, "too_few": 0})
+    '1 ok, 9 with drift, 2 that matter, 3 degraded, 2 both'
+    >>> _counts_in_words({"ok": 5, "moved": 1, "matter": 0, "degraded": 0, "both": 0, "too_few": 0})
+    '5 ok, 1 with drift, 0 that matter'
     """
     words = {
-        "ok": "ok", "moved": "with drift alarms", "degraded": "degraded", "both": "both", "too_few": "too few rows",
+        "ok": "ok", "moved": "with drift", "matter": "that matter", "degraded": "degraded", "both": "both",
+        "too_few": "too few rows",
     }  # fmt: skip
-    return ", ".join(f"{counts[key]} {text}" for key, text in words.items() if counts[key]) or "none"
+    shown = {key for key in words if counts[key]} | ({"matter"} if counts["moved"] else set())
+    return ", ".join(f"{counts[key]} {text}" for key, text in words.items() if key in shown) or "none"
 
 
 def _window_json(judged: JudgedWindow) -> dict[str, Any]:

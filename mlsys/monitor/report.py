@@ -59,7 +59,8 @@ def _facts(value: Json) -> Html:
     rows: list[tuple[str, object, object]] = [
         ("Judged windows", counts["judged"], f"of {counts['windows']}; {counts['measured']} with mature labels"),
         ("Degraded", counts["degraded"], "worse than the test rows, beyond noise"),
-        ("With drift alarms", counts["moved"], f"large and certain; {counts['both']} of them degraded"),
+        ("With drift alarms", counts["moved"], "large and certain"),
+        ("With drift that matters", counts["matter"], f"it moves the predictions; {counts['both']} of them degraded"),
         ("Repeats left out", log["num_duplicates"], "rows that were sent before, such as a client's retries"),
     ]
     if log["num_other"]:
@@ -117,6 +118,12 @@ def _method(value: Json) -> list[object]:
         f"Benjamini-Hochberg adjustment for all columns of the window. A window without drift raises any alarm with a "
         f"probability of at most {rate:.0%}."
     )
+    matters = (
+        f"An alarm matters when it is of the predictions, or of a column whose shift moves them by at least "
+        f"{rules['min_effect']:g} of their standard deviations: the Wasserstein distance between the model's mean "
+        "predictions for the column's values in training and in the window (partial dependence on test rows). Where "
+        "that is not known, every alarm matters. Drift of the labels moves no prediction; performance is judged by it."
+    )
     noise = (
         "The tests are divided by the design effect, the number of rows that are worth one independent row, estimated "
         "from the blocks of time inside the windows. What stays alike for longer than a window, such as a season, is "
@@ -134,7 +141,7 @@ def _method(value: Json) -> list[object]:
     entries = [[html.code(each.name), each.title, each.columns, each.source] for each in drift.STATISTICS]
     statistics = html.table(entries, ["column of drift.parquet", "statistic", "columns", "source"])
     return [
-        html.bullets([alarm, noise, degraded, decision]),
+        html.bullets([alarm, matters, noise, degraded, decision]),
         html.details("Columns", columns) if rows else "",
         html.details("Statistics of drift", statistics),
     ]
@@ -270,7 +277,8 @@ def _alarm_table(windows: Sequence[Json]) -> Html:
             shift["js_distance"],
             shift["noise"],
             f"{shift['adjusted']:.2g}" if shift["adjusted"] >= 1e-4 else "< 0.0001",
-            shift["effect"],
+            "the predictions themselves" if shift["column"] in {"score", "prediction"} else shift["effect"],
+            "matters" if shift["matters"] else "",
         ]
         for window in windows
         for shift in window["shifts"]
@@ -278,9 +286,12 @@ def _alarm_table(windows: Sequence[Json]) -> Html:
     ]
     if not rows:
         return html.paragraph("No drift alarm.")
-    head = ["window", "column", "change", "distance", "noise stays below", "adjusted p", "moves the mean prediction by"]
-    table = html.table(rows, head, align="llwrrrr", sortable=True)
-    return html.details(f"{len(rows)} drift alarms, with their reasons", table, is_open=len(rows) <= 20)
+    head = ["window", "column", "change", "distance", "noise stays below", "adjusted p", "moves predictions by", ""]
+    rows.sort(key=lambda row: row[-1] == "")
+    table = html.table(rows, head, align="llwrrrrl", sortable=True)
+    num_matter = sum(row[-1] != "" for row in rows)
+    title = f"{len(rows)} drift alarms, {num_matter} that matter, with their reasons"
+    return html.details(title, table, is_open=len(rows) <= 20)
 
 
 def _largest_shift(column: Json, windows: Sequence[Json], shifts: Sequence[Mapping[str, Json]]) -> Html | None:

@@ -106,8 +106,6 @@ class Window:
     ----------
     counts
         Column → counts of shape (blocks, bins) in the reference's bins.
-    scores
-        Column → sums of the score over the rows of each bin.
     num_unseen, num_rare
         Values in these rows that training never saw, or too seldom to keep apart.
     num_resolved, num_void
@@ -130,24 +128,20 @@ class Window:
     blocks_seen: set[int] = field(default_factory=set)
     versions: set[str] = field(default_factory=set)
     counts: dict[str, Counts] = field(default_factory=dict)
-    scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     labelled: LabelledRows = field(default_factory=LabelledRows)
 
     def update(self, rows: pa.Table, bins: Mapping[str, ReferenceBins], block: Counts, max_blocks: int) -> None:
-        """Add rows of this window: features, prediction and score."""
+        """Add rows of this window."""
         self.num_rows += rows.num_rows
         self.blocks_seen.update(np.unique(block).tolist())
         self.versions.update(v for v in rows["model_version"].unique().to_pylist() if v is not None)
         self.statistics.update(rows)
-        score = np.nan_to_num(np.asarray(rows["score"].to_numpy(), dtype=np.float64))
         for name, column in bins.items():
             index, size = column.index(rows[name]), column.size
             counted = np.bincount(block * size + index, minlength=max_blocks * size).reshape(max_blocks, size)
             if column.present_only:
                 counted[:, -1] = 0
             self.counts[name] = self.counts.get(name, 0) + counted
-            summed = np.bincount(index, weights=score, minlength=size).astype(np.float64)
-            self.scores[name] = self.scores[name] + summed if name in self.scores else summed
 
     def merge(self, other: Window) -> None:
         """Add the rows of another part of the same window."""
@@ -157,9 +151,8 @@ class Window:
         self.blocks_seen |= other.blocks_seen
         self.versions |= other.versions
         self.statistics = self.statistics.merge(other.statistics)
-        for mine, others in ((self.counts, other.counts), (self.scores, other.scores)):
-            for name, values in others.items():
-                mine[name] = mine[name] + values if name in mine else values  # type: ignore[index,operator]
+        for name, counts in other.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + counts
 
     def to_json(self) -> dict[str, Any]:
         """All but what is known of labels."""
@@ -169,7 +162,6 @@ class Window:
             "num_rows": self.num_rows, "num_unseen": self.num_unseen, "num_rare": self.num_rare,
             "blocks_seen": sorted(self.blocks_seen), "versions": sorted(self.versions),
             "counts": {name: counts.tolist() for name, counts in self.counts.items()},
-            "scores": {name: scores.tolist() for name, scores in self.scores.items()},
             "statistics": self.statistics.without_rows().to_json(),
         }  # fmt: skip
 
@@ -184,7 +176,6 @@ class Window:
             blocks_seen=set(value["blocks_seen"]),
             versions=set(value["versions"]),
             counts={name: np.array(counts, np.int64) for name, counts in value["counts"].items()},
-            scores={name: np.array(scores, np.float64) for name, scores in value["scores"].items()},
             **plain,
             **numbers,
         )

@@ -437,6 +437,12 @@ class MonitorSection(Section):
     min_js_distance: float = Field(
         0.1, ge=0, le=1, description="Jensen-Shannon distance beyond noise from which a shift is reported"
     )
+    min_effect: float = Field(
+        0.1,
+        ge=0,
+        description="distance by which a column's shift must move the predictions to matter, in standard deviations of "
+        "the predictions",
+    )
     min_label_coverage: float = Field(
         0.9, gt=0, le=1, description="fraction of a window's predictions that must have labels before it is measured"
     )

@@ -77,11 +77,39 @@ def test_a_difference_that_is_certain_and_small_is_no_alarm(reference):
     assert not found.alarmed
 
 
-def test_the_effect_on_the_prediction_is_the_moved_rows_times_their_mean_score():
-    """A quarter of the rows goes from a, with a mean score of 0.2, to b with 0.8: 0.25 (0.8 - 0.2) = 0.15."""
+@pytest.mark.parametrize(
+    ("name", "effect", "matters"),
+    [
+        ("x", 0.3, True),
+        ("x", 0.05, False),
+        ("x", 0.0, False),
+        ("x", None, True),
+        ("score", 0.0, True),
+        ("y", None, False),
+    ],
+)
+def test_an_alarm_matters_if_the_predictions_move_or_may_move_with_it(name, effect, matters):
+    """Not if it is of the labels y: these say themselves how well the model does."""
     column = ColumnStatistics(Kind.CATEGORICAL)
-    column.update(pa.array(["a", "a", "b", "b"]))
-    bins = ReferenceBins.of("x", column)
-    effect = drift_alarms.effect_on_prediction(np.array([0.2, 0.8, 0.5, 0.5]), bins, np.array([1, 3, 0, 0]))
-    assert effect == pytest.approx(0.15)
-    assert drift_alarms.effect_on_prediction(np.zeros(4), bins, np.zeros(4, np.int64)) is None
+    column.update(pa.array(["a", "b"] * 500))
+    bins = ReferenceBins.of(name, column)
+    columns, rule = {name: (bins, np.array([900, 100, 0, 0]))}, AlarmRule(0.05, 0.1, 0.1)
+    effects = {name: effect}
+    (shift,) = drift_alarms.find(
+        columns, {name: INDEPENDENT}, rule, effects, {name: ""}, outputs=("score",), target="y"
+    )
+    assert shift.alarmed
+    assert shift.matters is matters
+
+
+def test_alarms_that_move_the_predictions_most_come_first(reference):
+    bins, _ = reference["0"]
+    some, many = bins.reference.copy(), bins.reference.copy()
+    some[: len(some) // 3] *= 5
+    many[: len(many) // 3] *= 50
+    columns = {"far": (bins, many), "b": (bins, some), "a": (bins, some), "still": (bins, bins.reference)}
+    effects = {"far": 0.0, "a": 0.2, "b": 0.5, "still": 0.0}
+    rule = AlarmRule(0.05, 0.1, 0.1)
+    shifts = drift_alarms.find(columns, dict.fromkeys(columns, INDEPENDENT), rule, effects, dict.fromkeys(columns, ""))
+    assert [shift.column for shift in shifts] == ["b", "a", "far", "still"]
+    assert [shift.alarmed for shift in shifts] == [True, True, True, False]

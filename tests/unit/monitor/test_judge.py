@@ -92,15 +92,17 @@ def test_the_line_the_json_and_the_page_count_windows_alike(world):
     assert verdicts(judgement) == ["ok", "drift", "degraded", "degraded"]
     assert [bool(alarms(judgement, k)) for k in range(4)] == [False, True, False, True]
     counts = judgement.value["counts"]
-    assert {key: counts[key] for key in ("windows", "judged", "ok", "moved", "degraded", "both", "too_few")} == {
-        "windows": 4, "judged": 4, "ok": 1, "moved": 2, "degraded": 2, "both": 1, "too_few": 0,
+    keys = ("windows", "judged", "ok", "moved", "matter", "degraded", "both", "too_few")
+    assert {key: counts[key] for key in keys} == {
+        "windows": 4, "judged": 4, "ok": 1, "moved": 2, "matter": 2, "degraded": 2, "both": 1, "too_few": 0,
     }  # fmt: skip
-    line = "4 windows (1 ok, 2 with drift alarms, 2 degraded, 1 both)"
+    line = "4 windows (1 ok, 2 with drift, 2 that matter, 2 degraded, 1 both)"
     assert line in judgement.summary
     page = re.sub(r"<[^>]+>", " ", (judgement.folder / "report.html").read_text())
     tiles = " ".join(page.split())
     assert "Degraded 2 worse than the test rows, beyond noise" in tiles
-    assert "With drift alarms 2 large and certain; 1 of them degraded" in tiles
+    assert "With drift alarms 2 large and certain" in tiles
+    assert "With drift that matters 2 it moves the predictions; 1 of them degraded" in tiles
 
 
 def test_drift_without_labels_is_watched_and_with_good_labels_kept(world):

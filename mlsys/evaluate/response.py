@@ -1,0 +1,119 @@
+"""The response of a model to each of its columns: the mean prediction for each of the column's values.
+
+The partial dependence of Friedman (2001), Greedy function approximation, Ann. Stat. 29:1189, section 8.2: for a column
+and a value, the mean over rows of the prediction with that value in place of the row's own. The monitor weighs drift
+by it: where the mean prediction is the same for all values, a column may move as it likes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlsys.bundle import Bundle
+from mlsys.dataset import Split
+from mlsys.predict import Predictor
+from mlsys.schema import Column, Kind, Task, TaskKind
+from mlsys.statistics import ColumnStatistics
+from mlsys.statistics.arrays import Floats
+
+MAX_ROWS, MAX_COSTLY_ROWS, MIN_ROWS = 200, 50, 20
+"""Rows over which the mean is taken, fewer where texts, lists or pictures make them dear."""
+
+MAX_PREDICTIONS = 150_000
+"""Predictions that all responses together may cost: of very many columns each gets fewer rows."""
+
+MAX_FILES = 16
+"""Files of the test part from which the rows are taken."""
+
+LEVELS = (0.0, 0.01, *(k / 20 for k in range(1, 20, 2)), 0.99, 1.0)
+"""Quantiles of a number at which the response is taken: the middle of each decile, and both ends twice."""
+
+MAX_CATEGORIES = 20
+"""Categories, the most frequent ones, whose response is taken."""
+
+OTHER = "\x00other"
+"""A category that no row has."""
+
+NUMBERS = (Kind.NUMERIC,)
+CATEGORIES = (Kind.CATEGORICAL, Kind.BOOLEAN)
+COSTLY = (Kind.TEXT, Kind.IMAGE, Kind.LIST, Kind.BYTES)
+
+
+def responses(bundle: Bundle, split: Split, timezone: str) -> dict[str, Any]:
+    """Mean predictions by column and value, over test rows.
+
+    Returns
+    -------
+    dict
+        ``num_rows``; ``spread``, the standard deviation of each output over the rows; and ``columns``: for each
+        numeric or categorical column its ``values`` and the mean ``output`` at each, lists of one number for each
+        output. The outputs are the probability of the positive class, of each of several classes, or the value. A
+        column that the model does not read has none; of other kinds there is no response.
+    """
+    predictor = Predictor(bundle, timezone)
+    needed = set(bundle.program.inputs)
+    columns = [column for column in bundle.schema.features if column.kind in NUMBERS + CATEGORIES]
+    read = [column for column in columns if column.name in needed]
+    is_costly = any(column.kind in COSTLY for column in bundle.schema.features if column.name in needed)
+    affordable = MAX_PREDICTIONS // ((len(LEVELS) + 1) * max(len(read), 1))
+    rows = _rows(bundle, split, int(np.clip(affordable, MIN_ROWS, MAX_COSTLY_ROWS if is_costly else MAX_ROWS)))
+    conformed = predictor.conform(rows)
+    if not isinstance(conformed, pa.Table) or not conformed.num_rows:
+        return {"num_rows": 0, "spread": [], "columns": {}}
+    unread = {column.name: {"values": [], "output": []} for column in columns if column.name not in needed}
+    statistics = bundle.reference.inputs.columns
+    answered = {
+        column.name: _response(predictor, conformed, column, statistics[column.name])
+        for column in read
+        if column.name in statistics and column.name in conformed.column_names
+    }
+    spread = _output(predictor, conformed, bundle.task).std(axis=0)
+    return {"num_rows": conformed.num_rows, "spread": spread.tolist(), "columns": {**unread, **answered}}
+
+
+def _rows(bundle: Bundle, split: Split, count: int) -> pa.Table:
+    """Rows of the test part, evenly spaced in it."""
+    paths = split.paths("test")
+    chosen = [paths[k] for k in np.unique(np.linspace(0, len(paths) - 1, min(len(paths), MAX_FILES)).astype(int))]
+    names = [name for name in bundle.schema.names if name in split.schema]
+    parts = []
+    for path in chosen:
+        table = pq.read_table(path, columns=names)
+        each = min(-(-count // len(chosen)), table.num_rows)
+        parts.append(table.take(pa.array(np.linspace(0, max(table.num_rows - 1, 0), each).astype(np.int64))))
+    return pa.concat_tables(parts)
+
+
+def _response(predictor: Predictor, rows: pa.Table, column: Column, statistics: ColumnStatistics) -> dict[str, Any]:
+    """Mean outputs with each value in place of the rows' own, all predicted at once."""
+    kind, place = rows.schema.field(column.name).type, rows.column_names.index(column.name)
+    values = _values(column, statistics, kind)
+    tables = [rows.set_column(place, column.name, pa.repeat(pa.scalar(value, kind), rows.num_rows)) for value in values]
+    output = _output(predictor, pa.concat_tables(tables), predictor.task)
+    means = output.reshape(len(values), rows.num_rows, -1).mean(axis=1)
+    return {"values": values, "output": means.tolist()}
+
+
+def _values(column: Column, statistics: ColumnStatistics, kind: pa.DataType) -> list[Any]:
+    """Values of a column at which the response is taken; the last one is null, and for texts one that is new."""
+    if column.kind in NUMBERS:
+        numbers = statistics.quantiles(np.array(LEVELS))
+        exact = np.unique(np.rint(numbers) if pa.types.is_integer(kind) else numbers[np.isfinite(numbers)])
+        values: list[Any] = [int(value) if pa.types.is_integer(kind) else float(value) for value in exact]
+    else:
+        keys = statistics.frequencies.keys.take(pa.array(statistics.frequencies.order()[:MAX_CATEGORIES]))
+        values = keys.cast(kind).to_pylist() + ([OTHER] if pa.types.is_string(kind) else [])
+    return [*values, None]
+
+
+def _output(predictor: Predictor, rows: pa.Table, task: Task) -> Floats:
+    """The model's outputs of shape (n, outputs): one for two classes or a value, else one for each class."""
+    predictions = predictor.conformed_table(rows)
+    if predictions.probabilities is None:
+        return np.asarray(predictions.score, np.float64)[:, None]
+    outputs = np.asarray(predictions.probabilities, np.float64)
+    return outputs[:, 1:] if task.kind is TaskKind.BINARY else outputs

@@ -1,0 +1,72 @@
+"""The response of a model to its columns, against a plain loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import bundles
+from mlsys.dataset import Split
+from mlsys.evaluate import response
+from mlsys.predict import Predictor
+from mlsys.schema import TaskKind
+from mlsys.store import Store
+
+
+@pytest.fixture(scope="module", params=list(TaskKind))
+def made(request, tmp_path_factory):
+    """A model, and test rows in three files."""
+    folder = tmp_path_factory.mktemp("response")
+    of = bundles.fit(Store.open(folder / "store"), request.param, num_rows=1_500)
+    rows = bundles.rows(900, 5, request.param)
+    (folder / "test").mkdir()
+    for k in range(3):
+        pq.write_table(rows.slice(300 * k, 300), folder / "test" / f"part-{k}.parquet")
+    return of, Split("d", folder, bundles.schema(request.param), {"test": 900}, 2, forward=False)
+
+
+def test_it_is_the_mean_prediction_with_the_value_in_every_row(made):
+    of, split = made
+    found = response.responses(of, split, "UTC")
+    rows = response._rows(of, split, response.MAX_ROWS)
+    predictor = Predictor(of)
+    for name in ("distance", "carrier", "night"):
+        entry = found["columns"][name]
+        for place in (0, len(entry["values"]) // 2, -1):
+            column = pa.repeat(pa.scalar(entry["values"][place], rows.schema.field(name).type), rows.num_rows)
+            said = predictor.table(rows.set_column(rows.column_names.index(name), name, column))
+            output = said.score if said.probabilities is None else said.probabilities
+            mean = np.asarray(output).reshape(rows.num_rows, -1).mean(axis=0)
+            expected = mean[1:] if of.task.kind is TaskKind.BINARY else mean
+            assert entry["output"][place] == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_values_are_quantiles_or_frequent_categories_and_null_at_last(made):
+    columns = response.responses(*made, "UTC")["columns"]
+    assert sorted(columns["carrier"]["values"][:4]) == ["AA", "B6", "UA", "WN"]
+    assert columns["carrier"]["values"][4:] == [response.OTHER, None]
+    seats = columns["seats"]["values"]
+    assert seats[:-1] == sorted(set(seats[:-1]))
+    assert all(isinstance(value, int) for value in seats[:-1])
+    assert sorted(map(str, columns["night"]["values"])) == ["False", "None", "True"]
+
+
+def test_a_column_that_the_model_does_not_read_has_no_response_and_a_time_none_at_all(made):
+    columns = response.responses(*made, "UTC")["columns"]
+    assert columns["constant"] == {"values": [], "output": []}
+    assert "departs" not in columns
+    assert "flight" not in columns
+
+
+def test_a_column_that_decides_moves_the_predictions_more_than_one_that_does_not(made):
+    columns = response.responses(*made, "UTC")["columns"]
+    spans = {name: np.ptp(np.array(columns[name]["output"]), axis=0).max() for name in ("distance", "seats", "load")}
+    assert spans["distance"] > 3 * max(spans["seats"], spans["load"])
+
+
+def test_very_many_columns_share_what_it_may_cost(made, monkeypatch):
+    monkeypatch.setattr(response, "MAX_PREDICTIONS", 3_000)
+    of, split = made
+    assert response.responses(of, split, "UTC")["num_rows"] < 50
