@@ -64,7 +64,9 @@ def responses(bundle: Bundle, split: Split, timezone: str) -> dict[str, Any]:
     conformed = predictor.conform(rows)
     if not isinstance(conformed, pa.Table) or not conformed.num_rows:
         return {"num_rows": 0, "spread": [], "columns": {}}
-    unread = {column.name: {"values": [], "output": []} for column in columns if column.name not in needed}
+    unread: dict[str, Any] = {
+        column.name: {"values": [], "output": []} for column in columns if column.name not in needed
+    }
     statistics = bundle.reference.inputs.columns
     answered = {
         column.name: _response(predictor, conformed, column, statistics[column.name])

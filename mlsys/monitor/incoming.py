@@ -58,18 +58,18 @@ def check(store: Store, name: str, written: WrittenLabels, bundle: Bundle, id_co
 def _ids(store: Store, name: str, entity: str | None) -> list[pl.DataFrame]:
     """Ids and times of all rows of the log; files that cannot be read are passed over."""
     frames, types = [], LogState().types
-    wanted = ("prediction_id", "event_at", "logged_at", entity)
+    columns = ("prediction_id", "event_at", "logged_at", entity)
     for log_file in prediction_log.files(prediction_log.folder_of(store, name)):
-        names = [column for column in wanted if log_file.schema is not None and column in log_file.schema.names]
+        names = [column for column in columns if log_file.schema is not None and column in log_file.schema.names]
         try:
             table = pq.ParquetFile(log_file.path).read(columns=names)
             frame = cast("pl.DataFrame", pl.from_arrow(table))
             if "prediction_id" not in frame.columns:
                 continue
-            named = {ENTITY: entity} if entity in frame.columns else {}
-            absent = {column: pl.lit(None) for column in types if column not in frame.columns}
-            columns = frame.with_columns(**absent).with_columns(**{new: pl.col(str(old)) for new, old in named.items()})
-            frames.append(columns.select(pl.col(column).cast(kind, strict=False) for column, kind in types.items()))
+            if entity in frame.columns:
+                frame = frame.with_columns(pl.col(str(entity)).alias(ENTITY))
+            frame = frame.with_columns(pl.lit(None).alias(name) for name in types if name not in frame.columns)
+            frames.append(frame.select(pl.col(name).cast(kind, strict=False) for name, kind in types.items()))
         except (OSError, pa.ArrowException, pl.exceptions.PolarsError):
             continue
     return frames

@@ -87,7 +87,7 @@ def compare(
     baseline: Mapping[str, Any] | None = None,
     replayed: LabelSource | None = None,
     as_of: dt.datetime | None = None,
-    is_kept: bool = False,
+    is_stored: bool = False,
 ) -> Judgement:
     """Judge the predictions of a bundle in one task of the cluster.
 
@@ -106,7 +106,7 @@ def compare(
         Labels of rows that were replayed, used where `labels` are not given.
     as_of
         Labels that became known later are left out, as if they had not come yet.
-    is_kept
+    is_stored
         What was read of the log is kept in the store, so that the next call reads only what is new.
 
     Returns
@@ -124,7 +124,7 @@ def compare(
     """
     given = _absolute(replayed if labels is None else labels)
     sources = LabelSources(given, is_first=labels is None, as_of=as_of)
-    return cluster.call(_judge, store, name, bundle, Path(log).absolute(), sources, recipe, baseline, is_kept)
+    return cluster.call(_judge, store, name, bundle, Path(log).absolute(), sources, recipe, baseline, is_stored)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _judge(  # noqa: PLR0917
     sources: LabelSources,
     recipe: Recipe,
     baseline: Mapping[str, Any] | None,
-    is_kept: bool,  # noqa: FBT001
+    is_stored: bool,  # noqa: FBT001
 ) -> Judgement:
     section, task = recipe.monitor, bundle.task
     if not log.is_dir():
@@ -174,7 +174,7 @@ def _judge(  # noqa: PLR0917
     reference = ReferenceRows.of(bundle)
     calendar = Calendar(section.granularity, recipe.data.timezone)
     labels = sources.read(store, name, bundle, recipe)
-    folder = _state_folder(store, name, bundle, calendar, section.slices) if is_kept else None
+    folder = _state_folder(store, name, bundle, calendar, section.slices) if is_stored else None
     with log_state.opened(folder, len(section.slices)) as state:
         state.take(LogRows(log, bundle.schema, task, bundle.digest), LogScan(reference, calendar, section.slices))
         scanned = _labelled(state, labels, bundle, section.slices)
@@ -302,7 +302,7 @@ def _messages(state: LogState, counts: LabelCounts | None) -> list[str]:
 
 
 def _labels_json(scanned: Scanned) -> dict[str, Any] | None:
-    """What became of the labels, and the median and 95 % quantile of their delays in seconds after the event."""
+    """Counts of the labels by what became of them, and quantiles of their delays in seconds after the event."""
     if scanned.counts is None:
         return None
     delays = scanned.delays

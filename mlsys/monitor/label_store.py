@@ -16,6 +16,7 @@ import io
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import polars as pl
 import pyarrow as pa
@@ -26,7 +27,7 @@ from mlsys.schema import Task
 from mlsys.store import Store, storage_error, write_atomic
 
 _TIME = pl.Datetime("us", "UTC")
-TYPES = {
+TYPES: dict[str, Any] = {
     "key_name": pl.String, "key": pl.String, "label": pl.String, "at": _TIME, "known_at": _TIME, "received_at": _TIME,
 }  # fmt: skip
 SAME = ["key_name", "key", "at", "known_at"]
@@ -84,7 +85,8 @@ def read(store: Store, name: str) -> pl.DataFrame:
     parts = [pl.DataFrame(schema=TYPES)]
     for path in _files(folder_of(store, name)):
         try:
-            parts.append(pl.from_arrow(pq.ParquetFile(path).read()).select(list(TYPES)).cast(TYPES))  # type: ignore[union-attr]
+            frame = cast("pl.DataFrame", pl.from_arrow(pq.ParquetFile(path).read()))
+            parts.append(frame.select(pl.col(column).cast(kind) for column, kind in TYPES.items()))
         except (OSError, pa.ArrowException, pl.exceptions.PolarsError):
             continue
     return pl.concat(parts)

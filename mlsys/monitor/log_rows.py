@@ -85,7 +85,7 @@ class LogRows:
     def batches(self) -> Iterator[pl.DataFrame]:
         """Read the log's own columns, the features, `ENTITY`, `IDENTITY` and `REASON`."""
         frames: list[pl.DataFrame] = []
-        num_rows = size = 0
+        num_rows, size = 0, 0.0
         for table in prediction_log.read(self.folder, self.seen, self.faults, NEEDED):
             frame = self._own(table)
             if not frame.height:
@@ -94,7 +94,7 @@ class LogRows:
             num_rows, size = num_rows + frame.height, size + frame.estimated_size()
             if num_rows >= BATCH_ROWS or size >= BATCH_BYTES:
                 yield pl.concat(frames, how="vertical_relaxed")
-                frames, num_rows, size = [], 0, 0
+                frames, num_rows, size = [], 0, 0.0
         if frames:
             yield pl.concat(frames, how="vertical_relaxed")
 

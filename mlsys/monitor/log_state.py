@@ -1,4 +1,4 @@
-"""What the monitor keeps of a log between its runs, so that it reads each row once.
+"""The state of a log between runs of the monitor, so that each row is read once.
 
 ::
 
@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from mlsys.deploy.prediction_log import RowSpans
 from mlsys.monitor.log_rows import IDENTITY, REASON, LogRows
@@ -135,7 +136,7 @@ class LogState:
             yield pl.read_parquet(self._home / name, columns=list(columns))
         yield from (frame.select(columns) for frame in self.frames)
 
-    def is_of_others(self, keys: UInt64) -> UInt64:
+    def is_of_others(self, keys: UInt64) -> NDArray[np.bool_]:
         """Mark hashes of ids that a row of another bundle has."""
         return np.isin(keys, self._other_keys)
 
@@ -232,18 +233,20 @@ def _loaded(folder: Path, types: dict[str, Any]) -> LogState:
     """Read the state in a folder; what is damaged is as if it were not there."""
     try:
         value = json.loads((folder / "state.json").read_bytes())
-        names: Mapping[str, Any] = value.pop("files")
+        names: Mapping[str, Any] = value["files"]
         stored = json.loads(gzip.decompress((folder / names["windows"]).read_bytes()))
         windows = [Window.from_json(window) for window in stored]
         others = np.load(folder / names["others"], allow_pickle=False)
         for name in names["rows"]:
             pl.read_parquet_schema(folder / name)
-        counters = {name: Counter(value.pop(name)) for name in ("rejected", "others", "misread")}
-        seen = RowSpans.from_json(value.pop("seen"))
-        by_key = {window.key: window for window in windows}
-        parts = list(names["rows"])
-        return LogState(folder, types, by_key, seen, **value, **counters, _parts=parts, _other_keys=others)
-    except FileNotFoundError:
-        return LogState(folder, types)
+        state = LogState(folder, types, {window.key: window for window in windows})
+        state.seen, state.examples = RowSpans.from_json(value["seen"]), list(value["examples"])
+        state.num_rows, state.num_duplicates = int(value["num_rows"]), int(value["num_duplicates"])
+        state.rejected, state.others, state.misread = (
+            Counter(value[name]) for name in ("rejected", "others", "misread")
+        )
+        state.other_types = dict(value["other_types"])
+        state._parts, state._other_keys = list(names["rows"]), others  # noqa: SLF001  (a constructor of its module)
     except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, pl.exceptions.PolarsError):
         return LogState(folder, types)
+    return state

@@ -1,4 +1,4 @@
-"""How far the drift of a column moves the predictions, from the model's response to the column.
+"""The distance by which drift of a column moves the predictions, from the model's response to the column.
 
 ``W = integral |F_p(g) - F_q(g)| dg``, the Wasserstein distance between the model's mean predictions g under the
 distribution p of the reference and q of the window (Vallender 1974, Theory Probab. Appl. 18:784), in standard

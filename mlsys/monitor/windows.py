@@ -167,17 +167,19 @@ class Window:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        plain = {name: value[name] for name in ("label", "slice_key", "slice_value")}
-        numbers = {name: int(value[name]) for name in ("num_rows", "num_unseen", "num_rare")}
         return cls(
             start=dt.datetime.fromisoformat(value["start"]),
             end=dt.datetime.fromisoformat(value["end"]),
+            label=value["label"],
             statistics=TableStatistics.from_json(value["statistics"]),
+            slice_key=value["slice_key"],
+            slice_value=value["slice_value"],
+            num_rows=int(value["num_rows"]),
+            num_unseen=int(value["num_unseen"]),
+            num_rare=int(value["num_rare"]),
             blocks_seen=set(value["blocks_seen"]),
             versions=set(value["versions"]),
             counts={name: np.array(counts, np.int64) for name, counts in value["counts"].items()},
-            **plain,
-            **numbers,
         )
 
     @property

@@ -18,7 +18,7 @@ from mlsys.workflow.results import (
     ServedAt,
     TrainResult,
 )
-from mlsys.workflow.run import StepContext
+from mlsys.workflow.run import Run, StepContext
 
 if TYPE_CHECKING:
     from mlsys.bundle import Bundle
@@ -167,7 +167,7 @@ def monitor(context: StepContext, model: TrainResult, verdict: EvaluateResult) -
     return watch.judge_log(store, context.recipe, bundle.open(store, digest), baseline, context.labels)
 
 
-def tell(context: StepContext, result: MonitorResult) -> None:
+def tell(run: Run, result: MonitorResult) -> None:
     """Say what was left out of the log and of the labels."""
     for message in result.messages:
-        context.console.line(f"            {message}")
+        run.console.line(f"            {message}")

@@ -146,7 +146,7 @@ def judge_log(
         return MonitorResult(decision="keep", exit_code=0, windows=[], summary=NO_LOG)
     judgement = judge.compare(
         store, name, opened, log, labels, recipe, baseline=evaluation, replayed=_replayed(store, recipe, opened),
-        is_kept=True,
+        is_stored=True,
     )  # fmt: skip
     report = store.run_folder(name) / "reports" / "monitor.html"
     write_atomic(report, (judgement.folder / "report.html").read_bytes())

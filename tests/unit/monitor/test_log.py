@@ -21,10 +21,10 @@ ROWS = 400
 UTC = dt.UTC
 
 
-def judge(world, labels=None, *, is_kept=False, **section):
+def judge(world, labels=None, *, is_stored=False, **section):
     recipe = world.recipe(**section)
     return step.compare(
-        world.store, "world", world.bundle, world.folder, labels, recipe, baseline=world.baseline, is_kept=is_kept
+        world.store, "world", world.bundle, world.folder, labels, recipe, baseline=world.baseline, is_stored=is_stored
     )
 
 
@@ -115,7 +115,7 @@ def test_a_file_that_cannot_be_read_is_named_and_ends_no_run(world, kind):
     world.write([Traffic.draw(ROWS, 1), Traffic.draw(ROWS, 2)])
     bad = min(world.folder.rglob("*.parquet"))
     broken(bad, kind)
-    for judgement in (judge(world), judge(world, is_kept=True), judge(world, is_kept=True)):
+    for judgement in (judge(world), judge(world, is_stored=True), judge(world, is_stored=True)):
         assert judgement.value["log"]["num_rows"] == ROWS
         assert list(judgement.value["log"]["faults"]) == [f"2024-01-01/{bad.name}"]
         assert any(bad.name in line for line in judgement.value["messages"])
@@ -206,8 +206,8 @@ def test_what_is_read_in_parts_is_what_is_read_at_once(kept):
             kept.add(logged(Traffic.draw(30, 70), MONDAY, digest="another"))
         if number == 3:
             assert prediction_log.compact_folder(kept.folder).num_merged > 1
-        judge(kept, labels.slice(0, ROWS * number) if number else None, is_kept=True, slices=["colour"])
-    parts, whole = judge(kept, labels, is_kept=True, slices=["colour"]), judge(kept, labels, slices=["colour"])
+        judge(kept, labels.slice(0, ROWS * number) if number else None, is_stored=True, slices=["colour"])
+    parts, whole = judge(kept, labels, is_stored=True, slices=["colour"]), judge(kept, labels, slices=["colour"])
     assert facts(parts) == facts(whole)
     for name in ("profile", "drift"):
         tables = [pq.read_table(each.folder / f"{name}.parquet") for each in (parts, whole)]
@@ -216,7 +216,7 @@ def test_what_is_read_in_parts_is_what_is_read_at_once(kept):
 
 def test_only_new_files_are_read_and_nothing_is_written_where_there_are_none(kept):
     kept.write([Traffic.draw(ROWS, 1), Traffic.draw(ROWS, 2)])
-    judge(kept, is_kept=True)
+    judge(kept, is_stored=True)
     (state,) = (kept.store.root / "monitor" / "world" / "log").iterdir()
     before = {path.name: path.stat().st_mtime_ns for path in state.glob("[!.]*")}
     for path in kept.folder.rglob("*.parquet"):  # the rows stay known by their numbers; a second reading would fail
@@ -224,7 +224,7 @@ def test_only_new_files_are_read_and_nothing_is_written_where_there_are_none(kep
         span = prediction_log.Span(path.stem, 0, ROWS)
         pq.write_table(table.replace_schema_metadata({prediction_log.SPANS: prediction_log.packed([span])}), path)
         broken(path, "torn rows")
-    again = judge(kept, is_kept=True)
+    again = judge(kept, is_stored=True)
     assert [window["num_rows"] for window in again.value["windows"]] == [ROWS, ROWS]
     assert again.value["log"]["faults"] == {}
     assert {path.name: path.stat().st_mtime_ns for path in state.glob("[!.]*")} == before
@@ -233,19 +233,19 @@ def test_only_new_files_are_read_and_nothing_is_written_where_there_are_none(kep
 @pytest.mark.parametrize("damage", ["state", "windows", "rows", "killed"])
 def test_a_state_that_is_damaged_or_half_written_is_made_again(kept, damage, monkeypatch):
     kept.write([Traffic.draw(ROWS, 1), Traffic.draw(ROWS, 2)])
-    first = judge(kept, is_kept=True)
+    first = judge(kept, is_stored=True)
     (state,) = (kept.store.root / "monitor" / "world" / "log").iterdir()
     if damage == "killed":
         kept.add(a_week(kept, 3, number=2))
         with monkeypatch.context() as patch:
             patch.setattr(log_state, "write_json", _kill)
             with pytest.raises(KeyboardInterrupt):
-                judge(kept, is_kept=True)
-        assert [w["num_rows"] for w in judge(kept, is_kept=True).value["windows"]] == [ROWS] * 3
+                judge(kept, is_stored=True)
+        assert [w["num_rows"] for w in judge(kept, is_stored=True).value["windows"]] == [ROWS] * 3
         return
     for path in state.glob(f"{damage}*"):
         path.write_bytes(path.read_bytes()[:50])
-    assert facts(judge(kept, is_kept=True)) == facts(first)
+    assert facts(judge(kept, is_stored=True)) == facts(first)
 
 
 def _kill(*_):
@@ -257,10 +257,10 @@ def test_many_small_parts_of_the_index_are_put_together(kept, monkeypatch):
     traffic = [Traffic.draw(60, k) for k in range(8)]
     for number, each in enumerate(traffic):
         kept.add(logged(each, MONDAY + dt.timedelta(hours=number), dt.timedelta(hours=1), digest=kept.bundle.digest))
-        judge(kept, is_kept=True)
+        judge(kept, is_stored=True)
     (state,) = (kept.store.root / "monitor" / "world" / "log").iterdir()
     assert len(list(state.glob("rows-*"))) <= 4
     labels = pa.concat_tables([each.labels() for each in traffic])
-    (window,) = judge(kept, labels, is_kept=True).value["windows"]
+    (window,) = judge(kept, labels, is_stored=True).value["windows"]
     assert (window["num_rows"], window["labels"]["num_resolved"]) == (480, 480)
     assert np.isclose(window["labels"]["coverage"], 1)

@@ -132,6 +132,7 @@ VALUES = {
     "monitor.min_rows": (11, MONITOR),
     "monitor.slices": (["colour"], MONITOR),
     "monitor.false_alarm_rate": (0.1, MONITOR),
+    "monitor.min_effect": (0.2, MONITOR),
     "monitor.min_js_distance": (0.2, MONITOR),
     "monitor.min_label_coverage": (0.5, MONITOR),
     "monitor.max_metric_loss": (0.1, MONITOR),

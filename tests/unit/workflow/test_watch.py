@@ -104,7 +104,7 @@ def test_a_version_without_an_evaluation_is_shown_and_not_judged(world):
     assert messages == ("No evaluation was noted with this version: performance is shown and not judged.",)
 
 
-def test_a_model_without_predictions_is_kept_and_told(world):
+def test_a_model_without_predictions_is_stored_and_told(world):
     assert watch.monitor(world.store, "world").summary == watch.NO_LOG
 
 
