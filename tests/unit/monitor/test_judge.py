@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import re
@@ -290,3 +291,55 @@ def test_a_slice_that_is_no_condition_is_refused(world):
     world.write(weeks(1))
     with pytest.raises(errors.RecipeError, match="a condition such as"):
         judge(world, slices=["seats + 1"])
+
+
+def response_of_the_world():
+    """Mean predictions of the model that the world's scores come from: it reads a and night, and no other column."""
+    rows = Traffic.draw(300, 2)
+
+    def mean(a, night):
+        return float(np.mean(1 / (1 + np.exp(-(1.5 * a - 0.8 + night)))))
+
+    points = np.quantile(rows.a, np.linspace(0, 1, 12)).tolist()
+    of_a = [[mean(point, rows.night)] for point in points]
+    of_night = [[mean(rows.a, value)] for value in (False, True)]
+    columns = {
+        "a": {"values": [*points, None], "output": [*of_a, of_a[6]]},
+        "night": {"values": [False, True, None], "output": [*of_night, of_night[0]]},
+        **{name: {"values": [], "output": []} for name in ("b", "seats", "colour")},
+    }
+    return {"spread": [float(rows.score.std())], "columns": columns}
+
+
+def with_response(world):
+    return dataclasses.replace(world, baseline={**world.baseline, "response": response_of_the_world()})
+
+
+def test_drift_of_columns_to_which_the_model_is_indifferent_is_reported_and_kept(world):
+    traffic = [*weeks(3), *weeks(3, seed=10, nulls=0.4, red=0.6)]
+    world.write(traffic)
+    judgement = judge(with_response(world))
+    assert [alarms(judgement, k) for k in range(6)] == [set()] * 3 + [{"b", "colour"}] * 3
+    assert (judgement.decision, judgement.exit_code) == ("keep", 0)
+    assert verdicts(judgement) == ["ok"] * 6
+    assert "6 windows (6 ok, 3 with drift, 0 that matter); Keep" in judgement.summary
+    assert judgement.value["windows"][5]["reasons"] == ["Drift of colour, b hardly moves the predictions."]
+    assert judgement.value["decision"]["reasons"][-1] == "The drift of b, colour hardly moves the predictions."
+    page = (judgement.folder / "report.html").read_text()
+    assert "6 drift alarms, 0 that matter" in page
+    assert judge(world).decision == "watch"  # where the response is not known
+
+
+def test_drift_of_a_column_that_moves_the_predictions_is_watched_and_named_first(world):
+    """Seats move farther; a decides."""
+    changed = [Traffic.draw(ROWS, 10 + k, shift=0.6) for k in range(2)]
+    for each in changed:
+        each.seats = each.seats + 1_000
+    world.write([*weeks(3), *changed])
+    judgement = judge(with_response(world))
+    assert (judgement.decision, judgement.exit_code) == ("watch", 3)
+    window = judgement.value["windows"][4]
+    assert [(s["column"], s["matters"]) for s in window["shifts"] if s["alarmed"]] == [("a", True), ("seats", False)]
+    assert window["shifts"][0]["effect"] == pytest.approx(0.55, abs=0.1)  # 0.6 sd of a, with the slope of a sigmoid
+    assert window["reasons"] == ["Drift of a.", "Drift of seats hardly moves the predictions."]
+    assert "5 windows (3 ok, 2 with drift, 2 that matter); Watch" in judgement.summary
