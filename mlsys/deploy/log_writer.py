@@ -143,6 +143,11 @@ def _event_at(predictor: Predictor, rows: pa.Table, logged_at: pa.Array) -> pa.A
     if time_column is None or time_column not in rows.column_names:
         return logged_at
     event_at = rows[time_column]
+    if pa.types.is_date(event_at.type):  # a day begins at midnight where the source was written
+        zone = predictor.bundle.read_options.timezone
+        event_at = pc.assume_timezone(
+            event_at.cast(pa.timestamp("us")), zone, ambiguous="earliest", nonexistent="latest"
+        )
     if not pa.types.is_timestamp(event_at.type):
         return logged_at
     event_at = event_at if event_at.type.tz else event_at.cast(pa.timestamp("us")).cast(_UTC)

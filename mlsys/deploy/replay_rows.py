@@ -65,7 +65,9 @@ def _id(row: tuple[Any, ...], seen: Counter[str]) -> str:
 
 
 def _json_values(column: pa.ChunkedArray) -> list[Any]:
-    """Convert values to those of JSON: times to ISO text in UTC, NaN to null."""
+    """Convert values to those of JSON: times to ISO text in UTC, dates to ISO text, NaN to null."""
+    if pa.types.is_date(column.type):
+        return column.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
     if pa.types.is_timestamp(column.type):
         return pc.strftime(column, "%Y-%m-%dT%H:%M:%SZ").to_pylist()  # type: ignore[no-any-return]
     if pa.types.is_floating(column.type):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,21 @@ from mlsys.bundle import Bundle
 from mlsys.code_graph import code_digest
 from mlsys.deploy.prediction_log import RowSpans
 from mlsys.evaluate.baseline import metric_of
-from mlsys.monitor import decision, label_match, label_store, log_state, metric_tables, report
-from mlsys.monitor.decision import JudgedWindow
+from mlsys.monitor import decision, judgement_json, label_match, label_store, log_state, metric_tables, report
 from mlsys.monitor.label_match import LabelCounts
 from mlsys.monitor.labels import Labels, LabelSource
 from mlsys.monitor.log_rows import LogRows
 from mlsys.monitor.log_scan import LogScan
 from mlsys.monitor.log_state import LogState
 from mlsys.monitor.performance import Performance, PerformanceLimits
-from mlsys.monitor.reference import SCORE, ReferenceBins, ReferenceRows
+from mlsys.monitor.reference import ReferenceRows
 from mlsys.monitor.relevance import ModelResponse
-from mlsys.monitor.significance import INDEPENDENT, Dispersion
 from mlsys.monitor.windows import Calendar, Window
 from mlsys.readers import registry
 from mlsys.recipe import Recipe
 from mlsys.reports import formats
 from mlsys.schema import Role
 from mlsys.store import Store, digest_json, write_json
-
-MAX_FAULTS = 5
-"""Files of the log that cannot be read and are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,8 @@ class Judgement:
         counts = self.value["counts"]
         predictions = formats.count(self.value["log"]["num_rows"], "prediction")
         windows = formats.count(counts["windows"], "window")
-        return f"{predictions} in {windows} ({_counts_in_words(counts)}); {self.value['decision']['headline']}"
+        words, headline = judgement_json.counts_in_words(counts), self.value["decision"]["headline"]
+        return f"{predictions} in {windows} ({words}); {headline}"
 
 
 def compare(
@@ -197,13 +193,13 @@ def _judge(  # noqa: PLR0917
         "task": task.model_dump(mode="json"),
         "rules": {**section.model_dump(mode="json"), **rules},
         "decision": decided.to_json(),
-        "log": _log_json(state),
-        "labels": _labels_json(scanned),
-        "messages": _messages(state, scanned.counts),
-        "baseline": _baseline_json(base, limits),
-        "counts": _counts_json(judged),
-        "windows": [_window_json(each) for each in judged],
-        "columns": _columns_json(judged, reference, dispersion),
+        "log": judgement_json.log_json(state),
+        "labels": judgement_json.labels_json(scanned.counts, scanned.delays),
+        "messages": judgement_json.messages(state, scanned.counts),
+        "baseline": judgement_json.baseline_json(base, limits),
+        "counts": judgement_json.counts_json(judged),
+        "windows": [judgement_json.window_json(each) for each in judged],
+        "columns": judgement_json.columns_json(judged, reference, dispersion),
     }
     stored = _store(store, value, [*scanned.windows, *scanned.slices], reference, bundle.threshold)
     return Judgement(value, stored, store.path("monitor", stored), state.seen)
@@ -263,160 +259,3 @@ def _store(
         return {"name": value["name"], "bundle": value["bundle"], "decision": value["decision"]["word"]}
 
     return store.put("monitor", fill)
-
-
-def _log_json(state: LogState) -> dict[str, Any]:
-    """Count the rows of the log that were judged and those that were left out, with the reasons."""
-    return {
-        "num_rows": state.num_rows,
-        "num_duplicates": state.num_duplicates,
-        "num_other": state.others.total(),
-        "others": dict(sorted(state.others.items())),
-        "num_rejected": state.rejected.total(),
-        "rejected": dict(sorted(state.rejected.items())),
-        "examples": state.examples,
-        "misread": dict(sorted(state.misread.items())),
-        "other_types": dict(sorted(state.other_types.items())),
-        "faults": dict(sorted(state.faults.items())),
-    }
-
-
-def _messages(state: LogState, counts: LabelCounts | None) -> list[str]:
-    """Sentences about what was left out of the log and of the labels."""
-    lines = [] if counts is None else counts.messages
-    for reason, number in sorted(state.rejected.items()):
-        lines.append(f"{formats.count(number, 'row')} of the log left out: {reason}.")
-    for column, number in sorted(state.misread.items()):
-        count = formats.count(number, "value")
-        lines.append(f"{count} of '{column}' in the log are not of its type and count as null.")
-    for file, reason in sorted(state.faults.items())[:MAX_FAULTS]:
-        lines.append(f"File '{file}' of the log is passed over: {reason}.")
-    if len(state.faults) > MAX_FAULTS:
-        lines.append(f"{len(state.faults) - MAX_FAULTS:,} more files of the log are passed over.")
-    if state.others:
-        versions = ", ".join(f"{count:,} of version {version}" for version, count in sorted(state.others.items()))
-        lines.append(f"Predictions of other versions are judged under their own names: {versions}.")
-    for column, kind in sorted(state.other_types.items()):
-        lines.append(f"Column '{column}' is of type {kind} in another version; it is compared within its own.")
-    return lines
-
-
-def _labels_json(scanned: Scanned) -> dict[str, Any] | None:
-    """Counts of the labels by what became of them, and quantiles of their delays in seconds after the event."""
-    if scanned.counts is None:
-        return None
-    delays = scanned.delays
-    quantiles = np.quantile(delays, [0.5, 0.95]).tolist() if len(delays) else None
-    return {**asdict(scanned.counts), "delay_s": quantiles and {"median": quantiles[0], "p95": quantiles[1]}}
-
-
-def _baseline_json(base: Performance, limits: PerformanceLimits) -> dict[str, Any]:
-    """Performance on the test rows, and the metric that is judged."""
-    return {
-        "metrics": {metric: estimate.to_json() for metric, estimate in base.metrics.items()},
-        "gap": base.gaps[1].value if 1 in base.gaps else None,
-        "observed": base.observed,
-        "predicted": base.predicted,
-        "metric": limits.metric.name,
-        "title": limits.metric.title,
-        "greater_is_better": limits.metric.greater_is_better,
-    }
-
-
-def _counts_json(judged: Sequence[JudgedWindow]) -> dict[str, int]:
-    """Count windows by result; ``moved`` have drift, ``matter`` drift that matters, ``both`` that and are degraded."""
-    verdicts = [each.verdict for each in judged]
-    matter = [each.verdict for each in judged if each.moved]
-    return {
-        "windows": len(judged),
-        "judged": len(judged) - verdicts.count("too_few"),
-        "measured": sum(each.performance is not None for each in judged),
-        "ok": verdicts.count("ok"),
-        "moved": sum(bool(each.alarms) for each in judged),
-        "matter": len(matter),
-        "degraded": verdicts.count("degraded"),
-        "both": matter.count("degraded"),
-        "too_few": verdicts.count("too_few"),
-    }
-
-
-def _counts_in_words(counts: Mapping[str, int]) -> str:
-    """Those counts that are not zero, in words.
-
-    >>> _counts_in_words({"ok": 1, "moved": 9, "matter": 2, "degraded": 3, "both": 2, "too_few": 0})
-    '1 ok, 9 with drift, 2 that matter, 3 degraded, 2 both'
-    >>> _counts_in_words({"ok": 5, "moved": 1, "matter": 0, "degraded": 0, "both": 0, "too_few": 0})
-    '5 ok, 1 with drift, 0 that matter'
-    """
-    words = {
-        "ok": "ok", "moved": "with drift", "matter": "that matter", "degraded": "degraded", "both": "both",
-        "too_few": "too few rows",
-    }  # fmt: skip
-    shown = {key for key in words if counts[key]} | ({"matter"} if counts["moved"] else set())
-    return ", ".join(f"{counts[key]} {text}" for key, text in words.items() if key in shown) or "none"
-
-
-def _window_json(judged: JudgedWindow) -> dict[str, Any]:
-    window, measured = judged.window, judged.performance
-    gap = None if measured is None else measured.gaps.get(1, measured.gaps.get(0))
-    return {
-        "label": window.label,
-        "start": window.start.isoformat(),
-        "end": window.end.isoformat(),
-        "partial": window.partial,
-        "num_rows": window.num_rows,
-        "num_unseen": window.num_unseen,
-        "num_rare": window.num_rare,
-        "model_versions": sorted(window.versions),
-        "verdict": judged.verdict,
-        "reasons": judged.reasons,
-        "labels": {
-            "num_resolved": window.num_resolved,
-            "num_pending": window.num_pending,
-            "num_void": window.num_void,
-            "num_unknown": window.unknown_labels,
-            "coverage": window.coverage,
-            "mature": measured is not None,
-        },
-        "metrics": {} if measured is None else {metric: e.to_json() for metric, e in measured.metrics.items()},
-        "observed": measured and measured.observed,
-        "predicted": _mean_score(window) if measured is None else measured.predicted,
-        "gap": gap and gap.to_json(),
-        "losses": [] if measured is None else [loss.to_json() for loss in measured.losses],
-        "shifts": [shift.to_json() for shift in judged.shifts],
-    }
-
-
-def _mean_score(window: Window) -> float | None:
-    column = window.statistics.columns[SCORE]
-    return column.numbers.moments.mean if column.numbers is not None and column.numbers.moments.n else None
-
-
-def _columns_json(
-    judged: Sequence[JudgedWindow], reference: ReferenceRows, dispersion: Mapping[str, Dispersion]
-) -> list[dict[str, Any]]:
-    """Judged columns with their distribution in each window; the one with the largest shift comes first."""
-    largest: dict[str, float] = {}
-    for shift in (shift for each in judged for shift in each.shifts):
-        largest[shift.column] = max(largest.get(shift.column, 0.0), shift.excess)
-    columns = []
-    for column, excess in sorted(largest.items(), key=lambda item: (-item[1], item[0])):
-        bins = reference.bins[column]
-        windows = [each.window for each in judged] if column != reference.task.target else []
-        columns.append(
-            {
-                "column": column,
-                "kind": bins.kind.value,
-                "largest": excess,
-                "design_effect": dispersion.get(column, INDEPENDENT).effect,
-                "labels": list(bins.labels),
-                "reference": _fractions(bins, bins.reference),
-                "windows": [_fractions(bins, window.total(column)) for window in windows],
-            }
-        )
-    return columns
-
-
-def _fractions(bins: ReferenceBins, counts: NDArray[np.int64]) -> list[float]:
-    fractions: list[float] = (bins.coarse(counts) / max(counts.sum(), 1)).round(6).tolist()
-    return fractions

@@ -19,6 +19,7 @@ import fcntl
 import gzip
 import io
 import json
+import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,9 @@ from mlsys.store import storage_error, write_atomic, write_json
 
 MAX_PARTS, PART_ROWS = 24, 1_000_000
 """Files of the index from which on small ones are put together, and the rows of a file that is left as it is."""
+
+MAX_STATES = 8
+"""States of one model that are kept; what an older one knew is read again."""
 
 EXAMPLES = 20
 """Rows of each reason that are shown."""
@@ -212,6 +216,15 @@ class _SeenIdentities:
             self.runs.append(np.sort(np.concatenate([before, last])))
 
 
+def prune(folder: Path) -> None:
+    """Remove the states beside this one that were not changed for longest: of other bundles, windows or code."""
+    states = sorted(folder.parent.glob("*/state.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for state in states[MAX_STATES:]:
+        with (state.parent / ".lock").open("a") as lock, contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(state.parent)
+
+
 @contextlib.contextmanager
 def opened(folder: Path | None, num_slices: int) -> Iterator[LogState]:
     """Open the state in a folder, for one process at a time; an empty one where there is none that can be read."""
@@ -227,6 +240,7 @@ def opened(folder: Path | None, num_slices: int) -> Iterator[LogState]:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield _loaded(folder, types)
+        prune(folder)
 
 
 def _loaded(folder: Path, types: dict[str, Any]) -> LogState:

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bundles import fit, requests, rows
+from bundles import fit, requests, rows, schema, stored
 from mlsys import recipe
 from mlsys.deploy import log_writer, prediction_log
 from mlsys.deploy.log_writer import LoggedRequest, PredictionLog
 from mlsys.predict import Predictor
 from mlsys.registry import LedgerEntry
-from mlsys.schema import Column, Kind, Schema, TaskKind
+from mlsys.schema import Column, Kind, Schema, Task, TaskKind
 from mlsys.store import Store
 
 NOW = dt.datetime(2013, 11, 5, 23, 59, 59, 5, tzinfo=dt.UTC)
@@ -71,13 +71,13 @@ def test_the_types_of_the_log_are_fixed_whatever_the_task(tmp_path, predictors):
         writer = PredictionLog(tmp_path / kind, flush_s=FOREVER_S)
         writer.add(logged(predictors[kind], [{"seats": 1}]))
         writer.close()
-        schema = written(tmp_path / kind).schema
-        assert schema.names[: len(prediction_log.OWN)] == list(prediction_log.OWN)
-        assert schema.field("prediction").type == prediction
-        assert schema.field("probabilities").type == pa.list_(pa.float64())
-        assert schema.field("event_at").type == pa.timestamp("us", "UTC")
-        assert schema.field("unseen").type == pa.int32()
-        assert schema.field("load").type == pa.float32()
+        columns = written(tmp_path / kind).schema
+        assert columns.names[: len(prediction_log.OWN)] == list(prediction_log.OWN)
+        assert columns.field("prediction").type == prediction
+        assert columns.field("probabilities").type == pa.list_(pa.float64())
+        assert columns.field("event_at").type == pa.timestamp("us", "UTC")
+        assert columns.field("unseen").type == pa.int32()
+        assert columns.field("load").type == pa.float32()
 
 
 def test_the_id_of_the_entity_is_logged_beside_that_of_the_prediction(tmp_path, predictors):
@@ -95,6 +95,23 @@ def test_without_a_time_of_its_own_a_row_happened_when_it_was_logged(tmp_path, p
     writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 1}, {"seats": 1, "scheduled": "2013-01-01T00:00:00Z"}]))
     writer.close()
     assert written(tmp_path)["event_at"].to_pylist() == [NOW, dt.datetime(2013, 1, 1, tzinfo=dt.UTC)]
+
+
+def test_a_day_as_the_time_of_a_row_begins_at_midnight_where_the_source_was_written(tmp_path):
+    """2013-07-01 in New York begins at 04:00 UTC."""
+    table = rows(300, seed=4)
+    days = table["scheduled"].cast(pa.date32())
+    dated = table.set_column(table.column_names.index("scheduled"), "scheduled", days)
+    as_day = {"type": "date32[day]"}
+    columns = [column.model_copy(update=as_day if column.name == "scheduled" else {}) for column in schema()]
+    options = recipe.ReadOptions(timezone="America/New_York")
+    task = Task(kind=TaskKind.BINARY, target="y", classes=(False, True))
+    store, of_days = Store.open(tmp_path / "store"), Schema(columns=tuple(columns))
+    of = stored(store, dated, of_days, task, example={}, read_options=options)
+    writer = PredictionLog(tmp_path / "log", flush_s=FOREVER_S)
+    writer.add(logged(Predictor(of), [{"seats": 1, "scheduled": "2013-07-01"}, {"seats": 1}]))
+    writer.close()
+    assert written(tmp_path / "log")["event_at"].to_pylist() == [dt.datetime(2013, 7, 1, 4, tzinfo=dt.UTC), NOW]
 
 
 def test_records_and_tables_are_logged_alike(tmp_path, predictors):

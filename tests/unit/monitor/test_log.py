@@ -264,3 +264,11 @@ def test_many_small_parts_of_the_index_are_put_together(kept, monkeypatch):
     (window,) = judge(kept, labels, is_stored=True).value["windows"]
     assert (window["num_rows"], window["labels"]["num_resolved"]) == (480, 480)
     assert np.isclose(window["labels"]["coverage"], 1)
+
+
+def test_of_many_states_the_latest_are_kept(kept, monkeypatch):
+    monkeypatch.setattr(log_state, "MAX_STATES", 2)
+    kept.write([Traffic.draw(ROWS, 1)])
+    for granularity in ("1 hour", "1 day", "1 week", "1 month"):
+        judge(kept, is_stored=True, granularity=granularity)
+    assert len(list((kept.store.root / "monitor" / "world" / "log").iterdir())) == 2

@@ -1,0 +1,179 @@
+"""JSON values of a judgement: what was read, what was left out, every window and every column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlsys.monitor.decision import JudgedWindow
+from mlsys.monitor.label_match import LabelCounts
+from mlsys.monitor.log_state import LogState
+from mlsys.monitor.performance import Performance, PerformanceLimits
+from mlsys.monitor.reference import SCORE, ReferenceBins, ReferenceRows
+from mlsys.monitor.significance import INDEPENDENT, Dispersion
+from mlsys.monitor.windows import Window
+from mlsys.reports import formats
+
+MAX_FAULTS = 5
+"""Files of the log that cannot be read and are named one by one."""
+
+
+def log_json(state: LogState) -> dict[str, Any]:
+    """Count the rows of the log that were judged and those that were left out, with the reasons."""
+    return {
+        "num_rows": state.num_rows,
+        "num_duplicates": state.num_duplicates,
+        "num_other": state.others.total(),
+        "others": dict(sorted(state.others.items())),
+        "num_rejected": state.rejected.total(),
+        "rejected": dict(sorted(state.rejected.items())),
+        "examples": state.examples,
+        "misread": dict(sorted(state.misread.items())),
+        "other_types": dict(sorted(state.other_types.items())),
+        "faults": dict(sorted(state.faults.items())),
+    }
+
+
+def messages(state: LogState, counts: LabelCounts | None) -> list[str]:
+    """Sentences about what was left out of the log and of the labels."""
+    lines = [] if counts is None else counts.messages
+    for reason, number in sorted(state.rejected.items()):
+        lines.append(f"{formats.count(number, 'row')} of the log left out: {reason}.")
+    for column, number in sorted(state.misread.items()):
+        count = formats.count(number, "value")
+        lines.append(f"{count} of '{column}' in the log are not of its type and count as null.")
+    for file, reason in sorted(state.faults.items())[:MAX_FAULTS]:
+        lines.append(f"File '{file}' of the log is passed over: {reason}.")
+    if len(state.faults) > MAX_FAULTS:
+        lines.append(f"{len(state.faults) - MAX_FAULTS:,} more files of the log are passed over.")
+    if state.others:
+        versions = ", ".join(f"{count:,} of version {version}" for version, count in sorted(state.others.items()))
+        lines.append(f"Predictions of other versions are judged under their own names: {versions}.")
+    for column, kind in sorted(state.other_types.items()):
+        lines.append(f"Column '{column}' is of type {kind} in another version; it is compared within its own.")
+    return lines
+
+
+def labels_json(counts: LabelCounts | None, delays: NDArray[np.float64]) -> dict[str, Any] | None:
+    """Counts of the labels by what became of them, and quantiles of their delays in seconds after the event."""
+    if counts is None:
+        return None
+    quantiles = np.quantile(delays, [0.5, 0.95]).tolist() if len(delays) else None
+    return {**asdict(counts), "delay_s": quantiles and {"median": quantiles[0], "p95": quantiles[1]}}
+
+
+def baseline_json(base: Performance, limits: PerformanceLimits) -> dict[str, Any]:
+    """Performance on the test rows, and the metric that is judged."""
+    return {
+        "metrics": {metric: estimate.to_json() for metric, estimate in base.metrics.items()},
+        "gap": base.gaps[1].value if 1 in base.gaps else None,
+        "observed": base.observed,
+        "predicted": base.predicted,
+        "metric": limits.metric.name,
+        "title": limits.metric.title,
+        "greater_is_better": limits.metric.greater_is_better,
+    }
+
+
+def counts_json(judged: Sequence[JudgedWindow]) -> dict[str, int]:
+    """Count windows by result; ``moved`` have drift, ``matter`` drift that matters, ``both`` that and are degraded."""
+    verdicts = [each.verdict for each in judged]
+    matter = [each.verdict for each in judged if each.moved]
+    return {
+        "windows": len(judged),
+        "judged": len(judged) - verdicts.count("too_few"),
+        "measured": sum(each.performance is not None for each in judged),
+        "ok": verdicts.count("ok"),
+        "moved": sum(bool(each.alarms) for each in judged),
+        "matter": len(matter),
+        "degraded": verdicts.count("degraded"),
+        "both": matter.count("degraded"),
+        "too_few": verdicts.count("too_few"),
+    }
+
+
+def counts_in_words(counts: Mapping[str, int]) -> str:
+    """Those counts that are not zero, in words.
+
+    >>> counts_in_words({"ok": 1, "moved": 9, "matter": 2, "degraded": 3, "both": 2, "too_few": 0})
+    '1 ok, 9 with drift, 2 that matter, 3 degraded, 2 both'
+    >>> counts_in_words({"ok": 5, "moved": 1, "matter": 0, "degraded": 0, "both": 0, "too_few": 0})
+    '5 ok, 1 with drift, 0 that matter'
+    """
+    words = {
+        "ok": "ok", "moved": "with drift", "matter": "that matter", "degraded": "degraded", "both": "both",
+        "too_few": "too few rows",
+    }  # fmt: skip
+    shown = {key for key in words if counts[key]} | ({"matter"} if counts["moved"] else set())
+    return ", ".join(f"{counts[key]} {text}" for key, text in words.items() if key in shown) or "none"
+
+
+def window_json(judged: JudgedWindow) -> dict[str, Any]:
+    """A window's rows, labels, verdict, performance and shifts."""
+    window, measured = judged.window, judged.performance
+    gap = None if measured is None else measured.gaps.get(1, measured.gaps.get(0))
+    return {
+        "label": window.label,
+        "start": window.start.isoformat(),
+        "end": window.end.isoformat(),
+        "partial": window.partial,
+        "num_rows": window.num_rows,
+        "num_unseen": window.num_unseen,
+        "num_rare": window.num_rare,
+        "model_versions": sorted(window.versions),
+        "verdict": judged.verdict,
+        "reasons": judged.reasons,
+        "labels": {
+            "num_resolved": window.num_resolved,
+            "num_pending": window.num_pending,
+            "num_void": window.num_void,
+            "num_unknown": window.unknown_labels,
+            "coverage": window.coverage,
+            "mature": measured is not None,
+        },
+        "metrics": {} if measured is None else {metric: e.to_json() for metric, e in measured.metrics.items()},
+        "observed": measured and measured.observed,
+        "predicted": _mean_score(window) if measured is None else measured.predicted,
+        "gap": gap and gap.to_json(),
+        "losses": [] if measured is None else [loss.to_json() for loss in measured.losses],
+        "shifts": [shift.to_json() for shift in judged.shifts],
+    }
+
+
+def _mean_score(window: Window) -> float | None:
+    column = window.statistics.columns[SCORE]
+    return column.numbers.moments.mean if column.numbers is not None and column.numbers.moments.n else None
+
+
+def columns_json(
+    judged: Sequence[JudgedWindow], reference: ReferenceRows, dispersion: Mapping[str, Dispersion]
+) -> list[dict[str, Any]]:
+    """Judged columns with their distribution in each window; the one with the largest shift comes first."""
+    largest: dict[str, float] = {}
+    for shift in (shift for each in judged for shift in each.shifts):
+        largest[shift.column] = max(largest.get(shift.column, 0.0), shift.excess)
+    columns = []
+    for column, excess in sorted(largest.items(), key=lambda item: (-item[1], item[0])):
+        bins = reference.bins[column]
+        windows = [each.window for each in judged] if column != reference.task.target else []
+        columns.append(
+            {
+                "column": column,
+                "kind": bins.kind.value,
+                "largest": excess,
+                "design_effect": dispersion.get(column, INDEPENDENT).effect,
+                "labels": list(bins.labels),
+                "reference": _fractions(bins, bins.reference),
+                "windows": [_fractions(bins, window.total(column)) for window in windows],
+            }
+        )
+    return columns
+
+
+def _fractions(bins: ReferenceBins, counts: NDArray[np.int64]) -> list[float]:
+    fractions: list[float] = (bins.coarse(counts) / max(counts.sum(), 1)).round(6).tolist()
+    return fractions
