@@ -33,10 +33,14 @@ class Dispersion:
     freedom
         Degrees of freedom of the estimate: its blocks less one for each window; infinite where
         the effect was assumed.
+    unevenness
+        1 where all differences between bins are overdispersed alike; up to the number of bins less one where
+        blocks differ in one way alone, such as warm and cold days in their mean.
     """
 
     effect: float = 1.0
     freedom: float = math.inf
+    unevenness: float = 1.0
 
 
 INDEPENDENT = Dispersion()
@@ -73,6 +77,10 @@ def design_effect(windows: Iterable[ArrayLike]) -> Dispersion:
     ``1 + (n_b - 1) * rho`` for rows with correlation rho inside a block. Estimates below 1 count
     as 1, so dividing a test by it can only make the test more careful.
 
+    phi is the mean of the eigenvalues of the covariance of ``z = (c - n_b * p) / sqrt(n_b * p)``. The unevenness is
+    ``(k - 1) * sum(eigenvalue^2) / sum(eigenvalue)^2``, with ``tr(S^2)`` corrected for the noise of the estimate S from
+    d degrees of freedom: ``d^2 / ((d - 1) (d + 2)) * (tr(S^2) - tr(S)^2 / d)``.
+
     Parameters
     ----------
     windows
@@ -81,40 +89,57 @@ def design_effect(windows: Iterable[ArrayLike]) -> Dispersion:
     References
     ----------
     McCullagh & Nelder (1989), Generalized Linear Models, section 4.5; Rao & Scott (1981),
-    The analysis of categorical data from complex sample surveys, JASA 76:221.
+    The analysis of categorical data from complex sample surveys, JASA 76:221; Rao & Scott (1984), Ann. Stat.
+    12:46 (second order). Srivastava (2005), J. Japan Stat. Soc. 35:251, for tr(S^2).
 
     Examples
     --------
     >>> design_effect([[[10, 0], [0, 10]]])
-    Dispersion(effect=20.0, freedom=1.0)
+    Dispersion(effect=20.0, freedom=1.0, unevenness=1.0)
     """
     statistic = freedom = block_freedom = 0.0
+    spread: FloatArray | None = None
     for counts in windows:
         table = np.asarray(counts, dtype=np.float64)
         if table.ndim != 2 or not table.size:
             continue
-        table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
-        if min(table.shape) < 2:
+        table = table[table.sum(axis=1) > 0]
+        num_bins = int((table.sum(axis=0) > 0).sum())
+        if min(table.shape[0], num_bins) < 2:
             continue
         expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
-        statistic += float(((table - expected) ** 2 / expected).sum())
-        freedom += (table.shape[0] - 1) * (table.shape[1] - 1)
+        z = np.divide(table - expected, np.sqrt(expected), out=np.zeros_like(table), where=expected > 0)
+        statistic += float(np.divide((table - expected) ** 2, expected, out=z * 0, where=expected > 0).sum())
+        freedom += (table.shape[0] - 1) * (num_bins - 1)
         block_freedom += table.shape[0] - 1
-    return Dispersion(max(statistic / freedom, 1.0), block_freedom) if freedom else INDEPENDENT
+        spread = z.T @ z if spread is None else spread + z.T @ z
+    if not freedom or spread is None:
+        return INDEPENDENT
+    uneven = _unevenness(spread / block_freedom, block_freedom, freedom / block_freedom)
+    return Dispersion(max(statistic / freedom, 1.0), block_freedom, uneven)
+
+
+def _unevenness(covariance: FloatArray, freedom: float, rank: float) -> float:
+    """Mean square of the eigenvalues over the square of their mean, 1 or more, from an estimated covariance."""
+    trace, squares = float(np.trace(covariance)), float((covariance**2).sum())
+    if freedom < 2 or trace <= 0:
+        return 1.0
+    corrected = freedom**2 / ((freedom - 1) * (freedom + 2)) * (squares - trace**2 / freedom)
+    return float(np.clip(rank * corrected / trace**2, 1.0, max(rank, 1.0)))
 
 
 def homogeneity_test(p: ArrayLike, q: ArrayLike, dispersion: Dispersion = INDEPENDENT) -> Test:
     """Test that two count vectors come from one distribution, for rows that may come in clusters.
 
-    Pearson's statistic after `merge_rare`, divided by the design effect. For k bins it is
-    compared with chi-squared of k - 1 degrees of freedom where the effect was assumed; where it was
-    estimated with d degrees of freedom, the statistic over k - 1 is compared with
-    F(k - 1, (k - 1) * d).
+    Pearson's statistic after `merge_rare`, divided by the design effect. For k bins and v = (k - 1) / unevenness
+    the statistic over k - 1 is compared with chi-squared of v degrees of freedom over v where the effect was
+    assumed; where it was estimated with d degrees of freedom, with F(v, v * d).
 
     References
     ----------
-    Rao & Scott (1981), JASA 76:221 (first-order correction); Rao & Thomas (1989), Chi-squared
-    tests for contingency tables, in Analysis of Complex Surveys (the F form).
+    Rao & Scott (1984), On chi-squared tests for multiway contingency tables with cell proportions estimated from
+    survey data, Ann. Stat. 12:46 (second-order correction); Rao & Thomas (1989), Chi-squared tests for contingency
+    tables, in Analysis of Complex Surveys (the F form).
 
     Examples
     --------
@@ -126,11 +151,16 @@ def homogeneity_test(p: ArrayLike, q: ArrayLike, dispersion: Dispersion = INDEPE
         return Test(math.nan, math.nan)
     if a.size < 2:
         return Test(0.0, 1.0)
-    freedom = a.size - 1
-    statistic = chi_squared_test(a, b).statistic / dispersion.effect
+    statistic, freedom = chi_squared_test(a, b).statistic / dispersion.effect, _freedom(a.size, dispersion)
+    ratio = statistic / (a.size - 1)
     if math.isinf(dispersion.freedom):
-        return Test(statistic, float(special.chdtrc(freedom, statistic)))
-    return Test(statistic, float(special.fdtrc(freedom, freedom * dispersion.freedom, statistic / freedom)))
+        return Test(statistic, float(special.chdtrc(freedom, freedom * ratio)))
+    return Test(statistic, float(special.fdtrc(freedom, freedom * dispersion.freedom, ratio)))
+
+
+def _freedom(bins: int, dispersion: Dispersion) -> float:
+    """Degrees of freedom of a statistic over so many bins: fewer where few differences between bins vary."""
+    return max((bins - 1) / dispersion.unevenness, 1.0)
 
 
 def noise_floor(n: float, m: float, bins: int, alpha: float, dispersion: Dispersion = INDEPENDENT) -> float:
@@ -153,10 +183,11 @@ def noise_floor(n: float, m: float, bins: int, alpha: float, dispersion: Dispers
     """
     if bins < 2 or not n or not m:
         return 0.0
+    freedom = _freedom(bins, dispersion)
     if math.isinf(dispersion.freedom):
-        quantile = float(special.chdtri(bins - 1, alpha))
+        quantile = (bins - 1) / freedom * float(special.chdtri(freedom, alpha))
     else:
-        quantile = (bins - 1) * float(special.fdtri(bins - 1, (bins - 1) * dispersion.freedom, 1 - alpha))
+        quantile = (bins - 1) * float(special.fdtri(freedom, freedom * dispersion.freedom, 1 - alpha))
     return math.sqrt(min(quantile * dispersion.effect * (1 / n + 1 / m) / (8 * math.log(2)), 1.0))
 
 
