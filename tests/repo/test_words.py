@@ -17,6 +17,7 @@ PROMISES = {
     "features/online/test_publishing_new_files.py": "only new files are published",
     "models/test_against_libraries.py": "families agree with the libraries that they stand on",
     "models/test_cheaper_params.py": "cheaper parameters compare as the full ones do",
+    "monitor/test_log.py": "each row of the log counts once, none ends a run, and none is read twice",
     "monitor/test_pictures.py": "drift of what pictures look like",
     "monitor/test_task_kinds.py": "the monitor judges every kind of task",
     "readers/test_documents.py": "folders of text files are read",
