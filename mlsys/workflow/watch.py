@@ -19,7 +19,7 @@ from mlsys.deploy import prediction_log, replay_rows
 from mlsys.monitor import incoming, judge, label_store, last
 from mlsys.monitor.incoming import Received
 from mlsys.monitor.labels import WrittenLabels
-from mlsys.recipe import ReadOptions, Recipe, override
+from mlsys.recipe import ReadOptions, Recipe, load, override
 from mlsys.registry import LedgerEntry, ledger
 from mlsys.schema import Role
 from mlsys.store import Store, read_json, write_atomic
@@ -65,11 +65,21 @@ class WatchedModel:
 
 def _recipe(store: Store, entry: LedgerEntry, opened: Bundle) -> Recipe:
     """The settings that were noted when the name was last deployed, in a recipe whose other values are defaults."""
-    noted = registry.settings(store, entry.name)
+    noted = registry.settings(store, entry.name) or _settings_of_run(store, entry.name)
     id_column = opened.schema.name_of(Role.ID)
     data = {"source": "-", "id": id_column, "timezone": opened.read_options.timezone, **noted.get("data", {})}
     sections = {name: noted[name] for name in ("selection", "evaluate", "monitor") if name in noted}
     return Recipe.model_validate({"name": entry.name, "target": opened.task.target, "data": data, **sections})
+
+
+def _settings_of_run(store: Store, name: str) -> dict[str, Any]:
+    """The settings of the last run of a recipe, for a version with which none were noted."""
+    resolved = store.root / "runs" / name / "resolved.yaml"
+    if not resolved.is_file():
+        return {}
+    recipe = load(resolved)
+    sections = recipe.model_dump(mode="json", include={"selection", "evaluate", "monitor"})
+    return {**sections, "data": {"id": recipe.data.id, "timezone": recipe.data.timezone}}
 
 
 def baseline(store: Store, name: str, digest: str) -> Mapping[str, Any] | None:
