@@ -52,7 +52,7 @@ def shift_of(judgement, window, column):
     return next(s for s in judgement.value["windows"][window]["shifts"] if s["column"] == column)
 
 
-def test_an_unchanged_world_is_stored_without_an_alarm(world):
+def test_an_unchanged_world_is_kept_without_an_alarm(world):
     traffic = weeks(8)
     world.write(traffic)
     judgement = judge(world, labels_of(traffic))

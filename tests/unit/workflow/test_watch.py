@@ -17,7 +17,7 @@ import mlsys
 from mlsys import errors, registry
 from mlsys.deploy import prediction_log
 from mlsys.monitor import last
-from mlsys.recipe import Recipe
+from mlsys.recipe import Recipe, dump
 from mlsys.registry import ledger
 from mlsys.store import Store
 from mlsys.workflow import watch
@@ -104,7 +104,22 @@ def test_a_version_without_an_evaluation_is_shown_and_not_judged(world):
     assert messages == ("No evaluation was noted with this version: performance is shown and not judged.",)
 
 
-def test_a_model_without_predictions_is_stored_and_told(world):
+def test_a_version_with_which_nothing_was_noted_is_watched_as_the_last_run_says(world):
+    store = world.store
+    registry.register(store, "old", world.bundle)
+    registry.set_alias(store, "old", "champion", 1, "tried")
+    run = store.run_folder("old")
+    data = {"source": "-", "id": "id", "timezone": "Asia/Kolkata"}
+    tree = {**SECTIONS, "name": "old", "target": "late", "data": data}
+    (run / "resolved.yaml").write_text(dump(Recipe.model_validate(tree)))
+    made = {"train": {"bundle": world.bundle.digest}, "evaluate": {"evaluation": store.put_json("evaluation", BASE)}}
+    (run / "result.json").write_text(json.dumps(made))
+    watched = watch.WatchedModel.resolve(store, "old")
+    assert (watched.recipe.data.timezone, watched.recipe.monitor.min_rows) == ("Asia/Kolkata", 50)
+    assert watched.baseline == BASE
+
+
+def test_a_model_without_predictions_is_kept_and_told(world):
     assert watch.monitor(world.store, "world").summary == watch.NO_LOG
 
 
