@@ -14,7 +14,17 @@ exit  meaning
 130   interrupted
 ====  =============================================================================
 
-================  ======================================================"""
+================  =============================================================
+`application`     the application, its groups of verbs, arguments that verbs share
+`endings`         exit codes: every error becomes a message
+`recipe_verbs`    run, a verb a step, init, materialize, schema
+`name_verbs`      deploy, promote, rollback, undeploy, models, history, open, predict
+`registry_verbs`  registry add, registry sync
+`watch_verbs`     monitor, labels
+`cluster_verbs`   up, down, status, env, logs, gc
+`jobs`            the same for the files of ``jobs/``
+================  =============================================================
+"""
 
 from __future__ import annotations
 
