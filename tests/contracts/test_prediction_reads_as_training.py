@@ -75,6 +75,11 @@ def csv(folder):
     return {"source": str(folder / "a.csv"), "reading": {"null_values": [""]}}
 
 
+def marked_csv(folder):
+    (folder / "a.csv").write_text(lines(texts(null=" ? ")))
+    return {"source": str(folder / "a.csv"), "reading": {"null_values": [""]}}
+
+
 def german_csv(folder):
     rows = texts(decimal=",", thousands=".", null="-")
     (folder / "a.csv.gz").write_bytes(gzip.compress(lines(rows, ";").encode("cp1252")))
@@ -184,7 +189,8 @@ def picture_paths(folder):
 
 
 FORMATS = [
-    csv, german_csv, packed_tsv, package, jsonl, sql, parquet, delta, iceberg, pictures, letters, picture_paths
+    csv, marked_csv, german_csv, packed_tsv, package, jsonl, sql, parquet, delta, iceberg, pictures, letters,
+    picture_paths,
 ]  # fmt: skip
 
 
