@@ -291,11 +291,13 @@ class RequestError(MlsysError, ValueError):
     violations: list[dict[str, object]]
 
     @classmethod
-    def of(cls, violations: list[dict[str, object]]) -> Self:
+    def of(cls, violations: list[dict[str, object]], count: int | None = None) -> Self:
+        """The rows do not fit; `count` is the number of all faults, if `violations` lists only the first."""
         shown = "; ".join(
             f"row {v['row']}, field '{v['field']}': got {v['got']}, expected {v['expected']}" for v in violations[:5]
         )
-        more = f"; and {len(violations) - 5} more" if len(violations) > 5 else ""
+        total = len(violations) if count is None else count
+        more = f"; and {total - 5:,} more" if total > 5 else ""
         error = cls(f"request does not fit the model: {shown}{more}")
         error.violations = violations
         return error
@@ -304,10 +306,16 @@ class RequestError(MlsysError, ValueError):
 class PayloadError(MlsysError, ValueError):
     """A body cannot be read as a prediction request.
 
-    `reason` is one of ``malformed``, ``content_type`` and ``too_large``.
+    `reason` is one of ``malformed``, ``content_type``, ``too_large`` and ``too_slow``.
     """
 
     reason: str = "malformed"
+
+    @classmethod
+    def _because(cls, reason: str, where: str, **parts: str) -> Self:
+        error = cls.build(where, **parts)
+        error.reason = reason
+        return error
 
     @classmethod
     def not_json(cls, got: str) -> Self:
@@ -321,16 +329,39 @@ class PayloadError(MlsysError, ValueError):
     @classmethod
     def content_type(cls, got: str) -> Self:
         hint = "curl -H 'Content-Type: application/json'"
-        error = cls.build("request: header Content-Type", got=got, expected="application/json", hint=hint)
-        error.reason = "content_type"
-        return error
+        where = "request: header Content-Type"
+        return cls._because("content_type", where, got=got, expected="application/json in UTF-8", hint=hint)
+
+    @classmethod
+    def header(cls, name: str, got: str, expected: str) -> Self:
+        return cls.build(f"request: header {name}", got=got, expected=expected)
+
+    @classmethod
+    def encoding(cls, got: str, known: Iterable[str]) -> Self:
+        """The body is packed in a way that nobody here unpacks."""
+        expected = f"{', '.join(known)}, or no such header"
+        return cls._because("content_type", "request: header Content-Encoding", got=got, expected=expected)
+
+    @classmethod
+    def unpacking(cls, encoding: str) -> Self:
+        """The body is not packed as its header says."""
+        expected = "the whole body, packed as the header says"
+        return cls.build("request: body", got=f"bytes that are no {encoding}", expected=expected)
 
     @classmethod
     def too_large(cls, limit_bytes: int) -> Self:
-        expected, hint = f"at most {limit_bytes} bytes", "send fewer rows, or use `mlsys predict` for files"
-        error = cls.build("request: body", got="a larger body", expected=expected, hint=hint)
-        error.reason = "too_large"
-        return error
+        return cls.too_many("a larger body", f"{limit_bytes:,} bytes", "body_bytes")
+
+    @classmethod
+    def too_many(cls, got: str, limit: str, key: str) -> Self:
+        """The request has more of something than ``deploy.limits.<key>`` allows."""
+        hint = f"send fewer rows, use `mlsys predict` for files, or raise deploy.limits.{key}"
+        return cls._because("too_large", "request: body", got=got, expected=f"at most {limit}", hint=hint)
+
+    @classmethod
+    def too_slow(cls, seconds: float) -> Self:
+        expected = f"the whole body within {seconds:g} s"
+        return cls._because("too_slow", "request: body", got="a part of it", expected=expected)
 
 
 class RegistryError(MlsysError, LookupError):

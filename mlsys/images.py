@@ -122,6 +122,21 @@ def decode(data: bytes, enough: int | None = None) -> Picture:
     raise UndecodableError(f"more than {MAX_PIXELS:,} pixels")
 
 
+def stated_pixels(data: bytes) -> int:
+    """Pixels that the header of a picture states, without decoding it; 0 for bytes that are none."""
+    from PIL import Image
+
+    if not is_encoded(data):
+        return 0
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as stored:
+            return stored.width * stored.height
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return MAX_PIXELS
+    except Exception:  # noqa: BLE001 - as in `decode`, which says what is wrong
+        return 0
+
+
 def fault(data: bytes) -> str | None:
     """The reason why bytes are no picture, or None."""
     try:

@@ -26,8 +26,13 @@ def up(
 def down(store: StoreRoot = None) -> None:
     """End the cluster and the endpoints that were started from this store, and nothing else."""
     from mlsys import cluster
+    from mlsys.deploy import shutdown
 
-    typer.echo("stopped" if cluster.down(open_store(store)) else "nothing was running")
+    home = open_store(store)
+    lost = shutdown.drain(home)
+    typer.echo("stopped" if cluster.down(home) else "nothing was running")
+    if lost:
+        typer.echo(f"{lost:,} rows were answered and are not in the prediction log; predictions/*/losses say why")
 
 
 @app.command(rich_help_panel=CLUSTER)

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mlsys import errors
+from mlsys.cluster import haproxy
 from mlsys.store import Store, write_atomic
 
 SETTINGS: dict[str, tuple[str, str]] = {
@@ -37,9 +38,18 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "TUNE_DISABLE_SIGINT_HANDLER": ("1", "Ctrl-C ends the run; Tune would end the search as if its budget were spent"),
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": ("1", "one event loop a replica: 10x the requests of the default with HAProxy"),
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": ("1", "shutting down waits 30 s otherwise"),
-    "RAY_SERVE_HAPROXY_METRICS_ENABLED": (
-        "0",
-        "HAProxy's own metrics port listens on all interfaces; Ray reports the same numbers",
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": ("0", "a datagram for each request; Ray reports the same numbers"),
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": (
+        str(haproxy.CLIENT_S),
+        "an idle connection keeps its place for an hour otherwise, and there are 4,096",
+    ),
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": (
+        "mlsys.deploy.front:middlewares",
+        "headers that Serve would answer with 500 or obey against the others are looked at first",
+    ),
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": (
+        "1",
+        "an HAProxy that was killed is missed after three checks: 3 s, with the default of 10 s more than 20 s",
     ),
     "OMP_WAIT_POLICY": (
         "passive",
@@ -79,16 +89,7 @@ def free_ports(count: int) -> list[int]:
 def haproxy_ports() -> dict[str, str]:
     """Choose files and ports of HAProxy for one cluster: two on one machine would collide otherwise."""
     stats_port, metrics_port = free_ports(2)
-    folder = f"/tmp/ray/haproxy-{stats_port}"  # noqa: S108  (Ray's temp folder; socket paths must be short)
-    return {
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),  # bound even if its metrics are off
-        **_replica_ports(),
-    }
+    return {**haproxy.settings(haproxy.folder(), stats_port, metrics_port), **_replica_ports()}
 
 
 def fallback_ports() -> dict[str, str]:

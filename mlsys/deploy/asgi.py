@@ -9,14 +9,18 @@
 ``GET /stats``                      requests, errors, latencies and the prediction log
 ``GET /openapi.json``, ``/docs``    the contract, for programs and for people
 ==================================  ====================================================
+
+The event loop does what takes a millisecond; a request that takes more is answered in one of a few threads, so that it
+does not hold up small ones, and ``/health`` answers meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
@@ -26,40 +30,153 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from mlsys import errors
-from mlsys.deploy import openapi, requests, responses
-from mlsys.deploy.service import LoadedModel, Service
-
-JSON = "application/json"
+from mlsys.deploy import bodies, openapi, requests, responses, tensors
+from mlsys.deploy.bodies import JSON, Body
+from mlsys.deploy.service import LoadedModel, Service, check_pixels
+from mlsys.recipe import LimitsSection
 
 SMALL_BODY_BYTES = 64 * 1024
-"""Bodies up to this size are answered in the event loop, in about a millisecond. Larger ones, and models whose
-look-ups wait for a network, are answered in a thread, so that they do not hold up small requests."""
+"""Bodies up to this size are parsed in the event loop, in a millisecond or two."""
 
-Form = Callable[[Service, LoadedModel, bytes], bytes]
-"""Answers the body of a request in the form of a protocol."""
+SMALL_VALUES = 2_000
+"""Values of a request up to which it is checked and predicted in the event loop: of 20 columns, 100 rows."""
+
+THREADS = 2
+"""Threads for larger requests: Python computes in one at a time, and decoding and models let go of it now and then."""
 
 
-def app(service: Service, max_body_bytes: int) -> Starlette:
+PATIENT_BODIES, HURRIED_S = 24, 1.0
+"""Bodies that may take their time at once; while so many are awaited, further ones have this many seconds, so that
+clients which stall cannot hold all places of a replica."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A protocol: the way from bytes to a request and from an answer to its body."""
+
+    parse: Callable[[LoadedModel, bytes, requests.Bounds], requests.Request]
+    render: Callable[[Any], dict[str, Any]]
+    errors_as_text: bool
+
+
+def _parse_mlflow(model: LoadedModel, body: bytes, bounds: requests.Bounds) -> requests.Request:
+    return requests.mlflow(body, model.predictor.contract.order, bounds)
+
+
+def _parse_open_inference(model: LoadedModel, body: bytes, bounds: requests.Bounds) -> requests.Request:
+    return tensors.open_inference(body, bounds, model.binary)
+
+
+MLFLOW = Form(_parse_mlflow, responses.mlflow, errors_as_text=False)
+OPEN_INFERENCE = Form(_parse_open_inference, responses.open_inference, errors_as_text=True)
+
+
+class RequestHandler:
+    """The service behind the HTTP endpoints, with the limits of a request and the threads for large ones."""
+
+    def __init__(self, service: Service, limits: LimitsSection) -> None:
+        self.service = service
+        self.limits = limits
+        self._awaited = 0
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
+
+    async def infer(self, body: Body) -> tuple[int, bytes]:
+        """Answer an Open Inference request that another replica received; return status and body."""
+        answer = await self.answer(OPEN_INFERENCE, body, time.monotonic())
+        return answer.status_code, bytes(answer.body)
+
+    async def post(self, form: Form, request: Request) -> Response:
+        """Read the body of a request and answer it."""
+        began = time.monotonic()
+        limits, seconds = self.limits, self.limits.body_seconds
+        if self._awaited >= PATIENT_BODIES:
+            seconds = min(seconds, HURRIED_S)
+        self._awaited += 1
+        try:
+            body = await bodies.read(request.headers, request.receive, limits.body_bytes, seconds)
+        except errors.PayloadError as error:
+            return self._failure(form, error, began)
+        except bodies.ClientGoneError:
+            return Response(status_code=400)
+        finally:
+            self._awaited -= 1
+        return await self.answer(form, body, began)
+
+    async def answer(self, form: Form, body: Body, began: float) -> Response:
+        """Answer a body with status and JSON; every error becomes an answer here."""
+        try:
+            model = loaded(self.service)
+            if body.encoding is None and len(body.sent) <= SMALL_BODY_BYTES and not model.waits:
+                request = self._parsed(form, model, body)
+                is_small = request.num_rows * model.num_columns <= SMALL_VALUES and not model.takes_pictures
+                answer = (
+                    self._answered(form, model, request)
+                    if is_small
+                    else await self._in_thread(began, self._answered, form, model, request)
+                )
+            else:
+                answer = await self._in_thread(began, self._whole, form, model, body)
+        except Exception as error:  # noqa: BLE001 - the last place before the client
+            return self._failure(form, error, began)
+        self._count(200, began)
+        return Response(answer, media_type=JSON)
+
+    def _parsed(self, form: Form, model: LoadedModel, body: Body) -> requests.Request:
+        limits = self.limits
+        bounds = requests.Bounds(limits.rows, max(limits.columns, model.num_columns))
+        return form.parse(model, bodies.unpacked(body, limits.body_bytes), bounds)
+
+    def _answered(self, form: Form, model: LoadedModel, request: requests.Request) -> bytes:
+        if model.takes_pictures:
+            check_pixels(model.predictor, request, self.limits.pixels)
+        return responses.to_bytes(form.render(self.service.answer(model, request)))
+
+    def _whole(self, form: Form, model: LoadedModel, body: Body) -> bytes:
+        return self._answered(form, model, self._parsed(form, model, body))
+
+    async def _in_thread(self, began: float, function: Callable[..., bytes], *args: Any) -> bytes:
+        """Call a function in a thread; a request whose time is over before one is free is given up."""
+
+        def call() -> bytes:
+            if time.monotonic() - began > self.limits.seconds:
+                raise overloaded(f"no free thread within {self.limits.seconds:g} s")
+            return function(*args)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def _failure(self, form: Form, error: Exception, began: float) -> Response:
+        if isinstance(error, RecursionError):
+            error = errors.PayloadError.not_json("values nested too deeply")
+        answer = failure(error, as_text=form.errors_as_text, most=self.limits.faults)
+        self._count(answer.status_code, began)
+        return answer
+
+    def _count(self, status: int, began: float) -> None:
+        self.service.count(status, (time.monotonic() - began) * 1e3)
+
+
+def app(handler: RequestHandler) -> Starlette:
     """Build the ASGI app of a service."""
+    service = handler.service
 
     # 1. Predictions, in the forms of two protocols
     async def invocations(request: Request) -> Response:
-        return await _post(request, service, _mlflow, max_body_bytes)
+        return await handler.post(MLFLOW, request)
 
     async def v2_infer(request: Request) -> Response:
         _own_model(request, service)
-        return await _post(request, service, _open_inference, max_body_bytes)
+        return await handler.post(OPEN_INFERENCE, request)
 
     async def v2_model(request: Request) -> Response:
         _own_model(request, service)
-        return JSONResponse(responses.metadata(_loaded(service)))
+        return JSONResponse(responses.metadata(loaded(service)))
 
     # 2. State of this process, and documentation
     def answer(response: Callable[[], Response]) -> Callable[[Request], Awaitable[Response]]:
-        async def endpoint(_: Request) -> Response:
+        async def state(_: Request) -> Response:
             return response()
 
-        return endpoint
+        return state
 
     prefix = f"/{service.name}"
     routes = [
@@ -68,101 +185,47 @@ def app(service: Service, max_body_bytes: int) -> Starlette:
         Route("/v2/models/{model}", v2_model),
         Route("/v2/models/{model}/infer", v2_infer, methods=["POST"]),
         Route("/health", answer(lambda: JSONResponse({"status": "ok"}))),
-        Route("/ready", answer(lambda: JSONResponse(_ready(service)))),
+        Route("/ready", answer(lambda: _ready(service))),
         Route("/stats", answer(lambda: JSONResponse(service.stats()))),
-        Route("/openapi.json", answer(lambda: JSONResponse(openapi.document(_loaded(service), prefix)))),
-        Route("/docs", answer(lambda: HTMLResponse(openapi.page(_loaded(service), prefix)))),
+        Route("/openapi.json", answer(lambda: JSONResponse(openapi.document(loaded(service), prefix)))),
+        Route("/docs", answer(lambda: HTMLResponse(openapi.page(loaded(service), prefix)))),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: failed, Exception: failed})
 
 
-async def infer(service: Service, body: bytes) -> tuple[int, bytes]:
-    """Answer an Open Inference request that another replica received; return status and body."""
-    return await _answered(service, _open_inference, body)
-
-
 async def failed(request: Request, error: Exception) -> Response:
     """Answer a request with an error as JSON, in the form of the protocol that its path belongs to."""
-    as_text = "/v2/" in request.url.path
-    headers = error.headers if isinstance(error, HTTPException) else None
-    body = responses.error_body(error, as_text=as_text)
-    return Response(body, responses.status_of(error), headers=headers, media_type=JSON)
+    return failure(error, as_text="/v2/" in request.url.path)
 
 
-async def json_body(request: Request, max_body_bytes: int) -> bytes:
-    """Read the body of a JSON request, and stop where it exceeds the limit.
-
-    Raises
-    ------
-    PayloadError
-        The body is too long, or its content type is not JSON.
-    """
-    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    if kind != JSON:
-        raise errors.PayloadError.content_type(kind)
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > max_body_bytes:
-            raise errors.PayloadError.too_large(max_body_bytes)
-        parts.append(part)
-    return b"".join(parts)
+def failure(error: Exception, *, as_text: bool, **how: Any) -> Response:
+    """Answer with an error as JSON, with its status and headers."""
+    body = responses.error_body(error, as_text=as_text, **how)
+    return Response(body, responses.status_of(error), headers=responses.headers_of(error), media_type=JSON)
 
 
-async def _post(request: Request, service: Service, form: Form, max_body_bytes: int) -> Response:
-    try:
-        body = await json_body(request, max_body_bytes)
-    except errors.PayloadError as error:
-        service.count(responses.status_of(error), 0.0)
-        return await failed(request, error)
-    status, answer = await _answered(service, form, body)
-    return Response(answer, status, media_type=JSON)
+def overloaded(detail: str) -> HTTPException:
+    """The answer to a request for which there is no time now."""
+    return HTTPException(503, detail, headers={"Retry-After": "1"})
 
 
-async def _answered(service: Service, form: Form, body: bytes) -> tuple[int, bytes]:
-    """Answer a body with status and JSON; every error becomes an answer here."""
-    start = time.perf_counter()
-    try:
-        model = _loaded(service)
-        if len(body) <= SMALL_BODY_BYTES and not model.waits:
-            answer = form(service, model, body)
-        else:
-            answer = await asyncio.get_running_loop().run_in_executor(None, form, service, model, body)
-        status = 200
-    except Exception as error:  # noqa: BLE001 - the last place before the client
-        status, answer = responses.status_of(error), responses.error_body(error, as_text=form is _open_inference)
-    service.count(status, (time.perf_counter() - start) * 1e3)
-    return status, answer
-
-
-def _mlflow(service: Service, model: LoadedModel, body: bytes) -> bytes:
-    request = requests.mlflow(body, model.predictor.contract.order)
-    return _dumped(responses.mlflow(service.answer(model, request)))
-
-
-def _open_inference(service: Service, model: LoadedModel, body: bytes) -> bytes:
-    return _dumped(responses.open_inference(service.answer(model, requests.open_inference(body))))
-
-
-def _dumped(value: Any) -> bytes:
-    """JSON with every float in the shortest form that reads back as the same bits."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _ready(service: Service) -> dict[str, Any]:
-    """The model that answers, and the version that was to take its place and did not load, if there is one."""
-    ready = {"status": "ready", "model": _loaded(service).identity}
-    return ready if service.refused is None else {**ready, "refused": service.refused}
-
-
-def _loaded(service: Service) -> LoadedModel:
+def loaded(service: Service) -> LoadedModel:
+    """The model of a service; while there is none, the answer is 503."""
     if service.model is None:
-        raise HTTPException(503, "no model is loaded yet", headers={"Retry-After": "1"})
+        raise overloaded("no model is loaded yet")
     return service.model
+
+
+def _ready(service: Service) -> Response:
+    """The model that answers, and the version that was to take its place and did not load, if there is one."""
+    identity = loaded(service).identity
+    if not service.is_logging:
+        raise overloaded("the prediction log is not written")
+    ready = {"status": "ready", "model": identity}
+    return JSONResponse(ready if service.refused is None else {**ready, "refused": service.refused})
 
 
 def _own_model(request: Request, service: Service) -> None:
     name = request.path_params["model"]
     if name != service.name:
-        raise HTTPException(404, f"no model '{name}' here; this endpoint serves '{service.name}'")
+        raise HTTPException(404, f"no model '{name[:100]}' here; this endpoint serves '{service.name}'")

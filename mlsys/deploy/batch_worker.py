@@ -26,7 +26,7 @@ from mlsys.features.online.lookup import TableSource
 from mlsys.predict import Predictor
 from mlsys.predict.coercion import Misfit
 from mlsys.predict.feature_lookup import NO_LOOKUP, LookupPlan
-from mlsys.predict.validation import RequestValidator, Violation
+from mlsys.predict.validation import Faults, RequestValidator, Violation
 from mlsys.readers import conversion, folders
 from mlsys.readers import registry as readers
 from mlsys.readers.base import BadRecord, Batch, Fragment, TypeCounts, as_python
@@ -207,7 +207,7 @@ class BatchPredictor:
         """Conformed columns with every violation, and the joined tables whose columns are to be looked up."""
         if self._lookup is None:
             return *self._contract.check(values, num_rows), NO_LOOKUP
-        violations: list[Violation] = []
+        violations = Faults(limit=None)
         plan = self._lookup.plan(values, "all", violations)
         table, others = self._contract.check(self._lookup.timed(values, plan), num_rows)
         return table, violations + others, plan

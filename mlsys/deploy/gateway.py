@@ -1,18 +1,21 @@
 """Gateway of the cluster: the Open Inference Protocol at ``/v2`` for clients that know only the host.
 
 It is one application at the route prefix ``/``, which holds no model and passes each request
-on to the model's own application.
+on to the model's own application, within that model's limits.
 """
 
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve import Application, Deployment
-from ray.serve.exceptions import RayServeException
+from ray.serve.config import BackpressureConfig
+from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,35 +25,45 @@ from starlette.routing import Route
 
 import mlsys
 from mlsys import errors
-from mlsys.deploy import asgi
-from mlsys.recipe import names
+from mlsys.deploy import asgi, bodies
+from mlsys.predict.validation import cut
+from mlsys.recipe import LimitsSection, names
 
 NAME = names.GATEWAY
 """Name of the application, which no model may have."""
 
 
 class GatewayArgs(BaseModel):
-    """Arguments of the gateway: its models, each the name of a model and of its application."""
+    """Arguments of the gateway: its models, each the name of a model and of its application, with limits or without."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    models: tuple[str, ...] = ()
-    max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024)
+    models: tuple[str, ...] | dict[str, LimitsSection] = ()
+
+    @property
+    def limits(self) -> dict[str, LimitsSection]:
+        """The limits of each model; those of a recipe without any where none are named."""
+        return self.models if isinstance(self.models, dict) else dict.fromkeys(self.models, LimitsSection())
 
 
-@serve.deployment(name="Gateway", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=256)
+@serve.deployment(
+    name="Gateway",
+    ray_actor_options={"num_cpus": 0},
+    max_ongoing_requests=256,
+    max_queued_requests=256,
+    backpressure_config=BackpressureConfig(status_code=503, retry_after_s=1),
+)
 @serve.ingress()
 class Gateway:
     """Replica that answers the Open Inference Protocol for all models of the cluster."""
 
-    def __init__(self, max_body_bytes: int) -> None:
-        self._max_body_bytes = max_body_bytes
-        self._models: tuple[str, ...] = ()
+    def __init__(self) -> None:
+        self._models: dict[str, LimitsSection] = {}
         self._handles: dict[str, DeploymentHandle[Any]] = {}
 
     def reconfigure(self, config: dict[str, Any]) -> None:
         """Take the current list of models."""
-        self._models = tuple(config["models"])
+        self._models = GatewayArgs.model_validate(config).limits
         self._handles = {name: handle for name, handle in self._handles.items() if name in self._models}
 
     def __serve_build_asgi_app__(self) -> Starlette:
@@ -89,26 +102,39 @@ class Gateway:
         return JSONResponse({"name": name, "ready": True})
 
     async def _infer(self, request: Request) -> Response:
-        handle = await self._handle(request.path_params["model"])
+        name = request.path_params["model"]
+        handle = await self._handle(name)
+        limits = self._models[name]
         try:
-            body = await asgi.json_body(request, self._max_body_bytes)
+            body = await bodies.read(request.headers, request.receive, limits.body_bytes, limits.body_seconds)
         except errors.PayloadError as error:
-            return await asgi.failed(request, error)
-        status, answer = await handle.infer.remote(body)
-        return Response(answer, status, media_type=asgi.JSON)
+            return asgi.failure(error, as_text=True)
+        except bodies.ClientGoneError:
+            return Response(status_code=400)
+        status, answer = await self._asked(name, handle.infer.remote(body), limits.seconds)
+        headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        return Response(answer, status, headers=headers, media_type=bodies.JSON)
+
+    async def _asked(self, name: str, response: Any, seconds: float) -> Any:
+        """The answer of a model's replica; one that is not there, has no room or no time is 503."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await response
+        except TimeoutError:
+            response.cancel()
+            raise asgi.overloaded(f"model '{name}' did not answer within {seconds:g} s") from None
+        except (BackPressureError, RayServeException, RayError) as error:
+            raise asgi.overloaded(f"model '{name}' is overloaded or not ready") from error
 
     async def _describe(self, name: str) -> dict[str, Any]:
         handle = await self._handle(name)
-        try:
-            metadata: dict[str, Any] = await handle.describe.remote()
-        except Exception as error:
-            raise HTTPException(503, f"model '{name}' is not ready") from error
+        metadata: dict[str, Any] = await self._asked(name, handle.describe.remote(), self._models[name].seconds)
         return metadata
 
     async def _handle(self, name: str) -> DeploymentHandle[Any]:
         """Handle of a model's application, looked up once, in a thread, because that asks Serve's controller."""
         if name not in self._models:
-            raise HTTPException(404, f"no model '{name}'; {errors.did_you_mean(name, self._models)}")
+            raise HTTPException(404, f"no model '{cut(name)}'; {errors.did_you_mean(cut(name), self._models)}")
         if name not in self._handles:
             try:
                 self._handles[name] = await asyncio.to_thread(serve.get_app_handle, name)
@@ -121,4 +147,4 @@ def app(args: GatewayArgs | dict[str, Any]) -> Application:
     """Build the gateway's application, for the route prefix ``/``."""
     args = GatewayArgs.model_validate(args)  # Serve does not evaluate string annotations: it passes a dict
     gateway: Deployment = Gateway  # type: ignore[assignment]  # the decorator's annotations keep the class
-    return gateway.options(user_config={"models": list(args.models)}).bind(args.max_body_bytes)
+    return gateway.options(user_config=args.model_dump(mode="json")).bind()

@@ -3,23 +3,30 @@
 ``import_path: mlsys.deploy.online:app`` takes the arguments of `ModelArgs`. The deployment's
 ``user_config`` is a `ModelChoice`, so running replicas take another version: each loads it
 beside the old one and switches between two requests.
+
+An alias is resolved once, where the application is built, and every replica gets the digest: replicas that start at
+different times would otherwise answer with different versions once the alias has moved. A version that cannot be loaded
+leaves the one that answers where it is, and `Service.refused` says so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 from ray.serve import Application, Deployment
 from starlette.applications import Starlette
 
 from mlsys import registry
-from mlsys.deploy import asgi, responses
+from mlsys.deploy import asgi, front, responses
+from mlsys.deploy.bodies import Body
 from mlsys.deploy.log_writer import PredictionLog
+from mlsys.deploy.prediction_log import folder_of
 from mlsys.deploy.service import Service, load
+from mlsys.recipe import LimitsSection, names
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
 
@@ -35,7 +42,7 @@ class LogArgs(_Checked):
 
     enabled: bool = True
     flush_rows: int = Field(5_000, ge=1)
-    flush_s: float = Field(1.0, gt=0)
+    flush_s: float = Field(1.0, gt=0, le=1.0)
     max_pending_rows: int = Field(100_000, ge=1)
 
 
@@ -57,15 +64,23 @@ class ModelArgs(_Checked):
     """Arguments of a model's application.
 
     `store` is an absolute path, by default ``$MLSYS_STORE`` of the replica: a relative one would be another
-    folder in each process. `lookup` is as ``deploy.lookup`` of a recipe.
+    folder in each process. `lookup` and `limits` are as in the ``deploy`` section of a recipe. Without a `choice`
+    the deployment's ``user_config`` names a version.
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(names.model_name)]
     store: str | None = None
-    choice: ModelChoice = ModelChoice()
+    choice: ModelChoice | None = ModelChoice()
     log: LogArgs = LogArgs()
     lookup: str = "sqlite"
-    max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024)
+    limits: LimitsSection = LimitsSection()
+
+    @model_validator(mode="after")
+    def _log_holds_a_request(self) -> Self:
+        if self.log.enabled and self.limits.rows > self.log.max_pending_rows:
+            message = f"log.max_pending_rows of at least limits.rows ({self.limits.rows}): a request is logged whole"
+            raise ValueError(message)
+        return self
 
 
 @serve.deployment(name="Model", ray_actor_options={"num_cpus": 0})
@@ -78,23 +93,26 @@ class Model:
     """
 
     def __init__(self, args: dict[str, Any]) -> None:
-        self._args = ModelArgs.model_validate(args)
+        front.limit_bodies(ModelArgs.model_validate(args).limits.body_bytes)
+        self._args = ModelArgs.model_validate({**args, "choice": None})
+        self._chosen = ModelChoice.model_validate(args.get("choice") or {})
         self._store = Store.open(self._args.store)
         log = None
         if self._args.log.enabled:
             limits = self._args.log.model_dump(exclude={"enabled"})
-            log = PredictionLog(self._store.root / "predictions" / self._args.name, **limits)
+            log = PredictionLog(folder_of(self._store, self._args.name), **limits)
         self._service = Service(self._args.name, log)
+        self._handler = asgi.RequestHandler(self._service, self._args.limits)
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        return asgi.app(self._service, self._args.max_body_bytes)
+        return asgi.app(self._handler)
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Load the chosen version and switch to it; requests in flight keep the model they started with.
 
         If it does not load, the model before goes on answering, and ``/ready`` says so; without one the replica fails.
         """
-        entry = ModelChoice.model_validate(config).entry(self._store, self._args.name)
+        entry = self._entry(ModelChoice.model_validate(config))
         service = self._service
         service.refused = None
         if service.model is not None and service.model.entry == entry:
@@ -107,9 +125,16 @@ class Model:
             _logger.exception("version %s does not load", entry.version)
             service.refused = {"digest": entry.digest, "error": type(error).__name__}
 
-    async def infer(self, body: bytes) -> tuple[int, bytes]:
+    def _entry(self, choice: ModelChoice) -> LedgerEntry:
+        """Entry of a choice; an alias is the one that was resolved where the application was built."""
+        is_alias = choice.digest is None and choice.version is None
+        if is_alias and choice.alias == self._chosen.alias and self._chosen.digest is not None:
+            choice = self._chosen
+        return choice.entry(self._store, self._args.name)
+
+    async def infer(self, body: Body) -> tuple[int, bytes]:
         """Answer an Open Inference request of the gateway with status and JSON."""
-        return await asgi.infer(self._service, body)
+        return await self._handler.infer(body)
 
     async def describe(self) -> dict[str, Any]:
         """Model metadata of the Open Inference Protocol."""
@@ -125,6 +150,10 @@ class Model:
 def app(args: ModelArgs | dict[str, Any]) -> Application:
     """Build the application of one model, for the route prefix ``/<name>``."""
     args = ModelArgs.model_validate(args)  # Serve does not evaluate string annotations: it passes a dict
-    config = args.choice.model_dump(exclude_none=True)
+    if args.choice is not None:
+        entry = args.choice.entry(Store.open(args.store), args.name)
+        resolved = args.choice.model_copy(update={"digest": entry.digest, "version": entry.version})
+        args = args.model_copy(update={"choice": resolved})
+    config = {} if args.choice is None else args.choice.model_dump(exclude_none=True)
     model: Deployment = Model  # type: ignore[assignment]  # the decorator's annotations keep the class
     return model.options(user_config=config).bind(args.model_dump(mode="json"))

@@ -15,9 +15,10 @@ from mlsys.reports.page import tag
 from mlsys.schema import Column, Kind, arrow_type
 
 STATUSES = {
-    "400": "the body is not JSON, or not in one of the forms",
-    "413": "the body is too long",
-    "415": "the content type is not application/json",
+    "400": "the body is not JSON in UTF-8, not in one of the forms, or not packed as its header says",
+    "408": "the body did not come in time (deploy.limits.body_seconds)",
+    "413": "the body is too long, or has too many rows, columns or pixels (deploy.limits)",
+    "415": "the content type is not application/json in UTF-8, or the content encoding is not gzip or deflate",
     "422": "rows do not fit the model; violations list row, field, got and expected",
     "503": "no model is loaded yet, the endpoint is overloaded, or the online store of features does not answer",
 }
@@ -42,7 +43,9 @@ def document(model: LoadedModel, prefix: str) -> dict[str, Any]:
             f"{prefix}/ready": {"get": _get("name, version and digest of the loaded model")},
             f"{prefix}/stats": {"get": _get("requests, errors, latencies and the prediction log")},
         },
-        "components": {"schemas": {"Record": record_schema(model), "Error": _ERROR}},
+        "components": {
+            "schemas": {"Record": record_schema(model), "Error": _ERROR, "InferenceError": _INFERENCE_ERROR}
+        },
     }
 
 
@@ -99,7 +102,7 @@ def _invocations(model: LoadedModel) -> dict[str, Any]:
         for form, schema in forms.items()
     ]
     body = {"oneOf": bodies, "example": {"dataframe_records": [model.example()]}}
-    return _post("Predict rows", body, "predictions in the order of the rows")
+    return _post("Predict rows", body, "predictions in the order of the rows", "Error")
 
 
 def _infer(name: str) -> dict[str, Any]:
@@ -107,16 +110,19 @@ def _infer(name: str) -> dict[str, Any]:
     inputs = {"id": {"type": "string"}, "inputs": {"type": "array", "items": tensor}}
     body = {"type": "object", "required": ["inputs"], "properties": inputs}
     summary = f"Predict with {name} (Open Inference Protocol)"
-    return _post(summary, body, "tensors prediction, probabilities and prediction_id")
+    return _post(summary, body, "tensors prediction, probabilities and prediction_id", "InferenceError")
 
 
-def _post(summary: str, body: dict[str, Any], answer: str) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+def _post(summary: str, body: dict[str, Any], answer: str, error: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}}
     failures = {status: {"description": meaning, "content": content} for status, meaning in STATUSES.items()}
     return {
         "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {"200": {"description": answer}, **failures},
+        "responses": {
+            "200": {"description": answer, "content": {"application/json": {"schema": {"type": "object"}}}},
+            **failures,
+        },
     }
 
 
@@ -176,10 +182,12 @@ def _presence(model: LoadedModel, column: Column) -> str:
 
 _TEXT = {"type": "string"}
 _VIOLATION = {"row": {"type": ["integer", "string"]}, "field": _TEXT, "got": _TEXT, "expected": _TEXT}
-_FAILURE = {
-    "code": _TEXT,
-    "message": _TEXT,
-    "violations": {"type": "array", "items": {"type": "object", "properties": _VIOLATION}},
+_VIOLATIONS = {"type": "array", "items": {"type": "object", "properties": _VIOLATION}}
+_FAILURE = {"code": _TEXT, "message": _TEXT, "violations": _VIOLATIONS}
+_INFERENCE_ERROR: dict[str, Any] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": _TEXT, "violations": _VIOLATIONS},
 }
 _ERROR: dict[str, Any] = {
     "type": "object",

@@ -142,9 +142,11 @@ class RowSpans:
         """Parts of a span that are not in the set, in order."""
         parts, at = [], span.first
         for first, end in self.ranges.get(span.writer, []):
-            if first > at and first < span.end:
+            if first >= span.end:
+                break
+            if first > at:
                 parts.append(Span(span.writer, at, first - at))
-            at = max(at, min(end, span.end))
+            at = max(at, end)
         return [*parts, Span(span.writer, at, span.end - at)] if at < span.end else parts
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Parse the body of a request, in MLflow's four forms or the Open Inference Protocol, to records or columns.
+"""Parse the body of a request in one of MLflow's four forms to records or columns.
 
 ==================  ===========================================================================
 form                body
@@ -7,31 +7,54 @@ dataframe_records   ``{"dataframe_records": [{"a": 1, "b": "x"}, …]}``
 dataframe_split     ``{"dataframe_split": {"columns": ["a", "b"], "data": [[1, "x"], …]}}``
 instances           ``{"instances": [{"a": 1, "b": "x"}, …]}``, or lists in the model's order
 inputs              ``{"inputs": {"a": [1, …], "b": ["x", …]}}``, or as ``instances``
-OIP v2              ``{"inputs": [{"name": "a", "shape": [1], "datatype": "INT64", "data": [1]}, …]}``
+OIP v2              `mlsys.deploy.tensors`
 ==================  ===========================================================================
 
-Only the form is validated here; `mlsys.predict.validation` validates the values. Sources: MLflow,
-"Serving", *Accepted input formats*; KServe,
-``open-inference-protocol/specification/protocol/inference_rest.md``.
+Only the form is validated here, in time that grows with the body's length; `mlsys.predict.validation` validates the
+values. Source: MLflow, "Serving", *Accepted input formats*.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlsys import errors
-from mlsys.predict.validation import Violation, refuse, violation
+from mlsys.predict.coercion import BeyondDouble
+from mlsys.predict.validation import Faults, cut, listed, refuse
 from mlsys.reports import formats
 
 FORMS = ("dataframe_records", "dataframe_split", "inputs", "instances")
 SWITCHES = {"probabilities": True, "counts": False, "features": False}
 """Parts of an answer that ``params`` switch on or off, and their defaults."""
 
-DATATYPES = frozenset("BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 FP16 FP32 FP64 BYTES".split())
+MAX_ID_BYTES = 256
+"""Bytes of an id at most, in UTF-8: it is logged with every prediction."""
+
+WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+_MAYBE_HUGE = re.compile(r"[eE]\+?\d{3}|\d{309}")
+"""Text of a number that may be beyond a double, 1.8e308: seldom, so that others need not be looked at one by one."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Rows and columns that a request may have."""
+
+    rows: int = 1 << 40
+    columns: int = 1 << 40
+
+    def check(self, rows: int = 0, columns: int = 0) -> None:
+        """Refuse more of them, before anything is done for each; `PayloadError`, status 413."""
+        if rows > self.rows:
+            raise errors.PayloadError.too_many(f"{rows:,} rows", f"{self.rows:,} rows", "rows")
+        if columns > self.columns:
+            raise errors.PayloadError.too_many(f"{columns:,} columns", f"{self.columns:,} columns", "columns")
 
 
 @dataclass(frozen=True)
@@ -48,7 +71,8 @@ class Request:
     id
         The client's id of the request (Open Inference Protocol).
     ids
-        The client's ids of the rows: ``params.prediction_ids``, or a tensor ``prediction_id``.
+        The client's ids of the rows: ``params.prediction_ids``, or a tensor ``prediction_id``, in which a row may
+        have none.
     """
 
     records: list[Mapping[str, Any]] | None = None
@@ -57,7 +81,7 @@ class Request:
     counts: bool = False
     features: bool = False
     id: str | None = None
-    ids: list[str] | None = None
+    ids: Sequence[str | None] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -73,72 +97,60 @@ class Request:
         return [dict(zip(names, row, strict=True)) for row in zip(*self.columns.values(), strict=True)]
 
 
-def mlflow(body: bytes, order: Sequence[str]) -> Request:
+def mlflow(body: bytes, order: Sequence[str], bounds: Bounds = Bounds()) -> Request:
     """Parse one of MLflow's forms; `order` names the columns of rows that are plain lists.
 
     Raises
     ------
     PayloadError
-        The body is not JSON or not one of the forms.
+        The body is not JSON or not one of the forms, or has too many rows or columns.
     RequestError
         The rows do not have the shape of the form.
     """
-    tree = _object(body)
+    tree = json_object(body)
     forms = [form for form in FORMS if form in tree]
     if len(forms) != 1:
-        raise errors.PayloadError.form(forms or sorted(tree), FORMS)
+        raise errors.PayloadError.form(forms or [listed(sorted(tree))], FORMS)
     unknown = sorted(tree.keys() - {*forms, "params"})
+    faults = Faults()
     if unknown:
-        refuse([violation("all", unknown[0], "an unknown key", f"{forms[0]} and params")])
+        faults.add("all", unknown[0], "an unknown key", f"{forms[0]} and params")
+    refuse(faults)
     params = _params(tree.get("params"))
     value = tree[forms[0]]
     if forms[0] == "dataframe_split":
-        return Request(columns=_split(value), **params)
+        return Request(columns=_split(value, bounds), **params)
     if forms[0] == "inputs" and isinstance(value, dict):
-        return Request(columns=_columns(value), **params)
-    return Request(records=_rows(forms[0], value, order), **params)
+        return Request(columns=same_length(value, bounds), **params)
+    return Request(records=_rows(forms[0], value, order, bounds), **params)
 
 
-def open_inference(body: bytes) -> Request:
-    """Parse an inference request of the Open Inference Protocol, which has one tensor for each column.
+def json_object(body: bytes) -> dict[str, Any]:
+    """Read a JSON object from UTF-8; a number beyond a double becomes a `BeyondDouble`, which no column takes.
 
     Raises
     ------
-    PayloadError, RequestError
-        As `mlflow`.
+    PayloadError
+        It is none: of another encoding, cut short, nested too deeply, with NaN, or another value.
     """
-    tree = _object(body)
-    tensors = tree.get("inputs")
-    if not isinstance(tensors, list):
-        raise errors.PayloadError.form(sorted(tree), ["inputs"])
-    faults: list[Violation] = []
-    columns: dict[str, Sequence[Any]] = {}
-    for position, tensor in enumerate(tensors):
-        name, data = _tensor(position, tensor, faults)
-        if name in columns:
-            faults.append(violation("all", name, "two tensors of this name", "one"))
-        columns[name] = data
-    refuse(faults)
-    outputs = {output.get("name") for output in tree.get("outputs") or [] if isinstance(output, dict)}
-    request_id, ids = tree.get("id"), columns.pop("prediction_id", None)
-    parameters = tree.get("parameters")
-    return Request(
-        columns=_columns(columns),
-        ids=None if ids is None else [str(value) for value in ids],
-        probabilities=not outputs or "probabilities" in outputs,
-        counts=isinstance(parameters, dict) and parameters.get("counts") is True,
-        id=None if request_id is None else str(request_id),
-    )
-
-
-def _object(body: bytes) -> dict[str, Any]:
+    if body.startswith(WIDE) or b"\x00" in body[:4]:
+        raise errors.PayloadError.not_json("text in UTF-16 or UTF-32")
     try:
-        tree = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise errors.PayloadError.not_json(str(error)) from None
+        text = body.decode("utf-8-sig")
+        parse = _number if _MAYBE_HUGE.search(text) else None
+        tree = json.loads(text, parse_constant=_no_constant, parse_float=parse)
+    except RecursionError:
+        raise errors.PayloadError.not_json("values nested too deeply") from None
+    except ValueError as error:
+        raise errors.PayloadError.not_json(cut(str(error), 200)) from None
     if not isinstance(tree, dict):
-        raise errors.PayloadError.not_json(_json_kind(tree))
+        raise errors.PayloadError.not_json(json_kind(tree))
     return tree
+
+
+def _number(text: str) -> float | BeyondDouble:
+    number = float(text)
+    return BeyondDouble(text) if math.isinf(number) else number
 
 
 def _no_constant(text: str) -> float:
@@ -147,105 +159,130 @@ def _no_constant(text: str) -> float:
 
 def _params(params: Any) -> dict[str, Any]:
     """Validate MLflow's ``params`` and return them as arguments of `Request`."""
+    faults = Faults()
     if params is None:
         return {}
     if not isinstance(params, dict):
-        refuse([violation("all", "params", _json_kind(params), "an object")])
+        faults.add("all", "params", json_kind(params), "an object")
+        refuse(faults)
     known = ("counts", "features", "probabilities", "prediction_ids")
-    faults = [
-        violation("all", f"params.{name}", "an unknown parameter", errors.did_you_mean(name, known))
-        for name in params
-        if name not in known
-    ]
+    for name in params.keys() - set(known) if len(params) > len(known) else params:
+        if name not in known:
+            faults.add("all", f"params.{name}", "an unknown parameter", errors.did_you_mean(cut(name), known))
+            break
     switches = {name: params.get(name, default) for name, default in sorted(SWITCHES.items())}
-    ids = params.get("prediction_ids")
     for name, value in switches.items():
         if not isinstance(value, bool):
-            faults.append(violation("all", f"params.{name}", repr(value), "true or false"))
+            got = json_kind(value) if isinstance(value, dict | list | str) else str(value)
+            faults.add("all", f"params.{name}", got, "true or false")
+    ids = params.get("prediction_ids")
     if ids is not None and not (isinstance(ids, list) and all(isinstance(name, str) for name in ids)):
-        faults.append(violation("all", "params.prediction_ids", _json_kind(ids), "a list of texts"))
+        faults.add("all", "params.prediction_ids", json_kind(ids), "a list of texts")
+    elif ids is not None:
+        check_ids(ids, "params.prediction_ids", faults)
     refuse(faults)
     return {**switches, "ids": ids}
 
 
-def _rows(form: str, value: Any, order: Sequence[str]) -> list[Mapping[str, Any]]:
+def check_ids(ids: Sequence[Any], where: str, faults: Faults) -> None:
+    """Add a fault for each id that is not text of at most `MAX_ID_BYTES` in UTF-8; None is no id and no fault."""
+    for row, name in enumerate(ids):
+        if name is not None and not is_id(name):
+            got = json_kind(name) if not isinstance(name, str) else ascii(cut(name, 40))
+            faults.add(row, where, got, f"text of 1 to {MAX_ID_BYTES} bytes in UTF-8")
+
+
+def is_id(name: object) -> bool:
+    """True for a text that a log and an answer can hold.
+
+    >>> is_id("a-1"), is_id(""), is_id("x" * 1000), is_id(chr(0xD800))
+    (True, False, False, False)
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_ID_BYTES:
+        return False
+    try:
+        return len(name.encode()) <= MAX_ID_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def _rows(form: str, value: Any, order: Sequence[str], bounds: Bounds) -> list[Mapping[str, Any]]:
+    faults = Faults()
     if not isinstance(value, list):
-        refuse([violation("all", form, _json_kind(value), "a list of rows")])
-    faults: list[Violation] = []
+        faults.add("all", form, json_kind(value), "a list of rows")
+        refuse(faults)
+    bounds.check(rows=len(value))
     rows: list[Mapping[str, Any]] = []
     for number, row in enumerate(value):
         if isinstance(row, dict):
+            bounds.check(columns=len(row))
             rows.append(row)
-        elif form != "dataframe_records" and isinstance(row, list):
-            if len(row) != len(order):
-                faults.append(_wrong_length(number, form, row, order))
-            rows.append(dict(zip(order, row, strict=False)))
+        elif form == "dataframe_records" or not isinstance(row, list):
+            faults.add(number, form, json_kind(row), "an object of column and value")
+        elif len(row) != len(order):
+            _wrong_length(faults, number, form, row, order)
         else:
-            faults.append(violation(number, form, _json_kind(row), "an object of column and value"))
+            rows.append(dict(zip(order, row, strict=True)))
     refuse(faults)
     return rows
 
 
-def _split(value: Any) -> dict[str, Sequence[Any]]:
+def _split(value: Any, bounds: Bounds) -> dict[str, Sequence[Any]]:
+    faults, where = Faults(), "dataframe_split"
     if not isinstance(value, dict) or not isinstance(value.get("columns"), list):
-        refuse([violation("all", "dataframe_split", "another form", "an object with columns and data")])
+        faults.add("all", where, "another form", "an object with columns and data")
+        refuse(faults)
     names, data = value["columns"], value.get("data")
     if not isinstance(data, list):
-        refuse([violation("all", "dataframe_split.data", _json_kind(data), "a list of rows")])
-    faults = [
-        violation("all", str(name), f"{names.count(name)} columns of this name", "names as text, each once")
-        for name in names
-        if not isinstance(name, str) or names.count(name) > 1
-    ]
+        faults.add("all", f"{where}.data", json_kind(data), "a list of rows")
+        refuse(faults)
+    bounds.check(rows=len(data), columns=len(names))
+    texts = [name for name in names if isinstance(name, str)]
+    if len(texts) < len(names):
+        faults.add("all", f"{where}.columns", "a name that is no text", "names as text, each once")
+    for name, count in Counter(texts).items():
+        if count > 1:
+            faults.add("all", name, f"{count} columns of this name", "names as text, each once")
     for number, row in enumerate(data):
         if not isinstance(row, list):
-            faults.append(violation(number, "dataframe_split.data", _json_kind(row), "a list of values"))
+            faults.add(number, f"{where}.data", json_kind(row), "a list of values")
         elif len(row) != len(names):
-            faults.append(_wrong_length(number, "dataframe_split.data", row, names))
+            _wrong_length(faults, number, f"{where}.data", row, names)
     refuse(faults)
     return {name: [row[position] for row in data] for position, name in enumerate(names)}
 
 
-def _columns(columns: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
+def same_length(columns: Mapping[str, Any], bounds: Bounds) -> dict[str, Sequence[Any]]:
     """Validate that all columns are lists of one length; the most frequent length is taken as the right one."""
-    others = {name: values for name, values in columns.items() if not isinstance(values, list)}
-    refuse([violation("all", name, _json_kind(values), "a list of values") for name, values in others.items()])
-    lengths = [len(values) for values in columns.values()]
-    usual = max(lengths, key=lengths.count, default=0)
-    expected = f"{formats.count(usual, 'value')}, as in the other columns"
-    got = {name: formats.count(len(values), "value") for name, values in columns.items() if len(values) != usual}
-    refuse([violation("all", name, count, expected) for name, count in got.items()])
+    bounds.check(columns=len(columns))
+    faults = Faults()
+    for name, values in columns.items():
+        if not isinstance(values, list):
+            faults.add("all", name, json_kind(values), "a list of values")
+    refuse(faults)
+    lengths = Counter(len(values) for values in columns.values())
+    usual = lengths.most_common(1)[0][0] if lengths else 0
+    for name, values in columns.items():
+        if len(values) != usual:
+            expected = f"{formats.count(usual, 'value')}, as in the other columns"
+            faults.add("all", name, formats.count(len(values), "value"), expected)
+    refuse(faults)
+    bounds.check(rows=usual)
     return dict(columns)
 
 
-def _tensor(position: int, tensor: Any, faults: list[Violation]) -> tuple[str, list[Any]]:
-    """Name and values of one tensor of shape (n,) or (n, 1)."""
-    if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
-        faults.append(violation("all", f"inputs[{position}]", "no name", "name, shape, datatype and data"))
-        return f"inputs[{position}]", []
-    name, shape, data = tensor["name"], tensor.get("shape"), tensor.get("data")
-    if tensor.get("datatype") not in DATATYPES:
-        hint = errors.did_you_mean(str(tensor.get("datatype")), DATATYPES)
-        faults.append(violation("all", f"{name}.datatype", repr(tensor.get("datatype")), f"a datatype; {hint}"))
-    if not isinstance(shape, list) or not all(type(size) is int for size in shape) or shape[1:] not in ([], [1]):
-        faults.append(violation("all", f"{name}.shape", repr(shape), "[rows] or [rows, 1]"))
-        return name, []
-    if not isinstance(data, list):
-        faults.append(violation("all", f"{name}.data", _json_kind(data), "a list of values"))
-        return name, []
-    flat = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in data]
-    size = math.prod(shape)
-    if len(flat) != size:
-        expected = f"{size}, as its shape says"
-        faults.append(violation("all", f"{name}.data", formats.count(len(flat), "value"), expected))
-    return name, flat
+def _wrong_length(faults: Faults, number: int, where: str, row: Sequence[Any], names: Sequence[Any]) -> None:
+    """Add a fault for a row that is too short or too long; the names are listed once, with the first."""
+    expected = formats.count(len(names), "value")
+    expected = f"{expected}: {listed(names)}" if not faults else expected
+    faults.add(number, where, formats.count(len(row), "value"), expected)
 
 
-def _wrong_length(number: int, where: str, row: Sequence[Any], names: Sequence[Any]) -> Violation:
-    expected = f"{formats.count(len(names), 'value')}: {', '.join(map(str, names))}"
-    return violation(number, where, formats.count(len(row), "value"), expected)
+def json_kind(value: Any) -> str:
+    """The kind of a JSON value in words.
 
-
-def _json_kind(value: Any) -> str:
+    >>> json_kind([]), json_kind(None), json_kind(1.5)
+    ('a list', 'null', 'a number')
+    """
     words = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return words.get(type(value), "a number")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import uuid
 from http import HTTPStatus
 from typing import Any
@@ -15,9 +16,10 @@ from mlsys import errors
 from mlsys.deploy.service import Answer, LoadedModel
 from mlsys.features.online.lookup import PointFeatures
 from mlsys.predict.coercion import to_json
+from mlsys.predict.validation import MAX_VIOLATIONS
 from mlsys.schema import Task, arrow_type
 
-PAYLOAD_STATUS = {"malformed": 400, "too_large": 413, "content_type": 415}
+PAYLOAD_STATUS = {"malformed": 400, "too_slow": 408, "too_large": 413, "content_type": 415}
 """Reason of a `PayloadError` → HTTP status."""
 
 STATUS: dict[type[Exception], HTTPStatus] = {
@@ -110,24 +112,61 @@ def status_of(error: Exception) -> int:
     return statuses[0] if statuses else HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def error_body(error: Exception, *, as_text: bool = False) -> bytes:
-    """JSON body that answers an error; an unforeseen one is logged here, and the client gets the id of its log entry.
-
-    With `as_text` the message itself is the value of ``error``, as the Open Inference Protocol
-    asks; otherwise an object with ``code``, ``message`` and, for wrong rows, ``violations``.
-    """
-    status = status_of(error)
-    message = str(error)
+def headers_of(error: Exception) -> dict[str, str]:
+    """HTTP headers that go with an error: when to come back, or that the connection ends with an unread body."""
     if isinstance(error, HTTPException):
-        message = error.detail
+        return dict(error.headers or {})
+    if isinstance(error, errors.PayloadError) and error.reason in {"too_large", "too_slow"}:
+        return {"Connection": "close"}
+    return {"Retry-After": "1"} if status_of(error) == HTTPStatus.SERVICE_UNAVAILABLE else {}
+
+
+def error_body(error: Exception, *, as_text: bool, most: int = MAX_VIOLATIONS) -> bytes:
+    """JSON of an error, as text in ``error`` (Open Inference) or an object; unforeseen errors show no details."""
+    status = status_of(error)
+    message = str(error.detail if isinstance(error, HTTPException) else error)
+    if isinstance(error, errors.StoreError):
+        message = without_paths(message)
+        logging.getLogger("ray.serve").error("mlsys: %s", error)
     elif status == HTTPStatus.INTERNAL_SERVER_ERROR:
         incident = uuid.uuid4().hex
         logging.getLogger("ray.serve").error("mlsys: unforeseen error %s", incident, exc_info=error)
         message = f"internal error {incident}; the server's log has the details"
-    violations = {"violations": error.violations} if isinstance(error, errors.RequestError) else {}
+    violations = {"violations": error.violations[:most]} if isinstance(error, errors.RequestError) else {}
     code = HTTPStatus(status).name.lower()
     body = {"error": message, **violations} if as_text else {"error": {"code": code, "message": message, **violations}}
-    return json.dumps(body, ensure_ascii=False).encode()
+    return to_bytes(body)
+
+
+_PATH = re.compile(r"""(?<=['"])/[^'"\n]+(?=['"])|(?<![\w:/.])/[^\s'",;()]+""")
+
+
+def without_paths(message: str) -> str:
+    """A message of the server without paths of its files, which say nothing to a client.
+
+    >>> without_paths("store: 'a.json': check /srv/store/objects; redis://127.0.0.1:6379/0 does not answer")
+    "store: 'a.json': check (a path of the server); redis://127.0.0.1:6379/0 does not answer"
+    """
+    return _PATH.sub("(a path of the server)", message)
+
+
+def to_bytes(value: Any) -> bytes:
+    """JSON with every float in the shortest form that reads back as the same bits.
+
+    What JSON or UTF-8 cannot say is put differently: a number that is none as null, half a surrogate pair escaped.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        return json.dumps(_sayable(value), separators=(",", ":")).encode()
+
+
+def _sayable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sayable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_sayable(item) for item in value]
+    return to_json(value)
 
 
 def _features(features: PointFeatures | None) -> dict[str, Any]:

@@ -6,29 +6,33 @@ with, and the next one takes the new model.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import datetime as dt
 import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mlsys import bundle, errors
+from mlsys import bundle, errors, images
 from mlsys.deploy.log_writer import LoggedRequest, PredictionLog
-from mlsys.deploy.requests import Request
+from mlsys.deploy.requests import Request, check_ids
 from mlsys.features.online.lookup import StoreSource, open_store
 from mlsys.features.online.online_store import is_remote
 from mlsys.features.online.views import instant
 from mlsys.predict import Predictions, Predictor
 from mlsys.predict.feature_lookup import LookupResult
-from mlsys.predict.validation import refuse, violation
+from mlsys.predict.image_measures import pictures
+from mlsys.predict.validation import Faults, refuse
 from mlsys.registry import LedgerEntry
 from mlsys.reports import formats
-from mlsys.schema import Role
+from mlsys.schema import Role, arrow_type
 from mlsys.store import Store
 
 FEW_ROWS = 16
@@ -48,6 +52,21 @@ class LoadedModel:
     entry: LedgerEntry
     predictor: Predictor
     waits: bool = False
+
+    @cached_property
+    def takes_pictures(self) -> bool:
+        """True if requests carry pictures, which take tens of milliseconds each to decode."""
+        return bool(pictures(self.predictor.bundle.schema))
+
+    @cached_property
+    def num_columns(self) -> int:
+        """Columns that a request may carry."""
+        return len(self.predictor.bundle.schema.names)
+
+    @cached_property
+    def binary(self) -> frozenset[str]:
+        """Columns whose values are bytes, which JSON carries in base64."""
+        return frozenset(c.name for c in self.predictor.bundle.schema if pa.types.is_binary(arrow_type(c.type)))
 
     @property
     def required(self) -> frozenset[str]:
@@ -129,13 +148,13 @@ class Service:
             The online store of features does not answer, or lacks a table.
         """
         start = time.perf_counter()
-        rows, looked = _conformed(model.predictor, request)
         predictor = model.predictor
+        rows, looked = _conformed(predictor, request)
+        ids = _ids(predictor, request, rows, request.num_rows)
         predictions = predictor.conformed_table(rows) if isinstance(rows, pa.Table) else predictor.conformed_rows(rows)
         if looked is not None:
             for name, counts in looked.counts.items():
                 self._looked.setdefault(name, Counter()).update(counts)
-        ids = _ids(predictor, request, rows, len(predictions))
         self._num_rows += len(ids)
         if self.log is not None and ids:
             latency_ms = (time.perf_counter() - start) * 1e3
@@ -148,12 +167,18 @@ class Service:
         self._statuses[status] += 1
         self._latencies_ms.append(latency_ms)
 
+    @property
+    def is_logging(self) -> bool:
+        """True unless the thread that writes the log has died."""
+        return self.log is None or self.log.is_alive
+
     def stats(self) -> dict[str, Any]:
         """Counts since this replica started, and latency quantiles in milliseconds over the last requests."""
         latencies = np.array(self._latencies_ms)
         percentiles = (50, 90, 99) if len(latencies) else ()
         return {
             "model": self.model.identity if self.model else None,
+            "refused": self.refused,
             "started_at": self.started_at.isoformat(),
             "requests": self._statuses.total(),
             "rows": self._num_rows,
@@ -182,16 +207,46 @@ def _conformed(predictor: Predictor, request: Request) -> tuple[pa.Table | list[
 
 def _ids(predictor: Predictor, request: Request, rows: pa.Table | Sequence[Mapping[str, Any]], count: int) -> list[str]:
     """Ids of the rows: those that the client sent, and new ones for the others."""
+    faults = Faults()
     if request.ids is not None:
         if len(request.ids) != count:
-            got = formats.count(len(request.ids), "id")
-            refuse([violation("all", "prediction_ids", got, f"{count}, one for each row")])
-        return request.ids
+            faults.add("all", "prediction_ids", formats.count(len(request.ids), "id"), f"{count}, one for each row")
+        refuse(faults)
+        return [name or str(uuid.uuid4()) for name in request.ids]
     column = predictor.bundle.schema.name_of(Role.ID)
     if column is None:
-        sent: list[Any] = [None] * count
-    elif isinstance(rows, pa.Table):
+        return [str(uuid.uuid4()) for _ in range(count)]
+    if isinstance(rows, pa.Table):
         sent = rows[column].to_pylist() if column in rows.column_names else [None] * count
     else:
         sent = [row.get(column) for row in rows]
-    return [str(uuid.uuid4()) if value is None else str(value) for value in sent]
+    ids = [str(uuid.uuid4()) if value is None or value == "" else str(value) for value in sent]
+    check_ids(ids, column, faults)
+    refuse(faults)
+    return ids
+
+
+def check_pixels(predictor: Predictor, request: Request, most: int) -> None:
+    """Refuse pictures of more than `most` pixels in all by what their headers say, before one is decoded.
+
+    Raises
+    ------
+    PayloadError
+        They have more, status 413.
+    """
+    pixels = 0
+    for name in pictures(predictor.bundle.schema):
+        sent = request.columns.get(name, ()) if request.records is None else (row.get(name) for row in request.records)
+        for text in sent:
+            pixels += _stated_pixels(text)
+            if pixels > most:
+                raise errors.PayloadError.too_many("pictures of more pixels", f"{most:,} pixels", "pixels")
+
+
+def _stated_pixels(text: Any) -> int:
+    """Pixels that the header of a picture in base64 states; 0 for what is none, which is refused later."""
+    if not isinstance(text, str):
+        return 0
+    with contextlib.suppress(ValueError):
+        return images.stated_pixels(base64.b64decode(text))
+    return 0

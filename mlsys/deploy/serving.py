@@ -26,13 +26,20 @@ from typing import Any
 from mlsys import bundle, errors, recipe
 from mlsys.dataset import Split
 from mlsys.deploy import gateway, openapi, replay_rows
+from mlsys.recipe.names import model_name
 from mlsys.schema import Schema
-from mlsys.store import Store
+from mlsys.store import Store, write_json
 
 MODEL_APP = "mlsys.deploy.online:app"
 
 LOGGING = {"enable_access_log": False}
 """Serve's access log would cost as much as an answer, and the prediction log has every request already."""
+
+SERVING = "serving.json"
+"""File beside the cluster's state: the address of the cluster on which something is served."""
+
+DRAIN_S = 20.0
+"""Longest wait for a replica that ends: its requests are answered and its log is written, which takes a second."""
 
 READY_S = 120.0
 """Longest wait for an endpoint: a replica starts in seconds, on a busy laptop in tens of seconds."""
@@ -63,7 +70,7 @@ def start(store: Store, name: str, digest: str, version: int, settings: recipe.D
     Raises
     ------
     ClusterError
-        The port is in use, or the endpoint does not become ready.
+        The port is in use, or the endpoint does not become ready; what was served before stays.
     BundleError, StoreError
         The bundle is damaged or missing.
     """
@@ -71,9 +78,17 @@ def start(store: Store, name: str, digest: str, version: int, settings: recipe.D
     with _locked(store):
         client = _client(settings)
         root = _root(client)
+        _mark(store)
         was_served = _get(f"{root}/{name}/ready", "model", "digest") == digest
+        before = _running(client).get(name)
         _apply(client, [application(store, name, digest, version, settings)], without=())
-    _wait_until_served(client, root, name, digest, answers=2 * settings.max_replicas)
+    try:
+        _wait_until_served(client, root, name, digest, answers=2 * settings.max_replicas)
+    except errors.ClusterError:
+        if before is not None:  # what answers is what replicas that start later are to load, too
+            with _locked(store):
+                _apply(client, [before], without=())
+        raise
     url = f"{root}/{name}"
     example: dict[str, Any] = _get(f"{url}/openapi.json", "components", "schemas", "Record", "example")
     return Endpoint(url, openapi.curl(url, example), _proxy(root), was_served)
@@ -130,16 +145,17 @@ def application(store: Store, name: str, digest: str, version: int, settings: re
     RecipeError
         The name is the gateway's.
     """
-    if name == gateway.NAME:
-        expected = "another name: this one is the gateway's"
-        raise errors.RecipeError.build("recipe: 'name'", got=name, expected=expected)
+    try:
+        model_name(name)
+    except ValueError as error:
+        raise errors.RecipeError.build("recipe: 'name'", got=name, expected=str(error)) from None
     args = {
         "name": name,
         "store": str(store.root),
-        "choice": {"alias": settings.alias},
-        "log": {"enabled": settings.log},
+        "choice": None,  # user_config names the version
+        "log": {"enabled": settings.log, "max_pending_rows": max(100_000, settings.limits.rows)},
         "lookup": settings.lookup,
-        "max_body_bytes": settings.max_body_bytes,
+        "limits": settings.limits.model_dump(mode="json"),
     }
     autoscaling = {
         "min_replicas": settings.min_replicas,
@@ -150,6 +166,10 @@ def application(store: Store, name: str, digest: str, version: int, settings: re
         "name": "Model",
         "user_config": {"alias": settings.alias, "digest": digest, "version": version},
         "max_ongoing_requests": settings.max_ongoing_requests,
+        "max_queued_requests": settings.limits.queue,
+        "backpressure_config": {"status_code": 503, "retry_after_s": 1},
+        "graceful_shutdown_wait_loop_s": 0.5,
+        "graceful_shutdown_timeout_s": DRAIN_S,
         "autoscaling_config": autoscaling,
         "ray_actor_options": {"num_cpus": settings.num_cpus},
     }
@@ -175,7 +195,11 @@ def _apply(client: Any, applications: Sequence[dict[str, Any]], without: Sequenc
 
     merged = {name: app for name, app in _running(client).items() if name not in without}
     merged |= {app["name"]: app for app in applications}
-    models = sorted(name for name, app in merged.items() if app.get("import_path") == MODEL_APP)
+    models = {
+        name: app.get("args", {}).get("limits", {})
+        for name, app in sorted(merged.items())
+        if app.get("import_path") == MODEL_APP
+    }
     deployment = {"name": "Gateway", "user_config": {"models": models}}
     merged[gateway.NAME] = _application(gateway.NAME, "/", "mlsys.deploy.gateway:app", {}, deployment)
     client.deploy_apps(ServeDeploySchema.model_validate({"applications": list(merged.values())}))
@@ -201,6 +225,13 @@ def _client(settings: recipe.DeploySection) -> Any:
         serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": port})
         client = _get_global_client()
     return client
+
+
+def _mark(store: Store) -> None:
+    """Note beside the cluster's state that something is served on it, for `mlsys.deploy.shutdown`."""
+    import ray
+
+    write_json(store.root / "cluster" / SERVING, {"address": ray.get_runtime_context().gcs_address})
 
 
 def _root(client: Any) -> str:

@@ -44,9 +44,9 @@ def columns_of(frame: Any) -> dict[str, Any]:
     """
     kind = _library(frame)
     names = [str(name) for name in (frame.column_names if kind == "pyarrow" else frame.columns)]
-    for name in names:
-        if names.count(name) > 1:
-            got = f"{names.count(name)} columns named '{name}'"
+    for name, count in Counter(names).items():
+        if count > 1:
+            got = f"{count} columns named '{name}'"
             raise errors.RequestError.build("predict: columns", got=got, expected="one", field=name)
     if kind == "pandas":
         return {name: _pandas_column(frame.iloc[:, place]) for place, name in enumerate(names)}

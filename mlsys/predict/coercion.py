@@ -31,6 +31,7 @@ import base64
 import binascii
 import datetime as dt
 import math
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -63,6 +64,16 @@ class Misfit:
 
     written: Any
     reason: str | None = None
+
+
+class BeyondDouble:
+    """A number of a request that no double holds, such as 1e400; no column takes it."""
+
+    def __init__(self, written: str) -> None:
+        self.written = written
+
+    def __repr__(self) -> str:
+        return f"{self.written[:40]}, beyond a double"
 
 
 @dataclass(frozen=True)
@@ -128,9 +139,25 @@ def shown(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    words = {str: "text", int: "number", float: "number", list: "list", dict: "object"}
-    text = f"{words.get(type(value), type(value).__name__)} {value!r}"
+    words = {str: "text", int: "number", float: "number", BeyondDouble: "number", list: "list", dict: "object"}
+    text = f"{words.get(type(value), type(value).__name__)} {_start(value)}"
     return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _start(value: Any) -> str:
+    """The begin of a value's text, enough to be cut: a client's value may be long or nested deeply."""
+    if isinstance(value, str):
+        return repr(value[:80])
+    if isinstance(value, list | dict):
+        return _SHORT.repr(value)
+    try:
+        return repr(value)[:80]
+    except ValueError:  # an integer of more digits than Python writes
+        return "of many digits"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring = 4, 20, 20, 80
 
 
 def to_json(value: Any) -> Any:

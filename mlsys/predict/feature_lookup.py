@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from mlsys.features.online.lookup import TOO_EARLY, FeatureSource, PointFeatures, PointQuery
 from mlsys.features.online.views import FeatureView, instant
-from mlsys.predict.validation import RequestValidator, Row, Violation, refuse, violation
+from mlsys.predict.validation import Faults, RequestValidator, Row, Violation, refuse, violation
 from mlsys.schema import arrow_type
 
 MAX_PLANS = 1_000
@@ -101,7 +101,7 @@ class FeatureLookup:
         StoreError
             The store cannot be reached, or holds no such table.
         """
-        faults: list[Violation] = []
+        faults = Faults()
         plans = [self.plan(row, number, faults) for number, row in enumerate(rows)]
         refuse(faults)
         moment = self._moment(now)
@@ -123,14 +123,14 @@ class FeatureLookup:
 
     def columns(self, values: Mapping[str, Any], now: dt.datetime | None = None) -> tuple[pa.Table, LookupResult]:
         """Check and complete columns of one length; errors as for `records`."""
-        faults: list[Violation] = []
+        faults = Faults()
         plan = self.plan(values, "all", faults)
         refuse(faults)
         return self.fill(self._contract.columns(self.timed(values, plan, now)), plan)
 
     def table(self, table: pa.Table, now: dt.datetime | None = None) -> tuple[pa.Table, LookupResult]:
         """Check and complete a table, whose other columns are ignored; errors as for `records`."""
-        faults: list[Violation] = []
+        faults = Faults()
         plan = self.plan(table.column_names, "all", faults)
         refuse(faults)
         if self._untimed(table.column_names, plan):
@@ -138,7 +138,7 @@ class FeatureLookup:
             table = table.append_column(self.clock, pa.repeat(pa.scalar(self._moment(now), kind), table.num_rows))
         return self.fill(self._contract.table(table), plan)
 
-    def plan(self, names: Collection[str], row: Row, faults: list[Violation]) -> LookupPlan:
+    def plan(self, names: Collection[str], row: Row, faults: Faults) -> LookupPlan:
         """Find the views to look up for a row of these columns; what is missing is added to `faults`."""
         present = self._relevant.intersection(names)
         known = self._plans.get(present)
@@ -146,7 +146,8 @@ class FeatureLookup:
             if len(self._plans) == MAX_PLANS:
                 self._plans.clear()
             known = self._plans[present] = self._planned(present)
-        faults += [{**fault, "row": row} for fault in known[1]]
+        for fault in known[1]:
+            faults.add(row, str(fault["field"]), str(fault["got"]), str(fault["expected"]))
         return known[0]
 
     def timed(self, values: Mapping[str, Any], plan: LookupPlan, now: dt.datetime | None = None) -> Mapping[str, Any]:
@@ -158,7 +159,7 @@ class FeatureLookup:
 
     def fill(self, table: pa.Table, plan: LookupPlan) -> tuple[pa.Table, LookupResult]:
         """Add the columns of the views in a plan to a conformed table."""
-        faults: list[Violation] = []
+        faults = Faults()
         counts = {view.name: Counter({} if view in plan.views else {"given": table.num_rows}) for view in self.views}
         features: list[dict[str, PointFeatures]] | None = [{} for _ in range(table.num_rows)]
         for view in plan.views:
@@ -214,9 +215,9 @@ def _put(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, values)
 
 
-def _check(features: PointFeatures, row: int, view: FeatureView, faults: list[Violation]) -> None:
+def _check(features: PointFeatures, row: int, view: FeatureView, faults: Faults) -> None:
     """Add a fault where a row's time lies before what the store remembers."""
     if features.status == TOO_EARLY and features.since_us is not None:
         since = instant(features.since_us).isoformat()
         expected = f"a time from {since} on, since when '{view.name}' is remembered; or its columns"
-        faults.append(violation(row, str(view.clock), "an earlier time", expected))
+        faults.add(row, str(view.clock), "an earlier time", expected)

@@ -9,7 +9,9 @@ training never saw is no violation, and a column that no feature reads takes any
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -22,13 +24,62 @@ from mlsys.schema import Column, Kind, Schema, arrow_type
 MAX_VIOLATIONS = 100
 """Faults listed in an answer; a client that got a column wrong has it wrong in every row."""
 
+MAX_NAME, MAX_TEXT = 100, 500
+"""Characters of a name or a value, and of an expectation, that a fault shows: no client's text is sent back whole."""
+
+MAX_HINTS, MAX_CANDIDATES = 5, 500
+"""Unknown names of a request that are compared with the known ones, and the known ones of which that is tried:
+the comparison takes a tenth of a millisecond for each."""
+
 Violation = dict[str, object]
 Row = int | Literal["all"]
 
 
 def violation(row: Row, field: str, got: str, expected: str) -> Violation:
     """Describe a fault of a request, as the answer lists it."""
-    return {"row": row, "field": field, "got": got, "expected": expected}
+    return {"row": row, "field": cut(field), "got": cut(got), "expected": cut(expected, MAX_TEXT)}
+
+
+def cut(text: str, length: int = MAX_NAME) -> str:
+    """Shorten a text to `length` characters.
+
+    >>> cut("abcdef", 4)
+    'abc…'
+    """
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def listed(names: Iterable[Any], most: int = 12) -> str:
+    """List names, of many the first ones and their number.
+
+    >>> listed(["a", "b"]), listed("abcd", most=2)
+    ('a, b', 'a, b, … (4 in all)')
+    """
+    every = list(names)
+    shown = ", ".join(cut(str(name), 40) for name in every[:most])
+    return shown if len(every) <= most else f"{shown}, … ({len(every)} in all)"
+
+
+class Faults(list[Violation]):
+    """The first faults of a request, and how many there are; a fault beyond `limit` costs nothing but being counted.
+
+    Parameters
+    ----------
+    limit
+        Faults that are kept at most; None keeps all, for files whose every row is judged.
+    """
+
+    def __init__(self, limit: int | None = MAX_VIOLATIONS) -> None:
+        super().__init__()
+        self.limit = limit
+        self.total = 0
+
+    def add(self, row: Row, field: str, got: str | Callable[[], str], expected: str | Callable[[], str]) -> None:
+        """Add a fault; functions make texts that only a fault within the limit needs."""
+        self.total += 1
+        if self.limit is None or len(self) < self.limit:
+            texts = (text() if callable(text) else text for text in (got, expected))
+            self.append(violation(row, field, *texts))
 
 
 class RequestValidator:
@@ -52,26 +103,31 @@ class RequestValidator:
         RequestError
             A row does not fit; the error lists all faults, at most `MAX_VIOLATIONS`.
         """
-        faults: list[Violation] = []
+        faults = Faults()
         conformed = [self._record(number, row, faults) for number, row in enumerate(rows)]
         refuse(faults)
         return conformed
 
     def columns(self, values: Mapping[str, Any]) -> pa.Table:
         """Convert JSON columns of one length to a table; unknown columns are a fault. Errors are those of `records`."""
-        unknown = [self._unknown("all", name) for name in values if name not in self._columns]
+        faults = Faults()
+        for name in values:
+            if name not in self._columns:
+                self._refuse_name(faults, "all", name)
         num_rows = max((len(column) for column in values.values()), default=0)
-        conformed, faults = self.check(values, num_rows)
-        refuse(unknown + faults)
+        conformed = self._checked(values, num_rows, faults)
+        refuse(faults)
         return conformed
 
     def table(self, table: pa.Table) -> pa.Table:
         """Convert the known columns of a table to the schema's order and types; errors are those of `records`."""
-        names = table.column_names
-        twice = [name for name in self._columns if names.count(name) > 1]
-        refuse([violation("all", name, f"{names.count(name)} columns of this name", "one") for name in twice])
-        known = {name: table[name] for name in self._columns if name in names}
-        conformed, faults = self.check(known, table.num_rows)
+        counts, faults = Counter(table.column_names), Faults()
+        for name in self._columns:
+            if counts[name] > 1:
+                faults.add("all", name, f"{counts[name]} columns of this name", "one")
+        refuse(faults)
+        known = {name: table[name] for name in self._columns if name in counts}
+        conformed = self._checked(known, table.num_rows, faults)
         refuse(faults)
         return conformed
 
@@ -81,7 +137,10 @@ class RequestValidator:
         A column is an Arrow array or a sequence of Python values, each of `num_rows`; values of a file
         that could not be read are a `Misfit`.
         """
-        faults: list[Violation] = []
+        faults = Faults(limit=None)
+        return self._checked(values, num_rows, faults), list(faults)
+
+    def _checked(self, values: Mapping[str, Any], num_rows: int, faults: Faults) -> pa.Table:
         arrays: dict[str, pa.Array | pa.ChunkedArray] = {}
         for name, (column, convert) in self._columns.items():
             given = values.get(name)
@@ -92,8 +151,8 @@ class RequestValidator:
             elif name in self.needed:
                 arrays[name] = pa.nulls(num_rows, arrow_type(column.type))
                 if not column.nullable:
-                    faults.append(violation("all", name, "nothing", convert.expected))
-        return self._assemble(arrays, num_rows), faults
+                    faults.add("all", name, "nothing", convert.expected)
+        return self._assemble(arrays, num_rows)
 
     def arrow(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         """Make a table of rows that `records` has conformed."""
@@ -107,47 +166,52 @@ class RequestValidator:
         schema = pa.schema([pa.field(name, arrow_type(self._columns[name][0].type)) for name in arrays])
         return pa.table(dict(arrays), schema=schema)
 
-    def _record(self, number: int, row: Mapping[str, Any], faults: list[Violation]) -> dict[str, Any]:
+    def _record(self, number: int, row: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
         conformed: dict[str, Any] = {}
         for name, value in row.items():
             known = self._columns.get(name)
             if known is None:
-                faults.append(self._unknown(number, name))
+                self._refuse_name(faults, number, name)
                 continue
             try:
                 conformed[name] = known[1](value)
             except UnfitError as unfit:
-                faults.append(violation(number, name, unfit.got or shown(value), unfit.expected))
+                faults.add(number, name, unfit.got or functools.partial(shown, value), unfit.expected)
         for name in (known for known in self.order if known not in row):
             if not self._columns[name][0].nullable:
-                faults.append(violation(number, name, "nothing", self._columns[name][1].expected))
+                faults.add(number, name, "nothing", self._columns[name][1].expected)
             conformed[name] = None
         return conformed
 
-    def _unknown(self, row: Row, name: str) -> Violation:
-        hint = errors.did_you_mean(name, self._columns)
-        return violation(row, name, "a column that the model does not know", f"only the model's columns; {hint}")
+    def _refuse_name(self, faults: Faults, row: Row, name: str) -> None:
+        def expected() -> str:
+            if faults.total > MAX_HINTS or len(self._columns) > MAX_CANDIDATES or len(name) > MAX_NAME:
+                return "only the model's columns"
+            return f"only the model's columns; {errors.did_you_mean(name, self._columns)}"
+
+        faults.add(row, name, "a column that the model does not know", expected)
 
 
 def refuse(faults: list[Violation]) -> None:
-    """Raise the first faults, if there are any."""
+    """Raise the first faults, if there are any, with the number of all."""
     if faults:
-        raise errors.RequestError.of(faults[:MAX_VIOLATIONS])
+        count = faults.total if isinstance(faults, Faults) else len(faults)
+        raise errors.RequestError.of(faults[:MAX_VIOLATIONS], count)
 
 
-def _converted(column: Column, convert: Convert, values: Sequence[Any], faults: list[Violation]) -> pa.Array:
+def _converted(column: Column, convert: Convert, values: Sequence[Any], faults: Faults) -> pa.Array:
     """Convert value by value, which finds the row of each fault."""
     converted: list[Any] = []
     for row, value in enumerate(values):
         try:
             converted.append(convert(value))
         except UnfitError as unfit:
-            faults.append(violation(row, column.name, unfit.got or shown(value), unfit.expected))
+            faults.add(row, column.name, unfit.got or functools.partial(shown, value), unfit.expected)
             converted.append(None)
     return pa.array(converted, arrow_type(column.type))
 
 
-def _cast(column: Column, convert: Convert, values: pa.Array | pa.ChunkedArray, faults: list[Violation]) -> Any:
+def _cast(column: Column, convert: Convert, values: pa.Array | pa.ChunkedArray, faults: Faults) -> Any:
     """Convert a whole column at once where Arrow's rules are ours, else value by value."""
     kind = arrow_type(column.type)
     if pa.types.is_dictionary(values.type):

@@ -1,4 +1,4 @@
-"""Names that models and aliases may have: what means something else already is refused where it is written."""
+"""Names that models, aliases and feature tables may have: what means something else already is refused."""
 
 from __future__ import annotations
 
@@ -48,3 +48,16 @@ def alias(name: str) -> str:
     else:
         return name
     raise ValueError(message)
+
+
+def table(name: str) -> str:
+    r"""Refuse the name of a feature table that is no name of a file, else return it: what is published lies under it.
+
+    >>> table("weather"), table("../../weather")
+    Traceback (most recent call last):
+    ValueError: a name of at most 100 characters without / and \ that begins with no dot
+    """
+    if not name or len(name) > 100 or name.startswith(".") or any(c in "/\\" or ord(c) < 32 for c in name):
+        message = "a name of at most 100 characters without / and \\ that begins with no dot"
+        raise ValueError(message)
+    return name

@@ -251,10 +251,13 @@ class Join(Section):
     prefix: str = Field("", description="text before the names of the joined columns and aggregates")
 
 
+JoinName = Annotated[str, AfterValidator(names.table)]
+
+
 class FeaturesSection(Section):
     """Step 3, features: joins, derived columns, and for each column an operation in place of the automatic choice."""
 
-    joins: dict[str, Join] = Field({}, description="feature tables to join, each under a name of your choice")
+    joins: dict[JoinName, Join] = Field({}, description="feature tables to join, each under a name of your choice")
     derive: dict[str, str] = Field(
         {}, description="new features as SQL over the columns of a request; the endpoint computes them too"
     )
@@ -380,6 +383,39 @@ class EvaluateSection(Section):
     gate: dict[str, Threshold] = Field({}, description="bounds on test metrics; the model must also beat the dummy")
 
 
+class LimitsSection(Section):
+    """Bounds on what one client can ask of an endpoint; what exceeds one is refused with the status that it names."""
+
+    body_bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=1024,
+        description="bytes of a request's body at most, packed or unpacked; a larger one is refused with status 413",
+    )
+    rows: int = Field(20_000, ge=1, description="rows of a request at most; more are refused with status 413")
+    columns: int = Field(
+        10_000, ge=1, description="columns of a request at most, or as many as the model has; more are refused with 413"
+    )
+    pixels: int = Field(
+        100_000_000, ge=1, description="pixels of all pictures of a request at most; more are refused with status 413"
+    )
+    faults: int = Field(100, ge=1, le=100, description="faults of a request that its answer names; all are counted")
+    body_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="seconds within which the body of a request must have come; a slower one gets status 408",
+    )
+    seconds: float = Field(
+        30.0,
+        gt=0,
+        description="seconds that a request waits for its prediction at most; then it gets status 503 with Retry-After",
+    )
+    queue: int = Field(
+        64,
+        ge=1,
+        description="requests that wait for a replica beside those in progress; others get status 503 with Retry-After",
+    )
+
+
 class DeploySection(Section):
     """Step 8, deploy: the registered version, its alias and its endpoint."""
 
@@ -401,9 +437,7 @@ class DeploySection(Section):
         16, gt=0, description="requests in progress a replica above which more replicas are started"
     )
     max_ongoing_requests: int = Field(64, ge=1, description="requests that a replica takes at a time; others wait")
-    max_body_bytes: int = Field(
-        16 * 1024 * 1024, ge=1024, description="bytes of a request at most; a larger one is refused with status 413"
-    )
+    limits: LimitsSection = LimitsSection()
     num_cpus: float = Field(0, ge=0, description="CPUs reserved for a replica; with 0 it shares them with the steps")
     log: bool = Field(True, description="log every prediction for the monitor")
     lookup: str = Field(
@@ -417,6 +451,18 @@ class DeploySection(Section):
         description="the look-up answers requests whose time is at most this far before a feature table's newest value",
     )
     replay: bool = Field(True, description="send the production part to the endpoint, as traffic for the monitor")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_before_there_were_limits(cls, values: Any) -> Any:
+        """Read ``max_body_bytes`` of earlier recipes, which runs of before have resolved, as a limit."""
+        if not isinstance(values, dict) or "max_body_bytes" not in values:
+            return values
+        rest = {key: value for key, value in values.items() if key != "max_body_bytes"}
+        limits = rest.get("limits", {})
+        return (
+            rest | {"limits": {"body_bytes": values["max_body_bytes"], **limits}} if isinstance(limits, dict) else rest
+        )
 
 
 def _attainable(after: tuple[int, int]) -> tuple[int, int]:

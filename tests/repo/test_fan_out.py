@@ -13,9 +13,11 @@ ALLOWED = {
     "mlsys.cluster.tasks": {"ray.remote"},  # `cluster.call`, `submit` and `map` themselves
     "mlsys.train.distributed": {"ray.data", "ray.train"},  # one model fitted by several workers, to which rows stream
     "mlsys.tune.trials": {"ray.tune"},  # trials that are proposed one after another, and stopped early
+    "mlsys.deploy.asgi": {"concurrent.futures"},  # a few threads inside of a replica, for large requests
     "mlsys.deploy.gateway": {"ray.serve"},  # endpoints
     "mlsys.deploy.online": {"ray.serve"},
     "mlsys.deploy.serving": {"ray.serve"},
+    "mlsys.deploy.shutdown": {"ray.serve"},
     "mlsys.features.executors": {"concurrent.futures"},  # threads inside of a task
     "mlsys.images": {"concurrent.futures"},  # the same
 }

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import time
 import uuid
 
 import httpx
@@ -7,7 +8,7 @@ import pytest
 
 from bundles import fit, requests, rows
 from mlsys import recipe
-from mlsys.deploy import asgi, responses
+from mlsys.deploy import asgi, bodies, responses
 from mlsys.deploy.service import LoadedModel, Service, load
 from mlsys.predict import Predictor
 from mlsys.registry import LedgerEntry
@@ -15,6 +16,10 @@ from mlsys.schema import TaskKind
 from mlsys.store import Store
 
 LIMIT = 200_000
+
+
+def app_of(service, **limits):
+    return asgi.app(asgi.RequestHandler(service, recipe.LimitsSection(**{"body_bytes": LIMIT, **limits})))
 
 
 class Client:
@@ -57,7 +62,7 @@ def service(models):
 
 @pytest.fixture
 def client(service):
-    return Client(asgi.app(service, LIMIT))
+    return Client(app_of(service))
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +127,7 @@ def test_open_inference_answers_the_bits_of_the_process(client, table, truth):
 )
 def test_each_task_answers_in_its_own_type(service, models, kind, datatype):
     service.model = models[kind]
-    client = Client(asgi.app(service, LIMIT))
+    client = Client(app_of(service))
     example = models[kind].predictor.bundle.example
     body = client.post("/invocations", json={"instances": [example]}).json()
     truth = models[kind].predictor.rows([example])
@@ -152,7 +157,7 @@ def test_unknown_categories_are_answered_and_counted(client):
 def test_values_that_training_never_saw_or_too_seldom_are_counted_on_request(service, store):
     few = recipe.FeaturesSection(columns={"carrier": {"operation": "codes", "min_rows": 1_000}})
     service.model = load(store, LedgerEntry("late", 4, fit(store, features=few).digest))
-    client = Client(asgi.app(service, LIMIT))
+    client = Client(app_of(service))
     instances = [{"seats": 1, "carrier": name} for name in ("B6", "B6", "??", None)]
     counted = client.post("/invocations", json={"instances": instances, "params": {"counts": True}}).json()
     assert (counted["unseen"], counted["rare"]) == ({"carrier": 1}, {"carrier": 2})
@@ -291,12 +296,13 @@ def test_a_long_request_does_not_hold_up_a_health_check(service, models, table):
     async def both():
         nonlocal go_on, loop
         go_on, loop = asyncio.Event(), asyncio.get_running_loop()
-        slow = asyncio.create_task(asgi._answered(service, asgi._mlflow, body))
+        endpoint = asgi.RequestHandler(service, recipe.LimitsSection())
+        slow = asyncio.create_task(endpoint.answer(asgi.MLFLOW, bodies.Body(body), time.monotonic()))
         await asyncio.wait_for(started.wait(), timeout=30)
-        small = await asgi.infer(service, b'{"inputs": []}')
+        small = await endpoint.infer(bodies.Body(b'{"inputs": []}'))
         assert not slow.done()
         go_on.set()
-        return small[0], (await slow)[0]
+        return small[0], (await slow).status_code
 
     loop = None
     Slow.conformed_rows = lambda self, records: predictor.conformed_rows(records)

@@ -16,6 +16,7 @@ from mlsys.deploy.service import Service, load
 from mlsys.features.online import publishing
 from mlsys.features.online.lookup import open_store
 from mlsys.predict import Predictor
+from mlsys.recipe import LimitsSection
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
 
@@ -60,7 +61,9 @@ def service(loaded, tmp_path):
 
 def send(service, path="/invocations", method="POST", **content):
     async def call():
-        transport = httpx.ASGITransport(app=asgi.app(service, 1_000_000), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(
+            app=asgi.app(asgi.RequestHandler(service, LimitsSection())), raise_app_exceptions=False
+        )
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, path, **content)
 

@@ -1,13 +1,18 @@
+import asyncio
 import datetime as dt
 
 import pytest
 from pydantic import ValidationError
 
+from bundles import fit
 from mlsys import errors, recipe
 from mlsys.deploy import gateway, online, serving
 from mlsys.registry import LedgerEntry, ledger
 from mlsys.registry.ledger import Move
 from mlsys.store import Store
+
+REPLICA = online.Model.func_or_class.__mro__[1]
+"""The class as it is written, without Serve's wrapper, whose constructor needs a running Serve."""
 
 
 @pytest.fixture
@@ -63,3 +68,70 @@ def test_the_recipe_reaches_the_autoscaler(store):
     (model,) = serving.application(store, "late", "a" * 64, 1, settings)["deployments"]
     assert model["autoscaling_config"] == {"min_replicas": 3, "max_replicas": 3, "target_ongoing_requests": 5}
     assert model["ray_actor_options"] == {"num_cpus": 0.5}
+
+
+def test_an_alias_is_resolved_once_where_the_application_is_built(store):
+    """So replicas that start before and after the alias moves are of one version."""
+    built = online.app({"name": "late", "store": str(store.root)})
+    replica = REPLICA(*built._bound_deployment.init_args)
+    with ledger.locked(store):
+        moved = dt.datetime(2013, 10, 2, tzinfo=dt.UTC)
+        ledger.append(store, Move("move", moved, "late", 2, "b" * 64, "champion", "test"))
+    later = REPLICA(*built._bound_deployment.init_args)
+    assert replica._args.store == str(store.root)
+    for config in (built._bound_deployment._deployment_config.user_config, {"alias": "champion"}):
+        for one in (replica, later):
+            assert one._entry(online.ModelChoice(**config)) == LedgerEntry("late", 1, "a" * 64)
+    assert replica._entry(online.ModelChoice(version=2)).digest == "b" * 64
+
+
+def test_a_version_that_does_not_load_leaves_the_one_that_answers(tmp_path):
+    store = Store.open(tmp_path)
+    good, bad = fit(store), fit(store, seed=3)
+    (bad.folder / "program.json").write_text("{}")
+    replica = REPLICA({"name": "late", "store": str(store.root), "log": {"enabled": False}})
+    asyncio.run(replica.reconfigure({"digest": good.digest, "version": 1}))
+    asyncio.run(replica.reconfigure({"digest": bad.digest, "version": 2}))
+    stats = replica._service.stats()
+    assert stats["model"]["version"] == 1
+    assert stats["refused"] == {"digest": bad.digest, "error": "BundleError"}
+    asyncio.run(replica.reconfigure({"digest": good.digest, "version": 1}))
+    assert replica._service.stats()["refused"] is None
+
+
+def test_the_limits_of_the_recipe_reach_replicas_queue_and_gateway(store):
+    limits = {"rows": 200_000, "body_bytes": 5_000, "queue": 7}
+    settings = recipe.DeploySection.model_validate({"limits": limits})
+    application = serving.application(store, "late", "a" * 64, 1, settings)
+    args = online.ModelArgs.model_validate(application["args"])
+    assert args.limits == settings.limits
+    assert args.log.max_pending_rows == 200_000
+    (model,) = application["deployments"]
+    assert (model["max_queued_requests"], model["backpressure_config"]["status_code"]) == (7, 503)
+    assert gateway.GatewayArgs(models={"late": application["args"]["limits"]}).limits == {"late": settings.limits}
+    assert gateway.GatewayArgs(models=["late"]).limits == {"late": recipe.LimitsSection()}
+
+
+def test_a_log_that_could_not_hold_a_request_is_refused():
+    with pytest.raises(ValidationError, match=r"log.max_pending_rows of at least limits.rows \(500\)"):
+        online.ModelArgs(name="late", limits={"rows": 500}, log={"max_pending_rows": 400})
+
+
+def test_a_key_of_earlier_recipes_is_read_as_the_limit_that_it_was():
+    assert recipe.DeploySection.model_validate({"max_body_bytes": 2048}).limits.body_bytes == 2048
+
+
+@pytest.mark.parametrize("name", ["v2", "gateway"])
+def test_a_model_cannot_take_a_route_of_the_gateway(store, name):
+    with pytest.raises(errors.RecipeError, match="another name"):
+        serving.application(store, name, "a" * 64, 1, recipe.DeploySection())
+    with pytest.raises(ValidationError, match="another name"):
+        online.ModelArgs(name=name)
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", ".hidden", "", "a\\b"])
+def test_a_feature_table_has_no_name_that_leaves_its_folder(name):
+    join = {"source": "x.csv", "keys": ["k"]}
+    with pytest.raises(ValidationError, match="a name of at most 100 characters"):
+        recipe.FeaturesSection.model_validate({"joins": {name: join}})
+    assert recipe.FeaturesSection.model_validate({"joins": {"météo 2": join}})

@@ -4,6 +4,8 @@ import asyncio
 import base64
 import json
 import pickle
+import threading
+import time
 
 import httpx
 import pyarrow as pa
@@ -12,15 +14,15 @@ import pytest
 from PIL import Image
 
 from bundles import stored
-from mlsys import errors
-from mlsys.deploy import asgi, batch_worker
+from mlsys import errors, images
+from mlsys.deploy import asgi, batch_worker, bodies
 from mlsys.deploy.batch_output import StagedFolder
 from mlsys.deploy.batch_worker import BatchCounts, BatchJob, predict_fragments
 from mlsys.deploy.openapi import document
 from mlsys.deploy.service import Service, load
 from mlsys.readers import folders
 from mlsys.readers import registry as readers
-from mlsys.recipe import Reading, ReadOptions
+from mlsys.recipe import LimitsSection, Reading, ReadOptions
 from mlsys.registry import LedgerEntry
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.store import Store
@@ -59,7 +61,7 @@ def loaded(tmp_path_factory, request):
 def post(loaded):
     service = Service("stripes", log=None)
     service.model = loaded
-    app = asgi.app(service, LIMIT)
+    app = asgi.app(asgi.RequestHandler(service, LimitsSection(body_bytes=LIMIT)))
 
     async def send(path, body):
         transport = httpx.ASGITransport(app=app)
@@ -92,6 +94,36 @@ def test_pictures_are_sent_as_base64_in_every_form(loaded, post, form, num_rows)
     predictions = body["outputs"][0]["data"] if form == "infer" else body["predictions"]
     assert predictions == [n % 2 == 0 for n in range(num_rows)]
     assert predictions == loaded.predictor.table(pa.table({"photo": data})).prediction.tolist()
+
+
+@pytest.mark.parametrize("form", ["dataframe_records", "dataframe_split", "instances", "inputs", "infer"])
+def test_pictures_of_more_pixels_than_allowed_are_refused_by_their_headers(loaded, form, monkeypatch):
+    service = Service("stripes", log=None)
+    service.model = loaded
+    handler = asgi.RequestHandler(service, LimitsSection(pixels=10_000))
+    monkeypatch.setattr(images, "decode", lambda *_: pytest.fail("decoded"))
+    small = encoded(striped(True, seed=1), "PNG")
+    body = bodies.Body(json.dumps(forms([small] * 40)[form]).encode())
+    protocol = asgi.OPEN_INFERENCE if form == "infer" else asgi.MLFLOW
+    answer = asyncio.run(handler.answer(protocol, body, time.monotonic()))
+    assert answer.status_code == 413
+    assert "deploy.limits.pixels" in bytes(answer.body).decode()
+
+
+def test_pictures_are_decoded_outside_of_the_event_loop(loaded, monkeypatch):
+    service = Service("stripes", log=None)
+    service.model = loaded
+    decode, threads = images.decode, []
+    monkeypatch.setattr(
+        images, "decode", lambda *args, **how: threads.append(threading.get_ident()) or decode(*args, **how)
+    )
+    handler = asgi.RequestHandler(service, LimitsSection())
+    body = bodies.Body(json.dumps(forms(photos(1))["instances"]).encode())
+    assert len(body.sent) < asgi.SMALL_BODY_BYTES
+    answer = asyncio.run(handler.answer(asgi.MLFLOW, body, time.monotonic()))
+    assert answer.status_code == 200
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 @pytest.mark.parametrize("form", ["dataframe_records", "dataframe_split", "instances", "inputs", "infer"])

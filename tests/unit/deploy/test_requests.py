@@ -4,6 +4,7 @@ import pytest
 
 from mlsys import errors
 from mlsys.deploy import requests
+from mlsys.deploy import tensors as protocol
 
 ORDER = ["a", "b"]
 
@@ -50,7 +51,7 @@ def test_a_tensor_is_a_column():
         ],
         "outputs": [{"name": "prediction"}],
     }
-    request = requests.open_inference(json.dumps(body).encode())
+    request = protocol.open_inference(json.dumps(body).encode())
     assert request.as_records() == ROWS
     assert request.id == "r1"
     assert request.ids == ["p", "q"]
@@ -150,13 +151,13 @@ def test_a_column_that_comes_twice_is_refused():
     ],
 )
 def test_a_wrong_tensor_is_named(tensors, fault):
-    found = faults(lambda: requests.open_inference(json.dumps({"inputs": tensors}).encode()))
+    found = faults(lambda: protocol.open_inference(json.dumps({"inputs": tensors}).encode()))
     assert fault is None or found == [fault]
 
 
 def test_an_inference_request_without_tensors_is_malformed():
     with pytest.raises(errors.PayloadError, match="exactly one of inputs"):
-        requests.open_inference(b'{"instances": []}')
+        protocol.open_inference(b'{"instances": []}')
 
 
 def test_at_most_a_hundred_faults_of_the_form_are_listed():

