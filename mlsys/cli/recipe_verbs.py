@@ -27,7 +27,7 @@ def perform(
 def _run(step: str, recipe: Path, settings: list[str] | None, store: Path | None, labels: str | None) -> int:
     from mlsys import cluster, workflow
     from mlsys.recipe import load
-    from mlsys.workflow import summary
+    from mlsys.workflow import refusal, summary
 
     run = workflow.Run(load(recipe, settings or ()), open_store(store), labels=labels, mirrors=True)
     run.console.progress("starting Ray")
@@ -36,6 +36,8 @@ def _run(step: str, recipe: Path, settings: list[str] | None, store: Path | None
     workflow.run(run, "monitor" if step == "workflow" else step)
     if step == "workflow":
         run.console.line(summary.text(run))
+    if step == "evaluate":
+        refusal.check_gate(run.recipe.name, run.results)
     return exit_code(step, run.results)
 
 

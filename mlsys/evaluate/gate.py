@@ -42,23 +42,6 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
 
-    def enforce(self) -> None:
-        """Raise an error unless the model passed.
-
-        Raises
-        ------
-        GateError
-            A check failed; the message lists each with its reason.
-        """
-        failed = [check for check in self.checks if not check.passed]
-        if not self.passed:
-            where = "evaluate: the model did not pass its gate"
-            got = "; ".join(check.reason for check in failed) or "nothing was checked"
-            expected = "; ".join(f"{check.name} {check.bound}" for check in failed) or "at least one check"
-            advice = "; ".join(f"{check.name}: {check.advice}" for check in failed if check.advice)
-            hint = advice or "see the report; change the bounds under evaluate.gate only for a reason"
-            raise errors.GateError.build(where, got=got, expected=expected, hint=hint)
-
 
 def check_names(gate: Mapping[str, Threshold], kind: TaskKind | str) -> None:
     """Refuse bounds that cannot be judged, before any row is opened.

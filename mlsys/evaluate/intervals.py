@@ -170,7 +170,7 @@ def _by_units(
     for name, statistic in statistics.items():
         value = statistic(None)
         without = np.array([statistic(weight) for weight in left])
-        error = jackknife.standard_error(value, without, sizes)
+        error = jackknife.standard_error(value, without)
         estimate = Estimate(value, value - quantile * error, value + quantile * error, error)
         if not math.isfinite(value):
             estimate = Estimate(value, reason="not defined on these rows")

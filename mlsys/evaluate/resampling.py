@@ -41,6 +41,9 @@ from mlsys.statistics.hashing import mix
 MAX_UNITS = 200
 """Units at most: of more the t distribution is the normal one, and each costs an evaluation of every metric."""
 
+MIN_BLOCKS = 8
+"""Blocks are not made longer than leaves so many: of fewer the t distribution hardly says anything."""
+
 CALENDAR = {"1d": "day", "1h": "hour"}
 """Units of time from which blocks are made, the longest first, as Polars and as people call them."""
 
@@ -145,9 +148,9 @@ def of_time(times: NDArray[np.int64], timezone: str, statistic: Statistic, most:
     num_cells = min(count, most)
     merged = cell * num_cells // max(count, 1)
     influence = np.array([statistic((merged != unit).astype(np.float64)) for unit in range(num_cells)])
-    length = automatic_block_length(influence) if num_cells > MIN_UNITS and np.isfinite(influence).all() else 1.0
+    length = automatic_block_length(influence) if num_cells > MIN_BLOCKS and np.isfinite(influence).all() else 1.0
     # 3. Blocks of that many cells.
-    num_blocks = max(min(num_cells, MIN_UNITS), int(num_cells / max(length, 1.0)))
+    num_blocks = max(min(num_cells, MIN_BLOCKS), int(num_cells / length))
     blocks = merged * num_blocks // max(num_cells, 1)
     each = count / max(num_blocks, 1)
     about = "" if each == round(each) else "about "

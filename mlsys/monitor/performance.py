@@ -7,8 +7,7 @@ bootstrap of seven days, does not understate a variance that is estimated from s
 
 References
 ----------
-Busing, Meijer & van der Leeden (1999), Delete-m jackknife for unequal m, Statistics and
-Computing 9:3. Shao & Tu (1995), The Jackknife and Bootstrap, section 2.3.
+Bell & McCaffrey (2002), Survey Methodology 28:169. Shao & Tu (1995), The Jackknife and Bootstrap, section 2.3.
 """
 
 from __future__ import annotations
@@ -77,14 +76,14 @@ class PerformanceEstimate:
 def jackknife(statistic: Statistic, groups: NDArray[np.int64], confidence: float) -> PerformanceEstimate:
     """Estimate a statistic with the t interval of the delete-a-group jackknife."""
     value = statistic(None)
-    labels, sizes = np.unique(groups, return_counts=True)
+    labels = np.unique(groups)
     number = len(labels)
     if number < 2 or math.isnan(value):
         return PerformanceEstimate(value)
     without = np.array([statistic((groups != label).astype(np.float64)) for label in labels])
     if np.isnan(without).any():
         return PerformanceEstimate(value)
-    error = delete_a_group.standard_error(value, without, sizes)
+    error = delete_a_group.standard_error(value, without)
     margin = delete_a_group.t_quantile(number - 1, confidence) * error
     return PerformanceEstimate(value, value - margin, value + margin, error, number - 1)
 

@@ -5,7 +5,8 @@ parts of independent rows.
 
 References
 ----------
-Busing, Meijer & van der Leeden (1999), Delete-m jackknife for unequal m, Statistics and Computing 9, 3-8.
+Bell & McCaffrey (2002), Survey Methodology 28, 169-181; MacKinnon, Nielsen & Webb (2023), Fast and reliable jackknife
+and bootstrap methods for cluster-robust inference, Journal of Applied Econometrics 38, 671-694.
 Shao & Tu (1995), The Jackknife and Bootstrap, sections 2.3 and 9.2 (blocks of dependent rows).
 """
 
@@ -21,24 +22,22 @@ from scipy import special
 from mlsys.statistics.arrays import Floats
 
 
-def standard_error(value: float, without: Floats, sizes: NDArray[Any]) -> float:
+def standard_error(value: float, without: Floats) -> float:
     """Standard error of a statistic from its `value` on all rows and its values `without` each group.
 
-    With h = n / m for a group of m rows, each of g groups gives a pseudo-value ``h * T - (h - 1) * T_without``;
-    the squared standard error is the mean of ``(pseudo - J)^2 / (h - 1)``, with J the jackknife estimate
-    ``g * T - sum((1 - 1/h) * T_without)``. NaN with fewer than two groups, or if a value is not defined.
+    ``sqrt((g - 1) / g * sum((T_without - T)^2))`` for g groups, the estimator that is called CV3. It holds for groups
+    of unequal size, whether the rows of a group are alike or independent. NaN with fewer than two groups, or if a value
+    is not defined.
 
     >>> values = np.array([1.0, 2.0, 6.0])
     >>> without = (values.sum() - values) / 2
-    >>> round(standard_error(3.0, without, np.array([1, 1, 1])), 4), round(float(values.std(ddof=1)) / 3**0.5, 4)
+    >>> round(standard_error(3.0, without), 4), round(float(values.std(ddof=1)) / 3**0.5, 4)
     (1.5275, 1.5275)
     """
-    if len(without) < 2 or not (math.isfinite(value) and np.isfinite(without).all()):
+    number = len(without)
+    if number < 2 or not (math.isfinite(value) and np.isfinite(without).all()):
         return math.nan
-    h = sizes.sum() / sizes
-    pseudo = h * value - (h - 1) * without
-    centre = len(without) * value - float(((1 - 1 / h) * without).sum())
-    return math.sqrt(float(((pseudo - centre) ** 2 / (h - 1)).mean()))
+    return math.sqrt((number - 1) / number * float(((without - value) ** 2).sum()))
 
 
 def effective_number(sizes: NDArray[Any]) -> float:

@@ -18,6 +18,7 @@ from mlsys.console import Console
 from mlsys.plugins import outside_code
 from mlsys.recipe import Recipe, dump
 from mlsys.store import Store, digest_json, write_atomic, write_json
+from mlsys.workflow import refusal
 from mlsys.workflow.results import StepResult
 from mlsys.workflow.run_record import RunRecord, step_facts
 
@@ -162,7 +163,8 @@ class Run:
     def ending_after(self, until: str, steps: Mapping[str, Step[Any]]) -> Iterator[None]:
         """Leave the block after the step `until`; the resolved recipe is written before it, the results after.
 
-        One run of a name is at work at a time: another waits, and says for whom.
+        One run of a name is at work at a time: another waits, and says for whom. Where a model is refused, the
+        results of the steps before are written, too.
 
         Raises
         ------
@@ -178,8 +180,12 @@ class Run:
                 resolved = dump(self.recipe)
                 write_atomic(self.folder / "resolved.yaml", resolved.encode())
                 self.run_record = RunRecord.begin(self.folder, resolved, until)
-                with self.run_record.recording(), suppress(_LastStepError):
-                    yield
+                try:
+                    with self.run_record.recording(), refusal.explained(self.results), suppress(_LastStepError):
+                        yield
+                except errors.GateError:
+                    write_json(self.folder / "result.json", self.records)
+                    raise
                 write_json(self.folder / "result.json", self.records)
         finally:
             if self.mirrors and until in MIRRORED:
