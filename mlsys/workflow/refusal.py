@@ -41,11 +41,11 @@ def of_comparison(
 
 def _left_behind(report: str, digest: str, by_hand: str | None) -> Sequence[str]:
     """Say where report and model are, and how a person serves it without asking the gate."""
-    kept = f'the model is kept: mlsys.load("{digest[:12]}") predicts with it'
-    return [f"report {report}", kept, *([by_hand] if by_hand else [])]
+    by_digest = f'the model is there: mlsys.load("{digest[:12]}") predicts with it'
+    return [f"report {report}", by_digest, *([by_hand] if by_hand else [])]
 
 
-def told_before(results: Mapping[str, StepResult]) -> list[str]:
+def earlier_warnings(results: Mapping[str, StepResult]) -> list[str]:
     """Repeat what earlier steps said that may be behind a failed gate: suspected columns, and notes on the target."""
     explored, ranked = results.get("explore"), results.get("selection")
     suspected = explored.warnings if isinstance(explored, ExploreResult) else ()
@@ -63,7 +63,7 @@ def check_gate(name: str, results: Mapping[str, StepResult]) -> None:
     """
     verdict, trained = results.get("evaluate"), results.get("train")
     if isinstance(verdict, EvaluateResult) and isinstance(trained, TrainResult) and not verdict.passed:
-        raise with_told_before(of_gate(name, verdict, trained.bundle), results)
+        raise with_earlier_warnings(of_gate(name, verdict, trained.bundle), results)
 
 
 @contextlib.contextmanager
@@ -72,12 +72,12 @@ def explained(results: Mapping[str, StepResult]) -> Iterator[None]:
     try:
         yield
     except errors.GateError as error:
-        raise with_told_before(error, results) from None
+        raise with_earlier_warnings(error, results) from None
 
 
-def with_told_before(error: errors.GateError, results: Mapping[str, StepResult]) -> errors.GateError:
+def with_earlier_warnings(error: errors.GateError, results: Mapping[str, StepResult]) -> errors.GateError:
     """The error with what earlier steps told at its end."""
-    lines = told_before(results)
+    lines = earlier_warnings(results)
     if not lines:
         return error
     extended = errors.GateError(INDENT.join([str(error), *lines]))

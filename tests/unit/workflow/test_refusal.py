@@ -35,7 +35,7 @@ def test_the_message_of_a_failed_gate_says_what_a_person_can_do_next():
         "  hint:     roc_auc: 0.1000 from the bound: a better model, or a bound that it keeps: "
         "evaluate.gate.roc_auc.min: 0.7\n"
         "            report /r/evaluate.html\n"
-        '            the model is kept: mlsys.load("0123456789ab") predicts with it\n'
+        '            the model is there: mlsys.load("0123456789ab") predicts with it\n'
         "            `mlsys promote demo@3 --reason WHY` puts it into service"
     )
 
