@@ -38,6 +38,8 @@ def _run(step: str, recipe: Path, settings: list[str] | None, store: Path | None
         run.console.line(summary.text(run))
     if step == "evaluate":
         refusal.check_gate(run.recipe.name, run.results)
+    if step in ("deploy", "workflow"):
+        refusal.check_champion(run.results)
     return exit_code(step, run.results)
 
 

@@ -283,3 +283,29 @@ def _about(evaluation: Evaluation) -> list[Html]:
         header = ["column", "never", "too seldom"]
         blocks.append(table(strange, header, caption=caption, sortable=len(strange) > 3))
     return blocks
+
+
+def comparison_page(name: str, comparison: Mapping[str, Any]) -> str:
+    """Draw the comparison with the champion, as `champion.compare` made it, as one self-contained HTML file."""
+    promotes = comparison["promotes"]
+    mark = badge("good", "promoted") if promotes else badge("bad", "not promoted")
+    document = Page(f"{name} against its champion", comparison["reason"], mark=mark)
+    tiles: list[tuple[str, object] | tuple[str, object, object]] = [
+        ("Test rows", comparison["num_rows"]),
+        ("Left out", comparison["num_left_out"], "rows that the champion has seen"),
+    ]
+    if comparison["gain"]:
+        title, gain = comparison["title"], comparison["gain"]
+        tiles = [
+            (f"{title}, new", formats.number(comparison["challenger_value"])),
+            (f"{title}, champion", formats.number(comparison["champion_value"])),
+            ("Gain", formats.number(gain["value"]), _interval(gain)),
+            ("Margin", formats.number(comparison["margin"])),
+            *tiles,
+        ]
+    rows = [["new model", code(comparison["challenger"])], ["champion", code(comparison["champion"])]]
+    if comparison["resampling"]:
+        rows.append(["interval", _how(comparison["resampling"])])
+    document.section("Decision", facts(tiles), *(paragraph(line) for line in comparison["advice"]))
+    document.section("About this comparison", table(rows, ["", ""], align="lw"))
+    return document.html()

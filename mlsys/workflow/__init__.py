@@ -123,7 +123,7 @@ DEPLOY = Step(
     production.deploy,
     results.DeployResult,
     summary.deployed,
-    reads=("name", "deploy", *WATCHED),
+    reads=("name", "seed", "deploy", "evaluate.bootstrap", *WATCHED),
     is_repeated=True,
 )
 MONITOR = Step(

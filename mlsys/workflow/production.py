@@ -22,6 +22,7 @@ from mlsys.workflow.run import Run, StepContext
 
 if TYPE_CHECKING:
     from mlsys.bundle import Bundle
+    from mlsys.evaluate.champion import Comparison
     from mlsys.registry import LedgerEntry
 
 
@@ -48,14 +49,14 @@ def deploy(
     from mlsys.workflow import promotion, tables
 
     recipe, store, tell = context.recipe, context.store, context.console.line
-    promotion.check_gate(context, verdict)
     opened = bundle.open(store, model.bundle)
     reports = [Path(page) for page in (profile.report, plan.report, verdict.report)]
     with registry.locked(store, recipe.name, "deploy", tell):
         there = endpoints.reach(store, recipe.name)
         rollout.recover(store, recipe.name, there, tell)
         entry, is_registered = _register(context, opened, verdict, reports)
-        decision = promotion.decide(context, entry)
+        promotion.check_gate(verdict, entry, recipe.deploy.alias)
+        decision = promotion.decide(context, entry, Split.open(store, data.split))
         served = entry if decision.is_promoted else registry.resolve(store, recipe.name, recipe.deploy.alias)
         published = tables.publish(context, opened.views, data.tables)
         context.progress("loading the model and starting the endpoint")
@@ -81,7 +82,19 @@ def deploy(
         views=tuple(view.name for view in opened.views),
         replayed=replayed,
         is_new=is_registered or bool(published) or changed.is_new or replayed is not None,
+        comparison=None if decision.comparison is None else decision.comparison.to_json(),
+        report=_compared(context, decision.comparison),
     )
+
+
+def _compared(context: StepContext, comparison: Comparison | None) -> str | None:
+    """Write the page of the comparison with the champion; returns its path."""
+    from mlsys.evaluate import report
+
+    if comparison is None:
+        return None
+    values = comparison.to_json()
+    return context.report("deploy", report.comparison_page(context.recipe.name, values), values)
 
 
 def _register(
@@ -99,7 +112,7 @@ def _register(
         name,
         opened,
         metrics=metrics,
-        tags={"family": opened.family},
+        tags={"family": opened.family, "gate": "passed" if verdict.passed else "failed"},
         reports=reports,
         facts={"evaluation": verdict.evaluation, "metric": verdict.metric}
         | ({"run": context.run_id} if context.run_id else {}),

@@ -7,22 +7,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlsys import errors, registry
+from mlsys import bundle, errors, registry
+from mlsys.bundle import Bundle
+from mlsys.dataset import Split
+from mlsys.evaluate import champion
+from mlsys.evaluate.champion import Comparison
 from mlsys.registry import LedgerEntry
+from mlsys.workflow import refusal
 from mlsys.workflow.results import EvaluateResult
 from mlsys.workflow.run import StepContext
+
+CHAMPION = "champion"
+"""The alias whose holder has to be beaten; a version gets any other alias on its gate alone."""
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """The decision, and its reason in the words of the ledger and of the console."""
+    """The decision, and its reason in the words of the ledger and of the console.
+
+    `comparison` is the one with the champion, if it was asked for.
+    """
 
     is_promoted: bool
     reason: str
+    comparison: Comparison | None = None
 
 
-def check_gate(context: StepContext, verdict: EvaluateResult) -> None:
-    """Refuse a model that failed its gate, before it is registered.
+def check_gate(verdict: EvaluateResult, entry: LedgerEntry, alias: str) -> None:
+    """Refuse a model that failed its gate; its version is there for a person to promote.
 
     Raises
     ------
@@ -30,18 +42,16 @@ def check_gate(context: StepContext, verdict: EvaluateResult) -> None:
         A check failed; what was served before stays.
     """
     if not verdict.passed:
-        where = f"deploy: model '{context.recipe.name}'"
-        got = "a model that did not pass its gate: " + "; ".join(verdict.failed)
-        hint = f"see {verdict.report}; what was served before stays"
-        raise errors.GateError.build(where, got=got, expected="every check passed", hint=hint)
+        raise refusal.of_gate(entry.name, verdict, entry.digest, by_hand=by_hand(entry, alias))
 
 
-def decide(context: StepContext, entry: LedgerEntry) -> Promotion:
+def decide(context: StepContext, entry: LedgerEntry, split: Split) -> Promotion:
     """Decide about a version that passed its gate; the first rule that applies decides.
 
     1. The alias means it already: it stays.
     2. It was rolled back: what a person took out of service does not come back by itself.
-    3. The alias means nothing yet, or another version: it is promoted.
+    3. The alias means nothing yet, or is another than `CHAMPION`: it is promoted.
+    4. It has to beat the champion on the same test rows: see `mlsys.evaluate.champion`.
     """
     alias, store = context.recipe.deploy.alias, context.store
     before = registry.meant(store, entry.name, alias)
@@ -51,7 +61,25 @@ def decide(context: StepContext, entry: LedgerEntry) -> Promotion:
     if taken is not None:
         reason = f"rolled back at {taken.at:%Y-%m-%d %H:%M}Z by {taken.who or 'somebody'} ({taken.reason})"
         return Promotion(is_promoted=False, reason=f"{reason}; {by_hand(entry, alias)}")
-    return Promotion(is_promoted=True, reason="passed its gate")
+    if before is None or alias != CHAMPION:
+        return Promotion(is_promoted=True, reason="passed its gate")
+    compared = _compare(context, bundle.open(store, entry.digest), before, split)
+    reason = f"{compared.reason} (version {before.version})"
+    if not compared.promotes:
+        return Promotion(is_promoted=False, reason=f"{reason}; {by_hand(entry, alias)}", comparison=compared)
+    return Promotion(is_promoted=True, reason=f"passed its gate; {reason}", comparison=compared)
+
+
+def _compare(context: StepContext, challenger: Bundle, before: LedgerEntry, split: Split) -> Comparison:
+    """Compare with the champion; one that cannot be opened is none to compare with."""
+    try:
+        served = bundle.open(context.store, before.digest)
+    except (errors.BundleError, errors.StoreError) as error:
+        where, *facts = str(error).splitlines()
+        reason = f"not comparable: the champion cannot be opened: {where}, {' '.join(facts[0].split())}"
+        return Comparison(challenger.digest, before.digest, "not comparable", promotes=False, reason=reason)
+    progress = context.progress
+    return champion.compare(context.store, challenger, served, split, context.recipe, progress=progress)
 
 
 def by_hand(entry: LedgerEntry, alias: str) -> str:

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mlsys import errors
-from mlsys.workflow.results import EvaluateResult, ExploreResult, SelectionResult, StepResult, TrainResult
+from mlsys.workflow.results import (
+    DeployResult,
+    EvaluateResult,
+    ExploreResult,
+    SelectionResult,
+    StepResult,
+    TrainResult,
+)
 
 INDENT = "\n" + " " * 12
 """Before each further line of a hint: they stand below the first."""
@@ -31,12 +38,17 @@ def advice(verdict: EvaluateResult) -> list[str]:
     ]
 
 
-def of_comparison(
-    name: str, version: int, comparison: Mapping[str, Any], report: str, digest: str, *, by_hand: str
-) -> str:
-    """The lines for a version that passed its gate and did not take the champion's place."""
-    lines = [*comparison["advice"], *_left_behind(report, digest, by_hand)]
-    return f"{name} version {version} is {comparison['reason']}; the champion stays" + INDENT.join(["", *lines])
+def of_comparison(result: DeployResult, comparison: Mapping[str, Any]) -> errors.GateError:
+    """The error for a version that passed its gate and did not take the champion's place."""
+    margin = comparison["margin"]
+    by_hand = f"`mlsys promote {result.name}@{result.version} --reason WHY` puts the new one into service"
+    stays = f"version {result.served} stays the champion; {by_hand}"
+    return errors.GateError.build(
+        f"deploy: model '{result.name}' version {result.version} does not take the champion's place",
+        got=comparison["reason"],
+        expected=f"a gain whose interval begins above {-margin:.4g}" if margin else "a gain whose interval is above 0",
+        hint=INDENT.join([stays, *comparison["advice"], *_left_behind(str(result.report), result.bundle, None)]),
+    )
 
 
 def _left_behind(report: str, digest: str, by_hand: str | None) -> Sequence[str]:
@@ -64,6 +76,19 @@ def check_gate(name: str, results: Mapping[str, StepResult]) -> None:
     verdict, trained = results.get("evaluate"), results.get("train")
     if isinstance(verdict, EvaluateResult) and isinstance(trained, TrainResult) and not verdict.passed:
         raise with_earlier_warnings(of_gate(name, verdict, trained.bundle), results)
+
+
+def check_champion(results: Mapping[str, StepResult]) -> None:
+    """Refuse a finished run whose model did not beat the champion, which goes on serving.
+
+    Raises
+    ------
+    GateError
+        It is not better, or the two cannot be compared.
+    """
+    deployed = results.get("deploy")
+    if isinstance(deployed, DeployResult) and deployed.comparison and not deployed.comparison["promotes"]:
+        raise with_earlier_warnings(of_comparison(deployed, deployed.comparison), results)
 
 
 @contextlib.contextmanager

@@ -231,6 +231,8 @@ class DeployResult(StepResult):
         Why that is another version, or why no endpoint answers with it; empty otherwise.
     endpoint
         None where the endpoint of the name serves another alias.
+    comparison, report
+        The comparison with the champion, and its page; None where there was none to beat.
     views
         Feature tables whose columns the endpoint looks up.
     replayed
@@ -252,6 +254,8 @@ class DeployResult(StepResult):
     is_new: bool
     served: int | None = None
     reason: str = ""
+    comparison: dict[str, Any] | None = None
+    report: str | None = None
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,8 @@ def deployed(result: DeployResult) -> str:
     line += f" at {endpoint.url} ({endpoint.proxy})" if endpoint else ", served by no endpoint"
     if result.reason:
         line += f": {result.reason}"
+    elif result.comparison:
+        line += f"; {result.comparison['reason']}"
     if result.views:
         line += f"; {', '.join(result.views)} looked up"
     if sent:
