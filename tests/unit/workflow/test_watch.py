@@ -34,9 +34,8 @@ def built(tmp_path_factory):
     """A store with a registered version, its evaluation and its settings."""
     store = Store.open(tmp_path_factory.mktemp("watched"))
     of = fit(store)
-    facts = {"evaluation": store.put_json("evaluation", BASE), "settings": SECTIONS}
-    registry.register(store, "world", of, facts=facts)
-    registry.set_alias(store, "world", "champion", 1, "tried")
+    registry.register(store, "world", of, facts={"evaluation": store.put_json("evaluation", BASE)})
+    registry.configure(store, registry.set_alias(store, "world", "champion", 1, "tried"), SECTIONS)
     return World(store, of, prediction_log.folder_of(store, "world"), BASE)
 
 
