@@ -18,11 +18,8 @@ from mlsys.collect import proposals, survey
 from mlsys.collect.proposals import Proposals
 from mlsys.collect.survey import Survey
 from mlsys.recipe import Reading, ReadOptions, override
-from mlsys.schema import Kind, TaskKind
+from mlsys.schema import Kind
 from mlsys.store import write_atomic
-
-MIN_CLASS_ROWS = 8
-"""Rows of a class from which its share of 70 % gives training the two that it needs, with some to spare."""
 
 MOST_LISTED, MOST_ALIKE = 30, 3
 """Columns with a line of their own, of all and of one reason; more are told in a number."""
@@ -97,7 +94,6 @@ def save(text: str, path: Path) -> None:
 
 def _text(seen: Survey, proposed: Proposals, name: str, options: ReadOptions | None) -> str:
     others = f"; else perhaps: {', '.join(proposed.alternatives)}" if proposed.alternatives else ""
-    derive = ["  # derive: {}             # new columns as SQL, e.g. {late: delay > 15}"]
     lines = [
         f"# Drafted from {seen.seen} of {seen.source}.",
         "# Every key that is left out has a default; `mlsys run` writes them all into resolved.yaml.",
@@ -115,7 +111,7 @@ def _text(seen: Survey, proposed: Proposals, name: str, options: ReadOptions | N
         *_suspects(proposed),
         *_times(proposed),
         *_group(proposed),
-        *(_rare(seen, proposed) or derive),
+        "  # derive: {}             # new columns as SQL, e.g. {late: delay > 15}",
         *_kinds(seen),
         *(f"  # {_plain(column)}: {remark}; it is a feature" for column, remark in proposed.remarks.items()),
     ]
@@ -204,22 +200,6 @@ def _group(proposed: Proposals) -> list[str]:
         return []
     name, reason = proposed.group
     return [f"  # {_plain(name)}: {reason}. To keep them in one part:", f"  # group: {_plain(name)}"]
-
-
-def _rare(seen: Survey, proposed: Proposals) -> list[str]:
-    """Lines that make rows unlabelled whose class has fewer rows than training, validation and test need."""
-    target = proposed.target
-    counts = {} if proposed.task is TaskKind.REGRESSION else seen.classes.get(target, {})
-    rare = sorted(value for value, count in counts.items() if count < MIN_CLASS_ROWS)
-    if not rare or len(rare) > len(counts) - 2:
-        return []
-    shown = ", ".join("'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value) for value in rare)
-    column = '"' + target.replace('"', '""') + '"'
-    sql = f"CASE WHEN {column} IN ({shown}) THEN NULL ELSE {column} END"
-    return [
-        "  derive:  # classes too rare to be in every part: their rows are set apart as unlabelled",
-        f"    {_plain({target: sql})[1:-1]}",
-    ]
 
 
 def _kinds(seen: Survey) -> list[str]:
