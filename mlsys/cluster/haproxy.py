@@ -30,10 +30,11 @@ Connection: close\r
 
 
 def folder() -> Path:
-    """Make the folder of one cluster's HAProxy, readable by its owner alone; socket paths must be short."""
-    base = Path("/tmp/ray")  # noqa: S108 - Ray's temp folder
-    base.mkdir(exist_ok=True, parents=True)
-    return Path(tempfile.mkdtemp(prefix="haproxy-", dir=base))
+    """Make the folder of one cluster's HAProxy, readable by its owner alone; Ray's own may be another user's.
+
+    Its path is short: with the id of a node and HAProxy's own endings, sockets in it must fit into 107 bytes.
+    """
+    return Path(tempfile.mkdtemp(prefix="haproxy-", dir="/tmp"))
 
 
 def settings(home: Path, stats_port: int, metrics_port: int) -> dict[str, str]:
