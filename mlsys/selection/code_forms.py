@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlsys.features.operations.target import encode
+from mlsys.limits import MAX_CODES
 from mlsys.recipe import Recipe
 from mlsys.schema import Kind, Schema
 from mlsys.statistics import ColumnStatistics, TrainStatistics
@@ -31,6 +32,14 @@ def candidates(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> l
     stated = {*recipe.features.columns, *recipe.data.kinds}
     free = [column.name for column in schema.features if column.kind is Kind.NUMERIC and column.name not in stated]
     return [name for name in free if _are_codes([fold.columns[name] for fold in statistics.folds.values()])]
+
+
+def categories(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> list[str]:
+    """Columns of whole numbers that are taken for categories, so many that their numbers would be lost."""
+    stated, whole = {*recipe.features.columns, *recipe.data.kinds}, statistics.whole()
+    free = [column for column in schema.features if column.kind is Kind.CATEGORICAL and column.name not in stated]
+    integers = [column.name for column in free if column.type.startswith(("int", "uint"))]
+    return [name for name in integers if (whole.columns[name].num_distinct or 0) > MAX_CODES]
 
 
 def _are_codes(folds: list[ColumnStatistics]) -> bool:

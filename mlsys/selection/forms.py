@@ -81,15 +81,15 @@ MAX_FORMS = 4
 
 def feature_forms(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> list[Form]:
     """The forms of columns whose whole numbers may be codes: as amounts, as means of the target, as both."""
-    columns = code_forms.candidates(schema, statistics, recipe)
-    if not columns:
-        return [USUAL]
-    treatments = {"target means": ["target"], "amounts and target means": ["numeric", "target", "frequency"]}
+    amounts = code_forms.candidates(schema, statistics, recipe)
+    codes = code_forms.categories(schema, statistics, recipe)
     stated = recipe.features.model_dump(mode="json")["columns"]
-    return [
-        USUAL,
-        *(Form(name, {"features.columns": stated | dict.fromkeys(columns, way)}) for name, way in treatments.items()),
-    ]
+    treatments = {
+        "target means": {name: ["target"] for name in amounts},
+        "amounts and target means": {name: ["numeric", "target", "frequency"] for name in [*amounts, *codes]},
+        "amounts": {name: ["numeric"] for name in codes},
+    }
+    return [USUAL, *(Form(name, {"features.columns": stated | way}) for name, way in treatments.items() if way)]
 
 
 def text_forms(schema: Schema, recipe: Recipe) -> list[Form]:
@@ -110,7 +110,8 @@ def code_notes(ways: list[Form], stated: Mapping[str, Any]) -> list[str]:
     """Say which columns look like codes, and how the recipe settles it."""
     if len(ways) < 2:
         return []
-    columns = [name for name in ways[1].values["features.columns"] if name not in stated]
+    columns = list(dict.fromkeys(name for way in ways[1:] for name in way.values["features.columns"]))
+    columns = [name for name in columns if name not in stated]
     some = ", ".join(columns[:MAX_NAMED]) + (
         f" and {len(columns) - MAX_NAMED} more" if len(columns) > MAX_NAMED else ""
     )

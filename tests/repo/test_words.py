@@ -25,6 +25,7 @@ PROMISES = {
     "readers/test_text_formats.py": "one rule for cells of all text formats",
     "selection/test_heavy_tails.py": "a heavy-tailed target is told and handled",
     "selection/test_leaving_early.py": "a family without a chance leaves early",
+    "selection/test_odd_tables.py": "odd tables get from collection to a verdict",
     "selection/test_texts.py": "texts are compared on all their terms",
     "test_mistakes_of_course_labs.py": "mistakes of well-known labs cannot be made",
     "test_no_unit_test_starts_ray.py": "the unit tier stays quick",

@@ -232,7 +232,8 @@ class ContingencyTables:
 
 
 def _count(table: Ints, rows: Ints, columns: Ints) -> None:
-    table += np.bincount(rows * table.shape[1] + columns, minlength=table.size).reshape(table.shape)
+    cells = rows.astype(np.int64) * table.shape[1] + columns  # levels come in as few bytes as hold them
+    table += np.bincount(cells, minlength=table.size).reshape(table.shape)
 
 
 def cramers_v(table: Ints) -> float:

@@ -8,9 +8,9 @@ import pytest
 
 from mlsys import errors
 from mlsys.predict import Predictor
-from mlsys.schema import Kind
-from mlsys.selection import code_forms
-from mlsys.statistics import ColumnStatistics
+from mlsys.schema import FOLD, Column, Kind, Role, Schema, Task
+from mlsys.selection import code_forms, forms
+from mlsys.statistics import ColumnStatistics, TrainStatistics
 from modelled import collected
 
 FAST = {"split": {"folds": 3}, "train": {"rounds": 60, "early_stopping": 10}}
@@ -44,25 +44,42 @@ def ranking(rows):
     return rows.ranking()
 
 
-def test_codes_are_told_from_amounts_noise_and_row_numbers(rows):
-    found = code_forms.candidates(rows.parts.schema, rows.statistics, rows.settings)
+@pytest.fixture(scope="module")
+def amounts():
+    """Schema and statistics of the same columns where all of them are taken for amounts."""
+    table = coded().append_column(FOLD, pa.array(np.arange(4_000) % 5, pa.int8()))
+    names = [name for name in table.column_names if name not in ("y", FOLD)]
+    columns = [Column(name=name, type="int64", kind=Kind.NUMERIC) for name in names]
+    schema = Schema(columns=(*columns, Column(name="y", type="string", kind=Kind.CATEGORICAL, role=Role.TARGET)))
+    return schema, TrainStatistics.of_table(table, schema, Task(kind="binary", target="y", classes=("no", "yes")))
+
+
+def test_codes_are_told_from_amounts_noise_and_row_numbers(rows, amounts):
+    found = code_forms.candidates(*amounts, rows.settings)
     assert set(found) >= {"a", "b", "c"}
     assert not {"age", "number"} & set(found)
 
 
-def test_a_column_that_the_recipe_speaks_of_is_as_it_says(rows):
+def test_a_column_that_the_recipe_speaks_of_is_as_it_says(rows, amounts):
     stated = rows.settings.having({"features.columns": {"a": "numeric"}})
-    assert "a" not in code_forms.candidates(rows.parts.schema, rows.statistics, stated)
+    assert "a" not in code_forms.candidates(*amounts, stated)
+    assert "a" not in code_forms.categories(rows.parts.schema, rows.statistics, stated)
 
 
-def test_target_means_of_codes_are_compared_and_win(rows, ranking):
-    plain = {entry.family: entry.mean for entry in ranking.entries if not entry.form}
-    best = ranking.entries[0]
-    assert "target means" in best.form
-    assert best.mean > max(plain["linear"], plain["xgboost"]) + 0.02
-    assert set(ranking.decided) == {"features.columns"}
-    assert "target" in ranking.decided["features.columns"]["a"]
-    assert ranking.notes[0].startswith("whole numbers that may be codes: ")
+def test_amounts_are_offered_as_target_means_and_categories_as_amounts(rows, amounts):
+    ways = forms.feature_forms(*amounts, rows.settings)
+    assert [way.name for way in ways] == ["", "target means", "amounts and target means"]
+    assert ways[1].values["features.columns"]["a"] == ["target"]
+    ways = forms.feature_forms(rows.parts.schema, rows.statistics, rows.settings)
+    assert [way.name for way in ways][-2:] == ["amounts and target means", "amounts"]
+    assert ways[-1].values == {"features.columns": {"a": ["numeric"]}}
+
+
+def test_the_forms_are_compared_and_told_and_target_means_beat_amounts(rows, ranking):
+    scores = {entry.name: entry.mean for entry in ranking.entries}
+    assert scores["linear"] > scores["linear, amounts"] + 0.02
+    assert ranking.entries[0].form != "amounts"
+    assert ranking.notes[0].startswith("whole numbers that may be codes: a")
     assert ranking.notes[0].endswith("(features.columns: {a: numeric} or {a: target} settles it)")
 
 
