@@ -15,6 +15,8 @@ from typing import Any, Self
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
+from mlsys.notation import Notation
+
 ROW = "__row"
 """Number of the row in its snapshot, counted from 0 over all files in order (int64)."""
 
@@ -91,7 +93,8 @@ class Column(_FrozenModel):
     `type` is the name of an Arrow type as ``pyarrow.type_for_alias`` reads it, or one of
     the forms ``timestamp[us, tz=UTC]`` and ``list<item: float>`` that :func:`arrow_type`
     understands. `minimum` and `maximum` are inclusive, in the column's own unit. `null_values` are
-    texts that count as missing where the values are no texts, such as ``?`` among numbers.
+    texts that count as missing where the values are no texts, such as ``?`` among numbers. `notation` is that of
+    texts from which the values were read, where it is not that of programming languages and ISO 8601.
     """
 
     name: str
@@ -105,12 +108,13 @@ class Column(_FrozenModel):
     minimum: float | None = None
     maximum: float | None = None
     null_values: tuple[str, ...] = ()
+    notation: Notation | None = None
 
     @model_serializer(mode="wrap")
-    def _without_no_null_values(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave an empty list out: digests of schemas that have none stay as they were before there were any."""
+    def _without_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave unset facts out: digests of schemas that have none stay as they were before there were any."""
         facts: dict[str, Any] = handler(self)
-        return facts if self.null_values else {key: value for key, value in facts.items() if key != "null_values"}
+        return {key: value for key, value in facts.items() if value or key not in {"null_values", "notation"}}
 
 
 class Schema(_FrozenModel):

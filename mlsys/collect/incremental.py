@@ -284,7 +284,8 @@ def _of_fewer(counts: TypeCounts, values: pa.ChunkedArray, some: pa.ChunkedArray
     def count(value: int) -> int:
         return now if value == before else min(value, max(now - 1, 0))
 
-    return TypeCounts(quoted=count(counts.quoted), lists=count(counts.lists), objects=count(counts.objects))
+    quoted, lists, objects = count(counts.quoted), count(counts.lists), count(counts.objects)
+    return TypeCounts(quoted=quoted, lists=lists, objects=objects, is_json=counts.is_json)
 
 
 def _fragment(store: Store, digest: str, name: str) -> Fragment:

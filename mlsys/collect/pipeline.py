@@ -253,7 +253,7 @@ def _write(job: WriteJob) -> StoredFragment:
         numbers = registry.numbers(job.fragment, job.reading)
         portion = replace(job.portion, every=1) if job.staged.is_dir() else job.portion  # staged is what was taken
         for table in portion.of(_batches(job)):
-            rows = _convert(table, job.storage, job.fragment.location, numbers, quarantine)
+            rows = _convert(table, job, numbers, quarantine)
             rows = _derive(rows, job.storage, quarantine)
             rules = job.storage.contract
             violations = [] if rules is None else list(contract.violated_rules(rows, rules))
@@ -284,21 +284,21 @@ def _read_again(job: WriteJob) -> Iterator[pa.Table]:
         yield batch.table.append_column(ROW, pa.array(batch.rows + job.first_row))
 
 
-def _convert(
-    table: pa.Table, storage: StorageSchema, location: str, numbers: NumberFormat, quarantine: Quarantine
-) -> pa.Table:
-    """The columns of the source in their types, without misfits; paths of pictures begin at `location`."""
+def _convert(table: pa.Table, job: WriteJob, numbers: NumberFormat, quarantine: Quarantine) -> pa.Table:
+    """The columns of the source in their types, without misfits; paths of pictures begin at its location."""
     arrays, violations, names = {}, list[Any](), set(table.column_names)
+    storage, counted = job.storage, job.scan.type_counts
     for name, kind in storage.columns.items():
         if name not in names:
             arrays[name] = pa.nulls(table.num_rows, kind)
             continue
         values = table[name].combine_chunks()
         if name in storage.images:
-            arrays[name], faults = folders.decoded_pictures(values, location)
+            arrays[name], faults = folders.decoded_pictures(values, job.fragment.location)
             violations += [([name], f"column '{name}': {fault}", mask) for fault, mask in faults.items()]
             continue
-        arrays[name] = conversion.as_type(values, kind, storage.zone, numbers)
+        notation = storage.notation(name) if counted[name].are_texts else None
+        arrays[name] = conversion.as_type(values, kind, storage.zone, numbers, notation)
         violations += _misfits(name, values, arrays[name], storage)
     converted = pa.table(arrays | {ROW: table[ROW]})
     keep = quarantine.rows(table, violations)

@@ -19,6 +19,7 @@ from mlsys.collect import (
     duplicates,
     history,
     incremental,
+    notation_inference,
     pipeline,
     quarantine,
     report,
@@ -234,7 +235,8 @@ def _collect(store: Store, request: _Request, source: _Input, portion: Portion =
     # 5. Compare the collection with earlier ones, and note it.
     key = history.key(data, request.target)
     entry = history.make(source.before, key, digest, schema, counts, source.num_new, request.now)
-    notes = [*source.messages, *changes, *history.judge(source.before, entry, data, request.now)]
+    notation_messages = notation_inference.messages(storage.notations, storage_schema.merged(scans))
+    notes = [*source.messages, *notation_messages, *changes, *history.judge(source.before, entry, data, request.now)]
     _note(request, source, schema, entry)
     return Collection(Snapshot.open(store, digest), summary | {"notes": notes, "newest": entry.newest})
 

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from mlsys import errors, expressions
 from mlsys.collect import contract as contract_file
-from mlsys.collect import type_inference
+from mlsys.collect import notation_inference, type_inference
 from mlsys.collect.contract import Contract
+from mlsys.collect.notation_inference import InferredNotation
 from mlsys.collect.type_inference import WordCounts
 from mlsys.readers import conversion
 from mlsys.readers.base import UNNAMED, BadRecord, TypeCounts
@@ -72,6 +73,11 @@ class StorageSchema:
     images: frozenset[str] = frozenset()
     strict: frozenset[str] = frozenset()
     time: str | None = None
+    notations: dict[str, InferredNotation] = field(default_factory=dict)
+
+    def notation(self, name: str) -> str | None:
+        """The notation of a column's texts, where it is not that of programming languages."""
+        return self.notations[name].notation if name in self.notations else None
 
     def to_json(self) -> dict[str, Any]:
         """Everything that decides how a row is stored, for the key of the cache."""
@@ -85,6 +91,7 @@ class StorageSchema:
             "contract": None if self.contract is None else self.contract.model_dump(mode="json"),
             "images": sorted(self.images),
             "strict": sorted(self.strict),
+            "notations": {name: column.notation for name, column in self.notations.items()},
         }
 
 
@@ -143,8 +150,14 @@ def decide(
     # A contract may hold rules alone.
     keys = {name for key, name in _needed(data, None, split_column) if key not in {"data.time", "data.dedupe.order"}}
     columns = _types_by_contract(contract, counts, data) if contract else _types_by_counts(counts, data, keys)
+    inferred = notation_inference.infer(counts, data, contract, keys)
+    if not contract:
+        columns |= {name: column.type for name, column in inferred.items()}
     are_classes = target in columns and target in counts and not contract and not is_regression
-    if are_classes and pa.types.is_floating(columns[str(target)]) and not counts[str(target)].fractions:
+    has_fractions = are_classes and bool(
+        not inferred[str(target)].is_whole if target in inferred else counts[str(target)].fractions
+    )
+    if are_classes and pa.types.is_floating(columns[str(target)]) and not has_fractions:
         columns[str(target)] = pa.int64()  # 0.0 and 1.0, as pandas writes integers with gaps, are the classes 0 and 1
     if data.time in columns and pa.types.is_date(columns[data.time]):
         columns[data.time] = conversion.TIME
@@ -161,9 +174,10 @@ def decide(
         _check_kinds(contract, stored)
         _check_not_left_out(data, target, split_column, stored.names)
     time = data.time if data.time and pa.types.is_timestamp(stored.field(data.time).type) else None
-    stated = {*(contract.names if contract else ()), *data.kinds, *data.derive, *([data.time] if data.time else [])}
-    strict = frozenset(stated - set(data.ignore))
-    return StorageSchema(columns, data.derive, stored, data.timezone, target, contract, images, strict, time)
+    stated = {*(contract.names if contract else ()), *data.kinds, *data.reading.notations, *data.derive}
+    strict = frozenset({*stated, *([data.time] if data.time else [])} - set(data.ignore))
+    types = columns, data.derive, stored, data.timezone
+    return StorageSchema(*types, target, contract, images, strict, time, inferred)
 
 
 def merged(scans: Iterable[FragmentScan]) -> dict[str, TypeCounts]:
@@ -246,7 +260,7 @@ def _column(name: str, storage: StorageSchema, data: DataSection, counts: RowCou
     null_values = tuple(sorted(counts.unread.get(name, ())))
     if storage.contract is not None and name in storage.contract:
         facts = storage.contract[name].model_dump(include=set(Column.model_fields))
-        facts |= {"type": str(type_), "kind": data.kinds.get(name, facts["kind"])}
+        facts |= {"type": str(type_), "kind": data.kinds.get(name, facts["kind"]), "notation": storage.notation(name)}
         facts["null_values"] = tuple(sorted({*null_values, *storage.contract[name].null_values}))
         return Column.model_validate(facts)
     inferred = type_inference.kind_of(type_, counts.words.get(name, WordCounts()))
@@ -257,8 +271,8 @@ def _column(name: str, storage: StorageSchema, data: DataSection, counts: RowCou
         raise errors.RecipeError.build(
             f"recipe: 'data.kinds.{name}'", got=got, expected=f"a kind for them, e.g. {inferred}", hint=hint, field=name
         )
-    nullable = counts.nulls[name] > 0
-    return Column(name=name, type=str(type_), kind=kind, nullable=nullable, null_values=null_values)
+    facts = {"nullable": counts.nulls[name] > 0, "null_values": null_values, "notation": storage.notation(name)}
+    return Column(name=name, type=str(type_), kind=kind, **facts)
 
 
 def _can_be(type_: pa.DataType, kind: Kind) -> bool:

@@ -34,6 +34,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlsys import errors, images
+from mlsys.readers import translation
 from mlsys.readers.base import MAX_DISTINCT, TypeCounts, bounded
 from mlsys.readers.conversion import EXACT, LIST, PLAIN, TIME, NumberFormat, are_markers, read_text
 from mlsys.schema import Kind, arrow_type
@@ -41,6 +42,7 @@ from mlsys.schema import Kind, arrow_type
 PADDED = r"^\s*[+-]?0\d+\s*$"
 DATED = r"^\s*\d{4}-\d{2}-\d{2}"
 DIGITS = r"^\s*[+-]?\d+\s*$"
+POINT_BEFORE_THREE = r"^\s*[+-]?[1-9]\d{0,2}\.\d{3}\s*$"
 FEW_NUMBERS = MAX_DISTINCT
 """Distinct numbers up to which a column with other codes beside them may be a category."""
 REPEATED = 3
@@ -109,7 +111,22 @@ def observe(
         counts.times = counts.count if counts.dates == counts.count else int(is_read.sum()) - counts.floats
     if not is_read.all():
         _count_unread(values.filter(pa.array(~is_read)), counts)
+    if json_types is None or counts.quoted:
+        counts.notations = _notations(values, counts)
     return counts
+
+
+def _notations(values: pa.Array, counts: TypeCounts) -> dict[str, int]:
+    """Count notations where values are no plain numbers, dates or times, or may have points between thousands."""
+    most = max(counts.floats, counts.bools, counts.dates, counts.times)
+    if most < counts.count - counts.markers:
+        return translation.count(values)
+    if counts.ints == counts.floats or counts.floats < most:
+        return {}
+    has_point = values.filter(pc.match_substring(values, "."))
+    if _num_matching(has_point[:HEAD], POINT_BEFORE_THREE) == len(has_point[:HEAD]):
+        return translation.count(values)
+    return {".d": 1}  # a proof that points are decimal marks
 
 
 def count_integers(values: pa.Array, counts: TypeCounts) -> None:

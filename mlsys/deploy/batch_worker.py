@@ -12,7 +12,7 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -200,8 +200,14 @@ class BatchPredictor:
                 if column.kind is Kind.IMAGE:
                     values[column.name] = _pictures(written, fragment.location)
                 else:
-                    values[column.name] = _typed(written, column, zone, numbers)
+                    notation = self._notation(column.name, written, batch.json.get(names[column.name]))
+                    values[column.name] = _typed(written, column, zone, numbers, notation)
         return values
+
+    def _notation(self, name: str, written: pa.Array, json_types: TypeCounts | None) -> str | None:
+        """The notation of a column's texts; numbers of JSON and databases have none."""
+        counts = replace(json_types, count=len(written) - written.null_count) if json_types else TypeCounts()
+        return self._job.options.reading.notations.get(name) if counts.are_texts else None
 
     def _checked(self, values: Mapping[str, Any], num_rows: int) -> tuple[pa.Table, list[Violation], LookupPlan]:
         """Conformed columns with every violation, and the joined tables whose columns are to be looked up."""
@@ -264,13 +270,13 @@ def _column_names(fragment: Fragment, schema: Schema, names: Sequence[str]) -> d
     return pairs
 
 
-def _typed(written: pa.Array, column: Column, zone: str, numbers: conversion.NumberFormat) -> Any:
+def _typed(written: pa.Array, column: Column, zone: str, numbers: conversion.NumberFormat, notation: str | None) -> Any:
     """Values in the type of a snapshot; a list of Python values where some do not fit.
 
     Values that training counted as missing are missing.
     """
     kind = conversion.stored_type(arrow_type(column.type), column.name, "the model")
-    values = conversion.as_type(written, kind, zone, numbers)
+    values = conversion.as_type(written, kind, zone, numbers, notation)
     misfits = conversion.misfits(written, values)
     if not misfits.true_count:
         return values

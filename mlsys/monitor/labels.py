@@ -79,7 +79,7 @@ class WrittenLabels:
         try:
             tables = _tables(source, options)
             columns = (id_column, time_column)
-            parts = [_columns(table, task, columns, options.timezone, numbers) for table, numbers in tables]
+            parts = [_columns(table, task, columns, options, numbers) for table, numbers in tables]
         except errors.SourceError as error:
             raise error.reworded((r"^collect: source", "monitor: labels"), (r"\bdata\.(?=reading\b)", "")) from None
         if not parts:
@@ -204,19 +204,21 @@ def _tables(source: LabelSource, options: ReadOptions) -> Iterator[tuple[pa.Tabl
 
 
 def _columns(
-    table: pa.Table, task: Task, columns: tuple[str | None, str | None], zone: str, numbers: NumberFormat
+    table: pa.Table, task: Task, columns: tuple[str | None, str | None], options: ReadOptions, numbers: NumberFormat
 ) -> tuple[str, pl.DataFrame]:
     """The name of the key; and the key, the label, the time of the row and when the label was known."""
-    names, (id_column, time_column) = table.column_names, columns
+    names, (id_column, time_column), zone = table.column_names, columns, options.timezone
     key = _first_present(names, "prediction_id", id_column, "id", ROW)
     name = _first_present(names, "label", task.target)
     if task.is_classification:
         label = without_nan(table[name].combine_chunks()).cast(pa.string())
     else:
-        label = _read(table, name, pa.float64(), "numbers", zone, numbers)
+        notation = options.reading.notations.get(task.target)
+        label = _read(table, name, pa.float64(), "numbers", zone, numbers, notation)
     at = known_at = pa.nulls(table.num_rows, TIME)
     if time_column in names:
-        at = as_type(table[time_column], TIME, zone)  # one that cannot be read does not help to find the prediction
+        notation = options.reading.notations.get(str(time_column))
+        at = as_type(table[time_column], TIME, zone, notation=notation)  # one that cannot be read does not help to find the prediction
     if "known_at" in names:
         known_at = _read(table, "known_at", TIME, "ISO 8601 times", zone)
     read = {"at": at, "known_at": known_at}
@@ -231,10 +233,16 @@ def _texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _read(
-    table: pa.Table, name: str, kind: pa.DataType, expected: str, zone: str, numbers: NumberFormat = PLAIN
+    table: pa.Table,
+    name: str,
+    kind: pa.DataType,
+    expected: str,
+    zone: str,
+    numbers: NumberFormat = PLAIN,
+    notation: str | None = None,
 ) -> pa.Array:
     """A column in its type; a value that cannot be read is refused, for null means that there will be no label."""
-    values = as_type(table[name], kind, zone, numbers)
+    values = as_type(table[name], kind, zone, numbers, notation)
     unread = misfits(table[name].combine_chunks(), values)
     if unread.true_count:
         got = str(table[name].filter(unread)[0])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import PurePosixPath
@@ -122,7 +123,8 @@ class TypeCounts:
     nothing, markers left out; more than `MAX_DISTINCT` values are too many to count.
 
     `typed` maps the types of sources that have types to the first fragment with each. Of these only
-    bytes are counted: the values, and those that begin as a picture does.
+    bytes are counted: the values, and those that begin as a picture does. `notations` are the counts of
+    `mlsys.readers.translation`, `is_json` says that numbers and texts were told apart.
     """
 
     count: int = 0
@@ -143,16 +145,27 @@ class TypeCounts:
     numbers: dict[str, int] = field(default_factory=dict)
     odd: dict[str, int] = field(default_factory=dict)
     typed: dict[str, str] = field(default_factory=dict)
+    notations: dict[str, int] = field(default_factory=dict)
+
+    is_json: bool = False
+
+    @property
+    def are_texts(self) -> bool:
+        """False where JSON or a database gave numbers, which have no notation."""
+        return not self.is_json or self.quoted == self.count
 
     def merged(self, other: TypeCounts) -> TypeCounts:
         """Both counts together; the first fragment of a type stays its witness."""
         names = [each.name for each in fields(self) if each.type == "int"]
         counts = {name: getattr(self, name) + getattr(other, name) for name in names}
+        notations = dict(Counter(self.notations) + Counter(other.notations))
         return TypeCounts(
             **counts,
             numbers=bounded(self.numbers, other.numbers),
             odd=bounded(self.odd, other.odd),
             typed={**self.typed, **other.typed, **self.typed},
+            notations=notations,
+            is_json=self.is_json or other.is_json,
         )
 
 

@@ -41,6 +41,8 @@ import pyarrow.compute as pc
 
 from mlsys import errors
 from mlsys.limits import YEAR_1_US
+from mlsys.notation import number_notation
+from mlsys.readers.translation import translated
 
 TIME = pa.timestamp("us", "UTC")
 LIST = pa.list_(pa.float64())
@@ -79,9 +81,16 @@ EXACT = 1 << 53
 
 
 def as_type(
-    values: pa.Array | pa.ChunkedArray, kind: pa.DataType, zone: str = "UTC", numbers: NumberFormat = PLAIN
+    values: pa.Array | pa.ChunkedArray,
+    kind: pa.DataType,
+    zone: str = "UTC",
+    numbers: NumberFormat = PLAIN,
+    notation: str | None = None,
 ) -> pa.Array:
     """Values of a source, texts or typed ones, as values of a stored type; null where one does not fit.
+
+    Texts have their column's notation (`mlsys.readers.translation`) or that of programming languages; dates and times
+    in ISO 8601 are read beside each.
 
     >>> as_type(pa.array(["1", "3.0", "1e3", "2.5"]), pa.int64()).to_pylist()
     [1, 3, 1000, None]
@@ -89,12 +98,21 @@ def as_type(
     values = _plain(parsed_array(values))
     if not pa.types.is_string(values.type):
         return to_stored(values, kind, zone)
+    if notation is not None and not pa.types.is_string(kind):
+        is_number = number_notation(notation) is not None
+        values, numbers = _translated(values, notation, is_number=is_number), PLAIN if is_number else numbers
     texts = read_text(values, kind, zone, numbers)
     if not pa.types.is_integer(kind) or texts.null_count == values.null_count:
         return texts
     decimals = read_text(values, pa.float64(), zone, numbers)
     is_exact = pc.less(pc.abs(decimals), float(EXACT))
     return pc.coalesce(texts, to_stored(pc.if_else(is_exact, decimals, pa.scalar(None, pa.float64())), kind))
+
+
+def _translated(values: pa.Array, notation: str, *, is_number: bool) -> pa.Array:
+    texts = pl.Series(values=pl.from_arrow(values), dtype=pl.String)
+    plain = translated(texts, notation)
+    return parsed_array((plain if is_number else plain.fill_null(texts)).to_arrow()).cast(pa.string())
 
 
 def read_text(

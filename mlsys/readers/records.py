@@ -203,6 +203,7 @@ def _of_records(fragment: Fragment, records: list[dict[str, Any]], rows: list[in
             )
         arrays[name] = pa.array(values if types <= {str} else [_written(value) for value in values], pa.string())
         json_types[name] = TypeCounts(
+            is_json=True,
             quoted=sum(isinstance(value, str) for value in values),
             lists=sum(isinstance(value, list) for value in values) if list in types else 0,
             objects=sum(isinstance(value, dict) for value in values) if dict in types else 0,

@@ -18,9 +18,10 @@ from pydantic import (
     model_validator,
 )
 
+from mlsys.notation import Notation
 from mlsys.recipe import names
 from mlsys.recipe.columns import Columns, Span, span_us
-from mlsys.schema import Kind, TaskKind
+from mlsys.schema import Kind, Schema, TaskKind
 
 
 class Section(BaseModel):
@@ -94,6 +95,11 @@ class Reading(Section):
     thousands: Literal[".", ",", " ", "'", "_", "\u00a0", "\u202f", "\u2019"] | None = Field(
         None, description="thousands separator of the numbers in CSV files; it must stand before every three digits"
     )
+    notations: dict[str, Notation] = Field(
+        {},
+        description="how the texts of a column are written where that is not found out by itself: numbers as 1234.56 "
+        'would be, e.g. "1.234,56", "1 234,56 €" or "1234.56 %", dates as strptime does, e.g. "%d/%m/%Y"',
+    )
     version: int | str | None = Field(
         None,
         description="version of a Delta or Iceberg table: a number, snapshot id, tag, branch or time; by default the "
@@ -111,11 +117,15 @@ class Reading(Section):
         """Leave default marks out: keys and digests that were made before there were marks stay the same."""
         section: dict[str, Any] = handler(self)
         marks = {"decimal", "thousands"} if (self.decimal, self.thousands) == (".", None) else set()
-        return {key: value for key, value in section.items() if key not in marks}
+        return {key: value for key, value in section.items() if key not in marks and (key not in LATER or value)}
 
 
 CELLS = ("format", "null_values", "delimiter", "encoding", "decimal", "thousands")
 """Keys of `Reading` that describe the files rather than choose rows."""
+
+
+LATER = ("notations",)
+"""Keys of `Reading` that came later: where they say nothing they are in no digest."""
 
 
 class ReadOptions(Section):
@@ -125,9 +135,14 @@ class ReadOptions(Section):
     timezone: str = Field("UTC", description="IANA time zone of times that have no zone")
 
     @classmethod
-    def of(cls, data: DataSection) -> Self:
-        """The options of ``data`` that hold for other files too: all but a query and a version, which name rows."""
-        return cls(reading=Reading(**{name: getattr(data.reading, name) for name in CELLS}), timezone=data.timezone)
+    def of(cls, data: DataSection, schema: Schema | None = None) -> Self:
+        """The options of ``data`` that hold for other files too: all but a query and a version, which name rows.
+
+        The notations are those that a `schema` found.
+        """
+        notations = {column.name: column.notation for column in schema or () if column.notation is not None}
+        cells = {name: getattr(data.reading, name) for name in CELLS}
+        return cls(reading=Reading(**cells, notations=notations), timezone=data.timezone)
 
 
 class Dedupe(Section):

@@ -105,7 +105,7 @@ def fit(
         provenance=_provenance(job, execution, model, validated),
         example=cluster.call(example, split, bundle.request_columns(split.schema, views), threads=1),
         views=views,
-        read_options=ReadOptions.of(recipe.data),
+        read_options=ReadOptions.of(recipe.data, split.schema),
     )
 
 

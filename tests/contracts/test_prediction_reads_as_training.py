@@ -87,6 +87,24 @@ def german_csv(folder):
     return {"source": str(folder / "a.csv.gz"), "reading": reading, "timezone": "Europe/Berlin"}
 
 
+def notated_csv(folder):
+    """Numbers with marks and dates in another order, which no recipe names."""
+    rows = texts(decimal=",", thousands=".")
+    for row, (n, d, _, at, day, *_) in enumerate(ROWS):
+        rows[row][0] = f"€ {rows[row][0]}" if n is not None and row not in WRONG else rows[row][0]
+        rows[row][1] = f"{rows[row][1]} %" if d is not None and row not in WRONG else rows[row][1]
+        if at is not None and row not in WRONG:
+            rows[row][3] = at.strftime("%d/%m/%Y %H:%M:%S.%f")
+        if day is not None and row not in WRONG:
+            rows[row][4] = day.strftime("%d.%m.%y")
+    (folder / "a.csv").write_text(lines(rows, ";"))
+    return {
+        "source": str(folder / "a.csv"),
+        "reading": {"delimiter": ";", "null_values": [""]},
+        "timezone": "Asia/Tokyo",
+    }
+
+
 def packed_tsv(folder):
     with zipfile.ZipFile(folder / "a.tsv.zip", "w") as archive:
         archive.writestr("a.tsv", lines(texts(), "\t"))
@@ -189,7 +207,7 @@ def picture_paths(folder):
 
 
 FORMATS = [
-    csv, marked_csv, german_csv, packed_tsv, package, jsonl, sql, parquet, delta, iceberg, pictures, letters,
+    csv, marked_csv, german_csv, notated_csv, packed_tsv, package, jsonl, sql, parquet, delta, iceberg, pictures, letters,
     picture_paths,
 ]  # fmt: skip
 
@@ -208,7 +226,7 @@ def trained(store, name, data, target, folder):
     classes = tuple(sorted(set(table[target].to_pylist())))
     task = Task(kind=TaskKind.BINARY, target=target, classes=classes)
     rows = table.drop_columns([ROW])
-    options = ReadOptions.of(data)
+    options = ReadOptions.of(data, taken.snapshot.schema)
     made = stored(store, rows, taken.snapshot.schema, task, "linear", example={}, read_options=options)
     registry.set_alias(store, name, "champion", registry.register(store, name, made), "test")
     quarantine = folder / "quarantine.parquet"
