@@ -41,10 +41,12 @@ def predict(
     store: StoreRoot = None,
 ) -> None:
     """Batch: a source in, files out: keys, prediction, probabilities, model version."""
-    from mlsys import cluster
+    from mlsys import cluster, registry
     from mlsys.deploy import batch
 
     home = open_store(store)
+    name, _, which = model.partition("@")
+    registry.resolve(home, name, which or "champion")  # a name that is wrong starts no cluster
     cluster.connect(home)
     result = batch.predict(home, model, source, output, keys=tuple(key or ()), settings=settings or ())
     show(asdict(result), result.summary, as_json=as_json)

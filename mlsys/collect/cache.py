@@ -62,7 +62,8 @@ class Cache:
         for counts in type_counts.values():
             counts.typed = dict.fromkeys(counts.typed, fragment.name)
         bad_records = [BadRecord(*values) for values in record["bad_records"]]
-        return FragmentScan(record["num_rows"], type_counts, bad_records, sha256, is_reused=True)
+        messages = record.get("messages", [])
+        return FragmentScan(record["num_rows"], type_counts, bad_records, sha256, is_reused=True, messages=messages)
 
     def note_scan(self, fragment: Fragment, scan: FragmentScan, *how: Any) -> None:
         """Store the scan of a fragment for later collections."""
@@ -72,6 +73,7 @@ class Cache:
                 name: {key: value for key, value in vars(counts).items() if value}
                 for name, counts in scan.type_counts.items()
             },
+            "messages": scan.messages,
             "bad_records": [[record.row, record.reason, record.content] for record in scan.bad_records],
         }
         self.store.remember("scan", self._key(fragment, str(scan.sha256), *how), record)
@@ -106,7 +108,8 @@ class Cache:
 
     def _key(self, fragment: Fragment, sha256: str, *how: Any) -> str:
         suffix = Path(fragment.location).suffix.lower()  # tells how the bytes are unpacked and parted
-        return digest_json([sha256, fragment.format, suffix, list(how), self.code])
+        columns = [[each.name, each.value, each.type] for each in fragment.columns]
+        return digest_json([sha256, fragment.format, suffix, list(how), self.code, *columns])
 
 
 def link(file: Path, target: Path) -> None:

@@ -119,6 +119,7 @@ def scan(job: ScanJob) -> FragmentScan:
         result = job.cache.scan(job.fragment, sha256, *how) if sha256 else None
         if result is None:
             result = _scan(job, sha256)
+            result.messages = registry.messages(job.fragment, job.reading)
             job.fragment.check_unchanged(changed)
             if sha256:
                 job.cache.note_scan(job.fragment, result, *how)

@@ -118,6 +118,7 @@ def _warnings(
 ) -> Iterator[str]:
     damaged = ((fragment.name, scan.damage.split()) for fragment, scan in scanned if scan.damage)
     yield from (f"'{name}' cannot be read and is left out: {' '.join(words)}" for name, words in damaged)
+    yield from _about_files(scanned)
     for name, types in merged(scan for _, scan in scanned).items():
         yield from _about_column(name, types, scanned)
         if name not in schema:
@@ -133,6 +134,21 @@ def _warnings(
     for name, rows in duplicates.ids.items():
         if rows:
             yield f"column '{name}': an earlier value again in {_rows(rows)}"
+
+
+def _about_files(scanned: Sequence[tuple[Fragment, FragmentScan]]) -> Iterator[str]:
+    """Say what is unusual in the way the files are written, which columns their folders name, and which are empty."""
+    messages: dict[str, list[str]] = {}
+    for fragment, scan in scanned:
+        empty = [] if scan.num_rows or scan.damage else ["no rows: left out"]
+        for message in [*scan.messages, *empty]:
+            messages.setdefault(message, []).append(fragment.name)
+    for message, names in messages.items():
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        yield f"'{names[0]}'{more}: {message}"
+    columns = dict.fromkeys(f"'{each.name}'" for fragment, _ in scanned for each in fragment.columns)
+    if columns:
+        yield f"column{'s' if len(columns) > 1 else ''} {', '.join(columns)}: from the names of the folders"
 
 
 def _about_values(name: str, types: TypeCounts, counts: RowCounts, schema: Schema) -> Iterator[str]:

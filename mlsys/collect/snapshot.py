@@ -34,6 +34,7 @@ from mlsys.collect.storage_schema import FragmentScan, StorageSchema
 from mlsys.dataset import Snapshot
 from mlsys.readers import conversion, folders, registry
 from mlsys.readers.base import PACKED, Fragment
+from mlsys.recipe import secrets
 from mlsys.schema import Kind, Schema, TaskKind
 from mlsys.store import Store
 
@@ -164,7 +165,7 @@ def survey(store: Store, data: recipe.DataSection, fragments: list[Fragment], po
 
 def _run(store: Store, request: _Request) -> Collection:
     """Find what there is to read, and collect it in one task or all over the cluster."""
-    fragments = registry.find(request.data.source, request.data.reading)
+    fragments = registry.find(request.data.source, request.data.reading, exclude=request.data.files.exclude)
     request = replace(request, data=_with_defaults(request.data, fragments))
     source = _look_up(store, request, fragments)
     return source.plan.run(_collect, store, request, source)
@@ -236,9 +237,21 @@ def _collect(store: Store, request: _Request, source: _Input, portion: Portion =
     key = history.key(data, request.target)
     entry = history.make(source.before, key, digest, schema, counts, source.num_new, request.now)
     notation_messages = notation_inference.messages(storage.notations, storage_schema.merged(scans))
-    notes = [*source.messages, *notation_messages, *changes, *history.judge(source.before, entry, data, request.now)]
+    notes = [
+        *_secret_messages(data.source),
+        *source.messages,
+        *notation_messages,
+        *changes,
+        *history.judge(source.before, entry, data, request.now),
+    ]
     _note(request, source, schema, entry)
     return Collection(Snapshot.open(store, digest), summary | {"notes": notes, "newest": entry.newest})
+
+
+def _secret_messages(source: str | tuple[str, ...]) -> list[str]:
+    is_open = secrets.values([source] if isinstance(source, str) else source)
+    message = "data.source holds a password: masked in all that is written; ${NAME} takes it from the environment"
+    return [message] if is_open else []
 
 
 def _write(

@@ -54,6 +54,7 @@ class FragmentScan:
     changed: str = ""
     is_reused: bool = False
     is_partial: bool = False
+    messages: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

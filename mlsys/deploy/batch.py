@@ -142,7 +142,8 @@ def _fragments(
     options = override(undecided, settings)
     conversion.check_zone(options.timezone)
     fragments = readers.find(source, options.reading, default_format=trained.reading.format)
-    return options, [part for fragment in fragments for part in readers.split(fragment)]
+    filled = [fragment for fragment in fragments if not fragment.is_empty()] or fragments[:1]
+    return options, [part for fragment in filled for part in readers.split(fragment)]
 
 
 @contextlib.contextmanager

@@ -33,8 +33,17 @@ BATCH_ROWS = 1 << 17
 """Rows in memory at a time where a reader counts rows, and rows of a Parquet row group."""
 UNNAMED = "unnamed_"
 """Prefix of the name of a column that has none, followed by its position."""
-PACKED = (".gz", ".zip")
+PACKED = (".gz", ".zip", ".bz2", ".xz")
 """Suffixes of compressed files, which are unpacked while they are read."""
+
+
+@dataclass(frozen=True)
+class FolderColumn:
+    """A column of one value in all rows of a fragment, as its folder's name has it; `type` is that of all fragments."""
+
+    name: str
+    value: str | None
+    type: str = "string"
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,10 @@ class Fragment:
         The part of a Parquet file that is meant, and the number of its first row; all row groups if empty.
     module
         Module that registers the reader, for a process that has not imported it; None for readers of this package.
+    member
+        The file that is meant in an archive of several.
+    columns
+        Columns that stand in the names of the folders, as in ``region=north/year=2024/``.
     """
 
     name: str
@@ -74,14 +87,29 @@ class Fragment:
     row_groups: tuple[int, ...] = ()
     first_row: int = 0
     module: str | None = None
+    member: str | None = None
+    columns: tuple[FolderColumn, ...] = ()
 
     @property
     def is_file(self) -> bool:
         return self.stamp is None and self.identity is None
 
+    @property
+    def path(self) -> str:
+        """The path whose end tells the format: that of a member of an archive, or of a URL without its query."""
+        return self.member or files.path_of(self.location)
+
     def open(self) -> BinaryIO:
-        """Open a file's bytes, seekable, as they are at rest."""
-        return files.open_file(self.name, self.location)
+        """Open a file's bytes, seekable, as they are at rest; a member of an archive unpacked."""
+        opened = files.open_file(self.name, self.location)
+        return opened if self.member is None else files.open_member(self.name, opened, self.member)
+
+    def is_empty(self) -> bool:
+        """True for a file without a byte."""
+        if not self.is_file or self.files or self.num_bytes:
+            return False
+        with self.open() as opened:
+            return not opened.read(1)
 
     def digest(self) -> str | None:
         """SHA-256 of the bytes at rest, or the identity; None for a query result or a built-in set."""
@@ -91,7 +119,7 @@ class Fragment:
         for file in self.files or [File(self.name, self.location, self.num_bytes)]:
             if self.files:
                 sha.update(f"{file.name}\0{file.num_bytes}\0".encode())
-            with files.open_file(file.name, file.location) as opened:
+            with files.open_file(file.name, file.location) if self.files else self.open() as opened:
                 while chunk := opened.read(1 << 20):
                     sha.update(chunk)
         return sha.hexdigest()
@@ -227,7 +255,7 @@ class Reader(ABC):
     schemes
         URI schemes of whole sources, such as ``delta``; a reader of files leaves it empty.
     suffixes
-        Ends of the names of files, such as ``.csv``; compressed ones end in ``.gz`` or ``.zip`` besides.
+        Ends of the names of files, such as ``.csv``; compressed ones end in one of `PACKED` besides.
     kinds
         Columns whose kind the format fixes, for a folder of files that are a row each.
     options
@@ -295,6 +323,10 @@ class Reader(ABC):
         """One column of a fragment whose values have types."""
         for batch in self.batches(fragment, Reading(), []):
             yield batch.table[name].combine_chunks()
+
+    def messages(self, fragment: Fragment, reading: Reading) -> list[str]:
+        """Sentences about what is unusual in the way a fragment is written."""
+        return []
 
     def numbers(self, fragment: Fragment, reading: Reading) -> NumberFormat:
         """Marks of the numbers in the texts of a fragment."""

@@ -6,11 +6,13 @@ its row, would lose just the rows with accents and say nothing.
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import contextlib
 import csv
 import gzip
 import io
+import lzma
 import re
 import zipfile
 import zlib
@@ -24,20 +26,31 @@ from mlsys.recipe import Reading
 CHUNK_BYTES = 1 << 20
 
 BINARY = {
-    rb"\x1f\x8b": ("a gzip file", "a name that ends in .gz is unpacked"),
     rb"PK\x03\x04": (
         "a zip archive, or a file of Excel",
-        "a name that ends in .zip is unpacked; Excel can save as CSV",
+        "a name that ends in .zip is unpacked, one in .xlsx is read as a workbook",
     ),
     rb"PAR1[\x00-\x1f]": ("a Parquet file", "data.reading.format: parquet"),
+    rb"\xd0\xcf\x11\xe0": ("a file of an old Excel (.xls)", "save it as .xlsx or as CSV"),
     rb"SQLite format 3\x00": ("a SQLite database", "sqlite:///path, with data.reading.query"),
     rb"\x28\xb5\x2f\xfd": ("a file packed by zstd", "unpack it, or pack it as .gz"),
-    rb"BZh[1-9]1AY&SY": ("a file packed by bzip2", "unpack it, or pack it as .gz"),
 }
 """First bytes of files that are no text → the format, and how to read it."""
 
 
-UNREADABLE = (EOFError, OSError, zlib.error, zipfile.BadZipFile)
+START_BYTES = 64
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Byte-order marks of encodings; the longer ones first."""
+
+UNPACKERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+"""First bytes of packed files, whatever they are called → what unpacks them."""
+
+UNREADABLE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 """Exceptions of a file that is cut or damaged, packed or not."""
 
 
@@ -107,22 +120,49 @@ class DecodedText(io.RawIOBase):
 def opened(fragment: Fragment, reading: Reading, *, grows: bool = False) -> Iterator[DecodedText]:
     """Open the text of a file, unpacked if its name ends in .gz or .zip; only its whole lines if it grows."""
     with fragment.open() as file, _unpacked(file, fragment) as raw:
-        _refuse_binary(raw, fragment)
-        yield DecodedText(raw, fragment, reading.encoding, grows=grows)
+        start = _start(raw, fragment)
+        _refuse_binary(start, fragment)
+        yield DecodedText(raw, fragment, encoding_of(start, reading.encoding), grows=grows)
 
 
-def _refuse_binary(raw: BinaryIO, fragment: Fragment) -> None:
+def encoding_of(start: bytes, encoding: str) -> str:
+    r"""The encoding that the first bytes of a text prove, where the recipe leaves it at UTF-8.
+
+    A mark says it, and so does a zero in every second byte: Latin letters in UTF-16.
+
+    >>> encoding_of(b"a\0,\0b\0\n\0", "utf-8"), encoding_of(b"a,b", "utf-8")
+    ('utf-16-le', 'utf-8')
+    """
+    if encoding.lower().replace("_", "-") not in {"utf-8", "utf8"}:
+        return encoding
+    for mark, name in MARKS.items():
+        if start.startswith(mark):
+            return name
+    pairs = [start[::2][: len(start) // 2], start[1::2]]
+    for zeros, letters, name in ((*pairs[::-1], "utf-16-le"), (*pairs, "utf-16-be")):
+        if len(start) >= 4 and not any(zeros) and all(letters):
+            return name
+    return encoding
+
+
+def _start(raw: BinaryIO, fragment: Fragment) -> bytes:
     try:
-        start = raw.read(16)
+        start = raw.read(START_BYTES)
         raw.seek(0)
     except UNREADABLE as error:
         raise errors.SourceError.damaged(fragment.name, str(error)) from error
+    return start
+
+
+def _refuse_binary(start: bytes, fragment: Fragment) -> None:
     for magic, (name, hint) in BINARY.items():
         if re.match(magic, start):
             raise errors.SourceError.build(f"collect: source '{fragment.name}'", got=name, expected="text", hint=hint)
 
 
-def check_quotes(fragment: Fragment, reading: Reading, delimiter: str, *, grows: bool = False) -> None:
+def check_quotes(
+    fragment: Fragment, reading: Reading, delimiter: str, *, skipped: int = 0, grows: bool = False
+) -> None:
     """Refuse a CSV file in which a quote is left open or closed in the middle of a cell.
 
     Such a quote makes everything up to the next one a single cell, and a reader that goes
@@ -137,10 +177,13 @@ def check_quotes(fragment: Fragment, reading: Reading, delimiter: str, *, grows:
     ended = 0
     try:
         with opened(fragment, reading, grows=grows) as text:
-            lines = io.TextIOWrapper(io.BufferedReader(text, CHUNK_BYTES), "utf-8", newline="")
+            buffered = io.BufferedReader(text, CHUNK_BYTES)
+            ended = buffered.read(skipped).count(b"\n")
+            before = ended
+            lines = io.TextIOWrapper(buffered, "utf-8", newline="")
             rows = csv.reader(lines, delimiter=delimiter, strict=True)
             for _ in rows:
-                ended = rows.line_num
+                ended = before + rows.line_num
     except csv.Error:
         raise errors.SourceError.stray_quote(fragment.name, ended + 1) from None
     finally:
@@ -149,12 +192,14 @@ def check_quotes(fragment: Fragment, reading: Reading, delimiter: str, *, grows:
 
 @contextlib.contextmanager
 def _unpacked(file: BinaryIO, fragment: Fragment) -> Iterator[BinaryIO]:
-    name = fragment.location.lower()
     try:
-        if name.endswith(".gz"):
-            with gzip.open(file) as unpacked:
-                yield unpacked  # type: ignore[misc]
-        elif name.endswith(".zip"):
+        start = file.read(6)
+        file.seek(0)
+        unpack = next((each for magic, each in UNPACKERS.items() if start.startswith(magic)), None)
+        if unpack is not None:
+            with unpack(file) as unpacked:
+                yield unpacked
+        elif fragment.member is None and fragment.path.lower().endswith(".zip"):
             with zipfile.ZipFile(file) as archive, archive.open(_only_member(archive, fragment)) as unpacked:
                 yield unpacked  # type: ignore[misc]
         else:

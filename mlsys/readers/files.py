@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+import tempfile
+import urllib.parse
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -14,10 +19,17 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from mlsys import errors
+from mlsys.readers import web
 
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+"""Name of the folder of rows whose column has no value."""
 REMOTE = ("s3", "gs", "gcs", "file", "hdfs", "abfs", "abfss")
 """URI schemes that ``pyarrow.fs`` opens."""
 GLOB = re.compile(r"[*?\[]")
+MARKERS = (".crc", ".md5", ".sha256", ".tmp", ".crdownload", "thumbs.db", "desktop.ini")
+"""Ends of the names of files that are no data, whatever format is asked for."""
+MEMBER_BYTES = 1 << 26
+"""Bytes of a member of an archive that are unpacked in memory; more go to a temporary file."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +41,12 @@ class File:
     num_bytes: int
 
 
-def find(source: str, is_data: Callable[[str], bool]) -> list[File]:
+def find(source: str, is_data: Callable[[str], bool], exclude: Sequence[str] = ()) -> list[File]:
     """Files of a path, folder, glob, URI or ``package://name/inside``, sorted by their names below it.
 
-    A file named outright is taken whatever it is called; others only if `is_data` says so of their name, and neither
-    hidden files nor markers such as ``_SUCCESS``. In the glob of a URI, ``*`` matches slashes too.
+    A file named outright is taken whatever it is called; others only if `is_data` says so of their name, no glob of
+    `exclude` matches it or its last part, and they are neither hidden nor markers such as ``_SUCCESS`` and ``*.crc``.
+    In the glob of a URI and in `exclude`, ``*`` matches slashes too.
 
     Raises
     ------
@@ -41,9 +54,16 @@ def find(source: str, is_data: Callable[[str], bool]) -> list[File]:
         There is none, or the storage cannot be reached.
     """
     kind = scheme(source)
+
+    def is_included(name: str) -> bool:
+        last = PurePosixPath(name).name
+        return is_data(name) and not any(fnmatch.fnmatch(each, glob) for glob in exclude for each in (name, last))
+
     if kind in REMOTE:
-        return _remote(source, is_data)
-    return _local(str(_inside_package(source)) if kind == "package" else source, source, is_data)
+        return _remote(source, is_included)
+    if kind in web.SCHEMES:
+        return [_at_url(source, is_data)]
+    return _local(str(_inside_package(source)) if kind == "package" else source, source, is_included)
 
 
 def _local(path: str, source: str, is_data: Callable[[str], bool]) -> list[File]:
@@ -83,6 +103,13 @@ def _remote(source: str, is_data: Callable[[str], bool]) -> list[File]:
     return [File(_shown(f"{root}/{name}"), f"{root}/{name}", sizes[name]) for name in names]
 
 
+def _at_url(url: str, is_data: Callable[[str], bool]) -> File:
+    """The file at a URL; where its path does not tell the format, the media type does."""
+    answer = web.probe(url)
+    name = web.shown(url)
+    return File(name if is_data(name) else name + answer.suffix, url, answer.num_bytes)
+
+
 def _inside_package(source: str) -> Path:
     """Path of ``package://name/inside``; the package is located, never imported."""
     package, _, inside = source.removeprefix("package://").partition("/")
@@ -106,9 +133,54 @@ def open_file(name: str, location: str) -> BinaryIO:
         if scheme(location) in REMOTE:
             storage, path = filesystem(location)
             return cast("BinaryIO", storage.open_input_file(path))
-        return Path(location).open("rb")
+        return web.open_url(location) if scheme(location) in web.SCHEMES else Path(location).open("rb")
+    except errors.MlsysError:
+        raise
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(name, error) from error
+
+
+def members(name: str, location: str) -> list[tuple[str, int]]:
+    """Names and sizes of the files in a zip archive, sorted, without what macOS adds."""
+    try:
+        with open_file(name, location) as opened, zipfile.ZipFile(opened) as archive:
+            inside = [(each.filename, each.file_size) for each in archive.infolist() if not each.is_dir()]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise errors.SourceError.damaged(name, str(error)) from error
+    return sorted(member for member in inside if not member[0].startswith("__MACOSX/") and not _is_marker(member[0]))
+
+
+def open_member(name: str, opened: BinaryIO, member: str) -> BinaryIO:
+    """The unpacked bytes of a file in an open archive, seekable."""
+    unpacked = tempfile.SpooledTemporaryFile(MEMBER_BYTES)  # noqa: SIM115  (who opens it closes it)
+    try:
+        with opened, zipfile.ZipFile(opened) as archive, archive.open(member) as packed:
+            shutil.copyfileobj(packed, unpacked, 1 << 20)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError) as error:
+        raise errors.SourceError.damaged(name, str(error)) from error
+    unpacked.seek(0)
+    return cast("BinaryIO", unpacked)
+
+
+def path_of(location: str) -> str:
+    """The path of a location: that of a URL without its query."""
+    return urllib.parse.urlsplit(location).path if scheme(location) in web.SCHEMES else location
+
+
+def folder_columns(location: str) -> list[tuple[str, str | None]]:
+    """Columns in the names of the folders above a file, from the first of the last row of such folders on.
+
+    >>> folder_columns("/data/region=north/year=2024/part-0.parquet")
+    [('region', 'north'), ('year', '2024')]
+    """
+    columns: list[tuple[str, str | None]] = []
+    for part in reversed(PurePosixPath(path_of(location)).parts[:-1]):
+        name, is_column, value = part.partition("=")
+        if not is_column or not name:
+            break
+        text = urllib.parse.unquote(value)
+        columns.insert(0, (urllib.parse.unquote(name), None if text == NO_VALUE else text))
+    return columns
 
 
 def changed(location: str) -> str:
@@ -116,7 +188,7 @@ def changed(location: str) -> str:
     if scheme(location) in REMOTE:
         storage, path = filesystem(location)
         return str(storage.get_file_info(path).mtime_ns)
-    return str(Path(location).stat().st_mtime_ns)
+    return web.changed(location) if scheme(location) in web.SCHEMES else str(Path(location).stat().st_mtime_ns)
 
 
 def scheme(source: str) -> str:
@@ -135,8 +207,14 @@ def near(path: Path) -> list[str]:
 
 
 def _data_names(names: Iterable[str], is_data: Callable[[str], bool]) -> list[str]:
-    shown = [name for name in names if not any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)]
-    return sorted(name for name in shown if is_data(name))
+    return sorted(name for name in names if is_data(name) and not _is_marker(name))
+
+
+def _is_marker(name: str) -> bool:
+    """True for hidden files and folders, and for those that programs write beside data."""
+    parts = PurePosixPath(name).parts
+    is_hidden = any(part.startswith((".", "~$")) or (part[0] == "_" and "=" not in part) for part in parts)
+    return is_hidden or name.lower().endswith(MARKERS)
 
 
 def _shown(uri: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import itertools
 import json
 import re
 import uuid
@@ -34,7 +35,7 @@ RECORDS = BATCH_ROWS // 2
 
 
 class JsonLinesReader(Reader):
-    """JSON lines: one object a line; other lines are bad records, blank lines do not count."""
+    """JSON lines: one object a line; other lines are bad records, blank lines do not count. Or one array of objects."""
 
     format = "jsonl"
     suffixes = (".jsonl", ".ndjson", ".json")
@@ -46,19 +47,17 @@ class JsonLinesReader(Reader):
         rows: list[int] = []
         row = -1
         with decoding.opened(fragment, reading, grows=growth is not None) as text:
-            for line in filter(None, map(bytes.strip, io.BufferedReader(text, decoding.CHUNK_BYTES))):
-                row += 1
-                record = _record(fragment, line, row)
+            for row, (record, content) in enumerate(_records(fragment, text, may_be_array=growth is None)):
                 if isinstance(record, dict):
                     records.append(record)
                     rows.append(row)
                 else:
-                    bad_records.append(BadRecord(row, record, line.decode()))
+                    bad_records.append(BadRecord(row, record, content))
                 if len(records) == RECORDS:
                     yield _of_records(fragment, records, rows)
                     records, rows = [], []
         if growth is not None and (rest := text.rest.strip()):
-            record = _record(fragment, rest, row + 1)
+            record = _record(fragment, rest, row + 1, may_be_array=False)
             if isinstance(record, dict):  # a whole object, whose line end alone is missing
                 records.append(record)
                 rows.append(row + 1)
@@ -78,11 +77,60 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 OBJECTS = json.JSONDecoder(object_pairs_hook=_unique_keys)
+_BETWEEN = re.compile(r"[\s,]*")
 
 
-def _record(fragment: Fragment, line: bytes, row: int) -> dict[str, Any] | str:
+def _records(
+    fragment: Fragment, text: io.RawIOBase, *, may_be_array: bool
+) -> Iterator[tuple[dict[str, Any] | str, str]]:
+    """The object of each line or element, or the reason why there is none, and its text."""
+    lines = filter(None, map(bytes.strip, stream := io.BufferedReader(text, decoding.CHUNK_BYTES)))
+    first, second = next(lines, b""), b""
+    if may_be_array and first.startswith(b"["):
+        second = next(lines, b"")
+        if first == b"[" or not isinstance(_record(fragment, second, 1, may_be_array=True), dict):
+            head = (first + b"\n" + second + b"\n").decode()
+            for element in _elements(fragment, head, io.TextIOWrapper(stream, "utf-8")):
+                is_record = isinstance(element, dict) and not _is_broken(element)
+                reason = f"json: {type(element).__name__} instead of an object, or half a surrogate pair"
+                yield element if is_record else reason, "" if is_record else json.dumps(element)
+            return
+    for row, line in enumerate(filter(None, itertools.chain((first, second), lines))):
+        yield _record(fragment, line, row, may_be_array=may_be_array), line.decode()
+
+
+def _elements(fragment: Fragment, text: str, stream: io.TextIOWrapper) -> Iterator[Any]:
+    """The elements of a JSON array, of which little more than one is in memory at a time."""
+    place = text.index("[") + 1
+    while True:
+        place = _BETWEEN.match(text, place).end()  # type: ignore[union-attr]
+        try:
+            if text.startswith("]", place):
+                return
+            element, place = OBJECTS.raw_decode(text, place)
+        except json.JSONDecodeError as error:
+            more = stream.read(decoding.CHUNK_BYTES)
+            if not more:
+                raise errors.SourceError.damaged(fragment.name, f"a JSON array that breaks off: {error.msg}") from None
+            text, place = text[place:] + more, 0
+            continue
+        except (ValueError, RecursionError) as error:
+            raise errors.SourceError.damaged(fragment.name, f"a JSON array: {error}") from None
+        yield element
+
+
+def _is_broken(record: dict[str, Any]) -> bool:
+    """True for a text with half a surrogate pair, which is none."""
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except ValueError:
+        return True
+    return False
+
+
+def _record(fragment: Fragment, line: bytes, row: int, *, may_be_array: bool) -> dict[str, Any] | str:
     """The object of a line, or the reason why there is none."""
-    if row == 0 and line.startswith(b"["):
+    if row == 0 and line.startswith(b"[") and not may_be_array:
         where = f"collect: source '{fragment.name}'"
         hint = "jq -c '.[]' old.json > new.jsonl"
         raise errors.SourceError.build(where, got="a JSON array", expected="JSON lines: one object a line", hint=hint)
@@ -201,7 +249,7 @@ def _of_records(fragment: Fragment, records: list[dict[str, Any]], rows: list[in
                 "pictures are read from files",
                 field=name,
             )
-        arrays[name] = pa.array(values if types <= {str} else [_written(value) for value in values], pa.string())
+        arrays[name] = pa.array(values if types <= {str} else [as_text(value) for value in values], pa.string())
         json_types[name] = TypeCounts(
             is_json=True,
             quoted=sum(isinstance(value, str) for value in values),
@@ -211,7 +259,7 @@ def _of_records(fragment: Fragment, records: list[dict[str, Any]], rows: list[in
     return Batch(pa.table(arrays), np.array(rows, np.int64), json_types)
 
 
-def _written(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     """A JSON or database value as the text that `mlsys.readers.conversion` reads back."""
     if value is None or isinstance(value, str):
         return value

@@ -3,6 +3,7 @@
 ==========================================  ===================================================
 ``data/*.csv``, ``data/``, ``data/a.csv``   local glob, folder (searched to the bottom) or file
 ``s3://…``, ``gs://…``, ``file://…``        the same, through ``pyarrow.fs``
+``https://host/a.csv``                        a file of a web server, within bounds of size and time
 ``package://name/inside/file.csv``          a file of an installed package, which is not imported
 ``sklearn://iris``                          a data set that comes with scikit-learn
 ``delta://path``, ``iceberg://…``           tables of a lake, at a version if one is given (`lake`)
@@ -18,8 +19,10 @@ A new format is one subclass of `mlsys.readers.base.Reader`, of which `register`
 from __future__ import annotations
 
 import importlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,17 +30,18 @@ import pyarrow as pa
 
 from mlsys import errors
 from mlsys.plugins import Plugins
-from mlsys.readers import files, lake, records
-from mlsys.readers.base import PACKED, BadRecord, Batch, Fragment, Growth, Reader
+from mlsys.readers import files, lake, records, web
+from mlsys.readers.base import PACKED, BadRecord, Batch, FolderColumn, Fragment, Growth, Reader
 from mlsys.readers.built_in import BuiltInReader
 from mlsys.readers.conversion import NumberFormat
 from mlsys.readers.csv import CsvReader
+from mlsys.readers.excel import ExcelReader
 from mlsys.readers.files import File
 from mlsys.readers.folders import ImageReader, TextReader
 from mlsys.readers.increments import IncrementReader
 from mlsys.readers.parquet import ParquetReader
-from mlsys.recipe import Reading
-from mlsys.schema import Kind
+from mlsys.recipe import Reading, secrets
+from mlsys.schema import Kind, arrow_type
 
 READERS: Plugins[Reader] = Plugins(
     "mlsys.readers",
@@ -47,6 +51,7 @@ READERS: Plugins[Reader] = Plugins(
             CsvReader(),
             ParquetReader(),
             records.JsonLinesReader(),
+            ExcelReader(),
             ImageReader(),
             TextReader(),
             BuiltInReader(),
@@ -95,7 +100,10 @@ def reader(name: str, module: str | None = None) -> Reader:
 
 
 def find(
-    source: str | Path | Iterable[str | Path], reading: Reading, default_format: str | None = None
+    source: str | Path | Iterable[str | Path],
+    reading: Reading,
+    default_format: str | None = None,
+    exclude: Sequence[str] = (),
 ) -> list[Fragment]:
     """The fragments of a source, or of several in the order given, each small enough for a task of its own.
 
@@ -103,6 +111,8 @@ def find(
     ----------
     default_format
         Format of files whose names do not tell it, where `reading` leaves it open.
+    exclude
+        Globs of files of folders that are left out.
 
     Raises
     ------
@@ -112,19 +122,40 @@ def find(
         The format is not known, or an option has no effect on the source.
     """
     sources = [source] if isinstance(source, str | Path) else list(source)
-    fragments = {
-        fragment.location: fragment for each in sources for fragment in _find_source(str(each), reading, default_format)
-    }
-    return _with_distinct_names(list(fragments.values()))
+    fragments = {}
+    for each in sources:
+        expanded = secrets.expand(str(each))
+        with _without_secrets(expanded):
+            for fragment in _find_source(expanded, reading, default_format, exclude):
+                named = replace(fragment, name=secrets.shown(fragment.name))
+                fragments[fragment.location, fragment.member] = named
+    return _with_distinct_names(_with_folder_columns(list(fragments.values())))
 
 
-def fingerprint(source: str | Iterable[str], reading: Reading) -> list[list[object]]:
+@contextmanager
+def _without_secrets(location: str) -> Iterator[None]:
+    """Errors about a source that do not show its secrets."""
+    try:
+        yield
+    except errors.MlsysError as error:
+        hidden = secrets.values([location])
+        raise error.reworded(*((re.escape(each), secrets.MASK) for each in hidden)) if hidden else error from None
+
+
+def _read_without_secrets(fragment: Fragment, read: Iterator[Batch]) -> Iterator[Batch]:
+    with _without_secrets(fragment.location):
+        yield from read
+
+
+def fingerprint(source: str | Iterable[str], reading: Reading, exclude: Sequence[str] = ()) -> list[list[object]]:
     """Name, bytes and time of change of each fragment: what is there now, without reading it.
 
     A database other than SQLite does not say whether it changed, so its fingerprint is new
     each time and its query is run again; the rows then tell whether anything is new.
     """
-    return [[fragment.name, fragment.num_bytes, fragment.changed()] for fragment in find(source, reading)]
+    return [
+        [fragment.name, fragment.num_bytes, fragment.changed()] for fragment in find(source, reading, exclude=exclude)
+    ]
 
 
 def absolute(source: str | Path) -> str:
@@ -138,16 +169,48 @@ def absolute(source: str | Path) -> str:
 
 def schema(fragment: Fragment) -> tuple[pa.Schema, int] | None:
     """Schema and number of records of a fragment whose values have types; None for text."""
-    return _of(fragment).schema(fragment)
+    if fragment.is_empty():
+        return None
+    typed = _of(fragment).schema(fragment)
+    if typed is None or not fragment.columns:
+        return typed
+    fields = [pa.field(each.name, arrow_type(each.type)) for each in _new_columns(fragment, typed[0].names)]
+    return pa.schema([*typed[0], *fields]), typed[1]
+
+
+def _new_columns(fragment: Fragment, names: Sequence[str]) -> list[FolderColumn]:
+    """Columns of the folders' names that the file does not hold itself."""
+    return [each for each in fragment.columns if each.name not in names]
+
+
+def _with_columns(fragment: Fragment, read: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches with the columns of the folders' names, as text where all is text."""
+    for batch in read:
+        table = batch.table
+        are_texts = set(table.schema.types) <= {pa.string()} and _of(fragment).schema(fragment) is None
+        for each in _new_columns(fragment, table.column_names):
+            text = pa.scalar(each.value, pa.string())
+            value = text if are_texts else text.cast(arrow_type(each.type))
+            table = table.append_column(each.name, pa.repeat(value, table.num_rows))
+        yield replace(batch, table=table)
+
+
+def messages(fragment: Fragment, reading: Reading) -> list[str]:
+    """Sentences about what is unusual in the way a fragment is written."""
+    return [] if fragment.is_empty() else _of(fragment).messages(fragment, reading)
 
 
 def batches(
     fragment: Fragment, reading: Reading, bad_records: list[BadRecord], growth: Growth | None = None
 ) -> Iterator[Batch]:
     """Rows of a fragment in bounded batches; records that are no rows are appended to `bad_records`."""
+    if fragment.is_empty():
+        return iter(())
     made = _of(fragment)
     read = made.batches(fragment, reading, bad_records, growth)
-    return read if fragment.module is None else _checked(made, fragment, read)
+    read = read if fragment.module is None else _checked(made, fragment, read)
+    read = _read_without_secrets(fragment, read) if secrets.values([fragment.location]) else read
+    return _with_columns(fragment, read) if fragment.columns else read
 
 
 def _checked(made: Reader, fragment: Fragment, read: Iterator[Batch]) -> Iterator[Batch]:
@@ -164,6 +227,11 @@ def _checked(made: Reader, fragment: Fragment, read: Iterator[Batch]) -> Iterato
 
 def column(fragment: Fragment, name: str) -> Iterator[pa.Array]:
     """One column of a fragment whose values have types."""
+    typed = _of(fragment).schema(fragment) if fragment.columns else None
+    for each in _new_columns(fragment, typed[0].names) if typed else ():
+        if each.name == name:
+            value = pa.scalar(each.value, pa.string()).cast(arrow_type(each.type))
+            return iter([pa.repeat(value, typed[1])])  # type: ignore[index]
     return _of(fragment).column(fragment, name)
 
 
@@ -186,14 +254,18 @@ def _of(fragment: Fragment) -> Reader:
     return reader(fragment.format, fragment.module)
 
 
-def _find_source(source: str, reading: Reading, default_format: str | None) -> list[Fragment]:
+def _find_source(
+    source: str, reading: Reading, default_format: str | None, exclude: Sequence[str] = ()
+) -> list[Fragment]:
     chosen = None if reading.format == "auto" else reader(reading.format)
     # 1. a whole source by its scheme, unless it holds files
     scheme = files.scheme(source)
     candidates = sorted(READERS.values(), key=lambda each: each.format in READERS.built_in)
     whole = next((each for each in candidates if each.matches(source)), None)
-    if whole is None and scheme and scheme not in {"package", *files.REMOTE}:
-        expected = "a path, s3://, gs://, file://, package://, sklearn://, delta://, iceberg:// or a database URL"
+    if whole is None and scheme and scheme not in {"package", *files.REMOTE, *web.SCHEMES}:
+        expected = (
+            "a path, s3://, gs://, http://, file://, package://, sklearn://, delta://, iceberg:// or a database URL"
+        )
         hint = "download the file and name its path"
         raise errors.SourceError.build(f"collect: source '{source}'", got=f"{scheme}://", expected=expected, hint=hint)
     _refuse_without_effect(source, whole, reading)
@@ -202,10 +274,36 @@ def _find_source(source: str, reading: Reading, default_format: str | None) -> l
     # 2. files, all of the format that is asked for or each of the format of its name
     if chosen is not None and not chosen.suffixes:  # it reads no files
         chosen = None
-    listed = files.find(source, lambda name: _is_data(name, chosen))
+    listed = files.find(source, lambda name: _is_data(name, chosen), exclude)
+    archives = {file: members for file in listed if (members := _members(file, chosen))}
+    listed = [file for file in listed if file not in archives]
+    fragments = [each for file, members in archives.items() for each in _of_archive(file, members, candidates, chosen)]
     if chosen is not None:
-        return _with_module(chosen, chosen.fragments_of_files(listed))
-    return _of_files(source, listed, candidates, default_format)
+        return fragments + _with_module(chosen, chosen.fragments_of_files(listed))
+    return fragments + (_of_files(source, listed, candidates, default_format) if listed else [])
+
+
+def _members(file: File, chosen: Reader | None) -> list[tuple[str, int]]:
+    """Tables in an archive that has several, or one whose name alone tells the format."""
+    if not files.path_of(file.location).lower().endswith(".zip"):
+        return []
+    inside = [member for member in files.members(file.name, file.location) if _is_data(member[0], chosen)]
+    is_named = any(each.matches_file(file.name) for each in READERS.values()) or chosen is not None
+    return inside if len(inside) > 1 or not is_named else []
+
+
+def _of_archive(
+    file: File, members: Sequence[tuple[str, int]], candidates: Sequence[Reader], chosen: Reader | None
+) -> list[Fragment]:
+    """Fragments of the tables in an archive; beside these, files that are a row each are left out."""
+    fragments = []
+    for member, num_bytes in members:
+        made = chosen or next(each for each in candidates if each.matches_file(member))
+        if made.kinds:
+            continue
+        fragment = Fragment(f"{file.name}/{member}", file.location, made.format, num_bytes, member=member)
+        fragments += _with_module(made, [fragment])
+    return fragments
 
 
 def _refuse_without_effect(source: str, whole: Reader | None, reading: Reading) -> None:
@@ -261,6 +359,35 @@ def _known(file: File, named: Reader | None) -> Reader:
         got = "a name that does not tell the format"
         raise errors.SourceError.build(f"collect: source '{file.name}'", got=got, expected=expected, hint=hint)
     return named
+
+
+def _with_folder_columns(fragments: list[Fragment]) -> list[Fragment]:
+    """The fragments of files with the columns that stand in the names of their folders."""
+    by_number = {
+        number: files.folder_columns(fragment.location)
+        for number, fragment in enumerate(fragments)
+        if fragment.is_file and not fragment.files and fragment.format != IncrementReader.format
+    }
+    values: dict[str, list[str]] = {}
+    for name, value in (pair for columns in by_number.values() for pair in columns if pair[1] is not None):
+        values.setdefault(name, []).append(str(value))
+    types = {name: _type_of_texts(texts) for name, texts in values.items()}
+    return [
+        replace(each, columns=tuple(FolderColumn(name, value, types.get(name, "string")) for name, value in columns))
+        if (columns := by_number.get(number))
+        else each
+        for number, each in enumerate(fragments)
+    ]
+
+
+def _type_of_texts(texts: Sequence[str]) -> str:
+    """Integers and dates where all values are; codes such as 007 stay text."""
+    if all(re.fullmatch(r"0|-?[1-9]\d{0,17}", text) for text in texts):
+        return "int64"
+    try:
+        return str(pa.array(texts).cast(pa.date32()).type)
+    except pa.ArrowInvalid:
+        return "string"
 
 
 def _with_module(made: Reader, fragments: list[Fragment]) -> list[Fragment]:

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mlsys import errors
-from mlsys.recipe import columns
+from mlsys.recipe import columns, secrets
 from mlsys.recipe.sections import Recipe, Section
 
 SectionT = typing.TypeVar("SectionT", bound=Section)
@@ -168,8 +168,12 @@ def _validated(model: type[SectionT], tree: dict[str, Any], settings: Iterable[s
 
 
 def dump(recipe: Recipe) -> str:
-    """Write the resolved recipe as YAML, every default filled in."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """Write the resolved recipe as YAML, every default filled in; a password in a source is masked."""
+    tree = recipe.model_dump(mode="json")
+    for section in (tree["data"], *tree["features"]["joins"].values()):
+        source = section["source"]
+        section["source"] = secrets.shown(source) if isinstance(source, str) else [*map(secrets.shown, source)]
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
 def json_schema(families: Iterable[str] = (), metrics: Iterable[str] = (), formats: Iterable[str] = ()) -> str:

@@ -82,8 +82,8 @@ class Reading(Section):
 
     format: Text = Field(
         "auto",
-        description="format of the files; auto tells it from their names; else csv, parquet, jsonl, image, text (each "
-        ".txt file is a row), sql, or the name of a registered reader",
+        description="format of the files; auto tells it from their names; else csv, parquet, jsonl, excel, image, text "
+        "(each .txt file is a row), sql, or the name of a registered reader",
     )
     query: Text | None = Field(None, description="SQL query to run, if the source is the URL of a database")
     null_values: tuple[str, ...] = Field(
@@ -94,6 +94,15 @@ class Reading(Section):
     decimal: Literal[".", ","] = Field(".", description="decimal mark of the numbers in CSV files")
     thousands: Literal[".", ",", " ", "'", "_", "\u00a0", "\u202f", "\u2019"] | None = Field(
         None, description="thousands separator of the numbers in CSV files; it must stand before every three digits"
+    )
+    sheet: int | Text | None = Field(
+        None, description="sheet of an Excel workbook, by name or number from 1; by default the first that is filled"
+    )
+    header_line: int | None = Field(
+        None,
+        ge=1,
+        description="line of a CSV file, or row of a sheet, that holds the names of the columns, counted from 1; by "
+        "default it is found out",
     )
     notations: dict[str, Notation] = Field(
         {},
@@ -120,11 +129,11 @@ class Reading(Section):
         return {key: value for key, value in section.items() if key not in marks and (key not in LATER or value)}
 
 
-CELLS = ("format", "null_values", "delimiter", "encoding", "decimal", "thousands")
+CELLS = ("format", "null_values", "delimiter", "encoding", "decimal", "thousands", "header_line", "sheet")
 """Keys of `Reading` that describe the files rather than choose rows."""
 
 
-LATER = ("notations",)
+LATER = ("header_line", "notations", "sheet")
 """Keys of `Reading` that came later: where they say nothing they are in no digest."""
 
 
@@ -143,6 +152,14 @@ class ReadOptions(Section):
         notations = {column.name: column.notation for column in schema or () if column.notation is not None}
         cells = {name: getattr(data.reading, name) for name in CELLS}
         return cls(reading=Reading(**cells, notations=notations), timezone=data.timezone)
+
+
+class FilesSection(Section):
+    """The files of a folder or glob that are read."""
+
+    exclude: tuple[Text, ...] = Field(
+        (), description="globs of files to leave out, by their names below the source or their last part, e.g. [old/*]"
+    )
 
 
 class Dedupe(Section):
@@ -173,6 +190,7 @@ class DataSection(Section):
         "iceberg://catalog/table or database URL; or a list of them"
     )
     reading: Reading = Reading()
+    files: FilesSection = FilesSection()
     contract: str | None = Field(
         None, description="path of a schema file to enforce; by default the schema is inferred and written out"
     )

@@ -6,6 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from mlsys.dataset import Split
+from mlsys.recipe.sections import FilesSection
 from mlsys.workflow.results import CollectResult, ExploreResult, FeaturesResult
 from mlsys.workflow.run import Run, StepContext
 
@@ -26,7 +27,7 @@ def observe_sources(context: StepContext) -> dict[str, Any]:
     sources: list[DataSection | Join] = [recipe.data, *recipe.features.joins.values()]
     return {
         "contract": contract.load(recipe.data.contract) if recipe.data.contract else None,
-        "sources": [registry.fingerprint(each.source, each.reading) for each in sources],
+        "sources": [registry.fingerprint(each.source, each.reading, _excluded(each)) for each in sources],
         "named": _named(recipe),
     }
 
@@ -40,6 +41,10 @@ def _named(recipe: Recipe) -> list[str]:
     return sorted(
         {*recipe.explore.allow, *recipe.features.columns, *keys, *(name for names in derived for name in names)}
     )
+
+
+def _excluded(source: DataSection | Join) -> tuple[str, ...]:
+    return getattr(source, "files", FilesSection()).exclude
 
 
 def collect(context: StepContext) -> CollectResult:

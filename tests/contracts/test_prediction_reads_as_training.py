@@ -105,6 +105,18 @@ def notated_csv(folder):
     }
 
 
+def excel(folder):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    book.active.append(NAMES)
+    for number, row in enumerate(records()):
+        cells = [ROWS[number][3] if place == 3 and number not in WRONG else cell for place, cell in enumerate(row)]
+        book.active.append(cells)
+    book.save(folder / "a.xlsx")
+    return {"source": str(folder / "a.xlsx"), "reading": {"null_values": [""]}, "timezone": "America/New_York"}
+
+
 def packed_tsv(folder):
     with zipfile.ZipFile(folder / "a.tsv.zip", "w") as archive:
         archive.writestr("a.tsv", lines(texts(), "\t"))
@@ -207,7 +219,8 @@ def picture_paths(folder):
 
 
 FORMATS = [
-    csv, marked_csv, german_csv, notated_csv, packed_tsv, package, jsonl, sql, parquet, delta, iceberg, pictures, letters,
+    csv, marked_csv, german_csv, notated_csv, excel, packed_tsv, package, jsonl, sql, parquet, delta, iceberg, pictures,
+    letters,
     picture_paths,
 ]  # fmt: skip
 
@@ -328,3 +341,17 @@ def test_texts_that_do_not_fit_a_rare_type_of_a_contract_are_rejected(store, tmp
     taken = snapshot.take(store, data, target="y", folder=tmp_path / "run").snapshot.table()
     stored = [[Decimal("1.50"), Decimal("1000.00"), Decimal("2.00")], [[1, 2], [3], []]][kind == "list"]
     assert taken["x"].to_pylist() == stored
+
+
+def test_columns_of_folder_names_are_those_of_a_file_to_predict_too(store, tmp_path):
+    for region, y in (("north", 1), ("south", 0)):
+        (tmp_path / "sales" / f"region={region}").mkdir(parents=True)
+        rows = "".join(f"{n % 7},{y if n % 9 else 1 - y}\n" for n in range(40))
+        (tmp_path / "sales" / f"region={region}" / "part-0.csv").write_text("n,y\n" + rows)
+    (tmp_path / "sales" / "region=south" / "part-1.csv").write_text("")
+    made, rows, _ = trained(store, "hive", DataSection(source=str(tmp_path / "sales")), "y", tmp_path / "run")
+    assert set(rows["region"].to_pylist()) == {"north", "south"}
+    truth = Predictor(made).table(rows).probabilities[:, 1].tolist()
+    assert predicted(store, "hive", tmp_path / "sales", tmp_path / "all")[0]["probability_1"].to_pylist() == truth
+    south = tmp_path / "sales" / "region=south" / "part-0.csv"
+    assert predicted(store, "hive", south, tmp_path / "part")[0]["probability_1"].to_pylist() == truth[40:]

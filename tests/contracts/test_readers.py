@@ -138,6 +138,54 @@ def sql(folder):
     return Source(f"sqlite:///{folder}/a.db", "sql", TEXTS, reading, is_file=False)
 
 
+def json_array(folder):
+    file = folder / "a.json"
+    rows = [dict(zip(TYPED.column_names, row, strict=True)) for row in zip(*TYPED.to_pydict().values(), strict=True)]
+    file.write_text(json.dumps([*rows[:2], [1], *rows[2:]], indent=1))
+    return Source(str(file), "jsonl", TEXTS, bad={2: "[1]"}, change=lambda: file.write_text("{}\n"))
+
+
+def hive(folder):
+    columns = {name: values[:2] * 2 for name, values in TYPED.to_pydict().items()}
+    for year in (2023, 2024):
+        for number, region in enumerate(("n", "s%20e")):
+            at = folder / f"year={year}" / f"region={region}"
+            at.mkdir(parents=True)
+            pq.write_table(TYPED.slice(number, 1), at / "part-0.parquet")
+    columns |= {"year": [2023, 2023, 2024, 2024], "region": ["n", "s e"] * 2}
+    return Source(str(folder), "parquet", columns)
+
+
+def archive(folder):
+    with zipfile.ZipFile(folder / "a.zip", "w") as packed:
+        packed.writestr("a.csv", "k,t,x\n1,a,0.5\n2,b,\n")
+        packed.writestr("in/b.csv", "k,t,x\nshort\n3,,-1.0\n4,ü,2.0\n")
+    return Source(str(folder / "a.zip"), "csv", TEXTS, bad={0: "short"})
+
+
+def excel(folder):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in [["The table"], ["k", "t", "x"], *zip(*TYPED.to_pydict().values(), strict=True)]:
+        book.active.append(row)
+    book.save(folder / "a.xlsx")
+
+    def change():
+        book.active.append([5, "more", 1.5])
+        book.save(folder / "a.xlsx")
+
+    columns = {**TEXTS, "x": ["0.5", None, "-1", "2"]}
+    return Source(str(folder / "a.xlsx"), "excel", columns, change=change)
+
+
+def unusual_csv(folder):
+    file = folder / "a.csv"
+    text = "sep=;\r\nReport\r\n\r\nk;t;x;\r\n1;a;0.5;\r\n2;b;;\r\n3;;-1.0;\r\n4;ü;2.0;\r\n"
+    file.write_bytes(text.encode("utf-16"))
+    return Source(str(file), "csv", TEXTS, change=lambda: file.write_text("k,t,x\n9,z,1\n"))
+
+
 def image(folder):
     pictures = {f"{name}.png": encoded(striped(upright=name < "b")) for name in "cab"}
     for name, data in pictures.items():
@@ -196,7 +244,26 @@ def outside(folder):
     return Source(str(file), "letters", {"letter": ["a", "b", "c"]}, change=lambda: file.write_text("xyz"))
 
 
-SOURCES = [csv, packed_csv, tsv, jsonl, parquet, partitions, sql, image, text, sklearn, delta, iceberg, outside]
+SOURCES = [
+    csv,
+    packed_csv,
+    unusual_csv,
+    archive,
+    tsv,
+    jsonl,
+    json_array,
+    hive,
+    excel,
+    parquet,
+    partitions,
+    sql,
+    image,
+    text,
+    sklearn,
+    delta,
+    iceberg,
+    outside,
+]
 
 
 @pytest.fixture(params=SOURCES, ids=lambda made: made.__name__)
@@ -316,7 +383,7 @@ def test_a_file_that_is_gone_is_named(source):
         return
     for fragment in listed:
         for location in [file.location for file in fragment.files] or [fragment.location]:
-            Path(location.removeprefix("file://")).unlink()
+            Path(location.removeprefix("file://")).unlink(missing_ok=True)
     name = listed[0].files[0].name if listed[0].files else listed[0].name
     with pytest.raises(errors.SourceError, match=re.escape(name)):
         read(source, listed)

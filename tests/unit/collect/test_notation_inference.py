@@ -4,7 +4,6 @@ import datetime as dt
 
 import pytest
 
-from collecting import store, take, write  # noqa: F401
 from mlsys import errors
 from mlsys.recipe import DataSection
 
@@ -16,7 +15,7 @@ def rows(*columns, header="a;y"):
 
 
 @pytest.fixture
-def collect(take, write):  # noqa: F811
+def collect(take, write):
     """Collect a column of texts: its values as stored, and the messages."""
 
     def run(texts, header="a;y", **data):
@@ -165,7 +164,7 @@ def test_a_notation_that_is_none_is_refused_with_examples():
         DataSection(source="a.csv", reading={"notations": {"a": "comma"}})
 
 
-def test_numbers_of_json_have_no_notation_and_its_texts_do(take, write):  # noqa: F811
+def test_numbers_of_json_have_no_notation_and_its_texts_do(take, write):
     lines = "".join(
         f'{{"a": "{a}", "b": {b}, "c": "0,5", "y": {y}}}\n' for a, b, y in [("1.234,5", 1.234, 0), ("2", 5.678, 1)]
     )

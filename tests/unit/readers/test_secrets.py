@@ -1,0 +1,68 @@
+"""Secrets of sources come from the environment and are shown and written nowhere."""
+
+import pytest
+
+from mlsys import errors
+from mlsys.collect import snapshot
+from mlsys.readers import registry
+from mlsys.recipe import Reading, dump, parse, secrets
+
+
+@pytest.mark.parametrize(("source", "text"), [
+    ("postgresql://app:hidden@host:5432/db", "postgresql://app:***@host:5432/db"),
+    ("postgresql+psycopg://app:hid%40den@host/db", "postgresql+psycopg://app:***@host/db"),
+    ("postgresql://app:p@hidden/x@host/db", "postgresql://app:***@host/db"),
+    ("postgresql://app:${PW}@host/db", "postgresql://app:${PW}@host/db"),
+    ("mysql://host/db?user=app&password=hidden&ssl=1", "mysql://host/db?user=app&password=***&ssl=1"),
+    ("s3://KEY:hidden/with@bucket/a/*.csv", "s3://KEY:***@bucket/a/*.csv"),
+    ("s3://bucket/a.csv?secret_key=hidden&region=eu", "s3://bucket/a.csv?secret_key=***&region=eu"),
+    ("delta+s3://KEY:hidden@bucket/t", "delta+s3://KEY:***@bucket/t"),
+    ("https://hidden@host/a.csv", "https://***@host/a.csv"),
+    ("https://host/a.csv?X-Amz-Signature=hidden&x=1", "https://host/a.csv?X-Amz-Signature=***&x=1"),
+    ("data/mail@host.csv", "data/mail@host.csv"),
+    ("sqlite:////tmp/a@b.db", "sqlite:////tmp/a@b.db"),
+])  # fmt: skip
+def test_a_source_is_shown_without_its_secrets(source, text):
+    assert secrets.shown(source) == text
+
+
+def test_the_resolved_recipe_holds_the_name_and_no_secret():
+    text = (
+        "name: shop\ntarget: y\n"
+        "data: {source: ['postgresql://app:hidden@host/db', 'postgresql://app:${PW}@host/db']}\n"
+        "features: {joins: {prices: {source: 'https://u:hidden@host/p.csv', keys: [k]}}}\n"
+    )
+    written = dump(parse(text))
+    assert "hidden" not in written
+    assert "${PW}" in written
+
+
+def test_a_variable_is_put_in_and_one_that_is_not_set_is_named(write, monkeypatch):
+    path = write("a.csv", "n,y\n1,a\n")
+    monkeypatch.setenv("DATA_FOLDER", str(path.parent))
+    (fragment,) = registry.find("${DATA_FOLDER}/a.csv", Reading())
+    assert fragment.location == str(path)
+    with pytest.raises(errors.RecipeError, match=r"no environment variable NO_SUCH_NAME\n[\s\S]*export NO_SUCH_NAME=…"):
+        registry.find("postgresql://app:${NO_SUCH_NAME}@host/db", Reading(query="SELECT 1"))
+
+
+@pytest.mark.parametrize("source", [
+    "nosuchdriver://app:hidden@host/db",
+    "postgresql://app:hidden@127.0.0.1:1/db",
+    "s3://KEY:hidden@no-such-bucket-of-mine?endpoint_override=127.0.0.1:1&scheme=http",
+    "delta+s3://KEY:hidden@bucket/t",
+])  # fmt: skip
+def test_errors_and_names_show_no_secret(source, monkeypatch):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    reading = Reading(query="SELECT 1") if "driver" in source or "postgres" in source else Reading()
+    with pytest.raises(errors.MlsysError) as raised:  # noqa: PT012  (either of the two fails)
+        for fragment in registry.find(source, reading):
+            assert "hidden" not in fragment.name
+            list(registry.batches(fragment, reading, []))
+    assert "hidden" not in str(raised.value)
+
+
+def test_a_password_that_is_written_out_is_told():
+    (message,) = snapshot._secret_messages(("a.csv", "postgresql://app:hidden@host/db"))
+    assert message.startswith("data.source holds a password: masked")
+    assert snapshot._secret_messages("postgresql://app:${PW}@host/db") == []
