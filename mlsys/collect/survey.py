@@ -126,7 +126,8 @@ def take(
     if fragments[0].files:  # in the order of their folders, so that the first ones are all of one class
         return _of_documents(source, given.reading, fragments)
     is_open = options is None and fragments[0].format == "csv"
-    reading = detect_reading(fragments[0]) if is_open else given.reading
+    first = next((each for each in fragments if not each.is_empty()), fragments[0])
+    reading = detect_reading(first) if is_open else given.reading
     left_out = _without_columns(fragments, reading)
     chosen: str | tuple[str, ...] = source
     if left_out:
@@ -181,9 +182,9 @@ def detect_reading(fragment: Fragment) -> Reading:
     encoding = "utf-16" if has_mark else _encoding(fragment)
     _refuse_binary(fragment, encoding)
     with decoding.opened(fragment, Reading(encoding=encoding)) as text:
-        header = text.read(HEADER_BYTES).decode(errors="replace").partition("\n")[0]
-    bare = re.sub(r'"[^"]*"', "", header)
-    delimiter = max(DELIMITERS, key=bare.count)  # of equals the first, a comma
+        lines = re.split(r"[\r\n]+", re.sub(r'"[^"]*"', "", text.read(HEADER_BYTES).decode(errors="replace")))
+    header = next((line for line in lines if any(map(line.count, DELIMITERS))), "")  # titles above it have none
+    delimiter = max(DELIMITERS, key=header.count)  # of equals the first, a comma
     return Reading(encoding=encoding, delimiter=delimiter)
 
 
