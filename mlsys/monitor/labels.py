@@ -218,7 +218,8 @@ def _columns(
     at = known_at = pa.nulls(table.num_rows, TIME)
     if time_column in names:
         notation = options.reading.notations.get(str(time_column))
-        at = as_type(table[time_column], TIME, zone, notation=notation)  # one that cannot be read does not help to find the prediction
+        # one that cannot be read does not help to find the prediction
+        at = as_type(table[time_column], TIME, zone, notation=notation)
     if "known_at" in names:
         known_at = _read(table, "known_at", TIME, "ISO 8601 times", zone)
     read = {"at": at, "known_at": known_at}
