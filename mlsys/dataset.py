@@ -7,7 +7,7 @@ the step holds no path. Training rows carry the number of their fold.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,8 @@ class Split:
     `num_rows` are the rows of each part, `parts` those that may be read through this object. With `forward`, folds
     are numbered in order of time, and fold k is validated on a model of folds 0 … k - 1, not of all others.
     `rare_classes` are the rows of classes that cannot be learned, which are in the part ``unlabelled``, and `repeats`
-    says which rows equal others (see `mlsys.collect.equal_rows.Repeats`); None if none do. `codes` are columns of whole
-    numbers that are categories here, each with the evidence; `num_untimed` rows have a target and no time, by which
-    this split divides, and are in the part ``unlabelled``.
+    says which rows equal others (see `mlsys.collect.equal_rows.Repeats`); None if none do. `num_untimed`
+    rows have a target and no time, by which this split divides, and are in the part ``unlabelled``.
     """
 
     digest: str
@@ -73,7 +72,6 @@ class Split:
     parts: frozenset[str] = frozenset(PARTS)
     rare_classes: tuple[tuple[bool | int | str, int], ...] = ()
     repeats: dict[str, Any] | None = None
-    codes: dict[str, str] = field(default_factory=dict)
     num_untimed: int = 0
 
     @classmethod
@@ -84,8 +82,7 @@ class Split:
         rare = tuple((label, rows) for label, rows in facts.get("rare_classes", ()))
         return cls(
             digest, store.path("split", digest), schema, facts["num_rows"], *folds, frozenset(PARTS), rare,
-            facts.get("repeats"), facts.get("codes", {}),
-            facts.get("num_untimed", 0),
+            facts.get("repeats"), facts.get("num_untimed", 0),
         )  # fmt: skip
 
     def only(self, *parts: str) -> Split:

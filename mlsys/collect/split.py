@@ -19,7 +19,7 @@ Rows without a target are the part ``unlabelled``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +34,8 @@ from mlsys.collect.equal_rows import Repeats
 from mlsys.dataset import PARTS, Snapshot, Split
 from mlsys.limits import TASK_CELLS, TASK_ROWS
 from mlsys.recipe import Recipe
-from mlsys.schema import FOLD, ROW, Kind, Role, Schema, Task
-from mlsys.statistics import code_columns
-from mlsys.statistics.code_columns import Explained
-from mlsys.statistics.hashing import mix
+from mlsys.schema import FOLD, ROW, Role, Schema, Task
 from mlsys.store import Store
-
-SAMPLE_ROWS = 20_000
-"""Training rows by which codes are told from amounts."""
 
 
 def divide(
@@ -50,19 +44,15 @@ def divide(
     recipe: Recipe,
     task: Task,
     roles: Mapping[str, Role] | None = None,
-    named: Collection[str] = (),
 ) -> Split:
     """Assign every row to a part and each training row to a fold, and store each part in a folder of its own.
 
-    In memory are a few numbers a row, and at most `TASK_ROWS` rows a part. Whole numbers that are codes by the
-    training rows (`mlsys.statistics.code_columns`) are categories of the split.
+    In memory are a few numbers a row, and at most `TASK_ROWS` rows a part.
 
     Parameters
     ----------
     roles
         Roles of columns other than in the snapshot, as `screening.screen` found them.
-    named
-        Columns whose kind the recipe decides.
 
     Raises
     ------
@@ -74,13 +64,12 @@ def divide(
     by = _resolve(recipe, task)
     schema = _with_split_column(snapshot.schema, recipe) if by == "column" else snapshot.schema
     schema = _with_roles(schema, roles or {})
-    judged = [] if recipe.data.contract else code_columns.candidates(schema, {*named, *recipe.data.kinds, task.target})
-    digest = cluster.call(_divide, store, snapshot, schema, recipe, task, by, judged)
+    digest = cluster.call(_divide, store, snapshot, schema, recipe, task, by)
     return Split.open(store, digest)
 
 
 def messages(split: Split, target: str) -> list[str]:
-    """Lines about a division that a person should read: rows that repeat, rare classes, and columns of codes."""
+    """Lines about a division that a person should read: rows that repeat, rare classes, and rows without a time."""
     lines = [] if split.repeats is None else equal_rows.sentences(Repeats(**split.repeats))
     if split.rare_classes:
         shown = ", ".join(f"{label!r} ({rows:,})" for label, rows in split.rare_classes[:5])
@@ -89,8 +78,6 @@ def messages(split: Split, target: str) -> list[str]:
         lines.append(f"{text}: {shown}{more}; data.derive can merge them with another class")
     if split.num_untimed:
         lines.append(f"rows without a time ({split.num_untimed:,}) are set aside as unlabelled: time divides the rows")
-    for name, detail in split.codes.items():
-        lines.append(f"column '{name}': {detail}: taken for codes; data.kinds: {{{name}: numeric}} keeps the amount")
     return lines
 
 
@@ -139,12 +126,8 @@ def _with_roles(schema: Schema, roles: Mapping[str, Role]) -> Schema:
     return Schema(columns=[c.model_copy(update={"role": roles[c.name]}) if c.name in roles else c for c in schema])
 
 
-def _divide(
-    store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: str, judged: Sequence[str]
-) -> str:
+def _divide(store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: str) -> str:
     assigned = assignment.assign(snapshot, schema, recipe, task, by)
-    codes = _codes(snapshot, assigned, schema, task, judged)
-    schema = Schema(columns=[c.model_copy(update={"kind": Kind.CATEGORICAL}) if c.name in codes else c for c in schema])
     num_rows = {part: int((assigned.parts == number).sum()) for number, part in enumerate(PARTS)}
     facts = {
         "schema": schema.model_dump(mode="json"),
@@ -156,8 +139,6 @@ def _divide(
     }
     if assigned.repeats:
         facts["repeats"] = assigned.repeats.to_json()
-    if codes:
-        facts["codes"] = {name: each.detail for name, each in codes.items()}
     if assigned.num_untimed:
         facts["num_untimed"] = assigned.num_untimed
     if assigned.rare_classes:
@@ -165,25 +146,6 @@ def _divide(
     with store.staging() as folder:
         _write(snapshot, assigned, folder)
         return store.commit("split", folder, facts)
-
-
-def _codes(
-    snapshot: Snapshot, assigned: Assignment, schema: Schema, task: Task, judged: Sequence[str]
-) -> dict[str, Explained]:
-    """Columns that are codes by a sample of the training rows."""
-    if not judged:
-        return {}
-    numbers = assignment.row_numbers(snapshot)
-    train = np.flatnonzero(assigned.parts == 0)
-    chosen = np.sort(train[np.argsort(mix(numbers[train].astype(np.uint64)), kind="stable")[:SAMPLE_ROWS]])
-    tables, first = [], 0
-    for path in snapshot.paths:
-        for batch in pq.ParquetFile(path).iter_batches(TASK_ROWS, columns=[*judged, task.target]):
-            begin, end = np.searchsorted(chosen, [first, first + batch.num_rows])
-            tables.append(pa.Table.from_batches([batch]).take(chosen[begin:end] - first))
-            first += batch.num_rows
-    rows = pa.concat_tables(tables).append_column(ROW, pa.array(numbers[chosen]))
-    return code_columns.find(rows, schema.select(judged), task)
 
 
 def _write(snapshot: Snapshot, assigned: Assignment, folder: Path) -> None:

@@ -373,7 +373,8 @@ def _target(statistics: TableStatistics, task: Task) -> Iterator[Alert]:
 def codes(columns: Mapping[str, Explained]) -> Iterator[Alert]:
     """Alerts about whole numbers that are codes, with the line that makes them categories."""
     for name, each in columns.items():
-        action = f"kept as a number; data.kinds: {{{name}: categorical}} takes them for codes, each with its own effect"
+        action = "kept as a number, which selection compares with target means by value;"
+        action += f" data.kinds: {{{name}: categorical}} makes it a category"
         yield Alert("codes", name, each.detail, action)
 
 

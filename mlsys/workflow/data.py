@@ -71,7 +71,7 @@ def collect(context: StepContext) -> CollectResult:
     screened = screening.screen(whole, decided, (*context.observed["named"], *recipe.data.allow_personal))
     roles = {name: each.role for name, each in screened.items() if each.role is not None}
     context.progress("dividing")
-    parts = split.divide(store, whole, recipe, decided, roles, context.observed["named"])
+    parts = split.divide(store, whole, recipe, decided, roles)
     if parts.rare_classes:
         decided = task.decide(whole, recipe, [label for label, _ in parts.rare_classes])
     of_tables = [line for name, table in tables.items() for line in messages(table.report, name)]

@@ -375,17 +375,3 @@ def test_groups_of_one_row_are_drawn_as_rows_without_groups(classes, seed):
     plain = bins.stratified(keys, labels_, shares, seed)
     assert bins.stratified(keys, labels_, shares, seed, alone).tolist() == plain.tolist()
     assert bins.shuffled(keys, shares, seed, alone).tolist() == bins.shuffled(keys, shares, seed).tolist()
-
-
-def test_whole_numbers_that_are_codes_are_categories_of_the_split_and_told(divided):
-    rng = np.random.default_rng(0)
-    shop, age = rng.integers(0, 60, 4000), rng.integers(18, 90, 4000)
-    y = np.where(rng.normal(size=60)[shop] + age / 40 + rng.normal(size=4000) > 1.3, "late", "early")
-    table = pa.table({"shop": 1000 + shop, "age": age, "amount": rng.normal(size=4000), "y": y})
-    parts, _ = divided(table)
-    assert [parts.schema[name].kind for name in ("shop", "age")] == ["categorical", "numeric"]
-    (message,) = split.messages(parts, "y")
-    assert message.startswith("column 'shop': 60 whole numbers without an order: each by itself they explain ")
-    assert message.endswith(": taken for codes; data.kinds: {shop: numeric} keeps the amount")
-    stated, _ = divided(table, data={"kinds": {"shop": "numeric"}})
-    assert stated.schema["shop"].kind == "numeric"
