@@ -209,8 +209,16 @@ def status_text(state: Row) -> str:
         f"{name}: version {line['version']} as {line['alias']} was begun by {line['who']} and not ended"
         for name, line in state["unfinished"].items()
     ]
-    lines += [f"{name}: monitor says {each['decision']}" for name, each in state["decisions"].items()]
+    lines += [f"{name}: monitor says {each['decision']}{_since(each)}" for name, each in state["decisions"].items()]
     return "\n".join(lines)
+
+
+def _since(decision: Row) -> str:
+    """The time and the windows of a decision, and the rows that were logged since."""
+    if "at" not in decision:
+        return ""
+    windows = f"{decision['at'][:16]}Z, {decision['counts']['windows']} windows of version {decision['version']}"
+    return f" ({windows}); {decision['backlog_rows']:,} rows were logged since"
 
 
 def _traffic(stats: Row) -> str:
@@ -220,7 +228,12 @@ def _traffic(stats: Row) -> str:
 
 
 def _decision(store: Store, name: str) -> Row | None:
-    """The last decision of the monitor that a run recorded."""
+    """The last decision of the monitor with the rows that came since, or the one that an older run recorded."""
+    from mlsys.monitor import last
+
+    noted = last.status(store, name)
+    if "decision" in noted:
+        return {**noted, "summary": noted["headline"]}
     file = store.root / "runs" / name / "result.json"
     monitor = read_json(file).get("monitor") if file.is_file() else None
     return {key: monitor.get(key) for key in ("decision", "summary", "report")} if monitor else None

@@ -20,7 +20,7 @@ from mlsys.monitor import last
 from mlsys.recipe import Recipe, dump
 from mlsys.registry import ledger
 from mlsys.store import Store
-from mlsys.workflow import watch
+from mlsys.workflow import inventory, watch
 from traffic import MONDAY, WEEK, Traffic, World, fit, logged
 
 ROOT = Path(mlsys.__file__).parents[1]
@@ -187,6 +187,8 @@ def test_the_status_has_the_last_decision_and_the_rows_that_came_since(world):
     assert re.match(r"\d{4}-\d\d-\d\dT", found["at"])
     assert (world.store.root / found["report"]).is_file()
     assert json.dumps(found)
+    text = inventory.status_text(inventory.status(world.store))
+    assert re.search(r"world: monitor says keep \(.{16}Z, 2 windows of version 1\); 30 rows were logged since", text)
 
 
 def test_a_model_that_is_not_there_is_named(world):
