@@ -84,6 +84,9 @@ def summary(evaluation: Evaluation) -> str:
     metric = evaluation["metrics"][evaluation["metric"]]
     value = "not defined" if metric["value"] is None else f"{metric['value']:.4f}"
     ends = "" if metric["low"] is None else f" [{metric['low']:.4f}, {metric['high']:.4f}]"
+    resampling = evaluation["resampling"]
+    if ends and resampling["unit"] != "rows":
+        ends += f" over {resampling['num_units']} {resampling['unit']}"
     verdict = "gate passed" if evaluation["verdict"]["passed"] else "gate FAILED"
     return f"{evaluation['num_rows']:,} test rows, {metric['title']} {value}{ends}, {verdict}"
 

@@ -12,6 +12,7 @@ PROMISES = {
     "deploy/test_reading_texts.py": "folders of text files are predicted",
     "deploy/test_scoring_lookup.py": "batch prediction looks feature tables up",
     "evaluate/test_openings.py": "each opening of the test rows is recorded",
+    "evaluate/test_simulations.py": "intervals and promotions keep their stated rates",
     "explore/test_bin_sample.py": "bins are fixed by a look at some rows",
     "features/online/test_online_equals_joined.py": "a request has the bits of training",
     "features/online/test_publishing_new_files.py": "only new files are published",
