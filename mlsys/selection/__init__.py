@@ -21,7 +21,7 @@ from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.selection import forms
 from mlsys.selection import leaderboard as boards
-from mlsys.selection.forms import Form
+from mlsys.selection.forms import CandidateForm
 from mlsys.selection.leaderboard import LeaderboardEntry, Ranking, Scores
 from mlsys.statistics import TrainStatistics
 from mlsys.train import FoldResult, training_job
@@ -97,7 +97,9 @@ def rank(
     return dataclasses.replace(ranking, decided=_decided(recipe, task, metric, chosen))
 
 
-def _candidates(families: Sequence[str], features: list[Form], targets: list[Form]) -> dict[str, Form]:
+def _candidates(
+    families: Sequence[str], features: list[CandidateForm], targets: list[CandidateForm]
+) -> dict[str, CandidateForm]:
     """Each family in each of its forms, by the name of the candidate."""
     pairs = [(family, form) for family in families for form in forms.of_family(family, features, targets)]
     return {f"{family}{boards.FORM}{form.name}" if form.name else family: form for family, form in pairs}
@@ -109,7 +111,7 @@ def _chosen(recipe: Recipe, ranking: Ranking) -> str:
     return max(own, key=lambda entry: len(entry.scores)).name if own else ranking.preferred
 
 
-def _decided(recipe: Recipe, task: Task, metric: metrics.Metric, form: Form) -> dict[str, Any]:
+def _decided(recipe: Recipe, task: Task, metric: metrics.Metric, form: CandidateForm) -> dict[str, Any]:
     """Recipe values that the comparison decided; the usual metric of the task goes without saying."""
     usual = recipe.selection.metric != "auto" or metric.name == metrics.default(task.kind)
     return ({} if usual else {"selection.metric": metric.name}) | dict(form.values)
@@ -124,7 +126,7 @@ class _Grid:
     recipe: Recipe
     task: Task
     metric: metrics.Metric
-    candidates: Mapping[str, Form]
+    candidates: Mapping[str, CandidateForm]
     progress: Callable[[str], None]
     scored: list[_FoldScore] = field(default_factory=list)
 

@@ -31,7 +31,7 @@ INFLATED = 0.5
 
 
 @dataclass(frozen=True)
-class Form:
+class CandidateForm:
     """A form: its name ("" for the usual one), the recipe values that make it, and the one family that it is for."""
 
     name: str = ""
@@ -42,9 +42,9 @@ class Form:
         return recipe.having(self.values)
 
 
-USUAL = Form()
-TRANSFORMS = {"log": Form("log target", {"train.target_transform": "log"}),
-              "winsor": Form("winsorised target", {"train.target_transform": "winsor"})}  # fmt: skip
+USUAL = CandidateForm()
+TRANSFORMS = {"log": CandidateForm("log target", {"train.target_transform": "log"}),
+              "winsor": CandidateForm("winsorised target", {"train.target_transform": "winsor"})}  # fmt: skip
 
 
 def measure_tail(split: Split, task: Task) -> Tail | None:
@@ -65,7 +65,7 @@ def metric_for(recipe: Recipe, task: Task, tail: Tail | None) -> metrics.Metric:
     return metrics.find(recipe.selection.metric, task.kind, robust)
 
 
-def target_forms(recipe: Recipe, tail: Tail | None, metric: metrics.Metric) -> list[Form]:
+def target_forms(recipe: Recipe, tail: Tail | None, metric: metrics.Metric) -> list[CandidateForm]:
     """The forms of the target to compare where the recipe leaves its transform open, the usual one first."""
     if recipe.train.target_transform != "auto" or tail is None:
         return [USUAL]
@@ -79,7 +79,7 @@ MAX_FORMS = 4
 """Forms of a family at most: two rounds of folds each, and the rest for the best."""
 
 
-def feature_forms(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> list[Form]:
+def feature_forms(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> list[CandidateForm]:
     """The forms of columns whose whole numbers may be codes: as amounts, as means of the target, as both."""
     amounts = code_forms.candidates(schema, statistics, recipe)
     codes = code_forms.categories(schema, statistics, recipe)
@@ -89,24 +89,27 @@ def feature_forms(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -
         "amounts and target means": {name: ["numeric", "target", "frequency"] for name in [*amounts, *codes]},
         "amounts": {name: ["numeric"] for name in codes},
     }
-    return [USUAL, *(Form(name, {"features.columns": stated | way}) for name, way in treatments.items() if way)]
+    return [
+        USUAL,
+        *(CandidateForm(name, {"features.columns": stated | way}) for name, way in treatments.items() if way),
+    ]
 
 
-def text_forms(schema: Schema, recipe: Recipe) -> list[Form]:
+def text_forms(schema: Schema, recipe: Recipe) -> list[CandidateForm]:
     """For linear models, texts on all their terms in place of a few leading axes."""
     stated = recipe.features.model_dump(mode="json")["columns"]
     texts = [column.name for column in schema.features if column.kind is Kind.TEXT and column.name not in stated]
     if not texts:
         return []
     values = {"features.columns": stated | {name: ["text", "terms"] for name in texts}}
-    return [Form("all terms of texts", values, SPARSE)]
+    return [CandidateForm("all terms of texts", values, SPARSE)]
 
 
 SPARSE = "linear"
 """Family that takes columns which are zero nearly everywhere without a cost for the zeros."""
 
 
-def code_notes(ways: list[Form], stated: Mapping[str, Any]) -> list[str]:
+def code_notes(ways: list[CandidateForm], stated: Mapping[str, Any]) -> list[str]:
     """Say which columns look like codes, and how the recipe settles it."""
     if len(ways) < 2:
         return []
@@ -123,16 +126,16 @@ MAX_NAMED = 6
 """Columns that a note names."""
 
 
-def combined(first: list[Form], second: list[Form]) -> list[Form]:
+def combined(first: list[CandidateForm], second: list[CandidateForm]) -> list[CandidateForm]:
     """Forms of features and of the target together, the usual one first, `MAX_FORMS` of them."""
     pairs = [(features, target) for features in first for target in second]
     names = ["; ".join(filter(None, (features.name, target.name))) for features, target in pairs]
     values = [{**features.values, **target.values} for features, target in pairs]
-    forms = [Form(*named) for named in zip(names, values, strict=True)]
+    forms = [CandidateForm(*named) for named in zip(names, values, strict=True)]
     return sorted(forms, key=lambda form: form.name.count(";"))[:MAX_FORMS]
 
 
-def of_family(name: str, features: list[Form], targets: list[Form]) -> list[Form]:
+def of_family(name: str, features: list[CandidateForm], targets: list[CandidateForm]) -> list[CandidateForm]:
     """The forms in which a family is compared: one that looks at no feature has the usual one alone."""
     if models.family(name).encoding == "none":
         return [USUAL]
