@@ -73,7 +73,7 @@ def test_another_alias_never_takes_the_endpoint_of_champion(own, served):
 
 def test_a_version_that_does_not_load_is_refused_before_a_replica_hears_of_it(own, served):
     before = len(ledger.read(own))
-    with pytest.raises(errors.BundleError, match="models: file 'booster.json'"):
+    with pytest.raises(errors.BundleError, match=r"models: file 'booster\.json'"):
         by_name.promote(own, "train@3", reason="no")
     assert len(ledger.read(own)) == before
     assert version_at(served) == 1
