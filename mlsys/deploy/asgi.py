@@ -51,7 +51,7 @@ clients which stall cannot hold all places of a replica."""
 
 
 @dataclass(frozen=True)
-class Form:
+class RequestForm:
     """A protocol: the way from bytes to a request and from an answer to its body."""
 
     parse: Callable[[LoadedModel, bytes, requests.Bounds], requests.Request]
@@ -67,8 +67,8 @@ def _parse_open_inference(model: LoadedModel, body: bytes, bounds: requests.Boun
     return tensors.open_inference(body, bounds, model.binary)
 
 
-MLFLOW = Form(_parse_mlflow, responses.mlflow, errors_as_text=False)
-OPEN_INFERENCE = Form(_parse_open_inference, responses.open_inference, errors_as_text=True)
+MLFLOW = RequestForm(_parse_mlflow, responses.mlflow, errors_as_text=False)
+OPEN_INFERENCE = RequestForm(_parse_open_inference, responses.open_inference, errors_as_text=True)
 
 
 class RequestHandler:
@@ -85,7 +85,7 @@ class RequestHandler:
         answer = await self.answer(OPEN_INFERENCE, body, time.monotonic())
         return answer.status_code, bytes(answer.body)
 
-    async def post(self, form: Form, request: Request) -> Response:
+    async def post(self, form: RequestForm, request: Request) -> Response:
         """Read the body of a request and answer it."""
         began = time.monotonic()
         limits, seconds = self.limits, self.limits.body_seconds
@@ -102,7 +102,7 @@ class RequestHandler:
             self._awaited -= 1
         return await self.answer(form, body, began)
 
-    async def answer(self, form: Form, body: Body, began: float) -> Response:
+    async def answer(self, form: RequestForm, body: Body, began: float) -> Response:
         """Answer a body with status and JSON; every error becomes an answer here."""
         try:
             model = loaded(self.service)
@@ -121,17 +121,17 @@ class RequestHandler:
         self._count(200, began)
         return Response(answer, media_type=JSON)
 
-    def _parsed(self, form: Form, model: LoadedModel, body: Body) -> requests.Request:
+    def _parsed(self, form: RequestForm, model: LoadedModel, body: Body) -> requests.Request:
         limits = self.limits
         bounds = requests.Bounds(limits.rows, max(limits.columns, model.num_columns))
         return form.parse(model, bodies.unpacked(body, limits.body_bytes), bounds)
 
-    def _answered(self, form: Form, model: LoadedModel, request: requests.Request) -> bytes:
+    def _answered(self, form: RequestForm, model: LoadedModel, request: requests.Request) -> bytes:
         if model.takes_pictures:
             check_pixels(model.predictor, request, self.limits.pixels)
         return responses.to_bytes(form.render(self.service.answer(model, request)))
 
-    def _whole(self, form: Form, model: LoadedModel, body: Body) -> bytes:
+    def _whole(self, form: RequestForm, model: LoadedModel, body: Body) -> bytes:
         return self._answered(form, model, self._parsed(form, model, body))
 
     async def _in_thread(self, began: float, function: Callable[..., bytes], *args: Any) -> bytes:
@@ -144,7 +144,7 @@ class RequestHandler:
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    def _failure(self, form: Form, error: Exception, began: float) -> Response:
+    def _failure(self, form: RequestForm, error: Exception, began: float) -> Response:
         if isinstance(error, RecursionError):
             error = errors.PayloadError.not_json("values nested too deeply")
         answer = failure(error, as_text=form.errors_as_text, most=self.limits.faults)
