@@ -17,7 +17,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from mlsys import errors
 from mlsys.readers.base import Fragment
@@ -47,7 +47,7 @@ MARKS = {
 }
 """Byte-order marks of encodings; the longer ones first."""
 
-UNPACKERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+UNPACKERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 """First bytes of packed files, whatever they are called → what unpacks them."""
 
 UNREADABLE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
@@ -138,10 +138,11 @@ def encoding_of(start: bytes, encoding: str) -> str:
     for mark, name in MARKS.items():
         if start.startswith(mark):
             return name
-    pairs = [start[::2][: len(start) // 2], start[1::2]]
-    for zeros, letters, name in ((*pairs[::-1], "utf-16-le"), (*pairs, "utf-16-be")):
-        if len(start) >= 4 and not any(zeros) and all(letters):
-            return name
+    even, odd = start[::2], start[1::2]
+    if len(start) >= 4 and not any(odd) and all(even):
+        return "utf-16-le"
+    if len(start) >= 4 and not any(even) and all(odd):
+        return "utf-16-be"
     return encoding
 
 

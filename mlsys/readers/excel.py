@@ -8,7 +8,7 @@ stored as text are read as those of CSV files.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -63,7 +63,7 @@ class ExcelReader(Reader):
                 number += len(some)
 
 
-def _batch(columns: dict[str, Sequence[Any]], rows: Any, nulls: set[str]) -> Batch:
+def _batch(columns: Mapping[str, Sequence[Any]], rows: Any, nulls: set[str]) -> Batch:
     arrays, types = {}, {}
     for name, cells in columns.items():
         values = [None if isinstance(cell, str) and cell.strip() in nulls else cell for cell in cells]

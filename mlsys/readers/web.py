@@ -89,7 +89,10 @@ def changed(url: str) -> str:
     if state:
         return state
     with open_url(url) as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+        sha = hashlib.sha256()
+        while chunk := opened.read(1 << 20):
+            sha.update(chunk)
+    return sha.hexdigest()
 
 
 def open_url(url: str) -> BinaryIO:
