@@ -7,6 +7,7 @@ resolved recipe, defaults filled in, is written beside each run and reproduces i
 from __future__ import annotations
 
 from mlsys.recipe.loading import dump, json_schema, load, override, parse
+from mlsys.recipe.reading import Reading
 from mlsys.recipe.sections import (
     Aggregate,
     DataSection,
@@ -18,7 +19,6 @@ from mlsys.recipe.sections import (
     Join,
     LimitsSection,
     MonitorSection,
-    Reading,
     ReadOptions,
     Recipe,
     SelectionSection,

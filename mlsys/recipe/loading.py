@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from mlsys import errors
 from mlsys.recipe import columns, secrets
-from mlsys.recipe.sections import Recipe, Section
+from mlsys.recipe.reading import Section
+from mlsys.recipe.sections import Recipe
 
 SectionT = typing.TypeVar("SectionT", bound=Section)
 

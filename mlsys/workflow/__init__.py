@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlsys.recipe.sections import CELLS
+from mlsys.recipe.reading import CELLS
 from mlsys.workflow import data, modelling, production, results, summary, tables
 from mlsys.workflow.run import Run, Step, StepContext
 

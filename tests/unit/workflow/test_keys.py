@@ -20,7 +20,7 @@ import mlsys
 from mlsys import bundle, errors, recipe, workflow
 from mlsys.code_graph import CodeGraph
 from mlsys.console import Console
-from mlsys.recipe.sections import Section
+from mlsys.recipe.reading import Section
 from mlsys.store import Store
 from mlsys.workflow import STEPS, Run
 
