@@ -32,10 +32,13 @@ from mlsys import cluster, errors
 from mlsys.bundle import Bundle
 from mlsys.dataset import Split
 from mlsys.evaluate import access_log, baseline, held_out, intervals, metrics, resampling
-from mlsys.evaluate.intervals import MIN_ROWS, Estimate
+from mlsys.evaluate.intervals import Estimate
 from mlsys.evaluate.unseen_rows import UnseenRows
 from mlsys.recipe import Recipe
 from mlsys.store import Store
+
+MIN_ROWS = 20
+"""Test rows that the champion has not seen, from which two models are compared."""
 
 Outcome = Literal["better", "not worse", "not better", "worse", "not comparable"]
 

@@ -36,7 +36,7 @@ drawn, and intervals of so many rows are narrow anyway."""
 MAX_UNDEFINED = 0.05
 """With more than this share of resamples without a value, an interval would describe the others only."""
 
-MIN_ROWS = 20
+MIN_ROWS = 10
 """Rows from which intervals are given."""
 
 MIN_UNITS = 5

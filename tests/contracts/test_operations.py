@@ -165,7 +165,7 @@ def test_it_has_as_many_features_as_it_names_and_types(encoding, number):
     (operation,) = made.operations
     X = made.transform(table_of(made, rows, type_))
     assert len(operation.outputs) == len(operation.types) == made.width == X.shape[1]
-    assert set(operation.types) <= {"q", "c", "e"}
+    assert set(operation.types) <= {"q", "c", "e", "t"}
     out = np.full(made.width + 2, 7.0, np.float32)
     operation.writer(1)(None if len(operation.reads) == 1 else (None, None), out)
     assert out[[0, -1]].tolist() == [7.0, 7.0]

@@ -216,8 +216,49 @@ MESSAGES = {
         """\
         request: header Content-Type
           got:      text/csv
-          expected: application/json
+          expected: application/json in UTF-8
           hint:     curl -H 'Content-Type: application/json'""",
+        None,
+    ),
+    "PayloadError.header": (
+        errors.PayloadError.header("X-Request-ID", "byte 0xff", "UTF-8"),
+        """\
+        request: header X-Request-ID
+          got:      byte 0xff
+          expected: UTF-8""",
+        None,
+    ),
+    "PayloadError.encoding": (
+        errors.PayloadError.encoding("br", ["gzip", "deflate"]),
+        """\
+        request: header Content-Encoding
+          got:      br
+          expected: gzip, deflate, or no such header""",
+        None,
+    ),
+    "PayloadError.unpacking": (
+        errors.PayloadError.unpacking("gzip"),
+        """\
+        request: body
+          got:      bytes that are no gzip
+          expected: the whole body, packed as the header says""",
+        None,
+    ),
+    "PayloadError.too_many": (
+        errors.PayloadError.too_many("20 rows", "10 rows", "rows"),
+        """\
+        request: body
+          got:      20 rows
+          expected: at most 10 rows
+          hint:     send fewer rows, use `mlsys predict` for files, or raise deploy.limits.rows""",
+        None,
+    ),
+    "PayloadError.too_slow": (
+        errors.PayloadError.too_slow(2.5),
+        """\
+        request: body
+          got:      a part of it
+          expected: the whole body within 2.5 s""",
         None,
     ),
     "PayloadError.too_large": (
@@ -225,8 +266,8 @@ MESSAGES = {
         """\
         request: body
           got:      a larger body
-          expected: at most 1024 bytes
-          hint:     send fewer rows, or use `mlsys predict` for files""",
+          expected: at most 1,024 bytes
+          hint:     send fewer rows, use `mlsys predict` for files, or raise deploy.limits.body_bytes""",
         None,
     ),
     "RequestError.of": (
@@ -244,7 +285,10 @@ def builders() -> list[str]:
         f"{cls.__name__}.{name}"
         for cls in classes
         for name, member in vars(cls).items()
-        if isinstance(inspect.getattr_static(cls, name), classmethod) and member and name != "build"
+        if isinstance(inspect.getattr_static(cls, name), classmethod)
+        and member
+        and name != "build"
+        and not name.startswith("_")
     ]
 
 

@@ -269,9 +269,9 @@ def test_delimiter_and_null_values_can_be_given(store, tmp_path):
     [
         ("a.parquet", b"no parquet", "^predict: source 'a.parquet'"),
         ("a.csv", b"seats\n\xff\xfe\n", "byte 0xff at offset 6\n.*\n  hint:     --set reading.encoding=latin-1"),
-        ("a.csv", b"seats,seats\n1,2\n", "columns that appear more than once: seats"),
         ("a.jsonl", b'{"seats": 1}\n\xff\n', "predict: source 'a.jsonl', line 2"),
-        ("a.xlsx", b"PK", "a name in .csv"),
+        ("a.xlsx", b"PK", "BadZipFile"),
+        ("a.sav", b"$FL2", "a name in .csv"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(store, tmp_path, name, content, message):

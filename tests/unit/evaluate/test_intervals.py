@@ -87,7 +87,7 @@ def reason_of(y, score, name="roc_auc", **plan):
 def test_an_interval_that_cannot_be_trusted_is_not_given_and_says_why():
     rare = [1] + [0] * 39, [0.3, *np.linspace(0, 1, 39)]  # a third of the resamples lack the positive row
     assert re.fullmatch(r"not defined on \d\d of 200 resamples", reason_of(*rare))
-    assert reason_of([0, 1] * 5, np.linspace(0, 1, 10)) == "10 rows; an interval needs 20"
+    assert reason_of([0, 1] * 4, np.linspace(0, 1, 8)) == "8 rows; an interval needs 10"
     assert reason_of([0] * 30, np.linspace(0, 1, 30)) == "not defined on these rows"
     assert reason_of([0, 1] * 15, [0.1, 0.9] * 15) == "the same in every resample"
     assert reason_of([0, 1] * 15, np.linspace(0, 1, 30), num_resamples=0) == "evaluate.bootstrap is 0"

@@ -93,7 +93,7 @@ def test_the_recipe_overrides_the_choice(rows, schema, scan):
         (
             {"c": "numeric"},
             errors.FeatureError,
-            "expected: codes or onehot or frequency or target or hash or text or tfidf or drop",
+            "expected: codes or onehot or frequency or target or hash or text or tfidf or terms or drop",
         ),
         ({"x": "datetime"}, errors.FeatureError, "features.columns: {x: numeric}"),
     ],

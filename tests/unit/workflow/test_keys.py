@@ -26,6 +26,7 @@ from mlsys.workflow import STEPS, Run
 
 COLLECT, EXPLORE, FEATURES, SELECTION = {"collect"}, {"explore"}, {"features"}, {"selection"}
 TUNE, TRAIN, EVALUATE, DEPLOY, MONITOR = {"tune"}, {"train"}, {"evaluate"}, {"deploy"}, {"monitor"}
+WATCHED = DEPLOY | MONITOR
 FITS = SELECTION | TUNE | TRAIN
 JOINED = COLLECT | TRAIN  # a model carries the definitions by which an endpoint looks the columns up
 
@@ -50,10 +51,10 @@ VALUES = {
     "data.files.exclude": (["old/*"], COLLECT),
     "data.contract": ("{folder}/contract.yaml", COLLECT),
     "data.derive": ({"twice": "2 * x"}, COLLECT),
-    "data.id": ("x", COLLECT | MONITOR),
+    "data.id": ("x", COLLECT | WATCHED),
     "data.time": ("number", COLLECT),
     "data.group": ("colour", COLLECT),
-    "data.timezone": ("Europe/Berlin", COLLECT | FEATURES | FITS | EVALUATE | MONITOR),
+    "data.timezone": ("Europe/Berlin", COLLECT | FEATURES | FITS | EVALUATE | WATCHED),
     "data.known_after": (["x"], COLLECT),
     "data.ignore": (["x"], COLLECT),
     "data.allow_personal": (["x"], COLLECT),
@@ -99,7 +100,7 @@ VALUES = {
     "explore.suspects": ("stop", EXPLORE),
     "explore.max_duplicate_fraction": (0.9, EXPLORE),
     "selection.families": (["dummy"], SELECTION),
-    "selection.metric": ("log_loss", FITS | EVALUATE | MONITOR),
+    "selection.metric": ("log_loss", FITS | EVALUATE | WATCHED),
     "selection.max_rows": (100, SELECTION),
     "selection.margin": (0.5, SELECTION),
     "train.family": ("dummy", FITS),
@@ -112,7 +113,7 @@ VALUES = {
     "evaluate.slices": (["colour"], EVALUATE),
     "evaluate.min_slice_rows": (11, EVALUATE),
     "evaluate.bootstrap": (10, EVALUATE | DEPLOY),
-    "evaluate.confidence": (0.9, EVALUATE | MONITOR),
+    "evaluate.confidence": (0.9, EVALUATE | WATCHED),
     "evaluate.threshold": ("half", TRAIN | EVALUATE),
     "evaluate.cost": ({"false_positive": 2.0, "false_negative": 1.0}, TRAIN | EVALUATE),
     "evaluate.gate.roc_auc.min": (0.2, EVALUATE),
@@ -143,16 +144,16 @@ VALUES = {
     "deploy.lookup": ("redis://cache:6379/0", DEPLOY),
     "deploy.history": ("2d", DEPLOY),
     "deploy.replay": (False, DEPLOY),
-    "monitor.granularity": ("1 day", MONITOR),
-    "monitor.min_rows": (11, MONITOR),
-    "monitor.slices": (["colour"], MONITOR),
-    "monitor.false_alarm_rate": (0.1, MONITOR),
-    "monitor.min_effect": (0.2, MONITOR),
-    "monitor.min_js_distance": (0.2, MONITOR),
-    "monitor.min_label_coverage": (0.5, MONITOR),
-    "monitor.max_metric_loss": (0.1, MONITOR),
-    "monitor.max_calibration_gap": (0.1, MONITOR),
-    "monitor.retrain_after": ([1, 2], MONITOR),
+    "monitor.granularity": ("1 day", WATCHED),
+    "monitor.min_rows": (11, WATCHED),
+    "monitor.slices": (["colour"], WATCHED),
+    "monitor.false_alarm_rate": (0.1, WATCHED),
+    "monitor.min_effect": (0.2, WATCHED),
+    "monitor.min_js_distance": (0.2, WATCHED),
+    "monitor.min_label_coverage": (0.5, WATCHED),
+    "monitor.max_metric_loss": (0.1, WATCHED),
+    "monitor.max_calibration_gap": (0.1, WATCHED),
+    "monitor.retrain_after": ([1, 2], WATCHED),
 }
 """Another value for each leaf of the recipe, and the steps that read it."""
 
