@@ -18,7 +18,7 @@ def heads(root):
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         try:
-            if "--head" in words and process.environ().get("MLSYS_STORE") == str(root):
+            if {"ray.scripts.scripts", "--head"} <= set(words) and process.environ().get("MLSYS_STORE") == str(root):
                 found.append(process)
         except psutil.Error:
             continue
