@@ -126,7 +126,7 @@ def configured(name: str) -> Configured | None:
     if app is None or app.get("import_path") != MODEL_APP:
         return None
     (deployment,) = app["deployments"]
-    choice = {**app.get("args", {}).get("choice", {}), **(deployment.get("user_config") or {})}
+    choice = {**((app.get("args") or {}).get("choice") or {}), **(deployment.get("user_config") or {})}
     url = f"{_root(client)}/{name}"
     return Configured(choice.get("alias", "champion"), choice.get("digest"), choice.get("version"), url)
 
