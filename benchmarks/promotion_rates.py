@@ -1,10 +1,11 @@
 """How often does one model take another's place by chance, and how often when it is better? Simulated.
 
-Asked: of two models from the same data one is promoted over the other in at most 5 % of the cases; one that is better
-by 0.005 in ROC AUC on 20,000 test rows in at least 80 %. With simulated scores of equal models the first holds (3 %), the
-second where the scores of the two models correlate by 0.95 (92 %; at 0.9 it is 70 %). With pairs of real models (gradient
-boosting, fitted on the same rows with two seeds, or on two samples of them) the first does not hold: the interval knows the
-chance of the test rows and not that of training. With ``--json`` the last line is one JSON object.
+Asked: of two models from the same data one is promoted over the other in at most 5 % of the cases; one that is
+better by 0.005 in ROC AUC on 20,000 test rows in at least 80 %. With simulated scores of equal models the first holds
+(3 %), the second where the scores of the two models correlate by 0.95 (92 %; at 0.9 it is 70 %). With pairs of real
+models (gradient boosting, fitted on the same rows with two seeds, or on two samples of them) the first does not hold:
+the interval knows the chance of the test rows and not that of training. With ``--json`` the last line is one JSON
+object.
 """
 
 from __future__ import annotations
