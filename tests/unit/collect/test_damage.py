@@ -76,7 +76,7 @@ def test_several_broken_files_are_all_named(take, folder):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("z.csv.gz", gzip.compress(b"x,y\n" + b"".join(b"%d,1\n" % i for i in range(3000)))[:4000]),
+        ("z.csv.gz", gzip.compress(b"x,y\n" + b"".join(b"%d,1\n" % i for i in range(3000)), mtime=0)[:4000]),
         ("z.csv", b'x,y\na,0\n"b,1\nc,0\n'),
         ("z.csv", b"x,y\na,0\n\xff,1\n"),
     ],
