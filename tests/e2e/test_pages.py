@@ -1,5 +1,6 @@
 """Every command of README and docs/, in its order, as someone types it who follows the pages."""
 
+import contextlib
 import shutil
 import subprocess
 
@@ -40,7 +41,8 @@ def end_processes_of(store):
     """End the processes that were started with this store, found by their environment."""
     ours = [process for process in psutil.process_iter() if belongs(process, store)]
     for process in ours:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end with the one before it
+            process.kill()
     psutil.wait_procs(ours, timeout=10)
 
 
