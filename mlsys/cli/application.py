@@ -50,6 +50,14 @@ Settings = Annotated[
         "--set", metavar="KEY=VALUE", help="override a value of the recipe, e.g. train.rounds=200; may be repeated"
     ),
 ]
+ReadSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="how the source is read, if not as in training: reading.delimiter=';', reading.query=…, timezone=UTC",
+    ),
+]
 StoreRoot = Annotated[
     Path | None, typer.Option("--store", envvar="MLSYS_STORE", help="folder of the store; .mlsys by default")
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlsys.cli.application import NAMES, Alias, AsJson, Name, StoreRoot, app, show
+from mlsys.cli.application import NAMES, Alias, AsJson, Name, ReadSettings, StoreRoot, app, show
 from mlsys.cli.endings import open_store
 
 if TYPE_CHECKING:
@@ -29,14 +29,7 @@ def predict(
             "--key", metavar="COLUMN", help="column to carry over, may be repeated; the id and time columns by default"
         ),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="how the source is read, if not as in training: reading.delimiter=';', reading.query=…, timezone=UTC",
-        ),
-    ] = None,
+    settings: ReadSettings = None,
     as_json: AsJson = False,
     store: StoreRoot = None,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from mlsys.cli import name_verbs
-from mlsys.cli.application import RECIPES, AsJson, Labels, RecipeFile, Settings, StoreRoot, app
+from mlsys.cli.application import RECIPES, AsJson, Labels, ReadSettings, RecipeFile, Settings, StoreRoot, app
 from mlsys.cli.endings import exit_codes, open_store
 
 
@@ -94,14 +94,7 @@ def init(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="where to write; <name>.yaml by default")
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="how the table is read: reading.query=…, reading.delimiter=';', timezone=…",
-        ),
-    ] = None,
+    settings: ReadSettings = None,
 ) -> None:
     """Write a recipe for a table that nobody has seen, with a reason for each choice; it runs without edits."""
     from mlsys.collect import recipe_template

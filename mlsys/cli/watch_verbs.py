@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mlsys.cli.application import NAMES, Labels, Settings, StoreRoot, app
+from mlsys.cli.application import NAMES, Labels, ReadSettings, Settings, StoreRoot, app
 from mlsys.cli.endings import exit_codes, open_store
 
 MONITOR_MODEL = "name, name@alias or name@version; or a recipe, which means the model of its name and its settings"
@@ -28,10 +28,7 @@ def monitor(
 def take_labels(
     model: Annotated[str, typer.Argument(metavar="NAME", help="the model")],
     source: Annotated[str, typer.Argument(help="labels by id: a source as data.source in a recipe")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="how the source is read, if not as in training"),
-    ] = None,
+    settings: ReadSettings = None,
     store: StoreRoot = None,
 ) -> None:
     """Take labels in that come after the predictions, for every later run of the monitor."""

@@ -19,7 +19,7 @@ from mlsys.deploy.prediction_log import RowSpans
 from mlsys.evaluate.baseline import metric_of
 from mlsys.monitor import decision, judgement_json, label_match, label_store, log_state, metric_tables, report
 from mlsys.monitor.label_match import LabelCounts
-from mlsys.monitor.labels import Labels, LabelSource
+from mlsys.monitor.labels import Labels, LabelSource, WrittenLabels
 from mlsys.monitor.log_rows import LogRows
 from mlsys.monitor.log_scan import LogScan
 from mlsys.monitor.log_state import LogState
@@ -139,7 +139,8 @@ class LabelSources:
         if self.given is None:
             return labels
         options, time_column = bundle.read_options, bundle.schema.name_of(Role.TIME)
-        given = Labels.read(self.given, task, id_column, self.as_of, options, time_column)
+        read = WrittenLabels.read(self.given, task, id_column, time_column, options)
+        given = Labels.of(read, task, id_column, self.as_of)
         return [given, *labels] if self.is_first else [*labels, given]
 
 

@@ -104,29 +104,16 @@ class Labels:
     join_on: str
 
     @classmethod
-    def read(
-        cls,
-        source: LabelSource,
-        task: Task,
-        id_column: str | None = None,
-        as_of: dt.datetime | None = None,
-        options: ReadOptions = DEFAULT_OPTIONS,
-        time_column: str | None = None,
+    def of(
+        cls, written: WrittenLabels, task: Task, id_column: str | None = None, as_of: dt.datetime | None = None
     ) -> Self:
-        """Read the labels of a source as `WrittenLabels.read` does; those known after `as_of` are left out.
+        """Encode written labels; those known after `as_of` are left out, as if they had not come yet.
 
         Raises
         ------
         ContractError
-            No label is a class of the task; beside the errors of `WrittenLabels.read`.
+            No label is a class of the task.
         """
-        return cls.of(WrittenLabels.read(source, task, id_column, time_column, options), task, id_column, as_of)
-
-    @classmethod
-    def of(
-        cls, written: WrittenLabels, task: Task, id_column: str | None = None, as_of: dt.datetime | None = None
-    ) -> Self:
-        """Encode written labels; those known after `as_of` are left out, as if they had not come yet."""
         frame = written.frame
         if as_of is not None:
             frame = frame.filter(pl.col("known_at").is_null() | (pl.col("known_at") <= as_of))

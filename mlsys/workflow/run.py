@@ -164,7 +164,8 @@ class Run:
         """Leave the block after the step `until`; the resolved recipe is written before it, the results after.
 
         One run of a name is at work at a time: another waits, and says for whom. Where a model is refused, the
-        results of the steps before are written, too.
+        results of the steps before are written, too. Where a step fails MLflow is told, too; after Ctrl-C it is not:
+        nobody who ends a run waits for a server, and the next run or ``mlsys registry sync`` tells it.
 
         Raises
         ------
@@ -176,26 +177,35 @@ class Run:
             raise errors.RecipeError.build("workflow: until", got=until, expected="a step", hint=hint)
         self.until = until
         try:
-            with self._turn():
-                resolved = dump(self.recipe)
-                write_atomic(self.folder / "resolved.yaml", resolved.encode())
-                self.run_record = RunRecord.begin(self.folder, resolved, until)
-                try:
-                    with self.run_record.recording(), refusal.explained(self.results), suppress(_LastStepError):
-                        yield
-                except errors.GateError:
-                    write_json(self.folder / "result.json", self.records)
-                    raise
-                write_json(self.folder / "result.json", self.records)
-        finally:
-            if self.mirrors and until in MIRRORED:
-                self._mirror()
+            with self._turn(), self._recording(until):
+                yield
+        except Exception:
+            self._mirror()
+            raise
+        self._mirror()
+
+    @contextmanager
+    def _recording(self, until: str) -> Iterator[None]:
+        """Write the resolved recipe before the block, the record of the run during it, and its results after."""
+        resolved = dump(self.recipe)
+        write_atomic(self.folder / "resolved.yaml", resolved.encode())
+        self.run_record = RunRecord.begin(self.folder, resolved, until)
+        try:
+            with self.run_record.recording(), refusal.explained(self.results), suppress(_LastStepError):
+                yield
+        except errors.GateError:
+            write_json(self.folder / "result.json", self.records)
+            raise
+        write_json(self.folder / "result.json", self.records)
 
     def _turn(self) -> AbstractContextManager[None]:
         name = self.recipe.name
         return locks.hold(self.store.root / "locks" / name, f"run of '{name}'", self.console.line)
 
     def _mirror(self) -> None:
+        """Tell MLflow of the run, if it was to judge a model."""
+        if not self.mirrors or self.until not in MIRRORED:
+            return
         from mlsys.registry import mlflow_mirror
 
         self.console.progress("telling MLflow")

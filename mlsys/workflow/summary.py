@@ -104,29 +104,45 @@ def _verdict(run: Run, evaluated: EvaluateResult) -> list[str]:
 
 
 def _leaderboard(ranking: dict[str, Any]) -> list[str]:
+    """Families best first, in columns that are as wide as their longest cell."""
+    entries = ranking["entries"]
+    names = [", ".join(filter(None, [entry["family"], entry["form"]])) for entry in entries]
+    means = [f"{entry['mean']:.4f}" for entry in entries]
+    spreads = ["" if entry["std_error"] is None else f"± {entry['std_error']:.4f}" for entry in entries]
+    costs = [f"{entry['fit_s']:6.1f} s a fit {entry['predict_us_per_row']:8.1f} µs a row" for entry in entries]
+    widths = [max(least, *map(len, cells)) for least, cells in ((9, names), (8, means), (10, spreads))]
     lines = [f"leaderboard ({ranking['metric']}, mean over the folds ± standard error)"]
-    for entry in ranking["entries"]:
-        spread = "" if entry["std_error"] is None else f"± {entry['std_error']:.4f}"
-        notes = ["tied with the best"] if entry["tie"] else []
-        name = ", ".join(filter(None, [entry["family"], entry["form"]]))
-        if name == ranking["best"]:
-            notes = ["best"]
-        if name == ranking["preferred"]:
-            notes.append("preferred")
-        if len(entry["scores"]) < len(ranking["rounds"]):
-            notes.append(f"left after {len(entry['scores'])} folds")
-        cost = f"{entry['fit_s']:6.1f} s a fit {entry['predict_us_per_row']:8.1f} µs a row"
-        lines.append(f"  {name:<9} {entry['mean']:8.4f} {spread:<10} {cost}   {', '.join(notes)}".rstrip())
+    for entry, name, mean, spread, cost in zip(entries, names, means, spreads, costs, strict=True):
+        cells = f"{name:<{widths[0]}} {mean:>{widths[1]}} {spread:<{widths[2]}} {cost}"
+        lines.append(f"  {cells}   {', '.join(_notes(ranking, entry, name))}".rstrip())
     return lines
 
 
+def _notes(ranking: dict[str, Any], entry: dict[str, Any], name: str) -> list[str]:
+    """Remarks about a family behind its line of the leaderboard."""
+    notes = ["tied with the best"] if entry["tie"] else []
+    if name == ranking["best"]:
+        notes = ["best"]
+    if name == ranking["preferred"]:
+        notes.append("preferred")
+    if len(entry["scores"]) < len(ranking["rounds"]):
+        notes.append(f"left after {len(entry['scores'])} folds")
+    return notes
+
+
 def _metrics(evaluated: EvaluateResult) -> list[str]:
+    """Metrics of the test rows, in columns that are as wide as their longest cell."""
+    rows = [
+        (metric["title"], f"{metric['value']:.4f}", metric["low"], metric["high"])
+        for metric in evaluated.metrics.values()
+        if metric["value"] is not None
+    ]
+    titles = max([25, *(len(title) for title, *_ in rows)])
+    values = max([10, *(len(value) for _, value, *_ in rows)])
     lines = ["test rows (value, interval)"]
-    for metric in evaluated.metrics.values():
-        if metric["value"] is None:
-            continue
-        ends = "" if metric["low"] is None else f"[{metric['low']:.4f}, {metric['high']:.4f}]"
-        lines.append(f"  {metric['title']:<25} {metric['value']:10.4f}  {ends}".rstrip())
+    for title, value, low, high in rows:
+        ends = "" if low is None else f"[{low:.4f}, {high:.4f}]"
+        lines.append(f"  {title:<{titles}} {value:>{values}}  {ends}".rstrip())
     return lines
 
 

@@ -5,6 +5,7 @@ Processes that deploy on them kill themselves at a given point.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,18 +14,37 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from mlsys import errors, registry
 from mlsys.deploy import rollout
 from mlsys.deploy.serving import Configured, Endpoint
 from mlsys.registry import ledger
+from mlsys.store import Store
 
 POINTS = ("before the intent", "after the intent", "in the endpoint", "after the endpoint", "before the move")
 """Points at which a deployment is killed, in the order in which it passes them."""
 
 
-def model(letter):
+def model(letter, **params):
     """What the registry reads of a bundle."""
-    return SimpleNamespace(digest=letter * 64, family="linear", params={})
+    return SimpleNamespace(digest=letter * 64, family="linear", params=params)
+
+
+def registered(folder, letters, **more):
+    """A new store in which `late` has a version a letter; MLflow is not told."""
+    store = Store.open(folder)
+    for letter in letters:
+        registry.register(store, "late", model(letter), **more)
+    return store
+
+
+@contextlib.contextmanager
+def own_tracking():
+    """During the block the store's own database is the tracking server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield
 
 
 class EndpointFiles:

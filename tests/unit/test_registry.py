@@ -5,28 +5,20 @@ import shutil
 import subprocess
 import sys
 import threading
-from types import SimpleNamespace
 
 import pytest
 
+from endpoint_files import model, own_tracking, registered
 from mlsys import errors, registry
 from mlsys.registry import ledger, mlflow_mirror
 from mlsys.store import Store
 
 
-def model(letter, **params):
-    """What the registry reads of a bundle."""
-    return SimpleNamespace(digest=letter * 64, family="linear", params=params)
-
-
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
     """A store in which `late` has three versions; MLflow takes seconds to make a database."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        store = Store.open(tmp_path_factory.mktemp("registry") / "store")
-        for letter in "abc":
-            registry.register(store, "late", model(letter))
+    with own_tracking():
+        store = registered(tmp_path_factory.mktemp("registry") / "store", "abc")
         mlflow_mirror.sync(store)
     return store
 

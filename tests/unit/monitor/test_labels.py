@@ -11,7 +11,7 @@ import pytest
 from mlsys import errors
 from mlsys.monitor import label_match, log_state
 from mlsys.monitor.label_match import LABEL
-from mlsys.monitor.labels import UNKNOWN, Labels, class_codes
+from mlsys.monitor.labels import UNKNOWN, Labels, WrittenLabels, class_codes
 from mlsys.monitor.log_rows import ENTITY
 from mlsys.recipe import Reading, ReadOptions
 from mlsys.schema import Task, TaskKind
@@ -21,6 +21,10 @@ UTC = dt.UTC
 BINARY = Task(kind=TaskKind.BINARY, target="late", classes=(False, True))
 WORDS = Task(kind=TaskKind.MULTICLASS, target="species", classes=("Adelie", "Chinstrap", "Gentoo"))
 NUMBERS = Task(kind=TaskKind.MULTICLASS, target="stars", classes=(1, 2, 3))
+
+
+def read(source, task, **more):
+    return Labels.of(WrittenLabels.read(source, task, **more), task, more.get("id_column"))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +46,7 @@ def test_classes_are_recognised_as_themselves_as_json_and_as_text(task, values, 
 def test_labels_come_from_csv_with_the_zeros_of_their_ids(tmp_path):
     file = tmp_path / "labels.csv"
     file.write_text("id,late\n007,true\n008,\n009,NA\n")
-    labels = Labels.read(file, BINARY)
+    labels = read(file, BINARY)
     assert labels.frame["key"].to_list() == ["007", "008", "009"]
     assert labels.frame["y"].to_list()[0] == 1.0
     assert labels.frame["void"].to_list() == [False, True, True]
@@ -54,7 +58,7 @@ def test_labels_come_from_json_lines_and_parquet(tmp_path):
     (tmp_path / "l.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     pl.DataFrame(rows).write_parquet(tmp_path / "l.parquet")
     for name in ("l.jsonl", "l.parquet"):
-        frame = Labels.read(tmp_path / name, task).frame
+        frame = read(tmp_path / name, task).frame
         assert frame["y"].to_list() == pytest.approx([1.5, np.nan], nan_ok=True)
         assert frame["void"].to_list() == [False, True]
 
@@ -80,7 +84,7 @@ def log(*rows):
 
 
 def joined(state, *tables, id_column="customer", **options):
-    labels = [Labels.read(pa.table(table), BINARY, id_column, time_column="at") for table in tables]
+    labels = [read(pa.table(table), BINARY, id_column=id_column, time_column="at") for table in tables]
     return label_match.join(labels, state, **options)
 
 
@@ -164,17 +168,17 @@ def test_labels_of_rows_that_another_version_answered_are_counted_apart():
 
 def test_labels_without_a_key_name_what_is_there():
     with pytest.raises(errors.RecipeError, match="no column 'prediction_id'"):
-        Labels.read(pa.table({"key": ["a"], "late": [True]}), BINARY)
+        read(pa.table({"key": ["a"], "late": [True]}), BINARY)
 
 
 def test_labels_of_another_task_are_refused():
     with pytest.raises(errors.ContractError, match="one of 'Adelie', 'Chinstrap', 'Gentoo'"):
-        Labels.read(pa.table({"id": ["a"], "species": ["blue"]}), WORDS)
+        read(pa.table({"id": ["a"], "species": ["blue"]}), WORDS)
 
 
 def test_a_file_of_labels_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(errors.SourceError, match="labels"):
-        Labels.read(tmp_path / "none.csv", BINARY)
+        read(tmp_path / "none.csv", BINARY)
 
 
 def test_labels_are_read_as_the_rows_of_training_were(tmp_path):
@@ -183,7 +187,7 @@ def test_labels_are_read_as_the_rows_of_training_were(tmp_path):
     options = ReadOptions(reading=reading, timezone="Europe/Berlin")
     task = Task(kind=TaskKind.REGRESSION, target="y")
     for source in (tmp_path / "l.csv", (tmp_path / "l.csv").as_uri(), str(tmp_path / "*.csv")):
-        frame = Labels.read(source, task, options=options).frame.sort("key")
+        frame = read(source, task, options=options).frame.sort("key")
         assert frame["key"].to_list() == ["Bern", "Zürich"]
         assert frame["y"].to_list() == pytest.approx([np.nan, 1200.5], nan_ok=True)
         assert frame["known_at"].to_list() == [None, dt.datetime(2024, 7, 1, 8, tzinfo=UTC)]
@@ -192,7 +196,7 @@ def test_labels_are_read_as_the_rows_of_training_were(tmp_path):
 def test_a_line_of_labels_that_is_no_row_is_named(tmp_path):
     (tmp_path / "l.jsonl").write_text('{"id": "a", "late": true}\n{\n')
     with pytest.raises(errors.SourceError, match=r"monitor: labels 'l.jsonl', record 1"):
-        Labels.read(tmp_path / "l.jsonl", BINARY)
+        read(tmp_path / "l.jsonl", BINARY)
 
 
 def test_a_label_that_is_no_number_is_named_and_not_taken_for_one_that_never_comes(tmp_path):
@@ -200,6 +204,6 @@ def test_a_label_that_is_no_number_is_named_and_not_taken_for_one_that_never_com
     (tmp_path / "labels.csv").write_text("id;y\n1;2\n2;1,5\n3;\n")
     task = Task(kind=TaskKind.REGRESSION, target="y")
     with pytest.raises(errors.SourceError, match=r"column 'y'\n  got:      1,5\n  expected: numbers"):
-        Labels.read(tmp_path / "labels.csv", task, options=ReadOptions(reading=Reading(delimiter=";")))
+        read(tmp_path / "labels.csv", task, options=ReadOptions(reading=Reading(delimiter=";")))
     german = ReadOptions(reading=Reading(delimiter=";", decimal=","))
-    assert Labels.read(tmp_path / "labels.csv", task, options=german).frame["void"].sum() == 1
+    assert read(tmp_path / "labels.csv", task, options=german).frame["void"].sum() == 1

@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 from mlflow import MlflowClient
 
-from endpoint_files import model
+from endpoint_files import model, own_tracking, registered
 from mlsys import errors, registry
 from mlsys.registry import ledger, mlflow_mirror
 from mlsys.store import Store
@@ -21,11 +21,8 @@ from mlsys.store import Store
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
     """A store with two versions of `late`, and its own database, which MLflow takes seconds to make."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        store = Store.open(tmp_path_factory.mktemp("mirror") / "store")
-        for letter in "ab":
-            registry.register(store, "late", model(letter), metrics={"roc_auc": 0.75})
+    with own_tracking():
+        store = registered(tmp_path_factory.mktemp("mirror") / "store", "ab", metrics={"roc_auc": 0.75})
         registry.set_alias(store, "late", "champion", 2, "better")
         assert mlflow_mirror.mirror(store, "late") is None
     return store

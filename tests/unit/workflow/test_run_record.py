@@ -1,3 +1,4 @@
+import io
 import signal
 import subprocess
 import sys
@@ -6,8 +7,11 @@ import textwrap
 import pytest
 
 from mlsys import errors
+from mlsys.console import Console
+from mlsys.recipe import parse
+from mlsys.registry import mlflow_mirror
 from mlsys.store import Store
-from mlsys.workflow import run_record
+from mlsys.workflow import STEPS, Run, run_record
 from mlsys.workflow.run_record import RunRecord
 
 
@@ -64,3 +68,16 @@ def test_a_run_that_was_killed_is_told_by_the_next_one(store):
     assert before["steps"][1]["status"] == "running"
     assert [killed["status"], running["status"]] == ["killed", "running"]
     assert [step["status"] for step in killed["steps"]] == ["finished", "killed"]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_told"), [(KeyboardInterrupt(), False), (SystemExit(1), False), (errors.SourceError("no file"), True)]
+)
+def test_whoever_ends_a_run_does_not_wait_for_mlflow(store, monkeypatch, error, is_told):
+    told = []
+    monkeypatch.setattr(mlflow_mirror, "mirror", lambda _, name: told.append(name))
+    run = Run(parse("name: late\ntarget: y\ndata: {source: rows.csv}"), store, Console(io.StringIO()), mirrors=True)
+    with pytest.raises(type(error)), run.ending_after("deploy", STEPS):
+        raise error
+    assert told == ["late"] * is_told
+    assert run_record.records(store, "late")[0]["status"] != "running"

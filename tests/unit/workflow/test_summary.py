@@ -1,5 +1,8 @@
 """The leaderboard as the last lines of a run say it."""
 
+import json
+from types import SimpleNamespace
+
 from mlsys.evaluate import metrics
 from mlsys.selection.leaderboard import leaderboard
 from mlsys.train import FoldResult
@@ -21,6 +24,31 @@ def test_a_family_that_left_early_is_said_to_have():
         "  linear      0.8000 ± 0.0764      0.5 s a fit      3.0 µs a row   best, preferred",
         "  forest      0.5500 ± 0.0612      0.5 s a fit      3.0 µs a row   left after 2 folds",
         "  dummy       0.5000 ± 0.0000      0.5 s a fit      3.0 µs a row",
+    ]
+
+
+def test_columns_are_as_wide_as_their_longest_cell():
+    scores = {"dummy": 412345.25, "linear": 98765.5, "forest": 9.5}
+    board = leaderboard(metrics.METRICS["rmse"], {name: fits([score] * 3) for name, score in scores.items()}).to_json()
+    board = json.loads(json.dumps(board))
+    board["entries"][1] |= {"family": "a_family_of_a_plugin", "form": "log"}
+    assert summary._leaderboard(board)[1:] == [
+        "  forest                         9.5000 ± 0.0000      0.5 s a fit      3.0 µs a row   best, preferred",
+        "  a_family_of_a_plugin, log  98765.5000 ± 0.0000      0.5 s a fit      3.0 µs a row",
+        "  dummy                     412345.2500 ± 0.0000      0.5 s a fit      3.0 µs a row",
+    ]
+
+
+def test_metrics_are_in_line_whatever_their_titles_and_values():
+    entries = {
+        "a": {"title": "a metric with a title longer than others", "value": 0.5, "low": None, "high": None},
+        "b": {"title": "short", "value": 1234567.25, "low": 1.0, "high": 2.0},
+        "c": {"title": "none", "value": None, "low": None, "high": None},
+    }
+    assert summary._metrics(SimpleNamespace(metrics=entries)) == [
+        "test rows (value, interval)",
+        "  a metric with a title longer than others       0.5000",
+        "  short                                    1234567.2500  [1.0000, 2.0000]",
     ]
 
 
