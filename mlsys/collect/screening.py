@@ -49,6 +49,13 @@ COMPARED = frozenset(Kind) - {Kind.IMAGE, Kind.BYTES, Kind.LIST}
 PERSONAL_ROWS, PERSONAL_GROUPS = 20_000, 8
 """Rows that are looked at for personal data, and row groups that they are taken from, spread over the table."""
 
+LOGGED = (
+    "as data.id it stands in clear in the prediction log and in what mlsys predict writes; take a number that means "
+    "nothing elsewhere as data.id, or no data.id and data.ignore: [{name}], and labels name the prediction_id of an "
+    "answer; deploy.log: false logs nothing, data.allow_personal: [{name}] ends this message"
+)
+"""The repair for a column of personal data that is ``data.id``."""
+
 
 @dataclass(frozen=True)
 class Screened:
@@ -64,17 +71,21 @@ class Screened:
 
 
 def screen(snapshot: Snapshot, task: Task, named: Collection[str] = ()) -> dict[str, Screened]:
-    """Screen the features of a snapshot; columns in `named` are the recipe's own choice and stay what they are."""
+    """Screen the features of a snapshot; columns in `named` are the recipe's own choice and stay what they are.
+
+    A column ``data.id`` that is personal stays what it is and is told, because it is logged with each prediction.
+    """
     names = [column.name for column in snapshot.schema.features if column.name not in {*named, task.target}]
-    return cluster.call(_screen, snapshot, task, names, threads=1) if names else {}
+    ids = [column.name for column in snapshot.schema.with_role(Role.ID) if column.name not in named]
+    return cluster.call(_screen, snapshot, task, names, ids, threads=1) if names or ids else {}
 
 
 def messages(screened: Mapping[str, Screened]) -> list[str]:
-    """Sentences about the columns that are left out."""
+    """Sentences about the columns that are left out, and about one that is logged."""
     return [f"column '{name}' {each.detail}: {each.action}" for name, each in screened.items() if each.role is not None]
 
 
-def _screen(snapshot: Snapshot, task: Task, names: Sequence[str]) -> dict[str, Screened]:
+def _screen(snapshot: Snapshot, task: Task, names: Sequence[str], ids: Sequence[str]) -> dict[str, Screened]:
     compared = [name for name in names if snapshot.schema[name].kind in COMPARED]
     reasons = {**_filled_after(snapshot, task.target, names), **_copies(snapshot, task, compared)}
     known_after = {
@@ -83,20 +94,22 @@ def _screen(snapshot: Snapshot, task: Task, names: Sequence[str]) -> dict[str, S
         )
         for name, reason in reasons.items()
     }
-    return {**_personal(snapshot, compared), **known_after}
+    return {**_personal(snapshot, compared, ids), **known_after}
 
 
-def _personal(snapshot: Snapshot, names: Sequence[str]) -> dict[str, Screened]:
-    rows = _spread_rows(snapshot, names)
+def _personal(snapshot: Snapshot, names: Sequence[str], ids: Sequence[str]) -> dict[str, Screened]:
+    rows = _spread_rows(snapshot, [*names, *ids])
     personal: dict[str, Screened] = {}
-    for name in names:
+    for name in (*names, *ids):
         kind = personal_data.detect(name, rows[name])
-        if kind is not None:
-            action = "kept as a feature; data.ignore leaves it out"
-            if not kind.is_feature:
-                action = f"not used as a feature; data.allow_personal: [{name}] uses it"
-            role = None if kind.is_feature else Role.IGNORE
-            personal[name] = Screened("personal_data", role, f"holds {kind.detail}", action)
+        if kind is None:
+            continue
+        role, action = Role.IGNORE, f"not used as a feature; data.allow_personal: [{name}] uses it"
+        if name in ids:
+            role, action = Role.ID, LOGGED.format(name=name)
+        elif kind.is_feature:
+            role, action = None, "kept as a feature; data.ignore leaves it out"
+        personal[name] = Screened("personal_data", role, f"holds {kind.detail}", action)
     return personal
 
 

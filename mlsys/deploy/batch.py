@@ -24,7 +24,7 @@ from mlsys.deploy.batch_worker import BatchCounts, BatchJob, predict_fragments
 from mlsys.readers import conversion
 from mlsys.readers import registry as readers
 from mlsys.readers.base import Fragment
-from mlsys.recipe import ReadOptions, override
+from mlsys.recipe import ReadOptions, override, secrets
 from mlsys.store import Store
 
 WORDS = (
@@ -129,7 +129,9 @@ def predict(
                 raise errors.ContractError.build(where, got=got, expected=expected, hint=hint)
             unseen, rare = dict(sorted(count.unseen.items())), dict(sorted(count.rare.items()))
             rows = count.num_rows, count.num_rejected
-            result = BatchResult(str(output), *entry, *rows, unseen, rare, count.lookup, f"{how.kind}: {how.reason}")
+            result = BatchResult(
+                secrets.shown(str(output)), *entry, *rows, unseen, rare, count.lookup, f"{how.kind}: {how.reason}"
+            )
             staged.write_json(RESULT, asdict(result))
     return result
 

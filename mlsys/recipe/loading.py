@@ -52,7 +52,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> errors.RecipeErro
     if fault["type"] == "missing":
         return errors.RecipeError.build(f"recipe: '{dotted}' is missing", expected="a value", hint=f"add '{dotted}: …'")
     expected = dict.fromkeys(_expected(each) for each in faults if _path(each) == path)
-    return errors.RecipeError.build(f"recipe: '{dotted}'", got=repr(fault["input"]), expected=" or ".join(expected))
+    got = secrets.shown(repr(fault["input"]))
+    return errors.RecipeError.build(f"recipe: '{dotted}'", got=got, expected=" or ".join(expected))
 
 
 def _path(fault: Any) -> list[str]:
@@ -169,8 +170,9 @@ def _validated(model: type[SectionT], tree: dict[str, Any], settings: Iterable[s
 
 
 def dump(recipe: Recipe) -> str:
-    """Write the resolved recipe as YAML, every default filled in; a password in a source is masked."""
+    """Write the resolved recipe as YAML, every default filled in; a password in an address is masked."""
     tree = recipe.model_dump(mode="json")
+    tree["deploy"]["lookup"] = secrets.shown(tree["deploy"]["lookup"])
     for section in (tree["data"], *tree["features"]["joins"].values()):
         source = section["source"]
         section["source"] = secrets.shown(source) if isinstance(source, str) else [*map(secrets.shown, source)]
@@ -217,15 +219,16 @@ def _read_yaml(text: str, where: str, hint: str | None = None) -> Any:
     try:
         return yaml.load(text, _RecipeLoader)  # noqa: S506  (a safe loader with fewer types)
     except yaml.YAMLError as error:
-        raise errors.RecipeError.build(where, got=" ".join(str(error).split()), expected="YAML", hint=hint) from None
+        got = secrets.shown(" ".join(str(error).split()))  # it cites the line
+        raise errors.RecipeError.build(where, got=got, expected="YAML", hint=hint) from None
 
 
 def _override(tree: dict[str, Any], setting: str) -> None:
     path, equals, value = setting.partition("=")
+    where = f"recipe: --set {secrets.shown(setting)}"
     if not equals or not path:
-        raise errors.RecipeError.build(
-            f"recipe: --set {setting}", got=setting, expected="key=value, e.g. train.rounds=200"
-        )
+        got = secrets.shown(setting)
+        raise errors.RecipeError.build(where, got=got, expected="key=value, e.g. train.rounds=200")
     *parents, last = path.split(".")
     section = tree
     for parent in parents:
@@ -233,8 +236,6 @@ def _override(tree: dict[str, Any], setting: str) -> None:
             section[parent] = {}
         section = section[parent]
         if not isinstance(section, dict):
-            raise errors.RecipeError.build(
-                f"recipe: --set {setting}", got=f"'{parent}' is a value", expected="a section"
-            )
-    hint = f"quote it twice, for the shell and for YAML: --set '{path}=\"{value}\"'"
-    section[last] = _read_yaml(value, f"recipe: --set {setting}", hint)
+            raise errors.RecipeError.build(where, got=f"'{parent}' is a value", expected="a section")
+    hint = f"quote it twice, for the shell and for YAML: --set '{path}=\"{secrets.shown(value)}\"'"
+    section[last] = _read_yaml(value, where, hint)

@@ -64,6 +64,24 @@ def shown(source: str) -> str:
     return PARAMETER.sub(without_value, USER.sub(without_password, source))
 
 
+def check_lookup(address: str) -> None:
+    """Refuse a password that is written out in ``deploy.lookup``, which is noted to serve the model by its name.
+
+    Raises
+    ------
+    RecipeError
+        There is one.
+
+    >>> check_lookup("redis://app:${CACHE_PASSWORD}@cache:6379/0")
+    """
+    if values([address]):
+        raise errors.RecipeError.build(
+            "recipe: 'deploy.lookup'", got=shown(address), expected="an address without a password in it: it is noted "
+            "beside the model, to serve it by its name", hint="${NAME} in its place, a variable of the environment "
+            "here and where the cluster is started; or MLSYS_REDIS_PASSWORD there", field="deploy.lookup",
+        )  # fmt: skip
+
+
 def values(sources: Iterable[str]) -> list[str]:
     """The secrets that are written out in some sources, as they are and unquoted, the longest first."""
     parts: set[str] = set()

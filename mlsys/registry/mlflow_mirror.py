@@ -26,6 +26,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mlsys import bundle, errors, locks
+from mlsys.recipe import secrets
 from mlsys.registry import ledger, mlflow_model, mlflow_runs
 from mlsys.registry.ledger import Move
 from mlsys.store import Store, digest_json, read_json, write_json
@@ -209,7 +210,7 @@ def _answered(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # MLflow lets errors of requests, urllib3 and SQLAlchemy through
         raise errors.RegistryError.build(
-            f"registry: {what}", got=str(error).split("\n", maxsplit=1)[0] or type(error).__name__,
+            f"registry: {what}", got=secrets.shown(str(error).split("\n", maxsplit=1)[0]) or type(error).__name__,
             expected="an answer from MLflow",
             hint="check MLFLOW_TRACKING_URI, or unset it to use the store's own database",
         ) from error  # fmt: skip

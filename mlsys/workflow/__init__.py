@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlsys.recipe import secrets
 from mlsys.recipe.reading import CELLS
 from mlsys.workflow import data, modelling, production, results, summary, tables
 from mlsys.workflow.run import Run, Step, StepContext
@@ -29,6 +30,7 @@ def run(run: Run, until: str = "monitor") -> Run:
         A step cannot be done; what earlier steps produced stays, and the next run goes on there.
     """
     modelling.check_names(run.recipe)
+    secrets.check_lookup(run.recipe.deploy.lookup)
     with run.ending_after(until, STEPS):
         rows = run.step(COLLECT)  # source → checked rows, joined as of their time, divided into parts; the task
         profile = run.step(EXPLORE, rows)  # training rows → statistics, alerts, leakage scan, report

@@ -23,6 +23,7 @@ from mlsys.features.online.online_store import OnlineStore, StoreState, is_remot
 from mlsys.features.online.redis_store import RedisStore
 from mlsys.features.online.sqlite_store import SQLiteStore
 from mlsys.features.online.views import FeatureView, micros
+from mlsys.recipe import secrets
 from mlsys.schema import Schema
 from mlsys.store import Store
 
@@ -156,7 +157,7 @@ def open_store(address: str, root: Path) -> OnlineStore:
     Nothing is connected to before the first call.
     """
     if is_remote(address):
-        return RedisStore(address)
+        return RedisStore(secrets.expand(address))
     if address == "sqlite":
         return SQLiteStore(root / "online" / "features.sqlite")
     got = shown(address)

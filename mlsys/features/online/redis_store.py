@@ -35,9 +35,8 @@ class RedisStore:
     Parameters
     ----------
     address
-        ``redis://user@host:port/db``, ``rediss://…`` with TLS, or ``unix://path``. The password may
-        stand in it, but the recipe is kept beside each run: ``$MLSYS_REDIS_PASSWORD`` of the
-        writing process and of the replicas is better.
+        ``redis://user@host:port/db``, ``rediss://…`` with TLS, or ``unix://path``. A password that does not stand in
+        it is that of ``$MLSYS_REDIS_PASSWORD``, of the writing process and of the replicas.
     """
 
     def __init__(self, address: str) -> None:

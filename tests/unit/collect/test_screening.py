@@ -17,14 +17,14 @@ from mlsys.store import Store
 def screened(tmp_path):
     """Collect a table in two files and screen it."""
 
-    def run(columns, named=(), **keys):
+    def run(columns, named=(), **data):
         folder = tmp_path / "rows"
         folder.mkdir()
         table = pa.table(columns)
         half = table.num_rows // 2
         for number, part in enumerate((table.slice(0, half), table.slice(half))):
             pq.write_table(part, folder / f"{number}.parquet")
-        recipe = Recipe(name="t", target="y", data=DataSection(source=str(folder)), **keys)
+        recipe = Recipe(name="t", target="y", data=DataSection(source=str(folder), **data))
         taken = snapshot.take(Store.open(tmp_path / "store"), recipe.data, target="y", folder=tmp_path / "run").snapshot
         return screening.screen(taken, task.decide(taken, recipe), named)
 
@@ -97,3 +97,22 @@ def test_personal_data_is_no_feature_unless_the_recipe_says_so_and_coordinates_a
             "not used as a feature; data.allow_personal: [contact] uses it"
         )
     ]
+
+
+def test_a_personal_id_is_told_because_it_is_logged_and_stays_the_id(screened):
+    mails = [f"user{i}@example.org" for i in range(400)]
+    found = screened({"x": X, "mail": mails, "y": Y}, id="mail")
+    assert {name: each.role for name, each in found.items()} == {"mail": Role.ID}
+    (message,) = screening.messages(found)
+    assert message.startswith(
+        "column 'mail' holds e-mail addresses: 100% of 400 different values: as data.id it stands"
+    )
+    assert "no data.id and data.ignore: [mail], and labels name the prediction_id" in message
+
+
+def test_an_id_that_tells_nobody_apart_or_is_allowed_is_not_told(screened):
+    assert screened({"x": X, "number": np.arange(400), "y": Y}, id="number") == {}
+
+
+def test_a_personal_id_that_the_recipe_allows_is_not_told(screened):
+    assert screened({"x": X, "mail": [f"u{i}@example.org" for i in range(400)], "y": Y}, ["mail"], id="mail") == {}

@@ -2,10 +2,12 @@
 
 import pytest
 
-from mlsys import errors
+from mlsys import api, errors, workflow
 from mlsys.collect import snapshot
+from mlsys.features.online.lookup import open_store
 from mlsys.readers import registry
 from mlsys.recipe import Reading, dump, parse, secrets
+from mlsys.store import Store
 
 
 @pytest.mark.parametrize(("source", "text"), [
@@ -66,3 +68,38 @@ def test_a_password_that_is_written_out_is_told():
     (message,) = snapshot._secret_messages(("a.csv", "postgresql://app:hidden@host/db"))
     assert message.startswith("data.source holds a password: masked")
     assert snapshot._secret_messages("postgresql://app:${PW}@host/db") == []
+
+
+CACHE = "redis://app:hidden@cache:6379/0"
+RECIPE = "name: m\ntarget: y\ndata: {source: a.csv}\n"
+
+
+def test_a_password_of_the_look_up_is_refused_before_anything_is_written_and_masked_in_what_is(tmp_path):
+    recipe = parse(RECIPE, [f"deploy.lookup={CACHE}"])
+    assert "lookup: redis://app:***@cache:6379/0\n" in dump(recipe)
+    store = Store.open(tmp_path)
+    with pytest.raises(errors.RecipeError, match=r"redis://app:\*\*\*@cache:6379/0\n[\s\S]*\$\{NAME\}") as caught:
+        workflow.run(workflow.Run(recipe, store))
+    assert "hidden" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_variable_in_the_address_of_the_look_up_is_put_in_where_it_is_opened(tmp_path, monkeypatch, free_port):
+    monkeypatch.setenv("CACHE_PORT", str(free_port))
+    secrets.check_lookup("redis://app:${CACHE_PASSWORD}@127.0.0.1:${CACHE_PORT}/0")
+    with pytest.raises(errors.StoreError, match=f"redis://127.0.0.1:{free_port}/0"):
+        open_store("redis://127.0.0.1:${CACHE_PORT}/0", tmp_path).views()
+
+
+@pytest.mark.parametrize("setting", [
+    f"deploy.lookup=x{CACHE}", f"data.source={{a: '{CACHE}'}}", f"data.source='{CACHE}", CACHE, f"name.x={CACHE}",
+])  # fmt: skip
+def test_a_setting_that_is_refused_shows_no_secret(setting):
+    with pytest.raises(errors.RecipeError) as caught:
+        parse(RECIPE, [setting])
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_recipe_with_a_password_and_another_value_keeps_the_password():
+    recipe = parse(RECIPE, ["data.source=postgresql://app:hidden@host/db"])
+    assert api._recipe(recipe, {"seed": 7}).data.source == recipe.data.source

@@ -136,3 +136,6 @@ def test_no_password_of_a_server_is_written(store, monkeypatch):
     assert mlflow_mirror.is_current(store, "late")
     written = [path.read_bytes() for path in (store.root / "registry").iterdir() if path.suffix == ".json"]
     assert not any(b"secret" in data for data in written)
+    with pytest.raises(errors.RegistryError) as caught:
+        mlflow_mirror.sync(store)
+    assert "secret" not in str(caught.value)
