@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mlsys import errors, models
 from mlsys.bundle import Bundle
 from mlsys.features.online.lookup import FeatureSource
+from mlsys.predict.coercion import plain
 from mlsys.predict.feature_lookup import FeatureLookup
 from mlsys.predict.validation import RequestValidator, refuse, violation
 from mlsys.schema import Task, TaskKind
@@ -84,14 +85,30 @@ def _library(frame: Any) -> str:
 
 
 def _pandas_column(values: pd.Series[Any]) -> Any:
-    """An Arrow array with NaN as null, or a list of values where Arrow knows no common type."""
-    try:
-        return pa.chunked_array([pa.array(values, from_pandas=True)])
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        # Values of mixed types, which no Arrow column holds: the validation takes each or names its row and value.
-        missing = values.isna().tolist()
-        plain = [value.item() if isinstance(value, np.generic) else value for value in values.tolist()]
-        return [None if is_null else value for is_null, value in zip(missing, plain, strict=True)]
+    """An Arrow array with NaN as null, or a list of values where no Arrow type holds each of them as it is."""
+    import pandas as pd
+
+    missing = values.isna().to_numpy()
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        utc = pa.array(values.dt.tz_convert(None), from_pandas=True)
+        return pa.chunked_array([utc.cast(pa.timestamp(utc.type.unit, "UTC"))])
+    if not isinstance(values.dtype, pd.PeriodDtype | pd.IntervalDtype) and not _is_of_several_kinds(values[~missing]):
+        try:
+            return pa.chunked_array([pa.array(values, from_pandas=True)])
+        except (pa.ArrowException, OverflowError, UnicodeError):
+            pass  # no Arrow type holds all values: the validation takes each of them, or names its row
+    pairs = zip(missing.tolist(), values.tolist(), strict=True)
+    return [None if is_missing else plain(value) for is_missing, value in pairs]
+
+
+def _is_of_several_kinds(values: pd.Series[Any]) -> bool:
+    """Tell whether objects are of types that Arrow would take for one: days and times, times of no zone and of one."""
+    if values.dtype == "category":
+        values = values.cat.categories.to_series()
+    if values.dtype != object:
+        return False
+    kinds = {(type(value), getattr(value, "tzinfo", None) is None) for value in values.tolist()}
+    return len(kinds) > 1 and not {kind for kind, _ in kinds} <= {int, float}
 
 
 MAX_CELLS = 1 << 25

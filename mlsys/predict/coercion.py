@@ -89,8 +89,7 @@ class Convert:
     null_values: frozenset[str] = frozenset()
 
     def __call__(self, value: Any) -> Any:
-        if isinstance(value, np.generic):
-            value = value.item()
+        value = plain(value)
         if value is None or value != value:  # noqa: PLR0124 - NaN is the one value unlike itself
             if self.nullable:
                 return None
@@ -124,6 +123,23 @@ def converter(column: Column, timezone: str | None = None) -> Convert:
     allowed = None if column.allowed is None else frozenset(column.allowed)
     null_values = frozenset(column.null_values)
     return Convert(expected, column.nullable, column.minimum, column.maximum, allowed, convert, null_values)
+
+
+def plain(value: Any) -> Any:
+    """Convert a scalar or an array of NumPy to a value of Python, and return any other value as it is.
+
+    >>> plain(np.int64(3)), plain(np.datetime64("2013-10-01T08:00", "ns")), plain(np.array([1.5]))
+    (3, datetime.datetime(2013, 10, 1, 8, 0), [1.5])
+    """
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if not isinstance(value, np.generic):
+        return value
+    if isinstance(value, np.datetime64 | np.timedelta64) and isinstance(value.item(), int):
+        value = value.astype(
+            f"{'m' if isinstance(value, np.timedelta64) else 'M'}8[us]"
+        )  # Python's have no nanoseconds
+    return float(value) if isinstance(value, np.longdouble) else value.item()
 
 
 def shown(value: Any) -> str:

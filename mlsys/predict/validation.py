@@ -242,8 +242,9 @@ def _cast_whole(values: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Arr
         return values
     if not _same_rules(values.type, kind):
         return None
+    cuts = pa.types.is_timestamp(values.type) and values.type.unit == "ns"  # digits beyond microseconds
     try:
-        cast = values.cast(kind)
+        cast = values.cast(kind, safe=not cuts)
     except pa.ArrowInvalid:
         return None
     if pa.types.is_float32(kind) and pc.any(pc.and_(pc.is_inf(cast), pc.is_finite(values))).as_py():
