@@ -40,6 +40,9 @@ from mlsys.store import Store
 MIN_ROWS = 20
 """Test rows that the champion has not seen, from which two models are compared."""
 
+MOST_TIMES = 1e4
+"""Times as many test rows, or errors of the champion, beyond which advice to have or allow them is none."""
+
 Outcome = Literal["better", "not worse", "not better", "worse", "not comparable"]
 
 
@@ -224,10 +227,10 @@ def _sentence(outcome: Outcome, gain: Estimate, facts: dict[str, Any]) -> str:
 
 
 def _advice(gain: float, low: float, margin: float, facts: dict[str, Any]) -> tuple[str, ...]:
-    """Say what would change the outcome: more test rows, or a margin."""
+    """Say what would change the outcome: more test rows, or a margin; nothing where neither can."""
     lines = []
     distance = gain + margin
-    if distance > 0 and low < gain:
+    if 0 < gain - low < distance * math.sqrt(MOST_TIMES):
         times = ((gain - low) / distance) ** 2
         unit, number = facts["resampling"]["unit"], facts["resampling"]["num_units"]
         blocks = "" if unit == "rows" else f", {math.ceil(number * times):,} in place of {number:,} {unit}"
@@ -235,8 +238,9 @@ def _advice(gain: float, low: float, margin: float, facts: dict[str, Any]) -> tu
             f"about {math.ceil(facts['num_rows'] * times):,} test rows in place of {facts['num_rows']:,}{blocks} would "
             f"show a gain of {gain:.4f} beyond chance, if it is one"
         )
-    needed = -low / (abs(facts["champion_value"]) if _is_relative(facts["metric"]) else 1.0)
-    lines.append(f"deploy.margin: {_rounded_up(needed)} would promote it: it may then be worse by as much")
+    scale = abs(facts["champion_value"]) if _is_relative(facts["metric"]) else 1.0
+    if -low < scale * MOST_TIMES:  # a champion without an error leaves no fraction of one to be worse by
+        lines.append(f"deploy.margin: {_rounded_up(-low / scale)} would promote it: it may then be worse by as much")
     return tuple(lines)
 
 

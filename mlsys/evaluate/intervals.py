@@ -164,12 +164,14 @@ def _by_units(
     statistics: Mapping[str, Statistic], units: NDArray[np.int64], plan: ResamplingPlan
 ) -> dict[str, Estimate]:
     _, number, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    left = [(number != unit).astype(np.float64) for unit in range(len(sizes))]
     quantile = jackknife.t_quantile(jackknife.effective_number(sizes) - 1, plan.confidence)
+    left_out = np.empty((len(sizes), len(statistics)))
+    for unit in range(len(sizes)):
+        weight = (number != unit).astype(np.float64)
+        left_out[unit] = [statistic(weight) for statistic in statistics.values()]
     measured = {}
-    for name, statistic in statistics.items():
+    for (name, statistic), without in zip(statistics.items(), left_out.T, strict=True):
         value = statistic(None)
-        without = np.array([statistic(weight) for weight in left])
         error = jackknife.standard_error(value, without)
         estimate = Estimate(value, value - quantile * error, value + quantile * error, error)
         if not math.isfinite(value):

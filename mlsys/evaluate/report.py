@@ -53,7 +53,8 @@ def _verdict(evaluation: Evaluation) -> list[Html]:
     checks = evaluation["verdict"]["checks"]
     rows = [[passed if c["passed"] else failed, c["name"], c["bound"], c["reason"]] for c in checks]
     asked = table(rows, ["", "check", "bound", "reason"], align="lllw", caption="What the gate asked")
-    return [facts(tiles), asked, _opened(evaluation)]
+    suspects = [alert("warn", line, "The gate does not know") for line in evaluation.get("suspects", ())]
+    return [facts(tiles), asked, *suspects, _opened(evaluation)]
 
 
 def _opened(evaluation: Evaluation) -> Html:

@@ -104,7 +104,8 @@ def _values(column: Column, statistics: ColumnStatistics, kind: pa.DataType) -> 
     """Values of a column at which the response is taken; the last one is null, and for texts one that is new."""
     if column.kind in NUMBERS:
         numbers = statistics.quantiles(np.array(LEVELS))
-        exact = np.unique(np.rint(numbers) if pa.types.is_integer(kind) else numbers[np.isfinite(numbers)])
+        known = numbers[np.isfinite(numbers)]  # none, where training rows have no value
+        exact = np.unique(np.rint(known) if pa.types.is_integer(kind) else known)
         values: list[Any] = [int(value) if pa.types.is_integer(kind) else float(value) for value in exact]
     else:
         keys = statistics.frequencies.keys.take(pa.array(statistics.frequencies.order()[:MAX_CATEGORIES]))

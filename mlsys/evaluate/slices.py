@@ -96,7 +96,7 @@ def _parts(values: pa.ChunkedArray, kind: Kind, *, named: bool) -> list[tuple[st
 
 def _ranges(values: pa.ChunkedArray, *, is_time: bool) -> list[tuple[str, NDArray[np.intp]]]:
     numbers = pc.cast(values, pa.timestamp("us"), safe=False).cast(pa.int64()) if is_time else values
-    flat = numbers.cast(pa.float64()).to_numpy()
+    flat = numbers.cast(pa.float64(), safe=False).to_numpy()  # a range of large integers needs no last digit
     missing = np.isnan(flat)
     cuts = np.unique(np.quantile(flat[~missing], np.arange(1, NUM_RANGES) / NUM_RANGES, method="inverted_cdf"))
     codes = np.where(missing, -1, np.searchsorted(cuts, flat, side="left"))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsys.evaluate import thresholds
-from mlsys.statistics import ranking
+from mlsys.statistics import ranking, tails
 from mlsys.statistics.arrays import Floats
 
 Statistic = Callable[[Floats | None], float]
@@ -122,8 +122,7 @@ def quadratic(y: NDArray[Any], p: NDArray[Any]) -> Floats:
 
 def squared_log(y: NDArray[Any], prediction: NDArray[Any]) -> Floats:
     """Squared difference of the logarithms, of both signs, a row."""
-    logs = (np.sign(each) * np.log1p(np.abs(each)) for each in (y, prediction))
-    return np.asarray((next(logs) - next(logs)) ** 2, np.float64)
+    return np.asarray((tails.signed_log(y) - tails.signed_log(prediction)) ** 2, np.float64)
 
 
 def calibration_error(y: NDArray[Any], p: NDArray[Any]) -> Statistic:

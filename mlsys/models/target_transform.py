@@ -67,7 +67,7 @@ class TargetTransform(ModelFacts):
         if self.kind == "winsor":
             return np.asarray(np.clip(y, self.low, self.high))
         if self.kind == "log1p":
-            return np.asarray(np.sign(y) * np.log1p(np.abs(y)))
+            return tails.signed_log(y)
         return np.asarray(np.arcsinh((y - self.centre) / self.scale))
 
     def inverse(self, z: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ class TargetTransform(ModelFacts):
         ends = self.forward(np.array([self.low, self.high]))
         z = np.clip(z, ends[0], ends[1])
         if self.kind == "log1p":
-            return np.asarray(np.clip(np.sign(z) * np.expm1(np.abs(z)), self.low, self.high))
+            return np.asarray(np.clip(tails.signed_exp(z), self.low, self.high))
         up = np.exp(z)
         down = 1.0 / up
         value = (up - down) / 2 * self.even + (up + down) / 2 * self.odd

@@ -108,6 +108,20 @@ class Tail:
         return f"{rows} (median {self.median:.4g}, from {self.minimum:.4g} to {self.maximum:.4g}{index})"
 
 
+def signed_log(values: Floats) -> Floats:
+    """Logarithms of one more than the sizes of the values, with their signs; `signed_exp` takes it back.
+
+    >>> signed_exp(signed_log(np.array([-3.0, 0.0, 3.0]))).round(12).tolist()
+    [-3.0, 0.0, 3.0]
+    """
+    return np.asarray(np.sign(values) * np.log1p(np.abs(values)), np.float64)
+
+
+def signed_exp(logs: Floats) -> Floats:
+    """Values of which these are the logarithms that `signed_log` takes."""
+    return np.asarray(np.sign(logs) * np.expm1(np.abs(logs)), np.float64)
+
+
 def fences(values: Floats) -> tuple[float, float]:
     """Limits beyond which a value is far out, adjusted for skewness; quantiles where half of the values are equal.
 

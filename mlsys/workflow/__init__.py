@@ -38,7 +38,7 @@ def run(run: Run, until: str = "monitor") -> Run:
         ranking = run.step(SELECTION, rows, profile)  # families × folds → leaderboard
         params = run.step(TUNE, rows, profile, ranking)  # search space → parameters, judged on validation rows
         model = run.step(TRAIN, rows, profile, ranking, params)  # family, parameters → bundle
-        verdict = run.step(EVALUATE, model, rows)  # bundle, test rows → metrics with intervals, gate verdict
+        verdict = run.step(EVALUATE, model, rows, profile)  # bundle, test rows → metrics with intervals, verdict
         run.step(DEPLOY, model, verdict, rows, profile, plan)  # bundle → registered version, alias, endpoint
         run.step(MONITOR, model, verdict)  # prediction log, labels → drift, performance, decision
     return run
@@ -113,7 +113,7 @@ EVALUATE = Step(
     modelling.evaluate,
     results.EvaluateResult,
     summary.own,
-    reads=("name", "seed", "data.timezone", "selection.metric", "evaluate"),
+    reads=("name", "seed", "data.timezone", "explore.allow", "selection.metric", "evaluate"),
     check=modelling.check_evaluated,
 )
 WATCHED = ("data.id", "data.timezone", "selection.metric", "evaluate.confidence", "monitor")

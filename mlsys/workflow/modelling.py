@@ -113,13 +113,14 @@ def train(
     return TrainResult(bundle=bundle.digest, family=bundle.family, plan=plan, num_features=num_features)
 
 
-def evaluate(context: StepContext, model: TrainResult, data: CollectResult) -> EvaluateResult:
+def evaluate(context: StepContext, model: TrainResult, data: CollectResult, profile: ExploreResult) -> EvaluateResult:
     """Open the test rows once: metrics with intervals, slices, the gate's verdict, the report."""
     from mlsys import bundle
     from mlsys import evaluate as step
 
     opened, split = bundle.open(context.store, model.bundle), Split.open(context.store, data.split)
     evaluation = step.score(context.store, opened, split, context.recipe, progress=context.progress)
+    evaluation["suspects"] = list(profile.warnings)
     checks = evaluation["verdict"]["checks"]
     return EvaluateResult(
         evaluation=context.store.put_json("evaluation", evaluation),

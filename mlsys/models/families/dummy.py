@@ -7,7 +7,6 @@ nothing.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from mlsys.models.interface import Family, FamilyParams
 from mlsys.models.matrix import Matrix
 from mlsys.models.model_files import ModelFacts, read_facts, write_facts
 from mlsys.schema import Task
+from mlsys.statistics import tails
 
 
 class DummyParams(FamilyParams):
@@ -72,5 +72,4 @@ def _constant(y: np.ndarray, loss: str) -> float:
         return float(np.mean(y))
     if loss == "absolute":
         return float(np.median(y))
-    mean = float(np.mean(np.sign(y) * np.log1p(np.abs(y))))
-    return math.copysign(math.expm1(abs(mean)), mean)
+    return float(tails.signed_exp(np.mean(tails.signed_log(y))))

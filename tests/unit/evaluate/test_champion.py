@@ -77,6 +77,29 @@ def test_two_models_that_always_answer_alike_are_not_exchanged():
     assert (found.outcome, found.promotes) == ("not better", False)
 
 
+@pytest.mark.parametrize(
+    ("gain", "num_lines"),
+    [
+        (Estimate(0.0, -0.1, 0.1, 0.05), 0),
+        (Estimate(-1.0, -1.5, -0.5, 0.1), 0),
+        (Estimate(0.0, error=0.0), 0),
+        (Estimate(0.01, -0.01, 0.03, 0.01), 1),
+        (Estimate(1e-300, -0.01, 0.03, 0.01), 0),
+        (Estimate(5e-324, -1.0, 1.0, 0.1), 0),
+    ],
+)
+def test_against_a_champion_without_an_error_no_margin_is_advised(gain, num_lines):
+    """A margin is a fraction of its error, and a fraction of 0 allows nothing."""
+    facts = {**FACTS, "metric": "rmse", "champion_value": 0.0, "margin": 0.0}
+    found = champion.judge("new", "old", gain, facts)
+    assert (found.promotes, len(found.advice)) == (False, num_lines)
+
+
+def test_a_gain_next_to_nothing_is_no_reason_to_collect_rows():
+    found = judged(-0.01, 0.01 + 1e-9)
+    assert [line.partition(":")[0] for line in found.advice] == ["deploy.margin"]
+
+
 # Real bundles on real splits.
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -115,3 +116,14 @@ def test_an_interval_ends_where_the_metric_has_no_values():
 
 def test_many_rows_are_resampled_less_often():
     assert [ResamplingPlan(200).affordable(n) for n in (30_000, 2_000_000, 10**9)] == [200, 100, 20]
+
+
+@pytest.mark.parametrize("units", [None, np.arange(50_000) % 100])
+def test_memory_does_not_grow_with_the_number_of_weightings(units):
+    """Of 50,000 rows one weighting is 0.4 MB, a hundred of them would be 40 MB."""
+    values = np.random.default_rng(7).normal(size=50_000)
+    tracemalloc.start()
+    intervals.estimates({"": mean_of(values)}, 50_000, ResamplingPlan(100, units=units))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10e6

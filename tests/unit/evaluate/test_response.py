@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import bundles
+from mlsys import recipe
 from mlsys.dataset import Split
 from mlsys.evaluate import response
 from mlsys.predict import Predictor
-from mlsys.schema import TaskKind
+from mlsys.schema import Task, TaskKind
 from mlsys.store import Store
 
 
@@ -70,3 +71,17 @@ def test_very_many_columns_share_what_it_may_cost(made, monkeypatch):
     monkeypatch.setattr(response, "MAX_PREDICTIONS", 3_000)
     of, split = made
     assert response.responses(of, split, "UTC")["num_rows"] < 50
+
+
+def test_an_integer_without_a_value_in_training_is_answered_at_null_alone(tmp_path):
+    """The plan leaves such a column out; a recipe may ask for it all the same."""
+    table = bundles.rows(300, 5)
+    empty = pa.nulls(300, pa.int64())
+    table = table.set_column(table.column_names.index("constant"), "constant", empty)
+    asked = recipe.FeaturesSection(columns={"constant": {"operation": "numeric"}})
+    task = Task(kind=TaskKind.BINARY, target="y", classes=(False, True))
+    of = bundles.stored(Store.open(tmp_path / "store"), table, bundles.schema(), task, features=asked, example={})
+    (tmp_path / "test").mkdir()
+    pq.write_table(table, tmp_path / "test" / "part-0.parquet")
+    found = response.responses(of, Split("d", tmp_path, bundles.schema(), {"test": 300}, 2, forward=False), "UTC")
+    assert found["columns"]["constant"]["values"] == [None]

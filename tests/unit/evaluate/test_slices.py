@@ -44,6 +44,16 @@ def test_a_number_with_few_values_is_sliced_by_value():
     assert found(pa.array([1, 2, 2, 4]), Kind.NUMERIC)[0] == {"2": [1, 2], "1": [0], "4": [3]}
 
 
+def test_integers_beyond_the_digits_of_a_double_are_cut_into_ranges_too():
+    parts, _ = found(pa.array([2**53 * number + 1 for number in range(1, 101)] + [None]), Kind.NUMERIC)
+    assert sum(map(len, parts.values())) == 101
+    assert len(parts["missing"]) == 1
+
+
+def test_integers_that_are_all_missing_have_no_slices():
+    assert found(pa.array([None, None, None], pa.int64()), Kind.NUMERIC) == ({}, ["c"])
+
+
 def test_a_time_is_cut_into_ranges_that_are_written_as_times():
     days = pa.array(np.arange("2013-10-01", "2013-10-09", dtype="datetime64[D]").astype("datetime64[us]"))
     parts, _ = found(days, Kind.DATETIME)

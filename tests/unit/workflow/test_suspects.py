@@ -1,5 +1,7 @@
 """A guess of ours never stops a run: what is suspected of knowing the answer is told where the verdict is."""
 
+import html
+
 import numpy as np
 import pandas as pd
 
@@ -29,6 +31,9 @@ def test_a_run_goes_on_with_a_suspect_without_a_copy_and_says_so_beside_the_verd
     assert f"the gate does not know: {told}" in output
     assert "column 'alive' names the classes of the target 'y'" in output
     assert "column 'mail' holds e-mail addresses: 100% of 300 different values: not used as a feature" in output
+    verdict = html.unescape(done.reports["evaluate"].read_text())
+    assert "The gate does not know" in verdict
+    assert told in verdict
     page = done.reports["explore"].read_text()
     assert "data.allow_personal: [mail] uses it" in page
     assert "@example" not in page + output
@@ -39,3 +44,4 @@ def test_a_run_goes_on_with_a_suspect_without_a_copy_and_says_so_beside_the_verd
     )
     assert checked.bundle == done.bundle
     assert "the gate does not know" not in capsys.readouterr().out
+    assert "The gate does not know" not in checked.reports["evaluate"].read_text()
