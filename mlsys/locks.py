@@ -47,8 +47,12 @@ def to_stderr(message: str) -> None:
 
 
 @contextlib.contextmanager
-def hold(file: Path, purpose: str, tell: Callable[[str], None] = to_stderr) -> Iterator[None]:
+def hold(
+    file: Path, purpose: str, tell: Callable[[str], None] = to_stderr, *, is_shared: bool = False
+) -> Iterator[None]:
     """Hold a lock during a block; where another process holds it, wait, and tell after a second who that is.
+
+    With `is_shared` others that share it may hold it as well, and nobody else; none of them is named in it.
 
     Raises
     ------
@@ -61,14 +65,16 @@ def hold(file: Path, purpose: str, tell: Callable[[str], None] = to_stderr) -> I
         return
     descriptor = _open(file)
     try:
-        _wait(descriptor, purpose, tell)
-        _write(descriptor, f"{purpose}: {who()}, since {dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}")
+        _wait(descriptor, purpose, tell, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX)
+        if not is_shared:
+            _write(descriptor, f"{purpose}: {who()}, since {dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}")
         _held.add(mine)
         try:
             yield
         finally:
             _held.discard(mine)
-            _write(descriptor, "")
+            if not is_shared:
+                _write(descriptor, "")
     finally:
         os.close(descriptor)
 
@@ -96,11 +102,11 @@ def _open(file: Path) -> int:
         raise storage_error(file, error) from error
 
 
-def _wait(descriptor: int, purpose: str, tell: Callable[[str], None]) -> None:
+def _wait(descriptor: int, purpose: str, tell: Callable[[str], None], kind: int) -> None:
     began, is_announced = time.monotonic(), False
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if not is_announced and time.monotonic() - began >= TELL_AFTER_S:
                 tell(f"{purpose} waits for {_read(descriptor)}")

@@ -168,6 +168,8 @@ class Store:
         target = self.root / "objects" / kind / digest
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.has(kind, digest):
+            with contextlib.suppress(OSError):  # made again, it is young again; of a store that is only read, it is not
+                os.utime(target)
             return digest
         try:
             folder.rename(target)
@@ -210,6 +212,11 @@ class Store:
         """The record of what a step with this key produced, or None."""
         file = self.root / "steps" / step / f"{key}.json"
         return dict(read_json(file)) if file.is_file() else None
+
+    @property
+    def deletion_lock(self) -> Path:
+        """The lock that deletion holds alone and that everybody shares who is about to name stored outputs."""
+        return self.root / "locks" / ".deletion"
 
     def run_folder(self, name: str) -> Path:
         folder = self.root / "runs" / name

@@ -92,8 +92,8 @@ def gc(
     from mlsys.workflow import retention
 
     home = open_store(store)
-    rows = retention.leftovers(home, days, outputs or ())
-    num_bytes = retention.delete(home, rows) if yes else sum(row.num_bytes for row in rows)
+    rows = (retention.delete if yes else retention.leftovers)(home, days, outputs or ())
+    num_bytes = sum(row.num_bytes for row in rows)
     listed = [{"kind": row.kind, "path": str(row.path), "bytes": row.num_bytes} for row in rows]
     ending = "deleted" if yes else "can go: `mlsys gc --yes` deletes them" if rows else "can go"
     text = "\n".join([*(f"{row.kind:<8} {row.num_bytes:>12,}  {row.path}" for row in rows)])

@@ -68,7 +68,11 @@ def locked(
     store: Store, name: str, purpose: str = "a change", tell: Callable[[str], None] = locks.to_stderr
 ) -> Iterator[None]:
     """Hold the lock of a name: aliases and endpoint of a name change under it alone."""
-    with locks.hold(lock_file(store, name), f"{purpose} of '{name}'", tell):
+    what = f"{purpose} of '{name}'"
+    with (
+        locks.hold(lock_file(store, name), what, tell),
+        locks.hold(store.deletion_lock, what, tell, is_shared=True),
+    ):
         yield
 
 

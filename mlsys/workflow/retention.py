@@ -1,8 +1,9 @@
 """Retention: what a store still needs, and the deletion of the rest.
 
 Needed is what an alias means, and what a rollback would go to; what the ledger named in the last days; what the last
-run of each recipe made; what feature tables serve; and what any of these names in turn. Everything else costs time to
-make again and never correctness: a step whose output is gone runs again.
+run of each recipe made; what feature tables serve; the monitor's last judgements; and what any of these names in turn.
+Everything else costs time to make again and never correctness: a step whose output is gone runs again. Never looked at
+is what cannot be made again: the ledger, MLflow's database, prediction logs, labels, openings of test rows, reports.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from mlsys import errors, locks, registry
+from mlsys.collect import history
 from mlsys.registry import ledger
-from mlsys.store import Store
+from mlsys.store import Store, storage_error
 
 DAYS = 30
 """Days for which everything is retained, by default: a month of runs can be looked at and gone back to."""
@@ -61,21 +63,38 @@ def leftovers(store: Store, days: float = DAYS, outputs: Sequence[Path] = ()) ->
     return [Leftover(kind, path, _size(path)) for kind, path in sorted(rows)]
 
 
-def delete(store: Store, rows: Iterable[Leftover]) -> int:
-    """Delete leftovers and return their bytes; a reader sees an object whole or not at all.
+def delete(store: Store, days: float = DAYS, outputs: Sequence[Path] = ()) -> list[Leftover]:
+    """Find what nothing needs, delete it and return it; a reader sees an object whole or not at all.
+
+    Runs and deployments that begin meanwhile wait until it is done.
 
     Raises
     ------
     StoreError
-        A run or a deployment is at work, which may be about to name them.
+        A run or a deployment is at work, which may be about to name them; or the store cannot be written.
     """
-    for lock in (*(store.root / "locks").glob("*"), *(store.root / "registry" / "locks").glob("*")):
+    _check_idle(store)
+    with locks.hold(store.deletion_lock, "gc"):
+        _check_idle(store)
+        rows = leftovers(store, days, outputs)
+        try:
+            _delete(store, rows)
+        except OSError as error:
+            raise storage_error(store.root, error) from error
+    return rows
+
+
+def _check_idle(store: Store) -> None:
+    for lock in (*(store.root / "locks").glob("[!.]*"), *(store.root / "registry" / "locks").glob("*")):
         holder = locks.holder(lock)
         if holder is not None:
             hint = "wait until it has ended, and run the command again"
             raise errors.StoreError.build("gc: the store", got=holder, expected="nothing at work", hint=hint)
+
+
+def _delete(store: Store, rows: Iterable[Leftover]) -> None:
+    """Delete files, and folders of the store by one rename each: a kill leaves them whole, or in ``staging``."""
     trash = store.root / "staging" / f"trash-{uuid.uuid4().hex}"
-    num_bytes = 0
     for row in rows:
         if row.path.is_dir() and row.path.is_relative_to(store.root):
             trash.mkdir(parents=True, exist_ok=True)
@@ -84,20 +103,32 @@ def delete(store: Store, rows: Iterable[Leftover]) -> int:
             shutil.rmtree(row.path, ignore_errors=True)
         else:
             row.path.unlink(missing_ok=True)
-        num_bytes += row.num_bytes
     shutil.rmtree(trash, ignore_errors=True)
-    return num_bytes
 
 
 def _roots(store: Store, objects: dict[str, Path], days: float, before: float) -> Iterator[str]:
     """Digests of objects that are needed for themselves."""
     yield from (digest for digest, path in objects.items() if _changed(path) >= before)
     yield from _registered(store, days)
-    for folder in ("runs", "online", "openings"):
-        for path in (store.root / folder).rglob("*"):
-            is_past = path.parent.name == "history" and _changed(path) < before
-            if path.suffix in (".json", ".jsonl", ".yaml") and not is_past:
-                yield from _named(path)
+    views, judgements = (store.root / "online").rglob("*.json"), (store.root / "monitor").glob("*/last.json")
+    for path in (*_files_of_runs(store, before), *views, *judgements):
+        yield from _named(path) - _collected_once(path)
+
+
+def _files_of_runs(store: Store, before: float) -> Iterator[Path]:
+    """Files that say what the last run of each recipe made; notes of what was done once need nothing of it."""
+    for path in (store.root / "runs").rglob("*"):
+        is_past = path.parent.name == "history" and _changed(path) < before
+        if path.suffix in (".json", ".jsonl", ".yaml") and path.name != "replayed.json" and not is_past:
+            yield path
+
+
+def _collected_once(path: Path) -> set[str]:
+    """Snapshots that collections before the last one made, which their history names."""
+    if path.name != history.FILE:
+        return set()
+    *earlier, last = history.load(path.parent)["entries"] or [{}]
+    return {entry["snapshot"] for entry in earlier} - {last.get("snapshot")}
 
 
 def _registered(store: Store, days: float) -> Iterator[str]:

@@ -177,7 +177,7 @@ class Run:
             raise errors.RecipeError.build("workflow: until", got=until, expected="a step", hint=hint)
         self.until = until
         try:
-            with self._turn(), self._recording(until):
+            with self._turn(), self._nothing_deleted(), self._recording(until):
                 yield
         except Exception:
             self._mirror()
@@ -201,6 +201,10 @@ class Run:
     def _turn(self) -> AbstractContextManager[None]:
         name = self.recipe.name
         return locks.hold(self.store.root / "locks" / name, f"run of '{name}'", self.console.line)
+
+    def _nothing_deleted(self) -> AbstractContextManager[None]:
+        purpose = f"run of '{self.recipe.name}'"
+        return locks.hold(self.store.deletion_lock, purpose, self.console.line, is_shared=True)
 
     def _mirror(self) -> None:
         """Tell MLflow of the run, if it was to judge a model."""
