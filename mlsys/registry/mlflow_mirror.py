@@ -13,6 +13,7 @@ of the registry to MLflow are in this module, and MLflow is imported when someth
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -23,7 +24,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from mlsys import bundle, errors, locks
 from mlsys.recipe import secrets
@@ -241,8 +241,24 @@ def _client(store: Store) -> Any:
 
 
 def _server_uri(store: Store) -> str:
-    database = quote(str(_folder(store) / "mlflow.db"))  # a path may hold what a URL gives a meaning to
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_plain(_folder(store)) / 'mlflow.db'}"
+
+
+def _plain(folder: Path) -> Path:
+    """The folder, or a link to it where its path has characters to which a URL gives a meaning.
+
+    Such a path would have to be quoted, and MLflow makes the folders of a URL as they are written there.
+    """
+    if not set("%?#") & set(str(folder)):
+        return folder
+    own = Path(tempfile.gettempdir()) / f"mlsys-{os.getuid()}"
+    own.mkdir(mode=0o700, exist_ok=True)
+    if own.stat().st_uid != os.getuid():
+        raise errors.StoreError.build(f"registry: folder {own}", got="another user's", expected="one of this user")
+    link = own / f"registry-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(folder, target_is_directory=True)
+    return link
 
 
 def _is_own() -> bool:

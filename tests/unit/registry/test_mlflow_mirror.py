@@ -89,6 +89,16 @@ def test_a_lost_database_gives_no_number_twice_and_is_made_again(store):
     assert sorted(tags(MlflowClient(tracking_uri=uri, registry_uri=uri))) == [1, 2, 3]
 
 
+def test_a_path_to_which_a_url_gives_a_meaning_holds_its_own_database(store, tmp_path):
+    odd = Store(store.root.rename(tmp_path / "50%20off#1?x"))
+    (odd.root / "registry" / "mlflow.db").unlink()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert mlflow_mirror.mirror(odd, "late") is None
+    assert (odd.root / "registry" / "mlflow.db").stat().st_size > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == before == ["50%20off#1?x"]
+    assert mlflow_mirror.is_current(odd, "late")
+
+
 def test_a_server_with_versions_of_another_store_keeps_them_and_gets_ours(store, tmp_path):
     other = Store.open(tmp_path / "other")
     shutil.copytree(store.root / "registry", other.root / "registry")
