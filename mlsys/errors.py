@@ -164,6 +164,14 @@ class SourceError(MlsysError, OSError):
         return cls.build(where, got=f"byte 0x{byte:02x} at offset {offset}", expected=f"text in {encoding}", hint=hint)
 
     @classmethod
+    def no_header(cls, source: str, line: int) -> Self:
+        """The line or row that the recipe states for the names is not there, or holds none."""
+        key = "data.reading.header_line"
+        where, hint = f"collect: source '{source}'", f"correct {key}; without it the header is found"
+        expected = "the line or row that holds the names of the columns"
+        return cls.build(where, got=f"{key}: {line}, and no name there", expected=expected, hint=hint, field=key)
+
+    @classmethod
     def several(cls, names: Iterable[str], num_files: int, first: str) -> Self:
         """Several files of a source cannot be read; `first` is the message of the first."""
         shown = list(names)

@@ -360,19 +360,27 @@ def as_python(table: pa.Table) -> list[dict[str, Any]]:
 
 def texts_of(values: pa.Array) -> list[tuple[str, int]]:
     """Different values as texts without blanks around them, each with its number of rows."""
-    try:
+    if _are_countable(values.type):
         counted = pc.value_counts(values)
         values, rows = counted.field("values"), counted.field("counts").to_pylist()
-    except pa.ArrowNotImplementedError:  # of lists, each by itself
+    else:
         rows = [1] * len(values)
     texts = (str(row[""]).strip() for row in as_python(pa.table({"": values})))
     return list(zip(texts, rows, strict=True))
 
 
+def _are_countable(kind: pa.DataType) -> bool:
+    """Tell types whose values Arrow counts; of the others each value stands by itself."""
+    if pa.types.is_dictionary(kind):
+        return _are_countable(kind.value_type)
+    are_plain = not (pa.types.is_nested(kind) or pa.types.is_union(kind) or pa.types.is_run_end_encoded(kind))
+    return are_plain and not pa.types.is_float16(kind)
+
+
 def checked_names(fragment: Fragment, names: Sequence[str]) -> list[str]:
     """The names, where each is there once; one that is empty gets a name."""
     named = [name or f"{UNNAMED}{position}" for position, name in enumerate(names)]
-    twice = list(dict.fromkeys(name for name in named if named.count(name) > 1)) if len(set(named)) < len(named) else []
+    twice = [name for name, times in Counter(named).items() if times > 1]
     if twice:
         raise errors.SourceError.duplicate_columns(fragment.name, twice)
     return named

@@ -43,11 +43,13 @@ class CsvReader(Reader):
         with decoding.opened(fragment, reading, grows=grows) as text:
             shape, rest = _layout(fragment, reading, text)
             delimiter, number = shape.delimiter, 2 if shape.names is None else 1  # of the first row, as Arrow counts
+            skipped = list[int]()
 
             def skip(record: pacsv.InvalidRow) -> str:
                 width = record.expected_columns - shape.has_end
                 reason = f"cells: {record.actual_columns} in a table of {width} columns"
-                bad_records.append(BadRecord(record.number - number, reason, record.text))
+                skipped.append(record.number - number)
+                bad_records.append(BadRecord(skipped[-1], reason, record.text))
                 return "skip"
 
             try:
@@ -62,8 +64,8 @@ class CsvReader(Reader):
                 names = checked_names(fragment, reader.schema.names)
                 _refuse_other_delimiter(fragment, names)
                 tables = (pa.Table.from_batches([batch]).rename_columns(names) for batch in reader)
-                read = _numbered(tables, names, bad_records)
-                yield from _without_end(read, names, bad_records) if shape.has_end else read
+                read = _numbered(tables, names, skipped)
+                yield from _without_end(read, names, delimiter, bad_records) if shape.has_end else read
             except pa.ArrowInvalid as error:
                 if "Empty CSV" in str(error):
                     return
@@ -95,32 +97,45 @@ class _Resumed(io.RawIOBase):
 
 def _layout(fragment: Fragment, reading: Reading, text: io.RawIOBase) -> tuple[Layout, io.RawIOBase]:
     """The layout of a text, and the text from its first record or row on."""
-    head = b""
-    while len(head) < csv_layout.HEAD_BYTES and (more := text.read(csv_layout.HEAD_BYTES - len(head))):
-        head += more
-    is_whole = len(head) < csv_layout.HEAD_BYTES
-    shape = csv_layout.find(head, _delimiter(fragment, reading), reading.header_line, is_whole=is_whole)
+    head, is_whole = _head(text, reading.header_line or 0)
+    delimiter = _delimiter(fragment, reading)
+    shape = csv_layout.find(head, delimiter, reading.header_line, is_whole=is_whole, source=fragment.name)
     return shape, _Resumed(head[shape.skipped :], text)
+
+
+def _head(text: io.RawIOBase, header_line: int) -> tuple[bytes, bool]:
+    """The first bytes of a text, enough for some rows below the line of the header; and whether they are all of it."""
+    head, end, num_lines = bytearray(), csv_layout.HEAD_BYTES, 0
+    while len(head) < end:
+        part = text.read(end - len(head))
+        if not part:
+            return bytes(head), True
+        head += part
+        num_lines += max(part.count(b"\n"), part.count(b"\r"))
+        if num_lines < header_line:
+            end = min(len(head) + csv_layout.HEAD_BYTES, csv_layout.MAX_HEAD_BYTES)
+    return bytes(head), False
 
 
 def _all_names(shape: Layout) -> list[str] | None:
     return None if shape.names is None else [*shape.names, *([""] if shape.has_end else [])]
 
 
-def _numbered(tables: Iterable[pa.Table], names: list[str], bad_records: list[BadRecord]) -> Iterator[Batch]:
-    """Batches with the numbers of their rows, which each bad record before a row moves on; an empty one if none."""
+def _numbered(tables: Iterable[pa.Table], names: list[str], skipped: list[int]) -> Iterator[Batch]:
+    """Batches with the numbers of their rows, which each skipped record before a row moves on; an empty one if none."""
     before = 0
     for table in tables:
-        skipped = np.array([record.row for record in bad_records], np.int64)
         ordinals = np.arange(before, before + table.num_rows)
-        moved = np.searchsorted(skipped - np.arange(len(skipped)), ordinals, side="right")
+        moved = np.searchsorted(np.array(skipped, np.int64) - np.arange(len(skipped)), ordinals, side="right")
         before += table.num_rows
         yield Batch(table, ordinals + moved)
     if not before:
         yield Batch(pa.table({name: pa.array([], pa.string()) for name in names}), np.arange(0))
 
 
-def _without_end(read: Iterator[Batch], names: list[str], bad_records: list[BadRecord]) -> Iterator[Batch]:
+def _without_end(
+    read: Iterator[Batch], names: list[str], delimiter: str, bad_records: list[BadRecord]
+) -> Iterator[Batch]:
     """Batches without the column behind the last delimiter of each line; a record with a value there is no row."""
     for batch in read:
         is_row = pc.equal(pc.utf8_length(batch.table[names[-1]].fill_null("")), 0).combine_chunks()
@@ -128,7 +143,7 @@ def _without_end(read: Iterator[Batch], names: list[str], bad_records: list[BadR
             reason = f"cells: {len(names)} in a table of {len(names) - 1} columns"
             numbers = batch.rows[~np.asarray(is_row)]
             wide = batch.table.filter(pc.invert(is_row)).to_pylist()
-            texts = [",".join(value or "" for value in record.values()) for record in wide]
+            texts = [delimiter.join(value or "" for value in record.values()) for record in wide]
             bad_records += [BadRecord(int(row), reason, text) for row, text in zip(numbers, texts, strict=True)]
         yield Batch(batch.table.filter(is_row).select(names[:-1]), batch.rows[np.asarray(is_row)])
 

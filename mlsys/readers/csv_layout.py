@@ -13,13 +13,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-HEAD_BYTES = 1 << 16
-"""Bytes of the text that are looked at."""
+from mlsys import errors
+
+HEAD_BYTES, MAX_HEAD_BYTES = 1 << 16, 1 << 24
+"""Bytes of the text that are looked at; and at most, to come to the line of the header that the recipe states."""
 MAX_ABOVE = 30
 """Records above a header at most."""
 SEPARATOR = re.compile(r'"?sep=(?P<mark>.)"?;*\r?\n', re.IGNORECASE)
 FEW = 3
 """Records below which nothing is concluded from their number of cells."""
+MOST = 0.75
+"""Fraction of the rows that are as wide as a row is; the others are broken."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +49,22 @@ class Layout:
     messages: list[str] = field(default_factory=list)
 
 
-def find(head: bytes, delimiter: str, header_line: int | None = None, *, is_whole: bool) -> Layout:
-    """The layout of a text that begins with `head`; `is_whole` if that is all of it."""
+def find(
+    head: bytes, delimiter: str, header_line: int | None = None, *, is_whole: bool, source: str = "a text"
+) -> Layout:
+    """The layout of a text that begins with `head`; `is_whole` if that is all of it.
+
+    Raises
+    ------
+    SourceError
+        `header_line` is beyond the last line of `head`.
+    """
     text = head.decode(errors="ignore")
     start = 0
     if separator := SEPARATOR.match(text):
         delimiter, start = separator["mark"], separator.end()
     records, ends = _records(text[start:], delimiter, is_whole=is_whole)
-    if header_line is not None:
-        first = next((i for i, (line, _) in enumerate(ends) if line >= header_line - bool(start)), 0)
-    else:
-        first = _header(records)
+    first = _header(records) if header_line is None else _stated(ends, header_line - bool(start), source)
     names, has_end, messages = _names(records[first:])
     if first:
         above = "; ".join(delimiter.join(cells)[:60] for cells in records[:first][:2])
@@ -69,21 +78,32 @@ def find(head: bytes, delimiter: str, header_line: int | None = None, *, is_whol
     return Layout(delimiter, names if names is not None else header, skipped, has_end, messages)
 
 
+def _stated(ends: Sequence[tuple[int, int]], line: int, source: str) -> int:
+    """Number of the record that ends in the line that the recipe states or, where that is blank, of the next one."""
+    for number, (end, _) in enumerate(ends):
+        if end >= line:
+            return number
+    if not ends:  # no records at all, which is told elsewhere
+        return 0
+    raise errors.SourceError.no_header(source, line)
+
+
 def distinct(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """The names, those that stand again numbered as pandas does, and a sentence about them.
 
     >>> distinct(["a", "b", "a"])
     (['a', 'b', 'a.1'], ["column 'a' stands twice: the later one is 'a.1'"])
     """
-    counts, result, messages = Counter[str](), list[str](), list[str]()
+    counts, result, taken, messages = Counter[str](), list[str](), set[str](), list[str]()
     for name in names:
         new = name
-        while name and new in result:
+        while name and new in taken:
             counts[name] += 1
             new = f"{name}.{counts[name]}"
         if new != name:
             messages.append(f"column '{name}' stands twice: the later one is '{new}'")
         result.append(new)
+        taken.add(new)
     return result, messages
 
 
@@ -131,9 +151,12 @@ def _names(records: Sequence[list[str]]) -> tuple[list[str] | None, bool, list[s
     header, rows = records[0], records[1:]
     named, messages = distinct(header)
     names = named if messages else None
-    widths = {len(row) for row in rows}
-    more = widths.pop() - len(header) if len(widths) == 1 and len(rows) > 1 else None
-    if (more == 0 and len(header) > 1 and not any(row[-1] for row in records)) or (more == -1 and not header[-1]):
+    usual, number = Counter(map(len, rows)).most_common(1)[0] if rows else (0, 0)
+    rows = [row for row in rows if len(row) == usual]
+    more = usual - len(header) if number > 1 and number >= MOST * len(records[1:]) else None
+    if (more == 0 and len(header) > 1 and not any(row[-1] for row in [header, *rows])) or (
+        more == -1 and not header[-1]
+    ):
         return named[:-1], more == 0, messages
     if more == 1:
         has_end = not any(row[-1] for row in rows)

@@ -24,6 +24,8 @@ from mlsys.recipe import Reading
 
 FULL = 0.8
 """Fraction of the cells of the widest row that the row of the names has at least."""
+HEAD_ROWS = 100
+"""Rows in which the names are looked for, and which tell how wide the table is."""
 FAULTS = {"#N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!"}
 
 
@@ -36,7 +38,7 @@ class ExcelReader(Reader):
     def messages(self, fragment: Fragment, reading: Reading) -> list[str]:
         with _opened(fragment) as book:
             sheet, others = _sheet(fragment, book, reading)
-            first, names, about = _header(sheet, reading)
+            first, names, about = _header(fragment, sheet, reading)
             del names
             if others and reading.sheet is None:
                 shown = ", ".join(repr(name) for name in others[:5])
@@ -51,7 +53,7 @@ class ExcelReader(Reader):
     ) -> Iterator[Batch]:
         with _opened(fragment) as book:
             sheet, _ = _sheet(fragment, book, reading)
-            first, header, _ = _header(sheet, reading)
+            first, header, _ = _header(fragment, sheet, reading)
             if not header:
                 return
             names, number = checked_names(fragment, header), 0
@@ -121,16 +123,23 @@ def _sheet(fragment: Fragment, book: Any, reading: Reading) -> tuple[Any, list[s
     return chosen, [sheet.title for sheet in others]
 
 
-def _header(sheet: Any, reading: Reading) -> tuple[int, list[str], list[str]]:
+def _header(fragment: Fragment, sheet: Any, reading: Reading) -> tuple[int, list[str], list[str]]:
     """The number of the row with the names, counted from 1; the names; and sentences about them."""
-    head = list(islice(sheet.iter_rows(values_only=True), 100))
+    stated = reading.header_line
+    head = list(islice(sheet.iter_rows(min_row=stated or 1, values_only=True), HEAD_ROWS))
+    first = _place(head) if stated is None else 0
+    table = head[first:]
+    width = max((place for cells in table for place, cell in enumerate(cells, 1) if cell is not None), default=0)
+    cells = [*(table[0] if table else ()), *[None] * width][:width]
+    if stated is not None and not any(cell is not None for cell in cells):
+        raise errors.SourceError.no_header(fragment.name, stated)
+    names, messages = distinct(["" if cell is None else " ".join(str(cell).split()) for cell in cells])
+    return first + (stated or 1), names, messages
+
+
+def _place(head: Sequence[Sequence[Any]]) -> int:
+    """Place of the row with the names: the first that is about as full as the fullest."""
     filled = [sum(cell is not None for cell in row) for row in head]
     full = FULL * max(filled, default=0)
-    first = next((number for number, cells in enumerate(filled, 1) if cells and cells >= full), 1)
-    first = reading.header_line or (first if first <= MAX_ABOVE else 1)
-    row = head[first - 1] if first <= len(head) else ()
-    table = head[first - 1 :]
-    width = max((place for cells in table for place, cell in enumerate(cells, 1) if cell is not None), default=0)
-    cells = [*row, *[None] * width][:width]
-    names, messages = distinct(["" if cell is None else " ".join(str(cell).split()) for cell in cells])
-    return first, names, messages
+    first = next((place for place, cells in enumerate(filled) if cells and cells >= full), 0)
+    return first if first < MAX_ABOVE else 0

@@ -180,19 +180,24 @@ def schema(fragment: Fragment) -> tuple[pa.Schema, int] | None:
 
 def _new_columns(fragment: Fragment, names: Sequence[str]) -> list[FolderColumn]:
     """Columns of the folders' names that the file does not hold itself."""
-    return [each for each in fragment.columns if each.name not in names]
+    held = set(names)
+    return [each for each in fragment.columns if each.name not in held]
 
 
 def _with_columns(fragment: Fragment, read: Iterator[Batch]) -> Iterator[Batch]:
     """Batches with the columns of the folders' names, as text where all is text."""
+    has_types = _of(fragment).schema(fragment) is not None
     for batch in read:
         table = batch.table
-        are_texts = set(table.schema.types) <= {pa.string()} and _of(fragment).schema(fragment) is None
-        for each in _new_columns(fragment, table.column_names):
-            text = pa.scalar(each.value, pa.string())
-            value = text if are_texts else text.cast(arrow_type(each.type))
-            table = table.append_column(each.name, pa.repeat(value, table.num_rows))
-        yield replace(batch, table=table)
+        are_texts = not has_types and set(table.schema.types) <= {pa.string()}
+        new = _new_columns(fragment, table.column_names)
+        texts = [pa.scalar(each.value, pa.string()) for each in new]
+        values = texts if are_texts else [
+            text.cast(arrow_type(each.type)) for text, each in zip(texts, new, strict=True)
+        ]  # fmt: skip
+        names = [*table.column_names, *(each.name for each in new)]
+        arrays = [*table.columns, *(pa.repeat(value, table.num_rows) for value in values)]
+        yield replace(batch, table=pa.Table.from_arrays(arrays, names))
 
 
 def messages(fragment: Fragment, reading: Reading) -> list[str]:

@@ -29,6 +29,8 @@ MAX_BYTES = 1 << 33
 """Bytes of a download at most: 8 GiB."""
 STALL_S, TOTAL_S = 30.0, 3600.0
 """Seconds without a byte, and seconds of a download, after which it is given up."""
+UNANSWERED = (OSError, http.client.HTTPException)
+"""Exceptions of a server that does not answer, or not to the end; those of ``urllib`` and time-outs are `OSError`."""
 MEDIA_SUFFIXES = {
     "text/csv": ".csv",
     "text/tab-separated-values": ".tsv",
@@ -111,24 +113,46 @@ def open_url(url: str) -> BinaryIO:
 
 
 def _download(url: str, answer: Any) -> _Download:
-    if not _folder:
-        _folder.append(tempfile.TemporaryDirectory(prefix="mlsys-web-"))
-    path = Path(_folder[0].name) / hashlib.sha256(url.encode()).hexdigest()
-    beside, ends_at, size = path.with_suffix(".part"), time.monotonic() + TOTAL_S, 0
-    with beside.open("wb") as file:
-        while chunk := answer.read(1 << 20):
-            size += len(chunk)
-            if size > MAX_BYTES:
-                raise _refused(url, f"more than {MAX_BYTES:,} bytes", "a smaller file", "download it and name its path")
-            if time.monotonic() > ends_at:
-                raise _refused(url, f"{size:,} bytes in {TOTAL_S:g} s", "a quicker answer", "download it yourself")
-            file.write(chunk)
+    """The file of an answer, written into the temporary folder; a disk that does not take it is told as that."""
+    size = 0
+    try:
+        if not _folder:
+            _folder.append(tempfile.TemporaryDirectory(prefix="mlsys-web-"))
+        path = Path(_folder[0].name) / hashlib.sha256(url.encode()).hexdigest()
+        beside = path.with_suffix(".part")
+        with beside.open("wb") as file:
+            for chunk in _chunks(url, answer):
+                size += file.write(chunk)
+        shutil.move(beside, path)
+    except OSError as error:
+        if isinstance(error, errors.MlsysError):
+            raise
+        got, hint = f"{error.strerror or error} after {size:,} bytes", "set TMPDIR to a folder on a larger disk"
+        raise _refused(url, got, f"room for the file below {tempfile.gettempdir()}", hint) from None
+    names = (("ETag", "If-None-Match"), ("Last-Modified", "If-Modified-Since"))
+    return _Download(path, {asks: answer.headers[says] for says, asks in names if answer.headers.get(says)})
+
+
+def _chunks(url: str, answer: Any) -> Iterator[bytes]:
+    """The bytes of an answer, within the bounds of size and time, and all of them."""
+    ends_at, size = time.monotonic() + TOTAL_S, 0
+    while chunk := _read(url, answer):
+        size += len(chunk)
+        if size > MAX_BYTES:
+            raise _refused(url, f"more than {MAX_BYTES:,} bytes", "a smaller file", "download it and name its path")
+        if time.monotonic() > ends_at:
+            raise _refused(url, f"{size:,} bytes in {TOTAL_S:g} s", "a quicker answer", "download it yourself")
+        yield chunk
     expected = answer.headers.get("Content-Length")
     if expected is not None and int(expected) != size:
         raise _refused(url, f"{size:,} of {int(expected):,} bytes", "the whole file", "run again")
-    shutil.move(beside, path)
-    names = (("ETag", "If-None-Match"), ("Last-Modified", "If-Modified-Since"))
-    return _Download(path, {asks: answer.headers[says] for says, asks in names if answer.headers.get(says)})
+
+
+def _read(url: str, answer: Any) -> bytes:
+    try:
+        return bytes(answer.read(1 << 20))
+    except UNANSWERED as error:
+        raise _unanswered(url, error) from None
 
 
 def _described(url: str, headers: Any) -> RemoteFile:
@@ -165,13 +189,17 @@ def _asked(url: str, method: str, headers: dict[str, str] | None = None) -> Iter
         }
         hint = hints.get(error.code, hints[401] if error.code == 403 else "try again later")
         raise _refused(url, f"HTTP {error.code} {error.reason}", "a file", hint, str(error.code)) from None
-    except (TimeoutError, urllib.error.URLError, http.client.HTTPException, OSError) as error:
+    except UNANSWERED as error:
         if isinstance(error, errors.MlsysError):
             raise
-        cause = getattr(error, "reason", None) or error
-        got = f"no byte for {STALL_S:g} s" if isinstance(cause, TimeoutError) else str(cause) or type(error).__name__
-        got = secrets.masked(got, secrets.values([url]))
-        raise _refused(url, got, "an answer", "check the address and the network") from None
+        raise _unanswered(url, error) from None
+
+
+def _unanswered(url: str, error: Exception) -> errors.SourceError:
+    cause = getattr(error, "reason", None) or error
+    got = f"no byte for {STALL_S:g} s" if isinstance(cause, TimeoutError) else str(cause) or type(error).__name__
+    got = secrets.masked(got, secrets.values([url]))
+    return _refused(url, got, "an answer", "check the address and the network")
 
 
 def _refused(url: str, got: str, expected: str, hint: str, status: str = "") -> errors.SourceError:

@@ -7,7 +7,7 @@ import lzma
 import pytest
 
 from mlsys import errors
-from mlsys.readers import registry
+from mlsys.readers import base, csv, csv_layout, registry
 from mlsys.recipe import Reading
 
 BODY = "1;0,5;a\n2;1,5;b\n3;2,5;a\n4;3,5;b\n"
@@ -141,3 +141,73 @@ def test_columns_of_folder_names_are_columns_of_the_table(take, write):
     assert "columns 'region', 'year': from the names of the folders" in taken.report["warnings"]
     part = take(folder / "region=north" / "year=2023", evolution="accept").snapshot.table()
     assert part["region"].to_pylist() == ["north"] * 2
+
+
+@pytest.fixture
+def read(write):
+    """Read a CSV file into rows with their numbers, and its bad records."""
+
+    def run(text, **reading):
+        bad, rows = [], []
+        (fragment,) = registry.find(write("a.csv", text), Reading(**reading))
+        for batch in registry.batches(fragment, Reading(**reading), bad):
+            rows += zip(batch.rows.tolist(), batch.table.to_pylist(), strict=True)
+        return rows, [(each.row, each.content) for each in bad]
+
+    return run
+
+
+def test_rows_below_a_record_with_a_value_behind_the_last_delimiter_keep_their_numbers(read, monkeypatch):
+    monkeypatch.setattr(csv_layout, "HEAD_BYTES", 64)
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 64)
+    lines = [f"{number};x;" for number in range(60)]
+    lines[20], lines[40] = "20;x;y", "40;x;;;"
+    rows, bad = read("n;t;\n" + "\n".join(lines) + "\n", delimiter=";")
+    assert [number for number, _ in rows] == [int(row["n"]) for _, row in rows]
+    assert len(rows) == 58
+    assert sorted(bad) == [(20, "20;x;y"), (40, "40;x;;;")]
+
+
+@pytest.mark.parametrize("broken", ["3;3", "3;3;3;3;3"])
+def test_a_broken_row_does_not_hide_that_rows_end_in_a_delimiter(read, broken):
+    rows, bad = read(f"n;y\n1;a;\n2;b;\n{broken}\n4;a;\n5;b;\n", delimiter=";")
+    assert [row for _, row in rows] == [{"n": n, "y": y} for n, y in (("1", "a"), ("2", "b"), ("4", "a"), ("5", "b"))]
+    assert bad == [(2, broken)]
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_a_header_line_far_below_is_honoured(read, ends):
+    text = ends.join([*(f"note {number} about the table, with words" for number in range(5_000)), "n,y", "1,a", "2,b"])
+    rows, _ = read(text + ends, header_line=5_001)
+    assert [row for _, row in rows] == [{"n": "1", "y": "a"}, {"n": "2", "y": "b"}]
+
+
+def test_a_header_line_behind_the_last_one_is_named(read):
+    with pytest.raises(errors.SourceError) as raised:
+        read("n,y\n1,a\n2,b\n", header_line=9)
+    assert str(raised.value) == (
+        "collect: source 'a.csv'\n"
+        "  got:      data.reading.header_line: 9, and no name there\n"
+        "  expected: the line or row that holds the names of the columns\n"
+        "  hint:     correct data.reading.header_line; without it the header is found"
+    )
+
+
+class Counted(str):
+    """A name that counts how often it is compared."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+    times = 0
+
+    def __eq__(self, other):
+        Counted.times += 1
+        return str.__eq__(self, other)
+
+
+def test_many_names_are_told_apart_without_comparing_each_with_each():
+    names = [Counted(f"column {number}") for number in range(2_000)]
+    assert csv_layout.distinct([*names, names[0]])[0][-1] == "column 0.1"
+    with pytest.raises(errors.SourceError, match=r"more than once: column 0\n"):
+        base.checked_names(registry.Fragment("a", "a", "csv", 0), [*names, names[0]])
+    assert Counted.times < 10 * len(names)

@@ -76,3 +76,16 @@ def test_a_damaged_workbook_and_an_old_one_are_named(take, save, write):
 def test_an_empty_workbook_has_no_rows(take, save):
     with pytest.raises(errors.SourceError, match="no rows"):
         take(save(One=[]))
+
+
+def test_a_header_line_far_below_is_honoured_and_one_behind_the_table_named(take, save):
+    rows = [
+        *([f"note {number}"] for number in range(150)),
+        ["n", "x", "y"],
+        *([n, n / 2, "ab"[n % 2]] for n in range(4)),
+    ]
+    book = save(Data=rows)
+    table = take(book, reading={"header_line": 151}).snapshot.table()
+    assert (table["n"].to_pylist(), table["x"].to_pylist()) == ([0, 1, 2, 3], [0.0, 0.5, 1.0, 1.5])
+    with pytest.raises(errors.SourceError, match="header_line: 200, and no name there"):
+        take(book, reading={"header_line": 200})

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlsys import errors
 from mlsys.collect import snapshot
-from mlsys.readers import registry
+from mlsys.readers import parquet, registry
+from mlsys.readers.base import texts_of
+from mlsys.readers.parquet import ParquetReader
 from mlsys.recipe import DataSection, Reading
 
 
@@ -157,3 +161,27 @@ def test_a_driver_that_is_not_installed_is_named(take):
 def test_what_is_no_encoding_of_text_is_refused(take, write, encoding):
     with pytest.raises(errors.RecipeError, match=r"'data.reading.encoding'"):
         take(write("a.csv", "x,y\n1,0\n"), reading=Reading(encoding=encoding))
+
+
+def test_columns_of_folder_names_ask_for_the_schema_of_a_file_once(tmp_path, monkeypatch):
+    folder = tmp_path / "region=north"
+    folder.mkdir()
+    pq.write_table(pa.table({"n": range(6), "t": list("abcdef")}), folder / "a.parquet", row_group_size=1)
+    (fragment,) = registry.find(tmp_path, Reading())
+    asked, schema = [], ParquetReader.schema
+    monkeypatch.setattr(ParquetReader, "schema", lambda reader, each: asked.append(each) or schema(reader, each))
+    monkeypatch.setattr(parquet, "BATCH_ROWS", 1)
+    batches = list(registry.batches(fragment, Reading(), []))
+    assert [batch.table["region"].to_pylist() for batch in batches] == [["north"]] * 6
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("values", [
+    pa.array([1.5, 1.5, 2.0], pa.float16()),
+    pa.array([[1], [1], [2]]),
+    pa.array(["a", "a", "b"]).dictionary_encode(),
+    pa.RunEndEncodedArray.from_arrays([2, 3], ["a", "b"]),
+    pa.UnionArray.from_sparse(pa.array([0, 0, 0], pa.int8()), [pa.array([1, 1, 2])]),
+])  # fmt: skip
+def test_values_of_every_type_are_counted_as_texts(values):
+    assert sum(rows for _, rows in texts_of(values)) == 3

@@ -1,8 +1,10 @@
 """Tables of web servers: a real one on loopback, within bounds of size and time, and without a word of its secrets."""
 
+import hashlib
 import http.server
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -145,3 +147,14 @@ def test_a_password_comes_from_the_environment_and_goes_to_its_host_alone(take, 
     assert not [headers for *_, headers in other.state["asked"] if "Authorization" in headers]
     other.shutdown()
     other.server_close()
+
+
+def test_a_full_disk_is_told_as_that_and_not_as_a_fault_of_the_network(take, server, tmp_path, monkeypatch):
+    address = url(server, "/a.csv")
+    (tmp_path / f"{hashlib.sha256(address.encode()).hexdigest()}.part").symlink_to("/dev/full")
+    monkeypatch.setattr(web, "_folder", [SimpleNamespace(name=str(tmp_path))])
+    with pytest.raises(errors.SourceError) as raised:
+        take(address)
+    got, hint = "No space left on device after 12 bytes", "set TMPDIR to a folder on a larger disk"
+    assert f"got:      {got}" in str(raised.value)
+    assert f"hint:     {hint}" in str(raised.value)
