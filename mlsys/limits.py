@@ -38,3 +38,12 @@ YEAR_1_US, LAST_YEAR_END_US = -62_135_596_800_000_000, 4_102_444_800_000_000
 TASK_ROWS, TASK_CELLS = 1 << 17, 1 << 24
 """Rows that one task reads at a time: a tenth of a second of work, against milliseconds to send it, and enough
 tasks for a few cores. Of very wide tables fewer: 128 MB of numbers."""
+
+
+def rows_per_task(num_columns: int) -> int:
+    """Rows of a table that one task reads at a time: `TASK_ROWS`, or as many as have `TASK_CELLS`.
+
+    >>> rows_per_task(10), rows_per_task(4_096)
+    (131072, 4096)
+    """
+    return max(1, min(TASK_ROWS, TASK_CELLS // max(1, num_columns)))

@@ -16,11 +16,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mlsys.dataset import Snapshot
-from mlsys.limits import TASK_CELLS, TASK_ROWS
+from mlsys.limits import rows_per_task
 from mlsys.reports.formats import percent
 from mlsys.schema import Kind, Role, Schema
 from mlsys.statistics.arrays import UInt64
-from mlsys.statistics.hashing import combine, hash_array
+from mlsys.statistics.hashing import combine, hash_exactly, hash_rows
 
 Groups = NDArray[np.int64]
 
@@ -92,12 +92,10 @@ def hashes(snapshot: Snapshot, schema: Schema, target: str, labelled: NDArray[np
     parts: list[list[UInt64]] = [[], [], []]
     for path in snapshot.paths:
         file = pq.ParquetFile(path, read_dictionary=texts)
-        for batch in file.iter_batches(
-            max(1, min(TASK_ROWS, TASK_CELLS // len(schema))), columns=[*features, target, *names]
-        ):
-            of_features = combine([hash_array(batch.column(name)) for name in features])
-            of_records = combine([of_features, hash_array(batch.column(target))])
-            of_copies = combine([of_records, *(hash_array(batch.column(name)) for name in names)])
+        for batch in file.iter_batches(rows_per_task(len(schema)), columns=[*features, target, *names]):
+            of_features = hash_rows(batch, features)
+            of_records = combine([of_features, hash_exactly(batch[target])])
+            of_copies = combine([of_records, *(hash_exactly(batch[name]) for name in names)])
             for part, values in zip(parts, (of_features, of_records, of_copies), strict=True):
                 part.append(values)
     return RowHashes(*(np.concatenate(part)[labelled] for part in parts))

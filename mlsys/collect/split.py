@@ -32,7 +32,7 @@ from mlsys.collect import assignment, equal_rows
 from mlsys.collect.assignment import Assignment
 from mlsys.collect.equal_rows import Repeats
 from mlsys.dataset import PARTS, Snapshot, Split
-from mlsys.limits import TASK_CELLS, TASK_ROWS
+from mlsys.limits import rows_per_task
 from mlsys.recipe import Recipe
 from mlsys.schema import FOLD, ROW, Role, Schema, Task
 from mlsys.store import Store
@@ -152,7 +152,7 @@ def _write(snapshot: Snapshot, assigned: Assignment, folder: Path) -> None:
     """Write each part's rows in the snapshot's order, in files of some rows; a part without rows is one empty file."""
     empty = pq.read_schema(snapshot.paths[0]).empty_table()
     schema = _with_numbers(empty, np.array([], np.int64), np.array([], np.int8)).schema
-    file_rows = min(TASK_ROWS, max(1, TASK_CELLS // len(schema)))
+    file_rows = rows_per_task(len(schema))
     waiting = {part: schema.empty_table() for part in PARTS}
     numbers = dict.fromkeys(PARTS, 0)
     for table, rows in _numbered(snapshot, assigned, file_rows):

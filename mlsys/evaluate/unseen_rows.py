@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from mlsys.dataset import Split
 from mlsys.schema import Column, Kind, Role, Schema
+from mlsys.statistics.hashing import hash_rows
 
 SEEN_PARTS = ("train", "validation")
 """Parts whose rows a model has learned from: by its fit, its parameters, its threshold."""
@@ -95,20 +95,17 @@ def _is_compared(column: Column) -> bool:
 
 
 def _hashes(table: pa.Table, names: Sequence[str]) -> NDArray[np.uint64]:
-    """A hash of each row by the values of these columns; a number is the same whatever its type."""
-    frame = pl.DataFrame({name: _canonical(pl.Series(table[name])) for name in names})
-    return frame.hash_rows(seed=0).to_numpy() if names and table.num_rows else np.empty(table.num_rows, np.uint64)
+    """A hash of each row by the values of these columns; a number or a day is the same whatever its type."""
+    if not names:
+        return np.zeros(table.num_rows, np.uint64)
+    return hash_rows(pa.table({name: _canonical(table[name]) for name in names}), names)
 
 
-def _canonical(values: pl.Series) -> pl.Series:
-    kind = values.dtype
-    if kind == pl.Date:
-        return values.cast(pl.Datetime("us")).to_physical()
-    if isinstance(kind, pl.Datetime):
-        return values.dt.cast_time_unit("us").to_physical()
-    if kind.is_numeric() or kind == pl.Boolean:
-        return values.cast(pl.Float64, strict=False) + 0.0
-    return values.cast(pl.String, strict=False)
+def _canonical(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = values.type
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return values.cast(pa.timestamp("us"), safe=False)
+    return values.cast(pa.float64(), safe=False) if pa.types.is_decimal(kind) else values
 
 
 def _distinct(hashes: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:

@@ -50,7 +50,7 @@ from mlsys.reports.formats import percent
 from mlsys.schema import Role, Schema, Task
 from mlsys.statistics import univariate
 from mlsys.statistics.arrays import Floats, UInt64
-from mlsys.statistics.hashing import combine, hash_array
+from mlsys.statistics.hashing import hash_array, hash_rows
 from mlsys.statistics.ranking import Z_95_LOWER, wilson_interval
 
 T = TypeVar("T")
@@ -129,14 +129,13 @@ def row_hashes(split: Split, part: str, names: Sequence[str]) -> UInt64:
 
 
 def _row_hashes(work: tuple[ScanFragment, list[str]]) -> UInt64:
-    table = read(*work, {})
-    return combine([hash_array(table[name]) for name in work[1]])
+    return hash_rows(read(*work, {}), work[1])
 
 
 def _matching_rows(work: tuple[ScanFragment, list[str], UInt64, Schema]) -> pa.Table:
     fragment, names, keys, schema = work
     table = read(fragment, names, {})
-    return light(table.filter(pa.array(np.isin(combine([hash_array(table[name]) for name in names]), keys))), schema)
+    return light(table.filter(pa.array(np.isin(hash_rows(table, names), keys))), schema)
 
 
 def _expected(sample: pa.Table, rows: pa.Table, num_train: int, names: Sequence[str]) -> Floats:

@@ -24,11 +24,11 @@ import pyarrow.parquet as pq
 
 from mlsys import cluster, errors, expressions
 from mlsys.dataset import Split
-from mlsys.limits import TASK_CELLS, TASK_ROWS
+from mlsys.limits import rows_per_task
 from mlsys.schema import FOLD, ROW, Kind, Role, Schema, Task
 from mlsys.statistics import TableStatistics, TrainStatistics, encode_target, univariate
 from mlsys.statistics.arrays import UInt64
-from mlsys.statistics.hashing import combine, hash_array, mix
+from mlsys.statistics.hashing import combine, hash_array, hash_rows, mix
 from mlsys.statistics.numeric_statistics import Distributions
 from mlsys.statistics.pairwise import PairLayout, PairwiseStatistics
 from mlsys.statistics.table import encode_columns
@@ -135,7 +135,7 @@ def fragments(paths: list[Path]) -> list[ScanFragment]:
     divided: list[ScanFragment] = []
     for path in paths:
         metadata = pq.read_metadata(path)
-        num_rows = enough = min(TASK_ROWS, TASK_CELLS // max(1, metadata.num_columns))
+        num_rows = enough = rows_per_task(metadata.num_columns)
         for number in range(metadata.num_row_groups):
             if num_rows >= enough:
                 divided.append(ScanFragment(path, ()))
@@ -224,7 +224,7 @@ def _scan(work: _ScanTask) -> Profile:
         light(sampled(table.select([*features, target, ROW]), work.share), work.schema),
         row_hashes,
         combine([row_hashes, columns[target].row_hashes()]),
-        np.unique(combine([hash_array(table[group])])) if group else np.empty(0, np.uint64),
+        np.unique(hash_rows(table, [group])) if group else np.empty(0, np.uint64),
         pc.max(table[time]).as_py() if time else None,
         None if work.layout is None else PairwiseStatistics.of(columns, table, work.layout, y),
         Distributions.of({name: columns[name] for name in features}, y, classes),

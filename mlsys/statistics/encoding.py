@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from mlsys.schema import Kind
 from mlsys.statistics.arrays import Bools, Floats, Ints, UInt64, as_floats, lengths_of, plain
-from mlsys.statistics.hashing import hash_array, hash_floats
+from mlsys.statistics.hashing import hash_array, hash_exactly, hash_floats
 from mlsys.statistics.sketches import QuantileSketch
 
 NUMBER_KINDS = frozenset({Kind.NUMERIC, Kind.DATETIME})
@@ -54,8 +54,8 @@ class EncodedColumn:
         return None if self.array.null_count == 0 else np.asarray(self.array.is_valid())
 
     def row_hashes(self) -> UInt64:
-        """Hash of each row, the same as `hash_array` of the column."""
-        return hash_array(self.array)
+        """Hash of each row, the same as `hash_exactly` of the column."""
+        return hash_exactly(self.array)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class EncodedCategories(EncodedColumn):
         return lengths_of(self.keys)
 
     def row_hashes(self) -> UInt64:
-        return np.concatenate([self.hashes, hash_array(pa.nulls(1))])[self.codes]
+        hashes = hash_exactly(self.keys) if pa.types.is_integer(self.keys.type) else self.hashes
+        return np.concatenate([hashes, hash_array(pa.nulls(1))])[self.codes]
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,9 @@ class EncodedNumbers(EncodedColumn):
 
     def row_hashes(self) -> UInt64:
         kind = self.array.type
-        if self.finite is not None or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            return hash_array(self.array)
+        is_exact = pa.types.is_floating(kind) or (pa.types.is_integer(kind) and not (abs(self.floats) >= 2**53).any())
+        if self.finite is not None or not is_exact:
+            return hash_exactly(self.array)
         return self.hashes if self.shared is not None else self.hashes[self.codes]
 
     def part(self, rows: Ints | None = None) -> ColumnPart:

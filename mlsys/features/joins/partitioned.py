@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from mlsys import cluster
 from mlsys.features.joins.asof import Counts, count_repeats, resolve
 from mlsys.features.joins.spec import JoinSpec
-from mlsys.statistics.hashing import combine, hash_array
+from mlsys.statistics.hashing import hash_rows
 
 VALUE = "value:"
 """Prefix of a table's columns, whose names may be any, beside the columns of a join."""
@@ -208,7 +208,7 @@ def _parts(table: pa.Table, num_keys: int, num_parts: int) -> Ints:
     """Number of the partition of each row, by a hash that is the same on every machine."""
     if num_parts == 1:
         return np.zeros(table.num_rows, np.int64)
-    hashes = combine([hash_array(table[f"__key{number}"]) for number in range(num_keys)])
+    hashes = hash_rows(table, [f"__key{number}" for number in range(num_keys)])
     return (hashes % np.uint64(num_parts)).astype(np.int64)
 
 

@@ -277,3 +277,10 @@ def test_too_few_rows_left_are_not_compared(two):
     found = compare(world, linear, rebuilt(world, dummy, split=seen))
     assert (found.num_rows, found.num_left_out) == (10, 590)
     assert found.reason == "not comparable: 10 test rows that the champion has not seen; a comparison needs 20"
+
+
+def test_ids_that_one_double_stands_for_are_different_rows(binary_world):
+    store, ids = binary_world.store, np.arange(12) + 2**60
+    trained = split_of(store, {"x": ids[:10], "y": ids[:10] % 2}, OLD[:10])
+    again = split_of(store, {"x": ids, "y": ids % 2}, NEW)
+    assert sorted(kept(trained, again)) == sorted(ids[[8, 9]].tolist())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlsys.schema import Kind
 from mlsys.statistics import ColumnStatistics
 from mlsys.statistics.encoding import MIN_CROWDED, SHARED, SORTED_VALUES, bin_codes, encode
-from mlsys.statistics.hashing import hash_array
+from mlsys.statistics.hashing import hash_array, hash_exactly
 
 ROWS = 30_000
 SHAPES = {
@@ -170,3 +170,16 @@ def test_a_dictionary_may_hold_a_value_twice_unused_and_null(words):
     assert found.counts() == {word: words.count(word) for word in {"a", "b"} & set(words)}
     assert found.num_nulls == words.count(None)
     assert (encode(array, Kind.CATEGORICAL).row_hashes() == hash_array(pa.array(words, pa.string()))).all()
+
+
+LARGE = [2**60, 2**60 + 1, -(2**53) - 1, -(2**53) - 2, 2**63 - 1, -(2**63)]
+
+
+@pytest.mark.parametrize("kind", [Kind.NUMERIC, Kind.CATEGORICAL])
+def test_whole_numbers_beyond_doubles_have_hashes_of_their_own(kind):
+    array = pa.array([*LARGE, 7, None] * 20)
+    hashes = encode(array, kind).row_hashes()
+    assert len(set(hashes.tolist())) == len(LARGE) + 2
+    assert (hashes == hash_exactly(array)).all()
+    assert hash_exactly(pa.array([2**60, -(2**63)])).tolist() == hash_array(pa.array([2.0**60, -(2.0**63)])).tolist()
+    assert hash_exactly(pa.array([2**60 + 1], pa.uint64())).tolist() == hash_exactly(pa.array([2**60 + 1])).tolist()
