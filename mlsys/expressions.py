@@ -85,6 +85,15 @@ PADS = frozenset({"lpad", "rpad"})
 PADDED = re.compile(r",\s*\d{1,4}\s*(,\s*)?\)$")
 """End of a call that pads to a length written out: a value of a row must not decide how much memory it takes."""
 
+RESERVED = frozenset(
+    """
+    all and any as asc between by case cross desc distinct else end except exists false from full group having in inner
+    intersect interval into is join like limit natural not null offset on or order outer then true union unnest user
+    using values when where with
+    """.split()
+)
+"""Words that SQL keeps for itself, so that a column of such a name has to stand in quotes."""
+
 QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"")
 WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 CALL = re.compile(r"([A-Za-z_][A-Za-z_0-9]*)\s*\(")
@@ -105,6 +114,25 @@ def check(name: str, sql: str, where: str) -> None:
         if call[1].lower() in PADS and not PADDED.search(bare[start:end]):
             expected = "a length of at most 9999 characters, written as a number"
             raise errors.RecipeError.build(f"{where}: '{name}'", got=sql[start:end], expected=expected, field=name)
+
+
+def quoted_name(name: str) -> str:
+    """A column's name as an expression has it, in quotes where it is not plain or a word of SQL.
+
+    >>> print(quoted_name("speed"), quoted_name("order"), quoted_name('a "b" c'))
+    speed "order" "a ""b"" c"
+    """
+    is_word = name.lower() in RESERVED | REFUSED.keys()
+    return name if WORD.fullmatch(name) and not is_word else '"' + name.replace('"', '""') + '"'
+
+
+def quoted_text(text: str) -> str:
+    """A text as an expression has it.
+
+    >>> quoted_text("o'neil")
+    "'o''neil'"
+    """
+    return "'" + text.replace("'", "''") + "'"
 
 
 def widen(sql: str) -> str:

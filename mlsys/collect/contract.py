@@ -163,7 +163,7 @@ def _check_column(where: str, column: CheckedColumn) -> None:
         if getattr(column, key) is not None and not fits:
             got = f"'{key}' for values of type {column.type}"
             expected = "minimum and maximum for numbers; pattern, min_length and max_length for text"
-            hint = f"rules: {{a_name: {column.name} …}} says it in SQL"
+            hint = f"rules: {{a_name: {expressions.quoted_name(column.name)} …}} says it in SQL"
             raise errors.ContractError.build(where, got=got, expected=expected, hint=hint, field=key)
     for low, high in (("minimum", "maximum"), ("min_length", "max_length")):
         bounds = getattr(column, low), getattr(column, high)

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mlsys import cluster, errors
+from mlsys import cluster, errors, expressions
 from mlsys.dataset import Snapshot
 from mlsys.recipe import Recipe
 from mlsys.schema import Task, TaskKind
@@ -110,17 +110,13 @@ def _plain(label: str) -> str:
 def _about_spellings(target: str, alike: list[list[str]]) -> str:
     shown = "; ".join(", ".join(map(repr, spellings)) for spellings in alike[:3])
     more = f" and {len(alike) - 3} more" if len(alike) > 3 else ""
-    column = '"' + target.replace('"', '""') + '"'
+    column, text = expressions.quoted_name(target), expressions.quoted_text
     cases = " ".join(
-        f"WHEN {column} IN ({', '.join(map(_sql, spellings[1:]))}) THEN {_sql(spellings[0])}" for spellings in alike
+        f"WHEN {column} IN ({', '.join(map(text, spellings[1:]))}) THEN {text(spellings[0])}" for spellings in alike
     )
     derive = json.dumps({target: f"CASE {cases} ELSE {column} END"}, ensure_ascii=False)
-    text = f"target '{target}': classes that differ by blanks, case or punctuation only: {shown}{more}"
-    return f"{text}; if each is one class, data.derive: {derive}"
-
-
-def _sql(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    message = f"target '{target}': classes that differ by blanks, case or punctuation only: {shown}{more}"
+    return f"{message}; if each is one class, data.derive: {derive}"
 
 
 def _labels(snapshot: Snapshot, target: str) -> tuple[Counter[object], bool, bool]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from mlsys.expressions import quoted_name, quoted_text
 from mlsys.limits import FLOAT32_MAX, FLOAT32_TINY, ID_LIKE_FRACTION, LAST_YEAR, LAST_YEAR_END_US, MAX_CODES
 from mlsys.readers.conversion import MARKERS
 from mlsys.reports.formats import number, percent
@@ -137,9 +138,9 @@ def _missing_markers(column: Column, statistics: ColumnStatistics, _: ColumnSumm
     if not marks or len(marks) == len(counts):
         return
     shown = ", ".join(f"{value!r} in {rows:,} rows" for value, rows in list(marks.items())[:3])
-    read = _sql_name(column)
+    read = quoted_name(column.name)
     for value in marks:
-        read = f"NULLIF({read}, {_sql_text(value)})"
+        read = f"NULLIF({read}, {quoted_text(value)})"
     action = f"kept as a value of its own; data.derive: {_derive(column, read)} makes it missing"
     yield Alert("missing_marker", column.name, f"{shown}: marks of missing values", action)
 
@@ -157,7 +158,7 @@ def _sentinel(column: Column, statistics: ColumnStatistics, summary: ColumnSumma
         is_negative = value == -1 and low >= 0 and high >= NEGATIVE_BESIDE
         if gap > high - low or is_negative:
             detail = f"{number(value)} in {rows:,} rows, apart from the others, {number(low)} to {number(high)}"
-            read = _derive(column, f"NULLIF({_sql_name(column)}, {value:g})")
+            read = _derive(column, f"NULLIF({quoted_name(column.name)}, {value:g})")
             action = f"kept as a number; if it stands for a missing one, data.derive: {read}"
             yield Alert("sentinel", column.name, detail, action)
 
@@ -180,14 +181,6 @@ def _is_sentinel(value: float) -> bool:
     return value == -1 or (abs(value) == int(abs(value)) and set(digits) == {"9"} and (value < 0 or len(digits) > 1))
 
 
-def _sql_name(column: Column) -> str:
-    return column.name if column.name.isidentifier() else '"' + column.name.replace('"', '""') + '"'
-
-
-def _sql_text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _derive(column: Column, expression: str) -> str:
     return json.dumps({column.name: expression}, ensure_ascii=False)
 
@@ -199,7 +192,7 @@ def _dates(column: Column, _: ColumnStatistics, summary: ColumnSummary) -> Itera
         return
     forms = [form for form in FORMATS if all(_is_date(value, form) for value in values)]
     if forms:
-        read = " or ".join(f"STRPTIME({_sql_name(column)}, '{form}')" for form in forms)
+        read = " or ".join(f"STRPTIME({quoted_name(column.name)}, '{form}')" for form in forms)
         detail = f"texts that are dates, such as {values[0]!r}"
         action = f"kept as text; a column under features.derive reads it: {read}"
         yield Alert("date_as_text", column.name, detail, action)

@@ -222,3 +222,8 @@ def test_broken_and_repeated_pictures_are_told():
 
 def test_a_rare_one_of_two_values_is_not_called_skewed():
     assert found((np.arange(N) < 20).astype(float)) == []
+
+
+@pytest.mark.parametrize("name", ["order", "two words", 'a "b"', "over"])
+def test_a_name_that_sql_would_misread_stands_in_quotes(name):
+    assert expressions.add(pa.table({name: [1]}), {"z": f"{expressions.quoted_name(name)} + 1"})["z"].to_pylist() == [2]
