@@ -30,14 +30,12 @@ import pyarrow.parquet as pq
 
 from mlsys import errors
 from mlsys.deploy import prediction_log
-from mlsys.deploy.prediction_log import OWN, SPANS, Loss, Span, logged_name
+from mlsys.deploy.prediction_log import OWN, SPANS, UTC, Loss, Span, logged_name
 from mlsys.predict import Predictions, Predictor
 from mlsys.predict.feature_lookup import LookupResult
 from mlsys.registry import LedgerEntry
 from mlsys.schema import Role
 from mlsys.store import write_atomic
-
-_UTC = pa.timestamp("us", "UTC")
 
 VALUE_BYTES = 64
 """Memory of a value of a row beside its text: a Python object and its place in a dict."""
@@ -94,7 +92,7 @@ def _part(requests: Sequence[LoggedRequest]) -> pa.Table:
         rows = predictor.contract.arrow([row for request in requests for row in request.rows])
     # 1. The log's own columns
     counts = [len(request.ids) for request in requests]
-    logged_at = _repeated([request.logged_at for request in requests], counts, _UTC)
+    logged_at = _repeated([request.logged_at for request in requests], counts, UTC)
     values = [value for request in requests for value in request.predictions.prediction.tolist()]
     scores = [score for request in requests for score in request.predictions.score.tolist()]
     unseen, rare = predictor.counts_by_row(rows)
@@ -150,8 +148,8 @@ def _event_at(predictor: Predictor, rows: pa.Table, logged_at: pa.Array) -> pa.A
         )
     if not pa.types.is_timestamp(event_at.type):
         return logged_at
-    event_at = event_at if event_at.type.tz else event_at.cast(pa.timestamp("us")).cast(_UTC)
-    return pc.coalesce(event_at.cast(_UTC), logged_at)
+    event_at = event_at if event_at.type.tz else event_at.cast(pa.timestamp("us")).cast(UTC)
+    return pc.coalesce(event_at.cast(UTC), logged_at)
 
 
 class PredictionLog:

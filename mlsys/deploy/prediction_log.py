@@ -57,11 +57,11 @@ import pyarrow.parquet as pq
 from mlsys import errors
 from mlsys.store import Store, storage_error, write_json
 
-_UTC = pa.timestamp("us", "UTC")
+UTC = pa.timestamp("us", "UTC")
 OWN: dict[str, pa.DataType | None] = {
     "prediction_id": pa.string(),
-    "logged_at": _UTC,
-    "event_at": _UTC,
+    "logged_at": UTC,
+    "event_at": UTC,
     "model_version": pa.string(),
     "bundle": pa.string(),
     "prediction": None,

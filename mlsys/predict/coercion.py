@@ -90,7 +90,7 @@ class Convert:
 
     def __call__(self, value: Any) -> Any:
         value = plain(value)
-        if value is None or value != value:  # noqa: PLR0124 - NaN is the one value unlike itself
+        if _is_missing(value):
             if self.nullable:
                 return None
             raise UnfitError(f"{self.expected}, never null")
@@ -105,6 +105,16 @@ class Convert:
         if not is_allowed or is_too_small or (self.maximum is not None and converted > self.maximum):
             raise UnfitError(self.expected)
         return converted
+
+
+def _is_missing(value: Any) -> bool:
+    """Tell null, NaN of every kind, and the missing values of pandas."""
+    if value is None or isinstance(value, str | int):
+        return value is None
+    if isinstance(value, Decimal):  # a signalling NaN may not even be compared
+        return value.is_nan()
+    differs = value != value  # noqa: PLR0124 - NaN and NaT are unlike themselves, and NA answers with NA
+    return differs if isinstance(differs, bool) else True
 
 
 def converter(column: Column, timezone: str | None = None) -> Convert:

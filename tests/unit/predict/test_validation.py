@@ -3,6 +3,7 @@ import math
 from decimal import Decimal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -314,3 +315,14 @@ def test_a_text_that_counted_as_missing_in_training_is_null_in_a_request_and_any
     with pytest.raises(errors.RequestError) as caught:
         contract.records([{"x": "-"}])
     assert caught.value.violations == [{"row": 0, "field": "x", "got": "text '-'", "expected": "an integer (int64)"}]
+
+
+@pytest.mark.parametrize("missing", [Decimal("sNaN"), Decimal("NaN"), pd.NA, pd.NaT, np.float64("nan"), None])
+@pytest.mark.parametrize("type_name", ["double", "int64", "string", "timestamp[us, tz=UTC]", "list<item: double>"])
+def test_every_missing_value_of_python_is_null(type_name, missing):
+    assert one(type_name, missing) is None
+
+
+def test_an_array_is_a_list_and_for_other_columns_no_value():
+    assert one("list<item: double>", np.array([1.0, 2.5])) == [1.0, 2.5]
+    assert refused("double", np.array([1.0, 2.5])) == ("ndarray array([1. , 2.5])", "a number")
