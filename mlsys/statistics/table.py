@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -105,8 +106,9 @@ class TableStatistics:
         """Copy without the texts and pictures of the samples: the same numbers."""
         return replace(self, columns={name: column.without_rows() for name, column in self.columns.items()})
 
-    @property
+    @cached_property
     def features(self) -> dict[str, ColumnStatistics]:
+        """Statistics by feature; the columns of an object stay the same, so they are gathered once."""
         return {name: column for name, column in self.columns.items() if name != self.task.target}
 
     @property
