@@ -119,7 +119,7 @@ def scan(job: ScanJob) -> FragmentScan:
         result = job.cache.scan(job.fragment, sha256, *how) if sha256 else None
         if result is None:
             result = _scan(job, sha256)
-            result.messages = registry.messages(job.fragment, job.reading)
+            result.messages += registry.messages(job.fragment, job.reading)
             job.fragment.check_unchanged(changed)
             if sha256:
                 job.cache.note_scan(job.fragment, result, *how)
@@ -149,7 +149,7 @@ def drop_duplicates(job: DropDuplicatesJob) -> StoredFragment:
     stored, counts = job.stored, RowCounts(num_superseded=len(job.duplicates.superseded))
     counts.num_bad, counts.rules = stored.counts.num_bad, stored.counts.rules.copy()
     counts.samples = {rule: list(samples) for rule, samples in stored.counts.samples.items()}
-    counts.unread = stored.counts.unread
+    counts.unread, counts.num_unfit = stored.counts.unread, stored.counts.num_unfit
     _make_empty(job.folder)
     file, rejected = pq.ParquetFile(stored.folder / PART), stored.folder / REJECTED
     with (
@@ -193,6 +193,8 @@ def _scan(job: ScanJob, sha256: str | None) -> FragmentScan:
         numbered = batch.table.append_column(ROW, pa.array(batch.rows))
         feather.write_feather(numbered, str(job.staged / f"{number:05d}.arrow"), compression="uncompressed")
         result.num_rows += batch.table.num_rows
+    if result.num_rows and not result.is_partial:
+        result.messages += type_inference.about_totals(batch.table)
     result.num_rows += len(result.bad_records)
     return result
 
@@ -322,14 +324,17 @@ def _count_unread(name: str, written: pa.Array, read: pa.ChunkedArray, counts: R
 
 
 def _derive(table: pa.Table, storage: StorageSchema, quarantine: Quarantine) -> pa.Table:
-    """Add the derived columns, all in the types of the snapshot; NaN in the target is no value."""
+    """Add the derived columns, all in the types of the snapshot; in the target, what is no label is no value."""
     added = expressions.add(table.drop_columns([ROW]), storage.derive, "recipe: data.derive")
     columns, violations = [], list[Any]()
     for column in storage.stored:
         derived = added[column.name].combine_chunks()
         values = conversion.to_stored(derived, column.type, storage.zone)
         violations += _misfits(column.name, derived, values, storage) if column.name in storage.derive else []
-        columns.append(conversion.without_nan(values) if column.name == storage.target else values)
+        labels = conversion.as_label(values) if column.name == storage.target else values
+        if column.name == storage.target:
+            quarantine.counts.num_unfit += labels.null_count - conversion.without_nan(values).null_count
+        columns.append(labels)
     rows = pa.table([*columns, table[ROW]], names=[*storage.stored.names, ROW])
     return rows.filter(quarantine.rows(added.append_column(ROW, table[ROW]), violations)) if violations else rows
 

@@ -128,6 +128,9 @@ def _messages(seen: Survey, proposed: Proposals) -> list[str]:
     lines += _sentences("ignored", proposed.ignore)
     lines += _sentences("known after the event", proposed.known_after)
     lines += _sentences("to be checked", proposed.suspects)
+    empty = [name for name, rows in seen.nulls.items() if rows == seen.num_rows]
+    if not {*seen.schema.names} - {proposed.target, proposed.id, *proposed.ignore, *proposed.known_after, *empty}:
+        lines.append("no column is left to learn from: mlsys run will stop at features until there is one")
     comments = (("time", proposed.time), ("group", proposed.group))
     return [*lines, *(f"{key} '{column[0]}', in a comment: {column[1]}" for key, column in comments if column)]
 

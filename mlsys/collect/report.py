@@ -15,6 +15,7 @@ from mlsys.collect.duplicates import Duplicates
 from mlsys.collect.quarantine import NUM_SAMPLES
 from mlsys.collect.storage_schema import FragmentScan, RowCounts, merged, most_frequent
 from mlsys.collect.type_inference import WordCounts
+from mlsys.limits import FLOAT32_MAX
 from mlsys.readers.base import Fragment, TypeCounts
 from mlsys.recipe import DataSection
 from mlsys.schema import Role, Schema
@@ -27,6 +28,7 @@ def total(parts: Sequence[RowCounts]) -> RowCounts:
         whole.num_rows += part.num_rows
         whole.num_bad += part.num_bad
         whole.num_superseded += part.num_superseded
+        whole.num_unfit += part.num_unfit
         whole.newest = max((time for time in (whole.newest, part.newest) if time is not None), default=None)
         whole.rules.update(part.rules)
         whole.nulls.update(part.nulls)
@@ -131,6 +133,9 @@ def _warnings(
             yield f"column '{column.name}' has no name of its own and is taken for a row index: ignored"
     if counts.num_superseded:
         yield f"{_rows(counts.num_superseded)} superseded by a later row of their key: left out"
+    if counts.num_unfit:
+        beyond = f"infinite, or beyond {FLOAT32_MAX:.2g} of either sign, in {_rows(counts.num_unfit)}"
+        yield f"target '{schema.target}': {beyond}: no label, for no model can be fitted to that"
     for name, rows in duplicates.ids.items():
         if rows:
             yield f"column '{name}': an earlier value again in {_rows(rows)}"

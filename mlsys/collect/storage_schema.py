@@ -6,6 +6,7 @@ the `StorageSchema` of all scans; `schema` completes it with kinds and roles onc
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -103,13 +104,15 @@ class RowCounts:
     Rows are stored, bad (quarantined), or superseded by a later row of their key. `rules` counts the rows that break
     each rule, `samples` shows some; `nulls` and `words` are by stored column. `unread` counts by column the values that
     count as missing because its type does not read them, the `MAX_UNREAD` most frequent. `classes` counts rows by
-    label, complete only while there is one. `newest` is the latest ``data.time`` in microseconds, `damage` the error
-    of a fragment that turned out to be unreadable.
+    label, complete only while there is one. `num_unfit` are rows whose target is infinite or beyond 32-bit floats,
+    which counts as no label. `newest` is the latest ``data.time`` in microseconds, `damage` the error of a fragment
+    that turned out to be unreadable.
     """
 
     num_rows: int = 0
     num_bad: int = 0
     num_superseded: int = 0
+    num_unfit: int = 0
     rules: Counter[str] = field(default_factory=Counter)
     samples: dict[str, list[str]] = field(default_factory=dict)
     nulls: Counter[str] = field(default_factory=Counter)
@@ -345,10 +348,11 @@ def _check_time(schema: Schema, empty: Collection[str]) -> None:
         hint = "look at the source; or leave data.time out"
         raise errors.RecipeError.build(where, got="no value in any row", expected="dates or times", hint=hint)
     if name and schema[name].kind is not Kind.DATETIME:
-        read = f"TIMESTAMP '1970-01-01' + {name} * INTERVAL '1 second'"
+        quoted = expressions.quoted_name(name)
+        read = f"TIMESTAMP '1970-01-01' + {quoted} * INTERVAL '1 second'"
         if schema[name].type == "string":
-            read = f"STRPTIME({name}, '%Y-%m-%d %H:%M:%S')"
+            read = f"STRPTIME({quoted}, '%Y-%m-%d %H:%M:%S')"
         where = f"recipe: 'data.time': column '{name}'"
         got = f"{schema[name].kind} ({schema[name].type})"
-        hint = f'derive one, e.g. derive: {{at: "{read}"}}'
+        hint = f"derive one, e.g. derive: {{at: {json.dumps(read, ensure_ascii=False)}}}"
         raise errors.RecipeError.build(where, got=got, expected="dates or times", hint=hint)

@@ -43,8 +43,9 @@ MOST_FILES = 50
 """Files up to which the columns of each are compared."""
 
 CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
-MOST_CONTROLS = 0.02
-"""Signs that texts do not hold, and the share of them from which bytes are no text."""
+MOST_CONTROLS, MOST_CONTROLS_OF_UTF8 = 0.02, 0.25
+"""Signs that texts do not hold, and the share of them from which bytes are no text. Bytes that are UTF-8 to the end
+are a text with stray signs, such as zeros from a data base, unless it is half zeros: UTF-16 without its mark."""
 
 PREDICTION_NAME = re.compile(r"(?i)test|submission|sample|scoring|predict|unlabel")
 """Names of files that are there to be predicted."""
@@ -192,7 +193,8 @@ def _refuse_binary(fragment: Fragment, encoding: str) -> None:
     """Refuse bytes that are no text in any encoding: `latin-1` would read them as signs that nobody writes."""
     with decoding.opened(fragment, Reading(encoding=encoding)) as text:
         head = text.read(HEADER_BYTES).decode(errors="replace")
-    if len(CONTROLS.findall(head)) > MOST_CONTROLS * len(head):
+    most = MOST_CONTROLS_OF_UTF8 if encoding == "utf-8" else MOST_CONTROLS
+    if len(CONTROLS.findall(head)) > most * len(head):
         got = "bytes that are no text: a binary file, or UTF-16 without its mark"
         hint = "name the file by its format, e.g. .parquet; or say reading: {encoding: utf-16-le} in a recipe"
         raise errors.SourceError.build(f"init: source '{fragment.name}'", got=got, expected="a CSV file", hint=hint)

@@ -24,6 +24,7 @@ any digit counts, decimals if only they are as large, by the same rule as in tex
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -34,11 +35,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlsys import errors, images
+from mlsys.expressions import quoted_name, quoted_text
 from mlsys.readers import translation
 from mlsys.readers.base import MAX_DISTINCT, TypeCounts, bounded
 from mlsys.readers.conversion import EXACT, LIST, PLAIN, TIME, NumberFormat, are_markers, read_text
 from mlsys.schema import Kind, arrow_type
 
+TOTAL = re.compile(
+    r"(?:(?:grand|sub|overall)[ -]?)?totals?|total g[eé]n[eé]ral|totale|sums?|suma|summe|(?:ins)?gesamt(?:summe)?",
+    re.IGNORECASE,
+)
+"""Words for the sum of the rows above, which end many a table that was made by people; a colon may follow."""
 PADDED = r"^\s*[+-]?0\d+\s*$"
 DATED = r"^\s*\d{4}-\d{2}-\d{2}"
 DIGITS = r"^\s*[+-]?\d+\s*$"
@@ -127,6 +134,19 @@ def _notations(values: pa.Array, counts: TypeCounts) -> dict[str, int]:
     if _num_matching(has_point[:HEAD], POINT_BEFORE_THREE) == len(has_point[:HEAD]):
         return translation.count(values)
     return {".d": 1}  # a proof that points are decimal marks
+
+
+def about_totals(table: pa.Table) -> list[str]:
+    """Say that the last of several rows looks like the sum of the others, by the first text in it."""
+    for name in table.column_names if table.num_rows >= FEW_NUMBERS else ():
+        text = table[name][-1].as_py()
+        if isinstance(text, str) and text.strip():  # the first
+            is_total = TOTAL.fullmatch(text.strip(" :")) and pc.sum(pc.equal(table[name], text)).as_py() == 1
+            hint = (
+                f"it is kept; a rule of data.contract sets it aside, such as {quoted_name(name)} <> {quoted_text(text)}"
+            )
+            return [f"the last row begins with {text!r} and may be the sum of the others: {hint}"] if is_total else []
+    return []
 
 
 def count_integers(values: pa.Array, counts: TypeCounts) -> None:

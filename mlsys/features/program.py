@@ -25,13 +25,15 @@ from mlsys.features.operations.operation import Operation
 from mlsys.features.operations.operation_registry import fit_operation, read_operation
 from mlsys.features.operations.target import Target
 from mlsys.features.plan import FeaturePlan
-from mlsys.schema import FOLD
+from mlsys.schema import FOLD, Role
 from mlsys.statistics import TableStatistics
 from mlsys.store import digest_json
 
 FORMAT = 5
 """Version of the JSON form; raised when an older reader would misread it."""
 
+UNTOLD, MAX_SHOWN = (Role.FEATURE, Role.TARGET), 10
+"""Roles of columns that a message about missing features leaves out, and columns that it names."""
 FORBIDDEN = str.maketrans({"[": "(", "]": ")", "<": "{"})
 """Characters that XGBoost refuses in the name of a feature."""
 
@@ -191,10 +193,12 @@ class FeatureProgram:
 def fit(plan: FeaturePlan, statistics: TableStatistics) -> FeatureProgram:
     """Fit a plan to statistics of the rows to learn from, reading no data; `FeatureError` if it uses no column."""
     if not plan.used:
-        reasons = "; ".join(f"{choice.column}: {choice.reason}" for choice in plan.dropped)
-        got = reasons or "no feature columns"
-        hint = "features.columns: {column: operation} overrides the automatic choice"
-        expected = "at least one useful column"
+        reasons = [f"{choice.column}: {choice.reason}" for choice in plan.dropped]
+        others = [f"{column.name}: {column.role}" for column in statistics.schema if column.role not in UNTOLD]
+        shown, more = (reasons or others)[:MAX_SHOWN], len(reasons or others) - MAX_SHOWN
+        got = f"no column in use ({'; '.join([*shown, *([f'{more:,} more'] if more > 0 else [])])})"
+        hint = "bring columns that differ from row to row; features.columns: {column: operation} keeps one all the same"
+        expected = "at least one column that can tell rows apart"
         raise errors.FeatureError.build("features: nothing to learn from", got=got, expected=expected, hint=hint)
     dense = plan.encoding == "dense"
     operations = (fit_operation(choice, plan.domains, statistics, dense=dense) for choice in plan.used)

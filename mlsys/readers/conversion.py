@@ -40,7 +40,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlsys import errors
-from mlsys.limits import YEAR_1_US
+from mlsys.limits import FLOAT32_MAX, YEAR_1_US
 from mlsys.notation import number_notation
 from mlsys.readers.translation import translated
 
@@ -276,6 +276,18 @@ def without_nan(values: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
 
 
+def as_label(values: pa.Array) -> pa.Array:
+    """Values as they are, but numbers that no model can be fitted to as null: NaN, infinite, beyond 32-bit floats.
+
+    >>> as_label(pa.array([1.5, float("inf"), -1e39, float("nan")])).to_pylist()
+    [1.5, None, None, None]
+    """
+    if not pa.types.is_floating(values.type):
+        return values
+    is_label = pc.less_equal(pc.abs(values), FLOAT32_MAX)  # false for NaN
+    return pc.if_else(is_label, values, pa.scalar(None, values.type))
+
+
 def misfits(written: pa.Array, read: pa.Array) -> pa.Array:
     """True where a value was written and none could be read; NaN and markers of missing values count as null."""
     mask = pc.and_(pc.is_valid(without_nan(written)), pc.is_null(read))
@@ -367,7 +379,8 @@ def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     try:
         return values.cast(kind, safe=not cuts)
     except pa.ArrowNotImplementedError:
-        # Arrow has no cast between these types, so no value fits: `misfits` finds each, and its row is quarantined.
+        # Arrow has no cast between these types, and no question that tells so before: no value fits, and `misfits`
+        # finds each, whose row is quarantined.
         return pa.nulls(len(values), kind)
     except pa.ArrowInvalid:
         if _is_number(values.type) and _is_number(kind):

@@ -72,3 +72,21 @@ def test_what_is_no_table_is_named(tmp_path, content, message):
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(errors.SourceError, match=message):
         recipe_template.draft(str(tmp_path / "t.csv"))
+
+
+def test_a_text_with_stray_zeros_is_read_and_one_of_zeros_is_named(tmp_path):
+    lines = [f"{n},a\0b{n % 3},{n % 2}" for n in range(150)]
+    lines[7] = "7\0" + lines[7][1:]
+    (tmp_path / "t.csv").write_text("n,t,y\n" + "\n".join(lines) + "\n")
+    seen = survey.take(str(tmp_path / "t.csv"))
+    assert set(seen.classes["t"]) == {"a\0b0", "a\0b1", "a\0b2"}
+    assert seen.notes == ("column 'n': '7\\x00' in 1 row count as missing, for the column is numeric",)
+    (tmp_path / "u.csv").write_bytes(b"\0" * 10 + "n,t,y\n1,a,ü\n".encode("utf-16-le"))
+    with pytest.raises(errors.SourceError, match="UTF-16 without its mark"):
+        survey.take(str(tmp_path / "u.csv"))
+
+
+def test_a_table_of_constants_is_told_to_teach_nothing(tmp_path):
+    pd.DataFrame({"a": 1, "b": "x", "c": None, "y": np.arange(60) % 2}).to_csv(tmp_path / "t.csv", index=False)
+    told = recipe_template.draft(str(tmp_path / "t.csv"), "y").messages
+    assert "no column is left to learn from: mlsys run will stop at features until there is one" in told

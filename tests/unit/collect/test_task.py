@@ -102,3 +102,31 @@ def test_whole_numbers_that_are_taken_for_classes_are_told_until_the_recipe_says
     ]
     tree = tree.model_copy(update={"task": "multiclass"})
     assert task.messages(taken, tree, task.decide(taken, tree)) == []
+
+
+@pytest.mark.parametrize("wrong", ["inf", "-inf", "1e39", "-1e300"])
+def test_a_target_that_no_model_can_be_fitted_to_is_no_label_and_is_told(take, write, wrong):
+    rows = [f"{n},{n / 2}" for n in range(20)]
+    rows[3], rows[8] = f"3,{wrong}", f"8,{wrong}"
+    taken = take(write("a.csv", "x,y\n" + "\n".join(rows) + "\n"))
+    assert taken.snapshot.table()["y"].to_pylist()[3] is None
+    assert (taken.report["num_unlabelled"], taken.report["num_quarantined"]) == (2, 0)
+    beyond = "infinite, or beyond 3.4e+38 of either sign, in 2 rows"
+    assert taken.report["warnings"] == [f"target 'y': {beyond}: no label, for no model can be fitted to that"]
+
+
+@pytest.mark.parametrize("word", ["Total", "GRAND TOTAL", "Sum:", "Summe", "Insgesamt"])
+def test_a_last_row_that_may_be_the_sum_is_told_and_kept(take, write, word):
+    rows = [f"{'ns'[n % 2]},{n},{n / 2}" for n in range(30)]
+    taken = take(write("a.csv", "region,x,y\n" + "\n".join(rows) + f"\n{word},,217.5\n"))
+    (told,) = taken.report["warnings"]
+    assert told == (
+        f"'a.csv': the last row begins with {word!r} and may be the sum of the others: it is kept;"
+        f" a rule of data.contract sets it aside, such as region <> '{word}'"
+    )
+    assert taken.snapshot.num_rows == 31
+
+
+def test_a_category_that_is_called_total_is_none(take, write):
+    rows = [f"{'ns'[n % 2] if n % 3 else 'Total'},{n},{n / 2}" for n in range(31)]
+    assert take(write("a.csv", "region,x,y\n" + "\n".join(rows) + "\n")).report["warnings"] == []
