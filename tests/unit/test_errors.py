@@ -92,6 +92,15 @@ MESSAGES = {
           hint:     correct the line; the cells after it cannot be separated with certainty""",
         None,
     ),
+    "SourceError.no_header": (
+        errors.SourceError.no_header("a.csv", 9),
+        """\
+        collect: source 'a.csv'
+          got:      data.reading.header_line: 9, and no name there
+          expected: the line or row that holds the names of the columns
+          hint:     correct data.reading.header_line; without it the header is found""",
+        "data.reading.header_line",
+    ),
     "SourceError.several": (
         errors.SourceError.several(["a.csv", "b.csv"], 9, "collect: source 'a.csv'\n  got:      nothing"),
         """\

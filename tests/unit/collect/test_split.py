@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlsys import errors
+from mlsys import errors, limits
 from mlsys.collect import bins, snapshot, split, task
 from mlsys.dataset import PARTS
 from mlsys.recipe import DataSection, Recipe
@@ -121,7 +121,7 @@ def test_every_row_is_in_one_part(divided):
 
 
 def test_files_of_a_wide_table_have_fewer_rows(divided, monkeypatch):
-    monkeypatch.setattr(split, "TASK_CELLS", 4 * 100)  # x, y, and the numbers of the row and its fold
+    monkeypatch.setattr(limits, "TASK_CELLS", 4 * 100)  # x, y, and the numbers of the row and its fold
     parts, _ = divided(pa.table({"x": range(500), "y": labels(500)}))
     rows = [pq.read_metadata(path).num_rows for path in parts.paths("train")]
     assert rows[:-1] == [100] * (parts.num_rows["train"] // 100)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlsys import errors
+from mlsys import errors, limits
 from mlsys.explore import document, leakage, scan
 from mlsys.features import plan, program
 from mlsys.schema import ROW, Column, Kind, Schema, Task
@@ -53,7 +53,7 @@ def test_pieces_depend_on_the_rows_alone(divide):
 def test_pieces_of_a_wide_table_have_fewer_rows(tmp_path, monkeypatch):
     pq.write_table(rows(60), tmp_path / "a.parquet", row_group_size=10)
     assert [piece.row_groups for piece in scan.fragments([tmp_path / "a.parquet"])] == [(0, 1, 2, 3, 4, 5)]
-    monkeypatch.setattr(scan, "TASK_CELLS", 20 * 3)
+    monkeypatch.setattr(limits, "TASK_CELLS", 20 * 3)
     assert [piece.row_groups for piece in scan.fragments([tmp_path / "a.parquet"])] == [(0, 1), (2, 3), (4, 5)]
 
 
