@@ -72,4 +72,4 @@ def _constant(y: np.ndarray, loss: str) -> float:
         return float(np.mean(y))
     if loss == "absolute":
         return float(np.median(y))
-    return float(tails.signed_exp(np.mean(tails.signed_log(y))))
+    return float(tails.signed_exp(np.asarray(tails.signed_log(y).mean())))
