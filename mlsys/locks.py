@@ -67,7 +67,7 @@ def hold(
     try:
         _wait(descriptor, purpose, tell, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX)
         if not is_shared:
-            _write(descriptor, f"{purpose}: {who()}, since {dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}")
+            _write(descriptor, _named(purpose))
         _held.add(mine)
         try:
             yield
@@ -79,6 +79,27 @@ def hold(
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def hold_if_free(file: Path, purpose: str) -> Iterator[bool]:
+    """Hold a lock during a block if nobody does, this thread included; yield whether it is held.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written.
+    """
+    descriptor = _open(file)
+    try:
+        is_held = _take(descriptor)
+        if is_held:
+            _write(descriptor, _named(purpose))
+        yield is_held
+        if is_held:
+            _write(descriptor, "")
+    finally:
+        os.close(descriptor)
+
+
 def holder(file: Path) -> str | None:
     """Who holds a lock now, or None if nobody does."""
     try:
@@ -86,12 +107,9 @@ def holder(file: Path) -> str | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _read(descriptor)
+        return None if _take(descriptor) else _read(descriptor)
     finally:
         os.close(descriptor)
-    return None
 
 
 def _open(file: Path) -> int:
@@ -104,20 +122,28 @@ def _open(file: Path) -> int:
 
 def _wait(descriptor: int, purpose: str, tell: Callable[[str], None], kind: int) -> None:
     began, is_announced = time.monotonic(), False
-    while True:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not is_announced and time.monotonic() - began >= TELL_AFTER_S:
-                tell(f"{purpose} waits for {_read(descriptor)}")
-                is_announced = True
-            time.sleep(POLL_S)
-        except OSError as error:
-            raise errors.StoreError.build(
-                "store: lock", got=error.strerror or str(error), expected="a file system with flock(2)"
-            ) from error
-        else:
-            return
+    while not _take(descriptor, kind):
+        if not is_announced and time.monotonic() - began >= TELL_AFTER_S:
+            tell(f"{purpose} waits for {_read(descriptor)}")
+            is_announced = True
+        time.sleep(POLL_S)
+
+
+def _take(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file, or return false if it is locked."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise errors.StoreError.build(
+            "store: lock", got=error.strerror or str(error), expected="a file system with flock(2)"
+        ) from error
+    return True
+
+
+def _named(purpose: str) -> str:
+    return f"{purpose}: {who()}, since {dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _read(descriptor: int) -> str:

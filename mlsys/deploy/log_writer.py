@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlsys import errors
-from mlsys.deploy import prediction_log
+from mlsys.deploy import log_compaction, prediction_log
 from mlsys.deploy.prediction_log import OWN, SPANS, UTC, Loss, Span, logged_name
 from mlsys.predict import Predictions, Predictor
 from mlsys.predict.feature_lookup import LookupResult
@@ -266,7 +266,7 @@ class PredictionLog:
                 self._changed.wait_for(lambda: self._closing, self.flush_s)
         elif self._num_files >= COMPACT_FILES:
             self._num_files = 0
-            prediction_log.compact_folder(self.folder)
+            log_compaction.compact(self.folder)
         return False
 
     def _write(self, batch: Sequence[LoggedRequest]) -> bool:
@@ -296,7 +296,8 @@ class PredictionLog:
         table = table_of(part)
         span = Span(self.writer, self._logged, table.num_rows)
         sink = io.BytesIO()
-        pq.write_table(table.replace_schema_metadata({SPANS: prediction_log.packed([span])}), sink)
+        table = table.replace_schema_metadata({SPANS: prediction_log.packed([span])})
+        pq.write_table(table, sink, write_page_checksum=True)
         day = part[0].logged_at.date().isoformat()
         write_atomic(self.folder / day / f"{self.writer}-{span.first:012d}.parquet", sink.getvalue())
         self._num_files += 1

@@ -1,19 +1,20 @@
-"""The prediction log: a folder of Parquet files for each model, its columns, and the ways to read and compact it.
+"""The prediction log: a folder of Parquet files for each model, its columns, and the way to read it.
 
-`mlsys.deploy.log_writer` writes it, once a second; `compact` merges small files into large ones. A file appears whole
-or not at all, and never changes afterwards::
+`mlsys.deploy.log_writer` writes it, once a second; `mlsys.deploy.log_compaction` merges small files into large ones. A
+file appears whole or not at all, and never changes afterwards::
 
     <store>/predictions/<name>/<yyyy-mm-dd>/<writer>-<first row>.parquet    as written
-    <store>/predictions/<name>/<yyyy-mm-dd>/merged-<uuid>.parquet           by `compact`, from several
+    <store>/predictions/<name>/<yyyy-mm-dd>/merged-<uuid>.parquet           by compaction, from several
     <store>/predictions/<name>/losses/<writer>.json                         rows that were answered and are not here
+    <store>/predictions/<name>/damaged/<yyyy-mm-dd>/<file>.parquet          files whose rows are not all readable
 
 A writer is one process of the endpoint. It numbers its rows from 0 in the order in which they are written, and a
 row keeps its number for ever: each file carries the *spans* (writer, first row, number of rows) of which its own rows
 consist, in order, in its metadata under ``mlsys.spans``. So a merged file and those that it was made from cannot be
-taken for different rows: a file whose rows all stand in larger ones is *superseded*. `compact` writes the merged file
-first and removes the superseded ones then; killed between the two it loses and doubles nothing. Who reads by `read`
-and keeps the `RowSpans` that were read gets each row once, whatever was merged meanwhile. Files without spans, of
-earlier versions, are their own writer.
+taken for different rows: a file whose rows all stand in larger ones is *superseded*. Compaction writes the merged
+file first and removes the superseded ones then; killed between the two it loses and doubles nothing. Who reads by
+`read` and keeps the `RowSpans` that were read gets each row once, whatever was merged meanwhile. Files without spans,
+of earlier versions, are their own writer.
 
 ==============  =======================  ==================================================
 column          type                     meaning
@@ -40,12 +41,8 @@ A feature with the name of a column above is logged as ``input.<feature>``.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import fcntl
+import errno
 import json
-import os
-import time
-import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,8 +51,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlsys import errors
-from mlsys.store import Store, storage_error, write_json
+from mlsys.store import Store, write_json
 
 UTC = pa.timestamp("us", "UTC")
 OWN: dict[str, pa.DataType | None] = {
@@ -77,17 +73,11 @@ OWN: dict[str, pa.DataType | None] = {
 SPANS = b"mlsys.spans"
 """Key of a file's metadata: JSON of the spans of its rows."""
 
+DAMAGED = "damaged"
+"""Folder of a log for files that hold rows which cannot be read, and begin of the names of their notes."""
+
 MERGED = "merged-"
 """Begin of the names of merged files."""
-
-LARGE_BYTES = 64 << 20
-"""Files of this size are not merged any more: a merge reads and writes at most this much again."""
-
-FEW_FILES = 16
-"""Files of the current day that are left as they are: merging fewer would write the same rows again and again."""
-
-ABANDONED_S = 3600.0
-"""Age of a half-written file from which on its writer is taken for dead."""
 
 
 def logged_name(feature: str) -> str:
@@ -174,8 +164,8 @@ class LogFile:
 
 def files(folder: Path) -> list[LogFile]:
     """List the files of a log by day and name, without superseded ones; damaged ones have a `fault` and no rows."""
-    listed = [log_file for day in _days(folder) for log_file in _live(_listed(day))[0]]
-    return sorted(listed, key=lambda log_file: (log_file.path.parent.name, log_file.path.name))
+    counted = [log_file for day in days(folder) for log_file in live(listed(day))[0]]
+    return sorted(counted, key=lambda log_file: (log_file.path.parent.name, log_file.path.name))
 
 
 def read(
@@ -193,6 +183,7 @@ def read(
         A file without one of these is no log of an endpoint, and is passed over.
     """
     seen, faults = RowSpans() if seen is None else seen, {} if faults is None else faults
+    faults |= set_aside(folder)
     is_complete = False
     while not is_complete:
         is_complete = True
@@ -200,22 +191,68 @@ def read(
             name, fault = log_file.path.relative_to(folder).as_posix(), _fault(log_file, columns)
             if fault is not None:
                 faults[name] = fault
-                continue
-            parts = [(span, seen.missing(span)) for span in log_file.spans]
-            if not any(missing for _, missing in parts):
-                continue
+            elif any(seen.missing(span) for span in log_file.spans):
+                try:
+                    yield from _unseen(log_file, name, seen, faults)
+                except FileNotFoundError:  # merged since it was listed: its rows stand in another file now
+                    is_complete = False
+                except (OSError, pa.ArrowInvalid) as error:  # it has been damaged since, or may not be read
+                    faults[name] = str(error).splitlines()[0]
+
+
+def _unseen(log_file: LogFile, name: str, seen: RowSpans, faults: dict[str, str]) -> Iterator[pa.Table]:
+    """Read the rows of a file that are not in `seen`, and add them to it."""
+    for spans, rows in row_groups(log_file):
+        if isinstance(rows, str):
+            faults[name] = rows
+            continue
+        parts = [(span, seen.missing(span)) for span in spans]
+        for _, missing in parts:
+            for span in missing:
+                seen.add(span)
+        if any(missing for _, missing in parts):
+            yield rows.take(_places(parts))
+
+
+def row_groups(log_file: LogFile) -> Iterator[tuple[list[Span], pa.Table | str]]:
+    """Read a file by row groups: the spans of each, and its rows or the reason why they cannot be read.
+
+    Raises
+    ------
+    OSError
+        The file has gone, or the system does not let it be read now.
+    """
+    first = 0
+    with pq.ParquetFile(log_file.path, page_checksum_verification=True) as opened:
+        for number in range(opened.num_row_groups):
+            count = opened.metadata.row_group(number).num_rows
+            spans = _within(log_file.spans, first, count)
+            first += count
             try:
-                table = pq.ParquetFile(log_file.path).read()
-            except FileNotFoundError:  # merged since it was listed: its rows stand in another file now
-                is_complete = False
-                continue
-            except (OSError, pa.ArrowException) as error:  # the footer is whole, the rows are not
-                faults[name] = str(error).splitlines()[0]
-                continue
-            for _, missing in parts:
-                for span in missing:
-                    seen.add(span)
-            yield table.replace_schema_metadata(None).take(_places(parts))
+                rows: pa.Table | str = opened.read_row_group(number).replace_schema_metadata(None)
+            except (OSError, pa.ArrowException) as error:  # the footer is whole, these rows are not
+                if not _is_damage(error):
+                    raise
+                rows = str(error).splitlines()[0]
+            yield spans, rows
+
+
+def _is_damage(error: Exception) -> bool:
+    """Tell an error of the bytes from one of the machine, such as too little memory, which may pass."""
+    if isinstance(error, OSError):
+        return error.errno in (None, errno.EIO)
+    return not isinstance(error, MemoryError)
+
+
+def _within(spans: Iterable[Span], first: int, count: int) -> list[Span]:
+    """Spans of `count` rows of a file, from number `first` in it on."""
+    parts, start = [], 0
+    for span in spans:
+        begin, end = max(first, start), min(first + count, start + span.count)
+        if begin < end:
+            parts.append(Span(span.writer, span.first + begin - start, end - begin))
+        start += span.count
+    return parts
 
 
 def _fault(log_file: LogFile, columns: Collection[str]) -> str | None:
@@ -234,71 +271,19 @@ def _places(parts: Sequence[tuple[Span, Sequence[Span]]]) -> pa.Array:
     return pa.array([place for some in places for place in some], pa.int64())
 
 
-@dataclass(frozen=True)
-class Compacted:
-    """Numbers of files that were merged, of files that they became, and of remains that were removed."""
-
-    num_merged: int = 0
-    num_written: int = 0
-    num_removed: int = 0
-
-
-def compact(store: Store, name: str, now: dt.datetime | None = None) -> Compacted:
-    """Merge the small files of a model's log by day, while others write and read it; nothing if another process does.
-
-    Raises
-    ------
-    StoreError
-        The disk is full or the folder cannot be written; nothing is lost.
-    """
-    return compact_folder(folder_of(store, name), now)
-
-
-def compact_folder(folder: Path, now: dt.datetime | None = None) -> Compacted:
-    """Merge the small files of a log as `compact` does."""
-    if not folder.is_dir():
-        return Compacted()
-    today = (now or dt.datetime.now(dt.UTC)).date().isoformat()
-    merged = written = removed = 0
-    with _locked(folder) as is_ours:
-        for day in _days(folder) if is_ours else ():
-            live, superseded = _live(_listed(day))
-            removed += _remove([log_file.path for log_file in superseded] + _abandoned(day))
-            for group in _groups(live, is_over=day.name < today):
-                _merge(day, group)
-                merged, written = merged + len(group), written + 1
-    return Compacted(merged, written, removed)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Let one process at a time compact a log; false if another one does."""
-    try:
-        descriptor = os.open(folder / ".compact.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise storage_error(folder, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
-    finally:
-        os.close(descriptor)
-
-
-def _days(folder: Path) -> list[Path]:
+def days(folder: Path) -> list[Path]:
     """Folders of days; `losses` and hidden ones are none."""
     return sorted(path for path in folder.glob("????-??-??") if path.is_dir()) if folder.is_dir() else []
 
 
-def _listed(day: Path) -> list[LogFile]:
+def listed(day: Path) -> list[LogFile]:
     """Describe the files of a day, again where one went or a merged one came meanwhile: rows could be in neither."""
     while True:
         names = _names(day)
-        listed = [_described(day / name) for name in sorted(names)]
+        described = [_described(day / name) for name in sorted(names)]
         new = _names(day) - names
-        if not any(name.startswith(MERGED) for name in new) and None not in listed:
-            return [log_file for log_file in listed if log_file is not None]
+        if not any(name.startswith(MERGED) for name in new) and None not in described:
+            return [log_file for log_file in described if log_file is not None]
 
 
 def _names(day: Path) -> set[str]:
@@ -315,8 +300,8 @@ def _described(path: Path) -> LogFile | None:
     except (OSError, pa.ArrowException) as error:
         return LogFile(path, (), fault=str(error).splitlines()[0])
     with footer:
-        schema, count = footer.schema_arrow, footer.metadata.num_rows
-    packed = (schema.metadata or {}).get(SPANS)
+        schema, count, metadata = footer.schema_arrow, footer.metadata.num_rows, footer.metadata.metadata or {}
+    packed = metadata.get(SPANS)
     try:
         spans = tuple(Span(*span) for span in json.loads(packed)) if packed else (Span(path.stem, 0, count),)
     except (ValueError, TypeError):
@@ -326,116 +311,22 @@ def _described(path: Path) -> LogFile | None:
     return LogFile(path, spans, size, schema.remove_metadata())
 
 
-def _live(listed: Iterable[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
+def live(log_files: Iterable[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
     """Divide files into those that count and those whose rows all stand in larger ones."""
-    covered, live, superseded = RowSpans(), [], []
-    for log_file in sorted(listed, key=lambda log_file: (-log_file.num_rows, log_file.path.name)):
+    covered, counted, superseded = RowSpans(), [], []
+    for log_file in sorted(log_files, key=lambda log_file: (-log_file.num_rows, log_file.path.name)):
         if log_file.spans and not any(covered.missing(span) for span in log_file.spans):
             superseded.append(log_file)
             continue
-        live.append(log_file)
+        counted.append(log_file)
         for span in log_file.spans:
             covered.add(span)
-    return live, superseded
-
-
-def _groups(live: Sequence[LogFile], *, is_over: bool) -> list[list[LogFile]]:
-    """Files to merge: small ones of the same columns; of a day that goes on, many of like size."""
-    alike: dict[str, list[LogFile]] = {}
-    for log_file in live:
-        if log_file.fault is None and log_file.num_bytes < LARGE_BYTES:
-            alike.setdefault(str(log_file.schema), []).append(log_file)
-    groups = []
-    for same in alike.values():
-        same.sort(key=lambda log_file: log_file.num_bytes)
-        taken, size = 0, 0
-        for log_file in same:
-            if not is_over and taken >= FEW_FILES and log_file.num_bytes > 2 * size:
-                break  # ten thousand small files beside a large one do not write the large one ten thousand times
-            taken, size = taken + 1, size + log_file.num_bytes
-            if size >= LARGE_BYTES:
-                break
-        if taken >= (2 if is_over else FEW_FILES):
-            groups.append(same[:taken])
-    return groups
-
-
-def _merge(day: Path, group: Sequence[LogFile]) -> None:
-    """Write the rows of some files into one, sync it, move it into place, and only then remove them."""
-    ordered = sorted(group, key=lambda log_file: [(span.writer, span.first) for span in log_file.spans])
-    name = f"{MERGED}{uuid.uuid4().hex}.parquet"
-    half, spans = day / f".{name}", _joined(span for log_file in ordered for span in log_file.spans)
-    columns = ordered[0].schema
-    schema = pa.schema(columns, {SPANS: packed(spans)})
-    try:
-        with half.open("wb") as file, pq.ParquetWriter(file, schema) as writer:
-            for table in _batches(ordered):
-                writer.write_table(table.cast(schema))
-        _sync(half)
-        if pq.read_metadata(half).num_rows != sum(log_file.num_rows for log_file in ordered):
-            raise errors.StoreError.build(
-                f"prediction log: merging {day.name}", got="another number of rows", expected="all rows of the files"
-            )
-        half.rename(day / name)
-        _sync(day)
-    except OSError as error:
-        half.unlink(missing_ok=True)
-        raise error if isinstance(error, errors.StoreError) else storage_error(half, error) from error
-    _remove([log_file.path for log_file in ordered])
-
-
-def _sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _batches(ordered: Sequence[LogFile]) -> Iterator[pa.Table]:
-    """Tables of the files in order, small ones together: a row group each."""
-    waiting: list[pa.Table] = []
-    for log_file in ordered:
-        waiting.append(pq.ParquetFile(log_file.path).read().replace_schema_metadata(None))
-        if sum(table.nbytes for table in waiting) >= LARGE_BYTES // 2:
-            yield pa.concat_tables(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting)
-
-
-def _joined(spans: Iterable[Span]) -> list[Span]:
-    """Spans in the same order, neighbours as one."""
-    joined: list[Span] = []
-    for span in spans:
-        if joined and (joined[-1].writer, joined[-1].end) == (span.writer, span.first):
-            joined[-1] = Span(span.writer, joined[-1].first, joined[-1].count + span.count)
-        else:
-            joined.append(span)
-    return joined
+    return counted, superseded
 
 
 def packed(spans: Iterable[Span]) -> bytes:
     """JSON of spans, for the metadata of a file."""
     return json.dumps([[span.writer, span.first, span.count] for span in spans]).encode()
-
-
-def _abandoned(day: Path) -> list[Path]:
-    """Half-written files whose writer died."""
-    oldest = time.time() - ABANDONED_S
-    hidden = []
-    for path in day.glob(".*.parquet*"):
-        with contextlib.suppress(OSError):
-            if path.stat().st_mtime < oldest:
-                hidden.append(path)
-    return hidden
-
-
-def _remove(paths: Sequence[Path]) -> int:
-    for path in paths:
-        path.unlink(missing_ok=True)
-    return len(paths)
 
 
 @dataclass(frozen=True)
@@ -450,6 +341,25 @@ class Loss:
 def note_loss(folder: Path, writer: str, loss: Loss) -> None:
     """Write how many rows a writer lost so far; the file is replaced as a whole."""
     write_json(folder / "losses" / f"{writer}.json", vars(loss))
+
+
+def note_damage(path: Path, loss: Loss) -> None:
+    """Move a file whose rows are not all readable out of the log, and note those among the losses."""
+    folder, day = path.parent.parent, path.parent.name
+    aside = folder / DAMAGED / day
+    aside.mkdir(parents=True, exist_ok=True)
+    note_loss(folder, f"{DAMAGED}-{day}-{path.stem}", loss)
+    path.rename(aside / path.name)
+
+
+def set_aside(folder: Path) -> dict[str, str]:
+    """List the files that were moved out of a log, each with the reason."""
+    reasons: dict[str, str] = {}
+    for path in sorted((folder / "losses").glob(f"{DAMAGED}-*.json")):
+        with contextlib.suppress(OSError, ValueError, TypeError):  # a damaged note, which `losses` leaves out too
+            loss, name = Loss(**json.loads(path.read_bytes())), path.stem.removeprefix(f"{DAMAGED}-")
+            reasons[f"{DAMAGED}/{name[:10]}/{name[11:]}.parquet"] = f"{loss.num_rows:,} rows: {loss.reason}"
+    return reasons
 
 
 def losses(folder: Path) -> list[Loss]:

@@ -10,20 +10,18 @@ is applied as ``serve deploy`` does it, with the other applications carried over
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import http.client
 import json
 import logging
-import os
 import socket
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlsys import bundle, errors, recipe
+from mlsys import bundle, errors, locks, recipe
 from mlsys.dataset import Split
 from mlsys.deploy import gateway, openapi, replay_rows
 from mlsys.recipe.names import model_name
@@ -263,17 +261,9 @@ def check_port(host: str, port: int) -> int:
         return int(opened.getsockname()[1])
 
 
-@contextlib.contextmanager
-def _locked(store: Store) -> Iterator[None]:
+def _locked(store: Store) -> contextlib.AbstractContextManager[None]:
     """Exclude other deployments, which would carry over what this one is about to replace."""
-    folder = store.root / "cluster"
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / "deploy.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return locks.hold(store.root / "cluster" / "deploy.lock", "deploying")
 
 
 def _wait_until_served(client: Any, root: str, name: str, digest: str, *, answers: int) -> None:

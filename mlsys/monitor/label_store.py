@@ -11,7 +11,6 @@ id column), ``key``, ``label`` as text, ``at``, ``known_at`` and ``received_at``
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import io
 import uuid
 from dataclasses import dataclass
@@ -22,9 +21,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlsys import locks
 from mlsys.monitor.labels import WrittenLabels
 from mlsys.schema import Task
-from mlsys.store import Store, storage_error, write_atomic
+from mlsys.store import Store, write_atomic
 
 _TIME = pl.Datetime("us", "UTC")
 TYPES: dict[str, Any] = {
@@ -63,20 +63,15 @@ def add(store: Store, name: str, labels: WrittenLabels) -> Added:
         pl.lit(dt.datetime.now(dt.UTC), _TIME).alias("received_at"),
     )
     last = columns.select(list(TYPES)).unique(SAME, keep="last", maintain_order=True)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            before = _latest(read(store, name))
-            new = last.join(before, on=[*SAME, "label"], how="anti", nulls_equal=True)
-            num_replaced = new.join(before, on=SAME, how="semi", nulls_equal=True).height
-            if new.height:
-                number = max((int(path.name[:6]) for path in _files(folder)), default=0) + 1
-                sink = io.BytesIO()
-                new.write_parquet(sink)
-                write_atomic(folder / f"{number:06d}-{uuid.uuid4().hex}.parquet", sink.getvalue())
-    except OSError as error:
-        raise storage_error(folder, error) from error
+    with locks.hold(folder / ".lock", f"adding labels of '{name}'"):
+        before = _latest(read(store, name))
+        new = last.join(before, on=[*SAME, "label"], how="anti", nulls_equal=True)
+        num_replaced = new.join(before, on=SAME, how="semi", nulls_equal=True).height
+        if new.height:
+            number = max((int(path.name[:6]) for path in _files(folder)), default=0) + 1
+            sink = io.BytesIO()
+            new.write_parquet(sink)
+            write_atomic(folder / f"{number:06d}-{uuid.uuid4().hex}.parquet", sink.getvalue())
     return Added(new.height, columns.height - new.height, num_replaced)
 
 

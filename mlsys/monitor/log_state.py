@@ -15,7 +15,6 @@ its content depends on: bundle, windows, slices and code.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gzip
 import io
 import json
@@ -31,12 +30,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mlsys import locks
 from mlsys.deploy.prediction_log import RowSpans
 from mlsys.monitor.log_rows import IDENTITY, REASON, LogRows
 from mlsys.monitor.log_scan import LogScan, index_types
 from mlsys.monitor.windows import Window, WindowKey
 from mlsys.statistics.arrays import UInt64
-from mlsys.store import storage_error, write_atomic, write_json
+from mlsys.store import write_atomic, write_json
 
 MAX_PARTS, PART_ROWS = 24, 1_000_000
 """Files of the index from which on small ones are put together, and the rows of a file that is left as it is."""
@@ -220,9 +220,9 @@ def prune(folder: Path) -> None:
     """Remove the states beside this one that were not changed for longest: of other bundles, windows or code."""
     states = sorted(folder.parent.glob("*/state.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for state in states[MAX_STATES:]:
-        with (state.parent / ".lock").open("a") as lock, contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(state.parent)
+        with locks.hold_if_free(state.parent / ".lock", "removing an old state") as is_free:
+            if is_free:
+                shutil.rmtree(state.parent, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -232,13 +232,7 @@ def opened(folder: Path | None, num_slices: int) -> Iterator[LogState]:
     if folder is None:
         yield LogState(None, types)
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a")
-    except OSError as error:
-        raise storage_error(folder, error) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locks.hold(folder / ".lock", "reading the prediction log"):
         yield _loaded(folder, types)
         prune(folder)
 

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from mlsys import errors, locks
-from mlsys.store import Store, storage_error
+from mlsys.store import Store, storage_error, sync
 
 Kind = Literal["register", "settings", "deploying", "move", "rollback", "withdrawn", "served", "undeploy"]
 
@@ -128,7 +128,7 @@ def append(store: Store, move: Move) -> None:
         with os.fdopen(descriptor, "rb+", buffering=0) as opened:
             _write_line(opened, data, size=_cut_torn_end(file, opened))
         if is_new:
-            _sync_folder(file.parent)
+            sync(file.parent)  # a crash of the machine would lose the entry of a new file
     except OSError as error:
         raise storage_error(file, error) from error
 
@@ -196,12 +196,3 @@ def _cut_torn_end(file: Path, opened: io.FileIO) -> int:
             "registry: a line that a crash cut off (%d bytes) was set aside in %s", len(data) - size, beside
         )
     return size
-
-
-def _sync_folder(folder: Path) -> None:
-    """Sync the entry of a new file, which a crash of the machine would lose otherwise."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

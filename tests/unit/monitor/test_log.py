@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlsys.deploy import prediction_log
+from mlsys.deploy import log_compaction, prediction_log
 from mlsys.monitor import judge as step
 from mlsys.monitor import log_state
 from mlsys.monitor.log_rows import FAR_TIME, NO_PROBABILITIES, NO_SCORE, UNREADABLE_TIME
@@ -205,7 +205,7 @@ def test_what_is_read_in_parts_is_what_is_read_at_once(kept):
             kept.add(logged(each, MONDAY + WEEK, digest=kept.bundle.digest).slice(0, 50))
             kept.add(logged(Traffic.draw(30, 70), MONDAY, digest="another"))
         if number == 3:
-            assert prediction_log.compact_folder(kept.folder).num_merged > 1
+            assert log_compaction.compact(kept.folder).num_merged > 1
         judge(kept, labels.slice(0, ROWS * number) if number else None, is_stored=True, slices=["colour"])
     parts, whole = judge(kept, labels, is_stored=True, slices=["colour"]), judge(kept, labels, slices=["colour"])
     assert facts(parts) == facts(whole)
