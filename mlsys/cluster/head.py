@@ -217,6 +217,9 @@ def _set(store: Store, *, own: bool) -> None:
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
 """First bytes of a client of gRPC: HTTP/2's preface and empty settings (RFC 9113, 3.4 and 6.5)."""
 
+FRAME_HEADER = 9
+"""Bytes with which each frame of HTTP/2 begins (RFC 9113, 4.1)."""
+
 SETTINGS_FRAME = 4
 """Type of the first frame of a gRPC server's answer."""
 
@@ -230,12 +233,15 @@ def _check_address(address: str) -> None:
     expected = "a running Ray cluster"
     hint = "`unset RAY_ADDRESS` lets mlsys find or start its own cluster; or start the one that it names"
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S) as connection:
+        with (
+            socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S) as connection,
+            connection.makefile("rb") as received,
+        ):
             connection.sendall(HELLO)
-            answer = connection.recv(9)
+            answer = received.read(FRAME_HEADER)  # all of it, in however many pieces it comes
     except OSError as error:
         raise errors.ClusterError.build(where, got=str(error), expected=expected, hint=hint) from None
-    if len(answer) < len(HELLO[-9:]) or answer[3] != SETTINGS_FRAME:
+    if len(answer) < FRAME_HEADER or answer[3] != SETTINGS_FRAME:
         raise errors.ClusterError.build(where, got="another kind of server", expected=expected, hint=hint)
 
 

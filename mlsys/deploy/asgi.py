@@ -219,8 +219,8 @@ def loaded(service: Service) -> LoadedModel:
 def _ready(service: Service) -> Response:
     """The model that answers, and the version that was to take its place and did not load, if there is one."""
     identity = loaded(service).identity
-    if not service.is_logging:
-        raise overloaded("the prediction log is not written")
+    if not service.check_log():
+        raise overloaded("the prediction log was not written; it is now")
     ready = {"status": "ready", "model": identity}
     return JSONResponse(ready if service.refused is None else {**ready, "refused": service.refused})
 

@@ -156,7 +156,8 @@ class PredictionLog:
     """Bounded queue of answered requests and the thread that writes them to files.
 
     A file is written when `flush_rows` rows wait or the oldest has waited `flush_s` seconds; rows
-    beyond the limits of the queue are dropped and counted. A thread that died is started again with the next request.
+    beyond the limits of the queue are dropped and counted. A thread that died is started again by the next
+    request, or by `revive`.
     """
 
     def __init__(
@@ -199,9 +200,7 @@ class PredictionLog:
             self._waiting.append(request)
             self._pending += count
             self._pending_bytes += request.num_bytes
-            if not self._thread.is_alive():
-                self._restarts += 1
-                self._start()
+            self.revive()
             if self._pending >= self.flush_rows or len(self._waiting) == 1:
                 self._changed.notify()
 
@@ -216,10 +215,14 @@ class PredictionLog:
                 "restarts": self._restarts,
             }
 
-    @property
-    def is_alive(self) -> bool:
-        """True if somebody writes what waits."""
-        return self._closing or self._thread.is_alive()
+    def revive(self) -> bool:
+        """Start the thread again if it has died, so that what waits is written; return whether it had."""
+        with self._changed:
+            if self._closing or self._thread.is_alive():
+                return False
+            self._restarts += 1
+            self._start()
+            return True
 
     def close(self, timeout_s: float = 10.0) -> int:
         """Write the waiting rows and end the thread; return the number that was not written in time, and note it."""

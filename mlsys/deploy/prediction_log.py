@@ -183,7 +183,7 @@ def read(
         A file without one of these is no log of an endpoint, and is passed over.
     """
     seen, faults = RowSpans() if seen is None else seen, {} if faults is None else faults
-    faults |= set_aside(folder)
+    faults |= quarantined(folder)
     is_complete = False
     while not is_complete:
         is_complete = True
@@ -346,13 +346,13 @@ def note_loss(folder: Path, writer: str, loss: Loss) -> None:
 def note_damage(path: Path, loss: Loss) -> None:
     """Move a file whose rows are not all readable out of the log, and note those among the losses."""
     folder, day = path.parent.parent, path.parent.name
-    aside = folder / DAMAGED / day
-    aside.mkdir(parents=True, exist_ok=True)
+    quarantine = folder / DAMAGED / day
+    quarantine.mkdir(parents=True, exist_ok=True)
     note_loss(folder, f"{DAMAGED}-{day}-{path.stem}", loss)
-    path.rename(aside / path.name)
+    path.rename(quarantine / path.name)
 
 
-def set_aside(folder: Path) -> dict[str, str]:
+def quarantined(folder: Path) -> dict[str, str]:
     """List the files that were moved out of a log, each with the reason."""
     reasons: dict[str, str] = {}
     for path in sorted((folder / "losses").glob(f"{DAMAGED}-*.json")):

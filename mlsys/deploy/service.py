@@ -167,10 +167,9 @@ class Service:
         self._statuses[status] += 1
         self._latencies_ms.append(latency_ms)
 
-    @property
-    def is_logging(self) -> bool:
-        """True unless the thread that writes the log has died."""
-        return self.log is None or self.log.is_alive
+    def check_log(self) -> bool:
+        """Tell whether the thread that writes the log lives; one that has died is started again at once."""
+        return self.log is None or not self.log.revive()
 
     def stats(self) -> dict[str, Any]:
         """Counts since this replica started, and latency quantiles in milliseconds over the last requests."""

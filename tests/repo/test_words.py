@@ -13,6 +13,7 @@ PROMISES = {
     "deploy/test_pictures.py": "requests and files of pictures",
     "deploy/test_reading_texts.py": "folders of text files are predicted",
     "deploy/test_scoring_lookup.py": "batch prediction looks feature tables up",
+    "predict/test_pandas.py": "a pandas column of any objects is taken value by value",
     "evaluate/test_openings.py": "each opening of the test rows is recorded",
     "evaluate/test_simulations.py": "intervals and promotions keep their stated rates",
     "explore/test_bin_sample.py": "bins are fixed by a look at some rows",

@@ -210,3 +210,15 @@ def test_an_empty_table_keeps_the_types():
     table = expressions.add(TABLE.slice(0, 0), {"e": "x + 1", "k": "3"})
     assert table.schema.field("e").type == pa.float64()
     assert table.num_rows == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x", "X", "order", "Group", "null", "true", "interval", "user", "end", "all", "distinct", "now", "struct", "trim",
+     "current_date", "exists", "select", "größe", "a b", 'a"b', "2nd"],
+)  # fmt: skip
+def test_the_name_of_a_column_is_written_so_that_an_expression_reads_it(name):
+    table = pa.table({name: [1, -1]})
+    sql = f"NULLIF({expressions.quoted_name(name)}, -1)"
+    expressions.check("y", sql, "recipe: derive")
+    assert expressions.add(table, {"y": sql})["y"].to_pylist() == [1, None]

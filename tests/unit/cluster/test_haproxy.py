@@ -24,7 +24,7 @@ def home(tmp_path_factory):
     folder.rmdir()
 
 
-def configuration(home, ports, monkeypatch):
+def configuration(home, ports):
     """The configuration as Ray writes it, for a cluster without applications."""
     from ray.serve._private import haproxy as rays
     from ray.serve.config import HTTPOptions
@@ -51,10 +51,10 @@ def test_the_folder_is_readable_by_its_owner_alone(home):
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
 
 
-def test_ports_are_on_loopback_the_socket_is_private_and_stalled_headers_end(home, monkeypatch):
+def test_ports_are_on_loopback_the_socket_is_private_and_stalled_headers_end(home):
     frontend, stats, metrics = free_ports(3)
     variables = haproxy.settings(home, stats, metrics)
-    file = configuration(home, (frontend, stats, metrics), monkeypatch)
+    file = configuration(home, (frontend, stats, metrics))
     assert " mode 666 " in file.read_text(), "Ray 2.60; if this changes, look whether the script is needed still"
     file.with_name("server-state").touch()
     process = subprocess.Popen([variables["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(file)])
@@ -78,10 +78,10 @@ def test_ports_are_on_loopback_the_socket_is_private_and_stalled_headers_end(hom
         process.wait()
 
 
-def test_a_second_start_finds_nothing_more_to_correct(home, monkeypatch):
+def test_a_second_start_finds_nothing_more_to_correct(home):
     frontend, stats, metrics = free_ports(3)
     haproxy.settings(home, stats, metrics)
-    file = configuration(home, (frontend, stats, metrics), monkeypatch)
+    file = configuration(home, (frontend, stats, metrics))
     (home / "echo.sh").write_text(haproxy.script("/bin/true", home, (stats, metrics)))
     texts = []
     for _ in range(2):

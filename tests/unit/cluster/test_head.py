@@ -1,6 +1,7 @@
 import os
 import socket
 import threading
+import time
 
 import psutil
 import pytest
@@ -41,6 +42,24 @@ def test_a_server_that_is_no_cluster_is_told(address):
         thread.start()
         with pytest.raises(errors.ClusterError, match="got:      another kind of server"):
             head._check_address(address.format(server.getsockname()[1]))
+        thread.join()
+
+
+def test_an_answer_that_comes_byte_by_byte_is_read_to_its_end():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.recv(100)
+            for byte in bytes(3) + bytes([head.SETTINGS_FRAME]) + bytes(5):
+                connection.sendall(bytes([byte]))
+                time.sleep(0.01)
+            connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        head._check_address(f"127.0.0.1:{server.getsockname()[1]}")
         thread.join()
 
 

@@ -10,9 +10,11 @@ import zlib
 
 import pytest
 
+from asgi_client import call
 from bundles import fit
 from mlsys import errors
 from mlsys.deploy import asgi, bodies, requests, responses, tensors
+from mlsys.deploy.log_writer import PredictionLog
 from mlsys.deploy.service import LoadedModel, Service, load
 from mlsys.predict import validation
 from mlsys.recipe import LimitsSection
@@ -34,43 +36,10 @@ def handler_of(model, **limits):
     return asgi.RequestHandler(service, LimitsSection(**{**LIMITS, **limits}))
 
 
-async def call(app, path, chunks, headers=(), method="POST"):
-    """Send chunks of a body to an ASGI app; a chunk may be seconds of silence. Returns status, headers and body."""
-    sent, waiting = [], list(chunks)
-
-    async def receive():
-        if waiting and isinstance(waiting[0], float):
-            await asyncio.sleep(waiting.pop(0))
-        if not waiting:
-            await asyncio.sleep(3600)
-        return {"type": "http.request", "body": waiting.pop(0), "more_body": bool(waiting)}
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [(name.lower(), value) for name, value in headers],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 80),
-    }
-    await app(scope, receive, send)
-    body = b"".join(message.get("body", b"") for message in sent)
-    return sent[0]["status"], dict(sent[0]["headers"]), body
-
-
 def post(handler, body, path="/invocations", **headers):
-    pairs = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    pairs = [(name.replace("_", "-"), value.encode("latin-1")) for name, value in headers.items()]
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    status, found, answer = asyncio.run(call(asgi.app(handler), path, [data], pairs))
+    status, found, answer = asyncio.run(call(asgi.app(handler), "POST", path, data, pairs))
     return status, found, json.loads(answer) if answer else None
 
 
@@ -225,9 +194,11 @@ def test_a_body_that_does_not_end_is_408_and_frees_its_place(model):
 
     async def both():
         app = asgi.app(handler)
-        stalled = [asyncio.create_task(call(app, "/invocations", [b'{"inst', 3600.0, b"}"])) for _ in range(50)]
+        stalled = [
+            asyncio.create_task(call(app, "POST", "/invocations", chunks=[b'{"inst', 3600.0, b"}"])) for _ in range(50)
+        ]
         await asyncio.sleep(0)
-        healthy = await call(app, "/health", [], method="GET")
+        healthy = await call(app, "GET", "/health")
         return healthy[0], [await task for task in stalled]
 
     healthy, stalled = asyncio.run(both())
@@ -243,9 +214,9 @@ def test_while_many_bodies_are_awaited_further_ones_have_less_time(model, monkey
 
     async def stalled():
         app = asgi.app(handler)
-        tasks = [asyncio.create_task(call(app, "/invocations", [b"{", 3600.0, b"}"])) for _ in range(60)]
+        tasks = [asyncio.create_task(call(app, "POST", "/invocations", chunks=[b"{", 3600.0, b"}"])) for _ in range(60)]
         done, waiting = await asyncio.wait(tasks, timeout=0.5)
-        small = await call(app, "/invocations", [b'{"instances": [{"seats": 1}]}'])
+        small = await call(app, "POST", "/invocations", b'{"instances": [{"seats": 1}]}')
         for task in waiting:
             task.cancel()
         return [task.result()[0] for task in done], small[0]
@@ -384,12 +355,16 @@ def test_what_json_cannot_say_is_said_differently():
     assert responses.to_bytes({"a": [float("inf"), 0.1]}) == b'{"a":[null,0.1]}'
 
 
-def test_a_log_that_nobody_writes_fails_the_readiness(model):
-    class Dead:
-        is_alive = False
-
+def test_a_log_that_nobody_writes_is_told_at_once_and_written_again_at_once(model, tmp_path, monkeypatch):
+    """No request has to come in between: the one that asks whether the model is ready starts the thread again."""
     handler = handler_of(model)
-    handler.service.log = Dead()
-    status, _, answer = asyncio.run(call(asgi.app(handler), "/ready", [], method="GET"))
+    monkeypatch.setattr(PredictionLog, "_run", lambda self: None)
+    handler.service.log = PredictionLog(tmp_path)
+    handler.service.log._thread.join()
+    monkeypatch.undo()
+    status, _, answer = asyncio.run(call(asgi.app(handler), "GET", "/ready"))
     assert status == 503
     assert b"prediction log" in answer
+    assert asyncio.run(call(asgi.app(handler), "GET", "/ready"))[0] == 200
+    assert handler.service.stats()["log"]["restarts"] == 1
+    handler.service.close()

@@ -301,12 +301,12 @@ def test_one_row_that_no_file_can_hold_costs_no_other_and_the_log_goes_on(tmp_pa
 def test_a_thread_that_died_is_started_again_and_counted(tmp_path, predictors, monkeypatch):
     monkeypatch.setattr(PredictionLog, "_run", lambda self: None)
     writer = PredictionLog(tmp_path, flush_s=0.01)
-    wait_until(lambda: not writer.is_alive)
+    writer._thread.join()
     monkeypatch.undo()
     writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 1}], ids=["a"]))
     wait_until(lambda: writer.stats()["logged"] == 1)
     assert writer.stats()["restarts"] == 1
-    assert writer.is_alive
+    assert not writer.revive()
     writer.close()
 
 
