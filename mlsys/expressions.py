@@ -87,9 +87,10 @@ PADDED = re.compile(r",\s*\d{1,4}\s*(,\s*)?\)$")
 
 RESERVED = frozenset(
     """
-    all and any as asc between by case cross desc distinct else end except exists false from full group having in inner
-    intersect interval into is join like limit natural not null offset on or order outer then true union unnest user
-    using values when where with
+    all analyze and any as asc between by case cluster cross current_user desc distinct distribute else end except
+    exclude exists explain false fetch from full group having in inner intersect interval into is join lateral like
+    limit natural not null offset on or order outer returning session_user sort struct then top trim true union
+    unnest user using values view when where with
     """.split()
 )
 """Words that SQL keeps for itself, so that a column of such a name has to stand in quotes."""

@@ -145,10 +145,9 @@ def plain(value: Any) -> Any:
         return value.tolist()
     if not isinstance(value, np.generic):
         return value
-    if isinstance(value, np.datetime64 | np.timedelta64) and isinstance(value.item(), int):
-        value = value.astype(
-            f"{'m' if isinstance(value, np.timedelta64) else 'M'}8[us]"
-        )  # Python's have no nanoseconds
+    if isinstance(value.item(), int) and isinstance(value, np.datetime64 | np.timedelta64):
+        kind = "M8[us]" if isinstance(value, np.datetime64) else "m8[us]"
+        value = value.astype(kind)  # of nanoseconds, which no time of Python has
     return float(value) if isinstance(value, np.longdouble) else value.item()
 
 

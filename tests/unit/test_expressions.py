@@ -215,7 +215,7 @@ def test_an_empty_table_keeps_the_types():
 @pytest.mark.parametrize(
     "name",
     ["x", "X", "order", "Group", "null", "true", "interval", "user", "end", "all", "distinct", "now", "struct", "trim",
-     "current_date", "exists", "select", "größe", "a b", 'a"b', "2nd"],
+     "current_date", "current_user", "exists", "returning", "select", "top", "view", "größe", "a b", 'a"b', "2nd"],
 )  # fmt: skip
 def test_the_name_of_a_column_is_written_so_that_an_expression_reads_it(name):
     table = pa.table({name: [1, -1]})

@@ -86,6 +86,7 @@ def test_a_time_among_days_does_not_lose_its_hours(kind):
         ("double", objects(True, 1), 0),
         ("int64", objects(1, 2**70), 1),
         ("int64", objects(np.datetime64("2013-01-01", "ns"), 1), 0),
+        ("int64", objects(np.timedelta64(1, "ns"), 1), 0),
         ("string", objects("a", "\ud800"), 1),
         ("int64", pd.Series([1, 2j]), 1),
         ("int64", pd.Series(pd.PeriodIndex(["2013-01", None], freq="M")), 0),
