@@ -25,7 +25,6 @@ from mlsys.limits import EPOCH, MICROSECOND
 from mlsys.readers import conversion
 from mlsys.recipe import Recipe
 from mlsys.schema import ROW, Role, Schema, Task
-from mlsys.statistics.arrays import UInt64
 
 DRAWN = PARTS[:3]
 """The parts that have shares: train, validation, test."""
@@ -54,7 +53,8 @@ class _LabelledRows:
     """The labelled rows as arrays; times, groups and named parts only where the draw needs them.
 
     `keys` are row numbers, `classes` numbers of the class, or for regression of the tenth of the target,
-    `times` microseconds since 1970, and `named_parts` the values of the column that names the part.
+    `times` microseconds since 1970, `named_parts` the values of the column that names the part, and `equal_rows` the
+    groups of rows that are equal on all features.
     """
 
     by: str
@@ -64,11 +64,11 @@ class _LabelledRows:
     times: NDArray[np.int64]
     groups: NDArray[np.int64]
     named_parts: pl.Series
-    features: UInt64
+    equal_rows: NDArray[np.int64]
 
     def equal(self, rows: NDArray[np.int64] | slice, num_bins: int) -> NDArray[np.int64] | None:
         """Groups of the rows that are equal on all features; None where all differ or too few do."""
-        return equal_rows.groups_of(self.features[rows], num_bins) if len(self.features) else None
+        return equal_rows.divisible(self.equal_rows[rows], num_bins) if len(self.equal_rows) else None
 
 
 def assign(snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: str) -> Assignment:
@@ -82,8 +82,8 @@ def assign(snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: s
     has_time = _column(snapshot, str(recipe.data.time)).is_not_null().to_numpy() if by == "time" else is_labelled
     labelled = np.flatnonzero(is_labelled & has_time)
     hashes = equal_rows.hashes(snapshot, schema, task.target, labelled)
-    features = np.empty(0, np.uint64) if hashes is None else hashes.features
-    rows = _labelled(snapshot, recipe, task, targets.gather(labelled), labelled, by, features)
+    groups = np.empty(0, np.int64) if hashes is None else hashes.groups
+    rows = _labelled(snapshot, recipe, task, targets.gather(labelled), labelled, by, groups)
     drawn, boundaries = _draw_parts(rows, recipe)
     # 2. Set rows aside whose class cannot be learned, and check the others
     rare_classes = _rare_classes(drawn, rows, task) if task.is_classification else {}
@@ -97,8 +97,8 @@ def assign(snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: s
     train = np.flatnonzero(drawn == 0)
     folds[labelled[train]] = _draw_folds(rows, train, recipe, task)
     repeats = None
-    if hashes is not None and equal_rows.are_any(features):
-        num_parted = None if by in {"time", "column"} else equal_rows.num_parted(features, drawn, folds[labelled])
+    if hashes is not None and int(groups.max()) + 1 < len(groups):
+        num_parted = None if by in {"time", "column"} else equal_rows.num_parted(groups, drawn, folds[labelled])
         has_names = any(schema.with_role(role) for role in (Role.ID, Role.TIME))
         repeats = equal_rows.counted(hashes, num_parted=num_parted, has_names=has_names)
     num_untimed = int(is_labelled.sum()) - len(labelled)
@@ -119,7 +119,7 @@ def _labelled(
     targets: pl.Series,
     labelled: NDArray[np.int64],
     by: str,
-    features: UInt64,
+    groups: NDArray[np.int64],
 ) -> _LabelledRows:
     none = np.empty(0, np.int64)
     has_groups = recipe.data.group is not None and by in {"group", "column"}
@@ -131,7 +131,7 @@ def _labelled(
         times=_times(snapshot, str(recipe.data.time), labelled) if by == "time" else none,
         groups=_groups(snapshot, str(recipe.data.group), labelled) if has_groups else none,
         named_parts=_column(snapshot, str(recipe.split.column)).gather(labelled) if by == "column" else pl.Series(),
-        features=features,
+        equal_rows=groups,
     )
 
 
@@ -160,7 +160,7 @@ def _draw_parts(rows: _LabelledRows, recipe: Recipe) -> tuple[NDArray[np.int8], 
             raise _too_few("distinct times", len(np.unique(rows.times)), len(DRAWN))
         return by_time(rows.times, ends), _as_text(dict(zip(DRAWN, ends, strict=False)))
     if rows.by == "group":
-        groups = equal_rows.together(rows.groups, rows.features, min(shares)) if len(rows.features) else rows.groups
+        groups = equal_rows.together(rows.groups, rows.equal_rows, min(shares)) if len(rows.equal_rows) else rows.groups
         return by_group(rows.keys, groups, shares, recipe.seed), {}
     equal = rows.equal(slice(None), len(shares))
     if rows.by == "stratified":
@@ -182,8 +182,8 @@ def _draw_folds(rows: _LabelledRows, train: NDArray[np.int64], recipe: Recipe, t
         if num_groups < recipe.split.folds:
             raise _too_few("groups in the training part", num_groups, recipe.split.folds)
         groups = rows.groups[train]
-        if len(rows.features) and rows.by == "group":
-            groups = equal_rows.together(groups, rows.features[train], shares[0])
+        if len(rows.equal_rows) and rows.by == "group":
+            groups = equal_rows.together(groups, rows.equal_rows[train], shares[0])
         groups = groups if len(np.unique(groups)) >= recipe.split.folds else rows.groups[train]
         return by_group(rows.keys[train], groups, shares, seed)
     equal = rows.equal(train, len(shares))

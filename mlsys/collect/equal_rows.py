@@ -7,6 +7,7 @@ that are no features are left out. Among a billion different rows two share a ha
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,11 @@ class RowHashes:
     features: UInt64
     records: UInt64
     copies: UInt64
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The group of each row, 0 … number of different rows - 1; rows that are equal on all features share one."""
+        return np.unique(self.features, return_inverse=True)[1].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -101,33 +107,29 @@ def hashes(snapshot: Snapshot, schema: Schema, target: str, labelled: NDArray[np
     return RowHashes(*(np.concatenate(part)[labelled] for part in parts))
 
 
-def are_any(features: UInt64) -> bool:
-    """Tell whether two rows are equal on all features."""
-    return len(np.unique(features)) < len(features)
-
-
 def counted(rows: RowHashes, *, num_parted: int | None, has_names: bool) -> Repeats:
-    """Count the rows that are equal to an earlier one."""
-    features, records, copies = (np.unique(each) for each in (rows.features, rows.records, rows.copies))
-    number = len(rows.features)
-    times = np.unique(np.unique(rows.records, return_counts=True)[1])
+    """Count the rows that are equal to an earlier one; there is one at least."""
+    number, num_different = len(rows.features), int(rows.groups.max()) + 1
+    times = np.unique(rows.records, return_counts=True)[1]
     return Repeats(
         num_rows=number,
-        num_equal=number - len(features),
-        num_records=number - len(records),
-        num_copies=number - len(copies),
-        num_different=len(features),
-        times=int(times[0]) if len(times) == 1 else None,
+        num_equal=number - num_different,
+        num_records=number - len(times),
+        num_copies=number - len(np.unique(rows.copies)),
+        num_different=num_different,
+        times=int(times[0]) if times.min() == times.max() else None,
         num_parted=num_parted,
         has_names=has_names,
     )
 
 
-def num_parted(features: UInt64, parts: NDArray[np.int8], folds: NDArray[np.int8]) -> int:
+def num_parted(groups: Groups, parts: NDArray[np.int8], folds: NDArray[np.int8]) -> int:
     """Number of different rows that stand in several parts or folds."""
-    places = parts.astype(np.uint64) << np.uint64(8) | folds.view(np.uint8)
-    _, first = np.unique(combine([features, places]), return_index=True)
-    return int((np.unique(features[first], return_counts=True)[1] > 1).sum())
+    places = parts.astype(np.int64) << 8 | folds.view(np.uint8)
+    lowest, highest = np.full(int(groups.max()) + 1, np.iinfo(np.int64).max), np.full(int(groups.max()) + 1, -1)
+    np.minimum.at(lowest, groups, places)
+    np.maximum.at(highest, groups, places)
+    return int((lowest < highest).sum())
 
 
 def sentences(repeats: Repeats) -> list[str]:
@@ -153,17 +155,14 @@ def sentences(repeats: Repeats) -> list[str]:
     return lines
 
 
-def groups_of(features: UInt64, num_bins: int) -> Groups | None:
-    """The group of each row, equal rows in one; None where no row repeats, or too few are different to divide them."""
-    different, groups = np.unique(features, return_inverse=True)
-    if len(different) == len(features) or len(different) < MIN_GROUPS * num_bins:
-        return None
-    return groups.astype(np.int64)
+def divisible(groups: Groups, num_bins: int) -> Groups | None:
+    """The groups of equal rows; None where no row repeats, or too few are different to divide them."""
+    num_different = int(np.count_nonzero(np.bincount(groups)))
+    return None if num_different == len(groups) or num_different < MIN_GROUPS * num_bins else groups
 
 
-def together(groups: Groups, features: UInt64, smallest_share: float) -> Groups:
+def together(groups: Groups, of_rows: Groups, smallest_share: float) -> Groups:
     """Groups of the recipe, those that have equal rows made one; as they are where one would become too large."""
-    _, of_rows = np.unique(features, return_inverse=True)
     _, of_groups = np.unique(groups, return_inverse=True)
     num_groups, size = int(of_groups.max()) + 1, int(of_groups.max()) + int(of_rows.max()) + 2
     edges = coo_array((np.ones(len(groups), np.int8), (of_groups, num_groups + of_rows)), shape=(size, size))
