@@ -105,8 +105,10 @@ def _values(column: Column, statistics: ColumnStatistics, kind: pa.DataType) -> 
     if column.kind in NUMBERS:
         numbers = statistics.quantiles(np.array(LEVELS))
         known = numbers[np.isfinite(numbers)]  # none, where training rows have no value
-        exact = np.unique(np.rint(known) if pa.types.is_integer(kind) else known)
-        values: list[Any] = [int(value) if pa.types.is_integer(kind) else float(value) for value in exact]
+        values: list[Any] = np.unique(known).tolist()
+        if pa.types.is_integer(kind):
+            bounds = np.iinfo(kind.to_pandas_dtype())  # a double may round beyond the largest integer
+            values = sorted({min(max(round(value), int(bounds.min)), int(bounds.max)) for value in values})
     else:
         keys = statistics.frequencies.keys.take(pa.array(statistics.frequencies.order()[:MAX_CATEGORIES]))
         values = keys.cast(kind).to_pylist() + ([OTHER] if pa.types.is_string(kind) else [])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from mlsys.reports.page import Html, escape, join, tag
 
 LETTER = 6.2
 """Width of a letter in the font of charts, in units of the drawing."""
+TINY, LARGEST = 1e-280, sys.float_info.max
+"""Range of values up to which they are drawn without round numbers between them, and the largest number."""
 
 
 def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -31,13 +34,20 @@ def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """
     if not high > low:
         low, high = low - (abs(low) or 1) / 2, low + (abs(low) or 1) / 2
+    if not TINY < high - low < math.inf:
+        return [low, high]
     power = 10.0 ** math.floor(math.log10((high - low) / max(most, 2)))
     for step in (factor * power * scale for scale in (1, 10, 100) for factor in (1, 2, 5)):
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         if last - first + 1 <= most:
             break
     digits = max(0, -math.floor(math.log10(step)) + 1)
-    return [round(i * step, digits) for i in range(first, last + 1)]
+    return [min(max(round(i * step, digits), -LARGEST), LARGEST) for i in range(first, last + 1)]
+
+
+def _place(value: float, low: float, high: float) -> float:
+    """Place of a value between two others, as a fraction; by halves, for their distance may be no double."""
+    return (value / 2 - low / 2) / ((high / 2 - low / 2) or 1)
 
 
 @dataclass(frozen=True)
@@ -64,10 +74,10 @@ class Frame:
         return self.height - self.bottom
 
     def x(self, value: float) -> float:
-        return self.left + (value - self.x_low) / ((self.x_high - self.x_low) or 1) * (self.x_end - self.left)
+        return self.left + _place(value, self.x_low, self.x_high) * (self.x_end - self.left)
 
     def y(self, value: float) -> float:
-        return self.y_end - (value - self.y_low) / ((self.y_high - self.y_low) or 1) * (self.y_end - self.top)
+        return self.y_end - _place(value, self.y_low, self.y_high) * (self.y_end - self.top)
 
     def across(self, value: float, kind: str = "dash") -> Html:
         """Draw a line across the area at a value of the vertical scale."""

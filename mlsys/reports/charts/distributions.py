@@ -147,9 +147,9 @@ def _frame(edges: Sequence[float], heights: Sequence[float], head: float = 0) ->
 
 def _heights(edges: Sequence[float], counts: Sequence[float]) -> tuple[list[float], bool]:
     widths = [b - a for a, b in itertools.pairwise(edges)]
-    if max(widths) - min(widths) <= 1e-6 * max(widths):
+    if max(widths) - min(widths) <= max(1e-6 * max(widths), svg.TINY):
         return list(counts), False
-    return [c / w if w > 0 else 0 for c, w in zip(counts, widths, strict=True)], True
+    return [c / w if w > svg.TINY else 0 for c, w in zip(counts, widths, strict=True)], True
 
 
 def _steps(frame: svg.Frame, edges: Sequence[float], heights: Sequence[float], number: int) -> Html:

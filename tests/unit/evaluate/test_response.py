@@ -85,3 +85,17 @@ def test_an_integer_without_a_value_in_training_is_answered_at_null_alone(tmp_pa
     pq.write_table(table, tmp_path / "test" / "part-0.parquet")
     found = response.responses(of, Split("d", tmp_path, bundles.schema(), {"test": 300}, 2, forward=False), "UTC")
     assert found["columns"]["constant"]["values"] == [None]
+
+
+def test_integers_that_no_double_holds_are_answered(tmp_path):
+    """The quantiles are doubles, and the nearest one of the largest integer is no integer of 64 bits."""
+    table = bundles.rows(300, 5)
+    largest = pa.array([2**63 - 1 if n % 2 else -(2**63) for n in range(300)])
+    table = table.set_column(table.column_names.index("constant"), "constant", largest)
+    asked = recipe.FeaturesSection(columns={"constant": {"operation": "numeric"}})
+    task = Task(kind=TaskKind.BINARY, target="y", classes=(False, True))
+    of = bundles.stored(Store.open(tmp_path / "store"), table, bundles.schema(), task, features=asked, example={})
+    (tmp_path / "test").mkdir()
+    pq.write_table(table, tmp_path / "test" / "part-0.parquet")
+    found = response.responses(of, Split("d", tmp_path, bundles.schema(), {"test": 300}, 2, forward=False), "UTC")
+    assert found["columns"]["constant"]["values"] == [-(2**63), 2**63 - 1, None]

@@ -136,7 +136,13 @@ def test_a_mark_outside_of_the_bins_is_not_drawn():
     assert "far" not in charts.histogram([0, 1], [1], title="t", marks={"far": 9.0})
 
 
-@given(st.floats(-1e12, 1e12), st.floats(-1e12, 1e12), st.integers(3, 9))
+EXTREMES = st.sampled_from(
+    [0.0, 5e-324, -5e-324, 1e-310, 1e-300, 1e300, 1.7976931348623157e308, -1.7976931348623157e308]
+)
+COORDINATES = st.floats(-1e12, 1e12) | EXTREMES
+
+
+@given(COORDINATES, COORDINATES, st.integers(3, 9))
 def test_ticks_span_the_values_and_are_few(one, other, most):
     low, high = min(one, other), max(one, other)
     ticks = svg.nice_ticks(low, high, most)
@@ -145,6 +151,14 @@ def test_ticks_span_the_values_and_are_few(one, other, most):
     assert ticks == sorted(ticks)
     assert ticks[0] <= low + slack
     assert ticks[-1] >= high - slack
+
+
+@given(EXTREMES, EXTREMES)
+def test_a_histogram_of_any_range_has_places(one, other):
+    low, high = min(one, other), max(one, other)
+    drawn = charts.histogram([low, low / 2 + high / 2, high], [3, 4], title="t")
+    assert "nan" not in drawn
+    assert "inf" not in drawn.replace("info", "")
 
 
 def test_ticks_of_numbers_are_round_and_ticks_of_times_do_not_run_into_each_other():
