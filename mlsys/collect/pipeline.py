@@ -194,7 +194,7 @@ def _scan(job: ScanJob, sha256: str | None) -> FragmentScan:
         feather.write_feather(numbered, str(job.staged / f"{number:05d}.arrow"), compression="uncompressed")
         result.num_rows += batch.table.num_rows
     if result.num_rows and not result.is_partial:
-        result.messages += type_inference.about_totals(batch.table)
+        result.messages += type_inference.about_totals(batch.table, result.type_counts)
     result.num_rows += len(result.bad_records)
     return result
 

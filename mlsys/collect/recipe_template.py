@@ -61,12 +61,12 @@ def draft(
     """
     options = override(ReadOptions(), settings) if settings else None
     seen = survey.take(source, options, seconds=seconds, progress=progress)
-    if target is not None and target not in seen.schema.names:
-        raise errors.RecipeError.unknown_column("init", target, seen.schema.names)
     if len(seen.schema) < 2:
         hint = "look at reading.delimiter, and at the source"
         got = f"one column, '{seen.schema.names[0]}'"
         raise errors.SourceError.build(f"init: '{source}'", got=got, expected="a target and features", hint=hint)
+    if target is not None and target not in seen.schema.names:
+        raise errors.RecipeError.unknown_column("init", target, seen.schema.names)
     proposed = proposals.propose(seen, target)
     named = name or _name(source)
     return Draft(named, _text(seen, proposed, named, options), tuple(_messages(seen, proposed)))

@@ -136,16 +136,18 @@ def _notations(values: pa.Array, counts: TypeCounts) -> dict[str, int]:
     return {".d": 1}  # a proof that points are decimal marks
 
 
-def about_totals(table: pa.Table) -> list[str]:
+def about_totals(table: pa.Table, counts: Mapping[str, TypeCounts]) -> list[str]:
     """Say that the last of several rows looks like the sum of the others, by the first text in it."""
     for name in table.column_names if table.num_rows >= FEW_NUMBERS else ():
         text = table[name][-1].as_py()
         if isinstance(text, str) and text.strip():  # the first
             is_total = TOTAL.fullmatch(text.strip(" :")) and pc.sum(pc.equal(table[name], text)).as_py() == 1
-            hint = (
-                f"it is kept; a rule of data.contract sets it aside, such as {quoted_name(name)} <> {quoted_text(text)}"
-            )
-            return [f"the last row begins with {text!r} and may be the sum of the others: {hint}"] if is_total else []
+            of = counts[name]
+            are_texts = 2 * max(of.floats, of.dates, of.times, of.bools) < of.count
+            rule = f"{quoted_name(name)} <> {quoted_text(text)}"
+            hint = f"a rule of data.contract sets it aside: {rule}" if are_texts else "take it out of the source if so"
+            told = f"the last row begins with {text!r} and may be the sum of the others: it is kept; {hint}"
+            return [told] if is_total else []
     return []
 
 

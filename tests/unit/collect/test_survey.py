@@ -90,3 +90,9 @@ def test_a_table_of_constants_is_told_to_teach_nothing(tmp_path):
     pd.DataFrame({"a": 1, "b": "x", "c": None, "y": np.arange(60) % 2}).to_csv(tmp_path / "t.csv", index=False)
     told = recipe_template.draft(str(tmp_path / "t.csv"), "y").messages
     assert "no column is left to learn from: mlsys run will stop at features until there is one" in told
+
+
+def test_another_delimiter_is_named_before_a_target_that_is_not_there(tmp_path):
+    (tmp_path / "t.csv").write_text("a y\n1 0\n2 1\n")
+    with pytest.raises(errors.SourceError, match=r"one column, 'a y'[\s\S]*reading\.delimiter"):
+        recipe_template.draft(str(tmp_path / "t.csv"), "y")

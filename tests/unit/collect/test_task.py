@@ -122,7 +122,7 @@ def test_a_last_row_that_may_be_the_sum_is_told_and_kept(take, write, word):
     (told,) = taken.report["warnings"]
     assert told == (
         f"'a.csv': the last row begins with {word!r} and may be the sum of the others: it is kept;"
-        f" a rule of data.contract sets it aside, such as region <> '{word}'"
+        f" a rule of data.contract sets it aside: region <> '{word}'"
     )
     assert taken.snapshot.num_rows == 31
 
@@ -130,3 +130,9 @@ def test_a_last_row_that_may_be_the_sum_is_told_and_kept(take, write, word):
 def test_a_category_that_is_called_total_is_none(take, write):
     rows = [f"{'ns'[n % 2] if n % 3 else 'Total'},{n},{n / 2}" for n in range(31)]
     assert take(write("a.csv", "region,x,y\n" + "\n".join(rows) + "\n")).report["warnings"] == []
+
+
+def test_a_sum_that_stands_in_a_column_of_numbers_is_told_without_a_rule(take, write):
+    rows = [f"{n},{'ns'[n % 2]},{n / 2}" for n in range(150)]
+    told = take(write("a.csv", "x,region,y\n" + "\n".join(rows) + "\nTotal,,217.5\n")).report["warnings"][0]
+    assert told.endswith("may be the sum of the others: it is kept; take it out of the source if so")
