@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mlsys import errors, locks
-from mlsys.cluster import settings
+from mlsys.cluster import haproxy, settings
 from mlsys.cluster.settings import environment
 from mlsys.cluster.tasks import is_connected
 from mlsys.store import Store, read_json, write_json
@@ -49,8 +50,9 @@ def up(store: Store, num_cpus: int | None = None) -> str:
 
 
 def _start(store: Store, num_cpus: int | None) -> str:
-    # 1. Start a head node in a session of its own, on ports and in a folder that no other cluster has.
-    folder = store.root / "cluster"
+    # 1. Start a head node in a session of its own, on ports and in folders that no other cluster has.
+    _forget(store)
+    folder, home = store.root / "cluster", haproxy.folder()
     gcs, dashboard, agent, client = settings.free_ports(4)
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={gcs}",
@@ -64,7 +66,7 @@ def _start(store: Store, num_cpus: int | None) -> str:
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            env=_environment(store),
+            env=_environment(store, home),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -73,7 +75,7 @@ def _start(store: Store, num_cpus: int | None) -> str:
 
     # 2. Note how it is found again, and wait until it answers.
     address = f"127.0.0.1:{gcs}"
-    state = {"address": address, "dashboard": f"http://127.0.0.1:{dashboard}", "pid": process.pid}
+    state = {"address": address, "dashboard": f"http://127.0.0.1:{dashboard}", "pid": process.pid, "haproxy": str(home)}
     write_json(folder / _STATE, state | {"started": _process_start(process.pid)})
     _wait(process, dashboard, log, store)
     process.returncode = 0  # it outlives this object on purpose, of which Python would warn
@@ -97,8 +99,18 @@ def down(store: Store) -> bool:
     state = status(store)
     if state is not None:
         _end_session(int(state["pid"]))
-    (store.root / "cluster" / _STATE).unlink(missing_ok=True)
+    _forget(store)
     return state is not None
+
+
+def _forget(store: Store) -> None:
+    """Remove what a cluster that has ended left behind: the note of it, and the folder of its HAProxy."""
+    file = store.root / "cluster" / _STATE
+    if file.is_file():
+        home = read_json(file).get("haproxy")
+        if home is not None:
+            shutil.rmtree(home, ignore_errors=True)
+        file.unlink()
 
 
 def client_environment(store: Store) -> dict[str, str]:
@@ -111,9 +123,9 @@ def client_environment(store: Store) -> dict[str, str]:
     return {**environment(store), **where}
 
 
-def _environment(store: Store) -> dict[str, str]:
+def _environment(store: Store, home: Path) -> dict[str, str]:
     """Variables of the head node and its workers; bytecode goes into the store, or each would compile all of Ray."""
-    env = {**os.environ, **environment(store), **settings.haproxy_ports(), **settings.fallback_ports()}
+    env = {**os.environ, **environment(store), **settings.haproxy_ports(home), **settings.fallback_ports()}
     env.pop("RAY_ADDRESS", None)
     if env.pop("PYTHONDONTWRITEBYTECODE", None):
         env["PYTHONPYCACHEPREFIX"] = str(store.root / "cache" / "bytecode")

@@ -86,10 +86,10 @@ def free_ports(count: int) -> list[int]:
         return [int(opened.getsockname()[1]) for opened in sockets]
 
 
-def haproxy_ports() -> dict[str, str]:
-    """Choose files and ports of HAProxy for one cluster: two on one machine would collide otherwise."""
+def haproxy_ports(home: Path) -> dict[str, str]:
+    """Choose files, in `home`, and ports of HAProxy for one cluster: two on one machine would collide otherwise."""
     stats_port, metrics_port = free_ports(2)
-    return {**haproxy.settings(haproxy.folder(), stats_port, metrics_port), **_replica_ports()}
+    return {**haproxy.settings(home, stats_port, metrics_port), **_replica_ports()}
 
 
 def fallback_ports() -> dict[str, str]:

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from mlsys import errors
-from mlsys.cluster import head, settings
+from mlsys.cluster import haproxy, head, settings
 from mlsys.store import Store, write_json
 
 
@@ -81,3 +81,13 @@ def test_another_process_with_the_same_id_is_not_the_cluster(store):
     other = {"address": "127.0.0.1:1", "pid": os.getpid(), "started": f"{boot} {int(ticks) - 1}"}
     write_json(store.root / "cluster" / "state.json", other)
     assert head.status(store) is None
+
+
+def test_the_folder_of_a_clusters_haproxy_goes_with_the_cluster(store):
+    """Also where the cluster was killed and nothing of it runs any more."""
+    home = haproxy.folder()
+    haproxy.settings(home, 1, 2)
+    write_json(store.root / "cluster" / "state.json", {"pid": 1, "started": "before this boot", "haproxy": str(home)})
+    assert head.down(store) is False
+    assert not home.exists()
+    assert not (store.root / "cluster" / "state.json").exists()
