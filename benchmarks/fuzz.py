@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.parse
+import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,10 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--url")
     chosen = options.parse_args()
-    records = requests(rows(3, seed=5))
     if chosen.url:
-        return over_http(chosen, records)
+        return over_http(chosen)
     with tempfile.TemporaryDirectory() as folder:
-        return in_process(chosen, records, Store.open(folder))
+        return in_process(chosen, requests(rows(3, seed=5)), Store.open(folder))
 
 
 def in_process(chosen: argparse.Namespace, records: list[dict[str, Any]], store: Store) -> int:
@@ -92,11 +92,13 @@ def in_process(chosen: argparse.Namespace, records: list[dict[str, Any]], store:
     return 1 if bad or slow > len(fuzzed) / 1000 else 0
 
 
-def over_http(chosen: argparse.Namespace, records: list[dict[str, Any]]) -> int:
+def over_http(chosen: argparse.Namespace) -> int:
     address = urllib.parse.urlsplit(chosen.url)
     name = address.path.strip("/")
     statuses: Counter[object] = Counter()
-    for method, path, headers, body in hostile.requests(chosen.seed, chosen.count, records, name):
+    num_bad = 0
+    for method, path, headers, body in hostile.requests(chosen.seed, chosen.count, [example(chosen.url)] * 3, name):
+        kind, answer = "", b""
         connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
         try:
             connection.putrequest(method, address.path + urllib.parse.quote(path, safe="/%"), skip_accept_encoding=True)
@@ -106,16 +108,26 @@ def over_http(chosen: argparse.Namespace, records: list[dict[str, Any]]) -> int:
             if "content-length" not in sent:
                 connection.putheader("content-length", str(len(body)))
             connection.endheaders(body)
-            status = connection.getresponse().status
+            response = connection.getresponse()
+            status, kind, answer = response.status, response.headers.get_content_type(), response.read()
         except (OSError, ValueError, http.client.HTTPException) as error:
             status = type(error).__name__
         finally:
             connection.close()
         statuses[status] += 1
-        if isinstance(status, int) and status >= 500:
-            print(status, method, path[:100], headers, body[:200])
-    print(f"{sum(statuses.values()):,} requests over HTTP: {dict(statuses)}")
-    return int(any(isinstance(status, int) and status >= 500 for status in statuses))
+        is_ours = isinstance(status, int) and status >= 500
+        if is_ours or (kind == "application/json" and not is_json(answer)):
+            num_bad += 1
+            print(status, method, path[:100], headers, body[:200], answer[:200])
+    print(f"{sum(statuses.values()):,} requests over HTTP: {dict(statuses)}, {num_bad} bad")
+    return int(num_bad > 0)
+
+
+def example(url: str) -> dict[str, Any]:
+    """The row that the endpoint gives as an example of its own."""
+    with urllib.request.urlopen(f"{url}/openapi.json", timeout=60) as answer:
+        record: dict[str, Any] = json.load(answer)["components"]["schemas"]["Record"]["example"]
+    return record
 
 
 def is_json(text: bytes) -> bool:

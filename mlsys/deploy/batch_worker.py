@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlsys import bundle, cluster, errors
+from mlsys.deploy import sizes
 from mlsys.deploy.batch_output import REJECTED, StagedFolder
 from mlsys.features.online.lookup import TableSource
 from mlsys.predict import Predictor
@@ -34,6 +35,12 @@ from mlsys.recipe import ReadOptions
 from mlsys.registry import LedgerEntry
 from mlsys.schema import Column, Kind, Role, Schema, arrow_type
 from mlsys.store import Store
+
+BATCH_BYTES = 1 << 26
+"""Bytes of values that are converted and predicted at a time; of one row there may be more."""
+
+PICTURE_BYTES = 1 << 18
+"""Bytes that a picture is taken to have at least: of one that is given by its path they are known once it is read."""
 
 REASONS = 5
 """Reasons that are written for one rejected row; the first few say what is wrong with it."""
@@ -151,10 +158,27 @@ class BatchPredictor:
         bad_records: list[BadRecord] = []
         passed = num_batches = 0
         for batch in readers.batches(fragment, self._job.options.reading, bad_records):
-            yield batch, bad_records[passed:]
-            passed, num_batches = len(bad_records), num_batches + 1
+            for part in self._bounded(fragment, batch):
+                yield part, bad_records[passed:]
+                passed, num_batches = len(bad_records), num_batches + 1
         if not num_batches or passed < len(bad_records):
             yield Batch(pa.table({}), np.arange(0)), bad_records[passed:]
+
+    def _bounded(self, fragment: Fragment, batch: Batch) -> Iterator[Batch]:
+        """Divide a batch by the bytes of its values; a picture that is given by its path weighs what one may."""
+        table = batch.table
+        weights, names = sizes.row_bytes(table), _column_names(fragment, self._contract.schema, table.column_names)
+        for column in self._contract.schema:
+            if column.kind is Kind.IMAGE and column.name in names:
+                weights = np.maximum(weights, PICTURE_BYTES)
+        parts = list(sizes.spans((weights, BATCH_BYTES)))
+        if len(parts) < 2:
+            yield batch
+            return
+        for start, stop in parts:
+            part = table.slice(start, stop - start)
+            json = {name: _of_part(counts, table[name], part[name]) for name, counts in batch.json.items()}
+            yield Batch(part, batch.rows[start:stop], json)
 
     def _batch(self, fragment: Fragment, batch: Batch) -> tuple[pa.Table, dict[int, list[Violation]], BatchCounts]:
         """Predicted rows, the violations of the others by their place in the batch, and counts."""
@@ -252,6 +276,13 @@ class _Part:
 
     def close(self) -> None:
         self._opened.close()
+
+
+def _of_part(counts: TypeCounts, whole: pa.ChunkedArray, part: pa.ChunkedArray) -> TypeCounts:
+    """Counts for some rows of a column of JSON: whether they are texts is said by all of its rows."""
+    if replace(counts, count=len(whole) - whole.null_count).are_texts:
+        return replace(counts, quoted=len(part) - part.null_count)
+    return replace(counts, quoted=-1) if counts.quoted else counts  # -1 is the number of no values
 
 
 def _column_names(fragment: Fragment, schema: Schema, names: Sequence[str]) -> dict[str, str]:

@@ -357,12 +357,12 @@ class Replayed:
     seconds: float
 
 
-def send(split: Split, part: str, schema: Schema, url: str, digest: str) -> Replayed:
+def send(split: Split, part: str, schema: Schema, url: str, digest: str, limits: recipe.LimitsSection) -> Replayed:
     """Send the rows of a part to ``<url>/invocations`` and wait until their log is on disk.
 
     Rows may be sent again: their ids are the same (`replay_rows`), and the monitor counts an id once. `schema` has
     the columns of a request, id and time among them. Each answer has to name the bundle's digest: on a machine with
-    two clusters, another store's model of the same name may answer.
+    two clusters, another store's model of the same name may answer. `limits` are those of the endpoint.
 
     Raises
     ------
@@ -374,7 +374,7 @@ def send(split: Split, part: str, schema: Schema, url: str, digest: str) -> Repl
     num_rows = num_requests = 0
     client = http.client.HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
     with contextlib.closing(client) as connection:
-        for chunk in replay_rows.chunks(split, part, schema):
+        for chunk in replay_rows.chunks(split, part, schema, limits=limits):
             connection.request("POST", f"{address.path}/invocations", chunk.body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             _check_answer(url, answer.status, answer.read(), digest)

@@ -8,9 +8,9 @@ import itertools
 import json
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,8 +30,17 @@ from mlsys.readers.base import (
 )
 from mlsys.recipe import Reading
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
 RECORDS = BATCH_ROWS // 2
 """Records held as Python objects at a time."""
+
+FETCHED = 256
+"""Rows that a database is asked for at a time."""
+
+RECORD_BYTES = 1 << 26
+"""Characters and bytes of their texts at a time, about."""
 
 
 class JsonLinesReader(Reader):
@@ -45,17 +54,18 @@ class JsonLinesReader(Reader):
     ) -> Iterator[Batch]:
         records: list[dict[str, Any]] = []
         rows: list[int] = []
-        row = -1
+        row, size = -1, 0
         with decoding.opened(fragment, reading, grows=growth is not None) as text:
             for row, (record, content) in enumerate(_records(fragment, text, may_be_array=growth is None)):
                 if isinstance(record, dict):
                     records.append(record)
                     rows.append(row)
+                    size += len(content) or _size(record.values())
                 else:
                     bad_records.append(BadRecord(row, record, content))
-                if len(records) == RECORDS:
+                if len(records) == RECORDS or size > RECORD_BYTES:
                     yield _of_records(fragment, records, rows)
-                    records, rows = [], []
+                    records, rows, size = [], [], 0
         if growth is not None and (rest := text.rest.strip()):
             record = _record(fragment, rest, row + 1, may_be_array=False)
             if isinstance(record, dict):  # a whole object, whose line end alone is missing
@@ -117,6 +127,11 @@ def _elements(fragment: Fragment, text: str, stream: io.TextIOWrapper) -> Iterat
         except (ValueError, RecursionError) as error:
             raise errors.SourceError.damaged(fragment.name, f"a JSON array: {error}") from None
         yield element
+
+
+def _size(values: Iterable[Any]) -> int:
+    """Characters and bytes of the texts among the values of a record."""
+    return sum(len(value) for value in values if isinstance(value, str | bytes))
 
 
 def _is_broken(record: dict[str, Any]) -> bool:
@@ -187,7 +202,7 @@ class SqlReader(Reader):
                 result = connection.execution_options(stream_results=True).execute(sa.text(text), values)
                 names = checked_names(fragment, list(result.keys()))
                 first = 0
-                while rows := result.fetchmany(RECORDS):
+                while rows := _fetched(result):
                     records = [dict(zip(names, row, strict=True)) for row in rows]
                     yield _of_records(fragment, records, list(range(first, first + len(rows))))
                     first += len(rows)
@@ -203,6 +218,16 @@ class SqlReader(Reader):
             hint = f"the query was: {reading.query}"
             where = f"collect: source '{fragment.name}'"
             raise errors.SourceError.build(where, got=got, expected="rows of data.reading.query", hint=hint) from None
+
+
+def _fetched(result: sa.CursorResult[Any]) -> list[sa.Row[Any]]:
+    """Fetch rows, fewer where they are large."""
+    rows: list[sa.Row[Any]] = []
+    size = 0
+    while len(rows) < RECORDS and size <= RECORD_BYTES and (some := result.fetchmany(FETCHED)):
+        rows += some
+        size += sum(_size(row) for row in some)
+    return rows
 
 
 def absolute_database(url: str) -> str:

@@ -134,7 +134,8 @@ def _replay(context: StepContext, split: Split, opened: Bundle, url: str) -> dic
     if this in earlier:
         return None
     context.progress(f"sending {rows.num_rows['production']:,} production rows")
-    sent = asdict(cluster.call(serving.send, rows, "production", opened.schema, url, opened.digest, threads=1))
+    limits = context.recipe.deploy.limits
+    sent = asdict(cluster.call(serving.send, rows, "production", opened.schema, url, opened.digest, limits, threads=1))
     write_json(done, {**earlier, this: sent})
     return sent
 

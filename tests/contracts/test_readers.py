@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -23,7 +24,7 @@ import pytest
 from mlsys import errors
 from mlsys.collect import snapshot
 from mlsys.plugins import Plugins
-from mlsys.readers import registry
+from mlsys.readers import records, registry
 from mlsys.readers.base import Batch, Reader
 from mlsys.recipe import DataSection, Reading
 from mlsys.store import Store
@@ -308,9 +309,9 @@ def test_batches_together_are_the_rows_of_the_source(source):
 
 def test_row_numbers_count_every_record_and_bad_ones_are_named(source):
     _, numbers, bad = read(source, fragments(source))
-    for rows, records in zip(numbers, bad, strict=True):
-        assert sorted([*rows, *(record.row for record in records)]) == list(range(len(rows) + len(records)))
-        assert all(record.reason for record in records)
+    for rows, bad_records in zip(numbers, bad, strict=True):
+        assert sorted([*rows, *(record.row for record in bad_records)]) == list(range(len(rows) + len(bad_records)))
+        assert all(record.reason for record in bad_records)
     assert {record.row: record.content for records in bad for record in records} == source.bad
 
 
@@ -465,3 +466,26 @@ def test_a_reader_without_batches_cannot_be_made():
 
     with pytest.raises(TypeError, match=r"abstract method '?batches"):
         Empty()
+
+
+@pytest.mark.parametrize("kind", ["lines", "array", "database"])
+def test_records_with_long_texts_are_read_a_few_at_a_time(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(records, "RECORD_BYTES", 10_000)
+    monkeypatch.setattr(records, "FETCHED", 2)
+    rows = [{"n": str(number), "note": "x" * 1_000} for number in range(40)]
+    reading = Reading()
+    if kind == "database":
+        with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as database:
+            database.execute("CREATE TABLE notes (n TEXT, note TEXT)")
+            database.executemany("INSERT INTO notes VALUES (:n, :note)", rows)
+            database.commit()
+        source, reading = f"sqlite:///{tmp_path}/a.db", Reading(query="SELECT * FROM notes ORDER BY CAST(n AS INTEGER)")
+    else:
+        source = tmp_path / "a.json"
+        lines = [json.dumps(row) for row in rows]
+        source.write_text("\n".join(lines) if kind == "lines" else "[" + ",".join(lines) + "]")
+    (fragment,) = registry.find(str(source), reading)
+    batches = list(registry.batches(fragment, reading, []))
+    assert [row for batch in batches for row in batch.table.to_pylist()] == rows
+    assert [number for batch in batches for number in batch.rows] == list(range(40))
+    assert max(batch.table.num_rows for batch in batches) <= 12

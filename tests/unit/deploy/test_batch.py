@@ -10,7 +10,7 @@ import pytest
 
 from bundles import fit, requests, rows
 from mlsys import errors, recipe, registry
-from mlsys.deploy import batch
+from mlsys.deploy import batch, batch_worker
 from mlsys.predict import Predictor
 from mlsys.readers import parquet
 from mlsys.readers import registry as readers
@@ -80,6 +80,39 @@ def test_the_order_of_the_rows_stays_over_files_and_row_groups(store, table, tmp
     batch.predict(store, "late@1", folder, tmp_path / "out")
     assert read(tmp_path / "out")["flight"].to_pylist() == table["flight"].to_pylist()
     assert len(list((tmp_path / "out").glob("part-*.parquet"))) == 3
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.jsonl"])
+def test_rows_with_large_cells_are_predicted_a_few_at_a_time(store, predictor, tmp_path, monkeypatch, name):
+    """Whatever the reader hands over at once: 300 rows here, of which 20 have notes of a thousand letters."""
+    table = rows(300, seed=31).drop_columns(["y"])
+    notes = pa.array(["x" * 1_000 if number % 15 == 0 else "" for number in range(300)])
+    table = table.set_column(table.column_names.index("flight"), "flight", notes)
+    whole = batch.predict(store, "late", write(tmp_path / name, table), tmp_path / "whole")
+    sizes, batched = [], batch_worker.BatchPredictor._batch
+
+    def counted(self, fragment, part):
+        sizes.append((len(part.rows), part.table.nbytes))
+        return batched(self, fragment, part)
+
+    monkeypatch.setattr(batch_worker, "BATCH_BYTES", 4_000)
+    monkeypatch.setattr(batch_worker.BatchPredictor, "_batch", counted)
+    parts = batch.predict(store, "late", tmp_path / name, tmp_path / "parts")
+    assert read(tmp_path / "parts").equals(read(tmp_path / "whole"))
+    assert parts.num_rows == whole.num_rows == sum(count for count, _ in sizes) == 300
+    assert len(sizes) > 5
+    assert max(size for _, size in sizes) < 3 * 4_000
+
+
+def test_json_columns_are_texts_or_numbers_in_all_parts_alike(store, tmp_path, monkeypatch):
+    """A file whose numbers are numbers in some rows and texts in others is read the same in parts as at once."""
+    lines = [{"seats": number if number % 3 else str(number), "distance": str(number)} for number in range(30)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    given = {"max_rejected_fraction": 1.0, "settings": ['reading.thousands=","']}
+    batch.predict(store, "late", tmp_path / "a.jsonl", tmp_path / "whole", **given)
+    monkeypatch.setattr(batch_worker, "BATCH_BYTES", 10)
+    batch.predict(store, "late", tmp_path / "a.jsonl", tmp_path / "parts", **given)
+    assert read(tmp_path / "parts").equals(read(tmp_path / "whole"))
 
 
 def test_a_large_parquet_file_is_several_fragments(tmp_path, table, monkeypatch):
