@@ -164,6 +164,13 @@ class SourceError(MlsysError, OSError):
         return cls.build(where, got=f"byte 0x{byte:02x} at offset {offset}", expected=f"text in {encoding}", hint=hint)
 
     @classmethod
+    def no_room(cls, source: str, error: OSError, num_bytes: int, folder: str) -> Self:
+        """The temporary folder does not take the bytes of a file."""
+        got, hint = f"{error.strerror or error} after {num_bytes:,} bytes", "set TMPDIR to a folder on a larger disk"
+        expected = f"room for the file below {folder}"
+        return cls.build(f"collect: source '{source}'", got=got, expected=expected, hint=hint)
+
+    @classmethod
     def no_header(cls, source: str, line: int) -> Self:
         """The line or row that the recipe states for the names is not there, or holds none."""
         key = "data.reading.header_line"

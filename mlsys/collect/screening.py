@@ -104,7 +104,8 @@ def _personal(snapshot: Snapshot, names: Sequence[str], ids: Sequence[str]) -> d
         kind = personal_data.detect(name, rows[name])
         if kind is None:
             continue
-        role, action = Role.IGNORE, f"not used as a feature; data.allow_personal: [{name}] uses it"
+        role: Role | None = Role.IGNORE
+        action = f"not used as a feature; data.allow_personal: [{name}] uses it"
         if name in ids:
             role, action = Role.ID, LOGGED.format(name=name)
         elif kind.is_feature:

@@ -146,8 +146,8 @@ def about_totals(table: pa.Table, counts: Mapping[str, TypeCounts]) -> list[str]
             are_texts = 2 * max(of.floats, of.dates, of.times, of.bools) < of.count
             rule = f"{quoted_name(name)} <> {quoted_text(text)}"
             hint = f"a rule of data.contract sets it aside: {rule}" if are_texts else "take it out of the source if so"
-            told = f"the last row begins with {text!r} and may be the sum of the others: it is kept; {hint}"
-            return [told] if is_total else []
+            message = f"the last row begins with {text!r} and may be the sum of the others: it is kept; {hint}"
+            return [message] if is_total else []
     return []
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import shutil
 import tempfile
 import urllib.parse
 import zipfile
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -155,11 +154,21 @@ def open_member(name: str, opened: BinaryIO, member: str) -> BinaryIO:
     unpacked = tempfile.SpooledTemporaryFile(MEMBER_BYTES)  # noqa: SIM115  (who opens it closes it)
     try:
         with opened, zipfile.ZipFile(opened) as archive, archive.open(member) as packed:
-            shutil.copyfileobj(packed, unpacked, 1 << 20)
+            while chunk := packed.read(1 << 20):
+                _write(name, unpacked, chunk)
+    except errors.SourceError:
+        raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError) as error:
         raise errors.SourceError.damaged(name, str(error)) from error
     unpacked.seek(0)
     return cast("BinaryIO", unpacked)
+
+
+def _write(name: str, unpacked: IO[bytes], chunk: bytes) -> None:
+    try:
+        unpacked.write(chunk)
+    except OSError as error:
+        raise errors.SourceError.no_room(name, error, unpacked.tell(), tempfile.gettempdir()) from None
 
 
 def path_of(location: str) -> str:

@@ -127,8 +127,7 @@ def _download(url: str, answer: Any) -> _Download:
     except OSError as error:
         if isinstance(error, errors.MlsysError):
             raise
-        got, hint = f"{error.strerror or error} after {size:,} bytes", "set TMPDIR to a folder on a larger disk"
-        raise _refused(url, got, f"room for the file below {tempfile.gettempdir()}", hint) from None
+        raise errors.SourceError.no_room(shown(url), error, size, tempfile.gettempdir()) from None
     names = (("ETag", "If-None-Match"), ("Last-Modified", "If-Modified-Since"))
     return _Download(path, {asks: answer.headers[says] for says, asks in names if answer.headers.get(says)})
 

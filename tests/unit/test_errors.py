@@ -92,6 +92,15 @@ MESSAGES = {
           hint:     correct the line; the cells after it cannot be separated with certainty""",
         None,
     ),
+    "SourceError.no_room": (
+        errors.SourceError.no_room("a.zip", OSError(28, "No space left on device"), 2048, "/tmp"),
+        """\
+        collect: source 'a.zip'
+          got:      No space left on device after 2,048 bytes
+          expected: room for the file below /tmp
+          hint:     set TMPDIR to a folder on a larger disk""",
+        None,
+    ),
     "SourceError.no_header": (
         errors.SourceError.no_header("a.csv", 9),
         """\

@@ -3,11 +3,13 @@
 import bz2
 import gzip
 import lzma
+import tempfile
+import zipfile
 
 import pytest
 
 from mlsys import errors
-from mlsys.readers import base, csv, csv_layout, registry
+from mlsys.readers import base, csv, csv_layout, files, registry
 from mlsys.recipe import Reading
 
 BODY = "1;0,5;a\n2;1,5;b\n3;2,5;a\n4;3,5;b\n"
@@ -118,8 +120,6 @@ def test_marks_of_programs_and_excluded_files_are_no_data(take, write):
 
 
 def test_tables_of_an_archive_are_read_each(take, tmp_path):
-    import zipfile
-
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("north/a.csv", "n,y\n1,a\n")
         archive.writestr("south/b.csv", "n,y\n2,b\n")
@@ -128,6 +128,19 @@ def test_tables_of_an_archive_are_read_each(take, tmp_path):
     taken = take(tmp_path / "a.zip")
     assert taken.snapshot.table()["n"].to_pylist() == [1, 2]
     assert [source["name"] for source in taken.report["sources"]] == ["a.zip/north/a.csv", "a.zip/south/b.csv"]
+
+
+def test_a_temporary_folder_that_takes_no_file_is_told_as_that_and_not_as_damage(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.csv", "n,y\n1,a\n2,b\n")
+        archive.writestr("b.csv", "n,y\n3,a\n4,b\n")
+    monkeypatch.setattr(files, "MEMBER_BYTES", 4)
+    fragment = registry.find(tmp_path / "a.zip", Reading())[0]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(errors.SourceError, match="No such file or directory after 12 bytes") as raised:
+        fragment.open()
+    monkeypatch.undo()
+    assert f"expected: room for the file below {tmp_path / 'gone'}" in str(raised.value)
 
 
 def test_columns_of_folder_names_are_columns_of_the_table(take, write):
