@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import re
 import tempfile
@@ -151,16 +152,18 @@ def members(name: str, location: str) -> list[tuple[str, int]]:
 
 def open_member(name: str, opened: BinaryIO, member: str) -> BinaryIO:
     """The unpacked bytes of a file in an open archive, seekable."""
-    unpacked = tempfile.SpooledTemporaryFile(MEMBER_BYTES)  # noqa: SIM115  (who opens it closes it)
-    try:
-        with opened, zipfile.ZipFile(opened) as archive, archive.open(member) as packed:
-            while chunk := packed.read(1 << 20):
-                _write(name, unpacked, chunk)
-    except errors.SourceError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError) as error:
-        raise errors.SourceError.damaged(name, str(error)) from error
-    unpacked.seek(0)
+    with contextlib.ExitStack() as on_fault:
+        unpacked = on_fault.enter_context(tempfile.SpooledTemporaryFile(MEMBER_BYTES))
+        try:
+            with opened, zipfile.ZipFile(opened) as archive, archive.open(member) as packed:
+                while chunk := packed.read(1 << 20):
+                    _write(name, unpacked, chunk)
+        except errors.SourceError:
+            raise
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError) as error:
+            raise errors.SourceError.damaged(name, str(error)) from error
+        unpacked.seek(0)
+        on_fault.pop_all()  # who opens it closes it
     return cast("BinaryIO", unpacked)
 
 
