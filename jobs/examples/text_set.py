@@ -36,7 +36,6 @@ recipe = {
     "name": "docstrings",
     "target": "label",
     "data": {"source": str(folder / "texts"), "reading": {"format": "text"}, "ignore": ["file"]},
-    "explore": {"max_duplicate_fraction": 0.2},  # functions that share a sentence
     "selection": {"families": ["linear", "kernel"]},
     "tune": {"trials": 0},
     "split": {"folds": 3},
