@@ -1,7 +1,8 @@
 """The complete machine-learning workflow on one Ray cluster, from raw tables to a monitored endpoint.
 
-`mlsys.run` executes a recipe, `mlsys.init` writes one for a table, and `mlsys.load` gives a model whose
-`predict` takes tables of pandas, Polars or Arrow. Importing this package imports none of the libraries
+`mlsys.run` executes a recipe, `mlsys.init` writes one for a table, `mlsys.load` gives a model whose
+`predict` takes tables of pandas, Polars or Arrow, and `mlsys.operate` has the verbs of names: deploy,
+promote, roll back, monitor. Importing this package imports none of the libraries
 behind it: the first use of a name does. Types stand in ``__init__.pyi``, so that no module of the package
 seems to import the whole of it.
 """
@@ -20,11 +21,12 @@ _HOMES = {
     "errors": "mlsys",
     "init": "mlsys.api",
     "load": "mlsys.api",
+    "operate": "mlsys",
     "run": "mlsys.api",
 }
 """The module of each public name, imported when the name is first asked for."""
 
-__all__ = ["FinishedRun", "Predictor", "Recipe", "__version__", "errors", "init", "load", "run"]
+__all__ = ["FinishedRun", "Predictor", "Recipe", "__version__", "errors", "init", "load", "operate", "run"]
 
 
 def __getattr__(name: str) -> Any:

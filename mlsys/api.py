@@ -20,7 +20,7 @@ from mlsys import bundle, errors, registry, workflow
 from mlsys.cluster import connect
 from mlsys.console import Console
 from mlsys.predict import Predictor
-from mlsys.recipe import Recipe, override, parse
+from mlsys.recipe import Recipe, override, parse, set_values
 from mlsys.recipe import load as load_recipe
 from mlsys.store import Store
 from mlsys.workflow.results import DeployResult, EvaluateResult, MonitorResult, TrainResult
@@ -245,7 +245,7 @@ def _whole_digest(home: Store, digits: str) -> str:
 
 
 def _recipe(recipe: Recipe | Mapping[str, Any] | Path | str, settings: Mapping[str, Any]) -> Recipe:
-    overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in settings.items()]
+    overrides = set_values(settings)
     if isinstance(recipe, Recipe):
         return override(recipe, overrides) if overrides else recipe
     if isinstance(recipe, Mapping):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlsys.cli.application import CLUSTER, AsJson, StoreRoot, app, show
-from mlsys.cli.endings import open_store
+from mlsys.cli.endings import open_store, opened
 
 
 @app.command(rich_help_panel=CLUSTER)
@@ -38,15 +38,10 @@ def down(store: StoreRoot = None) -> None:
 @app.command(rich_help_panel=CLUSTER)
 def status(as_json: AsJson = False, store: StoreRoot = None) -> None:
     """Say what runs: cluster, endpoints with version and requests, work in progress, last decisions."""
+    from mlsys import operate
     from mlsys.workflow import inventory
 
-    home = open_store(store)
-    state = inventory.status(home)
-    if state["unfinished"]:
-        from mlsys.deploy import by_name
-
-        by_name.recover(home, state["unfinished"])
-        state = inventory.status(home)
+    state = operate.status(store=opened(store))
     show(state, inventory.status_text(state), as_json=as_json)
 
 
@@ -89,10 +84,9 @@ def gc(
     store: StoreRoot = None,
 ) -> None:
     """List what no alias, no recent line of the ledger and no run needs; with --yes, delete it."""
-    from mlsys.workflow import retention
+    from mlsys import operate
 
-    home = open_store(store)
-    rows = (retention.delete if yes else retention.leftovers)(home, days, outputs or ())
+    rows = operate.gc(outputs or (), days=days, delete=yes, store=opened(store))
     num_bytes = sum(row.num_bytes for row in rows)
     listed = [{"kind": row.kind, "path": str(row.path), "bytes": row.num_bytes} for row in rows]
     ending = "deleted" if yes else "can go: `mlsys gc --yes` deletes them" if rows else "can go"

@@ -31,6 +31,11 @@ def open_store(root: Path | None) -> Store:
     return _stores[-1]
 
 
+def opened(root: Path | None) -> Path:
+    """The folder of the store of a command, as `open_store`."""
+    return open_store(root).root
+
+
 @contextmanager
 def exit_codes() -> Iterator[None]:
     """Print an error as a message and leave with its code."""

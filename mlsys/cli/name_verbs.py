@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlsys.cli.application import NAMES, Alias, AsJson, Name, ReadSettings, StoreRoot, app, show
-from mlsys.cli.endings import open_store
+from mlsys.cli.endings import open_store, opened
 
 if TYPE_CHECKING:
     from mlsys.deploy.by_name import NameChange
@@ -34,14 +34,9 @@ def predict(
     store: StoreRoot = None,
 ) -> None:
     """Batch: a source in, files out: keys, prediction, probabilities, model version."""
-    from mlsys import cluster, registry
-    from mlsys.deploy import batch
+    from mlsys import operate
 
-    home = open_store(store)
-    name, _, which = model.partition("@")
-    registry.resolve(home, name, which or "champion")  # a name that is wrong starts no cluster
-    cluster.connect(home)
-    result = batch.predict(home, model, source, output, keys=tuple(key or ()), settings=settings or ())
+    result = operate.predict(model, source, output, keys=tuple(key or ()), set=settings or (), store=opened(store))
     show(asdict(result), result.summary, as_json=as_json)
 
 
@@ -54,9 +49,9 @@ def promote(
     store: StoreRoot = None,
 ) -> None:
     """Let the alias mean a version, also one that a gate or a rollback keeps out; its endpoint follows."""
-    from mlsys.deploy import by_name
+    from mlsys import operate
 
-    _say(by_name.promote(open_store(store), target, alias=alias, reason=reason), as_json=as_json)
+    _say(operate.promote(target, alias=alias, reason=reason, store=opened(store)), as_json=as_json)
 
 
 @app.command(rich_help_panel=NAMES)
@@ -68,9 +63,9 @@ def rollback(
     store: StoreRoot = None,
 ) -> None:
     """Give the alias back to the version before; its endpoint follows, and no run promotes the other again."""
-    from mlsys.deploy import by_name
+    from mlsys import operate
 
-    _say(by_name.rollback(open_store(store), name, alias=alias, reason=reason), as_json=as_json)
+    _say(operate.rollback(name, alias=alias, reason=reason, store=opened(store)), as_json=as_json)
 
 
 @app.command(rich_help_panel=NAMES)
@@ -81,9 +76,9 @@ def undeploy(
     store: StoreRoot = None,
 ) -> None:
     """End the endpoint of a name; its versions and aliases stay."""
-    from mlsys.deploy import by_name
+    from mlsys import operate
 
-    is_ended = by_name.undeploy(open_store(store), name, reason=reason)
+    is_ended = operate.undeploy(name, reason=reason, store=opened(store))
     line = f"the endpoint of '{name}' was ended" if is_ended else f"no endpoint of '{name}' runs"
     show({"name": name, "ended": is_ended}, line, as_json=as_json)
 
@@ -95,9 +90,10 @@ def models(
     store: StoreRoot = None,
 ) -> None:
     """List versions, aliases, metrics, and where each name is served."""
+    from mlsys import operate
     from mlsys.workflow import inventory
 
-    listed = inventory.models(open_store(store), name)
+    listed = operate.models(name, store=opened(store))
     show(listed, inventory.models_text(listed), as_json=as_json)
 
 
@@ -110,10 +106,10 @@ def history(
     store: StoreRoot = None,
 ) -> None:
     """Say who put which version into service, when and why; with --at, what served then."""
+    from mlsys import operate
     from mlsys.workflow import inventory
 
-    home = open_store(store)
-    listed = inventory.history(home, name, alias) if at is None else inventory.served_then(home, name, at, alias)
+    listed = operate.history(name, alias=alias, at=at, store=opened(store))
     show(listed, inventory.history_text(listed), as_json=as_json)
 
 
@@ -134,9 +130,9 @@ def open_reports(
 
 def deploy(target: str, alias: str | None, reason: str, store: Path | None, *, as_json: bool) -> None:
     """Serve a registered version: the verb ``deploy`` with a name in place of a recipe."""
-    from mlsys.deploy import by_name
+    from mlsys import operate
 
-    _say(by_name.deploy(open_store(store), target, alias=alias or "champion", reason=reason), as_json=as_json)
+    _say(operate.deploy(target, alias=alias or "champion", reason=reason, store=opened(store)), as_json=as_json)
 
 
 def _say(change: NameChange, *, as_json: bool) -> None:

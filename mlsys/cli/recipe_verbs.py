@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from mlsys import errors
 from mlsys.cli import name_verbs
 from mlsys.cli.application import RECIPES, AsJson, Labels, ReadSettings, RecipeFile, Settings, StoreRoot, app
 from mlsys.cli.endings import exit_codes, open_store
@@ -82,9 +83,22 @@ def deploy(
     store: StoreRoot = None,
 ) -> None:
     """8: register the model of a recipe and serve it, or serve a version of a name."""
-    if Path(target).suffix in (".yaml", ".yml") or Path(target).is_file():
+    from mlsys.operate import is_recipe
+
+    if is_recipe(target):
+        _refuse("a recipe", "a name", {"--alias": alias, "--reason": reason, "--json": as_json})
         perform("deploy", Path(target), settings, store)
+    _refuse("a name", "a recipe", {"--set": settings})
     name_verbs.deploy(target, alias, reason, store, as_json=as_json)
+
+
+def _refuse(given: str, needed: str, options: Mapping[str, Any]) -> None:
+    """Refuse options of ``deploy`` that would do nothing with what they were given with."""
+    for option, value in options.items():
+        if value:
+            hint = {"--alias": "--set deploy.alias=…", "--set": "it is served as it was deployed last"}.get(option)
+            where = f"deploy: {option}"
+            raise errors.RecipeError.build(where, got=given, expected=f"{needed} with this option", hint=hint)
 
 
 @app.command(rich_help_panel=RECIPES)

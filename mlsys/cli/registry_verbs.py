@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlsys.cli.application import NAMES, AsJson, Name, StoreRoot, app, show
-from mlsys.cli.endings import open_store
+from mlsys.cli.endings import open_store, opened
 
 registry = typer.Typer(
     help="Add a bundle by hand, and bring MLflow up to date.", no_args_is_help=True, rich_markup_mode=None
@@ -34,8 +34,8 @@ def add(
     store: StoreRoot = None,
 ) -> None:
     """Register a bundle from its folder, such as a backup; no alias moves."""
-    from mlsys.deploy import by_name
+    from mlsys import operate
 
-    entry = by_name.add(open_store(store), name, folder)
+    entry = operate.add(name, folder, store=opened(store))
     text = f"{name} version {entry.version} is bundle {entry.digest[:12]}"
     show(entry._asdict(), f"{text}; `mlsys deploy {name}@{entry.version}` serves it", as_json=as_json)

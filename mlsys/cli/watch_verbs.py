@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from mlsys.cli.application import NAMES, Labels, ReadSettings, Settings, StoreRoot, app
-from mlsys.cli.endings import exit_codes, open_store
+from mlsys.cli.application import NAMES, AsJson, Labels, ReadSettings, Settings, StoreRoot, app, show
+from mlsys.cli.endings import exit_codes, opened
 
 MONITOR_MODEL = "name, name@alias or name@version; or a recipe, which means the model of its name and its settings"
 
@@ -17,11 +17,12 @@ MONITOR_MODEL = "name, name@alias or name@version; or a recipe, which means the 
 def monitor(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MONITOR_MODEL)],
     settings: Settings = None,
+    as_json: AsJson = False,
     store: StoreRoot = None,
     labels: Labels = None,
 ) -> None:
     """9: judge a model's logged predictions; the exit code says what to do."""
-    watch(model, settings, store, labels)
+    watch(model, settings, store, labels, as_json=as_json)
 
 
 @app.command("labels", rich_help_panel=NAMES)
@@ -29,38 +30,34 @@ def take_labels(
     model: Annotated[str, typer.Argument(metavar="NAME", help="the model")],
     source: Annotated[str, typer.Argument(help="labels by id: a source as data.source in a recipe")],
     settings: ReadSettings = None,
+    as_json: AsJson = False,
     store: StoreRoot = None,
 ) -> None:
     """Take labels in that come after the predictions, for every later run of the monitor."""
-    from mlsys.workflow import watch as work
+    from mlsys import operate
 
-    received = work.receive_labels(open_store(store), model, source, settings or ())
-    typer.echo(received.summary)
-    for message in received.counts.messages:
-        typer.echo(message)
+    received = operate.labels(model, source, set=settings or (), store=opened(store))
+    show(received.to_json(), "\n".join([received.summary, *received.counts.messages]), as_json=as_json)
 
 
 def watch(
-    model: str, settings: list[str] | None = None, store: Path | None = None, labels: str | None = None
+    model: str,
+    settings: list[str] | None = None,
+    store: Path | None = None,
+    labels: str | None = None,
+    *,
+    as_json: bool = False,
 ) -> NoReturn:
     """Judge a model's predictions, print the result, and leave with the code of the decision."""
     with exit_codes():
-        raise SystemExit(_watch(model, settings or [], store, labels))
+        raise SystemExit(_watch(model, settings or [], store, labels, as_json=as_json))
 
 
-def _watch(model: str, settings: list[str], root: Path | None, labels: str | None) -> int:
-    from mlsys.workflow import watch as work
+def _watch(model: str, settings: list[str], root: Path | None, labels: str | None, *, as_json: bool) -> int:
+    from mlsys import operate
 
-    recipe: Any = None
-    if model.endswith((".yaml", ".yml")) or Path(model).is_file():
-        from mlsys.recipe import load
-
-        recipe = load(model, settings)
-        model = f"{recipe.name}@{recipe.deploy.alias}"
-    result = work.monitor(open_store(root), model, settings, labels, recipe)
-    typer.echo(f"9 monitor    {result.summary}")
-    for message in result.messages:
-        typer.echo(f"            {message}")
-    if result.report:
-        typer.echo(f"            report {result.report}")
+    result = operate.monitor(model, set=settings, labels=labels, store=opened(root))
+    report = [f"report {result.report}"] if result.report else []
+    lines = [f"            {line}" for line in (*result.messages, *report)]
+    show(result.to_json(), "\n".join([f"9 monitor    {result.summary}", *lines]), as_json=as_json)
     return result.exit_code

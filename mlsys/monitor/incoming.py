@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import polars as pl
 import pyarrow as pa
@@ -38,6 +38,12 @@ class Received:
         known = f"; {added.num_known:,} were there already" if added.num_known else ""
         new = formats.count(added.num_new, "new label")
         return f"{new}{replaced}{known}; {counts.num_matched:,} of {counts.num_rows:,} belong to predictions in the log"
+
+    def to_json(self) -> dict[str, Any]:
+        """Keys: new, known and replaced labels; rows that were given, matched ones, and messages."""
+        added, counts = self.added, self.counts
+        numbers = {"new": added.num_new, "known": added.num_known, "replaced": added.num_replaced}
+        return {**numbers, "rows": counts.num_rows, "matched": counts.num_matched, "messages": counts.messages}
 
 
 def check(store: Store, name: str, written: WrittenLabels, bundle: Bundle, id_column: str | None) -> LabelCounts:

@@ -6,7 +6,7 @@ resolved recipe, defaults filled in, is written beside each run and reproduces i
 
 from __future__ import annotations
 
-from mlsys.recipe.loading import dump, json_schema, load, override, parse
+from mlsys.recipe.loading import dump, json_schema, load, override, parse, set_values
 from mlsys.recipe.reading import Reading
 from mlsys.recipe.sections import (
     Aggregate,
@@ -46,4 +46,5 @@ __all__ = [
     "load",
     "override",
     "parse",
+    "set_values",
 ]

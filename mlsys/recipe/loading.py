@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +158,17 @@ def override(section: SectionT, settings: Iterable[str]) -> SectionT:
         A key is unknown, or a value does not fit.
     """
     return _validated(type(section), section.model_dump(mode="json"), settings)
+
+
+def set_values(values: Mapping[str, Any] | Iterable[str]) -> list[str]:
+    """Write values by dotted key as settings of the command line; such settings stay what they are.
+
+    >>> set_values({"train.rounds": 200, "reading.delimiter": ";"}), set_values(["seed=7"])
+    (['train.rounds=200', 'reading.delimiter=";"'], ['seed=7'])
+    """
+    if isinstance(values, Mapping):
+        return [f"{key}={json.dumps(value, default=str)}" for key, value in values.items()]
+    return list(values)
 
 
 def _validated(model: type[SectionT], tree: dict[str, Any], settings: Iterable[str]) -> SectionT:

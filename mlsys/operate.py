@@ -1,0 +1,281 @@
+"""Operate registered models from Python: the verbs of the command line that take a name, as functions.
+
+Each function does what the verb with its name does, on the same store, and raises an error of `mlsys.errors` where the
+command would end with a message. `store` is the folder of the store; ``$MLSYS_STORE`` or ``.mlsys`` by default.
+What a function returns says itself in one line by ``summary``, where it has one.
+
+Examples
+--------
+>>> from tempfile import mkdtemp
+>>> models(store=mkdtemp())
+[]
+>>> gc(store=mkdtemp())
+[]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mlsys import cluster, registry
+from mlsys.deploy import batch, by_name
+from mlsys.deploy.batch import BatchResult
+from mlsys.deploy.by_name import NameChange
+from mlsys.recipe import load as load_recipe
+from mlsys.recipe import set_values
+from mlsys.registry import LedgerEntry
+from mlsys.store import Store
+from mlsys.workflow import inventory, retention, watch
+from mlsys.workflow.results import MonitorResult
+from mlsys.workflow.retention import Leftover
+
+if TYPE_CHECKING:
+    from mlsys.monitor.incoming import Received
+    from mlsys.monitor.labels import LabelSource
+
+Settings: TypeAlias = Mapping[str, Any] | Iterable[str]
+"""Values by dotted key, ``{"reading.delimiter": ";"}``, or settings of the command line, ``["seed=7"]``."""
+
+
+def models(name: str | None = None, *, store: Path | str | None = None) -> list[dict[str, Any]]:
+    """List models with their versions, aliases, metrics, and where each is served.
+
+    Returns
+    -------
+    A mapping a name with ``name``, ``aliases`` (alias to version), ``endpoint`` (None where none was started) and
+    ``versions``, newest first, each with ``version``, ``digest``, ``at``, ``who``, ``family``, ``metrics``,
+    ``aliases``, ``rolled_back`` (from which aliases) and ``stored``.
+
+    Raises
+    ------
+    RegistryError
+        There is no such model.
+    """
+    return inventory.models(Store.open(store), name)
+
+
+def history(
+    name: str, *, alias: str | None = None, at: str | None = None, store: Path | str | None = None
+) -> list[dict[str, Any]]:
+    """List who put which version into service, when and why, oldest first; with `at`, what each alias meant then.
+
+    Parameters
+    ----------
+    alias
+        One alias; all by default.
+    at
+        A time in ISO 8601, in UTC if it names no offset.
+
+    Returns
+    -------
+    Mappings with ``at``, ``kind``, ``version``, ``digest``, ``alias``, ``who``, ``reason`` and ``url``.
+
+    Raises
+    ------
+    RegistryError, RecipeError
+        There is no such model, or `at` is no time.
+    """
+    home = Store.open(store)
+    return inventory.history(home, name, alias) if at is None else inventory.served_then(home, name, at, alias)
+
+
+def status(*, store: Path | str | None = None) -> dict[str, Any]:
+    """Say what runs; what a process began and did not end is settled or taken back first.
+
+    Returns
+    -------
+    ``store``, ``cluster``, ``endpoints``, ``at_work`` (who changes a name now), ``unfinished`` and ``decisions`` (the
+    monitor's last, by name).
+    """
+    home = Store.open(store)
+    state = inventory.status(home)
+    if state["unfinished"]:
+        by_name.recover(home, state["unfinished"])
+        state = inventory.status(home)
+    return state
+
+
+def deploy(target: str, *, alias: str = "champion", reason: str = "", store: Path | str | None = None) -> NameChange:
+    """Serve a registered version and let the alias mean it; a cluster is started if none runs.
+
+    Parameters
+    ----------
+    target
+        ``NAME`` serves what the alias means; ``NAME@WHICH`` an alias, a version or a digest.
+    reason
+        Why, for the ledger.
+
+    Raises
+    ------
+    RegistryError, BundleError, ClusterError
+        There is no such version, it does not load, or no endpoint answers with it; then nothing changed.
+    """
+    return by_name.deploy(Store.open(store), target, alias=alias, reason=reason)
+
+
+def promote(target: str, *, reason: str, alias: str = "champion", store: Path | str | None = None) -> NameChange:
+    """Let the alias mean ``NAME@VERSION``, also one that a gate or a rollback keeps out; its endpoint follows.
+
+    Raises
+    ------
+    RegistryError, BundleError, ClusterError
+        As `deploy`; also if `target` names no version.
+    """
+    return by_name.promote(Store.open(store), target, alias=alias, reason=reason)
+
+
+def rollback(
+    name: str, *, alias: str = "champion", reason: str = "rollback", store: Path | str | None = None
+) -> NameChange:
+    """Give the alias back to the version before; its endpoint follows, and no run promotes the other again.
+
+    Raises
+    ------
+    RegistryError, BundleError, ClusterError
+        There is no version before, it does not load, or the endpoint does not answer with it.
+    """
+    return by_name.rollback(Store.open(store), name, alias=alias, reason=reason)
+
+
+def undeploy(name: str, *, reason: str = "undeploy", store: Path | str | None = None) -> bool:
+    """End the endpoint of a name; its versions and aliases stay. False if none ran.
+
+    Raises
+    ------
+    RegistryError, ClusterError
+        There is no such model, or its cluster cannot be reached.
+    """
+    return by_name.undeploy(Store.open(store), name, reason=reason)
+
+
+def add(name: str, folder: Path | str, *, store: Path | str | None = None) -> LedgerEntry:
+    """Register a bundle from its folder, such as that of a run or of a backup; no alias moves.
+
+    Raises
+    ------
+    BundleError, RegistryError
+        The folder holds no whole bundle, or no model may have the name.
+    """
+    return by_name.add(Store.open(store), name, Path(folder))
+
+
+def predict(
+    model: str,
+    source: Path | str | Sequence[Path | str],
+    output: Path | str,
+    *,
+    keys: Sequence[str] = (),
+    set: Settings = (),  # noqa: A002  (as --set on the command line)
+    store: Path | str | None = None,
+) -> BatchResult:
+    """Predict every row of a source into a folder of Parquet files, on the store's cluster.
+
+    Parameters
+    ----------
+    model
+        ``name``, ``name@alias``, ``name@version`` or ``name@digest``.
+    source, output
+        A source as ``data.source`` of a recipe; a folder, or the URI of one.
+    keys
+        Columns to carry over; the id and time columns by default.
+    set
+        How the source is read, if not as in training.
+
+    Raises
+    ------
+    MlsysError
+        As `mlsys.deploy.batch.predict`; nothing is written then.
+    """
+    home = Store.open(store)
+    name, which = by_name.split(model)
+    registry.resolve(home, name, which or "champion")  # a name that is wrong starts no cluster
+    cluster.connect(home)
+    return batch.predict(home, model, source, output, keys=keys, settings=set_values(set))
+
+
+def monitor(
+    model: str | Path,
+    *,
+    set: Settings = (),  # noqa: A002  (as --set on the command line)
+    labels: LabelSource | None = None,
+    store: Path | str | None = None,
+) -> MonitorResult:
+    """Judge the logged predictions of a model; ``decision`` of the result is keep, watch or retrain.
+
+    Parameters
+    ----------
+    model
+        ``name``, ``name@alias`` or ``name@version``; or the file of a recipe, which means the model of its name, judged
+        by its settings.
+    set
+        Other values of the section ``monitor``, or of the recipe.
+    labels
+        Labels by id beside those that the store keeps: a source as ``data.source`` of a recipe, or a table of Arrow.
+
+    Raises
+    ------
+    MlsysError
+        There is no such model, or the labels cannot be read.
+    """
+    chosen = set_values(set)
+    if not is_recipe(model):
+        return watch.monitor(Store.open(store), str(model), chosen, labels)
+    recipe = load_recipe(model, chosen)
+    name = f"{recipe.name}@{recipe.deploy.alias}"
+    return watch.monitor(Store.open(store), name, (), labels, recipe)
+
+
+def labels(
+    model: str,
+    source: str | Path,
+    *,
+    set: Settings = (),  # noqa: A002  (as --set on the command line)
+    store: Path | str | None = None,
+) -> Received:
+    """Take labels in that come after the predictions, each once, for every later run of the monitor.
+
+    Parameters
+    ----------
+    source
+        Labels by id: a source as ``data.source`` of a recipe.
+    set
+        How it is read, if not as in training, such as ``{"reading.query": "SELECT …"}``.
+
+    Raises
+    ------
+    RegistryError, SourceError, RecipeError, ContractError
+        There is no such model; the source cannot be read, has no key or label, or no label is a class of the model.
+    """
+    return watch.receive_labels(Store.open(store), model, str(source), set_values(set))
+
+
+def gc(
+    outputs: Sequence[Path | str] = (),
+    *,
+    days: float = retention.DAYS,
+    delete: bool = False,
+    store: Path | str | None = None,
+) -> list[Leftover]:
+    """List what no alias, no recent line of the ledger and no run needs; with `delete`, delete it.
+
+    Parameters
+    ----------
+    outputs
+        Folders that `predict` wrote, beside which a killed one left hidden folders.
+    days
+        What is younger stays.
+
+    Raises
+    ------
+    StoreError
+        A run or a deployment is at work; nothing is deleted then.
+    """
+    find = retention.delete if delete else retention.leftovers
+    return find(Store.open(store), days, [Path(output) for output in outputs])
+
+
+def is_recipe(model: str | Path) -> bool:
+    """True for the file of a recipe, and not the name of a model."""
+    return Path(model).suffix in (".yaml", ".yml") or Path(model).is_file()
