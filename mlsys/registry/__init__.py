@@ -26,6 +26,7 @@ from mlsys.bundle import Bundle
 from mlsys.recipe import names
 from mlsys.registry import ledger
 from mlsys.registry.ledger import LedgerEntry, Move
+from mlsys.reports.formats import count
 from mlsys.store import Store
 
 __all__ = [
@@ -155,7 +156,7 @@ def before(store: Store, name: str, alias: str) -> LedgerEntry:
     earlier = stack(store, name, alias)
     if len(earlier) < 2:
         where = f"registry: alias '{alias}' of '{name}'"
-        got = f"{len(earlier)} version in its history"
+        got = f"{count(len(earlier), 'version')} in its history"
         hint = f"`mlsys models {name}` lists versions, `mlsys promote {name}@VERSION` moves the alias to one"
         raise errors.RegistryError.build(where, got=got, expected="an earlier one to go back to", hint=hint)
     return earlier[-2]

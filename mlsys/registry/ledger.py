@@ -154,6 +154,10 @@ def locked(store: Store) -> Iterator[None]:
         yield
 
 
+class _LaterKindError(ValueError):
+    """A whole line of a kind that a later version of mlsys has: wherever it stands, no crash cut it off."""
+
+
 def _parse(data: bytes) -> tuple[list[Move], int]:
     """The lines, and the bytes that are whole: a last line that cannot be read is one that a crash cut off."""
     moves: list[Move] = []
@@ -163,9 +167,10 @@ def _parse(data: bytes) -> tuple[list[Move], int]:
         try:
             moves.append(_move(data[begin : end or len(data)]) if end else _move(b""))
         except (ValueError, TypeError, KeyError) as error:
-            if 0 < end < len(data):
+            is_later = isinstance(error, _LaterKindError)
+            if 0 < end < len(data) or is_later:
                 where = f"registry: line {len(moves) + 1} of ledger.jsonl"
-                hint = "restore the file from a backup"
+                hint = "use the mlsys that wrote it, or a later one" if is_later else "restore the file from a backup"
                 got, expected = " ".join(str(error).split()), "one move as JSON"
                 raise errors.RegistryError.build(where, got=got, expected=expected, hint=hint) from None
             break
@@ -178,7 +183,7 @@ def _move(line: bytes) -> Move:
     fields = json.loads(line.decode())
     if fields["kind"] not in get_args(Kind):
         message = f"the kind '{fields['kind']}', which this version of mlsys does not know"
-        raise ValueError(message)
+        raise _LaterKindError(message)
     known = {name: fields[name] for name in _FIELDS if name in fields}
     return Move(**{**known, "at": dt.datetime.fromisoformat(fields["at"])})
 

@@ -67,6 +67,7 @@ COLLECT = Step(
     reads=("name", "target", "task", "positive", "seed", "data", "features.joins", "split"),
     observe=data.observe_sources,
     check=data.check_collected,
+    leaves=("schema.yaml",),
 )
 EXPLORE = Step(
     "explore",

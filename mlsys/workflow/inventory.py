@@ -119,11 +119,21 @@ def history(store: Store, name: str, alias: str | None = None) -> list[Row]:
     Raises
     ------
     RegistryError
-        There is no such model.
+        There is no such model or alias.
     """
-    registry.existing(store, name)
+    _check_alias(store, name, alias)
     moves = [move for move in ledger.read(store) if move.name == name and move.kind != "settings"]
     return [_line(move) for move in moves if alias is None or move.alias in (None, alias)]
+
+
+def _check_alias(store: Store, name: str, alias: str | None) -> None:
+    """Refuse a name without a version, and an alias that it never had."""
+    registry.existing(store, name)
+    known = sorted({move.alias for move in ledger.read(store) if move.name == name and move.alias})
+    if alias is not None and alias not in known:
+        where = f"history: '{name}'"
+        hint = errors.did_you_mean(alias, known) if known else "none was ever moved"
+        raise errors.RegistryError.build(where, got=alias, expected="an alias of it", hint=hint, field=alias)
 
 
 def served_then(store: Store, name: str, at: str, alias: str | None = None) -> list[Row]:
@@ -132,9 +142,9 @@ def served_then(store: Store, name: str, at: str, alias: str | None = None) -> l
     Raises
     ------
     RegistryError, RecipeError
-        There is no such model, or the text is no time.
+        There is no such model or alias, or the text is no time.
     """
-    registry.existing(store, name)
+    _check_alias(store, name, alias)
     time = _time(at)
     latest: dict[str, Move] = {}
     for move in registry.history(store, name, alias):

@@ -60,6 +60,7 @@ def leftovers(store: Store, days: float = DAYS, outputs: Sequence[Path] = ()) ->
     day_ago = time.time() - DAY_S
     rows += [("staging", path) for path in (store.root / "staging").glob("*") if _newest(path) < day_ago]
     rows += [("staging", path) for path in _hidden_outputs(outputs) if _newest(path) < day_ago]
+    rows += [("staging", path) for path in _half_written(store) if _changed(path) < day_ago]
     return [Leftover(kind, path, _size(path)) for kind, path in sorted(rows)]
 
 
@@ -162,6 +163,14 @@ def _unneeded_records(store: Store, needed: set[str], before: float) -> Iterator
     for path in (store.root / "steps").glob("*/*.json"):
         if _changed(path) < before and not any(name in needed for name in _named(path)):
             yield path
+
+
+def _half_written(store: Store) -> Iterator[Path]:
+    """Files that `mlsys.store.write_atomic` had begun beside others when its process was killed."""
+    for folder in store.root.iterdir():
+        for path in () if folder.name in ("objects", "staging") else folder.rglob(".*"):
+            if _HIDDEN.fullmatch(path.name) and path.is_file():
+                yield path
 
 
 def _hidden_outputs(outputs: Sequence[Path]) -> Iterator[Path]:

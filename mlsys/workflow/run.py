@@ -92,6 +92,8 @@ class Step(Generic[R]):
         ``check(run, result)``, called each time, also for a result that was there already.
     is_repeated
         The work is done each time and says itself, by ``is_new``, whether that changed anything.
+    leaves
+        Files that the work writes into the run's folder, beside its report; without them it is done again.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Step(Generic[R]):
     observe: Callable[..., Any] = _nothing
     check: Callable[[Run, R], None] = _nothing
     is_repeated: bool = False
+    leaves: tuple[str, ...] = ()
 
     def key(self, context: StepContext, *inputs: StepResult) -> str:
         """Digest of all that the result depends on: earlier results, recipe values, observed facts and code.
@@ -247,18 +250,25 @@ class Run:
         """Record the step in the history of a run; a step by itself has none."""
         return nullcontext({}) if self.run_record is None else self.run_record.step(step.name, step.number)
 
-    def _recall(self, step: Step[R], inputs: tuple[StepResult, ...]) -> tuple[R, bool]:
-        """The result of a step, and whether its work was done now and changed something.
+    def _is_whole(self, step: Step[R], record: dict[str, Any]) -> bool:
+        """True if all that a record names is there: objects in the store, report and files in the run's folder.
 
-        A record counts only while the objects that it names are in the store.
+        The folder may have been moved with its store: the record is given the report's path of today.
         """
+        files = [self.folder / name for name in step.leaves]
+        if record.get("report") is not None:
+            files.append(self.folder / "reports" / Path(record["report"]).name)
+            record["report"] = str(files[-1])
+        objects = step.result.from_json(record).objects
+        return all(self.store.has(*each) for each in objects) and all(file.is_file() for file in files)
+
+    def _recall(self, step: Step[R], inputs: tuple[StepResult, ...]) -> tuple[R, bool]:
+        """The result of a step, and whether its work was done now and changed something."""
         context, key = self.prepare(step, *inputs)
         record = None if step.is_repeated else self.store.recall(step.name, key)
-        if record is not None:
-            result = step.result.from_json(record)
-            if all(self.store.has(kind, digest) for kind, digest in result.objects):
-                self.records[step.name] = record
-                return result, False
+        if record is not None and self._is_whole(step, record):
+            self.records[step.name] = record
+            return step.result.from_json(record), False
         began = time.monotonic()
         with self.console.during(f"{step.number} {step.name}"):
             result = step.work(context, *inputs)

@@ -1,11 +1,14 @@
 """Clusters that are started as people start them: by commands, several at once."""
 
+import json
 import subprocess
 import sys
 
 import psutil
+import pyarrow.parquet as pq
 
-from mlsys import cluster
+from bundles import fit, rows
+from mlsys import cluster, registry
 from mlsys.store import Store
 from shell import shell
 
@@ -40,3 +43,23 @@ def test_of_three_commands_that_start_a_cluster_at_once_one_does(tmp_path):
         subprocess.run([*UP[:-1], "down"], env=environment, check=True)
     assert heads(store.root) == []
     assert cluster.status(store) is None
+
+
+def test_a_relative_path_means_the_folder_where_the_command_is_typed(tmp_path):
+    store, here, there = Store.open(tmp_path / "store"), tmp_path / "here", tmp_path / "there"
+    fitted = fit(store)
+    registry.set_alias(store, "train", "champion", registry.register(store, "train", fitted), "test")
+    for folder, num_rows in ((there, 20), (here, 30)):
+        folder.mkdir()
+        pq.write_table(rows(num_rows, seed=num_rows).drop_columns(["y"]), folder / "rows.parquet")
+    environment = shell(MLSYS_STORE=str(store.root), MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    try:
+        subprocess.run([*UP, "--num-cpus", "1"], cwd=there, env=environment, check=True, timeout=250)
+        command = [*UP[:-1], "predict", "train", "rows.parquet", "out", "--json"]
+        done = subprocess.run(command, cwd=here, env=environment, check=True, timeout=250, stdout=subprocess.PIPE)
+        assert json.loads(done.stdout)["num_rows"] == 30
+        predicted = pq.read_table(here / "out")
+        assert predicted["flight"].to_pylist() == pq.read_table(here / "rows.parquet")["flight"].to_pylist()
+        assert not (there / "out").exists()
+    finally:
+        subprocess.run([*UP[:-1], "down"], env=environment, check=True)

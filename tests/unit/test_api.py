@@ -72,6 +72,19 @@ def test_a_run_says_what_it_left(done):
     assert (done.folder / "resolved.yaml").is_file()
 
 
+def test_a_store_may_be_moved_and_what_is_lost_of_a_run_is_made_again(done, tmp_path, capsys):
+    moved = shutil.copytree(done.store, tmp_path / "moved")
+    for lost, num_again in ((None, 0), ("runs", 4), ("runs/wine/reports/explore.html", 1)):
+        if lost is not None:
+            shutil.rmtree(moved / lost) if (moved / lost).is_dir() else (moved / lost).unlink()
+        again = mlsys.run(RECIPE, "evaluate", set=QUICK, store=moved, cluster=False)
+        lines = [line for line in capsys.readouterr().out.splitlines() if line[:2].strip().isdigit()]
+        assert [line.endswith("unchanged") for line in lines].count(False) == num_again
+        assert again.bundle == done.bundle
+        assert all(page.is_relative_to(moved) and page.is_file() for page in again.reports.values())
+        assert (again.folder / "schema.yaml").is_file()
+
+
 def test_a_run_shows_itself_on_a_line(done):
     assert re.fullmatch(r"FinishedRun\('wine': linear(, \w+ [\d.e-]+){3}\)", repr(done))
 

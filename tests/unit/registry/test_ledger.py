@@ -76,6 +76,18 @@ def test_a_line_of_an_older_mlsys_is_read_and_fields_of_a_later_one_are_passed_o
     assert registry.resolve(store, "late").version == 2
 
 
+def test_a_kind_of_a_later_mlsys_is_refused_and_never_set_aside_as_torn(store):
+    later = {"kind": "paused", "at": "2024-01-01T00:00:00+00:00", "name": "late", "version": 2, "digest": "b" * 64}
+    with ledger.path(store).open("a") as file:
+        file.write(json.dumps(later) + "\n")
+    before = ledger.path(store).read_bytes()
+    for change in (registry.versions, lambda *_: registry.set_alias(store, "late", "champion", 2, "better")):
+        with pytest.raises(errors.RegistryError, match=r"the kind 'paused'[\s\S]*use the mlsys that wrote it"):
+            change(store, "late")
+    assert ledger.path(store).read_bytes() == before
+    assert not ledger.path(store).with_name("ledger.torn").exists()
+
+
 def test_a_version_is_found_before_an_alias_that_reads_like_one(store):
     """Aliases that were made before they were refused."""
     with ledger.path(store).open("a") as file:

@@ -48,6 +48,15 @@ def test_history_says_who_when_and_why(store):
     assert set(lines[0]) == {"at", "kind", "version", "digest", "alias", "who", "reason", "url"}
 
 
+def test_an_alias_that_a_name_never_had_is_refused(store):
+    for ask in (
+        lambda: inventory.history(store, "late", "champoin"),
+        lambda: inventory.served_then(store, "late", "2024", "x"),
+    ):
+        with pytest.raises(errors.RegistryError, match=r"history: 'late'\n  got:      (champoin|x)\n[\s\S]*'?champion"):
+            ask()
+
+
 def test_a_time_says_what_served_then(store):
     moves = registry.history(store, "late", "champion")
     between = [(moves[n].at + (moves[n + 1].at - moves[n].at) / 2).isoformat() for n in range(2)]

@@ -91,6 +91,20 @@ def test_staging_folders_go_after_a_day_and_hidden_folders_of_batches_do(store, 
     assert (old.exists(), hidden.exists(), young.exists(), other.exists()) == (False, False, True, True)
 
 
+def test_a_file_that_a_killed_process_had_begun_goes_after_a_day(store):
+    begun, lock = (
+        store.root / "labels" / "late" / ".000001-ab.parquet.0a1b2c3d",
+        store.root / "labels" / "late" / ".lock",
+    )
+    for path in (begun, lock):
+        write_atomic(path, b"half")
+    assert retention.leftovers(store) == []
+    age(store.root)
+    assert [row.path for row in retention.leftovers(store)] == [begun]
+    retention.delete(store)
+    assert (begun.exists(), lock.exists()) == (False, True)
+
+
 def test_deleting_takes_what_was_listed_and_says_how_much(store):
     gone, stays = stored(store, "profile", "1"), stored(store, "profile", "2")
     write_json(store.run_folder("late") / "result.json", {"explore": {"statistics": stays}})
