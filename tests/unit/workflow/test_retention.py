@@ -3,6 +3,9 @@
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -12,7 +15,7 @@ from endpoint_files import model
 from mlsys import api, errors, locks, registry
 from mlsys.console import Console
 from mlsys.recipe import parse
-from mlsys.store import Store, write_atomic, write_json
+from mlsys.store import Store, verify_folder, write_atomic, write_json
 from mlsys.workflow import STEPS, Run, retention
 
 YEAR_S = 365 * 86_400
@@ -212,3 +215,42 @@ def test_of_two_runs_the_last_stays_whole_and_runs_again_without_work(tmp_path, 
     assert len(lines) == 7
     assert all(line.endswith("unchanged") for line in lines)
     assert run(1).bundle == runs[0].bundle
+
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from mlsys.store import Store
+from mlsys.workflow import retention
+
+rename, num_moved = Path.rename, 0
+
+def killed_rename(path, target):
+    global num_moved
+    num_moved += 1
+    if num_moved == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(path, target)
+
+Path.rename = killed_rename
+shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+retention.delete(Store(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("number", [1, 2, 9])
+def test_a_deletion_that_is_killed_leaves_objects_whole_and_the_next_one_ends_it(store, number):
+    gone = [stored(store, "profile", name) for name in "abc"]
+    stays = stored(store, "profile", "d")
+    write_json(store.run_folder("late") / "result.json", {"explore": {"statistics": stays}})
+    age(store.root)
+    command = [sys.executable, "-c", KILLED, str(store.root), str(number)]
+    assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
+    there = [digest for digest in gone if (store.root / "objects" / "profile" / digest).exists()]
+    assert len(there) == max(0, 4 - number)
+    for digest in (*there, stays):
+        verify_folder(store.path("profile", digest), "profile", digest)
+    age(store.root / "staging")
+    retention.delete(store)
+    assert [path.name for path in (store.root / "objects" / "profile").iterdir()] == [stays]
+    assert list((store.root / "staging").iterdir()) == []
