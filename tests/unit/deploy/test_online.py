@@ -4,9 +4,10 @@ import datetime as dt
 import pytest
 from pydantic import ValidationError
 
+from asgi_client import call
 from bundles import fit
 from mlsys import errors, recipe
-from mlsys.deploy import gateway, online, serving
+from mlsys.deploy import asgi, gateway, online, serving
 from mlsys.registry import LedgerEntry, ledger
 from mlsys.registry.ledger import Move
 from mlsys.store import Store
@@ -97,6 +98,23 @@ def test_a_version_that_does_not_load_leaves_the_one_that_answers(tmp_path):
     assert stats["refused"] == {"digest": bad.digest, "error": "BundleError"}
     asyncio.run(replica.reconfigure({"digest": good.digest, "version": 1}))
     assert replica._service.stats()["refused"] is None
+
+
+def test_a_new_replica_without_a_version_that_loads_fails_and_answers_nobody(tmp_path):
+    """So Serve sends it no requests, and the replicas that still have the version before answer them."""
+    store = Store.open(tmp_path)
+    bad = fit(store, seed=3)
+    (bad.folder / "program.json").write_text("{}")
+    replica = REPLICA({"name": "late", "store": str(store.root), "log": {"enabled": False}})
+    with pytest.raises(errors.BundleError):
+        asyncio.run(replica.reconfigure({"digest": bad.digest, "version": 2}))
+    app = asgi.app(replica._handler)
+    for method, path in (("GET", "/ready"), ("POST", "/invocations"), ("POST", "/v2/models/late/infer")):
+        status, headers, _ = asyncio.run(call(app, method, path, b"{}"))
+        assert (status, headers[b"retry-after"]) == (503, b"1")
+    assert asyncio.run(call(app, "GET", "/health"))[0] == 200
+    with pytest.raises(RuntimeError, match="no model is loaded yet"):
+        asyncio.run(replica.describe())
 
 
 def test_the_limits_of_the_recipe_reach_replicas_queue_and_gateway(store):
