@@ -24,6 +24,9 @@ JSON = "application/json"
 WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 """Content encoding → window of zlib; ``deflate`` is a zlib stream, or a bare one as some clients send it."""
 
+MAX_MEMBERS = 100
+"""Members of a packed body at most: each costs a copy of what follows it, and clients write one."""
+
 DRAIN_S, DRAIN_TIMES = 2.0, 4
 """Seconds for which the rest of a body is read that is too long, and how many times the limit of it."""
 
@@ -115,6 +118,8 @@ def unpacked(body: Body, max_bytes: int) -> bytes:
     rest, size = body.sent, 0
     try:
         while rest or not parts:  # a gzip file may have several members
+            if len(parts) == MAX_MEMBERS:
+                raise errors.PayloadError.unpacking(body.encoding)
             member = zlib.decompressobj(window)
             parts.append(member.decompress(rest, max_bytes + 1 - size))
             size += len(parts[-1])

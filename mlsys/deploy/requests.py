@@ -28,6 +28,7 @@ from typing import Any
 from mlsys import errors
 from mlsys.predict.coercion import BeyondDouble
 from mlsys.predict.validation import Faults, cut, listed, refuse
+from mlsys.readers.records import unique_keys
 from mlsys.reports import formats
 
 FORMS = ("dataframe_records", "dataframe_split", "inputs", "instances")
@@ -131,18 +132,19 @@ def json_object(body: bytes) -> dict[str, Any]:
     Raises
     ------
     PayloadError
-        It is none: of another encoding, cut short, nested too deeply, with NaN, or another value.
+        It is none: of another encoding, cut short, nested too deeply, with NaN or a key twice, or another value.
     """
     if body.startswith(WIDE) or b"\x00" in body[:4]:
         raise errors.PayloadError.not_json("text in UTF-16 or UTF-32")
     try:
         text = body.decode("utf-8-sig")
         parse = _number if _MAYBE_HUGE.search(text) else None
-        tree = json.loads(text, parse_constant=_no_constant, parse_float=parse)
+        tree = json.loads(text, parse_constant=_no_constant, parse_float=parse, object_pairs_hook=unique_keys)
     except RecursionError:
         raise errors.PayloadError.not_json("values nested too deeply") from None
     except ValueError as error:
-        raise errors.PayloadError.not_json(cut(str(error), 200)) from None
+        got = "an integer of too many digits" if "set_int_max_str_digits" in str(error) else str(error)
+        raise errors.PayloadError.not_json(cut(got, 200)) from None
     if not isinstance(tree, dict):
         raise errors.PayloadError.not_json(json_kind(tree))
     return tree

@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,16 +78,16 @@ class JsonLinesReader(Reader):
             yield _of_records(fragment, records, rows)
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of its pairs; of a key that stands twice one value would be lost."""
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its pairs; of a key that stands twice one value would be lost, so it is a `ValueError`."""
     record = dict(pairs)
     if len(record) < len(pairs):
-        twice = next(name for position, (name, _) in enumerate(pairs) if name in dict(pairs[:position]))
-        raise ValueError(f"key '{twice}' stands twice")
+        name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"key '{name}' stands twice")
     return record
 
 
-OBJECTS = json.JSONDecoder(object_pairs_hook=_unique_keys)
+OBJECTS = json.JSONDecoder(object_pairs_hook=unique_keys)
 _BETWEEN = re.compile(r"[\s,]*")
 
 
