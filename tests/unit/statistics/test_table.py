@@ -104,3 +104,13 @@ def test_a_fold_that_does_not_exist_is_an_error():
     train = TrainStatistics.of_table(rows(100), schema(), BINARY)
     with pytest.raises(errors.FeatureError, match=r"got:      \[7\]"):
         train.of([0, 7])
+
+
+def test_the_statistics_of_the_features_are_gathered_once():
+    """A loop over thousands of columns asks for them in each turn."""
+    statistics = TableStatistics.empty(schema(), BINARY)
+    first = statistics.features
+    statistics.update(rows(100))
+    assert statistics.features is first
+    assert list(first) == [name for name in statistics.columns if name != "y"]
+    assert all(first[name] is statistics.columns[name] for name in first)
