@@ -20,7 +20,11 @@ TASKS = {
 CLASSIFICATIONS = sorted(kind for kind, task in TASKS.items() if task.classes)
 FAMILIES = sorted([*models.FAMILIES, toys.BINS.name])  # those of entry points too, and one that a call registers
 READERS = sorted(set(FAMILIES) - {models.BASELINE})  # the dummy looks at no feature
-FAST = {"forest": {"trees": 15}, "xgboost": {"rounds": 30, "early_stopping": 5}}
+FAST = {
+    "forest": {"trees": 15},
+    "xgboost": {"rounds": 30, "early_stopping": 5},
+    "lightgbm": {"rounds": 30, "early_stopping": 5},
+}
 
 
 def rows(kind, n=400, seed=0):
@@ -150,7 +154,7 @@ def family_reloaded(family, model, folder):
 def test_nothing_saved_is_a_pickle(fitted, tmp_path):
     family, model, _ = fitted
     family.save(model, tmp_path)
-    assert {f.suffix for f in tmp_path.iterdir()} <= {".json", ".npz", ".ubj"}
+    assert {f.suffix for f in tmp_path.iterdir()} <= {".json", ".npz", ".ubj", ".txt"}
 
 
 def test_a_damaged_file_is_refused_by_name(fitted, tmp_path):

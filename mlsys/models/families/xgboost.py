@@ -11,32 +11,18 @@ rows, threads and workers give the same booster.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xgboost
 from pydantic import Field
 
-from mlsys.models.interface import DistributedFamily, Domain, FamilyParams, Integer, Progress, Uniform
+from mlsys.models.boosting import PROGRESS_ROUNDS, BoostingFamily, BoostingParams
+from mlsys.models.interface import Domain, Integer, Progress, Uniform
 from mlsys.models.matrix import Matrix, bounded, check_width, probabilities
-from mlsys.models.model_files import ModelFacts, damaged, read_facts, write_facts
 from mlsys.schema import Task, TaskKind
-
-PROGRESS_ROUNDS = 25
-"""Rounds between two reports."""
-
-MAX_TREES = 6_000
-"""Trees of a model that is only compared with other families: 600 rounds of ten classes, a tree a class and round."""
-
-MAX_CELLS = 2_000_000_000
-"""Trees × rows × features of such a model: a quarter of a minute of one core."""
-
-LARGEST_STEP = 0.3
-"""Learning rate up to which larger steps make up for fewer rounds; XGBoost's own default."""
 
 _OBJECTIVES = {
     TaskKind.BINARY: ("binary:logistic", "logloss"),
@@ -46,12 +32,9 @@ _OBJECTIVES = {
 _ABSOLUTE = ("reg:absoluteerror", "mae")
 
 
-class BoostingParams(FamilyParams):
+class XGBoostParams(BoostingParams):
     """Parameters of XGBoost, under its own names where it has one."""
 
-    rounds: int = Field(600, ge=1, description="trees a class at most")
-    early_stopping: int = Field(30, ge=1, description="rounds without gain on validation before stopping")
-    learning_rate: float = Field(0.05, gt=0, le=1)
     max_depth: int = Field(6, ge=1, le=20)
     min_child_weight: float = Field(1.0, ge=0)
     subsample: float = Field(0.8, gt=0, le=1)
@@ -59,19 +42,10 @@ class BoostingParams(FamilyParams):
     reg_lambda: float = Field(1.0, ge=0)
     reg_alpha: float = Field(0.0, ge=0)
     max_bin: int = Field(256, ge=2, le=4096)
-    loss: Literal["squared", "absolute"] = Field(
-        "squared", description="loss of a number; absolute errors ask for the median and do not heed a tail"
-    )
-
-
-class BoostingFacts(ModelFacts):
-    """Digest of the model file, checked before XGBoost reads it."""
-
-    sha256: str
 
 
 @dataclass(frozen=True)
-class Boosted:
+class XGBoosted:
     """A booster, its kind of task and its number of classes (0 for regression); `rounds` trees a class."""
 
     booster: xgboost.Booster
@@ -80,16 +54,16 @@ class Boosted:
     rounds: int
 
 
-class BoostingFamily(DistributedFamily[BoostingParams, Boosted]):
+class XGBoostFamily(BoostingFamily[XGBoostParams, XGBoosted]):
     """XGBoost on one machine, or on Ray Train's workers."""
 
     name = "xgboost"
-    encoding = "codes"
     complexity = 3
-    params = BoostingParams
-    min_coordinates = 0
+    params = XGBoostParams
     libraries = ("xgboost",)
     trainer = "ray.train.xgboost:XGBoostTrainer"
+    file = "booster.ubj"
+    format = "an XGBoost model of mlsys in UBJSON"
 
     def space(self, task: Task) -> dict[str, Domain]:
         """Parameters that move accuracy most; the number of rounds is left to early stopping."""
@@ -102,38 +76,17 @@ class BoostingFamily(DistributedFamily[BoostingParams, Boosted]):
             "reg_lambda": Uniform(0.1, 100.0, log=True),
         }
 
-    def max_rounds(self, params: BoostingParams) -> int:
-        return params.rounds
-
-    def rounds(self, model: Boosted) -> int:
-        return model.rounds
-
-    def params_for_comparison(self, params: BoostingParams, task: Task, rows: Matrix) -> BoostingParams:
-        """At most `MAX_TREES` trees and `MAX_CELLS`: fewer rounds and larger steps, which rank families as well."""
-        trees = min(MAX_TREES, MAX_CELLS // max(1, rows.num_rows * rows.num_features))
-        rounds = max(1, trees // (len(task.classes) if len(task.classes) > 2 else 1))
-        if params.rounds <= rounds:
-            return params
-        rate = min(max(LARGEST_STEP, params.learning_rate), params.learning_rate * params.rounds / rounds)
-        return params.model_copy(update={"rounds": rounds, "learning_rate": rate})
-
-    def note_on_cheaper(self, params: BoostingParams, used: Sequence[BoostingParams]) -> str | None:
-        rounds = min(each.rounds for each in used)
-        if rounds == params.rounds:
-            return None
-        return f"xgboost: compared with {rounds} rounds at most and larger steps, to limit the cost"
-
     def fit_blocks(
         self,
         blocks: Sequence[Matrix],
         validation: Matrix | None,
         task: Task,
-        params: BoostingParams,
+        params: XGBoostParams,
         *,
         seed: int,
         threads: int,
         progress: Progress | None = None,
-    ) -> Boosted:
+    ) -> XGBoosted:
         """Quantise the blocks one after another and grow a booster, of all `params.rounds` without validation rows."""
         how: dict[str, Any] = {"nthread": threads, "enable_categorical": True}
         data = xgboost.QuantileDMatrix(_Blocks(blocks), max_bin=params.max_bin, **how)
@@ -148,7 +101,7 @@ class BoostingFamily(DistributedFamily[BoostingParams, Boosted]):
         booster = xgboost.train(settings, data, params.rounds, evals=watch, callbacks=callbacks, verbose_eval=False)
         return _cut(booster, task, stopped=bool(watch))
 
-    def predict(self, model: Boosted, X: np.ndarray) -> np.ndarray:
+    def predict(self, model: XGBoosted, X: np.ndarray) -> np.ndarray:
         """Predict values, or probabilities from the float32 margins in double precision."""
         check_width(X, model.booster.num_features(), self.name)
         outputs = model.classes if model.task is TaskKind.MULTICLASS else 1
@@ -157,32 +110,11 @@ class BoostingFamily(DistributedFamily[BoostingParams, Boosted]):
         margin = model.booster.inplace_predict(bounded(X), predict_type="margin", missing=np.nan)
         return _outputs(margin.reshape(-1, outputs), model.task)
 
-    def save(self, model: Boosted, folder: Path) -> None:
-        """Write ``booster.ubj``, and its digest into ``booster.json``."""
-        data = self.to_bytes(model)
-        (folder / "booster.ubj").write_bytes(data)
-        write_facts(folder / "booster.json", BoostingFacts(sha256=hashlib.sha256(data).hexdigest()))
-
-    def load(self, folder: Path) -> Boosted:
-        """Read ``booster.ubj`` once its digest is found right: XGBoost's reader may crash on damaged bytes."""
-        facts = read_facts(folder / "booster.json", BoostingFacts)
-        file = folder / "booster.ubj"
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise damaged(file, str(error), "a readable file") from None
-        if hashlib.sha256(data).hexdigest() != facts.sha256:
-            raise damaged(file, "missing or changed bytes", f"SHA-256 {facts.sha256[:12]}…")
-        try:
-            return self.from_bytes(data)
-        except (xgboost.core.XGBoostError, ValueError) as error:
-            raise damaged(file, str(error).strip().splitlines()[0], "an XGBoost model of mlsys in UBJSON") from None
-
-    def to_bytes(self, model: Boosted) -> bytes:
+    def to_bytes(self, model: XGBoosted) -> bytes:
         """Give the model as UBJSON."""
         return bytes(model.booster.save_raw("ubj"))
 
-    def from_bytes(self, data: bytes) -> Boosted:
+    def from_bytes(self, data: bytes) -> XGBoosted:
         """Read a model from its UBJSON.
 
         Raises
@@ -192,14 +124,17 @@ class BoostingFamily(DistributedFamily[BoostingParams, Boosted]):
         """
         if data[:1] != b"{":
             raise ValueError("no UBJSON object")
-        booster = xgboost.Booster({"nthread": 1}, model_file=bytearray(data))
+        try:
+            booster = xgboost.Booster({"nthread": 1}, model_file=bytearray(data))
+        except xgboost.core.XGBoostError as error:
+            raise ValueError(str(error)) from None
         kind, classes, rounds = (booster.attr(f"mlsys_{name}") for name in ("task", "classes", "rounds"))
         if kind not in set(TaskKind) or classes is None or rounds is None:
             raise ValueError("an XGBoost model without the attributes of mlsys")
-        return Boosted(booster, TaskKind(kind), int(classes), int(rounds))
+        return XGBoosted(booster, TaskKind(kind), int(classes), int(rounds))
 
 
-FAMILY = BoostingFamily()
+FAMILY = XGBoostFamily()
 
 
 class _Blocks(xgboost.DataIter):
@@ -238,7 +173,7 @@ class _Report(xgboost.callback.TrainingCallback):
         return False
 
 
-def _settings(task: Task, params: BoostingParams, seed: int, threads: int) -> dict[str, Any]:
+def _settings(task: Task, params: XGBoostParams, seed: int, threads: int) -> dict[str, Any]:
     is_absolute = task.kind is TaskKind.REGRESSION and params.loss == "absolute"
     objective, loss = _ABSOLUTE if is_absolute else _OBJECTIVES[task.kind]
     settings = {
@@ -254,14 +189,14 @@ def _settings(task: Task, params: BoostingParams, seed: int, threads: int) -> di
     return settings | ({"num_class": len(task.classes)} if task.kind is TaskKind.MULTICLASS else {})
 
 
-def _cut(booster: xgboost.Booster, task: Task, *, stopped: bool) -> Boosted:
+def _cut(booster: xgboost.Booster, task: Task, *, stopped: bool) -> XGBoosted:
     """Cut a booster to its best round and store in it what `from_bytes` has to know."""
     if stopped:
         booster = booster[: booster.best_iteration + 1]
     rounds, classes = booster.num_boosted_rounds(), len(task.classes)
     booster.set_attr(best_iteration=None, best_score=None)
     booster.set_attr(mlsys_task=str(task.kind), mlsys_classes=str(classes), mlsys_rounds=str(rounds))
-    return Boosted(booster, task.kind, classes, rounds)
+    return XGBoosted(booster, task.kind, classes, rounds)
 
 
 def _outputs(margin: np.ndarray, task: TaskKind) -> np.ndarray:

@@ -1,0 +1,192 @@
+"""Gradient-boosted trees grown leaf by leaf: LightGBM, with categories as they are.
+
+Ke et al., "LightGBM: A Highly Efficient Gradient Boosting Decision Tree", NeurIPS 2017. Boosting stops when the loss
+on the validation rows has not fallen for some rounds, and the booster is cut to its best round.
+
+Leaves are split where that helps most, so that a tree of as many leaves as another is deeper in places; the number of
+leaves, and not the depth, says how much a tree can hold. The same seed, rows and threads give the same booster
+(``deterministic``, histograms by column).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm
+import numpy as np
+from pydantic import Field
+
+from mlsys.models.boosting import PROGRESS_ROUNDS, BoostingFamily, BoostingParams
+from mlsys.models.interface import Domain, Integer, Progress, Uniform
+from mlsys.models.matrix import Matrix, bounded, check_width, probabilities
+from mlsys.schema import Task, TaskKind
+
+_OBJECTIVES = {
+    TaskKind.BINARY: ("binary", "binary_logloss"),
+    TaskKind.MULTICLASS: ("multiclass", "multi_logloss"),
+    TaskKind.REGRESSION: ("regression", "l2"),
+}
+_ABSOLUTE = ("regression_l1", "l1")
+_HEAD = b"mlsys "
+"""First bytes of a stored model; facts as JSON follow on the line, then LightGBM's own text."""
+
+
+class LightGBMParams(BoostingParams):
+    """Parameters of LightGBM, under its own names where it has one."""
+
+    num_leaves: int = Field(50, ge=2, le=4096)
+    min_data_in_leaf: int = Field(20, ge=0, description="training rows a leaf at least")
+    bagging_fraction: float = Field(0.75, gt=0, le=1, description="rows drawn for each tree")
+    feature_fraction: float = Field(0.8, gt=0, le=1, description="features drawn for each tree")
+    lambda_l1: float = Field(0.0, ge=0)
+    lambda_l2: float = Field(1.0, ge=0)
+    extra_trees: bool = Field(default=False, description="split at random limits: rougher trees that differ more")
+    cat_smooth: float = Field(10.0, ge=0)
+    cat_l2: float = Field(10.0, ge=0)
+    min_data_per_group: int = Field(20, ge=1, description="training rows a category at least to be split by")
+    max_bin: int = Field(255, ge=2, le=4096)
+
+
+@dataclass(frozen=True)
+class LightGBMBoosted:
+    """A booster, its kind of task and its number of classes (0 for regression); `rounds` trees a class."""
+
+    booster: lightgbm.Booster
+    task: TaskKind
+    classes: int
+    rounds: int
+
+
+class LightGBMFamily(BoostingFamily[LightGBMParams, LightGBMBoosted]):
+    """LightGBM on one machine, or on Ray Train's workers."""
+
+    name = "lightgbm"
+    complexity = 5
+    """After the others: leaf-wise trees are deep, so their reasons are longer than those of XGBoost's."""
+    params = LightGBMParams
+    libraries = ("lightgbm",)
+    trainer = "ray.train.lightgbm:LightGBMTrainer"
+    file = "booster.txt"
+    format = "a LightGBM model of mlsys as text"
+
+    def space(self, task: Task) -> dict[str, Domain]:
+        """Parameters that move accuracy most; the number of rounds is left to early stopping."""
+        return {
+            "learning_rate": Uniform(0.02, 0.3, log=True),
+            "num_leaves": Integer(4, 255, log=True),
+            "min_data_in_leaf": Integer(1, 100, log=True),
+            "bagging_fraction": Uniform(0.5, 1.0),
+            "feature_fraction": Uniform(0.4, 1.0),
+            "lambda_l2": Uniform(0.01, 100.0, log=True),
+        }
+
+    def fit_blocks(
+        self,
+        blocks: Sequence[Matrix],
+        validation: Matrix | None,
+        task: Task,
+        params: LightGBMParams,
+        *,
+        seed: int,
+        threads: int,
+        progress: Progress | None = None,
+    ) -> LightGBMBoosted:
+        """Bin the blocks together and grow a booster, of all `params.rounds` without validation rows."""
+        settings = _settings(task, params, seed, threads)
+        data = _dataset(blocks, settings)
+        watched, callbacks = [], list[Any]()
+        if validation is not None and validation.num_rows:
+            watched.append(data.create_valid(bounded(validation.X), validation.y))
+            callbacks.append(lightgbm.early_stopping(params.early_stopping, verbose=False))
+            if progress is not None:
+                callbacks.append(_report(validation, task, progress))
+        booster = lightgbm.train(settings, data, params.rounds, valid_sets=watched, callbacks=callbacks)
+        rounds = booster.best_iteration if watched else booster.current_iteration()
+        return _alone(booster, task, max(1, rounds))
+
+    def predict(self, model: LightGBMBoosted, X: np.ndarray) -> np.ndarray:
+        """Predict values, or probabilities from the margins, which LightGBM sums tree by tree in double precision."""
+        check_width(X, model.booster.num_feature(), self.name)
+        outputs = model.classes if model.task is TaskKind.MULTICLASS else 1
+        if X.shape[0] == 0:
+            return _outputs(np.zeros((0, outputs)), model.task)
+        rows = np.ascontiguousarray(bounded(X))
+        margin = np.asarray(model.booster.predict(rows, raw_score=True, num_threads=1), np.float64)
+        return _outputs(margin.reshape(-1, outputs), model.task)
+
+    def to_bytes(self, model: LightGBMBoosted) -> bytes:
+        """Give the model as LightGBM's text, after a line of facts."""
+        facts = json.dumps({"task": str(model.task), "classes": model.classes, "rounds": model.rounds})
+        return _HEAD + facts.encode() + b"\n" + model.booster.model_to_string(importance_type="split").encode()
+
+    def from_bytes(self, data: bytes) -> LightGBMBoosted:
+        """Read a model from its text.
+
+        Raises
+        ------
+        ValueError
+            The bytes are no model, or one that mlsys did not write.
+        """
+        first, _, text = data.partition(b"\n")
+        if not first.startswith(_HEAD):
+            raise ValueError("no model of mlsys")
+        facts = json.loads(first.removeprefix(_HEAD))
+        try:
+            booster = lightgbm.Booster(model_str=text.decode())
+        except lightgbm.basic.LightGBMError as error:
+            raise ValueError(str(error)) from None
+        return LightGBMBoosted(booster, TaskKind(facts["task"]), int(facts["classes"]), int(facts["rounds"]))
+
+
+FAMILY = LightGBMFamily()
+
+
+def _dataset(blocks: Sequence[Matrix], settings: dict[str, Any]) -> lightgbm.Dataset:
+    """Rows as LightGBM bins them; several blocks are binned without being joined."""
+    X: Any = bounded(blocks[0].X) if len(blocks) == 1 else [bounded(block.X) for block in blocks]
+    y = np.concatenate([block.y for block in blocks])
+    categories = [j for j, kind in enumerate(blocks[0].types) if kind == "c"]
+    return lightgbm.Dataset(X, y, categorical_feature=categories, params=settings)
+
+
+def _settings(task: Task, params: LightGBMParams, seed: int, threads: int) -> dict[str, Any]:
+    is_absolute = task.kind is TaskKind.REGRESSION and params.loss == "absolute"
+    objective, loss = _ABSOLUTE if is_absolute else _OBJECTIVES[task.kind]
+    settings = {
+        **params.model_dump(exclude={"rounds", "early_stopping", "loss"}),
+        "bagging_freq": 1,
+        "objective": objective,
+        "metric": loss,
+        "seed": seed,
+        "num_threads": threads,
+        "deterministic": True,
+        "force_col_wise": True,
+        "verbosity": -1,
+    }
+    return settings | ({"num_class": len(task.classes)} if task.kind is TaskKind.MULTICLASS else {})
+
+
+def _alone(booster: lightgbm.Booster, task: Task, rounds: int) -> LightGBMBoosted:
+    """The booster's first `rounds` as a model of its own: without its data, and without what the machine was set to."""
+    text = booster.model_to_string(num_iteration=rounds, importance_type="split")
+    trees, _, _ = text.partition("\nparameters:")
+    return LightGBMBoosted(lightgbm.Booster(model_str=trees), task.kind, len(task.classes), rounds)
+
+
+def _report(rows: Matrix, task: Task, progress: Progress) -> Any:
+    """A callback that reports the predictions of the validation rows every `PROGRESS_ROUNDS` rounds."""
+
+    def after(state: Any) -> None:
+        if (state.iteration + 1) % PROGRESS_ROUNDS == 0:
+            margin = state.model.predict(bounded(rows.X), raw_score=True)
+            progress(state.iteration + 1, _outputs(np.asarray(margin).reshape(rows.num_rows, -1), task.kind))
+
+    return after
+
+
+def _outputs(margin: np.ndarray, task: TaskKind) -> np.ndarray:
+    """Probabilities or values of margins."""
+    return margin.reshape(-1) if task is TaskKind.REGRESSION else probabilities(margin)
