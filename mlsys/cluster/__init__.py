@@ -14,11 +14,23 @@ from __future__ import annotations
 
 from mlsys.cluster.head import client_environment, connect, down, status, up
 from mlsys.cluster.settings import SETTINGS, environment
-from mlsys.cluster.tasks import ExecutionPlan, call, is_connected, map, node_cpus, num_cpus, num_nodes, plan, submit  # noqa: A004
+from mlsys.cluster.tasks import (
+    ExecutionPlan,
+    Shared,
+    call,
+    is_connected,
+    map,  # noqa: A004
+    node_cpus,
+    num_cpus,
+    num_nodes,
+    plan,
+    share,
+)
 
 __all__ = [
     "SETTINGS",
     "ExecutionPlan",
+    "Shared",
     "call",
     "client_environment",
     "connect",
@@ -30,7 +42,7 @@ __all__ = [
     "num_cpus",
     "num_nodes",
     "plan",
+    "share",
     "status",
-    "submit",
     "up",
 ]

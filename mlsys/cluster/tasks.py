@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from mlsys import errors
 
@@ -100,11 +100,33 @@ def call(function: Callable[..., T], *args: Any, threads: int | None = None, **k
     """
     if _runs_here():
         return function(*args, **kwargs)
-    return _result(submit(function, *args, cpus=threads or node_cpus(), **kwargs))  # type: ignore[no-any-return]
+    return _result(_submit(function, *args, cpus=threads or node_cpus(), **kwargs))  # type: ignore[no-any-return]
 
 
-def submit(function: Callable[..., Any], *args: Any, cpus: int = 1, **kwargs: Any) -> Any:
-    """Start `function` as one task and return Ray's reference to its result, which stays in the object store."""
+def share(function: Callable[..., T], *args: Any, **kwargs: Any) -> Shared[T]:
+    """Start `function` as one task whose result stays in the object store, for other tasks to read there.
+
+    Arrays are read in place: they are never in this process, and once on a machine, however many tasks read them.
+    """
+    if _runs_here():
+        return Shared(make=functools.cache(functools.partial(function, *args, **kwargs)))
+    return Shared(reference=_submit(function, *args, **kwargs))
+
+
+@dataclass(frozen=True)
+class Shared(Generic[T]):
+    """A value that several tasks use and one makes; without a cluster it is made when it is first asked for."""
+
+    reference: Any = None
+    make: Callable[[], T] | None = None
+
+    def get(self) -> T:
+        """The value; it is waited for. An `MlsysError` raised where it is made is raised here as itself."""
+        return _result(self.reference) if self.make is None else self.make()  # type: ignore[no-any-return]
+
+
+def _submit(function: Callable[..., Any], *args: Any, cpus: int = 1, **kwargs: Any) -> Any:
+    """Start `function` as one task and return Ray's reference to its result."""
     name = f"{function.__module__}.{function.__qualname__}"
     task = _remote(_run_with_threads).options(num_cpus=cpus, max_retries=1, name=name)
     return task.remote(function, args, kwargs, cpus)
@@ -150,7 +172,7 @@ def _end_of_tasks(function: Callable[..., T], items: Sequence[Any], cpus: int) -
     """Start a task for each item, and yield numbers of items with their results as the tasks end."""
     import ray
 
-    numbers = {submit(function, item, cpus=cpus): number for number, item in enumerate(items)}
+    numbers = {_submit(function, item, cpus=cpus): number for number, item in enumerate(items)}
     try:
         while numbers:
             (reference,), _ = ray.wait(list(numbers), num_returns=1)

@@ -1,4 +1,4 @@
-"""What gradient-boosted families share: their common parameters, cheaper fits to compare by, and files.
+"""The common part of gradient-boosted families: parameters, cheaper fits to compare by, and files.
 
 A family of boosted trees adds its library: how blocks of rows become a booster, and a booster bytes. The bytes lie
 beside their digest, which is checked before the library reads them: readers of models may crash on damaged bytes.

@@ -9,6 +9,7 @@ and everything else is one correctly defined operation an element.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,12 @@ class Matrix:
     def take(self, rows: np.ndarray) -> Matrix:
         """The rows at these positions, or where this mask is true."""
         return Matrix(self.X[rows], self.y[rows], self.names, self.types)
+
+
+def joined(blocks: Sequence[Matrix]) -> Matrix:
+    """Blocks of rows of the same features as one."""
+    X, y = np.concatenate([block.X for block in blocks]), np.concatenate([block.y for block in blocks])
+    return Matrix(X, y, blocks[0].names, blocks[0].types)
 
 
 def bounded(X: np.ndarray) -> np.ndarray:

@@ -251,6 +251,11 @@ class TrainSection(Section):
     )
     rounds: int = Field(600, ge=1, description="boosting rounds at most")
     early_stopping: int = Field(30, ge=1, description="boosting stops after so many rounds without gain on validation")
+    refit: bool = Field(
+        True,
+        description="fit once more on training and validation rows together, with the rounds and the threshold that "
+        "the validation rows chose",
+    )
     plan: Literal["auto", "task", "cluster"] = Field(
         "auto", description="one task with all threads of a node, or Ray Train; auto takes the task below a gigabyte"
     )

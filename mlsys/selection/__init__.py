@@ -33,12 +33,10 @@ __all__ = ["LeaderboardEntry", "Ranking", "rank"]
 class _FoldJob:
     """A candidate to fit on a round of folds: what a task is sent; the recipe is that of its form."""
 
-    split: Split
-    statistics: TrainStatistics
+    rows: cluster.Shared[train.Prepared]
     recipe: Recipe
     task: Task
     name: str
-    fit_folds: tuple[int, ...]
     judge: int
 
 
@@ -164,12 +162,17 @@ class _Grid:
             fold, metric = f"fold {score.judge + 1}/{self.split.num_folds}", self.metric.name
             self.progress(f"{score.name} {fold}  {metric} {score.result.score:.3f}  ({before + number} of {total})")
 
-        jobs = [self._job(name, *folds) for folds in rounds for name in names]
+        made = dict[Any, cluster.Shared[train.Prepared]]()
+        jobs = [self._job(name, folds, made) for folds in rounds for name in names]
         self.scored.extend(cluster.map(_fit, jobs, on_result=report))
 
-    def _job(self, name: str, fit_folds: tuple[int, ...], judge: int) -> _FoldJob:
-        recipe = self.candidates[name].apply(self.recipe)
-        return _FoldJob(self.split, self.statistics, recipe, self.task, name, fit_folds, judge)
+    def _job(self, name: str, folds: tuple[tuple[int, ...], int], made: dict[Any, Any]) -> _FoldJob:
+        """The job of a candidate; candidates that take the same features share the rows `made` for the first."""
+        recipe, family = self.candidates[name].apply(self.recipe), boards.family_of(name)
+        key = folds, training_job.encoding(family), recipe.features.model_dump_json()
+        if key not in made:
+            made[key] = cluster.share(_prepare, self.split, self.statistics, recipe, self.task, family, *folds)
+        return _FoldJob(made[key], recipe, self.task, name, folds[1])
 
 
 def _families(split: Split, statistics: TrainStatistics, recipe: Recipe, task: Task) -> list[str]:
@@ -188,10 +191,22 @@ def _by_default(task: Task, num_coordinates: int) -> list[str]:
     return [family.name for family, count in least.items() if count is not None and num_coordinates >= count]
 
 
+def _prepare(
+    split: Split,
+    statistics: TrainStatistics,
+    recipe: Recipe,
+    task: Task,
+    family: str,
+    fit_folds: tuple[int, ...],
+    judge: int,
+) -> train.Prepared:
+    how: dict[str, Any] = {"fit_folds": fit_folds, "judge": judge, "max_rows": recipe.selection.max_rows}
+    return train.prepare(split, statistics, recipe, task, family, **how)
+
+
 def _fit(job: _FoldJob) -> _FoldScore:
     recipe, task, family = job.recipe, job.task, boards.family_of(job.name)
-    how: dict[str, Any] = {"fit_folds": job.fit_folds, "judge": job.judge, "max_rows": recipe.selection.max_rows}
-    prepared = train.prepare(job.split, job.statistics, recipe, task, family, **how)
+    prepared = job.rows.get()
     params = models.family(family).params_for_comparison(training_job.params_of(recipe, family), task, prepared.train)
     target, metric = training_job.target_kind(recipe, task), recipe.selection.metric
     result = train.fit_prepared(prepared, task, family, params, metric, seed=recipe.seed, threads=1, target=target)

@@ -76,7 +76,8 @@ def _dataset(job: TrainingJob) -> Any:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    table = ray.data.read_parquet([str(path) for path in job.split.paths("train")]).select_columns(job.columns)
+    files = [str(path) for part in job.parts for path in job.split.paths(part)]
+    table = ray.data.read_parquet(files).select_columns(job.columns)
 
     def arrays(rows: pa.Table) -> dict[str, np.ndarray]:
         matrix = job.matrix(rows)
@@ -151,8 +152,11 @@ def _blocks(job: TrainingJob, shard: Any) -> list[Matrix]:
 
 
 def validation_share(job: TrainingJob, rank: int, world: int) -> Matrix | None:
-    """Read every world-th validation row for each worker; all of them where there are too few to share."""
-    total = job.split.num_rows.get("validation", 0)
+    """Read every world-th validation row for each worker; all of them where there are too few to share.
+
+    There are none where they are fitted on.
+    """
+    total = 0 if "validation" in job.parts else job.split.num_rows.get("validation", 0)
     if total == 0:
         return None
     step, first = (world, rank) if total >= world else (1, 0)

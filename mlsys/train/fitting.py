@@ -6,7 +6,7 @@ import importlib.metadata
 import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from mlsys.evaluate import metrics, thresholds
 from mlsys.features.online.views import FeatureView
 from mlsys.models.interface import DistributedFamily
 from mlsys.models.matrix import Matrix
+from mlsys.models.target_transform import Transformed
 from mlsys.predict import HALF, decide, image_measures
 from mlsys.predict.coercion import to_json
 from mlsys.recipe import ReadOptions, Recipe
@@ -31,6 +32,9 @@ from mlsys.train.training_job import TrainingJob
 
 LABEL = "label"
 """Name of the target among the statistics of predictions."""
+
+BOTH = ("train", "validation")
+"""Parts that the final model is fitted on; the first alone until the other has chosen rounds and threshold."""
 
 MAX_PICTURES, PICTURES_AT_ONCE = 5_000, 64
 """Training pictures that are measured, and rows in memory at a time: a shift of 0.1 needs some hundred."""
@@ -122,21 +126,31 @@ def plan(split: Split, recipe: Recipe, family: str) -> cluster.ExecutionPlan:
 def _fit(
     store: Store, job: TrainingJob, execution: cluster.ExecutionPlan, progress: Callable[[str], None]
 ) -> tuple[Any, ValidationResult]:
+    """Fit, judge on the validation rows, and fit again with them where the recipe wants that."""
     if execution.kind == "task":
         threads = cluster.node_cpus()
         return cluster.call(fit_in_task, job, threads, threads=threads)
+    model, validated = cluster.call(_validate_distributed, job, _fit_distributed(store, job, progress))
+    params = job.params_of_refit(model)
+    if params is None:
+        return model, validated
+    progress(f"{job.family}: fitting again with the validation rows")
+    again = _fit_distributed(store, replace(job, params=params, parts=BOTH), progress)
+    return (replace(model, model=again) if isinstance(model, Transformed) else again), validated
+
+
+def _fit_distributed(store: Store, job: TrainingJob, progress: Callable[[str], None]) -> Any:
     from mlsys.train import distributed
 
     with store.staging() as folder:
-        model = distributed.fit(folder, job, progress=progress)
-    return cluster.call(_validate_distributed, job, model)
+        return distributed.fit(folder, job, progress=progress)
 
 
 def fit_in_task(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
-    """Read, transform, fit and validate in this process."""
-    validation = job.read("validation")
-    model = job.fit(job.read("train"), validation, threads)
-    return model, validate(job, model, validation)
+    """Read, transform, fit, validate and fit again in this process."""
+    train, validation = job.read("train"), job.read("validation")
+    model = job.fit(train, validation, threads)
+    return job.refit(model, train, validation, threads), validate(job, model, validation)
 
 
 def _validate_distributed(job: TrainingJob, model: Any) -> tuple[Any, ValidationResult]:
@@ -217,6 +231,7 @@ def _provenance(
         "seed": job.recipe.seed,
         "plan": f"{execution.kind}: {execution.reason}",
         "rounds": models.rounds(job.family, model),
+        "fitted_on": ["train"] if job.params_of_refit(model) is None else list(BOTH),
         "validation": {"metric": validated.metric, "score": validated.score},
         **({} if job.target is None else {"target_transform": job.target.kind}),
         "versions": {

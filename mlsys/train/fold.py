@@ -14,7 +14,7 @@ from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.models import target_transform
 from mlsys.models.interface import FamilyParams, Progress
-from mlsys.models.matrix import Matrix
+from mlsys.models.matrix import Matrix, joined
 from mlsys.models.target_transform import Transform
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
@@ -151,5 +151,4 @@ def _with_stopping(prepared: Prepared) -> Matrix:
     """Join the stopping rows to the others, for families that do not stop early."""
     if prepared.stopping is prepared.judged:
         return prepared.train
-    first, second = prepared.train, prepared.stopping
-    return Matrix(np.concatenate([first.X, second.X]), np.concatenate([first.y, second.y]), first.names, first.types)
+    return joined([prepared.train, prepared.stopping])

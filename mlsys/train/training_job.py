@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,24 +21,30 @@ from mlsys.evaluate import metrics
 from mlsys.features import executors, plan, training
 from mlsys.features.training import TrainingProgram
 from mlsys.models import family, target_transform
-from mlsys.models.interface import FamilyParams
-from mlsys.models.matrix import Matrix
+from mlsys.models.interface import DistributedFamily, FamilyParams
+from mlsys.models.matrix import Matrix, joined
 from mlsys.models.target_transform import TargetTransform, Transformed
 from mlsys.recipe import Recipe
 from mlsys.schema import ROW, Role, Schema, Task
 from mlsys.statistics import TrainStatistics, encode_target
 from mlsys.statistics.hashing import GOLDEN, mix
 
+MOST_ROUNDS = 1.15
+"""Rounds of a refit at most, as a multiple of those that validation rows chose: the curve is flat near its best."""
+
 HELD_OUT = 0.1
 """Fraction of the rows to fit on that decides when boosting stops, where no validation part may be used."""
 
 
+def encoding(name: str) -> Literal["codes", "dense"]:
+    """The encoding of a family's features; one that looks at none is given what trees take."""
+    own = family(name).encoding
+    return "codes" if own == "none" else own
+
+
 def fit_program(schema: Schema, statistics: TrainStatistics, recipe: Recipe, name: str) -> TrainingProgram:
-    """Fit the features that a family takes on `statistics`; one that looks at none is given what trees take."""
-    encoding = family(name).encoding
-    if encoding == "none":
-        encoding = "codes"
-    chosen = plan.choose(schema, statistics.whole(), recipe.features, encoding, recipe.data.timezone)
+    """Fit the features that a family takes on `statistics`."""
+    chosen = plan.choose(schema, statistics.whole(), recipe.features, encoding(name), recipe.data.timezone)
     return training.fit(chosen, statistics)
 
 
@@ -116,7 +122,7 @@ def _hash(keys: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A family with its parameters, fitted features, and where the rows are."""
+    """A family with its parameters, fitted features, and where the rows are; `parts` are those that are fitted on."""
 
     split: Split
     features: TrainingProgram
@@ -125,6 +131,7 @@ class TrainingJob:
     family: str
     params: FamilyParams
     target: TargetTransform | None = None
+    parts: tuple[str, ...] = ("train",)
 
     @property
     def columns(self) -> list[str]:
@@ -143,6 +150,37 @@ class TrainingJob:
         how: dict[str, Any] = {"seed": self.recipe.seed, "threads": threads}
         model = models.family(self.family).fit(self.as_fitted(train), stopping, self.task, self.params, **how)
         return self.on_scale(model, validation if validation.num_rows else train)
+
+    def refit(self, model: Any, train: Matrix, validation: Matrix, threads: int) -> Any:
+        """Fit once more, on training and validation rows, with as many rounds as the validation rows said of `model`.
+
+        The scale of the target and its smearing are kept. Where there is no refit the model comes back as it is.
+        """
+        params = self.params_of_refit(model)
+        if params is None:
+            return model
+        how: dict[str, Any] = {"seed": self.recipe.seed, "threads": threads}
+        blocks, chosen = [self.as_fitted(train), self.as_fitted(validation)], models.family(self.family)
+        if isinstance(chosen, DistributedFamily):
+            again = chosen.fit_blocks(blocks, None, self.task, params, **how)
+        else:
+            again = chosen.fit(joined(blocks), None, self.task, params, **how)
+        return replace(model, model=again) if isinstance(model, Transformed) else again
+
+    def params_of_refit(self, model: Any) -> FamilyParams | None:
+        """The parameters of a refit: rounds grow with the rows, by `MOST_ROUNDS` at most.
+
+        None where the recipe wants no refit, there are no validation rows, or the family cannot be told its rounds.
+        """
+        rounds, rows = models.rounds(self.family, model), self.split.num_rows
+        added = rows.get("validation", 0)
+        cannot = rounds is not None and "rounds" not in type(self.params).model_fields
+        if cannot or not added or not self.recipe.train.refit:
+            return None
+        if rounds is None:
+            return self.params
+        grown = rounds * min(1 + added / max(1, rows["train"]), MOST_ROUNDS)
+        return self.params.model_copy(update={"rounds": round(grown)})
 
     def as_fitted(self, rows: Matrix) -> Matrix:
         """Rows with the target on the scale on which it is fitted."""

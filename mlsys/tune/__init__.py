@@ -158,7 +158,7 @@ def _key(store: Store, split: Split, recipe: Recipe, task: Task, family: str, sp
         "timezone": recipe.data.timezone,
         "encoders": encoders.encoder_digests(recipe.features),
         "features": recipe.features.model_dump(mode="json", exclude={"joins"}),
-        "train": recipe.train.model_dump(mode="json", exclude={"plan", "workers"}),
+        "train": recipe.train.model_dump(mode="json", exclude={"plan", "workers", "refit"}),
         "max_rows": recipe.tune.max_rows,
         "metric": recipe.selection.metric,
         "space": {name: dataclasses.asdict(domain) for name, domain in space.items()},
@@ -214,7 +214,7 @@ class _Searching:
             raise errors.ClusterError.build(
                 "tune: trials", got="no Ray", expected="a cluster", hint="cluster.connect(store) before tune.search"
             )
-        rows = cluster.submit(_prepare, self.split, self.statistics, self.recipe, self.task, self.family)
+        rows = cluster.share(_prepare, self.split, self.statistics, self.recipe, self.task, self.family)
         defaults = self.params.model_dump(mode="json")
         target = training_job.target_kind(self.recipe, self.task)
         return Search(rows, self.task, self.family, self.metric.name, target, self.recipe.seed, defaults, self.space)

@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -111,9 +110,9 @@ class Journal:
 
 @dataclass(frozen=True)
 class Search:
-    """The rows (a reference to `train.Prepared` in Ray's object store), parameters and space that all trials share."""
+    """The rows, in Ray's object store, and the parameters and space that all trials share."""
 
-    rows: Any
+    rows: cluster.Shared[train.Prepared]
     task: Task
     family: str
     metric: str
@@ -134,7 +133,7 @@ class Search:
 
 def judge(search: Search, params: Mapping[str, Any], threads: int, progress: Progress | None = None) -> FoldResult:
     """Fit with `params` over the defaults and judge on the validation rows, in this process."""
-    prepared: train.Prepared = ray.get(search.rows)
+    prepared = search.rows.get()
     family, checked = search.family, models.params_of(search.family, {**search.defaults, **params})
     how: dict[str, Any] = {"seed": search.seed, "threads": threads, "progress": progress, "target": search.target}
     return train.fit_prepared(prepared, search.task, family, checked, search.metric, **how)
@@ -194,7 +193,7 @@ def _quiet() -> Iterator[None]:
 def _trainable(config: dict[str, Any], search: list[Search]) -> None:
     """Run a trial: report the score every few rounds, and once at the end."""
     shared = search[0]
-    prepared: train.Prepared = ray.get(shared.rows)
+    prepared = shared.rows.get()
 
     def report(number: int, output: np.ndarray) -> None:
         score = metrics.measure(shared.metric, prepared.judged.y, output)

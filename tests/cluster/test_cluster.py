@@ -3,6 +3,7 @@ import os
 import stat
 import urllib.error
 import urllib.request
+import uuid
 from pathlib import Path
 
 import psutil
@@ -69,13 +70,24 @@ def process_ids():
     return {os.getpid(), cluster.call(process_id), *cluster.map(process_id, [1, 2, 3])}
 
 
-def test_a_submitted_result_stays_in_the_object_store_for_other_tasks():
-    reference = cluster.submit(divmod, 7, 2)
-    assert cluster.call(sum_of, [reference]) == 4
+def test_a_shared_value_is_made_once_and_read_by_other_tasks(tmp_path):
+    shared = cluster.share(noted, tmp_path)
+    assert cluster.map(sum_of, [shared, shared, shared]) == [4, 4, 4]
+    assert len(list(tmp_path.iterdir())) == 1
 
 
-def sum_of(references):
-    return sum(ray.get(references[0]))
+def test_an_error_in_the_making_of_a_shared_value_arrives_as_itself():
+    with pytest.raises(errors.ContractError, match="got:      age"):
+        cluster.map(sum_of, [cluster.share(refuse, "age")])
+
+
+def noted(folder):
+    (folder / uuid.uuid4().hex).touch()
+    return divmod(7, 2)
+
+
+def sum_of(shared):
+    return sum(shared.get())
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ class LightGBMFamily(BoostingFamily[LightGBMParams, LightGBMBoosted]):
     complexity = 5
     """After the others: leaf-wise trees are deep, so their reasons are longer than those of XGBoost's."""
     params = LightGBMParams
+    min_coordinates = None
     libraries = ("lightgbm",)
     trainer = "ray.train.lightgbm:LightGBMTrainer"
     file = "booster.txt"

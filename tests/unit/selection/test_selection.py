@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mlsys import errors, models, selection
+from mlsys.models import boosting
 from mlsys.models.families import xgboost
 from mlsys.models.matrix import Matrix
 
@@ -54,7 +55,7 @@ def shaped(num_rows, num_features):
 def test_many_classes_are_compared_with_fewer_and_larger_steps(make_split, monkeypatch):
     built = make_split("multiclass", train={"rounds": 60}, selection={"families": ["xgboost"]})
     classes = len(built[3].classes)
-    monkeypatch.setattr(xgboost, "MAX_TREES", 20 * classes)
+    monkeypatch.setattr(boosting, "MAX_TREES", 20 * classes)
     ranking = rank(built)
     assert ranking.notes == ("xgboost: compared with 20 rounds at most and larger steps, to limit the cost",)
     (best,) = [entry for entry in ranking.entries if entry.family == "xgboost"]

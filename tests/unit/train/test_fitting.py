@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, log_loss, roc_auc_score, root_mean_squared_error
 
-from mlsys import train
+from mlsys import models, train
+from mlsys.models.matrix import joined
 from mlsys.predict import Predictor
 from mlsys.statistics import encode_target
 from mlsys.store import Store
-from mlsys.train import fitting
+from mlsys.train import fitting, training_job
 
 SETTINGS = {"train": {"rounds": 60, "early_stopping": 5}}
+ONCE = {"train": {**SETTINGS["train"], "refit": False}}
 SMALL = {"forest": {"trees": 10}}
 
 
@@ -26,7 +28,7 @@ def fit(built, folder, family="xgboost", **params):
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
 @pytest.mark.parametrize("family", ["dummy", "linear", "forest", "xgboost"])
 def test_a_bundle_predicts_and_keeps_its_validation_score(make_split, tmp_path, kind, family):
-    built = make_split(kind, **SETTINGS)
+    built = make_split(kind, **ONCE)
     split, _, _, task = built
     made, _ = fit(built, tmp_path, family)
     validation = split.table("validation")
@@ -42,7 +44,7 @@ def test_a_bundle_predicts_and_keeps_its_validation_score(make_split, tmp_path, 
 
 
 def test_the_threshold_is_the_best_one_on_the_validation_rows(make_split, tmp_path):
-    built = make_split(**SETTINGS)
+    built = make_split(**ONCE)
     split, _, _, task = built
     made, _ = fit(built, tmp_path)
     validation = split.table("validation")
@@ -51,6 +53,42 @@ def test_the_threshold_is_the_best_one_on_the_validation_rows(make_split, tmp_pa
     assert made.threshold is not None
     kept = f1_score(y, score >= made.threshold)
     assert kept == pytest.approx(max(f1_score(y, score >= cut) for cut in np.unique(score)), abs=1e-12)
+
+
+@pytest.mark.parametrize("family", ["linear", "forest", "xgboost", "lightgbm"])
+def test_the_model_is_fitted_again_on_the_validation_rows_and_keeps_what_they_chose(make_split, tmp_path, family):
+    once, _ = fit(make_split(**ONCE), tmp_path, family)
+    built = make_split(**SETTINGS)
+    again, _ = fit(built, tmp_path, family)
+    assert (again.threshold, again.provenance["validation"]) == (once.threshold, once.provenance["validation"])
+    assert again.reference.predictions.to_json() == once.reference.predictions.to_json()
+    # The same by hand: both parts in one, and no row left to stop the boosting.
+    split, statistics, recipe, task = built
+    features = training_job.fit_program(split.schema, statistics, recipe, family)
+    train_rows, validation = (training_job.read(split, part, features, task) for part in ("train", "validation"))
+    values = {**again.params, **({"rounds": again.provenance["rounds"]} if family in {"xgboost", "lightgbm"} else {})}
+    rows, params = joined([train_rows, validation]), models.params_of(family, values)
+    by_hand = models.family(family).fit(rows, None, task, params, seed=recipe.seed, threads=1)
+    expected = models.predict(family, by_hand, validation.X)[:, 1]
+    assert Predictor(again).table(split.table("validation")).score == pytest.approx(expected, rel=1e-9)
+
+
+def test_rounds_of_the_refit_grow_with_the_rows(make_split, tmp_path):
+    once, again = (fit(make_split(**settings), tmp_path)[0] for settings in (ONCE, SETTINGS))
+    rows = once.provenance["num_rows"]
+    growth = rows["validation"] / rows["train"]
+    assert again.provenance["rounds"] == round(once.provenance["rounds"] * min(1 + growth, training_job.MOST_ROUNDS))
+    assert once.provenance["fitted_on"] == ["train"]
+    assert again.provenance["fitted_on"] == ["train", "validation"]
+
+
+def test_a_refit_keeps_the_scale_of_the_target(make_split, tmp_path):
+    settings = {"train": {"rounds": 40, "target_transform": "log"}}
+    built = make_split("regression", **settings)
+    once, _ = fit(make_split("regression", train={**settings["train"], "refit": False}), tmp_path)
+    again, _ = fit(built, tmp_path)
+    assert again.model().target == once.model().target
+    assert again.digest != once.digest
 
 
 def test_only_binary_models_have_a_threshold(make_split, tmp_path):
@@ -81,7 +119,7 @@ def test_the_booster_stops_and_is_cut_to_its_best_round(make_split, tmp_path):
 
 
 def test_the_reference_is_the_training_rows_and_the_validation_predictions(make_split, tmp_path):
-    built = make_split(**SETTINGS)
+    built = make_split(**ONCE)
     split, statistics, _, _ = built
     made, _ = fit(built, tmp_path)
     reference = made.reference
@@ -126,6 +164,7 @@ def test_the_recipe_can_ask_for_the_cluster(make_split):
 
 def test_the_provenance_holds_no_time_and_no_path(make_split, tmp_path):
     made, _ = fit(make_split(**SETTINGS), tmp_path)
-    assert set(made.provenance) == {"split", "num_rows", "seed", "plan", "rounds", "validation", "versions"}
+    told = {"split", "num_rows", "seed", "plan", "rounds", "fitted_on", "validation", "versions"}
+    assert set(made.provenance) == told
     assert set(made.provenance["versions"]) == {"python", "mlsys", "numpy", "xgboost"}
     assert str(tmp_path) not in str(made.provenance)

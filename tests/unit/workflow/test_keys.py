@@ -108,6 +108,7 @@ VALUES = {
     "train.rounds": (5, FITS),
     "train.early_stopping": (3, FITS),
     "train.target_transform": ("none", FITS),
+    "train.refit": (False, TRAIN),
     "train.plan": ("task", TRAIN),
     "train.workers": (1, TRAIN),
     "evaluate.slices": (["colour"], EVALUATE),
