@@ -122,7 +122,7 @@ class Shared(Generic[T]):
 
     def get(self) -> T:
         """The value; it is waited for. An `MlsysError` raised where it is made is raised here as itself."""
-        return _result(self.reference) if self.make is None else self.make()  # type: ignore[no-any-return]
+        return _result(self.reference) if self.make is None else self.make()
 
 
 def _submit(function: Callable[..., Any], *args: Any, cpus: int = 1, **kwargs: Any) -> Any:

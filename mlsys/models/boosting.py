@@ -72,7 +72,7 @@ class BoostingFamily(DistributedFamily[P, M], Generic[P, M]):
     """
 
     encoding = "codes"
-    min_coordinates = 0
+    min_coordinates: ClassVar[int | None] = 0
     file: ClassVar[str]
     format: ClassVar[str]
 

@@ -23,15 +23,22 @@ MIN_VALUES = 20
 MIN_REPEATS = 2.0
 """Rows a value on average: of values that hardly repeat, nothing is learned one by one."""
 
+MIN_SHARE = 0.02
+"""Share of the numeric columns that has to pass: two of six hundred pixels are no codes."""
+
 BINS = 32
 """Quantile bins, as fine as the splits of a tree in its first five levels."""
 
 
 def candidates(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> list[str]:
-    """Feature columns whose whole numbers look like codes, and that the recipe says nothing about."""
+    """Feature columns whose whole numbers look like codes, and that the recipe says nothing about.
+
+    Of many columns some pass the screen by chance; fewer than `MIN_SHARE` of them are not worth the fits.
+    """
     stated = {*recipe.features.columns, *recipe.data.kinds}
     free = [column.name for column in schema.features if column.kind is Kind.NUMERIC and column.name not in stated]
-    return [name for name in free if _are_codes([fold.columns[name] for fold in statistics.folds.values()])]
+    found = [name for name in free if _are_codes([fold.columns[name] for fold in statistics.folds.values()])]
+    return found if len(found) >= MIN_SHARE * len(free) else []
 
 
 def categories(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> list[str]:

@@ -65,6 +65,15 @@ def test_codes_are_told_from_amounts_noise_and_row_numbers(rows, amounts):
     assert not {"age", "number"} & set(found)
 
 
+def test_few_of_very_many_columns_pass_by_chance_and_are_not_tried(rows):
+    schema, statistics = taken_for(Kind.NUMERIC)
+    pixels = [Column(name=f"pixel {number}", type="int64", kind=Kind.NUMERIC) for number in range(200)]
+    wide = Schema(columns=(*schema.columns, *pixels))
+    for fold in statistics.folds.values():
+        fold.columns.update({pixel.name: fold.columns["age"] for pixel in pixels})
+    assert code_forms.candidates(wide, statistics, rows.settings) == []
+
+
 def test_a_column_that_the_recipe_speaks_of_is_as_it_says(rows, amounts):
     stated = rows.settings.having({"features.columns": {"a": "numeric"}})
     assert "a" not in code_forms.candidates(*amounts, stated)
