@@ -96,7 +96,7 @@ VALUES = {
     "split.until": ({"train": "2020-01-05"}, COLLECT),
     "split.column": ("part", COLLECT),
     "split.folds": (3, COLLECT),
-    "explore.allow": (["x"], COLLECT | EXPLORE),
+    "explore.allow": (["x"], COLLECT | EXPLORE | EVALUATE),
     "explore.suspects": ("stop", EXPLORE),
     "explore.max_duplicate_fraction": (0.9, EXPLORE),
     "selection.families": (["dummy"], SELECTION),
@@ -171,7 +171,7 @@ INPUTS = {
     "selection": ("collect", "explore"),
     "tune": ("collect", "explore", "selection"),
     "train": ("collect", "explore", "selection", "tune"),
-    "evaluate": ("train", "collect"),
+    "evaluate": ("train", "collect", "explore"),
     "deploy": ("train", "evaluate", "collect", "explore", "features"),
     "monitor": ("train", "evaluate", "collect"),
 }
