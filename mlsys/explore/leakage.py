@@ -307,8 +307,9 @@ def _groups(split: Split, profile: Profile) -> list[Finding]:
     if name is None:
         return []
     findings = []
+    alone = hash_rows(pa.table({name: pa.nulls(1)}), [name])  # a row without a group is one of its own
     for part in _open(split, ("validation", "test")):
-        groups = np.unique(row_hashes(split, part, [name]))
+        groups = np.setdiff1d(row_hashes(split, part, [name]), alone)
         shared = int(np.isin(groups, profile.groups).sum())
         if shared:
             detail = f"{shared:,} of {len(groups):,} groups of '{name}' in the {part} part are in the training part too"

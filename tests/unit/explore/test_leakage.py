@@ -166,6 +166,12 @@ def test_a_group_in_two_parts_stops_the_run_unless_parts_follow_in_time(divide, 
     assert (found.kind, found.column, found.evidence, found.blocking) == ("group", "house", 0.5, True)
 
 
+def test_a_row_without_a_group_is_in_no_group_of_another_part(divide, schema_of):
+    train = table(300, house=pa.array([None if i % 7 == 0 else i // 10 for i in range(300)], pa.int64()))
+    test = table(100, 1, house=pa.array([None if i % 5 == 0 else 1_000 + i // 10 for i in range(100)], pa.int64()))
+    assert look(divide(train, schema_of(train, house=Role.GROUP), test=test)) == []
+
+
 def test_a_test_row_before_the_training_rows_stops_a_run_by_time(divide, schema_of):
     start = datetime(2013, 1, 1)  # noqa: DTZ001  (a time without a zone, as tables have)
     train = table(200, at=[start + timedelta(days=i) for i in range(200)])
