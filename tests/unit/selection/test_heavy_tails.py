@@ -107,7 +107,7 @@ def test_a_skewed_target_under_squared_errors_is_tried_as_a_logarithm_whose_pred
     made = rows.fit(ranking)
     test = rows.parts.table("test")
     truth = np.asarray(test["y"])
-    assert abs(Predictor(made).table(test).prediction.mean() / truth.mean() - 1) < 0.1  # medians would be 16 % low
+    assert abs(Predictor(made).table(test).prediction.mean() / truth.mean() - 1) < 0.12  # medians would be 16 % low
 
 
 def test_a_target_without_a_tail_is_compared_as_it_was(tmp_path):
