@@ -37,8 +37,8 @@ def candidates(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> l
     """
     stated = {*recipe.features.columns, *recipe.data.kinds}
     free = [column.name for column in schema.features if column.kind is Kind.NUMERIC and column.name not in stated]
-    found = [name for name in free if _are_codes([fold.columns[name] for fold in statistics.folds.values()])]
-    return found if len(found) >= MIN_SHARE * len(free) else []
+    codes = [name for name in free if _are_codes([fold.columns[name] for fold in statistics.folds.values()])]
+    return codes if len(codes) >= MIN_SHARE * len(free) else []
 
 
 def categories(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> list[str]:
