@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 RECIPE ?= jobs/recipes/flights.yaml
 
-# Tests that need no Ray run in two processes, a file in one of them; the others share one cluster.
+# Tests that share no cluster run in two processes, a file in one of them; the others share one cluster.
 UNITS = $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/contracts tests/golden mlsys
 
 # Containers often forbid bytecode; every Ray worker would then compile all of Ray again (about 3x slower to start).
@@ -33,8 +33,8 @@ down: $(STAMP) ## Stop what the demo started
 env: $(STAMP) ## Only build .venv from requirements.lock
 
 test: $(STAMP) ## All tests, the slowest named at the end
-	$(UNITS)
-	$(BIN)/python -m pytest tests/repo tests/cluster tests/e2e
+	$(UNITS) tests/repo
+	$(BIN)/python -m pytest tests/cluster tests/e2e
 
 unit: $(STAMP) ## The tests that need no Ray
 	$(UNITS)
