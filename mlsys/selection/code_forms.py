@@ -17,6 +17,9 @@ from mlsys.schema import Kind, Schema
 from mlsys.statistics import ColumnStatistics, TrainStatistics
 from mlsys.statistics.arrays import Floats
 
+INTEGERS = ("int", "uint")
+"""Types of codes: the target is summed for each value of a category or an integer, not of a fraction."""
+
 MIN_VALUES = 20
 """Different values from which on bins lose something."""
 
@@ -36,7 +39,11 @@ def candidates(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> l
     Of many columns some pass the screen by chance; fewer than `MIN_SHARE` of them are not worth the fits.
     """
     stated = {*recipe.features.columns, *recipe.data.kinds}
-    free = [column.name for column in schema.features if column.kind is Kind.NUMERIC and column.name not in stated]
+    free = [
+        column.name
+        for column in schema.features
+        if column.kind is Kind.NUMERIC and column.type.startswith(INTEGERS) and column.name not in stated
+    ]
     codes = [name for name in free if _are_codes([fold.columns[name] for fold in statistics.folds.values()])]
     return codes if len(codes) >= MIN_SHARE * len(free) else []
 
@@ -45,7 +52,7 @@ def categories(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> l
     """Columns of whole numbers that are taken for categories, so many that their numbers would be lost."""
     stated, whole = {*recipe.features.columns, *recipe.data.kinds}, statistics.whole()
     free = [column for column in schema.features if column.kind is Kind.CATEGORICAL and column.name not in stated]
-    integers = [column.name for column in free if column.type.startswith(("int", "uint"))]
+    integers = [column.name for column in free if column.type.startswith(INTEGERS)]
     return [name for name in integers if (whole.columns[name].num_distinct or 0) > MAX_CODES]
 
 

@@ -65,6 +65,15 @@ def test_codes_are_told_from_amounts_noise_and_row_numbers(rows, amounts):
     assert not {"age", "number"} & set(found)
 
 
+def test_whole_numbers_that_are_stored_as_fractions_are_amounts_and_stop_nothing(tmp_path):
+    table = coded(1_500)
+    for name in SIZES:
+        table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.float64()))
+    rows = collected(tmp_path, table, **FAST, selection={"families": ["linear", "xgboost"]})
+    assert {rows.parts.schema[name].type for name in SIZES} == {"double"}
+    assert rows.fit(rows.ranking()).program.names
+
+
 def test_few_of_very_many_columns_pass_by_chance_and_are_not_tried(rows):
     schema, statistics = taken_for(Kind.NUMERIC)
     pixels = [Column(name=f"pixel {number}", type="int64", kind=Kind.NUMERIC) for number in range(200)]
