@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlsys import cluster, models, train
+from mlsys import cluster, errors, models, train
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.features import plan
@@ -48,6 +48,15 @@ class _FoldScore:
     judge: int
     result: FoldResult
     params: FamilyParams
+
+
+@dataclass(frozen=True)
+class _Unfit:
+    """A form that could not be fitted, and why."""
+
+    name: str
+    judge: int
+    reason: str
 
 
 def rank(
@@ -127,6 +136,7 @@ class _Grid:
     candidates: Mapping[str, CandidateForm]
     progress: Callable[[str], None]
     scored: list[_FoldScore] = field(default_factory=list)
+    unfit: dict[str, str] = field(default_factory=dict)
 
     def compare(self) -> list[str]:
         """Fit all that is worth it; sentences about candidates that leave after two rounds."""
@@ -137,8 +147,8 @@ class _Grid:
         self._run(names, first, total)
         scores = self.scores(first)
         staying = boards.best_forms(self.metric, scores)
-        notes, hopeless = [], dict[str, str]()
-        if len(staying) < len(names):
+        notes, hopeless = list(self.unfit.values()), dict[str, str]()
+        if len(staying) < len(scores):
             notes.append(f"of each family the best form after {len(first)} folds went on: {'; '.join(staying)}")
         if rest:
             hopeless = boards.leavers(self.metric, {name: scores[name] for name in staying}, keep=models.BASELINE)
@@ -153,18 +163,24 @@ class _Grid:
         """Results of each candidate on some rounds of folds, by default all."""
         results = {(score.name, score.judge): score.result for score in self.scored}
         judges = [judge for _, judge in rounds or self.split.rounds()]
-        return {name: [results.get((name, judge)) for judge in judges] for name in self.candidates}
+        return {
+            name: [results.get((name, judge)) for judge in judges] for name in self.candidates if name not in self.unfit
+        }
 
     def _run(self, names: Sequence[str], rounds: Sequence[tuple[tuple[int, ...], int]], total: int) -> None:
         before = len(self.scored)
 
-        def report(score: _FoldScore, number: int, _: int) -> None:
+        def report(score: _FoldScore | _Unfit, number: int, _: int) -> None:
             fold, metric = f"fold {score.judge + 1}/{self.split.num_folds}", self.metric.name
-            self.progress(f"{score.name} {fold}  {metric} {score.result.score:.3f}  ({before + number} of {total})")
+            outcome = "cannot be fitted" if isinstance(score, _Unfit) else f"{metric} {score.result.score:.3f}"
+            self.progress(f"{score.name} {fold}  {outcome}  ({before + number} of {total})")
 
         made = dict[Any, cluster.Shared[train.Prepared]]()
         jobs = [self._job(name, folds, made) for folds in rounds for name in names]
-        self.scored.extend(cluster.map(_fit, jobs, on_result=report))
+        done = cluster.map(_fit, jobs, on_result=report)
+        self.scored += [each for each in done if isinstance(each, _FoldScore)]
+        unfit = {each.name: each.reason for each in done if isinstance(each, _Unfit)}
+        self.unfit |= {name: f"{name} was left out: {reason}" for name, reason in unfit.items()}
 
     def _job(self, name: str, folds: tuple[tuple[int, ...], int], made: dict[Any, Any]) -> _FoldJob:
         """The job of a candidate; candidates that take the same features share the rows `made` for the first."""
@@ -204,7 +220,17 @@ def _prepare(
     return train.prepare(split, statistics, recipe, task, family, **how)
 
 
-def _fit(job: _FoldJob) -> _FoldScore:
+def _fit(job: _FoldJob) -> _FoldScore | _Unfit:
+    """Fit and judge a candidate; a form that nobody asked for may fail, and is then left out."""
+    try:
+        return _fold_score(job)
+    except errors.MlsysError as error:
+        if boards.FORM not in job.name:
+            raise
+        return _Unfit(job.name, job.judge, " ".join(str(error).split()))
+
+
+def _fold_score(job: _FoldJob) -> _FoldScore:
     recipe, task, family = job.recipe, job.task, boards.family_of(job.name)
     prepared = job.rows.get()
     params = models.family(family).params_for_comparison(training_job.params_of(recipe, family), task, prepared.train)

@@ -74,6 +74,15 @@ def test_whole_numbers_that_are_stored_as_fractions_are_amounts_and_stop_nothing
     assert rows.fit(rows.ranking()).program.names
 
 
+def test_a_form_that_cannot_be_fitted_is_left_out_and_told(rows, monkeypatch):
+    broken = forms.CandidateForm("broken", {"features.columns": {"y": ["target"]}})
+    monkeypatch.setattr(forms, "feature_forms", lambda *_: [forms.USUAL, broken])
+    ranking = rows.ranking()
+    assert {entry.name for entry in ranking.entries} == {"dummy", "linear", "xgboost"}
+    (told, _) = [note for note in ranking.notes if "was left out" in note]
+    assert told.startswith("linear, broken was left out: recipe: features.columns 'y'")
+
+
 def test_few_of_very_many_columns_pass_by_chance_and_are_not_tried(rows):
     schema, statistics = taken_for(Kind.NUMERIC)
     pixels = [Column(name=f"pixel {number}", type="int64", kind=Kind.NUMERIC) for number in range(200)]
