@@ -379,8 +379,9 @@ def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     try:
         return values.cast(kind, safe=not cuts)
     except pa.ArrowNotImplementedError:
-        # Arrow has no cast between these types, and no question that tells so before: no value fits, and `misfits`
-        # finds each, whose row is quarantined.
+        # Arrow has no cast between these two types, whatever the values: lists of lists to lists of numbers, times to
+        # flags. It has no list of its casts, and an empty array is no question either: that one it casts where it
+        # refuses rows of the same types. So all are null here, and `misfits` quarantines each row with its value.
         return pa.nulls(len(values), kind)
     except pa.ArrowInvalid:
         if _is_number(values.type) and _is_number(kind):

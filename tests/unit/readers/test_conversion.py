@@ -139,3 +139,22 @@ def test_a_derived_time_that_the_clock_skips_goes_to_quarantine_too(take, write)
     taken = take(file, derive=derive, timezone="America/New_York", max_bad_fraction=0.5)
     assert values(taken) == [dt.datetime(2013, 3, 10, hour, 30, tzinfo=UTC) for hour in (7, 8)]
     assert list(taken.report["quarantine"]) == ["column 'x': not timestamp[us, tz=UTC]"]
+
+
+@pytest.mark.parametrize(
+    ("of", "to", "one"),
+    [
+        (pa.list_(pa.list_(pa.int64())), pa.list_(pa.float64()), [[1]]),
+        (pa.list_(pa.struct([("a", pa.int64())])), pa.list_(pa.float64()), [{"a": 1}]),
+        (pa.time64("us"), pa.bool_(), dt.time(1)),
+    ],
+    ids=str,
+)
+def test_types_without_a_cast_lose_no_value_silently(of, to, one):
+    written = pa.array([one, None, one], of)
+    read = conversion._cast(written, to)
+    assert read.type == to
+    assert read.null_count == 3
+    assert conversion.misfits(written, read).to_pylist() == [True, False, True]
+    with pytest.raises(pa.ArrowNotImplementedError):
+        written.cast(to)
