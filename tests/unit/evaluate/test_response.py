@@ -73,29 +73,24 @@ def test_very_many_columns_share_what_it_may_cost(made, monkeypatch):
     assert response.responses(of, split, "UTC")["num_rows"] < 50
 
 
-def test_an_integer_without_a_value_in_training_is_answered_at_null_alone(tmp_path):
-    """The plan leaves such a column out; a recipe may ask for it all the same."""
-    table = bundles.rows(300, 5)
-    empty = pa.nulls(300, pa.int64())
-    table = table.set_column(table.column_names.index("constant"), "constant", empty)
+def values_answered(folder, integers):
+    """Values at which a column of these integers is answered where a recipe asks for it, whatever it holds."""
+    table = bundles.rows(len(integers), 5)
+    table = table.set_column(table.column_names.index("constant"), "constant", integers)
     asked = recipe.FeaturesSection(columns={"constant": {"operation": "numeric"}})
     task = Task(kind=TaskKind.BINARY, target="y", classes=(False, True))
-    of = bundles.stored(Store.open(tmp_path / "store"), table, bundles.schema(), task, features=asked, example={})
-    (tmp_path / "test").mkdir()
-    pq.write_table(table, tmp_path / "test" / "part-0.parquet")
-    found = response.responses(of, Split("d", tmp_path, bundles.schema(), {"test": 300}, 2, forward=False), "UTC")
-    assert found["columns"]["constant"]["values"] == [None]
+    of = bundles.stored(Store.open(folder / "store"), table, bundles.schema(), task, features=asked, example={})
+    (folder / "test").mkdir()
+    pq.write_table(table, folder / "test" / "part-0.parquet")
+    split = Split("d", folder, bundles.schema(), {"test": len(integers)}, 2, forward=False)
+    return response.responses(of, split, "UTC")["columns"]["constant"]["values"]
+
+
+def test_an_integer_without_a_value_in_training_is_answered_at_null_alone(tmp_path):
+    assert values_answered(tmp_path, pa.nulls(300, pa.int64())) == [None]
 
 
 def test_integers_that_no_double_holds_are_answered(tmp_path):
     """The quantiles are doubles, and the nearest one of the largest integer is no integer of 64 bits."""
-    table = bundles.rows(300, 5)
-    largest = pa.array([2**63 - 1 if n % 2 else -(2**63) for n in range(300)])
-    table = table.set_column(table.column_names.index("constant"), "constant", largest)
-    asked = recipe.FeaturesSection(columns={"constant": {"operation": "numeric"}})
-    task = Task(kind=TaskKind.BINARY, target="y", classes=(False, True))
-    of = bundles.stored(Store.open(tmp_path / "store"), table, bundles.schema(), task, features=asked, example={})
-    (tmp_path / "test").mkdir()
-    pq.write_table(table, tmp_path / "test" / "part-0.parquet")
-    found = response.responses(of, Split("d", tmp_path, bundles.schema(), {"test": 300}, 2, forward=False), "UTC")
-    assert found["columns"]["constant"]["values"] == [-(2**63), 2**63 - 1, None]
+    ends = pa.array([2**63 - 1 if n % 2 else -(2**63) for n in range(300)])
+    assert values_answered(tmp_path, ends) == [-(2**63), 2**63 - 1, None]
