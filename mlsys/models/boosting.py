@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 
@@ -43,11 +44,17 @@ class BoostingParams(FamilyParams):
     )
 
 
-class Boosted(Protocol):
-    """A fitted booster with `rounds` trees a class."""
+B = TypeVar("B")
 
-    @property
-    def rounds(self) -> int: ...
+
+@dataclass(frozen=True)
+class Boosted(Generic[B]):
+    """A booster of a library, its kind of task and its number of classes (0 for regression); `rounds` trees a class."""
+
+    booster: B
+    task: TaskKind
+    classes: int
+    rounds: int
 
 
 class BoostingFacts(ModelFacts):
@@ -57,10 +64,9 @@ class BoostingFacts(ModelFacts):
 
 
 P = TypeVar("P", bound=BoostingParams)
-M = TypeVar("M", bound=Boosted)
 
 
-class BoostingFamily(DistributedFamily[P, M], Generic[P, M]):
+class BoostingFamily(DistributedFamily[P, Boosted[B]], Generic[P, B]):
     """Base of the boosted families.
 
     Attributes
@@ -77,13 +83,13 @@ class BoostingFamily(DistributedFamily[P, M], Generic[P, M]):
     format: ClassVar[str]
 
     @abstractmethod
-    def from_bytes(self, data: bytes) -> M:
+    def from_bytes(self, data: bytes) -> Boosted[B]:
         """The model of its bytes; a `ValueError` for other bytes, whatever the library raises."""
 
     def max_rounds(self, params: P) -> int:
         return params.rounds
 
-    def rounds(self, model: M) -> int:
+    def rounds(self, model: Boosted[B]) -> int:
         return model.rounds
 
     def params_for_comparison(self, params: P, task: Task, rows: Matrix) -> P:
@@ -101,13 +107,13 @@ class BoostingFamily(DistributedFamily[P, M], Generic[P, M]):
             return None
         return f"{self.name}: compared with {rounds} rounds at most and larger steps, to limit the cost"
 
-    def save(self, model: M, folder: Path) -> None:
+    def save(self, model: Boosted[B], folder: Path) -> None:
         """Write the booster, and its digest into ``booster.json``."""
         data = self.to_bytes(model)
         (folder / self.file).write_bytes(data)
         write_facts(folder / "booster.json", BoostingFacts(sha256=hashlib.sha256(data).hexdigest()))
 
-    def load(self, folder: Path) -> M:
+    def load(self, folder: Path) -> Boosted[B]:
         """Read the booster once its digest is found right."""
         facts, file = read_facts(folder / "booster.json", BoostingFacts), folder / self.file
         try:

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import lightgbm
 import numpy as np
 from pydantic import Field
 
-from mlsys.models.boosting import PROGRESS_ROUNDS, BoostingFamily, BoostingParams
+from mlsys.models.boosting import PROGRESS_ROUNDS, Boosted, BoostingFamily, BoostingParams
 from mlsys.models.interface import Domain, Integer, Progress, Uniform
 from mlsys.models.matrix import Matrix, bounded, check_width, probabilities
 from mlsys.schema import Task, TaskKind
@@ -50,17 +49,7 @@ class LightGBMParams(BoostingParams):
     max_bin: int = Field(255, ge=2, le=4096)
 
 
-@dataclass(frozen=True)
-class LightGBMBoosted:
-    """A booster, its kind of task and its number of classes (0 for regression); `rounds` trees a class."""
-
-    booster: lightgbm.Booster
-    task: TaskKind
-    classes: int
-    rounds: int
-
-
-class LightGBMFamily(BoostingFamily[LightGBMParams, LightGBMBoosted]):
+class LightGBMFamily(BoostingFamily[LightGBMParams, lightgbm.Booster]):
     """LightGBM on one machine, or on Ray Train's workers."""
 
     name = "lightgbm"
@@ -94,7 +83,7 @@ class LightGBMFamily(BoostingFamily[LightGBMParams, LightGBMBoosted]):
         seed: int,
         threads: int,
         progress: Progress | None = None,
-    ) -> LightGBMBoosted:
+    ) -> Boosted[lightgbm.Booster]:
         """Bin the blocks together and grow a booster, of all `params.rounds` without validation rows."""
         settings = _settings(task, params, seed, threads)
         data = _dataset(blocks, settings)
@@ -108,7 +97,7 @@ class LightGBMFamily(BoostingFamily[LightGBMParams, LightGBMBoosted]):
         rounds = booster.best_iteration if watched else booster.current_iteration()
         return _alone(booster, task, max(1, rounds))
 
-    def predict(self, model: LightGBMBoosted, X: np.ndarray) -> np.ndarray:
+    def predict(self, model: Boosted[lightgbm.Booster], X: np.ndarray) -> np.ndarray:
         """Predict values, or probabilities from the margins, which LightGBM sums tree by tree in double precision."""
         check_width(X, model.booster.num_feature(), self.name)
         outputs = model.classes if model.task is TaskKind.MULTICLASS else 1
@@ -118,12 +107,12 @@ class LightGBMFamily(BoostingFamily[LightGBMParams, LightGBMBoosted]):
         margin = np.asarray(model.booster.predict(rows, raw_score=True, num_threads=1), np.float64)
         return _outputs(margin.reshape(-1, outputs), model.task)
 
-    def to_bytes(self, model: LightGBMBoosted) -> bytes:
+    def to_bytes(self, model: Boosted[lightgbm.Booster]) -> bytes:
         """Give the model as LightGBM's text, after a line of facts."""
         facts = json.dumps({"task": str(model.task), "classes": model.classes, "rounds": model.rounds})
         return _HEAD + facts.encode() + b"\n" + model.booster.model_to_string(importance_type="split").encode()
 
-    def from_bytes(self, data: bytes) -> LightGBMBoosted:
+    def from_bytes(self, data: bytes) -> Boosted[lightgbm.Booster]:
         """Read a model from its text.
 
         Raises
@@ -139,7 +128,7 @@ class LightGBMFamily(BoostingFamily[LightGBMParams, LightGBMBoosted]):
             booster = lightgbm.Booster(model_str=text.decode())
         except lightgbm.basic.LightGBMError as error:
             raise ValueError(str(error)) from None
-        return LightGBMBoosted(booster, TaskKind(facts["task"]), int(facts["classes"]), int(facts["rounds"]))
+        return Boosted(booster, TaskKind(facts["task"]), int(facts["classes"]), int(facts["rounds"]))
 
 
 FAMILY = LightGBMFamily()
@@ -170,11 +159,11 @@ def _settings(task: Task, params: LightGBMParams, seed: int, threads: int) -> di
     return settings | ({"num_class": len(task.classes)} if task.kind is TaskKind.MULTICLASS else {})
 
 
-def _alone(booster: lightgbm.Booster, task: Task, rounds: int) -> LightGBMBoosted:
+def _alone(booster: lightgbm.Booster, task: Task, rounds: int) -> Boosted[lightgbm.Booster]:
     """The booster's first `rounds` as a model of its own: without its data, and without what the machine was set to."""
     text = booster.model_to_string(num_iteration=rounds, importance_type="split")
     trees, _, _ = text.partition("\nparameters:")
-    return LightGBMBoosted(lightgbm.Booster(model_str=trees), task.kind, len(task.classes), rounds)
+    return Boosted(lightgbm.Booster(model_str=trees), task.kind, len(task.classes), rounds)
 
 
 def _report(rows: Matrix, task: Task, progress: Progress) -> Any:

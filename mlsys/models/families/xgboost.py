@@ -12,14 +12,13 @@ rows, threads and workers give the same booster.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xgboost
 from pydantic import Field
 
-from mlsys.models.boosting import PROGRESS_ROUNDS, BoostingFamily, BoostingParams
+from mlsys.models.boosting import PROGRESS_ROUNDS, Boosted, BoostingFamily, BoostingParams
 from mlsys.models.interface import Domain, Integer, Progress, Uniform
 from mlsys.models.matrix import Matrix, bounded, check_width, probabilities
 from mlsys.schema import Task, TaskKind
@@ -44,17 +43,7 @@ class XGBoostParams(BoostingParams):
     max_bin: int = Field(256, ge=2, le=4096)
 
 
-@dataclass(frozen=True)
-class XGBoosted:
-    """A booster, its kind of task and its number of classes (0 for regression); `rounds` trees a class."""
-
-    booster: xgboost.Booster
-    task: TaskKind
-    classes: int
-    rounds: int
-
-
-class XGBoostFamily(BoostingFamily[XGBoostParams, XGBoosted]):
+class XGBoostFamily(BoostingFamily[XGBoostParams, xgboost.Booster]):
     """XGBoost on one machine, or on Ray Train's workers."""
 
     name = "xgboost"
@@ -86,7 +75,7 @@ class XGBoostFamily(BoostingFamily[XGBoostParams, XGBoosted]):
         seed: int,
         threads: int,
         progress: Progress | None = None,
-    ) -> XGBoosted:
+    ) -> Boosted[xgboost.Booster]:
         """Quantise the blocks one after another and grow a booster, of all `params.rounds` without validation rows."""
         how: dict[str, Any] = {"nthread": threads, "enable_categorical": True}
         data = xgboost.QuantileDMatrix(_Blocks(blocks), max_bin=params.max_bin, **how)
@@ -101,7 +90,7 @@ class XGBoostFamily(BoostingFamily[XGBoostParams, XGBoosted]):
         booster = xgboost.train(settings, data, params.rounds, evals=watch, callbacks=callbacks, verbose_eval=False)
         return _cut(booster, task, stopped=bool(watch))
 
-    def predict(self, model: XGBoosted, X: np.ndarray) -> np.ndarray:
+    def predict(self, model: Boosted[xgboost.Booster], X: np.ndarray) -> np.ndarray:
         """Predict values, or probabilities from the float32 margins in double precision."""
         check_width(X, model.booster.num_features(), self.name)
         outputs = model.classes if model.task is TaskKind.MULTICLASS else 1
@@ -110,11 +99,11 @@ class XGBoostFamily(BoostingFamily[XGBoostParams, XGBoosted]):
         margin = model.booster.inplace_predict(bounded(X), predict_type="margin", missing=np.nan)
         return _outputs(margin.reshape(-1, outputs), model.task)
 
-    def to_bytes(self, model: XGBoosted) -> bytes:
+    def to_bytes(self, model: Boosted[xgboost.Booster]) -> bytes:
         """Give the model as UBJSON."""
         return bytes(model.booster.save_raw("ubj"))
 
-    def from_bytes(self, data: bytes) -> XGBoosted:
+    def from_bytes(self, data: bytes) -> Boosted[xgboost.Booster]:
         """Read a model from its UBJSON.
 
         Raises
@@ -131,7 +120,7 @@ class XGBoostFamily(BoostingFamily[XGBoostParams, XGBoosted]):
         kind, classes, rounds = (booster.attr(f"mlsys_{name}") for name in ("task", "classes", "rounds"))
         if kind not in set(TaskKind) or classes is None or rounds is None:
             raise ValueError("an XGBoost model without the attributes of mlsys")
-        return XGBoosted(booster, TaskKind(kind), int(classes), int(rounds))
+        return Boosted(booster, TaskKind(kind), int(classes), int(rounds))
 
 
 FAMILY = XGBoostFamily()
@@ -189,14 +178,14 @@ def _settings(task: Task, params: XGBoostParams, seed: int, threads: int) -> dic
     return settings | ({"num_class": len(task.classes)} if task.kind is TaskKind.MULTICLASS else {})
 
 
-def _cut(booster: xgboost.Booster, task: Task, *, stopped: bool) -> XGBoosted:
+def _cut(booster: xgboost.Booster, task: Task, *, stopped: bool) -> Boosted[xgboost.Booster]:
     """Cut a booster to its best round and store in it what `from_bytes` has to know."""
     if stopped:
         booster = booster[: booster.best_iteration + 1]
     rounds, classes = booster.num_boosted_rounds(), len(task.classes)
     booster.set_attr(best_iteration=None, best_score=None)
     booster.set_attr(mlsys_task=str(task.kind), mlsys_classes=str(classes), mlsys_rounds=str(rounds))
-    return XGBoosted(booster, task.kind, classes, rounds)
+    return Boosted(booster, task.kind, classes, rounds)
 
 
 def _outputs(margin: np.ndarray, task: TaskKind) -> np.ndarray:
