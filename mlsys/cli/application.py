@@ -55,7 +55,8 @@ ReadSettings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="how the source is read, if not as in training: reading.delimiter=';', reading.query=…, timezone=UTC",
+        help="how the source is read, if not by default (of a model: as in training): "
+        "reading.delimiter=';', reading.query=…, timezone=UTC",
     ),
 ]
 StoreRoot = Annotated[
