@@ -1,21 +1,24 @@
-"""The common part of gradient-boosted families: parameters, cheaper fits to compare by, and files.
+"""The common part of gradient-boosted families: parameters, when boosting ends, cheaper fits to compare by, and files.
 
-A family of boosted trees adds its library: how blocks of rows become a booster, and a booster bytes. The bytes lie
-beside their digest, which is checked before the library reads them: readers of models may crash on damaged bytes.
+A family of boosted trees adds its library: how blocks of rows are binned, how trees are grown on bins, and how a
+booster becomes bytes. Binned rows serve many fits. The bytes lie beside their digest, which is checked before the
+library reads them: readers of models may crash on damaged bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from mlsys.models.interface import DistributedFamily, FamilyParams
+from mlsys.models.interface import DistributedFamily, FamilyParams, Progress
 from mlsys.models.matrix import Matrix
 from mlsys.models.model_files import ModelFacts, damaged, read_facts, write_facts
 from mlsys.schema import Task, TaskKind
@@ -37,7 +40,9 @@ class BoostingParams(FamilyParams):
     """Parameters that every boosted family has."""
 
     rounds: int = Field(600, ge=1, description="trees a class at most")
-    early_stopping: int = Field(30, ge=1, description="rounds without gain on validation before stopping")
+    early_stopping: int = Field(
+        30, ge=0, description="rounds without gain on validation before stopping; 0 grows all rounds and keeps them"
+    )
     learning_rate: float = Field(0.05, gt=0, le=1)
     loss: Literal["squared", "absolute"] = Field(
         "squared", description="loss of a number; absolute errors ask for the median and do not heed a tail"
@@ -45,6 +50,15 @@ class BoostingParams(FamilyParams):
 
 
 B = TypeVar("B")
+D = TypeVar("D")
+
+
+@dataclass(frozen=True)
+class Bins(Generic[D]):
+    """Rows as a library bins them: those that trees grow on, and those that say when to stop."""
+
+    train: D
+    stopping: D | None
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,43 @@ class Boosted(Generic[B]):
     rounds: int
 
 
+class Stopping:
+    """When boosting ends, asked after each round: without gain for some rounds, or at the end of its time.
+
+    Parameters
+    ----------
+    patience
+        Rounds without gain after which it ends; 0 for never.
+    seconds
+        Time from now on after which it ends; None for no limit.
+
+    Examples
+    --------
+    >>> stopping = Stopping(patience=2)
+    >>> [stopping.ends(loss) for loss in (0.5, 0.4, 0.4, 0.4)], stopping.best_round
+    ([False, False, False, True], 2)
+    """
+
+    def __init__(self, patience: int, seconds: float | None = None) -> None:
+        self.patience = patience
+        self.deadline = math.inf if seconds is None else time.monotonic() + seconds
+        self.round = self.best_round = 0
+        self.least = math.inf
+
+    def ends(self, loss: float | None) -> bool:
+        """Note the loss of the round that is over, if there are rows to judge it on; true if it was the last."""
+        self.round += 1
+        if loss is not None and loss < self.least:
+            self.least, self.best_round = loss, self.round
+        is_late = time.monotonic() >= self.deadline
+        return is_late or (loss is not None and 0 < self.patience <= self.round - self.best_round)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds to keep: up to the best one, or all of them where nothing was judged or nothing may stop it."""
+        return self.best_round if self.best_round and self.patience else self.round
+
+
 class BoostingFacts(ModelFacts):
     """Digest of the model file, checked before the library reads it."""
 
@@ -66,7 +117,7 @@ class BoostingFacts(ModelFacts):
 P = TypeVar("P", bound=BoostingParams)
 
 
-class BoostingFamily(DistributedFamily[P, Boosted[B]], Generic[P, B]):
+class BoostingFamily(DistributedFamily[P, Boosted[B]], Generic[P, B, D]):
     """Base of the boosted families.
 
     Attributes
@@ -81,6 +132,46 @@ class BoostingFamily(DistributedFamily[P, Boosted[B]], Generic[P, B]):
     min_coordinates: ClassVar[int | None] = 0
     file: ClassVar[str]
     format: ClassVar[str]
+
+    @abstractmethod
+    def bin(self, blocks: Sequence[Matrix], validation: Matrix | None, params: P, *, threads: int) -> Bins[D]:
+        """Bin the blocks one after another, and the rows that say when to stop, for fits with the same `bins_key`."""
+
+    @abstractmethod
+    def grow(
+        self,
+        bins: Bins[D],
+        task: Task,
+        params: P,
+        *,
+        seed: int,
+        threads: int,
+        progress: Progress | None = None,
+        seconds: float | None = None,
+    ) -> Boosted[B]:
+        """Grow trees on binned rows, of all `params.rounds` without rows that say when to stop."""
+
+    @abstractmethod
+    def bins_key(self, params: P) -> Hashable:
+        """The parameters that binned rows depend on: fits in which they are equal share their bins."""
+
+    def fit_blocks(
+        self,
+        blocks: Sequence[Matrix],
+        validation: Matrix | None,
+        task: Task,
+        params: P,
+        *,
+        seed: int,
+        threads: int,
+        progress: Progress | None = None,
+        seconds: float | None = None,
+    ) -> Boosted[B]:
+        """Bin the blocks and grow trees on them."""
+        began = time.monotonic()
+        bins = self.bin(blocks, validation, params, threads=threads)
+        left = None if seconds is None else seconds - (time.monotonic() - began)
+        return self.grow(bins, task, params, seed=seed, threads=threads, progress=progress, seconds=left)
 
     @abstractmethod
     def from_bytes(self, data: bytes) -> Boosted[B]:

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from mlsys.models.matrix import Matrix
 from mlsys.schema import Task, TaskKind
 
-Progress = Callable[[int, np.ndarray], None]
-"""Called as ``progress(round, predictions of the validation rows)`` by families that have rounds."""
+Progress = Callable[[int], None]
+"""Called as ``progress(round)``, after some of the rounds, by families that have rounds."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,11 @@ class Family(ABC, Generic[P, M]):
         threads: int,
         progress: Progress | None = None,
     ) -> M:
-        """Fit a model; `validation` rows only say when to stop, and only where there are rounds."""
+        """Fit a model; `validation` rows only say when to stop, and only where there are rounds.
+
+        `progress` is given to families with rounds alone, which call it after some of them; where it answers true,
+        the last of them was the last one.
+        """
 
     @abstractmethod
     def predict(self, model: M, X: np.ndarray) -> np.ndarray:
@@ -157,6 +161,11 @@ class DistributedFamily(Family[P, M]):
 
     trainer: ClassVar[str]
     """``module:class`` of the trainer that lets the library's workers talk to each other."""
+    averages_losses: ClassVar[bool] = True
+    """Workers average their losses on shares of the validation rows; else each of them judges on all these rows."""
+
+    def join(self) -> None:
+        """Called once in each worker before it fits."""
 
     def fit(self, train: Matrix, validation: Matrix | None, task: Task, params: P, **how: Any) -> M:
         """Fit on rows that are one block."""
@@ -173,6 +182,7 @@ class DistributedFamily(Family[P, M]):
         seed: int,
         threads: int,
         progress: Progress | None = None,
+        seconds: float | None = None,
     ) -> M:
         """Fit on the blocks of one worker, in step with the other workers; each of them ends with the same model."""
 

@@ -1,7 +1,7 @@
 """A family fitted by Ray Train, for tables that one task should not hold.
 
 Ray Data streams the training files through the feature program into float32 blocks; each
-worker keeps its blocks and fits on them in step with the others (XGBoost sums histograms over
+worker keeps its blocks and fits on them in step with the others (boosters sum histograms over
 the workers). The arithmetic is that of one task: the family's `fit_blocks`.
 
 Pitfalls of Ray that this file avoids: workers must leave CPUs to Ray Data, or both wait for ever; Ray Train
@@ -131,9 +131,10 @@ def _worker(loop: dict[str, Any]) -> bytes | None:
     rank, world = context.get_world_rank(), context.get_world_size()
     job: TrainingJob = loop["job"]
     family = _distributed(job.family)
+    family.join()
     model = family.fit_blocks(
         _blocks(job, ray.train.get_dataset_shard("train")),
-        validation_share(job, rank, world),
+        validation_share(job, rank, world) if family.averages_losses else validation_share(job, 0, 1),
         job.task,
         job.params,
         seed=job.recipe.seed,
@@ -144,7 +145,7 @@ def _worker(loop: dict[str, Any]) -> bytes | None:
 
 
 def _blocks(job: TrainingJob, shard: Any) -> list[Matrix]:
-    """Collect the worker's training rows: XGBoost passes over them four times."""
+    """Collect the worker's training rows: boosters pass over them several times."""
     names, types = tuple(job.features.program.names), tuple(job.features.program.types)
     arrays = shard.iter_batches(batch_size=None, batch_format="numpy")
     blocks = (Matrix(np.ascontiguousarray(a["X"], dtype=np.float32), a["y"], names, types) for a in arrays)
@@ -168,7 +169,7 @@ def validation_share(job: TrainingJob, rank: int, world: int) -> Matrix | None:
     return job.as_fitted(job.matrix(pa.concat_tables(tables)))
 
 
-def _note(file: Path | None, number: int, _predictions: np.ndarray) -> None:
+def _note(file: Path | None, number: int) -> None:
     """Write the number of the round where the driver looks for it."""
     if file is None:
         return

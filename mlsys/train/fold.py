@@ -141,9 +141,8 @@ def _fit(
     if fitted is None:
         return chosen.fit(train, prepared.stopping, task, params, progress=progress, **how)
     scale = fitted
-    report = progress and (lambda number, output: progress(number, scale.inverse(output)))
     stopping = scale.matrix(prepared.stopping)
-    model = chosen.fit(scale.matrix(train), stopping, task, params, progress=report, **how)
+    model = chosen.fit(scale.matrix(train), stopping, task, params, progress=progress, **how)
     return training_job.scaled_back(family, model, scale, prepared.stopping, metric)
 
 

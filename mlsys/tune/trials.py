@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -193,13 +192,7 @@ def _quiet() -> Iterator[None]:
 def _trainable(config: dict[str, Any], search: list[Search]) -> None:
     """Run a trial: report the score every few rounds, and once at the end."""
     shared = search[0]
-    prepared = shared.rows.get()
-
-    def report(number: int, output: np.ndarray) -> None:
-        score = metrics.measure(shared.metric, prepared.judged.y, output)
-        tune.report({"score": score, "round": number, "kept": number, "finished": False, "fit_s": 0.0})
-
-    ended = judge(shared, config, threads=1, progress=report)
+    ended = judge(shared, config, threads=1)
     last = {"score": ended.score, "round": shared.rounds or 1, "kept": ended.best_rounds}
     tune.report({**last, "finished": True, "fit_s": ended.fit_s})
 

@@ -18,7 +18,7 @@ import lightgbm
 import numpy as np
 from pydantic import Field
 
-from mlsys.models.boosting import PROGRESS_ROUNDS, Boosted, BoostingFamily, BoostingParams
+from mlsys.models.boosting import PROGRESS_ROUNDS, Bins, Boosted, BoostingFamily, BoostingParams, Stopping
 from mlsys.models.interface import Domain, Integer, Progress, Uniform
 from mlsys.models.matrix import Matrix, bounded, check_width, probabilities
 from mlsys.schema import Task, TaskKind
@@ -29,6 +29,9 @@ _OBJECTIVES = {
     TaskKind.REGRESSION: ("regression", "l2"),
 }
 _ABSOLUTE = ("regression_l1", "l1")
+_NETWORK: dict[str, Any] = {}
+"""Where the other workers are, in a worker of Ray Train."""
+
 _HEAD = b"mlsys "
 """First bytes of a stored model; facts as JSON follow on the line, then LightGBM's own text."""
 
@@ -49,7 +52,7 @@ class LightGBMParams(BoostingParams):
     max_bin: int = Field(255, ge=2, le=4096)
 
 
-class LightGBMFamily(BoostingFamily[LightGBMParams, lightgbm.Booster]):
+class LightGBMFamily(BoostingFamily[LightGBMParams, lightgbm.Booster, lightgbm.Dataset]):
     """LightGBM on one machine, or on Ray Train's workers."""
 
     name = "lightgbm"
@@ -59,6 +62,7 @@ class LightGBMFamily(BoostingFamily[LightGBMParams, lightgbm.Booster]):
     min_coordinates = None
     libraries = ("lightgbm",)
     trainer = "ray.train.lightgbm:LightGBMTrainer"
+    averages_losses = False
     file = "booster.txt"
     format = "a LightGBM model of mlsys as text"
 
@@ -73,29 +77,58 @@ class LightGBMFamily(BoostingFamily[LightGBMParams, lightgbm.Booster]):
             "lambda_l2": Uniform(0.01, 100.0, log=True),
         }
 
-    def fit_blocks(
+    def join(self) -> None:
+        """Learn from Ray Train where the other workers are; the process fits nothing else."""
+        from ray.train.lightgbm import get_network_params
+
+        _NETWORK.update({**get_network_params(), "tree_learner": "data", "pre_partition": True})
+
+    def bins_key(self, params: LightGBMParams) -> int:
+        return params.max_bin
+
+    def bin(
+        self, blocks: Sequence[Matrix], validation: Matrix | None, params: LightGBMParams, *, threads: int
+    ) -> Bins[lightgbm.Dataset]:
+        """Bin the blocks without joining them; the rows that say when to stop are cut where the others are."""
+        X: Any = bounded(blocks[0].X) if len(blocks) == 1 else [bounded(block.X) for block in blocks]
+        y = np.concatenate([block.y for block in blocks])
+        categories = [j for j, kind in enumerate(blocks[0].types) if kind == "c"]
+        settings = {
+            "max_bin": params.max_bin,
+            "num_threads": threads,
+            "feature_pre_filter": False,
+            "verbosity": -1,
+            **_NETWORK,
+        }
+        data = lightgbm.Dataset(X, y, categorical_feature=categories, params=settings).construct()
+        if validation is None or not validation.num_rows:
+            return Bins(data, None)
+        return Bins(data, data.create_valid(bounded(validation.X), validation.y, params=settings).construct())
+
+    def grow(
         self,
-        blocks: Sequence[Matrix],
-        validation: Matrix | None,
+        bins: Bins[lightgbm.Dataset],
         task: Task,
         params: LightGBMParams,
         *,
         seed: int,
         threads: int,
         progress: Progress | None = None,
+        seconds: float | None = None,
     ) -> Boosted[lightgbm.Booster]:
-        """Bin the blocks together and grow a booster, of all `params.rounds` without validation rows."""
-        settings = _settings(task, params, seed, threads)
-        data = _dataset(blocks, settings)
-        watched, callbacks = [], list[Any]()
-        if validation is not None and validation.num_rows:
-            watched.append(data.create_valid(bounded(validation.X), validation.y))
-            callbacks.append(lightgbm.early_stopping(params.early_stopping, verbose=False))
-            if progress is not None:
-                callbacks.append(_report(validation, task, progress))
-        booster = lightgbm.train(settings, data, params.rounds, valid_sets=watched, callbacks=callbacks)
-        rounds = booster.best_iteration if watched else booster.current_iteration()
-        return _alone(booster, task, max(1, rounds))
+        """Grow a booster, of all `params.rounds` without rows that say when to stop."""
+        stopping = Stopping(params.early_stopping, seconds)
+        booster = lightgbm.Booster(_settings(task, params, seed, threads), bins.train)
+        if bins.stopping is not None:
+            booster.add_valid(bins.stopping, "v")
+        for number in range(1, params.rounds + 1):
+            is_grown = booster.update()
+            loss = booster.eval_valid()[0][2] if bins.stopping is not None else None
+            if progress is not None and number % PROGRESS_ROUNDS == 0:
+                progress(number)
+            if stopping.ends(loss) or is_grown:
+                break
+        return _alone(booster, task, max(1, stopping.rounds))
 
     def predict(self, model: Boosted[lightgbm.Booster], X: np.ndarray) -> np.ndarray:
         """Predict values, or probabilities from the margins, which LightGBM sums tree by tree in double precision."""
@@ -134,19 +167,11 @@ class LightGBMFamily(BoostingFamily[LightGBMParams, lightgbm.Booster]):
 FAMILY = LightGBMFamily()
 
 
-def _dataset(blocks: Sequence[Matrix], settings: dict[str, Any]) -> lightgbm.Dataset:
-    """Rows as LightGBM bins them; several blocks are binned without being joined."""
-    X: Any = bounded(blocks[0].X) if len(blocks) == 1 else [bounded(block.X) for block in blocks]
-    y = np.concatenate([block.y for block in blocks])
-    categories = [j for j, kind in enumerate(blocks[0].types) if kind == "c"]
-    return lightgbm.Dataset(X, y, categorical_feature=categories, params=settings)
-
-
 def _settings(task: Task, params: LightGBMParams, seed: int, threads: int) -> dict[str, Any]:
     is_absolute = task.kind is TaskKind.REGRESSION and params.loss == "absolute"
     objective, loss = _ABSOLUTE if is_absolute else _OBJECTIVES[task.kind]
     settings = {
-        **params.model_dump(exclude={"rounds", "early_stopping", "loss"}),
+        **params.model_dump(exclude={"rounds", "early_stopping", "loss", "max_bin"}),
         "bagging_freq": 1,
         "objective": objective,
         "metric": loss,
@@ -155,6 +180,7 @@ def _settings(task: Task, params: LightGBMParams, seed: int, threads: int) -> di
         "deterministic": True,
         "force_col_wise": True,
         "verbosity": -1,
+        **_NETWORK,
     }
     return settings | ({"num_class": len(task.classes)} if task.kind is TaskKind.MULTICLASS else {})
 
@@ -164,17 +190,6 @@ def _alone(booster: lightgbm.Booster, task: Task, rounds: int) -> Boosted[lightg
     text = booster.model_to_string(num_iteration=rounds, importance_type="split")
     trees, _, _ = text.partition("\nparameters:")
     return Boosted(lightgbm.Booster(model_str=trees), task.kind, len(task.classes), rounds)
-
-
-def _report(rows: Matrix, task: Task, progress: Progress) -> Any:
-    """A callback that reports the predictions of the validation rows every `PROGRESS_ROUNDS` rounds."""
-
-    def after(state: Any) -> None:
-        if (state.iteration + 1) % PROGRESS_ROUNDS == 0:
-            margin = state.model.predict(bounded(rows.X), raw_score=True)
-            progress(state.iteration + 1, _outputs(np.asarray(margin).reshape(rows.num_rows, -1), task.kind))
-
-    return after
 
 
 def _outputs(margin: np.ndarray, task: TaskKind) -> np.ndarray:

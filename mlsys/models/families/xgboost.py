@@ -18,7 +18,7 @@ import numpy as np
 import xgboost
 from pydantic import Field
 
-from mlsys.models.boosting import PROGRESS_ROUNDS, Boosted, BoostingFamily, BoostingParams
+from mlsys.models.boosting import PROGRESS_ROUNDS, Bins, Boosted, BoostingFamily, BoostingParams, Stopping
 from mlsys.models.interface import Domain, Integer, Progress, Uniform
 from mlsys.models.matrix import Matrix, bounded, check_width, probabilities
 from mlsys.schema import Task, TaskKind
@@ -43,7 +43,7 @@ class XGBoostParams(BoostingParams):
     max_bin: int = Field(256, ge=2, le=4096)
 
 
-class XGBoostFamily(BoostingFamily[XGBoostParams, xgboost.Booster]):
+class XGBoostFamily(BoostingFamily[XGBoostParams, xgboost.Booster, xgboost.QuantileDMatrix]):
     """XGBoost on one machine, or on Ray Train's workers."""
 
     name = "xgboost"
@@ -65,30 +65,37 @@ class XGBoostFamily(BoostingFamily[XGBoostParams, xgboost.Booster]):
             "reg_lambda": Uniform(0.1, 100.0, log=True),
         }
 
-    def fit_blocks(
+    def bins_key(self, params: XGBoostParams) -> int:
+        return params.max_bin
+
+    def bin(
+        self, blocks: Sequence[Matrix], validation: Matrix | None, params: XGBoostParams, *, threads: int
+    ) -> Bins[xgboost.QuantileDMatrix]:
+        """Quantise the blocks; the rows that say when to stop are cut where the others are."""
+        how: dict[str, Any] = {"nthread": threads, "enable_categorical": True}
+        data = xgboost.QuantileDMatrix(_Blocks(blocks), max_bin=params.max_bin, **how)
+        if validation is None or not validation.num_rows:
+            return Bins(data, None)
+        return Bins(data, xgboost.QuantileDMatrix(_Blocks([validation]), ref=data, **how))
+
+    def grow(
         self,
-        blocks: Sequence[Matrix],
-        validation: Matrix | None,
+        bins: Bins[xgboost.QuantileDMatrix],
         task: Task,
         params: XGBoostParams,
         *,
         seed: int,
         threads: int,
         progress: Progress | None = None,
+        seconds: float | None = None,
     ) -> Boosted[xgboost.Booster]:
-        """Quantise the blocks one after another and grow a booster, of all `params.rounds` without validation rows."""
-        how: dict[str, Any] = {"nthread": threads, "enable_categorical": True}
-        data = xgboost.QuantileDMatrix(_Blocks(blocks), max_bin=params.max_bin, **how)
-        watch, callbacks = [], list[Any]()
-        if validation is not None and validation.num_rows:
-            judged = xgboost.QuantileDMatrix(_Blocks([validation]), ref=data, **how)
-            watch.append((judged, "v"))
-            callbacks.append(xgboost.callback.EarlyStopping(rounds=params.early_stopping))
-            if progress is not None:
-                callbacks.append(_Report(judged, task.kind, progress))
+        """Grow a booster, of all `params.rounds` without rows that say when to stop."""
+        stopping = Stopping(params.early_stopping, seconds)
+        watch = [] if bins.stopping is None else [(bins.stopping, "v")]
         settings = _settings(task, params, seed, threads)
-        booster = xgboost.train(settings, data, params.rounds, evals=watch, callbacks=callbacks, verbose_eval=False)
-        return _cut(booster, task, stopped=bool(watch))
+        how: dict[str, Any] = {"evals": watch, "callbacks": [_AfterRound(stopping, progress)], "verbose_eval": False}
+        booster = xgboost.train(settings, bins.train, params.rounds, **how)
+        return _cut(booster, task, stopping.rounds)
 
     def predict(self, model: Boosted[xgboost.Booster], X: np.ndarray) -> np.ndarray:
         """Predict values, or probabilities from the float32 margins in double precision."""
@@ -147,19 +154,19 @@ class _Blocks(xgboost.DataIter):
         self.position = 0
 
 
-class _Report(xgboost.callback.TrainingCallback):
-    """Report the predictions of the validation rows every `PROGRESS_ROUNDS` rounds; XGBoost has them at hand."""
+class _AfterRound(xgboost.callback.TrainingCallback):
+    """Report some of the rounds, and ask after each whether it is the last."""
 
-    def __init__(self, rows: xgboost.DMatrix, task: TaskKind, progress: Progress) -> None:
+    def __init__(self, stopping: Stopping, progress: Progress | None) -> None:
         super().__init__()
-        self.rows = rows
-        self.task = task
+        self.stopping = stopping
         self.progress = progress
 
     def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: Any) -> bool:
-        if (epoch + 1) % PROGRESS_ROUNDS == 0:
-            self.progress(epoch + 1, _outputs(model.predict(self.rows, output_margin=True), self.task))
-        return False
+        if self.progress and (epoch + 1) % PROGRESS_ROUNDS == 0:
+            self.progress(epoch + 1)
+        losses = next(iter(evals_log["v"].values())) if evals_log else [None]
+        return self.stopping.ends(losses[-1])
 
 
 def _settings(task: Task, params: XGBoostParams, seed: int, threads: int) -> dict[str, Any]:
@@ -178,12 +185,11 @@ def _settings(task: Task, params: XGBoostParams, seed: int, threads: int) -> dic
     return settings | ({"num_class": len(task.classes)} if task.kind is TaskKind.MULTICLASS else {})
 
 
-def _cut(booster: xgboost.Booster, task: Task, *, stopped: bool) -> Boosted[xgboost.Booster]:
-    """Cut a booster to its best round and store in it what `from_bytes` has to know."""
-    if stopped:
-        booster = booster[: booster.best_iteration + 1]
-    rounds, classes = booster.num_boosted_rounds(), len(task.classes)
-    booster.set_attr(best_iteration=None, best_score=None)
+def _cut(booster: xgboost.Booster, task: Task, rounds: int) -> Boosted[xgboost.Booster]:
+    """Cut a booster to its first `rounds` and store in it what `from_bytes` has to know."""
+    classes = len(task.classes)
+    if rounds < booster.num_boosted_rounds():
+        booster = booster[:rounds]
     booster.set_attr(mlsys_task=str(task.kind), mlsys_classes=str(classes), mlsys_rounds=str(rounds))
     return Boosted(booster, task.kind, classes, rounds)
 
