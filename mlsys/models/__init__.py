@@ -7,6 +7,7 @@ found by its name; elsewhere `register` adds it, or an entry point of the group 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,15 @@ __all__ = [
 BASELINE = "dummy"
 """Family that every model has to beat; it is always among the candidates."""
 
+OPTIONAL = ("catboost",)
+"""Families whose library is an extra of mlsys; family, library and extra have one name."""
+
+MISSING = frozenset(name for name in OPTIONAL if importlib.util.find_spec(name) is None)
+"""Those of them whose library is not in this environment: they are no families here."""
+
+_files = modules("mlsys.models.families.*", "FAMILY")
 FAMILIES: Plugins[Family[Any, Any]] = Plugins(
-    "mlsys.families", {}, modules("mlsys.models.families.*", "FAMILY"), Family
+    "mlsys.families", {}, {name: load for name, load in _files.items() if name not in MISSING}, Family
 )
 """Every family by its name; a file is imported when its family is first used."""
 
@@ -75,9 +83,14 @@ def check_names(names: Iterable[str]) -> None:
     Raises
     ------
     RecipeError
-        There is no such family; the message names the nearest.
+        There is no such family; the message names the nearest, or the extra that brings its library.
     """
     for name in names:
+        if name in MISSING and name not in FAMILIES:
+            got, hint = f"no package '{name}' in this environment", f"pip install 'mlsys[{name}]'"
+            raise errors.RecipeError.build(
+                f"models: family '{name}'", got=got, expected="the extra of this family", hint=hint
+            )
         if name not in FAMILIES:
             hint = errors.did_you_mean(name, FAMILIES)
             raise errors.RecipeError.build(

@@ -14,11 +14,11 @@ from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from mlsys.models.interface import DistributedFamily, FamilyParams, Progress
+from mlsys.models.interface import Family, FamilyParams, Progress
 from mlsys.models.matrix import Matrix
 from mlsys.models.model_files import ModelFacts, damaged, read_facts, write_facts
 from mlsys.schema import Task, TaskKind
@@ -72,7 +72,7 @@ class Boosted(Generic[B]):
 
 
 class Stopping:
-    """When boosting ends, asked after each round: without gain for some rounds, or at the end of its time.
+    """The end of boosting, asked for after each round: without gain for some rounds, or at the end of its time.
 
     Parameters
     ----------
@@ -117,8 +117,8 @@ class BoostingFacts(ModelFacts):
 P = TypeVar("P", bound=BoostingParams)
 
 
-class BoostingFamily(DistributedFamily[P, Boosted[B]], Generic[P, B, D]):
-    """Base of the boosted families.
+class BoostingFamily(Family[P, Boosted[B]], Generic[P, B, D]):
+    """Base of the boosted families; one that Ray Train can spread is a `DistributedFamily`, too.
 
     Attributes
     ----------
@@ -155,6 +155,10 @@ class BoostingFamily(DistributedFamily[P, Boosted[B]], Generic[P, B, D]):
     def bins_key(self, params: P) -> Hashable:
         """The parameters that binned rows depend on: fits in which they are equal share their bins."""
 
+    def fit(self, train: Matrix, validation: Matrix | None, task: Task, params: P, **how: Any) -> Boosted[B]:
+        """Fit on rows that are one block."""
+        return self.fit_blocks([train], validation, task, params, **how)
+
     def fit_blocks(
         self,
         blocks: Sequence[Matrix],
@@ -172,6 +176,10 @@ class BoostingFamily(DistributedFamily[P, Boosted[B]], Generic[P, B, D]):
         bins = self.bin(blocks, validation, params, threads=threads)
         left = None if seconds is None else seconds - (time.monotonic() - began)
         return self.grow(bins, task, params, seed=seed, threads=threads, progress=progress, seconds=left)
+
+    @abstractmethod
+    def to_bytes(self, model: Boosted[B]) -> bytes:
+        """The model as bytes that `from_bytes` reads."""
 
     @abstractmethod
     def from_bytes(self, data: bytes) -> Boosted[B]:

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from mlsys.models.boosting import PROGRESS_ROUNDS, Bins, Boosted, BoostingFamily, BoostingParams, Stopping
-from mlsys.models.interface import Domain, Integer, Progress, Uniform
+from mlsys.models.interface import DistributedFamily, Domain, Integer, Progress, Uniform
 from mlsys.models.matrix import Matrix, bounded, check_width, probabilities
 from mlsys.schema import Task, TaskKind
 
@@ -52,7 +52,10 @@ class LightGBMParams(BoostingParams):
     max_bin: int = Field(255, ge=2, le=4096)
 
 
-class LightGBMFamily(BoostingFamily[LightGBMParams, lightgbm.Booster, lightgbm.Dataset]):
+class LightGBMFamily(
+    BoostingFamily[LightGBMParams, lightgbm.Booster, lightgbm.Dataset],
+    DistributedFamily[LightGBMParams, Boosted[lightgbm.Booster]],
+):
     """LightGBM on one machine, or on Ray Train's workers."""
 
     name = "lightgbm"

@@ -19,7 +19,7 @@ import xgboost
 from pydantic import Field
 
 from mlsys.models.boosting import PROGRESS_ROUNDS, Bins, Boosted, BoostingFamily, BoostingParams, Stopping
-from mlsys.models.interface import Domain, Integer, Progress, Uniform
+from mlsys.models.interface import DistributedFamily, Domain, Integer, Progress, Uniform
 from mlsys.models.matrix import Matrix, bounded, check_width, probabilities
 from mlsys.schema import Task, TaskKind
 
@@ -43,7 +43,10 @@ class XGBoostParams(BoostingParams):
     max_bin: int = Field(256, ge=2, le=4096)
 
 
-class XGBoostFamily(BoostingFamily[XGBoostParams, xgboost.Booster, xgboost.QuantileDMatrix]):
+class XGBoostFamily(
+    BoostingFamily[XGBoostParams, xgboost.Booster, xgboost.QuantileDMatrix],
+    DistributedFamily[XGBoostParams, Boosted[xgboost.Booster]],
+):
     """XGBoost on one machine, or on Ray Train's workers."""
 
     name = "xgboost"

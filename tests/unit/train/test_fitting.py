@@ -55,7 +55,7 @@ def test_the_threshold_is_the_best_one_on_the_validation_rows(make_split, tmp_pa
     assert kept == pytest.approx(max(f1_score(y, score >= cut) for cut in np.unique(score)), abs=1e-12)
 
 
-@pytest.mark.parametrize("family", ["linear", "forest", "xgboost", "lightgbm"])
+@pytest.mark.parametrize("family", ["linear", "forest", "xgboost", "lightgbm", "catboost"])
 def test_the_model_is_fitted_again_on_the_validation_rows_and_keeps_what_they_chose(make_split, tmp_path, family):
     once, _ = fit(make_split(**ONCE), tmp_path, family)
     built = make_split(**SETTINGS)
@@ -66,7 +66,7 @@ def test_the_model_is_fitted_again_on_the_validation_rows_and_keeps_what_they_ch
     split, statistics, recipe, task = built
     features = training_job.fit_program(split.schema, statistics, recipe, family)
     train_rows, validation = (training_job.read(split, part, features, task) for part in ("train", "validation"))
-    values = {**again.params, **({"rounds": again.provenance["rounds"]} if family in {"xgboost", "lightgbm"} else {})}
+    values = {**again.params, **({"rounds": again.provenance["rounds"]} if "rounds" in again.params else {})}
     rows, params = joined([train_rows, validation]), models.params_of(family, values)
     by_hand = models.family(family).fit(rows, None, task, params, seed=recipe.seed, threads=1)
     expected = models.predict(family, by_hand, validation.X)[:, 1]
@@ -153,8 +153,9 @@ def test_the_plan_is_told_and_kept(make_split, tmp_path):
     made, told = fit(make_split(**SETTINGS), tmp_path)
     assert made.provenance["plan"].startswith("task: 360 rows, ")
     assert told[0].startswith("xgboost: task plan, 360 rows")
-    linear, _ = fit(make_split(train={"plan": "cluster"}), tmp_path, "linear")
-    assert linear.provenance["plan"] == "task: 360 rows: linear is fitted by one task, whatever the size"
+    for family in ("linear", "catboost"):
+        alone, _ = fit(make_split(train={"plan": "cluster"}), tmp_path, family)
+        assert alone.provenance["plan"] == f"task: 360 rows: {family} is fitted by one task, whatever the size"
 
 
 def test_the_recipe_can_ask_for_the_cluster(make_split):

@@ -1,0 +1,247 @@
+"""Gradient-boosted trees whose levels share a split: CatBoost, with target statistics of categories and their pairs.
+
+Prokhorenkova et al., "CatBoost: unbiased boosting with categorical features", NeurIPS 2018. Categories become means of
+the target over the rows before a row in a random order, and so do combinations of categories that a tree splits by.
+That is what it has over the other boosters, where categories carry much of the signal; a fit takes several times their
+seconds. Boosting stops when the loss on the validation rows has not fallen for some rounds, and the booster is cut to
+its best round.
+
+One task fits it, whatever the number of rows. The same seed and rows give the same booster: its file has neither the
+time nor the random name that CatBoost writes into it.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import catboost
+import numpy as np
+from pydantic import Field
+
+from mlsys.limits import MAX_CODES
+from mlsys.models.boosting import PROGRESS_ROUNDS, Bins, Boosted, BoostingFamily, BoostingParams, Stopping
+from mlsys.models.interface import Domain, Integer, Progress, Uniform
+from mlsys.models.matrix import Matrix, bounded, check_width, joined, outputs
+from mlsys.schema import Task, TaskKind
+
+_LOSSES = {TaskKind.BINARY: "Logloss", TaskKind.MULTICLASS: "MultiClass", TaskKind.REGRESSION: "RMSE"}
+_CATEGORIES = np.array([b"missing", *(str(code).encode() for code in range(MAX_CODES + 1)), b"unknown"], dtype=object)
+"""What CatBoost is told of a category: it takes texts, and whole numbers as texts."""
+
+_HEAD = b"CBM1"
+"""First bytes of CatBoost's binary format."""
+
+
+class CatBoostParams(BoostingParams):
+    """Parameters of CatBoost, under its own names where it has one."""
+
+    learning_rate: float = Field(0.08, gt=0, le=1)
+    depth: int = Field(6, ge=1, le=12)
+    l2_leaf_reg: float = Field(3.0, ge=0)
+    subsample: float = Field(0.9, gt=0, le=1, description="rows drawn for each tree")
+    random_strength: float = Field(1.0, ge=0, description="noise on the scores of splits, less in later trees")
+    one_hot_max_size: int = Field(15, ge=2, le=255, description="categories up to which a column is split one by one")
+    max_ctr_complexity: int = Field(2, ge=1, le=8, description="categories at most whose combinations are tried")
+    border_count: int = Field(254, ge=1, le=65_535)
+
+
+@dataclass(frozen=True)
+class Trees:
+    """A model of CatBoost; positions of its quantities and of its categories, and the classes that training had."""
+
+    model: catboost.CatBoost
+    quantities: np.ndarray
+    categories: np.ndarray
+    present: tuple[int, ...]
+
+
+class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, catboost.Pool]):
+    """CatBoost on one machine."""
+
+    name = "catboost"
+    complexity = 6
+    """After the others: statistics of combined categories are the hardest to give reasons for."""
+    params = CatBoostParams
+    min_coordinates = None
+    libraries = ("catboost",)
+    file = "booster.cbm"
+    format = "a CatBoost model of mlsys in its binary format"
+
+    def space(self, task: Task) -> dict[str, Domain]:
+        """Parameters that move accuracy most; the number of rounds is left to early stopping."""
+        return {
+            "learning_rate": Uniform(0.02, 0.3, log=True),
+            "depth": Integer(4, 8),
+            "l2_leaf_reg": Uniform(0.1, 30.0, log=True),
+            "subsample": Uniform(0.5, 1.0),
+            "random_strength": Uniform(0.1, 10.0, log=True),
+        }
+
+    def bins_key(self, params: CatBoostParams) -> None:
+        """CatBoost bins the rows itself, in each fit: any fit can take them."""
+
+    def bin(
+        self, blocks: Sequence[Matrix], validation: Matrix | None, params: CatBoostParams, *, threads: int
+    ) -> Bins[catboost.Pool]:
+        """Hand the rows to CatBoost, joined."""
+        train = _varied(joined(blocks))
+        if validation is None or not validation.num_rows:
+            return Bins(_pool(train, threads), None)
+        return Bins(_pool(train, threads), _pool(validation, threads))
+
+    def grow(
+        self,
+        bins: Bins[catboost.Pool],
+        task: Task,
+        params: CatBoostParams,
+        *,
+        seed: int,
+        threads: int,
+        progress: Progress | None = None,
+        seconds: float | None = None,
+    ) -> Boosted[Trees]:
+        """Grow a booster, of all `params.rounds` without rows that say when to stop."""
+        stopping = Stopping(params.early_stopping, seconds)
+        present = np.unique(bins.train.get_label()).astype(int).tolist() if task.is_classification else []
+        model = catboost.CatBoost(_settings(task, params, seed, threads, len(present)))
+        judged = _with_classes(bins.stopping, present)
+        model.fit(bins.train, eval_set=judged, callbacks=[_Callback(stopping, progress)])
+        model.shrink(stopping.rounds)
+        facts = {"task": task.kind, "classes": len(task.classes), "rounds": stopping.rounds, "present": present}
+        metadata = model.get_metadata()
+        for key in list(metadata.keys()):  # CatBoost's own: the time, a random name, losses, settings
+            del metadata[key]
+        metadata["mlsys"] = json.dumps(facts)
+        return _boosted(model)
+
+    def predict(self, model: Boosted[Trees], X: np.ndarray) -> np.ndarray:
+        """Predict values, or probabilities from the margins, which CatBoost sums tree by tree in double precision."""
+        trees = model.booster
+        check_width(X, trees.quantities.size + trees.categories.size, self.name)
+        margins = len(trees.present) if model.task is TaskKind.MULTICLASS and len(trees.present) > 1 else 1
+        if X.shape[0] == 0:  # CatBoost would print a warning
+            return outputs(np.zeros((0, margins)), trees.present, model.classes)
+        rows = _features(bounded(X), trees.quantities, trees.categories)
+        margin = trees.model.predict(rows, prediction_type="RawFormulaVal", thread_count=1)
+        return outputs(margin.reshape(-1, margins), trees.present, model.classes)
+
+    def to_bytes(self, model: Boosted[Trees]) -> bytes:
+        """Give the model in CatBoost's binary format, which it writes to a file only."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / self.file
+            model.booster.model.save_model(str(file), format="cbm")
+            return file.read_bytes()
+
+    def from_bytes(self, data: bytes) -> Boosted[Trees]:
+        """Read a model from CatBoost's binary format.
+
+        Raises
+        ------
+        ValueError
+            The bytes are no model, or one that mlsys did not write.
+        """
+        if not data.startswith(_HEAD):
+            raise ValueError("no model of CatBoost")
+        try:
+            model = catboost.CatBoost().load_model(blob=data)
+        except catboost.CatBoostError as error:
+            raise ValueError(str(error)) from None
+        if "mlsys" not in list(model.get_metadata().keys()):
+            raise ValueError("a CatBoost model without the facts of mlsys")
+        return _boosted(model)
+
+
+FAMILY = CatBoostFamily()
+
+
+class _Callback:
+    """Report some of the rounds, and ask after each whether it is the last."""
+
+    def __init__(self, stopping: Stopping, progress: Progress | None) -> None:
+        self.stopping = stopping
+        self.progress = progress
+
+    def after_iteration(self, info: Any) -> bool:
+        """Answer CatBoost whether to go on."""
+        losses = next(iter(info.metrics.get("validation", {}).values()), [None])
+        ends = self.stopping.ends(losses[-1])
+        if self.progress and self.stopping.round % PROGRESS_ROUNDS == 0:
+            self.progress(self.stopping.round)
+        return not ends
+
+
+def _settings(task: Task, params: CatBoostParams, seed: int, threads: int, classes: int) -> dict[str, Any]:
+    is_absolute = task.kind is TaskKind.REGRESSION and params.loss == "absolute"
+    loss = "MAE" if is_absolute else _LOSSES[task.kind]
+    if classes == 1:  # CatBoost has no logistic loss of one class; what it learns of it is not asked
+        loss = "RMSE"
+    return {
+        **params.model_dump(exclude={"rounds", "early_stopping", "loss"}),
+        "iterations": params.rounds,
+        "loss_function": loss,
+        "eval_metric": f"{loss}:hints=skip_train~true",
+        "boosting_type": "Plain",
+        "bootstrap_type": "Bernoulli",
+        "allow_const_label": True,
+        "use_best_model": False,
+        "allow_writing_files": False,
+        "logging_level": "Silent",
+        "random_seed": seed,
+        "thread_count": threads,
+    }
+
+
+def _boosted(model: catboost.CatBoost) -> Boosted[Trees]:
+    """A model of CatBoost with what `grow` stored in it."""
+    facts = json.loads(model.get_metadata()["mlsys"])
+    positions = np.array(model.feature_names_, dtype=np.intp)
+    quantities, categories = np.split(positions, [positions.size - len(model.get_cat_feature_indices())])
+    trees = Trees(model, quantities, categories, tuple(facts["present"]))
+    return Boosted(trees, TaskKind(facts["task"]), facts["classes"], facts["rounds"])
+
+
+def _pool(rows: Matrix, threads: int) -> catboost.Pool:
+    is_category = np.array(rows.types) == "c"
+    data = _features(bounded(rows.X), np.flatnonzero(~is_category), np.flatnonzero(is_category), is_named=True)
+    return catboost.Pool(data, rows.y, thread_count=threads)
+
+
+def _features(
+    X: np.ndarray, quantities: np.ndarray, categories: np.ndarray, *, is_named: bool = False
+) -> catboost.FeaturesData:
+    """Give rows as CatBoost takes them fastest: quantities first, then categories; names are positions in `X`."""
+    parts: dict[str, Any] = {}
+    if quantities.size:
+        parts["num_feature_data"] = np.ascontiguousarray(X[:, quantities], np.float32)
+        parts["num_feature_names"] = list(map(str, quantities)) if is_named else None
+    if categories.size:
+        codes = X[:, categories]
+        places = np.where(np.isnan(codes), 0, np.clip(codes, 0, MAX_CODES + 1) + 1)
+        parts["cat_feature_data"] = _CATEGORIES[places.astype(np.intp)]
+        parts["cat_feature_names"] = list(map(str, categories)) if is_named else None
+    return catboost.FeaturesData(**parts)
+
+
+def _varied(rows: Matrix) -> Matrix:
+    """The rows; where they are all alike, which CatBoost refuses, another value in one place."""
+    first = rows.X[0]
+    if not ((first == rows.X) | (np.isnan(rows.X) & np.isnan(first))).all():
+        return rows
+    X = rows.X.copy()
+    X[0, 0] = first[0] != 1
+    return Matrix(X, rows.y, rows.names, rows.types)
+
+
+def _with_classes(pool: catboost.Pool | None, present: list[int]) -> catboost.Pool | None:
+    """The rows that say when to stop, without classes that training lacks; None where no row is left."""
+    if pool is None or not present:
+        return pool
+    is_known = np.isin(pool.get_label(), present)
+    if is_known.all():
+        return pool
+    return pool.slice(np.flatnonzero(is_known)) if is_known.any() else None
