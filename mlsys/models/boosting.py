@@ -173,7 +173,7 @@ class BoostingFamily(Family[P, Boosted[B]], Generic[P, B, D]):
     ) -> Boosted[B]:
         """Bin the blocks and grow trees on them."""
         began = time.monotonic()
-        bins = self.bin(blocks, validation, params, threads=threads)
+        bins = self.bin(blocks, validation if params.early_stopping else None, params, threads=threads)
         left = None if seconds is None else seconds - (time.monotonic() - began)
         return self.grow(bins, task, params, seed=seed, threads=threads, progress=progress, seconds=left)
 

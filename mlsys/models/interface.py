@@ -143,6 +143,22 @@ class Family(ABC, Generic[P, M]):
         """Rounds of a fitted model; None if the family has none."""
         return None
 
+    def params_of_refit(self, params: P, model: M, growth: float) -> P | None:
+        """The parameters of a fit on more rows: with as many rounds as `model` has, times `growth`.
+
+        None if the family has rounds and cannot be told how many.
+        """
+        rounds = self.rounds(model)
+        if rounds is None:
+            return params
+        if "rounds" not in type(params).model_fields:
+            return None
+        return params.model_copy(update={"rounds": round(rounds * growth)})
+
+    def portfolio(self, task: Task, num_rows: int) -> list[dict[str, Any]]:
+        """Parameters with which a search begins, beside the defaults: what is best for many tables, the best first."""
+        return []
+
     def params_for_search(self, params: P) -> P:
         """Cheaper parameters under which others compare as with the full ones; the final fit has `params`."""
         return params

@@ -222,8 +222,8 @@ class SelectionSection(Section):
 
     families: tuple[str, ...] | Literal["auto"] = Field(
         "auto",
-        description="families to compare; auto takes dummy, linear, forest and xgboost, and kernel too where texts, "
-        "pictures, lists or numbered columns make a space",
+        description="families to compare; auto takes dummy, linear, forest, xgboost and lightgbm, and kernel too where "
+        "texts, pictures, lists or numbered columns make a space",
     )
     metric: str = Field("auto", description="metric to compare by; auto takes roc_auc, log_loss or rmse by task")
     max_rows: int = Field(
@@ -267,10 +267,18 @@ class TuneSection(Section):
 
     trials: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
-        description="number of trials; auto takes 20, or 8 where one parameter is searched; 0 keeps the defaults of "
-        "the family",
+        description="number of trials, however long they take; auto takes as many as the budget has time for; 0 keeps "
+        "the defaults of the family",
     )
-    minutes: float | None = Field(None, gt=0, description="time limit of the search in minutes")
+    minutes: float | None = Field(
+        None, gt=0, description="time limit of the search in minutes, in place of its share of the budget"
+    )
+    max_members: int = Field(
+        4,
+        ge=1,
+        le=10,
+        description="models at most whose mean is taken where that is better beyond chance; 1 takes the best",
+    )
     space: dict[str, list[Any]] = Field(
         {}, description="for a parameter the values to choose from, in place of the family's own search space"
     )
@@ -440,6 +448,11 @@ class Recipe(Section):
         None, description="positive class of a binary task; by default true, 1, yes or the rarer class"
     )
     seed: int = Field(0, description="seed of everything that is drawn: parts, folds, samples, models")
+    budget: Annotated[Span, AfterValidator(_longer_than_zero)] | Literal["auto"] = Field(
+        "auto",
+        description="time for steps 4, 7 and 5 together, e.g. 60s or 10m; auto takes 20 seconds to 5 minutes by the "
+        "size of the training rows",
+    )
     data: DataSection
     features: FeaturesSection = FeaturesSection()
     split: SplitSection = SplitSection()

@@ -8,9 +8,13 @@ two rounds which of them have no chance and leave.
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from mlsys import cluster, errors, models, train
 from mlsys.dataset import Split
@@ -28,6 +32,18 @@ from mlsys.train import FoldResult, training_job
 
 __all__ = ["LeaderboardEntry", "Ranking", "rank"]
 
+MANY_ROWS = 20_000
+"""Training rows from which on two rounds of folds decide, where there is a clock: more rounds would change little."""
+
+SPARE = 1.3
+"""Fits in the time of all, as a multiple of those of the first rounds."""
+
+SHORTEST_S = 0.5
+"""Seconds that a fit with rounds is given at least."""
+
+SLOW_VALUES, SLOW_ROWS = 2_000_000, 5_000
+"""Values to fit on, and rows that they are at least, of families without rounds, which nothing can end."""
+
 
 @dataclass(frozen=True)
 class _FoldJob:
@@ -36,6 +52,16 @@ class _FoldJob:
     rows: cluster.Shared[train.Prepared]
     recipe: Recipe
     task: Task
+    name: str
+    judge: int
+    seconds: float | None = None
+    until: float = math.inf
+
+
+@dataclass(frozen=True)
+class _Late:
+    """A fit that was not begun, for its time was over."""
+
     name: str
     judge: int
 
@@ -65,12 +91,14 @@ def rank(
     recipe: Recipe,
     task: Task,
     *,
+    seconds: float = math.inf,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Ranking:
     """Compare the recipe's families, in the forms that the training rows give a reason for, on the folds.
 
     After two rounds of folds, the last two, each family keeps its best form, and families without a chance
-    leave (`leaderboard.leavers`).
+    leave (`leaderboard.leavers`). With a limit of `seconds`, boosting ends in its share of them, fits that would begin
+    later than that are left out, and for many rows the two rounds are all.
 
     Raises
     ------
@@ -95,7 +123,7 @@ def rank(
     ways += forms.text_forms(split.schema, recipe)
     candidates = _candidates(families, ways, forms.target_forms(resolved, tail, metric))
     # 2. Two rounds of folds for all candidates, the others for those that still have a chance.
-    grid = _Grid(split, statistics, resolved, task, metric, candidates, progress)
+    grid = _Grid(split, statistics, resolved, task, metric, candidates, progress, seconds)
     leaving = grid.compare()
     # 3. The leaderboard, and what it decides.
     notes = [*sentences, *leaving, *_notes(recipe, split, grid.scored)]
@@ -135,16 +163,27 @@ class _Grid:
     metric: metrics.Metric
     candidates: Mapping[str, CandidateForm]
     progress: Callable[[str], None]
+    seconds: float = math.inf
     scored: list[_FoldScore] = field(default_factory=list)
     unfit: dict[str, str] = field(default_factory=dict)
+    late: set[int] = field(default_factory=set)
+    began: float = field(default_factory=time.time)
+
+    @property
+    def rounds(self) -> list[tuple[tuple[int, ...], int]]:
+        """Rounds of folds: all, or the last two where time is limited and there are many rows."""
+        rounds = self.split.rounds()
+        is_enough = math.isfinite(self.seconds) and self.split.num_rows["train"] >= MANY_ROWS
+        return rounds[-boards.ROUNDS :] if is_enough else rounds
 
     def compare(self) -> list[str]:
         """Fit all that is worth it; sentences about candidates that leave after two rounds."""
-        rounds, names = self.split.rounds(), list(self.candidates)
+        rounds, names = self.rounds, list(self.candidates)
         total = len(names) * len(rounds)
         self.progress(f"{len(names)} candidates × {len(rounds)} folds, {self.metric.name}")
         first, rest = rounds[-boards.ROUNDS :], rounds[: -boards.ROUNDS]
-        self._run(names, first, total)
+        self._run(names, first[:1], total, must=True)
+        self._run(names, first[1:], total)
         scores = self.scores(first)
         staying = boards.best_forms(self.metric, scores)
         notes, hopeless = list(self.unfit.values()), dict[str, str]()
@@ -162,33 +201,46 @@ class _Grid:
     def scores(self, rounds: Sequence[tuple[Any, int]] | None = None) -> Scores:
         """Results of each candidate on some rounds of folds, by default all."""
         results = {(score.name, score.judge): score.result for score in self.scored}
-        judges = [judge for _, judge in rounds or self.split.rounds()]
+        judges = [judge for _, judge in rounds or self.rounds if judge not in self.late]
         return {
             name: [results.get((name, judge)) for judge in judges] for name in self.candidates if name not in self.unfit
         }
 
-    def _run(self, names: Sequence[str], rounds: Sequence[tuple[tuple[int, ...], int]], total: int) -> None:
-        before = len(self.scored)
+    def _run(
+        self, names: Sequence[str], rounds: Sequence[tuple[tuple[int, ...], int]], total: int, *, must: bool = False
+    ) -> None:
+        """Fit candidates on rounds of folds; where they `must` be, however late it is."""
+        names, before = [name for name in names if name not in self.unfit], len(self.scored)
 
-        def report(score: _FoldScore | _Unfit, number: int, _: int) -> None:
+        def report(score: _FoldScore | _Unfit | _Late, number: int, _: int) -> None:
+            if isinstance(score, _Late):
+                return
             fold, metric = f"fold {score.judge + 1}/{self.split.num_folds}", self.metric.name
             outcome = "cannot be fitted" if isinstance(score, _Unfit) else f"{metric} {score.result.score:.3f}"
             self.progress(f"{score.name} {fold}  {outcome}  ({before + number} of {total})")
 
         made = dict[Any, cluster.Shared[train.Prepared]]()
-        jobs = [self._job(name, folds, made) for folds in rounds for name in names]
+        until = math.inf if must else self.began + self.seconds
+        jobs = [self._job(name, folds, made, until) for folds in rounds for name in names]
         done = cluster.map(_fit, jobs, on_result=report)
         self.scored += [each for each in done if isinstance(each, _FoldScore)]
+        self.late |= {each.judge for each in done if isinstance(each, _Late)}
         unfit = {each.name: each.reason for each in done if isinstance(each, _Unfit)}
         self.unfit |= {name: f"{name} was left out: {reason}" for name, reason in unfit.items()}
 
-    def _job(self, name: str, folds: tuple[tuple[int, ...], int], made: dict[Any, Any]) -> _FoldJob:
+    def _job(self, name: str, folds: tuple[tuple[int, ...], int], made: dict[Any, Any], until: float) -> _FoldJob:
         """The job of a candidate; candidates that take the same features share the rows `made` for the first."""
         recipe, family = self.candidates[name].apply(self.recipe), boards.family_of(name)
         key = folds, training_job.encoding(family), recipe.features.model_dump_json()
         if key not in made:
             made[key] = cluster.share(_prepare, self.split, self.statistics, recipe, self.task, family, *folds)
-        return _FoldJob(made[key], recipe, self.task, name, folds[1])
+        return _FoldJob(made[key], recipe, self.task, name, folds[1], self._seconds_a_fit(), until)
+
+    def _seconds_a_fit(self) -> float | None:
+        if math.isinf(self.seconds):
+            return None
+        fits = SPARE * boards.ROUNDS * len(self.candidates)
+        return max(SHORTEST_S, self.seconds * cluster.num_cpus() / fits)
 
 
 def _families(split: Split, statistics: TrainStatistics, recipe: Recipe, task: Task) -> list[str]:
@@ -220,8 +272,10 @@ def _prepare(
     return train.prepare(split, statistics, recipe, task, family, **how)
 
 
-def _fit(job: _FoldJob) -> _FoldScore | _Unfit:
+def _fit(job: _FoldJob) -> _FoldScore | _Unfit | _Late:
     """Fit and judge a candidate; a form that nobody asked for may fail, and is then left out."""
+    if time.time() > job.until:
+        return _Late(job.name, job.judge)
     try:
         return _fold_score(job)
     except errors.MlsysError as error:
@@ -232,11 +286,21 @@ def _fit(job: _FoldJob) -> _FoldScore | _Unfit:
 
 def _fold_score(job: _FoldJob) -> _FoldScore:
     recipe, task, family = job.recipe, job.task, boards.family_of(job.name)
-    prepared = job.rows.get()
-    params = models.family(family).params_for_comparison(training_job.params_of(recipe, family), task, prepared.train)
+    prepared, chosen = job.rows.get(), models.family(family)
+    params = chosen.params_for_comparison(training_job.params_of(recipe, family), task, prepared.train)
+    if job.seconds is not None and chosen.max_rounds(params) is None:
+        prepared = _fewer(prepared)
     target, metric = training_job.target_kind(recipe, task), recipe.selection.metric
-    result = train.fit_prepared(prepared, task, family, params, metric, seed=recipe.seed, threads=1, target=target)
-    return _FoldScore(job.name, job.judge, result, params)
+    how: dict[str, Any] = {"seed": recipe.seed, "threads": 1, "target": target, "seconds": job.seconds}
+    return _FoldScore(job.name, job.judge, train.fit_prepared(prepared, task, family, params, metric, **how), params)
+
+
+def _fewer(prepared: train.Prepared) -> train.Prepared:
+    """Every k-th row to fit on where there are too many values for a family that nothing can end."""
+    rows = prepared.train
+    most = max(SLOW_ROWS, SLOW_VALUES // max(1, rows.num_features))
+    step = -(-rows.num_rows // most)
+    return prepared if step <= 1 else dataclasses.replace(prepared, train=rows.take(np.arange(0, rows.num_rows, step)))
 
 
 def _notes(recipe: Recipe, split: Split, scored: Sequence[_FoldScore]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,8 @@ from mlsys import errors, models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.models import target_transform
-from mlsys.models.interface import FamilyParams, Progress
+from mlsys.models.boosting import BoostingFamily
+from mlsys.models.interface import FamilyParams
 from mlsys.models.matrix import Matrix, joined
 from mlsys.models.target_transform import Transform
 from mlsys.recipe import Recipe
@@ -64,8 +65,12 @@ def prepare(
     fit_folds: Iterable[int],
     judge: Judge,
     max_rows: int | None = None,
+    stops_on_judged: bool = False,
 ) -> Prepared:
     """Make the features of the rows to fit on and to judge, fitted on the folds to fit on alone.
+
+    Of more than `max_rows` rows to fit on, and of more to judge, a sample is taken. With `stops_on_judged`, boosting
+    stops by the judged rows: all candidates are then too good by about as much, and none loses rows to fit on.
 
     Raises
     ------
@@ -80,17 +85,25 @@ def prepare(
     columns = training_job.columns(fitted, split.schema, task)
     table = training_job.sampled(split.table("train", columns, folds), max_rows, recipe.seed)
     judged_table = split.table(judge, columns) if isinstance(judge, str) else split.table("train", columns, [judge])
+    judged_table = training_job.sampled(judged_table, max_rows, recipe.seed)
     began = time.perf_counter()
     judged = training_job.matrix(judged_table, fitted, task)
     per_row = 1e6 * (time.perf_counter() - began) / max(1, judged.num_rows)
     train = training_job.matrix(table, fitted, task)
-    if judge == "validation":
+    if judge == "validation" or stops_on_judged:
         return Prepared(train, judged, judged, per_row)
     out = training_job.held_out(table, split.schema, forward=split.forward, seed=recipe.seed)
     return Prepared(train.take(~out), train.take(out), judged, per_row)
 
 
 def fit_prepared(
+    prepared: Prepared, task: Task, family: str, params: FamilyParams, metric: str, **how: Any
+) -> FoldResult:
+    """Fit on prepared rows, with the target transformed, and judge the model by a metric; `how` is that of `judged`."""
+    return judged(prepared, task, family, params, metric, **how)[0]
+
+
+def judged(
     prepared: Prepared,
     task: Task,
     family: str,
@@ -99,15 +112,31 @@ def fit_prepared(
     *,
     seed: int,
     threads: int,
-    progress: Progress | None = None,
     target: Transform = "none",
-) -> FoldResult:
-    """Fit on prepared rows, with the target transformed, and judge the model by a metric."""
+    seconds: float | None = None,
+    bins: dict[Hashable, Any] | None = None,
+) -> tuple[FoldResult, np.ndarray]:
+    """Fit on prepared rows, judge the model by a metric, and give its predictions of the judged rows, too.
+
+    Parameters
+    ----------
+    seconds
+        Time of the fit, for families with rounds.
+    bins
+        Binned rows of earlier fits on the same rows and with the same `target`; those of this fit are added.
+    """
     chosen = models.family(family)
     began = time.perf_counter()
-    is_held_out = chosen.max_rounds(params) is not None or target == "log"  # which is smeared over held-out rows
+    has_rounds = chosen.max_rounds(params) is not None
+    is_held_out = has_rounds or target == "log"  # which is smeared over held-out rows
     train = prepared.train if is_held_out and prepared.train.num_rows else _with_stopping(prepared)
-    model = _fit(prepared, train, task, family, params, metric, target, seed=seed, threads=threads, progress=progress)
+    how: dict[str, Any] = {"seed": seed, "threads": threads} | ({"seconds": seconds} if has_rounds else {})
+    scale = target_transform.fit(target, train.y, training_job.functional(metric))
+    rows = train, prepared.stopping
+    if scale is not None:
+        rows = scale.matrix(rows[0]), scale.matrix(rows[1])
+    model = _fit(family, rows, task, params, {} if bins is None else bins, **how)
+    model = training_job.scaled_back(family, model, scale, prepared.stopping, metric)
     fitted = time.perf_counter()
     output = models.predict(family, model, prepared.judged.X)
     predict_s = time.perf_counter() - fitted
@@ -115,7 +144,7 @@ def fit_prepared(
     if np.shape(output) != shape:
         got, expected = f"predictions of shape {np.shape(output)}", f"{shape}, for classes a probability each"
         raise errors.RecipeError.build(f"models: family '{family}'", got=got, expected=expected)
-    return FoldResult(
+    result = FoldResult(
         score=float(metrics.measure(metric, prepared.judged.y, output)),
         fit_s=fitted - began,
         predict_us_per_row=prepared.transform_us_per_row + 1e6 * predict_s / max(1, prepared.judged.num_rows),
@@ -123,27 +152,25 @@ def fit_prepared(
         num_rows=train.num_rows,
         num_judged=prepared.judged.num_rows,
     )
+    return result, output
 
 
 def _fit(
-    prepared: Prepared,
-    train: Matrix,
-    task: Task,
     family: str,
+    rows: tuple[Matrix, Matrix],
+    task: Task,
     params: FamilyParams,
-    metric: str,
-    target: Transform,
-    *,
-    progress: Progress | None,
-    **how: int,
+    bins: dict[Hashable, Any],
+    **how: Any,
 ) -> Any:
-    fitted, chosen = target_transform.fit(target, train.y, training_job.functional(metric)), models.family(family)
-    if fitted is None:
-        return chosen.fit(train, prepared.stopping, task, params, progress=progress, **how)
-    scale = fitted
-    stopping = scale.matrix(prepared.stopping)
-    model = chosen.fit(scale.matrix(train), stopping, task, params, progress=progress, **how)
-    return training_job.scaled_back(family, model, scale, prepared.stopping, metric)
+    """Fit a family on rows, the second of which say when to stop, or a boosted one on the bins of earlier fits."""
+    chosen = models.family(family)
+    if not isinstance(chosen, BoostingFamily):
+        return chosen.fit(*rows, task, params, **how)
+    key = family, chosen.bins_key(params)
+    if key not in bins:
+        bins[key] = chosen.bin([rows[0]], rows[1], params, threads=how["threads"])
+    return chosen.grow(bins[key], task, params, **how)
 
 
 def _with_stopping(prepared: Prepared) -> Matrix:

@@ -172,15 +172,13 @@ class TrainingJob:
 
         None where the recipe wants no refit, there are no validation rows, or the family cannot be told its rounds.
         """
-        rounds, rows = models.rounds(self.family, model), self.split.num_rows
+        rows = self.split.num_rows
         added = rows.get("validation", 0)
-        cannot = rounds is not None and "rounds" not in type(self.params).model_fields
-        if cannot or not added or not self.recipe.train.refit:
+        if not added or not self.recipe.train.refit:
             return None
-        if rounds is None:
-            return self.params
-        grown = rounds * min(1 + added / max(1, rows["train"]), MOST_ROUNDS)
-        return self.params.model_copy(update={"rounds": round(grown)})
+        own = model.model if isinstance(model, Transformed) else model
+        growth = min(1 + added / max(1, rows["train"]), MOST_ROUNDS)
+        return models.family(self.family).params_of_refit(self.params, own, growth)
 
     def as_fitted(self, rows: Matrix) -> Matrix:
         """Rows with the target on the scale on which it is fitted."""

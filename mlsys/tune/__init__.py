@@ -1,14 +1,20 @@
-"""Step 7: a family's parameters, searched on the training rows and judged on validation.
+"""Step 7: parameters of one family or several, searched on the training rows and judged on rows beside them.
 
-The default parameters are judged first, then trials until the budget is spent (`mlsys.tune.trials`);
-the better of the two is taken.
+The defaults are tried first, then the families' portfolios, then what Optuna proposes, until the time is over
+(`mlsys.tune.trials`). The best trial is taken, or the mean of a few where that is better beyond chance
+(`mlsys.tune.blending`).
+
+Many rows are judged on the validation part alone. Few are judged out of fold, too: each fold by fits on the
+others, so that a choice rests on all training and validation rows and not on a hundred.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,30 +24,42 @@ from mlsys.code_graph import code_digest
 from mlsys.dataset import Split
 from mlsys.evaluate import baseline, metrics
 from mlsys.features.operations import encoders
-from mlsys.models.interface import Choice, Domain, FamilyParams
+from mlsys.models.families import ensemble
+from mlsys.models.interface import Choice, Domain
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
 from mlsys.store import Store, digest_json
-from mlsys.train import training_job
-from mlsys.tune import trials
-from mlsys.tune.trials import Journal, Search, Trial
+from mlsys.train import fitting, training_job
+from mlsys.tune import proposals, trials
+from mlsys.tune.journal import Journal, Trial
+from mlsys.tune.proposals import Proposals, Searched
+from mlsys.tune.trials import Search
 
 __all__ = ["Tuned", "search"]
 
 OPEN = frozenset({"train", "validation"})
 """Parts that may be reachable while parameters are chosen."""
 
-TRIALS, TRIALS_A_PARAMETER = 20, 8
-"""Trials by default: at most, and of a space of few parameters, for each of them."""
+MOST_TRIALS = 200
+"""Trials at most where the recipe leaves their number open."""
+
+FEW_ROWS = 10_000
+"""Training rows below which trials are judged on the folds, too."""
+
+CANDIDATES = 20
+"""Trials that a mean is selected from, the best ones."""
+
+ROUNDS, CELLS_A_SECOND = 500, 60e6
+"""Rounds that a fit should have time for, and training values that a round of boosting passes a second."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """The outcome of a search: all parameters of the family, tuned ones only if better on the same validation rows.
+    """The outcome of a search: a family with its parameters, those of the best trial or of a mean of some.
 
-    The scores are the metric on validation, None where nothing was judged. `trials` are the default (number 0)
-    and every trial, in the order in which they ended.
+    The scores are the metric on the judged rows, None where nothing was judged; `score_tuned` is that of what is kept,
+    or of the best trial beside the defaults where those are kept. `trials` are in the order in which they ended.
     """
 
     family: str
@@ -49,7 +67,7 @@ class Tuned:
     metric: str
     score_default: float | None
     score_tuned: float | None
-    choice: Literal["tuned", "default"]
+    choice: Literal["tuned", "default", "mean"]
     trials: tuple[Trial, ...]
     notes: tuple[str, ...]
 
@@ -65,16 +83,22 @@ class Tuned:
         return cls(**{**fields, "choice": value["kept"], "trials": trials, "notes": tuple(value["notes"])})
 
     def summary(self) -> str:
-        """Say in one line how many trials there were, the scores, and which parameters are kept."""
+        """Say in one line how many trials there were, the scores, and what is kept."""
         if self.score_default is None:
             return f"{self.family}: default parameters kept; {'; '.join(self.notes)}"
-        stopped = sum(not trial.finished for trial in self.trials)
-        tuned = "none finished" if self.score_tuned is None else f"tuned {self.score_tuned:.4f}"
+        late = sum(not trial.finished for trial in self.trials)
+        tuned = "none beside it" if self.score_tuned is None else f"{self.choice_named} {self.score_tuned:.4f}"
         notes = "".join(f"; {note}" for note in self.notes)
+        ended = f", {late} ended by their time" if late else ""
         return (
-            f"{self.family}: {len(self.trials) - 1} trials, {stopped} stopped early; validation {self.metric} "
+            f"{self.family}: {len(self.trials)} trials{ended}; {self.metric} "
             f"default {self.score_default:.4f}, {tuned}: {self.choice} kept{notes}"
         )
+
+    @property
+    def choice_named(self) -> str:
+        """What the second score is of."""
+        return "best" if self.choice == "default" else self.choice
 
 
 def search(
@@ -86,12 +110,13 @@ def search(
     family: str,
     *,
     folder: Path,
+    seconds: float = math.inf,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Tuned:
-    """Search the family's parameters within the recipe's budget.
+    """Search the parameters of the family, and of others that take the same features, for so many `seconds`.
 
-    The journal lies in ``<folder>/tune``, one for each set of inputs: a search that was
-    killed, or whose budget was raised, goes on where it was.
+    Where the recipe names a number of trials there is no clock. The journal lies in ``<folder>/tune``, one for each
+    set of inputs: a search that was killed, or has more time now, goes on where it was.
 
     Raises
     ------
@@ -102,27 +127,66 @@ def search(
     ClusterError
         There is no Ray to run trials on, or every trial failed.
     """
+    # 1. What is searched: names and parameters are checked before the first fit.
     beyond = sorted(split.parts - OPEN)
     if beyond:
         where = f"tune: part '{beyond[-1]}' is open"
         got = ", ".join(sorted(split.parts))
         hint = 'split.only("train", "validation"): test rows are opened once, by evaluate'
         raise errors.SealedError.build(where, got=got, expected="the parts train and validation alone", hint=hint)
-    chosen = models.for_task(family, task)
-    default = training_job.params_of(recipe, family).model_dump(mode="json")
-    space = _space(recipe, family, task)
+    models.for_task(family, task)
+    families = _families(split, recipe, family, task)
     metric = metrics.find(recipe.selection.metric, task.kind)
-    reason = _nothing_to_do(split, recipe, space)
+    default = training_job.params_of(recipe, family).model_dump(mode="json")
+    reason = _nothing_to_do(split, recipe, families[family].space)
     if reason:
         return Tuned(family, default, metric.name, None, None, "default", (), (reason,))
-    params = models.params_of(family, default)
-    searched = chosen.params_for_search(params)
-    searching = _Searching(store, split, statistics, recipe, task, searched, family, space, metric, progress)
-    journal = Journal(folder / "tune" / f"{family}-{_key(store, split, recipe, task, family, space)}" / "journal.jsonl")
-    note = chosen.note_on_cheaper(params, [searched])
-    notes = [*([note] if note else []), *searching.run(journal)]
+    # 2. The trials.
+    journal = Journal(folder / "tune" / f"{family}-{_key(store, split, recipe, task, families)}" / "journal.jsonl")
+    rows, limit = (split, statistics), _seconds(recipe, seconds)
+    searching = _Searching(store, *rows, recipe, task, families, metric, limit, progress)
+    notes = searching.run(journal)
+    # 3. What is made of them.
     dummy = cluster.call(baseline.dummy_score, split, task, metric, "validation")
-    return _better(family, default, metric, tuple(journal.trials), tuple(notes), dummy)
+    best = _better(
+        family, default, metric, tuple(journal.trials), (*searching.notes(), *notes), searching.params, dummy
+    )
+    return searching.averaged(best, journal)
+
+
+def _seconds(recipe: Recipe, seconds: float) -> float:
+    """The time of the search: its own limit, none where the recipe names a number of trials, else what is given."""
+    if recipe.tune.minutes is not None:
+        return 60 * recipe.tune.minutes
+    return seconds if recipe.tune.trials == "auto" else math.inf
+
+
+def _families(split: Split, recipe: Recipe, family: str, task: Task) -> dict[str, Searched]:
+    """The family, and beside it those with a portfolio that take the same features, where the recipe leaves it open."""
+    names = [family]
+    if recipe.train.family == "auto" and not recipe.tune.space:
+        named = recipe.selection.families
+        able = models.FAMILIES if named == "auto" else named
+        names += [name for name in able if name != family and _stands_beside(family, name, split, task)]
+    return {name: _searched(split, recipe, name, task) for name in names}
+
+
+def _stands_beside(family: str, other: str, split: Split, task: Task) -> bool:
+    one, two = models.family(family), models.family(other)
+    return one.encoding == two.encoding and task.kind in two.tasks and bool(_portfolio(split, other, task))
+
+
+def _portfolio(split: Split, family: str, task: Task) -> list[dict[str, Any]]:
+    return models.family(family).portfolio(task, split.num_rows["train"])
+
+
+def _searched(split: Split, recipe: Recipe, family: str, task: Task) -> Searched:
+    chosen = models.family(family)
+    params = chosen.params_for_search(training_job.params_of(recipe, family))
+    fixed = recipe.train.params if recipe.train.family == family else {}
+    begin = [] if recipe.tune.space else _portfolio(split, family, task)
+    portfolio = tuple({name: value for name, value in point.items() if name not in fixed} for point in begin)
+    return Searched(params.model_dump(mode="json"), _space(recipe, family, task), portfolio)
 
 
 def _space(recipe: Recipe, family: str, task: Task) -> dict[str, Domain]:
@@ -135,12 +199,7 @@ def _space(recipe: Recipe, family: str, task: Task) -> dict[str, Domain]:
     return {name: Choice(tuple(values)) for name, values in recipe.tune.space.items()}
 
 
-def _num_trials(recipe: Recipe, space: dict[str, Domain]) -> int:
-    trials = recipe.tune.trials
-    return min(TRIALS, TRIALS_A_PARAMETER * len(space)) if trials == "auto" else trials
-
-
-def _nothing_to_do(split: Split, recipe: Recipe, space: dict[str, Domain]) -> str | None:
+def _nothing_to_do(split: Split, recipe: Recipe, space: Mapping[str, Domain]) -> str | None:
     if not space:
         return "the family has nothing to search"
     if recipe.tune.trials == 0:
@@ -150,8 +209,8 @@ def _nothing_to_do(split: Split, recipe: Recipe, space: dict[str, Domain]) -> st
     return None
 
 
-def _key(store: Store, split: Split, recipe: Recipe, task: Task, family: str, space: dict[str, Domain]) -> str:
-    """Digest all that a trial's score depends on; the budget is not part of it."""
+def _key(store: Store, split: Split, recipe: Recipe, task: Task, families: Mapping[str, Searched]) -> str:
+    """Digest all that a trial's score depends on; neither the number of trials nor their time is part of it."""
     return digest_json({
         "split": split.digest,
         "task": task.model_dump(mode="json"),
@@ -161,8 +220,7 @@ def _key(store: Store, split: Split, recipe: Recipe, task: Task, family: str, sp
         "train": recipe.train.model_dump(mode="json", exclude={"plan", "workers", "refit"}),
         "max_rows": recipe.tune.max_rows,
         "metric": recipe.selection.metric,
-        "space": {name: dataclasses.asdict(domain) for name, domain in space.items()},
-        "family": family,
+        "families": {name: dataclasses.asdict(family) for name, family in families.items()},
         "seed": recipe.seed,
         "code": code_digest(store, "mlsys.tune"),
     })[:16]  # fmt: skip
@@ -170,70 +228,142 @@ def _key(store: Store, split: Split, recipe: Recipe, task: Task, family: str, sp
 
 @dataclass(frozen=True)
 class _Searching:
-    """A call of `search` that has something to do; `params` are those under which trials are compared."""
+    """A call of `search` that has something to do."""
 
     store: Store
     split: Split
     statistics: TrainStatistics
     recipe: Recipe
     task: Task
-    params: FamilyParams
-    family: str
-    space: dict[str, Domain]
+    families: dict[str, Searched]
     metric: metrics.Metric
+    seconds: float
     progress: Callable[[str], None]
 
+    @property
+    def family(self) -> str:
+        """The family whose defaults are the first trial."""
+        return next(iter(self.families))
+
     def run(self, journal: Journal) -> list[str]:
-        """Fill the journal up to the budget and return notes for the reader."""
-        budget, num_trials = self.recipe.tune, _num_trials(self.recipe, self.space)
-        done = sum(trial.number > 0 for trial in journal.trials)
-        seconds = None if budget.minutes is None else 60 * budget.minutes - journal.elapsed_s
-        if journal.trials:
-            self.progress(f"{done} of {num_trials} trials found in the journal")
-        if journal.trials and (done >= num_trials or (seconds is not None and seconds <= 0)):
+        """Fill the journal up to the number of trials or the time, and return notes for the reader."""
+        number = MOST_TRIALS if self.recipe.tune.trials == "auto" else self.recipe.tune.trials + 1
+        done, left = len(journal.trials), self.seconds - journal.elapsed_s
+        if done:
+            self.progress(f"{done} trials found in the journal")
+        if done and (done >= number or left <= 0):
             return []
-        shared = self._share()
-        if not journal.trials:
-            self._judge_default(shared, journal)
+        shared = self._share(journal, left)
+        points = proposals.points(self.families, self._pace(left))
+        queue = Proposals(self.families, points, self.metric.sign, self.recipe.seed + done)
         with self.store.staging() as folder:
-            failed = trials.run(
-                shared,
-                journal,
-                folder=folder,
-                num_trials=num_trials - done,
-                seconds=seconds,
-                progress=lambda line: self.progress(f"{self.family} {self.metric.name}  {line}"),
-            )
-        if failed and len(failed) == num_trials - done:
-            raise errors.ClusterError.build(f"tune: {len(failed)} trials", got=failed[0], expected="a trial that ends")
+            failed = trials.run(shared, queue, journal, folder=folder, num_trials=number - done, progress=self._say)
+        if not journal.trials:
+            self._refuse(failed)
         return failed
 
-    def _share(self) -> Search:
-        """Have a task put the rows into Ray's object store: they never pass through the driver."""
+    def notes(self) -> list[str]:
+        """Sentences about what trials were fitted and judged on."""
+        family, params = models.family(self.family), training_job.params_of(self.recipe, self.family)
+        cheaper = family.note_on_cheaper(params, [family.params_for_search(params)])
+        rows, most = self.split.num_rows["train"], self.recipe.tune.max_rows
+        sampled = f"fitted on samples of {most:,} rows" if rows > most else None
+        return [note for note in (cheaper, sampled) if note]
+
+    def averaged(self, best: Tuned, journal: Journal) -> Tuned:
+        """The mean of some trials in place of the best one, where it is better beyond chance."""
+        able = [trial for trial in self._candidates(journal) if journal.has_predictions(trial)]
+        journal.keep(able)
+        members = self.recipe.tune.max_members
+        if members < 2 or len(able) < 2 or models.family(self.family).encoding != ensemble.FAMILY.encoding:
+            return best
+        if self._is_spread():
+            return best
+        mean = cluster.call(trials.blend, self._share(journal, 0.0), able, journal, members, threads=1)
+        if not mean.is_better:
+            return best
+        self.progress(f"mean of {len(mean.weights)} trials {mean.score:.4f}, {mean.gain:.4f} ± {mean.error:.4f} better")
+        chosen = [(able[number].family, self.params(able[number]), weight) for number, weight in mean.weights.items()]
+        params = ensemble.FAMILY.params.model_validate(ensemble.params_of_members(chosen)).model_dump(mode="json")
+        named = ", ".join(f"{weight:.2f} {family}" for family, _, weight in chosen)
+        notes = (*best.notes, f"a mean of {named}, better than the best trial by {mean.gain:.4g} ± {mean.error:.2g}")
+        values: dict[str, Any] = {"family": ensemble.FAMILY.name, "params": params, "score_tuned": mean.score}
+        return dataclasses.replace(best, **values, choice="mean", notes=notes)
+
+    def _candidates(self, journal: Journal) -> list[Trial]:
+        order = sorted(journal.trials, key=lambda trial: (-self.metric.sign * trial.score, trial.number))
+        return order[:CANDIDATES]
+
+    def params(self, trial: Trial) -> dict[str, Any]:
+        """All parameters of a trial for the final fit: that grows as many rounds as the trial kept.
+
+        Where the trial had only a sample of the rows, validation rows stop the final fit, after twice as many at most.
+        """
+        own = training_job.params_of(self.recipe, trial.family).model_dump(mode="json")
+        params = models.params_of(trial.family, {**own, **trial.params})
+        if trial.rounds is not None and "rounds" in type(params).model_fields:
+            is_whole = self.split.num_rows["train"] <= self.recipe.tune.max_rows
+            told = {"rounds": trial.rounds, "early_stopping": 0} if is_whole else {"rounds": 2 * trial.rounds}
+            params = params.model_copy(update=told)
+        return params.model_dump(mode="json")
+
+    def _is_spread(self) -> bool:
+        """True where the final fit goes over the cluster, which fits one model."""
+        return fitting.plan(self.split, self.recipe, self.family).kind == "cluster"
+
+    def _say(self, line: str) -> None:
+        self.progress(f"{self.metric.name}  {line}")
+
+    def _share(self, journal: Journal, seconds: float) -> Search:
+        """Have tasks put the rows into Ray's object store: they never pass through the driver."""
         if not cluster.is_connected():
             raise errors.ClusterError.build(
                 "tune: trials", got="no Ray", expected="a cluster", hint="cluster.connect(store) before tune.search"
             )
-        rows = cluster.share(_prepare, self.split, self.statistics, self.recipe, self.task, self.family)
-        defaults = self.params.model_dump(mode="json")
-        target = training_job.target_kind(self.recipe, self.task)
-        return Search(rows, self.task, self.family, self.metric.name, target, self.recipe.seed, defaults, self.space)
+        target, until = training_job.target_kind(self.recipe, self.task), time.time() + seconds
+        how = (self.metric.name, target, self.recipe.seed, self.families)
+        return Search(self._rows, self.task, *how, journal.folder, until)
 
-    def _judge_default(self, shared: Search, journal: Journal) -> None:
-        result = cluster.call(trials.judge, shared, {}, 1, threads=1)
-        if not math.isfinite(result.score):
-            where = f"tune: {self.metric.name} on the validation rows"
-            hint = "divide the rows otherwise (split), or take another metric (selection.metric)"
-            raise errors.TargetError.build(where, got="not defined", expected="rows of more than one class", hint=hint)
-        self.progress(f"{self.family} {self.metric.name}  default {result.score:.4f}")
-        journal.append(Trial(0, {}, result.score, result.best_rounds, True, result.fit_s, result.fit_s))
+    @functools.cached_property
+    def _rows(self) -> tuple[cluster.Shared[train.Prepared], ...]:
+        given = (self.split, self.statistics, self.recipe, self.task, self.family)
+        return tuple(cluster.share(_prepare, *given, judge) for judge in self._judges())
+
+    def _judges(self) -> list[train.Judge]:
+        """What trials are judged on: the validation part, and where there are few rows the folds, too.
+
+        Where time divides the rows, the latest ones are nearest to those that will be predicted, and judge alone.
+        """
+        few = self.split.num_rows["train"] < FEW_ROWS and not self.split.forward
+        return ["validation", *(sorted(self.statistics.folds) if few else [])]
+
+    def _pace(self, seconds: float) -> float:
+        """How much larger steps have to be than usual, so that boosting ends in the time of a trial."""
+        if math.isinf(seconds):
+            return 1.0
+        rows = min(self.split.num_rows["train"], self.recipe.tune.max_rows) * len(self._judges())
+        a_round = rows * len(self.split.schema.features) * max(1, len(self.task.classes) - 1) / CELLS_A_SECOND
+        return max(1.0, ROUNDS * a_round / (trials.SHARE * max(seconds, 1.0)))
+
+    def _refuse(self, failed: list[str]) -> None:
+        if failed:
+            raise errors.ClusterError.build(f"tune: {len(failed)} trials", got=failed[0], expected="a trial that ends")
+        where = f"tune: {self.metric.name} on the validation rows"
+        hint = "divide the rows otherwise (split), or take another metric (selection.metric)"
+        raise errors.TargetError.build(where, got="not defined", expected="rows of more than one class", hint=hint)
 
 
-def _prepare(split: Split, statistics: TrainStatistics, recipe: Recipe, task: Task, family: str) -> train.Prepared:
-    folds, max_rows = statistics.folds, recipe.tune.max_rows
-    return train.prepare(
-        split, statistics, recipe, task, family, fit_folds=folds, judge="validation", max_rows=max_rows
-    )
+def _prepare(
+    split: Split,
+    statistics: TrainStatistics,
+    recipe: Recipe,
+    task: Task,
+    family: str,
+    judge: train.Judge,
+) -> train.Prepared:
+    folds: Iterable[int] = (fold for fold in statistics.folds if fold != judge)
+    how: dict[str, Any] = {"judge": judge, "max_rows": recipe.tune.max_rows, "stops_on_judged": True}
+    return train.prepare(split, statistics, recipe, task, family, fit_folds=folds, **how)
 
 
 def _better(
@@ -242,16 +372,22 @@ def _better(
     metric: metrics.Metric,
     trials: tuple[Trial, ...],
     notes: tuple[str, ...],
+    params_of: Callable[[Trial], dict[str, Any]],
     dummy: float = math.nan,
 ) -> Tuned:
-    """Keep the best finished trial if it beats the default and the dummy, else the default."""
-    first = next(trial for trial in trials if trial.number == 0)
+    """Keep the best trial, with the parameters that `params_of` gives, if it beats default and dummy."""
+    first = min(
+        (trial for trial in trials if trial.family == family),
+        key=lambda trial: (len(trial.params), trial.number),
+        default=None,
+    )
     if not any(metric.sign * (trial.score - dummy) > 0 for trial in trials) and math.isfinite(dummy):
         notes = (*notes, f"no parameters beat the dummy's {metric.name} of {dummy:.4f} on the validation rows")
-    searched = [trial for trial in trials if trial.number > 0 and trial.finished]
+    searched = [trial for trial in trials if trial is not first]
     best = max(searched, key=lambda trial: (metric.sign * trial.score, -trial.number), default=None)
-    if best is None or metric.sign * (best.score - first.score) <= 0 or metric.sign * (best.score - dummy) <= 0:
+    floor = [dummy, *([] if first is None else [first.score])]
+    of_default = None if first is None else first.score
+    if best is None or any(metric.sign * (best.score - score) <= 0 for score in floor):
         score = None if best is None else best.score
-        return Tuned(family, default, metric.name, first.score, score, "default", trials, notes)
-    params = models.params_of(family, {**default, **best.params}).model_dump(mode="json")
-    return Tuned(family, params, metric.name, first.score, best.score, "tuned", trials, notes)
+        return Tuned(family, default, metric.name, of_default, score, "default", trials, notes)
+    return Tuned(best.family, params_of(best), metric.name, of_default, best.score, "tuned", trials, notes)

@@ -1,171 +1,166 @@
-"""Trials on Ray Tune: Optuna proposes parameters, ASHA stops boosting that is behind.
+"""Trials on Ray Tune: a worker keeps its rows, read and binned, and fits one proposal after another on them.
 
-The rows are prepared once, by a task, and lie in Ray's object store; trials read them
-there. Each trial has one CPU, in a worker process that is used again for the next one.
+The rows are prepared once, by tasks, and lie in Ray's object store. A trial has one CPU, in a worker that is used again
+for the next one; what boosters bin once serves all trials of the worker. A fit ends at its deadline, so that a search
+ends in time.
 
-Given the seed, the proposals depend on the order in which trials end, so with several
-trials at a time a search is not repeatable to the last digit; the journal is the record of
-what was done. One trial at a time is repeatable. A killed search leaves whole lines in the
-journal and at most one torn last line, which is cut off; the next run replays the lines into
-the searcher and goes on from there.
+The proposals depend on the order in which trials end, so with several trials at a time a search is not repeatable to
+the last digit; the journal is the record of what was done, and what is made of it depends on nothing else. A killed
+search leaves whole lines in the journal and at most one torn last line, which is cut off; the next run goes on from
+there, with all that the proposals had learned.
 
 References
 ----------
-Akiba et al.: Optuna, KDD 2019, doi:10.1145/3292500.3330701 (tree-structured Parzen estimator).
-Li et al.: A System for Massively Parallel Hyperparameter Tuning, MLSys 2020 (ASHA).
+Liaw et al.: Tune: A Research Platform for Distributed Model Selection and Training, arXiv:1807.05118.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
+import io
 import logging
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
-from ray.tune.search.optuna import OptunaSearch
 
 from mlsys import cluster, errors, models, train
 from mlsys.evaluate import metrics
-from mlsys.models.interface import Choice, Domain, Integer, Progress
 from mlsys.models.target_transform import Transform
 from mlsys.schema import Task
-from mlsys.store import storage_error, write_atomic
-from mlsys.train import FoldResult
+from mlsys.store import write_atomic
+from mlsys.tune import blending
+from mlsys.tune.journal import Journal, Trial, key
+from mlsys.tune.proposals import Proposals, Proposer, Searched
 
+SHORTEST_S = 0.5
+"""Seconds that a fit is given at least, however little time is left."""
 
-@dataclass(frozen=True)
-class Trial:
-    """A trial that has ended; number 0 is the default, searched ones count from 1 in the order in which they ended.
-
-    Attributes
-    ----------
-    params
-        The searched parameters only; empty for the default.
-    score, rounds
-        The metric on validation, and boosting rounds kept (None for families without rounds); of a
-        trial that was stopped as hopeless (not `finished`), those of its last report.
-    elapsed_s
-        Seconds that the search had run, over all its runs, when the trial ended.
-    """
-
-    number: int
-    params: dict[str, Any]
-    score: float
-    rounds: int | None
-    finished: bool
-    fit_s: float
-    elapsed_s: float
-
-
-class Journal:
-    """The file of finished trials of a search, one JSON line each, synced as they end."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.trials = self._read()
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds that earlier runs of the search took."""
-        return max((trial.elapsed_s for trial in self.trials), default=0.0)
-
-    def append(self, trial: Trial) -> None:
-        """Add a trial; it is on disk when this returns.
-
-        Raises
-        ------
-        StoreError
-            The disk is full or the folder cannot be written.
-        """
-        line = json.dumps(dataclasses.asdict(trial), ensure_ascii=False, allow_nan=False) + "\n"
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("ab") as file:
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise storage_error(self.file, error) from error
-        self.trials.append(trial)
-
-    def _read(self) -> list[Trial]:
-        if not self.file.is_file():
-            return []
-        data = self.file.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if whole != data:
-            write_atomic(self.file, whole)
-        return [Trial(**json.loads(line)) for line in whole.splitlines()]
+SHARE = 0.5
+"""Share of the time that is left which one trial may take."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """The rows, in Ray's object store, and the parameters and space that all trials share."""
+    """What all trials share: the rows, in Ray's object store, and what is searched.
 
-    rows: cluster.Shared[train.Prepared]
+    Attributes
+    ----------
+    rows
+        Rounds of rows to fit and to judge on; a trial is judged on all of its predictions together.
+    predictions
+        Folder that every node sees, for the predictions of the judged rows.
+    until
+        Time, as `time.time` counts, at which the search ends.
+    """
+
+    rows: tuple[cluster.Shared[train.Prepared], ...]
     task: Task
-    family: str
     metric: str
     target: Transform
     seed: int
-    defaults: Mapping[str, Any]
-    space: Mapping[str, Domain]
+    families: Mapping[str, Searched]
+    predictions: Path
+    until: float = math.inf
 
     @property
-    def mode(self) -> str:
-        return "max" if metrics.METRICS[self.metric].greater_is_better else "min"
-
-    @property
-    def rounds(self) -> int | None:
-        """Most rounds of a fit; None for families without rounds."""
-        return models.family(self.family).max_rounds(models.params_of(self.family, self.defaults))
+    def sign(self) -> int:
+        return metrics.METRICS[self.metric].sign
 
 
-def judge(search: Search, params: Mapping[str, Any], threads: int, progress: Progress | None = None) -> FoldResult:
-    """Fit with `params` over the defaults and judge on the validation rows, in this process."""
-    prepared = search.rows.get()
-    family, checked = search.family, models.params_of(search.family, {**search.defaults, **params})
-    how: dict[str, Any] = {"seed": search.seed, "threads": threads, "progress": progress, "target": search.target}
-    return train.fit_prepared(prepared, search.task, family, checked, search.metric, **how)
+@dataclass(frozen=True)
+class Judged:
+    """How a point did: its score over all judged rows, the mean of the rounds kept, and its seconds."""
+
+    score: float
+    rounds: int | None
+    fit_s: float
+    finished: bool
+
+
+def judge(
+    search: Search,
+    rows: list[train.Prepared],
+    bins: list[dict[Hashable, Any]],
+    family: str,
+    params: Mapping[str, Any],
+    threads: int,
+) -> Judged:
+    """Fit with `params` over the defaults on each round of rows, and judge all predictions together."""
+    checked = models.params_of(family, {**search.families[family].defaults, **params})
+    how: dict[str, Any] = {"seed": search.seed, "threads": threads, "target": search.target}
+    results, outputs, finished = [], [], True
+    for number, prepared in enumerate(rows):
+        seconds = _seconds(search, len(rows) - number)
+        result, output = train.judged(
+            prepared, search.task, family, checked, search.metric, seconds=seconds, bins=bins[number], **how
+        )
+        finished &= seconds is None or result.fit_s < seconds
+        results.append(result)
+        outputs.append(output)
+    together = np.concatenate(outputs)
+    _write_predictions(search.predictions / f"{key(family, dict(params))}.npy", together)
+    score = metrics.measure(search.metric, np.concatenate([each.judged.y for each in rows]), together)
+    kept = [each.best_rounds for each in results if each.best_rounds is not None]
+    rounds = round(float(np.mean(kept))) if kept else None
+    return Judged(float(score), rounds, sum(each.fit_s for each in results), finished)
+
+
+def _seconds(search: Search, rounds_left: int) -> float | None:
+    if math.isinf(search.until):
+        return None
+    return max(SHORTEST_S, SHARE * (search.until - time.time()) / rounds_left)
+
+
+def _write_predictions(file: Path, output: np.ndarray) -> None:
+    data = io.BytesIO()
+    np.save(data, output.astype(np.float32))
+    write_atomic(file, data.getvalue())
+
+
+def blend(search: Search, trials: list[Trial], journal: Journal, members: int) -> blending.Blend:
+    """Select a mean of trials, whose predictions have to be there."""
+    y = np.concatenate([each.get().judged.y for each in search.rows])
+    outputs = [journal.predictions(trial) for trial in trials]
+    return blending.select(search.metric, y, outputs, members)
 
 
 def run(
     search: Search,
+    proposals: Proposals,
     journal: Journal,
     *,
     folder: Path,
     num_trials: int,
-    seconds: float | None,
     progress: Callable[[str], None],
 ) -> list[str]:
-    """Run trials until `num_trials` more have ended or `seconds` are over, and journal them.
+    """Run trials until `num_trials` have ended or the time is over, and journal them.
 
     `folder` is an empty one that every node sees, for Tune's state meanwhile. A line for each trial that failed
     is returned.
     """
+    search.predictions.mkdir(parents=True, exist_ok=True)
+    record = _Record(journal, progress)
     with _quiet():
-        results = _tuner(search, _Record(journal, num_trials, progress), folder, num_trials, seconds).fit()
+        proposer = Proposer(proposals, journal, search.until)
+        results = _tuner(search, proposer, record, folder, num_trials).fit()
     ended = (results[i] for i in range(len(results)))
     return [f"trial {result.config}: {_reason(result.error)}" for result in ended if result.error]
 
 
-def _tuner(search: Search, record: _Record, folder: Path, num_trials: int, seconds: float | None) -> tune.Tuner:
+def _tuner(search: Search, proposer: Proposer, record: _Record, folder: Path, num_trials: int) -> tune.Tuner:
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(_trainable, search=[search]), {"cpu": 1}),
+        tune.with_resources(tune.with_parameters(_Worker, search=[search]), {"cpu": 1}),
         tune_config=tune.TuneConfig(
-            search_alg=_searcher(search, record.journal),
-            scheduler=_scheduler(search),
+            metric="score",
+            mode="max" if search.sign > 0 else "min",
+            search_alg=proposer,
             num_samples=num_trials,
-            time_budget_s=seconds,
             max_concurrent_trials=cluster.num_cpus(),
             reuse_actors=True,
         ),
@@ -189,59 +184,37 @@ def _quiet() -> Iterator[None]:
         optuna_logging.set_verbosity(verbosity)
 
 
-def _trainable(config: dict[str, Any], search: list[Search]) -> None:
-    """Run a trial: report the score every few rounds, and once at the end."""
-    shared = search[0]
-    ended = judge(shared, config, threads=1)
-    last = {"score": ended.score, "round": shared.rounds or 1, "kept": ended.best_rounds}
-    tune.report({**last, "finished": True, "fit_s": ended.fit_s})
+class _Worker(tune.Trainable):
+    """A worker that keeps its rows and fits one point after another."""
 
+    def setup(self, config: dict[str, Any], search: Sequence[Search] = ()) -> None:
+        self.config = config
+        self.search = search[0]
+        self.rows = [each.get() for each in self.search.rows]
+        self.bins: list[dict[Hashable, Any]] = [{} for _ in self.rows]
 
-def _searcher(search: Search, journal: Journal) -> OptunaSearch:
-    """Make a TPE that knows the trials of the journal; its seed moves on, or it would propose them again."""
-    space = search.space
-    seen = [trial for trial in journal.trials if set(trial.params) == set(space)]
-    seen = [trial for trial in seen if all(value in space[name] for name, value in trial.params.items())]
-    return OptunaSearch(
-        space={name: _distribution(domain) for name, domain in space.items()},
-        metric="score",
-        mode=search.mode,
-        seed=search.seed + len(journal.trials),
-        points_to_evaluate=[trial.params for trial in seen] or None,
-        evaluated_rewards=[trial.score for trial in seen] or None,
-    )
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.config = new_config
+        return True
 
-
-def _distribution(domain: Domain) -> Any:
-    from optuna import distributions
-
-    if isinstance(domain, Choice):
-        return distributions.CategoricalDistribution(domain.values)
-    if isinstance(domain, Integer):
-        return distributions.IntDistribution(domain.low, domain.high, log=domain.log)
-    return distributions.FloatDistribution(domain.low, domain.high, log=domain.log)
-
-
-def _scheduler(search: Search) -> ASHAScheduler | None:
-    """Stop hopeless boosting from a quarter of the rounds on; families without rounds are not stopped."""
-    if search.rounds is None:
-        return None
-    return ASHAScheduler(
-        time_attr="round",
-        metric="score",
-        mode=search.mode,
-        max_t=search.rounds + 1,  # the last report, made after all rounds
-        grace_period=max(1, search.rounds // 4),
-        reduction_factor=2,  # of the trials that reach a rung, every second goes on
-    )
+    def step(self) -> dict[str, Any]:
+        """One trial: the whole fit."""
+        family, params = self.config["family"], self.config["params"]
+        ended = judge(self.search, self.rows, self.bins, family, params, 1)
+        return {
+            "score": ended.score,
+            "kept": ended.rounds,
+            "finished": ended.finished,
+            "fit_s": ended.fit_s,
+            tune.result.DONE: True,
+        }
 
 
 class _Record(tune.Callback):
     """A callback in the driver that writes each trial that ends into the journal, and reports it."""
 
-    def __init__(self, journal: Journal, num_trials: int, progress: Callable[[str], None]) -> None:
+    def __init__(self, journal: Journal, progress: Callable[[str], None]) -> None:
         self.journal = journal
-        self.last = max((trial.number for trial in journal.trials), default=0) + num_trials
         self.progress = progress
         self.before = journal.elapsed_s
         self.began = time.monotonic()
@@ -254,10 +227,10 @@ class _Record(tune.Callback):
         result = trial.last_result
         if not math.isfinite(result.get("score", math.nan)):
             return
-        number = max((done.number for done in self.journal.trials), default=0) + 1
         done = Trial(
-            number=number,
-            params=dict(trial.config),
+            number=len(self.journal.trials),
+            family=trial.config["family"],
+            params=dict(trial.config["params"]),
             score=float(result["score"]),
             rounds=result["kept"],
             finished=bool(result["finished"]),
@@ -265,7 +238,8 @@ class _Record(tune.Callback):
             elapsed_s=self.before + time.monotonic() - self.began,
         )
         self.journal.append(done)
-        self.progress(f"trial {number}/{self.last}  {done.score:.4f}{'' if done.finished else '  stopped early'}")
+        late = "" if done.finished else "  ended by its time"
+        self.progress(f"trial {done.number} {done.family}  {done.score:.4f}  {done.fit_s:.1f} s{late}")
 
 
 def _reason(error: Any) -> str:

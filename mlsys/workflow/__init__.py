@@ -93,11 +93,17 @@ SELECTION = Step(
     modelling.selection,
     results.SelectionResult,
     summary.own,
-    reads=(*FIT, "data.kinds", "selection"),
+    reads=(*FIT, "budget", "data.kinds", "selection"),
     observe=data.observe_encoders,
 )
 TUNE = Step(
-    "tune", 7, modelling.tune, results.TuneResult, summary.own, reads=(*FIT, "tune"), observe=data.observe_encoders
+    "tune",
+    7,
+    modelling.tune,
+    results.TuneResult,
+    summary.own,
+    reads=(*FIT, "budget", "selection.families", "train.plan", "tune"),
+    observe=data.observe_encoders,
 )
 TRAIN = Step(
     "train",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
+from mlsys import budget
 from mlsys.dataset import Snapshot, Split
 from mlsys.recipe import Recipe
 from mlsys.store import Store
@@ -45,15 +47,18 @@ def selection(context: StepContext, data: CollectResult, profile: ExploreResult)
     """Compare families on the folds; a simpler one is preferred to the best only within a practical margin."""
     from mlsys import selection as step
 
+    began = time.monotonic()
     recipe, rows = context.recipe, Split.open(context.store, data.split).only("train")
     statistics = _statistics(context.store, profile.statistics)
-    ranking = step.rank(rows, statistics, recipe, data.task, progress=context.progress)
+    seconds = budget.SELECTION * budget.seconds(recipe, rows, data.task)
+    ranking = step.rank(rows, statistics, recipe, data.task, seconds=seconds, progress=context.progress)
     return SelectionResult(
         ranking=context.store.put_json("ranking", ranking.to_json()),
         preferred=ranking.preferred,
         family=ranking.family if recipe.train.family == "auto" else recipe.train.family,
         decided=ranking.decided,
         leaderboard=ranking.to_json(),
+        seconds=round(time.monotonic() - began, 1),
         summary=ranking.summary(),
     )
 
@@ -66,9 +71,11 @@ def tune(context: StepContext, data: CollectResult, profile: ExploreResult, rank
     recipe = context.recipe.having(ranking.decided)
     split = Split.open(store, data.split).only("train", "validation")
     statistics = _statistics(store, profile.statistics)
-    tuned = step.search(store, split, statistics, recipe, data.task, ranking.family, folder=folder, progress=progress)
+    left = budget.SEARCH * budget.seconds(recipe, split, data.task) - ranking.seconds
+    how: dict[str, Any] = {"folder": folder, "seconds": max(left, 0.0), "progress": progress}
+    tuned = step.search(store, split, statistics, recipe, data.task, ranking.family, **how)
     stored = context.store.put_json("params", tuned.to_json())
-    return TuneResult(params=tuned.params, stored=stored, summary=tuned.summary())
+    return TuneResult(family=tuned.family, params=tuned.params, stored=stored, summary=tuned.summary())
 
 
 def observe_views(
@@ -105,10 +112,8 @@ def train(
     store, recipe, progress = context.store, context.recipe.having(ranking.decided), context.progress
     split = Split.open(store, data.split).only("train", "validation")
     statistics = _statistics(store, profile.statistics)
-    params = {**tuned.params, **recipe.train.params}
-    bundle = step.fit(
-        store, split, statistics, recipe, data.task, ranking.family, params, views=views, progress=progress
-    )
+    params = tuned.params | (recipe.train.params if tuned.family == recipe.train.family else {})
+    bundle = step.fit(store, split, statistics, recipe, data.task, tuned.family, params, views=views, progress=progress)
     plan, num_features = bundle.provenance["plan"], len(bundle.program.names)
     return TrainResult(bundle=bundle.digest, family=bundle.family, plan=plan, num_features=num_features)
 

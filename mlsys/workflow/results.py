@@ -155,6 +155,8 @@ class SelectionResult(StepResult):
     ----------
     decided
         Recipe values that the comparison decided where the recipe leaves them open, by dotted key.
+    seconds
+        Time that the comparison took, which the search no longer has.
     """
 
     identity = ("family", "decided")
@@ -165,16 +167,18 @@ class SelectionResult(StepResult):
     family: str
     leaderboard: dict[str, Any]
     decided: dict[str, Any]
+    seconds: float
     summary: str
 
 
 @dataclass(frozen=True)
 class TuneResult(StepResult):
-    """Parameters of the family; `stored` is the record of the search."""
+    """The family of the model and its parameters; `stored` is the record of the search."""
 
-    identity = ("params",)
+    identity = ("family", "params")
     objects_of = (("params", "stored"),)
 
+    family: str
     params: dict[str, Any]
     stored: str
     summary: str

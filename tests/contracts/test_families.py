@@ -25,6 +25,14 @@ FAST = {
     "xgboost": {"rounds": 30, "early_stopping": 5},
     "lightgbm": {"rounds": 30, "early_stopping": 5},
     "catboost": {"rounds": 30, "early_stopping": 5},
+    "ensemble": {
+        "members": [
+            {"family": "xgboost", "params": {"rounds": 20, "early_stopping": 0}, "weight": 2},
+            {"family": "xgboost", "params": {"rounds": 20, "max_depth": 2}, "weight": 1},
+            {"family": "lightgbm", "params": {"rounds": 20}, "weight": 1},
+            {"family": "forest", "params": {"trees": 10}, "weight": 1},
+        ]
+    },
 }
 
 
@@ -37,6 +45,11 @@ def rows(kind, n=400, seed=0):
     X[rng.random(X.shape) < 0.05] = np.nan
     y = {"binary": signal > 1, "multiclass": np.digitize(signal, [0, 2]), "regression": signal}[kind]
     return Matrix(X, y.astype(np.float64), tuple("abcde"), ("q", "q", "q", "q", "c"))
+
+
+def files(folder):
+    """What a model was saved as: files in the folder, and in folders of it."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -142,7 +155,9 @@ def test_the_same_seed_saves_the_same_bytes(fitted, name, kind, tmp_path):
     for number, each in enumerate([model, twin, family_reloaded(family, model, tmp_path)]):
         (tmp_path / str(number)).mkdir()
         family.save(each, tmp_path / str(number))
-    contents = [{f.name: f.read_bytes() for f in (tmp_path / str(n)).iterdir()} for n in range(3)]
+    contents = [
+        {str(f.relative_to(tmp_path / str(n))): f.read_bytes() for f in files(tmp_path / str(n))} for n in range(3)
+    ]
     assert contents[0] == contents[1] == contents[2]
 
 
@@ -155,13 +170,13 @@ def family_reloaded(family, model, folder):
 def test_nothing_saved_is_a_pickle(fitted, tmp_path):
     family, model, _ = fitted
     family.save(model, tmp_path)
-    assert {f.suffix for f in tmp_path.iterdir()} <= {".json", ".npz", ".ubj", ".txt", ".cbm"}
+    assert {f.suffix for f in files(tmp_path)} <= {".json", ".npz", ".ubj", ".txt", ".cbm"}
 
 
 def test_a_damaged_file_is_refused_by_name(fitted, tmp_path):
     family, model, _ = fitted
     family.save(model, tmp_path)
-    for file in sorted(tmp_path.iterdir()):
+    for file in files(tmp_path):
         whole = file.read_bytes()
         for broken in (b"", whole[: len(whole) // 2], b"\x80\x04N."):
             file.write_bytes(broken)

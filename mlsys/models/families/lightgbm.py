@@ -29,6 +29,9 @@ _OBJECTIVES = {
     TaskKind.REGRESSION: ("regression", "l2"),
 }
 _ABSOLUTE = ("regression_l1", "l1")
+SMALL = 20_000
+"""Training rows below which a search begins with small trees, too, and above which with large ones."""
+
 _NETWORK: dict[str, Any] = {}
 """Where the other workers are, in a worker of Ray Train."""
 
@@ -62,7 +65,6 @@ class LightGBMFamily(
     complexity = 5
     """After the others: leaf-wise trees are deep, so their reasons are longer than those of XGBoost's."""
     params = LightGBMParams
-    min_coordinates = None
     libraries = ("lightgbm",)
     trainer = "ray.train.lightgbm:LightGBMTrainer"
     averages_losses = False
@@ -79,6 +81,24 @@ class LightGBMFamily(
             "feature_fraction": Uniform(0.4, 1.0),
             "lambda_l2": Uniform(0.01, 100.0, log=True),
         }
+
+    def portfolio(self, task: Task, num_rows: int) -> list[dict[str, Any]]:
+        """Tuned defaults (Holzmüller et al. 2024, arXiv:2407.04491), then points of AutoGluon's portfolio of 2025.
+
+        Where those were meant for long training, the learning rate is larger here.
+        """
+        is_class = task.is_classification
+        tuned = {"num_leaves": 50, "min_data_in_leaf": 40} if is_class else {"num_leaves": 100, "min_data_in_leaf": 3}
+        points: list[dict[str, Any]] = [
+            {**tuned, "bagging_fraction": 0.75 if is_class else 0.7, "feature_fraction": 1.0, "lambda_l2": 0.0},
+            {"extra_trees": True, "num_leaves": 39, "min_data_in_leaf": 3, "feature_fraction": 0.46}
+            | {"bagging_fraction": 0.88, "lambda_l1": 0.24, "lambda_l2": 0.36, "min_data_per_group": 9},
+            {"num_leaves": 84, "min_data_in_leaf": 3, "feature_fraction": 0.53, "bagging_fraction": 0.98}
+            | {"lambda_l2": 0.84},
+        ]
+        small = {"num_leaves": 8, "min_data_in_leaf": 24, "feature_fraction": 0.94, "bagging_fraction": 0.81}
+        large = {"num_leaves": 128, "min_data_in_leaf": 3, "feature_fraction": 0.9}
+        return [*points, small] if num_rows < SMALL else [*points, large]
 
     def join(self) -> None:
         """Learn from Ray Train where the other workers are; the process fits nothing else."""

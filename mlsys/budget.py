@@ -1,0 +1,35 @@
+"""How long steps 4, 7 and 5 may take together, and which part of it each of them has.
+
+The time of a recipe is one: comparing families, searching parameters and the final fit share it. The shares are upper
+bounds; what a step leaves goes to the next. The final fit is not timed: the search chooses models whose fits
+fit into what is reserved for it, so that the same choice always ends in the same model.
+"""
+
+from __future__ import annotations
+
+from mlsys.dataset import Split
+from mlsys.recipe import Recipe
+from mlsys.recipe.columns import span_us
+from mlsys.schema import Task, TaskKind
+
+SHORTEST_S, LONGEST_S = 20.0, 300.0
+"""Bounds of the time that is taken where the recipe leaves it open."""
+
+CELLS_A_SECOND = 200_000
+"""Training rows × columns that get a second more where the recipe leaves the time open."""
+
+SELECTION, SEARCH = 0.35, 0.75
+"""Fractions of the time that are over at the end of selection, and of the search."""
+
+
+def seconds(recipe: Recipe, split: Split, task: Task) -> float:
+    """The time of steps 4, 7 and 5: the recipe's, or by the number of training values, times trees a round.
+
+    With auto, 20 s and one more for each 200,000 values, 300 s at most; classes beyond two count as often as each of
+    them costs a tree.
+    """
+    if recipe.budget != "auto":
+        return span_us(recipe.budget) / 1e6
+    outputs = len(task.classes) if task.kind is TaskKind.MULTICLASS else 1
+    cells = split.num_rows["train"] * len(split.schema.features) * min(outputs, 10)
+    return min(LONGEST_S, SHORTEST_S + cells / CELLS_A_SECOND)

@@ -1,0 +1,166 @@
+"""A weighted mean of models of other families on the same features: what the search makes of its best trials.
+
+Each member is fitted as it would be alone. Probabilities are averaged as they are, and so are values: Caruana et al.,
+"Ensemble Selection from Libraries of Models", ICML 2004, doi:10.1145/1015330.1015432. Which members, and with which
+weights, is chosen in `mlsys.tune.blending`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mlsys import models
+from mlsys.models.boosting import BoostingFamily, BoostingParams
+from mlsys.models.interface import Family, FamilyParams, Progress
+from mlsys.models.matrix import Matrix
+from mlsys.models.model_files import ModelFacts, damaged, read_facts, write_facts
+from mlsys.schema import Task
+
+
+class Member(BaseModel):
+    """A family, its parameters (those that are not named have their defaults), and its share of the mean."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: str
+    params: dict[str, Any] = {}
+    weight: float = Field(gt=0)
+
+
+class EnsembleParams(FamilyParams):
+    """The members; weights are taken by their share of the sum."""
+
+    members: tuple[Member, ...] = Field(
+        (Member(family="xgboost", weight=1.0), Member(family="lightgbm", weight=1.0)),
+        min_length=1,
+        description="models of the mean: {family, params, weight}",
+    )
+
+    @model_validator(mode="after")
+    def _members_can_stand_beside_each_other(self) -> EnsembleParams:
+        for member in self.members:
+            if models.family(member.family).encoding != EnsembleFamily.encoding or member.family == EnsembleFamily.name:
+                able = [name for name, each in models.FAMILIES.items() if each.encoding == EnsembleFamily.encoding]
+                able.remove(EnsembleFamily.name)
+                raise ValueError(f"members of the families {', '.join(sorted(able))}, which take the same features")
+            models.params_of(member.family, member.params)
+        return self
+
+
+class EnsembleFacts(ModelFacts):
+    """The family and the weight of each member; weights sum to 1."""
+
+    families: tuple[str, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Fitted members, in the order of their facts."""
+
+    facts: EnsembleFacts
+    members: tuple[Any, ...]
+
+
+class EnsembleFamily(Family[EnsembleParams, Ensemble]):
+    """Weighted means of models."""
+
+    name = "ensemble"
+    encoding = "codes"
+    complexity = 9
+    """After every family that a member may be of."""
+    params = EnsembleParams
+
+    def fit(
+        self,
+        train: Matrix,
+        validation: Matrix | None,
+        task: Task,
+        params: EnsembleParams,
+        *,
+        seed: int,
+        threads: int,
+        progress: Progress | None = None,
+        seconds: float | None = None,
+    ) -> Ensemble:
+        """Fit one member after another; those that share bins are grown on the same."""
+        total = sum(member.weight for member in params.members)
+        fitted, bins = [], dict[Hashable, Any]()
+        for member in params.members:
+            rows = (train, validation)
+            fitted.append(_fit(member, rows, bins, task, seed=seed, threads=threads, seconds=seconds))
+        families = tuple(member.family for member in params.members)
+        weights = tuple(member.weight / total for member in params.members)
+        return Ensemble(EnsembleFacts(families=families, weights=weights), tuple(fitted))
+
+    def predict(self, model: Ensemble, X: np.ndarray) -> np.ndarray:
+        """Sum the weighted predictions in the order of the members, so that a row has the same bits in any batch."""
+        facts = zip(model.facts.families, model.facts.weights, model.members, strict=True)
+        parts = [weight * models.family(name).predict(member, X) for name, weight, member in facts]
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return np.asarray(total)
+
+    def params_of_refit(self, params: EnsembleParams, model: Ensemble, growth: float) -> EnsembleParams | None:
+        """Those of each member."""
+        members = []
+        for member, fitted in zip(params.members, model.members, strict=True):
+            family = models.family(member.family)
+            grown = family.params_of_refit(models.params_of(member.family, member.params), fitted, growth)
+            if grown is None:
+                return None
+            members.append(member.model_copy(update={"params": grown.model_dump(mode="json")}))
+        return EnsembleParams(members=tuple(members))
+
+    def save(self, model: Ensemble, folder: Path) -> None:
+        """Write ``ensemble.json`` and each member into a folder of its own."""
+        write_facts(folder / "ensemble.json", model.facts)
+        for number, (name, member) in enumerate(zip(model.facts.families, model.members, strict=True)):
+            (folder / f"member-{number}").mkdir()
+            models.family(name).save(member, folder / f"member-{number}")
+
+    def load(self, folder: Path) -> Ensemble:
+        """Read what `save` wrote."""
+        file = folder / "ensemble.json"
+        facts = read_facts(file, EnsembleFacts)
+        if len(facts.families) != len(facts.weights) or not all(name in models.FAMILIES for name in facts.families):
+            raise damaged(file, f"{facts.families}", "known families, each with a weight")
+        folders = [folder / f"member-{number}" for number in range(len(facts.families))]
+        members = [models.family(name).load(own) for name, own in zip(facts.families, folders, strict=True)]
+        return Ensemble(facts, tuple(members))
+
+
+FAMILY = EnsembleFamily()
+
+
+def _fit(
+    member: Member,
+    rows: tuple[Matrix, Matrix | None],
+    bins: dict[Hashable, Any],
+    task: Task,
+    *,
+    seed: int,
+    threads: int,
+    seconds: float | None,
+) -> Any:
+    """Fit a member; `bins` are those of the members before it."""
+    family, params = models.family(member.family), models.params_of(member.family, member.params)
+    if not (isinstance(family, BoostingFamily) and isinstance(params, BoostingParams)):
+        return family.fit(*rows, task, params, seed=seed, threads=threads)
+    stopping = rows[1] if params.early_stopping else None
+    key = member.family, family.bins_key(params), stopping is None
+    if key not in bins:
+        bins[key] = family.bin([rows[0]], stopping, params, threads=threads)
+    return family.grow(bins[key], task, params, seed=seed, threads=threads, seconds=seconds)
+
+
+def params_of_members(members: Sequence[tuple[str, dict[str, Any], float]]) -> dict[str, Any]:
+    """Parameters of an ensemble from families, their parameters, and weights, as a recipe would state them."""
+    return {"members": [{"family": family, "params": params, "weight": weight} for family, params, weight in members]}

@@ -1,0 +1,90 @@
+"""Which trials are averaged, and with which weights: greedy ensemble selection on rows that no trial was fitted on.
+
+The mean begins empty. Step by step, the trial joins whose addition is best by the metric; one may join again, which is
+how weights arise. The mean is cut back to its best step. It is taken in place of the best single trial only where the
+gain is larger than one standard error of the paired difference: the jackknife over parts of the judged rows.
+
+References
+----------
+Caruana, Niculescu-Mizil, Crew, Ksikes: Ensemble Selection from Libraries of Models, ICML 2004,
+doi:10.1145/1015330.1015432.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlsys.evaluate import metrics
+from mlsys.statistics import jackknife
+
+STEPS = 20
+"""Steps of the selection."""
+
+ROWS = 50_000
+"""Judged rows that the selection looks at, of more every k-th: a step measures every candidate once."""
+
+PARTS = 20
+"""Parts of the judged rows whose absence gives the standard error."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A mean of trials: their positions with their weights, and its score beside the best single one's.
+
+    `error` is the standard error of the gain; NaN where the metric is not defined on some part of the rows.
+    """
+
+    weights: dict[int, float]
+    score: float
+    gain: float
+    error: float
+
+    @property
+    def is_better(self) -> bool:
+        return len(self.weights) > 1 and self.gain > self.error
+
+
+def select(metric: str, y: np.ndarray, outputs: Sequence[np.ndarray], members: int) -> Blend:
+    """Select a mean of at most so many different predictions, (rows,) or (rows, classes) each, by a metric."""
+    step = -(-len(y) // ROWS)
+    y, outputs = y[::step], [output[::step].astype(np.float64) for output in outputs]
+    sign = metrics.METRICS[metric].sign
+    singles = [sign * metrics.measure(metric, y, output) for output in outputs]
+    order = _greedy(metric, y, outputs, members)
+    weights = {number: count / len(order) for number, count in sorted(Counter(order).items())}
+    mean = _mean(outputs, order)
+    best = int(np.nanargmax(singles))
+    score = metrics.measure(metric, y, mean)
+    gain = sign * score - singles[best]
+    part = np.arange(len(y)) % PARTS
+    without = np.array([_gain(metric, y[part != k], mean[part != k], outputs[best][part != k]) for k in range(PARTS)])
+    return Blend(weights, float(score), float(gain), jackknife.standard_error(float(gain), without))
+
+
+def _gain(metric: str, y: np.ndarray, mean: np.ndarray, single: np.ndarray) -> float:
+    return metrics.METRICS[metric].sign * (metrics.measure(metric, y, mean) - metrics.measure(metric, y, single))
+
+
+def _mean(outputs: Sequence[np.ndarray], order: Sequence[int]) -> np.ndarray:
+    return np.asarray(sum(outputs[number] for number in order) / len(order))
+
+
+def _greedy(metric: str, y: np.ndarray, outputs: Sequence[np.ndarray], members: int) -> list[int]:
+    """Positions in the order in which they join, up to the best step; of equal ones a member is taken again."""
+    sign, order, reached = metrics.METRICS[metric].sign, list[int](), list[float]()
+    total = np.zeros_like(outputs[0])
+    for step in range(1, STEPS + 1):
+        able = set(order) if len(set(order)) == members else range(len(outputs))
+        scores = {k: sign * metrics.measure(metric, y, (total + outputs[k]) / step) for k in able}
+        defined = {k: score for k, score in scores.items() if np.isfinite(score)}
+        if not defined:
+            break
+        joining = max(defined, key=lambda k: (defined[k], k in order, -k))
+        total = total + outputs[joining]
+        order.append(joining)
+        reached.append(defined[joining])
+    return order[: int(np.argmax(reached)) + 1]

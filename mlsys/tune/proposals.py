@@ -1,0 +1,191 @@
+"""What a search tries: the defaults, the families' portfolios, then points that Optuna proposes around the best.
+
+A portfolio holds parameters that are good for many tables, so that a search of a few trials is better than chance:
+AutoGluon's and FLAML's published ones are where ours come from. After them each further trial is a proposal of a
+tree-structured Parzen estimator for one of the two best families, two of three times for the best.
+
+A search that goes on from its journal tells Optuna all trials of before.
+
+References
+----------
+Akiba et al.: Optuna, KDD 2019, doi:10.1145/3292500.3330701.
+Bergstra et al.: Algorithms for Hyper-Parameter Optimization, NIPS 2011 (the estimator).
+Erickson et al.: AutoGluon-Tabular, arXiv:2003.06505; Wang et al.: FLAML, MLSys 2021 (portfolios).
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from ray.tune.search import Searcher
+
+from mlsys.models.interface import Choice, Domain, Integer
+from mlsys.tune.journal import Journal, Trial
+
+STARTS = 4
+"""Random points of the estimator before it models, beside those of the portfolio."""
+
+EVERY = 3
+"""Every third proposal is for the second-best family."""
+
+LARGEST_STEP = 0.2
+"""Learning rate up to which larger steps make up for few rounds."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A family in a search.
+
+    Attributes
+    ----------
+    defaults
+        Its parameters as the recipe sets them.
+    space
+        Domain of each parameter that is searched.
+    portfolio
+        Parameters to begin with, over the defaults.
+    """
+
+    defaults: Mapping[str, Any]
+    space: Mapping[str, Domain]
+    portfolio: tuple[Mapping[str, Any], ...] = ()
+
+
+def points(families: Mapping[str, Searched], pace: float = 1.0) -> list[tuple[str, dict[str, Any]]]:
+    """The defaults of the first family, then the portfolios in turn; the first of each family before second ones.
+
+    Learning rates are multiplied by `pace`, up to `LARGEST_STEP`, so that boosting ends in time.
+    """
+    first = next(iter(families))
+    turns = itertools.zip_longest(*([(name, point) for point in own.portfolio] for name, own in families.items()))
+    all_points = [(first, {}), *(pair for turn in turns for pair in turn if pair)]
+    return [(name, _at_pace(families[name].defaults, point, pace)) for name, point in all_points]
+
+
+def _at_pace(defaults: Mapping[str, Any], point: Mapping[str, Any], pace: float) -> dict[str, Any]:
+    rate = point.get("learning_rate", defaults.get("learning_rate"))
+    if rate is None or pace <= 1:
+        return dict(point)
+    return {**point, "learning_rate": max(rate, min(LARGEST_STEP, round(rate * pace, 4)))}
+
+
+@dataclass
+class Proposals:
+    """The next point to try, given the trials of a journal and what was tried since.
+
+    Attributes
+    ----------
+    queue
+        Points that are tried first.
+    sign
+        The number +1 where larger scores are better, else -1.
+    """
+
+    families: Mapping[str, Searched]
+    queue: list[tuple[str, dict[str, Any]]]
+    sign: int
+    seed: int
+    best: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
+    studies: dict[str, optuna.Study] = field(default_factory=dict)
+    proposed: int = 0
+
+    def __post_init__(self) -> None:
+        for number, (name, family) in enumerate(self.families.items()):
+            if family.space:
+                sampler = optuna.samplers.TPESampler(seed=self.seed + number, n_startup_trials=STARTS)
+                self.studies[name] = optuna.create_study(direction="maximize", sampler=sampler)
+
+    def know(self, trial: Trial) -> None:
+        """Take note of a trial of before."""
+        self.queue = [(name, point) for name, point in self.queue if (name, point) != (trial.family, trial.params)]
+        self._tell(trial.family, trial.params, trial.score)
+
+    def next(self) -> tuple[str, dict[str, Any], optuna.trial.Trial | None] | None:
+        """A family, parameters over its defaults, and the trial of Optuna that they are; None where nothing is left."""
+        if self.queue:
+            return *self.queue.pop(0), None
+        name = self._family()
+        if name is None:
+            return None
+        self.proposed += 1
+        asked = self.studies[name].ask({key: _distribution(each) for key, each in self.families[name].space.items()})
+        _, base = self.best.get(name, (0.0, {}))
+        return name, {**base, **asked.params}, asked
+
+    def end(self, name: str, params: dict[str, Any], asked: optuna.trial.Trial | None, score: float | None) -> None:
+        """Take note of how a trial ended; None for one that failed."""
+        if asked is None:
+            if score is not None:
+                self._tell(name, params, score)
+        elif score is None:
+            self.studies[name].tell(asked, state=optuna.trial.TrialState.FAIL)
+        else:
+            self.studies[name].tell(asked, self.sign * score)
+            self._note_best(name, params, score)
+
+    def _family(self) -> str | None:
+        able = sorted(self.studies, key=lambda name: -self.best.get(name, (-float("inf"), {}))[0])
+        if not able:
+            return None
+        return able[1] if len(able) > 1 and self.proposed % EVERY == EVERY - 1 else able[0]
+
+    def _tell(self, name: str, params: dict[str, Any], score: float) -> None:
+        """Tell Optuna a trial that it did not propose, where its values lie in the space."""
+        self._note_best(name, params, score)
+        family = self.families[name]
+        values = {key: params.get(key, family.defaults.get(key)) for key in family.space}
+        if name not in self.studies or not all(values[key] in domain for key, domain in family.space.items()):
+            return
+        distributions = {key: _distribution(domain) for key, domain in family.space.items()}
+        told = optuna.trial.create_trial(params=values, distributions=distributions, value=self.sign * score)
+        self.studies[name].add_trial(told)
+
+    def _note_best(self, name: str, params: dict[str, Any], score: float) -> None:
+        if name not in self.best or self.sign * score > self.best[name][0]:
+            self.best[name] = self.sign * score, params
+
+
+class Proposer(Searcher):
+    """Proposals as Ray Tune asks for them, until their time is over."""
+
+    def __init__(self, proposals: Proposals, journal: Journal, until: float) -> None:
+        super().__init__(metric="score", mode="max")
+        self.proposals = proposals
+        self.until = until
+        self.running = dict[str, tuple[str, dict[str, Any], optuna.trial.Trial | None]]()
+        for trial in journal.trials:
+            proposals.know(trial)
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's configuration; the name of the end where time is over or nothing is left."""
+        proposed = self.proposals.next() if time.time() < self.until else None
+        if proposed is None:
+            return Searcher.FINISHED
+        self.running[trial_id] = proposed
+        return {"family": proposed[0], "params": proposed[1]}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:  # noqa: FBT001, FBT002
+        name, params, asked = self.running.pop(trial_id)
+        score = None if error or not result else result.get("score")
+        self.proposals.end(name, params, asked, score)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the memory of a search."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the memory of a search."""
+
+
+def _distribution(domain: Domain) -> Any:
+    from optuna import distributions
+
+    if isinstance(domain, Choice):
+        return distributions.CategoricalDistribution(domain.values)
+    if isinstance(domain, Integer):
+        return distributions.IntDistribution(domain.low, domain.high, log=domain.log)
+    return distributions.FloatDistribution(domain.low, domain.high, log=domain.log)
