@@ -31,7 +31,9 @@ STARTS = 4
 """Random points of the estimator before it models, beside those of the portfolio."""
 
 EVERY = 3
-"""Every third proposal is for the second-best family."""
+"""Every third proposal is for the second-best family, where its trials take at most `DEARER` times as long."""
+
+DEARER = 2.0
 
 LARGEST_STEP = 0.2
 """Learning rate up to which larger steps make up for few rounds."""
@@ -92,9 +94,11 @@ class Proposals:
     seed: int
     best: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
     studies: dict[str, optuna.Study] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
     proposed: int = 0
 
     def __post_init__(self) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         for number, (name, family) in enumerate(self.families.items()):
             if family.space:
                 sampler = optuna.samplers.TPESampler(seed=self.seed + number, n_startup_trials=STARTS)
@@ -103,6 +107,7 @@ class Proposals:
     def know(self, trial: Trial) -> None:
         """Take note of a trial of before."""
         self.queue = [(name, point) for name, point in self.queue if (name, point) != (trial.family, trial.params)]
+        self.costs[trial.family] = trial.fit_s
         self._tell(trial.family, trial.params, trial.score)
 
     def next(self) -> tuple[str, dict[str, Any], optuna.trial.Trial | None] | None:
@@ -117,8 +122,11 @@ class Proposals:
         _, base = self.best.get(name, (0.0, {}))
         return name, {**base, **asked.params}, asked
 
-    def end(self, name: str, params: dict[str, Any], asked: optuna.trial.Trial | None, score: float | None) -> None:
-        """Take note of how a trial ended; None for one that failed."""
+    def end(
+        self, name: str, params: dict[str, Any], asked: optuna.trial.Trial | None, score: float | None, cost: float
+    ) -> None:
+        """Take note of how a trial ended, after `cost` seconds; its score is None if it failed."""
+        self.costs[name] = cost
         if asked is None:
             if score is not None:
                 self._tell(name, params, score)
@@ -132,7 +140,9 @@ class Proposals:
         able = sorted(self.studies, key=lambda name: -self.best.get(name, (-float("inf"), {}))[0])
         if not able:
             return None
-        return able[1] if len(able) > 1 and self.proposed % EVERY == EVERY - 1 else able[0]
+        most = DEARER * self.costs.get(able[0], 0.0)
+        second = next((name for name in able[1:] if self.costs.get(name, 0.0) <= most), able[0])
+        return second if self.proposed % EVERY == EVERY - 1 else able[0]
 
     def _tell(self, name: str, params: dict[str, Any], score: float) -> None:
         """Tell Optuna a trial that it did not propose, where its values lie in the space."""
@@ -172,7 +182,8 @@ class Proposer(Searcher):
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:  # noqa: FBT001, FBT002
         name, params, asked = self.running.pop(trial_id)
         score = None if error or not result else result.get("score")
-        self.proposals.end(name, params, asked, score)
+        cost = float(result.get("fit_s", 0.0)) if result else 0.0
+        self.proposals.end(name, params, asked, score, cost)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the memory of a search."""

@@ -164,7 +164,13 @@ def _tuner(search: Search, proposer: Proposer, record: _Record, folder: Path, nu
             max_concurrent_trials=cluster.num_cpus(),
             reuse_actors=True,
         ),
-        run_config=tune.RunConfig(name=folder.name, storage_path=str(folder.parent), verbose=0, callbacks=[record]),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            verbose=0,
+            callbacks=[record],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
     )
 
 
@@ -196,6 +202,13 @@ class _Worker(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.config = new_config
         return True
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:  # noqa: ARG002
+        """Nothing: a trial is one step, and what it found is in the journal."""
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing to go on from."""
 
     def step(self) -> dict[str, Any]:
         """One trial: the whole fit."""
