@@ -153,7 +153,12 @@ class Family(ABC, Generic[P, M]):
             return params
         if "rounds" not in type(params).model_fields:
             return None
-        return params.model_copy(update={"rounds": round(rounds * growth)})
+        return self.grown(params.model_copy(update={"rounds": rounds}), growth)
+
+    def grown(self, params: P, growth: float) -> P:
+        """Parameters for more rows: with `growth` times the rounds, if there are any."""
+        rounds = getattr(params, "rounds", None)
+        return params if rounds is None else params.model_copy(update={"rounds": round(rounds * growth)})
 
     def portfolio(self, task: Task, num_rows: int) -> list[dict[str, Any]]:
         """Parameters with which a search begins, beside the defaults: what is best for many tables, the best first."""

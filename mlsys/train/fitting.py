@@ -7,6 +7,7 @@ import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,11 @@ from mlsys import bundle, cluster, models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics, thresholds
 from mlsys.features.online.views import FeatureView
+from mlsys.models.families import ensemble
+from mlsys.models.families.ensemble import EnsembleParams
 from mlsys.models.interface import DistributedFamily
-from mlsys.models.matrix import Matrix
+from mlsys.models.matrix import Matrix, joined
+from mlsys.models.model_files import read_arrays, write_arrays
 from mlsys.models.target_transform import Transformed
 from mlsys.predict import HALF, decide, image_measures
 from mlsys.predict.coercion import to_json
@@ -38,6 +42,24 @@ BOTH = ("train", "validation")
 
 MAX_PICTURES, PICTURES_AT_ONCE = 5_000, 64
 """Training pictures that are measured, and rows in memory at a time: a shift of 0.1 needs some hundred."""
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """Rows that the search judged its choice on: their targets, and predictions by fits that had not seen them."""
+
+    y: NDArray[np.float64]
+    output: NDArray[np.float64]
+
+    def write(self, folder: Path) -> None:
+        """Write the rows into a folder; the same rows give the same bytes."""
+        write_arrays(folder / "judged.npz", {"y": self.y, "output": self.output})
+
+    @classmethod
+    def read(cls, folder: Path, task: Task) -> JudgedRows:
+        """Read what `write` wrote."""
+        kinds = {"y": ("<f8", 1), "output": ("<f8", 2 if task.is_classification else 1)}
+        return cls(**read_arrays(folder / "judged.npz", kinds))
 
 
 @dataclass(frozen=True)
@@ -64,13 +86,15 @@ def fit(
     params: Mapping[str, Any],
     *,
     views: Sequence[FeatureView] = (),
+    judged: JudgedRows | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> bundle.Bundle:
     """Fit a family on all training rows and store what a prediction needs.
 
     Features are fitted on the statistics of the training rows; validation rows say when
     boosting stops, where the decision threshold lies, and what predictions look like.
-    `views` are the feature tables that rows were joined with.
+    `views` are the feature tables that rows were joined with. Where a search has `judged` these parameters, its
+    predictions say all that, and there is one fit, of the rounds that the parameters name.
 
     Raises
     ------
@@ -88,10 +112,12 @@ def fit(
     execution = plan(split, recipe, family)
     progress(f"{family}: {execution.kind} plan, {execution.reason}")
     # 2. The fit, judged on the validation rows.
-    model, validated = _fit(store, job, execution, progress)
+    if judged is None or execution.kind == "cluster":
+        model, validated = _fit(store, job, execution, progress)
+    else:
+        model, validated = _fit_once(job), cluster.call(judge, job, judged.y, judged.output, threads=1)
     if validated.score is not None:
-        count = split.num_rows["validation"]
-        progress(f"{family}: {validated.metric} {validated.score:.4f} on {count:,} validation rows")
+        progress(f"{family}: {validated.metric} {validated.score:.4f} on rows that were not fitted on")
     # 3. The bundle, with the statistics that the monitor compares with.
     names = image_measures.pictures(split.schema)
     pictures = cluster.call(_measure_pictures, split, names, task) if names else None
@@ -146,6 +172,30 @@ def _fit_distributed(store: Store, job: TrainingJob, progress: Callable[[str], N
         return distributed.fit(folder, job, progress=progress)
 
 
+def _fit_once(job: TrainingJob) -> Any:
+    """Fit on training rows, and on validation rows where the recipe wants that: an ensemble's members side by side."""
+    rows, params = cluster.share(_read, job), job.params
+    if job.is_refitted:
+        params = models.family(job.family).grown(job.params, job.growth)
+    if isinstance(params, EnsembleParams):
+        jobs = [(rows, replace(job, family=member.family, params=member.fitted)) for member in params.members]
+        model = ensemble.FAMILY.of(params, cluster.map(_fit_rows, jobs))
+    else:
+        threads = cluster.node_cpus()
+        model = cluster.call(_fit_rows, (rows, replace(job, params=params)), threads, threads=threads)
+    return model if job.target is None else Transformed(model, job.target)
+
+
+def _read(job: TrainingJob) -> Matrix:
+    return joined([job.read(part) for part in (BOTH if job.is_refitted else BOTH[:1])])
+
+
+def _fit_rows(given: tuple[cluster.Shared[Matrix], TrainingJob], threads: int = 1) -> Any:
+    rows, job = given
+    how: dict[str, Any] = {"seed": job.recipe.seed, "threads": threads}
+    return models.family(job.family).fit(job.as_fitted(rows.get()), None, job.task, job.params, **how)
+
+
 def fit_in_task(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
     """Read, transform, fit, validate and fit again in this process."""
     train, validation = job.read("train"), job.read("validation")
@@ -161,15 +211,19 @@ def _validate_distributed(job: TrainingJob, model: Any) -> tuple[Any, Validation
 
 def validate(job: TrainingJob, model: Any, matrix: Matrix) -> ValidationResult:
     """Judge a model on the validation rows."""
-    output = models.predict(job.family, model, matrix.X)
+    return judge(job, matrix.y, models.predict(job.family, model, matrix.X))
+
+
+def judge(job: TrainingJob, y: NDArray[np.float64], output: NDArray[np.float64]) -> ValidationResult:
+    """Judge predictions of rows that were not fitted on."""
     cut = None
     if job.task.kind is TaskKind.BINARY:
-        cut = thresholds.choose(matrix.y, output[:, 1], job.recipe.evaluate.threshold, job.recipe.evaluate.cost)
+        cut = thresholds.choose(y, output[:, 1], job.recipe.evaluate.threshold, job.recipe.evaluate.cost)
     metric = metrics.find(job.recipe.selection.metric, job.task.kind).name
-    if not matrix.num_rows:
+    if not len(y):
         return ValidationResult(cut, metric, None, None)
-    score = metrics.measure(metric, matrix.y, output, HALF if cut is None else cut)
-    return ValidationResult(cut, metric, float(score), _statistics(job.task, matrix.y, output, cut))
+    score = metrics.measure(metric, y, output, HALF if cut is None else cut)
+    return ValidationResult(cut, metric, float(score), _statistics(job.task, y, output, cut))
 
 
 def _statistics(task: Task, y: NDArray[np.float64], output: NDArray[np.float64], cut: float | None) -> TableStatistics:
@@ -231,7 +285,7 @@ def _provenance(
         "seed": job.recipe.seed,
         "plan": f"{execution.kind}: {execution.reason}",
         "rounds": models.rounds(job.family, model),
-        "fitted_on": ["train"] if job.params_of_refit(model) is None else list(BOTH),
+        "fitted_on": list(BOTH) if job.params_of_refit(model) is not None else ["train"],
         "validation": {"metric": validated.metric, "score": validated.score},
         **({} if job.target is None else {"target_transform": job.target.kind}),
         "versions": {

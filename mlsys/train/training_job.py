@@ -172,13 +172,21 @@ class TrainingJob:
 
         None where the recipe wants no refit, there are no validation rows, or the family cannot be told its rounds.
         """
-        rows = self.split.num_rows
-        added = rows.get("validation", 0)
-        if not added or not self.recipe.train.refit:
+        if not self.is_refitted:
             return None
         own = model.model if isinstance(model, Transformed) else model
-        growth = min(1 + added / max(1, rows["train"]), MOST_ROUNDS)
-        return models.family(self.family).params_of_refit(self.params, own, growth)
+        return models.family(self.family).params_of_refit(self.params, own, self.growth)
+
+    @property
+    def is_refitted(self) -> bool:
+        """True if the final fit is on validation rows, too."""
+        return bool(self.split.num_rows.get("validation", 0)) and self.recipe.train.refit
+
+    @property
+    def growth(self) -> float:
+        """Rounds of a refit as a multiple of those of the fit before: they grow with the rows, to `MOST_ROUNDS`."""
+        rows = self.split.num_rows
+        return min(1 + rows.get("validation", 0) / max(1, rows["train"]), MOST_ROUNDS)
 
     def as_fitted(self, rows: Matrix) -> Matrix:
         """Rows with the target on the scale on which it is fitted."""

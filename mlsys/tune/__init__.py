@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
 from mlsys.store import Store, digest_json
 from mlsys.train import fitting, training_job
-from mlsys.tune import proposals, trials
+from mlsys.tune import blending, proposals, trials
 from mlsys.tune.journal import Journal, Trial
 from mlsys.tune.proposals import Proposals, Searched
 from mlsys.tune.trials import Search
@@ -60,6 +60,8 @@ class Tuned:
 
     The scores are the metric on the judged rows, None where nothing was judged; `score_tuned` is that of what is kept,
     or of the best trial beside the defaults where those are kept. `trials` are in the order in which they ended.
+    `judged` is the digest of the judged rows with the predictions of what is kept (`train.JudgedRows`), where the final
+    fit needs no other rows to know its rounds and its threshold.
     """
 
     family: str
@@ -70,6 +72,7 @@ class Tuned:
     choice: Literal["tuned", "default", "mean"]
     trials: tuple[Trial, ...]
     notes: tuple[str, ...]
+    judged: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         value = dataclasses.asdict(self)
@@ -111,12 +114,14 @@ def search(
     *,
     folder: Path,
     seconds: float = math.inf,
+    reserve: float = math.inf,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Tuned:
     """Search the parameters of the family, and of others that take the same features, for so many `seconds`.
 
-    Where the recipe names a number of trials there is no clock. The journal lies in ``<folder>/tune``, one for each
-    set of inputs: a search that was killed, or has more time now, goes on where it was.
+    A mean of several trials has to be fitted within the seconds that are the `reserve` of the final fit. Where the
+    recipe names a number of trials there is no clock. The journal lies in ``<folder>/tune``, one for each set of
+    inputs: a search that was killed, or has more time now, goes on where it was.
 
     Raises
     ------
@@ -143,15 +148,12 @@ def search(
         return Tuned(family, default, metric.name, None, None, "default", (), (reason,))
     # 2. The trials.
     journal = Journal(folder / "tune" / f"{family}-{_key(store, split, recipe, task, families)}" / "journal.jsonl")
-    rows, limit = (split, statistics), _seconds(recipe, seconds)
-    searching = _Searching(store, *rows, recipe, task, families, metric, limit, progress)
+    limits = _seconds(recipe, seconds), reserve
+    searching = _Searching(store, split, statistics, recipe, task, families, metric, *limits, progress)
     notes = searching.run(journal)
     # 3. What is made of them.
     dummy = cluster.call(baseline.dummy_score, split, task, metric, "validation")
-    best = _better(
-        family, default, metric, tuple(journal.trials), (*searching.notes(), *notes), searching.params, dummy
-    )
-    return searching.averaged(best, journal)
+    return searching.choose(journal, default, (*searching.notes(), *notes), dummy)
 
 
 def _seconds(recipe: Recipe, seconds: float) -> float:
@@ -238,6 +240,7 @@ class _Searching:
     families: dict[str, Searched]
     metric: metrics.Metric
     seconds: float
+    reserve: float
     progress: Callable[[str], None]
 
     @property
@@ -270,25 +273,60 @@ class _Searching:
         sampled = f"fitted on samples of {most:,} rows" if rows > most else None
         return [note for note in (cheaper, sampled) if note]
 
-    def averaged(self, best: Tuned, journal: Journal) -> Tuned:
-        """The mean of some trials in place of the best one, where it is better beyond chance."""
+    def choose(self, journal: Journal, default: dict[str, Any], notes: tuple[str, ...], dummy: float) -> Tuned:
+        """The best trial, or the mean of some in its place where that is better beyond chance."""
+        best = _best(self.family, self.metric, journal.trials, dummy)
         able = [trial for trial in self._candidates(journal) if journal.has_predictions(trial)]
         journal.keep(able)
-        members = self.recipe.tune.max_members
-        if members < 2 or len(able) < 2 or models.family(self.family).encoding != ensemble.FAMILY.encoding:
-            return best
-        if self._is_spread():
-            return best
-        mean = cluster.call(trials.blend, self._share(journal, 0.0), able, journal, members, threads=1)
-        if not mean.is_better:
-            return best
-        self.progress(f"mean of {len(mean.weights)} trials {mean.score:.4f}, {mean.gain:.4f} ± {mean.error:.4f} better")
-        chosen = [(able[number].family, self.params(able[number]), weight) for number, weight in mean.weights.items()]
-        params = ensemble.FAMILY.params.model_validate(ensemble.params_of_members(chosen)).model_dump(mode="json")
-        named = ", ".join(f"{weight:.2f} {family}" for family, _, weight in chosen)
-        notes = (*best.notes, f"a mean of {named}, better than the best trial by {mean.gain:.4g} ± {mean.error:.2g}")
+        made = _tuned(self.family, default, self.metric, journal.trials, best, notes, dummy)
+        if best is None:
+            return made
+        mean = self._mean(able, journal)
+        chosen = [(best, 1.0)]
+        if mean is None:
+            made = dataclasses.replace(made, family=best.family, params=self.params(best))
+        else:
+            chosen = [(able[number], weight) for number, weight in mean.weights.items()]
+            made = self._averaged(made, mean, chosen)
+        if not (self._is_whole and all(journal.has_predictions(trial) for trial, _ in chosen)):
+            return made
+        rows = cluster.call(trials.judged, self._share(journal, 0.0), chosen, journal, threads=1)
+        return dataclasses.replace(made, judged=self.store.put("judged", rows.write))
+
+    def _mean(self, able: list[Trial], journal: Journal) -> blending.Blend | None:
+        """The mean that is better than the best trial beyond chance, if there is one that can be fitted in time."""
+        encoding, members = models.family(self.family).encoding, self.recipe.tune.max_members
+        able = able if encoding == ensemble.FAMILY.encoding and not self._is_spread() else []
+        while members > 1 and len(able) > 1:
+            mean = cluster.call(trials.blend, self._share(journal, 0.0), able, journal, members, threads=1)
+            if not mean.is_better:
+                return None
+            if self._final_s([able[number] for number in mean.weights]) <= self.reserve:
+                return mean
+            members -= 1
+        return None
+
+    def _averaged(self, made: Tuned, mean: blending.Blend, chosen: list[tuple[Trial, float]]) -> Tuned:
+        self.progress(f"mean of {len(chosen)} trials {mean.score:.4f}, {mean.gain:.4f} ± {mean.error:.4f} better")
+        members = [(trial.family, self.params(trial), weight) for trial, weight in chosen]
+        params = ensemble.FAMILY.params.model_validate(ensemble.params_of_members(members)).model_dump(mode="json")
+        named = ", ".join(f"{weight:.2f} {family}" for family, _, weight in members)
+        notes = (*made.notes, f"a mean of {named}, better than the best trial by {mean.gain:.4g} ± {mean.error:.2g}")
         values: dict[str, Any] = {"family": ensemble.FAMILY.name, "params": params, "score_tuned": mean.score}
-        return dataclasses.replace(best, **values, choice="mean", notes=notes)
+        return dataclasses.replace(made, **values, choice="mean", notes=notes)
+
+    def _final_s(self, members: list[Trial]) -> float:
+        """Seconds that the final fit of these trials should take: side by side, on more rows than a trial had."""
+        rows, judges = self.split.num_rows, len(self._judges())
+        more = (rows["train"] + rows.get("validation", 0)) / min(rows["train"], self.recipe.tune.max_rows)
+        each = [trial.fit_s / judges * more * min(more, training_job.MOST_ROUNDS) for trial in members]
+        return max(*each, sum(each) / cluster.num_cpus())
+
+    @property
+    def _is_whole(self) -> bool:
+        """True if trials had all training rows, and the final fit needs no held-out rows for its scale."""
+        is_log = training_job.target_kind(self.recipe, self.task) == "log"
+        return self.split.num_rows["train"] <= self.recipe.tune.max_rows and not is_log
 
     def _candidates(self, journal: Journal) -> list[Trial]:
         order = sorted(journal.trials, key=lambda trial: (-self.metric.sign * trial.score, trial.number))
@@ -302,8 +340,7 @@ class _Searching:
         own = training_job.params_of(self.recipe, trial.family).model_dump(mode="json")
         params = models.params_of(trial.family, {**own, **trial.params})
         if trial.rounds is not None and "rounds" in type(params).model_fields:
-            is_whole = self.split.num_rows["train"] <= self.recipe.tune.max_rows
-            told = {"rounds": trial.rounds, "early_stopping": 0} if is_whole else {"rounds": 2 * trial.rounds}
+            told = {"rounds": trial.rounds, "early_stopping": 0} if self._is_whole else {"rounds": 2 * trial.rounds}
             params = params.model_copy(update=told)
         return params.model_dump(mode="json")
 
@@ -366,28 +403,34 @@ def _prepare(
     return train.prepare(split, statistics, recipe, task, family, fit_folds=folds, **how)
 
 
-def _better(
+def _default(family: str, trials: Iterable[Trial]) -> Trial | None:
+    """The trial of the family's defaults: of its own trials the first with the fewest parameters of its own."""
+    own = (trial for trial in trials if trial.family == family)
+    return min(own, key=lambda trial: (len(trial.params), trial.number), default=None)
+
+
+def _best(family: str, metric: metrics.Metric, trials: Sequence[Trial], dummy: float) -> Trial | None:
+    """The best trial; the default's where no other is better, and none where the dummy is better than all."""
+    default = _default(family, trials)
+    order = sorted(trials, key=lambda trial: (-metric.sign * trial.score, trial is not default, trial.number))
+    best = next(iter(order), None)
+    return None if best is None or metric.sign * (best.score - dummy) <= 0 else best
+
+
+def _tuned(
     family: str,
     default: dict[str, Any],
     metric: metrics.Metric,
-    trials: tuple[Trial, ...],
+    trials: Sequence[Trial],
+    best: Trial | None,
     notes: tuple[str, ...],
-    params_of: Callable[[Trial], dict[str, Any]],
-    dummy: float = math.nan,
+    dummy: float,
 ) -> Tuned:
-    """Keep the best trial, with the parameters that `params_of` gives, if it beats default and dummy."""
-    first = min(
-        (trial for trial in trials if trial.family == family),
-        key=lambda trial: (len(trial.params), trial.number),
-        default=None,
-    )
-    if not any(metric.sign * (trial.score - dummy) > 0 for trial in trials) and math.isfinite(dummy):
+    """What is said of the trials, with the family's default parameters."""
+    first = _default(family, trials)
+    others = [metric.sign * trial.score for trial in trials if trial is not first]
+    if best is None:
         notes = (*notes, f"no parameters beat the dummy's {metric.name} of {dummy:.4f} on the validation rows")
-    searched = [trial for trial in trials if trial is not first]
-    best = max(searched, key=lambda trial: (metric.sign * trial.score, -trial.number), default=None)
-    floor = [dummy, *([] if first is None else [first.score])]
-    of_default = None if first is None else first.score
-    if best is None or any(metric.sign * (best.score - score) <= 0 for score in floor):
-        score = None if best is None else best.score
-        return Tuned(family, default, metric.name, of_default, score, "default", trials, notes)
-    return Tuned(best.family, params_of(best), metric.name, of_default, best.score, "tuned", trials, notes)
+    choice: Literal["default", "tuned"] = "default" if best is None or best is first else "tuned"
+    scores = None if first is None else first.score, metric.sign * max(others) if others else None
+    return Tuned(family, default, metric.name, *scores, choice, tuple(trials), notes)

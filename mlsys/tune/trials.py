@@ -123,6 +123,13 @@ def _write_predictions(file: Path, output: np.ndarray) -> None:
     write_atomic(file, data.getvalue())
 
 
+def judged(search: Search, chosen: list[tuple[Trial, float]], journal: Journal) -> train.JudgedRows:
+    """The judged rows, and the weighted mean of the predictions of trials, whose weights sum to 1."""
+    y = np.concatenate([each.get().judged.y for each in search.rows])
+    output = sum(weight * journal.predictions(trial).astype(np.float64) for trial, weight in chosen)
+    return train.JudgedRows(y.astype(np.float64), np.asarray(output))
+
+
 def blend(search: Search, trials: list[Trial], journal: Journal, members: int) -> blending.Blend:
     """Select a mean of trials, whose predictions have to be there."""
     y = np.concatenate([each.get().judged.y for each in search.rows])

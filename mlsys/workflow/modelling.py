@@ -71,11 +71,13 @@ def tune(context: StepContext, data: CollectResult, profile: ExploreResult, rank
     recipe = context.recipe.having(ranking.decided)
     split = Split.open(store, data.split).only("train", "validation")
     statistics = _statistics(store, profile.statistics)
-    left = budget.SEARCH * budget.seconds(recipe, split, data.task) - ranking.seconds
-    how: dict[str, Any] = {"folder": folder, "seconds": max(left, 0.0), "progress": progress}
+    whole = budget.seconds(recipe, split, data.task)
+    left, reserve = budget.SEARCH * whole - ranking.seconds, (1 - budget.SEARCH) * whole
+    how: dict[str, Any] = {"folder": folder, "seconds": max(left, 0.0), "reserve": reserve, "progress": progress}
     tuned = step.search(store, split, statistics, recipe, data.task, ranking.family, **how)
     stored = context.store.put_json("params", tuned.to_json())
-    return TuneResult(family=tuned.family, params=tuned.params, stored=stored, summary=tuned.summary())
+    summary = tuned.summary()
+    return TuneResult(family=tuned.family, params=tuned.params, stored=stored, judged=tuned.judged, summary=summary)
 
 
 def observe_views(
@@ -113,7 +115,11 @@ def train(
     split = Split.open(store, data.split).only("train", "validation")
     statistics = _statistics(store, profile.statistics)
     params = tuned.params | (recipe.train.params if tuned.family == recipe.train.family else {})
-    bundle = step.fit(store, split, statistics, recipe, data.task, tuned.family, params, views=views, progress=progress)
+    rows = None
+    if tuned.judged is not None and params == tuned.params:
+        rows = step.JudgedRows.read(store.path("judged", tuned.judged), data.task)
+    how: dict[str, Any] = {"views": views, "judged": rows, "progress": progress}
+    bundle = step.fit(store, split, statistics, recipe, data.task, tuned.family, params, **how)
     plan, num_features = bundle.provenance["plan"], len(bundle.program.names)
     return TrainResult(bundle=bundle.digest, family=bundle.family, plan=plan, num_features=num_features)
 

@@ -173,14 +173,18 @@ class SelectionResult(StepResult):
 
 @dataclass(frozen=True)
 class TuneResult(StepResult):
-    """The family of the model and its parameters; `stored` is the record of the search."""
+    """The family of the model and its parameters.
 
-    identity = ("family", "params")
-    objects_of = (("params", "stored"),)
+    `stored` is the record of the search, `judged` are the rows that it judged, with predictions.
+    """
+
+    identity = ("family", "params", "judged")
+    objects_of = (("params", "stored"), ("judged", "judged"))
 
     family: str
     params: dict[str, Any]
     stored: str
+    judged: str | None
     summary: str
 
 

@@ -32,6 +32,11 @@ class Member(BaseModel):
     params: dict[str, Any] = {}
     weight: float = Field(gt=0)
 
+    @property
+    def fitted(self) -> FamilyParams:
+        """The parameters that it is fitted with."""
+        return models.params_of(self.family, self.params)
+
 
 class EnsembleParams(FamilyParams):
     """The members; weights are taken by their share of the sum."""
@@ -49,7 +54,7 @@ class EnsembleParams(FamilyParams):
                 able = [name for name, each in models.FAMILIES.items() if each.encoding == EnsembleFamily.encoding]
                 able.remove(EnsembleFamily.name)
                 raise ValueError(f"members of the families {', '.join(sorted(able))}, which take the same features")
-            models.params_of(member.family, member.params)
+            models.params_of(member.family, member.params)  # which refuses what it does not know
         return self
 
 
@@ -90,11 +95,15 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
         seconds: float | None = None,
     ) -> Ensemble:
         """Fit one member after another; those that share bins are grown on the same."""
-        total = sum(member.weight for member in params.members)
         fitted, bins = [], dict[Hashable, Any]()
         for member in params.members:
             rows = (train, validation)
             fitted.append(_fit(member, rows, bins, task, seed=seed, threads=threads, seconds=seconds))
+        return self.of(params, fitted)
+
+    def of(self, params: EnsembleParams, fitted: Sequence[Any]) -> Ensemble:
+        """The ensemble of members that were fitted elsewhere, in the order of the parameters."""
+        total = sum(member.weight for member in params.members)
         families = tuple(member.family for member in params.members)
         weights = tuple(member.weight / total for member in params.members)
         return Ensemble(EnsembleFacts(families=families, weights=weights), tuple(fitted))
@@ -113,10 +122,18 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
         members = []
         for member, fitted in zip(params.members, model.members, strict=True):
             family = models.family(member.family)
-            grown = family.params_of_refit(models.params_of(member.family, member.params), fitted, growth)
+            grown = family.params_of_refit(member.fitted, fitted, growth)
             if grown is None:
                 return None
             members.append(member.model_copy(update={"params": grown.model_dump(mode="json")}))
+        return EnsembleParams(members=tuple(members))
+
+    def grown(self, params: EnsembleParams, growth: float) -> EnsembleParams:
+        """Those of each member."""
+        members = []
+        for member in params.members:
+            own = models.family(member.family).grown(member.fitted, growth)
+            members.append(member.model_copy(update={"params": own.model_dump(mode="json")}))
         return EnsembleParams(members=tuple(members))
 
     def save(self, model: Ensemble, folder: Path) -> None:
@@ -151,7 +168,7 @@ def _fit(
     seconds: float | None,
 ) -> Any:
     """Fit a member; `bins` are those of the members before it."""
-    family, params = models.family(member.family), models.params_of(member.family, member.params)
+    family, params = models.family(member.family), member.fitted
     if not (isinstance(family, BoostingFamily) and isinstance(params, BoostingParams)):
         return family.fit(*rows, task, params, seed=seed, threads=threads)
     stopping = rows[1] if params.early_stopping else None
