@@ -25,6 +25,7 @@ from mlsys.cluster.tasks import (
     num_nodes,
     plan,
     share,
+    warm,
 )
 
 __all__ = [
@@ -45,4 +46,5 @@ __all__ = [
     "share",
     "status",
     "up",
+    "warm",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import sys
 import time
@@ -101,6 +102,23 @@ def call(function: Callable[..., T], *args: Any, threads: int | None = None, **k
     if _runs_here():
         return function(*args, **kwargs)
     return _result(_submit(function, *args, cpus=threads or node_cpus(), **kwargs))  # type: ignore[no-any-return]
+
+
+def warm(modules: Sequence[str]) -> None:
+    """Have a worker a CPU of this machine import modules, which takes seconds, while this process does other work.
+
+    Ray gives tasks and actors the workers that are there. A module that cannot be imported is told where it is used.
+    """
+    if not _runs_here():
+        for _ in range(os.cpu_count() or 1):
+            _remote(_import).options(num_cpus=0, max_retries=0).remote(list(modules))
+
+
+def _import(modules: list[str]) -> None:
+    for name in modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    time.sleep(_SETTLE_S)  # so that the other import gets a worker of its own
 
 
 def share(function: Callable[..., T], *args: Any, **kwargs: Any) -> Shared[T]:

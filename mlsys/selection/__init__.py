@@ -122,6 +122,9 @@ def rank(
         progress(note)
     ways += forms.text_forms(split.schema, recipe)
     candidates = _candidates(families, ways, forms.target_forms(resolved, tail, metric))
+    if math.isfinite(seconds) and recipe.train.family == "auto":
+        candidates, said = forms.by_one_family(candidates)
+        sentences += said
     # 2. Two rounds of folds for all candidates, the others for those that still have a chance.
     grid = _Grid(split, statistics, resolved, task, metric, candidates, progress, seconds)
     leaving = grid.compare()

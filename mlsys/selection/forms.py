@@ -131,7 +131,8 @@ def combined(first: list[CandidateForm], second: list[CandidateForm]) -> list[Ca
     pairs = [(features, target) for features in first for target in second]
     names = ["; ".join(filter(None, (features.name, target.name))) for features, target in pairs]
     values = [{**features.values, **target.values} for features, target in pairs]
-    forms = [CandidateForm(*named) for named in zip(names, values, strict=True)]
+    families = [features.family or target.family for features, target in pairs]
+    forms = [CandidateForm(*named) for named in zip(names, values, families, strict=True)]
     return sorted(forms, key=lambda form: form.name.count(";"))[:MAX_FORMS]
 
 
@@ -152,3 +153,21 @@ def tail_notes(recipe: Recipe, tail: Tail | None, metric: metrics.Metric) -> lis
     if metric.functional == "mean":
         return [f"{note}; {metric.name} is the recipe's metric and mostly says how well those are met"]
     return [note]
+
+
+BY_ONE = "lightgbm"
+"""Family by which forms are compared where time is limited: the fastest that takes all of them."""
+
+
+def by_one_family(candidates: Mapping[str, CandidateForm]) -> tuple[dict[str, CandidateForm], list[str]]:
+    """Other families than `BY_ONE` in their usual form, and in those that are for them alone; and a note of that."""
+    families = {name: name.partition(",")[0] for name in candidates}
+    if BY_ONE not in families.values():
+        return dict(candidates), []
+    kept = {
+        name: form
+        for name, form in candidates.items()
+        if families[name] == BY_ONE or not form.name or form.family == families[name]
+    }
+    left = len(candidates) - len(kept)
+    return kept, [f"forms of columns and target are compared by {BY_ONE} alone, to save time"] if left else []

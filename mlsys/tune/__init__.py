@@ -24,6 +24,7 @@ from mlsys.code_graph import code_digest
 from mlsys.dataset import Split
 from mlsys.evaluate import baseline, metrics
 from mlsys.features.operations import encoders
+from mlsys.models.boosting import BoostingFamily, trees_a_round
 from mlsys.models.families import ensemble
 from mlsys.models.interface import Choice, Domain
 from mlsys.recipe import Recipe
@@ -50,8 +51,8 @@ FEW_ROWS = 10_000
 CANDIDATES = 20
 """Trials that a mean is selected from, the best ones."""
 
-ROUNDS, CELLS_A_SECOND = 500, 60e6
-"""Rounds that a fit should have time for, and training values that a round of boosting passes a second."""
+ROUNDS, FEWEST_ROUNDS = 500, 250
+"""Rounds that a fit should have time for, and those without which a family is not worth its time."""
 
 
 @dataclass(frozen=True)
@@ -257,8 +258,9 @@ class _Searching:
         if done and (done >= number or left <= 0):
             return []
         shared = self._share(journal, left)
-        points = proposals.points(self.families, self._pace(left))
-        queue = Proposals(self.families, points, self.metric.sign, self.recipe.seed + done)
+        families = self._in_time(left)
+        points = proposals.points(families, self._pace(left))
+        queue = Proposals(families, points, self.metric.sign, self.recipe.seed + done)
         with self.store.staging() as folder:
             failed = trials.run(shared, queue, journal, folder=folder, num_trials=number - done, progress=self._say)
         if not journal.trials:
@@ -376,11 +378,22 @@ class _Searching:
 
     def _pace(self, seconds: float) -> float:
         """How much larger steps have to be than usual, so that boosting ends in the time of a trial."""
-        if math.isinf(seconds):
-            return 1.0
+        return max(1.0, ROUNDS * self._round_s(BoostingFamily.speed) / (trials.SHARE * max(seconds, 1.0)))
+
+    def _in_time(self, seconds: float) -> dict[str, Searched]:
+        """The families whose trials should end in time, the first one whatever it takes."""
+        able = {}
+        for name, family in self.families.items():
+            speed = getattr(models.family(name), "speed", BoostingFamily.speed)
+            if name == self.family or FEWEST_ROUNDS * self._round_s(speed) <= trials.SHARE * seconds:
+                able[name] = family
+        return able
+
+    def _round_s(self, speed: float) -> float:
+        """Seconds of a round of boosting over all rows of a trial, at so many training values a second."""
         rows = min(self.split.num_rows["train"], self.recipe.tune.max_rows) * len(self._judges())
-        a_round = rows * len(self.split.schema.features) * max(1, len(self.task.classes) - 1) / CELLS_A_SECOND
-        return max(1.0, ROUNDS * a_round / (trials.SHARE * max(seconds, 1.0)))
+        trees = trees_a_round(self.task)
+        return rows * len(self.split.schema.features) * trees / speed
 
     def _refuse(self, failed: list[str]) -> None:
         if failed:

@@ -106,6 +106,8 @@ class Proposals:
 
     def know(self, trial: Trial) -> None:
         """Take note of a trial of before."""
+        if trial.family not in self.families:
+            return  # which the time of this search leaves out
         self.queue = [(name, point) for name, point in self.queue if (name, point) != (trial.family, trial.params)]
         self.costs[trial.family] = trial.fit_s
         self._tell(trial.family, trial.params, trial.score)

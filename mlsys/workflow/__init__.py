@@ -32,6 +32,7 @@ def run(run: Run, until: str = "monitor") -> Run:
     modelling.check_names(run.recipe)
     secrets.check_lookup(run.recipe.deploy.lookup)
     with run.ending_after(until, STEPS):
+        modelling.warm(run)
         rows = run.step(COLLECT)  # source → checked rows, joined as of their time, divided into parts; the task
         profile = run.step(EXPLORE, rows)  # training rows → statistics, alerts, leakage scan, report
         plan = run.step(FEATURES, rows, profile)  # statistics → the plan of features, with a reason for each

@@ -35,6 +35,25 @@ def check_names(recipe: Recipe) -> None:
     metrics.check_names(recipe)
 
 
+LIBRARIES = (
+    "mlsys.selection",
+    "mlsys.tune",
+    "sklearn.linear_model",
+    "sklearn.ensemble",
+    "mlsys.models.families.lightgbm",
+    "mlsys.models.families.xgboost",
+)
+"""What workers import before their first fit: some seconds."""
+
+
+def warm(run: Run) -> None:
+    """Have the workers of the first run of a recipe import what fits need, while its rows are collected."""
+    if run.until not in {"collect", "explore", "features"} and not (run.folder / "result.json").is_file():
+        from mlsys import cluster
+
+        cluster.warm(LIBRARIES)
+
+
 @functools.lru_cache(maxsize=1)
 def _statistics(store: Store, digest: str) -> TrainStatistics:
     """Statistics of the training rows; three steps use them, so they are read once."""

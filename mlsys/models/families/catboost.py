@@ -68,6 +68,7 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, catboost.Pool]):
     """After the others: statistics of combined categories are the hardest to give reasons for."""
     params = CatBoostParams
     min_coordinates = None
+    speed = 9e6
     libraries = ("catboost",)
     file = "booster.cbm"
     format = "a CatBoost model of mlsys in its binary format"
@@ -81,6 +82,10 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, catboost.Pool]):
             "subsample": Uniform(0.5, 1.0),
             "random_strength": Uniform(0.1, 10.0, log=True),
         }
+
+    def portfolio(self, task: Task, num_rows: int) -> list[dict[str, Any]]:
+        """The defaults: of many tables the best single ones (arXiv:2407.04491)."""
+        return [{}]
 
     def bins_key(self, params: CatBoostParams) -> None:
         """CatBoost bins the rows itself, in each fit: any fit can take them."""
