@@ -10,6 +10,7 @@ A missing value goes the way that was the better one in training.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from mlsys.models.interface import Choice, Domain, Family, FamilyParams, Integer
 from mlsys.models.matrix import Matrix, bounded, check_width, ordered_sum
 from mlsys.models.model_files import ModelFacts, damaged, read_arrays, read_facts, write_arrays, write_facts
 from mlsys.schema import Task
+
+COMPARED_TREES = 40
+"""Trees of a forest that is only compared with other families."""
 
 _CELLS = 1 << 20
 """Rows × trees that are walked together: temporaries of some tens of megabytes."""
@@ -125,6 +129,14 @@ class ForestFamily(Family[ForestParams, Forest]):
             return _gather(grown, None, 0)
         grown = RandomForestClassifier(max_features=fraction or "sqrt", **shape).fit(X, train.y.astype(np.int64))
         return _gather(grown, grown.classes_, len(task.classes))
+
+    def params_for_comparison(self, params: ForestParams, task: Task, rows: Matrix) -> ForestParams:
+        """A part of the trees: more of them are better, but by less than families differ."""
+        return params.model_copy(update={"trees": min(params.trees, COMPARED_TREES)})
+
+    def note_on_cheaper(self, params: ForestParams, used: Sequence[ForestParams]) -> str | None:
+        trees = min(each.trees for each in used)
+        return None if trees == params.trees else f"forest: compared with {trees} trees, to limit the cost"
 
     def predict(self, model: Forest, X: np.ndarray) -> np.ndarray:
         """Predict the mean over the trees of class frequencies, or of means."""
