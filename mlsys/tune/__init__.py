@@ -298,7 +298,8 @@ class _Searching:
     def _mean(self, able: list[Trial], journal: Journal) -> blending.Blend | None:
         """The mean that is better than the best trial beyond chance, if there is one that can be fitted in time."""
         encoding, members = models.family(self.family).encoding, self.recipe.tune.max_members
-        able = able if encoding == ensemble.FAMILY.encoding and not self._is_spread() else []
+        is_fixed = self.recipe.train.family == "auto" and bool(self.recipe.train.params)  # which are of one family
+        able = able if encoding == ensemble.FAMILY.encoding and not is_fixed and not self._is_spread() else []
         while members > 1 and len(able) > 1:
             mean = cluster.call(trials.blend, self._share(journal, 0.0), able, journal, members, threads=1)
             if not mean.is_better:

@@ -12,6 +12,7 @@ doi:10.1145/1015330.1015432.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ PARTS = 20
 class Blend:
     """A mean of trials: their positions with their weights, and its score beside the best single one's.
 
-    `error` is the standard error of the gain; NaN where the metric is not defined on some part of the rows.
+    `error` is the standard error of the gain; NaN where the metric is not defined on some part of the rows. There are no
+    weights where it is not defined on the rows.
     """
 
     weights: dict[int, float]
@@ -55,6 +57,8 @@ def select(metric: str, y: np.ndarray, outputs: Sequence[np.ndarray], members: i
     sign = metrics.METRICS[metric].sign
     singles = [sign * metrics.measure(metric, y, output) for output in outputs]
     order = _greedy(metric, y, outputs, members)
+    if not order:
+        return Blend({}, math.nan, 0.0, math.nan)
     weights = {number: count / len(order) for number, count in sorted(Counter(order).items())}
     mean = _mean(outputs, order)
     best = int(np.nanargmax(singles))
@@ -82,7 +86,7 @@ def _greedy(metric: str, y: np.ndarray, outputs: Sequence[np.ndarray], members: 
         scores = {k: sign * metrics.measure(metric, y, (total + outputs[k]) / step) for k in able}
         defined = {k: score for k, score in scores.items() if np.isfinite(score)}
         if not defined:
-            break
+            return []
         joining = max(defined, key=lambda k: (defined[k], k in order, -k))
         total = total + outputs[joining]
         order.append(joining)

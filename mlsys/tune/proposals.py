@@ -35,6 +35,9 @@ EVERY = 3
 
 DEARER = 2.0
 
+LEAST = 0.5
+"""Time that has to be left for another trial, as a fraction of what the fastest family takes for one."""
+
 LARGEST_STEP = 0.2
 """Learning rate up to which larger steps make up for few rounds."""
 
@@ -175,7 +178,9 @@ class Proposer(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration; the name of the end where time is over or nothing is left."""
-        proposed = self.proposals.next() if time.time() < self.until else None
+        left = self.until - time.time()
+        is_enough = left > LEAST * min(self.proposals.costs.values(), default=0.0) and left > 0
+        proposed = self.proposals.next() if is_enough else None
         if proposed is None:
             return Searcher.FINISHED
         self.running[trial_id] = proposed

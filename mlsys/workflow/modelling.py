@@ -128,12 +128,13 @@ def train(
 ) -> TrainResult:
     """Fit the family with its parameters on the training rows and store the bundle."""
     from mlsys import train as step
+    from mlsys.models.families import ensemble
 
     _, views = context.observed
     store, recipe, progress = context.store, context.recipe.having(ranking.decided), context.progress
     split = Split.open(store, data.split).only("train", "validation")
     statistics = _statistics(store, profile.statistics)
-    params = tuned.params | (recipe.train.params if tuned.family == recipe.train.family else {})
+    params = {**tuned.params, **recipe.train.params} if tuned.family != ensemble.NAME else tuned.params
     rows = None
     if tuned.judged is not None and params == tuned.params:
         rows = step.JudgedRows.read(store.path("judged", tuned.judged), data.task)

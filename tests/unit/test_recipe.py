@@ -310,7 +310,7 @@ def patterned(node, key=""):
 
 
 def test_every_pattern_of_a_recipe_is_said_in_words():
-    spans = {"lookback", "freshness", "window", "history"}  # said by `span_us`
+    spans = {"budget", "lookback", "freshness", "window", "history"}  # said by `span_us`
     assert set(patterned(json.loads(recipe.json_schema()))) == spans | set(loading.FORMS)
 
 

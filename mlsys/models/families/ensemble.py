@@ -22,6 +22,8 @@ from mlsys.models.matrix import Matrix
 from mlsys.models.model_files import ModelFacts, damaged, read_facts, write_facts
 from mlsys.schema import Task
 
+NAME = "ensemble"
+
 
 class Member(BaseModel):
     """A family, its parameters (those that are not named have their defaults), and its share of the mean."""
@@ -76,7 +78,7 @@ class Ensemble:
 class EnsembleFamily(Family[EnsembleParams, Ensemble]):
     """Weighted means of models."""
 
-    name = "ensemble"
+    name = NAME
     encoding = "codes"
     complexity = 9
     """After every family that a member may be of."""

@@ -131,15 +131,14 @@ def test_blocks_give_the_booster_of_the_whole():
     np.testing.assert_allclose(boosting.predict(spread, rows.X), boosting.predict(whole, rows.X), atol=0.02)
 
 
-def test_progress_hands_on_the_predictions_of_the_round():
+def test_some_of_the_rounds_are_reported():
     rows = matrix("multiclass")
     seen = []
     params = boosting.params(rounds=50, early_stopping=50)
-    options = {"seed": 0, "threads": 1, "progress": lambda number, output: seen.append((number, output))}
+    options = {"seed": 0, "threads": 1, "progress": seen.append}
     model = boosting.fit(rows, rows, TASKS["multiclass"], params, **options)
-    assert [number for number, _ in seen] == [25, 50]
+    assert seen == [25, 50]
     assert model.rounds == 50
-    np.testing.assert_allclose(seen[-1][1], boosting.predict(model, rows.X), rtol=1e-6)
 
 
 def test_a_model_of_another_program_is_refused():

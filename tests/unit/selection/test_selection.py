@@ -83,9 +83,9 @@ def test_what_has_no_chance_leaves_after_two_folds_and_the_leaderboard_says_so(m
 
 def test_the_kernel_machine_is_compared_where_features_are_places_in_a_space(make_split):
     split, statistics, recipe, task = make_split()
-    assert selection._by_default(task, 64) == ["dummy", "linear", "kernel", "xgboost", "forest"]
-    assert selection._by_default(task, 63) == ["dummy", "linear", "xgboost", "forest"]
-    assert selection._families(split, statistics, recipe, task) == ["dummy", "linear", "xgboost", "forest"]
+    assert selection._by_default(task, 64) == ["dummy", "linear", "kernel", "xgboost", "forest", "lightgbm"]
+    assert selection._by_default(task, 63) == ["dummy", "linear", "xgboost", "forest", "lightgbm"]
+    assert selection._families(split, statistics, recipe, task) == selection._by_default(task, 63)
 
 
 def test_families_that_the_recipe_names_are_those_that_are_compared(make_split):

@@ -1,6 +1,7 @@
 """What the search decides before and after trials run."""
 
 import json
+import math
 
 import pytest
 
@@ -8,13 +9,13 @@ from mlsys import errors, models, tune
 from mlsys.evaluate import metrics
 from mlsys.store import Store
 from mlsys.tune import Tuned
-from mlsys.tune.trials import Journal, Trial
+from mlsys.tune.journal import Journal, Trial
 
 AUC, LOSS = metrics.METRICS["roc_auc"], metrics.METRICS["log_loss"]
 
 
-def trial(number, score, *, finished=True, **params):
-    return Trial(number, params, score, 40, finished, 0.1, 1.0)
+def trial(number, score, *, finished=True, family="xgboost", **params):
+    return Trial(number, family, params, score, 40, finished, 0.1, 1.0)
 
 
 def search(built, folder, family="xgboost", parts=("train", "validation"), **options):
@@ -60,28 +61,59 @@ def test_where_there_is_nothing_to_search_the_default_stays_and_says_why(
     assert tuned.summary() == f"{family}: default parameters kept; {reason}"
 
 
-def test_the_tuned_parameters_are_kept_only_if_better():
-    worse = tune._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.79, max_depth=3)), ())
-    equal = tune._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.8, max_depth=3)), ())
-    better = tune._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.81, max_depth=3)), ())
-    assert [t.choice for t in (worse, equal, better)] == ["default", "default", "tuned"]
-    assert worse.params["max_depth"] == equal.params["max_depth"] == 6
-    assert better.params == {**default(), "max_depth": 3}
-    assert (worse.score_default, worse.score_tuned) == (0.8, 0.79)
+def decided(metric, *trials, dummy=math.nan):
+    """What is said of trials, and the number of the best of them."""
+    best = tune._best("xgboost", metric, trials, dummy)
+    return tune._tuned("xgboost", default(), metric, trials, best, (), dummy), best and best.number
 
 
-def test_smaller_is_better_for_a_loss_and_stopped_trials_do_not_win():
+def test_another_trial_is_taken_only_if_it_is_better_than_the_defaults():
+    worse, equal, better = (decided(AUC, trial(0, 0.8), trial(1, score, max_depth=3)) for score in (0.79, 0.8, 0.81))
+    assert [(tuned.choice, number) for tuned, number in (worse, equal, better)] == [
+        ("default", 0),
+        ("default", 0),
+        ("tuned", 1),
+    ]
+    assert (worse[0].score_default, worse[0].score_tuned) == (0.8, 0.79)
+
+
+def test_the_defaults_are_known_by_their_parameters_and_not_by_who_ended_first():
+    tuned, number = decided(AUC, trial(0, 0.7, max_depth=9), trial(1, 0.8), trial(2, 0.6, family="lightgbm"))
+    assert (tuned.choice, number, tuned.score_default, tuned.score_tuned) == ("default", 1, 0.8, 0.7)
+
+
+def test_smaller_is_better_for_a_loss_and_the_line_says_how_many_trials_had_no_time():
     trials = (
         trial(0, 0.5),
-        trial(1, 0.3, finished=False, max_depth=9),
+        trial(1, 0.45, finished=False, max_depth=9),
         trial(2, 0.4, max_depth=4),
-        trial(3, 0.6, max_depth=5),
+        trial(3, 0.6, a=5),
     )
-    tuned = tune._better("xgboost", default(), LOSS, trials, ())
-    assert tuned.params["max_depth"] == 4
+    tuned, number = decided(LOSS, *trials)
+    assert number == 2
     assert tuned.summary() == (
-        "xgboost: 3 trials, 1 stopped early; validation log_loss default 0.5000, tuned 0.4000: tuned kept"
+        "xgboost: 4 trials, 1 ended by their time; log_loss default 0.5000, tuned 0.4000: tuned kept"
     )
+
+
+def test_where_the_dummy_is_better_than_all_trials_the_defaults_stay_and_it_is_said():
+    tuned, number = decided(AUC, trial(0, 0.48), trial(1, 0.49, max_depth=3), dummy=0.5)
+    assert (tuned.choice, number) == ("default", None)
+    assert "no parameters beat the dummy's roc_auc of 0.5000 on the validation rows" in tuned.summary()
+
+
+def test_families_with_a_portfolio_are_searched_beside_the_one_that_selection_prefers(make_split):
+    split, _, recipe, task = make_split()
+
+    def names(family, **changes):
+        return list(tune._families(split, recipe.having(changes), family, task))
+
+    assert names("xgboost") == ["xgboost", "catboost", "lightgbm"]
+    assert names("forest") == ["forest", "catboost", "lightgbm", "xgboost"]
+    assert names("linear") == ["linear"]  # which takes other features
+    assert names("xgboost", **{"selection.families": ["dummy", "xgboost", "lightgbm"]}) == ["xgboost", "lightgbm"]
+    assert names("xgboost", **{"train.family": "xgboost"}) == ["xgboost"]
+    assert names("xgboost", **{"tune.space": {"max_depth": [2, 4]}}) == ["xgboost"]
 
 
 def test_the_recipes_choices_take_the_place_of_the_space_and_are_checked(make_split):
@@ -99,26 +131,29 @@ def test_the_recipes_choices_take_the_place_of_the_space_and_are_checked(make_sp
 
 
 def test_a_spent_budget_is_answered_from_the_journal_without_ray(make_split, tmp_path):
-    built = make_split(tune={"trials": 2})
+    built = make_split(tune={"trials": 2}, train={"family": "xgboost"})
     split, _, recipe, task = built
-    space = tune._space(recipe, "xgboost", task)
-    key = tune._key(Store.open(tmp_path / "store"), split, recipe, task, "xgboost", space)
+    key = tune._key(Store.open(tmp_path / "store"), split, recipe, task, tune._families(split, recipe, "xgboost", task))
     journal = Journal(tmp_path / "tune" / f"xgboost-{key}" / "journal.jsonl")
     for done in (trial(0, 0.8), trial(1, 0.7, max_depth=3), trial(2, 0.9, max_depth=4)):
         journal.append(done)
     told = []
     tuned = search(built, tmp_path, progress=told.append)
     assert (tuned.choice, tuned.score_tuned, tuned.params["max_depth"]) == ("tuned", 0.9, 4)
-    assert told == ["2 of 2 trials found in the journal"]
+    assert (tuned.params["rounds"], tuned.params["early_stopping"]) == (
+        40,
+        0,
+    )  # the final fit grows what the trial kept
+    assert told == ["3 trials found in the journal"]
 
 
 def test_the_journal_is_of_these_inputs_and_not_of_the_budget(make_split, tmp_path):
     split, _, recipe, task = make_split()
     store = Store.open(tmp_path)
-    space = tune._space(recipe, "xgboost", task)
+    families = tune._families(split, recipe, "xgboost", task)
 
     def key(task=task, **changes):
-        return tune._key(store, split, recipe.model_copy(update=changes), task, "xgboost", space)
+        return tune._key(store, split, recipe.model_copy(update=changes), task, families)
 
     assert key() == key(tune=recipe.tune.model_copy(update={"trials": 99, "minutes": 3.0}))
     assert key() != key(seed=1)
@@ -128,18 +163,6 @@ def test_the_journal_is_of_these_inputs_and_not_of_the_budget(make_split, tmp_pa
     assert key() != key(train=recipe.train.model_copy(update={"rounds": 7}))
 
 
-def test_few_parameters_are_searched_with_fewer_trials_unless_the_recipe_says_how_many(make_split):
-    _, _, recipe, task = make_split()
-    asked = make_split(tune={"trials": 30})[2]
-    of = {family: models.family(family).space(task) for family in ("linear", "kernel", "xgboost")}
-    assert {family: tune._num_trials(recipe, space) for family, space in of.items()} == {
-        "linear": 8,
-        "kernel": 8,
-        "xgboost": 20,
-    }
-    assert tune._num_trials(asked, of["linear"]) == 30
-
-
 def test_what_was_found_survives_json():
-    tuned = tune._better("xgboost", default(), AUC, (trial(0, 0.8), trial(1, 0.81, max_depth=3)), ("a note",))
+    tuned, _ = decided(AUC, trial(0, 0.8), trial(1, 0.81, max_depth=3))
     assert Tuned.from_json(json.loads(json.dumps(tuned.to_json()))) == tuned

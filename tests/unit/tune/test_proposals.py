@@ -1,0 +1,134 @@
+"""What a search tries, in which order, and what it makes of trials of before."""
+
+import time
+
+import pytest
+
+from mlsys.models.interface import Choice, Integer, Uniform
+from mlsys.tune import proposals
+from mlsys.tune.journal import Journal, Trial
+from mlsys.tune.proposals import Proposals, Proposer, Searched
+
+SPACE = {"depth": Integer(1, 10), "rate": Uniform(0.01, 1.0, log=True), "kind": Choice(("a", "b"))}
+DEFAULTS = {"depth": 6, "rate": 0.1, "kind": "a", "learning_rate": 0.05}
+
+
+def families(**portfolios):
+    return {name: Searched(DEFAULTS, SPACE, tuple(points)) for name, points in portfolios.items()}
+
+
+def made(sign=1, **portfolios):
+    own = families(**portfolios)
+    return Proposals(own, proposals.points(own), sign, seed=0)
+
+
+def trial(number, family, params, score=0.5, fit_s=1.0):
+    return Trial(number, family, params, score, 40, True, fit_s, float(number))
+
+
+def test_the_defaults_come_first_then_the_portfolios_in_turn():
+    own = families(one=[{"depth": 1}, {"depth": 2}], two=[{"depth": 3}], three=[])
+    assert proposals.points(own) == [
+        ("one", {}),
+        ("one", {"depth": 1}),
+        ("two", {"depth": 3}),
+        ("one", {"depth": 2}),
+    ]
+
+
+@pytest.mark.parametrize(("pace", "rate"), [(0.3, None), (1.0, None), (3.0, 0.15), (50.0, proposals.LARGEST_STEP)])
+def test_less_time_is_larger_steps_up_to_the_largest(pace, rate):
+    ((_, point),) = proposals.points(families(one=[]), pace)
+    assert point.get("learning_rate") == rate
+
+
+def test_a_step_that_is_larger_already_is_not_made_smaller():
+    _, (_, point) = proposals.points(families(one=[{"learning_rate": 0.5}]), pace=3.0)
+    assert point == {"learning_rate": 0.5}
+
+
+def test_after_the_portfolio_points_are_of_the_space_and_keep_what_else_the_best_one_had():
+    some = made(one=[{"extra": True, "depth": 4}])
+    for score in (0.6, 0.9):
+        name, params, asked = some.next()
+        some.end(name, params, asked, score, 1.0)
+    for _ in range(20):
+        name, params, asked = some.next()
+        assert all(params[key] in domain for key, domain in SPACE.items())
+        assert params["extra"] is True
+        some.end(name, params, asked, 0.5, 1.0)
+
+
+def test_two_of_three_proposals_are_for_the_best_family_where_the_other_is_not_dearer():
+    some = made(one=[], two=[{}])
+    for score, cost in ((0.6, 1.0), (0.9, 1.0)):
+        name, params, asked = some.next()
+        some.end(name, params, asked, score, cost)
+    names = []
+    for _ in range(6):
+        name, params, asked = some.next()
+        names.append(name)
+        some.end(name, params, asked, 0.5, 1.0)
+    assert names == ["two", "two", "one", "two", "two", "one"]
+    some.costs["one"] = 1.0 + 2 * some.costs["two"]
+    assert [some.next()[0] for _ in range(3)] == ["two", "two", "two"]
+
+
+def test_a_search_finds_the_best_point_of_a_smooth_function():
+    some = made(one=[])
+    best = 0.0
+    for _ in range(60):
+        name, params, asked = some.next()
+        point = {**DEFAULTS, **params}
+        score = 1 - abs(point["depth"] - 3) / 10 - (0.2 if point["kind"] == "a" else 0.0)
+        best = max(best, score)
+        some.end(name, params, asked, score, 1.0)
+    assert best == pytest.approx(1.0)
+
+
+def test_what_failed_is_not_proposed_as_the_best():
+    some = made(one=[])
+    name, params, asked = some.next()
+    some.end(name, params, asked, None, 1.0)
+    assert some.best == {}
+    name, params, asked = some.next()
+    some.end(name, params, asked, None, 1.0)
+    assert some.next()[0] == "one"
+
+
+def test_trials_of_before_are_not_tried_again_and_are_known_to_the_estimator(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append(trial(0, "one", {}, 0.7))
+    journal.append(trial(1, "one", {"depth": 3}, 0.9))
+    journal.append(trial(2, "gone", {"depth": 3}, 0.95))  # of a family that this search leaves out
+    some = made(one=[{"depth": 3}, {"depth": 4}])
+    Proposer(some, journal, until=float("inf"))
+    assert some.queue == [("one", {"depth": 4})]
+    assert some.best == {"one": (0.9, {"depth": 3})}
+    assert [told.value for told in some.studies["one"].trials] == [0.7, 0.9]
+
+
+def test_a_proposer_ends_when_its_time_is_over(tmp_path):
+    proposer = Proposer(made(one=[]), Journal(tmp_path / "journal.jsonl"), until=0.0)
+    assert proposer.suggest("a") == Proposer.FINISHED
+
+
+def test_a_trial_that_would_have_no_time_is_not_begun(tmp_path):
+    some = made(one=[])
+    some.costs["one"] = 100.0
+    proposer = Proposer(some, Journal(tmp_path / "journal.jsonl"), until=time.time() + 10)
+    assert proposer.suggest("a") == Proposer.FINISHED
+    some.costs["one"] = 1.0
+    assert proposer.suggest("b") == {"family": "one", "params": {}}
+
+
+def test_a_proposer_hands_on_what_came_of_a_trial(tmp_path):
+    some = made(sign=-1, one=[])
+    proposer = Proposer(some, Journal(tmp_path / "journal.jsonl"), until=float("inf"))
+    assert proposer.suggest("a") == {"family": "one", "params": {}}
+    proposer.on_trial_complete("a", {"score": 0.25, "fit_s": 2.0})
+    assert some.best == {"one": (-0.25, {})}
+    assert some.costs == {"one": 2.0}
+    proposer.suggest("b")
+    proposer.on_trial_complete("b", None, error=True)
+    assert some.best == {"one": (-0.25, {})}
