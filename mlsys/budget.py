@@ -1,4 +1,4 @@
-"""How long steps 4, 7 and 5 may take together, and which part of it each of them has.
+"""The time that steps 4, 7 and 5 may take together, and the part of it that each of them has.
 
 The time of a recipe is one: comparing families, searching parameters and the final fit share it. The shares are upper
 bounds; what a step leaves goes to the next. The final fit is not timed: the search chooses models whose fits

@@ -123,8 +123,8 @@ def rank(
     ways += forms.text_forms(split.schema, recipe)
     candidates = _candidates(families, ways, forms.target_forms(resolved, tail, metric))
     if math.isfinite(seconds) and recipe.train.family == "auto":
-        candidates, said = forms.by_one_family(candidates)
-        sentences += said
+        candidates, messages = forms.by_representative(candidates)
+        sentences += messages
     # 2. Two rounds of folds for all candidates, the others for those that still have a chance.
     grid = _Grid(split, statistics, resolved, task, metric, candidates, progress, seconds)
     leaving = grid.compare()

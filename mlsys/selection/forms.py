@@ -155,19 +155,21 @@ def tail_notes(recipe: Recipe, tail: Tail | None, metric: metrics.Metric) -> lis
     return [note]
 
 
-BY_ONE = "lightgbm"
+REPRESENTATIVE = "lightgbm"
 """Family by which forms are compared where time is limited: the fastest that takes all of them."""
 
 
-def by_one_family(candidates: Mapping[str, CandidateForm]) -> tuple[dict[str, CandidateForm], list[str]]:
-    """Other families than `BY_ONE` in their usual form, and in those that are for them alone; and a note of that."""
+def by_representative(candidates: Mapping[str, CandidateForm]) -> tuple[dict[str, CandidateForm], list[str]]:
+    """Other families than `REPRESENTATIVE` in their usual form, and in those for them alone; and a note of that."""
     families = {name: name.partition(",")[0] for name in candidates}
-    if BY_ONE not in families.values():
+    if REPRESENTATIVE not in families.values():
         return dict(candidates), []
-    kept = {
+    staying = {
         name: form
         for name, form in candidates.items()
-        if families[name] == BY_ONE or not form.name or form.family == families[name]
+        if families[name] == REPRESENTATIVE or not form.name or form.family == families[name]
     }
-    left = len(candidates) - len(kept)
-    return kept, [f"forms of columns and target are compared by {BY_ONE} alone, to save time"] if left else []
+    left = len(candidates) - len(staying)
+    return staying, [
+        f"forms of columns and target are compared by {REPRESENTATIVE} alone, to save time"
+    ] if left else []

@@ -87,6 +87,7 @@ def fit(
     *,
     views: Sequence[FeatureView] = (),
     judged: JudgedRows | None = None,
+    max_rows: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> bundle.Bundle:
     """Fit a family on all training rows and store what a prediction needs.
@@ -94,7 +95,7 @@ def fit(
     Features are fitted on the statistics of the training rows; validation rows say when
     boosting stops, where the decision threshold lies, and what predictions look like.
     `views` are the feature tables that rows were joined with. Where a search has `judged` these parameters, its
-    predictions say all that, and there is one fit, of the rounds that the parameters name.
+    predictions say all that, and there is one fit, of the rounds that the parameters name, on at most `max_rows` rows.
 
     Raises
     ------
@@ -115,7 +116,7 @@ def fit(
     if judged is None or execution.kind == "cluster":
         model, validated = _fit(store, job, execution, progress)
     else:
-        model, validated = _fit_once(job), cluster.call(judge, job, judged.y, judged.output, threads=1)
+        model, validated = _fit_once(job, max_rows), cluster.call(judge, job, judged.y, judged.output, threads=1)
     if validated.score is not None:
         progress(f"{family}: {validated.metric} {validated.score:.4f} on rows that were not fitted on")
     # 3. The bundle, with the statistics that the monitor compares with.
@@ -172,9 +173,9 @@ def _fit_distributed(store: Store, job: TrainingJob, progress: Callable[[str], N
         return distributed.fit(folder, job, progress=progress)
 
 
-def _fit_once(job: TrainingJob) -> Any:
+def _fit_once(job: TrainingJob, max_rows: int | None) -> Any:
     """Fit on training rows, and on validation rows where the recipe wants that: an ensemble's members side by side."""
-    rows, params = cluster.share(_read, job), job.params
+    rows, params = cluster.share(_read, job, max_rows), job.params
     if job.is_refitted:
         params = models.family(job.family).grown(job.params, job.growth)
     if isinstance(params, EnsembleParams):
@@ -186,8 +187,12 @@ def _fit_once(job: TrainingJob) -> Any:
     return model if job.target is None else Transformed(model, job.target)
 
 
-def _read(job: TrainingJob) -> Matrix:
-    return joined([job.read(part) for part in (BOTH if job.is_refitted else BOTH[:1])])
+def _read(job: TrainingJob, max_rows: int | None) -> Matrix:
+    """Rows of the final fit; a random sample where they are more than it has time for."""
+    rows = joined([job.read(part) for part in (BOTH if job.is_refitted else BOTH[:1])])
+    if max_rows is None or rows.num_rows <= max_rows:
+        return rows
+    return rows.take(np.sort(np.random.default_rng(job.recipe.seed).choice(rows.num_rows, max_rows, replace=False)))
 
 
 def _fit_rows(given: tuple[cluster.Shared[Matrix], TrainingJob], threads: int = 1) -> Any:

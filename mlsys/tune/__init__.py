@@ -32,9 +32,9 @@ from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
 from mlsys.store import Store, digest_json
 from mlsys.train import fitting, training_job
-from mlsys.tune import blending, proposals, trials
+from mlsys.tune import blending, points, trials
 from mlsys.tune.journal import Journal, Trial
-from mlsys.tune.proposals import Proposals, Searched
+from mlsys.tune.points import Points, Searched
 from mlsys.tune.trials import Search
 
 __all__ = ["Tuned", "search"]
@@ -47,6 +47,9 @@ MOST_TRIALS = 200
 
 FEW_ROWS = 10_000
 """Training rows below which trials are judged on the folds, too."""
+
+THREADS_GAIN = 1.3
+"""How much faster a fit with all threads of a machine is than with the one that a trial has, at least."""
 
 CANDIDATES = 20
 """Trials that a mean is selected from, the best ones."""
@@ -62,7 +65,7 @@ class Tuned:
     The scores are the metric on the judged rows, None where nothing was judged; `score_tuned` is that of what is kept,
     or of the best trial beside the defaults where those are kept. `trials` are in the order in which they ended.
     `judged` is the digest of the judged rows with the predictions of what is kept (`train.JudgedRows`), where the final
-    fit needs no other rows to know its rounds and its threshold.
+    fit needs no other rows to know its rounds and its threshold; `max_rows` are those that it has time for, if not all.
     """
 
     family: str
@@ -74,6 +77,7 @@ class Tuned:
     trials: tuple[Trial, ...]
     notes: tuple[str, ...]
     judged: str | None = None
+    max_rows: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         value = dataclasses.asdict(self)
@@ -101,7 +105,7 @@ class Tuned:
 
     @property
     def choice_named(self) -> str:
-        """What the second score is of."""
+        """The name of what the second score is of."""
         return "best" if self.choice == "default" else self.choice
 
 
@@ -175,8 +179,12 @@ def _families(split: Split, recipe: Recipe, family: str, task: Task) -> dict[str
 
 
 def _stands_beside(family: str, other: str, split: Split, task: Task) -> bool:
-    one, two = models.family(family), models.family(other)
-    return one.encoding == two.encoding and task.kind in two.tasks and bool(_portfolio(split, other, task))
+    beside = models.family(other)
+    return (
+        models.family(family).encoding == beside.encoding
+        and task.kind in beside.tasks
+        and bool(_portfolio(split, other, task))
+    )
 
 
 def _portfolio(split: Split, family: str, task: Task) -> list[dict[str, Any]]:
@@ -259,8 +267,8 @@ class _Searching:
             return []
         shared = self._share(journal, left)
         families = self._in_time(left)
-        points = proposals.points(families, self._pace(left))
-        queue = Proposals(families, points, self.metric.sign, self.recipe.seed + done)
+        begin = points.first_points(families, self._pace(left))
+        queue = Points(families, begin, self.metric.sign, self.recipe.seed + done)
         with self.store.staging() as folder:
             failed = trials.run(shared, queue, journal, folder=folder, num_trials=number - done, progress=self._say)
         if not journal.trials:
@@ -290,10 +298,13 @@ class _Searching:
         else:
             chosen = [(able[number], weight) for number, weight in mean.weights.items()]
             made = self._averaged(made, mean, chosen)
-        if not (self._is_whole and all(journal.has_predictions(trial) for trial, _ in chosen)):
+        members = [trial for trial, _ in chosen]
+        if self._is_log or not all(journal.has_predictions(trial) for trial in members):
             return made
         rows = cluster.call(trials.judged, self._share(journal, 0.0), chosen, journal, threads=1)
-        return dataclasses.replace(made, judged=self.store.put("judged", rows.write))
+        return dataclasses.replace(
+            made, judged=self.store.put("judged", rows.write), max_rows=self._final_rows(members)
+        )
 
     def _mean(self, able: list[Trial], journal: Journal) -> blending.Blend | None:
         """The mean that is better than the best trial beyond chance, if there is one that can be fitted in time."""
@@ -323,13 +334,20 @@ class _Searching:
         rows, judges = self.split.num_rows, len(self._judges())
         more = (rows["train"] + rows.get("validation", 0)) / min(rows["train"], self.recipe.tune.max_rows)
         each = [trial.fit_s / judges * more * min(more, training_job.MOST_ROUNDS) for trial in members]
+        if len(each) == 1:
+            return each[0] / THREADS_GAIN
         return max(*each, sum(each) / cluster.num_cpus())
 
+    def _final_rows(self, members: list[Trial]) -> int | None:
+        """Rows of the final fit where there is no time for all of them in its reserve."""
+        rows, needed = self.split.num_rows, self._final_s(members)
+        total = rows["train"] + rows.get("validation", 0)
+        return None if needed <= self.reserve else max(1_000, int(total * self.reserve / needed))
+
     @property
-    def _is_whole(self) -> bool:
-        """True if trials had all training rows, and the final fit needs no held-out rows for its scale."""
-        is_log = training_job.target_kind(self.recipe, self.task) == "log"
-        return self.split.num_rows["train"] <= self.recipe.tune.max_rows and not is_log
+    def _is_log(self) -> bool:
+        """True if the final fit needs held-out rows for the scale of its target."""
+        return training_job.target_kind(self.recipe, self.task) == "log"
 
     def _candidates(self, journal: Journal) -> list[Trial]:
         order = sorted(journal.trials, key=lambda trial: (-self.metric.sign * trial.score, trial.number))
@@ -338,13 +356,13 @@ class _Searching:
     def params(self, trial: Trial) -> dict[str, Any]:
         """All parameters of a trial for the final fit: that grows as many rounds as the trial kept.
 
-        Where the trial had only a sample of the rows, validation rows stop the final fit, after twice as many at most.
+        Where the scale of the target needs held-out rows, those stop the final fit, after twice as many at most.
         """
         own = training_job.params_of(self.recipe, trial.family).model_dump(mode="json")
         params = models.params_of(trial.family, {**own, **trial.params})
         if trial.rounds is not None and "rounds" in type(params).model_fields:
-            told = {"rounds": trial.rounds, "early_stopping": 0} if self._is_whole else {"rounds": 2 * trial.rounds}
-            params = params.model_copy(update=told)
+            rounds = {"rounds": trial.rounds, "early_stopping": 0} if not self._is_log else {"rounds": 2 * trial.rounds}
+            params = params.model_copy(update=rounds)
         return params.model_dump(mode="json")
 
     def _is_spread(self) -> bool:
@@ -370,7 +388,7 @@ class _Searching:
         return tuple(cluster.share(_prepare, *given, judge) for judge in self._judges())
 
     def _judges(self) -> list[train.Judge]:
-        """What trials are judged on: the validation part, and where there are few rows the folds, too.
+        """The rows that trials are judged on: the validation part, and where there are few rows the folds, too.
 
         Where time divides the rows, the latest ones are nearest to those that will be predicted, and judge alone.
         """
@@ -378,7 +396,7 @@ class _Searching:
         return ["validation", *(sorted(self.statistics.folds) if few else [])]
 
     def _pace(self, seconds: float) -> float:
-        """How much larger steps have to be than usual, so that boosting ends in the time of a trial."""
+        """The factor by which steps have to be larger than usual, so that boosting ends in the time of a trial."""
         return max(1.0, ROUNDS * self._round_s(BoostingFamily.speed) / (trials.SHARE * max(seconds, 1.0)))
 
     def _in_time(self, seconds: float) -> dict[str, Searched]:
@@ -440,7 +458,7 @@ def _tuned(
     notes: tuple[str, ...],
     dummy: float,
 ) -> Tuned:
-    """What is said of the trials, with the family's default parameters."""
+    """The outcome of the trials, with the family's default parameters."""
     first = _default(family, trials)
     others = [metric.sign * trial.score for trial in trials if trial is not first]
     if best is None:

@@ -1,4 +1,4 @@
-"""Which trials are averaged, and with which weights: greedy ensemble selection on rows that no trial was fitted on.
+"""Means of trials and their weights: greedy ensemble selection on rows that no trial was fitted on.
 
 The mean begins empty. Step by step, the trial joins whose addition is best by the metric; one may join again, which is
 how weights arise. The mean is cut back to its best step. It is taken in place of the best single trial only where the
@@ -36,8 +36,8 @@ PARTS = 20
 class Blend:
     """A mean of trials: their positions with their weights, and its score beside the best single one's.
 
-    `error` is the standard error of the gain; NaN where the metric is not defined on some part of the rows. There are no
-    weights where it is not defined on the rows.
+    `error` is the standard error of the gain; NaN where the metric is not defined on some part of the rows. Where it is
+    not defined on the rows, there are no weights.
     """
 
     weights: dict[int, float]

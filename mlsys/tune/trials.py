@@ -36,7 +36,7 @@ from mlsys.schema import Task
 from mlsys.store import write_atomic
 from mlsys.tune import blending
 from mlsys.tune.journal import Journal, Trial, key
-from mlsys.tune.proposals import Proposals, Proposer, Searched
+from mlsys.tune.points import Points, Proposer, Searched
 
 SHORTEST_S = 0.5
 """Seconds that a fit is given at least, however little time is left."""
@@ -47,7 +47,7 @@ SHARE = 0.5
 
 @dataclass(frozen=True)
 class Search:
-    """What all trials share: the rows, in Ray's object store, and what is searched.
+    """All that trials share: the rows, in Ray's object store, and what is searched.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Judged:
-    """How a point did: its score over all judged rows, the mean of the rounds kept, and its seconds."""
+    """The outcome of a point: its score over all judged rows, the mean of the rounds kept, and its seconds."""
 
     score: float
     rounds: int | None
@@ -106,9 +106,9 @@ def judge(
     together = np.concatenate(outputs)
     _write_predictions(search.predictions / f"{key(family, dict(params))}.npy", together)
     score = metrics.measure(search.metric, np.concatenate([each.judged.y for each in rows]), together)
-    kept = [each.best_rounds for each in results if each.best_rounds is not None]
-    rounds = round(float(np.mean(kept))) if kept else None
-    return Judged(float(score), rounds, sum(each.fit_s for each in results), finished)
+    rounds = [each.best_rounds for each in results if each.best_rounds is not None]
+    mean_rounds = round(float(np.mean(rounds))) if rounds else None
+    return Judged(float(score), mean_rounds, sum(each.fit_s for each in results), finished)
 
 
 def _seconds(search: Search, rounds_left: int) -> float | None:
@@ -139,7 +139,7 @@ def blend(search: Search, trials: list[Trial], journal: Journal, members: int) -
 
 def run(
     search: Search,
-    proposals: Proposals,
+    points: Points,
     journal: Journal,
     *,
     folder: Path,
@@ -154,7 +154,7 @@ def run(
     search.predictions.mkdir(parents=True, exist_ok=True)
     record = _Record(journal, progress)
     with _quiet():
-        proposer = Proposer(proposals, journal, search.until)
+        proposer = Proposer(points, journal, search.until)
         results = _tuner(search, proposer, record, folder, num_trials).fit()
     ended = (results[i] for i in range(len(results)))
     return [f"trial {result.config}: {_reason(result.error)}" for result in ended if result.error]
@@ -162,7 +162,7 @@ def run(
 
 def _tuner(search: Search, proposer: Proposer, record: _Record, folder: Path, num_trials: int) -> tune.Tuner:
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(_Worker, search=[search]), {"cpu": 1}),
+        tune.with_resources(tune.with_parameters(_TrialWorker, search=[search]), {"cpu": 1}),
         tune_config=tune.TuneConfig(
             metric="score",
             mode="max" if search.sign > 0 else "min",
@@ -197,7 +197,7 @@ def _quiet() -> Iterator[None]:
         optuna_logging.set_verbosity(verbosity)
 
 
-class _Worker(tune.Trainable):
+class _TrialWorker(tune.Trainable):
     """A worker that keeps its rows and fits one point after another."""
 
     def setup(self, config: dict[str, Any], search: Sequence[Search] = ()) -> None:
@@ -223,7 +223,7 @@ class _Worker(tune.Trainable):
         ended = judge(self.search, self.rows, self.bins, family, params, 1)
         return {
             "score": ended.score,
-            "kept": ended.rounds,
+            "rounds": ended.rounds,
             "finished": ended.finished,
             "fit_s": ended.fit_s,
             tune.result.DONE: True,
@@ -252,7 +252,7 @@ class _Record(tune.Callback):
             family=trial.config["family"],
             params=dict(trial.config["params"]),
             score=float(result["score"]),
-            rounds=result["kept"],
+            rounds=result["rounds"],
             finished=bool(result["finished"]),
             fit_s=float(result["fit_s"]),
             elapsed_s=self.before + time.monotonic() - self.began,

@@ -95,8 +95,14 @@ def tune(context: StepContext, data: CollectResult, profile: ExploreResult, rank
     how: dict[str, Any] = {"folder": folder, "seconds": max(left, 0.0), "reserve": reserve, "progress": progress}
     tuned = step.search(store, split, statistics, recipe, data.task, ranking.family, **how)
     stored = context.store.put_json("params", tuned.to_json())
-    summary = tuned.summary()
-    return TuneResult(family=tuned.family, params=tuned.params, stored=stored, judged=tuned.judged, summary=summary)
+    return TuneResult(
+        family=tuned.family,
+        params=tuned.params,
+        stored=stored,
+        judged=tuned.judged,
+        max_rows=tuned.max_rows,
+        summary=tuned.summary(),
+    )
 
 
 def observe_views(
@@ -138,7 +144,7 @@ def train(
     rows = None
     if tuned.judged is not None and params == tuned.params:
         rows = step.JudgedRows.read(store.path("judged", tuned.judged), data.task)
-    how: dict[str, Any] = {"views": views, "judged": rows, "progress": progress}
+    how: dict[str, Any] = {"views": views, "judged": rows, "max_rows": tuned.max_rows, "progress": progress}
     bundle = step.fit(store, split, statistics, recipe, data.task, tuned.family, params, **how)
     plan, num_features = bundle.provenance["plan"], len(bundle.program.names)
     return TrainResult(bundle=bundle.digest, family=bundle.family, plan=plan, num_features=num_features)

@@ -175,16 +175,18 @@ class SelectionResult(StepResult):
 class TuneResult(StepResult):
     """The family of the model and its parameters.
 
-    `stored` is the record of the search, `judged` are the rows that it judged, with predictions.
+    `stored` is the record of the search, `judged` are the rows that it judged, with predictions, and `max_rows` are
+    those that the final fit has time for, if not all.
     """
 
-    identity = ("family", "params", "judged")
+    identity = ("family", "params", "judged", "max_rows")
     objects_of = (("params", "stored"), ("judged", "judged"))
 
     family: str
     params: dict[str, Any]
     stored: str
     judged: str | None
+    max_rows: int | None
     summary: str
 
 

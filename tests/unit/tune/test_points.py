@@ -5,9 +5,9 @@ import time
 import pytest
 
 from mlsys.models.interface import Choice, Integer, Uniform
-from mlsys.tune import proposals
+from mlsys.tune import points
 from mlsys.tune.journal import Journal, Trial
-from mlsys.tune.proposals import Proposals, Proposer, Searched
+from mlsys.tune.points import Points, Proposer, Searched
 
 SPACE = {"depth": Integer(1, 10), "rate": Uniform(0.01, 1.0, log=True), "kind": Choice(("a", "b"))}
 DEFAULTS = {"depth": 6, "rate": 0.1, "kind": "a", "learning_rate": 0.05}
@@ -19,7 +19,7 @@ def families(**portfolios):
 
 def made(sign=1, **portfolios):
     own = families(**portfolios)
-    return Proposals(own, proposals.points(own), sign, seed=0)
+    return Points(own, points.first_points(own), sign, seed=0)
 
 
 def trial(number, family, params, score=0.5, fit_s=1.0):
@@ -28,7 +28,7 @@ def trial(number, family, params, score=0.5, fit_s=1.0):
 
 def test_the_defaults_come_first_then_the_portfolios_in_turn():
     own = families(one=[{"depth": 1}, {"depth": 2}], two=[{"depth": 3}], three=[])
-    assert proposals.points(own) == [
+    assert points.first_points(own) == [
         ("one", {}),
         ("one", {"depth": 1}),
         ("two", {"depth": 3}),
@@ -36,14 +36,14 @@ def test_the_defaults_come_first_then_the_portfolios_in_turn():
     ]
 
 
-@pytest.mark.parametrize(("pace", "rate"), [(0.3, None), (1.0, None), (3.0, 0.15), (50.0, proposals.LARGEST_STEP)])
+@pytest.mark.parametrize(("pace", "rate"), [(0.3, None), (1.0, None), (3.0, 0.15), (50.0, points.LARGEST_STEP)])
 def test_less_time_is_larger_steps_up_to_the_largest(pace, rate):
-    ((_, point),) = proposals.points(families(one=[]), pace)
+    ((_, point),) = points.first_points(families(one=[]), pace)
     assert point.get("learning_rate") == rate
 
 
 def test_a_step_that_is_larger_already_is_not_made_smaller():
-    _, (_, point) = proposals.points(families(one=[{"learning_rate": 0.5}]), pace=3.0)
+    _, (_, point) = points.first_points(families(one=[{"learning_rate": 0.5}]), pace=3.0)
     assert point == {"learning_rate": 0.5}
 
 

@@ -1,4 +1,4 @@
-"""What a search tries: the defaults, the families' portfolios, then points that Optuna proposes around the best.
+"""The points that a search tries: the defaults, the families' portfolios, then what Optuna proposes around the best.
 
 A portfolio holds parameters that are good for many tables, so that a search of a few trials is better than chance:
 AutoGluon's and FLAML's published ones are where ours come from. After them each further trial is a proposal of a
@@ -61,7 +61,7 @@ class Searched:
     portfolio: tuple[Mapping[str, Any], ...] = ()
 
 
-def points(families: Mapping[str, Searched], pace: float = 1.0) -> list[tuple[str, dict[str, Any]]]:
+def first_points(families: Mapping[str, Searched], pace: float = 1.0) -> list[tuple[str, dict[str, Any]]]:
     """The defaults of the first family, then the portfolios in turn; the first of each family before second ones.
 
     Learning rates are multiplied by `pace`, up to `LARGEST_STEP`, so that boosting ends in time.
@@ -80,7 +80,7 @@ def _at_pace(defaults: Mapping[str, Any], point: Mapping[str, Any], pace: float)
 
 
 @dataclass
-class Proposals:
+class Points:
     """The next point to try, given the trials of a journal and what was tried since.
 
     Attributes
@@ -157,8 +157,8 @@ class Proposals:
         if name not in self.studies or not all(values[key] in domain for key, domain in family.space.items()):
             return
         distributions = {key: _distribution(domain) for key, domain in family.space.items()}
-        told = optuna.trial.create_trial(params=values, distributions=distributions, value=self.sign * score)
-        self.studies[name].add_trial(told)
+        known = optuna.trial.create_trial(params=values, distributions=distributions, value=self.sign * score)
+        self.studies[name].add_trial(known)
 
     def _note_best(self, name: str, params: dict[str, Any], score: float) -> None:
         if name not in self.best or self.sign * score > self.best[name][0]:
@@ -166,21 +166,21 @@ class Proposals:
 
 
 class Proposer(Searcher):
-    """Proposals as Ray Tune asks for them, until their time is over."""
+    """Points as Ray Tune asks for them, until their time is over."""
 
-    def __init__(self, proposals: Proposals, journal: Journal, until: float) -> None:
+    def __init__(self, points: Points, journal: Journal, until: float) -> None:
         super().__init__(metric="score", mode="max")
-        self.proposals = proposals
+        self.points = points
         self.until = until
         self.running = dict[str, tuple[str, dict[str, Any], optuna.trial.Trial | None]]()
         for trial in journal.trials:
-            proposals.know(trial)
+            points.know(trial)
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration; the name of the end where time is over or nothing is left."""
         left = self.until - time.time()
-        is_enough = left > LEAST * min(self.proposals.costs.values(), default=0.0) and left > 0
-        proposed = self.proposals.next() if is_enough else None
+        is_enough = left > LEAST * min(self.points.costs.values(), default=0.0) and left > 0
+        proposed = self.points.next() if is_enough else None
         if proposed is None:
             return Searcher.FINISHED
         self.running[trial_id] = proposed
@@ -190,7 +190,7 @@ class Proposer(Searcher):
         name, params, asked = self.running.pop(trial_id)
         score = None if error or not result else result.get("score")
         cost = float(result.get("fit_s", 0.0)) if result else 0.0
-        self.proposals.end(name, params, asked, score, cost)
+        self.points.end(name, params, asked, score, cost)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the memory of a search."""
