@@ -1,4 +1,4 @@
-"""The search on Ray Tune: budget, journal, resumption, and what stays behind."""
+"""The search on Ray Tune: number of trials and time, journal, resumption, means, and what stays behind."""
 
 import os
 import pickle
@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from mlsys import tune
+from mlsys import train, tune
 from mlsys.evaluate import metrics
-from mlsys.tune.trials import Journal
+from mlsys.tune.journal import Journal
 
 SETTINGS = {"train": {"rounds": 100, "early_stopping": 10}}
 
@@ -34,44 +35,73 @@ def searched(store, make_split, tmp_path_factory):
     return built, folder, tuned, told, before
 
 
-def test_the_default_is_trial_0_and_the_budget_is_kept(searched):
+def test_the_defaults_are_tried_and_the_number_of_trials_is_kept(searched):
     _, _, tuned, told, _ = searched
     assert [trial.number for trial in tuned.trials] == [0, 1, 2, 3, 4]
-    assert tuned.trials[0].params == {}
-    assert tuned.score_default == tuned.trials[0].score > 0.8
-    assert told[0].startswith("xgboost roc_auc  default 0.")
-    assert [line.split()[3] for line in told[1:]] == ["1/4", "2/4", "3/4", "4/4"]
+    (default,) = [trial for trial in tuned.trials if trial.params == {} and trial.family == "xgboost"]
+    assert tuned.score_default == default.score > 0.8
+    assert [line.split()[:3] for line in told[:5]] == [["roc_auc", "trial", str(number)] for number in range(5)]
 
 
-def test_what_is_kept_is_the_better_one(searched):
+def test_what_is_taken_is_at_least_as_good_as_the_best_trial(searched):
     _, _, tuned, _, _ = searched
-    best = max(trial.score for trial in tuned.trials if trial.finished)
-    assert (tuned.choice == "tuned") == (best > tuned.score_default)
-    assert tuned.score_tuned == max(trial.score for trial in tuned.trials[1:] if trial.finished)
-    assert best >= tuned.score_default
+    best = max(trial.score for trial in tuned.trials)
+    assert (tuned.choice == "default") == (tuned.family == "xgboost" and best == tuned.score_default)
+    assert max(tuned.score_default, tuned.score_tuned) >= best
 
 
-def test_only_the_journal_stays_behind(searched):
-    _, folder, _, _, before = searched
-    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["journal.jsonl"]
+def test_the_judged_rows_are_those_of_all_folds_and_of_validation_where_rows_are_few(store, searched):
+    (split, _, _, task), _, tuned, _, _ = searched
+    rows = train.JudgedRows.read(store.path("judged", tuned.judged), task)
+    assert len(rows.y) == split.num_rows["train"] + split.num_rows["validation"]
+    score = max(tuned.score_default, tuned.score_tuned)
+    assert roc_auc_score(rows.y, rows.output[:, 1]) == pytest.approx(score, abs=1e-6)
+
+
+def test_the_journal_and_the_predictions_of_the_best_stay_behind(searched):
+    _, folder, tuned, _, before = searched
+    names = [path.name for path in folder.rglob("*") if path.is_file()]
+    assert sorted(names) == sorted(["journal.jsonl", *(f"{trial.key}.npy" for trial in tuned.trials)])
     assert sorted(Path.home().glob("ray_results/*")) == before
 
 
 def test_a_raised_budget_goes_on_from_the_journal(store, searched):
     built, folder, tuned, _, _ = searched
     more, told = search(store, built, folder, trials=6)
-    assert told[0] == "4 of 6 trials found in the journal"
+    assert told[0] == "5 trials found in the journal"
     assert more.trials[:5] == tuned.trials
-    assert len(more.trials) == 7
-    assert len({tuple(sorted(trial.params.items())) for trial in more.trials}) == 7
+    assert len(more.trials) == len({trial.key for trial in more.trials}) == 7
 
 
 def test_a_family_without_rounds_is_searched_too(store, make_split, tmp_path):
     tuned, _ = search(store, make_split("regression"), tmp_path, "linear", trials=3)
-    assert len(tuned.trials) == 4
-    assert all(trial.finished and set(trial.params) == {"l2"} for trial in tuned.trials[1:])
+    assert sorted(list(trial.params) for trial in tuned.trials) == [[], ["l2"], ["l2"], ["l2"]]
     assert not metrics.METRICS[tuned.metric].greater_is_better
     assert min(trial.score for trial in tuned.trials) == min(tuned.score_default, tuned.score_tuned)
+
+
+def test_a_search_ends_in_its_time_and_a_fit_with_it(store, make_split, tmp_path):
+    built = make_split(num_rows=30_000, train={"rounds": 100_000, "early_stopping": 100_000})
+    split, statistics, recipe, task = built
+    began = time.monotonic()
+    rows = split.only("train", "validation")
+    tuned = tune.search(store, rows, statistics, recipe, task, "xgboost", folder=tmp_path, seconds=12.0)
+    assert time.monotonic() - began < 60  # fits of 100,000 rounds would take many minutes each
+    assert any(not trial.finished for trial in tuned.trials)
+    assert all(0 < trial.rounds < 100_000 for trial in tuned.trials)
+    assert tuned.judged is not None
+
+
+def test_what_a_search_chose_is_fitted_to_the_same_bytes_again(store, searched):
+    (split, statistics, recipe, task), _, tuned, _, _ = searched
+    judged = train.JudgedRows.read(store.path("judged", tuned.judged), task)
+    rows = split.only("train", "validation")
+    made = [
+        train.fit(store, rows, statistics, recipe, task, tuned.family, tuned.params, judged=judged) for _ in range(2)
+    ]
+    assert made[0].digest == made[1].digest
+    assert made[0].provenance["fitted_on"] == ["train", "validation"]
+    assert made[0].threshold is not None
 
 
 ENDLESS = """
@@ -97,6 +127,7 @@ def test_a_killed_search_goes_on_where_it_was(store, make_split, tmp_path):
         process.kill()
     done = Journal(files[0]).trials
     tuned, told = search(store, (split, *rest), tmp_path, trials=len(done) + 1)
-    assert told[0] == f"{len(done) - 1} of {len(done) + 1} trials found in the journal"
+    assert told[0] == f"{len(done)} trials found in the journal"
     assert list(tuned.trials[: len(done)]) == done
     assert len(tuned.trials) == len(done) + 2
+    assert {"default", "mean", "tuned"} >= {tuned.choice}
