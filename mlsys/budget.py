@@ -7,6 +7,8 @@ fit into what is reserved for it, so that the same choice always ends in the sam
 
 from __future__ import annotations
 
+import math
+
 from mlsys.dataset import Split
 from mlsys.recipe import Recipe
 from mlsys.recipe.columns import span_us
@@ -26,8 +28,10 @@ def seconds(recipe: Recipe, split: Split, task: Task) -> float:
     """The time of steps 4, 7 and 5: the recipe's, or by the number of training values, times trees a round.
 
     With auto, 20 s and one more for each 200,000 values, 300 s at most; classes beyond two count as often as each of
-    them costs a tree.
+    them costs a tree. Without a clock it is infinite.
     """
+    if recipe.budget == "none":
+        return math.inf
     if recipe.budget != "auto":
         return span_us(recipe.budget) / 1e6
     outputs = len(task.classes) if task.kind is TaskKind.MULTICLASS else 1

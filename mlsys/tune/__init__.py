@@ -42,8 +42,8 @@ __all__ = ["Tuned", "search"]
 OPEN = frozenset({"train", "validation"})
 """Parts that may be reachable while parameters are chosen."""
 
-MOST_TRIALS = 200
-"""Trials at most where the recipe leaves their number open."""
+MOST_TRIALS, UNTIMED_TRIALS = 200, 21
+"""Trials at most where the recipe leaves their number open, and their number where there is no clock either."""
 
 FEW_ROWS = 10_000
 """Training rows below which trials are judged on the folds, too."""
@@ -259,7 +259,7 @@ class _Searching:
 
     def run(self, journal: Journal) -> list[str]:
         """Fill the journal up to the number of trials or the time, and return notes for the reader."""
-        number = MOST_TRIALS if self.recipe.tune.trials == "auto" else self.recipe.tune.trials + 1
+        number = self._num_trials()
         done, left = len(journal.trials), self.seconds - journal.elapsed_s
         if done:
             self.progress(f"{done} trials found in the journal")
@@ -274,6 +274,12 @@ class _Searching:
         if not journal.trials:
             self._refuse(failed)
         return failed
+
+    def _num_trials(self) -> int:
+        """The recipe's number beside the defaults; else as many as there is time for, or a few without a clock."""
+        if self.recipe.tune.trials != "auto":
+            return self.recipe.tune.trials + 1
+        return UNTIMED_TRIALS if math.isinf(self.seconds) else MOST_TRIALS
 
     def notes(self) -> list[str]:
         """Sentences about what trials were fitted and judged on."""

@@ -91,7 +91,7 @@ def tune(context: StepContext, data: CollectResult, profile: ExploreResult, rank
     split = Split.open(store, data.split).only("train", "validation")
     statistics = _statistics(store, profile.statistics)
     whole = budget.seconds(recipe, split, data.task)
-    left, reserve = budget.SEARCH * whole - ranking.seconds, (1 - budget.SEARCH) * whole
+    left, reserve = budget.SEARCH * whole - (ranking.seconds or 0.0), (1 - budget.SEARCH) * whole
     how: dict[str, Any] = {"folder": folder, "seconds": max(left, 0.0), "reserve": reserve, "progress": progress}
     tuned = step.search(store, split, statistics, recipe, data.task, ranking.family, **how)
     stored = context.store.put_json("params", tuned.to_json())

@@ -167,7 +167,7 @@ class SelectionResult(StepResult):
     family: str
     leaderboard: dict[str, Any]
     decided: dict[str, Any]
-    seconds: float
+    seconds: float | None
     summary: str
 
 
