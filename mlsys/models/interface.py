@@ -182,11 +182,6 @@ class DistributedFamily(Family[P, M]):
 
     trainer: ClassVar[str]
     """``module:class`` of the trainer that lets the library's workers talk to each other."""
-    averages_losses: ClassVar[bool] = True
-    """Workers average their losses on shares of the validation rows; else each of them judges on all these rows."""
-
-    def join(self) -> None:
-        """Called once in each worker before it fits."""
 
     def fit(self, train: Matrix, validation: Matrix | None, task: Task, params: P, **how: Any) -> M:
         """Fit on rows that are one block."""

@@ -131,10 +131,9 @@ def _worker(loop: dict[str, Any]) -> bytes | None:
     rank, world = context.get_world_rank(), context.get_world_size()
     job: TrainingJob = loop["job"]
     family = _distributed(job.family)
-    family.join()
     model = family.fit_blocks(
         _blocks(job, ray.train.get_dataset_shard("train")),
-        validation_share(job, rank, world) if family.averages_losses else validation_share(job, 0, 1),
+        validation_share(job, rank, world),
         job.task,
         job.params,
         seed=job.recipe.seed,

@@ -190,6 +190,8 @@ class Proposer(Searcher):
         name, params, asked = self.running.pop(trial_id)
         score = None if error or not result else result.get("score")
         cost = float(result.get("fit_s", 0.0)) if result else 0.0
+        if result and not result.get("finished", True):  # it would have taken longer than its time
+            cost = max(cost, self.points.costs.get(name, 0.0))
         self.points.end(name, params, asked, score, cost)
 
     def save(self, checkpoint_path: str) -> None:

@@ -19,7 +19,7 @@ def built(make_split, plan, **settings):
     )
 
 
-@pytest.fixture(scope="module", params=["xgboost", "lightgbm"])
+@pytest.fixture(scope="module", params=["xgboost"])
 def family(request):
     return request.param
 

@@ -15,7 +15,6 @@ ALLOWED = {
     "mlsys.tune.trials": {"ray.tune"},  # trials that are proposed one after another, and stopped early
     "mlsys.deploy.asgi": {"concurrent.futures"},  # a few threads inside of a replica, for large requests
     "mlsys.tune.points": {"ray.tune"},  # the searcher of those trials
-    "mlsys.models.families.lightgbm": {"ray.train"},  # where the other workers of a fit are
     "mlsys.deploy.gateway": {"ray.serve"},  # endpoints
     "mlsys.deploy.online": {"ray.serve"},
     "mlsys.deploy.serving": {"ray.serve"},

@@ -5,7 +5,7 @@ on the validation rows has not fallen for some rounds, and the booster is cut to
 
 Leaves are split where that helps most, so that a tree of as many leaves as another is deeper in places; the number of
 leaves, and not the depth, says how much a tree can hold. The same seed, rows and threads give the same booster
-(``deterministic``, histograms by column).
+(``deterministic``, histograms by column). One task fits it, whatever the number of rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from mlsys.models.boosting import PROGRESS_ROUNDS, Bins, Boosted, BoostingFamily, BoostingParams, Stopping
-from mlsys.models.interface import DistributedFamily, Domain, Integer, Progress, Uniform
+from mlsys.models.interface import Domain, Integer, Progress, Uniform
 from mlsys.models.matrix import Matrix, bounded, check_width, probabilities
 from mlsys.schema import Task, TaskKind
 
@@ -31,9 +31,6 @@ _OBJECTIVES = {
 _ABSOLUTE = ("regression_l1", "l1")
 SMALL = 20_000
 """Training rows below which a search begins with small trees, too, and above which with large ones."""
-
-_NETWORK: dict[str, Any] = {}
-"""Where the other workers are, in a worker of Ray Train."""
 
 _HEAD = b"mlsys "
 """First bytes of a stored model; facts as JSON follow on the line, then LightGBM's own text."""
@@ -55,19 +52,14 @@ class LightGBMParams(BoostingParams):
     max_bin: int = Field(255, ge=2, le=4096)
 
 
-class LightGBMFamily(
-    BoostingFamily[LightGBMParams, lightgbm.Booster, lightgbm.Dataset],
-    DistributedFamily[LightGBMParams, Boosted[lightgbm.Booster]],
-):
-    """LightGBM on one machine, or on Ray Train's workers."""
+class LightGBMFamily(BoostingFamily[LightGBMParams, lightgbm.Booster, lightgbm.Dataset]):
+    """LightGBM on one machine."""
 
     name = "lightgbm"
     complexity = 5
     """After the others: leaf-wise trees are deep, so their reasons are longer than those of XGBoost's."""
     params = LightGBMParams
     libraries = ("lightgbm",)
-    trainer = "ray.train.lightgbm:LightGBMTrainer"
-    averages_losses = False
     file = "booster.txt"
     format = "a LightGBM model of mlsys as text"
 
@@ -100,12 +92,6 @@ class LightGBMFamily(
         large = {"num_leaves": 128, "min_data_in_leaf": 3, "feature_fraction": 0.9}
         return [*points, small] if num_rows < SMALL else [*points, large]
 
-    def join(self) -> None:
-        """Learn from Ray Train where the other workers are; the process fits nothing else."""
-        from ray.train.lightgbm import get_network_params
-
-        _NETWORK.update({**get_network_params(), "tree_learner": "data", "pre_partition": True})
-
     def bins_key(self, params: LightGBMParams) -> int:
         return params.max_bin
 
@@ -121,7 +107,6 @@ class LightGBMFamily(
             "num_threads": threads,
             "feature_pre_filter": False,
             "verbosity": -1,
-            **_NETWORK,
         }
         data = lightgbm.Dataset(X, y, categorical_feature=categories, params=settings).construct()
         if validation is None or not validation.num_rows:
@@ -203,7 +188,6 @@ def _settings(task: Task, params: LightGBMParams, seed: int, threads: int) -> di
         "deterministic": True,
         "force_col_wise": True,
         "verbosity": -1,
-        **_NETWORK,
     }
     return settings | ({"num_class": len(task.classes)} if task.kind is TaskKind.MULTICLASS else {})
 
