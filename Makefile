@@ -62,8 +62,12 @@ lock: | $(BIN)/uv ## Remake requirements.lock from pyproject.toml (UPGRADE=1 tak
 size: ## Files, lines, lengths of functions and circles of imports
 	@$(PYTHON) tests/support/house.py
 
-bench: $(STAMP) ## Run every benchmark, one after another
-	@set -e; for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file"; done
+bench: $(STAMP) ## Run every benchmark, one after another; those that need tables want DATA=FOLDER
+	@set -e; for file in $$(grep -l __main__ benchmarks/*.py | grep -v quality_peers); do \
+	    data=; ! grep -q '"--data".*required=True' "$$file" || data="$(DATA)"; \
+	    if grep -q '"--data".*required=True' "$$file" && [ -z "$$data" ]; then \
+	        echo "== $$file is left out: it needs DATA=FOLDER"; continue; fi; \
+	    echo "== $$file"; $(BIN)/python "$$file" $${data:+--data "$$data"}; done
 
 clean: ## Remove .venv and caches; the store (.mlsys) stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -43,11 +43,12 @@ split: {{by: column, column: part}}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path, help="folder of employee_salaries.parquet")
+    parser.add_argument("--data", required=True, type=Path, help="folder of employee_salaries.parquet, or one above it")
     parser.add_argument("--family", default="xgboost", help="family of models (xgboost)")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
-    table = pq.read_table(options.data / "employee_salaries.parquet")
+    (file,) = options.data.rglob("employee_salaries.parquet")
+    table = pq.read_table(file)
     scores = []
     print(f"R² of {options.family} in five folds of {table.num_rows:,} rows\n  fold    mlsys   skrub")
     for number, (_, held_out) in enumerate(KFold(len(PUBLISHED)).split(np.arange(table.num_rows))):

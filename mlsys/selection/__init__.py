@@ -299,9 +299,10 @@ def _fold_score(job: _FoldJob) -> _FoldScore:
 
 
 def _fewer(prepared: train.Prepared) -> train.Prepared:
-    """Every k-th row to fit on where there are too many values for a family that nothing can end."""
+    """Every k-th row to fit on where there are too many values for a family that nothing can end; terms cost nothing."""
     rows = prepared.train
-    most = max(SLOW_ROWS, SLOW_VALUES // max(1, rows.num_features))
+    width = sum(kind != "t" for kind in rows.types)
+    most = max(SLOW_ROWS, SLOW_VALUES // max(1, width))
     step = -(-rows.num_rows // most)
     return prepared if step <= 1 else dataclasses.replace(prepared, train=rows.take(np.arange(0, rows.num_rows, step)))
 
