@@ -283,7 +283,8 @@ def _measure_pictures(split: Split, names: Sequence[str], task: Task) -> TableSt
 def _provenance(
     job: TrainingJob, execution: cluster.ExecutionPlan, model: Any, validated: ValidationResult
 ) -> dict[str, Any]:
-    family = models.family(job.family)
+    members = [member.family for member in job.params.members] if isinstance(job.params, EnsembleParams) else []
+    libraries = sorted({name for each in (job.family, *members) for name in models.family(each).libraries})
     return {
         "split": job.split.digest,
         "num_rows": dict(sorted(job.split.num_rows.items())),
@@ -295,6 +296,6 @@ def _provenance(
         **({} if job.target is None else {"target_transform": job.target.kind}),
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("mlsys", "numpy", *family.libraries)},
+            **{name: importlib.metadata.version(name) for name in ("mlsys", "numpy", *libraries)},
         },
     }
