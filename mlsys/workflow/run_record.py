@@ -169,10 +169,9 @@ def _families(leaderboard: dict[str, Any]) -> list[dict[str, Any]]:
 def _trials(search: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
-            "name": f"trial {trial['number']}" if trial["number"] else "default",
-            "params": trial["params"],
+            "name": f"trial {trial['number']}",
+            "params": {"family": trial["family"], **trial["params"]},
             "metrics": {f"validation_{search['metric']}": trial["score"], "fit_s": trial["fit_s"]},
-            **({} if trial["finished"] else {"problem": "stopped as hopeless"}),
         }
         for trial in search["trials"]
     ]
