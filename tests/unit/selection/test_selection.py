@@ -1,12 +1,15 @@
 """The grid of families and folds, one after another without Ray."""
 
+import math
+
 import numpy as np
 import pytest
 
-from mlsys import errors, models, selection
+from mlsys import errors, models, selection, train
 from mlsys.models import boosting
 from mlsys.models.families import xgboost
 from mlsys.models.matrix import Matrix
+from mlsys.selection import forms
 
 FAST = {"train": {"rounds": 30, "early_stopping": 5}}
 
@@ -103,3 +106,53 @@ def test_a_misspelt_family_or_metric_is_refused_before_any_fit(make_split):
         rank(make_split(selection={"families": ["lineer"]}))
     with pytest.raises(errors.RecipeError, match="did you mean 'roc_auc'"):
         rank(make_split(selection={"metric": "roc_acu"}))
+
+
+def test_with_little_time_each_candidate_is_judged_once_and_boosting_ends(make_split):
+    built = make_split(num_rows=3_000, folds=4, train={"rounds": 100_000, "early_stopping": 100_000})
+    split, statistics, recipe, task = built
+    ranking = selection.rank(split.only("train"), statistics, recipe, task, seconds=0.0)
+    assert {entry.family for entry in ranking.entries} == {"dummy", "linear", "forest", "xgboost", "lightgbm"}
+    assert all(len(entry.scores) == 1 for entry in ranking.entries)
+    assert ranking.preferred != "dummy"
+
+
+def test_with_time_enough_and_few_rows_all_folds_are_judged(make_split):
+    split, statistics, recipe, task = make_split(**FAST, selection={"families": ["linear"]})
+    ranking = selection.rank(split.only("train"), statistics, recipe, task, seconds=600.0)
+    assert {len(entry.scores) for entry in ranking.entries} == {3}
+
+
+def test_of_many_rows_two_folds_decide_where_there_is_a_clock(make_split, monkeypatch):
+    monkeypatch.setattr(selection, "MANY_ROWS", 100)
+    split, statistics, recipe, task = make_split(**FAST, folds=4, selection={"families": ["linear"]})
+    for seconds, folds in ((600.0, 2), (math.inf, 4)):
+        ranking = selection.rank(split.only("train"), statistics, recipe, task, seconds=seconds)
+        assert {len(entry.scores) for entry in ranking.entries} == {folds}
+
+
+def test_families_that_nothing_can_end_are_fitted_on_fewer_rows_of_wide_tables(monkeypatch):
+    monkeypatch.setattr(selection, "SLOW_VALUES", 600)
+    monkeypatch.setattr(selection, "SLOW_ROWS", 50)
+
+    def left(width, terms=0):
+        types = ("q",) * width + ("t",) * terms
+        rows = Matrix(np.zeros((400, width + terms), np.float32), np.zeros(400), tuple(map(str, types)), types)
+        return selection._fewer(train.Prepared(rows, rows, rows, 1.0)).train.num_rows
+
+    assert left(1) == 400  # 600 values: all rows
+    assert left(4) == 134  # every third
+    assert left(40) == 50  # never fewer than fifty
+    assert left(1, terms=500) == 400  # terms cost nothing
+
+
+def test_forms_are_compared_by_one_family_where_it_takes_part():
+    log = forms.CandidateForm("log target", {"train.target_transform": "log"})
+    own = forms.CandidateForm("all terms of texts", {}, "linear")
+    usual = forms.USUAL
+    all_of = {"linear": usual, "linear, all terms of texts": own, "xgboost": usual, "xgboost, log target": log}
+    assert forms.by_representative(all_of) == (all_of, [])
+    with_it = {**all_of, "lightgbm": usual, "lightgbm, log target": log}
+    staying, notes = forms.by_representative(with_it)
+    assert list(staying) == ["linear", "linear, all terms of texts", "xgboost", "lightgbm", "lightgbm, log target"]
+    assert notes == ["forms of columns and target are compared by lightgbm alone, to save time"]
