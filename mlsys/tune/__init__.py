@@ -14,10 +14,10 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mlsys import cluster, errors, models, train
 from mlsys.code_graph import code_digest
@@ -32,8 +32,9 @@ from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
 from mlsys.store import Store, digest_json
 from mlsys.train import fitting, training_job
-from mlsys.tune import blending, points, trials
+from mlsys.tune import blending, outcome, points, trials
 from mlsys.tune.journal import Journal, Trial
+from mlsys.tune.outcome import Tuned
 from mlsys.tune.points import Points, Searched
 from mlsys.tune.trials import Search
 
@@ -56,57 +57,6 @@ CANDIDATES = 20
 
 ROUNDS, FEWEST_ROUNDS = 500, 250
 """Rounds that a fit should have time for, and those without which a family is not worth its time."""
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """The outcome of a search: a family with its parameters, those of the best trial or of a mean of some.
-
-    The scores are the metric on the judged rows, None where nothing was judged; `score_tuned` is that of what is kept,
-    or of the best trial beside the defaults where those are kept. `trials` are in the order in which they ended.
-    `judged` is the digest of the judged rows with the predictions of what is kept (`train.JudgedRows`), where the final
-    fit needs no other rows to know its rounds and its threshold; `max_rows` are those that it has time for, if not all.
-    """
-
-    family: str
-    params: dict[str, Any]
-    metric: str
-    score_default: float | None
-    score_tuned: float | None
-    choice: Literal["tuned", "default", "mean"]
-    trials: tuple[Trial, ...]
-    notes: tuple[str, ...]
-    judged: str | None = None
-    max_rows: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        value = dataclasses.asdict(self)
-        value["kept"] = value.pop("choice")
-        return value
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Tuned:
-        fields = {name: stored for name, stored in value.items() if name != "kept"}
-        trials = tuple(Trial(**trial) for trial in value["trials"])
-        return cls(**{**fields, "choice": value["kept"], "trials": trials, "notes": tuple(value["notes"])})
-
-    def summary(self) -> str:
-        """Say in one line how many trials there were, the scores, and what is kept."""
-        if self.score_default is None:
-            return f"{self.family}: default parameters kept; {'; '.join(self.notes)}"
-        late = sum(not trial.finished for trial in self.trials)
-        tuned = "none beside it" if self.score_tuned is None else f"{self.choice_named} {self.score_tuned:.4f}"
-        notes = "".join(f"; {note}" for note in self.notes)
-        ended = f", {late} ended by their time" if late else ""
-        return (
-            f"{self.family}: {len(self.trials)} trials{ended}; {self.metric} "
-            f"default {self.score_default:.4f}, {tuned}: {self.choice} kept{notes}"
-        )
-
-    @property
-    def choice_named(self) -> str:
-        """The name of what the second score is of."""
-        return "best" if self.choice == "default" else self.choice
 
 
 def search(
@@ -291,10 +241,10 @@ class _Searching:
 
     def choose(self, journal: Journal, default: dict[str, Any], notes: tuple[str, ...], dummy: float) -> Tuned:
         """The best trial, or the mean of some in its place where that is better beyond chance."""
-        best = _best(self.family, self.metric, journal.trials, dummy)
+        best = outcome.best_trial(self.family, self.metric, journal.trials, dummy)
         able = [trial for trial in self._candidates(journal) if journal.has_predictions(trial)]
         journal.keep(able)
-        made = _tuned(self.family, default, self.metric, journal.trials, best, notes, dummy)
+        made = outcome.tuned(self.family, default, self.metric, journal.trials, best, notes, dummy)
         if best is None:
             return made
         mean = self._mean(able, journal)
@@ -439,36 +389,3 @@ def _prepare(
     folds: Iterable[int] = (fold for fold in statistics.folds if fold != judge)
     how: dict[str, Any] = {"judge": judge, "max_rows": recipe.tune.max_rows, "stops_on_judged": True}
     return train.prepare(split, statistics, recipe, task, family, fit_folds=folds, **how)
-
-
-def _default(family: str, trials: Iterable[Trial]) -> Trial | None:
-    """The trial of the family's defaults: of its own trials the first with the fewest parameters of its own."""
-    own = (trial for trial in trials if trial.family == family)
-    return min(own, key=lambda trial: (len(trial.params), trial.number), default=None)
-
-
-def _best(family: str, metric: metrics.Metric, trials: Sequence[Trial], dummy: float) -> Trial | None:
-    """The best trial; the default's where no other is better, and none where the dummy is better than all."""
-    default = _default(family, trials)
-    order = sorted(trials, key=lambda trial: (-metric.sign * trial.score, trial is not default, trial.number))
-    best = next(iter(order), None)
-    return None if best is None or metric.sign * (best.score - dummy) <= 0 else best
-
-
-def _tuned(
-    family: str,
-    default: dict[str, Any],
-    metric: metrics.Metric,
-    trials: Sequence[Trial],
-    best: Trial | None,
-    notes: tuple[str, ...],
-    dummy: float,
-) -> Tuned:
-    """The outcome of the trials, with the family's default parameters."""
-    first = _default(family, trials)
-    others = [metric.sign * trial.score for trial in trials if trial is not first]
-    if best is None:
-        notes = (*notes, f"no parameters beat the dummy's {metric.name} of {dummy:.4f} on the validation rows")
-    choice: Literal["default", "tuned"] = "default" if best is None or best is first else "tuned"
-    scores = None if first is None else first.score, metric.sign * max(others) if others else None
-    return Tuned(family, default, metric.name, *scores, choice, tuple(trials), notes)

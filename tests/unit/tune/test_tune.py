@@ -8,7 +8,7 @@ import pytest
 from mlsys import errors, models, tune
 from mlsys.evaluate import metrics
 from mlsys.store import Store
-from mlsys.tune import Tuned
+from mlsys.tune import Tuned, outcome
 from mlsys.tune.journal import Journal, Trial
 
 AUC, LOSS = metrics.METRICS["roc_auc"], metrics.METRICS["log_loss"]
@@ -63,8 +63,8 @@ def test_where_there_is_nothing_to_search_the_default_stays_and_says_why(
 
 def decided(metric, *trials, dummy=math.nan):
     """What is said of trials, and the number of the best of them."""
-    best = tune._best("xgboost", metric, trials, dummy)
-    return tune._tuned("xgboost", default(), metric, trials, best, (), dummy), best and best.number
+    best = outcome.best_trial("xgboost", metric, trials, dummy)
+    return outcome.tuned("xgboost", default(), metric, trials, best, (), dummy), best and best.number
 
 
 def test_another_trial_is_taken_only_if_it_is_better_than_the_defaults():
