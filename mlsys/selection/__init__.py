@@ -299,7 +299,7 @@ def _fold_score(job: _FoldJob) -> _FoldScore:
 
 
 def _fewer(prepared: train.Prepared) -> train.Prepared:
-    """Every k-th row to fit on where there are too many values for a family that nothing can end; terms do not count."""
+    """Every k-th row to fit on where a family that nothing can end would get too many values; terms do not count."""
     rows = prepared.train
     width = sum(kind != "t" for kind in rows.types)
     most = max(SLOW_ROWS, SLOW_VALUES // max(1, width))
