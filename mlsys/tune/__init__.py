@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ OPEN = frozenset({"train", "validation"})
 
 MOST_TRIALS, UNTIMED_TRIALS = 200, 21
 """Trials at most where the recipe leaves their number open, and their number where there is no clock either."""
+
+PATIENCE = {500: 8, 2_500: 15, 10_000: 40, 100_000: 100}
+"""Training rows at most → proposals without a better score after which a search ends: those of AutoGluon's presets."""
 
 FEW_ROWS = 10_000
 """Training rows below which trials are judged on the folds, too."""
@@ -218,12 +222,19 @@ class _Searching:
         shared = self._share(journal, left)
         families = self._in_time(left)
         begin = points.first_points(families, self._pace(left))
-        queue = Points(families, begin, self.metric.sign, self.recipe.seed + done)
+        queue = Points(families, begin, self.metric.sign, self.recipe.seed + done, patience=self._patience())
         with self.store.staging() as folder:
             failed = trials.run(shared, queue, journal, folder=folder, num_trials=number - done, progress=self._say)
         if not journal.trials:
             self._refuse(failed)
         return failed
+
+    def _patience(self) -> int:
+        """Proposals in vain after which the search ends; few rows tell little, so few points are worth the time."""
+        if self.recipe.tune.trials != "auto":
+            return sys.maxsize
+        rows = self.split.num_rows["train"]
+        return next((tries for most, tries in PATIENCE.items() if rows <= most), MOST_TRIALS)
 
     def _num_trials(self) -> int:
         """The recipe's number beside the defaults; else as many as there is time for, or a few without a clock."""

@@ -16,6 +16,7 @@ Erickson et al.: AutoGluon-Tabular, arXiv:2003.06505; Wang et al.: FLAML, MLSys 
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,6 +90,8 @@ class Points:
         Points that are tried first.
     sign
         The number +1 where larger scores are better, else -1.
+    patience
+        Proposals of Optuna without a better score after which there are no more.
     """
 
     families: Mapping[str, Searched]
@@ -99,6 +102,8 @@ class Points:
     studies: dict[str, optuna.Study] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     proposed: int = 0
+    patience: int = sys.maxsize
+    in_vain: int = 0
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -120,7 +125,7 @@ class Points:
         if self.queue:
             return *self.queue.pop(0), None
         name = self._family()
-        if name is None:
+        if name is None or self.in_vain >= self.patience:
             return None
         self.proposed += 1
         asked = self.studies[name].ask({key: _distribution(each) for key, each in self.families[name].space.items()})
@@ -139,6 +144,8 @@ class Points:
             self.studies[name].tell(asked, state=optuna.trial.TrialState.FAIL)
         else:
             self.studies[name].tell(asked, self.sign * score)
+            is_better = all(self.sign * score > best for best, _ in self.best.values())
+            self.in_vain = 0 if is_better else self.in_vain + 1
             self._note_best(name, params, score)
 
     def _family(self) -> str | None:

@@ -86,6 +86,17 @@ def test_a_search_finds_the_best_point_of_a_smooth_function():
     assert best == pytest.approx(1.0)
 
 
+def test_after_some_proposals_in_vain_there_are_no_more():
+    some = made(one=[])
+    some.patience = 3
+    name, params, asked = some.next()
+    some.end(name, params, asked, 0.5, 1.0)
+    for score in (0.4, 0.45, 0.6, 0.55, 0.5, 0.58):  # the third is better: three more
+        name, params, asked = some.next()
+        some.end(name, params, asked, score, 1.0)
+    assert some.next() is None
+
+
 def test_what_failed_is_not_proposed_as_the_best():
     some = made(one=[])
     name, params, asked = some.next()
