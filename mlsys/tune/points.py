@@ -173,13 +173,14 @@ class Points:
 
 
 class Proposer(Searcher):
-    """Points as Ray Tune asks for them, until their time is over."""
+    """Points as Ray Tune asks for them, until their time is over; the first one however late it is."""
 
     def __init__(self, points: Points, journal: Journal, until: float) -> None:
         super().__init__(metric="score", mode="max")
         self.points = points
         self.until = until
         self.running = dict[str, tuple[str, dict[str, Any], optuna.trial.Trial | None]]()
+        self.is_first = not journal.trials
         for trial in journal.trials:
             points.know(trial)
 
@@ -187,7 +188,8 @@ class Proposer(Searcher):
         """The next trial's configuration; the name of the end where time is over or nothing is left."""
         left = self.until - time.time()
         is_enough = left > LEAST * min(self.points.costs.values(), default=0.0) and left > 0
-        proposed = self.points.next() if is_enough else None
+        proposed = self.points.next() if is_enough or self.is_first else None
+        self.is_first = False
         if proposed is None:
             return Searcher.FINISHED
         self.running[trial_id] = proposed

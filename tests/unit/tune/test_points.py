@@ -119,18 +119,20 @@ def test_trials_of_before_are_not_tried_again_and_are_known_to_the_estimator(tmp
     assert [told.value for told in some.studies["one"].trials] == [0.7, 0.9]
 
 
-def test_a_proposer_ends_when_its_time_is_over(tmp_path):
+def test_a_proposer_ends_when_its_time_is_over_after_a_first_trial(tmp_path):
     proposer = Proposer(made(one=[]), Journal(tmp_path / "journal.jsonl"), until=0.0)
-    assert proposer.suggest("a") == Proposer.FINISHED
+    assert proposer.suggest("a") == {"family": "one", "params": {}}
+    assert proposer.suggest("b") == Proposer.FINISHED
 
 
 def test_a_trial_that_would_have_no_time_is_not_begun(tmp_path):
-    some = made(one=[])
-    some.costs["one"] = 100.0
+    some = made(one=[{"depth": 2}])
     proposer = Proposer(some, Journal(tmp_path / "journal.jsonl"), until=time.time() + 10)
-    assert proposer.suggest("a") == Proposer.FINISHED
+    assert proposer.suggest("a") == {"family": "one", "params": {}}
+    some.costs["one"] = 100.0
+    assert proposer.suggest("b") == Proposer.FINISHED
     some.costs["one"] = 1.0
-    assert proposer.suggest("b") == {"family": "one", "params": {}}
+    assert proposer.suggest("c") == {"family": "one", "params": {"depth": 2}}
 
 
 def test_a_proposer_hands_on_what_came_of_a_trial(tmp_path):
