@@ -20,6 +20,9 @@ SHORTEST_S, LONGEST_S = 20.0, 300.0
 CELLS_A_SECOND = 200_000
 """Training rows × columns that get a second more where the recipe leaves the time open."""
 
+FIT_S = 0.5
+"""Seconds that a fit with rounds is given at least, however little time is left."""
+
 SELECTION, SEARCH = 0.35, 0.75
 """Fractions of the time that are over at the end of selection, and of the search."""
 

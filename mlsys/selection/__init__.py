@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mlsys import cluster, errors, models, train
+from mlsys import budget, cluster, errors, models, train
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.features import plan
@@ -37,9 +37,6 @@ MANY_ROWS = 20_000
 
 SPARE = 1.3
 """Fits in the time of all, as a multiple of those of the first rounds."""
-
-SHORTEST_S = 0.5
-"""Seconds that a fit with rounds is given at least."""
 
 SLOW_VALUES, SLOW_ROWS = 2_000_000, 5_000
 """Values to fit on, and rows that they are at least, of families without rounds, which nothing can end."""
@@ -243,7 +240,7 @@ class _Grid:
         if math.isinf(self.seconds):
             return None
         fits = SPARE * boards.ROUNDS * len(self.candidates)
-        return max(SHORTEST_S, self.seconds * cluster.num_cpus() / fits)
+        return max(budget.FIT_S, self.seconds * cluster.num_cpus() / fits)
 
 
 def _families(split: Split, statistics: TrainStatistics, recipe: Recipe, task: Task) -> list[str]:

@@ -107,7 +107,11 @@ def search(
         return Tuned(family, default, metric.name, None, None, "default", (), (reason,))
     # 2. The trials.
     journal = Journal(folder / "tune" / f"{family}-{_key(store, split, recipe, task, families)}" / "journal.jsonl")
-    limits = _seconds(recipe, seconds), reserve
+    limit = _seconds(recipe, seconds)
+    limits = (
+        limit,
+        reserve if math.isfinite(limit) else math.inf,
+    )  # without a clock nothing depends on how long fits take
     searching = _Searching(store, split, statistics, recipe, task, families, metric, *limits, progress)
     notes = searching.run(journal)
     # 3. What is made of them.
@@ -151,7 +155,8 @@ def _searched(split: Split, recipe: Recipe, family: str, task: Task) -> Searched
     fixed = recipe.train.params if recipe.train.family == family else {}
     begin = [] if recipe.tune.space else _portfolio(split, family, task)
     portfolio = tuple({name: value for name, value in point.items() if name not in fixed} for point in begin)
-    return Searched(params.model_dump(mode="json"), _space(recipe, family, task), portfolio)
+    space = {name: domain for name, domain in _space(recipe, family, task).items() if name not in fixed}
+    return Searched(params.model_dump(mode="json"), space, portfolio, tuple(fixed))
 
 
 def _space(recipe: Recipe, family: str, task: Task) -> dict[str, Domain]:
@@ -269,9 +274,9 @@ class _Searching:
         if self._is_log or not all(journal.has_predictions(trial) for trial in members):
             return made
         rows = cluster.call(trials.judged, self._share(journal, 0.0), chosen, journal, threads=1)
-        return dataclasses.replace(
-            made, judged=self.store.put("judged", rows.write), max_rows=self._final_rows(members)
-        )
+        stored, most = self.store.put("judged", rows.write), self._final_rows(members)
+        notes = made.notes if most is None else (*made.notes, f"the final fit has time for {most:,} rows, a sample")
+        return dataclasses.replace(made, judged=stored, max_rows=most, notes=notes)
 
     def _mean(self, able: list[Trial], journal: Journal) -> blending.Blend | None:
         """The mean that is better than the best trial beyond chance, if there is one that can be fitted in time."""

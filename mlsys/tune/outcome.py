@@ -45,15 +45,16 @@ class Tuned:
 
     def summary(self) -> str:
         """Say in one line how many trials there were, the scores, and what is kept."""
-        if self.score_default is None:
+        if not self.trials:
             return f"{self.family}: default parameters kept; {'; '.join(self.notes)}"
         late = sum(not trial.finished for trial in self.trials)
         tuned = "none beside it" if self.score_tuned is None else f"{self.choice_named} {self.score_tuned:.4f}"
         notes = "".join(f"; {note}" for note in self.notes)
+        default = "not fitted" if self.score_default is None else f"{self.score_default:.4f}"
         ended = f", {late} ended by their time" if late else ""
         return (
             f"{self.family}: {len(self.trials)} trials{ended}; {self.metric} "
-            f"default {self.score_default:.4f}, {tuned}: {self.choice} kept{notes}"
+            f"default {default}, {tuned}: {self.choice} kept{notes}"
         )
 
     @property

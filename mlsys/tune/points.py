@@ -55,11 +55,14 @@ class Searched:
         Domain of each parameter that is searched.
     portfolio
         Parameters to begin with, over the defaults.
+    fixed
+        Parameters that the recipe states: no point has others.
     """
 
     defaults: Mapping[str, Any]
     space: Mapping[str, Domain]
     portfolio: tuple[Mapping[str, Any], ...] = ()
+    fixed: tuple[str, ...] = ()
 
 
 def first_points(families: Mapping[str, Searched], pace: float = 1.0) -> list[tuple[str, dict[str, Any]]]:
@@ -70,12 +73,12 @@ def first_points(families: Mapping[str, Searched], pace: float = 1.0) -> list[tu
     first = next(iter(families))
     turns = itertools.zip_longest(*([(name, point) for point in own.portfolio] for name, own in families.items()))
     all_points = [(first, {}), *(pair for turn in turns for pair in turn if pair)]
-    return [(name, _at_pace(families[name].defaults, point, pace)) for name, point in all_points]
+    return [(name, _at_pace(families[name], point, pace)) for name, point in all_points]
 
 
-def _at_pace(defaults: Mapping[str, Any], point: Mapping[str, Any], pace: float) -> dict[str, Any]:
-    rate = point.get("learning_rate", defaults.get("learning_rate"))
-    if rate is None or pace <= 1:
+def _at_pace(family: Searched, point: Mapping[str, Any], pace: float) -> dict[str, Any]:
+    rate = point.get("learning_rate", family.defaults.get("learning_rate"))
+    if rate is None or pace <= 1 or "learning_rate" in family.fixed:
         return dict(point)
     return {**point, "learning_rate": max(rate, min(LARGEST_STEP, round(rate * pace, 4)))}
 

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from ray import tune
 
-from mlsys import cluster, errors, models, train
+from mlsys import budget, cluster, errors, models, train
 from mlsys.evaluate import metrics
 from mlsys.models.target_transform import Transform
 from mlsys.schema import Task
@@ -37,9 +37,6 @@ from mlsys.store import write_atomic
 from mlsys.tune import blending
 from mlsys.tune.journal import Journal, Trial, key
 from mlsys.tune.points import Points, Proposer, Searched
-
-SHORTEST_S = 0.5
-"""Seconds that a fit is given at least, however little time is left."""
 
 SHARE = 0.5
 """Share of the time that is left which one trial may take."""
@@ -114,7 +111,7 @@ def judge(
 def _seconds(search: Search, rounds_left: int) -> float | None:
     if math.isinf(search.until):
         return None
-    return max(SHORTEST_S, SHARE * (search.until - time.time()) / rounds_left)
+    return max(budget.FIT_S, SHARE * (search.until - time.time()) / rounds_left)
 
 
 def _write_predictions(file: Path, output: np.ndarray) -> None:

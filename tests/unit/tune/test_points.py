@@ -47,6 +47,11 @@ def test_a_step_that_is_larger_already_is_not_made_smaller():
     assert point == {"learning_rate": 0.5}
 
 
+def test_what_the_recipe_states_is_in_no_point():
+    own = {"one": Searched(DEFAULTS, {}, ({"depth": 1},), fixed=("learning_rate",))}
+    assert points.first_points(own, pace=3.0) == [("one", {}), ("one", {"depth": 1})]
+
+
 def test_after_the_portfolio_points_are_of_the_space_and_keep_what_else_the_best_one_had():
     some = made(one=[{"extra": True, "depth": 4}])
     for score in (0.6, 0.9):

@@ -116,6 +116,14 @@ def test_families_with_a_portfolio_are_searched_beside_the_one_that_selection_pr
     assert names("xgboost", **{"tune.space": {"max_depth": [2, 4]}}) == ["xgboost"]
 
 
+def test_parameters_that_the_recipe_states_are_not_searched(make_split):
+    split, _, recipe, task = make_split(train={"family": "xgboost", "params": {"learning_rate": 0.1, "max_depth": 3}})
+    (searched,) = tune._families(split, recipe, "xgboost", task).values()
+    assert searched.fixed == ("learning_rate", "max_depth")
+    assert not set(searched.fixed) & {*searched.space, *(name for point in searched.portfolio for name in point)}
+    assert (searched.defaults["learning_rate"], searched.defaults["max_depth"]) == (0.1, 3)
+
+
 def test_the_recipes_choices_take_the_place_of_the_space_and_are_checked(make_split):
     _, _, recipe, task = make_split(tune={"space": {"max_depth": [2, 4], "learning_rate": [0.1]}})
     assert {name: domain.values for name, domain in tune._space(recipe, "xgboost", task).items()} == {
