@@ -26,6 +26,7 @@ __all__ = [
     "BASELINE",
     "FAMILIES",
     "check_names",
+    "cut",
     "family",
     "for_task",
     "load",
@@ -166,3 +167,8 @@ def load(name: str, folder: Path) -> Any:
 def rounds(name: str, model: Any) -> int | None:
     """Rounds of a fitted model; None if its family has none."""
     return family(name).rounds(model.model if isinstance(model, Transformed) else model)
+
+
+def cut(name: str, model: Any) -> dict[str, Any]:
+    """Parameters of a fitted model that its time ended at less than was asked for, as `Family.cut` says."""
+    return family(name).cut(model.model if isinstance(model, Transformed) else model)

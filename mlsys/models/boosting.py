@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 
+from mlsys.models.deadline import Deadline
 from mlsys.models.interface import Family, FamilyParams, Progress
 from mlsys.models.matrix import Matrix
-from mlsys.models.model_files import ModelFacts, damaged, read_facts, write_facts
+from mlsys.models.model_files import ModelFacts, damaged, read_checked, read_facts, write_facts
 from mlsys.schema import Task, TaskKind
 
 PROGRESS_ROUNDS = 25
@@ -90,7 +90,7 @@ class Stopping:
 
     def __init__(self, patience: int, seconds: float | None = None) -> None:
         self.patience = patience
-        self.deadline = math.inf if seconds is None else time.monotonic() + seconds
+        self.deadline = Deadline(seconds)
         self.round = self.best_round = 0
         self.least = math.inf
 
@@ -99,8 +99,7 @@ class Stopping:
         self.round += 1
         if loss is not None and loss < self.least:
             self.least, self.best_round = loss, self.round
-        is_late = time.monotonic() >= self.deadline
-        return is_late or (loss is not None and 0 < self.patience <= self.round - self.best_round)
+        return self.deadline.is_over or (loss is not None and 0 < self.patience <= self.round - self.best_round)
 
     @property
     def rounds(self) -> int:
@@ -176,9 +175,9 @@ class BoostingFamily(Family[P, Boosted[B]], Generic[P, B, D]):
         seconds: float | None = None,
     ) -> Boosted[B]:
         """Bin the blocks and grow trees on them."""
-        began = time.monotonic()
+        deadline = Deadline(seconds)
         bins = self.bin(blocks, validation if params.early_stopping else None, params, threads=threads)
-        left = None if seconds is None else seconds - (time.monotonic() - began)
+        left = deadline.left if deadline.is_set else None
         return self.grow(bins, task, params, seed=seed, threads=threads, progress=progress, seconds=left)
 
     @abstractmethod
@@ -219,12 +218,7 @@ class BoostingFamily(Family[P, Boosted[B]], Generic[P, B, D]):
     def load(self, folder: Path) -> Boosted[B]:
         """Read the booster once its digest is found right."""
         facts, file = read_facts(folder / "booster.json", BoostingFacts), folder / self.file
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise damaged(file, str(error), "a readable file") from None
-        if hashlib.sha256(data).hexdigest() != facts.sha256:
-            raise damaged(file, "missing or changed bytes", f"SHA-256 {facts.sha256[:12]}…")
+        data = read_checked(file, facts.sha256)
         try:
             return self.from_bytes(data)
         except ValueError as error:

@@ -86,6 +86,8 @@ class Family(ABC, Generic[P, M]):
     min_coordinates
         It is compared by default where at least so many features are coordinates of an embedding;
         None: only where a recipe names it.
+    is_searched_by_default
+        It is searched beside others by its portfolio; False: only where a recipe names it.
     libraries
         Distributions that fit it, beside NumPy; their versions are kept with the model.
     """
@@ -96,6 +98,7 @@ class Family(ABC, Generic[P, M]):
     params: type[P]
     tasks: ClassVar[frozenset[TaskKind]] = frozenset(TaskKind)
     min_coordinates: ClassVar[int | None] = None
+    is_searched_by_default: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -109,11 +112,13 @@ class Family(ABC, Generic[P, M]):
         seed: int,
         threads: int,
         progress: Progress | None = None,
+        seconds: float | None = None,
     ) -> M:
         """Fit a model; `validation` rows only say when to stop, and only where there are rounds.
 
         `progress` is given to families with rounds alone, which call it after some of them; where it answers true,
-        the last of them was the last one.
+        the last of them was the last one. With `seconds`, a fit ends by then: of fewer rounds, trees, steps or rows
+        (`cut` says which), as soon as it can, and never without a model.
         """
 
     @abstractmethod
@@ -130,6 +135,14 @@ class Family(ABC, Generic[P, M]):
     @abstractmethod
     def load(self, folder: Path) -> M:
         """Read what `save` wrote; a `BundleError` for anything else."""
+
+    def cut(self, model: M) -> dict[str, Any]:
+        """Parameters that a model got less of than was asked for, for its time was over.
+
+        A fit with these and without a clock gives the same model. Rounds are told by `rounds`. Empty for a model that
+        was read from its files.
+        """
+        return {}
 
     def space(self, task: Task) -> dict[str, Domain]:
         """Domain of each parameter that is worth searching; none by default."""
@@ -171,6 +184,10 @@ class Family(ABC, Generic[P, M]):
     def params_for_comparison(self, params: P, task: Task, rows: Matrix) -> P:
         """Cheaper parameters under which the family compares with others on `rows` as with the full ones."""
         return self.params_for_search(params)
+
+    def cost(self, params: P) -> float:
+        """The time of a fit beside one with other parameters, on the same rows; only if `params_for_search` differ."""
+        return 1.0
 
     def note_on_cheaper(self, params: P, used: Sequence[P]) -> str | None:
         """A sentence for readers of scores that come from the `used` parameters where `params` were asked for."""

@@ -64,6 +64,12 @@ def joined(blocks: Sequence[Matrix]) -> Matrix:
     return Matrix(X, y, blocks[0].names, blocks[0].types)
 
 
+def drawn(rng: np.random.Generator, num_rows: int, most: int) -> np.ndarray:
+    """Draw the positions of at most `most` rows, in their order."""
+    positions = rng.permutation(num_rows)[:most] if num_rows > most else np.arange(num_rows)
+    return np.asarray(np.sort(positions))
+
+
 def bounded(X: np.ndarray) -> np.ndarray:
     """`X` with infinite and huge values at ±`LARGEST`: their order, and NaN, stay.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 import zlib
@@ -51,6 +52,23 @@ def read_facts(file: Path, model: type[T]) -> T:
         fault = error.errors()[0]
         got = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
         raise damaged(file, got, f"{model.__name__} as JSON") from None
+
+
+def read_checked(file: Path, sha256: str) -> bytes:
+    """The bytes of a file once their digest is found right.
+
+    Raises
+    ------
+    BundleError
+        The file is missing, or its bytes have changed.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise damaged(file, str(error), "a readable file") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise damaged(file, "missing or changed bytes", f"SHA-256 {sha256[:12]}…")
+    return data
 
 
 def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:

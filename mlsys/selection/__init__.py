@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from mlsys import budget, cluster, errors, models, train
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
@@ -37,9 +35,6 @@ MANY_ROWS = 20_000
 
 SPARE = 1.3
 """Fits in the time of all, as a multiple of those of the first rounds."""
-
-SLOW_VALUES, SLOW_ROWS = 2_000_000, 5_000
-"""Values to fit on, and rows that they are at least, of families without rounds, which nothing can end."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +89,7 @@ def rank(
     """Compare the recipe's families, in the forms that the training rows give a reason for, on the folds.
 
     After two rounds of folds, the last two, each family keeps its best form, and families without a chance
-    leave (`leaderboard.leavers`). With a limit of `seconds`, boosting ends in its share of them, fits that would begin
+    leave (`leaderboard.leavers`). With a limit of `seconds`, a fit ends in its share of them, those that would begin
     later than that are left out, and for many rows the two rounds are all.
 
     Raises
@@ -288,20 +283,9 @@ def _fold_score(job: _FoldJob) -> _FoldScore:
     recipe, task, family = job.recipe, job.task, boards.family_of(job.name)
     prepared, chosen = job.rows.get(), models.family(family)
     params = chosen.params_for_comparison(training_job.params_of(recipe, family), task, prepared.train)
-    if job.seconds is not None and chosen.max_rounds(params) is None:
-        prepared = _fewer(prepared)
     target, metric = training_job.target_kind(recipe, task), recipe.selection.metric
     how: dict[str, Any] = {"seed": recipe.seed, "threads": 1, "target": target, "seconds": job.seconds}
     return _FoldScore(job.name, job.judge, train.fit_prepared(prepared, task, family, params, metric, **how), params)
-
-
-def _fewer(prepared: train.Prepared) -> train.Prepared:
-    """Every k-th row to fit on where a family that nothing can end would get too many values; terms do not count."""
-    rows = prepared.train
-    width = sum(kind != "t" for kind in rows.types)
-    most = max(SLOW_ROWS, SLOW_VALUES // max(1, width))
-    step = -(-rows.num_rows // most)
-    return prepared if step <= 1 else dataclasses.replace(prepared, train=rows.take(np.arange(0, rows.num_rows, step)))
 
 
 def _notes(recipe: Recipe, split: Split, scored: Sequence[_FoldScore]) -> list[str]:
@@ -312,7 +296,17 @@ def _notes(recipe: Recipe, split: Split, scored: Sequence[_FoldScore]) -> list[s
     for name in dict.fromkeys(boards.family_of(score.name) for score in scored):
         used = [score.params for score in scored if boards.family_of(score.name) == name]
         note = models.family(name).note_on_cheaper(training_job.params_of(recipe, name), used)
+        cut = [score.result.cut for score in scored if boards.family_of(score.name) == name and score.result.cut]
         notes += [note] if note else []
+        notes += [f"{name}: {len(cut)} of {len(used)} fits ended by their time, {_least(cut)}"] if cut else []
     if split.forward:
         notes.append("each fold is judged on a model of the folds before it in time")
     return notes
+
+
+def _least(cuts: Sequence[Mapping[str, int]]) -> str:
+    """The least that time has left of each parameter, in words."""
+    least: dict[str, int] = {}
+    for name, value in (pair for cut in cuts for pair in cut.items()):
+        least[name] = min(value, least.get(name, value))
+    return "the least of them with " + ", ".join(f"{name} {value:,}" for name, value in least.items())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +30,8 @@ class FoldResult:
     """Score, times and sizes of a fit on `num_rows` rows.
 
     `score` is NaN where the metric is not defined on the judged rows. `predict_us_per_row` are microseconds for
-    features and prediction; `best_rounds` are the boosting rounds kept, None for families without rounds.
+    features and prediction; `best_rounds` are the boosting rounds kept, None for families without rounds; `cut` are
+    parameters that the time of the fit ended at less than was asked for (`Family.cut`).
     """
 
     score: float
@@ -39,6 +40,7 @@ class FoldResult:
     best_rounds: int | None
     num_rows: int
     num_judged: int
+    cut: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def judged(
     Parameters
     ----------
     seconds
-        Time of the fit, for families with rounds.
+        Time of the fit.
     bins
         Binned rows of earlier fits on the same rows and with the same `target`; those of this fit are added.
     """
@@ -130,7 +132,7 @@ def judged(
     has_rounds = chosen.max_rounds(params) is not None
     is_held_out = has_rounds or target == "log"  # which is smeared over held-out rows
     train = prepared.train if is_held_out and prepared.train.num_rows else _with_stopping(prepared)
-    how: dict[str, Any] = {"seed": seed, "threads": threads} | ({"seconds": seconds} if has_rounds else {})
+    how: dict[str, Any] = {"seed": seed, "threads": threads, "seconds": seconds}
     scale = target_transform.fit(target, train.y, training_job.functional(metric))
     rows = train, prepared.stopping
     if scale is not None:
@@ -151,6 +153,7 @@ def judged(
         best_rounds=models.rounds(family, model),
         num_rows=train.num_rows,
         num_judged=prepared.judged.num_rows,
+        cut=models.cut(family, model),
     )
     return result, output
 

@@ -131,7 +131,8 @@ def _families(split: Split, recipe: Recipe, family: str, task: Task) -> dict[str
     names = [family]
     if recipe.train.family == "auto" and not recipe.tune.space:
         named = recipe.selection.families
-        able = models.FAMILIES if named == "auto" else named
+        usual = (other for other in models.FAMILIES if models.family(other).is_searched_by_default)
+        able = usual if named == "auto" else named
         names += [name for name in able if name != family and _stands_beside(family, name, split, task)]
     return {name: _searched(split, recipe, name, task) for name in names}
 
@@ -328,10 +329,14 @@ class _Searching:
     def params(self, trial: Trial) -> dict[str, Any]:
         """All parameters of a trial for the final fit: that grows as many rounds as the trial kept.
 
-        Where the scale of the target needs held-out rows, those stop the final fit, after twice as many at most.
+        Where the scale of the target needs held-out rows, those stop the final fit, after twice as many at most. Where
+        there is no time for the full parameters, the final fit has those of the search, too.
         """
-        own = training_job.params_of(self.recipe, trial.family).model_dump(mode="json")
-        params = models.params_of(trial.family, {**own, **trial.params})
+        family, full = models.family(trial.family), training_job.params_of(self.recipe, trial.family)
+        cheaper = family.params_for_search(full)
+        is_late = self._final_s([trial]) * family.cost(full) / family.cost(cheaper) > self.reserve
+        own = (cheaper if is_late else full).model_dump(mode="json")
+        params = models.params_of(trial.family, {**own, **trial.params, **trial.cut})
         if trial.rounds is not None and "rounds" in type(params).model_fields:
             rounds = {"rounds": trial.rounds, "early_stopping": 0} if not self._is_log else {"rounds": 2 * trial.rounds}
             params = params.model_copy(update=rounds)

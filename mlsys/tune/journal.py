@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Trial:
         It ended by itself; otherwise its time ended it.
     elapsed_s
         Seconds that the search had run, over all its runs, when the trial ended.
+    cut
+        Parameters of which its time ended it at less than was asked for: their mean where there were several fits.
     """
 
     number: int
@@ -39,6 +41,7 @@ class Trial:
     finished: bool
     fit_s: float
     elapsed_s: float
+    cut: dict[str, int] = field(default_factory=dict)
 
     @property
     def key(self) -> str:

@@ -31,6 +31,7 @@ from ray import tune
 
 from mlsys import budget, cluster, errors, models, train
 from mlsys.evaluate import metrics
+from mlsys.models.interface import FamilyParams
 from mlsys.models.target_transform import Transform
 from mlsys.schema import Task
 from mlsys.store import write_atomic
@@ -72,12 +73,13 @@ class Search:
 
 @dataclass(frozen=True)
 class Judged:
-    """The outcome of a point: its score over all judged rows, the mean of the rounds kept, and its seconds."""
+    """The outcome of a point: its score over all judged rows, means of the rounds kept and of what time has `cut`."""
 
     score: float
     rounds: int | None
     fit_s: float
     finished: bool
+    cut: dict[str, int]
 
 
 def judge(
@@ -97,7 +99,7 @@ def judge(
         result, output = train.judged(
             prepared, search.task, family, checked, search.metric, seconds=seconds, bins=bins[number], **how
         )
-        finished &= seconds is None or result.fit_s < seconds
+        finished &= seconds is None or (result.fit_s < seconds and not result.cut)
         results.append(result)
         outputs.append(output)
     together = np.concatenate(outputs)
@@ -105,7 +107,16 @@ def judge(
     score = metrics.measure(search.metric, np.concatenate([each.judged.y for each in rows]), together)
     rounds = [each.best_rounds for each in results if each.best_rounds is not None]
     mean_rounds = round(float(np.mean(rounds))) if rounds else None
-    return Judged(float(score), mean_rounds, sum(each.fit_s for each in results), finished)
+    return Judged(float(score), mean_rounds, sum(each.fit_s for each in results), finished, _mean_cut(checked, results))
+
+
+def _mean_cut(params: FamilyParams, results: list[train.FoldResult]) -> dict[str, int]:
+    """The mean of each parameter that time has cut in some of the fits."""
+    names = dict.fromkeys(name for result in results for name in result.cut)
+    return {
+        name: round(float(np.mean([result.cut.get(name, getattr(params, name)) for result in results])))
+        for name in names
+    }
 
 
 def _seconds(search: Search, rounds_left: int) -> float | None:
@@ -223,6 +234,7 @@ class _TrialWorker(tune.Trainable):
             "rounds": ended.rounds,
             "finished": ended.finished,
             "fit_s": ended.fit_s,
+            "cut": ended.cut,
             tune.result.DONE: True,
         }
 
@@ -253,6 +265,7 @@ class _Record(tune.Callback):
             finished=bool(result["finished"]),
             fit_s=float(result["fit_s"]),
             elapsed_s=self.before + time.monotonic() - self.began,
+            cut=dict(result["cut"]),
         )
         self.journal.append(done)
         late = "" if done.finished else "  ended by its time"

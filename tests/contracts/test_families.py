@@ -22,6 +22,7 @@ FAMILIES = sorted([*models.FAMILIES, toys.BINS.name])  # those of entry points t
 READERS = sorted(set(FAMILIES) - {models.BASELINE})  # the dummy looks at no feature
 FAST = {
     "forest": {"trees": 15},
+    "extra_trees": {"trees": 15},
     "xgboost": {"rounds": 30, "early_stopping": 5},
     "lightgbm": {"rounds": 30, "early_stopping": 5},
     "catboost": {"rounds": 30, "early_stopping": 5},
@@ -165,6 +166,35 @@ def family_reloaded(family, model, folder):
     (folder / "first").mkdir()
     family.save(model, folder / "first")
     return family.load(folder / "first")
+
+
+def saved(family, model, folder):
+    folder.mkdir()
+    family.save(model, folder)
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files(folder)}
+
+
+def refitted(name, kind, matrix, seconds=None, **changes):
+    family = models.family(name)
+    params = models.params_of(name, {**FAST.get(name, {}), **changes})
+    train, validation = matrix.take(np.arange(300)), matrix.take(np.arange(300, 400))
+    return family.fit(train, validation, TASKS[kind], params, seed=3, threads=2, seconds=seconds)
+
+
+def test_with_time_enough_a_clock_changes_no_byte(fitted, name, kind, tmp_path):
+    family, model, matrix = fitted
+    timed = refitted(name, kind, matrix, seconds=1e6)
+    assert family.cut(timed) == {}
+    assert saved(family, timed, tmp_path / "timed") == saved(family, model, tmp_path / "untimed")
+
+
+def test_without_time_there_is_a_model_and_what_it_lacks_makes_it_again(fitted, name, kind, tmp_path):
+    family, _, matrix = fitted
+    late = refitted(name, kind, matrix, seconds=0.0)
+    assert np.isfinite(family.predict(late, matrix.X)).all()
+    if name != "ensemble" and family.rounds(late) is None:  # rounds are told by themselves
+        again = refitted(name, kind, matrix, **family.cut(late))
+        assert saved(family, again, tmp_path / "again") == saved(family, late, tmp_path / "late")
 
 
 def test_nothing_saved_is_a_pickle(fitted, tmp_path):

@@ -42,7 +42,7 @@ class BinsFamily(Family[BinsParams, BinsModel]):
     def space(self, task):
         return {"bins": Integer(2, 8)}
 
-    def fit(self, train, validation, task, params, *, seed, threads, progress=None):
+    def fit(self, train, validation, task, params, *, seed, threads, progress=None, seconds=None):
         y = np.eye(len(task.classes))[train.y.astype(int)] if task.is_classification else train.y[:, None]
         base, cuts, means = y.mean(axis=0), [], []
         for column in train.X.T.astype(np.float64):

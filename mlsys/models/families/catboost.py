@@ -64,7 +64,7 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, catboost.Pool]):
     """CatBoost on one machine."""
 
     name = "catboost"
-    complexity = 6
+    complexity = 8
     """After the others: statistics of combined categories are the hardest to give reasons for."""
     params = CatBoostParams
     min_coordinates = None

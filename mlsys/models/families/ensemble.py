@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mlsys import models
 from mlsys.models.boosting import BoostingFamily, BoostingParams
+from mlsys.models.deadline import Deadline
 from mlsys.models.interface import Family, FamilyParams, Progress
 from mlsys.models.matrix import Matrix
 from mlsys.models.model_files import ModelFacts, damaged, read_facts, write_facts
@@ -80,7 +81,7 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
 
     name = NAME
     encoding = "codes"
-    complexity = 9
+    complexity = 20
     """After every family that a member may be of."""
     params = EnsembleParams
 
@@ -96,11 +97,12 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
         progress: Progress | None = None,
         seconds: float | None = None,
     ) -> Ensemble:
-        """Fit one member after another; those that share bins are grown on the same."""
-        fitted, bins = [], dict[Hashable, Any]()
-        for member in params.members:
+        """Fit one member after another, each in its share of the time; those that share bins are grown on the same."""
+        fitted, bins, deadline = [], dict[Hashable, Any](), Deadline(seconds)
+        for number, member in enumerate(params.members):
             rows = (train, validation)
-            fitted.append(_fit(member, rows, bins, task, seed=seed, threads=threads, seconds=seconds))
+            share = deadline.left / (len(params.members) - number) if deadline.is_set else None
+            fitted.append(_fit(member, rows, bins, task, seed=seed, threads=threads, seconds=share))
         return self.of(params, fitted)
 
     def of(self, params: EnsembleParams, fitted: Sequence[Any]) -> Ensemble:
@@ -172,7 +174,7 @@ def _fit(
     """Fit a member; `bins` are those of the members before it."""
     family, params = models.family(member.family), member.fitted
     if not (isinstance(family, BoostingFamily) and isinstance(params, BoostingParams)):
-        return family.fit(*rows, task, params, seed=seed, threads=threads)
+        return family.fit(*rows, task, params, seed=seed, threads=threads, seconds=seconds)
     stopping = rows[1] if params.early_stopping else None
     key = member.family, family.bins_key(params), stopping is None
     if key not in bins:

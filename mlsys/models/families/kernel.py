@@ -24,8 +24,8 @@ Platt: Probabilistic Outputs for Support Vector Machines, 1999.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,21 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from mlsys.models.deadline import Deadline
 from mlsys.models.interface import Domain, Family, FamilyParams, Uniform
-from mlsys.models.matrix import Matrix, centre_and_scale, check_width, ordered_scores, outputs, standardised
+from mlsys.models.matrix import Matrix, centre_and_scale, check_width, drawn, ordered_scores, outputs, standardised
 from mlsys.models.model_files import ModelFacts, damaged, read_arrays, read_facts, write_arrays, write_facts
 from mlsys.models.ridge_loo import PENALTIES, RidgeSolution, calibrated, solve
 from mlsys.schema import Task
 
 FEW_LANDMARKS = 2_000
 """Landmarks of a model that is only compared, with other families or with another width."""
+
+SMALLEST, FEW_ROWS = 1 / 8, 500
+"""Part of the rows and landmarks that a fit with a clock begins with, and rows that it has at least."""
+
+LEAST_GROWTH, LARGEST_GROWTH = 1.2, 4.0
+"""Growth of that part which is worth another fit, and the largest that the time of a small fit foretells."""
 
 _CELLS = 1 << 22
 """Rows × landmarks that are compared together: 32 MB."""
@@ -84,7 +91,8 @@ class KernelFacts(ModelFacts):
 class Kernel:
     """A kernel machine: score = intercept + Σ coefficient · likeness to a landmark, one score an output.
 
-    `landmarks` are rounded features, whole numbers, (landmarks, features).
+    `landmarks` are rounded features, whole numbers, (landmarks, features). What the time of the fit has `cut` is not
+    stored.
     """
 
     facts: KernelFacts
@@ -93,6 +101,7 @@ class Kernel:
     landmarks: np.ndarray
     coefficient: np.ndarray
     intercept: np.ndarray
+    cut: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @cached_property
     def places(self) -> np.ndarray:
@@ -105,7 +114,7 @@ class KernelFamily(Family[KernelParams, Kernel]):
 
     name = "kernel"
     encoding = "dense"
-    complexity = 2
+    complexity = 3
     """Before boosting: a linear model of likenesses, solved in one step, whose penalty finds itself."""
     params = KernelParams
     min_coordinates = 64
@@ -120,6 +129,9 @@ class KernelFamily(Family[KernelParams, Kernel]):
         few = params.landmarks <= FEW_LANDMARKS
         return params if few else params.model_copy(update={"landmarks": FEW_LANDMARKS})
 
+    def cost(self, params: KernelParams) -> float:
+        return float(params.landmarks**2)
+
     def note_on_cheaper(self, params: KernelParams, used: Sequence[KernelParams]) -> str | None:
         landmarks = min(each.landmarks for each in used)
         if landmarks == params.landmarks:
@@ -127,28 +139,24 @@ class KernelFamily(Family[KernelParams, Kernel]):
         return f"kernel: scores are of fits with {landmarks:,} landmarks; the final one has {params.landmarks:,}"
 
     def fit(
-        self, train: Matrix, validation: Matrix | None, task: Task, params: KernelParams, *, seed: int, **_: Any
+        self,
+        train: Matrix,
+        validation: Matrix | None,
+        task: Task,
+        params: KernelParams,
+        *,
+        seed: int,
+        seconds: float | None = None,
+        **_: Any,
     ) -> Kernel:
-        """Fit on `train`, or on `params.rows` of its rows."""
-        rng = np.random.default_rng(seed)
-        train = train.take(_drawn(rng, train.num_rows, params.rows))
-        centre, scale = centre_and_scale(train.X, train.types)
-        standard_X = standardised(train.X, centre, scale)
-        steps, largest = _grid(standard_X)
-        rounded = _rounded(standard_X, steps, largest)
-        landmarks = rounded[_drawn(rng, len(rounded), params.landmarks)]
-        rate = 1 / (params.width * max(2.0 * float(rounded.var(axis=0).sum()), 1.0))
-        present = tuple(np.unique(train.y.astype(np.int64)).tolist()) if task.is_classification else ()
-        target = _target(train.y, present) if task.is_classification else train.y[:, None]
-        inverse, solved = _solve(rounded, landmarks, rate, target)
-        coefficient, intercept = inverse @ solved.coefficient, solved.intercept
-        if len(present) > 1:
-            slope, shift = calibrated(solved.left_out, np.searchsorted(present, train.y))
-            coefficient, intercept = slope * coefficient, slope * intercept + shift
-        facts = KernelFacts(
-            classes=len(task.classes), present=present, steps=steps, largest=largest, rate=rate, l2=solved.penalty
-        )
-        return Kernel(facts, centre, scale, landmarks.astype("<i4"), np.ascontiguousarray(coefficient), intercept)
+        """Fit on `train`, or on `params.rows` of its rows; on a part of rows and landmarks where time is short."""
+        deadline = Deadline(seconds)
+        if deadline.is_set:
+            return _grown(train, task, params, seed, deadline)
+        return _fitted(train, task, params, seed)
+
+    def cut(self, model: Kernel) -> dict[str, Any]:
+        return dict(model.cut)
 
     def predict(self, model: Kernel, X: np.ndarray) -> np.ndarray:
         """Predict values, or probabilities by the logistic function or softmax."""
@@ -171,7 +179,8 @@ class KernelFamily(Family[KernelParams, Kernel]):
         """Read ``kernel.json`` and ``kernel.npz``, whose arrays have to fit each other."""
         facts = read_facts(folder / "kernel.json", KernelFacts)
         file = folder / "kernel.npz"
-        model = Kernel(facts, **read_arrays(file, _ARRAYS))
+        arrays: dict[str, Any] = read_arrays(file, _ARRAYS)
+        model = Kernel(facts, **arrays)
         shapes = (model.scale.shape, model.landmarks.shape, model.coefficient.shape)
         rows, width = model.landmarks.shape
         if shapes != (model.centre.shape, (rows, model.centre.size), (rows, model.intercept.size)):
@@ -182,10 +191,52 @@ class KernelFamily(Family[KernelParams, Kernel]):
 FAMILY = KernelFamily()
 
 
-def _drawn(rng: np.random.Generator, num_rows: int, most: int) -> np.ndarray:
-    """Draw the positions of at most `most` rows, in their order."""
-    positions = rng.permutation(num_rows)[:most] if num_rows > most else np.arange(num_rows)
-    return np.asarray(np.sort(positions))
+def _grown(train: Matrix, task: Task, params: KernelParams, seed: int, deadline: Deadline) -> Kernel:
+    """Fit on growing parts of the rows and the landmarks; the last model is the one that the time sufficed for.
+
+    All that is costly takes time in proportion to rows × landmarks² or landmarks³: to the cube of the part.
+    """
+    rows = min(params.rows, train.num_rows)
+    part = min(1.0, max(SMALLEST, FEW_ROWS / rows))
+    while True:
+        smaller, before = _part_of(params, rows, part), deadline.left
+        model = _fitted(train, task, smaller, seed)
+        left = deadline.left
+        growth = min(LARGEST_GROWTH, (max(0.0, left) / max(before - left, 1e-9)) ** (1 / 3))
+        if part == 1:
+            return model
+        if growth < LEAST_GROWTH:
+            return replace(model, cut={"rows": smaller.rows, "landmarks": smaller.landmarks})
+        part = min(1.0, part * growth)
+
+
+def _part_of(params: KernelParams, rows: int, part: float) -> KernelParams:
+    """Parameters with so large a part of the rows and the landmarks that there are."""
+    landmarks = max(1, round(part * min(params.landmarks, rows)))
+    return params.model_copy(update={"rows": max(10, round(part * rows)), "landmarks": landmarks})
+
+
+def _fitted(train: Matrix, task: Task, params: KernelParams, seed: int) -> Kernel:
+    """Fit a model, whatever it takes."""
+    rng = np.random.default_rng(seed)
+    train = train.take(drawn(rng, train.num_rows, params.rows))
+    centre, scale = centre_and_scale(train.X, train.types)
+    standard_X = standardised(train.X, centre, scale)
+    steps, largest = _grid(standard_X)
+    rounded = _rounded(standard_X, steps, largest)
+    landmarks = rounded[drawn(rng, len(rounded), params.landmarks)]
+    rate = 1 / (params.width * max(2.0 * float(rounded.var(axis=0).sum()), 1.0))
+    present = tuple(np.unique(train.y.astype(np.int64)).tolist()) if task.is_classification else ()
+    target = _target(train.y, present) if task.is_classification else train.y[:, None]
+    inverse, solved = _solve(rounded, landmarks, rate, target)
+    coefficient, intercept = inverse @ solved.coefficient, solved.intercept
+    if len(present) > 1:
+        slope, shift = calibrated(solved.left_out, np.searchsorted(present, train.y))
+        coefficient, intercept = slope * coefficient, slope * intercept + shift
+    facts = KernelFacts(
+        classes=len(task.classes), present=present, steps=steps, largest=largest, rate=rate, l2=solved.penalty
+    )
+    return Kernel(facts, centre, scale, landmarks.astype("<i4"), np.ascontiguousarray(coefficient), intercept)
 
 
 def _grid(standard_X: np.ndarray) -> tuple[float, int]:

@@ -56,7 +56,7 @@ class LightGBMFamily(BoostingFamily[LightGBMParams, lightgbm.Booster, lightgbm.D
     """LightGBM on one machine."""
 
     name = "lightgbm"
-    complexity = 5
+    complexity = 7
     """After the others: leaf-wise trees are deep, so their reasons are longer than those of XGBoost's."""
     params = LightGBMParams
     libraries = ("lightgbm",)

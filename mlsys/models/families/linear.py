@@ -11,14 +11,17 @@ Where absolute errors are asked for, the loss is Huber's, minimised by reweighte
 
 from __future__ import annotations
 
+import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from mlsys.models.deadline import Deadline
 from mlsys.models.interface import Domain, Family, FamilyParams, Uniform
 from mlsys.models.matrix import Matrix, centre_and_scale, check_width, ordered_scores, outputs, standardised
 from mlsys.models.model_files import ModelFacts, damaged, read_arrays, read_facts, write_arrays, write_facts
@@ -31,7 +34,7 @@ class LinearParams(FamilyParams):
     """Parameters of the linear family."""
 
     l2: float = Field(1.0, gt=0, description="weight of the squared coefficients against the summed loss of all rows")
-    iterations: int = Field(500, ge=1, description="steps of the logistic solver (L-BFGS) at most")
+    iterations: int = Field(500, ge=1, description="steps of an iterative solver at most")
     loss: Literal["squared", "absolute"] = Field(
         "squared", description="loss of a number; absolute takes Huber's, which grows with the distance beyond the bulk"
     )
@@ -54,7 +57,8 @@ class LinearFacts(ModelFacts):
 class Linear:
     """A linear model: score = intercept + Σ coefficient · (x - centre) / scale, one score an output.
 
-    `present` are the classes that training rows had; another class has probability 0.
+    `present` are the classes that training rows had; another class has probability 0. What the time of the fit has
+    `cut` is not stored.
     """
 
     facts: LinearFacts
@@ -62,6 +66,7 @@ class Linear:
     scale: np.ndarray
     coefficient: np.ndarray
     intercept: np.ndarray
+    cut: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 class LinearFamily(Family[LinearParams, Linear]):
@@ -78,22 +83,36 @@ class LinearFamily(Family[LinearParams, Linear]):
         """Search the penalty, the one parameter that matters."""
         return {"l2": Uniform(1e-3, 1e4, log=True)}
 
-    def fit(self, train: Matrix, validation: Matrix | None, task: Task, params: LinearParams, **_: Any) -> Linear:
-        """Fit on `train`; both solvers are deterministic, so `seed` has nothing to do."""
-        terms = _runs(train.types)
+    def fit(
+        self,
+        train: Matrix,
+        validation: Matrix | None,
+        task: Task,
+        params: LinearParams,
+        *,
+        seconds: float | None = None,
+        **_: Any,
+    ) -> Linear:
+        """Fit on `train`; all solvers are deterministic, so `seed` has nothing to do."""
+        deadline, terms = Deadline(seconds), _runs(train.types)
         centre, scale, standard_X = _prepared(train, terms)
         present = tuple(np.unique(train.y.astype(np.int64)).tolist()) if task.is_classification else ()
+        asked, params = params.iterations, _affordable(standard_X, params, len(present), deadline)
         converged = True
         if not task.is_classification and params.loss == "absolute":
             coefficient, intercept, converged = _huber(standard_X, train.y, params)
         elif not task.is_classification:
-            coefficient, intercept = _ridge(standard_X, train.y, params)
+            coefficient, intercept, converged = _ridge(standard_X, train.y, params)
         elif len(present) == 1:
             coefficient, intercept = np.zeros((train.num_features, 1)), np.zeros(1)
         else:
             coefficient, intercept, converged = _logistic(standard_X, train.y, params)
         facts = LinearFacts(classes=len(task.classes), present=present, converged=converged, terms=terms)
-        return Linear(facts, centre, scale, coefficient, intercept)
+        cut = {} if converged or params.iterations == asked else {"iterations": params.iterations}
+        return Linear(facts, centre, scale, coefficient, intercept, cut)
+
+    def cut(self, model: Linear) -> dict[str, Any]:
+        return dict(model.cut)
 
     def predict(self, model: Linear, X: np.ndarray) -> np.ndarray:
         """Predict values, or probabilities by the logistic function or softmax."""
@@ -110,7 +129,8 @@ class LinearFamily(Family[LinearParams, Linear]):
         """Read ``linear.json`` and ``linear.npz``, whose arrays have to be of one width."""
         facts = read_facts(folder / "linear.json", LinearFacts)
         file = folder / "linear.npz"
-        model = Linear(facts, **read_arrays(file, _ARRAYS))
+        arrays: dict[str, Any] = read_arrays(file, _ARRAYS)
+        model = Linear(facts, **arrays)
         width = model.centre.size
         if model.scale.size != width or model.coefficient.shape != (width, model.intercept.size):
             raise damaged(file, str({name: getattr(model, name).shape for name in _ARRAYS}), "arrays of one width")
@@ -164,17 +184,57 @@ def _scores(model: Linear, X: np.ndarray) -> np.ndarray:
     return np.asarray(scores)
 
 
-def _solver(standard_X: Any) -> str:
-    """The solver of least squares: by conjugate gradients where the features are sparse."""
-    return "cholesky" if isinstance(standard_X, np.ndarray) else "sparse_cg"
+def _affordable(standard_X: Any, params: LinearParams, classes: int, deadline: Deadline) -> LinearParams:
+    """The parameters with as many steps as there is time for, by what a product with the features takes."""
+    if not deadline.is_set:
+        return params
+    outputs, (rows, width) = max(1, classes), standard_X.shape
+    step_s = PRODUCTS * deadline.seconds_of(
+        lambda: (standard_X @ np.zeros((width, outputs)), standard_X.T @ np.zeros((rows, outputs)))
+    )
+    steps = deadline.left / step_s
+    direct = math.inf if classes else _direct_steps(standard_X)
+    fits = REWEIGHTINGS if params.loss == "absolute" and not classes else 1
+    able = (k for k in range(params.iterations, 0, -1) if min(fits, k) * min(k, direct) <= steps)
+    return params.model_copy(update={"iterations": next(able, min(FEWEST_STEPS, params.iterations))})
 
 
-def _ridge(standard_X: Any, y: np.ndarray, params: LinearParams) -> tuple[np.ndarray, np.ndarray]:
+def _direct_steps(standard_X: Any) -> float:
+    """Steps of conjugate gradients that take as long as least squares solved at once; never at once if sparse."""
+    return min(standard_X.shape) / DIRECT if isinstance(standard_X, np.ndarray) else math.inf
+
+
+def _least_squares(
+    standard_X: Any, y: np.ndarray, params: LinearParams, weight: np.ndarray | None = None
+) -> tuple[Any, bool]:
+    """Solve at once, or by conjugate gradients where that is faster; and whether the solution has been reached."""
     from sklearn.linear_model import Ridge
 
-    solved = Ridge(alpha=params.l2, solver=_solver(standard_X)).fit(standard_X, y)
-    return np.ascontiguousarray(solved.coef_.reshape(-1, 1)), np.array([float(solved.intercept_)])
+    at_once = params.iterations >= _direct_steps(standard_X)
+    solver = Ridge(alpha=params.l2, solver="cholesky" if at_once else "sparse_cg", max_iter=params.iterations)
+    solved = solver.fit(standard_X, y, sample_weight=weight)
+    if at_once:
+        return solved, True
+    weight = np.ones(len(y)) if weight is None else weight
+    slope = standard_X.T @ (weight * (y - solved.predict(standard_X))) - params.l2 * solved.coef_
+    first = standard_X.T @ (weight * (y - np.average(y, weights=weight)))
+    return solved, bool(np.linalg.norm(slope) <= GRADIENT * np.linalg.norm(first))
 
+
+def _ridge(standard_X: Any, y: np.ndarray, params: LinearParams) -> tuple[np.ndarray, np.ndarray, bool]:
+    solved, is_solved = _least_squares(standard_X, y, params)
+    return np.ascontiguousarray(solved.coef_.reshape(-1, 1)), np.array([float(solved.intercept_)]), is_solved
+
+
+DIRECT = 16
+"""Features of least squares solved at once, in the time of a step of conjugate gradients: products of matrices use the
+cache, products with vectors do not."""
+
+PRODUCTS, FEWEST_STEPS = 2, 10
+"""Times of a product with the features that a step takes, and steps that are taken whatever they take."""
+
+GRADIENT = 1e-3
+"""Slope that is left where conjugate gradients have ended by themselves, as a part of the first one: tenfold theirs."""
 
 SPARSE_TOLERANCE = 1e-3
 """Largest slope at which the logistic solver stops where terms are features: its last steps move no prediction."""
@@ -189,14 +249,12 @@ REWEIGHTINGS = 30
 
 def _huber(standard_X: Any, y: np.ndarray, params: LinearParams) -> tuple[np.ndarray, np.ndarray, bool]:
     """Minimise Huber's loss by least squares with weights: 1 for a small residual, less in proportion for a large."""
-    from sklearn.linear_model import Ridge
-
     weight, before = np.ones(len(y)), np.zeros(standard_X.shape[1] + 1)
-    for _ in range(REWEIGHTINGS):
-        solved = Ridge(alpha=params.l2, solver=_solver(standard_X)).fit(standard_X, y, sample_weight=weight)
+    for _ in range(min(REWEIGHTINGS, params.iterations)):
+        solved, is_solved = _least_squares(standard_X, y, params, weight)
         now = np.append(solved.coef_, solved.intercept_)
         if np.allclose(now, before, rtol=1e-6, atol=1e-9 * float(np.abs(now).max(initial=0.0))):
-            return np.ascontiguousarray(solved.coef_.reshape(-1, 1)), np.array([float(solved.intercept_)]), True
+            return np.ascontiguousarray(solved.coef_.reshape(-1, 1)), np.array([float(solved.intercept_)]), is_solved
         residuals = np.abs(y - solved.predict(standard_X))
         limit = HUBER * float(np.median(residuals)) / 0.6745 or float(residuals.mean()) or 1.0
         weight, before = np.minimum(1.0, limit / np.maximum(residuals, limit)), now

@@ -50,7 +50,7 @@ class XGBoostFamily(
     """XGBoost on one machine, or on Ray Train's workers."""
 
     name = "xgboost"
-    complexity = 3
+    complexity = 4
     params = XGBoostParams
     libraries = ("xgboost",)
     trainer = "ray.train.xgboost:XGBoostTrainer"

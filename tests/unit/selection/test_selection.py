@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mlsys import errors, models, selection, train
+from mlsys import budget, errors, models, selection
 from mlsys.models import boosting
 from mlsys.models.families import xgboost
 from mlsys.models.matrix import Matrix
@@ -117,6 +117,13 @@ def test_with_little_time_each_candidate_is_judged_once_and_boosting_ends(make_s
     assert ranking.preferred != "dummy"
 
 
+def test_fits_that_their_time_ended_are_noted_with_what_they_lack(make_split, monkeypatch):
+    monkeypatch.setattr(budget, "FIT_S", 0.0)
+    split, statistics, recipe, task = make_split(selection={"families": ["forest"]})
+    ranking = selection.rank(split.only("train"), statistics, recipe, task, seconds=0.0)
+    assert ranking.notes[-1] == "forest: 1 of 1 fits ended by their time, the least of them with trees 1"
+
+
 def test_with_time_enough_and_few_rows_all_folds_are_judged(make_split):
     split, statistics, recipe, task = make_split(**FAST, selection={"families": ["linear"]})
     ranking = selection.rank(split.only("train"), statistics, recipe, task, seconds=600.0)
@@ -129,21 +136,6 @@ def test_of_many_rows_two_folds_decide_where_there_is_a_clock(make_split, monkey
     for seconds, folds in ((600.0, 2), (math.inf, 4)):
         ranking = selection.rank(split.only("train"), statistics, recipe, task, seconds=seconds)
         assert {len(entry.scores) for entry in ranking.entries} == {folds}
-
-
-def test_families_that_nothing_can_end_are_fitted_on_fewer_rows_of_wide_tables(monkeypatch):
-    monkeypatch.setattr(selection, "SLOW_VALUES", 600)
-    monkeypatch.setattr(selection, "SLOW_ROWS", 50)
-
-    def left(width, terms=0):
-        types = ("q",) * width + ("t",) * terms
-        rows = Matrix(np.zeros((400, width + terms), np.float32), np.zeros(400), tuple(map(str, types)), types)
-        return selection._fewer(train.Prepared(rows, rows, rows, 1.0)).train.num_rows
-
-    assert left(1) == 400  # 600 values: all rows
-    assert left(4) == 134  # every third
-    assert left(40) == 50  # never fewer than fifty
-    assert left(1, terms=500) == 400  # terms cost nothing
 
 
 def test_forms_are_compared_by_one_family_where_it_takes_part():

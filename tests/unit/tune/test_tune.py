@@ -155,6 +155,33 @@ def test_a_spent_budget_is_answered_from_the_journal_without_ray(make_split, tmp
     assert told == ["3 trials found in the journal"]
 
 
+def test_the_final_fit_has_as_many_trees_as_the_time_of_the_trial_had(make_split, tmp_path):
+    built = make_split(tune={"trials": 0, "minutes": 1}, train={"family": "forest"})
+    split, statistics, recipe, task = built
+    searching = tune._Searching(
+        Store.open(tmp_path), split, statistics, recipe, task, {}, AUC, math.inf, math.inf, print
+    )
+    late = Trial(0, "forest", {"max_depth": 9}, 0.8, None, False, 0.1, 1.0, {"trees": 7, "rows_a_tree": 2_000})
+    params = searching.params(late)
+    assert (params["trees"], params["rows_a_tree"], params["max_depth"]) == (7, 2_000, 9)
+
+
+@pytest.mark.parametrize(("fit_s", "landmarks"), [(1.0, 4_000), (20.0, 2_000)])
+def test_the_final_fit_has_the_full_parameters_where_there_is_time_for_them(make_split, tmp_path, fit_s, landmarks):
+    split, statistics, recipe, task = make_split(num_rows=20_000, train={"family": "kernel"})
+    searching = tune._Searching(
+        Store.open(tmp_path), split, statistics, recipe, task, {}, AUC, 60.0, reserve=15.0, progress=print
+    )
+    trial = Trial(0, "kernel", {}, 0.8, None, True, fit_s, 1.0)
+    # Four times the square of the landmarks: a trial of 1 s has room in 15 s, one of 20 s has not.
+    assert searching.params(trial)["landmarks"] == landmarks
+
+
+def test_extra_trees_are_searched_beside_others_where_a_recipe_names_them(make_split):
+    split, _, recipe, task = make_split(selection={"families": ["xgboost", "extra_trees"]})
+    assert list(tune._families(split, recipe, "xgboost", task)) == ["xgboost", "extra_trees"]
+
+
 def test_the_journal_is_of_these_inputs_and_not_of_the_budget(make_split, tmp_path):
     split, _, recipe, task = make_split()
     store = Store.open(tmp_path)
