@@ -21,19 +21,14 @@ import tempfile
 from pathlib import Path
 
 import duckdb
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flights_table import CATEGORICAL, FEATURES, ROW_GROUP, TARGET, TIME, flights
+from flights_split import TASK, divided
 from measured import Measured, local_cluster, options, repeat, report
 from mlsys.dataset import Split
 from mlsys.explore import scan
 from mlsys.explore.scan import Profile
-from mlsys.schema import FOLD, ROW, Column, Kind, Role, Schema, Task
-
-FOLDS = 5
-TASK = Task(kind="binary", target=TARGET, classes=(False, True))
+from mlsys.schema import FOLD, ROW
 
 YDATA = """
 import sys, time
@@ -54,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, local_cluster() as cpus:
         split = divided(Path(folder), wanted.scale)
         ours = Measured("mlsys, one scan", repeat(lambda: profile(split), wanted.repeats + 1)[1:], {"does": "all"})
-        query = f"SUMMARIZE SELECT * EXCLUDE ({ROW}, {FOLD}) FROM '{split.paths('train')[0]}'"
+        query = f"SUMMARIZE SELECT * EXCLUDE ({ROW}, {FOLD}) FROM '{split.folder}/train/*.parquet'"
         with duckdb.connect(config={"threads": cpus}) as database:
             summarize = repeat(lambda: database.sql(query).fetchall(), wanted.repeats)
         peers = [Measured("DuckDB SUMMARIZE", summarize, {"does": "12 numbers a column"})]
@@ -66,25 +61,6 @@ def main() -> None:
 
 def profile(split: Split) -> Profile:
     return scan.profile(split, TASK)
-
-
-def divided(folder: Path, scale: int) -> Split:
-    """The flights as the training part of a split; cancelled ones, which have no label, are left out."""
-    table = flights(scale).filter(pa.compute.field(TARGET).is_valid())
-    numbers = np.arange(table.num_rows)
-    table = table.append_column(ROW, pa.array(numbers)).append_column(FOLD, pa.array(numbers % FOLDS, pa.int8()))
-    Path(folder, "train").mkdir()
-    pq.write_table(table, folder / "train" / "part-00000.parquet", compression="zstd", row_group_size=ROW_GROUP)
-    return Split("0" * 64, folder, schema(table), {"train": table.num_rows}, FOLDS, forward=False)
-
-
-def schema(table: pa.Table) -> Schema:
-    def column(name: str) -> Column:
-        kind = Kind.CATEGORICAL if name in CATEGORICAL else Kind.DATETIME if name == TIME else Kind.NUMERIC
-        return Column(name=name, type=str(table.schema.field(name).type), kind=kind)
-
-    target = Column(name=TARGET, type="bool", kind=Kind.BOOLEAN, role=Role.TARGET)
-    return Schema(columns=(*map(column, FEATURES), target))
 
 
 def ydata(python: str, split: Split, rows: int) -> Measured:

@@ -26,7 +26,18 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["CATEGORICAL", "FEATURES", "NUMERIC", "SPEED", "TARGET", "TIME", "flights", "on_disk", "weather"]
+__all__ = [
+    "CATEGORICAL",
+    "FEATURES",
+    "NUMERIC",
+    "SPEED",
+    "TARGET",
+    "TIME",
+    "flight_copies",
+    "flights",
+    "on_disk",
+    "weather",
+]
 
 SPEED, TARGET, TIME = "speed", "late", "time_hour"
 CATEGORICAL = ["carrier", "tailnum", "origin", "dest"]
@@ -46,10 +57,19 @@ ROW_GROUP = 131_072
 def flights(scale: int = 1) -> pa.Table:
     """`scale` × 336,776 flights: `FEATURES`, and `TARGET`, over 15 minutes late at arrival, null if cancelled."""
     first = _read("flights.csv.zip")
-    copies = pl.concat(_copy(first, number) for number in range(scale))
+    return _plain(_with_target(pl.concat(_copy(first, number) for number in range(scale))))
+
+
+def flight_copies(scale: int) -> Iterator[pa.Table]:
+    """The copies of `flights(scale)`, one after another."""
+    first = _read("flights.csv.zip")
+    return (_plain(_with_target(_copy(first, number))) for number in range(scale))
+
+
+def _with_target(copies: pl.DataFrame) -> pl.DataFrame:
     speed = pl.col("distance") / pl.col("air_time") * 60
     made = copies.with_columns(speed.alias(SPEED), (pl.col("arr_delay") > 15).alias(TARGET))
-    return _plain(made.select(*FEATURES, TARGET))
+    return made.select(*FEATURES, TARGET)
 
 
 def weather(scale: int = 1) -> pa.Table:

@@ -10,6 +10,7 @@ that every node sees)::
     predictions/<name>/        prediction logs of the endpoints
     registry/                  MLflow's database and the ledger of alias moves
     cluster/                   address, token and process ids of a cluster we started
+    checkpoints/               rounds of a fit by several workers that has not ended yet
     staging/                   half-written outputs; safe to delete when nothing runs
 
 An output is written into ``staging``, its files are hashed and synced, and one rename

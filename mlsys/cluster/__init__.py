@@ -3,26 +3,24 @@
 A laptop cluster is a head node in a session of its own, so that endpoints outlive the command that
 deployed them. On a real cluster, or inside ``ray job submit``, :func:`connect` joins what is there.
 
-==========  ===============================================================
-`settings`  Ray's settings, each with its reason; the token; free ports
-`head`      a head node of our own: start, find, join, stop
-`tasks`     plans by size, and the tasks themselves
-==========  ===============================================================
+===========  ===============================================================
+`settings`   Ray's settings, each with its reason; the token; free ports
+`head`       a head node of our own: start, find, join, stop
+`resources`  the size of the cluster, and what of it is free
+`tasks`      plans by size, and the tasks themselves
+===========  ===============================================================
 """
 
 from __future__ import annotations
 
 from mlsys.cluster.head import client_environment, connect, down, status, up
+from mlsys.cluster.resources import Resources, free_nodes, is_connected, node_cpus, nodes, num_cpus, num_nodes
 from mlsys.cluster.settings import SETTINGS, environment
 from mlsys.cluster.tasks import (
     ExecutionPlan,
     Shared,
     call,
-    is_connected,
     map,  # noqa: A004
-    node_cpus,
-    num_cpus,
-    num_nodes,
     plan,
     share,
     warm,
@@ -31,15 +29,18 @@ from mlsys.cluster.tasks import (
 __all__ = [
     "SETTINGS",
     "ExecutionPlan",
+    "Resources",
     "Shared",
     "call",
     "client_environment",
     "connect",
     "down",
     "environment",
+    "free_nodes",
     "is_connected",
     "map",
     "node_cpus",
+    "nodes",
     "num_cpus",
     "num_nodes",
     "plan",

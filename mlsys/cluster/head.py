@@ -20,8 +20,8 @@ from typing import Any
 
 from mlsys import errors, locks
 from mlsys.cluster import haproxy, settings
+from mlsys.cluster.resources import is_connected
 from mlsys.cluster.settings import environment
-from mlsys.cluster.tasks import is_connected
 from mlsys.store import Store, read_json, write_json
 
 _STATE = "state.json"

@@ -31,7 +31,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
         "0.2",
         "the default of 2 s is also the pace at which reports are taken: 2 s a report",
     ),
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": ("60", "workers that do not fit are an error, not an endless wait"),
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": ("45", "workers that do not fit are an error within a minute"),
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": ("0", "one process less a run; laptops are not preempted"),
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": ("1", "the trial journal is ours; no CSV and TensorBoard files a trial"),
     "RAY_AIR_NEW_OUTPUT": ("0", "progress is printed by the steps"),

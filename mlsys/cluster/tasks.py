@@ -10,13 +10,13 @@ import contextlib
 import functools
 import importlib
 import os
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from mlsys import errors
+from mlsys.cluster.resources import is_connected, node_cpus, nodes, num_cpus
 
 T = TypeVar("T")
 
@@ -24,19 +24,19 @@ TASK_BYTES = 1 << 30
 """Tables below this many bytes in memory are worked on by one task with all threads: a shuffle or
 a worker group costs 5 to 30 s to start, which one core spends on about a gigabyte."""
 
-_SETTLE_TRIES, _SETTLE_S = 5, 0.1  # a task that just ended gives its CPUs back a moment later
+_SETTLE_S = 0.1
 
 
 @dataclass(frozen=True)
 class ExecutionPlan:
     """The way in which work of a size runs, with the reason; printed and stored with the result."""
 
-    kind: Literal["task", "cluster"]
+    kind: Literal["task", "cluster", "stream"]
     reason: str
 
     def run(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function` as one task, or here, from where its maps go over the cluster."""
-        return call(function, *args) if self.kind == "task" else function(*args)
+        return function(*args) if self.kind == "cluster" else call(function, *args)
 
 
 def plan(num_rows: int, num_bytes: int, override: str = "auto") -> ExecutionPlan:
@@ -51,57 +51,20 @@ def plan(num_rows: int, num_bytes: int, override: str = "auto") -> ExecutionPlan
     return ExecutionPlan("cluster", f"{size}: at or above {TASK_BYTES >> 20} MiB, spread over the cluster")
 
 
-def is_connected() -> bool:
-    """True if this process talks to a cluster; never imports Ray."""
-    ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
-
-
-def num_cpus() -> int:
-    """CPUs of the cluster, or of this machine without one."""
-    if is_connected():
-        import ray
-
-        return max(1, int(ray.cluster_resources().get("CPU", 1)))
-    return os.cpu_count() or 1
-
-
-def num_nodes() -> int:
-    """Machines of the cluster that are alive; 1 without one."""
-    if not is_connected():
-        return 1
-    import ray
-
-    return sum(node["Alive"] for node in ray.nodes())
-
-
-def node_cpus() -> int:
-    """CPUs of the largest node that are free: what one task can have now.
-
-    Replicas of endpoints keep theirs, so work beside a served model gets the rest.
-    """
-    if not is_connected():
-        return os.cpu_count() or 1
-    import ray
-
-    largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=1)
-    free = 1
-    for _ in range(_SETTLE_TRIES):
-        free = max(free, min(largest, int(ray.available_resources().get("CPU", 0))))
-        if free >= largest:
-            break
-        time.sleep(_SETTLE_S)
-    return free
-
-
-def call(function: Callable[..., T], *args: Any, threads: int | None = None, **kwargs: Any) -> T:
+def call(
+    function: Callable[..., T], *args: Any, threads: int | None = None, memory: int | None = None, **kwargs: Any
+) -> T:
     """Run `function` as one task with `threads` CPUs (all of a node by default) and return its result.
 
-    An `MlsysError` raised there is raised here as itself.
+    It waits for a node with so many bytes of `memory`, or with all of the largest node's if that has fewer. An
+    `MlsysError` raised there is raised here as itself.
     """
     if _runs_here():
         return function(*args, **kwargs)
-    return _result(_submit(function, *args, cpus=threads or node_cpus(), **kwargs))  # type: ignore[no-any-return]
+    if memory is not None:
+        memory = int(min(memory, max(node.memory for node in nodes())))
+    submitted = _submit(function, *args, cpus=threads or node_cpus(), memory=memory, **kwargs)
+    return _result(submitted)  # type: ignore[no-any-return]
 
 
 def warm(modules: Sequence[str]) -> None:
@@ -143,10 +106,10 @@ class Shared(Generic[T]):
         return _result(self.reference) if self.make is None else self.make()
 
 
-def _submit(function: Callable[..., Any], *args: Any, cpus: int = 1, **kwargs: Any) -> Any:
+def _submit(function: Callable[..., Any], *args: Any, cpus: int = 1, memory: int | None = None, **kwargs: Any) -> Any:
     """Start `function` as one task and return Ray's reference to its result."""
     name = f"{function.__module__}.{function.__qualname__}"
-    task = _remote(_run_with_threads).options(num_cpus=cpus, max_retries=1, name=name)
+    task = _remote(_run_with_threads).options(num_cpus=cpus, memory=memory, max_retries=1, name=name)
     return task.remote(function, args, kwargs, cpus)
 
 

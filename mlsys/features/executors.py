@@ -8,8 +8,10 @@ Polars evaluates in both, for a row on a table of one row, in a fraction of a mi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,33 +87,54 @@ def compile_columns(operations: Sequence[Operation], read: Callable[[pa.Table], 
     return transform
 
 
+@dataclass(frozen=True)
+class FileRows:
+    """Rows of one row group of a Parquet file: from row `first` of the file on, `offset` rows into the group."""
+
+    path: Path
+    group: int
+    offset: int
+    first: int
+    num_rows: int
+
+
+def file_rows(paths: Sequence[Path], width: int, at_most: int = BLOCK_ROWS) -> list[FileRows]:
+    """Divide the row groups of some Parquet files into blocks of rows for features of this `width`, in their order."""
+    blocks: list[FileRows] = []
+    step = min(at_most, _rows_of_block(width))
+    for path in paths:
+        first, metadata = 0, pq.read_metadata(path)
+        for group in range(metadata.num_row_groups):
+            rows = metadata.row_group(group).num_rows
+            starts = range(0, rows, step)
+            blocks += [FileRows(path, group, start, first + start, min(step, rows - start)) for start in starts]
+            first += rows
+    return blocks
+
+
 def transform_files(
     paths: Sequence[Path], columns: Sequence[str], transform: Callable[[pa.Table, Matrix], Matrix], width: int
 ) -> Matrix:
-    """Transform all rows of some Parquet files into one matrix, ``(rows, width)``, reading only these columns.
+    """Transform all rows of some Parquet files into one matrix, ``(rows, width)``, reading only these columns."""
+    return transform_rows(file_rows(paths, max(width, len(columns))), columns, transform, width)
+
+
+def transform_rows(
+    blocks: Sequence[FileRows], columns: Sequence[str], transform: Callable[[pa.Table, Matrix], Matrix], width: int
+) -> Matrix:
+    """Transform blocks of rows into one matrix, in their order.
 
     Of the columns no more than a few row groups are in memory. Polars reads them: texts become
     views of what the file holds once, in a tenth of the time that it takes to write each out.
     """
-    # 1. Divide the row groups into blocks: file, first row in it, first row of the matrix, number of rows.
-    blocks: list[tuple[Path, int, int, int]] = []
-    num_rows = 0
-    for path in paths:
-        first, step = 0, _rows_of_block(max(width, len(columns)))
-        metadata = pq.read_metadata(path)
-        for group in range(metadata.num_row_groups):
-            group_rows = metadata.row_group(group).num_rows
-            starts = range(0, group_rows, step)
-            blocks += [(path, first + start, num_rows + start, min(step, group_rows - start)) for start in starts]
-            first, num_rows = first + group_rows, num_rows + group_rows
-    # 2. Read and transform each into its place.
-    X = np.empty((num_rows, width), np.float32)
+    starts = list(itertools.accumulate((block.num_rows for block in blocks), initial=0))
+    X = np.empty((starts[-1], width), np.float32)
 
-    def transform_block(path: Path, first: int, start: int, rows: int) -> None:
-        frame = pl.scan_parquet(path).slice(first, rows).select(columns).collect()
-        transform(frame.to_arrow(compat_level=pl.CompatLevel.newest()), X[start : start + rows])
+    def transform_block(block: FileRows, start: int) -> None:
+        frame = pl.scan_parquet(block.path).slice(block.first, block.num_rows).select(columns).collect()
+        transform(frame.to_arrow(compat_level=pl.CompatLevel.newest()), X[start : start + block.num_rows])
 
-    _each(transform_block, blocks)
+    _each(transform_block, list(zip(blocks, starts[:-1], strict=True)))
     return X
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from pydantic import Field
 
 from mlsys.models.deadline import Deadline
-from mlsys.models.interface import Family, FamilyParams, Progress
+from mlsys.models.interface import Checkpoint, Checkpoints, Family, FamilyParams, Progress
 from mlsys.models.matrix import Matrix
 from mlsys.models.model_files import ModelFacts, damaged, read_checked, read_facts, write_facts
 from mlsys.schema import Task, TaskKind
@@ -93,18 +93,67 @@ class Stopping:
         self.deadline = Deadline(seconds)
         self.round = self.best_round = 0
         self.least = math.inf
+        self.ended = False
 
     def ends(self, loss: float | None) -> bool:
         """Note the loss of the round that is over, if there are rows to judge it on; true if it was the last."""
         self.round += 1
         if loss is not None and loss < self.least:
             self.least, self.best_round = loss, self.round
-        return self.deadline.is_over or (loss is not None and 0 < self.patience <= self.round - self.best_round)
+        self.ended = self.deadline.is_over or (loss is not None and 0 < self.patience <= self.round - self.best_round)
+        return self.ended
+
+    def state(self) -> dict[str, Any]:
+        """The state for `resume`, of numbers that JSON keeps to the last bit."""
+        return {"round": self.round, "best_round": self.best_round, "least": self.least, "ended": self.ended}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from where the fit that gave `state` was."""
+        self.round, self.best_round, self.least, self.ended = (
+            state[name] for name in ("round", "best_round", "least", "ended")
+        )
 
     @property
     def rounds(self) -> int:
         """Rounds to keep: up to the best one, or all of them where nothing was judged or nothing may stop it."""
         return self.best_round if self.best_round and self.patience else self.round
+
+
+class GrowingBooster(ABC):
+    """A booster of a library while it grows."""
+
+    @abstractmethod
+    def grow_round(self, number: int) -> bool:
+        """Grow the trees of round `number`, from 0 on; true if there is nothing left to split."""
+
+    @abstractmethod
+    def loss(self) -> float | None:
+        """The loss on the rows that say when to stop, if there are any."""
+
+    @abstractmethod
+    def to_bytes(self) -> bytes:
+        """The trees so far, from which another process can go on."""
+
+    @abstractmethod
+    def forget(self, number: int) -> None:
+        """Forget what is not in the bytes: from round `number` on it draws as a fit that begins with them."""
+
+
+def grow_rounds(
+    growth: GrowingBooster, rounds: int, stopping: Stopping, progress: Progress | None, checkpoints: Checkpoints | None
+) -> None:
+    """Grow rounds until `stopping` ends it, or there are `rounds` of them."""
+    while not stopping.ended and stopping.round < rounds:
+        is_grown = growth.grow_round(stopping.round)
+        number = stopping.round + 1
+        if progress and number % PROGRESS_ROUNDS == 0:
+            progress(number)
+        stopping.ended = stopping.ends(growth.loss()) or is_grown
+        is_last = stopping.ended or number == rounds
+        if checkpoints and (is_last or number % checkpoints.every == 0):
+            checkpoints.save(Checkpoint(number, growth.to_bytes(), stopping.state()))
+            if not is_last:
+                growth.forget(number)
 
 
 class BoostingFacts(ModelFacts):
@@ -173,12 +222,14 @@ class BoostingFamily(Family[P, Boosted[B]], Generic[P, B, D]):
         threads: int,
         progress: Progress | None = None,
         seconds: float | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Boosted[B]:
-        """Bin the blocks and grow trees on them."""
+        """Bin the blocks and grow trees on them; `checkpoints` are for families that Ray Train can spread."""
         deadline = Deadline(seconds)
         bins = self.bin(blocks, validation if params.early_stopping else None, params, threads=threads)
         left = deadline.left if deadline.is_set else None
-        return self.grow(bins, task, params, seed=seed, threads=threads, progress=progress, seconds=left)
+        how: dict[str, Any] = {} if checkpoints is None else {"checkpoints": checkpoints}
+        return self.grow(bins, task, params, seed=seed, threads=threads, progress=progress, seconds=left, **how)
 
     @abstractmethod
     def to_bytes(self, model: Boosted[B]) -> bytes:

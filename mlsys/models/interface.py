@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -194,11 +194,54 @@ class Family(ABC, Generic[P, M]):
         return None
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A fit after some of its rounds: the bytes of its trees so far, and what decides when it ends."""
+
+    rounds: int
+    model: bytes
+    stopping: Mapping[str, Any]
+
+
+class Checkpoints(Protocol):
+    """The place in which a fit leaves its state every some rounds and at its end, and finds it again."""
+
+    @property
+    def every(self) -> int:
+        """Rounds from one state to the next."""
+
+    @property
+    def latest(self) -> Checkpoint | None:
+        """The last state that was left, if there is one."""
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Leave a state, in the place of those before."""
+
+
 class DistributedFamily(Family[P, M]):
-    """A family that Ray Train can fit on rows spread over a cluster."""
+    """A family that Ray Train can fit on rows spread over a cluster.
+
+    Attributes
+    ----------
+    trainer
+        ``module:class`` of the trainer that lets the library's workers talk to each other.
+    network
+        ``module:function`` that tells a worker, as keywords, how to reach the others; empty where the trainer
+        connects them itself.
+    shares_validation
+        True if the library sums the loss over the workers; where it does not, each worker judges all rows.
+    streams
+        True if `fit_blocks` asks for one block at a time, so that the rows need not be in memory.
+    """
 
     trainer: ClassVar[str]
-    """``module:class`` of the trainer that lets the library's workers talk to each other."""
+    network: ClassVar[str] = ""
+    shares_validation: ClassVar[bool] = True
+    streams: ClassVar[bool] = False
+
+    def connected(self, network: Mapping[str, Any]) -> DistributedFamily[P, M]:
+        """The family in a worker that reaches the others as `network` says."""
+        return self
 
     def fit(self, train: Matrix, validation: Matrix | None, task: Task, params: P, **how: Any) -> M:
         """Fit on rows that are one block."""
@@ -216,8 +259,12 @@ class DistributedFamily(Family[P, M]):
         threads: int,
         progress: Progress | None = None,
         seconds: float | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> M:
-        """Fit on the blocks of one worker, in step with the other workers; each of them ends with the same model."""
+        """Fit on the blocks of one worker, in step with the other workers; each of them ends with the same model.
+
+        A fit that goes on from one of its `checkpoints` ends with the bytes of one that was never interrupted.
+        """
 
     @abstractmethod
     def to_bytes(self, model: M) -> bytes:

@@ -60,6 +60,8 @@ class Matrix:
 
 def joined(blocks: Sequence[Matrix]) -> Matrix:
     """Blocks of rows of the same features as one."""
+    if len(blocks) == 1:
+        return blocks[0]
     X, y = np.concatenate([block.X for block in blocks]), np.concatenate([block.y for block in blocks])
     return Matrix(X, y, blocks[0].names, blocks[0].types)
 

@@ -256,8 +256,10 @@ class TrainSection(Section):
         description="fit once more on training and validation rows together, with the rounds and the threshold that "
         "the validation rows chose",
     )
-    plan: Literal["auto", "task", "cluster"] = Field(
-        "auto", description="one task with all threads of a node, or Ray Train; auto takes the task below a gigabyte"
+    plan: Literal["auto", "task", "cluster", "stream"] = Field(
+        "auto",
+        description="one task with all threads of a node, or Ray Train, or a task of XGBoost that reads the rows again "
+        "and again; auto takes the task below a gigabyte, and streams what no machine holds",
     )
     workers: int | None = Field(None, ge=1, description="Ray Train workers of the cluster plan; by default one a node")
 

@@ -1,171 +1,240 @@
 """A family fitted by Ray Train, for tables that one task should not hold.
 
-Ray Data streams the training files through the feature program into float32 blocks; each
-worker keeps its blocks and fits on them in step with the others (boosters sum histograms over
-the workers). The arithmetic is that of one task: the family's `fit_blocks`.
+Each worker reads its share of the training files, makes their features, and fits on them in step with the others
+(boosters sum histograms over the workers). The arithmetic is that of one task: the family's `fit_blocks`.
 
-Pitfalls of Ray that this file avoids: workers must leave CPUs to Ray Data, or both wait for ever; Ray Train
-divides a dataset into equal shares and drops the last few rows that do not fit, so the
-validation rows are not given to it: each worker reads its share of the files; a run of a
-name that was used before would resume that run, so names are new; results are written below
-the store and nowhere else.
+A worker, the driver or a machine may die at any moment. The first worker leaves a checkpoint in the store every
+some rounds; workers that take the place of others, and a driver that runs again, go on from there, and end with the
+bytes of a fit that nothing disturbed.
+
+Pitfalls of Ray that this file avoids: its division of a dataset drops rows (`shares`); a run of a name that was used
+before would resume that run, so names are new; a cluster without room is asked once, not for ever; results are
+written below the store and nowhere else.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
 import json
+import os
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mlsys import cluster, errors, models
 from mlsys.models.interface import DistributedFamily
 from mlsys.models.matrix import Matrix
+from mlsys.store import digest_json
+from mlsys.train import checkpoints, placement
+from mlsys.train.checkpoints import StoredCheckpoints
+from mlsys.train.placement import Placement
 from mlsys.train.training_job import TrainingJob
 
-DATA_CPUS = 1.0
-"""CPUs of each node that stay with Ray Data, or half of what there is on a node with fewer than two."""
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+"""Variable of the seconds for which Ray waits for room for all workers (`mlsys.cluster.settings`)."""
 
-RESTARTS = 1
-"""Lost workers that a run survives; it starts anew, for a booster is made in one go."""
+TRIES = 3
+"""Groups of workers that may be lost one after another without a new checkpoint in between."""
 
 
-def fit(folder: Path, job: TrainingJob, *, progress: Callable[[str], None] = lambda _: None) -> Any:
+@dataclass(frozen=True)
+class _Work:
+    """The work of each worker: it fits a job, leaves checkpoints in a folder, and notes its round in a file."""
+
+    job: TrainingJob
+    placement: Placement
+    checkpoints: Path
+    note: Path
+
+
+def fit(folder: Path, job: TrainingJob, stored: Path, *, progress: Callable[[str], None] = lambda _: None) -> Any:
     """Fit a distributed family on the workers of the cluster and return the model.
 
-    `folder` is an empty one of a new name that every node sees, for Ray Train's state meanwhile.
+    `folder` is an empty one that every node sees, for Ray Train's state meanwhile; checkpoints are in a folder of
+    `stored`, and stay there.
 
     Raises
     ------
     ClusterError
         The workers cannot be started, or were lost too often.
+    MlsysError
+        Of any other kind: a worker raised it.
     """
-    workers, cpus = shape(job.recipe.train.workers)
-    progress(f"{job.family}: {workers} workers with {cpus:g} CPUs each")
-    note = folder / "progress.json"
-    with _Watch(note, lambda number: progress(f"{job.family}: round {number}")):
-        return _distributed(job.family).from_bytes(_run(job, folder, note, workers, cpus))
+    left = stored / key(job)
+    shape = _shape(job, left)
+    progress(f"{job.family}: {shape}")
+    reached = checkpoints.newest(left)
+    if reached:
+        progress(f"{job.family}: going on after round {reached}, of which there is a checkpoint")
+    work = _Work(job, shape, left, folder / "progress.json")
+    with _Watch(work.note, lambda number: progress(f"{job.family}: round {number}")):
+        return distributed_family(job.family).from_bytes(_survive(work, folder, progress))
 
 
-def _distributed(name: str) -> DistributedFamily[Any, Any]:
+def _shape(job: TrainingJob, left: Path) -> Placement:
+    """The shape of the workers that left checkpoints, on which the model depends, or a new one.
+
+    CPUs of workers whose driver was just killed are not free yet; a cluster that has shrunk begins anew.
+    """
+    before = Placement.read(left)
+    if before is not None and before.fits(cluster.nodes()):
+        return before
+    shutil.rmtree(left, ignore_errors=True)
+    fitted, judged = sum(job.split.num_rows[part] for part in job.parts), _num_judged(job)
+    rows = (fitted + judged, 0) if distributed_family(job.family).shares_validation else (fitted, judged)
+    width, workers = job.features.program.width, job.recipe.train.workers
+    shape = placement.place(cluster.free_nodes(), rows[0], width, workers, rows_of_all=rows[1])
+    shape.write(left)
+    return shape
+
+
+def distributed_family(name: str) -> DistributedFamily[Any, Any]:
+    """The family of that name, which Ray Train can spread."""
     family = models.family(name)
     if not isinstance(family, DistributedFamily):
         raise TypeError(f"{name} is fitted by one task")  # `fitting.plan` spreads no other family
     return family
 
 
-def shape(workers: int | None) -> tuple[int, float]:
-    """Choose the number of workers, one a node by default, and the CPUs of each; some are left to Ray Data."""
-    total = cluster.num_cpus()
-    nodes = max(1, total // cluster.node_cpus())
-    count = workers or nodes
-    each = max(total - DATA_CPUS * nodes, total / 2) / count
-    return count, float(int(each)) if each >= 1 else round(each, 2)
+def key(job: TrainingJob) -> str:
+    """Digest of all that the bytes of the model depend on, but for the shape of the workers."""
+    libraries = models.family(job.family).libraries
+    facts: Mapping[str, Any] = {
+        "split": job.split.digest,
+        "parts": job.parts,
+        "program": job.features.program.to_json(),
+        "task": job.task.model_dump(mode="json"),
+        "family": job.family,
+        "params": job.params.model_dump(mode="json"),
+        "target": None if job.target is None else job.target.model_dump(mode="json"),
+        "seed": job.recipe.seed,
+        "workers": job.recipe.train.workers,
+        "every": checkpoints.EVERY,
+        "versions": {name: importlib.metadata.version(name) for name in ("mlsys", "numpy", *libraries)},
+    }
+    return digest_json(facts)
 
 
-def _dataset(job: TrainingJob) -> Any:
-    import ray.data
-
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    files = [str(path) for part in job.parts for path in job.split.paths(part)]
-    table = ray.data.read_parquet(files).select_columns(job.columns)
-
-    def arrays(rows: pa.Table) -> dict[str, np.ndarray]:
-        matrix = job.matrix(rows)
-        return {"X": matrix.X, "y": matrix.y}
-
-    return table.map_batches(arrays, batch_format="pyarrow", batch_size=None)
-
-
-def _run(job: TrainingJob, folder: Path, note: Path, workers: int, cpus: float) -> bytes:
-    import ray.train
-    from ray.train.v2.api.config import FailureConfig
+def _survive(work: _Work, folder: Path, progress: Callable[[str], None]) -> bytes:
+    """Start workers again whenever some are lost, as long as they get on from one time to the next."""
+    from ray.exceptions import RayActorError
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    module, name = _distributed(job.family).trainer.split(":")
-    trainer = getattr(importlib.import_module(module), name)(
+    number, tries, before = 0, 0, checkpoints.newest(work.checkpoints)
+    while True:
+        number += 1
+        try:
+            return _run(work, folder, f"try-{number}")
+        except (TrainingFailedError, RayActorError) as error:  # a worker, or the process that looks after them
+            reached = checkpoints.newest(work.checkpoints)
+            tries = 1 if reached > before else tries + 1
+            if tries >= TRIES or _own(error) or _is_without_room(error):
+                if not reached:  # another time, there may be room for another shape
+                    shutil.rmtree(work.checkpoints, ignore_errors=True)
+                raise _failure(error, work.placement) from error
+            before = reached
+            progress(f"{work.job.family}: a worker was lost; others go on after round {reached}")
+
+
+def _run(work: _Work, folder: Path, name: str) -> bytes:
+    """Fit with one group of workers, which is lost with any of them."""
+    import ray.train
+    from ray.train.v2.api.config import FailureConfig
+
+    shape = work.placement
+    module, trainer = distributed_family(work.job.family).trainer.split(":")
+    result = getattr(importlib.import_module(module), trainer)(
         _worker,
-        train_loop_config={"job": job, "threads": max(1, int(cpus)), "note": note},
-        scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cpus}),
-        run_config=ray.train.RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
-            failure_config=FailureConfig(max_failures=RESTARTS, controller_failure_limit=1),
+        train_loop_config={"work": work},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=shape.workers, resources_per_worker={"CPU": shape.cpus, "memory": shape.memory}
         ),
-        datasets={"train": _dataset(job)},
-    )
-    try:
-        result = trainer.fit()
-    except TrainingFailedError as error:
-        raise _failure(error, workers, cpus) from error
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(folder),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+        ),
+    ).fit()
     return bytes(result.return_value)
 
 
-def _failure(error: Exception, workers: int, cpus: float) -> errors.ClusterError:
-    """Turn Ray's error into ours, with the cause that stands last in the worker's traceback."""
-    failures = getattr(error, "worker_failures", {})
-    text = str(next(iter(failures.values()), error))
-    lines = [line for line in text.splitlines() if line and not line[0].isspace()]
-    own = text.rfind("mlsys.errors.")
-    cause = text[own:] if own >= 0 else lines[-1]
-    where = f"train: {workers} workers with {cpus:g} CPUs each"
-    got = " ".join(cause.split())[:400]
+def _own(error: Exception) -> errors.MlsysError | None:
+    """The error of ours with which a worker ended: it would come back whoever fits."""
+    failures = getattr(error, "worker_failures", {}).values()
+    return next((failure for failure in failures if isinstance(failure, errors.MlsysError)), None)
+
+
+def _is_without_room(error: Exception) -> bool:
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+    return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)
+
+
+def _failure(error: Exception, shape: Placement) -> errors.MlsysError:
+    """Turn Ray's error into ours: that of a worker, or one of the cluster with the last line of a traceback."""
+    own, where = _own(error), f"train: {shape}"
+    if own is not None:
+        return own
+    if _is_without_room(error):
+        free = [f"{node.cpus:g} CPUs and {node.memory / 1e9:.1f} GB" for node in cluster.free_nodes()]
+        got = f"no room for {os.environ[START_TIMEOUT]} s; free on the nodes: {', '.join(free)}"
+        hint = "set train.workers to what the cluster holds, add nodes, or end what holds theirs"
+        return errors.ClusterError.build(where, got=got, expected="room for all of them at once", hint=hint)
+    text = str(next(iter(getattr(error, "worker_failures", {}).values()), error))
+    last = [line for line in text.splitlines() if line and not line[0].isspace()][-1]
     hint = "set train.workers to what the cluster holds, or train.plan: task"
-    return errors.ClusterError.build(where, got=got, expected="workers that start and finish", hint=hint)
+    return errors.ClusterError.build(where, got=last[:400], expected="workers that start and finish", hint=hint)
 
 
 def _worker(loop: dict[str, Any]) -> bytes | None:
     """Fit on a worker's share of the rows, in step with the others; the first worker returns the model."""
     import ray.train
+    from ray.train.collective import broadcast_from_rank_zero
 
-    context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
-    job: TrainingJob = loop["job"]
-    family = _distributed(job.family)
-    model = family.fit_blocks(
-        _blocks(job, ray.train.get_dataset_shard("train")),
-        validation_share(job, rank, world),
+    work: _Work = loop["work"]
+    job, context = work.job, ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    begin = broadcast_from_rank_zero(checkpoints.newest(work.checkpoints) if rank == 0 else None)
+    family = distributed_family(job.family)
+    blocks = [job.as_fitted(job.share(part, rank, workers)) for part in job.parts]
+    model = family.connected(_network(family)).fit_blocks(
+        blocks,
+        validation_rows(job, rank, workers),
         job.task,
         job.params,
         seed=job.recipe.seed,
-        threads=loop["threads"],
-        progress=functools.partial(_note, loop["note"] if rank == 0 else None),
+        threads=work.placement.threads,
+        progress=functools.partial(_note, work.note if rank == 0 else None),
+        checkpoints=StoredCheckpoints(work.checkpoints, begin or 0, writes=rank == 0),
     )
     return family.to_bytes(model) if rank == 0 else None
 
 
-def _blocks(job: TrainingJob, shard: Any) -> list[Matrix]:
-    """Collect the worker's training rows: boosters pass over them several times."""
-    names, types = tuple(job.features.program.names), tuple(job.features.program.types)
-    arrays = shard.iter_batches(batch_size=None, batch_format="numpy")
-    blocks = (Matrix(np.ascontiguousarray(a["X"], dtype=np.float32), a["y"], names, types) for a in arrays)
-    return [job.as_fitted(block) for block in blocks if block.num_rows]
+def _network(family: DistributedFamily[Any, Any]) -> dict[str, Any]:
+    """Ask the trainer's library how this worker reaches the others."""
+    if not family.network:
+        return {}
+    module, name = family.network.split(":")
+    return dict(getattr(importlib.import_module(module), name)())
 
 
-def validation_share(job: TrainingJob, rank: int, world: int) -> Matrix | None:
-    """Read every world-th validation row for each worker; all of them where there are too few to share.
-
-    There are none where they are fitted on.
-    """
-    total = 0 if "validation" in job.parts else job.split.num_rows.get("validation", 0)
+def validation_rows(job: TrainingJob, rank: int, workers: int) -> Matrix | None:
+    """Read a worker's share of the validation rows, or all of them for a library that sums no loss over workers."""
+    total = _num_judged(job)
     if total == 0:
         return None
-    step, first = (world, rank) if total >= world else (1, 0)
-    tables, before = [], 0
-    for path in job.split.paths("validation"):
-        table = pq.read_table(path, columns=job.columns)
-        tables.append(table.take(pa.array(range((first - before) % step, table.num_rows, step), pa.int64())))
-        before += table.num_rows
-    return job.as_fitted(job.matrix(pa.concat_tables(tables)))
+    shared = distributed_family(job.family).shares_validation and total >= workers
+    return job.as_fitted(job.share("validation", rank, workers) if shared else job.read("validation"))
+
+
+def _num_judged(job: TrainingJob) -> int:
+    """Validation rows that say when to stop: none where they are fitted on."""
+    return 0 if "validation" in job.parts else job.split.num_rows.get("validation", 0)
 
 
 def _note(file: Path | None, number: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from mlsys.recipe import ReadOptions, Recipe
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.statistics import TableStatistics, TrainStatistics
 from mlsys.store import Store
-from mlsys.train import training_job
+from mlsys.train import placement, training_job
 from mlsys.train.training_job import TrainingJob
 
 LABEL = "label"
@@ -110,10 +111,10 @@ def fit(
     features = training_job.fit_program(split.schema, statistics, recipe, family)
     target = cluster.call(training_job.fit_target, split, recipe, task)
     job = TrainingJob(split, features, recipe, task, family, checked, target)
-    execution = plan(split, recipe, family)
+    execution = plan(split, recipe, family, features.program.width)
     progress(f"{family}: {execution.kind} plan, {execution.reason}")
     # 2. The fit, judged on the validation rows.
-    if judged is None or execution.kind == "cluster":
+    if judged is None or execution.kind != "task":
         model, validated = _fit(store, job, execution, progress)
     else:
         model, validated = _fit_once(job, max_rows), cluster.call(judge, job, judged.y, judged.output, threads=1)
@@ -123,7 +124,7 @@ def fit(
     names = image_measures.pictures(split.schema)
     pictures = cluster.call(_measure_pictures, split, names, task) if names else None
     reference = bundle.Reference(statistics.whole().without_rows(), validated.predictions, pictures)
-    return bundle.write(
+    stored = bundle.write(
         store,
         task=task,
         schema=split.schema,
@@ -138,16 +139,32 @@ def fit(
         views=views,
         read_options=ReadOptions.of(recipe.data, split.schema),
     )
+    if execution.kind == "cluster":
+        shutil.rmtree(checkpoints_of(store, job), ignore_errors=True)
+    return stored
 
 
-def plan(split: Split, recipe: Recipe, family: str) -> cluster.ExecutionPlan:
-    """Choose between one task and the cluster, on which only some families can be fitted."""
-    num_rows = split.num_rows["train"]
-    if not isinstance(models.family(family), DistributedFamily):
+def plan(split: Split, recipe: Recipe, family: str, width: int | None = None) -> cluster.ExecutionPlan:
+    """Choose between one task and the cluster, on which only some families can be fitted.
+
+    Where the matrix of so many features as `width` is larger than the memory of all machines, one task streams the
+    rows, if the family can be fitted so.
+    """
+    num_rows, spread = split.num_rows["train"], models.family(family)
+    if not isinstance(spread, DistributedFamily):
         return cluster.ExecutionPlan("task", f"{num_rows:,} rows: {family} is fitted by one task, whatever the size")
     files = [pq.read_metadata(path) for path in split.paths("train")]
     num_bytes = sum(file.row_group(i).total_byte_size for file in files for i in range(file.num_row_groups))
-    return cluster.plan(num_rows, num_bytes, recipe.train.plan)
+    chosen = cluster.plan(num_rows, num_bytes, recipe.train.plan)
+    if width is None or not spread.streams or recipe.train.plan in ("task", "cluster"):
+        return chosen
+    needed, most = placement.fit_bytes(num_rows, width), sum(node.memory for node in cluster.nodes())
+    size = f"{num_rows:,} rows × {width} features, {needed / 1e9:,.2f} GB as a matrix"
+    if recipe.train.plan == "stream":
+        return cluster.ExecutionPlan("stream", f"{size}: the recipe asks for it")
+    if 0 < most < needed:
+        return cluster.ExecutionPlan("stream", f"{size}, which no machine holds: its rows are read again and again")
+    return chosen
 
 
 def _fit(
@@ -156,21 +173,32 @@ def _fit(
     """Fit, judge on the validation rows, and fit again with them where the recipe wants that."""
     if execution.kind == "task":
         threads = cluster.node_cpus()
-        return cluster.call(fit_in_task, job, threads, threads=threads)
-    model, validated = cluster.call(_validate_distributed, job, _fit_distributed(store, job, progress))
+        return cluster.call(fit_in_task, job, threads, threads=threads, memory=_memory(job))
+    if execution.kind == "stream":
+        threads, memory = cluster.node_cpus(), _memory(job, streamed=True)
+        return cluster.call(fit_streamed, job, threads, threads=threads, memory=memory)
+    stored = checkpoints_of(store, job)
+    model, validated = cluster.call(_validate_distributed, job, _fit_distributed(store, job, stored, progress))
     params = job.params_of_refit(model)
     if params is None:
         return model, validated
     progress(f"{job.family}: fitting again with the validation rows")
-    again = _fit_distributed(store, replace(job, params=params, parts=BOTH), progress)
+    again = _fit_distributed(store, replace(job, params=params, parts=BOTH), stored, progress)
     return (replace(model, model=again) if isinstance(model, Transformed) else again), validated
 
 
-def _fit_distributed(store: Store, job: TrainingJob, progress: Callable[[str], None]) -> Any:
+def checkpoints_of(store: Store, job: TrainingJob) -> Path:
+    """The folder in which the fits of a job leave their checkpoints until its bundle is stored."""
+    from mlsys.train import distributed
+
+    return store.root / "checkpoints" / distributed.key(job)
+
+
+def _fit_distributed(store: Store, job: TrainingJob, stored: Path, progress: Callable[[str], None]) -> Any:
     from mlsys.train import distributed
 
     with store.staging() as folder:
-        return distributed.fit(folder, job, progress=progress)
+        return distributed.fit(folder, job, stored, progress=progress)
 
 
 def _fit_once(job: TrainingJob, max_rows: int | None) -> Any:
@@ -183,8 +211,14 @@ def _fit_once(job: TrainingJob, max_rows: int | None) -> Any:
         model = ensemble.FAMILY.of(params, cluster.map(_fit_rows, jobs))
     else:
         threads = cluster.node_cpus()
-        model = cluster.call(_fit_rows, (rows, replace(job, params=params)), threads, threads=threads)
+        fitted = (rows, replace(job, params=params))
+        model = cluster.call(_fit_rows, fitted, threads, threads=threads, memory=_memory(job))
     return model if job.target is None else Transformed(model, job.target)
+
+
+def _memory(job: TrainingJob, *, streamed: bool = False) -> int:
+    """Memory that a fit by one task needs: of all rows, for those of the validation part are judged beside it."""
+    return placement.fit_bytes(sum(job.split.num_rows.values()), job.features.program.width, streamed=streamed)
 
 
 def _read(job: TrainingJob, max_rows: int | None) -> Matrix:
@@ -206,6 +240,21 @@ def fit_in_task(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
     train, validation = job.read("train"), job.read("validation")
     model = job.fit(train, validation, threads)
     return job.refit(model, train, validation, threads), validate(job, model, validation)
+
+
+def fit_streamed(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
+    """Fit, validate and fit again in this process, on rows that are read whenever the family asks for them."""
+    how: dict[str, Any] = {"seed": job.recipe.seed, "threads": threads}
+    family: Any = models.family(job.family)
+    validation = job.read("validation")
+    stopping = job.as_fitted(validation) if validation.num_rows else None
+    model = family.fit_blocks(job.streamed(BOTH[:1]), stopping, job.task, job.params, **how)
+    model = job.on_scale(model, validation if validation.num_rows else job.first_block())
+    params, validated = job.params_of_refit(model), validate(job, model, validation)
+    if params is None:
+        return model, validated
+    again = family.fit_blocks(job.streamed(BOTH), None, job.task, params, **how)
+    return (replace(model, model=again) if isinstance(model, Transformed) else again), validated
 
 
 def _validate_distributed(job: TrainingJob, model: Any) -> tuple[Any, ValidationResult]:

@@ -6,28 +6,32 @@ A `TrainingJob` is all that a worker needs to know, without rows. Samples and ho
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlsys import errors, models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.features import executors, plan, training
+from mlsys.features.executors import FileRows, file_rows
 from mlsys.features.training import TrainingProgram
 from mlsys.models import family, target_transform
 from mlsys.models.interface import DistributedFamily, FamilyParams
 from mlsys.models.matrix import Matrix, joined
 from mlsys.models.target_transform import TargetTransform, Transformed
 from mlsys.recipe import Recipe
-from mlsys.schema import ROW, Role, Schema, Task
+from mlsys.schema import FOLD, ROW, Role, Schema, Task
 from mlsys.statistics import TrainStatistics, encode_target
 from mlsys.statistics.hashing import GOLDEN, mix
+from mlsys.train import shares
+from mlsys.train.shares import StreamedBlocks
 
 MOST_ROUNDS = 1.15
 """Rounds of a refit at most, as a multiple of those that validation rows chose: the curve is flat near its best."""
@@ -73,6 +77,18 @@ def read(split: Split, part: str, fitted: TrainingProgram, task: Task) -> Matrix
     return Matrix(X, y, tuple(fitted.program.names), tuple(fitted.program.types))
 
 
+def read_share(split: Split, part: str, fitted: TrainingProgram, task: Task, rank: int, workers: int) -> Matrix:
+    """Read the rows of a part that one of some workers fits on."""
+    return read_blocks(shares.share(split.paths(part), fitted.program.width, rank, workers), fitted, task)
+
+
+def read_blocks(blocks: Sequence[FileRows], fitted: TrainingProgram, task: Task) -> Matrix:
+    """Read blocks of rows of the stored files as a matrix."""
+    y = _target(shares.column(blocks, task.target), task)
+    X = executors.transform_rows(blocks, fitted.columns, fitted.transform, fitted.program.width)
+    return Matrix(X, y, tuple(fitted.program.names), tuple(fitted.program.types))
+
+
 def _target(values: pa.ChunkedArray, task: Task) -> NDArray[np.float64]:
     y = np.asarray(encode_target(values, task), dtype=np.float64)
     absent = (y < 0) if task.is_classification else ~np.isfinite(y)
@@ -94,6 +110,30 @@ def sampled(table: pa.Table, max_rows: int | None, seed: int) -> pa.Table:
         return table
     order = np.argsort(_hash(np.asarray(table[ROW]), seed), kind="stable")
     return table.take(pa.array(np.sort(order[:max_rows])))
+
+
+def read_sample(
+    split: Split, part: str, columns: Sequence[str], max_rows: int | None, seed: int, folds: Sequence[int] | None = None
+) -> pa.Table:
+    """Read what `sampled` would draw of a part, or of some of its folds: of the other rows only their numbers.
+
+    No more than a row group is in memory beside the sample.
+    """
+    numbers = np.asarray(split.table(part, [ROW], folds)[ROW])
+    if max_rows is None or len(numbers) <= max_rows:
+        return split.table(part, columns, folds)
+    hashes = _hash(numbers, seed)
+    last = np.partition(hashes, max_rows - 1)[max_rows - 1]  # no two rows have one hash: it is a permutation
+    names, pieces = list(dict.fromkeys([*columns, ROW, FOLD])), []
+    for path in split.paths(part):
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group, columns=names).select(names)
+                chosen = _hash(np.asarray(rows[ROW]), seed) <= last
+                if folds is not None:
+                    chosen &= np.isin(np.asarray(rows[FOLD]), folds)
+                pieces.append(rows.filter(pa.array(chosen)))
+    return pa.concat_tables(pieces).select(list(dict.fromkeys(columns)))
 
 
 def held_out(table: pa.Table, schema: Schema, *, forward: bool, seed: int) -> NDArray[np.bool_]:
@@ -143,6 +183,20 @@ class TrainingJob:
     def read(self, part: str) -> Matrix:
         """Read all rows of a part, in this process."""
         return read(self.split, part, self.features, self.task)
+
+    def share(self, part: str, rank: int, workers: int) -> Matrix:
+        """Read the share of worker `rank` in the rows of a part, in this process."""
+        return read_share(self.split, part, self.features, self.task, rank, workers)
+
+    def streamed(self, parts: Sequence[str]) -> StreamedBlocks:
+        """All rows of some parts, with the target as it is fitted, read block by block each time they are needed."""
+        paths = [path for part in parts for path in self.split.paths(part)]
+        blocks = file_rows(paths, self.features.program.width)
+        return StreamedBlocks(blocks, lambda each: self.as_fitted(read_blocks(each, self.features, self.task)))
+
+    def first_block(self) -> Matrix:
+        """The first block of training rows, with the target on its own scale."""
+        return read_blocks(self.streamed(["train"]).blocks[:1], self.features, self.task)
 
     def fit(self, train: Matrix, validation: Matrix, threads: int) -> Any:
         """Fit in this process; without validation rows nothing stops the boosting."""

@@ -34,7 +34,7 @@ _HIDDEN = re.compile(r"\.(.+)\.[0-9a-f]{8}(\.old)?")
 
 @dataclass(frozen=True)
 class Leftover:
-    """A file or folder that nothing needs: an object, a record of a step, a staging folder or a kept traceback."""
+    """A file or folder that nothing needs: an object, a record of a step, checkpoints, half an output, a traceback."""
 
     kind: str
     path: Path
@@ -57,6 +57,7 @@ def leftovers(store: Store, days: float = DAYS, outputs: Sequence[Path] = ()) ->
     rows = [("object", path) for digest, path in objects.items() if digest not in needed]
     rows += [("step", path) for path in _unneeded_records(store, needed, before)]
     rows += [("fault", path) for path in (store.root / "faults").glob("*") if _changed(path) < before]
+    rows += [("checkpoints", path) for path in (store.root / "checkpoints").glob("*") if _newest(path) < before]
     day_ago = time.time() - DAY_S
     rows += [("staging", path) for path in (store.root / "staging").glob("*") if _newest(path) < day_ago]
     rows += [("staging", path) for path in _hidden_outputs(outputs) if _newest(path) < day_ago]

@@ -1,5 +1,7 @@
 """Boosters in one task and on Ray Train: the same features, nearly the same model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -7,19 +9,18 @@ from sklearn.metrics import roc_auc_score
 from mlsys import errors, train
 from mlsys.predict import Predictor
 from mlsys.statistics import encode_target
-from mlsys.train import distributed, training_job
+from mlsys.train import distributed, placement, training_job
 from mlsys.train.training_job import TrainingJob
 
 WORKERS = 2
 
 
-def built(make_split, plan, **settings):
-    return make_split(
-        num_rows=3_001, train={"plan": plan, "workers": WORKERS, "rounds": 400, "early_stopping": 10, **settings}
-    )
+def built(make_split, plan, kind="binary", **train):
+    settings = {"plan": plan, "workers": WORKERS, "rounds": 400, "early_stopping": 10, **train}
+    return make_split(kind, num_rows=3_001, train=settings)
 
 
-@pytest.fixture(scope="module", params=["xgboost"])
+@pytest.fixture(scope="module", params=["lightgbm", "xgboost"])
 def family(request):
     return request.param
 
@@ -51,7 +52,7 @@ def test_both_plans_share_features_and_say_which_they_are(both, family):
     assert task.program.to_json() == spread.program.to_json()
     assert task.provenance["plan"].startswith("task: ")
     assert spread.provenance["plan"].startswith("cluster: ")
-    assert f"{family}: {WORKERS} workers with 0.5 CPUs each" in told
+    assert [line for line in told if line.startswith(f"{family}: {WORKERS} workers with 1 CPUs and 0.5 GB each")]
 
 
 def test_the_best_round_is_kept_and_not_the_last(both):
@@ -65,23 +66,62 @@ def test_nothing_of_ray_train_stays_behind(both):
     assert left == set()
 
 
-def test_the_blocks_that_workers_get_hold_the_features_of_the_table(store, make_split):
-    split, statistics, recipe, task = built(make_split, "cluster")
-    program = training_job.fit_program(split.schema, statistics, recipe, "xgboost")
-    job = TrainingJob(split, program, recipe, task, "xgboost", None)
-    blocks = list(distributed._dataset(job).iter_batches(batch_size=None, batch_format="numpy"))
-    streamed = np.concatenate([np.column_stack([block["X"], block["y"]]) for block in blocks])
+def test_checkpoints_are_gone_once_the_bundle_is_stored(store, both):
+    assert list((store.root / "checkpoints").glob("*")) == []
+
+
+def spread_job(make_split, family, kind="binary", **train):
+    split, statistics, recipe, task = built(make_split, "cluster", kind, family=family, **train)
+    program = training_job.fit_program(split.schema, statistics, recipe, family)
+    return TrainingJob(split, program, recipe, task, family, training_job.params_of(recipe, family))
+
+
+ALL_ROWS = {
+    "lightgbm": {"early_stopping": 0, "bagging_fraction": 1.0},
+    "xgboost": {"early_stopping": 0, "subsample": 1.0},
+}
+
+
+def rows_of_the_first_tree(family, booster):
+    if family == "xgboost":
+        return booster.trees_to_dataframe()["Cover"][0]  # of squared errors a second derivative is 1
+    return booster.dump_model(num_iteration=1)["tree_info"][0]["tree_structure"]["internal_count"]
+
+
+def test_all_rows_are_fitted_on_and_again_to_the_same_bytes(make_split, family, tmp_path):
+    job = spread_job(make_split, family, "regression", rounds=30, params=ALL_ROWS[family])
+    assert job.split.num_rows["train"] % WORKERS == 1
+    models_made = []
+    for number in (0, 1):
+        (tmp_path / str(number)).mkdir()
+        models_made.append(distributed.fit(tmp_path / str(number), job, tmp_path / f"checkpoints-{number}"))
+    data = [distributed.distributed_family(family).to_bytes(model) for model in models_made]
+    assert data[0] == data[1]
+    assert rows_of_the_first_tree(family, models_made[0].booster) == job.split.num_rows["train"]
+
+
+def test_shares_hold_the_features_of_the_table(store, make_split):
+    job = spread_job(make_split, "xgboost")
+    shared = [job.share("train", rank, WORKERS) for rank in range(WORKERS)]
     whole = job.read("train")
+    both_shares = np.concatenate([np.column_stack([rows.X, rows.y]) for rows in shared])
     table = np.column_stack([whole.X, whole.y])
-    assert streamed.shape == table.shape
-    order = [np.lexsort(np.nan_to_num(a, nan=-1e9).T) for a in (streamed, table)]
-    assert np.array_equal(streamed[order[0]], table[order[1]], equal_nan=True)
+    assert both_shares.shape == table.shape
+    order = [np.lexsort(np.nan_to_num(a, nan=-1e9).T) for a in (both_shares, table)]
+    assert np.array_equal(both_shares[order[0]], table[order[1]], equal_nan=True)
 
 
-def test_what_went_wrong_in_a_worker_is_said(store, make_split, tmp_path):
-    split, statistics, recipe, task = built(make_split, "cluster")
-    wrong = task.model_copy(update={"classes": ("no", "never")})
-    program = training_job.fit_program(split.schema, statistics, recipe, "xgboost")
-    job = TrainingJob(split, program, recipe, wrong, "xgboost", None)
-    with pytest.raises(errors.ClusterError, match=r"got: .*TargetError: train: target 'y' got: 'yes' in"):
-        distributed.fit(tmp_path, job)
+def test_what_went_wrong_in_a_worker_is_said_at_once(make_split, tmp_path):
+    job = spread_job(make_split, "xgboost")
+    wrong = replace(job, task=job.task.model_copy(update={"classes": ("no", "never")}))
+    with pytest.raises(errors.TargetError, match=r"train: target 'y'\n *got: *'yes' in"):
+        distributed.fit(tmp_path, wrong, tmp_path / "checkpoints")
+
+
+def test_workers_for_whom_there_is_no_room_are_an_error_and_not_a_hang(make_split, tmp_path, monkeypatch):
+    monkeypatch.setenv(distributed.START_TIMEOUT, "2")
+    monkeypatch.setattr(placement, "WORKER_BYTES", 1 << 50)
+    job = spread_job(make_split, "xgboost")
+    with pytest.raises(errors.ClusterError, match="no room for 2 s; free on the nodes: 2 CPUs and") as caught:
+        distributed.fit(tmp_path, job, tmp_path / "checkpoints")
+    assert "train: 2 workers with 1 CPUs and 1125899.9 GB each" in str(caught.value)

@@ -11,7 +11,7 @@ STARTS = ("ray.remote", "ray.data", "ray.train", "ray.tune", "ray.serve", "concu
 
 ALLOWED = {
     "mlsys.cluster.tasks": {"ray.remote"},  # `cluster.call`, `submit` and `map` themselves
-    "mlsys.train.distributed": {"ray.data", "ray.train"},  # one model fitted by several workers, to which rows stream
+    "mlsys.train.distributed": {"ray.train"},  # one model fitted by several workers, in step
     "mlsys.tune.trials": {"ray.tune"},  # trials that are proposed one after another, and stopped early
     "mlsys.deploy.asgi": {"concurrent.futures"},  # a few threads inside of a replica, for large requests
     "mlsys.tune.points": {"ray.tune"},  # the searcher of those trials

@@ -4,23 +4,27 @@ Ke et al., "LightGBM: A Highly Efficient Gradient Boosting Decision Tree", NeurI
 on the validation rows has not fallen for some rounds, and the booster is cut to its best round.
 
 Leaves are split where that helps most, so that a tree of as many leaves as another is deeper in places; the number of
-leaves, and not the depth, says how much a tree can hold. The same seed, rows and threads give the same booster
-(``deterministic``, histograms by column). One task fits it, whatever the number of rows.
+leaves, and not the depth, says how much a tree can hold. The same seed, rows, threads and workers give the same booster
+(``deterministic``, histograms by column), and so does a fit that goes on from a checkpoint.
+
+Workers of a cluster grow trees in step (``tree_learner: data``). They have to be connected before rows are binned, or
+each has bins of its own and the first sum of histograms of different lengths ends with "connection reset by peer"; and
+they have to stop at the same round, for which each judges all the validation rows, as LightGBM sums no loss.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import lightgbm
 import numpy as np
 from pydantic import Field
 
-from mlsys.models.boosting import PROGRESS_ROUNDS, Bins, Boosted, BoostingFamily, BoostingParams, Stopping
-from mlsys.models.interface import Domain, Integer, Progress, Uniform
-from mlsys.models.matrix import Matrix, bounded, check_width, probabilities
+from mlsys.models.boosting import Bins, Boosted, BoostingFamily, BoostingParams, GrowingBooster, Stopping, grow_rounds
+from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform
+from mlsys.models.matrix import Matrix, bounded, check_width, joined, probabilities
 from mlsys.schema import Task, TaskKind
 
 _OBJECTIVES = {
@@ -52,16 +56,29 @@ class LightGBMParams(BoostingParams):
     max_bin: int = Field(255, ge=2, le=4096)
 
 
-class LightGBMFamily(BoostingFamily[LightGBMParams, lightgbm.Booster, lightgbm.Dataset]):
-    """LightGBM on one machine."""
+class LightGBMFamily(
+    BoostingFamily[LightGBMParams, lightgbm.Booster, lightgbm.Dataset],
+    DistributedFamily[LightGBMParams, Boosted[lightgbm.Booster]],
+):
+    """LightGBM on one machine, or in a worker of Ray Train that knows the machines of the others."""
 
     name = "lightgbm"
     complexity = 7
     """After the others: leaf-wise trees are deep, so their reasons are longer than those of XGBoost's."""
     params = LightGBMParams
     libraries = ("lightgbm",)
+    trainer = "ray.train.lightgbm:LightGBMTrainer"
+    network = "ray.train.lightgbm:get_network_params"
+    shares_validation = False
     file = "booster.txt"
     format = "a LightGBM model of mlsys as text"
+
+    def __init__(self, machines: Mapping[str, Any] | None = None) -> None:
+        self.machines = machines
+
+    def connected(self, network: Mapping[str, Any]) -> LightGBMFamily:
+        """The family in a worker, of LightGBM's own parameters of a network."""
+        return LightGBMFamily(network)
 
     def space(self, task: Task) -> dict[str, Domain]:
         """Parameters that move accuracy most; the number of rounds is left to early stopping."""
@@ -98,7 +115,12 @@ class LightGBMFamily(BoostingFamily[LightGBMParams, lightgbm.Booster, lightgbm.D
     def bin(
         self, blocks: Sequence[Matrix], validation: Matrix | None, params: LightGBMParams, *, threads: int
     ) -> Bins[lightgbm.Dataset]:
-        """Bin the blocks without joining them; the rows that say when to stop are cut where the others are."""
+        """Bin the blocks without joining them; the rows that say when to stop are cut where the others are.
+
+        In a worker that is done later, once `grow` has connected it with the others; they are joined there, for
+        LightGBM goes on from a checkpoint on one matrix alone.
+        """
+        blocks = blocks if self.machines is None else [joined(blocks)]
         X: Any = bounded(blocks[0].X) if len(blocks) == 1 else [bounded(block.X) for block in blocks]
         y = np.concatenate([block.y for block in blocks])
         categories = [j for j, kind in enumerate(blocks[0].types) if kind == "c"]
@@ -108,10 +130,12 @@ class LightGBMFamily(BoostingFamily[LightGBMParams, lightgbm.Booster, lightgbm.D
             "feature_pre_filter": False,
             "verbosity": -1,
         }
-        data = lightgbm.Dataset(X, y, categorical_feature=categories, params=settings).construct()
-        if validation is None or not validation.num_rows:
-            return Bins(data, None)
-        return Bins(data, data.create_valid(bounded(validation.X), validation.y, params=settings).construct())
+        data, held_out = lightgbm.Dataset(X, y, categorical_feature=categories, params=settings), None
+        if validation is not None and validation.num_rows:
+            held_out = data.create_valid(bounded(validation.X), validation.y, params=settings)
+        if self.machines is None:
+            (held_out or data).construct()  # and what it refers to
+        return Bins(data, held_out)
 
     def grow(
         self,
@@ -123,20 +147,26 @@ class LightGBMFamily(BoostingFamily[LightGBMParams, lightgbm.Booster, lightgbm.D
         threads: int,
         progress: Progress | None = None,
         seconds: float | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Boosted[lightgbm.Booster]:
         """Grow a booster, of all `params.rounds` without rows that say when to stop."""
         stopping = Stopping(params.early_stopping, seconds)
-        booster = lightgbm.Booster(_settings(task, params, seed, threads), bins.train)
-        if bins.stopping is not None:
-            booster.add_valid(bins.stopping, "v")
-        for number in range(1, params.rounds + 1):
-            is_grown = booster.update()
-            loss = booster.eval_valid()[0][2] if bins.stopping is not None else None
-            if progress is not None and number % PROGRESS_ROUNDS == 0:
-                progress(number)
-            if stopping.ends(loss) or is_grown:
-                break
-        return _alone(booster, task, max(1, stopping.rounds))
+        settings = _settings(task, params, seed, threads) | self._parallel()
+        latest = checkpoints.latest if checkpoints else None
+        growth = _LightGBMGrowth(settings, bins, None if latest is None else latest.model)
+        if latest is not None:
+            stopping.resume(latest.stopping)
+        grow_rounds(growth, params.rounds, stopping, progress, checkpoints)
+        made = _alone(growth.booster, task, max(1, stopping.rounds))
+        if self.machines is not None:
+            growth.booster.free_network()
+        return made
+
+    def _parallel(self) -> dict[str, Any]:
+        """Settings of a worker among others."""
+        if self.machines is None or self.machines.get("num_machines", 1) == 1:
+            return {}
+        return {"tree_learner": "data", "pre_partition": True, **self.machines}
 
     def predict(self, model: Boosted[lightgbm.Booster], X: np.ndarray) -> np.ndarray:
         """Predict values, or probabilities from the margins, which LightGBM sums tree by tree in double precision."""
@@ -175,6 +205,66 @@ class LightGBMFamily(BoostingFamily[LightGBMParams, lightgbm.Booster, lightgbm.D
 FAMILY = LightGBMFamily()
 
 
+class _LightGBMGrowth(GrowingBooster):
+    """A booster on its binned rows, new or from the trees of a checkpoint."""
+
+    booster: lightgbm.Booster
+
+    def __init__(self, settings: dict[str, Any], bins: Bins[lightgbm.Dataset], trees: bytes | None = None) -> None:
+        self.settings = settings
+        self.bins = bins
+        self.is_resumed = trees is not None
+        if trees is not None:
+            self.booster = lightgbm.Booster(model_str=trees.decode())
+            return
+        self.booster = lightgbm.Booster(settings, bins.train)
+        if bins.stopping is not None:
+            self.booster.add_valid(bins.stopping, "v")
+
+    def grow_round(self, number: int) -> bool:
+        if not self.is_resumed:
+            return bool(self.booster.update())
+        self.is_resumed = False
+        lightgbm.train(
+            self.settings,
+            self.bins.train,
+            1,
+            valid_sets=None if self.bins.stopping is None else [self.bins.stopping],
+            valid_names=["v"],
+            init_model=self.booster,
+            keep_training_booster=True,
+            callbacks=[_FirstRound(self, number)],
+        )
+        return False
+
+    def loss(self) -> float | None:
+        return None if self.bins.stopping is None else float(self.booster.eval_valid()[0][2])
+
+    def to_bytes(self) -> bytes:
+        return _trees(self.booster).encode()
+
+    def forget(self, number: int) -> None:
+        """Seed all that is drawn anew: rows are drawn by generators that are made when their fraction changes."""
+        fraction = self.settings["bagging_fraction"]
+        if fraction < 1:  # all rows are not drawn, and LightGBM would draw some where it had been told to for a moment
+            self.booster.reset_parameter({"bagging_fraction": 0.5 if fraction != 0.5 else 0.6})
+        self.booster.reset_parameter({"bagging_fraction": fraction, "seed": (self.settings["seed"] + number) % 2**31})
+
+
+class _FirstRound:
+    """A callback that takes the new booster, before its first round after a checkpoint."""
+
+    before_iteration = True
+
+    def __init__(self, growth: _LightGBMGrowth, number: int) -> None:
+        self.growth = growth
+        self.number = number
+
+    def __call__(self, env: lightgbm.callback.CallbackEnv) -> None:
+        self.growth.booster = cast("lightgbm.Booster", env.model)  # of `lightgbm.cv` it would be several
+        self.growth.forget(self.number)
+
+
 def _settings(task: Task, params: LightGBMParams, seed: int, threads: int) -> dict[str, Any]:
     is_absolute = task.kind is TaskKind.REGRESSION and params.loss == "absolute"
     objective, loss = _ABSOLUTE if is_absolute else _OBJECTIVES[task.kind]
@@ -193,10 +283,13 @@ def _settings(task: Task, params: LightGBMParams, seed: int, threads: int) -> di
 
 
 def _alone(booster: lightgbm.Booster, task: Task, rounds: int) -> Boosted[lightgbm.Booster]:
-    """The booster's first `rounds` as a model of its own: without its data, and without what the machine was set to."""
-    text = booster.model_to_string(num_iteration=rounds, importance_type="split")
-    trees, _, _ = text.partition("\nparameters:")
-    return Boosted(lightgbm.Booster(model_str=trees), task.kind, len(task.classes), rounds)
+    """The booster's first `rounds` as a model of its own, without its data."""
+    return Boosted(lightgbm.Booster(model_str=_trees(booster, rounds)), task.kind, len(task.classes), rounds)
+
+
+def _trees(booster: lightgbm.Booster, rounds: int | None = None) -> str:
+    """The booster as text, without what the machine was set to."""
+    return booster.model_to_string(num_iteration=rounds, importance_type="split").partition("\nparameters:")[0]
 
 
 def _outputs(margin: np.ndarray, task: TaskKind) -> np.ndarray:

@@ -6,7 +6,7 @@ fallen for some rounds, and the booster is cut to its best round.
 
 One task and every worker of a cluster run the same function over blocks of training rows: inside
 XGBoost's communicator, where there is one, histograms are summed over the workers. The same seed,
-rows, threads and workers give the same booster.
+rows, threads and workers give the same booster, and so does a fit that goes on from a checkpoint.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 import xgboost
 from pydantic import Field
 
-from mlsys.models.boosting import PROGRESS_ROUNDS, Bins, Boosted, BoostingFamily, BoostingParams, Stopping
-from mlsys.models.interface import DistributedFamily, Domain, Integer, Progress, Uniform
+from mlsys.models.boosting import Bins, Boosted, BoostingFamily, BoostingParams, GrowingBooster, Stopping, grow_rounds
+from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform
 from mlsys.models.matrix import Matrix, bounded, check_width, probabilities
 from mlsys.schema import Task, TaskKind
 
@@ -54,6 +54,7 @@ class XGBoostFamily(
     params = XGBoostParams
     libraries = ("xgboost",)
     trainer = "ray.train.xgboost:XGBoostTrainer"
+    streams = True
     file = "booster.ubj"
     format = "an XGBoost model of mlsys in UBJSON"
 
@@ -99,14 +100,17 @@ class XGBoostFamily(
         threads: int,
         progress: Progress | None = None,
         seconds: float | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Boosted[xgboost.Booster]:
         """Grow a booster, of all `params.rounds` without rows that say when to stop."""
         stopping = Stopping(params.early_stopping, seconds)
-        watch = [] if bins.stopping is None else [(bins.stopping, "v")]
         settings = _settings(task, params, seed, threads)
-        how: dict[str, Any] = {"evals": watch, "callbacks": [_AfterRound(stopping, progress)], "verbose_eval": False}
-        booster = xgboost.train(settings, bins.train, params.rounds, **how)
-        return _cut(booster, task, stopping.rounds)
+        latest = checkpoints.latest if checkpoints else None
+        growth = _XGBoostGrowth(settings, bins, None if latest is None else latest.model)
+        if latest is not None:
+            stopping.resume(latest.stopping)
+        grow_rounds(growth, params.rounds, stopping, progress, checkpoints)
+        return _cut(growth.booster.reset(), task, stopping.rounds)
 
     def predict(self, model: Boosted[xgboost.Booster], X: np.ndarray) -> np.ndarray:
         """Predict values, or probabilities from the float32 margins in double precision."""
@@ -165,19 +169,38 @@ class _Blocks(xgboost.DataIter):
         self.position = 0
 
 
-class _AfterRound(xgboost.callback.TrainingCallback):
-    """Report some of the rounds, and ask after each whether it is the last."""
+class _XGBoostGrowth(GrowingBooster):
+    """A booster on its binned rows, new or from the trees of a checkpoint."""
 
-    def __init__(self, stopping: Stopping, progress: Progress | None) -> None:
-        super().__init__()
-        self.stopping = stopping
-        self.progress = progress
+    def __init__(
+        self, settings: dict[str, Any], bins: Bins[xgboost.QuantileDMatrix], trees: bytes | None = None
+    ) -> None:
+        self.bins = bins
+        matrices = [bins.train] if bins.stopping is None else [bins.train, bins.stopping]
+        model = None if trees is None else bytearray(trees)
+        self.booster = xgboost.Booster(settings, matrices, model_file=model)
 
-    def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: Any) -> bool:
-        if self.progress and (epoch + 1) % PROGRESS_ROUNDS == 0:
-            self.progress(epoch + 1)
-        losses = next(iter(evals_log["v"].values())) if evals_log else [None]
-        return self.stopping.ends(losses[-1])
+    def grow_round(self, number: int) -> bool:
+        self.booster.update(self.bins.train, number)
+        return False
+
+    def loss(self) -> float | None:
+        if self.bins.stopping is None:
+            return None
+        return float(self.booster.eval(self.bins.stopping, "v").rpartition(":")[2])
+
+    def to_bytes(self) -> bytes:
+        return bytes(self.booster.save_raw("ubj"))
+
+    def forget(self, number: int) -> None:
+        """Have a new updater of trees made: the old one's sampler of columns draws on, and is saved nowhere.
+
+        The new one's is seeded by the number of the round. XGBoost makes updaters anew when another method of
+        growing trees is configured, which `save_config` makes it do at once.
+        """
+        for method in ("approx", "hist"):
+            self.booster.set_param({"tree_method": method})
+            self.booster.save_config()
 
 
 def _settings(task: Task, params: XGBoostParams, seed: int, threads: int) -> dict[str, Any]:

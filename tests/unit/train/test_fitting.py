@@ -9,7 +9,7 @@ from mlsys.models.matrix import joined
 from mlsys.predict import Predictor
 from mlsys.statistics import encode_target
 from mlsys.store import Store
-from mlsys.train import fitting, training_job
+from mlsys.train import fitting, placement, training_job
 
 SETTINGS = {"train": {"rounds": 60, "early_stopping": 5}}
 ONCE = {"train": {**SETTINGS["train"], "refit": False}}
@@ -158,9 +158,34 @@ def test_the_plan_is_told_and_kept(make_split, tmp_path):
         assert alone.provenance["plan"] == f"task: 360 rows: {family} is fitted by one task, whatever the size"
 
 
-def test_the_recipe_can_ask_for_the_cluster(make_split):
+@pytest.mark.parametrize("family", ["lightgbm", "xgboost"])
+def test_the_recipe_can_ask_for_the_cluster(make_split, family):
     split, _, recipe, _ = make_split(train={"plan": "cluster"})
-    assert fitting.plan(split, recipe, "xgboost").kind == "cluster"
+    assert fitting.plan(split, recipe, family, 7).kind == "cluster"
+
+
+def test_rows_that_no_machine_holds_are_streamed_by_a_family_that_can(make_split, monkeypatch):
+    split, _, recipe, _ = make_split()
+    monkeypatch.setattr(placement, "WORKER_BYTES", 1 << 50)
+    plans = {family: fitting.plan(split, recipe, family, 7) for family in ("lightgbm", "xgboost", "linear")}
+    assert {family: plan.kind for family, plan in plans.items()} == {
+        "lightgbm": "task",
+        "xgboost": "stream",
+        "linear": "task",
+    }
+    assert plans["xgboost"].reason.startswith("360 rows × 7 features, 1,125,899.91 GB as a matrix, which no machine")
+
+
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_streamed_rows_give_the_bundle_of_rows_in_memory_but_for_its_plan(make_split, tmp_path, kind):
+    made = {}
+    for plan in ("task", "stream"):
+        made[plan], _ = fit(make_split(kind, 300, train={**SETTINGS["train"], "plan": plan}), tmp_path)
+        assert made[plan].provenance["plan"].startswith(f"{plan}: 180 rows")
+        assert made[plan].provenance["fitted_on"] == ["train", "validation"]
+    X = np.random.default_rng(0).normal(size=(50, made["task"].model().booster.num_features())).astype(np.float32)
+    outputs = [models.predict("xgboost", bundle.model(), X) for bundle in made.values()]
+    np.testing.assert_allclose(*outputs, rtol=1e-6)
 
 
 def test_the_provenance_holds_no_time_and_no_path(make_split, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from mlsys import errors
 from mlsys.features import executors
-from mlsys.schema import ROW, Column, Kind, Role, Schema
+from mlsys.schema import FOLD, ROW, Column, Kind, Role, Schema
 from mlsys.train import training_job
 
 
@@ -49,6 +49,15 @@ def test_a_larger_sample_holds_the_smaller_one_and_another_seed_draws_other_rows
     )
     assert small < large
     assert small != other
+
+
+@pytest.mark.parametrize("folds", [None, [0, 2]])
+@pytest.mark.parametrize("most", [None, 37, 10_000])
+def test_a_sample_that_is_drawn_while_reading_is_that_of_the_whole_table(make_split, most, folds):
+    split = make_split(num_rows=1_000)[0]
+    columns = ["colour", ROW, "a", FOLD]
+    drawn = training_job.read_sample(split, "train", columns, most, 7, folds)
+    assert drawn.equals(training_job.sampled(split.table("train", columns, folds), most, 7))
 
 
 def test_about_a_tenth_is_held_out():

@@ -81,6 +81,14 @@ def test_what_is_young_stays(store):
     assert len(retention.leftovers(store, days=0)) == 1
 
 
+def test_checkpoints_of_a_fit_that_never_ended_go_with_the_other_old_things(store):
+    old, young = store.root / "checkpoints" / "old", store.root / "checkpoints" / "young"
+    for folder in (old, young):
+        write_json(folder / "fit" / "placement.json", {})
+    age(old)
+    assert [(row.kind, row.path) for row in retention.leftovers(store)] == [("checkpoints", old)]
+
+
 def test_staging_folders_go_after_a_day_and_hidden_folders_of_batches_do(store, tmp_path):
     old, young = store.root / "staging" / "old", store.root / "staging" / "young"
     hidden, other = tmp_path / ".out.0a1b2c3d", tmp_path / ".output.0a1b2c3d"

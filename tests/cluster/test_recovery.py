@@ -1,0 +1,21 @@
+"""Processes of a fit are killed at random rounds: its model has the bytes of one that nobody disturbed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+KILLS = 6
+"""Two rounds of workers and drivers, and a machine: some ten seconds each, most of them for new processes."""
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "recovery.py"
+
+
+def test_kills_of_workers_drivers_and_a_machine_end_in_the_same_bytes():
+    words = ["--kills", KILLS, "--rounds", 100, "--no-middle", "--json"]
+    command = [sys.executable, BENCHMARK, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    measured = json.loads(done.stdout.splitlines()[-1])
+    assert measured["kills"] == KILLS, done.stdout
+    assert measured["same_bytes"], done.stdout

@@ -1,0 +1,106 @@
+"""The promises of `models.interface.DistributedFamily`: a fit goes on from a checkpoint as if nothing had happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from mlsys import models
+from mlsys.models.interface import Checkpoint, DistributedFamily
+from mlsys.models.matrix import Matrix
+from mlsys.schema import Task, TaskKind
+
+TASKS = {
+    "binary": Task(kind=TaskKind.BINARY, target="y", classes=(False, True)),
+    "multiclass": Task(kind=TaskKind.MULTICLASS, target="y", classes=("a", "b", "c")),
+    "regression": Task(kind=TaskKind.REGRESSION, target="y"),
+}
+SPREAD = sorted(name for name, family in models.FAMILIES.items() if isinstance(family, DistributedFamily))
+EVERY = 5
+
+
+@dataclass
+class Memory:
+    """Checkpoints in memory: all that were left, and the one to go on from."""
+
+    latest: Checkpoint | None = None
+    every: int = EVERY
+    left: list[Checkpoint] = field(default_factory=list)
+
+    def save(self, checkpoint):
+        self.left.append(checkpoint)
+
+
+def blocks(kind, num_rows=1_300):
+    """Quantities, a category and missing values, in three blocks to fit on and one that says when to stop."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(num_rows, 7)).astype(np.float32)
+    X[:, 6] = rng.integers(0, 6, num_rows)
+    signal = 2 * X[:, 0] - X[:, 1] + X[:, 6] % 3 + 0.5 * rng.normal(size=num_rows)
+    X[rng.random(X.shape) < 0.05] = np.nan
+    y = {"binary": signal > 1, "multiclass": np.digitize(signal, [0, 2]), "regression": signal}[kind]
+    rows = Matrix(X, y.astype(np.float64), tuple("abcdefg"), ("q",) * 6 + ("c",))
+    return [rows.take(np.arange(start, start + 350)) for start in (0, 350, 700)], rows.take(np.arange(1_050, num_rows))
+
+
+@pytest.fixture(scope="module", params=SPREAD)
+def family(request):
+    return models.family(request.param).connected({})
+
+
+@pytest.fixture(scope="module", params=[*sorted(TASKS), "absolute"])
+def fit(family, request):
+    kind = "regression" if request.param == "absolute" else request.param
+    extra = {"loss": "absolute"} if request.param == "absolute" else {}
+
+    def made(memory, **params):
+        settings = models.params_of(family.name, {"rounds": 23, "learning_rate": 0.2, **extra, **params})
+        train, held_out = blocks(kind)
+        how = {"seed": 3, "threads": 2, "checkpoints": memory}
+        return family.to_bytes(family.fit_blocks(train, held_out, TASKS[kind], settings, **how))
+
+    return made
+
+
+def test_both_boosted_families_can_be_spread():
+    assert SPREAD == ["lightgbm", "xgboost"]
+
+
+def test_there_is_a_checkpoint_every_some_rounds_and_at_the_end(fit):
+    memory = Memory()
+    fit(memory, early_stopping=0)
+    assert [checkpoint.rounds for checkpoint in memory.left] == [5, 10, 15, 20, 23]
+
+
+ROWS = {"lightgbm": "bagging_fraction", "xgboost": "subsample"}
+
+
+@pytest.mark.parametrize("rows", [0.4, 0.7, 1.0])
+@pytest.mark.parametrize("params", [{"early_stopping": 0}, {"early_stopping": 4, "learning_rate": 0.9}], ids=str)
+def test_a_fit_that_goes_on_from_any_checkpoint_ends_in_the_same_bytes(family, fit, params, rows):
+    params = {**params, ROWS[family.name]: rows}
+    undisturbed = Memory()
+    model = fit(undisturbed, **params)
+    for number, checkpoint in enumerate(undisturbed.left):
+        again = Memory(latest=checkpoint)
+        assert fit(again, **params) == model
+        assert again.left == undisturbed.left[number + 1 :]
+
+
+def test_rows_and_features_are_drawn_anew_after_a_checkpoint(fit):
+    memory = Memory()
+    whole = fit(memory, early_stopping=0)
+    assert whole != fit(None, early_stopping=0)
+    assert memory.left[0].model != memory.left[1].model
+
+
+def test_a_fit_that_has_ended_is_not_grown_further(fit):
+    memory = Memory()
+    params = {"early_stopping": 2, "learning_rate": 1.0, "rounds": 200}
+    model = fit(memory, **params)
+    assert memory.left[-1].stopping["ended"]
+    ended = Memory(latest=memory.left[-1])
+    assert fit(ended, **params) == model
+    assert ended.left == []
