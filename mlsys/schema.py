@@ -7,10 +7,10 @@ inferred once by ``collect``, written out for review, and enforced from then on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
@@ -62,16 +62,65 @@ class _FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+USUAL_POWER = 1.5
+"""Power of the Tweedie variance where a recipe says none: half-way between counts (1) and positive amounts (2)."""
+
+
+class TargetLoss(_FrozenModel):
+    """A loss of numbers that a recipe names; `parameter` is the quantile of quantile, and the power of tweedie."""
+
+    name: Literal["quantile", "poisson", "tweedie", "gamma"]
+    parameter: float | None = None
+
+    @classmethod
+    def of(cls, value: str | Mapping[Any, float]) -> Self | None:
+        """The loss that the value of a recipe's `loss` names; None for ``auto``.
+
+        >>> TargetLoss.of({"quantile": 0.9}), TargetLoss.of("tweedie"), TargetLoss.of("auto")
+        (TargetLoss(name='quantile', parameter=0.9), TargetLoss(name='tweedie', parameter=1.5), None)
+        """
+        if value == "auto":
+            return None
+        named = {value: USUAL_POWER if value == "tweedie" else None} if isinstance(value, str) else value
+        return next(cls.model_validate({"name": name, "parameter": number}) for name, number in named.items())
+
+    @property
+    def power(self) -> float | None:
+        """The power of the mean that the variance goes with: 1 for Poisson, 2 for gamma; None for a quantile."""
+        return {"poisson": 1.0, "tweedie": self.parameter, "gamma": 2.0, "quantile": None}[self.name]
+
+    @property
+    def level(self) -> float:
+        """The level of the quantile that is asked for; that of the median for another loss."""
+        return self.parameter if self.name == "quantile" and self.parameter is not None else 0.5
+
+    @property
+    def has_log_link(self) -> bool:
+        """True if models are sums on the scale of the logarithm, so that predictions are above 0."""
+        return self.name != "quantile"
+
+    def __str__(self) -> str:
+        return self.name if self.parameter is None else f"{{{self.name}: {self.parameter:g}}}"
+
+
 class Task(_FrozenModel):
     """The prediction task: its kind and target, and for classification the classes in a fixed order.
 
     `classes` are the values of the target as JSON scalars, sorted; probabilities come in
-    this order everywhere. For a binary task `classes[1]` is the positive class.
+    this order everywhere. For a binary task `classes[1]` is the positive class. `loss` is that of a number
+    where the recipe names one; otherwise it follows the metric.
     """
 
     kind: TaskKind
     target: str
     classes: tuple[bool | int | str, ...] = ()
+    loss: TargetLoss | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not said: digests of tasks that say no more than kind and classes stay as they were."""
+        facts: dict[str, Any] = handler(self)
+        return {key: value for key, value in facts.items() if value is not None}
 
     @property
     def is_classification(self) -> bool:

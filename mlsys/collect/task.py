@@ -9,7 +9,7 @@ which each has ten rows on average
 anything else                                             regression
 ========================================================  ==================================================
 
-``task`` in the recipe overrides it.
+``task`` in the recipe overrides it, and so does ``loss``, which is one of numbers.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlsys import cluster, errors, expressions
+from mlsys.collect import row_values
 from mlsys.dataset import Snapshot
 from mlsys.recipe import Recipe
-from mlsys.schema import Task, TaskKind
+from mlsys.schema import TargetLoss, Task, TaskKind
 
 Label = bool | int | str
 
@@ -53,11 +54,12 @@ def decide(snapshot: Snapshot, recipe: Recipe, without: Collection[Label] = ()) 
     Raises
     ------
     TargetError
-        The target cannot be learned from as that task: one class, numbers needed, too many classes.
+        The target cannot be learned from as that task: one class, numbers needed, too many classes, or values that
+        the recipe's loss does not take.
     RecipeError
-        ``positive`` is no class of the target.
+        ``positive`` is no class of the target, or ``loss`` is named for a task of classes.
     """
-    target = recipe.target
+    target, loss = recipe.target, _loss(recipe)
     if target not in snapshot.schema:
         raise errors.RecipeError.unknown_column("recipe: 'target'", target, snapshot.schema.names)
     counts, is_numeric, is_integer = cluster.call(_labels, snapshot, target, threads=1)
@@ -67,13 +69,25 @@ def decide(snapshot: Snapshot, recipe: Recipe, without: Collection[Label] = ()) 
     if len(counts) == 1:
         raise errors.TargetError.single_class(target, next(iter(counts)), sum(counts.values()))
     kind = kind_of(counts, is_numeric=is_numeric, is_integer=is_integer) if recipe.task == "auto" else recipe.task
-    if kind is TaskKind.REGRESSION:
-        return _regression(target, counts, is_numeric=is_numeric)
+    if kind is TaskKind.REGRESSION or loss is not None:
+        decided = _regression(target, counts, is_numeric=is_numeric).model_copy(update={"loss": loss})
+        row_values.check(snapshot, decided)
+        return decided
     classes = _classes(target, counts, kind)
     if kind is TaskKind.BINARY:
         positive = _positive(classes, counts, recipe.positive, target)
         classes = [label for label in classes if label != positive] + [positive]
     return Task(kind=kind, target=target, classes=tuple(classes))
+
+
+def _loss(recipe: Recipe) -> TargetLoss | None:
+    """The loss that the recipe names, which is one of numbers."""
+    loss = TargetLoss.of(recipe.loss)
+    if loss is not None and recipe.task not in ("auto", TaskKind.REGRESSION):
+        where, got = f"recipe: loss: {loss}", f"task: {TaskKind(recipe.task).value}"
+        hint = "leave one of them out: a loss is one of numbers, classes are compared by selection.metric"
+        raise errors.RecipeError.build(where, got=got, expected="task: regression, or auto", hint=hint, field="loss")
+    return loss
 
 
 def messages(snapshot: Snapshot, recipe: Recipe, task: Task) -> list[str]:

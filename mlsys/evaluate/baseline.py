@@ -17,7 +17,7 @@ from mlsys.statistics.arrays import Floats
 def metric_of(bundle: Bundle, recipe: Recipe) -> metrics.Metric:
     """The metric that a model is judged by: the recipe's, or the one by which its training chose."""
     chosen = bundle.provenance.get("validation", {}).get("metric")
-    return metrics.find(recipe.selection.metric, bundle.task.kind, chosen)
+    return metrics.find(recipe.selection.metric, bundle.task.kind, chosen or metrics.usual(bundle.task))
 
 
 def dummy_scores(split: Split, task: Task, num_rows: int, metric: metrics.Metric) -> Floats:
@@ -25,7 +25,8 @@ def dummy_scores(split: Split, task: Task, num_rows: int, metric: metrics.Metric
     y = held_out.labels(split.table("train", [task.target])[task.target], task, "train")
     family = models.family(models.BASELINE)
     rows = Matrix(np.empty((len(y), 0), np.float32), y, (), ())
-    fitted = family.fit(rows, None, task, family.params(loss=metrics.LOSSES[metric.functional]), seed=0, threads=1)
+    asked = task.model_copy(update={"loss": metric.loss})
+    fitted = family.fit(rows, None, asked, family.params(loss=metrics.LOSSES[metric.functional]), seed=0, threads=1)
     return np.asarray(family.predict(fitted, np.empty((num_rows, 0), np.float32)), np.float64)
 
 

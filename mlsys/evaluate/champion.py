@@ -35,6 +35,7 @@ from mlsys.evaluate import access_log, baseline, held_out, intervals, metrics, r
 from mlsys.evaluate.intervals import Estimate
 from mlsys.evaluate.unseen_rows import UnseenRows
 from mlsys.recipe import Recipe
+from mlsys.schema import Task
 from mlsys.store import Store
 
 MIN_ROWS = 20
@@ -131,6 +132,8 @@ def _obstacles(store: Store, challenger: Bundle, champion: Bundle, split: Split)
         yield f"the champion's task is {theirs.kind.value}, the new model's {ours.kind.value}"
     if ours.classes != theirs.classes:
         yield f"the champion's classes are {_listed(theirs.classes)}, the new model's {_listed(ours.classes)}"
+    if _quantile(ours) != _quantile(theirs):
+        yield f"the champion predicts {_quantile(theirs)}, the new model {_quantile(ours)}"
     missing = [name for name in champion.program.inputs if name not in split.schema]
     if missing:
         yield f"the champion reads columns that the rows do not have any more: {_listed(missing)}"
@@ -139,6 +142,12 @@ def _obstacles(store: Store, challenger: Bundle, champion: Bundle, split: Split)
         yield "the champion does not say which rows it was trained on"
     elif not store.has("split", str(trained_on)):
         yield f"the rows that the champion was trained on are not in the store any more (split {str(trained_on)[:12]})"
+
+
+def _quantile(task: Task) -> str:
+    """Say in words which quantile of a number is predicted, if it is one."""
+    is_quantile = task.loss is not None and task.loss.name == "quantile"
+    return f"the quantile {task.loss.level:g}" if task.loss and is_quantile else "no quantile"
 
 
 def _listed(values: Iterable[object]) -> str:

@@ -51,7 +51,7 @@ def check_names(gate: Mapping[str, Threshold], kind: TaskKind | str) -> None:
     RecipeError
         A name is no metric of this kind of task, or a bound has neither `min` nor `max`.
     """
-    known = [metric.name for metric in metrics.all_for(kind)]
+    known = [metric.name for metric in metrics.all_for(kind, *gate)]
     for name, bound in gate.items():
         if name not in known:
             expected, hint = f"a metric of a {TaskKind(kind).value} task", errors.did_you_mean(name, known)

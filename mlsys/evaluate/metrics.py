@@ -23,7 +23,9 @@ the monitor know it. One that has no form under weights is computed anew on the 
 
 from __future__ import annotations
 
+import functools
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,11 +34,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsys import errors
+from mlsys.evaluate import deviances
 from mlsys.evaluate import weighted_metrics as weighted
 from mlsys.evaluate.weighted_metrics import Prepare, by_rows  # noqa: F401 - the other way to make a metric
 from mlsys.plugins import Plugins
 from mlsys.recipe import Recipe
-from mlsys.schema import TaskKind
+from mlsys.schema import TargetLoss, Task, TaskKind
 from mlsys.statistics import ranking
 from mlsys.statistics.arrays import Floats
 
@@ -73,12 +76,15 @@ class Metric:
         Its formula, source and undefined cases, as reports print them.
     functional
         What of the distribution of a numeric target its best prediction is (Gneiting 2011, JASA 106, 746-762).
+    loss
+        The loss that it is the mean of, where a recipe can name that.
     default_for
         The kinds of task whose models are ordered by it when the recipe says ``auto``.
     monitored_for
         The kinds of task for which the monitor measures it beside the metric that the recipe names.
     in_target_unit
-        It has the target's unit; the monitor takes its losses as fractions of its value on the test rows.
+        It has the target's unit, or a power of it; the monitor takes its losses as fractions of its value on the test
+        rows.
     is_headline
         Reports draw it beside others on a scale where 1 is perfect.
     bounds
@@ -92,7 +98,8 @@ class Metric:
     better: Literal["higher", "lower", "nearer to 0"]
     prepare: Prepare
     definition: str
-    functional: Literal["mean", "median", "mean of logarithms"] = "mean"
+    functional: Literal["mean", "median", "mean of logarithms", "quantile"] = "mean"
+    loss: TargetLoss | None = None
     default_for: frozenset[TaskKind] = NO_TASK
     monitored_for: frozenset[TaskKind] = NO_TASK
     in_target_unit: bool = False
@@ -113,8 +120,8 @@ class Metric:
         return self.prepare(np.asarray(y), np.asarray(prediction))(None)
 
 
-LOSSES = {"mean": "squared", "median": "absolute", "mean of logarithms": "log"}
-"""What a metric asks a model to predict → the loss whose least value is there."""
+LOSSES = {"mean": "squared", "median": "absolute", "mean of logarithms": "log", "quantile": "squared"}
+"""What a metric asks a model to predict → the loss whose least value is there, where the task names none itself."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +222,61 @@ _TABLE = (
            "mean of prediction - y; nearer to 0 is better, so bound it on both sides"),
 )  # fmt: skip
 
-METRICS: Plugins[Metric] = Plugins("mlsys.metrics", {metric.name: metric for metric in _TABLE}, {}, Metric)
+
+def of_loss(loss: TargetLoss) -> Metric:
+    """The metric that is the mean of a loss; its name has the loss's parameter.
+
+    >>> of_loss(TargetLoss.of({"quantile": 0.9})).name, of_loss(TargetLoss.of("poisson")).name
+    ('pinball_0.9', 'poisson_deviance')
+    """
+    suffix = "" if loss.parameter is None else f"_{loss.parameter}"
+    prepare = weighted.mean_of(deviances.of_rows(loss))
+    how: dict[str, Any] = {"prepare": prepare, "loss": loss, "in_target_unit": True, "bounds": ERROR}
+    if loss.name == "quantile":
+        text = f"mean of {loss.level:g} times what is too low and {1 - loss.level:g} times what is too high"
+        definition = f"{text} (Koenker & Bassett 1978, Econometrica 46, 33-50), in the target's unit"
+        how |= {"functional": "quantile", "definition": definition}
+        return Metric(f"pinball{suffix}", f"Pinball loss {loss.level:g}", REGRESSION, "value", "lower", **how)
+    named = {"poisson": "Poisson", "tweedie": f"Tweedie {loss.parameter}", "gamma": "Gamma"}[loss.name]
+    definition = (
+        f"mean unit deviance for a variance that goes with the power {loss.power:g} of the mean (Jørgensen 1987, JRSS "
+        "B 49, 127-162); NaN if a prediction is not above 0"
+    )
+    title = f"{named} deviance"
+    return Metric(f"{loss.name}_deviance{suffix}", title, REGRESSION, "value", "lower", definition=definition, **how)
+
+
+_NAMES_OF_LOSSES = re.compile(r"(?:pinball_(?P<quantile>.+)|tweedie_deviance_(?P<tweedie>.+)|(?P<other>.+)_deviance)")
+
+
+@functools.cache
+def _named_by_loss(name: object) -> Metric | None:
+    """The metric of a loss by its name, which may hold any number that is a quantile or a power."""
+    match = _NAMES_OF_LOSSES.fullmatch(name) if isinstance(name, str) else None
+    if match is None:
+        return None
+    if match["other"]:
+        return of_loss(TargetLoss(name=match["other"])) if match["other"] in ("poisson", "gamma") else None
+    kind, low = ("quantile", 0.0) if match["quantile"] else ("tweedie", 1.0)
+    try:
+        metric = of_loss(TargetLoss(name=kind, parameter=float(match[kind])))
+    except ValueError:  # float of a text that is no number
+        return None
+    is_inside = metric.loss is not None and low < (metric.loss.parameter or 0.0) < low + 1
+    return metric if is_inside and metric.name == name else None
+
+
+class MetricTable(Plugins[Metric]):
+    """Metrics by name; those of losses are there under each of their names, and are listed with their task alone."""
+
+    def __getitem__(self, name: str) -> Metric:
+        return _named_by_loss(name) or super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        return _named_by_loss(name) is not None or super().__contains__(name)
+
+
+METRICS = MetricTable("mlsys.metrics", {metric.name: metric for metric in _TABLE}, {}, Metric)
 """Every metric by the name that recipes use, in the order of a report."""
 
 
@@ -245,6 +306,18 @@ def check_names(recipe: Recipe) -> None:
         if name != "auto" and name not in METRICS:
             hint = errors.did_you_mean(name, METRICS)
             raise errors.RecipeError.build(f"recipe: {key}", got=name, expected="a metric", hint=hint, field=name)
+    _check_loss(recipe)
+
+
+def _check_loss(recipe: Recipe) -> None:
+    """Refuse to compare models by a loss that they are not fitted to."""
+    name, loss = recipe.selection.metric, TargetLoss.of(recipe.loss)
+    asked = METRICS[name].loss if name != "auto" else None
+    if asked is not None and asked != loss and not (loss and loss.has_log_link and asked.has_log_link):
+        got = f"{name} of models that are fitted to {'squared errors' if loss is None else loss}"
+        hint = f"loss: {asked} fits it and compares by it; leave selection.metric out"
+        where, expected = "recipe: selection.metric", f"loss: {asked}"
+        raise errors.RecipeError.build(where, got=got, expected=expected, hint=hint, field=name)
 
 
 def measure(name: str, y: NDArray[Any], output: Floats, threshold: float = 0.5) -> float:
@@ -262,9 +335,17 @@ def default(kind: TaskKind | str) -> str:
     return next(metric.name for metric in METRICS.values() if TaskKind(kind) in metric.default_for)
 
 
-def all_for(kind: TaskKind | str) -> list[Metric]:
-    """List the metrics of a kind of task, in the order of a report."""
-    return [metric for metric in METRICS.values() if TaskKind(kind) in metric.tasks]
+def usual(task: Task) -> str:
+    """Name the metric by which models of a task are ordered when the recipe says ``auto``: that of its loss, if any."""
+    return default(task.kind) if task.loss is None else of_loss(task.loss).name
+
+
+def all_for(kind: TaskKind | str, *named: str) -> list[Metric]:
+    """List the metrics of a kind of task, in the order of a report: first those `named` that are not in the table."""
+    listed = [metric for metric in METRICS.values() if TaskKind(kind) in metric.tasks]
+    names = {metric.name for metric in listed}
+    others = [METRICS[name] for name in dict.fromkeys(named) if name not in names and name in METRICS]
+    return [*(metric for metric in others if TaskKind(kind) in metric.tasks), *listed]
 
 
 def find(name: str, kind: TaskKind | str, default_name: str | None = None) -> Metric:
@@ -275,9 +356,9 @@ def find(name: str, kind: TaskKind | str, default_name: str | None = None) -> Me
     RecipeError
         There is none of that name for this kind of task; the message names the nearest.
     """
-    known = {metric.name: metric for metric in all_for(kind) if metric.better != "nearer to 0"}
     if name == "auto":
         name = default_name or default(kind)
+    known = {metric.name: metric for metric in all_for(kind, name) if metric.better != "nearer to 0"}
     if name not in known:
         expected, hint = f"a metric of a {TaskKind(kind).value} task", errors.did_you_mean(name, known)
         raise errors.RecipeError.build("recipe: selection.metric", got=name, expected=expected, hint=hint, field=name)

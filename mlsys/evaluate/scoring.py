@@ -6,7 +6,7 @@ intervals that fit the split (`resampling`, `intervals`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -106,10 +106,11 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     # 3. Every metric on all rows, and the chosen one on slices.
     parts, left_out = slices.find(scored.context, sliced, named=bool(section.slices))
     judged = slices.judge(parts, metric, scored.y, predicted.of(metric.needs), plan, min_rows=section.min_slice_rows)
+    known = metrics.all_for(task.kind, metric.name, metrics.usual(task), *section.gate)
     value = {
         **_facts(bundle, split, recipe, scored),
         "resampling": units.to_json(len(scored.y), plan),
-        "metrics": _metrics(task.kind, scored.y, predicted, dummy, plan),
+        "metrics": _metrics(known, scored.y, predicted, dummy, plan),
         "dummy": _against_dummy(metric, scored.y, predicted, dummy, plan),
         "slices": {**judged, "columns_left_out": left_out},
         "response": response.responses(bundle, split, recipe.data.timezone),
@@ -141,9 +142,12 @@ def _facts(bundle: Bundle, split: Split, recipe: Recipe, scored: held_out.HeldOu
 
 
 def _metrics(
-    kind: TaskKind, y: Floats, predicted: metrics.Predicted, dummy: metrics.Predicted, plan: ResamplingPlan
+    known: Sequence[metrics.Metric],
+    y: Floats,
+    predicted: metrics.Predicted,
+    dummy: metrics.Predicted,
+    plan: ResamplingPlan,
 ) -> dict[str, Any]:
-    known = metrics.all_for(kind)
     prepared = {metric.name: metric.prepare(y, predicted.of(metric.needs)) for metric in known}
     measured = intervals.estimates(prepared, len(y), plan)
     return {

@@ -105,16 +105,24 @@ def for_task(name: str, task: Task) -> Family[Any, Any]:
     Raises
     ------
     RecipeError
-        There is no such family, or it cannot do this kind of task.
+        There is no such family, or it cannot do this kind of task or its loss.
     """
     chosen = family(name)
-    if task.kind not in chosen.tasks:
-        able = sorted(other for other in FAMILIES if task.kind in FAMILIES[other].tasks)
+    got = chosen.lacks(task)
+    if got is not None:
+        able = sorted(other for other in FAMILIES if FAMILIES[other].lacks(task) is None)
         where = f"models: family '{name}'"
-        got = f"a {task.kind.value} task"
-        expected = f"one of {', '.join(sorted(kind.value for kind in chosen.tasks))}"
-        raise errors.RecipeError.build(where, got=got, expected=expected, hint=f"families for it: {', '.join(able)}")
+        expected = _expected(chosen, task)
+        hint = f"families for it: {', '.join(able)}" if able else "no family can: leave it out"
+        raise errors.RecipeError.build(where, got=got, expected=expected, hint=hint)
     return chosen
+
+
+def _expected(chosen: Family[Any, Any], task: Task) -> str:
+    """Say what a family could do in place of what it lacks."""
+    if task.kind not in chosen.tasks:
+        return f"one of {', '.join(sorted(kind.value for kind in chosen.tasks))}"
+    return f"one of {', '.join(sorted(chosen.losses))}" if chosen.losses else "loss: auto"
 
 
 def params_of(name: str, values: Mapping[str, Any]) -> FamilyParams:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+import numpy as np
 from pydantic import Field
 
 from mlsys.models.deadline import Deadline
 from mlsys.models.interface import Checkpoint, Checkpoints, Family, FamilyParams, Progress
-from mlsys.models.matrix import Matrix
+from mlsys.models.matrix import Matrix, exponential, probabilities
 from mlsys.models.model_files import ModelFacts, damaged, read_checked, read_facts, write_facts
 from mlsys.schema import Task, TaskKind
 
@@ -45,7 +46,9 @@ class BoostingParams(FamilyParams):
     )
     learning_rate: float = Field(0.05, gt=0, le=1)
     loss: Literal["squared", "absolute"] = Field(
-        "squared", description="loss of a number; absolute errors ask for the median and do not heed a tail"
+        "squared",
+        description="loss of a number where the recipe's own `loss` names none; absolute errors ask for the median and "
+        "do not heed a tail",
     )
 
 
@@ -63,12 +66,22 @@ class Bins(Generic[D]):
 
 @dataclass(frozen=True)
 class Boosted(Generic[B]):
-    """A booster of a library, its kind of task and its number of classes (0 for regression); `rounds` trees a class."""
+    """A booster of a library, its kind of task and its number of classes (0 for regression); `rounds` trees a class.
+
+    With `is_log` its margins are logarithms of values.
+    """
 
     booster: B
     task: TaskKind
     classes: int
     rounds: int
+    is_log: bool = False
+
+    def outputs(self, margin: np.ndarray) -> np.ndarray:
+        """Turn margins, (n, outputs), into float64 values or probabilities."""
+        if self.task is not TaskKind.REGRESSION:
+            return probabilities(margin)
+        return exponential(margin) if self.is_log else margin.astype(np.float64).reshape(-1)
 
 
 class Stopping:
@@ -180,6 +193,7 @@ class BoostingFamily(Family[P, Boosted[B]], Generic[P, B, D]):
     """
 
     encoding = "codes"
+    losses: ClassVar[frozenset[str]] = frozenset({"quantile", "poisson", "tweedie", "gamma"})
     min_coordinates: ClassVar[int | None] = 0
     speed: ClassVar[float] = 60e6
     file: ClassVar[str]
@@ -274,6 +288,18 @@ class BoostingFamily(Family[P, Boosted[B]], Generic[P, B, D]):
             return self.from_bytes(data)
         except ValueError as error:
             raise damaged(file, str(error).strip().splitlines()[0], self.format) from None
+
+
+def loss_of(task: Task, params: BoostingParams) -> str:
+    """Name what is made small: that of the kind of classes, the loss of the task, or else that of the parameters."""
+    if task.is_classification:
+        return task.kind.value
+    return task.loss.name if task.loss is not None else params.loss
+
+
+def has_log_margins(task: Task) -> bool:
+    """True if the sum of the trees is the logarithm of a value."""
+    return task.loss is not None and task.loss.has_log_link
 
 
 def trees_a_round(task: Task) -> int:

@@ -83,6 +83,8 @@ class Family(ABC, Generic[P, M]):
         Its parameters, with their defaults and bounds.
     tasks
         The kinds of task that it can learn.
+    losses
+        Losses of a number that a recipe names (`mlsys.schema.TargetLoss`) which it can be fitted to.
     min_coordinates
         It is compared by default where at least so many features are coordinates of an embedding;
         None: only where a recipe names it.
@@ -97,6 +99,7 @@ class Family(ABC, Generic[P, M]):
     complexity: ClassVar[int]
     params: type[P]
     tasks: ClassVar[frozenset[TaskKind]] = frozenset(TaskKind)
+    losses: ClassVar[frozenset[str]] = frozenset()
     min_coordinates: ClassVar[int | None] = None
     is_searched_by_default: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ()
@@ -143,6 +146,12 @@ class Family(ABC, Generic[P, M]):
         was read from its files.
         """
         return {}
+
+    def lacks(self, task: Task) -> str | None:
+        """Say what such a task asks for that the family cannot do, as ``loss: gamma``; None where it can do all."""
+        if task.kind not in self.tasks:
+            return f"a {task.kind.value} task"
+        return None if task.loss is None or task.loss.name in self.losses else f"loss: {task.loss}"
 
     def space(self, task: Task) -> dict[str, Domain]:
         """Domain of each parameter that is worth searching; none by default."""

@@ -158,6 +158,20 @@ def outputs(scores: np.ndarray, present: tuple[int, ...], classes: int) -> np.nd
     return full
 
 
+LARGEST_LOG = 700.0
+"""Logarithms are cut at this size: beyond 709 there is no number in float64."""
+
+
+def exponential(scores: np.ndarray) -> np.ndarray:
+    """Turn scores on the scale of the logarithm into values above 0, the same bits for a score alone.
+
+    >>> exponential(np.array([0.0, -1e9])).tolist() == [1.0, float(np.exp(-700.0))]
+    True
+    """
+    logs = np.ascontiguousarray(scores, dtype=np.float64).reshape(-1)
+    return np.asarray(np.exp(np.clip(logs, -LARGEST_LOG, LARGEST_LOG)))
+
+
 def probabilities(scores: np.ndarray) -> np.ndarray:
     """Turn scores into probabilities of classes: logistic for (n,) or (n, 1), softmax for (n, classes).
 

@@ -76,6 +76,10 @@ class Forest:
     cut: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
+LOSSES = frozenset({"poisson"})
+"""Losses of a number that scikit-learn's trees split by beside squares; a leaf still predicts the mean."""
+
+
 class GrownParams(FamilyParams):
     """Parameters that every forest has."""
 
@@ -98,6 +102,7 @@ class GrownFamily(Family[P, Forest]):
     """Base of the forests, whose trees are independent of each other."""
 
     encoding = "codes"
+    losses = LOSSES
     libraries = ("scikit-learn",)
 
     @abstractmethod
@@ -155,6 +160,11 @@ class GrownFamily(Family[P, Forest]):
     def note_on_cheaper(self, params: P, used: Sequence[P]) -> str | None:
         trees = min(each.trees for each in used)
         return None if trees == params.trees else f"{self.name}: compared with {trees} trees, to limit the cost"
+
+
+def by_loss(task: Task) -> dict[str, str]:
+    """The criterion by which scikit-learn's trees split for the loss of the task, if the recipe names one."""
+    return {} if task.loss is None else {"criterion": task.loss.name}
 
 
 def training_rows(train: Matrix, task: Task) -> tuple[np.ndarray, np.ndarray]:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 
 from mlsys.recipe import names
 from mlsys.recipe.columns import Columns, Span, span_us
+from mlsys.recipe.losses import LossValue
 from mlsys.recipe.reading import CELLS, Reading, Section, Source, Text
 from mlsys.schema import Kind, Schema, TaskKind
 
@@ -446,6 +443,12 @@ class Recipe(Section):
     )
     target: str = Field(description="column to predict")
     task: TaskKind | Literal["auto"] = Field("auto", description="prediction task; auto decides by the target's values")
+    loss: LossValue = Field(
+        "auto",
+        description="loss of a number, for every fit and every comparison: {quantile: 0.9} predicts that quantile, "
+        "poisson counts, gamma positive amounts, tweedie or {tweedie: 1.5} amounts that are often zero; auto takes "
+        "squared errors, or absolute ones where selection.metric asks for a median",
+    )
     positive: bool | int | str | None = Field(
         None, description="positive class of a binary task; by default true, 1, yes or the rarer class"
     )

@@ -109,7 +109,8 @@ def rank(
     metric = forms.metric_for(recipe, task, tail)
     resolved = recipe.having({"selection.metric": metric.name})
     ways = forms.feature_forms(split.schema, statistics, recipe)
-    sentences = [*forms.tail_notes(recipe, tail, metric), *forms.code_notes(ways, recipe.features.columns)]
+    sentences = [*_left_out(recipe, task), *forms.tail_notes(recipe, tail, metric)]
+    sentences += forms.code_notes(ways, recipe.features.columns)
     for note in sentences:
         progress(note)
     ways += forms.text_forms(split.schema, recipe)
@@ -143,7 +144,7 @@ def _chosen(recipe: Recipe, ranking: Ranking) -> str:
 
 def _decided(recipe: Recipe, task: Task, metric: metrics.Metric, form: CandidateForm) -> dict[str, Any]:
     """Recipe values that the comparison decided; the usual metric of the task goes without saying."""
-    usual = recipe.selection.metric != "auto" or metric.name == metrics.default(task.kind)
+    usual = recipe.selection.metric != "auto" or metric.name == metrics.usual(task)
     return ({} if usual else {"selection.metric": metric.name}) | dict(form.values)
 
 
@@ -247,9 +248,19 @@ def _families(split: Split, statistics: TrainStatistics, recipe: Recipe, task: T
     return _by_default(task, features.num_coordinates)
 
 
+def _left_out(recipe: Recipe, task: Task) -> list[str]:
+    """A sentence on the families that nobody named and that cannot do what the task asks for."""
+    if recipe.selection.families != "auto" or task.loss is None:
+        return []
+    lacks = {name: family.lacks(task) for name, family in models.FAMILIES.items() if task.kind in family.tasks}
+    reasons = dict.fromkeys(lack for lack in lacks.values() if lack is not None)
+    names = {reason: ", ".join(name for name, lack in lacks.items() if lack == reason) for reason in reasons}
+    return [f"left out, for lack of {reason}: {names[reason]}" for reason in reasons]
+
+
 def _by_default(task: Task, num_coordinates: int) -> list[str]:
     """Families that are compared by default where so many features are coordinates, the simplest first."""
-    able = [family for family in models.FAMILIES.values() if task.kind in family.tasks]
+    able = [family for family in models.FAMILIES.values() if family.lacks(task) is None]
     least = {family: family.min_coordinates for family in sorted(able, key=lambda family: family.complexity)}
     return [family.name for family, count in least.items() if count is not None and num_coordinates >= count]
 

@@ -48,8 +48,8 @@ TRANSFORMS = {"log": CandidateForm("log target", {"train.target_transform": "log
 
 
 def measure_tail(split: Split, task: Task) -> Tail | None:
-    """Measure the tail of the target over the training rows; None for classes, and for one value."""
-    if task.is_classification:
+    """Measure the tail of the target over the training rows; None for classes, one value, and a loss of the recipe."""
+    if task.is_classification or task.loss is not None:
         return None
     step = -(-split.num_rows["train"] // MAX_VALUES) or 1
     batches = (b for path in split.paths("train") for b in pq.ParquetFile(path).iter_batches(columns=[task.target]))
@@ -59,7 +59,7 @@ def measure_tail(split: Split, task: Task) -> Tail | None:
 
 def metric_for(recipe: Recipe, task: Task, tail: Tail | None) -> metrics.Metric:
     """The metric to compare by: the recipe's, or where it leaves that open, one that a heavy tail does not decide."""
-    robust = None
+    robust = metrics.usual(task)
     if tail is not None and tail.is_heavy:
         robust = "rmsle" if tail.at_median > INFLATED else "mae"
     return metrics.find(recipe.selection.metric, task.kind, robust)

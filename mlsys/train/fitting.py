@@ -273,7 +273,7 @@ def judge(job: TrainingJob, y: NDArray[np.float64], output: NDArray[np.float64])
     cut = None
     if job.task.kind is TaskKind.BINARY:
         cut = thresholds.choose(y, output[:, 1], job.recipe.evaluate.threshold, job.recipe.evaluate.cost)
-    metric = metrics.find(job.recipe.selection.metric, job.task.kind).name
+    metric = metrics.find(job.recipe.selection.metric, job.task.kind, metrics.usual(job.task)).name
     if not len(y):
         return ValidationResult(cut, metric, None, None)
     score = metrics.measure(metric, y, output, HALF if cut is None else cut)

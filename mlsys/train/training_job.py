@@ -282,9 +282,16 @@ def target_kind(recipe: Recipe, task: Task) -> target_transform.Transform:
     Raises
     ------
     RecipeError
-        The target is a class.
+        The target is a class, or the recipe names a loss, which is one of the target as it is.
     """
     kind = recipe.train.target_transform
+    if kind not in ("auto", "none") and task.loss is not None:
+        raise errors.RecipeError.build(
+            "recipe: train.target_transform",
+            got=f"{kind} with loss: {task.loss}",
+            expected="none: the loss is one of the target as it is",
+            hint="leave one of them out",
+        )
     if kind not in ("auto", "none") and task.is_classification:
         raise errors.RecipeError.build(
             "recipe: train.target_transform",

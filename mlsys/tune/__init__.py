@@ -100,7 +100,7 @@ def search(
         raise errors.SealedError.build(where, got=got, expected="the parts train and validation alone", hint=hint)
     models.for_task(family, task)
     families = _families(split, recipe, family, task)
-    metric = metrics.find(recipe.selection.metric, task.kind)
+    metric = metrics.find(recipe.selection.metric, task.kind, metrics.usual(task))
     default = training_job.params_of(recipe, family).model_dump(mode="json")
     reason = _nothing_to_do(split, recipe, families[family].space)
     if reason:
@@ -141,7 +141,7 @@ def _stands_beside(family: str, other: str, split: Split, task: Task) -> bool:
     beside = models.family(other)
     return (
         models.family(family).encoding == beside.encoding
-        and task.kind in beside.tasks
+        and beside.lacks(task) is None
         and bool(_portfolio(split, other, task))
     )
 

@@ -65,7 +65,7 @@ COLLECT = Step(
     data.collect,
     results.CollectResult,
     summary.collected,
-    reads=("name", "target", "task", "positive", "seed", "data", "features.joins", "split"),
+    reads=("name", "target", "task", "loss", "positive", "seed", "data", "features.joins", "split"),
     observe=data.observe_sources,
     check=data.check_collected,
     leaves=("schema.yaml",),

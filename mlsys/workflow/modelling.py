@@ -6,9 +6,10 @@ import functools
 import time
 from typing import TYPE_CHECKING, Any
 
-from mlsys import budget
+from mlsys import budget, errors
 from mlsys.dataset import Snapshot, Split
 from mlsys.recipe import Recipe
+from mlsys.schema import TargetLoss
 from mlsys.store import Store
 from mlsys.workflow.results import (
     CollectResult,
@@ -33,6 +34,11 @@ def check_names(recipe: Recipe) -> None:
     selected = () if recipe.selection.families == "auto" else recipe.selection.families
     models.check_names([*selected, *([] if recipe.train.family == "auto" else [recipe.train.family])])
     metrics.check_names(recipe)
+    loss, named = TargetLoss.of(recipe.loss), {"train.params": recipe.train.params, "tune.space": recipe.tune.space}
+    for key, params in named.items():
+        if loss is not None and "loss" in params:
+            got, where = f"{params['loss']} beside loss: {loss}", f"recipe: {key}.loss"
+            raise errors.RecipeError.build(where, got=got, expected="one of them", hint="leave one out", field="loss")
 
 
 LIBRARIES = (

@@ -30,6 +30,7 @@ PROMISES = {
     "readers/test_text_formats.py": "one rule for cells of all text formats",
     "selection/test_heavy_tails.py": "a heavy-tailed target is told and handled",
     "selection/test_leaving_early.py": "a family without a chance leaves early",
+    "selection/test_losses.py": "one line of the recipe holds for fits, scores and gate",
     "selection/test_odd_tables.py": "odd tables get from collection to a verdict",
     "selection/test_texts.py": "texts are compared on all their terms",
     "test_mistakes_of_course_labs.py": "mistakes of well-known labs cannot be made",

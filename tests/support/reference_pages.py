@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mlsys.evaluate.metrics import METRICS
+from mlsys.evaluate.metrics import METRICS, of_loss
 from mlsys.monitor.drift import STATISTICS
 from mlsys.recipe import json_schema
+from mlsys.schema import TargetLoss
 
 DOCS = Path(__file__).parents[2] / "docs"
 SEEN: set[str] = set()
@@ -28,6 +29,9 @@ that does. `mlsys schema` prints the schema from which this page is made, for th
 """
 PLACEHOLDERS = {"joins": "NAME", "aggregates": "COLUMN", "gate": "METRIC", "columns": "COLUMN"}
 
+
+LOSSES = ({"quantile": 0.9}, "poisson", "tweedie", "gamma")
+"""A value of `loss` for each loss that a recipe can name."""
 
 METRICS_HEAD = """\
 # Metrics and drift statistics
@@ -184,6 +188,12 @@ def metrics() -> str:
     for metric in METRICS.values():
         tasks = ", ".join(sorted(kind.value for kind in metric.tasks))
         lines.append(f"| `{metric.name}` | {metric.title} | {tasks} | {metric.better} | {_cell(metric.definition)} |")
+    lines += ["\nA task whose recipe names a [loss](models.md#losses-of-a-number) has the metric of that loss, too:\n"]
+    lines += ["| name | metric | tasks | better | definition |", "|---|---|---|---|---|"]
+    for metric in map(of_loss, map(TargetLoss.of, LOSSES)):
+        definition = _cell(metric.definition)
+        lines.append(f"| `{metric.name}` | {metric.title} | regression | {metric.better} | {definition} |")
+    lines += ["\nAny other quantile or power may stand in the name. A gate may name each of them, whatever the loss."]
     lines += ["\n## Statistics of drift\n"]
     lines += ["Each is an entry of `mlsys/monitor/drift.py`; the docstring of its function has the formula.\n"]
     lines += ["| name | statistic | columns | from | source |", "|---|---|---|---|---|"]

@@ -289,12 +289,25 @@ def test_a_retraining_that_is_always_or_never_due_is_refused(k_of_m):
         ("data: {source: ''}", "'data.source'.*at least 1 character"),
         ("data: {source: 5}", "'data.source'.*expected: text or a list"),
         ("data: {source: a, dedupe: k}", "'data.dedupe'.*expected: a section"),
+        ("data: {source: a}\nloss: poison", "'loss'.*got: +'poison'.*expected: auto, poisson, .*with 0 < Q < 1, or"),
+        ("data: {source: a}\nloss: {quantile: 90}", "'loss'.*got: +{'quantile': 90}.*expected: auto, poisson, tweedie"),
+        ("data: {source: a}\nloss: {tweedie: 2}", "'loss'.*or {tweedie: P} with 1 < P < 2$"),
+        ("data: {source: a}\nloss: {quantil: 0.9}", "'loss'.*got: +{'quantil': 0.9}"),
+        ("data: {source: a}\nloss: {quantile: high}", "'loss'.*got: +{'quantile': 'high'}"),
+        ("data: {source: a}\nloss: 0.9", "'loss'.*got: +0.9"),
         ("data: {source: a, kinds: {x: num}}", "'data.kinds.x'.*expected: 'numeric', 'categorical'"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_by_its_key_and_answered_in_the_words_of_yaml(text, message):
     with pytest.raises(errors.RecipeError, match=f"(?s)recipe: {message}"):
         recipe.parse(f"name: a\ntarget: y\n{text}\n")
+
+
+def test_a_loss_is_a_word_or_a_word_with_its_number():
+    texts = ["loss: gamma", "loss: {quantile: 0.9}", "loss: {tweedie: 1.25}", ""]
+    read = [recipe.parse(f"name: a\ntarget: y\ndata: {{source: a}}\n{text}\n").loss for text in texts]
+    assert read == ["gamma", {"quantile": 0.9}, {"tweedie": 1.25}, "auto"]
+    assert recipe.parse("name: a\ntarget: y\ndata: {source: a}", ["loss.quantile=0.5"]).loss == {"quantile": 0.5}
 
 
 def patterned(node, key=""):

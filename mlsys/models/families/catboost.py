@@ -13,6 +13,7 @@ time nor the random name that CatBoost writes into it.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,12 +25,30 @@ import numpy as np
 from pydantic import Field
 
 from mlsys.limits import MAX_CODES
-from mlsys.models.boosting import PROGRESS_ROUNDS, Bins, Boosted, BoostingFamily, BoostingParams, Stopping
+from mlsys.models.boosting import (
+    PROGRESS_ROUNDS,
+    Bins,
+    Boosted,
+    BoostingFamily,
+    BoostingParams,
+    Stopping,
+    has_log_margins,
+    loss_of,
+)
 from mlsys.models.interface import Domain, Integer, Progress, Uniform
 from mlsys.models.matrix import Matrix, bounded, check_width, joined, outputs
 from mlsys.schema import Task, TaskKind
 
-_LOSSES = {TaskKind.BINARY: "Logloss", TaskKind.MULTICLASS: "MultiClass", TaskKind.REGRESSION: "RMSE"}
+_LOSSES = {
+    "binary": "Logloss",
+    "multiclass": "MultiClass",
+    "squared": "RMSE",
+    "absolute": "MAE",
+    "quantile": "Quantile:alpha={}",
+    "poisson": "Poisson",
+    "tweedie": "Tweedie:variance_power={}",
+}
+"""What is made small → CatBoost's name of it; it has no gamma deviance."""
 _CATEGORIES = np.array([b"missing", *(str(code).encode() for code in range(MAX_CODES + 1)), b"unknown"], dtype=object)
 """What CatBoost is told of a category: it takes texts, and whole numbers as texts."""
 
@@ -69,6 +88,7 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, catboost.Pool]):
     params = CatBoostParams
     min_coordinates = None
     speed = 9e6
+    losses = frozenset({"quantile", "poisson", "tweedie"})
     libraries = ("catboost",)
     file = "booster.cbm"
     format = "a CatBoost model of mlsys in its binary format"
@@ -114,10 +134,15 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, catboost.Pool]):
         stopping = Stopping(params.early_stopping, seconds)
         present = np.unique(bins.train.get_label()).astype(int).tolist() if task.is_classification else []
         model = catboost.CatBoost(_settings(task, params, seed, threads, len(present)))
-        judged = _with_classes(bins.stopping, present)
+        judged, start = _with_classes(bins.stopping, present), 0.0
+        if has_log_margins(task):  # of these losses CatBoost begins at 1, however large the mean is
+            start = _start_at_mean(bins.train, judged)
         model.fit(bins.train, eval_set=judged, callbacks=[_Callback(stopping, progress)])
         model.shrink(stopping.rounds)
         facts = {"task": task.kind, "classes": len(task.classes), "rounds": stopping.rounds, "present": present}
+        if has_log_margins(task):
+            model.set_scale_and_bias(1.0, start)
+            facts["link"] = "log"
         metadata = model.get_metadata()
         for key in list(metadata.keys()):  # CatBoost's own: the time, a random name, losses, settings
             del metadata[key]
@@ -133,6 +158,8 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, catboost.Pool]):
             return outputs(np.zeros((0, margins)), trees.present, model.classes)
         rows = _features(bounded(X), trees.quantities, trees.categories)
         margin = trees.model.predict(rows, prediction_type="RawFormulaVal", thread_count=1)
+        if model.task is TaskKind.REGRESSION:
+            return model.outputs(margin)
         return outputs(margin.reshape(-1, margins), trees.present, model.classes)
 
     def to_bytes(self, model: Boosted[Trees]) -> bytes:
@@ -181,15 +208,14 @@ class _Callback:
 
 
 def _settings(task: Task, params: CatBoostParams, seed: int, threads: int, classes: int) -> dict[str, Any]:
-    is_absolute = task.kind is TaskKind.REGRESSION and params.loss == "absolute"
-    loss = "MAE" if is_absolute else _LOSSES[task.kind]
+    loss = _LOSSES[loss_of(task, params)].format(task.loss.parameter if task.loss else "")
     if classes == 1:  # CatBoost has no logistic loss of one class; what it learns of it is not asked
         loss = "RMSE"
     return {
         **params.model_dump(exclude={"rounds", "early_stopping", "loss"}),
         "iterations": params.rounds,
         "loss_function": loss,
-        "eval_metric": f"{loss}:hints=skip_train~true",
+        "eval_metric": f"{loss}{';' if ':' in loss else ':'}hints=skip_train~true",
         "boosting_type": "Plain",
         "bootstrap_type": "Bernoulli",
         "allow_const_label": True,
@@ -207,7 +233,17 @@ def _boosted(model: catboost.CatBoost) -> Boosted[Trees]:
     positions = np.array(model.feature_names_, dtype=np.intp)
     quantities, categories = np.split(positions, [positions.size - len(model.get_cat_feature_indices())])
     trees = Trees(model, quantities, categories, tuple(facts["present"]))
-    return Boosted(trees, TaskKind(facts["task"]), facts["classes"], facts["rounds"])
+    return Boosted(trees, TaskKind(facts["task"]), facts["classes"], facts["rounds"], facts.get("link") == "log")
+
+
+def _start_at_mean(*pools: catboost.Pool | None) -> float:
+    """Have boosting begin at the logarithm of the mean of the first pool's labels, and return it."""
+    known = [pool for pool in pools if pool is not None]
+    mean = float(np.mean(known[0].get_label()))
+    start = math.log(max(mean, float(np.finfo(np.float32).tiny)))
+    for pool in known:
+        pool.set_baseline(np.full(pool.num_row(), start))
+    return start
 
 
 def _pool(rows: Matrix, threads: int) -> catboost.Pool:

@@ -21,7 +21,16 @@ from mlsys.models.deadline import Deadline, affordable_rows
 from mlsys.models.interface import Domain, Family, FamilyParams, Integer
 from mlsys.models.matrix import Matrix, drawn
 from mlsys.models.model_files import ModelFacts, read_checked, read_facts, write_facts
-from mlsys.models.trees import Forest, gathered, mean_of_trees, read_table, training_rows, write_table
+from mlsys.models.trees import (
+    LOSSES,
+    Forest,
+    by_loss,
+    gathered,
+    mean_of_trees,
+    read_table,
+    training_rows,
+    write_table,
+)
 from mlsys.schema import Task
 
 
@@ -55,6 +64,7 @@ class DecisionTreeFamily(Family[DecisionTreeParams, DecisionTree]):
     complexity = 2
     """After the linear family, which has a number a feature."""
     params = DecisionTreeParams
+    losses = LOSSES
     libraries = ("scikit-learn",)
 
     def space(self, task: Task) -> dict[str, Domain]:
@@ -112,7 +122,7 @@ FAMILY = DecisionTreeFamily()
 def _estimator(task: Task, how: dict[str, Any]) -> Any:
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-    return DecisionTreeClassifier(**how) if task.is_classification else DecisionTreeRegressor(**how)
+    return DecisionTreeClassifier(**how) if task.is_classification else DecisionTreeRegressor(**by_loss(task), **how)
 
 
 def _lines(

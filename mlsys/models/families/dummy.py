@@ -1,8 +1,8 @@
 """The baseline: the same answer for every row, whatever it holds.
 
-The frequencies of the classes in training; of a number, the constant that is best by the loss: the mean by squares, the
-median by absolute errors, the mean of signed logarithms by squares of those. A model that does not beat it has learned
-nothing.
+The frequencies of the classes in training; of a number, the constant that is best by the loss: the mean by squares and
+by the deviances of Poisson, Tweedie and gamma, the median by absolute errors, a quantile by its pinball loss, the mean
+of signed logarithms by squares of those. A model that does not beat it has learned nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from pydantic import Field
 from mlsys.models.interface import Family, FamilyParams
 from mlsys.models.matrix import Matrix
 from mlsys.models.model_files import ModelFacts, read_facts, write_facts
-from mlsys.schema import Task
+from mlsys.schema import TargetLoss, Task
 from mlsys.statistics import tails
 
 
 class DummyParams(FamilyParams):
     """The loss that the constant is best by; of classes there is nothing to choose."""
 
-    loss: Literal["squared", "absolute", "log"] = Field("squared", description="loss of a number")
+    loss: Literal["squared", "absolute", "log"] = Field(
+        "squared", description="loss of a number where the recipe's own `loss` names none"
+    )
 
 
 class Dummy(ModelFacts):
@@ -40,12 +42,13 @@ class DummyFamily(Family[DummyParams, Dummy]):
     encoding = "none"
     complexity = 0
     params = DummyParams
+    losses = frozenset({"quantile", "poisson", "tweedie", "gamma"})
     min_coordinates = 0
 
     def fit(self, train: Matrix, validation: Matrix | None, task: Task, params: DummyParams, **_: Any) -> Dummy:
         """Count the classes, or take the best constant."""
         if not task.is_classification:
-            return Dummy(prior=(_constant(train.y, params.loss),), is_classification=False)
+            return Dummy(prior=(_constant(train.y, task.loss or params.loss),), is_classification=False)
         counts = np.bincount(train.y.astype(np.int64), minlength=len(task.classes))
         return Dummy(prior=tuple((counts / counts.sum()).tolist()), is_classification=True)
 
@@ -67,8 +70,10 @@ class DummyFamily(Family[DummyParams, Dummy]):
 FAMILY = DummyFamily()
 
 
-def _constant(y: np.ndarray, loss: str) -> float:
-    if loss == "squared":
+def _constant(y: np.ndarray, loss: TargetLoss | str) -> float:
+    if isinstance(loss, TargetLoss) and loss.name == "quantile":
+        return float(np.quantile(y, loss.level, method="inverted_cdf"))
+    if loss == "squared" or isinstance(loss, TargetLoss):
         return float(np.mean(y))
     if loss == "absolute":
         return float(np.median(y))

@@ -84,6 +84,8 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
     complexity = 20
     """After every family that a member may be of."""
     params = EnsembleParams
+    losses = frozenset({"quantile", "poisson", "tweedie", "gamma"})
+    """Those of its members, each of which is asked."""
 
     def fit(
         self,
@@ -172,7 +174,7 @@ def _fit(
     seconds: float | None,
 ) -> Any:
     """Fit a member; `bins` are those of the members before it."""
-    family, params = models.family(member.family), member.fitted
+    family, params = models.for_task(member.family, task), member.fitted
     if not (isinstance(family, BoostingFamily) and isinstance(params, BoostingParams)):
         return family.fit(*rows, task, params, seed=seed, threads=threads, seconds=seconds)
     stopping = rows[1] if params.early_stopping else None

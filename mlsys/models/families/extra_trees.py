@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from mlsys.models.interface import Choice, Domain, Integer, Uniform
-from mlsys.models.trees import GrownFamily, GrownParams
+from mlsys.models.trees import GrownFamily, GrownParams, by_loss
 from mlsys.schema import Task
 
 
@@ -55,6 +55,7 @@ class ExtraTreesFamily(GrownFamily[ExtraTreesParams]):
         kind, usual = (ExtraTreesClassifier, "sqrt") if task.is_classification else (ExtraTreesRegressor, 1.0)
         draws = num_rows > params.rows_a_tree
         return kind(
+            **by_loss(task),
             max_features=params.feature_fraction or usual,
             max_depth=params.max_depth,
             max_leaf_nodes=params.max_leaf_nodes,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlsys.models.interface import Choice, Domain, Integer, Uniform
-from mlsys.models.trees import GrownFamily, GrownParams
+from mlsys.models.trees import GrownFamily, GrownParams, by_loss
 from mlsys.schema import Task
 
 
@@ -40,6 +40,7 @@ class ForestFamily(GrownFamily[ForestParams]):
 
         kind, usual = (RandomForestClassifier, "sqrt") if task.is_classification else (RandomForestRegressor, 1 / 3)
         return kind(
+            **by_loss(task),
             max_features=params.feature_fraction or usual,
             max_depth=params.max_depth,
             min_samples_leaf=params.min_leaf_rows,

@@ -22,17 +22,33 @@ import lightgbm
 import numpy as np
 from pydantic import Field
 
-from mlsys.models.boosting import Bins, Boosted, BoostingFamily, BoostingParams, GrowingBooster, Stopping, grow_rounds
+from mlsys.models.boosting import (
+    Bins,
+    Boosted,
+    BoostingFamily,
+    BoostingParams,
+    GrowingBooster,
+    Stopping,
+    grow_rounds,
+    has_log_margins,
+    loss_of,
+)
 from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform
-from mlsys.models.matrix import Matrix, bounded, check_width, joined, probabilities
+from mlsys.models.matrix import Matrix, bounded, check_width, joined
 from mlsys.schema import Task, TaskKind
 
 _OBJECTIVES = {
-    TaskKind.BINARY: ("binary", "binary_logloss"),
-    TaskKind.MULTICLASS: ("multiclass", "multi_logloss"),
-    TaskKind.REGRESSION: ("regression", "l2"),
+    "binary": ("binary", "binary_logloss"),
+    "multiclass": ("multiclass", "multi_logloss"),
+    "squared": ("regression", "l2"),
+    "absolute": ("regression_l1", "l1"),
+    "quantile": ("quantile", "quantile"),
+    "poisson": ("poisson", "poisson"),
+    "tweedie": ("tweedie", "tweedie"),
+    "gamma": ("gamma", "gamma_deviance"),
 }
-_ABSOLUTE = ("regression_l1", "l1")
+"""What is made small → objective and loss on the rows that say when to stop."""
+_PARAMETERS = {"quantile": "alpha", "tweedie": "tweedie_variance_power"}
 SMALL = 20_000
 """Training rows below which a search begins with small trees, too, and above which with large ones."""
 
@@ -173,14 +189,15 @@ class LightGBMFamily(
         check_width(X, model.booster.num_feature(), self.name)
         outputs = model.classes if model.task is TaskKind.MULTICLASS else 1
         if X.shape[0] == 0:
-            return _outputs(np.zeros((0, outputs)), model.task)
+            return model.outputs(np.zeros((0, outputs)))
         rows = np.ascontiguousarray(bounded(X))
         margin = np.asarray(model.booster.predict(rows, raw_score=True, num_threads=1), np.float64)
-        return _outputs(margin.reshape(-1, outputs), model.task)
+        return model.outputs(margin.reshape(-1, outputs))
 
     def to_bytes(self, model: Boosted[lightgbm.Booster]) -> bytes:
         """Give the model as LightGBM's text, after a line of facts."""
-        facts = json.dumps({"task": str(model.task), "classes": model.classes, "rounds": model.rounds})
+        link = {"link": "log"} if model.is_log else {}
+        facts = json.dumps({"task": str(model.task), "classes": model.classes, "rounds": model.rounds, **link})
         return _HEAD + facts.encode() + b"\n" + model.booster.model_to_string(importance_type="split").encode()
 
     def from_bytes(self, data: bytes) -> Boosted[lightgbm.Booster]:
@@ -199,7 +216,8 @@ class LightGBMFamily(
             booster = lightgbm.Booster(model_str=text.decode())
         except lightgbm.basic.LightGBMError as error:
             raise ValueError(str(error)) from None
-        return Boosted(booster, TaskKind(facts["task"]), int(facts["classes"]), int(facts["rounds"]))
+        is_log = facts.get("link") == "log"
+        return Boosted(booster, TaskKind(facts["task"]), int(facts["classes"]), int(facts["rounds"]), is_log)
 
 
 FAMILY = LightGBMFamily()
@@ -266,9 +284,8 @@ class _FirstRound:
 
 
 def _settings(task: Task, params: LightGBMParams, seed: int, threads: int) -> dict[str, Any]:
-    is_absolute = task.kind is TaskKind.REGRESSION and params.loss == "absolute"
-    objective, loss = _ABSOLUTE if is_absolute else _OBJECTIVES[task.kind]
-    settings = {
+    objective, loss = _OBJECTIVES[loss_of(task, params)]
+    settings: dict[str, Any] = {
         **params.model_dump(exclude={"rounds", "early_stopping", "loss", "max_bin"}),
         "bagging_freq": 1,
         "objective": objective,
@@ -279,19 +296,17 @@ def _settings(task: Task, params: LightGBMParams, seed: int, threads: int) -> di
         "force_col_wise": True,
         "verbosity": -1,
     }
+    if task.loss is not None and task.loss.name in _PARAMETERS:
+        settings[_PARAMETERS[task.loss.name]] = task.loss.parameter
     return settings | ({"num_class": len(task.classes)} if task.kind is TaskKind.MULTICLASS else {})
 
 
 def _alone(booster: lightgbm.Booster, task: Task, rounds: int) -> Boosted[lightgbm.Booster]:
     """The booster's first `rounds` as a model of its own, without its data."""
-    return Boosted(lightgbm.Booster(model_str=_trees(booster, rounds)), task.kind, len(task.classes), rounds)
+    own, is_log = lightgbm.Booster(model_str=_trees(booster, rounds)), has_log_margins(task)
+    return Boosted(own, task.kind, len(task.classes), rounds, is_log)
 
 
 def _trees(booster: lightgbm.Booster, rounds: int | None = None) -> str:
     """The booster as text, without what the machine was set to."""
     return booster.model_to_string(num_iteration=rounds, importance_type="split").partition("\nparameters:")[0]
-
-
-def _outputs(margin: np.ndarray, task: TaskKind) -> np.ndarray:
-    """Probabilities or values of margins."""
-    return margin.reshape(-1) if task is TaskKind.REGRESSION else probabilities(margin)

@@ -1,4 +1,4 @@
-"""Linear models: logistic, ridge and robust regression, fitted by scikit-learn, predicted by us.
+"""Linear models: logistic, ridge, robust, quantile and log-linear regression, fitted by scikit-learn, predicted by us.
 
 Features are centred and scaled by their training mean and standard deviation, coordinates of
 an embedding only centred; a missing value stands at the mean and so adds nothing. Prediction
@@ -7,6 +7,7 @@ the same bits in any batch.
 
 Where absolute errors are asked for, the loss is Huber's, minimised by reweighted least squares: Huber (1981),
 "Robust Statistics", section 7.8, doi:10.1002/0471725250; Holland & Welsch (1977), Communications in Statistics A6(9).
+`mlsys.models.linear_losses` fits quantiles, and the means of counts and amounts, which are exponentials of scores.
 """
 
 from __future__ import annotations
@@ -14,16 +15,25 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from mlsys.models import linear_losses
 from mlsys.models.deadline import Deadline
 from mlsys.models.interface import Domain, Family, FamilyParams, Uniform
-from mlsys.models.matrix import Matrix, centre_and_scale, check_width, ordered_scores, outputs, standardised
+from mlsys.models.matrix import (
+    Matrix,
+    centre_and_scale,
+    check_width,
+    exponential,
+    ordered_scores,
+    outputs,
+    standardised,
+)
 from mlsys.models.model_files import ModelFacts, damaged, read_arrays, read_facts, write_arrays, write_facts
 from mlsys.schema import Task
 
@@ -36,7 +46,9 @@ class LinearParams(FamilyParams):
     l2: float = Field(1.0, gt=0, description="weight of the squared coefficients against the summed loss of all rows")
     iterations: int = Field(500, ge=1, description="steps of an iterative solver at most")
     loss: Literal["squared", "absolute"] = Field(
-        "squared", description="loss of a number; absolute takes Huber's, which grows with the distance beyond the bulk"
+        "squared",
+        description="loss of a number where the recipe's own `loss` names none; absolute takes Huber's, which grows "
+        "with the distance beyond the bulk",
     )
 
 
@@ -44,13 +56,22 @@ class LinearFacts(ModelFacts):
     """Facts beside the arrays: classes (0 for regression), those in training, whether the solver converged.
 
     `terms` are runs of features that are terms of texts, first and one beyond the last; they are neither centred nor
-    scaled, and products are taken over those that are not zero.
+    scaled, and products are taken over those that are not zero. With `logs` scores are logarithms of values, and are
+    kept within these limits, the least and the largest score of the training rows: an exponential of what lies beyond
+    them would be any number.
     """
 
     classes: int
     present: tuple[int, ...]
     converged: bool
     terms: tuple[tuple[int, int], ...] = ()
+    logs: tuple[float, float] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_logs(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the limits out where there are none: files of other models stay as they were."""
+        facts: dict[str, Any] = handler(self)
+        return {key: value for key, value in facts.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -76,6 +97,7 @@ class LinearFamily(Family[LinearParams, Linear]):
     encoding = "dense"
     complexity = 1
     params = LinearParams
+    losses = frozenset({"quantile", "poisson", "tweedie", "gamma"})
     min_coordinates = 0
     libraries = ("scikit-learn",)
 
@@ -97,9 +119,13 @@ class LinearFamily(Family[LinearParams, Linear]):
         deadline, terms = Deadline(seconds), _runs(train.types)
         centre, scale, standard_X = _prepared(train, terms)
         present = tuple(np.unique(train.y.astype(np.int64)).tolist()) if task.is_classification else ()
-        asked, params = params.iterations, _affordable(standard_X, params, len(present), deadline)
+        asked = params.iterations
+        params = _affordable(standard_X, params, len(present), deadline, has_loss=task.loss is not None)
         converged = True
-        if not task.is_classification and params.loss == "absolute":
+        if task.loss is not None:
+            solve = linear_losses.log_linear if task.loss.has_log_link else linear_losses.quantile
+            coefficient, intercept, converged = solve(standard_X, train.y, task.loss, params.l2, params.iterations)
+        elif not task.is_classification and params.loss == "absolute":
             coefficient, intercept, converged = _huber(standard_X, train.y, params)
         elif not task.is_classification:
             coefficient, intercept, converged = _ridge(standard_X, train.y, params)
@@ -109,7 +135,11 @@ class LinearFamily(Family[LinearParams, Linear]):
             coefficient, intercept, converged = _logistic(standard_X, train.y, params)
         facts = LinearFacts(classes=len(task.classes), present=present, converged=converged, terms=terms)
         cut = {} if converged or params.iterations == asked else {"iterations": params.iterations}
-        return Linear(facts, centre, scale, coefficient, intercept, cut)
+        model = Linear(facts, centre, scale, coefficient, intercept, cut)
+        if task.loss is None or not task.loss.has_log_link:
+            return model
+        logs = _scores(model, train.X)
+        return replace(model, facts=facts.model_copy(update={"logs": (float(logs.min()), float(logs.max()))}))
 
     def cut(self, model: Linear) -> dict[str, Any]:
         return dict(model.cut)
@@ -117,7 +147,9 @@ class LinearFamily(Family[LinearParams, Linear]):
     def predict(self, model: Linear, X: np.ndarray) -> np.ndarray:
         """Predict values, or probabilities by the logistic function or softmax."""
         check_width(X, model.centre.size, self.name)
-        scores = _scores(model, X)
+        scores, logs = _scores(model, X), model.facts.logs
+        if logs is not None:
+            return exponential(np.clip(scores, *logs))
         return outputs(scores, model.facts.present, model.facts.classes)
 
     def save(self, model: Linear, folder: Path) -> None:
@@ -184,8 +216,13 @@ def _scores(model: Linear, X: np.ndarray) -> np.ndarray:
     return np.asarray(scores)
 
 
-def _affordable(standard_X: Any, params: LinearParams, classes: int, deadline: Deadline) -> LinearParams:
-    """The parameters with as many steps as there is time for, by what a product with the features takes."""
+def _affordable(
+    standard_X: Any, params: LinearParams, classes: int, deadline: Deadline, *, has_loss: bool = False
+) -> LinearParams:
+    """The parameters with as many steps as there is time for, by what a product with the features takes.
+
+    A number takes a fit of least squares, or several: for absolute errors, and where the recipe `has_loss` of its own.
+    """
     if not deadline.is_set:
         return params
     outputs, (rows, width) = max(1, classes), standard_X.shape
@@ -195,6 +232,7 @@ def _affordable(standard_X: Any, params: LinearParams, classes: int, deadline: D
     steps = deadline.left / step_s
     direct = math.inf if classes else _direct_steps(standard_X)
     fits = REWEIGHTINGS if params.loss == "absolute" and not classes else 1
+    fits = linear_losses.STEPS if has_loss else fits
     able = (k for k in range(params.iterations, 0, -1) if min(fits, k) * min(k, direct) <= steps)
     return params.model_copy(update={"iterations": next(able, min(FEWEST_STEPS, params.iterations))})
 

@@ -18,17 +18,33 @@ import numpy as np
 import xgboost
 from pydantic import Field
 
-from mlsys.models.boosting import Bins, Boosted, BoostingFamily, BoostingParams, GrowingBooster, Stopping, grow_rounds
+from mlsys.models.boosting import (
+    Bins,
+    Boosted,
+    BoostingFamily,
+    BoostingParams,
+    GrowingBooster,
+    Stopping,
+    grow_rounds,
+    has_log_margins,
+    loss_of,
+)
 from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform
-from mlsys.models.matrix import Matrix, bounded, check_width, probabilities
+from mlsys.models.matrix import Matrix, bounded, check_width
 from mlsys.schema import Task, TaskKind
 
 _OBJECTIVES = {
-    TaskKind.BINARY: ("binary:logistic", "logloss"),
-    TaskKind.MULTICLASS: ("multi:softprob", "mlogloss"),
-    TaskKind.REGRESSION: ("reg:squarederror", "rmse"),
+    "binary": ("binary:logistic", "logloss"),
+    "multiclass": ("multi:softprob", "mlogloss"),
+    "squared": ("reg:squarederror", "rmse"),
+    "absolute": ("reg:absoluteerror", "mae"),
+    "quantile": ("reg:quantileerror", "quantile"),
+    "poisson": ("count:poisson", "poisson-nloglik"),
+    "tweedie": ("reg:tweedie", "tweedie-nloglik@{}"),
+    "gamma": ("reg:gamma", "gamma-deviance"),
 }
-_ABSOLUTE = ("reg:absoluteerror", "mae")
+"""What is made small → objective and loss on the rows that say when to stop."""
+_PARAMETERS = {"quantile": "quantile_alpha", "tweedie": "tweedie_variance_power"}
 
 
 class XGBoostParams(BoostingParams):
@@ -117,9 +133,9 @@ class XGBoostFamily(
         check_width(X, model.booster.num_features(), self.name)
         outputs = model.classes if model.task is TaskKind.MULTICLASS else 1
         if X.shape[0] == 0:  # the shape that XGBoost gives then depends on its version
-            return _outputs(np.zeros((0, outputs), dtype=np.float32), model.task)
+            return model.outputs(np.zeros((0, outputs), dtype=np.float32))
         margin = model.booster.inplace_predict(bounded(X), predict_type="margin", missing=np.nan)
-        return _outputs(margin.reshape(-1, outputs), model.task)
+        return model.outputs(margin.reshape(-1, outputs))
 
     def to_bytes(self, model: Boosted[xgboost.Booster]) -> bytes:
         """Give the model as UBJSON."""
@@ -142,7 +158,7 @@ class XGBoostFamily(
         kind, classes, rounds = (booster.attr(f"mlsys_{name}") for name in ("task", "classes", "rounds"))
         if kind not in set(TaskKind) or classes is None or rounds is None:
             raise ValueError("an XGBoost model without the attributes of mlsys")
-        return Boosted(booster, TaskKind(kind), int(classes), int(rounds))
+        return Boosted(booster, TaskKind(kind), int(classes), int(rounds), booster.attr("mlsys_link") == "log")
 
 
 FAMILY = XGBoostFamily()
@@ -204,18 +220,19 @@ class _XGBoostGrowth(GrowingBooster):
 
 
 def _settings(task: Task, params: XGBoostParams, seed: int, threads: int) -> dict[str, Any]:
-    is_absolute = task.kind is TaskKind.REGRESSION and params.loss == "absolute"
-    objective, loss = _ABSOLUTE if is_absolute else _OBJECTIVES[task.kind]
-    settings = {
+    objective, loss = _OBJECTIVES[loss_of(task, params)]
+    settings: dict[str, Any] = {
         **params.model_dump(exclude={"rounds", "early_stopping", "loss"}),
         "tree_method": "hist",
         "objective": objective,
-        "eval_metric": loss,
+        "eval_metric": loss.format(task.loss.parameter if task.loss else ""),
         "seed": seed,
         "seed_per_iteration": True,  # a tree's sample depends on its number, not on what was drawn before
         "nthread": threads,
         "verbosity": 0,
     }
+    if task.loss is not None and task.loss.name in _PARAMETERS:
+        settings[_PARAMETERS[task.loss.name]] = task.loss.parameter
     return settings | ({"num_class": len(task.classes)} if task.kind is TaskKind.MULTICLASS else {})
 
 
@@ -225,11 +242,6 @@ def _cut(booster: xgboost.Booster, task: Task, rounds: int) -> Boosted[xgboost.B
     if rounds < booster.num_boosted_rounds():
         booster = booster[:rounds]
     booster.set_attr(mlsys_task=str(task.kind), mlsys_classes=str(classes), mlsys_rounds=str(rounds))
-    return Boosted(booster, task.kind, classes, rounds)
-
-
-def _outputs(margin: np.ndarray, task: TaskKind) -> np.ndarray:
-    """Probabilities or values of XGBoost's float32 margins, in float64."""
-    if task is TaskKind.REGRESSION:
-        return margin.astype(np.float64).reshape(-1)
-    return probabilities(margin)
+    if has_log_margins(task):
+        booster.set_attr(mlsys_link="log")
+    return Boosted(booster, task.kind, classes, rounds, has_log_margins(task))

@@ -8,7 +8,7 @@ import pytest
 from mlsys import errors
 from mlsys.collect import snapshot, task
 from mlsys.recipe import DataSection, Recipe
-from mlsys.schema import TaskKind
+from mlsys.schema import TargetLoss, Task, TaskKind
 from mlsys.store import Store
 
 
@@ -136,3 +136,59 @@ def test_a_sum_that_stands_in_a_column_of_numbers_is_told_without_a_rule(take, w
     rows = [f"{n},{'ns'[n % 2]},{n / 2}" for n in range(150)]
     told = take(write("a.csv", "x,region,y\n" + "\n".join(rows) + "\nTotal,,217.5\n")).report["warnings"][0]
     assert told.endswith("may be the sum of the others: it is kept; take it out of the source if so")
+
+
+@pytest.mark.parametrize(
+    ("loss", "values"),
+    [("poisson", ["0", "1", "3"]), ({"tweedie": 1.2}, ["0", "2.5", "0"]), ("gamma", ["1", "2.5", "4"])],
+)
+def test_a_loss_makes_it_a_regression_whatever_the_values_look_like(decide, loss, values):
+    decided = decide(values, loss=loss)
+    assert (decided.kind, decided.loss) == (TaskKind.REGRESSION, TargetLoss.of(loss))
+
+
+def test_a_quantile_takes_any_number(decide):
+    assert decide(["-1", "0"], loss={"quantile": 0.1}).loss == TargetLoss(name="quantile", parameter=0.1)
+
+
+NEGATIVE = """\
+collect: target 'y'
+  got:      -2 in 2 of 4 rows with a label
+  expected: numbers of 0 and above, for loss: poisson
+  hint:     data.derive can correct the rows, or make them null; loss: auto takes any number"""
+NOT_ABOVE_ZERO = """\
+collect: target 'y'
+  got:      0 in 3 of 4 rows with a label
+  expected: numbers above 0, for loss: gamma
+  hint:     loss: tweedie takes zeros, too; data.derive can correct the rows, or make them null; loss: auto takes all"""
+
+
+@pytest.mark.parametrize(("loss", "message"), [("poisson", NEGATIVE), ("gamma", NOT_ABOVE_ZERO)])
+def test_values_that_a_loss_does_not_take_are_refused_with_their_number(decide, loss, message):
+    with pytest.raises(errors.TargetError) as refused:
+        decide(["0", "-2", "", "-1.5", "3"], loss=loss)
+    assert str(refused.value) == message.replace("auto takes all", "auto takes any number")
+
+
+def test_a_loss_of_classes_is_refused(decide):
+    with pytest.raises(errors.RecipeError) as refused:
+        decide(["0", "1", "1"], loss="poisson", task="binary")
+    assert str(refused.value) == (
+        "recipe: loss: poisson\n"
+        "  got:      task: binary\n"
+        "  expected: task: regression, or auto\n"
+        "  hint:     leave one of them out: a loss is one of numbers, classes are compared by selection.metric"
+    )
+
+
+def test_texts_are_no_numbers_for_a_loss(decide):
+    with pytest.raises(errors.TargetError, match="numbers, for regression"):
+        decide(["a", "b", "c"], loss="poisson")
+
+
+def test_a_task_without_a_loss_says_nothing_of_it():
+    assert Task(kind="regression", target="y").model_dump(mode="json") == {
+        "kind": "regression",
+        "target": "y",
+        "classes": [],
+    }

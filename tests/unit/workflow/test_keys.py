@@ -35,6 +35,7 @@ VALUES = {
     "target": ("label", COLLECT),
     "task": ("multiclass", COLLECT),
     "positive": ("no", COLLECT),
+    "loss": ("poisson", COLLECT),
     "seed": (7, COLLECT | FITS | EVALUATE | DEPLOY),
     "budget": ("90s", SELECTION | TUNE),
     "data.source": ("{folder}/more.csv", COLLECT),
