@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+TORCH := .venv/.torch
 RECIPE ?= jobs/recipes/flights.yaml
 
 # Tests that share no cluster run in two processes, a file in one of them; the others share one cluster.
@@ -14,12 +15,15 @@ unexport PYTHONDONTWRITEBYTECODE
 # Wheels of some hundred megabytes on a slow line; uv gives up after 30 s without a byte.
 export UV_HTTP_TIMEOUT ?= 300
 
+# Extras that requirements.lock holds: all but torch, whose locked requirements would be those of its build for CUDA.
+LOCKED := demo redis lake excel catboost bench
+
 # uv does not read pip's configuration: a mirror that pip was told of is passed on.
 UV_INSTALL = index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}"; \
     $${index:+env UV_DEFAULT_INDEX="$$index"} $(BIN)/python -m uv pip install --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down env test unit check format docs picture lock bench size clean
+.PHONY: help demo down env torch test unit check format docs picture lock bench size clean
 
 help: ## What can be asked of this file
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -32,11 +36,13 @@ down: $(STAMP) ## Stop what the demo started
 
 env: $(STAMP) ## Only build .venv from requirements.lock
 
-test: $(STAMP) ## All tests, the slowest named at the end
+torch: $(TORCH) ## PyTorch in .venv, for the family `network`: some gigabytes where pip knows no build for CPUs
+
+test: $(STAMP) $(TORCH) ## All tests, the slowest named at the end
 	$(UNITS) tests/repo
 	$(BIN)/python -m pytest tests/cluster tests/e2e
 
-unit: $(STAMP) ## The tests that need no Ray
+unit: $(STAMP) $(TORCH) ## The tests that need no Ray
 	$(UNITS)
 
 check: $(STAMP) ## Format, lint, types, import contracts
@@ -57,7 +63,7 @@ picture: $(STAMP) ## Draw docs/report.png, a page of the flights' report (needs 
 
 lock: | $(BIN)/uv ## Remake requirements.lock from pyproject.toml (UPGRADE=1 takes newer versions)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
-	    --all-extras --group dev $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements.lock
+	    $(LOCKED:%=--extra %) --group dev $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements.lock
 
 size: ## Files, lines, lengths of functions and circles of imports
 	@$(PYTHON) tests/support/house.py
@@ -76,6 +82,11 @@ clean: ## Remove .venv and caches; the store (.mlsys) stays
 $(STAMP): requirements.lock | $(BIN)/uv
 	$(UV_INSTALL) --compile-bytecode -r requirements.lock
 	$(UV_INSTALL) --no-deps -e .
+	@touch $@
+
+# pip and not uv: it alone looks where the machine's settings say that wheels lie.
+$(TORCH): requirements-torch.lock $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-torch.lock
 	@touch $@
 
 $(BIN)/uv:

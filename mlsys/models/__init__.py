@@ -40,10 +40,10 @@ __all__ = [
 BASELINE = "dummy"
 """Family that every model has to beat; it is always among the candidates."""
 
-OPTIONAL = ("catboost",)
-"""Families whose library is an extra of mlsys; family, library and extra have one name."""
+OPTIONAL = {"catboost": "catboost", "network": "torch"}
+"""Families whose library is an extra of mlsys, and the one name of library and extra."""
 
-MISSING = frozenset(name for name in OPTIONAL if importlib.util.find_spec(name) is None)
+MISSING = {name: library for name, library in OPTIONAL.items() if importlib.util.find_spec(library) is None}
 """Those of them whose library is not in this environment: they are no families here."""
 
 _files = modules("mlsys.models.families.*", "FAMILY")
@@ -88,7 +88,7 @@ def check_names(names: Iterable[str]) -> None:
     """
     for name in names:
         if name in MISSING and name not in FAMILIES:
-            got, hint = f"no package '{name}' in this environment", f"pip install 'mlsys[{name}]'"
+            got, hint = f"no package '{MISSING[name]}' in this environment", f"pip install 'mlsys[{MISSING[name]}]'"
             raise errors.RecipeError.build(
                 f"models: family '{name}'", got=got, expected="the extra of this family", hint=hint
             )

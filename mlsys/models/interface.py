@@ -165,6 +165,11 @@ class Family(ABC, Generic[P, M]):
         """Rounds of a fitted model; None if the family has none."""
         return None
 
+    def of_rounds(self, params: P, rounds: int) -> P:
+        """The parameters of a fit that ends after so many rounds, whatever the validation rows say."""
+        ending = {"rounds": rounds, "early_stopping": 0}
+        return params.model_copy(update={name: ending[name] for name in ending.keys() & type(params).model_fields})
+
     def params_of_refit(self, params: P, model: M, growth: float) -> P | None:
         """The parameters of a fit on more rows: with as many rounds as `model` has, times `growth`.
 

@@ -337,9 +337,10 @@ class _Searching:
         is_late = self._final_s([trial]) * family.cost(full) / family.cost(cheaper) > self.reserve
         own = (cheaper if is_late else full).model_dump(mode="json")
         params = models.params_of(trial.family, {**own, **trial.params, **trial.cut})
-        if trial.rounds is not None and "rounds" in type(params).model_fields:
-            rounds = {"rounds": trial.rounds, "early_stopping": 0} if not self._is_log else {"rounds": 2 * trial.rounds}
-            params = params.model_copy(update=rounds)
+        if trial.rounds is not None and not self._is_log:
+            params = family.of_rounds(params, trial.rounds)
+        elif trial.rounds is not None and "rounds" in type(params).model_fields:
+            params = params.model_copy(update={"rounds": 2 * trial.rounds})
         return params.model_dump(mode="json")
 
     def _is_spread(self) -> bool:

@@ -23,6 +23,7 @@ READERS = sorted(set(FAMILIES) - {models.BASELINE})  # the dummy looks at no fea
 FAST = {
     "forest": {"trees": 15},
     "extra_trees": {"trees": 15},
+    "network": {"epochs": 40, "width": 64, "batch_rows": 64},
     "xgboost": {"rounds": 30, "early_stopping": 5},
     "lightgbm": {"rounds": 30, "early_stopping": 5},
     "catboost": {"rounds": 30, "early_stopping": 5},

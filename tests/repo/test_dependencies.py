@@ -1,4 +1,5 @@
 import re
+from importlib import metadata
 
 import pytest
 from packaging.requirements import Requirement
@@ -17,10 +18,10 @@ def locked(root):
 
 @pytest.fixture(scope="module")
 def asked(project):
-    """Every requirement that pyproject.toml states, in whichever list."""
+    """Every requirement that pyproject.toml states, in whichever list, but for torch, which has a lock of its own."""
     extras = project["project"].get("optional-dependencies", {})
     lists = [project["project"]["dependencies"], *extras.values(), *project["dependency-groups"].values()]
-    return [Requirement(line) for names in lists for line in names]
+    return [each for names in lists for line in names if (each := Requirement(line)).name != "torch"]
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -33,6 +34,16 @@ def test_the_lock_pins_what_is_asked_for(asked, locked, python):
     }
     for requirement in asked:
         assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
+
+def test_the_lock_of_torch_pins_it_and_what_it_stands_on(root, project, locked):
+    pinned = [Requirement(line) for line in (root / "requirements-torch.lock").read_text().splitlines()]
+    (extra,) = map(Requirement, project["project"]["optional-dependencies"]["torch"])
+    assert {each.name for each in pinned} & {each.name for each in locked} == set()
+    assert all(re.fullmatch(r"==[\w.+!]+", str(each.specifier)) and each.url is None for each in pinned)
+    assert next(iter(pinned[0].specifier)).version in extra.specifier
+    needed = {Requirement(line).name for line in metadata.requires("torch") if "extra" not in line}
+    assert needed <= {each.name for each in (*pinned, *locked)}
 
 
 def test_the_lock_holds_exact_versions_and_nothing_of_where_they_came_from(root, locked):
