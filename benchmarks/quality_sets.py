@@ -2,7 +2,9 @@
 
 A set keeps its official division where it has one. Where its rows have a time, the last
 fifth is for the test, and rows of one time stay together; elsewhere a fifth is drawn by a
-generator with a fixed seed. Labels of classes are texts, for every contender alike; other
+generator with a fixed seed, without the rows that equal one of the training rows in all but the
+target: of the wines a fifth stands in the table twice, and a model need not know wine to recite
+the twin. Labels of classes are texts, for every contender alike; other
 texts stay as they came, dirty ones too. Columns that identify a row are left out, and so
 are those that know the answer.
 """
@@ -91,7 +93,7 @@ def prepare(name: str, data: Path, folder: Path) -> Prepared:
     ]
     if case.rows is not None:
         frames = [frame.sample(case.rows, seed=SEED) for frame in frames]
-    train, test = frames if len(frames) > 1 else divide(frames[0], case.time)
+    train, test = frames if len(frames) > 1 else divide(frames[0], case.time, case.target)
     paths = (folder / f"{name}_train.parquet", folder / f"{name}_test.parquet")
     train.write_parquet(paths[0])
     test.drop(case.target).write_parquet(paths[1])
@@ -100,11 +102,13 @@ def prepare(name: str, data: Path, folder: Path) -> Prepared:
     return Prepared(name, case.target, case.task, *paths, classes, known, truth)
 
 
-def divide(frame: pl.DataFrame, time: str | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Training rows and test rows: by the column of the time, or drawn."""
+def divide(frame: pl.DataFrame, time: str | None, target: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Training rows and test rows: by the column of the time, or drawn, without twins of training rows."""
     if time is None:
         drawn = np.random.default_rng(SEED).permutation(frame.height) < round(TEST * frame.height)
-        return frame.filter(~pl.Series(drawn)), frame.filter(pl.Series(drawn))
+        train, test = frame.filter(~pl.Series(drawn)), frame.filter(pl.Series(drawn))
+        features = [name for name in frame.columns if name != target]
+        return train, test.join(train, on=features, how="anti", nulls_equal=True, maintain_order="left")
     rows = frame.drop_nulls(time).sort(time, maintain_order=True)
     begins = rows[time][round((1 - TEST) * rows.height)]
     return rows.filter(pl.col(time) < begins), rows.filter(pl.col(time) >= begins)

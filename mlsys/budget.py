@@ -23,7 +23,7 @@ CELLS_A_SECOND = 200_000
 FIT_S = 0.5
 """Seconds that a fit with rounds is given at least, however little time is left."""
 
-SELECTION, SEARCH = 0.35, 0.75
+SELECTION, SEARCH = 0.25, 0.75
 """Fractions of the time that are over at the end of selection, and of the search."""
 
 

@@ -11,6 +11,10 @@ MAX_CODES = 254
 """Categories or bins of one column with a code of their own: with a code for other categories and one
 for missing values they fit XGBoost's default of 256 bins."""
 
+MAX_KEYS = 10_000
+"""Categories of one column that are numbered where only families with statistics of their own take them apart: as many
+as are counted exactly."""
+
 MAX_COLUMNS = 4_096
 """Feature columns that one column may become: 4,096 float32 are 16 GB a million rows."""
 

@@ -209,8 +209,9 @@ def _kinds(seen: Survey) -> list[str]:
     """Lines for texts that are times, and for those that are taken for prose."""
     prose = [column.name for column in seen.schema if column.kind is Kind.TEXT]
     lines = []
-    if seen.written_times:
-        lines.append(f"  kinds: {_plain(dict.fromkeys(seen.written_times, 'datetime'))}  # texts that are times")
+    if seen.written:
+        kinds = {name: kind.value for name, kind in seen.written.items()}
+        lines.append(f"  kinds: {_plain(kinds)}  # written as texts")
     elif prose:
         hint = "taken for text; this would make them categories"
         lines.append(f"  # kinds: {_plain(dict.fromkeys(prose, 'categorical'))}  # {hint}")

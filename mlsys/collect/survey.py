@@ -19,9 +19,10 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlsys import errors
-from mlsys.collect import snapshot
+from mlsys.collect import snapshot, type_inference
 from mlsys.collect.pipeline import Portion
 from mlsys.readers import conversion, decoding, folders, registry
 from mlsys.readers.base import Fragment
@@ -84,8 +85,8 @@ class Survey:
         Names of the files.
     left_out
         Files beside them that do not have their columns, by the reason.
-    written_times
-        Columns of texts that are times: they are read as such, and the recipe has to say so.
+    written
+        Columns of texts that are times or numbers, with their kind, as which they are read where the recipe says so.
     """
 
     source: str | tuple[str, ...]
@@ -100,7 +101,7 @@ class Survey:
     notes: tuple[str, ...]
     names: tuple[str, ...]
     left_out: dict[str, str] = field(default_factory=dict)
-    written_times: tuple[str, ...] = ()
+    written: dict[str, Kind] = field(default_factory=dict)
 
     def kind(self, name: str) -> Kind:
         return self.schema[name].kind
@@ -263,9 +264,11 @@ def _counted(
         repeats[name] = bool(nulls[name]) or num_distinct < len(values)
         if num_distinct <= MOST_CLASSES:
             classes[name] = dict(values.drop_nulls().value_counts().iter_rows())
-    written = {name: times for name in names if (times := _times(frame[name])) is not None}
-    frame = frame.with_columns(times.alias(name) for name, times in written.items())
-    columns = (c.model_copy(update={"kind": Kind.DATETIME}) if c.name in written else c for c in schema)
+    times = {name: times for name in names if (times := _times(frame[name])) is not None}
+    numbers = {name: numbers for name in names if (numbers := _numbers(frame[name])) is not None}
+    written = dict.fromkeys(times, Kind.DATETIME) | dict.fromkeys(numbers, Kind.NUMERIC)
+    frame = frame.with_columns(values.alias(name) for name, values in (times | numbers).items())
+    columns = (c.model_copy(update={"kind": written.get(c.name, c.kind)}) for c in schema)
     bad = ((rule, broken["rows"]) for rule, broken in taken.report["quarantine"].items())
     notes = (
         *taken.report["notes"],
@@ -288,7 +291,7 @@ def _counted(
         notes=notes,
         names=tuple(files),
         left_out=left_out,
-        written_times=tuple(written),
+        written=written,
     )
 
 
@@ -301,6 +304,23 @@ def _times(values: pl.Series) -> pl.Series | None:
         if times.null_count > part.null_count():
             return None
     return pl.Series(values=pl.from_arrow(times))
+
+
+def _numbers(values: pl.Series) -> pl.Series | None:
+    """The numbers that a table with types holds as texts, if all but marks of missing values can be read.
+
+    Some have to have places behind the point: whole numbers as texts may well be codes, which lose leading zeros.
+    """
+    if values.dtype != pl.String or values.null_count() == len(values):
+        return None
+    for part in (values.head(HEAD_ROWS), values):
+        texts = part.to_arrow()
+        numbers = conversion.read_text(texts, pa.float64())
+        if pc.any(conversion.misfits(texts, numbers)).as_py():
+            return None
+    has_places = type_inference.num_whole(numbers) < len(numbers) - numbers.null_count
+    is_padded = pc.any(pc.match_substring_regex(texts, type_inference.PADDED)).as_py()
+    return pl.Series(values=pl.from_arrow(numbers)) if has_places and not is_padded else None
 
 
 def _of_documents(source: str, reading: Reading, fragments: list[Fragment]) -> Survey:

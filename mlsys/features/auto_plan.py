@@ -130,10 +130,15 @@ def _many_categories(inputs: PlanInputs, many: str) -> list[OperationChoice]:
     reason = f"{many} the mean of the target in each; training rows get that of the other folds"
     means, components = _choose(inputs, "target", reason), num_components(statistics, inputs.encoding)
     words = [len(value.split()) for value in statistics.counts() if isinstance(value, str)]
+    keys = (
+        [_choose(inputs, "keys", f"{many} their numbers, by how frequent they are")]
+        if inputs.encoding == "codes"
+        else []
+    )
     if sum(words) < PHRASE * max(len(words), 1) or components < MIN_COMPONENTS:
-        return [means]
+        return [means, *keys]
     reason = f"{many} phrases, which say what is alike: their words and letters on {components} leading axes"
-    return [means, _choose(inputs, "tfidf", reason)]
+    return [means, *keys, _choose(inputs, "tfidf", reason)]
 
 
 def _datetime(inputs: PlanInputs) -> list[OperationChoice]:

@@ -161,8 +161,9 @@ def _override(inputs: PlanInputs, operation: str) -> OperationChoice:
     _refuse_unfit(inputs.column, operation)
     spec, given, reason = OPERATIONS[operation], dict(inputs.given), ASKED
     if inputs.encoding == "dense" and spec.dense_operation:
-        reason = f"{operation} {ASKED}; a linear model needs a column a category"
+        reason = f"{operation} {ASKED}; a linear model takes {spec.dense_operation} in its place"
         spec = OPERATIONS[spec.dense_operation]
+        given = {option: value for option, value in given.items() if option in spec.options.model_fields}
     elif inputs.encoding == "dense":
         gaps = [option for option, value in spec.sparse_options.items() if given.get(option) == value]
         if gaps:

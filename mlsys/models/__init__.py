@@ -16,7 +16,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from mlsys import errors
-from mlsys.models import target_transform
+from mlsys.models import calibration, target_transform
+from mlsys.models.calibration import Calibrated
 from mlsys.models.interface import Family, FamilyParams
 from mlsys.models.target_transform import Transformed
 from mlsys.plugins import Plugins, modules
@@ -152,31 +153,41 @@ def params_of(name: str, values: Mapping[str, Any]) -> FamilyParams:
 
 
 def predict(name: str, model: Any, X: np.ndarray) -> np.ndarray:
-    """Predictions of a family's model on the scale of the target, as `Family.predict` describes them."""
+    """Predictions of a family's model as `Family.predict` describes them: on the scale of the target, calibrated."""
     if isinstance(model, Transformed):
         return model.target.inverse(family(name).predict(model.model, X))
+    if isinstance(model, Calibrated):
+        return model.temperature.apply(family(name).predict(model.model, X))
     return family(name).predict(model, X)
 
 
 def save(name: str, model: Any, folder: Path) -> None:
-    """Write a family's model, and the transform of its target if it has one."""
+    """Write a family's model, and the transform of its target or the temperature of its probabilities if it has one."""
     if isinstance(model, Transformed):
         target_transform.write(model.target, folder)
-        model = model.model
-    family(name).save(model, folder)
+    if isinstance(model, Calibrated):
+        calibration.write(model.temperature, folder)
+    family(name).save(_bare(model), folder)
 
 
 def load(name: str, folder: Path) -> Any:
     """Read what `save` wrote; `BundleError` for anything else."""
-    model, target = family(name).load(folder), target_transform.read(folder)
-    return model if target is None else Transformed(model, target)
+    model, target, temperature = family(name).load(folder), target_transform.read(folder), calibration.read(folder)
+    if target is not None:
+        return Transformed(model, target)
+    return model if temperature is None else Calibrated(model, temperature)
 
 
 def rounds(name: str, model: Any) -> int | None:
     """Rounds of a fitted model; None if its family has none."""
-    return family(name).rounds(model.model if isinstance(model, Transformed) else model)
+    return family(name).rounds(_bare(model))
 
 
 def cut(name: str, model: Any) -> dict[str, Any]:
     """Parameters of a fitted model that its time ended at less than was asked for, as `Family.cut` says."""
-    return family(name).cut(model.model if isinstance(model, Transformed) else model)
+    return family(name).cut(_bare(model))
+
+
+def _bare(model: Any) -> Any:
+    """The family's own model."""
+    return model.model if isinstance(model, Transformed | Calibrated) else model

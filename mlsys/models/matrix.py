@@ -35,9 +35,10 @@ class Matrix:
     names
         Name a feature.
     types
-        A feature: ``q`` a quantity, ``c`` a category (a non-negative whole number), ``e`` a coordinate
-        of an embedding, whose distances mean something: no family may scale one apart from the others;
-        ``t`` a term of a text, zero in nearly all rows.
+        A feature: ``q`` a quantity, ``c`` a category (a non-negative whole number), ``k`` one of up to
+        `limits.MAX_KEYS` categories (the more frequent, the smaller), ``m`` a mean of the target over a category,
+        ``e`` a coordinate of an embedding, whose distances mean something: no family may scale one apart from the
+        others; ``t`` a term of a text, zero in nearly all rows.
     """
 
     X: np.ndarray

@@ -117,6 +117,12 @@ class CodesOptions(CategoricalOptions):
     max_categories: int | None = Field(None, ge=1, le=MAX_CODES, description="the most frequent ones have a place")
 
 
+class KeysOptions(CategoricalOptions):
+    """Number many categories by their count; CatBoost takes them apart, other trees split by how frequent they are."""
+
+    operation: Literal["keys"] = "keys"
+
+
 class OneHotOptions(CategoricalOptions):
     """Give each category a column of zeros and ones."""
 
@@ -167,6 +173,12 @@ class ElapsedOptions(Treatment):
 
     operation: Literal["elapsed"] = "elapsed"
     since: str = Field(description="column of the time that is subtracted; the time of the row may be one")
+
+
+class TrendOptions(Treatment):
+    """Take the days since training began; trees take the level of the latest ones for all later times."""
+
+    operation: Literal["trend"] = "trend"
 
 
 class NumbersOptions(Treatment):
@@ -234,6 +246,7 @@ class Drop(Treatment):
 AnyTreatment = Annotated[
     NumericOptions
     | CodesOptions
+    | KeysOptions
     | OneHotOptions
     | FrequencyOptions
     | TargetOptions
@@ -241,6 +254,7 @@ AnyTreatment = Annotated[
     | BooleanOptions
     | DatetimeOptions
     | ElapsedOptions
+    | TrendOptions
     | NumbersOptions
     | TextOptions
     | TfidfOptions

@@ -246,6 +246,11 @@ class TrainSection(Section):
         "(values far out moved to where far out begins), or none; auto takes the one with the best score where the "
         "target has a heavy or a long tail",
     )
+    calibration: Literal["auto", "none"] = Field(
+        "auto",
+        description="auto scales probabilities by one temperature where that lowers the log loss of rows that were not "
+        "fitted on beyond chance; none takes them as the model gives them",
+    )
     rounds: int = Field(600, ge=1, description="boosting rounds at most")
     early_stopping: int = Field(30, ge=1, description="boosting stops after so many rounds without gain on validation")
     refit: bool = Field(

@@ -18,6 +18,7 @@ from mlsys import budget, cluster, errors, models, train
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.features import plan
+from mlsys.models.boosting import BoostingFamily, BoostingParams
 from mlsys.models.interface import FamilyParams
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
@@ -109,8 +110,13 @@ def rank(
     metric = forms.metric_for(recipe, task, tail)
     resolved = recipe.having({"selection.metric": metric.name})
     ways = forms.feature_forms(split.schema, statistics, recipe)
-    sentences = [*_left_out(recipe, task), *forms.tail_notes(recipe, tail, metric)]
-    sentences += forms.code_notes(ways, recipe.features.columns)
+    stated = recipe.features.columns
+    sentences = [
+        *_left_out(recipe, task),
+        *forms.tail_notes(recipe, tail, metric),
+        *forms.trend_notes(ways, stated),
+        *forms.code_notes(ways, stated),
+    ]
     for note in sentences:
         progress(note)
     ways += forms.text_forms(split.schema, recipe)
@@ -294,6 +300,8 @@ def _fold_score(job: _FoldJob) -> _FoldScore:
     recipe, task, family = job.recipe, job.task, boards.family_of(job.name)
     prepared, chosen = job.rows.get(), models.family(family)
     params = chosen.params_for_comparison(training_job.params_of(recipe, family), task, prepared.train)
+    if job.seconds is not None and isinstance(chosen, BoostingFamily) and isinstance(params, BoostingParams):
+        params = chosen.params_in_time(params, task, prepared.train, job.seconds)
     target, metric = training_job.target_kind(recipe, task), recipe.selection.metric
     how: dict[str, Any] = {"seed": recipe.seed, "threads": 1, "target": target, "seconds": job.seconds}
     return _FoldScore(job.name, job.judge, train.fit_prepared(prepared, task, family, params, metric, **how), params)

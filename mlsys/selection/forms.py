@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 from mlsys import models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
+from mlsys.features.auto_plan import automatic
+from mlsys.features.operations.operation import PlanInputs
 from mlsys.recipe import Recipe
-from mlsys.schema import Kind, Schema, Task
+from mlsys.schema import Kind, Role, Schema, Task
 from mlsys.selection import code_forms
 from mlsys.statistics import TrainStatistics, encode_target
 from mlsys.statistics.tails import Tail
@@ -80,19 +82,48 @@ MAX_FORMS = 4
 
 
 def feature_forms(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> list[CandidateForm]:
+    """The usual form, times with a trend, and whole numbers that may be codes: as amounts, target means, or both."""
+    return [USUAL, *trend_forms(schema, statistics, recipe), *number_forms(schema, statistics, recipe)]
+
+
+def trend_forms(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> list[CandidateForm]:
+    """Times with the days since training began beside their usual features, where no column is the time of the row."""
+    stated, whole = recipe.features.model_dump(mode="json")["columns"], statistics.whole()
+    times = [column for column in schema.features if column.kind is Kind.DATETIME and column.name not in stated]
+    if not times or schema.name_of(Role.TIME):
+        return []
+    usual = {column.name: automatic(PlanInputs(column, whole.columns[column.name], "codes")) for column in times}
+    ways = {
+        name: [*(choice.operation for choice in choices if choice.operation != "drop"), "trend"]
+        for name, choices in usual.items()
+    }
+    return [CandidateForm(TREND, {"features.columns": stated | ways})]
+
+
+TREND = "trend of times"
+
+
+def trend_notes(ways: list[CandidateForm], stated: Mapping[str, Any]) -> list[str]:
+    """Say which times are tried with a trend, and how the recipe settles it."""
+    treated = [way.values["features.columns"] for way in ways if way.name == TREND]
+    columns = [name for columns in treated for name in columns if name not in stated]
+    if not columns:
+        return []
+    settled = f"features.columns: {{{columns[0]}: [datetime, trend]}} or {{{columns[0]}: datetime}} settles it"
+    return [f"times tried with the days since training began: {', '.join(columns[:MAX_NAMED])} ({settled})"]
+
+
+def number_forms(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> list[CandidateForm]:
     """The forms of columns whose whole numbers may be codes: as amounts, as means of the target, as both."""
     amounts = code_forms.candidates(schema, statistics, recipe)
     codes = code_forms.categories(schema, statistics, recipe)
     stated = recipe.features.model_dump(mode="json")["columns"]
     treatments = {
-        "target means": {name: ["target"] for name in amounts},
-        "amounts and target means": {name: ["numeric", "target", "frequency"] for name in [*amounts, *codes]},
+        "target means": {name: ["target", "keys"] for name in amounts},
+        "amounts and target means": {name: ["numeric", "target", "keys"] for name in [*amounts, *codes]},
         "amounts": {name: ["numeric"] for name in codes},
     }
-    return [
-        USUAL,
-        *(CandidateForm(name, {"features.columns": stated | way}) for name, way in treatments.items() if way),
-    ]
+    return [CandidateForm(name, {"features.columns": stated | way}) for name, way in treatments.items() if way]
 
 
 def text_forms(schema: Schema, recipe: Recipe) -> list[CandidateForm]:
@@ -111,10 +142,10 @@ SPARSE = "linear"
 
 def code_notes(ways: list[CandidateForm], stated: Mapping[str, Any]) -> list[str]:
     """Say which columns look like codes, and how the recipe settles it."""
-    if len(ways) < 2:
+    codes = [way.values["features.columns"] for way in ways if way.values and way.name != TREND]
+    columns = list(dict.fromkeys(name for columns in codes for name in columns if name not in stated))
+    if not columns:
         return []
-    columns = list(dict.fromkeys(name for way in ways[1:] for name in way.values["features.columns"]))
-    columns = [name for name in columns if name not in stated]
     some = ", ".join(columns[:MAX_NAMED]) + (
         f" and {len(columns) - MAX_NAMED} more" if len(columns) > MAX_NAMED else ""
     )

@@ -43,6 +43,9 @@ ROUNDS = 2
 MARGIN = 0.002
 """Fraction of the way from the dummy to the best that a simpler candidate may be behind, unless the recipe says."""
 
+NEAR = 0.1
+"""Fraction of the way from the dummy to the best that a search may make up for."""
+
 LEVEL = 0.05
 """Error of the one-sided test by which a family leaves."""
 
@@ -128,6 +131,13 @@ class Ranking:
     def family(self) -> str:
         """The family of the preferred candidate."""
         return family_of(self.preferred)
+
+    @property
+    def contenders(self) -> list[str]:
+        """Families whose best form is behind the best by at most `NEAR` of the way from the dummy, the best first."""
+        floor = next((entry for entry in self.entries if entry.family == models.BASELINE), self.entries[-1])
+        near = [entry.family for entry in self.entries if entry.behind <= NEAR * floor.behind]
+        return list(dict.fromkeys(near))
 
     @property
     def beats_dummy(self) -> bool:

@@ -7,6 +7,6 @@ has to know. `fold` fits on some folds and judges on others, for selection and t
 from __future__ import annotations
 
 from mlsys.train.fitting import JudgedRows, fit
-from mlsys.train.fold import FoldResult, Judge, Prepared, fit_prepared, judged, prepare
+from mlsys.train.fold import FoldResult, Judge, Prepared, fit_prepared, judged, prepare, round_seconds
 
-__all__ = ["FoldResult", "Judge", "JudgedRows", "Prepared", "fit", "fit_prepared", "judged", "prepare"]
+__all__ = ["FoldResult", "Judge", "JudgedRows", "Prepared", "fit", "fit_prepared", "judged", "prepare", "round_seconds"]

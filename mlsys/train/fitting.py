@@ -20,6 +20,8 @@ from mlsys import bundle, cluster, models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics, thresholds
 from mlsys.features.online.views import FeatureView
+from mlsys.models import calibration
+from mlsys.models.calibration import Calibrated, Temperature
 from mlsys.models.families import ensemble
 from mlsys.models.families.ensemble import EnsembleParams
 from mlsys.models.interface import DistributedFamily
@@ -68,13 +70,15 @@ class ValidationResult:
     """Score, decision threshold and predictions of a fitted model on the validation rows.
 
     The threshold is that of a binary model, None otherwise; `score` is the value of the recipe's `metric`.
-    Without validation rows, `score` and `predictions` (statistics of prediction, score and label) are None.
+    Without validation rows, `score` and `predictions` (statistics of prediction, score and label) are None. All are of
+    calibrated probabilities, where there is a `temperature`.
     """
 
     threshold: float | None
     metric: str
     score: float | None
     predictions: TableStatistics | None
+    temperature: Temperature | None = None
 
 
 def fit(
@@ -120,6 +124,9 @@ def fit(
         model, validated = _fit_once(job, max_rows), cluster.call(judge, job, judged.y, judged.output, threads=1)
     if validated.score is not None:
         progress(f"{family}: {validated.metric} {validated.score:.4f} on rows that were not fitted on")
+    temperature = validated.temperature
+    if temperature is not None:
+        progress(f"{family}: probabilities at temperature {temperature.temperature:.3f} lower the log loss")
     # 3. The bundle, with the statistics that the monitor compares with.
     names = image_measures.pictures(split.schema)
     pictures = cluster.call(_measure_pictures, split, names, task) if names else None
@@ -130,7 +137,7 @@ def fit(
         schema=split.schema,
         program=job.features.program,
         family=family,
-        model=model,
+        model=model if temperature is None else Calibrated(model, temperature),
         params=checked.model_dump(mode="json"),
         threshold=validated.threshold,
         reference=reference,
@@ -270,6 +277,10 @@ def validate(job: TrainingJob, model: Any, matrix: Matrix) -> ValidationResult:
 
 def judge(job: TrainingJob, y: NDArray[np.float64], output: NDArray[np.float64]) -> ValidationResult:
     """Judge predictions of rows that were not fitted on."""
+    temperature = None
+    if job.task.is_classification and job.recipe.train.calibration == "auto":
+        temperature = calibration.fit(y, output)
+        output = output if temperature is None else temperature.apply(output)
     cut = None
     if job.task.kind is TaskKind.BINARY:
         cut = thresholds.choose(y, output[:, 1], job.recipe.evaluate.threshold, job.recipe.evaluate.cost)
@@ -277,7 +288,7 @@ def judge(job: TrainingJob, y: NDArray[np.float64], output: NDArray[np.float64])
     if not len(y):
         return ValidationResult(cut, metric, None, None)
     score = metrics.measure(metric, y, output, HALF if cut is None else cut)
-    return ValidationResult(cut, metric, float(score), _statistics(job.task, y, output, cut))
+    return ValidationResult(cut, metric, float(score), _statistics(job.task, y, output, cut), temperature)
 
 
 def _statistics(task: Task, y: NDArray[np.float64], output: NDArray[np.float64], cut: float | None) -> TableStatistics:
@@ -343,6 +354,7 @@ def _provenance(
         "fitted_on": list(BOTH) if job.params_of_refit(model) is not None else ["train"],
         "validation": {"metric": validated.metric, "score": validated.score},
         **({} if job.target is None else {"target_transform": job.target.kind}),
+        **({} if validated.temperature is None else {"temperature": validated.temperature.temperature}),
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("mlsys", "numpy", *libraries)},

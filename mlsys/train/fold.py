@@ -16,7 +16,7 @@ from mlsys.models import target_transform
 from mlsys.models.boosting import BoostingFamily
 from mlsys.models.interface import FamilyParams
 from mlsys.models.matrix import Matrix, joined
-from mlsys.models.target_transform import Transform
+from mlsys.models.target_transform import TargetTransform, Transform
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
@@ -127,16 +127,10 @@ def judged(
     bins
         Binned rows of earlier fits on the same rows and with the same `target`; those of this fit are added.
     """
-    chosen = models.family(family)
     began = time.perf_counter()
-    has_rounds = chosen.max_rounds(params) is not None
-    is_held_out = has_rounds or target == "log"  # which is smeared over held-out rows
-    train = prepared.train if is_held_out and prepared.train.num_rows else _with_stopping(prepared)
+    has_rounds = models.family(family).max_rounds(params) is not None
     how: dict[str, Any] = {"seed": seed, "threads": threads, "seconds": seconds}
-    scale = target_transform.fit(target, train.y, training_job.functional(metric))
-    rows = train, prepared.stopping
-    if scale is not None:
-        rows = scale.matrix(rows[0]), scale.matrix(rows[1])
+    rows, scale = _rows(prepared, target, metric, has_rounds=has_rounds)
     model = _fit(family, rows, task, params, {} if bins is None else bins, **how)
     model = training_job.scaled_back(family, model, scale, prepared.stopping, metric)
     fitted = time.perf_counter()
@@ -151,11 +145,59 @@ def judged(
         fit_s=fitted - began,
         predict_us_per_row=prepared.transform_us_per_row + 1e6 * predict_s / max(1, prepared.judged.num_rows),
         best_rounds=models.rounds(family, model),
-        num_rows=train.num_rows,
+        num_rows=rows[0].num_rows,
         num_judged=prepared.judged.num_rows,
         cut=models.cut(family, model),
     )
     return result, output
+
+
+PROBE_ROUNDS = 8
+"""Rounds whose time is that of a round: the first one has the start of a fit beside it."""
+
+
+def round_seconds(
+    prepared: Prepared,
+    task: Task,
+    family: str,
+    params: FamilyParams,
+    metric: str,
+    *,
+    seconds: float,
+    seed: int,
+    threads: int,
+    target: Transform,
+    bins: dict[Hashable, Any],
+) -> float:
+    """Measure the seconds of a round of boosting, on few rounds; the arguments are those of `judged`.
+
+    Where one round alone takes a good part of the `seconds` of a fit, it is not repeated.
+    """
+    rows, _ = _rows(prepared, target, metric, has_rounds=True)
+
+    def time_of(rounds: int) -> float:
+        few = params.model_copy(update={"rounds": rounds, "early_stopping": 0})
+        began = time.perf_counter()
+        _fit(family, rows, task, few, bins, seed=seed, threads=threads)
+        return time.perf_counter() - began
+
+    time_of(1)  # which bins the rows
+    start = time_of(1)
+    if start * PROBE_ROUNDS > seconds / 4:
+        return start
+    return max(time_of(1 + PROBE_ROUNDS) - start, 1e-6) / PROBE_ROUNDS
+
+
+def _rows(
+    prepared: Prepared, target: Transform, metric: str, *, has_rounds: bool
+) -> tuple[tuple[Matrix, Matrix], TargetTransform | None]:
+    """The rows to fit on and those that say when to stop, with the target on its scale, and that scale."""
+    is_held_out = has_rounds or target == "log"  # which is smeared over held-out rows
+    train = prepared.train if is_held_out and prepared.train.num_rows else _with_stopping(prepared)
+    scale = target_transform.fit(target, train.y, training_job.functional(metric))
+    if scale is None:
+        return (train, prepared.stopping), None
+    return (scale.matrix(train), scale.matrix(prepared.stopping)), scale
 
 
 def _fit(

@@ -15,7 +15,7 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,8 @@ THREADS_GAIN = 1.3
 CANDIDATES = 20
 """Trials that a mean is selected from, the best ones."""
 
-ROUNDS, FEWEST_ROUNDS = 500, 250
-"""Rounds that a fit should have time for, and those without which a family is not worth its time."""
+FEWEST_ROUNDS = 100
+"""Rounds without which a family is not worth its time."""
 
 
 def search(
@@ -72,11 +72,16 @@ def search(
     family: str,
     *,
     folder: Path,
+    contenders: Sequence[str] = (),
     seconds: float = math.inf,
     reserve: float = math.inf,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Tuned:
-    """Search the parameters of the family, and of others that take the same features, for so many `seconds`.
+    """Search the parameters of the family, and of those with a portfolio beside it, for so many `seconds`.
+
+    Families with a portfolio stand beside one that takes the same features, and where another family that takes theirs
+    is among the `contenders`, which selection found near the best. A family that selection preferred for its simplicity
+    stays unless the search finds something better by more than the margin of the recipe.
 
     A mean of several trials has to be fitted within the seconds that are the `reserve` of the final fit. Where the
     recipe names a number of trials there is no clock. The journal lies in ``<folder>/tune``, one for each set of
@@ -99,7 +104,7 @@ def search(
         hint = 'split.only("train", "validation"): test rows are opened once, by evaluate'
         raise errors.SealedError.build(where, got=got, expected="the parts train and validation alone", hint=hint)
     models.for_task(family, task)
-    families = _families(split, recipe, family, task)
+    families = _families(split, recipe, family, task, contenders)
     metric = metrics.find(recipe.selection.metric, task.kind, metrics.usual(task))
     default = training_job.params_of(recipe, family).model_dump(mode="json")
     reason = _nothing_to_do(split, recipe, families[family].space)
@@ -126,24 +131,30 @@ def _seconds(recipe: Recipe, seconds: float) -> float:
     return seconds if recipe.tune.trials == "auto" else math.inf
 
 
-def _families(split: Split, recipe: Recipe, family: str, task: Task) -> dict[str, Searched]:
-    """The family, and beside it those with a portfolio that take the same features, where the recipe leaves it open."""
+def _families(
+    split: Split, recipe: Recipe, family: str, task: Task, contenders: Sequence[str] = ()
+) -> dict[str, Searched]:
+    """The family, and beside it those with a portfolio, where the recipe leaves it open."""
     names = [family]
     if recipe.train.family == "auto" and not recipe.tune.space:
+        encodings = {models.family(family).encoding}
+        if not _has_terms(recipe):
+            encodings |= {models.family(name).encoding for name in contenders}
         named = recipe.selection.families
         usual = (other for other in models.FAMILIES if models.family(other).is_searched_by_default)
-        able = usual if named == "auto" else named
-        names += [name for name in able if name != family and _stands_beside(family, name, split, task)]
+        able = [name for name in (usual if named == "auto" else named) if name != family]
+        names += [name for name in able if _stands_beside(name, encodings, split, task)]
     return {name: _searched(split, recipe, name, task) for name in names}
 
 
-def _stands_beside(family: str, other: str, split: Split, task: Task) -> bool:
-    beside = models.family(other)
-    return (
-        models.family(family).encoding == beside.encoding
-        and beside.lacks(task) is None
-        and bool(_portfolio(split, other, task))
-    )
+def _stands_beside(name: str, encodings: Collection[str], split: Split, task: Task) -> bool:
+    beside = models.family(name)
+    return beside.encoding in encodings and beside.lacks(task) is None and bool(_portfolio(split, name, task))
+
+
+def _has_terms(recipe: Recipe) -> bool:
+    """True if a column is taken as terms of texts, thousands of columns that only the linear family can take."""
+    return any(way.operation == "terms" for ways in recipe.features.columns.values() for way in ways)
 
 
 def _portfolio(split: Split, family: str, task: Task) -> list[dict[str, Any]]:
@@ -227,7 +238,7 @@ class _Searching:
             return []
         shared = self._share(journal, left)
         families = self._in_time(left)
-        begin = points.first_points(families, self._pace(left))
+        begin = points.first_points(families)
         queue = Points(families, begin, self.metric.sign, self.recipe.seed + done, patience=self._patience())
         with self.store.staging() as folder:
             failed = trials.run(shared, queue, journal, folder=folder, num_trials=number - done, progress=self._say)
@@ -258,19 +269,27 @@ class _Searching:
 
     def choose(self, journal: Journal, default: dict[str, Any], notes: tuple[str, ...], dummy: float) -> Tuned:
         """The best trial, or the mean of some in its place where that is better beyond chance."""
+        # 1. The best trial, the best mean, or a simpler family that is hardly worse.
         best = outcome.best_trial(self.family, self.metric, journal.trials, dummy)
         able = [trial for trial in self._candidates(journal) if journal.has_predictions(trial)]
         journal.keep(able)
-        made = outcome.tuned(self.family, default, self.metric, journal.trials, best, notes, dummy)
         if best is None:
-            return made
-        mean = self._mean(able, journal)
+            return outcome.tuned(self.family, default, self.metric, journal.trials, None, notes, dummy)
+        averaged = [trial for trial in able if models.family(trial.family).encoding == ensemble.FAMILY.encoding]
+        mean = self._mean(averaged, best, journal)
+        simple = self._simple(journal, dummy, best.score if mean is None else mean.score)
+        if simple is not None and (mean is not None or simple is not best):
+            notes = (*notes, f"{simple.family} is kept: simpler, and hardly worse than the best")
+            best, mean = simple, None
+        # 2. Its family and parameters.
         chosen = [(best, 1.0)]
+        made = outcome.tuned(self.family, default, self.metric, journal.trials, best, notes, dummy)
         if mean is None:
             made = dataclasses.replace(made, family=best.family, params=self.params(best))
         else:
-            chosen = [(able[number], weight) for number, weight in mean.weights.items()]
+            chosen = [(averaged[number], weight) for number, weight in mean.weights.items()]
             made = self._averaged(made, mean, chosen)
+        # 3. The rows that it was judged on, and those that the final fit has time for.
         members = [trial for trial, _ in chosen]
         if self._is_log or not all(journal.has_predictions(trial) for trial in members):
             return made
@@ -279,14 +298,22 @@ class _Searching:
         notes = made.notes if most is None else (*made.notes, f"the final fit has time for {most:,} rows, a sample")
         return dataclasses.replace(made, judged=stored, max_rows=most, notes=notes)
 
-    def _mean(self, able: list[Trial], journal: Journal) -> blending.Blend | None:
+    def _simple(self, journal: Journal, dummy: float, reached: float) -> Trial | None:
+        """The best trial of a simple family that selection preferred, where it is behind by the margin at most."""
+        if models.family(self.family).encoding == ensemble.FAMILY.encoding:
+            return None  # one booster is hardly simpler than another
+        sign, own = self.metric.sign, [trial for trial in journal.trials if trial.family == self.family]
+        simple = outcome.best_trial(self.family, self.metric, own, dummy)
+        margin = self.recipe.selection.margin * sign * (reached - dummy)
+        return simple if simple is not None and sign * (reached - simple.score) <= margin else None
+
+    def _mean(self, able: list[Trial], best: Trial, journal: Journal) -> blending.Blend | None:
         """The mean that is better than the best trial beyond chance, if there is one that can be fitted in time."""
-        encoding, members = models.family(self.family).encoding, self.recipe.tune.max_members
+        members = self.recipe.tune.max_members
         is_fixed = self.recipe.train.family == "auto" and bool(self.recipe.train.params)  # which are of one family
-        able = able if encoding == ensemble.FAMILY.encoding and not is_fixed and not self._is_spread() else []
-        while members > 1 and len(able) > 1:
+        while members > 1 and len(able) > 1 and not is_fixed and not self._is_spread():
             mean = cluster.call(trials.blend, self._share(journal, 0.0), able, journal, members, threads=1)
-            if not mean.is_better:
+            if not mean.is_better or self.metric.sign * (mean.score - best.score) <= 0:
                 return None
             if self._final_s([able[number] for number in mean.weights]) <= self.reserve:
                 return mean
@@ -361,9 +388,14 @@ class _Searching:
         return Search(self._rows, self.task, *how, journal.folder, until)
 
     @functools.cached_property
-    def _rows(self) -> tuple[cluster.Shared[train.Prepared], ...]:
-        given = (self.split, self.statistics, self.recipe, self.task, self.family)
-        return tuple(cluster.share(_prepare, *given, judge) for judge in self._judges())
+    def _rows(self) -> dict[str, tuple[cluster.Shared[train.Prepared], ...]]:
+        """Rows to fit and to judge on in each encoding that a family of the search takes."""
+        given = (self.split, self.statistics, self.recipe, self.task)
+        families = {training_job.encoding(name): name for name in self.families}
+        return {
+            encoding: tuple(cluster.share(_prepare, *given, name, judge) for judge in self._judges())
+            for encoding, name in families.items()
+        }
 
     def _judges(self) -> list[train.Judge]:
         """The rows that trials are judged on: the validation part, and where there are few rows the folds, too.
@@ -372,10 +404,6 @@ class _Searching:
         """
         few = self.split.num_rows["train"] < FEW_ROWS and not self.split.forward
         return ["validation", *(sorted(self.statistics.folds) if few else [])]
-
-    def _pace(self, seconds: float) -> float:
-        """The factor by which steps have to be larger than usual, so that boosting ends in the time of a trial."""
-        return max(1.0, ROUNDS * self._round_s(BoostingFamily.speed) / (trials.SHARE * max(seconds, 1.0)))
 
     def _in_time(self, seconds: float) -> dict[str, Searched]:
         """The families whose trials should end in time, the first one whatever it takes."""

@@ -39,9 +39,6 @@ DEARER = 2.0
 LEAST = 0.5
 """Time that has to be left for another trial, as a fraction of what the fastest family takes for one."""
 
-LARGEST_STEP = 0.2
-"""Learning rate up to which larger steps make up for few rounds."""
-
 
 @dataclass(frozen=True)
 class Searched:
@@ -65,22 +62,11 @@ class Searched:
     fixed: tuple[str, ...] = ()
 
 
-def first_points(families: Mapping[str, Searched], pace: float = 1.0) -> list[tuple[str, dict[str, Any]]]:
-    """The defaults of the first family, then the portfolios in turn; the first of each family before second ones.
-
-    Learning rates are multiplied by `pace`, up to `LARGEST_STEP`, so that boosting ends in time.
-    """
+def first_points(families: Mapping[str, Searched]) -> list[tuple[str, dict[str, Any]]]:
+    """The defaults of the first family, then the portfolios in turn; the first of each family before second ones."""
     first = next(iter(families))
     turns = itertools.zip_longest(*([(name, point) for point in own.portfolio] for name, own in families.items()))
-    all_points = [(first, {}), *(pair for turn in turns for pair in turn if pair)]
-    return [(name, _at_pace(families[name], point, pace)) for name, point in all_points]
-
-
-def _at_pace(family: Searched, point: Mapping[str, Any], pace: float) -> dict[str, Any]:
-    rate = point.get("learning_rate", family.defaults.get("learning_rate"))
-    if rate is None or pace <= 1 or "learning_rate" in family.fixed:
-        return dict(point)
-    return {**point, "learning_rate": max(rate, min(LARGEST_STEP, round(rate * pace, 4)))}
+    return [(first, {}), *((name, dict(point)) for turn in turns for name, point in filter(None, turn))]
 
 
 @dataclass
@@ -119,7 +105,7 @@ class Points:
         """Take note of a trial of before."""
         if trial.family not in self.families:
             return  # which the time of this search leaves out
-        self.queue = [(name, point) for name, point in self.queue if (name, point) != (trial.family, trial.params)]
+        self.queue = [(name, point) for name, point in self.queue if not _is_point(trial, name, point)]
         self.costs[trial.family] = trial.fit_s
         self._tell(trial.family, trial.params, trial.score)
 
@@ -175,6 +161,14 @@ class Points:
             self.best[name] = self.sign * score, params
 
 
+def _is_point(trial: Trial, name: str, point: Mapping[str, Any]) -> bool:
+    """True if the trial was of this point, whose learning rate may have been raised to end in time."""
+    return trial.family == name and trial.params in (
+        {**point},
+        {**point, "learning_rate": trial.params.get("learning_rate")},
+    )
+
+
 class Proposer(Searcher):
     """Points as Ray Tune asks for them, until their time is over; the first one however late it is."""
 
@@ -196,11 +190,12 @@ class Proposer(Searcher):
         if proposed is None:
             return Searcher.FINISHED
         self.running[trial_id] = proposed
-        return {"family": proposed[0], "params": proposed[1]}
+        return {"family": proposed[0], "params": proposed[1], "is_paced": proposed[2] is None}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:  # noqa: FBT001, FBT002
         name, params, asked = self.running.pop(trial_id)
         score = None if error or not result else result.get("score")
+        params = result.get("params", params) if result else params
         cost = float(result.get("fit_s", 0.0)) if result else 0.0
         if result and not result.get("finished", True):  # it would have taken longer than its time
             cost = max(cost, self.points.costs.get(name, 0.0))

@@ -35,7 +35,8 @@ from mlsys.models.interface import FamilyParams
 from mlsys.models.target_transform import Transform
 from mlsys.schema import Task
 from mlsys.store import write_atomic
-from mlsys.tune import blending
+from mlsys.train import training_job
+from mlsys.tune import blending, pace
 from mlsys.tune.journal import Journal, Trial, key
 from mlsys.tune.points import Points, Proposer, Searched
 
@@ -50,14 +51,15 @@ class Search:
     Attributes
     ----------
     rows
-        Rounds of rows to fit and to judge on; a trial is judged on all of its predictions together.
+        By the encoding of features: rounds of rows to fit and to judge on, the same rows in each encoding. A trial is
+        judged on all of its predictions together.
     predictions
         Folder that every node sees, for the predictions of the judged rows.
     until
         Time, as `time.time` counts, at which the search ends.
     """
 
-    rows: tuple[cluster.Shared[train.Prepared], ...]
+    rows: Mapping[str, tuple[cluster.Shared[train.Prepared], ...]]
     task: Task
     metric: str
     target: Transform
@@ -70,11 +72,16 @@ class Search:
     def sign(self) -> int:
         return metrics.METRICS[self.metric].sign
 
+    def targets(self) -> np.ndarray:
+        """The targets of the judged rows, read from the object store."""
+        return np.concatenate([each.get().judged.y for each in next(iter(self.rows.values()))])
+
 
 @dataclass(frozen=True)
 class Judged:
-    """The outcome of a point: its score over all judged rows, means of the rounds kept and of what time has `cut`."""
+    """The outcome of a point: its parameters, its score, means of the rounds kept and of what time has `cut`."""
 
+    params: dict[str, Any]
     score: float
     rounds: int | None
     fit_s: float
@@ -89,10 +96,20 @@ def judge(
     family: str,
     params: Mapping[str, Any],
     threads: int,
+    *,
+    is_paced: bool = False,
 ) -> Judged:
-    """Fit with `params` over the defaults on each round of rows, and judge all predictions together."""
-    checked = models.params_of(family, {**search.families[family].defaults, **params})
+    """Fit with `params` over the defaults on each round of rows, and judge all predictions together.
+
+    Where it `is_paced` and there is a clock, the learning rate is one at which boosting ends in time.
+    """
     how: dict[str, Any] = {"seed": search.seed, "threads": threads, "target": search.target}
+    checked = models.params_of(family, {**search.families[family].defaults, **params})
+    seconds, is_free = _seconds(search, len(rows)), "learning_rate" not in search.families[family].fixed
+    if is_paced and is_free and seconds is not None:
+        given = (rows[0], search.task, family, checked, search.metric)
+        params = {**params, **pace.in_time(*given, seconds=seconds, bins=bins[0], **how)}
+        checked = models.params_of(family, {**search.families[family].defaults, **params})
     results, outputs, finished = [], [], True
     for number, prepared in enumerate(rows):
         seconds = _seconds(search, len(rows) - number)
@@ -107,7 +124,9 @@ def judge(
     score = metrics.measure(search.metric, np.concatenate([each.judged.y for each in rows]), together)
     rounds = [each.best_rounds for each in results if each.best_rounds is not None]
     mean_rounds = round(float(np.mean(rounds))) if rounds else None
-    return Judged(float(score), mean_rounds, sum(each.fit_s for each in results), finished, _mean_cut(checked, results))
+    seconds_of_all = sum(each.fit_s for each in results)
+    cut = _mean_cut(checked, results)
+    return Judged(dict(params), float(score), mean_rounds, seconds_of_all, finished, cut)
 
 
 def _mean_cut(params: FamilyParams, results: list[train.FoldResult]) -> dict[str, int]:
@@ -133,16 +152,14 @@ def _write_predictions(file: Path, output: np.ndarray) -> None:
 
 def judged(search: Search, chosen: list[tuple[Trial, float]], journal: Journal) -> train.JudgedRows:
     """The judged rows, and the weighted mean of the predictions of trials, whose weights sum to 1."""
-    y = np.concatenate([each.get().judged.y for each in search.rows])
     output = sum(weight * journal.predictions(trial).astype(np.float64) for trial, weight in chosen)
-    return train.JudgedRows(y.astype(np.float64), np.asarray(output))
+    return train.JudgedRows(search.targets().astype(np.float64), np.asarray(output))
 
 
 def blend(search: Search, trials: list[Trial], journal: Journal, members: int) -> blending.Blend:
     """Select a mean of trials, whose predictions have to be there."""
-    y = np.concatenate([each.get().judged.y for each in search.rows])
     outputs = [journal.predictions(trial) for trial in trials]
-    return blending.select(search.metric, y, outputs, members)
+    return blending.select(search.metric, search.targets(), outputs, members)
 
 
 def run(
@@ -211,8 +228,8 @@ class _TrialWorker(tune.Trainable):
     def setup(self, config: dict[str, Any], search: Sequence[Search] = ()) -> None:
         self.config = config
         self.search = search[0]
-        self.rows = [each.get() for each in self.search.rows]
-        self.bins: list[dict[Hashable, Any]] = [{} for _ in self.rows]
+        self.rows: dict[str, list[train.Prepared]] = {}
+        self.bins = [dict[Hashable, Any]() for _ in next(iter(self.search.rows.values()))]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.config = new_config
@@ -228,8 +245,13 @@ class _TrialWorker(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """One trial: the whole fit."""
         family, params = self.config["family"], self.config["params"]
-        ended = judge(self.search, self.rows, self.bins, family, params, 1)
+        encoding = training_job.encoding(family)
+        if encoding not in self.rows:
+            self.rows[encoding] = [each.get() for each in self.search.rows[encoding]]
+        rows, is_paced = self.rows[encoding], self.config["is_paced"]
+        ended = judge(self.search, rows, self.bins, family, params, 1, is_paced=is_paced)
         return {
+            "params": ended.params,
             "score": ended.score,
             "rounds": ended.rounds,
             "finished": ended.finished,
@@ -259,7 +281,7 @@ class _Record(tune.Callback):
         done = Trial(
             number=len(self.journal.trials),
             family=trial.config["family"],
-            params=dict(trial.config["params"]),
+            params=dict(result["params"]),
             score=float(result["score"]),
             rounds=result["rounds"],
             finished=bool(result["finished"]),

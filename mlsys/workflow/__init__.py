@@ -103,7 +103,7 @@ TUNE = Step(
     modelling.tune,
     results.TuneResult,
     summary.own,
-    reads=(*FIT, "budget", "selection.families", "train.plan", "tune"),
+    reads=(*FIT, "budget", "selection.families", "selection.margin", "train.plan", "tune"),
     observe=data.observe_encoders,
 )
 TRAIN = Step(

@@ -81,6 +81,7 @@ def selection(context: StepContext, data: CollectResult, profile: ExploreResult)
         ranking=context.store.put_json("ranking", ranking.to_json()),
         preferred=ranking.preferred,
         family=ranking.family if recipe.train.family == "auto" else recipe.train.family,
+        contenders=tuple(ranking.contenders),
         decided=ranking.decided,
         leaderboard=ranking.to_json(),
         seconds=round(time.monotonic() - began, 1),
@@ -99,6 +100,7 @@ def tune(context: StepContext, data: CollectResult, profile: ExploreResult, rank
     whole = budget.seconds(recipe, split, data.task)
     left, reserve = budget.SEARCH * whole - (ranking.seconds or 0.0), (1 - budget.SEARCH) * whole
     how: dict[str, Any] = {"folder": folder, "seconds": max(left, 0.0), "reserve": reserve, "progress": progress}
+    how["contenders"] = ranking.contenders
     tuned = step.search(store, split, statistics, recipe, data.task, ranking.family, **how)
     stored = context.store.put_json("params", tuned.to_json())
     return TuneResult(

@@ -153,18 +153,21 @@ class SelectionResult(StepResult):
 
     Attributes
     ----------
+    contenders
+        Families that were near the best, the best first.
     decided
         Recipe values that the comparison decided where the recipe leaves them open, by dotted key.
     seconds
         Time that the comparison took, which the search no longer has.
     """
 
-    identity = ("family", "decided")
+    identity = ("family", "contenders", "decided")
     objects_of = (("ranking", "ranking"),)
 
     ranking: str
     preferred: str
     family: str
+    contenders: tuple[str, ...]
     leaderboard: dict[str, Any]
     decided: dict[str, Any]
     seconds: float | None

@@ -17,13 +17,14 @@ from mlsys.tune.journal import Journal
 SETTINGS = {"train": {"rounds": 100, "early_stopping": 10}}
 
 
-def search(store, built, folder, family="xgboost", **tune_settings):
+def search(store, built, folder, family="xgboost", contenders=(), **tune_settings):
     split, statistics, recipe, task = built
     if tune_settings:
         recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update=tune_settings)})
     told = []
     rows = split.only("train", "validation")
-    return tune.search(store, rows, statistics, recipe, task, family, folder=folder, progress=told.append), told
+    how = {"folder": folder, "contenders": contenders, "progress": told.append}
+    return tune.search(store, rows, statistics, recipe, task, family, **how), told
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,22 @@ def test_a_family_without_rounds_is_searched_too(store, make_split, tmp_path):
     assert sorted(list(trial.params) for trial in tuned.trials) == [[], ["l2"], ["l2"], ["l2"]]
     assert not metrics.METRICS[tuned.metric].greater_is_better
     assert min(trial.score for trial in tuned.trials) == min(tuned.score_default, tuned.score_tuned)
+
+
+def test_a_simple_family_stays_unless_the_boosters_beside_it_are_better_by_the_margin(store, make_split, tmp_path):
+    built = make_split(**SETTINGS)
+    chosen = {}
+    for margin in (0.0, 0.9):
+        settled = (*built[:2], built[2].having({"selection.margin": margin}), built[3])
+        tuned, _ = search(store, settled, tmp_path, "linear", ["linear", "xgboost"], trials=6)
+        assert {trial.family for trial in tuned.trials} >= {"linear", "lightgbm", "xgboost"}
+        best = max(tuned.trials, key=lambda trial: trial.score)
+        chosen[margin] = tuned.family
+        assert tuned.family == "linear" or max(tuned.score_default, tuned.score_tuned) >= best.score
+        assert ("linear is kept: simpler, and hardly worse than the best" in tuned.notes) == (
+            tuned.family == "linear" != best.family
+        )
+    assert chosen[0.9] == "linear"
 
 
 def test_a_search_ends_in_its_time_and_a_fit_with_it(store, make_split, tmp_path):

@@ -64,6 +64,8 @@ CASES = [
     ("numeric", "number", {"bins": 5}),
     ("codes", "category", {}),
     ("codes", "digit", {"min_rows": 30, "max_categories": 3}),
+    ("keys", "category", {}),
+    ("keys", "digit", {"min_rows": 30}),
     ("onehot", "category", {}),
     ("onehot", "truth", {}),
     ("frequency", "digit", {}),
@@ -75,6 +77,7 @@ CASES = [
     ("datetime", "time", {}),
     ("datetime", "time", {"parts": ["hour"], "cyclic": True}),
     ("elapsed", "time", {"since": "other"}),
+    ("trend", "time", {}),
     ("list", "list", {"elements": 2}),
     ("text", "text", {}),
     ("tfidf", "text", {"components": 4}),
@@ -165,7 +168,7 @@ def test_it_has_as_many_features_as_it_names_and_types(encoding, number):
     (operation,) = made.operations
     X = made.transform(table_of(made, rows, type_))
     assert len(operation.outputs) == len(operation.types) == made.width == X.shape[1]
-    assert set(operation.types) <= {"q", "c", "e", "t"}
+    assert set(operation.types) <= {"q", "c", "k", "m", "e", "t"}
     out = np.full(made.width + 2, 7.0, np.float32)
     operation.writer(1)(None if len(operation.reads) == 1 else (None, None), out)
     assert out[[0, -1]].tolist() == [7.0, 7.0]

@@ -33,16 +33,23 @@ def job(**values):
 
 
 def test_a_fifth_is_drawn_and_each_time_the_same():
-    frame = pl.DataFrame({"row": range(1_000)})
-    train, test = quality_sets.divide(frame)
+    frame = pl.DataFrame({"row": range(1_000), "y": 0.0})
+    train, test = quality_sets.divide(frame, None, "y")
     assert (train.height, test.height) == (800, 200)
     assert sorted([*train["row"], *test["row"]]) == list(range(1_000))
-    assert quality_sets.divide(frame)[1].equals(test)
+    assert quality_sets.divide(frame, None, "y")[1].equals(test)
+
+
+def test_no_test_row_equals_a_training_row_whatever_their_targets():
+    values = [*range(900), *range(99), None, None]
+    train, test = quality_sets.divide(pl.DataFrame({"x": values, "y": range(1_001)}), None, "y")
+    assert not {*train["x"]} & {*test["x"]}
+    assert 150 < test.height < 200
 
 
 def test_the_last_fifth_by_time_is_the_test_and_a_time_is_not_divided():
     hours = np.random.default_rng(0).integers(0, 50, 1_000)
-    train, test = quality_sets.divide(pl.DataFrame({"hour": hours}), "hour")
+    train, test = quality_sets.divide(pl.DataFrame({"hour": hours}), "hour", "y")
     assert train["hour"].max() < test["hour"].min()
     assert train.height + test.height == 1_000
     assert 200 <= test.height < 200 + np.bincount(hours).max()

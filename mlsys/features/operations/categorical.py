@@ -37,13 +37,23 @@ from mlsys.features.operations.operation import (
     num_present,
     scaled_table,
 )
-from mlsys.limits import MAX_CODES
-from mlsys.recipe.columns import BooleanOptions, CodesOptions, FrequencyOptions, HashedOptions, OneHotOptions
+from mlsys.limits import MAX_CODES, MAX_KEYS
+from mlsys.recipe.columns import (
+    BooleanOptions,
+    CodesOptions,
+    FrequencyOptions,
+    HashedOptions,
+    KeysOptions,
+    OneHotOptions,
+)
 from mlsys.statistics import ColumnStatistics
 from mlsys.statistics.hashing import hash_array, hash_value
 
 MAX_ONEHOT = 128
 """Categories with a column of their own: 128 float32 columns are half a gigabyte a million rows."""
+
+MIN_KEY_ROWS = 2
+"""Rows from which on one of many categories has a number: those of one row say what an unknown one will."""
 
 DTYPES = {"number": pl.Float64, "text": pl.String, "boolean": pl.Boolean}
 
@@ -184,6 +194,25 @@ class Codes(Categorical):
 
 
 @dataclass(frozen=True)
+class Keys(Codes):
+    """Number many categories by their count; 0 is `OTHER`, NaN missing.
+
+    A family with target statistics of its own takes the categories apart, and their combinations with others. For other
+    trees the number is a quantity: they split by how frequent a category is.
+    """
+
+    name = "keys"
+
+    @property
+    def outputs(self) -> list[str]:
+        return [f"{self.column}: key"]
+
+    @property
+    def types(self) -> list[str]:
+        return ["k"]
+
+
+@dataclass(frozen=True)
 class OneHot(Categorical):
     """Make a column a category, one for `OTHER`, and one for missing values if there were any in training."""
 
@@ -319,6 +348,11 @@ def _fit_codes(inputs: FitInputs) -> Codes:
     return Codes(inputs.column, inputs.domain, *split_categories(inputs), complete=complete)
 
 
+def _fit_keys(inputs: FitInputs) -> Keys:
+    complete = counted(inputs).counts_exact
+    return Keys(inputs.column, inputs.domain, *split_categories(inputs), complete=complete)
+
+
 def _fit_onehot(inputs: FitInputs) -> OneHot:
     complete, null = counted(inputs).counts_exact, inputs.has_missing
     return OneHot(inputs.column, inputs.domain, *split_categories(inputs), null=null, complete=complete)
@@ -352,6 +386,14 @@ def _fit_boolean(inputs: FitInputs) -> Boolean:
 
 CODES = OperationSpec(
     CodesOptions, CATEGORIES, (Codes,), _fit_codes, params=_category_params(MAX_CODES), dense_operation="onehot"
+)
+KEYS = OperationSpec(
+    KeysOptions,
+    CATEGORIES,
+    (Keys,),
+    _fit_keys,
+    params=lambda _: {"max_categories": MAX_KEYS, "min_rows": MIN_KEY_ROWS},
+    dense_operation="frequency",
 )
 ONEHOT = OperationSpec(OneHotOptions, CATEGORIES, (OneHot,), _fit_onehot, params=_category_params(MAX_ONEHOT))
 FREQUENCY = OperationSpec(FrequencyOptions, CATEGORIES, (Frequency,), _fit_frequency)

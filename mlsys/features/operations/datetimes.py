@@ -1,9 +1,10 @@
-"""Operations on times: ``datetime``, parts by the wall clock; ``elapsed``, days since another column.
+"""Operations on times: ``datetime``, parts by the wall clock; ``elapsed``, days since another column; ``trend``.
 
 A part (time of day, day of the week, day of the year) is a whole number of a cycle, looked up
 in a table: as a number for trees, as a point of the circle for linear models, where 23:59 lies
-beside 00:00. How long ago something was, seen from now, only ever grows and is no feature; how
-long ago it was when the row was made is one: it means the same in every year.
+beside 00:00. How long ago something was, seen from now, only ever grows and is no feature by itself; how
+long ago it was when the row was made is one: it means the same in every year. A ``trend``, days since training
+began, tells a tree the level of the latest rows, which it takes for all later ones; selection tries it.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from mlsys.features.operations.operation import (
     PlanInputs,
     Scaling,
     Writer,
+    divisor,
     row_copier,
 )
 from mlsys.limits import DAY_US, LAST_YEAR, YEAR_1_US
-from mlsys.recipe.columns import DatetimeOptions, ElapsedOptions
+from mlsys.recipe.columns import DatetimeOptions, ElapsedOptions, TrendOptions
 from mlsys.schema import arrow_type
 
 
@@ -210,6 +212,38 @@ class Elapsed(Operation):
         return write
 
 
+@dataclass(frozen=True)
+class Trend(Operation):
+    """Count the days from `origin`, in microseconds since 1970, to the time."""
+
+    origin: int = 0
+    scaling: Scaling = field(default_factory=Scaling)
+
+    name = "trend"
+
+    @property
+    def outputs(self) -> list[str]:
+        return self._with_indicator([f"{self.column}: days"], indicator=self.scaling.indicator)
+
+    def raw(self) -> list[pl.Expr]:
+        time = self.domain.expr(self.column).cast(pl.Datetime("us")).to_physical()
+        days = (time - self.origin).cast(pl.Float64) * US_IN_DAYS
+        number = self.scaling.expr(days)
+        return [number, days.is_null().cast(pl.Float32)] if self.scaling.indicator else [number]
+
+    def writer(self, start: int) -> Writer:
+        read, origin = self.domain.reader(self.column), self.origin
+        apply, missing, indicator = self.scaling.apply, self.scaling.missing, self.scaling.indicator
+
+        def write(value: Any, out: Matrix) -> None:
+            time = read(value)
+            out[start] = missing if time is None else apply((_microseconds(time) - origin) * US_IN_DAYS)
+            if indicator:
+                out[start + 1] = time is None
+
+        return write
+
+
 def _microseconds(time: dt.date) -> int:
     """Since 1970, by the clock that `time` was read from; a date begins at midnight."""
     if not isinstance(time, dt.datetime):
@@ -245,6 +279,17 @@ def _fit_elapsed(inputs: FitInputs) -> Elapsed:
     return Elapsed(inputs.column, end, inputs.params["since"], start, scaling)
 
 
+def _fit_trend(inputs: FitInputs) -> Trend:
+    domain = Domain("instant") if inputs.domain.name == "instant" else inputs.domain
+    low, high = inputs.statistics.quantiles([0.01, 0.99])
+    days = (high - low) * US_IN_DAYS
+    if not (math.isfinite(low) and math.isfinite(days)):
+        return Trend(inputs.column, domain)
+    # Uniform times between both ends have this deviation.
+    centred = Scaling(days / 2, divisor(days / math.sqrt(12)), days / 2, inputs.statistics.num_nulls > 0)
+    return Trend(inputs.column, domain, int(low), centred if inputs.dense else Scaling())
+
+
 DATETIME = OperationSpec(
     DatetimeOptions,
     TIMES,
@@ -254,3 +299,4 @@ DATETIME = OperationSpec(
     sparse_options={"cyclic": False},
 )
 ELAPSED = OperationSpec(ElapsedOptions, TIMES, fitted=(Elapsed,), fit=_fit_elapsed)
+TREND = OperationSpec(TrendOptions, TIMES, fitted=(Trend,), fit=_fit_trend)

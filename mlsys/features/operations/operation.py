@@ -43,8 +43,8 @@ class Operation(ABC):
     column
         The column that it is about, and its `domain`.
     outputs
-        Names of the features, in order; `types` as those of `mlsys.models.matrix.Matrix`: "q" a
-        quantity, "c" the code of a category, "e" a coordinate of an embedding.
+        Names of the features, in order; `types` as those of `mlsys.models.matrix.Matrix`: "q" a quantity, "c" the code
+        of a category, "k" the number of one of many, "m" a mean of the target, "e" a coordinate of an embedding.
     """
 
     column: str

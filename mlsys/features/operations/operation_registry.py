@@ -19,6 +19,7 @@ OPERATIONS: dict[str, OperationSpec] = {
     for spec in (
         numeric.NUMERIC,
         categorical.CODES,
+        categorical.KEYS,
         categorical.ONEHOT,
         categorical.FREQUENCY,
         target.TARGET,
@@ -26,6 +27,7 @@ OPERATIONS: dict[str, OperationSpec] = {
         categorical.BOOLEAN,
         datetimes.DATETIME,
         datetimes.ELAPSED,
+        datetimes.TREND,
         lists.LIST,
         text.TEXT,
         text.TFIDF,

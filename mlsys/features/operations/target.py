@@ -60,6 +60,10 @@ class Target(Categorical):
     def outputs(self) -> list[str]:
         return [f"{self.column}: {title}" for title in self.titles]
 
+    @property
+    def types(self) -> list[str]:
+        return ["m"] * len(self.titles)
+
     @cached_property
     def table(self) -> Matrix:
         scaled = (np.array(self.means) - np.array(self.center)) / np.array(self.scale)

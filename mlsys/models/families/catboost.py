@@ -24,7 +24,7 @@ import catboost
 import numpy as np
 from pydantic import Field
 
-from mlsys.limits import MAX_CODES
+from mlsys.limits import MAX_CODES, MAX_KEYS
 from mlsys.models.boosting import (
     PROGRESS_ROUNDS,
     Bins,
@@ -49,7 +49,8 @@ _LOSSES = {
     "tweedie": "Tweedie:variance_power={}",
 }
 """What is made small → CatBoost's name of it; it has no gamma deviance."""
-_CATEGORIES = np.array([b"missing", *(str(code).encode() for code in range(MAX_CODES + 1)), b"unknown"], dtype=object)
+_MOST = max(MAX_CODES, MAX_KEYS)
+_CATEGORIES = np.array([b"missing", *(str(code).encode() for code in range(_MOST + 1)), b"unknown"], dtype=object)
 """What CatBoost is told of a category: it takes texts, and whole numbers as texts."""
 
 _HEAD = b"CBM1"
@@ -71,15 +72,27 @@ class CatBoostParams(BoostingParams):
 
 @dataclass(frozen=True)
 class Trees:
-    """A model of CatBoost; positions of its quantities and of its categories, and the classes that training had."""
+    """A model of CatBoost; positions of its quantities and of its categories, and the classes that training had.
+
+    `width` is the number of features of the rows, of which it may take some only.
+    """
 
     model: catboost.CatBoost
     quantities: np.ndarray
     categories: np.ndarray
     present: tuple[int, ...]
+    width: int
 
 
-class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, catboost.Pool]):
+@dataclass(frozen=True)
+class PooledRows:
+    """Rows as CatBoost holds them, and the number of features that they had, of which it may take some only."""
+
+    pool: catboost.Pool
+    width: int
+
+
+class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
     """CatBoost on one machine."""
 
     name = "catboost"
@@ -112,7 +125,7 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, catboost.Pool]):
 
     def bin(
         self, blocks: Sequence[Matrix], validation: Matrix | None, params: CatBoostParams, *, threads: int
-    ) -> Bins[catboost.Pool]:
+    ) -> Bins[PooledRows]:
         """Hand the rows to CatBoost, joined."""
         train = _varied(joined(blocks))
         if validation is None or not validation.num_rows:
@@ -121,7 +134,7 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, catboost.Pool]):
 
     def grow(
         self,
-        bins: Bins[catboost.Pool],
+        bins: Bins[PooledRows],
         task: Task,
         params: CatBoostParams,
         *,
@@ -132,14 +145,15 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, catboost.Pool]):
     ) -> Boosted[Trees]:
         """Grow a booster, of all `params.rounds` without rows that say when to stop."""
         stopping = Stopping(params.early_stopping, seconds)
-        present = np.unique(bins.train.get_label()).astype(int).tolist() if task.is_classification else []
+        present = np.unique(bins.train.pool.get_label()).astype(int).tolist() if task.is_classification else []
         model = catboost.CatBoost(_settings(task, params, seed, threads, len(present)))
-        judged, start = _with_classes(bins.stopping, present), 0.0
+        judged, start = _with_classes(bins.stopping and bins.stopping.pool, present), 0.0
         if has_log_margins(task):  # of these losses CatBoost begins at 1, however large the mean is
-            start = _start_at_mean(bins.train, judged)
-        model.fit(bins.train, eval_set=judged, callbacks=[_Callback(stopping, progress)])
+            start = _start_at_mean(bins.train.pool, judged)
+        model.fit(bins.train.pool, eval_set=judged, callbacks=[_Callback(stopping, progress)])
         model.shrink(stopping.rounds)
         facts = {"task": task.kind, "classes": len(task.classes), "rounds": stopping.rounds, "present": present}
+        facts["width"] = bins.train.width
         if has_log_margins(task):
             model.set_scale_and_bias(1.0, start)
             facts["link"] = "log"
@@ -152,7 +166,7 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, catboost.Pool]):
     def predict(self, model: Boosted[Trees], X: np.ndarray) -> np.ndarray:
         """Predict values, or probabilities from the margins, which CatBoost sums tree by tree in double precision."""
         trees = model.booster
-        check_width(X, trees.quantities.size + trees.categories.size, self.name)
+        check_width(X, trees.width, self.name)
         margins = len(trees.present) if model.task is TaskKind.MULTICLASS and len(trees.present) > 1 else 1
         if X.shape[0] == 0:  # CatBoost would print a warning
             return outputs(np.zeros((0, margins)), trees.present, model.classes)
@@ -232,7 +246,7 @@ def _boosted(model: catboost.CatBoost) -> Boosted[Trees]:
     facts = json.loads(model.get_metadata()["mlsys"])
     positions = np.array(model.feature_names_, dtype=np.intp)
     quantities, categories = np.split(positions, [positions.size - len(model.get_cat_feature_indices())])
-    trees = Trees(model, quantities, categories, tuple(facts["present"]))
+    trees = Trees(model, quantities, categories, tuple(facts["present"]), facts.get("width", positions.size))
     return Boosted(trees, TaskKind(facts["task"]), facts["classes"], facts["rounds"], facts.get("link") == "log")
 
 
@@ -246,10 +260,16 @@ def _start_at_mean(*pools: catboost.Pool | None) -> float:
     return start
 
 
-def _pool(rows: Matrix, threads: int) -> catboost.Pool:
-    is_category = np.array(rows.types) == "c"
-    data = _features(bounded(rows.X), np.flatnonzero(~is_category), np.flatnonzero(is_category), is_named=True)
-    return catboost.Pool(data, rows.y, thread_count=threads)
+def _pool(rows: Matrix, threads: int) -> PooledRows:
+    """The rows for CatBoost, without target means where there are numbered categories: it makes its own of those.
+
+    Means over the other folds lead it astray: beside them it ends in a fifth of the rounds, with a larger loss.
+    """
+    types = np.array(rows.types)
+    is_category = np.isin(types, ["c", "k"])
+    is_quantity = ~is_category & ((types != "m") | ~np.isin("k", types))
+    data = _features(bounded(rows.X), np.flatnonzero(is_quantity), np.flatnonzero(is_category), is_named=True)
+    return PooledRows(catboost.Pool(data, rows.y, thread_count=threads), rows.num_features)
 
 
 def _features(
@@ -262,7 +282,7 @@ def _features(
         parts["num_feature_names"] = list(map(str, quantities)) if is_named else None
     if categories.size:
         codes = X[:, categories]
-        places = np.where(np.isnan(codes), 0, np.clip(codes, 0, MAX_CODES + 1) + 1)
+        places = np.where(np.isnan(codes), 0, np.clip(codes, 0, _MOST + 1) + 1)
         parts["cat_feature_data"] = _CATEGORIES[places.astype(np.intp)]
         parts["cat_feature_names"] = list(map(str, categories)) if is_named else None
     return catboost.FeaturesData(**parts)

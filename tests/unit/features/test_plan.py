@@ -60,9 +60,22 @@ def test_the_choice_of_each_kind_and_its_reason(scan, kind, values, type_, codes
     schema, table = one(kind, values, type_)
     statistics = scan(table, schema)
     for encoding, expected in (("codes", codes), ("dense", dense)):
-        (choice,) = plan.choose(schema, statistics, encoding=encoding).choices
+        choice, *_ = plan.choose(schema, statistics, encoding=encoding).choices
         assert choice.operation == expected
         assert reason in choice.reason
+
+
+def test_many_categories_are_numbered_beside_their_means_for_trees_alone(scan):
+    schema, table = one(Kind.CATEGORICAL, [f"r{i}" for i in range(300)] * 3)
+    for encoding, operations in (("codes", ["target", "keys"]), ("dense", ["target"])):
+        chosen = plan.choose(schema, scan(table, schema), encoding=encoding)
+        assert [choice.operation for choice in chosen.choices] == operations
+    made = program.fit(plan.choose(schema, scan(table, schema)), scan(table, schema))
+    assert (made.names[1], made.types[1]) == ("a: key", "k")
+    column = [*[f"r{i}" for i in range(300)], "r0", "never", None]
+    keys = made.transform(pa.table({"a": column}))[:, 1]
+    assert sorted(keys[:300].tolist()) == list(range(1, 301))
+    assert (keys[300], keys[301], np.isnan(keys[302])) == (keys[0], 0.0, True)
 
 
 def test_a_part_of_a_time_is_taken_when_training_has_seen_its_whole_cycle(scan):
@@ -93,7 +106,7 @@ def test_the_recipe_overrides_the_choice(rows, schema, scan):
         (
             {"c": "numeric"},
             errors.FeatureError,
-            "expected: codes or onehot or frequency or target or hash or text or tfidf or terms or drop",
+            "expected: codes or keys or onehot or frequency or target or hash or text or tfidf or terms or drop",
         ),
         ({"x": "datetime"}, errors.FeatureError, "features.columns: {x: numeric}"),
     ],
@@ -191,12 +204,12 @@ def test_many_phrases_are_read_besides(scan):
     words = ["police", "senior", "office", "social", "worker", "manager", "school", "nurse"]
     phrases = [f"{words[i % 8]} {words[i // 8 % 8]} {words[i // 64]}" for i in range(400)]
     schema, table = one(Kind.CATEGORICAL, phrases * 3)
-    means, read = plan.choose(schema, scan(table, schema)).choices
-    assert (means.operation, read.operation) == ("target", "tfidf")
+    means, keys, read = plan.choose(schema, scan(table, schema)).choices
+    assert (means.operation, keys.operation, read.operation) == ("target", "keys", "tfidf")
     assert "400 categories, more than 254: phrases, which say what is alike" in read.reason
     made = program.fit(plan.choose(schema, scan(table, schema)), scan(table, schema))
     X = made.transform(pa.table({"a": ["police senior office", "police senior officer", "nurse nurse nurse", None]}))
-    near, far = np.linalg.norm(X[0, 1:] - X[1, 1:]), np.linalg.norm(X[0, 1:] - X[2, 1:])
+    near, far = np.linalg.norm(X[0, 2:] - X[1, 2:]), np.linalg.norm(X[0, 2:] - X[2, 2:])
     assert near < far
 
 

@@ -101,10 +101,32 @@ def test_a_column_that_the_recipe_speaks_of_is_as_it_says(rows, amounts):
 def test_amounts_are_offered_as_target_means_and_categories_as_amounts(rows, amounts):
     ways = forms.feature_forms(*amounts, rows.settings)
     assert [way.name for way in ways] == ["", "target means", "amounts and target means"]
-    assert ways[1].values["features.columns"]["a"] == ["target"]
+    assert ways[1].values["features.columns"]["a"] == ["target", "keys"]
     ways = forms.feature_forms(*taken_for(Kind.CATEGORICAL), rows.settings)
     assert [way.name for way in ways] == ["", "amounts and target means", "amounts"]
     assert ways[-1].values == {"features.columns": {"a": ["numeric"], "number": ["numeric"]}}
+
+
+def test_times_are_offered_with_a_trend_and_not_where_the_row_has_a_time_of_its_own(rows):
+    columns = [Column(name="seen", type="timestamp[us, tz=UTC]", kind=Kind.DATETIME)]
+    target = Column(name="y", type="double", kind=Kind.NUMERIC, role=Role.TARGET)
+    day = np.datetime64("2024-03-01T00:00:00.000000")
+    times = pa.array(day + 3_600_000_000 * np.arange(500), pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
+    table = pa.table({"seen": times, "y": np.arange(500.0), FOLD: pa.array(np.arange(500) % 5, pa.int8())})
+    schema, task = Schema(columns=(*columns, target)), Task(kind="regression", target="y")
+    statistics = TrainStatistics.of_table(table, schema, task)
+    ways = forms.feature_forms(schema, statistics, rows.settings)
+    assert [(way.name, dict(way.values)) for way in ways] == [
+        ("", {}),
+        ("trend of times", {"features.columns": {"seen": ["datetime", "trend"]}}),
+    ]
+    (note,) = forms.trend_notes(ways, {})
+    assert note.endswith("seen (features.columns: {seen: [datetime, trend]} or {seen: datetime} settles it)")
+    assert forms.feature_forms(
+        schema, statistics, rows.settings.having({"features.columns": {"seen": "datetime"}})
+    ) == [forms.USUAL]
+    own = Column(name="at", type="timestamp[us, tz=UTC]", kind=Kind.DATETIME, role=Role.TIME)
+    assert forms.trend_forms(Schema(columns=(*columns, own, target)), statistics, rows.settings) == []
 
 
 def test_the_forms_are_compared_and_told_and_target_means_beat_amounts(rows, ranking):

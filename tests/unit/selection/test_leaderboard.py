@@ -54,6 +54,13 @@ def test_a_tie_within_noise_is_told_and_the_better_one_is_preferred():
     assert not ranking.entries[-1].tie
 
 
+def test_contenders_are_within_a_tenth_of_the_way_from_the_dummy():
+    scores = {"dummy": [0.5] * 2, "linear": [0.8] * 2, "xgboost": [0.775] * 2, "forest": [0.765] * 2}
+    ranking = leaderboard(AUC, {name: fits(values) for name, values in scores.items()})
+    assert ranking.contenders == ["linear", "xgboost"]
+    assert leaderboard(AUC, {"dummy": fits([0.5] * 2), "linear": fits([0.4] * 2)}).contenders == ["dummy"]
+
+
 def test_the_simplest_within_the_practical_margin_is_preferred():
     # From the dummy's 0.5 to 0.8 it is 0.3; 0.0006 of it is 0.2 %.
     scores = {"dummy": fits([0.5] * 2), "linear": fits([0.7995, 0.7995]), "xgboost": fits([0.8, 0.8])}

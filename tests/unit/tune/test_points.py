@@ -36,22 +36,6 @@ def test_the_defaults_come_first_then_the_portfolios_in_turn():
     ]
 
 
-@pytest.mark.parametrize(("pace", "rate"), [(0.3, None), (1.0, None), (3.0, 0.15), (50.0, points.LARGEST_STEP)])
-def test_less_time_is_larger_steps_up_to_the_largest(pace, rate):
-    ((_, point),) = points.first_points(families(one=[]), pace)
-    assert point.get("learning_rate") == rate
-
-
-def test_a_step_that_is_larger_already_is_not_made_smaller():
-    _, (_, point) = points.first_points(families(one=[{"learning_rate": 0.5}]), pace=3.0)
-    assert point == {"learning_rate": 0.5}
-
-
-def test_what_the_recipe_states_is_in_no_point():
-    own = {"one": Searched(DEFAULTS, {}, ({"depth": 1},), fixed=("learning_rate",))}
-    assert points.first_points(own, pace=3.0) == [("one", {}), ("one", {"depth": 1})]
-
-
 def test_after_the_portfolio_points_are_of_the_space_and_keep_what_else_the_best_one_had():
     some = made(one=[{"extra": True, "depth": 4}])
     for score in (0.6, 0.9):
@@ -126,27 +110,37 @@ def test_trials_of_before_are_not_tried_again_and_are_known_to_the_estimator(tmp
 
 def test_a_proposer_ends_when_its_time_is_over_after_a_first_trial(tmp_path):
     proposer = Proposer(made(one=[]), Journal(tmp_path / "journal.jsonl"), until=0.0)
-    assert proposer.suggest("a") == {"family": "one", "params": {}}
+    assert proposer.suggest("a") == {"family": "one", "params": {}, "is_paced": True}
     assert proposer.suggest("b") == Proposer.FINISHED
 
 
 def test_a_trial_that_would_have_no_time_is_not_begun(tmp_path):
     some = made(one=[{"depth": 2}])
     proposer = Proposer(some, Journal(tmp_path / "journal.jsonl"), until=time.time() + 10)
-    assert proposer.suggest("a") == {"family": "one", "params": {}}
+    assert proposer.suggest("a") == {"family": "one", "params": {}, "is_paced": True}
     some.costs["one"] = 100.0
     assert proposer.suggest("b") == Proposer.FINISHED
     some.costs["one"] = 1.0
-    assert proposer.suggest("c") == {"family": "one", "params": {"depth": 2}}
+    assert proposer.suggest("c") == {"family": "one", "params": {"depth": 2}, "is_paced": True}
+
+
+def test_a_trial_whose_learning_rate_was_raised_is_of_its_point_and_of_no_other():
+    some = made(one=[{"depth": 3}, {"depth": 3, "extra": True}])
+    some.know(trial(0, "one", {"learning_rate": 0.2}))
+    some.know(trial(1, "one", {"depth": 3, "learning_rate": 0.15}))
+    assert some.queue == [("one", {"depth": 3, "extra": True})]
 
 
 def test_a_proposer_hands_on_what_came_of_a_trial(tmp_path):
     some = made(sign=-1, one=[])
     proposer = Proposer(some, Journal(tmp_path / "journal.jsonl"), until=float("inf"))
-    assert proposer.suggest("a") == {"family": "one", "params": {}}
+    assert proposer.suggest("a") == {"family": "one", "params": {}, "is_paced": True}
     proposer.on_trial_complete("a", {"score": 0.25, "fit_s": 2.0})
     assert some.best == {"one": (-0.25, {})}
     assert some.costs == {"one": 2.0}
     proposer.suggest("b")
     proposer.on_trial_complete("b", None, error=True)
     assert some.best == {"one": (-0.25, {})}
+    proposer.suggest("c")
+    proposer.on_trial_complete("c", {"score": 0.125, "fit_s": 2.0, "params": {"learning_rate": 0.2}})
+    assert some.best == {"one": (-0.125, {"learning_rate": 0.2})}

@@ -105,12 +105,15 @@ def test_where_the_dummy_is_better_than_all_trials_the_defaults_stay_and_it_is_s
 def test_families_with_a_portfolio_are_searched_beside_the_one_that_selection_prefers(make_split):
     split, _, recipe, task = make_split()
 
-    def names(family, **changes):
-        return list(tune._families(split, recipe.having(changes), family, task))
+    def names(family, contenders=(), **changes):
+        return list(tune._families(split, recipe.having(changes), family, task, contenders))
 
     assert names("xgboost") == ["xgboost", "catboost", "lightgbm"]
     assert names("forest") == ["forest", "catboost", "lightgbm", "xgboost"]
-    assert names("linear") == ["linear"]  # which takes other features
+    assert names("linear") == names("linear", ["linear", "kernel"]) == ["linear"]  # which takes other features
+    assert names("linear", ["linear", "forest"]) == ["linear", "catboost", "lightgbm", "xgboost"]
+    terms = {"features.columns": {"a": ["text", "terms"]}}
+    assert names("linear", ["linear", "forest"], **terms) == ["linear"]  # thousands of columns
     assert names("xgboost", **{"selection.families": ["dummy", "xgboost", "lightgbm"]}) == ["xgboost", "lightgbm"]
     assert names("xgboost", **{"train.family": "xgboost"}) == ["xgboost"]
     assert names("xgboost", **{"tune.space": {"max_depth": [2, 4]}}) == ["xgboost"]

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from mlsys import models
+from mlsys import errors, models
 from mlsys.models.matrix import Matrix
 from mlsys.schema import Task, TaskKind
 
@@ -69,6 +69,27 @@ def test_categories_alone_are_enough(family):
     codes = Matrix(y[:, None].astype(np.float32), y.astype(np.float64), ("a",), ("c",))
     predicted = family.predict(fit(family, codes, task=NUMBER, learning_rate=0.5), codes.X)
     np.testing.assert_allclose(predicted, y, atol=0.05)
+
+
+def test_many_categories_are_taken_apart_and_target_means_left_out_only_beside_them(family):
+    rng = np.random.default_rng(5)
+    keys, effect = rng.integers(0, 3_000, 12_000), rng.normal(size=3_000)
+    y = effect[keys] + 0.1 * rng.normal(size=12_000)
+    X = np.stack([keys, effect[keys], rng.normal(size=12_000)], axis=1).astype(np.float32)
+    names = ("a: key", "a: mean of y", "b")
+    how = {"task": NUMBER, "rounds": 200, "learning_rate": 0.3}
+    model = fit(family, Matrix(X, y, names, ("k", "m", "q")), **how)
+    predicted = family.predict(model, X)
+    assert np.corrcoef(predicted, y)[0, 1] > 0.8  # four rows a category
+    blind = X.copy()
+    blind[:, 1] = np.nan
+    assert family.predict(model, blind).tobytes() == predicted.tobytes()
+    again = family.from_bytes(family.to_bytes(model))
+    assert family.predict(again, blind).tobytes() == predicted.tobytes()
+    with pytest.raises(errors.BundleError, match="shape"):
+        family.predict(again, X[:, :2])
+    alone = fit(family, Matrix(X[:, 1:], y, names[1:], ("m", "q")), **how)
+    assert np.corrcoef(family.predict(alone, X[:, 1:]), y)[0, 1] > 0.9
 
 
 def test_it_ends_with_its_time(family):
