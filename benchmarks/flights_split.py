@@ -5,6 +5,8 @@ Files are written copy by copy, so that ten million rows are never in memory at 
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,10 @@ import pyarrow.parquet as pq
 
 from flights_table import CATEGORICAL, FEATURES, ROW_GROUP, TARGET, TIME, flight_copies
 from mlsys.dataset import Split
-from mlsys.explore import scan
 from mlsys.features.training import TrainingProgram
 from mlsys.recipe import Recipe
 from mlsys.schema import FOLD, ROW, Column, Kind, Role, Schema, Task
+from mlsys.statistics import TrainStatistics
 from mlsys.train import training_job
 from mlsys.train.training_job import TrainingJob
 
@@ -54,9 +56,18 @@ def job_of(split: Split, program: TrainingProgram, **train: object) -> TrainingJ
 
 
 def program_of(split: Split) -> TrainingProgram:
-    """The features that trees take, fitted on the statistics of a scan of all rows."""
-    statistics = scan.profile(split, TASK).statistics
-    return training_job.fit_program(split.schema, statistics, _recipe(), "xgboost")
+    """The features that trees take, fitted on the statistics of all rows: what a fit needs of the scan of a run."""
+    groups = [
+        (path, number) for path in split.paths("train") for number in range(pq.read_metadata(path).num_row_groups)
+    ]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        first, *others = pool.map(lambda group: _statistics(*group, split.schema), groups)
+    return training_job.fit_program(split.schema, first.merge(*others), _recipe(), "xgboost")
+
+
+def _statistics(path: Path, group: int, schema: Schema) -> TrainStatistics:
+    with pq.ParquetFile(path, read_dictionary=CATEGORICAL) as file:
+        return TrainStatistics.of_table(file.read_row_group(group, use_threads=False), schema, TASK)
 
 
 def _recipe(**train: object) -> Recipe:

@@ -4,10 +4,10 @@ Claim, on three copies of the flights table (982,038 labelled rows, 20 columns o
 depth 6 with as many threads: at most 1.10 times the time of Polars, a ``QuantileDMatrix`` and ``xgboost.train``, and
 at most 1.3 times its peak memory; with Ray Train at most 5 s more, to start workers.
 
-Ours is what a run does: a scan of all statistics, a program of features that is fitted on them, its matrix, and the
-family's fit. By hand a category is its code, a time is the seconds since 1970, and nothing is known of any column.
-Each run is a process of its own. With ``--growth`` the seconds and the peak memory of one task stand beside the
-number of rows: linear, and nothing beside the matrix that grows.
+Ours is what a run does: the statistics of all columns and folds, a program of features that is fitted on them, its
+matrix, and the family's fit. By hand a category is its code, a time is the seconds since 1970, and nothing is known of
+any column. Each run is a process of its own. With ``--growth`` the seconds and the peak memory of one task stand beside
+the number of rows: linear, and nothing beside the matrix that grows.
 """
 
 from __future__ import annotations

@@ -72,9 +72,10 @@ def measure(folder: Path, machines: Machines, wanted: Any) -> dict[str, Any]:
         moments = sorted(drawn.randrange(wanted.rounds) for _ in range(number))
         kills = [Kill(KINDS[(facts["kills"] + i) % len(KINDS)], moment) for i, moment in enumerate(moments)]
         digest, seconds = fit.run(kills)
+        kills = kills[: fit.num_killed]
         done = ", ".join(f"{kill.kind} at round {kill.moment}" for kill in kills)
         print(f"{done}: {seconds:.1f} s, {'the same bytes' if digest == first else 'OTHER BYTES'}")
-        facts["kills"] += number
+        facts["kills"] += fit.num_killed
         facts["same_bytes"] &= digest == first
     if not wanted.no_middle:  # the first fit of all imported more
         for name, kills in {"undisturbed_s": [], "middle_s": [Kill("worker", wanted.rounds // 2)]}.items():
@@ -176,16 +177,18 @@ class Fit:
         self.folder = folder
         self.machines = machines
         self.pace = Pace()
+        self.num_killed = 0
 
     def run(self, kills: list[Kill]) -> tuple[str, float]:
         """Fit with these kills; the digest of the model, and the seconds until it was there."""
         shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         (self.folder / "digest").unlink(missing_ok=True)
         began = time.monotonic()
-        driver = self._driver()
+        driver, self.num_killed = self._driver(), 0
         for kill in kills:
             if self._wait(kill.moment, driver):
                 driver = self._kill(kill, driver)
+                self.num_killed += 1
         self._wait(None, driver)
         if driver.returncode:
             raise SystemExit(f"the driver ended with {driver.returncode}")

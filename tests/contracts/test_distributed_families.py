@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from mlsys import models
 from mlsys.models.interface import Checkpoint, DistributedFamily
 from mlsys.models.matrix import Matrix
-from mlsys.schema import Task, TaskKind
+from mlsys.schema import TargetLoss, Task, TaskKind
 
 TASKS = {
     "binary": Task(kind=TaskKind.BINARY, target="y", classes=(False, True)),
@@ -45,21 +45,36 @@ def blocks(kind, num_rows=1_300):
     return [rows.take(np.arange(start, start + 350)) for start in (0, 350, 700)], rows.take(np.arange(1_050, num_rows))
 
 
+def above_zero(rows):
+    return replace(rows, y=np.exp(rows.y / 4))
+
+
 @pytest.fixture(scope="module", params=SPREAD)
 def family(request):
     return models.family(request.param).connected({})
 
 
-@pytest.fixture(scope="module", params=[*sorted(TASKS), "absolute"])
+LOSSES = {
+    "quantile": TargetLoss.of({"quantile": 0.9}),
+    "poisson": TargetLoss.of("poisson"),
+    "tweedie": TargetLoss.of({"tweedie": 1.5}),
+    "gamma": TargetLoss.of("gamma"),
+}
+
+
+@pytest.fixture(scope="module", params=[*sorted(TASKS), "absolute", *LOSSES])
 def fit(family, request):
-    kind = "regression" if request.param == "absolute" else request.param
+    kind = request.param if request.param in TASKS else "regression"
+    task = TASKS[kind].model_copy(update={"loss": LOSSES.get(request.param)})
     extra = {"loss": "absolute"} if request.param == "absolute" else {}
+    train, held_out = blocks(kind)
+    if request.param in LOSSES:  # which are of amounts above zero
+        train, held_out = [above_zero(rows) for rows in train], above_zero(held_out)
 
     def made(memory, **params):
         settings = models.params_of(family.name, {"rounds": 23, "learning_rate": 0.2, **extra, **params})
-        train, held_out = blocks(kind)
         how = {"seed": 3, "threads": 2, "checkpoints": memory}
-        return family.to_bytes(family.fit_blocks(train, held_out, TASKS[kind], settings, **how))
+        return family.to_bytes(family.fit_blocks(train, held_out, task, settings, **how))
 
     return made
 
