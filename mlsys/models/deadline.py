@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 from time import monotonic
 
 SMALL_ROWS = 2_000
@@ -13,13 +14,17 @@ SMALL_ROWS = 2_000
 class Deadline:
     """The end of so many seconds from now on; None for no end.
 
+    Libraries that the fit needs are imported first: a process does that once, and no cost of a fit is foretold by it.
+
     Examples
     --------
     >>> Deadline(None).left, Deadline(0.0).is_over
     (inf, True)
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, *libraries: str) -> None:
+        for library in libraries if seconds is not None else ():
+            import_module(library)
         self.end = math.inf if seconds is None else monotonic() + seconds
 
     @property

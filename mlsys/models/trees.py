@@ -122,7 +122,7 @@ class GrownFamily(Family[P, Forest]):
         seconds: float | None = None,
     ) -> Forest:
         """Grow the forest, of as many trees as `seconds` have time for; its trees do not depend on `threads`."""
-        deadline = Deadline(seconds)
+        deadline = Deadline(seconds, "sklearn.ensemble")
         X, y = training_rows(train, task)
 
         def grown(trees: int, rows_a_tree: int, until: Deadline) -> Any:

@@ -274,6 +274,8 @@ class _Searching:
         able = [trial for trial in self._candidates(journal) if journal.has_predictions(trial)]
         journal.keep(able)
         if best is None:
+            first = outcome.default_trial(self.family, journal.trials)
+            default = default if first is None else {**default, **first.cut}
             return outcome.tuned(self.family, default, self.metric, journal.trials, None, notes, dummy)
         averaged = [trial for trial in able if models.family(trial.family).encoding == ensemble.FAMILY.encoding]
         mean = self._mean(averaged, best, journal)

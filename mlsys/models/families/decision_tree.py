@@ -83,7 +83,7 @@ class DecisionTreeFamily(Family[DecisionTreeParams, DecisionTree]):
         **_: Any,
     ) -> DecisionTree:
         """Grow the tree on `train`, or on as many of its rows as `seconds` have time for."""
-        deadline, most = Deadline(seconds), min(params.rows, train.num_rows)
+        deadline, most = Deadline(seconds, "sklearn.tree"), min(params.rows, train.num_rows)
         X, y = training_rows(train, task)
 
         def grown(num_rows: int) -> Any:

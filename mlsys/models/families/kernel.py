@@ -150,7 +150,7 @@ class KernelFamily(Family[KernelParams, Kernel]):
         **_: Any,
     ) -> Kernel:
         """Fit on `train`, or on `params.rows` of its rows; on a part of rows and landmarks where time is short."""
-        deadline = Deadline(seconds)
+        deadline = Deadline(seconds, "scipy.linalg", "scipy.optimize")
         if deadline.is_set:
             return _grown(train, task, params, seed, deadline)
         return _fitted(train, task, params, seed)

@@ -116,7 +116,7 @@ class LinearFamily(Family[LinearParams, Linear]):
         **_: Any,
     ) -> Linear:
         """Fit on `train`; all solvers are deterministic, so `seed` has nothing to do."""
-        deadline, terms = Deadline(seconds), _runs(train.types)
+        deadline, terms = Deadline(seconds, "sklearn.linear_model"), _runs(train.types)
         centre, scale, standard_X = _prepared(train, terms)
         present = tuple(np.unique(train.y.astype(np.int64)).tolist()) if task.is_classification else ()
         asked = params.iterations

@@ -132,7 +132,7 @@ class NetworkFamily(Family[NetworkParams, Network]):
         seconds: float | None = None,
     ) -> Network:
         """Train a network; the same seed and rows give the same one, whatever `threads`, of which it takes one."""
-        deadline = Deadline(seconds)
+        deadline = Deadline(seconds, "torch")
         present = tuple(np.unique(train.y.astype(np.int64)).tolist()) if task.is_classification else ()
         most = min(train.num_rows, params.rows)
         cut = affordable(most, train.num_features, len(present), params, deadline)

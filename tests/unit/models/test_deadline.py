@@ -49,6 +49,15 @@ def test_the_time_that_is_left_goes_below_zero(clock):
     assert not Deadline(None).is_over
 
 
+def test_libraries_are_imported_before_the_clock_runs(clock, monkeypatch):
+    def slow(name):
+        clock.now += 5.0
+
+    monkeypatch.setattr(deadline, "import_module", slow)
+    assert Deadline(3.0, "a", "b").left == 3.0
+    assert clock.now == 10.0
+
+
 def test_boosting_ends_with_the_round_that_passes_its_time(clock):
     stopping = Stopping(patience=0, seconds=5.0)
     ends = []

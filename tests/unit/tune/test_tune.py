@@ -169,6 +169,17 @@ def test_the_final_fit_has_as_many_trees_as_the_time_of_the_trial_had(make_split
     assert (params["trees"], params["rows_a_tree"], params["max_depth"]) == (7, 2_000, 9)
 
 
+def test_where_nothing_beats_the_dummy_the_final_fit_has_no_more_trees_than_there_was_time_for(make_split, tmp_path):
+    split, statistics, recipe, task = make_split(train={"family": "forest"})
+    searching = tune._Searching(
+        Store.open(tmp_path), split, statistics, recipe, task, {"forest": None}, AUC, 9.0, 9.0, print
+    )
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append(Trial(0, "forest", {}, 0.4, None, False, 0.1, 1.0, {"trees": 7}))
+    chosen = searching.choose(journal, models.family("forest").params().model_dump(), (), dummy=0.5)
+    assert (chosen.choice, chosen.params["trees"], chosen.params["max_depth"]) == ("default", 7, 16)
+
+
 @pytest.mark.parametrize(("fit_s", "landmarks"), [(1.0, 4_000), (20.0, 2_000)])
 def test_the_final_fit_has_the_full_parameters_where_there_is_time_for_them(make_split, tmp_path, fit_s, landmarks):
     split, statistics, recipe, task = make_split(num_rows=20_000, train={"family": "kernel"})
