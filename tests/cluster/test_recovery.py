@@ -5,16 +5,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 KILLS = 6
-"""Two rounds of workers and drivers, and a machine: some ten seconds each, most of them for new processes."""
+"""Three workers, two drivers and a machine: some ten seconds each, most of them for new processes."""
+
+SECONDS = 560
+"""Far more than it takes, for a machine that does other work beside it."""
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "recovery.py"
 
 
+@pytest.mark.timeout(SECONDS + 20)
 def test_kills_of_workers_drivers_and_a_machine_end_in_the_same_bytes():
     words = ["--kills", KILLS, "--rounds", 100, "--no-middle", "--json"]
     command = [sys.executable, BENCHMARK, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     measured = json.loads(done.stdout.splitlines()[-1])
     assert measured["kills"] == KILLS, done.stdout
