@@ -132,7 +132,7 @@ def run(
     >>> done.family, done.passed, done.metrics["accuracy"] > 0.9
     ('linear', True, True)
     >>> sorted(done.reports)
-    ['evaluate', 'explore', 'features']
+    ['evaluate', 'explore', 'features', 'selection', 'tune']
     """
     tree = _recipe(recipe, set or {})
     _check_step(tree, until, cluster=cluster)
@@ -278,7 +278,7 @@ def _finished(done: workflow.Run) -> FinishedRun:
     deployed, monitored = results.get("deploy"), results.get("monitor")
     entries = evaluated.metrics if isinstance(evaluated, EvaluateResult) else {}
     metrics = {name: entry for name, entry in entries.items() if entry["value"] is not None}
-    pages = {name: getattr(result, "report", None) for name, result in results.items()}
+    pages = {name: record.get("report") for name, record in done.records.items()}
     return FinishedRun(
         recipe=done.recipe,
         store=done.store.root,

@@ -15,11 +15,13 @@ Examples
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mlsys import cluster, registry
+from mlsys.console import Console
 from mlsys.deploy import batch, by_name
 from mlsys.deploy.batch import BatchResult
 from mlsys.deploy.by_name import NameChange
@@ -27,7 +29,8 @@ from mlsys.recipe import load as load_recipe
 from mlsys.recipe import set_values
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
-from mlsys.workflow import inventory, retention, watch
+from mlsys.workflow import inventory, replays, retention, watch
+from mlsys.workflow.replays import Replay
 from mlsys.workflow.results import MonitorResult
 from mlsys.workflow.retention import Leftover
 
@@ -249,6 +252,25 @@ def labels(
         There is no such model; the source cannot be read, has no key or label, or no label is a class of the model.
     """
     return watch.receive_labels(Store.open(store), model, str(source), set_values(set))
+
+
+def replay(name: str, *, store: Path | str | None = None) -> Replay:
+    """Fit what the last run of a name tried again, without a clock, and compare the digests.
+
+    Returns
+    -------
+    ``is_equal`` says whether the bundle is the same; if not, ``digests``, ``unequal_trials`` and ``unequal_files`` say
+    where it differs.
+
+    Raises
+    ------
+    RegistryError, StoreError
+        No run of the name has trained a model, or what it left is no longer in the store.
+    """
+    home = Store.open(store)
+    run = replays.former(home, name)  # a name that is wrong starts no cluster
+    cluster.connect(home)
+    return replays.replay(home, run, Console(sys.stderr))
 
 
 def gc(

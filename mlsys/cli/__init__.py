@@ -7,7 +7,7 @@ again. ``jobs/<step>.py`` does the same with ``--recipe``. A name verb never run
 exit  meaning
 ====  =============================================================================
 0     done
-1     the model did not pass its gate
+1     the model did not pass its gate; a replay gave another bundle
 2     something must be mended first: the recipe, the data, the cluster
 3, 4  of ``monitor``: watch the model, or train it again (`mlsys.monitor.decision`)
 70    a fault of mlsys itself; its traceback is kept in the store
@@ -18,7 +18,7 @@ exit  meaning
 `application`     the application, its groups of verbs, arguments that verbs share
 `endings`         exit codes: every error becomes a message
 `recipe_verbs`    run, a verb a step, init, materialize, schema
-`name_verbs`      deploy, promote, rollback, undeploy, models, history, open, predict
+`name_verbs`      deploy, promote, rollback, undeploy, models, history, open, predict, replay
 `registry_verbs`  registry add, registry sync
 `watch_verbs`     monitor, labels
 `cluster_verbs`   up, down, status, env, logs, gc

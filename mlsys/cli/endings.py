@@ -43,8 +43,8 @@ def exit_codes() -> Iterator[None]:
         yield
     except errors.MlsysError as error:
         _leave(f"error: {error}", 1 if isinstance(error, errors.GateError) else 2)
-    except KeyboardInterrupt:
-        _leave("interrupted: finished steps are kept; the same command goes on from there", 130)
+    except KeyboardInterrupt as error:  # a search says what it has
+        _leave(f"interrupted: {str(error) or 'finished steps are kept; the same command goes on from there'}", 130)
     except Exception as error:  # noqa: BLE001  (whatever it is, its traceback is kept)
         _leave(_keep_traceback(error), FAULT)
 

@@ -113,6 +113,16 @@ def history(
     show(listed, inventory.history_text(listed), as_json=as_json)
 
 
+@app.command(rich_help_panel=NAMES)
+def replay(name: Name, as_json: AsJson = False, store: StoreRoot = None) -> None:
+    """Fit what the last run of a name tried again, without a clock; exit code 1 if that gives another bundle."""
+    from mlsys import operate
+
+    done = operate.replay(name, store=opened(store))
+    show(done.to_json(), done.summary, as_json=as_json)
+    raise typer.Exit(0 if done.is_equal else 1)
+
+
 @app.command("open", rich_help_panel=NAMES)
 def open_reports(
     name: Annotated[str | None, typer.Argument(help="one model; all by default")] = None,

@@ -96,16 +96,22 @@ class Stopping:
         Rounds without gain after which it ends; 0 for never.
     seconds
         Time from now on after which it ends; None for no limit.
+    exactly
+        Rounds after which it ends and which it keeps, whatever else; None where the others decide.
 
     Examples
     --------
     >>> stopping = Stopping(patience=2)
     >>> [stopping.ends(loss) for loss in (0.5, 0.4, 0.4, 0.4)], stopping.best_round
     ([False, False, False, True], 2)
+    >>> stopping = Stopping(patience=1, exactly=2)
+    >>> [stopping.ends(loss) for loss in (0.5, 0.6)], stopping.rounds
+    ([False, True], 2)
     """
 
-    def __init__(self, patience: int, seconds: float | None = None) -> None:
+    def __init__(self, patience: int, seconds: float | None = None, exactly: int | None = None) -> None:
         self.patience = patience
+        self.exactly = exactly
         self.deadline = Deadline(seconds)
         self.round = self.best_round = 0
         self.least = math.inf
@@ -116,7 +122,10 @@ class Stopping:
         self.round += 1
         if loss is not None and loss < self.least:
             self.least, self.best_round = loss, self.round
-        self.ended = self.deadline.is_over or (loss is not None and 0 < self.patience <= self.round - self.best_round)
+        is_late = self.deadline.is_over
+        self.ended = is_late or (loss is not None and 0 < self.patience <= self.round - self.best_round)
+        if self.exactly is not None:
+            self.ended = self.round >= self.exactly
         return self.ended
 
     def state(self) -> dict[str, Any]:
@@ -132,6 +141,8 @@ class Stopping:
     @property
     def rounds(self) -> int:
         """Rounds to keep: up to the best one, or all of them where nothing was judged or nothing may stop it."""
+        if self.exactly is not None:
+            return self.round
         return self.best_round if self.best_round and self.patience else self.round
 
 
@@ -217,8 +228,13 @@ class BoostingFamily(Family[P, Boosted[B]], Generic[P, B, D]):
         threads: int,
         progress: Progress | None = None,
         seconds: float | None = None,
+        exactly: int | None = None,
     ) -> Boosted[B]:
-        """Grow trees on binned rows, of all `params.rounds` without rows that say when to stop."""
+        """Grow trees on binned rows, of all `params.rounds` without rows that say when to stop.
+
+        With `exactly` it ends after so many rounds and keeps them, as a fit of the same parameters that ended later and
+        kept as many: not every library grows the same first trees where it is asked for fewer rounds.
+        """
 
     @abstractmethod
     def bins_key(self, params: P) -> Hashable:

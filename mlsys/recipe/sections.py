@@ -233,6 +233,20 @@ class SelectionSection(Section):
         description="a simpler family is preferred to the best one if it is behind by at most this fraction of the way "
         "from the dummy to the best",
     )
+    prefer: Literal["accurate", "simple", "fast"] = Field(
+        "accurate",
+        description="accurate takes the best mean, or what is simpler and within the margin; simple takes the simplest "
+        "and fast the fastest of those that are behind by at most one standard error, and the search stays with it",
+    )
+    max_latency_us: float | None = Field(
+        None,
+        gt=0,
+        description="microseconds a row that features and prediction may take, measured on many rows with one thread; "
+        "slower candidates, trials and means are refused",
+    )
+    max_bytes: int | None = Field(
+        None, ge=1, description="bytes that a stored model may have; larger candidates, trials and means are refused"
+    )
 
 
 class TrainSection(Section):

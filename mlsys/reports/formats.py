@@ -91,13 +91,15 @@ def interval(low: float | None, high: float | None) -> str:
 def seconds(value: float | None) -> str:
     """Write a duration in the units that suit it.
 
-    >>> seconds(0.0032), seconds(4.25), seconds(95), seconds(7300)
-    ('3.2 ms', '4.2 s', '1 min 35 s', '2 h 1 min')
+    >>> seconds(0.0032), seconds(0.842), seconds(4.25), seconds(95), seconds(7300)
+    ('3.2 ms', '842 ms', '4.2 s', '1 min 35 s', '2 h 1 min')
     """
     if value is None or is_missing(float(value)):
         return MISSING
-    if value < 1:
+    if value < 0.1:
         return f"{1000 * value:.2g} ms"
+    if value < 0.9995:
+        return f"{1000 * value:.0f} ms"
     if value < 60:
         return f"{value:.1f} s"
     if value < 3600:

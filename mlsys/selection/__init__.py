@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from mlsys import budget, cluster, errors, models, train
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
@@ -90,8 +92,8 @@ def rank(
     """Compare the recipe's families, in the forms that the training rows give a reason for, on the folds.
 
     After two rounds of folds, the last two, each family keeps its best form, and families without a chance
-    leave (`leaderboard.leavers`). With a limit of `seconds`, a fit ends in its share of them, those that would begin
-    later than that are left out, and for many rows the two rounds are all.
+    leave (`leaderboard.leavers`), as does what the recipe's limits refuse. With a limit of `seconds`, a fit ends in its
+    share of them, those that would begin later than that are left out, and for many rows the two rounds are all.
 
     Raises
     ------
@@ -129,9 +131,10 @@ def rank(
     leaving = grid.compare()
     # 3. The leaderboard, and what it decides.
     notes = [*sentences, *leaving, *_notes(recipe, split, grid.scored)]
-    ranking = boards.leaderboard(metric, grid.scores(), notes, recipe.selection.margin)
+    scores, wish = grid.scores(), recipe.selection
+    ranking = boards.leaderboard(metric, scores, notes, wish.margin, wish.prefer, grid.refused(scores))
     chosen = candidates[_chosen(recipe, ranking)]
-    return dataclasses.replace(ranking, decided=_decided(recipe, task, metric, chosen))
+    return dataclasses.replace(ranking, decided=_decided(recipe, task, metric, chosen), left=grid.left)
 
 
 def _candidates(
@@ -168,6 +171,7 @@ class _Grid:
     seconds: float = math.inf
     scored: list[_FoldScore] = field(default_factory=list)
     unfit: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
     late: set[int] = field(default_factory=set)
     began: float = field(default_factory=time.time)
 
@@ -179,21 +183,26 @@ class _Grid:
         return rounds[-boards.ROUNDS :] if is_enough else rounds
 
     def compare(self) -> list[str]:
-        """Fit all that is worth it; sentences about candidates that leave after two rounds."""
+        """Fit all that is worth it; sentences about candidates that leave after two rounds, whose reasons are noted."""
         rounds, names = self.rounds, list(self.candidates)
         total = len(names) * len(rounds)
         self.progress(f"{len(names)} candidates × {len(rounds)} folds, {self.metric.name}")
         first, rest = rounds[-boards.ROUNDS :], rounds[: -boards.ROUNDS]
         self._run(names, first[:1], total, must=True)
         self._run(names, first[1:], total)
-        scores = self.scores(first)
+        refused = self.refused(self.scores(first))
+        scores = {name: fits for name, fits in self.scores(first).items() if name not in refused}
         staying = boards.best_forms(self.metric, scores)
-        notes, hopeless = list(self.unfit.values()), dict[str, str]()
+        notes = [*self.unfit.values(), *(f"{name} was refused: {reason}" for name, reason in refused.items())]
+        hopeless = dict[str, str]()
         if len(staying) < len(scores):
             notes.append(f"of each family the best form after {len(first)} folds went on: {'; '.join(staying)}")
         if rest:
             hopeless = boards.leavers(self.metric, {name: scores[name] for name in staying}, keep=models.BASELINE)
         notes += hopeless.values()
+        worse = f"another form of the family was better after {len(first)} folds"
+        forms = {name: worse for name in scores if name not in staying}
+        self.left = {**self.unfit, **({} if not rest else refused), **forms, **hopeless}
         for note in notes:
             self.progress(note)
         going = [name for name in staying if name not in hopeless]
@@ -207,6 +216,17 @@ class _Grid:
         return {
             name: [results.get((name, judge)) for judge in judges] for name in self.candidates if name not in self.unfit
         }
+
+    def refused(self, scores: Scores) -> dict[str, str]:
+        """The limit of the recipe that a candidate does not keep, if there is one; the dummy keeps all of them."""
+        limits, reasons = train.Constraints.of(self.recipe), dict[str, str]()
+        for name, results in scores.items():
+            fits = [fit for fit in results if fit is not None]
+            latency = float(np.median([fit.predict_us_per_row for fit in fits])) if fits else None
+            reason = limits.refusal(latency, max((fit.num_bytes or 0 for fit in fits), default=None))
+            if reason is not None and name != models.BASELINE:
+                reasons[name] = reason
+        return reasons
 
     def _run(
         self, names: Sequence[str], rounds: Sequence[tuple[tuple[int, ...], int]], total: int, *, must: bool = False
@@ -304,6 +324,7 @@ def _fold_score(job: _FoldJob) -> _FoldScore:
         params = chosen.params_in_time(params, task, prepared.train, job.seconds)
     target, metric = training_job.target_kind(recipe, task), recipe.selection.metric
     how: dict[str, Any] = {"seed": recipe.seed, "threads": 1, "target": target, "seconds": job.seconds}
+    how["measures_bytes"] = recipe.selection.max_bytes is not None
     return _FoldScore(job.name, job.judge, train.fit_prepared(prepared, task, family, params, metric, **how), params)
 
 

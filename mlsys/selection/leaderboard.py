@@ -3,7 +3,8 @@
 A candidate is a family in one form of its features and target: ``xgboost``, or ``xgboost, log target``. The choice goes
 by expected loss. The candidate with the best mean is the best; a simpler one is preferred to it only within a practical
 margin, a fraction of the way from the dummy to the best. The dummy is a floor: what is not better than it by its
-mean is neither the best nor preferred, and if nothing is, the dummy is both.
+mean is neither the best nor preferred, and if nothing is, the dummy is both. A recipe may prefer the simplest or the
+fastest of those that are tied with the best instead, and set limits that refuse candidates.
 
 Two candidates differ by their paired differences, fold by fold. Folds share training rows, so these differences are not
 independent: their variance is corrected after Nadeau and Bengio. A candidate is *tied* with the best when it is behind
@@ -46,6 +47,9 @@ MARGIN = 0.002
 NEAR = 0.1
 """Fraction of the way from the dummy to the best that a search may make up for."""
 
+AS_FAST = 1.2
+"""Latency as a multiple of the fastest up to which candidates count as equally fast: measured ones vary by as much."""
+
 LEVEL = 0.05
 """Error of the one-sided test by which a family leaves."""
 
@@ -80,6 +84,8 @@ class LeaderboardEntry:
         mean over paired folds; 0 and None for the best itself.
     tie
         Behind by at most one standard error.
+    num_bytes
+        Bytes of its largest model as it is stored; None where the recipe sets no limit.
     """
 
     family: str
@@ -93,6 +99,7 @@ class LeaderboardEntry:
     fit_s: float
     predict_us_per_row: float
     best_rounds: tuple[int, ...]
+    num_bytes: int | None = None
 
     @property
     def name(self) -> str:
@@ -106,7 +113,8 @@ class Ranking:
     Attributes
     ----------
     best, preferred
-        The candidate with the best mean, and the simplest within `margin` of it; the dummy if nothing beats it.
+        The candidate with the best mean of those within the recipe's limits, and the one that is preferred to it by
+        `margin` or `prefer`; the dummy if nothing beats it.
     margin
         Fraction of the way from the dummy to the best that a simpler candidate may be behind.
     rounds
@@ -115,6 +123,12 @@ class Ranking:
         Sentences for readers: samples, folds that were left out, a target with a heavy tail.
     decided
         Recipe values that the comparison decided, by their dotted keys: what a person would write to fix the choice.
+    left
+        The reason of each candidate that was not compared on all folds.
+    prefer
+        What the recipe prefers: accurate, simple or fast candidates.
+    refused
+        The limit of the recipe that a candidate does not keep.
     """
 
     metric: str
@@ -126,6 +140,9 @@ class Ranking:
     rounds: tuple[dict[str, int], ...]
     notes: tuple[str, ...]
     decided: dict[str, Any] = dataclasses.field(default_factory=dict)
+    left: dict[str, str] = dataclasses.field(default_factory=dict)
+    prefer: str = "accurate"
+    refused: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def family(self) -> str:
@@ -169,19 +186,33 @@ class Ranking:
             return (
                 f"{size}{early}: nothing beats the dummy, {best}; its features say nothing of the target by this metric"
             )
-        chosen = "" if self.preferred == self.best else f"; {self.preferred} preferred: simpler, and {self._nearly()}"
-        return f"{size}{early}: {best}{others}{chosen}"
+        chosen = "" if self.preferred == self.best else f"; {self.preferred} preferred: {self.reason}"
+        refused = f", {len(self.refused)} refused by the recipe's limits" if self.refused else ""
+        return f"{size}{early}{refused}: {best}{others}{chosen}"
 
-    def _nearly(self) -> str:
-        return f"within {100 * self.margin:g} % of the way from the dummy to the best"
+    @property
+    def reason(self) -> str:
+        """Why the preferred candidate is preferred to the best."""
+        if self.prefer != "accurate":
+            word = {"simple": "the simplest", "fast": "the fastest"}[self.prefer]
+            return f"{word} of those within one standard error (selection.prefer: {self.prefer})"
+        return f"simpler, and within {100 * self.margin:g} % of the way from the dummy to the best"
 
 
-def leaderboard(metric: metrics.Metric, results: Scores, notes: Sequence[str] = (), margin: float = MARGIN) -> Ranking:
+def leaderboard(
+    metric: metrics.Metric,
+    results: Scores,
+    notes: Sequence[str] = (),
+    margin: float = MARGIN,
+    prefer: str = "accurate",
+    refused: Mapping[str, str] | None = None,
+) -> Ranking:
     """Order candidates by how far they are behind the best, and mark differences that are within noise.
 
     A fold on which the metric is not defined (one class only) is left out for all candidates. One that left early
-    is compared on its own folds, and cannot be the best.
+    is compared on its own folds, and cannot be the best; nor can one that the recipe's limits refuse, with the reason.
     """
+    refused = dict(refused or {})
     results, notes = _with_defined_dummy(metric, results, notes)
     rounds = list(zip(*results.values(), strict=True))
     defined = [all(math.isfinite(result.score) for result in fits if result is not None) for fits in rounds]
@@ -197,14 +228,21 @@ def leaderboard(metric: metrics.Metric, results: Scores, notes: Sequence[str] = 
         notes = [*notes, left_out]
     usable = {name: [r for r, ok in zip(fits, defined, strict=True) if ok] for name, fits in results.items()}
     whole = {name: [r for r in fits if r is not None] for name, fits in usable.items() if None not in fits}
-    means = {name: metric.sign * float(_scores(fits).mean()) for name, fits in whole.items()}
-    best, preferred = _choice(means, margin)
+    means = {name: metric.sign * float(_scores(fits).mean()) for name, fits in whole.items() if name not in refused}
+    if not means:
+        got, hint = f"{len(refused)} of {len(refused)} candidates are beyond them", "raise the limits, or drop them"
+        raise errors.RecipeError.build("selection: limits", got=got, expected="one that keeps them", hint=hint)
+    able = _above_dummy(means)
+    best = max(able, key=lambda name: (able[name], -_complexity(name)))
     entries = sorted(
         (_entry(metric, name, usable[name], whole[best], is_best=name == best) for name in usable),
-        key=lambda entry: (entry.name != best, entry.behind, _complexity(entry.name)),
+        key=lambda entry: (entry.name in refused, entry.name != best, entry.behind, _complexity(entry.name)),
     )
+    tied = [entry for entry in entries if entry.tie and entry.name in able]
+    preferred = _nearest(means, able, best, margin) if prefer == "accurate" else _tied(prefer, tied)
     sizes = tuple({"num_rows": r.num_rows, "num_judged": r.num_judged} for r in whole[best])
-    return Ranking(metric.name, metric.greater_is_better, tuple(entries), best, preferred, margin, sizes, tuple(notes))
+    facts: dict[str, Any] = {"rounds": sizes, "notes": tuple(notes), "prefer": prefer, "refused": refused}
+    return Ranking(metric.name, metric.greater_is_better, tuple(entries), best, preferred, margin, **facts)
 
 
 def _with_defined_dummy(metric: metrics.Metric, results: Scores, notes: Sequence[str]) -> tuple[Scores, Sequence[str]]:
@@ -218,16 +256,26 @@ def _with_defined_dummy(metric: metrics.Metric, results: Scores, notes: Sequence
     return others, [*notes, f"the dummy has no {metric.name}, so nothing can be compared with it"]
 
 
-def _choice(means: Mapping[str, float], margin: float) -> tuple[str, str]:
-    """Choose the best and the preferred of candidates by their means, greater ones being better."""
+def _above_dummy(means: Mapping[str, float]) -> dict[str, float]:
+    """The candidates that beat the dummy by their mean, greater ones being better; the dummy alone if none does."""
     floor = means.get(models.BASELINE)
-    able = means if floor is None else {name: mean for name, mean in means.items() if mean > floor}
-    if not able:
-        return models.BASELINE, models.BASELINE
-    best = max(able, key=lambda name: (able[name], -_complexity(name)))
-    allowed = 0.0 if floor is None else margin * (able[best] - floor)
+    able = dict(means) if floor is None else {name: mean for name, mean in means.items() if mean > floor}
+    return able or {models.BASELINE: means[models.BASELINE]}
+
+
+def _nearest(means: Mapping[str, float], able: Mapping[str, float], best: str, margin: float) -> str:
+    """The simplest candidate within the margin of the best."""
+    allowed = margin * (able[best] - means[models.BASELINE]) if models.BASELINE in means else 0.0
     near = [name for name, mean in able.items() if able[best] - mean <= allowed]
-    return best, min(near, key=lambda name: (_complexity(name), -able[name]))
+    return min(near, key=lambda name: (_complexity(name), -able[name]))
+
+
+def _tied(prefer: str, tied: Sequence[LeaderboardEntry]) -> str:
+    """The simplest or the fastest of the candidates that are tied with the best; the better of equally fast ones."""
+    if prefer == "simple":
+        return min(tied, key=lambda entry: (_complexity(entry.name), entry.behind)).name
+    limit = AS_FAST * min(entry.predict_us_per_row for entry in tied)
+    return min((entry for entry in tied if entry.predict_us_per_row <= limit), key=lambda entry: entry.behind).name
 
 
 def _complexity(candidate: str) -> int:
@@ -254,6 +302,7 @@ def _entry(
         fit_s=float(np.mean([r.fit_s for r in fits])),
         predict_us_per_row=float(np.median([r.predict_us_per_row for r in fits])),
         best_rounds=tuple(r.best_rounds for r in fits if r.best_rounds is not None),
+        num_bytes=max((r.num_bytes for r in fits if r.num_bytes is not None), default=None),
     )
 
 

@@ -1,12 +1,25 @@
 """Step 5: from a split, a family and parameters to a bundle.
 
 `fitting` is the whole step, by one task or with `distributed` by Ray Train; `training_job` is all that a worker
-has to know. `fold` fits on some folds and judges on others, for selection and tuning. `rows` reads matrices.
+has to know. `fold` fits on some folds and judges on others, for selection and tuning; `constraints` are the limits of
+a recipe on what these may choose. `rows` reads matrices.
 """
 
 from __future__ import annotations
 
+from mlsys.train.constraints import Constraints
 from mlsys.train.fitting import JudgedRows, fit
 from mlsys.train.fold import FoldResult, Judge, Prepared, fit_prepared, judged, prepare, round_seconds
 
-__all__ = ["FoldResult", "Judge", "JudgedRows", "Prepared", "fit", "fit_prepared", "judged", "prepare", "round_seconds"]
+__all__ = [
+    "Constraints",
+    "FoldResult",
+    "Judge",
+    "JudgedRows",
+    "Prepared",
+    "fit",
+    "fit_prepared",
+    "judged",
+    "prepare",
+    "round_seconds",
+]

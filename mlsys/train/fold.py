@@ -20,7 +20,7 @@ from mlsys.models.target_transform import TargetTransform, Transform
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
-from mlsys.train import training_job
+from mlsys.train import constraints, training_job
 
 Judge = int | Literal["validation"]
 
@@ -31,7 +31,8 @@ class FoldResult:
 
     `score` is NaN where the metric is not defined on the judged rows. `predict_us_per_row` are microseconds for
     features and prediction; `best_rounds` are the boosting rounds kept, None for families without rounds; `cut` are
-    parameters that the time of the fit ended at less than was asked for (`Family.cut`).
+    parameters that the time of the fit ended at less than was asked for (`Family.cut`). `num_bytes` are those of the
+    stored model where they were asked for.
     """
 
     score: float
@@ -41,6 +42,12 @@ class FoldResult:
     num_rows: int
     num_judged: int
     cut: Mapping[str, int] = field(default_factory=dict)
+    num_bytes: int | None = None
+
+    @property
+    def reached(self) -> dict[str, int]:
+        """The rounds of the model, if it has any, and what its time has cut: a fit of exactly these is the same one."""
+        return {**({} if self.best_rounds is None else {"rounds": self.best_rounds}), **self.cut}
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,8 @@ def judged(
     target: Transform = "none",
     seconds: float | None = None,
     bins: dict[Hashable, Any] | None = None,
+    measures_bytes: bool = False,
+    exactly: Mapping[str, int] | None = None,
 ) -> tuple[FoldResult, np.ndarray]:
     """Fit on prepared rows, judge the model by a metric, and give its predictions of the judged rows, too.
 
@@ -126,10 +135,17 @@ def judged(
         Time of the fit.
     bins
         Binned rows of earlier fits on the same rows and with the same `target`; those of this fit are added.
+    measures_bytes
+        Whether the bytes of the stored model are asked for, which costs writing it.
+    exactly
+        What a former fit `reached`, where this one ends, too; by default stopping rows and time decide.
     """
     began = time.perf_counter()
     has_rounds = models.family(family).max_rounds(params) is not None
     how: dict[str, Any] = {"seed": seed, "threads": threads, "seconds": seconds}
+    if exactly is not None:
+        params, rounds = _exact(params, exactly, is_boosted=isinstance(models.family(family), BoostingFamily))
+        how |= rounds
     rows, scale = _rows(prepared, target, metric, has_rounds=has_rounds)
     model = _fit(family, rows, task, params, {} if bins is None else bins, **how)
     model = training_job.scaled_back(family, model, scale, prepared.stopping, metric)
@@ -148,6 +164,7 @@ def judged(
         num_rows=rows[0].num_rows,
         num_judged=prepared.judged.num_rows,
         cut=models.cut(family, model),
+        num_bytes=constraints.num_bytes(family, model) if measures_bytes else None,
     )
     return result, output
 
@@ -198,6 +215,18 @@ def _rows(
     if scale is None:
         return (train, prepared.stopping), None
     return (scale.matrix(train), scale.matrix(prepared.stopping)), scale
+
+
+def _exact(
+    params: FamilyParams, reached: Mapping[str, int], *, is_boosted: bool
+) -> tuple[FamilyParams, dict[str, int]]:
+    """Parameters of a fit that ends where another one did, and the rounds that boosting has to be told apart."""
+    cut, rounds = {name: value for name, value in reached.items() if name != "rounds"}, reached.get("rounds")
+    if rounds is None:
+        return params.model_copy(update=cut), {}
+    if is_boosted:
+        return params.model_copy(update=cut), {"exactly": rounds}
+    return params.model_copy(update={**cut, "rounds": rounds, "early_stopping": 0}), {}
 
 
 def _fit(

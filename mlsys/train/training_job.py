@@ -238,9 +238,8 @@ class TrainingJob:
 
     @property
     def growth(self) -> float:
-        """Rounds of a refit as a multiple of those of the fit before: they grow with the rows, to `MOST_ROUNDS`."""
-        rows = self.split.num_rows
-        return min(1 + rows.get("validation", 0) / max(1, rows["train"]), MOST_ROUNDS)
+        """Rounds of a refit as a multiple of those of the fit before."""
+        return growth(self.split.num_rows)
 
     def as_fitted(self, rows: Matrix) -> Matrix:
         """Rows with the target on the scale on which it is fitted."""
@@ -249,6 +248,11 @@ class TrainingJob:
     def on_scale(self, model: Any, held_out: Matrix) -> Any:
         """The model with predictions on the target's own scale, as `scaled_back`."""
         return scaled_back(self.family, model, self.target, held_out, self.recipe.selection.metric)
+
+
+def growth(num_rows: Mapping[str, int]) -> float:
+    """The multiple of its rounds that a fit on training and validation rows grows: with the rows, to `MOST_ROUNDS`."""
+    return min(1 + num_rows.get("validation", 0) / max(1, num_rows["train"]), MOST_ROUNDS)
 
 
 def params_of(recipe: Recipe, family: str, values: Mapping[str, Any] | None = None) -> FamilyParams:

@@ -15,7 +15,7 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,19 +27,18 @@ from mlsys.evaluate import baseline, metrics
 from mlsys.features.operations import encoders
 from mlsys.models.boosting import BoostingFamily, trees_a_round
 from mlsys.models.families import ensemble
-from mlsys.models.interface import Choice, Domain
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
 from mlsys.store import Store, digest_json
 from mlsys.train import fitting, training_job
-from mlsys.tune import blending, outcome, points, trials
+from mlsys.tune import blending, evidence, importance, outcome, points, search_space, trials
 from mlsys.tune.journal import Journal, Trial
 from mlsys.tune.outcome import Tuned
 from mlsys.tune.points import Points, Searched
 from mlsys.tune.trials import Search
 
-__all__ = ["Tuned", "search"]
+__all__ = ["Tuned", "replay", "search"]
 
 OPEN = frozenset({"train", "validation"})
 """Parts that may be reachable while parameters are chosen."""
@@ -95,6 +94,8 @@ def search(
         `split` opens more than the training and validation rows.
     ClusterError
         There is no Ray to run trials on, or every trial failed.
+    KeyboardInterrupt
+        Somebody pressed Ctrl-C during the trials: what ended is in the journal, and the message says what it is.
     """
     # 1. What is searched: names and parameters are checked before the first fit.
     beyond = sorted(split.parts - OPEN)
@@ -104,10 +105,10 @@ def search(
         hint = 'split.only("train", "validation"): test rows are opened once, by evaluate'
         raise errors.SealedError.build(where, got=got, expected="the parts train and validation alone", hint=hint)
     models.for_task(family, task)
-    families = _families(split, recipe, family, task, contenders)
+    families = search_space.families(split, recipe, family, task, contenders)
     metric = metrics.find(recipe.selection.metric, task.kind, metrics.usual(task))
     default = training_job.params_of(recipe, family).model_dump(mode="json")
-    reason = _nothing_to_do(split, recipe, families[family].space)
+    reason = search_space.nothing_to_do(split, recipe, families[family].space)
     if reason:
         return Tuned(family, default, metric.name, None, None, "default", (), (reason,))
     # 2. The trials.
@@ -124,71 +125,48 @@ def search(
     return searching.choose(journal, default, (*searching.notes(), *notes), dummy)
 
 
+def replay(
+    store: Store,
+    split: Split,
+    statistics: TrainStatistics,
+    recipe: Recipe,
+    task: Task,
+    family: str,
+    former: Tuned,
+    *,
+    contenders: Sequence[str] = (),
+    seconds: float = math.inf,
+    reserve: float = math.inf,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Tuned:
+    """Fit the trials of a `former` search again, without a clock, and choose among them as it did.
+
+    What a clock decided is taken from its record: which points were tried, the rounds of each fit, and the seconds by
+    which a mean has to fit into the `reserve` of the final fit.
+
+    Raises
+    ------
+    StoreError
+        The record is of a version that did not keep the rounds of each fit.
+    """
+    families = search_space.families(split, recipe, family, task, contenders)
+    metric = metrics.find(recipe.selection.metric, task.kind, metrics.usual(task))
+    limit = _seconds(recipe, seconds)
+    limits = limit, reserve if math.isfinite(limit) else math.inf
+    searching = _Searching(store, split, statistics, recipe, task, families, metric, *limits, progress)
+    default = training_job.params_of(recipe, family).model_dump(mode="json")
+    dummy = cluster.call(baseline.dummy_score, split, task, metric, "validation")
+    with store.staging() as folder:
+        journal = Journal(folder / "journal.jsonl")
+        trials.again(searching.shared(journal, math.inf), former.trials, journal, progress)
+        return searching.choose(journal, default, tuple(searching.notes()), dummy)
+
+
 def _seconds(recipe: Recipe, seconds: float) -> float:
     """The time of the search: its own limit, none where the recipe names a number of trials, else what is given."""
     if recipe.tune.minutes is not None:
         return 60 * recipe.tune.minutes
     return seconds if recipe.tune.trials == "auto" else math.inf
-
-
-def _families(
-    split: Split, recipe: Recipe, family: str, task: Task, contenders: Sequence[str] = ()
-) -> dict[str, Searched]:
-    """The family, and beside it those with a portfolio, where the recipe leaves it open."""
-    names = [family]
-    if recipe.train.family == "auto" and not recipe.tune.space:
-        encodings = {models.family(family).encoding}
-        if not _has_terms(recipe):
-            encodings |= {models.family(name).encoding for name in contenders}
-        named = recipe.selection.families
-        usual = (other for other in models.FAMILIES if models.family(other).is_searched_by_default)
-        able = [name for name in (usual if named == "auto" else named) if name != family]
-        names += [name for name in able if _stands_beside(name, encodings, split, task)]
-    return {name: _searched(split, recipe, name, task) for name in names}
-
-
-def _stands_beside(name: str, encodings: Collection[str], split: Split, task: Task) -> bool:
-    beside = models.family(name)
-    return beside.encoding in encodings and beside.lacks(task) is None and bool(_portfolio(split, name, task))
-
-
-def _has_terms(recipe: Recipe) -> bool:
-    """True if a column is taken as terms of texts, thousands of columns that only the linear family can take."""
-    return any(way.operation == "terms" for ways in recipe.features.columns.values() for way in ways)
-
-
-def _portfolio(split: Split, family: str, task: Task) -> list[dict[str, Any]]:
-    return models.family(family).portfolio(task, split.num_rows["train"])
-
-
-def _searched(split: Split, recipe: Recipe, family: str, task: Task) -> Searched:
-    chosen = models.family(family)
-    params = chosen.params_for_search(training_job.params_of(recipe, family))
-    fixed = recipe.train.params if recipe.train.family == family else {}
-    begin = [] if recipe.tune.space else _portfolio(split, family, task)
-    portfolio = tuple({name: value for name, value in point.items() if name not in fixed} for point in begin)
-    space = {name: domain for name, domain in _space(recipe, family, task).items() if name not in fixed}
-    return Searched(params.model_dump(mode="json"), space, portfolio, tuple(fixed))
-
-
-def _space(recipe: Recipe, family: str, task: Task) -> dict[str, Domain]:
-    """Take the recipe's choices, each of them checked, or else the family's own space."""
-    if not recipe.tune.space:
-        return models.family(family).space(task)
-    for name, values in recipe.tune.space.items():
-        for value in values:
-            models.params_of(family, {name: value})
-    return {name: Choice(tuple(values)) for name, values in recipe.tune.space.items()}
-
-
-def _nothing_to_do(split: Split, recipe: Recipe, space: Mapping[str, Domain]) -> str | None:
-    if not space:
-        return "the family has nothing to search"
-    if recipe.tune.trials == 0:
-        return "the recipe asks for no trials"
-    if not split.num_rows.get("validation"):
-        return "there are no validation rows to judge on"
-    return None
 
 
 def _key(store: Store, split: Split, recipe: Recipe, task: Task, families: Mapping[str, Searched]) -> str:
@@ -202,6 +180,7 @@ def _key(store: Store, split: Split, recipe: Recipe, task: Task, families: Mappi
         "train": recipe.train.model_dump(mode="json", exclude={"plan", "workers", "refit"}),
         "max_rows": recipe.tune.max_rows,
         "metric": recipe.selection.metric,
+        "measures_bytes": recipe.selection.max_bytes is not None,
         "families": {name: dataclasses.asdict(family) for name, family in families.items()},
         "seed": recipe.seed,
         "code": code_digest(store, "mlsys.tune"),
@@ -236,15 +215,17 @@ class _Searching:
             self.progress(f"{done} trials found in the journal")
         if done and (done >= number or left <= 0):
             return []
-        shared = self._share(journal, left)
+        shared = self.shared(journal, left)
         families = self._in_time(left)
         begin = points.first_points(families)
         queue = Points(families, begin, self.metric.sign, self.recipe.seed + done, patience=self._patience())
         with self.store.staging() as folder:
-            failed = trials.run(shared, queue, journal, folder=folder, num_trials=number - done, progress=self._say)
+            end = trials.run(shared, queue, journal, folder=folder, num_trials=number - done, progress=self._say)
+        if end.is_interrupted:
+            raise KeyboardInterrupt(outcome.so_far(self.family, self.metric, journal.trials))
         if not journal.trials:
-            self._refuse(failed)
-        return failed
+            self._refuse(end.failed)
+        return end.failed
 
     def _patience(self) -> int:
         """Proposals in vain after which the search ends; few rows tell little, so few points are worth the time."""
@@ -270,22 +251,28 @@ class _Searching:
     def choose(self, journal: Journal, default: dict[str, Any], notes: tuple[str, ...], dummy: float) -> Tuned:
         """The best trial, or the mean of some in its place where that is better beyond chance."""
         # 1. The best trial, the best mean, or a simpler family that is hardly worse.
-        best = outcome.best_trial(self.family, self.metric, journal.trials, dummy)
-        able = [trial for trial in self._candidates(journal) if journal.has_predictions(trial)]
+        allowed, refused = self._within_limits(journal.trials)
+        notes = (*notes, *refused)
+        best = outcome.best_trial(self.family, self.metric, allowed, dummy)
+        able = [trial for trial in self._candidates(allowed) if journal.has_predictions(trial)]
         journal.keep(able)
+        facts = self._facts(journal, best, dummy)
         if best is None:
             first = outcome.default_trial(self.family, journal.trials)
             default = default if first is None else {**default, **first.cut}
-            return outcome.tuned(self.family, default, self.metric, journal.trials, None, notes, dummy)
+            made = outcome.tuned(self.family, default, self.metric, journal.trials, None, notes, dummy)
+            return dataclasses.replace(made, search=facts)
         averaged = [trial for trial in able if models.family(trial.family).encoding == ensemble.FAMILY.encoding]
-        mean = self._mean(averaged, best, journal)
-        simple = self._simple(journal, dummy, best.score if mean is None else mean.score)
+        mean, facts["mean"] = self._mean(averaged, best, journal)
+        simple = self._simple(allowed, dummy, best.score if mean is None else mean.score)
         if simple is not None and (mean is not None or simple is not best):
-            notes = (*notes, f"{simple.family} is kept: simpler, and hardly worse than the best")
-            best, mean = simple, None
+            reason = f"{simple.family} is kept: simpler, and hardly worse than the best"
+            notes, best, mean = (*notes, reason), simple, None
+            facts |= {"best": best.number, "mean": {**facts["mean"], "reason": reason}}
         # 2. Its family and parameters.
         chosen = [(best, 1.0)]
         made = outcome.tuned(self.family, default, self.metric, journal.trials, best, notes, dummy)
+        made = dataclasses.replace(made, search=facts)
         if mean is None:
             made = dataclasses.replace(made, family=best.family, params=self.params(best))
         else:
@@ -293,34 +280,80 @@ class _Searching:
             made = self._averaged(made, mean, chosen)
         # 3. The rows that it was judged on, and those that the final fit has time for.
         members = [trial for trial, _ in chosen]
+        facts["chosen"] = [trial.number for trial in members]
         if self._is_log or not all(journal.has_predictions(trial) for trial in members):
             return made
-        rows = cluster.call(trials.judged, self._share(journal, 0.0), chosen, journal, threads=1)
+        rows = cluster.call(trials.judged, self.shared(journal, 0.0), chosen, journal, threads=1)
         stored, most = self.store.put("judged", rows.write), self._final_rows(members)
         notes = made.notes if most is None else (*made.notes, f"the final fit has time for {most:,} rows, a sample")
         return dataclasses.replace(made, judged=stored, max_rows=most, notes=notes)
 
-    def _simple(self, journal: Journal, dummy: float, reached: float) -> Trial | None:
+    def _simple(self, allowed: list[Trial], dummy: float, reached: float) -> Trial | None:
         """The best trial of a simple family that selection preferred, where it is behind by the margin at most."""
         if models.family(self.family).encoding == ensemble.FAMILY.encoding:
             return None  # one booster is hardly simpler than another
-        sign, own = self.metric.sign, [trial for trial in journal.trials if trial.family == self.family]
+        sign, own = self.metric.sign, [trial for trial in allowed if trial.family == self.family]
         simple = outcome.best_trial(self.family, self.metric, own, dummy)
         margin = self.recipe.selection.margin * sign * (reached - dummy)
         return simple if simple is not None and sign * (reached - simple.score) <= margin else None
 
-    def _mean(self, able: list[Trial], best: Trial, journal: Journal) -> blending.Blend | None:
-        """The mean that is better than the best trial beyond chance, if there is one that can be fitted in time."""
+    def _mean(self, able: list[Trial], best: Trial, journal: Journal) -> tuple[blending.Blend | None, dict[str, Any]]:
+        """The mean that is better than the best trial beyond chance, if it can be fitted in time; and what decided."""
         members = self.recipe.tune.max_members
-        is_fixed = self.recipe.train.family == "auto" and bool(self.recipe.train.params)  # which are of one family
-        while members > 1 and len(able) > 1 and not is_fixed and not self._is_spread():
-            mean = cluster.call(trials.blend, self._share(journal, 0.0), able, journal, members, threads=1)
+        reasons = dict[str, Any]() if self._can_average else {"reason": "no mean can be made of these trials"}
+        while self._can_average and members > 1 and len(able) > 1:
+            mean = cluster.call(trials.blend, self.shared(journal, 0.0), able, journal, members, threads=1)
+            reasons = evidence.of_mean(mean, able)
             if not mean.is_better or self.metric.sign * (mean.score - best.score) <= 0:
-                return None
-            if self._final_s([able[number] for number in mean.weights]) <= self.reserve:
-                return mean
+                return None, reasons | {"reason": "no mean is better than the best trial by more than its error"}
+            chosen = [able[number] for number in mean.weights]
+            refusal = train.Constraints.of(self.recipe).refusal(*self._measures(chosen))
+            if self._final_s(chosen) > self.reserve:
+                refusal = "there is no time for the fits of its members"
+            if refusal is None:
+                return mean, reasons
+            reasons["reason"] = f"a mean of {len(chosen)} was refused: {refusal}"
             members -= 1
-        return None
+        return None, reasons or {"reason": "a mean needs two trials, and a recipe that allows it (tune.max_members)"}
+
+    @property
+    def _can_average(self) -> bool:
+        """True if the features are those of an ensemble's members, and neither recipe nor cluster wants one model."""
+        is_fixed = self.recipe.train.family == "auto" and bool(self.recipe.train.params)  # which are of one family
+        is_alike = models.family(self.family).encoding == ensemble.FAMILY.encoding
+        is_asked_for = self.recipe.selection.prefer == "accurate"
+        return is_asked_for and is_alike and not is_fixed and not self._is_spread()
+
+    def _facts(self, journal: Journal, best: Trial | None, dummy: float) -> dict[str, Any]:
+        """Facts for a reader of the trials: why they ended, what was not tried, which parameters matter."""
+        first = outcome.default_trial(self.family, journal.trials)
+        num_first = 1 + sum(len(family.portfolio) for family in self.families.values())
+        limits = {"num_trials": self._num_trials(), "patience": self._patience(), "num_first": num_first}
+        ended = evidence.why_ended(journal.trials, **limits, sign=self.metric.sign)
+        shares = (self.families, journal.trials, self.metric.sign)
+        rest = evidence.not_searched(self.families, self.recipe, self.task, self.split.num_rows["train"])
+        return {
+            "best": None if best is None else best.number,
+            "default": None if first is None else first.number,
+            "dummy": dummy if math.isfinite(dummy) else None,
+            "greater_is_better": self.metric.greater_is_better,
+            "judges": [str(judge) for judge in self._judges()],
+            "seconds": self.seconds if math.isfinite(self.seconds) else None,
+            "ended": ended,
+            "families": evidence.described(self.families),
+            "untried": evidence.untried(self.families, journal.trials, self._slow(), ended) + rest,
+            "importance": cluster.call(importance.by_family, *shares, threads=1),
+        }
+
+    def _slow(self) -> dict[str, str]:
+        """The families whose trials would take too long, with the reason."""
+        able = self._in_time(self.seconds)
+        return {
+            name: f"{FEWEST_ROUNDS} rounds of it may take {FEWEST_ROUNDS * self._round_s(_speed(name)):.0f} s, "
+            f"more than {trials.SHARE:.0%} of the {self.seconds:.0f} s of the search"
+            for name in self.families
+            if name not in able
+        }
 
     def _averaged(self, made: Tuned, mean: blending.Blend, chosen: list[tuple[Trial, float]]) -> Tuned:
         self.progress(f"mean of {len(chosen)} trials {mean.score:.4f}, {mean.gain:.4f} ± {mean.error:.4f} better")
@@ -351,9 +384,29 @@ class _Searching:
         """True if the final fit needs held-out rows for the scale of its target."""
         return training_job.target_kind(self.recipe, self.task) == "log"
 
-    def _candidates(self, journal: Journal) -> list[Trial]:
-        order = sorted(journal.trials, key=lambda trial: (-self.metric.sign * trial.score, trial.number))
+    def _candidates(self, allowed: list[Trial]) -> list[Trial]:
+        order = sorted(allowed, key=lambda trial: (-self.metric.sign * trial.score, trial.number))
         return order[:CANDIDATES]
+
+    def _within_limits(self, done: list[Trial]) -> tuple[list[Trial], list[str]]:
+        """The trials that keep the recipe's limits, and a note of the others; if none does, the nearest one."""
+        limits = train.Constraints.of(self.recipe)
+        refused = {trial.number: limits.refusal(*self._measures([trial])) for trial in done}
+        reasons = [reason for reason in refused.values() if reason is not None]
+        allowed = [trial for trial in done if refused[trial.number] is None]
+        if allowed or not done:
+            worst = f"; one has {reasons[0]}" if reasons else ""
+            return allowed, [f"{len(reasons)} of {len(done)} trials were refused{worst}"] if reasons else []
+        nearest = min(done, key=lambda trial: limits.excess(*self._measures([trial])))
+        got = limits.refusal(*self._measures([nearest]))
+        return [nearest], [f"no trial keeps the recipe's limits; the nearest is taken: {got}"]
+
+    def _measures(self, members: list[Trial]) -> tuple[float | None, int | None]:
+        """Microseconds a row and bytes that the final fit of these trials should have: it may grow more rounds."""
+        growth = training_job.growth(self.split.num_rows)
+        latencies, sizes = [each.latency_us for each in members], [each.num_bytes for each in members]
+        latency = None if None in latencies else growth * sum(filter(None, latencies))
+        return latency, None if None in sizes else round(growth * sum(filter(None, sizes)))
 
     def params(self, trial: Trial) -> dict[str, Any]:
         """All parameters of a trial for the final fit: that grows as many rounds as the trial kept.
@@ -379,7 +432,7 @@ class _Searching:
     def _say(self, line: str) -> None:
         self.progress(f"{self.metric.name}  {line}")
 
-    def _share(self, journal: Journal, seconds: float) -> Search:
+    def shared(self, journal: Journal, seconds: float) -> Search:
         """Have tasks put the rows into Ray's object store: they never pass through the driver."""
         if not cluster.is_connected():
             raise errors.ClusterError.build(
@@ -387,7 +440,7 @@ class _Searching:
             )
         target, until = training_job.target_kind(self.recipe, self.task), time.time() + seconds
         how = (self.metric.name, target, self.recipe.seed, self.families)
-        return Search(self._rows, self.task, *how, journal.folder, until)
+        return Search(self._rows, self.task, *how, journal.folder, until, self.recipe.selection.max_bytes is not None)
 
     @functools.cached_property
     def _rows(self) -> dict[str, tuple[cluster.Shared[train.Prepared], ...]]:
@@ -409,12 +462,11 @@ class _Searching:
 
     def _in_time(self, seconds: float) -> dict[str, Searched]:
         """The families whose trials should end in time, the first one whatever it takes."""
-        able = {}
-        for name, family in self.families.items():
-            speed = getattr(models.family(name), "speed", BoostingFamily.speed)
-            if name == self.family or FEWEST_ROUNDS * self._round_s(speed) <= trials.SHARE * seconds:
-                able[name] = family
-        return able
+        return {
+            name: family
+            for name, family in self.families.items()
+            if name == self.family or FEWEST_ROUNDS * self._round_s(_speed(name)) <= trials.SHARE * seconds
+        }
 
     def _round_s(self, speed: float) -> float:
         """Seconds of a round of boosting over all rows of a trial, at so many training values a second."""
@@ -428,6 +480,11 @@ class _Searching:
         where = f"tune: {self.metric.name} on the validation rows"
         hint = "divide the rows otherwise (split), or take another metric (selection.metric)"
         raise errors.TargetError.build(where, got="not defined", expected="rows of more than one class", hint=hint)
+
+
+def _speed(family: str) -> float:
+    """Training values that a round of the family passes in a second, roughly."""
+    return float(getattr(models.family(family), "speed", BoostingFamily.speed))
 
 
 def _prepare(

@@ -31,6 +31,11 @@ class Trial:
         Seconds that the search had run, over all its runs, when the trial ended.
     cut
         Parameters of which its time ended it at less than was asked for: their mean where there were several fits.
+    fits
+        The rounds of each of its fits and what its time has cut, in their order (`FoldResult.reached`).
+    latency_us, num_bytes
+        Microseconds a row of features and prediction, the median of its fits, and bytes of its largest model as it
+        is stored, where the recipe sets a limit to them.
     """
 
     number: int
@@ -42,6 +47,14 @@ class Trial:
     fit_s: float
     elapsed_s: float
     cut: dict[str, int] = field(default_factory=dict)
+    fits: tuple[dict[str, int], ...] = ()
+    latency_us: float | None = None
+    num_bytes: int | None = None
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Trial:
+        """The trial of its JSON; one from before `fits` were journalled has none."""
+        return cls(**{**value, "fits": tuple(value.get("fits", ()))})
 
     @property
     def key(self) -> str:
@@ -111,4 +124,4 @@ class Journal:
         whole = data[: data.rfind(b"\n") + 1]
         if whole != data:
             write_atomic(self.file, whole)
-        return [Trial(**json.loads(line)) for line in whole.splitlines()]
+        return [Trial.from_json(json.loads(line)) for line in whole.splitlines()]

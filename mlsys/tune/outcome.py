@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlsys.evaluate import metrics
+from mlsys.reports.formats import count
 from mlsys.tune.journal import Trial
 
 
@@ -19,6 +20,7 @@ class Tuned:
     or of the best trial beside the defaults where those are kept. `trials` are in the order in which they ended.
     `judged` is the digest of the judged rows with the predictions of what is kept (`train.JudgedRows`), where the final
     fit needs no other rows to know its rounds and its threshold; `max_rows` are those that it has time for, if not all.
+    `search` are facts for readers (`mlsys.tune.evidence`): nothing depends on them.
     """
 
     family: str
@@ -31,6 +33,7 @@ class Tuned:
     notes: tuple[str, ...]
     judged: str | None = None
     max_rows: int | None = None
+    search: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         value = dataclasses.asdict(self)
@@ -40,7 +43,7 @@ class Tuned:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Tuned:
         fields = {name: stored for name, stored in value.items() if name != "kept"}
-        trials = tuple(Trial(**trial) for trial in value["trials"])
+        trials = tuple(map(Trial.from_json, value["trials"]))
         return cls(**{**fields, "choice": value["kept"], "trials": trials, "notes": tuple(value["notes"])})
 
     def summary(self) -> str:
@@ -94,3 +97,20 @@ def tuned(
     choice: Literal["default", "tuned"] = "default" if best is None or best is first else "tuned"
     scores = None if first is None else first.score, metric.sign * max(others) if others else None
     return Tuned(family, default, metric.name, *scores, choice, tuple(trials), notes)
+
+
+def so_far(family: str, metric: metrics.Metric, trials: Sequence[Trial]) -> str:
+    """Say what a search has that somebody ended, how it goes on, and how to take what there is.
+
+    A recipe with as many trials beside the defaults as there are takes the best of them and tries no other.
+    """
+    if not trials:
+        return "the search had no trial yet; finished steps are kept, and the same command goes on from there"
+    best = max(trials, key=lambda trial: metric.sign * trial.score)
+    default = default_trial(family, trials)
+    beside = "" if default is None or default is best else f" (defaults {default.score:.4f})"
+    return (
+        f"the search has {count(len(trials), 'trial')}, the best is trial {best.number}, {best.family}: "
+        f"{metric.name} {best.score:.4f}{beside}; the same command goes on from there, and with "
+        f"--set tune.trials={len(trials) - 1} it takes the best so far"
+    )

@@ -117,7 +117,7 @@ class Points:
         if name is None or self.in_vain >= self.patience:
             return None
         self.proposed += 1
-        asked = self.studies[name].ask({key: _distribution(each) for key, each in self.families[name].space.items()})
+        asked = self.studies[name].ask({key: distribution(each) for key, each in self.families[name].space.items()})
         _, base = self.best.get(name, (0.0, {}))
         return name, {**base, **asked.params}, asked
 
@@ -152,7 +152,7 @@ class Points:
         values = {key: params.get(key, family.defaults.get(key)) for key in family.space}
         if name not in self.studies or not all(values[key] in domain for key, domain in family.space.items()):
             return
-        distributions = {key: _distribution(domain) for key, domain in family.space.items()}
+        distributions = {key: distribution(domain) for key, domain in family.space.items()}
         known = optuna.trial.create_trial(params=values, distributions=distributions, value=self.sign * score)
         self.studies[name].add_trial(known)
 
@@ -208,7 +208,8 @@ class Proposer(Searcher):
         """Nothing: the journal is the memory of a search."""
 
 
-def _distribution(domain: Domain) -> Any:
+def distribution(domain: Domain) -> Any:
+    """A domain as Optuna has it."""
     from optuna import distributions
 
     if isinstance(domain, Choice):

@@ -17,9 +17,14 @@ Liaw et al.: Tune: A Research Platform for Distributed Model Selection and Train
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import io
 import logging
 import math
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +62,8 @@ class Search:
         Folder that every node sees, for the predictions of the judged rows.
     until
         Time, as `time.time` counts, at which the search ends.
+    measures_bytes
+        Whether the bytes of each model are measured.
     """
 
     rows: Mapping[str, tuple[cluster.Shared[train.Prepared], ...]]
@@ -67,6 +74,7 @@ class Search:
     families: Mapping[str, Searched]
     predictions: Path
     until: float = math.inf
+    measures_bytes: bool = False
 
     @property
     def sign(self) -> int:
@@ -79,7 +87,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Judged:
-    """The outcome of a point: its parameters, its score, means of the rounds kept and of what time has `cut`."""
+    """The outcome of a point as its trial in the journal has it."""
 
     params: dict[str, Any]
     score: float
@@ -87,6 +95,9 @@ class Judged:
     fit_s: float
     finished: bool
     cut: dict[str, int]
+    fits: tuple[dict[str, int], ...]
+    latency_us: float
+    num_bytes: int | None
 
 
 def judge(
@@ -98,10 +109,12 @@ def judge(
     threads: int,
     *,
     is_paced: bool = False,
+    exactly: Sequence[Mapping[str, int]] = (),
 ) -> Judged:
     """Fit with `params` over the defaults on each round of rows, and judge all predictions together.
 
-    Where it `is_paced` and there is a clock, the learning rate is one at which boosting ends in time.
+    Where it `is_paced` and there is a clock, the learning rate is one at which boosting ends in time. Where it is given
+    what a former trial `exactly` reached, a fit each, each fit ends there and nowhere before.
     """
     how: dict[str, Any] = {"seed": search.seed, "threads": threads, "target": search.target}
     checked = models.params_of(family, {**search.families[family].defaults, **params})
@@ -110,12 +123,12 @@ def judge(
         given = (rows[0], search.task, family, checked, search.metric)
         params = {**params, **pace.in_time(*given, seconds=seconds, bins=bins[0], **how)}
         checked = models.params_of(family, {**search.families[family].defaults, **params})
+    how["measures_bytes"] = search.measures_bytes
     results, outputs, finished = [], [], True
     for number, prepared in enumerate(rows):
         seconds = _seconds(search, len(rows) - number)
-        result, output = train.judged(
-            prepared, search.task, family, checked, search.metric, seconds=seconds, bins=bins[number], **how
-        )
+        how |= {"seconds": seconds, "bins": bins[number], "exactly": exactly[number] if exactly else None}
+        result, output = train.judged(prepared, search.task, family, checked, search.metric, **how)
         finished &= seconds is None or (result.fit_s < seconds and not result.cut)
         results.append(result)
         outputs.append(output)
@@ -123,10 +136,17 @@ def judge(
     _write_predictions(search.predictions / f"{key(family, dict(params))}.npy", together)
     score = metrics.measure(search.metric, np.concatenate([each.judged.y for each in rows]), together)
     rounds = [each.best_rounds for each in results if each.best_rounds is not None]
-    mean_rounds = round(float(np.mean(rounds))) if rounds else None
-    seconds_of_all = sum(each.fit_s for each in results)
-    cut = _mean_cut(checked, results)
-    return Judged(dict(params), float(score), mean_rounds, seconds_of_all, finished, cut)
+    return Judged(
+        params=dict(params),
+        score=float(score),
+        rounds=round(float(np.mean(rounds))) if rounds else None,
+        fit_s=sum(each.fit_s for each in results),
+        finished=finished,
+        cut=_mean_cut(checked, results),
+        fits=tuple(each.reached for each in results),
+        latency_us=float(np.median([each.predict_us_per_row for each in results])),
+        num_bytes=max((each.num_bytes for each in results if each.num_bytes is not None), default=None),
+    )
 
 
 def _mean_cut(params: FamilyParams, results: list[train.FoldResult]) -> dict[str, int]:
@@ -170,22 +190,121 @@ def run(
     folder: Path,
     num_trials: int,
     progress: Callable[[str], None],
-) -> list[str]:
-    """Run trials until `num_trials` have ended or the time is over, and journal them.
+) -> SearchEnd:
+    """Run trials until `num_trials` have ended, the time is over or somebody presses Ctrl-C, and journal them.
 
-    `folder` is an empty one that every node sees, for Tune's state meanwhile. A line for each trial that failed
-    is returned.
+    `folder` is an empty one that every node sees, for Tune's state meanwhile.
     """
     search.predictions.mkdir(parents=True, exist_ok=True)
-    record = _Record(journal, progress)
-    with _quiet():
+    record, interruption = _Record(journal, progress), _Interruption()
+    with _quiet(), interruption.awaited():
         proposer = Proposer(points, journal, search.until)
-        results = _tuner(search, proposer, record, folder, num_trials).fit()
+        results = _tuner(search, proposer, record, interruption, folder, num_trials).fit()
     ended = (results[i] for i in range(len(results)))
-    return [f"trial {result.config}: {_reason(result.error)}" for result in ended if result.error]
+    failed = [f"trial {result.config}: {_reason(result.error)}" for result in ended if result.error]
+    return SearchEnd(failed, interruption.is_asked_for)
 
 
-def _tuner(search: Search, proposer: Proposer, record: _Record, folder: Path, num_trials: int) -> tune.Tuner:
+def again(search: Search, trials: Sequence[Trial], journal: Journal, progress: Callable[[str], None]) -> None:
+    """Fit trials again, each as far as it came, and journal them with the seconds of the first time.
+
+    Raises
+    ------
+    StoreError
+        A trial was journalled by a version that did not say how far each of its fits came.
+    """
+    search.predictions.mkdir(parents=True, exist_ok=True)
+    num_fits = len(next(iter(search.rows.values())))
+    if any(len(trial.fits) != num_fits for trial in trials):
+        raise errors.StoreError.build(
+            "tune: trials of a former search",
+            got="a trial that does not say how far its fits came",
+            expected=f"{num_fits} fits of each",
+            hint="run the recipe again with this version",
+        )
+
+    def report(_: Judged, done: int, total: int) -> None:
+        progress(f"{done} of {total} trials fitted again")
+
+    state = functools.partial(_Prepared.of, search)
+    ended = cluster.map(_again, trials, state=state, on_result=report)
+    for trial, judged_again in zip(trials, ended, strict=True):
+        journal.append(dataclasses.replace(trial, score=judged_again.score, rounds=judged_again.rounds))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A search with its rows at hand, and their bins."""
+
+    search: Search
+    rows: dict[str, list[train.Prepared]]
+    bins: list[dict[Hashable, Any]]
+
+    @classmethod
+    def of(cls, search: Search) -> _Prepared:
+        rows = {encoding: [each.get() for each in shared] for encoding, shared in search.rows.items()}
+        return cls(search, rows, [{} for _ in next(iter(rows.values()))])
+
+
+def _again(prepared: _Prepared, trial: Trial) -> Judged:
+    rows = prepared.rows[training_job.encoding(trial.family)]
+    given = (prepared.search, rows, prepared.bins, trial.family, trial.params)
+    return judge(*given, threads=1, exactly=trial.fits)
+
+
+@dataclass(frozen=True)
+class SearchEnd:
+    """The end of a search: a line for each trial that failed, and whether Ctrl-C ended it."""
+
+    failed: list[str]
+    is_interrupted: bool
+
+
+class _Interruption(tune.Stopper):
+    """Ctrl-C as the end of a search: trials that run are given up, those that ended are in the journal.
+
+    Tune's own handler would end the search without a word to its caller, and stay in place after it. A second Ctrl-C
+    does what it did before the search.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked_for = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Interruption:
+        """Itself: Tune copies what it is given, and the copy would not hear of a signal."""
+        return self
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
+        return False
+
+    def stop_all(self) -> bool:
+        return self.is_asked_for
+
+    @contextlib.contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Note Ctrl-C during the block; Python tells the main thread alone of it."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before, switch = signal.getsignal(signal.SIGINT), "TUNE_DISABLE_SIGINT_HANDLER"
+        value = os.environ.get(switch)
+        signal.signal(signal.SIGINT, lambda *_: self._note(before))
+        os.environ[switch] = "1"
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+            os.environ.pop(switch)
+            os.environ.update({} if value is None else {switch: value})
+
+    def _note(self, before: Any) -> None:
+        signal.signal(signal.SIGINT, before)
+        self.is_asked_for = True
+
+
+def _tuner(
+    search: Search, proposer: Proposer, record: _Record, interruption: _Interruption, folder: Path, num_trials: int
+) -> tune.Tuner:
     return tune.Tuner(
         tune.with_resources(tune.with_parameters(_TrialWorker, search=[search]), {"cpu": 1}),
         tune_config=tune.TuneConfig(
@@ -201,6 +320,7 @@ def _tuner(search: Search, proposer: Proposer, record: _Record, folder: Path, nu
             storage_path=str(folder.parent),
             verbose=0,
             callbacks=[record],
+            stop=interruption,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
@@ -250,15 +370,7 @@ class _TrialWorker(tune.Trainable):
             self.rows[encoding] = [each.get() for each in self.search.rows[encoding]]
         rows, is_paced = self.rows[encoding], self.config["is_paced"]
         ended = judge(self.search, rows, self.bins, family, params, 1, is_paced=is_paced)
-        return {
-            "params": ended.params,
-            "score": ended.score,
-            "rounds": ended.rounds,
-            "finished": ended.finished,
-            "fit_s": ended.fit_s,
-            "cut": ended.cut,
-            tune.result.DONE: True,
-        }
+        return {**dataclasses.asdict(ended), tune.result.DONE: True}
 
 
 class _Record(tune.Callback):
@@ -288,6 +400,9 @@ class _Record(tune.Callback):
             fit_s=float(result["fit_s"]),
             elapsed_s=self.before + time.monotonic() - self.began,
             cut=dict(result["cut"]),
+            fits=tuple(map(dict, result["fits"])),
+            latency_us=result["latency_us"],
+            num_bytes=result["num_bytes"],
         )
         self.journal.append(done)
         late = "" if done.finished else "  ended by its time"

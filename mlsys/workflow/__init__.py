@@ -11,7 +11,7 @@ from typing import Any
 
 from mlsys.recipe import secrets
 from mlsys.recipe.reading import CELLS
-from mlsys.workflow import data, modelling, production, results, summary, tables
+from mlsys.workflow import data, modelling, pages, production, results, summary, tables
 from mlsys.workflow.run import Run, Step, StepContext
 
 __all__ = ["STEPS", "Run", "Step", "StepContext", "run", "tables"]
@@ -59,6 +59,9 @@ FIT = (
 )
 """Recipe values that every fit depends on, beside the rows and the task."""
 
+CHOICE = tuple(f"selection.{name}" for name in ("families", "prefer", "max_latency_us", "max_bytes"))
+"""Recipe values that say what may be chosen, in the comparison and in the search."""
+
 COLLECT = Step(
     "collect",
     1,
@@ -96,6 +99,7 @@ SELECTION = Step(
     summary.own,
     reads=(*FIT, "budget", "data.kinds", "selection"),
     observe=data.observe_encoders,
+    draw=pages.comparison,
 )
 TUNE = Step(
     "tune",
@@ -103,8 +107,9 @@ TUNE = Step(
     modelling.tune,
     results.TuneResult,
     summary.own,
-    reads=(*FIT, "budget", "selection.families", "selection.margin", "train.plan", "tune"),
+    reads=(*FIT, "budget", *CHOICE, "selection.margin", "train.plan", "tune"),
     observe=data.observe_encoders,
+    draw=pages.search,
 )
 TRAIN = Step(
     "train",
@@ -114,6 +119,8 @@ TRAIN = Step(
     summary.trained,
     reads=(*FIT, "train", "evaluate.threshold", "evaluate.cost", *(f"data.reading.{name}" for name in CELLS)),
     observe=modelling.observe_views,
+    check=modelling.check_size,
+    draw=pages.search,
 )
 EVALUATE = Step(
     "evaluate",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlsys import budget, errors
 from mlsys.dataset import Snapshot, Split
 from mlsys.recipe import Recipe
-from mlsys.schema import TargetLoss
+from mlsys.schema import TargetLoss, Task
 from mlsys.store import Store
 from mlsys.workflow.results import (
     CollectResult,
@@ -24,6 +24,7 @@ from mlsys.workflow.run import Run, StepContext
 if TYPE_CHECKING:
     from mlsys.features.online.views import FeatureView
     from mlsys.statistics import TrainStatistics
+    from mlsys.tune import Tuned
 
 
 def check_names(recipe: Recipe) -> None:
@@ -93,15 +94,39 @@ def tune(context: StepContext, data: CollectResult, profile: ExploreResult, rank
     """Search the family's parameters, judged on validation rows; the test part is out of reach."""
     from mlsys import tune as step
 
-    store, folder, progress = context.store, context.folder, context.progress
-    recipe = context.recipe.having(ranking.decided)
-    split = Split.open(store, data.split).only("train", "validation")
-    statistics = _statistics(store, profile.statistics)
-    whole = budget.seconds(recipe, split, data.task)
+    rows, whole = _searched_rows(context, data, profile, ranking)
     left, reserve = budget.SEARCH * whole - (ranking.seconds or 0.0), (1 - budget.SEARCH) * whole
-    how: dict[str, Any] = {"folder": folder, "seconds": max(left, 0.0), "reserve": reserve, "progress": progress}
+    how: dict[str, Any] = {"seconds": max(left, 0.0), "reserve": reserve, "progress": context.progress}
     how["contenders"] = ranking.contenders
-    tuned = step.search(store, split, statistics, recipe, data.task, ranking.family, **how)
+    return _tuned(context, step.search(*rows, ranking.family, folder=context.folder, **how))
+
+
+def tune_again(
+    context: StepContext, data: CollectResult, profile: ExploreResult, ranking: SelectionResult, former: TuneResult
+) -> TuneResult:
+    """Fit the trials of a former search again without a clock, and choose among them as it did."""
+    from mlsys import tune as step
+
+    recorded = step.Tuned.from_json(context.store.get_json("params", former.stored))
+    if not recorded.trials:
+        return former
+    rows, whole = _searched_rows(context, data, profile, ranking)
+    how: dict[str, Any] = {"seconds": whole, "reserve": (1 - budget.SEARCH) * whole, "progress": context.progress}
+    how["contenders"] = ranking.contenders
+    return _tuned(context, step.replay(*rows, ranking.family, recorded, **how))
+
+
+def _searched_rows(
+    context: StepContext, data: CollectResult, profile: ExploreResult, ranking: SelectionResult
+) -> tuple[tuple[Store, Split, TrainStatistics, Recipe, Task], float]:
+    """The rows and settings of a search, and the seconds of the whole budget."""
+    recipe = context.recipe.having(ranking.decided)
+    split = Split.open(context.store, data.split).only("train", "validation")
+    statistics = _statistics(context.store, profile.statistics)
+    return (context.store, split, statistics, recipe, data.task), budget.seconds(recipe, split, data.task)
+
+
+def _tuned(context: StepContext, tuned: Tuned) -> TuneResult:
     stored = context.store.put_json("params", tuned.to_json())
     return TuneResult(
         family=tuned.family,
@@ -156,6 +181,17 @@ def train(
     bundle = step.fit(store, split, statistics, recipe, data.task, tuned.family, params, **how)
     plan, num_features = bundle.provenance["plan"], len(bundle.program.names)
     return TrainResult(bundle=bundle.digest, family=bundle.family, plan=plan, num_features=num_features)
+
+
+def check_size(run: Run, result: TrainResult) -> None:
+    """Say where the model is larger than the recipe's limit: smaller fits were measured when it was chosen."""
+    limit = run.recipe.selection.max_bytes
+    if limit is None:
+        return
+    folder = run.store.path("bundle", result.bundle) / "model"
+    num_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    if num_bytes > limit:
+        run.console.line(f"            the model has {num_bytes:,} bytes, more than selection.max_bytes: {limit:,}")
 
 
 def evaluate(context: StepContext, model: TrainResult, data: CollectResult, profile: ExploreResult) -> EvaluateResult:

@@ -71,6 +71,11 @@ def _nothing(*_: Any) -> None:
     """Observe or check nothing."""
 
 
+def _no_pages(_: Run) -> dict[str, str]:
+    """Draw no page at all."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Step(Generic[R]):
     """One of the nine steps.
@@ -90,6 +95,9 @@ class Step(Generic[R]):
         fingerprints of files, as JSON or models. It reads the whole recipe, since what it returns counts.
     check
         ``check(run, result)``, called each time, also for a result that was there already.
+    draw
+        ``draw(run)``, called each time after the result: pages that are drawn from results and are no part of one;
+        their paths by name.
     is_repeated
         The work is done each time and says itself, by ``is_new``, whether that changed anything.
     leaves
@@ -104,6 +112,7 @@ class Step(Generic[R]):
     reads: tuple[str, ...]
     observe: Callable[..., Any] = _nothing
     check: Callable[[Run, R], None] = _nothing
+    draw: Callable[[Run], dict[str, str]] = _no_pages
     is_repeated: bool = False
     leaves: tuple[str, ...] = ()
 
@@ -136,7 +145,7 @@ class Run:
     results
         What each finished step of this run produced, by its name.
     records
-        The same as JSON, with the step's summary and the seconds that its work took.
+        The same as JSON, with the step's summary, its page and the seconds that its work took.
     mirrors
         MLflow is told of the run when it has ended, if it was to judge a model.
     """
@@ -180,7 +189,7 @@ class Run:
             raise errors.RecipeError.build("workflow: until", got=until, expected="a step", hint=hint)
         self.until = until
         try:
-            with self._turn(), self._nothing_deleted(), self._recording(until):
+            with self.alone(), self._recording(until):
                 yield
         except Exception:
             self._mirror()
@@ -201,13 +210,15 @@ class Run:
             raise
         write_json(self.folder / "result.json", self.records)
 
-    def _turn(self) -> AbstractContextManager[None]:
-        name = self.recipe.name
-        return locks.hold(self.store.root / "locks" / name, f"run of '{name}'", self.console.line)
-
-    def _nothing_deleted(self) -> AbstractContextManager[None]:
-        purpose = f"run of '{self.recipe.name}'"
-        return locks.hold(self.store.deletion_lock, purpose, self.console.line, is_shared=True)
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have the name for this process during the block, and nothing deleted that it may need."""
+        name, purpose = self.recipe.name, f"run of '{self.recipe.name}'"
+        with (
+            locks.hold(self.store.root / "locks" / name, purpose, self.console.line),
+            locks.hold(self.store.deletion_lock, purpose, self.console.line, is_shared=True),
+        ):
+            yield
 
     def _mirror(self) -> None:
         """Tell MLflow of the run, if it was to judge a model."""
@@ -236,10 +247,14 @@ class Run:
         began = time.monotonic()
         with self._recorded(step) as entry:
             result, is_new = self._recall(step, inputs)
+            self.results[step.name] = result
             self.records[step.name]["summary"] = summary = step.summary(result)
-            entry |= {"unchanged": not is_new, "summary": summary, **step_facts(self.store, result)}
+            pages = step.draw(self)
+            if step.name in pages:
+                self.records[step.name]["report"] = pages[step.name]
+            facts = step_facts(self.store, result, pages.values())
+            entry |= {"unchanged": not is_new, "summary": summary, **facts}
         ending = f"{time.monotonic() - began:.1f} s" if is_new else "unchanged"
-        self.results[step.name] = result
         self.console.line(f"{step.number} {step.name:<10} {summary}   {ending}")
         step.check(self, result)
         if step.name == self.until:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +75,8 @@ class RunRecord:
         """Record how the block ends: the run is finished, failed or interrupted."""
         try:
             yield
-        except KeyboardInterrupt:
-            self._end("interrupted", "Ctrl-C")
+        except KeyboardInterrupt as error:
+            self._end("interrupted", str(error) or "Ctrl-C")
             raise
         except BaseException as error:
             self._end("failed", str(error) or type(error).__name__)
@@ -115,12 +115,17 @@ def records(store: Store, name: str) -> list[dict[str, Any]]:
     return [read_json(file) for file in sorted((store.root / "runs" / name / "history").glob("*.json"))]
 
 
-def step_facts(store: Store, result: StepResult) -> dict[str, Any]:  # noqa: PLR0911  (a case a step)
+def step_facts(store: Store, result: StepResult, pages: Iterable[str] = ()) -> dict[str, Any]:
     """Describe what a step produced in the terms of a tracking server.
 
     ``params`` and ``metrics`` by name, ``tries`` (name, params and metrics, a list where there is one value a fold),
-    ``problem`` where a check failed, and ``reports`` with the SHA-256 of each page.
+    ``problem`` where a check failed, and ``reports`` with the SHA-256 of each page, its own and those drawn after it.
     """
+    facts, drawn = _result_facts(store, result), _pages(*pages)
+    return facts | {"reports": facts.get("reports", {}) | drawn["reports"]} if drawn["reports"] else facts
+
+
+def _result_facts(store: Store, result: StepResult) -> dict[str, Any]:  # noqa: PLR0911  (a case a step)
     match result:
         case CollectResult():
             facts = {"metrics": {f"rows_{part}": rows for part, rows in result.num_rows.items()}}

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from mlsys import train, tune
 from mlsys.evaluate import metrics
+from mlsys.train import training_job
 from mlsys.tune.journal import Journal
 
 SETTINGS = {"train": {"rounds": 100, "early_stopping": 10}}
@@ -148,3 +149,31 @@ def test_a_killed_search_goes_on_where_it_was(store, make_split, tmp_path):
     assert list(tuned.trials[: len(done)]) == done
     assert len(tuned.trials) == len(done) + 2
     assert {"default", "mean", "tuned"} >= {tuned.choice}
+
+
+def test_a_limit_of_bytes_refuses_the_larger_trials_of_the_same_journal(store, make_split, tmp_path):
+    split, statistics, recipe, task = make_split(train={"family": "xgboost", "rounds": 100, "early_stopping": 10})
+
+    def limited(max_bytes):
+        built = split, statistics, recipe.having({"selection.max_bytes": max_bytes}), task
+        return search(store, built, tmp_path, trials=5)[0]
+
+    free = limited(10**9)
+    sizes = sorted(trial.num_bytes for trial in free.trials)
+    assert 0 < sizes[0] <= sizes[-2] < sizes[-1]
+    limit = round(training_job.growth(split.num_rows) * sizes[-2])
+    tuned = limited(limit)
+    assert tuned.trials == free.trials  # of the journal: what is allowed changes no trial
+    chosen = [tuned.trials[number] for number in tuned.search["chosen"]]
+    assert sum(trial.num_bytes for trial in chosen) <= sizes[-2]
+    assert f"more than selection.max_bytes: {limit:,}" in tuned.summary()
+
+
+def test_a_search_leaves_facts_for_its_page(searched):
+    _, _, tuned, _, _ = searched
+    facts = tuned.search
+    assert facts["ended"] == "after 5 trials, as many as asked for"
+    assert (facts["greater_is_better"], facts["judges"][0], facts["default"] in range(5)) == (True, "validation", True)
+    assert facts["importance"]["xgboost"]["reason"].endswith("fewer than 20 say little")
+    assert {row["family"] for row in facts["untried"]} >= {"lightgbm"}
+    assert "mean" in facts

@@ -1,6 +1,7 @@
 """What a person does wrong at the command line, and what is told; nothing of it needs a cluster or loses data."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -99,6 +100,38 @@ def test_interrupted_means_that_the_same_command_goes_on(command, store_root, ta
         line.split()[1]: line.rsplit("   ", 1)[-1] for line in again.stdout.splitlines() if line[:2].strip().isdigit()
     }
     assert [endings[step] for step in ("collect", "explore", "features")] == ["unchanged"] * 3
+
+
+def test_a_search_that_is_interrupted_says_what_it_has_and_how_to_take_it(command, store_root, table):
+    """Ctrl-C during trials: they end at once, and the best so far is said; the line that it says takes them."""
+    path = recipe_of(table, name="searching")
+    words = [str(Path(sys.executable).parent / "mlsys"), "train", str(path), "--store", str(store_root)]
+    settings = ["--set", "selection.families=[lightgbm]", "--set", "split.folds=2"]
+    process = subprocess.Popen(
+        [*words, *settings, "--set", "tune.trials=500"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=shell(),
+    )  # fmt: skip
+    while len(journal := lines_of(store_root / "runs" / "searching")) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    journal = lines_of(store_root / "runs" / "searching")
+    best = max(journal, key=lambda trial: trial["score"])
+    assert f"the search has {len(journal)} trials, the best is trial {best['number']}, lightgbm: roc_auc " in told
+    assert "the same command goes on from there" in told
+    (take,) = re.findall(r"--set (tune\.trials=\d+) it takes the best so far", told)
+    done = command(*words, *settings, "--set", take)
+    assert f": {len(journal)} trials;" in done.stdout
+    assert lines_of(store_root / "runs" / "searching") == journal  # no other was tried
+    more = command(*words, *settings, "--set", f"tune.trials={len(journal) + 1}")
+    assert f": {len(journal) + 2} trials;" in more.stdout
+
+
+def lines_of(folder):
+    """The trials of the journal in a run's folder."""
+    return [json.loads(line) for file in folder.rglob("journal.jsonl") for line in file.read_text().splitlines()]
 
 
 def test_a_killed_run_leaves_a_store_that_the_next_run_finishes(command, store_root, table):

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import searches
 from browser import Browser
 from mlsys.dataset import PARTS, Split
 from mlsys.explore import document, leakage, scan
@@ -15,6 +16,8 @@ from mlsys.features import plan, program
 from mlsys.features.report import page as features_page
 from mlsys.recipe import FeaturesSection
 from mlsys.schema import FOLD, ROW, Column, Kind, Role, Schema, Task
+from mlsys.selection.report import page as selection_page
+from mlsys.tune.report import page as tune_page
 
 NUM_ROWS, NUM_NUMBERS, NUM_CATEGORIES = 1_500, 69, 30
 TASK = Task(kind="binary", target="y", classes=("no", "yes"))
@@ -37,6 +40,8 @@ def pages(tmp_path_factory):
     plans = {e: plan.choose(split.schema, profile.whole, FeaturesSection(), e) for e in ("codes", "dense")}
     programs = {e: program.fit(chosen, profile.whole) for e, chosen in plans.items()}
     made = {"explore": explore_page(shown), "features": features_page(plans, programs, "wide")}
+    made |= {"selection": selection_page(searches.comparison("wide", growing=True))}
+    made |= {"tune": tune_page(searches.search("wide", number=100))}
     for name, page in made.items():
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in made}
@@ -77,17 +82,19 @@ def wide_split(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "title", "columns"),
+    ("name", "title", "rows", "number"),
     [
-        ("explore", "Exploration: wide", "#column-list tbody tr"),
-        ("features", "Features: wide", "section tbody tr"),
+        ("explore", "Exploration: wide", "#column-list tbody tr", 100),
+        ("features", "Features: wide", "section tbody tr", 100),
+        ("selection", "Selection: wide", "#leaderboard tbody tr", 7),
+        ("tune", "Tuning: wide", "#trial-list tbody tr", 100),
     ],
 )
-def test_a_report_opens_without_an_error_and_asks_the_network_for_nothing(browser, pages, name, title, columns):
+def test_a_report_opens_without_an_error_and_asks_the_network_for_nothing(browser, pages, name, title, rows, number):
     tab = browser.open(pages[name])
     assert tab.evaluate("document.title") == title
-    names = f"new Set([...document.querySelectorAll('{columns}')].map(row => row.cells[0].textContent))"
-    assert tab.evaluate(f"{names}.size") == 100
+    names = f"new Set([...document.querySelectorAll('{rows}')].map(row => row.cells[0].textContent))"
+    assert tab.evaluate(f"{names}.size") == number
     tab.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     assert tab.complaints() == []
 
@@ -141,6 +148,32 @@ def test_the_keyboard_sorts_too(browser, report):
     assert found == sorted(found, reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "table", "place"), [("selection", "#leaderboard table", 2), ("tune", "#trial-list", 3)]
+)
+def test_the_keyboard_sorts_candidates_and_trials(browser, pages, name, table, place):
+    tab = browser.open(pages[name])
+    tab.evaluate(f"document.querySelector('{table} thead th:nth-child({place}) button').focus()")
+    tab.press("Enter", "\r")
+    cells = f"[...document.querySelectorAll('{table} tbody tr')].map(row => Number(row.cells[{place - 1}].dataset.v))"
+    falling = tab.evaluate(cells)
+    assert falling == sorted(falling, reverse=True)
+    assert falling[0] > falling[-1]
+    tab.press("Enter", "\r")
+    assert tab.evaluate(cells) == falling[::-1]
+    assert tab.complaints() == []
+
+
+def test_trials_are_searched_by_their_family(browser, pages):
+    tab = browser.open(pages["tune"])
+    tab.evaluate("document.querySelector('#trials input').focus()")
+    tab.type("xgboost")
+    shown = "[...document.querySelectorAll('#trial-list tbody tr')].filter(row => !row.hidden)"
+    families = tab.evaluate(f"{shown}.map(row => row.cells[1].textContent)")
+    assert set(families) == {"xgboost"}
+    assert tab.evaluate("document.querySelector('#trials output').textContent") == f"{len(families)} of 100"
+
+
 def test_typing_into_the_search_leaves_the_columns_that_match(browser, report):
     tab = browser.open(report)
     tab.evaluate("document.querySelector('#columns input').focus()")
@@ -161,7 +194,7 @@ def test_a_link_in_the_table_opens_the_card_of_the_column(browser, report):
     assert tab.evaluate(f"document.getElementById('{place}').open")
 
 
-@pytest.mark.parametrize("name", ["explore", "features"])
+@pytest.mark.parametrize("name", ["explore", "features", "selection", "tune"])
 @pytest.mark.parametrize("width", [320, 360, 1200])
 def test_a_page_never_scrolls_sideways_only_its_tables_and_wide_drawings_do(browser, pages, name, width):
     tab = browser.open(pages[name], width=width)

@@ -142,9 +142,10 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
         threads: int,
         progress: Progress | None = None,
         seconds: float | None = None,
+        exactly: int | None = None,
     ) -> Boosted[Trees]:
         """Grow a booster, of all `params.rounds` without rows that say when to stop."""
-        stopping = Stopping(params.early_stopping, seconds)
+        stopping = Stopping(params.early_stopping, seconds, exactly)
         present = np.unique(bins.train.pool.get_label()).astype(int).tolist() if task.is_classification else []
         model = catboost.CatBoost(_settings(task, params, seed, threads, len(present)))
         judged, start = _with_classes(bins.stopping and bins.stopping.pool, present), 0.0

@@ -117,9 +117,10 @@ class XGBoostFamily(
         progress: Progress | None = None,
         seconds: float | None = None,
         checkpoints: Checkpoints | None = None,
+        exactly: int | None = None,
     ) -> Boosted[xgboost.Booster]:
         """Grow a booster, of all `params.rounds` without rows that say when to stop."""
-        stopping = Stopping(params.early_stopping, seconds)
+        stopping = Stopping(params.early_stopping, seconds, exactly)
         settings = _settings(task, params, seed, threads)
         latest = checkpoints.latest if checkpoints else None
         growth = _XGBoostGrowth(settings, bins, None if latest is None else latest.model)

@@ -64,6 +64,35 @@ DRAWN = {
     "patterns": lambda: charts.patterns(["a<", "b"], [([], 5), (["a<"], 2), (["a<", "b"], 1)], total=8, title="<t>"),
     "patterns of nothing": lambda: charts.patterns([], [([], 5)], total=5, title="<t>"),
     "lines over numbers": lambda: charts.lines([0, 2.5, 300], {"a": [1, 2, 3]}, title="<t>", level=("all", 2)),
+    "scatter": lambda: charts.scatter(
+        [charts.Dot(1, 0.8, "a<", "<h>"), charts.Dot(30, 0.1, "b", "h"), charts.Dot(0, 0.7, "b", "h")],
+        title="<t>",
+        x_label="x",
+        y_label="y",
+        reached=[(1, 0.8)],
+        level=("<level>", 0.75),
+        y_range=(0.6, 0.9),
+    ),
+    "scatter by powers": lambda: charts.scatter(
+        [charts.Dot(0.3, 0.8, "a", "h"), charts.Dot(2_000, 0.1, "b", "h"), charts.Dot(0, 1, "b", "h")],
+        title="<t>",
+        x_label="x",
+        y_label="y",
+        log=True,
+    ),
+    "scatter of nothing": lambda: charts.scatter([], title="<t>", x_label="x", y_label="y"),
+    "parallel": lambda: charts.parallel(
+        [charts.Axis("a<", [(0.1, "<1"), (1, "2")]), charts.Axis("b", [])],
+        [charts.Thread([0, 1], 1, "<h>", is_chosen=True), charts.Thread([None, 0.5], 0, "h")],
+        title="<t>",
+    ),
+    "many parallel axes": lambda: charts.parallel(
+        [charts.Axis(f"axis {i}", []) for i in range(12)], [charts.Thread([0.5] * 12, 0.5, "h")], title="<t>"
+    ),
+    "stretches": lambda: charts.stretches(
+        [charts.Stretch("<a>", 0, 12.5, "12 s"), charts.Stretch("b", 12.5, 12.5)], title="<t>", limits={"<end>": 20}
+    ),
+    "no stretches": lambda: charts.stretches([], title="<t>"),
     "density": lambda: charts.density([0, 1, 2], [-1, 0, 1], [[1, 0], [2, 3]], title="<t>", x_label="x", y_label="y"),
 }
 
@@ -194,3 +223,45 @@ def test_the_shares_of_a_category_fill_its_line():
 
 def test_spark_bars_put_neighbours_together_and_lose_no_row():
     assert charts.spark_bars([1] * 90, title="t").count("M") <= 25
+
+
+DOTS = [charts.Dot(0, 0.8, "a", "first"), charts.Dot(5, 0.85, "b", "second"), charts.Dot(10, 0.1, "a", "off")]
+
+
+def test_a_dot_beyond_the_scale_is_a_ring_at_its_edge():
+    drawn = ET.fromstring(charts.scatter(DOTS, title="t", x_label="s", y_label="score", y_range=(0.8, 0.9)))
+    rings = [dot for dot in drawn.iter("circle") if "hollow" in dot.get("class")]
+    others = [float(dot.get("cy")) for dot in drawn.iter("circle") if "hollow" not in dot.get("class")]
+    assert [ring.find("title").text for ring in rings] == ["off"]
+    assert float(rings[0].get("cy")) == max([*others, float(rings[0].get("cy"))])
+
+
+def test_the_best_so_far_is_a_line_of_steps_that_holds_to_the_end():
+    drawn = charts.scatter(DOTS, title="t", x_label="s", y_label="score", reached=[(0, 0.8), (5, 0.85)])
+    (line,) = re.findall(r'<path class="s8 line" d="([^"]+)"', drawn)
+    places = [tuple(map(float, step.split())) for step in re.findall(r"[ML]([^ML]+)", line)]
+    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = places
+    assert (y0, x1, y2) == (y1, x2, y3)
+    assert x0 < x1 < x3
+    assert y2 < y1  # upwards on paper
+
+
+def test_powers_of_ten_are_evenly_spaced_on_a_logarithmic_axis():
+    dots = [charts.Dot(10.0**power, 1, "a", "h") for power in range(4)]
+    drawn = ET.fromstring(charts.scatter(dots, title="t", x_label="x", y_label="y", log=True))
+    places = [float(dot.get("cx")) for dot in drawn.iter("circle")]
+    assert np.diff(places) == pytest.approx([places[1] - places[0]] * 3, abs=0.2)
+
+
+def test_the_best_thread_is_drawn_over_the_others_and_the_chosen_over_all():
+    threads = [charts.Thread([0, 1], rank, f"rank {rank}", is_chosen=rank == 0.5) for rank in (1.0, 0.5, 0.0)]
+    drawn = charts.parallel([charts.Axis("a", []), charts.Axis("b", [])], threads, title="t")
+    assert re.findall(r"<g><title>rank ([\d.]+)", drawn) == ["0.0", "1.0", "0.5"]
+
+
+def test_parts_of_a_stretch_of_time_follow_each_other_to_scale():
+    parts = [charts.Stretch("a", 0, 10), charts.Stretch("b", 10, 30)]
+    boxes = list(ET.fromstring(charts.stretches(parts, title="t")).iter("rect"))
+    (x0, w0), (x1, w1) = ((float(box.get("x")), float(box.get("width"))) for box in boxes)
+    assert x1 == pytest.approx(x0 + w0, abs=0.2)
+    assert w1 == pytest.approx(2 * w0, abs=0.2)

@@ -162,3 +162,60 @@ def test_a_family_that_left_is_compared_on_its_own_folds_and_is_never_the_best()
     assert board.summary() == "2 candidates × 3 folds, 1 left early: xgboost roc_auc 0.7667 ± 0.1167"
     left_ahead = leaderboard(AUC, {"linear": fits([0.6, 0.6]), "forest": [None, *fits([0.99])]})
     assert left_ahead.best == "linear"
+
+
+def timed(scores, us, num_bytes=None):
+    return [FoldResult(score, 0.5, us, None, 80, 20, num_bytes=num_bytes) for score in scores]
+
+
+NEAR = {
+    "dummy": timed([0.5] * 3, 0.1),
+    "linear": timed([0.78, 0.81, 0.80], 2.0),
+    "forest": timed([0.79, 0.80, 0.81], 40.0),
+    "xgboost": timed([0.80, 0.80, 0.81], 4.0),
+    "lightgbm": timed([0.70, 0.70, 0.71], 1.0),
+}
+"""Linear and forest are tied with xgboost, the best; lightgbm is fast and clearly behind."""
+
+
+@pytest.mark.parametrize(("prefer", "preferred"), [("accurate", "xgboost"), ("simple", "linear"), ("fast", "linear")])
+def test_a_recipe_may_prefer_the_simplest_or_the_fastest_of_those_that_are_tied(prefer, preferred):
+    board = leaderboard(AUC, NEAR, prefer=prefer)
+    assert (board.best, board.preferred) == ("xgboost", preferred)
+    assert Ranking.from_json(json.loads(json.dumps(board.to_json()))) == board
+
+
+def test_the_better_of_equally_fast_candidates_is_preferred():
+    board = leaderboard(AUC, NEAR | {"linear": timed([0.78, 0.81, 0.80], 3.5)}, prefer="fast")
+    assert board.preferred == "xgboost"  # 4.0 µs is within 1.2 × 3.5
+
+
+def test_the_line_says_why_what_is_not_the_best_is_preferred():
+    assert (
+        leaderboard(AUC, NEAR, prefer="simple")
+        .summary()
+        .endswith("; linear preferred: the simplest of those within one standard error (selection.prefer: simple)")
+    )
+
+
+def test_what_the_limits_refuse_is_judged_and_not_chosen():
+    board = leaderboard(AUC, NEAR, refused={"xgboost": "4.0 µs a row, more than 3", "forest": "40.0 µs, more than 3"})
+    assert (board.best, board.preferred) == ("linear", "linear")
+    assert [entry.name for entry in board.entries] == ["linear", "lightgbm", "dummy", "xgboost", "forest"]
+    assert board.summary().startswith("5 candidates × 3 folds, 2 refused by the recipe's limits: linear roc_auc")
+
+
+def test_where_the_limits_refuse_all_but_the_dummy_the_dummy_is_left():
+    refused = {name: "too slow" for name in NEAR if name != "dummy"}
+    board = leaderboard(AUC, NEAR, refused=refused)
+    assert (board.best, board.preferred, board.beats_dummy) == ("dummy", "dummy", False)
+
+
+def test_where_nothing_is_left_to_choose_the_error_names_the_limits():
+    with pytest.raises(errors.RecipeError, match="1 of 1 candidates are beyond them"):
+        leaderboard(AUC, {"linear": timed([0.8, 0.8], 2.0)}, refused={"linear": "too slow"})
+
+
+def test_the_bytes_of_a_candidate_are_those_of_its_largest_model():
+    sizes = [FoldResult(0.8, 0.5, 1.0, None, 80, 20, num_bytes=size) for size in (1_000, 3_000, 2_000)]
+    assert leaderboard(AUC, {"linear": sizes}).entries[0].num_bytes == 3_000

@@ -8,7 +8,7 @@ import pytest
 from mlsys import errors, models, tune
 from mlsys.evaluate import metrics
 from mlsys.store import Store
-from mlsys.tune import Tuned, outcome
+from mlsys.tune import Tuned, outcome, search_space
 from mlsys.tune.journal import Journal, Trial
 
 AUC, LOSS = metrics.METRICS["roc_auc"], metrics.METRICS["log_loss"]
@@ -106,7 +106,7 @@ def test_families_with_a_portfolio_are_searched_beside_the_one_that_selection_pr
     split, _, recipe, task = make_split()
 
     def names(family, contenders=(), **changes):
-        return list(tune._families(split, recipe.having(changes), family, task, contenders))
+        return list(search_space.families(split, recipe.having(changes), family, task, contenders))
 
     assert names("xgboost") == ["xgboost", "catboost", "lightgbm"]
     assert names("forest") == ["forest", "catboost", "lightgbm", "xgboost"]
@@ -121,7 +121,7 @@ def test_families_with_a_portfolio_are_searched_beside_the_one_that_selection_pr
 
 def test_parameters_that_the_recipe_states_are_not_searched(make_split):
     split, _, recipe, task = make_split(train={"family": "xgboost", "params": {"learning_rate": 0.1, "max_depth": 3}})
-    (searched,) = tune._families(split, recipe, "xgboost", task).values()
+    (searched,) = search_space.families(split, recipe, "xgboost", task).values()
     assert searched.fixed == ("learning_rate", "max_depth")
     assert not set(searched.fixed) & {*searched.space, *(name for point in searched.portfolio for name in point)}
     assert (searched.defaults["learning_rate"], searched.defaults["max_depth"]) == (0.1, 3)
@@ -129,22 +129,24 @@ def test_parameters_that_the_recipe_states_are_not_searched(make_split):
 
 def test_the_recipes_choices_take_the_place_of_the_space_and_are_checked(make_split):
     _, _, recipe, task = make_split(tune={"space": {"max_depth": [2, 4], "learning_rate": [0.1]}})
-    assert {name: domain.values for name, domain in tune._space(recipe, "xgboost", task).items()} == {
+    assert {name: domain.values for name, domain in search_space.space(recipe, "xgboost", task).items()} == {
         "max_depth": (2, 4),
         "learning_rate": (0.1,),
     }
     _, _, wrong, _ = make_split(tune={"space": {"max_depht": [2]}})
     with pytest.raises(errors.RecipeError, match="did you mean 'max_depth'"):
-        tune._space(wrong, "xgboost", task)
+        search_space.space(wrong, "xgboost", task)
     _, _, outside, _ = make_split(tune={"space": {"learning_rate": [5]}})
     with pytest.raises(errors.RecipeError, match="learning_rate"):
-        tune._space(outside, "xgboost", task)
+        search_space.space(outside, "xgboost", task)
 
 
 def test_a_spent_budget_is_answered_from_the_journal_without_ray(make_split, tmp_path):
     built = make_split(tune={"trials": 2}, train={"family": "xgboost"})
     split, _, recipe, task = built
-    key = tune._key(Store.open(tmp_path / "store"), split, recipe, task, tune._families(split, recipe, "xgboost", task))
+    key = tune._key(
+        Store.open(tmp_path / "store"), split, recipe, task, search_space.families(split, recipe, "xgboost", task)
+    )
     journal = Journal(tmp_path / "tune" / f"xgboost-{key}" / "journal.jsonl")
     for done in (trial(0, 0.8), trial(1, 0.7, max_depth=3), trial(2, 0.9, max_depth=4)):
         journal.append(done)
@@ -171,9 +173,8 @@ def test_the_final_fit_has_as_many_trees_as_the_time_of_the_trial_had(make_split
 
 def test_where_nothing_beats_the_dummy_the_final_fit_has_no_more_trees_than_there_was_time_for(make_split, tmp_path):
     split, statistics, recipe, task = make_split(train={"family": "forest"})
-    searching = tune._Searching(
-        Store.open(tmp_path), split, statistics, recipe, task, {"forest": None}, AUC, 9.0, 9.0, print
-    )
+    families = search_space.families(split, recipe, "forest", task)
+    searching = tune._Searching(Store.open(tmp_path), split, statistics, recipe, task, families, AUC, 9.0, 9.0, print)
     journal = Journal(tmp_path / "journal.jsonl")
     journal.append(Trial(0, "forest", {}, 0.4, None, False, 0.1, 1.0, {"trees": 7}))
     chosen = searching.choose(journal, models.family("forest").params().model_dump(), (), dummy=0.5)
@@ -193,13 +194,13 @@ def test_the_final_fit_has_the_full_parameters_where_there_is_time_for_them(make
 
 def test_extra_trees_are_searched_beside_others_where_a_recipe_names_them(make_split):
     split, _, recipe, task = make_split(selection={"families": ["xgboost", "extra_trees"]})
-    assert list(tune._families(split, recipe, "xgboost", task)) == ["xgboost", "extra_trees"]
+    assert list(search_space.families(split, recipe, "xgboost", task)) == ["xgboost", "extra_trees"]
 
 
 def test_the_journal_is_of_these_inputs_and_not_of_the_budget(make_split, tmp_path):
     split, _, recipe, task = make_split()
     store = Store.open(tmp_path)
-    families = tune._families(split, recipe, "xgboost", task)
+    families = search_space.families(split, recipe, "xgboost", task)
 
     def key(task=task, **changes):
         return tune._key(store, split, recipe.model_copy(update=changes), task, families)
@@ -215,3 +216,55 @@ def test_the_journal_is_of_these_inputs_and_not_of_the_budget(make_split, tmp_pa
 def test_what_was_found_survives_json():
     tuned, _ = decided(AUC, trial(0, 0.8), trial(1, 0.81, max_depth=3))
     assert Tuned.from_json(json.loads(json.dumps(tuned.to_json()))) == tuned
+
+
+def measured(number, score, latency_us, num_bytes):
+    sizes = {"latency_us": latency_us, "num_bytes": num_bytes}
+    return Trial(number, "xgboost", {"max_depth": number + 1}, score, 40, True, 0.1, 1.0, **sizes)
+
+
+def searching(make_split, **wish):
+    split, statistics, recipe, task = make_split()  # 360 rows to train, 120 to validate: a refit may grow by 15 %
+    changed = recipe.having({f"selection.{name}": value for name, value in wish.items()})
+    families = search_space.families(split, changed, "xgboost", task)
+    return tune._Searching(None, split, statistics, changed, task, families, AUC, math.inf, math.inf, print)
+
+
+DONE = [measured(0, 0.8, 2.0, 1_000), measured(1, 0.9, 6.0, 5_000), measured(2, 0.85, 4.0, 3_000)]
+
+
+def test_trials_beyond_the_limits_are_refused_with_what_the_final_fit_may_grow(make_split):
+    allowed, notes = searching(make_split, max_latency_us=4.7)._within_limits(DONE)
+    assert [trial.number for trial in allowed] == [0, 2]  # 4.0 · 1.15 = 4.6
+    assert notes == ["1 of 3 trials were refused; one has 6.9 µs a row, more than selection.max_latency_us: 4.7"]
+    allowed, _ = searching(make_split, max_bytes=3_449)._within_limits(DONE)
+    assert [trial.number for trial in allowed] == [0]  # 3,000 · 1.15 = 3,450
+
+
+def test_where_no_trial_keeps_the_limits_the_nearest_is_taken_and_said(make_split):
+    allowed, notes = searching(make_split, max_latency_us=1.0)._within_limits(DONE)
+    assert [trial.number for trial in allowed] == [0]
+    assert notes == [
+        "no trial keeps the recipe's limits; the nearest is taken: 2.3 µs a row, more than selection.max_latency_us: 1"
+    ]
+
+
+def test_without_limits_nothing_is_refused(make_split):
+    assert searching(make_split)._within_limits(DONE) == (DONE, [])
+
+
+@pytest.mark.parametrize(("prefer", "able"), [("accurate", True), ("simple", False), ("fast", False)])
+def test_a_wish_for_what_is_simple_or_fast_keeps_one_family_and_takes_no_mean(make_split, prefer, able):
+    made = searching(make_split, prefer=prefer)
+    assert (len(made.families) > 1, made._can_average) == (able, able)
+
+
+def test_an_interrupted_search_says_the_best_so_far_and_what_to_type():
+    done = [trial(0, 0.8), trial(1, 0.85, max_depth=3), trial(2, 0.82, max_depth=5)]
+    assert outcome.so_far("xgboost", AUC, done) == (
+        "the search has 3 trials, the best is trial 1, xgboost: roc_auc 0.8500 (defaults 0.8000); the same command "
+        "goes on from there, and with --set tune.trials=2 it takes the best so far"
+    )
+    assert outcome.so_far("xgboost", LOSS, done[:1]).startswith("the search has 1 trial, the best is trial 0, xgboost")
+    assert "(defaults" not in outcome.so_far("xgboost", LOSS, done)
+    assert "no trial yet" in outcome.so_far("xgboost", AUC, [])
