@@ -43,7 +43,6 @@ def test_the_schedule_that_ran_gives_the_same_bundle_without_a_clock(store, trai
     assert all(before == now for before, now in done.digests.values())
     tuned = Tuned.from_json(store.get_json("params", trained.results["tune"].stored))
     assert (done.num_trials, done.unequal_trials) == (len(tuned.trials), ())
-    assert not all(trial.finished for trial in tuned.trials)  # its time ended some of them
 
 
 def test_a_trial_of_other_rounds_is_named_and_so_are_the_digests_that_it_changes(store, trained):
