@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Format of the folder; a reader refuses any other."""
 
-REQUEST_ROLES = (Role.FEATURE, Role.ID, Role.TIME)
-"""What a request may carry: features, and as context the row's id and time; and keys of feature tables."""
+REQUEST_ROLES = (Role.FEATURE, Role.ID, Role.TIME, Role.EXPOSURE)
+"""What a request may carry: features, its exposure, and as context its id and time; and keys of feature tables."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,12 @@ class Bundle:
 
         return FeatureProgram.from_json(read_json(self.folder / "program.json"))
 
+    @property
+    def needed(self) -> list[str]:
+        """Columns that a prediction reads: those of the feature program, and the exposure where the task has one."""
+        exposure = self.task.exposure
+        return self.program.inputs if exposure is None else [*self.program.inputs, exposure]
+
     @cached_property
     def views(self) -> tuple[FeatureView, ...]:
         """Feature tables, for rows that come without their columns."""
@@ -152,7 +158,7 @@ def write(
     Parameters
     ----------
     schema
-        Schema of the rows trained on; columns with other roles than feature, id and time
+        Schema of the rows trained on; columns with other roles than feature, exposure, id and time
         are left out, keys of `views` apart.
     provenance
         JSON values without times and paths, or the digest would differ from run to run.
@@ -170,7 +176,7 @@ def write(
     from mlsys import models
 
     # 1. State what the model is, without times and paths.
-    request = schema.select(request_columns(schema, views))
+    request = _requiring_exposure(schema.select(request_columns(schema, views)))
     facts = {
         "format": FORMAT,
         "task": task.model_dump(mode="json"),
@@ -197,6 +203,12 @@ def write(
         models.save(family, model, folder / "model")
 
     return open(store, store.put("bundle", fill))
+
+
+def _requiring_exposure(schema: Schema) -> Schema:
+    """The schema of requests in which an exposure has to be there and is not negative."""
+    facts = {"nullable": False, "minimum": 0.0}
+    return Schema(columns=[c.model_copy(update=facts) if c.role is Role.EXPOSURE else c for c in schema])
 
 
 def _usual_options(program: FeatureProgram) -> ReadOptions:

@@ -46,6 +46,8 @@ class Role(StrEnum):
     TIME = "time"
     GROUP = "group"
     SPLIT = "split"
+    WEIGHT = "weight"
+    EXPOSURE = "exposure"
     AFTER = "known_after"
     IGNORE = "ignore"
 
@@ -109,12 +111,17 @@ class Task(_FrozenModel):
     `classes` are the values of the target as JSON scalars, sorted; probabilities come in
     this order everywhere. For a binary task `classes[1]` is the positive class. `loss` is that of a number
     where the recipe names one; otherwise it follows the metric.
+
+    `weight` is the column of how much a row counts, in fits and in metrics. `exposure` is that of what the expected
+    value goes with, such as years: a model learns the rate, and a prediction is for the exposure of its row.
     """
 
     kind: TaskKind
     target: str
     classes: tuple[bool | int | str, ...] = ()
     loss: TargetLoss | None = None
+    weight: str | None = None
+    exposure: str | None = None
 
     @model_serializer(mode="wrap")
     def _without_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -125,6 +132,11 @@ class Task(_FrozenModel):
     @property
     def is_classification(self) -> bool:
         return self.kind is not TaskKind.REGRESSION
+
+    @property
+    def beside(self) -> list[str]:
+        """Columns that a row is fitted and judged with beside its features and its target."""
+        return [name for name in (self.weight, self.exposure) if name is not None]
 
     @property
     def class_names(self) -> list[str]:

@@ -63,7 +63,8 @@ def divide(
     """
     by = _resolve(recipe, task)
     schema = _with_split_column(snapshot.schema, recipe) if by == "column" else snapshot.schema
-    schema = _with_roles(schema, roles or {})
+    own = {task.weight: Role.WEIGHT, task.exposure: Role.EXPOSURE}
+    schema = _with_roles(schema, {**(roles or {}), **{name: role for name, role in own.items() if name is not None}})
     digest = cluster.call(_divide, store, snapshot, schema, recipe, task, by)
     return Split.open(store, digest)
 

@@ -70,14 +70,20 @@ def decide(snapshot: Snapshot, recipe: Recipe, without: Collection[Label] = ()) 
         raise errors.TargetError.single_class(target, next(iter(counts)), sum(counts.values()))
     kind = kind_of(counts, is_numeric=is_numeric, is_integer=is_integer) if recipe.task == "auto" else recipe.task
     if kind is TaskKind.REGRESSION or loss is not None:
-        decided = _regression(target, counts, is_numeric=is_numeric).model_copy(update={"loss": loss})
-        row_values.check(snapshot, decided)
-        return decided
+        return _with_rows(_regression(target, counts, is_numeric=is_numeric), loss, snapshot, recipe)
     classes = _classes(target, counts, kind)
     if kind is TaskKind.BINARY:
         positive = _positive(classes, counts, recipe.positive, target)
         classes = [label for label in classes if label != positive] + [positive]
-    return Task(kind=kind, target=target, classes=tuple(classes))
+    return _with_rows(Task(kind=kind, target=target, classes=tuple(classes)), None, snapshot, recipe)
+
+
+def _with_rows(task: Task, loss: TargetLoss | None, snapshot: Snapshot, recipe: Recipe) -> Task:
+    """The task with its loss and with what the recipe says of how rows count, once their values are checked."""
+    beside = {"weight": recipe.train.weight, "exposure": recipe.train.exposure}
+    decided = task.model_copy(update={"loss": loss, **beside})
+    row_values.check(snapshot, decided)
+    return decided
 
 
 def _loss(recipe: Recipe) -> TargetLoss | None:

@@ -11,7 +11,7 @@ from mlsys.evaluate import held_out, metrics
 from mlsys.models.matrix import Matrix
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
-from mlsys.statistics.arrays import Floats
+from mlsys.statistics.arrays import Floats, numbers_of
 
 
 def metric_of(bundle: Bundle, recipe: Recipe) -> metrics.Metric:
@@ -20,17 +20,31 @@ def metric_of(bundle: Bundle, recipe: Recipe) -> metrics.Metric:
     return metrics.find(recipe.selection.metric, bundle.task.kind, chosen or metrics.usual(bundle.task))
 
 
-def dummy_scores(split: Split, task: Task, num_rows: int, metric: metrics.Metric) -> Floats:
-    """Fit the dummy, the best constant by a metric, on the labels of the training rows and predict `num_rows` rows."""
-    y = held_out.labels(split.table("train", [task.target])[task.target], task, "train")
+def dummy_scores(
+    split: Split, task: Task, num_rows: int, metric: metrics.Metric, exposure: Floats | None = None
+) -> Floats:
+    """Fit the dummy, the best constant by a metric, on the labels of the training rows and predict `num_rows` rows.
+
+    The constant is one a unit of `exposure`, where the rows have that.
+    """
+    rows = _labels(split, task, "train").as_counted(None if task.loss is None else task.loss.power)
     family = models.family(models.BASELINE)
-    rows = Matrix(np.empty((len(y), 0), np.float32), y, (), ())
     asked = task.model_copy(update={"loss": metric.loss})
     fitted = family.fit(rows, None, asked, family.params(loss=metrics.LOSSES[metric.functional]), seed=0, threads=1)
-    return np.asarray(family.predict(fitted, np.empty((num_rows, 0), np.float32)), np.float64)
+    output = np.asarray(family.predict(fitted, np.empty((num_rows, 0), np.float32)), np.float64)
+    return output if exposure is None else output * exposure
 
 
 def dummy_score(split: Split, task: Task, metric: metrics.Metric, part: str) -> float:
     """The metric of the dummy on the rows of a part; NaN where it is not defined."""
-    y = held_out.labels(split.table(part, [task.target])[task.target], task, part)
-    return metrics.measure(metric.name, y, dummy_scores(split, task, len(y), metric))
+    rows = _labels(split, task, part)
+    output = dummy_scores(split, task, rows.num_rows, metric, rows.exposure)
+    return metrics.measure(metric.name, rows.y, output, weight=rows.weight)
+
+
+def _labels(split: Split, task: Task, part: str) -> Matrix:
+    """The labels of a part, with weights and exposure, without features."""
+    table = split.table(part, [task.target, *task.beside])
+    y = held_out.labels(table[task.target], task, part)
+    weight, exposure = (None if name is None else numbers_of(table[name]) for name in (task.weight, task.exposure))
+    return Matrix(np.empty((len(y), 0), np.float32), y, (), (), weight, exposure)

@@ -134,7 +134,7 @@ def _obstacles(store: Store, challenger: Bundle, champion: Bundle, split: Split)
         yield f"the champion's classes are {_listed(theirs.classes)}, the new model's {_listed(ours.classes)}"
     if _quantile(ours) != _quantile(theirs):
         yield f"the champion predicts {_quantile(theirs)}, the new model {_quantile(ours)}"
-    missing = [name for name in champion.program.inputs if name not in split.schema]
+    missing = [name for name in champion.needed if name not in split.schema]
     if missing:
         yield f"the champion reads columns that the rows do not have any more: {_listed(missing)}"
     trained_on = champion.provenance.get("split")
@@ -178,7 +178,7 @@ def _compare(store: Store, challenger: Bundle, champion: Bundle, split: Split, r
     # 2. The gain under the weights that the split asks for.
     metric = baseline.metric_of(challenger, recipe)
     prepared = [
-        metric.prepare(both.y, metrics.Predicted(output, _threshold(bundle)).of(metric.needs))
+        metric.under(both.y, metrics.Predicted(output, _threshold(bundle)).of(metric.needs), both.weight)
         for output, bundle in zip(both.outputs, (challenger, champion), strict=True)
     ]
     units = resampling.choose(both.rows, _gap(prepared[0], prepared[1]), seed=recipe.seed)

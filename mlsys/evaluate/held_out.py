@@ -23,7 +23,7 @@ from mlsys.evaluate.resampling import RowContext
 from mlsys.predict import Predictor
 from mlsys.schema import Role, Task
 from mlsys.statistics import encode_target
-from mlsys.statistics.arrays import Floats
+from mlsys.statistics.arrays import Floats, numbers_of
 
 
 class RowFilter(Protocol):
@@ -50,6 +50,8 @@ class HeldOut:
         The columns that were asked for.
     rows
         What is known of the rows for intervals.
+    weight, exposure
+        How much each row counts, and what its expected value goes with; None where the task says nothing of it.
     """
 
     y: Floats
@@ -58,6 +60,8 @@ class HeldOut:
     rare: dict[str, int]
     context: pa.Table
     rows: RowContext
+    weight: Floats | None = None
+    exposure: Floats | None = None
 
 
 def predict(
@@ -78,7 +82,7 @@ def predict(
     """
     task, predictors = bundles[0].task, [Predictor(each, timezone) for each in bundles]
     beside = _beside(split)
-    context = list(dict.fromkeys([*columns, *beside]))
+    context = list(dict.fromkeys([*columns, *beside, *task.beside]))
     requests = [[name for name in each.schema.names if name in split.schema] for each in bundles]
     named = [name for request in requests for name in request]
     to_read = list(dict.fromkeys([*named, task.target, *context, *(keep.columns if keep else ())]))
@@ -105,7 +109,8 @@ def predict(
     whole = pa.concat_tables(contexts)
     rows = _row_context(split, whole, timezone)
     stacked = tuple(np.concatenate(each) for each in outputs)
-    return HeldOut(np.concatenate(truth), stacked, dict(unseen), dict(rare), whole, rows)
+    own = (None if name is None else numbers_of(whole[name]) for name in (task.weight, task.exposure))
+    return HeldOut(np.concatenate(truth), stacked, dict(unseen), dict(rare), whole, rows, *own)
 
 
 def labels(values: pa.ChunkedArray, task: Task, part: str) -> Floats:

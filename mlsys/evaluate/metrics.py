@@ -115,9 +115,14 @@ class Metric:
         """The number +1 where greater is better, else -1: ``sign * difference`` is a gain."""
         return 1 if self.greater_is_better else -1
 
-    def function(self, y: NDArray[Any], prediction: NDArray[Any]) -> float:
-        """Compute the value on rows that count alike."""
-        return self.prepare(np.asarray(y), np.asarray(prediction))(None)
+    def function(self, y: NDArray[Any], prediction: NDArray[Any], weight: Floats | None = None) -> float:
+        """Compute the value on rows that count alike, or as their weights say."""
+        return self.prepare(np.asarray(y), np.asarray(prediction))(weight)
+
+    def under(self, y: NDArray[Any], prediction: NDArray[Any], weight: Floats | None) -> weighted.Statistic:
+        """Prepare rows that count as their own weights say, under any further weighting."""
+        statistic = self.prepare(y, prediction)
+        return statistic if weight is None else lambda more: statistic(weight if more is None else weight * more)
 
 
 LOSSES = {"mean": "squared", "median": "absolute", "mean of logarithms": "log", "quantile": "squared"}
@@ -320,10 +325,10 @@ def _check_loss(recipe: Recipe) -> None:
         raise errors.RecipeError.build(where, got=got, expected=expected, hint=hint, field=name)
 
 
-def measure(name: str, y: NDArray[Any], output: Floats, threshold: float = 0.5) -> float:
-    """Compute a metric of what a model's ``predict`` gave on the rows of `y`."""
+def measure(name: str, y: NDArray[Any], output: Floats, threshold: float = 0.5, weight: Floats | None = None) -> float:
+    """Compute a metric of what a model's ``predict`` gave on the rows of `y`, which count as their weights say."""
     metric = METRICS[name]
-    return metric.function(y, Predicted(np.asarray(output, np.float64), threshold).of(metric.needs))
+    return metric.function(y, Predicted(np.asarray(output, np.float64), threshold).of(metric.needs), weight)
 
 
 def default(kind: TaskKind | str) -> str:

@@ -99,19 +99,29 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     scored = held_out.predict([bundle], split, recipe.data.timezone, names)
     metric = baseline.metric_of(bundle, recipe)
     predicted = metrics.Predicted(scored.outputs[0], 0.5 if bundle.threshold is None else bundle.threshold)
-    dummy = metrics.Predicted(baseline.dummy_scores(split, task, len(scored.y), metric), predicted.threshold)
+    same = baseline.dummy_scores(split, task, len(scored.y), metric, scored.exposure)
+    dummy = metrics.Predicted(same, predicted.threshold)
     # 2. What belongs together when an interval is made.
-    units = resampling.choose(scored.rows, metric.prepare(scored.y, predicted.of(metric.needs)), seed=recipe.seed)
+    statistic = metric.under(scored.y, predicted.of(metric.needs), scored.weight)
+    units = resampling.choose(scored.rows, statistic, seed=recipe.seed)
     plan = units.plan(section.bootstrap, section.confidence, recipe.seed)
     # 3. Every metric on all rows, and the chosen one on slices.
     parts, left_out = slices.find(scored.context, sliced, named=bool(section.slices))
-    judged = slices.judge(parts, metric, scored.y, predicted.of(metric.needs), plan, min_rows=section.min_slice_rows)
+    judged = slices.judge(
+        parts,
+        metric,
+        scored.y,
+        predicted.of(metric.needs),
+        plan,
+        min_rows=section.min_slice_rows,
+        weight=scored.weight,
+    )
     known = metrics.all_for(task.kind, metric.name, metrics.usual(task), *section.gate)
     value = {
         **_facts(bundle, split, recipe, scored),
         "resampling": units.to_json(len(scored.y), plan),
-        "metrics": _metrics(known, scored.y, predicted, dummy, plan),
-        "dummy": _against_dummy(metric, scored.y, predicted, dummy, plan),
+        "metrics": _metrics(known, scored, predicted, dummy, plan),
+        "dummy": _against_dummy(metric, scored, predicted, dummy, plan),
         "slices": {**judged, "columns_left_out": left_out},
         "response": response.responses(bundle, split, recipe.data.timezone),
     }
@@ -143,12 +153,13 @@ def _facts(bundle: Bundle, split: Split, recipe: Recipe, scored: held_out.HeldOu
 
 def _metrics(
     known: Sequence[metrics.Metric],
-    y: Floats,
+    rows: held_out.HeldOut,
     predicted: metrics.Predicted,
     dummy: metrics.Predicted,
     plan: ResamplingPlan,
 ) -> dict[str, Any]:
-    prepared = {metric.name: metric.prepare(y, predicted.of(metric.needs)) for metric in known}
+    y, weight = rows.y, rows.weight
+    prepared = {metric.name: metric.under(y, predicted.of(metric.needs), weight) for metric in known}
     measured = intervals.estimates(prepared, len(y), plan)
     return {
         metric.name: {
@@ -156,7 +167,7 @@ def _metrics(
             "meaning": metric.definition,
             "greater_is_better": metric.greater_is_better,
             **asdict(measured[metric.name].within(*metric.bounds)),
-            "dummy": metric.function(y, dummy.of(metric.needs)),
+            "dummy": metric.function(y, dummy.of(metric.needs), weight),
         }
         for metric in known
     }
@@ -164,14 +175,14 @@ def _metrics(
 
 def _against_dummy(
     metric: metrics.Metric,
-    y: Floats,
+    rows: held_out.HeldOut,
     predicted: metrics.Predicted,
     dummy: metrics.Predicted,
     plan: ResamplingPlan,
 ) -> dict[str, Any]:
     """Compute the gain over the dummy on the same rows and resamples, positive where the model is better."""
-    ours, theirs = metric.prepare(y, predicted.of(metric.needs)), metric.prepare(y, dummy.of(metric.needs))
-    gap = intervals.difference(ours, theirs, len(y), plan)
+    ours, theirs = (metric.under(rows.y, each.of(metric.needs), rows.weight) for each in (predicted, dummy))
+    gap = intervals.difference(ours, theirs, len(rows.y), plan)
     gain = gap if metric.greater_is_better else gap.negated()
     values = {"model": ours(None), "dummy": theirs(None), "gain": asdict(gain)}
     return {"metric": metric.name, "title": metric.title, **values}

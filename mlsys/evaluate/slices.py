@@ -26,6 +26,7 @@ from mlsys.evaluate import intervals
 from mlsys.evaluate.metrics import Metric
 from mlsys.schema import Column, Kind, Role, Schema
 from mlsys.statistics import jackknife
+from mlsys.statistics.arrays import Floats
 
 MAX_VALUES = 20
 """A column with more values is not sliced by itself; named in the recipe, its most frequent ones are."""
@@ -126,17 +127,18 @@ def judge(
     plan: intervals.ResamplingPlan,
     *,
     min_rows: int,
+    weight: Floats | None = None,
 ) -> dict[str, Any]:
     """Compute the metric on each slice with its interval, the worst first, those without a value last.
 
     `prediction` has the form that the metric needs; slices of fewer than `min_rows` rows are counted and not judged.
     """
     large = [part for part in slices if len(part.rows) >= min_rows]
-    overall = metric.function(y, prediction)
+    overall = metric.function(y, prediction, weight)
     total = sum(len(part.rows) for part in large)
     affordable = plan.at_most(max(50, BUDGET // max(total, 1)))
     z = jackknife.t_quantile(affordable.freedom, 1 - (1 - plan.confidence) / max(len(large), 1))
-    rows = [_row(part, metric, y, prediction, affordable) for part in large]
+    rows = [_row(part, metric, y, prediction, affordable, weight) for part in large]
     for row in rows:
         row.update(_against_peers(row, [r for r in rows if r["column"] == row["column"]], metric.sign, z))
     rows.sort(key=lambda row: (np.isnan(row["value"]), metric.sign * row["value"]))
@@ -153,10 +155,15 @@ def judge(
 
 
 def _row(
-    part: Slice, metric: Metric, y: NDArray[Any], prediction: NDArray[Any], plan: intervals.ResamplingPlan
+    part: Slice,
+    metric: Metric,
+    y: NDArray[Any],
+    prediction: NDArray[Any],
+    plan: intervals.ResamplingPlan,
+    weight: Floats | None,
 ) -> dict[str, Any]:
     some = part.rows
-    statistic = metric.prepare(y[some], prediction[some])
+    statistic = metric.under(y[some], prediction[some], None if weight is None else weight[some])
     estimate = intervals.estimates({"": statistic}, len(some), plan.of(some))[""].within(*metric.bounds)
     return {
         "column": part.column,

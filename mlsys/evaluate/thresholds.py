@@ -56,24 +56,31 @@ class ThresholdCurve:
         return np.asarray(wrong / max(self.positives + self.negatives, 1), np.float64)
 
 
-def threshold_curve(y: NDArray[Any], score: NDArray[Any]) -> ThresholdCurve:
-    """Find every threshold that divides the rows differently, "none positive" first.
+def threshold_curve(y: NDArray[Any], score: NDArray[Any], weight: Floats | None = None) -> ThresholdCurve:
+    """Find every threshold that divides the rows differently, "none positive" first; rows count by their weight.
 
     A threshold lies halfway between two neighbouring scores, so that scores that differ by
     rounding from one machine to another fall on the same side.
     """
     positive = np.asarray(y) == 1
     ranked = Ranked.of(positive, np.asarray(score, np.float64))
-    true, false = ranked.counts()
+    true, false = ranked.counts(weight)
+    own = np.ones(len(positive)) if weight is None else weight
     cuts = ranked.thresholds
     none = (cuts[0] + 1) / 2 if len(cuts) and cuts[0] < 1 else np.nextafter(cuts[0] if len(cuts) else 1.0, np.inf)
     between = np.concatenate([[none], (cuts[:-1] + cuts[1:]) / 2, cuts[-1:]])
     return ThresholdCurve(
-        between, np.append(0.0, true), np.append(0.0, false), float(positive.sum()), float((~positive).sum())
+        between, np.append(0.0, true), np.append(0.0, false), float(own[positive].sum()), float(own[~positive].sum())
     )
 
 
-def choose(y: NDArray[Any], score: NDArray[Any], rule: Rule = "f1", cost: Cost | None = None) -> float:
+def choose(
+    y: NDArray[Any],
+    score: NDArray[Any],
+    rule: Rule = "f1",
+    cost: Cost | None = None,
+    weight: Floats | None = None,
+) -> float:
     """Choose the threshold that is best by `rule` on these rows; a row is positive if ``score >= threshold``.
 
     Parameters
@@ -87,6 +94,8 @@ def choose(y: NDArray[Any], score: NDArray[Any], rule: Rule = "f1", cost: Cost |
         ``half`` is 0.5; ``f1`` maximises F1 (Lipton, Elkan & Narayanaswamy 2014, ECML, 225-239);
         ``cost`` minimises what wrong answers cost by `cost`, which may mean calling none or all
         rows positive.
+    weight
+        How much each row counts; all alike by default.
 
     Notes
     -----
@@ -98,7 +107,7 @@ def choose(y: NDArray[Any], score: NDArray[Any], rule: Rule = "f1", cost: Cost |
     """
     if rule == "half" or len(np.unique(np.asarray(y) == 1)) < 2:
         return 0.5
-    outcomes = threshold_curve(y, score)
+    outcomes = threshold_curve(y, score, weight)
     loss = outcomes.cost(cost or {}) if rule == "cost" else -outcomes.f1
     best = outcomes.thresholds[loss <= loss.min() + 1e-12]
     return float(best[np.argmin(np.abs(best - 0.5))])

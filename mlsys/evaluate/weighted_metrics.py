@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsys import errors
 from mlsys.evaluate import thresholds
 from mlsys.statistics import ranking, tails
 from mlsys.statistics.arrays import Floats
@@ -49,7 +50,9 @@ def by_rows(function: Callable[[NDArray[Any], NDArray[Any]], float]) -> Prepare:
             else:
                 times = weight.astype(np.int64)
                 if (times != weight).any():
-                    raise ValueError("a metric without a form under weights takes whole weights only")
+                    where, got = "metrics: a metric that is computed row by row", "weights that are no whole numbers"
+                    hint = "leave train.weight out, or give the metric a form under weights (mlsys.evaluate.metrics)"
+                    raise errors.RecipeError.build(where, got=got, expected="whole weights", hint=hint)
                 rows = np.repeat(np.arange(len(y)), times)
             return float(function(y[rows], prediction[rows])) if len(rows) else float("nan")
 

@@ -42,10 +42,13 @@ class TrainingProgram:
     held_out
         Fold → the same program with target encodings of the other folds, for the rows of the fold.
         Empty if no operation looks at the target.
+    signs
+        Directions that predictions keep along features, as in `mlsys.models.matrix.Matrix`.
     """
 
     program: FeatureProgram
     held_out: dict[int, FeatureProgram]
+    signs: tuple[int, ...] = ()
 
     @property
     def columns(self) -> list[str]:

@@ -100,18 +100,18 @@ def check_names(names: Iterable[str]) -> None:
             )
 
 
-def for_task(name: str, task: Task) -> Family[Any, Any]:
-    """The family of a name, which has to be able to learn such a task.
+def for_task(name: str, task: Task, *, is_monotone: bool = False) -> Family[Any, Any]:
+    """The family of a name, which has to be able to learn such a task, `is_monotone` as `Family.lacks` says.
 
     Raises
     ------
     RecipeError
-        There is no such family, or it cannot do this kind of task or its loss.
+        There is no such family, or it cannot do this kind of task, its loss, or what else the recipe asks for.
     """
     chosen = family(name)
-    got = chosen.lacks(task)
+    got = chosen.lacks(task, is_monotone=is_monotone)
     if got is not None:
-        able = sorted(other for other in FAMILIES if FAMILIES[other].lacks(task) is None)
+        able = sorted(other for other in FAMILIES if FAMILIES[other].lacks(task, is_monotone=is_monotone) is None)
         where = f"models: family '{name}'"
         expected = _expected(chosen, task)
         hint = f"families for it: {', '.join(able)}" if able else "no family can: leave it out"
@@ -123,6 +123,8 @@ def _expected(chosen: Family[Any, Any], task: Task) -> str:
     """Say what a family could do in place of what it lacks."""
     if task.kind not in chosen.tasks:
         return f"one of {', '.join(sorted(kind.value for kind in chosen.tasks))}"
+    if task.loss is None or task.loss.name in chosen.losses:
+        return "a recipe without it"
     return f"one of {', '.join(sorted(chosen.losses))}" if chosen.losses else "loss: auto"
 
 

@@ -61,10 +61,11 @@ D = TypeVar("D")
 
 @dataclass(frozen=True)
 class Bins(Generic[D]):
-    """Rows as a library bins them: those that trees grow on, and those that say when to stop."""
+    """Rows as a library bins them: those that trees grow on, and those that say when to stop; `signs` of a matrix."""
 
     train: D
     stopping: D | None
+    signs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,9 @@ class BoostingFamily(Family[P, Boosted[B]], Generic[P, B, D]):
 
     encoding = "codes"
     losses: ClassVar[frozenset[str]] = frozenset({"quantile", "poisson", "tweedie", "gamma"})
+    takes_weights = True
+    monotone: ClassVar[frozenset[str]] = frozenset({"binary", "squared", "poisson", "tweedie", "gamma"})
+    """Not absolute errors and quantiles: libraries set those leaves anew when a tree is grown, whatever lies beside."""
     min_coordinates: ClassVar[int | None] = 0
     speed: ClassVar[float] = 60e6
     file: ClassVar[str]
@@ -313,13 +317,6 @@ class BoostingFamily(Family[P, Boosted[B]], Generic[P, B, D]):
             return self.from_bytes(data)
         except ValueError as error:
             raise damaged(file, str(error).strip().splitlines()[0], self.format) from None
-
-
-def loss_of(task: Task, params: BoostingParams) -> str:
-    """Name what is made small: that of the kind of classes, the loss of the task, or else that of the parameters."""
-    if task.is_classification:
-        return task.kind.value
-    return task.loss.name if task.loss is not None else params.loss
 
 
 def has_log_margins(task: Task) -> bool:

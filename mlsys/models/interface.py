@@ -85,6 +85,10 @@ class Family(ABC, Generic[P, M]):
         The kinds of task that it can learn.
     losses
         Losses of a number that a recipe names (`mlsys.schema.TargetLoss`) which it can be fitted to.
+    takes_weights
+        It counts rows as `Matrix.weight` says.
+    monotone
+        Losses with which its predictions keep to `Matrix.signs`: names of losses, ``squared``, ``binary``.
     min_coordinates
         It is compared by default where at least so many features are coordinates of an embedding;
         None: only where a recipe names it.
@@ -100,6 +104,8 @@ class Family(ABC, Generic[P, M]):
     params: type[P]
     tasks: ClassVar[frozenset[TaskKind]] = frozenset(TaskKind)
     losses: ClassVar[frozenset[str]] = frozenset()
+    takes_weights: ClassVar[bool] = False
+    monotone: ClassVar[frozenset[str]] = frozenset()
     min_coordinates: ClassVar[int | None] = None
     is_searched_by_default: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ()
@@ -147,11 +153,18 @@ class Family(ABC, Generic[P, M]):
         """
         return {}
 
-    def lacks(self, task: Task) -> str | None:
-        """Say what such a task asks for that the family cannot do, as ``loss: gamma``; None where it can do all."""
+    def lacks(self, task: Task, *, is_monotone: bool = False) -> str | None:
+        """Say what such a task asks for that the family cannot do, as ``loss: gamma``; None where it can do all.
+
+        With `is_monotone`, predictions must not fall, or not rise, along some features.
+        """
         if task.kind not in self.tasks:
             return f"a {task.kind.value} task"
-        return None if task.loss is None or task.loss.name in self.losses else f"loss: {task.loss}"
+        if task.loss is not None and task.loss.name not in self.losses:
+            return f"loss: {task.loss}"
+        if is_monotone and loss_named(task) not in self.monotone:
+            return f"train.monotone for {task.kind.value if task.loss is None else f'loss: {task.loss}'}"
+        return "train.weight" if task.weight is not None and not self.takes_weights else None
 
     def space(self, task: Task) -> dict[str, Domain]:
         """Domain of each parameter that is worth searching; none by default."""
@@ -206,6 +219,13 @@ class Family(ABC, Generic[P, M]):
     def note_on_cheaper(self, params: P, used: Sequence[P]) -> str | None:
         """A sentence for readers of scores that come from the `used` parameters where `params` were asked for."""
         return None
+
+
+def loss_named(task: Task, usual: str = "squared") -> str:
+    """Name what fits make small: the kind of classes, the loss of the task, or else the `usual` loss of a number."""
+    if task.is_classification:
+        return task.kind.value
+    return usual if task.loss is None else task.loss.name
 
 
 @dataclass(frozen=True)

@@ -38,46 +38,51 @@ ROUNDING = 1e-4
 """Residuals, in mean distances from the quantile, below which the pinball loss is rounded off."""
 
 
-def log_linear(standard_X: Any, y: np.ndarray, loss: TargetLoss, l2: float, steps: int) -> Solution:
+def log_linear(
+    standard_X: Any, y: np.ndarray, weight: np.ndarray | None, loss: TargetLoss, l2: float, steps: int
+) -> Solution:
     """Fit the logarithm of the mean by the deviance of the loss."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import TweedieRegressor
 
     newton = isinstance(standard_X, np.ndarray) and standard_X.shape[1] <= NEWTON_FEATURES
     solver = "newton-cholesky" if newton else "lbfgs"
-    how: dict[str, Any] = {"power": loss.power, "link": "log", "alpha": l2 / len(y)}
+    total = float(len(y) if weight is None else weight.sum())
+    how: dict[str, Any] = {"power": loss.power, "link": "log", "alpha": l2 / total}
     model = TweedieRegressor(**how, solver=solver, max_iter=min(STEPS, steps), tol=1e-6 if newton else 1e-5)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model.fit(standard_X, y)
+        model.fit(standard_X, y, sample_weight=weight)
     missed = any(issubclass(each.category, ConvergenceWarning) for each in caught)
     return np.ascontiguousarray(model.coef_.reshape(-1, 1)), np.array([float(model.intercept_)]), not missed
 
 
-def quantile(standard_X: Any, y: np.ndarray, loss: TargetLoss, l2: float, steps: int) -> Solution:
+def quantile(
+    standard_X: Any, y: np.ndarray, weight: np.ndarray | None, loss: TargetLoss, l2: float, steps: int
+) -> Solution:
     """Fit the loss's quantile, by least squares with weights that touch the pinball loss."""
     from sklearn.linear_model import Ridge
 
     level = loss.level
-    start = _quantile(y, level)
-    spread = float(np.abs(y - start).mean()) or 1.0
+    start, own = _quantile(y, weight, level), np.ones(len(y)) if weight is None else weight
+    spread = float(np.average(np.abs(y - start), weights=own)) or 1.0
     target = (y - start) / spread
     residuals, before, converged = target, np.zeros(standard_X.shape[1]), False
     for _ in range(min(STEPS, steps)):
         distance = ROUNDING + np.abs(residuals)
         # 4 times the touching square: r² / distance + (4 level - 2) r, completed; so 4 times half of the penalty.
         solver = Ridge(alpha=2 * l2, solver="cholesky" if isinstance(standard_X, np.ndarray) else "sparse_cg")
-        solver.fit(standard_X, target + (2 * level - 1) * distance, sample_weight=1 / distance)
+        solver.fit(standard_X, target + (2 * level - 1) * distance, sample_weight=own / distance)
         residuals, now = target - solver.predict(standard_X), solver.coef_
         if np.allclose(now, before, rtol=1e-4, atol=1e-5):
             converged = True
             break
         before = now
     without = target - standard_X @ solver.coef_
-    intercept = start + spread * _quantile(without, level)
+    intercept = start + spread * _quantile(without, weight, level)
     return np.ascontiguousarray(spread * solver.coef_.reshape(-1, 1)), np.array([intercept]), converged
 
 
-def _quantile(values: np.ndarray, level: float) -> float:
+def _quantile(values: np.ndarray, weight: np.ndarray | None, level: float) -> float:
     """The least value that a share `level` of the values does not exceed: no constant has less pinball loss."""
-    return float(np.quantile(values, level, method="inverted_cdf"))
+    return float(np.quantile(values, level, weights=weight, method="inverted_cdf"))

@@ -10,7 +10,7 @@ and everything else is one correctly defined operation an element.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit
@@ -39,12 +39,21 @@ class Matrix:
         `limits.MAX_KEYS` categories (the more frequent, the smaller), ``m`` a mean of the target over a category,
         ``e`` a coordinate of an embedding, whose distances mean something: no family may scale one apart from the
         others; ``t`` a term of a text, zero in nearly all rows.
+    weight
+        Float64, (rows,): how much a row counts; None where all count alike.
+    exposure
+        Float64, (rows,): what the expected target goes with; None where that is one for all rows.
+    signs
+        A feature: 1 if predictions must not fall along it, -1 if they must not rise, else 0; empty for no feature.
     """
 
     X: np.ndarray
     y: np.ndarray
     names: tuple[str, ...]
     types: tuple[str, ...]
+    weight: np.ndarray | None = None
+    exposure: np.ndarray | None = None
+    signs: tuple[int, ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -56,7 +65,32 @@ class Matrix:
 
     def take(self, rows: np.ndarray) -> Matrix:
         """The rows at these positions, or where this mask is true."""
-        return Matrix(self.X[rows], self.y[rows], self.names, self.types)
+        weight, exposure = (None if own is None else own[rows] for own in (self.weight, self.exposure))
+        return replace(self, X=self.X[rows], y=self.y[rows], weight=weight, exposure=exposure)
+
+    def as_counted(self, power: float | None = None) -> Matrix:
+        """Rows as they are fitted: those that count, and the target a unit of exposure.
+
+        A row of exposure e with target y has the deviance of y from e times the rate m. For a variance that goes with
+        the power p of the mean that is e^(2-p) times the deviance of y / e from m (Jørgensen 1987, as in
+        `mlsys.evaluate.deviances`): what it is with log(e) added to each score, and the same in every library.
+
+        >>> rows = Matrix(np.zeros((2, 0)), np.array([6.0, 1.0]), (), (), None, np.array([2.0, 1.0]))
+        >>> rows.as_counted(power=1.0).y.tolist(), rows.as_counted(power=1.0).weight.tolist()
+        ([3.0, 1.0], [2.0, 1.0])
+        """
+        rows = self
+        if rows.exposure is not None:
+            own = rows.exposure ** (2.0 - (power or 0.0))
+            weight = own if rows.weight is None else rows.weight * own
+            rows = replace(rows, y=rows.y / rows.exposure, weight=weight, exposure=None)
+        if rows.weight is None or (rows.weight > 0).all():
+            return rows
+        return rows.take(rows.weight > 0)
+
+    def of_rows(self, output: np.ndarray) -> np.ndarray:
+        """Predictions of these rows for their exposure, from those for a unit of it."""
+        return output if self.exposure is None else np.asarray(output * self.exposure)
 
 
 def joined(blocks: Sequence[Matrix]) -> Matrix:
@@ -64,7 +98,14 @@ def joined(blocks: Sequence[Matrix]) -> Matrix:
     if len(blocks) == 1:
         return blocks[0]
     X, y = np.concatenate([block.X for block in blocks]), np.concatenate([block.y for block in blocks])
-    return Matrix(X, y, blocks[0].names, blocks[0].types)
+    weight, exposure = joined_values([b.weight for b in blocks]), joined_values([b.exposure for b in blocks])
+    return replace(blocks[0], X=X, y=y, weight=weight, exposure=exposure)
+
+
+def joined_values(blocks: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Weights of blocks of rows as one array; None where they have none."""
+    known = [block for block in blocks if block is not None]
+    return np.concatenate(known) if known else None
 
 
 def drawn(rng: np.random.Generator, num_rows: int, most: int) -> np.ndarray:
@@ -104,8 +145,10 @@ _FEW_ROWS = 64
 """Up to this many rows one NumPy call over (rows, features, outputs) is faster than a loop over features."""
 
 
-def centre_and_scale(X: np.ndarray, types: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Find the mean and standard deviation of each feature over its finite values.
+def centre_and_scale(
+    X: np.ndarray, types: tuple[str, ...], weight: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the mean and standard deviation of each feature over its finite values, each as often as its weight says.
 
     A constant feature keeps scale 1, and so do coordinates: their lesser axes, which are mostly
     noise, would weigh as much as the leading ones.
@@ -113,10 +156,11 @@ def centre_and_scale(X: np.ndarray, types: tuple[str, ...]) -> tuple[np.ndarray,
     centre, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
     for j in range(X.shape[1]):
         column = X[:, j].astype(np.float64)
-        column = column[np.isfinite(column)]
+        finite = np.isfinite(column)
+        column, own = column[finite], None if weight is None else weight[finite]
         if column.size:
-            centre[j] = column.mean()
-            spread = column.std()
+            centre[j] = column.mean() if own is None else np.average(column, weights=own)
+            spread = column.std() if own is None else np.sqrt(np.average((column - centre[j]) ** 2, weights=own))
             scale[j] = spread if spread > 0 and types[j] != "e" else 1.0
     return centre, scale
 

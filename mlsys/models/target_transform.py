@@ -85,7 +85,7 @@ class TargetTransform(ModelFacts):
 
     def matrix(self, rows: Matrix) -> Matrix:
         """Rows with the target as it is fitted."""
-        return Matrix(rows.X, self.forward(rows.y), rows.names, rows.types)
+        return replace(rows, y=self.forward(rows.y))
 
     def smeared(self, y: np.ndarray, z: np.ndarray) -> TargetTransform:
         """The transform whose predictions are means, from the targets and predictions of rows that were held out."""

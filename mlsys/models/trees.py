@@ -103,6 +103,7 @@ class GrownFamily(Family[P, Forest]):
 
     encoding = "codes"
     losses = LOSSES
+    takes_weights = True
     libraries = ("scikit-learn",)
 
     @abstractmethod
@@ -128,7 +129,7 @@ class GrownFamily(Family[P, Forest]):
         def grown(trees: int, rows_a_tree: int, until: Deadline) -> Any:
             own = params.model_copy(update={"trees": trees, "rows_a_tree": rows_a_tree})
             estimator = self.estimator(task, own, train.num_rows).set_params(random_state=seed, n_jobs=threads)
-            return _grow(estimator, X, y, trees, threads, until)
+            return _grow(estimator, X, y, trees, threads, until, train.weight)
 
         most, groups = min(params.rows_a_tree, train.num_rows), -(-min(FEWEST_TREES, params.trees) // threads)
         rows = affordable_rows(lambda few: grown(threads, few, Deadline(None)), most, deadline, groups)
@@ -173,16 +174,25 @@ def training_rows(train: Matrix, task: Task) -> tuple[np.ndarray, np.ndarray]:
     return np.require(bounded(train.X), requirements="W"), y
 
 
-def _grow(estimator: Any, X: np.ndarray, y: np.ndarray, trees: int, threads: int, deadline: Deadline) -> Any:
+def _grow(
+    estimator: Any,
+    X: np.ndarray,
+    y: np.ndarray,
+    trees: int,
+    threads: int,
+    deadline: Deadline,
+    weight: np.ndarray | None = None,
+) -> Any:
     """Grow trees: at once without a clock, else in groups, the first of which is grown whatever it takes."""
+    rows = (X, y) if weight is None else (X, y, weight)
     if not deadline.is_set:
-        return estimator.set_params(n_estimators=trees).fit(X, y)
+        return estimator.set_params(n_estimators=trees).fit(*rows)
     estimator.set_params(warm_start=True)
     grown, group, seconds = 0, min(trees, threads), 0.0
     while group > 0:
         grown += group
         estimator.set_params(n_estimators=grown)
-        seconds += deadline.seconds_of(lambda: estimator.fit(X, y))
+        seconds += deadline.seconds_of(lambda: estimator.fit(*rows))
         group = min(trees - grown, grown, int(deadline.left / (seconds / grown)))
     return estimator
 

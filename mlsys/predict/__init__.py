@@ -24,6 +24,7 @@ from mlsys.predict.coercion import plain
 from mlsys.predict.feature_lookup import FeatureLookup
 from mlsys.predict.validation import RequestValidator, refuse, violation
 from mlsys.schema import Task, TaskKind
+from mlsys.statistics.arrays import numbers_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,7 +178,8 @@ class Predictor:
         self.bundle = bundle
         self.task = bundle.task
         zone = timezone or bundle.read_options.timezone
-        self.contract = RequestValidator(bundle.schema, bundle.program.inputs, zone)
+        self.exposure = bundle.task.exposure
+        self.contract = RequestValidator(bundle.schema, bundle.needed, zone)
         self.lookup: FeatureLookup | None = None
         if source is not None and bundle.views:
             lookup = FeatureLookup(bundle.views, self.contract, source)
@@ -264,7 +266,10 @@ class Predictor:
         step = max(1, MAX_CELLS // max(1, self._program.width))
         slices = [table.slice(start, step) for start in range(0, max(1, table.num_rows), step)]
         raw = [models.predict(self.bundle.family, self._model, self._program.transform(each)) for each in slices]
-        return self._decided(np.concatenate(raw), self.unseen(table), self.rare(table))
+        whole = np.concatenate(raw)
+        if self.exposure is not None:  # of a unit of which the model speaks
+            whole = whole * numbers_of(table[self.exposure])
+        return self._decided(whole, self.unseen(table), self.rare(table))
 
     def conformed_rows(self, records: Sequence[Mapping[str, Any]]) -> Predictions:
         """Predict records that have been conformed."""
@@ -274,6 +279,8 @@ class Predictor:
         unseen = Counter(name for record in records for name in self._unseen_row(record))
         rare = Counter(name for record in records for name in self._rare_row(record))
         raw = models.predict(self.bundle.family, self._model, X)
+        if self.exposure is not None:
+            raw = raw * np.array([record[self.exposure] for record in records], np.float64)
         return self._decided(raw, dict(unseen), dict(rare))
 
     def _decided(self, raw: NDArray[np.float64], unseen: dict[str, int], rare: dict[str, int]) -> Predictions:

@@ -265,6 +265,17 @@ class TrainSection(Section):
         description="auto scales probabilities by one temperature where that lowers the log loss of rows that were not "
         "fitted on beyond chance; none takes them as the model gives them",
     )
+    weight: str | None = Field(
+        None, description="column of how much a row counts, in every fit and in the metrics of steps 4 to 7; 0 for not"
+    )
+    exposure: str | None = Field(
+        None,
+        description="column of what the expected value goes with, such as years or area, for loss: poisson, tweedie or "
+        "gamma; requests carry it, and are answered for it",
+    )
+    monotone: dict[str, Literal["increasing", "decreasing"]] = Field(
+        {}, description="for a column of numbers, the direction that predictions of boosted trees keep along it"
+    )
     rounds: int = Field(600, ge=1, description="boosting rounds at most")
     early_stopping: int = Field(30, ge=1, description="boosting stops after so many rounds without gain on validation")
     refit: bool = Field(

@@ -51,7 +51,7 @@ def write(opened: Bundle, folder: Path) -> None:
     python = f"python: {platform.python_version()}\ndependencies:\n- -r requirements.txt\n"
     write_atomic(folder / "python_env.yaml", python.encode())
     model = Model(
-        signature=signature(opened.schema, opened.task, needed=opened.program.inputs),
+        signature=signature(opened.schema, opened.task, needed=opened.needed),
         saved_input_example_info=_write_example(opened.example, folder),
         metadata={
             "mlsys": {"digest": opened.digest, "schema": opened.schema.model_dump(mode="json", exclude_defaults=True)}

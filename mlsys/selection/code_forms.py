@@ -38,7 +38,7 @@ def candidates(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> l
 
     Of many columns some pass the screen by chance; fewer than `MIN_SHARE` of them are not worth the fits.
     """
-    stated = {*recipe.features.columns, *recipe.data.kinds}
+    stated = {*recipe.features.columns, *recipe.data.kinds, *recipe.train.monotone}
     free = [
         column.name
         for column in schema.features
@@ -50,7 +50,8 @@ def candidates(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> l
 
 def categories(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> list[str]:
     """Columns of whole numbers that are taken for categories, so many that their numbers would be lost."""
-    stated, whole = {*recipe.features.columns, *recipe.data.kinds}, statistics.whole()
+    stated = {*recipe.features.columns, *recipe.data.kinds, *recipe.train.monotone}
+    whole = statistics.whole()
     free = [column for column in schema.features if column.kind is Kind.CATEGORICAL and column.name not in stated]
     integers = [column.name for column in free if column.type.startswith(INTEGERS)]
     return [name for name in integers if (whole.columns[name].num_distinct or 0) > MAX_CODES]

@@ -41,6 +41,15 @@ def as_floats(array: pa.Array) -> Floats:
     return np.asarray(pc.cast(array, pa.float64(), safe=False)) + 0.0
 
 
+def numbers_of(values: pa.Array | pa.ChunkedArray) -> Floats:
+    """Numbers of a column as float64, NaN where there is none.
+
+    >>> numbers_of(pa.array([1, None])).tolist()
+    [1.0, nan]
+    """
+    return np.asarray(pc.cast(values, pa.float64(), safe=False), np.float64)
+
+
 def number(value: float) -> float | str:
     """Write a float for JSON, which knows no NaN and no infinity: those become text.
 

@@ -107,6 +107,7 @@ def key(job: TrainingJob) -> str:
     facts: Mapping[str, Any] = {
         "split": job.split.digest,
         "parts": job.parts,
+        **({"signs": job.features.signs} if job.features.signs else {}),
         "program": job.features.program.to_json(),
         "task": job.task.model_dump(mode="json"),
         "family": job.family,
@@ -201,7 +202,7 @@ def _worker(loop: dict[str, Any]) -> bytes | None:
     rank, workers = context.get_world_rank(), context.get_world_size()
     begin = broadcast_from_rank_zero(checkpoints.newest(work.checkpoints) if rank == 0 else None)
     family = distributed_family(job.family)
-    blocks = [job.as_fitted(job.share(part, rank, workers)) for part in job.parts]
+    blocks = [job.counted(job.share(part, rank, workers)) for part in job.parts]
     model = family.connected(_network(family)).fit_blocks(
         blocks,
         validation_rows(job, rank, workers),
@@ -229,7 +230,7 @@ def validation_rows(job: TrainingJob, rank: int, workers: int) -> Matrix | None:
     if total == 0:
         return None
     shared = distributed_family(job.family).shares_validation and total >= workers
-    return job.as_fitted(job.share("validation", rank, workers) if shared else job.read("validation"))
+    return job.counted(job.share("validation", rank, workers) if shared else job.read("validation"))
 
 
 def _num_judged(job: TrainingJob) -> int:

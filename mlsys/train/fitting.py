@@ -49,20 +49,26 @@ MAX_PICTURES, PICTURES_AT_ONCE = 5_000, 64
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """Rows that the search judged its choice on: their targets, and predictions by fits that had not seen them."""
+    """Rows that the search judged its choice on: their targets, and predictions by fits that had not seen them.
+
+    `weight` is how much each counts, where they do not count alike.
+    """
 
     y: NDArray[np.float64]
     output: NDArray[np.float64]
+    weight: NDArray[np.float64] | None = None
 
     def write(self, folder: Path) -> None:
         """Write the rows into a folder; the same rows give the same bytes."""
-        write_arrays(folder / "judged.npz", {"y": self.y, "output": self.output})
+        weights = {} if self.weight is None else {"weight": self.weight}
+        write_arrays(folder / "judged.npz", {"y": self.y, "output": self.output, **weights})
 
     @classmethod
     def read(cls, folder: Path, task: Task) -> JudgedRows:
         """Read what `write` wrote."""
         kinds = {"y": ("<f8", 1), "output": ("<f8", 2 if task.is_classification else 1)}
-        return cls(**read_arrays(folder / "judged.npz", kinds))
+        weights = {} if task.weight is None else {"weight": ("<f8", 1)}
+        return cls(**read_arrays(folder / "judged.npz", {**kinds, **weights}))
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def fit(
     StoreError
         The bundle cannot be written.
     """
-    models.for_task(family, task)
+    models.for_task(family, task, is_monotone=bool(recipe.train.monotone))
     # 1. The model to fit, and how.
     checked = training_job.params_of(recipe, family, params)
     features = training_job.fit_program(split.schema, statistics, recipe, family)
@@ -121,7 +127,7 @@ def fit(
     if judged is None or execution.kind != "task":
         model, validated = _fit(store, job, execution, progress)
     else:
-        model, validated = _fit_once(job, max_rows), cluster.call(judge, job, judged.y, judged.output, threads=1)
+        model, validated = _fit_once(job, max_rows), cluster.call(judge, job, judged, threads=1)
     if validated.score is not None:
         progress(f"{family}: {validated.metric} {validated.score:.4f} on rows that were not fitted on")
     temperature = validated.temperature
@@ -254,7 +260,7 @@ def fit_streamed(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]
     how: dict[str, Any] = {"seed": job.recipe.seed, "threads": threads}
     family: Any = models.family(job.family)
     validation = job.read("validation")
-    stopping = job.as_fitted(validation) if validation.num_rows else None
+    stopping = job.counted(validation) if validation.num_rows else None
     model = family.fit_blocks(job.streamed(BOTH[:1]), stopping, job.task, job.params, **how)
     model = job.on_scale(model, validation if validation.num_rows else job.first_block())
     params, validated = job.params_of_refit(model), validate(job, model, validation)
@@ -272,22 +278,23 @@ def _validate_distributed(job: TrainingJob, model: Any) -> tuple[Any, Validation
 
 def validate(job: TrainingJob, model: Any, matrix: Matrix) -> ValidationResult:
     """Judge a model on the validation rows."""
-    return judge(job, matrix.y, models.predict(job.family, model, matrix.X))
+    output = matrix.of_rows(models.predict(job.family, model, matrix.X))
+    return judge(job, JudgedRows(matrix.y, output, matrix.weight))
 
 
-def judge(job: TrainingJob, y: NDArray[np.float64], output: NDArray[np.float64]) -> ValidationResult:
+def judge(job: TrainingJob, rows: JudgedRows) -> ValidationResult:
     """Judge predictions of rows that were not fitted on."""
-    temperature = None
-    if job.task.is_classification and job.recipe.train.calibration == "auto":
+    y, output, cut, temperature = rows.y, rows.output, None, None
+    if job.task.is_classification and job.recipe.train.calibration == "auto" and rows.weight is None:
         temperature = calibration.fit(y, output)
         output = output if temperature is None else temperature.apply(output)
-    cut = None
     if job.task.kind is TaskKind.BINARY:
-        cut = thresholds.choose(y, output[:, 1], job.recipe.evaluate.threshold, job.recipe.evaluate.cost)
+        rule, cost = job.recipe.evaluate.threshold, job.recipe.evaluate.cost
+        cut = thresholds.choose(y, output[:, 1], rule, cost, rows.weight)
     metric = metrics.find(job.recipe.selection.metric, job.task.kind, metrics.usual(job.task)).name
     if not len(y):
         return ValidationResult(cut, metric, None, None)
-    score = metrics.measure(metric, y, output, HALF if cut is None else cut)
+    score = metrics.measure(metric, y, output, HALF if cut is None else cut, rows.weight)
     return ValidationResult(cut, metric, float(score), _statistics(job.task, y, output, cut), temperature)
 
 

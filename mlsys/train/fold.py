@@ -88,7 +88,7 @@ def prepare(
     SealedError
         `judge` is a part that `split` does not open.
     """
-    models.for_task(family, task)
+    models.for_task(family, task, is_monotone=bool(recipe.train.monotone))
     folds = sorted(set(fit_folds))
     fitted = training_job.fit_program(split.schema, statistics.only(folds), recipe, family)
     columns = training_job.columns(fitted, split.schema, task)
@@ -146,18 +146,18 @@ def judged(
     if exactly is not None:
         params, rounds = _exact(params, exactly, is_boosted=isinstance(models.family(family), BoostingFamily))
         how |= rounds
-    rows, scale = _rows(prepared, target, metric, has_rounds=has_rounds)
+    rows, scale = _rows(prepared, task, target, metric, has_rounds=has_rounds)
     model = _fit(family, rows, task, params, {} if bins is None else bins, **how)
     model = training_job.scaled_back(family, model, scale, prepared.stopping, metric)
     fitted = time.perf_counter()
-    output = models.predict(family, model, prepared.judged.X)
+    output = prepared.judged.of_rows(models.predict(family, model, prepared.judged.X))
     predict_s = time.perf_counter() - fitted
     shape = (prepared.judged.num_rows, *([len(task.classes)] if task.is_classification else []))
     if np.shape(output) != shape:
         got, expected = f"predictions of shape {np.shape(output)}", f"{shape}, for classes a probability each"
         raise errors.RecipeError.build(f"models: family '{family}'", got=got, expected=expected)
     result = FoldResult(
-        score=float(metrics.measure(metric, prepared.judged.y, output)),
+        score=float(metrics.measure(metric, prepared.judged.y, output, weight=prepared.judged.weight)),
         fit_s=fitted - began,
         predict_us_per_row=prepared.transform_us_per_row + 1e6 * predict_s / max(1, prepared.judged.num_rows),
         best_rounds=models.rounds(family, model),
@@ -190,7 +190,7 @@ def round_seconds(
 
     Where one round alone takes a good part of the `seconds` of a fit, it is not repeated.
     """
-    rows, _ = _rows(prepared, target, metric, has_rounds=True)
+    rows, _ = _rows(prepared, task, target, metric, has_rounds=True)
 
     def time_of(rounds: int) -> float:
         few = params.model_copy(update={"rounds": rounds, "early_stopping": 0})
@@ -206,15 +206,14 @@ def round_seconds(
 
 
 def _rows(
-    prepared: Prepared, target: Transform, metric: str, *, has_rounds: bool
+    prepared: Prepared, task: Task, target: Transform, metric: str, *, has_rounds: bool
 ) -> tuple[tuple[Matrix, Matrix], TargetTransform | None]:
-    """The rows to fit on and those that say when to stop, with the target on its scale, and that scale."""
+    """The rows that count, to fit on and to say when to stop, with the target on its scale, and that scale."""
     is_held_out = has_rounds or target == "log"  # which is smeared over held-out rows
     train = prepared.train if is_held_out and prepared.train.num_rows else _with_stopping(prepared)
     scale = target_transform.fit(target, train.y, training_job.functional(metric))
-    if scale is None:
-        return (train, prepared.stopping), None
-    return (scale.matrix(train), scale.matrix(prepared.stopping)), scale
+    stopping = training_job.counted(prepared.stopping, task, scale)
+    return (training_job.as_fitted(train, task, scale), stopping), scale
 
 
 def _exact(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mlsys import errors, models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
-from mlsys.features import executors, plan, training
+from mlsys.features import directions, executors, plan, training
 from mlsys.features.executors import FileRows, file_rows
 from mlsys.features.training import TrainingProgram
 from mlsys.models import family, target_transform
@@ -29,6 +29,7 @@ from mlsys.models.target_transform import TargetTransform, Transformed
 from mlsys.recipe import Recipe
 from mlsys.schema import FOLD, ROW, Role, Schema, Task
 from mlsys.statistics import TrainStatistics, encode_target
+from mlsys.statistics.arrays import numbers_of
 from mlsys.statistics.hashing import GOLDEN, mix
 from mlsys.train import shares
 from mlsys.train.shares import StreamedBlocks
@@ -47,15 +48,16 @@ def encoding(name: str) -> Literal["codes", "dense"]:
 
 
 def fit_program(schema: Schema, statistics: TrainStatistics, recipe: Recipe, name: str) -> TrainingProgram:
-    """Fit the features that a family takes on `statistics`."""
+    """Fit the features that a family takes on `statistics`, with the directions that the recipe asks for."""
     chosen = plan.choose(schema, statistics.whole(), recipe.features, encoding(name), recipe.data.timezone)
-    return training.fit(chosen, statistics)
+    fitted = training.fit(chosen, statistics)
+    return replace(fitted, signs=directions.signs(fitted.program, recipe.train.monotone))
 
 
 def columns(fitted: TrainingProgram, schema: Schema, task: Task) -> list[str]:
     """Name the columns to read: the program's, the target, and those by which samples and hold-outs are drawn."""
     context = [name for name in (schema.name_of(Role.TIME), schema.name_of(Role.GROUP)) if name]
-    return list(dict.fromkeys([*fitted.columns, task.target, ROW, *context]))
+    return list(dict.fromkeys([*fitted.columns, task.target, *task.beside, ROW, *context]))
 
 
 def matrix(table: pa.Table, fitted: TrainingProgram, task: Task) -> Matrix:
@@ -66,15 +68,21 @@ def matrix(table: pa.Table, fitted: TrainingProgram, task: Task) -> Matrix:
     TargetError
         A row has no target; collection puts such rows into a part of their own.
     """
-    y = _target(table[task.target], task)
-    return Matrix(fitted.transform(table), y, tuple(fitted.program.names), tuple(fitted.program.types))
+    return _matrix(table, fitted.transform(table), fitted, task)
+
+
+def _matrix(table: pa.Table, X: NDArray[np.float32], fitted: TrainingProgram, task: Task) -> Matrix:
+    """Put features beside the target of their rows, their weights and their exposure."""
+    y, names, types = _target(table[task.target], task), fitted.program.names, fitted.program.types
+    weight, exposure = (None if name is None else numbers_of(table[name]) for name in (task.weight, task.exposure))
+    return Matrix(X, y, tuple(names), tuple(types), weight, exposure, fitted.signs)
 
 
 def read(split: Split, part: str, fitted: TrainingProgram, task: Task) -> Matrix:
     """Read all rows of a part as a matrix; their columns are never in memory all at once."""
-    y = _target(split.table(part, [task.target])[task.target], task)
+    table = split.table(part, [task.target, *task.beside])
     X = executors.transform_files(split.paths(part), fitted.columns, fitted.transform, fitted.program.width)
-    return Matrix(X, y, tuple(fitted.program.names), tuple(fitted.program.types))
+    return _matrix(table, X, fitted, task)
 
 
 def read_share(split: Split, part: str, fitted: TrainingProgram, task: Task, rank: int, workers: int) -> Matrix:
@@ -84,9 +92,9 @@ def read_share(split: Split, part: str, fitted: TrainingProgram, task: Task, ran
 
 def read_blocks(blocks: Sequence[FileRows], fitted: TrainingProgram, task: Task) -> Matrix:
     """Read blocks of rows of the stored files as a matrix."""
-    y = _target(shares.column(blocks, task.target), task)
+    table = pa.table({name: shares.column(blocks, name) for name in dict.fromkeys([task.target, *task.beside])})
     X = executors.transform_rows(blocks, fitted.columns, fitted.transform, fitted.program.width)
-    return Matrix(X, y, tuple(fitted.program.names), tuple(fitted.program.types))
+    return _matrix(table, X, fitted, task)
 
 
 def _target(values: pa.ChunkedArray, task: Task) -> NDArray[np.float64]:
@@ -192,7 +200,7 @@ class TrainingJob:
         """All rows of some parts, with the target as it is fitted, read block by block each time they are needed."""
         paths = [path for part in parts for path in self.split.paths(part)]
         blocks = file_rows(paths, self.features.program.width)
-        return StreamedBlocks(blocks, lambda each: self.as_fitted(read_blocks(each, self.features, self.task)))
+        return StreamedBlocks(blocks, lambda each: self.counted(read_blocks(each, self.features, self.task)))
 
     def first_block(self) -> Matrix:
         """The first block of training rows, with the target on its own scale."""
@@ -200,7 +208,7 @@ class TrainingJob:
 
     def fit(self, train: Matrix, validation: Matrix, threads: int) -> Any:
         """Fit in this process; without validation rows nothing stops the boosting."""
-        stopping = self.as_fitted(validation) if validation.num_rows else None
+        stopping = counted(validation, self.task, self.target) if validation.num_rows else None
         how: dict[str, Any] = {"seed": self.recipe.seed, "threads": threads}
         model = models.family(self.family).fit(self.as_fitted(train), stopping, self.task, self.params, **how)
         return self.on_scale(model, validation if validation.num_rows else train)
@@ -214,7 +222,8 @@ class TrainingJob:
         if params is None:
             return model
         how: dict[str, Any] = {"seed": self.recipe.seed, "threads": threads}
-        blocks, chosen = [self.as_fitted(train), self.as_fitted(validation)], models.family(self.family)
+        blocks, chosen = [counted(each, self.task, self.target) for each in (train, validation)], family(self.family)
+        blocks = [block for block in blocks if block.num_rows]
         if isinstance(chosen, DistributedFamily):
             again = chosen.fit_blocks(blocks, None, self.task, params, **how)
         else:
@@ -241,9 +250,13 @@ class TrainingJob:
         """Rounds of a refit as a multiple of those of the fit before."""
         return growth(self.split.num_rows)
 
+    def counted(self, rows: Matrix) -> Matrix:
+        """The same of a part of the rows, none of which may count."""
+        return counted(rows, self.task, self.target)
+
     def as_fitted(self, rows: Matrix) -> Matrix:
-        """Rows with the target on the scale on which it is fitted."""
-        return rows if self.target is None else self.target.matrix(rows)
+        """Rows that count, with the target on the scale on which it is fitted."""
+        return as_fitted(rows, self.task, self.target)
 
     def on_scale(self, model: Any, held_out: Matrix) -> Any:
         """The model with predictions on the target's own scale, as `scaled_back`."""
@@ -253,6 +266,27 @@ class TrainingJob:
 def growth(num_rows: Mapping[str, int]) -> float:
     """The multiple of its rounds that a fit on training and validation rows grows: with the rows, to `MOST_ROUNDS`."""
     return min(1 + num_rows.get("validation", 0) / max(1, num_rows["train"]), MOST_ROUNDS)
+
+
+def counted(rows: Matrix, task: Task, target: TargetTransform | None) -> Matrix:
+    """Rows that count, with the target a unit of exposure and on the scale on which it is fitted; maybe none."""
+    own = rows.as_counted(None if task.loss is None else task.loss.power)
+    return own if target is None else target.matrix(own)
+
+
+def as_fitted(rows: Matrix, task: Task, target: TargetTransform | None) -> Matrix:
+    """Rows to fit on: those that count, as `counted`.
+
+    Raises
+    ------
+    TargetError
+        No row counts.
+    """
+    own = counted(rows, task, target)
+    if rows.num_rows and not own.num_rows:
+        where, got = f"train: weights '{task.weight}'", f"0 in all {rows.num_rows:,} rows to fit on"
+        raise errors.TargetError.build(where, got=got, expected="rows that count", hint="divide the rows otherwise")
+    return own
 
 
 def params_of(recipe: Recipe, family: str, values: Mapping[str, Any] | None = None) -> FamilyParams:
@@ -268,7 +302,7 @@ def params_of(recipe: Recipe, family: str, values: Mapping[str, Any] | None = No
     """
     known = models.family(family).params.model_fields
     shared = {name: getattr(recipe.train, name) for name in ("rounds", "early_stopping") if name in known}
-    if "loss" in known:
+    if "loss" in known and not recipe.train.monotone:  # of which boosters keep a direction with squares alone
         shared["loss"] = _loss(recipe.selection.metric, typing.get_args(known["loss"].annotation))
     own = recipe.train.params if recipe.train.family == family else {}
     return models.params_of(family, {**shared, **own, **(values or {})})

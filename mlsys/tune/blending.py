@@ -50,40 +50,53 @@ class Blend:
         return len(self.weights) > 1 and self.gain > self.error
 
 
-def select(metric: str, y: np.ndarray, outputs: Sequence[np.ndarray], members: int) -> Blend:
+@dataclass(frozen=True)
+class _Scorer:
+    """A metric of predictions of the judged rows, of their targets and of how much each counts; more is better."""
+
+    metric: metrics.Metric
+    y: np.ndarray
+    weight: np.ndarray | None
+
+    def score(self, output: np.ndarray, rows: np.ndarray | slice = slice(None)) -> float:
+        """Measure predictions of all rows on some of them, with the sign that makes more the better."""
+        weight = None if self.weight is None else self.weight[rows]
+        name = self.metric.name
+        return self.metric.sign * metrics.measure(name, self.y[rows], output[rows], weight=weight)
+
+
+def select(
+    metric: str, y: np.ndarray, outputs: Sequence[np.ndarray], members: int, weight: np.ndarray | None = None
+) -> Blend:
     """Select a mean of at most so many different predictions, (rows,) or (rows, classes) each, by a metric."""
     step = -(-len(y) // ROWS)
-    y, outputs = y[::step], [output[::step].astype(np.float64) for output in outputs]
-    sign = metrics.METRICS[metric].sign
-    singles = [sign * metrics.measure(metric, y, output) for output in outputs]
-    order = _greedy(metric, y, outputs, members)
+    outputs = [output[::step].astype(np.float64) for output in outputs]
+    scorer = _Scorer(metrics.METRICS[metric], y[::step], None if weight is None else weight[::step])
+    singles = [scorer.score(output) for output in outputs]
+    order = _greedy(scorer, outputs, members)
     if not order:
         return Blend({}, math.nan, 0.0, math.nan)
     weights = {number: count / len(order) for number, count in sorted(Counter(order).items())}
-    mean = _mean(outputs, order)
-    best = int(np.nanargmax(singles))
-    score = metrics.measure(metric, y, mean)
-    gain = sign * score - singles[best]
-    part = np.arange(len(y)) % PARTS
-    without = np.array([_gain(metric, y[part != k], mean[part != k], outputs[best][part != k]) for k in range(PARTS)])
-    return Blend(weights, float(score), float(gain), jackknife.standard_error(float(gain), without))
-
-
-def _gain(metric: str, y: np.ndarray, mean: np.ndarray, single: np.ndarray) -> float:
-    return metrics.METRICS[metric].sign * (metrics.measure(metric, y, mean) - metrics.measure(metric, y, single))
+    mean, best = _mean(outputs, order), outputs[int(np.nanargmax(singles))]
+    score = scorer.score(mean)
+    gain = score - singles[int(np.nanargmax(singles))]
+    part = np.arange(len(scorer.y)) % PARTS
+    without = np.array([scorer.score(mean, part != k) - scorer.score(best, part != k) for k in range(PARTS)])
+    error = jackknife.standard_error(float(gain), without)
+    return Blend(weights, float(scorer.metric.sign * score), float(gain), error)
 
 
 def _mean(outputs: Sequence[np.ndarray], order: Sequence[int]) -> np.ndarray:
     return np.asarray(sum(outputs[number] for number in order) / len(order))
 
 
-def _greedy(metric: str, y: np.ndarray, outputs: Sequence[np.ndarray], members: int) -> list[int]:
+def _greedy(scorer: _Scorer, outputs: Sequence[np.ndarray], members: int) -> list[int]:
     """Positions in the order in which they join, up to the best step; of equal ones a member is taken again."""
-    sign, order, reached = metrics.METRICS[metric].sign, list[int](), list[float]()
+    order, reached = list[int](), list[float]()
     total = np.zeros_like(outputs[0])
     for step in range(1, STEPS + 1):
         able = set(order) if len(set(order)) == members else range(len(outputs))
-        scores = {k: sign * metrics.measure(metric, y, (total + outputs[k]) / step) for k in able}
+        scores = {k: scorer.score((total + outputs[k]) / step) for k in able}
         defined = {k: score for k, score in scores.items() if np.isfinite(score)}
         if not defined:
             return []

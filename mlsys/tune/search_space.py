@@ -27,13 +27,14 @@ def families(
         named = recipe.selection.families
         usual = (other for other in models.FAMILIES if models.family(other).is_searched_by_default)
         able = [name for name in (usual if named == "auto" else named) if name != family]
-        names += [name for name in able if _stands_beside(name, encodings, split, task)]
+        names += [name for name in able if _stands_beside(name, encodings, split, task, recipe)]
     return {name: _searched(split, recipe, name, task) for name in names}
 
 
-def _stands_beside(name: str, encodings: Collection[str], split: Split, task: Task) -> bool:
-    beside = models.family(name)
-    return beside.encoding in encodings and beside.lacks(task) is None and bool(_portfolio(split, name, task))
+def _stands_beside(name: str, encodings: Collection[str], split: Split, task: Task, recipe: Recipe) -> bool:
+    beside, is_monotone = models.family(name), bool(recipe.train.monotone)
+    lacks = beside.lacks(task, is_monotone=is_monotone)
+    return beside.encoding in encodings and lacks is None and bool(_portfolio(split, name, task))
 
 
 def _has_terms(recipe: Recipe) -> bool:

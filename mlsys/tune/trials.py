@@ -37,6 +37,7 @@ from ray import tune
 from mlsys import budget, cluster, errors, models, train
 from mlsys.evaluate import metrics
 from mlsys.models.interface import FamilyParams
+from mlsys.models.matrix import joined_values
 from mlsys.models.target_transform import Transform
 from mlsys.schema import Task
 from mlsys.store import write_atomic
@@ -83,6 +84,12 @@ class Search:
     def targets(self) -> np.ndarray:
         """The targets of the judged rows, read from the object store."""
         return np.concatenate([each.get().judged.y for each in next(iter(self.rows.values()))])
+
+    def weights(self) -> np.ndarray | None:
+        """The weights of the judged rows; None where all count alike."""
+        if self.task.weight is None:
+            return None
+        return joined_values([each.get().judged.weight for each in next(iter(self.rows.values()))])
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,8 @@ def judge(
         outputs.append(output)
     together = np.concatenate(outputs)
     _write_predictions(search.predictions / f"{key(family, dict(params))}.npy", together)
-    score = metrics.measure(search.metric, np.concatenate([each.judged.y for each in rows]), together)
+    y, weight = np.concatenate([each.judged.y for each in rows]), joined_values([each.judged.weight for each in rows])
+    score = metrics.measure(search.metric, y, together, weight=weight)
     rounds = [each.best_rounds for each in results if each.best_rounds is not None]
     return Judged(
         params=dict(params),
@@ -172,14 +180,14 @@ def _write_predictions(file: Path, output: np.ndarray) -> None:
 
 def judged(search: Search, chosen: list[tuple[Trial, float]], journal: Journal) -> train.JudgedRows:
     """The judged rows, and the weighted mean of the predictions of trials, whose weights sum to 1."""
-    output = sum(weight * journal.predictions(trial).astype(np.float64) for trial, weight in chosen)
-    return train.JudgedRows(search.targets().astype(np.float64), np.asarray(output))
+    output = sum(share * journal.predictions(trial).astype(np.float64) for trial, share in chosen)
+    return train.JudgedRows(search.targets().astype(np.float64), np.asarray(output), search.weights())
 
 
 def blend(search: Search, trials: list[Trial], journal: Journal, members: int) -> blending.Blend:
     """Select a mean of trials, whose predictions have to be there."""
     outputs = [journal.predictions(trial) for trial in trials]
-    return blending.select(search.metric, search.targets(), outputs, members)
+    return blending.select(search.metric, search.targets(), outputs, members, search.weights())
 
 
 def run(

@@ -53,6 +53,7 @@ FIT = (
     "selection.metric",
     "train.early_stopping",
     "train.family",
+    "train.monotone",
     "train.params",
     "train.rounds",
     "train.target_transform",
@@ -62,13 +63,16 @@ FIT = (
 CHOICE = tuple(f"selection.{name}" for name in ("families", "prefer", "max_latency_us", "max_bytes"))
 """Recipe values that say what may be chosen, in the comparison and in the search."""
 
+TASK = ("target", "task", "positive", "loss", "train.weight", "train.exposure")
+"""Recipe values that say what is predicted, and how rows count."""
+
 COLLECT = Step(
     "collect",
     1,
     data.collect,
     results.CollectResult,
     summary.collected,
-    reads=("name", "target", "task", "loss", "positive", "seed", "data", "features.joins", "split"),
+    reads=(*TASK, "name", "seed", "data", "features.joins", "split"),
     observe=data.observe_sources,
     check=data.check_collected,
     leaves=("schema.yaml",),

@@ -38,8 +38,9 @@ def _named(recipe: Recipe) -> list[str]:
 
     derived = [expressions.parse(*each, "recipe: features.derive").inputs for each in recipe.features.derive.items()]
     keys = [name for join in recipe.features.joins.values() for name in join.keys]
+    own = [name for name in (recipe.train.weight, recipe.train.exposure) if name is not None]
     return sorted(
-        {*recipe.explore.allow, *recipe.features.columns, *keys, *(name for names in derived for name in names)}
+        {*recipe.explore.allow, *recipe.features.columns, *keys, *own, *(name for names in derived for name in names)}
     )
 
 

@@ -36,9 +36,10 @@ def check_names(recipe: Recipe) -> None:
     models.check_names([*selected, *([] if recipe.train.family == "auto" else [recipe.train.family])])
     metrics.check_names(recipe)
     loss, named = TargetLoss.of(recipe.loss), {"train.params": recipe.train.params, "tune.space": recipe.tune.space}
+    beside = f"loss: {loss}" if loss else "train.monotone, which squares alone keep" if recipe.train.monotone else None
     for key, params in named.items():
-        if loss is not None and "loss" in params:
-            got, where = f"{params['loss']} beside loss: {loss}", f"recipe: {key}.loss"
+        if beside is not None and "loss" in params:
+            got, where = f"{params['loss']} beside {beside}", f"recipe: {key}.loss"
             raise errors.RecipeError.build(where, got=got, expected="one of them", hint="leave one out", field="loss")
 
 

@@ -16,7 +16,7 @@ import json
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,8 @@ from mlsys.models.boosting import (
     BoostingParams,
     Stopping,
     has_log_margins,
-    loss_of,
 )
-from mlsys.models.interface import Domain, Integer, Progress, Uniform
+from mlsys.models.interface import Domain, Integer, Progress, Uniform, loss_named
 from mlsys.models.matrix import Matrix, bounded, check_width, joined, outputs
 from mlsys.schema import Task, TaskKind
 
@@ -102,6 +101,7 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
     min_coordinates = None
     speed = 9e6
     losses = frozenset({"quantile", "poisson", "tweedie"})
+    monotone = frozenset({"binary", "squared", "quantile", "poisson", "tweedie"})
     libraries = ("catboost",)
     file = "booster.cbm"
     format = "a CatBoost model of mlsys in its binary format"
@@ -129,8 +129,8 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
         """Hand the rows to CatBoost, joined."""
         train = _varied(joined(blocks))
         if validation is None or not validation.num_rows:
-            return Bins(_pool(train, threads), None)
-        return Bins(_pool(train, threads), _pool(validation, threads))
+            return Bins(_pool(train, threads), None, train.signs)
+        return Bins(_pool(train, threads), _pool(validation, threads), train.signs)
 
     def grow(
         self,
@@ -147,7 +147,12 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
         """Grow a booster, of all `params.rounds` without rows that say when to stop."""
         stopping = Stopping(params.early_stopping, seconds, exactly)
         present = np.unique(bins.train.pool.get_label()).astype(int).tolist() if task.is_classification else []
-        model = catboost.CatBoost(_settings(task, params, seed, threads, len(present)))
+        settings = _settings(task, params, seed, threads, len(present))
+        if any(bins.signs):  # by the names of features, which are positions
+            settings["monotone_constraints"] = {str(j): sign for j, sign in enumerate(bins.signs) if sign}
+            if task.loss is not None and task.loss.name == "quantile":  # whose leaves would be exact quantiles
+                settings["leaf_estimation_method"] = "Gradient"
+        model = catboost.CatBoost(settings)
         judged, start = _with_classes(bins.stopping and bins.stopping.pool, present), 0.0
         if has_log_margins(task):  # of these losses CatBoost begins at 1, however large the mean is
             start = _start_at_mean(bins.train.pool, judged)
@@ -223,7 +228,7 @@ class _Callback:
 
 
 def _settings(task: Task, params: CatBoostParams, seed: int, threads: int, classes: int) -> dict[str, Any]:
-    loss = _LOSSES[loss_of(task, params)].format(task.loss.parameter if task.loss else "")
+    loss = _LOSSES[loss_named(task, params.loss)].format(task.loss.parameter if task.loss else "")
     if classes == 1:  # CatBoost has no logistic loss of one class; what it learns of it is not asked
         loss = "RMSE"
     return {
@@ -254,7 +259,7 @@ def _boosted(model: catboost.CatBoost) -> Boosted[Trees]:
 def _start_at_mean(*pools: catboost.Pool | None) -> float:
     """Have boosting begin at the logarithm of the mean of the first pool's labels, and return it."""
     known = [pool for pool in pools if pool is not None]
-    mean = float(np.mean(known[0].get_label()))
+    mean = float(np.average(known[0].get_label(), weights=known[0].get_weight()))
     start = math.log(max(mean, float(np.finfo(np.float32).tiny)))
     for pool in known:
         pool.set_baseline(np.full(pool.num_row(), start))
@@ -270,7 +275,7 @@ def _pool(rows: Matrix, threads: int) -> PooledRows:
     is_category = np.isin(types, ["c", "k"])
     is_quantity = ~is_category & ((types != "m") | ~np.isin("k", types))
     data = _features(bounded(rows.X), np.flatnonzero(is_quantity), np.flatnonzero(is_category), is_named=True)
-    return PooledRows(catboost.Pool(data, rows.y, thread_count=threads), rows.num_features)
+    return PooledRows(catboost.Pool(data, rows.y, weight=rows.weight, thread_count=threads), rows.num_features)
 
 
 def _features(
@@ -296,7 +301,7 @@ def _varied(rows: Matrix) -> Matrix:
         return rows
     X = rows.X.copy()
     X[0, 0] = first[0] != 1
-    return Matrix(X, rows.y, rows.names, rows.types)
+    return replace(rows, X=X)
 
 
 def _with_classes(pool: catboost.Pool | None, present: list[int]) -> catboost.Pool | None:

@@ -65,6 +65,7 @@ class DecisionTreeFamily(Family[DecisionTreeParams, DecisionTree]):
     """After the linear family, which has a number a feature."""
     params = DecisionTreeParams
     losses = LOSSES
+    takes_weights = True
     libraries = ("scikit-learn",)
 
     def space(self, task: Task) -> dict[str, Domain]:
@@ -84,12 +85,12 @@ class DecisionTreeFamily(Family[DecisionTreeParams, DecisionTree]):
     ) -> DecisionTree:
         """Grow the tree on `train`, or on as many of its rows as `seconds` have time for."""
         deadline, most = Deadline(seconds, "sklearn.tree"), min(params.rows, train.num_rows)
-        X, y = training_rows(train, task)
+        (X, y), weight = training_rows(train, task), train.weight
 
         def grown(num_rows: int) -> Any:
             rows = drawn(np.random.default_rng(seed), train.num_rows, num_rows)
             how = {"max_depth": params.max_depth, "min_samples_leaf": params.min_leaf_rows, "random_state": seed}
-            return _estimator(task, how).fit(X[rows], y[rows])
+            return _estimator(task, how).fit(X[rows], y[rows], None if weight is None else weight[rows])
 
         rows = affordable_rows(grown, most, deadline)
         tree = grown(rows)

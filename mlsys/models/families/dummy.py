@@ -43,13 +43,16 @@ class DummyFamily(Family[DummyParams, Dummy]):
     complexity = 0
     params = DummyParams
     losses = frozenset({"quantile", "poisson", "tweedie", "gamma"})
+    takes_weights = True
+    monotone = frozenset({*losses, "squared", "binary"})
     min_coordinates = 0
 
     def fit(self, train: Matrix, validation: Matrix | None, task: Task, params: DummyParams, **_: Any) -> Dummy:
         """Count the classes, or take the best constant."""
         if not task.is_classification:
-            return Dummy(prior=(_constant(train.y, task.loss or params.loss),), is_classification=False)
-        counts = np.bincount(train.y.astype(np.int64), minlength=len(task.classes))
+            prior = _constant(train.y, train.weight, task.loss or params.loss)
+            return Dummy(prior=(prior,), is_classification=False)
+        counts = np.bincount(train.y.astype(np.int64), train.weight, minlength=len(task.classes))
         return Dummy(prior=tuple((counts / counts.sum()).tolist()), is_classification=True)
 
     def predict(self, model: Dummy, X: np.ndarray) -> np.ndarray:
@@ -70,11 +73,15 @@ class DummyFamily(Family[DummyParams, Dummy]):
 FAMILY = DummyFamily()
 
 
-def _constant(y: np.ndarray, loss: TargetLoss | str) -> float:
+def _constant(y: np.ndarray, weight: np.ndarray | None, loss: TargetLoss | str) -> float:
     if isinstance(loss, TargetLoss) and loss.name == "quantile":
-        return float(np.quantile(y, loss.level, method="inverted_cdf"))
+        return float(np.quantile(y, loss.level, weights=weight, method="inverted_cdf"))
     if loss == "squared" or isinstance(loss, TargetLoss):
-        return float(np.mean(y))
+        return _mean(y, weight)
     if loss == "absolute":
-        return float(np.median(y))
-    return float(tails.signed_exp(np.asarray(tails.signed_log(y).mean())))
+        return float(np.median(y) if weight is None else np.quantile(y, 0.5, weights=weight, method="inverted_cdf"))
+    return float(tails.signed_exp(np.asarray(_mean(tails.signed_log(y), weight))))
+
+
+def _mean(values: np.ndarray, weight: np.ndarray | None) -> float:
+    return float(np.mean(values) if weight is None else np.average(values, weights=weight))

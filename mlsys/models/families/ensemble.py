@@ -86,6 +86,8 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
     params = EnsembleParams
     losses = frozenset({"quantile", "poisson", "tweedie", "gamma"})
     """Those of its members, each of which is asked."""
+    takes_weights = True
+    monotone = frozenset({*losses, "squared", "binary"})
 
     def fit(
         self,
@@ -174,7 +176,7 @@ def _fit(
     seconds: float | None,
 ) -> Any:
     """Fit a member; `bins` are those of the members before it."""
-    family, params = models.for_task(member.family, task), member.fitted
+    family, params = models.for_task(member.family, task, is_monotone=any(rows[0].signs)), member.fitted
     if not (isinstance(family, BoostingFamily) and isinstance(params, BoostingParams)):
         return family.fit(*rows, task, params, seed=seed, threads=threads, seconds=seconds)
     stopping = rows[1] if params.early_stopping else None

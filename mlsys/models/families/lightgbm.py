@@ -31,10 +31,9 @@ from mlsys.models.boosting import (
     Stopping,
     grow_rounds,
     has_log_margins,
-    loss_of,
 )
-from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform
-from mlsys.models.matrix import Matrix, bounded, check_width, joined
+from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform, loss_named
+from mlsys.models.matrix import Matrix, bounded, check_width, joined, joined_values
 from mlsys.schema import Task, TaskKind
 
 _OBJECTIVES = {
@@ -138,7 +137,7 @@ class LightGBMFamily(
         """
         blocks = blocks if self.machines is None else [joined(blocks)]
         X: Any = bounded(blocks[0].X) if len(blocks) == 1 else [bounded(block.X) for block in blocks]
-        y = np.concatenate([block.y for block in blocks])
+        y, weight = np.concatenate([b.y for b in blocks]), joined_values([b.weight for b in blocks])
         categories = [j for j, kind in enumerate(blocks[0].types) if kind == "c"]
         settings = {
             "max_bin": params.max_bin,
@@ -146,12 +145,13 @@ class LightGBMFamily(
             "feature_pre_filter": False,
             "verbosity": -1,
         }
-        data, held_out = lightgbm.Dataset(X, y, categorical_feature=categories, params=settings), None
+        data, held_out = lightgbm.Dataset(X, y, weight=weight, categorical_feature=categories, params=settings), None
         if validation is not None and validation.num_rows:
-            held_out = data.create_valid(bounded(validation.X), validation.y, params=settings)
+            stopping = validation.weight
+            held_out = data.create_valid(bounded(validation.X), validation.y, weight=stopping, params=settings)
         if self.machines is None:
             (held_out or data).construct()  # and what it refers to
-        return Bins(data, held_out)
+        return Bins(data, held_out, blocks[0].signs)
 
     def grow(
         self,
@@ -169,6 +169,8 @@ class LightGBMFamily(
         """Grow a booster, of all `params.rounds` without rows that say when to stop."""
         stopping = Stopping(params.early_stopping, seconds, exactly)
         settings = _settings(task, params, seed, threads) | self._parallel()
+        if any(bins.signs):
+            settings["monotone_constraints"] = list(bins.signs)
         latest = checkpoints.latest if checkpoints else None
         growth = _LightGBMGrowth(settings, bins, None if latest is None else latest.model)
         if latest is not None:
@@ -285,7 +287,7 @@ class _FirstRound:
 
 
 def _settings(task: Task, params: LightGBMParams, seed: int, threads: int) -> dict[str, Any]:
-    objective, loss = _OBJECTIVES[loss_of(task, params)]
+    objective, loss = _OBJECTIVES[loss_named(task, params.loss)]
     settings: dict[str, Any] = {
         **params.model_dump(exclude={"rounds", "early_stopping", "loss", "max_bin"}),
         "bagging_freq": 1,

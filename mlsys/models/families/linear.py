@@ -98,6 +98,7 @@ class LinearFamily(Family[LinearParams, Linear]):
     complexity = 1
     params = LinearParams
     losses = frozenset({"quantile", "poisson", "tweedie", "gamma"})
+    takes_weights = True
     min_coordinates = 0
     libraries = ("scikit-learn",)
 
@@ -124,15 +125,16 @@ class LinearFamily(Family[LinearParams, Linear]):
         converged = True
         if task.loss is not None:
             solve = linear_losses.log_linear if task.loss.has_log_link else linear_losses.quantile
-            coefficient, intercept, converged = solve(standard_X, train.y, task.loss, params.l2, params.iterations)
+            how = train.weight, task.loss, params.l2, params.iterations
+            coefficient, intercept, converged = solve(standard_X, train.y, *how)
         elif not task.is_classification and params.loss == "absolute":
-            coefficient, intercept, converged = _huber(standard_X, train.y, params)
+            coefficient, intercept, converged = _huber(standard_X, train.y, train.weight, params)
         elif not task.is_classification:
-            coefficient, intercept, converged = _ridge(standard_X, train.y, params)
+            coefficient, intercept, converged = _ridge(standard_X, train.y, train.weight, params)
         elif len(present) == 1:
             coefficient, intercept = np.zeros((train.num_features, 1)), np.zeros(1)
         else:
-            coefficient, intercept, converged = _logistic(standard_X, train.y, params)
+            coefficient, intercept, converged = _logistic(standard_X, train.y, train.weight, params)
         facts = LinearFacts(classes=len(task.classes), present=present, converged=converged, terms=terms)
         cut = {} if converged or params.iterations == asked else {"iterations": params.iterations}
         model = Linear(facts, centre, scale, coefficient, intercept, cut)
@@ -189,14 +191,14 @@ def _dense_features(terms: tuple[tuple[int, int], ...], width: int) -> np.ndarra
 def _prepared(train: Matrix, terms: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, np.ndarray, Any]:
     """Centre, scale and standardised features; with terms as a sparse matrix, in which those stay as they are."""
     if not terms:
-        centre, scale = centre_and_scale(train.X, train.types)
+        centre, scale = centre_and_scale(train.X, train.types, train.weight)
         return centre, scale, standardised(train.X, centre, scale)
     from scipy.sparse import csr_array, hstack
 
     dense = _dense_features(terms, train.num_features)
     centre, scale = np.zeros(train.num_features), np.ones(train.num_features)
     types = tuple(kind for kind in train.types if kind != "t")
-    centre[dense], scale[dense] = centre_and_scale(train.X[:, dense], types)
+    centre[dense], scale[dense] = centre_and_scale(train.X[:, dense], types, train.weight)
     parts = [csr_array(standardised(train.X[:, dense], centre[dense], scale[dense]))]
     parts += [csr_array(train.X[:, first:beyond], dtype=np.float64) for first, beyond in terms]
     order = np.concatenate([np.flatnonzero(dense), *(np.arange(*run) for run in terms)])
@@ -259,8 +261,10 @@ def _least_squares(
     return solved, bool(np.linalg.norm(slope) <= GRADIENT * np.linalg.norm(first))
 
 
-def _ridge(standard_X: Any, y: np.ndarray, params: LinearParams) -> tuple[np.ndarray, np.ndarray, bool]:
-    solved, is_solved = _least_squares(standard_X, y, params)
+def _ridge(
+    standard_X: Any, y: np.ndarray, weight: np.ndarray | None, params: LinearParams
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    solved, is_solved = _least_squares(standard_X, y, params, weight)
     return np.ascontiguousarray(solved.coef_.reshape(-1, 1)), np.array([float(solved.intercept_)]), is_solved
 
 
@@ -285,21 +289,32 @@ REWEIGHTINGS = 30
 """Weighted fits at most; the coefficients mostly stand still after ten."""
 
 
-def _huber(standard_X: Any, y: np.ndarray, params: LinearParams) -> tuple[np.ndarray, np.ndarray, bool]:
+def _huber(
+    standard_X: Any, y: np.ndarray, own: np.ndarray | None, params: LinearParams
+) -> tuple[np.ndarray, np.ndarray, bool]:
     """Minimise Huber's loss by least squares with weights: 1 for a small residual, less in proportion for a large."""
-    weight, before = np.ones(len(y)), np.zeros(standard_X.shape[1] + 1)
+    weight, before = np.ones(len(y)) if own is None else own, np.zeros(standard_X.shape[1] + 1)
     for _ in range(min(REWEIGHTINGS, params.iterations)):
         solved, is_solved = _least_squares(standard_X, y, params, weight)
         now = np.append(solved.coef_, solved.intercept_)
         if np.allclose(now, before, rtol=1e-6, atol=1e-9 * float(np.abs(now).max(initial=0.0))):
             return np.ascontiguousarray(solved.coef_.reshape(-1, 1)), np.array([float(solved.intercept_)]), is_solved
         residuals = np.abs(y - solved.predict(standard_X))
-        limit = HUBER * float(np.median(residuals)) / 0.6745 or float(residuals.mean()) or 1.0
+        limit = HUBER * _median(residuals, own) / 0.6745 or float(residuals.mean()) or 1.0
         weight, before = np.minimum(1.0, limit / np.maximum(residuals, limit)), now
+        weight = weight if own is None else weight * own
     return np.ascontiguousarray(solved.coef_.reshape(-1, 1)), np.array([float(solved.intercept_)]), False
 
 
-def _logistic(standard_X: Any, y: np.ndarray, params: LinearParams) -> tuple[np.ndarray, np.ndarray, bool]:
+def _median(values: np.ndarray, weight: np.ndarray | None) -> float:
+    if weight is None:
+        return float(np.median(values))
+    return float(np.quantile(values, 0.5, weights=weight, method="inverted_cdf"))
+
+
+def _logistic(
+    standard_X: Any, y: np.ndarray, weight: np.ndarray | None, params: LinearParams
+) -> tuple[np.ndarray, np.ndarray, bool]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -307,7 +322,7 @@ def _logistic(standard_X: Any, y: np.ndarray, params: LinearParams) -> tuple[np.
     solver = LogisticRegression(C=1 / params.l2, max_iter=params.iterations, tol=tolerance)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        solver.fit(standard_X, y.astype(np.int64))
+        solver.fit(standard_X, y.astype(np.int64), sample_weight=weight)
     missed = [w for w in caught if issubclass(w.category, ConvergenceWarning)]
     for other in (w for w in caught if w not in missed):
         warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)

@@ -27,9 +27,8 @@ from mlsys.models.boosting import (
     Stopping,
     grow_rounds,
     has_log_margins,
-    loss_of,
 )
-from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform
+from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform, loss_named
 from mlsys.models.matrix import Matrix, bounded, check_width
 from mlsys.schema import Task, TaskKind
 
@@ -101,10 +100,11 @@ class XGBoostFamily(
     ) -> Bins[xgboost.QuantileDMatrix]:
         """Quantise the blocks; the rows that say when to stop are cut where the others are."""
         how: dict[str, Any] = {"nthread": threads, "enable_categorical": True}
-        data = xgboost.QuantileDMatrix(_Blocks(blocks), max_bin=params.max_bin, **how)
+        rows = _Blocks(blocks)
+        data = xgboost.QuantileDMatrix(rows, max_bin=params.max_bin, **how)
         if validation is None or not validation.num_rows:
-            return Bins(data, None)
-        return Bins(data, xgboost.QuantileDMatrix(_Blocks([validation]), ref=data, **how))
+            return Bins(data, None, rows.signs)
+        return Bins(data, xgboost.QuantileDMatrix(_Blocks([validation]), ref=data, **how), rows.signs)
 
     def grow(
         self,
@@ -122,6 +122,8 @@ class XGBoostFamily(
         """Grow a booster, of all `params.rounds` without rows that say when to stop."""
         stopping = Stopping(params.early_stopping, seconds, exactly)
         settings = _settings(task, params, seed, threads)
+        if any(bins.signs):
+            settings["monotone_constraints"] = bins.signs
         latest = checkpoints.latest if checkpoints else None
         growth = _XGBoostGrowth(settings, bins, None if latest is None else latest.model)
         if latest is not None:
@@ -172,13 +174,18 @@ class _Blocks(xgboost.DataIter):
         super().__init__()
         self.blocks = blocks
         self.position = 0
+        self.signs: tuple[int, ...] = ()
 
     def next(self, input_data: Any) -> bool:
         if self.position == len(self.blocks):
             return False
         block = self.blocks[self.position]
+        self.signs = block.signs
+        if not block.num_rows:  # whose rows count for nothing
+            self.position += 1
+            return self.next(input_data)
         types = ["c" if kind == "c" else "q" for kind in block.types]
-        input_data(data=bounded(block.X), label=block.y, feature_types=types)
+        input_data(data=bounded(block.X), label=block.y, weight=block.weight, feature_types=types)
         self.position += 1
         return True
 
@@ -221,7 +228,7 @@ class _XGBoostGrowth(GrowingBooster):
 
 
 def _settings(task: Task, params: XGBoostParams, seed: int, threads: int) -> dict[str, Any]:
-    objective, loss = _OBJECTIVES[loss_of(task, params)]
+    objective, loss = _OBJECTIVES[loss_named(task, params.loss)]
     settings: dict[str, Any] = {
         **params.model_dump(exclude={"rounds", "early_stopping", "loss"}),
         "tree_method": "hist",
