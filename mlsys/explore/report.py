@@ -49,6 +49,8 @@ ROLES = {
     "time": "Time of the row",
     "group": "Group of the row",
     "split": "Part of the row",
+    "weight": "Weight of the row",
+    "exposure": "Exposure of the row",
     "known_after": "Known only after the event",
     "ignore": "Ignored",
 }

@@ -6,7 +6,9 @@ import pytest
 from sklearn import metrics as sk
 
 from mlsys import errors, models
+from mlsys.explore import report
 from mlsys.predict import Predictor
+from mlsys.schema import Role
 from modelled import collected
 
 FAST = {"split": {"folds": 3}, "task": "regression"}
@@ -192,3 +194,7 @@ def test_a_column_without_a_direction_is_refused(tmp_path, monotone, message):
     data = rows(tmp_path, train={"monotone": monotone})
     with pytest.raises(errors.RecipeError, match=f"train.monotone {message}"):
         data.ranking()
+
+
+def test_every_role_of_a_column_has_words_in_the_report_of_exploration():
+    assert set(report.ROLES) == {role.value for role in Role} - {"feature", "target"}
