@@ -8,7 +8,7 @@ import pytest
 from mlsys import errors, models, tune
 from mlsys.evaluate import metrics
 from mlsys.store import Store
-from mlsys.tune import Tuned, outcome, search_space
+from mlsys.tune import Tuned, choosing, outcome, search_space
 from mlsys.tune.journal import Journal, Trial
 
 AUC, LOSS = metrics.METRICS["roc_auc"], metrics.METRICS["log_loss"]
@@ -163,7 +163,7 @@ def test_a_spent_budget_is_answered_from_the_journal_without_ray(make_split, tmp
 def test_the_final_fit_has_as_many_trees_as_the_time_of_the_trial_had(make_split, tmp_path):
     built = make_split(tune={"trials": 0, "minutes": 1}, train={"family": "forest"})
     split, statistics, recipe, task = built
-    searching = tune._Searching(
+    searching = choosing.FinalChoice(
         Store.open(tmp_path), split, statistics, recipe, task, {}, AUC, math.inf, math.inf, print
     )
     late = Trial(0, "forest", {"max_depth": 9}, 0.8, None, False, 0.1, 1.0, {"trees": 7, "rows_a_tree": 2_000})
@@ -174,7 +174,9 @@ def test_the_final_fit_has_as_many_trees_as_the_time_of_the_trial_had(make_split
 def test_where_nothing_beats_the_dummy_the_final_fit_has_no_more_trees_than_there_was_time_for(make_split, tmp_path):
     split, statistics, recipe, task = make_split(train={"family": "forest"})
     families = search_space.families(split, recipe, "forest", task)
-    searching = tune._Searching(Store.open(tmp_path), split, statistics, recipe, task, families, AUC, 9.0, 9.0, print)
+    searching = choosing.FinalChoice(
+        Store.open(tmp_path), split, statistics, recipe, task, families, AUC, 9.0, 9.0, print
+    )
     journal = Journal(tmp_path / "journal.jsonl")
     journal.append(Trial(0, "forest", {}, 0.4, None, False, 0.1, 1.0, {"trees": 7}))
     chosen = searching.choose(journal, models.family("forest").params().model_dump(), (), dummy=0.5)
@@ -184,7 +186,7 @@ def test_where_nothing_beats_the_dummy_the_final_fit_has_no_more_trees_than_ther
 @pytest.mark.parametrize(("fit_s", "landmarks"), [(1.0, 4_000), (20.0, 2_000)])
 def test_the_final_fit_has_the_full_parameters_where_there_is_time_for_them(make_split, tmp_path, fit_s, landmarks):
     split, statistics, recipe, task = make_split(num_rows=20_000, train={"family": "kernel"})
-    searching = tune._Searching(
+    searching = choosing.FinalChoice(
         Store.open(tmp_path), split, statistics, recipe, task, {}, AUC, 60.0, reserve=15.0, progress=print
     )
     trial = Trial(0, "kernel", {}, 0.8, None, True, fit_s, 1.0)
@@ -227,7 +229,7 @@ def searching(make_split, **wish):
     split, statistics, recipe, task = make_split()  # 360 rows to train, 120 to validate: a refit may grow by 15 %
     changed = recipe.having({f"selection.{name}": value for name, value in wish.items()})
     families = search_space.families(split, changed, "xgboost", task)
-    return tune._Searching(None, split, statistics, changed, task, families, AUC, math.inf, math.inf, print)
+    return choosing.FinalChoice(None, split, statistics, changed, task, families, AUC, math.inf, math.inf, print)
 
 
 DONE = [measured(0, 0.8, 2.0, 1_000), measured(1, 0.9, 6.0, 5_000), measured(2, 0.85, 4.0, 3_000)]
@@ -257,6 +259,13 @@ def test_without_limits_nothing_is_refused(make_split):
 def test_a_wish_for_what_is_simple_or_fast_keeps_one_family_and_takes_no_mean(make_split, prefer, able):
     made = searching(make_split, prefer=prefer)
     assert (len(made.families) > 1, made._can_average) == (able, able)
+
+
+def test_boosters_beside_a_simple_family_may_be_averaged(make_split):
+    split, statistics, recipe, task = make_split()
+    families = search_space.families(split, recipe, "linear", task, ["linear", "forest"])
+    how = (families, AUC, math.inf, math.inf, print)
+    assert choosing.FinalChoice(None, split, statistics, recipe, task, *how)._can_average
 
 
 def test_an_interrupted_search_says_the_best_so_far_and_what_to_type():

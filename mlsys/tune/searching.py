@@ -1,0 +1,179 @@
+"""The trials of a search: how many there are, on which rows they are judged, and which families have time."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mlsys import cluster, errors, models, train
+from mlsys.dataset import Split
+from mlsys.evaluate import metrics
+from mlsys.models.boosting import BoostingFamily, trees_a_round
+from mlsys.recipe import Recipe
+from mlsys.schema import Task
+from mlsys.statistics import TrainStatistics
+from mlsys.store import Store
+from mlsys.train import training_job
+from mlsys.tune import outcome, points, trials
+from mlsys.tune.journal import Journal
+from mlsys.tune.points import Points, Searched
+from mlsys.tune.trials import Search
+
+MOST_TRIALS, UNTIMED_TRIALS = 200, 21
+"""Trials at most where the recipe leaves their number open, and their number where there is no clock either."""
+
+PATIENCE = {500: 8, 2_500: 15, 10_000: 40, 100_000: 100}
+"""Training rows at most → proposals without a better score after which a search ends: those of AutoGluon's presets."""
+
+FEW_ROWS = 10_000
+"""Training rows below which trials are judged on the folds, too."""
+
+FEWEST_ROUNDS = 100
+"""Rounds without which a family is not worth its time."""
+
+
+@dataclass(frozen=True)
+class Searching:
+    """A call of `search` that has something to do."""
+
+    store: Store
+    split: Split
+    statistics: TrainStatistics
+    recipe: Recipe
+    task: Task
+    families: dict[str, Searched]
+    metric: metrics.Metric
+    seconds: float
+    reserve: float
+    progress: Callable[[str], None]
+
+    @property
+    def family(self) -> str:
+        """The family whose defaults are the first trial."""
+        return next(iter(self.families))
+
+    def run(self, journal: Journal) -> list[str]:
+        """Fill the journal up to the number of trials or the time, and return notes for the reader."""
+        number = self._num_trials()
+        done, left = len(journal.trials), self.seconds - journal.elapsed_s
+        if done:
+            self.progress(f"{done} trials found in the journal")
+        if done and (done >= number or left <= 0):
+            return []
+        shared = self.shared(journal, left)
+        families = self._in_time(left)
+        begin = points.first_points(families)
+        queue = Points(families, begin, self.metric.sign, self.recipe.seed + done, patience=self._patience())
+        with self.store.staging() as folder:
+            end = trials.run(shared, queue, journal, folder=folder, num_trials=number - done, progress=self._say)
+        if end.is_interrupted:
+            raise KeyboardInterrupt(outcome.so_far(self.family, self.metric, journal.trials))
+        if not journal.trials:
+            self._refuse(end.failed)
+        return end.failed
+
+    def _patience(self) -> int:
+        """Proposals in vain after which the search ends; few rows tell little, so few points are worth the time."""
+        if self.recipe.tune.trials != "auto":
+            return sys.maxsize
+        rows = self.split.num_rows["train"]
+        return next((tries for most, tries in PATIENCE.items() if rows <= most), MOST_TRIALS)
+
+    def _num_trials(self) -> int:
+        """The recipe's number beside the defaults; else as many as there is time for, or a few without a clock."""
+        if self.recipe.tune.trials != "auto":
+            return self.recipe.tune.trials + 1
+        return UNTIMED_TRIALS if math.isinf(self.seconds) else MOST_TRIALS
+
+    def notes(self) -> list[str]:
+        """Sentences about what trials were fitted and judged on."""
+        family, params = models.family(self.family), training_job.params_of(self.recipe, self.family)
+        cheaper = family.note_on_cheaper(params, [family.params_for_search(params)])
+        rows, most = self.split.num_rows["train"], self.recipe.tune.max_rows
+        sampled = f"fitted on samples of {most:,} rows" if rows > most else None
+        return [note for note in (cheaper, sampled) if note]
+
+    def _slow(self) -> dict[str, str]:
+        """The families whose trials would take too long, with the reason."""
+        able = self._in_time(self.seconds)
+        return {
+            name: f"{FEWEST_ROUNDS} rounds of it may take {FEWEST_ROUNDS * self._round_s(_speed(name)):.0f} s, "
+            f"more than {trials.SHARE:.0%} of the {self.seconds:.0f} s of the search"
+            for name in self.families
+            if name not in able
+        }
+
+    def _say(self, line: str) -> None:
+        self.progress(f"{self.metric.name}  {line}")
+
+    def shared(self, journal: Journal, seconds: float) -> Search:
+        """Have tasks put the rows into Ray's object store: they never pass through the driver."""
+        if not cluster.is_connected():
+            raise errors.ClusterError.build(
+                "tune: trials", got="no Ray", expected="a cluster", hint="cluster.connect(store) before tune.search"
+            )
+        target, until = training_job.target_kind(self.recipe, self.task), time.time() + seconds
+        how = (self.metric.name, target, self.recipe.seed, self.families)
+        return Search(self._rows, self.task, *how, journal.folder, until, self.recipe.selection.max_bytes is not None)
+
+    @functools.cached_property
+    def _rows(self) -> dict[str, tuple[cluster.Shared[train.Prepared], ...]]:
+        """Rows to fit and to judge on in each encoding that a family of the search takes."""
+        given = (self.split, self.statistics, self.recipe, self.task)
+        families = {training_job.encoding(name): name for name in self.families}
+        return {
+            encoding: tuple(cluster.share(_prepare, *given, name, judge) for judge in self._judges())
+            for encoding, name in families.items()
+        }
+
+    def _judges(self) -> list[train.Judge]:
+        """The rows that trials are judged on: the validation part, and where there are few rows the folds, too.
+
+        Where time divides the rows, the latest ones are nearest to those that will be predicted, and judge alone.
+        """
+        few = self.split.num_rows["train"] < FEW_ROWS and not self.split.forward
+        return ["validation", *(sorted(self.statistics.folds) if few else [])]
+
+    def _in_time(self, seconds: float) -> dict[str, Searched]:
+        """The families whose trials should end in time, the first one whatever it takes."""
+        return {
+            name: family
+            for name, family in self.families.items()
+            if name == self.family or FEWEST_ROUNDS * self._round_s(_speed(name)) <= trials.SHARE * seconds
+        }
+
+    def _round_s(self, speed: float) -> float:
+        """Seconds of a round of boosting over all rows of a trial, at so many training values a second."""
+        rows = min(self.split.num_rows["train"], self.recipe.tune.max_rows) * len(self._judges())
+        trees = trees_a_round(self.task)
+        return rows * len(self.split.schema.features) * trees / speed
+
+    def _refuse(self, failed: list[str]) -> None:
+        if failed:
+            raise errors.ClusterError.build(f"tune: {len(failed)} trials", got=failed[0], expected="a trial that ends")
+        where = f"tune: {self.metric.name} on the validation rows"
+        hint = "divide the rows otherwise (split), or take another metric (selection.metric)"
+        raise errors.TargetError.build(where, got="not defined", expected="rows of more than one class", hint=hint)
+
+
+def _speed(family: str) -> float:
+    """Training values that a round of the family passes in a second, roughly."""
+    return float(getattr(models.family(family), "speed", BoostingFamily.speed))
+
+
+def _prepare(
+    split: Split,
+    statistics: TrainStatistics,
+    recipe: Recipe,
+    task: Task,
+    family: str,
+    judge: train.Judge,
+) -> train.Prepared:
+    folds: Iterable[int] = (fold for fold in statistics.folds if fold != judge)
+    how: dict[str, Any] = {"judge": judge, "max_rows": recipe.tune.max_rows, "stops_on_judged": True}
+    return train.prepare(split, statistics, recipe, task, family, fit_folds=folds, **how)
