@@ -43,6 +43,9 @@ LABEL = "label"
 BOTH = ("train", "validation")
 """Parts that the final model is fitted on; the first alone until the other has chosen rounds and threshold."""
 
+VALUES_A_THREAD = 5_000_000
+"""Values to fit on from which on another thread pays: of 2 million, LightGBM takes three times as long with two."""
+
 MAX_PICTURES, PICTURES_AT_ONCE = 5_000, 64
 """Training pictures that are measured, and rows in memory at a time: a shift of 0.1 needs some hundred."""
 
@@ -223,7 +226,7 @@ def _fit_once(job: TrainingJob, max_rows: int | None) -> Any:
         jobs = [(rows, replace(job, family=member.family, params=member.fitted)) for member in params.members]
         model = ensemble.FAMILY.of(params, cluster.map(_fit_rows, jobs))
     else:
-        threads = cluster.node_cpus()
+        threads = useful_threads(sum(job.split.num_rows.values()) * len(job.features.program.names))
         fitted = (rows, replace(job, params=params))
         model = cluster.call(_fit_rows, fitted, threads, threads=threads, memory=_memory(job))
     return model if job.target is None else Transformed(model, job.target)
@@ -240,6 +243,11 @@ def _read(job: TrainingJob, max_rows: int | None) -> Matrix:
     if max_rows is None or rows.num_rows <= max_rows:
         return rows
     return rows.take(np.sort(np.random.default_rng(job.recipe.seed).choice(rows.num_rows, max_rows, replace=False)))
+
+
+def useful_threads(num_values: int) -> int:
+    """Threads of a fit on so many values, rows × features: below `VALUES_A_THREAD` each they wait for one another."""
+    return max(1, min(cluster.node_cpus(), num_values // VALUES_A_THREAD))
 
 
 def _fit_rows(given: tuple[cluster.Shared[Matrix], TrainingJob], threads: int = 1) -> Any:

@@ -138,7 +138,8 @@ class FinalChoice(Searching):
         more = (rows["train"] + rows.get("validation", 0)) / min(rows["train"], self.recipe.tune.max_rows)
         each = [trial.fit_s / judges * more * min(more, training_job.MOST_ROUNDS) for trial in members]
         if len(each) == 1:
-            return each[0] / THREADS_GAIN
+            threads = fitting.useful_threads(sum(rows.values()) * len(self.split.schema.features))
+            return each[0] / (THREADS_GAIN if threads > 1 else 1.0)
         return max(*each, sum(each) / cluster.num_cpus())
 
     def _final_rows(self, members: list[Trial]) -> int | None:
