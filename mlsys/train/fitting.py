@@ -188,7 +188,7 @@ def _fit(
 ) -> tuple[Any, ValidationResult]:
     """Fit, judge on the validation rows, and fit again with them where the recipe wants that."""
     if execution.kind == "task":
-        threads = cluster.node_cpus()
+        threads = _threads(job)
         return cluster.call(fit_in_task, job, threads, threads=threads, memory=_memory(job))
     if execution.kind == "stream":
         threads, memory = cluster.node_cpus(), _memory(job, streamed=True)
@@ -226,7 +226,7 @@ def _fit_once(job: TrainingJob, max_rows: int | None) -> Any:
         jobs = [(rows, replace(job, family=member.family, params=member.fitted)) for member in params.members]
         model = ensemble.FAMILY.of(params, cluster.map(_fit_rows, jobs))
     else:
-        threads = useful_threads(sum(job.split.num_rows.values()) * len(job.features.program.names))
+        threads = _threads(job)
         fitted = (rows, replace(job, params=params))
         model = cluster.call(_fit_rows, fitted, threads, threads=threads, memory=_memory(job))
     return model if job.target is None else Transformed(model, job.target)
@@ -243,6 +243,10 @@ def _read(job: TrainingJob, max_rows: int | None) -> Matrix:
     if max_rows is None or rows.num_rows <= max_rows:
         return rows
     return rows.take(np.sort(np.random.default_rng(job.recipe.seed).choice(rows.num_rows, max_rows, replace=False)))
+
+
+def _threads(job: TrainingJob) -> int:
+    return useful_threads(sum(job.split.num_rows.values()) * len(job.features.program.names))
 
 
 def useful_threads(num_values: int) -> int:

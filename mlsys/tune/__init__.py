@@ -88,8 +88,7 @@ def search(
         return Tuned(family, default, metric.name, None, None, "default", (), (reason,))
     # 2. The trials.
     journal = Journal(folder / "tune" / f"{family}-{_key(store, split, recipe, task, families)}" / "journal.jsonl")
-    limit = _seconds(recipe, seconds)
-    limits = limit, reserve if math.isfinite(limit) else math.inf  # without a clock no choice depends on seconds
+    limits = _limits(recipe, seconds, reserve)
     searching = FinalChoice(store, split, statistics, recipe, task, families, metric, *limits, progress)
     notes = searching.run(journal)
     # 3. What is made of them.
@@ -123,8 +122,7 @@ def replay(
     """
     families = search_space.families(split, recipe, family, task, contenders)
     metric = metrics.find(recipe.selection.metric, task.kind, metrics.usual(task))
-    limit = _seconds(recipe, seconds)
-    limits = limit, reserve if math.isfinite(limit) else math.inf
+    limits = _limits(recipe, seconds, reserve)
     searching = FinalChoice(store, split, statistics, recipe, task, families, metric, *limits, progress)
     default = training_job.params_of(recipe, family).model_dump(mode="json")
     dummy = cluster.call(baseline.dummy_score, split, task, metric, "validation")
@@ -134,11 +132,14 @@ def replay(
         return searching.choose(journal, default, tuple(searching.notes()), dummy)
 
 
-def _seconds(recipe: Recipe, seconds: float) -> float:
-    """The time of the search: its own limit, none where the recipe names a number of trials, else what is given."""
+def _limits(recipe: Recipe, seconds: float, reserve: float) -> tuple[float, float]:
+    """The time of the search and of the final fit: without a clock no choice depends on seconds.
+
+    The search has its own limit, none where the recipe names a number of trials, else what is given.
+    """
     if recipe.tune.minutes is not None:
-        return 60 * recipe.tune.minutes
-    return seconds if recipe.tune.trials == "auto" else math.inf
+        return 60 * recipe.tune.minutes, reserve
+    return (seconds, reserve) if recipe.tune.trials == "auto" and math.isfinite(seconds) else (math.inf, math.inf)
 
 
 def _key(store: Store, split: Split, recipe: Recipe, task: Task, families: Mapping[str, Searched]) -> str:

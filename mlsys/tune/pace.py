@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mlsys import models, train
 from mlsys.models.boosting import rate_in_time
 from mlsys.models.interface import FamilyParams
-from mlsys.models.target_transform import Transform
 from mlsys.schema import Task
 
 
@@ -20,18 +19,15 @@ def in_time(
     metric: str,
     *,
     seconds: float,
-    seed: int,
-    threads: int,
-    target: Transform,
-    bins: dict[Hashable, Any],
+    **how: Any,
 ) -> Mapping[str, float]:
     """The learning rate with which boosting ends in so many `seconds`, as a parameter; nothing where it stays as it is.
 
-    The other arguments are those of `train.judged`, whose `bins` this fills.
+    The other arguments are those of `train.round_seconds`, which fills the `bins` of `train.judged`.
     """
     before = getattr(params, "learning_rate", None)
     if before is None or models.family(family).max_rounds(params) is None:
         return {}
-    how: dict[str, Any] = {"seconds": seconds, "seed": seed, "threads": threads, "target": target, "bins": bins}
-    rate = rate_in_time(before, seconds / train.round_seconds(prepared, task, family, params, metric, **how))
+    round_s = train.round_seconds(prepared, task, family, params, metric, seconds=seconds, **how)
+    rate = rate_in_time(before, seconds / round_s)
     return {} if rate == before else {"learning_rate": rate}
