@@ -49,20 +49,20 @@ def divided(folder: Path, scale: int, *, held_out: float = 0.0) -> Split:
     return Split("0" * 64, folder, _schema(kinds), num_rows, FOLDS, forward=False)
 
 
-def job_of(split: Split, program: TrainingProgram, **train: object) -> TrainingJob:
-    """A fit of XGBoost, with the values of a recipe's section `train`."""
-    recipe = _recipe(**train)
-    return TrainingJob(split, program, recipe, TASK, "xgboost", training_job.params_of(recipe, "xgboost"))
+def job_of(split: Split, program: TrainingProgram, *, family: str = "xgboost", **train: object) -> TrainingJob:
+    """A fit of a family, with the values of a recipe's section `train`."""
+    recipe = _recipe(**{"family": family, **train})
+    return TrainingJob(split, program, recipe, TASK, family, training_job.params_of(recipe, family))
 
 
-def program_of(split: Split) -> TrainingProgram:
-    """The features that trees take, fitted on the statistics of all rows: what a fit needs of the scan of a run."""
+def program_of(split: Split, family: str = "xgboost") -> TrainingProgram:
+    """The features of a family, fitted on the statistics of all rows: what a fit needs of the scan of a run."""
     groups = [
         (path, number) for path in split.paths("train") for number in range(pq.read_metadata(path).num_row_groups)
     ]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         first, *others = pool.map(lambda group: _statistics(*group, split.schema), groups)
-    return training_job.fit_program(split.schema, first.merge(*others), _recipe(), "xgboost")
+    return training_job.fit_program(split.schema, first.merge(*others), _recipe(), family)
 
 
 def _statistics(path: Path, group: int, schema: Schema) -> TrainStatistics:

@@ -5,7 +5,8 @@ which is a node of `ray.cluster_utils.Cluster` and comes back) the model ends in
 killed in the middle, a fit takes at most 1.2 times as long.
 
 Moments are drawn with a fixed seed: a round, and a time after the checkpoint before it. ``--scale`` copies of the
-flights table are fitted by two workers on three nodes of one CPU each.
+flights table are fitted by two workers on three nodes of one CPU each; ``--family network`` trains a small network on
+a sample of each worker's rows, whose rounds are epochs.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ WORKERS, NODES = 2, 3
 KINDS = ("worker", "driver", "worker", "node")
 """Victims in turn."""
 
+PARAMS = {"xgboost": {"early_stopping": 0}, "network": {"rows": 4_000, "width": 64, "batch_rows": 128}}
+
 POLL_S = 0.05
 
 
@@ -46,6 +49,7 @@ def main() -> None:
     parser = options(__doc__, scale=1, repeats=1)
     parser.add_argument("--kills", type=int, default=20, help="processes to kill at random moments (20)")
     parser.add_argument("--rounds", type=int, default=300, help="rounds of the fit (300)")
+    parser.add_argument("--family", choices=sorted(PARAMS), default="xgboost", help="the family to fit (xgboost)")
     parser.add_argument("--no-middle", action="store_true", help="leave out the fit with one kill in the middle")
     parser.add_argument("--drive", type=Path, help="run as the driver of the fit in this folder, which is then killed")
     wanted = parser.parse_args()
@@ -53,7 +57,7 @@ def main() -> None:
         drive(wanted.drive)
         return
     with tempfile.TemporaryDirectory() as folder, nodes(Path(folder)) as machines:
-        prepare(Path(folder), wanted.scale, wanted.rounds)
+        prepare(Path(folder), wanted.scale, wanted.rounds, wanted.family)
         facts = measure(Path(folder), machines, wanted)
     if wanted.json:
         middle = {"undisturbed": facts["undisturbed_s"] / facts["middle_s"]} if "middle_s" in facts else {}
@@ -152,10 +156,11 @@ def num_rows(folder: Path) -> int:
     return int(pickle.loads((folder / "job.pickle").read_bytes()).split.num_rows["train"])
 
 
-def prepare(folder: Path, scale: int, rounds: int) -> None:
+def prepare(folder: Path, scale: int, rounds: int, family: str) -> None:
     """Write the rows, and the job that each driver reads."""
     split = divided(folder, scale, held_out=0.1)
-    job = job_of(split, program_of(split), workers=WORKERS, rounds=rounds, params={"early_stopping": 0})
+    params = {**PARAMS[family], "epochs" if family == "network" else "rounds": rounds}
+    job = job_of(split, program_of(split, family), family=family, workers=WORKERS, params=params)
     (folder / "job.pickle").write_bytes(pickle.dumps(job))
 
 

@@ -76,6 +76,23 @@ def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
     np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
+def arrays_to_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays as the bytes of an ``.npz``; equal arrays give equal bytes."""
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=False, **arrays)
+    return stream.getvalue()
+
+
+def arrays_of_bytes(data: bytes) -> dict[str, np.ndarray]:
+    """Read the arrays of an ``.npz``; `ValueError` for other bytes, and for Python objects."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as stored:
+            files = {name.removesuffix(".npy"): io.BytesIO(stored.read(name)) for name in stored.namelist()}
+            return {name: np.lib.format.read_array(array, allow_pickle=False) for name, array in files.items()}
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(str(error)) from None
+
+
 def read_arrays(file: Path, kinds: Mapping[str, tuple[str, int]]) -> dict[str, np.ndarray]:
     """Arrays of an ``.npz``, each of the type and number of dimensions that `kinds` says.
 
@@ -85,10 +102,8 @@ def read_arrays(file: Path, kinds: Mapping[str, tuple[str, int]]) -> dict[str, n
         The file is missing or damaged, holds Python objects, or other arrays than expected.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(file.read_bytes())) as stored:
-            data = {name.removesuffix(".npy"): io.BytesIO(stored.read(name)) for name in stored.namelist()}
-            arrays = {name: np.lib.format.read_array(array, allow_pickle=False) for name, array in data.items()}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = arrays_of_bytes(file.read_bytes())
+    except (OSError, ValueError) as error:
         raise damaged(file, str(error), "NumPy arrays without Python objects") from None
     got = {name: (array.dtype.str, array.ndim) for name, array in arrays.items()}
     if got != dict(kinds):

@@ -1,4 +1,8 @@
-"""Training of layers by PyTorch: epochs within a time, of which the best by rows beside is taken."""
+"""Training of layers by PyTorch: epochs within a time, of which the best by rows beside is taken.
+
+Several workers may train in step (`mlsys.models.torch_workers`). A checkpoint holds the values, the state of the
+optimiser and of the generator, and the best epoch so far: a fit that goes on from one takes the same steps.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,16 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from pydantic import Field
 
 from mlsys.models.boosting import PROGRESS_ROUNDS
 from mlsys.models.deadline import Deadline
-from mlsys.models.interface import FamilyParams, Progress
+from mlsys.models.interface import Checkpoint, Checkpoints, FamilyParams, Progress
+from mlsys.models.model_files import arrays_of_bytes, arrays_to_bytes
+from mlsys.models.torch_workers import Workers
 
 FEWEST_EPOCHS = 8
 """Epochs that a network is trained for on fewer rows where there is no time for them."""
@@ -85,8 +91,29 @@ def affordable(num_rows: int, width: int, classes: int, params: TrainingParams, 
     """Epochs, and rows where they are few, that a clock has time for; empty where it has time for all."""
     if not deadline.is_set:
         return {}
-    seconds = deadline.seconds_of(lambda: _probe(width, classes, params)) / PROBE_STEPS
-    epochs = deadline.left / (SPARE * seconds * -(-num_rows // params.batch_rows))
+    step_s = deadline.seconds_of(lambda: _probe(width, classes, params)) / PROBE_STEPS
+    return epochs_in_time(num_rows, step_s, params, deadline)
+
+
+class Paced(Protocol):
+    """Parameters of a fit by epochs of batches."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in which the learning rate rises and falls."""
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs that a fit takes."""
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a step."""
+
+
+def epochs_in_time(num_rows: int, step_s: float, params: Paced, deadline: Deadline) -> dict[str, int]:
+    """Epochs, and rows where they are few, that there is time for where a step takes so many seconds."""
+    epochs = deadline.left / (SPARE * step_s * -(-num_rows // params.batch_rows))
     if epochs >= params.num_epochs:
         return {}
     if epochs >= FEWEST_EPOCHS:
@@ -104,28 +131,32 @@ def train_network(
     seed: int,
     progress: Progress | None,
     deadline: Deadline,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
-    """Train until the last epoch or the deadline; the epoch with the least loss on the `held` rows is taken."""
+    """Train until the last epoch or the deadline; the epoch with the least loss on the `held` rows is taken.
+
+    Rows and `held` rows are those of this worker, all of them where it is alone; among others there is no deadline.
+    """
     import torch
 
     with _single_thread():
         net = _Net(rows[0].shape[1], classes, params, seed)
         X, y = net.tensors(rows)
+        first, num_rows = net.workers.rows_before(len(X))
         beside = None if held is None else net.tensors(held)
-        last = params.num_epochs
-        best, best_epoch, least, is_late = net.copied(), 0, math.inf, False
-        for epoch in range(1, last + 1):
-            order = torch.randperm(len(X), generator=net.generator)
-            net.train(X, y, order, (epoch - 1) / params.epochs)
-            loss = -epoch if beside is None else net.loss_of(*beside)
-            if loss < least or best_epoch == 0:
-                best, best_epoch, least = net.copied(), epoch, loss
+        last, best, is_late = params.num_epochs, _Best(net), False
+        epoch = best.resume(checkpoints)
+        while epoch < last and not is_late:
+            order = torch.randperm(num_rows, generator=net.generator)
+            net.train(X, y, order, epoch / params.epochs, first)
+            epoch += 1
+            best.note(epoch, net.loss_of(*beside) if beside else None)
             if progress and epoch % PROGRESS_ROUNDS == 0:
                 progress(epoch)
+            if checkpoints and (epoch == last or epoch % checkpoints.every == 0):
+                checkpoints.save(best.checkpoint(epoch))
             is_late = deadline.is_over and epoch < last
-            if is_late:
-                break
-    return Trained(*best, best_epoch, {"last_epoch": epoch} if is_late else {})
+    return Trained(*best.layers, best.epoch, {"last_epoch": epoch} if is_late else {})
 
 
 @contextlib.contextmanager
@@ -153,6 +184,38 @@ def _probe(width: int, classes: int, params: TrainingParams) -> None:
         net.train(X, y, torch.arange(count), 0.1)
 
 
+class _Best:
+    """The layers of the best epoch of a network so far, and what brings both back from a checkpoint."""
+
+    def __init__(self, net: _Net) -> None:
+        self.net = net
+        self.layers, self.epoch, self.least = net.copied(), 0, math.inf
+
+    def note(self, epoch: int, loss: float | None) -> None:
+        """Note the loss of an epoch; without rows beside the latest is the best."""
+        if loss is None or loss < self.least or self.epoch == 0:
+            self.layers, self.epoch, self.least = self.net.copied(), epoch, math.inf if loss is None else loss
+
+    def checkpoint(self, epoch: int) -> Checkpoint:
+        names = ("best-weight", "best-bias")
+        best = {
+            f"{name}-{n}": array for name, own in zip(names, self.layers, strict=True) for n, array in enumerate(own)
+        }
+        stopping = {"best_epoch": self.epoch, "least": self.least}
+        return Checkpoint(epoch, arrays_to_bytes({**self.net.state(), **best}), stopping)
+
+    def resume(self, checkpoints: Checkpoints | None) -> int:
+        """Go on from the latest checkpoint; the epochs that are done."""
+        latest = checkpoints.latest if checkpoints else None
+        if latest is None:
+            return 0
+        arrays, numbers = arrays_of_bytes(latest.model), range(len(self.net.weights))
+        self.net.resume(arrays)
+        weights, biases = ([arrays[f"best-{name}-{n}"] for n in numbers] for name in ("weight", "bias"))
+        self.layers, self.epoch, self.least = (weights, biases), latest.stopping["best_epoch"], latest.stopping["least"]
+        return latest.rounds
+
+
 class _Net:
     """Layers in the neural tangent parametrisation, and the optimiser of their parameters."""
 
@@ -170,7 +233,9 @@ class _Net:
         self.biases[-1].zero_()
         self.rate = params.learning_rate or (0.04 if classes else 0.07)
         groups = (([self.scale], SCALE_RATE), (self.weights, 1.0), (self.biases, BIAS_RATE))
-        for each in (self.scale, *self.weights, *self.biases):
+        self.workers = Workers()
+        self.parameters = [self.scale, *self.weights, *self.biases]
+        for each in self.parameters:
             each.requires_grad_(requires_grad=True)
         self.optimiser = torch.optim.Adam([{"params": own, "factor": factor} for own, factor in groups], betas=BETAS)
 
@@ -195,25 +260,53 @@ class _Net:
             return functional.cross_entropy(self.outputs(X), y, label_smoothing=smoothing)
         return functional.mse_loss(self.outputs(X), y)
 
-    def train(self, X: Any, y: Any, order: Any, begin: float) -> None:
-        """Take the steps of an epoch, which begins after such a part of all epochs."""
+    def train(self, X: Any, y: Any, order: Any, begin: float, first: int = 0) -> None:
+        """Take the steps of an epoch, which begins after such a part of all epochs.
+
+        `order` are the positions of the rows of all workers, of which this one's begin at `first`. A step has the rate
+        of its middle: at the begin of the first one the rate is 0.
+        """
         batches = self.torch.split(order, self.params.batch_rows)
         for number, batch in enumerate(batches):
-            fraction = rate(begin + number / len(batches) / self.params.epochs)
+            fraction = rate(begin + (number + 0.5) / len(batches) / self.params.epochs)
             for group in self.optimiser.param_groups:
                 group["lr"] = self.rate * group["factor"] * fraction
             self.optimiser.zero_grad(set_to_none=True)
-            self.loss(X[batch], y[batch], self.params.label_smoothing).backward()
+            own = batch[(batch >= first) & (batch < first + len(X))] - first
+            if len(own):
+                loss = self.loss(X[own], y[own], self.params.label_smoothing)
+                (loss * (len(own) / len(batch))).backward()
+            self.workers.sum_gradients(self.parameters)
             self.optimiser.step()
 
-    def loss_of(self, X: Any, y: Any) -> float:
-        """The loss of rows beside, without smoothing."""
+    def loss_of(self, X: Any, y: Any) -> float | None:
+        """The loss of the rows beside of all workers, without smoothing; None where there is no row."""
         with self.torch.no_grad():
-            parts = [
-                float(self.loss(*part)) * len(part[0]) for part in zip(X.split(8_192), y.split(8_192), strict=True)
-            ]
-        total = sum(parts) / len(X)
-        return total if math.isfinite(total) else math.inf
+            pairs = zip(X.split(8_192), y.split(8_192), strict=True)
+            own = sum(float(self.loss(*part)) * len(part[0]) for part in pairs if len(part[0]))
+        total, num_rows = self.workers.totals(own, len(X)).tolist()
+        if not num_rows:
+            return None
+        return total / num_rows if math.isfinite(total) else math.inf
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that the next steps depend on: values, the optimiser's memory of each, and the generator."""
+        arrays = {"generator": self.generator.get_state().numpy()}
+        for number, parameter in enumerate(self.parameters):
+            arrays[f"value-{number}"] = parameter.detach().cpu().numpy()
+            for name, memory in self.optimiser.state[parameter].items():
+                arrays[f"{name}-{number}"] = memory.cpu().numpy()
+        return arrays
+
+    def resume(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on from where the network that gave the `arrays` was."""
+        tensors = {name: self.torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        self.generator.set_state(tensors["generator"])
+        for number, parameter in enumerate(self.parameters):
+            memories = {name: tensors[f"{name}-{number}"].to(parameter.device) for name in ("exp_avg", "exp_avg_sq")}
+            self.optimiser.state[parameter] = {"step": tensors[f"step-{number}"], **memories}
+            with self.torch.no_grad():
+                parameter.copy_(tensors[f"value-{number}"])
 
     def copied(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Weights as products take them, with their factors and scales, and biases."""

@@ -100,6 +100,25 @@ def test_all_rows_are_fitted_on_and_again_to_the_same_bytes(make_split, family, 
     assert rows_of_the_first_tree(family, models_made[0].booster) == job.split.num_rows["train"]
 
 
+NETWORK = {"epochs": 60, "width": 64}
+
+
+def test_a_network_of_one_worker_has_the_bytes_of_a_task_and_of_two_nearly_its_score(make_split, tmp_path):
+    family, made = distributed.distributed_family("network"), {}
+    for workers in (1, WORKERS):
+        job = spread_job(make_split, "network", workers=workers, params=NETWORK)
+        (tmp_path / str(workers)).mkdir()
+        made[workers] = distributed.fit(tmp_path / str(workers), job, tmp_path / f"checkpoints-{workers}")
+    train, validation = job.read("train"), job.read("validation")
+    alone = job.fit(train, validation, 1)
+    assert family.to_bytes(made[1]) == family.to_bytes(alone) != family.to_bytes(made[WORKERS])
+    test = job.split.table("test")
+    y, X = encode_target(test["y"], job.task), job.features.program.transform(test)
+    scores = {workers: roc_auc_score(y, family.predict(model, X)[:, 1]) for workers, model in made.items()}
+    assert scores[1] > 0.9
+    assert scores[WORKERS] == pytest.approx(scores[1], abs=0.01)
+
+
 def test_shares_hold_the_features_of_the_table(store, make_split):
     job = spread_job(make_split, "xgboost")
     shared = [job.share("train", rank, WORKERS) for rank in range(WORKERS)]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mlsys import models
+from mlsys.models.boosting import BoostingFamily
 from mlsys.models.interface import Checkpoint, DistributedFamily
 from mlsys.models.matrix import Matrix
 from mlsys.schema import TargetLoss, Task, TaskKind
@@ -18,6 +19,7 @@ TASKS = {
     "regression": Task(kind=TaskKind.REGRESSION, target="y"),
 }
 SPREAD = sorted(name for name, family in models.FAMILIES.items() if isinstance(family, DistributedFamily))
+BOOSTED = [name for name in SPREAD if isinstance(models.family(name), BoostingFamily)]
 EVERY = 5
 
 
@@ -49,7 +51,7 @@ def above_zero(rows):
     return replace(rows, y=np.exp(rows.y / 4))
 
 
-@pytest.fixture(scope="module", params=SPREAD)
+@pytest.fixture(scope="module", params=BOOSTED)
 def family(request):
     return models.family(request.param).connected({})
 
@@ -79,8 +81,9 @@ def fit(family, request):
     return made
 
 
-def test_both_boosted_families_can_be_spread():
-    assert SPREAD == ["lightgbm", "xgboost"]
+def test_two_boosted_families_and_the_network_can_be_spread():
+    assert SPREAD == ["lightgbm", "network", "xgboost"]
+    assert BOOSTED == ["lightgbm", "xgboost"]
 
 
 def test_there_is_a_checkpoint_every_some_rounds_and_at_the_end(fit):
@@ -119,3 +122,39 @@ def test_a_fit_that_has_ended_is_not_grown_further(fit):
     ended = Memory(latest=memory.left[-1])
     assert fit(ended, **params) == model
     assert ended.left == []
+
+
+EPOCHS = {"epochs": 23, "width": 16, "batch_rows": 64}
+
+
+def trained(kind, memory, **params):
+    """The bytes of a network."""
+    family, (train, held_out) = models.family("network").connected({}), blocks(kind)
+    settings = models.params_of("network", {**EPOCHS, **params})
+    how = {"seed": 3, "threads": 2, "checkpoints": memory}
+    return family.to_bytes(family.fit_blocks(train, held_out, TASKS[kind], settings, **how))
+
+
+@pytest.mark.parametrize("kind", sorted(TASKS))
+@pytest.mark.parametrize("params", [{}, {"learning_rate": 0.5}, {"last_epoch": 12}], ids=str)
+def test_a_network_that_goes_on_from_any_checkpoint_ends_in_the_same_bytes(kind, params):
+    undisturbed = Memory()
+    model = trained(kind, undisturbed, **params)
+    last = params.get("last_epoch", 23)
+    assert [checkpoint.rounds for checkpoint in undisturbed.left] == [*range(5, last, 5), last]
+    assert trained(kind, None, **params) == model
+    for number, checkpoint in enumerate(undisturbed.left):
+        again = Memory(latest=checkpoint)
+        assert trained(kind, again, **params) == model
+        assert again.left == undisturbed.left[number + 1 :]
+
+
+def test_a_network_from_its_bytes_predicts_the_same_and_other_bytes_are_refused():
+    family, rows = models.family("network"), blocks("multiclass")[1]
+    data = trained("multiclass", None)
+    model = family.from_bytes(data)
+    assert family.to_bytes(model) == data
+    assert family.predict(model, rows.X).shape == (250, 3)
+    for other in (b"", b"mlsys network ", data[: len(data) // 2], data.replace(b"mlsys network", b"mlsys nothing")):
+        with pytest.raises(ValueError, match=r"."):
+            family.from_bytes(other)

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from mlsys import models
-from mlsys.models import deadline, torch_training
+from mlsys.models import deadline, network_inputs, torch_training
 from mlsys.models.deadline import Deadline
 from mlsys.models.families import network
 from mlsys.models.matrix import Matrix
+from mlsys.models.torch_workers import Workers
 from mlsys.schema import Task, TaskKind
 
 NUMBER = Task(kind=TaskKind.REGRESSION, target="y")
@@ -89,7 +90,7 @@ def test_whole_numbers_predict_as_the_floats_that_were_trained(family, monkeypat
 
 def test_features_are_centred_at_their_median_and_scaled_by_their_quartiles():
     X = np.array([[0, 5, 0], [1, 5, 0], [2, 5, 0], [3, 5, 0], [4, 5, 8], [np.nan, 5, 0], [np.inf, 5, 0]], np.float32)
-    centre, scale = network._centre_and_scale(X)
+    centre, scale = network_inputs.centre_and_scale(X, Workers())
     assert centre.tolist() == [2, 5, 0]
     assert scale.tolist() == [0.5, 0, 0.25]  # quartiles 1 and 3; nothing varies; half of the range
 
@@ -175,7 +176,7 @@ def test_a_comparison_has_a_part_of_the_epochs_and_says_so(family):
 def test_without_its_package_it_is_no_family_and_the_message_names_the_extra():
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True)
     listed, _, message = done.stdout.partition("\n")
-    assert listed.split() == sorted(set(models.FAMILIES) - {"network"})
+    assert listed.split() == sorted(set(models.FAMILIES) - {"convolution", "network"})
     assert message == (
         "models: family 'network'\n  got:      no package 'torch' in this environment\n"
         "  expected: the extra of this family\n  hint:     pip install 'mlsys[torch]'\n"
