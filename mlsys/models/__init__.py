@@ -16,8 +16,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from mlsys import errors
-from mlsys.models import calibration, target_transform
+from mlsys.models import calibration, class_balance, target_transform
 from mlsys.models.calibration import Calibrated
+from mlsys.models.class_balance import Corrected
 from mlsys.models.interface import Family, FamilyParams
 from mlsys.models.target_transform import Transformed
 from mlsys.plugins import Plugins, modules
@@ -26,6 +27,7 @@ from mlsys.schema import Task
 __all__ = [
     "BASELINE",
     "FAMILIES",
+    "bare",
     "check_names",
     "cut",
     "family",
@@ -100,8 +102,8 @@ def check_names(names: Iterable[str]) -> None:
             )
 
 
-def for_task(name: str, task: Task, *, is_monotone: bool = False) -> Family[Any, Any]:
-    """The family of a name, which has to be able to learn such a task, `is_monotone` as `Family.lacks` says.
+def for_task(name: str, task: Task, **demands: bool) -> Family[Any, Any]:
+    """The family of a name, which has to be able to learn such a task, with the `demands` of `Family.lacks`.
 
     Raises
     ------
@@ -109,9 +111,9 @@ def for_task(name: str, task: Task, *, is_monotone: bool = False) -> Family[Any,
         There is no such family, or it cannot do this kind of task, its loss, or what else the recipe asks for.
     """
     chosen = family(name)
-    got = chosen.lacks(task, is_monotone=is_monotone)
+    got = chosen.lacks(task, **demands)
     if got is not None:
-        able = sorted(other for other in FAMILIES if FAMILIES[other].lacks(task, is_monotone=is_monotone) is None)
+        able = sorted(other for other in FAMILIES if FAMILIES[other].lacks(task, **demands) is None)
         where = f"models: family '{name}'"
         expected = _expected(chosen, task)
         hint = f"families for it: {', '.join(able)}" if able else "no family can: leave it out"
@@ -159,17 +161,22 @@ def predict(name: str, model: Any, X: np.ndarray) -> np.ndarray:
     if isinstance(model, Transformed):
         return model.target.inverse(family(name).predict(model.model, X))
     if isinstance(model, Calibrated):
-        return model.temperature.apply(family(name).predict(model.model, X))
+        return model.temperature.apply(predict(name, model.model, X))
+    if isinstance(model, Corrected):
+        return model.prior.apply(family(name).predict(model.model, X))
     return family(name).predict(model, X)
 
 
 def save(name: str, model: Any, folder: Path) -> None:
-    """Write a family's model, and the transform of its target or the temperature of its probabilities if it has one."""
+    """Write a family's model, and what its target or its probabilities go through, if they do."""
     if isinstance(model, Transformed):
         target_transform.write(model.target, folder)
     if isinstance(model, Calibrated):
         calibration.write(model.temperature, folder)
-    family(name).save(_bare(model), folder)
+        model = model.model
+    if isinstance(model, Corrected):
+        class_balance.write(model.prior, folder)
+    family(name).save(bare(model), folder)
 
 
 def load(name: str, folder: Path) -> Any:
@@ -177,19 +184,21 @@ def load(name: str, folder: Path) -> Any:
     model, target, temperature = family(name).load(folder), target_transform.read(folder), calibration.read(folder)
     if target is not None:
         return Transformed(model, target)
+    prior = class_balance.read(folder)
+    model = model if prior is None else Corrected(model, prior)
     return model if temperature is None else Calibrated(model, temperature)
 
 
 def rounds(name: str, model: Any) -> int | None:
     """Rounds of a fitted model; None if its family has none."""
-    return family(name).rounds(_bare(model))
+    return family(name).rounds(bare(model))
 
 
 def cut(name: str, model: Any) -> dict[str, Any]:
     """Parameters of a fitted model that its time ended at less than was asked for, as `Family.cut` says."""
-    return family(name).cut(_bare(model))
+    return family(name).cut(bare(model))
 
 
-def _bare(model: Any) -> Any:
-    """The family's own model."""
-    return model.model if isinstance(model, Transformed | Calibrated) else model
+def bare(model: Any) -> Any:
+    """The family's own model, without what its predictions go through."""
+    return bare(model.model) if isinstance(model, Transformed | Calibrated | Corrected) else model

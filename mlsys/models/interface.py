@@ -153,10 +153,11 @@ class Family(ABC, Generic[P, M]):
         """
         return {}
 
-    def lacks(self, task: Task, *, is_monotone: bool = False) -> str | None:
+    def lacks(self, task: Task, *, is_monotone: bool = False, is_weighted: bool = False) -> str | None:
         """Say what such a task asks for that the family cannot do, as ``loss: gamma``; None where it can do all.
 
-        With `is_monotone`, predictions must not fall, or not rise, along some features.
+        With `is_monotone`, predictions must not fall, or not rise, along some features; with `is_weighted`, rows count
+        by their class.
         """
         if task.kind not in self.tasks:
             return f"a {task.kind.value} task"
@@ -164,6 +165,8 @@ class Family(ABC, Generic[P, M]):
             return f"loss: {task.loss}"
         if is_monotone and loss_named(task) not in self.monotone:
             return f"train.monotone for {task.kind.value if task.loss is None else f'loss: {task.loss}'}"
+        if is_weighted and not self.takes_weights:
+            return "train.balance: weights"
         return "train.weight" if task.weight is not None and not self.takes_weights else None
 
     def space(self, task: Task) -> dict[str, Domain]:

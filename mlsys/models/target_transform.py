@@ -83,6 +83,10 @@ class TargetTransform(ModelFacts):
         value = (up - down) / 2 * self.even + (up + down) / 2 * self.odd
         return np.asarray(np.clip(value * self.scale + self.centre, self.low, self.high))
 
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, for the key of its checkpoints."""
+        return self.model_dump(mode="json")
+
     def matrix(self, rows: Matrix) -> Matrix:
         """Rows with the target as it is fitted."""
         return replace(rows, y=self.forward(rows.y))

@@ -13,6 +13,7 @@ from mlsys.recipe import names
 from mlsys.recipe.columns import Columns, Span, span_us
 from mlsys.recipe.losses import LossValue
 from mlsys.recipe.reading import CELLS, Reading, Section, Source, Text
+from mlsys.recipe.train_section import TrainSection
 from mlsys.schema import Kind, Schema, TaskKind
 
 
@@ -247,48 +248,6 @@ class SelectionSection(Section):
     max_bytes: int | None = Field(
         None, ge=1, description="bytes that a stored model may have; larger candidates, trials and means are refused"
     )
-
-
-class TrainSection(Section):
-    """Step 5, train: the model that is fitted on all training rows."""
-
-    family: str = Field("auto", description="family of the model; auto takes the one that selection preferred")
-    params: dict[str, Any] = Field({}, description="parameters of the family that are fixed instead of searched")
-    target_transform: Literal["auto", "none", "log", "winsor"] = Field(
-        "auto",
-        description="scale on which a number is fitted: log (of both signs, by the inverse hyperbolic sine), winsor "
-        "(values far out moved to where far out begins), or none; auto takes the one with the best score where the "
-        "target has a heavy or a long tail",
-    )
-    calibration: Literal["auto", "none"] = Field(
-        "auto",
-        description="auto scales probabilities by one temperature where that lowers the log loss of rows that were not "
-        "fitted on beyond chance; none takes them as the model gives them",
-    )
-    weight: str | None = Field(
-        None, description="column of how much a row counts, in every fit and in the metrics of steps 4 to 7; 0 for not"
-    )
-    exposure: str | None = Field(
-        None,
-        description="column of what the expected value goes with, such as years or area, for loss: poisson, tweedie or "
-        "gamma; requests carry it, and are answered for it",
-    )
-    monotone: dict[str, Literal["increasing", "decreasing"]] = Field(
-        {}, description="for a column of numbers, the direction that predictions of boosted trees keep along it"
-    )
-    rounds: int = Field(600, ge=1, description="boosting rounds at most")
-    early_stopping: int = Field(30, ge=1, description="boosting stops after so many rounds without gain on validation")
-    refit: bool = Field(
-        True,
-        description="fit once more on training and validation rows together, with the rounds and the threshold that "
-        "the validation rows chose",
-    )
-    plan: Literal["auto", "task", "cluster", "stream"] = Field(
-        "auto",
-        description="one task with all threads of a node, or Ray Train, or a task of XGBoost that reads the rows again "
-        "and again; auto takes the task below a gigabyte, and streams what no machine holds",
-    )
-    workers: int | None = Field(None, ge=1, description="Ray Train workers of the cluster plan; by default one a node")
 
 
 class TuneSection(Section):

@@ -113,8 +113,10 @@ def rank(
     resolved = recipe.having({"selection.metric": metric.name})
     ways = forms.feature_forms(split.schema, statistics, recipe)
     stated = recipe.features.columns
+    balances = forms.balance_forms(split, recipe, task)
     sentences = [
         *_left_out(recipe, task),
+        *forms.balance_notes(balances),
         *forms.tail_notes(recipe, tail, metric),
         *forms.trend_notes(ways, stated),
         *forms.code_notes(ways, stated),
@@ -122,7 +124,7 @@ def rank(
     for note in sentences:
         progress(note)
     ways += forms.text_forms(split.schema, recipe)
-    candidates = _candidates(families, ways, forms.target_forms(resolved, tail, metric))
+    candidates = _candidates(families, ways, balances or forms.target_forms(resolved, tail, metric))
     if math.isfinite(seconds) and recipe.train.family == "auto":
         candidates, messages = forms.by_representative(candidates)
         sentences += messages
@@ -269,28 +271,28 @@ def _families(split: Split, statistics: TrainStatistics, recipe: Recipe, task: T
     """Name the families to compare, each once: the baseline, and the recipe's or those compared by default."""
     if recipe.selection.families != "auto":
         named = list(dict.fromkeys([models.BASELINE, *recipe.selection.families]))
-        return [models.for_task(name, task, is_monotone=bool(recipe.train.monotone)).name for name in named]
-    models.for_task(models.BASELINE, task, is_monotone=bool(recipe.train.monotone))
+        return [models.for_task(name, task, **training_job.demands(recipe)).name for name in named]
+    models.for_task(models.BASELINE, task, **training_job.demands(recipe))
     features = plan.choose(split.schema, statistics.whole(), recipe.features, "dense", recipe.data.timezone)
-    return _by_default(task, features.num_coordinates, is_monotone=bool(recipe.train.monotone))
+    return _by_default(task, features.num_coordinates, **training_job.demands(recipe))
 
 
 def _left_out(recipe: Recipe, task: Task) -> list[str]:
     """A sentence on the families that nobody named and that cannot do what the task asks for."""
-    is_monotone = bool(recipe.train.monotone)
-    is_usual = task.loss is None and task.weight is None and not is_monotone
+    demands = training_job.demands(recipe)
+    is_usual = task.loss is None and task.weight is None and not any(demands.values())
     if recipe.selection.families != "auto" or is_usual:
         return []
     able = {name: family for name, family in models.FAMILIES.items() if task.kind in family.tasks}
-    lacks = {name: family.lacks(task, is_monotone=is_monotone) for name, family in able.items()}
+    lacks = {name: family.lacks(task, **demands) for name, family in able.items()}
     reasons = dict.fromkeys(lack for lack in lacks.values() if lack is not None)
     names = {reason: ", ".join(name for name, lack in lacks.items() if lack == reason) for reason in reasons}
     return [f"left out, for lack of {reason}: {names[reason]}" for reason in reasons]
 
 
-def _by_default(task: Task, num_coordinates: int, *, is_monotone: bool = False) -> list[str]:
+def _by_default(task: Task, num_coordinates: int, **demands: bool) -> list[str]:
     """Families that are compared by default where so many features are coordinates, the simplest first."""
-    able = [family for family in models.FAMILIES.values() if family.lacks(task, is_monotone=is_monotone) is None]
+    able = [family for family in models.FAMILIES.values() if family.lacks(task, **demands) is None]
     least = {family: family.min_coordinates for family in sorted(able, key=lambda family: family.complexity)}
     return [family.name for family, count in least.items() if count is not None and num_coordinates >= count]
 

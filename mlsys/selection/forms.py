@@ -19,6 +19,7 @@ from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.features.auto_plan import automatic
 from mlsys.features.operations.operation import PlanInputs
+from mlsys.models import class_balance
 from mlsys.recipe import Recipe
 from mlsys.schema import Kind, Role, Schema, Task
 from mlsys.selection import code_forms
@@ -75,6 +76,27 @@ def target_forms(recipe: Recipe, tail: Tail | None, metric: metrics.Metric) -> l
         return [USUAL, *TRANSFORMS.values()]
     is_log = tail.is_skewed or metric.functional == "mean of logarithms"
     return [USUAL, TRANSFORMS["log"]] if is_log else [USUAL]
+
+
+BALANCED = CandidateForm("weighted classes", {"train.balance": "weights"})
+
+
+def balance_forms(split: Split, recipe: Recipe, task: Task) -> list[CandidateForm]:
+    """Rows as they are and classes weighted, where the recipe leaves that to the comparison and a class is rare."""
+    if recipe.train.balance != "auto" or not task.is_classification:
+        return []
+    positions = np.asarray(encode_target(split.table("train", [task.target])[task.target], task), np.intp)
+    counts = np.bincount(positions[positions >= 0], minlength=len(task.classes))
+    return [USUAL, BALANCED] if class_balance.is_rare(counts) else []
+
+
+def balance_notes(balances: list[CandidateForm]) -> list[str]:
+    """Say that classes are tried with weights, and how the recipe settles it."""
+    return (
+        ["a class is rare; compared with weighted classes, too (train.balance: none or weights settles it)"]
+        if (balances)
+        else []
+    )
 
 
 MAX_FORMS = 4
@@ -171,7 +193,8 @@ def of_family(name: str, features: list[CandidateForm], targets: list[CandidateF
     """The forms in which a family is compared: one that looks at no feature has the usual one alone."""
     if models.family(name).encoding == "none":
         return [USUAL]
-    return combined([form for form in features if form.family in (None, name)], targets)
+    able = [form for form in targets if form is not BALANCED or models.family(name).takes_weights]
+    return combined([form for form in features if form.family in (None, name)], able)
 
 
 def tail_notes(recipe: Recipe, tail: Tail | None, metric: metrics.Metric) -> list[str]:

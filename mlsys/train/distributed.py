@@ -112,7 +112,7 @@ def key(job: TrainingJob) -> str:
         "task": job.task.model_dump(mode="json"),
         "family": job.family,
         "params": job.params.model_dump(mode="json"),
-        "target": None if job.target is None else job.target.model_dump(mode="json"),
+        "target": None if job.target is None else job.target.to_json(),
         "seed": job.recipe.seed,
         "workers": job.recipe.train.workers,
         "every": checkpoints.EVERY,

@@ -22,12 +22,13 @@ from mlsys.evaluate import metrics, thresholds
 from mlsys.features.online.views import FeatureView
 from mlsys.models import calibration
 from mlsys.models.calibration import Calibrated, Temperature
+from mlsys.models.class_balance import ClassBalance
 from mlsys.models.families import ensemble
 from mlsys.models.families.ensemble import EnsembleParams
 from mlsys.models.interface import DistributedFamily
 from mlsys.models.matrix import Matrix, joined
 from mlsys.models.model_files import read_arrays, write_arrays
-from mlsys.models.target_transform import Transformed
+from mlsys.models.target_transform import TargetTransform, Transformed
 from mlsys.predict import HALF, decide, image_measures
 from mlsys.predict.coercion import to_json
 from mlsys.recipe import ReadOptions, Recipe
@@ -118,7 +119,7 @@ def fit(
     StoreError
         The bundle cannot be written.
     """
-    models.for_task(family, task, is_monotone=bool(recipe.train.monotone))
+    models.for_task(family, task, **training_job.demands(recipe))
     # 1. The model to fit, and how.
     checked = training_job.params_of(recipe, family, params)
     features = training_job.fit_program(split.schema, statistics, recipe, family)
@@ -127,10 +128,12 @@ def fit(
     execution = plan(split, recipe, family, features.program.width)
     progress(f"{family}: {execution.kind} plan, {execution.reason}")
     # 2. The fit, judged on the validation rows.
+    facts = dict[str, Any]()
     if judged is None or execution.kind != "task":
         model, validated = _fit(store, job, execution, progress)
     else:
         model, validated = _fit_once(job, max_rows), cluster.call(judge, job, judged, threads=1)
+        facts = {} if max_rows is None or max_rows >= _num_fitted(job) else {"sampled_rows": max_rows}
     if validated.score is not None:
         progress(f"{family}: {validated.metric} {validated.score:.4f} on rows that were not fitted on")
     temperature = validated.temperature
@@ -150,7 +153,7 @@ def fit(
         params=checked.model_dump(mode="json"),
         threshold=validated.threshold,
         reference=reference,
-        provenance=_provenance(job, execution, model, validated),
+        provenance=_provenance(job, execution, model, validated) | facts | _thread_facts(job, execution),
         example=cluster.call(example, split, bundle.request_columns(split.schema, views), threads=1),
         views=views,
         read_options=ReadOptions.of(recipe.data, split.schema),
@@ -200,7 +203,7 @@ def _fit(
         return model, validated
     progress(f"{job.family}: fitting again with the validation rows")
     again = _fit_distributed(store, replace(job, params=params, parts=BOTH), stored, progress)
-    return (replace(model, model=again) if isinstance(model, Transformed) else again), validated
+    return training_job.scaled_as_before(model, again, job.target), validated
 
 
 def checkpoints_of(store: Store, job: TrainingJob) -> Path:
@@ -222,6 +225,7 @@ def _fit_once(job: TrainingJob, max_rows: int | None) -> Any:
     rows, params = cluster.share(_read, job, max_rows), job.params
     if job.is_refitted:
         params = models.family(job.family).grown(job.params, job.growth)
+    model: Any
     if isinstance(params, EnsembleParams):
         jobs = [(rows, replace(job, family=member.family, params=member.fitted)) for member in params.members]
         model = ensemble.FAMILY.of(params, cluster.map(_fit_rows, jobs))
@@ -229,7 +233,21 @@ def _fit_once(job: TrainingJob, max_rows: int | None) -> Any:
         threads = _threads(job)
         fitted = (rows, replace(job, params=params))
         model = cluster.call(_fit_rows, fitted, threads, threads=threads, memory=_memory(job))
-    return model if job.target is None else Transformed(model, job.target)
+    if isinstance(job.target, TargetTransform):
+        return Transformed(model, job.target)
+    return training_job.scaled_as_before(model, model, job.target)
+
+
+def _num_fitted(job: TrainingJob) -> int:
+    """Rows that the final fit may have."""
+    return sum(job.split.num_rows.get(part, 0) for part in (BOTH if job.is_refitted else BOTH[:1]))
+
+
+def _thread_facts(job: TrainingJob, execution: cluster.ExecutionPlan) -> dict[str, int]:
+    """The threads of a fit by one task, where they are several: sums over rows depend on them."""
+    is_mean = isinstance(job.params, EnsembleParams)
+    threads = 1 if execution.kind != "task" or is_mean else _threads(job)
+    return {} if threads == 1 else {"threads": threads}
 
 
 def _memory(job: TrainingJob, *, streamed: bool = False) -> int:
@@ -279,7 +297,7 @@ def fit_streamed(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]
     if params is None:
         return model, validated
     again = family.fit_blocks(job.streamed(BOTH), None, job.task, params, **how)
-    return (replace(model, model=again) if isinstance(model, Transformed) else again), validated
+    return training_job.scaled_as_before(model, again, job.target), validated
 
 
 def _validate_distributed(job: TrainingJob, model: Any) -> tuple[Any, ValidationResult]:
@@ -359,6 +377,13 @@ def _measure_pictures(split: Split, names: Sequence[str], task: Task) -> TableSt
     return image_measures.statistics(sampled(), names, task)
 
 
+def _target_facts(job: TrainingJob) -> dict[str, Any]:
+    """The scale of the target, or the balance of its classes, for the provenance of the model."""
+    if isinstance(job.target, ClassBalance):
+        return {"balance": job.target.to_json()}
+    return {} if job.target is None else {"target_transform": job.target.kind}
+
+
 def _provenance(
     job: TrainingJob, execution: cluster.ExecutionPlan, model: Any, validated: ValidationResult
 ) -> dict[str, Any]:
@@ -372,7 +397,7 @@ def _provenance(
         "rounds": models.rounds(job.family, model),
         "fitted_on": list(BOTH) if job.params_of_refit(model) is not None else ["train"],
         "validation": {"metric": validated.metric, "score": validated.score},
-        **({} if job.target is None else {"target_transform": job.target.kind}),
+        **_target_facts(job),
         **({} if validated.temperature is None else {"temperature": validated.temperature.temperature}),
         "versions": {
             "python": platform.python_version(),

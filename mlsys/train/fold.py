@@ -12,11 +12,11 @@ import numpy as np
 from mlsys import errors, models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
-from mlsys.models import target_transform
 from mlsys.models.boosting import BoostingFamily
+from mlsys.models.class_balance import Balancing
 from mlsys.models.interface import FamilyParams
 from mlsys.models.matrix import Matrix, joined
-from mlsys.models.target_transform import TargetTransform, Transform
+from mlsys.models.target_transform import Transform
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
@@ -88,7 +88,7 @@ def prepare(
     SealedError
         `judge` is a part that `split` does not open.
     """
-    models.for_task(family, task, is_monotone=bool(recipe.train.monotone))
+    models.for_task(family, task, **training_job.demands(recipe))
     folds = sorted(set(fit_folds))
     fitted = training_job.fit_program(split.schema, statistics.only(folds), recipe, family)
     columns = training_job.columns(fitted, split.schema, task)
@@ -121,7 +121,7 @@ def judged(
     *,
     seed: int,
     threads: int,
-    target: Transform = "none",
+    target: Transform | Balancing = "none",
     seconds: float | None = None,
     bins: dict[Hashable, Any] | None = None,
     measures_bytes: bool = False,
@@ -146,7 +146,7 @@ def judged(
     if exactly is not None:
         params, rounds = _exact(params, exactly, is_boosted=isinstance(models.family(family), BoostingFamily))
         how |= rounds
-    rows, scale = _rows(prepared, task, target, metric, has_rounds=has_rounds)
+    rows, scale = _rows(prepared, task, target, metric, seed, has_rounds=has_rounds)
     model = _fit(family, rows, task, params, {} if bins is None else bins, **how)
     model = training_job.scaled_back(family, model, scale, prepared.stopping, metric)
     fitted = time.perf_counter()
@@ -183,14 +183,14 @@ def round_seconds(
     seconds: float,
     seed: int,
     threads: int,
-    target: Transform,
+    target: Transform | Balancing,
     bins: dict[Hashable, Any],
 ) -> float:
     """Measure the seconds of a round of boosting, on few rounds; the arguments are those of `judged`.
 
     Where one round alone takes a good part of the `seconds` of a fit, it is not repeated.
     """
-    rows, _ = _rows(prepared, task, target, metric, has_rounds=True)
+    rows, _ = _rows(prepared, task, target, metric, seed, has_rounds=True)
 
     def time_of(rounds: int) -> float:
         few = params.model_copy(update={"rounds": rounds, "early_stopping": 0})
@@ -206,12 +206,12 @@ def round_seconds(
 
 
 def _rows(
-    prepared: Prepared, task: Task, target: Transform, metric: str, *, has_rounds: bool
-) -> tuple[tuple[Matrix, Matrix], TargetTransform | None]:
+    prepared: Prepared, task: Task, target: Transform | Balancing, metric: str, seed: int, *, has_rounds: bool
+) -> tuple[tuple[Matrix, Matrix], training_job.Target]:
     """The rows that count, to fit on and to say when to stop, with the target on its scale, and that scale."""
     is_held_out = has_rounds or target == "log"  # which is smeared over held-out rows
     train = prepared.train if is_held_out and prepared.train.num_rows else _with_stopping(prepared)
-    scale = target_transform.fit(target, train.y, training_job.functional(metric))
+    scale = training_job.scale_of(target, train.y, train.weight, task, metric, seed)
     stopping = training_job.counted(prepared.stopping, task, scale)
     return (training_job.as_fitted(train, task, scale), stopping), scale
 

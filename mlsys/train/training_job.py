@@ -22,7 +22,9 @@ from mlsys.evaluate import metrics
 from mlsys.features import directions, executors, plan, training
 from mlsys.features.executors import FileRows, file_rows
 from mlsys.features.training import TrainingProgram
-from mlsys.models import family, target_transform
+from mlsys.models import class_balance, family, target_transform
+from mlsys.models.class_balance import Balancing, ClassBalance, Corrected
+from mlsys.models.families.ensemble import Ensemble
 from mlsys.models.interface import DistributedFamily, FamilyParams
 from mlsys.models.matrix import Matrix, joined
 from mlsys.models.target_transform import TargetTransform, Transformed
@@ -33,6 +35,9 @@ from mlsys.statistics.arrays import numbers_of
 from mlsys.statistics.hashing import GOLDEN, mix
 from mlsys.train import shares
 from mlsys.train.shares import StreamedBlocks
+
+Target = TargetTransform | ClassBalance | None
+"""What the target goes through for the fit: another scale of a number, or a balance of classes."""
 
 MOST_ROUNDS = 1.15
 """Rounds of a refit at most, as a multiple of those that validation rows chose: the curve is flat near its best."""
@@ -178,7 +183,7 @@ class TrainingJob:
     task: Task
     family: str
     params: FamilyParams
-    target: TargetTransform | None = None
+    target: Target = None
     parts: tuple[str, ...] = ("train",)
 
     @property
@@ -228,7 +233,7 @@ class TrainingJob:
             again = chosen.fit_blocks(blocks, None, self.task, params, **how)
         else:
             again = chosen.fit(joined(blocks), None, self.task, params, **how)
-        return replace(model, model=again) if isinstance(model, Transformed) else again
+        return scaled_as_before(model, again, self.target)
 
     def params_of_refit(self, model: Any) -> FamilyParams | None:
         """The parameters of a refit: rounds grow with the rows, by `MOST_ROUNDS` at most.
@@ -237,8 +242,7 @@ class TrainingJob:
         """
         if not self.is_refitted:
             return None
-        own = model.model if isinstance(model, Transformed) else model
-        return models.family(self.family).params_of_refit(self.params, own, self.growth)
+        return models.family(self.family).params_of_refit(self.params, models.bare(model), self.growth)
 
     @property
     def is_refitted(self) -> bool:
@@ -268,13 +272,13 @@ def growth(num_rows: Mapping[str, int]) -> float:
     return min(1 + num_rows.get("validation", 0) / max(1, num_rows["train"]), MOST_ROUNDS)
 
 
-def counted(rows: Matrix, task: Task, target: TargetTransform | None) -> Matrix:
-    """Rows that count, with the target a unit of exposure and on the scale on which it is fitted; maybe none."""
+def counted(rows: Matrix, task: Task, target: Target) -> Matrix:
+    """Rows that count, with classes balanced, and the target a unit of exposure and on its scale; maybe none."""
     own = rows.as_counted(None if task.loss is None else task.loss.power)
     return own if target is None else target.matrix(own)
 
 
-def as_fitted(rows: Matrix, task: Task, target: TargetTransform | None) -> Matrix:
+def as_fitted(rows: Matrix, task: Task, target: Target) -> Matrix:
     """Rows to fit on: those that count, as `counted`.
 
     Raises
@@ -314,14 +318,38 @@ def _loss(metric: str, known: tuple[str, ...]) -> str:
     return loss if loss in known else "squared"
 
 
-def target_kind(recipe: Recipe, task: Task) -> target_transform.Transform:
-    """The transform of the target that the recipe names; none with ``auto``, which selection decides.
+def demands(recipe: Recipe) -> dict[str, bool]:
+    """The demands of a recipe on a family beside the task, as `Family.lacks` takes them."""
+    weighted = {"is_weighted": True} if recipe.train.balance == "weights" else {}
+    return {"is_monotone": bool(recipe.train.monotone), **weighted}
+
+
+def _balancing(recipe: Recipe, task: Task) -> Balancing | None:
+    """The balance of classes that the recipe names; None with ``auto``, which selection decides."""
+    wish = recipe.train.balance
+    if wish == "none":
+        return None
+    if not task.is_classification:
+        raise errors.RecipeError.build(
+            "recipe: train.balance",
+            got=f"{Balancing(wish['sample']) if isinstance(wish, dict) else wish} for a {task.kind.value} task",
+            expected="none: a number has no classes",
+            hint="leave it out, or set task: binary",
+        )
+    if isinstance(wish, dict):
+        return Balancing(wish["sample"])
+    return Balancing() if wish == "weights" else None
+
+
+def target_kind(recipe: Recipe, task: Task) -> target_transform.Transform | Balancing:
+    """The transform of the target, or balance of its classes, that the recipe names; none with ``auto``.
 
     Raises
     ------
     RecipeError
-        The target is a class, or the recipe names a loss, which is one of the target as it is.
+        A transform of classes, a balance of numbers, or a transform beside a loss of the target as it is.
     """
+    balancing = _balancing(recipe, task)
     kind = recipe.train.target_transform
     if kind not in ("auto", "none") and task.loss is not None:
         raise errors.RecipeError.build(
@@ -337,16 +365,32 @@ def target_kind(recipe: Recipe, task: Task) -> target_transform.Transform:
             expected="none: a class has no scale",
             hint="leave it out, or set task: regression",
         )
-    return "none" if kind == "auto" else kind
+    return balancing or ("none" if kind == "auto" else kind)
 
 
-def fit_target(split: Split, recipe: Recipe, task: Task) -> TargetTransform | None:
-    """Fit the recipe's transform of the target to all training rows."""
+def fit_target(split: Split, recipe: Recipe, task: Task) -> Target:
+    """Fit the recipe's transform of the target, or balance of its classes, to all training rows."""
     kind = target_kind(recipe, task)
     if kind == "none":
         return None
-    y = _target(split.table("train", [task.target])[task.target], task)
-    return target_transform.fit(kind, y, functional(recipe.selection.metric))
+    names = [task.target, *([] if task.weight is None else [task.weight])]
+    rows = split.table("train", names)
+    weight = None if task.weight is None else numbers_of(rows[task.weight])
+    return scale_of(kind, _target(rows[task.target], task), weight, task, recipe.selection.metric, recipe.seed)
+
+
+def scale_of(
+    kind: target_transform.Transform | Balancing,
+    y: NDArray[np.float64],
+    weight: NDArray[np.float64] | None,
+    task: Task,
+    metric: str,
+    seed: int,
+) -> Target:
+    """Fit a transform of the target, or a balance of its classes, to the rows to fit on."""
+    if isinstance(kind, Balancing):
+        return class_balance.fit(kind, y, weight, len(task.classes), seed)
+    return target_transform.fit(kind, y, functional(metric))
 
 
 def functional(metric: str) -> str:
@@ -354,10 +398,29 @@ def functional(metric: str) -> str:
     return metrics.METRICS[metric].functional if metric in metrics.METRICS else "mean"
 
 
-def scaled_back(family: str, model: Any, target: TargetTransform | None, held_out: Matrix, metric: str) -> Any:
-    """A model with predictions on the target's own scale: means where the metric asks for means, else medians."""
+def scaled_as_before(model: Any, again: Any, target: Target) -> Any:
+    """A model that was fitted `again`, with the scale of its target or the correction of its classes as before."""
+    if isinstance(target, ClassBalance):
+        return _corrected(again, target)
+    return replace(model, model=again) if isinstance(model, Transformed) else again
+
+
+def _corrected(model: Any, balance: ClassBalance) -> Any:
+    """A model whose probabilities are the true ones; of a mean those of each member, as the search averages them."""
+    if isinstance(model, Ensemble):
+        return replace(model, members=tuple(_corrected(member, balance) for member in model.members))
+    return Corrected(model, balance.correction)
+
+
+def scaled_back(family: str, model: Any, target: Target, held_out: Matrix, metric: str) -> Any:
+    """A model with true probabilities, or predictions on the target's own scale.
+
+    Those are means where the metric asks for means, else medians.
+    """
     if target is None:
         return model
+    if isinstance(target, ClassBalance):
+        return _corrected(model, target)
     made = Transformed(model, target)
     if functional(metric) != "mean":
         return made

@@ -79,7 +79,7 @@ def search(
         got = ", ".join(sorted(split.parts))
         hint = 'split.only("train", "validation"): test rows are opened once, by evaluate'
         raise errors.SealedError.build(where, got=got, expected="the parts train and validation alone", hint=hint)
-    models.for_task(family, task, is_monotone=bool(recipe.train.monotone))
+    models.for_task(family, task, **training_job.demands(recipe))
     families = search_space.families(split, recipe, family, task, contenders)
     metric = metrics.find(recipe.selection.metric, task.kind, metrics.usual(task))
     default = training_job.params_of(recipe, family).model_dump(mode="json")

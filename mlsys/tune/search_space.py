@@ -32,8 +32,8 @@ def families(
 
 
 def _stands_beside(name: str, encodings: Collection[str], split: Split, task: Task, recipe: Recipe) -> bool:
-    beside, is_monotone = models.family(name), bool(recipe.train.monotone)
-    lacks = beside.lacks(task, is_monotone=is_monotone)
+    beside = models.family(name)
+    lacks = beside.lacks(task, **training_job.demands(recipe))
     return beside.encoding in encodings and lacks is None and bool(_portfolio(split, name, task))
 
 

@@ -36,6 +36,7 @@ from ray import tune
 
 from mlsys import budget, cluster, errors, models, train
 from mlsys.evaluate import metrics
+from mlsys.models.class_balance import Balancing
 from mlsys.models.interface import FamilyParams
 from mlsys.models.matrix import joined_values
 from mlsys.models.target_transform import Transform
@@ -70,7 +71,7 @@ class Search:
     rows: Mapping[str, tuple[cluster.Shared[train.Prepared], ...]]
     task: Task
     metric: str
-    target: Transform
+    target: Transform | Balancing
     seed: int
     families: Mapping[str, Searched]
     predictions: Path

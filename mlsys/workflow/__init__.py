@@ -51,6 +51,7 @@ FIT = (
     "features.columns",
     "features.derive",
     "selection.metric",
+    "train.balance",
     "train.early_stopping",
     "train.family",
     "train.monotone",

@@ -119,7 +119,7 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
     def predict(self, model: Ensemble, X: np.ndarray) -> np.ndarray:
         """Sum the weighted predictions in the order of the members, so that a row has the same bits in any batch."""
         facts = zip(model.facts.families, model.facts.weights, model.members, strict=True)
-        parts = [weight * models.family(name).predict(member, X) for name, weight, member in facts]
+        parts = [weight * models.predict(name, member, X) for name, weight, member in facts]
         total = parts[0]
         for part in parts[1:]:
             total = total + part
@@ -130,7 +130,7 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
         members = []
         for member, fitted in zip(params.members, model.members, strict=True):
             family = models.family(member.family)
-            grown = family.params_of_refit(member.fitted, fitted, growth)
+            grown = family.params_of_refit(member.fitted, models.bare(fitted), growth)
             if grown is None:
                 return None
             members.append(member.model_copy(update={"params": grown.model_dump(mode="json")}))
@@ -149,7 +149,7 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
         write_facts(folder / "ensemble.json", model.facts)
         for number, (name, member) in enumerate(zip(model.facts.families, model.members, strict=True)):
             (folder / f"member-{number}").mkdir()
-            models.family(name).save(member, folder / f"member-{number}")
+            models.save(name, member, folder / f"member-{number}")
 
     def load(self, folder: Path) -> Ensemble:
         """Read what `save` wrote."""
@@ -158,7 +158,7 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
         if len(facts.families) != len(facts.weights) or not all(name in models.FAMILIES for name in facts.families):
             raise damaged(file, f"{facts.families}", "known families, each with a weight")
         folders = [folder / f"member-{number}" for number in range(len(facts.families))]
-        members = [models.family(name).load(own) for name, own in zip(facts.families, folders, strict=True)]
+        members = [models.load(name, own) for name, own in zip(facts.families, folders, strict=True)]
         return Ensemble(facts, tuple(members))
 
 

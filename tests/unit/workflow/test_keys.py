@@ -112,6 +112,7 @@ VALUES = {
     "train.params": ({"l2": 3.0}, FITS),
     "train.rounds": (5, FITS),
     "train.weight": ("x", COLLECT | TRAIN),
+    "train.balance": ({"sample": 3.0}, FITS),
     "train.exposure": ("x", COLLECT | TRAIN),
     "train.monotone": ({"x": "increasing"}, FITS),
     "train.early_stopping": (3, FITS),
