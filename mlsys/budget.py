@@ -1,8 +1,8 @@
-"""The time that steps 4, 7 and 5 may take together, and the part of it that each of them has.
+"""The time from the first byte to a model, and the part of it that each step has.
 
-The time of a recipe is one: comparing families, searching parameters and the final fit share it. The shares are upper
-bounds; what a step leaves goes to the next. The final fit is not timed: the search chooses models whose fits
-fit into what is reserved for it, so that the same choice always ends in the same model.
+The time of a recipe is one: reading, comparing families, searching parameters and the final fit share it. The shares
+are upper bounds; what a step leaves goes to the next. The final fit is not timed: the search chooses models whose fits
+have room in what is reserved for it, so that the same choice always ends in the same model.
 """
 
 from __future__ import annotations
@@ -25,6 +25,18 @@ FIT_S = 0.5
 
 SELECTION, SEARCH = 0.25, 0.75
 """Fractions of the time that are over at the end of selection, and of the search."""
+
+
+READING = 0.5
+"""Fraction of the time that reading takes away from learning at most, however long it takes."""
+
+
+def read(recipe: Recipe, whole: float, before: float) -> float:
+    """Seconds of the `whole` budget that are over when learning begins: those of the steps before, half of it at most.
+
+    A budget that follows the size of the rows is for learning alone, and so is one without an end.
+    """
+    return 0.0 if recipe.budget in {"auto", "none"} else min(before, READING * whole)
 
 
 def seconds(recipe: Recipe, split: Split, task: Task) -> float:

@@ -48,10 +48,10 @@ class BoostingParams(FamilyParams):
         30, ge=0, description="rounds without gain on validation before stopping; 0 grows all rounds and keeps them"
     )
     learning_rate: float = Field(0.05, gt=0, le=1)
-    loss: Literal["squared", "absolute"] = Field(
+    loss: Literal["squared", "absolute", "poisson"] = Field(
         "squared",
         description="loss of a number where the recipe's own `loss` names none; absolute errors ask for the median and "
-        "do not heed a tail",
+        "do not heed a tail; poisson fits the logarithm of the mean of values that are never negative",
     )
 
 
@@ -319,9 +319,16 @@ class BoostingFamily(Family[P, Boosted[B]], Generic[P, B, D]):
             raise damaged(file, str(error).strip().splitlines()[0], self.format) from None
 
 
-def has_log_margins(task: Task) -> bool:
+def has_log_margins(task: Task, params: BoostingParams) -> bool:
     """True if the sum of the trees is the logarithm of a value."""
-    return task.loss is not None and task.loss.has_log_link
+    if task.loss is None:
+        return not task.is_classification and params.loss == "poisson"
+    return task.loss.has_log_link
+
+
+def judged_by_squares(task: Task, params: BoostingParams) -> bool:
+    """True if the logarithm of the mean is fitted for a metric of squared errors, which says when to stop, too."""
+    return task.loss is None and has_log_margins(task, params)
 
 
 def rate_in_time(rate: float, rounds: float) -> float:

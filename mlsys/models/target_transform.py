@@ -1,9 +1,11 @@
 """The target on another scale for fitting, and predictions back on its own: for targets with heavy or long tails.
 
-Three ways. ``none`` fits the target as it is. ``winsor`` moves values beyond the fences of the training rows
-(`mlsys.statistics.tails.fences`) to them. ``log`` takes the inverse hyperbolic sine of (y - centre) / scale: a
-logarithm for large values, a straight line near the centre, defined for both signs and for zero; and
-sign(y) ln(1 + |y|) where that is what the metric compares.
+Four ways. ``none`` fits the target as it is. ``log_link`` has boosters fit the logarithm of its mean, by the Poisson
+likelihood, which finds the mean of any values that are never negative, counts or not (Gourieroux et al.); other
+families fit the target as it is, and no prediction is negative. ``winsor`` moves values beyond the fences of the
+training rows (`mlsys.statistics.tails.fences`) to them. ``log`` takes the inverse hyperbolic sine of
+(y - centre) / scale: a logarithm for large values, a straight line near the centre, defined for both signs and for
+zero; and sign(y) ln(1 + |y|) where that is what the metric compares.
 
 Back on its own scale, a prediction of the mean of the logarithms is nearer to the median than to the mean. Where the
 metric asks for means (squared errors), it is smeared over the residuals e of rows that were held out: the mean of
@@ -14,6 +16,8 @@ References
 ----------
 Duan (1983), "Smearing estimate: a nonparametric retransformation method", JASA 78(383),
 doi:10.1080/01621459.1983.10478017.
+Gourieroux, Monfort & Trognon (1984), "Pseudo maximum likelihood methods: theory", Econometrica 52(3),
+doi:10.2307/1913471; Santos Silva & Tenreyro (2006), "The log of gravity", doi:10.1162/rest.88.4.641.
 Burbidge, Magee & Robb (1988), "Alternative transformations to handle extreme values of the dependent variable",
 JASA 83(401), doi:10.1080/01621459.1988.10478575: the inverse hyperbolic sine.
 Tukey (1962), "The future of data analysis", Annals of Mathematical Statistics 33(1), section 14: winsorising.
@@ -31,7 +35,7 @@ from mlsys.models.matrix import Matrix
 from mlsys.models.model_files import ModelFacts, read_facts, write_facts
 from mlsys.statistics import tails
 
-Transform = Literal["none", "log", "winsor"]
+Transform = Literal["none", "log", "winsor", "log_link"]
 
 FILE = "target.json"
 """File of a transform beside those of the family; there is none where the target is fitted as it is."""
@@ -54,7 +58,7 @@ class TargetTransform(ModelFacts):
         Means of cosh and sinh of the residuals; 1 and 0 keep medians.
     """
 
-    kind: Literal["log", "log1p", "winsor"]
+    kind: Literal["log", "log1p", "winsor", "log_link"]
     low: float
     high: float
     centre: float = 0.0
@@ -64,6 +68,8 @@ class TargetTransform(ModelFacts):
 
     def forward(self, y: np.ndarray) -> np.ndarray:
         """The target as it is fitted."""
+        if self.kind == "log_link":
+            return np.asarray(np.maximum(y, 0.0))
         if self.kind == "winsor":
             return np.asarray(np.clip(y, self.low, self.high))
         if self.kind == "log1p":
@@ -72,6 +78,8 @@ class TargetTransform(ModelFacts):
 
     def inverse(self, z: np.ndarray) -> np.ndarray:
         """Predictions on the target's own scale; the same bits for a row alone and among others."""
+        if self.kind == "log_link":
+            return np.asarray(np.maximum(z, 0.0))
         if self.kind == "winsor":
             return np.asarray(np.clip(z, self.low, self.high))
         ends = self.forward(np.array([self.low, self.high]))
@@ -109,6 +117,8 @@ def fit(kind: Transform, y: np.ndarray, functional: str) -> TargetTransform | No
     if kind == "none" or not len(y) or y.min() == y.max():
         return None
     low, high = float(y.min()), float(y.max())
+    if kind == "log_link":
+        return TargetTransform(kind=kind, low=low, high=high)
     if kind == "winsor":
         inner, outer = tails.fences(y)
         return TargetTransform(kind=kind, low=max(low, inner), high=min(high, outer))

@@ -444,8 +444,9 @@ class Recipe(Section):
     seed: int = Field(0, description="seed of everything that is drawn: parts, folds, samples, models")
     budget: Annotated[Span, AfterValidator(_longer_than_zero)] | Literal["auto", "none"] = Field(
         "auto",
-        description="time for steps 4, 7 and 5 together, e.g. 60s or 10m; auto takes 20 seconds to 5 minutes by the "
-        "size of the training rows; none has no clock, so that nothing depends on how fast a machine is",
+        description="time from the first byte to the model, e.g. 60s or 10m, of which reading takes half at most; auto "
+        "takes 20 seconds to 5 minutes after reading, by the size of the training rows; none has no clock, so that "
+        "nothing depends on how fast a machine is",
     )
     data: DataSection
     features: FeaturesSection = FeaturesSection()

@@ -125,6 +125,7 @@ def rank(
         progress(note)
     ways += forms.text_forms(split.schema, recipe)
     candidates = _candidates(families, ways, balances or forms.target_forms(resolved, tail, metric))
+    num_compared = len(candidates)
     if math.isfinite(seconds) and recipe.train.family == "auto":
         candidates, messages = forms.by_representative(candidates)
         sentences += messages
@@ -135,8 +136,14 @@ def rank(
     notes = [*sentences, *leaving, *_notes(recipe, split, grid.scored)]
     scores, wish = grid.scores(), recipe.selection
     ranking = boards.leaderboard(metric, scores, notes, wish.margin, wish.prefer, grid.refused(scores))
-    chosen = candidates[_chosen(recipe, ranking)]
-    return dataclasses.replace(ranking, decided=_decided(recipe, task, metric, chosen), left=grid.left)
+    chosen = _chosen(recipe, ranking)
+    leading = forms.leading(chosen, ranking.entries) if len(candidates) < num_compared else chosen
+    if leading != chosen:
+        note = f"the form of {leading} is that of {boards.family_of(chosen)}, too: both take the same features"
+        progress(note)
+        ranking = dataclasses.replace(ranking, notes=(*ranking.notes, note))
+    decided = _decided(recipe, task, metric, candidates[leading])
+    return dataclasses.replace(ranking, decided=decided, left=grid.left)
 
 
 def _candidates(

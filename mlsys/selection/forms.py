@@ -7,7 +7,7 @@ The winner's values are the decision of step 4: later steps run as if the recipe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,11 @@ from mlsys.evaluate import metrics
 from mlsys.features.auto_plan import automatic
 from mlsys.features.operations.operation import PlanInputs
 from mlsys.models import class_balance
+from mlsys.models.boosting import BoostingFamily
 from mlsys.recipe import Recipe
 from mlsys.schema import Kind, Role, Schema, Task
 from mlsys.selection import code_forms
+from mlsys.selection.leaderboard import LeaderboardEntry, family_of
 from mlsys.statistics import TrainStatistics, encode_target
 from mlsys.statistics.tails import Tail
 
@@ -46,6 +48,7 @@ class CandidateForm:
 
 
 USUAL = CandidateForm()
+LOG_LINK = CandidateForm("log link", {"train.target_transform": "log_link"})
 TRANSFORMS = {"log": CandidateForm("log target", {"train.target_transform": "log"}),
               "winsor": CandidateForm("winsorised target", {"train.target_transform": "winsor"})}  # fmt: skip
 
@@ -72,10 +75,11 @@ def target_forms(recipe: Recipe, tail: Tail | None, metric: metrics.Metric) -> l
     """The forms of the target to compare where the recipe leaves its transform open, the usual one first."""
     if recipe.train.target_transform != "auto" or tail is None:
         return [USUAL]
+    links = [LOG_LINK] if metric.functional == "mean" and tail.is_multiplied else []
     if tail.is_heavy:
-        return [USUAL, *TRANSFORMS.values()]
+        return [USUAL, *TRANSFORMS.values(), *links]
     is_log = tail.is_skewed or metric.functional == "mean of logarithms"
-    return [USUAL, TRANSFORMS["log"]] if is_log else [USUAL]
+    return [USUAL, TRANSFORMS["log"], *links] if is_log else [USUAL, *links]
 
 
 BALANCED = CandidateForm("weighted classes", {"train.balance": "weights"})
@@ -94,12 +98,12 @@ def balance_notes(balances: list[CandidateForm]) -> list[str]:
     """Say that classes are tried with weights, and how the recipe settles it."""
     return (
         ["a class is rare; compared with weighted classes, too (train.balance: none or weights settles it)"]
-        if (balances)
+        if balances
         else []
     )
 
 
-MAX_FORMS = 4
+MAX_FORMS = 6
 """Forms of a family at most: two rounds of folds each, and the rest for the best."""
 
 
@@ -194,6 +198,7 @@ def of_family(name: str, features: list[CandidateForm], targets: list[CandidateF
     if models.family(name).encoding == "none":
         return [USUAL]
     able = [form for form in targets if form is not BALANCED or models.family(name).takes_weights]
+    able = [form for form in able if form is not LOG_LINK or isinstance(models.family(name), BoostingFamily)]
     return combined([form for form in features if form.family in (None, name)], able)
 
 
@@ -227,3 +232,16 @@ def by_representative(candidates: Mapping[str, CandidateForm]) -> tuple[dict[str
     return staying, [
         f"forms of columns and target are compared by {REPRESENTATIVE} alone, to save time"
     ] if left else []
+
+
+def leading(chosen: str, entries: Sequence[LeaderboardEntry]) -> str:
+    """The candidate whose form decides where `by_representative` left others out: of the representative, its best.
+
+    It decides for families that take the same features as it does, and were compared in their usual form alone.
+    """
+    own = [entry for entry in entries if entry.family == REPRESENTATIVE]
+    same = models.family(family_of(chosen)).encoding == models.family(REPRESENTATIVE).encoding
+    if not own or not same or chosen != family_of(chosen):
+        return chosen
+    best = max(own, key=lambda entry: len(entry.scores))
+    return best.name if best.form else chosen

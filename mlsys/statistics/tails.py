@@ -10,6 +10,7 @@ References
 Embrechts, Klüppelberg & Mikosch (1997), "Modelling Extremal Events", section 6.2.6, doi:10.1007/978-3-642-33483-2.
 Hill (1975), "A simple general approach to inference about the tail of a distribution", Annals of Statistics 3(5),
 doi:10.1214/aos/1176343247: the tail index.
+Bulmer (1979), "Principles of statistics", Dover: a skewness beyond 1/2 is moderate.
 Brys, Hubert & Struyf (2004), "A robust measure of skewness", Journal of Computational and Graphical Statistics 13(4),
 doi:10.1198/106186004X12632: the medcouple.
 Hubert & Vandervieren (2008), "An adjusted boxplot for skewed distributions", Computational Statistics & Data Analysis
@@ -30,6 +31,9 @@ TOP, FEW = 0.001, 5
 
 HEAVY = 0.5
 """Share of the squared deviations above which a tail is heavy: that of a log-normal variable of σ = 1.55."""
+
+MULTIPLIED = 0.5
+"""Skewness from which on effects on values that are never negative may multiply: a moderate one (Bulmer 1979)."""
 
 SKEWED = 2.0
 """Skewness of an exponential distribution, from which on a logarithm is worth a try."""
@@ -100,6 +104,11 @@ class Tail:
     def is_skewed(self) -> bool:
         """True if no value is negative and the upper tail is long, or all of it the other way round."""
         return (self.minimum >= 0 and self.skewness > SKEWED) or (self.maximum <= 0 and self.skewness < -SKEWED)
+
+    @property
+    def is_multiplied(self) -> bool:
+        """True if no value is negative and the upper tail is longer than the lower one."""
+        return self.minimum >= 0 and self.skewness > MULTIPLIED
 
     def sentence(self) -> str:
         """Say what is heavy about the tail."""

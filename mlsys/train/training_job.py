@@ -306,8 +306,11 @@ def params_of(recipe: Recipe, family: str, values: Mapping[str, Any] | None = No
     """
     known = models.family(family).params.model_fields
     shared = {name: getattr(recipe.train, name) for name in ("rounds", "early_stopping") if name in known}
-    if "loss" in known and not recipe.train.monotone:  # of which boosters keep a direction with squares alone
-        shared["loss"] = _loss(recipe.selection.metric, typing.get_args(known["loss"].annotation))
+    losses = typing.get_args(known["loss"].annotation) if "loss" in known else ()
+    if "poisson" in losses and recipe.train.target_transform == "log_link":
+        shared["loss"] = "poisson"
+    elif losses and not recipe.train.monotone:  # of which boosters keep a direction with squares alone
+        shared["loss"] = _loss(recipe.selection.metric, losses)
     own = recipe.train.params if recipe.train.family == family else {}
     return models.params_of(family, {**shared, **own, **(values or {})})
 

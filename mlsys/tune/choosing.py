@@ -134,11 +134,9 @@ class FinalChoice(Searching):
 
     def _final_s(self, members: list[Trial]) -> float:
         """Seconds that the final fit of these trials should take: side by side, on more rows than a trial had."""
-        rows, judges = self.split.num_rows, len(self._judges())
-        more = (rows["train"] + rows.get("validation", 0)) / min(rows["train"], self.recipe.tune.max_rows)
-        each = [trial.fit_s / judges * more * min(more, training_job.MOST_ROUNDS) for trial in members]
+        each = [trial.fit_s / len(self._judges()) * self.growth() for trial in members]
         if len(each) == 1:
-            threads = fitting.useful_threads(sum(rows.values()) * len(self.split.schema.features))
+            threads = fitting.useful_threads(sum(self.split.num_rows.values()) * len(self.split.schema.features))
             return each[0] / (THREADS_GAIN if threads > 1 else 1.0)
         return max(*each, sum(each) / cluster.num_cpus())
 

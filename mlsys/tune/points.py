@@ -36,6 +36,9 @@ EVERY = 3
 
 DEARER = 2.0
 
+HASTE, MOST_HASTE = 2.0, 4.0
+"""Multiple of their learning rates that the next points have after a trial that its time ended, and the most of it."""
+
 LEAST = 0.5
 """Time that has to be left for another trial, as a fraction of what the fastest family takes for one."""
 
@@ -81,6 +84,9 @@ class Points:
         The number +1 where larger scores are better, else -1.
     patience
         Proposals of Optuna without a better score after which there are no more.
+    haste
+        How much sooner than in their time the next points have to come to their end: boosting that was not at its end
+        when its time was over has to learn faster, for the time is the same.
     """
 
     families: Mapping[str, Searched]
@@ -90,6 +96,7 @@ class Points:
     best: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
     studies: dict[str, optuna.Study] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
+    haste: float = 1.0
     proposed: int = 0
     patience: int = sys.maxsize
     in_vain: int = 0
@@ -107,6 +114,7 @@ class Points:
             return  # which the time of this search leaves out
         self.queue = [(name, point) for name, point in self.queue if not _is_point(trial, name, point)]
         self.costs[trial.family] = trial.fit_s
+        self.hurry(is_late=not trial.finished and trial.rounds is not None)
         self._tell(trial.family, trial.params, trial.score)
 
     def next(self) -> tuple[str, dict[str, Any], optuna.trial.Trial | None] | None:
@@ -136,6 +144,10 @@ class Points:
             is_better = all(self.sign * score > best for best, _ in self.best.values())
             self.in_vain = 0 if is_better else self.in_vain + 1
             self._note_best(name, params, score)
+
+    def hurry(self, *, is_late: bool) -> None:
+        """Have the next points learn faster, if a trial was late."""
+        self.haste = min(MOST_HASTE, self.haste * HASTE) if is_late else self.haste
 
     def _family(self) -> str | None:
         able = sorted(self.studies, key=lambda name: -self.best.get(name, (-float("inf"), {}))[0])
@@ -190,7 +202,8 @@ class Proposer(Searcher):
         if proposed is None:
             return Searcher.FINISHED
         self.running[trial_id] = proposed
-        return {"family": proposed[0], "params": proposed[1], "is_paced": proposed[2] is None}
+        haste = self.points.haste if proposed[2] is None else None
+        return {"family": proposed[0], "params": proposed[1], "haste": haste}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:  # noqa: FBT001, FBT002
         name, params, asked = self.running.pop(trial_id)
@@ -199,6 +212,7 @@ class Proposer(Searcher):
         cost = float(result.get("fit_s", 0.0)) if result else 0.0
         if result and not result.get("finished", True):  # it would have taken longer than its time
             cost = max(cost, self.points.costs.get(name, 0.0))
+            self.points.hurry(is_late=asked is None and result.get("rounds") is not None)
         self.points.end(name, params, asked, score, cost)
 
     def save(self, checkpoint_path: str) -> None:

@@ -198,15 +198,15 @@ def _shares(name: str, facts: Json) -> Html:
     return charts.bars(list(facts["shares"]), list(facts["shares"].values()), title=title, value_label="share")
 
 
-PHASES = {"selection": "comparing", "tune": "searching", "train": "final fit"}
+PHASES = {"reading": "reading", "selection": "comparing", "tune": "searching", "train": "final fit"}
 
 
 def _time(phases: Json) -> list[Html]:
-    """The three steps on one scale beside their limits."""
+    """The steps on one scale beside their limits."""
     budget, began, parts = phases["budget"], 0.0, []
     for step, name in PHASES.items():
         seconds = phases.get(step)
-        if seconds is not None:
+        if seconds:
             parts.append(charts.Stretch(name, began, began + seconds, formats.seconds(seconds)))
             began += seconds
     limits = {}

@@ -33,6 +33,9 @@ PATIENCE = {500: 8, 2_500: 15, 10_000: 40, 100_000: 100}
 FEW_ROWS = 10_000
 """Training rows below which trials are judged on the folds, too."""
 
+LEAST_RESERVE = 0.25
+"""Part of the time for the final fit that a trial has in any case: of many rows, both see a sample."""
+
 FEWEST_ROUNDS = 100
 """Rounds without which a family is not worth its time."""
 
@@ -119,7 +122,18 @@ class Searching:
             )
         target, until = training_job.target_kind(self.recipe, self.task), time.time() + seconds
         how = (self.metric.name, target, self.recipe.seed, self.families)
-        return Search(self._rows, self.task, *how, journal.folder, until, self.recipe.selection.max_bytes is not None)
+        limits = self.recipe.selection.max_bytes is not None, self._longest()
+        return Search(self._rows, self.task, *how, journal.folder, until, *limits)
+
+    def _longest(self) -> float:
+        """Seconds of a trial whose final fit, on more rows, fits into its reserve; a part of that in any case."""
+        return max(self.reserve * len(self._judges()) / self.growth(), LEAST_RESERVE * self.reserve)
+
+    def growth(self) -> float:
+        """Seconds of the final fit beside those of one fit of a trial: it has more rows, and more rounds for them."""
+        rows = self.split.num_rows
+        more = (rows["train"] + rows.get("validation", 0)) / min(rows["train"], self.recipe.tune.max_rows)
+        return more * min(more, training_job.MOST_ROUNDS)
 
     @functools.cached_property
     def _rows(self) -> dict[str, tuple[cluster.Shared[train.Prepared], ...]]:

@@ -66,6 +66,8 @@ class Search:
         Time, as `time.time` counts, at which the search ends.
     measures_bytes
         Whether the bytes of each model are measured.
+    longest
+        Seconds that a trial may take at most, however much time is left.
     """
 
     rows: Mapping[str, tuple[cluster.Shared[train.Prepared], ...]]
@@ -77,6 +79,7 @@ class Search:
     predictions: Path
     until: float = math.inf
     measures_bytes: bool = False
+    longest: float = math.inf
 
     @property
     def sign(self) -> int:
@@ -116,20 +119,20 @@ def judge(
     params: Mapping[str, Any],
     threads: int,
     *,
-    is_paced: bool = False,
+    haste: float | None = None,
     exactly: Sequence[Mapping[str, int]] = (),
 ) -> Judged:
     """Fit with `params` over the defaults on each round of rows, and judge all predictions together.
 
-    Where it `is_paced` and there is a clock, the learning rate is one at which boosting ends in time. Where it is given
-    what a former trial `exactly` reached, a fit each, each fit ends there and nowhere before.
+    With some `haste` and a clock, the learning rate is one at which boosting ends in that part of its time. Where it is
+    given what a former trial `exactly` reached, a fit each, each fit ends there and nowhere before.
     """
     how: dict[str, Any] = {"seed": search.seed, "threads": threads, "target": search.target}
     checked = models.params_of(family, {**search.families[family].defaults, **params})
     seconds, is_free = _seconds(search, len(rows)), "learning_rate" not in search.families[family].fixed
-    if is_paced and is_free and seconds is not None:
+    if haste is not None and is_free and seconds is not None:
         given = (rows[0], search.task, family, checked, search.metric)
-        params = {**params, **pace.in_time(*given, seconds=seconds, bins=bins[0], **how)}
+        params = {**params, **pace.in_time(*given, seconds=seconds / haste, bins=bins[0], **how)}
         checked = models.params_of(family, {**search.families[family].defaults, **params})
     how["measures_bytes"] = search.measures_bytes
     results, outputs, finished = [], [], True
@@ -170,7 +173,7 @@ def _mean_cut(params: FamilyParams, results: list[train.FoldResult]) -> dict[str
 def _seconds(search: Search, rounds_left: int) -> float | None:
     if math.isinf(search.until):
         return None
-    return max(budget.FIT_S, SHARE * (search.until - time.time()) / rounds_left)
+    return max(budget.FIT_S, min(search.longest, SHARE * (search.until - time.time())) / rounds_left)
 
 
 def _write_predictions(file: Path, output: np.ndarray) -> None:
@@ -377,8 +380,8 @@ class _TrialWorker(tune.Trainable):
         encoding = training_job.encoding(family)
         if encoding not in self.rows:
             self.rows[encoding] = [each.get() for each in self.search.rows[encoding]]
-        rows, is_paced = self.rows[encoding], self.config["is_paced"]
-        ended = judge(self.search, rows, self.bins, family, params, 1, is_paced=is_paced)
+        rows, haste = self.rows[encoding], self.config["haste"]
+        ended = judge(self.search, rows, self.bins, family, params, 1, haste=haste)
         return {**dataclasses.asdict(ended), tune.result.DONE: True}
 
 

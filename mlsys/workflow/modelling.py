@@ -77,7 +77,8 @@ def selection(context: StepContext, data: CollectResult, profile: ExploreResult)
     began = time.monotonic()
     recipe, rows = context.recipe, Split.open(context.store, data.split).only("train")
     statistics = _statistics(context.store, profile.statistics)
-    seconds = budget.SELECTION * budget.seconds(recipe, rows, data.task)
+    whole = budget.seconds(recipe, rows, data.task)
+    seconds = budget.SELECTION * (whole - budget.read(recipe, whole, context.spent))
     ranking = step.rank(rows, statistics, recipe, data.task, seconds=seconds, progress=context.progress)
     return SelectionResult(
         ranking=context.store.put_json("ranking", ranking.to_json()),
@@ -96,7 +97,9 @@ def tune(context: StepContext, data: CollectResult, profile: ExploreResult, rank
     from mlsys import tune as step
 
     rows, whole = _searched_rows(context, data, profile, ranking)
-    left, reserve = budget.SEARCH * whole - (ranking.seconds or 0.0), (1 - budget.SEARCH) * whole
+    compared = ranking.seconds or 0.0
+    over = budget.read(context.recipe, whole, context.spent - compared) + compared
+    left, reserve = budget.SEARCH * whole - over, (1 - budget.SEARCH) * whole
     how: dict[str, Any] = {"seconds": max(left, 0.0), "reserve": reserve, "progress": context.progress}
     how["contenders"] = ranking.contenders
     return _tuned(context, step.search(*rows, ranking.family, folder=context.folder, **how))

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from mlsys.workflow.run import Run
 
 
+BEFORE = ("collect", "explore", "features")
+"""Steps whose seconds are over when learning begins."""
+
+
 def comparison(run: Run) -> dict[str, str]:
     """Draw ``selection.html``; returns its path by its name."""
     result = cast("SelectionResult", run.results["selection"])
@@ -49,11 +53,13 @@ def _values(run: Run, step: str) -> dict[str, Any]:
 
 
 def _phases(run: Run) -> dict[str, Any]:
-    """Seconds of comparing, searching and the final fit as far as they are made, and the budget that they share."""
+    """Seconds of reading, comparing, searching and the final fit as far as they are made, and their budget."""
     rows = cast("CollectResult", run.results["collect"])
     whole = budget.seconds(run.recipe, Split.open(run.store, rows.split), rows.task)
+    before = sum(run.records[step].get("seconds") or 0.0 for step in BEFORE if step in run.records)
     made = [step for step in ("selection", "tune", "train") if step in run.records]
     return {
+        "reading": round(budget.read(run.recipe, whole, before), 1),
         **{str(step): run.records[step]["seconds"] for step in made},
         "budget": whole if math.isfinite(whole) else None,
         "shares": [budget.SELECTION, budget.SEARCH],

@@ -44,6 +44,8 @@ class StepContext:
         What the step's `observe` returned.
     run_id
         Id of the run's record, if it is recorded.
+    spent
+        Seconds that the steps before took, in this run or when their results were made.
     """
 
     store: Store
@@ -53,6 +55,7 @@ class StepContext:
     labels: str | Path | None = None
     observed: Any = None
     run_id: str | None = None
+    spent: float = 0.0
 
     def progress(self, text: str) -> None:
         """Show what the step is doing now."""
@@ -169,7 +172,8 @@ class Run:
         """The context of a step that reads these values of the recipe; without any, of all."""
         recipe = self.recipe.only(*reads) if reads else self.recipe
         run_id = str(self.run_record.value["id"]) if self.run_record else None
-        return StepContext(self.store, recipe, self.folder, self.console, self.labels, observed, run_id)
+        spent = sum(record.get("seconds") or 0.0 for record in self.records.values())
+        return StepContext(self.store, recipe, self.folder, self.console, self.labels, observed, run_id, spent)
 
     @contextmanager
     def ending_after(self, until: str, steps: Mapping[str, Step[Any]]) -> Iterator[None]:

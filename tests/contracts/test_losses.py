@@ -141,3 +141,27 @@ def test_a_mean_with_a_member_that_cannot_is_refused():
     params = models.params_of("ensemble", {"members": members})
     with pytest.raises(errors.RecipeError, match="models: family 'forest'\n  got:      loss: gamma"):
         models.family("ensemble").fit(rows("gamma"), None, task_of("gamma"), params, seed=0, threads=1)
+
+
+@pytest.mark.parametrize("name", ["catboost", "lightgbm", "xgboost"])
+def test_the_parameter_of_a_booster_fits_what_the_loss_of_the_recipe_does(name):
+    family, matrix = models.family(name), rows("poisson")
+    usual = Task(kind=TaskKind.REGRESSION, target="y")
+    params = models.params_of(name, {"rounds": 40, "early_stopping": 0, "learning_rate": 0.1})
+    linked = params.model_copy(update={"loss": "poisson"})
+    made = [
+        family.predict(family.fit(matrix, None, task, own, seed=3, threads=1), matrix.X)
+        for task, own in ((task_of("poisson"), params), (usual, linked), (usual, params))
+    ]
+    assert made[0].tobytes() == made[1].tobytes()
+    assert made[0].tobytes() != made[2].tobytes()
+
+
+@pytest.mark.parametrize("name", ["catboost", "lightgbm", "xgboost"])
+def test_a_stored_booster_of_that_parameter_predicts_the_same(name, tmp_path):
+    family, matrix = models.family(name), rows("poisson")
+    params = models.params_of(name, {"rounds": 20, "early_stopping": 5, "loss": "poisson"})
+    task = Task(kind=TaskKind.REGRESSION, target="y")
+    model = family.fit(matrix.take(np.arange(700)), matrix.take(np.arange(700, 900)), task, params, seed=3, threads=1)
+    family.save(model, tmp_path)
+    assert family.predict(family.load(tmp_path), matrix.X).tobytes() == family.predict(model, matrix.X).tobytes()

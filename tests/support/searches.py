@@ -114,7 +114,7 @@ def search(name="made up", *, number=60, mean=True):
     chosen = {"family": "ensemble", "params": ensemble.params_of_members(members), "kept": "mean"}
     chosen |= {"score_tuned": blend.score}
     tuned |= chosen if mean else {"family": best.family, "params": best.params}
-    phases = {"selection": 12.3, "tune": 41.5, "train": 9.1, "budget": 80.0, "shares": [0.35, 0.75]}
+    phases = {"reading": 4.5, "selection": 12.3, "tune": 41.5, "train": 9.1, "budget": 80.0, "shares": [0.35, 0.75]}
     return {"name": name, "tuned": tuned | {"search": facts}, "phases": phases}
 
 

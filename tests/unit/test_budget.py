@@ -39,6 +39,14 @@ def test_without_a_word_it_grows_with_the_values_to_five_minutes(number, columns
     assert budget.seconds(recipe(), rows(number, columns), task) == seconds
 
 
+@pytest.mark.parametrize(
+    ("said", "whole", "before", "over"),
+    [("60s", 60.0, 8.0, 8.0), ("60s", 60.0, 90.0, 30.0), ("auto", 20.0, 8.0, 0.0), ("none", math.inf, 8.0, 0.0)],
+)
+def test_reading_takes_its_time_from_the_budget_and_leaves_half_of_it(said, whole, before, over):
+    assert budget.read(recipe(budget=said), whole, before) == over
+
+
 @pytest.mark.parametrize("said", ["0s", "soon", -5])
 def test_what_is_no_time_is_refused(said):
     with pytest.raises((ValueError, errors.RecipeError)):

@@ -154,13 +154,13 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
                 settings["leaf_estimation_method"] = "Gradient"
         model = catboost.CatBoost(settings)
         judged, start = _with_classes(bins.stopping and bins.stopping.pool, present), 0.0
-        if has_log_margins(task):  # of these losses CatBoost begins at 1, however large the mean is
+        if has_log_margins(task, params):  # of these losses CatBoost begins at 1, however large the mean is
             start = _start_at_mean(bins.train.pool, judged)
         model.fit(bins.train.pool, eval_set=judged, callbacks=[_Callback(stopping, progress)])
         model.shrink(stopping.rounds)
         facts = {"task": task.kind, "classes": len(task.classes), "rounds": stopping.rounds, "present": present}
         facts["width"] = bins.train.width
-        if has_log_margins(task):
+        if has_log_margins(task, params):
             model.set_scale_and_bias(1.0, start)
             facts["link"] = "log"
         metadata = model.get_metadata()

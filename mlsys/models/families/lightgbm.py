@@ -31,6 +31,7 @@ from mlsys.models.boosting import (
     Stopping,
     grow_rounds,
     has_log_margins,
+    judged_by_squares,
 )
 from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform, loss_named
 from mlsys.models.matrix import Matrix, bounded, check_width, joined, joined_values
@@ -176,7 +177,7 @@ class LightGBMFamily(
         if latest is not None:
             stopping.resume(latest.stopping)
         grow_rounds(growth, params.rounds, stopping, progress, checkpoints)
-        made = _alone(growth.booster, task, max(1, stopping.rounds))
+        made = _alone(growth.booster, task, params, max(1, stopping.rounds))
         if self.machines is not None:
             growth.booster.free_network()
         return made
@@ -288,6 +289,7 @@ class _FirstRound:
 
 def _settings(task: Task, params: LightGBMParams, seed: int, threads: int) -> dict[str, Any]:
     objective, loss = _OBJECTIVES[loss_named(task, params.loss)]
+    loss = _OBJECTIVES["squared"][1] if judged_by_squares(task, params) else loss
     settings: dict[str, Any] = {
         **params.model_dump(exclude={"rounds", "early_stopping", "loss", "max_bin"}),
         "bagging_freq": 1,
@@ -304,9 +306,9 @@ def _settings(task: Task, params: LightGBMParams, seed: int, threads: int) -> di
     return settings | ({"num_class": len(task.classes)} if task.kind is TaskKind.MULTICLASS else {})
 
 
-def _alone(booster: lightgbm.Booster, task: Task, rounds: int) -> Boosted[lightgbm.Booster]:
+def _alone(booster: lightgbm.Booster, task: Task, params: LightGBMParams, rounds: int) -> Boosted[lightgbm.Booster]:
     """The booster's first `rounds` as a model of its own, without its data."""
-    own, is_log = lightgbm.Booster(model_str=_trees(booster, rounds)), has_log_margins(task)
+    own, is_log = lightgbm.Booster(model_str=_trees(booster, rounds)), has_log_margins(task, params)
     return Boosted(own, task.kind, len(task.classes), rounds, is_log)
 
 

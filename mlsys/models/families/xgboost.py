@@ -27,6 +27,7 @@ from mlsys.models.boosting import (
     Stopping,
     grow_rounds,
     has_log_margins,
+    judged_by_squares,
 )
 from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform, loss_named
 from mlsys.models.matrix import Matrix, bounded, check_width
@@ -129,7 +130,7 @@ class XGBoostFamily(
         if latest is not None:
             stopping.resume(latest.stopping)
         grow_rounds(growth, params.rounds, stopping, progress, checkpoints)
-        return _cut(growth.booster.reset(), task, stopping.rounds)
+        return _cut(growth.booster.reset(), task, params, stopping.rounds)
 
     def predict(self, model: Boosted[xgboost.Booster], X: np.ndarray) -> np.ndarray:
         """Predict values, or probabilities from the float32 margins in double precision."""
@@ -229,6 +230,7 @@ class _XGBoostGrowth(GrowingBooster):
 
 def _settings(task: Task, params: XGBoostParams, seed: int, threads: int) -> dict[str, Any]:
     objective, loss = _OBJECTIVES[loss_named(task, params.loss)]
+    loss = _OBJECTIVES["squared"][1] if judged_by_squares(task, params) else loss
     settings: dict[str, Any] = {
         **params.model_dump(exclude={"rounds", "early_stopping", "loss"}),
         "tree_method": "hist",
@@ -244,12 +246,13 @@ def _settings(task: Task, params: XGBoostParams, seed: int, threads: int) -> dic
     return settings | ({"num_class": len(task.classes)} if task.kind is TaskKind.MULTICLASS else {})
 
 
-def _cut(booster: xgboost.Booster, task: Task, rounds: int) -> Boosted[xgboost.Booster]:
+def _cut(booster: xgboost.Booster, task: Task, params: XGBoostParams, rounds: int) -> Boosted[xgboost.Booster]:
     """Cut a booster to its first `rounds` and store in it what `from_bytes` has to know."""
     classes = len(task.classes)
     if rounds < booster.num_boosted_rounds():
         booster = booster[:rounds]
     booster.set_attr(mlsys_task=str(task.kind), mlsys_classes=str(classes), mlsys_rounds=str(rounds))
-    if has_log_margins(task):
+    is_log = has_log_margins(task, params)
+    if is_log:
         booster.set_attr(mlsys_link="log")
-    return Boosted(booster, task.kind, classes, rounds, has_log_margins(task))
+    return Boosted(booster, task.kind, classes, rounds, is_log)

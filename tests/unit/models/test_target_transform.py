@@ -49,6 +49,12 @@ def test_smeared_predictions_are_means_as_duan_computes_them():
     assert smeared.mean() > 1.15 * made.inverse(fitted[:50]).mean()
 
 
+def test_a_link_fits_the_target_itself_and_knows_nothing_below_zero():
+    made = target_transform.fit("log_link", np.array([0.0, 3.0]), "mean")
+    assert made.forward(np.array([-1.0, 0.0, 7.0])).tolist() == [0.0, 0.0, 7.0]
+    assert made.inverse(np.array([-1.0, 0.0, 7.0])).tolist() == [0.0, 0.0, 7.0]
+
+
 def test_a_target_that_does_not_vary_is_left_alone():
     assert target_transform.fit("log", np.full(5, 2.0), "mean") is None
     assert target_transform.fit("none", TARGETS["positive"], "mean") is None

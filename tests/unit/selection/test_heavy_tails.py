@@ -110,6 +110,33 @@ def test_a_skewed_target_under_squared_errors_is_tried_as_a_logarithm_whose_pred
     assert abs(Predictor(made).table(test).prediction.mean() / truth.mean() - 1) < 0.12  # medians would be 16 % low
 
 
+def test_effects_that_multiply_are_tried_with_the_logarithm_of_the_mean_and_no_value_is_below_zero(tmp_path):
+    rng, a, b, signal = features(3_000)
+    y = rng.poisson(np.exp(1 + 0.4 * signal)).astype(np.float64)
+    train = {"rounds": 200, "early_stopping": 10}
+    sections = {**FAST, "train": train, "selection": {"families": ["forest", "lightgbm"], "margin": 0}}
+    rows = collected(tmp_path, table(a, b, y), **sections)
+    ranking = rows.ranking()
+    assert {entry.name for entry in ranking.entries} == {"dummy", "forest", "lightgbm", "lightgbm, log link"}
+    behind = {entry.name: entry.behind for entry in ranking.entries}
+    assert behind["lightgbm, log link"] < behind["lightgbm"]
+    assert ranking.preferred == "lightgbm, log link"
+    assert ranking.decided == {"train.target_transform": "log_link"}
+    made = rows.fit(ranking)
+    assert made.provenance["target_transform"] == "log_link"
+    test = rows.parts.table("test")
+    predicted, truth = Predictor(made).table(test).prediction, np.asarray(test["y"])
+    assert predicted.min() > 0
+    assert abs(predicted.mean() / truth.mean() - 1) < 0.1
+
+
+def test_values_below_zero_and_those_without_a_longer_upper_tail_are_not_tried_with_it(tmp_path):
+    rng, a, b, signal = features(600)
+    for number, y in enumerate([rng.poisson(np.exp(0.6 * signal)) - 1.0, 20 + rng.normal(size=600)]):
+        rows = collected(tmp_path / str(number), table(a, b, y), **FAST, selection={"families": ["lightgbm"]})
+        assert not any("log link" in entry.form for entry in rows.ranking().entries)
+
+
 def test_a_target_without_a_tail_is_compared_as_it_was(tmp_path):
     rng, a, b, signal = features(600)
     ranking = collected(tmp_path, table(a, b, signal + rng.normal(size=600)), **FAST, **FAMILIES).ranking()

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from mlsys import budget, errors, models, selection
+from mlsys.evaluate import metrics
 from mlsys.models import boosting
 from mlsys.models.families import xgboost
 from mlsys.models.matrix import Matrix
 from mlsys.selection import forms
+from mlsys.selection.leaderboard import leaderboard
+from mlsys.train import FoldResult
 
 FAST = {"train": {"rounds": 30, "early_stopping": 5}}
 
@@ -17,6 +20,18 @@ FAST = {"train": {"rounds": 30, "early_stopping": 5}}
 def rank(built, progress=lambda _: None):
     split, statistics, recipe, task = built
     return selection.rank(split.only("train"), statistics, recipe, task, progress=progress)
+
+
+def test_the_form_of_the_family_that_compared_them_decides_for_those_that_take_the_same_features():
+    names = ["forest", "lightgbm, log target", "lightgbm", "linear", "dummy"]
+    results = {name: [FoldResult(0.9 - 0.01 * n, 0.5, 3.0, None, 80, 20)] for n, name in enumerate(names)}
+    entries = leaderboard(metrics.METRICS["roc_auc"], results).entries
+    assert forms.leading("forest", entries) == "lightgbm, log target"
+    assert forms.leading("lightgbm, log target", entries) == "lightgbm, log target"
+    assert forms.leading("linear", entries) == "linear", "it takes other features"
+    assert forms.leading("xgboost, amounts", entries) == "xgboost, amounts", "it was compared in that form"
+    assert forms.leading("forest", [entry for entry in entries if entry.family != "lightgbm"]) == "forest"
+    assert forms.leading("forest", [entry for entry in entries if not entry.form]) == "forest"
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])

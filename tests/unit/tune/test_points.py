@@ -1,5 +1,7 @@
 """What a search tries, in which order, and what it makes of trials of before."""
 
+import dataclasses
+import math
 import time
 
 import pytest
@@ -110,18 +112,38 @@ def test_trials_of_before_are_not_tried_again_and_are_known_to_the_estimator(tmp
 
 def test_a_proposer_ends_when_its_time_is_over_after_a_first_trial(tmp_path):
     proposer = Proposer(made(one=[]), Journal(tmp_path / "journal.jsonl"), until=0.0)
-    assert proposer.suggest("a") == {"family": "one", "params": {}, "is_paced": True}
+    assert proposer.suggest("a") == {"family": "one", "params": {}, "haste": 1.0}
     assert proposer.suggest("b") == Proposer.FINISHED
 
 
 def test_a_trial_that_would_have_no_time_is_not_begun(tmp_path):
     some = made(one=[{"depth": 2}])
     proposer = Proposer(some, Journal(tmp_path / "journal.jsonl"), until=time.time() + 10)
-    assert proposer.suggest("a") == {"family": "one", "params": {}, "is_paced": True}
+    assert proposer.suggest("a") == {"family": "one", "params": {}, "haste": 1.0}
     some.costs["one"] = 100.0
     assert proposer.suggest("b") == Proposer.FINISHED
     some.costs["one"] = 1.0
-    assert proposer.suggest("c") == {"family": "one", "params": {"depth": 2}, "is_paced": True}
+    assert proposer.suggest("c") == {"family": "one", "params": {"depth": 2}, "haste": 1.0}
+
+
+def test_after_a_trial_that_its_time_ended_the_next_points_learn_faster(tmp_path):
+    proposer = Proposer(made(one=[{"depth": d} for d in range(2, 7)]), Journal(tmp_path / "j.jsonl"), until=math.inf)
+    ended = {"score": 0.5, "fit_s": 2.0, "rounds": 40, "finished": True}
+    reports = [{}, {"finished": False}, {"finished": False, "rounds": None}, {"finished": False}, {"finished": False}]
+    haste = []
+    for name, report in zip("abcde", reports, strict=True):
+        haste.append(proposer.suggest(name)["haste"])
+        proposer.on_trial_complete(name, {**ended, **report})
+    assert haste == [1.0, 1.0, 2.0, 2.0, 4.0], "a family without rounds has no rate; four times is the most"
+    assert proposer.suggest("f")["haste"] == 4.0
+    asked = proposer.suggest("g")
+    assert asked["haste"] is None, "what Optuna proposes has the learning rate that it proposes"
+
+
+def test_a_search_that_goes_on_hurries_as_it_did_before():
+    some = made(one=[])
+    some.know(dataclasses.replace(trial(0, "one", {}, 0.7), finished=False, rounds=40))
+    assert some.haste == 2.0
 
 
 def test_a_trial_whose_learning_rate_was_raised_is_of_its_point_and_of_no_other():
@@ -134,7 +156,7 @@ def test_a_trial_whose_learning_rate_was_raised_is_of_its_point_and_of_no_other(
 def test_a_proposer_hands_on_what_came_of_a_trial(tmp_path):
     some = made(sign=-1, one=[])
     proposer = Proposer(some, Journal(tmp_path / "journal.jsonl"), until=float("inf"))
-    assert proposer.suggest("a") == {"family": "one", "params": {}, "is_paced": True}
+    assert proposer.suggest("a") == {"family": "one", "params": {}, "haste": 1.0}
     proposer.on_trial_complete("a", {"score": 0.25, "fit_s": 2.0})
     assert some.best == {"one": (-0.25, {})}
     assert some.costs == {"one": 2.0}
