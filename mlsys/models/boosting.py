@@ -36,8 +36,9 @@ MAX_CELLS = 2_000_000_000
 LARGEST_STEP = 0.3
 """Learning rate up to which larger steps make up for fewer rounds; XGBoost's own default."""
 
-RATE_ROUNDS, LARGEST_RATE = 20.0, 0.2
-"""Learning rate × rounds of boosting that has come to its end, roughly, and the rate that is raised to at most."""
+RATE_ROUNDS, LARGEST_RATE, LARGEST_OF_CLASSES = 20.0, 0.2, 0.1
+"""Learning rate × rounds of boosting that has come to its end, roughly, and the rate that is raised to at most; with a
+tree a class, those of rare classes stand on second derivatives near zero, and larger steps overshoot."""
 
 
 class BoostingParams(FamilyParams):
@@ -294,7 +295,7 @@ class BoostingFamily(Family[P, Boosted[B]], Generic[P, B, D]):
     def params_in_time(self, params: P, task: Task, rows: Matrix, seconds: float) -> P:
         """Parameters with a learning rate at which a fit on `rows` should end in so many seconds of one core."""
         rounds = seconds * self.speed / max(1, rows.num_rows * rows.num_features * trees_a_round(task))
-        return params.model_copy(update={"learning_rate": rate_in_time(params.learning_rate, rounds)})
+        return params.model_copy(update={"learning_rate": rate_in_time(params.learning_rate, rounds, task)})
 
     def note_on_cheaper(self, params: P, used: Sequence[P]) -> str | None:
         rounds, rate = min(each.rounds for each in used), max(each.learning_rate for each in used)
@@ -331,17 +332,19 @@ def judged_by_squares(task: Task, params: BoostingParams) -> bool:
     return task.loss is None and has_log_margins(task, params)
 
 
-def rate_in_time(rate: float, rounds: float) -> float:
+def rate_in_time(rate: float, rounds: float, task: Task) -> float:
     """The learning rate of a fit that has time for so many rounds: at least the one that it would have.
 
     Boosting needs rounds in inverse proportion to its rate (Friedman 2001, "Greedy function approximation: a gradient
     boosting machine", Annals of Statistics 29(5), section 5). Where there is no time for them, a larger rate loses
     less than an early end.
 
-    >>> [rate_in_time(0.05, rounds) for rounds in (800, 200, 10)], rate_in_time(0.5, 10)
+    >>> task = Task(kind="regression", target="y")
+    >>> [rate_in_time(0.05, rounds, task) for rounds in (800, 200, 10)], rate_in_time(0.5, 10, task)
     ([0.05, 0.1, 0.2], 0.5)
     """
-    return max(rate, min(LARGEST_RATE, round(RATE_ROUNDS / max(rounds, 1.0), 4)))
+    largest = LARGEST_OF_CLASSES if trees_a_round(task) > 1 else LARGEST_RATE
+    return max(rate, min(largest, round(RATE_ROUNDS / max(rounds, 1.0), 4)))
 
 
 def trees_a_round(task: Task) -> int:

@@ -115,7 +115,7 @@ class FinalChoice(Searching):
             "default": None if first is None else first.number,
             "dummy": dummy if math.isfinite(dummy) else None,
             "greater_is_better": self.metric.greater_is_better,
-            "judges": [str(judge) for judge in self._judges()],
+            "judges": [str(judge) for judge in self._judges],
             "seconds": self.seconds if math.isfinite(self.seconds) else None,
             "ended": ended,
             "families": evidence.described(self.families),
@@ -134,7 +134,7 @@ class FinalChoice(Searching):
 
     def _final_s(self, members: list[Trial]) -> float:
         """Seconds that the final fit of these trials should take: side by side, on more rows than a trial had."""
-        each = [trial.fit_s / len(self._judges()) * self.growth() for trial in members]
+        each = [trial.fit_s / len(self._judges) * self.growth() for trial in members]
         if len(each) == 1:
             threads = fitting.useful_threads(sum(self.split.num_rows.values()) * len(self.split.schema.features))
             return each[0] / (THREADS_GAIN if threads > 1 else 1.0)

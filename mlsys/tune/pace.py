@@ -29,5 +29,5 @@ def in_time(
     if before is None or models.family(family).max_rounds(params) is None:
         return {}
     round_s = train.round_seconds(prepared, task, family, params, metric, seconds=seconds, **how)
-    rate = rate_in_time(before, seconds / round_s)
+    rate = rate_in_time(before, seconds / round_s, task)
     return {} if rate == before else {"learning_rate": rate}

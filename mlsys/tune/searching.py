@@ -31,7 +31,10 @@ PATIENCE = {500: 8, 2_500: 15, 10_000: 40, 100_000: 100}
 """Training rows at most → proposals without a better score after which a search ends: those of AutoGluon's presets."""
 
 FEW_ROWS = 10_000
-"""Training rows below which trials are judged on the folds, too."""
+"""Training rows below which trials are judged on the folds, too, where there is time for it."""
+
+JUDGED_ROUNDS = 300
+"""Rounds of a usual fit, by which the time of judging on all folds is expected."""
 
 LEAST_RESERVE = 0.25
 """Part of the time for the final fit that a trial has in any case: of many rows, both see a sample."""
@@ -127,7 +130,7 @@ class Searching:
 
     def _longest(self) -> float:
         """Seconds of a trial whose final fit, on more rows, fits into its reserve; a part of that in any case."""
-        return max(self.reserve * len(self._judges()) / self.growth(), LEAST_RESERVE * self.reserve)
+        return max(self.reserve * len(self._judges) / self.growth(), LEAST_RESERVE * self.reserve)
 
     def growth(self) -> float:
         """Seconds of the final fit beside those of one fit of a trial: it has more rows, and more rounds for them."""
@@ -141,17 +144,30 @@ class Searching:
         given = (self.split, self.statistics, self.recipe, self.task)
         families = {training_job.encoding(name): name for name in self.families}
         return {
-            encoding: tuple(cluster.share(_prepare, *given, name, judge) for judge in self._judges())
+            encoding: tuple(cluster.share(_prepare, *given, name, judge) for judge in self._judges)
             for encoding, name in families.items()
         }
 
+    @functools.cached_property
     def _judges(self) -> list[train.Judge]:
         """The rows that trials are judged on: the validation part, and where there are few rows the folds, too.
 
         Where time divides the rows, the latest ones are nearest to those that will be predicted, and judge alone.
         """
+        folds = sorted(self.statistics.folds)
         few = self.split.num_rows["train"] < FEW_ROWS and not self.split.forward
-        return ["validation", *(sorted(self.statistics.folds) if few else [])]
+        return ["validation", *(folds if few and self._has_time_for(1 + len(folds)) else [])]
+
+    def _has_time_for(self, fits: int) -> bool:
+        """True if so many fits of a trial take no longer than the final fit may: many features make few rows slow.
+
+        It depends on the recipe's time and not on what is left of it, so that a replay has the same judges.
+        """
+        if math.isinf(self.reserve):
+            return True
+        fitted = training_job.fit_program(self.split.schema, self.statistics, self.recipe, self.family)
+        values = self.split.num_rows["train"] * fitted.program.width * fits * trees_a_round(self.task)
+        return JUDGED_ROUNDS * values / _speed(self.family) <= self.reserve
 
     def _in_time(self, seconds: float) -> dict[str, Searched]:
         """The families whose trials should end in time, the first one whatever it takes."""
@@ -163,7 +179,7 @@ class Searching:
 
     def _round_s(self, speed: float) -> float:
         """Seconds of a round of boosting over all rows of a trial, at so many training values a second."""
-        rows = min(self.split.num_rows["train"], self.recipe.tune.max_rows) * len(self._judges())
+        rows = min(self.split.num_rows["train"], self.recipe.tune.max_rows) * len(self._judges)
         trees = trees_a_round(self.task)
         return rows * len(self.split.schema.features) * trees / speed
 

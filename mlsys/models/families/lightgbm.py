@@ -113,17 +113,17 @@ class LightGBMFamily(
         Where those were meant for long training, the learning rate is larger here.
         """
         is_class = task.is_classification
-        tuned = {"num_leaves": 50, "min_data_in_leaf": 40} if is_class else {"num_leaves": 100, "min_data_in_leaf": 3}
-        points: list[dict[str, Any]] = [
-            {**tuned, "bagging_fraction": 0.75 if is_class else 0.7, "feature_fraction": 1.0, "lambda_l2": 0.0},
-            {"extra_trees": True, "num_leaves": 39, "min_data_in_leaf": 3, "feature_fraction": 0.46}
-            | {"bagging_fraction": 0.88, "lambda_l1": 0.24, "lambda_l2": 0.36, "min_data_per_group": 9},
-            {"num_leaves": 84, "min_data_in_leaf": 3, "feature_fraction": 0.53, "bagging_fraction": 0.98}
-            | {"lambda_l2": 0.84},
-        ]
+        tuned: dict[str, Any] = (
+            {"num_leaves": 50, "min_data_in_leaf": 40} if is_class else {"num_leaves": 100, "min_data_in_leaf": 3}
+        )
+        tuned |= {"bagging_fraction": 0.75 if is_class else 0.7, "feature_fraction": 1.0, "lambda_l2": 0.0}
+        rough: dict[str, Any] = {"extra_trees": True, "num_leaves": 39, "min_data_in_leaf": 3, "feature_fraction": 0.46}
+        rough |= {"bagging_fraction": 0.88, "lambda_l1": 0.24, "lambda_l2": 0.36, "min_data_per_group": 9}
+        middle = {"num_leaves": 84, "min_data_in_leaf": 3, "feature_fraction": 0.53, "bagging_fraction": 0.98}
+        middle |= {"lambda_l2": 0.84}
         small = {"num_leaves": 8, "min_data_in_leaf": 24, "feature_fraction": 0.94, "bagging_fraction": 0.81}
         large = {"num_leaves": 128, "min_data_in_leaf": 3, "feature_fraction": 0.9}
-        return [*points, small] if num_rows < SMALL else [*points, large]
+        return [tuned, rough, middle, small] if num_rows < SMALL else [tuned, large, middle, rough]
 
     def bins_key(self, params: LightGBMParams) -> int:
         return params.max_bin

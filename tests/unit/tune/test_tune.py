@@ -290,3 +290,12 @@ def test_an_interrupted_search_says_the_best_so_far_and_what_to_type():
     assert outcome.so_far("xgboost", LOSS, done[:1]).startswith("the search has 1 trial, the best is trial 0, xgboost")
     assert "(defaults" not in outcome.so_far("xgboost", LOSS, done)
     assert "no trial yet" in outcome.so_far("xgboost", AUC, [])
+
+
+@pytest.mark.parametrize(("reserve", "judged"), [(math.inf, 4), (15.0, 4), (1e-3, 1)])
+def test_few_rows_are_judged_on_the_folds_where_there_is_time_for_it(make_split, tmp_path, reserve, judged):
+    split, statistics, recipe, task = make_split()
+    families = search_space.families(split, recipe, "xgboost", task)
+    given = Store.open(tmp_path), split, statistics, recipe, task, families, AUC, 60.0
+    searching = choosing.FinalChoice(*given, reserve=reserve, progress=print)
+    assert (searching._judges[0], len(searching._judges)) == ("validation", judged)
