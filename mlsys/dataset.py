@@ -61,6 +61,12 @@ class Split:
     `rare_classes` are the rows of classes that cannot be learned, which are in the part ``unlabelled``, and `repeats`
     says which rows equal others (see `mlsys.collect.equal_rows.Repeats`); None if none do. `num_untimed`
     rows have a target and no time, by which this split divides, and are in the part ``unlabelled``.
+
+    With a `horizon`, rows are forecast that far ahead, and folds have even numbers in order of time. The rows before a
+    fold of which it was not known yet, a horizon before its first row, what they are, are a fold of their own, the one
+    with the odd number below: later folds are fitted on it, that fold is not. `gaps` are those that have rows.
+    `num_history` are the rows of the first horizon, before which nothing was known, and `num_embargoed` those between
+    two parts; they are in the part ``unlabelled``, too.
     """
 
     digest: str
@@ -73,6 +79,10 @@ class Split:
     rare_classes: tuple[tuple[bool | int | str, int], ...] = ()
     repeats: dict[str, Any] | None = None
     num_untimed: int = 0
+    horizon: str | None = None
+    gaps: tuple[int, ...] = ()
+    num_history: int = 0
+    num_embargoed: int = 0
 
     @classmethod
     def open(cls, store: Store, digest: str) -> Split:
@@ -82,7 +92,8 @@ class Split:
         rare = tuple((label, rows) for label, rows in facts.get("rare_classes", ()))
         return cls(
             digest, store.path("split", digest), schema, facts["num_rows"], *folds, frozenset(PARTS), rare,
-            facts.get("repeats"), facts.get("num_untimed", 0),
+            facts.get("repeats"), facts.get("num_untimed", 0), facts.get("horizon"), tuple(facts.get("gaps", ())),
+            facts.get("num_history", 0), facts.get("num_embargoed", 0),
         )  # fmt: skip
 
     def only(self, *parts: str) -> Split:
@@ -113,9 +124,16 @@ class Split:
 
     def rounds(self) -> list[tuple[tuple[int, ...], int]]:
         """Cross-validation rounds as (folds to fit on, fold to judge on)."""
+        if self.horizon is not None:
+            judges = range(2, 2 * self.num_folds, 2)
+            return [(tuple(f for f in range(k - 1) if f % 2 == 0 or f in self.gaps), k) for k in judges]
         if self.forward:
             return [(tuple(range(k)), k) for k in range(1, self.num_folds)]
         return [(tuple(f for f in range(self.num_folds) if f != k), k) for k in range(self.num_folds)]
+
+    def fold_words(self, fold: int) -> str:
+        """The place of a fold among those that are judged, as ``fold 2/5``."""
+        return f"fold {(fold if self.horizon is None else fold // 2) + 1}/{self.num_folds}"
 
 
 def read_parquet(paths: Sequence[Path], columns: Sequence[str] | None, schema: pa.Schema | None) -> pa.Table:

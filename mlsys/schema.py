@@ -105,6 +105,30 @@ class TargetLoss(_FrozenModel):
         return self.name if self.parameter is None else f"{{{self.name}: {self.parameter:g}}}"
 
 
+class Forecast(_FrozenModel):
+    """The facts of a task whose target is forecast for the series and the time of a row.
+
+    Attributes
+    ----------
+    time, series
+        Columns of the time that is forecast, and of the names of a series; none where all rows are one.
+    horizon, step, season
+        How far ahead, from a row to the next, and after what a series repeats itself, as `mlsys.periods` reads them.
+    known
+        Columns that hold earlier values of the target; the first that has one is the seasonal-naive forecast.
+    naive
+        The derived feature that is that forecast.
+    """
+
+    time: str
+    series: tuple[str, ...] = ()
+    horizon: str
+    step: str
+    season: str | None = None
+    known: tuple[str, ...]
+    naive: str
+
+
 class Task(_FrozenModel):
     """The prediction task: its kind and target, and for classification the classes in a fixed order.
 
@@ -114,6 +138,7 @@ class Task(_FrozenModel):
 
     `weight` is the column of how much a row counts, in fits and in metrics. `exposure` is that of what the expected
     value goes with, such as years: a model learns the rate, and a prediction is for the exposure of its row.
+    `forecast` are the facts of a forecast; None where rows have no past.
     """
 
     kind: TaskKind
@@ -122,6 +147,7 @@ class Task(_FrozenModel):
     loss: TargetLoss | None = None
     weight: str | None = None
     exposure: str | None = None
+    forecast: Forecast | None = None
 
     @model_serializer(mode="wrap")
     def _without_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

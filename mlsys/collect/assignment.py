@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,12 +17,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlsys import errors
-from mlsys.collect import equal_rows
+from mlsys.collect import equal_rows, rolling_origins
 from mlsys.collect.bins import by_group, by_time, edges, shuffled, stratified
 from mlsys.collect.equal_rows import Repeats
 from mlsys.collect.task import Label
 from mlsys.dataset import PARTS, Snapshot
 from mlsys.limits import EPOCH, MICROSECOND
+from mlsys.periods import Period
 from mlsys.readers import conversion
 from mlsys.recipe import Recipe
 from mlsys.schema import ROW, Role, Schema, Task
@@ -33,7 +35,10 @@ TENTHS = 10
 
 @dataclass(frozen=True)
 class Assignment:
-    """The part (index into `PARTS`) and the fold of every row, in the order of the snapshot."""
+    """The part (index into `PARTS`) and the fold of every row, in the order of the snapshot.
+
+    `num_folds`, `horizon`, `gaps`, `num_history` and `num_embargoed` are those of `mlsys.dataset.Split`.
+    """
 
     by: str
     parts: NDArray[np.int8]
@@ -42,6 +47,11 @@ class Assignment:
     repeats: Repeats | None = None
     rare_classes: dict[Label, int] = field(default_factory=dict)
     num_untimed: int = 0
+    num_folds: int = 0
+    horizon: str | None = None
+    gaps: tuple[int, ...] = ()
+    num_history: int = 0
+    num_embargoed: int = 0
 
     @property
     def forward(self) -> bool:
@@ -85,6 +95,8 @@ def assign(snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: s
     groups = np.empty(0, np.int64) if hashes is None else hashes.groups
     rows = _labelled(snapshot, recipe, task, targets.gather(labelled), labelled, by, groups)
     drawn, boundaries = _draw_parts(rows, recipe)
+    horizon = None if recipe.forecast is None else Period.parse(recipe.forecast.horizon)
+    apart = {} if horizon is None else _set_apart(rows.times, drawn, horizon)
     # 2. Set rows aside whose class cannot be learned, and check the others
     rare_classes = _rare_classes(drawn, rows, task) if task.is_classification else {}
     if rare_classes:
@@ -95,14 +107,44 @@ def assign(snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: s
     # 3. Draw the folds of the training rows
     folds = np.full(len(targets), -1, np.int8)
     train = np.flatnonzero(drawn == 0)
-    folds[labelled[train]] = _draw_folds(rows, train, recipe, task)
+    facts: dict[str, Any] = {"num_folds": recipe.split.folds}
+    if horizon is None:
+        folds[labelled[train]] = _draw_folds(rows, train, recipe, task)
+    else:
+        rolling = rolling_origins.rolling_folds(rows.times[train], recipe.split.folds, horizon)
+        folds[labelled[train]] = rolling.folds
+        facts = {"num_folds": rolling.num_folds, "gaps": rolling.gaps, "horizon": str(horizon), **apart}
     repeats = None
     if hashes is not None and int(groups.max()) + 1 < len(groups):
         num_parted = None if by in {"time", "column"} else equal_rows.num_parted(groups, drawn, folds[labelled])
         has_names = any(schema.with_role(role) for role in (Role.ID, Role.TIME))
         repeats = equal_rows.counted(hashes, num_parted=num_parted, has_names=has_names)
     num_untimed = int(is_labelled.sum()) - len(labelled)
-    return Assignment(by, parts, folds, boundaries, repeats, rare_classes, num_untimed)
+    return Assignment(by, parts, folds, boundaries, repeats, rare_classes, num_untimed, **facts)
+
+
+def part_begins(times: NDArray[np.int64], recipe: Recipe) -> dict[str, int]:
+    """The time in microseconds at which each part of a division by time is over, in their order."""
+    if recipe.split.until:
+        return _until(recipe)
+    shares = _shares(recipe)
+    if recipe.forecast is not None:
+        return dict(
+            zip(DRAWN, rolling_origins.part_begins(times, shares, Period.parse(recipe.forecast.horizon)), strict=False)
+        )
+    ends = edges(times, shares)
+    if ends is None:
+        raise _too_few("distinct times", len(np.unique(times)), len(DRAWN))
+    return dict(zip(DRAWN, ends, strict=False))
+
+
+def _set_apart(times: NDArray[np.int64], drawn: NDArray[np.int8], horizon: Period) -> dict[str, int]:
+    """Take rows out of the parts that no one learns from or is judged on; how many, by the reason."""
+    begins = [int(times[drawn == part].min()) for part in (1, 2) if (drawn == part).any()]
+    history = rolling_origins.history_rows(times, horizon)
+    between = rolling_origins.embargoed(times, begins, horizon) & ~history & (drawn < 3)
+    drawn[history | between] = PARTS.index("unlabelled")
+    return {"num_history": int(history.sum()), "num_embargoed": int(between.sum())}
 
 
 def row_numbers(snapshot: Snapshot) -> NDArray[np.int64]:
@@ -150,15 +192,10 @@ def _groups(snapshot: Snapshot, column: str, labelled: NDArray[np.int64]) -> NDA
 def _draw_parts(rows: _LabelledRows, recipe: Recipe) -> tuple[NDArray[np.int8], dict[str, str]]:
     if rows.by == "column":
         return _parts_by_name(rows.named_parts, str(recipe.split.column)), {}
-    if rows.by == "time" and recipe.split.until:
-        until = _until(recipe)
-        return by_time(rows.times, list(until.values())), _as_text(until)
-    shares = _shares(recipe)
     if rows.by == "time":
-        ends = edges(rows.times, shares)
-        if ends is None:
-            raise _too_few("distinct times", len(np.unique(rows.times)), len(DRAWN))
-        return by_time(rows.times, ends), _as_text(dict(zip(DRAWN, ends, strict=False)))
+        ends = part_begins(rows.times, recipe)
+        return by_time(rows.times, list(ends.values())), _as_text(ends)
+    shares = _shares(recipe)
     if rows.by == "group":
         groups = equal_rows.together(rows.groups, rows.equal_rows, min(shares)) if len(rows.equal_rows) else rows.groups
         return by_group(rows.keys, groups, shares, recipe.seed), {}

@@ -11,7 +11,8 @@
                a group of its own; groups with equal rows are one where that leaves enough of them
 ``column``     what the column says; folds stratified, by group where ``data.group`` is given
 ``auto``       column if ``column`` is given, time if ``until`` is, group if ``data.group`` is,
-               else stratified for classification and random for regression
+               else stratified for classification and random for regression; time for a ``forecast``,
+               with a horizon between parts and between folds (`rolling_origins`)
 =============  ==================================================================================
 
 Rows without a target are the part ``unlabelled``.
@@ -79,16 +80,36 @@ def messages(split: Split, target: str) -> list[str]:
         lines.append(f"{text}: {shown}{more}; data.derive can merge them with another class")
     if split.num_untimed:
         lines.append(f"rows without a time ({split.num_untimed:,}) are set aside as unlabelled: time divides the rows")
+    if split.horizon is not None:
+        before = f"the {split.num_history:,} rows of the first {split.horizon} are the past of others alone"
+        between = f"{split.num_embargoed:,} rows are set aside between the parts"
+        lines.append(f"{before}, {between}, so that no model is fitted on what was not known {split.horizon} before")
+        lines.append(f"{split.num_folds} folds, each judged on a model of what was known {split.horizon} before it")
     return lines
 
 
 def _resolve(recipe: Recipe, task: Task) -> str:
+    if recipe.forecast is not None:
+        return _by_time_alone(recipe)
     rules = {"column": recipe.split.column, "time": recipe.split.until, "group": recipe.data.group}
     given = next((rule for rule, value in rules.items() if value), None)
     by = recipe.split.by if recipe.split.by != "auto" else given
     by = by or ("stratified" if task.is_classification else "random")
     _check(by, recipe)
     return by
+
+
+def _by_time_alone(recipe: Recipe) -> str:
+    """Refuse another division of a forecast than one by time: others would learn from the future."""
+    if recipe.split.by not in ("auto", "time") or recipe.split.column or recipe.data.group:
+        by = (
+            recipe.split.by if recipe.split.by not in ("auto", "time") else "column" if recipe.split.column else "group"
+        )
+        where, expected = f"recipe: split by {by}", "by: time, for rows that are forecast"
+        hint = "leave split.by, split.column and data.group out"
+        raise errors.RecipeError.build(where, got=by, expected=expected, hint=hint, field="split.by")
+    _check("time", recipe)
+    return "time"
 
 
 def _check(by: str, recipe: Recipe) -> None:
@@ -133,7 +154,7 @@ def _divide(store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, ta
     facts = {
         "schema": schema.model_dump(mode="json"),
         "num_rows": num_rows,
-        "num_folds": recipe.split.folds,
+        "num_folds": assigned.num_folds,
         "forward": assigned.forward,
         "by": by,
         "boundaries": assigned.boundaries,
@@ -144,6 +165,9 @@ def _divide(store: Store, snapshot: Snapshot, schema: Schema, recipe: Recipe, ta
         facts["num_untimed"] = assigned.num_untimed
     if assigned.rare_classes:
         facts["rare_classes"] = [[label, rows] for label, rows in assigned.rare_classes.items()]
+    if assigned.horizon is not None:
+        facts["horizon"], facts["gaps"] = assigned.horizon, list(assigned.gaps)
+        facts["num_history"], facts["num_embargoed"] = assigned.num_history, assigned.num_embargoed
     with store.staging() as folder:
         _write(snapshot, assigned, folder)
         return store.commit("split", folder, facts)

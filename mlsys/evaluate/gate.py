@@ -1,5 +1,7 @@
 """The gate before serving: bounds on metrics from the recipe, and proof that the model beats the dummy.
 
+A model of forecasts has to beat the seasonal-naive forecast instead.
+
 The gate fails closed: a metric that is missing or not defined on these rows does not pass, nor
 does a strict bound without an interval.
 """
@@ -43,7 +45,7 @@ class Verdict:
         return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
 
 
-def check_names(gate: Mapping[str, Threshold], kind: TaskKind | str) -> None:
+def check_names(gate: Mapping[str, Threshold], kind: TaskKind | str, *, is_forecast: bool = False) -> None:
     """Refuse bounds that cannot be judged, before any row is opened.
 
     Raises
@@ -52,6 +54,7 @@ def check_names(gate: Mapping[str, Threshold], kind: TaskKind | str) -> None:
         A name is no metric of this kind of task, or a bound has neither `min` nor `max`.
     """
     known = [metric.name for metric in metrics.all_for(kind, *gate)]
+    known += metrics.OF_FORECASTS if is_forecast else ()
     for name, bound in gate.items():
         if name not in known:
             expected, hint = f"a metric of a {TaskKind(kind).value} task", errors.did_you_mean(name, known)
@@ -69,7 +72,7 @@ def judge(evaluation: Mapping[str, Any], gate: Mapping[str, Threshold]) -> Verdi
     RecipeError
         A bound cannot be judged; see `check_names`.
     """
-    check_names(gate, evaluation["task"]["kind"])
+    check_names(gate, evaluation["task"]["kind"], is_forecast=bool(evaluation["task"].get("forecast")))
     rows = Rows(evaluation.get("num_rows", 0), evaluation.get("resampling", {}))
     checks = [
         _bound(name, evaluation["metrics"].get(name) or {}, side, limit, rows, strict=bound.strict)
@@ -127,12 +130,17 @@ def _bound(name: str, metric: Mapping[str, Any], side: str, limit: float, rows: 
     return Check(name, value, bound, passed=False, reason=reason, advice=advice)
 
 
+def _floor(evaluation: Mapping[str, Any]) -> str:
+    """Name the predictions to beat; evaluations of before there were forecasts say nothing of them."""
+    return str((evaluation.get("dummy") or {}).get("named", "dummy"))
+
+
 def _is_dummy(evaluation: Mapping[str, Any]) -> Check:
     """Say that the model is the dummy, which selection falls back to when no family beats it on the folds."""
     metric = (evaluation.get("dummy") or {}).get("metric", "the metric")
-    reason = f"the model is the dummy: no family was better by {metric}, or the recipe asks for it"
+    reason = f"the model is the {_floor(evaluation)}: no family was better by {metric}, or the recipe asks for it"
     bound = f"a gain in {metric} above 0"
-    return Check("beats the dummy", 0.0, bound, passed=False, reason=reason, advice=NOTHING_LEARNED)
+    return Check(f"beats the {_floor(evaluation)}", 0.0, bound, passed=False, reason=reason, advice=NOTHING_LEARNED)
 
 
 def _beats_dummy(evaluation: Mapping[str, Any], rows: Rows) -> Check:
@@ -140,21 +148,22 @@ def _beats_dummy(evaluation: Mapping[str, Any], rows: Rows) -> Check:
     dummy = evaluation.get("dummy") or {}
     gain = dummy.get("gain") or {}
     value, low = _number(gain.get("value")), _number(gain.get("low"))
-    name, bound = "beats the dummy", f"a gain in {dummy.get('metric', 'the metric')} above 0"
+    named = _floor(evaluation)
+    name, bound = f"beats the {named}", f"a gain in {dummy.get('metric', 'the metric')} above 0"
     if value is None:
-        reason = "the comparison with the dummy is not defined on these rows"
+        reason = f"the comparison with the {named} is not defined on these rows"
         return Check(name, None, bound, passed=False, reason=reason, advice=MORE_ROWS)
     if rows.resampling.get("num_resamples") == 0:
-        reason = f"the gain over the dummy is {value:.4f}; without resamples it has no interval"
+        reason = f"the gain over the {named} is {value:.4f}; without resamples it has no interval"
         return Check(name, value, bound, value > 0, reason, "" if value > 0 else NOTHING_LEARNED)
     if low is None and gain.get("error") == 0:
-        reason = f"the gain over the dummy is {value:.4f}, {gain.get('reason')}"
+        reason = f"the gain over the {named} is {value:.4f}, {gain.get('reason')}"
         return Check(name, value, bound, value > 0, reason, "" if value > 0 else NOTHING_LEARNED)
     if low is None:
-        reason = f"the gain over the dummy is {value:.4f} and has no interval{_because(gain)}"
+        reason = f"the gain over the {named} is {value:.4f} and has no interval{_because(gain)}"
         return Check(name, value, bound, passed=False, reason=reason, advice=MORE_ROWS)
     relation = "above" if low > 0 else "not clear of"
-    reason = f"the gain over the dummy is {value:.4f}, its interval begins at {low:.4f}, {relation} 0"
+    reason = f"the gain over the {named} is {value:.4f}, its interval begins at {low:.4f}, {relation} 0"
     if low > 0:
         return Check(name, value, bound, passed=True, reason=reason)
     advice = f"{rows.enough(value, value - low)} would tell it from chance, if it is no chance" if value > 0 else ""

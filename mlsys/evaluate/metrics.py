@@ -285,6 +285,10 @@ METRICS = MetricTable("mlsys.metrics", {metric.name: metric for metric in _TABLE
 """Every metric by the name that recipes use, in the order of a report."""
 
 
+OF_FORECASTS = ("mase", "skill")
+"""Metrics that an evaluation of forecasts has besides, which need the past of a row (`forecast_metrics`)."""
+
+
 def register(metric: Metric) -> None:
     """Make a metric known in this process; recipes may then name it.
 
@@ -308,7 +312,8 @@ def check_names(recipe: Recipe) -> None:
     """
     named = [("selection.metric", recipe.selection.metric), *(("evaluate.gate", name) for name in recipe.evaluate.gate)]
     for key, name in named:
-        if name != "auto" and name not in METRICS:
+        of_forecasts = key == "evaluate.gate" and recipe.forecast is not None and name in OF_FORECASTS
+        if name != "auto" and name not in METRICS and not of_forecasts:
             hint = errors.did_you_mean(name, METRICS)
             raise errors.RecipeError.build(f"recipe: {key}", got=name, expected="a metric", hint=hint, field=name)
     _check_loss(recipe)

@@ -43,7 +43,7 @@ def _verdict(evaluation: Evaluation) -> list[Html]:
     metric, gain = evaluation["metrics"][evaluation["metric"]], evaluation["dummy"]["gain"]
     tiles: list[tuple[str, object] | tuple[str, object, object]] = [
         (metric["title"], formats.number(metric["value"]), _interval(metric)),
-        ("Gain over the dummy", formats.number(gain["value"]), _interval(gain)),
+        (f"Gain over the {_floor(evaluation)}", formats.number(gain["value"]), _interval(gain)),
         ("Test rows", evaluation["num_rows"]),
     ]
     if evaluation["threshold"] is not None:
@@ -95,16 +95,23 @@ def _how(resampling: Mapping[str, Any]) -> str:
 
 def _metrics(evaluation: Evaluation) -> list[Html]:
     measured = evaluation["metrics"]
-    columns = ["metric", "value", "interval", "dummy", "better"]
+    floor = _floor(evaluation)
+    columns = ["metric", "value", "interval", floor, "better"]
     rows = [[m["title"], m["value"], _interval(m), m["dummy"], _better(name, m)] for name, m in measured.items()]
-    caption = "On the test rows, beside a dummy that says the same for every row"
+    says = "says the same for every row" if floor == "dummy" else "repeats the last season"
+    caption = f"On the test rows, beside a {floor} that {says}"
     meanings = table([[m["title"], m["meaning"]] for m in measured.values()], ["metric", "definition"], align="lw")
     blocks = [table(rows, columns, align="lrrrl", caption=caption), details("How each metric is defined", meanings)]
     headlines = [name for name, metric in METRICS.items() if metric.is_headline and name in measured]
     dots = [_dot(measured[name], accent=name == evaluation["metric"]) for name in headlines]
-    drawn = charts.intervals(dots, title="Model and dummy") if dots else None
-    legend = "Dots are the model with its interval, rings the dummy; greater is better for all."
+    drawn = charts.intervals(dots, title=f"Model and {floor}") if dots else None
+    legend = f"Dots are the model with its interval, rings the {floor}; greater is better for all."
     return [figure(drawn, legend), *blocks] if drawn else blocks
+
+
+def _floor(evaluation: Evaluation) -> str:
+    """Name the predictions that the model has to beat."""
+    return str(evaluation["dummy"].get("named", "dummy"))
 
 
 def _interval(estimate: Mapping[str, Any]) -> str:

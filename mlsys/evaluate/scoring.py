@@ -18,6 +18,7 @@ from mlsys.dataset import Split
 from mlsys.evaluate import (
     access_log,
     baseline,
+    forecast_metrics,
     gate,
     held_out,
     intervals,
@@ -65,7 +66,7 @@ def score(
     SealedError
         `split` does not hold the test part.
     """
-    gate.check_names(recipe.evaluate.gate, bundle.task.kind)
+    gate.check_names(recipe.evaluate.gate, bundle.task.kind, is_forecast=bundle.task.forecast is not None)
     baseline.metric_of(bundle, recipe)
     slices.columns(split.schema, recipe.evaluate.slices)
     split.paths("test")
@@ -95,11 +96,12 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     task, section = bundle.task, recipe.evaluate
     # 1. Predictions of the model and of the dummy.
     sliced = slices.columns(split.schema, section.slices)
-    names = [column.name for column in sliced]
+    names = [*(column.name for column in sliced), *forecast_metrics.columns(task)]
     scored = held_out.predict([bundle], split, recipe.data.timezone, names)
     metric = baseline.metric_of(bundle, recipe)
     predicted = metrics.Predicted(scored.outputs[0], 0.5 if bundle.threshold is None else bundle.threshold)
-    same = baseline.dummy_scores(split, task, len(scored.y), metric, scored.exposure)
+    naive = baseline.naive_forecasts(scored.context, task)
+    same = baseline.dummy_scores(split, task, len(scored.y), metric, scored.exposure, naive)
     dummy = metrics.Predicted(same, predicted.threshold)
     # 2. What belongs together when an interval is made.
     statistic = metric.under(scored.y, predicted.of(metric.needs), scored.weight)
@@ -117,11 +119,12 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
         weight=scored.weight,
     )
     known = metrics.all_for(task.kind, metric.name, metrics.usual(task), *section.gate)
+    known += forecast_metrics.of_rows(split, task, scored.context, same)
     value = {
         **_facts(bundle, split, recipe, scored),
         "resampling": units.to_json(len(scored.y), plan),
         "metrics": _metrics(known, scored, predicted, dummy, plan),
-        "dummy": _against_dummy(metric, scored, predicted, dummy, plan),
+        "dummy": {**_against_dummy(metric, scored, predicted, dummy, plan), "named": baseline.named(task)},
         "slices": {**judged, "columns_left_out": left_out},
         "response": response.responses(bundle, split, recipe.data.timezone),
     }

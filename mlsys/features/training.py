@@ -5,6 +5,9 @@ fitted on such means trusts them far too much. So the rows of a fold get the mea
 folds, and every other row (validation, test, requests) those of all folds. `TrainingProgram`
 decides by the number of each row's fold; statistics are kept by fold, so the rows are not read again.
 
+Of rows that are forecast, a fold gets the means of the folds that were known a horizon before it alone, as a row that
+is forecast does: those of later ones know what came of it.
+
 References
 ----------
 Pargent, Pfisterer, Thomas & Bischl (2022), "Regularized target encoding outperforms traditional methods in supervised
@@ -99,6 +102,8 @@ def fit(plan: FeaturePlan, statistics: TrainStatistics) -> TrainingProgram:
 def _held_out(plan: FeaturePlan, whole: FeatureProgram, statistics: TrainStatistics, fold: int) -> FeatureProgram:
     """The program with target encodings of all folds but one; without others, one number for all rows of the fold."""
     others = [number for number in statistics.folds if number != fold]
+    if statistics.folds[fold].task.forecast is not None:
+        others = [number for number in others if number < fold - 1 - fold % 2]  # see `mlsys.dataset.Split`
     table = statistics.of(others or [fold])
     operations = list(whole.operations)
     for number, (choice, known) in enumerate(zip(plan.used, whole.operations, strict=True)):

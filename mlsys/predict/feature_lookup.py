@@ -18,6 +18,7 @@ import pyarrow as pa
 from mlsys.features.online.lookup import TOO_EARLY, FeatureSource, PointFeatures, PointQuery
 from mlsys.features.online.views import FeatureView, instant
 from mlsys.predict.validation import Faults, RequestValidator, Row, Violation, refuse, violation
+from mlsys.recipe.forecast import PAST
 from mlsys.schema import arrow_type
 
 MAX_PLANS = 1_000
@@ -194,7 +195,9 @@ class FeatureLookup:
         return LookupPlan.of(plan), faults
 
     def _untimed(self, names: Collection[str], plan: LookupPlan) -> bool:
-        return self.clock is not None and self.clock not in names and any(view.clock for view in plan.views)
+        """True for rows that are looked up as of now; a forecast is asked for a time, which has to be said."""
+        clocks = [view for view in plan.views if view.clock and view.join.source != PAST]
+        return self.clock is not None and self.clock not in names and bool(clocks)
 
     def _moment(self, now: dt.datetime | None) -> dt.date:
         """Give the time of asking in UTC, in the form of the rows' times: with or without zone, or a date."""

@@ -29,9 +29,8 @@ from pydantic import (
 )
 
 from mlsys.limits import FLOAT32_MAX, MAX_CODES, MAX_COLUMNS
+from mlsys.periods import UNITS_US
 
-UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
-"""Microseconds in a unit; a week is written 7d. Days have 24 hours: instants know no summer time."""
 PATTERN = rf"^(\d+)({'|'.join(UNITS_US)})$"
 
 
@@ -58,6 +57,16 @@ def _checked(text: str) -> str:
 
 
 Span = Annotated[str, AfterValidator(_checked), WithJsonSchema({"type": "string", "pattern": PATTERN})]
+
+
+def _longer_than_zero(text: str) -> str:
+    if span_us(text) == 0:
+        raise ValueError("a span longer than nothing, e.g. 1h")
+    return text
+
+
+LongSpan = Annotated[Span, AfterValidator(_longer_than_zero)]
+"""A span that is not empty."""
 
 
 MAX_PIXELS = 36

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mlsys.recipe import names
-from mlsys.recipe.columns import Columns, Span, span_us
+from mlsys.recipe.columns import Columns, LongSpan, Span
+from mlsys.recipe.forecast import ForecastSection
 from mlsys.recipe.losses import LossValue
 from mlsys.recipe.reading import CELLS, Reading, Section, Source, Text
 from mlsys.recipe.train_section import TrainSection
@@ -110,12 +111,6 @@ class DataSection(Section):
     dedupe: Dedupe | None = Field(None, description="keep only the last row of each key")
 
 
-def _longer_than_zero(text: str) -> str:
-    if span_us(text) == 0:
-        raise ValueError("a span longer than nothing, e.g. 1h")
-    return text
-
-
 class Aggregate(Section):
     """A number over the events of a row's keys in a window that ends at the row's time.
 
@@ -127,7 +122,7 @@ class Aggregate(Section):
         description="count counts events; the others are of one column, distinct is the number of distinct values"
     )
     column: str | None = Field(None, description="column of the table; none for count")
-    window: Annotated[Span, AfterValidator(_longer_than_zero)] = Field(description="window length, e.g. 1h, 7d or 90d")
+    window: LongSpan = Field(description="window length, e.g. 1h, 7d or 90d")
 
     @model_validator(mode="after")
     def _column_fits(self) -> Self:
@@ -149,7 +144,9 @@ class Join(Section):
     source: Source = Field(description="source of the table, anything that data.source takes")
     reading: Reading = Reading()
     derive: dict[str, str] = Field({}, description="new columns as SQL over the table as read")
-    keys: tuple[str, ...] | dict[str, str] = Field(description="key columns, or {column of rows: column of the table}")
+    keys: tuple[str, ...] | dict[str, str] = Field(
+        description="key columns, or {column of rows: column of the table}; [] where a table with time has one key"
+    )
     time: str | None = Field(
         None, description="column of the time from which a value holds; the last one at or before the row's time counts"
     )
@@ -442,13 +439,14 @@ class Recipe(Section):
         None, description="positive class of a binary task; by default true, 1, yes or the rarer class"
     )
     seed: int = Field(0, description="seed of everything that is drawn: parts, folds, samples, models")
-    budget: Annotated[Span, AfterValidator(_longer_than_zero)] | Literal["auto", "none"] = Field(
+    budget: LongSpan | Literal["auto", "none"] = Field(
         "auto",
         description="time from the first byte to the model, e.g. 60s or 10m, of which reading takes half at most; auto "
         "takes 20 seconds to 5 minutes after reading, by the size of the training rows; none has no clock, so that "
         "nothing depends on how fast a machine is",
     )
     data: DataSection
+    forecast: ForecastSection | None = Field(None, description="predict the future values of series; see forecast")
     features: FeaturesSection = FeaturesSection()
     split: SplitSection = SplitSection()
     explore: ExploreSection = ExploreSection()

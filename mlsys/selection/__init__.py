@@ -246,7 +246,7 @@ class _Grid:
         def report(score: _FoldScore | _Unfit | _Late, number: int, _: int) -> None:
             if isinstance(score, _Late):
                 return
-            fold, metric = f"fold {score.judge + 1}/{self.split.num_folds}", self.metric.name
+            fold, metric = self.split.fold_words(score.judge), self.metric.name
             outcome = "cannot be fitted" if isinstance(score, _Unfit) else f"{metric} {score.result.score:.3f}"
             self.progress(f"{score.name} {fold}  {outcome}  ({before + number} of {total})")
 

@@ -102,7 +102,8 @@ def prepare(
     if judge == "validation" or stops_on_judged:
         return Prepared(train, judged, judged, per_row)
     out = training_job.held_out(table, split.schema, forward=split.forward, seed=recipe.seed)
-    return Prepared(train.take(~out), train.take(out), judged, per_row)
+    between = training_job.embargoed(table, split, out)
+    return Prepared(train.take(~out & ~between), train.take(out), judged, per_row)
 
 
 def fit_prepared(

@@ -28,6 +28,7 @@ from mlsys.models.families.ensemble import Ensemble
 from mlsys.models.interface import DistributedFamily, FamilyParams
 from mlsys.models.matrix import Matrix, joined
 from mlsys.models.target_transform import TargetTransform, Transformed
+from mlsys.periods import Period
 from mlsys.recipe import Recipe
 from mlsys.schema import FOLD, ROW, Role, Schema, Task
 from mlsys.statistics import TrainStatistics, encode_target
@@ -166,6 +167,19 @@ def held_out(table: pa.Table, schema: Schema, *, forward: bool, seed: int) -> ND
         np.minimum.at(first, codes, keys)
         keys = first[codes]
     return np.asarray(_hash(keys, seed + 1) < HELD_OUT * 2.0**64)
+
+
+def embargoed(table: pa.Table, split: Split, out: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mark the rows of a forecast that were not known a horizon before the first of those that are held `out`.
+
+    None where that would be all that is left to fit on.
+    """
+    time = split.schema.name_of(Role.TIME)
+    if split.horizon is None or time is None or not out.any():
+        return np.zeros(len(out), bool)
+    times = np.asarray(table[time].cast(pa.timestamp("us", getattr(table[time].type, "tz", None))).cast(pa.int64()))
+    between = ~out & (Period.parse(split.horizon).later_us(times) > times[out].min())
+    return between if (~out & ~between).any() else np.zeros(len(out), bool)
 
 
 def _hash(keys: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:

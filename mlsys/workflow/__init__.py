@@ -34,6 +34,7 @@ def run(run: Run, until: str = "monitor") -> Run:
     with run.ending_after(until, STEPS):
         modelling.warm(run)
         rows = run.step(COLLECT)  # source → checked rows, joined as of their time, divided into parts; the task
+        run.recipe = data.completed(run.recipe, rows)  # with the lags and windows of a forecast
         profile = run.step(EXPLORE, rows)  # training rows → statistics, alerts, leakage scan, report
         plan = run.step(FEATURES, rows, profile)  # statistics → the plan of features, with a reason for each
         ranking = run.step(SELECTION, rows, profile)  # families × folds → leaderboard
@@ -73,7 +74,7 @@ COLLECT = Step(
     data.collect,
     results.CollectResult,
     summary.collected,
-    reads=(*TASK, "name", "seed", "data", "features.joins", "split"),
+    reads=(*TASK, "name", "seed", "data", "features.joins", "forecast", "split"),
     observe=data.observe_sources,
     check=data.check_collected,
     leaves=("schema.yaml",),

@@ -50,11 +50,11 @@ def _excluded(source: DataSection | Join) -> tuple[str, ...]:
 
 def collect(context: StepContext) -> CollectResult:
     """Collect the rows and the feature tables, check and join them, and divide them into parts."""
-    from mlsys.collect import screening, snapshot, split, task
+    from mlsys.collect import forecasting, screening, snapshot, split, task
     from mlsys.features.joins import assembly
 
     # 1. Read and check the rows and every feature table.
-    recipe, store = context.recipe, context.store
+    recipe, store = forecasting.of_numbers(context.recipe), context.store
     context.progress("reading")
     by, folder = recipe.split.column, context.folder
     taken = snapshot.take(store, recipe.data, target=recipe.target, folder=folder, split_column=by, task=recipe.task)
@@ -63,13 +63,20 @@ def collect(context: StepContext) -> CollectResult:
     }
     # 2. Join them as of each row's time.
     whole, joined = taken.snapshot, {}
-    if tables:
-        pairs = {name: (join, tables[name].snapshot) for name, join in recipe.features.joins.items()}
+    pairs = {name: (join, tables[name].snapshot) for name, join in recipe.features.joins.items()}
+    added = forecasting.plan(whole, recipe) if recipe.forecast is not None else None
+    if added is not None:
+        past = forecasting.write_past(store, whole, added.joins, recipe.target)
+        pairs |= {name: (join, past) for name, join in added.joins.items()}
+    if pairs:
         done = assembly.assemble(store, whole, pairs, context.progress)
         whole, joined = done.snapshot, done.report
     # 3. Decide the task, leave out what is known only with the answer, and divide the rows.
     decided = task.decide(whole, recipe)
-    screened = screening.screen(whole, decided, (*context.observed["named"], *recipe.data.allow_personal))
+    named = [*context.observed["named"], *recipe.data.allow_personal]
+    if added is not None:
+        decided, named = decided.model_copy(update={"forecast": added.facts}), [*named, *added.named]
+    screened = screening.screen(whole, decided, named)
     roles = {name: each.role for name, each in screened.items() if each.role is not None}
     context.progress("dividing")
     parts = split.divide(store, whole, recipe, decided, roles)
@@ -87,6 +94,7 @@ def collect(context: StepContext) -> CollectResult:
             *screening.messages(screened),
             *messages(taken.report),
             *of_tables,
+            *(added.messages if added else ()),
             *split.messages(parts, recipe.target),
             *task.messages(whole, recipe, decided),
         ),
@@ -95,8 +103,16 @@ def collect(context: StepContext) -> CollectResult:
             for name, each in screened.items()
         ),
         joined=joined,
-        tables={name: table.snapshot.digest for name, table in tables.items()},
+        tables={name: table.digest for name, (_, table) in pairs.items()},
+        forecast=None if added is None else added.to_json(),
     )
+
+
+def completed(recipe: Recipe, data: CollectResult) -> Recipe:
+    """The recipe with the lags, windows and times that its forecast adds, once the rows are known."""
+    from mlsys.collect import forecasting
+
+    return forecasting.completed(recipe, data.forecast or {})
 
 
 def take_table(context: StepContext, name: str, join: Join, timezone: str) -> Collection:

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 def check_names(recipe: Recipe) -> None:
     """Refuse families and metrics that nobody has registered, before rows are collected for them."""
     from mlsys import models
+    from mlsys.collect import forecasting
     from mlsys.evaluate import metrics
 
+    forecasting.check(recipe)
     selected = () if recipe.selection.families == "auto" else recipe.selection.families
     models.check_names([*selected, *([] if recipe.train.family == "auto" else [recipe.train.family])])
     metrics.check_names(recipe)

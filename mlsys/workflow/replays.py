@@ -17,7 +17,7 @@ from mlsys.console import Console
 from mlsys.recipe import Recipe, parse
 from mlsys.reports.formats import count
 from mlsys.store import MANIFEST, Store, digest_json, read_json
-from mlsys.workflow import modelling, run_record
+from mlsys.workflow import data, modelling, run_record
 from mlsys.workflow.results import (
     CollectResult,
     ExploreResult,
@@ -109,8 +109,9 @@ def replay(store: Store, run_before: FormerRun, console: Console | None = None) 
     StoreError
         What the run left is no longer in the store, or it is of a version that recorded less.
     """
-    run, records = Run(run_before.recipe, store, console or Console()), run_before.records
+    records = run_before.records
     rows = CollectResult.from_json(records["collect"])
+    run = Run(data.completed(run_before.recipe, rows), store, console or Console())
     profile = ExploreResult.from_json(records["explore"])
     ranking = SelectionResult.from_json(records["selection"])
     tuned, model = TuneResult.from_json(records["tune"]), TrainResult.from_json(records["train"])

@@ -78,6 +78,8 @@ class CollectResult(StepResult):
         Report of the joins; empty without any.
     tables
         Snapshot of each feature table.
+    forecast
+        What a forecast adds to the recipe (`mlsys.collect.forecasting.ForecastPlan`).
     """
 
     identity = ("split", "task")
@@ -93,6 +95,7 @@ class CollectResult(StepResult):
     screened: tuple[dict[str, str], ...]
     joined: dict[str, Any]
     tables: dict[str, str]
+    forecast: dict[str, Any] | None = None
 
     @property
     def objects(self) -> list[tuple[str, str]]:

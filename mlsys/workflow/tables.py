@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlsys import errors
 from mlsys.recipe import Recipe
+from mlsys.recipe.forecast import PAST
 from mlsys.store import Store
 from mlsys.workflow import data
 from mlsys.workflow.run import StepContext
@@ -46,15 +47,33 @@ def materialize(context: StepContext, *, rebuild: bool = False) -> list[Publishe
     recipe, store = context.recipe, context.store
     entry = registry.resolve(store, recipe.name, recipe.deploy.alias)
     views = bundle.open(store, entry.digest).views
-    _check(recipe, {view.name: view for view in views})
-    pairs = []
-    for view in views:
+    past = [view for view in views if view.join.source == PAST]
+    _check(recipe, {view.name: view for view in views if view not in past}, has_past=bool(past))
+    pairs = _past(context, past) if past else []
+    for view in (view for view in views if view not in past):
         context.progress(f"reading {view.name}")
         taken = data.take_table(context, view.name, view.join, view.timezone)
         for line in data.messages(taken.report, view.name):
             context.console.line(line)
         pairs.append((view, taken.snapshot.digest))
     return _publish_all(context, pairs, whole=rebuild, again=True)
+
+
+def _past(context: StepContext, views: Sequence[FeatureView]) -> list[tuple[FeatureView, str]]:
+    """Collect the rows again, and write the past of their series for the views of a forecast."""
+    from mlsys.collect import forecasting, snapshot
+
+    recipe = forecasting.of_numbers(context.recipe)
+    context.progress("reading the rows")
+    column, folder = recipe.split.column, context.folder
+    taken = snapshot.take(
+        context.store, recipe.data, target=recipe.target, folder=folder, split_column=column, task=recipe.task
+    )
+    for line in data.messages(taken.report):
+        context.console.line(line)
+    joins = {view.name: view.join for view in views}
+    past = forecasting.write_past(context.store, taken.snapshot, joins, recipe.target)
+    return [(view, past.digest) for view in views]
 
 
 def _publish_all(
@@ -97,7 +116,7 @@ def _publish(
     return published
 
 
-def _check(recipe: Recipe, views: dict[str, FeatureView]) -> None:
+def _check(recipe: Recipe, views: dict[str, FeatureView], *, has_past: bool = False) -> None:
     """The served model looks up what it was trained with; publishing anything else would reach nobody."""
     joins, zone = recipe.features.joins, recipe.data.timezone
     different = sorted(
@@ -105,7 +124,9 @@ def _check(recipe: Recipe, views: dict[str, FeatureView]) -> None:
         for name in joins.keys() | views.keys()
         if name not in joins or name not in views or views[name].join != joins[name] or views[name].timezone != zone
     )
-    if different or not views:
+    if has_past != (recipe.forecast is not None):
+        different.append("the forecast")
+    if different or not (views or has_past):
         where = "materialize: 'features.joins'"
         got = f"other definitions of {', '.join(different)}" if different else "no feature tables"
         hint = "`mlsys deploy` with this recipe serves a model that knows them"

@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
+from mlsys.evaluate import forecast_metrics
 from mlsys.evaluate.metrics import METRICS, of_loss
 from mlsys.monitor.drift import STATISTICS
 from mlsys.recipe import json_schema
@@ -194,6 +197,10 @@ def metrics() -> str:
         definition = _cell(metric.definition)
         lines.append(f"| `{metric.name}` | {metric.title} | regression | {metric.better} | {definition} |")
     lines += ["\nAny other quantile or power may stand in the name. A gate may name each of them, whatever the loss."]
+    lines += ["\nAn evaluation of a [forecast](models.md#forecasts) has two more, and a gate may bound them:\n"]
+    lines += ["| name | metric | tasks | better | definition |", "|---|---|---|---|---|"]
+    for metric in (forecast_metrics.mase(np.ones(1)), forecast_metrics.skill(np.zeros(1))):
+        lines.append(f"| `{metric.name}` | {metric.title} | forecast | {metric.better} | {_cell(metric.definition)} |")
     lines += ["\n## Statistics of drift\n"]
     lines += ["Each is an entry of `mlsys/monitor/drift.py`; the docstring of its function has the formula.\n"]
     lines += ["| name | statistic | columns | from | source |", "|---|---|---|---|---|"]

@@ -28,6 +28,8 @@ ALWAYS = -1
 class JoinKeys:
     """The key and time columns on which two tables are compared, and the types in which they are.
 
+    Without a key column all rows of both sides have one key, the number 0.
+
     Attributes
     ----------
     keys
@@ -48,7 +50,7 @@ class JoinKeys:
 
     @property
     def by(self) -> list[str]:
-        return [f"__key{number}" for number in range(len(self.types))]
+        return [f"__key{number}" for number in range(max(1, len(self.types)))]
 
     @property
     def per_us(self) -> int:
@@ -57,13 +59,13 @@ class JoinKeys:
     def rows(self, table: pa.Table) -> pl.DataFrame:
         """Read keys, ``__time`` and ``__at`` of the rows that have all of them; times are 0 if the table has none."""
         times = {"__time": self.time} if self.time else {}
-        frame = self._read(table, dict(zip(self.by, self.keys, strict=True)) | times)
+        frame = self._read(table, dict(zip(self.by, self.keys, strict=False)) | times)
         return frame if times else frame.with_columns(pl.lit(0, pl.Int64).alias("__time"))
 
     def table(self, table: pa.Table) -> pl.DataFrame:
         """Read keys, ``__time``, ``__known`` and ``__at`` of the table's rows that have all of them."""
         times = dict(zip(("__time", "__known"), self.table_times or (), strict=False))
-        frame = self._read(table, dict(zip(self.by, self.keys.values(), strict=True)) | times)
+        frame = self._read(table, dict(zip(self.by, self.keys.values(), strict=False)) | times)
         if times:
             return frame
         return frame.with_columns(pl.lit(ALWAYS, pl.Int64).alias("__time"), pl.lit(ALWAYS, pl.Int64).alias("__known"))
@@ -72,8 +74,8 @@ class JoinKeys:
         frame = _plain(table, columns)
         casts = [
             _as_float(pl.col(by)) if kind == pl.Float64 and frame.schema[by] == pl.Int64 else pl.col(by).cast(kind)
-            for by, kind in zip(self.by, self.types, strict=True)
-        ]
+            for by, kind in zip(self.by, self.types, strict=False)
+        ] or [pl.lit(0, pl.Int64).alias(self.by[0])]
         times = [pl.col(name).dt.cast_time_unit(self.unit).to_physical() for name in columns if name not in self.by]
         return frame.with_columns(*casts, *times).with_row_index("__at").cast({"__at": pl.Int64}).drop_nulls()
 
@@ -256,8 +258,8 @@ def columns_of(names: Sequence[str], join: recipe.Join, name: str = "table") -> 
 def _refuse_incomplete(join: recipe.Join, where: str) -> None:
     """Refuse settings that mean something only together with others."""
     build = errors.FeatureError.build
-    if not join.keys:
-        raise build(where, got="no keys", expected="at least one", hint="keys: [column]")
+    if not join.keys and not join.time:
+        raise build(where, got="no keys", expected="at least one, or a time", hint="keys: [column]")
     for word, value in (("lookback", join.lookback), ("known_at", join.known_at), ("aggregates", join.aggregates)):
         if value and not join.time:
             raise build(where, got=f"{word} without time", expected="the table's time column", hint="time: column")

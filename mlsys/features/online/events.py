@@ -76,7 +76,7 @@ def _keyed_rows(view: FeatureView, table: pa.Table) -> pl.DataFrame:
     index = join_keys.table(table).drop([] if join.known_at else [KNOWN]).drop([] if times else [TIME])
     by = join_keys.by
     distinct = index.select(by).unique(maintain_order=True)
-    texts = pl.Series(KEY, [view.key(values) for values in distinct.rows()], pl.String)
+    texts = pl.Series(KEY, [view.key(values[: len(view.keys)]) for values in distinct.rows()], pl.String)
     return index.join(distinct.with_columns(texts), on=by, how="left", maintain_order="left").drop_nulls(KEY)
 
 

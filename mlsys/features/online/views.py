@@ -133,7 +133,10 @@ class FeatureView(_ViewModel):
         ])  # fmt: skip
 
     def key(self, values: Sequence[Any]) -> str | None:
-        """Write the key of a request as the store has it; None if one of its values is null: it matches nothing."""
+        """Write the key of a request as the store has it; None if one of its values is null: it matches nothing.
+
+        A table without key columns has one key, an empty list.
+        """
         parts = [None if value is None else read(value) for read, value in zip(self._readers, values, strict=True)]
         return None if any(part is None for part in parts) else TO_TEXT(parts)
 

@@ -3,6 +3,8 @@
 The frequencies of the classes in training; of a number, the constant that is best by the loss: the mean by squares and
 by the deviances of Poisson, Tweedie and gamma, the median by absolute errors, a quantile by its pinball loss, the mean
 of signed logarithms by squares of those. A model that does not beat it has learned nothing.
+
+Of a forecast it is the seasonal-naive one: the feature that the task names, and the constant where that is missing.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from mlsys.models.interface import Family, FamilyParams
 from mlsys.models.matrix import Matrix
@@ -29,14 +31,23 @@ class DummyParams(FamilyParams):
 
 
 class Dummy(ModelFacts):
-    """The answer: `prior` holds a probability a class, or the mean alone."""
+    """The answer: `prior` holds a probability a class, or the mean alone.
+
+    `naive` is the place of the feature that is the answer where it is not missing; None without one.
+    """
 
     prior: tuple[float, ...]
     is_classification: bool
+    naive: int | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not said: files of dummies that are constants stay as they were."""
+        return {key: value for key, value in handler(self).items() if value is not None}
 
 
 class DummyFamily(Family[DummyParams, Dummy]):
-    """The family that looks at no feature."""
+    """The family that looks at no feature, or at the naive forecast alone."""
 
     name = "dummy"
     encoding = "none"
@@ -51,7 +62,9 @@ class DummyFamily(Family[DummyParams, Dummy]):
         """Count the classes, or take the best constant."""
         if not task.is_classification:
             prior = _constant(train.y, train.weight, task.loss or params.loss)
-            return Dummy(prior=(prior,), is_classification=False)
+            naive = None if task.forecast is None else task.forecast.naive
+            place = train.names.index(naive) if naive in train.names else None
+            return Dummy(prior=(prior,), is_classification=False, naive=place)
         counts = np.bincount(train.y.astype(np.int64), train.weight, minlength=len(task.classes))
         return Dummy(prior=tuple((counts / counts.sum()).tolist()), is_classification=True)
 
@@ -59,7 +72,10 @@ class DummyFamily(Family[DummyParams, Dummy]):
         """Repeat the answer for every row."""
         if model.is_classification:
             return np.tile(np.array(model.prior), (X.shape[0], 1))
-        return np.full(X.shape[0], model.prior[0])
+        if model.naive is None:
+            return np.full(X.shape[0], model.prior[0])
+        naive = X[:, model.naive].astype(np.float64)
+        return np.where(np.isfinite(naive), naive, model.prior[0])
 
     def save(self, model: Dummy, folder: Path) -> None:
         """Write the answer as ``dummy.json``."""

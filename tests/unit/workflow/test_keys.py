@@ -69,6 +69,10 @@ VALUES = {
     "data.volume": ("stop", COLLECT),
     "data.dedupe.keys": (["x"], COLLECT),
     "data.dedupe.order": ("x", COLLECT),
+    "forecast.series": (["part"], COLLECT),
+    "forecast.horizon": ("3d", COLLECT),
+    "forecast.step": ("1d", COLLECT),
+    "forecast.season": ("7d", COLLECT),
     "features.joins.prices.source": ("{folder}/prices2.csv", JOINED),
     "features.joins.prices.reading.format": ("csv", JOINED),
     "features.joins.prices.reading.query": ("SELECT 1 AS x", JOINED),
@@ -219,6 +223,9 @@ tune: {trials: 0}
 evaluate: {bootstrap: 5, gate: {roc_auc: {min: 0.1}}}
 """
 
+FORECAST = "forecast: {series: [colour], horizon: 2d}\n"
+"""The section that a recipe of classes cannot have: its keys are asked for, it is not run."""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -296,7 +303,7 @@ def sections_in(schema, seen=()):
 
 
 def test_every_leaf_of_the_recipe_has_another_value_here(folder):
-    whole = parse(EVERY_SECTION, folder, {})
+    whole = parse(EVERY_SECTION + FORECAST, folder, {})
     assert sections_of(whole) == sections_in(recipe.Recipe)
     assert set(leaves(whole)) == set(VALUES)
 
@@ -317,8 +324,9 @@ def test_a_value_is_in_the_keys_of_the_steps_that_read_it_and_no_others(whole, f
     value, readers = VALUES[path]
     section, _, name = path.rpartition("reading.")
     given = {section + key: other for key, other in GIVEN.get(f"reading.{name}", {}).items()}
-    before = keys(whole, parse(EVERY_SECTION, folder, given))
-    after = keys(whole, parse(EVERY_SECTION, folder, {**given, path: value}))
+    text = EVERY_SECTION + (FORECAST if path.startswith("forecast.") else "")
+    before = keys(whole, parse(text, folder, given))
+    after = keys(whole, parse(text, folder, {**given, path: value}))
     assert {name for name, key in after.items() if key != before[name]} == readers
 
 
