@@ -144,7 +144,9 @@ def run(
     return _finished(workflow.run(job, until))
 
 
-def init(table: str, target: str | None = None, *, output: Path | str | None = None) -> str:
+def init(
+    table: str, target: str | None = None, *, output: Path | str | None = None, forecast: str | None = None
+) -> str:
     """Write a recipe for a table that nobody has described; it runs as it is and is meant to be edited.
 
     Parameters
@@ -155,6 +157,8 @@ def init(table: str, target: str | None = None, *, output: Path | str | None = N
         The column to predict; without one the likeliest is proposed, and a comment names others.
     output
         File to write; without one the text is only returned.
+    forecast
+        How far ahead the target is to be forecast, such as ``14d``: time and series are proposed, too.
 
     Raises
     ------
@@ -174,7 +178,7 @@ def init(table: str, target: str | None = None, *, output: Path | str | None = N
     """
     from mlsys.collect import recipe_template
 
-    text = recipe_template.write(table, target)
+    text = recipe_template.write(table, target, forecast=forecast)
     if output is not None:
         recipe_template.save(text, Path(output))
     return text

@@ -109,13 +109,17 @@ def init(
         Path | None, typer.Option("--output", "-o", help="where to write; <name>.yaml by default")
     ] = None,
     settings: ReadSettings = None,
+    forecast: Annotated[
+        str | None, typer.Option("--forecast", help="how far ahead the target is to be forecast, e.g. 14d")
+    ] = None,
 ) -> None:
     """Write a recipe for a table that nobody has seen, with a reason for each choice; it runs without edits."""
     from mlsys.collect import recipe_template
     from mlsys.console import Console
 
     console = Console()
-    drafted = recipe_template.draft(table, target, settings=settings or (), progress=console.progress)
+    how: dict[str, Any] = {"settings": settings or (), "forecast": forecast, "progress": console.progress}
+    drafted = recipe_template.draft(table, target, **how)
     path = output or Path(f"{drafted.name}.yaml")
     recipe_template.save(drafted.text, path)
     for message in drafted.messages:

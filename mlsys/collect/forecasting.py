@@ -14,7 +14,7 @@ join                   columns
 =====================  ===============================================================================
 
 The seasonal-naive forecast is the value a season before, or as few seasons as the horizon allows; where it is missing,
-one season more; then the last known value (Hyndman & Athanasopoulos 2021, "Forecasting: principles and practice", 3rd
+some more; then the last known value (Hyndman & Athanasopoulos 2021, "Forecasting: principles and practice", 3rd
 edition, section 5.2). The time of the row is made a feature: its calendar, and the days since training began.
 """
 
@@ -52,8 +52,8 @@ MOST_WINDOW_STEPS = 300
 
 FUNCTIONS = ("mean", "min", "max", "count")
 
-MOST_SEASONS, LAGS = 2, 2
-"""Seasons whose values are features, and how many of each."""
+LAGS = (4, 2)
+"""Values a season apart that are features, of the season of the floor and of another one."""
 
 PAST_KINDS = (Kind.NUMERIC, Kind.BOOLEAN, Kind.CATEGORICAL)
 """Kinds of columns known after the event whose last value is a feature."""
@@ -154,7 +154,7 @@ def _plan(snapshot: Snapshot, settings: Recipe) -> ForecastPlan:
     # 2. The joins, the naive forecast, and the facts of the task.
     span_us = begins["train"] - int(times.min())
     joins = _joins(snapshot.schema, settings, section, step, seasons, span_us)
-    best = [_plus(each.lag, each.season, number) for each in naive for number in range(LAGS)]
+    best = [_plus(each.lag, each.season, number) for each in naive for number in range(LAGS[0])]
     lags = [f"ago_{lag}_{settings.target}" for lag in best if f"forecast_ago_{lag}" in joins]
     facts = Forecast(
         time=str(settings.data.time),
@@ -165,7 +165,7 @@ def _plan(snapshot: Snapshot, settings: Recipe) -> ForecastPlan:
         known=(*lags, f"last_{settings.target}"),
         naive=f"naive_{settings.target}",
     )
-    derive = _derived(facts)
+    derive = _derived(facts, settings.target)
     columns = {_trend(facts): "trend"}
     return ForecastPlan(facts, joins, derive, columns, _messages(rows, facts, seasons, joins))
 
@@ -174,11 +174,14 @@ def _trend(facts: Forecast) -> str:
     return f"trend_{facts.time}"
 
 
-def _derived(facts: Forecast) -> dict[str, str]:
-    """The naive forecast and the time of the row, as SQL over the columns of a row."""
+def _derived(facts: Forecast, target: str) -> dict[str, str]:
+    """The mean of the last seasons, the naive forecast and the time of the row, as SQL over the columns of a row."""
     time = expressions.quoted_name(facts.time)
     naive = f"COALESCE({', '.join(map(expressions.quoted_name, facts.known))})"
-    return {
+    seasonal = list(map(expressions.quoted_name, facts.known[:-1]))
+    means = [f"({' + '.join(seasonal[:number])}) / {number}.0" for number in range(len(seasonal), 1, -1)]
+    mean = {f"season_mean_{target}": f"COALESCE({', '.join([*means, seasonal[0]])})"} if means else {}
+    return mean | {
         facts.naive: naive if len(facts.known) > 1 else expressions.quoted_name(facts.known[0]),
         f"calendar_{facts.time}": time,
         _trend(facts): time,
@@ -209,8 +212,8 @@ def _joins(
             **shared, known_at=f"{KNOWN}{horizon}", columns=(target, *past), aggregates=aggregates, prefix="last_"
         )
     }
-    for each in seasons[:MOST_SEASONS]:
-        for number in range(LAGS):
+    for each, most in zip(seasons, LAGS, strict=False):
+        for number in range(most):
             lag = _plus(each.lag, each.season, number)
             if number and lag.length_us > span_us:
                 continue  # no training row has such a past
@@ -261,7 +264,7 @@ def _messages(
     counts = rows.group_by(SERIES).len()["len"]
     lengths = sorted({int(count) for count in counts})
     size = " to ".join(f"{length:,}" for length in dict.fromkeys((lengths[0], lengths[-1]))) + " rows"
-    season = "; ".join(f"season {each.sentence()}" for each in seasons[:MOST_SEASONS]) or "no season"
+    season = "; ".join(f"season {each.sentence()}" for each in seasons[: len(LAGS)]) or "no season"
     named = f"{len(counts):,} series of {size}, {facts.step} apart; {season}"
     windows = [name for join in joins.values() for name in join.aggregates if name.startswith("mean_")]
     lags = [join.prefix.split("_")[1] for join in joins.values() if join.lookback is not None]

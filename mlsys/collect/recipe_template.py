@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from mlsys import errors
-from mlsys.collect import proposals, survey
+from mlsys.collect import forecast_template, proposals, survey
+from mlsys.collect.forecast_template import ForecastDraft
 from mlsys.collect.proposals import Proposals
 from mlsys.collect.survey import Survey
 from mlsys.recipe import Reading, ReadOptions, override
@@ -43,12 +44,14 @@ def draft(
     name: str | None = None,
     *,
     settings: Sequence[str] = (),
+    forecast: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
     seconds: float = survey.SECONDS,
 ) -> Draft:
     """Draft a recipe for a source; without a `target` one is proposed.
 
-    `settings` say how the source is read, such as ``reading.query=SELECT …`` or ``timezone=Europe/Berlin``.
+    `settings` say how the source is read, such as ``reading.query=SELECT …`` or ``timezone=Europe/Berlin``; `forecast`
+    is how far ahead the target is to be forecast, if that is what is asked for.
 
     Raises
     ------
@@ -69,12 +72,14 @@ def draft(
         raise errors.RecipeError.unknown_column("init", target, seen.schema.names)
     proposed = proposals.propose(seen, target)
     named = name or _name(source)
-    return Draft(named, _text(seen, proposed, named, options), tuple(_messages(seen, proposed)))
+    ahead = None if forecast is None else forecast_template.propose(seen, proposed, forecast)
+    messages = [*_messages(seen, proposed), *([f"series of the forecast: {ahead.reason}"] if ahead else [])]
+    return Draft(named, _text(seen, proposed, named, options, ahead), tuple(messages))
 
 
-def write(source: str, target: str | None = None, name: str | None = None) -> str:
+def write(source: str, target: str | None = None, name: str | None = None, forecast: str | None = None) -> str:
     """Write the text of a recipe for a source; raises as `draft`."""
-    return draft(source, target, name).text
+    return draft(source, target, name, forecast=forecast).text
 
 
 def save(text: str, path: Path) -> None:
@@ -92,7 +97,9 @@ def save(text: str, path: Path) -> None:
     write_atomic(path, text.encode())
 
 
-def _text(seen: Survey, proposed: Proposals, name: str, options: ReadOptions | None) -> str:
+def _text(
+    seen: Survey, proposed: Proposals, name: str, options: ReadOptions | None, ahead: ForecastDraft | None = None
+) -> str:
     others = f"; else perhaps: {', '.join(proposed.alternatives)}" if proposed.alternatives else ""
     lines = [
         f"# Drafted from {seen.seen} of {seen.source}.",
@@ -109,13 +116,24 @@ def _text(seen: Survey, proposed: Proposals, name: str, options: ReadOptions | N
         *_listed("ignore", proposed.ignore),
         *_listed("known_after", proposed.known_after),
         *_suspects(proposed),
-        *_times(proposed),
+        *(
+            _times(proposed)
+            if ahead is None
+            else [f"  time: {_plain(ahead.time)}           # the time that is forecast"]
+        ),
         *_group(proposed),
         "  # derive: {}             # new columns as SQL, e.g. {late: delay > 15}",
         *_kinds(seen),
         *(f"  # {_plain(column)}: {remark}; it is a feature" for column, remark in proposed.remarks.items()),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_forecast(ahead)]) + "\n"
+
+
+def _forecast(ahead: ForecastDraft | None) -> list[str]:
+    if ahead is None:
+        return []
+    series = f"  series: {_plain(list(ahead.series))}  # {ahead.reason}"
+    return ["forecast:", f"  horizon: {_plain(ahead.horizon)}", series]
 
 
 def _messages(seen: Survey, proposed: Proposals) -> list[str]:

@@ -31,6 +31,9 @@ to test, and one before each of these that no one learns from, the first of whic
 
 FEWEST_FOLDS = 2
 
+FIRST = 0.5
+"""Part of the training rows in the first fold, which is judged by no model: the first origin needs a past, too."""
+
 
 def part_begins(times: Times, shares: list[float], horizon: Period) -> list[int]:
     """The times at which validation and test begin: as the shares say, or earlier for them to span a horizon.
@@ -80,7 +83,8 @@ class RollingFolds:
 def rolling_folds(times: Times, num_folds: int, horizon: Period) -> RollingFolds:
     """Divide training rows into folds that follow each other in time, with what lies between two of them.
 
-    There are as many as are asked for, or as there is room for: each spans the horizon at least.
+    The first one has half of the rows. There are as many as are asked for, or as there is room for: each spans the
+    horizon at least.
 
     Raises
     ------
@@ -88,7 +92,7 @@ def rolling_folds(times: Times, num_folds: int, horizon: Period) -> RollingFolds
         There is no room for two.
     """
     for number in range(num_folds, FEWEST_FOLDS - 1, -1):
-        begins = edges(times, [1 / number] * number)
+        begins = edges(times, [FIRST, *[(1 - FIRST) / (number - 1)] * (number - 1)])
         if begins is not None and _has_room([int(times.min()), *begins, int(times.max()) + 1], horizon):
             folds = 2 * by_time(times, begins)
             folds[embargoed(times, begins, horizon)] += 1

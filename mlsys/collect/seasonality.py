@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from mlsys import errors
 from mlsys.dataset import Snapshot
+from mlsys.limits import DAY_US
 from mlsys.periods import Period
 from mlsys.recipe import Recipe
 from mlsys.recipe.forecast import ForecastSection
@@ -29,8 +30,6 @@ SERIES, TIME, VALUE = "__series", "__time", "__value"
 
 CALENDAR = {1: (28, 31), 3: (90, 92), 12: (365, 366)}
 """Months of a step, and the days that such a step may have."""
-
-DAY_US = 86_400_000_000
 
 CYCLES = tuple(map(Period.parse, ("1h", "1d", "7d", "364d", "1y")))
 """Spans after which people and weather repeat themselves; 364 days are a year that keeps the day of the week."""

@@ -159,7 +159,7 @@ def params_of(name: str, values: Mapping[str, Any]) -> FamilyParams:
 def predict(name: str, model: Any, X: np.ndarray) -> np.ndarray:
     """Predictions of a family's model as `Family.predict` describes them: on the scale of the target, calibrated."""
     if isinstance(model, Transformed):
-        return model.target.inverse(family(name).predict(model.model, X))
+        return model.target.inverse(family(name).predict(model.model, X), X)
     if isinstance(model, Calibrated):
         return model.temperature.apply(predict(name, model.model, X))
     if isinstance(model, Corrected):

@@ -17,12 +17,12 @@ class TrainSection(Section):
 
     family: str = Field("auto", description="family of the model; auto takes the one that selection preferred")
     params: dict[str, Any] = Field({}, description="parameters of the family that are fixed instead of searched")
-    target_transform: Literal["auto", "none", "log", "winsor", "log_link"] = Field(
+    target_transform: Literal["auto", "none", "log", "winsor", "log_link", "difference"] = Field(
         "auto",
         description="scale on which a number is fitted: log (of both signs, by the inverse hyperbolic sine), winsor "
         "(values far out moved to where far out begins), log_link (boosters fit the logarithm of the mean of values "
-        "that are never negative), or none; auto takes the one with the best score where the target has a heavy or a "
-        "long tail",
+        "that are never negative), difference (from the naive forecast, for trees), or none; auto takes the one with "
+        "the best score where the target has a heavy or a long tail, or is forecast",
     )
     calibration: Literal["auto", "none"] = Field(
         "auto",

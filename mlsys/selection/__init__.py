@@ -124,7 +124,7 @@ def rank(
     for note in sentences:
         progress(note)
     ways += forms.text_forms(split.schema, recipe)
-    candidates = _candidates(families, ways, balances or forms.target_forms(resolved, tail, metric))
+    candidates = _candidates(families, ways, balances or forms.target_forms(resolved, task, tail, metric))
     num_compared = len(candidates)
     if math.isfinite(seconds) and recipe.train.family == "auto":
         candidates, messages = forms.by_representative(candidates)

@@ -51,6 +51,7 @@ USUAL = CandidateForm()
 LOG_LINK = CandidateForm("log link", {"train.target_transform": "log_link"})
 TRANSFORMS = {"log": CandidateForm("log target", {"train.target_transform": "log"}),
               "winsor": CandidateForm("winsorised target", {"train.target_transform": "winsor"})}  # fmt: skip
+DIFFERENCE = CandidateForm("difference to the naive forecast", {"train.target_transform": "difference"})
 
 
 def measure_tail(split: Split, task: Task) -> Tail | None:
@@ -71,15 +72,16 @@ def metric_for(recipe: Recipe, task: Task, tail: Tail | None) -> metrics.Metric:
     return metrics.find(recipe.selection.metric, task.kind, robust)
 
 
-def target_forms(recipe: Recipe, tail: Tail | None, metric: metrics.Metric) -> list[CandidateForm]:
+def target_forms(recipe: Recipe, task: Task, tail: Tail | None, metric: metrics.Metric) -> list[CandidateForm]:
     """The forms of the target to compare where the recipe leaves its transform open, the usual one first."""
     if recipe.train.target_transform != "auto" or tail is None:
         return [USUAL]
+    usual = [USUAL] if task.forecast is None else [USUAL, DIFFERENCE]
     links = [LOG_LINK] if metric.functional == "mean" and tail.is_multiplied else []
     if tail.is_heavy:
-        return [USUAL, *TRANSFORMS.values(), *links]
+        return [*usual, *TRANSFORMS.values(), *links]
     is_log = tail.is_skewed or metric.functional == "mean of logarithms"
-    return [USUAL, TRANSFORMS["log"], *links] if is_log else [USUAL, *links]
+    return [*usual, TRANSFORMS["log"], *links] if is_log else [*usual, *links]
 
 
 BALANCED = CandidateForm("weighted classes", {"train.balance": "weights"})
@@ -194,11 +196,16 @@ def combined(first: list[CandidateForm], second: list[CandidateForm]) -> list[Ca
 
 
 def of_family(name: str, features: list[CandidateForm], targets: list[CandidateForm]) -> list[CandidateForm]:
-    """The forms in which a family is compared: one that looks at no feature has the usual one alone."""
+    """The forms in which a family is compared: one that looks at no feature has the usual one alone.
+
+    Those that scale their features learn differences to one of them by themselves.
+    """
     if models.family(name).encoding == "none":
         return [USUAL]
     able = [form for form in targets if form is not BALANCED or models.family(name).takes_weights]
     able = [form for form in able if form is not LOG_LINK or isinstance(models.family(name), BoostingFamily)]
+    if models.family(name).encoding == "dense":
+        able = [form for form in able if form is not DIFFERENCE]
     return combined([form for form in features if form.family in (None, name)], able)
 
 

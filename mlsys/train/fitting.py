@@ -123,7 +123,8 @@ def fit(
     # 1. The model to fit, and how.
     checked = training_job.params_of(recipe, family, params)
     features = training_job.fit_program(split.schema, statistics, recipe, family)
-    target = cluster.call(training_job.fit_target, split, recipe, task)
+    place = training_job.naive_place(features.program.names, task, family)
+    target = cluster.call(training_job.fit_target, split, recipe, task, place)
     job = TrainingJob(split, features, recipe, task, family, checked, target)
     execution = plan(split, recipe, family, features.program.width)
     progress(f"{family}: {execution.kind} plan, {execution.reason}")

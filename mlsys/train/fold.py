@@ -147,7 +147,7 @@ def judged(
     if exactly is not None:
         params, rounds = _exact(params, exactly, is_boosted=isinstance(models.family(family), BoostingFamily))
         how |= rounds
-    rows, scale = _rows(prepared, task, target, metric, seed, has_rounds=has_rounds)
+    rows, scale = _rows(prepared, task, family, target, metric, seed, has_rounds=has_rounds)
     model = _fit(family, rows, task, params, {} if bins is None else bins, **how)
     model = training_job.scaled_back(family, model, scale, prepared.stopping, metric)
     fitted = time.perf_counter()
@@ -191,7 +191,7 @@ def round_seconds(
 
     Where one round alone takes a good part of the `seconds` of a fit, it is not repeated.
     """
-    rows, _ = _rows(prepared, task, target, metric, seed, has_rounds=True)
+    rows, _ = _rows(prepared, task, family, target, metric, seed, has_rounds=True)
 
     def time_of(rounds: int) -> float:
         few = params.model_copy(update={"rounds": rounds, "early_stopping": 0})
@@ -207,12 +207,20 @@ def round_seconds(
 
 
 def _rows(
-    prepared: Prepared, task: Task, target: Transform | Balancing, metric: str, seed: int, *, has_rounds: bool
+    prepared: Prepared,
+    task: Task,
+    family: str,
+    target: Transform | Balancing,
+    metric: str,
+    seed: int,
+    *,
+    has_rounds: bool,
 ) -> tuple[tuple[Matrix, Matrix], training_job.Target]:
     """The rows that count, to fit on and to say when to stop, with the target on its scale, and that scale."""
     is_held_out = has_rounds or target == "log"  # which is smeared over held-out rows
     train = prepared.train if is_held_out and prepared.train.num_rows else _with_stopping(prepared)
-    scale = training_job.scale_of(target, train.y, train.weight, task, metric, seed)
+    place = training_job.naive_place(train.names, task, family)
+    scale = training_job.scale_of(target, train.y, train.weight, task, metric, seed, place)
     stopping = training_job.counted(prepared.stopping, task, scale)
     return (training_job.as_fitted(train, task, scale), stopping), scale
 

@@ -382,18 +382,32 @@ def target_kind(recipe: Recipe, task: Task) -> target_transform.Transform | Bala
             expected="none: a class has no scale",
             hint="leave it out, or set task: regression",
         )
+    if kind == "difference" and task.forecast is None:
+        got, expected = "difference for rows without a naive forecast", "a recipe with the section forecast"
+        hint = "leave it out"
+        raise errors.RecipeError.build("recipe: train.target_transform", got=got, expected=expected, hint=hint)
     return balancing or ("none" if kind == "auto" else kind)
 
 
-def fit_target(split: Split, recipe: Recipe, task: Task) -> Target:
-    """Fit the recipe's transform of the target, or balance of its classes, to all training rows."""
+def naive_place(names: Sequence[str], task: Task, family: str) -> int | None:
+    """The place of the naive forecast among the features of a family that takes numbers as they are, if it is there."""
+    if task.forecast is None or encoding(family) != "codes" or task.forecast.naive not in names:
+        return None
+    return list(names).index(task.forecast.naive)
+
+
+def fit_target(split: Split, recipe: Recipe, task: Task, place: int | None = None) -> Target:
+    """Fit the recipe's transform of the target, or balance of its classes, to all training rows.
+
+    `place` is that of the naive forecast among the features.
+    """
     kind = target_kind(recipe, task)
     if kind == "none":
         return None
     names = [task.target, *([] if task.weight is None else [task.weight])]
     rows = split.table("train", names)
     weight = None if task.weight is None else numbers_of(rows[task.weight])
-    return scale_of(kind, _target(rows[task.target], task), weight, task, recipe.selection.metric, recipe.seed)
+    return scale_of(kind, _target(rows[task.target], task), weight, task, recipe.selection.metric, recipe.seed, place)
 
 
 def scale_of(
@@ -403,11 +417,12 @@ def scale_of(
     task: Task,
     metric: str,
     seed: int,
+    place: int | None = None,
 ) -> Target:
     """Fit a transform of the target, or a balance of its classes, to the rows to fit on."""
     if isinstance(kind, Balancing):
         return class_balance.fit(kind, y, weight, len(task.classes), seed)
-    return target_transform.fit(kind, y, functional(metric))
+    return target_transform.fit(kind, y, functional(metric), place)
 
 
 def functional(metric: str) -> str:

@@ -29,7 +29,7 @@ HOMES = {
 OTHER_MEANINGS = {
     ("mlsys.errors", limits.MAX_CODES): "0xFE, the first byte of a UTF-16 text",
     ("mlsys.models.families.catboost", limits.MAX_CODES): "CatBoost's own number of borders",
-    ("mlsys.recipe.columns", limits.DAY_US): "the units of a span, which a recipe writes as 1d",
+    ("mlsys.periods", limits.DAY_US): "the units of a span, which a recipe writes as 1d",
 }
 """Places that type the number of a bound for another reason."""
 

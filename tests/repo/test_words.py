@@ -4,6 +4,7 @@ import words
 from pages import ROOT
 
 PROMISES = {
+    "workflow/test_forecast.py": "a forecast knows nothing of the future, and is the same at the endpoint",
     "collect/test_collected_rows.py": "a row that an earlier collection took is known by its content",
     "collect/test_damage.py": "a damaged file is set aside or named, by every format",
     "collect/test_late_rows.py": "rows that come late are taken once",

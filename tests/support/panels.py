@@ -46,6 +46,7 @@ def recipe(source, *, horizon="7d", **changes):
 
 def run(folder, frame, until="evaluate", **changes):
     """Run a forecast of a frame in this process."""
+    folder.mkdir(parents=True, exist_ok=True)
     frame.write_parquet(folder / "rows.parquet")
     values = recipe(folder / "rows.parquet", **changes)
     return mlsys.run(values, until, store=folder / "store", cluster=False, quiet=True)

@@ -157,6 +157,11 @@ def record_snapshot(store: Store, view: FeatureView, snapshot: Snapshot) -> None
     write_json(store.root / "online" / f"{view.id}.json", {"snapshot": snapshot.digest})
 
 
+def has_snapshot(store: Store, view: FeatureView) -> bool:
+    """True if a snapshot of the view's table is remembered."""
+    return (store.root / "online" / f"{view.id}.json").is_file()
+
+
 def snapshot_of(store: Store, view: FeatureView) -> Snapshot:
     """Open the latest snapshot of a view's table; `StoreError` if none was published, or it is gone from the store."""
     path = store.root / "online" / f"{view.id}.json"

@@ -57,7 +57,7 @@ def test_a_horizon_as_long_as_the_history_is_refused(horizon):
 
 def test_folds_are_numbered_with_what_lies_between_them():
     folds = rolling_origins.rolling_folds(at(*range(12)), 3, Period.parse("2d"))
-    assert folds.folds.tolist() == [0, 0, 0, 1, 2, 2, 2, 3, 4, 4, 4, 4]
+    assert folds.folds.tolist() == [0, 0, 0, 0, 0, 1, 2, 2, 3, 4, 4, 4]
     assert (folds.num_folds, folds.gaps) == (3, (1, 3))
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from mlsys import models
 from mlsys.models import target_transform
+from mlsys.models.matrix import Matrix
 from mlsys.models.target_transform import Transformed
 
 RNG = np.random.default_rng(5)
@@ -88,3 +89,25 @@ def test_absolute_errors_do_not_heed_a_tail_and_squares_do():
         family = models.family(name)
         fitted = family.fit(rows, None, task, models.params_of(name, params), seed=0, threads=1)
         assert np.median(np.abs(family.predict(fitted, x)[5:] - y[5:])) < 0.3
+
+
+def test_a_difference_is_taken_from_a_feature_and_added_again():
+    X = np.array([[1.0, 10.0], [2.0, np.nan], [3.0, 30.0]], np.float32)
+    rows = Matrix(X, np.array([11.0, 20.0, 33.0]), ("a", "naive"), ("q", "q"))
+    made = target_transform.fit("difference", rows.y, "mean", place=1)
+    assert made.centre == 20.0  # where the feature is missing
+    assert made.matrix(rows).y.tolist() == [1.0, 0.0, 3.0]
+    assert made.inverse(np.array([1.0, 0.0, 3.0]), X).tolist() == [11.0, 20.0, 33.0]
+
+
+def test_without_the_feature_there_is_no_difference():
+    assert target_transform.fit("difference", np.array([1.0, 2.0]), "mean") is None
+
+
+def test_files_of_other_transforms_do_not_speak_of_a_feature(tmp_path):
+    y = np.array([1.0, 2.0, 50.0])
+    target_transform.write(target_transform.fit("winsor", y, "mean"), tmp_path)
+    assert "place" not in (tmp_path / "target.json").read_text()
+    difference = target_transform.fit("difference", y, "mean", place=3)
+    target_transform.write(difference, tmp_path)
+    assert target_transform.read(tmp_path) == difference

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import polars as pl
 import pytest
 
 import panels
-from mlsys import bundle, errors, models
+from mlsys import bundle, errors, models, recipe
+from mlsys.console import Console
 from mlsys.dataset import Snapshot, Split
 from mlsys.features.online.lookup import StoreSource, TableSource, open_store
 from mlsys.models.families.dummy import Dummy
 from mlsys.predict import Predictor
 from mlsys.store import Store
 from mlsys.workflow import tables
+from mlsys.workflow.run import Run
 
 HORIZON = 7
 
@@ -240,3 +243,56 @@ def test_the_dummy_without_a_past_is_the_constant():
     fitted = Dummy(prior=(5.0,), is_classification=False, naive=1)
     X = np.array([[0.0, 2.5], [0.0, np.nan]], np.float32)
     assert family.predict(fitted, X).tolist() == [2.5, 5.0]
+
+
+def test_without_an_endpoint_a_model_finds_the_past_of_training(tmp_path):
+    done = panels.run(tmp_path, panels.days(2, 150))
+    rows = pl.DataFrame({"store": ["s1"], "day": [dt.datetime(2023, 6, 1, tzinfo=dt.UTC)], "promo": [0]})
+    expected = 40 * (1 + 0.4 * np.sin(2 * np.pi * 151 / 7))
+    assert done.predictor().predict(rows)["prediction"][0] == pytest.approx(expected, rel=0.2)
+
+
+def test_materialize_reads_the_rows_again_and_publishes_their_past(tmp_path):
+    frame = panels.days(2, 150)
+    done = panels.run(tmp_path, frame)
+    store = Store.open(tmp_path / "store")
+    opened = bundle.open(store, done.bundle)
+    more = pl.concat([frame, panels.days(2, 157).filter(pl.col("day") >= panels.START + dt.timedelta(150))])
+    more.write_parquet(tmp_path / "rows.parquet")
+    settings = recipe.Recipe.model_validate(panels.recipe(tmp_path / "rows.parquet"))
+    context = Run(settings, store, Console(io.StringIO())).context()
+    pairs = tables._past(context, opened.views)
+    assert [view.name for view, _ in pairs] == [view.name for view in opened.views]
+    past = Snapshot.open(store, pairs[0][1])
+    assert (past.num_rows, len({digest for _, digest in pairs})) == (314, 1)
+    tables._check(settings, {}, has_past=True)
+    with pytest.raises(errors.RecipeError, match="other definitions of the forecast"):
+        tables._check(settings, {}, has_past=False)
+
+
+def test_trees_follow_a_level_that_training_has_not_seen(tmp_path):
+    frame = panels.days(2, 300).with_columns(sales=pl.col("sales") + pl.int_range(pl.len()).over("store") * 2.0)
+    how = {"selection": {"families": ["lightgbm"]}, "train": {"family": "lightgbm"}}
+    values = {name: panels.run(tmp_path / name, frame, **changed(how, name)) for name in ("none", "difference")}
+    assert values["difference"].metrics["mae"] < 0.7 * values["none"].metrics["mae"]
+    store = Store.open(tmp_path / "difference" / "store")
+    predictor = Predictor(bundle.open(store, values["difference"].bundle))
+    record = json.loads((Path(values["difference"].folder) / "result.json").read_text())
+    rows = Split.open(store, record["collect"]["split"]).table("test")
+    rows = rows.select([name for name in predictor.bundle.schema.names if name in rows.column_names])
+    alone = [predictor.table(rows.slice(place, 1)).score[0] for place in range(5)]
+    assert alone == predictor.table(rows).score[:5].tolist()
+
+
+def changed(how, kind):
+    return {**how, "train": {**how["train"], "target_transform": kind}}
+
+
+def test_a_difference_needs_a_forecast(tmp_path):
+    frame = panels.days(1, 100).drop("day", "store")
+    with pytest.raises(errors.RecipeError, match="difference for rows without a naive forecast"):
+        panels.run(
+            tmp_path, frame, "selection", train={"target_transform": "difference"}, forecast=None, data={
+                "source": str(tmp_path / "rows.parquet")
+            },
+        )  # fmt: skip
