@@ -36,7 +36,7 @@ down: $(STAMP) ## Stop what the demo started
 
 env: $(STAMP) ## Only build .venv from requirements.lock
 
-torch: $(TORCH) ## PyTorch in .venv, for the family `network`: some gigabytes where pip knows no build for CPUs
+torch: $(TORCH) ## PyTorch in .venv, for `network` and `convolution`: some gigabytes where pip knows no build for CPUs
 
 test: $(STAMP) $(TORCH) ## All tests, the slowest named at the end
 	$(UNITS) tests/repo

@@ -129,7 +129,7 @@ def modules(pattern: str, attribute: str) -> dict[str, Callable[[], Any]]:
     The `pattern` is the package's name with ``.*`` at its end: so `mlsys.code_graph` counts its modules as imported.
 
     >>> sorted(modules("mlsys.models.families.*", "FAMILY"))
-    ['catboost', 'decision_tree', 'dummy', ..., 'network', 'xgboost']
+    ['catboost', 'convolution', 'decision_tree', ..., 'network', 'xgboost']
     """
     package = pattern.removesuffix(".*")
     spec = importlib.util.find_spec(package)

@@ -39,6 +39,7 @@ LONG_TAIL = 2.0
 
 
 MISSING = {"codes": "a missing one stays missing", "dense": "a missing one takes the mean and is marked"}
+MISSING["pixels"] = MISSING["dense"]
 
 
 def automatic(inputs: PlanInputs, time: str | None = None) -> list[OperationChoice]:
@@ -146,7 +147,7 @@ def _datetime(inputs: PlanInputs) -> list[OperationChoice]:
     if not parts:
         return [_drop(inputs, "training spans less than one cycle of any of its parts")]
     titles = ", ".join(CYCLES[part].title.split(",")[0] for part in parts)
-    form = "points on a circle" if inputs.encoding == "dense" else "numbers"
+    form = "points on a circle" if inputs.encoding != "codes" else "numbers"
     reason = f"{titles} as {form}: training has seen their whole cycle; how long ago is left out, it only ever grows"
     return [_choose(inputs, "datetime", reason)]
 
@@ -166,6 +167,9 @@ def _image(inputs: PlanInputs) -> list[OperationChoice]:
         return [_drop(inputs, "no picture in any training row")]
     sizes = f"{pictures.widths.maximum} × {pictures.heights.maximum}"
     form = f"{'grey' if pictures.is_grey else 'colour'}, {'all' if pictures.is_same_size else 'up to'} {sizes}"
+    if inputs.encoding == "pixels":
+        params = OPERATIONS["pixels"].params(inputs)
+        return [_choose(inputs, "pixels", f"pictures ({form}): {params['size']} × {params['size']} pixels", params)]
     pixels = f" and {params['pixels']} × {params['pixels']} pixels" if params["pixels"] else ""
     size = "" if pictures.is_same_size else "size, "
     reason = f"pictures ({form}): {size}levels, gradients of {params['size']} × {params['size']}{pixels}"

@@ -1,7 +1,8 @@
 """The feature plan: the operations of each column and the reason, automatic by kind or stated by the recipe.
 
-Two encodings: ``codes`` for trees, which split numbers of any scale, take missing values as they are and sets of
-categories as codes; ``dense`` for linear models, which need every value there, on one scale, and a column a category.
+Three encodings: ``codes`` for trees, which split numbers of any scale, take missing values as they are and sets of
+categories as codes; ``dense`` for linear models, which need every value there, on one scale, and a column a category;
+``pixels`` for convolutions, which take the same but pictures as they are.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def choose(
         for column in columns
         for choice in _choose(column, statistics, settings.columns.get(column.name, ()), encoding, schema)
     )
-    if encoding == "dense":
+    if encoding != "codes":
         free = [column for column in columns if column.name not in settings.columns]
         blocks = coordinate_blocks(free, statistics)
         choices = tuple(_as_coordinate(choice, blocks) for choice in choices)
@@ -160,11 +161,13 @@ def _override(inputs: PlanInputs, operation: str) -> OperationChoice:
         return OperationChoice(name, "drop", {}, ASKED)
     _refuse_unfit(inputs.column, operation)
     spec, given, reason = OPERATIONS[operation], dict(inputs.given), ASKED
-    if inputs.encoding == "dense" and spec.dense_operation:
+    if inputs.encoding == "pixels" and operation == "image" and "encoder" not in given:
+        spec, given, reason = OPERATIONS["pixels"], {}, f"image {ASKED}; a convolution takes pixels in its place"
+    elif inputs.encoding != "codes" and spec.dense_operation:
         reason = f"{operation} {ASKED}; a linear model takes {spec.dense_operation} in its place"
         spec = OPERATIONS[spec.dense_operation]
         given = {option: value for option, value in given.items() if option in spec.options.model_fields}
-    elif inputs.encoding == "dense":
+    elif inputs.encoding != "codes":
         gaps = [option for option, value in spec.sparse_options.items() if given.get(option) == value]
         if gaps:
             reason = f"{ASKED}, without {', '.join(gaps)}: a linear model needs every value there"

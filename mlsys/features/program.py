@@ -200,7 +200,7 @@ def fit(plan: FeaturePlan, statistics: TableStatistics) -> FeatureProgram:
         hint = "bring columns that differ from row to row; features.columns: {column: operation} keeps one all the same"
         expected = "at least one column that can tell rows apart"
         raise errors.FeatureError.build("features: nothing to learn from", got=got, expected=expected, hint=hint)
-    dense = plan.encoding == "dense"
+    dense = plan.encoding != "codes"
     operations = (fit_operation(choice, plan.domains, statistics, dense=dense) for choice in plan.used)
     return FeatureProgram(dict(plan.columns), tuple(operations), dict(plan.derive))
 

@@ -15,7 +15,11 @@ from mlsys.reports import formats
 from mlsys.reports import page as html
 from mlsys.reports.page import Html, Page, tag
 
-FOR: Mapping[Encoding, str] = {"codes": "For trees", "dense": "For linear and kernel models"}
+FOR: Mapping[Encoding, str] = {
+    "codes": "For trees",
+    "dense": "For linear and kernel models",
+    "pixels": "For convolutions",
+}
 
 NOTE = "Fitted on the training rows alone. The recipe's word is last: a line under features.columns replaces a choice."
 

@@ -43,11 +43,14 @@ __all__ = [
 BASELINE = "dummy"
 """Family that every model has to beat; it is always among the candidates."""
 
-OPTIONAL = {"catboost": "catboost", "network": "torch"}
+OPTIONAL = {"catboost": "catboost", "convolution": "torch", "network": "torch"}
 """Families whose library is an extra of mlsys, and the one name of library and extra."""
 
 MISSING = {name: library for name, library in OPTIONAL.items() if importlib.util.find_spec(library) is None}
 """Those of them whose library is not in this environment: they are no families here."""
+
+FITTED_ALONE = frozenset({"convolution", "network"})
+"""Those of them that need the library to be fitted alone: their models are read and predict without it."""
 
 _files = modules("mlsys.models.families.*", "FAMILY")
 FAMILIES: Plugins[Family[Any, Any]] = Plugins(
@@ -159,12 +162,12 @@ def params_of(name: str, values: Mapping[str, Any]) -> FamilyParams:
 def predict(name: str, model: Any, X: np.ndarray) -> np.ndarray:
     """Predictions of a family's model as `Family.predict` describes them: on the scale of the target, calibrated."""
     if isinstance(model, Transformed):
-        return model.target.inverse(family(name).predict(model.model, X), X)
+        return model.target.inverse(_of_model(name).predict(model.model, X), X)
     if isinstance(model, Calibrated):
         return model.temperature.apply(predict(name, model.model, X))
     if isinstance(model, Corrected):
-        return model.prior.apply(family(name).predict(model.model, X))
-    return family(name).predict(model, X)
+        return model.prior.apply(_of_model(name).predict(model.model, X))
+    return _of_model(name).predict(model, X)
 
 
 def save(name: str, model: Any, folder: Path) -> None:
@@ -181,7 +184,7 @@ def save(name: str, model: Any, folder: Path) -> None:
 
 def load(name: str, folder: Path) -> Any:
     """Read what `save` wrote; `BundleError` for anything else."""
-    model, target, temperature = family(name).load(folder), target_transform.read(folder), calibration.read(folder)
+    model, target, temperature = _of_model(name).load(folder), target_transform.read(folder), calibration.read(folder)
     if target is not None:
         return Transformed(model, target)
     prior = class_balance.read(folder)
@@ -202,3 +205,9 @@ def cut(name: str, model: Any) -> dict[str, Any]:
 def bare(model: Any) -> Any:
     """The family's own model, without what its predictions go through."""
     return bare(model.model) if isinstance(model, Transformed | Calibrated | Corrected) else model
+
+
+def _of_model(name: str) -> Family[Any, Any]:
+    """The family of a model that is there, which need not be one that can be fitted here."""
+    is_fitted_elsewhere = name in FITTED_ALONE and name in MISSING and name not in FAMILIES
+    return _files[name]() if is_fitted_elsewhere else family(name)

@@ -76,7 +76,8 @@ class Family(ABC, Generic[P, M]):
         The name that recipes use.
     encoding
         What its features have to be: ``codes`` (categories as whole numbers, for trees), ``dense`` (numbers
-        on which distances and sums mean something), or ``none`` for a family that looks at no feature.
+        on which distances and sums mean something), ``pixels`` (the same with pictures as they are, of which there has
+        to be one), or ``none`` for a family that looks at no feature.
     complexity
         Its place in the order of simplicity: of families with equal scores the one with the least is preferred.
     params
@@ -99,7 +100,7 @@ class Family(ABC, Generic[P, M]):
     """
 
     name: ClassVar[str]
-    encoding: ClassVar[Literal["codes", "dense", "none"]]
+    encoding: ClassVar[Literal["codes", "dense", "pixels", "none"]]
     complexity: ClassVar[int]
     params: type[P]
     tasks: ClassVar[frozenset[TaskKind]] = frozenset(TaskKind)

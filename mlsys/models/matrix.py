@@ -38,7 +38,8 @@ class Matrix:
         A feature: ``q`` a quantity, ``c`` a category (a non-negative whole number), ``k`` one of up to
         `limits.MAX_KEYS` categories (the more frequent, the smaller), ``m`` a mean of the target over a category,
         ``e`` a coordinate of an embedding, whose distances mean something: no family may scale one apart from the
-        others; ``t`` a term of a text, zero in nearly all rows.
+        others; ``t`` a term of a text, zero in nearly all rows; ``P`` the first level of a square picture in three
+        channels, side by side a pixel, and ``p`` its others.
     weight
         Float64, (rows,): how much a row counts; None where all count alike.
     exposure

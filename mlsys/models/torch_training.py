@@ -92,7 +92,7 @@ def affordable(num_rows: int, width: int, classes: int, params: TrainingParams, 
     if not deadline.is_set:
         return {}
     step_s = deadline.seconds_of(lambda: _probe(width, classes, params)) / PROBE_STEPS
-    return epochs_in_time(num_rows, step_s, params, deadline)
+    return epochs_in_time(num_rows, step_s * -(-num_rows // params.batch_rows), params, deadline)
 
 
 class Paced(Protocol):
@@ -111,9 +111,9 @@ class Paced(Protocol):
         """Rows of a step."""
 
 
-def epochs_in_time(num_rows: int, step_s: float, params: Paced, deadline: Deadline) -> dict[str, int]:
-    """Epochs, and rows where they are few, that there is time for where a step takes so many seconds."""
-    epochs = deadline.left / (SPARE * step_s * -(-num_rows // params.batch_rows))
+def epochs_in_time(num_rows: int, epoch_s: float, params: Paced, deadline: Deadline) -> dict[str, int]:
+    """Epochs, and rows where they are few, that there is time for where the steps of one take so many seconds."""
+    epochs = deadline.left / (SPARE * epoch_s)
     if epochs >= params.num_epochs:
         return {}
     if epochs >= FEWEST_EPOCHS:

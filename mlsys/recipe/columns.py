@@ -246,6 +246,15 @@ class ImageOptions(Treatment):
         return self
 
 
+class PixelsOptions(Treatment):
+    """Take the levels of a picture stretched to a square: what `convolution` looks at, and thousands of features."""
+
+    operation: Literal["pixels"] = "pixels"
+    size: int | None = Field(
+        None, ge=8, le=64, multiple_of=8, description="side of the square; 16 for pictures up to 16 pixels, else 32"
+    )
+
+
 class Drop(Treatment):
     """Leave the column out."""
 
@@ -269,6 +278,7 @@ AnyTreatment = Annotated[
     | TfidfOptions
     | TermsOptions
     | ImageOptions
+    | PixelsOptions
     | Drop,
     Field(discriminator="operation"),
 ]

@@ -278,7 +278,11 @@ def _families(split: Split, statistics: TrainStatistics, recipe: Recipe, task: T
     """Name the families to compare, each once: the baseline, and the recipe's or those compared by default."""
     if recipe.selection.families != "auto":
         named = list(dict.fromkeys([models.BASELINE, *recipe.selection.families]))
-        return [models.for_task(name, task, **training_job.demands(recipe)).name for name in named]
+        for name in named:
+            if models.for_task(name, task, **training_job.demands(recipe)).encoding == "pixels":
+                chosen = plan.choose(split.schema, statistics.whole(), recipe.features, "pixels", recipe.data.timezone)
+                training_job.check_pictures(chosen, name)
+        return named
     models.for_task(models.BASELINE, task, **training_job.demands(recipe))
     features = plan.choose(split.schema, statistics.whole(), recipe.features, "dense", recipe.data.timezone)
     return _by_default(task, features.num_coordinates, **training_job.demands(recipe))

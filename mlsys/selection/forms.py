@@ -204,7 +204,7 @@ def of_family(name: str, features: list[CandidateForm], targets: list[CandidateF
         return [USUAL]
     able = [form for form in targets if form is not BALANCED or models.family(name).takes_weights]
     able = [form for form in able if form is not LOG_LINK or isinstance(models.family(name), BoostingFamily)]
-    if models.family(name).encoding == "dense":
+    if models.family(name).encoding in ("dense", "pixels"):
         able = [form for form in able if form is not DIFFERENCE]
     return combined([form for form in features if form.family in (None, name)], able)
 

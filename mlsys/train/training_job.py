@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,8 @@ from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.features import directions, executors, plan, training
 from mlsys.features.executors import FileRows, file_rows
+from mlsys.features.operations.operation import Encoding
+from mlsys.features.plan import FeaturePlan
 from mlsys.features.training import TrainingProgram
 from mlsys.models import class_balance, family, target_transform
 from mlsys.models.class_balance import Balancing, ClassBalance, Corrected
@@ -43,21 +45,49 @@ Target = TargetTransform | ClassBalance | None
 MOST_ROUNDS = 1.15
 """Rounds of a refit at most, as a multiple of those that validation rows chose: the curve is flat near its best."""
 
+MAX_SHOWN = 10
+"""Columns that a message names."""
+
 HELD_OUT = 0.1
 """Fraction of the rows to fit on that decides when boosting stops, where no validation part may be used."""
 
 
-def encoding(name: str) -> Literal["codes", "dense"]:
+def encoding(name: str) -> Encoding:
     """The encoding of a family's features; one that looks at none is given what trees take."""
     own = family(name).encoding
     return "codes" if own == "none" else own
 
 
 def fit_program(schema: Schema, statistics: TrainStatistics, recipe: Recipe, name: str) -> TrainingProgram:
-    """Fit the features that a family takes on `statistics`, with the directions that the recipe asks for."""
+    """Fit the features that a family takes on `statistics`, with the directions that the recipe asks for.
+
+    Raises
+    ------
+    FeatureError
+        No column is of use, or the family looks at pictures and there is none.
+    """
     chosen = plan.choose(schema, statistics.whole(), recipe.features, encoding(name), recipe.data.timezone)
+    check_pictures(chosen, name)
     fitted = training.fit(chosen, statistics)
     return replace(fitted, signs=directions.signs(fitted.program, recipe.train.monotone))
+
+
+def check_pictures(chosen: FeaturePlan, name: str) -> None:
+    """Refuse a plan without pixels for a family that looks at nothing else.
+
+    Raises
+    ------
+    FeatureError
+        No column becomes pixels; the message says what became of the columns.
+    """
+    if chosen.encoding != "pixels" or any(choice.operation == "pixels" for choice in chosen.used):
+        return
+    columns = [f"{choice.column}: {choice.operation}" for choice in chosen.choices]
+    more = [f"{len(columns) - MAX_SHOWN:,} more"] if len(columns) > MAX_SHOWN else []
+    got = f"no column of pictures in use ({'; '.join([*columns[:MAX_SHOWN], *more])})"
+    hint = f"leave {name} out, or say which column holds PNG or JPEG bytes: data.kinds: {{column: image}}"
+    where = f"models: family '{name}'"
+    raise errors.FeatureError.build(where, got=got, expected="at least one picture a row", hint=hint)
 
 
 def columns(fitted: TrainingProgram, schema: Schema, task: Task) -> list[str]:

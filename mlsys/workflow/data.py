@@ -214,8 +214,10 @@ def features(context: StepContext, data: CollectResult, profile: ExploreResult) 
 
     recipe, schema = context.recipe, Split.open(context.store, data.split).schema
     whole = TrainStatistics.from_json(context.store.get_json("profile", profile.statistics)).whole()
-    encodings: tuple[Encoding, ...] = ("codes", "dense")
+    encodings: tuple[Encoding, ...] = ("codes", "dense", "pixels")
     plans = {e: plan.choose(schema, whole, recipe.features, e, recipe.data.timezone) for e in encodings}
+    if all(choice.operation != "pixels" for choice in plans["pixels"].used):  # no picture, nothing of its own
+        del plans["pixels"]
     programs = {e: program.fit(chosen, whole) for e, chosen in plans.items()}
     values = {e: chosen.to_json() for e, chosen in plans.items()}
     return FeaturesResult(

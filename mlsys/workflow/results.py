@@ -136,7 +136,7 @@ class FeaturesResult(StepResult):
     used, dropped
         Columns that trees take, and the reason for each that they do not.
     num_features
-        Features by encoding: ``codes`` for trees, ``dense`` for linear models.
+        Features by encoding: ``codes`` for trees, ``dense`` for linear models, ``pixels`` where there are pictures.
     """
 
     identity = ("plan",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,10 @@ TASKS = {
 CLASSIFICATIONS = sorted(kind for kind, task in TASKS.items() if task.classes)
 FAMILIES = sorted([*models.FAMILIES, toys.BINS.name])  # those of entry points too, and one that a call registers
 READERS = sorted(set(FAMILIES) - {models.BASELINE})  # the dummy looks at no feature
+SIDE = 8
+"""Side of the pictures of a family that looks at them."""
 FAST = {
+    "convolution": {"epochs": 20, "width": 4, "hidden": 32, "batch_rows": 32},
     "forest": {"trees": 15},
     "extra_trees": {"trees": 15},
     "network": {"epochs": 40, "width": 64, "batch_rows": 64},
@@ -38,15 +42,29 @@ FAST = {
 }
 
 
-def rows(kind, n=400, seed=0):
-    """Four quantities and a category, some values missing, with a signal in both."""
+def rows(kind, n=400, seed=0, *, pictures=False):
+    """Four quantities and a category, some values missing, with a signal in both, and maybe pictures."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, 5)).astype(np.float32)
     X[:, 4] = rng.integers(0, 6, n)
     signal = 2 * X[:, 0] - X[:, 1] + X[:, 4] % 3 + 0.3 * rng.normal(size=n)
     X[rng.random(X.shape) < 0.05] = np.nan
     y = {"binary": signal > 1, "multiclass": np.digitize(signal, [0, 2]), "regression": signal}[kind]
-    return Matrix(X, y.astype(np.float64), tuple("abcde"), ("q", "q", "q", "q", "c"))
+    table = Matrix(X, y.astype(np.float64), tuple("abcde"), ("q", "q", "q", "q", "c"))
+    return with_pictures(table, rng) if pictures else table
+
+
+def with_pictures(table, rng):
+    """Levels of noise beside the columns, of which some pictures are missing."""
+    levels = rng.random((table.num_rows, 3 * SIDE * SIDE)).astype(np.float32)
+    levels[rng.random(table.num_rows) < 0.05] = np.nan
+    names, types = tuple(f"pixel {j}" for j in range(levels.shape[1])), ("P", *["p"] * (levels.shape[1] - 1))
+    return replace(table, X=np.hstack([table.X, levels]), names=table.names + names, types=table.types + types)
+
+
+def rows_for(name, kind, n=400):
+    """Rows with the features that a family looks at."""
+    return rows(kind, n, pictures=models.family(name).encoding == "pixels")
 
 
 def files(folder):
@@ -68,7 +86,7 @@ def kind(request):
 @pytest.fixture(scope="module")
 def fitted(name, kind):
     """Family, model and rows, the first 300 of them fitted on; the tests share them, so the rows are read-only."""
-    matrix = rows(kind)
+    matrix = rows_for(name, kind)
     matrix.X.flags.writeable = matrix.y.flags.writeable = False
     family = models.family(name)
     params = models.params_of(name, FAST.get(name, {}))
@@ -79,7 +97,7 @@ def fitted(name, kind):
 def test_the_names_are_those_of_the_protocol(name):
     family = models.family(name)
     assert name == family.name
-    assert family.encoding in {"codes", "dense", "none"}
+    assert family.encoding in {"codes", "dense", "pixels", "none"}
     assert isinstance(family.complexity, int)
     assert family.tasks <= set(TaskKind)
     assert set(family.space(TASKS["binary"])) <= set(family.params.model_fields)
@@ -231,7 +249,7 @@ def test_missing_and_infinite_values_are_answered(fitted):
 
 
 def test_infinite_values_in_training_are_borne(name, kind):
-    matrix = rows(kind, 200)
+    matrix = rows_for(name, kind, 200)
     matrix.X[0, 0], matrix.X[1, 0], matrix.X[:, 3] = np.inf, -np.inf, np.nan
     family = models.family(name)
     model = family.fit(matrix, None, TASKS[kind], models.params_of(name, FAST.get(name, {})), seed=0, threads=1)
@@ -260,7 +278,7 @@ def test_what_can_be_learned_is_learned(fitted, name, kind):
 
 
 def test_a_class_that_training_lacks_has_a_column_too(name):
-    matrix = rows("multiclass")
+    matrix = rows_for(name, "multiclass")
     matrix = matrix.take(matrix.y != 1)
     family = models.family(name)
     model = family.fit(matrix, None, TASKS["multiclass"], models.params_of(name, FAST.get(name, {})), seed=0, threads=1)
@@ -272,7 +290,7 @@ def test_a_class_that_training_lacks_has_a_column_too(name):
 
 
 def test_one_class_alone_is_borne(name):
-    matrix = rows("binary")
+    matrix = rows_for(name, "binary")
     matrix = matrix.take(matrix.y == 1)
     family = models.family(name)
     model = family.fit(matrix, None, TASKS["binary"], models.params_of(name, FAST.get(name, {})), seed=0, threads=1)

@@ -84,6 +84,7 @@ CASES = [
     ("terms", "text", {"terms": 40}),
     ("image", "photo", {}),
     ("image", "photo", {"size": 16, "pixels": 4, "colour": False}),
+    ("pixels", "photo", {"size": 8}),
 ]
 WRONG = {
     "number": ["1.5", True],
@@ -168,7 +169,7 @@ def test_it_has_as_many_features_as_it_names_and_types(encoding, number):
     (operation,) = made.operations
     X = made.transform(table_of(made, rows, type_))
     assert len(operation.outputs) == len(operation.types) == made.width == X.shape[1]
-    assert set(operation.types) <= {"q", "c", "k", "m", "e", "t"}
+    assert set(operation.types) <= {"q", "c", "k", "m", "e", "t", "P", "p"}
     out = np.full(made.width + 2, 7.0, np.float32)
     operation.writer(1)(None if len(operation.reads) == 1 else (None, None), out)
     assert out[[0, -1]].tolist() == [7.0, 7.0]

@@ -41,6 +41,7 @@ PROMISES = {
     "test_no_unit_test_starts_ray.py": "the unit tier stays quick",
     "test_texts_from_files_to_predictions.py": "texts end to end",
     "tune/test_again.py": "a trial is fitted again as far as it came",
+    "workflow/test_convolution.py": "pictures that a convolution alone tells apart, end to end",
     "workflow/test_keys.py": "a step runs again exactly when it has to",
     "workflow/test_pictures.py": "pictures end to end",
     "workflow/test_suspects.py": "a suspected column stops no run and is told",

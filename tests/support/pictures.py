@@ -32,11 +32,24 @@ def striped(upright, size=24, seed=0):
     return Image.fromarray(np.clip(levels if upright else levels.T, 0, 255).astype(np.uint8))
 
 
-def folder(path, num_rows=40, size=24, form="PNG"):
-    """A folder of striped pictures, a sub-folder a class."""
+def paired(beside, size=24, seed=0):
+    """A noisy grey picture with two dots anywhere, one beside the other or one below the other, each alike.
+
+    No pixel, no level and no direction of a gradient tells them apart: only where a dot lies seen from the other.
+    """
+    rng = np.random.default_rng(seed)
+    levels = rng.normal(110, 20, (size, size))
+    y, x = rng.integers(0, size - 5, 2)
+    for down, across in ((0, 0), (0, 4) if beside else (4, 0)):
+        levels[y + down : y + down + 2, x + across : x + across + 2] += 90
+    return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+
+
+def folder(path, num_rows=40, size=24, form="PNG", draw=striped):
+    """A folder of pictures, striped ones by default, a sub-folder a class."""
     for number in range(num_rows):
         upright = number % 2 == 0
         at = path / ("standing" if upright else "lying")
         at.mkdir(parents=True, exist_ok=True)
-        (at / f"{number:04d}.{form.lower()}").write_bytes(encoded(striped(upright, size, number), form))
+        (at / f"{number:04d}.{form.lower()}").write_bytes(encoded(draw(upright, size, number), form))
     return path

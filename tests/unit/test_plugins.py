@@ -83,8 +83,8 @@ def test_a_family_is_refused_for_a_task_that_it_cannot_do(make_split, monkeypatc
         selection.rank(split.only("train"), statistics, settings, task)
     assert str(raised.value) == (
         "models: family 'bins'\n  got:      a regression task\n  expected: one of binary, multiclass\n"
-        "  hint:     families for it: catboost, decision_tree, dummy, ensemble, extra_trees, forest, kernel, lightgbm, "
-        "linear, network, xgboost"
+        "  hint:     families for it: catboost, convolution, decision_tree, dummy, ensemble, extra_trees, forest, "
+        "kernel, lightgbm, linear, network, xgboost"
     )
 
 

@@ -280,7 +280,8 @@ def _fit(inputs: FitInputs) -> PictureOperation:
     return Image(*shared, side=params["size"], pixels=params["pixels"], colour=params["colour"], sized=params["sized"])
 
 
-def _refuse_bytes(column: Column) -> None:
+def refuse_bytes(column: Column) -> None:
+    """Refuse bytes that nobody said to be pictures; `FeatureError`."""
     if column.kind is Kind.BYTES:
         got = "operation image for bytes of unknown form"
         hint = f"data.kinds: {{{column.name}: image}} decodes them"
@@ -390,6 +391,6 @@ IMAGE = OperationSpec(
     fitted=(Image, ImageEncoding),
     fit=_fit,
     params=_params,
-    check=_refuse_bytes,
+    check=refuse_bytes,
     num_coordinates=lambda _: WIDTH,
 )

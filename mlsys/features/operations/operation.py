@@ -44,7 +44,8 @@ class Operation(ABC):
         The column that it is about, and its `domain`.
     outputs
         Names of the features, in order; `types` as those of `mlsys.models.matrix.Matrix`: "q" a quantity, "c" the code
-        of a category, "k" the number of one of many, "m" a mean of the target, "e" a coordinate of an embedding.
+        of a category, "k" the number of one of many, "m" a mean of the target, "e" a coordinate of an embedding, "P"
+        the first level of a picture and "p" the others.
     """
 
     column: str
@@ -247,8 +248,9 @@ def row_copier(table: Matrix, start: int) -> Callable[[Matrix, int], None]:
     return copy_pair if second else copy_number
 
 
-Encoding = Literal["codes", "dense"]
-"""For trees (``codes``), or for models that need every value there and on one scale (``dense``)."""
+Encoding = Literal["codes", "dense", "pixels"]
+"""For trees (``codes``), or for models that need every value there and on one scale (``dense``), of which some look at
+the pixels of pictures (``pixels``)."""
 
 CATEGORIES = ("number", "text", "boolean")
 """Domains whose values can be categories."""

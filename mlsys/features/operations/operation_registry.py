@@ -10,7 +10,7 @@ from typing import Any
 
 from mlsys import errors
 from mlsys.features.domains import Domain
-from mlsys.features.operations import categorical, datetimes, image, lists, numeric, target, terms, text
+from mlsys.features.operations import categorical, datetimes, image, lists, numeric, pixels, target, terms, text
 from mlsys.features.operations.operation import FitInputs, Operation, OperationChoice, OperationSpec
 from mlsys.statistics import TableStatistics
 
@@ -33,6 +33,7 @@ OPERATIONS: dict[str, OperationSpec] = {
         text.TFIDF,
         terms.TERMS,
         image.IMAGE,
+        pixels.PIXELS,
     )
 }
 """Word of the recipe → operation; `drop`, which reads nothing, is none."""
