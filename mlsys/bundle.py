@@ -41,7 +41,8 @@ FORMAT = 2
 """Format of the folder; a reader refuses any other."""
 
 REQUEST_ROLES = (Role.FEATURE, Role.ID, Role.TIME, Role.EXPOSURE)
-"""What a request may carry: features, its exposure, and as context its id and time; and keys of feature tables."""
+"""What a request may carry: features, its exposure, and as context its id and time; and keys of feature tables, and
+the group of a ranking, by which the monitor measures it."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def write(
     from mlsys import models
 
     # 1. State what the model is, without times and paths.
-    request = _requiring_exposure(schema.select(request_columns(schema, views)))
+    request = _requiring_exposure(schema.select(request_columns(schema, views, task)))
     facts = {
         "format": FORMAT,
         "task": task.model_dump(mode="json"),
@@ -218,9 +219,9 @@ def _usual_options(program: FeatureProgram) -> ReadOptions:
     return ReadOptions(timezone=next(zones, "UTC"))
 
 
-def request_columns(schema: Schema, views: Sequence[FeatureView]) -> list[str]:
-    """Names of the columns that a request may carry, in the order of the schema."""
-    keys = {key.column for view in views for key in view.keys}
+def request_columns(schema: Schema, views: Sequence[FeatureView], task: Task | None = None) -> list[str]:
+    """Names of the columns that a request may carry, in the order of the schema; those of a ranking name its group."""
+    keys = {key.column for view in views for key in view.keys} | {task and task.group}
     return [column.name for column in schema if column.role in REQUEST_ROLES or column.name in keys]
 
 

@@ -58,6 +58,7 @@ class TaskKind(StrEnum):
     BINARY = "binary"
     MULTICLASS = "multiclass"
     REGRESSION = "regression"
+    RANKING = "ranking"
 
 
 class _FrozenModel(BaseModel):
@@ -137,7 +138,8 @@ class Task(_FrozenModel):
     where the recipe names one; otherwise it follows the metric.
 
     `weight` is the column of how much a row counts, in fits and in metrics. `exposure` is that of what the expected
-    value goes with, such as years: a model learns the rate, and a prediction is for the exposure of its row.
+    value goes with, such as years: a model learns the rate, and a prediction is for the exposure of its row. `group`
+    is that of the groups within which a ranking orders the rows, such as queries; its target are grades.
     `forecast` are the facts of a forecast; None where rows have no past.
     """
 
@@ -148,6 +150,7 @@ class Task(_FrozenModel):
     weight: str | None = None
     exposure: str | None = None
     forecast: Forecast | None = None
+    group: str | None = None
 
     @model_serializer(mode="wrap")
     def _without_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -157,12 +160,16 @@ class Task(_FrozenModel):
 
     @property
     def is_classification(self) -> bool:
-        return self.kind is not TaskKind.REGRESSION
+        return self.kind in (TaskKind.BINARY, TaskKind.MULTICLASS)
+
+    @property
+    def is_ranking(self) -> bool:
+        return self.kind is TaskKind.RANKING
 
     @property
     def beside(self) -> list[str]:
         """Columns that a row is fitted and judged with beside its features and its target."""
-        return [name for name in (self.weight, self.exposure) if name is not None]
+        return [name for name in (self.weight, self.exposure, self.group) if name is not None]
 
     @property
     def class_names(self) -> list[str]:

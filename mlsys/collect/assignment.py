@@ -114,6 +114,8 @@ def assign(snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: s
         rolling = rolling_origins.rolling_folds(rows.times[train], recipe.split.folds, horizon)
         folds[labelled[train]] = rolling.folds
         facts = {"num_folds": rolling.num_folds, "gaps": rolling.gaps, "horizon": str(horizon), **apart}
+    if task.is_ranking:
+        _check_whole(_groups(snapshot, str(task.group), labelled), drawn, folds[labelled], str(task.group), by)
     repeats = None
     if hashes is not None and int(groups.max()) + 1 < len(groups):
         num_parted = None if by in {"time", "column"} else equal_rows.num_parted(groups, drawn, folds[labelled])
@@ -239,6 +241,28 @@ def _check(drawn: NDArray[np.int8], recipe: Recipe) -> None:
             got = f"{sizes[number]} of {len(drawn)} labelled rows"
             hint = "change split.fractions, split.until or split.folds, or bring more rows"
             raise errors.TargetError.build(where, got=got, expected=f"at least {least}", hint=hint)
+
+
+def _check_whole(
+    groups: NDArray[np.int64], drawn: NDArray[np.int8], folds: NDArray[np.int8], name: str, by: str
+) -> None:
+    """Refuse parts and folds that divide a group of a ranking.
+
+    Raises
+    ------
+    TargetError
+        Rows of a group are in several parts or folds, by their times or by the column that names the part.
+    """
+    num_divided = equal_rows.num_parted(np.unique(groups, return_inverse=True)[1].astype(np.int64), drawn, folds)
+    if num_divided:
+        hint = "split.by: group" + (", or a data.time that is one for the whole group" if by == "time" else "")
+        raise errors.TargetError.build(
+            f"collect: split by {by}",
+            got=f"{num_divided:,} groups of '{name}' in several parts or folds",
+            expected="whole groups, which a ranking orders",
+            hint=hint,
+            field=name,
+        )
 
 
 def _rare_classes(drawn: NDArray[np.int8], rows: _LabelledRows, task: Task) -> dict[Label, int]:

@@ -124,7 +124,7 @@ def take(
         key, expected = "data.freshness", "the column that says when"
         raise errors.RecipeError.build(f"recipe: '{key}'", got="no 'data.time'", expected=expected)
     rules = contract.load(data.contract) if data.contract else None
-    now, is_regression = now or dt.datetime.now(dt.UTC), task == TaskKind.REGRESSION
+    now, is_regression = now or dt.datetime.now(dt.UTC), task in (TaskKind.REGRESSION, TaskKind.RANKING)
     return _run(store, _Request(data, target, split_column, rules, folder.absolute(), is_regression, now))
 
 

@@ -9,7 +9,8 @@ which each has ten rows on average
 anything else                                             regression
 ========================================================  ==================================================
 
-``task`` in the recipe overrides it, and so does ``loss``, which is one of numbers.
+``task`` in the recipe overrides it, and so does ``loss``, which is one of numbers. A ranking is never assumed: the
+recipe asks for it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlsys import cluster, errors, expressions
-from mlsys.collect import row_values
+from mlsys.collect import grades, row_values
 from mlsys.dataset import Snapshot
 from mlsys.recipe import Recipe
 from mlsys.schema import TargetLoss, Task, TaskKind
@@ -60,6 +61,7 @@ def decide(snapshot: Snapshot, recipe: Recipe, without: Collection[Label] = ()) 
         ``positive`` is no class of the target, or ``loss`` is named for a task of classes.
     """
     target, loss = recipe.target, _loss(recipe)
+    grades.check_recipe(recipe)
     if target not in snapshot.schema:
         raise errors.RecipeError.unknown_column("recipe: 'target'", target, snapshot.schema.names)
     counts, is_numeric, is_integer = cluster.call(_labels, snapshot, target, threads=1)
@@ -69,6 +71,9 @@ def decide(snapshot: Snapshot, recipe: Recipe, without: Collection[Label] = ()) 
     if len(counts) == 1:
         raise errors.TargetError.single_class(target, next(iter(counts)), sum(counts.values()))
     kind = kind_of(counts, is_numeric=is_numeric, is_integer=is_integer) if recipe.task == "auto" else recipe.task
+    if kind is TaskKind.RANKING:
+        grades.check_values(target, counts, is_numeric=is_numeric)
+        return _with_rows(Task(kind=kind, target=target, group=recipe.data.group), None, snapshot, recipe)
     if kind is TaskKind.REGRESSION or loss is not None:
         return _with_rows(_regression(target, counts, is_numeric=is_numeric), loss, snapshot, recipe)
     classes = _classes(target, counts, kind)
@@ -83,6 +88,8 @@ def _with_rows(task: Task, loss: TargetLoss | None, snapshot: Snapshot, recipe: 
     beside = {"weight": recipe.train.weight, "exposure": recipe.train.exposure}
     decided = task.model_copy(update={"loss": loss, **beside})
     row_values.check(snapshot, decided)
+    if decided.is_ranking:
+        grades.check_groups(snapshot, decided)
     return decided
 
 
@@ -98,6 +105,8 @@ def _loss(recipe: Recipe) -> TargetLoss | None:
 
 def messages(snapshot: Snapshot, recipe: Recipe, task: Task) -> list[str]:
     """Lines about the target that a person should read: spellings of one class, and numbers taken for classes."""
+    if task.is_ranking:
+        return [grades.message(cluster.call(grades.count, snapshot, task, threads=1), task)]
     counts, is_numeric, _ = cluster.call(_labels, snapshot, task.target, threads=1)
     if not task.is_classification:
         return []

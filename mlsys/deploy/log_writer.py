@@ -110,11 +110,11 @@ def _part(requests: Sequence[LoggedRequest]) -> pa.Table:
         pa.array(rare, pa.int32()),
         pa.array([count for request in requests for count in _unknown(request)], pa.int32()),
     ]
-    # 2. The features and the id of the row's entity, null where they were not sent
+    # 2. The features, the id of the row's entity and the group of a ranking, null where they were not sent
     columns, sent = dict(zip(OWN, own, strict=True)), frozenset(rows.column_names)
     schema, needed = predictor.bundle.schema, predictor.contract.needed
     for column, field in zip(schema, schema.arrow(), strict=True):
-        if column.role in {Role.FEATURE, Role.ID} or column.name in needed:
+        if column.role in {Role.FEATURE, Role.ID} or column.name in needed or column.name == predictor.task.group:
             sent_values = rows[column.name] if column.name in sent else pa.nulls(rows.num_rows, field.type)
             columns[logged_name(column.name)] = sent_values
     return pa.table(columns)

@@ -16,6 +16,7 @@ from mlsys.models.matrix import Matrix
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.statistics.arrays import Floats, numbers_of
+from mlsys.statistics.hashing import hash_exactly
 
 
 def metric_of(bundle: Bundle, recipe: Recipe) -> metrics.Metric:
@@ -68,12 +69,13 @@ def dummy_score(split: Split, task: Task, metric: metrics.Metric, part: str) -> 
     known = None if task.forecast is None else split.table(part, task.forecast.known)
     naive = None if known is None else naive_forecasts(known, task)
     output = dummy_scores(split, task, rows.num_rows, metric, rows.exposure, naive)
-    return metrics.measure(metric.name, rows.y, output, weight=rows.weight)
+    return metrics.measure(metric.name, rows.y, output, weight=rows.weight, groups=rows.groups)
 
 
 def _labels(split: Split, task: Task, part: str) -> Matrix:
-    """The labels of a part, with weights and exposure, without features."""
+    """The labels of a part, with weights, exposure and groups, without features."""
     table = split.table(part, [task.target, *task.beside])
     y = held_out.labels(table[task.target], task, part)
     weight, exposure = (None if name is None else numbers_of(table[name]) for name in (task.weight, task.exposure))
-    return Matrix(np.empty((len(y), 0), np.float32), y, (), (), weight, exposure)
+    groups = None if task.group is None else hash_exactly(table[task.group])
+    return Matrix(np.empty((len(y), 0), np.float32), y, (), (), weight, exposure, groups=groups)

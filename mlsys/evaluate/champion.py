@@ -16,7 +16,7 @@ The rows
 --------
 Rows that the champion was trained or validated on would flatter it: they are left out and counted. A row is known by
 its id and time, if the table has an id and no two test rows share one, else by all its values. Where the split keeps
-groups in one part, rows of groups that the champion has seen are left out too.
+groups in one part, rows of groups that the champion has seen are left out too; of a ranking, always.
 
 Where two models cannot be compared the comparison says why, and a person decides.
 """
@@ -132,6 +132,8 @@ def _obstacles(store: Store, challenger: Bundle, champion: Bundle, split: Split)
         yield f"the champion's task is {theirs.kind.value}, the new model's {ours.kind.value}"
     if ours.classes != theirs.classes:
         yield f"the champion's classes are {_listed(theirs.classes)}, the new model's {_listed(ours.classes)}"
+    if ours.group != theirs.group:
+        yield f"the champion ranks within '{theirs.group}', the new model within '{ours.group}'"
     if _quantile(ours) != _quantile(theirs):
         yield f"the champion predicts {_quantile(theirs)}, the new model {_quantile(ours)}"
     missing = [name for name in champion.needed if name not in split.schema]
@@ -168,7 +170,8 @@ def _not_comparable(challenger: Bundle, champion: Bundle, reason: str, **facts: 
 
 def _compare(store: Store, challenger: Bundle, champion: Bundle, split: Split, recipe: Recipe) -> Comparison:
     # 1. Predictions of both on the rows that the champion has not seen.
-    unseen = UnseenRows.of(Split.open(store, champion.provenance["split"]), split)
+    trained, are_ranked = Split.open(store, champion.provenance["split"]), challenger.task.is_ranking
+    unseen = UnseenRows.of(trained, split, are_ranked=are_ranked)
     num_test = split.num_rows["test"]
     num_rows = num_test if unseen is None else unseen.count(split)
     if num_rows < MIN_ROWS:
@@ -178,7 +181,7 @@ def _compare(store: Store, challenger: Bundle, champion: Bundle, split: Split, r
     # 2. The gain under the weights that the split asks for.
     metric = baseline.metric_of(challenger, recipe)
     prepared = [
-        metric.under(both.y, metrics.Predicted(output, _threshold(bundle)).of(metric.needs), both.weight)
+        metric.under(both.y, metrics.Predicted(output, _threshold(bundle), both.groups).of(metric.needs), both.weight)
         for output, bundle in zip(both.outputs, (challenger, champion), strict=True)
     ]
     units = resampling.choose(both.rows, _gap(prepared[0], prepared[1]), seed=recipe.seed)

@@ -24,6 +24,7 @@ from mlsys.predict import Predictor
 from mlsys.schema import Role, Task
 from mlsys.statistics import encode_target
 from mlsys.statistics.arrays import Floats, numbers_of
+from mlsys.statistics.hashing import hash_exactly
 
 
 class RowFilter(Protocol):
@@ -52,6 +53,8 @@ class HeldOut:
         What is known of the rows for intervals.
     weight, exposure
         How much each row counts, and what its expected value goes with; None where the task says nothing of it.
+    groups
+        The group that a row is ranked in, by a hash of its name; None for other tasks.
     """
 
     y: Floats
@@ -62,6 +65,7 @@ class HeldOut:
     rows: RowContext
     weight: Floats | None = None
     exposure: Floats | None = None
+    groups: NDArray[np.uint64] | None = None
 
 
 def predict(
@@ -109,8 +113,10 @@ def predict(
     whole = pa.concat_tables(contexts)
     rows = _row_context(split, whole, timezone)
     stacked = tuple(np.concatenate(each) for each in outputs)
-    own = (None if name is None else numbers_of(whole[name]) for name in (task.weight, task.exposure))
-    return HeldOut(np.concatenate(truth), stacked, dict(unseen), dict(rare), whole, rows, *own)
+    weight, exposure = (None if name is None else numbers_of(whole[name]) for name in (task.weight, task.exposure))
+    groups = None if task.group is None else hash_exactly(whole[task.group])
+    counts = dict(unseen), dict(rare)
+    return HeldOut(np.concatenate(truth), stacked, *counts, whole, rows, weight, exposure, groups)
 
 
 def labels(values: pa.ChunkedArray, task: Task, part: str) -> Floats:

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsys import errors
-from mlsys.evaluate import deviances
+from mlsys.evaluate import deviances, ranking_metrics
 from mlsys.evaluate import weighted_metrics as weighted
 from mlsys.evaluate.weighted_metrics import Prepare, by_rows  # noqa: F401 - the other way to make a metric
 from mlsys.plugins import Plugins
@@ -47,6 +47,7 @@ BINARY = frozenset({TaskKind.BINARY})
 MULTICLASS = frozenset({TaskKind.MULTICLASS})
 CLASSIFICATION = BINARY | MULTICLASS
 REGRESSION = frozenset({TaskKind.REGRESSION})
+RANKING = frozenset({TaskKind.RANKING})
 NO_TASK: frozenset[TaskKind] = frozenset()
 
 SHARE, ERROR = (0.0, 1.0), (0.0, math.inf)
@@ -66,7 +67,8 @@ class Metric:
     needs
         What `prepare` and `function` take beside `y`: ``label`` class indices (n,);
         ``score`` and ``probability`` the positive class (n,) for binary tasks, else (n, classes);
-        ``value`` the predicted number (n,). ``score`` is for metrics that look at the order of rows alone.
+        ``value`` the predicted number (n,). ``score`` is for metrics that look at the order of rows alone;
+        ``ranked`` the score and the number of the row's group, (n, 2).
     better
         The better direction. Models are not ordered by a metric that is best in the middle, near 0.
     prepare
@@ -94,7 +96,7 @@ class Metric:
     name: str
     title: str
     tasks: frozenset[TaskKind]
-    needs: Literal["label", "score", "probability", "value"]
+    needs: Literal["label", "score", "probability", "value", "ranked"]
     better: Literal["higher", "lower", "nearer to 0"]
     prepare: Prepare
     definition: str
@@ -133,11 +135,13 @@ LOSSES = {"mean": "squared", "median": "absolute", "mean of logarithms": "log", 
 class Predicted:
     """The output of a model, (n,) values or (n, classes) probabilities, in the forms that metrics need.
 
-    `threshold` is the least probability of the positive class that a binary model calls positive.
+    `threshold` is the least probability of the positive class that a binary model calls positive. `groups` tell the
+    lists of a ranking apart; without them all rows are one list.
     """
 
     output: Floats
     threshold: float = 0.5
+    groups: NDArray[Any] | None = None
 
     @property
     def label(self) -> NDArray[np.int64]:
@@ -150,6 +154,11 @@ class Predicted:
         """Give the form that `Metric.needs` names."""
         if needs == "value":
             return self.output
+        if needs == "ranked":
+            lists = (
+                np.zeros(len(self.output)) if self.groups is None else np.unique(self.groups, return_inverse=True)[1]
+            )
+            return np.column_stack([self.output, lists])
         if needs == "label":
             return self.label
         return self.output[:, 1] if self.output.shape[1] == 2 else self.output
@@ -176,6 +185,22 @@ _PER_CLASS = {
     "recall": (weighted.recall, "share of a class that is found"),
     "f1": (weighted.f1, "2 TP / (2 TP + FP + FN)"),
 }
+
+
+def at_rank(k: int) -> Metric:
+    """The metric of the first `k` ranks of each group; that of ten is the usual one."""
+    definition = (
+        f"mean over the groups of the discounted cumulative gain of the first {k} ranks, gain 2^grade − 1 and discount "
+        "1 / log2(1 + rank), over that of the best order (Järvelin & Kekäläinen 2002); of ties the expected value "
+        "(McSherry & Najork 2008); groups without a grade above 0 are left out"
+    )
+    usual = RANKING if k == USUAL_RANK else NO_TASK
+    return Metric(f"ndcg@{k}", f"NDCG@{k}", RANKING, "ranked", "higher", ranking_metrics.ndcg(k), definition,
+                  default_for=usual, monitored_for=usual, is_headline=k == USUAL_RANK, bounds=SHARE)  # fmt: skip
+
+
+USUAL_RANK = 10
+"""Ranks that rankings are compared by where a recipe names no number."""
 
 _TABLE = (
     Metric("roc_auc", "ROC AUC", CLASSIFICATION, "score", "higher", weighted.of_order(ranking.roc_auc),
@@ -225,6 +250,13 @@ _TABLE = (
            bounds=(-math.inf, 1.0)),
     Metric("bias", "Mean bias", REGRESSION, "value", "nearer to 0", weighted.mean_of(lambda y, p: p - y),
            "mean of prediction - y; nearer to 0 is better, so bound it on both sides"),
+    at_rank(USUAL_RANK),
+    Metric("ndcg", "NDCG", RANKING, "ranked", "higher", ranking_metrics.ndcg(),
+           f"as ndcg@{USUAL_RANK}, over all ranks of a group", is_headline=True, bounds=SHARE),
+    Metric("mrr", "Mean reciprocal rank", RANKING, "ranked", "higher",
+           ranking_metrics.of_groups(ranking_metrics.reciprocal_rank_by_group),
+           "mean over the groups of 1 / rank of the first row with a grade above 0 (Voorhees 1999, TREC-8, 77-82); "
+           "ties, and groups without such a row, as for ndcg", monitored_for=RANKING, is_headline=True, bounds=SHARE),
 )  # fmt: skip
 
 
@@ -271,14 +303,27 @@ def _named_by_loss(name: object) -> Metric | None:
     return metric if is_inside and metric.name == name else None
 
 
+_NAMES_OF_RANKS = re.compile(r"ndcg@([1-9][0-9]{0,5})")
+
+
+@functools.cache
+def _named_by_rank(name: object) -> Metric | None:
+    """The metric of the first ranks by its name, which may hold any number of them."""
+    match = _NAMES_OF_RANKS.fullmatch(name) if isinstance(name, str) else None
+    return None if match is None else at_rank(int(match[1]))
+
+
 class MetricTable(Plugins[Metric]):
-    """Metrics by name; those of losses are there under each of their names, and are listed with their task alone."""
+    """Metrics by name; those with a number are there under each of their names, and are listed with their task alone.
+
+    These are the metrics of losses, and of the first ranks.
+    """
 
     def __getitem__(self, name: str) -> Metric:
-        return _named_by_loss(name) or super().__getitem__(name)
+        return _named_by_loss(name) or _named_by_rank(name) or super().__getitem__(name)
 
     def __contains__(self, name: object) -> bool:
-        return _named_by_loss(name) is not None or super().__contains__(name)
+        return (_named_by_loss(name) or _named_by_rank(name)) is not None or super().__contains__(name)
 
 
 METRICS = MetricTable("mlsys.metrics", {metric.name: metric for metric in _TABLE}, {}, Metric)
@@ -330,17 +375,24 @@ def _check_loss(recipe: Recipe) -> None:
         raise errors.RecipeError.build(where, got=got, expected=expected, hint=hint, field=name)
 
 
-def measure(name: str, y: NDArray[Any], output: Floats, threshold: float = 0.5, weight: Floats | None = None) -> float:
+def measure(
+    name: str,
+    y: NDArray[Any],
+    output: Floats,
+    threshold: float = 0.5,
+    weight: Floats | None = None,
+    groups: NDArray[Any] | None = None,
+) -> float:
     """Compute a metric of what a model's ``predict`` gave on the rows of `y`, which count as their weights say."""
     metric = METRICS[name]
-    return metric.function(y, Predicted(np.asarray(output, np.float64), threshold).of(metric.needs), weight)
+    return metric.function(y, Predicted(np.asarray(output, np.float64), threshold, groups).of(metric.needs), weight)
 
 
 def default(kind: TaskKind | str) -> str:
     """Name the metric by which models are ordered when the recipe says ``auto``.
 
-    >>> default("binary"), default("multiclass"), default("regression")
-    ('roc_auc', 'log_loss', 'rmse')
+    >>> default("binary"), default("multiclass"), default("regression"), default("ranking")
+    ('roc_auc', 'log_loss', 'rmse', 'ndcg@10')
     """
     return next(metric.name for metric in METRICS.values() if TaskKind(kind) in metric.default_for)
 

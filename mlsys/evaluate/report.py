@@ -23,7 +23,9 @@ def page(evaluation: Evaluation) -> str:
     document = Page(f"Evaluation of {evaluation['name']}", _subtitle(evaluation), mark=mark)
     document.section("Verdict", *_verdict(evaluation))
     document.section("Metrics", *_metrics(evaluation), note=_intervals_note(evaluation["resampling"]))
-    if "regression" in evaluation:
+    if "ranking" in evaluation:
+        document.section("Groups", *ranking_figures(evaluation["ranking"], evaluation["task"]["group"]))
+    elif "regression" in evaluation:
         document.section("Predictions", regression_figures(evaluation["regression"], evaluation["task"]["target"]))
     else:
         document.section("Predictions", classification_figures(evaluation))
@@ -206,6 +208,31 @@ def regression_figures(regression: Mapping[str, Any], target: str) -> Html:
     return grid(*(figure(svg, caption) for svg, caption in zip(drawn, captions, strict=True)))
 
 
+def ranking_figures(ranking: Mapping[str, Any], group: str) -> list[Html]:
+    """Draw NDCG by rank beside that of chance, and how it is spread over the groups."""
+    left_out = ranking["num_left_out"]
+    without = f"; {left_out:,} have no grade above 0 and are left out" if left_out else ""
+    text = f"{ranking['num_groups']:,} groups of {group}, {ranking['median_rows']:g} rows in the middle one{without}."
+    cutoffs, spread = [float(k) for k in ranking["cutoffs"]], ranking["histogram"]
+    series = {
+        name: (cutoffs, [_known(v) for v in ranking[key]]) for name, key in (("model", "ndcg"), ("chance", "dummy"))
+    }
+    drawn = [
+        charts.curve(series, title="NDCG by rank", x_label="first ranks", y_label="NDCG", dots=True,
+                     x_range=(0.0, cutoffs[-1])),
+        charts.histogram(spread["edges"], spread["counts"], title="NDCG of the groups", x_label="NDCG over all ranks"),
+    ]  # fmt: skip
+    captions = [
+        "The mean over the groups of their first ranks; chance is the expected value of a random order.",
+        "Groups by their own NDCG: those at the left are ordered worst.",
+    ]
+    return [paragraph(text), grid(*(figure(svg, caption) for svg, caption in zip(drawn, captions, strict=True)))]
+
+
+def _known(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
 def _grid_of(density: Mapping[str, Any]) -> tuple[list[float], list[float], list[list[float]]]:
     return density["x_edges"], density["y_edges"], density["counts"]
 
@@ -261,7 +288,9 @@ def _slices_caption(evaluation: Evaluation) -> str:
 
 def _slices_table(evaluation: Evaluation, title: str) -> Html:
     slices, task = evaluation["slices"], evaluation["task"]
-    mean = {"binary": "rate of the positive class", "regression": f"mean {task['target']}"}.get(task["kind"])
+    of_numbers = f"mean {task['target']}"
+    means = {"binary": "rate of the positive class", "regression": of_numbers, "ranking": of_numbers}
+    mean = means.get(task["kind"])
     columns = ["column", "slice", "rows", "share", *([mean] if mean else []), title, "interval", "others", ""]
     rows = [
         [r["column"], r["slice"], r["num_rows"], formats.percent(r["fraction"]), *([r["mean_target"]] if mean else []),

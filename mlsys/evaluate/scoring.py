@@ -23,6 +23,7 @@ from mlsys.evaluate import (
     held_out,
     intervals,
     metrics,
+    ranking_metrics,
     resampling,
     response,
     slices,
@@ -69,6 +70,7 @@ def score(
     gate.check_names(recipe.evaluate.gate, bundle.task.kind, is_forecast=bundle.task.forecast is not None)
     baseline.metric_of(bundle, recipe)
     slices.columns(split.schema, recipe.evaluate.slices)
+    slices.check_groups(split, bundle.task, recipe.evaluate.slices)
     split.paths("test")
     rows = cluster.call(access_log.digest_of_rows, split.only("test"), threads=1)
     earlier = access_log.record(store, rows, name=recipe.name, split=split.digest, bundle=bundle.digest, reason=reason)
@@ -99,16 +101,19 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     names = [*(column.name for column in sliced), *forecast_metrics.columns(task)]
     scored = held_out.predict([bundle], split, recipe.data.timezone, names)
     metric = baseline.metric_of(bundle, recipe)
-    predicted = metrics.Predicted(scored.outputs[0], 0.5 if bundle.threshold is None else bundle.threshold)
+    cut = 0.5 if bundle.threshold is None else bundle.threshold
+    predicted = metrics.Predicted(scored.outputs[0], cut, scored.groups)
     naive = baseline.naive_forecasts(scored.context, task)
     same = baseline.dummy_scores(split, task, len(scored.y), metric, scored.exposure, naive)
-    dummy = metrics.Predicted(same, predicted.threshold)
+    dummy = metrics.Predicted(same, cut, scored.groups)
     # 2. What belongs together when an interval is made.
     statistic = metric.under(scored.y, predicted.of(metric.needs), scored.weight)
     units = resampling.choose(scored.rows, statistic, seed=recipe.seed)
     plan = units.plan(section.bootstrap, section.confidence, recipe.seed)
     # 3. Every metric on all rows, and the chosen one on slices.
-    parts, left_out = slices.find(scored.context, sliced, named=bool(section.slices))
+    whole = slices.of_groups(scored.context, sliced, task)
+    parts, left_out = slices.find(scored.context, whole, named=bool(section.slices))
+    left_out += [column.name for column in sliced if column not in whole]
     judged = slices.judge(
         parts,
         metric,
@@ -130,6 +135,8 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     }
     if task.is_classification:
         value |= _classes(task, scored.y, predicted, recipe, plan)
+    elif scored.groups is not None:
+        value["ranking"] = ranking_metrics.described(scored.y, scored.outputs[0], same, scored.groups)
     else:
         value["regression"] = thresholds.regression(scored.y, scored.outputs[0])
     evaluation: Evaluation = jsonable(value)

@@ -8,6 +8,9 @@ are looked at, so some look bad by chance: one is marked as worse only if the di
 after Bonferroni's correction for the number of slices (Dunn 1961, JASA 56, 52-64), with the standard errors of
 `intervals` and the t distribution of as many degrees of freedom as there are groups or blocks, less one. The number of
 slices is part of the result.
+
+A ranking is judged on whole groups: its slices are by columns that have one value in each group, such as the device
+of a query, and not by what tells the rows of a group apart.
 """
 
 from __future__ import annotations
@@ -22,11 +25,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlsys import errors
+from mlsys.dataset import Split
 from mlsys.evaluate import intervals
 from mlsys.evaluate.metrics import Metric
-from mlsys.schema import Column, Kind, Role, Schema
+from mlsys.schema import Column, Kind, Role, Schema, Task
 from mlsys.statistics import jackknife
 from mlsys.statistics.arrays import Floats
+from mlsys.statistics.hashing import hash_exactly
 
 MAX_VALUES = 20
 """A column with more values is not sliced by itself; named in the recipe, its most frequent ones are."""
@@ -66,6 +71,38 @@ def columns(schema: Schema, named: Sequence[str]) -> list[Column]:
     if named:
         return [schema[name] for name in dict.fromkeys(named)]
     return [column for column in schema.features if column.kind in (Kind.CATEGORICAL, Kind.BOOLEAN, Kind.NUMERIC)]
+
+
+def of_groups(table: pa.Table, columns: Sequence[Column], task: Task) -> list[Column]:
+    """The columns by which the rows can be sliced: of a ranking, those of one value in each group."""
+    if task.group is None:
+        return list(columns)
+    groups = np.unique(hash_exactly(table[task.group]), return_index=True, return_inverse=True)
+    return [column for column in columns if _is_of_groups(table[column.name], groups[1], groups[2])]
+
+
+def _is_of_groups(values: pa.ChunkedArray, first: NDArray[np.intp], group: NDArray[np.intp]) -> bool:
+    hashes = hash_exactly(values)
+    return bool((hashes == hashes[first][group]).all())
+
+
+def check_groups(split: Split, task: Task, named: Sequence[str]) -> None:
+    """Refuse slices of a ranking that would divide its groups, by the training rows, before any test row is opened.
+
+    Raises
+    ------
+    RecipeError
+        A named column has several values in a group.
+    """
+    if task.group is None or not named:
+        return
+    rows = split.table("train", list(dict.fromkeys([task.group, *named])))
+    whole = of_groups(rows, [split.schema[name] for name in named], task)
+    divided = [name for name in named if name not in {column.name for column in whole}]
+    if divided:
+        got = f"'{divided[0]}', which has several values in one '{task.group}'"
+        expected = "columns of one value in each group: a ranking is judged on whole groups"
+        raise errors.RecipeError.build("recipe: evaluate.slices", got=got, expected=expected, field=divided[0])
 
 
 def find(table: pa.Table, columns: Iterable[Column], *, named: bool) -> tuple[list[Slice], list[str]]:

@@ -37,7 +37,7 @@ class UnseenRows:
     rows
         Hashes of the rows that were seen, sorted.
     group
-        Column of groups, where the split keeps groups in one part, and `groups` the hashes of those seen.
+        Column of groups, where groups are left out whole, and `groups` the hashes of those seen.
     """
 
     key: tuple[str, ...]
@@ -46,13 +46,16 @@ class UnseenRows:
     groups: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
 
     @classmethod
-    def of(cls, trained: Split, split: Split) -> UnseenRows | None:
-        """The rows of a model's split, told by columns that the split at hand has too; None if it is the same split."""
+    def of(cls, trained: Split, split: Split, *, are_ranked: bool = False) -> UnseenRows | None:
+        """The rows of a model's split, told by columns that the split at hand has too; None if it is the same split.
+
+        Rows that `are_ranked` in their groups are left out by whole groups, whatever divides the rows.
+        """
         if trained.digest == split.digest:
             return None
         key = _key(trained.schema, split)
         group = split.schema.name_of(Role.GROUP)
-        keeps = group is not None and group in trained.schema and not split.forward
+        keeps = group is not None and group in trained.schema and (are_ranked or not split.forward)
         names = list(dict.fromkeys([*key, *([group] if keeps and group else [])]))
         seen, groups = [], []
         for path in [path for part in SEEN_PARTS for path in trained.paths(part)]:

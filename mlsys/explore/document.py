@@ -143,7 +143,7 @@ def _column(
         "unit": column.unit,
         "summary": asdict(summary) | {"frequent_items": [[_shown(value), n] for value, n in summary.frequent_items]},
         "relation": relation,
-        "correlation": statistics.comoments.correlation if whole.task.kind.value == "regression" else None,
+        "correlation": statistics.comoments.correlation if not whole.task.is_classification else None,
         "categories": _categories(statistics, whole),
         "by_class": _by_class(column.name, summary.histogram_edges, profile),
         "curve": curve,

@@ -179,7 +179,7 @@ def _target(profile: Json) -> list[Html]:
 
 def _columns_note(profile: Json) -> str:
     measure, ends = "AUC", "0.5 (nothing) to 1 (everything), averaged over the classes"
-    if profile["task"]["kind"] == "regression":
+    if profile["task"]["kind"] in ("regression", "ranking"):
         measure, ends = "R²", "0 (nothing) to 1 (everything)"
     return (
         f"{measure}: how well the column alone predicts the target, {ends}; no row is judged by its own target."
@@ -338,7 +338,7 @@ def _exactness(profile: Json) -> list[Html]:
     rows = f"a fixed random sample of {sampled:,} rows" if not is_all else "all training rows, which are few"
     how = "categories or twentieths whose rates no row's own target has influenced, or the order of the values"
     measure = f"area under the ROC curve, one class against the rest, averaged; by {how}, whichever is better"
-    if profile["task"]["kind"] == "regression":
+    if profile["task"]["kind"] in ("regression", "ranking"):
         measure = f"R² of means in {how}, whichever is better"
     facts = [
         ["counts, missing, minimum, maximum, mean, deviation, skewness, kurtosis", ALL, "exact"],

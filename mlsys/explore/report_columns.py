@@ -170,7 +170,7 @@ def _anchor(place: int) -> str:
 
 def _column_table(profile: Json, num_cards: int) -> list[Html]:
     """Write the table; names of the first `num_cards` columns are links to their cards."""
-    measure = "R²" if profile["task"]["kind"] == "regression" else "AUC"
+    measure = "R²" if profile["task"]["kind"] in ("regression", "ranking") else "AUC"
     heads = ["column", "kind", "values", measure, "information", "missing", "distinct", "mean", "min", "max"]
     rows = [_row(place, column, num_cards) for place, column in enumerate(profile["columns"][:MOST_ROWS])]
     table = html.table(rows, heads, align="lllrrrrrrr", sortable=True, anchor=TABLE)

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from mlsys.models.deadline import Deadline
 from mlsys.models.interface import Checkpoint, Checkpoints, Family, FamilyParams, Progress
-from mlsys.models.matrix import Matrix, exponential, probabilities
+from mlsys.models.matrix import Matrix, exponential, joined, probabilities
 from mlsys.models.model_files import ModelFacts, damaged, read_checked, read_facts, write_facts
 from mlsys.schema import Task, TaskKind
 
@@ -71,7 +71,7 @@ class Bins(Generic[D]):
 
 @dataclass(frozen=True)
 class Boosted(Generic[B]):
-    """A booster of a library, its kind of task and its number of classes (0 for regression); `rounds` trees a class.
+    """A booster of a library, its kind of task and its number of classes (0 without); `rounds` trees a class.
 
     With `is_log` its margins are logarithms of values.
     """
@@ -84,7 +84,7 @@ class Boosted(Generic[B]):
 
     def outputs(self, margin: np.ndarray) -> np.ndarray:
         """Turn margins, (n, outputs), into float64 values or probabilities."""
-        if self.task is not TaskKind.REGRESSION:
+        if self.task in (TaskKind.BINARY, TaskKind.MULTICLASS):
             return probabilities(margin)
         return exponential(margin) if self.is_log else margin.astype(np.float64).reshape(-1)
 
@@ -157,7 +157,7 @@ class GrowingBooster(ABC):
 
     @abstractmethod
     def loss(self) -> float | None:
-        """The loss on the rows that say when to stop, if there are any."""
+        """The loss on the rows that say when to stop, if there are any; of a ranking, NDCG below zero."""
 
     @abstractmethod
     def to_bytes(self) -> bytes:
@@ -211,7 +211,7 @@ class BoostingFamily(Family[P, Boosted[B]], Generic[P, B, D]):
     encoding = "codes"
     losses: ClassVar[frozenset[str]] = frozenset({"quantile", "poisson", "tweedie", "gamma"})
     takes_weights = True
-    monotone: ClassVar[frozenset[str]] = frozenset({"binary", "squared", "poisson", "tweedie", "gamma"})
+    monotone: ClassVar[frozenset[str]] = frozenset({"binary", "squared", "poisson", "tweedie", "gamma", "ranking"})
     """Not absolute errors and quantiles: libraries set those leaves anew when a tree is grown, whatever lies beside."""
     min_coordinates: ClassVar[int | None] = 0
     speed: ClassVar[float] = 60e6
@@ -320,10 +320,25 @@ class BoostingFamily(Family[P, Boosted[B]], Generic[P, B, D]):
             raise damaged(file, str(error).strip().splitlines()[0], self.format) from None
 
 
+STOPPING_RANKS = 10
+"""Ranks of each group whose NDCG says when boosting of a ranking stops."""
+
+
+def of_groups(blocks: Sequence[Matrix], validation: Matrix | None) -> tuple[Sequence[Matrix], Matrix | None]:
+    """Rows to bin: of a ranking as one block, group after group, and without rows to stop by where these rank nothing.
+
+    Groups of one grade have the same NDCG in each round, so that boosting would end with its first one.
+    """
+    if blocks[0].groups is None:
+        return blocks, validation
+    stopping = None if validation is None else validation.by_group()
+    return [joined(blocks).by_group()], stopping if stopping is not None and stopping.can_rank else None
+
+
 def has_log_margins(task: Task, params: BoostingParams) -> bool:
     """True if the sum of the trees is the logarithm of a value."""
     if task.loss is None:
-        return not task.is_classification and params.loss == "poisson"
+        return task.kind is TaskKind.REGRESSION and params.loss == "poisson"
     return task.loss.has_log_link
 
 

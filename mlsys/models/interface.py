@@ -89,7 +89,8 @@ class Family(ABC, Generic[P, M]):
     takes_weights
         It counts rows as `Matrix.weight` says.
     monotone
-        Losses with which its predictions keep to `Matrix.signs`: names of losses, ``squared``, ``binary``.
+        Losses with which its predictions keep to `Matrix.signs`: names of losses, ``squared``, ``binary``,
+        ``ranking``.
     min_coordinates
         It is compared by default where at least so many features are coordinates of an embedding;
         None: only where a recipe names it.
@@ -226,8 +227,8 @@ class Family(ABC, Generic[P, M]):
 
 
 def loss_named(task: Task, usual: str = "squared") -> str:
-    """Name what fits make small: the kind of classes, the loss of the task, or else the `usual` loss of a number."""
-    if task.is_classification:
+    """Name what fits make small: the kind of classes or ``ranking``, or the loss of a number, else its `usual` one."""
+    if task.is_classification or task.is_ranking:
         return task.kind.value
     return usual if task.loss is None else task.loss.name
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 from mlsys import errors
+from mlsys.statistics.hashing import GOLDEN, mix
 
 LARGEST = 1e30
 """Trees take values up to this size; scikit-learn and XGBoost refuse infinity, and XGBoost
@@ -44,6 +46,8 @@ class Matrix:
         Float64, (rows,): how much a row counts; None where all count alike.
     exposure
         Float64, (rows,): what the expected target goes with; None where that is one for all rows.
+    groups
+        Uint64, (rows,): the group that a row is ranked in, by a hash of its name; None for other tasks.
     signs
         A feature: 1 if predictions must not fall along it, -1 if they must not rise, else 0; empty for no feature.
     """
@@ -55,6 +59,7 @@ class Matrix:
     weight: np.ndarray | None = None
     exposure: np.ndarray | None = None
     signs: tuple[int, ...] = ()
+    groups: np.ndarray | None = None
 
     @property
     def num_rows(self) -> int:
@@ -66,8 +71,9 @@ class Matrix:
 
     def take(self, rows: np.ndarray) -> Matrix:
         """The rows at these positions, or where this mask is true."""
-        weight, exposure = (None if own is None else own[rows] for own in (self.weight, self.exposure))
-        return replace(self, X=self.X[rows], y=self.y[rows], weight=weight, exposure=exposure)
+        beside = {"weight": self.weight, "exposure": self.exposure, "groups": self.groups}
+        own: dict[str, Any] = {name: None if values is None else values[rows] for name, values in beside.items()}
+        return replace(self, X=self.X[rows], y=self.y[rows], **own)
 
     def as_counted(self, power: float | None = None) -> Matrix:
         """Rows as they are fitted: those that count, and the target a unit of exposure.
@@ -89,9 +95,49 @@ class Matrix:
             return rows
         return rows.take(rows.weight > 0)
 
+    def by_group(self) -> Matrix:
+        """The rows of each group one after the other, as libraries that rank take them; as they are without groups.
+
+        The order of groups, and of rows in them, follows from hashes of names and features, so that the same rows in
+        another order give the same matrix. It must not follow the order in which rows were stored, which is often that
+        of the grades: libraries break ties of the first trees by it, and would find an order that no model has learned.
+        Rows that are equal on all features have equal scores, and stand with the worst grade first.
+        """
+        if self.groups is None:
+            return self
+        return self.take(np.lexsort((self.y, _row_hashes(self.X), self.groups)))
+
+    @property
+    def group_sizes(self) -> np.ndarray:
+        """Rows of each group, of a matrix that is `by_group`; of others, of each run of rows of one group."""
+        groups = np.zeros(self.num_rows, np.uint64) if self.groups is None else self.groups
+        begins = np.flatnonzero(np.append(True, groups[1:] != groups[:-1])[: len(groups)])
+        return np.diff(np.append(begins, len(groups)))
+
+    @property
+    def group_weights(self) -> np.ndarray | None:
+        """The weight of each group, that of its first row: the rows of a group count alike."""
+        sizes = self.group_sizes
+        return None if self.weight is None else self.weight[np.cumsum(sizes) - sizes]
+
+    @property
+    def can_rank(self) -> bool:
+        """True if some group has rows of different grades, so that an order can be right or wrong."""
+        sizes = self.group_sizes
+        first = np.repeat(self.y[np.cumsum(sizes) - sizes], sizes)
+        return bool((self.y != first).any())
+
     def of_rows(self, output: np.ndarray) -> np.ndarray:
         """Predictions of these rows for their exposure, from those for a unit of it."""
         return output if self.exposure is None else np.asarray(output * self.exposure)
+
+
+def _row_hashes(X: np.ndarray) -> np.ndarray:
+    """Hash each row over the bits of its features, in their order."""
+    rows = np.zeros(len(X), np.uint64)
+    for column in X.T:
+        rows = mix(rows ^ np.ascontiguousarray(column, np.float32).view(np.uint32)) * GOLDEN
+    return rows
 
 
 def joined(blocks: Sequence[Matrix]) -> Matrix:
@@ -99,12 +145,13 @@ def joined(blocks: Sequence[Matrix]) -> Matrix:
     if len(blocks) == 1:
         return blocks[0]
     X, y = np.concatenate([block.X for block in blocks]), np.concatenate([block.y for block in blocks])
-    weight, exposure = joined_values([b.weight for b in blocks]), joined_values([b.exposure for b in blocks])
-    return replace(blocks[0], X=X, y=y, weight=weight, exposure=exposure)
+    names = ("weight", "exposure", "groups")
+    beside: dict[str, Any] = {name: joined_values([getattr(block, name) for block in blocks]) for name in names}
+    return replace(blocks[0], X=X, y=y, **beside)
 
 
 def joined_values(blocks: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """Weights of blocks of rows as one array; None where they have none."""
+    """Weights or groups of blocks of rows as one array; None where they have none."""
     known = [block for block in blocks if block is not None]
     return np.concatenate(known) if known else None
 

@@ -104,6 +104,10 @@ class JudgedWindow:
             )
         if window.unknown_labels:
             self.reasons.append(f"{window.unknown_labels:,} labels are no class of the model and are left out.")
+        if window.num_divided:
+            self.reasons.append(
+                f"{window.num_divided:,} labels are left out: some rows of their groups have none, or none was sent."
+            )
         if self.moved:
             self.reasons.append(f"Drift of {', '.join(self.moved)}.")
         if self.harmless:

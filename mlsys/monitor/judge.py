@@ -172,7 +172,7 @@ def _judge(  # noqa: PLR0917
     calendar = Calendar(section.granularity, recipe.data.timezone)
     labels = sources.read(store, name, bundle, recipe)
     folder = _state_folder(store, name, bundle, calendar, section.slices) if is_stored else None
-    with log_state.opened(folder, len(section.slices)) as state:
+    with log_state.opened(folder, len(section.slices), has_groups=task.is_ranking) as state:
         state.take(LogRows(log, bundle.schema, task, bundle.digest), LogScan(reference, calendar, section.slices))
         scanned = _labelled(state, labels, bundle, section.slices)
     _mark_partial(scanned.windows, calendar, section.min_rows)
@@ -230,7 +230,8 @@ def _labelled(state: LogState, labels: Sequence[Labels], bundle: Bundle, slices:
         id_column = bundle.schema.name_of(Role.ID)
         is_whole = id_column is not None and bundle.schema[id_column].type == "int64"
         match = label_match.join(labels, state, is_whole_number=is_whole)
-        delays = label_match.fill(state.windows, match.rows, bundle.task, slices)
+        rows = label_match.with_whole_groups(match.rows, state) if bundle.task.is_ranking else match.rows
+        delays = label_match.fill(state.windows, rows, bundle.task, slices)
         counts = match.counts
     ordered = sorted(state.windows.values(), key=lambda w: (w.start, w.slice_key or "", w.slice_value or ""))
     whole = [window for window in ordered if window.slice_key is None]

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from mlsys.monitor.labels import UNKNOWN, Labels
 from mlsys.monitor.log_rows import ENTITY, REASON
-from mlsys.monitor.log_scan import BLOCK, START, class_values, model_output, slice_column
+from mlsys.monitor.log_scan import BLOCK, GROUP, START, class_values, model_output, slice_column
 from mlsys.monitor.log_state import LogState
 from mlsys.monitor.windows import Window
 from mlsys.reports import formats
 from mlsys.schema import Task
 from mlsys.statistics.hashing import hash_array
 
-LABEL, VOID, KNOWN_AT = "__label", "__void", "__known_at"
+LABEL, VOID, KNOWN_AT, WHOLE = "__label", "__void", "__known_at", "__whole"
 """Columns that `join` adds to index rows; their names leave ``y`` and ``label`` to features."""
 
 MAX_EXAMPLES = 3
@@ -180,6 +180,17 @@ def _count(
             break
 
 
+def with_whole_groups(rows: pl.DataFrame, state: LogState) -> pl.DataFrame:
+    """Mark the rows of groups of which every prediction in the window has its label: of others no order is known."""
+    key = [START, GROUP]
+    parts = [part.filter(pl.col(REASON).is_null()).select(key) for part in state.index([*key, REASON])]
+    sizes = pl.concat(parts).drop_nulls().group_by(key).agg(pl.len().alias("logged"))
+    is_known = pl.col(LABEL).cast(pl.Float64).is_finite().fill_null(value=False)
+    labelled = pl.when(pl.col(GROUP).is_not_null()).then(is_known.sum().over(key))
+    joined = rows.join(sizes, on=key, how="left", maintain_order="left")
+    return joined.with_columns((labelled == pl.col("logged")).fill_null(value=False).alias(WHOLE)).drop("logged")
+
+
 def fill(windows: dict[Any, Window], rows: pl.DataFrame, task: Task, slices: Sequence[str]) -> NDArray[np.float64]:
     """Give windows and slices their labelled rows; returns the seconds from event to label where they are known."""
     for (start,), own in rows.group_by(START, maintain_order=True):
@@ -201,9 +212,13 @@ def _fill(window: Window, rows: pl.DataFrame, task: Task) -> None:
     window.num_resolved += int(known.sum())
     if not known.any():
         return
-    window.labelled.y.append(truth[known])
-    window.labelled.output.append(model_output(rows, task)[known])
-    window.labelled.block.append(rows[BLOCK].to_numpy().astype(np.int64)[known])
+    judged = known & rows[WHOLE].to_numpy() if task.is_ranking else known
+    window.num_divided += int((known & ~judged).sum())
+    window.labelled.y.append(truth[judged])
+    window.labelled.output.append(model_output(rows, task)[judged])
+    window.labelled.block.append(rows[BLOCK].to_numpy().astype(np.int64)[judged])
+    if task.is_ranking:
+        window.labelled.group.append(rows[GROUP].fill_null(0).to_numpy()[judged])
     values = class_values(truth[known], task.classes) if task.is_classification else pa.array(truth[known])
     waiting = pa.nulls(window.num_rows - len(values), values.type)
     window.statistics.columns[task.target].update(pa.concat_arrays([values, waiting]))

@@ -16,12 +16,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlsys import errors, expressions
+from mlsys.deploy.prediction_log import logged_name
 from mlsys.monitor.labels import class_codes
 from mlsys.monitor.log_rows import ENTITY, IDENTITY, REASON
 from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows
 from mlsys.monitor.windows import Calendar, Window, WindowKey
 from mlsys.schema import Task
 from mlsys.statistics import TableStatistics
+from mlsys.statistics.hashing import hash_exactly
 
 MAX_SLICE_VALUES = 20
 """Values of a slicing column that get windows of their own: the most frequent of the reference."""
@@ -32,8 +34,8 @@ MAX_WINDOWS = 5_000
 TOO_MANY = f"its window is beyond the {MAX_WINDOWS:,} fullest of a batch"
 """Reason for which a row is left out whose time makes windows without end."""
 
-START, BLOCK = "__start", "__block"
-"""Columns of the index: the start of a row's window, and the number of its block."""
+START, BLOCK, GROUP = "__start", "__block", "__group"
+"""Columns of the index: the start of a row's window, the number of its block, and a hash of the group of a ranking."""
 
 
 def slice_column(number: int) -> str:
@@ -41,13 +43,14 @@ def slice_column(number: int) -> str:
     return f"__slice{number}"
 
 
-def index_types(num_slices: int) -> dict[str, Any]:
-    """Columns of the index with their types in Polars."""
+def index_types(num_slices: int, *, has_groups: bool = False) -> dict[str, Any]:
+    """Columns of the index with their types in Polars; a ranking's has the group of each row."""
     time = pl.Datetime("us", "UTC")
     return {
         "prediction_id": pl.String(), ENTITY: pl.String(), "event_at": time, "logged_at": time, IDENTITY: pl.UInt64(),
         REASON: pl.String(), START: time, BLOCK: pl.Int16(), SCORE: pl.Float64(),
         "probabilities": pl.List(pl.Float64), **{slice_column(number): pl.String() for number in range(num_slices)},
+        **({GROUP: pl.UInt64()} if has_groups else {}),
     }  # fmt: skip
 
 
@@ -69,7 +72,7 @@ class LogScan:
         fullest = placed.group_by(START).len().top_k(MAX_WINDOWS, by="len")[START]
         is_fullest = pl.col(START).is_in(fullest.implode())
         scattered = placed.filter(~is_fullest).with_columns(pl.lit(TOO_MANY).alias(REASON))
-        placed = self._sliced(placed.filter(is_fullest))
+        placed = _grouped(self._sliced(placed.filter(is_fullest)), self.reference.task)
         for (start,), own in placed.group_by(START, maintain_order=True):
             self._fill((cast("dt.datetime", start), None, None), own)
             for number, key in enumerate(self.slices):
@@ -89,7 +92,7 @@ class LogScan:
 
     def _index(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Those columns of the rows that a label may need later."""
-        types = index_types(len(self.slices))
+        types = index_types(len(self.slices), has_groups=self.reference.task.is_ranking)
         present = {name: pl.col(name) if name in rows.columns else pl.lit(None) for name in types}
         return rows.select(present[name].cast(kind).alias(name) for name, kind in types.items())
 
@@ -106,6 +109,15 @@ class LogScan:
         window.update(
             _typed(rows, reference), counted, rows[BLOCK].to_numpy().astype(np.int64), self.calendar.max_blocks
         )
+
+
+def _grouped(rows: pl.DataFrame, task: Task) -> pl.DataFrame:
+    """Add a hash of the group that a row is ranked in; null where the client did not send it."""
+    if task.group is None:
+        return rows
+    groups = rows[logged_name(task.group)]
+    hashes = pl.Series(GROUP, hash_exactly(groups.to_arrow()), pl.UInt64)
+    return rows.with_columns(pl.when(groups.is_not_null()).then(hashes).alias(GROUP))
 
 
 def _typed(rows: pl.DataFrame, reference: ReferenceRows) -> pa.Table:

@@ -226,9 +226,9 @@ def prune(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def opened(folder: Path | None, num_slices: int) -> Iterator[LogState]:
+def opened(folder: Path | None, num_slices: int, *, has_groups: bool = False) -> Iterator[LogState]:
     """Open the state in a folder, for one process at a time; an empty one where there is none that can be read."""
-    types = index_types(num_slices)
+    types = index_types(num_slices, has_groups=has_groups)
     if folder is None:
         yield LogState(None, types)
         return

@@ -131,7 +131,7 @@ def _filled(columns: Mapping[str, ColumnStatistics]) -> list[str]:
 def _performance(window: Window, task: Task, threshold: float | None) -> dict[str, Any]:
     """Metrics of the rows that have a label, even where others are still to come."""
     y, output, _ = window.labelled.arrays()
-    if not len(y):
+    if not len(y) or task.is_ranking:  # of which these tables have no column
         return {}
     if not task.is_classification:
         known = {m.name: _number(measure(m.name, y, output)) for m in all_for(task.kind)}

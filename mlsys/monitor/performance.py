@@ -88,18 +88,27 @@ def jackknife(statistic: Statistic, groups: NDArray[np.int64], confidence: float
     return PerformanceEstimate(value, value - margin, value + margin, error, number - 1)
 
 
-def estimate_by_blocks(statistic: Statistic, block: NDArray[np.int64], confidence: float) -> PerformanceEstimate:
-    """Estimate a statistic by blocks of time where there are enough of them, otherwise as if rows were independent."""
-    by_rows = jackknife(statistic, np.arange(len(block)) % NUM_GROUPS, confidence)
+def estimate_by_blocks(
+    statistic: Statistic, block: NDArray[np.int64], confidence: float, groups: NDArray[Any] | None = None
+) -> PerformanceEstimate:
+    """Estimate a statistic by blocks of time where there are enough of them, otherwise as if rows were independent.
+
+    With the `groups` of a ranking, these are taken as independent and not their rows.
+    """
+    number = np.arange(len(block)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    by_rows = jackknife(statistic, number % NUM_GROUPS, confidence)
     if len(np.unique(block)) < MIN_BLOCKS:
         return by_rows
     return replace(jackknife(statistic, block, confidence), clustered=True, row_error=by_rows.error)
 
 
-def weighted_metric(metric: Metric, y: Floats, output: Floats, threshold: float | None) -> Statistic:
+def weighted_metric(
+    metric: Metric, y: Floats, output: Floats, threshold: float | None, groups: NDArray[Any] | None = None
+) -> Statistic:
     """A metric of these rows as a function of their weights."""
-    truth = y if metric.needs == "value" else y.astype(np.int64)
-    return metric.prepare(truth, Predicted(output, 0.5 if threshold is None else threshold).of(metric.needs))
+    truth = y if metric.needs in ("value", "ranked") else y.astype(np.int64)
+    predicted = Predicted(output, 0.5 if threshold is None else threshold, groups)
+    return metric.prepare(truth, predicted.of(metric.needs))
 
 
 def calibration_gap(y: Floats, output: Floats, task: Task, index: int) -> Statistic:
@@ -213,14 +222,14 @@ class Performance:
 
 def measure(window: Window, task: Task, metrics: Sequence[Metric], limits: PerformanceLimits) -> Performance:
     """Measure metrics and calibration of a window's labelled rows, with intervals."""
-    y, output, block = window.labelled.arrays()
+    (y, output, block), groups = window.labelled.arrays(), window.labelled.groups
     performance = Performance()
     if not len(y):
         return performance
     for metric in metrics:
-        statistic = weighted_metric(metric, y, output, limits.threshold)
+        statistic = weighted_metric(metric, y, output, limits.threshold, groups)
         if metric.name == limits.metric.name:
-            estimate = estimate_by_blocks(statistic, block, limits.confidence)
+            estimate = estimate_by_blocks(statistic, block, limits.confidence, groups)
         else:
             estimate = PerformanceEstimate(statistic(None))
         performance.metrics[metric.name] = estimate
@@ -235,6 +244,8 @@ def measure(window: Window, task: Task, metrics: Sequence[Metric], limits: Perfo
 
 
 def _gap_indices(task: Task) -> Sequence[int]:
+    if task.is_ranking:  # whose scores are on no scale
+        return ()
     if task.kind is TaskKind.MULTICLASS:
         return range(len(task.classes))
     return (1,) if task.kind is TaskKind.BINARY else (0,)

@@ -83,11 +83,20 @@ WindowKey: TypeAlias = tuple[dt.datetime, str | None, str | None]
 
 @dataclass
 class LabelledRows:
-    """Labelled predictions of a window, row by row, because ranking metrics cannot be merged."""
+    """Labelled predictions of a window, row by row, because metrics of their order cannot be merged.
+
+    Of a ranking these are the rows of whole groups, and `group` tells the groups apart.
+    """
 
     y: list[NDArray[np.float64]] = field(default_factory=list)
     output: list[NDArray[np.float64]] = field(default_factory=list)
     block: list[Counts] = field(default_factory=list)
+    group: list[NDArray[np.uint64]] = field(default_factory=list)
+
+    @property
+    def groups(self) -> NDArray[np.uint64] | None:
+        """Hash of the group of each row; None for other tasks than rankings."""
+        return np.concatenate(self.group) if self.group else None
 
     def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64], Counts]:
         """Truth (class index or value), model output and block of each row."""
@@ -110,6 +119,8 @@ class Window:
         Values in these rows that training never saw, or too seldom to keep apart.
     num_resolved, num_void
         Rows whose label is known, and rows that will never get one (a cancelled flight).
+    num_divided
+        Rows of a ranking with a label whose group has none for another of its rows, or was not sent.
     """
 
     start: dt.datetime
@@ -125,6 +136,7 @@ class Window:
     num_resolved: int = 0
     num_void: int = 0
     unknown_labels: int = 0
+    num_divided: int = 0
     blocks_seen: set[int] = field(default_factory=set)
     versions: set[str] = field(default_factory=set)
     counts: dict[str, Counts] = field(default_factory=dict)

@@ -220,7 +220,9 @@ class SelectionSection(Section):
         description="families to compare; auto takes dummy, linear, forest, xgboost and lightgbm, and kernel too where "
         "texts, pictures, lists or numbered columns make a space",
     )
-    metric: str = Field("auto", description="metric to compare by; auto takes roc_auc, log_loss or rmse by task")
+    metric: str = Field(
+        "auto", description="metric to compare by; auto takes roc_auc, log_loss, rmse or ndcg@10 by task"
+    )
     max_rows: int = Field(
         40_000, ge=100, description="training rows of a fold at most; of more a sample is taken, as the plan says"
     )
@@ -428,7 +430,11 @@ class Recipe(Section):
         pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="name of the model, its run and its endpoint"
     )
     target: str = Field(description="column to predict")
-    task: TaskKind | Literal["auto"] = Field("auto", description="prediction task; auto decides by the target's values")
+    task: TaskKind | Literal["auto"] = Field(
+        "auto",
+        description="prediction task; auto decides by the target's values, and never for ranking, which orders the "
+        "rows of each data.group by grades 0, 1, 2, …",
+    )
     loss: LossValue = Field(
         "auto",
         description="loss of a number, for every fit and every comparison: {quantile: 0.9} predicts that quantile, "

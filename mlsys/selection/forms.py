@@ -55,8 +55,8 @@ DIFFERENCE = CandidateForm("difference to the naive forecast", {"train.target_tr
 
 
 def measure_tail(split: Split, task: Task) -> Tail | None:
-    """Measure the tail of the target over the training rows; None for classes, one value, and a loss of the recipe."""
-    if task.is_classification or task.loss is not None:
+    """Measure the tail of the target over the training rows; None for classes, grades, and a loss of the recipe."""
+    if task.is_classification or task.is_ranking or task.loss is not None:
         return None
     step = -(-split.num_rows["train"] // MAX_VALUES) or 1
     batches = (b for path in split.paths("train") for b in pq.ParquetFile(path).iter_batches(columns=[task.target]))

@@ -220,7 +220,7 @@ def leaderboard(
         raise errors.TargetError.build(
             "selection: folds",
             got=f"{metric.name} is defined on none of {len(defined)} folds",
-            expected="folds with more than one class",
+            expected="folds with a grade above 0" if metric.needs == "ranked" else "folds with more than one class",
             hint="take fewer folds (split.folds), or another metric (selection.metric)",
         )
     if not all(defined):

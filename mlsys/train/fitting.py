@@ -35,7 +35,7 @@ from mlsys.recipe import ReadOptions, Recipe
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.statistics import TableStatistics, TrainStatistics
 from mlsys.store import Store
-from mlsys.train import placement, training_job
+from mlsys.train import placement, samples, training_job
 from mlsys.train.training_job import TrainingJob
 
 LABEL = "label"
@@ -55,24 +55,27 @@ MAX_PICTURES, PICTURES_AT_ONCE = 5_000, 64
 class JudgedRows:
     """Rows that the search judged its choice on: their targets, and predictions by fits that had not seen them.
 
-    `weight` is how much each counts, where they do not count alike.
+    `weight` is how much each counts, where they do not count alike, and `groups` those that a ranking orders.
     """
 
     y: NDArray[np.float64]
     output: NDArray[np.float64]
     weight: NDArray[np.float64] | None = None
+    groups: NDArray[np.uint64] | None = None
 
     def write(self, folder: Path) -> None:
         """Write the rows into a folder; the same rows give the same bytes."""
-        weights = {} if self.weight is None else {"weight": self.weight}
-        write_arrays(folder / "judged.npz", {"y": self.y, "output": self.output, **weights})
+        beside = {"weight": self.weight, "groups": self.groups}
+        known = {name: values for name, values in beside.items() if values is not None}
+        write_arrays(folder / "judged.npz", {"y": self.y, "output": self.output, **known})
 
     @classmethod
     def read(cls, folder: Path, task: Task) -> JudgedRows:
         """Read what `write` wrote."""
         kinds = {"y": ("<f8", 1), "output": ("<f8", 2 if task.is_classification else 1)}
-        weights = {} if task.weight is None else {"weight": ("<f8", 1)}
-        return cls(**read_arrays(folder / "judged.npz", {**kinds, **weights}))
+        kinds |= {} if task.weight is None else {"weight": ("<f8", 1)}
+        kinds |= {} if task.group is None else {"groups": ("<u8", 1)}
+        return cls(**read_arrays(folder / "judged.npz", kinds))
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def fit(
     place = training_job.naive_place(features.program.names, task, family)
     target = cluster.call(training_job.fit_target, split, recipe, task, place)
     job = TrainingJob(split, features, recipe, task, family, checked, target)
-    execution = plan(split, recipe, family, features.program.width)
+    execution = plan(split, recipe, family, features.program.width, task)
     progress(f"{family}: {execution.kind} plan, {execution.reason}")
     # 2. The fit, judged on the validation rows.
     facts = dict[str, Any]()
@@ -155,7 +158,7 @@ def fit(
         threshold=validated.threshold,
         reference=reference,
         provenance=_provenance(job, execution, model, validated) | facts | _thread_facts(job, execution),
-        example=cluster.call(example, split, bundle.request_columns(split.schema, views), threads=1),
+        example=cluster.call(example, split, bundle.request_columns(split.schema, views, task), threads=1),
         views=views,
         read_options=ReadOptions.of(recipe.data, split.schema),
     )
@@ -164,13 +167,17 @@ def fit(
     return stored
 
 
-def plan(split: Split, recipe: Recipe, family: str, width: int | None = None) -> cluster.ExecutionPlan:
+def plan(
+    split: Split, recipe: Recipe, family: str, width: int | None = None, task: Task | None = None
+) -> cluster.ExecutionPlan:
     """Choose between one task and the cluster, on which only some families can be fitted.
 
     Where the matrix of so many features as `width` is larger than the memory of all machines, one task streams the
-    rows, if the family can be fitted so.
+    rows, if the family can be fitted so. A ranking is fitted by one task, whatever its size.
     """
     num_rows, spread = split.num_rows["train"], models.family(family)
+    if task is not None and task.is_ranking:
+        return cluster.ExecutionPlan("task", f"{num_rows:,} rows: the rows of a group are ranked together, by one task")
     if not isinstance(spread, DistributedFamily):
         return cluster.ExecutionPlan("task", f"{num_rows:,} rows: {family} is fitted by one task, whatever the size")
     files = [pq.read_metadata(path) for path in split.paths("train")]
@@ -261,6 +268,8 @@ def _read(job: TrainingJob, max_rows: int | None) -> Matrix:
     rows = joined([job.read(part) for part in (BOTH if job.is_refitted else BOTH[:1])])
     if max_rows is None or rows.num_rows <= max_rows:
         return rows
+    if rows.groups is not None:
+        return rows.take(samples.drawn_groups(rows.groups, max_rows, job.recipe.seed))
     return rows.take(np.sort(np.random.default_rng(job.recipe.seed).choice(rows.num_rows, max_rows, replace=False)))
 
 
@@ -310,7 +319,7 @@ def _validate_distributed(job: TrainingJob, model: Any) -> tuple[Any, Validation
 def validate(job: TrainingJob, model: Any, matrix: Matrix) -> ValidationResult:
     """Judge a model on the validation rows."""
     output = matrix.of_rows(models.predict(job.family, model, matrix.X))
-    return judge(job, JudgedRows(matrix.y, output, matrix.weight))
+    return judge(job, JudgedRows(matrix.y, output, matrix.weight, matrix.groups))
 
 
 def judge(job: TrainingJob, rows: JudgedRows) -> ValidationResult:
@@ -325,7 +334,7 @@ def judge(job: TrainingJob, rows: JudgedRows) -> ValidationResult:
     metric = metrics.find(job.recipe.selection.metric, job.task.kind, metrics.usual(job.task)).name
     if not len(y):
         return ValidationResult(cut, metric, None, None)
-    score = metrics.measure(metric, y, output, HALF if cut is None else cut, rows.weight)
+    score = metrics.measure(metric, y, output, HALF if cut is None else cut, rows.weight, rows.groups)
     return ValidationResult(cut, metric, float(score), _statistics(job.task, y, output, cut), temperature)
 
 

@@ -20,7 +20,7 @@ from mlsys.models.target_transform import Transform
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
-from mlsys.train import constraints, training_job
+from mlsys.train import constraints, samples, training_job
 
 Judge = int | Literal["validation"]
 
@@ -92,17 +92,19 @@ def prepare(
     folds = sorted(set(fit_folds))
     fitted = training_job.fit_program(split.schema, statistics.only(folds), recipe, family)
     columns = training_job.columns(fitted, split.schema, task)
-    table = training_job.read_sample(split, "train", columns, max_rows, recipe.seed, folds)
+    drawn = columns, max_rows, recipe.seed
+    table = samples.read_sample(split, "train", *drawn, folds, task.group)
     judged_part = (judge, None) if isinstance(judge, str) else ("train", [judge])
-    judged_table = training_job.read_sample(split, judged_part[0], columns, max_rows, recipe.seed, judged_part[1])
+    judged_table = samples.read_sample(split, judged_part[0], *drawn, judged_part[1], task.group)
     began = time.perf_counter()
     judged = training_job.matrix(judged_table, fitted, task)
     per_row = 1e6 * (time.perf_counter() - began) / max(1, judged.num_rows)
     train = training_job.matrix(table, fitted, task)
     if judge == "validation" or stops_on_judged:
         return Prepared(train, judged, judged, per_row)
-    out = training_job.held_out(table, split.schema, forward=split.forward, seed=recipe.seed)
-    between = training_job.embargoed(table, split, out)
+    how: dict[str, Any] = {"forward": split.forward, "seed": recipe.seed, "are_ranked": task.is_ranking}
+    out = samples.held_out(table, split.schema, **how)
+    between = samples.embargoed(table, split, out)
     return Prepared(train.take(~out & ~between), train.take(out), judged, per_row)
 
 
@@ -158,7 +160,7 @@ def judged(
         got, expected = f"predictions of shape {np.shape(output)}", f"{shape}, for classes a probability each"
         raise errors.RecipeError.build(f"models: family '{family}'", got=got, expected=expected)
     result = FoldResult(
-        score=float(metrics.measure(metric, prepared.judged.y, output, weight=prepared.judged.weight)),
+        score=_score(metric, prepared.judged, output),
         fit_s=fitted - began,
         predict_us_per_row=prepared.transform_us_per_row + 1e6 * predict_s / max(1, prepared.judged.num_rows),
         best_rounds=models.rounds(family, model),
@@ -168,6 +170,10 @@ def judged(
         num_bytes=constraints.num_bytes(family, model) if measures_bytes else None,
     )
     return result, output
+
+
+def _score(metric: str, rows: Matrix, output: np.ndarray) -> float:
+    return float(metrics.measure(metric, rows.y, output, weight=rows.weight, groups=rows.groups))
 
 
 PROBE_ROUNDS = 8

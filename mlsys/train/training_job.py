@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlsys import errors, models
@@ -30,12 +28,11 @@ from mlsys.models.families.ensemble import Ensemble
 from mlsys.models.interface import DistributedFamily, FamilyParams
 from mlsys.models.matrix import Matrix, joined
 from mlsys.models.target_transform import TargetTransform, Transformed
-from mlsys.periods import Period
 from mlsys.recipe import Recipe
-from mlsys.schema import FOLD, ROW, Role, Schema, Task
+from mlsys.schema import ROW, Role, Schema, Task
 from mlsys.statistics import TrainStatistics, encode_target
 from mlsys.statistics.arrays import numbers_of
-from mlsys.statistics.hashing import GOLDEN, mix
+from mlsys.statistics.hashing import hash_exactly
 from mlsys.train import shares
 from mlsys.train.shares import StreamedBlocks
 
@@ -47,9 +44,6 @@ MOST_ROUNDS = 1.15
 
 MAX_SHOWN = 10
 """Columns that a message names."""
-
-HELD_OUT = 0.1
-"""Fraction of the rows to fit on that decides when boosting stops, where no validation part may be used."""
 
 
 def encoding(name: str) -> Encoding:
@@ -108,10 +102,11 @@ def matrix(table: pa.Table, fitted: TrainingProgram, task: Task) -> Matrix:
 
 
 def _matrix(table: pa.Table, X: NDArray[np.float32], fitted: TrainingProgram, task: Task) -> Matrix:
-    """Put features beside the target of their rows, their weights and their exposure."""
+    """Put features beside the target of their rows, their weights, their exposure and their groups."""
     y, names, types = _target(table[task.target], task), fitted.program.names, fitted.program.types
     weight, exposure = (None if name is None else numbers_of(table[name]) for name in (task.weight, task.exposure))
-    return Matrix(X, y, tuple(names), tuple(types), weight, exposure, fitted.signs)
+    groups = None if task.group is None else hash_exactly(table[task.group])
+    return Matrix(X, y, tuple(names), tuple(types), weight, exposure, fitted.signs, groups)
 
 
 def read(split: Split, part: str, fitted: TrainingProgram, task: Task) -> Matrix:
@@ -142,79 +137,6 @@ def _target(values: pa.ChunkedArray, task: Task) -> NDArray[np.float64]:
         hint = "run `mlsys collect` again: it puts rows without a label into a part of their own"
         raise errors.TargetError.build(f"train: target '{task.target}'", got=got, expected=expected, hint=hint)
     return y
-
-
-def sampled(table: pa.Table, max_rows: int | None, seed: int) -> pa.Table:
-    """Sample at most `max_rows` rows, in their order: those whose number has the smallest hash.
-
-    The same rows are drawn however the table is divided into files, and a larger sample
-    holds the smaller one.
-    """
-    if max_rows is None or table.num_rows <= max_rows:
-        return table
-    order = np.argsort(_hash(np.asarray(table[ROW]), seed), kind="stable")
-    return table.take(pa.array(np.sort(order[:max_rows])))
-
-
-def read_sample(
-    split: Split, part: str, columns: Sequence[str], max_rows: int | None, seed: int, folds: Sequence[int] | None = None
-) -> pa.Table:
-    """Read what `sampled` would draw of a part, or of some of its folds: of the other rows only their numbers.
-
-    No more than a row group is in memory beside the sample.
-    """
-    numbers = np.asarray(split.table(part, [ROW], folds)[ROW])
-    if max_rows is None or len(numbers) <= max_rows:
-        return split.table(part, columns, folds)
-    hashes = _hash(numbers, seed)
-    last = np.partition(hashes, max_rows - 1)[max_rows - 1]  # no two rows have one hash: it is a permutation
-    names, pieces = list(dict.fromkeys([*columns, ROW, FOLD])), []
-    for path in split.paths(part):
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                rows = file.read_row_group(group, columns=names).select(names)
-                chosen = _hash(np.asarray(rows[ROW]), seed) <= last
-                if folds is not None:
-                    chosen &= np.isin(np.asarray(rows[FOLD]), folds)
-                pieces.append(rows.filter(pa.array(chosen)))
-    return pa.concat_tables(pieces).select(list(dict.fromkeys(columns)))
-
-
-def held_out(table: pa.Table, schema: Schema, *, forward: bool, seed: int) -> NDArray[np.bool_]:
-    """Mark the tenth of the rows that decides when boosting stops.
-
-    It is drawn as the parts of the split were: the latest rows where time divides them
-    (`forward`), whole groups where there are groups, rows otherwise.
-    """
-    time, group = schema.name_of(Role.TIME), schema.name_of(Role.GROUP)
-    if forward and time:
-        order = np.asarray(pc.rank(table[time].combine_chunks(), tiebreaker="first"))
-        return np.asarray(order > table.num_rows * (1 - HELD_OUT))
-    keys = np.asarray(table[ROW])
-    if group:
-        codes = np.asarray(table[group].combine_chunks().dictionary_encode("encode").indices)
-        first = np.full(int(codes.max(initial=0)) + 1, np.iinfo(np.int64).max)
-        np.minimum.at(first, codes, keys)
-        keys = first[codes]
-    return np.asarray(_hash(keys, seed + 1) < HELD_OUT * 2.0**64)
-
-
-def embargoed(table: pa.Table, split: Split, out: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Mark the rows of a forecast that were not known a horizon before the first of those that are held `out`.
-
-    None where that would be all that is left to fit on.
-    """
-    time = split.schema.name_of(Role.TIME)
-    if split.horizon is None or time is None or not out.any():
-        return np.zeros(len(out), bool)
-    times = np.asarray(table[time].cast(pa.timestamp("us", getattr(table[time].type, "tz", None))).cast(pa.int64()))
-    between = ~out & (Period.parse(split.horizon).later_us(times) > times[out].min())
-    return between if (~out & ~between).any() else np.zeros(len(out), bool)
-
-
-def _hash(keys: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
-    """SplitMix64 of each key, from twice as many steps of the generator on as the seed says."""
-    return mix(keys.astype(np.uint64) + np.array([2 * seed & (2**64 - 1)], np.uint64) * GOLDEN)
 
 
 @dataclass(frozen=True)
@@ -405,11 +327,11 @@ def target_kind(recipe: Recipe, task: Task) -> target_transform.Transform | Bala
             expected="none: the loss is one of the target as it is",
             hint="leave one of them out",
         )
-    if kind not in ("auto", "none") and task.is_classification:
+    if kind not in ("auto", "none") and (task.is_classification or task.is_ranking):
         raise errors.RecipeError.build(
             "recipe: train.target_transform",
             got=f"{kind} for a {task.kind.value} task",
-            expected="none: a class has no scale",
+            expected=f"none: a {'grade' if task.is_ranking else 'class'} has no scale",
             hint="leave it out, or set task: regression",
         )
     if kind == "difference" and task.forecast is None:

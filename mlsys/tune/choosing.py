@@ -97,10 +97,10 @@ class FinalChoice(Searching):
 
     @property
     def _can_average(self) -> bool:
-        """True if neither recipe nor cluster wants one model."""
+        """True if neither recipe nor cluster wants one model, and predictions have one scale, as scores have not."""
         is_fixed = self.recipe.train.family == "auto" and bool(self.recipe.train.params)  # which are of one family
         is_asked_for = self.recipe.selection.prefer == "accurate"
-        return is_asked_for and not is_fixed and not self._is_spread()
+        return is_asked_for and not is_fixed and not self.task.is_ranking and not self._is_spread()
 
     def _facts(self, journal: Journal, best: Trial | None, dummy: float) -> dict[str, Any]:
         """Facts for a reader of the trials: why they ended, what was not tried, which parameters matter."""
@@ -194,4 +194,4 @@ class FinalChoice(Searching):
 
     def _is_spread(self) -> bool:
         """True where the final fit goes over the cluster, which fits one model."""
-        return fitting.plan(self.split, self.recipe, self.family).kind == "cluster"
+        return fitting.plan(self.split, self.recipe, self.family, task=self.task).kind == "cluster"

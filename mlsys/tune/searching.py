@@ -188,7 +188,8 @@ class Searching:
             raise errors.ClusterError.build(f"tune: {len(failed)} trials", got=failed[0], expected="a trial that ends")
         where = f"tune: {self.metric.name} on the validation rows"
         hint = "divide the rows otherwise (split), or take another metric (selection.metric)"
-        raise errors.TargetError.build(where, got="not defined", expected="rows of more than one class", hint=hint)
+        expected = "groups with a grade above 0" if self.task.is_ranking else "rows of more than one class"
+        raise errors.TargetError.build(where, got="not defined", expected=expected, hint=hint)
 
 
 def _speed(family: str) -> float:

@@ -95,6 +95,12 @@ class Search:
             return None
         return joined_values([each.get().judged.weight for each in next(iter(self.rows.values()))])
 
+    def groups(self) -> np.ndarray | None:
+        """The groups in which the judged rows are ranked; None for other tasks."""
+        if self.task.group is None:
+            return None
+        return joined_values([each.get().judged.groups for each in next(iter(self.rows.values()))])
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -146,7 +152,8 @@ def judge(
     together = np.concatenate(outputs)
     _write_predictions(search.predictions / f"{key(family, dict(params))}.npy", together)
     y, weight = np.concatenate([each.judged.y for each in rows]), joined_values([each.judged.weight for each in rows])
-    score = metrics.measure(search.metric, y, together, weight=weight)
+    groups = joined_values([each.judged.groups for each in rows])
+    score = metrics.measure(search.metric, y, together, weight=weight, groups=groups)
     rounds = [each.best_rounds for each in results if each.best_rounds is not None]
     return Judged(
         params=dict(params),
@@ -185,7 +192,7 @@ def _write_predictions(file: Path, output: np.ndarray) -> None:
 def judged(search: Search, chosen: list[tuple[Trial, float]], journal: Journal) -> train.JudgedRows:
     """The judged rows, and the weighted mean of the predictions of trials, whose weights sum to 1."""
     output = sum(share * journal.predictions(trial).astype(np.float64) for trial, share in chosen)
-    return train.JudgedRows(search.targets().astype(np.float64), np.asarray(output), search.weights())
+    return train.JudgedRows(search.targets().astype(np.float64), np.asarray(output), search.weights(), search.groups())
 
 
 def blend(search: Search, trials: list[Trial], journal: Journal, members: int) -> blending.Blend:

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 def check_names(recipe: Recipe) -> None:
     """Refuse families and metrics that nobody has registered, before rows are collected for them."""
     from mlsys import models
-    from mlsys.collect import forecasting
+    from mlsys.collect import forecasting, grades
     from mlsys.evaluate import metrics
 
     forecasting.check(recipe)
+    grades.check_recipe(recipe)
+    grades.check_plan(recipe)
     selected = () if recipe.selection.families == "auto" else recipe.selection.families
     models.check_names([*selected, *([] if recipe.train.family == "auto" else [recipe.train.family])])
     metrics.check_names(recipe)

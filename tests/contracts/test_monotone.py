@@ -18,6 +18,7 @@ LOSSES = {"quantile": {"quantile": 0.6}, "poisson": "poisson", "tweedie": "tweed
 TASKS = {
     "binary": Task(kind=TaskKind.BINARY, target="y", classes=(False, True)),
     "squared": Task(kind=TaskKind.REGRESSION, target="y"),
+    "ranking": Task(kind=TaskKind.RANKING, target="y", group="g"),
     **{name: Task(kind=TaskKind.REGRESSION, target="y", loss=TargetLoss.of(loss)) for name, loss in LOSSES.items()},
 }
 PAIRS = sorted((name, loss) for name in ("xgboost", "lightgbm", "catboost") for loss in models.family(name).monotone)
@@ -30,7 +31,9 @@ def rows(loss, seed, n=300):
     X[:, 2] = rng.integers(0, 4, n)
     signal = np.sin(3 * X[:, 0]) + np.cos(4 * X[:, 1]) + 0.3 * X[:, 2] + 0.4 * rng.normal(size=n)
     y = signal > 0.5 if loss == "binary" else signal if loss in ("squared", "quantile") else np.exp(signal)
-    return Matrix(X, y.astype(np.float64), tuple("abcd"), ("q", "q", "c", "q"), signs=(1, -1, 0, 0))
+    y = np.digitize(signal, [0, 1]) if loss == "ranking" else y
+    groups = np.arange(n, dtype=np.uint64) // 10 if loss == "ranking" else None
+    return Matrix(X, y.astype(np.float64), tuple("abcd"), ("q", "q", "c", "q"), signs=(1, -1, 0, 0), groups=groups)
 
 
 def along(family, model, matrix, feature, number):

@@ -10,15 +10,21 @@ from mlsys.features import plan, program
 from mlsys.models.matrix import Matrix
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.statistics import TableStatistics, encode_target
+from mlsys.statistics.hashing import hash_exactly
 
 UTC = dt.UTC
-CLASSES = {TaskKind.BINARY: (False, True), TaskKind.MULTICLASS: ("blue", "green", "red"), TaskKind.REGRESSION: ()}
+CLASSES = {TaskKind.BINARY: (False, True), TaskKind.MULTICLASS: ("blue", "green", "red")}
 TARGET_TYPE = {TaskKind.BINARY: "bool", TaskKind.MULTICLASS: "string", TaskKind.REGRESSION: "double"}
+TARGET_TYPE[TaskKind.RANKING] = "int64"
+GROUP_ROWS = 10
+"""Rows of a group of a ranking."""
 
 
 def schema(kind=TaskKind.BINARY):
+    group = Column(name="route", type="string", kind=Kind.CATEGORICAL, role=Role.GROUP)
     return Schema(
         columns=(
+            *([group] if kind is TaskKind.RANKING else []),
             Column(name="flight", type="string", kind=Kind.TEXT, role=Role.ID),
             Column(name="scheduled", type="timestamp[us, tz=UTC]", kind=Kind.DATETIME, role=Role.TIME),
             Column(name="distance", type="double", kind=Kind.NUMERIC, unit="km"),
@@ -45,14 +51,17 @@ def rows(num_rows, seed=0, kind=TaskKind.BINARY):
         TaskKind.BINARY: lambda: value > np.median(value),
         TaskKind.MULTICLASS: lambda: np.array(CLASSES[kind])[np.digitize(value, np.quantile(value, [0.3, 0.7]))],
         TaskKind.REGRESSION: lambda: value,
+        TaskKind.RANKING: lambda: np.digitize(value, np.quantile(value, [0.4, 0.8])),
     }[kind]()
     departs = [start + dt.timedelta(minutes=int(minute)) for minute in rng.integers(0, 500_000, num_rows)]
 
     def holed(values, fraction=0.1):
         return [None if hole else value for value, hole in zip(values, rng.random(num_rows) < fraction, strict=True)]
 
+    groups = [f"R{number // GROUP_ROWS}" for number in range(num_rows)]
     return pa.table(
         {
+            **({"route": groups} if kind is TaskKind.RANKING else {}),
             "flight": [f"F{seed}-{number}" for number in range(num_rows)],
             "scheduled": departs,
             "distance": holed(distance.tolist()),
@@ -79,7 +88,9 @@ def requests(table):
 
 def fit(store, kind=TaskKind.BINARY, family="xgboost", seed=0, num_rows=400, **changes):
     """A stored bundle of a model that was fitted on generated rows."""
-    task = Task(kind=kind, target="y", classes=CLASSES[kind])
+    task = Task(kind=kind, target="y", classes=CLASSES.get(kind, ()))
+    if task.is_ranking:
+        task = task.model_copy(update={"group": "route"})
     table = rows(num_rows, seed, kind)
     example = requests(table.slice(0, 1))[0]
     return stored(store, table, schema(kind), task, family, seed, **{"example": example, **changes})
@@ -98,6 +109,7 @@ def stored(store, table, schema, task, family="xgboost", seed=0, features=None, 
         encode_target(table[task.target], task).astype(np.float64),
         tuple(fitted.names),
         tuple(fitted.types),
+        groups=None if task.group is None else hash_exactly(table[task.group]),
     )
     parts = {
         "task": task,

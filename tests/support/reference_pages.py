@@ -196,7 +196,10 @@ def metrics() -> str:
     for metric in map(of_loss, map(TargetLoss.of, LOSSES)):
         definition = _cell(metric.definition)
         lines.append(f"| `{metric.name}` | {metric.title} | regression | {metric.better} | {definition} |")
-    lines += ["\nAny other quantile or power may stand in the name. A gate may name each of them, whatever the loss."]
+    lines += [
+        "\nAny other quantile or power may stand in the name, and any number of ranks in `ndcg@10`; a gate may name"
+    ]
+    lines += ["each of them, whatever the loss."]
     lines += ["\nAn evaluation of a [forecast](models.md#forecasts) has two more, and a gate may bound them:\n"]
     lines += ["| name | metric | tasks | better | definition |", "|---|---|---|---|---|"]
     for metric in (forecast_metrics.mase(np.ones(1)), forecast_metrics.skill(np.zeros(1))):

@@ -27,12 +27,14 @@ from pydantic import Field
 from mlsys.limits import MAX_CODES, MAX_KEYS
 from mlsys.models.boosting import (
     PROGRESS_ROUNDS,
+    STOPPING_RANKS,
     Bins,
     Boosted,
     BoostingFamily,
     BoostingParams,
     Stopping,
     has_log_margins,
+    of_groups,
 )
 from mlsys.models.interface import Domain, Integer, Progress, Uniform, loss_named
 from mlsys.models.matrix import Matrix, bounded, check_width, joined, outputs
@@ -46,6 +48,7 @@ _LOSSES = {
     "quantile": "Quantile:alpha={}",
     "poisson": "Poisson",
     "tweedie": "Tweedie:variance_power={}",
+    "ranking": "YetiRank",
 }
 """What is made small → CatBoost's name of it; it has no gamma deviance."""
 _MOST = max(MAX_CODES, MAX_KEYS)
@@ -102,6 +105,7 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
     speed = 9e6
     losses = frozenset({"quantile", "poisson", "tweedie"})
     monotone = frozenset({"binary", "squared", "quantile", "poisson", "tweedie"})
+    """Not rankings: leaves by YetiRank cross the bounds that its splits keep."""
     libraries = ("catboost",)
     file = "booster.cbm"
     format = "a CatBoost model of mlsys in its binary format"
@@ -127,6 +131,7 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
         self, blocks: Sequence[Matrix], validation: Matrix | None, params: CatBoostParams, *, threads: int
     ) -> Bins[PooledRows]:
         """Hand the rows to CatBoost, joined."""
+        blocks, validation = of_groups(blocks, validation)
         train = _varied(joined(blocks))
         if validation is None or not validation.num_rows:
             return Bins(_pool(train, threads), None, train.signs)
@@ -153,10 +158,11 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
             if task.loss is not None and task.loss.name == "quantile":  # whose leaves would be exact quantiles
                 settings["leaf_estimation_method"] = "Gradient"
         model = catboost.CatBoost(settings)
+        sign = -1 if task.is_ranking else 1  # of NDCG more is better
         judged, start = _with_classes(bins.stopping and bins.stopping.pool, present), 0.0
         if has_log_margins(task, params):  # of these losses CatBoost begins at 1, however large the mean is
             start = _start_at_mean(bins.train.pool, judged)
-        model.fit(bins.train.pool, eval_set=judged, callbacks=[_Callback(stopping, progress)])
+        model.fit(bins.train.pool, eval_set=judged, callbacks=[_Callback(stopping, progress, sign)])
         model.shrink(stopping.rounds)
         facts = {"task": task.kind, "classes": len(task.classes), "rounds": stopping.rounds, "present": present}
         facts["width"] = bins.train.width
@@ -178,7 +184,7 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
             return outputs(np.zeros((0, margins)), trees.present, model.classes)
         rows = _features(bounded(X), trees.quantities, trees.categories)
         margin = trees.model.predict(rows, prediction_type="RawFormulaVal", thread_count=1)
-        if model.task is TaskKind.REGRESSION:
+        if model.task in (TaskKind.REGRESSION, TaskKind.RANKING):
             return model.outputs(margin)
         return outputs(margin.reshape(-1, margins), trees.present, model.classes)
 
@@ -214,14 +220,15 @@ FAMILY = CatBoostFamily()
 class _Callback:
     """Report some of the rounds, and ask after each whether it is the last."""
 
-    def __init__(self, stopping: Stopping, progress: Progress | None) -> None:
+    def __init__(self, stopping: Stopping, progress: Progress | None, sign: int) -> None:
         self.stopping = stopping
         self.progress = progress
+        self.sign = sign
 
     def after_iteration(self, info: Any) -> bool:
         """Answer CatBoost whether to go on."""
         losses = next(iter(info.metrics.get("validation", {}).values()), [None])
-        ends = self.stopping.ends(losses[-1])
+        ends = self.stopping.ends(None if losses[-1] is None else self.sign * losses[-1])
         if self.progress and self.stopping.round % PROGRESS_ROUNDS == 0:
             self.progress(self.stopping.round)
         return not ends
@@ -231,11 +238,12 @@ def _settings(task: Task, params: CatBoostParams, seed: int, threads: int, class
     loss = _LOSSES[loss_named(task, params.loss)].format(task.loss.parameter if task.loss else "")
     if classes == 1:  # CatBoost has no logistic loss of one class; what it learns of it is not asked
         loss = "RMSE"
+    judged = f"NDCG:top={STOPPING_RANKS};type=Exp" if task.is_ranking else loss
     return {
         **params.model_dump(exclude={"rounds", "early_stopping", "loss"}),
         "iterations": params.rounds,
         "loss_function": loss,
-        "eval_metric": f"{loss}{';' if ':' in loss else ':'}hints=skip_train~true",
+        "eval_metric": f"{judged}{';' if ':' in judged else ':'}hints=skip_train~true",
         "boosting_type": "Plain",
         "bootstrap_type": "Bernoulli",
         "allow_const_label": True,
@@ -275,7 +283,10 @@ def _pool(rows: Matrix, threads: int) -> PooledRows:
     is_category = np.isin(types, ["c", "k"])
     is_quantity = ~is_category & ((types != "m") | ~np.isin("k", types))
     data = _features(bounded(rows.X), np.flatnonzero(is_quantity), np.flatnonzero(is_category), is_named=True)
-    return PooledRows(catboost.Pool(data, rows.y, weight=rows.weight, thread_count=threads), rows.num_features)
+    how: dict[str, Any] = {"weight": rows.weight}
+    if rows.groups is not None:
+        how = {"group_id": np.repeat(np.arange(len(rows.group_sizes)), rows.group_sizes), "group_weight": rows.weight}
+    return PooledRows(catboost.Pool(data, rows.y, thread_count=threads, **how), rows.num_features)
 
 
 def _features(

@@ -21,7 +21,7 @@ from mlsys.models.deadline import Deadline
 from mlsys.models.interface import Family, FamilyParams, Progress
 from mlsys.models.matrix import Matrix
 from mlsys.models.model_files import ModelFacts, damaged, read_facts, write_facts
-from mlsys.schema import Task
+from mlsys.schema import Task, TaskKind
 
 NAME = "ensemble"
 
@@ -84,6 +84,8 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
     complexity = 20
     """After every family that a member may be of."""
     params = EnsembleParams
+    tasks = frozenset(TaskKind) - {TaskKind.RANKING}
+    """Not rankings: scores of different models have no common scale."""
     losses = frozenset({"quantile", "poisson", "tweedie", "gamma"})
     """Those of its members, each of which is asked."""
     takes_weights = True

@@ -23,6 +23,7 @@ import numpy as np
 from pydantic import Field
 
 from mlsys.models.boosting import (
+    STOPPING_RANKS,
     Bins,
     Boosted,
     BoostingFamily,
@@ -32,6 +33,7 @@ from mlsys.models.boosting import (
     grow_rounds,
     has_log_margins,
     judged_by_squares,
+    of_groups,
 )
 from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform, loss_named
 from mlsys.models.matrix import Matrix, bounded, check_width, joined, joined_values
@@ -46,6 +48,7 @@ _OBJECTIVES = {
     "poisson": ("poisson", "poisson"),
     "tweedie": ("tweedie", "tweedie"),
     "gamma": ("gamma", "gamma_deviance"),
+    "ranking": ("lambdarank", "ndcg"),
 }
 """What is made small → objective and loss on the rows that say when to stop."""
 _PARAMETERS = {"quantile": "alpha", "tweedie": "tweedie_variance_power"}
@@ -136,7 +139,7 @@ class LightGBMFamily(
         In a worker that is done later, once `grow` has connected it with the others; they are joined there, for
         LightGBM goes on from a checkpoint on one matrix alone.
         """
-        blocks = blocks if self.machines is None else [joined(blocks)]
+        blocks, validation = of_groups(blocks if self.machines is None else [joined(blocks)], validation)
         X: Any = bounded(blocks[0].X) if len(blocks) == 1 else [bounded(block.X) for block in blocks]
         y, weight = np.concatenate([b.y for b in blocks]), joined_values([b.weight for b in blocks])
         categories = [j for j, kind in enumerate(blocks[0].types) if kind == "c"]
@@ -146,10 +149,11 @@ class LightGBMFamily(
             "feature_pre_filter": False,
             "verbosity": -1,
         }
-        data, held_out = lightgbm.Dataset(X, y, weight=weight, categorical_feature=categories, params=settings), None
+        how: dict[str, Any] = {"weight": weight, "group": _groups(blocks[0]), "params": settings}
+        data, held_out = lightgbm.Dataset(X, y, categorical_feature=categories, **how), None
         if validation is not None and validation.num_rows:
-            stopping = validation.weight
-            held_out = data.create_valid(bounded(validation.X), validation.y, weight=stopping, params=settings)
+            how |= {"weight": validation.weight, "group": _groups(validation)}
+            held_out = data.create_valid(bounded(validation.X), validation.y, **how)
         if self.machines is None:
             (held_out or data).construct()  # and what it refers to
         return Bins(data, held_out, blocks[0].signs)
@@ -260,7 +264,10 @@ class _LightGBMGrowth(GrowingBooster):
         return False
 
     def loss(self) -> float | None:
-        return None if self.bins.stopping is None else float(self.booster.eval_valid()[0][2])
+        if self.bins.stopping is None:
+            return None
+        judged = self.booster.eval_valid()[0]  # names of rows and loss, its value, and whether more of it is better
+        return -float(judged[2]) if judged[3] else float(judged[2])
 
     def to_bytes(self) -> bytes:
         return _trees(self.booster).encode()
@@ -303,7 +310,14 @@ def _settings(task: Task, params: LightGBMParams, seed: int, threads: int) -> di
     }
     if task.loss is not None and task.loss.name in _PARAMETERS:
         settings[_PARAMETERS[task.loss.name]] = task.loss.parameter
+    if task.is_ranking:
+        settings["eval_at"] = [STOPPING_RANKS]
     return settings | ({"num_class": len(task.classes)} if task.kind is TaskKind.MULTICLASS else {})
+
+
+def _groups(rows: Matrix) -> np.ndarray | None:
+    """Sizes of the groups of a ranking, whose rows stand group after group."""
+    return None if rows.groups is None else rows.group_sizes
 
 
 def _alone(booster: lightgbm.Booster, task: Task, params: LightGBMParams, rounds: int) -> Boosted[lightgbm.Booster]:

@@ -19,6 +19,7 @@ import xgboost
 from pydantic import Field
 
 from mlsys.models.boosting import (
+    STOPPING_RANKS,
     Bins,
     Boosted,
     BoostingFamily,
@@ -28,6 +29,7 @@ from mlsys.models.boosting import (
     grow_rounds,
     has_log_margins,
     judged_by_squares,
+    of_groups,
 )
 from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform, loss_named
 from mlsys.models.matrix import Matrix, bounded, check_width
@@ -42,6 +44,7 @@ _OBJECTIVES = {
     "poisson": ("count:poisson", "poisson-nloglik"),
     "tweedie": ("reg:tweedie", "tweedie-nloglik@{}"),
     "gamma": ("reg:gamma", "gamma-deviance"),
+    "ranking": ("rank:ndcg", f"ndcg@{STOPPING_RANKS}"),
 }
 """What is made small → objective and loss on the rows that say when to stop."""
 _PARAMETERS = {"quantile": "quantile_alpha", "tweedie": "tweedie_variance_power"}
@@ -101,6 +104,7 @@ class XGBoostFamily(
     ) -> Bins[xgboost.QuantileDMatrix]:
         """Quantise the blocks; the rows that say when to stop are cut where the others are."""
         how: dict[str, Any] = {"nthread": threads, "enable_categorical": True}
+        blocks, validation = of_groups(blocks, validation)
         rows = _Blocks(blocks)
         data = xgboost.QuantileDMatrix(rows, max_bin=params.max_bin, **how)
         if validation is None or not validation.num_rows:
@@ -186,7 +190,10 @@ class _Blocks(xgboost.DataIter):
             self.position += 1
             return self.next(input_data)
         types = ["c" if kind == "c" else "q" for kind in block.types]
-        input_data(data=bounded(block.X), label=block.y, weight=block.weight, feature_types=types)
+        how: dict[str, Any] = {"weight": block.weight}
+        if block.groups is not None:
+            how = {"weight": block.group_weights, "group": block.group_sizes}
+        input_data(data=bounded(block.X), label=block.y, feature_types=types, **how)
         self.position += 1
         return True
 
@@ -201,6 +208,7 @@ class _XGBoostGrowth(GrowingBooster):
         self, settings: dict[str, Any], bins: Bins[xgboost.QuantileDMatrix], trees: bytes | None = None
     ) -> None:
         self.bins = bins
+        self.sign = -1 if settings["objective"] == _OBJECTIVES["ranking"][0] else 1
         matrices = [bins.train] if bins.stopping is None else [bins.train, bins.stopping]
         model = None if trees is None else bytearray(trees)
         self.booster = xgboost.Booster(settings, matrices, model_file=model)
@@ -212,7 +220,7 @@ class _XGBoostGrowth(GrowingBooster):
     def loss(self) -> float | None:
         if self.bins.stopping is None:
             return None
-        return float(self.booster.eval(self.bins.stopping, "v").rpartition(":")[2])
+        return self.sign * float(self.booster.eval(self.bins.stopping, "v").rpartition(":")[2])
 
     def to_bytes(self) -> bytes:
         return bytes(self.booster.save_raw("ubj"))

@@ -8,7 +8,7 @@ import pytest
 from mlsys import errors
 from mlsys.features import executors
 from mlsys.schema import FOLD, ROW, Column, Kind, Role, Schema
-from mlsys.train import training_job
+from mlsys.train import samples, training_job
 
 
 def numbered(num_rows, **columns):
@@ -24,28 +24,28 @@ def test_the_hash_is_splitmix64():
     state, gamma, mask = 1234567, 0x9E3779B97F4A7C15, 2**64 - 1
     states = np.array([(state + i * gamma) & mask for i in range(3)], dtype=np.uint64).astype(np.int64)
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
-    assert training_job._hash(states, 0).tolist() == expected
+    assert samples._hash(states, 0).tolist() == expected
 
 
 def test_a_small_table_is_not_sampled():
     table = numbered(50)
-    assert training_job.sampled(table, None, 0) is table
-    assert training_job.sampled(table, 50, 0) is table
+    assert samples.sampled(table, None, 0) is table
+    assert samples.sampled(table, 50, 0) is table
 
 
 def test_a_sample_keeps_the_order_and_is_the_same_however_the_rows_lie():
     table = numbered(1_000)
     shuffled = table.take(pa.array(np.random.default_rng(1).permutation(1_000)))
-    sample = training_job.sampled(table, 100, 7)[ROW].to_pylist()
+    sample = samples.sampled(table, 100, 7)[ROW].to_pylist()
     assert len(sample) == 100
     assert sample == sorted(sample)
-    assert set(sample) == set(training_job.sampled(shuffled, 100, 7)[ROW].to_pylist())
+    assert set(sample) == set(samples.sampled(shuffled, 100, 7)[ROW].to_pylist())
 
 
 def test_a_larger_sample_holds_the_smaller_one_and_another_seed_draws_other_rows():
     table = numbered(1_000)
     small, large, other = (
-        set(training_job.sampled(table, n, seed)[ROW].to_pylist()) for n, seed in ((100, 0), (300, 0), (100, 1))
+        set(samples.sampled(table, n, seed)[ROW].to_pylist()) for n, seed in ((100, 0), (300, 0), (100, 1))
     )
     assert small < large
     assert small != other
@@ -56,12 +56,12 @@ def test_a_larger_sample_holds_the_smaller_one_and_another_seed_draws_other_rows
 def test_a_sample_that_is_drawn_while_reading_is_that_of_the_whole_table(make_split, most, folds):
     split = make_split(num_rows=1_000)[0]
     columns = ["colour", ROW, "a", FOLD]
-    drawn = training_job.read_sample(split, "train", columns, most, 7, folds)
-    assert drawn.equals(training_job.sampled(split.table("train", columns, folds), most, 7))
+    drawn = samples.read_sample(split, "train", columns, most, 7, folds)
+    assert drawn.equals(samples.sampled(split.table("train", columns, folds), most, 7))
 
 
 def test_about_a_tenth_is_held_out():
-    out = training_job.held_out(numbered(10_000), Schema(), forward=False, seed=0)
+    out = samples.held_out(numbered(10_000), Schema(), forward=False, seed=0)
     assert 900 <= out.sum() <= 1_100  # binomial, 3.3 standard deviations
 
 
@@ -69,13 +69,13 @@ def test_the_latest_tenth_is_held_out_where_time_divides_the_rows():
     minutes = np.random.default_rng(0).permutation(100)
     table = numbered(100, at=pa.array(minutes, pa.timestamp("us")))
     schema = schema_with(Role.TIME, "at", Kind.DATETIME, "timestamp[us]")
-    out = training_job.held_out(table, schema, forward=True, seed=0)
+    out = samples.held_out(table, schema, forward=True, seed=0)
     assert sorted(minutes[out].tolist()) == list(range(90, 100))
 
 
 def test_groups_are_held_out_whole_wherever_their_rows_lie():
     group = pa.array([f"g{n % 200}" for n in range(2_000)]).take(pa.array(np.random.default_rng(0).permutation(2_000)))
-    out = training_job.held_out(numbered(2_000, g=group), schema_with(Role.GROUP, "g"), forward=False, seed=0)
+    out = samples.held_out(numbered(2_000, g=group), schema_with(Role.GROUP, "g"), forward=False, seed=0)
     names = np.array(group.to_pylist())
     assert 0 < out.sum() < 2_000
     assert not set(names[out]) & set(names[~out])
