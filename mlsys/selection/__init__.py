@@ -356,7 +356,10 @@ def _notes(recipe: Recipe, split: Split, scored: Sequence[_FoldScore]) -> list[s
         cut = [score.result.cut for score in scored if boards.family_of(score.name) == name and score.result.cut]
         notes += [note] if note else []
         notes += [f"{name}: {len(cut)} of {len(used)} fits ended by their time, {_least(cut)}"] if cut else []
-    if split.forward:
+    if split.horizon is not None:
+        known = f"each fold is judged on a model of what was known {split.horizon} before it"
+        notes.append(f"{known}; the dummy is the seasonal-naive forecast")
+    elif split.forward:
         notes.append("each fold is judged on a model of the folds before it in time")
     return notes
 
