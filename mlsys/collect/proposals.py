@@ -226,7 +226,8 @@ class _Table:
     def _classes(self, name: str) -> dict[object, int]:
         counts = self.survey.classes.get(name)
         if counts is None:
-            counts = dict(self.survey.frame[name].drop_nulls().value_counts().head(MOST_CLASSES).iter_rows())
+            values = self.survey.frame[name].drop_nulls().alias("value")
+            counts = dict(values.value_counts().head(MOST_CLASSES).iter_rows())
         return dict(counts)
 
     def task_words(self, task: Task) -> str:

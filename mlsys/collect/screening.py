@@ -206,7 +206,7 @@ def copies(frames: Iterable[pl.DataFrame], task: Task, names: Sequence[str]) -> 
 def _counts(answers: pl.Series, task: Task) -> dict[Any, int]:
     """Rows by class; of a number, rows that equal the first one and the others."""
     values = answers if task.is_classification else answers == answers.first()
-    return dict(values.value_counts().iter_rows())
+    return dict(values.alias("value").value_counts().iter_rows())
 
 
 def _agrees(agreement: _Agreement, rows: pl.DataFrame, name: str, target: str) -> bool:

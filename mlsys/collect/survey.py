@@ -263,7 +263,7 @@ def _counted(
         num_distinct = values.n_unique()
         repeats[name] = bool(nulls[name]) or num_distinct < len(values)
         if num_distinct <= MOST_CLASSES:
-            classes[name] = dict(values.drop_nulls().value_counts().iter_rows())
+            classes[name] = dict(values.drop_nulls().alias("value").value_counts().iter_rows())
     times = {name: times for name in names if (times := _times(frame[name])) is not None}
     numbers = {name: numbers for name in names if (numbers := _numbers(frame[name])) is not None}
     written = dict.fromkeys(times, Kind.DATETIME) | dict.fromkeys(numbers, Kind.NUMERIC)
@@ -330,6 +330,7 @@ def _of_documents(source: str, reading: Reading, fragments: list[Fragment]) -> S
     schema = Schema(columns=tuple(Column(name=n, type="string", kind=Kind.CATEGORICAL) for n in frame.columns))
     nulls = {name: frame[name].null_count() for name in frame.columns}
     repeats = {name: frame[name].n_unique() < len(frame) for name in frame.columns}
-    counts = {n: dict(frame[n].drop_nulls().value_counts().iter_rows()) for n in frame.columns if repeats[n]}
+    labels = {name: frame[name].drop_nulls().alias("value") for name in frame.columns if repeats[name]}
+    counts = {name: dict(values.value_counts().iter_rows()) for name, values in labels.items()}
     seen, files = f"the names of the {len(frame):,} files", tuple(fragment.name for fragment in fragments)
     return Survey(source, reading, schema, frame, len(frame), seen, repeats, nulls, counts, (), files)

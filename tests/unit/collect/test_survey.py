@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import mlsys
 from mlsys import errors
 from mlsys.collect import recipe_template, survey
 from mlsys.readers import csv
@@ -96,3 +97,13 @@ def test_another_delimiter_is_named_before_a_target_that_is_not_there(tmp_path):
     (tmp_path / "t.csv").write_text("a y\n1 0\n2 1\n")
     with pytest.raises(errors.SourceError, match=r"one column, 'a y'[\s\S]*reading\.delimiter"):
         recipe_template.draft(str(tmp_path / "t.csv"), "y")
+
+
+def test_a_target_named_count_is_drafted_and_collected(tmp_path):
+    frame = rows(900).rename(columns={"y": "count"})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert survey.take(str(tmp_path / "t.csv")).classes["count"] == {0: 450, 1: 450}
+    drafted = recipe_template.draft(str(tmp_path / "t.csv"), "count")
+    recipe_template.save(drafted.text, tmp_path / "t.yaml")
+    done = mlsys.run(tmp_path / "t.yaml", "collect", store=tmp_path / "store", cluster=False, quiet=True)
+    assert done.recipe.target == "count"
