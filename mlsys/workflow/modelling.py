@@ -175,8 +175,8 @@ def train(
 ) -> TrainResult:
     """Fit the family with its parameters on the training rows and store the bundle."""
     from mlsys import train as step
+    from mlsys.features.online import publishing
     from mlsys.models.families import ensemble
-    from mlsys.workflow import tables
 
     _, views = context.observed
     store, recipe, progress = context.store, context.recipe.having(ranking.decided), context.progress
@@ -188,7 +188,7 @@ def train(
         rows = step.JudgedRows.read(store.path("judged", tuned.judged), data.task)
     how: dict[str, Any] = {"views": views, "judged": rows, "max_rows": tuned.max_rows, "progress": progress}
     bundle = step.fit(store, split, statistics, recipe, data.task, tuned.family, params, **how)
-    tables.remember_past(store, views, data.tables)
+    publishing.remember_past(store, views, data.tables)
     plan, num_features = bundle.provenance["plan"], len(bundle.program.names)
     return TrainResult(bundle=bundle.digest, family=bundle.family, plan=plan, num_features=num_features)
 

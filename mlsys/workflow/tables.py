@@ -28,16 +28,6 @@ def publish(context: StepContext, views: Sequence[FeatureView], tables: Mapping[
     return _publish_all(context, pairs, whole=True) if pairs else []
 
 
-def remember_past(store: Store, views: Sequence[FeatureView], tables: Mapping[str, str]) -> None:
-    """Have predictions without an endpoint find the past of a forecast's series, unless a newer one was published."""
-    from mlsys.dataset import Snapshot
-    from mlsys.features.online import publishing
-
-    for view in views:
-        if view.join.source == PAST and not publishing.has_snapshot(store, view):
-            publishing.record_snapshot(store, view, Snapshot.open(store, tables[view.name]))
-
-
 def materialize(context: StepContext, *, rebuild: bool = False) -> list[Published]:
     """Read the sources of the feature tables again and publish what is new for the served model.
 

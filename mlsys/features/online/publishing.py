@@ -12,7 +12,7 @@ published last: all of the table's rows, for work on many rows at once.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from mlsys.features.online import events
 from mlsys.features.online.online_store import Change, OnlineStore, StoreState
 from mlsys.features.online.views import FeatureView, instant, micros
 from mlsys.recipe.columns import span_us
+from mlsys.recipe.forecast import PAST
 from mlsys.store import Store, digest_json, read_json, write_json
 
 
@@ -157,9 +158,14 @@ def record_snapshot(store: Store, view: FeatureView, snapshot: Snapshot) -> None
     write_json(store.root / "online" / f"{view.id}.json", {"snapshot": snapshot.digest})
 
 
-def has_snapshot(store: Store, view: FeatureView) -> bool:
-    """True if a snapshot of the view's table is remembered."""
-    return (store.root / "online" / f"{view.id}.json").is_file()
+def remember_past(store: Store, views: Sequence[FeatureView], tables: Mapping[str, str]) -> None:
+    """Have predictions without an endpoint find the past of a forecast's series, unless a newer one was published.
+
+    `tables` are the digests of the snapshots by the name of their view.
+    """
+    for view in views:
+        if view.join.source == PAST and not (store.root / "online" / f"{view.id}.json").is_file():
+            record_snapshot(store, view, Snapshot.open(store, tables[view.name]))
 
 
 def snapshot_of(store: Store, view: FeatureView) -> Snapshot:
