@@ -8,6 +8,9 @@ Ours is what a run does: the statistics of all columns and folds, a program of f
 matrix, and the family's fit. By hand a category is its code, a time is the seconds since 1970, and nothing is known of
 any column. Each run is a process of its own. With ``--growth`` the seconds and the peak memory of one task stand beside
 the number of rows: linear, and nothing beside the matrix that grows.
+
+With ``--recipe`` Ray's documented recipe is measured, too, and with ``--spark`` XGBoost on Spark (`booster_peers.py`).
+The Python of the latter needs ``pyspark``, ``xgboost`` and ``scikit-learn``, and a Java on the path.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import numpy as np
 import polars as pl
 import xgboost
 
+from booster_peers import by_rays_recipe, on_spark
 from flights_split import divided, job_of, program_of
 from flights_table import CATEGORICAL, FEATURES, TARGET, TIME
 from measured import Measured, fresh, local_cluster, median, options, say, spread, table
@@ -40,12 +44,15 @@ def main() -> None:
     parser = options(__doc__, scale=3, repeats=3)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4], help="workers of Ray Train (1 2 4)")
     parser.add_argument("--growth", type=int, nargs="*", default=[1, 3, 10, 30], help="copies of the table (1 3 10 30)")
+    parser.add_argument("--recipe", action="store_true", help="measure Ray's documented recipe, too")
+    parser.add_argument("--spark", type=Path, metavar="PYTHON", help="measure XGBoost on Spark, in this environment")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         split = divided(Path(folder), wanted.scale)
         mine = runs("mlsys, one task", wanted.repeats, in_one_task, split)
         others = [runs("Polars and XGBoost by hand", wanted.repeats, by_hand, split)]
         others += spread_over(split, wanted.workers, wanted.repeats)
+        others += spread_by_peers(split, wanted)
         rows = split.num_rows["train"]
         ratios = table(CLAIM, mine, others, rows=rows)
     facts = {"peak": {each.name: each.notes["peak"] for each in (mine, others[0])}}
@@ -115,6 +122,28 @@ def _spread_over(split: Split, program: Any, workers: int, scan_s: float, repeat
             distributed.fit(Path(folder, "state"), job, Path(folder, "checkpoints"))
             seconds.append(scan_s + perf_counter() - began)
     return Measured(f"mlsys, {workers} workers", tuple(seconds), {"scan": f"{scan_s:.2f} s"})
+
+
+def spread_by_peers(split: Split, wanted: Any) -> list[Measured]:
+    """The peers that were asked for."""
+    job = {
+        "paths": [str(path) for path in split.paths("train")],
+        "features": FEATURES,
+        "categorical": CATEGORICAL,
+        "time": TIME,
+        "target": TARGET,
+        "rounds": ROUNDS,
+        "settings": {"objective": "binary:logistic", "max_depth": DEPTH, "learning_rate": RATE},
+    }
+    measured = []
+    if wanted.recipe:
+        with local_cluster(), tempfile.TemporaryDirectory() as folder:
+            runs = tuple(by_rays_recipe({**job, "folder": folder}) for _ in range(wanted.repeats))
+        measured.append(Measured("Ray's recipe", runs, {}))
+    if wanted.spark:
+        runs = tuple(on_spark(job, wanted.spark) for _ in range(wanted.repeats))
+        measured.append(Measured("XGBoost on Spark", runs, {}))
+    return measured
 
 
 def grown(scale: int) -> dict[str, Any]:
