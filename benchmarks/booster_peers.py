@@ -89,7 +89,6 @@ def _spark(job: dict[str, Any]) -> float:
         num_workers=WORKERS,
         n_estimators=job["rounds"],
         feature_types=types,
-        enable_categorical=True,
         **settings,
     )
     model.fit(rows)
