@@ -103,6 +103,18 @@ class Journal:
             raise storage_error(self.file, error) from error
         self.trials.append(trial)
 
+    def note_failure(self, config: dict[str, Any], traceback: str) -> None:
+        """Keep the whole traceback of a trial that failed, in a line of ``failures.jsonl`` beside the trials."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({**config, "traceback": traceback}, ensure_ascii=False, default=str) + "\n"
+        with self.failures.open("ab") as file:
+            file.write(line.encode())
+
+    @property
+    def failures(self) -> Path:
+        """The file of the trials that failed."""
+        return self.file.with_name("failures.jsonl")
+
     def has_predictions(self, trial: Trial) -> bool:
         return (self.folder / f"{trial.key}.npy").is_file()
 

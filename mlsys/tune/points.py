@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,11 +65,14 @@ class Searched:
     fixed: tuple[str, ...] = ()
 
 
-def first_points(families: Mapping[str, Searched]) -> list[tuple[str, dict[str, Any]]]:
-    """The defaults of the first family, then the portfolios in turn; the first of each family before second ones."""
+def first_points(
+    families: Mapping[str, Searched], former: Sequence[tuple[str, dict[str, Any]]] = ()
+) -> list[tuple[str, dict[str, Any]]]:
+    """The defaults of the first family, `former` points, then the portfolios in turn: first those of each family."""
     first = next(iter(families))
     turns = itertools.zip_longest(*([(name, point) for point in own.portfolio] for name, own in families.items()))
-    return [(first, {}), *((name, dict(point)) for turn in turns for name, point in filter(None, turn))]
+    portfolio = [(name, dict(point)) for turn in turns for name, point in filter(None, turn)]
+    return [(first, {}), *former, *(point for point in portfolio if point not in former)]
 
 
 @dataclass

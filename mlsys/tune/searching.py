@@ -19,7 +19,7 @@ from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
 from mlsys.store import Store
 from mlsys.train import training_job
-from mlsys.tune import outcome, points, trials
+from mlsys.tune import former, outcome, points, trials
 from mlsys.tune.journal import Journal
 from mlsys.tune.points import Points, Searched
 from mlsys.tune.trials import Search
@@ -73,7 +73,8 @@ class Searching:
             return []
         shared = self.shared(journal, left)
         families = self._in_time(left)
-        begin = points.first_points(families)
+        begin = points.first_points(families, self._former(journal, families))
+        former.describe(journal, self.metric.sign)
         queue = Points(families, begin, self.metric.sign, self.recipe.seed + done, patience=self._patience())
         with self.store.staging() as folder:
             end = trials.run(shared, queue, journal, folder=folder, num_trials=number - done, progress=self._say)
@@ -82,6 +83,15 @@ class Searching:
         if not journal.trials:
             self._refuse(end.failed)
         return end.failed
+
+    def _former(self, journal: Journal, families: dict[str, Searched]) -> list[tuple[str, dict[str, Any]]]:
+        """Points that were best in the search before, where a clock decides what is tried."""
+        if math.isinf(self.seconds) or self.recipe.tune.trials != "auto":
+            return []
+        best = former.best_points(journal, families)
+        if best:
+            self.progress(f"the search begins with {len(best)} of the best points of the one before")
+        return best
 
     def _patience(self) -> int:
         """Proposals in vain after which the search ends; few rows tell little, so few points are worth the time."""

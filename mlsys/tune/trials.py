@@ -219,8 +219,11 @@ def run(
     with _quiet(), interruption.awaited():
         proposer = Proposer(points, journal, search.until)
         results = _tuner(search, proposer, record, interruption, folder, num_trials).fit()
-    ended = (results[i] for i in range(len(results)))
-    failed = [f"trial {result.config}: {_reason(result.error)}" for result in ended if result.error]
+    ended = [result for result in (results[i] for i in range(len(results))) if result.error]
+    for result in ended:
+        journal.note_failure(result.config or {}, str(result.error))
+    where = f"its traceback is in tune/{journal.failures.parent.name}/{journal.failures.name} of the run"
+    failed = [f"trial {result.config}: {_reason(result.error)} ({where})" for result in ended]
     return SearchEnd(failed, interruption.is_asked_for)
 
 
