@@ -98,6 +98,8 @@ class Family(ABC, Generic[P, M]):
         It is searched beside others by its portfolio; False: only where a recipe names it.
     libraries
         Distributions that fit it, beside NumPy; their versions are kept with the model.
+    sizes
+        Whole parameters that the memory of a fit goes with.
     """
 
     name: ClassVar[str]
@@ -111,6 +113,7 @@ class Family(ABC, Generic[P, M]):
     min_coordinates: ClassVar[int | None] = None
     is_searched_by_default: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ()
+    sizes: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def fit(
@@ -216,6 +219,11 @@ class Family(ABC, Generic[P, M]):
     def params_for_comparison(self, params: P, task: Task, rows: Matrix) -> P:
         """Cheaper parameters under which the family compares with others on `rows` as with the full ones."""
         return self.params_for_search(params)
+
+    def smaller(self, params: P) -> dict[str, int]:
+        """Parameters with which a fit needs less memory: half of its `sizes`; none where the family has no such."""
+        values = {name: int(getattr(params, name)) for name in self.sizes}
+        return {name: max(2, value // 2) for name, value in values.items() if value > 2}
 
     def cost(self, params: P) -> float:
         """The time of a fit beside one with other parameters, on the same rows; only if `params_for_search` differ."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ import optuna
 from ray.tune.search import Searcher
 
 from mlsys.models.interface import Choice, Domain, Integer
-from mlsys.tune.journal import Journal, Trial
+from mlsys.tune.journal import Journal, Trial, key
 
 STARTS = 4
 """Random points of the estimator before it models, beside those of the portfolio."""
@@ -90,6 +90,8 @@ class Points:
     haste
         How much sooner than in their time the next points have to come to their end: boosting that was not at its end
         when its time was over has to learn faster, for the time is the same.
+    smaller
+        Parameters of a point of a family that need less memory, if it has such: a trial that failed is tried again.
     """
 
     families: Mapping[str, Searched]
@@ -100,6 +102,8 @@ class Points:
     studies: dict[str, optuna.Study] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     haste: float = 1.0
+    smaller: Callable[[str, Mapping[str, Any]], Mapping[str, Any]] = lambda *_: {}
+    tried_again: set[str] = field(default_factory=set)
     proposed: int = 0
     patience: int = sys.maxsize
     in_vain: int = 0
@@ -147,6 +151,14 @@ class Points:
             is_better = all(self.sign * score > best for best, _ in self.best.values())
             self.in_vain = 0 if is_better else self.in_vain + 1
             self._note_best(name, params, score)
+
+    def try_smaller(self, name: str, params: Mapping[str, Any]) -> None:
+        """Have a point that failed tried next, and once, with what needs less memory: it may have had too little."""
+        less = self.smaller(name, params)
+        point = {**params, **less}
+        if less and key(name, dict(params)) not in self.tried_again:
+            self.tried_again.add(key(name, point))
+            self.queue.insert(0, (name, point))
 
     def hurry(self, *, is_late: bool) -> None:
         """Have the next points learn faster, if a trial was late."""
@@ -217,6 +229,8 @@ class Proposer(Searcher):
             cost = max(cost, self.points.costs.get(name, 0.0))
             self.points.hurry(is_late=asked is None and result.get("rounds") is not None)
         self.points.end(name, params, asked, score, cost)
+        if error:
+            self.points.try_smaller(name, params)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the memory of a search."""

@@ -6,7 +6,7 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +75,8 @@ class Searching:
         families = self._in_time(left)
         begin = points.first_points(families, self._former(journal, families))
         former.describe(journal, self.metric.sign)
-        queue = Points(families, begin, self.metric.sign, self.recipe.seed + done, patience=self._patience())
+        how: dict[str, Any] = {"patience": self._patience(), "smaller": self._smaller}
+        queue = Points(families, begin, self.metric.sign, self.recipe.seed + done, **how)
         with self.store.staging() as folder:
             end = trials.run(shared, queue, journal, folder=folder, num_trials=number - done, progress=self._say)
         if end.is_interrupted:
@@ -83,6 +84,12 @@ class Searching:
         if not journal.trials:
             self._refuse(end.failed)
         return end.failed
+
+    def _smaller(self, name: str, params: Mapping[str, Any]) -> dict[str, int]:
+        """Parameters with which a point that failed is tried again; none that the recipe states."""
+        searched = self.families[name]
+        least = models.family(name).smaller(models.params_of(name, {**searched.defaults, **params}))
+        return {each: value for each, value in least.items() if each not in searched.fixed}
 
     def _former(self, journal: Journal, families: dict[str, Searched]) -> list[tuple[str, dict[str, Any]]]:
         """Points that were best in the search before, where a clock decides what is tried."""

@@ -295,3 +295,14 @@ def test_one_class_alone_is_borne(name):
     family = models.family(name)
     model = family.fit(matrix, None, TASKS["binary"], models.params_of(name, FAST.get(name, {})), seed=0, threads=1)
     assert (family.predict(model, matrix.X).argmax(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("name", [name for name in models.FAMILIES if models.family(name).sizes])
+def test_smaller_parameters_are_half_of_what_memory_goes_with_and_never_more(name):
+    family = models.family(name)
+    params = models.params_of(name, {})
+    for _ in range(12):
+        less = models.params_of(name, {**params.model_dump(), **family.smaller(params)})
+        assert all(2 <= getattr(less, size) <= getattr(params, size) for size in family.sizes)
+        params = less
+    assert family.smaller(params) == {}

@@ -107,6 +107,7 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
     monotone = frozenset({"binary", "squared", "quantile", "poisson", "tweedie"})
     """Not rankings: leaves by YetiRank cross the bounds that its splits keep."""
     libraries = ("catboost",)
+    sizes = ("depth", "border_count")
     file = "booster.cbm"
     format = "a CatBoost model of mlsys in its binary format"
 

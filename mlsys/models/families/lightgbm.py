@@ -86,6 +86,7 @@ class LightGBMFamily(
     """After the others: leaf-wise trees are deep, so their reasons are longer than those of XGBoost's."""
     params = LightGBMParams
     libraries = ("lightgbm",)
+    sizes = ("num_leaves", "max_bin")
     trainer = "ray.train.lightgbm:LightGBMTrainer"
     network = "ray.train.lightgbm:get_network_params"
     shares_validation = False

@@ -72,6 +72,7 @@ class XGBoostFamily(
     complexity = 4
     params = XGBoostParams
     libraries = ("xgboost",)
+    sizes = ("max_depth", "max_bin")
     trainer = "ray.train.xgboost:XGBoostTrainer"
     streams = True
     file = "booster.ubj"

@@ -126,6 +126,18 @@ def test_a_trial_that_would_have_no_time_is_not_begun(tmp_path):
     assert proposer.suggest("c") == {"family": "one", "params": {"depth": 2}, "haste": 1.0}
 
 
+def test_a_trial_that_failed_is_tried_once_more_with_what_needs_less_memory(tmp_path):
+    some = made(one=[{"depth": 6}])
+    some.smaller = lambda name, params: {"depth": params["depth"] // 2} if "depth" in params else {}
+    proposer = Proposer(some, Journal(tmp_path / "j.jsonl"), until=math.inf)
+    tried = []
+    for name in "abc":
+        tried.append(proposer.suggest(name)["params"])
+        proposer.on_trial_complete(name, None, error=True)
+    assert tried[:3] == [{}, {"depth": 6}, {"depth": 3}], "the defaults have nothing that could be smaller here"
+    assert some.queue == [], "what failed as the smaller one is not tried again"
+
+
 def test_after_a_trial_that_its_time_ended_the_next_points_learn_faster(tmp_path):
     proposer = Proposer(made(one=[{"depth": d} for d in range(2, 7)]), Journal(tmp_path / "j.jsonl"), until=math.inf)
     ended = {"score": 0.5, "fit_s": 2.0, "rounds": 40, "finished": True}
