@@ -14,7 +14,7 @@ deployed them. On a real cluster, or inside ``ray job submit``, :func:`connect` 
 from __future__ import annotations
 
 from mlsys.cluster.head import client_environment, connect, down, status, up
-from mlsys.cluster.resources import Resources, free_nodes, is_connected, node_cpus, nodes, num_cpus, num_nodes
+from mlsys.cluster.resources import Resources, free_nodes, is_connected, node_cpus, nodes, num_cpus, num_gpus, num_nodes
 from mlsys.cluster.settings import SETTINGS, environment
 from mlsys.cluster.tasks import (
     ExecutionPlan,
@@ -42,6 +42,7 @@ __all__ = [
     "node_cpus",
     "nodes",
     "num_cpus",
+    "num_gpus",
     "num_nodes",
     "plan",
     "share",

@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 _SETTLE_TRIES, _SETTLE_S = 5, 0.1  # a task that just ended gives its CPUs back a moment later
+
+NVIDIA = Path("/proc/driver/nvidia/gpus")
+"""Folder in which the driver of NVIDIA lists the GPUs of a machine."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """CPUs and bytes of memory of a machine, all of them or those that nothing has reserved."""
+    """CPUs, bytes of memory and GPUs of a machine, all of them or those that nothing has reserved."""
 
     cpus: float
     memory: float
+    gpus: float = 0.0
 
 
 def is_connected() -> bool:
@@ -33,6 +39,15 @@ def num_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def num_gpus() -> int:
+    """GPUs of the cluster, or of this machine without one, as its driver lists them."""
+    if is_connected():
+        import ray
+
+        return int(ray.cluster_resources().get("GPU", 0))
+    return len(list(NVIDIA.iterdir())) if NVIDIA.is_dir() else 0
+
+
 def nodes() -> list[Resources]:
     """All that Ray may use of each machine of the cluster, whoever has reserved it."""
     if not is_connected():
@@ -40,7 +55,7 @@ def nodes() -> list[Resources]:
     import ray
 
     alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
-    return [Resources(node.get("CPU", 0.0), node.get("memory", 0.0)) for node in alive]
+    return [_resources(node) for node in alive]
 
 
 def num_nodes() -> int:
@@ -71,12 +86,16 @@ def free_nodes() -> list[Resources]:
     most: list[Resources] = []
     for _ in range(_SETTLE_TRIES):
         each = available_resources_per_node().values()
-        free = [Resources(node.get("CPU", 0.0), node.get("memory", 0.0)) for node in each]
+        free = [_resources(node) for node in each]
         most = max(most, free, key=_cpus)
         if _cpus(most) >= num_cpus():
             break
         time.sleep(_SETTLE_S)
     return most
+
+
+def _resources(node: Mapping[str, float]) -> Resources:
+    return Resources(node.get("CPU", 0.0), node.get("memory", 0.0), node.get("GPU", 0.0))
 
 
 def _cpus(machines: list[Resources]) -> float:

@@ -52,18 +52,24 @@ def plan(num_rows: int, num_bytes: int, override: str = "auto") -> ExecutionPlan
 
 
 def call(
-    function: Callable[..., T], *args: Any, threads: int | None = None, memory: int | None = None, **kwargs: Any
+    function: Callable[..., T],
+    *args: Any,
+    threads: int | None = None,
+    memory: int | None = None,
+    gpus: int = 0,
+    **kwargs: Any,
 ) -> T:
     """Run `function` as one task with `threads` CPUs (all of a node by default) and return its result.
 
-    It waits for a node with so many bytes of `memory`, or with all of the largest node's if that has fewer. An
+    It waits for a node with so many bytes of `memory`, or with all of the largest node's if that has fewer, and for
+    so many GPUs, which no other task has meanwhile. An
     `MlsysError` raised there is raised here as itself.
     """
     if _runs_here():
         return function(*args, **kwargs)
     if memory is not None:
         memory = int(min(memory, max(node.memory for node in nodes())))
-    submitted = _submit(function, *args, cpus=threads or node_cpus(), memory=memory, **kwargs)
+    submitted = _submit(function, *args, cpus=threads or node_cpus(), memory=memory, gpus=gpus, **kwargs)
     return _result(submitted)  # type: ignore[no-any-return]
 
 
@@ -101,15 +107,28 @@ class Shared(Generic[T]):
     reference: Any = None
     make: Callable[[], T] | None = None
 
+    def wait(self) -> None:
+        """Wait until the value is made, wherever it lies.
+
+        An actor keeps its CPU while it waits, so actors on all CPUs that wait for tasks would wait for ever.
+        """
+        if self.reference is not None:
+            import ray
+
+            ray.wait([self.reference], fetch_local=False)
+
     def get(self) -> T:
         """The value; it is waited for. An `MlsysError` raised where it is made is raised here as itself."""
         return _result(self.reference) if self.make is None else self.make()
 
 
-def _submit(function: Callable[..., Any], *args: Any, cpus: int = 1, memory: int | None = None, **kwargs: Any) -> Any:
+def _submit(
+    function: Callable[..., Any], *args: Any, cpus: int = 1, memory: int | None = None, gpus: int = 0, **kwargs: Any
+) -> Any:
     """Start `function` as one task and return Ray's reference to its result."""
     name = f"{function.__module__}.{function.__qualname__}"
-    task = _remote(_run_with_threads).options(num_cpus=cpus, memory=memory, max_retries=1, name=name)
+    wish = {"num_gpus": gpus} if gpus else {}
+    task = _remote(_run_with_threads).options(num_cpus=cpus, memory=memory, max_retries=1, name=name, **wish)
     return task.remote(function, args, kwargs, cpus)
 
 
@@ -118,6 +137,7 @@ def map(  # noqa: A001  (cluster.map reads as what it is)
     items: Sequence[Any],
     *,
     cpus_each: int = 1,
+    gpus_each: int = 0,
     state: Callable[[], Any] | None = None,
     on_result: Callable[[T, int, int], None] = lambda *_: None,
 ) -> list[T]:
@@ -142,18 +162,20 @@ def map(  # noqa: A001  (cluster.map reads as what it is)
         return results
     by_number: dict[int, T] = {}
     tasks = (function, items, cpus_each)
-    with contextlib.closing(_end_of_calls(*tasks, state) if state else _end_of_tasks(*tasks)) as ended:
+    with contextlib.closing(_end_of_calls(*tasks, state) if state else _end_of_tasks(*tasks, gpus_each)) as ended:
         for number, result in ended:
             by_number[number] = result
             on_result(result, len(by_number), len(items))
     return [by_number[number] for number in range(len(items))]
 
 
-def _end_of_tasks(function: Callable[..., T], items: Sequence[Any], cpus: int) -> Generator[tuple[int, T]]:
+def _end_of_tasks(
+    function: Callable[..., T], items: Sequence[Any], cpus: int, gpus: int = 0
+) -> Generator[tuple[int, T]]:
     """Start a task for each item, and yield numbers of items with their results as the tasks end."""
     import ray
 
-    numbers = {_submit(function, item, cpus=cpus): number for number, item in enumerate(items)}
+    numbers = {_submit(function, item, cpus=cpus, gpus=gpus): number for number, item in enumerate(items)}
     try:
         while numbers:
             (reference,), _ = ray.wait(list(numbers), num_returns=1)

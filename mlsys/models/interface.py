@@ -18,6 +18,10 @@ Progress = Callable[[int], None]
 """Called as ``progress(round)``, after some of the rounds, by families that have rounds."""
 
 
+Device = Literal["cpu", "cuda"]
+"""Where a model is fitted; predictions are made on the CPU."""
+
+
 @dataclass(frozen=True)
 class Uniform:
     """A real number between `low` and `high`, uniform or, with `log`, uniform in its logarithm."""
@@ -174,6 +178,19 @@ class Family(ABC, Generic[P, M]):
             return "train.balance: weights"
         return "train.weight" if task.weight is not None and not self.takes_weights else None
 
+    def lacks_cuda(self, task: Task | None = None, *, is_monotone: bool = False) -> str | None:
+        """Say why it cannot be fitted on a GPU, here or for what is asked; None where it can.
+
+        The library says whether its build can; whether there is a GPU is not asked.
+        """
+        return f"{self.name} is fitted on the CPU alone"
+
+    def on(self, device: Device) -> Family[P, M]:
+        """The family that fits on a device; itself for the CPU."""
+        if device != "cpu":
+            raise ValueError(f"{self.name} on {device}")  # `lacks_cuda` says so before
+        return self
+
     def space(self, task: Task) -> dict[str, Domain]:
         """Domain of each parameter that is worth searching; none by default."""
         return {}
@@ -279,12 +296,15 @@ class DistributedFamily(Family[P, M]):
         True if the library sums the loss over the workers; where it does not, each worker judges all rows.
     streams
         True if `fit_blocks` asks for one block at a time, so that the rows need not be in memory.
+    workers_on_gpus
+        True if its workers can have a GPU each.
     """
 
     trainer: ClassVar[str]
     network: ClassVar[str] = ""
     shares_validation: ClassVar[bool] = True
     streams: ClassVar[bool] = False
+    workers_on_gpus: ClassVar[bool] = True
 
     def connected(self, network: Mapping[str, Any]) -> DistributedFamily[P, M]:
         """The family in a worker that reaches the others as `network` says."""

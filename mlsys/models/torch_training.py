@@ -18,7 +18,7 @@ from pydantic import Field
 
 from mlsys.models.boosting import PROGRESS_ROUNDS
 from mlsys.models.deadline import Deadline
-from mlsys.models.interface import Checkpoint, Checkpoints, FamilyParams, Progress
+from mlsys.models.interface import Checkpoint, Checkpoints, Device, FamilyParams, Progress
 from mlsys.models.model_files import arrays_of_bytes, arrays_to_bytes
 from mlsys.models.torch_workers import Workers
 
@@ -87,11 +87,13 @@ SELU = (1.0507009873554805, 1.6732632423543772)
 """Scale and slope of SELU (Klambauer et al., section 3)."""
 
 
-def affordable(num_rows: int, width: int, classes: int, params: TrainingParams, deadline: Deadline) -> dict[str, int]:
+def affordable(
+    num_rows: int, width: int, classes: int, params: TrainingParams, deadline: Deadline, device: Device = "cpu"
+) -> dict[str, int]:
     """Epochs, and rows where they are few, that a clock has time for; empty where it has time for all."""
     if not deadline.is_set:
         return {}
-    step_s = deadline.seconds_of(lambda: _probe(width, classes, params)) / PROBE_STEPS
+    step_s = deadline.seconds_of(lambda: _probe(width, classes, params, device)) / PROBE_STEPS
     return epochs_in_time(num_rows, step_s * -(-num_rows // params.batch_rows), params, deadline)
 
 
@@ -132,6 +134,7 @@ def train_network(
     progress: Progress | None,
     deadline: Deadline,
     checkpoints: Checkpoints | None = None,
+    device: Device = "cpu",
 ) -> Trained:
     """Train until the last epoch or the deadline; the epoch with the least loss on the `held` rows is taken.
 
@@ -140,14 +143,14 @@ def train_network(
     import torch
 
     with _single_thread():
-        net = _Net(rows[0].shape[1], classes, params, seed)
+        net = _Net(rows[0].shape[1], classes, params, seed, device)
         X, y = net.tensors(rows)
         first, num_rows = net.workers.rows_before(len(X))
         beside = None if held is None else net.tensors(held)
         last, best, is_late = params.num_epochs, _Best(net), False
         epoch = best.resume(checkpoints)
         while epoch < last and not is_late:
-            order = torch.randperm(num_rows, generator=net.generator)
+            order = torch.randperm(num_rows, generator=net.generator).to(device)
             net.train(X, y, order, epoch / params.epochs, first)
             epoch += 1
             best.note(epoch, net.loss_of(*beside) if beside else None)
@@ -172,16 +175,16 @@ def _single_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _probe(width: int, classes: int, params: TrainingParams) -> None:
+def _probe(width: int, classes: int, params: TrainingParams, device: Device) -> None:
     """Take some steps on noise."""
     import torch
 
     with _single_thread():
-        net = _Net(width, classes, params, seed=0)
+        net = _Net(width, classes, params, 0, device)
         count = PROBE_STEPS * params.batch_rows
-        X = torch.randn(count, width, generator=net.generator)
+        X = torch.randn(count, width, generator=net.generator).to(device)
         y = torch.zeros(count, dtype=torch.long) if classes else torch.randn(count, 1, generator=net.generator)
-        net.train(X, y, torch.arange(count), 0.1)
+        net.train(X, y.to(device), torch.arange(count).to(device), 0.1)
 
 
 class _Best:
@@ -219,16 +222,16 @@ class _Best:
 class _Net:
     """Layers in the neural tangent parametrisation, and the optimiser of their parameters."""
 
-    def __init__(self, width: int, classes: int, params: TrainingParams, seed: int) -> None:
+    def __init__(self, width: int, classes: int, params: TrainingParams, seed: int, device: Device = "cpu") -> None:
         import torch
 
-        self.torch, self.params, self.classes = torch, params, classes
+        self.torch, self.params, self.classes, self.device = torch, params, classes, device
         self.generator = torch.Generator().manual_seed(seed)
         sizes = [width, *[params.width] * params.layers, classes or 1]
-        self.scale = torch.ones(width)
+        self.scale = torch.ones(width).to(device)
         pairs = list(itertools.pairwise(sizes))
-        self.weights = [torch.randn(*pair, generator=self.generator) for pair in pairs]
-        self.biases = [torch.randn(size, generator=self.generator) for size in sizes[1:]]
+        self.weights = [torch.randn(*pair, generator=self.generator).to(device) for pair in pairs]
+        self.biases = [torch.randn(size, generator=self.generator).to(device) for size in sizes[1:]]
         self.weights[-1].zero_()
         self.biases[-1].zero_()
         self.rate = params.learning_rate or (0.04 if classes else 0.07)
@@ -242,7 +245,8 @@ class _Net:
     def tensors(self, rows: Rows) -> tuple[Any, Any]:
         X = self.torch.from_numpy(np.ascontiguousarray(rows[0], np.float32))
         kind = np.int64 if self.classes else np.float32
-        return X, self.torch.from_numpy(rows[1].astype(kind).reshape(-1, *([] if self.classes else [1])))
+        y = self.torch.from_numpy(rows[1].astype(kind).reshape(-1, *([] if self.classes else [1])))
+        return X.to(self.device), y.to(self.device)
 
     def outputs(self, X: Any) -> Any:
         """The scores of rows, (rows, outputs)."""
@@ -310,6 +314,6 @@ class _Net:
 
     def copied(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Weights as products take them, with their factors and scales, and biases."""
-        weights = [each.detach().double().numpy() / math.sqrt(each.shape[0]) for each in self.weights]
-        weights[0] = weights[0] * self.scale.detach().double().numpy()[:, None]
-        return weights, [each.detach().double().numpy().copy() for each in self.biases]
+        weights = [each.detach().double().cpu().numpy() / math.sqrt(each.shape[0]) for each in self.weights]
+        weights[0] = weights[0] * self.scale.detach().double().cpu().numpy()[:, None]
+        return weights, [each.detach().double().cpu().numpy().copy() for each in self.biases]

@@ -53,6 +53,11 @@ class TrainSection(Section):
         description="fit once more on training and validation rows together, with the rounds and the threshold that "
         "the validation rows chose",
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="device of the final fit: cuda asks Ray for a GPU and is refused where there is none; auto takes "
+        "one where the cluster has it and the library of the family can use it",
+    )
     plan: Literal["auto", "task", "cluster", "stream"] = Field(
         "auto",
         description="one task with all threads of a node, or Ray Train, or a task of XGBoost that reads the rows again "

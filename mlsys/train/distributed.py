@@ -30,7 +30,7 @@ from mlsys import cluster, errors, models
 from mlsys.models.interface import DistributedFamily
 from mlsys.models.matrix import Matrix
 from mlsys.store import digest_json
-from mlsys.train import checkpoints, placement
+from mlsys.train import checkpoints, devices, placement
 from mlsys.train.checkpoints import StoredCheckpoints
 from mlsys.train.placement import Placement
 from mlsys.train.training_job import TrainingJob
@@ -88,7 +88,8 @@ def _shape(job: TrainingJob, left: Path) -> Placement:
     fitted, judged = sum(job.split.num_rows[part] for part in job.parts), _num_judged(job)
     rows = (fitted + judged, 0) if distributed_family(job.family).shares_validation else (fitted, judged)
     width, workers = job.features.program.width, job.recipe.train.workers
-    shape = placement.place(cluster.free_nodes(), rows[0], width, workers, rows_of_all=rows[1])
+    wish = {"rows_of_all": rows[1], "gpus": devices.gpus(job.device)}
+    shape = placement.place(cluster.free_nodes(), rows[0], width, workers, **wish)
     shape.write(left)
     return shape
 
@@ -115,6 +116,7 @@ def key(job: TrainingJob) -> str:
         "target": None if job.target is None else job.target.to_json(),
         "seed": job.recipe.seed,
         "workers": job.recipe.train.workers,
+        **devices.facts(job.device),
         "every": checkpoints.EVERY,
         "versions": {name: importlib.metadata.version(name) for name in ("mlsys", "numpy", *libraries)},
     }
@@ -153,7 +155,7 @@ def _run(work: _Work, folder: Path, name: str) -> bytes:
         _worker,
         train_loop_config={"work": work},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=shape.workers, resources_per_worker={"CPU": shape.cpus, "memory": shape.memory}
+            num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=_resources(shape)
         ),
         run_config=ray.train.RunConfig(
             name=name,
@@ -162,6 +164,11 @@ def _run(work: _Work, folder: Path, name: str) -> bytes:
         ),
     ).fit()
     return bytes(result.return_value)
+
+
+def _resources(shape: Placement) -> dict[str, float]:
+    """Resources of a worker by Ray's names."""
+    return {"CPU": shape.cpus, "memory": shape.memory, **({"GPU": shape.gpus} if shape.gpus else {})}
 
 
 def _own(error: Exception) -> errors.MlsysError | None:
@@ -182,7 +189,7 @@ def _failure(error: Exception, shape: Placement) -> errors.MlsysError:
     if own is not None:
         return own
     if _is_without_room(error):
-        free = [f"{node.cpus:g} CPUs and {node.memory / 1e9:.1f} GB" for node in cluster.free_nodes()]
+        free = [f"{node.cpus:g} CPUs and {node.memory / 1e9:.1f} GB{_gpus(node)}" for node in cluster.free_nodes()]
         got = f"no room for {os.environ[START_TIMEOUT]} s; free on the nodes: {', '.join(free)}"
         hint = "set train.workers to what the cluster holds, add nodes, or end what holds theirs"
         return errors.ClusterError.build(where, got=got, expected="room for all of them at once", hint=hint)
@@ -190,6 +197,10 @@ def _failure(error: Exception, shape: Placement) -> errors.MlsysError:
     last = [line for line in text.splitlines() if line and not line[0].isspace()][-1]
     hint = "set train.workers to what the cluster holds, or train.plan: task"
     return errors.ClusterError.build(where, got=last[:400], expected="workers that start and finish", hint=hint)
+
+
+def _gpus(node: cluster.Resources) -> str:
+    return f", {node.gpus:g} GPUs" if node.gpus else ""
 
 
 def _worker(loop: dict[str, Any]) -> bytes | None:
@@ -201,7 +212,7 @@ def _worker(loop: dict[str, Any]) -> bytes | None:
     job, context = work.job, ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     begin = broadcast_from_rank_zero(checkpoints.newest(work.checkpoints) if rank == 0 else None)
-    family = distributed_family(job.family)
+    family: Any = distributed_family(job.family).on(job.device)
     blocks = [job.counted(job.share(part, rank, workers)) for part in job.parts]
     model = family.connected(_network(family)).fit_blocks(
         blocks,

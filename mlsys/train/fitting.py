@@ -24,8 +24,8 @@ from mlsys.models import calibration
 from mlsys.models.calibration import Calibrated, Temperature
 from mlsys.models.class_balance import ClassBalance
 from mlsys.models.families import ensemble
-from mlsys.models.families.ensemble import EnsembleParams
-from mlsys.models.interface import DistributedFamily
+from mlsys.models.families.ensemble import EnsembleParams, Member
+from mlsys.models.interface import Device, DistributedFamily
 from mlsys.models.matrix import Matrix, joined
 from mlsys.models.model_files import read_arrays, write_arrays
 from mlsys.models.target_transform import TargetTransform, Transformed
@@ -35,7 +35,7 @@ from mlsys.recipe import ReadOptions, Recipe
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.statistics import TableStatistics, TrainStatistics
 from mlsys.store import Store
-from mlsys.train import placement, samples, training_job
+from mlsys.train import devices, placement, samples, training_job
 from mlsys.train.training_job import TrainingJob
 
 LABEL = "label"
@@ -128,9 +128,13 @@ def fit(
     features = training_job.fit_program(split.schema, statistics, recipe, family)
     place = training_job.naive_place(features.program.names, task, family)
     target = cluster.call(training_job.fit_target, split, recipe, task, place)
-    job = TrainingJob(split, features, recipe, task, family, checked, target)
     execution = plan(split, recipe, family, features.program.width, task)
+    device = devices.choose(recipe, family, task, checked, features.signs, execution.kind)
+    job = TrainingJob(split, features, recipe, task, family, checked, target, device=device)
     progress(f"{family}: {execution.kind} plan, {execution.reason}")
+    note = devices.note(recipe, device, family, task, features.signs, execution.kind)
+    if note:
+        progress(f"{family}: {note}")
     # 2. The fit, judged on the validation rows.
     facts = dict[str, Any]()
     if judged is None or execution.kind != "task":
@@ -157,7 +161,10 @@ def fit(
         params=checked.model_dump(mode="json"),
         threshold=validated.threshold,
         reference=reference,
-        provenance=_provenance(job, execution, model, validated) | facts | _thread_facts(job, execution),
+        provenance=_provenance(job, execution, model, validated)
+        | facts
+        | _thread_facts(job, execution)
+        | devices.facts(job.device),
         example=cluster.call(example, split, bundle.request_columns(split.schema, views, task), threads=1),
         views=views,
         read_options=ReadOptions.of(recipe.data, split.schema),
@@ -200,10 +207,12 @@ def _fit(
     """Fit, judge on the validation rows, and fit again with them where the recipe wants that."""
     if execution.kind == "task":
         threads = _threads(job)
-        return cluster.call(fit_in_task, job, threads, threads=threads, memory=_memory(job))
+        placed = {"memory": _memory(job), "gpus": devices.gpus(job.device)}
+        return cluster.call(fit_in_task, job, threads, threads=threads, **placed)
     if execution.kind == "stream":
-        threads, memory = cluster.node_cpus(), _memory(job, streamed=True)
-        return cluster.call(fit_streamed, job, threads, threads=threads, memory=memory)
+        threads = cluster.node_cpus()
+        placed = {"memory": _memory(job, streamed=True), "gpus": devices.gpus(job.device)}
+        return cluster.call(fit_streamed, job, threads, threads=threads, **placed)
     stored = checkpoints_of(store, job)
     model, validated = cluster.call(_validate_distributed, job, _fit_distributed(store, job, stored, progress))
     params = job.params_of_refit(model)
@@ -235,15 +244,24 @@ def _fit_once(job: TrainingJob, max_rows: int | None) -> Any:
         params = models.family(job.family).grown(job.params, job.growth)
     model: Any
     if isinstance(params, EnsembleParams):
-        jobs = [(rows, replace(job, family=member.family, params=member.fitted)) for member in params.members]
-        model = ensemble.FAMILY.of(params, cluster.map(_fit_rows, jobs))
+        members = [_of_member(job, member) for member in params.members]
+        gpus = max(devices.gpus(member.device) for member in members)
+        fitted = cluster.map(_fit_rows, [(rows, member) for member in members], gpus_each=gpus)
+        model = ensemble.FAMILY.of(params, fitted)
     else:
         threads = _threads(job)
-        fitted = (rows, replace(job, params=params))
-        model = cluster.call(_fit_rows, fitted, threads, threads=threads, memory=_memory(job))
+        given, gpus = (rows, replace(job, params=params)), devices.gpus(job.device)
+        model = cluster.call(_fit_rows, given, threads, threads=threads, memory=_memory(job), gpus=gpus)
     if isinstance(job.target, TargetTransform):
         return Transformed(model, job.target)
     return training_job.scaled_as_before(model, model, job.target)
+
+
+def _of_member(job: TrainingJob, member: Member) -> TrainingJob:
+    """The job of a member of a mean, on the device of the mean where it can be fitted there."""
+    lacks = devices.why_not(member.family, job.task, job.features.signs)
+    device: Device = job.device if lacks is None else "cpu"
+    return replace(job, family=member.family, params=member.fitted, device=device)
 
 
 def _num_fitted(job: TrainingJob) -> int:
@@ -285,7 +303,7 @@ def useful_threads(num_values: int) -> int:
 def _fit_rows(given: tuple[cluster.Shared[Matrix], TrainingJob], threads: int = 1) -> Any:
     rows, job = given
     how: dict[str, Any] = {"seed": job.recipe.seed, "threads": threads}
-    return models.family(job.family).fit(job.as_fitted(rows.get()), None, job.task, job.params, **how)
+    return job.fitting_family.fit(job.as_fitted(rows.get()), None, job.task, job.params, **how)
 
 
 def fit_in_task(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
@@ -298,7 +316,7 @@ def fit_in_task(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
 def fit_streamed(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
     """Fit, validate and fit again in this process, on rows that are read whenever the family asks for them."""
     how: dict[str, Any] = {"seed": job.recipe.seed, "threads": threads}
-    family: Any = models.family(job.family)
+    family = job.fitting_family
     validation = job.read("validation")
     stopping = job.counted(validation) if validation.num_rows else None
     model = family.fit_blocks(job.streamed(BOTH[:1]), stopping, job.task, job.params, **how)

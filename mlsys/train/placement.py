@@ -34,11 +34,12 @@ SMALLEST = 16
 
 @dataclass(frozen=True)
 class Placement:
-    """Workers, and the CPUs and bytes of memory of each of them."""
+    """Workers, and the CPUs, bytes of memory and GPUs of each of them."""
 
     workers: int
     cpus: float
     memory: int
+    gpus: int = 0
 
     @property
     def threads(self) -> int:
@@ -47,7 +48,7 @@ class Placement:
 
     def fits(self, machines: Sequence[Resources]) -> bool:
         """True if all of the workers find room on these machines at once."""
-        return sum(_slots(node, self.cpus, self.memory) for node in machines) >= self.workers
+        return sum(_slots(node, self) for node in machines) >= self.workers
 
     def write(self, folder: Path) -> None:
         """Leave the shape in a folder."""
@@ -60,16 +61,24 @@ class Placement:
         return cls(**read_json(file)) if file.is_file() else None
 
     def __str__(self) -> str:
-        return f"{self.workers} workers with {self.cpus:g} CPUs and {self.memory / 1e9:.1f} GB each"
+        gpu = f", {self.gpus} GPU" if self.gpus else ""
+        return f"{self.workers} workers with {self.cpus:g} CPUs and {self.memory / 1e9:.1f} GB{gpu} each"
 
 
 def place(
-    machines: Sequence[Resources], num_rows: int, width: int, workers: int | None = None, *, rows_of_all: int = 0
+    machines: Sequence[Resources],
+    num_rows: int,
+    width: int,
+    workers: int | None = None,
+    *,
+    rows_of_all: int = 0,
+    gpus: int = 0,
 ) -> Placement:
     """Choose the shape of workers: one on each machine with a free CPU by default, each with all that it can have.
 
     `num_rows` are divided between them, `rows_of_all` are in each of them. Where nothing fits, each asks for one CPU,
-    for which Ray waits a while.
+    for which Ray waits a while. With `gpus` a worker asks for so many, and by default there is one for each of them
+    that is free.
 
     Examples
     --------
@@ -78,12 +87,13 @@ def place(
     >>> place([Resources(2, 8e9)], 1_000_000, 100, workers=4).cpus
     0.5
     """
-    count = min(max(1, num_rows), workers or max(1, sum(node.cpus >= 1 for node in machines)))
+    slots = sum(int(node.gpus / gpus) if gpus else node.cpus >= 1 for node in machines)
+    count = min(max(1, num_rows), workers or max(1, slots))
     memory = fit_bytes(-(-num_rows // count) + rows_of_all, width)
     most = int(max((node.cpus for node in machines), default=0))
     shapes = [*(float(cpus) for cpus in range(most, 0, -1)), *(int(1e4 / k) / 1e4 for k in range(2, SMALLEST + 1))]
-    made = (Placement(count, cpus, memory) for cpus in shapes)
-    return next((shape for shape in made if shape.fits(machines)), Placement(count, 1.0, memory))
+    made = (Placement(count, cpus, memory, gpus) for cpus in shapes)
+    return next((shape for shape in made if shape.fits(machines)), Placement(count, 1.0, memory, gpus))
 
 
 def fit_bytes(num_rows: int, width: int, *, streamed: bool = False) -> int:
@@ -91,6 +101,7 @@ def fit_bytes(num_rows: int, width: int, *, streamed: bool = False) -> int:
     return WORKER_BYTES + num_rows * (width * (STREAMED_BYTES if streamed else CELL_BYTES) + ROW_BYTES)
 
 
-def _slots(node: Resources, cpus: float, memory: int) -> int:
+def _slots(node: Resources, shape: Placement) -> int:
     """Workers of a shape that fit on a machine."""
-    return min(int(node.cpus / cpus), int(node.memory / memory))
+    slots = min(int(node.cpus / shape.cpus), int(node.memory / shape.memory))
+    return min(slots, int(node.gpus / shape.gpus)) if shape.gpus else slots

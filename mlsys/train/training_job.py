@@ -25,7 +25,7 @@ from mlsys.features.training import TrainingProgram
 from mlsys.models import class_balance, family, target_transform
 from mlsys.models.class_balance import Balancing, ClassBalance, Corrected
 from mlsys.models.families.ensemble import Ensemble
-from mlsys.models.interface import DistributedFamily, FamilyParams
+from mlsys.models.interface import Device, DistributedFamily, FamilyParams
 from mlsys.models.matrix import Matrix, joined
 from mlsys.models.target_transform import TargetTransform, Transformed
 from mlsys.recipe import Recipe
@@ -151,6 +151,12 @@ class TrainingJob:
     params: FamilyParams
     target: Target = None
     parts: tuple[str, ...] = ("train",)
+    device: Device = "cpu"
+
+    @property
+    def fitting_family(self) -> Any:
+        """The family on its device."""
+        return models.family(self.family).on(self.device)
 
     @property
     def columns(self) -> list[str]:
@@ -181,7 +187,7 @@ class TrainingJob:
         """Fit in this process; without validation rows nothing stops the boosting."""
         stopping = counted(validation, self.task, self.target) if validation.num_rows else None
         how: dict[str, Any] = {"seed": self.recipe.seed, "threads": threads}
-        model = models.family(self.family).fit(self.as_fitted(train), stopping, self.task, self.params, **how)
+        model = self.fitting_family.fit(self.as_fitted(train), stopping, self.task, self.params, **how)
         return self.on_scale(model, validation if validation.num_rows else train)
 
     def refit(self, model: Any, train: Matrix, validation: Matrix, threads: int) -> Any:
@@ -193,7 +199,7 @@ class TrainingJob:
         if params is None:
             return model
         how: dict[str, Any] = {"seed": self.recipe.seed, "threads": threads}
-        blocks, chosen = [counted(each, self.task, self.target) for each in (train, validation)], family(self.family)
+        blocks, chosen = [counted(each, self.task, self.target) for each in (train, validation)], self.fitting_family
         blocks = [block for block in blocks if block.num_rows]
         if isinstance(chosen, DistributedFamily):
             again = chosen.fit_blocks(blocks, None, self.task, params, **how)

@@ -150,7 +150,7 @@ def _key(store: Store, split: Split, recipe: Recipe, task: Task, families: Mappi
         "timezone": recipe.data.timezone,
         "encoders": encoders.encoder_digests(recipe.features),
         "features": recipe.features.model_dump(mode="json", exclude={"joins"}),
-        "train": recipe.train.model_dump(mode="json", exclude={"plan", "workers", "refit"}),
+        "train": recipe.train.model_dump(mode="json", exclude={"device", "plan", "workers", "refit"}),
         "max_rows": recipe.tune.max_rows,
         "metric": recipe.selection.metric,
         "measures_bytes": recipe.selection.max_bytes is not None,

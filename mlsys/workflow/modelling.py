@@ -32,6 +32,7 @@ def check_names(recipe: Recipe) -> None:
     from mlsys import models
     from mlsys.collect import forecasting, grades
     from mlsys.evaluate import metrics
+    from mlsys.train import devices
 
     forecasting.check(recipe)
     grades.check_recipe(recipe)
@@ -39,6 +40,7 @@ def check_names(recipe: Recipe) -> None:
     selected = () if recipe.selection.families == "auto" else recipe.selection.families
     models.check_names([*selected, *([] if recipe.train.family == "auto" else [recipe.train.family])])
     metrics.check_names(recipe)
+    devices.check(recipe)
     loss, named = TargetLoss.of(recipe.loss), {"train.params": recipe.train.params, "tune.space": recipe.tune.space}
     beside = f"loss: {loss}" if loss else "train.monotone, which squares alone keep" if recipe.train.monotone else None
     for key, params in named.items():

@@ -36,7 +36,7 @@ from mlsys.models.boosting import (
     has_log_margins,
     of_groups,
 )
-from mlsys.models.interface import Domain, Integer, Progress, Uniform, loss_named
+from mlsys.models.interface import Device, Domain, Integer, Progress, Uniform, loss_named
 from mlsys.models.matrix import Matrix, bounded, check_width, joined, outputs
 from mlsys.schema import Task, TaskKind
 
@@ -111,6 +111,15 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
     file = "booster.cbm"
     format = "a CatBoost model of mlsys in its binary format"
 
+    def __init__(self, device: Device = "cpu") -> None:
+        self.device = device
+
+    def lacks_cuda(self, task: Task | None = None, *, is_monotone: bool = False) -> str | None:
+        return "CatBoost keeps directions (train.monotone) on the CPU alone" if is_monotone else None
+
+    def on(self, device: Device) -> CatBoostFamily:
+        return CatBoostFamily(device)
+
     def space(self, task: Task) -> dict[str, Domain]:
         """Parameters that move accuracy most; the number of rounds is left to early stopping."""
         return {
@@ -158,14 +167,21 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
             settings["monotone_constraints"] = {str(j): sign for j, sign in enumerate(bins.signs) if sign}
             if task.loss is not None and task.loss.name == "quantile":  # whose leaves would be exact quantiles
                 settings["leaf_estimation_method"] = "Gradient"
+        if self.device != "cpu":
+            settings |= _on_gpu(params, exactly, has_judge=bins.stopping is not None)
         model = catboost.CatBoost(settings)
         sign = -1 if task.is_ranking else 1  # of NDCG more is better
         judged, start = _with_classes(bins.stopping and bins.stopping.pool, present), 0.0
         if has_log_margins(task, params):  # of these losses CatBoost begins at 1, however large the mean is
             start = _start_at_mean(bins.train.pool, judged)
-        model.fit(bins.train.pool, eval_set=judged, callbacks=[_Callback(stopping, progress, sign)])
-        model.shrink(stopping.rounds)
-        facts = {"task": task.kind, "classes": len(task.classes), "rounds": stopping.rounds, "present": present}
+        if self.device == "cpu":
+            model.fit(bins.train.pool, eval_set=judged, callbacks=[_Callback(stopping, progress, sign)])
+            rounds = stopping.rounds
+        else:
+            model.fit(bins.train.pool, eval_set=judged)
+            rounds = _rounds_on_gpu(model, params, exactly, judged)
+        model.shrink(rounds)
+        facts = {"task": task.kind, "classes": len(task.classes), "rounds": rounds, "present": present}
         facts["width"] = bins.train.width
         if has_log_margins(task, params):
             model.set_scale_and_bias(1.0, start)
@@ -216,6 +232,23 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
 
 
 FAMILY = CatBoostFamily()
+
+
+def _on_gpu(params: CatBoostParams, exactly: int | None, *, has_judge: bool) -> dict[str, Any]:
+    """Settings of a GPU, where CatBoost calls nobody back after a round: its own detector ends the fit."""
+    settings: dict[str, Any] = {"task_type": "GPU", "devices": "0", "border_count": min(params.border_count, 255)}
+    if exactly is not None:
+        return settings | {"iterations": exactly}
+    patience = {"od_type": "Iter", "od_wait": params.early_stopping}
+    return settings | (patience if has_judge and params.early_stopping else {})
+
+
+def _rounds_on_gpu(model: catboost.CatBoost, params: CatBoostParams, exactly: int | None, judged: Any) -> int:
+    """Rounds to keep of a fit on a GPU: up to the best one, or all where nothing may stop it."""
+    best = model.get_best_iteration()
+    if exactly is None and judged is not None and params.early_stopping and best is not None:
+        return int(best) + 1
+    return int(model.tree_count_)
 
 
 class _Callback:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mlsys import models
 from mlsys.models.boosting import BoostingFamily, BoostingParams
 from mlsys.models.deadline import Deadline
-from mlsys.models.interface import Family, FamilyParams, Progress
+from mlsys.models.interface import Device, Family, FamilyParams, Progress
 from mlsys.models.matrix import Matrix
 from mlsys.models.model_files import ModelFacts, damaged, read_facts, write_facts
 from mlsys.schema import Task, TaskKind
@@ -91,6 +91,16 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
     takes_weights = True
     monotone = frozenset({*losses, "squared", "binary"})
 
+    def __init__(self, device: Device = "cpu") -> None:
+        self.device = device
+
+    def lacks_cuda(self, task: Task | None = None, *, is_monotone: bool = False) -> str | None:
+        """Nothing: each of its members is asked."""
+        return None
+
+    def on(self, device: Device) -> EnsembleFamily:
+        return EnsembleFamily(device)
+
     def fit(
         self,
         train: Matrix,
@@ -108,7 +118,8 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
         for number, member in enumerate(params.members):
             rows = (train, validation)
             share = deadline.left / (len(params.members) - number) if deadline.is_set else None
-            fitted.append(_fit(member, rows, bins, task, seed=seed, threads=threads, seconds=share))
+            how: dict[str, Any] = {"seed": seed, "threads": threads, "seconds": share}
+            fitted.append(_fit(member, rows, bins, task, self.device, **how))
         return self.of(params, fitted)
 
     def of(self, params: EnsembleParams, fitted: Sequence[Any]) -> Ensemble:
@@ -172,13 +183,17 @@ def _fit(
     rows: tuple[Matrix, Matrix | None],
     bins: dict[Hashable, Any],
     task: Task,
+    device: Device,
     *,
     seed: int,
     threads: int,
     seconds: float | None,
 ) -> Any:
-    """Fit a member; `bins` are those of the members before it."""
-    family, params = models.for_task(member.family, task, is_monotone=any(rows[0].signs)), member.fitted
+    """Fit a member, on the device if it can; `bins` are those of the members before it."""
+    is_monotone, params = any(rows[0].signs), member.fitted
+    family = models.for_task(member.family, task, is_monotone=is_monotone)
+    if device != "cpu" and family.lacks_cuda(task, is_monotone=is_monotone) is None:
+        family = family.on(device)
     if not (isinstance(family, BoostingFamily) and isinstance(params, BoostingParams)):
         return family.fit(*rows, task, params, seed=seed, threads=threads, seconds=seconds)
     stopping = rows[1] if params.early_stopping else None

@@ -14,6 +14,7 @@ they have to stop at the same round, for which each judges all the validation ro
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -35,7 +36,16 @@ from mlsys.models.boosting import (
     judged_by_squares,
     of_groups,
 )
-from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform, loss_named
+from mlsys.models.interface import (
+    Checkpoints,
+    Device,
+    DistributedFamily,
+    Domain,
+    Integer,
+    Progress,
+    Uniform,
+    loss_named,
+)
 from mlsys.models.matrix import Matrix, bounded, check_width, joined, joined_values
 from mlsys.schema import Task, TaskKind
 
@@ -51,6 +61,8 @@ _OBJECTIVES = {
     "ranking": ("lambdarank", "ndcg"),
 }
 """What is made small → objective and loss on the rows that say when to stop."""
+NOT_BUILT = "was not enabled in this build"
+"""What LightGBM says of a device for which it was not built."""
 _PARAMETERS = {"quantile": "alpha", "tweedie": "tweedie_variance_power"}
 SMALL = 20_000
 """Training rows below which a search begins with small trees, too, and above which with large ones."""
@@ -93,12 +105,19 @@ class LightGBMFamily(
     file = "booster.txt"
     format = "a LightGBM model of mlsys as text"
 
-    def __init__(self, machines: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, machines: Mapping[str, Any] | None = None, device: Device = "cpu") -> None:
         self.machines = machines
+        self.device = device
 
     def connected(self, network: Mapping[str, Any]) -> LightGBMFamily:
         """The family in a worker, of LightGBM's own parameters of a network."""
-        return LightGBMFamily(network)
+        return LightGBMFamily(network, self.device)
+
+    def lacks_cuda(self, task: Task | None = None, *, is_monotone: bool = False) -> str | None:
+        return None if _is_built_with_cuda() else "this build of LightGBM has no CUDA (packages of PyPI have none)"
+
+    def on(self, device: Device) -> LightGBMFamily:
+        return LightGBMFamily(self.machines, device)
 
     def space(self, task: Task) -> dict[str, Domain]:
         """Parameters that move accuracy most; the number of rounds is left to early stopping."""
@@ -149,6 +168,7 @@ class LightGBMFamily(
             "num_threads": threads,
             "feature_pre_filter": False,
             "verbosity": -1,
+            **_placed(self.device),
         }
         how: dict[str, Any] = {"weight": weight, "group": _groups(blocks[0]), "params": settings}
         data, held_out = lightgbm.Dataset(X, y, categorical_feature=categories, **how), None
@@ -174,7 +194,7 @@ class LightGBMFamily(
     ) -> Boosted[lightgbm.Booster]:
         """Grow a booster, of all `params.rounds` without rows that say when to stop."""
         stopping = Stopping(params.early_stopping, seconds, exactly)
-        settings = _settings(task, params, seed, threads) | self._parallel()
+        settings = library_params(task, params, seed, threads) | _placed(self.device) | self._parallel()
         if any(bins.signs):
             settings["monotone_constraints"] = list(bins.signs)
         latest = checkpoints.latest if checkpoints else None
@@ -230,6 +250,22 @@ class LightGBMFamily(
 
 
 FAMILY = LightGBMFamily()
+
+
+def _placed(device: Device) -> dict[str, Any]:
+    """The parameter that names the device; none for the CPU."""
+    return {} if device == "cpu" else {"device_type": device}
+
+
+@functools.cache
+def _is_built_with_cuda() -> bool:
+    """Ask LightGBM for a tree on a GPU, of four rows: a build without CUDA says that it is one, and nothing else."""
+    rows = lightgbm.Dataset(np.arange(4.0)[:, None], np.arange(4.0), params={"verbosity": -1})
+    try:
+        lightgbm.Booster({"device_type": "cuda", "verbosity": -1}, rows)
+    except lightgbm.basic.LightGBMError as error:
+        return NOT_BUILT not in str(error)
+    return True
 
 
 class _LightGBMGrowth(GrowingBooster):
@@ -295,7 +331,8 @@ class _FirstRound:
         self.growth.forget(self.number)
 
 
-def _settings(task: Task, params: LightGBMParams, seed: int, threads: int) -> dict[str, Any]:
+def library_params(task: Task, params: LightGBMParams, seed: int, threads: int) -> dict[str, Any]:
+    """The parameters of a fit under the names of LightGBM."""
     objective, loss = _OBJECTIVES[loss_named(task, params.loss)]
     loss = _OBJECTIVES["squared"][1] if judged_by_squares(task, params) else loss
     settings: dict[str, Any] = {

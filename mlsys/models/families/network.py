@@ -34,7 +34,7 @@ from pydantic import Field
 
 from mlsys.models.deadline import Deadline
 from mlsys.models.exact_layers import ROOM, LayerFacts, rounded
-from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform
+from mlsys.models.interface import Checkpoints, Device, DistributedFamily, Domain, Integer, Progress, Uniform
 from mlsys.models.matrix import Matrix, check_width, drawn, joined
 from mlsys.models.model_files import (
     arrays_of_bytes,
@@ -109,6 +109,19 @@ class NetworkFamily(DistributedFamily[NetworkParams, Network]):
     is_searched_by_default = False
     libraries = ("torch",)
     trainer = "ray.train.torch:TorchTrainer"
+    workers_on_gpus = False
+    """They sum gradients between CPUs, in the order of the workers."""
+
+    def __init__(self, device: Device = "cpu") -> None:
+        self.device = device
+
+    def lacks_cuda(self, task: Task | None = None, *, is_monotone: bool = False) -> str | None:
+        import torch
+
+        return None if torch.version.cuda else "this build of PyTorch has no CUDA"
+
+    def on(self, device: Device) -> NetworkFamily:
+        return NetworkFamily(device)
 
     def space(self, task: Task) -> dict[str, Domain]:
         """Search the learning rate and the width; the epoch is left to the validation rows."""
@@ -136,7 +149,7 @@ class NetworkFamily(DistributedFamily[NetworkParams, Network]):
         # 1. The rows that there is time for, and what the rows of all workers say of features and target.
         present = present_classes(train, workers) if task.is_classification else ()
         most = min(train.num_rows, params.rows)
-        cut = affordable(most, train.num_features, len(present), params, deadline)
+        cut = affordable(most, train.num_features, len(present), params, deadline, self.device)
         params = params.model_copy(update=cut)
         train = train.take(drawn(np.random.default_rng(seed + workers.rank), train.num_rows, params.rows))
         centre, scale = centre_and_scale(train.X, workers)
@@ -148,6 +161,7 @@ class NetworkFamily(DistributedFamily[NetworkParams, Network]):
         held = None if validation is None else target.known(validation)
         stopping = None if held is None else (scaled_rows(held.X, centre, scale), target.forward(held.y))
         how: dict[str, Any] = {"seed": seed, "progress": progress, "deadline": deadline, "checkpoints": checkpoints}
+        how["device"] = self.device
         trained = train_network(rows, stopping, params, len(present), **how)
         first = scaled(train.X[:BLOCK_ROWS], centre, scale)
         facts, weights = _whole(trained, first, workers, is_classification=task.is_classification)

@@ -31,7 +31,16 @@ from mlsys.models.boosting import (
     judged_by_squares,
     of_groups,
 )
-from mlsys.models.interface import Checkpoints, DistributedFamily, Domain, Integer, Progress, Uniform, loss_named
+from mlsys.models.interface import (
+    Checkpoints,
+    Device,
+    DistributedFamily,
+    Domain,
+    Integer,
+    Progress,
+    Uniform,
+    loss_named,
+)
 from mlsys.models.matrix import Matrix, bounded, check_width
 from mlsys.schema import Task, TaskKind
 
@@ -77,6 +86,15 @@ class XGBoostFamily(
     streams = True
     file = "booster.ubj"
     format = "an XGBoost model of mlsys in UBJSON"
+
+    def __init__(self, device: Device = "cpu") -> None:
+        self.device = device
+
+    def lacks_cuda(self, task: Task | None = None, *, is_monotone: bool = False) -> str | None:
+        return None if xgboost.build_info().get("USE_CUDA") else "this build of XGBoost has no CUDA"
+
+    def on(self, device: Device) -> XGBoostFamily:
+        return XGBoostFamily(device)
 
     def space(self, task: Task) -> dict[str, Domain]:
         """Parameters that move accuracy most; the number of rounds is left to early stopping."""
@@ -127,7 +145,7 @@ class XGBoostFamily(
     ) -> Boosted[xgboost.Booster]:
         """Grow a booster, of all `params.rounds` without rows that say when to stop."""
         stopping = Stopping(params.early_stopping, seconds, exactly)
-        settings = _settings(task, params, seed, threads)
+        settings = library_params(task, params, seed, threads, self.device)
         if any(bins.signs):
             settings["monotone_constraints"] = bins.signs
         latest = checkpoints.latest if checkpoints else None
@@ -135,6 +153,8 @@ class XGBoostFamily(
         if latest is not None:
             stopping.resume(latest.stopping)
         grow_rounds(growth, params.rounds, stopping, progress, checkpoints)
+        if self.device != "cpu":  # predictions are made on the CPU
+            growth.booster.set_param({"device": "cpu"})
         return _cut(growth.booster.reset(), task, params, stopping.rounds)
 
     def predict(self, model: Boosted[xgboost.Booster], X: np.ndarray) -> np.ndarray:
@@ -237,7 +257,10 @@ class _XGBoostGrowth(GrowingBooster):
             self.booster.save_config()
 
 
-def _settings(task: Task, params: XGBoostParams, seed: int, threads: int) -> dict[str, Any]:
+def library_params(
+    task: Task, params: XGBoostParams, seed: int, threads: int, device: Device = "cpu"
+) -> dict[str, Any]:
+    """The parameters of a fit under the names of XGBoost."""
     objective, loss = _OBJECTIVES[loss_named(task, params.loss)]
     loss = _OBJECTIVES["squared"][1] if judged_by_squares(task, params) else loss
     settings: dict[str, Any] = {
@@ -249,6 +272,7 @@ def _settings(task: Task, params: XGBoostParams, seed: int, threads: int) -> dic
         "seed_per_iteration": True,  # a tree's sample depends on its number, not on what was drawn before
         "nthread": threads,
         "verbosity": 0,
+        **({} if device == "cpu" else {"device": device}),
     }
     if task.loss is not None and task.loss.name in _PARAMETERS:
         settings[_PARAMETERS[task.loss.name]] = task.loss.parameter

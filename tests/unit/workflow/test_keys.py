@@ -123,6 +123,7 @@ VALUES = {
     "train.target_transform": ("none", FITS),
     "train.calibration": ("none", TRAIN),
     "train.refit": (False, TRAIN),
+    "train.device": ("cpu", TRAIN),
     "train.plan": ("task", TUNE | TRAIN),
     "train.workers": (1, TRAIN),
     "evaluate.slices": (["colour"], EVALUATE),
