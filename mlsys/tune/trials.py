@@ -85,6 +85,12 @@ class Search:
     def sign(self) -> int:
         return metrics.METRICS[self.metric].sign
 
+    def wait(self) -> None:
+        """Wait for the rows, which trials read: on all CPUs they would keep the tasks waiting that prepare them."""
+        for rows in self.rows.values():
+            for each in rows:
+                each.wait()
+
     def targets(self) -> np.ndarray:
         """The targets of the judged rows, read from the object store."""
         return np.concatenate([each.get().judged.y for each in next(iter(self.rows.values()))])
@@ -215,6 +221,7 @@ def run(
     `folder` is an empty one that every node sees, for Tune's state meanwhile.
     """
     search.predictions.mkdir(parents=True, exist_ok=True)
+    search.wait()
     record, interruption = _Record(journal, progress), _Interruption()
     with _quiet(), interruption.awaited():
         proposer = Proposer(points, journal, search.until)
@@ -248,6 +255,7 @@ def again(search: Search, trials: Sequence[Trial], journal: Journal, progress: C
     def report(_: Judged, done: int, total: int) -> None:
         progress(f"{done} of {total} trials fitted again")
 
+    search.wait()
     state = functools.partial(_Prepared.of, search)
     ended = cluster.map(_again, trials, state=state, on_result=report)
     for trial, judged_again in zip(trials, ended, strict=True):

@@ -1,6 +1,7 @@
 import functools
 import os
 import stat
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -74,6 +75,27 @@ def test_a_shared_value_is_made_once_and_read_by_other_tasks(tmp_path):
     shared = cluster.share(noted, tmp_path)
     assert cluster.map(sum_of, [shared, shared, shared]) == [4, 4, 4]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_workers_on_all_cpus_read_values_that_were_waited_for():
+    shared = [cluster.share(slow, number) for number in range(6)]
+    for each in shared:
+        each.wait()
+    state = functools.partial(totals, shared)
+    assert cluster.map(added, [1, 2, 3], state=state) == [16, 17, 18]
+
+
+def slow(number):
+    time.sleep(0.5)
+    return number
+
+
+def totals(shared):
+    return sum(each.get() for each in shared)
+
+
+def added(total, item):
+    return total + item
 
 
 def test_an_error_in_the_making_of_a_shared_value_arrives_as_itself():
