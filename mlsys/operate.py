@@ -29,10 +29,11 @@ from mlsys.recipe import load as load_recipe
 from mlsys.recipe import set_values
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
-from mlsys.workflow import inventory, replays, retention, watch
+from mlsys.workflow import inventory, replays, retention, scripts, watch
 from mlsys.workflow.replays import Replay
 from mlsys.workflow.results import MonitorResult
 from mlsys.workflow.retention import Leftover
+from mlsys.workflow.scripts import WrittenScript
 
 if TYPE_CHECKING:
     from mlsys.monitor.incoming import Received
@@ -271,6 +272,24 @@ def replay(name: str, *, store: Path | str | None = None) -> Replay:
     run = replays.former(home, name)  # a name that is wrong starts no cluster
     cluster.connect(home)
     return replays.replay(home, run, Console(sys.stderr))
+
+
+def code(target: str, output: Path | str | None = None, *, store: Path | str | None = None) -> WrittenScript:
+    """Write a model as one Python file that fits it again from the stored rows, and says whether it is the same.
+
+    Parameters
+    ----------
+    target
+        ``NAME`` or ``NAME@WHICH``, an alias, a version or a digest.
+    output
+        The file to write, ``NAME.py`` by default; what was learned of many values lies beside it, as JSON.
+
+    Raises
+    ------
+    RegistryError, BundleError
+        There is no such version, or a script cannot repeat its fit; the message says why.
+    """
+    return scripts.write(Store.open(store), target, None if output is None else Path(output))
 
 
 def gc(

@@ -123,6 +123,20 @@ def replay(name: Name, as_json: AsJson = False, store: StoreRoot = None) -> None
     raise typer.Exit(0 if done.is_equal else 1)
 
 
+@app.command(rich_help_panel=NAMES)
+def code(
+    target: Annotated[str, typer.Argument(metavar="NAME", help="NAME, or NAME@ALIAS, NAME@VERSION, NAME@DIGEST")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="the file to write; NAME.py by default")] = None,
+    as_json: AsJson = False,
+    store: StoreRoot = None,
+) -> None:
+    """Write a model as one Python file that fits it again from the stored rows, without mlsys."""
+    from mlsys import operate
+
+    written = operate.code(target, output, store=opened(store))
+    show(written.to_json(), written.summary, as_json=as_json)
+
+
 @app.command("open", rich_help_panel=NAMES)
 def open_reports(
     name: Annotated[str | None, typer.Argument(help="one model; all by default")] = None,

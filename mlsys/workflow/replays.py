@@ -145,10 +145,9 @@ def _records(store: Store, name: str) -> dict[str, dict[str, Any]]:
 
 def _recipe(store: Store, name: str, bundle: str) -> Recipe:
     """The recipe of the newest run that came to the bundle, every default filled in."""
-    for record in reversed(run_record.records(store, name)):
-        steps = {step["name"]: step for step in record["steps"]}
-        if steps.get("train", {}).get("params", {}).get("bundle") == bundle:
-            return parse(record["recipe"])
+    recipe = run_record.recipe_of(store, name, bundle)
+    if recipe is not None:
+        return parse(recipe)
     raise errors.StoreError.build(
         f"replay: '{name}'",
         got=f"no record of the run that made bundle {bundle[:12]}",

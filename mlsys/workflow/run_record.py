@@ -115,6 +115,15 @@ def records(store: Store, name: str) -> list[dict[str, Any]]:
     return [read_json(file) for file in sorted((store.root / "runs" / name / "history").glob("*.json"))]
 
 
+def recipe_of(store: Store, name: str, bundle: str) -> str | None:
+    """The recipe of the newest run of a name that came to a bundle, as YAML with every default; None without one."""
+    for record in reversed(records(store, name)):
+        steps = {step["name"]: step for step in record["steps"]}
+        if steps.get("train", {}).get("params", {}).get("bundle") == bundle:
+            return str(record["recipe"])
+    return None
+
+
 def step_facts(store: Store, result: StepResult, pages: Iterable[str] = ()) -> dict[str, Any]:
     """Describe what a step produced in the terms of a tracking server.
 

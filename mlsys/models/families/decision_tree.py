@@ -89,13 +89,20 @@ class DecisionTreeFamily(Family[DecisionTreeParams, DecisionTree]):
 
         def grown(num_rows: int) -> Any:
             rows = drawn(np.random.default_rng(seed), train.num_rows, num_rows)
-            how = {"max_depth": params.max_depth, "min_samples_leaf": params.min_leaf_rows, "random_state": seed}
-            return _estimator(task, how).fit(X[rows], y[rows], None if weight is None else weight[rows])
+            estimator = self.estimator(task, params, num_rows).set_params(random_state=seed)
+            return estimator.fit(X[rows], y[rows], None if weight is None else weight[rows])
 
         rows = affordable_rows(grown, most, deadline)
         tree = grown(rows)
         table = gathered([tree.tree_], tree, task, {"rows": rows} if rows < most else {})
         return DecisionTree(table, "".join(_lines(table, tree.tree_.n_node_samples, train.names, task)))
+
+    def estimator(self, task: Task, params: DecisionTreeParams, num_rows: int) -> Any:
+        """The tree of scikit-learn, without its seed."""
+        from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+        kind = DecisionTreeClassifier if task.is_classification else DecisionTreeRegressor
+        return kind(**by_loss(task), max_depth=params.max_depth, min_samples_leaf=params.min_leaf_rows)
 
     def predict(self, model: DecisionTree, X: np.ndarray) -> np.ndarray:
         """Predict what the leaf of a row has."""
@@ -118,12 +125,6 @@ class DecisionTreeFamily(Family[DecisionTreeParams, DecisionTree]):
 
 
 FAMILY = DecisionTreeFamily()
-
-
-def _estimator(task: Task, how: dict[str, Any]) -> Any:
-    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
-
-    return DecisionTreeClassifier(**how) if task.is_classification else DecisionTreeRegressor(**by_loss(task), **how)
 
 
 def _lines(
