@@ -6,6 +6,6 @@ into it, and `script_writer` puts all in order. `mlsys.workflow.scripts` collect
 
 from __future__ import annotations
 
-from mlsys.script.script_writer import Facts, Script, write
+from mlsys.script.script_writer import Facts, Script, check, write
 
-__all__ = ["Facts", "Script", "write"]
+__all__ = ["Facts", "Script", "check", "write"]

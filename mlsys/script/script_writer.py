@@ -72,15 +72,45 @@ class Script:
     beside: dict[str, Any]
 
 
-def write(facts: Facts) -> Script:
-    """Write the script of a model.
+def check(opened: Bundle) -> None:
+    """Refuse a model that a script cannot repeat; nothing of the rows is read for that.
 
     Raises
     ------
     BundleError
-        It was fitted by workers, on streamed rows or on a GPU, which one process on a CPU does not repeat.
+        It ranks or forecasts, its family fits pixels, or it was fitted by workers, on streamed rows or on a GPU.
     """
-    _refuse_unrepeatable(facts.bundle)
+    reason = _unrepeatable(opened)
+    if reason is not None:
+        got, expected, hint = reason
+        raise errors.BundleError.build(f"code: bundle '{opened.digest[:12]}'", got=got, expected=expected, hint=hint)
+
+
+def _unrepeatable(opened: Bundle) -> tuple[str, str, str] | None:
+    """Name a part of a model that no script repeats, what one does repeat, and a hint; None where it can be written."""
+    plan, device = str(opened.provenance.get("plan", "")), opened.provenance.get("device", "cpu")
+    again = "mlsys replay NAME, which fits the last run again"
+    if opened.task.is_ranking:
+        return (
+            "a ranking",
+            "values or classes of single rows: a script has no groups, in which a ranking is fitted",
+            again,
+        )
+    if opened.task.forecast is not None:
+        usual = "rows without a past: of a forecast trees fit the difference from the naive one, which a script lacks"
+        return "a forecast", usual, again
+    if models.family(opened.family).encoding == "pixels":
+        shown = "features and a fit that a script can show: mlsys reads the pictures and trains on their pixels"
+        return f"the family {opened.family}", shown, again
+    if plan.startswith("task") and device == "cpu":
+        return None
+    got = f"a fit on {device}" if plan.startswith("task") else f"a fit with the plan {plan.partition(':')[0]}"
+    usual = "one of one task on the CPU: sums of workers, streamed rows or a GPU are not repeated by a script"
+    return got, usual, "train.plan: task and train.device: cpu"
+
+
+def write(facts: Facts) -> Script:
+    """Write the script of a model that `check` does not refuse."""
     made = features.written(facts.training)
     written = [fits.written(fitted, f"fit_{number}") for number, fitted in enumerate(_fitted(facts), 1)]
     called = set(made.called).union(*(each.called for each in written))
@@ -102,18 +132,6 @@ def write(facts: Facts) -> Script:
     source = "\n".join(line for part in parts for line in part) + "\n"
     beside = {"learned": made.learned, "means": made.means, "predictions": facts.predictions.tolist()}
     return Script(source, beside)
-
-
-def _refuse_unrepeatable(opened: Bundle) -> None:
-    plan, device = str(opened.provenance.get("plan", "")), opened.provenance.get("device", "cpu")
-    if plan.startswith("task") and device == "cpu":
-        return
-    raise errors.BundleError.build(
-        f"code: bundle '{opened.digest[:12]}'",
-        got=f"a fit on {device}" if plan.startswith("task") else f"a fit with the plan {plan.partition(':')[0]}",
-        expected="one of one task on the CPU: sums of workers, streamed rows or a GPU are not repeated by a script",
-        hint="train.plan: task and train.device: cpu",
-    )
 
 
 def _head(facts: Facts, called: set[str], imported: Sequence[str]) -> list[str]:

@@ -61,6 +61,7 @@ def write(store: Store, target: str, output: Path | None = None) -> WrittenScrip
     name, _, which = target.partition("@")
     entry = registry.resolve(store, name, which or "champion")
     opened = bundle.open(store, entry.digest)
+    script.check(opened)
     split = _split(store, opened)
     facts = _facts(store, name, entry.version, opened, split)
     made = script.write(facts)

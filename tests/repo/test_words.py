@@ -23,6 +23,7 @@ PROMISES = {
     "models/test_against_libraries.py": "families agree with the libraries that they stand on",
     "models/test_cheaper_params.py": "cheaper parameters compare as the full ones do",
     "monitor/test_log.py": "each row of the log counts once, none ends a run, and none is read twice",
+    "models/test_devices.py": "each library is asked for the device of a fit in its own words",
     "models/test_exposure.py": "an exposure is an offset of the libraries",
     "monitor/test_pictures.py": "drift of what pictures look like",
     "monitor/test_task_kinds.py": "the monitor judges every kind of task",

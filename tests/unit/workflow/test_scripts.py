@@ -17,7 +17,12 @@ from mlsys import bundle, errors, operate, registry
 from mlsys.bundle import Bundle
 from mlsys.evaluate import access_log
 from mlsys.limits import FLOAT32_MAX
+from mlsys.models.target_transform import TargetTransform
+from mlsys.script import blocks
 from mlsys.store import Store
+from panels import days
+from panels import run as run_forecast
+from pictures import folder as folder_of_pictures
 
 ROWS = 900
 TARGETS = {"binary": "y", "number": "amount", "classes": "kind"}
@@ -190,9 +195,34 @@ def test_weights_balance_and_directions_are_in_the_script(place, balance):
     assert "corrected(model_1(X), FACTORS)" in source
 
 
-@pytest.mark.parametrize("scale", ["log", "winsor", "log_link"])
+@pytest.mark.parametrize("scale", ["log", "winsor"])
 def test_the_scale_of_a_target_is_in_the_script(place, scale):
     check(place, f"scale-{scale}", "amount", "lightgbm", **{"train.target_transform": scale})
+
+
+@pytest.mark.parametrize("family", ["lightgbm", "xgboost", "linear"])
+def test_with_a_log_link_boosters_sum_logarithms_and_no_prediction_is_negative(place, family):
+    source, printed = check(place, f"link-{family}", "amount", family, **{"train.target_transform": "log_link"})
+    assert "bit by bit" in printed
+    assert '"kind": "log_link"' in source
+    assert "    p = inverse(p, TARGET)\n" in source
+    assert ("return exponential(scores" in source) == (family != "linear")
+    assert (json.loads((place / f"link-{family}.json").read_text())["predictions"] >= np.zeros(1)).all()
+
+
+KINDS = [
+    TargetTransform(kind="log_link", low=0.0, high=9.0),
+    TargetTransform(kind="winsor", low=-2.0, high=5.0),
+    TargetTransform(kind="log1p", low=-2.0, high=5.0),
+    TargetTransform(kind="log", low=-2.0, high=5.0, centre=0.5, scale=0.3, even=1.2, odd=-0.1),
+]
+
+
+@pytest.mark.parametrize("transform", KINDS, ids=lambda each: each.kind)
+def test_a_script_transforms_a_target_bit_for_bit_as_mlsys_does(transform):
+    values, facts = np.linspace(-8.0, 8.0, 101), transform.model_dump(mode="json")
+    assert blocks.forward(values, facts).tobytes() == transform.forward(values).tobytes()
+    assert blocks.inverse(values, facts).tobytes() == transform.inverse(values).tobytes()
 
 
 def test_a_loss_with_an_exposure_is_in_the_script(place):
@@ -296,6 +326,56 @@ def test_a_fit_that_one_process_does_not_repeat_is_refused(linear, monkeypatch, 
         operate.code("told", store=store.root)
     assert f"  got:      {got}\n" in str(caught.value)
     assert "  hint:     train.plan: task and train.device: cpu" in str(caught.value)
+
+
+def refused(store, name, digest):
+    """The error with which a script of a model is refused; nothing is written, and no opening of test rows recorded."""
+    registry.register(store, name, bundle.open(store, digest))
+    written = store.root / f"{name}.py"
+    before = sorted((store.root / "openings").glob("*"))
+    with pytest.raises(errors.BundleError) as caught:
+        operate.code(f"{name}@1", written, store=store.root)
+    assert not written.exists()
+    assert sorted((store.root / "openings").glob("*")) == before
+    return str(caught.value)
+
+
+def trained(folder, values):
+    store = folder / "store"
+    return Store.open(store), mlsys.run(values, "train", store=store, cluster=False, quiet=True).bundle
+
+
+FEW = {"tune": {"trials": 0}, "split": {"folds": 2}}
+
+
+def test_a_ranking_is_refused_with_the_reason(tmp_path):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=600)
+    rows = pa.table({"query": [f"q{k // 6}" for k in range(600)], "a": a, "y": np.digitize(a, [-0.5, 0.5])})
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    data = {"source": str(tmp_path / "rows.parquet"), "group": "query"}
+    recipe = {"name": "ordered", "target": "y", "task": "ranking", "data": data, **FEW}
+    store, digest = trained(tmp_path, {**recipe, "selection": {"families": ["linear"]}})
+    told = refused(store, "ordered", digest)
+    assert "  got:      a ranking\n" in told
+    assert "a script has no groups, in which a ranking is fitted" in told
+
+
+def test_a_forecast_is_refused_with_the_reason(tmp_path):
+    done = run_forecast(tmp_path, days(num_stores=2, num_days=200), "train")
+    told = refused(Store.open(tmp_path / "store"), "shop", done.bundle)
+    assert "  got:      a forecast\n" in told
+    assert "trees fit the difference from the naive one, which a script lacks" in told
+
+
+def test_a_family_that_fits_pixels_is_refused_with_the_reason(tmp_path):
+    photos = folder_of_pictures(tmp_path / "photos", 80, 16)
+    train = {"family": "convolution", "params": {"epochs": 1, "width": 8}}
+    recipe = {"name": "dots", "target": "label", "data": {"source": str(photos)}, "train": train, **FEW}
+    store, digest = trained(tmp_path, {**recipe, "selection": {"families": ["convolution"]}})
+    told = refused(store, "dots", digest)
+    assert "  got:      the family convolution\n" in told
+    assert "mlsys reads the pictures and trains on their pixels" in told
 
 
 def test_constants_are_copied_only_where_a_function_needs_them():
