@@ -42,13 +42,13 @@ def read(recipe: Recipe, whole: float, before: float) -> float:
 def seconds(recipe: Recipe, split: Split, task: Task) -> float:
     """The time of steps 4, 7 and 5: the recipe's, or by the number of training values, times trees a round.
 
-    With auto, 20 s and one more for each 200,000 values, 300 s at most; classes beyond two count as often as each of
-    them costs a tree. Without a clock it is infinite.
+    With auto, 20 s and one more for each 200,000 values, 300 s at most; classes beyond two, and labels, count as often
+    as each of them costs a tree. Without a clock it is infinite.
     """
     if recipe.budget == "none":
         return math.inf
     if recipe.budget != "auto":
         return span_us(recipe.budget) / 1e6
-    outputs = len(task.classes) if task.kind is TaskKind.MULTICLASS else 1
+    outputs = len(task.labels) or (len(task.classes) if task.kind is TaskKind.MULTICLASS else 1)
     cells = split.num_rows["train"] * len(split.schema.features) * min(outputs, 10)
     return min(LONGEST_S, SHORTEST_S + cells / CELLS_A_SECOND)

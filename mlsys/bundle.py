@@ -84,8 +84,8 @@ class Bundle:
         return dict(self.manifest["params"])
 
     @property
-    def threshold(self) -> float | None:
-        """Positive-class probability from which a binary model says yes."""
+    def threshold(self) -> float | list[float] | None:
+        """Positive-class probability from which a binary model says yes; of several labels, that of each."""
         return self.manifest["threshold"]  # type: ignore[no-any-return]
 
     @property
@@ -147,7 +147,7 @@ def write(
     family: str,
     model: Any,
     params: Mapping[str, Any],
-    threshold: float | None,
+    threshold: float | Sequence[float] | None,
     reference: Reference,
     provenance: Mapping[str, Any],
     example: Mapping[str, Any],

@@ -57,6 +57,7 @@ class TaskKind(StrEnum):
 
     BINARY = "binary"
     MULTICLASS = "multiclass"
+    MULTILABEL = "multilabel"
     REGRESSION = "regression"
     RANKING = "ranking"
 
@@ -141,11 +142,16 @@ class Task(_FrozenModel):
     value goes with, such as years: a model learns the rate, and a prediction is for the exposure of its row. `group`
     is that of the groups within which a ranking orders the rows, such as queries; its target are grades.
     `forecast` are the facts of a forecast; None where rows have no past.
+
+    `labels` are those of a multi-label task, any number of which a row has; probabilities come in their order. Its
+    `classes` are the most frequent sets of labels, as `mlsys.label_sets` writes them, and one for all others: they
+    describe the rows, in statistics and reports, and no model is of them.
     """
 
     kind: TaskKind
     target: str
     classes: tuple[bool | int | str, ...] = ()
+    labels: tuple[str, ...] = ()
     loss: TargetLoss | None = None
     weight: str | None = None
     exposure: str | None = None
@@ -156,15 +162,26 @@ class Task(_FrozenModel):
     def _without_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is not said: digests of tasks that say no more than kind and classes stay as they were."""
         facts: dict[str, Any] = handler(self)
-        return {key: value for key, value in facts.items() if value is not None}
+        return {key: value for key, value in facts.items() if value is not None and (value or key != "labels")}
 
     @property
     def is_classification(self) -> bool:
-        return self.kind in (TaskKind.BINARY, TaskKind.MULTICLASS)
+        return self.kind in (TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.MULTILABEL)
 
     @property
     def is_ranking(self) -> bool:
         return self.kind is TaskKind.RANKING
+
+    @property
+    def fitted(self) -> Task:
+        """The task that a single model is fitted to: that of one label, of several; else this one.
+
+        >>> Task(kind="multilabel", target="a, b", labels=("a", "b")).fitted.kind
+        <TaskKind.BINARY: 'binary'>
+        """
+        if self.kind is not TaskKind.MULTILABEL:
+            return self
+        return self.model_copy(update={"kind": TaskKind.BINARY, "classes": (False, True), "labels": ()})
 
     @property
     def beside(self) -> list[str]:
@@ -179,6 +196,11 @@ class Task(_FrozenModel):
         ['false', 'true']
         """
         return [str(value).lower() if isinstance(value, bool) else str(value) for value in self.classes]
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the probabilities of a row: of its classes, or of its labels."""
+        return list(self.labels) or self.class_names
 
 
 class Column(_FrozenModel):

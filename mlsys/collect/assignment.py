@@ -98,7 +98,7 @@ def assign(snapshot: Snapshot, schema: Schema, recipe: Recipe, task: Task, by: s
     horizon = None if recipe.forecast is None else Period.parse(recipe.forecast.horizon)
     apart = {} if horizon is None else _set_apart(rows.times, drawn, horizon)
     # 2. Set rows aside whose class cannot be learned, and check the others
-    rare_classes = _rare_classes(drawn, rows, task) if task.is_classification else {}
+    rare_classes = _rare_classes(drawn, rows, task) if task.is_classification and not task.labels else {}
     if rare_classes:
         drawn[rows.targets.is_in(list(rare_classes)).to_numpy()] = PARTS.index("unlabelled")
     _check(drawn, recipe)
@@ -180,6 +180,10 @@ def _labelled(
 
 
 def _classes(targets: pl.Series, task: Task) -> NDArray[np.int64]:
+    """Number the classes, the tenths of a number, or the sets of labels, rare ones of which are one class."""
+    if task.labels:
+        frequent = targets.is_in(list(task.classes))
+        targets = targets.zip_with(frequent, pl.Series(["" for _ in targets], dtype=pl.String))
     if task.is_classification:
         return targets.rank("dense").to_numpy().astype(np.int64)
     return (targets.rank("ordinal").to_numpy().astype(np.int64) - 1) * TENTHS // max(len(targets), 1)

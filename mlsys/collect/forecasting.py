@@ -155,17 +155,17 @@ def _plan(snapshot: Snapshot, settings: Recipe) -> ForecastPlan:
     span_us = begins["train"] - int(times.min())
     joins = _joins(snapshot.schema, settings, section, step, seasons, span_us)
     best = [_plus(each.lag, each.season, number) for each in naive for number in range(LAGS[0])]
-    lags = [f"ago_{lag}_{settings.target}" for lag in best if f"forecast_ago_{lag}" in joins]
+    lags = [f"ago_{lag}_{settings.target_column}" for lag in best if f"forecast_ago_{lag}" in joins]
     facts = Forecast(
         time=str(settings.data.time),
         series=tuple(dict.fromkeys(section.series)),
         horizon=section.horizon,
         step=str(step),
         season=str(naive[0].season) if naive else None,
-        known=(*lags, f"last_{settings.target}"),
-        naive=f"naive_{settings.target}",
+        known=(*lags, f"last_{settings.target_column}"),
+        naive=f"naive_{settings.target_column}",
     )
-    derive = _derived(facts, settings.target)
+    derive = _derived(facts, settings.target_column)
     columns = {_trend(facts): "trend"}
     return ForecastPlan(facts, joins, derive, columns, _messages(rows, facts, seasons, joins))
 
@@ -196,7 +196,7 @@ def _joins(
     seasons: list[Seasonality],
     span_us: int,
 ) -> dict[str, recipe.Join]:
-    horizon, target, time = Period.parse(section.horizon), settings.target, str(settings.data.time)
+    horizon, target, time = Period.parse(section.horizon), settings.target_column, str(settings.data.time)
     shared: dict[str, Any] = {"source": PAST, "keys": tuple(dict.fromkeys(section.series)), "time": time}
     past = [name for name in settings.data.known_after if name in schema and schema[name].kind in PAST_KINDS]
     past = [name for name in past if name not in {target, time, *section.series}]

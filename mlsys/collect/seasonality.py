@@ -80,18 +80,18 @@ def read(snapshot: Snapshot, recipe: Recipe, settings: ForecastSection) -> pl.Da
         A row has no series, or two rows are of one series and time.
     """
     time, names = _time(snapshot, recipe), _names(snapshot, recipe, settings)
-    _refuse_classes(snapshot, recipe.target)
-    columns = list(dict.fromkeys([*names, time, recipe.target]))
+    _refuse_classes(snapshot, recipe.target_column)
+    columns = list(dict.fromkeys([*names, time, recipe.target_column]))
     frame = pl.concat([pl.read_parquet(path, columns=columns) for path in snapshot.paths])
     for name in names:
         _refuse_nulls(frame[name], name)
     frame = frame.filter(pl.col(time).is_not_null())
     _refuse_repeats(frame, names, time)
     number = pl.struct(names).rank("dense").cast(pl.Int64) if names else pl.lit(0, pl.Int64)
-    labelled = frame.filter(pl.col(recipe.target).is_not_null()).with_columns(
+    labelled = frame.filter(pl.col(recipe.target_column).is_not_null()).with_columns(
         number.alias(SERIES),
         pl.col(time).cast(pl.Datetime("us")).to_physical().alias(TIME),
-        pl.col(recipe.target).cast(pl.Float64, strict=False).alias(VALUE),
+        pl.col(recipe.target_column).cast(pl.Float64, strict=False).alias(VALUE),
     )
     return labelled.select(SERIES, TIME, VALUE).sort(SERIES, TIME)
 
@@ -127,7 +127,7 @@ def _names(snapshot: Snapshot, recipe: Recipe, settings: ForecastSection) -> lis
     for name in settings.series:
         if name not in snapshot.schema:
             raise errors.RecipeError.unknown_column("recipe: 'forecast.series'", name, snapshot.schema.names)
-        if name in (recipe.target, recipe.data.time):
+        if name in (recipe.target_column, recipe.data.time):
             where, expected = "recipe: 'forecast.series'", "columns that name a series"
             raise errors.RecipeError.build(
                 where, got=f"'{name}', the target or the time", expected=expected, field=name

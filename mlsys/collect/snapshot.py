@@ -86,13 +86,13 @@ def take(
     store: Store,
     data: recipe.DataSection,
     *,
-    target: str,
+    target: str | None,
     folder: Path,
     split_column: str | None = None,
     task: TaskKind | str = "auto",
     now: dt.datetime | None = None,
 ) -> Collection:
-    """Collect the rows to learn from.
+    """Collect the rows to learn from; without `target`, what is predicted is made of their columns later.
 
     Writes ``schema.yaml`` and, if rows were rejected, ``quarantine.parquet`` (source, row,
     reason, content) into `folder`. Files of the snapshot hold the columns of its schema and

@@ -60,7 +60,7 @@ def decide(snapshot: Snapshot, recipe: Recipe, without: Collection[Label] = ()) 
     RecipeError
         ``positive`` is no class of the target, or ``loss`` is named for a task of classes.
     """
-    target, loss = recipe.target, _loss(recipe)
+    target, loss = recipe.target_column, _loss(recipe)
     grades.check_recipe(recipe)
     if target not in snapshot.schema:
         raise errors.RecipeError.unknown_column("recipe: 'target'", target, snapshot.schema.names)
@@ -73,17 +73,17 @@ def decide(snapshot: Snapshot, recipe: Recipe, without: Collection[Label] = ()) 
     kind = kind_of(counts, is_numeric=is_numeric, is_integer=is_integer) if recipe.task == "auto" else recipe.task
     if kind is TaskKind.RANKING:
         grades.check_values(target, counts, is_numeric=is_numeric)
-        return _with_rows(Task(kind=kind, target=target, group=recipe.data.group), None, snapshot, recipe)
+        return with_rows(Task(kind=kind, target=target, group=recipe.data.group), None, snapshot, recipe)
     if kind is TaskKind.REGRESSION or loss is not None:
-        return _with_rows(_regression(target, counts, is_numeric=is_numeric), loss, snapshot, recipe)
+        return with_rows(_regression(target, counts, is_numeric=is_numeric), loss, snapshot, recipe)
     classes = _classes(target, counts, kind)
     if kind is TaskKind.BINARY:
         positive = _positive(classes, counts, recipe.positive, target)
         classes = [label for label in classes if label != positive] + [positive]
-    return _with_rows(Task(kind=kind, target=target, classes=tuple(classes)), None, snapshot, recipe)
+    return with_rows(Task(kind=kind, target=target, classes=tuple(classes)), None, snapshot, recipe)
 
 
-def _with_rows(task: Task, loss: TargetLoss | None, snapshot: Snapshot, recipe: Recipe) -> Task:
+def with_rows(task: Task, loss: TargetLoss | None, snapshot: Snapshot, recipe: Recipe) -> Task:
     """The task with its loss and with what the recipe says of how rows count, once their values are checked."""
     beside = {"weight": recipe.train.weight, "exposure": recipe.train.exposure}
     decided = task.model_copy(update={"loss": loss, **beside})
@@ -108,7 +108,7 @@ def messages(snapshot: Snapshot, recipe: Recipe, task: Task) -> list[str]:
     if task.is_ranking:
         return [grades.message(cluster.call(grades.count, snapshot, task, threads=1), task)]
     counts, is_numeric, _ = cluster.call(_labels, snapshot, task.target, threads=1)
-    if not task.is_classification:
+    if not task.is_classification or task.labels:
         return []
     if is_numeric and recipe.task == "auto" and len(task.classes) > 2:
         text = f"target '{task.target}': {len(task.classes)} different whole numbers are taken for classes"

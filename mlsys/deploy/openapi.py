@@ -12,7 +12,7 @@ from mlsys.deploy.requests import SWITCHES
 from mlsys.deploy.service import LoadedModel
 from mlsys.reports import page as report
 from mlsys.reports.page import tag
-from mlsys.schema import Column, Kind, arrow_type
+from mlsys.schema import Column, Kind, Task, arrow_type
 
 STATUSES = {
     "400": "the body is not JSON in UTF-8, not in one of the forms, or not packed as its header says",
@@ -102,7 +102,7 @@ def _invocations(model: LoadedModel) -> dict[str, Any]:
         for form, schema in forms.items()
     ]
     body = {"oneOf": bodies, "example": {"dataframe_records": [model.example()]}}
-    return _post("Predict rows", body, "predictions in the order of the rows", "Error")
+    return _post("Predict rows", body, "predictions in the order of the rows", "Error", _answer(model.predictor.task))
 
 
 def _infer(name: str) -> dict[str, Any]:
@@ -110,17 +110,43 @@ def _infer(name: str) -> dict[str, Any]:
     inputs = {"id": {"type": "string"}, "inputs": {"type": "array", "items": tensor}}
     body = {"type": "object", "required": ["inputs"], "properties": inputs}
     summary = f"Predict with {name} (Open Inference Protocol)"
-    return _post(summary, body, "tensors prediction, probabilities and prediction_id", "InferenceError")
+    tensors = {"type": "object"}
+    return _post(summary, body, "tensors prediction, probabilities and prediction_id", "InferenceError", tensors)
 
 
-def _post(summary: str, body: dict[str, Any], answer: str, error: str) -> dict[str, Any]:
+def _answer(task: Task) -> dict[str, Any]:
+    """JSON schema of predictions; of several labels, with their names and a decision and a probability for each."""
+    if not task.labels:
+        return {"type": "object"}
+
+    def rows(of: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "array", "items": {"type": "array", "items": of}}
+
+    names = {"type": "string", "enum": list(task.labels)}
+    each: dict[str, Any] = {"minItems": len(task.labels), "maxItems": len(task.labels)}
+    decisions, numbers = rows({"type": "boolean"}), rows({"type": "number", "minimum": 0, "maximum": 1})
+    decisions["items"] |= each
+    numbers["items"] |= each
+    return {
+        "type": "object",
+        "required": ["predictions", "labels", "decisions"],
+        "properties": {
+            "predictions": rows(names) | {"description": "of each row, the labels that it is said to have"},
+            "labels": {"type": "array", "const": list(task.labels)},
+            "decisions": decisions | {"description": "of each row, a decision for each of the labels"},
+            "probabilities": numbers | {"description": "of each row, the probability of each of the labels"},
+        },
+    }
+
+
+def _post(summary: str, body: dict[str, Any], answer: str, error: str, schema: dict[str, Any]) -> dict[str, Any]:
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}}
     failures = {status: {"description": meaning, "content": content} for status, meaning in STATUSES.items()}
     return {
         "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
-            "200": {"description": answer, "content": {"application/json": {"schema": {"type": "object"}}}},
+            "200": {"description": answer, "content": {"application/json": {"schema": schema}}},
             **failures,
         },
     }

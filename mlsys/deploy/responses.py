@@ -31,10 +31,19 @@ STATUS: dict[type[Exception], HTTPStatus] = {
 
 
 def mlflow(answer: Answer) -> dict[str, Any]:
-    """Body in MLflow's form, whose clients read ``predictions``; all other keys are additions."""
+    """Body in MLflow's form, whose clients read ``predictions``; all other keys are additions.
+
+    Of several labels a prediction is the list of those that the row is said to have; ``decisions`` and
+    ``probabilities`` have a value for each of ``labels``.
+    """
     predictions, request = answer.predictions, answer.request
     body: dict[str, Any] = {"predictions": predictions.prediction.tolist()}
-    if predictions.probabilities is not None and request.probabilities:
+    if predictions.decisions is not None:
+        body = {"predictions": [json.loads(text) for text in predictions.prediction]}
+        body |= {"labels": list(predictions.task.labels), "decisions": predictions.decisions.tolist()}
+        if request.probabilities and predictions.probabilities is not None:
+            body["probabilities"] = predictions.probabilities.tolist()
+    elif predictions.probabilities is not None and request.probabilities:
         body |= {"classes": list(predictions.task.classes), "probabilities": predictions.probabilities.tolist()}
     body |= {"prediction_ids": answer.ids, "model": answer.model.identity}
     if predictions.unseen or request.counts:
@@ -48,12 +57,18 @@ def mlflow(answer: Answer) -> dict[str, Any]:
 
 
 def open_inference(answer: Answer) -> dict[str, Any]:
-    """Body of an inference response: tensors ``prediction``, ``probabilities`` and ``prediction_id``."""
+    """Body of an inference response: tensors ``prediction``, ``probabilities`` and ``prediction_id``.
+
+    Of several labels, whose prediction is the JSON text of a list, also ``decisions``.
+    """
     predictions, count = answer.predictions, len(answer.ids)
     probabilities = predictions.probabilities
     outputs = [_tensor("prediction", _datatype_of_task(predictions.task), [count], predictions.prediction.tolist())]
     if probabilities is not None and answer.request.probabilities:
         outputs.append(_tensor("probabilities", "FP64", list(probabilities.shape), probabilities.ravel().tolist()))
+    if predictions.decisions is not None:
+        decisions = predictions.decisions
+        outputs.append(_tensor("decisions", "BOOL", list(decisions.shape), decisions.ravel().tolist()))
     outputs.append(_tensor("prediction_id", "BYTES", [count], answer.ids))
     entry = answer.model.entry
     body: dict[str, Any] = {"model_name": entry.name, "model_version": str(entry.version), "outputs": outputs}
@@ -70,7 +85,9 @@ def metadata(model: LoadedModel) -> dict[str, Any]:
     task = model.predictor.task
     outputs = [{"name": "prediction", "datatype": _datatype_of_task(task), "shape": [-1]}]
     if task.is_classification:
-        outputs.append({"name": "probabilities", "datatype": "FP64", "shape": [-1, len(task.classes)]})
+        outputs.append({"name": "probabilities", "datatype": "FP64", "shape": [-1, len(task.output_names)]})
+    if task.labels:
+        outputs.append({"name": "decisions", "datatype": "BOOL", "shape": [-1, len(task.labels)]})
     outputs.append({"name": "prediction_id", "datatype": "BYTES", "shape": [-1]})
     return {
         "name": model.entry.name,

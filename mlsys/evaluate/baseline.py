@@ -39,9 +39,9 @@ def dummy_scores(
     is none.
     """
     rows = _labels(split, task, "train").as_counted(None if task.loss is None else task.loss.power)
-    family = models.family(models.BASELINE)
-    asked = task.model_copy(update={"loss": metric.loss})
-    fitted = family.fit(rows, None, asked, family.params(loss=metrics.LOSSES[metric.functional]), seed=0, threads=1)
+    asked, params = task.model_copy(update={"loss": metric.loss}), {"loss": metrics.LOSSES[metric.functional]}
+    family = models.learner(models.BASELINE, asked)
+    fitted = family.fit(rows, None, asked, models.params_of(models.BASELINE, params), seed=0, threads=1)
     output = np.asarray(family.predict(fitted, np.empty((num_rows, 0), np.float32)), np.float64)
     if naive is not None:
         return np.where(np.isfinite(naive), naive, output)

@@ -130,7 +130,9 @@ def _obstacles(store: Store, challenger: Bundle, champion: Bundle, split: Split)
         yield f"the champion predicts '{theirs.target}', the new model '{ours.target}'"
     if ours.kind is not theirs.kind:
         yield f"the champion's task is {theirs.kind.value}, the new model's {ours.kind.value}"
-    if ours.classes != theirs.classes:
+    if ours.labels != theirs.labels:
+        yield f"the champion's labels are {_listed(theirs.labels)}, the new model's {_listed(ours.labels)}"
+    elif ours.classes != theirs.classes and not ours.labels:
         yield f"the champion's classes are {_listed(theirs.classes)}, the new model's {_listed(ours.classes)}"
     if ours.group != theirs.group:
         yield f"the champion ranks within '{theirs.group}', the new model within '{ours.group}'"
@@ -270,7 +272,7 @@ def _gap(first: Callable[[Any], float], second: Callable[[Any], float]) -> Calla
     return lambda weight: first(weight) - second(weight)
 
 
-def _threshold(bundle: Bundle) -> float:
+def _threshold(bundle: Bundle) -> float | list[float]:
     return 0.5 if bundle.threshold is None else bundle.threshold
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mlsys import errors
+from mlsys import errors, label_sets
 from mlsys.bundle import Bundle
 from mlsys.dataset import Split
 from mlsys.evaluate.resampling import RowContext
@@ -44,7 +44,7 @@ class HeldOut:
     Attributes
     ----------
     outputs
-        Of each bundle, the values (n,) or the probabilities (n, classes).
+        Of each bundle, the values (n,) or the probabilities (n, classes) or (n, labels).
     unseen, rare
         Values that training of the first bundle never saw, or saw too seldom, counted by column.
     context
@@ -120,9 +120,10 @@ def predict(
 
 
 def labels(values: pa.ChunkedArray, task: Task, part: str) -> Floats:
-    """Encode the labels of a part as class numbers or values; each row needs one."""
-    y = np.asarray(encode_target(values, task), np.float64)
-    absent = int(np.sum(y < 0) if task.is_classification else np.sum(~np.isfinite(y)))
+    """Encode the labels of a part as class numbers, numbers of sets of labels, or values; each row needs one."""
+    encoded = label_sets.numbers(values, task.labels) if task.labels else encode_target(values, task)
+    y = np.asarray(encoded, np.float64)
+    absent = int(np.sum(~(y >= 0)) if task.is_classification else np.sum(~np.isfinite(y)))
     if absent:
         where = f"evaluate: target '{task.target}' in the {part} part"
         expected = "a class of the task" if task.is_classification else "a finite number"

@@ -26,7 +26,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,6 +48,7 @@ MULTICLASS = frozenset({TaskKind.MULTICLASS})
 CLASSIFICATION = BINARY | MULTICLASS
 REGRESSION = frozenset({TaskKind.REGRESSION})
 RANKING = frozenset({TaskKind.RANKING})
+MULTILABEL = frozenset({TaskKind.MULTILABEL})
 NO_TASK: frozenset[TaskKind] = frozenset()
 
 SHARE, ERROR = (0.0, 1.0), (0.0, math.inf)
@@ -67,13 +68,14 @@ class Metric:
     needs
         What `prepare` and `function` take beside `y`: ``label`` class indices (n,);
         ``score`` and ``probability`` the positive class (n,) for binary tasks, else (n, classes);
-        ``value`` the predicted number (n,). ``score`` is for metrics that look at the order of rows alone;
-        ``ranked`` the score and the number of the row's group, (n, 2).
+        ``value`` the predicted number (n,). For several labels, ``labels`` says which a row is said to have and
+        ``label_probability`` their probabilities, both (n, labels). ``score`` is for metrics that look at the order of
+        rows alone; ``ranked`` the score and the number of the row's group, (n, 2).
     better
         The better direction. Models are not ordered by a metric that is best in the middle, near 0.
     prepare
         Function from (y, prediction) to the value under weights (`weighted_metrics.Prepare`). `y` holds
-        class indices or the target.
+        class indices, numbers of sets of labels (`mlsys.label_sets`), or the target.
     definition
         Its formula, source and undefined cases, as reports print them.
     functional
@@ -96,7 +98,7 @@ class Metric:
     name: str
     title: str
     tasks: frozenset[TaskKind]
-    needs: Literal["label", "score", "probability", "value", "ranked"]
+    needs: Literal["label", "score", "probability", "value", "labels", "label_probability", "ranked"]
     better: Literal["higher", "lower", "nearer to 0"]
     prepare: Prepare
     definition: str
@@ -135,30 +137,33 @@ LOSSES = {"mean": "squared", "median": "absolute", "mean of logarithms": "log", 
 class Predicted:
     """The output of a model, (n,) values or (n, classes) probabilities, in the forms that metrics need.
 
-    `threshold` is the least probability of the positive class that a binary model calls positive. `groups` tell the
-    lists of a ranking apart; without them all rows are one list.
+    `threshold` is the least probability of the positive class that a binary model calls positive; of several labels,
+    whose probabilities are (n, labels), that of each. `groups` tell the lists of a ranking apart; without them all rows
+    are one list.
     """
 
     output: Floats
-    threshold: float = 0.5
+    threshold: float | Sequence[float] = 0.5
     groups: NDArray[Any] | None = None
 
     @property
     def label(self) -> NDArray[np.int64]:
         """Class index of each row."""
         if self.output.shape[1] == 2:
-            return np.asarray(self.output[:, 1] >= self.threshold, np.int64)
+            return np.asarray(self.output[:, 1] >= np.asarray(self.threshold), np.int64)
         return np.asarray(self.output.argmax(axis=1), np.int64)
 
     def of(self, needs: str) -> NDArray[Any]:
         """Give the form that `Metric.needs` names."""
-        if needs == "value":
+        if needs in ("value", "label_probability"):
             return self.output
         if needs == "ranked":
             lists = (
                 np.zeros(len(self.output)) if self.groups is None else np.unique(self.groups, return_inverse=True)[1]
             )
             return np.column_stack([self.output, lists])
+        if needs == "labels":
+            return np.asarray(self.output >= np.asarray(self.threshold))
         if needs == "label":
             return self.label
         return self.output[:, 1] if self.output.shape[1] == 2 else self.output
@@ -257,6 +262,34 @@ _TABLE = (
            ranking_metrics.of_groups(ranking_metrics.reciprocal_rank_by_group),
            "mean over the groups of 1 / rank of the first row with a grade above 0 (Voorhees 1999, TREC-8, 77-82); "
            "ties, and groups without such a row, as for ndcg", monitored_for=RANKING, is_headline=True, bounds=SHARE),
+    Metric("mean_log_loss", "Log loss, mean over labels", MULTILABEL, "label_probability", "lower",
+           weighted.over_labels(weighted.mean_of(weighted.surprise)),
+           "mean over labels and rows of -ln p(what is true), the loss that binary relevance makes small",
+           default_for=MULTILABEL, monitored_for=MULTILABEL, bounds=ERROR),
+    Metric("mean_brier", "Brier score, mean over labels", MULTILABEL, "label_probability", "lower",
+           weighted.over_labels(weighted.mean_of(weighted.quadratic)), "mean over labels and rows of (p - y)²",
+           bounds=SHARE),
+    Metric("macro_roc_auc", "ROC AUC, mean over labels", MULTILABEL, "label_probability", "higher",
+           weighted.over_labels(weighted.of_order(ranking.roc_auc)),
+           "ROC AUC of each label, plain mean over those that some rows have and others lack",
+           is_headline=True, bounds=SHARE),
+    Metric("macro_pr_auc", "PR AUC, mean over labels", MULTILABEL, "label_probability", "higher",
+           weighted.over_labels(weighted.of_order(ranking.average_precision)),
+           "average precision of each label, plain mean over those that some rows have", is_headline=True,
+           bounds=SHARE),
+    Metric("macro_f1", "F1, mean over labels", MULTILABEL, "labels", "higher",
+           weighted.over_labels(weighted.of_matrix(lambda counts: float(weighted.f1(counts)[1]))),
+           "2 TP / (2 TP + FP + FN) of each label, plain mean over those that occur or are predicted",
+           monitored_for=MULTILABEL, is_headline=True, bounds=SHARE),
+    Metric("micro_f1", "F1 of all labels together", MULTILABEL, "labels", "higher", weighted.f1_micro,
+           "2 TP / (2 TP + FP + FN), summed over all rows and labels", is_headline=True, bounds=SHARE),
+    Metric("subset_accuracy", "Subset accuracy", MULTILABEL, "labels", "higher",
+           weighted.over_rows(lambda has, called: np.asarray((has == called).all(axis=1), np.float64)),
+           "share of rows with exactly their labels (Zhang & Zhou 2014, section 2.2)", is_headline=True, bounds=SHARE),
+    Metric("hamming_loss", "Hamming loss", MULTILABEL, "labels", "lower",
+           weighted.over_rows(lambda has, called: np.asarray((has != called).mean(axis=1), np.float64)),
+           "share of all pairs of a row and a label that are wrong (Zhang & Zhou 2014, section 2.2)",
+           monitored_for=MULTILABEL, bounds=SHARE),
 )  # fmt: skip
 
 
@@ -379,7 +412,7 @@ def measure(
     name: str,
     y: NDArray[Any],
     output: Floats,
-    threshold: float = 0.5,
+    threshold: float | Sequence[float] = 0.5,
     weight: Floats | None = None,
     groups: NDArray[Any] | None = None,
 ) -> float:

@@ -27,6 +27,8 @@ def page(evaluation: Evaluation) -> str:
         document.section("Groups", *ranking_figures(evaluation["ranking"], evaluation["task"]["group"]))
     elif "regression" in evaluation:
         document.section("Predictions", regression_figures(evaluation["regression"], evaluation["task"]["target"]))
+    elif "labels" in evaluation:
+        document.section("Labels", *_labels(evaluation))
     else:
         document.section("Predictions", classification_figures(evaluation))
         document.section("Classes", _classes(evaluation))
@@ -48,7 +50,7 @@ def _verdict(evaluation: Evaluation) -> list[Html]:
         (f"Gain over the {_floor(evaluation)}", formats.number(gain["value"]), _interval(gain)),
         ("Test rows", evaluation["num_rows"]),
     ]
-    if evaluation["threshold"] is not None:
+    if evaluation["threshold"] is not None and "labels" not in evaluation:
         rule = RULES[evaluation["threshold_rule"]]
         tiles.append(("Decision threshold", formats.number(evaluation["threshold"]), rule))
     passed, failed = badge("good", "passed"), badge("bad", "failed")
@@ -251,6 +253,25 @@ def _classes(evaluation: Evaluation) -> Html:
     columns = ["class", "rows", "predicted", "precision", "recall", "F1"]
     caption = "A dash: not defined, the class was never predicted or does not occur"
     return table(rows, columns, align="lrrrrr", caption=caption, sortable=True)
+
+
+def _labels(evaluation: Evaluation) -> list[Html]:
+    """Draw the curves of the labels that most rows have, and list all labels."""
+    drawn = [
+        _curves(evaluation["roc"], "ROC curve", "false positive rate", "true positive rate", diagonal=True),
+        _curves(evaluation["precision_recall"], "Precision and recall", "recall", "precision"),
+    ]
+    captions = ("Of each label. The broken line is guessing.", "Of each label.")
+    keys = {
+        "label": "label", "num_rows": "rows", "rate": "rate", "mean_probability": "mean probability",
+        "log_loss": "log loss", "roc_auc": "ROC AUC", "pr_auc": "PR AUC", "threshold": "threshold",
+        "num_predicted": "predicted", "precision": "precision", "recall": "recall", "f1": "F1",
+    }  # fmt: skip
+    rows = [[of[key] for key in keys] for of in evaluation["labels"]]
+    rule = RULES[evaluation["threshold_rule"]]
+    caption = f"Each label as a task of its own; thresholds: {rule}. A dash: not defined, no row has it or is said to"
+    listed = table(rows, list(keys.values()), align="l" + "r" * (len(keys) - 1), caption=caption, sortable=True)
+    return [grid(*(figure(svg, text) for svg, text in zip(drawn, captions, strict=True) if svg)), listed]
 
 
 def _slices_note(slices: Mapping[str, Any]) -> str:

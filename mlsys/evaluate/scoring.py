@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlsys import cluster
+from mlsys import label_sets as labels
 from mlsys.bundle import Bundle
 from mlsys.dataset import Split
 from mlsys.evaluate import (
@@ -133,7 +134,9 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
         "slices": {**judged, "columns_left_out": left_out},
         "response": response.responses(bundle, split, recipe.data.timezone),
     }
-    if task.is_classification:
+    if task.labels:
+        value |= _labels(task, scored.y, predicted, scored.weight)
+    elif task.is_classification:
         value |= _classes(task, scored.y, predicted, recipe, plan)
     elif scored.groups is not None:
         value["ranking"] = ranking_metrics.described(scored.y, scored.outputs[0], same, scored.groups)
@@ -230,6 +233,27 @@ def _classes(
         "base_rates": {names[k]: float(np.mean(y == k)) for k in shown},
         "scores": thresholds.scores(y, p[:, 1], names) if is_binary else None,
         "thresholds": thresholds.thresholds(y, p[:, 1], recipe.evaluate.cost) if is_binary else None,
+    }
+
+
+def _labels(task: Task, y: Floats, predicted: metrics.Predicted, weight: Floats | None) -> dict[str, Any]:
+    """Measure each of several labels as the binary task that it is."""
+    has, called = labels.table(y, len(task.labels)), predicted.of("labels")
+    cuts = np.broadcast_to(np.asarray(predicted.threshold, np.float64), len(task.labels))
+    binary = ("log_loss", "roc_auc", "pr_auc", "precision", "recall", "f1")
+    each = []
+    for k, name in enumerate(task.labels):
+        two = np.stack([1.0 - predicted.output[:, k], predicted.output[:, k]], axis=1)
+        own = {key: metrics.measure(key, has[:, k].astype(np.int64), two, float(cuts[k]), weight) for key in binary}
+        rate, mean = (float(np.average(part[:, k], weights=weight)) for part in (has, predicted.output))
+        counts = {"num_rows": int(has[:, k].sum()), "num_predicted": int(called[:, k].sum())}
+        each.append({"label": name, **counts, "rate": rate, "mean_probability": mean, "threshold": cuts[k], **own})
+    drawn = np.argsort(-has.sum(axis=0), kind="stable")[:MAX_CURVES].tolist()
+    p = predicted.output
+    return {
+        "labels": each,
+        "roc": {task.labels[k]: thresholds.roc(has[:, k], p[:, k]) for k in drawn},
+        "precision_recall": {task.labels[k]: thresholds.precision_recall(has[:, k], p[:, k]) for k in drawn},
     }
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsys import errors
+from mlsys import label_sets as labels
 from mlsys.evaluate import thresholds
 from mlsys.statistics import ranking, tails
 from mlsys.statistics.arrays import Floats
@@ -90,6 +91,47 @@ def of_order(value: Callable[[Floats, Floats], float]) -> Prepare:
         return statistic
 
     return prepare
+
+
+def over_labels(prepare: Prepare) -> Prepare:
+    """Turn a metric of two classes into its plain mean over the labels for which it is defined.
+
+    `y` are numbers of sets of labels (`mlsys.label_sets`), the prediction has a column for each label.
+
+    >>> recall_of_each = over_labels(of_matrix(lambda counts: float(recall(counts)[1])))
+    >>> recall_of_each(np.array([1.0, 3.0]), np.array([[1, 0], [0, 1]]))(None)
+    0.75
+    """
+
+    def of_rows(y: NDArray[Any], prediction: NDArray[Any]) -> Statistic:
+        has = labels.table(y, prediction.shape[1]).astype(np.int64)
+        each = [prepare(has[:, k], prediction[:, k]) for k in range(prediction.shape[1])]
+
+        def statistic(weight: Floats | None) -> float:
+            values = np.array([own(weight) for own in each])
+            known = values[~np.isnan(values)]
+            return float(known.mean()) if len(known) else float("nan")
+
+        return statistic
+
+    return of_rows
+
+
+def over_rows(loss: Callable[[NDArray[np.bool_], NDArray[np.bool_]], Floats]) -> Prepare:
+    """Turn a number a row, of the labels that it has and of those that it is said to have, into its mean."""
+    return mean_of(lambda y, called: loss(labels.table(y, called.shape[1]), called.astype(np.bool_)))
+
+
+def f1_micro(y: NDArray[Any], called: NDArray[Any]) -> Statistic:
+    """F1 of all pairs of a row and a label together: ``2 TP / (2 TP + FP + FN)``, NaN where nothing is or is called."""
+    has, predicted = labels.table(y, called.shape[1]), called.astype(np.bool_)
+    hits, size = (has & predicted).sum(axis=1), has.sum(axis=1) + predicted.sum(axis=1)
+
+    def statistic(weight: Floats | None) -> float:
+        own = np.ones(len(hits)) if weight is None else weight
+        return float(_divide(np.array(2 * (own @ hits)), np.array(own @ size)))
+
+    return statistic
 
 
 def mean_of(loss: Callable[[NDArray[Any], NDArray[Any]], Floats], after: Callable[[float], float] = float) -> Prepare:

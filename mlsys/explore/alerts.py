@@ -346,6 +346,8 @@ def _target(statistics: TableStatistics, task: Task) -> Iterator[Alert]:
             action = "kept as it is; the median absolute error is reported beside the RMSE"
             yield Alert("skewed", task.target, detail, action)
         return
+    if task.labels:  # sets of labels are no classes to learn
+        return
     counts = statistics.class_counts()
     total = sum(counts.values())
     for value, rows in counts.items():

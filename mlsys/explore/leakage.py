@@ -296,6 +296,9 @@ def _proxies(profile: Profile, split: Split) -> list[Finding]:
             continue
         shown = {"auc": "an AUC of", "r2": "an R² of"}[measure]
         worst = " for the class that it tells apart worst" if len(strength.by_class) > 2 else ""
+        if profile.whole.task.labels:
+            best = max(strength.by_class, key=lambda index: strength.by_class[index])
+            worst = f" for the label '{profile.whole.task.labels[best]}'"
         detail = f"'{name}' alone predicts the target with {shown} {strength.weakest:.3f}{worst}"
         is_suspected = strength.low > SUSPICIOUS[measure]
         findings.append(Finding("proxy", name, detail, strength.weakest, blocking=False, suspected=is_suspected))

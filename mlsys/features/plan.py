@@ -19,7 +19,7 @@ from mlsys.features.operations.operation import Encoding, OperationChoice, PlanI
 from mlsys.features.operations.operation_registry import OPERATIONS, fitting_operations
 from mlsys.recipe.columns import Treatment
 from mlsys.schema import Column, Role, Schema, arrow_type
-from mlsys.statistics import TableStatistics
+from mlsys.statistics import ColumnStatistics, TableStatistics
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,28 @@ def _choose(
         where = f"features: column '{column.name}'"
         raise errors.FeatureError.build(where, got="no statistics", expected=expected, hint=hint, field=column.name)
     if not treatments:
-        return automatic(PlanInputs(column, statistics, encoding), _row_time(column, schema))
+        chosen = automatic(PlanInputs(column, statistics, encoding), _row_time(column, schema))
+        return _without_means(chosen, column, statistics, encoding) if table.task.labels else chosen
+    if table.task.labels and any(each.operation == "target" for each in treatments):
+        where, got = f"features: column '{column.name}'", "operation target with several labels"
+        hint = f"features.columns: {{{column.name}: frequency}}, or codes, or keys"
+        expected = "an operation that reads no target: of several labels there is no single mean"
+        raise errors.FeatureError.build(where, got=got, expected=expected, hint=hint, field=column.name)
     return [_override(PlanInputs(column, statistics, encoding, each.options), each.operation) for each in treatments]
+
+
+def _without_means(
+    chosen: list[OperationChoice], column: Column, statistics: ColumnStatistics, encoding: Encoding
+) -> list[OperationChoice]:
+    """Take how frequent a category is in place of the mean of the target in it, of which several labels have none."""
+    params = OPERATIONS["frequency"].params(PlanInputs(column, statistics, encoding))
+    reason = "{}, how frequent each is in training: of several labels there is no single mean"
+    return [
+        OperationChoice(each.column, "frequency", params, reason.format(each.reason.partition(":")[0]))
+        if each.operation == "target"
+        else each
+        for each in chosen
+    ]
 
 
 def _as_coordinate(choice: OperationChoice, blocks: CoordinateBlocks) -> OperationChoice:

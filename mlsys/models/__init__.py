@@ -17,12 +17,13 @@ from pydantic import ValidationError
 
 from mlsys import errors
 from mlsys.models import calibration, class_balance, target_transform
+from mlsys.models.binary_relevance import FILE, LabelModels, Relevance
 from mlsys.models.calibration import Calibrated
 from mlsys.models.class_balance import Corrected
-from mlsys.models.interface import Family, FamilyParams
+from mlsys.models.interface import Device, Family, FamilyParams
 from mlsys.models.target_transform import Transformed
 from mlsys.plugins import Plugins, modules
-from mlsys.schema import Task
+from mlsys.schema import Task, TaskKind
 
 __all__ = [
     "BASELINE",
@@ -32,6 +33,8 @@ __all__ = [
     "cut",
     "family",
     "for_task",
+    "label_models",
+    "learner",
     "load",
     "params_of",
     "predict",
@@ -84,6 +87,12 @@ def family(name: str) -> Family[Any, Any]:
     return FAMILIES[name]
 
 
+def learner(name: str, task: Task, device: Device = "cpu") -> Family[Any, Any]:
+    """The family of a name as it is fitted to a task on a device: of several labels, one model for each."""
+    own = family(name).on(device)
+    return Relevance(own) if task.kind is TaskKind.MULTILABEL else own
+
+
 def check_names(names: Iterable[str]) -> None:
     """Refuse names that no family has, without loading a family.
 
@@ -126,7 +135,7 @@ def for_task(name: str, task: Task, **demands: bool) -> Family[Any, Any]:
 
 def _expected(chosen: Family[Any, Any], task: Task) -> str:
     """Say what a family could do in place of what it lacks."""
-    if task.kind not in chosen.tasks:
+    if task.fitted.kind not in chosen.tasks:
         return f"one of {', '.join(sorted(kind.value for kind in chosen.tasks))}"
     if task.loss is None or task.loss.name in chosen.losses:
         return "a recipe without it"
@@ -167,7 +176,7 @@ def predict(name: str, model: Any, X: np.ndarray) -> np.ndarray:
         return model.temperature.apply(predict(name, model.model, X))
     if isinstance(model, Corrected):
         return model.prior.apply(_of_model(name).predict(model.model, X))
-    return _of_model(name).predict(model, X)
+    return _fitted_by(name, model).predict(model, X)
 
 
 def save(name: str, model: Any, folder: Path) -> None:
@@ -179,12 +188,13 @@ def save(name: str, model: Any, folder: Path) -> None:
         model = model.model
     if isinstance(model, Corrected):
         class_balance.write(model.prior, folder)
-    family(name).save(bare(model), folder)
+    _fitted_by(name, model).save(bare(model), folder)
 
 
 def load(name: str, folder: Path) -> Any:
     """Read what `save` wrote; `BundleError` for anything else."""
-    model, target, temperature = _of_model(name).load(folder), target_transform.read(folder), calibration.read(folder)
+    own = Relevance(_of_model(name)) if (folder / FILE).is_file() else _of_model(name)
+    model, target, temperature = own.load(folder), target_transform.read(folder), calibration.read(folder)
     if target is not None:
         return Transformed(model, target)
     prior = class_balance.read(folder)
@@ -193,13 +203,24 @@ def load(name: str, folder: Path) -> Any:
 
 
 def rounds(name: str, model: Any) -> int | None:
-    """Rounds of a fitted model; None if its family has none."""
-    return family(name).rounds(bare(model))
+    """Rounds of a fitted model, of several labels the most; None if its family has none."""
+    return _fitted_by(name, model).rounds(bare(model))
 
 
 def cut(name: str, model: Any) -> dict[str, Any]:
     """Parameters of a fitted model that its time ended at less than was asked for, as `Family.cut` says."""
-    return family(name).cut(bare(model))
+    return _fitted_by(name, model).cut(bare(model))
+
+
+def label_models(model: Any) -> LabelModels | None:
+    """The models of the labels that a model is made of; None where it is of one target."""
+    own = bare(model)
+    return own if isinstance(own, LabelModels) else None
+
+
+def _fitted_by(name: str, model: Any) -> Family[Any, Any]:
+    """The family that has fitted a model."""
+    return _of_model(name) if label_models(model) is None else Relevance(_of_model(name))
 
 
 def bare(model: Any) -> Any:

@@ -364,4 +364,4 @@ def rate_in_time(rate: float, rounds: float, task: Task) -> float:
 
 def trees_a_round(task: Task) -> int:
     """Trees that a round of boosting grows: one, or one a class where there are more than two."""
-    return len(task.classes) if task.kind is TaskKind.MULTICLASS else 1
+    return len(task.labels) or (len(task.classes) if task.kind is TaskKind.MULTICLASS else 1)

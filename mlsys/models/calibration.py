@@ -19,12 +19,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 from scipy.optimize import brentq
 
+from mlsys import label_sets as labels
 from mlsys.models.matrix import probabilities
 from mlsys.models.model_files import ModelFacts, read_facts, write_facts
 
@@ -55,12 +56,43 @@ class Temperature(ModelFacts):
         return probabilities(_logs(p) / self.temperature)
 
 
+class LabelTemperatures(ModelFacts):
+    """A temperature for each of several labels, 1 where it is no gain; each label is a task of two classes."""
+
+    temperatures: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
+
+    def apply(self, p: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities of (rows, labels).
+
+        >>> LabelTemperatures(temperatures=(1.0, 0.5)).apply(np.array([[0.75, 0.75]])).round(3).tolist()
+        [[0.75, 0.9]]
+        """
+        scaled = p.copy()
+        for k, temperature in enumerate(self.temperatures):
+            if temperature != 1.0:
+                own = Temperature(temperature=temperature)
+                scaled[:, k] = own.apply(np.stack([1.0 - p[:, k], p[:, k]], axis=1))[:, 1]
+        return scaled
+
+
 @dataclass(frozen=True)
 class Calibrated:
     """A fitted model of a family whose probabilities are scaled."""
 
     model: Any
-    temperature: Temperature
+    temperature: Temperature | LabelTemperatures
+
+
+def fit_labels(y: np.ndarray, p: np.ndarray) -> LabelTemperatures | None:
+    """Find the temperature of each label, as `fit`; None where it is no gain for any.
+
+    `p` are (rows, labels), `y` the numbers of the sets of labels (`mlsys.label_sets`).
+    """
+    has = labels.table(y, p.shape[1])
+    temperatures = [fit(has[:, k], np.stack([1.0 - p[:, k], p[:, k]], axis=1)) for k in range(p.shape[1])]
+    if not any(temperatures):
+        return None
+    return LabelTemperatures(temperatures=tuple(1.0 if own is None else own.temperature for own in temperatures))
 
 
 def fit(y: np.ndarray, p: np.ndarray) -> Temperature | None:
@@ -105,11 +137,15 @@ def _best(y: np.ndarray, z: np.ndarray) -> float:
     return float(1 / brentq(slope, *ends, xtol=1e-6))
 
 
-def write(temperature: Temperature, folder: Path) -> None:
+def write(temperature: Temperature | LabelTemperatures, folder: Path) -> None:
     """Write the temperature beside the files of its model."""
     write_facts(folder / FILE, temperature)
 
 
-def read(folder: Path) -> Temperature | None:
+def read(folder: Path) -> Temperature | LabelTemperatures | None:
     """Read the temperature that lies beside the files of a model, if there is one."""
-    return read_facts(folder / FILE, Temperature) if (folder / FILE).is_file() else None
+    if not (folder / FILE).is_file():
+        return None
+    if b'"temperatures"' in (folder / FILE).read_bytes():
+        return read_facts(folder / FILE, LabelTemperatures)
+    return read_facts(folder / FILE, Temperature)

@@ -166,8 +166,9 @@ class Family(ABC, Generic[P, M]):
         """Say what such a task asks for that the family cannot do, as ``loss: gamma``; None where it can do all.
 
         With `is_monotone`, predictions must not fall, or not rise, along some features; with `is_weighted`, rows count
-        by their class.
+        by their class. Of several labels each is a task of its own.
         """
+        task = task.fitted
         if task.kind not in self.tasks:
             return f"a {task.kind.value} task"
         if task.loss is not None and task.loss.name not in self.losses:

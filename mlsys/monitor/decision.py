@@ -34,11 +34,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mlsys import label_sets
 from mlsys.evaluate import metrics
 from mlsys.monitor import drift_alarms, performance, significance
 from mlsys.monitor.drift_alarms import AlarmRule, Shift
 from mlsys.monitor.performance import Performance, PerformanceLimits, PerformanceLoss
-from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows
+from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows, label_columns
 from mlsys.monitor.relevance import ModelResponse
 from mlsys.monitor.significance import Dispersion
 from mlsys.monitor.windows import Window
@@ -156,6 +157,10 @@ def _label_counts(window: Window, reference: ReferenceRows) -> NDArray[np.int64]
     """Count a window's labels in the reference's bins of the target, shape (blocks, bins)."""
     y, _, block = window.labelled.arrays()
     bins, task = reference.bins[reference.task.target], reference.task
+    if task.labels:
+        index = bins.index(label_sets.texts(y, task.labels))
+        counts = np.bincount(block * bins.size + index, minlength=(int(block.max(initial=0)) + 1) * bins.size)
+        return counts.reshape(-1, bins.size)
     index = bins.index(pa.array(list(task.classes) if task.is_classification else y))
     if task.is_classification:
         index = index[y.astype(np.int64)]
@@ -183,7 +188,8 @@ def _shifts(
         for name, pair in columns.items()
     }
     target = reference.task.target
-    return drift_alarms.find(columns, dispersion, rule, effects, details, outputs=(SCORE, PREDICTION), target=target)
+    outputs = (SCORE, PREDICTION, *label_columns(reference.task))
+    return drift_alarms.find(columns, dispersion, rule, effects, details, outputs=outputs, target=target)
 
 
 @dataclass(frozen=True)

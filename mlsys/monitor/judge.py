@@ -247,7 +247,11 @@ def _mark_partial(windows: Sequence[Window], calendar: Calendar, min_rows: int) 
 
 
 def _store(
-    store: Store, value: dict[str, Any], windows: Sequence[Window], reference: ReferenceRows, threshold: float | None
+    store: Store,
+    value: dict[str, Any],
+    windows: Sequence[Window],
+    reference: ReferenceRows,
+    threshold: float | Sequence[float] | None,
 ) -> str:
     """Write a judgement with its tables and its report; returns its digest."""
     granularity = value["rules"]["granularity"]

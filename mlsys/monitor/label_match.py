@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mlsys import label_sets
 from mlsys.monitor.labels import UNKNOWN, Labels
 from mlsys.monitor.log_rows import ENTITY, REASON
 from mlsys.monitor.log_scan import BLOCK, GROUP, START, class_values, model_output, slice_column
@@ -219,6 +220,9 @@ def _fill(window: Window, rows: pl.DataFrame, task: Task) -> None:
     window.labelled.block.append(rows[BLOCK].to_numpy().astype(np.int64)[judged])
     if task.is_ranking:
         window.labelled.group.append(rows[GROUP].fill_null(0).to_numpy()[judged])
-    values = class_values(truth[known], task.classes) if task.is_classification else pa.array(truth[known])
+    if task.labels:
+        values = label_sets.texts(truth[known], task.labels)
+    else:
+        values = class_values(truth[known], task.classes) if task.is_classification else pa.array(truth[known])
     waiting = pa.nulls(window.num_rows - len(values), values.type)
     window.statistics.columns[task.target].update(pa.concat_arrays([values, waiting]))

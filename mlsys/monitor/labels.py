@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mlsys import errors
+from mlsys import errors, label_sets
 from mlsys.readers import registry
 from mlsys.readers.base import BadRecord
 from mlsys.readers.conversion import PLAIN, TIME, NumberFormat, as_type, misfits, without_nan
@@ -67,7 +67,9 @@ class WrittenLabels:
         """Read a table, or a source as in ``data.source`` of a recipe.
 
         The key is the column ``prediction_id``, the recipe's id column, ``id`` or the number of
-        the row in its snapshot; the label the column ``label`` or the target's name; ``known_at`` is optional.
+        the row in its snapshot; the label the column ``label`` or the target's name; ``known_at`` is optional. Of
+        several labels it is a set of them as a JSON text, or a list; or there is a column for each label, and a row
+        that lacks one of them has no label.
 
         Raises
         ------
@@ -125,6 +127,7 @@ class Labels:
 def class_codes(values: pl.Series, task: Task) -> NDArray[np.float64]:
     """Class index of each value: NaN for null, `UNKNOWN` where it is not a class.
 
+    Of several labels it is the number of their set, as `mlsys.label_sets` has it.
     A class is recognised as itself, as its JSON text and as plain text, so that labels in a
     CSV file fit a model that was trained on booleans.
 
@@ -132,6 +135,8 @@ def class_codes(values: pl.Series, task: Task) -> NDArray[np.float64]:
     >>> class_codes(pl.Series(["true", "0", None, "maybe"]), task).tolist()
     [1.0, 0.0, nan, -2.0]
     """
+    if task.labels:
+        return label_sets.numbers(pl.Series(values.cast(pl.String)).to_arrow(), task.labels)
     # A spelling of several classes means the first of them.
     spellings = {text: i for i, name in reversed([*enumerate(task.classes)]) for text in _spellings(name)}
     codes = {value: _code(value, spellings) for value in values.unique().to_list()}
@@ -160,10 +165,12 @@ def _encode(label: pl.Series, task: Task) -> tuple[NDArray[np.float64], NDArray[
         return y, np.isnan(y)
     y, void = class_codes(label, task), label.is_null().to_numpy()
     if not void.all() and (y[~void] == UNKNOWN).all():
-        raise errors.ContractError.build(
-            "monitor: labels", got=f"values such as {label.drop_nulls()[0]!r}",
-            expected="one of " + ", ".join(repr(name) for name in task.classes[:8]), field=task.target,
-        )  # fmt: skip
+        got, known = (
+            f"values such as {label.drop_nulls()[0]!r}",
+            ", ".join(map(repr, (task.labels or task.classes)[:8])),
+        )
+        expected = f"lists of {known}" if task.labels else f"one of {known}"
+        raise errors.ContractError.build("monitor: labels", got=got, expected=expected, field=task.target)
     return y, void | np.isnan(y)
 
 
@@ -196,10 +203,15 @@ def _columns(
     """The name of the key; and the key, the label, the time of the row and when the label was known."""
     names, (id_column, time_column), zone = table.column_names, columns, options.timezone
     key = _first_present(names, "prediction_id", id_column, "id", ROW)
-    name = _first_present(names, "label", task.target)
-    if task.is_classification:
+    if task.labels and not {"label", task.target} & {*names}:
+        label = _of_columns(table, task)
+    elif task.labels:
+        label = _as_sets(table[_first_present(names, "label", task.target)])
+    elif task.is_classification:
+        name = _first_present(names, "label", task.target)
         label = without_nan(table[name].combine_chunks()).cast(pa.string())
     else:
+        name = _first_present(names, "label", task.target)
         notation = options.reading.notations.get(task.target)
         label = _read(table, name, pa.float64(), "numbers", zone, numbers, notation)
     at = known_at = pa.nulls(table.num_rows, TIME)
@@ -211,6 +223,38 @@ def _columns(
         known_at = _read(table, "known_at", TIME, "ISO 8601 times", zone)
     read = {"at": at, "known_at": known_at}
     return key, cast("pl.DataFrame", pl.from_arrow(pa.table({"key": _texts(table[key]), "label": label, **read})))
+
+
+def _as_sets(values: pa.ChunkedArray) -> pa.Array:
+    """Sets of labels as texts, from texts or lists."""
+    whole = values.combine_chunks()
+    if not pa.types.is_list(whole.type):
+        return without_nan(whole).cast(pa.string())
+    return pa.array([None if each is None else json.dumps(each) for each in whole.to_pylist()], pa.string())
+
+
+def _of_columns(table: pa.Table, task: Task) -> pa.Array:
+    """Sets of labels as texts, from a column of two values for each label; null where one of them is null.
+
+    Raises
+    ------
+    ContractError
+        A value says neither yes nor no.
+    """
+    columns = []
+    for name in task.labels:
+        if name not in table.column_names:
+            raise errors.RecipeError.unknown_column("monitor: labels", name, table.column_names)
+        values = without_nan(table[name].combine_chunks())
+        columns.append(label_sets.by_value(values, label_sets.meaning))
+        if (columns[-1] == UNKNOWN).any():
+            got = repr(values[int((columns[-1] == UNKNOWN).argmax())].as_py())
+            expected = "true and false, 1 and 0, or yes and no"
+            raise errors.ContractError.build(
+                f"monitor: labels, column '{name}'", got=got, expected=expected, field=name
+            )
+    each = np.stack(columns, axis=1)
+    return label_sets.texts(np.where(np.isnan(each).any(axis=1), -1.0, label_sets.number(each == 1)), task.labels)
 
 
 def _texts(values: pa.ChunkedArray) -> pa.ChunkedArray:

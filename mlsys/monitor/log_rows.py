@@ -201,7 +201,7 @@ def _reason(task: Task) -> pl.Expr:
     )  # fmt: skip
     if task.is_classification:
         count, filled = pl.col("probabilities").list.len(), pl.col("probabilities").list.drop_nulls().list.len()
-        is_whole = (count == len(task.classes)) & (filled == count)
+        is_whole = (count == len(task.output_names)) & (filled == count)
         reason = reason.when(~is_whole.fill_null(value=False)).then(pl.lit(NO_PROBABILITIES))
     return reason.otherwise(pl.lit(None, pl.String))
 

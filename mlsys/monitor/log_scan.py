@@ -16,10 +16,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlsys import errors, expressions
+from mlsys import label_sets as labels
 from mlsys.deploy.prediction_log import logged_name
 from mlsys.monitor.labels import class_codes
 from mlsys.monitor.log_rows import ENTITY, IDENTITY, REASON
-from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows
+from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows, label_columns
 from mlsys.monitor.windows import Calendar, Window, WindowKey
 from mlsys.schema import Task
 from mlsys.statistics import TableStatistics
@@ -123,8 +124,13 @@ def _grouped(rows: pl.DataFrame, task: Task) -> pl.DataFrame:
 def _typed(rows: pl.DataFrame, reference: ReferenceRows) -> pa.Table:
     """The rows in the types of the statistics: classes as values."""
     task = reference.task
-    table = rows.select(*[name for name in reference.schema.names if name != PREDICTION], "model_version").to_arrow()
-    if task.is_classification:
+    own = {PREDICTION, *label_columns(task)}
+    table = rows.select(*[name for name in reference.schema.names if name not in own], "model_version").to_arrow()
+    for name, probability in zip(label_columns(task), model_output(rows, task).T, strict=True) if task.labels else ():
+        table = table.append_column(name, pa.array(probability))
+    if task.labels:
+        prediction = labels.texts(class_codes(rows[PREDICTION], task), task.labels)
+    elif task.is_classification:
         prediction = class_values(class_codes(rows[PREDICTION], task), task.class_names)
     else:
         prediction = rows[PREDICTION].cast(pl.Float64).to_arrow()
@@ -138,10 +144,10 @@ def class_values(codes: NDArray[np.float64], names: Sequence[Any]) -> pa.Array:
 
 
 def model_output(rows: pl.DataFrame, task: Task) -> NDArray[np.float64]:
-    """The model's output: probabilities of shape (n, classes), or values (n,)."""
+    """The model's output: probabilities of shape (n, classes) or (n, labels), or values (n,)."""
     if not task.is_classification:
         return rows[SCORE].to_numpy().astype(np.float64)
-    return rows["probabilities"].cast(pl.Array(pl.Float64, len(task.classes))).to_numpy().astype(np.float64)
+    return rows["probabilities"].cast(pl.Array(pl.Float64, len(task.output_names))).to_numpy().astype(np.float64)
 
 
 def _slice_values(rows: pl.DataFrame, key: str, reference: ReferenceRows) -> list[str | None]:

@@ -63,7 +63,7 @@ TABLE = ":table"
 
 
 def profile_table(
-    windows: Sequence[Window], reference: ReferenceRows, granularity: str, threshold: float | None
+    windows: Sequence[Window], reference: ReferenceRows, granularity: str, threshold: float | Sequence[float] | None
 ) -> pa.Table:
     """One row for each window, slice and column, one ``:table`` for the whole, and the reference as BASELINE."""
     rows = [_column_profile(name, column, None, granularity, reference) for name, column in reference.columns.items()]
@@ -128,7 +128,7 @@ def _filled(columns: Mapping[str, ColumnStatistics]) -> list[str]:
     return [name for name, column in columns.items() if column.num_rows > column.num_nulls]
 
 
-def _performance(window: Window, task: Task, threshold: float | None) -> dict[str, Any]:
+def _performance(window: Window, task: Task, threshold: float | Sequence[float] | None) -> dict[str, Any]:
     """Metrics of the rows that have a label, even where others are still to come."""
     y, output, _ = window.labelled.arrays()
     if not len(y) or task.is_ranking:  # of which these tables have no column
@@ -143,9 +143,13 @@ def _performance(window: Window, task: Task, threshold: float | None) -> dict[st
             "mean_absolute_percentage_error": known["mape"],
             "r2_score": known["r2"],
         }
+    cut = 0.5 if threshold is None else threshold
+    if task.labels:
+        named = {"accuracy_score": "subset_accuracy", "roc_auc_score": "macro_roc_auc", "log_loss": "mean_log_loss"}
+        return {column: _number(measure(name, y, output, cut)) for column, name in named.items()}
     names = task.class_names
     truth = y.astype(np.int64)
-    label = Predicted(output, 0.5 if threshold is None else threshold).label
+    label = Predicted(output, cut).label
     counts = weighted.matrix(truth, label, len(names))
     return {
         "accuracy_score": _number(weighted.accuracy(counts)),

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsys import label_sets as labels
 from mlsys.evaluate.metrics import Metric, Predicted
 from mlsys.monitor.windows import Window
 from mlsys.reports import formats
@@ -103,7 +104,11 @@ def estimate_by_blocks(
 
 
 def weighted_metric(
-    metric: Metric, y: Floats, output: Floats, threshold: float | None, groups: NDArray[Any] | None = None
+    metric: Metric,
+    y: Floats,
+    output: Floats,
+    threshold: float | Sequence[float] | None,
+    groups: NDArray[Any] | None = None,
 ) -> Statistic:
     """A metric of these rows as a function of their weights."""
     truth = y if metric.needs in ("value", "ranked") else y.astype(np.int64)
@@ -117,7 +122,10 @@ def calibration_gap(y: Floats, output: Floats, task: Task, index: int) -> Statis
     Calibration in the large (Cox 1958, Biometrika 45:562), 0 for probabilities that are right
     on average.
     """
-    difference = output - y if task.kind is TaskKind.REGRESSION else output[:, index] - (y == index)
+    if task.labels:
+        difference = output[:, index] - labels.table(y, len(task.labels))[:, index]
+    else:
+        difference = output - y if task.kind is TaskKind.REGRESSION else output[:, index] - (y == index)
 
     def statistic(weight: Floats | None) -> float:
         if weight is None:
@@ -144,7 +152,7 @@ class PerformanceLimits:
     max_loss: float
     max_gap: float
     confidence: float
-    threshold: float | None = None
+    threshold: float | Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +218,8 @@ class Performance:
         entries = evaluation.get("metrics", evaluation).items()
         estimates = {name: _estimate(entry, clustered=clustered) for name, entry in entries}
         metrics = {name: estimate for name, estimate in estimates.items() if estimate is not None}
+        if task.labels:
+            return cls(metrics, _label_gaps(evaluation))
         bins = evaluation.get("calibration", {}).get("bins") if task.kind is TaskKind.BINARY else None
         if not bins:
             return cls(metrics)
@@ -218,6 +228,15 @@ class Performance:
         predicted, observed = (count @ rates / count.sum()).tolist()
         error = math.sqrt(observed * (1 - observed) / count.sum())
         return cls(metrics, {1: PerformanceEstimate(predicted - observed, error=error)}, observed, predicted)
+
+
+def _label_gaps(evaluation: Mapping[str, Any]) -> dict[int, PerformanceEstimate]:
+    """Calibration gap of each of several labels on the test rows, with the error of its observed rate."""
+    gaps, num_rows = {}, evaluation.get("num_rows") or math.nan
+    for index, each in enumerate(evaluation.get("labels", ())):
+        error = math.sqrt(each["rate"] * (1 - each["rate"]) / num_rows)
+        gaps[index] = PerformanceEstimate(each["mean_probability"] - each["rate"], error=error)
+    return gaps
 
 
 def measure(window: Window, task: Task, metrics: Sequence[Metric], limits: PerformanceLimits) -> Performance:
@@ -246,8 +265,8 @@ def measure(window: Window, task: Task, metrics: Sequence[Metric], limits: Perfo
 def _gap_indices(task: Task) -> Sequence[int]:
     if task.is_ranking:  # whose scores are on no scale
         return ()
-    if task.kind is TaskKind.MULTICLASS:
-        return range(len(task.classes))
+    if task.kind in (TaskKind.MULTICLASS, TaskKind.MULTILABEL):
+        return range(len(task.output_names))
     return (1,) if task.kind is TaskKind.BINARY else (0,)
 
 
@@ -329,7 +348,7 @@ def _loss(what: str, value: float, limit: float, certain: bool, margin: float, d
 
 def _gap_detail(performance: Performance, task: Task, index: int, gap: float, base: float) -> str:
     """A sentence such as ``late=true: predicted 28.2%, observed 39.5%: 11.3 points too low``."""
-    name = f"{task.target}={task.class_names[index]}"
+    name = task.labels[index] if task.labels else f"{task.target}={task.class_names[index]}"
     rates = f"predicted {formats.percent(performance.predicted)}, observed {formats.percent(performance.observed)}: "
     points = f"{100 * abs(gap):.1f} points too {'high' if gap > 0 else 'low'}"
     tested = f" ({100 * abs(base):.1f} too {'high' if base > 0 else 'low'} on the test rows)" if base else ""

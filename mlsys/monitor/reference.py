@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mlsys.bundle import Bundle
 from mlsys.deploy.prediction_log import logged_name
-from mlsys.predict import image_measures
+from mlsys.predict import image_measures, probability_of
 from mlsys.schema import Column, Kind, Schema, Task, TaskKind
 from mlsys.statistics import ColumnStatistics
 from mlsys.statistics.arrays import Floats, as_floats, plain
@@ -195,7 +195,8 @@ class ReferenceRows:
         named = [column.model_copy(update={"name": logged_name(column.name)}) for column in features]
         columns = {new.name: inputs.columns[old.name] for new, old in zip(named, features, strict=True)}
         answers = bundle.reference.predictions.columns if bundle.reference.predictions else {}
-        own = {name: answers[name] for name in (PREDICTION, SCORE) if name in answers}
+        of_labels = label_columns(task)
+        own = {name: answers[name] for name in (PREDICTION, SCORE, *of_labels) if name in answers}
         columns |= {**own, task.target: inputs.target}
         bins = {name: ReferenceBins.of(name, column) for name, column in columns.items()}
         measured = _measures(bundle, columns)
@@ -203,8 +204,9 @@ class ReferenceRows:
         bins |= {name: ReferenceBins.of(name, column).of_present() for name, column in measured.items()}
         pseudo = PREDICTION if task.kind is TaskKind.MULTICLASS else SCORE
         moving = {column.name for column in named if column.kind is Kind.DATETIME}
-        watched = tuple(name for name in columns if name not in moving and name not in {PREDICTION, SCORE, task.target})
-        watched += (pseudo,) if pseudo in own else ()
+        others = {*own, PREDICTION, SCORE, task.target}
+        watched = tuple(name for name in columns if name not in moving and name not in others)
+        watched += tuple(name for name in (of_labels or [pseudo]) if name in own)
         pictures = tuple(column.name for column in named if column.kind is Kind.IMAGE)
         measures = [column for name in pictures for column in image_measures.columns(name) if column.name in measured]
         as_bytes = {"kind": Kind.BYTES}  # pictures are decoded once, to be measured
@@ -234,4 +236,10 @@ def _measures(bundle: Bundle, others: Container[str]) -> dict[str, ColumnStatist
 
 def _prediction_columns(task: Task) -> tuple[Column, ...]:
     kind, name = (Kind.CATEGORICAL, "string") if task.is_classification else (Kind.NUMERIC, "double")
-    return (Column(name=PREDICTION, type=name, kind=kind), Column(name=SCORE, type="double", kind=Kind.NUMERIC))
+    numbers = (Column(name=each, type="double", kind=Kind.NUMERIC) for each in (SCORE, *label_columns(task)))
+    return (Column(name=PREDICTION, type=name, kind=kind), *numbers)
+
+
+def label_columns(task: Task) -> list[str]:
+    """Name the columns with the probability of each of several labels, which are judged in place of the sets."""
+    return [probability_of(name) for name in task.labels]

@@ -199,9 +199,9 @@ def _loss(window: Json, what: str) -> Json:
 
 
 def _rate_charts(value: Json, times: Sequence[str]) -> list[Html]:
-    """Observed and predicted rate (or mean) of each window; none for several classes, and none for a ranking."""
+    """Observed and predicted rate (or mean) of each window; none for several classes or labels, nor for a ranking."""
     kind = value["task"]["kind"]
-    if kind in ("multiclass", "ranking"):
+    if kind in ("multiclass", "multilabel", "ranking"):
         return []
     windows, base = value["windows"], value["baseline"]
     what = "rate" if kind == "binary" else "mean"

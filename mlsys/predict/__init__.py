@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlsys import errors, models
+from mlsys import label_sets as labels
 from mlsys.bundle import Bundle
 from mlsys.features.online.lookup import FeatureSource
 from mlsys.predict.coercion import plain
@@ -126,15 +127,17 @@ class Predictions:
     Attributes
     ----------
     prediction
-        n class values, or n float64 values of the target.
+        n class values, n sets of labels as texts (`mlsys.label_sets`), or n float64 values of the target.
     probabilities
-        float64 of shape (n, classes) in the order of `Task.classes`; None for regression.
+        float64 of shape (n, classes) in the order of `Task.classes`, or (n, labels); None for regression.
     score
-        n float64: the positive class's probability, the highest probability, or the value.
+        n float64: the positive class's probability, the highest probability, of labels the mean one, or the value.
     unseen
         Values that training never saw, counted by column; only columns that had any.
     rare
         Values that training saw too seldom to keep apart, likewise.
+    decisions
+        For several labels, (n, labels): whether the row is said to have the label; else None.
     """
 
     task: Task
@@ -143,18 +146,25 @@ class Predictions:
     score: NDArray[np.float64]
     unseen: dict[str, int] = field(default_factory=dict)
     rare: dict[str, int] = field(default_factory=dict)
+    decisions: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.prediction)
 
     def arrow(self, model_version: str | None = None) -> pa.Table:
-        """Columns ``prediction``, ``probability_<class>`` …, and ``model_version`` if one is given."""
-        kinds = {"b": pa.bool_(), "i": pa.int64(), "f": pa.float64(), "U": pa.string()}
+        """Columns ``prediction``, ``probability_<class>`` …, and ``model_version`` if one is given.
+
+        Of several labels they are ``probability_<label>`` and ``prediction_<label>``, true or false.
+        """
+        kinds = {"b": pa.bool_(), "i": pa.int64(), "f": pa.float64(), "U": pa.string(), "O": pa.string()}
         kind = kinds[self.prediction.dtype.kind]
         columns: dict[str, Any] = {"prediction": pa.array(self.prediction.tolist(), kind)}
         if self.probabilities is not None:
-            named = zip(self.task.class_names, self.probabilities.T, strict=True)
-            columns |= {f"probability_{name}": probability for name, probability in named}
+            named = zip(self.task.output_names, self.probabilities.T, strict=True)
+            columns |= {probability_of(name): probability for name, probability in named}
+        if self.decisions is not None:
+            of_labels = zip(self.task.labels, self.decisions.T, strict=True)
+            columns |= {f"prediction_{name}": pa.array(called) for name, called in of_labels}
         if model_version is not None:
             columns["model_version"] = pa.repeat(model_version, len(self))
         return pa.table(columns)
@@ -215,8 +225,9 @@ class Predictor:
     def predict(self, frame: FrameT, *, extra: Literal["refuse", "ignore"] = "refuse") -> FrameT:
         """Predict the rows of a pandas, Polars or Arrow table; a table of the same kind comes back.
 
-        Its columns are ``prediction`` and, of a classifier, ``probability_<class>`` for each class: those
-        of ``mlsys predict``. The index of a pandas table is kept.
+        Its columns are ``prediction`` and, of a classifier, ``probability_<class>`` for each class; of several labels
+        ``probability_<label>`` and ``prediction_<label>``: those of ``mlsys predict``. The index of a pandas table is
+        kept.
 
         Parameters
         ----------
@@ -287,13 +298,22 @@ class Predictor:
         return replace(decide(self.task, raw, self.bundle.threshold), unseen=unseen, rare=rare)
 
 
-def decide(task: Task, raw: NDArray[np.float64], threshold: float | None) -> Predictions:
-    """Turn a family's output into predictions: values of shape (n,), or probabilities (n, classes).
+def probability_of(name: str) -> str:
+    """Name the column that holds the probability of a class or a label."""
+    return f"probability_{name}"
 
-    Ties between classes go to the first; a binary score equal to the threshold is positive.
+
+def decide(task: Task, raw: NDArray[np.float64], threshold: float | Sequence[float] | None) -> Predictions:
+    """Turn a family's output into predictions: values of shape (n,), or probabilities (n, classes) or (n, labels).
+
+    Ties between classes go to the first; a binary score, or one of a label, equal to the threshold is positive.
     """
     if not task.is_classification:
         return Predictions(task, raw, None, raw)
+    if task.labels:
+        called = raw >= (HALF if threshold is None else np.asarray(threshold))
+        sets = np.array(labels.texts(labels.number(called), task.labels).to_pylist(), object)
+        return Predictions(task, sets, raw, raw.mean(axis=1), decisions=called)
     classes = np.array(task.classes)
     if task.kind is TaskKind.BINARY:
         score = raw[:, 1]

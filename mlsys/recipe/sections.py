@@ -1,7 +1,4 @@
-"""The sections of a recipe, one a step, as pydantic models.
-
-The descriptions of the fields go into the JSON schema, and from there into docs/recipe.md.
-"""
+"""The sections of a recipe, one a step; their descriptions go into the JSON schema and into docs/recipe.md."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ from mlsys.recipe.columns import Columns, LongSpan, Span
 from mlsys.recipe.forecast import ForecastSection
 from mlsys.recipe.losses import LossValue
 from mlsys.recipe.reading import CELLS, Reading, Section, Source, Text
+from mlsys.recipe.targets import TargetValue, shown
 from mlsys.recipe.train_section import TrainSection
 from mlsys.schema import Kind, Schema, TaskKind
 
@@ -429,7 +427,7 @@ class Recipe(Section):
     name: Annotated[str, AfterValidator(names.model_name)] = Field(
         pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="name of the model, its run and its endpoint"
     )
-    target: str = Field(description="column to predict")
+    target: TargetValue = Field(description="column to predict; or a list of columns of two values each, the labels")
     task: TaskKind | Literal["auto"] = Field(
         "auto",
         description="prediction task; auto decides by the target's values, and never for ranking, which orders the "
@@ -462,3 +460,8 @@ class Recipe(Section):
     tune: TuneSection = TuneSection()
     deploy: DeploySection = DeploySection()
     monitor: MonitorSection = MonitorSection()
+
+    @property
+    def target_column(self) -> str:
+        """The column of what is predicted; of several labels, the one that is made of theirs."""
+        return shown(self.target)

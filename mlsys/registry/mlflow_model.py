@@ -75,7 +75,8 @@ def signature(schema: Schema, task: Task, needed: list[str]) -> ModelSignature:
     kind = {bool: DataType.boolean, int: DataType.long, str: DataType.string}
     value = kind[type(task.classes[0])] if task.is_classification else DataType.double
     answers: list[ColSpec | TensorSpec] = [ColSpec(value, "prediction")]
-    answers += [ColSpec(DataType.double, f"probability_{name}") for name in task.class_names]
+    answers += [ColSpec(DataType.double, f"probability_{name}") for name in task.output_names]
+    answers += [ColSpec(DataType.boolean, f"prediction_{name}") for name in task.labels]
     return ModelSignature(MlflowSchema(columns), MlflowSchema(answers))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from mlsys import errors, models
 from mlsys.bundle import Bundle
 from mlsys.features.training import TrainingProgram
-from mlsys.models.calibration import Calibrated
+from mlsys.models.calibration import Calibrated, Temperature
 from mlsys.models.families.ensemble import Ensemble, EnsembleParams
 from mlsys.models.target_transform import Transformed
 from mlsys.schema import TaskKind
@@ -96,6 +96,8 @@ def _unrepeatable(opened: Bundle) -> tuple[str, str, str] | None:
             "values or classes of single rows: a script has no groups, in which a ranking is fitted",
             again,
         )
+    if opened.task.kind is TaskKind.MULTILABEL:
+        return "several labels", "one target: a script has one fit, and several labels are a model for each", again
     if opened.task.forecast is not None:
         usual = "rows without a past: of a forecast trees fit the difference from the naive one, which a script lacks"
         return "a forecast", usual, again
@@ -325,7 +327,7 @@ def _transformed(facts: Facts, called: set[str]) -> list[str]:
         lines.append(f"    p = {outputs[0]}")
     if isinstance(model, Transformed):
         lines.append("    p = inverse(p, TARGET)")
-    if isinstance(model, Calibrated):
+    if isinstance(model, Calibrated) and isinstance(model.temperature, Temperature):
         called.add("at_temperature")
         lines.append(f"    p = at_temperature(p, {model.temperature.temperature!r})")
     if facts.bundle.task.exposure is not None:

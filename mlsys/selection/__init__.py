@@ -294,7 +294,7 @@ def _left_out(recipe: Recipe, task: Task) -> list[str]:
     is_usual = task.loss is None and task.weight is None and not any(demands.values())
     if recipe.selection.families != "auto" or is_usual:
         return []
-    able = {name: family for name, family in models.FAMILIES.items() if task.kind in family.tasks}
+    able = {name: family for name, family in models.FAMILIES.items() if task.fitted.kind in family.tasks}
     lacks = {name: family.lacks(task, **demands) for name, family in able.items()}
     reasons = dict.fromkeys(lack for lack in lacks.values() if lack is not None)
     names = {reason: ", ".join(name for name, lack in lacks.items() if lack == reason) for reason in reasons}

@@ -38,6 +38,8 @@ def candidates(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> l
 
     Of many columns some pass the screen by chance; fewer than `MIN_SHARE` of them are not worth the fits.
     """
+    if next(iter(statistics.folds.values())).task.labels:  # of which there is no single mean
+        return []
     stated = {*recipe.features.columns, *recipe.data.kinds, *recipe.train.monotone}
     free = [
         column.name
@@ -52,6 +54,8 @@ def categories(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> l
     """Columns of whole numbers that are taken for categories, so many that their numbers would be lost."""
     stated = {*recipe.features.columns, *recipe.data.kinds, *recipe.train.monotone}
     whole = statistics.whole()
+    if whole.task.labels:
+        return []
     free = [column for column in schema.features if column.kind is Kind.CATEGORICAL and column.name not in stated]
     integers = [column.name for column in free if column.type.startswith(INTEGERS)]
     return [name for name in integers if (whole.columns[name].num_distinct or 0) > MAX_CODES]

@@ -89,7 +89,7 @@ BALANCED = CandidateForm("weighted classes", {"train.balance": "weights"})
 
 def balance_forms(split: Split, recipe: Recipe, task: Task) -> list[CandidateForm]:
     """Rows as they are and classes weighted, where the recipe leaves that to the comparison and a class is rare."""
-    if recipe.train.balance != "auto" or not task.is_classification:
+    if recipe.train.balance != "auto" or not task.is_classification or task.labels:
         return []
     positions = np.asarray(encode_target(split.table("train", [task.target])[task.target], task), np.intp)
     counts = np.bincount(positions[positions >= 0], minlength=len(task.classes))

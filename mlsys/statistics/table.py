@@ -22,7 +22,7 @@ from mlsys.statistics.encoding import EncodedColumn, encode
 def encode_target(values: pa.Array | pa.ChunkedArray, task: Task) -> npt.NDArray[Any]:
     """Encode the target as numbers: class index (int64, -1 for none), or float64 with NaN for none.
 
-    A value that is no class of the task counts as none.
+    A value that is no class of the task counts as none; of several labels, a set that is no class as the last one.
     """
     if not task.is_classification:
         return np.asarray(pc.cast(values, pa.float64(), safe=False), dtype=np.float64)
@@ -33,7 +33,10 @@ def encode_target(values: pa.Array | pa.ChunkedArray, task: Task) -> npt.NDArray
         classes = pa.array(list(task.classes)).cast(column.type)
     except pa.ArrowException:
         column, classes = column.cast(pa.string()), pa.array([str(value) for value in task.classes])
-    return np.asarray(pc.fill_null(pc.index_in(column, value_set=classes), -1)).astype(np.int64)
+    index = np.asarray(pc.fill_null(pc.index_in(column, value_set=classes), -1)).astype(np.int64)
+    if task.labels:
+        index[(index < 0) & np.asarray(column.is_valid())] = len(classes) - 1
+    return index
 
 
 def encode_columns(table: pa.Table, schema: Schema, task: Task) -> dict[str, EncodedColumn]:

@@ -17,6 +17,7 @@ doi:10.1037/0033-2909.118.1.155: standard error of R², 2 R (1 - R²) / sqrt(n).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mlsys import label_sets as labels
 from mlsys.schema import Kind, Schema, Task
 from mlsys.statistics import encode_target
 from mlsys.statistics.arrays import Bools, Floats, Ints, as_floats, plain
@@ -47,11 +49,12 @@ class Strength:
     measure, value
         ``auc`` (0.5 … 1, one class against the rest, averaged) or ``r2`` (0 … 1), over the sample.
     weakest
-        The AUC of the class that is told apart worst; `value` for two classes and numbers.
+        The AUC of the class that is told apart worst, of several labels that of the one told apart best; `value` for
+        two classes and numbers.
     low
         Lower end of a one-sided 95 % interval of `weakest`.
     by_class
-        AUC of each class with enough rows, by its position in the task.
+        AUC of each class, or each label, with enough rows, by its position in the task.
     """
 
     measure: str
@@ -63,7 +66,7 @@ class Strength:
 
 def measure(rows: pa.Table, schema: Schema, task: Task) -> dict[str, Strength]:
     """Strength of each feature in a sample of rows; a column that cannot be judged is left out."""
-    y = encode_target(rows[task.target], task)
+    y = labels.numbers(rows[task.target], task.labels) if task.labels else encode_target(rows[task.target], task)
     fold = sample_folds(rows)
     strengths = {
         column.name: strength(rows[column.name], column.kind, y, task, fold)
@@ -76,7 +79,7 @@ def measure(rows: pa.Table, schema: Schema, task: Task) -> dict[str, Strength]:
 def strength(values: pa.ChunkedArray, kind: Kind, y: npt.NDArray[Any], task: Task, fold: Ints) -> Strength | None:
     """Strength of one column; None with too few labelled rows, or where the column or the target is constant.
 
-    `y` is as `encode_target` gives it, `fold` a number below five for each row.
+    `y` is as `encode_target` gives it, or numbers of sets of labels, `fold` a number below five for each row.
     """
     labelled = y >= 0 if task.is_classification else np.isfinite(y)
     if labelled.sum() < MIN_ROWS:
@@ -88,7 +91,10 @@ def strength(values: pa.ChunkedArray, kind: Kind, y: npt.NDArray[Any], task: Tas
         return None
     if not task.is_classification:
         return _r2_strength(bins, number, y.astype(np.float64), fold)
-    return _auc_strength(bins, number, y.astype(np.int64), fold, len(task.classes))
+    y = y.astype(np.int64)
+    if task.labels:
+        return _auc_strength(bins, number, list(labels.table(y, len(task.labels)).T), fold, worst=max)
+    return _auc_strength(bins, number, [y == index for index in range(len(task.classes))], fold)
 
 
 def _binned(array: pa.Array, kind: Kind) -> tuple[Ints, Floats | None]:
@@ -105,11 +111,13 @@ def _binned(array: pa.Array, kind: Kind) -> tuple[Ints, Floats | None]:
     return np.unique(bins, return_inverse=True)[1].astype(np.int64), np.where(present, number, middle)
 
 
-def _auc_strength(bins: Ints, number: Floats | None, label: Ints, fold: Ints, classes: int) -> Strength | None:
+def _auc_strength(
+    bins: Ints, number: Floats | None, classes: list[Bools], fold: Ints, worst: Callable[..., int] = min
+) -> Strength | None:
+    """Strength by the rows of each class; `worst` is the position of the one that counts."""
     by_class: dict[int, float] = {}
     ordered = None if number is None else np.unique(number, return_inverse=True)[1]
-    for index in range(classes):
-        is_class = label == index
+    for index, is_class in enumerate(classes):
         if min(is_class.sum(), (~is_class).sum()) < MIN_CLASS_ROWS:
             continue
         scores = [_out_of_fold_auc(bins, is_class, fold)]
@@ -119,11 +127,11 @@ def _auc_strength(bins: Ints, number: Floats | None, label: Ints, fold: Ints, cl
         by_class[index] = max(0.5, *scores)
     if not by_class:
         return None
-    worst = min(by_class, key=lambda index: by_class[index])
-    num_positive = int((label == worst).sum())
-    error = auc_standard_error(by_class[worst], num_positive, len(label) - num_positive)
+    decisive = worst(by_class, key=lambda index: by_class[index])
+    num_positive = int(classes[decisive].sum())
+    error = auc_standard_error(by_class[decisive], num_positive, len(bins) - num_positive)
     mean = float(np.mean(list(by_class.values())))
-    return Strength("auc", mean, by_class[worst], by_class[worst] - Z_95_LOWER * error, by_class)
+    return Strength("auc", mean, by_class[decisive], by_class[decisive] - Z_95_LOWER * error, by_class)
 
 
 def _out_of_fold_auc(bins: Ints, positive: Bools, fold: Ints) -> float:

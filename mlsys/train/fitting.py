@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlsys import bundle, cluster, models
+from mlsys import label_sets as labels
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics, thresholds
 from mlsys.features.online.views import FeatureView
 from mlsys.models import calibration
-from mlsys.models.calibration import Calibrated, Temperature
+from mlsys.models.calibration import Calibrated, LabelTemperatures, Temperature
 from mlsys.models.class_balance import ClassBalance
 from mlsys.models.families import ensemble
 from mlsys.models.families.ensemble import EnsembleParams, Member
@@ -29,7 +30,7 @@ from mlsys.models.interface import Device, DistributedFamily
 from mlsys.models.matrix import Matrix, joined
 from mlsys.models.model_files import read_arrays, write_arrays
 from mlsys.models.target_transform import TargetTransform, Transformed
-from mlsys.predict import HALF, decide, image_measures
+from mlsys.predict import HALF, decide, image_measures, probability_of
 from mlsys.predict.coercion import to_json
 from mlsys.recipe import ReadOptions, Recipe
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
@@ -82,16 +83,16 @@ class JudgedRows:
 class ValidationResult:
     """Score, decision threshold and predictions of a fitted model on the validation rows.
 
-    The threshold is that of a binary model, None otherwise; `score` is the value of the recipe's `metric`.
-    Without validation rows, `score` and `predictions` (statistics of prediction, score and label) are None. All are of
-    calibrated probabilities, where there is a `temperature`.
+    The threshold is that of a binary model, of several labels one for each, None otherwise; `score` is the value of the
+    recipe's `metric`. Without validation rows, `score` and `predictions` (statistics of prediction, score and label)
+    are None. All are of calibrated probabilities, where there is a `temperature`.
     """
 
-    threshold: float | None
+    threshold: float | tuple[float, ...] | None
     metric: str
     score: float | None
     predictions: TableStatistics | None
-    temperature: Temperature | None = None
+    temperature: Temperature | LabelTemperatures | None = None
 
 
 def fit(
@@ -146,7 +147,12 @@ def fit(
         progress(f"{family}: {validated.metric} {validated.score:.4f} on rows that were not fitted on")
     temperature = validated.temperature
     if temperature is not None:
-        progress(f"{family}: probabilities at temperature {temperature.temperature:.3f} lower the log loss")
+        progress(f"{family}: probabilities at temperature {_shown(temperature)} lower the log loss")
+    of_labels = models.label_models(model)
+    if of_labels is not None and of_labels.constant:
+        progress(
+            f"{family}: too few rows have or lack a label, whose rate is its answer: {', '.join(of_labels.constant)}"
+        )
     # 3. The bundle, with the statistics that the monitor compares with.
     names = image_measures.pictures(split.schema)
     pictures = cluster.call(_measure_pictures, split, names, task) if names else None
@@ -174,17 +180,23 @@ def fit(
     return stored
 
 
+def _shown(temperature: Temperature | LabelTemperatures) -> str:
+    own = temperature.temperatures if isinstance(temperature, LabelTemperatures) else (temperature.temperature,)
+    return ", ".join(f"{number:.3f}" for number in own)
+
+
 def plan(
     split: Split, recipe: Recipe, family: str, width: int | None = None, task: Task | None = None
 ) -> cluster.ExecutionPlan:
     """Choose between one task and the cluster, on which only some families can be fitted.
 
     Where the matrix of so many features as `width` is larger than the memory of all machines, one task streams the
-    rows, if the family can be fitted so. A ranking is fitted by one task, whatever its size.
+    rows, if the family can be fitted so. A ranking and the models of labels are fitted by one task, whatever the size.
     """
     num_rows, spread = split.num_rows["train"], models.family(family)
-    if task is not None and task.is_ranking:
-        return cluster.ExecutionPlan("task", f"{num_rows:,} rows: the rows of a group are ranked together, by one task")
+    together = None if task is None else _together(task)
+    if together is not None:
+        return cluster.ExecutionPlan("task", f"{num_rows:,} rows: {together}")
     if not isinstance(spread, DistributedFamily):
         return cluster.ExecutionPlan("task", f"{num_rows:,} rows: {family} is fitted by one task, whatever the size")
     files = [pq.read_metadata(path) for path in split.paths("train")]
@@ -199,6 +211,13 @@ def plan(
     if 0 < most < needed:
         return cluster.ExecutionPlan("stream", f"{size}, which no machine holds: its rows are read again and again")
     return chosen
+
+
+def _together(task: Task) -> str | None:
+    """Why one task fits all rows, whatever their number; None where the rows may be spread."""
+    if task.is_ranking:
+        return "the rows of a group are ranked together, by one task"
+    return f"one task fits the models of {len(task.labels)} labels" if task.labels else None
 
 
 def _fit(
@@ -303,7 +322,7 @@ def useful_threads(num_values: int) -> int:
 def _fit_rows(given: tuple[cluster.Shared[Matrix], TrainingJob], threads: int = 1) -> Any:
     rows, job = given
     how: dict[str, Any] = {"seed": job.recipe.seed, "threads": threads}
-    return job.fitting_family.fit(job.as_fitted(rows.get()), None, job.task, job.params, **how)
+    return job.learner.fit(job.as_fitted(rows.get()), None, job.task, job.params, **how)
 
 
 def fit_in_task(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
@@ -316,7 +335,7 @@ def fit_in_task(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
 def fit_streamed(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
     """Fit, validate and fit again in this process, on rows that are read whenever the family asks for them."""
     how: dict[str, Any] = {"seed": job.recipe.seed, "threads": threads}
-    family = job.fitting_family
+    family = cast("DistributedFamily[Any, Any]", job.learner)
     validation = job.read("validation")
     stopping = job.counted(validation) if validation.num_rows else None
     model = family.fit_blocks(job.streamed(BOTH[:1]), stopping, job.task, job.params, **how)
@@ -342,13 +361,18 @@ def validate(job: TrainingJob, model: Any, matrix: Matrix) -> ValidationResult:
 
 def judge(job: TrainingJob, rows: JudgedRows) -> ValidationResult:
     """Judge predictions of rows that were not fitted on."""
-    y, output, cut, temperature = rows.y, rows.output, None, None
+    y, output = rows.y, rows.output
+    cut: float | tuple[float, ...] | None = None
+    temperature: Temperature | LabelTemperatures | None = None
     if job.task.is_classification and job.recipe.train.calibration == "auto" and rows.weight is None:
-        temperature = calibration.fit(y, output)
+        temperature = calibration.fit_labels(y, output) if job.task.labels else calibration.fit(y, output)
         output = output if temperature is None else temperature.apply(output)
+    rule = job.recipe.evaluate.threshold, job.recipe.evaluate.cost
     if job.task.kind is TaskKind.BINARY:
-        rule, cost = job.recipe.evaluate.threshold, job.recipe.evaluate.cost
-        cut = thresholds.choose(y, output[:, 1], rule, cost, rows.weight)
+        cut = thresholds.choose(y, output[:, 1], *rule, rows.weight)
+    elif job.task.labels:
+        has = labels.table(y, len(job.task.labels))
+        cut = tuple(thresholds.choose(has[:, k], p, *rule, rows.weight) for k, p in enumerate(output.T))
     metric = metrics.find(job.recipe.selection.metric, job.task.kind, metrics.usual(job.task)).name
     if not len(y):
         return ValidationResult(cut, metric, None, None)
@@ -356,11 +380,16 @@ def judge(job: TrainingJob, rows: JudgedRows) -> ValidationResult:
     return ValidationResult(cut, metric, float(score), _statistics(job.task, y, output, cut), temperature)
 
 
-def _statistics(task: Task, y: NDArray[np.float64], output: NDArray[np.float64], cut: float | None) -> TableStatistics:
+def _statistics(
+    task: Task, y: NDArray[np.float64], output: NDArray[np.float64], cut: float | tuple[float, ...] | None
+) -> TableStatistics:
     """Statistics of the predictions, decided as `Predictor` decides, and of the labels."""
     predicted = decide(task, output, cut)
     names, kind = task.class_names, Kind.CATEGORICAL if task.is_classification else Kind.NUMERIC
-    if task.is_classification:
+    beside = {probability_of(name): p for name, p in zip(task.labels, output.T, strict=True)} if task.labels else {}
+    if task.labels:
+        prediction, label = pa.array(predicted.prediction.tolist(), pa.string()), labels.texts(y, task.labels)
+    elif task.is_classification:
         name_of = dict(zip(task.classes, names, strict=True))
         prediction = pa.array([name_of[value] for value in predicted.prediction.tolist()])
         label = pa.array([names[int(index)] for index in y])
@@ -370,11 +399,13 @@ def _statistics(task: Task, y: NDArray[np.float64], output: NDArray[np.float64],
         columns=(
             Column(name="prediction", type=str(prediction.type), kind=kind),
             Column(name="score", type="double", kind=Kind.NUMERIC),
+            *(Column(name=name, type="double", kind=Kind.NUMERIC) for name in beside),
             Column(name=LABEL, type=str(label.type), kind=kind, role=Role.TARGET),
         )
     )
-    statistics = TableStatistics.empty(schema, Task(kind=task.kind, target=LABEL, classes=tuple(names)))
-    statistics.update(pa.table({"prediction": prediction, "score": predicted.score, LABEL: label}))
+    described = Task(kind=task.kind, target=LABEL, classes=tuple(names), labels=task.labels)
+    statistics = TableStatistics.empty(schema, described)
+    statistics.update(pa.table({"prediction": prediction, "score": predicted.score, **beside, LABEL: label}))
     return statistics
 
 
@@ -426,9 +457,16 @@ def _provenance(
         "fitted_on": list(BOTH) if job.params_of_refit(model) is not None else ["train"],
         "validation": {"metric": validated.metric, "score": validated.score},
         **_target_facts(job),
-        **({} if validated.temperature is None else {"temperature": validated.temperature.temperature}),
+        **_of_labels(model),
+        **({} if validated.temperature is None else validated.temperature.model_dump()),
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("mlsys", "numpy", *libraries)},
         },
     }
+
+
+def _of_labels(model: Any) -> dict[str, Any]:
+    """The labels whose rate is their answer."""
+    own = models.label_models(model)
+    return {} if own is None else {"constant_labels": own.constant}

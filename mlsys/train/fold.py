@@ -12,9 +12,10 @@ import numpy as np
 from mlsys import errors, models
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
+from mlsys.models.binary_relevance import Relevance
 from mlsys.models.boosting import BoostingFamily
 from mlsys.models.class_balance import Balancing
-from mlsys.models.interface import FamilyParams
+from mlsys.models.interface import Family, FamilyParams
 from mlsys.models.matrix import Matrix, joined
 from mlsys.models.target_transform import Transform
 from mlsys.recipe import Recipe
@@ -24,6 +25,9 @@ from mlsys.train import constraints, samples, training_job
 
 Judge = int | Literal["validation"]
 
+LABEL_ROUNDS = "rounds of label "
+"""Begin of the names under which the rounds of each of several labels are noted."""
+
 
 @dataclass(frozen=True)
 class FoldResult:
@@ -32,7 +36,8 @@ class FoldResult:
     `score` is NaN where the metric is not defined on the judged rows. `predict_us_per_row` are microseconds for
     features and prediction; `best_rounds` are the boosting rounds kept, None for families without rounds; `cut` are
     parameters that the time of the fit ended at less than was asked for (`Family.cut`). `num_bytes` are those of the
-    stored model where they were asked for.
+    stored model where they were asked for. Of several labels, `best_rounds` are the most of one, `label_rounds` those
+    of each.
     """
 
     score: float
@@ -43,11 +48,13 @@ class FoldResult:
     num_judged: int
     cut: Mapping[str, int] = field(default_factory=dict)
     num_bytes: int | None = None
+    label_rounds: tuple[int | None, ...] = ()
 
     @property
     def reached(self) -> dict[str, int]:
         """The rounds of the model, if it has any, and what its time has cut: a fit of exactly these is the same one."""
-        return {**({} if self.best_rounds is None else {"rounds": self.best_rounds}), **self.cut}
+        own = {f"{LABEL_ROUNDS}{k}": rounds for k, rounds in enumerate(self.label_rounds) if rounds is not None}
+        return {**({} if self.best_rounds is None else {"rounds": self.best_rounds}), **own, **self.cut}
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ def judged(
     has_rounds = models.family(family).max_rounds(params) is not None
     how: dict[str, Any] = {"seed": seed, "threads": threads, "seconds": seconds}
     if exactly is not None:
-        params, rounds = _exact(params, exactly, is_boosted=isinstance(models.family(family), BoostingFamily))
+        params, rounds = _exact(params, exactly, models.learner(family, task), num_labels=len(task.labels))
         how |= rounds
     rows, scale = _rows(prepared, task, family, target, metric, seed, has_rounds=has_rounds)
     model = _fit(family, rows, task, params, {} if bins is None else bins, **how)
@@ -155,10 +162,11 @@ def judged(
     fitted = time.perf_counter()
     output = prepared.judged.of_rows(models.predict(family, model, prepared.judged.X))
     predict_s = time.perf_counter() - fitted
-    shape = (prepared.judged.num_rows, *([len(task.classes)] if task.is_classification else []))
+    shape = (prepared.judged.num_rows, *([len(task.output_names)] if task.is_classification else []))
     if np.shape(output) != shape:
         got, expected = f"predictions of shape {np.shape(output)}", f"{shape}, for classes a probability each"
         raise errors.RecipeError.build(f"models: family '{family}'", got=got, expected=expected)
+    of_labels = models.label_models(model)
     result = FoldResult(
         score=_score(metric, prepared.judged, output),
         fit_s=fitted - began,
@@ -168,6 +176,7 @@ def judged(
         num_judged=prepared.judged.num_rows,
         cut=models.cut(family, model),
         num_bytes=constraints.num_bytes(family, model) if measures_bytes else None,
+        label_rounds=() if of_labels is None else tuple(Relevance(models.family(family)).label_rounds(of_labels)),
     )
     return result, output
 
@@ -232,13 +241,16 @@ def _rows(
 
 
 def _exact(
-    params: FamilyParams, reached: Mapping[str, int], *, is_boosted: bool
+    params: FamilyParams, reached: Mapping[str, int], learner: Family[Any, Any], *, num_labels: int
 ) -> tuple[FamilyParams, dict[str, int]]:
     """Parameters of a fit that ends where another one did, and the rounds that boosting has to be told apart."""
-    cut, rounds = {name: value for name, value in reached.items() if name != "rounds"}, reached.get("rounds")
+    cut, rounds = {name: value for name, value in reached.items() if "rounds" not in name}, reached.get("rounds")
     if rounds is None:
         return params.model_copy(update=cut), {}
-    if is_boosted:
+    if isinstance(learner, Relevance):
+        each = [reached.get(f"{LABEL_ROUNDS}{k}") for k in range(num_labels)]
+        return learner.of_label_rounds(params.model_copy(update=cut), each), {}
+    if isinstance(learner, BoostingFamily):
         return params.model_copy(update=cut), {"exactly": rounds}
     return params.model_copy(update={**cut, "rounds": rounds, "early_stopping": 0}), {}
 
@@ -252,7 +264,7 @@ def _fit(
     **how: Any,
 ) -> Any:
     """Fit a family on rows, the second of which say when to stop, or a boosted one on the bins of earlier fits."""
-    chosen = models.family(family)
+    chosen = models.learner(family, task)
     if not isinstance(chosen, BoostingFamily):
         return chosen.fit(*rows, task, params, **how)
     key = family, chosen.bins_key(params)

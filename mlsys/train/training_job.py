@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlsys import errors, models
+from mlsys import label_sets as labels
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.features import directions, executors, plan, training
@@ -22,10 +23,10 @@ from mlsys.features.executors import FileRows, file_rows
 from mlsys.features.operations.operation import Encoding
 from mlsys.features.plan import FeaturePlan
 from mlsys.features.training import TrainingProgram
-from mlsys.models import class_balance, family, target_transform
+from mlsys.models import class_balance, target_transform
 from mlsys.models.class_balance import Balancing, ClassBalance, Corrected
 from mlsys.models.families.ensemble import Ensemble
-from mlsys.models.interface import Device, DistributedFamily, FamilyParams
+from mlsys.models.interface import Device, DistributedFamily, Family, FamilyParams
 from mlsys.models.matrix import Matrix, joined
 from mlsys.models.target_transform import TargetTransform, Transformed
 from mlsys.recipe import Recipe
@@ -48,7 +49,7 @@ MAX_SHOWN = 10
 
 def encoding(name: str) -> Encoding:
     """The encoding of a family's features; one that looks at none is given what trees take."""
-    own = family(name).encoding
+    own = models.family(name).encoding
     return "codes" if own == "none" else own
 
 
@@ -129,8 +130,9 @@ def read_blocks(blocks: Sequence[FileRows], fitted: TrainingProgram, task: Task)
 
 
 def _target(values: pa.ChunkedArray, task: Task) -> NDArray[np.float64]:
-    y = np.asarray(encode_target(values, task), dtype=np.float64)
-    absent = (y < 0) if task.is_classification else ~np.isfinite(y)
+    encoded = labels.numbers(values, task.labels) if task.labels else encode_target(values, task)
+    y = np.asarray(encoded, dtype=np.float64)
+    absent = ~(y >= 0) if task.is_classification else ~np.isfinite(y)
     if absent.any():
         got = f"{values[int(absent.argmax())].as_py()!r} in {absent.sum()} rows"
         expected = f"one of {', '.join(map(repr, task.classes))}" if task.classes else "a finite number"
@@ -152,11 +154,6 @@ class TrainingJob:
     target: Target = None
     parts: tuple[str, ...] = ("train",)
     device: Device = "cpu"
-
-    @property
-    def fitting_family(self) -> Any:
-        """The family on its device."""
-        return models.family(self.family).on(self.device)
 
     @property
     def columns(self) -> list[str]:
@@ -187,7 +184,7 @@ class TrainingJob:
         """Fit in this process; without validation rows nothing stops the boosting."""
         stopping = counted(validation, self.task, self.target) if validation.num_rows else None
         how: dict[str, Any] = {"seed": self.recipe.seed, "threads": threads}
-        model = self.fitting_family.fit(self.as_fitted(train), stopping, self.task, self.params, **how)
+        model = self.learner.fit(self.as_fitted(train), stopping, self.task, self.params, **how)
         return self.on_scale(model, validation if validation.num_rows else train)
 
     def refit(self, model: Any, train: Matrix, validation: Matrix, threads: int) -> Any:
@@ -199,7 +196,7 @@ class TrainingJob:
         if params is None:
             return model
         how: dict[str, Any] = {"seed": self.recipe.seed, "threads": threads}
-        blocks, chosen = [counted(each, self.task, self.target) for each in (train, validation)], self.fitting_family
+        blocks, chosen = [counted(each, self.task, self.target) for each in (train, validation)], self.learner
         blocks = [block for block in blocks if block.num_rows]
         if isinstance(chosen, DistributedFamily):
             again = chosen.fit_blocks(blocks, None, self.task, params, **how)
@@ -214,7 +211,12 @@ class TrainingJob:
         """
         if not self.is_refitted:
             return None
-        return models.family(self.family).params_of_refit(self.params, models.bare(model), self.growth)
+        return self.learner.params_of_refit(self.params, models.bare(model), self.growth)
+
+    @property
+    def learner(self) -> Family[Any, Any]:
+        """The family on its device, as it is fitted to the task."""
+        return models.learner(self.family, self.task, self.device)
 
     @property
     def is_refitted(self) -> bool:

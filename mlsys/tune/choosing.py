@@ -60,7 +60,7 @@ class FinalChoice(Searching):
         # 3. The rows that it was judged on, and those that the final fit has time for.
         members = [trial for trial, _ in chosen]
         facts["chosen"] = [trial.number for trial in members]
-        if self._is_log or not all(journal.has_predictions(trial) for trial in members):
+        if self._needs_held_out or not all(journal.has_predictions(trial) for trial in members):
             return made
         rows = cluster.call(trials.judged, self.shared(journal, 0.0), chosen, journal, threads=1)
         stored, most = self.store.put("judged", rows.write), self._final_rows(members)
@@ -147,9 +147,9 @@ class FinalChoice(Searching):
         return None if needed <= self.reserve else max(1_000, int(total * self.reserve / needed))
 
     @property
-    def _is_log(self) -> bool:
-        """True if the final fit needs held-out rows for the scale of its target."""
-        return training_job.target_kind(self.recipe, self.task) == "log"
+    def _needs_held_out(self) -> bool:
+        """True if the final fit needs held-out rows: for the scale of its target, or the rounds of each label."""
+        return training_job.target_kind(self.recipe, self.task) == "log" or bool(self.task.labels)
 
     def _candidates(self, allowed: list[Trial]) -> list[Trial]:
         order = sorted(allowed, key=lambda trial: (-self.metric.sign * trial.score, trial.number))
@@ -178,15 +178,15 @@ class FinalChoice(Searching):
     def params(self, trial: Trial) -> dict[str, Any]:
         """All parameters of a trial for the final fit: that grows as many rounds as the trial kept.
 
-        Where the scale of the target needs held-out rows, those stop the final fit, after twice as many at most. Where
-        there is no time for the full parameters, the final fit has those of the search, too.
+        Where the scale of the target or its labels need held-out rows, those stop the final fit, after twice as many at
+        most. Where there is no time for the full parameters, the final fit has those of the search, too.
         """
         family, full = models.family(trial.family), training_job.params_of(self.recipe, trial.family)
         cheaper = family.params_for_search(full)
         is_late = self._final_s([trial]) * family.cost(full) / family.cost(cheaper) > self.reserve
         own = (cheaper if is_late else full).model_dump(mode="json")
         params = models.params_of(trial.family, {**own, **trial.params, **trial.cut})
-        if trial.rounds is not None and not self._is_log:
+        if trial.rounds is not None and not self._needs_held_out:
             params = family.of_rounds(params, trial.rounds)
         elif trial.rounds is not None and "rounds" in type(params).model_fields:
             params = params.model_copy(update={"rounds": 2 * trial.rounds})

@@ -50,14 +50,15 @@ def _excluded(source: DataSection | Join) -> tuple[str, ...]:
 
 def collect(context: StepContext) -> CollectResult:
     """Collect the rows and the feature tables, check and join them, and divide them into parts."""
-    from mlsys.collect import forecasting, screening, snapshot, split, task
+    from mlsys.collect import forecasting, label_columns, screening, snapshot, split, task
     from mlsys.features.joins import assembly
 
     # 1. Read and check the rows and every feature table.
     recipe, store = forecasting.of_numbers(context.recipe), context.store
+    has_labels = label_columns.is_asked_for(recipe)
     context.progress("reading")
-    by, folder = recipe.split.column, context.folder
-    taken = snapshot.take(store, recipe.data, target=recipe.target, folder=folder, split_column=by, task=recipe.task)
+    by, folder, target = recipe.split.column, context.folder, None if has_labels else str(recipe.target)
+    taken = snapshot.take(store, recipe.data, target=target, folder=folder, split_column=by, task=recipe.task)
     tables = {
         name: take_table(context, name, join, recipe.data.timezone) for name, join in recipe.features.joins.items()
     }
@@ -66,13 +67,15 @@ def collect(context: StepContext) -> CollectResult:
     pairs = {name: (join, tables[name].snapshot) for name, join in recipe.features.joins.items()}
     added = forecasting.plan(whole, recipe) if recipe.forecast is not None else None
     if added is not None:
-        past = forecasting.write_past(store, whole, added.joins, recipe.target)
+        past = forecasting.write_past(store, whole, added.joins, recipe.target_column)
         pairs |= {name: (join, past) for name, join in added.joins.items()}
     if pairs:
         done = assembly.assemble(store, whole, pairs, context.progress)
         whole, joined = done.snapshot, done.report
     # 3. Decide the task, leave out what is known only with the answer, and divide the rows.
-    decided = task.decide(whole, recipe)
+    labelled = label_columns.combine(store, whole, recipe) if has_labels else None
+    whole = whole if labelled is None else labelled.snapshot
+    decided = task.decide(whole, recipe) if labelled is None else label_columns.decide(labelled, recipe)
     named = [*context.observed["named"], *recipe.data.allow_personal]
     if added is not None:
         decided, named = decided.model_copy(update={"forecast": added.facts}), [*named, *added.named]
@@ -95,7 +98,8 @@ def collect(context: StepContext) -> CollectResult:
             *messages(taken.report),
             *of_tables,
             *(added.messages if added else ()),
-            *split.messages(parts, recipe.target),
+            *(() if labelled is None else labelled.messages),
+            *split.messages(parts, decided.target),
             *task.messages(whole, recipe, decided),
         ),
         screened=tuple(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlsys import budget, errors
 from mlsys.dataset import Snapshot, Split
 from mlsys.recipe import Recipe
-from mlsys.schema import TargetLoss, Task
+from mlsys.schema import TargetLoss, Task, TaskKind
 from mlsys.store import Store
 from mlsys.workflow.results import (
     CollectResult,
@@ -41,6 +41,10 @@ def check_names(recipe: Recipe) -> None:
     models.check_names([*selected, *([] if recipe.train.family == "auto" else [recipe.train.family])])
     metrics.check_names(recipe)
     devices.check(recipe)
+    if not isinstance(recipe.target, str) or recipe.task == TaskKind.MULTILABEL:
+        from mlsys.collect import label_columns
+
+        label_columns.check(recipe)
     loss, named = TargetLoss.of(recipe.loss), {"train.params": recipe.train.params, "tune.space": recipe.tune.space}
     beside = f"loss: {loss}" if loss else "train.monotone, which squares alone keep" if recipe.train.monotone else None
     for key, params in named.items():

@@ -67,12 +67,12 @@ def _past(context: StepContext, views: Sequence[FeatureView]) -> list[tuple[Feat
     context.progress("reading the rows")
     column, folder = recipe.split.column, context.folder
     taken = snapshot.take(
-        context.store, recipe.data, target=recipe.target, folder=folder, split_column=column, task=recipe.task
+        context.store, recipe.data, target=recipe.target_column, folder=folder, split_column=column, task=recipe.task
     )
     for line in data.messages(taken.report):
         context.console.line(line)
     joins = {view.name: view.join for view in views}
-    past = forecasting.write_past(context.store, taken.snapshot, joins, recipe.target)
+    past = forecasting.write_past(context.store, taken.snapshot, joins, recipe.target_column)
     return [(view, past.digest) for view in views]
 
 

@@ -69,7 +69,8 @@ def _recipe(store: Store, entry: LedgerEntry, opened: Bundle) -> Recipe:
     id_column = opened.schema.name_of(Role.ID)
     data = {"source": "-", "id": id_column, "timezone": opened.read_options.timezone, **noted.get("data", {})}
     sections = {name: noted[name] for name in ("selection", "evaluate", "monitor") if name in noted}
-    return Recipe.model_validate({"name": entry.name, "target": opened.task.target, "data": data, **sections})
+    target = list(opened.task.labels) or opened.task.target
+    return Recipe.model_validate({"name": entry.name, "target": target, "data": data, **sections})
 
 
 def _settings_of_run(store: Store, name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlsys import bundle, models
+from mlsys import label_sets as labels
 from mlsys.features import plan, program
 from mlsys.models.matrix import Matrix
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
@@ -13,9 +14,19 @@ from mlsys.statistics import TableStatistics, encode_target
 from mlsys.statistics.hashing import hash_exactly
 
 UTC = dt.UTC
-CLASSES = {TaskKind.BINARY: (False, True), TaskKind.MULTICLASS: ("blue", "green", "red")}
-TARGET_TYPE = {TaskKind.BINARY: "bool", TaskKind.MULTICLASS: "string", TaskKind.REGRESSION: "double"}
-TARGET_TYPE[TaskKind.RANKING] = "int64"
+LABELS = ("far", "night")
+CLASSES = {
+    TaskKind.BINARY: (False, True),
+    TaskKind.MULTICLASS: ("blue", "green", "red"),
+    TaskKind.MULTILABEL: ("[]", '["far"]', '["night"]', labels.OTHER_SETS),
+}
+TARGET_TYPE = {
+    TaskKind.BINARY: "bool",
+    TaskKind.MULTICLASS: "string",
+    TaskKind.MULTILABEL: "string",
+    TaskKind.REGRESSION: "double",
+    TaskKind.RANKING: "int64",
+}
 GROUP_ROWS = 10
 """Rows of a group of a ranking."""
 
@@ -50,6 +61,9 @@ def rows(num_rows, seed=0, kind=TaskKind.BINARY):
     answer = {
         TaskKind.BINARY: lambda: value > np.median(value),
         TaskKind.MULTICLASS: lambda: np.array(CLASSES[kind])[np.digitize(value, np.quantile(value, [0.3, 0.7]))],
+        TaskKind.MULTILABEL: lambda: np.array(
+            labels.texts((value > np.median(value)) + 2.0 * (night ^ (rng.random(num_rows) < 0.1)), LABELS).to_pylist()
+        ),
         TaskKind.REGRESSION: lambda: value,
         TaskKind.RANKING: lambda: np.digitize(value, np.quantile(value, [0.4, 0.8])),
     }[kind]()
@@ -88,7 +102,8 @@ def requests(table):
 
 def fit(store, kind=TaskKind.BINARY, family="xgboost", seed=0, num_rows=400, **changes):
     """A stored bundle of a model that was fitted on generated rows."""
-    task = Task(kind=kind, target="y", classes=CLASSES.get(kind, ()))
+    own = LABELS if kind is TaskKind.MULTILABEL else ()
+    task = Task(kind=kind, target="y", classes=CLASSES.get(kind, ()), labels=own)
     if task.is_ranking:
         task = task.model_copy(update={"group": "route"})
     table = rows(num_rows, seed, kind)
@@ -100,13 +115,14 @@ def stored(store, table, schema, task, family="xgboost", seed=0, features=None, 
     """A stored bundle of a model that was fitted on a table."""
     statistics = TableStatistics.empty(schema, task)
     statistics.update(table)
-    module = models.family(family)
+    module, own = models.learner(family, task), models.family(family).params
     encoding = "codes" if module.encoding == "none" else module.encoding
     fitted = program.fit(plan.choose(schema, statistics, features, encoding), statistics)
-    params = module.params(rounds=8) if family == "xgboost" else module.params()
+    params = own(rounds=8) if family == "xgboost" else own()
+    y = labels.numbers(table[task.target], task.labels) if task.labels else encode_target(table[task.target], task)
     matrix = Matrix(
         fitted.transform(table),
-        encode_target(table[task.target], task).astype(np.float64),
+        y.astype(np.float64),
         tuple(fitted.names),
         tuple(fitted.types),
         groups=None if task.group is None else hash_exactly(table[task.group]),
@@ -118,7 +134,7 @@ def stored(store, table, schema, task, family="xgboost", seed=0, features=None, 
         "family": family,
         "model": module.fit(matrix, None, task, params, seed=seed, threads=1),
         "params": params.model_dump(mode="json"),
-        "threshold": 0.4 if task.kind is TaskKind.BINARY else None,
+        "threshold": {TaskKind.BINARY: 0.4, TaskKind.MULTILABEL: (0.4, 0.6)}.get(task.kind),
         "reference": bundle.Reference(statistics),
         "provenance": {"seed": seed},
     }

@@ -43,14 +43,15 @@ def test_every_kind_of_task_is_judged_and_drawn(kind, tmp_path):
     table = rows(2_000, 1, kind)
     said = log(bundle, table, tmp_path / "log")
     recipe = Recipe.model_validate({**RECIPE, "monitor": {"granularity": "1 month", "min_rows": 50}})
-    base = {"roc_auc": 0.9, "log_loss": 0.5, "rmse": 1.0, "ndcg@10": 0.9}
+    base = {"roc_auc": 0.9, "log_loss": 0.5, "rmse": 1.0, "mean_log_loss": 0.5, "ndcg@10": 0.9}
     judgement = judge.compare(
         store, "kinds", bundle, tmp_path / "log", table.select(["flight", "y"]), recipe, baseline=base
     )
     windows = judgement.value["windows"]
     assert sum(window["num_rows"] for window in windows) == 2_000
     assert all(window["labels"]["mature"] for window in windows)
-    names = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse", "ranking": "ndcg@10"}
+    names = {"binary": "roc_auc", "multiclass": "log_loss", "multilabel": "mean_log_loss", "regression": "rmse"}
+    names["ranking"] = "ndcg@10"
     name = names[kind.value]
     assert all(window["metrics"][name]["value"] is not None for window in windows)
     if kind is TaskKind.REGRESSION:

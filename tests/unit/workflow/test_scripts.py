@@ -361,6 +361,16 @@ def test_a_ranking_is_refused_with_the_reason(tmp_path):
     assert "a script has no groups, in which a ranking is fitted" in told
 
 
+def test_several_labels_are_refused_with_the_reason(tmp_path):
+    a, b = np.random.default_rng(0).normal(size=(2, 600))
+    pq.write_table(pa.table({"a": a, "b": b, "x": a > 0, "y": b > 0.5}), tmp_path / "rows.parquet")
+    recipe = {"name": "labels", "target": ["x", "y"], "data": {"source": str(tmp_path / "rows.parquet")}, **FEW}
+    store, digest = trained(tmp_path, {**recipe, "selection": {"families": ["linear"]}})
+    told = refused(store, "labels", digest)
+    assert "  got:      several labels\n" in told
+    assert "several labels are a model for each" in told
+
+
 def test_a_forecast_is_refused_with_the_reason(tmp_path):
     done = run_forecast(tmp_path, days(num_stores=2, num_days=200), "train")
     told = refused(Store.open(tmp_path / "store"), "shop", done.bundle)
