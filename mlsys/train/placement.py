@@ -83,7 +83,7 @@ def place(
     Examples
     --------
     >>> place([Resources(8, 64e9), Resources(16, 64e9)], 1_000_000, 100)
-    Placement(workers=2, cpus=8.0, memory=860870912)
+    Placement(workers=2, cpus=8.0, memory=860870912, gpus=0)
     >>> place([Resources(2, 8e9)], 1_000_000, 100, workers=4).cpus
     0.5
     """

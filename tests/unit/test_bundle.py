@@ -113,8 +113,8 @@ def test_a_loaded_model_predicts_the_bits_of_the_one_in_memory(store):
         written = fit(store, kind)
         X = written.program.transform(rows(50, seed=3, kind=kind))
         first, again = written.model(), bundle.open(store, written.digest).model()
-        module = models.family(written.family)
-        assert np.array_equal(module.predict(first, X), module.predict(again, X))
+        predicted = [models.predict(written.family, model, X) for model in (first, again)]
+        assert np.array_equal(*predicted)
 
 
 def test_how_the_source_was_read_is_kept_where_it_is_not_the_default_and_the_digest_is_as_before(tmp_path):

@@ -14,7 +14,7 @@ from mlsys.schema import Task, TaskKind
 
 LABELS = Task(kind=TaskKind.MULTILABEL, target="a, b", labels=("a", "b"), classes=("[]", labels.OTHER_SETS))
 BINARY = Task(kind=TaskKind.BINARY, target="a", classes=(False, True))
-FAMILIES = sorted({*models.FAMILIES} - {"network"})
+FAMILIES = sorted({name for name, each in models.FAMILIES.items() if each.encoding != "pixels"} - {"network"})
 QUICK = {
     "forest": {"trees": 8},
     "extra_trees": {"trees": 8},
