@@ -63,7 +63,7 @@ def test_the_judged_rows_are_those_of_all_folds_and_of_validation_where_rows_are
 def test_the_journal_and_the_predictions_of_the_best_stay_behind(searched):
     _, folder, tuned, _, before = searched
     names = [path.name for path in folder.rglob("*") if path.is_file()]
-    assert sorted(names) == sorted(["journal.jsonl", *(f"{trial.key}.npy" for trial in tuned.trials)])
+    assert sorted(names) == sorted(["journal.jsonl", "search.json", *(f"{trial.key}.npy" for trial in tuned.trials)])
     assert sorted(Path.home().glob("ray_results/*")) == before
 
 
