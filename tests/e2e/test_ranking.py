@@ -70,7 +70,7 @@ def test_a_ranking_runs_to_its_endpoint_and_its_labels(command, store_root, tmp_
     url = made["deploy"]["endpoint"]["url"]
     features = new.drop(columns="relevance")
     body = json.dumps({"dataframe_records": features.to_dict("records")}).encode()
-    request = urllib.request.Request(f"{url}/results/invocations", body, {"Content-Type": "application/json"})
+    request = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         scores = pd.Series(json.load(answer)["predictions"], index=new.index, dtype=float)
     features.to_csv(tmp_path / "new.csv", index=False)
