@@ -183,7 +183,8 @@ def _end_session(leader: int) -> None:
         for process in alive:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(number)
-        _, alive = psutil.wait_procs(alive, timeout=3)
+        with contextlib.suppress(FileNotFoundError):  # of a process that is just going: those left are asked once more
+            _, alive = psutil.wait_procs(alive, timeout=3)
 
 
 TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
