@@ -26,7 +26,7 @@ from mlsys.models.calibration import Calibrated, LabelTemperatures, Temperature
 from mlsys.models.class_balance import ClassBalance
 from mlsys.models.families import ensemble
 from mlsys.models.families.ensemble import EnsembleParams, Member
-from mlsys.models.interface import Device, DistributedFamily
+from mlsys.models.interface import DistributedFamily
 from mlsys.models.matrix import Matrix, joined
 from mlsys.models.model_files import read_arrays, write_arrays
 from mlsys.models.target_transform import TargetTransform, Transformed
@@ -278,8 +278,9 @@ def _fit_once(job: TrainingJob, max_rows: int | None) -> Any:
 
 def _of_member(job: TrainingJob, member: Member) -> TrainingJob:
     """The job of a member of a mean, on the device of the mean where it can be fitted there."""
-    lacks = devices.why_not(member.family, job.task, job.features.signs)
-    device: Device = job.device if lacks is None else "cpu"
+    device = job.device
+    if device != "cpu" and devices.why_not(member.family, job.task, job.features.signs) is not None:
+        device = "cpu"
     return replace(job, family=member.family, params=member.fitted, device=device)
 
 

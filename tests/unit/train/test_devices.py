@@ -13,8 +13,9 @@ from mlsys import cluster, errors, models, recipe
 from mlsys.cluster import Resources, tasks
 from mlsys.models.families.xgboost import XGBoostFamily
 from mlsys.schema import Task
-from mlsys.train import devices, distributed, placement
+from mlsys.train import devices, distributed, fitting, placement
 from mlsys.train.placement import Placement, place
+from mlsys.train.training_job import TrainingJob
 from modelled import collected
 
 TASK = Task(kind="regression", target="y")
@@ -89,6 +90,17 @@ def test_the_network_has_no_workers_on_gpus(one_gpu, monkeypatch):
     assert devices.choose(asked("cuda"), "network", TASK, params, plan="cluster") == "cpu"
     note = devices.note(asked("cuda"), "cpu", "network", TASK, plan="cluster")
     assert note == "on the CPU: its workers sum between CPUs"
+
+
+def test_members_of_a_mean_on_the_cpu_ask_no_library_for_a_gpu(monkeypatch):
+    def asked_for(*_, **__):
+        raise AssertionError("LightGBM prints a line about CUDA when it is asked")
+
+    monkeypatch.setattr(devices, "why_not", asked_for)
+    members = [{"family": name, "weight": 1} for name in ("lightgbm", "xgboost")]
+    mean = models.params_of("ensemble", {"members": members})
+    job = TrainingJob(None, None, asked(), TASK, "ensemble", mean)
+    assert [fitting._of_member(job, member).device for member in mean.members] == ["cpu", "cpu"]
 
 
 @pytest.mark.parametrize(("families", "chosen"), [(("forest", "xgboost"), "cuda"), (("forest", "extra_trees"), "cpu")])
