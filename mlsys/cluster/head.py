@@ -183,8 +183,17 @@ def _end_session(leader: int) -> None:
         for process in alive:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(number)
-        with contextlib.suppress(FileNotFoundError):  # of a process that is just going: those left are asked once more
-            _, alive = psutil.wait_procs(alive, timeout=3)
+        alive = _alive_after(alive, 3.0)
+
+
+def _alive_after(processes: list[Any], seconds: float) -> list[Any]:
+    """Wait for processes to end, so many seconds at most, and return the others."""
+    import psutil
+
+    try:
+        return list(psutil.wait_procs(processes, timeout=seconds)[1])
+    except FileNotFoundError:  # psutil opens a process that has just gone; it finds the next time that it has
+        return list(psutil.wait_procs(processes, timeout=seconds)[1])
 
 
 TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")

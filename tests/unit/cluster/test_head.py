@@ -91,3 +91,18 @@ def test_the_folder_of_a_clusters_haproxy_goes_with_the_cluster(store):
     assert head.down(store) is False
     assert not home.exists()
     assert not (store.root / "cluster" / "state.json").exists()
+
+
+def test_a_process_that_goes_while_it_is_opened_does_not_end_the_waiting_for_the_others(monkeypatch):
+    waited, wait = [], psutil.wait_procs
+
+    def lost_once(processes, timeout):
+        waited.append(timeout)
+        if len(waited) == 1:
+            raise FileNotFoundError(2, "No such file or directory")
+        return wait(processes, timeout)
+
+    monkeypatch.setattr(psutil, "wait_procs", lost_once)
+    alive = psutil.Process()
+    assert head._alive_after([alive], 0.01) == [alive]
+    assert waited == [0.01, 0.01]
