@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlsys import errors
+from mlsys.deploy import fast_json
 from mlsys.predict.coercion import BeyondDouble
 from mlsys.predict.validation import Faults, cut, listed, refuse
 from mlsys.readers.records import unique_keys
@@ -74,6 +75,8 @@ class Request:
     ids
         The client's ids of the rows: ``params.prediction_ids``, or a tensor ``prediction_id``, in which a row may
         have none.
+    num_bytes
+        Length of the body that it was read from; texts of its rows are no longer.
     """
 
     records: list[Mapping[str, Any]] | None = None
@@ -83,6 +86,7 @@ class Request:
     features: bool = False
     id: str | None = None
     ids: Sequence[str | None] | None = None
+    num_bytes: int | None = field(default=None, compare=False)
 
     @property
     def num_rows(self) -> int:
@@ -112,12 +116,12 @@ def mlflow(body: bytes, order: Sequence[str], bounds: Bounds = Bounds()) -> Requ
     forms = [form for form in FORMS if form in tree]
     if len(forms) != 1:
         raise errors.PayloadError.form(forms or [listed(sorted(tree))], FORMS)
-    unknown = sorted(tree.keys() - {*forms, "params"})
-    faults = Faults()
+    unknown = sorted(tree.keys() - {*forms, "params"}) if len(tree) > 1 else ()
     if unknown:
+        faults = Faults()
         faults.add("all", unknown[0], "an unknown key", f"{forms[0]} and params")
-    refuse(faults)
-    params = _params(tree.get("params"))
+        refuse(faults)
+    params = {**_params(tree.get("params")), "num_bytes": len(body)}
     value = tree[forms[0]]
     if forms[0] == "dataframe_split":
         return Request(columns=_split(value, bounds), **params)
@@ -134,6 +138,12 @@ def json_object(body: bytes) -> dict[str, Any]:
     PayloadError
         It is none: of another encoding, cut short, nested too deeply, with NaN or a key twice, or another value.
     """
+    tree = fast_json.decode(body)
+    return strict_json_object(body) if tree is None else tree
+
+
+def strict_json_object(body: bytes) -> dict[str, Any]:
+    """Read a JSON object as `json_object` does, by the rules themselves."""
     if body.startswith(WIDE) or b"\x00" in body[:4]:
         raise errors.PayloadError.not_json("text in UTF-16 or UTF-32")
     try:
@@ -161,9 +171,9 @@ def _no_constant(text: str) -> float:
 
 def _params(params: Any) -> dict[str, Any]:
     """Validate MLflow's ``params`` and return them as arguments of `Request`."""
-    faults = Faults()
     if params is None:
         return {}
+    faults = Faults()
     if not isinstance(params, dict):
         faults.add("all", "params", json_kind(params), "an object")
         refuse(faults)

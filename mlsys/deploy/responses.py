@@ -13,6 +13,7 @@ import pyarrow as pa
 from starlette.exceptions import HTTPException
 
 from mlsys import errors
+from mlsys.deploy import fast_json
 from mlsys.deploy.service import Answer, LoadedModel
 from mlsys.features.online.lookup import PointFeatures
 from mlsys.predict.coercion import to_json
@@ -172,10 +173,8 @@ def to_bytes(value: Any) -> bytes:
 
     What JSON or UTF-8 cannot say is put differently: a number that is none as null, half a surrogate pair escaped.
     """
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except ValueError:
-        return json.dumps(_sayable(value), separators=(",", ":")).encode()
+    encoded = fast_json.encode(value)
+    return json.dumps(_sayable(value), separators=(",", ":")).encode() if encoded is None else encoded
 
 
 def _sayable(value: Any) -> Any:

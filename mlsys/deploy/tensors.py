@@ -71,6 +71,7 @@ def open_inference(
         probabilities=not outputs or "probabilities" in outputs,
         counts=parameters.get("counts") is True,
         id=request_id,
+        num_bytes=len(body),
     )
 
 
