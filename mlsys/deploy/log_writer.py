@@ -20,7 +20,6 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +56,13 @@ class LoggedRequest:
     latency_ms: float
     looked: LookupResult | None = None
 
-    @cached_property
-    def num_bytes(self) -> int:
-        """Bytes of memory that the rows take, about: texts and pictures by their length."""
+    def num_bytes(self, body_bytes: int | None = None) -> int:
+        """Bytes of memory that the rows take, about: texts and pictures by their length, or by that of the body."""
         ids = sum(map(len, self.ids))
         if isinstance(self.rows, pa.Table):
             return int(self.rows.nbytes) + ids
+        if body_bytes is not None:  # texts of the rows stood in it
+            return ids + body_bytes + VALUE_BYTES * sum(map(len, self.rows))
         values = (value for row in self.rows for value in row.values())
         return ids + sum(VALUE_BYTES + (len(value) if isinstance(value, str | bytes) else 0) for value in values)
 
@@ -95,7 +95,7 @@ def _part(requests: Sequence[LoggedRequest]) -> pa.Table:
     logged_at = _repeated([request.logged_at for request in requests], counts, UTC)
     values = [value for request in requests for value in request.predictions.prediction.tolist()]
     scores = [score for request in requests for score in request.predictions.score.tolist()]
-    unseen, rare = predictor.counts_by_row(rows)
+    unseen, rare = _counts_by_row(requests, rows)
     own = [
         pa.array([name for request in requests for name in request.ids], pa.string()),
         logged_at,
@@ -130,6 +130,27 @@ def _probabilities(requests: Sequence[LoggedRequest], counts: Sequence[int]) -> 
         return pa.nulls(sum(counts), kind)
     rows = [row for request in requests for row in request.predictions.probabilities.tolist()]  # type: ignore[union-attr]
     return pa.array(rows, kind)
+
+
+def _counts_by_row(requests: Sequence[LoggedRequest], rows: pa.Table) -> tuple[list[int], list[int]]:
+    """Values of each row that training never saw, and those seen too seldom: as the answers know, else by the rows."""
+    unseen: list[int] = []
+    rare: list[int] = []
+    for request in requests:
+        counts = _known_counts(request)
+        if counts is None:
+            return request.predictor.counts_by_row(rows)
+        unseen += counts[0]
+        rare += counts[1]
+    return unseen, rare
+
+
+def _known_counts(request: LoggedRequest) -> tuple[Sequence[int], Sequence[int]] | None:
+    """Counts of each row that the predictions hold, as they do of a single row, or where there is nothing to count."""
+    predictions, num_rows = request.predictions, len(request.ids)
+    if num_rows == 1:
+        return [sum(predictions.unseen.values())], [sum(predictions.rare.values())]
+    return None if predictions.unseen or predictions.rare else ([0] * num_rows, [0] * num_rows)
 
 
 def _unknown(request: LoggedRequest) -> list[int]:
@@ -175,7 +196,7 @@ class PredictionLog:
         self.max_pending_rows = max_pending_rows
         self.max_pending_bytes = max_pending_bytes
         self.writer = uuid.uuid4().hex
-        self._waiting: deque[LoggedRequest] = deque()
+        self._waiting: deque[tuple[LoggedRequest, int]] = deque()
         self._changed = threading.Condition()
         self._pending = self._pending_bytes = self._logged = self._dropped = self._restarts = 0
         self._noted = self._num_files = 0
@@ -188,19 +209,23 @@ class PredictionLog:
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
 
-    def add(self, request: LoggedRequest) -> None:
-        """Queue the rows, or drop them if the queue is full; never wait for the disk."""
-        count = len(request.ids)
+    def add(self, request: LoggedRequest, body_bytes: int | None = None) -> None:
+        """Queue the rows, or drop them if the queue is full; never wait for the disk.
+
+        `body_bytes` is the length of the body that they came in, which spares looking at each value.
+        """
+        count, size = len(request.ids), request.num_bytes(body_bytes)
         with self._changed:
             full = self._pending + count > self.max_pending_rows
-            full = full or self._pending_bytes + request.num_bytes > self.max_pending_bytes
+            full = full or self._pending_bytes + size > self.max_pending_bytes
             if self._closing or full:
                 self._drop(count, "the log is closed" if self._closing else "the queue is full")
                 return
-            self._waiting.append(request)
+            self._waiting.append((request, size))
             self._pending += count
-            self._pending_bytes += request.num_bytes
-            self.revive()
+            self._pending_bytes += size
+            if not self._thread.is_alive():
+                self.revive()
             if self._pending >= self.flush_rows or len(self._waiting) == 1:
                 self._changed.notify()
 
@@ -259,7 +284,7 @@ class PredictionLog:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
             self._changed.wait_for(lambda: self._closing or self._pending >= self.flush_rows, self.flush_s)
-            batch, last = list(self._waiting), self._closing
+            batch, last = [request for request, _ in self._waiting], self._closing
         written = self._write(batch)
         if last:
             return True
@@ -311,8 +336,8 @@ class PredictionLog:
         with self._changed:
             if self._is_over:  # they are counted as lost, although the last ones arrived
                 return
-            self._waiting = deque(request for request in self._waiting if id(request) not in done)
-            self._pending_bytes -= sum(request.num_bytes for request in part)
+            left = deque((request, size) for request, size in self._waiting if id(request) not in done)
+            self._waiting, self._pending_bytes = left, sum(size for _, size in left)
             self._pending -= count
             if logged:
                 self._logged += count

@@ -10,9 +10,7 @@ import base64
 import contextlib
 import datetime as dt
 import time
-import uuid
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,17 +19,16 @@ import numpy as np
 import pyarrow as pa
 
 from mlsys import bundle, errors, images
+from mlsys.deploy import row_ids
 from mlsys.deploy.log_writer import LoggedRequest, PredictionLog
-from mlsys.deploy.requests import Request, check_ids
+from mlsys.deploy.requests import Request
 from mlsys.features.online.lookup import StoreSource, open_store
 from mlsys.features.online.online_store import is_remote
 from mlsys.features.online.views import instant
 from mlsys.predict import Predictions, Predictor
 from mlsys.predict.feature_lookup import LookupResult
 from mlsys.predict.image_measures import pictures
-from mlsys.predict.validation import Faults, refuse
 from mlsys.registry import LedgerEntry
-from mlsys.reports import formats
 from mlsys.schema import Role, arrow_type
 from mlsys.store import Store
 
@@ -57,6 +54,11 @@ class LoadedModel:
     def takes_pictures(self) -> bool:
         """True if requests carry pictures, which take tens of milliseconds each to decode."""
         return bool(pictures(self.predictor.bundle.schema))
+
+    @cached_property
+    def id_column(self) -> str | None:
+        """Column that names a row, if the model's table had one."""
+        return self.predictor.bundle.schema.name_of(Role.ID)
 
     @cached_property
     def num_columns(self) -> int:
@@ -150,7 +152,7 @@ class Service:
         start = time.perf_counter()
         predictor = model.predictor
         rows, looked = _conformed(predictor, request)
-        ids = _ids(predictor, request, rows, request.num_rows)
+        ids = row_ids.of_rows(model.id_column, request, rows, request.num_rows)
         predictions = predictor.conformed_table(rows) if isinstance(rows, pa.Table) else predictor.conformed_rows(rows)
         if looked is not None:
             for name, counts in looked.counts.items():
@@ -159,7 +161,8 @@ class Service:
         if self.log is not None and ids:
             latency_ms = (time.perf_counter() - start) * 1e3
             now = dt.datetime.now(dt.UTC)
-            self.log.add(LoggedRequest(predictor, model.entry, rows, predictions, ids, now, latency_ms, looked))
+            answered = LoggedRequest(predictor, model.entry, rows, predictions, ids, now, latency_ms, looked)
+            self.log.add(answered, request.num_bytes)
         return Answer(model, predictions, ids, request, looked)
 
     def count(self, status: int, latency_ms: float) -> None:
@@ -202,27 +205,6 @@ def _conformed(predictor: Predictor, request: Request) -> tuple[pa.Table | list[
         records, looked = (contract.records(sent), None) if lookup is None else lookup.records(sent)
         return (records if is_few else contract.arrow(records)), looked
     return (contract.columns(request.columns), None) if lookup is None else lookup.columns(request.columns)
-
-
-def _ids(predictor: Predictor, request: Request, rows: pa.Table | Sequence[Mapping[str, Any]], count: int) -> list[str]:
-    """Ids of the rows: those that the client sent, and new ones for the others."""
-    faults = Faults()
-    if request.ids is not None:
-        if len(request.ids) != count:
-            faults.add("all", "prediction_ids", formats.count(len(request.ids), "id"), f"{count}, one for each row")
-        refuse(faults)
-        return [name or str(uuid.uuid4()) for name in request.ids]
-    column = predictor.bundle.schema.name_of(Role.ID)
-    if column is None:
-        return [str(uuid.uuid4()) for _ in range(count)]
-    if isinstance(rows, pa.Table):
-        sent = rows[column].to_pylist() if column in rows.column_names else [None] * count
-    else:
-        sent = [row.get(column) for row in rows]
-    ids = [str(uuid.uuid4()) if value is None or value == "" else str(value) for value in sent]
-    check_ids(ids, column, faults)
-    refuse(faults)
-    return ids
 
 
 def check_pixels(predictor: Predictor, request: Request, most: int) -> None:

@@ -182,9 +182,10 @@ def test_a_full_queue_drops_and_counts_and_never_waits(tmp_path, predictors):
 def test_the_queue_is_full_by_bytes_too(tmp_path, predictors):
     one = logged(predictors[TaskKind.BINARY], [{"seats": 1}])
     rows = [replace(one, rows=[{**one.rows[0], "carrier": "x" * 10_000}]) for _ in range(3)]
-    assert [10_000 < row.num_bytes < 11_000 for row in rows] == [True] * 3
+    assert [10_000 < row.num_bytes() < 11_000 for row in rows] == [True] * 3
     table = replace(one, rows=pa.table({"seats": [1], "picture": [bytes(50_000)]}))
-    assert table.num_bytes > 50_000
+    assert table.num_bytes() > 50_000
+    assert rows[0].num_bytes(body_bytes=10_400) < 12_000
     writer = PredictionLog(tmp_path, flush_s=FOREVER_S, max_pending_bytes=25_000)
     for row in (*rows, table, one):
         writer.add(row)
@@ -267,6 +268,15 @@ def test_counting_by_row_evaluates_each_column_once_however_many_rows_are_unseen
     calls.clear()
     assert entry.arrow()["unseen"].to_pylist() == [1] * 300
     assert len(calls) <= 2
+
+
+def test_what_the_answers_have_counted_is_not_counted_again(predictors, monkeypatch):
+    predictor = predictors[TaskKind.BINARY]
+    one = [logged(predictor, [{"seats": 1, "carrier": name}], ids=[str(name)]) for name in ("??", "B6", None)]
+    few = logged(predictor, [{"seats": 1}, {"seats": 2}])
+    expected = log_writer.table_of([*one, few])["unseen"].to_pylist()
+    monkeypatch.setattr(Predictor, "counts_by_row", None)
+    assert log_writer.table_of([*one, few])["unseen"].to_pylist() == expected == [1, 0, 0, 0, 0]
 
 
 def test_requests_of_records_are_written_as_one_table(predictors):

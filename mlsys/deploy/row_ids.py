@@ -1,0 +1,61 @@
+"""Ids of the rows of a request: those that the client sent, and new ones for the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from mlsys.deploy.requests import Request, check_ids
+from mlsys.predict.validation import Faults, refuse
+from mlsys.reports import formats
+
+_VARIANTS = "89ab"
+"""First digits of the fourth group: the variant of RFC 9562 and two random bits."""
+
+
+def new_ids(count: int) -> list[str]:
+    """Draw random UUIDs (RFC 9562, version 4), with one call of the system for all.
+
+    >>> [len(name) for name in new_ids(2)]
+    [36, 36]
+    """
+    drawn = os.urandom(16 * count).hex()
+    digits = (drawn[start : start + 32] for start in range(0, 32 * count, 32))
+    return [f"{d[:8]}-{d[8:12]}-4{d[13:16]}-{_VARIANTS[int(d[16], 16) & 3]}{d[17:20]}-{d[20:]}" for d in digits]
+
+
+def of_rows(
+    id_column: str | None, request: Request, rows: pa.Table | Sequence[Mapping[str, Any]], count: int
+) -> list[str]:
+    """Name each of `count` rows: by the ids beside them, by their id column, or anew.
+
+    Raises
+    ------
+    RequestError
+        There are more or fewer ids than rows, or one is no text that a log can hold.
+    """
+    faults = Faults()
+    if request.ids is not None:
+        if len(request.ids) != count:
+            faults.add("all", "prediction_ids", formats.count(len(request.ids), "id"), f"{count}, one for each row")
+        refuse(faults)
+        return _completed(request.ids)
+    if id_column is None:
+        return new_ids(count)
+    if isinstance(rows, pa.Table):
+        sent = rows[id_column].to_pylist() if id_column in rows.column_names else [None] * count
+    else:
+        sent = [row.get(id_column) for row in rows]
+    ids = _completed([None if value is None or value == "" else str(value) for value in sent])
+    check_ids(ids, id_column, faults)
+    refuse(faults)
+    return ids
+
+
+def _completed(ids: Sequence[str | None]) -> list[str]:
+    """The ids with new ones in place of those that are missing or empty."""
+    absent = iter(new_ids(sum(not name for name in ids)))
+    return [name or next(absent) for name in ids]
