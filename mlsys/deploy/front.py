@@ -17,8 +17,13 @@ from mlsys import errors
 from mlsys.deploy import bodies
 from mlsys.deploy.responses import error_body, headers_of, status_of
 
-STEERING = (b"x-request-disconnect-disabled", b"x-request-timeout-seconds")
+UNWATCHED = b"x-request-disconnect-disabled"
+STEERING = (UNWATCHED, b"x-request-timeout-seconds")
 """Headers by which a client would switch off what protects the others."""
+
+SMALL_BODY = 64 * 1024
+"""Bytes of a body up to which Serve does not watch whether the client is still there: the answer is made at once, and
+the watch costs as much as a third of an answer. A body that does not come has the time limit of `mlsys.deploy.asgi`."""
 
 MAX_ID_BYTES = 256
 """Bytes of ``X-Request-ID`` at most."""
@@ -42,7 +47,11 @@ def middlewares() -> list[Middleware]:
 
 
 class Front:
-    """ASGI app that refuses requests by their headers, and passes the others on."""
+    """ASGI app that refuses requests by their headers, and passes the others on.
+
+    Serve reads each request's body ahead and waits for the client to go away meanwhile, unless a header says not to;
+    where a model is, small ones get that header here.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -55,10 +64,19 @@ class Front:
                     await bodies.drain(receive, body_bytes)
                 await _answer(error, send, as_text="/v2/" in scope["path"])
                 return
-            passed = [pair for pair in scope["headers"] if pair[0] not in STEERING]
-            if len(passed) < len(scope["headers"]):
-                scope = {**scope, "headers": passed}
+            headers = [pair for pair in scope["headers"] if pair[0] not in STEERING]
+            if body_bytes is not None and scope["method"] == "POST" and _is_small(headers):
+                headers.append((UNWATCHED, b"?1"))
+            scope = {**scope, "headers": headers}
         await self._app(scope, receive, send)
+
+
+def _is_small(headers: list[tuple[bytes, bytes]]) -> bool:
+    """True for a request that announces a small body; its length has been looked at before."""
+    for name, value in headers:
+        if name == b"content-length":
+            return len(value) <= 5 and value.isdigit() and int(value) <= SMALL_BODY
+    return False
 
 
 def _fault(headers: list[tuple[bytes, bytes]]) -> errors.PayloadError | None:

@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 from ray.serve import Application, Deployment
-from starlette.applications import Starlette
 
 from mlsys import registry
 from mlsys.deploy import asgi, front, responses
 from mlsys.deploy.bodies import Body
+from mlsys.deploy.dispatch import Dispatch
 from mlsys.deploy.log_writer import PredictionLog
 from mlsys.deploy.prediction_log import folder_of
 from mlsys.deploy.service import Service, load
@@ -31,6 +32,10 @@ from mlsys.registry import LedgerEntry
 from mlsys.store import Store
 
 _logger = logging.getLogger("ray.serve")
+
+SWITCH_S = 0.0005
+"""Seconds for which a thread may compute while the event loop waits for its turn. With Python's 5 ms an answer waits so
+long, and again, while another thread writes the log or answers a large request."""
 
 
 class _Checked(BaseModel):
@@ -93,6 +98,7 @@ class Model:
     """
 
     def __init__(self, args: dict[str, Any]) -> None:
+        sys.setswitchinterval(SWITCH_S)
         front.limit_bodies(ModelArgs.model_validate(args).limits.body_bytes)
         self._args = ModelArgs.model_validate({**args, "choice": None})
         self._chosen = ModelChoice.model_validate(args.get("choice") or {})
@@ -104,7 +110,7 @@ class Model:
         self._service = Service(self._args.name, log)
         self._handler = asgi.RequestHandler(self._service, self._args.limits)
 
-    def __serve_build_asgi_app__(self) -> Starlette:
+    def __serve_build_asgi_app__(self) -> Dispatch:
         return asgi.app(self._handler)
 
     async def reconfigure(self, config: dict[str, Any]) -> None:

@@ -30,8 +30,10 @@ from mlsys.store import Store, write_json
 
 MODEL_APP = "mlsys.deploy.online:app"
 
-LOGGING = {"enable_access_log": False}
-"""Serve's access log would cost as much as an answer, and the prediction log has every request already."""
+LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
+"""Serve's access log would cost as much as an answer, and the prediction log has every request already.
+
+Without the level Serve makes a record of each request, which is thrown away behind it."""
 
 SERVING = "serving.json"
 """File beside the cluster's state: the address of the cluster on which something is served."""

@@ -46,6 +46,29 @@ def test_a_client_cannot_switch_off_what_protects_the_others():
     assert headers == {b"accept": b"*/*"}
 
 
+@pytest.mark.parametrize(
+    ("method", "length", "watched"),
+    [
+        ("POST", b"500", False),
+        ("POST", b"65536", False),
+        ("POST", b"65537", True),
+        ("POST", b"", True),
+        ("POST", None, True),
+        ("GET", b"5", True),
+    ],
+)
+def test_serve_does_not_watch_clients_of_small_requests(method, length, watched, monkeypatch):
+    """Whatever the client says of it; and it watches all where no model is, which bounds the time of a body."""
+    headers = [("X-Request-Disconnect-Disabled", b"?1"), *([] if length is None else [("Content-Length", length)])]
+    name = b"x-request-disconnect-disabled"
+    monkeypatch.setattr(front, "body_bytes", 1_000_000)
+    _, passed, _ = asyncio.run(call(front.Front(app), method, "/late/invocations", b"", headers))
+    assert passed.get(name) == (None if watched else b"?1")
+    monkeypatch.setattr(front, "body_bytes", None)
+    _, passed, _ = asyncio.run(call(front.Front(app), method, "/late/invocations", b"", headers))
+    assert name not in passed
+
+
 def test_serve_takes_the_middlewares():
     from ray.serve._private.http_util import validate_http_proxy_callback_return
 
