@@ -148,6 +148,22 @@ def test_writers_at_once_lose_nothing(store, connect):
     assert values(store, VIEW, "n") == {"n": b"60"}
 
 
+def test_the_version_tells_every_write_of_others_and_of_its_own(store, connect):
+    """Where the store has one; without one a reader reads each time."""
+    other = connect()
+    put(other, VIEW, {"k": (1, b"1")})
+    versions = [store.version()]
+    assert store.version() == versions[0]
+    for writer, value in ((other, b"2"), (store, b"3"), (other, b"4")):
+        put(writer, VIEW, {"k": (1, value)})
+        assert values(store, VIEW, "k") == {"k": value}
+        versions.append(store.version())
+        assert store.version() == versions[-1]
+    other.drop(VIEW)
+    versions.append(store.version())
+    assert versions == [None] * 5 or len(set(versions)) == 5
+
+
 def test_a_view_can_be_dropped(store):
     put(store, VIEW, {"a": (1, b"1")})
     put(store, OTHER, {"a": (1, b"1")})

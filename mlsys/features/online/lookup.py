@@ -18,8 +18,8 @@ import pyarrow as pa
 from mlsys import errors
 from mlsys.features.joins import asof, window_aggregates
 from mlsys.features.online import publishing
-from mlsys.features.online.events import read_events
-from mlsys.features.online.online_store import OnlineStore, StoreState, is_remote, shown
+from mlsys.features.online.event_cache import EventCache, KeyEvents
+from mlsys.features.online.online_store import OnlineStore, is_remote, shown
 from mlsys.features.online.redis_store import RedisStore
 from mlsys.features.online.sqlite_store import SQLiteStore
 from mlsys.features.online.views import FeatureView, micros
@@ -51,17 +51,18 @@ class PointFeatures:
 
 
 def look_up(view: FeatureView, value: bytes | None, moment_us: int | None) -> PointFeatures:
-    """Look up a key's events as of a moment; without events or a moment, nothing is known."""
-    if value is None or (view.clock is not None and moment_us is None):
+    """Look up a key's events, as they are stored, as of a moment; without events or a moment, nothing is known."""
+    return _look_up(view, None if value is None else KeyEvents(view, value), moment_us)
+
+
+def _look_up(view: FeatureView, events: KeyEvents | None, moment_us: int | None) -> PointFeatures:
+    if events is None or (view.clock is not None and moment_us is None):
         return _nothing(view)
-    batch = read_events(view, value)
     if view.clock is None or moment_us is None:
-        return PointFeatures("matched", None, _values(view, batch, 0))
-    times = _integers(batch, 0)
-    known = _integers(batch, 1) if view.join.known_at else times
-    features = _last(view, batch, times, known, moment_us)
+        return PointFeatures("matched", None, events.values(0))
+    features = _last(view, events, moment_us)
     if view.windows:
-        features.values.update(_aggregates(view, batch, times, known, moment_us))
+        features.values.update(_aggregates(view, events, moment_us))
     return features
 
 
@@ -73,8 +74,9 @@ def _nothing(view: FeatureView) -> PointFeatures:
     return PointFeatures("missing", None, values)
 
 
-def _last(view: FeatureView, batch: pa.RecordBatch, times: memoryview, known: memoryview, moment: int) -> PointFeatures:
+def _last(view: FeatureView, events: KeyEvents, moment: int) -> PointFeatures:
     """The last value known by the moment, unless it is too old."""
+    times, known = events.times, events.known
     event = bisect_right(times, moment) - 1
     while event >= 0 and known[event] > moment:
         event -= 1
@@ -83,33 +85,16 @@ def _last(view: FeatureView, batch: pa.RecordBatch, times: memoryview, known: me
     age = moment - times[event]
     if view.lookback_us is not None and age > view.lookback_us:
         return PointFeatures("too_old", age, dict.fromkeys(view.columns))
-    return PointFeatures("matched", age, _values(view, batch, event))
+    return PointFeatures("matched", age, events.values(event))
 
 
-def _values(view: FeatureView, batch: pa.RecordBatch, event: int) -> dict[str, Any]:
-    first, places = batch.num_columns - len(view.stored), view.places
-    return {name: batch.column(first + places[column])[event].as_py() for name, column in view.columns.items()}
-
-
-def _aggregates(
-    view: FeatureView, batch: pa.RecordBatch, times: memoryview, known: memoryview, moment: int
-) -> dict[str, float | int | None]:
+def _aggregates(view: FeatureView, events: KeyEvents, moment: int) -> dict[str, float | int | None]:
     """Aggregate the windows; only the events of the longest one are read."""
-    start = bisect_left(times, moment - view.horizon_us)
-    stop = bisect_right(times, moment)
-    first = batch.num_columns - len(view.stored)
-    values = {}
-    for column, read in view.readers.items():
-        cut = batch.column(first + view.places[column]).slice(start, stop - start)
-        values[column] = [read(value) for value in cut.to_pylist()]
-    events = window_aggregates.WindowEvents(times[start:stop], known[start:stop], values)
-    return window_aggregates.aggregate(view.windows, events, moment)
-
-
-def _integers(batch: pa.RecordBatch, column: int) -> memoryview:
-    """View the memory of an int64 column without nulls."""
-    values = batch.column(column)
-    return memoryview(values.buffers()[1]).cast("q")[values.offset : values.offset + len(values)]
+    start = bisect_left(events.times, moment - view.horizon_us)
+    stop = bisect_right(events.times, moment)
+    values = {column: events.window(column, start, stop) for column in view.readers}
+    cut = window_aggregates.WindowEvents(events.times[start:stop], events.known[start:stop], values)
+    return window_aggregates.aggregate(view.windows, cut, moment)
 
 
 TOO_EARLY = "too_early"
@@ -175,16 +160,13 @@ class StoreSource:
 
     def __init__(self, store: OnlineStore) -> None:
         self._store = store
+        self._events = EventCache(store)
 
     def rows(self, asked: Sequence[PointQuery]) -> list[PointFeatures]:
-        """Answer each look-up, with one read of the store for all."""
-        keys = [query.view.key([query.row[key.column] for key in query.view.keys]) for query in asked]
-        requested: dict[str, set[str]] = {query.view.id: set() for query in asked}
-        for query, key in zip(asked, keys, strict=True):
-            if key is not None:
-                requested[query.view.id].add(key)
-        states = self._store.read(requested) if requested else {}
-        return [_answer(query, key, states[query.view.id]) for query, key in zip(asked, keys, strict=True)]
+        """Answer each look-up, all from one state of the store."""
+        pairs = [(query.view, query.view.key([query.row[key.column] for key in query.view.keys])) for query in asked]
+        known = self._events.read(pairs)
+        return [_answer(query, *facts_and_events) for query, facts_and_events in zip(asked, known, strict=True)]
 
     def table(self, view: FeatureView, rows: pa.Table) -> JoinedColumns:
         features = self.rows([PointQuery(view, row) for row in rows.to_pylist()])
@@ -199,19 +181,19 @@ class StoreSource:
         return min((time for time in newest if time is not None), default=None)
 
 
-def _answer(query: PointQuery, key: str | None, state: StoreState) -> PointFeatures:
+def _answer(query: PointQuery, facts: Mapping[str, Any] | None, events: KeyEvents | None) -> PointFeatures:
     view = query.view
-    if state.facts is None:
+    if facts is None:
         got = "never published"
         hint = "`mlsys materialize` with the recipe; or send the joined columns with the request"
         expected = f"what is known of its keys ({view.id})"
         raise errors.StoreError.build(f"online store: table '{view.name}'", got=got, expected=expected, hint=hint)
     moment = query.row.get(view.clock) if view.clock else None
     moment_us = None if moment is None else micros(moment)
-    since = state.facts["since_us"]
+    since = facts["since_us"]
     if since is not None and moment_us is not None and moment_us < since:
         return PointFeatures(TOO_EARLY, None, dict.fromkeys(view.names), since)
-    return look_up(view, None if key is None else state.values.get(key), moment_us)
+    return _look_up(view, events, moment_us)
 
 
 class TableSource:

@@ -62,6 +62,12 @@ class OnlineStore(Protocol):
     def read(self, asked: Mapping[str, Collection[str]]) -> dict[str, StoreState]:
         """Read the state of some keys of some views in one round trip."""
 
+    def version(self) -> object | None:
+        """Name the state that this thread would read now; two equal names mean that nothing was written between.
+
+        None if that costs as much as to read, or there is nothing to read.
+        """
+
     def update(self, view: str, keys: Collection[str], change: Callable[[StoreState], Change | None]) -> None:
         """Apply what `change` makes of the state of `keys`; None leaves all as it is.
 

@@ -60,6 +60,9 @@ class RedisStore:
             hashes = pipe.execute()
         return {view: _state(list(keys), values) for (view, keys), values in zip(asked.items(), hashes, strict=True)}
 
+    def version(self) -> None:
+        """None: to ask for it is a round trip, which is what reading costs."""
+
     def update(self, view: str, keys: Collection[str], change: Callable[[StoreState], Change | None]) -> None:
         done = False
         with self._failures(), self._writers.pipeline(transaction=True) as pipe:

@@ -7,6 +7,7 @@ for those. SQLite: "Write-Ahead Logging", https://sqlite.org/wal.html.
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 import threading
@@ -41,6 +42,10 @@ CROSS JOIN events ON events.view = ? AND events.key = requested.value
 CROSS JOIN keeps this order, so that each key is found by the index."""
 
 
+FEW_KEYS = 8
+"""Keys up to which each is a part of the statement: such a statement is prepared once, and plainer than a list."""
+
+
 class SQLiteStore:
     """An `OnlineStore` in a SQLite file, which the first update makes.
 
@@ -56,6 +61,15 @@ class SQLiteStore:
             return {view: StoreState() for view in asked}
         with self._failures():
             return _states(self._connection(), asked)
+
+    def version(self) -> object | None:
+        """The database's own count of what other connections wrote, and that of this thread's writes."""
+        if not self._path.exists():
+            return None
+        with self._failures():
+            connection = self._connection()
+            (number,) = connection.execute("PRAGMA data_version").fetchone()
+        return number, connection.num_writes
 
     def update(self, view: str, keys: Collection[str], change: Callable[[StoreState], Change | None]) -> None:
         with self._failures(), self._writing() as connection:
@@ -78,6 +92,7 @@ class SQLiteStore:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that is alone among writers."""
         connection = self._connection()
+        connection.num_writes += 1
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
@@ -86,13 +101,13 @@ class SQLiteStore:
             raise
         connection.execute("COMMIT")
 
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._threads, "connection", None)
+    def _connection(self) -> _Connection:
+        connection: _Connection | None = getattr(self._threads, "connection", None)
         if connection is None:
             connection = self._threads.connection = self._open()
         return connection
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> _Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(
             self._path, timeout=PATIENCE_S, isolation_level=None, factory=_Connection, check_same_thread=False
@@ -128,6 +143,9 @@ class SQLiteStore:
 class _Connection(sqlite3.Connection):
     """A connection that closes itself when its thread or the store has ended, not always in that thread."""
 
+    num_writes = 0
+    """Updates that were begun, of which `data_version` says nothing: it counts those of other connections."""
+
     def __del__(self) -> None:
         self.close()
 
@@ -138,16 +156,29 @@ def _format(connection: sqlite3.Connection) -> int:
 
 def _states(connection: sqlite3.Connection, asked: Mapping[str, Collection[str]]) -> dict[str, StoreState]:
     """Read all views in one statement, and so at one moment; facts have a null in place of a key."""
-    arguments = [argument for view, keys in asked.items() for argument in (view, json.dumps(list(keys)), view)]
+    if sum(map(len, asked.values())) + len(asked) <= FEW_KEYS:
+        statement = _plain_statement(tuple(map(len, asked.values())))
+        arguments = [word for view, keys in asked.items() for word in (view, *(w for key in keys for w in (view, key)))]
+    else:
+        statement = " UNION ALL ".join([VIEW_AND_KEYS] * len(asked))
+        arguments = [word for view, keys in asked.items() for word in (view, json.dumps(list(keys)), view)]
     facts: dict[str, dict[str, Any]] = {}
     values: dict[str, dict[str, bytes]] = {view: {} for view in asked}
     if asked:
-        for view, key, value in connection.execute(" UNION ALL ".join([VIEW_AND_KEYS] * len(asked)), arguments):
+        for view, key, value in connection.execute(statement, arguments):
             if key is None:
                 facts[view] = json.loads(value)
             else:
                 values[view][key] = value
     return {view: StoreState(facts.get(view), values[view]) for view in asked}
+
+
+@functools.lru_cache(maxsize=64)
+def _plain_statement(num_keys: tuple[int, ...]) -> str:
+    """A statement that reads the facts of some views and so many keys of each, one by one."""
+    facts = "SELECT view, NULL, facts FROM views WHERE view = ?"
+    value = "SELECT view, key, value FROM events WHERE view = ? AND key = ?"
+    return " UNION ALL ".join(part for number in num_keys for part in (facts, *[value] * number))
 
 
 def _apply(connection: sqlite3.Connection, view: str, change: Change) -> None:
