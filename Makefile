@@ -69,7 +69,7 @@ size: ## Files, lines, lengths of functions and circles of imports
 	@$(PYTHON) tests/support/house.py
 
 bench: $(STAMP) ## Run every benchmark, one after another; those that need tables want DATA=FOLDER
-	@set -e; for file in $$(grep -l __main__ benchmarks/*.py | grep -v quality_peers); do \
+	@set -e; for file in $$(grep -l __main__ benchmarks/*.py | grep -v -e quality_peers -e serve_peers); do \
 	    data=; ! grep -q '"--data".*required=True' "$$file" || data="$(DATA)"; \
 	    if grep -q '"--data".*required=True' "$$file" && [ -z "$$data" ]; then \
 	        echo "== $$file is left out: it needs DATA=FOLDER"; continue; fi; \
