@@ -109,6 +109,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--threads", type=int, default=2, help="threads of each contender (2)")
     parser.add_argument("--only", type=_names, default=[], help="sets, or beginnings of their names: adult,bank")
     parser.add_argument("--peers", type=_names, default=[*PEERS], help="flaml,autogluon; '' for none")
+    presets = ("medium_quality", "good_quality", "best_quality")
+    parser.add_argument("--preset", choices=presets, default=presets[0], help="of AutoGluon (medium_quality)")
     environment = HERE.parent / ".peers" / "bin" / "python"
     parser.add_argument("--peer-python", type=Path, default=environment, help="Python of the peers' environment")
     return parser
@@ -144,6 +146,7 @@ def _answer(contender: str, case: Prepared, wanted: Namespace, seed: int) -> tup
             "predictions": str(Path(folder, "predictions.npy")),
             "budget_s": wanted.budget,
             "threads": wanted.threads,
+            "preset": wanted.preset,
             "seed": seed,
         }
         began = time.perf_counter()
