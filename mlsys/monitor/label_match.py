@@ -12,11 +12,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlsys import label_sets
-from mlsys.monitor.labels import UNKNOWN, Labels
+from mlsys.monitor.labels import Labels
 from mlsys.monitor.log_rows import ENTITY, REASON
 from mlsys.monitor.log_scan import BLOCK, GROUP, START, class_values, model_output, slice_column
 from mlsys.monitor.log_state import LogState
 from mlsys.monitor.windows import Window
+from mlsys.predict.class_labels import UNKNOWN
 from mlsys.reports import formats
 from mlsys.schema import Task
 from mlsys.statistics.hashing import hash_array

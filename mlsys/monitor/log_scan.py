@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from mlsys import errors, expressions
 from mlsys import label_sets as labels
 from mlsys.deploy.prediction_log import logged_name
-from mlsys.monitor.labels import class_codes
 from mlsys.monitor.log_rows import ENTITY, IDENTITY, REASON
 from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows, label_columns
 from mlsys.monitor.windows import Calendar, Window, WindowKey
+from mlsys.predict.class_labels import class_codes
 from mlsys.schema import Task
 from mlsys.statistics import TableStatistics
 from mlsys.statistics.hashing import hash_exactly

@@ -123,7 +123,7 @@ def _register(
 def _replay(context: StepContext, split: Split, opened: Bundle, url: str) -> dict[str, Any] | None:
     """Send the production rows to the endpoint over HTTP, once a bundle and split; None if they were sent before."""
     from mlsys import cluster
-    from mlsys.deploy import serving
+    from mlsys.deploy import api_keys, replay
 
     rows = split.only("production")
     done = context.folder / "replayed.json"
@@ -134,8 +134,8 @@ def _replay(context: StepContext, split: Split, opened: Bundle, url: str) -> dic
     if this in earlier:
         return None
     context.progress(f"sending {rows.num_rows['production']:,} production rows")
-    limits = context.recipe.deploy.limits
-    sent = asdict(cluster.call(serving.send, rows, "production", opened.schema, url, opened.digest, limits, threads=1))
+    how = (context.recipe.deploy.limits, api_keys.owner_headers(context.store))
+    sent = asdict(cluster.call(replay.send, rows, "production", opened.schema, url, opened.digest, *how, threads=1))
     write_json(done, {**earlier, this: sent})
     return sent
 
@@ -149,8 +149,7 @@ def _replayed(file: Path) -> dict[str, Any]:
 def observe_log(context: StepContext, model: TrainResult, *_: Any) -> dict[str, Any]:
     """Names of the files of the prediction log and of the labels, and the bundle that the alias means."""
     from mlsys import registry
-    from mlsys.deploy import prediction_log
-    from mlsys.monitor import label_store
+    from mlsys.deploy import label_files, prediction_log
     from mlsys.readers import registry as readers
     from mlsys.recipe import Reading
 
@@ -159,7 +158,7 @@ def observe_log(context: StepContext, model: TrainResult, *_: Any) -> dict[str, 
     return {
         "bundle": model.bundle if pointed is None else pointed.digest,
         "log": sorted(log_file.path.name for log_file in prediction_log.files(prediction_log.folder_of(store, name))),
-        "late": sorted(path.name for path in label_store.folder_of(store, name).glob("[!.]*")),
+        "late": sorted(path.name for path in label_files.folder_of(store, name).glob("[!.]*")),
         "labels": context.labels and readers.fingerprint(str(context.labels), Reading()),
     }
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlsys.deploy import label_files
 from mlsys.monitor import label_store
 from mlsys.monitor.labels import Labels, WrittenLabels
 from mlsys.schema import Task, TaskKind
@@ -65,14 +66,14 @@ def test_labels_by_prediction_and_by_entity_are_kept_apart(store):
 def test_a_damaged_file_costs_no_other(store):
     for name in "abc":
         label_store.add(store, "m", labels(id=[name], late=[True]))
-    first = min(label_store.folder_of(store, "m").glob("*.parquet"))
+    first = min(label_files.folder_of(store, "m").glob("*.parquet"))
     first.write_bytes(b"PAR1")
-    assert label_store.read(store, "m")["key"].to_list() == ["b", "c"]
+    assert label_files.read(store, "m")["key"].to_list() == ["b", "c"]
 
 
 def test_labels_that_come_at_once_from_several_sides_are_all_kept(store):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         added = list(pool.map(lambda k: label_store.add(store, "m", labels(id=[f"{k}"], late=[True])), range(12)))
     assert [counts(each) for each in added] == [(1, 0, 0)] * 12
-    assert label_store.read(store, "m").height == 12
-    assert len({path.name[:6] for path in label_store.folder_of(store, "m").glob("*.parquet")}) == 12
+    assert label_files.read(store, "m").height == 12
+    assert len({path.name[:6] for path in label_files.folder_of(store, "m").glob("*.parquet")}) == 12
