@@ -12,6 +12,7 @@ import importlib
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -25,6 +26,8 @@ TASK_BYTES = 1 << 30
 a worker group costs 5 to 30 s to start, which one core spends on about a gigabyte."""
 
 _SETTLE_S = 0.1
+
+_WAIT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def warm(modules: Sequence[str]) -> None:
     """
     if not _runs_here():
         for _ in range(os.cpu_count() or 1):
-            _remote(_import).options(num_cpus=0, max_retries=0).remote(list(modules))
+            remote(_import).options(num_cpus=0, max_retries=0).remote(list(modules))
 
 
 def _import(modules: list[str]) -> None:
@@ -128,7 +131,7 @@ def _submit(
     """Start `function` as one task and return Ray's reference to its result."""
     name = f"{function.__module__}.{function.__qualname__}"
     wish = {"num_gpus": gpus} if gpus else {}
-    task = _remote(_run_with_threads).options(num_cpus=cpus, memory=memory, max_retries=1, name=name, **wish)
+    task = remote(_run_with_threads).options(num_cpus=cpus, memory=memory, max_retries=1, name=name, **wish)
     return task.remote(function, args, kwargs, cpus)
 
 
@@ -140,6 +143,9 @@ def map(  # noqa: A001  (cluster.map reads as what it is)
     gpus_each: int = 0,
     state: Callable[[], Any] | None = None,
     on_result: Callable[[T, int, int], None] = lambda *_: None,
+    at_most: int | None = None,
+    while_waiting: Callable[[], None] = lambda: None,
+    in_threads: bool = False,
 ) -> list[T]:
     """Run `function` on each item, in parallel on the cluster, and return the results in the order of the items.
 
@@ -153,24 +159,68 @@ def map(  # noqa: A001  (cluster.map reads as what it is)
         items. `function` takes it before the item.
     on_result
         Called as ``on_result(result, done, total)`` whenever an item is done, in the order in which they end.
+    at_most
+        Workers with a state at a time; as many as the cluster has CPUs for by default.
+    while_waiting
+        Called about once a second; what it raises ends the rest.
+    in_threads
+        Where the calls run in this process, they run in as many threads as it has CPUs: `function` lets go of the
+        interpreter while it computes, and `state` may be shared.
     """
     if _runs_here():
-        results, shared = [], () if state is None or not items else (state(),)
-        for done, item in enumerate(items, 1):
-            results.append(function(*shared, item))
-            on_result(results[-1], done, len(items))
-        return results
+        here = functools.partial(function, state()) if state is not None and items else function
+        return _map_here(here, items, on_result, while_waiting, _threads if in_threads else 1)
     by_number: dict[int, T] = {}
     tasks = (function, items, cpus_each)
-    with contextlib.closing(_end_of_calls(*tasks, state) if state else _end_of_tasks(*tasks, gpus_each)) as ended:
+    first = functools.partial(_first_ready, while_waiting=while_waiting)
+    calls = _end_of_calls(*tasks, state, at_most, first) if state else _end_of_tasks(*tasks, gpus_each, first)
+    with contextlib.closing(calls) as ended:
         for number, result in ended:
             by_number[number] = result
             on_result(result, len(by_number), len(items))
     return [by_number[number] for number in range(len(items))]
 
 
+def _map_here(
+    function: Callable[..., T],
+    items: Sequence[Any],
+    on_result: Callable[[T, int, int], None],
+    while_waiting: Callable[[], None],
+    threads: int,
+) -> list[T]:
+    """Call a function on each item in this process, one after another or in some threads."""
+    results: list[T] = []
+    if min(threads, len(items)) < 2:
+        for item in items:
+            while_waiting()
+            results.append(function(item))
+            on_result(results[-1], len(results), len(items))
+        return results
+    with ThreadPoolExecutor(threads) as pool:
+        calls = [pool.submit(function, item) for item in items]
+        try:
+            for done, ended in enumerate(as_completed(calls), 1):
+                while_waiting()
+                on_result(ended.result(), done, len(items))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [call.result() for call in calls]
+
+
+def _first_ready(references: Sequence[Any], while_waiting: Callable[[], None]) -> Any:
+    """The first reference whose task ends; meanwhile a function is called again and again."""
+    import ray
+
+    while True:
+        ready, _ = ray.wait(list(references), num_returns=1, timeout=_WAIT_S)
+        while_waiting()
+        if ready:
+            return ready[0]
+
+
 def _end_of_tasks(
-    function: Callable[..., T], items: Sequence[Any], cpus: int, gpus: int = 0
+    function: Callable[..., T], items: Sequence[Any], cpus: int, gpus: int, first: Callable[[Sequence[Any]], Any]
 ) -> Generator[tuple[int, T]]:
     """Start a task for each item, and yield numbers of items with their results as the tasks end."""
     import ray
@@ -178,7 +228,7 @@ def _end_of_tasks(
     numbers = {_submit(function, item, cpus=cpus, gpus=gpus): number for number, item in enumerate(items)}
     try:
         while numbers:
-            (reference,), _ = ray.wait(list(numbers), num_returns=1)
+            reference = first(list(numbers))
             yield numbers.pop(reference), _result(reference)
     finally:
         for reference in numbers:
@@ -186,7 +236,12 @@ def _end_of_tasks(
 
 
 def _end_of_calls(
-    function: Callable[..., T], items: Sequence[Any], cpus: int, state: Callable[[], Any]
+    function: Callable[..., T],
+    items: Sequence[Any],
+    cpus: int,
+    state: Callable[[], Any],
+    at_most: int | None,
+    first: Callable[[Sequence[Any]], Any],
 ) -> Generator[tuple[int, T]]:
     """Start actors that keep a state, give each free one the next item, and yield results as they come.
 
@@ -194,13 +249,14 @@ def _end_of_calls(
     """
     import ray
 
-    remote = _remote(_Worker).options(num_cpus=cpus, max_restarts=1, max_task_retries=1)
-    workers = [remote.remote(function, state, cpus) for _ in range(min(len(items), max(1, num_cpus() // cpus)))]
+    actor = remote(_Worker).options(num_cpus=cpus, max_restarts=1, max_task_retries=1)
+    most = max(1, min(num_cpus() // cpus, at_most or num_cpus()))
+    workers = [actor.remote(function, state, cpus) for _ in range(min(len(items), most))]
     running = {worker.open.remote(): (worker, -1) for worker in workers}
     next_item, num_ended = 0, 0
     try:
         while num_ended < len(items):
-            (reference,), _ = ray.wait(list(running), num_returns=1)
+            reference = first(list(running))
             worker, number = running.pop(reference)
             result = _result(reference)
             if next_item < len(items):
@@ -232,6 +288,9 @@ class _Worker:
 _is_task = False
 """True while this process runs a task of ours."""
 
+_threads = os.cpu_count() or 1
+"""CPUs of the task that this process runs; those of the machine while it runs none."""
+
 
 def _runs_here() -> bool:
     return _is_task or not is_connected()
@@ -242,13 +301,13 @@ def _as_task(threads: int) -> Iterator[None]:
     """Give a task its share of threads, for Ray sets one for BLAS and OpenMP; its own calls and maps run in it."""
     from threadpoolctl import threadpool_limits
 
-    global _is_task  # noqa: PLW0603  (a worker runs one task at a time)
-    _is_task = True
+    global _is_task, _threads
+    _is_task, _threads = True, threads
     try:
         with threadpool_limits(limits=threads):
             yield
     finally:
-        _is_task = False
+        _is_task, _threads = False, os.cpu_count() or 1
 
 
 def _run_with_threads(function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], threads: int) -> T:
@@ -257,7 +316,7 @@ def _run_with_threads(function: Callable[..., T], args: tuple[Any, ...], kwargs:
 
 
 @functools.cache
-def _remote(function: Any) -> Any:
+def remote(function: Any) -> Any:
     """The remote function or class, made once: Ray exports each one that is made anew."""
     import ray
 

@@ -10,11 +10,10 @@ import base64
 import contextlib
 import functools
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +21,9 @@ import pyarrow.parquet as pq
 
 from mlsys import bundle, cluster, errors
 from mlsys.deploy import sizes
-from mlsys.deploy.batch_output import REJECTED, StagedFolder
+from mlsys.deploy.batch_job import BatchCounts, BatchJob, FinishedFragment, NumberedFragment, Share
+from mlsys.deploy.batch_roots import Roots
+from mlsys.deploy.batch_staging import REJECTED, StagedFolder, attempt_name
 from mlsys.features.online.lookup import TableSource
 from mlsys.predict import Predictor
 from mlsys.predict.coercion import Misfit
@@ -31,8 +32,6 @@ from mlsys.predict.validation import Faults, RequestValidator, Violation
 from mlsys.readers import conversion, folders
 from mlsys.readers import registry as readers
 from mlsys.readers.base import BadRecord, Batch, Fragment, TypeCounts, as_python
-from mlsys.recipe import ReadOptions
-from mlsys.registry import LedgerEntry
 from mlsys.schema import Column, Kind, Role, Schema, arrow_type
 from mlsys.store import Store
 
@@ -45,67 +44,29 @@ PICTURE_BYTES = 1 << 18
 REASONS = 5
 """Reasons that are written for one rejected row; the first few say what is wrong with it."""
 
+LOW_PRIORITY = 10
+"""Niceness of workers that run beside endpoints: these get the CPU first."""
+
 REJECTED_ROWS = pa.schema(
     [("file", pa.string()), ("row", pa.int64()), ("reasons", pa.string()), ("content", pa.string())]
 )
 """Columns of the rejected rows: where they stood, why, and the row as JSON or as its text."""
 
 
-@dataclass(frozen=True)
-class BatchJob:
-    """Everything that a task needs to know beside its fragments."""
-
-    root: Path
-    output: StagedFolder
-    entry: LedgerEntry
-    keys: tuple[str, ...]
-    options: ReadOptions
-
-
-@dataclass
-class BatchCounts:
-    """Counts of predicted and rejected rows.
-
-    Attributes
-    ----------
-    first_reasons
-        The reasons of the first rejected row.
-    unseen, rare
-        Values that training never saw, or too seldom to keep them apart, by column.
-    lookup
-        Join → status → rows: matched, missing, too_old, or given by the file.
-    """
-
-    num_rows: int = 0
-    num_rejected: int = 0
-    first_reasons: str = ""
-    unseen: dict[str, int] = field(default_factory=dict)
-    rare: dict[str, int] = field(default_factory=dict)
-    lookup: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    @classmethod
-    def total(cls, counts: Iterable[BatchCounts]) -> BatchCounts:
-        """Counts of all rows together."""
-        whole = cls()
-        for count in counts:
-            whole.num_rows += count.num_rows
-            whole.num_rejected += count.num_rejected
-            whole.first_reasons = whole.first_reasons or count.first_reasons
-            whole.unseen = _sums(whole.unseen, count.unseen)
-            whole.rare = _sums(whole.rare, count.rare)
-            for name, statuses in count.lookup.items():
-                whole.lookup[name] = _sums(whole.lookup.get(name, {}), statuses)
-        return whole
-
-
-def _sums(counts: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
-    return dict(Counter(counts) + Counter(others))
-
-
-def predict_fragments(job: BatchJob, fragments: Sequence[Fragment]) -> list[BatchCounts]:
-    """Predict all fragments; a worker loads the model once, and one that is repeated writes the same files again."""
-    state = functools.partial(BatchPredictor, job)
-    return cluster.map(BatchPredictor.predict_fragment, list(enumerate(fragments)), state=state)
+def predict_fragments(
+    job: BatchJob, fragments: Sequence[NumberedFragment], share: Share | None = None
+) -> list[FinishedFragment]:
+    """Predict fragments; a worker loads the model once, and one that is repeated writes other files with the rows."""
+    share = share or Share()
+    return cluster.map(
+        BatchPredictor.predict_fragment,
+        fragments,
+        state=functools.partial(BatchPredictor, job),
+        on_result=lambda finished, *_: share.on_finished(finished),
+        at_most=share.workers,
+        while_waiting=share.while_waiting,
+        in_threads=True,
+    )
 
 
 class BatchPredictor:
@@ -113,6 +74,8 @@ class BatchPredictor:
 
     def __init__(self, job: BatchJob) -> None:
         self._job = job
+        if job.background and cluster.is_connected():  # this process is a worker of its own, that ends with the run
+            os.nice(LOW_PRIORITY)
         store = Store.open(job.root)
         opened = bundle.open(store, job.entry.digest)
         self._predictor = Predictor(opened, job.options.timezone, source=TableSource.latest(store, opened.schema))
@@ -123,8 +86,8 @@ class BatchPredictor:
         of_row = [opened.schema.name_of(role) for role in (Role.ID, Role.TIME)]
         self._default_keys = [name for name in of_row if name is not None]
 
-    def predict_fragment(self, numbered: tuple[int, Fragment]) -> BatchCounts:
-        """Read, check, predict and write one fragment, into the part of its number.
+    def predict_fragment(self, numbered: NumberedFragment) -> FinishedFragment:
+        """Read, check, predict and write one fragment, and note that it is finished.
 
         Raises
         ------
@@ -133,13 +96,10 @@ class BatchPredictor:
         SourceError
             The file is damaged, or a key column is missing.
         """
-        number, fragment = numbered
-        counts, name = [], f"part-{number:05d}.parquet"
+        fragment, name = numbered.fragment, attempt_name(numbered.number)
+        counts, output = [], self._job.output
         changed = fragment.changed()
-        with (
-            contextlib.closing(_Part(self._job.output, name)) as predicted_rows,
-            contextlib.closing(_Part(self._job.output, f"{REJECTED}/{name}")) as rejected_rows,
-        ):
+        with _Part(output, name) as predicted_rows, _Part(output, f"{REJECTED}/{name}") as rejected_rows:
             for batch, bad_records in self._batches(fragment):
                 predicted, reasons, counted = self._batch(fragment, batch)
                 rejected = _rejected(fragment, batch, reasons, bad_records)
@@ -151,7 +111,11 @@ class BatchPredictor:
                 counted.first_reasons = str(rejected["reasons"][0]) if rejected.num_rows else ""
                 counts.append(counted)
         fragment.check_unchanged(changed)
-        return BatchCounts.total(counts)
+        written = tuple(part.name for part in (predicted_rows, rejected_rows) if part.num_rows is not None)
+        finished = FinishedFragment(numbered.number, written, BatchCounts.total(counts))
+        record = {"key": numbered.key, "files": list(written), "counts": asdict(finished.counts)}
+        output.note(numbered.number, record)
+        return finished
 
     def _batches(self, fragment: Fragment) -> Iterator[tuple[Batch, list[BadRecord]]]:
         """Batches with the bad records since the last one; at least one, so that an output without rows has columns."""
@@ -201,7 +165,7 @@ class BatchPredictor:
             table, looked = self._lookup.fill(table, plan)
             lookup = {name: dict(counts) for name, counts in looked.counts.items()}
         predictions = self._predictor.conformed_table(table)
-        predicted = predictions.arrow(str(self._job.entry.version))
+        predicted = self._with_run(predictions.arrow(str(self._job.entry.version)))
         # 3. put the keys beside the predictions
         keys = {name: column.filter(mask) for name, column in self._keys(fragment, batch).items()}
         for name in keys.keys() & {*predicted.column_names}:
@@ -211,6 +175,13 @@ class BatchPredictor:
         together = pa.table(keys | dict(zip(predicted.column_names, predicted.columns, strict=True)))
         counts = BatchCounts(together.num_rows, unseen=predictions.unseen, rare=predictions.rare, lookup=lookup)
         return together, reasons, counts
+
+    def _with_run(self, predicted: pa.Table) -> pa.Table:
+        """Predictions with the time and the id of the run, by which rows that are appended are told apart."""
+        run, num_rows = self._job.run, predicted.num_rows
+        at = pa.scalar(run.predicted_at, pa.timestamp("us", "UTC"))
+        table = predicted.append_column("predicted_at", pa.repeat(at, num_rows))
+        return table.append_column("run_id", pa.repeat(run.id, num_rows))
 
     def _values(self, fragment: Fragment, batch: Batch) -> dict[str, Any]:
         """The columns that the model knows, in their types; a value that does not fit is a `Misfit`."""
@@ -222,7 +193,7 @@ class BatchPredictor:
             if column.name in names:
                 written = batch.table[names[column.name]].combine_chunks()
                 if column.kind is Kind.IMAGE:
-                    values[column.name] = _pictures(written, fragment.location)
+                    values[column.name] = _pictures(written, fragment.location, self._job.roots)
                 else:
                     notation = self._notation(column.name, written, batch.json.get(names[column.name]))
                     values[column.name] = _typed(written, column, zone, numbers, notation)
@@ -256,26 +227,31 @@ class BatchPredictor:
 
 
 class _Part:
-    """A Parquet file of the output, made with its first table."""
+    """A Parquet file of the output, made with its first table; `num_rows` is None until then."""
 
     def __init__(self, output: StagedFolder, name: str) -> None:
-        self._output, self._name = output, name
+        self.name, self.num_rows = name, cast("int | None", None)
+        self._output = output
         self._opened = contextlib.ExitStack()
         self._writer: pq.ParquetWriter | None = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.__exit__(*error)  # type: ignore[arg-type]
+
     def add(self, table: pa.Table) -> None:
         if self._writer is None:
-            file = self._opened.enter_context(self._output.create(self._name))
+            file = self._opened.enter_context(self._output.create(self.name))
             self._writer = self._opened.enter_context(pq.ParquetWriter(file, table.schema))
+        self.num_rows = (self.num_rows or 0) + table.num_rows
         try:
             self._writer.write_table(table.cast(self._writer.schema))
         except pa.ArrowInvalid as error:
             raise errors.SourceError.build(
                 "predict: key columns", got=str(error), expected="one type in all rows of a file"
             ) from error
-
-    def close(self) -> None:
-        self._opened.close()
 
 
 def _of_part(counts: TypeCounts, whole: pa.ChunkedArray, part: pa.ChunkedArray) -> TypeCounts:
@@ -318,11 +294,12 @@ def _typed(written: pa.Array, column: Column, zone: str, numbers: conversion.Num
     return listed
 
 
-def _pictures(written: pa.Array, location: str) -> Any:
+def _pictures(written: pa.Array, location: str, roots: Roots | None) -> Any:
     """Bytes of pictures, those that are given as paths or base64 text read; whether they decode is checked later."""
     if pa.types.is_binary(written.type):
         return written
-    pictures = ((value, *folders.picture_bytes(value, location)) for value in written.to_pylist())
+    may_read = (lambda _: True) if roots is None else roots.holds
+    pictures = ((value, *folders.picture_bytes(value, location, may_read)) for value in written.to_pylist())
     return [data if reason is None else Misfit(value, reason) for value, data, reason in pictures]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -126,12 +126,17 @@ def decoded_pictures(values: pa.Array, location: str) -> tuple[pa.Array, dict[st
     return data, {each: pa.array([reason == each for _, reason in pictures], pa.bool_()) for each in reasons}
 
 
-def picture_bytes(value: bytes | str | None, location: str) -> tuple[bytes | None, str | None]:
-    """Bytes of a picture given as bytes, base64 text, a path or a URI; or the reason why there are none."""
+def picture_bytes(
+    value: bytes | str | None, location: str, may_read: Callable[[str], bool] = lambda _: True
+) -> tuple[bytes | None, str | None]:
+    """Bytes of a picture given as bytes, base64 text, a path or a URI; or the reason why there are none.
+
+    Only of places that `may_read` allows is anything read.
+    """
     if not isinstance(value, str):
         return value, None
     data = _from_base64(value)
-    return (data, None) if data is not None else _at_path(value, location)
+    return (data, None) if data is not None else _at_path(value, location, may_read)
 
 
 def _from_base64(text: str) -> bytes | None:
@@ -143,11 +148,13 @@ def _from_base64(text: str) -> bytes | None:
     return data if images.is_encoded(data) else None
 
 
-def _at_path(path: str, location: str) -> tuple[bytes | None, str | None]:
+def _at_path(path: str, location: str, may_read: Callable[[str], bool]) -> tuple[bytes | None, str | None]:
     scheme = files.scheme(path)
     if scheme and scheme not in files.REMOTE:
         return None, f"{scheme}:// is not read"
     where = path if scheme else _beside(path, location)
+    if not may_read(where):
+        return None, "a place that is not read"
     try:
         with files.open_file(path, where) as opened:
             data = opened.read(MAX_BYTES + 1)

@@ -15,8 +15,10 @@ from mlsys.recipe import Reading
 
 BATCH_BYTES = 1 << 28
 """Bytes of Parquet, as encoded, read at a time."""
-SPLIT_ROWS = 1 << 19
+SPLIT_ROWS = 1 << 18
 """Row groups of a file are put together up to so many rows: enough work for a task."""
+SPLIT_BYTES = 1 << 28
+"""Row groups of large rows, such as pictures, are put together up to so many bytes."""
 
 
 class ParquetReader(Reader):
@@ -39,7 +41,7 @@ class ParquetReader(Reader):
         for number, group in enumerate(sizes):
             groups.append(number)
             num_rows, num_bytes = num_rows + group.num_rows, num_bytes + group.total_byte_size
-            if num_rows >= SPLIT_ROWS or number == len(sizes) - 1:
+            if num_rows >= SPLIT_ROWS or num_bytes >= SPLIT_BYTES or number == len(sizes) - 1:
                 parts.append(replace(fragment, num_bytes=num_bytes, row_groups=tuple(groups), first_row=first_row))
                 first_row, num_rows, num_bytes, groups = first_row + num_rows, 0, 0, []
         return parts or [fragment]

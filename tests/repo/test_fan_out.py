@@ -10,7 +10,7 @@ STARTS = ("ray.remote", "ray.data", "ray.train", "ray.tune", "ray.serve", "concu
 """Modules and functions that start work elsewhere."""
 
 ALLOWED = {
-    "mlsys.cluster.tasks": {"ray.remote"},  # `cluster.call`, `submit` and `map` themselves
+    "mlsys.cluster.tasks": {"ray.remote", "concurrent.futures"},  # `cluster.call`, `submit` and `map` themselves
     "mlsys.train.distributed": {"ray.train"},  # one model fitted by several workers, in step
     "mlsys.tune.trials": {"ray.tune"},  # trials that are proposed one after another, and stopped early
     "mlsys.deploy.asgi": {"concurrent.futures"},  # a few threads inside of a replica, for large requests

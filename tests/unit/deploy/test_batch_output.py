@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlsys import errors
+from mlsys.deploy import batch_output
 from mlsys.deploy.batch_output import RESULT, OutputFolder
 from mlsys.readers import files
 
@@ -31,8 +32,8 @@ def place(request, tmp_path, bucket):
     )
 
 
-def fill(location, values, numbers=(0,)):
-    with OutputFolder(location).staging() as staged:
+def fill(location, values, numbers=(0,), run=None):
+    with OutputFolder(location).staging(run) as staged:
         for number in numbers:
             with staged.create(f"part-{number:05d}.parquet") as file:
                 pq.write_table(pa.table({"x": values}), file)
@@ -121,3 +122,59 @@ def test_a_relative_path_counts_from_where_the_command_was_typed(tmp_path, monke
     with output.staging() as staged:
         staged.write_json(RESULT, {})
     assert (tmp_path / "out" / RESULT).is_file()
+
+
+def test_whatever_move_is_interrupted_the_next_attempt_does_the_rest(bucket, monkeypatch):
+    """The old output is replaced by the new one, of which no file is lost and none is of another run."""
+    storage = files.filesystem("s3://b")[0]
+    left = [0]
+
+    class Interrupted:
+        def __getattr__(self, name):
+            def call(*args, **kwargs):
+                if name in {"move", "delete_file"}:
+                    if not left[0]:
+                        raise KeyboardInterrupt
+                    left[0] -= 1
+                return getattr(storage, name)(*args, **kwargs)
+
+            return call
+
+    monkeypatch.setattr(files, "filesystem", lambda uri: (Interrupted(), uri.removeprefix("s3://")))
+    steps, is_done = 0, False
+    while not is_done:
+        left[0] = 99
+        fill("s3://b/out", [1], numbers=(0, 1, 2))
+        left[0] = steps
+        try:
+            fill("s3://b/out", [2], numbers=(0, 1), run="0123abcd")
+            is_done = True
+        except KeyboardInterrupt:
+            left[0] = 99
+            with OutputFolder("s3://b/out").staging("0123abcd") as staged:
+                assert staged.is_committed()
+        names = ["_rejected/part-00000.parquet", RESULT, "part-00000.parquet", "part-00001.parquet"]
+        assert contents(bucket / "b" / "out") == names
+        assert pq.read_table(bucket / "b" / "out")["x"].to_pylist() == [2, 2]
+        steps += 1
+    assert steps > 5
+
+
+def test_an_output_is_exchanged_or_renamed_with_the_same_result(tmp_path, monkeypatch):
+    for is_able in (True, False):
+        with monkeypatch.context() as patch:
+            if not is_able:
+                patch.setattr(batch_output, "_exchanged", lambda *_: False)
+            fill(str(tmp_path / "out"), [1])
+            fill(str(tmp_path / "out"), [2])
+        assert pq.read_table(tmp_path / "out")["x"].to_pylist() == [2]
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_only_folders_of_runs_may_stand_beside_an_appended_run(place):
+    location, folder = place
+    (folder / "run=a").mkdir(parents=True)
+    assert OutputFolder(location, "run=b").location.endswith("run=b")
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(errors.StoreError, match="one to which runs were appended"):
+        OutputFolder(location, "run=b")

@@ -13,16 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import batches
 from bundles import stored
 from mlsys import errors, images
 from mlsys.deploy import asgi, batch_worker, bodies
-from mlsys.deploy.batch_output import StagedFolder
-from mlsys.deploy.batch_worker import BatchCounts, BatchJob, predict_fragments
+from mlsys.deploy.batch_job import BatchCounts
+from mlsys.deploy.batch_worker import predict_fragments
 from mlsys.deploy.openapi import document
 from mlsys.deploy.service import Service, load
 from mlsys.readers import folders
 from mlsys.readers import registry as readers
-from mlsys.recipe import LimitsSection, Reading, ReadOptions
+from mlsys.recipe import LimitsSection, Reading
 from mlsys.registry import LedgerEntry
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.store import Store
@@ -181,11 +182,11 @@ def test_files_of_pictures_are_predicted_and_broken_ones_set_aside(champion, tmp
         for name, one in zip(names, data, strict=True):
             (source / name).write_bytes(one)
     store, entry = champion
-    job = BatchJob(store.root, StagedFolder(str(tmp_path / "out")), entry, ("file",), ReadOptions())
-    task = pickle.dumps((job, readers.find(source, Reading())))  # as a worker gets it
-    count = BatchCounts.total(predict_fragments(*pickle.loads(task)))
+    job = batches.job_of(store, entry, readers.find(source, Reading()), tmp_path / "out", ("file",))
+    finished = predict_fragments(*pickle.loads(pickle.dumps(job)))  # as a worker gets it
+    count = BatchCounts.total(each.counts for each in finished)
     assert (count.num_rows, count.num_rejected) == (10, 1)
-    found = pq.read_table(tmp_path / "out" / "part-00000.parquet")
+    found = pq.read_table(tmp_path / "out" / finished[0].files[0])
     assert found["file"].to_pylist() == names[:9]
     assert found["prediction"].to_pylist() == [n % 2 == 0 for n in range(9)]
     rejected = pq.read_table(tmp_path / "out" / "_rejected").to_pylist()[0]
@@ -210,7 +211,7 @@ def test_pictures_beside_tables_are_no_rows_but_what_the_tables_name(champion, t
     (tmp_path / "a.csv").write_text("photo\na.png\nb.png\n")
     (fragment,) = readers.find(tmp_path, Reading())
     store, entry = champion
-    job = BatchJob(store.root, StagedFolder(str(tmp_path / "out")), entry, (), ReadOptions())
-    (count,) = predict_fragments(job, [fragment])
+    (finished,) = predict_fragments(*batches.job_of(store, entry, [fragment], tmp_path / "out"))
+    count = finished.counts
     assert (count.num_rows, count.num_rejected) == (2, 1)
     assert count.first_reasons.startswith("photo: got text 'b.png': no file there that can be read")

@@ -6,15 +6,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import batches
 import joined
 from mlsys import errors
 from mlsys.dataset import Snapshot
-from mlsys.deploy.batch_output import StagedFolder
-from mlsys.deploy.batch_worker import BatchCounts, BatchJob, predict_fragments
+from mlsys.deploy.batch_job import BatchCounts
+from mlsys.deploy.batch_worker import predict_fragments
 from mlsys.features.online import publishing
 from mlsys.predict import Predictor
 from mlsys.readers import registry as readers
-from mlsys.recipe import Reading, ReadOptions
+from mlsys.recipe import Reading
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
 
@@ -57,8 +58,8 @@ def score(store, model, table, folder):
 
 def score_file(store, model, path, out):
     entry = LedgerEntry("joined", 1, model.digest)
-    job = BatchJob(store.root, StagedFolder(str(out)), entry, (), ReadOptions())
-    count = BatchCounts.total(predict_fragments(job, readers.find(path, Reading())))
+    finished = predict_fragments(*batches.job_of(store, entry, readers.find(path, Reading()), out))
+    count = BatchCounts.total(each.counts for each in finished)
     return pa.concat_tables([pq.read_table(part) for part in sorted(out.glob("part-*.parquet"))]), count
 
 
