@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mlsys import cluster, registry
 from mlsys.console import Console
-from mlsys.deploy import batch, by_name
+from mlsys.deploy import batch, batch_jobs, by_name
 from mlsys.deploy.batch import BatchResult
+from mlsys.deploy.batch_queue import JobQueue, JobSpec, QueuedJob
 from mlsys.deploy.by_name import NameChange
+from mlsys.readers import registry as readers
 from mlsys.recipe import load as load_recipe
 from mlsys.recipe import set_values
 from mlsys.registry import LedgerEntry
@@ -171,10 +173,14 @@ def predict(
     output: Path | str,
     *,
     keys: Sequence[str] = (),
+    append: bool = False,
+    run_id: str | None = None,
     set: Settings = (),  # noqa: A002  (as --set on the command line)
     store: Path | str | None = None,
 ) -> BatchResult:
     """Predict every row of a source into a folder of Parquet files, on the store's cluster.
+
+    A call that was interrupted goes on where it was, and one that is complete is not done again.
 
     Parameters
     ----------
@@ -184,6 +190,10 @@ def predict(
         A source as ``data.source`` of a recipe; a folder, or the URI of one.
     keys
         Columns to carry over; the id and time columns by default.
+    append
+        Add the rows to those of other runs, in a folder of their own in the output.
+    run_id
+        The id of the run; by default one that the same model, files and settings always have.
     set
         How the source is read, if not as in training.
 
@@ -196,7 +206,70 @@ def predict(
     name, which = by_name.split(model)
     registry.resolve(home, name, which or "champion")  # a name that is wrong starts no cluster
     cluster.connect(home)
-    return batch.predict(home, model, source, output, keys=keys, settings=set_values(set))
+    return batch.predict(home, model, source, output, keys=keys, settings=set_values(set), append=append, run_id=run_id)
+
+
+def submit(
+    model: str,
+    source: Path | str,
+    output: Path | str,
+    *,
+    keys: Sequence[str] = (),
+    append: bool = False,
+    run_id: str | None = None,
+    set: Settings = (),  # noqa: A002  (as --set on the command line)
+    store: Path | str | None = None,
+) -> QueuedJob:
+    """Put a batch prediction into the queue of the store, whose cluster does it; arguments are those of `predict`.
+
+    Returns
+    -------
+    The job, of which `jobs` says how far it is.
+
+    Raises
+    ------
+    RegistryError, ClusterError
+        There is no such model, or as many jobs wait as may.
+    """
+    home = Store.open(store)
+    name, which = by_name.split(model)
+    version = registry.resolve(home, name, which or "champion").version
+    source, output = readers.absolute(source), readers.absolute(output)
+    spec = JobSpec(
+        name, which or "champion", version, source, output, tuple(keys), tuple(set_values(set)), append, run_id
+    )
+    cluster.connect(home)
+    job = JobQueue(home).submit(spec)
+    batch_jobs.start(home)
+    return job
+
+
+def jobs(name: str | None = None, *, store: Path | str | None = None) -> list[QueuedJob]:
+    """List the newest batch jobs, of one model or of all, newest first."""
+    return JobQueue(Store.open(store)).jobs(name)
+
+
+def job(job_id: str, *, store: Path | str | None = None) -> QueuedJob:
+    """Say how far a batch job is.
+
+    Raises
+    ------
+    RegistryError
+        There is no such job.
+    """
+    return JobQueue(Store.open(store)).get(None, job_id)
+
+
+def cancel(job_id: str, *, store: Path | str | None = None) -> QueuedJob:
+    """Give a batch job up: at once if it waits, else within seconds; one that is over stays as it is.
+
+    Raises
+    ------
+    RegistryError
+        There is no such job.
+    """
+    queue = JobQueue(Store.open(store))
+    return queue.cancel(queue.get(None, job_id).spec.name, job_id)
 
 
 def monitor(

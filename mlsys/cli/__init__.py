@@ -19,6 +19,7 @@ exit  meaning
 `endings`         exit codes: every error becomes a message
 `recipe_verbs`    run, a verb a step, init, materialize, schema
 `name_verbs`      deploy, promote, rollback, undeploy, models, history, open, predict, replay
+`batch_verbs`     batch submit, batch list, batch show, batch cancel
 `registry_verbs`  registry add, registry sync
 `watch_verbs`     monitor, labels
 `cluster_verbs`   up, down, status, env, logs, gc
@@ -28,7 +29,14 @@ exit  meaning
 
 from __future__ import annotations
 
-from mlsys.cli import cluster_verbs, name_verbs, recipe_verbs, registry_verbs, watch_verbs  # noqa: F401  (the verbs)
+from mlsys.cli import (  # noqa: F401  (the verbs)
+    batch_verbs,
+    cluster_verbs,
+    name_verbs,
+    recipe_verbs,
+    registry_verbs,
+    watch_verbs,
+)
 from mlsys.cli.application import app
 from mlsys.cli.endings import exit_codes
 from mlsys.cli.jobs import job

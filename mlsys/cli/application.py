@@ -65,6 +65,21 @@ StoreRoot = Annotated[
 Labels = Annotated[
     str | None, typer.Option("--labels", help="labels by id, for the monitor: a source as data.source in a recipe")
 ]
+Source = Annotated[
+    str, typer.Argument(help="as data.source in a recipe: path, folder, glob, URI, table of a lake or database")
+]
+Output = Annotated[str, typer.Argument(help="folder for the predictions, or the URI of one")]
+KeyColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key", metavar="COLUMN", help="column to carry over, may be repeated; the id and time columns by default"
+    ),
+]
+Append = Annotated[bool, typer.Option("--append", help="add the rows to those of other runs, as OUTPUT/run=ID")]
+RunId = Annotated[
+    str | None,
+    typer.Option("--run-id", metavar="ID", help="of the run; by default the same for the same model and files"),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="the model")]
 Alias = Annotated[str, typer.Option("--alias", help="the alias to move")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, with the keys that docs/operating.md names")]

@@ -5,11 +5,25 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlsys.cli.application import NAMES, Alias, AsJson, Name, ReadSettings, StoreRoot, app, show
+from mlsys.cli.application import (
+    NAMES,
+    Alias,
+    Append,
+    AsJson,
+    KeyColumns,
+    Name,
+    Output,
+    ReadSettings,
+    RunId,
+    Source,
+    StoreRoot,
+    app,
+    show,
+)
 from mlsys.cli.endings import open_store, opened
 
 if TYPE_CHECKING:
@@ -19,24 +33,21 @@ if TYPE_CHECKING:
 @app.command(rich_help_panel=NAMES)
 def predict(
     model: Annotated[str, typer.Argument(help="name@alias, name@version or name, which means name@champion")],
-    source: Annotated[
-        str, typer.Argument(help="as data.source in a recipe: path, folder, glob, URI, table of a lake or database")
-    ],
-    output: Annotated[str, typer.Argument(help="folder for the predictions, or the URI of one")],
-    key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--key", metavar="COLUMN", help="column to carry over, may be repeated; the id and time columns by default"
-        ),
-    ] = None,
+    source: Source,
+    output: Output,
+    *,
+    key: KeyColumns = None,
+    append: Append = False,
+    run_id: RunId = None,
     settings: ReadSettings = None,
     as_json: AsJson = False,
     store: StoreRoot = None,
 ) -> None:
-    """Batch: a source in, files out: keys, prediction, probabilities, model version."""
+    """Batch: a source in, files out: keys, prediction, probabilities, model version, time and id of the run."""
     from mlsys import operate
 
-    result = operate.predict(model, source, output, keys=tuple(key or ()), set=settings or (), store=opened(store))
+    how: dict[str, Any] = {"keys": tuple(key or ()), "append": append, "run_id": run_id, "set": settings or ()}
+    result = operate.predict(model, source, output, **how, store=opened(store))
     show(asdict(result), result.summary, as_json=as_json)
 
 

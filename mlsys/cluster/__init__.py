@@ -8,11 +8,13 @@ deployed them. On a real cluster, or inside ``ray job submit``, :func:`connect` 
 `head`       a head node of our own: start, find, join, stop
 `resources`  the size of the cluster, and what of it is free
 `tasks`      plans by size, and the tasks themselves
+`detached`   actors that outlive whoever starts them
 ===========  ===============================================================
 """
 
 from __future__ import annotations
 
+from mlsys.cluster.detached import detached_process, start_detached, stop_detached
 from mlsys.cluster.head import client_environment, connect, down, status, up
 from mlsys.cluster.resources import Resources, free_nodes, is_connected, node_cpus, nodes, num_cpus, num_gpus, num_nodes
 from mlsys.cluster.settings import SETTINGS, environment
@@ -34,6 +36,7 @@ __all__ = [
     "call",
     "client_environment",
     "connect",
+    "detached_process",
     "down",
     "environment",
     "free_nodes",
@@ -46,7 +49,9 @@ __all__ = [
     "num_nodes",
     "plan",
     "share",
+    "start_detached",
     "status",
+    "stop_detached",
     "up",
     "warm",
 ]

@@ -8,6 +8,7 @@
 ``GET /ready``                      the model that is loaded
 ``GET /stats``                      requests, errors, latencies and the prediction log
 ``GET /openapi.json``, ``/docs``    the contract, for programs and for people
+``/batch``                          batch jobs (`mlsys.deploy.batch_endpoint`)
 ==================================  ====================================================
 
 The event loop does what takes a millisecond; a request that takes more is answered in one of a few threads, so that it
@@ -20,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -164,16 +165,16 @@ def _bounds(rows: int, columns: int) -> requests.Bounds:
     return requests.Bounds(rows, columns)
 
 
-def app(handler: RequestHandler) -> Dispatch:
-    """Build the ASGI app of a service."""
+def app(handler: RequestHandler, more: Sequence[Route] = ()) -> Dispatch:
+    """Build the ASGI app of a service, with more routes than its own."""
     posts = {
         "/invocations": functools.partial(handler.post, MLFLOW),
         f"/v2/models/{handler.service.name}/infer": functools.partial(handler.post, OPEN_INFERENCE),
     }
-    return Dispatch(posts, _framework_app(handler))
+    return Dispatch(posts, _framework_app(handler, more))
 
 
-def _framework_app(handler: RequestHandler) -> Starlette:
+def _framework_app(handler: RequestHandler, more: Sequence[Route]) -> Starlette:
     service = handler.service
 
     # 1. Predictions, in the forms of two protocols, where the address is another one for the same path
@@ -206,6 +207,7 @@ def _framework_app(handler: RequestHandler) -> Starlette:
         Route("/stats", answer(lambda: JSONResponse(service.stats()))),
         Route("/openapi.json", answer(lambda: JSONResponse(openapi.document(loaded(service), prefix)))),
         Route("/docs", answer(lambda: HTMLResponse(openapi.page(loaded(service), prefix)))),
+        *more,
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: failed, Exception: failed})
 

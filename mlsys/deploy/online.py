@@ -21,13 +21,13 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from mlsys import registry
-from mlsys.deploy import asgi, front, responses
+from mlsys.deploy import asgi, batch_endpoint, batch_jobs, front, responses
 from mlsys.deploy.bodies import Body
 from mlsys.deploy.dispatch import Dispatch
 from mlsys.deploy.log_writer import PredictionLog
 from mlsys.deploy.prediction_log import folder_of
 from mlsys.deploy.service import Service, load
-from mlsys.recipe import LimitsSection, names
+from mlsys.recipe import BatchSection, LimitsSection, names
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
 
@@ -69,8 +69,8 @@ class ModelArgs(_Checked):
     """Arguments of a model's application.
 
     `store` is an absolute path, by default ``$MLSYS_STORE`` of the replica: a relative one would be another
-    folder in each process. `lookup` and `limits` are as in the ``deploy`` section of a recipe. Without a `choice`
-    the deployment's ``user_config`` names a version.
+    folder in each process. `lookup`, `limits` and `batch` are as in the ``deploy`` section of a recipe. Without a
+    `choice` the deployment's ``user_config`` names a version.
     """
 
     name: Annotated[str, AfterValidator(names.model_name)]
@@ -79,6 +79,7 @@ class ModelArgs(_Checked):
     log: LogArgs = LogArgs()
     lookup: str = "sqlite"
     limits: LimitsSection = LimitsSection()
+    batch: BatchSection = BatchSection()
 
     @model_validator(mode="after")
     def _log_holds_a_request(self) -> Self:
@@ -109,9 +110,16 @@ class Model:
             log = PredictionLog(folder_of(self._store, self._args.name), **limits)
         self._service = Service(self._args.name, log)
         self._handler = asgi.RequestHandler(self._service, self._args.limits)
+        batch_jobs.resume(self._store)
 
     def __serve_build_asgi_app__(self) -> Dispatch:
-        return asgi.app(self._handler)
+        batch = batch_endpoint.routes(self._store, self._args.name, self._args.batch, self._served)
+        return asgi.app(self._handler, batch)
+
+    def _served(self) -> str:
+        """The version that answers now, or the alias that is to."""
+        model = self._service.model
+        return self._chosen.alias if model is None else str(model.entry.version)
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Load the chosen version and switch to it; requests in flight keep the model they started with.

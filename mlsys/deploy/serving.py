@@ -156,6 +156,7 @@ def application(store: Store, name: str, digest: str, version: int, settings: re
         "log": {"enabled": settings.log, "max_pending_rows": max(100_000, settings.limits.rows)},
         "lookup": settings.lookup,
         "limits": settings.limits.model_dump(mode="json"),
+        "batch": settings.batch.model_dump(mode="json"),
     }
     autoscaling = {
         "min_replicas": settings.min_replicas,

@@ -10,6 +10,7 @@ from mlsys.recipe.loading import dump, json_schema, load, override, parse, set_v
 from mlsys.recipe.reading import Reading
 from mlsys.recipe.sections import (
     Aggregate,
+    BatchSection,
     DataSection,
     Dedupe,
     DeploySection,
@@ -27,6 +28,7 @@ from mlsys.recipe.sections import (
 
 __all__ = [
     "Aggregate",
+    "BatchSection",
     "DataSection",
     "Dedupe",
     "DeploySection",

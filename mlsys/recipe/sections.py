@@ -329,6 +329,20 @@ class LimitsSection(Section):
     )
 
 
+class BatchSection(Section):
+    """Batch jobs that clients submit to the endpoint: which places they may name, and how much they may take."""
+
+    roots: tuple[str, ...] = Field(
+        (),
+        description="folders and URIs below which batch jobs read and write; by default the folder batch of the store",
+    )
+    max_running: int = Field(1, ge=1, description="batch jobs that run at a time; others wait")
+    queue: int = Field(100, ge=1, description="batch jobs that wait at most; one more gets status 503 with Retry-After")
+    cpu_share: float = Field(
+        0.5, gt=0, le=1, description="fraction of the cluster's CPUs that a batch job takes at most, one CPU at least"
+    )
+
+
 class DeploySection(Section):
     """Step 8, deploy: the registered version, its alias and its endpoint."""
 
@@ -351,6 +365,7 @@ class DeploySection(Section):
     )
     max_ongoing_requests: int = Field(64, ge=1, description="requests that a replica takes at a time; others wait")
     limits: LimitsSection = LimitsSection()
+    batch: BatchSection = BatchSection()
     num_cpus: float = Field(0, ge=0, description="CPUs reserved for a replica; with 0 it shares them with the steps")
     log: bool = Field(True, description="log every prediction for the monitor")
     lookup: str = Field(

@@ -5,19 +5,22 @@ import pytest
 from mlsys import errors
 from mlsys.deploy.batch_roots import Roots
 
+SERVED, PASSWORDS = "/srv/shared", "/etc/passwd"
+SHARED = f"file://{SERVED}"
+
 
 @pytest.fixture
 def roots(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "secret.csv").write_text("x\n1\n")
-    return Roots((str(tmp_path / "data"), "s3://bucket/scored/", "file:///srv/shared"))
+    return Roots((str(tmp_path / "data"), "s3://bucket/scored/", SHARED))
 
 
 def test_places_below_a_root_are_taken_and_relative_ones_count_from_the_first(roots, tmp_path):
     data = tmp_path / "data"
     assert roots.resolve("a.csv", "input") == f"{data}/a.csv"
     assert roots.resolve("2026/*.parquet", "input") == f"{data}/2026/*.parquet"
-    for place in (f"{data}/b", "s3://bucket/scored/b", "s3://bucket/scored", "/srv/shared/x", "file:///srv/shared/x"):
+    for place in (f"{data}/b", "s3://bucket/scored/b", "s3://bucket/scored", f"{SERVED}/x", f"{SHARED}/x"):
         assert roots.resolve(place, "output") == place
 
 
@@ -26,8 +29,8 @@ def test_places_below_a_root_are_taken_and_relative_ones_count_from_the_first(ro
     [
         "../secret.csv",
         "a/../../secret.csv",
-        "/etc/passwd",
-        "file:///etc/passwd",
+        PASSWORDS,
+        f"file://{PASSWORDS}",
         "file://host/srv/shared/x",
         "~/secret",
         "$HOME/x",
@@ -75,6 +78,6 @@ def test_the_hint_says_where_places_lie(roots):
     assert str(caught.value) == (
         "batch: output\n"
         "  got:      '/etc/passwd', a place outside\n"
-        "  expected: one below: data, s3://bucket/scored/, file:///srv/shared\n"
+        f"  expected: one below: data, s3://bucket/scored/, {SHARED}\n"
         "  hint:     a path that is relative to the first of them; deploy.batch.roots of the recipe names others"
     )
