@@ -40,7 +40,7 @@ POLL_S = 0.005
 DRIVERS = "--drivers"
 """Runs this file as the process from which drivers are forked."""
 KINDS = ("driver", "worker", "both")
-PLANS = ("here", "here", "here", "cluster", "task")
+PLANS = ("here", "here", "here", "here", "cluster", "task")
 """Plans in the frequency in which they are drawn: a worker of a cluster takes seconds to import what it needs."""
 
 IMPORTS = ("polars", "pyarrow.dataset", "ray", "xgboost", "mlsys.deploy.batch")

@@ -159,15 +159,17 @@ class BatchPredictor:
         # 2. look up and predict the rows that fit
         is_good = np.ones(len(batch.rows), bool)
         is_good[list(reasons)] = False
-        mask = pa.array(is_good)
-        table, lookup = table.filter(mask), {}
+        mask = pa.array(is_good) if reasons else None
+        table, lookup = table if mask is None else table.filter(mask), {}
         if self._lookup is not None:
             table, looked = self._lookup.fill(table, plan)
             lookup = {name: dict(counts) for name, counts in looked.counts.items()}
         predictions = self._predictor.conformed_table(table)
         predicted = self._with_run(predictions.arrow(str(self._job.entry.version)))
         # 3. put the keys beside the predictions
-        keys = {name: column.filter(mask) for name, column in self._keys(fragment, batch).items()}
+        keys = self._keys(fragment, batch)
+        if mask is not None:
+            keys = {name: column.filter(mask) for name, column in keys.items()}
         for name in keys.keys() & {*predicted.column_names}:
             got = "the name of a column of the predictions"
             hint = "rename the column in the source"
@@ -244,7 +246,9 @@ class _Part:
     def add(self, table: pa.Table) -> None:
         if self._writer is None:
             file = self._opened.enter_context(self._output.create(self.name))
-            self._writer = self._opened.enter_context(pq.ParquetWriter(file, table.schema))
+            repeated = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
+            writer = pq.ParquetWriter(file, table.schema, use_dictionary=repeated)
+            self._writer = self._opened.enter_context(writer)
         self.num_rows = (self.num_rows or 0) + table.num_rows
         try:
             self._writer.write_table(table.cast(self._writer.schema))
