@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export UV_HTTP_TIMEOUT ?= 300
 
 # Extras that requirements.lock holds: all but torch, whose locked requirements would be those of its build for CUDA.
-LOCKED := demo redis lake excel catboost bench
+LOCKED := demo redis lake excel catboost tracing bench
 
 # uv does not read pip's configuration: a mirror that pip was told of is passed on.
 UV_INSTALL = index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}"; \

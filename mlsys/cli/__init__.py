@@ -23,6 +23,7 @@ exit  meaning
 `registry_verbs`  registry add, registry sync
 `watch_verbs`     monitor, labels
 `cluster_verbs`   up, down, status, env, logs, gc
+`key_verbs`       keys add, list, rotate, revoke
 `jobs`            the same for the files of ``jobs/``
 ================  =============================================================
 """
@@ -32,6 +33,7 @@ from __future__ import annotations
 from mlsys.cli import (  # noqa: F401  (the verbs)
     batch_verbs,
     cluster_verbs,
+    key_verbs,
     name_verbs,
     recipe_verbs,
     registry_verbs,

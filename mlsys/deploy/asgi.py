@@ -5,7 +5,7 @@
 ``POST /v2/models/<name>/infer``    the same in the Open Inference Protocol
 ``GET /v2/models/<name>``           inputs and outputs of the model
 ``GET /health``                     liveness of this process
-``GET /ready``                      the model that is loaded
+``GET /ready``, ``/ping``           the model that is loaded
 ``GET /stats``                      requests, errors, latencies and the prediction log
 ``GET /openapi.json``, ``/docs``    the contract, for programs and for people
 ``/batch``                          batch jobs (`mlsys.deploy.batch_endpoint`)
@@ -29,10 +29,11 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive
 
+import mlsys
 from mlsys import errors
 from mlsys.deploy import bodies, openapi, requests, responses, tensors
 from mlsys.deploy.bodies import JSON, Body
@@ -69,11 +70,17 @@ def _parse_mlflow(model: LoadedModel, body: bytes, bounds: requests.Bounds) -> r
 
 
 def _parse_open_inference(model: LoadedModel, body: bytes, bounds: requests.Bounds) -> requests.Request:
-    return tensors.open_inference(body, bounds, model.binary)
+    predictor = model.predictor
+    names = responses.output_names(predictor.bundle.task)
+    return tensors.open_inference(body, bounds, model.binary, predictor.contract.order, names)
 
 
 MLFLOW = RequestForm(_parse_mlflow, responses.mlflow, errors_as_text=False)
 OPEN_INFERENCE = RequestForm(_parse_open_inference, responses.open_inference, errors_as_text=True)
+
+
+V2_MODEL = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+"""Paths of a model and of a version of it in the Open Inference Protocol."""
 
 
 class RequestHandler:
@@ -85,9 +92,15 @@ class RequestHandler:
         self._awaited = 0
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
 
-    async def infer(self, body: Body) -> tuple[int, bytes]:
+    async def infer(self, body: Body, version: str | None = None) -> tuple[int, bytes]:
         """Answer an Open Inference request that another replica received; return status and body."""
-        answer = await self.answer(OPEN_INFERENCE, body, time.monotonic())
+        began = time.monotonic()
+        try:
+            check_version(self.service, version)
+        except HTTPException as error:
+            answer = self._failure(OPEN_INFERENCE, error, began)
+        else:
+            answer = await self.answer(OPEN_INFERENCE, body, began)
         return answer.status_code, bytes(answer.body)
 
     async def post(self, form: RequestForm, headers: RawHeaders, receive: Receive) -> Response:
@@ -166,7 +179,7 @@ def _bounds(rows: int, columns: int) -> requests.Bounds:
 
 
 def app(handler: RequestHandler, more: Sequence[Route] = ()) -> Dispatch:
-    """Build the ASGI app of a service, with more routes than its own."""
+    """Build the ASGI app of a service; `more` are routes beside those of predictions."""
     posts = {
         "/invocations": functools.partial(handler.post, MLFLOW),
         f"/v2/models/{handler.service.name}/infer": functools.partial(handler.post, OPEN_INFERENCE),
@@ -189,6 +202,10 @@ def _framework_app(handler: RequestHandler, more: Sequence[Route]) -> Starlette:
         _own_model(request, service)
         return JSONResponse(responses.metadata(loaded(service)))
 
+    async def v2_ready(request: Request) -> Response:
+        _own_model(request, service)
+        return JSONResponse({"name": loaded(service).entry.name, "ready": True})
+
     # 2. State of this process, and documentation
     def answer(response: Callable[[], Response]) -> Callable[[Request], Awaitable[Response]]:
         async def state(_: Request) -> Response:
@@ -200,9 +217,12 @@ def _framework_app(handler: RequestHandler, more: Sequence[Route]) -> Starlette:
     routes = [
         Route("/", answer(lambda: RedirectResponse(f"{prefix}/docs"))),
         Route("/invocations", invocations, methods=["POST"]),
-        Route("/v2/models/{model}", v2_model),
-        Route("/v2/models/{model}/infer", v2_infer, methods=["POST"]),
+        *(Route(f"{path}/infer", v2_infer, methods=["POST"]) for path in V2_MODEL),
+        *(Route(f"{path}/ready", v2_ready) for path in V2_MODEL),
+        *(Route(path, v2_model) for path in V2_MODEL),
         Route("/health", answer(lambda: JSONResponse({"status": "ok"}))),
+        Route("/ping", answer(lambda: _ready(service))),
+        Route("/version", answer(lambda: PlainTextResponse(mlsys.__version__))),
         Route("/ready", answer(lambda: _ready(service))),
         Route("/stats", answer(lambda: JSONResponse(service.stats()))),
         Route("/openapi.json", answer(lambda: JSONResponse(openapi.document(loaded(service), prefix)))),
@@ -245,6 +265,15 @@ def _ready(service: Service) -> Response:
 
 
 def _own_model(request: Request, service: Service) -> None:
+    """Refuse a path with another model, or another version of it."""
     name = request.path_params["model"]
     if name != service.name:
         raise HTTPException(404, f"no model '{name[:100]}' here; this endpoint serves '{service.name}'")
+    check_version(service, request.path_params.get("version"))
+
+
+def check_version(service: Service, version: str | None) -> None:
+    """Refuse a version that is not the one in service; None is any."""
+    served = str(loaded(service).entry.version)
+    if version is not None and version != served:
+        raise HTTPException(404, f"no version '{version[:100]}' of '{service.name}' here; it serves version {served}")

@@ -62,7 +62,7 @@ class Front:
             if error is not None:
                 if error.reason == "too_large" and body_bytes is not None:
                     await bodies.drain(receive, body_bytes)
-                await _answer(error, send, as_text="/v2/" in scope["path"])
+                await answer(error, send, as_text="/v2/" in scope["path"])
                 return
             headers = [pair for pair in scope["headers"] if pair[0] not in STEERING]
             if body_bytes is not None and scope["method"] == "POST" and _is_small(headers):
@@ -101,7 +101,8 @@ def _is_text(value: bytes) -> bool:
     return True
 
 
-async def _answer(error: errors.PayloadError, send: Any, *, as_text: bool) -> None:
+async def answer(error: Exception, send: Any, *, as_text: bool) -> None:
+    """Answer a request with an error as JSON, from an ASGI app that has no framework."""
     body = error_body(error, as_text=as_text)
     headers = {"content-type": "application/json", "content-length": str(len(body)), **headers_of(error)}
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]

@@ -25,20 +25,27 @@ from starlette.routing import Route
 
 import mlsys
 from mlsys import errors
-from mlsys.deploy import asgi, bodies
+from mlsys.deploy import api_keys, asgi, bodies
+from mlsys.deploy.api_keys import KeyRing
+from mlsys.deploy.guard import Guard
 from mlsys.predict.validation import cut
 from mlsys.recipe import LimitsSection, names
+from mlsys.store import Store
 
 NAME = names.GATEWAY
 """Name of the application, which no model may have."""
 
 
 class GatewayArgs(BaseModel):
-    """Arguments of the gateway: its models, each the name of a model and of its application, with limits or without."""
+    """Arguments of the gateway: its models, each the name of a model and of its application, with limits or without.
+
+    `stores` has the store of a model, whose API keys open it; by default ``$MLSYS_STORE`` of the replica.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: tuple[str, ...] | dict[str, LimitsSection] = ()
+    stores: dict[str, str] = {}
 
     @property
     def limits(self) -> dict[str, LimitsSection]:
@@ -60,23 +67,32 @@ class Gateway:
     def __init__(self) -> None:
         self._models: dict[str, LimitsSection] = {}
         self._handles: dict[str, DeploymentHandle[Any]] = {}
+        self._rings: dict[str, KeyRing] = {}
 
     def reconfigure(self, config: dict[str, Any]) -> None:
         """Take the current list of models."""
-        self._models = GatewayArgs.model_validate(config).limits
+        args = GatewayArgs.model_validate(config)
+        self._models = args.limits
+        files = {name: api_keys.file_of(Store.open(args.stores.get(name))) for name in self._models}
+        self._rings = {name: KeyRing(file) for name, file in files.items()}
         self._handles = {name: handle for name, handle in self._handles.items() if name in self._models}
 
-    def __serve_build_asgi_app__(self) -> Starlette:
+    def __serve_build_asgi_app__(self) -> Guard:
         routes = [
             Route("/", self._index),
             Route("/v2", self._server),
             Route("/v2/health/live", self._live),
             Route("/v2/health/ready", self._all_ready),
-            Route("/v2/models/{model}", self._model),
-            Route("/v2/models/{model}/ready", self._ready),
-            Route("/v2/models/{model}/infer", self._infer, methods=["POST"]),
+            *(Route(f"{path}/infer", self._infer, methods=["POST"]) for path in asgi.V2_MODEL),
+            *(Route(f"{path}/ready", self._ready) for path in asgi.V2_MODEL),
+            *(Route(path, self._model) for path in asgi.V2_MODEL),
         ]
-        return Starlette(routes=routes, exception_handlers={HTTPException: asgi.failed, Exception: asgi.failed})
+        app = Starlette(routes=routes, exception_handlers={HTTPException: asgi.failed, Exception: asgi.failed})
+        return Guard(app, self._keys)
+
+    def _keys(self, model: str | None) -> list[KeyRing]:
+        """The keys that open a model; those of all models where none is named, or none has the name."""
+        return [self._rings[model]] if model in self._rings else list(self._rings.values())
 
     async def _index(self, _: Request) -> Response:
         models = {name: {"docs": f"/{name}/docs", "invocations": f"/{name}/invocations"} for name in self._models}
@@ -94,12 +110,19 @@ class Gateway:
         return JSONResponse({"ready": True})
 
     async def _model(self, request: Request) -> Response:
-        return JSONResponse(await self._describe(request.path_params["model"]))
+        return JSONResponse(await self._of_version(request))
 
     async def _ready(self, request: Request) -> Response:
-        name = request.path_params["model"]
-        await self._describe(name)
-        return JSONResponse({"name": name, "ready": True})
+        await self._of_version(request)
+        return JSONResponse({"name": request.path_params["model"], "ready": True})
+
+    async def _of_version(self, request: Request) -> dict[str, Any]:
+        """Metadata of the model, and of the version if the path names one."""
+        name, version = request.path_params["model"], request.path_params.get("version")
+        metadata = await self._describe(name)
+        if version is not None and version not in metadata["versions"]:
+            raise HTTPException(404, f"no version '{cut(version)}' of '{name}'; {metadata['versions'][0]} is served")
+        return metadata
 
     async def _infer(self, request: Request) -> Response:
         name = request.path_params["model"]
@@ -111,7 +134,8 @@ class Gateway:
             return asgi.failure(error, as_text=True)
         except bodies.ClientGoneError:
             return Response(status_code=400)
-        status, answer = await self._asked(name, handle.infer.remote(body), limits.seconds)
+        response = handle.infer.remote(body, request.path_params.get("version"))
+        status, answer = await self._asked(name, response, limits.seconds)
         headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
         return Response(answer, status, headers=headers, media_type=bodies.JSON)
 

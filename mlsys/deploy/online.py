@@ -21,12 +21,14 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from mlsys import registry
-from mlsys.deploy import asgi, batch_endpoint, batch_jobs, front, responses
+from mlsys.deploy import api_keys, asgi, batch_endpoint, batch_jobs, front, label_intake, responses, telemetry
+from mlsys.deploy.api_keys import KeyRing
 from mlsys.deploy.bodies import Body
-from mlsys.deploy.dispatch import Dispatch
+from mlsys.deploy.guard import Guard
 from mlsys.deploy.log_writer import PredictionLog
 from mlsys.deploy.prediction_log import folder_of
 from mlsys.deploy.service import Service, load
+from mlsys.deploy.telemetry import Exporter
 from mlsys.recipe import BatchSection, LimitsSection, names
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
@@ -110,11 +112,17 @@ class Model:
             log = PredictionLog(folder_of(self._store, self._args.name), **limits)
         self._service = Service(self._args.name, log)
         self._handler = asgi.RequestHandler(self._service, self._args.limits)
+        self._metrics = Exporter(self._service.metric_values, telemetry.of_ray)
+        self._metrics.start()
         batch_jobs.resume(self._store)
 
-    def __serve_build_asgi_app__(self) -> Dispatch:
-        batch = batch_endpoint.routes(self._store, self._args.name, self._args.batch, self._served)
-        return asgi.app(self._handler, batch)
+    def __serve_build_asgi_app__(self) -> Guard:
+        routes = [
+            label_intake.route(self._store, self._service, self._args.limits),
+            *batch_endpoint.routes(self._store, self._args.name, self._args.batch, self._served),
+        ]
+        ring = KeyRing(api_keys.file_of(self._store))
+        return Guard(asgi.app(self._handler, routes), lambda _: (ring,), self._args.name)
 
     def _served(self) -> str:
         """The version that answers now, or the alias that is to."""
@@ -146,9 +154,9 @@ class Model:
             choice = self._chosen
         return choice.entry(self._store, self._args.name)
 
-    async def infer(self, body: Body) -> tuple[int, bytes]:
+    async def infer(self, body: Body, version: str | None = None) -> tuple[int, bytes]:
         """Answer an Open Inference request of the gateway with status and JSON."""
-        return await self._handler.infer(body)
+        return await self._handler.infer(body, version)
 
     async def describe(self) -> dict[str, Any]:
         """Model metadata of the Open Inference Protocol."""
@@ -157,6 +165,8 @@ class Model:
         return responses.metadata(self._service.model)
 
     def __del__(self) -> None:
+        if hasattr(self, "_metrics"):
+            self._metrics.stop()
         if hasattr(self, "_service"):
             self._service.close()
 

@@ -16,10 +16,13 @@ from mlsys.schema import Column, Kind, Task, arrow_type
 
 STATUSES = {
     "400": "the body is not JSON in UTF-8, not in one of the forms, or not packed as its header says",
+    "401": "there is no valid API key (mlsys keys add)",
+    "403": "the API key may not do this",
     "408": "the body did not come in time (deploy.limits.body_seconds)",
     "413": "the body is too long, or has too many rows, columns or pixels (deploy.limits)",
     "415": "the content type is not application/json in UTF-8, or the content encoding is not gzip or deflate",
     "422": "rows do not fit the model; violations list row, field, got and expected",
+    "429": "the API key has asked more often than it may",
     "503": "no model is loaded yet, the endpoint is overloaded, or the online store of features does not answer",
 }
 """HTTP status of a failure → its meaning."""
@@ -39,6 +42,7 @@ def document(model: LoadedModel, prefix: str) -> dict[str, Any]:
             f"{prefix}/invocations": {"post": _invocations(model)},
             f"{prefix}/v2/models/{name}": {"get": _get("inputs and outputs of the model")},
             f"{prefix}/v2/models/{name}/infer": {"post": _infer(name)},
+            f"{prefix}/labels": {"post": _labels()},
             f"{prefix}/health": {"get": _get("liveness of this process")},
             f"{prefix}/ready": {"get": _get("name, version and digest of the loaded model")},
             f"{prefix}/stats": {"get": _get("requests, errors, latencies and the prediction log")},
@@ -112,6 +116,13 @@ def _infer(name: str) -> dict[str, Any]:
     summary = f"Predict with {name} (Open Inference Protocol)"
     tensors = {"type": "object"}
     return _post(summary, body, "tensors prediction, probabilities and prediction_id", "InferenceError", tensors)
+
+
+def _labels() -> dict[str, Any]:
+    label = {"type": "object", "required": ["label"], "example": {"prediction_id": "a-1", "label": None}}
+    body = {"type": "object", "required": ["labels"], "properties": {"labels": {"type": "array", "items": label}}}
+    received = {"type": "object", "required": ["received"], "properties": {"received": {"type": "integer"}}}
+    return _post("Send true values by the ids of predictions", body, "the labels are on disk", "Error", received)
 
 
 def _answer(task: Task) -> dict[str, Any]:

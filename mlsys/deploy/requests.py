@@ -70,6 +70,8 @@ class Request:
     counts
         The answer counts values that training never saw or too seldom (``params.counts``, in the
         protocol ``parameters.counts``).
+    outputs
+        Names of the tensors that are asked for (Open Inference Protocol); None for all.
     id
         The client's id of the request (Open Inference Protocol).
     ids
@@ -84,6 +86,7 @@ class Request:
     probabilities: bool = True
     counts: bool = False
     features: bool = False
+    outputs: frozenset[str] | None = None
     id: str | None = None
     ids: Sequence[str | None] | None = None
     num_bytes: int | None = field(default=None, compare=False)

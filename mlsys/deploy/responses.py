@@ -65,12 +65,14 @@ def open_inference(answer: Answer) -> dict[str, Any]:
     predictions, count = answer.predictions, len(answer.ids)
     probabilities = predictions.probabilities
     outputs = [_tensor("prediction", _datatype_of_task(predictions.task), [count], predictions.prediction.tolist())]
-    if probabilities is not None and answer.request.probabilities:
+    if probabilities is not None:
         outputs.append(_tensor("probabilities", "FP64", list(probabilities.shape), probabilities.ravel().tolist()))
     if predictions.decisions is not None:
         decisions = predictions.decisions
         outputs.append(_tensor("decisions", "BOOL", list(decisions.shape), decisions.ravel().tolist()))
     outputs.append(_tensor("prediction_id", "BYTES", [count], answer.ids))
+    asked = answer.request.outputs
+    outputs = outputs if asked is None else [each for each in outputs if each["name"] in asked]
     entry = answer.model.entry
     body: dict[str, Any] = {"model_name": entry.name, "model_version": str(entry.version), "outputs": outputs}
     body["parameters"] = {"digest": entry.digest}
@@ -78,6 +80,12 @@ def open_inference(answer: Answer) -> dict[str, Any]:
         totals = {"unseen": sum(predictions.unseen.values()), "rare": sum(predictions.rare.values())}
         body["parameters"] |= totals
     return body if answer.request.id is None else {**body, "id": answer.request.id}
+
+
+def output_names(task: Task) -> list[str]:
+    """Names of the tensors of an answer."""
+    of_classes = ["probabilities"] if task.is_classification else []
+    return ["prediction", *of_classes, *(["decisions"] if task.labels else []), "prediction_id"]
 
 
 def metadata(model: LoadedModel) -> dict[str, Any]:

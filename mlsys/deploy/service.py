@@ -22,6 +22,7 @@ from mlsys import bundle, errors, images
 from mlsys.deploy import row_ids
 from mlsys.deploy.log_writer import LoggedRequest, PredictionLog
 from mlsys.deploy.requests import Request
+from mlsys.deploy.telemetry import Histogram, MetricValues, Tags
 from mlsys.features.online.lookup import StoreSource, open_store
 from mlsys.features.online.online_store import is_remote
 from mlsys.features.online.views import instant
@@ -137,7 +138,9 @@ class Service:
         self._statuses: Counter[int] = Counter()
         self._looked: dict[str, Counter[str]] = {}
         self._num_rows = 0
+        self._num_unseen = 0
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
+        self._histogram = Histogram()
 
     def answer(self, model: LoadedModel, request: Request) -> Answer:
         """Predict and log the rows of a request.
@@ -158,6 +161,8 @@ class Service:
             for name, counts in looked.counts.items():
                 self._looked.setdefault(name, Counter()).update(counts)
         self._num_rows += len(ids)
+        if predictions.unseen:
+            self._num_unseen += sum(predictions.unseen.values())
         if self.log is not None and ids:
             latency_ms = (time.perf_counter() - start) * 1e3
             now = dt.datetime.now(dt.UTC)
@@ -169,6 +174,7 @@ class Service:
         """Count a finished request."""
         self._statuses[status] += 1
         self._latencies_ms.append(latency_ms)
+        self._histogram.add(latency_ms)
 
     def check_log(self) -> bool:
         """Tell whether the thread that writes the log lives; one that has died is started again at once."""
@@ -189,6 +195,29 @@ class Service:
             "lookup": {name: dict(sorted(counts.items())) for name, counts in self._looked.items()},
             "log": self.log.stats() if self.log else None,
         }
+
+    def metric_values(self) -> MetricValues:
+        """The state of this replica for `mlsys.deploy.telemetry`."""
+        log = self.log.stats() if self.log else {"logged": 0, "dropped": 0, "pending": 0}
+        totals: dict[tuple[str, Tags], float] = {
+            ("mlsys_rows", ()): self._num_rows,
+            ("mlsys_unseen_values", ()): self._num_unseen,
+            ("mlsys_latency_ms_sum", ()): self._histogram.sum_ms,
+            ("mlsys_log_rows", ()): log["logged"],
+            ("mlsys_log_lost_rows", ()): log["dropped"],
+        }
+        for status, count in list(self._statuses.items()):
+            totals["mlsys_requests", (("status", str(status)),)] = count
+        for bound, count in self._histogram.cumulative():
+            totals["mlsys_latency_ms_bucket", (("le", bound),)] = count
+        for view, counts in list(self._looked.items()):
+            for outcome, count in list(counts.items()):
+                totals["mlsys_lookups", (("view", view), ("status", outcome))] = count
+        gauges: dict[tuple[str, Tags], float] = {
+            ("mlsys_log_pending_rows", ()): log["pending"],
+            ("mlsys_refused_version", ()): float(self.refused is not None),
+        }
+        return MetricValues(totals, gauges)
 
     def close(self) -> None:
         """Write the rows that the log still holds."""

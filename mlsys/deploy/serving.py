@@ -3,29 +3,25 @@
 Versions differ in the ``user_config`` alone, which Serve hands to the running replicas. ``serve.run``
 would start new replicas on each call, because it draws a new code version, so the whole configuration
 is applied as ``serve deploy`` does it, with the other applications carried over.
-
-`replay` takes stored rows: they are sent to an endpoint over HTTP in order of time, as clients would send them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
+import ipaddress
 import json
 import logging
 import socket
 import time
-import urllib.parse
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from mlsys import bundle, errors, locks, recipe
-from mlsys.dataset import Split
-from mlsys.deploy import gateway, openapi, replay_rows
+from mlsys.deploy import api_keys, gateway, openapi
 from mlsys.recipe.names import model_name
-from mlsys.schema import Schema
 from mlsys.store import Store, write_json
 
 MODEL_APP = "mlsys.deploy.online:app"
@@ -76,7 +72,7 @@ def start(store: Store, name: str, digest: str, version: int, settings: recipe.D
     """
     bundle.open(store, digest)  # a damaged one is refused before anything changes
     with _locked(store):
-        client = _client(settings)
+        client = _client(store, settings)
         root = _root(client)
         _mark(store)
         was_served = _get(f"{root}/{name}/ready", "model", "digest") == digest
@@ -90,7 +86,9 @@ def start(store: Store, name: str, digest: str, version: int, settings: recipe.D
                 _apply(client, [before], without=())
         raise
     url = f"{root}/{name}"
-    example: dict[str, Any] = _get(f"{url}/openapi.json", "components", "schemas", "Record", "example")
+    example: dict[str, Any] = _get(
+        f"{url}/openapi.json", "components", "schemas", "Record", "example", headers=api_keys.owner_headers(store)
+    )
     return Endpoint(url, openapi.curl(url, example), _proxy(root), was_served)
 
 
@@ -201,7 +199,8 @@ def _apply(client: Any, applications: Sequence[dict[str, Any]], without: Sequenc
         for name, app in sorted(merged.items())
         if app.get("import_path") == MODEL_APP
     }
-    deployment = {"name": "Gateway", "user_config": {"models": models}}
+    stores = {name: store for name in models if (store := merged[name].get("args", {}).get("store"))}
+    deployment = {"name": "Gateway", "user_config": {"models": models, "stores": stores}}
     merged[gateway.NAME] = _application(gateway.NAME, "/", "mlsys.deploy.gateway:app", {}, deployment)
     client.deploy_apps(ServeDeploySchema.model_validate({"applications": list(merged.values())}))
 
@@ -214,7 +213,7 @@ def _running(client: Any) -> dict[str, dict[str, Any]]:
     return {name: config.model_dump(exclude_unset=True) for name, config in configs.items()}
 
 
-def _client(settings: recipe.DeploySection) -> Any:
+def _client(store: Store, settings: recipe.DeploySection) -> Any:
     """Serve's client, after starting Serve if it does not run."""
     from ray import serve
     from ray.serve.context import _get_global_client
@@ -222,6 +221,7 @@ def _client(settings: recipe.DeploySection) -> Any:
     client = _get_global_client(raise_if_no_controller_running=False)
     if client is None:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        check_host(store, settings.host)
         port = check_port(settings.host, settings.port)
         serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": port})
         client = _get_global_client()
@@ -242,6 +242,27 @@ def _root(client: Any) -> str:
     options = ray.get(client._controller.get_http_config.remote())  # noqa: SLF001 - as above
     host = "127.0.0.1" if options.host in ("0.0.0.0", "", None) else options.host  # noqa: S104 - it is replaced
     return f"http://{host}:{options.port}"
+
+
+def check_host(store: Store, host: str) -> None:
+    """Refuse an address that other machines reach, where no API key is asked for.
+
+    Raises
+    ------
+    ClusterError
+        It is not of the loopback interface, and the store has no key.
+    """
+    try:
+        addresses = {each[4][0] for each in socket.getaddrinfo(host, None)}
+    except OSError as error:
+        where = f"deploy: host {host}"
+        raise errors.ClusterError.build(where, got=str(error.strerror), expected="an address of this machine") from None
+    is_local = all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in addresses)
+    if not is_local and not api_keys.exist(store):
+        raise errors.ClusterError.build(
+            f"deploy: host {host}", got="an address that others reach, and no API key",
+            expected="127.0.0.1, or at least one key", hint="mlsys keys add --scope predict",
+        )  # fmt: skip
 
 
 def check_port(host: str, port: int) -> int:
@@ -292,8 +313,8 @@ def _wait_until_served(client: Any, root: str, name: str, digest: str, *, answer
                 in_a_row = 0
                 return f"{root}/{name}/ready says {served}"
             in_a_row += 1
-        models = _get(f"{root}/", "models")
-        return None if name in models else f"the gateway says {models}"
+        known = _get(f"{root}/v2/models/{name}/ready", "ready")
+        return None if known is True else f"the gateway says {known}"
 
     _wait_until_none(obstacle, root, name)
 
@@ -305,8 +326,8 @@ def _wait_until_gone(client: Any, root: str, name: str) -> None:
         status = client.get_serve_status(name).app_status.status
         if status != "NOT_STARTED":
             return str(status)
-        models = _get(f"{root}/", "models")
-        return f"the gateway says {models}" if name in models else None
+        known = _get(f"{root}/v2/models/{name}/ready", "ready")
+        return f"the gateway says {known}" if known is True else None
 
     _wait_until_none(obstacle, root, name)
 
@@ -332,85 +353,14 @@ def _proxy(root: str) -> str:
         return "Ray's Python proxy" if answer.headers.get("server") == "uvicorn" else "HAProxy"
 
 
-def _get(url: str, *path: str) -> Any:
+def _get(url: str, *path: str, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
     """Value at a path in the JSON document at a URL, or a description of the failure."""
+    request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 - http, by construction
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - http, by construction
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - as above
             value = json.load(answer)
         for key in path:
             value = value[key]
     except (OSError, ValueError, KeyError) as error:
         return f"{type(error).__name__}: {error}"
     return value
-
-
-TIMEOUT_S = 60.0
-"""Longest wait for an answer, and for the log to be on disk."""
-
-IDLE_POLLS, STATS_POLL_S = 5, 0.25
-"""Polls in a row that find the log idle, and seconds between them: together longer than the log waits to write."""
-
-
-@dataclass(frozen=True)
-class Replayed:
-    """Rows that were answered with a prediction, the requests that carried them, and how long it took."""
-
-    num_rows: int
-    num_requests: int
-    seconds: float
-
-
-def send(split: Split, part: str, schema: Schema, url: str, digest: str, limits: recipe.LimitsSection) -> Replayed:
-    """Send the rows of a part to ``<url>/invocations`` and wait until their log is on disk.
-
-    Rows may be sent again: their ids are the same (`replay_rows`), and the monitor counts an id once. `schema` has
-    the columns of a request, id and time among them. Each answer has to name the bundle's digest: on a machine with
-    two clusters, another store's model of the same name may answer. `limits` are those of the endpoint.
-
-    Raises
-    ------
-    ClusterError
-        The endpoint refuses rows that its own schema allows, answers with another bundle, or does not answer.
-    """
-    began = time.monotonic()
-    address = urllib.parse.urlsplit(url)
-    num_rows = num_requests = 0
-    client = http.client.HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
-    with contextlib.closing(client) as connection:
-        for chunk in replay_rows.chunks(split, part, schema, limits=limits):
-            connection.request("POST", f"{address.path}/invocations", chunk.body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            _check_answer(url, answer.status, answer.read(), digest)
-            num_rows += len(chunk.ids)
-            num_requests += 1
-    _wait_for_log(url)
-    return Replayed(num_rows, num_requests, round(time.monotonic() - began, 1))
-
-
-def _check_answer(url: str, status: int, text: bytes, digest: str) -> None:
-    where = f"deploy: replay to {url}"
-    if status != http.HTTPStatus.OK:
-        raise errors.ClusterError.build(where, got=f"{status}: {text[:300]!r}", expected="200")
-    answered = json.loads(text)["model"]["digest"]
-    if answered != digest:
-        got, expected = f"an answer of bundle {answered[:12]}", f"bundle {digest[:12]}"
-        hint = "another deployment, or another store's cluster at this address; run the command again"
-        raise errors.ClusterError.build(where, got=got, expected=expected, hint=hint)
-
-
-def _wait_for_log(url: str) -> None:
-    """Wait until no prediction waits in memory for the log.
-
-    A connection reaches one replica, and new connections are spread over all of them, so several
-    idle polls in a row speak for the whole endpoint.
-    """
-    end, idle = time.monotonic() + TIMEOUT_S, 0
-    while time.monotonic() < end and idle < IDLE_POLLS:
-        with urllib.request.urlopen(f"{url}/stats", timeout=TIMEOUT_S) as answer:  # noqa: S310 - http, by construction
-            log = json.load(answer)["log"]
-        idle = idle + 1 if log is None or not log["pending"] else 0
-        time.sleep(STATS_POLL_S)
-    if idle < IDLE_POLLS:
-        raise errors.ClusterError.build(
-            f"deploy: prediction log of {url}", got="rows in memory", expected=f"all on disk within {TIMEOUT_S:.0f} s"
-        )

@@ -1,7 +1,8 @@
-"""Parse an inference request of the Open Inference Protocol, which has one tensor for each column.
+"""Parse an inference request of the Open Inference Protocol, which has one tensor for each column, or one for all.
 
-``{"inputs": [{"name": "a", "shape": [1], "datatype": "INT64", "data": [1]}, …]}``. The values of a tensor must be of
-its datatype, null aside: a client that writes INT64 beside 12.5 has mixed something up. Texts that came as base64
+``{"inputs": [{"name": "a", "shape": [1], "datatype": "INT64", "data": [1]}, …]}``. A single tensor of shape
+(rows, columns) has a value for each column of the model, in its order, whatever its name. The values of a tensor must
+be of its datatype, null aside: a client that writes INT64 beside 12.5 has mixed something up. Texts that came as base64
 (``"parameters": {"content_type": "base64"}``) are decoded. Source: KServe,
 ``open-inference-protocol/specification/protocol/inference_rest.md``.
 """
@@ -24,6 +25,9 @@ from mlsys.reports import formats
 ID = "prediction_id"
 """Tensor that holds ids of the rows."""
 
+OUTPUTS = ("prediction", "probabilities", "decisions", ID)
+"""Tensors of an answer, of which a task has some."""
+
 _INTEGERS = {
     f"{sign}INT{bits}": (-(2 ** (bits - 1)) if not sign else 0, 2 ** (bits - (not sign)) - 1)
     for sign in ("", "U")
@@ -36,8 +40,19 @@ def open_inference(
     body: bytes,
     bounds: Bounds = Bounds(),  # noqa: B008 - it is frozen
     binary: Collection[str] = (),
+    order: Sequence[str] = (),
+    outputs: Collection[str] = OUTPUTS,
 ) -> Request:
-    """Parse an inference request; columns of `binary` take base64 as it is.
+    """Parse an inference request.
+
+    Parameters
+    ----------
+    binary
+        Columns that take base64 as it is.
+    order
+        The columns of a single tensor of shape (rows, columns).
+    outputs
+        Names of the tensors that an answer may have.
 
     Raises
     ------
@@ -52,9 +67,13 @@ def open_inference(
         raise errors.PayloadError.form([listed(sorted(tree))], ["inputs"])
     bounds.check(columns=len(tensors))
     faults = Faults()
-    outputs, request_id, parameters = _outputs(tree, faults), _request_id(tree, faults), _parameters(tree, faults)
+    asked, request_id, parameters = (
+        _outputs(tree, outputs, faults),
+        _request_id(tree, faults),
+        _parameters(tree, faults),
+    )
     columns: dict[str, Sequence[Any]] = {}
-    for position, tensor in enumerate(tensors):
+    for position, tensor in enumerate(_divided(tensors, order, faults)):
         name, data = _tensor(position, tensor, bounds, faults)
         if name in columns:
             faults.add("all", name, "two tensors of this name", "one")
@@ -68,23 +87,51 @@ def open_inference(
     return Request(
         columns=same_length(columns, bounds),
         ids=ids,
-        probabilities=not outputs or "probabilities" in outputs,
+        probabilities=asked is None or "probabilities" in asked,
+        outputs=asked,
         counts=parameters.get("counts") is True,
         id=request_id,
         num_bytes=len(body),
     )
 
 
-def _outputs(tree: dict[str, Any], faults: Faults) -> set[str]:
-    """Names of the outputs that the client asks for; none if it does not say."""
+def _outputs(tree: dict[str, Any], known: Collection[str], faults: Faults) -> frozenset[str] | None:
+    """Names of the outputs that the client asks for; None, which is all, if it does not say."""
     outputs = tree.get("outputs")
     if outputs is None:
-        return set()
+        return None
     names = [output.get("name") for output in outputs if isinstance(output, dict)] if isinstance(outputs, list) else []
     if not isinstance(outputs, list) or len(names) < len(outputs) or not all(isinstance(name, str) for name in names):
         faults.add("all", "outputs", json_kind(outputs), "a list of objects with the name of an output")
-        return set()
-    return {str(name) for name in names}
+        return None
+    for name in sorted({str(name) for name in names} - {*known}):
+        faults.add("all", "outputs", cut(name), f"an output of the model; {errors.did_you_mean(cut(name), known)}")
+    return frozenset(map(str, names)) or None
+
+
+def _divided(tensors: list[Any], order: Sequence[str], faults: Faults) -> list[Any]:
+    """The tensors of columns: those that were sent, or the columns of a single one of two dimensions."""
+    of_rows = [each for each in tensors if not (isinstance(each, dict) and each.get("name") == ID)]
+    if len(of_rows) != 1 or not isinstance(of_rows[0], dict):
+        return tensors
+    whole = of_rows[0]
+    shape, data = whole.get("shape"), whole.get("data")
+    if not isinstance(shape, list) or not isinstance(data, list) or len(shape) != 2 or shape[1] == 1:
+        return tensors
+    if not all(type(size) is int and size >= 0 for size in shape):
+        return tensors
+    rows, width = shape
+    flat = [value for row in data for value in row] if data and all(isinstance(row, list) for row in data) else data
+    if width != len(order):
+        expected = f"{len(order):,} columns: {listed(order)}" if order else "[rows] or [rows, 1]"
+        faults.add("all", f"{cut(str(whole.get('name')))}.shape", _shape_shown(shape), expected)
+    elif len(flat) != rows * width:
+        faults.add("all", f"{cut(str(whole.get('name')))}.data", formats.count(len(flat), "value"), f"{rows * width:,}")
+    else:
+        columns = [{**whole, "name": name, "shape": [rows], "data": flat[k::width]} for k, name in enumerate(order)]
+        return [*columns, *(each for each in tensors if each is not whole)]
+    refuse(faults)
+    return tensors
 
 
 def _request_id(tree: dict[str, Any], faults: Faults) -> str | None:
@@ -114,6 +161,10 @@ def _tensor(position: int, tensor: Any, bounds: Bounds, faults: Faults) -> tuple
         return f"inputs[{position}]", []
     name, shape, data, datatype = tensor["name"], tensor.get("shape"), tensor.get("data"), tensor.get("datatype")
     where = cut(name)
+    if "data" not in tensor and "binary_data_size" in (tensor.get("parameters") or {}):
+        expected = "values as JSON: the extension for binary data is not spoken (tritonclient: binary_data=False)"
+        faults.add("all", f"{where}.data", "binary data", expected)
+        return name, []
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         got = ascii(cut(datatype)) if isinstance(datatype, str) else json_kind(datatype)
         faults.add("all", f"{where}.datatype", got, functools.partial(_datatypes, datatype))

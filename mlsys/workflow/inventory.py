@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import json
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mlsys import cluster, errors, locks, registry
+from mlsys.deploy import api_keys
 from mlsys.registry import Move, ledger
 from mlsys.store import Store, read_json
 
@@ -92,13 +94,14 @@ def endpoint(store: Store, name: str) -> Row | None:
         "version": model["version"] if answers else None,
         "digest": model["digest"] if answers else None,
         "answers": answers,
-        "stats": _asked(f"{url}/stats") if answers else None,
+        "stats": _asked(f"{url}/stats", api_keys.owner_headers(store)) if answers else None,
     }
 
 
-def _asked(url: str) -> Row:
+def _asked(url: str, headers: Mapping[str, str] = MappingProxyType({})) -> Row:
+    request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 - http, as the ledger has it
     try:
-        with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:  # noqa: S310 - http, as the ledger has it
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310 - as above
             value = json.load(answer)
     except (OSError, ValueError):
         return {}

@@ -19,6 +19,7 @@ ALLOWED = {
     "mlsys.deploy.online": {"ray.serve"},
     "mlsys.deploy.serving": {"ray.serve"},
     "mlsys.deploy.shutdown": {"ray.serve"},
+    "mlsys.deploy.telemetry": {"ray.serve"},  # metrics of a replica
     "mlsys.features.executors": {"concurrent.futures"},  # threads inside of a task
     "mlsys.images": {"concurrent.futures"},  # the same
 }

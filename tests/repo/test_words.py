@@ -16,6 +16,8 @@ PROMISES = {
     "deploy/test_asgi_lookup.py": "the endpoint looks feature tables up",
     "deploy/test_fuzz.py": "no request of any kind is our fault",
     "deploy/test_hostile_requests.py": "one client cannot hurt the others",
+    "deploy/test_open_inference.py": "the Open Inference Protocol: versions, tables as one tensor, chosen outputs",
+    "deploy/test_tls_example.py": "the example of HTTPS in front of an endpoint works",
     "deploy/test_pictures.py": "requests and files of pictures",
     "deploy/test_reading_texts.py": "folders of text files are predicted",
     "deploy/test_scoring_lookup.py": "batch prediction looks feature tables up",

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from mlsys import errors
-from mlsys.deploy import replay_rows, serving
+from mlsys.deploy import replay, replay_rows
 from mlsys.recipe import LimitsSection
 
 LIMITS = LimitsSection()
@@ -41,7 +41,7 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
 def url(monkeypatch):
     chunk = SimpleNamespace(body=b"{}", ids=["1"])
     monkeypatch.setattr(replay_rows, "chunks", lambda *_, **__: iter([chunk]))
-    monkeypatch.setattr(serving, "STATS_POLL_S", 0.0)
+    monkeypatch.setattr(replay, "STATS_POLL_S", 0.0)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/late"
@@ -49,12 +49,12 @@ def url(monkeypatch):
 
 
 def test_rows_that_the_bundle_answers_are_counted(url):
-    assert serving.send(None, "production", None, url, "a" * 64, LIMITS).num_rows == 1
+    assert replay.send(None, "production", None, url, "a" * 64, LIMITS).num_rows == 1
 
 
 def test_an_answer_of_another_bundle_is_refused(url):
     with pytest.raises(errors.ClusterError) as caught:
-        serving.send(None, "production", None, url, "b" * 64, LIMITS)
+        replay.send(None, "production", None, url, "b" * 64, LIMITS)
     assert str(caught.value) == (
         f"deploy: replay to {url}\n  got:      an answer of bundle aaaaaaaaaaaa\n  expected: bundle bbbbbbbbbbbb\n"
         "  hint:     another deployment, or another store's cluster at this address; run the command again"
