@@ -10,7 +10,7 @@ weather and aircraft are looked up besides. The peers predict with a booster of 
 ``wrk`` drives all of them from the same machine, one after another in each repeat, each a few seconds; so a number of
 requests a second is what two cores give to driver, HAProxy and replica together.
 
-What bounds the rate is the model, not HTTP: of the time of the app for a row of 23 columns (cProfile, without Serve) two
+What bounds the rate is the model, not HTTP. Of the app's time for a row of 23 columns (cProfile, without Serve) two
 fifths are XGBoost's ``inplace_predict``, most of it the library's Python, a tenth the checks of the columns, 7 % the
 row's features, and a sixth all of HTTP: headers, body, JSON in and out, the answer. To queue a row for the log is 2 %.
 """
