@@ -20,6 +20,7 @@ sketches are written here: Apache DataSketches, the independent opinion of the t
 `jackknife`           standard errors of dependent rows, from values without one group after another
 `ranking`             weighted quantiles, ranks, ROC AUC, average precision
 `confidence`          interval of a rate, standard error of an AUC
+`sequential`          tests of two arms that may be looked at after every request
 `univariate`          strength of one column alone as a predictor of the target
 `pairwise`            pairs of columns, missing values together, the target over time
 ====================  ========================================================
