@@ -35,6 +35,7 @@ import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,13 @@ class BeyondDouble:
 
 @dataclass(frozen=True)
 class Convert:
-    """Conversion of one column's values; calling it raises `UnfitError`."""
+    """Conversion of one column's values; calling it raises `UnfitError`.
+
+    Attributes
+    ----------
+    ready
+        A type, and bounds: a value of exactly this type within them is taken over as it is. None where none is.
+    """
 
     expected: str
     nullable: bool
@@ -87,6 +94,7 @@ class Convert:
     allowed: frozenset[Any] | None
     convert: Callable[[Any], Any]
     null_values: frozenset[str] = frozenset()
+    ready: tuple[type, Any, Any] | None = None
 
     def __call__(self, value: Any) -> Any:
         value = plain(value)
@@ -131,8 +139,30 @@ def converter(column: Column, timezone: str | None = None) -> Convert:
     if column.allowed is not None:
         expected = f"one of {', '.join(map(repr, column.allowed))}"
     allowed = None if column.allowed is None else frozenset(column.allowed)
-    null_values = frozenset(column.null_values)
-    return Convert(expected, column.nullable, column.minimum, column.maximum, allowed, convert, null_values)
+    null_values, ready = frozenset(column.null_values), None if allowed is not None else _ready(column)
+    return Convert(expected, column.nullable, column.minimum, column.maximum, allowed, convert, null_values, ready)
+
+
+def _ready(column: Column) -> tuple[type, Any, Any] | None:
+    """The Python type that a column's values have, and the least and largest that it takes."""
+    kind = arrow_type(column.type)
+    if pa.types.is_boolean(kind):
+        return bool, False, True
+    if pa.types.is_integer(kind):
+        ends: tuple[Any, Any] = _integers(kind)
+    elif pa.types.is_float64(kind):
+        ends = -math.inf, math.inf  # NaN lies between no two numbers
+    else:
+        return None
+    low = ends[0] if column.minimum is None else max(ends[0], column.minimum)
+    high = ends[1] if column.maximum is None else min(ends[1], column.maximum)
+    return int if pa.types.is_integer(kind) else float, low, high
+
+
+def _integers(kind: pa.DataType) -> tuple[int, int]:
+    """The least and the largest integer of a type."""
+    signed = pa.types.is_signed_integer(kind)
+    return -(2 ** (kind.bit_width - 1)) if signed else 0, 2 ** (kind.bit_width - signed) - 1
 
 
 def plain(value: Any) -> Any:
@@ -243,9 +273,7 @@ def _boolean(value: Any) -> bool:
 
 
 def _integer(kind: pa.DataType) -> Callable[[Any], int]:
-    signed = pa.types.is_signed_integer(kind)
-    low = -(2 ** (kind.bit_width - 1)) if signed else 0
-    high = 2 ** (kind.bit_width - signed) - 1
+    low, high = _integers(kind)
 
     def convert(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
@@ -260,17 +288,14 @@ def _integer(kind: pa.DataType) -> Callable[[Any], int]:
 
 def _floating(kind: pa.DataType) -> Callable[[Any], float]:
     exact = {"halffloat": 2**11, "float": 2**24, "double": 2**53}[str(kind)]
-    narrow: Callable[[float], Any] | None = {"float": np.float32, "halffloat": np.float16}.get(str(kind))
+    narrow = {"float": Struct("<f"), "halffloat": Struct("<e")}.get(str(kind))
 
     def convert(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
             raise TypeError
         number = float(value)
         if narrow is not None and math.isfinite(number):
-            with np.errstate(over="ignore"):
-                number = float(narrow(number))
-            if math.isinf(number):
-                raise ValueError
+            (number,) = narrow.unpack(narrow.pack(number))  # an `OverflowError` beyond the type's numbers
         if isinstance(value, int) and abs(value) > exact and int(number) != value:
             raise ValueError
         return number

@@ -105,10 +105,12 @@ class FeatureLookup:
         faults = Faults()
         plans = [self.plan(row, number, faults) for number, row in enumerate(rows)]
         refuse(faults)
-        moment = self._moment(now)
-        given = zip(rows, plans, strict=True)
-        timed = [{**row, self.clock: moment} if self._untimed(row, plan) else row for row, plan in given]
-        records = self._contract.records(timed)
+        untimed = [self._untimed(row, plan) for row, plan in zip(rows, plans, strict=True)]
+        if any(untimed):
+            moment = self._moment(now)
+            pairs = zip(rows, untimed, strict=True)
+            rows = [{**row, str(self.clock): moment} if lacks else row for row, lacks in pairs]
+        records = self._contract.records(rows)
         features: list[dict[str, PointFeatures]] = [{} for _ in records]
         for turn in range(max((len(plan.rounds) for plan in plans), default=0)):
             places = [
@@ -196,8 +198,9 @@ class FeatureLookup:
 
     def _untimed(self, names: Collection[str], plan: LookupPlan) -> bool:
         """True for rows that are looked up as of now; a forecast is asked for a time, which has to be said."""
-        clocks = [view for view in plan.views if view.clock and view.join.source != PAST]
-        return self.clock is not None and self.clock not in names and bool(clocks)
+        if self.clock is None or self.clock in names:
+            return False
+        return any(view.clock and view.join.source != PAST for view in plan.views)
 
     def _moment(self, now: dt.datetime | None) -> dt.date:
         """Give the time of asking in UTC, in the form of the rows' times: with or without zone, or a date."""
