@@ -5,7 +5,8 @@
 `plan`        the operations of each column: the recipe's word is last
 `auto_plan`   the automatic choice for each kind of column, and the reason
 `program`     a fitted plan: frozen, portable, the same bits for a table and for a row
-`executors`   the two ways to run a program
+`executors`   a program run on whole tables
+`row_program` a program run on single records
 `training`    programs for training rows, whose target encodings come from the other folds
 `operations`  what a column can become; each operation is one file
 `domains`     the meaning of a value, in a column and alone

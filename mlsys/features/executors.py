@@ -1,9 +1,6 @@
-"""The two executors of a feature program: Polars expressions for tables, closures for single rows.
+"""The executor of tables: Polars expressions, computed in blocks with all threads, each written into its place.
 
-A table is computed in blocks with all threads, each written into its place of the matrix: beside
-table and matrix, memory holds a few blocks. For one row each operation gives a function that reads
-a value and writes its features, some microseconds for all of them. Derived features are SQL that
-Polars evaluates in both, for a row on a table of one row, in a fraction of a millisecond.
+Beside table and matrix, memory holds a few blocks. `mlsys.features.row_program` is the executor of single rows.
 """
 
 from __future__ import annotations
@@ -16,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlsys import errors, expressions
+from mlsys import errors
 from mlsys.features import derive
 from mlsys.features.domains import domain_of, in_utc, refuse
 from mlsys.features.operations.operation import Matrix, Operation
@@ -39,8 +35,6 @@ STRIP_ROWS = 8_192
 MAX_THREADS = 4
 """Blocks at work at once: while one is computed, which uses all threads, others are read and written."""
 
-Record = Mapping[str, Any]
-
 
 def read_table(table: pa.Table, columns: Mapping[str, str], derived: Mapping[str, str]) -> pl.DataFrame:
     """Check the columns that operations read against their types, and add the derived ones (`FeatureProgram.read`)."""
@@ -48,7 +42,7 @@ def read_table(table: pa.Table, columns: Mapping[str, str], derived: Mapping[str
     for name, kind in columns.items():
         domain = domain_of(arrow_type(kind))
         if name not in types:
-            raise _no_field(name)
+            raise no_field(name)
         if domain is not None and not domain.accepts(types[name]):
             raise domain.refuse(name, str(types[name]))
     read = in_utc(table.select(list(columns)))
@@ -155,80 +149,6 @@ def _each(function: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -
             pass
 
 
-def compile_row(
-    operations: Sequence[Operation], complete: Callable[[Record], Record]
-) -> Callable[[Record], npt.NDArray[np.float32]]:
-    """Function of one record that gives its features."""
-    single, several, width = [], [], 0
-    for operation in operations:
-        if len(operation.reads) == 1:
-            single.append((operation.column, operation.writer(width)))
-        else:
-            several.append((operation.reads, operation.writer(width)))
-        width += len(operation.outputs)
-
-    def row(record: Record) -> npt.NDArray[np.float32]:
-        record = complete(record)
-        out = np.empty(width, np.float32)
-        for column, write in single:
-            try:
-                value = record[column]
-            except KeyError:
-                raise _no_field(column) from None
-            write(value, out)
-        for columns, write in several:
-            write(tuple(_value_of(record, column) for column in columns), out)
-        return out
-
-    return row
-
-
-def _value_of(record: Record, column: str) -> Any:
-    if column not in record:
-        raise _no_field(column)
-    return record[column]
-
-
-def compile_checks(
-    checks: Mapping[str, Callable[[Any], bool]], complete: Callable[[Record], Record]
-) -> Callable[[Record], list[str]]:
-    """Function of one record that gives the columns whose check holds."""
-    if not checks:
-        return lambda _record: []
-
-    def columns_that_hold(record: Record) -> list[str]:
-        record = complete(record)
-        return [column for column, holds in checks.items() if holds(record[column])]
-
-    return columns_that_hold
-
-
-def complete_record(columns: Mapping[str, str], derived: Mapping[str, str]) -> Callable[[Record], Record]:
-    """Function that adds the derived features to a record; without any, it gives the record itself."""
-    if not derived:
-        return lambda record: record
-    kinds = {name: arrow_type(columns[name]) for name in derive.inputs(derived)}
-    readers = {name: domain.reader(name) for name, kind in kinds.items() if (domain := domain_of(kind))}
-    compute = expressions.row_function(pa.schema(list(kinds.items())), derived, derive.WHERE)
-
-    def complete(record: Record) -> Record:
-        values = {}
-        for name, kind in kinds.items():
-            value = _value_of(record, name)
-            if name in readers:
-                readers[name](value)
-            try:
-                values[name] = pa.array([value], kind)
-            except (pa.ArrowException, OverflowError, TypeError, ValueError):
-                raise refuse(name, repr(value), str(kind)) from None
-        try:
-            return {**record, **compute(values)}
-        except errors.ContractError as error:
-            raise _failed_expression(error) from None
-
-    return complete
-
-
 def _add_derived(table: pa.Table, columns: Mapping[str, str], derived: Mapping[str, str]) -> pa.Table:
     """The table with the derived features, of inputs cast to the types of training; a cast that loses is refused."""
     for name in derive.inputs(derived):
@@ -240,12 +160,14 @@ def _add_derived(table: pa.Table, columns: Mapping[str, str], derived: Mapping[s
     try:
         return derive.add(table, derived)
     except errors.ContractError as error:
-        raise _failed_expression(error) from None
+        raise failed_expression(error) from None
 
 
-def _failed_expression(error: errors.ContractError) -> errors.RequestError:
+def failed_expression(error: errors.ContractError) -> errors.RequestError:
+    """The error of a request with values that a derived feature cannot be computed of."""
     return refuse(error.field, f"values on which it fails: {error}", "values that the expression can take")
 
 
-def _no_field(column: str) -> errors.RequestError:
+def no_field(column: str) -> errors.RequestError:
+    """The error of a request without a column that an operation reads."""
     return refuse(column, "no such field", "a value or null")

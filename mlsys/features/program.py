@@ -19,12 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlsys import errors
-from mlsys.features import executors
+from mlsys.features import executors, row_program
 from mlsys.features.operations.categorical import Categorical
 from mlsys.features.operations.operation import Operation
 from mlsys.features.operations.operation_registry import fit_operation, read_operation
 from mlsys.features.operations.target import Target
 from mlsys.features.plan import FeaturePlan
+from mlsys.features.row_program import RowProgram
 from mlsys.schema import FOLD, Role
 from mlsys.statistics import TableStatistics
 from mlsys.store import digest_json
@@ -103,27 +104,35 @@ class FeatureProgram:
 
         Make it once and keep it; it is as safe to share between threads as its result.
         """
-        return executors.compile_row(self.operations, self._complete)
+        return self.row_program().features
+
+    def row_program(self) -> RowProgram:
+        """Functions of one record that share its derived features; make it once and keep it, as that of `row`."""
+        return row_program.compile_rows(self.operations, self.columns, self.derive)
 
     def unseen(self, table: pa.Table) -> dict[str, int]:
         """Column → rows with a category that training never saw; columns without any are left out."""
-        return self._counted(table, {op.column: op.num_unseen() for op in self._categorical})
+        return self._counted(table, {name: op.num_unseen() for name, op in self._unseen.items()})
 
     def rare(self, table: pa.Table) -> dict[str, int]:
         """Column → rows with a category that training saw too seldom to keep apart; those without any are left out."""
-        return self._counted(table, {op.column: op.num_rare() for op in self._categorical if op.has_rare})
+        return self._counted(table, {name: op.num_rare() for name, op in self._rare.items()})
 
     def unseen_by_row(self, table: pa.Table) -> list[int]:
         """Number of categories in each row that training never saw."""
-        return self._by_row(table, [op.unseen_values() for op in self._categorical])
+        return self._by_row(table, [op.unseen_values() for op in self._unseen.values()])
 
     def rare_by_row(self, table: pa.Table) -> list[int]:
         """Number of categories in each row that training saw too seldom to keep apart."""
-        return self._by_row(table, [op.rare_values() for op in self._categorical if op.has_rare])
+        return self._by_row(table, [op.rare_values() for op in self._rare.values()])
 
-    @property
-    def _categorical(self) -> list[Categorical]:
-        return [operation for operation in self.operations if isinstance(operation, Categorical)]
+    @cached_property
+    def _unseen(self) -> dict[str, Categorical]:
+        return row_program.unseen_operations(self.operations)
+
+    @cached_property
+    def _rare(self) -> dict[str, Categorical]:
+        return row_program.rare_operations(self.operations)
 
     def _counted(self, table: pa.Table, counts: Mapping[str, pl.Expr]) -> dict[str, int]:
         if not counts:
@@ -140,13 +149,11 @@ class FeatureProgram:
 
     def unseen_row(self) -> Callable[[Mapping[str, Any]], list[str]]:
         """Function of one record that gives the columns with a category that training never saw."""
-        checks = {operation.column: operation.is_unseen() for operation in self._categorical}
-        return executors.compile_checks(checks, self._complete)
+        return self.row_program().unseen
 
     def rare_row(self) -> Callable[[Mapping[str, Any]], list[str]]:
         """Function of one record that gives the columns with a category that training saw too seldom."""
-        checks = {operation.column: operation.is_rare() for operation in self._categorical if operation.has_rare}
-        return executors.compile_checks(checks, self._complete)
+        return self.row_program().rare
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -168,10 +175,6 @@ class FeatureProgram:
     @cached_property
     def _transform(self) -> Callable[..., npt.NDArray[np.float32]]:
         return executors.compile_columns(self.operations, self.read)
-
-    @property
-    def _complete(self) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
-        return executors.complete_record(self.columns, self.derive)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self).from_json, (self.to_json(),))

@@ -20,7 +20,7 @@ from mlsys.models import calibration, class_balance, target_transform
 from mlsys.models.binary_relevance import FILE, LabelModels, Relevance
 from mlsys.models.calibration import Calibrated
 from mlsys.models.class_balance import Corrected
-from mlsys.models.interface import Device, Family, FamilyParams
+from mlsys.models.interface import Device, Family, FamilyParams, RowFunction
 from mlsys.models.target_transform import Transformed
 from mlsys.plugins import Plugins, modules
 from mlsys.schema import Task, TaskKind
@@ -40,6 +40,7 @@ __all__ = [
     "predict",
     "register",
     "rounds",
+    "row_function",
     "save",
 ]
 
@@ -177,6 +178,22 @@ def predict(name: str, model: Any, X: np.ndarray) -> np.ndarray:
     if isinstance(model, Corrected):
         return model.prior.apply(_of_model(name).predict(model.model, X))
     return _fitted_by(name, model).predict(model, X)
+
+
+def row_function(name: str, model: Any) -> RowFunction | None:
+    """Prepare a faster way than `predict` for single rows, as `Family.row_function`."""
+    made: RowFunction | None = _fitted_by(name, model).row_function(bare(model))
+    return None if made is None else _after(model, made)
+
+
+def _after(model: Any, own: RowFunction) -> RowFunction:
+    """The predictions of a row, of what the family's own function gives: on the scale of the target, calibrated."""
+    if isinstance(model, Transformed):
+        return lambda X: model.target.inverse(own(X), X)
+    if isinstance(model, Calibrated):
+        uncalibrated = _after(model.model, own)
+        return lambda X: model.temperature.apply(uncalibrated(X))
+    return (lambda X: model.prior.apply(own(X))) if isinstance(model, Corrected) else own
 
 
 def save(name: str, model: Any, folder: Path) -> None:

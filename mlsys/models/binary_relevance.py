@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import numpy as np
 
 from mlsys.models.deadline import Deadline
 from mlsys.models.families import dummy
-from mlsys.models.interface import Family, FamilyParams, Progress
+from mlsys.models.interface import Family, FamilyParams, Progress, RowFunction
 from mlsys.models.matrix import Matrix
 from mlsys.models.model_files import ModelFacts, damaged, read_facts, write_facts
 from mlsys.schema import Task
@@ -106,6 +107,15 @@ class Relevance(Family[FamilyParams, LabelModels]):
         families = self._families(model)
         parts = [family.predict(own, X)[:, 1] for family, own in zip(families, model.models, strict=True)]
         return np.stack(parts, axis=1)
+
+    def row_function(self, model: LabelModels) -> RowFunction | None:
+        """The function of each label's model, where it has one; None where none of them has."""
+        pairs = list(zip(self._families(model), model.models, strict=True))
+        made = [family.row_function(own) for family, own in pairs]
+        if not any(made):
+            return None
+        each = [own or partial(pair[0].predict, pair[1]) for own, pair in zip(made, pairs, strict=True)]
+        return lambda X: np.stack([own(X)[:, 1] for own in each], axis=1)
 
     def save(self, model: LabelModels, folder: Path) -> None:
         """Write ``labels.json`` and the model of each label into a folder of its own."""

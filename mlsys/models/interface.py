@@ -18,6 +18,10 @@ Progress = Callable[[int], None]
 """Called as ``progress(round)``, after some of the rounds, by families that have rounds."""
 
 
+RowFunction = Callable[[np.ndarray], np.ndarray]
+"""Predictions of a row, (1, features) float32 in C order, with the bits of `Family.predict`."""
+
+
 Device = Literal["cpu", "cuda"]
 """Where a model is fitted; predictions are made on the CPU."""
 
@@ -145,6 +149,13 @@ class Family(ABC, Generic[P, M]):
 
         A row's result has the same bits whatever rows are predicted beside it.
         """
+
+    def row_function(self, model: M) -> RowFunction | None:
+        """Prepare a faster way than `predict` for single rows; None where there is none.
+
+        Whoever uses it compares its bits with those of `predict` first (`mlsys.predict.row_path`).
+        """
+        return None
 
     @abstractmethod
     def save(self, model: M, folder: Path) -> None:

@@ -275,8 +275,10 @@ def probabilities(scores: np.ndarray) -> np.ndarray:
     """
     z = np.ascontiguousarray(scores, dtype=np.float64)
     if z.ndim == 1 or z.shape[1] == 1:
-        positive = expit(z.reshape(-1))
-        return np.stack([1.0 - positive, positive], axis=1)
+        both = np.empty((z.shape[0], 2))
+        both[:, 1] = expit(z.reshape(-1))
+        both[:, 0] = 1.0 - both[:, 1]
+        return both
     with np.errstate(under="ignore"):
         weights = np.exp(z - z.max(axis=1, keepdims=True))
         return np.asarray(weights / ordered_sum(weights, axis=1)[:, None])

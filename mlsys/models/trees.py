@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import Field
 
 from mlsys.models.deadline import Deadline, affordable_rows
-from mlsys.models.interface import Family, FamilyParams, Progress
+from mlsys.models.interface import Family, FamilyParams, Progress, RowFunction
 from mlsys.models.matrix import Matrix, bounded, check_width, ordered_sum
 from mlsys.models.model_files import ModelFacts, damaged, read_arrays, read_facts, write_arrays, write_facts
 from mlsys.schema import Task
@@ -143,6 +143,10 @@ class GrownFamily(Family[P, Forest]):
         """Predict the mean over the trees of class frequencies, or of means."""
         return mean_of_trees(model, X, self.name)
 
+    def row_function(self, model: Forest) -> RowFunction:
+        """Walk all trees at once with one row, in fewer operations than with several."""
+        return RowWalk(model, self.name)
+
     def save(self, model: Forest, folder: Path) -> None:
         """Write ``forest.json`` and the table of nodes, ``forest.npz``."""
         write_table(model, folder)
@@ -255,6 +259,35 @@ def mean_of_trees(model: Forest, X: np.ndarray, family: str) -> np.ndarray:
     parts = [_mean_of_leaves(model, X[start : start + step]) for start in range(0, max(1, X.shape[0]), step)]
     mean = np.concatenate(parts)
     return mean if model.facts.classes else np.ascontiguousarray(mean[:, 0])
+
+
+class RowWalk:
+    """The mean over the trees for one row, with the bits of `mean_of_trees`.
+
+    A node has three children side by side: to the left, to the right, and for a missing value.
+    """
+
+    def __init__(self, model: Forest, family: str) -> None:
+        self.model = model
+        self.family = family
+        nodes = np.arange(model.feature.size)
+        missing = model.children[nodes, model.missing_right.astype(np.intp)]
+        self._children = np.column_stack([model.children, missing]).astype(np.intp).reshape(-1)
+        self._feature = model.feature.astype(np.intp)
+        self._roots = model.roots.astype(np.intp)
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """Predict one row, (1, features)."""
+        model, children, feature, limit = self.model, self._children, self._feature, self.model.limit
+        check_width(X, model.facts.features, self.family)
+        row = bounded(X)[0]
+        missing = np.isnan(row) * 2
+        node = self._roots
+        for _ in range(model.facts.depth):
+            asked = feature.take(node)
+            node = children.take(3 * node + (row.take(asked) > limit.take(node)) + missing.take(asked))
+        mean = np.add.accumulate(model.value[node], axis=0)[-1] / model.roots.size
+        return np.asarray(mean[None] if model.facts.classes else mean)
 
 
 def _mean_of_leaves(model: Forest, X: np.ndarray) -> np.ndarray:

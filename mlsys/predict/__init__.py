@@ -10,28 +10,27 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from mlsys import errors, models
-from mlsys import label_sets as labels
 from mlsys.bundle import Bundle
 from mlsys.features.online.lookup import FeatureSource
 from mlsys.predict.coercion import plain
 from mlsys.predict.feature_lookup import FeatureLookup
+from mlsys.predict.predictions import HALF, DecisionRule, Predictions, decide, probability_of
+from mlsys.predict.row_path import RowPath
 from mlsys.predict.validation import RequestValidator, refuse, violation
-from mlsys.schema import Task, TaskKind
 from mlsys.statistics.arrays import numbers_of
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-__all__ = ["Predictions", "Predictor"]
+__all__ = ["HALF", "Predictions", "Predictor", "decide", "probability_of"]
 
 FrameT = TypeVar("FrameT", "pd.DataFrame", "pl.DataFrame", "pa.Table")
 """A table of any of the three libraries; what comes back is of the kind that was given."""
@@ -116,59 +115,6 @@ def _is_of_several_kinds(values: pd.Series[Any]) -> bool:
 MAX_CELLS = 1 << 25
 """Features of the rows that are predicted at a time, 128 MB; a row has the same bits in any batch."""
 
-HALF = 0.5
-"""Decision threshold of a binary model whose bundle states none."""
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Predictions of a model for n rows.
-
-    Attributes
-    ----------
-    prediction
-        n class values, n sets of labels as texts (`mlsys.label_sets`), or n float64 values of the target.
-    probabilities
-        float64 of shape (n, classes) in the order of `Task.classes`, or (n, labels); None for regression.
-    score
-        n float64: the positive class's probability, the highest probability, of labels the mean one, or the value.
-    unseen
-        Values that training never saw, counted by column; only columns that had any.
-    rare
-        Values that training saw too seldom to keep apart, likewise.
-    decisions
-        For several labels, (n, labels): whether the row is said to have the label; else None.
-    """
-
-    task: Task
-    prediction: NDArray[Any]
-    probabilities: NDArray[np.float64] | None
-    score: NDArray[np.float64]
-    unseen: dict[str, int] = field(default_factory=dict)
-    rare: dict[str, int] = field(default_factory=dict)
-    decisions: NDArray[np.bool_] | None = None
-
-    def __len__(self) -> int:
-        return len(self.prediction)
-
-    def arrow(self, model_version: str | None = None) -> pa.Table:
-        """Columns ``prediction``, ``probability_<class>`` …, and ``model_version`` if one is given.
-
-        Of several labels they are ``probability_<label>`` and ``prediction_<label>``, true or false.
-        """
-        kinds = {"b": pa.bool_(), "i": pa.int64(), "f": pa.float64(), "U": pa.string(), "O": pa.string()}
-        kind = kinds[self.prediction.dtype.kind]
-        columns: dict[str, Any] = {"prediction": pa.array(self.prediction.tolist(), kind)}
-        if self.probabilities is not None:
-            named = zip(self.task.output_names, self.probabilities.T, strict=True)
-            columns |= {probability_of(name): probability for name, probability in named}
-        if self.decisions is not None:
-            of_labels = zip(self.task.labels, self.decisions.T, strict=True)
-            columns |= {f"prediction_{name}": pa.array(called) for name, called in of_labels}
-        if model_version is not None:
-            columns["model_version"] = pa.repeat(model_version, len(self))
-        return pa.table(columns)
-
 
 class Predictor:
     """A loaded bundle, ready to predict; safe to share between threads.
@@ -195,10 +141,24 @@ class Predictor:
             lookup = FeatureLookup(bundle.views, self.contract, source)
             self.lookup = lookup if lookup.views else None
         self._program = bundle.program
-        self._row = bundle.program.row()
-        self._unseen_row = bundle.program.unseen_row()
-        self._rare_row = bundle.program.rare_row()
         self._model = bundle.model()
+        self._decide = DecisionRule(bundle.task, bundle.threshold)
+
+    @cached_property
+    def _rows(self) -> RowPath:
+        """The way of single rows; what it proves takes some hundredths of a second, and tables do not need it."""
+        return RowPath(self._program, self.bundle.family, self._model, self._example())
+
+    def _example(self) -> dict[str, Any] | None:
+        """The example of the bundle as a conformed record; None where it does not fit the schema."""
+        try:
+            return self.contract.records([self.bundle.example])[0]
+        except errors.RequestError:
+            return None
+
+    def paths(self) -> dict[str, str]:
+        """Say for each part of a prediction which code computes it for single rows, as `RowPath.paths`."""
+        return dict(self._rows.paths)
 
     def conform(
         self, rows: pa.Table | Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -280,45 +240,28 @@ class Predictor:
         whole = np.concatenate(raw)
         if self.exposure is not None:  # of a unit of which the model speaks
             whole = whole * numbers_of(table[self.exposure])
-        return self._decided(whole, self.unseen(table), self.rare(table))
+        return self._decide(whole, unseen=self.unseen(table), rare=self.rare(table))
 
     def conformed_rows(self, records: Sequence[Mapping[str, Any]]) -> Predictions:
-        """Predict records that have been conformed."""
+        """Predict records that have been conformed, computing the derived features of each once."""
         if not records:
             return self.conformed_table(self.contract.arrow(records))
-        X = np.stack([self._row(record) for record in records])
-        unseen = Counter(name for record in records for name in self._unseen_row(record))
-        rare = Counter(name for record in records for name in self._rare_row(record))
-        raw = models.predict(self.bundle.family, self._model, X)
+        rows = self._rows
+        completed = [rows.program.complete(record) for record in records]
+        raw = rows.predict(completed)
         if self.exposure is not None:
             raw = raw * np.array([record[self.exposure] for record in records], np.float64)
-        return self._decided(raw, dict(unseen), dict(rare))
+        unusual = [rows.program.unusual(record) for record in completed]
+        unseen, rare = ([names[place] for names in unusual] for place in (0, 1))
+        return self._decide(
+            raw,
+            unseen=_totals(unseen),
+            rare=_totals(rare),
+            unseen_by_row=[len(names) for names in unseen],
+            rare_by_row=[len(names) for names in rare],
+        )
 
-    def _decided(self, raw: NDArray[np.float64], unseen: dict[str, int], rare: dict[str, int]) -> Predictions:
-        return replace(decide(self.task, raw, self.bundle.threshold), unseen=unseen, rare=rare)
 
-
-def probability_of(name: str) -> str:
-    """Name the column that holds the probability of a class or a label."""
-    return f"probability_{name}"
-
-
-def decide(task: Task, raw: NDArray[np.float64], threshold: float | Sequence[float] | None) -> Predictions:
-    """Turn a family's output into predictions: values of shape (n,), or probabilities (n, classes) or (n, labels).
-
-    Ties between classes go to the first; a binary score, or one of a label, equal to the threshold is positive.
-    """
-    if not task.is_classification:
-        return Predictions(task, raw, None, raw)
-    if task.labels:
-        called = raw >= (HALF if threshold is None else np.asarray(threshold))
-        sets = np.array(labels.texts(labels.number(called), task.labels).to_pylist(), object)
-        return Predictions(task, sets, raw, raw.mean(axis=1), decisions=called)
-    classes = np.array(task.classes)
-    if task.kind is TaskKind.BINARY:
-        score = raw[:, 1]
-        called = (score >= (HALF if threshold is None else threshold)).astype(np.intp)
-    else:
-        called = raw.argmax(axis=1)
-        score = raw[np.arange(len(raw)), called]
-    return Predictions(task, classes[called], raw, score)
+def _totals(names_by_row: Sequence[Sequence[str]]) -> dict[str, int]:
+    """Count the names over all rows."""
+    return dict(Counter(name for names in names_by_row for name in names)) if any(names_by_row) else {}

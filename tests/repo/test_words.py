@@ -32,6 +32,7 @@ PROMISES = {
     "monitor/test_log.py": "each row of the log counts once, none ends a run, and none is read twice",
     "models/test_devices.py": "each library is asked for the device of a fit in its own words",
     "models/test_exposure.py": "an exposure is an offset of the libraries",
+    "models/test_row_functions.py": "a single row has the bits of the matrix, in every family with a function for it",
     "monitor/test_pictures.py": "drift of what pictures look like",
     "monitor/test_task_kinds.py": "the monitor judges every kind of task",
     "readers/test_documents.py": "folders of text files are read",

@@ -31,6 +31,7 @@ from mlsys.features.operations.operation import (
     PlanInputs,
     Scaling,
     TableOperation,
+    Writer,
     category_counts,
     code_table,
     divisor,
@@ -165,6 +166,22 @@ class Categorical(TableOperation):
 
     def row_of(self) -> Callable[[Any], int]:
         return _Positions(self.positions).__getitem__  # -0.0 finds 0.0
+
+    def writer(self, start: int) -> Writer:
+        """Look a text up at once where its row of the table is one number."""
+        write = super().writer(start)
+        if self.domain.name != "text" or self.table.shape[1] > 1:
+            return write
+        numbers = self.table[:, 0].tolist()
+        number_of, other = {category: numbers[row] for category, row in self.positions.items()}.get, numbers[0]
+
+        def write_number(value: Any, out: Matrix) -> None:
+            if type(value) is str:
+                out[start] = number_of(value, other)
+            else:
+                write(value, out)
+
+        return write_number
 
 
 class _Positions(dict[Any, int]):

@@ -26,6 +26,7 @@ from mlsys.features.operations.operation import (
     divisor,
     signed_log,
 )
+from mlsys.limits import FLOAT32_MAX
 from mlsys.recipe.columns import NumericOptions
 from mlsys.statistics import ColumnStatistics
 
@@ -71,7 +72,13 @@ class Numeric(Operation):
             if indicator:
                 out[start + 1] = number is None
 
-        return write
+        def write_as_it_is(value: Any, out: Matrix) -> None:
+            if type(value) is float and -FLOAT32_MAX <= value <= FLOAT32_MAX:
+                out[start] = value
+            else:
+                write(value, out)
+
+        return write_as_it_is if scaling.is_identity and not indicator else write
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ import numpy as np
 from pydantic import Field
 
 from mlsys.models.deadline import Deadline, affordable_rows
-from mlsys.models.interface import Domain, Family, FamilyParams, Integer
+from mlsys.models.interface import Domain, Family, FamilyParams, Integer, RowFunction
 from mlsys.models.matrix import Matrix, drawn
 from mlsys.models.model_files import ModelFacts, read_checked, read_facts, write_facts
 from mlsys.models.trees import (
     LOSSES,
     Forest,
+    RowWalk,
     by_loss,
     gathered,
     mean_of_trees,
@@ -107,6 +108,10 @@ class DecisionTreeFamily(Family[DecisionTreeParams, DecisionTree]):
     def predict(self, model: DecisionTree, X: np.ndarray) -> np.ndarray:
         """Predict what the leaf of a row has."""
         return mean_of_trees(model.table, X, self.name)
+
+    def row_function(self, model: DecisionTree) -> RowFunction:
+        """Walk the tree with one row, in fewer operations than with several."""
+        return RowWalk(model.table, self.name)
 
     def save(self, model: DecisionTree, folder: Path) -> None:
         """Write ``forest.json`` and ``forest.npz``, the text ``tree.txt``, and its digest into ``tree.json``."""

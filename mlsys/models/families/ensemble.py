@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mlsys import models
 from mlsys.models.boosting import BoostingFamily, BoostingParams
 from mlsys.models.deadline import Deadline
-from mlsys.models.interface import Device, Family, FamilyParams, Progress
+from mlsys.models.interface import Device, Family, FamilyParams, Progress, RowFunction
 from mlsys.models.matrix import Matrix
 from mlsys.models.model_files import ModelFacts, damaged, read_facts, write_facts
 from mlsys.schema import Task, TaskKind
@@ -131,12 +132,17 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
 
     def predict(self, model: Ensemble, X: np.ndarray) -> np.ndarray:
         """Sum the weighted predictions in the order of the members, so that a row has the same bits in any batch."""
-        facts = zip(model.facts.families, model.facts.weights, model.members, strict=True)
-        parts = [weight * models.predict(name, member, X) for name, weight, member in facts]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        return np.asarray(total)
+        pairs = zip(model.facts.families, model.members, strict=True)
+        return _mean([models.predict(name, member, X) for name, member in pairs], model.facts.weights)
+
+    def row_function(self, model: Ensemble) -> RowFunction | None:
+        """The function of each member, where it has one; None where none of them has."""
+        pairs = list(zip(model.facts.families, model.members, strict=True))
+        made = [models.row_function(name, member) for name, member in pairs]
+        if not any(made):
+            return None
+        each = [own or partial(models.predict, *pair) for own, pair in zip(made, pairs, strict=True)]
+        return lambda X: _mean([own(X) for own in each], model.facts.weights)
 
     def params_of_refit(self, params: EnsembleParams, model: Ensemble, growth: float) -> EnsembleParams | None:
         """Those of each member."""
@@ -176,6 +182,14 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
 
 
 FAMILY = EnsembleFamily()
+
+
+def _mean(parts: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    """Sum the weighted parts in their order."""
+    total = weights[0] * parts[0]
+    for weight, part in zip(weights[1:], parts[1:], strict=True):
+        total = total + weight * part
+    return np.asarray(total)
 
 
 def _fit(

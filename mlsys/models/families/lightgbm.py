@@ -14,13 +14,16 @@ they have to stop at the same round, for which each judges all the validation ro
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import lightgbm
 import numpy as np
+from lightgbm import libpath
 from pydantic import Field
 
 from mlsys.models.boosting import (
@@ -43,6 +46,7 @@ from mlsys.models.interface import (
     Domain,
     Integer,
     Progress,
+    RowFunction,
     Uniform,
     loss_named,
 )
@@ -223,6 +227,11 @@ class LightGBMFamily(
         margin = np.asarray(model.booster.predict(rows, raw_score=True, num_threads=1), np.float64)
         return model.outputs(margin.reshape(-1, outputs))
 
+    def row_function(self, model: Boosted[lightgbm.Booster]) -> RowFunction:
+        """Call LightGBM's own function of single rows, with its predictor made once."""
+        margins = _SingleRowCall(model.booster, model.classes if model.task is TaskKind.MULTICLASS else 1)
+        return lambda X: model.outputs(margins(X))
+
     def to_bytes(self, model: Boosted[lightgbm.Booster]) -> bytes:
         """Give the model as LightGBM's text, after a line of facts."""
         link = {"link": "log"} if model.is_log else {}
@@ -250,6 +259,42 @@ class LightGBMFamily(
 
 
 FAMILY = LightGBMFamily()
+
+
+@functools.cache
+def _library() -> ctypes.PyDLL:
+    """LightGBM's library, whose functions keep Python's lock: to wait for it after each row takes longer than a row."""
+    library = ctypes.PyDLL(libpath._LIB._name)  # noqa: SLF001 - of which there is one, wherever it was found
+    library.LGBM_GetLastError.restype = ctypes.c_char_p
+    return library
+
+
+class _SingleRowCall:
+    """The margins of one row, by LightGBM's function of single rows and the arguments of `predict`."""
+
+    RAW_SCORE, FLOAT32 = 1, 0
+    """Numbers of LightGBM's C interface."""
+
+    def __init__(self, booster: lightgbm.Booster, outputs: int) -> None:
+        self.booster = booster  # whose memory the predictor reads
+        self.kind = ctypes.c_double * outputs
+        self.predictor, handle = ctypes.c_void_p(), booster._handle  # noqa: SLF001 - the C interface knows it by this
+        self.width, rounds = booster.num_feature(), (0, -1)
+        facts = (self.RAW_SCORE, *rounds, self.FLOAT32, ctypes.c_int32(self.width), b"num_threads=1")
+        _check(_library().LGBM_BoosterPredictForMatSingleRowFastInit(handle, *facts, ctypes.byref(self.predictor)))
+        weakref.finalize(self, _library().LGBM_FastConfigFree, self.predictor)
+        self.function = _library().LGBM_BoosterPredictForMatSingleRowFast
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        check_width(X, self.width, LightGBMFamily.name)
+        row, margins = bounded(X), self.kind()
+        _check(self.function(self.predictor, ctypes.c_void_p(row.ctypes.data), ctypes.byref(ctypes.c_int64()), margins))
+        return np.array([margins[:]])
+
+
+def _check(code: int) -> None:
+    if code:
+        raise lightgbm.basic.LightGBMError(_library().LGBM_GetLastError().decode())
 
 
 def _placed(device: Device) -> dict[str, Any]:

@@ -11,6 +11,8 @@ rows, threads and workers give the same booster, and so does a fit that goes on 
 
 from __future__ import annotations
 
+import ctypes
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +40,7 @@ from mlsys.models.interface import (
     Domain,
     Integer,
     Progress,
+    RowFunction,
     Uniform,
     loss_named,
 )
@@ -166,6 +169,11 @@ class XGBoostFamily(
         margin = model.booster.inplace_predict(bounded(X), predict_type="margin", missing=np.nan)
         return model.outputs(margin.reshape(-1, outputs))
 
+    def row_function(self, model: Boosted[xgboost.Booster]) -> RowFunction:
+        """Call what `inplace_predict` calls, without what it asks of the data first."""
+        margins = _InplaceCall(model.booster, model.classes if model.task is TaskKind.MULTICLASS else 1)
+        return lambda X: model.outputs(margins(X))
+
     def to_bytes(self, model: Boosted[xgboost.Booster]) -> bytes:
         """Give the model as UBJSON."""
         return bytes(model.booster.save_raw("ubj"))
@@ -191,6 +199,43 @@ class XGBoostFamily(
 
 
 FAMILY = XGBoostFamily()
+
+
+@functools.cache
+def _library() -> ctypes.PyDLL:
+    """XGBoost's library, whose functions keep Python's lock: to wait for it after each row takes longer than a row."""
+    library = ctypes.PyDLL(xgboost.core._LIB._name)  # noqa: SLF001 - of which there is one, wherever it was found
+    library.XGBGetLastError.restype = ctypes.c_char_p
+    return library
+
+
+class _InplaceCall:
+    """The margins of one row, by the C function of `inplace_predict` and the same arguments."""
+
+    ARGUMENTS = (
+        b'{"type": 1, "training": false, "iteration_begin": 0, "iteration_end": 0, "missing": NaN, '
+        b'"strict_shape": false, "cache_id": 0}'
+    )
+
+    def __init__(self, booster: xgboost.Booster, outputs: int) -> None:
+        self.booster = booster  # whose memory the handle names
+        self.outputs = outputs
+        self.width = booster.num_features()
+        self.array = b'{"data": [%%d, true], "shape": [1, %d], "typestr": "<f4", "version": 3}' % self.width
+        self.function = _library().XGBoosterPredictFromDense
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        check_width(X, self.width, XGBoostFamily.name)
+        row = bounded(X)
+        shape, dims, margins = _Sizes(), ctypes.c_uint64(), _Margins()
+        outcome = ctypes.byref(shape), ctypes.byref(dims), ctypes.byref(margins)
+        if self.function(self.booster.handle, self.array % row.ctypes.data, self.ARGUMENTS, None, *outcome):
+            raise xgboost.core.XGBoostError(_library().XGBGetLastError().decode())
+        return np.array([margins[: self.outputs]])
+
+
+_Sizes = ctypes.POINTER(ctypes.c_uint64)
+_Margins = ctypes.POINTER(ctypes.c_float)
 
 
 class _Blocks(xgboost.DataIter):

@@ -1,5 +1,6 @@
 import datetime as dt
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -118,3 +119,27 @@ def test_predictions_as_a_table_name_a_probability_by_its_class(predictors):
     regression = predictors[TaskKind.REGRESSION, "xgboost"].table(rows(3, kind=TaskKind.REGRESSION)).arrow("7")
     assert regression.schema.names == ["prediction", "model_version"]
     assert all(math.isfinite(value) for value in regression["prediction"].to_pylist())
+
+
+def test_unusual_categories_are_counted_by_row_as_in_the_table_of_the_rows(predictors):
+    predictor = predictors[TaskKind.BINARY, "xgboost"]
+    records = [{"seats": 1, "carrier": "XX"}, {"seats": 1, "carrier": "B6"}, {"seats": 1}, {"seats": 1, "carrier": "Y"}]
+    single = predictor.rows(records)
+    table = predictor.contract.arrow(predictor.contract.records(records))
+    assert (single.unseen_by_row, single.rare_by_row) == predictor.counts_by_row(table) == ([1, 0, 0, 1], [0] * 4)
+    assert predictor.conformed_table(table).unseen_by_row is None
+
+
+def test_a_record_is_completed_once_for_all_that_is_asked_of_it(predictors, monkeypatch):
+    predictor, completed = predictors[TaskKind.BINARY, "xgboost"], []
+    whole = predictor._rows.program
+
+    def complete(record):
+        completed.append(record)
+        return whole.complete(record)
+
+    monkeypatch.setattr(predictor._rows, "program", replace(whole, complete=complete))
+    records = requests(rows(3, seed=5))
+    single = predictor.rows(records)
+    assert completed == predictor.conform(records)
+    assert np.array_equal(single.score, predictor.table(rows(3, seed=5)).score)
