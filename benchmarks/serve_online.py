@@ -10,9 +10,9 @@ weather and aircraft are looked up besides. The peers predict with a booster of 
 ``wrk`` drives all of them from the same machine, one after another in each repeat, each a few seconds; so a number of
 requests a second is what two cores give to driver, HAProxy and replica together.
 
-What bounds the rate is the model, not HTTP. Of the app's time for a row of 23 columns (cProfile, without Serve) two
-fifths are XGBoost's ``inplace_predict``, most of it the library's Python, a tenth the checks of the columns, 7 % the
-row's features, and a sixth all of HTTP: headers, body, JSON in and out, the answer. To queue a row for the log is 2 %.
+A profile of the app alone, in one process with cProfile and other work on the machine, gave two fifths of the time of
+a row to XGBoost's ``inplace_predict``, a tenth to the checks of the columns, a sixth to headers, body, JSON and answer,
+and 2 % to queueing the row for the log. What bounds the rate behind Serve and HAProxy has not been profiled.
 """
 
 from __future__ import annotations
