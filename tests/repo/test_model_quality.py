@@ -123,7 +123,7 @@ def test_a_contender_that_fails_has_the_loss_of_the_dummy_and_its_reason(tmp_pat
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{program}\n")
     python.chmod(0o755)
-    wanted = Namespace(peer_python=python, repeats=2, budget=1.0, threads=1)
+    wanted = Namespace(peer_python=python, repeats=2, budget=1.0, threads=1, preset="medium_quality")
     outcome = model_quality.contend("flaml", prepared(["a", "b"], classes=("a", "b")), 0.5, wanted)
     assert (outcome.losses, outcome.note) == ((0.5, 0.5), note)
 

@@ -143,7 +143,7 @@ class Asked:
 @pytest.fixture
 def ray(monkeypatch):
     asked = Asked()
-    monkeypatch.setattr(tasks, "_remote", asked)
+    monkeypatch.setattr(tasks, "remote", asked)
     monkeypatch.setattr(tasks, "_runs_here", lambda: False)
     monkeypatch.setattr(tasks, "_result", lambda result: result)
     return asked
