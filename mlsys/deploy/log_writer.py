@@ -146,11 +146,12 @@ def _counts_by_row(requests: Sequence[LoggedRequest], rows: pa.Table) -> tuple[l
 
 
 def _known_counts(request: LoggedRequest) -> tuple[Sequence[int], Sequence[int]] | None:
-    """Counts of each row that the predictions hold, as they do of a single row, or where there is nothing to count."""
-    predictions, num_rows = request.predictions, len(request.ids)
-    if num_rows == 1:
-        return [sum(predictions.unseen.values())], [sum(predictions.rare.values())]
-    return None if predictions.unseen or predictions.rare else ([0] * num_rows, [0] * num_rows)
+    """Counts of each row that the predictions hold, as they do of few rows, or where there is nothing to count."""
+    predictions = request.predictions
+    if predictions.unseen_by_row is not None and predictions.rare_by_row is not None:
+        return predictions.unseen_by_row, predictions.rare_by_row
+    none = [0] * len(request.ids)
+    return None if predictions.unseen or predictions.rare else (none, none)
 
 
 def _unknown(request: LoggedRequest) -> list[int]:
