@@ -36,12 +36,19 @@ class Dispatch:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
-            handler = self._posts.get(scope["path"].removeprefix(scope.get("root_path", "")))
+            handler = self._posts.get(route_of(scope))
             if handler is not None:
                 answer = await handler(scope["headers"], receive)
                 await answer(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def route_of(scope: Scope) -> str:
+    """The path of a request below the place where its app is mounted (ASGI, *HTTP connection scope*)."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    below = path.removeprefix(root)
+    return below if root and below.startswith("/") and below != path else path
 
 
 class JSONBytes(Response):

@@ -28,6 +28,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from mlsys.deploy.api_keys import ApiKey, KeyRing
+from mlsys.deploy.dispatch import route_of
 from mlsys.deploy.front import App, Scope, answer
 
 OPEN = frozenset({"/health", "/ready", "/ping", "/version", "/v2/health/live", "/v2/health/ready"})
@@ -123,13 +124,6 @@ def _key(rings: Sequence[KeyRing], headers: list[tuple[bytes, bytes]]) -> ApiKey
         detail = f"{reason}: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY'; `mlsys keys add` makes one"
         raise HTTPException(401, detail, headers={"WWW-Authenticate": 'Bearer realm="mlsys"'})
     return keys[0]
-
-
-def route_of(scope: Scope) -> str:
-    """The path of a request below the place where its app is mounted (ASGI, *HTTP connection scope*)."""
-    path, root = str(scope["path"]), str(scope.get("root_path", ""))
-    below = path.removeprefix(root)
-    return below if root and below.startswith("/") and below != path else path
 
 
 _DOES = {

@@ -8,6 +8,7 @@ import pytest
 from asgi_client import call
 from mlsys.deploy import api_keys, guard
 from mlsys.deploy.api_keys import KeyRing
+from mlsys.deploy.dispatch import route_of
 from mlsys.store import Store
 
 
@@ -126,7 +127,7 @@ def test_a_gateway_asks_the_keys_of_the_model_that_the_path_names(store, tmp_pat
 
 
 def test_the_prefix_of_the_app_is_no_part_of_its_paths():
-    assert guard.route_of({"path": "/late/stats", "root_path": "/late"}) == "/stats"
-    assert guard.route_of({"path": "/late", "root_path": "/late"}) == "/late"
-    assert guard.route_of({"path": "/later/stats", "root_path": "/late"}) == "/later/stats"
-    assert guard.route_of({"path": "/stats"}) == "/stats"
+    assert route_of({"path": "/late/stats", "root_path": "/late"}) == "/stats"
+    assert route_of({"path": "/late", "root_path": "/late"}) == "/late"
+    assert route_of({"path": "/later/stats", "root_path": "/late"}) == "/later/stats"
+    assert route_of({"path": "/stats"}) == "/stats"
