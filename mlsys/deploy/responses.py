@@ -84,20 +84,22 @@ def open_inference(answer: Answer) -> dict[str, Any]:
 
 def output_names(task: Task) -> list[str]:
     """Names of the tensors of an answer."""
-    of_classes = ["probabilities"] if task.is_classification else []
-    return ["prediction", *of_classes, *(["decisions"] if task.labels else []), "prediction_id"]
+    return [output["name"] for output in _outputs(task)]
 
 
-def metadata(model: LoadedModel) -> dict[str, Any]:
-    """Model metadata of the Open Inference Protocol; a size of -1 is any number of rows."""
-    schema, required = model.predictor.bundle.schema, model.required
-    task = model.predictor.task
+def _outputs(task: Task) -> list[dict[str, Any]]:
+    """Tensors of an answer as metadata; a size of -1 is any number of rows."""
     outputs = [{"name": "prediction", "datatype": _datatype_of_task(task), "shape": [-1]}]
     if task.is_classification:
         outputs.append({"name": "probabilities", "datatype": "FP64", "shape": [-1, len(task.output_names)]})
     if task.labels:
         outputs.append({"name": "decisions", "datatype": "BOOL", "shape": [-1, len(task.labels)]})
-    outputs.append({"name": "prediction_id", "datatype": "BYTES", "shape": [-1]})
+    return [*outputs, {"name": "prediction_id", "datatype": "BYTES", "shape": [-1]}]
+
+
+def metadata(model: LoadedModel) -> dict[str, Any]:
+    """Model metadata of the Open Inference Protocol; a size of -1 is any number of rows."""
+    schema, required = model.predictor.bundle.schema, model.required
     return {
         "name": model.entry.name,
         "versions": [str(model.entry.version)],
@@ -111,7 +113,7 @@ def metadata(model: LoadedModel) -> dict[str, Any]:
             }
             for column in schema
         ],
-        "outputs": outputs,
+        "outputs": _outputs(model.predictor.task),
     }
 
 
