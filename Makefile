@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 TORCH := .venv/.torch
 RECIPE ?= jobs/recipes/flights.yaml
 
-# Tests that share no cluster run in two processes, a file in one of them; the others share one cluster.
+# Tests that share no cluster run in two processes, a file in one of them; of the others, each tier is in one process.
 UNITS = $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/contracts tests/golden mlsys
 
 # Containers often forbid bytecode; every Ray worker would then compile all of Ray again (about 3x slower to start).
@@ -40,7 +40,7 @@ torch: $(TORCH) ## PyTorch in .venv, for `network` and `convolution`: some gigab
 
 test: $(STAMP) $(TORCH) ## All tests, the slowest named at the end
 	$(UNITS) tests/repo
-	$(BIN)/python -m pytest tests/cluster tests/e2e
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests/cluster tests/e2e
 
 unit: $(STAMP) $(TORCH) ## The tests that need no Ray
 	$(UNITS)
@@ -69,7 +69,7 @@ size: ## Files, lines, lengths of functions and circles of imports
 	@$(PYTHON) tests/support/house.py
 
 bench: $(STAMP) ## Run every benchmark, one after another; those that need tables want DATA=FOLDER
-	@set -e; for file in $$(grep -l __main__ benchmarks/*.py | grep -v -e quality_peers -e serve_peers); do \
+	@set -e; for file in $$(grep -l __main__ benchmarks/*.py | grep -v -e quality_peers -e serve_peers -e serve_frameworks); do \
 	    data=; ! grep -q '"--data".*required=True' "$$file" || data="$(DATA)"; \
 	    if grep -q '"--data".*required=True' "$$file" && [ -z "$$data" ]; then \
 	        echo "== $$file is left out: it needs DATA=FOLDER"; continue; fi; \

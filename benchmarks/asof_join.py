@@ -111,7 +111,7 @@ def check(mine: pa.Table, theirs: pl.DataFrame) -> None:
         left, right = pl.Series(pl.from_arrow(mine[name])), theirs[name]
         if not (left.is_null() == right.is_null()).all():
             raise SystemExit(f"{name}: nulls in other rows")
-        gap = (left - right).abs().max() or 0.0
+        gap: Any = (left - right).abs().max() or 0.0
         if gap > (0 if name in TAKEN or WINDOWS[name][0] == "max" else 1e-9):
             raise SystemExit(f"{name}: a difference of {gap}")
 

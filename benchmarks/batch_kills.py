@@ -6,7 +6,9 @@ each row once, with the same bits and in the same order, and fragments that were
 Moments are drawn with a fixed seed: after a number of finished fragments, while the output is published, or at some
 time after the start. Drivers are forked from a process that has imported everything, as starting Python takes longer
 than the prediction. ``--files`` files of ``--rows`` rows are predicted; once a call is complete, the next one begins
-anew.
+anew. ``--kills`` and ``--seed`` make pieces of any length: each is whole, and other seeds draw other moments.
+``--on-cluster`` has a cluster do all calls, so that every second kill is of a worker, or of one and the driver;
+``--object-store`` has input and output in a bucket of moto's S3 server.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ import sys
 import tempfile
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +45,9 @@ DRIVERS = "--drivers"
 KINDS = ("driver", "worker", "both")
 PLANS = ("here", "here", "here", "here", "cluster", "task")
 """Plans in the frequency in which they are drawn: a worker of a cluster takes seconds to import what it needs."""
+
+ON_CLUSTER = ("cluster", "task")
+SEED = 2013
 
 IMPORTS = ("polars", "pyarrow.dataset", "ray", "xgboost", "mlsys.deploy.batch")
 
@@ -149,11 +155,18 @@ def drivers() -> None:
         print(os.waitpid(process, 0)[1], flush=True)
 
 
-def disturb(prediction: Prediction, num_kills: int, drawn: random.Random, started: Drivers, head: int | None) -> int:
+def disturb(
+    prediction: Prediction,
+    num_kills: int,
+    drawn: random.Random,
+    started: Drivers,
+    head: int | None,
+    plans: Sequence[str] = PLANS,
+) -> int:
     """Predict with at most so many kills on the way; how many there were until it was complete."""
     num_killed = 0
     while True:
-        plan = "here" if head is None else drawn.choice(PLANS)
+        plan = "here" if head is None else drawn.choice(plans)
         driver = started.start(prediction, plan)
         if num_killed < num_kills and wait_for(prediction, driver, drawn):
             kill("driver" if plan == "here" else drawn.choice(KINDS), driver, head)
@@ -199,7 +212,9 @@ def workers(head: int) -> list[psutil.Process]:
     return processes
 
 
-def measure(prediction: Prediction, num_kills: int, head: int | None, seed: int = 2013) -> dict[str, Any]:
+def measure(
+    prediction: Prediction, num_kills: int, head: int | None, seed: int = SEED, plans: Sequence[str] = PLANS
+) -> dict[str, Any]:
     """Compare calls with so many kills in all with one that nobody disturbs.
 
     `head` is the process of a cluster on which some of the calls run; without one all run in the driver alone.
@@ -212,7 +227,7 @@ def measure(prediction: Prediction, num_kills: int, head: int | None, seed: int 
         facts: dict[str, Any] = {"kills": 0, "calls": 0, "same_rows": True, "reused": 0, "rows": whole.num_rows}
         while facts["kills"] < num_kills:
             prediction.clear()
-            facts["kills"] += disturb(prediction, num_kills - facts["kills"], drawn, started, head)
+            facts["kills"] += disturb(prediction, num_kills - facts["kills"], drawn, started, head, plans)
             facts["calls"] += 1
             facts["same_rows"] &= prediction.rows().equals(whole)
             facts["reused"] += prediction.result()["num_reused"]
@@ -229,22 +244,42 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100, help="processes to kill at random moments (100)")
     parser.add_argument("--files", type=int, default=60, help="files of the source (60)")
     parser.add_argument("--rows", type=int, default=2_000, help="rows of a file (2,000)")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"of the moments ({SEED})")
+    parser.add_argument("--on-cluster", action="store_true", help="all calls on the cluster")
+    parser.add_argument("--object-store", action="store_true", help="input and output in a bucket, by moto")
     wanted = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _bucket(wanted.object_store) as bucket:
         store = Store.open(Path(folder, "store"))
         try:
             cluster.up(store)
-            source = flights_model(store, Path(folder, "in"), wanted.files, wanted.rows)
+            source = str(flights_model(store, Path(folder, "in"), wanted.files, wanted.rows))
+            output = str(Path(folder, "out"))
+            if bucket:
+                pafs.copy_files(source, f"{bucket}/in")
+                source, output = f"{bucket}/in", f"{bucket}/out"
             began = time.monotonic()
-            prediction = Prediction(str(store.root), "flights@1", str(source), str(Path(folder, "out")))
-            facts = measure(prediction, wanted.kills, int((cluster.status(store) or {})["pid"]))
+            prediction = Prediction(str(store.root), "flights@1", source, output)
+            plans = ON_CLUSTER if wanted.on_cluster else PLANS
+            facts = measure(prediction, wanted.kills, int((cluster.status(store) or {})["pid"]), wanted.seed, plans)
         finally:
             cluster.down(store)
     same = "the same rows each time" if facts["same_rows"] else "OTHER ROWS"
     seconds = time.monotonic() - began
-    print(f"{facts['kills']} kills of {facts['calls']} calls, {facts['rows']:,} rows: {same}, {seconds:.0f} s")
+    kills = f"seed {wanted.seed}: {facts['kills']} kills of {facts['calls']} calls"
+    print(f"{kills}, {facts['rows']:,} rows: {same}, {seconds:.0f} s")
     if wanted.json:
         say(CLAIM, {}, 0.0, facts.pop("rows"), facts)
+
+
+@contextmanager
+def _bucket(is_wanted: bool) -> Iterator[str]:  # noqa: FBT001 - an option
+    """A bucket in an object store on this machine, or an empty text."""
+    if not is_wanted:
+        yield ""
+        return
+    sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
+    with importlib.import_module("object_store").running() as bucket:
+        yield bucket
 
 
 if __name__ == "__main__":

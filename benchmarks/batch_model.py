@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,7 @@ from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
 from mlsys.statistics import TableStatistics, encode_target
 from mlsys.store import Store
 
-__all__ = ["DEPTH", "RATE", "ROUNDS", "flights_model", "registered", "write_flights"]
+__all__ = ["DEPTH", "RATE", "ROUNDS", "fitted", "flights_model", "registered", "write_flights"]
 
 ROUNDS, DEPTH, RATE = 100, 6, 0.1
 TASK = Task(kind=TaskKind.BINARY, target=TARGET, classes=(False, True))
@@ -35,22 +37,31 @@ def flights_model(store: Store, folder: Path, files: int, rows: int) -> Path:
 
 
 def registered(store: Store, *, rounds: int = ROUNDS, num_rows: int | None = None) -> Bundle:
-    """Fit the flights, or the first of them, and register the model as version 1 of ``flights``."""
+    """Fit XGBoost to the flights, or the first of them, and register the model as version 1 of ``flights``."""
+    written = fitted(store, "xgboost", {"rounds": rounds, "max_depth": DEPTH, "learning_rate": RATE}, num_rows)
+    registry.register(store, "flights", written)
+    return written
+
+
+def fitted(store: Store, family: str, settings: Mapping[str, Any], num_rows: int | None = None) -> Bundle:
+    """Fit a family with these parameters to the flights, or the first of them; the stored bundle."""
     table = flights().filter(pc.field(TARGET).is_valid()).slice(0, num_rows)
     schema = _schema(table.schema)
     statistics = TableStatistics.empty(schema, TASK)
     statistics.update(table)
-    learner, params = models.learner("xgboost", TASK), models.family("xgboost").params
-    fitted = program.fit(plan.choose(schema, statistics, None, learner.encoding), statistics)
+    learner, params = models.learner(family, TASK), models.family(family).params
+    if learner.encoding == "none":
+        raise ValueError(f"{family} takes no columns")
+    features = program.fit(plan.choose(schema, statistics, None, learner.encoding), statistics)
     y = encode_target(table[TARGET], TASK).astype(np.float64)
-    matrix = Matrix(fitted.transform(table), y, tuple(fitted.names), tuple(fitted.types))
-    chosen = params(rounds=rounds, max_depth=DEPTH, learning_rate=RATE)
-    written = bundle.write(
+    matrix = Matrix(features.transform(table), y, tuple(features.names), tuple(features.types))
+    chosen = params(**settings)
+    return bundle.write(
         store,
         task=TASK,
         schema=schema,
-        program=fitted,
-        family="xgboost",
+        program=features,
+        family=family,
         model=learner.fit(matrix, None, TASK, chosen, seed=0, threads=2),
         params=chosen.model_dump(mode="json"),
         threshold=0.4,
@@ -58,8 +69,6 @@ def registered(store: Store, *, rounds: int = ROUNDS, num_rows: int | None = Non
         provenance={"seed": 0},
         example=_example(table),
     )
-    registry.register(store, "flights", written)
-    return written
 
 
 def write_flights(path: Path, scale: int) -> int:

@@ -9,11 +9,12 @@ in an environment of its own, that has PySpark and a Java beside it, and imports
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["by_rays_recipe", "on_spark"]
 
@@ -30,7 +31,7 @@ def by_rays_recipe(job: dict[str, Any]) -> float:
 
     began = perf_counter()
     rows = ray.data.read_parquet(job["paths"], columns=[*job["features"], job["target"]])
-    rows = rows.map_batches(_as_seconds, fn_kwargs={"column": job["time"]}, batch_format="pandas")
+    rows = rows.map_batches(cast("Any", _as_seconds), fn_kwargs={"column": job["time"]}, batch_format="pandas")
     rows = Categorizer(columns=job["categorical"]).fit_transform(rows)
     XGBoostTrainer(
         _loop,
@@ -58,9 +59,10 @@ def _loop(job: dict[str, Any]) -> None:
 def on_spark(job: dict[str, Any], python: Path) -> float:
     """Seconds of XGBoost on Spark, whose session has been started before, in a process of that Python."""
     command = [python.absolute(), Path(__file__).absolute()]
-    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=False)
+    variables = {**os.environ, "PYSPARK_PYTHON": str(python.absolute())}  # else its workers take the path's python3
+    done = subprocess.run(command, input=json.dumps(job), env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit {done.returncode}")
+        raise RuntimeError(f"Spark ended with {done.returncode}:\n{done.stderr}")
     return float(json.loads(done.stdout.splitlines()[-1])["seconds"])
 
 

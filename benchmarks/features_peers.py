@@ -54,6 +54,7 @@ def matrix_by_hand(path: Path) -> tuple[float, np.ndarray]:
     """When the fit was done, and the matrix of ours, column by column, as a person with Polars would write it."""
     frame = pl.read_parquet(path, columns=FEATURES)
     numbers = pl.col(NUMERIC)
+    means: dict[str, Any]
     means, spreads = (frame.select(expr).row(0, named=True) for expr in (numbers.mean(), numbers.std(ddof=0)))
     holes = frame.null_count().row(0, named=True)
     counts = {name: frame[name].drop_nulls().value_counts() for name in CATEGORICAL}
@@ -64,8 +65,9 @@ def matrix_by_hand(path: Path) -> tuple[float, np.ndarray]:
         made += [pl.col(name).is_null()] if holes[name] else []
     for name, table in counts.items():
         share = table["count"] / frame.height
-        mean = float((share * table["count"]).sum() / table["count"].sum())
-        std = math.sqrt(((share - mean) ** 2 * table["count"]).sum() / table["count"].sum())
+        total = int(table["count"].sum())
+        mean = float((share * table["count"]).sum()) / total
+        std = math.sqrt(float(((share - mean) ** 2 * table["count"]).sum()) / total)
         scaled = pl.col(name).replace_strict(table[name], (share - mean) / std, default=-mean / std)
         made.append(pl.when(pl.col(name).is_null()).then(0.0).otherwise(scaled))
         made += [pl.col(name).is_null()] if holes[name] else []

@@ -13,15 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from mlsys import bundle, cli
+import mlsys
+from mlsys import bundle
 from mlsys.bundle import Bundle
+from mlsys.cli.endings import exit_codes
 from mlsys.dataset import Split
 from mlsys.predict import Predictor
 from mlsys.schema import Role
@@ -54,7 +56,7 @@ def finished(store: Store) -> tuple[Split, Bundle]:
     """The split and the bundle of the flights run, which is done first if need be."""
     result = store.root / "runs" / "flights" / "result.json"
     if not result.is_file():
-        cli.execute(RECIPE, "train", None, store.root)
+        mlsys.run(RECIPE, "train", store=store.root)
     records = read_json(result)
     return Split.open(store, records["collect"]["split"]), bundle.open(store, records["train"]["bundle"])
 
@@ -63,7 +65,8 @@ def frame(split: Split, served: Bundle, part: str) -> pd.DataFrame:
     """Rows of a part: the columns that the model was given, the weekday of the time, and the target."""
     columns = [column.name for column in served.schema.with_role(Role.FEATURE)]
     rows = split.table(part, [*columns, "scheduled_at", "late"]).to_pandas()
-    return rows.assign(weekday=rows.pop("scheduled_at").dt.tz_convert("America/New_York").dt.day_of_week)
+    rows["weekday"] = rows.pop("scheduled_at").dt.tz_convert("America/New_York").dt.day_of_week
+    return cast("pd.DataFrame", rows)
 
 
 def peer(frames: dict[str, pd.DataFrame], *, weekday: bool) -> float:
@@ -81,6 +84,6 @@ def peer(frames: dict[str, pd.DataFrame], *, weekday: bool) -> float:
 
 
 if __name__ == "__main__":
-    with cli.exit_codes():
+    with exit_codes():
         main()
     sys.exit(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +50,7 @@ def divided(folder: Path, scale: int, *, held_out: float = 0.0) -> Split:
     return Split("0" * 64, folder, _schema(kinds), num_rows, FOLDS, forward=False)
 
 
-def job_of(split: Split, program: TrainingProgram, *, family: str = "xgboost", **train: object) -> TrainingJob:
+def job_of(split: Split, program: TrainingProgram, *, family: str = "xgboost", **train: Any) -> TrainingJob:
     """A fit of a family, with the values of a recipe's section `train`."""
     recipe = _recipe(**{"family": family, **train})
     return TrainingJob(split, program, recipe, TASK, family, training_job.params_of(recipe, family))
@@ -61,7 +62,7 @@ def program_of(split: Split, family: str = "xgboost") -> TrainingProgram:
         (path, number) for path in split.paths("train") for number in range(pq.read_metadata(path).num_row_groups)
     ]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        first, *others = pool.map(lambda group: _statistics(*group, split.schema), groups)
+        first, *others = pool.map(lambda group: _statistics(group[0], group[1], split.schema), groups)
     return training_job.fit_program(split.schema, first.merge(*others), _recipe(), family)
 
 

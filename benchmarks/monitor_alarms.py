@@ -58,7 +58,7 @@ CASES: Mapping[str, Mapping[str, float]] = {
 
 def score(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     logit = 1.2 * columns["delay"] + 0.8 * columns["load"] + (columns["carrier"] == "B6") - 0.5
-    return 1 / (1 + np.exp(-logit))
+    return np.asarray(1 / (1 + np.exp(-logit)))
 
 
 def draw(rng: np.random.Generator, num_rows: int, shifts: Mapping[str, float], *, days: int = 0) -> pa.Table:
@@ -134,8 +134,9 @@ if __name__ == "__main__":
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     asked = parser.parse_args()
     found = simulate(asked.logs, asked.seed)
+    line = "{case:<10} {windows:>8} {alarm:>10.1%} {matter:>8.1%} {keep:>6.0%} {watch:>6.0%}"
     print(f"{'case':<10} {'windows':>8} {'any alarm':>10} {'matters':>8} {'keep':>6} {'watch':>6}")
     for row in found:
-        print("{case:<10} {windows:>8} {alarm:>10.1%} {matter:>8.1%} {keep:>6.0%} {watch:>6.0%}".format(**row))
+        print(line.format_map(row))
     if asked.json:
         print(json.dumps({"claim": "alarms are as rare as stated, and matter where predictions move", "rows": found}))

@@ -35,9 +35,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+import mlsys
 import multimodal_images as images
 from measured import options
-from mlsys import bundle, cli, cluster
+from mlsys import bundle, cluster
+from mlsys.cli.endings import exit_codes
 from mlsys.dataset import Split
 from mlsys.predict import Predictor
 from mlsys.store import Store, read_json
@@ -114,7 +116,7 @@ def score(name: str, case: Case, data: Path | None) -> Score:
         store = Store.open(Path(folder, "store"))
         try:
             began = time.perf_counter()
-            cli.execute(_recipe(name, case, data, Path(folder)), "train", None, store.root)
+            mlsys.run(_recipe(name, case, data, Path(folder)), "train", store=store.root, quiet=True)
             return _compared(name, case, store, time.perf_counter() - began)
         finally:
             cluster.down(store)
@@ -188,7 +190,8 @@ def words(text: str, target: str) -> Peer:
         from sklearn.pipeline import make_pipeline
 
         model = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1_000))
-        return model.fit(known[text].to_pylist(), known[target].to_pylist()).predict(test[text].to_pylist())
+        model.fit(known[text].to_pylist(), known[target].to_pylist())
+        return np.asarray(model.predict(test[text].to_pylist()))
 
     return predict
 
@@ -209,6 +212,6 @@ CASES = {
 
 
 if __name__ == "__main__":
-    with cli.exit_codes():
+    with exit_codes():
         main()
     sys.exit(0)

@@ -72,4 +72,4 @@ def _levels(table: pa.Table) -> Levels:
         pictures = (Image.open(io.BytesIO(data)) for data in table["png"].to_pylist())
         return np.stack([np.asarray(picture).ravel() for picture in pictures])
     names = [name for name in table.column_names if re.fullmatch(r"p\d+", name)]
-    return table.select(names).to_pandas().to_numpy(np.uint8)
+    return np.asarray(table.select(names).to_pandas(), np.uint8)

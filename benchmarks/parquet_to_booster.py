@@ -36,7 +36,7 @@ from mlsys.train import distributed
 CLAIM = "Parquet to booster: flights, 20 columns, 100 rounds of depth 6"
 ROUNDS, DEPTH, RATE = 100, 6, 0.1
 PARAMS = {"early_stopping": 0, "max_depth": DEPTH, "learning_rate": RATE, "subsample": 1.0, "colsample_bytree": 1.0}
-SETTINGS = {"rounds": ROUNDS, "params": PARAMS}
+SETTINGS: dict[str, Any] = {"rounds": ROUNDS, "params": PARAMS}
 THREADS = os.cpu_count() or 1
 
 

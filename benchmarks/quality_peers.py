@@ -82,7 +82,7 @@ def autogluon(job: dict[str, Any]) -> dict[str, Any]:
 
     def predict(rows: pd.DataFrame) -> np.ndarray:
         if job["task"] == "regression":
-            return model.predict(rows).to_numpy()
+            return np.asarray(model.predict(rows))
         made = model.predict_proba(rows)
         return _in_order(made.to_numpy(), made.columns, job["classes"])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ import numpy as np
 import pyarrow as pa
 import xgboost
 from pydantic import BaseModel
+
+Predict = Callable[[list[dict[str, Any]]], dict[str, Any]]
+"""Predictions from records."""
 
 PARAMS = {"objective": "binary:logistic", "tree_method": "hist", "max_depth": 6, "nthread": 2}
 ROUNDS = 100
@@ -55,48 +59,42 @@ def _column(values: list[Any], levels: list[str] | None) -> np.ndarray:
     return np.array([codes.get(str(value), np.nan) for value in values], np.float32)
 
 
-def by_numpy(folder: Path) -> Any:
-    """A FastAPI app that fills a row of NumPy by hand."""
-    from fastapi import FastAPI
+class ByHand:
+    """Predictions from records by a row of NumPy, filled by hand."""
 
-    booster, columns = _opened(folder)
-    codes = {name: levels and {level: code for code, level in enumerate(levels)} for name, levels in columns.items()}
-    app = FastAPI()
+    def __init__(self, folder: Path) -> None:
+        self.booster, columns = _opened(folder)
+        self.codes = {
+            name: {value: code for code, value in enumerate(levels)} if levels else None
+            for name, levels in columns.items()
+        }
 
-    @app.post("/invocations")
-    async def invocations(body: Body) -> dict[str, Any]:
-        X = np.full((len(body.dataframe_records), len(codes)), np.nan, np.float32)
-        for row, record in enumerate(body.dataframe_records):
-            for place, (name, known) in enumerate(codes.items()):
+    def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        X = np.full((len(records), len(self.codes)), np.nan, np.float32)
+        for row, record in enumerate(records):
+            for place, (name, known) in enumerate(self.codes.items()):
                 value = record.get(name)
                 if value is not None:
                     X[row, place] = value if known is None else known.get(str(value), np.nan)
-        positive = booster.inplace_predict(X, validate_features=False)
-        return _answer(positive)
-
-    return app
+        return _answer(self.booster.inplace_predict(X, validate_features=False))
 
 
-def by_pandas(folder: Path) -> Any:
-    """A FastAPI app that makes a frame of categories of each request, as the library's examples do."""
-    import pandas as pd
-    from fastapi import FastAPI
+class ByPandas:
+    """Predictions from records by a frame of categories, as the library's examples do it."""
 
-    booster, columns = _opened(folder)
-    app = FastAPI()
+    def __init__(self, folder: Path) -> None:
+        self.booster, self.columns = _opened(folder)
 
-    @app.post("/invocations")
-    async def invocations(body: Body) -> dict[str, Any]:
-        frame = pd.DataFrame(body.dataframe_records).reindex(columns=list(columns))
-        for name, levels in columns.items():
+    def __call__(self, records: Any) -> dict[str, Any]:
+        import pandas as pd
+
+        frame = pd.DataFrame(records).reindex(columns=list(self.columns))
+        for name, levels in self.columns.items():
             if levels is None:
                 frame[name] = frame[name].astype("float32")
             else:
                 frame[name] = pd.Categorical(frame[name].astype(object), categories=levels)
-        positive = booster.predict(xgboost.DMatrix(frame, enable_categorical=True), validate_features=False)
-        return _answer(positive)
-
-    return app
+        return _answer(self.booster.predict(xgboost.DMatrix(frame, enable_categorical=True), validate_features=False))
 
 
 def _opened(folder: Path) -> tuple[xgboost.Booster, dict[str, list[str] | None]]:
@@ -112,7 +110,20 @@ def _answer(positive: np.ndarray) -> dict[str, Any]:
     }
 
 
-APPS = {"numpy": by_numpy, "pandas": by_pandas}
+def app_of(predict: Predict) -> Any:
+    """Make the FastAPI app that answers with these predictions."""
+    from fastapi import FastAPI
+
+    app = FastAPI()
+
+    @app.post("/invocations")
+    async def invocations(body: Body) -> dict[str, Any]:
+        return predict(body.dataframe_records)
+
+    return app
+
+
+APPS: dict[str, Callable[[Path], Predict]] = {"numpy": ByHand, "pandas": ByPandas}
 
 
 def main() -> None:
@@ -123,7 +134,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("port", type=int)
     wanted = parser.parse_args()
-    app = APPS[wanted.app](wanted.folder)
+    app = app_of(APPS[wanted.app](wanted.folder))
     uvicorn.run(app, host="127.0.0.1", port=wanted.port, log_level="error", access_log=False)
 
 

@@ -111,7 +111,7 @@ def peer(search: dict[str, Any], folder: Path, trials: int) -> tuple[float, floa
         tune_config=ray_tune.TuneConfig(metric="auc", mode="max", num_samples=trials),
         run_config=ray_tune.RunConfig(name=folder.name, storage_path=str(folder.parent), verbose=0),
     ).fit()
-    return perf_counter() - began, float(results.get_best_result().metrics["auc"])
+    return perf_counter() - began, float((results.get_best_result().metrics or {})["auc"])
 
 
 def _is_text(frames: dict[str, pd.DataFrame], name: str) -> bool:

@@ -12,6 +12,7 @@ Each leaf is also the builtin exception that a Python programmer would catch, so
     ├── SealedError (PermissionError)     a step asked for rows that it may not see
     ├── FeatureError (ValueError)         a feature specification cannot be built
     ├── BundleError (ValueError)          a bundle is damaged or of another format
+    ├── ParityError (ValueError)          a model gives other numbers on another path
     ├── RequestError (ValueError)         a prediction request does not fit the model
     ├── PayloadError (ValueError)         a body cannot be read as a prediction request
     ├── RegistryError (LookupError)       no such model, version or alias
@@ -296,6 +297,10 @@ class BundleError(MlsysError, ValueError):
     """A bundle is damaged or of another format."""
 
 
+class ParityError(MlsysError, ValueError):
+    """The same rows give other predictions by another path than training's: batch or HTTP."""
+
+
 class RequestError(MlsysError, ValueError):
     """A prediction request does not fit the model's schema.
 
@@ -317,11 +322,20 @@ class RequestError(MlsysError, ValueError):
         error.violations = violations
         return error
 
+    @classmethod
+    def unexplained(cls, model: str, got: str, expected: str) -> Self:
+        """Contributions were asked for of a model that has no exact ones."""
+        error = cls.build(
+            f"explain: {model}", got=got, expected=expected, hint="leave explain out", field="params.explain"
+        )
+        error.violations = [{"row": "all", "field": "params.explain", "got": got, "expected": expected}]
+        return error
+
 
 class PayloadError(MlsysError, ValueError):
     """A body cannot be read as a prediction request.
 
-    `reason` is one of ``malformed``, ``content_type``, ``too_large`` and ``too_slow``.
+    `reason` is one of ``malformed``, ``content_type``, ``too_large``, ``too_slow`` and ``too_late``.
     """
 
     reason: str = "malformed"
@@ -337,6 +351,10 @@ class PayloadError(MlsysError, ValueError):
         return cls.build("request: body", got=got, expected="a JSON object in UTF-8")
 
     @classmethod
+    def not_arrow(cls, got: str) -> Self:
+        return cls.build("request: body", got=got, expected="a table as an Arrow IPC stream")
+
+    @classmethod
     def form(cls, got: Iterable[str], forms: Iterable[str]) -> Self:
         keys = ", ".join(got) or "no keys"
         return cls.build("request: body", got=keys, expected="exactly one of " + ", ".join(forms))
@@ -344,6 +362,8 @@ class PayloadError(MlsysError, ValueError):
     @classmethod
     def content_type(cls, got: str) -> Self:
         hint = "curl -H 'Content-Type: application/json'"
+        if "csv" in got.lower():
+            hint = "send the rows as dataframe_split; POST /NAME/batch and `mlsys predict` read CSV files"
         where = "request: header Content-Type"
         return cls._because("content_type", where, got=got, expected="application/json in UTF-8", hint=hint)
 
@@ -377,6 +397,12 @@ class PayloadError(MlsysError, ValueError):
     def too_slow(cls, seconds: float) -> Self:
         expected = f"the whole body within {seconds:g} s"
         return cls._because("too_slow", "request: body", got="a part of it", expected=expected)
+
+    @classmethod
+    def too_late(cls) -> Self:
+        """The time of the client is over, and nothing was done for the request."""
+        where = "request: header X-Request-Timeout-Ms"
+        return cls._because("too_late", where, got="a time that is over", expected="an answer within it")
 
 
 class RegistryError(MlsysError, LookupError):

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-UNIT = r"[^\d\s.,'%]{1,3}"
+UNIT = r"[^\d\s.,'%]{1,12}"
 NUMBER = re.compile(rf"(?P<before>{UNIT})?\s?1(?P<thousands>[., '’]?)234(?P<decimal>[.,])56\s?(?P<after>%|{UNIT})?")
 DATE = re.compile(r"%[-#]?[dmYybBjHIMSfpzZTDF]")
 EXAMPLES = '"1.234,56", "1 234,56 €", "1234.56 %" for numbers, "%d/%m/%Y" or "%d %b %Y" for dates'

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mlsys import cluster, registry
 from mlsys.console import Console
-from mlsys.deploy import batch, batch_jobs, by_name
+from mlsys.deploy import batch, batch_jobs, by_name, together_endpoint
 from mlsys.deploy.batch import BatchResult
 from mlsys.deploy.batch_queue import JobQueue, JobSpec, QueuedJob
 from mlsys.deploy.by_name import NameChange
+from mlsys.deploy.together_endpoint import ServedTogether
 from mlsys.readers import registry as readers
+from mlsys.recipe import DeploySection, override, set_values
 from mlsys.recipe import load as load_recipe
-from mlsys.recipe import set_values
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
 from mlsys.workflow import inventory, replays, retention, scripts, watch
@@ -50,9 +51,10 @@ def models(name: str | None = None, *, store: Path | str | None = None) -> list[
 
     Returns
     -------
-    A mapping a name with ``name``, ``aliases`` (alias to version), ``endpoint`` (None where none was started) and
-    ``versions``, newest first, each with ``version``, ``digest``, ``at``, ``who``, ``family``, ``metrics``,
-    ``aliases``, ``rolled_back`` (from which aliases) and ``stored``.
+    A mapping a name with ``name``, ``aliases`` (alias to version), ``endpoint`` (None where none was started),
+    ``together`` (its address where it is served with others, or None) and ``versions``, newest first, each with
+    ``version``, ``digest``, ``at``, ``who``, ``family``, ``metrics``, ``aliases``, ``rolled_back`` (from which aliases)
+    and ``stored``.
 
     Raises
     ------
@@ -92,18 +94,28 @@ def status(*, store: Path | str | None = None) -> dict[str, Any]:
 
     Returns
     -------
-    ``store``, ``cluster``, ``endpoints``, ``at_work`` (who changes a name now), ``unfinished`` and ``decisions`` (the
-    monitor's last, by name).
+    ``store``, ``cluster``, ``endpoints``, ``together`` (many models in one application, or None), ``at_work`` (who
+    changes a name now), ``unfinished``, ``canaries`` (as `rollout`, by name) and ``decisions`` (the monitor's last, by
+    name).
     """
     home = Store.open(store)
     state = inventory.status(home)
     if state["unfinished"]:
         by_name.recover(home, state["unfinished"])
         state = inventory.status(home)
+    for name in state["canaries"]:
+        by_name.resume_judge(home, name)
     return state
 
 
-def deploy(target: str, *, alias: str = "champion", reason: str = "", store: Path | str | None = None) -> NameChange:
+def deploy(
+    target: str,
+    *,
+    alias: str = "champion",
+    reason: str = "",
+    rollout: Mapping[str, Any] | None = None,
+    store: Path | str | None = None,
+) -> NameChange:
     """Serve a registered version and let the alias mean it; a cluster is started if none runs.
 
     Parameters
@@ -112,13 +124,36 @@ def deploy(target: str, *, alias: str = "champion", reason: str = "", store: Pat
         ``NAME`` serves what the alias means; ``NAME@WHICH`` an alias, a version or a digest.
     reason
         Why, for the ledger.
+    rollout
+        Begin with a canary beside the version that is served: keys of ``deploy.rollout`` of a recipe, such as
+        ``{"steps": [5, 25, 50, 100], "every": "10m"}``. By default as the recipe said that was deployed last.
 
     Raises
     ------
-    RegistryError, BundleError, ClusterError
-        There is no such version, it does not load, or no endpoint answers with it; then nothing changed.
+    RegistryError, BundleError, ParityError, ClusterError
+        There is no such version, it does not load or gives other numbers on another path, no endpoint answers with
+        it, or there is none that a canary could be compared with; then nothing changed.
+    RecipeError
+        `rollout` is none.
     """
-    return by_name.deploy(Store.open(store), target, alias=alias, reason=reason)
+    plan = None if rollout is None else by_name.plan(rollout)
+    return by_name.deploy(Store.open(store), target, alias=alias, reason=reason, plan=plan)
+
+
+def rollout(name: str, *, store: Path | str | None = None) -> dict[str, Any] | None:
+    """Say how the last canary of a name fares, or how it ended; None if it never had one.
+
+    Returns
+    -------
+    ``trial``, ``version``, ``digest``, ``stable``, ``alias``, ``step``, ``steps``, ``percent``, ``shadow``, ``since``,
+    ``ended`` (``promoted``, ``taken_back`` or None), ``reason`` and ``counts``; while it runs also ``verdict``.
+
+    Raises
+    ------
+    RegistryError
+        There is no such model.
+    """
+    return by_name.trial(Store.open(store), name)
 
 
 def promote(target: str, *, reason: str, alias: str = "champion", store: Path | str | None = None) -> NameChange:
@@ -137,6 +172,8 @@ def rollback(
 ) -> NameChange:
     """Give the alias back to the version before; its endpoint follows, and no run promotes the other again.
 
+    While a canary runs, it is taken back, and the alias stays.
+
     Raises
     ------
     RegistryError, BundleError, ClusterError
@@ -154,6 +191,44 @@ def undeploy(name: str, *, reason: str = "undeploy", store: Path | str | None = 
         There is no such model, or its cluster cannot be reached.
     """
     return by_name.undeploy(Store.open(store), name, reason=reason)
+
+
+def serve_together(
+    targets: Sequence[str],
+    *,
+    most_bytes: int = together_endpoint.MOST_BYTES,
+    set: Settings = (),  # noqa: A002  (as --set on the command line)
+    store: Path | str | None = None,
+) -> ServedTogether:
+    """Serve many models in the replicas of one application, in place of those that it served before.
+
+    Parameters
+    ----------
+    targets
+        ``NAME``, or ``NAME@ALIAS``.
+    most_bytes
+        Memory of a replica for all models; of more, the least used of late go.
+    set
+        Keys of ``deploy`` of a recipe, for all models: ``{"deploy.port": 0}``.
+
+    Raises
+    ------
+    RegistryError, BundleError, ParityError, ClusterError, RecipeError
+        There is no such model, it does not load, models have applications of their own on the cluster, or a key is
+        unknown; nothing changed then.
+    """
+    settings = override(DeploySection(), [each.removeprefix("deploy.") for each in set_values(set)])
+    return together_endpoint.serve(Store.open(store), targets, most_bytes, settings)
+
+
+def served_together(*, store: Path | str | None = None) -> ServedTogether | None:
+    """Say which models are served in one application, and which of them are in memory; None if none are."""
+    return together_endpoint.known(Store.open(store))
+
+
+def stop_together(*, store: Path | str | None = None) -> bool:
+    """End the application of many models; versions and aliases stay. False if none ran."""
+    return together_endpoint.stop(Store.open(store))
 
 
 def add(name: str, folder: Path | str, *, store: Path | str | None = None) -> LedgerEntry:
@@ -175,6 +250,7 @@ def predict(
     keys: Sequence[str] = (),
     append: bool = False,
     run_id: str | None = None,
+    explain: int = 0,
     set: Settings = (),  # noqa: A002  (as --set on the command line)
     store: Path | str | None = None,
 ) -> BatchResult:
@@ -194,6 +270,8 @@ def predict(
         Add the rows to those of other runs, in a folder of their own in the output.
     run_id
         The id of the run; by default one that the same model, files and settings always have.
+    explain
+        Columns whose contributions to each prediction are written beside it.
     set
         How the source is read, if not as in training.
 
@@ -206,7 +284,8 @@ def predict(
     name, which = by_name.split(model)
     registry.resolve(home, name, which or "champion")  # a name that is wrong starts no cluster
     cluster.connect(home)
-    return batch.predict(home, model, source, output, keys=keys, settings=set_values(set), append=append, run_id=run_id)
+    how: dict[str, Any] = {"keys": keys, "append": append, "run_id": run_id, "explain": explain}
+    return batch.predict(home, model, source, output, settings=set_values(set), **how)
 
 
 def submit(
@@ -217,6 +296,7 @@ def submit(
     keys: Sequence[str] = (),
     append: bool = False,
     run_id: str | None = None,
+    explain: int = 0,
     set: Settings = (),  # noqa: A002  (as --set on the command line)
     store: Path | str | None = None,
 ) -> QueuedJob:
@@ -235,9 +315,9 @@ def submit(
     name, which = by_name.split(model)
     version = registry.resolve(home, name, which or "champion").version
     source, output = readers.absolute(source), readers.absolute(output)
-    spec = JobSpec(
-        name, which or "champion", version, source, output, tuple(keys), tuple(set_values(set)), append, run_id
-    )
+    how: dict[str, Any] = {"append": append, "run_id": run_id, "explain": explain}
+    own = tuple(keys), tuple(set_values(set))
+    spec = JobSpec(name, which or "champion", version, source, output, *own, **how)
     cluster.connect(home)
     job = JobQueue(home).submit(spec)
     batch_jobs.start(home)

@@ -111,7 +111,7 @@ class Plugins(Mapping[str, T]):
             raise self._refused(point, f"{type(error).__name__}: {error}") from error
         if not isinstance(part, self.kind):
             raise self._refused(point, repr(part))
-        name = getattr(part, "format", getattr(part, "name", point.name))
+        name = getattr(part, "name", getattr(part, "format", point.name))  # readers have a format, boosters both
         if name != point.name:
             raise self._refused(point, f"one that calls itself '{name}'")
         return part  # type: ignore[no-any-return]

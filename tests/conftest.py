@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from mlsys import cluster
 
@@ -34,8 +35,20 @@ def tier(path: Path) -> str:
 
 
 def pytest_collection_modifyitems(items):
-    """Quick tiers first; within a tier the order stays."""
-    items.sort(key=lambda item: TIERS.index(tier(item.path)))
+    """Quick tiers first; within a tier the order stays, but for a search by the clock, which comes last and alone."""
+    items.sort(key=lambda item: (TIERS.index(tier(item.path)), item.path.name == "test_flights.py"))
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """With ``--dist loadscope`` a tier is in one process: its tests share a cluster, or the port 8000."""
+    return TierScheduling(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+class TierScheduling(LoadScopeScheduling):
+    """A schedule that keeps the tests of a tier together, in their order."""
+
+    def _split_scope(self, nodeid):
+        return tier(HERE.parent / nodeid.partition("::")[0])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,6 +21,7 @@ exit  meaning
 `name_verbs`      deploy, promote, rollback, undeploy, models, history, open, predict, replay
 `batch_verbs`     batch submit, batch list, batch show, batch cancel
 `registry_verbs`  registry add, registry sync
+`together_verbs`  together serve, show, stop
 `watch_verbs`     monitor, labels
 `cluster_verbs`   up, down, status, env, logs, gc
 `key_verbs`       keys add, list, rotate, revoke
@@ -37,6 +38,7 @@ from mlsys.cli import (  # noqa: F401  (the verbs)
     name_verbs,
     recipe_verbs,
     registry_verbs,
+    together_verbs,
     watch_verbs,
 )
 from mlsys.cli.application import app

@@ -80,6 +80,10 @@ RunId = Annotated[
     str | None,
     typer.Option("--run-id", metavar="ID", help="of the run; by default the same for the same model and files"),
 ]
+Explain = Annotated[
+    int,
+    typer.Option("--explain", metavar="K", min=0, help="also the K columns that contributed most to each prediction"),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="the model")]
 Alias = Annotated[str, typer.Option("--alias", help="the alias to move")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, with the keys that docs/operating.md names")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from mlsys.cli.application import (
     NAMES,
     Append,
     AsJson,
+    Explain,
     KeyColumns,
     Output,
     ReadSettings,
@@ -46,6 +47,7 @@ def submit(
     key: KeyColumns = None,
     append: Append = False,
     run_id: RunId = None,
+    explain: Explain = 0,
     settings: ReadSettings = None,
     wait: Wait = False,
     as_json: AsJson = False,
@@ -55,9 +57,8 @@ def submit(
     from mlsys import operate
 
     root = opened(store)
-    job = operate.submit(
-        model, source, output, keys=tuple(key or ()), append=append, run_id=run_id, set=settings or (), store=root
-    )
+    how: dict[str, Any] = {"keys": tuple(key or ()), "append": append, "run_id": run_id, "explain": explain}
+    job = operate.submit(model, source, output, **how, set=settings or (), store=root)
     _say(job, root, wait=wait, as_json=as_json)
 
 

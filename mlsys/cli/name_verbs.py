@@ -14,6 +14,7 @@ from mlsys.cli.application import (
     Alias,
     Append,
     AsJson,
+    Explain,
     KeyColumns,
     Name,
     Output,
@@ -39,6 +40,7 @@ def predict(
     key: KeyColumns = None,
     append: Append = False,
     run_id: RunId = None,
+    explain: Explain = 0,
     settings: ReadSettings = None,
     as_json: AsJson = False,
     store: StoreRoot = None,
@@ -46,8 +48,8 @@ def predict(
     """Batch: a source in, files out: keys, prediction, probabilities, model version, time and id of the run."""
     from mlsys import operate
 
-    how: dict[str, Any] = {"keys": tuple(key or ()), "append": append, "run_id": run_id, "set": settings or ()}
-    result = operate.predict(model, source, output, **how, store=opened(store))
+    how: dict[str, Any] = {"keys": tuple(key or ()), "append": append, "run_id": run_id, "explain": explain}
+    result = operate.predict(model, source, output, **how, set=settings or (), store=opened(store))
     show(asdict(result), result.summary, as_json=as_json)
 
 
@@ -91,6 +93,9 @@ def undeploy(
 
     is_ended = operate.undeploy(name, reason=reason, store=opened(store))
     line = f"the endpoint of '{name}' was ended" if is_ended else f"no endpoint of '{name}' runs"
+    together = None if is_ended else operate.served_together(store=opened(store))
+    if together is not None and name in together.models:
+        line += f"; it is served with others at {together.url}: `mlsys together serve` with those that are to stay"
     show({"name": name, "ended": is_ended}, line, as_json=as_json)
 
 
@@ -163,11 +168,57 @@ def open_reports(
         _browse([page for each in pages.values() for page in each.values()])
 
 
-def deploy(target: str, alias: str | None, reason: str, store: Path | None, *, as_json: bool) -> None:
-    """Serve a registered version: the verb ``deploy`` with a name in place of a recipe."""
+@app.command(rich_help_panel=NAMES)
+def rollout(name: Name, as_json: AsJson = False, store: StoreRoot = None) -> None:
+    """Say how the canary of a name fares, or how the last one ended; `mlsys rollback NAME` takes one back."""
+    from mlsys import operate
+    from mlsys.deploy.by_name import canary_text
+
+    trial = operate.rollout(name, store=opened(store))
+    text = f"{name} never had a canary; `mlsys deploy {name}@VERSION --canary 5%` begins one"
+    show(trial, text if trial is None else canary_text(name, trial), as_json=as_json)
+
+
+def deploy(
+    target: str, alias: str | None, reason: str, canary: dict[str, Any] | None, store: Path | None, *, as_json: bool
+) -> None:
+    """Serve a registered version: the verb ``deploy`` with a name in place of a recipe; `canary` as ``rollout_of``."""
     from mlsys import operate
 
-    _say(operate.deploy(target, alias=alias or "champion", reason=reason, store=opened(store)), as_json=as_json)
+    how: dict[str, Any] = {"alias": alias or "champion", "reason": reason, "rollout": canary}
+    _say(operate.deploy(target, **how, store=opened(store)), as_json=as_json)
+
+
+def rollout_of(
+    canary: str | None, steps: str | None, every: str | None, *, shadow: bool, isolate: bool = False
+) -> dict[str, Any] | None:
+    """Keys of ``deploy.rollout`` that options of the command line mean; None without any of them.
+
+    >>> rollout_of("5%", None, "1h", shadow=False)
+    {'steps': [5.0, 25.0, 50.0, 100.0], 'every': '1h'}
+    >>> rollout_of("10", "50,100", None, shadow=True)
+    {'steps': [10.0, 50.0, 100.0], 'shadow': True}
+    >>> rollout_of(None, None, None, shadow=False, isolate=True)["isolation"]
+    'process'
+    """
+    if not (canary or steps or every or shadow or isolate):
+        return None
+    shares = _percents("--steps", steps) if steps else [5.0, 25.0, 50.0, 100.0]
+    if canary:
+        (first,) = _percents("--canary", canary)[:1]
+        shares = [first, *(share for share in shares if share > first)]
+    keys = {"steps": shares} | ({"every": every} if every else {}) | ({"shadow": True} if shadow else {})
+    return keys | ({"isolation": "process"} if isolate else {})
+
+
+def _percents(option: str, text: str) -> list[float]:
+    from mlsys import errors
+
+    try:
+        return [float(part.strip().removesuffix("%")) for part in text.split(",")]
+    except ValueError:
+        where, expected = f"deploy: {option}", "percent of the requests, e.g. 5% or 5,25,50,100"
+        raise errors.RecipeError.build(where, got=text, expected=expected) from None
 
 
 def _say(change: NameChange, *, as_json: bool) -> None:

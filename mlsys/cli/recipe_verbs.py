@@ -79,26 +79,49 @@ def deploy(
     settings: Settings = None,
     alias: Annotated[str | None, typer.Option("--alias", help="of a name: the alias to move, champion")] = None,
     reason: Annotated[str, typer.Option("--reason", help="of a name: why, for the ledger")] = "",
+    canary: Annotated[
+        str | None, typer.Option("--canary", metavar="PERCENT", help="of a name: begin with a share of the requests")
+    ] = None,
+    steps: Annotated[
+        str | None, typer.Option("--steps", metavar="PERCENT,…", help="of a canary: its shares; 5,25,50,100 by default")
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option("--every", metavar="SPAN", help="of a canary: how long a step lasts; 10m by default")
+    ] = None,
+    *,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="of a canary: first a step in which it answers nothing")
+    ] = False,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="of a canary: in a process of its own, whose end hurts nobody else")
+    ] = False,
     as_json: AsJson = False,
     store: StoreRoot = None,
 ) -> None:
     """8: register the model of a recipe and serve it, or serve a version of a name."""
     from mlsys.operate import is_recipe
 
+    rollout = {"--canary": canary, "--steps": steps, "--every": every, "--shadow": shadow, "--isolate": isolate}
     if is_recipe(target):
-        _refuse("a recipe", "a name", {"--alias": alias, "--reason": reason, "--json": as_json})
+        _refuse("a recipe", "a name", {"--alias": alias, "--reason": reason, "--json": as_json, **rollout})
         perform("deploy", Path(target), settings, store)
     _refuse("a name", "a recipe", {"--set": settings})
-    name_verbs.deploy(target, alias, reason, store, as_json=as_json)
+    begun = name_verbs.rollout_of(canary, steps, every, shadow=shadow, isolate=isolate)
+    name_verbs.deploy(target, alias, reason, begun, store, as_json=as_json)
 
 
 def _refuse(given: str, needed: str, options: Mapping[str, Any]) -> None:
     """Refuse options of ``deploy`` that would do nothing with what they were given with."""
     for option, value in options.items():
         if value:
-            hint = {"--alias": "--set deploy.alias=…", "--set": "it is served as it was deployed last"}.get(option)
+            of_recipe = "--set deploy.rollout.steps=[5,25,50,100]"
+            hints = {"--alias": "--set deploy.alias=…", "--set": "it is served as it was deployed last"}
+            hints |= dict.fromkeys(("--canary", "--steps", "--every", "--shadow"), of_recipe)
+            hints["--isolate"] = "--set deploy.rollout.isolation=process"
             where = f"deploy: {option}"
-            raise errors.RecipeError.build(where, got=given, expected=f"{needed} with this option", hint=hint)
+            raise errors.RecipeError.build(
+                where, got=given, expected=f"{needed} with this option", hint=hints.get(option)
+            )
 
 
 @app.command(rich_help_panel=RECIPES)

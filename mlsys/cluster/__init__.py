@@ -8,6 +8,7 @@ deployed them. On a real cluster, or inside ``ray job submit``, :func:`connect` 
 `head`       a head node of our own: start, find, join, stop
 `resources`  the size of the cluster, and what of it is free
 `tasks`      plans by size, and the tasks themselves
+`priority`   endpoints before steps
 `detached`   actors that outlive whoever starts them
 ===========  ===============================================================
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from mlsys.cluster.detached import detached_process, start_detached, stop_detached
 from mlsys.cluster.head import client_environment, connect, down, status, up
+from mlsys.cluster.priority import ENDPOINTS, give_way
 from mlsys.cluster.resources import Resources, free_nodes, is_connected, node_cpus, nodes, num_cpus, num_gpus, num_nodes
 from mlsys.cluster.settings import SETTINGS, environment
 from mlsys.cluster.tasks import (
@@ -29,6 +31,7 @@ from mlsys.cluster.tasks import (
 )
 
 __all__ = [
+    "ENDPOINTS",
     "SETTINGS",
     "ExecutionPlan",
     "Resources",
@@ -40,6 +43,7 @@ __all__ = [
     "down",
     "environment",
     "free_nodes",
+    "give_way",
     "is_connected",
     "map",
     "node_cpus",

@@ -5,21 +5,32 @@ metrics ports listen on all interfaces, the socket for commands is open to every
 headers of a request, and each request is told to a log server that no machine of ours has.
 ``RAY_SERVE_HAPROXY_BINARY_PATH`` names the program to start: a script of ours, which corrects the file and becomes
 HAProxy. Its folder is readable by its owner alone.
+
+Ray misses an HAProxy that was killed, or that died with the actor that manages it, after three checks, and starts
+another with a new actor: five seconds in which every connection is refused. So the script leaves a guard beside each
+HAProxy, which sleeps until it ends and then starts a stand-in with the same configuration, without the socket by which
+Ray asks for health. Where another HAProxy has taken over, the port is in use, and the stand-in ends at once; otherwise
+the next HAProxy takes over from it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 HEADERS_S = 10
 """Seconds that a connection may take to send the headers of its first request."""
 
 CLIENT_S = 30
 """Seconds of silence after which HAProxy closes a connection."""
+
+STAND_IN_S = 60
+"""Seconds for which a stand-in answers at most; Ray's next HAProxy comes after five, on a busy machine later."""
 
 ERROR_503 = """HTTP/1.1 503 Service Unavailable\r
 Content-Type: application/json\r
@@ -58,6 +69,7 @@ def settings(home: Path, stats_port: int, metrics_port: int) -> dict[str, str]:
     program = home / "haproxy"
     program.write_text(script(get_haproxy_binary(), home, (stats_port, metrics_port)))
     program.chmod(0o700)
+    (home / "guard").write_text(guard(get_haproxy_binary(), (stats_port, metrics_port)))
     return values | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(program)}
 
 
@@ -71,7 +83,12 @@ def num_threads(cpus: int) -> int:
 
 
 def script(binary: str, home: Path, ports: tuple[int, ...]) -> str:
-    """A program for ``sh`` that corrects the file after ``-f`` and becomes HAProxy with the same arguments."""
+    """A program for ``sh`` that corrects the file after ``-f`` and becomes HAProxy with the same arguments.
+
+    An HAProxy that knows no application yet does not listen, for its clients would get 404; Ray starts each so, and the
+    next with applications a moment later. That tells a stand-in to end once it listens itself. Beside each HAProxy the
+    guard waits at the end of a pipe that HAProxy holds open.
+    """
     edits = [f"s/^\\( *bind \\)\\*\\{{0,1\\}}:{port}$/\\1127.0.0.1:{port}/" for port in ports]
     edits += [
         "s/ mode 666 level admin/ mode 600 level admin/",
@@ -87,6 +104,69 @@ for word; do
   [ "$before" = -f ] && file=$word
   before=$word
 done
-[ -n "$file" ] && sed -i {words} "$file"
+if [ -n "$file" ]; then
+  sed -i {words} "$file"
+  if grep -q '^ *use_backend ' "$file"; then
+    for process in $(cat "$file.standins" 2>/dev/null); do
+      tr '\\0' ' ' 2>/dev/null <"/proc/$process/cmdline" | grep -qF " $file.standin " && set -- "$@" -sf "$process"
+    done
+  else
+    sed -i '/^frontend http_frontend$/,/^backend /{{/^ *bind /d}}' "$file"
+  fi
+  mkfifo -m 600 "$file.$$" && exec 9<>"$file.$$"
+  setsid sh {shlex.quote(str(home / "guard"))} "$file" $$ $PPID 9>&- &
+fi
 exec {shlex.quote(binary)} "$@"
 """
+
+
+def guard(binary: str, ports: tuple[int, ...]) -> str:
+    """A program for ``sh`` that waits for the end of an HAProxy and, unless another has its port, starts a stand-in.
+
+    Serve ends HAProxy by the same signal, and the actor that manages it right afterwards: then the stand-in ends, too.
+    """
+    binds = " ".join(f"-e '/^ *bind .*:{port}$/d'" for port in ports)
+    return f"""#!/bin/sh
+# Written by mlsys: see mlsys/cluster/haproxy.py.
+file=$1 haproxy=$2 manager=$3 tenths=0
+lives() {{ [ -n "$(tr -d '\\0' 2>/dev/null <"/proc/$1/cmdline")" ]; }}  # of one that is about to end it is empty
+read -r _ <"$file.$haproxy"
+rm -f "$file.$haproxy"
+lives "$manager" && is_managed=yes || is_managed=no
+sed -e '/^ *stats socket /d' {binds} "$file" >"$file.standin" || exit 0
+{shlex.quote(binary)} -db -f "$file.standin" -dR >"$file.standin.log" 2>&1 &
+echo $! >>"$file.standins"
+while [ $tenths -lt {10 * STAND_IN_S} ] && lives $!; do
+  [ $is_managed = yes ] && [ $tenths -lt 10 ] && ! lives "$manager" && break
+  sleep 0.1
+  tenths=$((tenths + 1))
+done
+kill $! 2>/dev/null
+"""
+
+
+def processes(home: Path) -> list[Any]:
+    """The processes of a cluster's HAProxy, guards first; ``info`` of each has its name and command of this moment."""
+    import psutil
+
+    guards: list[Any] = []
+    others: list[Any] = []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        words = process.info["cmdline"] or []
+        if any(word.startswith(f"{home}/") for word in words):
+            (guards if f"{home}/guard" in words else others).append(process)
+    return guards + others
+
+
+def end(home: Path) -> None:
+    """End what runs of a cluster's HAProxy: guards first, then what they have started meanwhile."""
+    import psutil
+
+    for _ in range(5):
+        running = processes(home)
+        for process in running:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(running, timeout=3)
+        if not running:
+            return

@@ -98,19 +98,45 @@ def down(store: Store) -> bool:
             sys.modules["ray"].shutdown()
     state = status(store)
     if state is not None:
-        _end_session(int(state["pid"]))
+        if "haproxy" in state:
+            haproxy.end(Path(state["haproxy"]))
+        _end(_session(int(state["pid"])))
     _forget(store)
     return state is not None
 
 
 def _forget(store: Store) -> None:
-    """Remove what a cluster that has ended left behind: the note of it, and the folder of its HAProxy."""
+    """End and remove what a cluster left behind whose head has ended: processes, its HAProxy's folder, the note of it.
+
+    A head that was killed leaves HAProxy, which keeps the port of the endpoint, and perhaps the others, too.
+    """
     file = store.root / "cluster" / _STATE
-    if file.is_file():
-        home = read_json(file).get("haproxy")
-        if home is not None:
-            shutil.rmtree(home, ignore_errors=True)
-        file.unlink()
+    if not file.is_file():
+        return
+    state = read_json(file)
+    home = state.get("haproxy")
+    if home is not None:
+        _end(_leftovers(Path(home), int(state["pid"])))
+        haproxy.end(Path(home))
+        shutil.rmtree(home, ignore_errors=True)
+    file.unlink()
+
+
+def _leftovers(home: Path, leader: int) -> list[Any]:
+    """Processes of a cluster whose head may have ended, by the folder that their environment names.
+
+    The others of their session belong to it, too: Ray's Python processes write their titles over their environment.
+    """
+    import psutil
+
+    left, file = [], str(home / "haproxy.cfg")
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get("RAY_SERVE_HAPROXY_CONFIG_FILE_LOC") == file:
+                left.append(process)
+    if any(_is_in_session(process, leader) for process in left):
+        left += _session(leader)
+    return [process for process in left if process.pid != os.getpid()]
 
 
 def client_environment(store: Store) -> dict[str, str]:
@@ -168,17 +194,31 @@ def _process_start(pid: int) -> str | None:
     return f"{_BOOT.read_text(encoding='utf-8').strip()} {ticks}"
 
 
-def _end_session(leader: int) -> None:
-    """Ask every process of a session, and their children, to end, wait, then insist."""
+def _session(leader: int) -> list[Any]:
+    """Every process of a session, and their children."""
     import psutil
 
     by_pid = {}
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError, psutil.Error):
-            if os.getsid(process.pid) == leader:
+            if _is_in_session(process, leader):
                 by_pid[process.pid] = process
                 by_pid.update((child.pid, child) for child in process.children(recursive=True))
-    alive = list(by_pid.values())
+    return list(by_pid.values())
+
+
+def _is_in_session(process: Any, leader: int) -> bool:
+    try:
+        return os.getsid(process.pid) == leader
+    except ProcessLookupError:
+        return False
+
+
+def _end(processes: list[Any]) -> None:
+    """Ask processes to end, wait, then insist."""
+    import psutil
+
+    alive = processes
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in alive:
             with contextlib.suppress(psutil.Error):

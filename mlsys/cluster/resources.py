@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_SETTLE_TRIES, _SETTLE_S = 5, 0.1  # a task that just ended gives its CPUs back a moment later
+_SETTLE_TRIES, _SETTLE_S = 25, 0.02  # a task that just ended gives its CPUs back a moment later
 
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 """Folder in which the driver of NVIDIA lists the GPUs of a machine."""

@@ -21,6 +21,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
         "8",
         "Ray ends idle workers above the number of CPUs; on 2 CPUs each step would start Python again (4-5x)",
     ),
+    "RAY_worker_niceness": ("0", "endpoints keep it; Ray gives them 15 as well, above which only steps can go"),
     "RAY_DATA_USE_DATASOURCE_V2": ("0", "the new Parquet reader costs 0.7 s a read on local disks"),
     "RAY_DATA_ENABLE_ARROW_BACKED_PANDAS_CONVERSION": ("0", "Arrow-backed frames turn into object arrays"),
     "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": (
@@ -42,6 +43,10 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": (
         str(haproxy.CLIENT_S),
         "an idle connection keeps its place for an hour otherwise, and there are 4,096",
+    ),
+    "RAY_SERVE_HAPROXY_BROADCAST_COALESCE_S": (
+        "0.5",
+        "a replica that is configured anew is missing from Serve's list for 0.1 to 0.2 s; HAProxy must not hear it",
     ),
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": (
         "mlsys.deploy.front:middlewares",

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from mlsys import errors
+from mlsys.cluster.priority import give_way
 from mlsys.cluster.resources import is_connected, node_cpus, nodes, num_cpus
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ def warm(modules: Sequence[str]) -> None:
 
 
 def _import(modules: list[str]) -> None:
+    give_way()
     for name in modules:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -277,10 +279,12 @@ class _Worker:
         self._function, self._state, self._cpus = function, functools.cache(state), cpus
 
     def open(self) -> None:
+        give_way()
         with _as_task(self._cpus):
             self._state()
 
     def run(self, item: Any) -> Any:
+        give_way()
         with _as_task(self._cpus):
             return self._function(self._state(), item)
 
@@ -311,6 +315,7 @@ def _as_task(threads: int) -> Iterator[None]:
 
 
 def _run_with_threads(function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], threads: int) -> T:
+    give_way()
     with _as_task(threads):
         return function(*args, **kwargs)
 

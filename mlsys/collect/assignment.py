@@ -282,6 +282,14 @@ def _rare_classes(drawn: NDArray[np.int8], rows: _LabelledRows, task: Task) -> d
     rare = np.flatnonzero(in_train < 2)
     if len(labels) - len(rare) >= 2:
         return {rows.targets[int(first[label])]: int(counts[label]) for label in rare}
+    if len(labels) > 2 and counts.max() == 1:
+        raise errors.TargetError.build(
+            f"collect: target '{task.target}'",
+            got=f"{len(labels):,} values, each in one row",
+            expected="values that recur: an id or a name tells rows apart, and nothing can be learned of it",
+            hint="target: another column, or one of data.derive",
+            field=task.target,
+        )
     label = rare[0]
     where = f"collect: split, class {rows.targets[int(first[label])]!r} of target '{task.target}'"
     got = f"{in_train[label]} of its {counts[label]} rows in the training part"

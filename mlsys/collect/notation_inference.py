@@ -5,9 +5,11 @@ The counts of `mlsys.readers.translation` over all values decide, never a sample
 1. a notation of the recipe (``data.reading.notations``) or of the contract decides;
 2. a notation counts if it reads more values than plain numbers, dates and times do, and misfits at most
    ``max_bad_fraction`` of them;
-3. if any row proves the meaning of a mark (``1,5``, ``1,234,567``) or the place of the day (``13/01/2024``), it
+3. a word behind the numbers is their unit if nearly all that have one have the same, and more than `MAX_DISTINCT`
+   values differ: fewer are a category;
+4. if any row proves the meaning of a mark (``1,5``, ``1,234,567``) or the place of the day (``13/01/2024``), it
    has that meaning in all rows;
-4. if no row of a column does, the other columns decide; if these do not either, a comma or a point before three
+5. if no row of a column does, the other columns decide; if these do not either, a comma or a point before three
    digits stands between thousands, day comes first before points and hyphens, and month before slashes.
 
 What was inferred is told with the line of the recipe that fixes it.
@@ -23,8 +25,9 @@ import pyarrow as pa
 
 from mlsys.collect.contract import Contract
 from mlsys.notation import NumberNotation, number_notation
-from mlsys.readers.base import TypeCounts
+from mlsys.readers.base import MAX_DISTINCT, TypeCounts
 from mlsys.readers.conversion import TIME
+from mlsys.readers.translation import is_measure
 from mlsys.recipe import DataSection
 from mlsys.schema import Kind
 
@@ -118,7 +121,8 @@ def _marks(number: NumberNotation) -> str:
     decimal = "a decimal comma" if number.decimal == "," else ""
     words = {",": "commas", ".": "points", " ": "blanks", "'": "apostrophes"}
     thousands = f"{words[number.thousands]} between thousands" if number.thousands else ""
-    unit = f"the sign {number.unit}" if number.unit else ""
+    word = "unit" if is_measure(number.unit) else "sign"
+    unit = f"the {word} {number.unit}" if number.unit else ""
     return f"{', '.join(filter(None, [decimal, thousands, unit]))}, as {number}"
 
 
@@ -151,7 +155,8 @@ def _number(column: TypeCounts, table_mark: str | None, allowed: int) -> Inferre
     is_ambiguous = len({decimal for decimal, _ in equal}) > 1 and bool(shapes.get(",1") or shapes.get(".1"))
     decimal = table_mark if is_ambiguous else None
     if decimal is None:
-        decimal = "," if is_ambiguous and shapes.get(".1") and units and "%" not in units else "."
+        is_money = any(name != "%" and not is_measure(name) for name in units)
+        decimal = "," if is_ambiguous and shapes.get(".1") and is_money and "%" not in units else "."
     marks = next((each for each in equal if each[0] == decimal), equal[0])
     # 2. The unit, of which there is one; percent is in all values.
     unit = max(units, key=lambda name: units[name], default="")
@@ -160,6 +165,8 @@ def _number(column: TypeCounts, table_mark: str | None, allowed: int) -> Inferre
     is_plain = marks == (".", "") and not unit
     are_texts = column.quoted in {0, column.count}
     if is_plain or not most or column.count - most > allowed or column.padded > allowed or not are_texts:
+        return None
+    if is_measure(unit) and len(column.odd) <= MAX_DISTINCT:  # a few such values are a category: 36 months, 60 months
         return None
     if most <= column.floats and not (is_ambiguous and table_mark == "," and marks[0] == ","):
         return None
@@ -207,6 +214,6 @@ def _two_orders(column: TypeCounts) -> str:
     """The counts of a column whose dates are partly day first and partly month first."""
     for mark in "/.-":
         day, month = (column.notations.get(f"%{a}{mark}%{b}{mark}%Y", 0) for a, b in ("dm", "md"))
-        if day + month >= column.count > max(day, month) > 0 and min(day, month):
+        if column.notations.get(f"either {mark}", 0) == column.count > max(day, month):
             return f"{day:,} of {column.count:,} can be day first, {month:,} month first"
     return ""

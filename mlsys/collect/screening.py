@@ -40,6 +40,9 @@ FILLED, UNFILLED = 0.05, 0.5
 MIN_ROWS, MIN_CLASS_ROWS = 30, 10
 """Rows with and without a label, and rows of two classes, below which agreement may be chance."""
 
+MAX_SENTENCES, NUM_NAMED = 10, 2
+"""Columns that know the answer that have a sentence each, and those of more that are described in the one for all."""
+
 HEAD_ROWS = 2_000
 """Rows in which nearly every column differs from the target; the others are read to the end."""
 
@@ -81,8 +84,18 @@ def screen(snapshot: Snapshot, task: Task, named: Collection[str] = ()) -> dict[
 
 
 def messages(screened: Mapping[str, Screened]) -> list[str]:
-    """Sentences about the columns that are left out, and about one that is logged."""
-    return [f"column '{name}' {each.detail}: {each.action}" for name, each in screened.items() if each.role is not None]
+    """Sentences about columns that are left out, and about one that is logged; one for many that know the answer."""
+    left_out = {name: each for name, each in screened.items() if each.role is not None}
+    after = {name: each.detail for name, each in left_out.items() if each.kind == "known_after"}
+    if len(after) <= MAX_SENTENCES:
+        return [f"column '{name}' {each.detail}: {each.action}" for name, each in left_out.items()]
+    first = "; ".join(f"'{name}' {detail}" for name, detail in list(after.items())[:NUM_NAMED])
+    together = (
+        f"{len(after):,} columns are known only with the answer ({first}; and {len(after) - NUM_NAMED:,} more): "
+        f"taken as data.known_after; explore.allow: [{', '.join(after)}] keeps them"
+    )
+    others = [f"column '{name}' {each.detail}: {each.action}" for name, each in left_out.items() if name not in after]
+    return [*others, together]
 
 
 def _screen(snapshot: Snapshot, task: Task, names: Sequence[str], ids: Sequence[str]) -> dict[str, Screened]:

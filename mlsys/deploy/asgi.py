@@ -4,6 +4,7 @@
 ``POST /invocations``               predictions for rows in MLflow's forms
 ``POST /v2/models/<name>/infer``    the same in the Open Inference Protocol
 ``GET /v2/models/<name>``           inputs and outputs of the model
+``GET /v2``, ``/v2/health/…``       this server, in the same protocol
 ``GET /health``                     liveness of this process
 ``GET /ready``, ``/ping``           the model that is loaded
 ``GET /stats``                      requests, errors, latencies and the prediction log
@@ -21,11 +22,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from polars.exceptions import PanicException
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -35,10 +37,12 @@ from starlette.types import Receive
 
 import mlsys
 from mlsys import errors
-from mlsys.deploy import bodies, openapi, requests, responses, tensors
+from mlsys.deploy import arrow_bodies, binary_tensors, bodies, deadlines, openapi, requests, responses, tensors
 from mlsys.deploy.bodies import JSON, Body
+from mlsys.deploy.direct_posts import DirectPost
 from mlsys.deploy.dispatch import Dispatch, JSONBytes, RawHeaders
-from mlsys.deploy.service import LoadedModel, Service, check_pixels
+from mlsys.deploy.fast_json import LONG_BODY
+from mlsys.deploy.service import LoadedModel, Responder, Service, check_pixels
 from mlsys.recipe import LimitsSection
 
 SMALL_BODY_BYTES = 64 * 1024
@@ -60,24 +64,35 @@ clients which stall cannot hold all places of a replica."""
 class RequestForm:
     """A protocol: the way from bytes to a request and from an answer to its body."""
 
-    parse: Callable[[LoadedModel, bytes, requests.Bounds], requests.Request]
+    parse: Callable[[LoadedModel, bytes, Body, requests.Bounds], requests.Request]
     render: Callable[[Any], dict[str, Any]]
-    errors_as_text: bool
+    is_open_inference: bool
 
 
-def _parse_mlflow(model: LoadedModel, body: bytes, bounds: requests.Bounds) -> requests.Request:
-    return requests.mlflow(body, model.predictor.contract.order, bounds)
+def _parse_mlflow(model: LoadedModel, sent: bytes, body: Body, bounds: requests.Bounds) -> requests.Request:
+    predictor = model.predictor
+    if body.is_arrow:
+        own = predictor.bundle.schema.names
+        return arrow_bodies.parse(sent, bounds, bounds.body_bytes, own, as_lists=model.takes_pictures)
+    split = model.split_reader.read(sent, bounds) if len(sent) >= LONG_BODY else None
+    return requests.mlflow(sent, predictor.contract.order, bounds) if split is None else split
 
 
-def _parse_open_inference(model: LoadedModel, body: bytes, bounds: requests.Bounds) -> requests.Request:
+def _parse_open_inference(model: LoadedModel, sent: bytes, body: Body, bounds: requests.Bounds) -> requests.Request:
     predictor = model.predictor
     names = responses.output_names(predictor.bundle.task)
-    return tensors.open_inference(body, bounds, model.binary, predictor.contract.order, names)
+    return tensors.open_inference(sent, bounds, model.binary, predictor.contract.order, names, body.json_bytes)
 
 
-MLFLOW = RequestForm(_parse_mlflow, responses.mlflow, errors_as_text=False)
-OPEN_INFERENCE = RequestForm(_parse_open_inference, responses.open_inference, errors_as_text=True)
+MLFLOW = RequestForm(_parse_mlflow, responses.mlflow, is_open_inference=False)
+OPEN_INFERENCE = RequestForm(_parse_open_inference, responses.open_inference, is_open_inference=True)
 
+
+V2_SERVER = ("/v2", "/v2/")
+"""Paths of a server in the Open Inference Protocol, whose OpenAPI document writes the second."""
+
+Answered = tuple[int, bytes, str | None]
+"""Status and body of an answer, and the length of its JSON where tensors follow it."""
 
 V2_MODEL = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 """Paths of a model and of a version of it in the Open Inference Protocol."""
@@ -91,81 +106,130 @@ class RequestHandler:
         self.limits = limits
         self._awaited = 0
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
+        self._waiters = ThreadPoolExecutor(THREADS, thread_name_prefix="canary")
 
-    async def infer(self, body: Body, version: str | None = None) -> tuple[int, bytes]:
-        """Answer an Open Inference request that another replica received; return status and body."""
+    async def infer(self, body: Body, version: str | None = None, form: RequestForm = OPEN_INFERENCE) -> Answered:
+        """Answer a request that another replica received."""
         began = time.monotonic()
         try:
             check_version(self.service, version)
         except HTTPException as error:
-            answer = self._failure(OPEN_INFERENCE, error, began)
+            answer = self._failure(form, error, began)
         else:
-            answer = await self.answer(OPEN_INFERENCE, body, began)
-        return answer.status_code, bytes(answer.body)
+            answer = await self.answer(form, body, began, of_version=version is not None)
+        return answer.status_code, bytes(answer.body), answer.headers.get(bodies.JSON_LENGTH)
 
-    async def post(self, form: RequestForm, headers: RawHeaders, receive: Receive) -> Response:
-        """Read the body of a request and answer it; nothing is raised."""
+    async def post(
+        self, form: RequestForm, headers: RawHeaders, receive: Receive, *, of_version: bool = False
+    ) -> Response:
+        """Read the body of a request and answer it; nothing is raised. One `of_version` is none of a canary."""
         began = time.monotonic()
         limits, seconds = self.limits, self.limits.body_seconds
         if self._awaited >= PATIENT_BODIES:
             seconds = min(seconds, HURRIED_S)
         self._awaited += 1
         try:
-            body = await bodies.read(bodies.texts(headers), receive, limits.body_bytes, seconds)
+            sent, is_v2 = bodies.texts(headers), form.is_open_inference
+            body = await bodies.read(sent, receive, limits.body_bytes, seconds, tensors=is_v2, tables=not is_v2)
         except bodies.ClientGoneError:
             return Response(status_code=400)
         except Exception as error:  # noqa: BLE001 - no framework is behind that would answer
             return self._failure(form, error, began)
         finally:
             self._awaited -= 1
-        return await self.answer(form, body, began)
+        return await self.answer(form, body, began, of_version=of_version)
 
-    async def answer(self, form: RequestForm, body: Body, began: float) -> Response:
+    async def answer(self, form: RequestForm, body: Body, began: float, *, of_version: bool = False) -> Response:
         """Answer a body with status and JSON; every error becomes an answer here."""
         try:
+            deadlines.check(body.deadline)
             model = loaded(self.service)
+            service = self.service
+            respond = service.answer if of_version else service.respond
             if body.encoding is None and len(body.sent) <= SMALL_BODY_BYTES and not model.waits:
                 request = self._parsed(form, model, body)
                 is_small = request.num_rows * model.num_columns <= SMALL_VALUES and not model.takes_pictures
+                is_small, pool = is_small and not request.explain, self._threads
+                if service.divide is not None and not of_version:
+                    respond, is_far = service.divide(model, request)
+                    is_small, pool = is_small and not is_far, self._waiters if is_far else self._threads
                 answer = (
-                    self._answered(form, model, request)
+                    self._answered(form, model, request, respond)
                     if is_small
-                    else await self._in_thread(began, self._answered, form, model, request)
+                    else await self._in_thread(
+                        pool, began, body.deadline, self._answered, form, model, request, respond
+                    )
                 )
             else:
-                answer = await self._in_thread(began, self._whole, form, model, body)
+                answer = await self._in_thread(
+                    self._threads, began, body.deadline, self._whole, form, model, body, respond
+                )
+        except PanicException as panic:  # no `Exception`, whatever Polars' annotations say
+            fault = RuntimeError(f"a panic of Polars: {panic}").with_traceback(panic.__traceback__)
+            return self._failure(form, fault, began)
         except Exception as error:  # noqa: BLE001 - the last place before the client
             return self._failure(form, error, began)
         self._count(200, began)
-        return JSONBytes(answer)
+        return answer
+
+    def at_once(self, form: RequestForm, sent: bytes) -> bytes | None:
+        """JSON of the answer to a small request without fault; None for others, of which nothing is counted."""
+        began = time.monotonic()
+        service = self.service
+        model = service.model
+        if model is None or model.waits or model.takes_pictures or service.canary_routes:
+            return None
+        try:
+            request = self._parsed(form, model, Body(sent))
+            if request.explain or request.binary or request.num_rows * model.num_columns > SMALL_VALUES:
+                return None
+            answer = service.compute(model, request)
+            body = responses.to_bytes(form.render(answer))
+        except (Exception, PanicException):  # noqa: BLE001 - the usual way finds it again, and says it
+            return None
+        service.finish(answer)
+        service.num_at_once += 1
+        self._count(200, began)
+        return body
 
     def _parsed(self, form: RequestForm, model: LoadedModel, body: Body) -> requests.Request:
         limits = self.limits
-        bounds = _bounds(limits.rows, max(limits.columns, model.num_columns))
-        return form.parse(model, bodies.unpacked(body, limits.body_bytes), bounds)
+        bounds = _bounds(limits.rows, max(limits.columns, model.num_columns), limits.body_bytes)
+        return form.parse(model, bodies.unpacked(body, limits.body_bytes), body, bounds)
 
-    def _answered(self, form: RequestForm, model: LoadedModel, request: requests.Request) -> bytes:
+    def _answered(
+        self, form: RequestForm, model: LoadedModel, request: requests.Request, respond: Responder
+    ) -> Response:
         if model.takes_pictures:
             check_pixels(model.predictor, request, self.limits.pixels)
-        return responses.to_bytes(form.render(self.service.answer(model, request)))
+        answer = form.render(respond(model, request))
+        return with_tensors(answer, request.binary) if request.binary else JSONBytes(responses.to_bytes(answer))
 
-    def _whole(self, form: RequestForm, model: LoadedModel, body: Body) -> bytes:
-        return self._answered(form, model, self._parsed(form, model, body))
+    def _whole(self, form: RequestForm, model: LoadedModel, body: Body, respond: Responder) -> Response:
+        return self._answered(form, model, self._parsed(form, model, body), respond)
 
-    async def _in_thread(self, began: float, function: Callable[..., bytes], *args: Any) -> bytes:
+    async def _in_thread(
+        self,
+        pool: ThreadPoolExecutor,
+        began: float,
+        deadline: float | None,
+        function: Callable[..., Response],
+        *args: Any,
+    ) -> Response:
         """Call a function in a thread; a request whose time is over before one is free is given up."""
 
-        def call() -> bytes:
+        def call() -> Response:
+            deadlines.check(deadline)
             if time.monotonic() - began > self.limits.seconds:
                 raise overloaded(f"no free thread within {self.limits.seconds:g} s")
             return function(*args)
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await asyncio.get_running_loop().run_in_executor(pool, call)
 
     def _failure(self, form: RequestForm, error: Exception, began: float) -> Response:
         if isinstance(error, RecursionError):
             error = errors.PayloadError.not_json("values nested too deeply")
-        answer = failure(error, as_text=form.errors_as_text, most=self.limits.faults)
+        answer = failure(error, as_text=form.is_open_inference, most=self.limits.faults)
         self._count(answer.status_code, began)
         return answer
 
@@ -174,8 +238,16 @@ class RequestHandler:
 
 
 @functools.cache
-def _bounds(rows: int, columns: int) -> requests.Bounds:
-    return requests.Bounds(rows, columns)
+def _bounds(rows: int, columns: int, body_bytes: int) -> requests.Bounds:
+    return requests.Bounds(rows, columns, body_bytes)
+
+
+def direct_posts(handler: RequestHandler, prefix: str) -> dict[str, DirectPost]:
+    """Functions for small requests to the app of a service below this prefix, by path."""
+    return {
+        f"{prefix}/invocations": functools.partial(handler.at_once, MLFLOW),
+        f"{prefix}/v2/models/{handler.service.name}/infer": functools.partial(handler.at_once, OPEN_INFERENCE),
+    }
 
 
 def app(handler: RequestHandler, more: Sequence[Route] = ()) -> Dispatch:
@@ -196,7 +268,8 @@ def _framework_app(handler: RequestHandler, more: Sequence[Route]) -> Starlette:
 
     async def v2_infer(request: Request) -> Response:
         _own_model(request, service)
-        return await handler.post(OPEN_INFERENCE, request.headers.raw, request.receive)
+        of_version = "version" in request.path_params
+        return await handler.post(OPEN_INFERENCE, request.headers.raw, request.receive, of_version=of_version)
 
     async def v2_model(request: Request) -> Response:
         _own_model(request, service)
@@ -216,6 +289,9 @@ def _framework_app(handler: RequestHandler, more: Sequence[Route]) -> Starlette:
     prefix = f"/{service.name}"
     routes = [
         Route("/", answer(lambda: RedirectResponse(f"{prefix}/docs"))),
+        *(Route(path, answer(lambda: JSONResponse(server_metadata()))) for path in V2_SERVER),
+        Route("/v2/health/live", answer(lambda: JSONResponse({"live": True}))),
+        Route("/v2/health/ready", answer(lambda: _server_ready(service))),
         Route("/invocations", invocations, methods=["POST"]),
         *(Route(f"{path}/infer", v2_infer, methods=["POST"]) for path in V2_MODEL),
         *(Route(f"{path}/ready", v2_ready) for path in V2_MODEL),
@@ -234,7 +310,19 @@ def _framework_app(handler: RequestHandler, more: Sequence[Route]) -> Starlette:
 
 async def failed(request: Request, error: Exception) -> Response:
     """Answer a request with an error as JSON, in the form of the protocol that its path belongs to."""
-    return failure(error, as_text="/v2/" in request.url.path)
+    return failure(error, as_text="/v2/" in f"{request.url.path}/")
+
+
+def server_metadata() -> dict[str, Any]:
+    """Server metadata of the Open Inference Protocol."""
+    return {"name": "mlsys", "version": mlsys.__version__, "extensions": [binary_tensors.EXTENSION]}
+
+
+def with_tensors(answer: dict[str, Any], names: Collection[str]) -> Response:
+    """An answer of Open Inference with the named outputs as bytes behind its JSON."""
+    rest, tail = binary_tensors.divided(answer, names)
+    head = responses.to_bytes(rest)
+    return Response(head + tail, headers={binary_tensors.HEADER: str(len(head))}, media_type=bodies.OCTETS)
 
 
 def failure(error: Exception, *, as_text: bool, **how: Any) -> Response:
@@ -256,12 +344,19 @@ def loaded(service: Service) -> LoadedModel:
 
 
 def _ready(service: Service) -> Response:
-    """The model that answers, and the version that was to take its place and did not load, if there is one."""
+    """The model that answers, the version that was to take its place and did not load, and the canary, if any."""
     identity = loaded(service).identity
     if not service.check_log():
         raise overloaded("the prediction log was not written; it is now")
-    ready = {"status": "ready", "model": identity}
-    return JSONResponse(ready if service.refused is None else {**ready, "refused": service.refused})
+    beside = {"refused": service.refused, "canary": service.canary}
+    notes = {key: value for key, value in beside.items() if value is not None}
+    return JSONResponse({"status": "ready", "model": identity, **notes})
+
+
+def _server_ready(service: Service) -> Response:
+    """Server readiness of the Open Inference Protocol: all models, of which this server has one, can answer."""
+    loaded(service)
+    return JSONResponse({"ready": True})
 
 
 def _own_model(request: Request, service: Service) -> None:

@@ -24,13 +24,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from mlsys import bundle, cluster, errors, locks, registry
+from mlsys import bundle, cluster, errors, locks, models, registry
 from mlsys.deploy import batch_runs
 from mlsys.deploy.batch_job import BatchCounts, BatchJob, FinishedFragment, NumberedFragment, Share
 from mlsys.deploy.batch_output import OutputFolder
 from mlsys.deploy.batch_roots import Roots
 from mlsys.deploy.batch_staging import REJECTED, RESULT, final_name
 from mlsys.deploy.batch_worker import predict_fragments
+from mlsys.predict.explanations import MAX_COLUMNS
 from mlsys.readers import conversion
 from mlsys.readers import registry as readers
 from mlsys.readers.base import Fragment
@@ -114,6 +115,7 @@ def predict(
     run_id: str | None = None,
     roots: Roots | None = None,
     share: Share | None = None,
+    explain: int = 0,
 ) -> BatchResult:
     """Predict every row of a source.
 
@@ -143,6 +145,8 @@ def predict(
         Bound the files that are read, for a source that a client names.
     share
         Bound the workers, which then leave the CPU to others, and follow what happens.
+    explain
+        Add a column with the contributions of so many columns to each prediction.
 
     Raises
     ------
@@ -151,7 +155,8 @@ def predict(
     RecipeError
         A setting is not known or has no effect on the source.
     RequestError
-        A column that the model needs is missing from a file, or a file lies outside of the roots.
+        A column that the model needs is missing from a file, a file lies outside of the roots, or the model's
+        predictions cannot be explained.
     ContractError
         Too many rows do not fit.
     StoreError
@@ -164,10 +169,11 @@ def predict(
     with _words_of_this_command():
         # 1. what is to be done, and what the same run did before
         opened = bundle.open(store, entry.digest)
+        check_explain(explain, opened.family)
         options, fragments = _fragments(opened.read_options, source, list(settings))
         if roots is not None:
             roots.check(file.location for each in fragments for file in (each.files or (each,)))
-        run = batch_runs.of(store, opened, entry, keys, options, fragments, run_id)
+        run = batch_runs.of(store, opened, entry, keys, options, fragments, run_id, explain=explain)
         target = OutputFolder(output, f"run={run.id}" if append else None)
         with _alone(store, target):
             finished = target.result()
@@ -178,9 +184,24 @@ def predict(
                 run = run.begun(staged.begin(run.plan))
                 if staged.is_committed():
                     return BatchResult.stored(staged.read_json(RESULT))
-                job = BatchJob(store.root, staged, entry, tuple(keys), options, run, roots, share is not None)
+                job = BatchJob(store.root, staged, entry, tuple(keys), options, run, roots, explain)
                 shown = secrets.shown(target.location if append else str(output))
                 return _predicted(job, fragments, _plan(fragments, plan), share, max_rejected_fraction, shown)
+
+
+def check_explain(explain: int, family: str) -> None:
+    """Refuse a number of columns that no explanation has, and a family without explanations.
+
+    Raises
+    ------
+    RequestError
+        It is one.
+    """
+    if not 0 <= explain <= MAX_COLUMNS:
+        expected = f"a number of columns from 1 to {MAX_COLUMNS:,}"
+        raise errors.RequestError.unexplained("number of columns", str(explain), expected)
+    if explain:
+        models.check_explained(family)
 
 
 def _predicted(

@@ -32,6 +32,7 @@ from mlsys.deploy.batch_queue import JobQueue, JobSpec, QueuedJob
 from mlsys.deploy.batch_roots import Roots, refusal
 from mlsys.deploy.requests import json_object
 from mlsys.deploy.responses import error_body, headers_of, status_of, to_bytes, without_paths
+from mlsys.predict.explanations import MAX_COLUMNS
 from mlsys.predict.validation import cut
 from mlsys.recipe import BatchSection, ReadOptions, override, secrets, set_values
 from mlsys.store import Store
@@ -64,6 +65,8 @@ class BatchOrder(BaseModel):
         ``replace`` an earlier output, or ``append`` to those of other runs.
     run_id
         The id of the run in the output; by default one that the same model and files always have.
+    explain
+        Columns whose contributions to each prediction are written; 0 for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -77,6 +80,7 @@ class BatchOrder(BaseModel):
     mode: str = Field("replace", pattern="^(replace|append)$")
     run_id: str | None = Field(None, pattern=r"^[A-Za-z][\w.-]{0,63}$")
     max_rejected_fraction: float = Field(0.01, ge=0, le=1)
+    explain: int = Field(0, ge=0, le=MAX_COLUMNS)
 
 
 def roots_of(store: Store, settings: BatchSection) -> Roots:
@@ -153,6 +157,7 @@ class BatchEndpoint:
             roots=self._roots.places,
             max_running=self._settings.max_running,
             cpu_share=self._settings.cpu_share,
+            explain=order.explain,
         )
 
     def _shown(self, job: QueuedJob) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from mlsys.registry import LedgerEntry
 class BatchJob:
     """Everything that a task needs to know beside its fragments.
 
-    `roots` bound the places that rows may name, such as paths of pictures; None bounds nothing. A job in the
-    `background` leaves the CPU to whatever else wants it.
+    `roots` bound the places that rows may name, such as paths of pictures; None bounds nothing. Rows are explained by
+    `explain` columns, if that is not 0.
     """
 
     root: Path
@@ -31,7 +31,7 @@ class BatchJob:
     options: ReadOptions
     run: BatchRun
     roots: Roots | None = None
-    background: bool = False
+    explain: int = 0
 
 
 @dataclass

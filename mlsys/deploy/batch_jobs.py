@@ -120,6 +120,7 @@ def _predicted(store: Store, job: QueuedJob, lease: _Lease) -> batch.BatchResult
         plan="cluster",
         append=spec.append,
         run_id=spec.run_id,
+        explain=spec.explain,
         roots=None if spec.roots is None else Roots(spec.roots),
         share=Share(workers, lease.begin, lease.finished, lease.check),
     )

@@ -101,6 +101,8 @@ class JobSpec:
         Places that may be read and written; None for whoever has the store anyway.
     max_running, cpu_share
         Jobs that run at a time, and the fraction of the cluster's CPUs that this one takes at most.
+    explain
+        Columns whose contributions to each prediction are written; 0 for none.
     """
 
     name: str
@@ -116,11 +118,13 @@ class JobSpec:
     roots: tuple[str, ...] | None = None
     max_running: int = 1
     cpu_share: float = 0.5
+    explain: int = 0
 
     @property
     def digest(self) -> str:
         """Digest of what was ordered: not of the settings of the endpoint, nor of what an alias meant then."""
         own = {"version", "roots", "max_running", "cpu_share"}
+        own |= set() if self.explain else {"explain"}  # as orders were told before there was one
         return digest_json({name: value for name, value in asdict(self).items() if name not in own})
 
 

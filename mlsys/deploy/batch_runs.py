@@ -67,6 +67,8 @@ def of(
     options: ReadOptions,
     fragments: Sequence[Fragment],
     run_id: str | None = None,
+    *,
+    explain: int = 0,
 ) -> BatchRun:
     """The run that predicts these fragments with this version, read in this way."""
     distinct = {(each.location, each.files): each for each in fragments}  # the parts of a file are one file
@@ -78,6 +80,7 @@ def of(
         "keys": list(keys),
         "options": options.model_dump(mode="json"),
         "tables": _tables(store, opened),
+        **({"explain": explain} if explain else {}),
     }
     digests = tuple(digest_json([how, each]) for each in own)
     digest = digest_json(digests)

@@ -10,7 +10,6 @@ import base64
 import contextlib
 import functools
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self, cast
@@ -25,7 +24,7 @@ from mlsys.deploy.batch_job import BatchCounts, BatchJob, FinishedFragment, Numb
 from mlsys.deploy.batch_roots import Roots
 from mlsys.deploy.batch_staging import REJECTED, StagedFolder, attempt_name
 from mlsys.features.online.lookup import TableSource
-from mlsys.predict import Predictor
+from mlsys.predict import Predictor, explanations
 from mlsys.predict.coercion import Misfit
 from mlsys.predict.feature_lookup import NO_LOOKUP, LookupPlan
 from mlsys.predict.validation import Faults, RequestValidator, Violation
@@ -44,8 +43,8 @@ PICTURE_BYTES = 1 << 18
 REASONS = 5
 """Reasons that are written for one rejected row; the first few say what is wrong with it."""
 
-LOW_PRIORITY = 10
-"""Niceness of workers that run beside endpoints: these get the CPU first."""
+EXPLAINED = [f"{explanations.NAME}.{path}" for path in ("of", "scale", "contributions.list.element.column")]
+"""Columns of a Parquet file in explanations whose values repeat."""
 
 REJECTED_ROWS = pa.schema(
     [("file", pa.string()), ("row", pa.int64()), ("reasons", pa.string()), ("content", pa.string())]
@@ -74,8 +73,6 @@ class BatchPredictor:
 
     def __init__(self, job: BatchJob) -> None:
         self._job = job
-        if job.background and cluster.is_connected():  # this process is a worker of its own, that ends with the run
-            os.nice(LOW_PRIORITY)
         store = Store.open(job.root)
         opened = bundle.open(store, job.entry.digest)
         self._predictor = Predictor(opened, job.options.timezone, source=TableSource.latest(store, opened.schema))
@@ -165,7 +162,11 @@ class BatchPredictor:
             table, looked = self._lookup.fill(table, plan)
             lookup = {name: dict(counts) for name, counts in looked.counts.items()}
         predictions = self._predictor.conformed_table(table)
-        predicted = self._with_run(predictions.arrow(str(self._job.entry.version)))
+        made = predictions.arrow(str(self._job.entry.version))
+        if self._job.explain:
+            explained = self._predictor.explain(table, predictions).arrow(self._job.explain)
+            made = made.append_column(explanations.NAME, explained)
+        predicted = self._with_run(made)
         # 3. put the keys beside the predictions
         keys = self._keys(fragment, batch)
         if mask is not None:
@@ -246,7 +247,7 @@ class _Part:
     def add(self, table: pa.Table) -> None:
         if self._writer is None:
             file = self._opened.enter_context(self._output.create(self.name))
-            repeated = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
+            repeated = [field.name for field in table.schema if not pa.types.is_floating(field.type)] + EXPLAINED
             writer = pq.ParquetWriter(file, table.schema, use_dictionary=repeated)
             self._writer = self._opened.enter_context(writer)
         self.num_rows = (self.num_rows or 0) + table.num_rows

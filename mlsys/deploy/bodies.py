@@ -12,13 +12,20 @@ import contextlib
 import functools
 import re
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlsys import errors
+from mlsys.deploy import deadlines
 
-JSON = "application/json"
+JSON, OCTETS = "application/json", "application/octet-stream"
+
+ARROW = "application/vnd.apache.arrow.stream"
+"""Type of a table in Arrow's IPC stream format (IANA, *Media types*)."""
+
+JSON_LENGTH = "inference-header-content-length"
+"""Header with the bytes of the JSON, where those of tensors follow it (`mlsys.deploy.binary_tensors`)."""
 
 WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 """Content encoding → window of zlib; ``deflate`` is a zlib stream, or a bare one as some clients send it."""
@@ -31,18 +38,35 @@ DRAIN_S, DRAIN_TIMES = 2.0, 4
 
 CHARSETS = re.compile(r"^\"?(utf-?8|us-ascii)\"?$", re.IGNORECASE)
 
-HEADERS = {name.encode(): name for name in ("content-type", "content-encoding", "content-length")}
-"""The headers that say what a body is, as they come and as text."""
+HEADERS = {
+    name.encode(): name
+    for name in ("content-type", "content-encoding", "content-length", JSON_LENGTH, deadlines.TIMEOUT, deadlines.NOTED)
+}
+"""The headers that say what a body is and how long its answer is waited for, as they come and as text."""
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
 
 
 @dataclass(frozen=True)
 class Body:
-    """The bytes of a body as they came, and the encoding in which they are packed."""
+    """The bytes of a body as they came, and the encoding in which they are packed.
+
+    Attributes
+    ----------
+    json_bytes
+        Bytes of the JSON at the beginning of the unpacked body; None where there is nothing else.
+    deadline
+        When the client stops waiting, in seconds of the wall clock; None where it does not say.
+    is_arrow
+        The body is a table (`mlsys.deploy.arrow_bodies`), not JSON.
+    """
 
     sent: bytes
     encoding: str | None = None
+    json_bytes: int | None = None
+    deadline: float | None = None
+    is_arrow: bool = False
 
 
 class ClientGoneError(Exception):
@@ -58,27 +82,67 @@ def texts(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     return {HEADERS[name]: value.decode("latin-1") for name, value in reversed(headers) if name in HEADERS}
 
 
-async def read(headers: Mapping[str, str], receive: Receive, max_bytes: int, max_seconds: float) -> Body:
-    """Read the body of a JSON request.
+async def read(
+    headers: Mapping[str, str], receive: Receive, max_bytes: int, max_seconds: float,
+    *, tensors: bool = False, tables: bool = False,
+) -> Body:  # fmt: skip
+    """Read the body of a JSON request, behind which bytes of `tensors` may come, or a table where `tables` may.
 
     Raises
     ------
     PayloadError
-        It is no JSON by its headers, too long, or does not come in time.
+        It is no JSON by its headers, too long, does not come in time, or comes when nobody waits for the answer.
     ClientGoneError
         The client went away.
     """
-    _check_type(headers.get("content-type", JSON))
+    deadline = deadlines.of(headers)
+    deadlines.check(deadline)
+    json_bytes = _json_bytes(headers.get(JSON_LENGTH)) if tensors else None
+    kind = headers.get("content-type", JSON)
+    is_arrow = tables and kind.lower() == ARROW
+    if not is_arrow and (json_bytes is None or kind != OCTETS):
+        check_json(kind)
     encoding = _encoding(headers.get("content-encoding", ""))
     announced = headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > max_bytes):
         await drain(receive, max_bytes)
         raise errors.PayloadError.too_large(max_bytes)
+    begun = _begun(receive)
+    if not isinstance(begun, _Waiting) and not begun.get("more_body", False):
+        return Body(await _whole(receive, max_bytes, begun), encoding, json_bytes, deadline, is_arrow)
     try:
         async with asyncio.timeout(max_seconds):
-            return Body(await _whole(receive, max_bytes), encoding)
+            message: Message = await begun if isinstance(begun, _Waiting) else begun
+            return Body(await _whole(receive, max_bytes, message), encoding, json_bytes, deadline, is_arrow)
     except TimeoutError:
         raise errors.PayloadError.too_slow(max_seconds) from None
+
+
+class _Waiting:
+    """A coroutine that ran until it had to wait, and is awaited from there."""
+
+    def __init__(self, steps: Any, awaited: Any) -> None:
+        self._steps = steps
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        try:
+            yield self._awaited
+        except BaseException as error:
+            self._steps.throw(error)
+            raise
+        return (yield from self._steps)
+
+
+def _begun(receive: Receive) -> Message | _Waiting:
+    """The first message if it is there, as for most requests, else what to await: a timer costs more than a message."""
+    steps = receive().__await__()
+    try:
+        awaited = next(steps)
+    except StopIteration as done:
+        message: Message = done.value
+        return message
+    return _Waiting(steps, awaited)
 
 
 async def drain(receive: Receive, max_bytes: int) -> None:
@@ -93,11 +157,11 @@ async def drain(receive: Receive, max_bytes: int) -> None:
                     return
 
 
-async def _whole(receive: Receive, max_bytes: int) -> bytes:
+async def _whole(receive: Receive, max_bytes: int, message: Message) -> bytes:
+    """Read on after the first message, to the end of the body."""
     parts: list[bytes] = []
     size = 0
     while True:
-        message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         part = message.get("body", b"")
@@ -110,6 +174,7 @@ async def _whole(receive: Receive, max_bytes: int) -> bytes:
             parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
+        message = await receive()
 
 
 def unpacked(body: Body, max_bytes: int) -> bytes:
@@ -149,8 +214,17 @@ def _is_zlib(data: bytes) -> bool:
     return len(data) >= 2 and data[0] & 15 == 8 and (data[0] << 8 | data[1]) % 31 == 0
 
 
+def _json_bytes(header: str | None) -> int | None:
+    if header is None:
+        return None
+    if not (header.isascii() and header.isdigit() and len(header) <= 18):
+        name = "Inference-Header-Content-Length"
+        raise errors.PayloadError.header(name, ascii(header[:40]), "the bytes of the JSON, as digits")
+    return int(header)
+
+
 @functools.lru_cache(maxsize=64)
-def _check_type(header: str) -> None:
+def check_json(header: str) -> None:
     """Refuse a content type that is not JSON in UTF-8; those that are accepted are remembered."""
     kind, *params = (part.strip() for part in header.split(";"))
     if kind.lower() != JSON:

@@ -5,17 +5,21 @@ Each holds the lock of the name, takes alias and endpoint together (`mlsys.deplo
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlsys import bundle, cluster, errors, locks, registry
 from mlsys.bundle import Bundle
-from mlsys.deploy import endpoints, rollout
+from mlsys.deploy import canary_judge, canary_labels, canary_rollout, endpoints, rollout
 from mlsys.deploy.rollout import Tell, Transition
-from mlsys.registry import LedgerEntry, mlflow_mirror
+from mlsys.recipe import RolloutSection, override, set_values
+from mlsys.registry import LedgerEntry, canaries, mlflow_mirror
+from mlsys.registry.canaries import TrialPlan
 from mlsys.store import Store
 
 
@@ -27,7 +31,7 @@ class NameChange:
     warning: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """Keys: name, alias, version, digest, before, changed, url and note."""
+        """Keys: name, alias, version, digest, before, changed, url, note and canary."""
         done, entry = self.transition, self.transition.entry
         return {
             "name": entry.name,
@@ -38,17 +42,36 @@ class NameChange:
             "changed": done.is_new,
             "url": None if done.endpoint is None else done.endpoint.url,
             "note": done.alone,
+            "canary": None if done.trial is None else done.trial.to_json(),
         }
 
     @property
     def summary(self) -> str:
         """One line for people."""
         done, entry = self.transition, self.transition.entry
+        trial = done.trial
+        if trial is not None and trial.ended is None:
+            return f"{canary_text(entry.name, trial.to_json())}; `mlsys rollout {entry.name}` says how it fares"
         verb = "is" if done.is_new else "was already"
         line = f"{entry.name}@{done.alias} {verb} version {entry.version} ({entry.digest[:12]})"
         if done.before is not None and done.before != entry:
             line += f", before it version {done.before.version}"
-        return f"{line}; {done.endpoint.url} answers with it" if done.endpoint else f"{line}; {done.alone}"
+        line = f"{line}; {done.endpoint.url} answers with it" if done.endpoint else f"{line}; {done.alone}"
+        ended = trial is not None and trial.ended == "taken_back"
+        return f"{line}; the canary, version {trial.entry.version}, was taken back" if trial and ended else line
+
+
+def canary_text(name: str, trial: Mapping[str, Any]) -> str:
+    """A canary in one line: what it has, or how it ended and why; `trial` as `CanaryTrial.to_json`."""
+    head = f"{name}: version {trial['version']}, a canary beside version {trial['stable']},"
+    counts = trial["counts"] or {}
+    seen = f" after {counts['canary_requests']:,} requests of this step" if counts else ""
+    if trial["ended"] is not None:
+        verb = {"promoted": "was promoted", "taken_back": "was taken back"}[trial["ended"]]
+        return f"{head} {verb}{seen}: {trial['reason']}"
+    has = f"{'computes unseen' if trial['shadow'] else 'answers'} {trial['percent']:g} % of the requests"
+    verdict = f": {trial['verdict']['words']}" if trial.get("verdict") else ""
+    return f"{head} {has} in step {trial['step']} of {trial['steps']}{verdict}"
 
 
 def split(target: str) -> tuple[str, str | None]:
@@ -62,14 +85,24 @@ def split(target: str) -> tuple[str, str | None]:
 
 
 def deploy(
-    store: Store, target: str, *, alias: str = "champion", reason: str = "", tell: Tell = locks.to_stderr
+    store: Store,
+    target: str,
+    *,
+    alias: str = "champion",
+    reason: str = "",
+    plan: TrialPlan | None = None,
+    tell: Tell = locks.to_stderr,
 ) -> NameChange:
     """Serve a version of a name, on the cluster that is there or a new one, and let the alias mean it.
+
+    Where the settings of the name have ``deploy.rollout``, or with a `plan`, it begins as a canary.
 
     Parameters
     ----------
     target
         ``NAME`` serves what the alias means; ``NAME@WHICH`` an alias, a version or a digest.
+    plan
+        How the version takes over from the one that is served; without one as the settings say.
 
     Raises
     ------
@@ -79,11 +112,13 @@ def deploy(
     name, which = split(target)
     entry = registry.resolve(store, name, which or alias)
     there = endpoints.reach(store, name)
+    why = reason or f"deploy {target}"
+    if plan is not None:
+        return _mirrored(store, canary_rollout.begin(store, entry, alias, there, plan, reason=why, tell=tell))
     if there is None:
         cluster.connect(store)
         there = endpoints.reach(store, name)
-    why = reason or f"deploy {target}"
-    return _mirrored(store, rollout.put(store, entry, alias, there, reason=why, tell=tell))
+    return _mirrored(store, canary_rollout.put(store, entry, alias, there, reason=why, tell=tell))
 
 
 def promote(
@@ -132,6 +167,47 @@ def undeploy(store: Store, name: str, *, reason: str = "undeploy", tell: Tell = 
     """
     registry.existing(store, name)
     return rollout.undeploy(store, name, endpoints.reach(store, name), reason=reason, tell=tell)
+
+
+def plan(values: Mapping[str, Any]) -> TrialPlan:
+    """Read the plan of a canary from keys of ``deploy.rollout``.
+
+    >>> plan({"steps": [20, 100], "every": "30s"}).percents
+    (20.0, 100.0)
+
+    Raises
+    ------
+    RecipeError
+        A key is unknown, or a value does not fit.
+    """
+    return canary_rollout.plan_of(override(RolloutSection(), set_values(values)))
+
+
+def trial(store: Store, name: str) -> dict[str, Any] | None:
+    """The last canary of a name, as `CanaryTrial.to_json`, with the counts and the verdict of now while it runs.
+
+    A judge that is gone is started again. None if the name never had a canary.
+
+    Raises
+    ------
+    RegistryError
+        There is no such model.
+    """
+    registry.existing(store, name)
+    last = canaries.last(store, name)
+    if last is None or last.ended is not None:
+        return None if last is None else last.to_json()
+    resume_judge(store, name)
+    counts = canary_labels.counts(store, last)
+    verdict = canary_judge.judge(store, last, dt.datetime.now(dt.UTC))
+    return {**last.to_json(), "counts": counts, "verdict": verdict.to_json()}
+
+
+def resume_judge(store: Store, name: str) -> None:
+    """Have a judge of the canary of a name on the cluster that serves it, if that can be reached."""
+    with contextlib.suppress(errors.ClusterError):
+        if endpoints.reach(store, name) is not None:
+            canary_judge.resume(store, name)
 
 
 def recover(store: Store, names: Iterable[str], tell: Tell = locks.to_stderr) -> None:

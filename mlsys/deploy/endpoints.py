@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from mlsys import cluster, errors, recipe, registry
 from mlsys.deploy import serving
@@ -24,6 +25,12 @@ class Endpoints(Protocol):
 
     def serve(self, entry: LedgerEntry, settings: recipe.DeploySection) -> Endpoint:
         """Serve a version under its name, and return when the answers name its digest."""
+
+    def endpoint(self, name: str) -> Endpoint | None:
+        """The endpoint of a name as it is; None if there is none."""
+
+    def route(self, name: str, canary: Mapping[str, Any] | None) -> None:
+        """Give a canary a part of the requests of a name, or none."""
 
     def stop(self, name: str) -> bool:
         """End the endpoint of a name."""
@@ -48,7 +55,15 @@ class ServeEndpoints:
 
     def serve(self, entry: LedgerEntry, settings: recipe.DeploySection) -> Endpoint:
         """Serve a version under its name, and return when the answers name its digest."""
-        return serving.start(self._store, entry.name, entry.digest, entry.version, settings)
+        return serving.start(self._store, entry.name, entry.digest, entry.version, settings, follow=True)
+
+    def endpoint(self, name: str) -> Endpoint | None:
+        """The endpoint of a name as it is; None if there is none."""
+        return serving.endpoint(self._store, name)
+
+    def route(self, name: str, canary: Mapping[str, Any] | None) -> None:
+        """Give a canary a part of the requests of a name, or none."""
+        serving.route(self._store, name, canary)
 
     def stop(self, name: str) -> bool:
         """End the endpoint of a name."""

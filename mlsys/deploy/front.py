@@ -2,8 +2,9 @@
 
 Serve decodes headers as UTF-8, takes a request's id for its logs, reads the bodies of requests that wait, and lets a
 client switch time limits off. So a header that is no text is refused here with 400, a body that is announced as too
-long with 413, and the headers that steer Serve are taken away. ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names
-`middlewares`, which Serve calls in each replica and each proxy.
+long with 413, and the headers that steer Serve are taken away. Here the time of a client begins, too
+(`mlsys.deploy.deadlines`), before a request waits for a place in a replica.
+``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names `middlewares`, which Serve calls in each replica and each proxy.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from typing import Any
 from starlette.middleware import Middleware
 
 from mlsys import errors
-from mlsys.deploy import bodies
+from mlsys.deploy import bodies, deadlines
+from mlsys.deploy.answer_writes import written_at_once
+from mlsys.deploy.direct_posts import DirectPosts
+from mlsys.deploy.dispatch import RawHeaders
 from mlsys.deploy.responses import error_body, headers_of, status_of
 
 UNWATCHED = b"x-request-disconnect-disabled"
-STEERING = (UNWATCHED, b"x-request-timeout-seconds")
-"""Headers by which a client would switch off what protects the others."""
+STEERING = (UNWATCHED, b"x-request-timeout-seconds", deadlines.NOTED.encode())
+"""Headers by which a client would switch off what protects the others, or that are ours."""
+
+TIMEOUT = deadlines.TIMEOUT.encode()
 
 SMALL_BODY = 64 * 1024
 """Bytes of a body up to which Serve does not watch whether the client is still there: the answer is made at once, and
@@ -33,6 +39,16 @@ App = Callable[[Scope, Any, Callable[[MutableMapping[str, Any]], Awaitable[None]
 
 body_bytes: int | None = None
 """Bytes of a body at most in this process, as its model allows; None where no model is."""
+
+
+direct: DirectPosts | None = None
+"""What this process answers before Serve's wrappers; None where no model is."""
+
+
+def answer_directly(posts: DirectPosts) -> None:
+    """Answer these requests in this process before Serve's wrappers."""
+    global direct  # noqa: PLW0603 - as `limit_bodies`
+    direct = posts
 
 
 def limit_bodies(most: int) -> None:
@@ -58,17 +74,25 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
+            if direct is not None and await self._answered(direct, scope, send):
+                return
             error = _fault(scope["headers"])
             if error is not None:
                 if error.reason == "too_large" and body_bytes is not None:
                     await bodies.drain(receive, body_bytes)
                 await answer(error, send, as_text="/v2/" in scope["path"])
                 return
-            headers = [pair for pair in scope["headers"] if pair[0] not in STEERING]
+            headers = deadlines.noted([pair for pair in scope["headers"] if pair[0] not in STEERING])
             if body_bytes is not None and scope["method"] == "POST" and _is_small(headers):
                 headers.append((UNWATCHED, b"?1"))
             scope = {**scope, "headers": headers}
+            send = written_at_once(send)
         await self._app(scope, receive, send)
+
+    async def _answered(self, posts: DirectPosts, scope: Scope, send: Any) -> bool:
+        if posts.answer(self._app, scope, send):
+            return True
+        return await posts.has_come(scope, send) and posts.answer(self._app, scope, send)
 
 
 def _is_small(headers: list[tuple[bytes, bytes]]) -> bool:
@@ -79,7 +103,7 @@ def _is_small(headers: list[tuple[bytes, bytes]]) -> bool:
     return False
 
 
-def _fault(headers: list[tuple[bytes, bytes]]) -> errors.PayloadError | None:
+def _fault(headers: RawHeaders) -> errors.PayloadError | None:
     for name, value in headers:
         if name == b"content-length" and body_bytes is not None and value.isdigit():
             if len(value) > 18 or int(value) > body_bytes:
@@ -88,9 +112,16 @@ def _fault(headers: list[tuple[bytes, bytes]]) -> errors.PayloadError | None:
             return errors.PayloadError.header("X-Request-ID", "bytes that are no ASCII", "letters, digits and signs")
         elif name == b"x-request-id" and len(value) > MAX_ID_BYTES:
             return errors.PayloadError.header("X-Request-ID", f"{len(value):,} bytes", f"at most {MAX_ID_BYTES}")
+        elif name == TIMEOUT and not deadlines.is_timeout(value):
+            return deadlines.refusal(value.decode("latin-1"))
         elif not value.isascii() and not _is_text(value):
             return errors.PayloadError.header(name.decode("ascii", "replace"), "bytes that are no UTF-8", "text")
     return None
+
+
+def is_refused(headers: RawHeaders) -> bool:
+    """Tell whether a request of these headers is refused here."""
+    return _fault(headers) is not None
 
 
 def _is_text(value: bytes) -> bool:

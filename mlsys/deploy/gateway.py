@@ -1,12 +1,15 @@
-"""Gateway of the cluster: the Open Inference Protocol at ``/v2`` for clients that know only the host.
+"""Gateway of the cluster, for clients that know only the host: the Open Inference Protocol and MLflow's deployments.
 
 It is one application at the route prefix ``/``, which holds no model and passes each request
-on to the model's own application, within that model's limits.
+on to the model's own application, within that model's limits. ``mlflow.deployments`` finds the
+models at ``/api/2.0/endpoints`` and asks them at ``/endpoints/NAME/invocations``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -23,10 +26,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-import mlsys
 from mlsys import errors
-from mlsys.deploy import api_keys, asgi, bodies
+from mlsys.deploy import api_keys, asgi, binary_tensors, bodies
 from mlsys.deploy.api_keys import KeyRing
+from mlsys.deploy.asgi import RequestForm
+from mlsys.deploy.bodies import Body
 from mlsys.deploy.guard import Guard
 from mlsys.predict.validation import cut
 from mlsys.recipe import LimitsSection, names
@@ -80,12 +84,16 @@ class Gateway:
     def __serve_build_asgi_app__(self) -> Guard:
         routes = [
             Route("/", self._index),
-            Route("/v2", self._server),
+            *(Route(path, self._server) for path in asgi.V2_SERVER),
             Route("/v2/health/live", self._live),
             Route("/v2/health/ready", self._all_ready),
             *(Route(f"{path}/infer", self._infer, methods=["POST"]) for path in asgi.V2_MODEL),
             *(Route(f"{path}/ready", self._ready) for path in asgi.V2_MODEL),
             *(Route(path, self._model) for path in asgi.V2_MODEL),
+            Route("/api/2.0/endpoints/", self._endpoints),
+            Route("/api/2.0/endpoints/{model}", self._endpoint),
+            Route("/endpoints/{model}/invocations", self._invocations, methods=["POST"]),
+            Route("/{model}/{rest:path}", self._early, methods=["GET", "POST", "DELETE"]),
         ]
         app = Starlette(routes=routes, exception_handlers={HTTPException: asgi.failed, Exception: asgi.failed})
         return Guard(app, self._keys)
@@ -99,7 +107,7 @@ class Gateway:
         return JSONResponse({"models": models, "open_inference": "/v2"})
 
     async def _server(self, _: Request) -> Response:
-        return JSONResponse({"name": "mlsys", "version": mlsys.__version__, "extensions": []})
+        return JSONResponse(asgi.server_metadata())
 
     async def _live(self, _: Request) -> Response:
         return JSONResponse({"live": True})
@@ -124,28 +132,59 @@ class Gateway:
             raise HTTPException(404, f"no version '{cut(version)}' of '{name}'; {metadata['versions'][0]} is served")
         return metadata
 
+    async def _endpoints(self, _: Request) -> Response:
+        return JSONResponse({"endpoints": [_mlflow_endpoint(name) for name in self._models]})
+
+    async def _endpoint(self, request: Request) -> Response:
+        name = request.path_params["model"]
+        await self._handle(name)
+        return JSONResponse(_mlflow_endpoint(name))
+
     async def _infer(self, request: Request) -> Response:
+        version = request.path_params.get("version")
+        return await self._passed_on(request, asgi.OPEN_INFERENCE, lambda to, body: to.infer.remote(body, version))
+
+    async def _invocations(self, request: Request) -> Response:
+        return await self._passed_on(request, asgi.MLFLOW, lambda to, body: to.invocations.remote(body))
+
+    async def _early(self, request: Request) -> Response:
+        """A request for a model whose own application Serve does not route yet, as after a start."""
+        name = request.path_params["model"]
+        if name in self._models:
+            raise asgi.overloaded(f"model '{name}' is not ready yet")
+        raise HTTPException(404)
+
+    async def _passed_on(self, request: Request, form: RequestForm, ask: Callable[[Any, Body], Any]) -> Response:
+        """Read the body of a request and let a replica of its model answer it."""
         name = request.path_params["model"]
         handle = await self._handle(name)
-        limits = self._models[name]
+        limits, tensors = self._models[name], form.is_open_inference
         try:
-            body = await bodies.read(request.headers, request.receive, limits.body_bytes, limits.body_seconds)
+            body = await bodies.read(
+                request.headers,
+                request.receive,
+                limits.body_bytes,
+                limits.body_seconds,
+                tensors=tensors,
+                tables=not tensors,
+            )
+            answered = await self._asked(name, ask(handle, body), limits.seconds, body.deadline)
         except errors.PayloadError as error:
-            return asgi.failure(error, as_text=True)
+            return asgi.failure(error, as_text=tensors)
         except bodies.ClientGoneError:
             return Response(status_code=400)
-        response = handle.infer.remote(body, request.path_params.get("version"))
-        status, answer = await self._asked(name, response, limits.seconds)
-        headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
-        return Response(answer, status, headers=headers, media_type=bodies.JSON)
+        return _answer(*answered)
 
-    async def _asked(self, name: str, response: Any, seconds: float) -> Any:
-        """The answer of a model's replica; one that is not there, has no room or no time is 503."""
+    async def _asked(self, name: str, response: Any, seconds: float, deadline: float | None = None) -> Any:
+        """The answer of a model's replica; one that is not there or has no room is 503, one too late 503 or 504."""
+        left = seconds if deadline is None else deadline - time.time()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(left, seconds)):
                 return await response
         except TimeoutError:
             response.cancel()
+            if left < seconds:
+                raise errors.PayloadError.too_late() from None
             raise asgi.overloaded(f"model '{name}' did not answer within {seconds:g} s") from None
         except (BackPressureError, RayServeException, RayError) as error:
             raise asgi.overloaded(f"model '{name}' is overloaded or not ready") from error
@@ -165,6 +204,21 @@ class Gateway:
             except RayServeException as error:
                 raise HTTPException(503, f"model '{name}' is not deployed") from error
         return self._handles[name]
+
+
+def _answer(status: int, body: bytes, json_bytes: str | None) -> Response:
+    """The answer of a replica, as it would have given it itself."""
+    if json_bytes is not None:
+        return Response(body, status, {binary_tensors.HEADER: json_bytes}, bodies.OCTETS)
+    headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return Response(body, status, headers, bodies.JSON)
+
+
+def _mlflow_endpoint(name: str) -> dict[str, Any]:
+    """A model as MLflow's deployment client describes an endpoint (``mlflow.deployments.server.config.Endpoint``)."""
+    model = {"name": name, "provider": "mlsys"}
+    url = f"/endpoints/{name}/invocations"
+    return {"name": name, "endpoint_type": "tabular", "model": model, "endpoint_url": url, "limit": None}
 
 
 def app(args: GatewayArgs | dict[str, Any]) -> Application:

@@ -28,7 +28,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from mlsys.deploy.api_keys import ApiKey, KeyRing
-from mlsys.deploy.dispatch import route_of
+from mlsys.deploy.dispatch import RawHeaders, route_of
 from mlsys.deploy.front import App, Scope, answer
 
 OPEN = frozenset({"/health", "/ready", "/ping", "/version", "/v2/health/live", "/v2/health/ready"})
@@ -39,7 +39,7 @@ ENDS = {"invocations": "predict", "infer": "predict", "batch": "batch", "labels"
 
 ADMIN = frozenset({"/stats", "/metrics"})
 
-_MODEL = re.compile(r"^/v2/models/([^/]+)")
+_MODEL = re.compile(r"^(?:/v2/models|(?:/api/2\.0)?/endpoints)/([^/]+)")
 _READY = re.compile(r"^/v2/models/[^/]+(/versions/[^/]+)?/ready$")
 _BATCH = re.compile(r"^/batch/[^/]+$")
 
@@ -93,7 +93,18 @@ class Guard:
                 return
         await self.app(scope, receive, send)
 
-    def _check(self, path: str, headers: list[tuple[bytes, bytes]]) -> None:
+    def opens(self, path: str, headers: RawHeaders) -> bool:
+        """Tell whether a request needs no key, or has one that may do this and is not counted."""
+        rings = self.rings(self.model)
+        if all(ring.is_open() for ring in rings):
+            return True
+        try:
+            key = _key(rings, headers)
+        except HTTPException:
+            return False
+        return key.may(scope_of(path), self.model) and key.requests_per_second is None
+
+    def _check(self, path: str, headers: RawHeaders) -> None:
         named = None if self.model else _MODEL.match(path)
         model = named[1] if named else self.model
         rings = self.rings(model)
@@ -116,7 +127,7 @@ class Guard:
             raise HTTPException(429, f"this API key may send {rate:g} requests a second to a replica", headers=headers)
 
 
-def _key(rings: Sequence[KeyRing], headers: list[tuple[bytes, bytes]]) -> ApiKey:
+def _key(rings: Sequence[KeyRing], headers: RawHeaders) -> ApiKey:
     text = presented(headers)
     keys = [] if text is None else [key for ring in rings if (key := ring.find(text)) is not None]
     if not keys:
@@ -147,7 +158,7 @@ def scope_of(path: str) -> str | None:
     return "batch" if _BATCH.match(path) else ENDS.get(path.rpartition("/")[2])
 
 
-def presented(headers: list[tuple[bytes, bytes]]) -> str | None:
+def presented(headers: RawHeaders) -> str | None:
     """The key that a request carries, or None."""
     for name, value in headers:
         if name == b"x-api-key":

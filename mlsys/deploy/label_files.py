@@ -76,6 +76,29 @@ def read(store: Store, name: str) -> pl.DataFrame:
     return pl.concat([pl.DataFrame(schema=TYPES), *(part for part in parts if part is not None)])
 
 
+def newer(store: Store, name: str, last: int) -> list[tuple[int, Path]]:
+    """Files after the one with a number, with theirs, in order; a merged one may repeat what others before it said."""
+    return [(_number(path), path) for path in _files(folder_of(store, name)) if _number(path) > last]
+
+
+def received_since(path: Path, second: float) -> pl.DataFrame:
+    """Labels of a file that came after a time, in seconds since 1970; none of one that is damaged.
+
+    Raises
+    ------
+    FileNotFoundError
+        It was merged into another one meanwhile.
+    """
+    since = pl.lit(int(second * 1e6)).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    try:
+        read = pl.scan_parquet(path).filter(pl.col("received_at") >= since, pl.col("label").is_not_null()).collect()
+        return read.select(pl.col(column).cast(kind) for column, kind in TYPES.items())
+    except (OSError, pl.exceptions.PolarsError):
+        if not path.exists():
+            raise FileNotFoundError(path) from None
+        return pl.DataFrame(schema=TYPES)
+
+
 def _merge(folder: Path) -> None:
     """Put the readable files into one; the damaged ones stay where they are."""
     parts = {path: part for path in _files(folder) if (part := _read(path)) is not None}

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -121,14 +121,24 @@ def _row(number: int, row: Any, keys: Sequence[str | None], faults: Faults) -> d
 
 def _text(number: int, label: Any, faults: Faults) -> str | None:
     """A label as the text that is stored; a list of several labels as its JSON."""
-    if label is None or isinstance(label, str):
+    if label is None or (isinstance(label, str) and _is_utf8(label)):
         return label
     if isinstance(label, bool | list):
         return json.dumps(label)
-    if isinstance(label, int | float) and math.isfinite(label):
+    if isinstance(label, int | float) and abs(label) <= sys.float_info.max:
         return repr(label)
-    faults.add(number, "label", json_kind(label), "a class, a number, a list of labels, or null")
+    got = ascii(cut(label, 40)) if isinstance(label, str) else json_kind(label)
+    faults.add(number, "label", got, "a class, a number, a list of labels, or null")
     return None
+
+
+def _is_utf8(text: str) -> bool:
+    """False for half a surrogate pair, which JSON can write and no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _time(number: int, name: str, value: Any, faults: Faults) -> dt.datetime | None:

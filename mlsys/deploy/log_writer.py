@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -39,11 +40,20 @@ from mlsys.store import write_atomic
 VALUE_BYTES = 64
 """Memory of a value of a row beside its text: a Python object and its place in a dict."""
 
-COMPACT_FILES = 64
-"""Files after which a writer compacts the log, so that it stays small where nobody else does: a minute's under load."""
+UNIQUE = frozenset({"prediction_id"})
+"""Texts of the log that never repeat, and cannot be packed. Of other texts a writer makes dictionaries, and it packs by
+the fastest way; dictionaries of numbers are a third of the work of a file, and are left to compaction."""
+
+TOGETHER, PAUSE_S = 128, 0.004
+"""Requests that are made Arrow arrays, or let go, before the event loop has the interpreter alone for a while: those of
+a second at once would delay every request of that moment by tens of milliseconds."""
+
+COMPACT_FILES, BUSY_FILES = 64, 1_024
+"""Files after which a writer compacts the log, so that it stays small where nobody else does: a minute's under load.
+While rows come faster than they are waited for, compaction would hold them up, and more files are let be."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen, as `Request`
 class LoggedRequest:
     """An answered request: its validated rows, the predictions and what was looked up."""
 
@@ -60,7 +70,7 @@ class LoggedRequest:
         """Bytes of memory that the rows take, about: texts and pictures by their length, or by that of the body."""
         ids = sum(map(len, self.ids))
         if isinstance(self.rows, pa.Table):
-            return int(self.rows.nbytes) + ids
+            return int(self.rows.get_total_buffer_size()) + ids
         if body_bytes is not None:  # texts of the rows stood in it
             return ids + body_bytes + VALUE_BYTES * sum(map(len, self.rows))
         values = (value for row in self.rows for value in row.values())
@@ -93,8 +103,7 @@ def _part(requests: Sequence[LoggedRequest]) -> pa.Table:
     # 1. The log's own columns
     counts = [len(request.ids) for request in requests]
     logged_at = _repeated([request.logged_at for request in requests], counts, UTC)
-    values = [value for request in requests for value in request.predictions.prediction.tolist()]
-    scores = [score for request in requests for score in request.predictions.score.tolist()]
+    scores = np.concatenate([request.predictions.score for request in requests])
     unseen, rare = _counts_by_row(requests, rows)
     own = [
         pa.array([name for request in requests for name in request.ids], pa.string()),
@@ -102,7 +111,7 @@ def _part(requests: Sequence[LoggedRequest]) -> pa.Table:
         _event_at(predictor, rows, logged_at),
         _repeated([str(request.entry.version) for request in requests], counts, pa.string()),
         _repeated([request.entry.digest for request in requests], counts, pa.string()),
-        pa.array([json.dumps(value) for value in values] if first.predictions.task.is_classification else values),
+        _values(requests),
         pa.array(scores, pa.float64()),
         _probabilities(requests, counts),
         _repeated([request.latency_ms for request in requests], counts, pa.float64()),
@@ -120,7 +129,18 @@ def _part(requests: Sequence[LoggedRequest]) -> pa.Table:
     return pa.table(columns)
 
 
+def _values(requests: Sequence[LoggedRequest]) -> pa.Array:
+    """The predicted numbers, or classes as JSON, each of which is written once."""
+    if not requests[0].predictions.task.is_classification:
+        return pa.array([value for request in requests for value in request.predictions.prediction.tolist()])
+    values = [value for request in requests for value in request.predictions.prediction.tolist()]
+    texts = {value: json.dumps(value) for value in set(values)}
+    return pa.array([texts[value] for value in values])
+
+
 def _repeated(values: Sequence[Any], counts: Sequence[int], kind: pa.DataType) -> pa.Array:
+    if len(values) == 1:
+        return pa.repeat(pa.scalar(values[0], kind), counts[0])
     return pa.array([value for value, count in zip(values, counts, strict=True) for _ in range(count)], kind)
 
 
@@ -128,8 +148,9 @@ def _probabilities(requests: Sequence[LoggedRequest], counts: Sequence[int]) -> 
     kind = pa.list_(pa.float64())
     if requests[0].predictions.probabilities is None:
         return pa.nulls(sum(counts), kind)
-    rows = [row for request in requests for row in request.predictions.probabilities.tolist()]  # type: ignore[union-attr]
-    return pa.array(rows, kind)
+    rows = np.concatenate([request.predictions.probabilities for request in requests])
+    ends = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
+    return pa.ListArray.from_arrays(ends, pa.array(rows.ravel(), pa.float64()))
 
 
 def _counts_by_row(requests: Sequence[LoggedRequest], rows: pa.Table) -> tuple[list[int], list[int]]:
@@ -286,14 +307,17 @@ class PredictionLog:
             self._changed.wait_for(lambda: self._waiting or self._closing)
             self._changed.wait_for(lambda: self._closing or self._pending >= self.flush_rows, self.flush_s)
             batch, last = [request for request, _ in self._waiting], self._closing
-        written = self._write(batch)
+        written, is_busy = self._write(batch), _num_rows(batch) >= self.flush_rows
         if last:
             return True
+        while batch:  # thousands of objects, whose end would stop the loop as well
+            del batch[-TOGETHER:]
+            time.sleep(0)
         self._note()
         if not written:
             with self._changed:
                 self._changed.wait_for(lambda: self._closing, self.flush_s)
-        elif self._num_files >= COMPACT_FILES:
+        elif self._num_files >= (BUSY_FILES if is_busy else COMPACT_FILES):
             self._num_files = 0
             log_compaction.compact(self.folder)
         return False
@@ -322,17 +346,26 @@ class PredictionLog:
         return True
 
     def _write_file(self, part: Sequence[LoggedRequest]) -> None:
-        table = table_of(part)
+        table = pa.concat_tables([table_of(piece) for piece in self._pieces(part)])
         span = Span(self.writer, self._logged, table.num_rows)
         sink = io.BytesIO()
-        table = table.replace_schema_metadata({SPANS: prediction_log.packed([span])})
-        pq.write_table(table, sink, write_page_checksum=True)
+        table = table.combine_chunks().replace_schema_metadata({SPANS: prediction_log.packed([span])})
+        repeated = [field.name for field in table.schema if pa.types.is_string(field.type) and field.name not in UNIQUE]
+        packing = {name: "none" if name in UNIQUE else "lz4" for name in table.column_names}
+        pq.write_table(table, sink, write_page_checksum=True, use_dictionary=repeated, compression=packing)
         day = part[0].logged_at.date().isoformat()
         write_atomic(self.folder / day / f"{self.writer}-{span.first:012d}.parquet", sink.getvalue())
         self._num_files += 1
 
+    def _pieces(self, part: Sequence[LoggedRequest]) -> Iterator[Sequence[LoggedRequest]]:
+        """Some requests of a file at a time, with a pause between while the log is open."""
+        for begin in range(0, len(part), TOGETHER):
+            if begin and not self._closing:
+                time.sleep(PAUSE_S)
+            yield part[begin : begin + TOGETHER]
+
     def _done(self, part: Sequence[LoggedRequest], *, logged: bool) -> None:
-        count = sum(len(request.ids) for request in part)
+        count = _num_rows(part)
         done = {id(request) for request in part}
         with self._changed:
             if self._is_over:  # they are counted as lost, although the last ones arrived
@@ -357,6 +390,10 @@ class PredictionLog:
         except errors.StoreError:
             logging.getLogger("ray.serve").exception("mlsys: prediction log: %d rows lost: %s", dropped, reason)
         self._noted = dropped
+
+
+def _num_rows(batch: Sequence[LoggedRequest]) -> int:
+    return sum(len(request.ids) for request in batch)
 
 
 def _files(batch: Sequence[LoggedRequest], max_rows: int) -> Iterator[list[LoggedRequest]]:

@@ -8,8 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from mlsys import images
+from mlsys.deploy import deadlines
 from mlsys.deploy.requests import SWITCHES
-from mlsys.deploy.service import LoadedModel
+from mlsys.deploy.service import EXPLAINED_ROWS, LoadedModel
+from mlsys.predict.explanations import MAX_COLUMNS
 from mlsys.reports import page as report
 from mlsys.reports.page import tag
 from mlsys.schema import Column, Kind, Task, arrow_type
@@ -20,16 +22,25 @@ STATUSES = {
     "403": "the API key may not do this",
     "408": "the body did not come in time (deploy.limits.body_seconds)",
     "413": "the body is too long, or has too many rows, columns or pixels (deploy.limits)",
-    "415": "the content type is not application/json in UTF-8, or the content encoding is not gzip or deflate",
+    "415": "the content type is not JSON in UTF-8, nor an Arrow stream, or the content encoding not gzip or deflate",
     "422": "rows do not fit the model; violations list row, field, got and expected",
     "429": "the API key has asked more often than it may",
     "503": "no model is loaded yet, the endpoint is overloaded, or the online store of features does not answer",
+    "504": "the time that X-Request-Timeout-Ms gives was over before the prediction began",
 }
 """HTTP status of a failure → its meaning."""
+
+OF_JOBS = {
+    "404": "there is no such batch job, or no such version of the model",
+    "409": "the batch job ended before; its output stays",
+}
+"""HTTP statuses that batch jobs have beside them."""
 
 
 def document(model: LoadedModel, prefix: str) -> dict[str, Any]:
     """The OpenAPI document of a model whose paths begin with `prefix`."""
+    from mlsys.deploy.batch_endpoint import BatchOrder  # of the cluster's side, which a gateway does not need
+
     name = model.entry.name
     return {
         "openapi": "3.1.0",
@@ -40,15 +51,31 @@ def document(model: LoadedModel, prefix: str) -> dict[str, Any]:
         },
         "paths": {
             f"{prefix}/invocations": {"post": _invocations(model)},
-            f"{prefix}/v2/models/{name}": {"get": _get("inputs and outputs of the model")},
+            f"{prefix}/v2": {"get": _get("name, version and extensions of the server", "InferenceError")},
+            f"{prefix}/v2/health/live": {"get": _get("liveness of this process")},
+            f"{prefix}/v2/health/ready": {"get": _get("readiness of the model", "InferenceError", "503")},
+            f"{prefix}/v2/models/{name}": {"get": _get("inputs and outputs of the model", "InferenceError", "503")},
+            f"{prefix}/v2/models/{name}/ready": {"get": _get("readiness of the model", "InferenceError", "503")},
             f"{prefix}/v2/models/{name}/infer": {"post": _infer(name)},
             f"{prefix}/labels": {"post": _labels()},
+            f"{prefix}/batch": {"post": _submit(), "get": _get("the newest batch jobs", *_BATCH, answer=_JOBS)},
+            f"{prefix}/batch/{{job}}": {
+                "parameters": [_JOB_ID],
+                "get": _get("state, progress and result of a batch job", *_BATCH, "404", answer=_JOB),
+                "delete": _cancel(),
+            },
             f"{prefix}/health": {"get": _get("liveness of this process")},
-            f"{prefix}/ready": {"get": _get("name, version and digest of the loaded model")},
-            f"{prefix}/stats": {"get": _get("requests, errors, latencies and the prediction log")},
+            f"{prefix}/ready": {"get": _get("name, version and digest of the loaded model", "Error", "503")},
+            f"{prefix}/stats": {"get": _get("requests, errors, latencies and the prediction log", "Error")},
         },
         "components": {
-            "schemas": {"Record": record_schema(model), "Error": _ERROR, "InferenceError": _INFERENCE_ERROR}
+            "schemas": {
+                "Record": record_schema(model),
+                "BatchOrder": BatchOrder.model_json_schema(),
+                "BatchJob": _BATCH_JOB,
+                "Error": _ERROR,
+                "InferenceError": _INFERENCE_ERROR,
+            }
         },
     }
 
@@ -73,7 +100,8 @@ def page(model: LoadedModel, prefix: str) -> str:
     example = json.dumps({"dataframe_records": [model.example()]}, indent=2, ensure_ascii=False)
     columns = [[report.code(column.name), column.type, _presence(model, column), column.unit] for column in schema]
     statuses = [[int(status), meaning] for status, meaning in STATUSES.items()]
-    paths = [f"{prefix}/{end}" for end in ("openapi.json", "health", "ready", "stats", f"v2/models/{entry.name}")]
+    ends = ("openapi.json", "health", "ready", "stats", "batch", f"v2/models/{entry.name}")
+    paths = [f"{prefix}/{end}" for end in ends]
     return (
         report.Page(entry.name, f"version {entry.version}, bundle {entry.digest[:12]}")
         .section("Request", f"POST {prefix}/invocations, Content-Type: application/json", tag("pre", example))
@@ -93,7 +121,15 @@ def curl(url: str, example: dict[str, Any]) -> str:
 def _invocations(model: LoadedModel) -> dict[str, Any]:
     rows = {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}
     switches = {name: {"type": "boolean", "default": default} for name, default in SWITCHES.items()}
-    params = {"type": "object", "properties": switches}
+    explain = {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": MAX_COLUMNS,
+        "default": 0,
+        "description": f"columns of an explanation of each row, of which there may be {EXPLAINED_ROWS}; "
+        "the base, these contributions and the rest add up to the margin",
+    }
+    params = {"type": "object", "properties": {**switches, "explain": explain}}
     table = {"type": "object", "required": ["columns", "data"], "properties": {"columns": {}, "data": {}}}
     forms = {
         "dataframe_records": rows,
@@ -150,21 +186,56 @@ def _answer(task: Task) -> dict[str, Any]:
     }
 
 
+def _submit() -> dict[str, Any]:
+    order = {"$ref": "#/components/schemas/BatchOrder"}
+    post = _post(
+        "Put a batch job into the queue", order, "the job that waits, or that the same key made", "Error", _JOB
+    )
+    responses = post["responses"]
+    headers = {"Location": {"description": "where the job is followed", "schema": _TEXT}}
+    return {
+        **post,
+        "parameters": [_TIMEOUT, _IDEMPOTENCY_KEY],
+        "responses": {"202": responses.pop("200") | {"headers": headers}, **responses, **_failures("Error", "404")},
+    }
+
+
+def _cancel() -> dict[str, Any]:
+    stated = _get("give a batch job up", *_BATCH, "404", "409", answer=_JOB)
+    canceled = stated["responses"]["200"]
+    return {**stated, "responses": {**stated["responses"], "202": canceled | {"description": "its worker ends it"}}}
+
+
 def _post(summary: str, body: dict[str, Any], answer: str, error: str, schema: dict[str, Any]) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}}
-    failures = {status: {"description": meaning, "content": content} for status, meaning in STATUSES.items()}
     return {
         "summary": summary,
+        "parameters": [_TIMEOUT],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
             "200": {"description": answer, "content": {"application/json": {"schema": schema}}},
-            **failures,
+            **_failures(error, *STATUSES),
         },
     }
 
 
-def _get(summary: str) -> dict[str, Any]:
-    return {"summary": summary, "responses": {"200": {"description": "OK"}}}
+def _get(
+    summary: str, error: str | None = None, *statuses: str, answer: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """A path that is read; with an `error`, one that may need an API key."""
+    stated = {"description": "OK"} if answer is None else {"description": "OK", "content": _content(answer)}
+    failures = {} if error is None else _failures(error, "401", "403", "429", *statuses)
+    return {"summary": summary, "responses": {"200": stated, **failures}}
+
+
+def _failures(error: str, *statuses: str) -> dict[str, Any]:
+    """Responses of some statuses, with the schema of their body."""
+    content = _content({"$ref": f"#/components/schemas/{error}"})
+    meanings = STATUSES | OF_JOBS
+    return {status: {"description": meanings[status], "content": content} for status in statuses}
+
+
+def _content(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
 
 
 def _looked_up(model: LoadedModel, name: str) -> str | None:
@@ -217,7 +288,35 @@ def _presence(model: LoadedModel, column: Column) -> str:
     return looked_up if looked_up.startswith("looked up") else f"{looked_up}; {presence}"
 
 
+_TIMEOUT = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "description": "milliseconds for which the client waits: a prediction that has not begun by then is not made",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 10**deadlines.MAX_DIGITS - 1},
+}
 _TEXT = {"type": "string"}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "a request that is sent again with it gets the job that the first one made",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+_JOB_ID = {"name": "job", "in": "path", "required": True, "schema": _TEXT}
+_BATCH_JOB: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "state", "model", "input", "output", "progress", "result", "error", "location"],
+    "properties": {
+        "id": _TEXT,
+        "state": {"enum": ["queued", "running", "canceling", "succeeded", "failed", "canceled"]},
+        "location": _TEXT,
+        "progress": {"type": "object", "description": "fragments that are done, of how many, and their rows"},
+        "result": {"type": ["object", "null"]},
+        "error": {"type": ["string", "null"]},
+    },
+}
+_JOB = {"$ref": "#/components/schemas/BatchJob"}
+_JOBS = {"type": "object", "required": ["jobs"], "properties": {"jobs": {"type": "array", "items": _JOB}}}
+_BATCH = ("Error", "503")
 _VIOLATION = {"row": {"type": ["integer", "string"]}, "field": _TEXT, "got": _TEXT, "expected": _TEXT}
 _VIOLATIONS = {"type": "array", "items": {"type": "object", "properties": _VIOLATION}}
 _FAILURE = {"code": _TEXT, "message": _TEXT, "violations": _VIOLATIONS}

@@ -20,7 +20,7 @@ from mlsys.predict.coercion import to_json
 from mlsys.predict.validation import MAX_VIOLATIONS
 from mlsys.schema import Task, arrow_type
 
-PAYLOAD_STATUS = {"malformed": 400, "too_slow": 408, "too_large": 413, "content_type": 415}
+PAYLOAD_STATUS = {"malformed": 400, "too_slow": 408, "too_large": 413, "content_type": 415, "too_late": 504}
 """Reason of a `PayloadError` → HTTP status."""
 
 STATUS: dict[type[Exception], HTTPStatus] = {
@@ -54,6 +54,9 @@ def mlflow(answer: Answer) -> dict[str, Any]:
         body["features"] = [{name: _features(row.get(name)) for name in names} for row in answer.looked.features]
     if request.counts:
         body["rare"] = predictions.rare
+    if answer.explanations is not None:
+        explained = answer.explanations
+        body["explanations"] = {"scale": explained.scale, "rows": explained.largest(request.explain)}
     return body
 
 

@@ -9,7 +9,8 @@
 
 What fails in 1 or 3 changes nothing: the version before serves, and the alias means it. A process that dies on the way
 leaves the line of 2, from which the next command goes on (`recover`): it settles what the endpoint serves already, or
-takes back what it does not. MLflow is told afterwards, outside of the lock (`mlsys.registry.mlflow_mirror`).
+takes back what it does not. A canary that runs beside the alias ends with this, too. MLflow is told afterwards, outside
+of the lock (`mlsys.registry.mlflow_mirror`).
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlsys import errors, locks, recipe, registry
+from mlsys.deploy import canary_labels
 from mlsys.deploy.endpoints import Endpoints
 from mlsys.deploy.rehearsal import rehearse
 from mlsys.deploy.serving import Configured, Endpoint
-from mlsys.registry import LedgerEntry, Move, ledger
+from mlsys.registry import LedgerEntry, Move, canaries, ledger
+from mlsys.registry.canaries import CanaryTrial, Ending
 from mlsys.store import Store
 
 Tell = Callable[[str], None]
@@ -40,6 +43,8 @@ class Transition:
         The endpoint that answers with the version; None where the alias moved alone, for the reason in `alone`.
     is_new
         The alias or the endpoint changed.
+    trial
+        The canary that this began, ended or found; None without one.
     """
 
     entry: LedgerEntry
@@ -48,6 +53,7 @@ class Transition:
     endpoint: Endpoint | None
     is_new: bool
     alone: str = ""
+    trial: CanaryTrial | None = None
 
 
 def put(
@@ -81,14 +87,17 @@ def put(
     with registry.locked(store, entry.name, "deploy", tell):
         recover(store, entry.name, endpoints, tell)
         sections = dict(registry.settings(store, entry.name) if sections is None else sections)
-        settings = _section(sections, alias)
+        settings = section(sections, alias)
+        trial = _trial(store, entry.name, alias)
         running = None if endpoints is None else endpoints.configured(entry.name)
         alone = _alone(entry.name, alias, endpoints, running, may_start=may_start)
         before = registry.meant(store, entry.name, alias)
-        is_served = bool(alone) or (running is not None and running.digest == entry.digest)
+        is_known = before == entry and running is not None and running.digest == entry.digest
+        is_served = bool(alone) or (running is not None and running.digest == entry.digest and trial is None)
         intent: Move | None = None
         if before != entry or not is_served:
-            rehearse(store, entry, settings.lookup)
+            if not is_known:
+                rehearse(store, entry, settings.lookup)
             facts = {"sections": sections, **_place(endpoints, running)}
             ending = then if before != entry else "served"
             intent = registry.intend(store, entry, alias, reason=reason, then=ending, facts=facts)
@@ -96,13 +105,17 @@ def put(
         if not alone and endpoints is not None:
             endpoint = _serve(store, entry, settings, endpoints, intent)
         _settle(store, entry, intent, sections, endpoint, endpoints)
-    return Transition(entry, alias, before, endpoint, is_new=intent is not None, alone=alone)
+        if trial is not None:
+            trial = end_trial(store, trial, "promoted" if trial.entry == entry else "taken_back", reason)
+    return Transition(entry, alias, before, endpoint, is_new=intent is not None, alone=alone, trial=trial)
 
 
 def rollback(
     store: Store, name: str, alias: str, endpoints: Endpoints | None, *, reason: str, tell: Tell = locks.to_stderr
 ) -> Transition:
     """Let the alias mean what it meant before, and the endpoint answer with it, if one serves this alias.
+
+    While a canary runs beside what the alias means, it is the canary that is taken back, and the alias stays.
 
     Raises
     ------
@@ -111,6 +124,9 @@ def rollback(
     """
     with registry.locked(store, name, "rollback", tell):
         recover(store, name, endpoints, tell)
+        trial = _trial(store, name, alias)
+        if trial is not None:
+            return put(store, trial.stable, alias, endpoints, reason=reason, may_start=False, tell=tell)
         entry = registry.before(store, name, alias)
         return put(store, entry, alias, endpoints, reason=reason, then="rollback", may_start=False, tell=tell)
 
@@ -134,6 +150,9 @@ def undeploy(
             alias = running.alias if running is not None else None
             entry = registry.meant(store, name, alias) if alias is not None else None
             ledger.write(store, "undeploy", entry or newest, alias, reason=reason)
+        trial = canaries.running(store, name)
+        if trial is not None:
+            end_trial(store, trial, "taken_back", reason)
     return is_ended
 
 
@@ -153,7 +172,7 @@ def recover(store: Store, name: str, endpoints: Endpoints | None, tell: Tell = l
         tell(f"{begun} taken back, no endpoint serves it")
         return registry.withdraw(store, intent, "its process ended before an endpoint served it")
     try:
-        endpoint = _serve(store, intent.entry, _section(sections, running.alias), endpoints, intent)
+        endpoint = _serve(store, intent.entry, section(sections, running.alias), endpoints, intent)
     except errors.MlsysError as error:
         tell(f"{begun} taken back, {' '.join(str(error).split())}")
         return None
@@ -161,7 +180,19 @@ def recover(store: Store, name: str, endpoints: Endpoints | None, tell: Tell = l
     return _settle(store, intent.entry, intent, sections, endpoint, endpoints)
 
 
-def _section(sections: Mapping[str, Any], alias: str) -> recipe.DeploySection:
+def end_trial(store: Store, trial: CanaryTrial, ending: Ending, reason: str) -> CanaryTrial:
+    """Write how a canary ended, with what was counted in its last step; the caller holds the name's lock."""
+    counts = canary_labels.counts(store, trial)
+    return canaries.end(store, trial, ending, reason, counts)
+
+
+def _trial(store: Store, name: str, alias: str) -> CanaryTrial | None:
+    """The canary that runs beside what an alias means."""
+    trial = canaries.running(store, name)
+    return trial if trial is not None and trial.alias == alias else None
+
+
+def section(sections: Mapping[str, Any], alias: str) -> recipe.DeploySection:
     """The section ``deploy``, by default as a recipe has it without one."""
     return recipe.DeploySection.model_validate({**sections.get("deploy", {}), "alias": alias})
 
@@ -210,7 +241,7 @@ def _take_back(store: Store, intent: Move, endpoints: Endpoints) -> None:
         LedgerEntry(intent.name, version, digest) if version and digest else registry.meant(store, intent.name, alias)
     )
     if before is not None and "served" in intent.facts:
-        endpoints.serve(before, _section(registry.settings(store, intent.name), alias))
+        endpoints.serve(before, section(registry.settings(store, intent.name), alias))
     else:
         endpoints.stop(intent.name)
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mlsys.deploy.requests import Request, check_ids
@@ -15,6 +16,12 @@ from mlsys.reports import formats
 _VARIANTS = "89ab"
 """First digits of the fourth group: the variant of RFC 9562 and two random bits."""
 
+_FEW = 32
+"""Ids up to which they are put together one by one; of more, all digits are put in their places at once."""
+
+_DIGIT_PLACES = [place for place in range(36) if place not in (8, 13, 18, 23)]
+"""Places of the digits in the text of a UUID, between hyphens."""
+
 
 def new_ids(count: int) -> list[str]:
     """Draw random UUIDs (RFC 9562, version 4), with one call of the system for all.
@@ -22,9 +29,17 @@ def new_ids(count: int) -> list[str]:
     >>> [len(name) for name in new_ids(2)]
     [36, 36]
     """
-    drawn = os.urandom(16 * count).hex()
-    digits = (drawn[start : start + 32] for start in range(0, 32 * count, 32))
-    return [f"{d[:8]}-{d[8:12]}-4{d[13:16]}-{_VARIANTS[int(d[16], 16) & 3]}{d[17:20]}-{d[20:]}" for d in digits]
+    if count < _FEW:
+        drawn = os.urandom(16 * count).hex()
+        digits = (drawn[start : start + 32] for start in range(0, 32 * count, 32))
+        return [f"{d[:8]}-{d[8:12]}-4{d[13:16]}-{_VARIANTS[int(d[16], 16) & 3]}{d[17:20]}-{d[20:]}" for d in digits]
+    drawn_bytes = np.frombuffer(bytearray(os.urandom(16 * count)), np.uint8).reshape(count, 16)
+    drawn_bytes[:, 6] = drawn_bytes[:, 6] & 0x0F | 0x40  # the version, in the four highest bits
+    drawn_bytes[:, 8] = drawn_bytes[:, 8] & 0x3F | 0x80  # the variant, in the two highest
+    letters = np.full((count, 36), ord("-"), np.uint8)
+    letters[:, _DIGIT_PLACES] = np.frombuffer(drawn_bytes.tobytes().hex().encode(), np.uint8).reshape(count, 32)
+    text = letters.tobytes().decode("ascii")
+    return [text[start : start + 36] for start in range(0, 36 * count, 36)]
 
 
 def of_rows(
@@ -37,8 +52,8 @@ def of_rows(
     RequestError
         There are more or fewer ids than rows, or one is no text that a log can hold.
     """
-    faults = Faults()
     if request.ids is not None:
+        faults = Faults()
         if len(request.ids) != count:
             faults.add("all", "prediction_ids", formats.count(len(request.ids), "id"), f"{count}, one for each row")
         refuse(faults)
@@ -50,6 +65,7 @@ def of_rows(
     else:
         sent = [row.get(id_column) for row in rows]
     ids = _completed([None if value is None or value == "" else str(value) for value in sent])
+    faults = Faults()
     check_ids(ids, id_column, faults)
     refuse(faults)
     return ids

@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime as dt
+import math
 import time
 from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,19 +24,25 @@ from mlsys import bundle, errors, images
 from mlsys.deploy import row_ids
 from mlsys.deploy.log_writer import LoggedRequest, PredictionLog
 from mlsys.deploy.requests import Request
+from mlsys.deploy.split_bodies import SplitReader
 from mlsys.deploy.telemetry import Histogram, MetricValues, Tags
 from mlsys.features.online.lookup import StoreSource, open_store
 from mlsys.features.online.online_store import is_remote
 from mlsys.features.online.views import instant
 from mlsys.predict import Predictions, Predictor
+from mlsys.predict.explanations import Explanations
 from mlsys.predict.feature_lookup import LookupResult
 from mlsys.predict.image_measures import pictures
+from mlsys.predict.validation import refuse, violation
 from mlsys.registry import LedgerEntry
 from mlsys.schema import Role, arrow_type
 from mlsys.store import Store
 
 FEW_ROWS = 16
 """Requests of up to this many rows are predicted row by row, larger ones as an Arrow table."""
+
+EXPLAINED_ROWS = 100
+"""Rows of a request that are explained at most: of a large forest a row takes tenths of a second."""
 
 LATENCIES = 2_048
 """Number of the last requests over which latency quantiles are taken."""
@@ -55,6 +63,11 @@ class LoadedModel:
     def takes_pictures(self) -> bool:
         """True if requests carry pictures, which take tens of milliseconds each to decode."""
         return bool(pictures(self.predictor.bundle.schema))
+
+    @cached_property
+    def split_reader(self) -> SplitReader:
+        """Reader of long bodies in the form ``dataframe_split``."""
+        return SplitReader(self.predictor.contract)
 
     @cached_property
     def id_column(self) -> str | None:
@@ -99,19 +112,45 @@ class LoadedModel:
         return {"name": self.entry.name, "version": self.entry.version, "digest": self.entry.digest}
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Predictions for a request, with the ids of its rows and what was looked up for them."""
+class AnsweringModel(Protocol):
+    """The model that gave an answer, as far as answers name it: this process need not have it."""
 
-    model: LoadedModel
+    @property
+    def entry(self) -> LedgerEntry: ...
+
+    @property
+    def id_column(self) -> str | None: ...
+
+    @property
+    def identity(self) -> dict[str, Any]: ...
+
+
+@dataclass(slots=True)  # not frozen, as `Request`
+class Answer:
+    """Predictions for a request, with the ids of its rows, what was looked up, its conformed rows, and the time.
+
+    Without `rows` it was logged elsewhere.
+    """
+
+    model: AnsweringModel
     predictions: Predictions
     ids: list[str]
     request: Request
     looked: LookupResult | None = None
+    rows: pa.Table | list[dict[str, Any]] | None = None
+    latency_ms: float = 0.0
+    explanations: Explanations | None = None
+
+
+Responder = Callable[[LoadedModel, Request], Answer]
+"""The way from a request to its answer: that of a service, or that of a router between two versions."""
+
+Division = Callable[[LoadedModel, Request], tuple[Responder, bool]]
+"""The way of a request, and whether it leads to another process, for which the event loop is not to wait."""
 
 
 def load(store: Store, entry: LedgerEntry, lookup: str = "none") -> LoadedModel:
-    """Open and verify a bundle, and predict its example so that the first request is not slow.
+    """Open and verify a bundle, and prepare it so that the first request is not slow.
 
     `lookup` is the address of the online store of features, as ``deploy.lookup`` of a recipe.
 
@@ -122,7 +161,7 @@ def load(store: Store, entry: LedgerEntry, lookup: str = "none") -> LoadedModel:
     """
     source = None if lookup == "none" else StoreSource(open_store(lookup, store.root))
     predictor = Predictor(bundle.open(store, entry.digest), source=source)
-    predictor.rows([predictor.bundle.example])
+    predictor.prepare()
     return LoadedModel(entry, predictor, waits=predictor.lookup is not None and is_remote(lookup))
 
 
@@ -133,10 +172,14 @@ class Service:
         self.name = name
         self.log = log
         self.model: LoadedModel | None = None
+        self.respond: Responder = self.answer  # while there is a canary, the router's
+        self.divide: Division | None = None  # while a canary has a process of its own, the router's
+        self.canary: dict[str, Any] | None = None
         self.refused: dict[str, str] | None = None  # the version that did not load, while the one before answers
         self.started_at = dt.datetime.now(dt.UTC)
         self._statuses: Counter[int] = Counter()
         self._looked: dict[str, Counter[str]] = {}
+        self.num_at_once = 0  # requests that `mlsys.deploy.direct_posts` answered
         self._num_rows = 0
         self._num_unseen = 0
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
@@ -152,23 +195,43 @@ class Service:
         StoreError
             The online store of features does not answer, or lacks a table.
         """
+        return self.finish(self.compute(model, request))
+
+    def compute(self, model: LoadedModel, request: Request) -> Answer:
+        """Predict the rows of a request, and neither log nor count them; errors are those of `answer`."""
         start = time.perf_counter()
         predictor = model.predictor
+        if request.explain and request.num_rows > EXPLAINED_ROWS:
+            expected = f"at most {EXPLAINED_ROWS} rows a request; `mlsys predict --explain` takes any number"
+            refuse([violation("all", "params.explain", f"{request.num_rows:,} rows", expected)])
         rows, looked = _conformed(predictor, request)
         ids = row_ids.of_rows(model.id_column, request, rows, request.num_rows)
         predictions = predictor.conformed_table(rows) if isinstance(rows, pa.Table) else predictor.conformed_rows(rows)
+        explained = predictor.explain(rows, predictions) if request.explain else None
+        latency_ms = (time.perf_counter() - start) * 1e3
+        return Answer(model, predictions, ids, request, looked, rows, latency_ms, explained)
+
+    def finish(self, answer: Answer) -> Answer:
+        """Log and count what was computed, because it is what the client gets."""
+        model, predictions, ids, looked = answer.model, answer.predictions, answer.ids, answer.looked
         if looked is not None:
             for name, counts in looked.counts.items():
-                self._looked.setdefault(name, Counter()).update(counts)
+                total = self._looked.setdefault(name, Counter())
+                for status, count in counts.items():
+                    total[status] += count
         self._num_rows += len(ids)
         if predictions.unseen:
             self._num_unseen += sum(predictions.unseen.values())
-        if self.log is not None and ids:
-            latency_ms = (time.perf_counter() - start) * 1e3
+        if self.log is not None and ids and answer.rows is not None and isinstance(model, LoadedModel):
             now = dt.datetime.now(dt.UTC)
-            answered = LoggedRequest(predictor, model.entry, rows, predictions, ids, now, latency_ms, looked)
-            self.log.add(answered, request.num_bytes)
-        return Answer(model, predictions, ids, request, looked)
+            facts = (answer.rows, predictions, ids, now, answer.latency_ms, looked)
+            self.log.add(LoggedRequest(model.predictor, model.entry, *facts), answer.request.num_bytes)
+        return answer
+
+    @property
+    def canary_routes(self) -> bool:
+        """True while a router divides the requests between two versions."""
+        return self.respond != self.answer
 
     def count(self, status: int, latency_ms: float) -> None:
         """Count a finished request."""
@@ -187,8 +250,11 @@ class Service:
         return {
             "model": self.model.identity if self.model else None,
             "refused": self.refused,
+            "canary": self.canary,
+            "paths": self.model.predictor.paths() if self.model else {},
             "started_at": self.started_at.isoformat(),
             "requests": self._statuses.total(),
+            "at_once": self.num_at_once,
             "rows": self._num_rows,
             "errors": {str(status): count for status, count in sorted(self._statuses.items()) if status >= 400},
             "latency_ms": {f"p{q}": round(float(np.percentile(latencies, q)), 3) for q in percentiles},
@@ -229,11 +295,44 @@ def _conformed(predictor: Predictor, request: Request) -> tuple[pa.Table | list[
     """Validate the rows of a request, look up their features, and return few rows as records, others as a table."""
     contract, lookup = predictor.contract, predictor.lookup
     is_few = request.num_rows <= FEW_ROWS
+    if not is_few and request.records is not None and lookup is None:
+        columns = _same_columns(request.records)
+        if columns is not None:
+            with contextlib.suppress(errors.RequestError):  # whose faults are told row by row, below
+                return contract.columns(columns), None
     if is_few or request.records is not None:
         sent = request.as_records()
         records, looked = (contract.records(sent), None) if lookup is None else lookup.records(sent)
         return (records if is_few else contract.arrow(records)), looked
     return (contract.columns(request.columns), None) if lookup is None else lookup.columns(request.columns)
+
+
+def _same_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]] | None:
+    """The columns of records that all have the same names; None where they differ."""
+    names = list(records[0])
+    if any(len(record) != len(names) for record in records):
+        return None
+    try:
+        return {name: [record[name] for record in records] for name in names}
+    except KeyError:
+        return None
+
+
+def check_finite(answer: Answer) -> None:
+    """Refuse an answer with a number that is none, in its predictions or in what explains them.
+
+    Raises
+    ------
+    ArithmeticError
+        There is one.
+    """
+    predictions, explained = answer.predictions, answer.explanations
+    numbers = [predictions.score if predictions.probabilities is None else predictions.probabilities]
+    if explained is not None:
+        numbers += [explained.base, explained.contributions]
+    for each in numbers:
+        if not math.isfinite(float(np.sum(each))) and not np.isfinite(each).all():
+            raise ArithmeticError("a number that is not finite")
 
 
 def check_pixels(predictor: Predictor, request: Request, most: int) -> None:
@@ -254,7 +353,9 @@ def check_pixels(predictor: Predictor, request: Request, most: int) -> None:
 
 
 def _stated_pixels(text: Any) -> int:
-    """Pixels that the header of a picture in base64 states; 0 for what is none, which is refused later."""
+    """Pixels that the header of a picture, bytes or base64, states; 0 for what is none, which is refused later."""
+    if isinstance(text, bytes):
+        return images.stated_pixels(text)
     if not isinstance(text, str):
         return 0
     with contextlib.suppress(ValueError):

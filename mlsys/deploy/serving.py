@@ -19,26 +19,30 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from mlsys import bundle, errors, locks, recipe
+from mlsys import bundle, cluster, errors, locks, recipe
+from mlsys.cluster.priority import SERVING
 from mlsys.deploy import api_keys, gateway, openapi
+from mlsys.recipe.columns import span_us
 from mlsys.recipe.names import model_name
 from mlsys.store import Store, write_json
 
 MODEL_APP = "mlsys.deploy.online:app"
+TOGETHER_APP = "mlsys.deploy.together:app"
+"""Applications of one model, and of many, which has the address ``/`` in place of the gateway."""
 
 LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
 """Serve's access log would cost as much as an answer, and the prediction log has every request already.
 
 Without the level Serve makes a record of each request, which is thrown away behind it."""
 
-SERVING = "serving.json"
-"""File beside the cluster's state: the address of the cluster on which something is served."""
-
 DRAIN_S = 20.0
 """Longest wait for a replica that ends: its requests are answered and its log is written, which takes a second."""
 
 READY_S = 120.0
 """Longest wait for an endpoint: a replica starts in seconds, on a busy laptop in tens of seconds."""
+
+LOOK_BACK_S = (11.0, 30.0)
+"""Least and usual seconds over which Serve counts requests in progress; replicas report them every ten."""
 
 POLL_S = 0.05
 """Seconds between two requests that ask whether an endpoint is ready."""
@@ -57,8 +61,12 @@ class Endpoint:
     was_served: bool
 
 
-def start(store: Store, name: str, digest: str, version: int, settings: recipe.DeploySection) -> Endpoint:
+def start(
+    store: Store, name: str, digest: str, version: int, settings: recipe.DeploySection, *, follow: bool = False
+) -> Endpoint:
     """Serve a bundle in place of the one that is served, if any; return when it answers.
+
+    With `follow`, the replicas take later moves of the alias from the ledger.
 
     Ray must be connected. If the bundle is served already, nothing changes. Serve has one
     address for the cluster: where it runs already, host and port of `settings` are ignored.
@@ -77,7 +85,7 @@ def start(store: Store, name: str, digest: str, version: int, settings: recipe.D
         _mark(store)
         was_served = _get(f"{root}/{name}/ready", "model", "digest") == digest
         before = _running(client).get(name)
-        _apply(client, [application(store, name, digest, version, settings)], without=())
+        _apply(client, [application(store, name, digest, version, settings, follow=follow)], without=())
     try:
         _wait_until_served(client, root, name, digest, answers=2 * settings.max_replicas)
     except errors.ClusterError:
@@ -85,11 +93,61 @@ def start(store: Store, name: str, digest: str, version: int, settings: recipe.D
             with _locked(store):
                 _apply(client, [before], without=())
         raise
+    return _described(store, root, name, was_served=was_served)
+
+
+def endpoint(store: Store, name: str) -> Endpoint | None:
+    """Describe the endpoint of a name that is served already; None if none answers. Ray must be connected."""
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None or name not in _running(client):
+        return None
+    try:
+        return _described(store, _root(client), name, was_served=True)
+    except OSError:
+        return None
+
+
+def _described(store: Store, root: str, name: str, *, was_served: bool) -> Endpoint:
     url = f"{root}/{name}"
     example: dict[str, Any] = _get(
         f"{url}/openapi.json", "components", "schemas", "Record", "example", headers=api_keys.owner_headers(store)
     )
     return Endpoint(url, openapi.curl(url, example), _proxy(root), was_served)
+
+
+def put(
+    store: Store, app: dict[str, Any], settings: recipe.DeploySection, obstacle: Callable[[str], str | None]
+) -> str:
+    """Serve an application, and return the cluster's address for clients once nothing stands in its way any more.
+
+    Raises
+    ------
+    ClusterError
+        Its address is taken, or it does not become ready; then what was served before stays.
+    """
+    with _locked(store):
+        client = _client(store, settings)
+        root, name = _root(client), app["name"]
+        _mark(store)
+        before = _running(client).get(name)
+        _apply(client, [app], without=(gateway.NAME,))
+    try:
+        _wait_until_none(lambda: _state(client, root, name) or obstacle(root), root, name)
+    except errors.ClusterError:
+        with _locked(store):
+            _apply(client, [] if before is None else [before], without=(name,))
+        raise
+    return root
+
+
+def _state(client: Any, root: str, name: str) -> str | None:
+    """Why an application does not run yet; None if it does."""
+    app = client.get_serve_status(name).app_status
+    if app.status == "DEPLOY_FAILED":
+        raise _not_ready(root, name, app.message)
+    return None if app.status == "RUNNING" else f"{app.status}: {app.message}"
 
 
 def stop(store: Store, name: str) -> bool:
@@ -105,14 +163,28 @@ def stop(store: Store, name: str) -> bool:
     return True
 
 
+def withdraw(store: Store, name: str) -> None:
+    """Take a model's application out of the configuration, and wait for nothing: a replica may do so with its own."""
+    from ray.serve.context import _get_global_client
+
+    with _locked(store):
+        client = _get_global_client(raise_if_no_controller_running=False)
+        if client is not None and name in _running(client):
+            _apply(client, [], without=(name,))
+
+
 @dataclass(frozen=True)
 class Configured:
-    """The version that Serve is told to serve under a name, by its alias; digest and version are None if unsaid."""
+    """The version that Serve is told to serve under a name, by its alias; digest and version are None if unsaid.
+
+    `canary` is the version that gets a part of the requests, as `mlsys.deploy.online.CanaryChoice` has it.
+    """
 
     alias: str
     digest: str | None
     version: int | None
     url: str
+    canary: Mapping[str, Any] | None = None
 
 
 def configured(name: str) -> Configured | None:
@@ -126,7 +198,30 @@ def configured(name: str) -> Configured | None:
     (deployment,) = app["deployments"]
     choice = {**((app.get("args") or {}).get("choice") or {}), **(deployment.get("user_config") or {})}
     url = f"{_root(client)}/{name}"
-    return Configured(choice.get("alias", "champion"), choice.get("digest"), choice.get("version"), url)
+    known = (choice.get("alias", "champion"), choice.get("digest"), choice.get("version"))
+    return Configured(*known, url, choice.get("canary"))
+
+
+def route(store: Store, name: str, canary: Mapping[str, Any] | None) -> None:
+    """Give a canary a part of the requests of a name that is served, or none; its replicas hear of it in a second.
+
+    Raises
+    ------
+    ClusterError
+        The name is not served.
+    """
+    from ray.serve.context import _get_global_client
+
+    with _locked(store):
+        client = _get_global_client(raise_if_no_controller_running=False)
+        app = None if client is None else _running(client).get(name)
+        if app is None:
+            where, expected = f"deploy: endpoint '{name}'", "a model that is served"
+            raise errors.ClusterError.build(where, got="nothing", expected=expected, hint=f"mlsys deploy {name}")
+        (deployment,) = app["deployments"]
+        config = {key: value for key, value in (deployment.get("user_config") or {}).items() if key != "canary"}
+        config |= {} if canary is None else {"canary": dict(canary)}
+        _apply(client, [{**app, "deployments": [{**deployment, "user_config": config}]}], without=())
 
 
 def answered_digest(url: str) -> str | None:
@@ -135,7 +230,9 @@ def answered_digest(url: str) -> str | None:
     return identity.get("digest") if isinstance(identity, dict) else None
 
 
-def application(store: Store, name: str, digest: str, version: int, settings: recipe.DeploySection) -> dict[str, Any]:
+def application(
+    store: Store, name: str, digest: str, version: int, settings: recipe.DeploySection, *, follow: bool = False
+) -> dict[str, Any]:
     """Build the model's application in Serve's configuration.
 
     Raises
@@ -147,42 +244,62 @@ def application(store: Store, name: str, digest: str, version: int, settings: re
         model_name(name)
     except ValueError as error:
         raise errors.RecipeError.build("recipe: 'name'", got=name, expected=str(error)) from None
+    args, options = of_settings(store, settings)
+    choice = {"alias": settings.alias, "digest": digest, "version": version}
+    model = {"name": "Model", "user_config": choice | ({"follow": True} if follow else {}), **options}
+    own = {"name": name, "choice": None}  # user_config names the version
+    return application_of(name, f"/{name}", MODEL_APP, own | args, model)
+
+
+def _autoscaling(settings: recipe.DeploySection) -> dict[str, Any]:
+    """Serve's autoscaling: an endpoint that may sleep begins awake, and sleeps when `deploy.idle` is over.
+
+    Serve counts requests in progress over a window, which has to pass first; the delay is what is left of the time.
+    """
+    scaling = {
+        "min_replicas": settings.min_replicas,
+        "max_replicas": max(settings.min_replicas, settings.max_replicas),
+        "target_ongoing_requests": settings.target_ongoing_requests,
+    }
+    if settings.min_replicas > 0:
+        return scaling
+    idle_s = span_us(settings.idle) / 1e6
+    window_s = min(LOOK_BACK_S[1], max(LOOK_BACK_S[0], idle_s / 2))
+    delay_s = max(0.0, idle_s - window_s)
+    return scaling | {"initial_replicas": 1, "look_back_period_s": window_s, "downscale_to_zero_delay_s": delay_s}
+
+
+def of_settings(store: Store, settings: recipe.DeploySection) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments of replicas and the options of a deployment that a recipe's settings mean."""
     args = {
-        "name": name,
         "store": str(store.root),
-        "choice": None,  # user_config names the version
         "log": {"enabled": settings.log, "max_pending_rows": max(100_000, settings.limits.rows)},
         "lookup": settings.lookup,
         "limits": settings.limits.model_dump(mode="json"),
         "batch": settings.batch.model_dump(mode="json"),
     }
-    autoscaling = {
-        "min_replicas": settings.min_replicas,
-        "max_replicas": max(settings.min_replicas, settings.max_replicas),
-        "target_ongoing_requests": settings.target_ongoing_requests,
-    }
-    model = {
-        "name": "Model",
-        "user_config": {"alias": settings.alias, "digest": digest, "version": version},
+    options = {
         "max_ongoing_requests": settings.max_ongoing_requests,
         "max_queued_requests": settings.limits.queue,
         "backpressure_config": {"status_code": 503, "retry_after_s": 1},
         "graceful_shutdown_wait_loop_s": 0.5,
         "graceful_shutdown_timeout_s": DRAIN_S,
-        "autoscaling_config": autoscaling,
+        "autoscaling_config": _autoscaling(settings),
         "ray_actor_options": {"num_cpus": settings.num_cpus},
     }
-    return _application(name, f"/{name}", MODEL_APP, args, model)
+    return args, options
 
 
-def _application(
+def application_of(
     name: str, prefix: str, builder: str, args: dict[str, Any], deployment: dict[str, Any]
 ) -> dict[str, Any]:
+    """An application of one deployment in Serve's configuration."""
     return {
         "name": name,
         "route_prefix": prefix,
         "import_path": builder,
         "args": args,
+        "runtime_env": cluster.ENDPOINTS,
         "logging_config": LOGGING,
         "deployments": [deployment],
     }
@@ -200,8 +317,16 @@ def _apply(client: Any, applications: Sequence[dict[str, Any]], without: Sequenc
         if app.get("import_path") == MODEL_APP
     }
     stores = {name: store for name in models if (store := merged[name].get("args", {}).get("store"))}
+    together = [name for name, app in merged.items() if app.get("import_path") == TOGETHER_APP]
+    if models and together:
+        raise errors.ClusterError.build(
+            "deploy: address '/'", got=f"models together, and applications of {', '.join(models)}",
+            expected="one or the other on a cluster, for both have this address",
+            hint="`mlsys together stop` ends the first, `mlsys undeploy NAME` one of the others",
+        )  # fmt: skip
     deployment = {"name": "Gateway", "user_config": {"models": models, "stores": stores}}
-    merged[gateway.NAME] = _application(gateway.NAME, "/", "mlsys.deploy.gateway:app", {}, deployment)
+    if models or gateway.NAME in merged:
+        merged[gateway.NAME] = application_of(gateway.NAME, "/", "mlsys.deploy.gateway:app", {}, deployment)
     client.deploy_apps(ServeDeploySchema.model_validate({"applications": list(merged.values())}))
 
 
@@ -223,7 +348,11 @@ def _client(store: Store, settings: recipe.DeploySection) -> Any:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         check_host(store, settings.host)
         port = check_port(settings.host, settings.port)
-        serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": port})
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": settings.host, "port": port},
+            controller_options={"runtime_env": cluster.ENDPOINTS},
+        )
         client = _get_global_client()
     return client
 
@@ -299,11 +428,9 @@ def _wait_until_served(client: Any, root: str, name: str, digest: str, *, answer
 
     def obstacle() -> str | None:
         nonlocal in_a_row
-        app = client.get_serve_status(name).app_status
-        if app.status == "DEPLOY_FAILED":
-            raise _not_ready(root, name, app.message)
-        if app.status != "RUNNING":
-            return f"{app.status}: {app.message}"
+        state = _state(client, root, name)
+        if state is not None:
+            return state
         while in_a_row < answers:
             ready = _get(f"{root}/{name}/ready")
             served = ready["model"]["digest"] if isinstance(ready, dict) else ready

@@ -11,8 +11,9 @@ import os
 import threading
 
 from mlsys import cluster, errors
+from mlsys.cluster.priority import SERVING
 from mlsys.deploy import prediction_log
-from mlsys.deploy.serving import DRAIN_S, SERVING
+from mlsys.deploy.serving import DRAIN_S
 from mlsys.store import Store, read_json
 
 

@@ -80,6 +80,22 @@ GAUGES = {
     "mlsys_refused_version": Description("1 while a version is asked for that does not load"),
 }
 
+MODEL_COUNTERS = COUNTERS | {
+    "mlsys_model_requests": Description("answered requests of a model that shares its replica", ("model", "status")),
+    "mlsys_model_rows": Description("predicted rows of a model that shares its replica", ("model",)),
+    "mlsys_model_loads": Description("times that a model was loaded", ("model",)),
+    "mlsys_model_failed_loads": Description("times that a model did not load", ("model",)),
+    "mlsys_model_evictions": Description("times that a model made room for others", ("model",)),
+    "mlsys_model_load_seconds": Description("seconds in which a model was loaded", ("model",)),
+}
+"""Counters of a replica that holds many models (`mlsys.deploy.model_shelf`); the first ones are of all together."""
+
+MODEL_GAUGES = GAUGES | {
+    "mlsys_models_loaded": Description("models in memory"),
+    "mlsys_models_most_bytes": Description("memory that all models of a replica may take"),
+    "mlsys_model_bytes": Description("memory of a model, 0 while it is not loaded", ("model",)),
+}
+
 
 class RayMetric(Protocol):
     """A metric of Ray, of which a counter has `inc` and a gauge `set`."""
@@ -92,10 +108,16 @@ class RayMetric(Protocol):
 class Exporter:
     """Sends what was added since the last time to the metrics of `make`, by a thread that ends with the process."""
 
-    def __init__(self, read: Callable[[], MetricValues], make: Callable[[str, str, Description], RayMetric]) -> None:
+    def __init__(
+        self,
+        read: Callable[[], MetricValues],
+        make: Callable[[str, str, Description], RayMetric],
+        counters: Mapping[str, Description] = COUNTERS,
+        gauges: Mapping[str, Description] = GAUGES,
+    ) -> None:
         self._read = read
-        self._counters = {name: make("counter", name, each) for name, each in COUNTERS.items()}
-        self._gauges = {name: make("gauge", name, each) for name, each in GAUGES.items()}
+        self._counters = {name: make("counter", name, each) for name, each in counters.items()}
+        self._gauges = {name: make("gauge", name, each) for name, each in gauges.items()}
         self._sent: dict[tuple[str, Tags], float] = {}
         self._ending = threading.Event()
 
@@ -122,6 +144,11 @@ class Exporter:
                 self.send()
             except Exception:
                 logging.getLogger("ray.serve").exception("mlsys: metrics were not sent")
+
+
+def of_models(read: Callable[[], MetricValues]) -> Exporter:
+    """An exporter of a replica that holds many models."""
+    return Exporter(read, of_ray, MODEL_COUNTERS, MODEL_GAUGES)
 
 
 def of_ray(kind: str, name: str, description: Description) -> Any:

@@ -3,7 +3,8 @@
 ``{"inputs": [{"name": "a", "shape": [1], "datatype": "INT64", "data": [1]}, …]}``. A single tensor of shape
 (rows, columns) has a value for each column of the model, in its order, whatever its name. The values of a tensor must
 be of its datatype, null aside: a client that writes INT64 beside 12.5 has mixed something up. Texts that came as base64
-(``"parameters": {"content_type": "base64"}``) are decoded. Source: KServe,
+(``"parameters": {"content_type": "base64"}``) are decoded; values that came as bytes behind the JSON, too, by
+`mlsys.deploy.binary_tensors`. Source: KServe,
 ``open-inference-protocol/specification/protocol/inference_rest.md``.
 """
 
@@ -17,7 +18,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from mlsys import errors
-from mlsys.deploy.requests import MAX_ID_BYTES, Bounds, Request, check_ids, is_id, json_kind, json_object, same_length
+from mlsys.deploy import binary_tensors
+from mlsys.deploy.requests import MAX_ID_BYTES, Bounds, Request, check_ids, is_id, json_kind, same_length, table_object
 from mlsys.predict.coercion import BeyondDouble, shown
 from mlsys.predict.validation import Faults, cut, listed, refuse
 from mlsys.reports import formats
@@ -42,6 +44,7 @@ def open_inference(
     binary: Collection[str] = (),
     order: Sequence[str] = (),
     outputs: Collection[str] = OUTPUTS,
+    json_bytes: int | None = None,
 ) -> Request:
     """Parse an inference request.
 
@@ -53,6 +56,8 @@ def open_inference(
         The columns of a single tensor of shape (rows, columns).
     outputs
         Names of the tensors that an answer may have.
+    json_bytes
+        Length of the JSON, where values follow it as bytes.
 
     Raises
     ------
@@ -61,7 +66,7 @@ def open_inference(
     RequestError
         A tensor is not as the protocol has it, or its values are not of its datatype.
     """
-    tree = json_object(body)
+    tree = table_object(body[:json_bytes])
     tensors = tree.get("inputs")
     if not isinstance(tensors, list):
         raise errors.PayloadError.form([listed(sorted(tree))], ["inputs"])
@@ -72,6 +77,8 @@ def open_inference(
         _request_id(tree, faults),
         _parameters(tree, faults),
     )
+    if json_bytes is not None:
+        tensors = binary_tensors.filled(tensors, body[json_bytes:], bounds, binary, faults)
     columns: dict[str, Sequence[Any]] = {}
     for position, tensor in enumerate(_divided(tensors, order, faults)):
         name, data = _tensor(position, tensor, bounds, faults)
@@ -90,6 +97,7 @@ def open_inference(
         probabilities=asked is None or "probabilities" in asked,
         outputs=asked,
         counts=parameters.get("counts") is True,
+        binary=binary_tensors.asked(tree.get("outputs"), parameters, outputs),
         id=request_id,
         num_bytes=len(body),
     )
@@ -162,7 +170,7 @@ def _tensor(position: int, tensor: Any, bounds: Bounds, faults: Faults) -> tuple
     name, shape, data, datatype = tensor["name"], tensor.get("shape"), tensor.get("data"), tensor.get("datatype")
     where = cut(name)
     if "data" not in tensor and "binary_data_size" in (tensor.get("parameters") or {}):
-        expected = "values as JSON: the extension for binary data is not spoken (tritonclient: binary_data=False)"
+        expected = f"values as JSON, or bytes behind it and the header {binary_tensors.HEADER}"
         faults.add("all", f"{where}.data", "binary data", expected)
         return name, []
     if not isinstance(datatype, str) or datatype not in DATATYPES:

@@ -83,10 +83,17 @@ class Clock:
         """
         change = bisect_right(self.starts, shown)
         near = self.offsets[max(change - 2, 0) : change + 3]  # a clock is less than a day from UTC
-        times = [shown.replace(tzinfo=dt.UTC) - offset for offset in near]
-        matches = [time for time in times if self.local(time) == shown]
+        matches = []
+        fault: Exception = ValueError(shown)
+        for offset in near:
+            try:
+                time = shown.replace(tzinfo=dt.UTC) - offset
+                if self.local(time) == shown:
+                    matches.append(time)
+            except OverflowError as error:  # by one of the offsets, which need not be the one that holds then
+                fault = error
         if not matches:
-            raise ValueError(shown)
+            raise fault
         return min(matches)
 
 

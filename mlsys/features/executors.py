@@ -35,6 +35,9 @@ STRIP_ROWS = 8_192
 MAX_THREADS = 4
 """Blocks at work at once: while one is computed, which uses all threads, others are read and written."""
 
+Inspect = Callable[[pl.DataFrame, list[list[pl.Series]]], None]
+"""Function of a block of rows and of the columns that `Operation.raw` gives of it, operation by operation."""
+
 
 def read_table(table: pa.Table, columns: Mapping[str, str], derived: Mapping[str, str]) -> pl.DataFrame:
     """Check the columns that operations read against their types, and add the derived ones (`FeatureProgram.read`)."""
@@ -52,7 +55,10 @@ def read_table(table: pa.Table, columns: Mapping[str, str], derived: Mapping[str
 
 
 def compile_columns(operations: Sequence[Operation], read: Callable[[pa.Table], pl.DataFrame]) -> Callable[..., Matrix]:
-    """Function (table, out): the features of all rows, written into `out` if it is given."""
+    """Function (table, out, inspect): the features of all rows, written into `out` if it is given.
+
+    `inspect`, if it is given, is called with each block as it was read, and with the columns of each operation.
+    """
     expressions: list[pl.Expr] = []
     steps, width = [], 0
     for operation in operations:
@@ -62,20 +68,23 @@ def compile_columns(operations: Sequence[Operation], read: Callable[[pa.Table], 
         expressions += (expr.alias(str(number)) for number, expr in enumerate(raw, len(expressions)))
         width += outputs
 
-    def compute_block(table: pa.Table, out: Matrix) -> None:
+    def compute_block(table: pa.Table, out: Matrix, inspect: Inspect | None) -> None:
         frame = read(table)
         computed = (frame.select(expressions) if expressions else frame).get_columns()
+        if inspect is not None:
+            inspect(frame, [computed[columns] for _, columns, _ in steps])
         for start in range(0, len(out), STRIP_ROWS):
             strip = out[start : start + STRIP_ROWS]
             series = [column.slice(start, len(strip)) for column in computed]
             for fill, columns, features in steps:
                 fill(series[columns], strip[:, features])
 
-    def transform(table: pa.Table, out: Matrix | None = None) -> Matrix:
+    def transform(table: pa.Table, out: Matrix | None = None, inspect: Inspect | None = None) -> Matrix:
         X = np.empty((table.num_rows, width), np.float32) if out is None else out
         step = _rows_of_block(width)
-        blocks = [(table.slice(start, step), X[start : start + step]) for start in range(0, table.num_rows, step)]
-        _each(compute_block, blocks or [(table, X)])
+        starts = range(0, table.num_rows, step)
+        blocks = [(table.slice(start, step), X[start : start + step], inspect) for start in starts]
+        _each(compute_block, blocks or [(table, X, inspect)])
         return X
 
     return transform

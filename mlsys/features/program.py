@@ -19,13 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlsys import errors
-from mlsys.features import executors, row_program
+from mlsys.features import executors, row_program, small_tables
 from mlsys.features.operations.categorical import Categorical
 from mlsys.features.operations.operation import Operation
 from mlsys.features.operations.operation_registry import fit_operation, read_operation
 from mlsys.features.operations.target import Target
 from mlsys.features.plan import FeaturePlan
 from mlsys.features.row_program import RowProgram
+from mlsys.features.small_tables import SmallFeatures, SmallTables
+from mlsys.features.unusual import Counts, UnusualCategories
 from mlsys.schema import FOLD, Role
 from mlsys.statistics import TableStatistics
 from mlsys.store import digest_json
@@ -99,6 +101,29 @@ class FeatureProgram:
         self._refuse_training_rows(table)
         return self._transform(table, out)
 
+    def transform_counted(self, table: pa.Table) -> tuple[npt.NDArray[np.float32], Counts]:
+        """Compute the features of all rows as `transform`, and count what `unseen` and `rare` do, in one reading."""
+        self._refuse_training_rows(table)
+        categories, blocks = self._unusual, list[Counts]()
+        X = self._transform(table, None, lambda frame, raw: blocks.append(categories.count(frame, raw)))
+        return X, categories.total(blocks)
+
+    def transform_small(self, table: pa.Table) -> SmallFeatures | None:
+        """Compute the features of few rows and count their unusual categories, with the bits of `transform_counted`.
+
+        None where only that can: for more than `small_tables.SMALL_ROWS` rows, columns of other types, and before
+        `prepare_small`.
+        """
+        small: SmallTables | None = self.__dict__.get("_small")
+        if small is None or not 0 < table.num_rows <= small_tables.SMALL_ROWS:
+            return None
+        self._refuse_training_rows(table)
+        return small(table)
+
+    def prepare_small(self) -> bool:
+        """Make the executor of small tables, which takes some tenths of a second; false if there is none for this."""
+        return self._small is not None
+
     def row(self) -> Callable[[Mapping[str, Any]], npt.NDArray[np.float32]]:
         """Function of one record, column → Python value, that gives ``(width,)`` float32.
 
@@ -125,6 +150,10 @@ class FeatureProgram:
     def rare_by_row(self, table: pa.Table) -> list[int]:
         """Number of categories in each row that training saw too seldom to keep apart."""
         return self._by_row(table, [op.rare_values() for op in self._rare.values()])
+
+    @cached_property
+    def _unusual(self) -> UnusualCategories:
+        return UnusualCategories(self.operations)
 
     @cached_property
     def _unseen(self) -> dict[str, Categorical]:
@@ -171,6 +200,10 @@ class FeatureProgram:
             raise errors.BundleError.build("features: program", got=got, expected=f"format {FORMAT}", hint=hint)
         operations = tuple(map(read_operation, value["operations"]))
         return cls(dict(value["columns"]), operations, dict(value["derive"]))
+
+    @cached_property
+    def _small(self) -> SmallTables | None:
+        return small_tables.compile_small(self.operations, self.columns, self.derive)
 
     @cached_property
     def _transform(self) -> Callable[..., npt.NDArray[np.float32]]:

@@ -12,18 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from mlsys import errors, expressions
-from mlsys.features import derive
-from mlsys.features.domains import domain_of, refuse
-from mlsys.features.executors import failed_expression, no_field
+from mlsys.features.derived_rows import Complete, Record, completer
+from mlsys.features.executors import no_field
 from mlsys.features.operations.categorical import Categorical
 from mlsys.features.operations.operation import Matrix, Operation
-from mlsys.schema import arrow_type
-
-Record = Mapping[str, Any]
-Complete = Callable[[Record], Record]
 
 HASHED = frozenset({str, int, float})
 """Types whose values are found among categories as they are; true would be found as the number 1."""
@@ -45,12 +38,15 @@ class RowProgram:
     unusual
         Function that gives the columns with a category that training never saw, and those with one that it saw too
         seldom to keep apart.
+    derives_plainly
+        True if plain functions compute the derived features, of which there are some; else Polars would.
     """
 
     width: int
     complete: Complete
     write: Callable[[Record, Matrix], None]
     unusual: Callable[[Record], tuple[list[str], list[str]]]
+    derives_plainly: bool = False
 
     def features(self, record: Record) -> Matrix:
         """Complete a record and compute its features, ``(width,)`` float32."""
@@ -70,7 +66,8 @@ class RowProgram:
 def compile_rows(operations: Sequence[Operation], columns: Mapping[str, str], derived: Mapping[str, str]) -> RowProgram:
     """Make the functions of a program: its operations, the types of its columns, and its derived features."""
     width = sum(len(operation.outputs) for operation in operations)
-    return RowProgram(width, _completer(columns, derived), _writer(operations), _checks(operations))
+    complete, is_compiled = completer(columns, derived)
+    return RowProgram(width, complete, _writer(operations), _checks(operations), derives_plainly=is_compiled)
 
 
 def _writer(operations: Sequence[Operation]) -> Callable[[Record, Matrix], None]:
@@ -138,29 +135,3 @@ def _checks(operations: Sequence[Operation]) -> Callable[[Record], tuple[list[st
 
 def _never(_value: Any) -> bool:
     return False
-
-
-def _completer(columns: Mapping[str, str], derived: Mapping[str, str]) -> Complete:
-    """Function that adds the derived features to a record; without any, it gives the record itself."""
-    if not derived:
-        return lambda record: record
-    kinds = {name: arrow_type(columns[name]) for name in derive.inputs(derived)}
-    readers = {name: domain.reader(name) for name, kind in kinds.items() if (domain := domain_of(kind))}
-    compute = expressions.row_function(pa.schema(list(kinds.items())), derived, derive.WHERE)
-
-    def complete(record: Record) -> Record:
-        values = {}
-        for name, kind in kinds.items():
-            value = _value_of(record, name)
-            if name in readers:
-                readers[name](value)
-            try:
-                values[name] = pa.array([value], kind)
-            except (pa.ArrowException, OverflowError, TypeError, ValueError):
-                raise refuse(name, repr(value), str(kind)) from None
-        try:
-            return {**record, **compute(values)}
-        except errors.ContractError as error:
-            raise failed_expression(error) from None
-
-    return complete

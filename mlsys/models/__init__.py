@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from pydantic import ValidationError
 from mlsys import errors
 from mlsys.models import calibration, class_balance, target_transform
 from mlsys.models.binary_relevance import FILE, LabelModels, Relevance
-from mlsys.models.calibration import Calibrated
+from mlsys.models.calibration import Calibrated, Temperature
 from mlsys.models.class_balance import Corrected
+from mlsys.models.contributions import Contributions
 from mlsys.models.interface import Device, Family, FamilyParams, RowFunction
 from mlsys.models.target_transform import Transformed
 from mlsys.plugins import Plugins, modules
@@ -29,7 +31,9 @@ __all__ = [
     "BASELINE",
     "FAMILIES",
     "bare",
+    "check_explained",
     "check_names",
+    "contributions",
     "cut",
     "family",
     "for_task",
@@ -180,6 +184,43 @@ def predict(name: str, model: Any, X: np.ndarray) -> np.ndarray:
     return _fitted_by(name, model).predict(model, X)
 
 
+def check_explained(name: str) -> None:
+    """Refuse a family whose models have no exact contributions.
+
+    Raises
+    ------
+    RequestError
+        It is one; the message lists those that have them.
+    """
+    if not _of_model(name).explains:
+        able = ", ".join(sorted(other for other in FAMILIES if FAMILIES[other].explains))
+        got = "a family without an exact method"
+        raise errors.RequestError.unexplained(f"model of family '{name}'", got, f"one of {able}")
+
+
+def contributions(name: str, model: Any, X: np.ndarray, outputs: np.ndarray) -> Contributions:
+    """Exact contributions of the features to one output of each row, as `mlsys.models.contributions` says.
+
+    `outputs` are the positions of classes or labels, and 0 for a number.
+
+    Raises
+    ------
+    RequestError
+        The family, or this model of it, has none.
+    """
+    check_explained(name)
+    if not len(X):  # which libraries answer in shapes of their own
+        first = contributions(name, model, np.zeros((1, X.shape[1]), np.float32), np.zeros(1, np.intp))
+        return replace(first, values=first.values[:0], base=first.base[:0])
+    if isinstance(model, Transformed):
+        return _of_model(name).contributions(model.model, X, outputs).untransformed(model.target, X)
+    if isinstance(model, Calibrated):
+        return contributions(name, model.model, X, outputs).calibrated(model.temperature, outputs)
+    if isinstance(model, Corrected):
+        return _of_model(name).contributions(model.model, X, outputs).corrected(model.prior, outputs)
+    return _fitted_by(name, model).contributions(model, X, outputs)
+
+
 def row_function(name: str, model: Any) -> RowFunction | None:
     """Prepare a faster way than `predict` for single rows, as `Family.row_function`."""
     made: RowFunction | None = _fitted_by(name, model).row_function(bare(model))
@@ -191,8 +232,10 @@ def _after(model: Any, own: RowFunction) -> RowFunction:
     if isinstance(model, Transformed):
         return lambda X: model.target.inverse(own(X), X)
     if isinstance(model, Calibrated):
-        uncalibrated = _after(model.model, own)
-        return lambda X: model.temperature.apply(uncalibrated(X))
+        uncalibrated, temperature = _after(model.model, own), model.temperature
+        if isinstance(temperature, Temperature):
+            return lambda X: temperature.apply_to_row(uncalibrated(X))
+        return lambda X: temperature.apply(uncalibrated(X))
     return (lambda X: model.prior.apply(own(X))) if isinstance(model, Corrected) else own
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from mlsys.models.contributions import Contributions, Scale, log_odds_of
 from mlsys.models.deadline import Deadline
 from mlsys.models.families import dummy
 from mlsys.models.interface import Family, FamilyParams, Progress, RowFunction
@@ -132,6 +133,21 @@ class Relevance(Family[FamilyParams, LabelModels]):
         empty = LabelModels(facts, (None,) * len(facts.names))
         read = [family.load(folder / f"label-{number}") for number, family in enumerate(self._families(empty))]
         return LabelModels(facts, tuple(read))
+
+    def contributions(self, model: LabelModels, X: np.ndarray, outputs: np.ndarray) -> Contributions:
+        """Those of one label of each row; of a label whose rate is its answer, the rate on the scale of the others."""
+        values, base = np.zeros(X.shape), np.zeros(len(X))
+        scale: Scale = "probability"
+        for number, (alone, own) in enumerate(self._pairs(model)):
+            rows = np.flatnonzero(outputs == number)
+            if not alone and rows.size:
+                part = self.own.contributions(own, X[rows], np.ones(rows.size, np.intp))
+                values[rows], base[rows], scale = part.values, part.base, part.scale
+        for number, (alone, own) in enumerate(self._pairs(model)):
+            if alone:
+                rate = own.prior[1]
+                base[outputs == number] = rate if scale == "probability" else log_odds_of(rate)
+        return Contributions(values, base, scale)
 
     def rounds(self, model: LabelModels) -> int | None:
         """The most rounds of a label; None if the family has none."""

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import numpy as np
 from pydantic import Field
 
+from mlsys.models.contributions import Scale
 from mlsys.models.deadline import Deadline
 from mlsys.models.interface import Checkpoint, Checkpoints, Family, FamilyParams, Progress
 from mlsys.models.matrix import Matrix, exponential, joined, probabilities
@@ -81,6 +82,15 @@ class Boosted(Generic[B]):
     classes: int
     rounds: int
     is_log: bool = False
+
+    @property
+    def scale(self) -> Scale:
+        """The scale of its margins."""
+        if self.task is TaskKind.BINARY:
+            return "log_odds"
+        if self.task in (TaskKind.MULTICLASS, TaskKind.RANKING):
+            return "score"
+        return "log" if self.is_log else "value"
 
     def outputs(self, margin: np.ndarray) -> np.ndarray:
         """Turn margins, (n, outputs), into float64 values or probabilities."""
@@ -360,6 +370,15 @@ def rate_in_time(rate: float, rounds: float, task: Task) -> float:
     """
     largest = LARGEST_OF_CLASSES if trees_a_round(task) > 1 else LARGEST_RATE
     return max(rate, min(largest, round(RATE_ROUNDS / max(rounds, 1.0), 4)))
+
+
+def rounds_to_end(params: BoostingParams) -> int:
+    """Rounds in which boosting comes to its end, roughly, by its learning rate.
+
+    >>> rounds_to_end(BoostingParams(learning_rate=0.1))
+    200
+    """
+    return round(RATE_ROUNDS / params.learning_rate)
 
 
 def trees_a_round(task: Task) -> int:

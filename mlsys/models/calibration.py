@@ -16,7 +16,9 @@ doi:10.1145/1102351.1102430: how boosting and bagging distort probabilities.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +44,10 @@ SMALLEST = 1e-15
 """Probabilities below are taken for this one: the log loss of a model that excludes what happened is infinite."""
 
 
+FEW_CLASSES = 8
+"""Classes up to which numbers one by one take less time than arrays of one row."""
+
+
 class Temperature(ModelFacts):
     """A temperature: above 1 it flattens probabilities, below 1 it sharpens them."""
 
@@ -54,6 +60,16 @@ class Temperature(ModelFacts):
         [[0.1, 0.9]]
         """
         return probabilities(_logs(p) / self.temperature)
+
+    def apply_to_row(self, p: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities of (1, classes), with the bits of `apply` and of few classes in half its time."""
+        if p.shape[1] > FEW_CLASSES:
+            return self.apply(p)
+        z = [float(np.log(max(value, SMALLEST))) / self.temperature for value in p[0].tolist()]
+        most = max(z)
+        weights = [1.0 if value == most else float(np.exp(value - most)) for value in z]
+        total = functools.reduce(operator.add, weights)
+        return np.array([[weight / total for weight in weights]])
 
 
 class LabelTemperatures(ModelFacts):

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from mlsys import errors
+from mlsys.models.contributions import Contributions
 from mlsys.models.matrix import Matrix
 from mlsys.schema import Task, TaskKind
 
@@ -108,6 +110,8 @@ class Family(ABC, Generic[P, M]):
         Distributions that fit it, beside NumPy; their versions are kept with the model.
     sizes
         Whole parameters that the memory of a fit goes with.
+    explains
+        It has `contributions`.
     """
 
     name: ClassVar[str]
@@ -122,6 +126,7 @@ class Family(ABC, Generic[P, M]):
     is_searched_by_default: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ()
     sizes: ClassVar[tuple[str, ...]] = ()
+    explains: ClassVar[bool] = False
 
     @abstractmethod
     def fit(
@@ -156,6 +161,16 @@ class Family(ABC, Generic[P, M]):
         Whoever uses it compares its bits with those of `predict` first (`mlsys.predict.row_path`).
         """
         return None
+
+    def contributions(self, model: M, X: np.ndarray, outputs: np.ndarray) -> Contributions:
+        """Exact contributions of the features to one output of each row: the position of a class, or 0 of a number.
+
+        Raises
+        ------
+        RequestError
+            This model has none.
+        """
+        raise errors.RequestError.unexplained(f"model of family '{self.name}'", "no exact contributions", "another")
 
     @abstractmethod
     def save(self, model: M, folder: Path) -> None:
@@ -292,6 +307,18 @@ class Checkpoints(Protocol):
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Leave a state, in the place of those before."""
+
+
+class BlockwiseFamily(Family[P, M]):
+    """A family that one task can fit on more rows than memory holds: it reads them block by block, several times."""
+
+    @abstractmethod
+    def lacks_blocks(self, task: Task, width: int) -> str | None:
+        """Say why a fit on so many features needs all rows at once, or None."""
+
+    @abstractmethod
+    def fit_by_blocks(self, blocks: Sequence[Matrix], task: Task, params: P) -> M:
+        """Fit on blocks of which one is in memory at a time: the model of `fit` on all of them, but for rounding."""
 
 
 class DistributedFamily(Family[P, M]):

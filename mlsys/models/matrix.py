@@ -169,7 +169,9 @@ def bounded(X: np.ndarray) -> np.ndarray:
     [[1.0000000150474662e+30, nan, 2.0]]
     """
     with np.errstate(invalid="ignore"):
-        if not (np.abs(X) > LARGEST).any():
+        # NaN unless there is a number: one pass over the matrix each, and no copy of it
+        largest, least = (each.reduce(X, axis=None, initial=np.nan) for each in (np.fmax, np.fmin))
+        if not (largest > LARGEST or least < -LARGEST):
             return X
         return np.asarray(np.clip(X, np.float32(-LARGEST), np.float32(LARGEST)))
 
@@ -193,6 +195,10 @@ _FEW_ROWS = 64
 """Up to this many rows one NumPy call over (rows, features, outputs) is faster than a loop over features."""
 
 
+ROUNDED = 1e-14
+"""Spread beside the mean up to which a feature is constant: that of sums of one number, which are rounded."""
+
+
 def centre_and_scale(
     X: np.ndarray, types: tuple[str, ...], weight: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -209,7 +215,7 @@ def centre_and_scale(
         if column.size:
             centre[j] = column.mean() if own is None else np.average(column, weights=own)
             spread = column.std() if own is None else np.sqrt(np.average((column - centre[j]) ** 2, weights=own))
-            scale[j] = spread if spread > 0 and types[j] != "e" else 1.0
+            scale[j] = spread if spread > ROUNDED * abs(centre[j]) and types[j] != "e" else 1.0
     return centre, scale
 
 
@@ -273,12 +279,14 @@ def probabilities(scores: np.ndarray) -> np.ndarray:
     >>> probabilities(np.zeros((1, 4))).tolist()
     [[0.25, 0.25, 0.25, 0.25]]
     """
+    if scores.size == 1:
+        positive = float(expit(float(scores.item())))
+        return np.array([[1.0 - positive, positive]])
     z = np.ascontiguousarray(scores, dtype=np.float64)
     if z.ndim == 1 or z.shape[1] == 1:
         both = np.empty((z.shape[0], 2))
         both[:, 1] = expit(z.reshape(-1))
         both[:, 0] = 1.0 - both[:, 1]
         return both
-    with np.errstate(under="ignore"):
-        weights = np.exp(z - z.max(axis=1, keepdims=True))
-        return np.asarray(weights / ordered_sum(weights, axis=1)[:, None])
+    weights = np.exp(z - z.max(axis=1, keepdims=True))
+    return np.asarray(weights / ordered_sum(weights, axis=1)[:, None])

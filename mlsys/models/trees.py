@@ -16,17 +16,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import Field
 
+from mlsys import errors
+from mlsys.models.contributions import Contributions
 from mlsys.models.deadline import Deadline, affordable_rows
 from mlsys.models.interface import Family, FamilyParams, Progress, RowFunction
 from mlsys.models.matrix import Matrix, bounded, check_width, ordered_sum
 from mlsys.models.model_files import ModelFacts, damaged, read_arrays, read_facts, write_arrays, write_facts
+from mlsys.models.tree_shap import TreeShap
 from mlsys.schema import Task
 
 COMPARED_TREES = 40
@@ -46,14 +50,20 @@ _ARRAYS = {
     "missing_right": ("|b1", 1),
     "value": ("<f8", 2),
 }
+COVER, _COVER = "cover.npz", {"cover": ("<f4", 1)}
+"""File of the weights of training rows at the nodes, which contributions need; models from before it have none."""
 
 
 class ForestFacts(ModelFacts):
-    """Facts beside the arrays: number of features, of classes (0 for regression), and levels of the deepest tree."""
+    """Facts beside the arrays: number of features, of classes (0 for regression), and levels of the deepest tree.
+
+    `has_cover` says that `COVER` lies beside them.
+    """
 
     features: int
     classes: int
     depth: int
+    has_cover: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,8 +72,8 @@ class Forest:
 
     A row goes left where its feature is at most the limit, or where it is missing and `missing_right` is false.
     `children`, (nodes, 2), are the nodes to the left and right; a leaf is its own child, with an infinite limit.
-    `value`, (nodes, outputs), holds class frequencies or the mean of the training rows. What the time of the fit has
-    `cut` is not stored.
+    `value`, (nodes, outputs), holds class frequencies or the mean of the training rows, and `cover`, (nodes,), their
+    weight. What the time of the fit has `cut` is not stored.
     """
 
     facts: ForestFacts
@@ -74,6 +84,15 @@ class Forest:
     missing_right: np.ndarray
     value: np.ndarray
     cut: Mapping[str, int] = field(default_factory=dict, compare=False)
+    cover: np.ndarray | None = field(default=None, compare=False)
+
+    @cached_property
+    def shap(self) -> TreeShap | None:
+        """The trees, prepared for contributions; None without a cover."""
+        if self.cover is None:
+            return None
+        where = self.roots, self.feature, self.limit, self.children, self.missing_right
+        return TreeShap(*where, self.value, self.cover)
 
 
 LOSSES = frozenset({"poisson"})
@@ -104,6 +123,7 @@ class GrownFamily(Family[P, Forest]):
     encoding = "codes"
     losses = LOSSES
     takes_weights = True
+    explains = True
     libraries = ("scikit-learn",)
 
     @abstractmethod
@@ -146,6 +166,10 @@ class GrownFamily(Family[P, Forest]):
     def row_function(self, model: Forest) -> RowFunction:
         """Walk all trees at once with one row, in fewer operations than with several."""
         return RowWalk(model, self.name)
+
+    def contributions(self, model: Forest, X: np.ndarray, outputs: np.ndarray) -> Contributions:
+        """Shapley values by the paths of the trees."""
+        return contributions_of(model, X, outputs, self.name)
 
     def save(self, model: Forest, folder: Path) -> None:
         """Write ``forest.json`` and the table of nodes, ``forest.npz``."""
@@ -217,7 +241,7 @@ def gathered(trees: Sequence[Any], fitted: Any, task: Task, cut: Mapping[str, in
         value = full
     depth = max(tree.max_depth for tree in trees)
     return Forest(
-        ForestFacts(features=fitted.n_features_in_, classes=len(task.classes), depth=depth),
+        ForestFacts(features=fitted.n_features_in_, classes=len(task.classes), depth=depth, has_cover=True),
         roots.astype("<i4"),
         np.where(leaf, 0, np.concatenate([tree.feature for tree in trees])).astype("<i4"),
         np.where(leaf, np.inf, np.concatenate([tree.threshold for tree in trees])).astype("<f8"),
@@ -225,13 +249,16 @@ def gathered(trees: Sequence[Any], fitted: Any, task: Task, cut: Mapping[str, in
         ~left_if_missing & ~leaf,
         value.astype("<f8"),
         cut,
+        np.concatenate([tree.weighted_n_node_samples for tree in trees]).astype("<f4"),
     )
 
 
 def write_table(model: Forest, folder: Path) -> None:
-    """Write ``forest.json`` and the table of nodes, ``forest.npz``."""
+    """Write ``forest.json``, the table of nodes, ``forest.npz``, and ``cover.npz``."""
     write_facts(folder / "forest.json", model.facts)
     write_arrays(folder / "forest.npz", {name: getattr(model, name) for name in _ARRAYS})
+    if model.cover is not None:
+        write_arrays(folder / COVER, {"cover": model.cover})
 
 
 def read_table(folder: Path) -> Forest:
@@ -248,7 +275,23 @@ def read_table(folder: Path) -> Forest:
     if any(a.size == 0 or a.min() < 0 or a.max() >= bound for a, bound in inside):
         table = f"{nodes} nodes over {facts.features} features"
         raise damaged(file, "a node or a feature that is not there", table)
-    return model
+    if not facts.has_cover:
+        return model
+    cover = read_arrays(folder / COVER, _COVER)["cover"]
+    if cover.size != nodes or not (np.isfinite(cover) & (cover >= 0)).all():
+        raise damaged(folder / COVER, f"weights of {cover.size} nodes", f"one for each of {nodes}, none below 0")
+    return replace(model, cover=cover)
+
+
+def contributions_of(model: Forest, X: np.ndarray, outputs: np.ndarray, family: str) -> Contributions:
+    """The contributions of the features to values, or to the probability of a class."""
+    check_width(X, model.facts.features, family)
+    shap = model.shap
+    if shap is None:
+        got = "trees that were stored without the weights of their rows"
+        raise errors.RequestError.unexplained(f"model of family '{family}'", got, "a model that is trained again")
+    values, base = shap.contributions(bounded(X), outputs)
+    return Contributions(values, base, "probability" if model.facts.classes else "value")
 
 
 def mean_of_trees(model: Forest, X: np.ndarray, family: str) -> np.ndarray:

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mlsys import errors, models
 from mlsys.bundle import Bundle
 from mlsys.features.online.lookup import FeatureSource
+from mlsys.predict import explanations
 from mlsys.predict.coercion import plain
+from mlsys.predict.explanations import Explanations
 from mlsys.predict.feature_lookup import FeatureLookup
 from mlsys.predict.predictions import HALF, DecisionRule, Predictions, decide, probability_of
 from mlsys.predict.row_path import RowPath
@@ -156,6 +159,11 @@ class Predictor:
         except errors.RequestError:
             return None
 
+    def prepare(self) -> None:
+        """Make what answers few rows fast; it takes some tenths of a second, which many rows at once are not worth."""
+        self.rows([self.bundle.example])
+        self._program.prepare_small()
+
     def paths(self) -> dict[str, str]:
         """Say for each part of a prediction which code computes it for single rows, as `RowPath.paths`."""
         return dict(self._rows.paths)
@@ -234,13 +242,56 @@ class Predictor:
 
     def conformed_table(self, table: pa.Table) -> Predictions:
         """Predict a table that has been conformed."""
+        small = self._program.transform_small(table)
+        if small is not None:
+            raw = self._for_exposure(models.predict(self.bundle.family, self._model, small.X), table)
+            unseen, rare = small.counts
+            by_row = {"unseen_by_row": small.unseen_by_row, "rare_by_row": small.rare_by_row}
+            return self._decide(raw, unseen=unseen, rare=rare, **by_row)
+        return self._large(table)
+
+    def _large(self, table: pa.Table) -> Predictions:
+        """Predict a table part by part."""
         step = max(1, MAX_CELLS // max(1, self._program.width))
         slices = [table.slice(start, step) for start in range(0, max(1, table.num_rows), step)]
-        raw = [models.predict(self.bundle.family, self._model, self._program.transform(each)) for each in slices]
-        whole = np.concatenate(raw)
-        if self.exposure is not None:  # of a unit of which the model speaks
-            whole = whole * numbers_of(table[self.exposure])
-        return self._decide(whole, unseen=self.unseen(table), rare=self.rare(table))
+        raw, unseen, rare = [], Counter[str](), Counter[str]()
+        for each in slices:
+            X, (new, seldom) = self._program.transform_counted(each)
+            raw.append(models.predict(self.bundle.family, self._model, X))
+            unseen.update(new)
+            rare.update(seldom)
+        whole = np.concatenate(raw) if len(raw) > 1 else raw[0]
+        return self._decide(self._for_exposure(whole, table), unseen=dict(unseen), rare=dict(rare))
+
+    def _for_exposure(self, raw: NDArray[np.float64], table: pa.Table) -> NDArray[np.float64]:
+        """Multiply predictions for a unit of exposure by the exposure of each row."""
+        return raw if self.exposure is None else raw * numbers_of(table[self.exposure])
+
+    def explain(self, rows: pa.Table | Sequence[Mapping[str, Any]], predictions: Predictions) -> Explanations:
+        """Say what each column contributed to predictions of conformed rows (`mlsys.predict.explanations`).
+
+        Of a model with an exposure that is the margin for a unit of it.
+
+        Raises
+        ------
+        RequestError
+            The model has no exact contributions.
+        """
+        models.check_explained(self.bundle.family)
+        outputs = explanations.explained_outputs(self.task, predictions.probabilities, len(predictions))
+        step = max(1, MAX_CELLS // max(1, self._program.width))
+        parts = []
+        for start in range(0, max(1, len(rows)), step):
+            X, own = self._features(rows[start : start + step]), outputs[start : start + step]
+            made = models.contributions(self.bundle.family, self._model, X, own)
+            parts.append(explanations.of_columns(self._program, self.task, made, own))
+        return explanations.joined(parts)
+
+    def _features(self, rows: pa.Table | Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
+        """Features of conformed rows, ``(n, width)``: of records by the way of single rows, which has the same bits."""
+        if isinstance(rows, pa.Table) or not rows:
+            return self._program.transform(rows if isinstance(rows, pa.Table) else self.contract.arrow(rows))
+        return np.stack([self._rows.program.features(record) for record in rows])
 
     def conformed_rows(self, records: Sequence[Mapping[str, Any]]) -> Predictions:
         """Predict records that have been conformed, computing the derived features of each once."""
@@ -252,6 +303,9 @@ class Predictor:
         if self.exposure is not None:
             raw = raw * np.array([record[self.exposure] for record in records], np.float64)
         unusual = [rows.program.unusual(record) for record in completed]
+        if not any(unseen or rare for unseen, rare in unusual):  # as nearly always
+            none = [0] * len(unusual)
+            return self._decide(raw, unseen={}, rare={}, unseen_by_row=none, rare_by_row=none)
         unseen, rare = ([names[place] for names in unusual] for place in (0, 1))
         return self._decide(
             raw,

@@ -21,7 +21,8 @@ list        JSON list of numbers (file only)       list whose every element fits
 
 *File only*: in a file the text is all there is (a JSON string in JSON lines is its text), but a request
 that sends the text ``"3"`` for a number mixed something up and is refused. A text that counted as missing in
-training (`null_values` of the column, such as ``?``) is null, in a request as in a file. A number, flag or time of a
+training (`null_values` of the column, such as ``?``) is null, in a request as in a file, and so is pandas' ``NaT``
+among the times of a request, which clients write for it. A number, flag or time of a
 typed file (Parquet) is converted as in training too, where it is equal in the other type.
 """
 
@@ -46,6 +47,9 @@ from mlsys.features.domains import Clock, clock_of
 from mlsys.limits import EPOCH, MICROSECOND
 from mlsys.readers.conversion import FIRST_US, LAST_US, time_parts
 from mlsys.schema import Column, Kind, arrow_type
+
+NOT_A_TIME = "NaT"
+"""The missing time of pandas and NumPy as their JSON has it."""
 
 PICTURE = "base64 text of a PNG or JPEG"
 
@@ -85,6 +89,8 @@ class Convert:
     ----------
     ready
         A type, and bounds: a value of exactly this type within them is taken over as it is. None where none is.
+    notation
+        The notation that the column's texts have in files, of which a request is told.
     """
 
     expected: str
@@ -95,6 +101,7 @@ class Convert:
     convert: Callable[[Any], Any]
     null_values: frozenset[str] = frozenset()
     ready: tuple[type, Any, Any] | None = None
+    notation: str | None = None
 
     def __call__(self, value: Any) -> Any:
         value = plain(value)
@@ -107,7 +114,9 @@ class Convert:
         except (ValueError, TypeError, OverflowError):
             if self.nullable and isinstance(value, str) and value.strip() in self.null_values:
                 return None
-            raise UnfitError(self.expected) from None
+            in_files = isinstance(value, str) and self.notation is not None
+            other = f"; texts written as {self.notation} are read in files alone" if in_files else ""
+            raise UnfitError(self.expected + other) from None
         is_allowed = self.allowed is None or converted in self.allowed
         is_too_small = self.minimum is not None and converted < self.minimum
         if not is_allowed or is_too_small or (self.maximum is not None and converted > self.maximum):
@@ -140,7 +149,10 @@ def converter(column: Column, timezone: str | None = None) -> Convert:
         expected = f"one of {', '.join(map(repr, column.allowed))}"
     allowed = None if column.allowed is None else frozenset(column.allowed)
     null_values, ready = frozenset(column.null_values), None if allowed is not None else _ready(column)
-    return Convert(expected, column.nullable, column.minimum, column.maximum, allowed, convert, null_values, ready)
+    if pa.types.is_temporal(arrow_type(column.type)):
+        null_values |= {NOT_A_TIME}
+    bounds, notation = (column.minimum, column.maximum), None if column.type == "string" else column.notation
+    return Convert(expected, column.nullable, *bounds, allowed, convert, null_values, ready, notation)
 
 
 def _ready(column: Column) -> tuple[type, Any, Any] | None:

@@ -57,7 +57,7 @@ class LookupResult:
     Attributes
     ----------
     counts
-        Number of rows by join and status; ``given`` is the status of rows that carried the columns.
+        Number of rows by join and status, to be read alone; ``given`` is the status of rows that carried the columns.
     features
         Features of each row by name of the join, without the given ones; None where the
         source cannot tell for single rows.
@@ -71,7 +71,8 @@ class LookupResult:
         """Count for each row the joins of which nothing usable was known."""
         if self.features is None:
             return None
-        return [sum(features.status != "matched" for features in row.values()) for row in self.features]
+        known = self.features
+        return [sum(features.status != "matched" for features in row.values()) if row else 0 for row in known]
 
 
 class FeatureLookup:
@@ -89,6 +90,7 @@ class FeatureLookup:
         self.clock = next((view.clock for view in self.views if view.clock), None)
         self._relevant = frozenset(self.names | self.context)
         self._plans: dict[frozenset[str], tuple[LookupPlan, list[Violation]]] = {}
+        self._single: dict[tuple[str, ...], dict[str, Counter[str]]] = {}
 
     def records(
         self, rows: Sequence[Mapping[str, Any]], now: dt.datetime | None = None
@@ -211,6 +213,16 @@ class FeatureLookup:
         return moment if kind is None or kind.tz else moment.replace(tzinfo=None)
 
     def _counts(self, features: Sequence[Mapping[str, PointFeatures]]) -> dict[str, Counter[str]]:
+        """Count the rows by join and status; those of a single row are the same for most requests, and are kept."""
+        if len(features) != 1:
+            return self._counted(features)
+        statuses = tuple([known.status if (known := features[0].get(view.name)) else "given" for view in self.views])
+        counts = self._single.get(statuses)
+        if counts is None:
+            counts = self._single[statuses] = self._counted(features)
+        return counts
+
+    def _counted(self, features: Sequence[Mapping[str, PointFeatures]]) -> dict[str, Counter[str]]:
         return {view.name: Counter(row[view.name].status if view.name in row else "given" for row in features)
                 for view in self.views}  # fmt: skip
 

@@ -42,7 +42,8 @@ class RowPath:
     program
         The feature program for single records.
     paths
-        Part → which code computes it: ``model`` by `LIBRARY` or `SINGLE_ROW`.
+        Part → which code computes it, `LIBRARY` or `SINGLE_ROW`: ``model`` and, where there are some, ``derived``
+        features.
     """
 
     def __init__(self, program: FeatureProgram, family: str, model: Any, example: Mapping[str, Any] | None) -> None:
@@ -51,6 +52,8 @@ class RowPath:
         self._model = model
         self._row = self._proved(example)
         self.paths = {"model": LIBRARY if self._row is None else SINGLE_ROW}
+        if program.derive:
+            self.paths["derived"] = SINGLE_ROW if self.program.derives_plainly else LIBRARY
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """Predict completed records: what the family gives for them, unweighted by their exposure."""

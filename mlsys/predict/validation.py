@@ -13,8 +13,10 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -156,6 +158,7 @@ class RequestValidator:
         self.needed = frozenset(needed)
         self.order = [column.name for column in schema if column.name in self.needed]
         self._columns = {column.name: (column, converter(column, timezone)) for column in schema}
+        self._fields = {column.name: pa.field(column.name, arrow_type(column.type)) for column in schema}
         self._plans: dict[tuple[str, ...], RecordPlan] = {}
 
     def records(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -166,6 +169,8 @@ class RequestValidator:
         RequestError
             A row does not fit; the error lists all faults, at most `MAX_VIOLATIONS`.
         """
+        if len(rows) == 1 and (fitting := self._fitting(rows[0])):
+            return [fitting]
         faults = Faults()
         conformed = [self._fitting(row) or self._record(number, row, faults) for number, row in enumerate(rows)]
         refuse(faults)
@@ -203,6 +208,20 @@ class RequestValidator:
         faults = Faults(limit=None)
         return self._checked(values, num_rows, faults), list(faults)
 
+    def knows(self, name: str) -> bool:
+        """Tell whether a request may carry a column."""
+        return name in self._columns
+
+    def plain_type(self, name: str) -> pa.DataType | None:
+        """The type of a column whose values of that kind are taken over as they are, within bounds; None for others."""
+        column, convert = self._columns[name]
+        return None if _own_types(arrow_type(column.type), convert) is None else arrow_type(column.type)
+
+    def fits(self, name: str, values: pa.Array) -> bool:
+        """Tell whether values in the type of a column keep its other rules."""
+        column = self._columns[name][0]
+        return (column.nullable or not values.null_count) and not _unfit(column, values)
+
     def _checked(self, values: Mapping[str, Any], num_rows: int, faults: Faults) -> pa.Table:
         arrays: dict[str, pa.Array | pa.ChunkedArray] = {}
         for name, (column, convert) in self._columns.items():
@@ -226,8 +245,7 @@ class RequestValidator:
     def _assemble(self, arrays: Mapping[str, Any], num_rows: int) -> pa.Table:
         if not arrays:
             return pa.table({"": pa.nulls(num_rows)}).select([])
-        schema = pa.schema([pa.field(name, arrow_type(self._columns[name][0].type)) for name in arrays])
-        return pa.table(dict(arrays), schema=schema)
+        return pa.table(list(arrays.values()), schema=pa.schema([self._fields[name] for name in arrays]))
 
     def _fitting(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
         """Convert a row by the plan of its columns; None for one at fault, whose faults are to be found."""
@@ -279,7 +297,10 @@ def refuse(faults: list[Violation]) -> None:
 
 
 def _converted(column: Column, convert: Convert, values: Sequence[Any], faults: Faults) -> pa.Array:
-    """Convert value by value, which finds the row of each fault."""
+    """Convert a whole column at once where that is the same, else value by value, which finds the row of each fault."""
+    whole = _taken_over(column, convert, values)
+    if whole is not None:
+        return whole
     converted: list[Any] = []
     for row, value in enumerate(values):
         try:
@@ -290,12 +311,63 @@ def _converted(column: Column, convert: Convert, values: Sequence[Any], faults: 
     return pa.array(converted, arrow_type(column.type))
 
 
+def _taken_over(column: Column, convert: Convert, values: Sequence[Any]) -> pa.Array | None:
+    """Make an array of values that all have the column's own type and fit, which are taken as they are; else None."""
+    kind, kinds = arrow_type(column.type), set(map(type, values))
+    if NoneType in kinds and not column.nullable:
+        return None
+    if kinds <= {str, NoneType} and kind == _UTC:
+        return _whole_times(column, values)
+    own = _own_types(kind, convert)
+    if own is None or not kinds - {NoneType} <= own:
+        return None
+    try:
+        array = pa.array(values, kind)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        return None
+    return None if (pa.types.is_floating(kind) and _has_nan(array)) or _unfit(column, array) else array
+
+
+def _has_nan(values: pa.Array | pa.ChunkedArray) -> bool:
+    """Look for NaN, which is no null; without copying what has none."""
+    chunks = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
+    if any(chunk.null_count for chunk in chunks):
+        return bool(pc.any(pc.is_nan(values)).as_py())
+    return any(np.isnan(chunk.to_numpy()).any() for chunk in chunks)
+
+
+_UTC = pa.timestamp("us", "UTC")
+
+_PLAIN_TIME = r"^(?:19|20|21)\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$"
+"""Times with an offset, as nearly all clients write them; Arrow reads such texts as the conversion of one does."""
+
+
+def _whole_times(column: Column, texts: Sequence[Any]) -> pa.Array | None:
+    """Read a column of times at once if all of them have an offset and are within any bounds; else None."""
+    if column.minimum is not None or column.maximum is not None or column.allowed is not None:
+        return None
+    try:
+        written = pa.array(texts, pa.string())
+        if not pc.all(pc.match_substring_regex(written, _PLAIN_TIME)).as_py():
+            return None
+        return written.cast(_UTC)
+    except (pa.ArrowException, UnicodeEncodeError):  # no day of the calendar, half a surrogate pair
+        return None
+
+
+def _own_types(kind: pa.DataType, convert: Convert) -> frozenset[type] | None:
+    """Python types whose values `convert` takes over as they are, if they are within bounds; None for no such rule."""
+    if convert.ready is not None:
+        return frozenset({convert.ready[0], int}) if convert.ready[0] is float else frozenset({convert.ready[0]})
+    return frozenset({str}) if pa.types.is_string(kind) and convert.allowed is None else None
+
+
 def _cast(column: Column, convert: Convert, values: pa.Array | pa.ChunkedArray, faults: Faults) -> Any:
     """Convert a whole column at once where Arrow's rules are ours, else value by value."""
     kind = arrow_type(column.type)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
-    if pa.types.is_floating(values.type):
+    if pa.types.is_floating(values.type) and _has_nan(values):
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     cast = _cast_whole(values, kind)
     if cast is None or (cast.null_count and not column.nullable) or _unfit(column, cast):

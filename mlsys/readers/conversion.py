@@ -193,9 +193,13 @@ def _times(texts: pl.Series, zone: str) -> pl.Series:
     return pl.select(pl.when(offset.is_null()).then(localized(local, zone)).otherwise(universal)).to_series()
 
 
+IN_UTC = ("Z", "+00:00")
+"""Ends of times that are in UTC, as programs write them."""
+
+
 def time_parts(text: str) -> tuple[dt.datetime, int | None]:
     """Read a wall-clock time and its offset to UTC in seconds or None, as `read_text`; `ValueError` for other texts."""
-    if len(text) == 20 and text[7] == "-" and text[10] == "T" and text[13] == text[16] == ":" and text[19] == "Z":
+    if text[19:] in IN_UTC and text[7] == "-" and text[10] == "T" and text[13] == text[16] == ":":
         return dt.datetime.fromisoformat(text[:19]), 0  # as most clients write it
     parts = TIME_PATTERN.fullmatch(text.strip())
     if parts is None:

@@ -15,8 +15,9 @@ from mlsys.recipe import Reading
 
 BATCH_BYTES = 1 << 28
 """Bytes of Parquet, as encoded, read at a time."""
-SPLIT_ROWS = 1 << 18
-"""Row groups of a file are put together up to so many rows: enough work for a task."""
+SPLIT_ROWS = 1 << 17
+"""Row groups of a file are put together up to so many rows: enough work for a task, and so little that workers end at
+about the same time."""
 SPLIT_BYTES = 1 << 28
 """Row groups of large rows, such as pictures, are put together up to so many bytes."""
 

@@ -259,7 +259,7 @@ def _beyond(query: str, after: CursorBound, column: str) -> tuple[str, dict[str,
 
 
 def _of_records(fragment: Fragment, records: list[dict[str, Any]], rows: list[int]) -> Batch:
-    """Python values as columns of text, with the count of JSON strings, lists and objects."""
+    """Python values as columns of text, with the count of JSON strings, lists of numbers and objects."""
     names = dict.fromkeys(name for record in records for name in record)
     checked_names(fragment, list(names))
     arrays, json_types = {}, {}
@@ -279,10 +279,15 @@ def _of_records(fragment: Fragment, records: list[dict[str, Any]], rows: list[in
         json_types[name] = TypeCounts(
             is_json=True,
             quoted=sum(isinstance(value, str) for value in values),
-            lists=sum(isinstance(value, list) for value in values) if list in types else 0,
+            lists=sum(map(_are_numbers, values)) if list in types else 0,
             objects=sum(isinstance(value, dict) for value in values) if dict in types else 0,
         )
     return Batch(pa.table(arrays), np.array(rows, np.int64), json_types)
+
+
+def _are_numbers(value: Any) -> bool:
+    """True for a list of numbers, of which some may be missing; lists of anything else are kept as their text."""
+    return isinstance(value, list) and all(type(element) in (int, float, type(None)) for element in value)
 
 
 def as_text(value: Any) -> str | None:

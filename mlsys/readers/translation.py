@@ -4,9 +4,13 @@
 ``1.234,56``            decimal comma, points between thousands; likewise ``1,234.56``, ``1 234,56``, ``1'234.56``
 ``1234,56``             decimal comma alone
 ``1.234,56 €``          a currency sign or code before or after the number, or none
+``1234.56 kg``          a word of a unit behind the number, or none: ``384 min``, ``16GB``, ``12.5 km/h``
 ``1234.56 %``           percent: 45 % is the number 45
 ``%d/%m/%Y``            31/01/2024, also 31/1/2024; a clock time may follow: ``10:30``, ``10:30:59.5``, ``10:30 PM``
 ``%d %b %Y``            31 Jan 2024, 31-JAN-24, 31JAN2024:10:30:00, 31. Januar 2024; ``%b %d %Y``: Jan 31, 2024
+``%b %d %H:%M:%S %Y``   Wed Jan 31 10:30:00 2024, also with an offset before the year, as C and others print times
+``%b %Y``, ``%Y-%m``    Jan 2024, Januar-2024; 2024-01: the first day of the month
+``%Y %q``, ``%q %Y``    2024 Q1, 2024Q1, 2024-Q1; Q1/2024, Q1 2024: the first day of the quarter
 any other directives    as ``strptime`` reads them
 ======================  ======================================================================================
 
@@ -31,10 +35,15 @@ CURRENCIES = (
     r"\p{Sc}|[A-Z]{1,2}\$|AUD|BRL|CAD|CHF|CNY|CZK|DKK|EUR|GBP|HUF|INR|JPY|KRW|MXN|NOK|PLN|RUB|SEK|TRY|USD|ZAR"
     r"|[Ff]r\.|kr\.?|zł|Kč|Ft|Rs\.?"
 )
+MEASURE = r"[\p{L}°µ][\p{L}²³/·]{0,11}"
+"""A unit of measurement: a word, which a number may have behind it."""
+MONEY = rf"^(?:%|{CURRENCIES})$"
+MAX_UNITS = 20
+"""Words behind the numbers of a batch that are counted, the most frequent ones: a column has one unit, or none."""
 NUMBER = (
     rf"^(?P<open>\()?(?P<sign>[+\-−])?[{SPACES}]*(?P<before>{CURRENCIES})?[{SPACES}]*(?P<inner>[+\-−])?"
     rf"(?P<body>(?:\d[\d.,'’{SPACES}]*?|[.,]\d+)(?:[eE][+-]?\d+)?)(?P<cents>[.,][-–]{{1,2}})?"
-    rf"[{SPACES}]*(?P<after>%|{CURRENCIES})?(?P<behind>[\-−])?(?P<close>\))?$"
+    rf"[{SPACES}]*(?P<after>%|{CURRENCIES}|{MEASURE})?(?P<behind>[\-−])?(?P<close>\))?$"
 )
 """A number with all that may stand around it; whether its marks stand in their places is looked at next."""
 NUMBER_LIKE = rf"^[{SPACES}(+\-−]*(?:{CURRENCIES})?[{SPACES}+\-−]*[.,]?\d"
@@ -69,15 +78,29 @@ CLOCK = (
 )
 WEEKDAY = r"^\s*(?:[A-Za-z]{2,9}\.?,? )?"
 MONTH = r"(?P<month>[A-Za-zéûäç]{3,10})"
+YEAR = r"(?P<year>(?:1[89]|20|21)\d{2})"
+QUARTER = r"[Qq](?P<quarter>[1-4])"
 DATES = {
     "numbers": (r"^\s*(?P<first>\d{1,4})(?P<mark>[/.\-])(?P<middle>\d{1,2})(?P<again>[/.\-])(?P<last>\d{1,4})" + CLOCK),
     "%d %b %Y": (rf"{WEEKDAY}(?P<day>\d{{1,2}})(?:\.? |[\-./])?{MONTH}\.?[ \-./,]*(?P<year>\d{{4}}|\d{{2}}){CLOCK}"),
     "%b %d %Y": rf"{WEEKDAY}{MONTH}\.? (?P<day>\d{{1,2}})(?:st|nd|rd|th)?,? (?P<year>\d{{4}}){CLOCK}",
+    "%b %d %H:%M:%S %Y": (
+        rf"{WEEKDAY}{MONTH} +(?P<day>\d{{1,2}}) (?P<hour>\d{{1,2}}):(?P<minute>\d{{2}}):(?P<second>\d{{2}}) "
+        rf"(?:(?P<offset>UTC|GMT|[+-]\d{{4}}) )?{YEAR}\s*$"
+    ),
+    "%b %Y": rf"^\s*{MONTH}\.?[ \-/,]{{1,2}}{YEAR}\s*$",
+    "%Y-%m": rf"^\s*{YEAR}[\-/]?(?P<month>0[1-9]|1[0-2])\s*$",
+    "%Y %q": rf"^\s*{YEAR}[ \-/]?{QUARTER}\s*$",
+    "%q %Y": rf"^\s*{QUARTER}[ \-/]?{YEAR}\s*$",
 }
-"""Families of dates: three numbers in one of their orders, and two orders with the name of a month."""
-DATE_LIKE = r"^\s*(?:\d{1,4}[/.\-]\d|\d{1,2}\.?[ \-./]?[A-Za-zéûäç]{3}|[A-Za-zéûäç]{2,10}\.?,? \d)"
+"""Families of dates: three numbers in one of their orders, and orders with the name of a month; months and quarters."""
+DATE_LIKE = (
+    r"^\s*(?:\d{1,4}[/.\-]\d|\d{1,2}\.?[ \-./]?[A-Za-zéûäç]{3}|\d{4}[ \-/]?[Qq][1-4]|[Qq][1-4]"
+    r"|[A-Za-zéûäç]{2,10}\.?[,\-/]? ?(?:[A-Za-zéûäç]{3,10}\.? +)?\d)"
+)
+CLOCK_PARTS = ("hour", "minute", "second", "part", "half", "offset")
 ORDERED = re.compile(r"%([dmYy])([/.\-])%([dmYy])\2%([dmYy])")
-NAMED = {re.sub(r"[ ,.\-/]", "", name): name for name in ("%d %b %Y", "%b %d %Y")}
+NAMED = {re.sub(r"[ ,.\-/]", "", name): name for name in list(DATES)[1:]}
 ORDERS = ("%d{0}%m{0}%Y", "%m{0}%d{0}%Y", "%Y{0}%m{0}%d", "%d{0}%m{0}%y", "%m{0}%d{0}%y")
 
 MONTHS = {
@@ -108,7 +131,7 @@ def count(values: pa.Array) -> dict[str, int]:
     """Count the texts that have each shape of a number, each unit, and each notation of a date.
 
     Units are counted under ``unit €``, dates with a clock time also under ``clock``, and times of a
-    twelve-hour clock under ``half``.
+    twelve-hour clock under ``half``. ``either /`` are those that are a date with the day or with the month first.
     """
     texts = pl.Series(values=pl.from_arrow(values), dtype=pl.String)
     counts: Counter[str] = Counter()
@@ -116,6 +139,9 @@ def count(values: pa.Array) -> dict[str, int]:
     if len(numbers):
         parts = _number_parts(numbers)
         shapes = _shape(parts["body"])
+        units = parts["unit"].filter(shapes.is_not_null())
+        known = units.value_counts(sort=True).head(MAX_UNITS)["unit"] if len(units) else units
+        shapes = shapes.zip_with(parts["unit"].is_in(known.implode()), shapes.clear(len(shapes)))
         is_number = shapes.is_not_null()
         counts.update(dict(shapes.drop_nulls().value_counts().iter_rows()))
         units = parts["unit"].filter(is_number & (parts["unit"] != ""))
@@ -124,6 +150,16 @@ def count(values: pa.Array) -> dict[str, int]:
     if len(dates):
         counts.update(_count_dates(dates))
     return dict(counts)
+
+
+@lru_cache(maxsize=256)
+def is_measure(unit: str) -> bool:
+    """Tell a unit of measurement from a currency and from percent.
+
+    >>> [is_measure(unit) for unit in ("kg", "EUR", "$", "%", "")]
+    [True, False, False, False, False]
+    """
+    return bool(unit) and not pl.Series([unit]).str.contains(MONEY)[0]
 
 
 def translated(texts: pl.Series, notation: str) -> pl.Series:
@@ -144,11 +180,13 @@ def _number_parts(texts: pl.Series) -> pl.DataFrame:
     before, after = pl.col("before").fill_null(""), pl.col("after").fill_null("")
     signs = [pl.col(name).is_not_null() for name in ("sign", "inner", "behind", "open")]
     is_bare = ~pl.col("body").str.contains(r"[.,'’ ]") & (before == "") & (after == "")
+    is_code = pl.col("body").str.contains(r"^0\d")  # 007A
     is_number = (
         (pl.col("open").is_null() == pl.col("close").is_null())
         & (pl.sum_horizontal(signs) <= 1)
         & ((before == "") | (after == ""))
         & ~(is_bare & pl.any_horizontal(signs[2:]))  # (2) and 1- of their own may be footnotes and grades
+        & ~(after.str.contains(f"^{MEASURE}$") & ~after.str.contains(MONEY) & (pl.any_horizontal(signs[2:]) | is_code))
     )
     minus = pl.any_horizontal([pl.col(name).is_in(["-", "−"]).fill_null(value=False) for name in ("sign", "inner")])
     return parts.select(
@@ -189,12 +227,27 @@ def _count_dates(texts: pl.Series) -> Counter[str]:
                 notation = order.format(mark)
                 if number := int(_is_date(some, notation).sum()):
                     counts[notation] += number
+            first, second = (_is_date(some, order.format(mark)) for order in ORDERS[:2])
+            counts[f"either {mark}"] += int((first | second).sum())
         counts += _count_clocks(parts)
     for name in list(DATES)[1:]:
-        parts = texts.str.extract_groups(DATES[name]).struct.unnest()
-        parts = parts.filter(pl.col("month").str.to_lowercase().is_in(list(MONTHS)))
+        parts = _named_parts(texts, name).filter(pl.col("month").is_not_null())
         counts += Counter({name: len(parts)}) + _count_clocks(parts)
     return counts
+
+
+def _named_parts(texts: pl.Series, name: str) -> pl.DataFrame:
+    """Year, month as a number, day and clock of a family; of a month or a quarter the first day."""
+    parts = texts.str.extract_groups(DATES[name]).struct.unnest()
+    missing = {part: pl.lit(None, pl.String) for part in CLOCK_PARTS if part not in parts.columns}
+    if "quarter" in parts.columns:
+        month = 3 * pl.col("quarter").cast(pl.Int64) - 2
+    elif "%m" in name:
+        month = pl.col("month").cast(pl.Int64)
+    else:
+        month = pl.col("month").str.to_lowercase().replace_strict(MONTHS, default=None, return_dtype=pl.Int64)
+    day = pl.col("day") if "day" in parts.columns else pl.lit("1")
+    return parts.with_columns(month=month, day=day, **missing)
 
 
 def _count_clocks(parts: pl.DataFrame) -> Counter[str]:
@@ -237,10 +290,9 @@ def _iso_dates(texts: pl.Series, notation: str) -> pl.Series:
         mark = ORDERED.fullmatch(notation)[2]  # type: ignore[index]
         date = _iso_of_numbers(parts.with_columns(again=pl.when(pl.col("mark") == mark).then("again")), notation)
     elif named is not None:
-        parts = texts.str.extract_groups(DATES[named]).struct.unnest()
-        month = pl.col("month").str.to_lowercase().replace_strict(MONTHS, default=None, return_dtype=pl.Int64)
-        day = pl.col("day").str.zfill(2)
-        written = _full_year(pl.col("year")) + "-" + month.cast(pl.String).str.zfill(2) + "-" + day
+        parts = _named_parts(texts, named)
+        month, day = pl.col("month").cast(pl.String).str.zfill(2), pl.col("day").str.zfill(2)
+        written = _full_year(pl.col("year")) + "-" + month + "-" + day
         date = parts.select(date=written)["date"]
     else:
         return _by_strptime(texts, notation)

@@ -6,19 +6,17 @@ resolved recipe, defaults filled in, is written beside each run and reproduces i
 
 from __future__ import annotations
 
+from mlsys.recipe.deploy_section import BatchSection, DeploySection, LimitsSection, RolloutSection
 from mlsys.recipe.loading import dump, json_schema, load, override, parse, set_values
 from mlsys.recipe.reading import Reading
 from mlsys.recipe.sections import (
     Aggregate,
-    BatchSection,
     DataSection,
     Dedupe,
-    DeploySection,
     EvaluateSection,
     FeaturesSection,
     Incremental,
     Join,
-    LimitsSection,
     MonitorSection,
     ReadOptions,
     Recipe,
@@ -41,6 +39,7 @@ __all__ = [
     "ReadOptions",
     "Reading",
     "Recipe",
+    "RolloutSection",
     "SelectionSection",
     "Threshold",
     "dump",

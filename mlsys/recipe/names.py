@@ -7,6 +7,9 @@ import re
 GATEWAY = "gateway"
 """Name of the application in front of all models, which no model may have."""
 
+TOGETHER = "together"
+"""Name of the application of many models, which no model may have either."""
+
 VERSION_LIKE = re.compile(r"v?\d+", re.IGNORECASE)
 """Text that reads as a version, or as the version of a protocol: ``/v2`` is the route of Open Inference."""
 
@@ -23,6 +26,8 @@ def model_name(name: str) -> str:
     """
     if name == GATEWAY:
         message = "another name: this one is the gateway's"
+    elif name == TOGETHER:
+        message = "another name: this one is that of many models in one application"
     elif VERSION_LIKE.fullmatch(name):
         message = f"another name: /{name} is a route of the gateway"
     elif DIGEST_LIKE.fullmatch(name):

@@ -9,16 +9,19 @@ from __future__ import annotations
 import os
 import re
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from mlsys import errors
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-USER = re.compile(r"(?P<scheme>^|[^\s'\"]*?)://(?P<user>[^:/@?#\s]*)(?P<secret>:[^?#\s]*)?@")
-PARAMETER = re.compile(
-    r"(?P<name>[?&;](?:password|passwd|pwd|token|sig|signature|secret|key|credential|auth|x-amz-|x-goog-|[^=&#]*_(?:key|token|secret))[^=&#]*)"
-    r"=(?P<value>[^&#\s]+)",
-    re.IGNORECASE,
+# Texts are read once from left to right, as they may come from clients.
+SCHEME = re.compile(r"[A-Za-z0-9+.-]*$")
+USER_END, AUTHORITY_END = re.compile(r"[:/@?#\s]|$"), re.compile(r"[?#\s]|$")
+VALUE = re.compile(r"[^&#\s]+")
+IS_SECRET = re.compile(
+    r"password|passwd|pwd|token|sig|signature|secret|key|credential|auth|x-amz-|x-goog-|.*_(?:key|token|secret)",
+    re.IGNORECASE | re.DOTALL,
 )
 MASK = "***"
 
@@ -50,18 +53,8 @@ def shown(source: str) -> str:
     >>> shown("postgresql://app:${PASSWORD}@host/db"), shown("https://host/a.csv?token=hidden&v=1")
     ('postgresql://app:${PASSWORD}@host/db', 'https://host/a.csv?token=***&v=1')
     """
-
-    def without_password(match: re.Match[str]) -> str:
-        user, secret = match["user"], (match["secret"] or "")[1:]
-        if secret and not _is_variables(secret):
-            return f"{match['scheme']}://{user}:{MASK}@"
-        is_token = not secret and match["scheme"].lower() in {"http", "https"} and not _is_variables(user)
-        return f"{match['scheme']}://{MASK}@" if is_token else match[0]
-
-    def without_value(match: re.Match[str]) -> str:
-        return match[0] if _is_variables(match["value"]) else f"{match['name']}={MASK}"
-
-    return PARAMETER.sub(without_value, USER.sub(without_password, source))
+    text = _replaced(source, [(each.start, each.end, each.shown) for each in _userinfos(source)])
+    return _replaced(text, [(*value.span(), MASK) for value in _secret_values(text) if not _is_variables(value[0])])
 
 
 def check_lookup(address: str) -> None:
@@ -86,8 +79,8 @@ def values(sources: Iterable[str]) -> list[str]:
     """The secrets that are written out in some sources, as they are and unquoted, the longest first."""
     parts: set[str] = set()
     for source in sources:
-        parts |= {(match["secret"] or "")[1:] for match in USER.finditer(source)}
-        parts |= {match["value"] for match in PARAMETER.finditer(source)}
+        parts |= {each.secret or "" for each in _userinfos(source)}
+        parts |= {value[0] for value in _secret_values(source)}
     parts |= {urllib.parse.unquote(part) for part in parts}
     return sorted((part for part in parts if part and not _is_variables(part)), key=len, reverse=True)
 
@@ -97,6 +90,71 @@ def masked(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, MASK)
     return text
+
+
+@dataclass(frozen=True)
+class _Userinfo:
+    """``://user:secret@`` or ``://token@`` in a text, from `start` to `end` (RFC 3986, 3.2.1), and the scheme."""
+
+    start: int
+    end: int
+    scheme: str
+    user: str
+    secret: str | None
+
+    @property
+    def shown(self) -> str:
+        """The same without a secret that is written out."""
+        if self.secret and not _is_variables(self.secret):
+            return f"://{self.user}:{MASK}@"
+        is_token = not self.secret and self.scheme.lower() in {"http", "https"} and not _is_variables(self.user)
+        between = "" if self.secret is None else f":{self.secret}"
+        return f"://{MASK}@" if is_token else f"://{self.user}{between}@"
+
+
+def _userinfos(source: str) -> Iterator[_Userinfo]:
+    """The users of the addresses in a text; a password may hold ``@`` and ``/``, so it reaches to the last ``@``."""
+    start, end, last = source.find("://"), -1, -1
+    while start != -1:
+        begin = start + 3
+        if begin > end:
+            end = _place(AUTHORITY_END, source, begin)
+            last = source.rfind("@", begin, end)
+        after = _place(USER_END, source, begin)
+        has_secret = source[after : after + 1] == ":" and last > after
+        if has_secret or source[after : after + 1] == "@":
+            at = last if has_secret else after
+            scheme = SCHEME.search(source[max(start - 40, 0) : start])
+            secret = source[after + 1 : at] if has_secret else None
+            yield _Userinfo(start, at + 1, scheme[0] if scheme else "", source[begin:after], secret)
+            begin = at + 1
+        start = source.find("://", begin)
+
+
+def _place(pattern: re.Pattern[str], source: str, start: int) -> int:
+    match = pattern.search(source, start)
+    return len(source) if match is None else match.start()
+
+
+def _replaced(text: str, spans: Iterable[tuple[int, int, str]]) -> str:
+    """A text with other texts in the places from start to end."""
+    parts, at = [], 0
+    for start, end, other in spans:
+        parts += [text[at:start], other]
+        at = end
+    return "".join([*parts, text[at:]])
+
+
+def _secret_values(source: str) -> Iterator[re.Match[str]]:
+    """The values of parameters whose names say that they are secret."""
+    at = 0
+    while (equals := source.find("=", at)) != -1:
+        before = source[at:equals].rpartition("#")[2]
+        _, *names = re.split("[?;&]", before[max(before.rfind("&"), 0) :])
+        at = equals + 1
+        if any(map(IS_SECRET.match, names)) and (value := VALUE.match(source, at)) is not None:
+            yield value
+            at = value.end()
 
 
 def _is_variables(text: str) -> bool:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mlsys.recipe import names
 from mlsys.recipe.columns import Columns, LongSpan, Span
+from mlsys.recipe.deploy_section import DeploySection
 from mlsys.recipe.forecast import ForecastSection
 from mlsys.recipe.losses import LossValue
 from mlsys.recipe.reading import CELLS, Reading, Section, Source, Text
@@ -245,6 +246,10 @@ class SelectionSection(Section):
     max_bytes: int | None = Field(
         None, ge=1, description="bytes that a stored model may have; larger candidates, trials and means are refused"
     )
+    category_means: bool = Field(
+        default=False,
+        description="compare LightGBM, too, with the target means and the counts of categories beside their codes",
+    )
 
 
 class TuneSection(Section):
@@ -294,103 +299,6 @@ class EvaluateSection(Section):
         {"false_positive": 1.0, "false_negative": 1.0}, description="cost of each mistake, for threshold: cost"
     )
     gate: dict[str, Threshold] = Field({}, description="bounds on test metrics; the model must also beat the dummy")
-
-
-class LimitsSection(Section):
-    """Bounds on what one client can ask of an endpoint; what exceeds one is refused with the status that it names."""
-
-    body_bytes: int = Field(
-        16 * 1024 * 1024,
-        ge=1024,
-        description="bytes of a request's body at most, packed or unpacked; a larger one is refused with status 413",
-    )
-    rows: int = Field(20_000, ge=1, description="rows of a request at most; more are refused with status 413")
-    columns: int = Field(
-        10_000, ge=1, description="columns of a request at most, or as many as the model has; more are refused with 413"
-    )
-    pixels: int = Field(
-        100_000_000, ge=1, description="pixels of all pictures of a request at most; more are refused with status 413"
-    )
-    faults: int = Field(100, ge=1, le=100, description="faults of a request that its answer names; all are counted")
-    body_seconds: float = Field(
-        10.0,
-        gt=0,
-        description="seconds within which the body of a request must have come; a slower one gets status 408",
-    )
-    seconds: float = Field(
-        30.0,
-        gt=0,
-        description="seconds that a request waits for its prediction at most; then it gets status 503 with Retry-After",
-    )
-    queue: int = Field(
-        64,
-        ge=1,
-        description="requests that wait for a replica beside those in progress; others get status 503 with Retry-After",
-    )
-
-
-class BatchSection(Section):
-    """Batch jobs that clients submit to the endpoint: which places they may name, and how much they may take."""
-
-    roots: tuple[str, ...] = Field(
-        (),
-        description="folders and URIs below which batch jobs read and write; by default the folder batch of the store",
-    )
-    max_running: int = Field(1, ge=1, description="batch jobs that run at a time; others wait")
-    queue: int = Field(100, ge=1, description="batch jobs that wait at most; one more gets status 503 with Retry-After")
-    cpu_share: float = Field(
-        0.5, gt=0, le=1, description="fraction of the cluster's CPUs that a batch job takes at most, one CPU at least"
-    )
-
-
-class DeploySection(Section):
-    """Step 8, deploy: the registered version, its alias and its endpoint."""
-
-    alias: Annotated[str, AfterValidator(names.alias)] = Field(
-        "champion",
-        description="alias that a model gets which passed its gate and, for champion, beats the one that has it",
-    )
-    margin: float = Field(
-        0,
-        ge=0,
-        description="loss against the champion, in the chosen metric, with which a new model is promoted; for an "
-        "error in the unit of the target, a fraction of the champion's; 0 promotes what is better beyond chance",
-    )
-    host: str = Field("127.0.0.1", description="address on which the endpoint listens")
-    port: int = Field(8000, ge=0, le=65535, description="port on which the endpoint listens; 0 takes a free one")
-    min_replicas: int = Field(1, ge=0, description="replicas that are always up; 0 lets an idle endpoint sleep")
-    max_replicas: int = Field(2, ge=1, description="replicas under load")
-    target_ongoing_requests: float = Field(
-        16, gt=0, description="requests in progress a replica above which more replicas are started"
-    )
-    max_ongoing_requests: int = Field(64, ge=1, description="requests that a replica takes at a time; others wait")
-    limits: LimitsSection = LimitsSection()
-    batch: BatchSection = BatchSection()
-    num_cpus: float = Field(0, ge=0, description="CPUs reserved for a replica; with 0 it shares them with the steps")
-    log: bool = Field(True, description="log every prediction for the monitor")
-    lookup: str = Field(
-        "sqlite",
-        pattern=r"^(sqlite|none|(redis|rediss|unix)://.+)$",
-        description="store in which the endpoint looks up columns of feature tables that a request does not carry: "
-        "sqlite (a file, for one machine), redis://host:port/db, or none",
-    )
-    history: Span = Field(
-        "1d",
-        description="the look-up answers requests whose time is at most this far before a feature table's newest value",
-    )
-    replay: bool = Field(True, description="send the production part to the endpoint, as traffic for the monitor")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_before_there_were_limits(cls, values: Any) -> Any:
-        """Read ``max_body_bytes`` of earlier recipes, which runs of before have resolved, as a limit."""
-        if not isinstance(values, dict) or "max_body_bytes" not in values:
-            return values
-        rest = {key: value for key, value in values.items() if key != "max_body_bytes"}
-        limits = rest.get("limits", {})
-        return (
-            rest | {"limits": {"body_bytes": values["max_body_bytes"], **limits}} if isinstance(limits, dict) else rest
-        )
 
 
 def _attainable(after: tuple[int, int]) -> tuple[int, int]:

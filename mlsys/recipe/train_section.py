@@ -60,7 +60,8 @@ class TrainSection(Section):
     )
     plan: Literal["auto", "task", "cluster", "stream"] = Field(
         "auto",
-        description="one task with all threads of a node, or Ray Train, or a task of XGBoost that reads the rows again "
-        "and again; auto takes the task below a gigabyte, and streams what no machine holds",
+        description="one task with all threads of a node, or Ray Train, or a task of XGBoost or of a linear model "
+        "that reads the rows again and again; auto takes the task below a gigabyte, and streams what no machine holds, "
+        "for a linear model from 2 GiB of doubles on",
     )
     workers: int | None = Field(None, ge=1, description="Ray Train workers of the cluster plan; by default one a node")

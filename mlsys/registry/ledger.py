@@ -11,6 +11,10 @@ kind            meaning
 ``withdrawn``   what was about to happen did not: what was there before stays
 ``served``      an endpoint answers with the version that its alias meant already
 ``undeploy``    the endpoint of the name was ended
+``canary``      a version begins to get a share of the traffic (`mlsys.registry.canaries`)
+``widened``     the canary gets the next share
+``promoted``    the canary passed its last step; the ``move`` before this line is its
+``taken_back``  the canary gets no more traffic
 ==============  =================================================================================
 
 A line that a crash cut off, wherever in its bytes, counts as not written: readers pass over it, and the next
@@ -35,7 +39,10 @@ from typing import Any, Literal, NamedTuple, get_args
 from mlsys import errors, locks
 from mlsys.store import Store, storage_error, sync
 
-Kind = Literal["register", "settings", "deploying", "move", "rollback", "withdrawn", "served", "undeploy"]
+Kind = Literal[
+    "register", "settings", "deploying", "move", "rollback", "withdrawn", "served", "undeploy",
+    "canary", "widened", "promoted", "taken_back",
+]  # fmt: skip
 
 _logger = logging.getLogger(__name__)
 
@@ -60,7 +67,7 @@ class Move:
         User, host and process.
     facts
         JSON values that belong to the kind: ``metrics``, ``tags``, ``reports``, ``family`` and ``params`` of a
-        version, the ``settings``, the ``url`` and ``cluster`` of an endpoint.
+        version, the ``settings``, the ``url`` and ``cluster`` of an endpoint, the ``plan`` and ``counts`` of a canary.
     """
 
     kind: Kind

@@ -20,64 +20,23 @@ from mlsys import budget, cluster, errors, models, train
 from mlsys.dataset import Split
 from mlsys.evaluate import metrics
 from mlsys.features import plan
-from mlsys.models.boosting import BoostingFamily, BoostingParams
-from mlsys.models.interface import FamilyParams
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
-from mlsys.selection import forms
+from mlsys.selection import category_forms, fold_fits, forms
 from mlsys.selection import leaderboard as boards
+from mlsys.selection.fold_fits import FoldJob, FoldScore, Late, Unfit
 from mlsys.selection.forms import CandidateForm
 from mlsys.selection.leaderboard import LeaderboardEntry, Ranking, Scores
 from mlsys.statistics import TrainStatistics
-from mlsys.train import FoldResult, training_job
+from mlsys.train import training_job
 
-__all__ = ["LeaderboardEntry", "Ranking", "rank"]
+__all__ = ["LeaderboardEntry", "Ranking", "again", "rank"]
 
 MANY_ROWS = 20_000
 """Training rows from which on two rounds of folds decide, where there is a clock: more rounds would change little."""
 
 SPARE = 1.3
 """Fits in the time of all, as a multiple of those of the first rounds."""
-
-
-@dataclass(frozen=True)
-class _FoldJob:
-    """A candidate to fit on a round of folds: what a task is sent; the recipe is that of its form."""
-
-    rows: cluster.Shared[train.Prepared]
-    recipe: Recipe
-    task: Task
-    name: str
-    judge: int
-    seconds: float | None = None
-    until: float = math.inf
-
-
-@dataclass(frozen=True)
-class _Late:
-    """A fit that was not begun, for its time was over."""
-
-    name: str
-    judge: int
-
-
-@dataclass(frozen=True)
-class _FoldScore:
-    """A judged fit as its task sends it back, with the parameters that were used."""
-
-    name: str
-    judge: int
-    result: FoldResult
-    params: FamilyParams
-
-
-@dataclass(frozen=True)
-class _Unfit:
-    """A form that could not be fitted, and why."""
-
-    name: str
-    judge: int
-    reason: str
 
 
 def rank(
@@ -102,6 +61,47 @@ def rank(
     TargetError
         The metric is defined on no fold.
     """
+    return _compared((split, statistics, recipe, task), seconds, None, progress)
+
+
+def again(
+    split: Split,
+    statistics: TrainStatistics,
+    recipe: Recipe,
+    task: Task,
+    former: Ranking,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Ranking:
+    """Make the comparison of a `former` ranking again, without a clock: the same fits on the same rounds of folds.
+
+    What a clock decided is taken from its record: which fits were made, how far each came, and the times that limits
+    and preferences of the recipe go by. Scores, who leaves and what is decided come of the new fits.
+
+    Raises
+    ------
+    StoreError
+        The ranking is of a version that did not keep its fits.
+    """
+    if not former.fits:
+        raise errors.StoreError.build(
+            "selection: fits of a former comparison",
+            got="a ranking that does not say which fits were made",
+            expected="each fit with its parameters, and how far it came",
+            hint="run the recipe again with this version",
+        )
+    seconds = math.inf if former.seconds is None else former.seconds
+    return _compared((split, statistics, recipe, task), seconds, former.fits, progress)
+
+
+def _compared(
+    given: tuple[Split, TrainStatistics, Recipe, Task],
+    seconds: float,
+    former: Sequence[Mapping[str, Any]] | None,
+    progress: Callable[[str], None],
+) -> Ranking:
+    """Compare within the seconds, or without a clock as the record of `former` fits says."""
+    split, statistics, recipe, task = given
     # 1. What is compared: every name and parameter is checked before the first fit.
     training_job.target_kind(recipe, task)
     metrics.find(recipe.selection.metric, task.kind)
@@ -120,17 +120,18 @@ def rank(
         *forms.tail_notes(recipe, tail, metric),
         *forms.trend_notes(ways, stated),
         *forms.code_notes(ways, stated),
+        *category_forms.note(category_forms.columns(split.schema, statistics, recipe)),
     ]
     for note in sentences:
         progress(note)
-    ways += forms.text_forms(split.schema, recipe)
+    ways += [*forms.mean_forms(split.schema, statistics, recipe), *forms.text_forms(split.schema, recipe)]
     candidates = _candidates(families, ways, balances or forms.target_forms(resolved, task, tail, metric))
     num_compared = len(candidates)
     if math.isfinite(seconds) and recipe.train.family == "auto":
         candidates, messages = forms.by_representative(candidates)
         sentences += messages
     # 2. Two rounds of folds for all candidates, the others for those that still have a chance.
-    grid = _Grid(split, statistics, resolved, task, metric, candidates, progress, seconds)
+    grid = _Grid(split, statistics, resolved, task, metric, candidates, progress, seconds, former)
     leaving = grid.compare()
     # 3. The leaderboard, and what it decides.
     notes = [*sentences, *leaving, *_notes(recipe, split, grid.scored)]
@@ -143,7 +144,9 @@ def rank(
         progress(note)
         ranking = dataclasses.replace(ranking, notes=(*ranking.notes, note))
     decided = _decided(recipe, task, metric, candidates[leading])
-    return dataclasses.replace(ranking, decided=decided, left=grid.left)
+    fits = tuple(fit.to_json() for fit in grid.ended)
+    record: dict[str, Any] = {"fits": fits, "seconds": seconds if math.isfinite(seconds) else None}
+    return dataclasses.replace(ranking, decided=decided, left=grid.left, **record)
 
 
 def _candidates(
@@ -168,7 +171,7 @@ def _decided(recipe: Recipe, task: Task, metric: metrics.Metric, form: Candidate
 
 @dataclass
 class _Grid:
-    """Candidates × rounds of folds, and the fits that were judged so far."""
+    """Candidates × rounds of folds, and the fits that have ended; with a record of `former` ones, these again."""
 
     split: Split
     statistics: TrainStatistics
@@ -178,11 +181,17 @@ class _Grid:
     candidates: Mapping[str, CandidateForm]
     progress: Callable[[str], None]
     seconds: float = math.inf
-    scored: list[_FoldScore] = field(default_factory=list)
+    former: Sequence[Mapping[str, Any]] | None = None
+    ended: list[FoldScore | Unfit] = field(default_factory=list)
     unfit: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     late: set[int] = field(default_factory=set)
     began: float = field(default_factory=time.time)
+
+    @property
+    def scored(self) -> list[FoldScore]:
+        """The fits that were judged."""
+        return [each for each in self.ended if isinstance(each, FoldScore)]
 
     @property
     def rounds(self) -> list[tuple[tuple[int, ...], int]]:
@@ -243,29 +252,41 @@ class _Grid:
         """Fit candidates on rounds of folds; where they `must` be, however late it is."""
         names, before = [name for name in names if name not in self.unfit], len(self.scored)
 
-        def report(score: _FoldScore | _Unfit | _Late, number: int, _: int) -> None:
-            if isinstance(score, _Late):
+        def report(score: FoldScore | Unfit | Late, number: int, _: int) -> None:
+            if isinstance(score, Late):
                 return
             fold, metric = self.split.fold_words(score.judge), self.metric.name
-            outcome = "cannot be fitted" if isinstance(score, _Unfit) else f"{metric} {score.result.score:.3f}"
+            outcome = "cannot be fitted" if isinstance(score, Unfit) else f"{metric} {score.result.score:.3f}"
             self.progress(f"{score.name} {fold}  {outcome}  ({before + number} of {total})")
 
         made = dict[Any, cluster.Shared[train.Prepared]]()
         until = math.inf if must else self.began + self.seconds
-        jobs = [self._job(name, folds, made, until) for folds in rounds for name in names]
-        done = cluster.map(_fit, jobs, on_result=report)
-        self.scored += [each for each in done if isinstance(each, _FoldScore)]
-        self.late |= {each.judge for each in done if isinstance(each, _Late)}
-        unfit = {each.name: each.reason for each in done if isinstance(each, _Unfit)}
+        planned = [(name, folds) for folds in rounds for name in names]
+        jobs = [self._job(name, folds, made, until) for name, folds in planned if self._has_time(name, folds[1])]
+        done = cluster.map(fold_fits.fit, jobs, on_result=report)
+        self.ended += [each for each in done if not isinstance(each, Late)]
+        self.late |= {each.judge for each in done if isinstance(each, Late)}
+        self.late |= {judge for name, (_, judge) in planned if not self._has_time(name, judge)}
+        unfit = {each.name: each.reason for each in done if isinstance(each, Unfit)}
         self.unfit |= {name: f"{name} was left out: {reason}" for name, reason in unfit.items()}
 
-    def _job(self, name: str, folds: tuple[tuple[int, ...], int], made: dict[Any, Any], until: float) -> _FoldJob:
+    def _job(self, name: str, folds: tuple[tuple[int, ...], int], made: dict[Any, Any], until: float) -> FoldJob:
         """The job of a candidate; candidates that take the same features share the rows `made` for the first."""
         recipe, family = self.candidates[name].apply(self.recipe), boards.family_of(name)
         key = folds, training_job.encoding(family), recipe.features.model_dump_json()
         if key not in made:
-            made[key] = cluster.share(_prepare, self.split, self.statistics, recipe, self.task, family, *folds)
-        return _FoldJob(made[key], recipe, self.task, name, folds[1], self._seconds_a_fit(), until)
+            made[key] = cluster.share(fold_fits.prepare, self.split, self.statistics, recipe, self.task, family, *folds)
+        own = made[key], recipe, self.task, name, folds[1]
+        if self.former is not None:
+            return FoldJob(*own, former=self._recorded(name, folds[1]))
+        return FoldJob(*own, self._seconds_a_fit(), until)
+
+    def _has_time(self, name: str, judge: int) -> bool:
+        """False for a fit that is not in the record: there was no time for it."""
+        return self.former is None or self._recorded(name, judge) is not None
+
+    def _recorded(self, name: str, judge: int) -> Mapping[str, Any] | None:
+        return next((fit for fit in self.former or () if (fit["name"], fit["judge"]) == (name, judge)), None)
 
     def _seconds_a_fit(self) -> float | None:
         if math.isinf(self.seconds):
@@ -308,44 +329,7 @@ def _by_default(task: Task, num_coordinates: int, **demands: bool) -> list[str]:
     return [family.name for family, count in least.items() if count is not None and num_coordinates >= count]
 
 
-def _prepare(
-    split: Split,
-    statistics: TrainStatistics,
-    recipe: Recipe,
-    task: Task,
-    family: str,
-    fit_folds: tuple[int, ...],
-    judge: int,
-) -> train.Prepared:
-    how: dict[str, Any] = {"fit_folds": fit_folds, "judge": judge, "max_rows": recipe.selection.max_rows}
-    return train.prepare(split, statistics, recipe, task, family, **how)
-
-
-def _fit(job: _FoldJob) -> _FoldScore | _Unfit | _Late:
-    """Fit and judge a candidate; a form that nobody asked for may fail, and is then left out."""
-    if time.time() > job.until:
-        return _Late(job.name, job.judge)
-    try:
-        return _fold_score(job)
-    except errors.MlsysError as error:
-        if boards.FORM not in job.name:
-            raise
-        return _Unfit(job.name, job.judge, " ".join(str(error).split()))
-
-
-def _fold_score(job: _FoldJob) -> _FoldScore:
-    recipe, task, family = job.recipe, job.task, boards.family_of(job.name)
-    prepared, chosen = job.rows.get(), models.family(family)
-    params = chosen.params_for_comparison(training_job.params_of(recipe, family), task, prepared.train)
-    if job.seconds is not None and isinstance(chosen, BoostingFamily) and isinstance(params, BoostingParams):
-        params = chosen.params_in_time(params, task, prepared.train, job.seconds)
-    target, metric = training_job.target_kind(recipe, task), recipe.selection.metric
-    how: dict[str, Any] = {"seed": recipe.seed, "threads": 1, "target": target, "seconds": job.seconds}
-    how["measures_bytes"] = recipe.selection.max_bytes is not None
-    return _FoldScore(job.name, job.judge, train.fit_prepared(prepared, task, family, params, metric, **how), params)
-
-
-def _notes(recipe: Recipe, split: Split, scored: Sequence[_FoldScore]) -> list[str]:
+def _notes(recipe: Recipe, split: Split, scored: Sequence[FoldScore]) -> list[str]:
     """Say where fits were cheaper than the final one will be, and how time divides the folds."""
     notes = []
     if max(score.result.num_rows for score in scored) >= recipe.selection.max_rows:

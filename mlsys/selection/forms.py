@@ -23,7 +23,7 @@ from mlsys.models import class_balance
 from mlsys.models.boosting import BoostingFamily
 from mlsys.recipe import Recipe
 from mlsys.schema import Kind, Role, Schema, Task
-from mlsys.selection import code_forms
+from mlsys.selection import category_forms, code_forms
 from mlsys.selection.leaderboard import LeaderboardEntry, family_of
 from mlsys.statistics import TrainStatistics, encode_target
 from mlsys.statistics.tails import Tail
@@ -152,6 +152,12 @@ def number_forms(schema: Schema, statistics: TrainStatistics, recipe: Recipe) ->
         "amounts": {name: ["numeric"] for name in codes},
     }
     return [CandidateForm(name, {"features.columns": stated | way}) for name, way in treatments.items() if way]
+
+
+def mean_forms(schema: Schema, statistics: TrainStatistics, recipe: Recipe) -> list[CandidateForm]:
+    """For LightGBM, where the recipe asks for it, target means and counts of categories beside their codes."""
+    values = category_forms.values(schema, statistics, recipe)
+    return [CandidateForm(category_forms.NAME, values, category_forms.FAMILY)] if values else []
 
 
 def text_forms(schema: Schema, recipe: Recipe) -> list[CandidateForm]:

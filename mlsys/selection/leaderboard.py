@@ -129,6 +129,10 @@ class Ranking:
         What the recipe prefers: accurate, simple or fast candidates.
     refused
         The limit of the recipe that a candidate does not keep.
+    fits
+        Record of the fits that were made, in their order (`mlsys.selection.fold_fits`), by which they are made again.
+    seconds
+        Time that the comparison had; None without a limit.
     """
 
     metric: str
@@ -143,6 +147,8 @@ class Ranking:
     left: dict[str, str] = dataclasses.field(default_factory=dict)
     prefer: str = "accurate"
     refused: dict[str, str] = dataclasses.field(default_factory=dict)
+    fits: tuple[dict[str, Any], ...] = ()
+    seconds: float | None = None
 
     @property
     def family(self) -> str:
@@ -164,13 +170,19 @@ class Ranking:
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The ranking as JSON without the record of its fits, which is for those who make them again."""
+        return {name: value for name, value in self.to_json().items() if name not in ("fits", "seconds")}
+
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Ranking:
         entries = tuple(
             LeaderboardEntry(**{**entry, "scores": tuple(entry["scores"]), "best_rounds": tuple(entry["best_rounds"])})
             for entry in value["entries"]
         )
-        return cls(**{**value, "entries": entries, "rounds": tuple(value["rounds"]), "notes": tuple(value["notes"])})
+        lists = {name: tuple(value.get(name, ())) for name in ("rounds", "notes", "fits")}
+        return cls(**{**value, "entries": entries, **lists})
 
     def summary(self) -> str:
         """Say in one line which candidate is the best, which are tied with it, and which is preferred."""

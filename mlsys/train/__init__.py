@@ -8,8 +8,9 @@ a recipe on what these may choose. `rows` reads matrices.
 from __future__ import annotations
 
 from mlsys.train.constraints import Constraints
-from mlsys.train.fitting import JudgedRows, fit
+from mlsys.train.fitting import fit
 from mlsys.train.fold import FoldResult, Judge, Prepared, fit_prepared, judged, prepare, round_seconds
+from mlsys.train.judging import JudgedRows
 
 __all__ = [
     "Constraints",

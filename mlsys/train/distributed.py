@@ -98,7 +98,7 @@ def distributed_family(name: str) -> DistributedFamily[Any, Any]:
     """The family of that name, which Ray Train can spread."""
     family = models.family(name)
     if not isinstance(family, DistributedFamily):
-        raise TypeError(f"{name} is fitted by one task")  # `fitting.plan` spreads no other family
+        raise TypeError(f"{name} is fitted by one task")  # `plans.plan` spreads no other family
     return family
 
 
@@ -208,6 +208,7 @@ def _worker(loop: dict[str, Any]) -> bytes | None:
     import ray.train
     from ray.train.collective import broadcast_from_rank_zero
 
+    cluster.give_way()
     work: _Work = loop["work"]
     job, context = work.job, ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()

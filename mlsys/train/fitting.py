@@ -7,40 +7,33 @@ import math
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from mlsys import bundle, cluster, models
-from mlsys import label_sets as labels
 from mlsys.dataset import Split
-from mlsys.evaluate import metrics, thresholds
 from mlsys.features.online.views import FeatureView
-from mlsys.models import calibration
 from mlsys.models.calibration import Calibrated, LabelTemperatures, Temperature
 from mlsys.models.class_balance import ClassBalance
 from mlsys.models.families import ensemble
 from mlsys.models.families.ensemble import EnsembleParams, Member
-from mlsys.models.interface import DistributedFamily
+from mlsys.models.interface import BlockwiseFamily, DistributedFamily
 from mlsys.models.matrix import Matrix, joined
-from mlsys.models.model_files import read_arrays, write_arrays
 from mlsys.models.target_transform import TargetTransform, Transformed
-from mlsys.predict import HALF, decide, image_measures, probability_of
+from mlsys.predict import image_measures
 from mlsys.predict.coercion import to_json
 from mlsys.recipe import ReadOptions, Recipe
-from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
+from mlsys.schema import Task
 from mlsys.statistics import TableStatistics, TrainStatistics
 from mlsys.store import Store
-from mlsys.train import devices, placement, samples, training_job
+from mlsys.train import devices, judging, placement, plans, samples, training_job
+from mlsys.train.shares import StreamedBlocks
 from mlsys.train.training_job import TrainingJob
-
-LABEL = "label"
-"""Name of the target among the statistics of predictions."""
 
 BOTH = ("train", "validation")
 """Parts that the final model is fitted on; the first alone until the other has chosen rounds and threshold."""
@@ -50,49 +43,6 @@ VALUES_A_THREAD = 5_000_000
 
 MAX_PICTURES, PICTURES_AT_ONCE = 5_000, 64
 """Training pictures that are measured, and rows in memory at a time: a shift of 0.1 needs some hundred."""
-
-
-@dataclass(frozen=True)
-class JudgedRows:
-    """Rows that the search judged its choice on: their targets, and predictions by fits that had not seen them.
-
-    `weight` is how much each counts, where they do not count alike, and `groups` those that a ranking orders.
-    """
-
-    y: NDArray[np.float64]
-    output: NDArray[np.float64]
-    weight: NDArray[np.float64] | None = None
-    groups: NDArray[np.uint64] | None = None
-
-    def write(self, folder: Path) -> None:
-        """Write the rows into a folder; the same rows give the same bytes."""
-        beside = {"weight": self.weight, "groups": self.groups}
-        known = {name: values for name, values in beside.items() if values is not None}
-        write_arrays(folder / "judged.npz", {"y": self.y, "output": self.output, **known})
-
-    @classmethod
-    def read(cls, folder: Path, task: Task) -> JudgedRows:
-        """Read what `write` wrote."""
-        kinds = {"y": ("<f8", 1), "output": ("<f8", 2 if task.is_classification else 1)}
-        kinds |= {} if task.weight is None else {"weight": ("<f8", 1)}
-        kinds |= {} if task.group is None else {"groups": ("<u8", 1)}
-        return cls(**read_arrays(folder / "judged.npz", kinds))
-
-
-@dataclass(frozen=True)
-class ValidationResult:
-    """Score, decision threshold and predictions of a fitted model on the validation rows.
-
-    The threshold is that of a binary model, of several labels one for each, None otherwise; `score` is the value of the
-    recipe's `metric`. Without validation rows, `score` and `predictions` (statistics of prediction, score and label)
-    are None. All are of calibrated probabilities, where there is a `temperature`.
-    """
-
-    threshold: float | tuple[float, ...] | None
-    metric: str
-    score: float | None
-    predictions: TableStatistics | None
-    temperature: Temperature | LabelTemperatures | None = None
 
 
 def fit(
@@ -105,7 +55,7 @@ def fit(
     params: Mapping[str, Any],
     *,
     views: Sequence[FeatureView] = (),
-    judged: JudgedRows | None = None,
+    judged: judging.JudgedRows | None = None,
     max_rows: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> bundle.Bundle:
@@ -129,7 +79,7 @@ def fit(
     features = training_job.fit_program(split.schema, statistics, recipe, family)
     place = training_job.naive_place(features.program.names, task, family)
     target = cluster.call(training_job.fit_target, split, recipe, task, place)
-    execution = plan(split, recipe, family, features.program.width, task)
+    execution = plans.plan(split, recipe, family, features.program.width, task)
     device = devices.choose(recipe, family, task, checked, features.signs, execution.kind)
     job = TrainingJob(split, features, recipe, task, family, checked, target, device=device)
     progress(f"{family}: {execution.kind} plan, {execution.reason}")
@@ -138,10 +88,12 @@ def fit(
         progress(f"{family}: {note}")
     # 2. The fit, judged on the validation rows.
     facts = dict[str, Any]()
-    if judged is None or execution.kind != "task":
+    by_blocks = execution.kind == "stream" and isinstance(job.learner, BlockwiseFamily)
+    if judged is None or (execution.kind != "task" and not by_blocks):
         model, validated = _fit(store, job, execution, progress)
     else:
-        model, validated = _fit_once(job, max_rows), cluster.call(judge, job, judged, threads=1)
+        model = _fit_once(job, max_rows, by_blocks=by_blocks)
+        validated = cluster.call(judging.judge, job, judged, threads=1)
         facts = {} if max_rows is None or max_rows >= _num_fitted(job) else {"sampled_rows": max_rows}
     if validated.score is not None:
         progress(f"{family}: {validated.metric} {validated.score:.4f} on rows that were not fitted on")
@@ -185,49 +137,16 @@ def _shown(temperature: Temperature | LabelTemperatures) -> str:
     return ", ".join(f"{number:.3f}" for number in own)
 
 
-def plan(
-    split: Split, recipe: Recipe, family: str, width: int | None = None, task: Task | None = None
-) -> cluster.ExecutionPlan:
-    """Choose between one task and the cluster, on which only some families can be fitted.
-
-    Where the matrix of so many features as `width` is larger than the memory of all machines, one task streams the
-    rows, if the family can be fitted so. A ranking and the models of labels are fitted by one task, whatever the size.
-    """
-    num_rows, spread = split.num_rows["train"], models.family(family)
-    together = None if task is None else _together(task)
-    if together is not None:
-        return cluster.ExecutionPlan("task", f"{num_rows:,} rows: {together}")
-    if not isinstance(spread, DistributedFamily):
-        return cluster.ExecutionPlan("task", f"{num_rows:,} rows: {family} is fitted by one task, whatever the size")
-    files = [pq.read_metadata(path) for path in split.paths("train")]
-    num_bytes = sum(file.row_group(i).total_byte_size for file in files for i in range(file.num_row_groups))
-    chosen = cluster.plan(num_rows, num_bytes, recipe.train.plan)
-    if width is None or not spread.streams or recipe.train.plan in ("task", "cluster"):
-        return chosen
-    needed, most = placement.fit_bytes(num_rows, width), sum(node.memory for node in cluster.nodes())
-    size = f"{num_rows:,} rows × {width} features, {needed / 1e9:,.2f} GB as a matrix"
-    if recipe.train.plan == "stream":
-        return cluster.ExecutionPlan("stream", f"{size}: the recipe asks for it")
-    if 0 < most < needed:
-        return cluster.ExecutionPlan("stream", f"{size}, which no machine holds: its rows are read again and again")
-    return chosen
-
-
-def _together(task: Task) -> str | None:
-    """Why one task fits all rows, whatever their number; None where the rows may be spread."""
-    if task.is_ranking:
-        return "the rows of a group are ranked together, by one task"
-    return f"one task fits the models of {len(task.labels)} labels" if task.labels else None
-
-
 def _fit(
     store: Store, job: TrainingJob, execution: cluster.ExecutionPlan, progress: Callable[[str], None]
-) -> tuple[Any, ValidationResult]:
+) -> tuple[Any, judging.ValidationResult]:
     """Fit, judge on the validation rows, and fit again with them where the recipe wants that."""
     if execution.kind == "task":
         threads = _threads(job)
         placed = {"memory": _memory(job), "gpus": devices.gpus(job.device)}
         return cluster.call(fit_in_task, job, threads, threads=threads, **placed)
+    if execution.kind == "stream" and isinstance(job.learner, BlockwiseFamily):
+        return cast("tuple[Any, judging.ValidationResult]", _called_by_blocks(job, fit_by_blocks, job))
     if execution.kind == "stream":
         threads = cluster.node_cpus()
         placed = {"memory": _memory(job, streamed=True), "gpus": devices.gpus(job.device)}
@@ -240,6 +159,12 @@ def _fit(
     progress(f"{job.family}: fitting again with the validation rows")
     again = _fit_distributed(store, replace(job, params=params, parts=BOTH), stored, progress)
     return training_job.scaled_as_before(model, again, job.target), validated
+
+
+def _called_by_blocks(job: TrainingJob, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a fit by blocks as a task, in the memory of a block."""
+    memory = placement.blocks_bytes(sum(job.split.num_rows.values()), job.features.program.width)
+    return cluster.call(function, *args, threads=cluster.node_cpus(), memory=memory)
 
 
 def checkpoints_of(store: Store, job: TrainingJob) -> Path:
@@ -256,8 +181,10 @@ def _fit_distributed(store: Store, job: TrainingJob, stored: Path, progress: Cal
         return distributed.fit(folder, job, stored, progress=progress)
 
 
-def _fit_once(job: TrainingJob, max_rows: int | None) -> Any:
+def _fit_once(job: TrainingJob, max_rows: int | None, *, by_blocks: bool = False) -> Any:
     """Fit on training rows, and on validation rows where the recipe wants that: an ensemble's members side by side."""
+    if by_blocks:
+        return _called_by_blocks(job, _fit_blocks_once, job, max_rows)
     rows, params = cluster.share(_read, job, max_rows), job.params
     if job.is_refitted:
         params = models.family(job.family).grown(job.params, job.growth)
@@ -271,6 +198,19 @@ def _fit_once(job: TrainingJob, max_rows: int | None) -> Any:
         threads = _threads(job)
         given, gpus = (rows, replace(job, params=params)), devices.gpus(job.device)
         model = cluster.call(_fit_rows, given, threads, threads=threads, memory=_memory(job), gpus=gpus)
+    return _on_scale_of_search(job, model)
+
+
+def _fit_blocks_once(job: TrainingJob, max_rows: int | None) -> Any:
+    """Fit on the rows of the final fit, or a sample of each block, of which one is in memory at a time."""
+    family = cast("BlockwiseFamily[Any, Any]", job.learner)
+    share = 1.0 if max_rows is None else min(1.0, max_rows / max(1, _num_fitted(job)))
+    blocks = job.streamed(BOTH if job.is_refitted else BOTH[:1], share)
+    return _on_scale_of_search(job, family.fit_by_blocks(blocks, job.task, job.params))
+
+
+def _on_scale_of_search(job: TrainingJob, model: Any) -> Any:
+    """A model of the final fit whose rows were judged before: none are held out for the scale of its target."""
     if isinstance(job.target, TargetTransform):
         return Transformed(model, job.target)
     return training_job.scaled_as_before(model, model, job.target)
@@ -326,14 +266,14 @@ def _fit_rows(given: tuple[cluster.Shared[Matrix], TrainingJob], threads: int = 
     return job.learner.fit(job.as_fitted(rows.get()), None, job.task, job.params, **how)
 
 
-def fit_in_task(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
+def fit_in_task(job: TrainingJob, threads: int) -> tuple[Any, judging.ValidationResult]:
     """Read, transform, fit, validate and fit again in this process."""
     train, validation = job.read("train"), job.read("validation")
     model = job.fit(train, validation, threads)
-    return job.refit(model, train, validation, threads), validate(job, model, validation)
+    return job.refit(model, train, validation, threads), judging.validate(job, model, validation)
 
 
-def fit_streamed(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]:
+def fit_streamed(job: TrainingJob, threads: int) -> tuple[Any, judging.ValidationResult]:
     """Fit, validate and fit again in this process, on rows that are read whenever the family asks for them."""
     how: dict[str, Any] = {"seed": job.recipe.seed, "threads": threads}
     family = cast("DistributedFamily[Any, Any]", job.learner)
@@ -341,73 +281,42 @@ def fit_streamed(job: TrainingJob, threads: int) -> tuple[Any, ValidationResult]
     stopping = job.counted(validation) if validation.num_rows else None
     model = family.fit_blocks(job.streamed(BOTH[:1]), stopping, job.task, job.params, **how)
     model = job.on_scale(model, validation if validation.num_rows else job.first_block())
-    params, validated = job.params_of_refit(model), validate(job, model, validation)
+    params, validated = job.params_of_refit(model), judging.validate(job, model, validation)
     if params is None:
         return model, validated
     again = family.fit_blocks(job.streamed(BOTH), None, job.task, params, **how)
     return training_job.scaled_as_before(model, again, job.target), validated
 
 
-def _validate_distributed(job: TrainingJob, model: Any) -> tuple[Any, ValidationResult]:
+def fit_by_blocks(job: TrainingJob) -> tuple[Any, judging.ValidationResult]:
+    """Fit, validate and fit again in this process; one block of the rows is in memory, of those that are judged, too.
+
+    Where the scale of the target needs rows that were not fitted on, they are those of the first such block.
+    """
+    family = cast("BlockwiseFamily[Any, Any]", job.learner)
+    validation = job.as_stored("validation")
+    model = family.fit_by_blocks(job.streamed(BOTH[:1]), job.task, job.params)
+    model = job.on_scale(model, validation[0] if len(validation) else job.first_block())
+    validated = judging.judge(job, _judged_by_blocks(job, model, validation))
+    params = job.params_of_refit(model)
+    if params is None:
+        return model, validated
+    again = family.fit_by_blocks(job.streamed(BOTH), job.task, params)
+    return training_job.scaled_as_before(model, again, job.target), validated
+
+
+def _judged_by_blocks(job: TrainingJob, model: Any, blocks: StreamedBlocks) -> judging.JudgedRows:
+    """Predict blocks of rows one after another, and keep what they are judged by."""
+    parts = [judging.predicted(job, model, blocks[number]) for number in range(len(blocks))]
+    parts = parts or [judging.predicted(job, model, job.read("validation"))]
+    columns = [[getattr(part, name) for part in parts] for name in ("y", "output", "weight", "groups")]
+    return judging.JudgedRows(*(None if values[0] is None else np.concatenate(values) for values in columns))  # type: ignore[arg-type]
+
+
+def _validate_distributed(job: TrainingJob, model: Any) -> tuple[Any, judging.ValidationResult]:
     matrix = job.read("validation")
     model = job.on_scale(model, matrix)
-    return model, validate(job, model, matrix)
-
-
-def validate(job: TrainingJob, model: Any, matrix: Matrix) -> ValidationResult:
-    """Judge a model on the validation rows."""
-    output = matrix.of_rows(models.predict(job.family, model, matrix.X))
-    return judge(job, JudgedRows(matrix.y, output, matrix.weight, matrix.groups))
-
-
-def judge(job: TrainingJob, rows: JudgedRows) -> ValidationResult:
-    """Judge predictions of rows that were not fitted on."""
-    y, output = rows.y, rows.output
-    cut: float | tuple[float, ...] | None = None
-    temperature: Temperature | LabelTemperatures | None = None
-    if job.task.is_classification and job.recipe.train.calibration == "auto" and rows.weight is None:
-        temperature = calibration.fit_labels(y, output) if job.task.labels else calibration.fit(y, output)
-        output = output if temperature is None else temperature.apply(output)
-    rule = job.recipe.evaluate.threshold, job.recipe.evaluate.cost
-    if job.task.kind is TaskKind.BINARY:
-        cut = thresholds.choose(y, output[:, 1], *rule, rows.weight)
-    elif job.task.labels:
-        has = labels.table(y, len(job.task.labels))
-        cut = tuple(thresholds.choose(has[:, k], p, *rule, rows.weight) for k, p in enumerate(output.T))
-    metric = metrics.find(job.recipe.selection.metric, job.task.kind, metrics.usual(job.task)).name
-    if not len(y):
-        return ValidationResult(cut, metric, None, None)
-    score = metrics.measure(metric, y, output, HALF if cut is None else cut, rows.weight, rows.groups)
-    return ValidationResult(cut, metric, float(score), _statistics(job.task, y, output, cut), temperature)
-
-
-def _statistics(
-    task: Task, y: NDArray[np.float64], output: NDArray[np.float64], cut: float | tuple[float, ...] | None
-) -> TableStatistics:
-    """Statistics of the predictions, decided as `Predictor` decides, and of the labels."""
-    predicted = decide(task, output, cut)
-    names, kind = task.class_names, Kind.CATEGORICAL if task.is_classification else Kind.NUMERIC
-    beside = {probability_of(name): p for name, p in zip(task.labels, output.T, strict=True)} if task.labels else {}
-    if task.labels:
-        prediction, label = pa.array(predicted.prediction.tolist(), pa.string()), labels.texts(y, task.labels)
-    elif task.is_classification:
-        name_of = dict(zip(task.classes, names, strict=True))
-        prediction = pa.array([name_of[value] for value in predicted.prediction.tolist()])
-        label = pa.array([names[int(index)] for index in y])
-    else:
-        prediction, label = pa.array(predicted.prediction), pa.array(y)
-    schema = Schema(
-        columns=(
-            Column(name="prediction", type=str(prediction.type), kind=kind),
-            Column(name="score", type="double", kind=Kind.NUMERIC),
-            *(Column(name=name, type="double", kind=Kind.NUMERIC) for name in beside),
-            Column(name=LABEL, type=str(label.type), kind=kind, role=Role.TARGET),
-        )
-    )
-    described = Task(kind=task.kind, target=LABEL, classes=tuple(names), labels=task.labels)
-    statistics = TableStatistics.empty(schema, described)
-    statistics.update(pa.table({"prediction": prediction, "score": predicted.score, **beside, LABEL: label}))
-    return statistics
+    return model, judging.validate(job, model, matrix)
 
 
 def example(split: Split, names: Sequence[str]) -> dict[str, Any]:
@@ -445,7 +354,7 @@ def _target_facts(job: TrainingJob) -> dict[str, Any]:
 
 
 def _provenance(
-    job: TrainingJob, execution: cluster.ExecutionPlan, model: Any, validated: ValidationResult
+    job: TrainingJob, execution: cluster.ExecutionPlan, model: Any, validated: judging.ValidationResult
 ) -> dict[str, Any]:
     members = [member.family for member in job.params.members] if isinstance(job.params, EnsembleParams) else []
     libraries = sorted({name for each in (job.family, *members) for name in models.family(each).libraries})

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mlsys.cluster import Resources
+from mlsys.features.executors import BLOCK_ROWS
 from mlsys.store import read_json, write_json
 
 WORKER_BYTES = 512 << 20
@@ -24,6 +25,16 @@ STREAMED_BYTES = 2
 
 ROW_BYTES = 48
 """Bytes of a row beside its values: target, predictions, gradients, and the leaf in which it is."""
+
+WHOLE_BYTES = 20
+"""Bytes of a value while a linear model is fitted on all rows at once: four in the matrix, eight centred and scaled,
+and eight in the solver."""
+
+MOST_WHOLE = 2 << 30
+"""Bytes of rows from which on those that a family can fit block by block are: what a small machine has to spare."""
+
+BLOCK_BYTES = 44
+"""Bytes of a value of the block in memory: four in the matrix, and some products of its rows."""
 
 FILE = "placement.json"
 """File of a shape among the checkpoints that depend on it."""
@@ -99,6 +110,16 @@ def place(
 def fit_bytes(num_rows: int, width: int, *, streamed: bool = False) -> int:
     """Memory of a process that fits on so many rows, and features."""
     return WORKER_BYTES + num_rows * (width * (STREAMED_BYTES if streamed else CELL_BYTES) + ROW_BYTES)
+
+
+def whole_bytes(num_rows: int, width: int) -> int:
+    """Memory of so many rows that are fitted at once by a solver in double precision."""
+    return num_rows * width * WHOLE_BYTES
+
+
+def blocks_bytes(num_rows: int, width: int) -> int:
+    """Memory of a process that fits so many rows block by block: of the block, and of the targets of all rows."""
+    return WORKER_BYTES + min(num_rows, BLOCK_ROWS) * width * BLOCK_BYTES + num_rows * ROW_BYTES // 2
 
 
 def _slots(node: Resources, shape: Placement) -> int:

@@ -170,15 +170,33 @@ class TrainingJob:
         """Read the share of worker `rank` in the rows of a part, in this process."""
         return read_share(self.split, part, self.features, self.task, rank, workers)
 
-    def streamed(self, parts: Sequence[str]) -> StreamedBlocks:
-        """All rows of some parts, with the target as it is fitted, read block by block each time they are needed."""
+    def streamed(self, parts: Sequence[str], share: float = 1.0) -> StreamedBlocks:
+        """All rows of some parts, with the target as it is fitted, read block by block each time they are needed.
+
+        With a `share` below 1, of each block a random sample, the same each time.
+        """
         paths = [path for part in parts for path in self.split.paths(part)]
         blocks = file_rows(paths, self.features.program.width)
-        return StreamedBlocks(blocks, lambda each: self.counted(read_blocks(each, self.features, self.task)))
+        numbers = {block: number for number, block in enumerate(blocks)}
+
+        def read(each: Sequence[FileRows]) -> Matrix:
+            rows = read_blocks(each, self.features, self.task)
+            if share < 1.0:
+                drawn = np.random.default_rng([self.recipe.seed, numbers[each[0]]]).random(rows.num_rows)
+                rows = rows.take(drawn < share)
+            return self.counted(rows)
+
+        return StreamedBlocks(blocks, read)
+
+    def as_stored(self, part: str) -> StreamedBlocks:
+        """All rows of a part, with the target on its own scale, read block by block as in `streamed`."""
+        blocks = file_rows(self.split.paths(part), self.features.program.width)
+        return StreamedBlocks(blocks, lambda each: read_blocks(each, self.features, self.task))
 
     def first_block(self) -> Matrix:
         """The first block of training rows, with the target on its own scale."""
-        return read_blocks(self.streamed(["train"]).blocks[:1], self.features, self.task)
+        rows: Matrix = self.as_stored("train")[0]
+        return rows
 
     def fit(self, train: Matrix, validation: Matrix, threads: int) -> Any:
         """Fit in this process; without validation rows nothing stops the boosting."""

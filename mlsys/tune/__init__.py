@@ -15,10 +15,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mlsys import cluster, errors, models
+from mlsys import errors, models
 from mlsys.code_graph import code_digest
 from mlsys.dataset import Split
-from mlsys.evaluate import baseline, metrics
+from mlsys.evaluate import metrics
 from mlsys.features.operations import encoders
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
@@ -92,8 +92,7 @@ def search(
     searching = FinalChoice(store, split, statistics, recipe, task, families, metric, *limits, progress)
     notes = searching.run(journal)
     # 3. What is made of them.
-    dummy = cluster.call(baseline.dummy_score, split, task, metric, "validation")
-    return searching.choose(journal, default, (*searching.notes(), *notes), dummy)
+    return searching.choose(journal, default, (*searching.notes(), *notes), searching.dummy())
 
 
 def replay(
@@ -125,11 +124,10 @@ def replay(
     limits = _limits(recipe, seconds, reserve)
     searching = FinalChoice(store, split, statistics, recipe, task, families, metric, *limits, progress)
     default = training_job.params_of(recipe, family).model_dump(mode="json")
-    dummy = cluster.call(baseline.dummy_score, split, task, metric, "validation")
     with store.staging() as folder:
         journal = Journal(folder / "journal.jsonl")
         trials.again(searching.shared(journal, math.inf), former.trials, journal, progress)
-        return searching.choose(journal, default, tuple(searching.notes()), dummy)
+        return searching.choose(journal, default, tuple(searching.notes()), searching.dummy())
 
 
 def _limits(recipe: Recipe, seconds: float, reserve: float) -> tuple[float, float]:

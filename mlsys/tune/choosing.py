@@ -10,8 +10,9 @@ import math
 from typing import Any
 
 from mlsys import cluster, models, train
+from mlsys.models.boosting import BoostingParams, rounds_to_end
 from mlsys.models.families import ensemble
-from mlsys.train import fitting, training_job
+from mlsys.train import fitting, plans, training_job
 from mlsys.tune import blending, evidence, importance, outcome, trials
 from mlsys.tune.journal import Journal, Trial
 from mlsys.tune.outcome import Tuned
@@ -19,6 +20,12 @@ from mlsys.tune.searching import Searching
 
 THREADS_GAIN = 1.3
 """How much faster a fit with all threads of a machine is than with the one that a trial has, at least."""
+
+MOST_LATER = 2.0
+"""Rounds of the final fit at most, as a multiple of those of a trial that its time ended."""
+
+ROOM = 0.75
+"""Part of the time of the final fit that rounds beyond those of its trials may fill: what is expected is no bound."""
 
 CANDIDATES = 20
 """Trials that a mean is selected from, the best ones."""
@@ -53,7 +60,7 @@ class FinalChoice(Searching):
         made = outcome.tuned(self.family, default, self.metric, journal.trials, best, notes, dummy)
         made = dataclasses.replace(made, search=facts)
         if mean is None:
-            made = dataclasses.replace(made, family=best.family, params=self.params(best))
+            made = dataclasses.replace(made, family=best.family, params=self.params(best, self._later([best])[0]))
         else:
             chosen = [(averaged[number], weight) for number, weight in mean.weights.items()]
             made = self._averaged(made, mean, chosen)
@@ -125,7 +132,11 @@ class FinalChoice(Searching):
 
     def _averaged(self, made: Tuned, mean: blending.Blend, chosen: list[tuple[Trial, float]]) -> Tuned:
         self.progress(f"mean of {len(chosen)} trials {mean.score:.4f}, {mean.gain:.4f} ± {mean.error:.4f} better")
-        members = [(trial.family, self.params(trial), weight) for trial, weight in chosen]
+        later = self._later([trial for trial, _ in chosen])
+        members = [
+            (trial.family, self.params(trial, more), weight)
+            for (trial, weight), more in zip(chosen, later, strict=True)
+        ]
         params = ensemble.FAMILY.params.model_validate(ensemble.params_of_members(members)).model_dump(mode="json")
         named = ", ".join(f"{weight:.2f} {family}" for family, _, weight in members)
         notes = (*made.notes, f"a mean of {named}, better than the best trial by {mean.gain:.4g} ± {mean.error:.2g}")
@@ -134,11 +145,36 @@ class FinalChoice(Searching):
 
     def _final_s(self, members: list[Trial]) -> float:
         """Seconds that the final fit of these trials should take: side by side, on more rows than a trial had."""
-        each = [trial.fit_s / len(self._judges) * self.growth() for trial in members]
+        each = [trial.fit_s / self.num_fits * self.growth() for trial in members]
         if len(each) == 1:
             threads = fitting.useful_threads(sum(self.split.num_rows.values()) * len(self.split.schema.features))
             return each[0] / (THREADS_GAIN if threads > 1 else 1.0)
         return max(*each, sum(each) / cluster.num_cpus())
+
+    def _later(self, members: list[Trial]) -> list[float]:
+        """Multiples of their rounds that these trials have in the final fit; above 1 where time ended one too early.
+
+        Boosting that was not at its end by its learning rate goes on toward it, as far as the final fit has time:
+        members are fitted side by side, each on one CPU. Limits of the recipe were kept by the trials as they are.
+        """
+        each, room = [self._final_s([trial]) for trial in members], ROOM * self.reserve
+        if math.isinf(room) or self._needs_held_out or train.Constraints.of(self.recipe).are_any:
+            return [1.0] * len(members)
+        wished = [
+            max(1.0, min(self._to_end(trial), MOST_LATER, room / max(seconds, 1e-9)))
+            for trial, seconds in zip(members, each, strict=True)
+        ]
+        cpus = cluster.num_cpus() if len(members) > 1 else 1
+        more = sum(seconds * (wish - 1.0) for seconds, wish in zip(each, wished, strict=True))
+        part = min(1.0, max(0.0, room * cpus - sum(each)) / more) if more else 0.0
+        return [1.0 + part * (wish - 1.0) for wish in wished]
+
+    def _to_end(self, trial: Trial) -> float:
+        """Rounds in which the boosting of a trial comes to its end, as a multiple of those that it had time for."""
+        params = models.params_of(trial.family, {**self.families[trial.family].defaults, **trial.params})
+        if trial.finished or not trial.rounds or not isinstance(params, BoostingParams):
+            return 1.0
+        return rounds_to_end(params) / trial.rounds
 
     def _final_rows(self, members: list[Trial]) -> int | None:
         """Rows of the final fit where there is no time for all of them in its reserve."""
@@ -175,8 +211,8 @@ class FinalChoice(Searching):
         latency = None if None in latencies else growth * sum(filter(None, latencies))
         return latency, None if None in sizes else round(growth * sum(filter(None, sizes)))
 
-    def params(self, trial: Trial) -> dict[str, Any]:
-        """All parameters of a trial for the final fit: that grows as many rounds as the trial kept.
+    def params(self, trial: Trial, later: float = 1.0) -> dict[str, Any]:
+        """All parameters of a trial for the final fit: that grows the rounds that the trial kept, `later` times.
 
         Where the scale of the target or its labels need held-out rows, those stop the final fit, after twice as many at
         most. Where there is no time for the full parameters, the final fit has those of the search, too.
@@ -187,11 +223,11 @@ class FinalChoice(Searching):
         own = (cheaper if is_late else full).model_dump(mode="json")
         params = models.params_of(trial.family, {**own, **trial.params, **trial.cut})
         if trial.rounds is not None and not self._needs_held_out:
-            params = family.of_rounds(params, trial.rounds)
+            params = family.of_rounds(params, round(later * trial.rounds))
         elif trial.rounds is not None and "rounds" in type(params).model_fields:
             params = params.model_copy(update={"rounds": 2 * trial.rounds})
         return params.model_dump(mode="json")
 
     def _is_spread(self) -> bool:
         """True where the final fit goes over the cluster, which fits one model."""
-        return fitting.plan(self.split, self.recipe, self.family, task=self.task).kind == "cluster"
+        return plans.plan(self.split, self.recipe, self.family, task=self.task).kind == "cluster"

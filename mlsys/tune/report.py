@@ -75,7 +75,11 @@ def _choice(document: Json) -> list[Html]:
         ("Taken", TAKEN[tuned["kept"]], _models(tuned)),
         (tuned["metric"], _number(score), f"on {_judged_on(facts['judges'])}"),
         ("The defaults", _number(tuned["score_default"]), "the first trial" if facts["default"] is not None else None),
-        ("The dummy", _number(facts["dummy"]), "on the validation rows"),
+        (
+            "The dummy",
+            _number(facts["dummy"]),
+            f"on the {'validation' if 'validation' in facts['judges'] else 'same'} rows",
+        ),
         ("Trials", len(tuned["trials"]), f"the search ended {facts['ended']}"),
     ]
     return [html.facts(tiles), _evidence(tuned), _params(tuned)]
@@ -87,6 +91,8 @@ def _models(tuned: Json) -> str:
 
 
 def _judged_on(judges: Sequence[str]) -> str:
+    if "validation" not in judges:
+        return f"stretches of time, each later than the rows fitted on: {'; '.join(judges)}"
     folds = len(judges) - 1
     return f"validation rows and {folds} folds" if folds else "the validation rows"
 

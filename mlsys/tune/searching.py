@@ -6,19 +6,21 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlsys import cluster, errors, models, train
 from mlsys.dataset import Split
-from mlsys.evaluate import metrics
+from mlsys.evaluate import baseline, metrics
 from mlsys.models.boosting import BoostingFamily, trees_a_round
+from mlsys.models.matrix import joined
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
 from mlsys.statistics import TrainStatistics
 from mlsys.store import Store
-from mlsys.train import training_job
+from mlsys.train import stretches, training_job
+from mlsys.train.stretches import TimeStretch
 from mlsys.tune import former, outcome, points, trials
 from mlsys.tune.journal import Journal
 from mlsys.tune.points import Points, Searched
@@ -119,7 +121,14 @@ class Searching:
         cheaper = family.note_on_cheaper(params, [family.params_for_search(params)])
         rows, most = self.split.num_rows["train"], self.recipe.tune.max_rows
         sampled = f"fitted on samples of {most:,} rows" if rows > most else None
-        return [note for note in (cheaper, sampled) if note]
+        later = None
+        if self._stretches:
+            begins = ", ".join(map(str, self._stretches))
+            later = (
+                f"judged on rows later than those fitted on ({begins}): rows came in the order of this time, and "
+                "features follow it as a trend"
+            )
+        return [note for note in (cheaper, sampled, later) if note]
 
     def _slow(self) -> dict[str, str]:
         """The families whose trials would take too long, with the reason."""
@@ -147,7 +156,7 @@ class Searching:
 
     def _longest(self) -> float:
         """Seconds of a trial whose final fit, on more rows, fits into its reserve; a part of that in any case."""
-        return max(self.reserve * len(self._judges) / self.growth(), LEAST_RESERVE * self.reserve)
+        return max(self.reserve * self.num_fits / self.growth(), LEAST_RESERVE * self.reserve)
 
     def growth(self) -> float:
         """Seconds of the final fit beside those of one fit of a trial: it has more rows, and more rounds for them."""
@@ -166,16 +175,46 @@ class Searching:
         }
 
     @functools.cached_property
-    def _judges(self) -> list[train.Judge]:
+    def _judges(self) -> list[train.Judge | TimeStretch]:
         """The rows that trials are judged on: the validation part, and where there are few rows the folds, too.
 
-        Where time divides the rows, the latest ones are nearest to those that will be predicted, and judge alone.
+        Where time divides the rows, the latest ones are nearest to those that will be predicted, and judge alone; so do
+        the latest stretches of training rows that came in the order of a time, and whose target moves with it.
         """
+        if self._stretches:
+            return list(self._stretches)
         folds = sorted(self.statistics.folds)
         few = self.split.num_rows["train"] < FEW_ROWS and not self.split.forward
         return ["validation", *(folds if few and self._has_time_for(1 + len(folds)) else [])]
 
-    def _has_time_for(self, fits: int) -> bool:
+    @functools.cached_property
+    def _stretches(self) -> tuple[TimeStretch, ...]:
+        """Stretches of time to judge on, the last alone where there is no time for all of them."""
+        column = stretches.time_column(self.split.schema, self.recipe, self.task)
+        if column is None or self.split.forward or self._reads_target():
+            return ()
+        latest: tuple[TimeStretch, ...] = cluster.call(stretches.find, self.split, column, threads=1)
+        return latest if self._has_time_for(sum(each.share for each in latest)) else latest[-1:]
+
+    def _reads_target(self) -> bool:
+        """True if a feature of a family is made of targets: those of rows to judge on are among them."""
+        fits = {training_job.encoding(name): name for name in self.families}.values()
+        how = self.split.schema, self.statistics, self.recipe
+        return any(training_job.fit_program(*how, name).held_out for name in fits)
+
+    @property
+    def num_fits(self) -> float:
+        """Fits on all training rows that take as long as those of a trial."""
+        return sum(judge.share if isinstance(judge, TimeStretch) else 1.0 for judge in self._judges)
+
+    def dummy(self) -> float:
+        """The score of the dummy, on the validation rows or the stretches of time that trials are judged on."""
+        if not self._stretches:
+            return cluster.call(baseline.dummy_score, self.split, self.task, self.metric, "validation")
+        rows = next(iter(self._rows.values()))
+        return cluster.call(_dummy_score, rows, self.split, self.task, self.metric, threads=1)
+
+    def _has_time_for(self, fits: float) -> bool:
         """True if so many fits of a trial take no longer than the final fit may: many features make few rows slow.
 
         It depends on the recipe's time and not on what is left of it, so that a replay has the same judges.
@@ -196,7 +235,7 @@ class Searching:
 
     def _round_s(self, speed: float) -> float:
         """Seconds of a round of boosting over all rows of a trial, at so many training values a second."""
-        rows = min(self.split.num_rows["train"], self.recipe.tune.max_rows) * len(self._judges)
+        rows = min(self.split.num_rows["train"], self.recipe.tune.max_rows) * self.num_fits
         trees = trees_a_round(self.task)
         return rows * len(self.split.schema.features) * trees / speed
 
@@ -220,8 +259,19 @@ def _prepare(
     recipe: Recipe,
     task: Task,
     family: str,
-    judge: train.Judge,
+    judge: train.Judge | TimeStretch,
 ) -> train.Prepared:
+    if isinstance(judge, TimeStretch):
+        given = split, statistics, recipe, task, family
+        return stretches.prepare(*given, judge, max_rows=recipe.tune.max_rows)
     folds: Iterable[int] = (fold for fold in statistics.folds if fold != judge)
     how: dict[str, Any] = {"judge": judge, "max_rows": recipe.tune.max_rows, "stops_on_judged": True}
     return train.prepare(split, statistics, recipe, task, family, fit_folds=folds, **how)
+
+
+def _dummy_score(
+    rows: Sequence[cluster.Shared[train.Prepared]], split: Split, task: Task, metric: metrics.Metric
+) -> float:
+    judged = joined([each.get().judged for each in rows])
+    output = baseline.dummy_scores(split, task, judged.num_rows, metric, judged.exposure)
+    return metrics.measure(metric.name, judged.y, output, weight=judged.weight)

@@ -376,6 +376,7 @@ class _TrialWorker(tune.Trainable):
     """A worker that keeps its rows and fits one point after another."""
 
     def setup(self, config: dict[str, Any], search: Sequence[Search] = ()) -> None:
+        cluster.give_way()
         self.config = config
         self.search = search[0]
         self.rows: dict[str, list[train.Prepared]] = {}

@@ -11,8 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from mlsys import cluster, errors, locks, registry
-from mlsys.deploy import api_keys
-from mlsys.registry import Move, ledger
+from mlsys.deploy import api_keys, together_endpoint
+from mlsys.deploy.by_name import canary_text
+from mlsys.deploy.together_endpoint import ServedTogether
+from mlsys.registry import Move, canaries, ledger
 from mlsys.store import Store, read_json
 
 Row = dict[str, Any]
@@ -24,7 +26,8 @@ ANSWER_S = 5
 def models(store: Store, name: str | None = None) -> list[Row]:
     """List the names with their versions.
 
-    Keys of a name: name, aliases (alias → version), endpoint (as in `endpoint`, or None) and versions, newest first,
+    Keys of a name: name, aliases (alias → version), endpoint (as in `endpoint`, or None), together (its address in the
+    application of many models, or None) and versions, newest first,
     each with version, digest, at, who, family, metrics, aliases, rolled_back and stored (the bundle is in the store).
 
     Raises
@@ -34,11 +37,11 @@ def models(store: Store, name: str | None = None) -> list[Row]:
     """
     if name is not None:
         registry.existing(store, name)
-    moves = ledger.read(store)
-    return [_model(store, each, moves) for each in registry.model_names(store) if name in (None, each)]
+    moves, together = ledger.read(store), together_endpoint.known(store)
+    return [_model(store, each, moves, together) for each in registry.model_names(store) if name in (None, each)]
 
 
-def _model(store: Store, name: str, moves: Sequence[Move]) -> Row:
+def _model(store: Store, name: str, moves: Sequence[Move], together: ServedTogether | None) -> Row:
     own = [move for move in moves if move.name == name]
     aliases = {move.alias: move.version for move in own if move.kind in ("move", "rollback") and move.alias}
     versions = []
@@ -55,14 +58,18 @@ def _model(store: Store, name: str, moves: Sequence[Move]) -> Row:
             "rolled_back": taken,
             "stored": store.has("bundle", move.digest),
         })  # fmt: skip
-    return {"name": name, "aliases": aliases, "endpoint": endpoint(store, name), "versions": versions}
+    url = f"{together.url}/{name}" if together is not None and name in together.models else None
+    served = {"endpoint": endpoint(store, name), "together": url}
+    return {"name": name, "aliases": aliases, **served, "versions": versions}
 
 
 def models_text(listed: Sequence[Row]) -> str:
     """A paragraph a name, a line a version."""
     lines = []
     for model in listed:
-        lines.append(f"{model['name']}: {_endpoint_text(model['endpoint'])}")
+        beside = f"served with others at {model['together']}" if model["together"] else None
+        where = beside if beside and model["endpoint"] is None else _endpoint_text(model["endpoint"])
+        lines.append(f"{model['name']}: {where}")
         for version in model["versions"]:
             notes = [*version["aliases"], *(f"rolled back from {alias}" for alias in version["rolled_back"])]
             notes += [] if version["stored"] else ["its bundle is not in the store"]
@@ -182,7 +189,7 @@ def _line(move: Move) -> Row:
 def history_text(lines: Sequence[Row]) -> str:
     """A line each, oldest first."""
     texts = [
-        f"{line['at'][:19]}Z  {line['kind']:<9} version {line['version']:<3} {line['alias'] or '':<10} "
+        f"{line['at'][:19]}Z  {line['kind']:<10} version {line['version']:<3} {line['alias'] or '':<10} "
         f"{line['who']}  {line['reason']}".rstrip()
         for line in lines
     ]
@@ -190,20 +197,24 @@ def history_text(lines: Sequence[Row]) -> str:
 
 
 def status(store: Store) -> Row:
-    """Say what runs: store, cluster, endpoints (as `endpoint`), at_work, unfinished and decisions (by name).
+    """Say what runs: store, cluster, endpoints (as `endpoint`), together, at_work, unfinished, canaries and decisions.
 
+    ``together`` is the application of many models, or None; canaries and decisions are by name.
     ``at_work`` names who holds the lock of a name now, ``unfinished`` what a process began and did not end.
     """
-    names = registry.model_names(store)
+    names, together = registry.model_names(store), together_endpoint.known(store)
     at_work = {name: holder for name in names if (holder := locks.holder(registry.lock_file(store, name)))}
     begun = {name: registry.unfinished(store, name) for name in names if name not in at_work}
+    trials = {name: trial.to_json() for name in names if (trial := canaries.running(store, name))}
     decisions = {name: decision for name in names if (decision := _decision(store, name))}
     return {
         "store": str(store.root),
         "cluster": cluster.status(store),
         "endpoints": [served for name in names if (served := endpoint(store, name))],
+        "together": None if together is None else together.to_json(),
         "at_work": at_work,
         "unfinished": {name: _line(move) for name, move in begun.items() if move is not None},
+        "canaries": trials,
         "decisions": decisions,
     }
 
@@ -217,11 +228,14 @@ def status_text(state: Row) -> str:
         else "no cluster of this store runs; mlsys up starts one"
     ]
     lines += [f"{each['name']}: {_endpoint_text(each)}{_traffic(each['stats'] or {})}" for each in state["endpoints"]]
+    if state["together"] is not None:
+        lines.append(ServedTogether.from_json(state["together"]).summary)
     lines += [f"{name}: {holder}" for name, holder in state["at_work"].items()]
     lines += [
         f"{name}: version {line['version']} as {line['alias']} was begun by {line['who']} and not ended"
         for name, line in state["unfinished"].items()
     ]
+    lines += [canary_text(name, trial) for name, trial in state["canaries"].items()]
     lines += [f"{name}: monitor says {each['decision']}{_since(each)}" for name, each in state["decisions"].items()]
     return "\n".join(lines)
 

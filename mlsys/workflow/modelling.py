@@ -23,6 +23,7 @@ from mlsys.workflow.run import Run, StepContext
 
 if TYPE_CHECKING:
     from mlsys.features.online.views import FeatureView
+    from mlsys.selection import Ranking
     from mlsys.statistics import TrainStatistics
     from mlsys.tune import Tuned
 
@@ -90,14 +91,30 @@ def selection(context: StepContext, data: CollectResult, profile: ExploreResult)
     whole = budget.seconds(recipe, rows, data.task)
     seconds = budget.SELECTION * (whole - budget.read(recipe, whole, context.spent))
     ranking = step.rank(rows, statistics, recipe, data.task, seconds=seconds, progress=context.progress)
+    return _selected(context, ranking, round(time.monotonic() - began, 1))
+
+
+def select_again(
+    context: StepContext, data: CollectResult, profile: ExploreResult, former: SelectionResult
+) -> SelectionResult:
+    """Make the fits of a former comparison again without a clock, and decide by their scores as it did."""
+    from mlsys import selection as step
+
+    recorded = step.Ranking.from_json(context.store.get_json("ranking", former.ranking))
+    rows = Split.open(context.store, data.split).only("train")
+    given = rows, _statistics(context.store, profile.statistics), context.recipe, data.task
+    return _selected(context, step.again(*given, recorded, progress=context.progress), former.seconds)
+
+
+def _selected(context: StepContext, ranking: Ranking, seconds: float | None) -> SelectionResult:
     return SelectionResult(
         ranking=context.store.put_json("ranking", ranking.to_json()),
         preferred=ranking.preferred,
-        family=ranking.family if recipe.train.family == "auto" else recipe.train.family,
+        family=ranking.family if context.recipe.train.family == "auto" else context.recipe.train.family,
         contenders=tuple(ranking.contenders),
         decided=ranking.decided,
-        leaderboard=ranking.to_json(),
-        seconds=round(time.monotonic() - began, 1),
+        leaderboard=ranking.shown,
+        seconds=seconds,
         summary=ranking.summary(),
     )
 

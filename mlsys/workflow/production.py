@@ -22,8 +22,10 @@ from mlsys.workflow.run import Run, StepContext
 
 if TYPE_CHECKING:
     from mlsys.bundle import Bundle
+    from mlsys.deploy.rollout import Transition
     from mlsys.evaluate.champion import Comparison
     from mlsys.registry import LedgerEntry
+    from mlsys.workflow.promotion import Promotion
 
 
 def deploy(
@@ -45,7 +47,7 @@ def deploy(
         The model did not pass; what was served before stays.
     """
     from mlsys import bundle, registry
-    from mlsys.deploy import endpoints, rollout
+    from mlsys.deploy import canary_rollout, endpoints, rollout
     from mlsys.workflow import promotion, tables
 
     recipe, store, tell = context.recipe, context.store, context.console.line
@@ -60,7 +62,7 @@ def deploy(
         served = entry if decision.is_promoted else registry.resolve(store, recipe.name, recipe.deploy.alias)
         published = tables.publish(context, opened.views, data.tables)
         context.progress("loading the model and starting the endpoint")
-        changed = rollout.put(
+        changed = canary_rollout.put(
             store,
             served,
             recipe.deploy.alias,
@@ -69,15 +71,17 @@ def deploy(
             sections=recipe.model_dump(mode="json", exclude={"name"}),
             tell=tell,
         )
-    at = changed.endpoint
-    replayed = _replay(context, Split.open(store, data.split), opened, at.url) if at and decision.is_promoted else None
+    at, trial = changed.endpoint, changed.trial
+    is_canary = trial is not None and trial.ended is None
+    is_served = at is not None and decision.is_promoted and not is_canary
+    replayed = _replay(context, Split.open(store, data.split), opened, at.url) if at and is_served else None
     return DeployResult(
         name=recipe.name,
         version=entry.version,
         alias=recipe.deploy.alias,
         bundle=model.bundle,
-        served=served.version,
-        reason=decision.reason if not decision.is_promoted else changed.alone,
+        served=trial.stable.version if trial and is_canary else served.version,
+        reason=_reason(decision, changed),
         endpoint=None if at is None else ServedAt(at.url, at.curl, at.proxy),
         views=tuple(view.name for view in opened.views),
         replayed=replayed,
@@ -85,6 +89,17 @@ def deploy(
         comparison=None if decision.comparison is None else decision.comparison.to_json(),
         report=_compared(context, decision.comparison),
     )
+
+
+def _reason(decision: Promotion, changed: Transition) -> str:
+    """Why the version is not the one in service, or no endpoint answers with it; empty if one does."""
+    from mlsys.deploy.by_name import canary_text
+
+    if not decision.is_promoted:
+        return decision.reason
+    trial = changed.trial
+    is_canary = trial is not None and trial.ended is None
+    return canary_text(changed.entry.name, trial.to_json()) if trial and is_canary else changed.alone
 
 
 def _compared(context: StepContext, comparison: Comparison | None) -> str | None:

@@ -12,7 +12,7 @@ from mlsys.bundle import Bundle
 from mlsys.dataset import Split
 from mlsys.evaluate import champion
 from mlsys.evaluate.champion import Comparison
-from mlsys.registry import LedgerEntry
+from mlsys.registry import LedgerEntry, canaries
 from mlsys.workflow import refusal
 from mlsys.workflow.results import EvaluateResult
 from mlsys.workflow.run import StepContext
@@ -49,7 +49,7 @@ def decide(context: StepContext, entry: LedgerEntry, split: Split) -> Promotion:
     """Decide about a version that passed its gate; the first rule that applies decides.
 
     1. The alias means it already: it stays.
-    2. It was rolled back: what a person took out of service does not come back by itself.
+    2. It was rolled back, or taken back as a canary: what was taken out of service does not come back by itself.
     3. The alias means nothing yet, or is another than `CHAMPION`: it is promoted.
     4. It has to beat the champion on the same test rows: see `mlsys.evaluate.champion`.
     """
@@ -60,6 +60,10 @@ def decide(context: StepContext, entry: LedgerEntry, split: Split) -> Promotion:
     taken = registry.rolled_back(store, entry.name, alias, entry.digest)
     if taken is not None:
         reason = f"rolled back at {taken.at:%Y-%m-%d %H:%M}Z by {taken.who or 'somebody'} ({taken.reason})"
+        return Promotion(is_promoted=False, reason=f"{reason}; {by_hand(entry, alias)}")
+    back = canaries.taken_back(store, entry)
+    if back is not None and before is not None:
+        reason = f"taken back as a canary at {back.at:%Y-%m-%d %H:%M}Z ({back.reason})"
         return Promotion(is_promoted=False, reason=f"{reason}; {by_hand(entry, alias)}")
     if before is None or alias != CHAMPION:
         return Promotion(is_promoted=True, reason="passed its gate")

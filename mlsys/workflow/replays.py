@@ -1,14 +1,14 @@
-"""Replay of a run: its trials and its final fit again, without a clock, and a comparison of the digests.
+"""Replay of a run: its comparison, its trials and its final fit again, without a clock, and the digests compared.
 
-A clock decides what a search tries and when a fit ends. Both are in the record of the search, so the same trials of the
-same rounds can be fitted again however long that takes, on whatever machine. What they give has to be the same: the
-score of each trial, the choice among them, and the bytes of the bundle. The rows and what selection decided are those
-of the run; the source is not read.
+A clock decides what is compared and tried and when a fit ends. All that is in the records of selection and search, so
+the same fits of the same rounds can be made again however long that takes, on whatever machine. What they give has to
+be the same: the score of each fit of a fold and of each trial, the choices among them, and the bytes of the bundle. The
+rows are those of the run; the source is not read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,15 +38,19 @@ class Replay:
 
     Attributes
     ----------
+    num_fits, unequal_fits
+        Fits of the comparison that were made again, and those with another score, by candidate and judged fold.
     num_trials, unequal_trials
         Trials that were fitted again, and the numbers of those with another score.
     digests
-        Of parameters, judged rows and bundle: the digest of the run, and that of the replay.
+        Of ranking, parameters, judged rows and bundle: the digest of the run, and that of the replay.
     unequal_files
         Files of the bundle whose bytes differ, or that only one of the two has.
     """
 
     name: str
+    num_fits: int
+    unequal_fits: tuple[str, ...]
     num_trials: int
     unequal_trials: tuple[int, ...]
     digests: dict[str, tuple[str, str]]
@@ -61,6 +65,8 @@ class Replay:
         return {
             "name": self.name,
             "equal": self.is_equal,
+            "fits": self.num_fits,
+            "unequal_fits": list(self.unequal_fits),
             "trials": self.num_trials,
             "unequal_trials": list(self.unequal_trials),
             "digests": {what: {"run": before, "replay": now} for what, (before, now) in self.digests.items()},
@@ -69,10 +75,11 @@ class Replay:
 
     @property
     def summary(self) -> str:
-        """A line for the trials, and one for each digest that says whether it is the same."""
-        unequal = ", ".join(map(str, self.unequal_trials))
-        scores = f"another score: {unequal}" if unequal else "the same scores"
-        lines = [f"replay of {self.name}: {count(self.num_trials, 'trial')} fitted again without a clock, {scores}"]
+        """A line for the fits, one for the trials, and one for each digest that says whether it is the same."""
+        fits, trials = _scores(self.unequal_fits), _scores(self.unequal_trials)
+        lines = [f"replay of {self.name}, without a clock:"]
+        lines += [f"  {count(self.num_fits, 'fit')} of the comparison again, {fits}"]
+        lines += [f"  {count(self.num_trials, 'trial')} fitted again, {trials}"]
         for what, (before, now) in self.digests.items():
             lines.append(f"  {what:<12} {before[:12]}  {'the same' if before == now else f'now {now[:12]}'}")
         lines += [f"  differs      {name}" for name in self.unequal_files]
@@ -115,11 +122,11 @@ def replay(store: Store, run_before: FormerRun, console: Console | None = None) 
     profile = ExploreResult.from_json(records["explore"])
     ranking = SelectionResult.from_json(records["selection"])
     tuned, model = TuneResult.from_json(records["tune"]), TrainResult.from_json(records["train"])
-    inputs = rows, profile, ranking
     with run.alone():
-        again = _worked(run, "tune", modelling.tune_again, *inputs, tuned)
-        fitted = _worked(run, "train", modelling.train, *inputs, again)
-    return _compared(store, run.recipe.name, (tuned, model), (again, fitted))
+        compared = _worked(run, "selection", modelling.select_again, rows, profile, ranking)
+        again = _worked(run, "tune", modelling.tune_again, rows, profile, compared, tuned)
+        fitted = _worked(run, "train", modelling.train, rows, profile, compared, again)
+    return _outcome(store, run.recipe.name, (ranking, tuned, model), (compared, again, fitted))
 
 
 def _worked(run: Run, step: str, work: Callable[..., Any], *inputs: StepResult) -> Any:
@@ -156,20 +163,37 @@ def _recipe(store: Store, name: str, bundle: str) -> Recipe:
     )
 
 
-def _compared(
-    store: Store, name: str, before: tuple[TuneResult, TrainResult], now: tuple[TuneResult, TrainResult]
-) -> Replay:
-    (tuned, model), (again, fitted) = before, now
+Results = tuple[SelectionResult, TuneResult, TrainResult]
+
+
+def _outcome(store: Store, name: str, before: Results, now: Results) -> Replay:
+    (ranking, tuned, model), (compared, again, fitted) = before, now
+    comparisons = [store.get_json("ranking", each.ranking)["fits"] for each in (ranking, compared)]
     trials, fits = (store.get_json("params", each.stored)["trials"] for each in (tuned, again))
     scores = {trial["number"]: trial["score"] for trial in fits}
-    digests = {"parameters": (_chosen(tuned), _chosen(again))}
+    digests = {"ranking": (ranking.ranking, compared.ranking), "parameters": (_chosen(tuned), _chosen(again))}
     if tuned.judged or again.judged:
         digests["judged rows"] = (tuned.judged or "none", again.judged or "none")
     digests["bundle"] = (model.bundle, fitted.bundle)
     unequal = tuple(trial["number"] for trial in trials if scores.get(trial["number"]) != trial["score"])
     files = [_files(store, each) for each in digests["bundle"]]
     differing = sorted(file for file in {*files[0], *files[1]} if files[0].get(file) != files[1].get(file))
-    return Replay(name, len(trials), unequal, digests, tuple(differing))
+    changed = _unequal_fits(*comparisons)
+    return Replay(name, len(comparisons[1]), changed, len(trials), unequal, digests, tuple(differing))
+
+
+def _unequal_fits(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The fits, by candidate and judged fold, that one record has and the other has not, or has with another score."""
+    scores, absent = (
+        [{(fit["name"], fit["judge"]): fit.get("score") for fit in fits} for fits in (before, now)],
+        object(),
+    )
+    unequal = [key for key in {**scores[0], **scores[1]} if len({each.get(key, absent) for each in scores}) > 1]
+    return tuple(f"{name} on fold {judge}" for name, judge in unequal)
+
+
+def _scores(unequal: Sequence[object]) -> str:
+    return f"another score: {', '.join(map(str, unequal))}" if unequal else "the same scores"
 
 
 def _chosen(tuned: TuneResult) -> str:

@@ -84,7 +84,7 @@ def test_a_key_opens_the_endpoint_and_nothing_else_does(url, key):
 def test_the_gateway_asks_for_the_keys_of_the_model(url, key):
     root = url.rpartition("/")[0]
     tensor = {"inputs": [{"name": "seats", "shape": [1], "datatype": "INT64", "data": [100]}]}
-    assert ask(f"{root}/v2/models/kept/infer", tensor)[0] == 401
+    eventually(lambda: ask(f"{root}/v2/models/kept/infer", tensor)[0] == 401)  # it looks at the file each second
     assert ask(f"{root}/v2/models/kept/infer", tensor, bearer(key))[0] == 200
     assert ask(f"{root}/v2/models/kept/ready")[0] == 200
     assert ask(f"{root}/v2/models/kept")[0] == 401

@@ -1,4 +1,4 @@
-"""A run with a clock, and its replay without one: the same trials, the same choice, the same bundle."""
+"""A run with a clock, and its replay without one: the same comparison, trials, choices and bundle."""
 
 import io
 import json
@@ -9,6 +9,7 @@ import pytest
 
 from mlsys import recipe, workflow
 from mlsys.console import Console
+from mlsys.selection import Ranking
 from mlsys.tune import Tuned
 from mlsys.workflow import replays
 
@@ -40,9 +41,41 @@ def test_the_schedule_that_ran_gives_the_same_bundle_without_a_clock(store, trai
     done = replays.replay(store, replays.former(store, "again"), Console(io.StringIO()))
     assert done.is_equal, done.summary
     assert done.digests["bundle"][0] == trained.results["train"].bundle
+    assert done.digests.keys() >= {"ranking", "parameters", "bundle"}
     assert all(before == now for before, now in done.digests.values())
+    assert (done.num_fits > 0, done.unequal_fits) == (True, ())
     tuned = Tuned.from_json(store.get_json("params", trained.results["tune"].stored))
     assert (done.num_trials, done.unequal_trials) == (len(tuned.trials), ())
+
+
+def test_the_comparison_is_made_again_fit_by_fit_and_not_taken_over(store, trained):
+    ranking = Ranking.from_json(store.get_json("ranking", trained.results["selection"].ranking))
+    assert ranking.seconds is not None  # a clock was set
+    assert {fit["name"] for fit in ranking.fits} >= {"dummy", "lightgbm", "xgboost"}
+    run = replays.former(store, "again")
+    records = json.loads(json.dumps(run.records))
+    changed = store.get_json("ranking", records["selection"]["ranking"])
+    fit = next(fit for fit in changed["fits"] if fit["name"] == "xgboost")
+    assert fit["reached"]["rounds"] > 1
+    fit["reached"] = {"rounds": 1}
+    records["selection"]["ranking"] = store.put_json("ranking", changed)
+    done = replays.replay(store, replays.FormerRun(records, run.recipe), Console(io.StringIO()))
+    name = f"xgboost on fold {fit['judge']}"
+    assert name in done.unequal_fits
+    assert f"fits of the comparison again, another score: {name}" in done.summary
+    before, now = done.digests["ranking"]
+    assert before == records["selection"]["ranking"] != now
+
+
+def test_fits_that_had_no_time_are_left_out_again(store, trained):
+    run = replays.former(store, "again")
+    records = json.loads(json.dumps(run.records))
+    shorter = store.get_json("ranking", records["selection"]["ranking"])
+    judges = list(dict.fromkeys(fit["judge"] for fit in shorter["fits"]))
+    shorter["fits"] = [fit for fit in shorter["fits"] if fit["judge"] == judges[0]]
+    records["selection"]["ranking"] = store.put_json("ranking", shorter)
+    done = replays.replay(store, replays.FormerRun(records, run.recipe), Console(io.StringIO()))
+    assert (done.num_fits, done.unequal_fits) == (len(shorter["fits"]), ())
 
 
 def test_a_trial_of_other_rounds_is_named_and_so_are_the_digests_that_it_changes(store, trained):

@@ -148,20 +148,20 @@ def test_writers_at_once_lose_nothing(store, connect):
     assert values(store, VIEW, "n") == {"n": b"60"}
 
 
-def test_the_version_tells_every_write_of_others_and_of_its_own(store, connect):
-    """Where the store has one; without one a reader reads each time."""
+def test_the_name_of_a_state_tells_every_write_of_others_and_of_its_own(store, connect):
     other = connect()
     put(other, VIEW, {"k": (1, b"1")})
-    versions = [store.version()]
-    assert store.version() == versions[0]
+    names = [store.read_versioned({})[0]]
+    assert store.read_versioned({VIEW: ["k"]}) == (names[0], {VIEW: StoreState({}, {"k": b"1"})})
     for writer, value in ((other, b"2"), (store, b"3"), (other, b"4")):
         put(writer, VIEW, {"k": (1, value)})
-        assert values(store, VIEW, "k") == {"k": value}
-        versions.append(store.version())
-        assert store.version() == versions[-1]
+        name, states = store.read_versioned({VIEW: ["k"]})
+        assert states[VIEW].values == {"k": value}
+        assert store.read_versioned({})[0] == name
+        names.append(name)
     other.drop(VIEW)
-    versions.append(store.version())
-    assert versions == [None] * 5 or len(set(versions)) == 5
+    names.append(store.read_versioned({})[0])
+    assert len(set(names)) == 5
 
 
 def test_a_view_can_be_dropped(store):

@@ -12,14 +12,17 @@ STARTS = ("ray.remote", "ray.data", "ray.train", "ray.tune", "ray.serve", "concu
 ALLOWED = {
     "mlsys.cluster.tasks": {"ray.remote", "concurrent.futures"},  # `cluster.call`, `submit` and `map` themselves
     "mlsys.train.distributed": {"ray.train"},  # one model fitted by several workers, in step
+    "mlsys.models.xgboost_workers": {"ray.train"},  # how those of XGBoost find each other
     "mlsys.tune.trials": {"ray.tune"},  # trials that are proposed one after another, and stopped early
     "mlsys.deploy.asgi": {"concurrent.futures"},  # a few threads inside of a replica, for large requests
     "mlsys.tune.points": {"ray.tune"},  # the searcher of those trials
     "mlsys.deploy.gateway": {"ray.serve"},  # endpoints
     "mlsys.deploy.online": {"ray.serve"},
+    "mlsys.deploy.serve_books": {"ray.serve"},
     "mlsys.deploy.serving": {"ray.serve"},
     "mlsys.deploy.shutdown": {"ray.serve"},
     "mlsys.deploy.telemetry": {"ray.serve"},  # metrics of a replica
+    "mlsys.deploy.together": {"ray.serve"},  # many models in one replica
     "mlsys.features.executors": {"concurrent.futures"},  # threads inside of a task
     "mlsys.images": {"concurrent.futures"},  # the same
 }

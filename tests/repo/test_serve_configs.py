@@ -1,8 +1,10 @@
 import importlib
 
+import jsonschema
 import pytest
 import yaml
 
+import kuberay
 from pages import ROOT
 
 FILES = sorted((ROOT / "serve_configs").glob("*.yaml"))
@@ -33,6 +35,45 @@ def test_there_are_configurations_for_a_cluster_and_for_kubernetes():
 def test_a_file_is_a_serve_configuration_or_a_kubernetes_object(path):
     for document in documents(path):
         assert "applications" in document or {"apiVersion", "kind", "metadata", "spec"} <= set(document)
+
+
+OBJECTS = [
+    pytest.param(document, id=f"{path.name}-{document['kind']}")
+    for path in FILES
+    for document in documents(path)
+    if "kind" in document
+]
+
+
+@pytest.mark.parametrize("document", OBJECTS)
+def test_an_object_has_the_fields_that_kuberay_knows_and_no_other(document):
+    jsonschema.validate(document, kuberay.schema(document["kind"]))
+
+
+@pytest.mark.parametrize(
+    "where", [("spec",), ("spec", "rayClusterConfig"), ("spec", "rayClusterConfig", "headGroupSpec")]
+)
+def test_a_field_that_kuberay_does_not_know_is_found(where):
+    (document,) = documents(ROOT / "serve_configs" / "kuberay-service.yaml")
+    place = document
+    for name in where:
+        place = place[name]
+    place["serviceUnhealthySecondThreshold"] = 300
+    with pytest.raises(jsonschema.ValidationError, match="serviceUnhealthySecondThreshold"):
+        jsonschema.validate(document, kuberay.schema("RayService"))
+
+
+@pytest.mark.parametrize("document", OBJECTS)
+def test_head_and_workers_of_an_object_have_the_same_mode_of_serve(document):
+    """Serve's proxy, and so its ports, differ by these variables."""
+    cluster = document["spec"].get("rayClusterConfig") or document["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    modes = [
+        {each["name"]: each["value"] for each in container["env"]}
+        for group in groups
+        for container in group["template"]["spec"]["containers"]
+    ]
+    assert all(mode == modes[0] for mode in modes)
 
 
 @pytest.mark.parametrize("config", configs())

@@ -14,6 +14,8 @@ PROMISES = {
     "collect/test_damage.py": "a damaged file is set aside or named, by every format",
     "collect/test_late_rows.py": "rows that come late are taken once",
     "deploy/test_asgi_lookup.py": "the endpoint looks feature tables up",
+    "deploy/test_canary_evidence.py": "heavy keys and labels take no canary back that is as good as stable",
+    "deploy/test_clients.py": "clients of others get the bits of the process",
     "deploy/test_fuzz.py": "no request of any kind is our fault",
     "deploy/test_hostile_requests.py": "one client cannot hurt the others",
     "deploy/test_open_inference.py": "the Open Inference Protocol: versions, tables as one tensor, chosen outputs",

@@ -111,14 +111,14 @@ def fit(store, kind=TaskKind.BINARY, family="xgboost", seed=0, num_rows=400, **c
     return stored(store, table, schema(kind), task, family, seed, **{"example": example, **changes})
 
 
-def stored(store, table, schema, task, family="xgboost", seed=0, features=None, **changes):
-    """A stored bundle of a model that was fitted on a table."""
+def stored(store, table, schema, task, family="xgboost", seed=0, features=None, *, settings=None, **changes):
+    """A stored bundle of a model that was fitted on a table; `settings` are parameters of the family."""
     statistics = TableStatistics.empty(schema, task)
     statistics.update(table)
     module, own = models.learner(family, task), models.family(family).params
     encoding = "codes" if module.encoding == "none" else module.encoding
     fitted = program.fit(plan.choose(schema, statistics, features, encoding), statistics)
-    params = own(rounds=8) if family == "xgboost" else own()
+    params = own(**(settings or ({"rounds": 8} if family == "xgboost" else {})))
     y = labels.numbers(table[task.target], task.labels) if task.labels else encode_target(table[task.target], task)
     matrix = Matrix(
         fitted.transform(table),

@@ -68,6 +68,14 @@ class EndpointFiles:
             raise errors.ClusterError.build("deploy: endpoint", got="503", expected="an answer")
         return Endpoint(url, "curl", "a file", was_served=False)
 
+    def endpoint(self, name):
+        running = self.configured(name)
+        return None if running is None else Endpoint(running.url, "curl", "a file", was_served=True)
+
+    def route(self, name, canary):
+        file = self.folder / f"{name}.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "canary": canary}))
+
     def stop(self, name):
         there = self.configured(name) is not None
         (self.folder / f"{name}.json").unlink(missing_ok=True)

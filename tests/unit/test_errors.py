@@ -221,6 +221,14 @@ MESSAGES = {
           expected: a JSON object in UTF-8""",
         None,
     ),
+    "PayloadError.not_arrow": (
+        errors.PayloadError.not_arrow("Expected IPC message of type schema"),
+        """\
+        request: body
+          got:      Expected IPC message of type schema
+          expected: a table as an Arrow IPC stream""",
+        None,
+    ),
     "PayloadError.form": (
         errors.PayloadError.form(["rows", "columns"], ["dataframe_records", "instances"]),
         """\
@@ -235,7 +243,7 @@ MESSAGES = {
         request: header Content-Type
           got:      text/csv
           expected: application/json in UTF-8
-          hint:     curl -H 'Content-Type: application/json'""",
+          hint:     send the rows as dataframe_split; POST /NAME/batch and `mlsys predict` read CSV files""",
         None,
     ),
     "PayloadError.header": (
@@ -279,6 +287,14 @@ MESSAGES = {
           expected: the whole body within 2.5 s""",
         None,
     ),
+    "PayloadError.too_late": (
+        errors.PayloadError.too_late(),
+        """\
+        request: header X-Request-Timeout-Ms
+          got:      a time that is over
+          expected: an answer within it""",
+        None,
+    ),
     "PayloadError.too_large": (
         errors.PayloadError.too_large(1024),
         """\
@@ -292,6 +308,17 @@ MESSAGES = {
         errors.RequestError.of([VIOLATION]),
         "request does not fit the model: row 3, field 'age': got 'old', expected a number",
         None,
+    ),
+    "RequestError.unexplained": (
+        errors.RequestError.unexplained(
+            "model of family 'kernel'", "a family without an exact method", "one of linear"
+        ),
+        """\
+        explain: model of family 'kernel'
+          got:      a family without an exact method
+          expected: one of linear
+          hint:     leave explain out""",
+        "params.explain",
     ),
 }
 

@@ -49,6 +49,7 @@ def test_each_function_has_a_verb_of_its_name_and_says_what_it_does():
         if value.__module__ == "mlsys.operate" and name != "is_recipe"
     }  # fmt: skip
     of_groups = {"add", "submit", "jobs", "job", "cancel"}  # of `mlsys registry` and `mlsys batch`
+    of_groups |= {"serve_together", "served_together", "stop_together"}  # of `mlsys together`
     assert set(functions) - of_groups <= verbs
     assert all(" " in function.__doc__ for function in functions.values())
 
@@ -64,6 +65,18 @@ def test_a_name_is_promoted_and_listed(home):
     with pytest.raises(errors.RegistryError, match="an earlier one to go back to"):
         operate.rollback("train")
     assert operate.undeploy("train") is False
+
+
+def test_verbs_of_many_models_say_where_none_run_and_that_a_name_is_served_with_others(home):
+    code, text, _ = called("together", "show")
+    assert (code, text.strip()) == (0, "no models are served together; `mlsys together serve NAME…` does")
+    assert called("together", "stop", "--json")[1].split() == ["{", '"ended":', "false", "}"]
+    assert "did you mean 'train'" in str(called("together", "serve", "trian")[2])
+    noted = {"url": "http://127.0.0.1:9", "cluster": "c", "models": {"train": "champion"}, "most_bytes": 1}
+    (home / "cluster").mkdir(exist_ok=True)
+    (home / "cluster" / "together.json").write_text(json.dumps(noted))
+    assert "it is served with others at http://127.0.0.1:9: `mlsys together serve`" in called("undeploy", "train")[1]
+    assert json.loads(called("together", "show", "--json")[1]) == {**noted, "held": None, "answers": False}
 
 
 def test_a_model_without_predictions_is_kept(home):
@@ -110,7 +123,7 @@ def test_labels_of_a_database_query_are_taken_once(home, tmp_path):
 @pytest.mark.parametrize("words", [
     ["models"], ["models", "train"], ["history", "train"], ["history", "train", "--at", "2020-01-01"], ["status"],
     ["gc"], ["gc", "--yes"], ["open"], ["logs"], ["promote", "train@1", "--reason", "x"], ["undeploy", "train"],
-    ["monitor", "train@1"], ["registry", "add", "train", "FOLDER"],
+    ["monitor", "train@1"], ["registry", "add", "train", "FOLDER"], ["rollout", "train"],
 ])  # fmt: skip
 def test_every_verb_of_a_name_prints_json_that_can_be_read(home, model, words):
     words = [str(model.folder) if word == "FOLDER" else word for word in words]
@@ -121,7 +134,7 @@ def test_every_verb_of_a_name_prints_json_that_can_be_read(home, model, words):
 
 @pytest.mark.parametrize("words", [
     ["models", "nobody"], ["history", "nobody"], ["undeploy", "nobody"], ["rollback", "nobody"],
-    ["promote", "nobody@1", "--reason", "x"], ["deploy", "nobody"], ["monitor", "nobody"],
+    ["promote", "nobody@1", "--reason", "x"], ["deploy", "nobody"], ["rollout", "nobody"], ["monitor", "nobody"],
     ["labels", "nobody", "l.csv"], ["predict", "nobody", "a.csv", "out"], ["open", "nobody"], ["logs", "nobody"],
     ["registry", "add", "train", "no/such/folder"], ["registry", "sync"], ["history", "train", "--at", "noon"],
 ])  # fmt: skip
@@ -143,10 +156,30 @@ def test_an_option_without_effect_is_refused(home, tmp_path):
     for words, hint in (
         (["deploy", str(tmp_path / "r.yaml"), "--alias", "staging"], "--set deploy.alias=…"),
         (["deploy", "train", "--set", "deploy.port=1"], "as it was deployed last"),
+        (["deploy", str(tmp_path / "r.yaml"), "--canary", "5%"], "--set deploy.rollout.steps=[5,25,50,100]"),
     ):
         _, _, error = called(*words)
         assert isinstance(error, errors.RecipeError)
         assert hint in str(error)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--canary", "some"], "deploy: --canary\n  got:      some\n  expected: percent of the requests, e.g. 5% or"),
+        (["--steps", "50,25"], "steps that rise to 100"),
+        (["--canary", "5%", "--every", "soon"], "a number and a unit"),
+        (["--canary", "5%"], "got:      no endpoint\n  expected: one that answers with what champion means"),
+    ],
+)
+def test_a_canary_that_cannot_begin_is_refused_and_starts_no_cluster(home, options, message):
+    registry.set_alias(Store(home), "train", "champion", 1, "the first")
+    _, _, error = called("deploy", "train@1", *options)
+    assert isinstance(error, errors.MlsysError)
+    assert message in str(error)
+    assert called("rollout", "train")[1] == (
+        "train never had a canary; `mlsys deploy train@VERSION --canary 5%` begins one\n"
+    )
 
 
 def test_gc_lists_and_deletes(home):

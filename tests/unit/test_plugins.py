@@ -199,6 +199,12 @@ def test_an_entry_point_that_gives_no_part_is_named_and_breaks_no_other(monkeypa
     assert outside_code()["mlsys.families: wrong"]
 
 
+def test_a_booster_of_an_entry_point_is_known_by_its_name_and_not_by_the_format_of_its_files(monkeypatch):
+    point = importlib.metadata.EntryPoint("faulty", "faulty:FAULTY", "mlsys.families")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point] if group == "mlsys.families" else [])
+    assert Plugins("mlsys.families", {}, {}, Family)["faulty"].name == "faulty"
+
+
 def test_what_is_no_part_is_not_registered():
     for module in (models, metrics, readers):
         for part in (None, object(), toys.BinsFamily, len):

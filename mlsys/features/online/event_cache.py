@@ -1,8 +1,8 @@
 """Keep the events of the keys that were asked for last, decoded, while nothing is written to their store.
 
-A look-up of a key that was asked for before costs some microseconds: neither a statement nor Arrow's columns. What is
-answered is one state of the store, as without the cache: what is remembered belongs to one version of the store, and
-what is read in addition was read between two looks at the version that are equal.
+A look-up of a key that was asked for before needs neither a statement nor Arrow's columns; the store is asked for its
+version alone. What is answered is one state of the store, as without the cache: what is remembered belongs to one
+version of it, and what is read in addition is used with it if it is of the same version.
 """
 
 from __future__ import annotations
@@ -23,9 +23,6 @@ MAX_KEYS, MAX_BYTES = 50_000, 1 << 26
 
 MAX_PAIRS = 1_000
 """Look-ups at once up to which they are remembered: a file's rows would push out those of requests."""
-
-TRIES = 3
-"""Attempts to read what is missing while nobody writes; then all is read in one statement."""
 
 MAX_WINDOWS = 16
 """Stretches of a column that are kept decoded for each key: those of successive moments are mostly the same."""
@@ -94,9 +91,13 @@ class _Remembered:
     def become(self, version: object) -> None:
         """Forget everything if this is another version."""
         if version != self.version:
-            self._facts.clear()
-            self._events.clear()
-            self.version, self._num_bytes = version, 0
+            self.forget()
+            self.version = version
+
+    def forget(self) -> None:
+        self._facts.clear()
+        self._events.clear()
+        self.version, self._num_bytes = None, 0
 
     def missing(self, pairs: Sequence[Pair]) -> dict[str, set[str]]:
         missing: dict[str, set[str]] = {}
@@ -145,21 +146,21 @@ class EventCache:
         if len(pairs) > MAX_PAIRS:
             return self._read_all(pairs)
         remembered = self._remembered()
-        for _ in range(TRIES):
-            version = self._store.version()
-            if version is None:
-                break
+        missing = remembered.missing(pairs)
+        version, states = self._store.read_versioned(missing)
+        if version != remembered.version:  # somebody wrote since, and nothing that is remembered may answer
             remembered.become(version)
-            missing = remembered.missing(pairs)
-            if not missing:
-                return remembered.answers(pairs)
-            states = self._store.read(missing)
-            if self._store.version() == version:
-                remembered.add(states, missing, pairs)
-                answers = remembered.answers(pairs)
-                remembered.shrink()
-                return answers
-        return self._read_all(pairs)
+            every = remembered.missing(pairs)
+            if every != missing:
+                missing = every
+                version, states = self._store.read_versioned(missing)
+                remembered.become(version)
+        remembered.add(states, missing, pairs)
+        answers = remembered.answers(pairs)
+        remembered.shrink()
+        if version is None:
+            remembered.forget()
+        return answers
 
     def _remembered(self) -> _Remembered:
         remembered: _Remembered | None = getattr(self._threads, "remembered", None)

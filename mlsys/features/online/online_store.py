@@ -62,10 +62,10 @@ class OnlineStore(Protocol):
     def read(self, asked: Mapping[str, Collection[str]]) -> dict[str, StoreState]:
         """Read the state of some keys of some views in one round trip."""
 
-    def version(self) -> object | None:
-        """Name the state that this thread would read now; two equal names mean that nothing was written between.
+    def read_versioned(self, asked: Mapping[str, Collection[str]]) -> tuple[object | None, dict[str, StoreState]]:
+        """Read as `read` does, and name the state that was read; equal names mean that nothing was written between.
 
-        None if that costs as much as to read, or there is nothing to read.
+        None: the state has no name, and nothing may be concluded. To ask for the name alone costs a round trip at most.
         """
 
     def update(self, view: str, keys: Collection[str], change: Callable[[StoreState], Change | None]) -> None:

@@ -4,12 +4,17 @@ A view is one hash, ``mlsys:<view>``: key → value, and under the empty key its
 ``mlsys:<view>:newest``, finds the keys that expire. A request reads the hashes of all its views in one transaction,
 which is one round trip; an update is one transaction, which Redis applies whole once all of it has arrived. Redis:
 "Transactions", https://redis.io/docs/latest/develop/using-commands/transactions/.
+
+Each update also writes ``mlsys:version``, a name of the state that never was before: a counter would begin anew in a
+server that has lost its data. A reader that gets the name that it knows, in the same round trip, need not be sent what
+it remembers.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +29,9 @@ WRITE_S = 60.0
 
 CHUNK = 1_000
 """Keys in one command of a transaction."""
+
+VERSION = "mlsys:version"
+"""The key of the name of the state."""
 
 FACTS = ""
 """The field that holds the facts; no key is empty."""
@@ -54,14 +62,19 @@ class RedisStore:
         self._writers = self._client(WRITE_S)
 
     def read(self, asked: Mapping[str, Collection[str]]) -> dict[str, StoreState]:
+        return self.read_versioned(asked)[1]
+
+    def read_versioned(self, asked: Mapping[str, Collection[str]]) -> tuple[bytes | None, dict[str, StoreState]]:
+        """Read the name and the state in one transaction."""
         with self._failures(), self._readers.pipeline(transaction=True) as pipe:
+            if not asked:
+                return self._readers.get(VERSION), {}
+            pipe.get(VERSION)
             for view, keys in asked.items():
                 pipe.hmget(_name(view), [FACTS, *keys])
-            hashes = pipe.execute()
-        return {view: _state(list(keys), values) for (view, keys), values in zip(asked.items(), hashes, strict=True)}
-
-    def version(self) -> None:
-        """None: to ask for it is a round trip, which is what reading costs."""
+            version, *hashes = pipe.execute()
+        states = zip(asked.items(), hashes, strict=True)
+        return version, {view: _state(list(keys), values) for (view, keys), values in states}
 
     def update(self, view: str, keys: Collection[str], change: Callable[[StoreState], Change | None]) -> None:
         done = False
@@ -78,8 +91,10 @@ class RedisStore:
         return sorted(name.removeprefix("mlsys:") for name in names)
 
     def drop(self, view: str) -> None:
-        with self._failures():
-            self._writers.unlink(_name(view), _ages(view))
+        with self._failures(), self._writers.pipeline(transaction=True) as pipe:
+            pipe.unlink(_name(view), _ages(view))
+            _rename_state(pipe)
+            pipe.execute()
 
     def _client(self, timeout_s: float) -> Any:
         import redis
@@ -145,5 +160,10 @@ def _update(pipe: Any, view: str, keys: list[str], change: Callable[[StoreState]
         pipe.hset(name, mapping={key: value for key, (_, value) in chunk})
         pipe.zadd(ages, {key: newest for key, (newest, _) in chunk})
     pipe.hset(name, FACTS, json.dumps(made.facts))
+    _rename_state(pipe)
     pipe.execute()
     return True
+
+
+def _rename_state(pipe: Any) -> None:
+    pipe.set(VERSION, uuid.uuid4().hex)

@@ -62,7 +62,15 @@ class SQLiteStore:
         with self._failures():
             return _states(self._connection(), asked)
 
-    def version(self) -> object | None:
+    def read_versioned(self, asked: Mapping[str, Collection[str]]) -> tuple[object | None, dict[str, StoreState]]:
+        """Read between two looks at the version; where they differ, the state gets a name that no other has."""
+        before = self._version()
+        if not asked:
+            return before, {}
+        states = self.read(asked)
+        return (before if self._version() == before else object()), states
+
+    def _version(self) -> object | None:
         """The database's own count of what other connections wrote, and that of this thread's writes."""
         if not self._path.exists():
             return None

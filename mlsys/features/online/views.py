@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from json.encoder import encode_basestring
 from typing import Any, Literal
 
 import polars as pl
@@ -137,8 +138,15 @@ class FeatureView(_ViewModel):
 
         A table without key columns has one key, an empty list.
         """
+        if self._is_text and type(values[0]) is str:
+            return f"[{encode_basestring(values[0])}]"
         parts = [None if value is None else read(value) for read, value in zip(self._readers, values, strict=True)]
         return None if any(part is None for part in parts) else TO_TEXT(parts)
+
+    @cached_property
+    def _is_text(self) -> bool:
+        """True for a single key of text, which needs no reader and one call to be written."""
+        return [key.kind for key in self.keys] == ["text"]
 
     @cached_property
     def _readers(self) -> list[Callable[[Any], Any]]:

@@ -93,10 +93,14 @@ class Operation(ABC):
         return [*names, f"{self.column} is missing"] if indicator else names
 
 
+NESTED = frozenset({dict, list, tuple})
+"""Types of JSON, and of a program's fields, that hold others."""
+
+
 def _read_field(name: str, value: Any) -> Any:
     """Read a field from JSON, where domains and scalings are objects and tuples are lists."""
-    if isinstance(value, list | tuple):
-        return tuple(_read_field(name, element) for element in value)
+    if isinstance(value, list | tuple):  # of categories there may be tens of thousands
+        return tuple(_read_field(name, each) if type(each) in NESTED else each for each in value)
     if name in ("domain", "since_domain"):
         return Domain(**value)
     return Scaling(**value) if name in ("scaling", "scalings") else value

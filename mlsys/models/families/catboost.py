@@ -36,6 +36,7 @@ from mlsys.models.boosting import (
     has_log_margins,
     of_groups,
 )
+from mlsys.models.contributions import Contributions, constant, picked
 from mlsys.models.interface import Device, Domain, Integer, Progress, Uniform, loss_named
 from mlsys.models.matrix import Matrix, bounded, check_width, joined, outputs
 from mlsys.schema import Task, TaskKind
@@ -54,6 +55,9 @@ _LOSSES = {
 _MOST = max(MAX_CODES, MAX_KEYS)
 _CATEGORIES = np.array([b"missing", *(str(code).encode() for code in range(_MOST + 1)), b"unknown"], dtype=object)
 """What CatBoost is told of a category: it takes texts, and whole numbers as texts."""
+
+LEAST_CLASSES = 2
+"""Classes in training from which on there are margins."""
 
 _HEAD = b"CBM1"
 """First bytes of CatBoost's binary format."""
@@ -108,6 +112,7 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
     """Not rankings: leaves by YetiRank cross the bounds that its splits keep."""
     libraries = ("catboost",)
     sizes = ("depth", "border_count")
+    explains = True
     file = "booster.cbm"
     format = "a CatBoost model of mlsys in its binary format"
 
@@ -204,6 +209,20 @@ class CatBoostFamily(BoostingFamily[CatBoostParams, Trees, PooledRows]):
         if model.task in (TaskKind.REGRESSION, TaskKind.RANKING):
             return model.outputs(margin)
         return outputs(margin.reshape(-1, margins), trees.present, model.classes)
+
+    def contributions(self, model: Boosted[Trees], X: np.ndarray, outputs: np.ndarray) -> Contributions:
+        """CatBoost's ShapValues of its margins."""
+        trees, is_class = model.booster, model.task in (TaskKind.BINARY, TaskKind.MULTICLASS)
+        check_width(X, trees.width, self.name)
+        if is_class and len(trees.present) < LEAST_CLASSES:  # a class that is always the answer
+            return constant(np.isin(outputs, trees.present).astype(float), trees.width, "probability")
+        pool = catboost.Pool(_features(bounded(X), trees.quantities, trees.categories), thread_count=1)
+        raw = np.asarray(trees.model.get_feature_importance(pool, type="ShapValues", thread_count=1))
+        places = np.searchsorted(trees.present, outputs) if is_class else outputs
+        own = picked(raw, places, model.scale)
+        values = np.zeros((len(X), trees.width))
+        values[:, np.concatenate([trees.quantities, trees.categories])] = own.values
+        return replace(own, values=values)
 
     def to_bytes(self, model: Boosted[Trees]) -> bytes:
         """Give the model in CatBoost's binary format, which it writes to a file only."""

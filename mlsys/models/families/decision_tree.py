@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from mlsys.models.contributions import Contributions
 from mlsys.models.deadline import Deadline, affordable_rows
 from mlsys.models.interface import Domain, Family, FamilyParams, Integer, RowFunction
 from mlsys.models.matrix import Matrix, drawn
@@ -26,6 +27,7 @@ from mlsys.models.trees import (
     Forest,
     RowWalk,
     by_loss,
+    contributions_of,
     gathered,
     mean_of_trees,
     read_table,
@@ -67,6 +69,7 @@ class DecisionTreeFamily(Family[DecisionTreeParams, DecisionTree]):
     params = DecisionTreeParams
     losses = LOSSES
     takes_weights = True
+    explains = True
     libraries = ("scikit-learn",)
 
     def space(self, task: Task) -> dict[str, Domain]:
@@ -112,6 +115,10 @@ class DecisionTreeFamily(Family[DecisionTreeParams, DecisionTree]):
     def row_function(self, model: DecisionTree) -> RowFunction:
         """Walk the tree with one row, in fewer operations than with several."""
         return RowWalk(model.table, self.name)
+
+    def contributions(self, model: DecisionTree, X: np.ndarray, outputs: np.ndarray) -> Contributions:
+        """Shapley values by the paths of the tree."""
+        return contributions_of(model.table, X, outputs, self.name)
 
     def save(self, model: DecisionTree, folder: Path) -> None:
         """Write ``forest.json`` and ``forest.npz``, the text ``tree.txt``, and its digest into ``tree.json``."""

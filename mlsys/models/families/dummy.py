@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from mlsys.models.contributions import Contributions, constant
 from mlsys.models.interface import Family, FamilyParams
 from mlsys.models.matrix import Matrix
 from mlsys.models.model_files import ModelFacts, read_facts, write_facts
@@ -57,6 +58,7 @@ class DummyFamily(Family[DummyParams, Dummy]):
     takes_weights = True
     monotone = frozenset({*losses, "squared", "binary"})
     min_coordinates = 0
+    explains = True
 
     def fit(self, train: Matrix, validation: Matrix | None, task: Task, params: DummyParams, **_: Any) -> Dummy:
         """Count the classes, or take the best constant."""
@@ -76,6 +78,15 @@ class DummyFamily(Family[DummyParams, Dummy]):
             return np.full(X.shape[0], model.prior[0])
         naive = X[:, model.naive].astype(np.float64)
         return np.where(np.isfinite(naive), naive, model.prior[0])
+
+    def contributions(self, model: Dummy, X: np.ndarray, outputs: np.ndarray) -> Contributions:
+        """No feature contributes, but to a naive forecast the one that it is."""
+        own = constant(
+            np.array(model.prior)[outputs], X.shape[1], "probability" if model.is_classification else "value"
+        )
+        if model.naive is not None:
+            own.values[:, model.naive] = self.predict(model, X) - own.base
+        return own
 
     def save(self, model: Dummy, folder: Path) -> None:
         """Write the answer as ``dummy.json``."""

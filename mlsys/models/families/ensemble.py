@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mlsys import models
+from mlsys import errors, models
 from mlsys.models.boosting import BoostingFamily, BoostingParams
+from mlsys.models.contributions import Contributions, mean
 from mlsys.models.deadline import Deadline
 from mlsys.models.interface import Device, Family, FamilyParams, Progress, RowFunction
 from mlsys.models.matrix import Matrix
@@ -90,6 +91,8 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
     losses = frozenset({"quantile", "poisson", "tweedie", "gamma"})
     """Those of its members, each of which is asked."""
     takes_weights = True
+    explains = True
+    """Where its members are explained on one scale."""
     monotone = frozenset({*losses, "squared", "binary"})
 
     def __init__(self, device: Device = "cpu") -> None:
@@ -143,6 +146,16 @@ class EnsembleFamily(Family[EnsembleParams, Ensemble]):
             return None
         each = [own or partial(models.predict, *pair) for own, pair in zip(made, pairs, strict=True)]
         return lambda X: _mean([own(X) for own in each], model.facts.weights)
+
+    def contributions(self, model: Ensemble, X: np.ndarray, outputs: np.ndarray) -> Contributions:
+        """The weighted mean of the members' contributions: of probabilities and values that of the prediction too."""
+        pairs = zip(model.facts.families, model.members, strict=True)
+        parts = [models.contributions(name, member, X, outputs) for name, member in pairs]
+        own = mean(parts, model.facts.weights)
+        if own is None:
+            got = f"members on different scales: {', '.join(sorted({part.scale for part in parts}))}"
+            raise errors.RequestError.unexplained("model of family 'ensemble'", got, "members on one scale")
+        return own
 
     def params_of_refit(self, params: EnsembleParams, model: Ensemble, growth: float) -> EnsembleParams | None:
         """Those of each member."""

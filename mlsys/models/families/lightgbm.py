@@ -39,6 +39,7 @@ from mlsys.models.boosting import (
     judged_by_squares,
     of_groups,
 )
+from mlsys.models.contributions import Contributions, picked
 from mlsys.models.interface import (
     Checkpoints,
     Device,
@@ -103,6 +104,7 @@ class LightGBMFamily(
     params = LightGBMParams
     libraries = ("lightgbm",)
     sizes = ("num_leaves", "max_bin")
+    explains = True
     trainer = "ray.train.lightgbm:LightGBMTrainer"
     network = "ray.train.lightgbm:get_network_params"
     shares_validation = False
@@ -137,7 +139,8 @@ class LightGBMFamily(
     def portfolio(self, task: Task, num_rows: int) -> list[dict[str, Any]]:
         """Tuned defaults (Holzmüller et al. 2024, arXiv:2407.04491), then points of AutoGluon's portfolio of 2025.
 
-        Where those were meant for long training, the learning rate is larger here.
+        Where those were meant for long training, the learning rate is larger here. Of many rows, the large trees come
+        first: where there is time for two trials alone, they differ most from the defaults.
         """
         is_class = task.is_classification
         tuned: dict[str, Any] = (
@@ -150,7 +153,7 @@ class LightGBMFamily(
         middle |= {"lambda_l2": 0.84}
         small = {"num_leaves": 8, "min_data_in_leaf": 24, "feature_fraction": 0.94, "bagging_fraction": 0.81}
         large = {"num_leaves": 128, "min_data_in_leaf": 3, "feature_fraction": 0.9}
-        return [tuned, rough, middle, small] if num_rows < SMALL else [tuned, large, middle, rough]
+        return [tuned, rough, middle, small] if num_rows < SMALL else [large, tuned, middle, rough]
 
     def bins_key(self, params: LightGBMParams) -> int:
         return params.max_bin
@@ -231,6 +234,15 @@ class LightGBMFamily(
         """Call LightGBM's own function of single rows, with its predictor made once."""
         margins = _SingleRowCall(model.booster, model.classes if model.task is TaskKind.MULTICLASS else 1)
         return lambda X: model.outputs(margins(X))
+
+    def contributions(self, model: Boosted[lightgbm.Booster], X: np.ndarray, outputs: np.ndarray) -> Contributions:
+        """Contributions by TreeSHAP, which LightGBM computes."""
+        check_width(X, model.booster.num_feature(), self.name)
+        classes = model.classes if model.task is TaskKind.MULTICLASS else 1
+        rows = np.ascontiguousarray(bounded(X))
+        raw = np.asarray(model.booster.predict(rows, pred_contrib=True, num_threads=1), np.float64)
+        table = raw.reshape(len(rows), classes, X.shape[1] + 1)
+        return picked(table, outputs if classes > 1 else np.zeros_like(outputs), model.scale)
 
     def to_bytes(self, model: Boosted[lightgbm.Booster]) -> bytes:
         """Give the model as LightGBM's text, after a line of facts."""

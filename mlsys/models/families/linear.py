@@ -8,13 +8,14 @@ the same bits in any batch.
 Where absolute errors are asked for, the loss is Huber's, minimised by reweighted least squares: Huber (1981),
 "Robust Statistics", section 7.8, doi:10.1002/0471725250; Holland & Welsch (1977), Communications in Statistics A6(9).
 `mlsys.models.linear_losses` fits quantiles, and the means of counts and amounts, which are exponentials of scores.
+`mlsys.models.linear_blocks` fits rows of which memory holds a block at a time.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +23,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from mlsys.models import linear_losses
+from mlsys import errors
+from mlsys.models import linear_blocks, linear_losses
+from mlsys.models.contributions import Contributions, Scale, constant
 from mlsys.models.deadline import Deadline
-from mlsys.models.interface import Domain, Family, FamilyParams, Uniform
+from mlsys.models.interface import BlockwiseFamily, Domain, FamilyParams, Uniform
 from mlsys.models.matrix import (
     Matrix,
     centre_and_scale,
@@ -90,7 +93,7 @@ class Linear:
     cut: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
-class LinearFamily(Family[LinearParams, Linear]):
+class LinearFamily(BlockwiseFamily[LinearParams, Linear]):
     """Ridge regression for numbers, multinomial logistic regression for classes."""
 
     name = "linear"
@@ -100,6 +103,7 @@ class LinearFamily(Family[LinearParams, Linear]):
     losses = frozenset({"quantile", "poisson", "tweedie", "gamma"})
     takes_weights = True
     min_coordinates = 0
+    explains = True
     libraries = ("scikit-learn",)
 
     def space(self, task: Task) -> dict[str, Domain]:
@@ -136,12 +140,36 @@ class LinearFamily(Family[LinearParams, Linear]):
         else:
             coefficient, intercept, converged = _logistic(standard_X, train.y, train.weight, params)
         facts = LinearFacts(classes=len(task.classes), present=present, converged=converged, terms=terms)
-        cut = {} if converged or params.iterations == asked else {"iterations": params.iterations}
+        is_as_asked = _is_at_once(standard_X, params.iterations) == _is_at_once(standard_X, asked)
+        cut = {} if converged and is_as_asked else {"iterations": params.iterations}
+        cut = {} if params.iterations == asked else cut
         model = Linear(facts, centre, scale, coefficient, intercept, cut)
         if task.loss is None or not task.loss.has_log_link:
             return model
         logs = _scores(model, train.X)
         return replace(model, facts=facts.model_copy(update={"logs": (float(logs.min()), float(logs.max()))}))
+
+    def lacks_blocks(self, task: Task, width: int) -> str | None:
+        """Say why all rows are needed at once: solvers of other losses, and very many coefficients."""
+        if task.loss is not None:
+            return f"the solver of {task.loss} takes all rows at once"
+        outputs = 1 if len(task.classes) <= 2 else len(task.classes)
+        if outputs * (width + 1) > linear_blocks.MOST_PARAMETERS:
+            return f"{outputs * (width + 1):,} coefficients are fitted on all rows at once"
+        return None
+
+    def fit_by_blocks(self, blocks: Sequence[Matrix], task: Task, params: LinearParams) -> Linear:
+        """Fit in passes over the blocks: to centre and scale by, then one for least squares, or one a Newton step.
+
+        Raises
+        ------
+        TargetError
+            No row counts.
+        """
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1, "blas"):  # products of a block are small, and so are the same on any machine
+            return _of_blocks(blocks, task, params)
 
     def cut(self, model: Linear) -> dict[str, Any]:
         return dict(model.cut)
@@ -153,6 +181,24 @@ class LinearFamily(Family[LinearParams, Linear]):
         if logs is not None:
             return exponential(np.clip(scores, *logs))
         return outputs(scores, model.facts.present, model.facts.classes)
+
+    def contributions(self, model: Linear, X: np.ndarray, outputs: np.ndarray) -> Contributions:
+        """A coefficient times the standardised feature; the intercept is the score of a row of means without terms."""
+        facts = model.facts
+        check_width(X, model.centre.size, self.name)
+        if facts.classes and len(facts.present) == 1:  # a class that is always the answer
+            return constant(np.isin(outputs, facts.present).astype(float), X.shape[1], "probability")
+        columns, sign = np.zeros(len(X), np.intp), np.ones(len(X))
+        if facts.classes and model.intercept.size > 1:
+            columns = np.searchsorted(facts.present, outputs)
+        elif facts.classes:  # one score of two classes, that of the second
+            sign = np.where(outputs == facts.present[1], 1.0, -1.0)
+        standard_X = standardised(X, model.centre, model.scale)
+        values = standard_X * model.coefficient.T[columns] * sign[:, None]
+        if not facts.classes:
+            return Contributions(values, model.intercept[columns], "value" if facts.logs is None else "log")
+        scale: Scale = "log_odds" if model.intercept.size == 1 else "score"
+        return Contributions(values, model.intercept[columns] * sign, scale)
 
     def save(self, model: Linear, folder: Path) -> None:
         """Write ``linear.json`` and the coefficients, ``linear.npz``."""
@@ -172,6 +218,25 @@ class LinearFamily(Family[LinearParams, Linear]):
 
 
 FAMILY = LinearFamily()
+
+
+def _of_blocks(blocks: Sequence[Matrix], task: Task, params: LinearParams) -> Linear:
+    known = linear_blocks.moments(blocks, are_classes=task.is_classification)
+    if not known.num_rows:
+        where, hint = f"train: weights '{task.weight}'", "divide the rows otherwise"
+        raise errors.TargetError.build(where, got="0 in all rows to fit on", expected="rows that count", hint=hint)
+    rows, present = linear_blocks.StandardBlocks(blocks, known.centre, known.scale), known.present
+    coefficient, intercept, converged = np.zeros((rows.width, 1)), np.zeros(1), True
+    if not task.is_classification and params.loss == "absolute":
+        steps = min(REWEIGHTINGS, params.iterations)
+        coefficient, intercept, converged = linear_blocks.huber(rows, params.l2, steps, _huber_limit)
+    elif not task.is_classification:
+        coefficient, intercept, converged = linear_blocks.least_squares(rows, params.l2)
+    elif len(present) > 1:
+        coefficient, intercept, converged = linear_blocks.logistic(rows, present, params.l2, params.iterations)
+    terms = _runs(known.types)
+    facts = LinearFacts(classes=len(task.classes), present=present, converged=converged, terms=terms)
+    return Linear(facts, known.centre, known.scale, coefficient, intercept)
 
 
 def _runs(types: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
@@ -244,13 +309,18 @@ def _direct_steps(standard_X: Any) -> float:
     return min(standard_X.shape) / DIRECT if isinstance(standard_X, np.ndarray) else math.inf
 
 
+def _is_at_once(standard_X: Any, iterations: int) -> bool:
+    """True if least squares are solved at once: in no more time than so many steps of conjugate gradients take."""
+    return iterations >= _direct_steps(standard_X)
+
+
 def _least_squares(
     standard_X: Any, y: np.ndarray, params: LinearParams, weight: np.ndarray | None = None
 ) -> tuple[Any, bool]:
     """Solve at once, or by conjugate gradients where that is faster; and whether the solution has been reached."""
     from sklearn.linear_model import Ridge
 
-    at_once = params.iterations >= _direct_steps(standard_X)
+    at_once = _is_at_once(standard_X, params.iterations)
     solver = Ridge(alpha=params.l2, solver="cholesky" if at_once else "sparse_cg", max_iter=params.iterations)
     solved = solver.fit(standard_X, y, sample_weight=weight)
     if at_once:
@@ -300,10 +370,15 @@ def _huber(
         if np.allclose(now, before, rtol=1e-6, atol=1e-9 * float(np.abs(now).max(initial=0.0))):
             return np.ascontiguousarray(solved.coef_.reshape(-1, 1)), np.array([float(solved.intercept_)]), is_solved
         residuals = np.abs(y - solved.predict(standard_X))
-        limit = HUBER * _median(residuals, own) / 0.6745 or float(residuals.mean()) or 1.0
+        limit = _huber_limit(residuals, own)
         weight, before = np.minimum(1.0, limit / np.maximum(residuals, limit)), now
         weight = weight if own is None else weight * own
     return np.ascontiguousarray(solved.coef_.reshape(-1, 1)), np.array([float(solved.intercept_)]), False
+
+
+def _huber_limit(residuals: np.ndarray, weight: np.ndarray | None) -> float:
+    """The absolute residual up to which the loss is a square."""
+    return HUBER * _median(residuals, weight) / 0.6745 or float(residuals.mean()) or 1.0
 
 
 def _median(values: np.ndarray, weight: np.ndarray | None) -> float:

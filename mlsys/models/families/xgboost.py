@@ -20,6 +20,7 @@ import numpy as np
 import xgboost
 from pydantic import Field
 
+from mlsys.models import xgboost_trees
 from mlsys.models.boosting import (
     STOPPING_RANKS,
     Bins,
@@ -33,6 +34,7 @@ from mlsys.models.boosting import (
     judged_by_squares,
     of_groups,
 )
+from mlsys.models.contributions import Contributions, picked
 from mlsys.models.interface import (
     Checkpoints,
     Device,
@@ -75,7 +77,7 @@ class XGBoostParams(BoostingParams):
 
 
 class XGBoostFamily(
-    BoostingFamily[XGBoostParams, xgboost.Booster, xgboost.QuantileDMatrix],
+    BoostingFamily[XGBoostParams, xgboost.Booster, xgboost.DMatrix],
     DistributedFamily[XGBoostParams, Boosted[xgboost.Booster]],
 ):
     """XGBoost on one machine, or on Ray Train's workers."""
@@ -85,7 +87,8 @@ class XGBoostFamily(
     params = XGBoostParams
     libraries = ("xgboost",)
     sizes = ("max_depth", "max_bin")
-    trainer = "ray.train.xgboost:XGBoostTrainer"
+    explains = True
+    trainer = "mlsys.models.xgboost_workers:PromptTrainer"
     streams = True
     file = "booster.ubj"
     format = "an XGBoost model of mlsys in UBJSON"
@@ -123,19 +126,21 @@ class XGBoostFamily(
 
     def bin(
         self, blocks: Sequence[Matrix], validation: Matrix | None, params: XGBoostParams, *, threads: int
-    ) -> Bins[xgboost.QuantileDMatrix]:
-        """Quantise the blocks; the rows that say when to stop are cut where the others are."""
+    ) -> Bins[xgboost.DMatrix]:
+        """Quantise the blocks; many rows that say when to stop are cut where the others are, few stay numbers."""
         how: dict[str, Any] = {"nthread": threads, "enable_categorical": True}
         blocks, validation = of_groups(blocks, validation)
         rows = _Blocks(blocks)
         data = xgboost.QuantileDMatrix(rows, max_bin=params.max_bin, **how)
         if validation is None or not validation.num_rows:
             return Bins(data, None, rows.signs)
+        if self.device == "cpu" and _is_small(validation):
+            return Bins(data, xgboost.DMatrix(**_fields(validation), **how), rows.signs)
         return Bins(data, xgboost.QuantileDMatrix(_Blocks([validation]), ref=data, **how), rows.signs)
 
     def grow(
         self,
-        bins: Bins[xgboost.QuantileDMatrix],
+        bins: Bins[xgboost.DMatrix],
         task: Task,
         params: XGBoostParams,
         *,
@@ -170,9 +175,28 @@ class XGBoostFamily(
         return model.outputs(margin.reshape(-1, outputs))
 
     def row_function(self, model: Boosted[xgboost.Booster]) -> RowFunction:
-        """Call what `inplace_predict` calls, without what it asks of the data first."""
-        margins = _InplaceCall(model.booster, model.classes if model.task is TaskKind.MULTICLASS else 1)
-        return lambda X: model.outputs(margins(X))
+        """Look the leaves up by `LeafMasks`, or call what `inplace_predict` calls, without what it asks first."""
+        outputs = model.classes if model.task is TaskKind.MULTICLASS else 1
+        width = model.booster.num_features()
+        try:
+            masks = xgboost_trees.masks_of(model.booster, outputs)
+        except ValueError:
+            margins = _InplaceCall(model.booster, outputs)
+            return lambda X: model.outputs(margins(X))
+
+        def predict(X: np.ndarray) -> np.ndarray:
+            check_width(X, width, self.name)
+            return model.outputs(masks(X[0])[None, :])
+
+        return predict
+
+    def contributions(self, model: Boosted[xgboost.Booster], X: np.ndarray, outputs: np.ndarray) -> Contributions:
+        """XGBoost's TreeSHAP, which it computes in float32."""
+        check_width(X, model.booster.num_features(), self.name)
+        how: dict[str, Any] = {"feature_types": model.booster.feature_types, "enable_categorical": True, "nthread": 1}
+        rows = xgboost.DMatrix(bounded(X), missing=np.nan, **how)
+        raw = model.booster.predict(rows, pred_contribs=True, validate_features=False)
+        return picked(raw, outputs, model.scale)
 
     def to_bytes(self, model: Boosted[xgboost.Booster]) -> bytes:
         """Give the model as UBJSON."""
@@ -255,11 +279,7 @@ class _Blocks(xgboost.DataIter):
         if not block.num_rows:  # whose rows count for nothing
             self.position += 1
             return self.next(input_data)
-        types = ["c" if kind == "c" else "q" for kind in block.types]
-        how: dict[str, Any] = {"weight": block.weight}
-        if block.groups is not None:
-            how = {"weight": block.group_weights, "group": block.group_sizes}
-        input_data(data=bounded(block.X), label=block.y, feature_types=types, **how)
+        input_data(**_fields(block))
         self.position += 1
         return True
 
@@ -267,12 +287,28 @@ class _Blocks(xgboost.DataIter):
         self.position = 0
 
 
+def _fields(block: Matrix) -> dict[str, Any]:
+    """Rows under the names that XGBoost's matrices take them by."""
+    types = ["c" if kind == "c" else "q" for kind in block.types]
+    how: dict[str, Any] = {"weight": block.weight}
+    if block.groups is not None:
+        how = {"weight": block.group_weights, "group": block.group_sizes}
+    return {"data": bounded(block.X), "label": block.y, "feature_types": types, **how}
+
+
+SMALL_VALUES = 5_000_000
+"""Values up to which rows that say when to stop stay numbers, of 8 bytes: a round predicts them in half the time."""
+
+
+def _is_small(rows: Matrix) -> bool:
+    """True of few values in a process of its own; workers of a cluster have to do the same, however many each has."""
+    return rows.num_rows * rows.num_features <= SMALL_VALUES and not xgboost.collective.is_distributed()
+
+
 class _XGBoostGrowth(GrowingBooster):
     """A booster on its binned rows, new or from the trees of a checkpoint."""
 
-    def __init__(
-        self, settings: dict[str, Any], bins: Bins[xgboost.QuantileDMatrix], trees: bytes | None = None
-    ) -> None:
+    def __init__(self, settings: dict[str, Any], bins: Bins[xgboost.DMatrix], trees: bytes | None = None) -> None:
         self.bins = bins
         self.sign = -1 if settings["objective"] == _OBJECTIVES["ranking"][0] else 1
         matrices = [bins.train] if bins.stopping is None else [bins.train, bins.stopping]

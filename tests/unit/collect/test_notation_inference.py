@@ -109,12 +109,51 @@ DATES = [
 ]  # fmt: skip
 
 
+DATES += [
+    (["Nov 2018", "December-2018", "Januar 2019"], "%b %Y", [day(2018, 11, 1), day(2018, 12, 1), day(2019, 1, 1)]),
+    (["2018-11", "2018-12", "2019-01"], "%Y-%m", [day(2018, 11, 1), day(2018, 12, 1), day(2019, 1, 1)]),
+    (["2018 Q4", "2019Q1", "2019-Q2"], "%Y %q", [day(2018, 10, 1), day(2019, 1, 1), day(2019, 4, 1)]),
+    (["Q4/2018", "Q1 2019", "Q2-2019"], "%q %Y", [day(2018, 10, 1), day(2019, 1, 1), day(2019, 4, 1)]),
+    (["Tuesday, November 20, 2018", "Wed, Nov 21 2018", "Nov 22, 2018"], "%b %d %Y",
+     [day(2018, 11, 20), day(2018, 11, 21), day(2018, 11, 22)]),
+    (["Tue Nov 20 13:35:10 2018", "Wed Nov  7 00:00:01 +0100 2018", "Thu Nov 22 23:59:59 UTC 2018"],
+     "%b %d %H:%M:%S %Y",
+     [day(2018, 11, 20, 13, 35, 10), day(2018, 11, 6, 23, 0, 1), day(2018, 11, 22, 23, 59, 59)]),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(("texts", "notation", "values"), DATES, ids=[texts[0] for texts, *_ in DATES])
 def test_dates_in_other_orders_are_read_and_told(collect, texts, notation, values):
     table, (message,) = collect(texts * 3)
     assert table["a"].to_pylist() == values * 3
     assert f"9 of 9 values read as dates written {notation}" in message
     assert f'data.reading.notations: {{"a": "{notation}"}}' in message
+
+
+UNITS = ["kg", " min", "GB", " km/h", "m²", "°C", " Jahre"]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_numbers_with_a_unit_are_numbers_if_many_differ_and_all_have_the_same(collect, unit):
+    table, (message,) = collect([f"{number / 4}{unit}" for number in range(1, 41)])
+    assert table["a"].to_pylist() == [number / 4 for number in range(1, 41)]
+    assert f"the unit {unit.strip()}" in message
+    written = message.partition('{"a": "')[2].partition('"')[0]
+    table, notes = collect([f"{number / 4}{unit}" for number in range(1, 41)], reading={"notations": {"a": written}})
+    assert (table["a"][0].as_py(), notes) == (0.25, [])
+
+
+@pytest.mark.parametrize("texts", [
+    [f"{number}{'AB'[number % 2]}" for number in range(40)],  # codes
+    [f"{number} months" for number in (12, 24, 36, 60)] * 10,  # a few, which are a category
+    [f"{number:03d}A" for number in range(40)],
+    [f"{number}{unit}" for number in range(40) for unit in ("th", "st")],
+    [f"{number} of 50" for number in range(40)],
+    [f"{year}-{year % 100 + 1:02d}" for year in range(1990, 2019)],  # seasons
+])  # fmt: skip
+def test_codes_with_letters_and_few_values_with_a_unit_stay_texts(collect, texts):
+    table, notes = collect(texts)
+    assert (table["a"].to_pylist(), notes) == (texts, [])
 
 
 def test_one_row_of_two_hundred_thousand_proves_which_number_is_the_day(collect):
@@ -139,6 +178,13 @@ def test_dates_in_two_orders_stay_text_and_it_is_told(collect):
     table, (message,) = collect(["13/01/2024", "01/13/2024", "01/02/2024"])
     assert table["a"][0].as_py() == "13/01/2024"
     assert message.startswith("column 'a' holds dates in two orders and stays text: 2 of 3 can be day first, 2 month")
+
+
+def test_ranges_of_dates_are_no_second_order(collect):
+    """Each date that can be day first can be month first, too; the ranges are neither."""
+    texts = ["01/31/2024", "02/01/2024", "01/02/2024 - 02/20/2024"] * 3
+    table, notes = collect(texts)
+    assert (table["a"].to_pylist(), notes) == (texts, [])
 
 
 def test_iso_dates_among_others_are_read(collect):

@@ -57,6 +57,19 @@ def test_a_copy_of_a_number_is_found_and_a_rescaled_one_is_left_to_explore(scree
     assert set(screened({"again": X, "double": 2 * X, "x": RNG.normal(size=400), "y": X})) == {"again"}
 
 
+def test_many_columns_that_know_the_answer_are_one_sentence_with_the_line_that_keeps_them(screened):
+    labels = pa.array(np.where(np.arange(400) < 200, Y, None))
+    wave = {f"q{number}": pa.array(np.where(np.arange(400) < 200, X + number, None)) for number in range(11)}
+    (message,) = screening.messages(
+        screened({**wave, **{f"x{k}": RNG.normal(size=400) for k in range(12)}, "y": labels})
+    )
+    described = "is null in 100.0% of the rows without a label, 0.0% of those with one"
+    assert message == (
+        f"11 columns are known only with the answer ('q0' {described}; 'q1' {described}; and 9 more): taken as "
+        "data.known_after; explore.allow: [q0, q1, q2, q3, q4, q5, q6, q7, q8, q9, q10] keeps them"
+    )
+
+
 def test_a_column_that_the_recipe_names_stays(screened):
     assert screened({"x": X, "alive": Y, "y": Y}, named=["alive"]) == {}
 

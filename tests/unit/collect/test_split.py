@@ -297,6 +297,11 @@ def test_two_classes_of_which_one_is_too_rare_are_refused(divided):
         divided(pa.table({"x": range(101), "y": [*["a"] * 100, "rare"]}))
 
 
+def test_a_target_with_a_value_of_its_own_in_every_row_is_told_to_be_none(divided):
+    with pytest.raises(errors.TargetError, match=r"(?s)60 values, each in one row.*an id or a name"):
+        divided(pa.table({"x": range(60), "y": [f"name {number}" for number in range(60)]}))
+
+
 def test_a_row_without_time_is_set_aside_and_told_when_time_divides(divided):
     table = pa.table({"at": [*days(99), None], "x": range(100), "y": labels(100, 3)})
     parts, _ = divided(table, data={"time": "at"}, split={"by": "time"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import numpy as np
@@ -260,3 +261,14 @@ def test_an_ignored_column_never_costs_a_row(take, write):
     file = write("a.csv", numbered(100, lambda i: f"{i},{'x' if i % 3 else i},{i % 2}", "i,x,y"))
     taken = take(file, ignore=("x",), kinds={"x": "numeric"})
     assert (taken.snapshot.num_rows, taken.report["num_quarantined"]) == (100, 0)
+
+
+def test_lists_of_texts_in_json_are_kept_as_their_text_and_none_is_missing(take, write):
+    """Empty lists beside them, which could be of numbers, make no list of the column."""
+    tags = [["a", "b"], [], ["c"], None, ["a"], [1, "a"]]
+    lines = "".join(json.dumps({"tags": tag, "v": [1, 2.5], "y": row % 2}) + "\n" for row, tag in enumerate(tags))
+    taken = take(write("a.jsonl", lines))
+    table = taken.snapshot.table()
+    assert table["tags"].to_pylist() == ['["a", "b"]', "[]", '["c"]', None, '["a"]', '[1, "a"]']
+    assert table["v"].to_pylist() == [[1.0, 2.5]] * 6
+    assert taken.report["notes"] == []

@@ -1,10 +1,12 @@
 import asyncio
 import json
+import math
 import time
 import uuid
 
 import httpx
 import pytest
+from polars.exceptions import PanicException
 
 from bundles import fit, requests, rows
 from mlsys import recipe
@@ -97,6 +99,20 @@ def test_every_form_and_size_answers_the_bits_of_the_process(client, table, trut
     assert body["probabilities"] == truth.probabilities[:num_rows].tolist()
     assert body["classes"] == [False, True]
     assert body["model"]["version"] == 3
+
+
+def test_a_fault_in_many_records_is_told_by_its_row_and_a_column_that_one_lacks_is_null_there(client, models, table):
+    records = requests(table)
+    records[23] |= {"seats": "many"}
+    answer = client.post("/invocations", json={"dataframe_records": records})
+    (fault,) = answer.json()["error"]["violations"]
+    assert (answer.status_code, fault["row"], fault["field"]) == (422, 23, "seats")
+    named = models[TaskKind.BINARY].predictor
+    name = next(each for each in named.contract.order if named.bundle.schema[each].nullable)
+    short, null = ([dict(record) for record in requests(table)] for _ in range(2))
+    null[5][name] = short[5].pop(name) and None
+    answers = [client.post("/invocations", json={"dataframe_records": each}).json() for each in (short, null)]
+    assert answers[0]["probabilities"] == answers[1]["probabilities"]
 
 
 def inference_request(table):
@@ -242,17 +258,20 @@ def test_a_body_without_a_content_type_or_with_a_charset_is_json(client):
 class Broken:
     """A predictor with a fault of our own."""
 
-    def __init__(self, predictor):
+    def __init__(self, predictor, fault):
         self.contract = predictor.contract
         self.bundle = predictor.bundle
         self.lookup = predictor.lookup
+        self.fault = fault
 
     def conformed_rows(self, records):
-        raise ZeroDivisionError("a secret of the house")
+        raise self.fault
 
 
-def test_our_own_fault_is_500_and_tells_no_secrets(service, client, models, caplog):
-    service.model = LoadedModel(service.model.entry, Broken(models[TaskKind.BINARY].predictor))
+@pytest.mark.parametrize("kind", [ZeroDivisionError, PanicException])
+def test_our_own_fault_is_500_and_tells_no_secrets(service, client, models, caplog, kind):
+    fault = kind("a secret of the house")
+    service.model = LoadedModel(service.model.entry, Broken(models[TaskKind.BINARY].predictor, fault))
     answer = client.post("/invocations", json={"instances": [{"seats": 1}]})
     assert answer.status_code == 500
     message = answer.json()["error"]["message"]
@@ -360,3 +379,72 @@ def test_the_predictor_alone_and_the_service_say_the_same(models, table):
     predictor = models[TaskKind.BINARY].predictor
     assert isinstance(predictor, Predictor)
     assert responses.metadata(models[TaskKind.BINARY])["platform"] == "mlsys-xgboost"
+
+
+@pytest.mark.parametrize(("family", "path"), [("linear", "library"), ("xgboost", "single row")])
+def test_the_statistics_say_by_which_code_single_rows_are_predicted(store, family, path):
+    service = Service("late", log=None)
+    assert service.stats()["paths"] == {}
+    service.model = load(store, LedgerEntry("late", 3, fit(store, TaskKind.BINARY, family=family).digest))
+    assert Client(app_of(service)).get("/stats").json()["paths"] == {"model": path}
+
+
+@pytest.mark.parametrize("kind", TaskKind)
+def test_an_explanation_adds_up_to_its_margin(service, client, models, table, kind):
+    service.model = models[kind]
+    sent = requests(table)
+    asked = client.post("/invocations", json={"dataframe_records": sent[:4], "params": {"explain": 2}})
+    plain = client.post("/invocations", json={"dataframe_records": sent[:4]}).json()
+    assert asked.status_code == 200, asked.text
+    body = asked.json()
+    assert {key: body[key] for key in plain if key != "prediction_ids"} == {
+        key: value for key, value in plain.items() if key != "prediction_ids"
+    }
+    names = {"log_odds": "binary multilabel", "score": "multiclass ranking", "value": "regression"}
+    assert kind.value in names[body["explanations"]["scale"]]
+    for number, row in enumerate(body["explanations"]["rows"]):
+        listed = [each["contribution"] for each in row["contributions"]]
+        assert len(listed) == 2
+        assert abs(listed[0]) >= abs(listed[1])
+        assert row["base"] + sum(listed) + row["rest"] == pytest.approx(row["margin"], abs=1e-12)
+        if kind is TaskKind.BINARY:
+            p = body["probabilities"][number][1]
+            assert row["of"] is True
+            assert row["margin"] == pytest.approx(math.log(p / (1 - p)), rel=1e-4, abs=1e-5)
+        elif kind is TaskKind.MULTICLASS:
+            assert row["of"] == body["predictions"][number]
+        elif kind is TaskKind.REGRESSION:
+            assert "of" not in row
+            assert row["margin"] == pytest.approx(body["predictions"][number], rel=1e-5)
+
+
+def test_an_explanation_of_all_columns_has_no_rest_and_names_columns_once(client, table):
+    body = {"dataframe_records": requests(table)[:1], "params": {"explain": 100}}
+    (row,) = client.post("/invocations", json=body).json()["explanations"]["rows"]
+    names = [each["column"] for each in row["contributions"]]
+    assert sorted(names) == sorted(set(names))
+    assert {"distance", "carrier", "night"} <= set(names)
+    assert row["rest"] == 0
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, True, "5", 1001, [5]])
+def test_a_number_of_columns_that_is_none_is_refused(client, table, wrong):
+    asked = client.post("/invocations", json={"dataframe_records": requests(table)[:1], "params": {"explain": wrong}})
+    assert asked.status_code == 422
+    assert asked.json()["error"]["violations"][0]["field"] == "params.explain"
+
+
+def test_explanations_of_many_rows_are_refused(client, table):
+    sent = requests(table)[:1] * 101
+    asked = client.post("/invocations", json={"dataframe_records": sent, "params": {"explain": 5}})
+    assert asked.status_code == 422
+    assert "mlsys predict --explain" in asked.json()["error"]["message"]
+
+
+def test_a_model_without_an_exact_method_names_families_that_have_one(store, service, client, table):
+    service.model = load(store, LedgerEntry("late", 1, fit(store, family="kernel").digest))
+    body = {"dataframe_records": requests(table)[:1], "params": {"explain": 5}}
+    asked = client.post("/invocations", json=body)
+    assert asked.status_code == 422
+    assert "lightgbm" in asked.json()["error"]["violations"][0]["expected"]
+    assert client.post("/invocations", json={**body, "params": {}}).status_code == 200

@@ -2,6 +2,7 @@ import errno
 import gzip
 import json
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -364,3 +365,32 @@ def test_parts_of_large_rows_are_bounded_by_their_bytes(tmp_path, table, monkeyp
     parts = readers.split(readers.find(write(tmp_path / "a.parquet", table), Reading())[0])
     assert len(parts) > 1
     assert [group for part in parts for group in part.row_groups] == [0, 1, 2, 3, 4]
+
+
+def test_explanations_are_a_column_of_structs_that_add_up(store, predictor, table, tmp_path):
+    source = write(tmp_path / "a.parquet", table)
+    plain = batch.predict(store, "late", source, tmp_path / "plain")
+    result = batch.predict(store, "late", source, tmp_path / "out", explain=3)
+    assert result.run_id != plain.run_id
+    found = read(tmp_path / "out")
+    rest = bits(tmp_path / "out").drop_columns(["explanation", "run_id"])
+    assert rest.equals(bits(tmp_path / "plain").drop_columns(["run_id"]))
+    truth = predictor.explain(predictor.conform(table), predictor.table(table))
+    explained = found["explanation"].to_pylist()
+    assert [each["margin"] for each in explained] == pytest.approx(truth.margin.tolist(), abs=1e-12)
+    for each in explained:
+        listed = [part["contribution"] for part in each["contributions"]]
+        assert (len(listed), each["scale"], each["of"]) == (3, "log_odds", True)
+        assert each["base"] + sum(listed) + each["rest"] == pytest.approx(each["margin"], abs=1e-12)
+    query = "SELECT explanation.contributions[1].column AS c, count(*) AS n FROM found GROUP BY c"
+    assert sum(duckdb.sql(query).to_arrow_table()["n"].to_pylist()) == 300
+
+
+def test_what_cannot_be_explained_is_said_before_a_row_is_read(store, table, tmp_path):
+    number = registry.register(store, "far", fit(store, family="kernel"))
+    source = write(tmp_path / "a.parquet", table)
+    with pytest.raises(errors.RequestError, match="kernel"):
+        batch.predict(store, f"far@{number}", source, tmp_path / "out", explain=3)
+    with pytest.raises(errors.RequestError, match="1,000"):
+        batch.predict(store, "late", source, tmp_path / "out", explain=1001)
+    assert not (tmp_path / "out").exists()

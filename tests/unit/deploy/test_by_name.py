@@ -5,16 +5,17 @@ import http.server
 import json
 import shutil
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from bundles import fit
 from endpoint_files import model
 from mlsys import errors, registry
-from mlsys.deploy import by_name, endpoints
+from mlsys.deploy import by_name, endpoints, parity, rehearsal
 from mlsys.deploy.rehearsal import rehearse
 from mlsys.registry import LedgerEntry, ledger
-from mlsys.store import Store
+from mlsys.store import Store, write_json
 
 
 @pytest.fixture
@@ -75,6 +76,20 @@ def test_a_bundle_loads_and_predicts_in_a_process_of_its_own(store):
         rehearse(store, LedgerEntry("late", 1, good.digest))
 
 
+def test_a_version_with_a_certificate_that_holds_needs_no_process_while_its_bytes_are_whole(store, monkeypatch):
+    entry = LedgerEntry("late", 1, fit(store).digest)
+    certificate = rehearse(store, entry, num_rows=20)
+    with monkeypatch.context() as patch:
+        patch.setattr(rehearsal.subprocess, "Popen", lambda *_, **__: pytest.fail("a process"))
+        assert rehearse(store, entry, num_rows=20) == certificate
+        patch.setattr(rehearsal.psutil, "virtual_memory", lambda: SimpleNamespace(available=1))
+        with pytest.raises(pytest.fail.Exception, match="a process"):
+            rehearse(store, entry, num_rows=20)
+    write_json(parity.file_of(store, entry.digest), {**certificate.to_json(), "ulps": {"batch": 0, "http": 9}})
+    with pytest.raises(errors.ParityError, match="path 'http'"):
+        rehearse(store, entry, num_rows=20)
+
+
 def test_a_folder_of_a_bundle_is_enough_to_register_and_move_it(store, tmp_path):
     copy = shutil.copytree(fit(store).folder, tmp_path / "copy")
     other = Store.open(tmp_path / "other")
@@ -84,7 +99,7 @@ def test_a_folder_of_a_bundle_is_enough_to_register_and_move_it(store, tmp_path)
     assert change.summary == f"late@champion is version 1 ({entry.digest[:12]}); no cluster runs"
     assert change.to_json() == {
         "name": "late", "alias": "champion", "version": 1, "digest": entry.digest, "before": None, "changed": True,
-        "url": None, "note": "no cluster runs",
+        "url": None, "note": "no cluster runs", "canary": None,
     }  # fmt: skip
     assert [move.who for move in ledger.read(other)].count("") == 0
 

@@ -129,11 +129,14 @@ def test_each_answer_has_headers_of_its_own():
     assert [len(headers) for headers in lists] == [3, 3]
 
 
-def test_new_ids_are_random_uuids():
-    ids = row_ids.new_ids(2_000)
+@pytest.mark.parametrize("at_once", [1, 2_000])
+def test_new_ids_are_random_uuids(at_once):
+    ids = [name for _ in range(0, 2_000, at_once) for name in row_ids.new_ids(at_once)]
     assert len(set(ids)) == 2_000
     for name in ids:
         parsed = uuid.UUID(name)
         assert (str(parsed), parsed.version, parsed.variant) == (name, 4, uuid.RFC_4122)
     assert {name[19] for name in ids} == set("89ab")
+    for place in set(range(36)) - {8, 13, 14, 18, 19, 23}:
+        assert {name[place] for name in ids} == set("0123456789abcdef")
     assert row_ids.new_ids(0) == []

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlsys import errors
@@ -104,6 +104,17 @@ def outcome(read, body):
 @example(b'{"a": "\x00"}')
 def test_both_readers_give_the_same_object_or_the_same_error(body):
     assert outcome(requests.json_object, body) == outcome(requests.strict_json_object, body)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.one_of(TREES, damaged()))
+@example(body=b'{"a" : 1, "b": ":", "a": 2}')
+@example(body=b'{"a": 1, "a": 2}')
+def test_long_bodies_are_read_as_short_ones(body, monkeypatch):
+    short = outcome(fast_json.decode, body)
+    with monkeypatch.context() as patch:
+        patch.setattr(fast_json, "LONG_BODY", 0)
+        assert outcome(fast_json.decode, body) == short
 
 
 @settings(max_examples=100, deadline=None)

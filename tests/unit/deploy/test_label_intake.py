@@ -126,6 +126,21 @@ def test_a_body_of_another_form_is_refused(client, body):
     assert answer.status_code in (400, 422)
 
 
+def test_a_label_that_no_file_can_hold_is_refused(bundles):
+    body = b'{"labels": [{"prediction_id": "a", "label": "\\ud800"}]}'
+    with pytest.raises(errors.RequestError) as caught:
+        label_intake.parsed(body, bundles[TaskKind.BINARY], 10)
+    assert [(each["field"], each["got"]) for each in caught.value.violations] == [("label", r"'\ud800'")]
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 309, "-1" + "0" * 4000])
+def test_an_integer_beyond_a_double_is_no_label(bundles, number):
+    body = b'{"labels": [{"prediction_id": "a", "label": %s}]}' % number.encode()
+    with pytest.raises(errors.RequestError) as caught:
+        label_intake.parsed(body, bundles[TaskKind.REGRESSION], 10)
+    assert [each["field"] for each in caught.value.violations] == ["label"]
+
+
 @pytest.mark.parametrize("label", ['"many"', "true", "[1]", "1e999", "{}"])
 def test_a_regression_takes_numbers_alone(bundles, label):
     body = b'{"labels": [{"prediction_id": "a", "label": %s}]}' % label.encode()

@@ -339,3 +339,17 @@ def test_dropped_rows_are_noted_beside_the_log(tmp_path, predictors):
     writer.add(logged(predictors[TaskKind.BINARY], [{"seats": 1}, {"seats": 2}]))
     writer.close()
     assert [(loss.num_rows, loss.reason) for loss in prediction_log.losses(tmp_path)] == [(2, "the queue is full")]
+
+
+def test_compaction_waits_for_a_pause_of_the_rows_but_not_for_ever(tmp_path, predictors, monkeypatch):
+    compacted = []
+    monkeypatch.setattr(log_writer, "COMPACT_FILES", 1)
+    monkeypatch.setattr(log_writer, "BUSY_FILES", 3)
+    monkeypatch.setattr(log_writer.log_compaction, "compact", lambda folder: compacted.append(len(files(folder))))
+    writer = PredictionLog(tmp_path, flush_rows=2, flush_s=0.01)
+    for number, records in enumerate([[{"seats": 1}] * 2] * 4 + [[{"seats": 1}]], start=1):
+        writer.add(logged(predictors[TaskKind.BINARY], records, ids=[f"{number}-{row}" for row in range(len(records))]))
+        while writer.stats()["pending"]:
+            time.sleep(0.001)
+    writer.close()
+    assert compacted in ([3, 5], [3])  # the thread may be told of the end before it looks at the last file

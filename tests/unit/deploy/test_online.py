@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from asgi_client import call
 from bundles import fit
 from mlsys import errors, recipe
-from mlsys.deploy import asgi, gateway, online, serving
+from mlsys.deploy import asgi, gateway, online, serving, tallies
 from mlsys.registry import LedgerEntry, ledger
 from mlsys.registry.ledger import Move
 from mlsys.store import Store
@@ -71,6 +71,18 @@ def test_the_recipe_reaches_the_autoscaler(store):
     assert model["ray_actor_options"] == {"num_cpus": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("idle", "window", "delay"), [("10m", 30, 570), ("30s", 15, 15), ("20s", 11, 9), ("11s", 11, 0), ("1s", 11, 0)]
+)
+def test_an_endpoint_that_may_sleep_begins_awake_and_sleeps_after_the_time_of_the_recipe(store, idle, window, delay):
+    settings = recipe.DeploySection(min_replicas=0, max_replicas=1, idle=idle)
+    (model,) = serving.application(store, "late", "a" * 64, 1, settings)["deployments"]
+    assert model["autoscaling_config"] == {
+        "min_replicas": 0, "max_replicas": 1, "target_ongoing_requests": 16, "initial_replicas": 1,
+        "look_back_period_s": window, "downscale_to_zero_delay_s": delay,
+    }  # fmt: skip
+
+
 def test_an_alias_is_resolved_once_where_the_application_is_built(store):
     """So replicas that start before and after the alias moves are of one version."""
     built = online.app({"name": "late", "store": str(store.root)})
@@ -86,18 +98,58 @@ def test_an_alias_is_resolved_once_where_the_application_is_built(store):
     assert replica._entry(online.ModelChoice(version=2)).digest == "b" * 64
 
 
+def configure(replica, config):
+    """Give a replica a configuration, and wait until it has loaded what that names."""
+
+    async def whole():
+        await replica.reconfigure(config)
+        await replica.adopted()
+
+    asyncio.run(whole())
+
+
 def test_a_version_that_does_not_load_leaves_the_one_that_answers(tmp_path):
     store = Store.open(tmp_path)
     good, bad = fit(store), fit(store, seed=3)
     (bad.folder / "program.json").write_text("{}")
     replica = REPLICA({"name": "late", "store": str(store.root), "log": {"enabled": False}})
-    asyncio.run(replica.reconfigure({"digest": good.digest, "version": 1}))
-    asyncio.run(replica.reconfigure({"digest": bad.digest, "version": 2}))
+    configure(replica, {"digest": good.digest, "version": 1})
+    configure(replica, {"digest": bad.digest, "version": 2})
     stats = replica._service.stats()
     assert stats["model"]["version"] == 1
     assert stats["refused"] == {"digest": bad.digest, "error": "BundleError"}
-    asyncio.run(replica.reconfigure({"digest": good.digest, "version": 1}))
+    configure(replica, {"digest": good.digest, "version": 1})
     assert replica._service.stats()["refused"] is None
+
+
+def test_a_canary_is_loaded_beside_stable_and_becomes_it_without_loading_again(tmp_path):
+    store = Store.open(tmp_path)
+    first, second = (fit(store, seed=seed) for seed in (0, 3))
+    canary = {"digest": second.digest, "version": 2, "trial": "t1", "weight": 5_000}
+    stable = {"digest": first.digest, "version": 1}
+    replica = REPLICA({"name": "late", "store": str(store.root), "log": {"enabled": False}})
+    service = replica._service
+    configure(replica, stable)
+    assert service.respond == service.answer
+    configure(replica, {**stable, "canary": canary})
+    loaded = replica._canary.model(LedgerEntry("late", 2, second.digest))
+    assert (service.model.entry.version, service.canary["version"], service.canary["percent"]) == (1, 2, 50)
+    configure(replica, {"digest": second.digest, "version": 2})
+    assert service.model is loaded
+    assert (service.canary, service.respond) == (None, service.answer)
+
+
+def test_a_damaged_canary_leaves_all_requests_to_stable(tmp_path):
+    store = Store.open(tmp_path)
+    good, bad = fit(store), fit(store, seed=3)
+    (bad.folder / "program.json").write_text("{}")
+    replica = REPLICA({"name": "late", "store": str(store.root), "log": {"enabled": False}})
+    canary = {"digest": bad.digest, "version": 2, "trial": "t1", "weight": 5_000}
+    configure(replica, {"digest": good.digest, "version": 1, "canary": canary})
+    stats = replica._service.stats()
+    assert (stats["model"]["version"], stats["canary"]["error"]) == (1, "BundleError")
+    assert tallies.refusal(store, "late", "t1").startswith("a replica cannot load it: BundleError: ")
+    configure(replica, {"digest": good.digest, "version": 1})
 
 
 def test_a_new_replica_without_a_version_that_loads_fails_and_answers_nobody(tmp_path):
@@ -107,7 +159,7 @@ def test_a_new_replica_without_a_version_that_loads_fails_and_answers_nobody(tmp
     (bad.folder / "program.json").write_text("{}")
     replica = REPLICA({"name": "late", "store": str(store.root), "log": {"enabled": False}})
     with pytest.raises(errors.BundleError):
-        asyncio.run(replica.reconfigure({"digest": bad.digest, "version": 2}))
+        configure(replica, {"digest": bad.digest, "version": 2})
     app = asgi.app(replica._handler)
     for method, path in (("GET", "/ready"), ("POST", "/invocations"), ("POST", "/v2/models/late/infer")):
         status, headers, _ = asyncio.run(call(app, method, path, b"{}"))

@@ -106,11 +106,11 @@ def test_a_table_of_another_shape_is_named(shape, data, field):
     assert caught.value.violations[0]["field"] == field
 
 
-def test_binary_data_is_refused_with_what_to_do(ask):
+def test_bytes_without_the_header_of_their_extension_are_refused_with_what_to_do(ask):
     sent = {"name": "seats", "shape": [2], "datatype": "INT64", "parameters": {"binary_data_size": 16}}
     status, answer = ask("POST", "/v2/models/late/infer", {"inputs": [sent]})
     assert status == 422
-    assert "binary_data=False" in answer["violations"][0]["expected"]
+    assert "the header Inference-Header-Content-Length" in answer["violations"][0]["expected"]
 
 
 def test_rows_as_tensors_have_the_bits_of_rows_as_records(ask):

@@ -77,7 +77,7 @@ def test_no_rows_are_a_request():
         b"[1]",
         b'"text"',
         b"\xff\xfe",
-        b'{"instances": [{"a": NaN}]}',
+        b'{"instances": [{"a": Infinity}]}',
         b'{"instances": [{"a": -Infinity}]}',
         b"[" * 100_000,
     ],

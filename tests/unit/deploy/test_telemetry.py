@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from metric_recorder import MetricRecorder
 from mlsys.deploy import telemetry
 from mlsys.deploy.log_writer import PredictionLog
 from mlsys.deploy.service import Service
@@ -14,32 +15,9 @@ from mlsys.deploy.telemetry import BOUNDS_MS, Exporter, Histogram, MetricValues
 ROOT = Path(__file__).parents[3]
 
 
-class Recorder:
-    """Metrics that remember what was added and set."""
-
-    def __init__(self):
-        self.values = {}
-
-    def make(self, kind, name, description):
-        recorder = self
-
-        class Metric:
-            def inc(self, value, tags):
-                assert kind == "counter"
-                assert set(tags) == set(description.tags)
-                key = (name, *sorted(tags.items()))
-                recorder.values[key] = recorder.values.get(key, 0) + value
-
-            def set(self, value, tags):
-                assert kind == "gauge"
-                recorder.values[name, *sorted(tags.items())] = value
-
-        return Metric()
-
-
 @pytest.fixture
 def recorder():
-    return Recorder()
+    return MetricRecorder()
 
 
 def test_counts_are_sent_once_each(recorder):
@@ -101,6 +79,6 @@ def test_the_dashboard_shows_metrics_that_there_are_and_each_of_them():
     shown = set(
         re.findall(r"\bray_(mlsys_\w+)", json.dumps([panel["targets"] for panel in json.loads(text)["panels"]]))
     )
-    there = {*telemetry.COUNTERS, *telemetry.GAUGES}
+    there = {*telemetry.MODEL_COUNTERS, *telemetry.MODEL_GAUGES}
     assert shown <= there
     assert there - shown == {"mlsys_latency_ms_sum", "mlsys_log_rows"}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import pickle
+from collections import Counter
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlsys import errors
-from mlsys.features import executors
+from mlsys.features import executors, small_columns, small_tables
 from mlsys.features.domains import Domain
 from mlsys.features.operations.numeric import Numeric
 from mlsys.features.operations.operation import Scaling
@@ -141,6 +142,60 @@ def test_unseen_categories_are_counted_alike_in_rows_and_columns(programs, recor
     counted = program.unseen(table_of(records, program))
     by_row = [column for record in records for column in program.unseen_row()(record)]
     assert counted == {column: by_row.count(column) for column in set(by_row)}
+
+
+@pytest.mark.parametrize("name", ["codes", "options codes", "options dense", "derived codes"])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records=st.lists(RECORDS, max_size=12))
+def test_one_reading_gives_the_features_and_the_counts_of_single_rows(programs, name, records):
+    program = programs[name]
+    X, counts = program.transform_counted(table_of(records, program))
+    single = program.row_program()
+    assert bits(X) == [bits(single.features(record)) for record in records]
+    unseen = Counter(column for record in records for column in single.unseen(record))
+    rare = Counter(column for record in records for column in single.rare(record))
+    assert counts == (dict(unseen), dict(rare))
+
+
+@pytest.mark.parametrize("name", ["codes", "dense", "options codes", "options dense", "derived codes", "derived dense"])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records=st.lists(RECORDS, min_size=1, max_size=40))
+def test_small_tables_have_the_features_and_the_counts_of_large_ones(programs, name, records):
+    program = programs[name]
+    table = table_of(records, program)
+    assert program.prepare_small()
+    small = program.transform_small(table)
+    X, counts = program.transform_counted(table)
+    assert bits(small.X) == bits(X)
+    assert small.counts == counts
+    assert (small.unseen_by_row, small.rare_by_row) == (program.unseen_by_row(table), program.rare_by_row(table))
+
+
+def test_small_tables_of_other_types_or_many_rows_go_the_way_of_large_ones(programs, rows, monkeypatch):
+    program = programs["codes"]
+    assert program.prepare_small()
+    table = rows.slice(0, 9)
+    narrow = table.set_column(0, "x", table["x"].cast(pa.float32()))
+    assert program.transform_small(table) is not None
+    assert program.transform_small(narrow) is None
+    assert program.transform_small(table.slice(0, 0)) is None
+    monkeypatch.setattr(small_tables, "SMALL_ROWS", 8)
+    assert program.transform_small(table) is None
+
+
+def test_small_tables_that_get_other_bits_are_not_computed_apart(programs, monkeypatch):
+    operations, columns = programs["codes"].operations, programs["codes"].columns
+    assert small_tables.compile_small(operations, columns, {}) is not None
+    monkeypatch.setattr(small_columns, "OTHER", 1)
+    assert small_tables.compile_small(operations, columns, {}) is None
+
+
+def test_counts_of_blocks_are_summed(programs, rows, monkeypatch):
+    program = programs["options codes"]
+    whole = program.rare(rows)
+    assert sum(whole.values()) > 100
+    monkeypatch.setattr(executors, "BLOCK_ROWS", 40)
+    assert program.transform_counted(rows)[1][1] == whole
 
 
 def test_chunks_and_dictionaries_change_nothing(programs, rows):

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mlsys import models
 from mlsys.models import matrix as models_matrix
+from mlsys.models.families import xgboost as xgboost_family
 from mlsys.models.families.linear import Linear, LinearFacts
 from mlsys.models.matrix import Matrix
 from mlsys.schema import Task, TaskKind
@@ -172,3 +173,17 @@ def test_linear_rows_have_the_same_bits_alone_for_any_shape(n, width, seed):
     whole = linear.predict(model, X)
     alone = np.concatenate([linear.predict(model, X[i : i + 1]) for i in range(n)])
     assert alone.tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("kind", sorted(TASKS))
+def test_boosting_stops_at_the_same_round_whether_rows_stay_numbers_or_are_binned(kind, monkeypatch):
+    rows = matrix(kind, missing=0.1, n=900)
+    train, stopping = rows.take(np.arange(900) < 600), rows.take(np.arange(900) >= 600)
+    params = boosting.params(rounds=200, early_stopping=5, learning_rate=0.3)
+    fitted = []
+    for most in (train.num_rows * train.num_features, 0):
+        monkeypatch.setattr(xgboost_family, "SMALL_VALUES", most)
+        fitted.append(boosting.fit(train, stopping, TASKS[kind], params, seed=3, threads=1))
+    numbers, bins = map(boosting.to_bytes, fitted)
+    assert 1 < fitted[0].rounds < 200
+    assert numbers == bins

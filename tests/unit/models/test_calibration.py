@@ -60,6 +60,16 @@ def test_scaled_probabilities_sum_to_one_keep_their_order_and_the_bits_of_a_row_
     )
 
 
+@pytest.mark.parametrize("classes", [2, 3, 8, 9, 40])
+@pytest.mark.parametrize("temperature", [0.25, 1.7, 4.0])
+def test_a_row_is_scaled_number_by_number_to_the_same_bits(classes, temperature):
+    p = RNG.dirichlet(np.full(classes, 0.2), 500)
+    p[0], p[1] = np.eye(classes)[0], 1 / classes
+    scaling = Temperature(temperature=temperature)
+    rows = [scaling.apply_to_row(p[i : i + 1]) for i in range(500)]
+    assert np.concatenate(rows).tobytes() == scaling.apply(p).tobytes()
+
+
 def test_a_saved_model_has_its_temperature(tmp_path):
     made = Calibrated(Dummy(prior=(0.25, 0.75), is_classification=True), Temperature(temperature=0.5))
     models.save("dummy", made, tmp_path)

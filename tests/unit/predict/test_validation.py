@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlsys import errors
@@ -67,6 +67,13 @@ def test_what_loses_nothing_is_taken_over(type_name, value, result):
     taken = one(type_name, value)
     assert taken == result
     assert type(taken) is type(result)
+
+
+def test_a_text_in_the_notation_of_files_is_refused_with_the_place_where_it_is_read():
+    notation = "1,234.56 kg"
+    expected = "a number; texts written as 1,234.56 kg are read in files alone"
+    assert refused("double", "57.7 kg", notation=notation) == ("text '57.7 kg'", expected)
+    assert refused("double", True, notation=notation) == ("true", "a number")
 
 
 @pytest.mark.parametrize(
@@ -137,6 +144,7 @@ WRITTEN_TIMES = st.builds(
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Europe/Berlin"])
+@example(["0001-01-01T00:00:00"])
 @given(st.lists(WRITTEN_TIMES, min_size=1, max_size=5))
 def test_a_request_takes_the_times_that_a_file_holds_and_no_others(zone, texts):
     """One rule for both: a cell of a file and a text of a request."""
@@ -276,10 +284,20 @@ numbers = st.one_of(
 )
 
 
-@given(st.sampled_from(["double", "float", "int64", "int8", "bool", "string"]), st.lists(numbers, max_size=8))
-def test_records_and_columns_agree_on_any_json_values(type_name, values):
+small, texts = st.integers(-3, 3), st.text(max_size=3) | st.just("\ud800")
+values_of_few_types = st.one_of(
+    st.lists(kind | st.none(), max_size=8) for kind in (small, small | st.floats(-3, 3), st.booleans(), texts)
+)
+
+
+@given(
+    st.sampled_from(["double", "float", "int64", "int8", "bool", "string"]),
+    st.lists(numbers, max_size=8) | values_of_few_types,
+    st.sampled_from([{}, {"nullable": False}, {"minimum": -1.0, "maximum": 2.0}]),
+)
+def test_records_and_columns_agree_on_any_json_values(type_name, values, facts):
     """The same values are taken over, to the same result, and the same are refused."""
-    model = contract(type_name)
+    model = contract(type_name, **(facts if type_name not in {"bool", "string"} or "minimum" not in facts else {}))
 
     def by_row():
         return [row["x"] for row in model.records([{"x": value} for value in values])]
@@ -288,6 +306,37 @@ def test_records_and_columns_agree_on_any_json_values(type_name, values):
         return model.columns({"x": values})["x"].to_pylist()
 
     assert outcome(by_row) == outcome(by_column)
+
+
+offsets = st.just("Z") | st.builds(
+    "{}{:02}:{:02}".format, st.sampled_from("+-"), st.integers(0, 24), st.integers(0, 60)
+)
+written_times = st.builds(
+    "{}{}{}{}".format,
+    st.datetimes(dt.datetime(1890, 1, 1), dt.datetime(2209, 1, 1)).map(lambda time: time.isoformat(" ", "seconds")),  # noqa: DTZ001
+    st.sampled_from(["", ".5", ".123456", ".1234567", ",5"]),
+    st.sampled_from(["", " "]),
+    offsets,
+)
+odd_times = st.sampled_from(["2013-02-29T10:00:00Z", "2013-10-01", "2013-10-01T24:00:00Z", "", "x", "\ud800"])
+
+
+@given(
+    st.lists(written_times | written_times | odd_times | st.none(), max_size=5),
+    st.sampled_from([{}, {"nullable": False}, {"timezone": "America/New_York"}]),
+)
+def test_records_and_columns_agree_on_times_however_they_are_written(texts, facts):
+    model = contract("timestamp[us, tz=UTC]", **facts)
+    by_row = outcome(lambda: [row["x"] for row in model.records([{"x": text} for text in texts])])
+    by_column = outcome(lambda: list(model.columns({"x": texts})["x"].to_pylist()))
+    assert by_column == by_row
+
+
+@given(st.lists(st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2199, 12, 31)), min_size=1, max_size=5))  # noqa: DTZ001
+def test_a_column_of_times_with_offsets_is_what_python_reads(times):
+    texts = [f"{time.isoformat(timespec='microseconds')}+05:30" for time in times]
+    columns = contract("timestamp[us, tz=UTC]").columns({"x": texts})
+    assert columns["x"].to_pylist() == [dt.datetime.fromisoformat(text).astimezone(UTC) for text in texts]
 
 
 def outcome(run):

@@ -1,5 +1,7 @@
 """Secrets of sources come from the environment and are shown and written nowhere."""
 
+import time
+
 import pytest
 
 from mlsys import api, errors, workflow
@@ -26,6 +28,16 @@ from mlsys.store import Store
 ])  # fmt: skip
 def test_a_source_is_shown_without_its_secrets(source, text):
     assert secrets.shown(source) == text
+
+
+@pytest.mark.parametrize("part", ["x", "://:", "?_key", "?key;", "=_key", "&a=", "${a", "@", "https://", "?a=b#", "_"])
+def test_a_text_of_a_client_is_searched_once_and_not_again_from_each_place(part):
+    """Clients name files and settings, of up to 64 KB."""
+    text = part * (64_000 // len(part))
+    began = time.process_time()
+    secrets.shown(f"@{text}")
+    secrets.values([f"?{text}"])
+    assert time.process_time() - began < 3, "a minute where each place was tried against all that follow it"
 
 
 def test_the_resolved_recipe_holds_the_name_and_no_secret():

@@ -10,7 +10,7 @@ from mlsys.evaluate import champion, report
 from mlsys.predict import Predictor
 from mlsys.schema import Task
 from mlsys.statistics.hashing import hash_exactly
-from mlsys.train import fitting, fold, samples
+from mlsys.train import fold, judging, plans, samples
 from mlsys.workflow import modelling
 from modelled import collected
 
@@ -236,7 +236,7 @@ def test_what_does_not_go_with_a_ranking_is_refused_before_the_first_fit(tmp_pat
 
 def test_one_task_fits_a_ranking_whatever_its_size(tmp_path):
     data = rows(tmp_path)
-    plan = fitting.plan(data.parts, data.settings.having({"train.plan": "cluster"}), "xgboost", 10**9, data.task)
+    plan = plans.plan(data.parts, data.settings.having({"train.plan": "cluster"}), "xgboost", 10**9, data.task)
     assert plan.kind == "task"
     assert "the rows of a group are ranked together" in plan.reason
 
@@ -277,8 +277,8 @@ def test_a_score_needs_no_group_and_a_request_may_carry_it(tmp_path):
 def test_rows_that_a_search_judged_keep_their_groups(tmp_path):
     task = Task(kind="ranking", target="y", group="query")
     groups = np.array([2**63 + 1, 2**63 + 1, 5], np.uint64)
-    fitting.JudgedRows(np.array([1.0, 0.0, 2.0]), np.array([0.1, 0.2, 0.3]), None, groups).write(tmp_path)
-    again = fitting.JudgedRows.read(tmp_path, task)
+    judging.JudgedRows(np.array([1.0, 0.0, 2.0]), np.array([0.1, 0.2, 0.3]), None, groups).write(tmp_path)
+    again = judging.JudgedRows.read(tmp_path, task)
     assert again.groups.tolist() == groups.tolist()
     assert again.weight is None
 

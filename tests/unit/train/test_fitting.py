@@ -5,11 +5,12 @@ import pytest
 from sklearn.metrics import f1_score, log_loss, roc_auc_score, root_mean_squared_error
 
 from mlsys import models, train
+from mlsys.features import executors
 from mlsys.models.matrix import joined
 from mlsys.predict import Predictor
 from mlsys.statistics import encode_target
 from mlsys.store import Store
-from mlsys.train import fitting, placement, training_job
+from mlsys.train import placement, plans, training_job
 
 SETTINGS = {"train": {"rounds": 60, "early_stopping": 5}}
 ONCE = {"train": {**SETTINGS["train"], "refit": False}}
@@ -161,19 +162,19 @@ def test_the_plan_is_told_and_kept(make_split, tmp_path):
 @pytest.mark.parametrize("family", ["lightgbm", "xgboost"])
 def test_the_recipe_can_ask_for_the_cluster(make_split, family):
     split, _, recipe, _ = make_split(train={"plan": "cluster"})
-    assert fitting.plan(split, recipe, family, 7).kind == "cluster"
+    assert plans.plan(split, recipe, family, 7).kind == "cluster"
 
 
 def test_rows_that_no_machine_holds_are_streamed_by_a_family_that_can(make_split, monkeypatch):
     split, _, recipe, _ = make_split()
     monkeypatch.setattr(placement, "WORKER_BYTES", 1 << 50)
-    plans = {family: fitting.plan(split, recipe, family, 7) for family in ("lightgbm", "xgboost", "linear")}
-    assert {family: plan.kind for family, plan in plans.items()} == {
+    chosen = {family: plans.plan(split, recipe, family, 7) for family in ("lightgbm", "xgboost", "linear")}
+    assert {family: each.kind for family, each in chosen.items()} == {
         "lightgbm": "task",
         "xgboost": "stream",
         "linear": "task",
     }
-    assert plans["xgboost"].reason.startswith("360 rows × 7 features, 1,125,899.91 GB as a matrix, which no machine")
+    assert chosen["xgboost"].reason.startswith("360 rows × 7 features, 1,125,899.91 GB as a matrix, which no machine")
 
 
 @pytest.mark.parametrize("kind", ["binary", "regression"])
@@ -186,6 +187,53 @@ def test_streamed_rows_give_the_bundle_of_rows_in_memory_but_for_its_plan(make_s
     X = np.random.default_rng(0).normal(size=(50, made["task"].model().booster.num_features())).astype(np.float32)
     outputs = [models.predict("xgboost", bundle.model(), X) for bundle in made.values()]
     np.testing.assert_allclose(*outputs, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_a_linear_model_of_blocks_is_that_of_all_rows_at_once(make_split, tmp_path, monkeypatch, kind):
+    at_once, _ = fit(make_split(kind, 300), tmp_path, "linear")
+    monkeypatch.setattr(placement, "MOST_WHOLE", 0)
+    monkeypatch.setattr(executors, "BLOCK_CELLS", 1)
+    monkeypatch.setattr(executors, "STRIP_ROWS", 40)  # the least rows of a block
+    by_blocks, told = fit(make_split(kind, 300), tmp_path, "linear")
+    assert told[0].startswith("linear: stream plan, 180 rows × ")
+    assert told[0].endswith("if all are fitted at once: they are read block by block, again and again")
+    assert by_blocks.provenance["fitted_on"] == ["train", "validation"]
+    X = np.random.default_rng(0).normal(size=(50, by_blocks.model().centre.size)).astype(np.float32)
+    outputs = [models.predict("linear", models.bare(made.model()), X) for made in (at_once, by_blocks)]
+    np.testing.assert_allclose(*outputs, rtol=1e-3, atol=1e-3)  # within the tolerance of scikit-learn's solver
+    scores = [made.provenance["validation"]["score"] for made in (at_once, by_blocks)]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-3)
+
+
+def test_rows_that_a_search_has_judged_are_fitted_by_blocks_once_and_a_sample_of_each_where_time_is_short(
+    make_split, tmp_path, monkeypatch
+):
+    split, statistics, recipe, task = make_split("regression", 600)
+    given = split.only("train", "validation"), statistics, recipe.having({"train.plan": "stream"}), task, "linear", {}
+    judged = train.JudgedRows(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]))
+    store = Store.open(tmp_path)
+    whole, some = (train.fit(store, *given, judged=judged, max_rows=most) for most in (None, 240))
+    assert whole.provenance["plan"].startswith("stream: 360 rows")
+    assert whole.provenance["validation"]["score"] == pytest.approx(3**-0.5)  # the root of a mean of squares
+    assert ("sampled_rows" in whole.provenance, some.provenance["sampled_rows"]) == (False, 240)
+    assert whole.model().coefficient.tobytes() != some.model().coefficient.tobytes()
+    np.testing.assert_allclose(whole.model().coefficient, some.model().coefficient, atol=0.2)
+    assert train.fit(store, *given, judged=judged, max_rows=240).digest == some.digest
+
+
+def test_a_recipe_can_ask_for_blocks_and_for_none(make_split, monkeypatch):
+    split, _, recipe, task = make_split()
+    asked = plans.plan(split, recipe.having({"train.plan": "stream"}), "linear", 7, task)
+    assert (asked.kind, asked.reason.rpartition(": ")[2]) == ("stream", "the recipe asks for blocks")
+    monkeypatch.setattr(placement, "MOST_WHOLE", 0)
+    assert plans.plan(split, recipe, "linear", 7, task).kind == "stream"
+    assert plans.plan(split, recipe.having({"train.plan": "task"}), "linear", 7, task).kind == "task"
+    wide = plans.plan(split, recipe, "linear", 9_999, task)
+    assert (wide.kind, wide.reason.rpartition(": ")[2]) == (
+        "task",
+        "10,000 coefficients are fitted on all rows at once",
+    )
 
 
 def test_the_provenance_holds_no_time_and_no_path(make_split, tmp_path):

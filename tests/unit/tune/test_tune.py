@@ -1,12 +1,15 @@
 """What the search decides before and after trials run."""
 
+import dataclasses
 import json
 import math
 
 import pytest
 
-from mlsys import errors, models, tune
+from mlsys import cluster, errors, models, tune
 from mlsys.evaluate import metrics
+from mlsys.schema import Role, Schema
+from mlsys.statistics import TrainStatistics
 from mlsys.store import Store
 from mlsys.tune import Tuned, choosing, outcome, search_space
 from mlsys.tune.journal import Journal, Trial
@@ -299,3 +302,60 @@ def test_few_rows_are_judged_on_the_folds_where_there_is_time_for_it(make_split,
     given = Store.open(tmp_path), split, statistics, recipe, task, families, AUC, 60.0
     searching = choosing.FinalChoice(*given, reserve=reserve, progress=print)
     assert (searching._judges[0], len(searching._judges)) == ("validation", judged)
+
+
+def test_rows_in_the_order_of_a_time_with_a_trend_are_judged_by_its_latest_stretches(make_split, tmp_path, monkeypatch):
+    split, _, recipe, task = make_split("regression", 2_000)
+    plain = [c.model_copy(update={"role": Role.FEATURE}) if c.name == "at" else c for c in split.schema.columns]
+    split = dataclasses.replace(split, schema=Schema(columns=plain))
+    statistics = TrainStatistics.of_table(split.table("train"), split.schema, task)
+    monkeypatch.setattr(cluster, "call", lambda function, *args, **_: function(*args))
+
+    def judges(seconds, **changes):
+        own = recipe.having(changes)
+        families = search_space.families(split, own, "xgboost", task)
+        given = Store.open(tmp_path), split, statistics, own, task, families, metrics.METRICS["rmse"], seconds
+        searching = choosing.FinalChoice(*given, reserve=seconds, progress=print)
+        told = "\n".join(searching.notes())
+        return searching.num_fits, [str(each) for each in searching._judges], "at from 2020" in told
+
+    trend = {"features.columns": {"at": ["datetime", "trend"]}}
+    late = "at from 2020-02-12 12:00"
+    assert judges(60.0)[1] == ["validation", "0", "1", "2"]
+    fits, three, is_told = judges(60.0, **trend)
+    assert (round(fits, 9), len(three), three[-1], is_told) == (2.1, 3, late, True)
+    assert judges(1e-3, **trend) == (0.85, [late], True)
+    means = {"features.columns": {**trend["features.columns"], "colour": "target"}}
+    assert judges(60.0, **means)[1][0] == "validation"  # the features would know the targets that judge
+
+
+LATE = {"finished": False, "learning_rate": 0.1}  # boosting of which comes to its end in 200 rounds
+
+
+@pytest.mark.parametrize(
+    ("rounds", "room", "cpus", "later"),
+    [
+        ([150], 15.0, 2, [4 / 3]),  # to its end
+        ([60], 15.0, 2, [2.0]),  # twice at most
+        ([200], 15.0, 2, [1.0]),
+        ([100], 2.3, 2, [1.5]),  # as far as there is time: 4 s of four fits on 360 rows are 23/15 s of one on 480
+        ([100, 100], 2.3, 2, [1.5, 1.5]),  # side by side
+        ([100, 200], 4.6, 1, [2.0, 1.0]),  # one after the other
+        ([100, 100], 4.6, 1, [1.5, 1.5]),
+        ([100, 100], math.inf, 2, [1.0, 1.0]),
+    ],
+)
+def test_the_final_fit_goes_on_with_what_time_has_ended_too_early(make_split, monkeypatch, rounds, room, cpus, later):
+    monkeypatch.setattr(cluster, "num_cpus", lambda: cpus)
+    own = dataclasses.replace(searching(make_split), seconds=60.0, reserve=room / 0.75)
+    own.__dict__["_judges"] = ["validation", 0, 1, 2]
+    members = [dataclasses.replace(trial(k, 0.8, **LATE), rounds=each, fit_s=4.0) for k, each in enumerate(rounds)]
+    assert own._later(members) == pytest.approx(later)
+    assert own.params(members[0], later[0])["rounds"] == round(later[0] * rounds[0])
+
+
+def test_nothing_goes_on_that_came_to_its_end_or_whose_size_the_recipe_limits(make_split):
+    ended = dataclasses.replace(trial(0, 0.8, learning_rate=0.1), rounds=100)
+    late = dataclasses.replace(ended, finished=False)
+    assert dataclasses.replace(searching(make_split), reserve=15.0)._later([ended]) == [1.0]
+    assert dataclasses.replace(searching(make_split, max_bytes=10**9), reserve=15.0)._later([late]) == [1.0]

@@ -79,7 +79,7 @@ def test_status_names_work_in_progress_and_what_was_not_ended(store):
     entry = registry.resolve(store, "late", 2)
     registry.intend(store, entry, "champion", reason="to die")
     state = inventory.status(store)
-    assert set(state) == {"store", "cluster", "endpoints", "at_work", "unfinished", "decisions"}
+    assert set(state) == {"store", "cluster", "endpoints", "together", "at_work", "unfinished", "canaries", "decisions"}
     assert (state["cluster"], state["endpoints"], state["at_work"]) == (None, [], {})
     assert state["unfinished"]["late"]["reason"] == "to die"
     assert "late: version 2 as champion was begun by" in inventory.status_text(state)
@@ -87,6 +87,19 @@ def test_status_names_work_in_progress_and_what_was_not_ended(store):
         state = inventory.status(store)
     assert state["unfinished"] == {}
     assert state["at_work"]["late"].startswith("deploy of 'late': ")
+
+
+def test_models_that_are_served_together_are_said_to(store):
+    noted = {"url": "http://127.0.0.1:9", "cluster": "c", "models": {"late": "champion"}, "most_bytes": 1 << 20}
+    write_json(store.root / "cluster" / "together.json", noted)
+    state = inventory.status(store)
+    assert state["together"] == {**noted, "held": None, "answers": False}
+    assert inventory.status_text(state).splitlines()[-1] == (
+        "together: late@champion at http://127.0.0.1:9, which does not answer"
+    )
+    listed = inventory.models(store)
+    assert listed[0]["together"] == "http://127.0.0.1:9/late"
+    assert inventory.models_text(listed).startswith("late: served with others at http://127.0.0.1:9/late\n")
 
 
 def test_an_endpoint_that_does_not_answer_is_said_to(store):

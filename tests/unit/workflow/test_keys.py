@@ -112,6 +112,7 @@ VALUES = {
     "selection.prefer": ("simple", SELECTION | TUNE),
     "selection.max_latency_us": (50.0, SELECTION | TUNE),
     "selection.max_bytes": (5000, SELECTION | TUNE),
+    "selection.category_means": (True, SELECTION),
     "train.family": ("dummy", FITS),
     "train.params": ({"l2": 3.0}, FITS),
     "train.rounds": (5, FITS),
@@ -146,6 +147,7 @@ VALUES = {
     "deploy.port": (0, DEPLOY),
     "deploy.min_replicas": (0, DEPLOY),
     "deploy.max_replicas": (1, DEPLOY),
+    "deploy.idle": ("1h", DEPLOY),
     "deploy.target_ongoing_requests": (2.0, DEPLOY),
     "deploy.max_ongoing_requests": (9, DEPLOY),
     "deploy.batch.cpu_share": (0.25, DEPLOY),
@@ -161,6 +163,15 @@ VALUES = {
     "deploy.limits.rows": (5, DEPLOY),
     "deploy.limits.seconds": (5.0, DEPLOY),
     "deploy.num_cpus": (1.0, DEPLOY),
+    "deploy.rollout.alpha": (0.05, DEPLOY),
+    "deploy.rollout.every": ("1h", DEPLOY),
+    "deploy.rollout.key": ("colour", DEPLOY),
+    "deploy.rollout.min_requests": (7, DEPLOY),
+    "deploy.rollout.shadow": (True, DEPLOY),
+    "deploy.rollout.isolation": ("process", DEPLOY),
+    "deploy.rollout.shift": (0.3, DEPLOY),
+    "deploy.rollout.slowdown": (2.0, DEPLOY),
+    "deploy.rollout.steps": ([20, 100], DEPLOY),
     "deploy.log": (False, DEPLOY),
     "deploy.lookup": ("redis://cache:6379/0", DEPLOY),
     "deploy.history": ("2d", DEPLOY),
@@ -226,6 +237,7 @@ selection: {families: [dummy, linear]}
 split: {folds: 2}
 tune: {trials: 0}
 evaluate: {bootstrap: 5, gate: {roc_auc: {min: 0.1}}}
+deploy: {rollout: {steps: [50, 100]}}
 """
 
 FORECAST = "forecast: {series: [colour], horizon: 2d}\n"
@@ -324,13 +336,27 @@ def whole(run):
     return run(EVERY_SECTION)
 
 
+@pytest.fixture(scope="module")
+def whole_keys(whole, folder):
+    """Keys of a recipe that has a text and values, on the results of `whole`; each is computed once."""
+    known = {}
+
+    def of(text, given):
+        which = text, json.dumps(given, sort_keys=True)
+        if which not in known:
+            known[which] = keys(whole, parse(text, folder, given))
+        return known[which]
+
+    return of
+
+
 @pytest.mark.parametrize("path", VALUES)
-def test_a_value_is_in_the_keys_of_the_steps_that_read_it_and_no_others(whole, folder, path):
+def test_a_value_is_in_the_keys_of_the_steps_that_read_it_and_no_others(whole, whole_keys, folder, path):
     value, readers = VALUES[path]
     section, _, name = path.rpartition("reading.")
     given = {section + key: other for key, other in GIVEN.get(f"reading.{name}", {}).items()}
     text = EVERY_SECTION + (FORECAST if path.startswith("forecast.") else "")
-    before = keys(whole, parse(text, folder, given))
+    before = whole_keys(text, given)
     after = keys(whole, parse(text, folder, {**given, path: value}))
     assert {name for name, key in after.items() if key != before[name]} == readers
 

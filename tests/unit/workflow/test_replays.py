@@ -26,7 +26,8 @@ def test_the_same_rows_and_parameters_give_the_same_bundle(store):
     done = replays.replay(store, replays.former(store, "wine"))
     assert done.is_equal
     assert (done.num_trials, done.unequal_trials, done.unequal_files) == (0, (), ())
-    assert done.to_json()["digests"].keys() == {"parameters", "bundle"}
+    assert (done.num_fits, done.unequal_fits) == (4, ())  # two candidates on two folds
+    assert done.to_json()["digests"].keys() == {"ranking", "parameters", "bundle"}
     digest = done.digests["bundle"][0][:12]
     assert f"  bundle       {digest}  the same" in done.summary
 
@@ -44,6 +45,29 @@ def test_other_parameters_are_seen_in_the_digests_and_the_files_that_differ_are_
     assert "schema.json" not in done.unequal_files
     assert f"now {now[:12]}" in done.summary
     assert done.to_json()["equal"] is False
+
+
+def test_another_score_of_a_fold_is_named_and_changes_the_ranking(store):
+    run = replays.former(store, "wine")
+    records = json.loads(json.dumps(run.records))
+    ranking = store.get_json("ranking", records["selection"]["ranking"])
+    fit = next(fit for fit in ranking["fits"] if fit["name"] == "linear")
+    fit["params"]["l2"] = 5000.0
+    records["selection"]["ranking"] = store.put_json("ranking", ranking)
+    done = replays.replay(store, replays.FormerRun(records, run.recipe))
+    assert done.unequal_fits == (f"linear on fold {fit['judge']}",)
+    before, now = done.digests["ranking"]
+    assert before != now
+    assert done.is_equal  # the same family is preferred, and the bundle is of its parameters alone
+
+
+def test_a_ranking_of_a_version_that_did_not_keep_its_fits_is_refused(store):
+    run = replays.former(store, "wine")
+    records = json.loads(json.dumps(run.records))
+    ranking = store.get_json("ranking", records["selection"]["ranking"])
+    records["selection"]["ranking"] = store.put_json("ranking", {**ranking, "fits": []})
+    with pytest.raises(errors.StoreError, match="a ranking that does not say which fits were made"):
+        replays.replay(store, replays.FormerRun(records, run.recipe))
 
 
 def test_the_recipe_of_the_run_counts_and_not_the_last_one_that_was_begun(store):

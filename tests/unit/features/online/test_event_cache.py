@@ -1,10 +1,13 @@
 """Remembered events answer as the store would, and never for a state that has passed."""
 
 import datetime as dt
+import json
 import threading
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlsys import recipe
 from mlsys.features.online import event_cache, publishing, views
@@ -53,27 +56,46 @@ class Counting:
     def __init__(self, store):
         self.store, self.reads, self.before_read = store, 0, []
 
-    def version(self):
-        return self.store.version()
+    def read_versioned(self, asked):
+        self.reads += bool(asked)
+        if asked and self.before_read:
+            self.before_read.pop(0)()
+        return self.store.read_versioned(asked)
 
     def read(self, asked):
         self.reads += 1
-        if self.before_read:
-            self.before_read.pop(0)()
         return self.store.read(asked)
 
 
+@pytest.fixture(params=["sqlite", "redis"])
+def address(request):
+    return "sqlite" if request.param == "sqlite" else request.getfixturevalue("redis_server")
+
+
 @pytest.fixture
-def world(tmp_path, view):
+def world(tmp_path, view, address):
     """A writer, and a reader of another connection."""
-    writer = open_store("sqlite", tmp_path)
+    writer = open_store(address, tmp_path)
+    for name in writer.views():
+        writer.drop(name)
     publish(writer, view, [("a", number, float(number)) for number in range(10)] + [("b", 0, 7.0)])
-    return writer, Counting(open_store("sqlite", tmp_path))
+    return writer, Counting(open_store(address, tmp_path))
 
 
 def ask(source, view, *pairs):
     found = source.rows([PointQuery(view, {"k": key, "at": hour(number)}) for key, number in pairs])
     return [(features.status, *features.values.values()) for features in found]
+
+
+@given(text=st.text() | st.sampled_from(['"', "\\", "\n\x00\x7f", "é\u2028", "\ud800"]))
+def test_a_key_of_text_is_written_as_json_writes_a_list_of_it(text):
+    keys = ({"column": "k", "of_table": "k", "kind": "text"},)
+    join = recipe.Join(source="w.csv", keys=("k",))
+    view = views.FeatureView(
+        name="w", id="w", join=join, timezone="UTC", keys=keys, clock=None, stored={"v": "double"}, columns={"v": "v"}
+    )
+    assert view.key([text]) == json.dumps([text], ensure_ascii=False)
+    assert view.key([None]) is None
 
 
 def test_what_was_asked_for_before_is_not_read_again(world, view):
@@ -175,9 +197,9 @@ def test_each_thread_remembers_by_the_version_of_its_own_connection(world, view)
     assert answers == [("matched", 4.0, 3.0)] * 200
 
 
-def test_a_store_without_a_version_is_read_each_time(world, view):
+def test_a_state_without_a_name_is_read_each_time(world, view):
     _, store = world
-    store.version = lambda: None
+    named, store.read_versioned = store.read_versioned, lambda asked: (None, named(asked)[1])
     cache = EventCache(store)
     for _ in range(3):
         ((facts, events),) = cache.read([(view, view.key(["a"]))])
@@ -185,3 +207,14 @@ def test_a_store_without_a_version_is_read_each_time(world, view):
         assert len(events.times) == 10
     assert store.reads == 3
     assert cache.read([]) == []
+
+
+def test_a_redis_server_that_lost_its_data_and_got_others_is_read_anew(redis_server, tmp_path, view):
+    import redis
+
+    writer, source = open_store(redis_server, tmp_path), StoreSource(open_store(redis_server, tmp_path))
+    for value in (1.0, 2.0):
+        with redis.Redis.from_url(redis_server) as admin:
+            admin.flushall()
+        publish(writer, view, [("a", 9, value)])
+        assert ask(source, view, ("a", 9))[0][1] == value
