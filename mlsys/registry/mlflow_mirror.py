@@ -35,10 +35,12 @@ MIRROR_S = 10.0
 """Longest time that a command waits for a tracking server; what is missing then, `sync` adds."""
 
 ANSWER_S = 5
-"""Longest time, in seconds, in which a tracking server has to answer a request."""
+"""Longest time, in seconds, in which a tracking server has to answer a request of a command that has other work."""
+
+PATIENT_ANSWER_S = 60
+"""The same of `sync`, which was asked for: a server that has just begun, or is busy, may take some seconds."""
 
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
-_IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_S), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 _RESERVED_ALIAS = ("latest",)
 
 
@@ -63,7 +65,7 @@ def mirror(store: Store, name: str) -> str | None:
             sync(store, [name])
         else:
             _client(store)  # imports MLflow, for which no server is to blame
-            _within(MIRROR_S, lambda: sync(store, [name]))
+            _within(MIRROR_S, lambda: sync(store, [name], answer_s=ANSWER_S))
     except errors.MlsysError as error:
         got = re.search(r"^  got: +(.*)$", str(error), re.MULTILINE)
         reason = textwrap.shorten(got[1] if got else str(error), 160, placeholder=" …")
@@ -71,8 +73,10 @@ def mirror(store: Store, name: str) -> str | None:
     return None
 
 
-def sync(store: Store, names: Sequence[str] | None = None) -> Mirrored:
+def sync(store: Store, names: Sequence[str] | None = None, *, answer_s: int = PATIENT_ANSWER_S) -> Mirrored:
     """Replay the ledger into MLflow: what is there stays, what is missing is added. Experiments are not touched.
+
+    A server has ``answer_s`` seconds for each of its answers.
 
     Raises
     ------
@@ -83,7 +87,10 @@ def sync(store: Store, names: Sequence[str] | None = None) -> Mirrored:
     added: tuple[list[str], list[str], list[str]] = ([], [], [])
     recorded = {folder.parent.name for folder in (store.root / "runs").glob("*/history")}
     for name in sorted({move.name for move in moves} | recorded) if names is None else names:
-        with locks.hold(_folder(store) / "mlflow.lock", "MLflow's mirror"), _answered(f"telling MLflow of '{name}'"):
+        with (
+            locks.hold(_folder(store) / "mlflow.lock", "MLflow's mirror"),
+            _answered(f"telling MLflow of '{name}'", answer_s),
+        ):
             own, runs = [move for move in moves if move.name == name], _new_runs(store, name)
             client = _client(store)
             for record in runs:
@@ -201,19 +208,26 @@ def _within(seconds: float, work: Callable[[], Any]) -> None:
 
 
 @contextlib.contextmanager
-def _answered(what: str) -> Iterator[None]:
+def _answered(what: str, answer_s: int) -> Iterator[None]:
     """Turn every error of MLflow, and of the libraries below it, into one of the registry."""
     try:
-        with _environment(_IMPATIENT):
+        with _environment({"MLFLOW_HTTP_REQUEST_TIMEOUT": str(answer_s), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):
             yield
     except errors.MlsysError:
         raise
     except Exception as error:  # MLflow lets errors of requests, urllib3 and SQLAlchemy through
         raise errors.RegistryError.build(
-            f"registry: {what}", got=secrets.shown(str(error).split("\n", maxsplit=1)[0]) or type(error).__name__,
+            f"registry: {what}", got=_reason(error),
             expected="an answer from MLflow",
             hint="check MLFLOW_TRACKING_URI, or unset it to use the store's own database",
         ) from error  # fmt: skip
+
+
+def _reason(error: Exception) -> str:
+    """First line of an error; of one that urllib3 wraps in its story of tries, the cause at its end."""
+    line = secrets.shown(str(error).split("\n", maxsplit=1)[0])
+    cause = re.search(r"\(Caused by \w+\((.+)\)\)$", line)
+    return (cause[1].strip("\"'") if cause else line) or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
 """MLflow as the mirror of the ledger: another server, a lost database, a server that is down."""
 
 import contextlib
+import http.server
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -133,6 +135,27 @@ def test_a_server_that_is_down_is_an_error_of_sync(store, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(errors.RegistryError, match="an answer from MLflow"):
         mlflow_mirror.sync(store)
+
+
+def test_sync_waits_longer_for_a_slow_server_than_a_command_with_other_work(store, monkeypatch):
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            time.sleep(1.5)
+            with contextlib.suppress(ConnectionError):  # who asked has gone
+                self.send_error(418)
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setattr(mlflow_mirror, "ANSWER_S", 1)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        registry.set_alias(store, "late", "champion", 1, "first")
+        assert "Read timed out" in mlflow_mirror.mirror(store, "late")
+        with pytest.raises(errors.RegistryError, match="418"):
+            mlflow_mirror.sync(store)
+        server.shutdown()
 
 
 def test_what_the_mirror_has_is_not_asked_again(store, monkeypatch):
