@@ -17,7 +17,7 @@ from mlsys.deploy.batch_queue import JobQueue
 from mlsys.predict import Predictor
 
 FILES = 300
-LIMIT_S = 80.0
+LIMIT_S = 200.0
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from mlsys.schema import Schema, Task, TaskKind
 NAME = "careful"
 PLAN = TrialPlan(percents=(50, 100), every_s=2.0, min_requests=200, alpha=0.05, slowdown=3.0)
 SECTIONS = {"deploy": recipe.DeploySection(port=0, max_replicas=1).model_dump(mode="json")}
-LONGEST_S = 60
+LONGEST_S = 150
 TABLE = rows(200, seed=44)
 ROWS, LABELS = requests(TABLE), TABLE["y"].to_pylist()
 

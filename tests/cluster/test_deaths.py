@@ -27,7 +27,7 @@ NAME = "mortal"
 BODY = {"instances": [{"seats": 100}]}
 CONNECTIONS = 4
 SETTINGS = recipe.DeploySection(port=0, min_replicas=2, max_replicas=2)
-LONGEST_S = 60
+LONGEST_S = 150
 MLSYS = "from mlsys.cli import main; main()"
 
 

@@ -13,7 +13,7 @@ from mlsys.deploy import api_keys, label_files, serving
 from mlsys.store import Store
 
 SETTINGS = recipe.DeploySection(port=0, max_replicas=1)
-SOON_S = 20.0
+SOON_S = 90.0
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from mlsys.predict import Predictor
 from object_store import BUCKET
 
 FILES, ROWS, KILLS = 20, 25, 6
-LIMIT_S = 60.0
+LIMIT_S = 200.0
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from shell import shell
 
 NAME = "roaming"
 SECTIONS = {"deploy": {"port": 0, "max_replicas": 1}}
-LONGEST_S = 60
+LONGEST_S = 150
 MLSYS = "from mlsys.cli import main; main()"
 
 

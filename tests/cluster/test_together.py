@@ -15,7 +15,7 @@ from mlsys.predict import Predictor
 from mlsys.schema import TaskKind
 
 NAMES = ("first", "second")
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 
 
 @pytest.fixture(scope="module")

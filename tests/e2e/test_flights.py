@@ -119,7 +119,7 @@ def test_batch_http_and_in_process_predictions_are_equal(demo, command, records,
 
 def test_the_printed_curl_line_works_when_pasted(demo):
     line = re.search(r"^\s*(curl .*)$", demo.stdout, re.MULTILINE)[1]
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=True)
     assert json.loads(done.stdout)["predictions"][0] in (True, False)
 
 

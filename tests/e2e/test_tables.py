@@ -51,7 +51,7 @@ def test_a_rollback_puts_the_version_before_back_into_the_running_endpoint(comma
 
 
 def version_at(url):
-    with urllib.request.urlopen(f"{url}/v2/models/diabetes", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/v2/models/diabetes", timeout=60) as answer:
         return json.load(answer)["versions"][0]
 
 

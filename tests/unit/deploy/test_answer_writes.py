@@ -84,7 +84,7 @@ def test_another_server_gets_the_messages_as_they_are():
 
 def test_connections_are_used_again_over_a_real_socket():
     with served(Front(whole)) as address:
-        connection = http.client.HTTPConnection(address, timeout=10)
+        connection = http.client.HTTPConnection(address, timeout=60)
         for _ in range(3):
             connection.request("POST", "/", b"{}")
             assert connection.getresponse().read() == b"abcd"

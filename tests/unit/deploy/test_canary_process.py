@@ -52,7 +52,7 @@ def process(store, entry):
     process = CanaryProcess(store, entry, log={"flush_s": 0.1})
     yield process
     process.close()
-    process._process.wait(20)
+    process._process.wait(120)
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_process_that_ends_is_given_up_at_once_with_the_reason(store, service,
         answer = service.respond(stable, asked(MANY, ENDS))
         assert answer.model is stable
         assert answer.predictions.score.tolist() == stable.predictor.rows(asked(MANY, ENDS).records).score.tolist()
-    assert process._process.wait(20) == -signal.SIGABRT
+    assert process._process.wait(120) == -signal.SIGABRT
     assert tallies.refusal(store, "late", trial) == "a replica has lost it: its process ended by SIGABRT"
     slot.clear()
     total = tallies.total(store, "late", trial, 0).canary
@@ -151,7 +151,7 @@ def test_a_process_that_gives_no_answer_is_ended(store, service, slot, stable, e
     monkeypatch.setattr(canary_process, "LONGEST_S", 0.5)
     trial, process = filled(slot, entry)
     assert service.respond(stable, asked(1, HANGS)).model is stable
-    assert process._process.wait(20) == -signal.SIGKILL
+    assert process._process.wait(120) == -signal.SIGKILL
     assert tallies.refusal(store, "late", trial) == "a replica has lost it: its process gave no answer within 0.5 s"
 
 
@@ -218,7 +218,7 @@ def test_a_shadow_in_its_own_process_is_compared_and_may_end_it(store, service, 
     trial, process = filled(slot, entry, is_shadow=True)
     assert service.respond(stable, asked(ids=["a"])).model is stable
     assert service.respond(stable, asked(1, ENDS, ids=["b"])).model is stable
-    assert process._process.wait(20) == -signal.SIGABRT
+    assert process._process.wait(120) == -signal.SIGABRT
     end = time.monotonic() + 20
     while slot._trial[1].write() or tallies.total(store, "late", trial, 0).canary.requests < 2:
         assert time.monotonic() < end
@@ -245,7 +245,7 @@ def test_a_wider_canary_keeps_its_process_and_none_is_left_behind(store, service
     assert slot.model(entry) is None
     slot.fill(entry, TrafficSplit(trial, 2, BASIS_POINTS))
     assert slot.model(entry).entry == entry
-    assert process._process.wait(20) == 0
+    assert process._process.wait(120) == 0
     slot.clear()
     assert service.respond == service.answer
     assert service.divide is None

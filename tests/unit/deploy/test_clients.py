@@ -113,7 +113,7 @@ def mlflow_client(host):
 
 
 def test_mlflows_client_waits_for_the_endpoint_and_asks_it(mlflow_client, truth):
-    mlflow_client.wait_server_ready(timeout=10)
+    mlflow_client.wait_server_ready(timeout=60)
     assert mlflow_client.get_version()
     answered = mlflow_client.invoke(TABLE.to_pandas())
     assert answered.get_predictions()[0].tolist() == truth.prediction.tolist()

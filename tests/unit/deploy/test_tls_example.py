@@ -81,7 +81,7 @@ def port(certificate):
             yield https
         finally:
             proxy.terminate()
-            proxy.wait(20)
+            proxy.wait(60)
             server.shutdown()
 
 
@@ -99,7 +99,7 @@ def wait(port, proxy):
 
 def test_a_request_by_https_reaches_the_endpoint(port, certificate):
     trusted = ssl.create_default_context(cafile=str(certificate))
-    connection = http.client.HTTPSConnection("127.0.0.1", port, context=trusted, timeout=20)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=trusted, timeout=60)
     connection.request("POST", "/late/invocations", b'{"a": 1}', {"Authorization": "Bearer k"})
     answer = connection.getresponse()
     body = answer.read().decode()
@@ -111,7 +111,7 @@ def test_a_request_by_https_reaches_the_endpoint(port, certificate):
 
 
 def test_a_client_that_trusts_nobody_is_not_let_through(port):
-    connection = http.client.HTTPSConnection("127.0.0.1", port, context=ssl.create_default_context(), timeout=20)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=ssl.create_default_context(), timeout=60)
     with pytest.raises(ssl.SSLCertVerificationError):
         connection.request("GET", "/")
     connection.close()
