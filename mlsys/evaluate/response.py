@@ -7,6 +7,7 @@ by it: where the mean prediction is the same for all values, a column may move a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ MAX_ROWS, MAX_COSTLY_ROWS, MIN_ROWS = 200, 50, 20
 
 MAX_PREDICTIONS = 150_000
 """Predictions that all responses together may cost: of very many columns each gets fewer rows."""
+
+MAX_VALUES = 2_000_000
+"""Values of all columns that are predicted from at once, beside those of one response, which are never divided."""
 
 MAX_FILES = 16
 """Files of the test part from which the rows are taken."""
@@ -68,11 +72,14 @@ def responses(bundle: Bundle, split: Split, timezone: str) -> dict[str, Any]:
         column.name: {"values": [], "output": []} for column in columns if column.name not in needed
     }
     statistics = bundle.reference.inputs.columns
-    answered = {
-        column.name: _response(predictor, conformed, column, statistics[column.name])
+    known = {
+        column.name: _values(column, statistics[column.name], conformed.schema.field(column.name).type)
         for column in read
         if column.name in statistics and column.name in conformed.column_names
     }
+    answered: dict[str, Any] = {}
+    for together in _batches(known, MAX_VALUES // (conformed.num_rows * conformed.num_columns)):
+        answered |= _responses(predictor, conformed, together)
     spread = _output(predictor, conformed, bundle.task).std(axis=0)
     return {"num_rows": conformed.num_rows, "spread": spread.tolist(), "columns": {**unread, **answered}}
 
@@ -90,14 +97,42 @@ def _rows(bundle: Bundle, split: Split, count: int) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def _response(predictor: Predictor, rows: pa.Table, column: Column, statistics: ColumnStatistics) -> dict[str, Any]:
-    """Mean outputs with each value in place of the rows' own, all predicted at once."""
-    kind, place = rows.schema.field(column.name).type, rows.column_names.index(column.name)
-    values = _values(column, statistics, kind)
-    tables = [rows.set_column(place, column.name, pa.repeat(pa.scalar(value, kind), rows.num_rows)) for value in values]
-    output = _output(predictor, pa.concat_tables(tables), predictor.task)
-    means = output.reshape(len(values), rows.num_rows, -1).mean(axis=1)
-    return {"values": values, "output": means.tolist()}
+def _batches(values: dict[str, list[Any]], most: int) -> Iterator[dict[str, list[Any]]]:
+    """Columns with their values, in groups of at most `most` values, or of one column."""
+    group: dict[str, list[Any]] = {}
+    count = 0
+    for name, own in values.items():
+        if group and count + len(own) > most:
+            yield group
+            group, count = {}, 0
+        group[name] = own
+        count += len(own)
+    if group:
+        yield group
+
+
+def _responses(predictor: Predictor, rows: pa.Table, values: dict[str, list[Any]]) -> dict[str, Any]:
+    """Mean outputs with each value of each column in place of the rows' own, all predicted at once.
+
+    A block of the rows stands for each value; of many columns a prediction costs more by the call than by the row.
+    """
+    num_rows, num_values = rows.num_rows, sum(map(len, values.values()))
+    table = rows.take(pa.array(np.tile(np.arange(num_rows), num_values))).combine_chunks()
+    first = 0
+    for name, own in values.items():
+        kind, place, end = rows.schema.field(name).type, rows.column_names.index(name), first + len(own)
+        replaced = [pa.repeat(pa.scalar(value, kind), num_rows) for value in own]
+        before, after = table[name][: first * num_rows], table[name][end * num_rows :]
+        column = pa.chunked_array([*before.chunks, *replaced, *after.chunks], kind)
+        table = table.set_column(place, table.schema.field(name), column.combine_chunks())
+        first = end
+    output = _output(predictor, table, predictor.task)
+    means = output.reshape(num_values, num_rows, -1).mean(axis=1)
+    ends = np.cumsum([len(own) for own in values.values()])[:-1]
+    parts = np.split(means, ends)
+    return {
+        name: {"values": own, "output": part.tolist()} for (name, own), part in zip(values.items(), parts, strict=True)
+    }
 
 
 def _values(column: Column, statistics: ColumnStatistics, kind: pa.DataType) -> list[Any]:

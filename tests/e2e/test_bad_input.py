@@ -92,7 +92,7 @@ def test_interrupted_means_that_the_same_command_goes_on(command, store_root, ta
         if line.startswith("3 features"):
             process.send_signal(signal.SIGINT)
             break
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=300)
     assert process.returncode == 130, told
     assert "goes on from there" in told
     again = command(*words)
@@ -115,7 +115,7 @@ def test_a_search_that_is_interrupted_says_what_it_has_and_how_to_take_it(comman
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=300)
     assert process.returncode == 130, told
     journal = lines_of(store_root / "runs" / "searching")
     best = max(journal, key=lambda trial: trial["score"])
@@ -152,7 +152,7 @@ def test_a_killed_run_leaves_a_store_that_the_next_run_finishes(command, store_r
             time.sleep(1)
             process.kill()
             break
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     command(*words)
     killed = read_json(store_root / "runs" / "killed" / "result.json")
     store = Store.open(store_root)

@@ -94,3 +94,9 @@ def test_integers_that_no_double_holds_are_answered(tmp_path):
     """The quantiles are doubles, and the nearest one of the largest integer is no integer of 64 bits."""
     ends = pa.array([2**63 - 1 if n % 2 else -(2**63) for n in range(300)])
     assert values_answered(tmp_path, ends) == [-(2**63), 2**63 - 1, None]
+
+
+def test_columns_predicted_together_have_the_responses_that_each_has_alone(made, monkeypatch):
+    together = response.responses(*made, "UTC")
+    monkeypatch.setattr(response, "MAX_VALUES", 1)
+    assert response.responses(*made, "UTC") == together
