@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic_core import to_jsonable_python
 
-from mlsys import errors, locks
+from mlsys import errors, interruption, locks
 from mlsys.code_graph import code_digest
 from mlsys.console import Console
 from mlsys.plugins import outside_code
@@ -193,7 +193,7 @@ class Run:
             raise errors.RecipeError.build("workflow: until", got=until, expected="a step", hint=hint)
         self.until = until
         try:
-            with self.alone(), self._recording(until):
+            with self.alone(), interruption.noted(), self._recording(until):
                 yield
         except Exception:
             self._mirror()
@@ -250,6 +250,7 @@ class Run:
         """
         began = time.monotonic()
         with self._recorded(step) as entry:
+            interruption.heed()
             result, is_new = self._recall(step, inputs)
             self.results[step.name] = result
             self.records[step.name]["summary"] = summary = step.summary(result)

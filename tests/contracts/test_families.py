@@ -24,7 +24,7 @@ READERS = sorted(set(FAMILIES) - {models.BASELINE})  # the dummy looks at no fea
 SIDE = 8
 """Side of the pictures of a family that looks at them."""
 FAST = {
-    "convolution": {"epochs": 20, "width": 4, "hidden": 32, "batch_rows": 32},
+    "convolution": {"epochs": 8, "width": 4, "hidden": 32, "batch_rows": 32},
     "forest": {"trees": 15},
     "extra_trees": {"trees": 15},
     "network": {"epochs": 40, "width": 64, "batch_rows": 64},

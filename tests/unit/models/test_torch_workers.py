@@ -67,7 +67,7 @@ def alone(task, **params):
     return family.fit(rows(task), rows(task, 300, seed=1), task, family.params(**params), **how)
 
 
-SMALL = {"epochs": 12, "width": 32, "batch_rows": 64}
+SMALL = {"epochs": 6, "width": 32, "batch_rows": 64}
 
 
 def test_one_worker_among_no_others_is_a_fit_in_one_task(tmp_path):
