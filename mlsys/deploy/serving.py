@@ -21,9 +21,9 @@ from typing import Any
 
 from mlsys import bundle, cluster, errors, locks, recipe
 from mlsys.cluster.priority import SERVING
-from mlsys.deploy import api_keys, gateway, openapi
+from mlsys.deploy import api_keys, openapi
 from mlsys.recipe.columns import span_us
-from mlsys.recipe.names import model_name
+from mlsys.recipe.names import GATEWAY, model_name
 from mlsys.store import Store, write_json
 
 MODEL_APP = "mlsys.deploy.online:app"
@@ -132,7 +132,7 @@ def put(
         root, name = _root(client), app["name"]
         _mark(store)
         before = _running(client).get(name)
-        _apply(client, [app], without=(gateway.NAME,))
+        _apply(client, [app], without=(GATEWAY,))
     try:
         _wait_until_none(lambda: _state(client, root, name) or obstacle(root), root, name)
     except errors.ClusterError:
@@ -325,8 +325,8 @@ def _apply(client: Any, applications: Sequence[dict[str, Any]], without: Sequenc
             hint="`mlsys together stop` ends the first, `mlsys undeploy NAME` one of the others",
         )  # fmt: skip
     deployment = {"name": "Gateway", "user_config": {"models": models, "stores": stores}}
-    if models or gateway.NAME in merged:
-        merged[gateway.NAME] = application_of(gateway.NAME, "/", "mlsys.deploy.gateway:app", {}, deployment)
+    if models or GATEWAY in merged:
+        merged[GATEWAY] = application_of(GATEWAY, "/", "mlsys.deploy.gateway:app", {}, deployment)
     client.deploy_apps(ServeDeploySchema.model_validate({"applications": list(merged.values())}))
 
 

@@ -25,7 +25,6 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
-from scipy.optimize import brentq
 
 from mlsys import label_sets as labels
 from mlsys.models.matrix import probabilities
@@ -140,6 +139,8 @@ def _losses(y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 def _best(y: np.ndarray, z: np.ndarray) -> float:
     """The temperature with the least log loss, which is convex in its inverse: where the slope is 0."""
+    from scipy.optimize import brentq  # takes a second to import, and whoever only predicts needs it not
+
     right = z[np.arange(len(y)), y]
 
     def slope(inverse: float) -> float:

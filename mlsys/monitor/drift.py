@@ -16,7 +16,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
-from scipy.stats import kstwo
 
 from mlsys.statistics.ranking import weighted_cdf
 
@@ -161,6 +160,8 @@ def ks_test(p: ArrayLike, q: ArrayLike) -> Test:
     >>> test.statistic
     0.5
     """
+    from scipy.stats import kstwo  # takes a second to import
+
     n, m = float(np.sum(p)), float(np.sum(q))
     if not n or not m:
         return Test(math.nan, math.nan)

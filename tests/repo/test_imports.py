@@ -47,6 +47,14 @@ def test_importing_what_the_command_line_needs_first_does_not_load_ray_or_model_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("module", ["mlsys.operate", "mlsys.deploy.batch_worker"])
+def test_predicting_files_loads_neither_ray_nor_what_only_fits_and_alarms_need(module):
+    program = f"import json, sys, {module}; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    heavy = {"ray", "fastapi", "pandas", "sklearn", "scipy.optimize", "scipy.stats"}
+    assert heavy.isdisjoint(json.loads(done.stdout))
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
 def test_asking_for_help_touches_nothing(arguments, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "MLSYS_STORE"}
