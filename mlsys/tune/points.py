@@ -66,11 +66,15 @@ class Searched:
 
 
 def first_points(
-    families: Mapping[str, Searched], former: Sequence[tuple[str, dict[str, Any]]] = ()
+    families: Mapping[str, Searched], former: Sequence[tuple[str, dict[str, Any]]] = (), *, others_first: bool = False
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The defaults of the first family, `former` points, then the portfolios in turn: first those of each family."""
-    first = next(iter(families))
-    turns = itertools.zip_longest(*([(name, point) for point in own.portfolio] for name, own in families.items()))
+    """The defaults of the first family, `former` points, then the portfolios in turn: first those of each family.
+
+    With `others_first` the first family, whose defaults were tried, has the last place in each turn.
+    """
+    first, *others = families
+    order = [*others, first] if others_first else [first, *others]
+    turns = itertools.zip_longest(*([(name, point) for point in families[name].portfolio] for name in order))
     portfolio = [(name, dict(point)) for turn in turns for name, point in filter(None, turn)]
     return [(first, {}), *former, *(point for point in portfolio if point not in former)]
 

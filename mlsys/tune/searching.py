@@ -75,7 +75,7 @@ class Searching:
             return []
         shared = self.shared(journal, left)
         families = self._in_time(left)
-        begin = points.first_points(families, self._former(journal, families))
+        begin = points.first_points(families, self._former(journal, families), others_first=self._is_cut_by_time())
         former.describe(journal, self.metric.sign)
         how: dict[str, Any] = {"patience": self._patience(), "smaller": self._smaller}
         queue = Points(families, begin, self.metric.sign, self.recipe.seed + done, **how)
@@ -86,6 +86,13 @@ class Searching:
         if not journal.trials:
             self._refuse(end.failed)
         return end.failed
+
+    def _is_cut_by_time(self) -> bool:
+        """True if a fit of the first family has no end that it can be hurried to: less time is a smaller model.
+
+        On a busy machine all that a search has may be two trials, which then are of two families.
+        """
+        return not isinstance(models.family(self.family), BoostingFamily)
 
     def _smaller(self, name: str, params: Mapping[str, Any]) -> dict[str, int]:
         """Parameters with which a point that failed is tried again; none that the recipe states."""

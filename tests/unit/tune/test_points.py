@@ -38,6 +38,12 @@ def test_the_defaults_come_first_then_the_portfolios_in_turn():
     ]
 
 
+def test_a_family_that_time_cuts_short_leaves_the_second_trial_to_another():
+    own = families(one=[{"depth": 1}, {"depth": 2}], two=[{"depth": 3}], three=[{"depth": 4}])
+    names = [name for name, _ in points.first_points(own, others_first=True)]
+    assert names == ["one", "two", "three", "one", "one"]
+
+
 def test_after_the_portfolio_points_are_of_the_space_and_keep_what_else_the_best_one_had():
     some = made(one=[{"extra": True, "depth": 4}])
     for score in (0.6, 0.9):
