@@ -3,14 +3,15 @@
 A laptop cluster is a head node in a session of its own, so that endpoints outlive the command that
 deployed them. On a real cluster, or inside ``ray job submit``, :func:`connect` joins what is there.
 
-===========  ===============================================================
-`settings`   Ray's settings, each with its reason; the token; free ports
-`head`       a head node of our own: start, find, join, stop
-`resources`  the size of the cluster, and what of it is free
-`tasks`      plans by size, and the tasks themselves
-`priority`   endpoints before steps
-`detached`   actors that outlive whoever starts them
-===========  ===============================================================
+=============  =============================================================
+`settings`     Ray's settings, each with its reason; the token; free ports
+`head`         a head node of our own: start, find, join, stop
+`resources`    the size of the cluster, and what of it is free
+`tasks`        plans by size, and the tasks themselves
+`priority`     endpoints before steps
+`detached`     actors that outlive whoever starts them
+`replacement`  what is done about a worker of a fit that died
+=============  =============================================================
 """
 
 from __future__ import annotations

@@ -73,6 +73,7 @@ class FamilyParams(BaseModel):
 
 P = TypeVar("P", bound=FamilyParams)
 M = TypeVar("M")
+T = TypeVar("T")
 
 
 class Family(ABC, Generic[P, M]):
@@ -309,6 +310,16 @@ class Checkpoints(Protocol):
         """Leave a state, in the place of those before."""
 
 
+class Group(Protocol):
+    """The workers of a fit, as one of them sees them."""
+
+    def run(self, fit: Callable[[], T]) -> T:
+        """Call `fit` connected with the others; once more whenever one of them was replaced before it was done."""
+
+    def agreed(self, value: T) -> T:
+        """The value of the first worker, which all get."""
+
+
 class BlockwiseFamily(Family[P, M]):
     """A family that one task can fit on more rows than memory holds: it reads them block by block, several times."""
 
@@ -331,6 +342,9 @@ class DistributedFamily(Family[P, M]):
     network
         ``module:function`` that tells a worker, as keywords, how to reach the others; empty where the trainer
         connects them itself.
+    group
+        ``module:class`` of the `Group` that a worker is in, if a new worker can take the place of one that died;
+        empty where all of them begin again.
     shares_validation
         True if the library sums the loss over the workers; where it does not, each worker judges all rows.
     streams
@@ -341,6 +355,7 @@ class DistributedFamily(Family[P, M]):
 
     trainer: ClassVar[str]
     network: ClassVar[str] = ""
+    group: ClassVar[str] = ""
     shares_validation: ClassVar[bool] = True
     streams: ClassVar[bool] = False
     workers_on_gpus: ClassVar[bool] = True

@@ -4,8 +4,8 @@ Each worker reads its share of the training files, makes their features, and fit
 (boosters sum histograms over the workers). The arithmetic is that of one task: the family's `fit_blocks`.
 
 A worker, the driver or a machine may die at any moment. The first worker leaves a checkpoint in the store every
-some rounds; workers that take the place of others, and a driver that runs again, go on from there, and end with the
-bytes of a fit that nothing disturbed.
+some rounds; workers that take the place of others (`replacement`), and a driver that runs again, go on from there, and
+end with the bytes of a fit that nothing disturbed.
 
 Pitfalls of Ray that this file avoids: its division of a dataset drops rows (`shares`); a run of a name that was used
 before would resume that run, so names are new; a cluster without room is asked once, not for ever; results are
@@ -24,16 +24,18 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from mlsys import cluster, errors, models
-from mlsys.models.interface import DistributedFamily
+from mlsys.models.interface import DistributedFamily, Group
 from mlsys.models.matrix import Matrix
-from mlsys.store import digest_json
+from mlsys.store import digest_json, read_json
 from mlsys.train import checkpoints, devices, placement
 from mlsys.train.checkpoints import StoredCheckpoints
 from mlsys.train.placement import Placement
 from mlsys.train.training_job import TrainingJob
+
+T = TypeVar("T")
 
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 """Variable of the seconds for which Ray waits for room for all workers (`mlsys.cluster.settings`)."""
@@ -50,6 +52,11 @@ class _Work:
     placement: Placement
     checkpoints: Path
     note: Path
+
+    @property
+    def replacement(self) -> Path:
+        """The file of the round after which a worker that died was replaced."""
+        return self.note.with_name("replaced.json")
 
 
 def fit(folder: Path, job: TrainingJob, stored: Path, *, progress: Callable[[str], None] = lambda _: None) -> Any:
@@ -72,7 +79,7 @@ def fit(folder: Path, job: TrainingJob, stored: Path, *, progress: Callable[[str
     if reached:
         progress(f"{job.family}: going on after round {reached}, of which there is a checkpoint")
     work = _Work(job, shape, left, folder / "progress.json")
-    with _Watch(work.note, lambda number: progress(f"{job.family}: round {number}")):
+    with _Watch(work, progress):
         return distributed_family(job.family).from_bytes(_survive(work, folder, progress))
 
 
@@ -141,26 +148,30 @@ def _survive(work: _Work, folder: Path, progress: Callable[[str], None]) -> byte
                     shutil.rmtree(work.checkpoints, ignore_errors=True)
                 raise _failure(error, work.placement) from error
             before = reached
-            progress(f"{work.job.family}: a worker was lost; others go on after round {reached}")
+            progress(_lost(work, reached))
+
+
+def _lost(work: _Work, reached: int) -> str:
+    return f"{work.job.family}: a worker was lost; others go on after round {reached}"
 
 
 def _run(work: _Work, folder: Path, name: str) -> bytes:
-    """Fit with one group of workers, which is lost with any of them."""
+    """Fit with one group of workers, whose members are replaced where `replacement` says so."""
     import ray.train
-    from ray.train.v2.api.config import FailureConfig
+
+    from mlsys.cluster import replacement
 
     shape = work.placement
-    module, trainer = distributed_family(work.job.family).trainer.split(":")
-    result = getattr(importlib.import_module(module), trainer)(
-        _worker,
-        train_loop_config={"work": work},
+    policy = replacement.OnProgress(work.checkpoints, work.replacement)
+    result = replacement.trainer_of(_named(distributed_family(work.job.family).trainer), policy)(
+        functools.partial(_worker, work),  # not as its settings, which Ray's controller would read: it imports less
         scaling_config=ray.train.ScalingConfig(
             num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=_resources(shape)
         ),
         run_config=ray.train.RunConfig(
             name=name,
             storage_path=str(folder),
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+            failure_config=replacement.FAILURES,
         ),
     ).fit()
     return bytes(result.return_value)
@@ -203,37 +214,56 @@ def _gpus(node: cluster.Resources) -> str:
     return f", {node.gpus:g} GPUs" if node.gpus else ""
 
 
-def _worker(loop: dict[str, Any]) -> bytes | None:
+def _worker(work: _Work) -> bytes | None:
     """Fit on a worker's share of the rows, in step with the others; the first worker returns the model."""
     import ray.train
-    from ray.train.collective import broadcast_from_rank_zero
 
     cluster.give_way()
-    work: _Work = loop["work"]
     job, context = work.job, ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    begin = broadcast_from_rank_zero(checkpoints.newest(work.checkpoints) if rank == 0 else None)
     family: Any = distributed_family(job.family).on(job.device)
+    group: Group = _named(family.group)() if family.group else _Group()
     blocks = [job.counted(job.share(part, rank, workers)) for part in job.parts]
-    model = family.connected(_network(family)).fit_blocks(
-        blocks,
-        validation_rows(job, rank, workers),
-        job.task,
-        job.params,
-        seed=job.recipe.seed,
-        threads=work.placement.threads,
-        progress=functools.partial(_note, work.note if rank == 0 else None),
-        checkpoints=StoredCheckpoints(work.checkpoints, begin or 0, writes=rank == 0),
-    )
+    validation = validation_rows(job, rank, workers)
+
+    def fit_together() -> Any:
+        begin = group.agreed(checkpoints.newest(work.checkpoints) if rank == 0 else None)
+        return family.connected(_network(family)).fit_blocks(
+            blocks,
+            validation,
+            job.task,
+            job.params,
+            seed=job.recipe.seed,
+            threads=work.placement.threads,
+            progress=functools.partial(_note, work.note if rank == 0 else None),
+            checkpoints=StoredCheckpoints(work.checkpoints, begin or 0, writes=rank == 0),
+        )
+
+    model = group.run(fit_together)
     return family.to_bytes(model) if rank == 0 else None
+
+
+class _Group:
+    """Workers that all begin again when one of them is lost."""
+
+    def run(self, fit: Callable[[], T]) -> T:
+        return fit()
+
+    def agreed(self, value: T) -> T:
+        from ray.train.collective import broadcast_from_rank_zero
+
+        return cast("T", broadcast_from_rank_zero(value))
+
+
+def _named(place: str) -> Any:
+    """Import what ``module:name`` says."""
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _network(family: DistributedFamily[Any, Any]) -> dict[str, Any]:
     """Ask the trainer's library how this worker reaches the others."""
-    if not family.network:
-        return {}
-    module, name = family.network.split(":")
-    return dict(getattr(importlib.import_module(module), name)())
+    return dict(_named(family.network)()) if family.network else {}
 
 
 def validation_rows(job: TrainingJob, rank: int, workers: int) -> Matrix | None:
@@ -260,10 +290,10 @@ def _note(file: Path | None, number: int) -> None:
 
 
 class _Watch:
-    """A thread of the driver that calls `progress` with each new round of the workers, while they run."""
+    """A thread of the driver that tells of each new round of the workers while they run, and of workers replaced."""
 
-    def __init__(self, file: Path, progress: Callable[[int], None]) -> None:
-        self.file = file
+    def __init__(self, work: _Work, progress: Callable[[str], None]) -> None:
+        self.work = work
         self.progress = progress
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
@@ -276,10 +306,14 @@ class _Watch:
         self.thread.join()
 
     def _follow(self) -> None:
-        latest = 0
+        texts: dict[Path, Callable[[int], str]] = {
+            self.work.replacement: functools.partial(_lost, self.work),
+            self.work.note: lambda number: f"{self.work.job.family}: round {number}",
+        }
+        latest = dict.fromkeys(texts, 0)
         while not self.ended.wait(1.0):
-            if self.file.is_file():
-                number = json.loads(self.file.read_text(encoding="utf-8"))["round"]
-                if number != latest:
-                    latest = number
-                    self.progress(number)
+            for file, text in texts.items():
+                number = read_json(file)["round"] if file.is_file() else 0
+                if number != latest[file]:
+                    latest[file] = number
+                    self.progress(text(number))

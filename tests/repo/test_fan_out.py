@@ -12,6 +12,7 @@ STARTS = ("ray.remote", "ray.data", "ray.train", "ray.tune", "ray.serve", "concu
 ALLOWED = {
     "mlsys.cluster.tasks": {"ray.remote", "concurrent.futures"},  # `cluster.call`, `submit` and `map` themselves
     "mlsys.train.distributed": {"ray.train"},  # one model fitted by several workers, in step
+    "mlsys.cluster.replacement": {"ray.train"},  # what is done when one of them dies
     "mlsys.models.xgboost_workers": {"ray.train"},  # how those of XGBoost find each other
     "mlsys.tune.trials": {"ray.tune"},  # trials that are proposed one after another, and stopped early
     "mlsys.deploy.asgi": {"concurrent.futures"},  # a few threads inside of a replica, for large requests

@@ -88,7 +88,8 @@ class XGBoostFamily(
     libraries = ("xgboost",)
     sizes = ("max_depth", "max_bin")
     explains = True
-    trainer = "mlsys.models.xgboost_workers:PromptTrainer"
+    trainer = "mlsys.models.xgboost_workers:RejoiningTrainer"
+    group = "mlsys.models.xgboost_workers:XGBoostGroup"
     streams = True
     file = "booster.ubj"
     format = "an XGBoost model of mlsys in UBJSON"

@@ -217,7 +217,8 @@ def test_ray_train_is_asked_for_workers_with_a_gpu(tmp_path, monkeypatch, gpus):
 
     monkeypatch.setitem(sys.modules, "trainer_of_a_test", types.SimpleNamespace(Trainer=Trainer))
     monkeypatch.setattr(XGBoostFamily, "trainer", "trainer_of_a_test:Trainer")
-    work = types.SimpleNamespace(placement=Placement(2, 3.0, 1000, gpus), job=types.SimpleNamespace(family="xgboost"))
+    job = types.SimpleNamespace(family="xgboost")
+    work = distributed._Work(job, Placement(2, 3.0, 1000, gpus), tmp_path / "left", tmp_path / "note")
     assert distributed._run(work, tmp_path, "try-1") == b"model"
     scaling = seen["scaling_config"]
     assert (scaling.num_workers, scaling.use_gpu) == (2, gpus == 1)
