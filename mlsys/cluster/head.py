@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mlsys import errors, locks
-from mlsys.cluster import haproxy, settings
+from mlsys.cluster import haproxy, priority, settings
 from mlsys.cluster.resources import is_connected
 from mlsys.cluster.settings import environment
 from mlsys.store import Store, read_json, write_json
@@ -89,6 +89,17 @@ def status(store: Store) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = read_json(file)
     return state if _process_start(state["pid"]) == state["started"] else None
+
+
+def is_serving(store: Store) -> bool:
+    """True if something is served on the cluster that this store started, and the cluster runs."""
+    running, marker = status(store), store.root / "cluster" / priority.SERVING
+    return running is not None and marker.is_file() and _port(read_json(marker)) == _port(running)
+
+
+def _port(state: dict[str, Any]) -> str:
+    """The port of a cluster's address, of which Ray and `up` name different interfaces of this machine."""
+    return str(state.get("address")).rpartition(":")[2]
 
 
 def down(store: Store) -> bool:

@@ -14,7 +14,7 @@ from mlsys import cluster, errors
 from mlsys.cluster.priority import SERVING
 from mlsys.deploy import prediction_log
 from mlsys.deploy.serving import DRAIN_S
-from mlsys.store import Store, read_json
+from mlsys.store import Store
 
 
 def drain(store: Store) -> int:
@@ -22,14 +22,13 @@ def drain(store: Store) -> int:
 
     The time is bounded: a cluster that does not react is left to be ended without.
     """
-    state, marker = cluster.status(store), store.root / "cluster" / SERVING
-    if state is None or not marker.is_file() or read_json(marker).get("address") != state["address"]:
+    if not cluster.is_serving(store):
         return 0
     before = _lost(store)
     stopping = threading.Thread(target=_stop, args=(store,), daemon=True)
     stopping.start()
     stopping.join(2 * DRAIN_S)
-    marker.unlink(missing_ok=True)
+    (store.root / "cluster" / SERVING).unlink(missing_ok=True)
     return _lost(store) - before
 
 

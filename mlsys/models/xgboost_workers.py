@@ -12,9 +12,6 @@ of the process that looks after the group, and ends with that.
 
 from __future__ import annotations
 
-from mlsys.models import lean_xgboost  # noqa: F401  (before anything else imports XGBoost)
-
-# isort: split
 import contextlib
 import threading
 import time

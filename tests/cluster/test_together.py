@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -108,6 +110,20 @@ def test_verbs_serve_models_together_say_so_and_end_them(store, url):
     assert ask(f"{made.url}/first/invocations", sent)[0] == 404
     assert operate.stop_together(store=store.root)
     assert operate.served_together(store=store.root) is None
+
+
+def test_before_its_cluster_is_ended_what_is_served_ends_in_order(store):
+    from ray import serve
+
+    made = operate.serve_together(["first"], set={"deploy.port": 0}, store=store.root)
+    assert ask(f"{made.url}/first/ready")[0] == 200
+    program = "import sys; from mlsys.deploy import shutdown; from mlsys.store import Store; "
+    program += "print(shutdown.drain(Store.open(sys.argv[1])))"
+    command = [sys.executable, "-c", program, str(store.root)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1] == "0"
+    assert not serve.status().applications
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        ask(f"{made.url}/first/ready")
 
 
 def has_line(page, name, tags):

@@ -8,6 +8,7 @@ import pytest
 
 from mlsys import errors
 from mlsys.cluster import haproxy, head, settings
+from mlsys.cluster.priority import SERVING
 from mlsys.store import Store, write_json
 
 
@@ -106,3 +107,13 @@ def test_a_process_that_goes_while_it_is_opened_does_not_end_the_waiting_for_the
     alive = psutil.Process()
     assert head._alive_after([alive], 0.01) == [alive]
     assert waited == [0.01, 0.01]
+
+
+@pytest.mark.parametrize(("served_at", "is_served"), [("192.0.2.2:1", True), ("192.0.2.2:2", False), (None, False)])
+def test_something_is_served_where_the_note_of_it_names_the_port_of_the_cluster_that_runs(store, served_at, is_served):
+    if served_at is not None:
+        write_json(store.root / "cluster" / SERVING, {"address": served_at})
+    assert not head.is_serving(store)
+    state = {"address": "127.0.0.1:1", "pid": os.getpid(), "started": head._process_start(os.getpid())}
+    write_json(store.root / "cluster" / "state.json", state)
+    assert head.is_serving(store) == is_served
