@@ -17,7 +17,7 @@ deployed them. On a real cluster, or inside ``ray job submit``, :func:`connect` 
 from __future__ import annotations
 
 from mlsys.cluster.detached import detached_process, start_detached, stop_detached
-from mlsys.cluster.head import client_environment, connect, down, is_serving, status, up
+from mlsys.cluster.head import client_environment, connect, down, is_gone, is_serving, status, up
 from mlsys.cluster.priority import ENDPOINTS, give_way
 from mlsys.cluster.resources import Resources, free_nodes, is_connected, node_cpus, nodes, num_cpus, num_gpus, num_nodes
 from mlsys.cluster.settings import SETTINGS, environment
@@ -46,6 +46,7 @@ __all__ = [
     "free_nodes",
     "give_way",
     "is_connected",
+    "is_gone",
     "is_serving",
     "map",
     "node_cpus",

@@ -33,6 +33,9 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 ANSWER_S = 20.0
 """Longest wait for the first byte of a cluster whose address is given."""
 
+REFUSED_S = 3.0
+"""Longest wait for a machine to say that nobody listens at a port of it."""
+
 
 def up(store: Store, num_cpus: int | None = None) -> str:
     """Start a head node on this machine for this store and return its address; one that is up is left as it is.
@@ -95,6 +98,18 @@ def is_serving(store: Store) -> bool:
     """True if something is served on the cluster that this store started, and the cluster runs."""
     running, marker = status(store), store.root / "cluster" / priority.SERVING
     return running is not None and marker.is_file() and _port(read_json(marker)) == _port(running)
+
+
+def is_gone(address: str) -> bool:
+    """True if the machine of a cluster's head is there and nobody listens at the head's address any more."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REFUSED_S).close()
+    except ConnectionRefusedError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _port(state: dict[str, Any]) -> str:

@@ -89,13 +89,17 @@ def reach(store: Store, name: str) -> Endpoints | None:
 
 
 def _refuse_elsewhere(store: Store, name: str, endpoints: Endpoints | None) -> None:
-    """Refuse if the endpoint that the ledger names answers with a bundle of this name, on another cluster."""
+    """Refuse if the endpoint that the ledger names answers with a bundle of this name, on another cluster that runs.
+
+    Replicas of a head that was killed answer for some seconds more, and then end; nobody can reach that cluster.
+    """
     line = registry.served_at(store, name)
     if line is None or (endpoints is not None and endpoints.cluster == line.facts.get("cluster")):
         return
     url, address = line.facts["url"], line.facts.get("cluster")
     digest = serving.answered_digest(url)
-    if digest in {entry.digest for entry in registry.versions(store, name)}:
+    is_known = digest in {entry.digest for entry in registry.versions(store, name)}
+    if is_known and not (address and cluster.is_gone(address)):
         raise errors.ClusterError.build(
             f"deploy: endpoint '{name}'", got=f"answers at {url}, from the cluster {address}",
             expected="the cluster that serves the name, or nothing would change there",

@@ -66,6 +66,10 @@ def test_a_name_that_a_cluster_elsewhere_serves_is_not_moved_behind_its_back(sto
     with answering("f" * 64) as other:
         registry.settle(store, registry.intend(store, entry, "champion"), url=other, cluster="10.0.0.5:6379")
         assert endpoints.reach(store, "late") is None  # another store's model at that address
+    with answering("a" * 64) as left:
+        (port,) = settings.free_ports(1)
+        registry.settle(store, registry.intend(store, entry, "champion"), url=left, cluster=f"127.0.0.1:{port}")
+        assert endpoints.reach(store, "late") is None  # a replica that a head which was killed has left behind
 
 
 def test_a_bundle_loads_and_predicts_in_a_process_of_its_own(store):
