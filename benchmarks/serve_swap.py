@@ -1,18 +1,18 @@
 """Versions change places under load: 100 swaps between two versions while 32 connections ask for predictions.
 
 Claim: no request fails, and p99 is at most three times that of the same load without swaps. A swap is what
-``mlsys promote`` does: a process of its own opens the version, the replicas load it beside the one that answers, the
-alias moves. Both versions are XGBoost on the generated table of `serve_online.py`, with other numbers of rounds.
+``mlsys promote`` does: a process of its own opens the version, the replicas take it from the ledger and load it beside
+the one that answers, the alias moves. Both versions are XGBoost on the generated table of `serve_online.py`, with other
+numbers of rounds.
 
 The load is one process of ``wrk`` that goes on for all swaps; each answer other than 200, each connection that breaks
 and each time-out counts as failed. The first two swaps come before it: by them both versions have their certificates,
 so the others, like every way back to a version, start no process.
 
-What bounds p99: 60 to 100 ms of CPU in a thread of the replica that opens the version, proves it and compares it with
-its library, while the event loop answers and has the interpreter again after 0.1 ms; an HAProxy that Serve starts for
-each configuration, to which clients connect anew; and on two cores the processor, which ``wrk``, both HAProxies,
-Serve's controller and the command share with the replica. Serve takes a replica for away while it is
-configured: were it to load meanwhile, its requests would go through Ray's Python proxy.
+What bounds p99: the thread of the replica that opens the version, proves it and compares it with its library, during
+which the event loop has the interpreter for half of the time; and on two cores the processor, which ``wrk``, HAProxy
+and the command share with the replica. Serve hears nothing of a swap. Were it given a configuration for each, as it is
+where other settings change, its controller would work, and an HAProxy would start to which clients connect anew.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Nobody keeps a list of clusters. Whoever moves an alias writes the ledger, and a replica looks twice a second whether
 its file has changed; so clusters follow that another command, another machine or ``serve deploy`` has started. The
-cluster that a command reaches gets the version as configuration, before the alias moves (`mlsys.deploy.rollout`):
-until then the intent in the ledger speaks for what is configured.
+cluster that a command reaches takes the version before the alias moves (`mlsys.deploy.rollout`): from the line of the
+ledger that says what is about to happen, if its replicas run, and as configuration otherwise.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import os
 
 from mlsys import errors, registry
+from mlsys.deploy import ledger_swap
 from mlsys.registry import LedgerEntry, ledger
 from mlsys.store import Store
 
@@ -23,10 +24,13 @@ RETRY_S = 5.0
 
 
 class AliasFollower:
-    """The ledger as a replica reads it that serves an alias of a name."""
+    """The ledger as a replica reads it that serves an alias of a name.
 
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name = store, name
+    `cluster` is the one on which it runs, as `mlsys.deploy.ledger_swap.session` names it.
+    """
+
+    def __init__(self, store: Store, name: str, cluster: str | None = None) -> None:
+        self._store, self._name, self._cluster = store, name, cluster
         self._seen: tuple[int, int, int] | None = None
         self._num_ended: int | None = None
         with contextlib.suppress(errors.MlsysError):  # a replica answers with what is configured all the same
@@ -53,7 +57,10 @@ class AliasFollower:
         self._seen = None
 
     def meaning(self, alias: str, configured: LedgerEntry) -> LedgerEntry:
-        """The version to answer with: what the alias means, or what is configured and about to be meant."""
+        """The version to answer with: what the alias means, or is about to mean here."""
+        coming = ledger_swap.about_to_mean(self._store, self._name, alias, self._cluster)
+        if coming is not None:
+            return coming
         intent = registry.unfinished(self._store, self._name)
         if intent is not None and (intent.alias, intent.digest) == (alias, configured.digest):
             return configured
@@ -66,9 +73,9 @@ class AliasFollower:
             self._num_ended = count
         return count > self._num_ended and registry.served_at(self._store, self._name) is None
 
-    def earlier(self, alias: str) -> list[LedgerEntry]:
-        """The versions that the alias meant before, the last one first."""
-        return registry.stack(self._store, self._name, alias)[-2::-1]
+    def others(self, alias: str, than: LedgerEntry) -> list[LedgerEntry]:
+        """The versions that the alias means or meant, the last one first, without the one that is given."""
+        return [each for each in dict.fromkeys(registry.stack(self._store, self._name, alias)[::-1]) if each != than]
 
     def _count_ended(self) -> int:
         return sum(move.kind == "undeploy" and move.name == self._name for move in ledger.read(self._store))

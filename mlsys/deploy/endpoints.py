@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from mlsys import cluster, errors, recipe, registry
-from mlsys.deploy import serving
+from mlsys.deploy import ledger_swap, serving
+from mlsys.deploy.alias_follower import AliasFollower
 from mlsys.deploy.serving import Configured, Endpoint
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
@@ -19,6 +22,10 @@ class Endpoints(Protocol):
     @property
     def cluster(self) -> str:
         """Address of the cluster, which the ledger notes."""
+
+    @property
+    def session(self) -> str | None:
+        """Name of the cluster, by which replicas know that what the ledger is about to say is for them."""
 
     def configured(self, name: str) -> Configured | None:
         """The version that is served under a name."""
@@ -49,9 +56,21 @@ class ServeEndpoints:
 
         return str(ray.get_runtime_context().gcs_address)
 
+    @property
+    def session(self) -> str | None:
+        """Name of the cluster."""
+        return ledger_swap.session()
+
     def configured(self, name: str) -> Configured | None:
-        """The version that is served under a name."""
-        return serving.configured(name)
+        """The version that is served under a name; of replicas that follow this store's ledger, what that says."""
+        running = serving.configured(name)
+        if running is None or running.digest is None or running.version is None or running.follows is None:
+            return running
+        if Path(running.follows).resolve() != self._store.root.resolve():
+            return running
+        first = LedgerEntry(name, running.version, running.digest)
+        entry = AliasFollower(self._store, name, self.session).meaning(running.alias, first)
+        return replace(running, digest=entry.digest, version=entry.version)
 
     def serve(self, entry: LedgerEntry, settings: recipe.DeploySection) -> Endpoint:
         """Serve a version under its name, and return when the answers name its digest."""

@@ -32,6 +32,7 @@ from mlsys.deploy import (
     canary_judge,
     front,
     label_intake,
+    ledger_swap,
     responses,
     serving,
     telemetry,
@@ -166,7 +167,7 @@ class Model:
         self._canary = CanarySlot(self._store, self._service, self._args.lookup, limits)
         self._metrics = Exporter(self._service.metric_values, telemetry.of_ray)
         self._metrics.start()
-        self._follower = AliasFollower(self._store, self._args.name)
+        self._follower = AliasFollower(self._store, self._args.name, ledger_swap.session())
         self._switching, self._adopting = asyncio.Lock(), asyncio.Lock()
         self._adoptions: list[asyncio.Task[None]] = []
         self._following: asyncio.Task[None] | None = None
@@ -248,21 +249,22 @@ class Model:
                 if await asyncio.to_thread(self._follower.is_ended):
                     await asyncio.to_thread(serving.withdraw, self._store, self._args.name)
                 else:
-                    await self._switch(await self._meant(choice, configured), choice)
+                    meant = await asyncio.to_thread(self._follower.meaning, choice.alias, configured)
+                    await self._switch(meant, choice)
             except Exception:
                 _logger.exception("the alias %s cannot be followed", choice.alias)
                 self._follower.forget()
                 await asyncio.sleep(alias_follower.RETRY_S)
 
     async def _meant(self, choice: ModelChoice, configured: LedgerEntry) -> LedgerEntry:
-        """The version that a choice means now; if the ledger cannot be read, the configured one."""
+        """The version that a choice means now; if the ledger cannot be read, the one that answers or is configured."""
         if not choice.follow:
             return configured
         try:
             return await asyncio.to_thread(self._follower.meaning, choice.alias, configured)
         except errors.MlsysError:
             _logger.exception("the ledger cannot be read")
-            return configured
+            return configured if self._service.model is None else self._service.model.entry
 
     async def _switch(self, entry: LedgerEntry, choice: ModelChoice) -> None:
         """Answer with a version; a canary that becomes it is loaded already."""
@@ -277,7 +279,7 @@ class Model:
                 service.model = known or await asyncio.to_thread(load, self._store, entry, self._args.lookup)
             except Exception as error:
                 if service.model is None:
-                    service.model = await asyncio.to_thread(self._last_good, choice)
+                    service.model = await asyncio.to_thread(self._last_good, choice, entry)
                 if service.model is None:
                     raise
                 _logger.exception("version %s does not load", entry.version)
@@ -285,9 +287,9 @@ class Model:
             if is_first:
                 await asyncio.to_thread(_spare_collections)
 
-    def _last_good(self, choice: ModelChoice) -> LoadedModel | None:
-        """The last version that the alias meant before and that loads, for a replica that follows it."""
-        for entry in self._follower.earlier(choice.alias) if choice.follow else ():
+    def _last_good(self, choice: ModelChoice, failed: LedgerEntry) -> LoadedModel | None:
+        """The last version of the alias that loads, for a replica that follows it."""
+        for entry in self._follower.others(choice.alias, failed) if choice.follow else ():
             with contextlib.suppress(Exception):
                 return load(self._store, entry, self._args.lookup)
         return None

@@ -4,7 +4,7 @@
 
     1  the bundle loads and predicts its example, in a process of its own
     2  ledger: what is about to happen
-    3  the endpoint serves the version, and its answers name the digest
+    3  the endpoint serves the version, and its answers name the digest; replicas that follow the alias take it from 2
     4  ledger: the alias moves
 
 What fails in 1 or 3 changes nothing: the version before serves, and the alias means it. A process that dies on the way
@@ -210,40 +210,42 @@ def _place(endpoints: Endpoints | None, running: Configured | None) -> dict[str,
     """Facts of an intent: the cluster, and the address and the version of the endpoint that ran before."""
     if endpoints is None:
         return {}
+    place = {"cluster": endpoints.cluster, "session": endpoints.session}
     if running is None:
-        return {"cluster": endpoints.cluster}
-    return {"cluster": endpoints.cluster, "url": running.url, "served": [running.version, running.digest]}
+        return place
+    return {**place, "url": running.url, "served": [running.version, running.digest]}
 
 
 def _serve(
     store: Store, entry: LedgerEntry, settings: recipe.DeploySection, endpoints: Endpoints, intent: Move | None
 ) -> Endpoint:
-    """Serve a version; if that fails, the endpoint gets back what it served, and the intent is withdrawn."""
+    """Serve a version; if that fails, the intent is withdrawn, and the endpoint gets back what it served."""
     try:
         return endpoints.serve(entry, settings)
     except Exception as error:
         if intent is not None:
-            _take_back(store, intent, endpoints)
-            registry.withdraw(store, intent, " ".join(str(error).split()))
+            _take_back(store, intent, endpoints, " ".join(str(error).split()))
         raise
 
 
-def _take_back(store: Store, intent: Move, endpoints: Endpoints) -> None:
-    """Give the endpoint back what the alias means, or end it if none ran before.
+def _take_back(store: Store, intent: Move, endpoints: Endpoints, reason: str) -> None:
+    """Withdraw an intent and give the endpoint back what it served, or end it if none ran before.
 
-    If that fails, too, the intent stays, and the next command tries again.
+    An endpoint that cannot be ended leaves the intent, and the next command tries again. One that ran hears of the
+    withdrawal first, because its replicas follow the ledger.
     """
     alias, running = intent.alias or "", endpoints.configured(intent.name)
-    if running is None or running.digest != intent.digest:
-        return
     version, digest = intent.facts.get("served", (None, None))
     before = (
         LedgerEntry(intent.name, version, digest) if version and digest else registry.meant(store, intent.name, alias)
     )
-    if before is not None and "served" in intent.facts:
-        endpoints.serve(before, section(registry.settings(store, intent.name), alias))
-    else:
+    is_changed = running is not None and running.digest == intent.digest
+    ran = before is not None and "served" in intent.facts
+    if is_changed and not ran:
         endpoints.stop(intent.name)
+    registry.withdraw(store, intent, reason)
+    if is_changed and ran and before is not None:
+        endpoints.serve(before, section(registry.settings(store, intent.name), alias))
 
 
 def _settle(

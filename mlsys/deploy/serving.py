@@ -1,6 +1,7 @@
 """Start, update and stop endpoints on Ray Serve, and wait until they are ready.
 
-Versions differ in the ``user_config`` alone, which Serve hands to the running replicas. ``serve.run``
+Versions differ in the ``user_config`` alone, which Serve hands to the running replicas; those that follow their alias
+need no configuration for another version (`mlsys.deploy.ledger_swap`). ``serve.run``
 would start new replicas on each call, because it draws a new code version, so the whole configuration
 is applied as ``serve deploy`` does it, with the other applications carried over.
 """
@@ -9,19 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 import logging
 import socket
-import time
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from mlsys import bundle, cluster, errors, locks, recipe
 from mlsys.cluster.priority import SERVING
-from mlsys.deploy import api_keys, openapi
+from mlsys.deploy import api_keys, ledger_swap, openapi, readiness
 from mlsys.recipe.columns import span_us
 from mlsys.recipe.names import GATEWAY, model_name
 from mlsys.store import Store, write_json
@@ -38,14 +35,8 @@ Without the level Serve makes a record of each request, which is thrown away beh
 DRAIN_S = 20.0
 """Longest wait for a replica that ends: its requests are answered and its log is written, which takes a second."""
 
-READY_S = 120.0
-"""Longest wait for an endpoint: a replica starts in seconds, on a busy laptop in tens of seconds."""
-
 LOOK_BACK_S = (11.0, 30.0)
 """Least and usual seconds over which Serve counts requests in progress; replicas report them every ten."""
-
-POLL_S = 0.05
-"""Seconds between two requests that ask whether an endpoint is ready."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +57,8 @@ def start(
 ) -> Endpoint:
     """Serve a bundle in place of the one that is served, if any; return when it answers.
 
-    With `follow`, the replicas take later moves of the alias from the ledger.
+    With `follow`, the replicas take later moves of the alias from the ledger. If they run and nothing but the version
+    is another, the ledger says already that the alias is about to mean it, and nothing is configured.
 
     Ray must be connected. If the bundle is served already, nothing changes. Serve has one
     address for the cluster: where it runs already, host and port of `settings` are ignored.
@@ -79,21 +71,28 @@ def start(
         The bundle is damaged or missing.
     """
     bundle.open(store, digest)  # a damaged one is refused before anything changes
+    app, answers = application(store, name, digest, version, settings, follow=follow), 2 * settings.max_replicas
     with _locked(store):
         client = _client(store, settings)
         root = _root(client)
         _mark(store)
-        was_served = _get(f"{root}/{name}/ready", "model", "digest") == digest
+        was_served = readiness.get(f"{root}/{name}/ready", "model", "digest") == digest
         before = _running(client).get(name)
-        _apply(client, [application(store, name, digest, version, settings, follow=follow)], without=())
-    try:
-        _wait_until_served(client, root, name, digest, answers=2 * settings.max_replicas)
-    except errors.ClusterError:
-        if before is not None:  # what answers is what replicas that start later are to load, too
-            with _locked(store):
-                _apply(client, [before], without=())
-        raise
+    if not (ledger_swap.is_same_but_version(before, app) and readiness.has_taken(client, root, name, digest, answers)):
+        _configure(store, client, app)
+        try:
+            readiness.wait_until_served(client, root, name, digest, answers=answers)
+        except errors.ClusterError:
+            if before is not None:  # what answers is what replicas that start later are to load, too
+                _configure(store, client, before)
+            raise
     return _described(store, root, name, was_served=was_served)
+
+
+def _configure(store: Store, client: Any, app: dict[str, Any]) -> None:
+    """Give Serve the configuration of an application, and those of the others as they are."""
+    with _locked(store):
+        _apply(client, [app], without=())
 
 
 def endpoint(store: Store, name: str) -> Endpoint | None:
@@ -111,10 +110,10 @@ def endpoint(store: Store, name: str) -> Endpoint | None:
 
 def _described(store: Store, root: str, name: str, *, was_served: bool) -> Endpoint:
     url = f"{root}/{name}"
-    example: dict[str, Any] = _get(
+    example: dict[str, Any] = readiness.get(
         f"{url}/openapi.json", "components", "schemas", "Record", "example", headers=api_keys.owner_headers(store)
     )
-    return Endpoint(url, openapi.curl(url, example), _proxy(root), was_served)
+    return Endpoint(url, openapi.curl(url, example), readiness.proxy(root), was_served)
 
 
 def put(
@@ -134,20 +133,12 @@ def put(
         before = _running(client).get(name)
         _apply(client, [app], without=(GATEWAY,))
     try:
-        _wait_until_none(lambda: _state(client, root, name) or obstacle(root), root, name)
+        readiness.wait_until_none(lambda: readiness.state(client, root, name) or obstacle(root), root, name)
     except errors.ClusterError:
         with _locked(store):
             _apply(client, [] if before is None else [before], without=(name,))
         raise
     return root
-
-
-def _state(client: Any, root: str, name: str) -> str | None:
-    """Why an application does not run yet; None if it does."""
-    app = client.get_serve_status(name).app_status
-    if app.status == "DEPLOY_FAILED":
-        raise _not_ready(root, name, app.message)
-    return None if app.status == "RUNNING" else f"{app.status}: {app.message}"
 
 
 def stop(store: Store, name: str) -> bool:
@@ -159,7 +150,7 @@ def stop(store: Store, name: str) -> bool:
         if client is None or name not in _running(client):
             return False
         _apply(client, [], without=(name,))
-    _wait_until_gone(client, _root(client), name)
+    readiness.wait_until_gone(client, _root(client), name)
     return True
 
 
@@ -177,7 +168,8 @@ def withdraw(store: Store, name: str) -> None:
 class Configured:
     """The version that Serve is told to serve under a name, by its alias; digest and version are None if unsaid.
 
-    `canary` is the version that gets a part of the requests, as `mlsys.deploy.online.CanaryChoice` has it.
+    `canary` is the version that gets a part of the requests, as `mlsys.deploy.online.CanaryChoice` has it. `follows`
+    is the store whose ledger its replicas follow, if they do.
     """
 
     alias: str
@@ -185,6 +177,7 @@ class Configured:
     version: int | None
     url: str
     canary: Mapping[str, Any] | None = None
+    follows: str | None = None
 
 
 def configured(name: str) -> Configured | None:
@@ -199,7 +192,8 @@ def configured(name: str) -> Configured | None:
     choice = {**((app.get("args") or {}).get("choice") or {}), **(deployment.get("user_config") or {})}
     url = f"{_root(client)}/{name}"
     known = (choice.get("alias", "champion"), choice.get("digest"), choice.get("version"))
-    return Configured(*known, url, choice.get("canary"))
+    follows = (app.get("args") or {}).get("store") if choice.get("follow") else None
+    return Configured(*known, url, choice.get("canary"), follows)
 
 
 def route(store: Store, name: str, canary: Mapping[str, Any] | None) -> None:
@@ -226,7 +220,7 @@ def route(store: Store, name: str, canary: Mapping[str, Any] | None) -> None:
 
 def answered_digest(url: str) -> str | None:
     """The digest of the bundle with which the endpoint at a URL answers now, or None."""
-    identity = _get(f"{url}/ready", "model")
+    identity = readiness.get(f"{url}/ready", "model")
     return identity.get("digest") if isinstance(identity, dict) else None
 
 
@@ -417,77 +411,3 @@ def check_port(host: str, port: int) -> int:
 def _locked(store: Store) -> contextlib.AbstractContextManager[None]:
     """Exclude other deployments, which would carry over what this one is about to replace."""
     return locks.hold(store.root / "cluster" / "deploy.lock", "deploying")
-
-
-def _wait_until_served(client: Any, root: str, name: str, digest: str, *, answers: int) -> None:
-    """Wait until the model answers with this bundle and the gateway lists it.
-
-    The bundle has to answer several times in a row, because one answer speaks for one replica.
-    """
-    in_a_row = 0
-
-    def obstacle() -> str | None:
-        nonlocal in_a_row
-        state = _state(client, root, name)
-        if state is not None:
-            return state
-        while in_a_row < answers:
-            ready = _get(f"{root}/{name}/ready")
-            served = ready["model"]["digest"] if isinstance(ready, dict) else ready
-            if isinstance(ready, dict) and (ready.get("refused") or {}).get("digest") == digest:
-                raise _not_ready(root, name, f"a replica cannot load it: {ready['refused']['error']}")
-            if served != digest:
-                in_a_row = 0
-                return f"{root}/{name}/ready says {served}"
-            in_a_row += 1
-        known = _get(f"{root}/v2/models/{name}/ready", "ready")
-        return None if known is True else f"the gateway says {known}"
-
-    _wait_until_none(obstacle, root, name)
-
-
-def _wait_until_gone(client: Any, root: str, name: str) -> None:
-    """Wait until the model's application has ended and the gateway no longer lists it."""
-
-    def obstacle() -> str | None:
-        status = client.get_serve_status(name).app_status.status
-        if status != "NOT_STARTED":
-            return str(status)
-        known = _get(f"{root}/v2/models/{name}/ready", "ready")
-        return f"the gateway says {known}" if known is True else None
-
-    _wait_until_none(obstacle, root, name)
-
-
-def _wait_until_none(obstacle: Callable[[], str | None], root: str, name: str) -> None:
-    end = time.monotonic() + READY_S
-    while (got := obstacle()) is not None:
-        if time.monotonic() > end:
-            raise _not_ready(root, name, got)
-        time.sleep(POLL_S)
-
-
-def _not_ready(root: str, name: str, got: str) -> errors.ClusterError:
-    where = f"deploy: endpoint '{name}'"
-    expected = f"{root}/{name} answers within {READY_S:.0f} s"
-    hint = "`serve status` and the replica's log in Ray's dashboard say more"
-    return errors.ClusterError.build(where, got=got.strip().split("\n")[-1], expected=expected, hint=hint)
-
-
-def _proxy(root: str) -> str:
-    """Name the proxy in front of the replicas: only Ray's Python proxy names uvicorn as its server."""
-    with urllib.request.urlopen(f"{root}/-/healthz", timeout=5) as answer:  # noqa: S310 - http, by construction
-        return "Ray's Python proxy" if answer.headers.get("server") == "uvicorn" else "HAProxy"
-
-
-def _get(url: str, *path: str, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
-    """Value at a path in the JSON document at a URL, or a description of the failure."""
-    request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 - http, by construction
-    try:
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - as above
-            value = json.load(answer)
-        for key in path:
-            value = value[key]
-    except (OSError, ValueError, KeyError) as error:
-        return f"{type(error).__name__}: {error}"
-    return value

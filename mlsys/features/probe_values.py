@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ TIMES = tuple(
 def probe_rows(kinds: Mapping[str, pa.DataType], literals: Sequence[Any], count: int) -> Iterator[dict[str, Any]]:
     """Give rows of columns of these types, the same ones each time.
 
+    All values of a column are drawn at once: a replica does it beside its requests for each version that it loads.
+
     Parameters
     ----------
     kinds
@@ -37,14 +39,17 @@ def probe_rows(kinds: Mapping[str, pa.DataType], literals: Sequence[Any], count:
         Values beside which a way may change its course: those and their neighbours are among the values.
     """
     rng = np.random.default_rng(0)
-    listed = {name: _values(kind, literals) for name, kind in kinds.items()}
-    drawn = {name: _drawing(kind) for name, kind in kinds.items()}
-    for place in range(count):
-        row = {}
-        for name, values in listed.items():
-            choice = rng.integers(len(values)) if rng.integers(4) else place % len(values)
-            row[name] = drawn[name](rng) if rng.integers(3) == 0 else values[choice]
-        yield row
+    columns = []
+    listed = {kind: _values(kind, literals) for kind in set(kinds.values())}
+    for kind in kinds.values():
+        values = listed[kind]
+        in_turn, at_random = np.arange(count) % len(values), rng.integers(len(values), size=count)
+        choices = np.where(rng.integers(4, size=count) == 0, in_turn, at_random).tolist()
+        is_listed = (rng.integers(3, size=count) > 0).tolist()
+        pairs = zip(is_listed, choices, _drawn(kind, rng, count), strict=True)
+        columns.append([values[choice] if of_list else value for of_list, choice, value in pairs])
+    for row in zip(*columns, strict=True):
+        yield dict(zip(kinds, row, strict=True))
 
 
 def _values(kind: pa.DataType, literals: Sequence[Any]) -> list[Any]:
@@ -79,23 +84,25 @@ def bounds(kind: pa.DataType) -> tuple[int, int]:
     return -(2 ** (kind.bit_width - 1)), 2 ** (kind.bit_width - 1) - 1
 
 
-def _drawing(kind: pa.DataType) -> Callable[[np.random.Generator], Any]:
-    """The function that draws an ordinary value, of numbers in a size that is drawn too."""
+def _drawn(kind: pa.DataType, rng: np.random.Generator, count: int) -> list[Any]:
+    """Draw ordinary values, each number in a size that is drawn too."""
     if pa.types.is_integer(kind):
         low, high = bounds(kind)
-        return lambda rng: max(low, min(high, int(rng.normal() * 10.0 ** rng.integers(0, 12))))
+        numbers = rng.normal(size=count) * 10.0 ** rng.integers(0, 12, size=count)
+        return [max(low, min(high, int(number))) for number in numbers.tolist()]
     if pa.types.is_floating(kind):
         digits = 2 if kind == pa.float64() else 0
-        return lambda rng: float(round(rng.normal() * 10.0 ** rng.integers(0, 6), digits))
+        numbers = rng.normal(size=count) * 10.0 ** rng.integers(0, 6, size=count)
+        return [float(round(number, digits)) for number in numbers.tolist()]
     if pa.types.is_boolean(kind):
-        return lambda rng: bool(rng.integers(2))
+        return [flag == 1 for flag in rng.integers(2, size=count).tolist()]
     if pa.types.is_string(kind):
-        return lambda rng: "".join(rng.choice(list("abcAB 01-é"), rng.integers(0, 8)))
+        letters, lengths = rng.choice(list("abcAB 01-é"), (count, 7)), rng.integers(0, 8, size=count)
+        return ["".join(row[:length]) for row, length in zip(letters.tolist(), lengths.tolist(), strict=True)]
+    moments = [
+        TIMES[0] + dt.timedelta(seconds=second) for second in rng.integers(0, 2_000_000_000, size=count).tolist()
+    ]
     if pa.types.is_date(kind):
-        return lambda rng: _moment(rng).date()
+        return [moment.date() for moment in moments]
     zone = dt.UTC if kind.tz else None
-    return lambda rng: _moment(rng).replace(tzinfo=zone)
-
-
-def _moment(rng: np.random.Generator) -> dt.datetime:
-    return TIMES[0] + dt.timedelta(seconds=int(rng.integers(0, 2_000_000_000)))
+    return [moment.replace(tzinfo=zone) for moment in moments]

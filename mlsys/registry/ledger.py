@@ -46,6 +46,9 @@ Kind = Literal[
 
 _logger = logging.getLogger(__name__)
 
+_last_read: dict[Path, tuple[bytes, list[Move]]] = {}
+"""The ledger that was read last: bytes of its whole lines, and the lines, so that what came since is parsed alone."""
+
 
 class LedgerEntry(NamedTuple):
     """A registered model: its name, version number and bundle digest."""
@@ -107,7 +110,14 @@ def read(store: Store) -> list[Move]:
         return []
     except OSError as error:
         raise storage_error(path(store), error) from error
-    return _parse(data)[0]
+    known, moves = _last_read.get(path(store), (b"", []))
+    if not data.startswith(known):
+        known, moves = b"", []
+    later, size = _parse(data[len(known) :], len(moves))
+    moves = [*moves, *later]
+    _last_read.clear()
+    _last_read[path(store)] = (data[: len(known) + size], moves)
+    return list(moves)
 
 
 def write(store: Store, kind: Kind, entry: LedgerEntry, alias: str | None = None, **more: Any) -> Move:
@@ -165,8 +175,11 @@ class _LaterKindError(ValueError):
     """A whole line of a kind that a later version of mlsys has: wherever it stands, no crash cut it off."""
 
 
-def _parse(data: bytes) -> tuple[list[Move], int]:
-    """The lines, and the bytes that are whole: a last line that cannot be read is one that a crash cut off."""
+def _parse(data: bytes, num_before: int = 0) -> tuple[list[Move], int]:
+    """The lines, and the bytes that are whole: a last line that cannot be read is one that a crash cut off.
+
+    `num_before` lines come before them.
+    """
     moves: list[Move] = []
     begin = 0
     while begin < len(data):
@@ -176,7 +189,7 @@ def _parse(data: bytes) -> tuple[list[Move], int]:
         except (ValueError, TypeError, KeyError) as error:
             is_later = isinstance(error, _LaterKindError)
             if 0 < end < len(data) or is_later:
-                where = f"registry: line {len(moves) + 1} of ledger.jsonl"
+                where = f"registry: line {num_before + len(moves) + 1} of ledger.jsonl"
                 hint = "use the mlsys that wrote it, or a later one" if is_later else "restore the file from a backup"
                 got, expected = " ".join(str(error).split()), "one move as JSON"
                 raise errors.RegistryError.build(where, got=got, expected=expected, hint=hint) from None

@@ -2,13 +2,17 @@
 
 import json
 import shutil
+import time
+import urllib.error
 import urllib.request
 
+import psutil
 import pytest
+from ray.serve.context import _get_global_client
 
 from bundles import fit
-from mlsys import errors, registry
-from mlsys.deploy import by_name, endpoints, rollout
+from mlsys import cluster, errors, registry
+from mlsys.deploy import by_name, endpoints, readiness, rollout, serving
 from mlsys.registry import ledger
 from mlsys.store import Store
 
@@ -63,6 +67,44 @@ def test_deploy_promote_and_rollback_move_traffic_on_a_cluster_of_another_store(
     assert change.summary.endswith(f"before it version 2; {served} answers with it")
     assert change.warning.startswith("warning: MLflow does not know of 'train' yet")
     assert (version_at(served), registry.resolve(own, "train").version) == (1, 1)
+
+
+def test_a_promotion_tells_serve_nothing_and_a_replica_that_starts_later_takes_the_version(store, own, served):
+    told = serving.configured("train")
+    by_name.promote(own, "train@2", reason="better")
+    assert version_at(served) == 2
+    assert serving.configured("train") == told
+    assert endpoints.ServeEndpoints(own).configured("train").version == 2
+    (address,) = readiness.replicas(_get_global_client(), "train")
+    assert address != served
+    assert version_at(address) == 2
+    (before,) = replicas(store)
+    before.kill()
+    end = time.monotonic() + 60
+    while not (after := replicas(store)) or after == [before] or answer_of(served) is None:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert version_at(served) == 2
+
+
+def replicas(store):
+    """Processes of the replicas of `train`."""
+    started = psutil.Process(cluster.status(store)["pid"]).children(recursive=True)
+    return [each for each in started if is_replica(each)]
+
+
+def is_replica(process):
+    try:
+        return "".join(process.cmdline()[:1]).startswith("ray::ServeReplica:train")
+    except psutil.Error:
+        return False
+
+
+def answer_of(url):
+    try:
+        return version_at(url)
+    except (urllib.error.URLError, OSError):
+        return None
 
 
 def test_another_alias_never_takes_the_endpoint_of_champion(own, served):

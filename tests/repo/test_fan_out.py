@@ -18,6 +18,7 @@ ALLOWED = {
     "mlsys.deploy.asgi": {"concurrent.futures"},  # a few threads inside of a replica, for large requests
     "mlsys.tune.points": {"ray.tune"},  # the searcher of those trials
     "mlsys.deploy.gateway": {"ray.serve"},  # endpoints
+    "mlsys.deploy.ledger_swap": {"ray.serve"},  # the form of its configurations
     "mlsys.deploy.online": {"ray.serve"},
     "mlsys.deploy.serve_books": {"ray.serve"},
     "mlsys.deploy.serving": {"ray.serve"},

@@ -50,7 +50,7 @@ def own_tracking():
 class EndpointFiles:
     """Endpoints in a folder; `broken` are digests that none answers with."""
 
-    cluster = "files"
+    cluster = session = "files"
 
     def __init__(self, folder, broken=()):
         self.folder, self.broken = Path(folder), broken

@@ -45,7 +45,8 @@ def test_what_the_alias_means_counts_for_more_than_what_is_configured(store):
     follower = AliasFollower(store, "late")
     assert follower.meaning("champion", entry(store, 1)) == entry(store, 2)
     assert follower.meaning("challenger", entry(store, 1)) == entry(store, 1)
-    assert follower.earlier("champion") == [entry(store, 1)]
+    assert follower.others("champion", entry(store, 2)) == [entry(store, 1)]
+    assert follower.others("champion", entry(store, 3)) == [entry(store, 2), entry(store, 1)]
 
 
 def test_while_a_version_is_deployed_its_configuration_counts_where_it_is_and_nowhere_else(store):

@@ -34,6 +34,27 @@ def test_a_line_torn_at_any_byte_counts_as_not_written(store, tmp_path, caplog):
             assert [entry.version for entry in registry.versions(store, "late")] == [1, 2]
 
 
+def test_a_ledger_is_read_as_it_is_whatever_was_read_before(store, tmp_path):
+    """Lines that were read are not parsed again, as long as the file begins with their bytes."""
+    file = ledger.path(store)
+    whole = file.read_bytes()
+    first = ledger.read(store)
+    assert ledger.read(store) == first
+    ledger.read(store).clear()
+    with file.open("ab") as opened:
+        opened.write(whole.splitlines(keepends=True)[-1].replace(b'"version": 1', b'"version": 2'))
+    assert [move.version for move in ledger.read(store)] == [1, 2, 1, 1, 2]
+    file.write_bytes(whole.replace(b'"version": 1', b'"version": 7'))  # as long as before
+    assert [move.version for move in ledger.read(store)] == [7, 2, 7, 7]
+    file.write_bytes(whole[: whole.index(b"\n") + 1])
+    assert ledger.read(store) == first[:1]
+    assert ledger.read(Store.open(tmp_path / "other")) == []
+    file.write_bytes(whole + b"{}\n" + whole)
+    for _ in range(2):
+        with pytest.raises(errors.RegistryError, match=r"line 5 of ledger\.jsonl"):
+            ledger.read(store)
+
+
 @pytest.mark.parametrize("torn", [b'{"kind": "move", "reason": "\xc3', b"\0\0\0\0", b'{"kind": "mo\n', b"\xff\n"])
 def test_what_a_crash_cut_off_is_set_aside_by_the_next_writer_and_told(store, torn, caplog):
     file = ledger.path(store)
