@@ -12,6 +12,7 @@ import pytest
 from bundles import fit
 from endpoint_files import model
 from mlsys import errors, registry
+from mlsys.cluster import settings
 from mlsys.deploy import by_name, endpoints, parity, rehearsal
 from mlsys.deploy.rehearsal import rehearse
 from mlsys.registry import LedgerEntry, ledger
