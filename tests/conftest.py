@@ -35,8 +35,8 @@ def tier(path: Path) -> str:
 
 
 def pytest_collection_modifyitems(items):
-    """Quick tiers first; within a tier the order stays, but for a search by the clock, which comes last and alone."""
-    items.sort(key=lambda item: (TIERS.index(tier(item.path)), item.path.name == "test_flights.py"))
+    """Quick tiers first; within a tier the order stays."""
+    items.sort(key=lambda item: TIERS.index(tier(item.path)))
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -39,6 +39,9 @@ DEARER = 2.0
 HASTE, MOST_HASTE = 2.0, 4.0
 """Multiple of their learning rates that the next points have after a trial that its time ended, and the most of it."""
 
+MOST_FIRST = 2
+"""Trials that are begun however little time is left, where as many run at once."""
+
 LEAST = 0.5
 """Time that has to be left for another trial, as a fraction of what the fastest family takes for one."""
 
@@ -201,14 +204,17 @@ def _is_point(trial: Trial, name: str, point: Mapping[str, Any]) -> bool:
 
 
 class Proposer(Searcher):
-    """Points as Ray Tune asks for them, until their time is over; the first one however late it is."""
+    """Points as Ray Tune asks for them, until their time is over; the first ones however late it is.
 
-    def __init__(self, points: Points, journal: Journal, until: float) -> None:
+    The first are as many as begin at once, for a machine that is late leaves a search no other, and two at most.
+    """
+
+    def __init__(self, points: Points, journal: Journal, until: float, at_once: int = 1) -> None:
         super().__init__(metric="score", mode="max")
         self.points = points
         self.until = until
         self.running = dict[str, tuple[str, dict[str, Any], optuna.trial.Trial | None]]()
-        self.is_first = not journal.trials
+        self.num_first = 0 if journal.trials else min(at_once, MOST_FIRST)
         for trial in journal.trials:
             points.know(trial)
 
@@ -216,8 +222,8 @@ class Proposer(Searcher):
         """The next trial's configuration; the name of the end where time is over or nothing is left."""
         left = self.until - time.time()
         is_enough = left > LEAST * min(self.points.costs.values(), default=0.0) and left > 0
-        proposed = self.points.next() if is_enough or self.is_first else None
-        self.is_first = False
+        proposed = self.points.next() if is_enough or self.num_first else None
+        self.num_first = max(0, self.num_first - 1)
         if proposed is None:
             return Searcher.FINISHED
         self.running[trial_id] = proposed

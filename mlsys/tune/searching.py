@@ -158,7 +158,8 @@ class Searching:
             )
         target, until = training_job.target_kind(self.recipe, self.task), time.time() + seconds
         how = (self.metric.name, target, self.recipe.seed, self.families)
-        limits = self.recipe.selection.max_bytes is not None, self._longest()
+        least = 0.0 if math.isinf(self.reserve) else LEAST_RESERVE * self.reserve
+        limits = self.recipe.selection.max_bytes is not None, self._longest(), least
         return Search(self._rows, self.task, *how, journal.folder, until, *limits)
 
     def _longest(self) -> float:

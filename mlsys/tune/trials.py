@@ -68,6 +68,8 @@ class Search:
         Whether the bytes of each model are measured.
     longest
         Seconds that a trial may take at most, however much time is left.
+    least
+        Seconds that a trial gets, however little time is left: those of a part of the final fit.
     """
 
     rows: Mapping[str, tuple[cluster.Shared[train.Prepared], ...]]
@@ -80,6 +82,7 @@ class Search:
     until: float = math.inf
     measures_bytes: bool = False
     longest: float = math.inf
+    least: float = 0.0
 
     @property
     def sign(self) -> int:
@@ -186,7 +189,8 @@ def _mean_cut(params: FamilyParams, results: list[train.FoldResult]) -> dict[str
 def _seconds(search: Search, rounds_left: int) -> float | None:
     if math.isinf(search.until):
         return None
-    return max(budget.FIT_S, min(search.longest, SHARE * (search.until - time.time())) / rounds_left)
+    seconds = max(search.least, SHARE * (search.until - time.time()))
+    return max(budget.FIT_S, min(search.longest, seconds) / rounds_left)
 
 
 def _write_predictions(file: Path, output: np.ndarray) -> None:
@@ -224,7 +228,7 @@ def run(
     search.wait()
     record, interruption = _Record(journal, progress), _Interruption()
     with _quiet(), interruption.awaited():
-        proposer = Proposer(points, journal, search.until)
+        proposer = Proposer(points, journal, search.until, cluster.num_cpus())
         results = _tuner(search, proposer, record, interruption, folder, num_trials).fit()
     ended = [result for result in (results[i] for i in range(len(results))) if result.error]
     for result in ended:

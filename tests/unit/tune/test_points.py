@@ -38,6 +38,15 @@ def test_the_defaults_come_first_then_the_portfolios_in_turn():
     ]
 
 
+def test_as_many_points_as_begin_at_once_are_tried_however_late_it_is(tmp_path):
+    late = time.time() - 1
+    for at_once, tried in ((1, 1), (2, 2), (16, 2)):
+        journal = Journal(tmp_path / f"{at_once}.jsonl")
+        proposer = Proposer(made(one=[{"depth": 1}], two=[{"depth": 3}]), journal, late, at_once)
+        asked = [proposer.suggest(f"trial {number}") for number in range(3)]
+        assert [isinstance(each, dict) for each in asked] == [number < tried for number in range(3)]
+
+
 def test_a_family_that_time_cuts_short_leaves_the_second_trial_to_another():
     own = families(one=[{"depth": 1}, {"depth": 2}], two=[{"depth": 3}], three=[{"depth": 4}])
     names = [name for name, _ in points.first_points(own, others_first=True)]
