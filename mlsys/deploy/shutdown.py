@@ -7,6 +7,7 @@ requests in progress and write its log first, for `mlsys.deploy.serving.DRAIN_S`
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 
@@ -36,6 +37,7 @@ def _stop(store: Store) -> None:
     """Shut Serve down on the cluster of this store, whatever another variable names."""
     from ray import serve
 
+    logging.getLogger("ray._private.worker").setLevel(logging.ERROR)  # it warns of joining in a thread
     os.environ.pop("RAY_ADDRESS", None)
     with contextlib.suppress(errors.ClusterError):
         cluster.connect(store)
