@@ -7,7 +7,6 @@ import os
 import socket
 import threading
 import time
-import urllib.error
 import urllib.request
 
 import numpy as np
@@ -18,6 +17,7 @@ import pytest
 import tritonclient.http as triton
 
 from bundles import fit, requests, rows
+from json_client import ask
 from mlsys import bundle, cluster, errors, recipe, registry
 from mlsys.deploy import serving
 from mlsys.predict import Predictor
@@ -71,17 +71,6 @@ def niceness(head, part):
             if part in " ".join([process.name(), *process.cmdline()[:1]]):
                 found |= {os.getpriority(os.PRIO_PROCESS, thread.id) for thread in process.threads()}
     return found
-
-
-def ask(url, body=None):
-    """Status and JSON of a request."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
 
 
 def root(endpoint):

@@ -1,16 +1,15 @@
 """Many models in the replica of one application: each by its paths, and an alias that moves is followed."""
 
-import json
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 
 import pytest
 
 from bundles import fit, requests, rows
+from json_client import ask
 from mlsys import bundle, errors, operate, registry
 from mlsys.deploy import together
 from mlsys.predict import Predictor
@@ -37,16 +36,6 @@ def url(store):
     serve.run(made, name="together", route_prefix="/")
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()
-
-
-def ask(url, body=None):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
 
 
 def test_models_of_one_replica_answer_by_their_names_and_follow_their_aliases(store, url):
